@@ -1,0 +1,74 @@
+# The first target is what `make` alone does. Every target that runs something sets up first; the second time that
+# takes a third of a second and needs no network.
+#
+#   make demo ARGS="--speed 600"     arguments go to `coordinator up`
+#   make setup PYTHON=python3.12     another Python than the one found
+
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTHON ?=
+ARGS ?=
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.PHONY: help setup check format test test-all demo bench clean
+
+help:
+	@echo "make demo      set up, then run the whole node here (Ctrl-C ends it)"
+	@echo "make setup     only the environment: .venv, Kafka's jars, Java"
+	@echo "make check     ruff and mypy"
+	@echo "make test      every test under a minute; make test-all: the long ones too"
+	@echo "make bench     the speed table"
+	@echo "make clean     remove .venv and what was built"
+
+setup: $(READY)
+	@$(BIN)/python -Im coordinator.infra.fetch
+
+# A new lock or pyproject.toml makes this run again; pip then leaves alone what is right already.
+$(READY): pyproject.toml requirements.lock
+	@set -e; \
+	if [ ! -x $(BIN)/python ]; then \
+	  found=""; \
+	  for candidate in $(PYTHON) python3.11 python3.12 python3.13 python3; do \
+	    if "$$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1; \
+	    then found="$$candidate"; break; fi; \
+	  done; \
+	  if [ -z "$$found" ]; then \
+	    echo "setup: no Python >= 3.11 with venv and pip was found (looked for $(PYTHON) python3.11 python3.12" >&2; \
+	    echo "       python3.13 python3). Install one (Debian, Ubuntu: python3.11 and python3.11-venv)," >&2; \
+	    echo "       or name yours: make setup PYTHON=/path/to/python3" >&2; \
+	    exit 1; \
+	  fi; \
+	  echo "setup: making $(VENV) with $$found ($$("$$found" -V))"; \
+	  "$$found" -m venv --clear $(VENV); \
+	fi
+	$(BIN)/python -m pip install -r requirements.lock
+	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
+	@touch $@
+
+check: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy -p coordinator
+
+format: $(READY)
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# -I keeps the checkout's root off the module path (see conftest.py).
+test: setup
+	$(BIN)/python -Im pytest -m "not slow" $(ARGS) tests
+
+test-all: setup
+	$(BIN)/python -Im pytest $(ARGS) tests
+
+demo: setup
+	$(BIN)/coordinator up $(ARGS)
+
+bench: setup
+	$(BIN)/python -I tests/bench/run.py $(ARGS)
+
+clean:
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	find . -name __pycache__ -type d -not -path './.git/*' -prune -exec rm -rf {} +
