@@ -1,0 +1,310 @@
+"""Snapshots: each model's period summed up, when all its scores are there.
+
+Driven by `scores`, emits `snapshots`. A period is [start, end) by resolvable time. ScoredUntil(T) closes
+every period that ends at or before T, in one decision. Sums are of integers, so their order does not
+matter; `summary` is the contract's own aggregate over the period's scores in the order of resolvable time,
+input and scope, called once here. Trailing windows are sums over the stage's own past snapshots.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from typing import ClassVar, NamedTuple
+
+from coordinator.streams import ids
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.counting import Decision
+from coordinator.streams.envelope import Need, Position
+from coordinator.streams.events import (
+    AnyEvent,
+    CrunchConfigured,
+    FieldSum,
+    PeriodClosed,
+    PeriodClosedData,
+    PredictionScored,
+    RoundClosed,
+    ScoredUntil,
+    SnapshotTaken,
+    SnapshotTakenData,
+    Terms,
+)
+from coordinator.streams.stage import EMPTY_DECISION_EVERY, Draft, Stage
+from coordinator.streams.terms import TermsInForce
+from coordinator.streams.units import mean_units, to_float, to_units
+
+HOUR_MS = 3_600_000
+
+
+class Bucket(NamedTuple):
+    """The value field of one model in one period, kept as long as the longest window."""
+
+    start: int
+    sum_units: int
+    n: int
+    rehearsal: bool
+
+
+class Tally:
+    """One model's period while it is open."""
+
+    __slots__ = ("absent_model", "absent_node", "charged", "failed", "rehearsal", "scored", "scores", "sums")
+
+    def __init__(self) -> None:
+        self.sums: dict[str, list[int]] = {}
+        self.scores: list[tuple[int, str, str, dict[str, int]]] = []
+        self.scored = self.failed = self.absent_model = self.absent_node = self.charged = 0
+        self.rehearsal = False
+
+    def add(self, name: str, units: int) -> None:
+        """Add one value to a field's sum."""
+        total = self.sums.setdefault(name, [0, 0])
+        total[0] += units
+        total[1] += 1
+
+
+class OpenPeriod:
+    """A period some scores have come for."""
+
+    __slots__ = ("before", "end", "tallies")
+
+    def __init__(self, end: int, before: Need) -> None:
+        self.end = end
+        self.before = before
+        self.tallies: dict[str, Tally] = {}
+
+
+class AggregateStage(Stage):
+    """scores -> snapshots."""
+
+    topic: ClassVar[str] = "snapshots"
+    drivers: ClassVar[tuple[str, ...]] = ("scores",)
+    memory: ClassVar[tuple[str, ...]] = ("CrunchConfigured", "SnapshotTaken", "PeriodClosed")
+
+    def __init__(self, contracts: Callable[[str], CrunchContract]) -> None:
+        super().__init__()
+        self._contracts = contracts
+        self._queue: deque[tuple[Position, AnyEvent, Decision]] = deque()
+        self._waiting: deque[Decision] = deque()
+        self._periods: dict[int, OpenPeriod] = {}
+        # own memory
+        self._terms = TermsInForce()
+        self._closed_until = -1
+        self._buckets: dict[str, deque[Bucket]] = {}
+
+    def absorb(self, decision: Decision) -> None:
+        """Queue the whole decision: tallies depend on terms that an earlier event of the queue may change."""
+        self._waiting.append(decision)
+
+    def evolve(self, event: AnyEvent) -> None:
+        """Own events: terms, closed periods, the buckets of the windows."""
+        match event:
+            case CrunchConfigured():
+                self._terms.add(event)
+            case SnapshotTaken(data=data):
+                total = data.sums.get(self._terms.at(data.period_start).value_field)
+                if total is not None:
+                    self._buckets.setdefault(data.model_id, deque()).append(
+                        Bucket(data.period_start, total.sum_units, total.n, data.rehearsal)
+                    )
+            case PeriodClosed(data=data):
+                self._closed_until = max(self._closed_until, data.until_ms)
+                self._periods = {start: one for start, one in self._periods.items() if one.end > data.until_ms}
+                self._drop_old_buckets()
+            case _:
+                pass
+
+    def _drop_old_buckets(self) -> None:
+        longest = max(window.hours for terms in self._terms.spans() for window in terms[2].windows) * HOUR_MS
+        for model_id in list(self._buckets):
+            buckets = self._buckets[model_id]
+            while buckets and buckets[0].start < self._closed_until - longest:
+                buckets.popleft()
+            if not buckets:
+                del self._buckets[model_id]
+
+    def decide(self) -> Draft | None:
+        """What the oldest waiting event closes, if anything."""
+        while self._waiting:
+            decision = self._waiting[0]
+            last = (decision.offset, len(decision.events) - 1)
+            if not self.decided("scores", last):
+                for index, event in enumerate(decision.events):
+                    draft = self._draft(event, (decision.offset, index), decision)
+                    if draft is not None:
+                        return draft
+                if decision.offset - self.upto["scores"][0] >= EMPTY_DECISION_EVERY:
+                    self._tally(decision)
+                    self._waiting.popleft()
+                    return Draft([], {"scores": last}, {"scores": self._needed(decision)})
+            self._tally(decision)
+            self._waiting.popleft()
+        return None
+
+    def _draft(self, event: AnyEvent, position: Position, decision: Decision) -> Draft | None:
+        if self.decided("scores", position):
+            return None
+        if isinstance(event, CrunchConfigured):
+            return Draft([event], {"scores": position}, {"scores": self._needed(decision)})
+        if isinstance(event, ScoredUntil) and event.data.until > self._closed_until:
+            events = list(self._close(event))
+            return Draft(events, {"scores": position}, {"scores": self._needed(decision, event.data.until)})
+        return None
+
+    def _needed(self, decision: Decision, closing_until: int = -1) -> Need:
+        still_open = [one.before for one in self._periods.values() if one.end > closing_until]
+        return min([*still_open, decision.after()], key=lambda need: need.offset)
+
+    # --- tallying ----------------------------------------------------------------------------------
+
+    def _tally(self, decision: Decision) -> None:
+        units: dict[str, dict[str, dict[str, int]]] = {}
+        for event in decision.events:
+            if isinstance(event, PredictionScored):
+                units.setdefault(event.data.scope_key, {})[event.data.model_id] = event.data.units
+            elif isinstance(event, RoundClosed):
+                self._tally_round(event, units.get(event.data.scope_key, {}), decision)
+
+    def _tally_round(self, event: RoundClosed, units: dict[str, dict[str, int]], decision: Decision) -> None:
+        data = event.data
+        if data.resolvable_at < self._closed_until:
+            return  # folded again on resume; its period is closed
+        start, end = self._terms.snapshot_period(data.resolvable_at)
+        period = self._periods.get(start)
+        if period is None:
+            period = self._periods[start] = OpenPeriod(end, decision.before)
+        value_field = self._terms.at(data.point).value_field
+        for entry in data.entries:
+            tally = period.tallies.get(entry.model_id)
+            if tally is None:
+                tally = period.tallies[entry.model_id] = Tally()
+            tally.rehearsal |= data.rehearsal
+            if entry.status == "SCORED":
+                scored = units[entry.model_id]
+                tally.scored += 1
+                tally.scores.append((data.resolvable_at, data.input_id, data.scope_key, scored))
+                for name, value in scored.items():
+                    tally.add(name, value)
+            elif entry.status == "FAILED":
+                tally.failed += 1
+            elif entry.fault == "model":
+                tally.absent_model += 1
+            else:
+                tally.absent_node += 1
+            if entry.charge_units is not None:
+                tally.charged += 1
+                tally.add(value_field, entry.charge_units)
+
+    # --- closing -----------------------------------------------------------------------------------
+
+    def _close(self, event: ScoredUntil) -> Iterator[AnyEvent]:
+        until = event.data.until
+        first = min(self._periods, default=until)
+        start = self._closed_until if self._closed_until >= 0 else self._terms.snapshot_period(first)[0]
+        if start >= until:  # the first boundary seen, before any score: time begins here
+            yield self._period_closed(until, until, 0, event)
+            return
+        buckets = {model_id: deque(one) for model_id, one in self._buckets.items()}
+        empty_from = start
+        while start < until:
+            _, end = self._terms.snapshot_period(start)
+            snapshots = list(self._snapshots(start, end, buckets, event.at))
+            if snapshots:
+                if empty_from < start:
+                    yield self._period_closed(empty_from, start, 0, event)
+                yield from snapshots
+                yield self._period_closed(start, end, len(snapshots), event)
+                empty_from = end
+            elif not buckets:
+                # Nothing until the next period with scores: a run of empty periods is one event.
+                end = min([until, *(one for one in self._periods if one > start)])
+            start = end
+        if empty_from < until:
+            yield self._period_closed(empty_from, until, 0, event)
+
+    def _period_closed(self, from_ms: int, until_ms: int, count: int, event: ScoredUntil) -> PeriodClosed:
+        period = self._periods.get(from_ms)
+        rehearsal = period is not None and any(tally.rehearsal for tally in period.tallies.values())
+        return PeriodClosed(
+            id=f"period-closed/{from_ms}-{until_ms}",
+            at=event.at,
+            data=PeriodClosedData(from_ms=from_ms, until_ms=until_ms, snapshot_count=count, rehearsal=rehearsal),
+        )
+
+    def _snapshots(
+        self, start: int, end: int, buckets: dict[str, deque[Bucket]], at: int
+    ) -> Iterator[SnapshotTaken]:
+        terms = self._terms.at(start)
+        period = self._periods.get(start)
+        tallies = period.tallies if period is not None else {}
+        longest = max(window.hours for window in terms.windows) * HOUR_MS
+        for model_id in list(buckets):
+            while buckets[model_id] and buckets[model_id][0].start < end - longest:
+                buckets[model_id].popleft()
+            if not buckets[model_id]:
+                del buckets[model_id]
+        for model_id in sorted(tallies.keys() | buckets.keys()):
+            tally = tallies.get(model_id) or Tally()
+            total = tally.sums.get(terms.value_field)
+            if total is not None:
+                buckets.setdefault(model_id, deque()).append(Bucket(start, total[0], total[1], tally.rehearsal))
+            summary, error = self._summary(tally, terms)
+            yield SnapshotTaken(
+                id=f"{ids.snapshot_id(model_id, start, end)}:taken",
+                at=at,
+                data=SnapshotTakenData(
+                    snapshot_id=ids.snapshot_id(model_id, start, end),
+                    model_id=model_id,
+                    period_start=start,
+                    period_end=end,
+                    sums={name: FieldSum(*one) for name, one in sorted(tally.sums.items())},
+                    summary_units=summary,
+                    summary_error=error,
+                    windows_units={
+                        window.name: _window(buckets.get(model_id, ()), end - window.hours * HOUR_MS)
+                        for window in terms.windows
+                    },
+                    rehearsal_windows=[
+                        window.name
+                        for window in terms.windows
+                        if any(
+                            one.rehearsal and one.start >= end - window.hours * HOUR_MS
+                            for one in buckets.get(model_id, ())
+                        )
+                    ],
+                    scored_count=tally.scored,
+                    failed_count=tally.failed,
+                    absent_model_count=tally.absent_model,
+                    absent_node_count=tally.absent_node,
+                    charged_count=tally.charged,
+                    rehearsal=tally.rehearsal,
+                    contract_hash=terms.contract_hash,
+                ),
+            )
+
+    def _summary(self, tally: Tally, terms: Terms) -> tuple[dict[str, int], str]:
+        """The contract's own aggregate over the period's scores, rounded; or why there is none."""
+        if not tally.scores:
+            return {}, ""
+        contract = self._contracts(terms.contract_hash)
+        decimals = terms.score_decimals
+        results = [
+            contract.score_type.model_validate({name: to_float(one, decimals) for name, one in units.items()})
+            for *_, units in sorted(tally.scores, key=lambda score: score[:3])
+        ]
+        try:
+            summary = contract.aggregate_snapshot(results)
+            return {
+                name: to_units(value, decimals)
+                for name, value in sorted(summary.items())
+                if isinstance(value, (int, float)) and not isinstance(value, bool)
+            }, ""
+        except Exception as error:  # noqa: BLE001 - the author's function; the period's sums do not depend on it
+            return {}, f"aggregate_snapshot: {type(error).__name__}: {error}"[:300]
+
+
+def _window(buckets: Iterable[Bucket], from_ms: int) -> int | None:
+    """The mean over the buckets that start at or after `from_ms`, or None when nothing is in them."""
+    inside = [one for one in buckets if one.start >= from_ms]
+    n = sum(one.n for one in inside)
+    return mean_units(sum(one.sum_units for one in inside), n) if n else None

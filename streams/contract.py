@@ -1,0 +1,235 @@
+"""The contract: everything that makes one crunch different from another, in one object.
+
+A challenge author overrides fields in `runtime_definitions/contracts.py`; unknown fields are refused.
+Types are pydantic models, behaviour is plain functions. Only deciding calls the functions, once;
+what they returned is recorded, so folding and replay never call them again.
+
+The default challenge: the sign of the return over the horizon, scored by a quadratic rule (`defaults.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from coordinator.streams import defaults
+from coordinator.streams.emission import FRAC64_ONE
+
+__all__ = [
+    "FRAC64_ONE",
+    "Aggregation",
+    "AggregationWindow",
+    "CallMethod",
+    "CruncherReward",
+    "CrunchContract",
+    "EmissionCheckpoint",
+    "GroundTruth",
+    "InferenceOutput",
+    "ModelInput",
+    "PredictionScope",
+    "ProviderReward",
+    "RankingDirection",
+    "RawInput",
+    "ScheduledPrediction",
+    "ScoreResult",
+]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RawInput(BaseModel):
+    """One feed record as the callables get it. Override with Decimal values where floats lose too much."""
+
+    source: str
+    subject: str
+    kind: str
+    granularity: str
+    ts_event: int
+    at: int
+    values: dict[str, float]
+
+
+class ModelInput(BaseModel):
+    """What a model's `tick` receives: `candles` or `ticks`, oldest first."""
+
+    model_config = ConfigDict(extra="allow")
+    symbol: str
+    asof_ts: int
+
+
+class InferenceOutput(BaseModel):
+    """A model's answer: `value` in [-1, 1] is a signed confidence; beyond is clipped by the scoring."""
+
+    value: float
+
+
+class GroundTruth(BaseModel):
+    """What happened between entry and horizon."""
+
+    model_config = ConfigDict(extra="allow")
+    entry_price: float
+    resolved_price: float
+    return_: float = Field(alias="return")
+    direction_up: bool
+
+
+class ScoreResult(BaseModel):
+    """One score. More numeric fields may be added in a subclass; each is recorded and averaged."""
+
+    value: float
+    success: bool = True
+    failed_reason: str | None = None
+
+
+class Meta(BaseModel):
+    """Free data of a challenge."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class CruncherReward(_Strict):
+    """`reward_pct` is the protocol's name for frac64: billionths of the pool."""
+
+    cruncher_index: int = Field(ge=0, lt=65536)
+    reward_pct: int = Field(gt=0, le=FRAC64_ONE)
+
+
+class ProviderReward(_Strict):
+    """A provider's share in frac64."""
+
+    provider: str
+    reward_pct: int = Field(gt=0, le=FRAC64_ONE)
+
+
+class EmissionCheckpoint(_Strict):
+    """The emission in the shape of the on-chain protocol."""
+
+    crunch: str
+    cruncher_rewards: list[CruncherReward]
+    compute_provider_rewards: list[ProviderReward] = []
+    data_provider_rewards: list[ProviderReward] = []
+
+
+class PredictionScope(_Strict):
+    """What is predicted. `subject` None: one scope for each feed subject."""
+
+    subject: str | None = None
+    horizon_seconds: int = Field(default=60, gt=0)
+    step_seconds: int = Field(default=15, gt=0)
+
+
+class ScheduledPrediction(_Strict):
+    """A scope asked on a grid of `interval_seconds` in event time, from the epoch on."""
+
+    scope_key: str = Field(min_length=1, max_length=100)
+    scope: PredictionScope = PredictionScope()
+    interval_seconds: int = Field(default=60, gt=0)
+    active: bool = True
+    order: int = 0
+
+
+class AggregationWindow(_Strict):
+    """A trailing window of the leaderboard."""
+
+    name: str = Field(min_length=1)
+    hours: int = Field(gt=0)
+
+
+class RankingDirection(StrEnum):
+    """`desc`: more is better."""
+
+    ASC = "asc"
+    DESC = "desc"
+
+
+class Aggregation(_Strict):
+    """How scores become a board and a payment.
+
+    `ranking_key` is a window (the live board); `checkpoint_key` is `period` (the mean over the whole
+    checkpoint period), a window as of the period's end, or a key of the snapshot summary.
+    """
+
+    windows: list[AggregationWindow] = [
+        AggregationWindow(name="score_recent", hours=24),
+        AggregationWindow(name="score_steady", hours=72),
+        AggregationWindow(name="score_anchor", hours=168),
+    ]
+    value_field: str = "value"
+    ranking_key: str = "score_recent"
+    checkpoint_key: str = "period"
+    ranking_direction: RankingDirection = RankingDirection.DESC
+
+    @model_validator(mode="after")
+    def _ranking_key_is_a_window(self) -> Aggregation:
+        names = [window.name for window in self.windows]
+        if len(set(names)) != len(names):
+            message = f"aggregation.windows: two windows share a name: {names}"
+            raise ValueError(message)
+        if self.ranking_key not in names:
+            message = f"aggregation.ranking_key: {self.ranking_key!r} is none of the windows {names}"
+            raise ValueError(message)
+        return self
+
+
+class CallMethod(_Strict):
+    """The names of a model's two methods. `predict` gets subject, horizon_seconds, step_seconds."""
+
+    tick: str = "tick"
+    predict: str = "predict"
+
+
+class CrunchContract(BaseModel):
+    """One crunch. Unknown fields are refused, so that a typing mistake is not a silent default."""
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, validate_default=True)
+
+    raw_input_type: type[BaseModel] = RawInput
+    input_type: type[BaseModel] = ModelInput
+    output_type: type[BaseModel] = InferenceOutput
+    ground_truth_type: type[BaseModel] = GroundTruth
+    score_type: type[BaseModel] = ScoreResult
+    meta_type: type[BaseModel] = Meta
+
+    scope: PredictionScope = PredictionScope()
+    scheduled_predictions: list[ScheduledPrediction] = []
+    call_method: CallMethod = CallMethod()
+    aggregation: Aggregation = Aggregation()
+
+    deadline_seconds: float = Field(default=10, gt=0, le=3600)
+    grace_seconds: float = Field(default=5, ge=0, le=86400)
+    output_max_bytes: int = Field(default=65536, gt=0, le=1_000_000)
+    score_decimals: int = Field(default=9, ge=0, le=12)
+    absence_policy: Literal["ignore", "zero", "worst_percentile"] = "ignore"
+    min_participation: float = Field(default=0.0, ge=0.0, le=1.0)
+
+    crunch_pubkey: str | None = None
+    compute_provider: str | None = None
+    data_provider: str | None = None
+
+    build_input: Callable[[list[Any]], Any] = defaults.build_input
+    resolve_ground_truth: Callable[[list[Any]], dict[str, Any] | None] = defaults.resolve_ground_truth
+    score_prediction: Callable[[Any, Any], Any] = defaults.score_prediction
+    aggregate_snapshot: Callable[[list[Any]], dict[str, Any]] = defaults.aggregate_snapshot
+    build_emission: Callable[..., Any] = defaults.build_emission
+
+    @field_validator("scheduled_predictions")
+    @classmethod
+    def _scope_keys_are_distinct(cls, schedules: list[ScheduledPrediction]) -> list[ScheduledPrediction]:
+        keys = [schedule.scope_key for schedule in schedules]
+        if len(set(keys)) != len(keys):
+            message = f"two schedules share a scope_key: {keys}"
+            raise ValueError(message)
+        return schedules
+
+    def schedules(self) -> list[ScheduledPrediction]:
+        """The active schedules by `order`; without any, one made from `scope`."""
+        if not self.scheduled_predictions:
+            return [
+                ScheduledPrediction(scope_key=f"{self.scope.horizon_seconds}s", scope=self.scope)
+            ]
+        return sorted((one for one in self.scheduled_predictions if one.active), key=lambda one: one.order)

@@ -1,0 +1,117 @@
+"""Emission: integers that sum to exactly 1,000,000,000, whatever the ranks.
+
+All shares go through one exact allocator (largest remainder, also called Hamilton's method), so that
+nothing is lost to rounding and the same ranks always give the same shares.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from fractions import Fraction
+from itertools import groupby
+from typing import Any
+
+import msgspec
+
+FRAC64_ONE = 1_000_000_000
+"""The whole pool in the protocol's frac64: integer billionths."""
+
+TIERS_PERCENT = (35, 10, 10, 10, 10, 5, 5, 5, 5, 5)
+ENTRIES_MAX = 65_536  # cruncher_index fits 16 bits
+PUBKEY_BYTES = 32
+_BASE58 = {letter: i for i, letter in enumerate("123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz")}
+_encoder = msgspec.json.Encoder(order="deterministic")
+
+
+def allocate(weights: Sequence[Fraction], total: int = FRAC64_ONE) -> list[int]:
+    """Integers in proportion to `weights` that sum to exactly `total`.
+
+    Each gets its floor; what is left goes to the largest fractional parts, on a tie to the earlier entry.
+    Weights are >= 0 and not all 0, else ValueError. An empty list gives an empty list.
+    """
+    if not weights:
+        return []
+    whole = sum(weights, Fraction(0))
+    if whole <= 0 or min(weights) < 0:
+        message = "weights must be >= 0 and not all 0"
+        raise ValueError(message)
+    exact = [weight * total / whole for weight in weights]
+    floors = [share.numerator // share.denominator for share in exact]
+    left = total - sum(floors)
+    order = sorted(range(len(exact)), key=lambda i: (floors[i] - exact[i], i))
+    for i in order[:left]:
+        floors[i] += 1
+    return floors
+
+
+def tier_shares(ranks: Sequence[int], total: int = FRAC64_ONE) -> list[int]:
+    """Frac64 per entry by the default tiers. `ranks` ascend; equal ranks are tied.
+
+    An entry's place is its position. Tied entries share the sum of their places equally; what no place claims
+    (fewer than ten entries) is shared equally by all. Raises ValueError when the ranks do not ascend.
+    """
+    if any(after < before for before, after in zip(ranks, ranks[1:], strict=False)):
+        message = f"ranks must ascend: {list(ranks)[:20]}"
+        raise ValueError(message)
+    n = len(ranks)
+    if n == 0:
+        return []
+    unclaimed = Fraction(100 - sum(TIERS_PERCENT[:n]), n)
+    weights: list[Fraction] = []
+    for _, tied in groupby(ranks):
+        size = len(list(tied))
+        place = len(weights)
+        claimed = Fraction(sum(TIERS_PERCENT[place : place + size]), size)
+        weights += [claimed + unclaimed] * size
+    return allocate(weights, total)
+
+
+def base58_bytes(text: str) -> int | None:
+    """How many bytes a base58 text stands for, or None when it is no base58."""
+    number = 0
+    for letter in text:
+        digit = _BASE58.get(letter)
+        if digit is None:
+            return None
+        number = number * 58 + digit
+    zeros = len(text) - len(text.lstrip("1"))
+    return zeros + (number.bit_length() + 7) // 8
+
+
+def is_pubkey(text: str | None) -> bool:
+    """Base58 of 32 bytes: what a Solana public key is."""
+    return bool(text) and len(text or "") <= 2 * PUBKEY_BYTES and base58_bytes(text or "") == PUBKEY_BYTES
+
+
+def emission_faults(emission: dict[str, Any], entries: int) -> list[str]:
+    """What forbids offering this emission for payment (stricter than all that is known of the chain).
+
+    `entries` is the length of the ranking. An empty list means that it may be offered.
+    """
+    faults: list[str] = []
+    if not is_pubkey(emission["crunch"]):
+        faults.append("crunch_pubkey is not a base58 public key of 32 bytes; set it in the contract")
+    rewards = emission["cruncher_rewards"]
+    shares = [reward["reward_pct"] for reward in rewards]
+    indexes = [reward["cruncher_index"] for reward in rewards]
+    if not rewards:
+        faults.append("no cruncher rewards")
+    if any(type(share) is not int or not 0 < share <= FRAC64_ONE for share in shares):
+        faults.append("a share is not an integer in 1..1000000000")
+    elif rewards and sum(shares) != FRAC64_ONE:
+        faults.append(f"cruncher rewards sum to {sum(shares)}, not to {FRAC64_ONE}")
+    if len(set(indexes)) != len(indexes) or any(not 0 <= i < min(entries, ENTRIES_MAX) for i in indexes):
+        faults.append("a cruncher_index is no distinct position in the ranking")
+    for pool in ("compute_provider_rewards", "data_provider_rewards"):
+        providers = [reward["provider"] for reward in emission[pool]]
+        if providers and sum(reward["reward_pct"] for reward in emission[pool]) != FRAC64_ONE:
+            faults.append(f"{pool} do not sum to {FRAC64_ONE}")
+        if len(set(providers)) != len(providers) or not all(is_pubkey(provider) for provider in providers):
+            faults.append(f"{pool}: providers must be distinct public keys")
+    return faults
+
+
+def emission_sha256(emission: dict[str, Any]) -> str:
+    """The hash of the emission's canonical JSON (sorted keys, no blanks): proves which bytes were offered."""
+    return hashlib.sha256(_encoder.encode(emission)).hexdigest()

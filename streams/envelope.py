@@ -1,0 +1,195 @@
+"""The envelope: what one Kafka record carries, and the bytes of it.
+
+A record carries one append: the events of one decision, or one part of a large one, or a claim.
+`commands` and `dead-letters` have many writers and carry plain events without an envelope.
+
+Reading knows three outcomes. Bytes that no version of this format could read are `None`: every reader
+skips them alike. A known envelope with an unknown kind or a newer version raises UnknownEventError:
+skipping it would make replay differ from live. All else is an `Append` or an event.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import msgspec
+
+from coordinator.streams.errors import UnknownEventError
+from coordinator.streams.events import AnyEvent, Event
+
+ENVELOPE_VERSION = 1
+MESSAGE_BYTES_MAX = 8 * 1024 * 1024
+PART_BYTES_MAX = MESSAGE_BYTES_MAX // 4
+HEAD_CHARS = 1000
+
+Position = tuple[int, int]
+"""(offset of a decision's last part, index of the event in it): everything at or before is decided."""
+
+
+class Need(msgspec.Struct, frozen=True, array_like=True):
+    """The first position a stage's state depends on, with the reader's state just before it.
+
+    `epoch` and `seq` let the counting rule start in the middle of a topic.
+    """
+
+    offset: int = 0
+    epoch: int = 0
+    seq: int = 0
+
+
+class Append(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One record. `events` stays raw: most readers need the header only.
+
+    `part` is (k, n). `claim` is the owner's name in a claim (then `seq` is 0 and there are no events).
+    """
+
+    e: int  # envelope version
+    epoch: int
+    seq: int
+    part: tuple[int, int] = (1, 1)
+    upto: dict[str, Position] = {}
+    need: dict[str, Need] = {}
+    claim: str = ""
+    events: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+class _Probe(msgspec.Struct):
+    """The slow path: an event before its version is known."""
+
+    kind: str
+    v: int
+    id: str = ""
+
+
+_append_decoder = msgspec.json.Decoder(Append)
+_events_decoder = msgspec.json.Decoder(list[AnyEvent])
+_event_decoder = msgspec.json.Decoder(AnyEvent)
+_raws_decoder = msgspec.json.Decoder(list[msgspec.Raw])
+_probe_decoder = msgspec.json.Decoder(_Probe)
+_encoder = msgspec.json.Encoder()
+
+KINDS: dict[str, type[Event]] = {cls.__name__: cls for cls in AnyEvent.__args__}
+VERSIONS: dict[str, int] = dict.fromkeys(KINDS, 1)
+"""The newest version of each kind that this code can read."""
+
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+UPCASTERS: dict[tuple[str, int], Upcaster] = {}
+"""(kind, from version) -> the event as a dict of the next version."""
+
+
+def encode_event(event: Event) -> bytes:
+    """The JSON of one event, fields in the order of their declaration: the same event, the same bytes."""
+    return _encoder.encode(event)
+
+
+def encode_append(append: Append) -> bytes:
+    """The JSON of one append."""
+    return _encoder.encode(append)
+
+
+def encode_decision(
+    events: Sequence[Event], *, epoch: int, seq: int, upto: dict[str, Position], need: dict[str, Need]
+) -> list[bytes]:
+    """The records of one decision: one, or parts 1..n of at most PART_BYTES_MAX each.
+
+    The cut depends on the content alone, so a decision made twice is cut alike.
+    Raises ValueError for an event that does not fit into a part by itself.
+    """
+    body = _encoder.encode(events)
+    groups: list[bytes] = [body] if len(body) <= PART_BYTES_MAX else _cut(events)
+    n = len(groups)
+    return [
+        encode_append(
+            Append(
+                e=ENVELOPE_VERSION, epoch=epoch, seq=seq, part=(k, n), upto=upto, need=need, events=msgspec.Raw(group)
+            )
+        )
+        for k, group in enumerate(groups, start=1)
+    ]
+
+
+def _cut(events: Sequence[Event]) -> list[bytes]:
+    groups: list[list[bytes]] = [[]]
+    size = 0
+    for event in events:
+        one = _encoder.encode(event)
+        if len(one) > PART_BYTES_MAX:
+            message = f"event {event.id} has {len(one)} bytes, more than a part may hold ({PART_BYTES_MAX})"
+            raise ValueError(message)
+        if size + len(one) + 1 > PART_BYTES_MAX and groups[-1]:
+            groups.append([])
+            size = 0
+        groups[-1].append(one)
+        size += len(one) + 1
+    return [b"[" + b",".join(group) + b"]" for group in groups]
+
+
+def decode_append(record: bytes | None) -> Append | None:
+    """The append in a record, or None for bytes that no version could read.
+
+    Raises UnknownEventError for an envelope of a newer version.
+    """
+    if record is None:
+        return None
+    try:
+        append = _append_decoder.decode(record)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        _refuse_newer_envelope(record)
+        return None
+    if append.e > ENVELOPE_VERSION:
+        _refuse_newer_envelope(record)
+    k, n = append.part
+    return append if 1 <= k <= n and append.e >= 1 else None
+
+
+def _refuse_newer_envelope(record: bytes) -> None:
+    try:
+        version = msgspec.json.decode(record).get("e")
+    except (msgspec.DecodeError, UnicodeDecodeError, AttributeError):
+        return
+    if isinstance(version, int) and version > ENVELOPE_VERSION:
+        message = f"envelope version {version} is newer than {ENVELOPE_VERSION}: upgrade this reader"
+        raise UnknownEventError(message)
+
+
+def decode_events(raw: msgspec.Raw | bytes) -> list[AnyEvent]:
+    """The events of an append. Raises UnknownEventError for an unknown kind or a newer version."""
+    try:
+        return _events_decoder.decode(raw)
+    except msgspec.ValidationError:
+        return [_upcast(one) for one in _raws_decoder.decode(raw)]
+
+
+def decode_event(record: bytes) -> AnyEvent:
+    """One plain event (commands, dead letters).
+
+    Raises UnknownEventError as above, msgspec.DecodeError for bytes that are no event at all.
+    """
+    try:
+        return _event_decoder.decode(record)
+    except msgspec.ValidationError:
+        return _upcast(msgspec.Raw(record))
+
+
+def _upcast(raw: msgspec.Raw) -> AnyEvent:
+    try:
+        probe = _probe_decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        message = f"an event without kind or version: {bytes(raw)[:200]!r}"
+        raise UnknownEventError(message) from error
+    newest = VERSIONS.get(probe.kind)
+    if newest is None:
+        message = f"event {probe.id} has the unknown kind {probe.kind}: upgrade this reader"
+        raise UnknownEventError(message)
+    if probe.v > newest:
+        message = f"event {probe.id} is {probe.kind} v{probe.v}, newer than v{newest}: upgrade this reader"
+        raise UnknownEventError(message)
+    fields: dict[str, Any] = msgspec.json.decode(raw)
+    for version in range(probe.v, newest):
+        fields = UPCASTERS[probe.kind, version](fields)
+    try:
+        return msgspec.convert(fields, AnyEvent) if probe.v < newest else _event_decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        message = f"event {probe.id} ({probe.kind} v{probe.v}) does not have the fields of its version: {error}"
+        raise UnknownEventError(message) from error

@@ -1,0 +1,43 @@
+"""Errors, sorted by whose fault they are; the kind decides what happens next.
+
+- `OperatorError`: a setting, a path, a contract is wrong. The message says what to change; the process exits 2.
+- `WorldError`: a broker, a source, a model host does not answer. Retried, then said.
+- `LogError`: a topic of ours holds what this version must not skip. The reader stops and names the record.
+- Anything else is our own bug and is left to crash the process.
+
+A participant's fault is never an exception here: it becomes an event with a reason.
+"""
+
+from __future__ import annotations
+
+
+class CoordinatorError(Exception):
+    """Root of the errors that this project raises on purpose."""
+
+
+class OperatorError(CoordinatorError):
+    """The operator can mend this; `str()` is one line that names the thing and the change."""
+
+
+class ContractError(OperatorError):
+    """A contract is wrong; the message names the field."""
+
+
+class WorldError(CoordinatorError):
+    """Something outside did not answer within its bounds."""
+
+
+class LogError(CoordinatorError):
+    """A record in one of our own topics that this version may not skip."""
+
+
+class UnknownEventError(LogError):
+    """A known envelope with an unknown kind or a newer version: upgrade this reader."""
+
+
+class TruncatedTopicError(LogError):
+    """A topic ends before the position that the state depends on: it was cut or made anew."""
+
+
+class IllegalTransitionError(CoordinatorError):
+    """A move that the lifecycle's table does not have; names the event and the state, changes nothing."""

@@ -1,0 +1,721 @@
+"""The events: what may stand in our topics, and nothing else may.
+
+The class names and fields below are the stored format (money's format). An event is never edited;
+a field may be added with a default; any other change is a new version `v` with an upcaster in
+`envelope.py` and a golden file in `tests/core/golden/`.
+
+Every event is `{kind, id, at, v, data}`. `id` comes from content, never from chance. `at` is event time
+in ms: when the fact became known. Times are Unix ms, durations carry their unit in the name.
+A score is an integer number of units of 10**-score_decimals (see `units.py`): it sums exactly.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+Fault = Literal["model", "node"]
+FinalStatus = Literal["SCORED", "FAILED", "ABSENT"]
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind", tag=True):
+    """What every event carries; `kind` is the class name."""
+
+    id: str
+    at: int
+    v: Literal[1] = 1
+
+
+class Data(msgspec.Struct, frozen=True, kw_only=True):
+    """The facts of one event."""
+
+
+# --- terms: under which rules the rest was decided -----------------------------------------------------
+
+
+class Feed(Data):
+    """The one feed whose records make inputs and ground truth; the subject is named apart."""
+
+    source: str
+    kind: str
+    granularity: str
+
+
+class Scope(Data):
+    """What one prediction is about. `interval_seconds` is the grid on which it is asked."""
+
+    scope_key: str
+    subject: str
+    horizon_seconds: int
+    step_seconds: int
+    interval_seconds: int
+    order: int = 0
+
+
+class Window(Data):
+    """A named trailing window of the leaderboard."""
+
+    name: str
+    hours: int
+
+
+class Terms(Data):
+    """The declarative half of a contract plus the node's intervals, as one fact."""
+
+    contract_hash: str
+    crunch_pubkey: str | None
+    feed: Feed
+    subjects: list[str]
+    scopes: list[Scope]
+    windows: list[Window]
+    ranking_key: str
+    checkpoint_key: str
+    ranking_direction: Literal["asc", "desc"]
+    value_field: str
+    score_decimals: int
+    deadline_ms: int
+    grace_ms: int
+    output_max_bytes: int
+    absence_policy: Literal["ignore", "zero", "worst_percentile"]
+    min_participation: float
+    snapshot_interval_ms: int
+    checkpoint_interval_ms: int
+    effective_from: int
+
+
+class CrunchConfigured(Event):
+    """New terms hold from `effective_from` on. Passed on unchanged into every topic downstream."""
+
+    data: Terms
+
+
+# --- feeds ---------------------------------------------------------------------------------------------
+
+
+class FeedRecordData(Data):
+    """One record. `ts_event` is its own time (a candle's open); `at` of the event is when it was known."""
+
+    source: str
+    subject: str
+    kind: str
+    granularity: str
+    ts_event: int
+    values: dict[str, str]
+    revision: int = 0
+    backfilled: bool = False
+
+
+class FeedRecordReceived(Event):
+    """A feed delivered a record."""
+
+    data: FeedRecordData
+
+
+class FeedGapData(Data):
+    """Records expected with from_ms < at <= until_ms did not come."""
+
+    source: str
+    subject: str
+    kind: str
+    granularity: str
+    from_ms: int
+    until_ms: int
+    reason: str
+
+
+class FeedGapFound(Event):
+    """A hole in a feed was found."""
+
+    data: FeedGapData
+
+
+class ClockTickedData(Data):
+    """`rehearsal`: the time is replayed, not lived."""
+
+    rehearsal: bool
+
+
+class ClockTicked(Event):
+    """It is now `at`: every source has delivered up to it, or has said that it has a gap."""
+
+    data: ClockTickedData
+
+
+# --- inputs --------------------------------------------------------------------------------------------
+
+
+class InputScope(Data):
+    """One scope asked of an input, with the time at which its truth is known."""
+
+    scope_key: str
+    horizon_seconds: int
+    step_seconds: int
+    resolvable_at: int
+
+
+class InputReceivedData(Data):
+    """`payload` is what the models will see, as JSON. `point` is the grid time it stands for."""
+
+    input_id: str
+    subject: str
+    point: int
+    deadline_at: int
+    scopes: list[InputScope]
+    contract_hash: str
+    rehearsal: bool
+    payload: msgspec.Raw
+
+
+class InputReceived(Event):
+    """An input was cut from the feed: RECEIVED."""
+
+    data: InputReceivedData
+
+
+class InputResolvedData(Data):
+    """The ground truth of one horizon, or the reason why there is none. `last`: the input is now RESOLVED."""
+
+    input_id: str
+    horizon_seconds: int
+    resolvable_at: int
+    truth: dict[str, Any] | None
+    reason: str | None
+    last: bool
+
+
+class InputResolved(Event):
+    """The future of an input has happened, for one horizon."""
+
+    data: InputResolvedData
+
+
+class SkippedPoints(Data):
+    """Grid points from_point..until_point (inclusive) of one scope that were never opened."""
+
+    subject: str
+    scope_key: str
+    from_point: int
+    until_point: int
+    count: int
+    reason: str
+
+
+class InputsUntilData(Data):
+    """Every (input, horizon) with resolvable time < `until` is resolved, and no more will open."""
+
+    until: int
+    clock: int
+    rehearsal: bool
+    skipped: list[SkippedPoints]
+
+
+class InputsUntil(Event):
+    """The watermark of the inputs moved."""
+
+    data: InputsUntilData
+
+
+# --- predictions and models ----------------------------------------------------------------------------
+
+
+class RosterEntry(Data):
+    """A model that was asked."""
+
+    model_id: str
+    deployment_id: str
+
+
+class RoundOpenedData(Data):
+    """Who is asked, before the first call. The round's id is its input's."""
+
+    input_id: str
+    roster: list[RosterEntry]
+    scope_keys: list[str]
+    clock: int
+    contract_hash: str
+
+
+class RoundOpened(Event):
+    """A round of predictions began."""
+
+    data: RoundOpenedData
+
+
+class PredictionRecordedData(Data):
+    """A valid answer; `output` is plain JSON of the contract's output type."""
+
+    input_id: str
+    scope_key: str
+    model_id: str
+    deployment_id: str
+    output: dict[str, Any]
+    exec_time_us: int
+
+
+class PredictionRecorded(Event):
+    """A model answered in time: PENDING."""
+
+    data: PredictionRecordedData
+
+
+class PredictionMissedData(Data):
+    """Why there is no valid answer, and whose fault it is."""
+
+    input_id: str
+    scope_key: str
+    model_id: str
+    deployment_id: str
+    reason: str
+    fault: Fault
+    exec_time_us: int = 0
+
+
+class PredictionAbsent(Event):
+    """A model on the roster did not answer: ABSENT."""
+
+    data: PredictionMissedData
+
+
+class PredictionFailed(Event):
+    """A model answered badly: FAILED."""
+
+    data: PredictionMissedData
+
+
+class RoundAnsweredData(Data):
+    """Every roster entry of every scope has its event now, in this same decision."""
+
+    input_id: str
+    clock: int
+
+
+class RoundAnswered(Event):
+    """A round of predictions is complete."""
+
+    data: RoundAnsweredData
+
+
+class ModelSeenData(Data):
+    """Who a model is."""
+
+    model_id: str
+    model_name: str
+    deployment_id: str
+    cruncher_id: str
+    cruncher_name: str
+    wallet_pubkey: str = ""
+    hotkey: str = ""
+
+
+class ModelSeen(Event):
+    """A model runs, for the first time or under a new deployment or name."""
+
+    data: ModelSeenData
+
+
+class ModelLeftData(Data):
+    """Which deployment of which model stopped for good."""
+
+    model_id: str
+    deployment_id: str
+    reason: str
+
+
+class ModelLeft(Event):
+    """A model was stopped; it is on no roster from now on."""
+
+    data: ModelLeftData
+
+
+class ModelBannedData(Data):
+    """The operator's word."""
+
+    model_id: str
+    reason: str
+
+
+class ModelBanned(Event):
+    """The operator took a model off the roster."""
+
+    data: ModelBannedData
+
+
+class ModelFailureData(Data):
+    """What was reported to the orchestrator."""
+
+    model_id: str
+    deployment_id: str
+    code: str
+    reason: str
+
+
+class ModelFailureReported(Event):
+    """A model's failure was reported to the orchestrator."""
+
+    data: ModelFailureData
+
+
+# --- scores --------------------------------------------------------------------------------------------
+
+
+class PredictionScoredData(Data):
+    """Score fields as integer units; `model_id` answered `input_id` for `scope_key`."""
+
+    input_id: str
+    scope_key: str
+    model_id: str
+    units: dict[str, int]
+
+
+class PredictionScored(Event):
+    """PENDING -> SCORED."""
+
+    data: PredictionScoredData
+
+
+class ScoringFailedData(Data):
+    """Why the prediction has no score."""
+
+    input_id: str
+    scope_key: str
+    model_id: str
+    reason: str
+    fault: Fault
+
+
+class ScoringFailed(Event):
+    """PENDING -> FAILED."""
+
+    data: ScoringFailedData
+
+
+class ClosedEntry(msgspec.Struct, frozen=True, array_like=True):
+    """[model_id, status, fault or null, charge in units or null]."""
+
+    model_id: str
+    status: FinalStatus
+    fault: Fault | None = None
+    charge_units: int | None = None
+
+
+class RoundClosedData(Data):
+    """Every roster entry of one scope of a round, with its final status."""
+
+    input_id: str
+    scope_key: str
+    subject: str
+    point: int
+    resolvable_at: int
+    horizon_seconds: int
+    rehearsal: bool
+    contract_hash: str
+    entries: list[ClosedEntry]
+
+
+class RoundClosed(Event):
+    """Nothing in this round and scope is open any more."""
+
+    data: RoundClosedData
+
+
+class ScoredUntilData(Data):
+    """Every round with resolvable time < `until` is closed. `until` is a period boundary."""
+
+    until: int
+    rehearsal: bool
+
+
+class ScoredUntil(Event):
+    """The scores of all periods up to `until` are complete."""
+
+    data: ScoredUntilData
+
+
+# --- snapshots -----------------------------------------------------------------------------------------
+
+
+class FieldSum(msgspec.Struct, frozen=True, array_like=True):
+    """[sum in units, n]: a mean is one division."""
+
+    sum_units: int
+    n: int
+
+
+class SnapshotTakenData(Data):
+    """One model in one period [period_start, period_end). Counts are of (round, scope) pairs."""
+
+    snapshot_id: str
+    model_id: str
+    period_start: int
+    period_end: int
+    sums: dict[str, FieldSum]
+    summary_units: dict[str, int]
+    windows_units: dict[str, int | None]
+    scored_count: int
+    failed_count: int
+    absent_model_count: int
+    absent_node_count: int
+    charged_count: int
+    rehearsal: bool
+    contract_hash: str
+    summary_error: str = ""
+    rehearsal_windows: list[str] = []
+
+
+class SnapshotTaken(Event):
+    """A model's period was summed up."""
+
+    data: SnapshotTakenData
+
+
+class PeriodClosedData(Data):
+    """Periods in [from_ms, until_ms) are closed; a run of empty ones is one event (snapshot_count 0)."""
+
+    from_ms: int
+    until_ms: int
+    snapshot_count: int
+    rehearsal: bool
+
+
+class PeriodClosed(Event):
+    """No snapshot will come for these periods any more."""
+
+    data: PeriodClosedData
+
+
+# --- checkpoints ---------------------------------------------------------------------------------------
+
+
+class RankedEntry(Data):
+    """A place in `meta.ranking`; its position in the list is the emission's cruncher_index."""
+
+    model_id: str
+    rank: int
+    key_units: int
+    prediction_count: int
+    snapshot_count: int
+    result_summary_units: dict[str, int]
+
+
+class CheckpointData(Data):
+    """What is offered for payment. `emission_json` are the exact bytes; `emission_sha256` is over them."""
+
+    checkpoint_id: str
+    period_start: int
+    period_end: int
+    snapshot_count: int
+    ranking: list[RankedEntry]
+    unranked: list[str]
+    emission: dict[str, Any]
+    emission_sha256: str
+    contract_hash: str
+    rehearsal: bool
+
+
+class CheckpointOpened(Event):
+    """A period's emission is offered for payment: PENDING."""
+
+    data: CheckpointData
+
+
+class CheckpointWithheldData(Data):
+    """Why the checkpoint is not offered."""
+
+    reason: str
+    checkpoint: CheckpointData
+
+
+class CheckpointWithheld(Event):
+    """A period's emission was built but must not be paid yet: WITHHELD."""
+
+    data: CheckpointWithheldData
+
+
+class CheckpointSubmittedData(Data):
+    """The operator signed: the transaction's hash (base58, 64 bytes)."""
+
+    checkpoint_id: str
+    tx_hash: str
+    command_id: str
+
+
+class CheckpointSubmitted(Event):
+    """PENDING -> SUBMITTED."""
+
+    data: CheckpointSubmittedData
+
+
+class CheckpointSubmissionFailedData(Data):
+    """The transaction finally failed; its hash stays refused."""
+
+    checkpoint_id: str
+    tx_hash: str
+    reason: str
+    command_id: str
+
+
+class CheckpointSubmissionFailed(Event):
+    """SUBMITTED -> PENDING."""
+
+    data: CheckpointSubmissionFailedData
+
+
+class CheckpointAdvancedData(Data):
+    """Which command moved it."""
+
+    checkpoint_id: str
+    command_id: str
+
+
+class CheckpointClaimable(Event):
+    """SUBMITTED -> CLAIMABLE."""
+
+    data: CheckpointAdvancedData
+
+
+class CheckpointPaid(Event):
+    """CLAIMABLE -> PAID."""
+
+    data: CheckpointAdvancedData
+
+
+class CommandRefusedData(Data):
+    """Why nothing was done. `http_status` is what the API answers (404, 409, 422)."""
+
+    command_id: str
+    command_kind: str
+    checkpoint_id: str
+    reason: str
+    state: str
+    http_status: int
+
+
+class CommandRefused(Event):
+    """A command met a state in which it is not legal; nothing changed."""
+
+    data: CommandRefusedData
+
+
+# --- commands and dead letters: many writers, plain events without an envelope --------------------------
+
+
+class ConfirmCheckpointData(Data):
+    """The operator says which transaction pays the checkpoint."""
+
+    checkpoint_id: str
+    tx_hash: str
+
+
+class ConfirmCheckpoint(Event):
+    """Please record this transaction."""
+
+    data: ConfirmCheckpointData
+
+
+class AdvanceCheckpointData(Data):
+    """The status wanted: CLAIMABLE or PAID."""
+
+    checkpoint_id: str
+    status: str
+
+
+class AdvanceCheckpoint(Event):
+    """Please move this checkpoint on."""
+
+    data: AdvanceCheckpointData
+
+
+class WithholdCheckpointData(Data):
+    """A reason to hold back the checkpoint of the period that holds `period_at` (null: the next one)."""
+
+    reason: str
+    period_at: int | None = None
+
+
+class WithholdCheckpoint(Event):
+    """Please do not offer the next checkpoint."""
+
+    data: WithholdCheckpointData
+
+
+class ReleaseCheckpointData(Data):
+    """Which withheld checkpoint may be offered after all."""
+
+    checkpoint_id: str
+    reason: str = ""
+
+
+class ReleaseCheckpoint(Event):
+    """Please offer this withheld checkpoint."""
+
+    data: ReleaseCheckpointData
+
+
+class FailCheckpointSubmissionData(Data):
+    """The transaction that finally failed."""
+
+    checkpoint_id: str
+    tx_hash: str
+    reason: str
+
+
+class FailCheckpointSubmission(Event):
+    """Please take back a submission whose transaction finally failed."""
+
+    data: FailCheckpointSubmissionData
+
+
+class DeadLetteredData(Data):
+    """Garbage from outside: where it came from, why it was refused, its hash and its first 1,000 characters."""
+
+    origin: str
+    position: str
+    reason: str
+    sha256: str
+    head: str
+
+
+class DeadLettered(Event):
+    """Something from outside could not be read and was set aside."""
+
+    data: DeadLetteredData
+
+
+AnyEvent = (
+    CrunchConfigured
+    | FeedRecordReceived
+    | FeedGapFound
+    | ClockTicked
+    | InputReceived
+    | InputResolved
+    | InputsUntil
+    | RoundOpened
+    | PredictionRecorded
+    | PredictionAbsent
+    | PredictionFailed
+    | RoundAnswered
+    | ModelSeen
+    | ModelLeft
+    | ModelBanned
+    | ModelFailureReported
+    | PredictionScored
+    | ScoringFailed
+    | RoundClosed
+    | ScoredUntil
+    | SnapshotTaken
+    | PeriodClosed
+    | CheckpointOpened
+    | CheckpointWithheld
+    | CheckpointSubmitted
+    | CheckpointSubmissionFailed
+    | CheckpointClaimable
+    | CheckpointPaid
+    | CommandRefused
+    | ConfirmCheckpoint
+    | AdvanceCheckpoint
+    | WithholdCheckpoint
+    | ReleaseCheckpoint
+    | FailCheckpointSubmission
+    | DeadLettered
+)

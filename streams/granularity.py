@@ -1,0 +1,32 @@
+"""How long a candle is: the names of granularities and their length in ms.
+
+Pure. Reads a name as it stands in `FEED_GRANULARITY`, gives milliseconds. One table for every source,
+because a candle becomes known at open + granularity, and two ideas of "1m" would let the future leak.
+"""
+
+from __future__ import annotations
+
+from types import MappingProxyType
+
+from coordinator.streams.errors import OperatorError
+
+GRANULARITIES_MS = MappingProxyType(
+    {
+        "1s": 1_000,
+        "5s": 5_000,
+        "1m": 60_000,
+        "5m": 300_000,
+        "15m": 900_000,
+        "1h": 3_600_000,
+        "4h": 14_400_000,
+        "1d": 86_400_000,
+    }
+)
+
+
+def granularity_ms(name: str) -> int:
+    """Length in ms of the granularity `name` ("1m" -> 60000). Raises OperatorError with the known names."""
+    length_ms = GRANULARITIES_MS.get(name)
+    if length_ms is None:
+        raise OperatorError(f"granularity {name!r} is unknown; known are {', '.join(GRANULARITIES_MS)}")
+    return length_ms

@@ -1,0 +1,431 @@
+"""Inputs: the feed cut into questions, and later the answers that the market gave.
+
+Reads `feeds`, emits `inputs`, one decision per append of the feed. Points lie on a grid in event time.
+Point t opens on its subject's first record with at >= t, from records with at <= t. When the clock
+passes t + deadline first, the point is skipped and named: an outage neither floods nor predicts with
+hindsight. Truth for input time t and horizon h: the last record with at <= t, then all with
+t < at <= t + h. The window is complete when a record at or past its end was seen; the clock closes it
+only after `grace`, and then there is no truth, with that reason.
+
+What is open, what was opened last and the terms come from the stage's own events; only the records
+themselves come from the feed, so `need` is the oldest record kept.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right, insort
+from collections import deque
+from collections.abc import Callable, Iterator
+from typing import Any, ClassVar
+
+import msgspec
+from pydantic import BaseModel
+
+from coordinator.streams import ids
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.counting import Decision
+from coordinator.streams.envelope import Need
+from coordinator.streams.events import (
+    AnyEvent,
+    ClockTicked,
+    CrunchConfigured,
+    FeedRecordData,
+    FeedRecordReceived,
+    InputReceived,
+    InputReceivedData,
+    InputResolved,
+    InputResolvedData,
+    InputScope,
+    InputsUntil,
+    InputsUntilData,
+    Scope,
+    SkippedPoints,
+    Terms,
+)
+from coordinator.streams.finite import not_finite
+from coordinator.streams.stage import EMPTY_DECISION_EVERY, Draft, Stage
+from coordinator.streams.terms import TermsInForce
+
+RECORDS_SEEN = 120
+"""How many records up to its point an input is built from."""
+
+_encoder = msgspec.json.Encoder()
+
+
+class Record:
+    """A feed record in memory, with its place in the log and its typed form per contract."""
+
+    __slots__ = ("at", "before", "data", "offset", "typed")
+
+    def __init__(self, at: int, data: FeedRecordData, offset: int, before: Need) -> None:
+        self.at = at
+        self.data = data
+        self.offset = offset
+        self.before = before
+        self.typed: dict[str, Any] = {}
+
+    def as_type(self, contract_hash: str, raw_type: type[BaseModel]) -> Any:  # noqa: ANN401 - the contract's type
+        """The record as the contract's raw input type."""
+        typed = self.typed.get(contract_hash)
+        if typed is None:
+            fields = msgspec.structs.asdict(self.data) | {"at": self.at}
+            typed = self.typed[contract_hash] = raw_type.model_validate(fields)
+        return typed
+
+
+class OpenHorizon(msgspec.Struct, frozen=True, order=True):
+    """A truth that is waited for; ordered by when it is due."""
+
+    resolvable_at: int
+    point: int
+    subject: str
+    horizon_seconds: int
+    contract_hash: str
+    input_id: str
+
+
+def _at(record: Record) -> int:
+    return record.at
+
+
+class InputStage(Stage):
+    """feeds -> inputs. `contracts` gives the contract of a hash, or raises OperatorError."""
+
+    topic: ClassVar[str] = "inputs"
+    drivers: ClassVar[tuple[str, ...]] = ("feeds",)
+    memory: ClassVar[tuple[str, ...]] = ("CrunchConfigured", "InputReceived", "InputResolved", "InputsUntil")
+
+    def __init__(self, contracts: Callable[[str], CrunchContract]) -> None:
+        super().__init__()
+        self._contracts = contracts
+        self._queue: deque[Decision] = deque()
+        self._records: dict[str, list[Record]] = {}
+        # own memory
+        self._terms = TermsInForce()
+        self._handled: dict[tuple[str, str], int] = {}
+        self._open: list[OpenHorizon] = []
+        self._until = -1
+        self._clock = -1
+        self._rehearsal = False
+
+    # --- folding -----------------------------------------------------------------------------------
+
+    def absorb(self, decision: Decision) -> None:
+        """Keep the records; what is not yet decided waits for `decide`."""
+        if self.decided("feeds", (decision.offset, len(decision.events) - 1)):
+            for event in decision.events:
+                if isinstance(event, FeedRecordReceived):
+                    self._keep(event, decision)
+            self._trim()
+        else:
+            self._queue.append(decision)
+
+    def evolve(self, event: AnyEvent) -> None:
+        """Own events: terms, what was opened, what was resolved, how far."""
+        match event:
+            case CrunchConfigured():
+                self._terms.add(event)
+            case InputReceived(data=data):
+                for scope in data.scopes:
+                    self._handled[data.subject, scope.scope_key] = data.point
+                for horizon_seconds in {scope.horizon_seconds for scope in data.scopes}:
+                    insort(
+                        self._open,
+                        OpenHorizon(
+                            data.point + horizon_seconds * 1000,
+                            data.point,
+                            data.subject,
+                            horizon_seconds,
+                            data.contract_hash,
+                            data.input_id,
+                        ),
+                    )
+            case InputResolved(data=data):
+                self._open = [
+                    one
+                    for one in self._open
+                    if (one.input_id, one.horizon_seconds) != (data.input_id, data.horizon_seconds)
+                ]
+            case InputsUntil(data=data):
+                self._until, self._clock, self._rehearsal = data.until, data.clock, data.rehearsal
+                for skip in data.skipped:
+                    self._handled[skip.subject, skip.scope_key] = skip.until_point
+            case _:
+                pass
+
+    def open_input_ids(self) -> set[str]:
+        """The inputs whose truth is still waited for."""
+        return {one.input_id for one in self._open}
+
+    def _keep(self, event: FeedRecordReceived, decision: Decision) -> None:
+        data = event.data
+        if self._terms:
+            feed = self._terms.at(event.at).feed
+            if (data.source, data.kind, data.granularity) != (feed.source, feed.kind, feed.granularity):
+                return
+        records = self._records.setdefault(data.subject, [])
+        record = Record(event.at, data, decision.first_offset, decision.before)
+        for i in range(bisect_right(records, event.at, key=_at) - 1, -1, -1):
+            if records[i].at < event.at:
+                break
+            if records[i].data.ts_event == data.ts_event:
+                if records[i].data.revision < data.revision:
+                    records[i] = record
+                return
+        insort(records, record, key=_at)
+
+    def _trim(self) -> None:
+        """Keep the last RECORDS_SEEN records before the next point and all that an open truth needs."""
+        entries: dict[str, int] = {}
+        for one in self._open:
+            entries[one.subject] = min(entries.get(one.subject, one.point), one.point)
+        for subject, records in self._records.items():
+            keep = max(0, len(records) - RECORDS_SEEN - 1)
+            if subject in entries:
+                keep = min(keep, max(0, bisect_right(records, entries[subject], key=_at) - 1))
+            del records[:keep]
+
+    # --- deciding ----------------------------------------------------------------------------------
+
+    def decide(self) -> Draft | None:
+        """What the oldest waiting append of the feed makes: inputs opened, truths, the watermark."""
+        while self._queue:
+            decision = self._queue[0]
+            upto = (decision.offset, len(decision.events) - 1)
+            if self.decided("feeds", upto):
+                self._queue.popleft()
+                continue
+            events = list(self._events(decision))
+            self._trim()
+            last = self.upto["feeds"][0]
+            if not events and decision.offset - last < EMPTY_DECISION_EVERY:
+                self._queue.popleft()
+                continue
+            return Draft(events, {"feeds": upto}, {"feeds": self._needed(decision)})
+        return None
+
+    def _needed(self, decision: Decision) -> Need:
+        oldest = min((one for records in self._records.values() for one in records), key=lambda r: r.offset, default=None)
+        return decision.after() if oldest is None else oldest.before
+
+    def _events(self, decision: Decision) -> Iterator[AnyEvent]:
+        clock, rehearsal, ticked = self._clock, self._rehearsal, False
+        new_terms = TermsInForce()
+        for known in self._terms.events:
+            new_terms.add(known)
+        for event in decision.events:
+            if isinstance(event, CrunchConfigured):
+                new_terms.add(event)
+                yield event
+            elif isinstance(event, FeedRecordReceived):
+                self._keep(event, decision)
+            elif isinstance(event, ClockTicked):
+                clock, rehearsal, ticked = max(clock, event.at), event.data.rehearsal, True
+        if not new_terms:
+            return
+        now = max([clock, *(records[-1].at for records in self._records.values() if records)])
+        opened: list[InputReceived] = []
+        skipped: list[SkippedPoints] = []
+        handled = dict(self._handled)
+        for start, until, terms in new_terms.spans():
+            self._open_points(terms, start, until, now, handled, opened, skipped, rehearsal)
+        opened.sort(key=lambda event: (event.data.point, event.data.subject))
+        yield from opened
+        still_open: list[OpenHorizon] = []
+        due = sorted([*self._open, *(h for event in opened for h in _horizons(event))])
+        resolved: list[InputResolved] = []
+        for one in due:
+            event = self._resolve(one, new_terms.at(one.point), clock, now)
+            if event is None:
+                still_open.append(one)
+            else:
+                resolved.append(event)
+        left = {one.input_id for one in still_open}
+        seen: dict[str, int] = {}
+        for event in resolved:
+            seen[event.data.input_id] = seen.get(event.data.input_id, 0) + 1
+        for event in resolved:
+            seen[event.data.input_id] -= 1
+            last = event.data.input_id not in left and seen[event.data.input_id] == 0
+            yield msgspec.structs.replace(event, data=msgspec.structs.replace(event.data, last=last)) if last else event
+        if ticked or skipped:
+            watermark = self._watermark(clock, still_open, handled, new_terms)
+            yield InputsUntil(
+                id=f"inputs-until/{decision.events[-1].id}",
+                at=max(clock, 0),
+                data=InputsUntilData(until=watermark, clock=clock, rehearsal=rehearsal, skipped=skipped),
+            )
+
+    def _open_points(  # noqa: PLR0913 - one step of `_events`, taken out to be read alone
+        self,
+        terms: Terms,
+        start: int,
+        until: int,
+        now: int,
+        handled: dict[tuple[str, str], int],
+        opened: list[InputReceived],
+        skipped: list[SkippedPoints],
+        rehearsal: bool,  # noqa: FBT001
+    ) -> None:
+        due: dict[tuple[int, str], list[Scope]] = {}
+        for scope in sorted(terms.scopes, key=lambda one: (one.order, one.scope_key)):
+            key = (scope.subject, scope.scope_key)
+            interval = scope.interval_seconds * 1000
+            records = self._records.get(scope.subject, [])
+            if key in handled:
+                point = _ceil(max(handled[key] + 1, start), interval)
+            elif records:
+                point = _ceil(max(records[0].at, start), interval)
+            else:
+                continue
+            oldest_fresh = now - terms.deadline_ms
+            if point < oldest_fresh and point < until:
+                last = min((oldest_fresh - 1) // interval * interval, (until - 1) // interval * interval)
+                if last >= point:
+                    skipped.append(_skip(scope, point, "the clock passed the deadline before a record came", last))
+                    handled[key] = last
+                    point = last + interval
+            while point < until and records and records[-1].at >= point:
+                i = bisect_right(records, point - 1, key=_at)
+                if records[i].data.backfilled:  # came late: to open on it would be hindsight
+                    skipped.append(_skip(scope, point, "its record came late (backfilled)"))
+                elif bisect_right(records, point, key=_at) == 0:
+                    skipped.append(_skip(scope, point, "no record up to the point"))
+                else:
+                    due.setdefault((point, scope.subject), []).append(scope)
+                handled[key] = point
+                point += interval
+        for (point, subject), scopes in sorted(due.items(), key=lambda item: item[0]):
+            made = self._input(point, subject, scopes, terms, rehearsal)
+            if isinstance(made, InputReceived):
+                opened.append(made)
+            else:
+                skipped.extend(_skip(scope, point, made) for scope in scopes)
+
+    def _input(
+        self,
+        point: int,
+        subject: str,
+        scopes: list[Scope],
+        terms: Terms,
+        rehearsal: bool,  # noqa: FBT001
+    ) -> InputReceived | str:
+        """The input of a point, or the reason why the contract could not make one."""
+        records = self._records[subject]
+        opened_at = records[bisect_right(records, point - 1, key=_at)].at
+        contract = self._contracts(terms.contract_hash)
+        window = records[: bisect_right(records, point, key=_at)][-RECORDS_SEEN:]
+        try:
+            typed = [record.as_type(terms.contract_hash, contract.raw_input_type) for record in window]
+            checked = contract.input_type.model_validate(contract.build_input(typed))
+            payload = checked.model_dump(mode="json", by_alias=True)
+        except Exception as error:  # noqa: BLE001 - the author's function: its fault is recorded, and the node goes on
+            return f"build_input: {type(error).__name__}: {error}"[:500]
+        if bad := not_finite(payload):
+            return f"build_input gave a value that is not finite: {bad}"
+        the_id = ids.input_id(subject, point)
+        return InputReceived(
+            id=f"{the_id}:received",
+            at=opened_at,
+            data=InputReceivedData(
+                input_id=the_id,
+                subject=subject,
+                point=point,
+                deadline_at=opened_at + terms.deadline_ms,
+                scopes=[
+                    InputScope(
+                        scope_key=scope.scope_key,
+                        horizon_seconds=scope.horizon_seconds,
+                        step_seconds=scope.step_seconds,
+                        resolvable_at=point + scope.horizon_seconds * 1000,
+                    )
+                    for scope in scopes
+                ],
+                contract_hash=terms.contract_hash,
+                rehearsal=rehearsal,
+                payload=msgspec.Raw(_encoder.encode(payload)),
+            ),
+        )
+
+    def _resolve(self, one: OpenHorizon, terms: Terms, clock: int, now: int) -> InputResolved | None:
+        records = self._records.get(one.subject, [])
+        complete = bool(records) and records[-1].at >= one.resolvable_at
+        closed = clock >= one.resolvable_at + terms.grace_ms
+        if not complete and not closed:
+            return None
+        truth: dict[str, Any] | None = None
+        reason: str | None = None
+        entry = bisect_right(records, one.point, key=_at) - 1
+        window = records[max(entry, 0) : bisect_right(records, one.resolvable_at, key=_at)]
+        if not complete:
+            reason = "gap: no record at or past the window's end within the grace"
+        elif entry < 0 or len(window) < 2:  # noqa: PLR2004 - the entry and at least one after it
+            reason = "gap: no record within the window"
+        else:
+            truth, reason = self._truth(one.contract_hash, window)
+        # It became known when the closing record did, or when the clock closed it.
+        at = records[bisect_right(records, one.resolvable_at - 1, key=_at)].at if complete else clock
+        return InputResolved(
+            id=f"{one.input_id}:resolved:{one.horizon_seconds}s",
+            at=min(at, now),
+            data=InputResolvedData(
+                input_id=one.input_id,
+                horizon_seconds=one.horizon_seconds,
+                resolvable_at=one.resolvable_at,
+                truth=truth,
+                reason=reason,
+                last=False,
+            ),
+        )
+
+    def _truth(self, contract_hash: str, window: list[Record]) -> tuple[dict[str, Any] | None, str | None]:
+        contract = self._contracts(contract_hash)
+        typed = [record.as_type(contract_hash, contract.raw_input_type) for record in window]
+        try:
+            truth = contract.resolve_ground_truth(typed)
+            if truth is None:
+                return None, "resolve_ground_truth gave None"
+            dumped = contract.ground_truth_type.model_validate(truth).model_dump(mode="json", by_alias=True)
+        except Exception as error:  # noqa: BLE001 - the author's function: its fault is recorded, and the node goes on
+            return None, f"resolve_ground_truth: {type(error).__name__}: {error}"[:500]
+        bad = not_finite(dumped)
+        return (None, f"resolve_ground_truth gave a value that is not finite: {bad}") if bad else (dumped, None)
+
+    def _watermark(
+        self, clock: int, still_open: list[OpenHorizon], handled: dict[tuple[str, str], int], terms: TermsInForce
+    ) -> int:
+        times = [clock, *(one.resolvable_at for one in still_open)]
+        for start, until, held in terms.spans():
+            for scope in held.scopes:
+                done = handled.get((scope.subject, scope.scope_key))
+                if done is not None:
+                    point = _ceil(max(done + 1, start), scope.interval_seconds * 1000)
+                    if point < until:
+                        times.append(point + scope.horizon_seconds * 1000)
+        return max(self._until, min(times))
+
+
+def _horizons(event: InputReceived) -> list[OpenHorizon]:
+    data = event.data
+    return [
+        OpenHorizon(
+            data.point + seconds * 1000, data.point, data.subject, seconds, data.contract_hash, data.input_id
+        )
+        for seconds in sorted({scope.horizon_seconds for scope in data.scopes})
+    ]
+
+
+def _skip(scope: Scope, point: int, reason: str, until_point: int | None = None) -> SkippedPoints:
+    last = point if until_point is None else until_point
+    return SkippedPoints(
+        subject=scope.subject,
+        scope_key=scope.scope_key,
+        from_point=point,
+        until_point=last,
+        count=(last - point) // (scope.interval_seconds * 1000) + 1,
+        reason=reason,
+    )
+
+
+def _ceil(time_ms: int, interval_ms: int) -> int:
+    return -(-time_ms // interval_ms) * interval_ms

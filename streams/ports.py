@@ -1,0 +1,125 @@
+"""The ports: what the stages ask of the world, in the domain's own words.
+
+Adapters live in `infra/` (models) and `streams/sources/` (feeds); tests bring fakes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from enum import StrEnum
+from typing import Any, Protocol
+
+import msgspec
+
+
+class Subscription(msgspec.Struct, frozen=True):
+    """One stream of a feed: the four dimensions."""
+
+    source: str
+    subject: str
+    kind: str
+    granularity: str
+
+
+class FeedRecord(msgspec.Struct, frozen=True):
+    """One fact from a feed.
+
+    `ts_event` is the record's own time in ms (a candle's open); `at` is when it became known, in ms
+    (a candle's close = open + granularity; a tick's own time). `values` holds decimals as text
+    (`{"open": "23141.57", ...}`; a tick has `price`), because floats lose what was quoted.
+    `revision` grows when a source corrects a record; the identity stays.
+    """
+
+    source: str
+    subject: str
+    kind: str
+    granularity: str
+    ts_event: int
+    at: int
+    values: dict[str, str]
+    revision: int = 0
+    backfilled: bool = False
+
+
+class FeedSource(Protocol):
+    """A source of records: a live stream, and history where the source has one."""
+
+    name: str
+
+    def stream(self, subscriptions: Sequence[Subscription]) -> AsyncIterator[FeedRecord]:
+        """Records as they become known, in order of `at` per subscription, until cancelled."""
+        ...
+
+    def history(self, subscription: Subscription, start_ms: int, end_ms: int) -> AsyncIterator[FeedRecord]:
+        """Records with start_ms <= at <= end_ms, in order of `at`. Raises WorldError when it cannot be had."""
+        ...
+
+
+class Outcome(StrEnum):
+    """How one call to one model ended; finer than the client library's three statuses."""
+
+    OK = "OK"
+    MODEL_FAILED = "MODEL_FAILED"
+    BAD_OUTPUT = "BAD_OUTPUT"
+    DEADLINE = "DEADLINE"
+    BUSY = "BUSY"
+    CRASHED = "CRASHED"
+    SKIPPED = "SKIPPED"
+    TOO_BIG = "TOO_BIG"
+    ABSENT = "ABSENT"
+
+
+class ModelInfo(msgspec.Struct, frozen=True):
+    """Who a model is, as the orchestrator tells it."""
+
+    model_id: str
+    model_name: str
+    deployment_id: str
+    cruncher_id: str = ""
+    cruncher_name: str = ""
+    wallet_pubkey: str = ""
+    hotkey: str = ""
+
+
+class ModelNotice(msgspec.Struct, frozen=True):
+    """A change the gateway saw: `seen` (running), `left` (STOPPED), `recovering`, `failed` (reported, with code)."""
+
+    change: str
+    info: ModelInfo
+    code: str = ""
+    reason: str = ""
+
+
+class ModelReply(msgspec.Struct, frozen=True):
+    """One model's answer to one call. `output` is plain JSON data, only with OK."""
+
+    model_id: str
+    deployment_id: str
+    outcome: Outcome
+    output: Any = None
+    detail: str = ""
+    exec_time_us: int = 0
+
+
+class ModelGateway(Protocol):
+    """The way to the models. One caller; calls to one model never overlap."""
+
+    async def start(self) -> None:
+        """Connect. Returns at once; models appear as notices. Raises WorldError if no host answers in its bounds."""
+        ...
+
+    async def stop(self) -> None: ...
+
+    def notices(self) -> list[ModelNotice]:
+        """What changed since the last call, in order; empties the list."""
+        ...
+
+    async def call(
+        self, method: str, arguments: Sequence[Any], timeout_seconds: float, model_ids: Collection[str]
+    ) -> dict[str, ModelReply]:
+        """Call `method` on the models named, side by side. Every id gets a reply; the unreachable get ABSENT.
+
+        Arguments are plain Python values (str, int, float, dict/list as JSON), sent in order.
+        An empty `model_ids` calls nobody.
+        """
+        ...

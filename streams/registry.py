@@ -1,0 +1,101 @@
+"""The models: who was seen, who left, whose failures were reported.
+
+The outside (the orchestrator, by way of the gateway) drives it; emits `models`. A notice that tells nothing
+new makes no event. RECOVERING makes none either: only STOPPED leaves, so that a model cannot dodge a hard
+minute by crashing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from coordinator.streams import ids
+from coordinator.streams.counting import Decision
+from coordinator.streams.events import (
+    AnyEvent,
+    ModelFailureData,
+    ModelFailureReported,
+    ModelLeft,
+    ModelLeftData,
+    ModelSeen,
+    ModelSeenData,
+)
+from coordinator.streams.ports import ModelNotice
+from coordinator.streams.prediction import Registry
+from coordinator.streams.stage import Draft, Stage
+
+
+class ModelsStage(Stage):
+    """The outside -> models."""
+
+    topic: ClassVar[str] = "models"
+    drivers: ClassVar[tuple[str, ...]] = ()
+    memory: ClassVar[tuple[str, ...]] = ("ModelSeen", "ModelLeft", "ModelBanned")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.registry = Registry()
+
+    def absorb(self, decision: Decision) -> None:
+        """There is no source topic."""
+
+    def decide(self) -> Draft | None:
+        """Only the outside makes decisions due."""
+        return None
+
+    def evolve(self, event: AnyEvent) -> None:
+        """Own events."""
+        self.registry.evolve(event)
+
+    def offer(self, notices: Sequence[ModelNotice], at: int) -> Draft | None:
+        """The draft for what the gateway noticed, or None when it tells nothing new. `at` is the clock in ms."""
+        events: list[AnyEvent] = []
+        scratch = Registry()
+        scratch.seen, scratch.left = dict(self.registry.seen), set(self.registry.left)
+        for notice in notices:
+            event = self._event(notice, at, scratch)
+            if event is not None:
+                scratch.evolve(event)
+                events.append(event)
+        return Draft(events, {}, {}) if events else None
+
+    def _event(self, notice: ModelNotice, at: int, registry: Registry) -> AnyEvent | None:
+        info = notice.info
+        known = registry.seen.get(info.model_id)
+        if notice.change == "seen":
+            data = ModelSeenData(
+                model_id=info.model_id,
+                model_name=info.model_name,
+                deployment_id=info.deployment_id,
+                cruncher_id=info.cruncher_id,
+                cruncher_name=info.cruncher_name,
+                wallet_pubkey=info.wallet_pubkey,
+                hotkey=info.hotkey,
+            )
+            if known is not None and known.data == data and info.model_id not in registry.left:
+                return None
+            content = (info.model_id, info.deployment_id, info.model_name, info.cruncher_name, str(at))
+            return ModelSeen(id=ids.content_id("model-seen", *content), at=at, data=data)
+        if notice.change == "left":
+            if known is None or info.model_id in registry.left or known.data.deployment_id != info.deployment_id:
+                return None
+            return ModelLeft(
+                id=ids.content_id("model-left", info.model_id, info.deployment_id, str(at)),
+                at=at,
+                data=ModelLeftData(
+                    model_id=info.model_id, deployment_id=info.deployment_id, reason=notice.reason[:300]
+                ),
+            )
+        if notice.change == "failed":
+            return ModelFailureReported(
+                id=ids.content_id("model-failed", info.model_id, info.deployment_id, notice.code, str(at)),
+                at=at,
+                data=ModelFailureData(
+                    model_id=info.model_id,
+                    deployment_id=info.deployment_id,
+                    code=notice.code,
+                    reason=notice.reason[:300],
+                ),
+            )
+        return None

@@ -1,0 +1,299 @@
+"""Scores: every prediction of a round against the truth of its horizon.
+
+Driven by `inputs`, reads `predictions`, emits `scores`. Each resolved horizon waits, in the order of
+`inputs`, for its round to be answered; then one decision holds a score or a failure for each pending
+prediction of its scopes, and RoundClosed with every roster entry's final status, fault and charge.
+When InputsUntil passes a period boundary, and all before it is closed, ScoredUntil says so.
+
+The order of `predictions` against `inputs` never matters: waiting is state. `need` is a function of what
+was decided, not of how far the other topic was read, so that a decision made again has the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar
+
+import msgspec
+
+from coordinator.streams import ids
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.counting import Decision
+from coordinator.streams.envelope import Need, Position
+from coordinator.streams.events import (
+    AnyEvent,
+    ClosedEntry,
+    CrunchConfigured,
+    Fault,
+    FinalStatus,
+    InputReceived,
+    InputReceivedData,
+    InputResolved,
+    InputsUntil,
+    PredictionAbsent,
+    PredictionFailed,
+    PredictionRecorded,
+    PredictionScored,
+    PredictionScoredData,
+    RoundAnswered,
+    RoundClosed,
+    RoundClosedData,
+    RoundOpened,
+    ScoredUntil,
+    ScoredUntilData,
+    ScoringFailed,
+    ScoringFailedData,
+    Terms,
+)
+from coordinator.streams.stage import EMPTY_DECISION_EVERY, Draft, Stage
+from coordinator.streams.terms import TermsInForce
+from coordinator.streams.units import NotRecordableError, to_units
+
+WORST_PERCENTILE = 10
+REASON_CHARS = 300
+
+Answer = PredictionRecorded | PredictionAbsent | PredictionFailed
+
+
+class Round:
+    """A round as far as `predictions` tells it."""
+
+    __slots__ = ("answered", "answers", "before")
+
+    def __init__(self, before: Need) -> None:
+        self.before = before
+        self.answers: dict[str, list[Answer]] = {}
+        self.answered = False
+
+
+class ScoreStage(Stage):
+    """inputs (and predictions) -> scores."""
+
+    topic: ClassVar[str] = "scores"
+    drivers: ClassVar[tuple[str, ...]] = ("inputs",)
+    reads: ClassVar[tuple[str, ...]] = ("predictions",)
+    memory: ClassVar[tuple[str, ...]] = ("CrunchConfigured", "ScoredUntil")
+
+    def __init__(self, contracts: Callable[[str], CrunchContract]) -> None:
+        super().__init__()
+        self._contracts = contracts
+        self._queue: deque[tuple[Position, AnyEvent, Decision]] = deque()
+        self._inputs: dict[str, tuple[InputReceivedData, Need]] = {}
+        self._rounds: dict[str, Round] = {}
+        # own memory
+        self._terms = TermsInForce()
+        self._scored_until = -1
+
+    def absorb(self, decision: Decision) -> None:
+        """Queue what drives; keep inputs and rounds until their last horizon is closed."""
+        if decision.topic == "predictions":
+            self._absorb_round(decision)
+            return
+        for index, event in enumerate(decision.events):
+            if isinstance(event, InputReceived):
+                self._inputs[event.data.input_id] = (event.data, decision.before)
+            self._queue.append(((decision.offset, index), event, decision))
+
+    def _absorb_round(self, decision: Decision) -> None:
+        for event in decision.events:
+            match event:
+                case RoundOpened(data=data):
+                    self._rounds[data.input_id] = Round(decision.before)
+                case PredictionRecorded(data=data) | PredictionAbsent(data=data) | PredictionFailed(data=data):
+                    the_round = self._rounds.get(data.input_id)
+                    if the_round is not None:  # else it was opened before `need`: its scores are decided
+                        the_round.answers.setdefault(data.scope_key, []).append(event)
+                case RoundAnswered(data=data):
+                    the_round = self._rounds.get(data.input_id)
+                    if the_round is not None:
+                        the_round.answered = True
+                case _:
+                    pass
+
+    def evolve(self, event: AnyEvent) -> None:
+        """Own events: terms and how far all is scored."""
+        match event:
+            case CrunchConfigured():
+                self._terms.add(event)
+            case ScoredUntil(data=data):
+                self._scored_until = data.until
+            case _:
+                pass
+
+    def decide(self) -> Draft | None:
+        """The decision of the oldest driving event that makes one; None while its round is not there."""
+        while self._queue:
+            position, event, decision = self._queue[0]
+            if self.decided("inputs", position):
+                self._queue.popleft()
+                self._settle(event)
+                continue
+            match event:
+                case InputResolved():
+                    the_round = self._rounds.get(event.data.input_id)
+                    if the_round is None or not the_round.answered:
+                        return None
+                    return Draft(
+                        list(self._score(event, the_round)), {"inputs": position}, self._needed(decision, release=True)
+                    )
+                case CrunchConfigured():
+                    return Draft([event], {"inputs": position}, self._needed(decision))
+                case InputsUntil(data=data):
+                    boundary, _ = self._terms.snapshot_period(data.until)
+                    if boundary > self._scored_until:
+                        done = ScoredUntil(
+                            id=f"scored-until/{boundary}",
+                            at=event.at,
+                            data=ScoredUntilData(until=boundary, rehearsal=data.rehearsal),
+                        )
+                        return Draft([done], {"inputs": position}, self._needed(decision))
+                case _:
+                    pass
+            if decision.offset - self.upto["inputs"][0] >= EMPTY_DECISION_EVERY:
+                return Draft([], {"inputs": position}, self._needed(decision))
+            self._queue.popleft()
+        return None
+
+    def _settle(self, event: AnyEvent) -> None:
+        """Forget an input with its last horizon."""
+        if isinstance(event, InputResolved) and event.data.last:
+            self._inputs.pop(event.data.input_id, None)
+            self._rounds.pop(event.data.input_id, None)
+
+    def _needed(self, decision: Decision, *, release: bool = False) -> dict[str, Need]:
+        """The oldest open input, and with a release the oldest open round.
+
+        At a release every older input's round has been read, since rounds come in the order of inputs; at any
+        other moment that depends on the interleaving, so the last answer stays.
+        """
+        oldest_input = min((before for _, before in self._inputs.values()), key=lambda n: n.offset, default=decision.before)
+        need = {"inputs": min(oldest_input, decision.before, key=lambda n: n.offset)}
+        if release:
+            first = next(iter(self._inputs))
+            need["predictions"] = self._rounds[first].before
+            stale = [key for key, one in self._rounds.items() if one.before.offset < need["predictions"].offset]
+            for key in stale:
+                del self._rounds[key]
+        return need
+
+    # --- one round ---------------------------------------------------------------------------------
+
+    def _score(self, resolved: InputResolved, the_round: Round) -> Iterator[AnyEvent]:
+        the_input, _ = self._inputs[resolved.data.input_id]
+        terms = self._terms.at(the_input.point)
+        contract = self._contracts(the_input.contract_hash)
+        truth, reason = _truth(resolved, contract)
+        for scope in the_input.scopes:
+            if scope.horizon_seconds != resolved.data.horizon_seconds:
+                continue
+            entries: list[ClosedEntry] = []
+            values: list[int] = []
+            for answer in the_round.answers.get(scope.scope_key, []):
+                event, entry = score_one(answer, truth, reason, contract, resolved.at)
+                if event is not None:
+                    yield event
+                if isinstance(event, PredictionScored):
+                    values.append(event.data.units[terms.value_field])
+                entries.append(entry)
+            yield RoundClosed(
+                id=f"{the_input.input_id}/{scope.scope_key}:closed",
+                at=resolved.at,
+                data=RoundClosedData(
+                    input_id=the_input.input_id,
+                    scope_key=scope.scope_key,
+                    subject=the_input.subject,
+                    point=the_input.point,
+                    resolvable_at=scope.resolvable_at,
+                    horizon_seconds=scope.horizon_seconds,
+                    rehearsal=the_input.rehearsal,
+                    contract_hash=the_input.contract_hash,
+                    entries=charged(entries, values, terms),
+                ),
+            )
+
+
+def _truth(resolved: InputResolved, contract: CrunchContract) -> tuple[Any, str]:
+    if resolved.data.truth is None:
+        return None, f"no ground truth: {resolved.data.reason}"
+    return contract.ground_truth_type.model_validate(resolved.data.truth), ""
+
+
+def score_one(
+    answer: Answer,
+    truth: Any,  # noqa: ANN401 - the contract's ground truth type, or None
+    no_truth_reason: str,
+    contract: CrunchContract,
+    at: int,
+) -> tuple[PredictionScored | ScoringFailed | None, ClosedEntry]:
+    """The final event of one prediction (None where it never was pending) and its line in RoundClosed."""
+    data = answer.data
+    if isinstance(answer, (PredictionAbsent, PredictionFailed)):
+        status: FinalStatus = "ABSENT" if isinstance(answer, PredictionAbsent) else "FAILED"
+        return None, ClosedEntry(data.model_id, status, answer.data.fault)
+    the_id = ids.prediction_id(data.input_id, data.scope_key, data.model_id)
+    units: dict[str, int] = {}
+    fault: Fault = "node"
+    if truth is None:
+        reason = no_truth_reason
+    else:
+        units, reason, fault = _call(contract, answer, truth)
+    if reason:
+        failed = ScoringFailed(
+            id=f"{the_id}:scoring-failed",
+            at=at,
+            data=ScoringFailedData(
+                input_id=data.input_id,
+                scope_key=data.scope_key,
+                model_id=data.model_id,
+                reason=reason[:REASON_CHARS],
+                fault=fault,
+            ),
+        )
+        return failed, ClosedEntry(data.model_id, "FAILED", fault)
+    scored = PredictionScored(
+        id=f"{the_id}:scored",
+        at=at,
+        data=PredictionScoredData(
+            input_id=data.input_id, scope_key=data.scope_key, model_id=data.model_id, units=units
+        ),
+    )
+    return scored, ClosedEntry(data.model_id, "SCORED")
+
+
+def _call(contract: CrunchContract, answer: PredictionRecorded, truth: Any) -> tuple[dict[str, int], str, Fault]:  # noqa: ANN401
+    """(units per numeric field, "", _) or ({}, reason, fault). One prediction's failure stays its own."""
+    try:
+        prediction = contract.output_type.model_validate(answer.data.output)
+        result = contract.score_type.model_validate(contract.score_prediction(prediction, truth))
+    except Exception as error:  # noqa: BLE001 - the author's function: recorded, and the others go on
+        return {}, f"score_prediction: {type(error).__name__}: {error}", "node"
+    fields = result.__dict__
+    if not fields.get("success", True):
+        return {}, str(fields.get("failed_reason") or "score_prediction said success=False"), "model"
+    units: dict[str, int] = {}
+    try:
+        for name, value in fields.items():
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                units[name] = to_units(value, contract.score_decimals)
+    except NotRecordableError as error:
+        return {}, str(error), "node"
+    return units, "", "node"
+
+
+def charged(entries: Sequence[ClosedEntry], values: Sequence[int], terms: Terms) -> list[ClosedEntry]:
+    """The entries with what absence and failure cost by the declared policy; only where `fault = model`.
+
+    `zero` costs a score of 0; `worst_percentile` the 10th percentile (nearest rank, from the worse end) of the
+    round's scores, nothing when nobody scored.
+    """
+    if terms.absence_policy == "ignore":
+        return list(entries)
+    charge: int | None = 0
+    if terms.absence_policy == "worst_percentile":
+        worst_first = sorted(values, reverse=terms.ranking_direction == "asc")
+        rank = -(-len(worst_first) * WORST_PERCENTILE // 100)
+        charge = worst_first[rank - 1] if worst_first else None
+    return [
+        msgspec.structs.replace(entry, charge_units=charge) if entry.fault == "model" else entry for entry in entries
+    ]

@@ -1,0 +1,120 @@
+"""Settings: one frozen object, read once from the environment at the edge of a process.
+
+The names of the variables are the seed's. Durations carry their unit. Nothing in the core reads this:
+what decisions depend on goes into the log as CrunchConfigured.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from coordinator.streams.errors import OperatorError
+
+CRUNCH_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+HOUR_MS = 3_600_000
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What a process of the node needs to know from its operator."""
+
+    crunch_id: str = "btc-up"
+    kafka_bootstrap: str = "127.0.0.1:9092"
+    data_dir: Path = Path("coordinator-data")
+    contract: str = "coordinator.streams.contract:CrunchContract"
+    """`module:attribute` of a CrunchContract (class or instance), or a comma list, the last one current."""
+
+    feed_source: str = "binance"
+    feed_subjects: tuple[str, ...] = ("BTCUSDT",)
+    feed_kind: str = "candle"
+    feed_granularity: str = "1m"
+    feed_candles_file: str = ""
+    feed_seed: int = 1
+    replay_from_ms: int | None = None
+    replay_until_ms: int | None = None
+    replay_speed: float = 0.0
+    """0 is as fast as the stages allow; 60 replays an hour in a minute."""
+    replay_models_min: int = 0
+    """A replay waits for this many models to be seen before it sends the first record."""
+
+    snapshot_interval_seconds: int = 3600
+    checkpoint_interval_seconds: int = 604_800
+    settle_rehearsals: bool = False
+
+    model_runner_node_host: str = "127.0.0.1"
+    model_runner_node_port: int = 9091
+    model_runner_timeout_seconds: float = 60.0
+    model_base_classname: str = "coordinator.scaffolds.challenge.tracker.TrackerBase"
+
+    api_host: str = "127.0.0.1"
+    api_port: int = 8000
+
+    session_timeout_seconds: float = 10.0
+    heartbeat_seconds: float = 2.0
+
+    def __post_init__(self) -> None:
+        if not CRUNCH_ID.fullmatch(self.crunch_id):
+            message = f"CRUNCH_ID {self.crunch_id!r} must be lower-case words joined by '-', e.g. btc-up"
+            raise OperatorError(message)
+        if self.snapshot_interval_seconds <= 0 or self.checkpoint_interval_seconds <= 0:
+            message = "SNAPSHOT_INTERVAL_SECONDS and CHECKPOINT_INTERVAL_SECONDS must be positive"
+            raise OperatorError(message)
+        if self.checkpoint_interval_seconds % self.snapshot_interval_seconds:
+            message = (
+                f"SNAPSHOT_INTERVAL_SECONDS ({self.snapshot_interval_seconds}) must divide "
+                f"CHECKPOINT_INTERVAL_SECONDS ({self.checkpoint_interval_seconds})"
+            )
+            raise OperatorError(message)
+        if not self.feed_subjects:
+            message = "FEED_SUBJECTS is empty; name at least one, e.g. FEED_SUBJECTS=BTCUSDT"
+            raise OperatorError(message)
+
+
+_VARIABLES: dict[str, str] = {name.upper(): name for name in Settings.__struct_fields__}
+
+
+def read_settings(environ: Mapping[str, str], **overrides: Any) -> Settings:  # noqa: ANN401 - one per field
+    """Settings from environment variables named like the fields in capitals; overrides that are not None win.
+
+    Raises OperatorError naming the variable whose value cannot be read.
+    """
+    fields: dict[str, Any] = {}
+    for variable, name in _VARIABLES.items():
+        text = environ.get(variable)
+        if text not in (None, ""):
+            fields[name] = _parse(variable, name, str(text))
+    fields.update({name: value for name, value in overrides.items() if value is not None})
+    return Settings(**fields)
+
+
+def environment(settings: Settings) -> dict[str, str]:
+    """The same settings as environment variables: how a supervisor hands them to its children."""
+    out: dict[str, str] = {}
+    for variable, name in _VARIABLES.items():
+        value = getattr(settings, name)
+        if value is not None:
+            out[variable] = ",".join(value) if isinstance(value, tuple) else str(value)
+    return out
+
+
+def _parse(variable: str, name: str, text: str) -> Any:  # noqa: ANN401 - one per field
+    wanted = Settings.__annotations__[name]
+    try:
+        if name == "feed_subjects":
+            return tuple(part.strip() for part in text.split(",") if part.strip())
+        if name == "data_dir":
+            return Path(text)
+        if "bool" in wanted:
+            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
+        if "int" in wanted:
+            return int(text)
+        if "float" in wanted:
+            return float(text)
+    except (ValueError, KeyError):
+        message = f"{variable}={text!r} cannot be read as {wanted}"
+        raise OperatorError(message) from None
+    return text

@@ -1,0 +1,114 @@
+"""Terms in force: which rules hold at which time, and how they cut time into periods.
+
+Terms reach every topic as CrunchConfigured, in order, so each stage knows them from its own past.
+Later terms hold from their `effective_from`, which is a checkpoint boundary of the earlier ones.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.errors import OperatorError
+from coordinator.streams.events import CrunchConfigured, Feed, Scope, Terms, Window
+from coordinator.streams.settings import Settings
+
+MS = 1000
+
+
+def make_terms(contract: CrunchContract, contract_hash: str, settings: Settings, effective_from: int) -> Terms:
+    """The declarative half of `contract` with the node's intervals.
+
+    Raises OperatorError when a schedule's subject is not one of FEED_SUBJECTS.
+    """
+    scopes: list[Scope] = []
+    for schedule in contract.schedules():
+        wanted = schedule.scope.subject
+        if wanted is not None and wanted not in settings.feed_subjects:
+            message = (
+                f"scheduled_predictions: scope {schedule.scope_key!r} has the subject {wanted!r}, "
+                f"which is none of FEED_SUBJECTS {list(settings.feed_subjects)}"
+            )
+            raise OperatorError(message)
+        scopes.extend(
+            Scope(
+                scope_key=schedule.scope_key,
+                subject=subject,
+                horizon_seconds=schedule.scope.horizon_seconds,
+                step_seconds=schedule.scope.step_seconds,
+                interval_seconds=schedule.interval_seconds,
+                order=schedule.order,
+            )
+            for subject in ([wanted] if wanted else settings.feed_subjects)
+        )
+    aggregation = contract.aggregation
+    return Terms(
+        contract_hash=contract_hash,
+        crunch_pubkey=contract.crunch_pubkey,
+        feed=Feed(source=settings.feed_source, kind=settings.feed_kind, granularity=settings.feed_granularity),
+        subjects=list(settings.feed_subjects),
+        scopes=scopes,
+        windows=[Window(name=window.name, hours=window.hours) for window in aggregation.windows],
+        ranking_key=aggregation.ranking_key,
+        checkpoint_key=aggregation.checkpoint_key,
+        ranking_direction=aggregation.ranking_direction.value,
+        value_field=aggregation.value_field,
+        score_decimals=contract.score_decimals,
+        deadline_ms=round(contract.deadline_seconds * MS),
+        grace_ms=round(contract.grace_seconds * MS),
+        output_max_bytes=contract.output_max_bytes,
+        absence_policy=contract.absence_policy,
+        min_participation=contract.min_participation,
+        snapshot_interval_ms=settings.snapshot_interval_seconds * MS,
+        checkpoint_interval_ms=settings.checkpoint_interval_seconds * MS,
+        effective_from=effective_from,
+    )
+
+
+class TermsInForce:
+    """All terms so far, by `effective_from`."""
+
+    def __init__(self) -> None:
+        self.events: list[CrunchConfigured] = []
+
+    def add(self, event: CrunchConfigured) -> None:
+        """Take in new terms; the same event again changes nothing."""
+        if all(known.id != event.id for known in self.events):
+            self.events.append(event)
+            self.events.sort(key=lambda one: one.data.effective_from)
+
+    def __bool__(self) -> bool:
+        return bool(self.events)
+
+    def at(self, time_ms: int) -> Terms:
+        """The terms that hold at a time; before all of them the first. Raises IndexError when there are none."""
+        held = self.events[0].data
+        for event in self.events[1:]:
+            if event.data.effective_from > time_ms:
+                break
+            held = event.data
+        return held
+
+    def spans(self) -> Iterator[tuple[int, int, Terms]]:
+        """(from, until, terms) of each, in order; the last `until` is the far future."""
+        far = 1 << 62
+        for i, event in enumerate(self.events):
+            until = self.events[i + 1].data.effective_from if i + 1 < len(self.events) else far
+            yield event.data.effective_from, until, event.data
+
+    def _cut(self, time_ms: int, interval_of: str) -> tuple[int, int]:
+        for start, until, terms in self.spans():
+            if time_ms < until:
+                interval: int = getattr(terms, interval_of)
+                floor = time_ms // interval * interval
+                return max(floor, start), min(floor + interval, until)
+        message = "no terms in force"
+        raise LookupError(message)
+
+    def snapshot_period(self, time_ms: int) -> tuple[int, int]:
+        """The snapshot period [start, end) that holds a time: multiples since the epoch, cut where terms change."""
+        return self._cut(time_ms, "snapshot_interval_ms")
+
+    def checkpoint_period(self, time_ms: int) -> tuple[int, int]:
+        """The checkpoint period [start, end) that holds a time."""
+        return self._cut(time_ms, "checkpoint_interval_ms")

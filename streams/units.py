@@ -1,0 +1,47 @@
+"""Exact arithmetic of scores: floats are rounded once, then only integers are summed.
+
+Floating-point sums depend on the order of arrival and so cannot be replayed. A score becomes an
+integer number of units of 10**-score_decimals by `to_units`; sums are exact; a mean is one division.
+"""
+
+from __future__ import annotations
+
+from decimal import ROUND_HALF_EVEN, Decimal
+
+UNITS_MAX = 2**53  # beyond it a JSON reader in another language would lose digits
+
+
+class NotRecordableError(ValueError):
+    """A score that is not finite, or whose units are beyond 2**53; `str()` is the reason recorded."""
+
+
+def to_units(value: float, decimals: int) -> int:
+    """`value` in units of 10**-decimals, rounded half-even from its shortest decimal form.
+
+    Raises NotRecordableError for NaN, infinity and anything beyond 2**53 units.
+    """
+    if value != value or value in (float("inf"), float("-inf")):  # noqa: PLR0124 - NaN is the only value unequal to itself
+        message = f"score is not finite: {value!r}"
+        raise NotRecordableError(message)
+    if abs(value) > UNITS_MAX:  # before scaling: 1e300 must not be expanded to 300 digits
+        message = f"score is beyond 2**53 units: {value!r}"
+        raise NotRecordableError(message)
+    units = int(Decimal(repr(float(value))).scaleb(decimals).to_integral_value(ROUND_HALF_EVEN))
+    if abs(units) > UNITS_MAX:
+        message = f"score is beyond 2**53 units: {value!r}"
+        raise NotRecordableError(message)
+    return units
+
+
+def to_float(units: int, decimals: int) -> float:
+    """The float nearest to `units` times 10**-decimals: for people and JSON, never for sums."""
+    return units / 10**decimals
+
+
+def mean_units(sum_units: int, n: int) -> int:
+    """sum/n in units, rounded half-even. `n` must be positive."""
+    quotient, remainder = divmod(sum_units, n)
+    twice = 2 * remainder
+    if twice > n or (twice == n and quotient % 2 == 1):
+        quotient += 1
+    return quotient
