@@ -1,0 +1,49 @@
+"""The order in which recorded facts are played again.
+
+Pure. Reads records of any number of subjects, each in order of `at`; gives them in groups of equal `at`,
+oldest first. A group is what one instant of replayed time holds: the closed-loop replay sends it whole and
+then one clock tick. The order inside a group depends on the records alone, not on which subject was named
+first, so that two replays write the same log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from heapq import merge
+from itertools import groupby
+
+from coordinator.streams.ports import FeedRecord
+
+
+def merge_by_time(histories: Iterable[Iterable[FeedRecord]]) -> Iterator[tuple[int, list[FeedRecord]]]:
+    """Groups (at_ms, records), at_ms strictly rising; holds one record per history and one group.
+
+    Raises ValueError if a history goes back in time: its source broke its promise.
+    """
+    ordered = merge(*[_in_order(history) for history in histories], key=_at)
+    for at_ms, group in groupby(ordered, key=_at):
+        yield at_ms, sorted(group, key=_identity)
+
+
+def _at(record: FeedRecord) -> int:
+    return record.at
+
+
+def _identity(record: FeedRecord) -> tuple[str, str, str, str, int, int]:
+    return (
+        record.source,
+        record.subject,
+        record.kind,
+        record.granularity,
+        record.ts_event,
+        record.revision,
+    )
+
+
+def _in_order(history: Iterable[FeedRecord]) -> Iterator[FeedRecord]:
+    last: FeedRecord | None = None
+    for record in history:
+        if last is not None and record.at < last.at:
+            raise ValueError(f"{record.source} {record.subject} goes back in time, {last.at} to {record.at}")
+        last = record
+        yield record
