@@ -1,0 +1,113 @@
+"""The broker's settings, in one place: the embedded broker and the test container run on the same ones.
+
+Why they are as they are:
+- Nothing is ever deleted (design section 2, events are facts) and no topic comes into being by a typing
+  error.
+- One crunch has nine partitions, so few threads, one partition for each of Kafka's own topics and a small
+  cleaner buffer: the defaults are made for thousands of partitions and cost memory and seconds at start.
+- Sessions may be short (a stage's group hands over in seconds on one machine) and a group forms without
+  waiting.
+- Event time is data: a record may carry any time stamp, years back in a replay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+MESSAGE_BYTES_MAX = 8 * 1024 * 1024
+SESSION_TIMEOUT_MS_MIN = 1_000
+CONTAINER_CLUSTER_ID = "Y29vcmRpbmF0b3ItdGVzdA"  # a container starts empty and is thrown away
+
+BEHAVIOUR: Mapping[str, str] = {
+    "auto.create.topics.enable": "false",
+    "num.partitions": "1",
+    "log.retention.ms": "-1",
+    "log.retention.bytes": "-1",
+    "log.cleanup.policy": "delete",
+    "log.message.timestamp.after.max.ms": str(2**63 - 1),
+    "message.max.bytes": str(MESSAGE_BYTES_MAX),
+    "replica.fetch.max.bytes": str(MESSAGE_BYTES_MAX),
+    "group.initial.rebalance.delay.ms": "0",
+    "group.min.session.timeout.ms": str(SESSION_TIMEOUT_MS_MIN),
+    "offsets.topic.num.partitions": "1",
+    "transaction.state.log.num.partitions": "1",
+    "share.coordinator.state.topic.num.partitions": "1",
+}
+
+FOOTPRINT: Mapping[str, str] = {
+    "num.network.threads": "2",
+    "num.io.threads": "2",
+    "background.threads": "2",
+    "num.recovery.threads.per.data.dir": "2",
+    "log.cleaner.dedupe.buffer.size": str(4 * 1024 * 1024),
+    "log.segment.bytes": str(256 * 1024 * 1024),
+    "log.index.size.max.bytes": str(2 * 1024 * 1024),
+    "socket.send.buffer.bytes": str(1024 * 1024),
+    "socket.receive.buffer.bytes": str(1024 * 1024),
+    # After kill -9 the controller waits for the old session to end before it lets the broker in again: 9 s by
+    # default.
+    "broker.session.timeout.ms": "3000",
+    "broker.heartbeat.interval.ms": "500",
+    # The controller writes a no-op twice a second by default: a log that grows while nothing happens.
+    "metadata.max.idle.interval.ms": "5000",
+}
+
+
+def replication(brokers: int) -> dict[str, str]:
+    """Replication of Kafka's own topics for a cluster of `brokers` (1 to n): at most 3 copies, 2 in sync."""
+    copies, in_sync = min(3, brokers), min_insync_replicas(min(3, brokers))
+    return {
+        "default.replication.factor": str(copies),
+        "min.insync.replicas": str(in_sync),
+        "offsets.topic.replication.factor": str(copies),
+        "transaction.state.log.replication.factor": str(copies),
+        "transaction.state.log.min.isr": str(in_sync),
+        "share.coordinator.state.topic.replication.factor": str(copies),
+        "share.coordinator.state.topic.min.isr": str(in_sync),
+    }
+
+
+def min_insync_replicas(replication_factor: int) -> int:
+    """How many copies must hold a record before it is acknowledged: 2 of 3, else 1."""
+    return 2 if replication_factor >= 3 else 1  # noqa: PLR2004  # 3 copies are the least that survive a broker
+
+
+def server_properties(
+    *, node_id: int, port: int, controller_port: int, voters: Mapping[int, int], log_dir: str
+) -> str:
+    """The text of a broker's server.properties.
+
+    `voters` maps each node id of the cluster to its controller port; one entry makes a single node.
+    Every listener is on 127.0.0.1.
+    """
+    place = {
+        "process.roles": "broker,controller",
+        "node.id": str(node_id),
+        "controller.quorum.voters": ",".join(f"{node}@127.0.0.1:{at}" for node, at in sorted(voters.items())),
+        "listeners": f"PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+        "controller.listener.names": "CONTROLLER",
+        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+        "log.dirs": log_dir,
+    }
+    settings = {**place, **BEHAVIOUR, **FOOTPRINT, **replication(len(voters))}
+    return "".join(f"{key}={value}\n" for key, value in settings.items())
+
+
+def container_environment(*, port: int) -> dict[str, str]:
+    """The same settings as variables of the public Kafka image, for a single node reached on
+    127.0.0.1:`port`.
+    """
+    place = {
+        "node.id": "1",
+        "process.roles": "broker,controller",
+        "controller.quorum.voters": "1@localhost:9093",
+        "listeners": "PLAINTEXT://:9092,CONTROLLER://:9093",
+        "advertised.listeners": f"PLAINTEXT://127.0.0.1:{port}",
+        "controller.listener.names": "CONTROLLER",
+        "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
+    }
+    settings = {**place, **BEHAVIOUR, **FOOTPRINT, **replication(1)}
+    return {"CLUSTER_ID": CONTAINER_CLUSTER_ID} | {
+        f"KAFKA_{key.replace('.', '_').upper()}": value for key, value in settings.items()
+    }

@@ -1,0 +1,120 @@
+"""Loading contracts: from `module:attribute` to a checked contract under its hash.
+
+A contract's hash covers its declarative fields, the schemas of its types and the source of its functions,
+so that "the same contract" means the same behaviour. Inputs carry the hash; a stage that is asked to work
+for a hash which is not on its shelf stops and says so. Old and new contracts stand side by side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import inspect
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from pydantic import BaseModel, ValidationError
+
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract_check import check_contract
+from coordinator.streams.errors import ContractError, OperatorError
+
+
+class ContractShelf:
+    """Contracts by hash; the last one loaded is the current one."""
+
+    def __init__(self) -> None:
+        self._by_hash: dict[str, CrunchContract] = {}
+        self.current_hash = ""
+
+    def put(self, contract: CrunchContract) -> str:
+        """Keep a contract and make it the current one; gives its hash."""
+        self.current_hash = contract_hash(contract)
+        self._by_hash[self.current_hash] = contract
+        return self.current_hash
+
+    @property
+    def current(self) -> CrunchContract:
+        """The contract that new inputs are made under."""
+        return self._by_hash[self.current_hash]
+
+    def __call__(self, wanted: str) -> CrunchContract:
+        """The contract of a hash. Raises OperatorError when it is not here."""
+        contract = self._by_hash.get(wanted)
+        if contract is None:
+            message = (
+                f"an input asks for contract {wanted[:12]}, which is not loaded (have: "
+                f"{', '.join(one[:12] for one in self._by_hash)}); name the old contract too, "
+                "e.g. CONTRACT=old.module:Contract,new.module:Contract"
+            )
+            raise OperatorError(message)
+        return contract
+
+
+def load_contracts(paths: str, *, kind: str = "candle") -> ContractShelf:
+    """A shelf of every `module:attribute` in a comma list, each checked on sample data.
+
+    Raises OperatorError for a path that cannot be imported (with the cause: a broken contract is never replaced
+    by the default), ContractError for one that fails its check.
+    """
+    shelf = ContractShelf()
+    for path in (part.strip() for part in paths.split(",")):
+        contract = load_contract(path)
+        check_contract(contract, kind=kind)
+        shelf.put(contract)
+    return shelf
+
+
+def load_contract(path: str) -> CrunchContract:
+    """The contract at `module:attribute`: an instance, or a class that is made without arguments."""
+    module_name, _, attribute = path.partition(":")
+    if not module_name or not attribute:
+        message = f"CONTRACT={path!r} must be module:attribute, e.g. runtime_definitions.contracts:CONTRACT"
+        raise OperatorError(message)
+    here = str(Path.cwd())
+    if here not in sys.path and not (Path(here) / "streams").is_dir():
+        sys.path.insert(0, here)  # the node's own folder: runtime_definitions lives there
+    try:
+        found: Any = getattr(importlib.import_module(module_name), attribute)
+        contract = found() if isinstance(found, type) else found
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        message = f"contract {path}: field {'.'.join(map(str, first['loc'])) or '?'}: {first['msg']}"
+        raise ContractError(message) from error
+    except Exception as error:
+        message = f"contract {path} cannot be loaded: {type(error).__name__}: {error}"
+        raise OperatorError(message) from error
+    if not isinstance(contract, CrunchContract):
+        message = f"contract {path} is a {type(contract).__name__}, not a CrunchContract"
+        raise ContractError(message)
+    return contract
+
+
+def contract_hash(contract: CrunchContract) -> str:
+    """sha256 (hex) over what the contract says and does; the same on every machine."""
+    content: dict[str, Any] = {}
+    for name in sorted(type(contract).model_fields):
+        value = getattr(contract, name)
+        if isinstance(value, type) and issubclass(value, BaseModel):
+            content[name] = [value.__qualname__, value.model_json_schema(), _source(value)]
+        elif callable(value) and not isinstance(value, BaseModel):
+            content[name] = _source(value)
+        else:
+            content[name] = contract.model_dump(mode="json", include={name})
+    return hashlib.sha256(msgspec.json.Encoder(order="deterministic").encode(content)).hexdigest()
+
+
+def _source(thing: Callable[..., Any] | type) -> str:
+    """The source of the module a function or class comes from: its helpers are part of what it does."""
+    module = inspect.getmodule(thing)
+    try:
+        if module is not None and module.__name__.startswith("coordinator."):
+            return inspect.getsource(thing)
+        text = inspect.getsource(module) if module is not None else inspect.getsource(thing)
+    except (OSError, TypeError):
+        text = repr(getattr(thing, "__code__", thing).co_code if hasattr(thing, "__code__") else thing)
+    return hashlib.sha256(text.replace(os.linesep, "\n").encode()).hexdigest()

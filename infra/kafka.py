@@ -1,0 +1,131 @@
+"""How we speak to Kafka: the options of every producer and reader, in one place, and reading a range of a
+topic.
+
+Reads any topic by offset; never commits anything. Sizes go with `broker_settings.MESSAGE_BYTES_MAX`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from functools import cache
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.codec import has_lz4
+from aiokafka.errors import OffsetOutOfRangeError
+
+from coordinator.infra.broker_settings import MESSAGE_BYTES_MAX
+from coordinator.streams.errors import TruncatedTopicError, WorldError
+
+PARTITION = 0  # every topic has one
+READ_WAIT_MS = 200
+READ_STALL_SECONDS_MAX = 30.0
+
+
+@cache
+def compression() -> str:
+    """lz4 where its codec is installed (cramjam), else gzip, which Python always has."""
+    return "lz4" if has_lz4() else "gzip"
+
+
+def producer_options(bootstrap: str) -> dict[str, Any]:
+    """Options of an AIOKafkaProducer: acknowledged by all in sync, idempotent, in order, sent at once.
+
+    With idempotence a retry inside the client neither repeats nor reorders; a send that fails after all is
+    final: close the producer and make another (design section 5: claim anew).
+    """
+    return {
+        "bootstrap_servers": bootstrap,
+        "acks": "all",
+        "enable_idempotence": True,
+        "compression_type": compression(),
+        "linger_ms": 0,
+        "max_batch_size": 256 * 1024,
+        "max_request_size": MESSAGE_BYTES_MAX,
+        "request_timeout_ms": 20_000,
+        "retry_backoff_ms": 50,
+        "metadata_max_age_ms": 60_000,
+    }
+
+
+def reader_options(bootstrap: str) -> dict[str, Any]:
+    """Options of a group-less AIOKafkaConsumer: positions are its owner's, nothing is committed.
+
+    An offset that the topic no longer has is an error, never a silent jump to one of its ends.
+    """
+    return {
+        "bootstrap_servers": bootstrap,
+        "group_id": None,
+        "enable_auto_commit": False,
+        "auto_offset_reset": "none",
+        "fetch_max_wait_ms": 100,
+        "fetch_max_bytes": 4 * MESSAGE_BYTES_MAX,
+        "max_partition_fetch_bytes": MESSAGE_BYTES_MAX,
+        "request_timeout_ms": 20_000,
+        "retry_backoff_ms": 50,
+        "metadata_max_age_ms": 60_000,
+    }
+
+
+def make_producer(bootstrap: str) -> AIOKafkaProducer:
+    """A producer with our options, not started. Call it inside a running event loop."""
+    return AIOKafkaProducer(**producer_options(bootstrap))
+
+
+def make_reader(bootstrap: str) -> AIOKafkaConsumer:
+    """A group-less consumer with our options, not started. Call it inside a running event loop."""
+    return AIOKafkaConsumer(**reader_options(bootstrap))
+
+
+async def read_range(
+    consumer: AIOKafkaConsumer, topic: str, start: int, end: int
+) -> AsyncIterator[tuple[int, bytes]]:
+    """The records of `topic` at offsets start <= offset < end, in order, as (offset, value).
+
+    `topic` is the full name. The consumer is this call's alone while it runs: it is assigned to `topic` and
+    left so, at the position after the last record yielded. A record without a value gives b"".
+
+    Raises TruncatedTopicError when the topic no longer reaches from `start` to `end`, WorldError when the
+    broker gives nothing for 30 s.
+    """
+    if end <= start:
+        return
+    partition = TopicPartition(topic, PARTITION)
+    # Other partitions' records would come out of the same fetches; and `seek_to_beginning(tp)` with
+    # `getmany(tp)` was seen to return nothing for ever (aiokafka 0.14), so: assign one, seek to a number,
+    # getmany of all.
+    if consumer.assignment() != {partition}:
+        consumer.assign([partition])
+    begins = (await consumer.beginning_offsets([partition]))[partition]
+    ends = (await consumer.end_offsets([partition]))[partition]
+    if start < begins or end > ends:
+        raise TruncatedTopicError(
+            f"topic {topic} holds offsets {begins} to {ends}, but {start} to {end} are needed: "
+            "it was cut or made anew"
+        )
+    consumer.seek(partition, start)
+    position, waited_ms = start, 0
+    while position < end:
+        try:
+            batches = await consumer.getmany(timeout_ms=READ_WAIT_MS)
+        except OffsetOutOfRangeError as error:
+            raise TruncatedTopicError(
+                f"topic {topic} was cut while it was read at offset {position}"
+            ) from error
+        records = batches.get(partition, [])
+        if not records:
+            # Offsets need not be dense: the position moves over what is not a record.
+            position = max(position, await consumer.position(partition))
+            waited_ms += READ_WAIT_MS
+            if waited_ms > READ_STALL_SECONDS_MAX * 1000:
+                raise WorldError(
+                    f"topic {topic} gave nothing at offset {position} for {READ_STALL_SECONDS_MAX:g} s"
+                )
+            continue
+        waited_ms = 0
+        for record in records:
+            if record.offset >= end:
+                consumer.seek(partition, end)
+                return
+            yield record.offset, record.value or b""
+        position = records[-1].offset + 1

@@ -1,0 +1,249 @@
+"""The way to the models: the `ModelGateway` port on the client library `model-runner-client`.
+
+Reads the orchestrator's websocket (who is alive, and where) and calls each model over gRPC; emits
+notices and replies. The library is taken as it is, its traps are met here:
+
+- its messages are handled one by one, so a slow or dead model would hold up every other (80 s and
+  more): here each model's entry is applied in a task of its own;
+- `model_runs=[]` means everybody, and one model's AuthError spoils a whole call: here each model is
+  called by a call of its own;
+- its status TIMEOUT means any gRPC error: the outcome is decided by the prefix of `detail`;
+- a model that left is missing from the answers: it is ABSENT;
+- a process that restarted unannounced answers "call Setup first" for ever: it is set up again.
+
+The library imports pandas (80 MB): it is imported in `start`, so that only the predict worker pays.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection, Coroutine, Sequence
+from typing import Any
+
+import msgspec
+
+from coordinator.infra.model_outcomes import lost_its_setup, reply_from_result
+from coordinator.infra.model_roster import Roster
+from coordinator.streams.ports import ModelNotice, ModelReply, Outcome
+
+log = logging.getLogger(__name__)
+
+DEFAULT_BASE_CLASSNAME = "coordinator.scaffolds.challenge.tracker.TrackerBase"
+STRIKES_MAX = 100  # as the peer: our own stages decide about a model, not the client's counters
+RETRY_SECONDS = 1.0
+TRIES_PER_WARNING = 10
+CALL_TIMEOUT_SECONDS = 60.0
+NO_CONNECTION = "there is no connection to its process"
+
+
+class RunnerClientGateway:
+    """`ModelGateway` over websocket and gRPC, for a local model host and the hosted orchestrator alike."""
+
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        crunch_id: str,
+        base_classname: str = DEFAULT_BASE_CLASSNAME,
+        *,
+        secure_cert_dir: str | None = None,
+        gateway_key_pem: str | None = None,
+        report_failures: bool = True,
+    ) -> None:
+        """Give `secure_cert_dir` (mTLS to each model) or `gateway_key_pem` (TLS to a gateway), or neither."""
+        self._host, self._port, self._crunch_id, self._base_classname = host, port, crunch_id, base_classname
+        self._secure_cert_dir, self._gateway_key_pem = secure_cert_dir, gateway_key_pem
+        self._report_failures = report_failures
+        self._runner: Any = None
+        self._encode_arguments: Any = None
+        self._report: Any = None
+        self._connection: asyncio.Task[None] | None = None
+        self._roster = Roster()
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.listed = asyncio.Event()  # the orchestrator's first list has arrived
+
+    async def start(self) -> None:
+        """Begin connecting, and return. It is tried for ever, with a warning every ten tries."""
+        # Here and not above: it brings pandas, and gRPC. The same below.
+        from model_runner_client.model_concurrent_runners import DynamicSubclassModelConcurrentRunner  # noqa: PLC0415
+
+        from coordinator.infra.model_host.variants import encode_arguments  # noqa: PLC0415
+
+        self._encode_arguments = encode_arguments
+        runner = DynamicSubclassModelConcurrentRunner(
+            timeout=CALL_TIMEOUT_SECONDS,
+            crunch_id=self._crunch_id,
+            host=self._host,
+            port=self._port,
+            base_classname=self._base_classname,
+            max_consecutive_failures=STRIKES_MAX,
+            max_consecutive_timeouts=STRIKES_MAX,
+            report_failure=self._report_failures,
+            **self._credentials(),
+        )
+        socket = runner.model_cluster.ws_client
+        socket.retry_interval = RETRY_SECONDS
+        socket.max_retries = TRIES_PER_WARNING
+        socket.event_handler = self._on_event
+        socket.disconnect_sync = _nothing  # the library hangs it on exit, when no loop is left to run it
+        self._report = runner.model_cluster.process_failure
+        runner.model_cluster.process_failure = self._on_failure
+        self._runner = runner
+        self._connection = self._spawn(self._stay_connected())
+
+    async def stop(self) -> None:
+        """Close the websocket and every channel."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._runner is None:
+            return
+        cluster = self._runner.model_cluster
+        await cluster.ws_client.disconnect()
+        known = [*cluster.models_run.values(), *cluster.pending_model_runs.values()]
+        await asyncio.gather(*(cluster.remove_model_runner(one) for one in known))
+
+    def notices(self) -> list[ModelNotice]:
+        """What changed since the last call, in order; empties the list.
+
+        `seen` comes when a model is set up and can be called, or just before its `failed`.
+        """
+        if self._connection is not None and self._connection.done() and not self._connection.cancelled():
+            self._connection.result()  # it never ends by itself: whatever ended it is our own bug
+        return self._roster.take()
+
+    @property
+    def connected(self) -> bool:
+        """Whether the orchestrator's websocket is open: without it, silence is not the models' fault."""
+        socket = self._runner.model_cluster.ws_client.websocket if self._runner is not None else None
+        return socket is not None and socket.state.name == "OPEN"
+
+    async def call(
+        self, method: str, arguments: Sequence[Any], timeout_seconds: float, model_ids: Collection[str]
+    ) -> dict[str, ModelReply]:
+        """Call `method` on each model named, side by side; every id gets a reply. Raises VariantError
+        for arguments that cannot be sent. With no time left (<= 0) nobody is called: DEADLINE.
+        """
+        if not model_ids or self._runner is None:
+            return {model_id: self._absent(model_id) for model_id in model_ids}
+        encoded: tuple[Any, list[Any]] = (self._encode_arguments(arguments), [])
+        calls = (
+            self._call_one(model_id, method, encoded, timeout_seconds)
+            for model_id in dict.fromkeys(model_ids)
+        )
+        return {reply.model_id: reply for reply in await asyncio.gather(*calls)}
+
+    async def report_failure(self, model_id: str, code: str, reason: str) -> bool:
+        """Ask the orchestrator to stop a model; False if it is not connected. Gives a `failed` notice."""
+        runner = self._runner.model_cluster.models_run.get(model_id) if self._runner else None
+        if runner is not None:
+            await self._on_failure(runner, code, reason)
+        return runner is not None
+
+    async def _call_one(self, model_id: str, method: str, encoded: Any, timeout_seconds: float) -> ModelReply:
+        runner = self._runner.model_cluster.models_run.get(model_id)
+        if runner is None:
+            return self._absent(model_id)
+        deployment_id = runner.deployment_id
+        if timeout_seconds <= 0:
+            return ModelReply(model_id, deployment_id, Outcome.DEADLINE, detail="no time was left to ask")
+        try:
+            results = await self._runner.call(
+                method, arguments=encoded, timeout=timeout_seconds, model_runs=[runner]
+            )
+        except AttributeError as error:
+            # The library lets one model's failed authentication end the call in this way.
+            log.warning("model %s: the call was lost (authentication?): %s", model_id, error)
+            return ModelReply(model_id, deployment_id, Outcome.ABSENT, detail="its authentication failed")
+        result = results.get(runner)
+        if result is None:  # the channel was closed under the call, because the model was taken away
+            outcome = Outcome.CRASHED if self._roster.is_recovering(model_id) else Outcome.ABSENT
+            return ModelReply(model_id, deployment_id, outcome, detail="it went away during the call")
+        reply = reply_from_result(model_id, deployment_id, result)
+        if reply.outcome is Outcome.DEADLINE and not _connected(runner):
+            # Calls wait for a connection: without one the deadline says nothing about how fast the model is.
+            reply = msgspec.structs.replace(reply, outcome=Outcome.CRASHED, detail=NO_CONNECTION)
+        if lost_its_setup(reply):
+            self._spawn(self._runner.model_cluster.reconnect_model_runner(runner))
+        return reply
+
+    def _absent(self, model_id: str) -> ModelReply:
+        return ModelReply(
+            model_id, self._roster.deployment_of(model_id), Outcome.ABSENT, detail="not connected"
+        )
+
+    async def _stay_connected(self) -> None:
+        while True:
+            try:
+                await self._runner.init()
+                break
+            except ConnectionError:
+                log.warning("no model host answers at %s:%s yet; trying on", self._host, self._port)
+        await self._runner.sync()
+
+    async def _on_event(self, event: str, data: list[dict[str, Any]]) -> None:
+        """One message of the orchestrator. Returns at once, so that no model waits for another."""
+        cluster = self._runner.model_cluster
+        if event == "init":
+            data = self._roster.latest_of_each(data)
+            present = {str(state.get("model_id")) for state in data}
+            self._roster.only(present)
+            for runner in [*cluster.models_run.values(), *cluster.pending_model_runs.values()]:
+                if runner.model_id not in present:
+                    self._spawn(cluster.remove_model_runner(runner))
+        elif event != "update":
+            log.warning("the orchestrator sent an unknown event %r", event)
+            return
+        for state in data:
+            self._roster.announced(state)
+            self._spawn(self._apply(state))
+        self.listed.set()
+
+    async def _apply(self, state: dict[str, Any]) -> None:
+        from model_runner_client.errors import InvalidCoordinatorUsageError  # noqa: PLC0415
+
+        try:
+            await self._runner.model_cluster.update_model_runs([state])
+        except InvalidCoordinatorUsageError as error:
+            log.error(  # noqa: TRY400 (the operator needs the line, not our stack)
+                "model %s refuses our setup (MODEL_BASE_CLASSNAME=%s): %s",
+                *(state.get("model_id"), self._base_classname, error),
+            )
+        runner = self._runner.model_cluster.models_run.get(str(state.get("model_id")))
+        if runner is not None:
+            self._roster.set_up(runner.model_id, runner.deployment_id)
+
+    async def _on_failure(self, runner: Any, code: str, reason: str | None = None) -> None:
+        self._roster.failed(runner.model_id, runner.deployment_id, code, reason or "")
+        await self._report(runner, code, reason)
+
+    def _credentials(self) -> dict[str, Any]:
+        if self._secure_cert_dir is not None:
+            from model_runner_client.security.credentials import SecureCredentials  # noqa: PLC0415
+
+            return {"secure_credentials": SecureCredentials.from_directory(self._secure_cert_dir)}
+        if self._gateway_key_pem is not None:
+            from model_runner_client.security.gateway_credentials import GatewayCredentials  # noqa: PLC0415
+
+            return {"gateway_credentials": GatewayCredentials.from_pem(key_pem=self._gateway_key_pem)}
+        return {}
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a task of the model gateway failed", exc_info=error)
+
+
+def _connected(runner: Any) -> bool:
+    return bool(runner.grpc_channel.get_state().name == "READY")
+
+
+def _nothing() -> None:
+    return None

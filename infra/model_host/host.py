@@ -1,0 +1,258 @@
+r"""The orchestrator's side of the protocol, for models on this machine.
+
+Reads a folder of models and `report_failure` messages; emits `init` and `update` messages.
+
+    starting -> RUNNING -> (process died) -> RECOVERING -> RUNNING, on a new port, as a new deployment
+                   \-> STOPPED: reported as failed, or died more often than its budget allows
+
+A restarted process is always a new deployment on a new port: the client sets a model up once per
+deployment, so a silent restart would answer "call Setup first" for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import signal
+import time
+from collections import deque
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+import websockets
+from websockets.asyncio.server import Server, ServerConnection, serve
+
+from coordinator.infra.model_host.process import Child, ChildFailedError, Limits, start_child
+from coordinator.infra.model_host.registry import ModelEntry, read_models
+from coordinator.streams.errors import OperatorError
+
+log = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"
+STARTS_AT_ONCE = 8
+TERMINATE_SECONDS = 1.0
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Why a model was stopped."""
+
+    code: str
+    reason: str
+
+
+class HostedModel:
+    """A model and what has become of it; `state` is STARTING or one of the three on the wire."""
+
+    def __init__(self, entry: ModelEntry) -> None:
+        self.entry = entry
+        self.state = "STARTING"
+        self.deployment_id = ""
+        self.port = 0
+        self.child: Child | None = None
+        self.failure: Failure | None = None
+        self.settled = asyncio.Event()  # RUNNING or STOPPED for the first time
+        self.deaths: deque[float] = deque()
+
+    def on_wire(self) -> dict[str, Any]:
+        """The protocol's ModelState."""
+        entry = self.entry
+        return {
+            "deployment_id": self.deployment_id,
+            "model_id": entry.model_id,
+            "state": self.state,
+            "ip": HOST,
+            "port": str(self.port),
+            "infos": {
+                "model_name": entry.model_name,
+                "cruncher_id": entry.cruncher_id,
+                "cruncher_name": entry.cruncher_name,
+                "cruncher_wallet_pubkey": entry.wallet_pubkey or None,
+                "cruncher_hotkey": entry.hotkey or None,
+            },
+        }
+
+
+class ModelHost:
+    """Runs the models of a folder and tells the coordinators that connect where they are."""
+
+    def __init__(
+        self, models_dir: Path, crunch_id: str, port: int, log_dir: Path, limits: Limits | None = None
+    ) -> None:
+        self._models_dir, self._crunch_id, self._port = models_dir, crunch_id, port
+        self._log_dir = log_dir.absolute()  # a child changes its folder before it looks for its files
+        self._limits = limits or Limits()
+        self.models: dict[str, HostedModel] = {}
+        self._supervisors: dict[str, asyncio.Task[None]] = {}
+        self._listeners: set[asyncio.Queue[str]] = set()
+        self._server: Server | None = None
+        self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
+
+    async def start(self) -> int:
+        """Start every model, then listen; returns the port. Raises OperatorError (folder, models.yaml, port).
+
+        Listening comes last: the first `init` must be complete, or a coordinator that comes back
+        would take the models that are still starting for models that left.
+        """
+        entries = read_models(self._models_dir)
+        if not entries:
+            raise OperatorError(f"no models in {self._models_dir}: put a folder with a main.py there")
+        self._log_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            self._server = await serve(self._serve_coordinator, HOST, self._port, start_serving=False)
+        except OSError as error:
+            raise OperatorError(f"port {self._port} on {HOST} cannot be used: {error.strerror}") from error
+        await asyncio.gather(*(self.add(entry) for entry in entries))
+        await self._server.start_serving()
+        return int(next(iter(self._server.sockets)).getsockname()[1])
+
+    async def add(self, entry: ModelEntry) -> HostedModel:
+        """Run one more model; returns when it is RUNNING or STOPPED. Raises ValueError if the id is taken."""
+        if entry.model_id in self.models:
+            raise ValueError(f"model {entry.model_id} is already here")
+        model = self.models[entry.model_id] = HostedModel(entry)
+        self._supervisors[entry.model_id] = asyncio.create_task(self._supervise(model))
+        await model.settled.wait()
+        return model
+
+    async def stop(self) -> None:
+        """End every child (within about two seconds) and close the port. Again: nothing more happens."""
+        if self._server is not None:
+            self._server.close()
+        for task in self._supervisors.values():
+            task.cancel()
+        await asyncio.gather(*self._supervisors.values(), return_exceptions=True)
+        await asyncio.gather(*(self._end(model) for model in self.models.values()))
+        if self._server is not None:
+            await self._server.wait_closed()
+
+    async def _supervise(self, model: HostedModel) -> None:
+        """Keep one model's process running until it is stopped or its budget is used up."""
+        while not _stopped(model):
+            try:
+                async with self._starting:
+                    model.child = await start_child(model.entry, self._limits, self._log_dir)
+            except ChildFailedError as error:
+                end = str(error)
+            else:
+                if _stopped(model):  # reported while it was being restarted
+                    model.child.signal(signal.SIGKILL)
+                else:
+                    model.port = model.child.port
+                    model.deployment_id = _deployment_id(model)
+                    self._move(model, "RUNNING")
+                end = f"its process ended with {await model.child.wait()}"
+                model.child = None
+            if _stopped(model):
+                return
+            if not self._may_restart(model):
+                self._stop_model(model, Failure("UNEXPECTED_STOP", f"{end}; no restarts left"))
+                return
+            if model.state == "RUNNING":
+                self._move(model, "RECOVERING")
+            log.warning("model %s: %s; restarting", model.entry.model_id, end)
+            await asyncio.sleep(min(0.1 * 2 ** len(model.deaths), 5.0))
+
+    def _may_restart(self, model: HostedModel) -> bool:
+        now = time.monotonic()
+        model.deaths.append(now)
+        while model.deaths[0] < now - self._limits.restart_window_seconds:
+            model.deaths.popleft()
+        return len(model.deaths) <= self._limits.restarts_max
+
+    def _stop_model(self, model: HostedModel, failure: Failure) -> None:
+        log.warning("model %s stopped: %s %s", model.entry.model_id, failure.code, failure.reason)
+        model.failure = failure
+        self._move(model, "STOPPED")
+        if model.child is not None:
+            model.child.signal(signal.SIGKILL)
+
+    async def _end(self, model: HostedModel) -> None:
+        child, model.child = model.child, None
+        if child is None:
+            return
+        child.signal(signal.SIGTERM)
+        ended = asyncio.create_task(child.wait())
+        await asyncio.wait([ended], timeout=TERMINATE_SECONDS)
+        child.signal(signal.SIGKILL)  # also whatever the model left in its process group
+        await ended
+
+    def _move(self, model: HostedModel, state: str) -> None:
+        model.state = state
+        if state in ("RUNNING", "STOPPED"):
+            model.settled.set()
+        message = _message("update", [model])
+        for listener in self._listeners:
+            listener.put_nowait(message)
+
+    async def _serve_coordinator(self, connection: ServerConnection) -> None:
+        path = unquote(connection.request.path) if connection.request else ""
+        if path != f"/{self._crunch_id}":
+            await connection.send(msgspec.json.encode({"error": f"unknown crunch {path!r}"}).decode())
+            return
+        messages: asyncio.Queue[str] = asyncio.Queue()
+        running = [model for model in self.models.values() if model.state == "RUNNING"]
+        messages.put_nowait(_message("init", running))
+        self._listeners.add(messages)  # no await since `init` was made: no update can fall between them
+        sender = asyncio.create_task(_send_all(connection, messages))
+        try:
+            async for text in connection:
+                self._receive(text)
+        except websockets.ConnectionClosed:
+            log.info("a coordinator went away")
+        finally:
+            self._listeners.discard(messages)
+            sender.cancel()
+
+    def _receive(self, text: str | bytes) -> None:
+        try:
+            message = msgspec.json.decode(text, type=_Incoming)
+        except msgspec.DecodeError as error:
+            log.warning("a message that cannot be read: %s", error)
+            return
+        if message.event != "report_failure":
+            log.warning("an unknown event %r", message.event)
+            return
+        for report in message.data:
+            model = self.models.get(report.model_id)
+            if model is None or report.ip != HOST or model.state == "STOPPED":
+                log.warning("a failure report that matches no running model: %s", report.model_id)
+                continue
+            self._stop_model(model, Failure(report.failure_code, report.failure_reason or ""))
+
+
+class _Report(msgspec.Struct, frozen=True):
+    model_id: str
+    failure_code: str
+    ip: str
+    failure_reason: str | None = None
+
+
+class _Incoming(msgspec.Struct, frozen=True):
+    event: str
+    data: list[_Report] = []
+
+
+async def _send_all(connection: ServerConnection, messages: asyncio.Queue[str]) -> None:
+    try:
+        while True:
+            await connection.send(await messages.get())
+    except websockets.ConnectionClosed:
+        return
+
+
+def _message(event: str, models: Iterable[HostedModel]) -> str:
+    return msgspec.json.encode({"event": event, "data": [model.on_wire() for model in models]}).decode()
+
+
+def _stopped(model: HostedModel) -> bool:
+    return model.state == "STOPPED"
+
+
+def _deployment_id(model: HostedModel) -> str:
+    """`{model_id}_{YYYYmmdd_HHMMSS_mmm}`, UTC. A clock may step back; these ids never do."""
+    now = datetime.now(UTC).strftime("%Y%m%d_%H%M%S_%f")[:-3]
+    return max(f"{model.entry.model_id}_{now}", f"{model.deployment_id}0" if model.deployment_id else "")

@@ -1,0 +1,29 @@
+"""A log file with a cap: what a model prints must not fill the disk.
+
+Reads bytes from a child's stdout and stderr, keeps at most two files of half the cap each.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+
+class CappedLog:
+    """Append-only bytes; at half the cap the file becomes `<name>.1` (replacing the older one)."""
+
+    def __init__(self, path: Path, bytes_max: int) -> None:
+        self._path, self._half = path, max(bytes_max // 2, 1)
+        self._file = path.open("ab")
+
+    def write(self, data: bytes) -> None:
+        """Append; of one piece longer than half the cap only its end is kept."""
+        if self._file.tell() + len(data) > self._half:
+            self._file.close()
+            self._path.replace(self._path.with_name(self._path.name + ".1"))
+            self._file = self._path.open("wb")
+        self._file.write(data[-self._half :])
+        self._file.flush()
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()

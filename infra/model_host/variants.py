@@ -1,0 +1,90 @@
+"""Variant <-> Python: how values travel between the coordinator and a model.
+
+Reads and emits the protocol's `Variant` messages. It exists beside the client library's own codec
+because that one imports pandas, and every model's process would carry its 50 MB.
+Tables (PARQUET) are refused: JSON carries everything that this project sends.
+"""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from model_runner_client.grpc.generated.commons_pb2 import Argument, KwArgument, Variant, VariantType
+
+INT_BITS = 64
+
+
+class VariantError(ValueError):
+    """A value that the protocol cannot carry, or bytes that are not what their type says."""
+
+
+def encode(value: Any) -> Variant:
+    """Pack a value: None, float, int (64 bit signed; a bool travels as 0 or 1), str, dict or list.
+
+    NaN and infinity pass, also inside a dict, as they do with the hosted runner: the reader checks.
+    Raises VariantError for anything else (tuple, set, bytes, objects, wider integers).
+    """
+    if value is None:
+        return Variant(type=VariantType.NONE, value=b"")
+    if isinstance(value, float):
+        return Variant(type=VariantType.DOUBLE, value=struct.pack("=d", value))
+    if isinstance(value, int):
+        try:
+            packed = int(value).to_bytes(INT_BITS // 8, byteorder="little", signed=True)
+        except OverflowError:
+            raise VariantError(f"the integer {value:.3e} does not fit {INT_BITS} bit signed") from None
+        return Variant(type=VariantType.INT, value=packed)
+    if isinstance(value, str):
+        return Variant(type=VariantType.STRING, value=_utf8(value))
+    if isinstance(value, dict | list):
+        try:
+            text = json.dumps(value)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise VariantError(f"a {type(value).__name__} that is not JSON: {error}") from error
+        return Variant(type=VariantType.JSON, value=text.encode())
+    raise VariantError(f"a {type(value).__name__} cannot be sent: use None, float, int, str, dict or list")
+
+
+def decode(variant: Variant) -> Any:
+    """Unpack a Variant. Raises VariantError for tables, unknown types and bytes that do not fit the type."""
+    data: bytes = variant.value
+    try:
+        match variant.type:
+            case VariantType.NONE:
+                return None
+            case VariantType.DOUBLE:
+                return struct.unpack("=d", data)[0]
+            case VariantType.INT:
+                return int.from_bytes(data, byteorder="little", signed=True)
+            case VariantType.STRING:
+                return data.decode()
+            case VariantType.JSON:
+                return json.loads(data)
+    except (struct.error, ValueError, RecursionError) as error:
+        raise VariantError(f"bytes that are not a {VariantType.Name(variant.type)}: {error}") from error
+    raise VariantError(f"type {variant.type} is not supported here: send JSON")
+
+
+def encode_arguments(values: Sequence[Any]) -> list[Argument]:
+    """Positional arguments, in order. Raises VariantError."""
+    return [Argument(position=position, data=encode(value)) for position, value in enumerate(values)]
+
+
+def decode_arguments(arguments: Iterable[Argument]) -> list[Any]:
+    """Values ordered by their position on the wire. Raises VariantError."""
+    return [decode(argument.data) for argument in sorted(arguments, key=lambda one: int(one.position))]
+
+
+def decode_keywords(arguments: Iterable[KwArgument]) -> dict[str, Any]:
+    """Keyword arguments by name. Raises VariantError."""
+    return {argument.keyword: decode(argument.data) for argument in arguments}
+
+
+def _utf8(text: str) -> bytes:
+    try:
+        return text.encode()
+    except UnicodeEncodeError as error:
+        raise VariantError(f"text that is not valid Unicode: {error}") from error

@@ -1,0 +1,215 @@
+"""The crunch's topics on the broker: made once, looked at, never changed.
+
+Reads the table of `streams/topology.py`; writes topics named `<crunch_id>.<topic>`. One partition each (a
+topic is one order), nothing ever deleted or compacted (events are facts). A topic that is otherwise is
+refused: a second partition has no place in the order, and what compaction removed is gone.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import msgspec
+import stamina
+from aiokafka import TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+
+from coordinator.infra.broker_settings import MESSAGE_BYTES_MAX, min_insync_replicas
+from coordinator.infra.kafka import PARTITION, make_reader
+from coordinator.streams.errors import OperatorError, WorldError
+from coordinator.streams.topology import TOPICS, topic_name
+
+NAME = re.compile(r"[A-Za-z0-9._-]+")
+CRUNCH_ID_LENGTH_MAX = 200  # Kafka allows 249 for the whole name
+CONNECT_SECONDS_MAX = 30.0
+LEADER_SECONDS_MAX = 30.0
+
+
+class TopicStatus(msgspec.Struct, frozen=True):
+    """One topic as the broker has it.
+
+    `partitions` 0 means that it does not exist. `start_offset` and `end_offset` are partition 0's;
+    `mismatches` are sentences, one for each setting that is not ours.
+    """
+
+    topic: str
+    name: str
+    partitions: int
+    start_offset: int
+    end_offset: int
+    mismatches: tuple[str, ...]
+
+
+def topic_settings(replication_factor: int = 1) -> dict[str, str]:
+    """The settings of every topic."""
+    return {
+        "cleanup.policy": "delete",
+        "retention.ms": "-1",
+        "retention.bytes": "-1",
+        "max.message.bytes": str(MESSAGE_BYTES_MAX),
+        "min.insync.replicas": str(min_insync_replicas(replication_factor)),
+    }
+
+
+async def create_topics(bootstrap: str, crunch_id: str, replication_factor: int = 1) -> None:
+    """Make the crunch's topics where they are missing, and wait until each has a leader that answers.
+
+    Raises OperatorError for a crunch id that Kafka cannot name topics by, for an existing topic with more
+    than one partition, with compaction or with a limited retention; WorldError when the broker does not
+    answer in 30 s.
+    """
+    _check_crunch_id(crunch_id)
+    async with _admin(bootstrap) as admin:
+        found = await _statuses(admin, crunch_id, replication_factor)
+        _refuse_wrong(found)
+        missing = [status.name for status in found if status.partitions == 0]
+        if missing:
+            settings = topic_settings(replication_factor)
+            made = await admin.create_topics(
+                [NewTopic(name, 1, replication_factor, topic_configs=settings) for name in missing]
+            )
+            for name, code, *why in made.topic_errors:
+                kind = for_code(code)
+                if code and kind is not TopicAlreadyExistsError:  # another process may have been faster
+                    raise OperatorError(
+                        f"topic {name} could not be made: {kind.__name__}: {_first_text(why)}"
+                    )
+            if missing != [status.name for status in found]:
+                _refuse_wrong(await _statuses(admin, crunch_id, replication_factor))
+    await _end_offsets(bootstrap, [topic_name(crunch_id, topic) for topic in TOPICS])
+
+
+async def list_topics(bootstrap: str, crunch_id: str, replication_factor: int = 1) -> list[TopicStatus]:
+    """The crunch's topics in the topology's order, missing ones included, with offsets and wrong settings.
+
+    Raises OperatorError for an impossible crunch id, WorldError when the broker does not answer in 30 s.
+    """
+    _check_crunch_id(crunch_id)
+    async with _admin(bootstrap) as admin:
+        found = await _statuses(admin, crunch_id, replication_factor)
+    offsets = await _end_offsets(bootstrap, [status.name for status in found if status.partitions])
+    return [
+        msgspec.structs.replace(
+            status, start_offset=offsets[status.name][0], end_offset=offsets[status.name][1]
+        )
+        if status.name in offsets
+        else status
+        for status in found
+    ]
+
+
+def _check_crunch_id(crunch_id: str) -> None:
+    if not NAME.fullmatch(crunch_id) or len(crunch_id) > CRUNCH_ID_LENGTH_MAX:
+        raise OperatorError(
+            f"CRUNCH_ID={crunch_id!r} cannot name topics: "
+            f"use 1 to {CRUNCH_ID_LENGTH_MAX} letters, digits, . _ or -"
+        )
+
+
+def _refuse_wrong(statuses: list[TopicStatus]) -> None:
+    for status in statuses:
+        if status.mismatches:
+            raise OperatorError(
+                f"topic {status.name} is not as it must be: {'; '.join(status.mismatches)}. "
+                "Mend the topic, or choose another CRUNCH_ID"
+            )
+
+
+@asynccontextmanager
+async def _admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
+    admin = None
+    try:
+        async for attempt in stamina.retry_context(
+            on=(KafkaError, OSError),
+            attempts=None,
+            timeout=CONNECT_SECONDS_MAX,
+            wait_initial=0.1,
+            wait_max=1.0,
+        ):
+            with attempt:
+                admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=20_000)
+                try:
+                    await admin.start()
+                except BaseException:
+                    await admin.close()
+                    raise
+    except (KafkaError, OSError) as error:
+        raise WorldError(
+            f"Kafka at {bootstrap} did not answer within {CONNECT_SECONDS_MAX:g} s: {error}"
+        ) from error
+    assert admin is not None  # noqa: S101  # the loop above ends by success or by raising
+    try:
+        yield admin
+    finally:
+        await admin.close()
+
+
+async def _statuses(admin: AIOKafkaAdminClient, crunch_id: str, replication_factor: int) -> list[TopicStatus]:
+    there = {entry["topic"]: len(entry["partitions"]) for entry in await admin.describe_topics()}
+    names = {topic: topic_name(crunch_id, topic) for topic in TOPICS}
+    settings = await _settings(admin, [name for name in names.values() if name in there])
+    wanted = topic_settings(replication_factor)
+    statuses = []
+    for topic, name in names.items():
+        partitions = there.get(name, 0)
+        wrong = [f"it has {partitions} partitions instead of 1"] if partitions > 1 else []
+        wrong += [
+            f"{key} is {value} instead of {wanted[key]}"
+            for key, value in sorted(settings.get(name, {}).items())
+            if key in wanted and value != wanted[key] and not _harmless(key, value, wanted[key])
+        ]
+        statuses.append(TopicStatus(topic, name, partitions, 0, 0, tuple(wrong)))
+    return statuses
+
+
+def _harmless(key: str, value: str, wanted: str) -> bool:
+    """Larger messages or more copies in sync than we ask for take nothing away."""
+    return key in {"max.message.bytes", "min.insync.replicas"} and int(value) >= int(wanted)
+
+
+async def _settings(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, dict[str, str]]:
+    if not names:
+        return {}
+    answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names])
+    found: dict[str, dict[str, str]] = {}
+    for answer in answers:
+        for code, message, _kind, name, entries in answer.resources:
+            if code:
+                raise WorldError(
+                    f"the settings of topic {name} could not be read: {message or for_code(code)}"
+                )
+            found[name] = {entry[0]: entry[1] for entry in entries}
+    return found
+
+
+async def _end_offsets(bootstrap: str, names: list[str]) -> dict[str, tuple[int, int]]:
+    """(start, end) of every topic. That a leader gives them is the only sure sign that it leads: a topic just
+    made is in the metadata before its broker takes records for it.
+    """
+    if not names:
+        return {}
+    partitions = [TopicPartition(name, PARTITION) for name in names]
+    consumer = make_reader(bootstrap)
+    try:
+        async with asyncio.timeout(LEADER_SECONDS_MAX):
+            await consumer.start()
+            consumer.assign(partitions)
+            starts = await consumer.beginning_offsets(partitions)
+            ends = await consumer.end_offsets(partitions)
+    except (KafkaError, OSError) as error:  # TimeoutError is an OSError
+        raise WorldError(
+            f"topics {names[0]} .. at {bootstrap} had no leader within {LEADER_SECONDS_MAX:g} s: {error!r}"
+        ) from error
+    finally:
+        await consumer.stop()
+    return {partition.topic: (starts[partition], ends[partition]) for partition in partitions}
+
+
+def _first_text(values: list[Any]) -> str:
+    return next((str(value) for value in values if value), "no reason given")

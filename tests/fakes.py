@@ -1,0 +1,139 @@
+"""Fakes of the ports: a gateway that does what a test says, and one that only answers, for benches."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from coordinator.streams.ports import ModelInfo, ModelNotice, ModelReply, Outcome
+
+Behaviour = Callable[[str, Sequence[Any]], Any]
+"""(method, arguments) -> output, or an Outcome, or an awaitable of either. Raising is MODEL_FAILED."""
+
+
+class GatewayCall(msgspec.Struct, frozen=True):
+    """One call as the fake was asked for it."""
+
+    method: str
+    arguments: tuple[Any, ...]
+    timeout_seconds: float
+    model_ids: tuple[str, ...]
+
+
+def model_info(model_id: str, **fields: str) -> ModelInfo:
+    """A ModelInfo with names made from the id."""
+    defaults = {
+        "model_name": f"model-{model_id}",
+        "deployment_id": f"{model_id}_1",
+        "cruncher_id": f"cruncher-{model_id}",
+        "cruncher_name": f"name-{model_id}",
+    }
+    return ModelInfo(model_id=model_id, **(defaults | fields))
+
+
+class FakeGateway:
+    """A `ModelGateway` whose models are functions; `calls` keeps what it was asked."""
+
+    def __init__(self, behaviours: Mapping[str, Behaviour] | None = None) -> None:
+        self.calls: list[GatewayCall] = []
+        self._behaviours: dict[str, Behaviour] = {}
+        self._infos: dict[str, ModelInfo] = {}
+        self._notices: list[ModelNotice] = []
+        self._away: set[str] = set()
+        for model_id, behaviour in (behaviours or {}).items():
+            self.join(model_id, behaviour)
+
+    def join(self, model_id: str, behaviour: Behaviour, info: ModelInfo | None = None) -> None:
+        """A model appears, or a new deployment of it (pass its info)."""
+        self._behaviours[model_id] = behaviour
+        self._infos[model_id] = info or model_info(model_id)
+        self._away.discard(model_id)
+        self._notices.append(ModelNotice("seen", self._infos[model_id]))
+
+    def recover(self, model_id: str) -> None:
+        """The model's process died; it is absent until `join`."""
+        self._away.add(model_id)
+        self._notices.append(ModelNotice("recovering", self._infos[model_id]))
+
+    def leave(self, model_id: str) -> None:
+        """The model was stopped."""
+        self._away.add(model_id)
+        self._notices.append(ModelNotice("left", self._infos[model_id], reason="stopped"))
+
+    def fail(self, model_id: str, code: str, reason: str = "") -> None:
+        """A failure of the model was reported."""
+        self._notices.append(ModelNotice("failed", self._infos[model_id], code, reason))
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    def notices(self) -> list[ModelNotice]:
+        taken, self._notices = self._notices, []
+        return taken
+
+    async def call(
+        self, method: str, arguments: Sequence[Any], timeout_seconds: float, model_ids: Collection[str]
+    ) -> dict[str, ModelReply]:
+        ids = tuple(dict.fromkeys(model_ids))
+        self.calls.append(GatewayCall(method, tuple(arguments), timeout_seconds, ids))
+        replies = await asyncio.gather(*(self._one(one, method, arguments, timeout_seconds) for one in ids))
+        return {reply.model_id: reply for reply in replies}
+
+    async def _one(
+        self, model_id: str, method: str, arguments: Sequence[Any], timeout_seconds: float
+    ) -> ModelReply:
+        info = self._infos.get(model_id)
+        deployment_id = info.deployment_id if info is not None else ""
+        if info is None or model_id in self._away:
+            return ModelReply(model_id, deployment_id, Outcome.ABSENT, detail="not connected")
+        if timeout_seconds <= 0:
+            return ModelReply(model_id, deployment_id, Outcome.DEADLINE, detail="no time was left to ask")
+        try:
+            output = self._behaviours[model_id](method, arguments)
+            if inspect.isawaitable(output):
+                output = await asyncio.wait_for(output, timeout_seconds)
+        except TimeoutError:
+            return ModelReply(model_id, deployment_id, Outcome.DEADLINE, detail="DEADLINE_EXCEEDED")
+        except Exception:
+            return ModelReply(model_id, deployment_id, Outcome.MODEL_FAILED, detail="FAILED")
+        if isinstance(output, Outcome):
+            return ModelReply(model_id, deployment_id, output, detail=f"scripted {output}")
+        return ModelReply(model_id, deployment_id, Outcome.OK, output=output)
+
+
+class InProcessGateway:
+    """`n` models that answer at once, all the same way: what a round costs without models."""
+
+    def __init__(self, n: int, output: Any = None) -> None:
+        self._infos = [model_info(f"m{index:05d}") for index in range(n)]
+        self._deployments = {info.model_id: info.deployment_id for info in self._infos}
+        self._output = {"value": 0.1} if output is None else output
+        self._new = True
+
+    @property
+    def model_ids(self) -> list[str]:
+        return list(self._deployments)
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None: ...
+
+    def notices(self) -> list[ModelNotice]:
+        new, self._new = self._new, False
+        return [ModelNotice("seen", info) for info in self._infos] if new else []
+
+    async def call(
+        self, method: str, arguments: Sequence[Any], timeout_seconds: float, model_ids: Collection[str]
+    ) -> dict[str, ModelReply]:
+        output = None if method == "tick" else self._output
+        return {
+            one: ModelReply(one, self._deployments[one], Outcome.OK, output=output)
+            if one in self._deployments
+            else ModelReply(one, "", Outcome.ABSENT, detail="not connected")
+            for one in model_ids
+        }
