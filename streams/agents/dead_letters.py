@@ -1,0 +1,71 @@
+"""Garbage from outside goes to `dead-letters`, with its reason, and the worker goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import time
+
+import structlog
+
+from coordinator.streams import ids
+from coordinator.streams.agents.log_io import LogIO, Writer
+from coordinator.streams.envelope import HEAD_CHARS, encode_event
+from coordinator.streams.events import DeadLettered, DeadLetteredData
+
+log = structlog.get_logger()
+
+
+def dead_letter(origin: str, position: str, reason: str, body: bytes, at: int) -> DeadLettered:
+    """The event for one piece of garbage; the same piece gives the same id."""
+    digest = hashlib.sha256(body).hexdigest()
+    return DeadLettered(
+        id=ids.content_id("dead", origin, position, digest),
+        at=at,
+        data=DeadLetteredData(
+            origin=origin,
+            position=position,
+            reason=reason[:500],
+            sha256=digest,
+            head=body[:HEAD_CHARS].decode("utf-8", "replace"),
+        ),
+    )
+
+
+class DeadLetters:
+    """Collects letters from anywhere in the process and sends them from one task."""
+
+    def __init__(self, io: LogIO) -> None:
+        self._io = io
+        self._queue: asyncio.Queue[DeadLettered] = asyncio.Queue()
+
+    def put(self, origin: str, position: str, reason: str, body: bytes) -> None:
+        """Set one piece aside. Wall time: a dead letter decides nothing."""
+        log.warning("dead_letter", origin=origin, position=position, reason=reason)
+        self._queue.put_nowait(dead_letter(origin, position, reason, body, time.time_ns() // 1_000_000))
+
+    def from_topic(self, topic: str, offset: int, body: bytes, reason: str) -> None:
+        """`OnGarbage` for a topic of many writers."""
+        self.put(topic, str(offset), reason, body)
+
+    def from_source(self, reason: str, text: str) -> None:
+        """`on_garbage` for a feed source."""
+        self.put("feed source", "", reason, text.encode("utf-8", "replace"))
+
+    async def run(self) -> None:
+        """Send for ever; a letter waits until the broker is back."""
+        writer: Writer | None = None
+        while True:
+            letter = await self._queue.get()
+            while True:
+                try:
+                    if writer is None:
+                        writer = await self._io.writer()
+                    await (await writer.send("dead-letters", encode_event(letter)))
+                    break
+                except Exception as error:  # noqa: BLE001 - the world; the letter is kept and tried again
+                    log.warning("dead_letter_waits", error=str(error))
+                    if writer is not None:
+                        await writer.close()
+                        writer = None
+                    await asyncio.sleep(1)

@@ -1,0 +1,87 @@
+"""Faust drives a stage: it gives the consumer group, the assignment, the live delivery and the commits.
+
+One app per stage (a rebalance of one does not stop the others), one agent with concurrency 1 on the
+driving topic, raw bytes in. No Faust tables, windows or exactly-once mode: see the module heads of
+`ownership` and `tenure` for what stands in their place. The committed offset is a hint only; what a
+stage has decided stands in its own topic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable
+from typing import Any
+
+import faust
+import structlog
+from faust.types import TP, StreamT
+
+from coordinator.infra.kafka import PARTITION
+from coordinator.streams.agents.keeper import Keeper
+from coordinator.streams.settings import Settings
+from coordinator.streams.topology import topic_name
+
+log = structlog.get_logger()
+
+OUR_BUG_EXIT_CODE = 70
+
+
+def stage_app(settings: Settings, stage_name: str, driver: str, keeper: Keeper) -> faust.App:
+    """A Faust app whose agent hands every record of `driver` to the keeper, and which tells it the assignment."""
+    topic = topic_name(settings.crunch_id, driver)
+    partition = TP(topic, PARTITION)
+    app = faust.App(
+        f"{settings.crunch_id}-{stage_name}",
+        broker=[f"aiokafka://{one}" for one in settings.kafka_bootstrap.split(",")],
+        store="memory://",
+        autodiscover=False,
+        web_enabled=False,
+        topic_allow_declare=False,
+        topic_disable_leader=True,
+        topic_partitions=1,
+        consumer_auto_offset_reset="earliest",
+        broker_session_timeout=settings.session_timeout_seconds,
+        broker_heartbeat_interval=settings.heartbeat_seconds,
+        broker_commit_interval=1.0,
+        broker_max_poll_interval=3600.0,
+        stream_wait_empty=False,
+        value_serializer="raw",
+        key_serializer="raw",
+        datadir=os.devnull + "-unused",
+    )
+    channel = app.topic(topic, key_type=bytes, value_type=bytes, value_serializer="raw", key_serializer="raw")
+
+    @app.agent(channel, name=f"{stage_name}-agent", concurrency=1)
+    async def agent(stream: StreamT[bytes]) -> None:
+        async for event in stream.events():
+            try:
+                await keeper.deliver(event.message.offset, event.message.value or b"")
+            except asyncio.CancelledError:
+                raise
+            except BaseException as error:
+                # Faust would acknowledge the record and go on: a bug of ours must not skip a fact.
+                crash(stage_name, error)
+                raise
+
+    def assigned(_sender: Any, assigned: set[TP], **_kwargs: Any) -> None:  # noqa: ANN401 - a signal's arguments
+        keeper.assigned(ours=partition in assigned)
+
+    def revoked(_sender: Any, revoked: set[TP], **_kwargs: Any) -> None:  # noqa: ANN401
+        log.info("partitions_revoked", stage=stage_name, ours=partition in revoked)
+
+    app.on_partitions_assigned.connect(assigned, weak=False)
+    app.on_partitions_revoked.connect(revoked, weak=False)
+    return app
+
+
+crash_hook: Callable[[str, BaseException], None] | None = None
+
+
+def crash(where: str, error: BaseException) -> None:
+    """Our own bug: say it and end the process at once, before anything is acknowledged."""
+    if crash_hook is not None:
+        crash_hook(where, error)
+        return
+    log.error("crashed", where=where, error=f"{type(error).__name__}: {error}", exc_info=error)
+    os._exit(OUR_BUG_EXIT_CODE)

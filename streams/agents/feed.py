@@ -1,0 +1,313 @@
+"""The feed worker's shell: sources in, `feeds` and `inputs` out, and the clock.
+
+One assignment owns both topics: the partition of `feeds`. The source part writes `feeds`; the input stage folds
+it as Faust delivers it. A replay is closed-loop: nothing with at > t is sent while an input with at <= t has no
+finished round, or while the input stage has not folded what was sent; so replayed time loses nothing, however
+slow the models. Live ticks come from the wall, but never run ahead of what the sources have delivered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import structlog
+
+from coordinator.streams.agents.dead_letters import DeadLetters
+from coordinator.streams.agents.log_io import LogIO, Reader
+from coordinator.streams.agents.ownership import LostOwnershipError, OwnedTopic
+from coordinator.streams.agents.tenure import Tenure
+from coordinator.streams.counting import Decision
+from coordinator.streams.envelope import decode_append, decode_events
+from coordinator.streams.errors import WorldError
+from coordinator.streams.events import InputReceived, ModelSeen, RoundAnswered, Terms
+from coordinator.streams.feed import FeedStage
+from coordinator.streams.granularity import granularity_ms
+from coordinator.streams.inputs import InputStage
+from coordinator.streams.ports import FeedRecord, FeedSource, Subscription
+from coordinator.streams.settings import Settings
+from coordinator.streams.sources.replay import merge_by_time
+from coordinator.streams.stage import Draft
+
+ANSWERS_LOOKED_AT = 2000
+"""How many records of `predictions` a restarted replay looks back for rounds that are finished already."""
+MODELS_WAIT_SECONDS = 60.0
+TICK_SECONDS = 1.0
+REPLAY_DAYS_MS = 3 * 86_400_000
+
+log = structlog.get_logger()
+
+
+class RoundsFinished:
+    """Which inputs have a finished round, as the tail of `predictions` tells.
+
+    It paces the replay and decides nothing. It knows epochs from the claims that it sees, so that a replaced
+    owner's late append does not count here either.
+    """
+
+    def __init__(self, io: LogIO) -> None:
+        self._io = io
+        self._reader: Reader | None = None
+        self._epoch = 0
+        self._finished: set[str] = set()
+
+    async def start(self) -> None:
+        """Look back, then stand at the end."""
+        probe = await self._io.reader("predictions", 0)
+        end = await probe.end()
+        await probe.close()
+        self._reader = await self._io.reader("predictions", max(0, end - ANSWERS_LOOKED_AT))
+
+    async def wait(self, input_ids: set[str], lost: asyncio.Future[LostOwnershipError]) -> None:
+        """Return when every one of these inputs is answered. Raises LostOwnershipError."""
+        if self._reader is None:
+            raise RuntimeError
+        while not input_ids <= self._finished:
+            if lost.done():
+                raise lost.result()
+            for _, record in await self._reader.read():
+                self._take(record)
+        self._finished -= input_ids
+
+    def _take(self, record: bytes) -> None:
+        append = decode_append(record)
+        if append is None:
+            return
+        if append.claim:
+            self._epoch = max(self._epoch, append.epoch)
+        elif append.epoch >= self._epoch and b'"RoundAnswered"' in bytes(append.events):
+            self._finished.update(
+                event.data.input_id for event in decode_events(append.events) if isinstance(event, RoundAnswered)
+            )
+
+    async def close(self) -> None:
+        """End the reader."""
+        if self._reader is not None:
+            await self._reader.close()
+
+
+class FeedTenure(Tenure):
+    """The claims on `feeds` and `inputs`, and the source that feeds them."""
+
+    stage: InputStage
+
+    def __init__(  # noqa: PLR0913 - its ports
+        self,
+        io: LogIO,
+        stage: InputStage,
+        owner: str,
+        settings: Settings,
+        source: FeedSource,
+        new_terms: Callable[[], Terms],
+        dead_letters: DeadLetters,
+        wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+    ) -> None:
+        super().__init__(io, stage, owner)
+        self._settings = settings
+        self._source = source
+        self._new_terms = new_terms
+        self._dead_letters = dead_letters
+        self._wall_ms = wall_ms
+        self.feeds = FeedStage()
+        self._feeds_owned = OwnedTopic(io, "feeds", owner)
+        self._finished = RoundsFinished(io)
+        self._unanswered: set[str] = set()
+        self._folded = asyncio.Condition()
+        self._folded_offset = -1
+        self.subscriptions = [
+            Subscription(settings.feed_source, subject, settings.feed_kind, settings.feed_granularity)
+            for subject in settings.feed_subjects
+        ]
+
+    async def resumed_memory(self) -> None:
+        """Claim `feeds` too."""
+        await self._feeds_owned.claim(self.feeds.remember)
+
+    async def start(self) -> None:
+        """Claim and resume both, then let the source run."""
+        await super().start()
+        await self._finished.start()
+        self._unanswered |= self.stage.open_input_ids()
+        self._tails.append(asyncio.create_task(self._run_source(), name="feed-source"))
+
+    async def process(self, decision: Decision) -> None:
+        """The input stage's part; remembers which inputs now wait for their round."""
+        self.stage.absorb(decision)
+        while (draft := self.stage.decide()) is not None:
+            self.stage.remember(draft)
+            self._unanswered |= {event.data.input_id for event in draft.events if isinstance(event, InputReceived)}
+            await self.owned.send(list(draft.events), dict(self.stage.upto), dict(self.stage.need))
+        async with self._folded:
+            self._folded_offset = decision.offset
+            self._folded.notify_all()
+
+    async def _send(self, draft: Draft | None) -> int | None:
+        """Put a draft into `feeds`, durably; gives its offset."""
+        if draft is None:
+            return None
+        self.feeds.remember(draft)
+        return await (await self._feeds_owned.send(list(draft.events), {}, {}))
+
+    async def _wait_folded(self, offset: int) -> None:
+        async with self._folded:
+            while self._folded_offset < offset:
+                if self.owned.lost.done():
+                    raise self.owned.lost.result()
+                try:
+                    await asyncio.wait_for(self._folded.wait(), 1)
+                except TimeoutError:
+                    continue
+
+    # --- the source --------------------------------------------------------------------------------
+
+    async def _run_source(self) -> None:
+        try:
+            await self._send(self.feeds.configure(self._new_terms(), self._wall_ms_or_clock()))
+            await self._wait_for_models()
+            await self._replay()
+            log.info("replay_finished", until=self.feeds.clock)
+            await self._live()
+        except LostOwnershipError as why:
+            self.owned.give_up(why)
+        except WorldError as error:
+            self.owned.give_up(LostOwnershipError(f"feed source: {error}", foreign=False))
+
+    def _wall_ms_or_clock(self) -> int:
+        return self.feeds.clock if self.feeds.clock >= 0 else 0
+
+    async def _wait_for_models(self) -> None:
+        """A replay that starts before its models would be a replay of absences."""
+        wanted = self._settings.replay_models_min
+        if wanted <= 0:
+            return
+        reader = await self._io.reader("models", 0)
+        seen: set[str] = set()
+        deadline = time.monotonic() + MODELS_WAIT_SECONDS
+        try:
+            while len(seen) < wanted and time.monotonic() < deadline:
+                for _, record in await reader.read():
+                    append = decode_append(record)
+                    if append is not None:
+                        events = decode_events(append.events)
+                        seen |= {event.data.model_id for event in events if isinstance(event, ModelSeen)}
+        finally:
+            await reader.close()
+        if len(seen) < wanted:
+            log.warning("models_missing", wanted=wanted, seen=sorted(seen))
+
+    def _from_file(self) -> bool:
+        return bool(self._settings.feed_candles_file)
+
+    async def _replay(self) -> None:
+        """History up to the end of the file, or until the replay has caught up with the wall."""
+        until = self._settings.replay_until_ms
+        if self._from_file():
+            await self._replay_stretch(self._settings.replay_from_ms or 0, until or (1 << 62))
+            return
+        length = granularity_ms(self._settings.feed_granularity)
+        start = self._settings.replay_from_ms or (self._wall_ms() - REPLAY_DAYS_MS) // length * length
+        while True:
+            now = min(self._wall_ms(), until or (1 << 62))
+            if now - max(self.feeds.clock, start) < length or self.feeds.clock >= (until or 1 << 62):
+                return
+            before = self.feeds.clock
+            await self._replay_stretch(start, now)
+            if self.feeds.clock == before:
+                return
+
+    async def _replay_stretch(self, start_ms: int, end_ms: int) -> None:
+        first = max(start_ms, self.feeds.clock + 1)
+        histories = [
+            [record async for record in self._source.history(subscription, first, end_ms)]
+            for subscription in self.subscriptions
+        ]
+        began, began_at = time.monotonic(), None
+        for at, records in merge_by_time(histories):
+            await self._finished.wait(self._unanswered, self.owned.lost)
+            self._unanswered.clear()
+            if self._settings.replay_speed > 0:
+                began_at = at if began_at is None else began_at
+                due = began + (at - began_at) / 1000 / self._settings.replay_speed
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
+            offset = await self._send(self.feeds.offer(records, at, rehearsal=True))
+            if offset is not None:
+                await self._wait_folded(offset)
+        await self._finished.wait(self._unanswered, self.owned.lost)
+        self._unanswered.clear()
+
+    async def _live(self) -> None:
+        """Records as they come, ticks from the wall; a replay of a file or up to a given time ends here."""
+        if self._from_file() or self._settings.replay_until_ms is not None:
+            await asyncio.Event().wait()
+        queue: asyncio.Queue[FeedRecord] = asyncio.Queue(10_000)
+
+        async def stream() -> None:
+            async for record in self._source.stream(self.subscriptions):
+                await queue.put(record)
+
+        streaming = asyncio.create_task(stream(), name="feed-stream")
+        try:
+            await self._send(self.feeds.offer(await self._missed(), None, rehearsal=False))
+            while True:
+                if streaming.done():
+                    streaming.result()
+                    message = f"source {self._source.name} ended its stream"
+                    raise WorldError(message)
+                records = [record async for record in _drain(queue, TICK_SECONDS)]
+                gaps, tick_at = self.tick(self._wall_ms(), records)
+                await self._send(self.feeds.offer(records, tick_at, rehearsal=False, gaps=gaps))
+        finally:
+            streaming.cancel()
+            await asyncio.gather(streaming, return_exceptions=True)
+
+    async def _missed(self) -> list[FeedRecord]:
+        """What history has since the watermark: known late, so it opens no point."""
+        now = self._wall_ms()
+        missed: list[FeedRecord] = []
+        for subscription in self.subscriptions:
+            start = max(self.feeds.last_at(subscription), self.feeds.clock) + 1
+            try:
+                missed += [record async for record in self._source.history(subscription, start, now)]
+            except WorldError as error:
+                log.warning("history_failed", subject=subscription.subject, error=str(error))
+        missed.sort(key=lambda record: (record.at, record.subject))
+        return missed
+
+    def tick(
+        self, now_ms: int, records: Sequence[FeedRecord]
+    ) -> tuple[list[tuple[Subscription, int, int, str]], int]:
+        """(gaps to say, the tick): not beyond what every subscription has delivered or is known to lack."""
+        length = granularity_ms(self._settings.feed_granularity)
+        patience = 2 * self.feeds.terms.at(now_ms).grace_ms
+        gaps: list[tuple[Subscription, int, int, str]] = []
+        tick_at = now_ms
+        for subscription in self.subscriptions:
+            delivered = max(
+                [self.feeds.last_at(subscription), *(r.at for r in records if r.subject == subscription.subject)]
+            )
+            if delivered < 0:
+                continue
+            expected = delivered + length
+            if now_ms >= expected + patience:
+                missing_until = (now_ms - patience - delivered) // length * length + delivered
+                gaps.append((subscription, delivered, missing_until, "no record came in time"))
+            elif now_ms >= expected:
+                tick_at = min(tick_at, expected - 1)
+        return gaps, tick_at
+
+    async def close(self) -> None:
+        """End both claims."""
+        await super().close()
+        await self._feeds_owned.close()
+        await self._finished.close()
+
+
+async def _drain(queue: asyncio.Queue[FeedRecord], seconds: float) -> AsyncIterator[FeedRecord]:
+    """What the queue holds; waits up to `seconds` for the first."""
+    try:
+        yield await asyncio.wait_for(queue.get(), seconds)
+    except TimeoutError:
+        return
+    while not queue.empty():
+        yield queue.get_nowait()

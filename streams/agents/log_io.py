@@ -1,0 +1,179 @@
+"""The log as a stage's shell sees it: ends, ranges, tails, sends. Kafka behind it; tests bring a list.
+
+Topics are named in the domain's words here (`feeds`); the adapter adds the crunch's prefix.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from coordinator.infra.kafka import PARTITION, make_producer, make_reader
+from coordinator.streams.errors import TruncatedTopicError, WorldError
+from coordinator.streams.topology import topic_name
+
+READ_STALL_SECONDS_MAX = 60.0
+READ_WAIT_MS = 100
+
+
+class Reader(Protocol):
+    """One reader of one topic, standing at an offset."""
+
+    async def read(self, until: int | None = None) -> list[tuple[int, bytes]]:
+        """The next records: up to `until` (exclusive) if given, empty if none came within a moment."""
+        ...
+
+    async def end(self) -> int:
+        """The offset after the topic's last record, as of now."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Writer(Protocol):
+    """One idempotent producer; sends to one topic keep their order."""
+
+    async def send(self, topic: str, value: bytes) -> asyncio.Future[int]:
+        """Enqueue a record; the future gives its offset once it is durable, or the error."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class LogIO(Protocol):
+    """Where readers and writers come from."""
+
+    async def reader(self, topic: str, offset: int) -> Reader:
+        """A reader standing at `offset`. Raises TruncatedTopicError when the topic does not reach it."""
+        ...
+
+    async def writer(self) -> Writer: ...
+
+
+class KafkaReader:
+    """A group-less consumer of one topic."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, prober: AIOKafkaConsumer, topic: str, offset: int) -> None:
+        self._consumer = consumer
+        self._prober = prober
+        self._partition = TopicPartition(topic, PARTITION)
+        self._topic = topic
+        self._position = offset
+        self._held: list[tuple[int, bytes]] = []
+
+    async def read(self, until: int | None = None) -> list[tuple[int, bytes]]:
+        """See `Reader`. Raises WorldError when a bounded read gets nothing for a minute."""
+        waited = 0.0
+        while True:
+            if until is not None and self._position >= until:
+                return []
+            if not self._held:
+                batches = await self._consumer.getmany(timeout_ms=READ_WAIT_MS)
+                for records in batches.values():
+                    self._held.extend((record.offset, record.value or b"") for record in records)
+            if self._held:
+                if until is None:
+                    out, self._held = self._held, []
+                else:
+                    out = [one for one in self._held if one[0] < until]
+                    self._held = self._held[len(out) :]
+                self._position = (out[-1][0] + 1) if out else (until or self._position)
+                return out
+            if until is None:
+                return []
+            waited += READ_WAIT_MS / 1000
+            if waited > READ_STALL_SECONDS_MAX:
+                message = f"topic {self._topic} gave nothing at offset {self._position} for {waited:.0f} s"
+                raise WorldError(message)
+
+    async def end(self) -> int:
+        """See `Reader`."""
+        # On a connection of its own: behind a waiting fetch the question would take that fetch's 100 ms.
+        ends = await self._prober.end_offsets([self._partition])
+        return int(ends[self._partition])
+
+    async def close(self) -> None:
+        """End the consumer."""
+        await self._consumer.stop()
+
+
+class KafkaWriter:
+    """An idempotent producer for the topics of one crunch."""
+
+    def __init__(self, producer: AIOKafkaProducer, crunch_id: str) -> None:
+        self._producer = producer
+        self._crunch_id = crunch_id
+
+    async def send(self, topic: str, value: bytes) -> asyncio.Future[int]:
+        """See `Writer`."""
+        sent = await self._producer.send(topic_name(self._crunch_id, topic), value, partition=PARTITION)
+
+        async def offset() -> int:
+            metadata = await sent
+            return int(metadata.offset)
+
+        return asyncio.ensure_future(offset())
+
+    async def close(self) -> None:
+        """End the producer; what was not sent is given up after a moment."""
+        try:
+            await asyncio.wait_for(self._producer.stop(), 5)
+        except (TimeoutError, KafkaError):
+            return
+
+
+class KafkaLog:
+    """`LogIO` on a Kafka cluster."""
+
+    def __init__(self, bootstrap: str, crunch_id: str) -> None:
+        self._bootstrap = bootstrap
+        self._crunch_id = crunch_id
+        self._prober: AIOKafkaConsumer | None = None
+        self._starting = asyncio.Lock()
+
+    async def _shared_prober(self) -> AIOKafkaConsumer:
+        async with self._starting:
+            if self._prober is None:
+                prober = make_reader(self._bootstrap)
+                await prober.start()
+                self._prober = prober
+            return self._prober
+
+    async def close(self) -> None:
+        """End what readers share."""
+        if self._prober is not None:
+            await self._prober.stop()
+            self._prober = None
+
+    async def reader(self, topic: str, offset: int) -> KafkaReader:
+        """See `LogIO`."""
+        name = topic_name(self._crunch_id, topic)
+        consumer = make_reader(self._bootstrap)
+        await consumer.start()
+        partition = TopicPartition(name, PARTITION)
+        consumer.assign([partition])
+        begin = (await consumer.beginning_offsets([partition]))[partition]
+        end = (await consumer.end_offsets([partition]))[partition]
+        if not begin <= offset <= end:
+            await consumer.stop()
+            message = f"topic {name} holds offsets {begin} to {end}, but {offset} is needed: it was cut or made anew"
+            raise TruncatedTopicError(message)
+        consumer.seek(partition, offset)
+        return KafkaReader(consumer, await self._shared_prober(), name, offset)
+
+    async def writer(self) -> KafkaWriter:
+        """See `LogIO`."""
+        producer = make_producer(self._bootstrap)
+        await producer.start()
+        return KafkaWriter(producer, self._crunch_id)
+
+
+async def records_until(reader: Reader, end: int) -> AsyncIterator[tuple[int, bytes]]:
+    """Every record from where the reader stands up to `end` (exclusive)."""
+    while batch := await reader.read(end):
+        for one in batch:
+            yield one

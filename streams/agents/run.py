@@ -1,0 +1,210 @@
+"""The workers: settings in, a running process until SIGTERM.
+
+`feed`: sources and the input stage. `predict`: the models. `score`: score and aggregate. `checkpoint`.
+Each stage has its own Faust app and keeper; a worker ends when told to, or loudly.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import faust
+import structlog
+
+from coordinator.infra.contracts import ContractShelf, load_contracts
+from coordinator.streams.agents.checkpoint import checkpoint_tenure
+from coordinator.streams.agents.dead_letters import DeadLetters
+from coordinator.streams.agents.faust_app import OUR_BUG_EXIT_CODE, stage_app
+from coordinator.streams.agents.feed import FeedTenure
+from coordinator.streams.agents.keeper import Keeper
+from coordinator.streams.agents.log_io import KafkaLog
+from coordinator.streams.agents.predict import PredictTenure
+from coordinator.streams.agents.tenure import Tenure
+from coordinator.streams.aggregate import AggregateStage
+from coordinator.streams.errors import CoordinatorError, OperatorError
+from coordinator.streams.events import Terms
+from coordinator.streams.inputs import InputStage
+from coordinator.streams.ports import FeedSource, ModelNotice
+from coordinator.streams.score import ScoreStage
+from coordinator.streams.settings import Settings
+from coordinator.streams.sources.registry import source_by_name
+from coordinator.streams.terms import make_terms
+
+OPERATOR_EXIT_CODE = 2
+STOP_SECONDS_MAX = 6.0
+
+log = structlog.get_logger()
+
+
+class Worker:
+    """One process: its stages, each kept by a Faust app, and what runs beside them."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.io = KafkaLog(settings.kafka_bootstrap, settings.crunch_id)
+        self.owner = f"{os.uname().nodename}-{os.getpid()}"
+        self.shelf: ContractShelf = load_contracts(settings.contract, kind=settings.feed_kind)
+        self.dead_letters = DeadLetters(self.io)
+        self.apps: list[faust.App] = []
+        self.tasks: list[Coroutine[Any, Any, None]] = [self.dead_letters.run()]
+        self.closing: list[Callable[[], Coroutine[Any, Any, None]]] = []
+
+    def keep(self, stage_name: str, driver: str, new_tenure: Callable[[], Tenure]) -> None:
+        """Keep one stage, driven by the topic `driver`."""
+        keeper = Keeper(stage_name, new_tenure)
+        self.apps.append(stage_app(self.settings, stage_name, driver, keeper))
+        self.tasks.append(keeper.run())
+
+    async def run(self) -> None:
+        """Until SIGTERM or SIGINT, or until a task ends with an exception."""
+        stop = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        for one in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(one, stop.set)
+        tasks = [asyncio.create_task(one) for one in self.tasks]
+        stopping = asyncio.create_task(stop.wait())
+        for app in self.apps:
+            app.finalize()
+            await app.start()
+        log.info("worker_started", pid=os.getpid())
+        done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+        failed = [task for task in done if task is not stopping]
+        for task in failed:
+            task.result()
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._stop(tasks), STOP_SECONDS_MAX)
+        log.info("worker_stopped", pid=os.getpid())
+
+    async def _stop(self, tasks: list[asyncio.Task[None]]) -> None:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for close in self.closing:
+            await close()
+        for app in self.apps:
+            await app.stop()
+
+
+def _feed(worker: Worker) -> None:
+    settings = worker.settings
+    source = _source(settings, worker.dead_letters)
+
+    def new_terms() -> Terms:
+        return make_terms(worker.shelf.current, worker.shelf.current_hash, settings, 0)
+
+    new_terms()  # a wrong schedule stops the start, not the first tenure
+    worker.keep(
+        "input",
+        "feeds",
+        lambda: FeedTenure(
+            worker.io, InputStage(worker.shelf), worker.owner, settings, source, new_terms, worker.dead_letters
+        ),
+    )
+
+
+def _source(settings: Settings, dead_letters: DeadLetters) -> FeedSource:
+    if settings.feed_candles_file:
+        return source_by_name("candles", {"path": settings.feed_candles_file}, dead_letters.from_source)
+    options = {"seed": str(settings.feed_seed)} if settings.feed_source == "generated" else {}
+    return source_by_name(settings.feed_source, options, dead_letters.from_source)
+
+
+def _predict(worker: Worker) -> None:
+    from coordinator.infra.model_gateway import RunnerClientGateway  # noqa: PLC0415 - brings pandas and gRPC
+
+    settings = worker.settings
+    gateway = RunnerClientGateway(
+        settings.model_runner_node_host,
+        settings.model_runner_node_port,
+        settings.crunch_id,
+        settings.model_base_classname,
+    )
+    noticed: list[ModelNotice] = []
+
+    async def start_gateway() -> None:
+        await gateway.start()
+        await asyncio.Event().wait()
+
+    worker.tasks.append(start_gateway())
+    worker.closing.append(gateway.stop)
+    worker.keep(
+        "predict", "inputs", lambda: PredictTenure(worker.io, worker.owner, gateway, worker.shelf, noticed)
+    )
+
+
+def _score(worker: Worker) -> None:
+    worker.keep("score", "inputs", lambda: Tenure(worker.io, ScoreStage(worker.shelf), worker.owner))
+    worker.keep("aggregate", "scores", lambda: Tenure(worker.io, AggregateStage(worker.shelf), worker.owner))
+
+
+def _checkpoint(worker: Worker) -> None:
+    settings = worker.settings
+    worker.keep(
+        "checkpoint",
+        "snapshots",
+        lambda: checkpoint_tenure(worker.io, settings, worker.shelf, worker.owner, worker.dead_letters),
+    )
+
+
+_SET_UP: dict[str, Callable[[Worker], None]] = {
+    "feed": _feed,
+    "predict": _predict,
+    "score": _score,
+    "checkpoint": _checkpoint,
+}
+
+
+def run_worker(name: str, settings: Settings) -> None:
+    """Run one of feed, predict, score, checkpoint until SIGTERM; ends the process with an exit code.
+
+    0: told to stop. 2: the operator must change something (one line says what). 70: a bug of ours, or a log that
+    this version may not go on with.
+    """
+
+    async def main() -> None:
+        worker = Worker(settings)
+        _SET_UP[name](worker)
+        await worker.run()
+
+    set_up_logging(name)
+    code = 0
+    try:
+        asyncio.run(main())
+    except OperatorError as error:
+        log.error("operator_error", error=str(error))
+        sys.stderr.write(f"coordinator worker {name}: {error}\n")
+        code = OPERATOR_EXIT_CODE
+    except CoordinatorError as error:
+        log.error("stopped", error=f"{type(error).__name__}: {error}")
+        sys.stderr.write(f"coordinator worker {name}: {error}\n")
+        code = OUR_BUG_EXIT_CODE
+    except Exception as error:
+        log.error("crashed", error=f"{type(error).__name__}: {error}", exc_info=True)
+        code = OUR_BUG_EXIT_CODE
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # Faust's and gRPC's threads must not hold up an ended worker
+
+
+def set_up_logging(worker: str) -> None:
+    """JSON lines on stdout, one event name per line; Faust's own messages from WARNING on."""
+    import logging  # noqa: PLC0415 - only the process's edge sets up logging
+
+    logging.basicConfig(level=logging.WARNING, stream=sys.stdout, format='{"event":"%(name)s","level":"%(levelname)s","message":"%(message)s"}')
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            structlog.processors.JSONRenderer(),
+        ],
+        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+    )
+    structlog.contextvars.bind_contextvars(worker=worker)
