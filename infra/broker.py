@@ -32,7 +32,9 @@ from coordinator.streams.errors import OperatorError, WorldError
 
 HOST = "127.0.0.1"
 LOG_BYTES_MAX = 10 * 1024 * 1024
-PORT_HELP = "choose another with --kafka-port, or 0 for a free one"
+PORT_HELP = (
+    "end what listens there, choose another (0: a free one), or use a running Kafka: --kafka HOST:PORT"
+)
 
 # Runs in the child before Java does: asks the kernel to kill this process when its parent dies (1 is
 # PR_SET_PDEATHSIG), and gives up if the parent is gone already. A `preexec_fn` would not be safe beside
@@ -96,6 +98,11 @@ class EmbeddedBroker:
     def is_alive(self) -> bool:
         """Whether the child runs."""
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def exit_code(self) -> int | None:
+        """The ended child's exit code (negative: the signal); None while it runs and before the first start."""
+        return None if self._process is None else self._process.poll()
 
     def ensure_jars(self, progress: FetchProgress = silent) -> None:
         """Fetch Kafka's jars where they are missing. Raises WorldError when they cannot be had."""

@@ -116,5 +116,8 @@ def _source(thing: Callable[..., Any] | type) -> str:
             return inspect.getsource(thing)
         text = inspect.getsource(module) if module is not None else inspect.getsource(thing)
     except (OSError, TypeError):
-        text = repr(getattr(thing, "__code__", thing).co_code if hasattr(thing, "__code__") else thing)
+        code = getattr(thing, "__code__", None)  # defined at a prompt: there is no file to read
+        text = (
+            repr(thing.__qualname__) if code is None else repr((code.co_code, code.co_consts, code.co_names))
+        )
     return hashlib.sha256(text.replace(os.linesep, "\n").encode()).hexdigest()

@@ -24,7 +24,7 @@ from time import monotonic
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaConnectionError, KafkaError
 
 from coordinator.infra.kafka import PARTITION, make_reader, read_range
 from coordinator.streams.counting import Counter, Decision
@@ -104,8 +104,10 @@ async def reading(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
             await consumer.start()
     except (KafkaError, OSError) as error:  # TimeoutError is an OSError
         await consumer.stop()
-        reason = str(error) or f"no answer within {CONNECT_SECONDS_MAX:g} s"
-        raise WorldError(f"Kafka at {bootstrap} does not answer: {reason}") from error
+        reason = "no connection" if isinstance(error, KafkaConnectionError) else str(error)
+        raise WorldError(
+            f"Kafka at {bootstrap} does not answer ({reason or f'waited {CONNECT_SECONDS_MAX:g} s'})"
+        ) from error
     try:
         yield consumer
     finally:
@@ -124,6 +126,12 @@ async def offsets(consumer: AIOKafkaConsumer, crunch_id: str) -> dict[str, tuple
     starts = await consumer.beginning_offsets(list(partitions.values()))
     ends = await consumer.end_offsets(list(partitions.values()))
     return {topic: (starts[partition], ends[partition]) for topic, partition in partitions.items()}
+
+
+async def topic_ends(bootstrap: str, crunch_id: str) -> dict[str, int]:
+    """The end offset of each topic. Raises WorldError, OperatorError (a missing topic)."""
+    async with reading(bootstrap) as consumer:
+        return {topic: end for topic, (_, end) in (await offsets(consumer, crunch_id)).items()}
 
 
 async def read_tails(bootstrap: str, crunch_id: str) -> list[TopicTail]:
@@ -295,5 +303,3 @@ async def pipeline_waits_for(bootstrap: str, crunch_id: str, watch: PipelineWatc
 async def pipeline_idle(bootstrap: str, crunch_id: str, watch: PipelineWatch | None = None) -> bool:
     """Has every stage decided everything that its sources hold now? See `pipeline_waits_for`."""
     return not await pipeline_waits_for(bootstrap, crunch_id, watch)
-
-

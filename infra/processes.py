@@ -278,7 +278,7 @@ class BrokerProcess:
 
     async def wait(self) -> int:
         """The exit code, once it has ended."""
-        while self._broker.is_alive():
+        while self._broker.is_alive():  # noqa: ASYNC110 - subprocess.Popen has no event
             await asyncio.sleep(POLL_SECONDS)
         process = self._broker._process  # noqa: SLF001 - its exit code has no name of its own there
         return 0 if process is None or process.returncode is None else process.returncode

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import signal
 from collections.abc import Callable, Mapping
 from time import monotonic
@@ -27,6 +28,8 @@ HEALTHY_SECONDS = 60.0
 OPERATOR_ERROR_CODE = 2
 GRACE_SECONDS = 5.0
 GRACE_SECONDS_LAST = 4.0
+WORDS_CHARS = 200
+_PREFIX = re.compile(r"^(error|coordinator worker \w+): ")
 
 Say = Callable[[str], None]
 
@@ -84,7 +87,9 @@ class Supervisor:
         self._keepers[process.name] = asyncio.create_task(self._keep(process, state))
         self._keepers[process.name].add_done_callback(self._broken)
 
-    async def stop(self, grace_seconds: float = GRACE_SECONDS, last_seconds: float = GRACE_SECONDS_LAST) -> None:
+    async def stop(
+        self, grace_seconds: float = GRACE_SECONDS, last_seconds: float = GRACE_SECONDS_LAST
+    ) -> None:
         """End every child: asked first, killed with its group after the grace. The last ones go last.
 
         Takes at most about `grace_seconds + last_seconds`. Called again, with less grace, it hurries.
@@ -128,6 +133,12 @@ class Supervisor:
             await asyncio.wait(keepers, timeout=2.0)
 
     async def _keep(self, process: Process, state: ChildState) -> None:
+        try:
+            await self._keep_running(process, state)
+        finally:
+            state.state = "ended"
+
+    async def _keep_running(self, process: Process, state: ChildState) -> None:
         pause: float | None = None
         while state.state != "ended":
             born = monotonic()
@@ -143,15 +154,15 @@ class Supervisor:
             if state.state == "ended" or self._stopping:
                 break
             if code == OPERATOR_ERROR_CODE:
-                raise OperatorError(process.last_line.removeprefix("error: ") or f"{process.name} says no more")
+                raise OperatorError(_PREFIX.sub("", process.last_line) or f"{process.name} says no more")
             pause = self._pauses.next(pause, monotonic() - born)
             state.state = "waiting"
             state.restarts += 1
-            said = f", it last said: {process.last_line}" if process.last_line else ""
+            words = last_words(process.last_line)
+            said = f", it last said: {words}" if words else ""
             self._say(f"{process.name} ended ({state.last_exit}{said}); starting it again in {pause:g} s")
             await asyncio.sleep(pause)
             state.state = "starting"
-        state.state = "ended"
 
     def _broken(self, keeper: asyncio.Task[None]) -> None:
         """A keeper that raises has found what a start again does not mend; it must not be lost."""
@@ -166,3 +177,14 @@ def describe_exit(code: int) -> str:
     with contextlib.suppress(ValueError):
         return f"killed by {signal.Signals(-code).name}"
     return f"killed by signal {-code}"
+
+
+def last_words(line: str) -> str:
+    """What a log line says, short enough for a message: of a JSON line its event and its error or message."""
+    if line.startswith("{"):
+        with contextlib.suppress(msgspec.DecodeError):
+            found = msgspec.json.decode(line)
+            parts = [str(found[name]) for name in ("event", "error", "message", "reason") if found.get(name)]
+            line = ": ".join(parts) or line
+    line = " ".join(line.split())
+    return line if len(line) <= WORDS_CHARS else line[: WORDS_CHARS - 1] + "\N{HORIZONTAL ELLIPSIS}"

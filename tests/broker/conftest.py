@@ -1,0 +1,147 @@
+"""A real Kafka for the tests: a container where an engine and the image answer, else the embedded broker.
+
+The run says which, and why. `COORDINATOR_TEST_BROKER=embedded|testcontainers` forces one; forced and not to be had
+is an error, not another choice. Both listen on this machine only and run on the same settings.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from coordinator.infra.broker import EmbeddedBroker, free_ports
+from coordinator.infra.broker_settings import container_environment
+from coordinator.infra.fetch import ensure_runtime
+
+IMAGE = "apache/kafka:4.1.0"
+CHOICES = ("embedded", "testcontainers")
+START_SECONDS_MAX = 90
+used = pytest.StashKey[str]()
+
+
+class NoEngineError(Exception):
+    """No container can be had, and why."""
+
+
+def image_at_hand():
+    """Returns when the engine answers and has the image or can pull it; raises NoEngineError else."""
+    import docker
+
+    try:
+        client = docker.from_env(timeout=60)
+    except docker.errors.DockerException as error:
+        raise NoEngineError(f"no container engine answers ({type(error).__name__})") from error
+    try:
+        client.images.get(IMAGE)
+    except docker.errors.ImageNotFound:
+        try:
+            client.images.pull(IMAGE)
+        except (docker.errors.APIError, OSError) as error:
+            raise NoEngineError(
+                f"{IMAGE} is not here and cannot be pulled ({type(error).__name__})"
+            ) from error
+    finally:
+        client.close()
+
+
+@contextmanager
+def container() -> Iterator[str]:
+    os.environ["TESTCONTAINERS_RYUK_DISABLED"] = (
+        "true"  # its image may not be to be had; the fixture cleans up
+    )
+    from testcontainers.core.container import DockerContainer
+
+    port = free_ports(1)[0]
+    kafka = DockerContainer(IMAGE)
+    kafka.ports["9092/tcp"] = ("127.0.0.1", port)  # with_bind_ports would listen on every address
+    for name, value in container_environment(port=port).items():
+        kafka = kafka.with_env(name, value)
+    with kafka:
+        bootstrap = f"127.0.0.1:{port}"
+        wait_until_kafka_answers(bootstrap, kafka.get_wrapped_container())
+        yield bootstrap
+
+
+@contextmanager
+def embedded(data_dir) -> Iterator[str]:
+    ensure_runtime()
+    broker = EmbeddedBroker(data_dir)
+    broker.start()
+    try:
+        broker.wait_ready(START_SECONDS_MAX)
+        yield broker.bootstrap
+    finally:
+        broker.stop()
+
+
+def wait_until_kafka_answers(bootstrap, started):
+    """The engine's own port listens before Kafka does, so only an answer counts."""
+    import asyncio
+
+    from aiokafka.admin import AIOKafkaAdminClient
+
+    async def ask():
+        admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=3000)
+        try:
+            await admin.start()
+        finally:
+            await admin.close()
+
+    deadline = time.monotonic() + START_SECONDS_MAX
+    while True:
+        try:
+            return asyncio.run(ask())
+        except Exception:
+            started.reload()
+            if started.status == "exited" or time.monotonic() > deadline:
+                print(started.logs(tail=20).decode(errors="replace"))  # shown with the failure
+                raise
+            time.sleep(0.2)
+
+
+@pytest.fixture(scope="session")
+def kafka_bootstrap(pytestconfig, tmp_path_factory):
+    """`127.0.0.1:PORT` of a real Kafka, one for the whole run. Tests keep apart by `crunch_id`."""
+    forced = os.environ.get("COORDINATOR_TEST_BROKER", "")
+    if forced not in {"", *CHOICES}:
+        pytest.fail(f"COORDINATOR_TEST_BROKER={forced}: choose one of {', '.join(CHOICES)}")
+    why = "COORDINATOR_TEST_BROKER says so"
+    choice = forced
+    if choice != "embedded":
+        try:
+            image_at_hand()
+            choice, why = "testcontainers", forced and why
+        except NoEngineError as error:
+            if choice:
+                pytest.fail(f"COORDINATOR_TEST_BROKER={choice}, but {error}")
+            choice, why = "embedded", str(error)
+    kind = f"{choice} ({IMAGE})" if choice == "testcontainers" else "the embedded broker"
+    pytestconfig.stash[used] = f"Kafka for these tests: {kind}" + (f", because {why}" if why else "")
+    with (
+        container() if choice == "testcontainers" else embedded(tmp_path_factory.mktemp("kafka")) as bootstrap
+    ):
+        yield bootstrap
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if (said := config.stash.get(used, "")) != "":
+        terminalreporter.write_sep("-", "broker")
+        terminalreporter.write_line(said)
+
+
+@pytest.fixture
+def crunch_id(request):
+    """A crunch of this test's own: its name and a count, the same in every run on a fresh broker."""
+    counts = request.config.stash.setdefault(crunches, {})
+    name = (
+        "".join(letter if letter.isalnum() else "-" for letter in request.node.name)[:80].strip("-").lower()
+    )
+    counts[name] = counts.get(name, 0) + 1
+    return f"{name}-{counts[name]}"
+
+
+crunches = pytest.StashKey[dict[str, int]]()

@@ -1,0 +1,118 @@
+"""The package as others get it: what the wheel holds, where an editable install looks, one object per class."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import subprocess
+import sys
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+FOLDERS = ("api", "cli", "infra", "projections", "scaffolds", "streams")
+THIS = "tests/test_packaging.py"
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory):
+    """The sdist, and the wheel that is built from it, with the tools of this environment."""
+    out = tmp_path_factory.mktemp("dist")
+    done = subprocess.run(
+        [sys.executable, "-Im", "build", "--no-isolation", "--outdir", out, ROOT],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return next(out.glob("*.tar.gz")), next(out.glob("*.whl"))
+
+
+def source_files():
+    return {
+        path.relative_to(ROOT).as_posix()
+        for folder in FOLDERS
+        for path in (ROOT / folder).rglob("*")
+        if path.is_file() and "__pycache__" not in path.parts
+    }
+
+
+def test_the_wheel_holds_every_source_file_under_coordinator_and_nothing_else(built):
+    names = {name for name in zipfile.ZipFile(built[1]).namelist() if ".dist-info/" not in name}
+    assert {f"coordinator/{name}" for name in source_files()} == names
+
+
+def test_the_wheel_leaves_coordinator_without_an_init_so_that_an_editable_install_is_not_shadowed(built):
+    assert "coordinator/__init__.py" not in zipfile.ZipFile(built[1]).namelist()
+
+
+def test_the_wheel_is_typed_in_each_folder(built):
+    names = zipfile.ZipFile(built[1]).namelist()
+    assert [folder for folder in FOLDERS if f"coordinator/{folder}/py.typed" not in names] == []
+
+
+def test_the_wheel_brings_the_command(built):
+    wheel = zipfile.ZipFile(built[1])
+    entry_points = next(name for name in wheel.namelist() if name.endswith("entry_points.txt"))
+    assert "coordinator = coordinator.cli.main:main" in wheel.read(entry_points).decode()
+
+
+def test_the_sdist_carries_the_tests_and_no_symlinks(built):
+    with tarfile.open(built[0]) as sdist:
+        members = sdist.getmembers()
+    assert [member.name for member in members if member.issym()] == []
+    assert any(member.name.endswith(f"/{THIS}") for member in members)
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_the_installed_package_is_this_checkout(folder):
+    """An old copy in site-packages would be tested in place of the files that were edited."""
+    module = importlib.import_module(f"coordinator.{folder}")
+    places = {Path(place).resolve() for place in module.__path__}
+    assert places == {ROOT / folder}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_dev_links_point_to_the_folders(folder):
+    link = ROOT / ".dev" / "coordinator" / folder
+    assert link.is_symlink()
+    assert os.readlink(link) == f"../../{folder}"
+
+
+def test_streams_cannot_be_imported_beside_coordinator_streams(monkeypatch):
+    monkeypatch.syspath_prepend(str(ROOT))
+    monkeypatch.delitem(sys.modules, "streams", raising=False)
+    with pytest.raises(ImportError, match=r"import coordinator\.streams, not streams"):
+        importlib.import_module("streams.errors")
+
+
+def test_the_root_is_not_on_the_module_path():
+    assert [entry for entry in sys.path if Path(entry or ".").resolve() == ROOT] == []
+
+
+def rerun(*options):
+    """Runs the test above as `python -m pytest` does it: with the root on the path."""
+    chosen = f"{THIS}::test_streams_cannot_be_imported_beside_coordinator_streams"
+    return subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, chosen],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+        cwd=ROOT,
+    )
+
+
+def test_python_m_pytest_is_guarded_as_well():
+    done = rerun()
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_without_the_root_conftest_there_would_be_second_class_objects():
+    done = rerun("--noconftest")
+    assert done.returncode == 1
+    assert "DID NOT RAISE" in done.stdout
