@@ -6,6 +6,7 @@ Reads any topic by offset; never commits anything. Sizes go with `broker_setting
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from functools import cache
 from typing import Any
@@ -75,6 +76,18 @@ def make_producer(bootstrap: str) -> AIOKafkaProducer:
 def make_reader(bootstrap: str) -> AIOKafkaConsumer:
     """A group-less consumer with our options, not started. Call it inside a running event loop."""
     return AIOKafkaConsumer(**reader_options(bootstrap))
+
+
+async def stop_reader(consumer: AIOKafkaConsumer) -> None:
+    """End a reader. One that has only just started raises its own inner task's cancellation (aiokafka 0.14):
+    that is swallowed here, a cancellation meant for the caller is not.
+    """
+    try:
+        await consumer.stop()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
 
 
 async def read_range(

@@ -26,7 +26,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaConnectionError, KafkaError
 
-from coordinator.infra.kafka import PARTITION, make_reader, read_range
+from coordinator.infra.kafka import PARTITION, make_reader, read_range, stop_reader
 from coordinator.streams.counting import Counter, Decision
 from coordinator.streams.envelope import Position, decode_append, decode_event
 from coordinator.streams.errors import OperatorError, WorldError
@@ -103,7 +103,7 @@ async def reading(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
         async with asyncio.timeout(CONNECT_SECONDS_MAX):
             await consumer.start()
     except (KafkaError, OSError) as error:  # TimeoutError is an OSError
-        await consumer.stop()
+        await stop_reader(consumer)
         reason = "no connection" if isinstance(error, KafkaConnectionError) else str(error)
         raise WorldError(
             f"Kafka at {bootstrap} does not answer ({reason or f'waited {CONNECT_SECONDS_MAX:g} s'})"
@@ -111,7 +111,7 @@ async def reading(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
     try:
         yield consumer
     finally:
-        await consumer.stop()
+        await stop_reader(consumer)
 
 
 async def offsets(consumer: AIOKafkaConsumer, crunch_id: str) -> dict[str, tuple[int, int]]:

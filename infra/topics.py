@@ -21,7 +21,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from coordinator.infra.broker_settings import MESSAGE_BYTES_MAX, min_insync_replicas
-from coordinator.infra.kafka import PARTITION, make_reader
+from coordinator.infra.kafka import PARTITION, make_reader, stop_reader
 from coordinator.streams.errors import OperatorError, WorldError
 from coordinator.streams.topology import TOPICS, topic_name
 
@@ -207,7 +207,7 @@ async def _end_offsets(bootstrap: str, names: list[str]) -> dict[str, tuple[int,
             f"topics {names[0]} .. at {bootstrap} had no leader within {LEADER_SECONDS_MAX:g} s: {error!r}"
         ) from error
     finally:
-        await consumer.stop()
+        await stop_reader(consumer)
     return {partition.topic: (starts[partition], ends[partition]) for partition in partitions}
 
 

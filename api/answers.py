@@ -1,0 +1,62 @@
+"""What all routes share: answers as bytes, and the parameters of lists.
+
+Answers are bare JSON, encoded by msgspec. A wrong parameter is 422 with a sentence.
+Routes are `async` though they wait for nothing: in the event loop they never run while a fold is half done, as they
+would in a thread.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import HTTPException, Query
+from fastapi.responses import Response
+
+from coordinator.api.times import FAR_FUTURE_MS, parse_ms
+
+_encoder = msgspec.json.Encoder()
+ROWS_MAX = 10_000
+IDS_MAX = 1_000
+
+
+def json_answer(body: Any, status: int = 200) -> Response:
+    """The body as JSON."""
+    return Response(_encoder.encode(body), status, media_type="application/json")
+
+
+def problem(status: int, detail: str, **more: Any) -> Response:
+    """`{"detail": ..., ...}` with a status that is not 2xx."""
+    return json_answer({"detail": detail, **more}, status)
+
+
+class Span(msgspec.Struct, frozen=True):
+    """start <= time <= end, in ms."""
+
+    start: int
+    end: int
+
+
+async def span(
+    start: Annotated[str | None, Query(max_length=64)] = None,
+    end: Annotated[str | None, Query(max_length=64)] = None,
+) -> Span:
+    """`start` and `end`, ISO or epoch ms; without them: everything."""
+    try:
+        # "+" in a query is a blank to HTTP, and then no zone: take it back.
+        first, last = (text.replace(" ", "+") if text and "T" in text else text for text in (start, end))
+        return Span(parse_ms(first) if first else 0, parse_ms(last) if last else FAR_FUTURE_MS)
+    except ValueError as error:
+        raise HTTPException(422, str(error)) from None
+
+
+async def project_ids(
+    project_ids: Annotated[list[str] | None, Query(alias="projectIds", max_length=IDS_MAX)] = None,
+) -> set[str] | None:
+    """`projectIds`, repeated or joined by commas; None when not given: all models."""
+    if project_ids is None:
+        return None
+    found = {one.strip() for text in project_ids for one in text.split(",") if one.strip()}
+    if len(found) > IDS_MAX:
+        raise HTTPException(422, f"projectIds names {len(found)} models; at most {IDS_MAX}")
+    return found or None

@@ -1,0 +1,42 @@
+"""The report API: questions about the projections, one file per subject, and the few writes in `commands`.
+
+The application holds no state of its own and starts nothing: `server.py` runs the projector beside it.
+"""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from starlette.routing import Route
+
+from coordinator.api import checkpoints, commands, feeds, health, live, models, predictions, schema, snapshots
+from coordinator.api.commands import CommandPort, Sender
+from coordinator.api.leaderboard import LeaderboardEndpoint
+from coordinator.projections.runner import Projector
+from coordinator.streams.settings import Settings
+
+
+def create_app(
+    settings: Settings, projector: Projector, command_port: CommandPort, *, sender: Sender | None = None
+) -> FastAPI:
+    """The application over a projector's read models. `sender` replaces the default one (bounds, clock) in
+    tests.
+    """
+    app = FastAPI(title=f"Report API of {settings.crunch_id}", openapi_url="/openapi.json", redoc_url=None)
+    read = projector.read
+    # Before all others: the most polled route is found first and costs nothing but itself.
+    app.router.routes.insert(
+        0, Route("/reports/leaderboard", LeaderboardEndpoint(read.leaderboard), methods=["GET"])
+    )
+    for routes in (
+        live.router(),
+        health.router(projector),
+        models.router(read),
+        predictions.router(read),
+        feeds.router(read),
+        snapshots.router(read),
+        checkpoints.router(read),
+        schema.router(read),
+        commands.router(sender or Sender(projector, command_port)),
+    ):
+        app.include_router(routes)
+    return app

@@ -1,0 +1,127 @@
+"""A checkpoint in the shapes that people, the web app and the chain's tools ask for. All from the stored
+shares. Pure.
+
+Percentages have 7 decimals, because one frac64 is 1e-7 %: so they sum to exactly 100. They are written as
+decimal text into the JSON, never through a float.
+"""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Any
+
+import msgspec
+
+from coordinator.api.times import zulu, zulu_or_none
+from coordinator.projections.checkpoints import WITHHELD, CheckpointRow, Checkpoints
+from coordinator.streams.emission import allocate
+from coordinator.streams.units import to_float
+
+_FRAC64_PER_PERCENT = 10_000_000
+canonical_json = msgspec.json.Encoder(order="deterministic").encode
+"""Sorted keys, no blanks: the bytes over which `emission_sha256` was taken."""
+
+
+def checkpoint_answer(row: CheckpointRow, read: Checkpoints) -> dict[str, Any]:
+    """The web app's shape. A withheld one carries its reason; its status is never PENDING."""
+    one = row.checkpoint
+    decimals = read.terms.decimals(one.contract_hash)
+    ranking = []
+    for entry in one.ranking:
+        model = read.models.get(entry.model_id)
+        ranking.append(
+            {
+                "model_id": entry.model_id,
+                "model_name": model.model_name,
+                "cruncher_name": model.cruncher_name,
+                "rank": entry.rank,
+                "prediction_count": entry.prediction_count,
+                "snapshot_count": entry.snapshot_count,
+                "result_summary": {
+                    name: to_float(units, decimals) for name, units in entry.result_summary_units.items()
+                },
+                "checkpoint_score": to_float(entry.key_units, decimals),
+            }
+        )
+    return {
+        "id": one.checkpoint_id,
+        "period_start": zulu(one.period_start),
+        "period_end": zulu(one.period_end),
+        "status": row.status,
+        "reason": row.reason or None,
+        "entries": [one.emission],
+        "meta": {
+            "snapshot_count": one.snapshot_count,
+            "model_count": len(one.ranking),
+            "ranking": ranking,
+            "unranked": one.unranked,
+            "contract_hash": one.contract_hash,
+            "emission_sha256": one.emission_sha256,
+            "rehearsal": one.rehearsal,
+            "moves": [{"status": status, "at": zulu(at)} for status, at in row.moves],
+        },
+        "created_at": zulu(row.created_at),
+        "tx_hash": row.tx_hash,
+        "submitted_at": zulu_or_none(row.submitted_at),
+    }
+
+
+def emission_answer(row: CheckpointRow) -> dict[str, Any]:
+    """`{checkpoint_id, status, period_start, period_end, emission, emission_sha256}`."""
+    one = row.checkpoint
+    return {
+        "checkpoint_id": one.checkpoint_id,
+        "status": row.status,
+        "period_start": zulu(one.period_start),
+        "period_end": zulu(one.period_end),
+        "emission": one.emission,
+        "emission_sha256": one.emission_sha256,
+    }
+
+
+def cli_format(row: CheckpointRow, read: Checkpoints) -> dict[str, Any]:
+    """`{crunch, crunchEmission: {wallet: %}, computeProvider, dataProvider}`.
+
+    Keyed by the model's wallet, by its id where no wallet is known; models of one wallet are summed.
+    """
+    emission = row.checkpoint.emission
+    shares: dict[str, int] = {}
+    for reward in emission["cruncher_rewards"]:
+        model_id = row.checkpoint.ranking[reward["cruncher_index"]].model_id
+        wallet = read.models.get(model_id).wallet_pubkey or model_id
+        shares[wallet] = shares.get(wallet, 0) + reward["reward_pct"]
+    providers = {
+        name: {one["provider"]: percent(one["reward_pct"]) for one in emission[pool]}
+        for name, pool in (
+            ("computeProvider", "compute_provider_rewards"), ("dataProvider", "data_provider_rewards")
+        )
+    }  # fmt: skip
+    crunch_emission = {wallet: percent(share) for wallet, share in shares.items()}
+    return {"crunch": emission["crunch"], "crunchEmission": crunch_emission, **providers}
+
+
+def percent(share_frac64: int) -> msgspec.Raw:
+    """A share as an exact JSON number with 7 decimals: 350000000 -> 35.0000000."""
+    whole, part = divmod(share_frac64, _FRAC64_PER_PERCENT)
+    return msgspec.Raw(b"%d.%07d" % (whole, part))
+
+
+def prizes(row: CheckpointRow, total_prize: int) -> list[dict[str, Any]]:
+    """`[{prizeId, timestamp (s), model, prize}]`: integers by largest remainder that sum to `total_prize`."""
+    one = row.checkpoint
+    rewards = one.emission["cruncher_rewards"]
+    amounts = allocate([Fraction(reward["reward_pct"]) for reward in rewards], total_prize)
+    return [
+        {
+            "prizeId": f"{one.checkpoint_id}-{one.ranking[reward['cruncher_index']].model_id}",
+            "timestamp": one.period_end // 1000,
+            "model": one.ranking[reward["cruncher_index"]].model_id,
+            "prize": amount,
+        }
+        for reward, amount in zip(rewards, amounts, strict=True)
+    ]
+
+
+def payable(row: CheckpointRow) -> bool:
+    """May its emission be handed out for signing?"""
+    return row.status != WITHHELD

@@ -1,0 +1,102 @@
+"""`GET /reports/checkpoints...` and `/reports/emissions/latest`: what is offered for payment, and its
+shapes.
+"""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, HTTPException, Query
+from fastapi.responses import Response
+
+from coordinator.api.answers import json_answer, problem
+from coordinator.api.checkpoint_answers import (
+    canonical_json,
+    checkpoint_answer,
+    cli_format,
+    emission_answer,
+    payable,
+    prizes,
+)
+from coordinator.projections.checkpoints import CheckpointRow
+from coordinator.projections.registry import ReadModels
+
+LIMIT_MAX = 200
+PRIZE_MAX = 10**18
+NOT_PAYABLE = "the checkpoint is withheld: its emission must not be paid"
+
+
+def router(read: ReadModels) -> APIRouter:
+    """The reading routes about checkpoints."""
+    routes = APIRouter()
+    checkpoints = read.checkpoints
+
+    def find(checkpoint_id: str) -> CheckpointRow:
+        row = checkpoints.get(checkpoint_id)
+        if row is None:
+            raise HTTPException(404, f"there is no checkpoint {checkpoint_id}")
+        return row
+
+    def latest() -> CheckpointRow:
+        row = checkpoints.latest_offered()
+        if row is None:
+            raise HTTPException(404, "no checkpoint has been offered yet")
+        return row
+
+    @routes.get("/reports/checkpoints")
+    async def all_checkpoints(
+        status: Literal["PENDING", "SUBMITTED", "CLAIMABLE", "PAID", "WITHHELD"] | None = None,
+        limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 50,
+    ) -> Response:
+        """Newest first. A withheld one stands under its own status, with its reason."""
+        return json_answer(
+            [checkpoint_answer(row, checkpoints) for row in islice(checkpoints.newest(status), limit)]
+        )
+
+    @routes.get("/reports/checkpoints/latest")
+    async def latest_checkpoint() -> Response:
+        """The newest one offered for payment."""
+        return json_answer(checkpoint_answer(latest(), checkpoints))
+
+    @routes.get("/reports/emissions/latest")
+    async def latest_emission() -> Response:
+        """The emission of the newest checkpoint offered for payment."""
+        return json_answer(emission_answer(latest()))
+
+    @routes.get("/reports/checkpoints/{checkpoint_id}")
+    async def one_checkpoint(checkpoint_id: str) -> Response:
+        """One checkpoint."""
+        return json_answer(checkpoint_answer(find(checkpoint_id), checkpoints))
+
+    @routes.get("/reports/checkpoints/{checkpoint_id}/emission")
+    async def emission(checkpoint_id: str) -> Response:
+        """The raw emission (frac64): exactly the bytes over which its sha256 was taken."""
+        row = find(checkpoint_id)
+        if not payable(row):
+            return problem(409, NOT_PAYABLE, state=row.status, reason=row.reason)
+        return Response(
+            canonical_json(row.checkpoint.emission),
+            media_type="application/json",
+            headers={"X-Emission-Sha256": row.checkpoint.emission_sha256},
+        )
+
+    @routes.get("/reports/checkpoints/{checkpoint_id}/emission/cli-format")
+    async def emission_for_cli(checkpoint_id: str) -> Response:
+        """Percentages by wallet that sum to exactly 100."""
+        row = find(checkpoint_id)
+        if not payable(row):
+            return problem(409, NOT_PAYABLE, state=row.status, reason=row.reason)
+        return json_answer(cli_format(row, checkpoints))
+
+    @routes.get("/reports/checkpoints/{checkpoint_id}/prizes")
+    async def checkpoint_prizes(
+        checkpoint_id: str, total_prize: Annotated[int, Query(ge=0, le=PRIZE_MAX)]
+    ) -> Response:
+        """`total_prize` (micro-USDC, say) split by the shares into integers that sum to exactly it."""
+        row = find(checkpoint_id)
+        if not payable(row):
+            return problem(409, NOT_PAYABLE, state=row.status, reason=row.reason)
+        return json_answer(prizes(row, total_prize))
+
+    return routes

@@ -1,0 +1,140 @@
+"""The few writes: each sends a command, waits until the stage has decided it and its decision is folded
+here, and answers from the folded state.
+
+The API never decides. It checks the shape of what is asked (a hash that is no hash is 422 at once) and
+leaves the rest to the checkpoint stage, which meets commands in one order. So a PATCH sent behind a confirm
+is decided behind it. When the stage does not answer in time the answer is 202 with the command's id: asking
+again is safe.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+import msgspec
+from fastapi import APIRouter
+from fastapi.responses import Response
+from pydantic import BaseModel, Field
+
+from coordinator.api.answers import json_answer, problem
+from coordinator.api.checkpoint_answers import checkpoint_answer
+from coordinator.projections.runner import Projector
+from coordinator.streams.emission import base58_bytes
+from coordinator.streams.errors import WorldError
+from coordinator.streams.events import (
+    AdvanceCheckpoint,
+    AdvanceCheckpointData,
+    ConfirmCheckpoint,
+    ConfirmCheckpointData,
+    Event,
+)
+from coordinator.streams.ids import content_id
+
+TX_HASH_BYTES = 64
+TX_HASH_CHARS_MAX = 90
+DECIDED_SECONDS_MAX = 5.0
+
+
+class CommandPort(Protocol):
+    """The one way out of the API: append a command."""
+
+    async def send(self, command: Event) -> int:
+        """Append to `commands`; its offset, once it is durable. Raises WorldError when the broker does not
+        take it.
+        """
+        ...
+
+
+class Confirm(BaseModel):
+    """The body of a confirm."""
+
+    tx_hash: str = Field(max_length=10_000)
+
+
+class Advance(BaseModel):
+    """The body of a PATCH."""
+
+    status: str = Field(max_length=100)
+
+
+class Sender(msgspec.Struct, frozen=True):
+    """What a command needs: where it goes, where its effect is seen, and the outside's clock and chance."""
+
+    projector: Projector
+    port: CommandPort
+    wait_seconds: float = DECIDED_SECONDS_MAX
+    now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    nonce: Callable[[], str] = lambda: secrets.token_hex(8)
+
+    def command_id(self, kind: str, checkpoint_id: str, wanted: str, at: int) -> str:
+        """An id of its own for each asking: the same wish asked twice is two commands, each with its
+        answer.
+        """
+        return content_id("cmd", kind, checkpoint_id, wanted, str(at), self.nonce())
+
+    async def decide(self, command: Event, checkpoint_id: str) -> Response:
+        """Send, wait for the decision, answer."""
+        checkpoints = self.projector.read.checkpoints
+        if checkpoints.get(checkpoint_id) is None and self.projector.caught_up():
+            return problem(404, f"there is no checkpoint {checkpoint_id}")
+        try:
+            offset = await self.port.send(command)
+        except WorldError as error:
+            return problem(503, str(error), command_id=command.id)
+        decided = await self.projector.wait_until(
+            lambda: checkpoints.commands_decided >= (offset, 0), self.wait_seconds
+        )
+        if not decided:
+            return json_answer(
+                {"detail": "not decided yet; asking again is safe", "command_id": command.id}, 202
+            )
+        refusal = checkpoints.refusal(command.id)
+        if refusal is not None:
+            return problem(refusal.http_status, refusal.reason, state=refusal.state, command_id=command.id)
+        row = checkpoints.get(checkpoint_id)
+        if row is None:
+            return problem(404, f"there is no checkpoint {checkpoint_id}")
+        return json_answer(checkpoint_answer(row, checkpoints))
+
+
+def router(sender: Sender) -> APIRouter:
+    """The routes that write."""
+    routes = APIRouter()
+
+    @routes.post("/reports/checkpoints/{checkpoint_id}/confirm")
+    async def confirm(checkpoint_id: str, body: Confirm) -> Response:
+        """Record the transaction that pays: PENDING -> SUBMITTED. The same hash again is 200 and changes
+        nothing.
+        """
+        tx_hash = body.tx_hash.strip()
+        if len(tx_hash) > TX_HASH_CHARS_MAX or base58_bytes(tx_hash) != TX_HASH_BYTES:
+            return problem(422, "tx_hash must be base58 of 64 bytes (87 or 88 characters)")
+        at = sender.now_ms()
+        return await sender.decide(
+            ConfirmCheckpoint(
+                id=sender.command_id("ConfirmCheckpoint", checkpoint_id, tx_hash, at),
+                at=at,
+                data=ConfirmCheckpointData(checkpoint_id=checkpoint_id, tx_hash=tx_hash),
+            ),
+            checkpoint_id,
+        )
+
+    @routes.patch("/reports/checkpoints/{checkpoint_id}/status")
+    async def advance(checkpoint_id: str, body: Advance) -> Response:
+        """Move on: SUBMITTED -> CLAIMABLE -> PAID. The stage says what is legal; the same state again is
+        200.
+        """
+        at = sender.now_ms()
+        return await sender.decide(
+            AdvanceCheckpoint(
+                id=sender.command_id("AdvanceCheckpoint", checkpoint_id, body.status, at),
+                at=at,
+                data=AdvanceCheckpointData(checkpoint_id=checkpoint_id, status=body.status),
+            ),
+            checkpoint_id,
+        )
+
+    return routes

@@ -1,0 +1,55 @@
+"""`GET /healthz` and `/info`. Health is progress, not being alive: a process that folds nothing is ill."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+
+from coordinator.api.answers import json_answer
+from coordinator.projections.runner import Projector
+
+
+def router(projector: Projector) -> APIRouter:
+    """The routes about the node itself."""
+    routes = APIRouter()
+
+    @routes.get("/healthz")
+    async def healthz() -> Response:
+        """200 when records are folded as they come, else 503; lag per topic either way."""
+        health = projector.health()
+        body = {
+            "status": "ok"
+            if health.ok
+            else "error"
+            if health.error
+            else "stalled"
+            if health.started
+            else "starting",
+            "crunch_id": projector.settings.crunch_id,
+            "lag": health.lag,
+            "positions": health.positions,
+            "events_folded": health.events,
+            "duplicates_ignored": health.duplicates_ignored,
+            "last_fold_seconds_ago": health.last_fold_seconds_ago,
+            "error": health.error,
+        }
+        return json_answer(body, 200 if health.ok else 503)
+
+    @routes.get("/reports/summary")
+    async def summary() -> Response:
+        """Counts of everything folded, and the state_hash of each projection."""
+        return json_answer(projector.summary())
+
+    @routes.get("/info")
+    async def info() -> Response:
+        """Which crunch this is."""
+        terms = projector.read.leaderboard.terms.latest
+        return json_answer(
+            {
+                "crunch_id": projector.settings.crunch_id,
+                "crunch_address": terms.crunch_pubkey if terms else None,
+                "network": "solana",
+            }
+        )
+
+    return routes

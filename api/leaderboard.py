@@ -1,0 +1,75 @@
+"""`GET /reports/leaderboard`: the board as encoded bytes, made once per folded version.
+
+This is the route that a page polls, so it bypasses FastAPI: a plain ASGI endpoint that sends cached bytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from starlette.types import Receive, Scope, Send
+
+from coordinator.api.times import naive
+from coordinator.projections.leaderboard import Board, BoardRow, Leaderboard
+from coordinator.streams.units import to_float
+
+_encode = msgspec.json.Encoder().encode
+
+
+def board_rows(board: Board | None) -> list[dict[str, Any]]:
+    """`[{created_at, model_id, rank, <window>..., score_metrics, score_ranking, model_name, cruncher_name,
+    ...}]`.
+    """
+    return [_row(board, row) for row in board.rows] if board else []
+
+
+def _row(board: Board, row: BoardRow) -> dict[str, Any]:
+    scores = {
+        name: None if units is None else to_float(units, board.decimals)
+        for name, units in row.windows_units.items()
+    }
+    return {
+        "created_at": naive(board.until),
+        "model_id": row.model.model_id,
+        "score_metrics": scores,
+        "score_ranking": {
+            "key": board.ranking_key,
+            "value": scores[board.ranking_key],
+            "direction": board.direction,
+        },
+        **scores,
+        "rank": row.rank,
+        "model_name": row.model.model_name,
+        "cruncher_name": row.model.cruncher_name,
+        "cruncher_id": row.model.cruncher_id,
+        "username": row.model.cruncher_name,
+        "status": row.active,
+        "scored_count": row.scored_count,
+    }
+
+
+class LeaderboardEndpoint:
+    """An ASGI application of one route."""
+
+    def __init__(self, leaderboard: Leaderboard) -> None:
+        self._leaderboard = leaderboard
+        self._version = -1
+        self._body = b"[]"
+        self._headers: list[tuple[bytes, bytes]] = []
+
+    def body(self) -> bytes:
+        """The encoded board; the same bytes until something new is folded."""
+        if self._version != self._leaderboard.version:
+            self._body = _encode(board_rows(self._leaderboard.board()))
+            self._version = self._leaderboard.version
+            self._headers = [
+                (b"content-type", b"application/json"),
+                (b"content-length", str(len(self._body)).encode()),
+            ]
+        return self._body
+
+    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+        body = self.body()
+        await send({"type": "http.response.start", "status": 200, "headers": self._headers})
+        await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,110 @@
+"""`GET /reports/models`, `/reports/models/global` and `/reports/models/params`."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import Response
+
+from coordinator.api.answers import ROWS_MAX, Span, json_answer, project_ids, span
+from coordinator.api.times import naive
+from coordinator.projections.registry import ReadModels
+from coordinator.streams.events import Terms
+from coordinator.streams.units import to_float
+
+
+def router(read: ReadModels) -> APIRouter:
+    """The routes about models."""
+    routes = APIRouter()
+
+    @routes.get("/reports/models")
+    async def models(limit: Annotated[int, Query(ge=1, le=ROWS_MAX)] = ROWS_MAX) -> Response:
+        """Every model ever seen, by id."""
+        return json_answer(
+            [
+                {
+                    "model_id": row.model_id,
+                    "model_name": row.model_name,
+                    "cruncher_name": row.cruncher_name,
+                    "cruncher_id": row.cruncher_id,
+                    "deployment_id": row.deployment_id,
+                    "status": row.status,
+                }
+                for row in read.models.all()[:limit]
+            ]
+        )
+
+    @routes.get("/reports/models/global")
+    async def models_global(
+        when: Annotated[Span, Depends(span)],
+        ids: Annotated[set[str] | None, Depends(project_ids)],
+        limit: Annotated[int, Query(ge=1, le=ROWS_MAX)] = ROWS_MAX,
+    ) -> Response:
+        """Each model's windows at each period's end, oldest first."""
+        rows = []
+        for _at, one in islice(read.snapshots.newest(when.start, when.end, ids), limit):
+            decimals = read.snapshots.terms.decimals(one.contract_hash)
+            scores = _floats(one.windows_units, decimals)
+            rows.append(
+                {
+                    "model_id": one.model_id,
+                    "performed_at": naive(one.period_end),
+                    **scores,
+                    "score_metrics": scores,
+                    **_ranking(scores, read.leaderboard.terms.latest),
+                }
+            )
+        return json_answer(rows[::-1])
+
+    @routes.get("/reports/models/params")
+    async def models_params(
+        when: Annotated[Span, Depends(span)],
+        ids: Annotated[set[str] | None, Depends(project_ids)],
+        limit: Annotated[int, Query(ge=1, le=ROWS_MAX)] = ROWS_MAX,
+    ) -> Response:
+        """The same per scope, oldest first: `asset`, `horizon` and `param` stand at the top level for
+        filters.
+        """
+        terms = read.leaderboard.terms
+        scopes = {(one.subject, one.scope_key): one for known in terms.in_order for one in known.scopes}
+        rows = []
+        for row in read.leaderboard.history(when.start, when.end, ids, limit):
+            scope = scopes.get((row.subject, row.scope_key))
+            now = terms.at(row.until - 1)
+            scores = _floats(row.windows_units, now.score_decimals if now else 9)
+            rows.append(
+                {
+                    "model_id": row.model_id,
+                    "performed_at": naive(row.until),
+                    **scores,
+                    "asset": row.subject,
+                    "subject": row.subject,
+                    "horizon": scope.horizon_seconds if scope else None,
+                    "step": scope.step_seconds if scope else None,
+                    "param": row.scope_key,
+                    "scope_key": row.scope_key,
+                    "scope": {
+                        "subject": row.subject,
+                        "horizon_seconds": scope.horizon_seconds if scope else None,
+                        "step_seconds": scope.step_seconds if scope else None,
+                    },
+                    "score_metrics": scores,
+                    **_ranking(scores, now),
+                }
+            )
+        return json_answer(rows)
+
+    return routes
+
+
+def _floats(units: dict[str, int | None], decimals: int) -> dict[str, float | None]:
+    return {name: None if value is None else to_float(value, decimals) for name, value in units.items()}
+
+
+def _ranking(scores: dict[str, float | None], terms: Terms | None) -> dict[str, Any]:
+    if terms is None:
+        return {}
+    key = terms.ranking_key
+    return {"score_ranking": {"key": key, "value": scores.get(key), "direction": terms.ranking_direction}}

@@ -1,0 +1,75 @@
+"""`GET /reports/predictions`: what was predicted and what it was worth."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import Response
+
+from coordinator.api.answers import ROWS_MAX, Span, json_answer, project_ids, span
+from coordinator.api.times import naive
+from coordinator.projections.predictions import Prediction
+from coordinator.projections.registry import ReadModels
+from coordinator.streams.ids import prediction_id
+from coordinator.streams.units import to_float
+
+DEFAULT_LIMIT = 1_000
+
+
+def router(read: ReadModels) -> APIRouter:
+    """The route about predictions."""
+    routes = APIRouter()
+
+    @routes.get("/reports/predictions")
+    def predictions(  # in a thread: a narrow question may read thousands of rounds, all of them committed rows
+        when: Annotated[Span, Depends(span)],
+        ids: Annotated[set[str] | None, Depends(project_ids)],
+        status: Literal["PENDING", "SCORED", "FAILED", "ABSENT"] | None = None,
+        limit: Annotated[int, Query(ge=1, le=ROWS_MAX)] = DEFAULT_LIMIT,
+    ) -> Response:
+        """The newest `limit` predictions of rounds opened in [start, end], oldest first."""
+        found = islice(read.predictions.newest(when.start, when.end, ids, status), limit)
+        terms = read.predictions.terms.latest
+        value_field = terms.value_field if terms else "value"
+        return json_answer([_row(one, value_field) for one in found][::-1])
+
+    return routes
+
+
+def _row(one: Prediction, value_field: str) -> dict[str, Any]:
+    scores = {name: to_float(units, one.decimals) for name, units in (one.score_units or {}).items()}
+    final = one.status != "PENDING"
+    scored = one.status == "SCORED"
+    return {
+        "id": prediction_id(one.input_id, one.scope_key, one.model_id),
+        "input_id": one.input_id,
+        "model_id": one.model_id,
+        "deployment_id": one.deployment_id,
+        "prediction_config_id": one.scope_key,
+        "scope_key": one.scope_key,
+        "scope": {
+            "subject": one.subject,
+            "horizon_seconds": one.horizon_seconds,
+            "step_seconds": one.step_seconds,
+        },
+        "asset": one.subject,
+        "subject": one.subject,
+        "horizon": one.horizon_seconds,
+        "param": one.scope_key,
+        "status": one.status,
+        "output": one.output,
+        "exec_time_us": one.exec_time_us,
+        "performed_at": naive(one.performed_at),
+        "resolvable_at": None if one.resolvable_at is None else naive(one.resolvable_at),
+        "scored_at": None if one.scored_at is None else naive(one.scored_at),
+        "score_value": scores.get(value_field),
+        "score": scores or None,
+        "score_charge": None if one.charge_units is None else to_float(one.charge_units, one.decimals),
+        "score_success": scored if final else None,
+        "score_failed": final and not scored,
+        # The web app's alert marks rows that are a success and have a reason: on success it must be null.
+        "score_failed_reason": one.reason if final and not scored else None,
+        "fault": one.fault,
+    }

@@ -1,0 +1,169 @@
+"""The report worker: projector and API in one process and one event loop.
+
+The port is taken first, so that a taken one is said before anything is opened. SIGTERM and SIGINT end it
+cleanly. When the projector fails, the API ends with it: serving what no longer moves would look like health.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import signal
+import socket
+from collections.abc import Coroutine, Iterator
+from contextlib import contextmanager
+
+import structlog
+import uvicorn
+from aiokafka.errors import KafkaError
+
+from coordinator.api.app import create_app
+from coordinator.infra.kafka import make_producer
+from coordinator.projections.registry import open_read_models
+from coordinator.projections.runner import Projector, cluster_id_of
+from coordinator.streams.envelope import encode_event
+from coordinator.streams.errors import OperatorError, WorldError
+from coordinator.streams.events import Event
+from coordinator.streams.settings import Settings
+from coordinator.streams.topology import topic_name
+
+SEND_SECONDS_MAX = 10.0
+SHUTDOWN_SECONDS_MAX = 3
+_log = structlog.get_logger()
+
+
+class KafkaCommandPort:
+    """Appends commands to the topic, each acknowledged before its offset is given."""
+
+    def __init__(self, bootstrap: str, crunch_id: str) -> None:
+        self._bootstrap = bootstrap
+        self._topic = topic_name(crunch_id, "commands")
+        self._producer = make_producer(bootstrap)
+
+    async def start(self) -> None:
+        """Connect. Raises WorldError."""
+        try:
+            await self._producer.start()
+        except (KafkaError, OSError) as error:
+            raise WorldError(f"Kafka at {self._bootstrap} did not answer: {error}") from error
+
+    async def stop(self) -> None:
+        """Let go."""
+        await self._producer.stop()
+
+    async def send(self, command: Event) -> int:
+        """Append; the offset. Raises WorldError when the broker has not taken it in 10 s."""
+        try:
+            sent = await asyncio.wait_for(
+                self._producer.send_and_wait(self._topic, encode_event(command)), SEND_SECONDS_MAX
+            )
+        except (KafkaError, TimeoutError) as error:
+            raise WorldError(
+                f"the command could not be written to Kafka: {error or type(error).__name__}"
+            ) from error
+        return int(sent.offset)
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are ours: uvicorn would raise them again after its end, and the exit code would not be
+        0.
+        """
+        yield
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket. Raises OperatorError naming the port."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = socket.socket(family, socket.SOCK_STREAM)
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        why = (
+            "is taken by another process"
+            if error.errno == errno.EADDRINUSE
+            else f"cannot be used ({error.strerror})"
+        )
+        raise OperatorError(
+            f"port {port} on {host} {why}; choose another with API_PORT (or --port)"
+        ) from error
+    bound.set_inheritable(True)
+    return bound
+
+
+def serve(settings: Settings) -> None:
+    """Fold and serve until SIGTERM or SIGINT. Blocking.
+
+    Raises OperatorError (port, store in use), WorldError (no broker), LogError naming a record that this
+    version cannot read, StalledError: the process should then exit non-zero.
+    """
+    bound = listen(settings.api_host, settings.api_port)
+    try:
+        asyncio.run(_serve(settings, bound))
+    finally:
+        bound.close()
+
+
+async def _serve(settings: Settings, bound: socket.socket) -> None:
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    cluster_id = await _unless(stopping, cluster_id_of(settings.kafka_bootstrap))
+    if cluster_id is None:
+        return
+    read = open_read_models(settings.data_dir, cluster_id, settings.crunch_id)
+    port = KafkaCommandPort(settings.kafka_bootstrap, settings.crunch_id)
+    try:
+        await port.start()
+        await _run(settings, Projector(settings, read), port, bound, stopping)
+    finally:
+        await port.stop()
+        read.close()
+
+
+async def _unless(stopping: asyncio.Event, wanted: Coroutine[None, None, str]) -> str | None:
+    task = asyncio.create_task(wanted)
+    stop = asyncio.create_task(stopping.wait())
+    await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
+    stop.cancel()
+    if not task.done():
+        task.cancel()
+        await asyncio.wait((task,))
+        return None
+    return task.result()
+
+
+async def _run(
+    settings: Settings,
+    projector: Projector,
+    port: KafkaCommandPort,
+    bound: socket.socket,
+    stopping: asyncio.Event,
+) -> None:
+    config = uvicorn.Config(
+        create_app(settings, projector, port),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS_MAX,
+    )
+    server = _Server(config)
+    serving = asyncio.create_task(server.serve([bound]))
+    folding = asyncio.create_task(projector.run())
+    stop = asyncio.create_task(stopping.wait())
+    _log.info("report_listening", host=settings.api_host, port=bound.getsockname()[1])
+    try:
+        await asyncio.wait((serving, folding, stop), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        projector.stop()
+        server.should_exit = True
+        stop.cancel()
+        results = await asyncio.gather(folding, serving, return_exceptions=True)
+    _log.info("report_stopped")
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result

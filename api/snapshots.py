@@ -1,0 +1,72 @@
+"""`GET /reports/snapshots`: each model's periods."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query
+from fastapi.responses import Response
+
+from coordinator.api.answers import Span, json_answer, project_ids, span
+from coordinator.api.times import naive, zulu
+from coordinator.projections.registry import ReadModels
+from coordinator.streams.events import SnapshotTakenData
+from coordinator.streams.units import to_float
+
+LIMIT_MAX = 1_000
+
+
+def router(read: ReadModels) -> APIRouter:
+    """The route about snapshots."""
+    routes = APIRouter()
+
+    @routes.get("/reports/snapshots")
+    async def snapshots(
+        when: Annotated[Span, Depends(span)],
+        ids: Annotated[set[str] | None, Depends(project_ids)],
+        model_id: Annotated[str | None, Query(max_length=200)] = None,
+        limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 100,
+    ) -> Response:
+        """The newest `limit` snapshots with period end in [start, end], newest first."""
+        wanted = {model_id} if model_id is not None else ids
+        terms = read.snapshots.terms
+        return json_answer(
+            [
+                _row(at, one, terms.decimals(one.contract_hash), read)
+                for at, one in islice(read.snapshots.newest(when.start, when.end, wanted), limit)
+            ]
+        )
+
+    return routes
+
+
+def _row(at: int, one: SnapshotTakenData, decimals: int, read: ReadModels) -> dict[str, Any]:
+    model = read.models.get(one.model_id)
+    windows = {
+        name: None if units is None else to_float(units, decimals)
+        for name, units in one.windows_units.items()
+    }
+    return {
+        "id": one.snapshot_id,
+        "model_id": one.model_id,
+        "model_name": model.model_name,
+        "cruncher_name": model.cruncher_name,
+        "period_start": zulu(one.period_start),
+        "period_end": zulu(one.period_end),
+        "performed_at": naive(one.period_end),
+        # every pair of the period that ended for this model, whatever its end
+        "prediction_count": one.scored_count
+        + one.failed_count
+        + one.absent_model_count
+        + one.absent_node_count,
+        "scored_count": one.scored_count,
+        "failed_count": one.failed_count,
+        "absent_model_count": one.absent_model_count,
+        "absent_node_count": one.absent_node_count,
+        "result_summary": {name: to_float(units, decimals) for name, units in one.summary_units.items()},
+        "windows": windows,
+        **windows,
+        "rehearsal": one.rehearsal,
+        "created_at": zulu(at),
+    }

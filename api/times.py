@@ -1,0 +1,46 @@
+"""Times on the wire. The log has Unix ms; the web app wants two different texts.
+
+Charts append "Z" themselves, so what they plot (`performed_at`) is ISO without a zone. Feeds and checkpoints
+are parsed as they are, so they carry Z. Sending the wrong one empties the charts or shifts the times.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_NUMBER = re.compile(r"-?\d{1,16}")
+FAR_FUTURE_MS = 253_402_300_799_000  # 9999-12-31T23:59:59Z, the last that ISO with four digits can say
+
+
+def naive(ms: int) -> str:
+    """`2023-03-10T00:00:00.000`: for charts."""
+    return (_EPOCH + timedelta(milliseconds=ms)).strftime("%Y-%m-%dT%H:%M:%S.") + f"{ms % 1000:03d}"
+
+
+def zulu(ms: int) -> str:
+    """`2023-03-10T00:00:00.000Z`: for feeds and checkpoints."""
+    return naive(ms) + "Z"
+
+
+def zulu_or_none(ms: int | None) -> str | None:
+    """As `zulu`; None stays None."""
+    return None if ms is None else zulu(ms)
+
+
+def parse_ms(text: str) -> int:
+    """ISO 8601 (without a zone it is UTC) or epoch ms. Raises ValueError naming the text."""
+    if _NUMBER.fullmatch(text):
+        ms = int(text)
+    else:
+        try:
+            moment = datetime.fromisoformat(text)
+        except ValueError:
+            raise ValueError(f"{text!r} is neither ISO 8601 nor epoch ms") from None
+        if moment.tzinfo is None:
+            moment = moment.replace(tzinfo=UTC)
+        ms = (moment - _EPOCH) // timedelta(milliseconds=1)
+    if not 0 <= ms <= FAR_FUTURE_MS:
+        raise ValueError(f"{text!r} is not between 1970 and 9999")
+    return ms

@@ -1,0 +1,77 @@
+"""`coordinator dead-letters list|show`: what came from outside and could not be read."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from coordinator.cli.shared import (
+    DataDirOption,
+    JsonOption,
+    KafkaOption,
+    node_settings,
+    print_json,
+    run,
+    time_text,
+)
+from coordinator.streams.errors import OperatorError
+
+app = typer.Typer(no_args_is_help=True, help="Look at what was set aside because it could not be read.")
+
+
+@app.command("list")
+def list_(
+    kafka: KafkaOption = None,
+    data_dir: DataDirOption = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many, newest first.")] = 50,
+    as_json: JsonOption = False,
+) -> None:
+    """List dead letters, newest first: where each came from and why it was refused.
+
+    Example: [bold]coordinator dead-letters list --limit 5[/bold]
+    """
+    letters = _letters(data_dir, kafka)
+    shown = letters[::-1][:limit]
+    if as_json:
+        print_json({"total": len(letters), "dead_letters": shown})
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table("id", "at", "origin", "position", "reason", title=f"{len(letters)} dead letters")
+    for one in shown:
+        table.add_row(one["id"], time_text(one["at"]), one["origin"], one["position"], one["reason"])
+    Console().print(table)
+
+
+@app.command("show")
+def show(
+    letter_id: Annotated[str, typer.Argument(metavar="ID", help="The id, or its beginning.")],
+    kafka: KafkaOption = None,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one dead letter with the first 1,000 characters of what it held.
+
+    Example: [bold]coordinator dead-letters show dead/1f0c[/bold]
+    """
+    found = [one for one in _letters(data_dir, kafka) if one["id"].startswith(letter_id)]
+    if not found:
+        raise OperatorError(
+            f"no dead letter's id begins with {letter_id!r}; `coordinator dead-letters list` has them"
+        )
+    if len(found) > 1:
+        raise OperatorError(f"{len(found)} dead letters' ids begin with {letter_id!r}; give more of it")
+    if as_json:
+        print_json(found[0])
+        return
+    for name, value in found[0].items():
+        typer.echo(f"{name + ':':<10}{time_text(value) if name == 'at' else value}")
+
+
+def _letters(data_dir: Any, kafka: str | None) -> list[dict[str, Any]]:
+    from coordinator.cli.letters import read_letters  # noqa: PLC0415
+
+    settings, _ = node_settings(data_dir, kafka)
+    return run(read_letters(settings.kafka_bootstrap, settings.crunch_id))

@@ -1,0 +1,64 @@
+"""`coordinator`: the command line. One module for each command; this one only puts them together."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from coordinator.cli import dead_letters, models, replay, status, topics, topology, up, worker
+from coordinator.cli.shared import ClearErrors
+
+app = typer.Typer(
+    cls=ClearErrors,
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    help=(
+        "A crunch coordinator as a log of events: feeds in, scored predictions, a leaderboard and an exact emission "
+        "out.\n\n"
+        "[bold]coordinator up[/bold] runs a whole node here, with its own Kafka, example models and a page to "
+        "look at.\n\n"
+        "Settings come from the environment (CRUNCH_ID, KAFKA_BOOTSTRAP, FEED_SUBJECTS, "
+        "CHECKPOINT_INTERVAL_SECONDS, ...).\n\n"
+        "Exit codes: 0 done, 1 a difference or a fault in the log, 2 yours to mend (the message says what), 3 the "
+        "world did not answer."
+    ),
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version  # noqa: PLC0415
+
+        typer.echo(version("coordinator-node"))
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Options that stand before a command."""
+
+
+app.command("up")(up.up)
+app.command("worker")(worker.worker)
+app.command("status")(status.status)
+app.command("replay")(replay.replay)
+app.command("topology")(topology.topology)
+app.add_typer(topics.app, name="topics")
+app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(models.app, name="models")
+
+
+def main() -> None:
+    """The console script's entry point."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

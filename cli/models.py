@@ -1,0 +1,46 @@
+"""`coordinator models serve DIR`: the local model host in the foreground."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coordinator.streams.settings import read_settings
+
+app = typer.Typer(no_args_is_help=True, help="Run models on this machine.")
+
+
+@app.command("serve")
+def serve(
+    models_dir: Annotated[Path, typer.Argument(metavar="DIR", help="Folder with one folder per model.")],
+    port: Annotated[
+        int | None, typer.Option(help="Port to listen on; default MODEL_RUNNER_NODE_PORT, else 9091.")
+    ] = None,
+    log_dir: Annotated[Path | None, typer.Option(help="Models' logs; default <data dir>/models.")] = None,
+) -> None:
+    """Serve the models of a folder to a coordinator, each in a process of its own, until Ctrl-C.
+
+    A model is `DIR/<name>/main.py` with one subclass of the tracker base; `DIR/models.yaml` may name its owners.
+
+    Example: [bold]coordinator models serve my-models --port 9091[/bold]
+    """
+    settings = read_settings(os.environ)
+    command = [
+        sys.executable,
+        "-Ium",
+        "coordinator.infra.model_host",
+        "--models",
+        str(models_dir),
+        "--port",
+        str(settings.model_runner_node_port if port is None else port),
+        "--crunch",
+        settings.crunch_id,
+        "--log-dir",
+        str(log_dir or settings.data_dir / "models"),
+    ]
+    sys.stdout.flush()
+    os.execv(sys.executable, command)  # noqa: S606 - the host takes this process over, its signals and exit code with it

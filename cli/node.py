@@ -1,0 +1,282 @@
+"""A node on this machine: everything started at once, kept running, and ended together.
+
+Starts what a plan names; emits lines and a table for people, `node.json` for the other commands, a summary at the
+end. What does not depend on each other starts side by side: the workers import (seconds of CPU) while the broker
+formats and starts and Binance is asked; they get their settings through their stdin when the topics are there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from contextlib import suppress
+from time import monotonic
+from typing import Any
+
+import msgspec
+
+from coordinator.cli.plan import CHOSEN_BY_US, Plan
+from coordinator.cli.screen import Screen
+from coordinator.cli.shared import NODE_FILE, NodeFile, quiet_libraries, time_text, write_node_file
+from coordinator.infra.broker import EmbeddedBroker
+from coordinator.infra.data_dir import claim_data_dir
+from coordinator.infra.positions import PipelineWatch, pipeline_waits_for, reading
+from coordinator.infra.processes import BrokerProcess, LoggedProcess
+from coordinator.infra.supervisor import Supervisor
+from coordinator.infra.topics import create_topics
+from coordinator.streams.errors import WorldError
+from coordinator.streams.settings import environment
+from coordinator.streams.topology import WORKERS
+
+PROBE_SECONDS = 3.0
+READY_SECONDS_MAX = 60.0
+LISTEN_SECONDS_MAX = 120.0
+POLL_SECONDS = 0.1
+IDLE_POLL_SECONDS = 0.5
+STUCK_REMARK_SECONDS = 30.0
+
+
+def run_node(plan: Plan) -> None:
+    """Run until Ctrl-C, SIGTERM or the plan's end; blocking. Raises OperatorError and WorldError."""
+    quiet_libraries()
+    with claim_data_dir(plan.settings.data_dir, plan.settings.crunch_id):
+        screen = Screen(fresh=not (plan.settings.data_dir / NODE_FILE).exists())
+        try:
+            if plan.embedded:
+                _fetch(screen)
+                screen.restart_clock()
+            asyncio.run(Node(plan, screen).run())
+        except KeyboardInterrupt:
+            screen.say("stopped before anything was started")
+
+
+def _fetch(screen: Screen) -> None:
+    """Jars, Java and the start-up cache: on the first run this is minutes, before an event loop could be held up."""
+    from coordinator.infra.fetch import ensure_runtime, progress_bars  # noqa: PLC0415
+
+    with progress_bars(screen.console) as progress:
+        ensure_runtime(progress)
+
+
+class Node:
+    """One `up`. `run()` once."""
+
+    def __init__(self, plan: Plan, screen: Screen) -> None:
+        self.plan = plan
+        self.settings = plan.settings
+        self.screen = screen
+        self._stop = asyncio.Event()
+        self._replayed = asyncio.Event()
+        self._models_listen = asyncio.Event()
+        self._began = monotonic()
+
+    async def run(self) -> None:
+        """Start, keep, end. Raises OperatorError when a child says that the operator must change something."""
+        self.supervisor = Supervisor(self.screen.say)
+        self._settled: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            asyncio.get_running_loop().add_signal_handler(number, self._asked_to_end)
+        work = asyncio.create_task(self._work())
+        asked = asyncio.create_task(self._stop.wait())
+        try:
+            await asyncio.wait((work, asked, self.supervisor.failure), return_when=asyncio.FIRST_COMPLETED)
+            if self.supervisor.failure.done():
+                self.supervisor.failure.result()
+            if work.done():
+                work.result()
+            elif self.plan.summary is not None:
+                self.screen.say(f"asked to end before the run was over: {self.plan.summary} is not written")
+        finally:
+            asked.cancel()
+            work.cancel()
+            self.screen.close()
+            await asyncio.gather(work, asked, return_exceptions=True)
+            self.screen.say("ending every process")
+            await self.supervisor.stop()
+            self.screen.say("ended")
+
+    def _asked_to_end(self) -> None:
+        if self._stop.is_set():
+            self.supervisor.kill_all()
+        self._stop.set()
+
+    async def _work(self) -> None:
+        await self._start()
+        board = asyncio.create_task(self.screen.show(self.settings, self.supervisor.states))
+        try:
+            await self._until_over()
+        finally:
+            board.cancel()
+            with suppress(asyncio.CancelledError):
+                await board
+        self.screen.close()
+        if self.plan.summary is not None:
+            await self._summarize()
+
+    # --- starting ------------------------------------------------------------------------------------
+
+    async def _start(self) -> None:
+        plan, supervisor = self.plan, self.supervisor
+        for remark in plan.remarks:
+            self.screen.say(remark)
+        if not plan.embedded:
+            async with reading(self.settings.kafka_bootstrap):
+                pass  # says at once when nobody is there, before anything was started
+        feed = asyncio.create_task(self._feed_source())
+        host, port = self.settings.kafka_bootstrap.rsplit(":", 1)
+        broker = EmbeddedBroker(self.settings.data_dir / "kafka", int(port)) if plan.embedded else None
+        preparing = asyncio.create_task(asyncio.to_thread(broker.prepare)) if broker is not None else None
+        for name in WORKERS:
+            supervisor.keep(self._worker(name))
+        supervisor.keep(self._model_host())
+        if broker is not None and preparing is not None:
+            await preparing
+            supervisor.keep(BrokerProcess(broker), last=True)
+            await _listens(host, int(port), "the Kafka broker", READY_SECONDS_MAX)
+        await create_topics(self.settings.kafka_bootstrap, self.settings.crunch_id)
+        self.settings = msgspec.structs.replace(self.settings, feed_source=await feed)
+        self._settled.set_result(json.dumps(environment(self.settings)).encode() + b"\n")
+        self._write_node_file()
+        supervisor.on_change(self._write_node_file)
+        await _listens(self.settings.api_host, self.settings.api_port, "the API", LISTEN_SECONDS_MAX)
+        self.screen.say(f"the page is http://{self.settings.api_host}:{self.settings.api_port}/")
+        await asyncio.wait_for(self._models_listen.wait(), LISTEN_SECONDS_MAX)
+        self.screen.say(f"the whole node listens, {monotonic() - self._began:.1f} s after the start")
+
+    def _worker(self, name: str) -> LoggedProcess:
+        return LoggedProcess(
+            name,
+            [sys.executable, "-Ium", "coordinator.cli.main", "worker", name, "--wait"],
+            self.settings.data_dir / "logs" / f"{name}.log",
+            environ=dict(os.environ) | environment(self.settings),
+            on_line=lambda line: self._heard(name, line),
+            gate=lambda: asyncio.shield(self._settled),
+        )
+
+    def _model_host(self) -> LoggedProcess:
+        settings = self.settings
+        return LoggedProcess(
+            "models",
+            [
+                *(sys.executable, "-Ium", "coordinator.infra.model_host"),
+                *("--models", str(self.plan.models_dir), "--port", str(settings.model_runner_node_port)),
+                *("--crunch", settings.crunch_id, "--log-dir", str(settings.data_dir / "models")),
+            ],
+            settings.data_dir / "logs" / "models.log",
+            environ=dict(os.environ) | environment(settings),
+            on_line=lambda line: self._heard("models", line),
+        )
+
+    async def _feed_source(self) -> str:
+        """The source planned, or the one chosen now: real history where it can be had, and it says what it is."""
+        settings = self.settings
+        if settings.feed_candles_file:
+            self.screen.say(f"feed: candles from {settings.feed_candles_file}")
+            return settings.feed_source
+        if not self.plan.choose_feed:
+            return settings.feed_source
+        from coordinator.streams.sources.binance import BinanceSource  # noqa: PLC0415
+
+        answer = await BinanceSource().probe(PROBE_SECONDS)
+        real, generated = CHOSEN_BY_US
+        if answer.ok:
+            self.screen.say("feed: Binance's public history of the last three days, then live")
+            return real
+        self.screen.say(f"feed: a generated market, since Binance does not answer ({answer.reason})")
+        return generated
+
+    def _heard(self, name: str, line: str) -> None:
+        """One line of a child: the few events that the node's own course depends on."""
+        if name == "models" and line.startswith("listening on "):
+            self._models_listen.set()
+        elif name == "feed" and '"replay_finished"' in line:
+            with suppress(ValueError):
+                event: dict[str, Any] = json.loads(line)
+                if event.get("event") == "replay_finished":
+                    self._replayed.set()
+                    self.screen.say(f"replay finished at {time_text(event.get('until'))}")
+
+    def _write_node_file(self) -> None:
+        settings = self.settings
+        pids = {name: state.pid for name, state in self.supervisor.states.items() if state.pid is not None}
+        node = NodeFile(
+            bootstrap=settings.kafka_bootstrap,
+            api=f"http://{settings.api_host}:{settings.api_port}",
+            crunch_id=settings.crunch_id,
+            feed_source=settings.feed_source,
+            feed_chosen=settings.feed_source in CHOSEN_BY_US,
+            pids=pids | {"up": os.getpid()},
+        )
+        write_node_file(settings.data_dir, node)
+
+    # --- ending --------------------------------------------------------------------------------------
+
+    async def _until_over(self) -> None:
+        """Return when the run's end is reached; without one, never."""
+        ends = []
+        if self.plan.for_seconds is not None:
+            ends.append(asyncio.create_task(asyncio.sleep(self.plan.for_seconds)))
+        if self.settings.replay_until_ms is not None:
+            ends.append(asyncio.create_task(self._until_folded()))
+        if not ends:
+            await asyncio.Event().wait()
+        try:
+            done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            for one in done:
+                one.result()
+        finally:
+            for one in ends:
+                one.cancel()
+
+    async def _until_folded(self) -> None:
+        """Return when the replay is over and every stage has decided all that it made."""
+        await self._replayed.wait()
+        watch = PipelineWatch(self.settings.crunch_id)
+        said_at = monotonic()
+        while True:
+            try:
+                waits_for = await pipeline_waits_for(
+                    self.settings.kafka_bootstrap, self.settings.crunch_id, watch
+                )
+            except WorldError as error:
+                waits_for = [str(error)]  # the broker is being started again, or will be
+            if not waits_for:
+                self.screen.say("every stage has decided everything")
+                return
+            if monotonic() - said_at > STUCK_REMARK_SECONDS:
+                said_at = monotonic()
+                self.screen.say(f"not over yet: {'; '.join(waits_for)}")
+            await asyncio.sleep(IDLE_POLL_SECONDS)
+
+    async def _summarize(self) -> None:
+        """End the workers, so that the log stands still, and write what it came to."""
+        from coordinator.cli.summary import make_summary  # noqa: PLC0415
+
+        restarts = {name: state.restarts for name, state in self.supervisor.states.items()}
+        await self.supervisor.end_early()
+        summary = await make_summary(self.settings.kafka_bootstrap, self.settings.crunch_id, restarts)
+        path = self.plan.summary
+        if path is not None:
+            partial = path.with_name(path.name + ".partial")
+            partial.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+            partial.replace(path)
+            self.screen.say(f"the summary is in {path}")
+
+
+async def _listens(host: str, port: int, who: str, seconds_max: float) -> None:
+    """Wait until somebody accepts connections there. Raises WorldError after the bound."""
+    deadline = monotonic() + seconds_max
+    while monotonic() < deadline:
+        try:
+            _, writer = await asyncio.open_connection(host, port)
+        except OSError:
+            await asyncio.sleep(POLL_SECONDS)
+        else:
+            writer.close()
+            return
+    raise WorldError(
+        f"{who} does not listen on {host}:{port} after {seconds_max:g} s; its log is in the data directory"
+    )

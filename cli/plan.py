@@ -1,0 +1,156 @@
+"""What an `up` will do, decided before anything is started: settings, folders, ports.
+
+Reads the environment, the options and what an earlier `up` left in the data directory. All that an operator can
+get wrong is refused here, in one line, while nothing runs yet.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from coordinator.cli.shared import NodeFile, read_node_file
+from coordinator.infra.broker import free_ports
+from coordinator.infra.model_host.registry import read_models
+from coordinator.streams.errors import OperatorError
+from coordinator.streams.settings import Settings, read_settings
+
+DEMO_CHECKPOINT_SECONDS = 21_600
+DEMO_CONTRACT = "coordinator.infra.demo_contract:CONTRACT"
+HOST = "127.0.0.1"
+KAFKA_PORT = 9092
+CHOSEN_BY_US = ("binance", "generated")
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What to start. With `choose_feed` the settings' `feed_source` does not count: Binance is asked first.
+
+    `remarks` are lines for people about what was decided for them.
+    """
+
+    settings: Settings
+    embedded: bool
+    choose_feed: bool
+    models_dir: Path
+    for_seconds: float | None
+    summary: Path | None
+    remarks: list[str]
+
+
+def make_plan(
+    *,
+    data_dir: Path | None = None,
+    replay_speed: float = 0.0,
+    replay_from_ms: int | None = None,
+    replay_until_ms: int | None = None,
+    for_seconds: float | None = None,
+    api_port: int | None = None,
+    kafka: str | None = None,
+    models_dir: Path | None = None,
+    contract: str | None = None,
+    feed: str | None = None,
+    candles: Path | None = None,
+    summary: Path | None = None,
+) -> Plan:
+    """The plan for these options. Raises OperatorError naming what to change."""
+    if candles is not None and not candles.is_file():
+        raise OperatorError(f"--candles {candles}: there is no such file")
+    if kafka is not None and ":" not in kafka:
+        raise OperatorError(f"--kafka {kafka}: give HOST:PORT, e.g. 127.0.0.1:9092")
+    remarks: list[str] = []
+    models_dir = models_dir or example_models()
+    models = read_models(models_dir)
+    if not models:
+        raise OperatorError(f"no models in {models_dir}: put a folder with a main.py there")
+    first = read_settings(os.environ, data_dir=data_dir)
+    before = read_node_file(first.data_dir.absolute())
+    chosen = _feed(feed, candles, before, remarks)
+    settings = read_settings(
+        os.environ,
+        data_dir=first.data_dir.absolute(),
+        contract=contract or (None if os.environ.get("CONTRACT") else DEMO_CONTRACT),
+        kafka_bootstrap=kafka or f"{HOST}:{_port_or_free(KAFKA_PORT, 'Kafka', remarks)}",
+        model_runner_node_host=HOST,
+        model_runner_node_port=_port_or_free(first.model_runner_node_port, "the model host", remarks),
+        api_port=_api_port(api_port, first, remarks),
+        feed_source=chosen,
+        feed_candles_file="" if candles is None else str(candles.absolute()),
+        replay_from_ms=replay_from_ms,
+        replay_until_ms=replay_until_ms,
+        replay_speed=replay_speed,
+        replay_models_min=None if os.environ.get("REPLAY_MODELS_MIN") else len(models),
+        checkpoint_interval_seconds=_unless_set("CHECKPOINT_INTERVAL_SECONDS", DEMO_CHECKPOINT_SECONDS),
+        settle_rehearsals=_unless_set("SETTLE_REHEARSALS", True),
+    )
+    return Plan(
+        settings=settings,
+        embedded=kafka is None,
+        choose_feed=chosen is None,
+        models_dir=models_dir.absolute(),
+        for_seconds=for_seconds,
+        summary=None if summary is None else summary.absolute(),
+        remarks=remarks,
+    )
+
+
+def example_models() -> Path:
+    """The folder of the example models that come with the package."""
+    return Path(str(files("coordinator.scaffolds.challenge") / "examples"))
+
+
+def port_is_free(port: int) -> bool:
+    """Whether 127.0.0.1:port can be listened on now."""
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as servers do: TIME_WAIT is no listener
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+    return True
+
+
+def _feed(feed: str | None, candles: Path | None, before: NodeFile | None, remarks: list[str]) -> str | None:
+    """The source, or None when it is to be chosen. A log that began with one market goes on with it."""
+    if candles is not None:
+        return "candles"
+    if feed is not None:
+        from coordinator.streams.sources.registry import source_names  # noqa: PLC0415
+
+        if feed not in source_names() or feed == "candles":
+            known = ", ".join(name for name in source_names() if name != "candles")
+            raise OperatorError(
+                f"--feed {feed} is unknown; known are {known}; a file is named with --candles FILE"
+            )
+        return feed
+    if os.environ.get("FEED_SOURCE"):
+        return os.environ["FEED_SOURCE"]
+    if before is not None and before.feed_chosen:
+        remarks.append(f"feed: {before.feed_source}, as before in this data directory (choose with --feed)")
+        return before.feed_source
+    return None
+
+
+def _api_port(asked: int | None, settings: Settings, remarks: list[str]) -> int:
+    if asked is None and not os.environ.get("API_PORT"):
+        return _port_or_free(settings.api_port, "the API", remarks)
+    port = settings.api_port if asked is None else asked
+    if not port_is_free(port):
+        raise OperatorError(f"port {port} on {HOST} is taken by another process; choose another with --port")
+    return port
+
+
+def _port_or_free(port: int, whose: str, remarks: list[str]) -> int:
+    if port_is_free(port):
+        return port
+    other = free_ports(1)[0]
+    remarks.append(f"port {port} is taken; {whose} uses {other}")
+    return other
+
+
+def _unless_set(variable: str, value: Any) -> Any:
+    return None if os.environ.get(variable) else value

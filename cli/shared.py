@@ -1,0 +1,184 @@
+"""What the commands share: times and speeds as people write them, settings, where a node is, printing, errors.
+
+Only light imports: `coordinator --help` answers in a fraction of a second because every command brings its heavy
+modules itself, when it runs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Coroutine
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import msgspec
+import typer
+from typer.core import TyperGroup
+
+from coordinator.streams.errors import CoordinatorError, OperatorError, WorldError
+from coordinator.streams.settings import Settings, read_settings
+
+NODE_FILE = "node.json"
+EXIT_DIFFERENT = 1
+EXIT_OPERATOR = 2
+EXIT_WORLD = 3
+Result = TypeVar("Result")
+
+DataDirOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data-dir", help="Directory of a running or earlier `coordinator up`.", show_default=False
+    ),
+]
+KafkaOption = Annotated[
+    str | None,
+    typer.Option(
+        "--kafka", help="Kafka to ask, HOST:PORT. Default: KAFKA_BOOTSTRAP, else the one of --data-dir."
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
+
+
+class ClearErrors(TyperGroup):
+    """A group whose commands end with one clear line and an exit code by whose fault it is."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; OperatorError gives 2, WorldError 3, any other error raised on purpose 1."""
+        try:
+            return super().invoke(ctx)
+        except CoordinatorError as error:
+            typer.echo(f"error: {one_line(str(error))}", err=True)
+            code = {OperatorError: EXIT_OPERATOR, WorldError: EXIT_WORLD}
+            raise typer.Exit(next((n for kind, n in code.items() if isinstance(error, kind)), 1)) from error
+
+
+class NodeFile(msgspec.Struct, kw_only=True):
+    """`<data_dir>/node.json`: what `up` leaves for the other commands. `pids` are of the last start."""
+
+    bootstrap: str
+    api: str
+    crunch_id: str
+    feed_source: str
+    feed_chosen: bool = False
+    pids: dict[str, int] = {}
+
+
+def parse_time(text: str) -> int:
+    """Unix ms from ISO 8601 with a zone (`2023-03-10T00:00:00Z`, `2023-03-10 01:00+01:00`) or from epoch ms.
+
+    Raises OperatorError for anything else; a time without a zone is refused, not guessed.
+    """
+    text = text.strip()
+    if text.isascii() and text.isdigit():
+        return int(text)
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError:
+        raise OperatorError(
+            f"{text!r} is no time; write ISO 8601 with a zone, e.g. 2023-03-10T00:00:00Z, or milliseconds since 1970"
+        ) from None
+    if moment.tzinfo is None:
+        raise OperatorError(f"{text!r} has no zone; write {text}Z for UTC, or an offset such as {text}+01:00")
+    since_epoch = moment - datetime.fromtimestamp(0, UTC)
+    milliseconds = (since_epoch.days * 86_400 + since_epoch.seconds) * 1000 + since_epoch.microseconds // 1000
+    if milliseconds < 0:
+        raise OperatorError(f"{text!r} is before 1970")
+    return milliseconds
+
+
+def parse_speed(text: str) -> float:
+    """How many times faster than life, > 0; `max` gives 0.0, which is as fast as the stages allow.
+
+    Raises OperatorError for anything else.
+    """
+    if text.strip().lower() == "max":
+        return 0.0
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = 0.0
+    if not 0 < speed < float("inf"):
+        raise OperatorError(f"--speed {text}: give max, or how many times faster than life, e.g. 60")
+    return speed
+
+
+def time_text(time_ms: int | None) -> str:
+    """A time for people, in UTC; `-` for none."""
+    if time_ms is None or time_ms < 0:
+        return "-"
+    return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def read_node_file(data_dir: Path) -> NodeFile | None:
+    """What an `up` left in this directory, or None. Raises OperatorError when it cannot be read."""
+    path = data_dir / NODE_FILE
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=NodeFile)
+    except FileNotFoundError:
+        return None
+    except (OSError, msgspec.DecodeError) as error:
+        raise OperatorError(
+            f"{path} cannot be read ({error}); remove it, the next `up` writes it anew"
+        ) from error
+
+
+def write_node_file(data_dir: Path, node: NodeFile) -> None:
+    """Leave it for the other commands: whole or not at all."""
+    partial = data_dir / f"{NODE_FILE}.partial"
+    partial.write_bytes(msgspec.json.format(msgspec.json.encode(node)) + b"\n")
+    partial.replace(data_dir / NODE_FILE)
+
+
+def node_settings(data_dir: Path | None, kafka: str | None = None) -> tuple[Settings, NodeFile | None]:
+    """Settings of the node that a command asks about, and what its `up` left.
+
+    Kafka is: `--kafka`, else that of a `--data-dir` given by hand, else KAFKA_BOOTSTRAP, else that of the default
+    data directory, else the default. Raises OperatorError, also for a --data-dir that holds no node.
+    """
+    settings = read_settings(os.environ, data_dir=data_dir)
+    node = read_node_file(settings.data_dir)
+    if data_dir is not None and node is None and kafka is None:
+        raise OperatorError(
+            f"{data_dir} holds no {NODE_FILE}: no `coordinator up` has run there; check --data-dir"
+        )
+    bootstrap = kafka
+    if (
+        bootstrap is None
+        and node is not None
+        and (data_dir is not None or not os.environ.get("KAFKA_BOOTSTRAP"))
+    ):
+        bootstrap = node.bootstrap
+    crunch_id = None
+    if node is not None and bootstrap == node.bootstrap and not os.environ.get("CRUNCH_ID"):
+        crunch_id = node.crunch_id
+    return read_settings(os.environ, data_dir=data_dir, kafka_bootstrap=bootstrap, crunch_id=crunch_id), node
+
+
+def print_json(value: Any) -> None:
+    """JSON on stdout, indented, and nothing else there."""
+    typer.echo(json.dumps(msgspec.to_builtins(value), indent=2))
+
+
+def one_line(text: str) -> str:
+    """`text` without line breaks."""
+    return " ".join(text.split())
+
+
+def run(work: Coroutine[Any, Any, Result]) -> Result:
+    """Run a coroutine that speaks to Kafka, without the libraries' own words on stderr."""
+    import asyncio  # noqa: PLC0415 - costs time that --help need not pay
+
+    quiet_libraries()
+    return asyncio.run(work)
+
+
+def quiet_libraries() -> None:
+    """A command says in one line what went wrong; what its libraries tried before that is not for people."""
+    import logging  # noqa: PLC0415
+
+    import stamina.instrumentation  # noqa: PLC0415
+
+    logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
+    stamina.instrumentation.set_on_retry_hooks([])

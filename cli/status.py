@@ -1,0 +1,129 @@
+"""`coordinator status`: one screen about a node, asked of its topics, and of its API where that answers."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from coordinator.cli.shared import (
+    DataDirOption,
+    JsonOption,
+    KafkaOption,
+    node_settings,
+    print_json,
+    run,
+    time_text,
+)
+
+API_SECONDS_MAX = 2.0
+
+
+def status(
+    kafka: KafkaOption = None,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show how far every stage is, what is in the topics, and the last checkpoint.
+
+    Lag counts records; what decides nothing is in it until the stage says so, at the latest every 1,000 records.
+
+    Example: [bold]coordinator status --data-dir node --json[/bold]
+    """
+    settings, node = node_settings(data_dir, kafka)
+    api = node.api if node is not None else f"http://{settings.api_host}:{settings.api_port}"
+    found = run(gather(settings.kafka_bootstrap, settings.crunch_id, api))
+    if as_json:
+        print_json(found)
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    console = Console()
+    console.print(f"crunch {found['crunch_id']} on {found['bootstrap']}", highlight=False)
+    topics = Table("topic", "records", "decisions", "epoch")
+    for one in found["topics"]:
+        records = one["end_offset"] - one["start_offset"]
+        topics.add_row(one["topic"], f"{records:,}", f"{one['decisions']:,}", str(one["epoch"] or "-"))
+    console.print(topics)
+    stages = Table("stage", "driven by", "decided up to", "end", "lag")
+    for one in found["stages"]:
+        done = "-" if one["decided_offset"] < 0 else f"{one['decided_offset']:,}"
+        stages.add_row(one["stage"], one["source"], done, f"{one['end_offset']:,}", f"{one['lag_records']:,}")
+    console.print(stages)
+    last = found["last_checkpoint"]
+    if last is None:
+        console.print("no checkpoint yet")
+    else:
+        period = f"{time_text(last['period_start'])} to {time_text(last['period_end'])}"
+        console.print(f"last of {found['checkpoints']} checkpoints: {last['id']} {last['status']}, {period}")
+    answer = found["api"]
+    console.print(f"API {answer['address']}: {'ok' if answer['ok'] else answer['reason']}", highlight=False)
+    for name, value in (answer["health"] or {}).items():
+        console.print(f"  {name}: {value}", highlight=False)
+
+
+async def gather(bootstrap: str, crunch_id: str, api: str) -> dict[str, Any]:
+    """Everything that `status` prints. Raises WorldError, OperatorError (no topics)."""
+    import msgspec  # noqa: PLC0415
+
+    from coordinator.infra.positions import read_tails, stage_positions  # noqa: PLC0415
+
+    tails = await read_tails(bootstrap, crunch_id)
+    checkpoints = await read_checkpoints(bootstrap, crunch_id)
+    return {
+        "crunch_id": crunch_id,
+        "bootstrap": bootstrap,
+        "topics": msgspec.to_builtins(tails),
+        "stages": msgspec.to_builtins(stage_positions(tails)),
+        "checkpoints": len(checkpoints),
+        "last_checkpoint": max(checkpoints.values(), key=lambda one: one["period_end"], default=None),
+        "api": await _ask(api),
+    }
+
+
+async def read_checkpoints(bootstrap: str, crunch_id: str) -> dict[str, dict[str, Any]]:
+    """`{id, status, period_start, period_end}` by id: a pass over `checkpoints`, which holds a few events a period."""
+    from coordinator.infra.kafka import read_range  # noqa: PLC0415
+    from coordinator.infra.positions import offsets, reading  # noqa: PLC0415
+    from coordinator.streams.counting import Counter  # noqa: PLC0415
+    from coordinator.streams.events import CheckpointOpened, CheckpointWithheld  # noqa: PLC0415
+    from coordinator.streams.lifecycle import CHECKPOINT  # noqa: PLC0415
+    from coordinator.streams.topology import topic_name  # noqa: PLC0415
+
+    after = {kind: state for (_, kind), state in CHECKPOINT.items()}
+    found: dict[str, dict[str, Any]] = {}
+    counter = Counter("checkpoints")
+    async with reading(bootstrap) as consumer:
+        start, end = (await offsets(consumer, crunch_id))["checkpoints"]
+        async for offset, record in read_range(consumer, topic_name(crunch_id, "checkpoints"), start, end):
+            decision = counter.read(offset, record)
+            for event in decision.events if decision is not None else ():
+                kind = type(event).__name__
+                if isinstance(event, (CheckpointOpened, CheckpointWithheld)):
+                    data = event.data.checkpoint if isinstance(event, CheckpointWithheld) else event.data
+                    found[data.checkpoint_id] = {
+                        "id": data.checkpoint_id,
+                        "status": after[kind],
+                        "period_start": data.period_start,
+                        "period_end": data.period_end,
+                    }
+                elif kind in after:
+                    found[event.data.checkpoint_id]["status"] = after[kind]  # type: ignore[union-attr]
+    return found
+
+
+async def _ask(api: str) -> dict[str, Any]:
+    """What /healthz says: `{address, ok, reason, health}`."""
+    import httpx  # noqa: PLC0415
+
+    try:
+        async with httpx.AsyncClient(timeout=API_SECONDS_MAX) as client:
+            answer = await client.get(f"{api}/healthz")
+        health = answer.json()
+    except (httpx.HTTPError, ValueError) as error:
+        return {"address": api, "ok": False, "reason": f"no answer ({type(error).__name__})", "health": None}
+    return {
+        "address": api,
+        "ok": answer.is_success,
+        "reason": f"status {answer.status_code}",
+        "health": health,
+    }

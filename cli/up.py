@@ -1,0 +1,96 @@
+"""`coordinator up`: a whole node on this machine, in one command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coordinator.cli.shared import parse_speed, parse_time
+from coordinator.streams.errors import OperatorError
+
+
+def up(
+    data_dir: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where topics, stores and logs are kept. Default: DATA_DIR, else coordinator-data."
+        ),
+    ] = None,
+    speed: Annotated[str, typer.Option(help="Replay N times faster than life, or `max`.")] = "max",
+    from_: Annotated[
+        str | None, typer.Option("--from", help="Replay from this time on.", show_default=False)
+    ] = None,
+    until: Annotated[
+        str | None,
+        typer.Option(help="Replay up to this time, then end once all is scored.", show_default=False),
+    ] = None,
+    for_seconds: Annotated[
+        float | None,
+        typer.Option("--for", min=0, help="End after so many seconds of running.", show_default=False),
+    ] = None,
+    port: Annotated[
+        int | None,
+        typer.Option(min=1, max=65535, help="Port of the API and the page. Default: API_PORT, else 8000."),
+    ] = None,
+    kafka: Annotated[
+        str | None,
+        typer.Option(help="Use this Kafka, HOST:PORT, instead of starting one.", show_default=False),
+    ] = None,
+    models: Annotated[
+        Path | None, typer.Option(help="Folder with one folder per model. Default: the example models.")
+    ] = None,
+    contract: Annotated[
+        str | None, typer.Option(help="Contract as module:attribute. Default: the example challenge.")
+    ] = None,
+    feed: Annotated[
+        str | None, typer.Option(help="Feed source, e.g. binance or generated.", show_default=False)
+    ] = None,
+    candles: Annotated[
+        Path | None,
+        typer.Option(help="Replay this file of candles: CSV, CSV.gz or Parquet.", show_default=False),
+    ] = None,
+    summary: Annotated[
+        Path | None, typer.Option(help="Write what the run came to into this JSON file.", show_default=False)
+    ] = None,
+) -> None:
+    """Start Kafka, the models, the five workers and the page here, and keep them running until Ctrl-C.
+
+    Without options it replays the last three days of BTCUSDT from Binance's public history as fast as it can, then
+    goes on live; without a network it uses a generated market and says so. Times are ISO 8601 with a zone, or epoch
+    ms. Ctrl-C ends everything; started again with the same --data-dir, it goes on where it was.
+
+    Examples: [bold]coordinator up[/bold],
+    [bold]coordinator up --candles btc.csv.gz --until 2023-03-04T00:00:00Z --summary run.json[/bold],
+    [bold]coordinator up --feed generated --speed 600 --for 120[/bold]
+    """
+    if candles is not None and feed is not None:
+        raise OperatorError("--candles and --feed exclude each other: a file of candles is a feed")
+    times = {
+        name: None if text is None else parse_time(text) for name, text in (("from", from_), ("until", until))
+    }
+    if times["from"] is not None and times["until"] is not None and times["from"] >= times["until"]:
+        raise OperatorError(f"--from {from_} is not before --until {until}")
+    if summary is not None and not summary.absolute().parent.is_dir():
+        raise OperatorError(f"--summary {summary}: there is no directory {summary.absolute().parent}")
+
+    from coordinator.cli.plan import make_plan  # noqa: PLC0415
+
+    plan = make_plan(
+        data_dir=data_dir,
+        replay_speed=parse_speed(speed),
+        replay_from_ms=times["from"],
+        replay_until_ms=times["until"],
+        for_seconds=for_seconds,
+        api_port=port,
+        kafka=kafka,
+        models_dir=models,
+        contract=contract,
+        feed=feed,
+        candles=candles,
+        summary=summary,
+    )
+    from coordinator.cli.node import run_node  # noqa: PLC0415
+
+    run_node(plan)

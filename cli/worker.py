@@ -1,0 +1,62 @@
+"""`coordinator worker NAME`: one worker alone, which is what a cluster runs."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from typing import Annotated
+
+import typer
+
+from coordinator.streams.errors import OperatorError
+from coordinator.streams.settings import read_settings
+from coordinator.streams.topology import WORKERS
+
+REPORT = "report"
+
+
+def worker(
+    name: Annotated[str, typer.Argument(help=f"One of {', '.join(WORKERS)}.", show_default=False)],
+    wait: Annotated[
+        bool,
+        typer.Option(
+            "--wait", hidden=True, help="Import, then read the settings as one line of JSON from stdin."
+        ),
+    ] = False,
+) -> None:
+    """Run one worker until SIGTERM, with settings from the environment.
+
+    Start the topics first (`coordinator topics create`). A second instance of the same worker is a hot standby.
+
+    Example: [bold]KAFKA_BOOTSTRAP=kafka-1:9092 CRUNCH_ID=btc-up coordinator worker score[/bold]
+    """
+    if name not in WORKERS:
+        raise OperatorError(f"there is no worker {name!r}; choose one of {', '.join(WORKERS)}")
+    # Seconds of imports: done before the settings are asked for, while a supervisor still starts the rest.
+    if name == REPORT:
+        from coordinator.api.server import serve  # noqa: PLC0415
+        from coordinator.infra.json_logs import set_up_logging  # noqa: PLC0415
+
+        set_up_logging(name)
+        settings = read_settings(_environment(wait=wait))
+        serve(settings)
+        return
+    from coordinator.streams.agents.run import run_worker  # noqa: PLC0415
+
+    if name == "predict":
+        from coordinator.infra import model_gateway  # noqa: F401, PLC0415
+
+    settings = read_settings(_environment(wait=wait))
+    run_worker(name, settings)
+
+
+def _environment(*, wait: bool) -> dict[str, str]:
+    """The environment, and on top of it what the supervisor says once all is there that a worker needs."""
+    if not wait:
+        return dict(os.environ)
+    line = sys.stdin.readline()
+    if not line:
+        raise OperatorError("the supervisor ended before the node was up")
+    told: dict[str, str] = json.loads(line)
+    return dict(os.environ) | told

@@ -1,0 +1,156 @@
+"""What every projection is: a fold of counted decisions into rows, and questions about them.
+
+Each topic writes keys of its own, and what belongs together is joined when it is asked for. So the order in
+which topics are read never matters: any interleaving gives byte-equal rows. Folding calls no contract, no
+clock, no randomness. A fold looks at each event once and writes one row per round, not per event.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+import msgspec
+import structlog
+
+from coordinator.projections.store import Batch, Store
+from coordinator.streams.counting import Decision
+from coordinator.streams.events import AnyEvent, Terms
+
+_log = structlog.get_logger()
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
+_counts_decoder = msgspec.msgpack.Decoder(dict[str, int])
+_terms_decoder = msgspec.msgpack.Decoder(Terms)
+DEFAULT_SCORE_DECIMALS = 9
+_INT64 = 1 << 63
+
+
+def encode_row(value: object) -> bytes:
+    """MessagePack with sorted keys: equal content, equal bytes, whatever the order in which it came."""
+    return _encoder.encode(value)
+
+
+def wide(number: int) -> int | str:
+    """An integer as a row may hold it: beyond 64 bits as text. Sums of extreme scores get there."""
+    return number if -_INT64 <= number < _INT64 else str(number)
+
+
+def key(*parts: str | int) -> bytes:
+    """A row's key: texts end in 0x00 and integers are 8 bytes big-endian, so that keys sort as their parts
+    do.
+    """
+    return b"".join(
+        part.to_bytes(8, "big") if isinstance(part, int) else part.encode() + b"\x00" for part in parts
+    )
+
+
+class Projection(ABC):
+    """A fold. `schema` grows when rows change their shape: the store is then rebuilt from the log."""
+
+    name: ClassVar[str]
+    topics: ClassVar[tuple[str, ...]]
+    schema: ClassVar[int] = 1
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.version = 0
+        """Grows with every commit that may have changed an answer; what caches of answers go by."""
+        self._counts: dict[str, dict[str, int]] = {}
+        for name, row in store.scan(b"#"):
+            self._counts[name[1:-1].decode()] = _counts_decoder.decode(row)
+        self._counted: set[str] = set()
+
+    @abstractmethod
+    def apply(self, decision: Decision, batch: Batch) -> None:
+        """Fold one counted decision of one of `topics`."""
+
+    def flush(self, batch: Batch) -> None:
+        """Put what was gathered in memory since the last commit into the batch."""
+        for topic in self._counted:
+            batch.put(key("#" + topic), encode_row(self._counts[topic]))
+        self._counted.clear()
+
+    def notes(self) -> dict[str, Any]:
+        """Facts to keep beside the positions that are not content (and so not hashed)."""
+        return {}
+
+    def count(self, topic: str, name: str, n: int = 1) -> None:
+        """Add to a count that belongs to a topic: so counts do not depend on the order across topics
+        either.
+        """
+        counts = self._counts.setdefault(topic, {})
+        counts[name] = counts.get(name, 0) + n
+        self._counted.add(topic)
+
+    def counted(self, topic: str, name: str) -> int:
+        """A count of this topic's events."""
+        return self._counts.get(topic, {}).get(name, 0)
+
+    def refuse(self, batch: Batch, topic: str, event: AnyEvent, status: str) -> None:
+        """Record an event that is not legal in the status it met. Nothing else changes."""
+        kind = type(event).__name__
+        batch.put(key("!" + topic, event.id, kind), encode_row([event.at, status]))
+        self.count(topic, "illegal")
+        _log.error(
+            "illegal_transition",
+            projection=self.name,
+            topic=topic,
+            event_id=event.id,
+            kind=kind,
+            state=status,
+        )
+
+    def refused(self, limit: int = 100) -> list[dict[str, Any]]:
+        """The illegal moves met so far: `topic, event_id, kind, at, state`."""
+        found = []
+        for name, row in self.store.scan(b"!"):
+            topic, event_id, kind = name[1:-1].decode().split("\x00")
+            at, status = msgspec.msgpack.decode(row)
+            found.append({"topic": topic, "event_id": event_id, "kind": kind, "at": at, "state": status})
+            if len(found) >= limit:
+                break
+        return found
+
+
+class TermsRows:
+    """The terms known so far, by contract hash, as one topic told them (rows `T`)."""
+
+    def __init__(self, store: Store) -> None:
+        self.by_hash: dict[str, Terms] = {}
+        found = [
+            (int.from_bytes(name[1:9], "big"), _terms_decoder.decode(row)) for name, row in store.scan(b"T")
+        ]
+        self.in_order: list[Terms] = [terms for _, terms in sorted(found, key=lambda one: one[0])]
+        for terms in self.in_order:
+            self.by_hash[terms.contract_hash] = terms
+
+    def add(self, terms: Terms, batch: Batch) -> None:
+        """Take new terms; the same ones again change nothing."""
+        if terms in self.in_order:
+            return
+        batch.put(b"T" + len(self.in_order).to_bytes(8, "big"), encode_row(terms))
+        self.in_order.append(terms)
+        self.by_hash[terms.contract_hash] = terms
+
+    @property
+    def latest(self) -> Terms | None:
+        """The terms told last."""
+        return self.in_order[-1] if self.in_order else None
+
+    def at(self, at_ms: int) -> Terms | None:
+        """The terms in force at `at_ms`; before the first ones, the first."""
+        for terms in reversed(self.in_order):
+            if terms.effective_from <= at_ms:
+                return terms
+        return self.in_order[0] if self.in_order else None
+
+    def decimals(self, contract_hash: str) -> int:
+        """How many decimals scores under this contract have."""
+        terms = self.by_hash.get(contract_hash)
+        return terms.score_decimals if terms else DEFAULT_SCORE_DECIMALS
+
+
+def events_of(decision: Decision, kinds: tuple[type, ...]) -> Iterable[AnyEvent]:
+    """The decision's events of these kinds, in order."""
+    return (event for event in decision.events if isinstance(event, kinds))

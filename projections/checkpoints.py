@@ -1,0 +1,160 @@
+"""Checkpoints on their way to payment: the read model behind `/reports/checkpoints`. Folds `checkpoints`,
+`models`.
+
+Moves follow the lifecycle's table; one that is not in it is recorded and changes nothing. What the stage has
+decided of `commands` is kept beside the rows, not in them: it is a position, and a mirrored log has others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from coordinator.projections.base import Projection, TermsRows, encode_row, key
+from coordinator.projections.model_rows import ModelRows
+from coordinator.projections.store import Batch, Store
+from coordinator.streams.counting import Decision
+from coordinator.streams.envelope import Position
+from coordinator.streams.errors import IllegalTransitionError
+from coordinator.streams.events import (
+    AnyEvent,
+    CheckpointClaimable,
+    CheckpointData,
+    CheckpointOpened,
+    CheckpointPaid,
+    CheckpointSubmissionFailed,
+    CheckpointSubmitted,
+    CheckpointWithheld,
+    CommandRefused,
+    CommandRefusedData,
+    CrunchConfigured,
+)
+from coordinator.streams.lifecycle import CHECKPOINT, NONE, advance
+
+DECIDED = "commands_decided"
+WITHHELD = "WITHHELD"
+
+
+class CheckpointRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A checkpoint as it stands. Times are ms; `reason` is why it was withheld or why a submission failed."""
+
+    checkpoint: CheckpointData
+    status: str
+    created_at: int
+    changed_at: int
+    tx_hash: str | None = None
+    submitted_at: int | None = None
+    reason: str = ""
+    moves: list[tuple[str, int]] = []
+
+
+_row_decoder = msgspec.msgpack.Decoder(CheckpointRow)
+_refused_decoder = msgspec.msgpack.Decoder(CommandRefusedData)
+
+
+class Checkpoints(Projection):
+    """Rows `C` by id, an index `E` by period end, refused commands `R`."""
+
+    name = "checkpoints"
+    topics = ("checkpoints", "models")
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.models = ModelRows(store)
+        self.terms = TermsRows(store)
+        offset, index = store.notes.get(DECIDED, (-1, -1))
+        self.commands_decided: Position = (offset, index)
+
+    def apply(self, decision: Decision, batch: Batch) -> None:
+        if decision.topic == "models":
+            self.models.apply(decision, batch)
+            return
+        decided = decision.upto.get("commands")
+        if decided is not None and tuple(decided) > self.commands_decided:
+            self.commands_decided = (decided[0], decided[1])
+        for event in decision.events:
+            match event:
+                case CheckpointOpened(data=data):
+                    self._open(event, data, "", batch)
+                case CheckpointWithheld(data=data):
+                    self._open(event, data.checkpoint, data.reason, batch)
+                case CheckpointSubmitted(at=at, data=data):
+                    self._move(event, data.checkpoint_id, batch, tx_hash=data.tx_hash, submitted_at=at)
+                case CheckpointSubmissionFailed(data=data):
+                    self._move(
+                        event, data.checkpoint_id, batch, tx_hash=None, submitted_at=None, reason=data.reason
+                    )
+                case CheckpointClaimable(data=data) | CheckpointPaid(data=data):
+                    self._move(event, data.checkpoint_id, batch)
+                case CommandRefused(data=data):
+                    batch.put(b"R" + key(data.command_id), encode_row(data))
+                case CrunchConfigured(data=data):
+                    self.terms.add(data, batch)
+                case _:
+                    pass
+
+    def _open(self, event: AnyEvent, data: CheckpointData, reason: str, batch: Batch) -> None:
+        before = self._read(batch, data.checkpoint_id)
+        status = self._advance(event, before, batch)
+        if status is None:
+            return
+        batch.put(b"E" + key(data.period_end, data.checkpoint_id), data.checkpoint_id.encode())
+        if before is None:
+            row = CheckpointRow(
+                checkpoint=data, status=status, created_at=event.at, changed_at=event.at, reason=reason
+            )
+        else:  # released: what is offered is what this event says
+            row = msgspec.structs.replace(
+                before, checkpoint=data, status=status, changed_at=event.at, reason=reason
+            )
+        self._write(row, event, batch)
+
+    def _move(self, event: AnyEvent, checkpoint_id: str, batch: Batch, **fields: Any) -> None:
+        before = self._read(batch, checkpoint_id)
+        status = self._advance(event, before, batch)
+        if status is None or before is None:
+            return
+        row = msgspec.structs.replace(before, status=status, changed_at=event.at, **fields)
+        self._write(row, event, batch)
+
+    def _advance(self, event: AnyEvent, before: CheckpointRow | None, batch: Batch) -> str | None:
+        status = before.status if before else NONE
+        try:
+            return advance(CHECKPOINT, status, type(event).__name__)
+        except IllegalTransitionError:
+            self.refuse(batch, "checkpoints", event, status)
+            return None
+
+    def _write(self, row: CheckpointRow, event: AnyEvent, batch: Batch) -> None:
+        row = msgspec.structs.replace(row, moves=[*row.moves, (row.status, event.at)])
+        batch.put(b"C" + key(row.checkpoint.checkpoint_id), encode_row(row))
+
+    def _read(self, batch: Batch, checkpoint_id: str) -> CheckpointRow | None:
+        raw = batch.get(b"C" + key(checkpoint_id))
+        return _row_decoder.decode(raw) if raw else None
+
+    def notes(self) -> dict[str, Any]:
+        return {DECIDED: self.commands_decided}
+
+    def get(self, checkpoint_id: str) -> CheckpointRow | None:
+        """The checkpoint, or None."""
+        raw = self.store.get(b"C" + key(checkpoint_id))
+        return _row_decoder.decode(raw) if raw else None
+
+    def newest(self, status: str | None = None) -> Iterator[CheckpointRow]:
+        """Checkpoints by period end, newest first; of one status where given."""
+        for _, checkpoint_id in self.store.scan(b"E", backwards=True):
+            row = self.get(checkpoint_id.decode())
+            if row is not None and status in (None, row.status):
+                yield row
+
+    def latest_offered(self) -> CheckpointRow | None:
+        """The newest checkpoint that is or was offered for payment; a withheld one is not."""
+        return next((row for row in self.newest() if row.status != WITHHELD), None)
+
+    def refusal(self, command_id: str) -> CommandRefusedData | None:
+        """Why this command did nothing, or None when it was not refused (or not decided yet)."""
+        raw = self.store.get(b"R" + key(command_id))
+        return _refused_decoder.decode(raw) if raw else None

@@ -1,0 +1,274 @@
+"""The live leaderboard: sums per bucket, ranked over trailing windows.
+
+Folds `scores` (sums and charges), `models` (who is there) and `inputs` (where the windows end). A bucket is
+one snapshot interval b by resolvable time, per subject and scope; it holds, per model and numeric field, an
+integer sum and n. Windows end at T, the last InputsUntil, and cover [floor(T/b)*b - W, T). At a period's end
+that is what the snapshot says; between two ends a bucket counts with what is in it so far.
+
+Buckets older than the longest window behind the newest one are dropped: by content alone, so that a replay
+drops the same ones at the same event. At each ScoredUntil the windows per scope are kept as one row of
+history.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from coordinator.projections.base import Projection, TermsRows, encode_row, key, wide
+from coordinator.projections.model_rows import RUNNING, ModelRow, ModelRows
+from coordinator.projections.store import Batch, Store
+from coordinator.projections.windows import HOUR_MS, Bucket, Scope, TrailingSums, over_scopes
+from coordinator.streams.counting import Decision
+from coordinator.streams.events import (
+    CrunchConfigured,
+    InputsUntil,
+    PredictionScored,
+    RoundClosed,
+    ScoredUntil,
+    Terms,
+)
+from coordinator.streams.ranking import rank
+from coordinator.streams.units import mean_units
+
+BUCKETS_SPARE = 2
+"""Kept beyond the longest window, so that a bucket has left every sum before it is dropped."""
+
+_bucket_decoder = msgspec.msgpack.Decoder(dict[str, dict[str, tuple[int | str, int]]])
+_history_decoder = msgspec.msgpack.Decoder(dict[str, dict[str, int | None]])
+_head_decoder = msgspec.msgpack.Decoder(tuple[int, int])
+
+
+class BoardRow(msgspec.Struct, frozen=True):
+    """A place on the board. `windows_units` is null where nothing was scored; so is `rank` then."""
+
+    rank: int | None
+    model: ModelRow
+    active: bool
+    windows_units: dict[str, int | None]
+    scored_count: int
+
+
+class Board(msgspec.Struct, frozen=True):
+    """The whole board as of `until` (ms of event time)."""
+
+    until: int
+    ranking_key: str
+    direction: str
+    decimals: int
+    rows: list[BoardRow]
+
+
+class HistoryRow(msgspec.Struct, frozen=True):
+    """One model's windows in one scope, ending at `until`."""
+
+    until: int
+    subject: str
+    scope_key: str
+    model_id: str
+    windows_units: dict[str, int | None]
+
+
+class Leaderboard(Projection):
+    """Ranked models, now and per scope at each period's end."""
+
+    name = "leaderboard"
+    topics = ("scores", "models", "inputs")
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.models = ModelRows(store)
+        self.terms = TermsRows(store)
+        until = store.get(b"U")
+        self.until = int.from_bytes(until, "big") if until else 0
+        head = store.get(b"H")
+        self._newest, self._floor = _head_decoder.decode(head) if head else (-1, 0)
+        self._buckets: dict[int, dict[Scope, Bucket]] = {}
+        self._dirty: set[tuple[int, Scope]] = set()
+        for name, row in store.scan(b"B"):
+            subject, scope_key = name[9:-1].decode().split("\x00")
+            bucket = {
+                model_id: {field: [int(total), n] for field, (total, n) in sums.items()}
+                for model_id, sums in _bucket_decoder.decode(row).items()
+            }
+            self._buckets.setdefault(int.from_bytes(name[1:9], "big"), {})[subject, scope_key] = bucket
+        self._board: tuple[int, Board] | None = None
+        self._board_sums = TrailingSums()
+        self._history_sums = TrailingSums()
+
+    def apply(self, decision: Decision, batch: Batch) -> None:
+        if decision.topic == "scores":
+            self._fold_scores(decision, batch)
+        elif decision.topic == "models":
+            self.models.apply(decision, batch)
+        else:
+            for event in decision.events:
+                if type(event) is InputsUntil and event.data.until > self.until:
+                    self.until = event.data.until
+                    batch.put(b"U", self.until.to_bytes(8, "big"))
+
+    def _fold_scores(self, decision: Decision, batch: Batch) -> None:
+        events = decision.events
+        rounds: dict[tuple[str, str], Bucket] = {}
+        for event in events:
+            if type(event) is RoundClosed:
+                rounds[event.data.input_id, event.data.scope_key] = self._fold_closed(event, batch)
+            elif type(event) is CrunchConfigured:
+                self.terms.add(event.data, batch)
+        bucket: Bucket | None = None
+        input_id = scope_key = ""
+        for event in events:  # the hot loop
+            if type(event) is PredictionScored:
+                data = event.data
+                if data.input_id != input_id or data.scope_key != scope_key:
+                    input_id, scope_key = data.input_id, data.scope_key
+                    bucket = rounds.get((input_id, scope_key))
+                if bucket is None:
+                    self.refuse(batch, "scores", event, "no RoundClosed in its decision")
+                    continue
+                sums = bucket.get(data.model_id)
+                if sums is None:
+                    sums = bucket[data.model_id] = {}
+                for field, units in data.units.items():
+                    cell = sums.get(field)
+                    if cell is None:
+                        sums[field] = [units, 1]
+                    else:
+                        cell[0] += units
+                        cell[1] += 1
+            elif type(event) is ScoredUntil:
+                self._keep_history(event.data.until, batch)
+
+    def _fold_closed(self, event: RoundClosed, batch: Batch) -> Bucket:
+        """The round's bucket, with its charges added. A round too old for any window gets one that is thrown
+        away.
+        """
+        data = event.data
+        terms = self.terms.at(data.resolvable_at)
+        width = terms.snapshot_interval_ms if terms else HOUR_MS
+        start = data.resolvable_at // width * width
+        if start > self._newest:
+            self._newest = start
+            self._drop_old(start, batch)
+            batch.put(b"H", encode_row((self._newest, self._floor)))
+        if start < self._floor:
+            return {}
+        scope = (data.subject, data.scope_key)
+        bucket = self._buckets.setdefault(start, {}).setdefault(scope, {})
+        self._dirty.add((start, scope))
+        self._touch(start)
+        value_field = terms.value_field if terms else "value"
+        for entry in data.entries:
+            if entry.charge_units is not None:
+                cell = bucket.setdefault(entry.model_id, {}).setdefault(value_field, [0, 0])
+                cell[0] += entry.charge_units
+                cell[1] += 1
+        return bucket
+
+    def _touch(self, start: int) -> None:
+        self._board_sums.touch(start)
+        self._history_sums.touch(start)
+
+    def _drop_old(self, newest: int, batch: Batch) -> None:
+        terms = self.terms.latest
+        if terms is None or not terms.windows:
+            return
+        longest = max(window.hours for window in terms.windows) * HOUR_MS
+        floor = newest - longest - BUCKETS_SPARE * terms.snapshot_interval_ms
+        if floor <= self._floor:
+            return
+        self._floor = floor
+        for start in sorted(start for start in self._buckets if start < floor):
+            self._touch(start)
+            for scope in self._buckets.pop(start):
+                self._dirty.discard((start, scope))
+                batch.delete(_bucket_key(start, scope))
+
+    def _keep_history(self, until: int, batch: Batch) -> None:
+        """Called where every score before `until` is in: the windows per scope are final."""
+        terms = self.terms.at(until - 1)
+        if terms is None:
+            return
+        names = [window.name for window in terms.windows]
+        by_scope: dict[Scope, dict[str, dict[str, int | None]]] = {}
+        for name, scopes in self._history_sums.at(self._buckets, until, terms).items():
+            for scope, totals in scopes.items():
+                rows = by_scope.setdefault(scope, {})
+                for model_id, (total, n) in totals.items():
+                    rows.setdefault(model_id, dict.fromkeys(names))[name] = mean_units(total, n)
+        for scope, rows in by_scope.items():
+            batch.put(_history_key(until, *scope), encode_row(rows))
+
+    def flush(self, batch: Batch) -> None:
+        super().flush(batch)
+        for start, scope in self._dirty:
+            bucket = self._buckets[start][scope]
+            rows = {
+                model_id: {field: (wide(total), n) for field, (total, n) in sums.items()}
+                for model_id, sums in bucket.items()
+            }
+            batch.put(_bucket_key(start, scope), encode_row(rows))
+        self._dirty.clear()
+
+    def board(self) -> Board | None:
+        """The board as folded so far, or None before the first terms. Computed once per version."""
+        terms = self.terms.latest
+        if terms is None:
+            return None
+        if self._board is None or self._board[0] != self.version:
+            self._board = (self.version, self._make_board(terms))
+        return self._board[1]
+
+    def _make_board(self, terms: Terms) -> Board:
+        windows = {
+            name: over_scopes(sums)
+            for name, sums in self._board_sums.at(self._buckets, self.until, terms).items()
+        }
+        known = set(self.models.by_id).union(*windows.values())
+        active = {model_id for model_id in known if self.models.get(model_id).status == RUNNING}
+        keys = windows[terms.ranking_key]
+        ranked, unranked = rank(
+            ((one, mean_units(*keys[one]) if one in keys else None) for one in active),
+            terms.ranking_direction,
+        )
+        places: list[tuple[int | None, str]] = [(place, model_id) for place, model_id, _ in ranked]
+        places += [(None, model_id) for model_id in unranked]
+        places += [(None, model_id) for model_id in sorted(known - active)]
+        rows = [
+            BoardRow(
+                place,
+                self.models.get(model_id),
+                place is not None,
+                {
+                    name: mean_units(*cells[model_id]) if model_id in cells else None
+                    for name, cells in windows.items()
+                },
+                keys[model_id][1] if model_id in keys else 0,
+            )
+            for place, model_id in places
+        ]
+        return Board(self.until, terms.ranking_key, terms.ranking_direction, terms.score_decimals, rows)
+
+    def history(self, start: int, until: int, model_ids: set[str] | None, limit: int) -> list[HistoryRow]:
+        """Windows per scope at period ends in [start, until], oldest first, at most `limit` rows (the newest
+        ones).
+        """
+        found: list[HistoryRow] = []
+        for name, row in self.store.scan(b"W", start=_history_key(until + 1), backwards=True):
+            end = int.from_bytes(name[1:9], "big")
+            if end < start or len(found) >= limit:
+                break
+            if end > until:
+                continue
+            subject, scope_key = name[9:-1].decode().split("\x00")
+            for model_id, windows in sorted(_history_decoder.decode(row).items()):
+                if model_ids is None or model_id in model_ids:
+                    found.append(HistoryRow(end, subject, scope_key, model_id, windows))
+        return found[:limit][::-1]
+
+
+def _bucket_key(start: int, scope: Scope) -> bytes:
+    return b"B" + key(start, *scope)
+
+
+def _history_key(until: int, *scope: str) -> bytes:
+    return b"W" + key(until, *scope)

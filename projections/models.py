@@ -1,0 +1,30 @@
+"""Which models are registered: the read model behind `/reports/models`. Folds `models`."""
+
+from __future__ import annotations
+
+from coordinator.projections.base import Projection
+from coordinator.projections.model_rows import ModelRow, ModelRows
+from coordinator.projections.store import Batch, Store
+from coordinator.streams.counting import Decision
+
+
+class Models(Projection):
+    """Every model ever seen, with its state."""
+
+    name = "models"
+    topics = ("models",)
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._rows = ModelRows(store)
+
+    def apply(self, decision: Decision, batch: Batch) -> None:
+        self._rows.apply(decision, batch)
+
+    def all(self) -> list[ModelRow]:
+        """By model_id."""
+        return [self._rows.by_id[model_id] for model_id in sorted(self._rows.by_id)]
+
+    def get(self, model_id: str) -> ModelRow:
+        """The row, or one with the id alone."""
+        return self._rows.get(model_id)

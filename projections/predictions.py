@@ -1,0 +1,382 @@
+"""Every prediction: asked, answered, scored. Folds `predictions`, `scores` and `inputs`, each into rows of
+its own.
+
+    I input_id             the input, and its ground truth per horizon            from `inputs`
+    O at input_id          a round was opened at `at` (an index by time)          from `predictions`
+    A input_id scope_key   the answers half: one entry per model                  from `predictions`
+    S input_id scope_key   the scores half: one entry per model, with charges     from `scores`
+
+One row per round, scope and half, not per event. Reading joins the halves by the lifecycle's table: SCORED
+comes after PENDING whichever was folded first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from coordinator.projections.base import Projection, TermsRows, encode_row, key
+from coordinator.projections.store import Batch, Store
+from coordinator.streams.counting import Decision
+from coordinator.streams.errors import IllegalTransitionError
+from coordinator.streams.events import (
+    AnyEvent,
+    CrunchConfigured,
+    InputReceived,
+    InputReceivedData,
+    InputResolved,
+    PredictionAbsent,
+    PredictionFailed,
+    PredictionRecorded,
+    PredictionScored,
+    RoundClosed,
+    RoundClosedData,
+    RoundOpened,
+    ScoringFailed,
+)
+from coordinator.streams.lifecycle import NONE, PREDICTION, advance
+
+Answer = tuple[str, str, int, int, dict[str, Any] | None, str, str | None, str]
+"""model_id, status, at, exec_time_us, output, reason, fault, deployment_id"""
+Score = tuple[str, str, dict[str, int] | None, str, str | None, int]
+"""model_id, kind of event, units, reason, fault, at"""
+
+
+class ScoresRow(msgspec.Struct, frozen=True, array_like=True):
+    """The scores half of a round and scope. `charges`: model_id -> units."""
+
+    scores: list[Score]
+    charges: dict[str, int]
+    resolvable_at: int
+    contract_hash: str
+
+
+class InputRow(msgspec.Struct, kw_only=True):
+    """An input without its payload, which is in the log. `truths`: horizon_seconds as text -> [truth,
+    reason].
+    """
+
+    subject: str
+    point: int
+    deadline_at: int
+    contract_hash: str
+    rehearsal: bool
+    scopes: dict[str, tuple[int, int, int]]
+    status: str = "RECEIVED"
+    truths: dict[str, tuple[dict[str, Any] | None, str | None]] = {}
+
+
+class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+    """One prediction, joined. `score_units` only when SCORED; `resolvable_at` and horizons where known."""
+
+    input_id: str
+    scope_key: str
+    model_id: str
+    deployment_id: str
+    status: str
+    performed_at: int
+    exec_time_us: int
+    output: dict[str, Any] | None
+    reason: str
+    fault: str | None
+    subject: str
+    horizon_seconds: int | None
+    step_seconds: int | None
+    resolvable_at: int | None
+    scored_at: int | None
+    score_units: dict[str, int] | None
+    charge_units: int | None
+    decimals: int
+
+
+_answers_decoder = msgspec.msgpack.Decoder(list[Answer])
+_scores_decoder = msgspec.msgpack.Decoder(ScoresRow)
+_input_decoder = msgspec.msgpack.Decoder(InputRow)
+_scopes_decoder = msgspec.msgpack.Decoder(list[str])
+_COUNTED = {
+    "PENDING": "recorded",
+    "ABSENT": "absent",
+    "FAILED": "failed",
+    "PredictionScored": "scored",
+    "ScoringFailed": "scoring_failed",
+}
+_ENTRIES = (PredictionRecorded, PredictionAbsent, PredictionFailed, PredictionScored, ScoringFailed)
+
+
+class Predictions(Projection):
+    """Rounds, halves and their join."""
+
+    name = "predictions"
+    topics = ("predictions", "scores", "inputs")
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.terms = TermsRows(store)
+
+    def apply(self, decision: Decision, batch: Batch) -> None:
+        if decision.topic == "predictions":
+            self._fold_answers(decision.events, batch)
+        elif decision.topic == "scores":
+            self._fold_scores(decision.events, batch)
+        else:
+            self._fold_inputs(decision.events, batch)
+
+    def _fold_answers(self, events: list[AnyEvent], batch: Batch) -> None:
+        rounds: dict[tuple[str, str], list[Any]] = {}
+        entries: list[Any] = []
+        input_id = scope_key = ""
+        for event in events:  # the hot loop: local names, one tuple per event
+            if type(event) is PredictionRecorded:
+                data = event.data
+                if data.input_id != input_id or data.scope_key != scope_key:
+                    input_id, scope_key = data.input_id, data.scope_key
+                    entries = rounds.setdefault((input_id, scope_key), [])
+                entries.append(
+                    (
+                        data.model_id,
+                        "PENDING",
+                        event.at,
+                        data.exec_time_us,
+                        data.output,
+                        "",
+                        None,
+                        data.deployment_id,
+                    )
+                )
+            elif isinstance(event, (PredictionAbsent, PredictionFailed)):
+                missed = event.data
+                status = "ABSENT" if type(event) is PredictionAbsent else "FAILED"
+                input_id, scope_key = missed.input_id, missed.scope_key
+                entries = rounds.setdefault((input_id, scope_key), [])
+                entries.append(
+                    (missed.model_id, status, event.at, missed.exec_time_us, None, missed.reason,
+                    missed.fault,
+                     missed.deployment_id)
+                )  # fmt: skip
+            elif type(event) is RoundOpened:
+                opened = event.data
+                batch.put(b"O" + key(event.at, opened.input_id), encode_row(opened.scope_keys))
+                self.count("predictions", "rounds")
+        for where, new in rounds.items():
+            name = b"A" + key(*where)
+            row = batch.get(name)
+            before: list[Any] = list(_answers_decoder.decode(row)) if row else []
+            after = self._admit(batch, events, "predictions", where, before, new)
+            batch.put(name, encode_row(after))
+
+    def _fold_scores(self, events: list[AnyEvent], batch: Batch) -> None:
+        rounds: dict[tuple[str, str], list[Any]] = {}
+        closed: dict[tuple[str, str], RoundClosedData] = {}
+        entries: list[Any] = []
+        input_id = scope_key = ""
+        for event in events:
+            if type(event) is PredictionScored:
+                data = event.data
+                if data.input_id != input_id or data.scope_key != scope_key:
+                    input_id, scope_key = data.input_id, data.scope_key
+                    entries = rounds.setdefault((input_id, scope_key), [])
+                entries.append((data.model_id, "PredictionScored", data.units, "", None, event.at))
+            elif type(event) is ScoringFailed:
+                failed = event.data
+                input_id, scope_key = failed.input_id, failed.scope_key
+                entries = rounds.setdefault((input_id, scope_key), [])
+                entries.append(
+                    (failed.model_id, "ScoringFailed", None, failed.reason, failed.fault, event.at)
+                )
+            elif type(event) is RoundClosed:
+                where = (event.data.input_id, event.data.scope_key)
+                rounds.setdefault(where, [])
+                closed[where] = event.data
+            elif type(event) is CrunchConfigured:
+                self.terms.add(event.data, batch)
+        for where, new in rounds.items():
+            name = b"S" + key(*where)
+            row = batch.get(name)
+            before = _scores_decoder.decode(row) if row else ScoresRow([], {}, 0, "")
+            scores = self._admit(batch, events, "scores", where, before.scores, new)
+            end = closed.get(where)
+            if end is None:
+                after = msgspec.structs.replace(before, scores=scores)
+            else:
+                charges = {
+                    one.model_id: one.charge_units for one in end.entries if one.charge_units is not None
+                }
+                after = ScoresRow(scores, charges, end.resolvable_at, end.contract_hash)
+                self.count("scores", "rounds_closed")
+            batch.put(name, encode_row(after))
+
+    def _admit(
+        self,
+        batch: Batch,
+        events: list[AnyEvent],
+        topic: str,
+        where: tuple[str, str],
+        before: list[Any],
+        new: list[Any],
+    ) -> list[Any]:
+        """The half with its new entries. A model's second entry is illegal: it is refused and changes
+        nothing.
+        """
+        statuses = {entry[0]: entry[1] for entry in before}
+        after = before + new
+        if len({entry[0] for entry in after}) != len(after):
+            after = before[:]
+            for entry in new:
+                if entry[0] in statuses:
+                    self._refuse_entry(batch, events, topic, where, entry, statuses[entry[0]])
+                else:
+                    statuses[entry[0]] = entry[1]
+                    after.append(entry)
+        kinds = [entry[1] for entry in after[len(before) :]]
+        for kind in set(kinds):
+            self.count(topic, _COUNTED[kind], kinds.count(kind))
+        return after
+
+    def _refuse_entry(
+        self,
+        batch: Batch,
+        events: list[AnyEvent],
+        topic: str,
+        where: tuple[str, str],
+        entry: Any,
+        status: str,
+    ) -> None:
+        for event in events:
+            data: Any = event.data
+            if type(event) in _ENTRIES and (data.input_id, data.scope_key, data.model_id) == (
+                *where,
+                entry[0],
+            ):
+                self.refuse(batch, topic, event, status)
+
+    def _fold_inputs(self, events: list[AnyEvent], batch: Batch) -> None:
+        for event in events:
+            if type(event) is InputReceived:
+                batch.put(b"I" + key(event.data.input_id), encode_row(_input_row(event.data)))
+                self.count("inputs", "received")
+            elif type(event) is InputResolved:
+                data = event.data
+                name = b"I" + key(data.input_id)
+                row = batch.get(name)
+                before = _input_decoder.decode(row) if row else None
+                if before is None or before.status != "RECEIVED":
+                    self.refuse(batch, "inputs", event, before.status if before else NONE)
+                    continue
+                before.truths = {**before.truths, str(data.horizon_seconds): (data.truth, data.reason)}
+                if data.last:
+                    before.status = "RESOLVED"
+                    self.count("inputs", "resolved")
+                batch.put(name, encode_row(before))
+
+    def totals(self) -> dict[str, int]:
+        """Counts per status, as of what was folded: `pending, scored, failed, absent` and `received,
+        resolved`.
+        """
+        scored = self.counted("scores", "scored")
+        broken = self.counted("scores", "scoring_failed")
+        return {
+            # A score may be folded before its prediction: never count below nothing.
+            "pending": max(0, self.counted("predictions", "recorded") - scored - broken),
+            "scored": scored,
+            "failed": self.counted("predictions", "failed") + broken,
+            "absent": self.counted("predictions", "absent"),
+            "received": self.counted("inputs", "received"),
+            "resolved": self.counted("inputs", "resolved"),
+        }
+
+    def newest(
+        self, start: int, until: int, model_ids: set[str] | None = None, status: str | None = None
+    ) -> Iterator[Prediction]:
+        """Predictions of rounds opened in [start, until] (ms), newest round first. Take as many as wanted."""
+        for name, row in self.store.scan(b"O", start=b"O" + key(until + 1), backwards=True):
+            opened_at = int.from_bytes(name[1:9], "big")
+            if opened_at > until:
+                continue
+            if opened_at < start:
+                return
+            input_id = name[9:-1].decode()
+            for scope_key in _scopes_decoder.decode(row):
+                for one in self.round(input_id, scope_key, model_ids):
+                    if status in (None, one.status):
+                        yield one
+
+    def input(self, input_id: str) -> InputRow | None:
+        """An input with its ground truths, or None."""
+        row = self.store.get(b"I" + key(input_id))
+        return _input_decoder.decode(row) if row else None
+
+    def round(self, input_id: str, scope_key: str, model_ids: set[str] | None = None) -> list[Prediction]:
+        """One scope of one round, both halves joined, in order of the roster; of some models where given."""
+        row = self.store.get(b"A" + key(input_id, scope_key))
+        if row is None:
+            return []
+        answers = _answers_decoder.decode(row)
+        if model_ids is not None:
+            answers = [answer for answer in answers if answer[0] in model_ids]
+            if not answers:
+                return []
+        half = self.store.get(b"S" + key(input_id, scope_key))
+        scores = _scores_decoder.decode(half) if half else ScoresRow([], {}, 0, "")
+        by_model = {score[0]: score for score in scores.scores}
+        found = self.input(input_id)
+        horizon, step, resolvable_at = (found.scopes.get(scope_key) if found else None) or (None, None, None)
+        decimals = self.terms.decimals(scores.contract_hash)
+        return [
+            _join(
+                answer,
+                by_model.get(answer[0]),
+                input_id=input_id,
+                scope_key=scope_key,
+                subject=found.subject if found else "",
+                horizon_seconds=horizon,
+                step_seconds=step,
+                resolvable_at=scores.resolvable_at or resolvable_at,
+                charge_units=scores.charges.get(answer[0]),
+                decimals=decimals,
+            )
+            for answer in answers
+        ]
+
+
+def _join(answer: Answer, score: Score | None, **rest: Any) -> Prediction:
+    model_id, status, at, exec_time_us, output, reason, fault, deployment_id = answer
+    units: dict[str, int] | None = None
+    scored_at: int | None = None
+    if score is not None:
+        try:
+            status = advance(PREDICTION, status, score[1])
+        except IllegalTransitionError:
+            score = None  # a score of what was never pending: the answer stands
+    if score is not None:
+        units, scored_at = score[2], score[5]
+        if status == "FAILED":
+            reason, fault = score[3], score[4]
+    return Prediction(
+        model_id=model_id,
+        deployment_id=deployment_id,
+        status=status,
+        performed_at=at,
+        exec_time_us=exec_time_us,
+        output=output,
+        reason=reason,
+        fault=fault,
+        scored_at=scored_at,
+        score_units=units,
+        **rest,
+    )
+
+
+def _input_row(data: InputReceivedData) -> InputRow:
+    return InputRow(
+        subject=data.subject,
+        point=data.point,
+        deadline_at=data.deadline_at,
+        contract_hash=data.contract_hash,
+        rehearsal=data.rehearsal,
+        scopes={
+            scope.scope_key: (scope.horizon_seconds, scope.step_seconds, scope.resolvable_at)
+            for scope in data.scopes
+        },
+    )

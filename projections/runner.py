@@ -1,0 +1,275 @@
+"""The projector: reads all topics without a group, folds them, and lets others wait until something is
+folded.
+
+A shell. Positions come from the stores, nothing is committed to Kafka. Folding runs in slices of a few
+milliseconds, one commit each, with the event loop let go in between, so that the API beside it keeps
+answering.
+
+It stops for good, naming the record, at an event that this version cannot read. It ends itself when there is
+something to read and nothing was read for a minute: a client library that died silently is cured by a
+restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+import stamina
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+
+from coordinator.infra.kafka import PARTITION, make_reader, stop_reader
+from coordinator.projections.folding import Folder
+from coordinator.projections.registry import ReadModels
+from coordinator.streams.errors import CoordinatorError, LogError, TruncatedTopicError, WorldError
+from coordinator.streams.settings import Settings
+from coordinator.streams.topology import topic_name
+
+CONNECT_SECONDS_MAX = 60.0
+STALL_SECONDS_MAX = 60.0
+SLICE_SECONDS = 0.02
+POLL_MS = 200
+RECORDS_PER_POLL = 500
+_log = structlog.get_logger()
+
+
+class StalledError(CoordinatorError):
+    """Records are waiting, but none was read for a minute."""
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """Progress as seen now. `lag` counts records per topic; ages are seconds by the loop's clock."""
+
+    ok: bool
+    started: bool
+    lag: dict[str, int]
+    positions: dict[str, int]
+    events: int
+    duplicates_ignored: int
+    last_fold_seconds_ago: float | None
+    error: str | None
+
+
+async def cluster_id_of(bootstrap: str) -> str:
+    """The cluster's id, waiting for it for a minute. Raises WorldError."""
+    try:
+        async for attempt in stamina.retry_context(
+            on=(KafkaError, OSError),
+            attempts=None,
+            timeout=CONNECT_SECONDS_MAX,
+            wait_initial=0.1,
+            wait_max=2.0,
+        ):
+            with attempt:
+                admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=10_000)
+                try:
+                    await admin.start()
+                    return str((await admin.describe_cluster())["cluster_id"])
+                finally:
+                    await admin.close()
+    except (KafkaError, OSError) as error:
+        raise WorldError(
+            f"Kafka at {bootstrap} did not answer within {CONNECT_SECONDS_MAX:g} s: {error}"
+        ) from error
+    raise AssertionError  # the loop ends by returning or by raising
+
+
+async def assign_from(
+    consumer: AIOKafkaConsumer, crunch_id: str, starts: Mapping[str, int]
+) -> tuple[dict[TopicPartition, str], dict[str, int]]:
+    """Assign the crunch's topics and seek: (partition -> our topic, topic -> end offset).
+
+    Raises TruncatedTopicError when a topic does not reach from its first record to where we go on,
+    WorldError when topics are missing for a minute.
+    """
+    partitions = {TopicPartition(topic_name(crunch_id, topic), PARTITION): topic for topic in starts}
+    async with asyncio.timeout(CONNECT_SECONDS_MAX) as bound:
+        try:
+            while missing := {one.topic for one in partitions} - set(await consumer.topics()):
+                _log.info("waiting_for_topics", missing=sorted(missing))
+                await asyncio.sleep(1.0)
+            consumer.assign(list(partitions))
+            begins = await consumer.beginning_offsets(list(partitions))
+            ends = await consumer.end_offsets(list(partitions))
+        except TimeoutError as error:
+            if not bound.expired():
+                raise
+            raise WorldError(
+                f"topics of {crunch_id} are missing: create them with `coordinator topics create`"
+            ) from error
+    for partition, topic in partitions.items():
+        if begins[partition] > starts[topic] or ends[partition] < starts[topic]:
+            raise TruncatedTopicError(
+                f"topic {partition.topic} holds offsets {begins[partition]} to {ends[partition]}, but "
+                f"{starts[topic]} is needed: it was cut or made anew"
+            )
+        consumer.seek(partition, starts[topic])
+    return partitions, {topic: ends[partition] for partition, topic in partitions.items()}
+
+
+class Projector:
+    """Folds the topics into the read models until stopped. Without `run` it can be fed by `take` (tests)."""
+
+    def __init__(self, settings: Settings, read_models: ReadModels) -> None:
+        self.settings = settings
+        self.read = read_models
+        self.folder = Folder(read_models.all())
+        self.error: BaseException | None = None
+        self._ends: dict[str, int] = {}
+        self._last_fold: float | None = None
+        self._last_progress = 0.0
+        self._started = False
+        self._stopping = False
+        self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+
+    async def run(self) -> None:
+        """Read and fold until `stop`. Raises LogError naming the record, StalledError, WorldError at the
+        start.
+        """
+        consumer = make_reader(self.settings.kafka_bootstrap)
+        try:
+            await self._start(consumer)
+            starts = {topic: reader.next_offset for topic, reader in self.folder.readers.items()}
+            partitions, self._ends = await assign_from(consumer, self.settings.crunch_id, starts)
+            self._last_progress = asyncio.get_running_loop().time()
+            self._started = True
+            _log.info("projector_started", positions=starts, lag=sum(self.lag().values()))
+            while not self._stopping:
+                await self._poll(consumer, partitions)
+        except LogError as error:
+            self.error = error
+            _log.error("projector_stopped", reason=str(error))
+            raise
+        except CoordinatorError as error:
+            self.error = error
+            raise
+        finally:
+            await stop_reader(consumer)
+
+    async def _start(self, consumer: AIOKafkaConsumer) -> None:
+        try:
+            async for attempt in stamina.retry_context(
+                on=(KafkaError, OSError),
+                attempts=None,
+                timeout=CONNECT_SECONDS_MAX,
+                wait_initial=0.1,
+                wait_max=2.0,
+            ):
+                with attempt:
+                    await consumer.start()
+        except (KafkaError, OSError) as error:
+            raise WorldError(f"Kafka at {self.settings.kafka_bootstrap} did not answer: {error}") from error
+
+    async def _poll(self, consumer: AIOKafkaConsumer, partitions: Mapping[TopicPartition, str]) -> None:
+        try:
+            batches = await consumer.getmany(timeout_ms=POLL_MS, max_records=RECORDS_PER_POLL)
+        except OffsetOutOfRangeError as error:
+            raise TruncatedTopicError(f"a topic was cut while it was read: {error}") from error
+        for partition, topic in partitions.items():
+            self._ends[topic] = max(self._ends[topic], consumer.highwater(partition) or 0)
+        for partition, records in batches.items():
+            await self.take(partitions[partition], [(record.offset, record.value) for record in records])
+        now = asyncio.get_running_loop().time()
+        if batches or not any(self.lag().values()):
+            self._last_progress = now
+        elif now - self._last_progress > STALL_SECONDS_MAX:
+            raise StalledError(
+                f"nothing was read for {STALL_SECONDS_MAX:g} s though records are waiting: {self.lag()}"
+            )
+
+    async def take(self, topic: str, records: list[tuple[int, bytes | None]]) -> None:
+        """Fold records of one topic in slices, and wake who waits. Raises UnknownEventError."""
+        slice_end = time.perf_counter() + SLICE_SECONDS
+        try:
+            for offset, value in records:
+                self.folder.fold(topic, offset, value)
+                if time.perf_counter() >= slice_end:
+                    self._commit()
+                    await asyncio.sleep(0)
+                    slice_end = time.perf_counter() + SLICE_SECONDS
+        finally:
+            self._commit()  # also what was folded before an unreadable record
+
+    def _commit(self) -> None:
+        self.folder.commit()
+        self._last_fold = asyncio.get_running_loop().time()
+        for waiting in list(self._waiting):
+            condition, future = waiting
+            if future.done() or condition():
+                self._waiting.remove(waiting)
+                if not future.done():
+                    future.set_result(None)
+
+    async def wait_until(self, condition: Callable[[], bool], timeout_seconds: float) -> bool:
+        """Wait until `condition` over folded state holds; False when it does not within the time."""
+        if condition():
+            return True
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting.append((condition, future))
+        try:
+            await asyncio.wait_for(future, timeout_seconds)
+        except TimeoutError:
+            return False
+        return True
+
+    def stop(self) -> None:
+        """Let `run` end after the current batch."""
+        self._stopping = True
+
+    def lag(self) -> dict[str, int]:
+        """Records known to be in each topic and not read yet."""
+        return {
+            topic: max(0, self._ends.get(topic, 0) - reader.next_offset)
+            for topic, reader in self.folder.readers.items()
+        }
+
+    def caught_up(self) -> bool:
+        """Is everything folded that was in the topics when they were last asked?"""
+        return self._started and not any(self.lag().values())
+
+    def health(self) -> Health:
+        """Progress: not ok before the start, after an error, or when records wait and none was read for 30
+        s.
+        """
+        now = asyncio.get_running_loop().time()
+        lag = self.lag()
+        stalled = any(lag.values()) and now - self._last_progress > STALL_SECONDS_MAX / 2
+        return Health(
+            ok=self._started and self.error is None and not stalled,
+            started=self._started,
+            lag=lag,
+            positions={topic: reader.next_offset for topic, reader in self.folder.readers.items()},
+            events=self.folder.events,
+            duplicates_ignored=self.folder.uncounted,
+            last_fold_seconds_ago=None if self._last_fold is None else round(now - self._last_fold, 3),
+            error=None if self.error is None else str(self.error),
+        )
+
+    def state_hashes(self) -> dict[str, str]:
+        """Projection -> state_hash, as of the last commit."""
+        return {one.name: one.store.state_hash for one in self.read.all()}
+
+    def summary(self) -> dict[str, Any]:
+        """Counts of what was folded: `feed_records, inputs, predictions, snapshots, dead_letters,
+        duplicates_ignored`.
+        """
+        totals = self.read.predictions.totals()
+        return {
+            "feed_records": self.read.feeds.counted("feeds", "records"),
+            "inputs": {name: totals[name] for name in ("received", "resolved")},
+            "predictions": {name: totals[name] for name in ("pending", "scored", "failed", "absent")},
+            "snapshots": self.read.snapshots.counted("snapshots", "taken"),
+            "dead_letters": self.read.dead_letters.total(),
+            "refused_commands": self.read.dead_letters.counted("checkpoints", "refused"),
+            "illegal_transitions": sum(
+                one.counted(topic, "illegal") for one in self.read.all() for topic in one.topics
+            ),
+            "duplicates_ignored": self.folder.uncounted,
+            "state_hash": self.state_hashes(),
+        }

@@ -1,0 +1,311 @@
+"""The store of one projection: rows, positions and hash in one RocksDB, written in one WriteBatch.
+
+Rows and positions can therefore never drift apart: after kill -9 the store stands at some batch's end, and
+the rest is folded again. `state_hash` is a sum modulo 2**256 of sha256(len(key) || key || value) over all
+rows: it is kept up to date row by row, does not depend on the order of writing, and covers content alone.
+Positions, notes and the identity live in one meta record that is not hashed.
+
+A store belongs to (cluster, crunch, schema). Another one's is dropped and rebuilt from the log, which says
+so.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+import structlog
+from rocksdict import (
+    AccessType,
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    DBRecoveryMode,
+    Options,
+    Rdict,
+    WriteBatch,
+    WriteBufferManager,
+)
+
+from coordinator.streams.envelope import Need
+from coordinator.streams.errors import CoordinatorError, OperatorError
+
+MODULUS = 1 << 256
+CACHE_BYTES = 8 * 1024 * 1024
+WRITE_BUFFERS_BYTES = 16 * 1024 * 1024
+WRITE_BUFFER_BYTES = 4 * 1024 * 1024
+_META = b"m"
+_ROW = b"r"
+
+_log = structlog.get_logger()
+# One cache and one budget of write buffers for all stores of the process: their number must not decide its
+# size.
+_cache = Cache(CACHE_BYTES)
+_buffers = WriteBufferManager(WRITE_BUFFERS_BYTES, False)
+
+
+class StoreDamagedError(CoordinatorError):
+    """A store cannot be read: not a database, or a checksum in it is wrong. Rebuilding it from the log mends
+    it.
+    """
+
+
+class Identity(msgspec.Struct, frozen=True, array_like=True):
+    """Whose rows these are. Any difference means: rebuild."""
+
+    cluster_id: str
+    crunch_id: str
+    schema: int
+
+
+class Meta(msgspec.Struct, kw_only=True):
+    """What stands beside the rows. `notes` are a projection's own facts that are not content."""
+
+    identity: Identity
+    positions: dict[str, Need] = {}
+    state_hash: str = "0" * 64
+    notes: dict[str, Any] = {}
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_meta = msgspec.json.Decoder(Meta).decode
+
+
+def row_hash(key: bytes, value: bytes) -> int:
+    """One row's part of the sum. The length makes ("a", "bc") and ("ab", "c") differ."""
+    return int.from_bytes(hashlib.sha256(len(key).to_bytes(4, "big") + key + value).digest(), "big")
+
+
+class Batch:
+    """Writes not yet committed, over the store: reading sees them, and a row changed ten times is written
+    once.
+    """
+
+    __slots__ = ("_store", "rows")
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.rows: dict[bytes, bytes | None] = {}
+
+    def get(self, key: bytes) -> bytes | None:
+        """The row as this batch leaves it, or None."""
+        if key in self.rows:
+            return self.rows[key]
+        return self._store.get(key)
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Set a row."""
+        self.rows[key] = value
+
+    def delete(self, key: bytes) -> None:
+        """Remove a row; none there is fine."""
+        self.rows[key] = None
+
+
+class Store:
+    """Rows by key (bytes to bytes), in key order. One writer; readers of other processes open a secondary."""
+
+    def __init__(self, path: Path, database: Rdict, meta: Meta) -> None:
+        self.path = path
+        self._database = database
+        self._meta = meta
+        self._hash = int(meta.state_hash, 16)
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+
+    @classmethod
+    def open(cls, path: Path, identity: Identity) -> Self:
+        """Open for writing, making or rebuilding where needed. Raises OperatorError when another process has
+        it.
+        """
+        path.mkdir(parents=True, exist_ok=True)
+        try:
+            found = cls._open(path, identity)
+        except StoreDamagedError as error:
+            return cls._rebuild(path, identity, str(error))
+        if found.identity != identity:
+            reason = f"it belongs to {found.identity}, not to {identity}"
+            found.close()
+            return cls._rebuild(path, identity, reason)
+        return found
+
+    @classmethod
+    def _rebuild(cls, path: Path, identity: Identity, reason: str) -> Self:
+        _log.warning("projection_rebuilt", projection=path.name, reason=reason)
+        shutil.rmtree(path)
+        path.mkdir(parents=True)
+        return cls._open(path, identity)
+
+    @classmethod
+    def _open(cls, path: Path, identity: Identity) -> Self:
+        try:
+            database = Rdict(str(path), _options())
+            raw = database.get(_META)
+        except Exception as error:  # rocksdict raises nothing finer
+            if "lock" in str(error).lower():
+                raise OperatorError(f"{path} is open in another process: stop it first ({error})") from error
+            raise StoreDamagedError(f"{path} cannot be read: {error}") from error
+        return cls(path, database, _read_meta(path, raw) if raw is not None else Meta(identity=identity))
+
+    @classmethod
+    def open_secondary(cls, path: Path) -> Self:
+        """A view of the store as it is now, beside its living writer. Raises StoreDamagedError."""
+        if not (path / "CURRENT").exists():
+            raise StoreDamagedError(f"{path} holds no store")
+        scratch = tempfile.TemporaryDirectory(prefix="coordinator-secondary-")
+        options = _options()
+        options.set_max_open_files(-1)  # a secondary keeps its files, though compaction removes them
+        try:
+            database = Rdict(str(path), options, access_type=AccessType.secondary(scratch.name))
+            database.try_catch_up_with_primary()
+            raw = database.get(_META)
+        except Exception as error:  # rocksdict raises nothing finer
+            scratch.cleanup()
+            raise StoreDamagedError(f"{path} cannot be read: {error}") from error
+        if raw is None:
+            database.close()
+            scratch.cleanup()
+            raise StoreDamagedError(
+                f"{path} has no positions: nothing was folded, or its record of them is lost"
+            )
+        store = cls(path, database, _read_meta(path, raw))
+        store._scratch = scratch
+        return store
+
+    @property
+    def identity(self) -> Identity:
+        """Whose store this is."""
+        return self._meta.identity
+
+    @property
+    def positions(self) -> Mapping[str, Need]:
+        """Per topic, where a reader goes on."""
+        return self._meta.positions
+
+    @property
+    def notes(self) -> Mapping[str, Any]:
+        """Facts beside the content, as of the last commit."""
+        return self._meta.notes
+
+    @property
+    def state_hash(self) -> str:
+        """64 hex digits over the content; no rows give 64 zeros."""
+        return f"{self._hash:064x}"
+
+    def get(self, key: bytes) -> bytes | None:
+        """The committed row, or None."""
+        value: bytes | None = self._database.get(_ROW + key)
+        return value
+
+    def scan(
+        self, prefix: bytes, *, start: bytes | None = None, backwards: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Committed rows under `prefix` in key order (or backwards), from `start` on where given."""
+        whole = _ROW + prefix
+        first = _ROW + start if start is not None else (_after(whole) if backwards else whole)
+        items: Any = self._database.items(backwards=backwards, from_key=first)
+        for key, value in items:
+            if not key.startswith(whole):
+                if (
+                    backwards and key > whole
+                ):  # the first key at or below the end may lie just past the prefix
+                    continue
+                return
+            yield key[1:], value
+
+    def commit(self, batch: Batch, positions: Mapping[str, Need], notes: Mapping[str, Any]) -> None:
+        """Write the batch's rows, the positions and the hash: all of it or nothing."""
+        write = WriteBatch(raw_mode=True)
+        total = self._hash
+        database = self._database
+        for key, value in batch.rows.items():
+            stored = _ROW + key
+            before = database.get(stored)
+            if before == value:
+                continue
+            if before is not None:
+                total -= row_hash(key, before)
+            if value is None:
+                write.delete(stored)
+            else:
+                total += row_hash(key, value)
+                write.put(stored, value)
+        total %= MODULUS
+        meta = Meta(
+            identity=self._meta.identity,
+            positions=dict(positions),
+            state_hash=f"{total:064x}",
+            notes=dict(notes),
+        )
+        body = _encode(meta)
+        write.put(_META, hashlib.sha256(body).digest() + body)
+        database.write(write)
+        self._meta, self._hash = meta, total
+        batch.rows.clear()
+
+    def recompute_hash(self) -> str:
+        """The hash from every row as it lies there now. Raises StoreDamagedError for rows that cannot be
+        read.
+        """
+        total = 0
+        try:
+            cursor = self._database.iter()
+            cursor.seek(_ROW)
+            while cursor.valid():
+                key = cursor.key()
+                if not key.startswith(_ROW):
+                    # Nothing else is ever written: a key outside is a row whose first byte was altered.
+                    raise StoreDamagedError(f"{self.path} holds the foreign key {key!r}")
+                total += row_hash(key[1:], cursor.value())
+                cursor.next()
+            cursor.status()
+        except StoreDamagedError:
+            raise
+        except Exception as error:  # rocksdict raises nothing finer
+            raise StoreDamagedError(f"{self.path} cannot be read: {error}") from error
+        return f"{total % MODULUS:064x}"
+
+    def close(self) -> None:
+        """Write out and let go."""
+        if self._scratch is None:
+            self._database.flush()  # leaves no write-ahead log: the next opening replays nothing
+        self._database.close()
+        if self._scratch is not None:
+            self._scratch.cleanup()
+
+
+def _read_meta(path: Path, raw: bytes) -> Meta:
+    digest, body = raw[:32], raw[32:]
+    if hashlib.sha256(body).digest() != digest:
+        raise StoreDamagedError(f"{path}: the record of its positions was altered")
+    return _decode_meta(body)
+
+
+def _after(prefix: bytes) -> bytes:
+    """The first key after all that start with `prefix` (which does not end in 0xff: rows never use it)."""
+    return prefix[:-1] + bytes((prefix[-1] + 1,))
+
+
+def _options() -> Options:
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES)
+    options.set_max_write_buffer_number(2)
+    options.set_write_buffer_manager(_buffers)
+    options.set_max_open_files(64)
+    options.set_keep_log_file_num(2)
+    options.set_max_background_jobs(2)
+    options.set_compression_type(DBCompressionType.lz4())
+    # A torn last record is what kill -9 leaves. Damage before it must not pass for an older state.
+    options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
+    table = BlockBasedOptions()
+    table.set_block_cache(_cache)
+    table.set_block_size(16 * 1024)
+    table.set_bloom_filter(10, False)
+    table.set_cache_index_and_filter_blocks(True)
+    options.set_block_based_table_factory(table)
+    return options

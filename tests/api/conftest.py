@@ -1,0 +1,66 @@
+"""The application over a projector that is fed from memory, with a scripted stage behind its command port."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import httpx
+import pytest
+from tests.logs import busy_log, fold_into
+
+from coordinator.api.app import create_app
+from coordinator.api.commands import Sender
+from coordinator.projections.registry import open_read_models
+from coordinator.projections.runner import Projector
+from coordinator.streams.settings import Settings
+
+
+class ScriptedStage:
+    """A command port that answers as the checkpoint stage would: `script(command, offset)` gives its events.
+
+    None means that the stage says nothing: it hangs.
+    """
+
+    def __init__(self, projector, log):
+        self.projector, self.log, self.sent = projector, log, []
+        self.script = lambda _command, _offset: []
+
+    async def send(self, command):
+        offset = len(self.sent)
+        self.sent.append(command)
+        events = self.script(command, offset)
+        if events is not None:
+            self.log.append("checkpoints", *events, upto={"commands": (offset, 0)})
+            await self.projector.take(
+                "checkpoints",
+                [(len(self.log.records["checkpoints"]) - 1, self.log.records["checkpoints"][-1])],
+            )
+        return offset
+
+
+@pytest.fixture
+def log():
+    return busy_log()
+
+
+@pytest.fixture
+async def api(tmp_path, log):
+    """`.get(path)`, `.client`, `.stage`, `.projector`, over `log` as it was when the test began."""
+    settings = Settings(data_dir=tmp_path)
+    read = open_read_models(tmp_path, "cluster", log.crunch_id)
+    projector = Projector(settings, read)
+    fold_into(projector.folder, log)
+    projector._started = True
+    stage = ScriptedStage(projector, log)
+    sender = Sender(projector, stage, wait_seconds=0.2, now_ms=lambda: 1, nonce=lambda: "n")
+    app = create_app(settings, projector, stage, sender=sender)
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://node") as client:
+
+        async def get(path, code=200, **params):
+            answer = await client.get(path, params=params or None)
+            assert answer.status_code == code, answer.text
+            return answer.json()
+
+        yield SimpleNamespace(client=client, get=get, stage=stage, projector=projector, read=read)
+    read.close()

@@ -1,0 +1,106 @@
+"""The writes: what is refused here, what the stage refuses, what is answered when it says nothing."""
+
+from __future__ import annotations
+
+import pytest
+from tests.logs import START_MS, TX_HASH
+
+from coordinator.streams import events as ev
+from coordinator.streams.errors import WorldError
+
+
+@pytest.fixture
+async def pending(api):
+    return (await api.get("/reports/checkpoints/latest"))["id"]
+
+
+def submits(command, _offset):
+    data = ev.CheckpointSubmittedData(
+        checkpoint_id=command.data.checkpoint_id, tx_hash=command.data.tx_hash, command_id=command.id
+    )
+    return [ev.CheckpointSubmitted(id=f"{command.id}/done", at=START_MS, data=data)]
+
+
+def refuses(http_status, state):
+    def script(command, _offset):
+        data = ev.CommandRefusedData(
+            command_id=command.id, command_kind=type(command).__name__, checkpoint_id=command.data.checkpoint_id,
+            reason="not legal here", state=state, http_status=http_status,
+        )  # fmt: skip
+        return [ev.CommandRefused(id=f"{command.id}/refused", at=START_MS, data=data)]
+
+    return script
+
+
+async def confirm(api, checkpoint_id, tx_hash=TX_HASH):
+    return await api.client.post(f"/reports/checkpoints/{checkpoint_id}/confirm", json={"tx_hash": tx_hash})
+
+
+async def test_a_confirm_is_answered_from_what_was_folded(api, pending):
+    api.stage.script = submits
+    answer = await confirm(api, pending)
+    assert answer.status_code == 200
+    assert answer.json() | {"status": "SUBMITTED", "tx_hash": TX_HASH} == answer.json()
+    assert (await api.get("/reports/checkpoints", status="SUBMITTED"))[0]["id"] == pending
+    (command,) = api.stage.sent
+    assert (type(command), command.data.tx_hash, command.at) == (ev.ConfirmCheckpoint, TX_HASH, 1)
+
+
+async def test_an_empty_decision_is_200_and_changes_nothing(api, pending):
+    answer = await confirm(api, pending)
+    assert (answer.status_code, answer.json()["status"]) == (200, "PENDING")
+
+
+@pytest.mark.parametrize(
+    "tx_hash", ["", "abc", TX_HASH[:-3], TX_HASH + "1", "0" * 88, "1" * 9000, TX_HASH + "é"]
+)
+async def test_a_hash_that_is_none_is_422_and_is_not_sent(api, pending, tx_hash):
+    assert (await confirm(api, pending, tx_hash)).status_code == 422
+    assert api.stage.sent == []
+
+
+async def test_a_body_without_a_hash_is_422(api, pending):
+    answer = await api.client.post(f"/reports/checkpoints/{pending}/confirm", json={})
+    assert answer.status_code == 422
+
+
+async def test_an_unknown_checkpoint_is_404_and_is_not_sent(api):
+    assert (await confirm(api, "ckp_none")).status_code == 404
+    assert api.stage.sent == []
+
+
+@pytest.mark.parametrize(("http_status", "state"), [(409, "SUBMITTED"), (422, "PENDING"), (404, "(none)")])
+async def test_what_the_stage_refuses_is_answered_with_the_state(api, pending, http_status, state):
+    api.stage.script = refuses(http_status, state)
+    answer = await api.client.patch(f"/reports/checkpoints/{pending}/status", json={"status": "PAID"})
+    assert answer.status_code == http_status
+    assert answer.json() | {"detail": "not legal here", "state": state} == answer.json()
+    assert isinstance(api.stage.sent[0], ev.AdvanceCheckpoint)
+
+
+async def test_a_patch_moves_on(api, pending):
+    def claimable(command, offset):
+        data = ev.CheckpointAdvancedData(checkpoint_id=command.data.checkpoint_id, command_id=command.id)
+        return [ev.CheckpointClaimable(id=f"{command.id}/done", at=START_MS, data=data)]
+
+    api.stage.script = submits
+    await confirm(api, pending)
+    api.stage.script = claimable
+    answer = await api.client.patch(f"/reports/checkpoints/{pending}/status", json={"status": "CLAIMABLE"})
+    assert (answer.status_code, answer.json()["status"]) == (200, "CLAIMABLE")
+    assert answer.json()["meta"]["moves"][-1]["status"] == "CLAIMABLE"
+
+
+async def test_no_decision_in_time_is_202_with_the_commands_id(api, pending):
+    api.stage.script = lambda _command, _offset: None
+    answer = await confirm(api, pending)
+    assert answer.status_code == 202
+    assert answer.json()["command_id"] == api.stage.sent[0].id
+
+
+async def test_a_broker_that_does_not_take_it_is_503(api, pending, monkeypatch):
+    async def send(_command):
+        raise WorldError("the command could not be written")
+
+    monkeypatch.setattr(api.stage, "send", send)
+    assert (await confirm(api, pending)).status_code == 503

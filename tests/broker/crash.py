@@ -1,0 +1,291 @@
+"""What the crash tests share: worker processes with a plan, a writer of the fixed log, a reader that counts."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.broker.fixed_log import FixedLog, settings
+
+from coordinator.infra.kafka import make_producer, make_reader, read_range
+from coordinator.infra.topics import create_topics
+from coordinator.streams.counting import Counter, Decision
+from coordinator.streams.envelope import decode_append, encode_event
+from coordinator.streams.settings import environment
+from coordinator.streams.topology import topic_name
+
+SESSION_SECONDS = 6.0
+HEARTBEAT_SECONDS = 1.0
+WRAPPER = Path(__file__).parent / "crashing_worker.py"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Harm at the `count`-th call of `point` for `topic` in a `phase` ("" is any: starting, catch-up, live).
+
+    Points: claimed, take (a record is folded), before-send, after-send (it may be on its way), durable-send,
+    send-dropped and send-delivered (the future fails; the record is not there, or is), call (of a model).
+    """
+
+    point: str
+    topic: str
+    phase: str = ""
+    count: int = 1
+    signal: str = "SIGKILL"
+
+    def environment(self) -> dict[str, str]:
+        fields = {key: value for key, value in asdict(self).items() if value != ""}
+        return {"COORDINATOR_TEST_PLAN": json.dumps(fields)}
+
+    def __str__(self) -> str:
+        return f"{self.phase or 'any'} {self.point} {self.topic} #{self.count}"
+
+
+class WorkerProcess:
+    """One worker as a child process, its output in a file."""
+
+    def __init__(
+        self, name: str, bootstrap: str, crunch_id: str, log_dir: Path, plan: Plan | None = None, **variables: str
+    ) -> None:
+        self.name = name
+        self.log_file = log_dir / f"{name}-{time.monotonic_ns()}.log"
+        self._out = self.log_file.open("wb")
+        of_test = {
+            "KAFKA_BOOTSTRAP": bootstrap,
+            "SESSION_TIMEOUT_SECONDS": str(SESSION_SECONDS),
+            "HEARTBEAT_SECONDS": str(HEARTBEAT_SECONDS),
+        }
+        self.process = subprocess.Popen(
+            [sys.executable, str(WRAPPER), name],
+            env={
+                **os.environ,
+                **environment(settings(crunch_id)),
+                **of_test,
+                **(plan.environment() if plan is not None else {}),
+                **variables,
+            },
+            stdin=subprocess.PIPE,
+            stdout=self._out,
+            stderr=subprocess.STDOUT,
+            cwd=log_dir,
+        )
+
+    @property
+    def output(self) -> str:
+        return self.log_file.read_text(errors="replace")
+
+    def events(self, name: str, **fields: Any) -> list[dict[str, Any]]:
+        """The log lines of an event that have these fields."""
+        found = []
+        for line in self.output.splitlines():
+            if not line.startswith("{"):
+                continue
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                continue
+            if entry.get("event") == name and all(entry.get(key) == value for key, value in fields.items()):
+                found.append(entry)
+        return found
+
+    async def wait_event(self, name: str, count: int = 1, seconds: float = 40, **fields: Any) -> dict[str, Any]:
+        """The `count`-th line of this event. Fails with the output's end if it does not come."""
+        deadline = time.monotonic() + seconds
+        while len(found := self.events(name, **fields)) < count:
+            assert self.process.poll() is None, f"{self.name} ended: {self.process.returncode}\n{self.tail()}"
+            assert time.monotonic() < deadline, f"no {name} {fields} in {seconds:g} s\n{self.tail()}"
+            await asyncio.sleep(0.05)
+        return found[count - 1]
+
+    async def wait_end(self, seconds: float = 40) -> int:
+        """The exit code; negative is a signal's number."""
+        deadline = time.monotonic() + seconds
+        while (code := self.process.poll()) is None:
+            assert time.monotonic() < deadline, f"{self.name} goes on after {seconds:g} s\n{self.tail()}"
+            await asyncio.sleep(0.05)
+        return code
+
+    def tail(self) -> str:
+        return self.output[-4000:]
+
+    def say(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(line.encode() + b"\n")
+        self.process.stdin.flush()
+
+    async def stop(self) -> int:
+        """SIGTERM; gives the exit code."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return await self.wait_end(15)
+
+    def kill(self) -> None:
+        """SIGKILL, and no process left behind."""
+        if self.process.poll() is None:
+            self.process.kill()
+        self.process.wait()
+        if self.process.stdin is not None:
+            self.process.stdin.close()
+        self._out.close()
+
+
+class Board:
+    """One crunch on a broker: puts the fixed log there, starts workers, reads what counts."""
+
+    def __init__(self, bootstrap: str, crunch_id: str, log_dir: Path) -> None:
+        self.bootstrap = bootstrap
+        self.crunch_id = crunch_id
+        self.log_dir = log_dir
+        self.workers: list[WorkerProcess] = []
+        self.next_chunk = 0
+        self.decisions: dict[str, list[Decision]] = {}
+        self.counters: dict[str, Counter] = {}
+        self.raw: dict[str, list[bytes]] = {}
+        self._feeding = asyncio.Lock()
+
+    async def open(self) -> None:
+        await create_topics(self.bootstrap, self.crunch_id)
+        self._producer = make_producer(self.bootstrap)
+        self._reader = make_reader(self.bootstrap)
+        await self._producer.start()
+        await self._reader.start()
+
+    async def close(self) -> None:
+        for worker in self.workers:
+            worker.kill()
+        await self._producer.stop()
+        await self._reader.stop()
+
+    def start(self, name: str, plan: Plan | None = None, **variables: str) -> WorkerProcess:
+        worker = WorkerProcess(name, self.bootstrap, self.crunch_id, self.log_dir, plan, **variables)
+        self.workers.append(worker)
+        return worker
+
+    async def put(self, topic: str, records: Iterable[bytes]) -> None:
+        sent = None
+        for record in records:
+            sent = await self._producer.send(topic_name(self.crunch_id, topic), record, partition=0)
+        if sent is not None:
+            await sent
+
+    async def feed(self, log: FixedLog) -> bool:
+        """Write the next chunk, one topic first or the other. False when there is none."""
+        async with self._feeding:  # two callers' chunks must not mix: the log has one order
+            if self.next_chunk >= len(log.cuts):
+                return False
+            chunk = log.chunk(self.next_chunk)
+            self.next_chunk += 1
+            for topic in sorted(chunk, reverse=self.next_chunk % 2 == 0):
+                await self.put(topic, chunk[topic])
+            return True
+
+    async def feed_all(self, log: FixedLog) -> None:
+        while await self.feed(log):
+            pass
+
+    async def look(self, topic: str) -> list[Decision]:
+        """Every counted decision of a topic up to its end now. A second decision of a number cannot count."""
+        counter = self.counters.setdefault(topic, Counter(topic))
+        found, raw = self.decisions.setdefault(topic, []), self.raw.setdefault(topic, [])
+        name = topic_name(self.crunch_id, topic)
+        from aiokafka import TopicPartition
+
+        partition = TopicPartition(name, 0)
+        end = (await self._reader.end_offsets([partition]))[partition]
+        async for offset, record in read_range(self._reader, name, counter.next_offset, end):
+            raw.append(record)
+            decision = counter.read(offset, record)
+            if decision is not None:
+                found.append(decision)
+        return found
+
+    async def events(self, topic: str) -> list[list[bytes]]:
+        """The events of every counted decision that has any."""
+        return [
+            [encode_event(event) for event in one.events] for one in await self.look(topic) if one.events
+        ]
+
+    async def wait_decided(self, log: FixedLog, topics: Iterable[str], seconds: float = 60) -> None:
+        """Until these topics hold as many counted decisions as expected."""
+        deadline = time.monotonic() + seconds
+        for topic in topics:
+            while len(now := await self.events(topic)) < len(log.expected[topic]):
+                tails = "\n".join(worker.tail()[-1500:] for worker in self.workers[-3:])
+                assert time.monotonic() < deadline, (
+                    f"{topic}: {len(now)} of {len(log.expected[topic])} decisions after {seconds:g} s\n{tails}"
+                )
+                for worker in self.workers:
+                    code = worker.process.poll()
+                    assert code in (None, 0, -signal.SIGKILL), f"{worker.name} ended with {code}\n{worker.tail()}"
+                await asyncio.sleep(0.2)
+
+    async def assert_equal(self, log: FixedLog, topics: Iterable[str]) -> None:
+        """The log is that of the undisturbed run: the events as bytes, decision for decision, none twice."""
+        for topic in topics:
+            found = await self.events(topic)
+            if topic == "checkpoints":  # two driving topics: their order against each other is the moment's
+                ours, expected = sorted(found), sorted(log.expected[topic])
+                assert ours == expected, first_difference(ours, expected)
+                assert of_checkpoints(found) == of_checkpoints(log.expected[topic])
+            else:
+                assert found == log.expected[topic], first_difference(found, log.expected[topic])
+            seqs = [one.seq for one in self.decisions[topic]]
+            assert seqs == list(range(1, len(seqs) + 1))
+            event_ids = [event.id for one in self.decisions[topic] for event in one.events]
+            assert len(event_ids) == len(set(event_ids))
+
+    async def claims(self, topic: str) -> int:
+        """How many claims counted."""
+        await self.look(topic)
+        return self.counters[topic].claims
+
+    async def late_appends(self, topic: str) -> int:
+        """Appends that stand after a claim of a higher epoch than theirs: a former owner's last words."""
+        await self.look(topic)
+        epoch, late = 0, 0
+        for record in self.raw[topic]:
+            append = decode_append(record)
+            if append is not None:
+                late += append.epoch < epoch
+                epoch = max(epoch, append.epoch) if append.claim else epoch
+        return late
+
+
+def of_checkpoints(decisions: list[list[bytes]]) -> dict[str, list[bytes]]:
+    """Each checkpoint's events in the order of the log."""
+    found: dict[str, list[bytes]] = {}
+    for decision in decisions:
+        for event in decision:
+            fields: Mapping[str, Any] = json.loads(event)
+            data = fields["data"]
+            which = data.get("checkpoint_id") or data.get("checkpoint", {}).get("checkpoint_id", "")
+            if fields["kind"] != "CommandRefused":
+                found.setdefault(which, []).append(event)
+    return found
+
+
+def first_difference(found: list[list[bytes]], expected: list[list[bytes]]) -> str:
+    for number, (one, other) in enumerate(zip(found, expected, strict=False)):
+        if one != other:
+            return f"decision {number}:\n{one}\nexpected:\n{other}"
+    return f"{len(found)} decisions, expected {len(expected)}"
+
+
+@asynccontextmanager
+async def board(bootstrap: str, crunch_id: str, log_dir: Path) -> AsyncIterator[Board]:
+    opened = Board(bootstrap, crunch_id, log_dir)
+    await opened.open()
+    try:
+        yield opened
+    finally:
+        await opened.close()

@@ -1,0 +1,144 @@
+"""A worker process that does itself harm at a named instant: `crashing_worker.py WORKER`.
+
+The plan comes in COORDINATOR_TEST_PLAN (see `crash.Plan`); without one it is the worker as it is. Everything that
+is changed is changed here: the product has no hooks. A fake gateway takes the place of the model runners for
+`predict`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+
+from aiokafka.errors import KafkaTimeoutError
+from fakes import InProcessGateway
+
+from coordinator.infra import model_gateway
+from coordinator.streams.agents import log_io, ownership, run, tenure
+from coordinator.streams.settings import read_settings
+
+PLAN: dict[str, Any] = json.loads(os.environ.get("COORDINATOR_TEST_PLAN", "{}"))
+SETTINGS = read_settings(os.environ)
+phases: dict[str, str] = {}
+count = 0
+
+
+def due(point: str, topic: str) -> bool:
+    """Is this the instant? Counts the calls that the plan is about."""
+    global count
+    phase = phases.get(topic, "starting")
+    if (PLAN.get("point"), PLAN.get("topic")) != (point, topic) or PLAN.get("phase", phase) != phase:
+        return False
+    count += 1
+    return count == PLAN["count"]
+
+
+def harm() -> None:
+    name = PLAN.get("signal", "SIGKILL")
+    sys.stdout.write(json.dumps({"event": "harmed", "plan": PLAN, "pid": os.getpid()}) + "\n")
+    sys.stdout.flush()
+    os.kill(os.getpid(), signal.Signals[name])
+
+
+original_send = ownership.OwnedTopic.send
+original_claim = ownership.OwnedTopic.claim
+original_start = tenure.Tenure.start
+original_take = tenure.Tenure._take
+original_write = log_io.KafkaWriter.send
+
+
+async def send(self: ownership.OwnedTopic, *args: Any) -> asyncio.Future[int]:
+    if due("before-send", self.topic):
+        harm()
+    sent = await original_send(self, *args)
+    if due("after-send", self.topic):
+        harm()
+    if due("durable-send", self.topic):
+        await sent
+        harm()
+    return sent
+
+
+async def claim(self: ownership.OwnedTopic, *args: Any) -> None:
+    await original_claim(self, *args)
+    phases[self.topic] = "catch-up"
+    if due("claimed", self.topic):
+        harm()
+
+
+async def start(self: tenure.Tenure) -> None:
+    await original_start(self)
+    phases[self.stage.topic] = "live"
+
+
+async def take(self: tenure.Tenure, *args: Any) -> None:
+    if due("take", self.stage.topic):
+        harm()
+    await original_take(self, *args)
+
+
+async def write(self: log_io.KafkaWriter, topic: str, value: bytes) -> asyncio.Future[int]:
+    if b'"claim"' not in value[:80]:
+        dropped, delivered = due("send-dropped", topic), due("send-delivered", topic)
+        if dropped or delivered:
+            if delivered:
+                await (await original_write(self, topic, value))
+            failed: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+            failed.set_exception(KafkaTimeoutError(f"a test failed this send to {topic}"))
+            return failed
+    return await original_write(self, topic, value)
+
+
+class SlowGateway(InProcessGateway):
+    """Models that need a moment, so that a kill can come in the middle of a round."""
+
+    def __init__(self, *_: Any) -> None:
+        super().__init__(5)
+
+    async def call(self, *args: Any) -> Any:
+        if due("call", "predictions"):
+            harm()
+        await asyncio.sleep(0.005)
+        return await super().call(*args)
+
+
+ownership.OwnedTopic.send = send  # type: ignore[method-assign]
+ownership.OwnedTopic.claim = claim  # type: ignore[method-assign]
+tenure.Tenure.start = start  # type: ignore[method-assign]
+tenure.Tenure._take = take  # type: ignore[method-assign]
+log_io.KafkaWriter.send = write  # type: ignore[method-assign]
+model_gateway.RunnerClientGateway = SlowGateway  # type: ignore[misc, assignment]
+
+
+async def flap(name: str) -> None:
+    """Join and leave the group as lines on stdin say: `join` and `leave`. Each join is a worker of its own."""
+    stop: asyncio.Event | None = None
+    running: asyncio.Task[None] | None = None
+    loop = asyncio.get_running_loop()
+    lines = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
+    while line := await lines.readline():
+        if line.strip() == b"join":
+            worker = run.Worker(SETTINGS)
+            run._SET_UP[name](worker)
+            stop = asyncio.Event()
+            running = asyncio.create_task(worker.run_until(stop))
+        elif stop is not None and running is not None:
+            stop.set()
+            await running
+            await worker.io.close()
+
+
+if __name__ == "__main__":
+    if os.environ.get("COORDINATOR_TEST_FLAP"):
+        run.set_up_logging(sys.argv[1])
+        asyncio.run(flap(sys.argv[1]))
+    else:
+        run.run_worker(sys.argv[1], SETTINGS)

@@ -1,0 +1,83 @@
+"""Whatever is killed, and whenever: the log that counts equals that of an undisturbed run, byte for byte.
+
+COORDINATOR_CRASH_KILLS (10) sets the number of kills, COORDINATOR_CRASH_SEED (1) where exactly they strike.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+
+import pytest
+from tests.broker.crash import Board, Plan, WorkerProcess, board
+from tests.broker.fixed_log import FixedLog, fixed_log, make_commands
+
+pytestmark = pytest.mark.broker
+
+KILLS = int(os.environ.get("COORDINATOR_CRASH_KILLS", "10"))
+SEED = int(os.environ.get("COORDINATOR_CRASH_SEED", "1"))
+STAGES = ("scores", "snapshots", "checkpoints")
+# (worker, point, topic, phase, largest count): ten kills take each once, more begin anew.
+STRIKES = [
+    ("score", "before-send", "scores", "live", 40),
+    ("checkpoint", "after-send", "checkpoints", "live", 1),
+    ("score", "take", "scores", "catch-up", 40),
+    ("checkpoint", "take", "checkpoints", "catch-up", 5),
+    ("score", "claimed", "scores", "", 1),
+    ("checkpoint", "before-send", "checkpoints", "live", 1),
+    ("score", "take", "snapshots", "catch-up", 10),
+    ("score", "after-send", "snapshots", "live", 2),
+    ("checkpoint", "claimed", "checkpoints", "", 1),
+    ("score", "durable-send", "scores", "live", 40),
+]
+
+
+def plans(kills: int, seed: int) -> dict[str, list[Plan]]:
+    """Each worker's plans, one for each of its lives."""
+    draw = random.Random(seed)
+    found: dict[str, list[Plan]] = {"score": [], "checkpoint": []}
+    for number in range(kills):
+        worker, point, topic, phase, most = STRIKES[number % len(STRIKES)]
+        found[worker].append(Plan(point, topic, phase, draw.randint(1, most)))
+    return found
+
+
+async def live_and_die(field: Board, log: FixedLog, name: str, lives: list[Plan]) -> WorkerProcess:
+    """Start a worker with each plan in turn, with work for it to be killed at; the last life has none."""
+    for plan in lives:
+        await field.feed(log)  # what came while it was dead: work for its catch-up
+        worker = field.start(name, plan)
+        while worker.process.poll() is None:
+            for _ in range(60):
+                await asyncio.sleep(0.1)
+                if worker.process.poll() is not None:
+                    break
+            else:
+                if worker.events("stage_resumed", stage=plan.topic):
+                    assert await field.feed(log), f"never came to {plan}\n{worker.tail()}"
+        assert worker.process.returncode == -signal.SIGKILL, worker.tail()
+        assert worker.events("harmed"), worker.tail()
+        print(f"killed {name}: {plan}")
+    return field.start(name)
+
+
+async def test_killed_stages_leave_the_log_of_an_undisturbed_run(kafka_bootstrap, crunch_id, tmp_path):
+    log, commands = fixed_log(crunch_id), make_commands(crunch_id)
+    async with board(kafka_bootstrap, crunch_id, tmp_path) as field:
+        await field.put("commands", commands["before"])
+        lives = plans(KILLS, SEED)
+        last = await asyncio.gather(*(live_and_die(field, log, name, lives[name]) for name in lives))
+        await field.put("commands", commands["first"])
+        await field.feed_all(log)
+        await field.wait_decided(log, STAGES[:2])
+        await field.put("commands", commands["last"])
+        await field.wait_decided(log, STAGES[2:])
+        await field.assert_equal(log, STAGES)
+        assert [await field.claims(topic) for topic in STAGES] == [
+            len(lives["score"]) + 1,
+            len(lives["score"]) + 1,
+            len(lives["checkpoint"]) + 1,
+        ]
+        assert [await worker.stop() for worker in last] == [0, 0]

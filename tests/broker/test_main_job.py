@@ -1,0 +1,105 @@
+"""The main job, end to end: candles in, every score and every share computed a second time by other code."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from coordinator.cli.plan import example_models
+from coordinator.infra.broker import free_ports
+from coordinator.infra.kafka import make_reader, read_range
+from coordinator.infra.model_host.registry import read_models
+from coordinator.streams.topology import topic_name
+from tests import recompute
+from tests.candles import START, candle_file
+
+pytestmark = pytest.mark.broker
+
+HOURS = int(os.environ.get("COORDINATOR_MAIN_JOB_HOURS", "72"))
+CHECKPOINT_MS = 6 * 3_600_000
+SECONDS_MAX = 900
+MODELS = len(read_models(example_models()))
+
+
+async def records_of(bootstrap: str, crunch_id: str, topic: str) -> list[bytes]:
+    reader = make_reader(bootstrap)
+    await reader.start()
+    try:
+        name = topic_name(crunch_id, topic)
+        from aiokafka import TopicPartition
+
+        partition = TopicPartition(name, 0)
+        reader.assign([partition])
+        end = (await reader.end_offsets([partition]))[partition]
+        return [record async for _, record in read_range(reader, name, 0, end)]
+    finally:
+        await reader.stop()
+
+
+async def test_every_score_and_every_share_is_what_the_file_says(
+    kafka_bootstrap: str, crunch_id: str, tmp_path: Path
+):
+    candles = candle_file(tmp_path)
+    until = START + HOURS * 3_600_000
+    summary_file = tmp_path / "summary.json"
+    (port,) = free_ports(1)
+    command = [sys.executable, "-Im", "coordinator.cli.main", "up", "--kafka", kafka_bootstrap]
+    command += ["--data-dir", str(tmp_path / "node"), "--port", str(port), "--candles", str(candles)]
+    command += ["--until", str(until), "--summary", str(summary_file)]
+    done = subprocess.run(
+        command,
+        env={**os.environ, "CRUNCH_ID": crunch_id},
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+
+    prices = {at: close for at, close in recompute.closes(candles).items() if at <= until}
+    topics = {
+        topic: recompute.events(await records_of(kafka_bootstrap, crunch_id, topic))
+        for topic in ("predictions", "scores", "snapshots", "checkpoints")
+    }
+    rounds = [event for event in topics["predictions"] if event["kind"] == "RoundOpened"]
+    assert len(rounds) == HOURS * 60
+    assert all(len(event["data"]["roster"]) == MODELS for event in rounds)
+
+    expected = recompute.scores_by_prediction(topics["predictions"], prices)
+    scored = {
+        f"{event['data']['input_id']}/{event['data']['model_id']}": event["data"]["units"]["value"]
+        for event in topics["scores"]
+        if event["kind"] == "PredictionScored"
+    }
+    assert len(expected) == (HOURS * 60 - 1) * MODELS  # the last minute's horizon lies beyond the run
+    assert scored == expected
+
+    opened = [event["data"] for event in topics["checkpoints"] if event["kind"] == "CheckpointOpened"]
+    assert len(opened) == HOURS * 3_600_000 // CHECKPOINT_MS
+    for checkpoint in opened:
+        means = recompute.period_means(expected, checkpoint["period_start"], checkpoint["period_end"])
+        assert {one["model_id"]: one["key_units"] for one in checkpoint["ranking"]} == means
+        paid = {
+            checkpoint["ranking"][one["cruncher_index"]]["model_id"]: one["reward_pct"]
+            for one in checkpoint["emission"]["cruncher_rewards"]
+        }
+        assert paid == recompute.shares(means)
+        assert sum(paid.values()) == 1_000_000_000
+
+    summary = json.loads(summary_file.read_text())
+    assert summary["feed_records"] == HOURS * 60
+    assert summary["inputs"] == {"received": HOURS * 60, "resolved": HOURS * 60 - 1}
+    assert summary["predictions"] == {"pending": MODELS, "scored": len(expected), "failed": 0, "absent": 0}
+    assert summary["duplicates_ignored"] == 0
+    assert summary["dead_letters"] == 0
+    board = [row for row in summary["leaderboard"] if row["rank"] is not None]
+    assert [row["rank"] for row in board] == list(range(1, MODELS + 1))
+    # T is the last InputsUntil; the day before it, by whole hours, and no score at or after it.
+    recent = recompute.period_means(expected, until // 3_600_000 * 3_600_000 - 24 * 3_600_000, until)
+    assert {row["model_id"]: round(row["score_recent"] * 10**9) for row in board} == recent
+    assert len(set(recent.values())) == MODELS

@@ -1,0 +1,213 @@
+"""The report worker on a real Kafka: fold, serve, be killed, go on, be verified."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from rocksdict import Options, Rdict
+from tests.logs import HOUR_MS, START_MS, TX_HASH, busy_log, folded
+
+from coordinator.api.server import listen, serve
+from coordinator.infra.broker import free_ports
+from coordinator.infra.kafka import make_producer
+from coordinator.infra.topics import create_topics
+from coordinator.projections.registry import PROJECTIONS, open_read_models
+from coordinator.projections.replay import replay_async, verify_async
+from coordinator.projections.runner import Projector, cluster_id_of
+from coordinator.streams.errors import OperatorError
+from coordinator.streams.settings import Settings, environment
+from coordinator.streams.topology import topic_name
+
+pytestmark = pytest.mark.broker
+WORKER = """
+import os, sys
+from coordinator.api.server import serve
+from coordinator.streams.errors import CoordinatorError
+from coordinator.streams.settings import read_settings
+try:
+    serve(read_settings(os.environ))
+except CoordinatorError as error:
+    sys.exit(f"{type(error).__name__}: {error}")
+"""
+
+
+class Report:
+    """The worker as a process of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.url = f"http://127.0.0.1:{settings.api_port}"
+        self.log = settings.data_dir / "report.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self):
+        with self.log.open("ab") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", WORKER],
+                env={**os.environ, **environment(self.settings)},
+                stdout=out,
+                stderr=out,
+            )
+
+    def end(self, number=signal.SIGTERM):
+        self.process.send_signal(number)
+        return self.process.wait(15)
+
+    def get(self, path):
+        return httpx.get(self.url + path, timeout=5)
+
+    def wait_caught_up(self, events):
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                health = self.get("/healthz").json()
+                if health["status"] == "ok" and not any(health["lag"].values()):
+                    positions = sum(health["positions"].values())
+                    if positions >= events:
+                        return health
+            except httpx.TransportError:
+                assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.05)
+        raise AssertionError(self.log.read_text())
+
+
+async def produce(bootstrap, crunch_id, log, start=None):
+    """Send what `start` says was not sent yet; the places reached."""
+    places = start or {}
+    producer = make_producer(bootstrap)
+    await producer.start()
+    try:
+        for topic, records in log.records.items():
+            for record in records[places.get(topic, 0) :]:
+                await producer.send_and_wait(topic_name(crunch_id, topic), record)
+            places[topic] = len(records)
+    finally:
+        await producer.stop()
+    return places
+
+
+def readable(log):
+    return sum(len(records) for topic, records in log.records.items() if topic != "commands")
+
+
+@pytest.fixture
+async def crunch(kafka_bootstrap, crunch_id, tmp_path):
+    await create_topics(kafka_bootstrap, crunch_id)
+    settings = Settings(
+        crunch_id=crunch_id, kafka_bootstrap=kafka_bootstrap, data_dir=tmp_path, api_port=free_ports(1)[0]
+    )
+    report = Report(settings)
+    yield report
+    if report.process is not None and report.process.poll() is None:
+        report.process.kill()
+        report.process.wait(10)
+
+
+async def test_what_is_produced_is_served_and_verified_beside_the_living_worker(crunch, tmp_path):
+    settings, log = crunch.settings, busy_log()
+    await produce(settings.kafka_bootstrap, settings.crunch_id, log)
+    crunch.start()
+    crunch.wait_caught_up(readable(log))
+    assert [row["model_id"] for row in crunch.get("/reports/leaderboard").json()][:2] == ["m1", "m2"]
+
+    expected = folded(log, tmp_path / "expected")
+    hashes = {one.name: one.store.state_hash for one in expected.all()}
+    expected.close()
+    assert crunch.get("/reports/summary").json()["state_hash"] == hashes
+
+    result = await verify_async(settings.kafka_bootstrap, settings.crunch_id, settings.data_dir)
+    assert result.equal, result.verdicts
+    assert result.replay.state_hash == hashes
+
+    # no stage listens: the command is written, and the answer says that it is not decided
+    checkpoint_id = crunch.get("/reports/checkpoints/latest").json()["id"]
+    answer = httpx.post(
+        f"{crunch.url}/reports/checkpoints/{checkpoint_id}/confirm", json={"tx_hash": TX_HASH}, timeout=15
+    )
+    assert answer.status_code == 202
+    assert crunch.end() == 0
+
+    for name in PROJECTIONS:  # one altered byte of each store in turn
+        database = Rdict(str(settings.data_dir / "projections" / name), Options(raw_mode=True))
+        key = next(iter(database.keys(from_key=b"r")))
+        value = database.get(key)
+        database.put(key, value[:-1] + bytes((value[-1] ^ 1,)))
+        database.close()
+    result = await verify_async(settings.kafka_bootstrap, settings.crunch_id, settings.data_dir)
+    assert [one.projection for one in result.verdicts if one.equal] == []
+
+
+async def test_killed_again_and_again_it_ends_on_the_same_rows(crunch, tmp_path):
+    settings, log = crunch.settings, busy_log()
+    places = await produce(settings.kafka_bootstrap, settings.crunch_id, log)
+    for i in range(3):
+        crunch.start()
+        crunch.wait_caught_up(readable(log) if i else 1)
+        log.round((600 + i) * 60_000, {"m1": 0.1 * i, "m2": 0.2})
+        places = await produce(settings.kafka_bootstrap, settings.crunch_id, log, places)
+        assert crunch.end(signal.SIGKILL) == -signal.SIGKILL
+    crunch.start()
+    crunch.wait_caught_up(readable(log))
+    expected = folded(log, tmp_path / "expected")
+    hashes = {one.name: one.store.state_hash for one in expected.all()}
+    expected.close()
+    assert crunch.get("/reports/summary").json()["state_hash"] == hashes
+    assert crunch.end(signal.SIGINT) == 0
+
+
+async def test_a_replay_can_end_at_a_time(crunch, tmp_path):
+    settings, log = crunch.settings, busy_log()
+    await produce(settings.kafka_bootstrap, settings.crunch_id, log)
+    seen = []
+    result = await replay_async(
+        settings.kafka_bootstrap, settings.crunch_id, ["predictions"], START_MS + HOUR_MS,
+        lambda done, total: seen.append((done, total)), tmp_path / "target",
+    )  # fmt: skip
+    everything = await replay_async(settings.kafka_bootstrap, settings.crunch_id, ["predictions"])
+    assert 0 < result.events < everything.events
+    assert seen[-1][0] == seen[-1][1] == result.records
+    assert (tmp_path / "target" / "predictions" / "CURRENT").exists()
+
+
+async def test_a_record_of_a_newer_version_ends_it_with_the_record_named(crunch):
+    settings, log = crunch.settings, busy_log()
+    places = await produce(settings.kafka_bootstrap, settings.crunch_id, log)
+    log.garbage("scores", b'{"e":99,"epoch":1,"seq":1}')
+    offset = len(log.records["scores"]) - 1
+    await produce(settings.kafka_bootstrap, settings.crunch_id, log, places)
+    crunch.start()
+    assert crunch.process.wait(30) == 1
+    assert f"scores offset {offset}: envelope version 99 is newer" in crunch.log.read_text()
+
+
+async def test_a_projector_waits_for_what_is_folded(crunch, tmp_path):
+    settings, log = crunch.settings, busy_log()
+    read = open_read_models(tmp_path, await cluster_id_of(settings.kafka_bootstrap), settings.crunch_id)
+    projector = Projector(settings, read)
+    running = asyncio.create_task(projector.run())
+    waiting = asyncio.create_task(projector.wait_until(lambda: read.models.get("m5").status == "LEFT", 20))
+    await produce(settings.kafka_bootstrap, settings.crunch_id, log)
+    assert await waiting
+    assert not await projector.wait_until(lambda: False, 0.05)
+    projector.stop()
+    await running
+    read.close()
+
+
+def test_a_taken_port_is_named():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(OperatorError, match=f"port {port} on 127.0.0.1 is taken"):
+            serve(Settings(api_port=port, data_dir=Path("nowhere")))
+    listen("127.0.0.1", port).close()

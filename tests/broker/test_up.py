@@ -1,0 +1,256 @@
+"""`coordinator up` as a user runs it: a real broker, real models over gRPC, real workers, twelve hours of candles."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from coordinator.cli.plan import example_models
+from coordinator.infra.broker import free_ports
+from coordinator.infra.model_host.registry import read_models
+
+START = 1_677_628_800_000  # 2023-03-01T00:00:00Z
+MINUTE = 60_000
+HOUR = 60 * MINUTE
+HOURS = 12
+MODELS = len(read_models(example_models()))
+SECONDS_MAX = 240
+FRAC64_ONE = 1_000_000_000
+PROJECTIONS = {"leaderboard", "models", "predictions", "feeds", "snapshots", "checkpoints", "dead_letters"}
+
+pytestmark = pytest.mark.broker
+
+
+def first_hours(folder: Path) -> Path:
+    """Twelve hours of minute candles: the real ones where they are, else made up; the test says which."""
+    places = [os.environ.get("COORDINATOR_CANDLES_DIR", ""), Path(__file__).parents[3] / "shared" / "data"]
+    for place in places:
+        for file in sorted(Path(place).glob("BTCUSDT-1m-*.csv.gz")) if place else ():
+            print(f"candles: {file.name}")
+            return file
+    print("candles: made up, since the real ones are not here (COORDINATOR_CANDLES_DIR)")
+    file = folder / "candles.csv"
+    rows = ["open_time,open,high,low,close,volume"]
+    price = 23_000.0
+    for i in range(HOURS * 60 + 60):
+        last, price = price, round(price + (37 * i % 101 - 50) / 10, 2)
+        rows.append(f"{START + i * MINUTE},{last},{max(last, price)},{min(last, price)},{price},{1 + i % 7}")
+    file.write_text("\n".join(rows) + "\n")
+    return file
+
+
+def run_environment():
+    ours = {
+        "KAFKA_BOOTSTRAP",
+        "DATA_DIR",
+        "CRUNCH_ID",
+        "API_PORT",
+        "CONTRACT",
+        "FEED_SOURCE",
+        "CHECKPOINT_INTERVAL_SECONDS",
+    }
+    return {name: value for name, value in os.environ.items() if name not in ours}
+
+
+def command(*arguments):
+    return [sys.executable, "-Im", "coordinator.cli.main", *map(str, arguments)]
+
+
+def up(folder, *arguments, **options):
+    (port,) = free_ports(1)
+    return subprocess.Popen(
+        command("up", "--data-dir", folder / "node", "--port", port, *arguments),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=run_environment(),
+        cwd=folder,
+        **options,
+    )
+
+
+def pids_of(folder):
+    try:
+        return json.loads((folder / "node" / "node.json").read_text())["pids"]
+    except FileNotFoundError:
+        return {}
+
+
+def ask(folder, *arguments):
+    done = subprocess.run(
+        command(*arguments, "--data-dir", folder / "node"),
+        capture_output=True,
+        text=True,
+        env=run_environment(),
+        cwd=folder,
+        timeout=60,
+        check=False,
+    )
+    return done.returncode, done.stdout, done.stderr
+
+
+def until_it_says(process, words, seconds=60):
+    """Lines up to the one with these words. The process's own end, and the test's bound, end the waiting."""
+    said = []
+    deadline = time.monotonic() + seconds
+    for line in process.stdout:
+        said.append(line)
+        if words in line:
+            return said
+        assert time.monotonic() < deadline, "".join(said)
+    pytest.fail(f"it ended without saying {words!r}:\n{''.join(said)}")
+
+
+def test_twelve_hours_of_candles_give_a_ranked_board_and_two_exact_emissions(tmp_path):
+    summary_file = tmp_path / "summary.json"
+    candles = first_hours(tmp_path)
+    node = up(tmp_path, "--candles", candles, "--until", START + HOURS * HOUR, "--summary", summary_file)
+    try:
+        said, _ = node.communicate(timeout=SECONDS_MAX)
+    finally:
+        node.kill()
+    assert node.returncode == 0, said
+    assert "the page is http://127.0.0.1:" in said
+    summary = json.loads(summary_file.read_text())
+
+    assert set(summary) == {
+        *(
+            "feed_records",
+            "inputs",
+            "predictions",
+            "snapshots",
+            "checkpoints",
+            "leaderboard",
+            "latest_emission",
+        ),
+        *("state_hash", "duplicates_ignored", "dead_letters", "restarts", "rehearsal", "clock"),
+    }
+    # The candle that closes at 00:00 opens before the file; the one that closes at 12:00 is the last.
+    records = HOURS * 60
+    assert summary["feed_records"] == records
+    assert summary["inputs"] == {
+        "received": records,
+        "resolved": records - 1,
+    }  # the last one's future is not there
+    assert summary["predictions"] == {
+        "pending": MODELS,
+        "scored": (records - 1) * MODELS,
+        "failed": 0,
+        "absent": 0,
+    }
+    assert summary["snapshots"] == HOURS * MODELS
+    assert [
+        (one["status"], one["period_start"], one["period_end"], one["sum"], one["rehearsal"])
+        for one in summary["checkpoints"]
+    ] == [
+        ("PENDING", START, START + 6 * HOUR, FRAC64_ONE, True),
+        ("PENDING", START + 6 * HOUR, START + 12 * HOUR, FRAC64_ONE, True),
+    ]
+    board = summary["leaderboard"]
+    scores = [row["score_recent"] for row in board]
+    assert [row["rank"] for row in board] == list(range(1, MODELS + 1))
+    assert scores == sorted(scores, reverse=True)
+    assert len(set(scores)) == MODELS
+    assert all(-3 <= score <= 1 for score in scores)
+    rewards = summary["latest_emission"]["cruncher_rewards"]
+    assert sum(reward["reward_pct"] for reward in rewards) == FRAC64_ONE
+    assert sorted(reward["cruncher_index"] for reward in rewards) == list(range(MODELS))
+    assert set(summary["state_hash"]) == PROJECTIONS
+    assert all(len(one) == 64 for one in summary["state_hash"].values())
+    assert (summary["duplicates_ignored"], summary["dead_letters"]) == (0, 0)
+    assert set(summary["restarts"]) == {"feed", "predict", "score", "checkpoint", "report", "models", "kafka"}
+    assert set(summary["restarts"].values()) == {0}
+    assert summary["rehearsal"] is True
+    assert summary["clock"] == START + HOURS * HOUR
+
+
+def test_ctrl_c_ends_every_process_in_ten_seconds_and_the_next_start_goes_on(tmp_path):
+    candles = first_hours(tmp_path)
+    node = up(tmp_path, "--candles", candles)
+    try:
+        until_it_says(node, "first score")
+        code, out, err = ask(tmp_path, "status", "--json")
+        assert code == 0, err
+        status = json.loads(out)
+        before = {one["topic"]: one["decisions"] for one in status["topics"]}
+        assert before["scores"] > 0
+        assert {one["stage"] for one in status["stages"]} >= {"inputs", "predictions", "scores", "snapshots"}
+        code, out, err = ask(tmp_path, "replay", "--verify", "--json")
+        assert code == 0, out + err
+        verified = json.loads(out)
+        assert {one["projection"] for one in verified["verdicts"]} == PROJECTIONS
+        assert verified["equal"]
+        code, out, err = ask(tmp_path, "replay", "--projection", "leaderboard", "--json")
+        assert code == 0, err
+        assert set(json.loads(out)["state_hash"]) == {"leaderboard"}
+        assert all(
+            not one["mismatches"]
+            for one in json.loads(ask(tmp_path, "topics", "list", "--json")[1])["topics"]
+        )
+        assert json.loads(ask(tmp_path, "dead-letters", "list", "--json")[1]) == {
+            "total": 0,
+            "dead_letters": [],
+        }
+        assert ask(tmp_path, "dead-letters", "show", "x")[0] == 2
+        pids = pids_of(tmp_path)
+        assert set(pids) == {"feed", "predict", "score", "checkpoint", "report", "models", "kafka", "up"}
+        began = time.monotonic()
+        node.send_signal(signal.SIGINT)
+        node.communicate(timeout=20)
+        assert time.monotonic() - began < 10
+        assert node.returncode == 0
+        assert not [name for name, pid in pids.items() if Path(f"/proc/{pid}").exists()]
+        assert ask(tmp_path, "status")[0] == 3  # Kafka is gone, and that is said
+
+        node = up(tmp_path, "--candles", candles)
+        until_it_says(node, "first score")
+        after = {
+            one["topic"]: one["decisions"]
+            for one in json.loads(ask(tmp_path, "status", "--json")[1])["topics"]
+        }
+        assert all(after[topic] >= n for topic, n in before.items())
+        assert after["scores"] > before["scores"]
+        node.send_signal(signal.SIGTERM)
+        node.communicate(timeout=20)
+        assert node.returncode == 0
+    finally:
+        node.kill()
+
+
+def test_every_child_killed_in_turn_under_load_comes_back_and_no_prediction_is_lost(tmp_path):
+    summary_file = tmp_path / "summary.json"
+    hours = 4
+    killed = ("score", "checkpoint", "report", "feed", "predict", "models", "kafka")
+    node = up(
+        tmp_path,
+        "--candles",
+        first_hours(tmp_path),
+        "--until",
+        START + hours * HOUR,
+        "--summary",
+        summary_file,
+    )
+    try:
+        until_it_says(node, "first score")
+        for name in killed:
+            os.kill(pids_of(tmp_path)[name], signal.SIGKILL)
+            until_it_says(node, f"{name} ended (killed by SIGKILL")
+        said, _ = node.communicate(timeout=SECONDS_MAX)
+    finally:
+        node.kill()
+    assert node.returncode == 0, said
+    summary = json.loads(summary_file.read_text())
+    assert summary["feed_records"] == hours * 60
+    assert summary["inputs"] == {"received": hours * 60, "resolved": hours * 60 - 1}
+    assert sum(summary["predictions"].values()) == hours * 60 * MODELS
+    assert summary["predictions"]["pending"] <= MODELS
+    assert summary["predictions"]["failed"] == 0
+    assert len(summary["leaderboard"]) == MODELS
+    assert all(summary["restarts"][name] >= 1 for name in killed)

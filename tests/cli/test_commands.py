@@ -1,0 +1,166 @@
+"""The commands through typer's own runner: what they print, and how they end."""
+
+from __future__ import annotations
+
+import json
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from typer.testing import CliRunner
+
+from coordinator.cli.main import app
+from coordinator.cli.shared import NodeFile, write_node_file
+from coordinator.streams.topology import TOPICS, mermaid
+
+NOBODY = "127.0.0.1:1"
+COMMANDS = [
+    ["up"],
+    ["worker"],
+    ["status"],
+    ["replay"],
+    ["topology"],
+    ["topics", "create"],
+    ["topics", "list"],
+    ["dead-letters", "list"],
+    ["dead-letters", "show"],
+    ["models", "serve"],
+]
+
+
+@pytest.fixture
+def coordinator(monkeypatch, tmp_path):
+    """Runs a command in an empty directory, with an environment that sets nothing of ours."""
+    for name in ("KAFKA_BOOTSTRAP", "DATA_DIR", "CRUNCH_ID", "API_PORT", "CONTRACT", "FEED_SOURCE"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: CliRunner().invoke(app, list(arguments))
+
+
+def test_topology_prints_every_topic_and_the_diagram(coordinator):
+    result = coordinator("topology")
+    assert result.exit_code == 0
+    assert all(topic in result.stdout for topic in TOPICS)
+    assert result.stdout.endswith(mermaid())
+
+
+def test_topology_as_json_holds_the_table(coordinator):
+    found = json.loads(coordinator("topology", "--json").stdout)
+    assert [stream["topic"] for stream in found["streams"]] == list(TOPICS)
+    assert found["mermaid"] == mermaid()
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_help_teaches_with_an_example(coordinator, command):
+    result = coordinator(*command, "--help")
+    assert result.exit_code == 0
+    assert "Example" in result.stdout
+    assert "coordinator " + " ".join(command) in " ".join(result.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["status"],
+        ["replay"],
+        ["replay", "--verify"],
+        ["topics", "list"],
+        ["dead-letters", "list"],
+        ["dead-letters", "show", "x"],
+    ],
+    ids=" ".join,
+)
+def test_a_kafka_that_does_not_answer_is_one_line_and_exit_code_3(coordinator, command):
+    result = coordinator(*command, "--kafka", NOBODY)
+    assert result.exit_code == 3
+    assert result.stderr.startswith(f"error: Kafka at {NOBODY} does not answer")
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["worker", "nobody"], "there is no worker 'nobody'"),
+        (["up", "--until", "2023-03-10"], "has no zone"),
+        (["up", "--speed", "0"], "--speed 0"),
+        (["up", "--from", "2000", "--until", "1000"], "is not before"),
+        (["up", "--candles", "none.csv"], "there is no such file"),
+        (["up", "--candles", "none.csv", "--feed", "binance"], "exclude each other"),
+        (["up", "--feed", "oracle"], "--feed oracle is unknown"),
+        (["up", "--kafka", "localhost"], "give HOST:PORT"),
+        (["up", "--models", "none"], "models folder none does not exist"),
+        (["up", "--summary", "none/x.json"], "there is no directory"),
+        (["replay", "--until", "5", "--verify"], "leave --until out"),
+        (["replay", "--until", "soon"], "is no time"),
+        (["status", "--data-dir", "elsewhere"], "holds no node.json"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_what_the_operator_can_mend_is_one_line_and_exit_code_2(coordinator, arguments, said):
+    result = coordinator(*arguments)
+    assert result.exit_code == 2, result.output
+    assert said in result.stderr
+    assert len(result.stderr.strip().splitlines()) == 1
+
+
+def test_a_taken_port_of_the_api_is_named(coordinator):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = coordinator("up", "--port", str(port))
+    assert result.exit_code == 2
+    assert f"port {port} on 127.0.0.1 is taken" in result.stderr
+
+
+def test_another_crunchs_data_directory_is_refused(coordinator, tmp_path, monkeypatch):
+    (tmp_path / "node").mkdir()
+    (tmp_path / "node" / "crunch.json").write_text('{"crunch_id": "eth-up"}')
+    result = coordinator("up", "--data-dir", "node", "--feed", "generated")
+    assert result.exit_code == 2
+    assert "belongs to crunch eth-up" in result.stderr
+
+
+def test_the_data_directory_of_a_node_tells_where_kafka_is(coordinator, tmp_path):
+    write_node_file(
+        tmp_path,
+        NodeFile(
+            bootstrap="127.0.0.1:2", api="http://127.0.0.1:3", crunch_id="eth-up", feed_source="generated"
+        ),
+    )
+    result = coordinator("status", "--data-dir", str(tmp_path))
+    assert result.exit_code == 3
+    assert "Kafka at 127.0.0.1:2" in result.stderr
+
+
+def test_a_broken_node_file_is_named(coordinator, tmp_path):
+    (tmp_path / "node.json").write_text("{")
+    result = coordinator("status", "--data-dir", str(tmp_path))
+    assert result.exit_code == 2
+    assert "node.json cannot be read" in result.stderr
+
+
+def test_no_command_brings_a_heavy_library_before_it_runs():
+    heavy = ["aiokafka", "faust", "fastapi", "pyarrow", "rocksdict", "httpx", "pandas", "grpc", "pydantic"]
+    code = f"import sys, coordinator.cli.main; print([name for name in {heavy} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd="/")
+    assert done.stdout.strip() == "[]"
+
+
+def test_help_answers_in_half_a_second():
+    code = "import sys; sys.argv = ['coordinator', '--help']; from coordinator.cli.main import main; main()"
+    seconds = []
+    for _ in range(3):
+        began = time.process_time(), time.monotonic()
+        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd="/")
+        seconds.append(time.monotonic() - began[1])
+    assert min(seconds) < 0.5 * load()
+
+
+def load():
+    """How much slower than idle this machine is now: other processes may share its two cores."""
+    began = time.monotonic(), time.process_time()
+    sum(range(5_000_000))
+    return max(1.0, (time.monotonic() - began[0]) / max(time.process_time() - began[1], 1e-6))

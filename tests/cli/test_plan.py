@@ -1,0 +1,121 @@
+"""What `up` decides before it starts anything."""
+
+from __future__ import annotations
+
+import socket
+
+import pytest
+
+from coordinator.cli.plan import DEMO_CONTRACT, example_models, make_plan
+from coordinator.cli.shared import NodeFile, node_settings, write_node_file
+from coordinator.infra.model_host.registry import read_models
+from coordinator.streams.errors import OperatorError
+
+
+@pytest.fixture(autouse=True)
+def bare_environment(monkeypatch, tmp_path):
+    names = "KAFKA_BOOTSTRAP DATA_DIR CRUNCH_ID API_PORT CONTRACT FEED_SOURCE CHECKPOINT_INTERVAL_SECONDS SETTLE_REHEARSALS"
+    for name in names.split():
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+def left_by(folder, **fields):
+    known = {
+        "bootstrap": "127.0.0.1:2",
+        "api": "http://127.0.0.1:3",
+        "crunch_id": "btc-up",
+        "feed_source": "binance",
+    }
+    write_node_file(folder, NodeFile(**(known | fields)))
+
+
+def test_the_defaults_are_those_of_a_demonstration(tmp_path):
+    plan = make_plan(data_dir=tmp_path)
+    assert plan.embedded
+    assert plan.choose_feed
+    assert plan.settings.checkpoint_interval_seconds == 21_600
+    assert plan.settings.settle_rehearsals
+    assert plan.settings.contract == DEMO_CONTRACT
+    assert plan.settings.replay_models_min == len(read_models(example_models())) >= 5
+
+
+def test_the_environment_wins_over_the_demonstrations_defaults(tmp_path, monkeypatch):
+    monkeypatch.setenv("CHECKPOINT_INTERVAL_SECONDS", "604800")
+    monkeypatch.setenv("SETTLE_REHEARSALS", "false")
+    monkeypatch.setenv("CONTRACT", "mine:Contract")
+    plan = make_plan(data_dir=tmp_path)
+    assert plan.settings.checkpoint_interval_seconds == 604_800
+    assert not plan.settings.settle_rehearsals
+    assert plan.settings.contract == "mine:Contract"
+    assert make_plan(data_dir=tmp_path, contract="other:Contract").settings.contract == "other:Contract"
+
+
+def test_a_file_of_candles_is_the_feed(tmp_path):
+    file = tmp_path / "x.csv"
+    file.write_text("")
+    plan = make_plan(data_dir=tmp_path, candles=file, replay_from_ms=5, replay_until_ms=9)
+    assert not plan.choose_feed
+    assert plan.settings.feed_source == "candles"
+    assert plan.settings.feed_candles_file == str(file)
+    assert (plan.settings.replay_from_ms, plan.settings.replay_until_ms) == (5, 9)
+
+
+@pytest.mark.parametrize(
+    ("before", "feed", "source", "choose"),
+    [
+        (None, None, None, True),
+        (None, "generated", "generated", False),
+        ({"feed_source": "generated", "feed_chosen": True}, None, "generated", False),
+        ({"feed_source": "binance", "feed_chosen": True}, None, "binance", False),
+        ({"feed_source": "generated", "feed_chosen": True}, "binance", "binance", False),
+        ({"feed_source": "candles", "feed_chosen": False}, None, None, True),
+    ],
+)
+def test_a_log_that_began_with_one_market_goes_on_with_it(tmp_path, before, feed, source, choose):
+    if before is not None:
+        left_by(tmp_path, **before)
+    plan = make_plan(data_dir=tmp_path, feed=feed)
+    assert plan.choose_feed is choose
+    if source is not None:
+        assert plan.settings.feed_source == source
+
+
+def test_a_taken_default_port_gives_way_and_says_so(tmp_path, monkeypatch):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("MODEL_RUNNER_NODE_PORT", str(port))
+        plan = make_plan(data_dir=tmp_path)
+        assert plan.settings.model_runner_node_port != port
+        assert any(f"port {port} is taken" in remark for remark in plan.remarks)
+        with pytest.raises(OperatorError, match=f"port {port} on"):
+            make_plan(data_dir=tmp_path, api_port=port)
+
+
+def test_a_foreign_kafka_is_used_and_none_started(tmp_path):
+    plan = make_plan(data_dir=tmp_path, kafka="kafka-1:9092")
+    assert not plan.embedded
+    assert plan.settings.kafka_bootstrap == "kafka-1:9092"
+
+
+@pytest.mark.parametrize(
+    ("by_hand", "kafka", "variable", "expected"),
+    [
+        (True, None, None, ("127.0.0.1:2", "eth-up")),
+        (True, None, "kafka-9:9", ("127.0.0.1:2", "eth-up")),
+        (True, "kafka-1:9092", None, ("kafka-1:9092", "btc-up")),
+        (False, None, None, ("127.0.0.1:2", "eth-up")),
+        (False, None, "kafka-9:9", ("kafka-9:9", "btc-up")),
+        (False, "kafka-1:9092", "kafka-9:9", ("kafka-1:9092", "btc-up")),
+    ],
+)
+def test_where_a_command_finds_kafka(tmp_path, monkeypatch, by_hand, kafka, variable, expected):
+    folder = tmp_path / "coordinator-data"
+    folder.mkdir()
+    left_by(folder, crunch_id="eth-up")
+    if variable is not None:
+        monkeypatch.setenv("KAFKA_BOOTSTRAP", variable)
+    settings, _ = node_settings(folder if by_hand else None, kafka)
+    assert (settings.kafka_bootstrap, settings.crunch_id) == expected

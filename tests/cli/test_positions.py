@@ -1,0 +1,222 @@
+"""When the pipeline is idle: the watch over decisions as the stages write them, without a broker."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from coordinator.infra import positions
+from coordinator.infra.positions import PipelineWatch, TopicTail, stage_positions
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.counting import Counter
+from coordinator.streams.envelope import encode_decision
+from coordinator.streams.events import (
+    CheckpointData,
+    CheckpointOpened,
+    ClockTicked,
+    ClockTickedData,
+    CrunchConfigured,
+    InputReceived,
+    InputReceivedData,
+    InputResolved,
+    InputResolvedData,
+    InputsUntil,
+    InputsUntilData,
+    PeriodClosed,
+    PeriodClosedData,
+    ScoredUntil,
+    ScoredUntilData,
+    SnapshotTaken,
+    SnapshotTakenData,
+)
+from coordinator.streams.settings import Settings
+from coordinator.streams.terms import make_terms
+from coordinator.streams.topology import TOPICS
+
+HOUR = 3_600_000
+SETTINGS = Settings(checkpoint_interval_seconds=7200)
+TERMS = CrunchConfigured(id="terms", at=0, data=make_terms(CrunchContract(), "h", SETTINGS, 0))
+
+
+def tick(at):
+    return ClockTicked(id=f"tick/{at}", at=at, data=ClockTickedData(rehearsal=True))
+
+
+def received(point):
+    data = InputReceivedData(
+        input_id=f"i{point}",
+        subject="BTCUSDT",
+        point=point,
+        deadline_at=point,
+        scopes=[],
+        contract_hash="h",
+        rehearsal=True,
+        payload=msgspec.Raw(b"{}"),
+    )
+    return InputReceived(id=f"i{point}:received", at=point, data=data)
+
+
+def resolved(point):
+    data = InputResolvedData(
+        input_id=f"i{point}", horizon_seconds=60, resolvable_at=point, truth={}, reason=None, last=True
+    )
+    return InputResolved(id=f"i{point}:resolved", at=point, data=data)
+
+
+def inputs_until(until):
+    data = InputsUntilData(until=until, clock=until + 60_000, rehearsal=True, skipped=[])
+    return InputsUntil(id=f"until/{until}", at=until, data=data)
+
+
+def scored_until(until):
+    return ScoredUntil(id=f"scored/{until}", at=until, data=ScoredUntilData(until=until, rehearsal=True))
+
+
+def snapshot(start, scored_count=1):
+    data = SnapshotTakenData(
+        snapshot_id="s",
+        model_id="m",
+        period_start=start,
+        period_end=start + HOUR,
+        sums={},
+        summary_units={},
+        windows_units={},
+        scored_count=scored_count,
+        failed_count=0,
+        absent_model_count=0,
+        absent_node_count=0,
+        charged_count=0,
+        rehearsal=True,
+        contract_hash="h",
+    )
+    return SnapshotTaken(id=f"snap/{start}", at=start + HOUR, data=data)
+
+
+def closed(until):
+    data = PeriodClosedData(from_ms=0, until_ms=until, snapshot_count=1, rehearsal=True)
+    return PeriodClosed(id=f"closed/{until}", at=until, data=data)
+
+
+def checkpoint(start):
+    data = CheckpointData(
+        checkpoint_id="c",
+        period_start=start,
+        period_end=start + 2 * HOUR,
+        snapshot_count=2,
+        ranking=[],
+        unranked=[],
+        emission={},
+        emission_sha256="",
+        contract_hash="h",
+        rehearsal=True,
+    )
+    return CheckpointOpened(id=f"ckp/{start}", at=start, data=data)
+
+
+class Log:
+    """Topics in memory: appends are encoded, counted and handed to the watch, as the reader does."""
+
+    def __init__(self):
+        self.watch = PipelineWatch("btc-up")
+        self._counters = {topic: Counter(topic) for topic in TOPICS}
+
+    def add(self, topic, *events, upto=None):
+        """One decision; returns its offset."""
+        counter = self._counters[topic]
+        offset = counter.next_offset
+        (record,) = encode_decision(events, epoch=0, seq=counter.seq + 1, upto=upto or {}, need={})
+        self.watch.take(counter.read(offset, record))
+        return offset
+
+    def begin(self):
+        """Terms all the way down."""
+        at = self.add("feeds", TERMS)
+        for topic, source in (
+            ("inputs", "feeds"),
+            ("scores", "inputs"),
+            ("snapshots", "scores"),
+            ("checkpoints", "snapshots"),
+        ):
+            at = self.add(topic, TERMS, upto={source: (at, 0)})
+
+
+@pytest.fixture
+def log():
+    log = Log()
+    log.begin()
+    assert log.watch.waiting() == []
+    return log
+
+
+def test_an_empty_log_is_idle():
+    assert PipelineWatch("btc-up").waiting() == []
+
+
+def test_a_tick_waits_for_the_input_stage_and_a_record_alone_does_not(log):
+    at = log.add("feeds", tick(60_000))
+    assert log.watch.waiting() == ["inputs has decided feeds up to 0, not yet 1"]
+    log.add("inputs", inputs_until(-1), upto={"feeds": (at, 0)})
+    assert log.watch.waiting() == []
+    assert (log.watch.clock, log.watch.rehearsal) == (59_999, True)
+
+
+def test_an_input_waits_for_its_round_and_then_for_nothing(log):
+    at = log.add("inputs", received(60_000))
+    log.add("predictions")  # RoundOpened decides nothing of inputs yet
+    assert len(log.watch.waiting()) == 1
+    log.add("predictions", upto={"inputs": (at, 0)})
+    assert log.watch.waiting() == []
+
+
+def test_a_resolved_input_waits_for_its_scores(log):
+    at = log.add("inputs", resolved(60_000), inputs_until(-1))
+    assert log.watch.waiting() == [f"scores has decided inputs up to 0, not yet {at}"]
+    log.add("scores", upto={"inputs": (at, 0)})
+    assert log.watch.waiting() == []
+
+
+def test_the_second_of_two_resolved_in_one_append_is_waited_for(log):
+    at = log.add("inputs", resolved(60_000), resolved(120_000))
+    log.add("scores", upto={"inputs": (at, 0)})
+    assert len(log.watch.waiting()) == 1
+    log.add("scores", upto={"inputs": (at, 1)})
+    assert log.watch.waiting() == []
+
+
+def test_a_period_that_the_inputs_passed_waits_for_scored_until_and_that_for_its_snapshots(log):
+    at = log.add("inputs", inputs_until(HOUR + 1))
+    assert log.watch.waiting() == [f"scores has not closed the periods up to {HOUR}"]
+    at = log.add("scores", scored_until(HOUR), upto={"inputs": (at, 0)})
+    assert len(log.watch.waiting()) == 1
+    log.add("snapshots", snapshot(0), closed(HOUR), upto={"scores": (at, 0)})
+    assert log.watch.waiting() == []
+
+
+def test_a_closed_period_with_snapshots_waits_for_its_checkpoint(log):
+    log.add("snapshots", snapshot(0), closed(HOUR))
+    log.add("snapshots", snapshot(HOUR), closed(2 * HOUR))
+    assert log.watch.waiting() == ["checkpoints has not built 1 period"]
+    log.add("checkpoints", checkpoint(0))
+    assert log.watch.waiting() == []
+
+
+def test_a_period_without_a_score_waits_for_nothing(log):
+    log.add("snapshots", snapshot(0, scored_count=0), closed(2 * HOUR))
+    assert log.watch.waiting() == []
+
+
+def test_a_period_in_which_nobody_could_be_ranked_is_done_once_all_stands_still(log, monkeypatch):
+    log.add("snapshots", snapshot(0), closed(2 * HOUR))
+    assert log.watch.waiting()
+    monkeypatch.setattr(positions, "SETTLED_SECONDS", 0.0)
+    assert log.watch.waiting() == []
+
+
+def test_lag_counts_the_records_beyond_what_is_decided():
+    tails = [TopicTail(topic, 0, 10, 1, 5, {}) for topic in TOPICS]
+    tails[1] = TopicTail("inputs", 0, 10, 1, 5, {"feeds": (6, 0)})
+    lags = {(one.stage, one.source): (one.decided_offset, one.lag_records) for one in stage_positions(tails)}
+    assert lags["inputs", "feeds"] == (6, 3)
+    assert lags["scores", "inputs"] == (-1, 10)
+    assert ("checkpoints", "commands") in lags
+    assert ("feeds", "the outside") not in lags

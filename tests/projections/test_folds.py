@@ -1,0 +1,331 @@
+"""Given events, then rows: one fold after the other."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.logs import HOUR_MS, MINUTE_MS, START_MS, TX_HASH, UNIT, LogBuilder, busy_log, folded, make_terms
+
+from coordinator.projections.windows import TrailingSums, window_sums
+from coordinator.streams import events as ev
+from coordinator.streams.errors import UnknownEventError
+
+
+@pytest.fixture
+def log():
+    log = LogBuilder()
+    log.terms()
+    return log
+
+
+@pytest.fixture
+def fold(tmp_path):
+    opened = []
+
+    def do(log):
+        opened.append(folded(log, tmp_path / str(len(opened))))
+        return opened[-1]
+
+    yield do
+    for read in opened:
+        read.close()
+
+
+def board_of(read):
+    return [
+        (row.rank, row.model.model_id, row.windows_units["score_recent"])
+        for row in read.leaderboard.board().rows
+    ]
+
+
+def test_a_board_before_the_first_terms_is_none(fold):
+    assert fold(LogBuilder()).leaderboard.board() is None
+
+
+def test_models_rank_by_their_mean_and_ties_share_a_rank(log, fold):
+    for model_id in ("a", "b", "c"):
+        log.model(model_id)
+    log.round(0, {"a": 0.25, "b": 0.5, "c": 0.25})
+    log.round(MINUTE_MS, {"a": 0.5, "b": 0.25, "c": 0.5})
+    log.round(2 * MINUTE_MS, {"b": 0.75})
+    log.inputs_until(HOUR_MS)
+    assert board_of(fold(log)) == [(1, "b", UNIT // 2), (2, "a", 375_000_000), (2, "c", 375_000_000)]
+
+
+def test_a_silent_model_is_last_without_a_rank_even_where_less_is_better(fold):
+    log = LogBuilder()
+    log.terms(ranking_direction="asc")
+    log.model("silent")
+    log.model("live")
+    log.round(0, {"live": 2.0})
+    log.inputs_until(HOUR_MS)
+    read = fold(log)
+    assert board_of(read) == [(1, "live", 2 * UNIT), (None, "silent", None)]
+    assert [row.active for row in read.leaderboard.board().rows] == [True, False]
+
+
+def test_a_model_that_left_is_last_without_a_rank_and_keeps_its_sums(log, fold):
+    log.model("gone")
+    log.model("here")
+    log.round(0, {"gone": 0.9, "here": 0.1})
+    log.inputs_until(HOUR_MS)
+    log.model_left("gone")
+    assert board_of(fold(log)) == [(1, "here", UNIT // 10), (None, "gone", 9 * UNIT // 10)]
+
+
+def test_an_old_deployment_that_leaves_does_not_take_the_model_with_it(log, fold):
+    log.model("m")
+    log.model("m", deployment_id="m-d2")
+    log.model_left("m", deployment_id="m-d1")
+    assert fold(log).models.get("m").status == "RUNNING"
+
+
+def test_a_banned_model_that_runs_again_stays_banned(log, fold):
+    log.model("m")
+    log.append(
+        "models", ev.ModelBanned(id="ban/m", at=START_MS, data=ev.ModelBannedData(model_id="m", reason="x"))
+    )
+    log.model("m", deployment_id="m-d2")
+    assert fold(log).models.get("m").status == "BANNED"
+
+
+def test_a_charge_counts_as_one_more_value(log, fold):
+    log.model("m")
+    log.round(0, {"m": 1.0})
+    log.round(MINUTE_MS, {"m": "ABSENT"}, charges={"m": -UNIT})
+    log.round(2 * MINUTE_MS, {"m": "ABSENT"})
+    log.inputs_until(HOUR_MS)
+    assert board_of(fold(log)) == [(1, "m", 0)]
+
+
+def test_a_window_covers_whole_buckets_and_ends_at_the_inputs_watermark(log, fold):
+    log.model("m")
+    log.round(0, {"m": 1.0})  # resolvable in bucket 0
+    log.round(24 * HOUR_MS, {"m": 0.5})  # in bucket 24
+    log.inputs_until(24 * HOUR_MS)
+    row = fold(log).leaderboard.board().rows[0]
+    assert row.windows_units == {"score_recent": UNIT, "score_steady": UNIT, "score_anchor": UNIT}
+    log.inputs_until(25 * HOUR_MS)  # now [1 h, 25 h) for the 24 h window
+    row = fold(log).leaderboard.board().rows[0]
+    assert row.windows_units == {
+        "score_recent": UNIT // 2,
+        "score_steady": 3 * UNIT // 4,
+        "score_anchor": 3 * UNIT // 4,
+    }
+
+
+def test_a_score_at_the_very_end_of_a_period_belongs_to_the_next(log, fold):
+    log.model("m")
+    log.round(HOUR_MS - 2 * MINUTE_MS, {"m": 1.0})
+    log.round(HOUR_MS - MINUTE_MS, {"m": 0.0})  # resolvable at exactly one hour
+    log.inputs_until(HOUR_MS)
+    assert board_of(fold(log)) == [(1, "m", UNIT)]
+
+
+def test_buckets_behind_the_longest_window_are_dropped_rows_and_all(log, fold):
+    for day in range(12):
+        log.round(day * 24 * HOUR_MS, {"m": 1.0})
+    read = fold(log)
+    assert len(list(read.leaderboard.store.scan(b"B"))) == 8  # the 5th to the 12th day
+
+
+def test_history_keeps_the_windows_per_scope_at_each_period_end(log, fold):
+    log.round(0, {"m": 1.0})
+    log.round(0, {"m": 0.5}, subject="ETHUSDT")
+    log.scored_until(HOUR_MS)
+    rows = fold(log).leaderboard.history(0, START_MS + HOUR_MS, None, 10)
+    assert {row.subject: row.windows_units["score_recent"] for row in rows} == {
+        "BTCUSDT": UNIT,
+        "ETHUSDT": UNIT // 2,
+    }
+    assert {row.until for row in rows} == {START_MS + HOUR_MS}
+
+
+@pytest.mark.parametrize(
+    ("answer", "scored", "status", "reason"),
+    [
+        (0.5, False, "PENDING", ""),
+        (0.5, True, "SCORED", ""),
+        ("UNSCORABLE", True, "FAILED", "the scoring function raised"),
+        ("ABSENT", True, "ABSENT", "past the deadline"),
+        ("FAILED", False, "FAILED", "not finite"),
+    ],
+)
+def test_a_prediction_has_the_status_of_its_lifecycle(log, fold, answer, scored, status, reason):
+    input_id = log.round(0, {"m": answer}, scored=scored)
+    (one,) = fold(log).predictions.round(input_id, "60s")
+    assert (one.status, one.reason) == (status, reason)
+    assert (one.score_units is not None) == (status == "SCORED")
+
+
+def test_predictions_come_newest_round_first_and_can_be_narrowed(log, fold):
+    log.round(0, {"a": 0.1, "b": 0.2})
+    log.round(MINUTE_MS, {"a": 0.3, "b": "ABSENT"})
+    read = fold(log)
+    assert [(one.model_id, one.status) for one in read.predictions.newest(0, 2**62)] == [
+        ("a", "SCORED"),
+        ("b", "ABSENT"),
+        ("a", "SCORED"),
+        ("b", "SCORED"),
+    ]
+    assert len(list(read.predictions.newest(0, START_MS, {"a"}))) == 1
+    assert len(list(read.predictions.newest(START_MS + 1, 2**62, status="ABSENT"))) == 1
+
+
+def test_totals_add_up(fold):
+    totals = fold(busy_log()).predictions.totals()
+    assert totals == {"pending": 2, "scored": 37, "failed": 19, "absent": 18, "received": 20, "resolved": 19}
+
+
+def test_a_second_answer_of_a_model_is_refused_and_changes_nothing(log, fold):
+    input_id = log.round(0, {"m": 0.5})
+    again = ev.PredictionFailed(
+        id="again", at=START_MS + 5,
+        data=ev.PredictionMissedData(
+            input_id=input_id, scope_key="60s", model_id="m", deployment_id="m-d1", reason="late", fault="model"
+        ),
+    )  # fmt: skip
+    log.append("predictions", again)
+    read = fold(log)
+    assert [one.status for one in read.predictions.round(input_id, "60s")] == ["SCORED"]
+    assert [(one["event_id"], one["state"]) for one in read.predictions.refused()] == [("again", "PENDING")]
+
+
+def test_a_score_for_an_absent_prediction_leaves_it_absent(log, fold):
+    input_id = log.round(0, {"m": "ABSENT"}, scored=False)
+    data = ev.PredictionScoredData(input_id=input_id, scope_key="60s", model_id="m", units={"value": 1})
+    log.append("scores", ev.PredictionScored(id="s", at=START_MS, data=data))
+    assert [one.status for one in fold(log).predictions.round(input_id, "60s")] == ["ABSENT"]
+
+
+def test_feeds_count_records_and_keep_a_tail(log, fold):
+    for minute in range(3):
+        log.record(START_MS + minute * MINUTE_MS)
+    log.tick(START_MS + 10 * MINUTE_MS)
+    read = fold(log)
+    (row,) = read.feeds.all()
+    assert (row.record_count, row.oldest, row.newest) == (3, START_MS, START_MS + 2 * MINUTE_MS)
+    assert row.watermark == START_MS + 3 * MINUTE_MS
+    assert read.feeds.clock == START_MS + 10 * MINUTE_MS
+    tail = read.feeds.tail(2, None, "BTCUSDT", None, None)
+    assert [record.ts_event for _, record in tail] == [START_MS + 2 * MINUTE_MS, START_MS + MINUTE_MS]
+
+
+def test_of_many_records_the_newest_stay(log, fold):
+    for minute in range(520):
+        log.record(START_MS + minute * MINUTE_MS)
+    log.record(START_MS)  # a late repeat does not push a newer one out
+    read = fold(log)
+    assert read.feeds.all()[0].record_count == 521
+    kept = [record.ts_event for _, record in read.feeds.tail(600, None, None, None, None)]
+    assert len(kept) == 500
+    assert min(kept) == START_MS + 20 * MINUTE_MS
+
+
+def move(kind, checkpoint_id):
+    data = ev.CheckpointAdvancedData(checkpoint_id=checkpoint_id, command_id="c")
+    return kind(id=f"{checkpoint_id}/{kind.__name__}", at=START_MS + 1, data=data)
+
+
+def submitted(checkpoint_id):
+    data = ev.CheckpointSubmittedData(checkpoint_id=checkpoint_id, tx_hash=TX_HASH, command_id="c")
+    return ev.CheckpointSubmitted(id=f"{checkpoint_id}/submitted", at=START_MS, data=data)
+
+
+def test_a_checkpoint_goes_its_way_to_paid(log, fold):
+    one = log.checkpoint(0, {"m": 10**9})
+    log.append("checkpoints", submitted(one))
+    log.append("checkpoints", move(ev.CheckpointClaimable, one), upto={"commands": (3, 0)})
+    log.append("checkpoints", move(ev.CheckpointPaid, one), upto={"commands": (7, 0)})
+    read = fold(log)
+    row = read.checkpoints.get(one)
+    assert (row.status, row.tx_hash, row.submitted_at) == ("PAID", TX_HASH, START_MS)
+    assert [status for status, _ in row.moves] == ["PENDING", "SUBMITTED", "CLAIMABLE", "PAID"]
+    assert read.checkpoints.commands_decided == (7, 0)
+
+
+def test_an_illegal_move_of_a_checkpoint_is_recorded_and_changes_nothing(log, fold):
+    one = log.checkpoint(0, {"m": 10**9})
+    log.append("checkpoints", move(ev.CheckpointPaid, one))
+    read = fold(log)
+    assert read.checkpoints.get(one).status == "PENDING"
+    assert [(found["kind"], found["state"]) for found in read.checkpoints.refused()] == [
+        ("CheckpointPaid", "PENDING")
+    ]
+
+
+def test_a_withheld_checkpoint_is_not_listed_as_pending_until_it_is_released(log, fold):
+    one = log.checkpoint(0, {"m": 10**9}, withheld="sums differ")
+    read = fold(log)
+    assert [row.reason for row in read.checkpoints.newest("WITHHELD")] == ["sums differ"]
+    assert list(read.checkpoints.newest("PENDING")) == []
+    assert read.checkpoints.latest_offered() is None
+    log.checkpoint(0, {"m": 10**9})  # released: the second opening
+    assert [row.status for row in fold(log).checkpoints.newest()] == ["PENDING"]
+    assert fold(log).checkpoints.latest_offered().checkpoint.checkpoint_id == one
+
+
+def test_a_failed_submission_is_pending_again_without_its_hash(log, fold):
+    one = log.checkpoint(0, {"m": 10**9})
+    log.append("checkpoints", submitted(one))
+    data = ev.CheckpointSubmissionFailedData(
+        checkpoint_id=one, tx_hash=TX_HASH, reason="expired", command_id="c"
+    )
+    log.append("checkpoints", ev.CheckpointSubmissionFailed(id="f", at=START_MS, data=data))
+    row = fold(log).checkpoints.get(one)
+    assert (row.status, row.tx_hash, row.submitted_at, row.reason) == ("PENDING", None, None, "expired")
+
+
+def test_a_letter_sent_twice_is_one(fold):
+    read = fold(busy_log())
+    assert read.dead_letters.total() == 2
+    assert {letter_id for letter_id, _, _ in read.dead_letters.newest(10)} == {"dead/feed/1", "dead/feed/2"}
+    assert read.dead_letters.get("dead/feed/1")[2].origin == "binance"
+
+
+def test_a_snapshot_taken_twice_is_refused(log, fold):
+    for _ in range(2):
+        log.snapshot("m", START_MS, START_MS + HOUR_MS)
+    read = fold(log)
+    assert len(list(read.snapshots.newest(0, 2**62))) == 1
+    assert len(read.snapshots.refused()) == 1
+
+
+def test_an_unknown_kind_stops_the_fold_and_names_the_record(log, fold):
+    log.append("scores")
+    good = log.records["scores"][-1]
+    log.records["scores"][-1] = good.replace(
+        b'"events":[]', b'"events":[{"kind":"Nonsense","id":"x","at":1,"v":1}]'
+    )
+    if b"Nonsense" not in log.records["scores"][-1]:
+        log.records["scores"][-1] = good[:-1] + b',"events":[{"kind":"Nonsense","id":"x","at":1,"v":1}]}'
+    with pytest.raises(UnknownEventError, match=r"scores offset 2.*Nonsense"):
+        fold(log)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    scores=st.lists(st.tuples(st.integers(0, 40), st.sampled_from("ab"), st.integers(-9, 9)), max_size=60),
+    asked=st.lists(st.integers(0, 45), min_size=1, max_size=12),
+    in_order=st.booleans(),
+)
+def test_sums_kept_between_askings_equal_sums_made_anew(scores, asked, in_order):
+    """Buckets fill in any order, the end jumps about: what is kept is what a fresh sum gives."""
+    terms = make_terms(windows=[ev.Window(name="day", hours=24), ev.Window(name="two", hours=2)])
+    trailing, buckets = TrailingSums(), {}
+    left = sorted(scores) if in_order else list(scores)
+    for end in sorted(asked) if in_order else asked:
+        batch, left = left[: len(scores) // len(asked)], left[len(scores) // len(asked) :]
+        for hour, model_id, units in batch:
+            trailing.touch(hour * HOUR_MS)
+            cell = (
+                buckets.setdefault(hour * HOUR_MS, {})
+                .setdefault(("BTCUSDT", "60s"), {})
+                .setdefault(model_id, {})
+                .setdefault("value", [0, 0])
+            )
+            cell[0] += units
+            cell[1] += 1
+        until = end * HOUR_MS + (end % 3) * MINUTE_MS
+        assert trailing.at(buckets, until, terms) == window_sums(buckets, until, terms)

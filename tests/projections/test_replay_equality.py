@@ -1,0 +1,228 @@
+"""The same log gives the same bytes: twice, in any interleaving, after any kill; one altered byte is found."""
+
+from __future__ import annotations
+
+import random
+import shutil
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from rocksdict import Options, Rdict
+from tests.logs import busy_log, fold_into, folded
+
+from coordinator.projections.folding import Folder
+from coordinator.projections.registry import PROJECTIONS, open_projections
+from coordinator.projections.store import Batch, Identity, Store, StoreDamagedError
+from coordinator.streams.errors import OperatorError
+
+
+def hashes(projections):
+    return {one.name: one.store.state_hash for one in projections}
+
+
+def rows(projection):
+    return list(projection.store.scan(b""))
+
+
+@pytest.fixture(scope="module")
+def log():
+    return busy_log()
+
+
+@pytest.fixture(scope="module")
+def once(log, tmp_path_factory):
+    read = folded(log, tmp_path_factory.mktemp("once"))
+    yield read
+    read.close()
+
+
+def test_every_projection_has_rows_and_hashes_them(once):
+    for projection in once.all():
+        assert rows(projection), projection.name
+        assert projection.store.recompute_hash() == projection.store.state_hash != "0" * 64
+
+
+@settings(max_examples=12, deadline=None)
+@given(seed=st.integers(0, 2**32), commit_every=st.integers(1, 60))
+def test_any_interleaving_of_topics_gives_equal_bytes(log, once, seed, commit_every):
+    order = [topic for topic, records in log.records.items() if topic != "commands" for _ in records]
+    random.Random(seed).shuffle(order)
+    with tempfile.TemporaryDirectory() as path:
+        projections = open_projections(Path(path), "cluster", log.crunch_id)
+        fold_into(Folder(projections), log, order, commit_every)
+        for one, expected in zip(projections, once.all(), strict=True):
+            assert rows(one) == rows(expected), one.name
+        assert hashes(projections) == hashes(once.all())
+        for one in projections:
+            one.store.close()
+
+
+def test_folding_again_from_the_start_changes_nothing(log, once, tmp_path):
+    shutil.rmtree(tmp_path, ignore_errors=True)
+    read = folded(log, tmp_path)
+    fold_into(Folder(read.all()), log)  # reads on from the stored positions: nothing is left
+    assert hashes(read.all()) == hashes(once.all())
+    read.close()
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_kill_between_commits_loses_and_doubles_nothing(log, once, tmp_path, seed):
+    """What was folded and not committed is dropped with the process; the store goes on from its own positions."""
+    rng = random.Random(seed)
+    while True:
+        projections = open_projections(tmp_path, "cluster", log.crunch_id)
+        folder = Folder(projections)
+        left = [
+            topic
+            for topic, reader in folder.readers.items()
+            for _ in log.records[topic][reader.next_offset :]
+        ]
+        if not left:
+            break
+        rng.shuffle(left)
+        fold_into(folder, log, left[: rng.randint(1, 40)], commit_every=rng.randint(1, 9))
+        places = {topic: reader.next_offset for topic, reader in folder.readers.items()}
+        for topic in rng.sample(sorted(places), 3):  # folded, never committed
+            for offset, record in list(enumerate(log.records[topic]))[places[topic] : places[topic] + 2]:
+                folder.fold(topic, offset, record)
+        for one in projections:
+            one.store.close()
+    assert hashes(projections) == hashes(once.all())
+    for one, expected in zip(projections, once.all(), strict=True):
+        assert rows(one) == rows(expected)
+        one.store.close()
+
+
+def test_one_projection_rebuilt_alone_catches_up_with_the_others(log, once, tmp_path):
+    folded(log, tmp_path).close()
+    shutil.rmtree(tmp_path / "scores", ignore_errors=True)
+    shutil.rmtree(tmp_path / "predictions")
+    projections = open_projections(tmp_path, "cluster", log.crunch_id)
+    fold_into(Folder(projections), log)
+    assert hashes(projections) == hashes(once.all())
+    for one in projections:
+        one.store.close()
+
+
+def test_what_did_not_count_is_remembered_beside_the_rows(log, tmp_path):
+    folded(log, tmp_path).close()
+    projections = open_projections(tmp_path, "cluster", log.crunch_id)
+    assert Folder(projections).uncounted == 1  # the garbage in `scores`
+    for one in projections:
+        one.store.close()
+
+
+def altered(path, change):
+    """Change one row by hand, behind the store's back."""
+    database = Rdict(str(path), Options(raw_mode=True))
+    key = next(iter(database.keys(from_key=b"r")))
+    value = database.get(key)
+    change(database, key, value)
+    database.close()
+
+
+def flip(data, at):
+    return data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :]
+
+
+def alter_value(database, key, value):
+    database.put(key, flip(value, len(value) - 1))
+
+
+def alter_key(database, key, value):
+    database.delete(key)
+    database.put(flip(key, len(key) - 1), value)
+
+
+def alter_first_byte_of_key(database, key, value):
+    database.delete(key)
+    database.put(flip(key, 0), value)
+
+
+def drop(database, key, value):
+    database.delete(key)
+
+
+@pytest.mark.parametrize("change", [alter_value, alter_key, alter_first_byte_of_key, drop])
+@pytest.mark.parametrize("name", PROJECTIONS)
+def test_one_altered_byte_is_found(log, tmp_path, name, change):
+    folded(log, tmp_path).close()
+    altered(tmp_path / name, change)
+    store = Store.open_secondary(tmp_path / name)
+    try:
+        found = store.recompute_hash()
+    except StoreDamagedError:
+        found = "unreadable"
+    assert found != store.state_hash
+    store.close()
+
+
+@pytest.mark.parametrize("name", PROJECTIONS)
+def test_altered_positions_are_found(log, tmp_path, name):
+    folded(log, tmp_path).close()
+    altered(tmp_path / name, lambda database, _key, _value: database.put(b"m", flip(database.get(b"m"), 80)))
+    with pytest.raises(StoreDamagedError):
+        Store.open_secondary(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", PROJECTIONS)
+def test_a_byte_altered_in_the_file_itself_is_found(log, tmp_path, name):
+    folded(log, tmp_path).close()
+    kept = Store.open_secondary(tmp_path / name)
+    expected = kept.state_hash
+    kept.close()
+    for table in sorted((tmp_path / name).glob("*.sst")):
+        data = table.read_bytes()
+        table.write_bytes(flip(data, 20))
+    try:
+        store = Store.open_secondary(tmp_path / name)
+        found = store.recompute_hash()
+    except StoreDamagedError:
+        return
+    assert found != expected
+
+
+def test_a_store_of_another_cluster_is_rebuilt(log, tmp_path):
+    folded(log, tmp_path).close()
+    (board,) = open_projections(tmp_path, "another cluster", log.crunch_id, ["leaderboard"])
+    assert rows(board) == []
+    assert board.store.positions == {}
+    board.store.close()
+
+
+def test_a_damaged_store_is_rebuilt(log, tmp_path):
+    folded(log, tmp_path).close()
+    (tmp_path / "models" / "CURRENT").write_bytes(b"nonsense\n")
+    (models,) = open_projections(tmp_path, "cluster", log.crunch_id, ["models"])
+    assert rows(models) == []
+    models.store.close()
+
+
+def test_a_store_open_elsewhere_is_the_operators_to_close(tmp_path):
+    identity = Identity("cluster", "btc-up", 1)
+    store = Store.open(tmp_path, identity)
+    with pytest.raises(OperatorError, match="open in another process"):
+        Store.open(tmp_path, identity)
+    store.close()
+
+
+def test_a_reader_beside_the_writer_sees_what_is_committed(tmp_path):
+    store = Store.open(tmp_path, Identity("cluster", "btc-up", 1))
+    batch = Batch(store)
+    batch.put(b"k", b"v")
+    store.commit(batch, {}, {})
+    beside = Store.open_secondary(tmp_path)
+    batch.put(b"k", b"w")
+    store.commit(batch, {}, {})
+    assert beside.get(b"k") == b"v"
+    assert beside.recompute_hash() == beside.state_hash != store.state_hash
+    beside.close()
+    store.close()
+
+
+def test_an_unknown_projection_is_named():
+    with pytest.raises(OperatorError, match="there is no projection 'bored'"):
+        open_projections(Path("nowhere"), "c", "x", ["bored"])
