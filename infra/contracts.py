@@ -7,6 +7,7 @@ for a hash which is not on its shelf stops and says so. Old and new contracts st
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import importlib
 import inspect
@@ -14,6 +15,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import CodeType
 from typing import Any
 
 import msgspec
@@ -102,10 +104,36 @@ def contract_hash(contract: CrunchContract) -> str:
         if isinstance(value, type) and issubclass(value, BaseModel):
             content[name] = [value.__qualname__, value.model_json_schema(), _source(value)]
         elif callable(value) and not isinstance(value, BaseModel):
-            content[name] = _source(value)
+            content[name] = _behaviour(name, value)
         else:
             content[name] = contract.model_dump(mode="json", include={name})
     return hashlib.sha256(msgspec.json.Encoder(order="deterministic").encode(content)).hexdigest()
+
+
+def _behaviour(field: str, thing: Callable[..., Any]) -> Any:
+    """What a callable does: its source, and the values that a partial, a method or an object carries along.
+
+    Raises ContractError for values that are no plain data: their text may hold an address, and then the same
+    contract would be another one after every restart.
+    """
+    if isinstance(thing, functools.partial):
+        return [_behaviour(field, thing.func), _values(field, [thing.args, thing.keywords])]
+    if inspect.ismethod(thing):
+        owner = thing.__self__
+        return [_source(thing.__func__), [] if isinstance(owner, type) else _values(field, vars(owner))]
+    if inspect.isroutine(thing) or isinstance(thing, type):
+        return _source(thing)
+    return [_source(type(thing)), _values(field, vars(thing))]
+
+
+def _values(field: str, values: Any) -> str:
+    try:
+        return msgspec.json.encode(values, order="deterministic").decode()
+    except (TypeError, ValueError) as error:
+        message = (
+            f"contract field {field}: carries values that are no plain data ({error}); use a plain function"
+        )
+        raise ContractError(message) from error
 
 
 def _source(thing: Callable[..., Any] | type) -> str:
@@ -117,7 +145,16 @@ def _source(thing: Callable[..., Any] | type) -> str:
         text = inspect.getsource(module) if module is not None else inspect.getsource(thing)
     except (OSError, TypeError):
         code = getattr(thing, "__code__", None)  # defined at a prompt: there is no file to read
-        text = (
-            repr(thing.__qualname__) if code is None else repr((code.co_code, code.co_consts, code.co_names))
-        )
+        text = repr(thing.__qualname__) if code is None else repr(_code(code))
     return hashlib.sha256(text.replace(os.linesep, "\n").encode()).hexdigest()
+
+
+def _code(code: CodeType) -> list[Any]:
+    """A code object as text: its own `repr`, and that of code inside it, holds an address; a set has no order."""
+    constants = [
+        _code(one)
+        if isinstance(one, CodeType)
+        else repr(sorted(map(repr, one)) if isinstance(one, frozenset) else one)
+        for one in code.co_consts
+    ]
+    return [code.co_code.hex(), code.co_names, constants]

@@ -73,9 +73,13 @@ def make_producer(bootstrap: str) -> AIOKafkaProducer:
     return AIOKafkaProducer(**producer_options(bootstrap))
 
 
-def make_reader(bootstrap: str) -> AIOKafkaConsumer:
-    """A group-less consumer with our options, not started. Call it inside a running event loop."""
-    return AIOKafkaConsumer(**reader_options(bootstrap))
+def make_reader(bootstrap: str, *, wait_ms: int = 100) -> AIOKafkaConsumer:
+    """A group-less consumer with our options, not started. Call it inside a running event loop.
+
+    `wait_ms` is how long the broker holds an answer back while there is nothing new: long for a tail (an idle
+    one then costs little), short where the same consumer is soon asked about another topic.
+    """
+    return AIOKafkaConsumer(**(reader_options(bootstrap) | {"fetch_max_wait_ms": wait_ms}))
 
 
 async def stop_reader(consumer: AIOKafkaConsumer) -> None:

@@ -29,6 +29,7 @@ from coordinator.streams.events import (
     SnapshotTakenData,
     Terms,
 )
+from coordinator.streams.reasons import as_reason
 from coordinator.streams.stage import EMPTY_DECISION_EVERY, Draft, Stage
 from coordinator.streams.terms import TermsInForce
 from coordinator.streams.units import mean_units, to_float, to_units
@@ -42,18 +43,21 @@ class Bucket(NamedTuple):
     start: int
     sum_units: int
     n: int
+    scored: int
     rehearsal: bool
 
 
 class Tally:
     """One model's period while it is open."""
 
-    __slots__ = ("absent_model", "absent_node", "charged", "failed", "rehearsal", "scored", "scores", "sums")
+    __slots__ = (
+        "absent_model", "absent_node", "charged", "failed", "failed_node", "rehearsal", "scored", "scores", "sums",
+    )  # fmt: skip
 
     def __init__(self) -> None:
         self.sums: dict[str, list[int]] = {}
         self.scores: list[tuple[int, str, str, dict[str, int]]] = []
-        self.scored = self.failed = self.absent_model = self.absent_node = self.charged = 0
+        self.scored = self.failed = self.failed_node = self.absent_model = self.absent_node = self.charged = 0
         self.rehearsal = False
 
     def add(self, name: str, units: int) -> None:
@@ -105,11 +109,13 @@ class AggregateStage(Stage):
                 total = data.sums.get(self._terms.at(data.period_start).value_field)
                 if total is not None:
                     self._buckets.setdefault(data.model_id, deque()).append(
-                        Bucket(data.period_start, total.sum_units, total.n, data.rehearsal)
+                        Bucket(data.period_start, total.sum_units, total.n, data.scored_count, data.rehearsal)
                     )
             case PeriodClosed(data=data):
                 self._closed_until = max(self._closed_until, data.until_ms)
-                self._periods = {start: one for start, one in self._periods.items() if one.end > data.until_ms}
+                self._periods = {
+                    start: one for start, one in self._periods.items() if one.end > data.until_ms
+                }
                 self._drop_old_buckets()
             case _:
                 pass
@@ -187,6 +193,7 @@ class AggregateStage(Stage):
                     tally.add(name, value)
             elif entry.status == "FAILED":
                 tally.failed += 1
+                tally.failed_node += entry.fault == "node"
             elif entry.fault == "model":
                 tally.absent_model += 1
             else:
@@ -228,7 +235,9 @@ class AggregateStage(Stage):
         return PeriodClosed(
             id=f"period-closed/{from_ms}-{until_ms}",
             at=event.at,
-            data=PeriodClosedData(from_ms=from_ms, until_ms=until_ms, snapshot_count=count, rehearsal=rehearsal),
+            data=PeriodClosedData(
+                from_ms=from_ms, until_ms=until_ms, snapshot_count=count, rehearsal=rehearsal
+            ),
         )
 
     def _snapshots(
@@ -247,7 +256,9 @@ class AggregateStage(Stage):
             tally = tallies.get(model_id) or Tally()
             total = tally.sums.get(terms.value_field)
             if total is not None:
-                buckets.setdefault(model_id, deque()).append(Bucket(start, total[0], total[1], tally.rehearsal))
+                buckets.setdefault(model_id, deque()).append(
+                    Bucket(start, total[0], total[1], tally.scored, tally.rehearsal)
+                )
             summary, error = self._summary(tally, terms)
             yield SnapshotTaken(
                 id=f"{ids.snapshot_id(model_id, start, end)}:taken",
@@ -274,6 +285,7 @@ class AggregateStage(Stage):
                     ],
                     scored_count=tally.scored,
                     failed_count=tally.failed,
+                    failed_node_count=tally.failed_node,
                     absent_model_count=tally.absent_model,
                     absent_node_count=tally.absent_node,
                     charged_count=tally.charged,
@@ -288,11 +300,13 @@ class AggregateStage(Stage):
             return {}, ""
         contract = self._contracts(terms.contract_hash)
         decimals = terms.score_decimals
-        results = [
-            contract.score_type.model_validate({name: to_float(one, decimals) for name, one in units.items()})
-            for *_, units in sorted(tally.scores, key=lambda score: score[:3])
-        ]
         try:
+            results = [
+                contract.score_type.model_validate(
+                    {name: to_float(one, decimals) for name, one in units.items()}
+                )
+                for *_, units in sorted(tally.scores, key=lambda score: score[:3])
+            ]
             summary = contract.aggregate_snapshot(results)
             return {
                 name: to_units(value, decimals)
@@ -300,11 +314,15 @@ class AggregateStage(Stage):
                 if isinstance(value, (int, float)) and not isinstance(value, bool)
             }, ""
         except Exception as error:  # noqa: BLE001 - the author's function; the period's sums do not depend on it
-            return {}, f"aggregate_snapshot: {type(error).__name__}: {error}"[:300]
+            return {}, as_reason(f"aggregate_snapshot: {type(error).__name__}: {error}")
 
 
 def _window(buckets: Iterable[Bucket], from_ms: int) -> int | None:
-    """The mean over the buckets that start at or after `from_ms`, or None when nothing is in them."""
+    """The mean over the buckets that start at or after `from_ms`, or None when no score is in them.
+
+    Charges alone make no mean: with `absence_policy="zero"` silence would rank above every losing model.
+    """
     inside = [one for one in buckets if one.start >= from_ms]
-    n = sum(one.n for one in inside)
-    return mean_units(sum(one.sum_units for one in inside), n) if n else None
+    if not any(one.scored for one in inside):
+        return None
+    return mean_units(sum(one.sum_units for one in inside), sum(one.n for one in inside))

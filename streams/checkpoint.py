@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
 
 from coordinator.streams import ids, lifecycle
+from coordinator.streams.checkpoint_state import CheckpointState
 from coordinator.streams.contract import CrunchContract, EmissionCheckpoint
 from coordinator.streams.counting import Decision
 from coordinator.streams.emission import base58_bytes, emission_faults, emission_sha256
@@ -49,26 +50,12 @@ from coordinator.streams.events import (
     WithholdCheckpoint,
 )
 from coordinator.streams.period_ranking import PeriodTotals, ranked_entries
+from coordinator.streams.reasons import as_reason
 from coordinator.streams.stage import EMPTY_DECISION_EVERY, Draft, Stage
 from coordinator.streams.terms import TermsInForce
 
 TX_HASH_BYTES = 64
 TX_HASH_CHARS_MAX = 100
-
-Command = ConfirmCheckpoint | AdvanceCheckpoint | WithholdCheckpoint | ReleaseCheckpoint | FailCheckpointSubmission
-
-
-class CheckpointState:
-    """One checkpoint as its events tell it."""
-
-    __slots__ = ("data", "refused_hashes", "status", "tx_hash", "withheld_reason")
-
-    def __init__(self, data: CheckpointData) -> None:
-        self.data = data
-        self.status = lifecycle.NONE
-        self.tx_hash = ""
-        self.refused_hashes: set[str] = set()
-        self.withheld_reason = ""
 
 
 class CheckpointStage(Stage):
@@ -132,7 +119,9 @@ class CheckpointStage(Stage):
                 state.tx_hash = data.tx_hash
             case CheckpointSubmissionFailed(data=data):
                 state = self._states[data.checkpoint_id]
-                state.status = lifecycle.advance(lifecycle.CHECKPOINT, state.status, "CheckpointSubmissionFailed")
+                state.status = lifecycle.advance(
+                    lifecycle.CHECKPOINT, state.status, "CheckpointSubmissionFailed"
+                )
                 state.refused_hashes.add(state.tx_hash)
                 state.tx_hash = ""
             case CheckpointClaimable(data=data) | CheckpointPaid(data=data):
@@ -186,7 +175,9 @@ class CheckpointStage(Stage):
             case PeriodClosed(data=data):
                 self._totals = {start: one for start, one in self._totals.items() if one.end > data.until_ms}
                 if self._built_commands >= 0:
-                    self._withholds = {o: one for o, one in self._withholds.items() if not self._consumed(o, one)}
+                    self._withholds = {
+                        o: one for o, one in self._withholds.items() if not self._consumed(o, one)
+                    }
             case WithholdCheckpoint():
                 if not self._consumed(position[0], event):
                     self._withholds[position[0]] = event
@@ -270,15 +261,16 @@ class CheckpointStage(Stage):
             emission = EmissionCheckpoint.model_validate(built).model_dump(mode="json")
         except Exception as error:  # noqa: BLE001 - the author's function: the checkpoint is withheld with its reason
             empty = EmissionCheckpoint(crunch="", cruncher_rewards=[]).model_dump(mode="json")
-            return empty, [f"build_emission: {type(error).__name__}: {error}"[:500]]
+            return empty, [as_reason(f"build_emission: {type(error).__name__}: {error}", 500)]
         return emission, emission_faults(emission, len(ranked))
 
     # --- commands ----------------------------------------------------------------------------------
 
     def _command(self, event: AnyEvent, offset: int) -> Iterator[AnyEvent]:
         match event:
-            case WithholdCheckpoint():
-                return
+            case WithholdCheckpoint(data=data):
+                if data.period_at is not None and self._built_until > data.period_at:
+                    yield from self._withhold_late(event, data.period_at)
             case ConfirmCheckpoint(data=data):
                 yield from self._for_state(event, data.checkpoint_id, self._confirm)
             case AdvanceCheckpoint(data=data):
@@ -292,7 +284,7 @@ class CheckpointStage(Stage):
                 yield self._refused(event, "", message, "", 422)
 
     def _for_state(
-        self, event: Any, checkpoint_id: str, decide: Callable[[Any, CheckpointState], Iterator[AnyEvent]]  # noqa: ANN401
+        self, event: Any, checkpoint_id: str, decide: Callable[[Any, CheckpointState], Iterator[AnyEvent]]
     ) -> Iterator[AnyEvent]:
         state = self._states.get(checkpoint_id)
         if state is None:
@@ -345,6 +337,16 @@ class CheckpointStage(Stage):
         else:
             yield self._refused(event, the_id, f"unknown status {wanted[:40]!r}", state.status, 422)
 
+    def _withhold_late(self, event: WithholdCheckpoint, at: int) -> Iterator[AnyEvent]:
+        """The checkpoint of that time is built: done if it is withheld, else too late, and that must be said."""
+        for the_id, state in self._states.items():
+            if state.data.period_start <= at < state.data.period_end:
+                if state.status != "WITHHELD":
+                    what = "the checkpoint of that time has been offered already"
+                    yield self._refused(event, the_id, what, state.status, 409)
+                return
+        yield self._refused(event, "", "that time has no checkpoint", lifecycle.NONE, 404)
+
     def _release(self, event: ReleaseCheckpoint, state: CheckpointState) -> Iterator[AnyEvent]:
         the_id = event.data.checkpoint_id
         if state.status == "PENDING" and state.withheld_reason:
@@ -389,7 +391,7 @@ class CheckpointStage(Stage):
                 command_id=event.id,
                 command_kind=type(event).__name__,
                 checkpoint_id=checkpoint_id,
-                reason=reason[:500],
+                reason=as_reason(reason, 500),
                 state=state,
                 http_status=http_status,
             ),

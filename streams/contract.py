@@ -23,8 +23,8 @@ __all__ = [
     "Aggregation",
     "AggregationWindow",
     "CallMethod",
-    "CruncherReward",
     "CrunchContract",
+    "CruncherReward",
     "EmissionCheckpoint",
     "GroundTruth",
     "InferenceOutput",
@@ -229,7 +229,5 @@ class CrunchContract(BaseModel):
     def schedules(self) -> list[ScheduledPrediction]:
         """The active schedules by `order`; without any, one made from `scope`."""
         if not self.scheduled_predictions:
-            return [
-                ScheduledPrediction(scope_key=f"{self.scope.horizon_seconds}s", scope=self.scope)
-            ]
+            return [ScheduledPrediction(scope_key=f"{self.scope.horizon_seconds}s", scope=self.scope)]
         return sorted((one for one in self.scheduled_predictions if one.active), key=lambda one: one.order)

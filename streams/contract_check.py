@@ -6,7 +6,10 @@ The samples are records of the feed's own kind, in a made-up market. No I/O here
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
+
+import msgspec
 
 from coordinator.streams.contract import CrunchContract, EmissionCheckpoint
 from coordinator.streams.emission import emission_faults
@@ -15,22 +18,30 @@ from coordinator.streams.finite import not_finite
 from coordinator.streams.period_ranking import PERIOD_KEY
 from coordinator.streams.units import to_units
 
-SAMPLE_PUBKEY = "So11111111111111111111111111111111111111112"
+SAMPLE_PUBKEY = "1" * 32
+"""Thirty-two zero bytes in base58: valid in form, nobody's account."""
 _MINUTE_MS = 60_000
+_PLAUSIBLE: tuple[tuple[type, Any], ...] = ((int, 1), (str, "sample"), (bool, True))
 
 
 def check_contract(contract: CrunchContract, *, kind: str = "candle") -> None:
     """Run every callable of `contract` once. Raises ContractError naming the field and what is wrong."""
-    records = [_step("raw_input_type", lambda i=i: contract.raw_input_type.model_validate(_sample(kind, i))) for i in range(5)]
+    records = [
+        _step("raw_input_type", partial(contract.raw_input_type.model_validate, _sample(kind, i)))
+        for i in range(5)
+    ]
     built = _step("build_input", lambda: contract.build_input(records))
-    checked = _step("input_type", lambda: contract.input_type.model_validate(built).model_dump(mode="json", by_alias=True))
-    _finite("build_input", checked)
+    checked = _step("input_type", lambda: contract.input_type.model_validate(built))
+    _finite("build_input", checked.model_dump(by_alias=True))  # in JSON's form NaN would be null already
+    _step("input_type", lambda: msgspec.json.encode(checked.model_dump(mode="json", by_alias=True)))
     truth = _step("resolve_ground_truth", lambda: contract.resolve_ground_truth(records))
     if truth is None:
         message = "contract field resolve_ground_truth: gave None on a complete sample window"
         raise ContractError(message)
     typed_truth = _step("ground_truth_type", lambda: contract.ground_truth_type.model_validate(truth))
-    _finite("resolve_ground_truth", typed_truth.model_dump(mode="json", by_alias=True))
+    _finite("resolve_ground_truth", typed_truth.model_dump(by_alias=True))
+    recorded = typed_truth.model_dump(mode="json", by_alias=True)
+    typed_truth = _step("ground_truth_type", lambda: contract.ground_truth_type.model_validate(recorded))
     output = _step("output_type", lambda: contract.output_type.model_validate(_sample_output(contract)))
     scored = _step("score_prediction", lambda: contract.score_prediction(output, typed_truth))
     result = _step("score_type", lambda: contract.score_type.model_validate(scored))
@@ -41,20 +52,32 @@ def check_contract(contract: CrunchContract, *, kind: str = "candle") -> None:
     }
     value_field = contract.aggregation.value_field
     if value_field not in numbers:
-        message = f"contract field aggregation.value_field: {value_field!r} is no numeric field of score_type {sorted(numbers)}"
+        message = f"contract field aggregation.value_field: score_type has no number {value_field!r}, has {sorted(numbers)}"
         raise ContractError(message)
-    _step("score_prediction", lambda: {name: to_units(value, contract.score_decimals) for name, value in numbers.items()})
-    summary = _step("aggregate_snapshot", lambda: contract.aggregate_snapshot([result, result]))
-    _check_checkpoint_key(contract, summary)
+    _step(
+        "score_prediction",
+        lambda: {name: to_units(value, contract.score_decimals) for name, value in numbers.items()},
+    )
+    kept = _step(
+        "score_type", lambda: contract.score_type.model_validate(numbers)
+    )  # only numbers are recorded
+    summary = _step("aggregate_snapshot", lambda: contract.aggregate_snapshot([kept, kept]))
+    _check_summary(contract, summary)
     _check_emission(contract)
 
 
-def _check_checkpoint_key(contract: CrunchContract, summary: Any) -> None:  # noqa: ANN401 - the author's result
+def _check_summary(contract: CrunchContract, summary: Any) -> None:
     if not isinstance(summary, dict):
         message = f"contract field aggregate_snapshot: gave a {type(summary).__name__}, not a dict"
         raise ContractError(message)
     key = contract.aggregation.checkpoint_key
-    known = [PERIOD_KEY, *(window.name for window in contract.aggregation.windows), *summary]
+    numbers = [
+        name for name, one in summary.items() if isinstance(one, (int, float)) and not isinstance(one, bool)
+    ]
+    _step(
+        "aggregate_snapshot", lambda: [to_units(summary[name], contract.score_decimals) for name in numbers]
+    )
+    known = [PERIOD_KEY, *(window.name for window in contract.aggregation.windows), *numbers]
     if key not in known:
         message = f"contract field aggregation.checkpoint_key: {key!r} is none of {known}"
         raise ContractError(message)
@@ -63,7 +86,13 @@ def _check_checkpoint_key(contract: CrunchContract, summary: Any) -> None:  # no
 def _check_emission(contract: CrunchContract) -> None:
     value = contract.aggregation.value_field
     entries = [
-        {"model_id": f"model-{i}", "rank": i + 1, "key": 1.0 / (i + 1), value: 1.0 / (i + 1), "prediction_count": 10}
+        {
+            "model_id": f"model-{i}",
+            "rank": i + 1,
+            "key": 1.0 / (i + 1),
+            value: 1.0 / (i + 1),
+            "prediction_count": 10,
+        }
         for i in range(12)
     ]
     pubkey = contract.crunch_pubkey or SAMPLE_PUBKEY
@@ -71,14 +100,16 @@ def _check_emission(contract: CrunchContract) -> None:
         "build_emission",
         lambda: contract.build_emission(entries, pubkey, contract.compute_provider, contract.data_provider),
     )
-    emission = _step("build_emission", lambda: EmissionCheckpoint.model_validate(built).model_dump(mode="json"))
+    emission = _step(
+        "build_emission", lambda: EmissionCheckpoint.model_validate(built).model_dump(mode="json")
+    )
     faults = emission_faults(emission, len(entries))
     if faults:
         message = f"contract field build_emission: {'; '.join(faults)}"
         raise ContractError(message)
 
 
-def _step(field: str, run: Callable[[], Any]) -> Any:  # noqa: ANN401 - the author's result
+def _step(field: str, run: Callable[[], Any]) -> Any:
     try:
         return run()
     except Exception as error:
@@ -86,7 +117,7 @@ def _step(field: str, run: Callable[[], Any]) -> Any:  # noqa: ANN401 - the auth
         raise ContractError(message) from error
 
 
-def _finite(field: str, value: Any) -> None:  # noqa: ANN401 - any JSON
+def _finite(field: str, value: Any) -> None:
     if bad := not_finite(value):
         message = f"contract field {field}: {bad} is not finite"
         raise ContractError(message)
@@ -115,5 +146,5 @@ def _sample_output(contract: CrunchContract) -> dict[str, Any]:
     out: dict[str, Any] = {}
     for name, field in contract.output_type.model_fields.items():
         if field.is_required():
-            out[name] = {int: 1, float: 0.5, str: "sample", bool: True}.get(field.annotation or float, 0.5)
+            out[name] = next((value for kind, value in _PLAUSIBLE if field.annotation is kind), 0.5)
     return out

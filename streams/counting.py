@@ -23,7 +23,7 @@ class Decision:
 
     __slots__ = ("__dict__", "before", "bodies", "first_offset", "need", "offset", "seq", "topic", "upto")
 
-    def __init__(  # noqa: PLR0913 - the header of a record, taken apart
+    def __init__(
         self,
         topic: str,
         first_offset: int,

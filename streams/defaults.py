@@ -29,7 +29,7 @@ def build_input(feed_records: Sequence[Any]) -> dict[str, Any]:
     return head | {"ticks": [{"ts": record.ts_event, **record.values} for record in window]}
 
 
-def _price(record: Any) -> float:  # noqa: ANN401 - the contract's own raw input type
+def _price(record: Any) -> float:
     values = record.values
     return float(values["close"] if "close" in values else values["price"])
 
@@ -43,7 +43,7 @@ def resolve_ground_truth(feed_records: Sequence[Any]) -> dict[str, Any] | None:
     return {"entry_price": entry, "resolved_price": resolved, "return": change, "direction_up": change > 0}
 
 
-def score_prediction(prediction: Any, ground_truth: Any) -> dict[str, Any]:  # noqa: ANN401 - the contract's types
+def score_prediction(prediction: Any, ground_truth: Any) -> dict[str, Any]:
     """2vd - v**2 with v = clip(value, -1, 1), d = sign(return). In [-3, 1]."""
     value = min(1.0, max(-1.0, prediction.value))
     change = ground_truth.return_

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from fractions import Fraction
-from itertools import groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 import msgspec
@@ -51,7 +51,7 @@ def tier_shares(ranks: Sequence[int], total: int = FRAC64_ONE) -> list[int]:
     An entry's place is its position. Tied entries share the sum of their places equally; what no place claims
     (fewer than ten entries) is shared equally by all. Raises ValueError when the ranks do not ascend.
     """
-    if any(after < before for before, after in zip(ranks, ranks[1:], strict=False)):
+    if any(after < before for before, after in pairwise(ranks)):
         message = f"ranks must ascend: {list(ranks)[:20]}"
         raise ValueError(message)
     n = len(ranks)

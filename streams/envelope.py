@@ -64,10 +64,12 @@ class _Probe(msgspec.Struct):
 
 _append_decoder = msgspec.json.Decoder(Append)
 _events_decoder = msgspec.json.Decoder(list[AnyEvent])
-_event_decoder = msgspec.json.Decoder(AnyEvent)
+_event_decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
 _raws_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 _probe_decoder = msgspec.json.Decoder(_Probe)
 _encoder = msgspec.json.Encoder()
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What bytes can do to a decoder: no JSON or of another shape, no UTF-8, nested without end."""
 
 KINDS: dict[str, type[Event]] = {cls.__name__: cls for cls in AnyEvent.__args__}
 VERSIONS: dict[str, int] = dict.fromkeys(KINDS, 1)
@@ -102,7 +104,13 @@ def encode_decision(
     return [
         encode_append(
             Append(
-                e=ENVELOPE_VERSION, epoch=epoch, seq=seq, part=(k, n), upto=upto, need=need, events=msgspec.Raw(group)
+                e=ENVELOPE_VERSION,
+                epoch=epoch,
+                seq=seq,
+                part=(k, n),
+                upto=upto,
+                need=need,
+                events=msgspec.Raw(group),
             )
         )
         for k, group in enumerate(groups, start=1)
@@ -134,7 +142,7 @@ def decode_append(record: bytes | None) -> Append | None:
         return None
     try:
         append = _append_decoder.decode(record)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+    except _UNREADABLE:
         _refuse_newer_envelope(record)
         return None
     if append.e > ENVELOPE_VERSION:
@@ -146,7 +154,7 @@ def decode_append(record: bytes | None) -> Append | None:
 def _refuse_newer_envelope(record: bytes) -> None:
     try:
         version = msgspec.json.decode(record).get("e")
-    except (msgspec.DecodeError, UnicodeDecodeError, AttributeError):
+    except (*_UNREADABLE, AttributeError):
         return
     if isinstance(version, int) and version > ENVELOPE_VERSION:
         message = f"envelope version {version} is newer than {ENVELOPE_VERSION}: upgrade this reader"
@@ -154,30 +162,54 @@ def _refuse_newer_envelope(record: bytes) -> None:
 
 
 def decode_events(raw: msgspec.Raw | bytes) -> list[AnyEvent]:
-    """The events of an append. Raises UnknownEventError for an unknown kind or a newer version."""
+    """The events of an append. Raises UnknownEventError for an unknown kind, a newer version, or no event at all.
+
+    In a counted append of ours even the last is no garbage: skipping it would make replay differ from live.
+    """
     try:
         return _events_decoder.decode(raw)
     except msgspec.ValidationError:
-        return [_upcast(one) for one in _raws_decoder.decode(raw)]
+        pass  # unknown, newer or older: looked at one by one
+    except _UNREADABLE as error:
+        message = f"no list of events: {error}"
+        raise UnknownEventError(message) from error
+    try:
+        raws = _raws_decoder.decode(raw)
+    except _UNREADABLE as error:
+        message = f"no list of events: {error}"
+        raise UnknownEventError(message) from error
+    try:
+        return [_lift(one) for one in raws]
+    except _UNREADABLE as error:
+        raise UnknownEventError(str(error)) from error
 
 
 def decode_event(record: bytes) -> AnyEvent:
-    """One plain event (commands, dead letters).
+    """One plain event (commands, dead letters: topics that many may write to).
 
-    Raises UnknownEventError as above, msgspec.DecodeError for bytes that are no event at all.
+    Raises UnknownEventError for an unknown kind or a newer version; msgspec.DecodeError for bytes that no version
+    wrote, a known kind without its fields among them: that is somebody's garbage and must not stop a reader.
     """
     try:
-        return _event_decoder.decode(record)
-    except msgspec.ValidationError:
-        return _upcast(msgspec.Raw(record))
+        try:
+            return _event_decoder.decode(record)
+        except msgspec.ValidationError:
+            return _lift(msgspec.Raw(record))
+    except (UnicodeDecodeError, RecursionError) as error:
+        message = f"not readable: {error}"
+        raise msgspec.DecodeError(message) from error
 
 
-def _upcast(raw: msgspec.Raw) -> AnyEvent:
+def _lift(raw: msgspec.Raw) -> AnyEvent:
+    """An event that the decoder refused, brought to its newest version.
+
+    Raises UnknownEventError for what a later version may know, msgspec.ValidationError for what none can.
+    """
     try:
         probe = _probe_decoder.decode(raw)
     except msgspec.ValidationError as error:
         message = f"an event without kind or version: {bytes(raw)[:200]!r}"
-        raise UnknownEventError(message) from error
+        raise msgspec.ValidationError(message) from error
     newest = VERSIONS.get(probe.kind)
     if newest is None:
         message = f"event {probe.id} has the unknown kind {probe.kind}: upgrade this reader"
@@ -185,11 +217,22 @@ def _upcast(raw: msgspec.Raw) -> AnyEvent:
     if probe.v > newest:
         message = f"event {probe.id} is {probe.kind} v{probe.v}, newer than v{newest}: upgrade this reader"
         raise UnknownEventError(message)
+    try:
+        return _event_decoder.decode(raw if probe.v == newest else _upcast(raw, probe, newest))
+    except msgspec.ValidationError as error:
+        message = (
+            f"event {probe.id} ({probe.kind} v{probe.v}) does not have the fields of its version: {error}"
+        )
+        raise msgspec.ValidationError(message) from error
+
+
+def _upcast(raw: msgspec.Raw, probe: _Probe, newest: int) -> bytes:
+    """The JSON of an older event as one of the newest version. JSON again, since a field may hold raw JSON."""
     fields: dict[str, Any] = msgspec.json.decode(raw)
     for version in range(probe.v, newest):
-        fields = UPCASTERS[probe.kind, version](fields)
-    try:
-        return msgspec.convert(fields, AnyEvent) if probe.v < newest else _event_decoder.decode(raw)
-    except msgspec.ValidationError as error:
-        message = f"event {probe.id} ({probe.kind} v{probe.v}) does not have the fields of its version: {error}"
-        raise UnknownEventError(message) from error
+        upcaster = UPCASTERS.get((probe.kind, version))
+        if upcaster is None:
+            message = f"there never was a version {version}"
+            raise msgspec.ValidationError(message)
+        fields = upcaster(fields)
+    return _encoder.encode(fields)

@@ -34,7 +34,7 @@ class Data(msgspec.Struct, frozen=True, kw_only=True):
 # --- terms: under which rules the rest was decided -----------------------------------------------------
 
 
-class Feed(Data):
+class Feed(Data, frozen=True):
     """The one feed whose records make inputs and ground truth; the subject is named apart."""
 
     source: str
@@ -42,7 +42,7 @@ class Feed(Data):
     granularity: str
 
 
-class Scope(Data):
+class Scope(Data, frozen=True):
     """What one prediction is about. `interval_seconds` is the grid on which it is asked."""
 
     scope_key: str
@@ -53,14 +53,14 @@ class Scope(Data):
     order: int = 0
 
 
-class Window(Data):
+class Window(Data, frozen=True):
     """A named trailing window of the leaderboard."""
 
     name: str
     hours: int
 
 
-class Terms(Data):
+class Terms(Data, frozen=True):
     """The declarative half of a contract plus the node's intervals, as one fact."""
 
     contract_hash: str
@@ -84,7 +84,7 @@ class Terms(Data):
     effective_from: int
 
 
-class CrunchConfigured(Event):
+class CrunchConfigured(Event, frozen=True):
     """New terms hold from `effective_from` on. Passed on unchanged into every topic downstream."""
 
     data: Terms
@@ -93,7 +93,7 @@ class CrunchConfigured(Event):
 # --- feeds ---------------------------------------------------------------------------------------------
 
 
-class FeedRecordData(Data):
+class FeedRecordData(Data, frozen=True):
     """One record. `ts_event` is its own time (a candle's open); `at` of the event is when it was known."""
 
     source: str
@@ -106,13 +106,13 @@ class FeedRecordData(Data):
     backfilled: bool = False
 
 
-class FeedRecordReceived(Event):
+class FeedRecordReceived(Event, frozen=True):
     """A feed delivered a record."""
 
     data: FeedRecordData
 
 
-class FeedGapData(Data):
+class FeedGapData(Data, frozen=True):
     """Records expected with from_ms < at <= until_ms did not come."""
 
     source: str
@@ -124,19 +124,19 @@ class FeedGapData(Data):
     reason: str
 
 
-class FeedGapFound(Event):
+class FeedGapFound(Event, frozen=True):
     """A hole in a feed was found."""
 
     data: FeedGapData
 
 
-class ClockTickedData(Data):
+class ClockTickedData(Data, frozen=True):
     """`rehearsal`: the time is replayed, not lived."""
 
     rehearsal: bool
 
 
-class ClockTicked(Event):
+class ClockTicked(Event, frozen=True):
     """It is now `at`: every source has delivered up to it, or has said that it has a gap."""
 
     data: ClockTickedData
@@ -145,7 +145,7 @@ class ClockTicked(Event):
 # --- inputs --------------------------------------------------------------------------------------------
 
 
-class InputScope(Data):
+class InputScope(Data, frozen=True):
     """One scope asked of an input, with the time at which its truth is known."""
 
     scope_key: str
@@ -154,7 +154,7 @@ class InputScope(Data):
     resolvable_at: int
 
 
-class InputReceivedData(Data):
+class InputReceivedData(Data, frozen=True):
     """`payload` is what the models will see, as JSON. `point` is the grid time it stands for."""
 
     input_id: str
@@ -167,13 +167,13 @@ class InputReceivedData(Data):
     payload: msgspec.Raw
 
 
-class InputReceived(Event):
+class InputReceived(Event, frozen=True):
     """An input was cut from the feed: RECEIVED."""
 
     data: InputReceivedData
 
 
-class InputResolvedData(Data):
+class InputResolvedData(Data, frozen=True):
     """The ground truth of one horizon, or the reason why there is none. `last`: the input is now RESOLVED."""
 
     input_id: str
@@ -184,13 +184,13 @@ class InputResolvedData(Data):
     last: bool
 
 
-class InputResolved(Event):
+class InputResolved(Event, frozen=True):
     """The future of an input has happened, for one horizon."""
 
     data: InputResolvedData
 
 
-class SkippedPoints(Data):
+class SkippedPoints(Data, frozen=True):
     """Grid points from_point..until_point (inclusive) of one scope that were never opened."""
 
     subject: str
@@ -201,7 +201,7 @@ class SkippedPoints(Data):
     reason: str
 
 
-class InputsUntilData(Data):
+class InputsUntilData(Data, frozen=True):
     """Every (input, horizon) with resolvable time < `until` is resolved, and no more will open."""
 
     until: int
@@ -210,7 +210,7 @@ class InputsUntilData(Data):
     skipped: list[SkippedPoints]
 
 
-class InputsUntil(Event):
+class InputsUntil(Event, frozen=True):
     """The watermark of the inputs moved."""
 
     data: InputsUntilData
@@ -219,14 +219,14 @@ class InputsUntil(Event):
 # --- predictions and models ----------------------------------------------------------------------------
 
 
-class RosterEntry(Data):
+class RosterEntry(Data, frozen=True):
     """A model that was asked."""
 
     model_id: str
     deployment_id: str
 
 
-class RoundOpenedData(Data):
+class RoundOpenedData(Data, frozen=True):
     """Who is asked, before the first call. The round's id is its input's."""
 
     input_id: str
@@ -236,13 +236,13 @@ class RoundOpenedData(Data):
     contract_hash: str
 
 
-class RoundOpened(Event):
+class RoundOpened(Event, frozen=True):
     """A round of predictions began."""
 
     data: RoundOpenedData
 
 
-class PredictionRecordedData(Data):
+class PredictionRecordedData(Data, frozen=True):
     """A valid answer; `output` is plain JSON of the contract's output type."""
 
     input_id: str
@@ -253,13 +253,13 @@ class PredictionRecordedData(Data):
     exec_time_us: int
 
 
-class PredictionRecorded(Event):
+class PredictionRecorded(Event, frozen=True):
     """A model answered in time: PENDING."""
 
     data: PredictionRecordedData
 
 
-class PredictionMissedData(Data):
+class PredictionMissedData(Data, frozen=True):
     """Why there is no valid answer, and whose fault it is."""
 
     input_id: str
@@ -271,32 +271,32 @@ class PredictionMissedData(Data):
     exec_time_us: int = 0
 
 
-class PredictionAbsent(Event):
+class PredictionAbsent(Event, frozen=True):
     """A model on the roster did not answer: ABSENT."""
 
     data: PredictionMissedData
 
 
-class PredictionFailed(Event):
+class PredictionFailed(Event, frozen=True):
     """A model answered badly: FAILED."""
 
     data: PredictionMissedData
 
 
-class RoundAnsweredData(Data):
+class RoundAnsweredData(Data, frozen=True):
     """Every roster entry of every scope has its event now, in this same decision."""
 
     input_id: str
     clock: int
 
 
-class RoundAnswered(Event):
+class RoundAnswered(Event, frozen=True):
     """A round of predictions is complete."""
 
     data: RoundAnsweredData
 
 
-class ModelSeenData(Data):
+class ModelSeenData(Data, frozen=True):
     """Who a model is."""
 
     model_id: str
@@ -308,13 +308,13 @@ class ModelSeenData(Data):
     hotkey: str = ""
 
 
-class ModelSeen(Event):
+class ModelSeen(Event, frozen=True):
     """A model runs, for the first time or under a new deployment or name."""
 
     data: ModelSeenData
 
 
-class ModelLeftData(Data):
+class ModelLeftData(Data, frozen=True):
     """Which deployment of which model stopped for good."""
 
     model_id: str
@@ -322,26 +322,26 @@ class ModelLeftData(Data):
     reason: str
 
 
-class ModelLeft(Event):
+class ModelLeft(Event, frozen=True):
     """A model was stopped; it is on no roster from now on."""
 
     data: ModelLeftData
 
 
-class ModelBannedData(Data):
+class ModelBannedData(Data, frozen=True):
     """The operator's word."""
 
     model_id: str
     reason: str
 
 
-class ModelBanned(Event):
+class ModelBanned(Event, frozen=True):
     """The operator took a model off the roster."""
 
     data: ModelBannedData
 
 
-class ModelFailureData(Data):
+class ModelFailureData(Data, frozen=True):
     """What was reported to the orchestrator."""
 
     model_id: str
@@ -350,7 +350,7 @@ class ModelFailureData(Data):
     reason: str
 
 
-class ModelFailureReported(Event):
+class ModelFailureReported(Event, frozen=True):
     """A model's failure was reported to the orchestrator."""
 
     data: ModelFailureData
@@ -359,7 +359,7 @@ class ModelFailureReported(Event):
 # --- scores --------------------------------------------------------------------------------------------
 
 
-class PredictionScoredData(Data):
+class PredictionScoredData(Data, frozen=True):
     """Score fields as integer units; `model_id` answered `input_id` for `scope_key`."""
 
     input_id: str
@@ -368,13 +368,13 @@ class PredictionScoredData(Data):
     units: dict[str, int]
 
 
-class PredictionScored(Event):
+class PredictionScored(Event, frozen=True):
     """PENDING -> SCORED."""
 
     data: PredictionScoredData
 
 
-class ScoringFailedData(Data):
+class ScoringFailedData(Data, frozen=True):
     """Why the prediction has no score."""
 
     input_id: str
@@ -384,7 +384,7 @@ class ScoringFailedData(Data):
     fault: Fault
 
 
-class ScoringFailed(Event):
+class ScoringFailed(Event, frozen=True):
     """PENDING -> FAILED."""
 
     data: ScoringFailedData
@@ -399,7 +399,7 @@ class ClosedEntry(msgspec.Struct, frozen=True, array_like=True):
     charge_units: int | None = None
 
 
-class RoundClosedData(Data):
+class RoundClosedData(Data, frozen=True):
     """Every roster entry of one scope of a round, with its final status."""
 
     input_id: str
@@ -413,20 +413,20 @@ class RoundClosedData(Data):
     entries: list[ClosedEntry]
 
 
-class RoundClosed(Event):
+class RoundClosed(Event, frozen=True):
     """Nothing in this round and scope is open any more."""
 
     data: RoundClosedData
 
 
-class ScoredUntilData(Data):
+class ScoredUntilData(Data, frozen=True):
     """Every round with resolvable time < `until` is closed. `until` is a period boundary."""
 
     until: int
     rehearsal: bool
 
 
-class ScoredUntil(Event):
+class ScoredUntil(Event, frozen=True):
     """The scores of all periods up to `until` are complete."""
 
     data: ScoredUntilData
@@ -442,8 +442,11 @@ class FieldSum(msgspec.Struct, frozen=True, array_like=True):
     n: int
 
 
-class SnapshotTakenData(Data):
-    """One model in one period [period_start, period_end). Counts are of (round, scope) pairs."""
+class SnapshotTakenData(Data, frozen=True):
+    """One model in one period [period_start, period_end). Counts are of (round, scope) pairs.
+
+    `failed_node_count` of the `failed_count` are the node's fault (no ground truth, a scoring function that raised).
+    """
 
     snapshot_id: str
     model_id: str
@@ -461,15 +464,16 @@ class SnapshotTakenData(Data):
     contract_hash: str
     summary_error: str = ""
     rehearsal_windows: list[str] = []
+    failed_node_count: int = 0
 
 
-class SnapshotTaken(Event):
+class SnapshotTaken(Event, frozen=True):
     """A model's period was summed up."""
 
     data: SnapshotTakenData
 
 
-class PeriodClosedData(Data):
+class PeriodClosedData(Data, frozen=True):
     """Periods in [from_ms, until_ms) are closed; a run of empty ones is one event (snapshot_count 0)."""
 
     from_ms: int
@@ -478,7 +482,7 @@ class PeriodClosedData(Data):
     rehearsal: bool
 
 
-class PeriodClosed(Event):
+class PeriodClosed(Event, frozen=True):
     """No snapshot will come for these periods any more."""
 
     data: PeriodClosedData
@@ -487,7 +491,7 @@ class PeriodClosed(Event):
 # --- checkpoints ---------------------------------------------------------------------------------------
 
 
-class RankedEntry(Data):
+class RankedEntry(Data, frozen=True):
     """A place in `meta.ranking`; its position in the list is the emission's cruncher_index."""
 
     model_id: str
@@ -498,7 +502,7 @@ class RankedEntry(Data):
     result_summary_units: dict[str, int]
 
 
-class CheckpointData(Data):
+class CheckpointData(Data, frozen=True):
     """What is offered for payment. `emission_json` are the exact bytes; `emission_sha256` is over them."""
 
     checkpoint_id: str
@@ -513,26 +517,26 @@ class CheckpointData(Data):
     rehearsal: bool
 
 
-class CheckpointOpened(Event):
+class CheckpointOpened(Event, frozen=True):
     """A period's emission is offered for payment: PENDING."""
 
     data: CheckpointData
 
 
-class CheckpointWithheldData(Data):
+class CheckpointWithheldData(Data, frozen=True):
     """Why the checkpoint is not offered."""
 
     reason: str
     checkpoint: CheckpointData
 
 
-class CheckpointWithheld(Event):
+class CheckpointWithheld(Event, frozen=True):
     """A period's emission was built but must not be paid yet: WITHHELD."""
 
     data: CheckpointWithheldData
 
 
-class CheckpointSubmittedData(Data):
+class CheckpointSubmittedData(Data, frozen=True):
     """The operator signed: the transaction's hash (base58, 64 bytes)."""
 
     checkpoint_id: str
@@ -540,13 +544,13 @@ class CheckpointSubmittedData(Data):
     command_id: str
 
 
-class CheckpointSubmitted(Event):
+class CheckpointSubmitted(Event, frozen=True):
     """PENDING -> SUBMITTED."""
 
     data: CheckpointSubmittedData
 
 
-class CheckpointSubmissionFailedData(Data):
+class CheckpointSubmissionFailedData(Data, frozen=True):
     """The transaction finally failed; its hash stays refused."""
 
     checkpoint_id: str
@@ -555,32 +559,32 @@ class CheckpointSubmissionFailedData(Data):
     command_id: str
 
 
-class CheckpointSubmissionFailed(Event):
+class CheckpointSubmissionFailed(Event, frozen=True):
     """SUBMITTED -> PENDING."""
 
     data: CheckpointSubmissionFailedData
 
 
-class CheckpointAdvancedData(Data):
+class CheckpointAdvancedData(Data, frozen=True):
     """Which command moved it."""
 
     checkpoint_id: str
     command_id: str
 
 
-class CheckpointClaimable(Event):
+class CheckpointClaimable(Event, frozen=True):
     """SUBMITTED -> CLAIMABLE."""
 
     data: CheckpointAdvancedData
 
 
-class CheckpointPaid(Event):
+class CheckpointPaid(Event, frozen=True):
     """CLAIMABLE -> PAID."""
 
     data: CheckpointAdvancedData
 
 
-class CommandRefusedData(Data):
+class CommandRefusedData(Data, frozen=True):
     """Why nothing was done. `http_status` is what the API answers (404, 409, 422)."""
 
     command_id: str
@@ -591,7 +595,7 @@ class CommandRefusedData(Data):
     http_status: int
 
 
-class CommandRefused(Event):
+class CommandRefused(Event, frozen=True):
     """A command met a state in which it is not legal; nothing changed."""
 
     data: CommandRefusedData
@@ -600,59 +604,59 @@ class CommandRefused(Event):
 # --- commands and dead letters: many writers, plain events without an envelope --------------------------
 
 
-class ConfirmCheckpointData(Data):
+class ConfirmCheckpointData(Data, frozen=True):
     """The operator says which transaction pays the checkpoint."""
 
     checkpoint_id: str
     tx_hash: str
 
 
-class ConfirmCheckpoint(Event):
+class ConfirmCheckpoint(Event, frozen=True):
     """Please record this transaction."""
 
     data: ConfirmCheckpointData
 
 
-class AdvanceCheckpointData(Data):
+class AdvanceCheckpointData(Data, frozen=True):
     """The status wanted: CLAIMABLE or PAID."""
 
     checkpoint_id: str
     status: str
 
 
-class AdvanceCheckpoint(Event):
+class AdvanceCheckpoint(Event, frozen=True):
     """Please move this checkpoint on."""
 
     data: AdvanceCheckpointData
 
 
-class WithholdCheckpointData(Data):
+class WithholdCheckpointData(Data, frozen=True):
     """A reason to hold back the checkpoint of the period that holds `period_at` (null: the next one)."""
 
     reason: str
     period_at: int | None = None
 
 
-class WithholdCheckpoint(Event):
+class WithholdCheckpoint(Event, frozen=True):
     """Please do not offer the next checkpoint."""
 
     data: WithholdCheckpointData
 
 
-class ReleaseCheckpointData(Data):
+class ReleaseCheckpointData(Data, frozen=True):
     """Which withheld checkpoint may be offered after all."""
 
     checkpoint_id: str
     reason: str = ""
 
 
-class ReleaseCheckpoint(Event):
+class ReleaseCheckpoint(Event, frozen=True):
     """Please offer this withheld checkpoint."""
 
     data: ReleaseCheckpointData
 
 
-class FailCheckpointSubmissionData(Data):
+class FailCheckpointSubmissionData(Data, frozen=True):
     """The transaction that finally failed."""
 
     checkpoint_id: str
@@ -660,13 +664,13 @@ class FailCheckpointSubmissionData(Data):
     reason: str
 
 
-class FailCheckpointSubmission(Event):
+class FailCheckpointSubmission(Event, frozen=True):
     """Please take back a submission whose transaction finally failed."""
 
     data: FailCheckpointSubmissionData
 
 
-class DeadLetteredData(Data):
+class DeadLetteredData(Data, frozen=True):
     """Garbage from outside: where it came from, why it was refused, its hash and its first 1,000 characters."""
 
     origin: str
@@ -676,7 +680,7 @@ class DeadLetteredData(Data):
     head: str
 
 
-class DeadLettered(Event):
+class DeadLettered(Event, frozen=True):
     """Something from outside could not be read and was set aside."""
 
     data: DeadLetteredData

@@ -58,13 +58,19 @@ class FeedStage(Stage):
 
     topic: ClassVar[str] = "feeds"
     drivers: ClassVar[tuple[str, ...]] = ()
-    memory: ClassVar[tuple[str, ...]] = ("CrunchConfigured", "FeedRecordReceived", "ClockTicked")
+    memory: ClassVar[tuple[str, ...]] = (
+        "CrunchConfigured",
+        "FeedRecordReceived",
+        "FeedGapFound",
+        "ClockTicked",
+    )
 
     def __init__(self) -> None:
         super().__init__()
         self.clock = -1
         self.terms = TermsInForce()
         self._known: dict[Subscription, _Known] = {}
+        self._gap_until: dict[Subscription, int] = {}
 
     def absorb(self, decision: Decision) -> None:
         """There is no source topic."""
@@ -80,6 +86,8 @@ class FeedStage(Stage):
                 self.terms.add(event)
             case FeedRecordReceived(data=data):
                 self._of(_subscription(data)).add(data.ts_event, data.revision, event.at)
+            case FeedGapFound(data=data):
+                self._gap_until[_subscription(data)] = data.until_ms
             case ClockTicked():
                 self.clock = max(self.clock, event.at)
             case _:
@@ -96,7 +104,8 @@ class FeedStage(Stage):
     def configure(self, terms: Terms, at: int) -> Draft | None:
         """The draft that puts new terms into the log, or None when the newest ones say the same.
 
-        The first terms hold from the beginning; later ones from the next checkpoint boundary after the clock.
+        The first terms hold from the beginning; later ones from the next checkpoint boundary after the clock and
+        after every record, since a record may be ahead of the clock, and its points are asked under the terms of then.
         """
         if not self.terms:
             effective_from = 0
@@ -104,7 +113,8 @@ class FeedStage(Stage):
             newest = self.terms.events[-1].data
             if msgspec.structs.replace(terms, effective_from=newest.effective_from) == newest:
                 return None
-            _, effective_from = self.terms.checkpoint_period(max(self.clock, newest.effective_from))
+            known = [one.last_at for one in self._known.values()]
+            _, effective_from = self.terms.checkpoint_period(max([self.clock, newest.effective_from, *known]))
         terms = msgspec.structs.replace(terms, effective_from=effective_from)
         content = msgspec.json.Encoder(order="deterministic").encode(terms).decode()
         event = CrunchConfigured(id=ids.content_id("terms", content), at=max(at, self.clock, 0), data=terms)
@@ -120,10 +130,10 @@ class FeedStage(Stage):
     ) -> Draft | None:
         """The draft of one append: new records in the order given, gaps, then the tick. None when all is known.
 
-        A tick that does not go forward is left out.
+        A tick that does not go forward is left out, and so is the part of a gap that was said before.
         """
         events: list[AnyEvent] = []
-        taken: set[tuple[Subscription, int, int]] = set()
+        taken: dict[tuple[Subscription, int], int] = {}
         for record in records:
             data = FeedRecordData(
                 source=record.source,
@@ -136,10 +146,10 @@ class FeedStage(Stage):
                 backfilled=record.backfilled,
             )
             subscription = _subscription(data)
-            key = (subscription, record.ts_event, record.revision)
-            if key in taken or self._repeats(subscription, record):
+            key = (subscription, record.ts_event)
+            if record.revision <= taken.get(key, -1) or self._repeats(subscription, record):
                 continue
-            taken.add(key)
+            taken[key] = record.revision
             events.append(
                 FeedRecordReceived(
                     id=ids.feed_record_id(
@@ -154,7 +164,12 @@ class FeedStage(Stage):
                     data=data,
                 )
             )
-        for subscription, from_ms, until_ms, reason in gaps:
+        gap_until = dict(self._gap_until)
+        for subscription, found_ms, until_ms, reason in gaps:
+            from_ms = max(found_ms, gap_until.get(subscription, found_ms))
+            if until_ms <= from_ms:
+                continue  # said already; an outage is found anew with every tick
+            gap_until[subscription] = until_ms
             content = (subscription.source, subscription.subject, subscription.kind, subscription.granularity)
             events.append(
                 FeedGapFound(
@@ -172,7 +187,9 @@ class FeedStage(Stage):
                 )
             )
         if tick_at is not None and tick_at > self.clock:
-            events.append(ClockTicked(id=ids.tick_id(tick_at), at=tick_at, data=ClockTickedData(rehearsal=rehearsal)))
+            events.append(
+                ClockTicked(id=ids.tick_id(tick_at), at=tick_at, data=ClockTickedData(rehearsal=rehearsal))
+            )
         return Draft(events, {}, {}) if events else None
 
     def _repeats(self, subscription: Subscription, record: FeedRecord) -> bool:
@@ -186,5 +203,5 @@ class FeedStage(Stage):
         return len(known.order) >= KNOWN_RECORDS_MAX and record.ts_event < known.order[0]
 
 
-def _subscription(data: FeedRecordData) -> Subscription:
+def _subscription(data: FeedRecordData | FeedGapData) -> Subscription:
     return Subscription(data.source, data.subject, data.kind, data.granularity)

@@ -8,7 +8,9 @@ from __future__ import annotations
 import hashlib
 
 
-def feed_record_id(source: str, subject: str, kind: str, granularity: str, ts_event: int, revision: int) -> str:
+def feed_record_id(
+    source: str, subject: str, kind: str, granularity: str, ts_event: int, revision: int
+) -> str:
     """The same record from stream and history has one id; a correction has its own."""
     return f"feed/{source}/{subject}/{kind}/{granularity}/{ts_event}/r{revision}"
 

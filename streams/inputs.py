@@ -14,6 +14,7 @@ themselves come from the feed, so `need` is the oldest record kept.
 from __future__ import annotations
 
 from bisect import bisect_right, insort
+from collections import Counter as Counts
 from collections import deque
 from collections.abc import Callable, Iterator
 from typing import Any, ClassVar
@@ -43,6 +44,7 @@ from coordinator.streams.events import (
     Terms,
 )
 from coordinator.streams.finite import not_finite
+from coordinator.streams.reasons import as_reason
 from coordinator.streams.stage import EMPTY_DECISION_EVERY, Draft, Stage
 from coordinator.streams.terms import TermsInForce
 
@@ -64,7 +66,7 @@ class Record:
         self.before = before
         self.typed: dict[str, Any] = {}
 
-    def as_type(self, contract_hash: str, raw_type: type[BaseModel]) -> Any:  # noqa: ANN401 - the contract's type
+    def as_type(self, contract_hash: str, raw_type: type[BaseModel]) -> Any:
         """The record as the contract's raw input type."""
         typed = self.typed.get(contract_hash)
         if typed is None:
@@ -127,7 +129,7 @@ class InputStage(Stage):
                 self._terms.add(event)
             case InputReceived(data=data):
                 for scope in data.scopes:
-                    self._handled[data.subject, scope.scope_key] = data.point
+                    self._handle(data.subject, scope.scope_key, data.point)
                 for horizon_seconds in {scope.horizon_seconds for scope in data.scopes}:
                     insort(
                         self._open,
@@ -149,9 +151,14 @@ class InputStage(Stage):
             case InputsUntil(data=data):
                 self._until, self._clock, self._rehearsal = data.until, data.clock, data.rehearsal
                 for skip in data.skipped:
-                    self._handled[skip.subject, skip.scope_key] = skip.until_point
+                    self._handle(skip.subject, skip.scope_key, skip.until_point)
             case _:
                 pass
+
+    def _handle(self, subject: str, scope_key: str, point: int) -> None:
+        """A decision names what it skipped after what it opened, so a skipped point may be the older one."""
+        key = (subject, scope_key)
+        self._handled[key] = max(point, self._handled.get(key, point))
 
     def open_input_ids(self) -> set[str]:
         """The inputs whose truth is still waited for."""
@@ -205,7 +212,11 @@ class InputStage(Stage):
         return None
 
     def _needed(self, decision: Decision) -> Need:
-        oldest = min((one for records in self._records.values() for one in records), key=lambda r: r.offset, default=None)
+        oldest = min(
+            (one for records in self._records.values() for one in records),
+            key=lambda r: r.offset,
+            default=None,
+        )
         return decision.after() if oldest is None else oldest.before
 
     def _events(self, decision: Decision) -> Iterator[AnyEvent]:
@@ -235,19 +246,18 @@ class InputStage(Stage):
         due = sorted([*self._open, *(h for event in opened for h in _horizons(event))])
         resolved: list[InputResolved] = []
         for one in due:
-            event = self._resolve(one, new_terms.at(one.point), clock, now)
-            if event is None:
+            known = self._resolve(one, new_terms.at(one.point), clock, now)
+            if known is None:
                 still_open.append(one)
             else:
-                resolved.append(event)
+                resolved.append(known)
         left = {one.input_id for one in still_open}
-        seen: dict[str, int] = {}
-        for event in resolved:
-            seen[event.data.input_id] = seen.get(event.data.input_id, 0) + 1
-        for event in resolved:
-            seen[event.data.input_id] -= 1
-            last = event.data.input_id not in left and seen[event.data.input_id] == 0
-            yield msgspec.structs.replace(event, data=msgspec.structs.replace(event.data, last=last)) if last else event
+        seen = Counts(truth.data.input_id for truth in resolved)
+        for truth in resolved:
+            seen[truth.data.input_id] -= 1
+            last = truth.data.input_id not in left and seen[truth.data.input_id] == 0
+            data = msgspec.structs.replace(truth.data, last=last)
+            yield msgspec.structs.replace(truth, data=data)
         if ticked or skipped:
             watermark = self._watermark(clock, still_open, handled, new_terms)
             yield InputsUntil(
@@ -256,7 +266,7 @@ class InputStage(Stage):
                 data=InputsUntilData(until=watermark, clock=clock, rehearsal=rehearsal, skipped=skipped),
             )
 
-    def _open_points(  # noqa: PLR0913 - one step of `_events`, taken out to be read alone
+    def _open_points(
         self,
         terms: Terms,
         start: int,
@@ -282,7 +292,9 @@ class InputStage(Stage):
             if point < oldest_fresh and point < until:
                 last = min((oldest_fresh - 1) // interval * interval, (until - 1) // interval * interval)
                 if last >= point:
-                    skipped.append(_skip(scope, point, "the clock passed the deadline before a record came", last))
+                    skipped.append(
+                        _skip(scope, point, "the clock passed the deadline before a record came", last)
+                    )
                     handled[key] = last
                     point = last + interval
             while point < until and records and records[-1].at >= point:
@@ -318,10 +330,11 @@ class InputStage(Stage):
         try:
             typed = [record.as_type(terms.contract_hash, contract.raw_input_type) for record in window]
             checked = contract.input_type.model_validate(contract.build_input(typed))
-            payload = checked.model_dump(mode="json", by_alias=True)
+            bad = not_finite(checked.model_dump(by_alias=True))  # in JSON's form NaN would be null already
+            payload = _encoder.encode(checked.model_dump(mode="json", by_alias=True))
         except Exception as error:  # noqa: BLE001 - the author's function: its fault is recorded, and the node goes on
-            return f"build_input: {type(error).__name__}: {error}"[:500]
-        if bad := not_finite(payload):
+            return as_reason(f"build_input: {type(error).__name__}: {error}", 500)
+        if bad:
             return f"build_input gave a value that is not finite: {bad}"
         the_id = ids.input_id(subject, point)
         return InputReceived(
@@ -343,7 +356,7 @@ class InputStage(Stage):
                 ],
                 contract_hash=terms.contract_hash,
                 rehearsal=rehearsal,
-                payload=msgspec.Raw(_encoder.encode(payload)),
+                payload=msgspec.Raw(payload),
             ),
         )
 
@@ -385,23 +398,37 @@ class InputStage(Stage):
             truth = contract.resolve_ground_truth(typed)
             if truth is None:
                 return None, "resolve_ground_truth gave None"
-            dumped = contract.ground_truth_type.model_validate(truth).model_dump(mode="json", by_alias=True)
+            typed_truth = contract.ground_truth_type.model_validate(truth)
+            bad = not_finite(
+                typed_truth.model_dump(by_alias=True)
+            )  # in JSON's form NaN would be null already
+            dumped = typed_truth.model_dump(mode="json", by_alias=True)
+            _encoder.encode(dumped)  # what cannot be written fails here, by its name, and not at the send
         except Exception as error:  # noqa: BLE001 - the author's function: its fault is recorded, and the node goes on
-            return None, f"resolve_ground_truth: {type(error).__name__}: {error}"[:500]
-        bad = not_finite(dumped)
-        return (None, f"resolve_ground_truth gave a value that is not finite: {bad}") if bad else (dumped, None)
+            return None, as_reason(f"resolve_ground_truth: {type(error).__name__}: {error}", 500)
+        return (
+            (None, f"resolve_ground_truth gave a value that is not finite: {bad}") if bad else (dumped, None)
+        )
 
     def _watermark(
-        self, clock: int, still_open: list[OpenHorizon], handled: dict[tuple[str, str], int], terms: TermsInForce
+        self,
+        clock: int,
+        still_open: list[OpenHorizon],
+        handled: dict[tuple[str, str], int],
+        terms: TermsInForce,
     ) -> int:
         times = [clock, *(one.resolvable_at for one in still_open)]
         for start, until, held in terms.spans():
             for scope in held.scopes:
                 done = handled.get((scope.subject, scope.scope_key))
-                if done is not None:
-                    point = _ceil(max(done + 1, start), scope.interval_seconds * 1000)
-                    if point < until:
-                        times.append(point + scope.horizon_seconds * 1000)
+                horizon = scope.horizon_seconds * 1000
+                if done is None:
+                    # Its first record may still come and open a point up to the deadline ago.
+                    times.append(max(clock - held.deadline_ms, start) + horizon)
+                    continue
+                point = _ceil(max(done + 1, start), scope.interval_seconds * 1000)
+                if point < until:
+                    times.append(point + horizon)
         return max(self._until, min(times))
 
 

@@ -6,6 +6,8 @@ averaged by scored predictions: one key per model, an integer in units, ranked b
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 from coordinator.streams.envelope import Need
 from coordinator.streams.events import RankedEntry, SnapshotTakenData, Terms
 from coordinator.streams.ranking import rank
@@ -17,14 +19,23 @@ PERIOD_KEY = "period"
 class ModelTotals:
     """What one model's snapshots of the period add up to."""
 
-    __slots__ = ("absent_model", "failed", "last_end", "scored", "snapshots", "sums", "summaries", "windows")
+    __slots__ = (
+        "absent_model",
+        "failed_model",
+        "last_end",
+        "scored",
+        "snapshots",
+        "summaries",
+        "sums",
+        "windows",
+    )
 
     def __init__(self) -> None:
         self.sums: dict[str, list[int]] = {}
         self.summaries: dict[str, list[int]] = {}
         self.windows: dict[str, int | None] = {}
         self.last_end = -1
-        self.scored = self.failed = self.absent_model = self.snapshots = 0
+        self.scored = self.failed_model = self.absent_model = self.snapshots = 0
 
 
 class PeriodTotals:
@@ -47,7 +58,7 @@ class PeriodTotals:
         self.snapshot_count += 1
         totals.snapshots += 1
         totals.scored += data.scored_count
-        totals.failed += data.failed_count
+        totals.failed_model += data.failed_count - data.failed_node_count
         totals.absent_model += data.absent_model_count
         for name, one in data.sums.items():
             total = totals.sums.setdefault(name, [0, 0])
@@ -87,12 +98,13 @@ def ranked_entries(totals: PeriodTotals, terms: Terms) -> tuple[list[RankedEntry
 
 
 def _key(one: ModelTotals, terms: Terms, period_end: int) -> int | None:
-    asked = one.scored + one.failed + one.absent_model
-    if one.scored == 0 or one.scored < terms.min_participation * asked:
+    # What was the node's fault counts neither way. As decimals: 0.07 * 100 is more than 7 in binary.
+    asked = one.scored + one.failed_model + one.absent_model
+    if one.scored == 0 or one.scored < Decimal(repr(terms.min_participation)) * asked:
         return None
     if terms.checkpoint_key == PERIOD_KEY:
-        total = one.sums[terms.value_field]
-        return mean_units(total[0], total[1])
+        total = one.sums.get(terms.value_field)
+        return mean_units(total[0], total[1]) if total else None
     if any(window.name == terms.checkpoint_key for window in terms.windows):
         return one.windows.get(terms.checkpoint_key) if one.last_end == period_end else None
     summary = one.summaries.get(terms.checkpoint_key)

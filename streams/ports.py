@@ -102,7 +102,13 @@ class ModelReply(msgspec.Struct, frozen=True):
 
 
 class ModelGateway(Protocol):
-    """The way to the models. One caller; calls to one model never overlap."""
+    """The way to the models. One caller; calls to one model never overlap.
+
+    `connected` says whether the orchestrator answers: while it does not, an absence is not the model's fault.
+    """
+
+    @property
+    def connected(self) -> bool: ...
 
     async def start(self) -> None:
         """Connect. Returns at once; models appear as notices. Raises WorldError if no host answers in its bounds."""

@@ -40,11 +40,11 @@ from coordinator.streams.events import (
 )
 from coordinator.streams.finite import not_finite
 from coordinator.streams.ports import ModelReply, Outcome
+from coordinator.streams.reasons import as_reason
 from coordinator.streams.stage import Draft, Stage
 
 NODE_RESTARTED = "the node restarted during the round"
 NODE_LATE = "the node was late: the deadline had passed"
-REASON_CHARS = 300
 
 _ABSENT: dict[Outcome, Fault] = {
     Outcome.DEADLINE: "model",
@@ -158,13 +158,17 @@ class PredictStage(Stage):
 def all_missed(opened: RoundOpened, reason: str, fault: Fault, at: int) -> list[PredictionAbsent]:
     """ABSENT for every roster entry and scope of a round."""
     return [
-        PredictionAbsent(id=_id(opened, scope_key, entry, "absent"), at=at, data=_missed(opened, scope_key, entry, reason, fault))
+        PredictionAbsent(
+            id=_id(opened, scope_key, entry, "absent"),
+            at=at,
+            data=_missed(opened, scope_key, entry, reason, fault),
+        )
         for scope_key in opened.data.scope_keys
         for entry in opened.data.roster
     ]
 
 
-def judge(  # noqa: PLR0913 - all that an answer is worth depends on
+def judge(
     opened: RoundOpened,
     scope_key: str,
     replies: Mapping[str, ModelReply],
@@ -179,7 +183,7 @@ def judge(  # noqa: PLR0913 - all that an answer is worth depends on
     ]
 
 
-def _judge_one(  # noqa: PLR0913
+def _judge_one(
     opened: RoundOpened,
     scope_key: str,
     entry: RosterEntry,
@@ -224,7 +228,7 @@ def _judge_one(  # noqa: PLR0913
 
 
 def check_output(
-    output: Any,  # noqa: ANN401 - whatever the model said
+    output: Any,
     output_type: type[BaseModel],
     output_max_bytes: int,
 ) -> tuple[dict[str, Any] | None, str]:
@@ -232,7 +236,11 @@ def check_output(
 
     A dict must share at least one key with the type: defaults alone are no answer.
     """
-    if isinstance(output, (int, float)) and not isinstance(output, bool) and "value" in output_type.model_fields:
+    if (
+        isinstance(output, (int, float))
+        and not isinstance(output, bool)
+        and "value" in output_type.model_fields
+    ):
         output = {"value": output}
     if not isinstance(output, dict):
         return None, f"BAD_OUTPUT: a {type(output).__name__}, not an object"
@@ -242,12 +250,14 @@ def check_output(
         return None, f"BAD_OUTPUT: {bad} is not finite"
     try:
         plain = output_type.model_validate(output).model_dump(mode="json")
+        size = len(_encoder.encode(plain))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         return None, f"BAD_OUTPUT: {'.'.join(map(str, first['loc']))}: {first['msg']}"
+    except (ValueError, TypeError, RecursionError) as error:  # half a letter, nested without end
+        return None, f"BAD_OUTPUT: cannot be written as JSON: {type(error).__name__}"
     if bad := not_finite(plain):
         return None, f"BAD_OUTPUT: {bad} is not finite"
-    size = len(_encoder.encode(plain))
     if size > output_max_bytes:
         return None, f"TOO_BIG: {size} bytes, more than {output_max_bytes}"
     return plain, ""
@@ -257,7 +267,7 @@ def _id(opened: RoundOpened, scope_key: str, entry: RosterEntry, what: str) -> s
     return f"{ids.prediction_id(opened.data.input_id, scope_key, entry.model_id)}:{what}"
 
 
-def _missed(  # noqa: PLR0913
+def _missed(
     opened: RoundOpened, scope_key: str, entry: RosterEntry, reason: str, fault: Fault, exec_time_us: int = 0
 ) -> PredictionMissedData:
     return PredictionMissedData(
@@ -265,7 +275,7 @@ def _missed(  # noqa: PLR0913
         scope_key=scope_key,
         model_id=entry.model_id,
         deployment_id=entry.deployment_id,
-        reason=reason[:REASON_CHARS],
+        reason=as_reason(reason),
         fault=fault,
         exec_time_us=exec_time_us,
     )

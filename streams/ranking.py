@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 
-def rank(keys: Iterable[tuple[str, int | None]], direction: str) -> tuple[list[tuple[int, str, int]], list[str]]:
+def rank(
+    keys: Iterable[tuple[str, int | None]], direction: str
+) -> tuple[list[tuple[int, str, int]], list[str]]:
     """[(rank, model_id, key)] in order, and the unranked model ids in order.
 
     `rank` is the competition rank (1, 1, 3); equal rank means tied; the order among tied ones is that of

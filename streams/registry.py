@@ -23,6 +23,7 @@ from coordinator.streams.events import (
 )
 from coordinator.streams.ports import ModelNotice
 from coordinator.streams.prediction import Registry
+from coordinator.streams.reasons import as_reason
 from coordinator.streams.stage import Draft, Stage
 
 
@@ -78,13 +79,17 @@ class ModelsStage(Stage):
             content = (info.model_id, info.deployment_id, info.model_name, info.cruncher_name, str(at))
             return ModelSeen(id=ids.content_id("model-seen", *content), at=at, data=data)
         if notice.change == "left":
-            if known is None or info.model_id in registry.left or known.data.deployment_id != info.deployment_id:
+            if (
+                known is None
+                or info.model_id in registry.left
+                or known.data.deployment_id != info.deployment_id
+            ):
                 return None
             return ModelLeft(
                 id=ids.content_id("model-left", info.model_id, info.deployment_id, str(at)),
                 at=at,
                 data=ModelLeftData(
-                    model_id=info.model_id, deployment_id=info.deployment_id, reason=notice.reason[:300]
+                    model_id=info.model_id, deployment_id=info.deployment_id, reason=as_reason(notice.reason)
                 ),
             )
         if notice.change == "failed":
@@ -95,7 +100,7 @@ class ModelsStage(Stage):
                     model_id=info.model_id,
                     deployment_id=info.deployment_id,
                     code=notice.code,
-                    reason=notice.reason[:300],
+                    reason=as_reason(notice.reason),
                 ),
             )
         return None

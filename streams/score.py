@@ -46,12 +46,12 @@ from coordinator.streams.events import (
     ScoringFailedData,
     Terms,
 )
+from coordinator.streams.reasons import as_reason
 from coordinator.streams.stage import EMPTY_DECISION_EVERY, Draft, Stage
 from coordinator.streams.terms import TermsInForce
 from coordinator.streams.units import NotRecordableError, to_units
 
 WORST_PERCENTILE = 10
-REASON_CHARS = 300
 
 Answer = PredictionRecorded | PredictionAbsent | PredictionFailed
 
@@ -81,6 +81,7 @@ class ScoreStage(Stage):
         self._queue: deque[tuple[Position, AnyEvent, Decision]] = deque()
         self._inputs: dict[str, tuple[InputReceivedData, Need]] = {}
         self._rounds: dict[str, Round] = {}
+        self._settled: set[str] = set()
         # own memory
         self._terms = TermsInForce()
         self._scored_until = -1
@@ -100,7 +101,9 @@ class ScoreStage(Stage):
             match event:
                 case RoundOpened(data=data):
                     self._rounds[data.input_id] = Round(decision.before)
-                case PredictionRecorded(data=data) | PredictionAbsent(data=data) | PredictionFailed(data=data):
+                case (
+                    PredictionRecorded(data=data) | PredictionAbsent(data=data) | PredictionFailed(data=data)
+                ):
                     the_round = self._rounds.get(data.input_id)
                     if the_round is not None:  # else it was opened before `need`: its scores are decided
                         the_round.answers.setdefault(data.scope_key, []).append(event)
@@ -135,7 +138,9 @@ class ScoreStage(Stage):
                     if the_round is None or not the_round.answered:
                         return None
                     return Draft(
-                        list(self._score(event, the_round)), {"inputs": position}, self._needed(decision, release=True)
+                        list(self._score(event, the_round)),
+                        {"inputs": position},
+                        self._needed(decision, the_round),
                     )
                 case CrunchConfigured():
                     return Draft([event], {"inputs": position}, self._needed(decision))
@@ -156,26 +161,39 @@ class ScoreStage(Stage):
         return None
 
     def _settle(self, event: AnyEvent) -> None:
-        """Forget an input with its last horizon."""
+        """Note that an input's last horizon is closed."""
         if isinstance(event, InputResolved) and event.data.last:
-            self._inputs.pop(event.data.input_id, None)
-            self._rounds.pop(event.data.input_id, None)
+            self._settled.add(event.data.input_id)
 
-    def _needed(self, decision: Decision, *, release: bool = False) -> dict[str, Need]:
-        """The oldest open input, and with a release the oldest open round.
+    def _needed(self, decision: Decision, released: Round | None = None) -> dict[str, Need]:
+        """The oldest round that is not settled, and the oldest input of a round that is not older than that.
 
-        At a release every older input's round has been read, since rounds come in the order of inputs; at any
-        other moment that depends on the interleaving, so the last answer stays.
+        Only a release moves the first: the round released is read, so every round before it is too, and the answer
+        is the same for every interleaving. Inputs are kept as long as their rounds may be read again, so that a
+        new owner can tell a round that is settled from one whose input it has not read yet.
         """
-        oldest_input = min((before for _, before in self._inputs.values()), key=lambda n: n.offset, default=decision.before)
-        need = {"inputs": min(oldest_input, decision.before, key=lambda n: n.offset)}
-        if release:
-            first = next(iter(self._inputs))
-            need["predictions"] = self._rounds[first].before
-            stale = [key for key, one in self._rounds.items() if one.before.offset < need["predictions"].offset]
-            for key in stale:
-                del self._rounds[key]
+        need: dict[str, Need] = {}
+        if released is not None:
+            open_rounds = [one.before for key, one in self._rounds.items() if key not in self._settled]
+            need["predictions"] = oldest = min([*open_rounds, released.before], key=_offset)
+            self._forget([key for key, one in self._rounds.items() if one.before.offset < oldest.offset])
+        kept = [before for _, before in self._inputs.values()]
+        need["inputs"] = min([*kept, decision.before], key=_offset)
         return need
+
+    def _forget(self, passed: list[str]) -> None:
+        """Drop rounds that no owner will read again, with their inputs."""
+        latest = max((self._inputs[key][1].offset for key in passed if key in self._inputs), default=-1)
+        # Settled by an earlier owner, and its round before our first: it went with an input beside or behind it.
+        unread = [
+            key
+            for key, (_, before) in self._inputs.items()
+            if before.offset <= latest and key in self._settled and key not in self._rounds
+        ]
+        for key in (*passed, *unread):
+            self._rounds.pop(key, None)
+            self._inputs.pop(key, None)
+            self._settled.discard(key)
 
     # --- one round ---------------------------------------------------------------------------------
 
@@ -194,7 +212,7 @@ class ScoreStage(Stage):
                 if event is not None:
                     yield event
                 if isinstance(event, PredictionScored):
-                    values.append(event.data.units[terms.value_field])
+                    values.append(event.data.units[contract.aggregation.value_field])
                 entries.append(entry)
             yield RoundClosed(
                 id=f"{the_input.input_id}/{scope.scope_key}:closed",
@@ -213,6 +231,10 @@ class ScoreStage(Stage):
             )
 
 
+def _offset(need: Need) -> int:
+    return need.offset
+
+
 def _truth(resolved: InputResolved, contract: CrunchContract) -> tuple[Any, str]:
     if resolved.data.truth is None:
         return None, f"no ground truth: {resolved.data.reason}"
@@ -221,7 +243,7 @@ def _truth(resolved: InputResolved, contract: CrunchContract) -> tuple[Any, str]
 
 def score_one(
     answer: Answer,
-    truth: Any,  # noqa: ANN401 - the contract's ground truth type, or None
+    truth: Any,
     no_truth_reason: str,
     contract: CrunchContract,
     at: int,
@@ -246,7 +268,7 @@ def score_one(
                 input_id=data.input_id,
                 scope_key=data.scope_key,
                 model_id=data.model_id,
-                reason=reason[:REASON_CHARS],
+                reason=as_reason(reason),
                 fault=fault,
             ),
         )
@@ -261,7 +283,9 @@ def score_one(
     return scored, ClosedEntry(data.model_id, "SCORED")
 
 
-def _call(contract: CrunchContract, answer: PredictionRecorded, truth: Any) -> tuple[dict[str, int], str, Fault]:  # noqa: ANN401
+def _call(
+    contract: CrunchContract, answer: PredictionRecorded, truth: Any
+) -> tuple[dict[str, int], str, Fault]:
     """(units per numeric field, "", _) or ({}, reason, fault). One prediction's failure stays its own."""
     try:
         prediction = contract.output_type.model_validate(answer.data.output)
@@ -278,6 +302,8 @@ def _call(contract: CrunchContract, answer: PredictionRecorded, truth: Any) -> t
                 units[name] = to_units(value, contract.score_decimals)
     except NotRecordableError as error:
         return {}, str(error), "node"
+    if contract.aggregation.value_field not in units:
+        return {}, f"score_prediction gave no number for {contract.aggregation.value_field!r}", "node"
     return units, "", "node"
 
 
@@ -295,5 +321,6 @@ def charged(entries: Sequence[ClosedEntry], values: Sequence[int], terms: Terms)
         rank = -(-len(worst_first) * WORST_PERCENTILE // 100)
         charge = worst_first[rank - 1] if worst_first else None
     return [
-        msgspec.structs.replace(entry, charge_units=charge) if entry.fault == "model" else entry for entry in entries
+        msgspec.structs.replace(entry, charge_units=charge) if entry.fault == "model" else entry
+        for entry in entries
     ]

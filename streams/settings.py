@@ -72,12 +72,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if not self.feed_subjects:
             message = "FEED_SUBJECTS is empty; name at least one, e.g. FEED_SUBJECTS=BTCUSDT"
             raise OperatorError(message)
+        if len(set(self.feed_subjects)) != len(self.feed_subjects):
+            message = f"FEED_SUBJECTS names a subject twice: {','.join(self.feed_subjects)}"
+            raise OperatorError(message)
 
 
 _VARIABLES: dict[str, str] = {name.upper(): name for name in Settings.__struct_fields__}
 
 
-def read_settings(environ: Mapping[str, str], **overrides: Any) -> Settings:  # noqa: ANN401 - one per field
+def read_settings(environ: Mapping[str, str], **overrides: Any) -> Settings:
     """Settings from environment variables named like the fields in capitals; overrides that are not None win.
 
     Raises OperatorError naming the variable whose value cannot be read.
@@ -101,7 +104,7 @@ def environment(settings: Settings) -> dict[str, str]:
     return out
 
 
-def _parse(variable: str, name: str, text: str) -> Any:  # noqa: ANN401 - one per field
+def _parse(variable: str, name: str, text: str) -> Any:
     wanted = Settings.__annotations__[name]
     try:
         if name == "feed_subjects":
@@ -109,7 +112,9 @@ def _parse(variable: str, name: str, text: str) -> Any:  # noqa: ANN401 - one pe
         if name == "data_dir":
             return Path(text)
         if "bool" in wanted:
-            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[text.lower()]
+            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[
+                text.lower()
+            ]
         if "int" in wanted:
             return int(text)
         if "float" in wanted:

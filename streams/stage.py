@@ -56,7 +56,8 @@ class Stage(ABC):
         """Fold an own decision: its events, then its positions."""
         if isinstance(draft, Draft) or _holds(draft, self.memory):
             for event in draft.events:
-                self.evolve(event)
+                if type(event).__name__ in self.memory:
+                    self.evolve(event)
         self.upto.update(draft.upto)
         self.need.update(draft.need)
 

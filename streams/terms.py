@@ -16,10 +16,13 @@ from coordinator.streams.settings import Settings
 MS = 1000
 
 
-def make_terms(contract: CrunchContract, contract_hash: str, settings: Settings, effective_from: int) -> Terms:
+def make_terms(
+    contract: CrunchContract, contract_hash: str, settings: Settings, effective_from: int
+) -> Terms:
     """The declarative half of `contract` with the node's intervals.
 
-    Raises OperatorError when a schedule's subject is not one of FEED_SUBJECTS.
+    Raises OperatorError when a schedule's subject is not one of FEED_SUBJECTS, or a window is not a whole number
+    of snapshot intervals.
     """
     scopes: list[Scope] = []
     for schedule in contract.schedules():
@@ -42,10 +45,19 @@ def make_terms(contract: CrunchContract, contract_hash: str, settings: Settings,
             for subject in ([wanted] if wanted else settings.feed_subjects)
         )
     aggregation = contract.aggregation
+    for window in aggregation.windows:
+        if window.hours * 3600 % settings.snapshot_interval_seconds:
+            message = (
+                f"aggregation.windows: {window.name!r} of {window.hours} h is no multiple of "
+                f"SNAPSHOT_INTERVAL_SECONDS ({settings.snapshot_interval_seconds}); a window is a sum of snapshots"
+            )
+            raise OperatorError(message)
     return Terms(
         contract_hash=contract_hash,
         crunch_pubkey=contract.crunch_pubkey,
-        feed=Feed(source=settings.feed_source, kind=settings.feed_kind, granularity=settings.feed_granularity),
+        feed=Feed(
+            source=settings.feed_source, kind=settings.feed_kind, granularity=settings.feed_granularity
+        ),
         subjects=list(settings.feed_subjects),
         scopes=scopes,
         windows=[Window(name=window.name, hours=window.hours) for window in aggregation.windows],

@@ -29,7 +29,11 @@ STREAMS: tuple[Stream, ...] = (
         ("CrunchConfigured", "FeedRecordReceived", "FeedGapFound", "ClockTicked"),
     ),
     Stream(
-        "inputs", "feed", ("feeds",), (), ("CrunchConfigured", "InputReceived", "InputResolved", "InputsUntil")
+        "inputs",
+        "feed",
+        ("feeds",),
+        (),
+        ("CrunchConfigured", "InputReceived", "InputResolved", "InputsUntil"),
     ),
     Stream(
         "predictions",
@@ -106,7 +110,9 @@ def mermaid() -> str:
             origin = "outside" if source == "the outside" else source.replace("-", "_")
             label = {"outside": "((outside))"}.get(origin, "")
             lines.append(f"    {origin}{label} -->|{stream.writer}| {node}")
-        lines.extend(f"    {source.replace('-', '_')} -.->|{stream.writer}| {node}" for source in stream.reads)
+        lines.extend(
+            f"    {source.replace('-', '_')} -.->|{stream.writer}| {node}" for source in stream.reads
+        )
     readers = [stream for stream in STREAMS if stream.topic != "commands"]
     lines.extend(f"    {stream.topic.replace('-', '_')} -.->|report| projections" for stream in readers)
     return "\n".join(lines) + "\n"

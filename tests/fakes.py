@@ -40,6 +40,7 @@ class FakeGateway:
 
     def __init__(self, behaviours: Mapping[str, Behaviour] | None = None) -> None:
         self.calls: list[GatewayCall] = []
+        self.connected = True
         self._behaviours: dict[str, Behaviour] = {}
         self._infos: dict[str, ModelInfo] = {}
         self._notices: list[ModelNotice] = []
@@ -113,6 +114,7 @@ class InProcessGateway:
         self._infos = [model_info(f"m{index:05d}") for index in range(n)]
         self._deployments = {info.model_id: info.deployment_id for info in self._infos}
         self._output = {"value": 0.1} if output is None else output
+        self.connected = True
         self._new = True
 
     @property

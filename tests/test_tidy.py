@@ -122,7 +122,9 @@ def test_no_machine_path_or_registry_address_stands_in_a_tracked_file() -> None:
     files = subprocess.run(
         ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False, text=True
     ).stdout.split("\0")
-    pattern = re.compile(r"https?://[^ \"'`]*(/simple\b|/packages/|/maven2|registry\.)|(?<![\w.])/(work|root|farm)/")
+    pattern = re.compile(
+        r"https?://[^ \"'`]*(/simple\b|/packages/|/maven2|registry\.)|(?<![\w.])/(work|root|farm)/"
+    )
     wrong = []
     for name in filter(None, files):
         path = ROOT / name

@@ -37,16 +37,19 @@ class DeadLetters:
 
     def __init__(self, io: LogIO) -> None:
         self._io = io
-        self._queue: asyncio.Queue[DeadLettered] = asyncio.Queue()
+        self._queue: asyncio.Queue[tuple[DeadLettered, asyncio.Future[None]]] = asyncio.Queue()
 
-    def put(self, origin: str, position: str, reason: str, body: bytes) -> None:
-        """Set one piece aside. Wall time: a dead letter decides nothing."""
+    def put(self, origin: str, position: str, reason: str, body: bytes) -> asyncio.Future[None]:
+        """Set one piece aside; the future is done when it is durable. Wall time: a dead letter decides nothing."""
         log.warning("dead_letter", origin=origin, position=position, reason=reason)
-        self._queue.put_nowait(dead_letter(origin, position, reason, body, time.time_ns() // 1_000_000))
+        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        letter = dead_letter(origin, position, reason, body, time.time_ns() // 1_000_000)
+        self._queue.put_nowait((letter, durable))
+        return durable
 
-    def from_topic(self, topic: str, offset: int, body: bytes, reason: str) -> None:
-        """`OnGarbage` for a topic of many writers."""
-        self.put(topic, str(offset), reason, body)
+    async def from_topic(self, topic: str, offset: int, body: bytes, reason: str) -> None:
+        """`OnGarbage` for a topic of many writers: a stage goes on past the record once its letter is durable."""
+        await self.put(topic, str(offset), reason, body)
 
     def from_source(self, reason: str, text: str) -> None:
         """`on_garbage` for a feed source."""
@@ -56,12 +59,14 @@ class DeadLetters:
         """Send for ever; a letter waits until the broker is back."""
         writer: Writer | None = None
         while True:
-            letter = await self._queue.get()
+            letter, durable = await self._queue.get()
             while True:
                 try:
                     if writer is None:
                         writer = await self._io.writer()
                     await (await writer.send("dead-letters", encode_event(letter)))
+                    if not durable.done():
+                        durable.set_result(None)
                     break
                 except Exception as error:  # noqa: BLE001 - the world; the letter is kept and tried again
                     log.warning("dead_letter_waits", error=str(error))

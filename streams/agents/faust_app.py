@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable
-from typing import Any
+import sys
+from typing import Any, NoReturn
 
 import faust
 import structlog
@@ -19,11 +19,13 @@ from faust.types import TP, StreamT
 
 from coordinator.infra.kafka import PARTITION
 from coordinator.streams.agents.keeper import Keeper
+from coordinator.streams.errors import CoordinatorError, OperatorError
 from coordinator.streams.settings import Settings
 from coordinator.streams.topology import topic_name
 
 log = structlog.get_logger()
 
+OPERATOR_EXIT_CODE = 2
 OUR_BUG_EXIT_CODE = 70
 
 
@@ -59,29 +61,35 @@ def stage_app(settings: Settings, stage_name: str, driver: str, keeper: Keeper) 
                 await keeper.deliver(event.message.offset, event.message.value or b"")
             except asyncio.CancelledError:
                 raise
-            except BaseException as error:
-                # Faust would acknowledge the record and go on: a bug of ours must not skip a fact.
-                crash(stage_name, error)
-                raise
+            except BaseException as error:  # noqa: BLE001 - Faust would acknowledge the record and go on
+                end_process(stage_name, error)
 
-    def assigned(_sender: Any, assigned: set[TP], **_kwargs: Any) -> None:  # noqa: ANN401 - a signal's arguments
-        keeper.assigned(ours=partition in assigned)
+    def assigned(*args: Any, **_kwargs: Any) -> None:
+        keeper.assigned(ours=partition in args[1])
 
-    def revoked(_sender: Any, revoked: set[TP], **_kwargs: Any) -> None:  # noqa: ANN401
-        log.info("partitions_revoked", stage=stage_name, ours=partition in revoked)
+    def revoked(*args: Any, **_kwargs: Any) -> None:
+        log.info("partitions_revoked", stage=stage_name, ours=partition in args[1])
 
     app.on_partitions_assigned.connect(assigned, weak=False)
     app.on_partitions_revoked.connect(revoked, weak=False)
     return app
 
 
-crash_hook: Callable[[str, BaseException], None] | None = None
+def end_process(worker: str, error: BaseException | None) -> NoReturn:
+    """End this process at once, before anything more is acknowledged, with the reason said in one line.
 
-
-def crash(where: str, error: BaseException) -> None:
-    """Our own bug: say it and end the process at once, before anything is acknowledged."""
-    if crash_hook is not None:
-        crash_hook(where, error)
-        return
-    log.error("crashed", where=where, error=f"{type(error).__name__}: {error}", exc_info=error)
-    os._exit(OUR_BUG_EXIT_CODE)
+    0: told to stop. 2: the operator must change something. 70: the log or the world will not let us go on, or a bug
+    of ours, which comes with its traceback.
+    """
+    code = 0
+    if isinstance(error, CoordinatorError):
+        code = OPERATOR_EXIT_CODE if isinstance(error, OperatorError) else OUR_BUG_EXIT_CODE
+        event = "operator_error" if isinstance(error, OperatorError) else "stopped"
+        log.error(event, error=f"{type(error).__name__}: {error}")
+        sys.stderr.write(f"coordinator worker {worker}: {error}\n")
+    elif error is not None:
+        code = OUR_BUG_EXIT_CODE
+        log.error("crashed", error=f"{type(error).__name__}: {error}", exc_info=error)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)

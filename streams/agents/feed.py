@@ -78,7 +78,9 @@ class RoundsFinished:
             self._epoch = max(self._epoch, append.epoch)
         elif append.epoch >= self._epoch and b'"RoundAnswered"' in bytes(append.events):
             self._finished.update(
-                event.data.input_id for event in decode_events(append.events) if isinstance(event, RoundAnswered)
+                event.data.input_id
+                for event in decode_events(append.events)
+                if isinstance(event, RoundAnswered)
             )
 
     async def close(self) -> None:
@@ -92,7 +94,7 @@ class FeedTenure(Tenure):
 
     stage: InputStage
 
-    def __init__(  # noqa: PLR0913 - its ports
+    def __init__(
         self,
         io: LogIO,
         stage: InputStage,
@@ -122,7 +124,7 @@ class FeedTenure(Tenure):
 
     async def resumed_memory(self) -> None:
         """Claim `feeds` too."""
-        await self._feeds_owned.claim(self.feeds.remember)
+        await self.claim_also(self._feeds_owned, self.feeds.remember)
 
     async def start(self) -> None:
         """Claim and resume both, then let the source run."""
@@ -136,7 +138,9 @@ class FeedTenure(Tenure):
         self.stage.absorb(decision)
         while (draft := self.stage.decide()) is not None:
             self.stage.remember(draft)
-            self._unanswered |= {event.data.input_id for event in draft.events if isinstance(event, InputReceived)}
+            self._unanswered |= {
+                event.data.input_id for event in draft.events if isinstance(event, InputReceived)
+            }
             await self.owned.send(list(draft.events), dict(self.stage.upto), dict(self.stage.need))
         async with self._folded:
             self._folded_offset = decision.offset
@@ -174,7 +178,7 @@ class FeedTenure(Tenure):
             self.owned.give_up(LostOwnershipError(f"feed source: {error}", foreign=False))
 
     def _wall_ms_or_clock(self) -> int:
-        return self.feeds.clock if self.feeds.clock >= 0 else 0
+        return max(self.feeds.clock, 0)
 
     async def _wait_for_models(self) -> None:
         """A replay that starts before its models would be a replay of absences."""
@@ -284,7 +288,10 @@ class FeedTenure(Tenure):
         tick_at = now_ms
         for subscription in self.subscriptions:
             delivered = max(
-                [self.feeds.last_at(subscription), *(r.at for r in records if r.subject == subscription.subject)]
+                [
+                    self.feeds.last_at(subscription),
+                    *(r.at for r in records if r.subject == subscription.subject),
+                ]
             )
             if delivered < 0:
                 continue

@@ -9,15 +9,19 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
 
-from coordinator.infra.kafka import PARTITION, make_producer, make_reader
+from coordinator.infra.kafka import PARTITION, make_producer, make_reader, stop_reader
 from coordinator.streams.errors import TruncatedTopicError, WorldError
 from coordinator.streams.topology import topic_name
 
 READ_STALL_SECONDS_MAX = 60.0
 READ_WAIT_MS = 100
+TAIL_WAIT_MS = 500
+CLOSE_SECONDS_MAX = 5.0
+
+log = structlog.get_logger()
 
 
 class Reader(Protocol):
@@ -98,7 +102,7 @@ class KafkaReader:
 
     async def close(self) -> None:
         """End the consumer."""
-        await self._consumer.stop()
+        await stop_reader(self._consumer)
 
 
 class KafkaWriter:
@@ -119,11 +123,16 @@ class KafkaWriter:
         return asyncio.ensure_future(offset())
 
     async def close(self) -> None:
-        """End the producer; what was not sent is given up after a moment."""
-        try:
-            await asyncio.wait_for(self._producer.stop(), 5)
-        except (TimeoutError, KafkaError):
-            return
+        """End the producer. What it still holds it may deliver or give up later: of an old epoch either way."""
+        stopping = asyncio.ensure_future(self._producer.stop())
+        # Not cancelled when it takes long (a broker that is away): a producer stopped half way would live for ever.
+        stopping.add_done_callback(_say_why)
+        await asyncio.wait({stopping}, timeout=CLOSE_SECONDS_MAX)
+
+
+def _say_why(stopping: asyncio.Future[None]) -> None:
+    if not stopping.cancelled() and stopping.exception() is not None:
+        log.warning("producer_not_closed", error=str(stopping.exception()))
 
 
 class KafkaLog:
@@ -139,36 +148,49 @@ class KafkaLog:
         async with self._starting:
             if self._prober is None:
                 prober = make_reader(self._bootstrap)
-                await prober.start()
+                try:
+                    await prober.start()
+                except BaseException:
+                    await stop_reader(prober)
+                    raise
                 self._prober = prober
             return self._prober
 
     async def close(self) -> None:
         """End what readers share."""
         if self._prober is not None:
-            await self._prober.stop()
+            await stop_reader(self._prober)
             self._prober = None
 
     async def reader(self, topic: str, offset: int) -> KafkaReader:
         """See `LogIO`."""
         name = topic_name(self._crunch_id, topic)
-        consumer = make_reader(self._bootstrap)
-        await consumer.start()
+        consumer = make_reader(self._bootstrap, wait_ms=TAIL_WAIT_MS)
         partition = TopicPartition(name, PARTITION)
-        consumer.assign([partition])
-        begin = (await consumer.beginning_offsets([partition]))[partition]
-        end = (await consumer.end_offsets([partition]))[partition]
-        if not begin <= offset <= end:
-            await consumer.stop()
-            message = f"topic {name} holds offsets {begin} to {end}, but {offset} is needed: it was cut or made anew"
-            raise TruncatedTopicError(message)
-        consumer.seek(partition, offset)
-        return KafkaReader(consumer, await self._shared_prober(), name, offset)
+        try:
+            await consumer.start()
+            consumer.assign([partition])
+            begin = (await consumer.beginning_offsets([partition]))[partition]
+            end = (await consumer.end_offsets([partition]))[partition]
+            if not begin <= offset <= end:
+                raise TruncatedTopicError(
+                    f"topic {name} holds offsets {begin} to {end}, but {offset} is needed: it was cut or made anew"
+                )
+            consumer.seek(partition, offset)
+            prober = await self._shared_prober()
+        except BaseException:
+            await stop_reader(consumer)
+            raise
+        return KafkaReader(consumer, prober, name, offset)
 
     async def writer(self) -> KafkaWriter:
         """See `LogIO`."""
         producer = make_producer(self._bootstrap)
-        await producer.start()
+        try:
+            await producer.start()
+        except BaseException:
+            await producer.stop()
+            raise
         return KafkaWriter(producer, self._crunch_id)
 
 

@@ -16,7 +16,14 @@ import structlog
 
 from coordinator.streams.agents.log_io import LogIO, Reader, Writer, records_until
 from coordinator.streams.counting import Counter, Decision
-from coordinator.streams.envelope import ENVELOPE_VERSION, Append, Need, Position, encode_append, encode_decision
+from coordinator.streams.envelope import (
+    ENVELOPE_VERSION,
+    Append,
+    Need,
+    Position,
+    encode_append,
+    encode_decision,
+)
 from coordinator.streams.events import AnyEvent
 from coordinator.streams.stage import Stage
 

@@ -22,7 +22,14 @@ from coordinator.streams.agents.tenure import OnGarbage, Tenure
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.counting import Counter, Decision
 from coordinator.streams.envelope import Need
-from coordinator.streams.events import AnyEvent, ClockTicked, InputReceived, InputReceivedData, InputScope, RoundOpened
+from coordinator.streams.events import (
+    AnyEvent,
+    ClockTicked,
+    InputReceived,
+    InputReceivedData,
+    InputScope,
+    RoundOpened,
+)
 from coordinator.streams.ports import ModelGateway, ModelNotice, ModelReply, Outcome
 from coordinator.streams.prediction import NODE_LATE, NODE_RESTARTED, PredictStage, all_missed, judge
 from coordinator.streams.registry import ModelsStage
@@ -73,7 +80,7 @@ class PredictTenure(Tenure):
 
     stage: PredictStage
 
-    def __init__(  # noqa: PLR0913 - its four ports
+    def __init__(
         self,
         io: LogIO,
         owner: str,
@@ -112,7 +119,7 @@ class PredictTenure(Tenure):
 
     async def resumed_memory(self) -> None:
         """Claim `models` too; its fold is the roster."""
-        await self._models_owned.claim(self.models.remember)
+        await self.claim_also(self._models_owned, self.models.remember)
 
     async def process(self, decision: Decision) -> None:
         """Ask the models for each input that is not decided yet."""
@@ -167,7 +174,9 @@ class PredictTenure(Tenure):
         stage.remember(done)
         await self.owned.send(list(done.events), dict(stage.upto), dict(stage.need))
 
-    async def _ask(self, data: InputReceivedData, opened: RoundOpened, clock: int) -> dict[str, Mapping[str, ModelReply]]:
+    async def _ask(
+        self, data: InputReceivedData, opened: RoundOpened, clock: int
+    ) -> dict[str, Mapping[str, ModelReply]]:
         """Tick all, then every scope in sequence (calls to one model never overlap), within one deadline."""
         contract = self._contracts(data.contract_hash)
         until = self._monotonic() + BUDGET_SHARE * (data.deadline_at - clock) / 1000
@@ -180,9 +189,13 @@ class PredictTenure(Tenure):
             going = [model_id for model_id in asked if model_id not in missed]
             left = self._left(until)
             if left <= 0:
-                replies = {one: ModelReply(one, "", Outcome.DEADLINE, detail="no time was left") for one in going}
+                replies = {
+                    one: ModelReply(one, "", Outcome.DEADLINE, detail="no time was left") for one in going
+                }
             else:
-                replies = await self._gateway.call(contract.call_method.predict, _arguments(data, scope), left, going)
+                replies = await self._gateway.call(
+                    contract.call_method.predict, _arguments(data, scope), left, going
+                )
             answers[scope.scope_key] = {**missed, **replies}
         return answers
 
@@ -190,7 +203,11 @@ class PredictTenure(Tenure):
         return until - self._monotonic()
 
     def _judged(
-        self, data: InputReceivedData, opened: RoundOpened, replies: dict[str, Mapping[str, ModelReply]], clock: int
+        self,
+        data: InputReceivedData,
+        opened: RoundOpened,
+        replies: dict[str, Mapping[str, ModelReply]],
+        clock: int,
     ) -> list[AnyEvent]:
         if clock > data.deadline_at:
             return [*all_missed(opened, NODE_LATE, "node", clock)]
@@ -198,15 +215,23 @@ class PredictTenure(Tenure):
         events: list[AnyEvent] = []
         for scope in data.scopes:
             of_scope = {
-                model_id: msgspec.structs.replace(reply, detail=f"recovering: {reply.detail}")
-                if reply.outcome is Outcome.ABSENT and model_id in self._recovering
-                else reply
+                model_id: self._whose_fault(model_id, reply)
                 for model_id, reply in replies[scope.scope_key].items()
             }
             events += judge(
                 opened, scope.scope_key, of_scope, contract.output_type, contract.output_max_bytes, clock
             )
         return events
+
+    def _whose_fault(self, model_id: str, reply: ModelReply) -> ModelReply:
+        """Words of `prediction.judge`: a model that recovers is absent by its own fault, one out of reach is not."""
+        if reply.outcome in (Outcome.ABSENT, Outcome.CRASHED) and not self._gateway.connected:
+            return msgspec.structs.replace(
+                reply, outcome=Outcome.ABSENT, detail=f"no orchestrator: {reply.detail}"
+            )
+        if reply.outcome is Outcome.ABSENT and model_id in self._recovering:
+            return msgspec.structs.replace(reply, detail=f"recovering: {reply.detail}")
+        return reply
 
     async def close(self) -> None:
         """End both claims and the clock."""

@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -18,16 +17,17 @@ import faust
 import structlog
 
 from coordinator.infra.contracts import ContractShelf, load_contracts
+from coordinator.infra.json_logs import set_up_logging
 from coordinator.streams.agents.checkpoint import checkpoint_tenure
 from coordinator.streams.agents.dead_letters import DeadLetters
-from coordinator.streams.agents.faust_app import OUR_BUG_EXIT_CODE, stage_app
+from coordinator.streams.agents.faust_app import end_process, stage_app
 from coordinator.streams.agents.feed import FeedTenure
 from coordinator.streams.agents.keeper import Keeper
 from coordinator.streams.agents.log_io import KafkaLog
 from coordinator.streams.agents.predict import PredictTenure
 from coordinator.streams.agents.tenure import Tenure
 from coordinator.streams.aggregate import AggregateStage
-from coordinator.streams.errors import CoordinatorError, OperatorError
+from coordinator.streams.errors import WorldError
 from coordinator.streams.events import Terms
 from coordinator.streams.inputs import InputStage
 from coordinator.streams.ports import FeedSource, ModelNotice
@@ -36,7 +36,6 @@ from coordinator.streams.settings import Settings
 from coordinator.streams.sources.registry import source_by_name
 from coordinator.streams.terms import make_terms
 
-OPERATOR_EXIT_CODE = 2
 STOP_SECONDS_MAX = 6.0
 
 log = structlog.get_logger()
@@ -57,7 +56,8 @@ class Worker:
 
     def keep(self, stage_name: str, driver: str, new_tenure: Callable[[], Tenure]) -> None:
         """Keep one stage, driven by the topic `driver`."""
-        keeper = Keeper(stage_name, new_tenure)
+        # A member that the group has dropped learns it within a session; longer than that, silence means "yours".
+        keeper = Keeper(stage_name, new_tenure, 1.5 * self.settings.session_timeout_seconds)
         self.apps.append(stage_app(self.settings, stage_name, driver, keeper))
         self.tasks.append(keeper.run())
 
@@ -67,12 +67,12 @@ class Worker:
         loop = asyncio.get_running_loop()
         for one in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(one, stop.set)
-        tasks = [asyncio.create_task(one) for one in self.tasks]
+        await self.run_until(stop)
+
+    async def run_until(self, stop: asyncio.Event) -> None:
+        """Run until `stop` is set, or until a task ends with an exception."""
+        tasks = [asyncio.create_task(one) for one in [*self.tasks, self._drive()]]
         stopping = asyncio.create_task(stop.wait())
-        for app in self.apps:
-            app.finalize()
-            await app.start()
-        log.info("worker_started", pid=os.getpid())
         done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
         failed = [task for task in done if task is not stopping]
         for task in failed:
@@ -80,6 +80,19 @@ class Worker:
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stop(tasks), STOP_SECONDS_MAX)
         log.info("worker_stopped", pid=os.getpid())
+
+    async def _drive(self) -> None:
+        """Start Faust, and watch it: an app that crashes inside tells nobody. Raises WorldError then."""
+        for app in self.apps:
+            app.finalize()
+            await app.start()
+        log.info("worker_started", pid=os.getpid())
+        while True:
+            for app in self.apps:
+                if app.should_stop:
+                    message = f"Faust's app {app.conf.id} ended: {app.crash_reason!r}"
+                    raise WorldError(message)
+            await asyncio.sleep(1)
 
     async def _stop(self, tasks: list[asyncio.Task[None]]) -> None:
         for task in tasks:
@@ -103,7 +116,13 @@ def _feed(worker: Worker) -> None:
         "input",
         "feeds",
         lambda: FeedTenure(
-            worker.io, InputStage(worker.shelf), worker.owner, settings, source, new_terms, worker.dead_letters
+            worker.io,
+            InputStage(worker.shelf),
+            worker.owner,
+            settings,
+            source,
+            new_terms,
+            worker.dead_letters,
         ),
     )
 
@@ -168,43 +187,13 @@ def run_worker(name: str, settings: Settings) -> None:
     """
 
     async def main() -> None:
-        worker = Worker(settings)
-        _SET_UP[name](worker)
-        await worker.run()
+        try:
+            worker = Worker(settings)
+            _SET_UP[name](worker)
+            await worker.run()
+        except Exception as error:  # noqa: BLE001 - the process's edge: every error ends it, said
+            end_process(name, error)
+        end_process(name, None)  # from inside: the loop's own end would wait for Faust's and gRPC's threads
 
     set_up_logging(name)
-    code = 0
-    try:
-        asyncio.run(main())
-    except OperatorError as error:
-        log.error("operator_error", error=str(error))
-        sys.stderr.write(f"coordinator worker {name}: {error}\n")
-        code = OPERATOR_EXIT_CODE
-    except CoordinatorError as error:
-        log.error("stopped", error=f"{type(error).__name__}: {error}")
-        sys.stderr.write(f"coordinator worker {name}: {error}\n")
-        code = OUR_BUG_EXIT_CODE
-    except Exception as error:
-        log.error("crashed", error=f"{type(error).__name__}: {error}", exc_info=True)
-        code = OUR_BUG_EXIT_CODE
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)  # Faust's and gRPC's threads must not hold up an ended worker
-
-
-def set_up_logging(worker: str) -> None:
-    """JSON lines on stdout, one event name per line; Faust's own messages from WARNING on."""
-    import logging  # noqa: PLC0415 - only the process's edge sets up logging
-
-    logging.basicConfig(level=logging.WARNING, stream=sys.stdout, format='{"event":"%(name)s","level":"%(levelname)s","message":"%(message)s"}')
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=True),
-            structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(),
-        ],
-        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
-    )
-    structlog.contextvars.bind_contextvars(worker=worker)
+    asyncio.run(main())

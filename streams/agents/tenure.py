@@ -9,43 +9,67 @@ tailed by plain readers: a stage's ownership must hang on one partition, not on 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import msgspec
 import structlog
+from aiokafka.errors import KafkaError
 
 from coordinator.streams.agents.log_io import LogIO, Reader
 from coordinator.streams.agents.ownership import LostOwnershipError, OwnedTopic, pump
 from coordinator.streams.counting import Counter, Decision
-from coordinator.streams.envelope import Need, decode_event
+from coordinator.streams.envelope import KINDS, VERSIONS, Need, decode_event
+from coordinator.streams.errors import UnknownEventError, WorldError
 from coordinator.streams.stage import Stage
 from coordinator.streams.topology import BY_TOPIC
 
 log = structlog.get_logger()
 
-OnGarbage = Callable[[str, int, bytes, str], None]
+OnGarbage = Callable[[str, int, bytes, str], Awaitable[None]]
+"""(topic, offset, bytes, reason): returns when the piece is set aside for good."""
 
 
 class PlainCounter:
-    """`Counter` for topics of many writers: every record that is an event counts, as a decision of one."""
+    """`Counter` for topics of many writers: every record that is an event counts, as a decision of one.
 
-    def __init__(self, topic: str, start: Need | None = None, on_garbage: OnGarbage | None = None) -> None:
+    `garbage` says why the last record read was none.
+    """
+
+    def __init__(self, topic: str, start: Need | None = None) -> None:
         self.topic = topic
         self.next_offset = (start or Need()).offset
-        self._on_garbage = on_garbage
+        self.garbage = ""
 
     def read(self, offset: int, record: bytes | None) -> Decision | None:
-        """The event as a decision, or None for bytes that are no event (handed to `on_garbage`)."""
+        """The event as a decision, or None for bytes that are no event.
+
+        Raises UnknownEventError for an event of a newer version or of a kind that only a newer version can know.
+        """
         self.next_offset = offset + 1
+        self.garbage = ""
         body = record or b""
         try:
             decode_event(body)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            if self._on_garbage is not None:
-                self._on_garbage(self.topic, offset, body, str(error))
+            self.garbage = str(error)
+            return None
+        except UnknownEventError as error:
+            if _is_newer(body):
+                message = f"{self.topic} offset {offset}: {error}"
+                raise UnknownEventError(message) from error
+            self.garbage = str(error)
             return None
         raws = (msgspec.Raw(b"[" + body + b"]"),)
         return Decision(self.topic, offset, offset, 0, Need(offset), {}, {}, raws)
+
+
+def _is_newer(body: bytes) -> bool:
+    """Is this an event that we cannot know, and not one of ours badly written?"""
+    fields = msgspec.json.decode(body)
+    kind, version = (fields.get("kind"), fields.get("v")) if isinstance(fields, dict) else (None, None)
+    return (
+        isinstance(kind, str) and isinstance(version, int) and (kind not in KINDS or version > VERSIONS[kind])
+    )
 
 
 class Tenure:
@@ -76,18 +100,43 @@ class Tenure:
         for source in self.stage.sources:
             if source != self._driver:
                 self._tails.append(asyncio.create_task(self._tail(source), name=f"tail-{source}"))
+        await self._readers[self._driver].close()  # Faust delivers it from here on
         log.info("stage_resumed", stage=self.stage.topic, epoch=self.owned.epoch, ends=ends)
 
     def _counter(self, source: str, need: Need) -> Counter | PlainCounter:
         if BY_TOPIC[source].enveloped:
             return Counter(source, need)
-        return PlainCounter(source, need, self._on_garbage)
+        return PlainCounter(source, need)
 
     async def resumed_memory(self) -> None:
         """A hook: the own memory is folded, the sources are not."""
 
+    async def claim_also(self, other: OwnedTopic, remember: Callable[[Decision], None]) -> None:
+        """Claim a second topic; losing either is losing both. Raises LostOwnershipError."""
+        if self.owned.lost.done():  # then the second topic belongs to the first one's new owner
+            raise self.owned.lost.result()
+        await other.claim(remember)
+        other.lost.add_done_callback(lambda lost: self.owned.give_up(lost.result()))
+
     async def _catch_up(self, ends: dict[str, int]) -> None:
-        """Fold every source to its end as of the claim, a batch of each in turn, deciding as it goes."""
+        """Fold every source to its end as of the claim, deciding as it goes.
+
+        A stage with one driving topic reads a batch of each source in turn: its waiting makes the order unimportant.
+        With two driving topics the order is part of what it decides. All that is decided is folded first, of
+        both, or a command decided long ago would be missing where a snapshot is decided anew. Then come the
+        later drivers (commands): what an operator said while nobody listened bears on what is built now.
+        """
+        drivers = self.stage.drivers
+        if len(drivers) > 1:
+            upto = self.stage.upto
+            for source in drivers:
+                await self._read_to({source: min(ends[source], upto[source][0] + 1)}, self._fold)
+            await pump(self.stage, self.owned)
+            for source in reversed(drivers[1:]):
+                await self._read_to({source: ends[source]}, self.process)
+        await self._read_to(ends, self.process)
+
+    async def _read_to(self, ends: dict[str, int], handle: Callable[[Decision], Awaitable[None]]) -> None:
         left = dict(ends)
         while left:
             for source in list(left):
@@ -95,9 +144,18 @@ class Tenure:
                 if not batch:
                     del left[source]
                 for offset, record in batch:
-                    await self._take(source, offset, record)
+                    await self._take(source, offset, record, handle)
 
-    async def _take(self, source: str, offset: int, record: bytes) -> None:
+    async def _fold(self, decision: Decision) -> None:
+        self.stage.absorb(decision)
+
+    async def _take(
+        self,
+        source: str,
+        offset: int,
+        record: bytes,
+        handle: Callable[[Decision], Awaitable[None]] | None = None,
+    ) -> None:
         async with self._lock:
             if self.owned.lost.done():
                 raise self.owned.lost.result()
@@ -106,7 +164,9 @@ class Tenure:
                 return
             decision = counter.read(offset, record)
             if decision is not None:
-                await self.process(decision)
+                await (handle or self.process)(decision)
+            elif isinstance(counter, PlainCounter) and self._on_garbage is not None:
+                await self._on_garbage(source, offset, record, counter.garbage)
 
     async def process(self, decision: Decision) -> None:
         """Fold one counted decision and send what it makes due."""
@@ -134,6 +194,18 @@ class Tenure:
                 await reader.close()
         await self._take(self._driver, offset, record)
 
+    @property
+    def position(self) -> int:
+        """The next offset of the driving topic that the stage waits for."""
+        return self._counters[self._driver].next_offset
+
+    async def behind(self) -> bool:
+        """Does the driving topic hold records that the stage has not seen? False while nobody can say."""
+        try:
+            return await self._readers[self._driver].end() > self.position
+        except (KafkaError, WorldError, OSError):
+            return False
+
     def tails_failed(self) -> BaseException | None:
         """The exception of a tail that died of our own bug, if any."""
         for task in self._tails:
@@ -142,7 +214,8 @@ class Tenure:
         return None
 
     async def close(self) -> None:
-        """Stop the tails, the readers and the claim's watch."""
+        """Stop the tails, the readers and the claim's watch; nothing is sent from here on."""
+        self.owned.give_up(LostOwnershipError("this tenure has ended", foreign=False))
         for task in self._tails:
             task.cancel()
         await asyncio.gather(*self._tails, return_exceptions=True)

@@ -55,7 +55,13 @@ class WorkerProcess:
     """One worker as a child process, its output in a file."""
 
     def __init__(
-        self, name: str, bootstrap: str, crunch_id: str, log_dir: Path, plan: Plan | None = None, **variables: str
+        self,
+        name: str,
+        bootstrap: str,
+        crunch_id: str,
+        log_dir: Path,
+        plan: Plan | None = None,
+        **variables: str,
     ) -> None:
         self.name = name
         self.log_file = log_dir / f"{name}-{time.monotonic_ns()}.log"
@@ -98,7 +104,9 @@ class WorkerProcess:
                 found.append(entry)
         return found
 
-    async def wait_event(self, name: str, count: int = 1, seconds: float = 40, **fields: Any) -> dict[str, Any]:
+    async def wait_event(
+        self, name: str, count: int = 1, seconds: float = 40, **fields: Any
+    ) -> dict[str, Any]:
         """The `count`-th line of this event. Fails with the output's end if it does not come."""
         deadline = time.monotonic() + seconds
         while len(found := self.events(name, **fields)) < count:
@@ -211,9 +219,7 @@ class Board:
 
     async def events(self, topic: str) -> list[list[bytes]]:
         """The events of every counted decision that has any."""
-        return [
-            [encode_event(event) for event in one.events] for one in await self.look(topic) if one.events
-        ]
+        return [[encode_event(event) for event in one.events] for one in await self.look(topic) if one.events]
 
     async def wait_decided(self, log: FixedLog, topics: Iterable[str], seconds: float = 60) -> None:
         """Until these topics hold as many counted decisions as expected."""
@@ -226,7 +232,9 @@ class Board:
                 )
                 for worker in self.workers:
                     code = worker.process.poll()
-                    assert code in (None, 0, -signal.SIGKILL), f"{worker.name} ended with {code}\n{worker.tail()}"
+                    assert code in (None, 0, -signal.SIGKILL), (
+                        f"{worker.name} ended with {code}\n{worker.tail()}"
+                    )
                 await asyncio.sleep(0.2)
 
     async def assert_equal(self, log: FixedLog, topics: Iterable[str]) -> None:

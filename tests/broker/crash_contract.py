@@ -33,7 +33,10 @@ CONTRACT = CrunchContract(
         ScheduledPrediction(scope_key="5m", scope=PredictionScope(horizon_seconds=300), interval_seconds=60),
     ],
     aggregation=Aggregation(
-        windows=[AggregationWindow(name="score_recent", hours=1), AggregationWindow(name="score_steady", hours=3)]
+        windows=[
+            AggregationWindow(name="score_recent", hours=1),
+            AggregationWindow(name="score_steady", hours=3),
+        ]
     ),
     absence_policy="worst_percentile",
     crunch_pubkey=SAMPLE_PUBKEY,

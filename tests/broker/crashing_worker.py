@@ -12,32 +12,31 @@ import json
 import os
 import signal
 import sys
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
-from aiokafka.errors import KafkaTimeoutError
-from fakes import InProcessGateway
+from aiokafka.errors import KafkaTimeoutError  # noqa: E402 - found by the line above
 
-from coordinator.infra import model_gateway
-from coordinator.streams.agents import log_io, ownership, run, tenure
-from coordinator.streams.settings import read_settings
+from coordinator.infra import model_gateway  # noqa: E402
+from coordinator.streams.agents import log_io, ownership, run, tenure  # noqa: E402
+from coordinator.streams.settings import read_settings  # noqa: E402
+from fakes import InProcessGateway  # noqa: E402 - found by the line above
 
 PLAN: dict[str, Any] = json.loads(os.environ.get("COORDINATOR_TEST_PLAN", "{}"))
 SETTINGS = read_settings(os.environ)
 phases: dict[str, str] = {}
-count = 0
+calls = count(1)
 
 
 def due(point: str, topic: str) -> bool:
     """Is this the instant? Counts the calls that the plan is about."""
-    global count
     phase = phases.get(topic, "starting")
     if (PLAN.get("point"), PLAN.get("topic")) != (point, topic) or PLAN.get("phase", phase) != phase:
         return False
-    count += 1
-    return count == PLAN["count"]
+    return next(calls) == PLAN["count"]
 
 
 def harm() -> None:

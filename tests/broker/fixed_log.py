@@ -15,8 +15,8 @@ from functools import cache
 from tests.broker.crash_contract import CONTRACT, UNSCORABLE
 
 from coordinator.infra.contracts import ContractShelf
-from coordinator.streams import ids
 from coordinator.streams import events as ev
+from coordinator.streams import ids
 from coordinator.streams.agents.tenure import PlainCounter
 from coordinator.streams.aggregate import AggregateStage
 from coordinator.streams.checkpoint import CheckpointStage
@@ -247,7 +247,9 @@ def decided(records: Sequence[bytes], topic: str) -> list[list[bytes]]:
     """The events of every counted decision that has any, as bytes."""
     counter = Counter(topic)
     decisions = [counter.read(offset, record) for offset, record in enumerate(records)]
-    return [[encode_event(event) for event in one.events] for one in decisions if one is not None and one.events]
+    return [
+        [encode_event(event) for event in one.events] for one in decisions if one is not None and one.events
+    ]
 
 
 @cache

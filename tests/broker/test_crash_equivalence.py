@@ -75,9 +75,8 @@ async def test_killed_stages_leave_the_log_of_an_undisturbed_run(kafka_bootstrap
         await field.put("commands", commands["last"])
         await field.wait_decided(log, STAGES[2:])
         await field.assert_equal(log, STAGES)
-        assert [await field.claims(topic) for topic in STAGES] == [
-            len(lives["score"]) + 1,
-            len(lives["score"]) + 1,
-            len(lives["checkpoint"]) + 1,
-        ]
+        for topic, name in zip(STAGES, ("score", "score", "checkpoint"), strict=True):
+            # One claim for each life; a life may end before the other stage of its process has claimed.
+            own_kills = sum(plan.topic == topic for plan in lives[name])
+            assert own_kills + 1 <= await field.claims(topic) <= len(lives[name]) + 1
         assert [await worker.stop() for worker in last] == [0, 0]

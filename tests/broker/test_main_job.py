@@ -9,18 +9,17 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests import recompute
+from tests.candles import START, candle_file
 
 from coordinator.cli.plan import example_models
 from coordinator.infra.broker import free_ports
 from coordinator.infra.kafka import make_reader, read_range
 from coordinator.infra.model_host.registry import read_models
 from coordinator.streams.topology import topic_name
-from tests import recompute
-from tests.candles import START, candle_file
 
 pytestmark = pytest.mark.broker
 
-HOURS = int(os.environ.get("COORDINATOR_MAIN_JOB_HOURS", "72"))
 CHECKPOINT_MS = 6 * 3_600_000
 SECONDS_MAX = 900
 MODELS = len(read_models(example_models()))
@@ -41,11 +40,12 @@ async def records_of(bootstrap: str, crunch_id: str, topic: str) -> list[bytes]:
         await reader.stop()
 
 
+@pytest.mark.parametrize("hours", [12, pytest.param(72, marks=pytest.mark.slow)])
 async def test_every_score_and_every_share_is_what_the_file_says(
-    kafka_bootstrap: str, crunch_id: str, tmp_path: Path
+    kafka_bootstrap: str, crunch_id: str, tmp_path: Path, hours: int
 ):
     candles = candle_file(tmp_path)
-    until = START + HOURS * 3_600_000
+    until = START + hours * 3_600_000
     summary_file = tmp_path / "summary.json"
     (port,) = free_ports(1)
     command = [sys.executable, "-Im", "coordinator.cli.main", "up", "--kafka", kafka_bootstrap]
@@ -67,7 +67,7 @@ async def test_every_score_and_every_share_is_what_the_file_says(
         for topic in ("predictions", "scores", "snapshots", "checkpoints")
     }
     rounds = [event for event in topics["predictions"] if event["kind"] == "RoundOpened"]
-    assert len(rounds) == HOURS * 60
+    assert len(rounds) == hours * 60
     assert all(len(event["data"]["roster"]) == MODELS for event in rounds)
 
     expected = recompute.scores_by_prediction(topics["predictions"], prices)
@@ -76,11 +76,11 @@ async def test_every_score_and_every_share_is_what_the_file_says(
         for event in topics["scores"]
         if event["kind"] == "PredictionScored"
     }
-    assert len(expected) == (HOURS * 60 - 1) * MODELS  # the last minute's horizon lies beyond the run
+    assert len(expected) == (hours * 60 - 1) * MODELS  # the last minute's horizon lies beyond the run
     assert scored == expected
 
     opened = [event["data"] for event in topics["checkpoints"] if event["kind"] == "CheckpointOpened"]
-    assert len(opened) == HOURS * 3_600_000 // CHECKPOINT_MS
+    assert len(opened) == hours * 3_600_000 // CHECKPOINT_MS
     for checkpoint in opened:
         means = recompute.period_means(expected, checkpoint["period_start"], checkpoint["period_end"])
         assert {one["model_id"]: one["key_units"] for one in checkpoint["ranking"]} == means
@@ -92,8 +92,8 @@ async def test_every_score_and_every_share_is_what_the_file_says(
         assert sum(paid.values()) == 1_000_000_000
 
     summary = json.loads(summary_file.read_text())
-    assert summary["feed_records"] == HOURS * 60
-    assert summary["inputs"] == {"received": HOURS * 60, "resolved": HOURS * 60 - 1}
+    assert summary["feed_records"] == hours * 60
+    assert summary["inputs"] == {"received": hours * 60, "resolved": hours * 60 - 1}
     assert summary["predictions"] == {"pending": MODELS, "scored": len(expected), "failed": 0, "absent": 0}
     assert summary["duplicates_ignored"] == 0
     assert summary["dead_letters"] == 0

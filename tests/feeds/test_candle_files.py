@@ -326,7 +326,7 @@ def test_three_weeks_of_candles_are_read_whole(tmp_path: Path, capsys: pytest.Ca
     path = folder / "BTCUSDT-1m-2023-03-01_2023-03-21.csv.gz"
     if not path.exists():
         with capsys.disabled():
-            print("(no real candles beside the repository: reading three generated weeks)", end=" ")  # noqa: T201
+            print("(no real candles beside the repository: reading three generated weeks)", end=" ")
         made = generated_candles(BTC, T0 + MINUTE, last_at, seed=1)
         lines = (f"{record.ts_event},{','.join(record.values.values())}\n" for record in made)
         path = written(tmp_path / "made.csv.gz", gzip.compress((HEADER + "".join(lines)).encode()))

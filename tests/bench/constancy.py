@@ -1,0 +1,152 @@
+"""What one score costs after many: the score stage, the aggregate stage and the leaderboard's fold, in one process.
+
+`constancy.py FEW MANY`: CPU time per score over stretches of some hours after FEW and up to MANY predictions, and
+the memory at both. No broker: what is looked for is state that grows, and a broker's noise would hide it. The log is
+made beside the measured stretch, through bytes, as a worker would read it.
+"""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from bench.synthetic import SyntheticLog
+from bench.world import memory_of
+from coordinator.infra.contracts import ContractShelf, load_contracts
+from coordinator.projections.folding import Folder
+from coordinator.projections.registry import open_projections
+from coordinator.streams.aggregate import AggregateStage
+from coordinator.streams.counting import Counter
+from coordinator.streams.envelope import encode_decision
+from coordinator.streams.score import ScoreStage
+from coordinator.streams.settings import Settings
+from coordinator.streams.stage import Stage
+
+MODELS = 100
+COMMIT_ROUNDS = 20
+PERIOD_ROUNDS = 60
+"""A snapshot period: a stretch is made of whole ones, since closing one is part of what scores cost."""
+
+
+class OwnTopic:
+    """A stage and the records it writes, without a broker."""
+
+    def __init__(self, stage: Stage) -> None:
+        self.stage = stage
+        self.seq = 0
+        self.counters = {source: Counter(source) for source in stage.sources}
+
+    def take(self, topic: str, record: bytes, offset: int) -> list[bytes]:
+        """One record in; the records of all that it makes due."""
+        decision = self.counters[topic].read(offset, record)
+        if decision is None:
+            return []
+        self.stage.absorb(decision)
+        out: list[bytes] = []
+        while (draft := self.stage.decide()) is not None:
+            self.stage.remember(draft)
+            self.seq += 1
+            out += encode_decision(
+                list(draft.events),
+                epoch=1,
+                seq=self.seq,
+                upto=dict(self.stage.upto),
+                need=dict(self.stage.need),
+            )
+        return out
+
+
+class Pipeline:
+    """inputs and predictions -> scores -> snapshots, and the leaderboard of the scores."""
+
+    def __init__(self, log: SyntheticLog, shelf: ContractShelf, folder: Path) -> None:
+        self.score = OwnTopic(ScoreStage(shelf))
+        self.aggregate = OwnTopic(AggregateStage(shelf))
+        self.projections = open_projections(folder, "bench", "bench", ["leaderboard"])
+        self.folder = Folder(self.projections)
+        self.offsets = dict.fromkeys(("inputs", "predictions", "scores", "models"), 0)
+        head = log.head()
+        for record in head["models"]:
+            self.folder.fold("models", self._offset("models"), record)
+        for stage in (self.score, self.aggregate):
+            for counter in stage.counters.values():
+                counter.epoch = 1
+        self.folder.fold("scores", self._offset("scores"), head["inputs"][0])  # a claim is a claim
+        for record in head["predictions"]:
+            self._into_score("predictions", record)
+        for record in head["inputs"]:
+            self._into_score("inputs", record)
+
+    def _offset(self, topic: str) -> int:
+        self.offsets[topic] += 1
+        return self.offsets[topic] - 1
+
+    def _into_score(self, topic: str, record: bytes) -> None:
+        offset = self._offset(topic)
+        if topic == "inputs":
+            self.folder.fold("inputs", offset, record)
+        for made in self.score.take(topic, record, offset):
+            at = self._offset("scores")
+            self.aggregate.take("scores", made, at)
+            self.folder.fold("scores", at, made)
+
+    def rounds(self, records: list[dict[str, list[bytes]]]) -> None:
+        """Some minutes, with a commit of the board every COMMIT_ROUNDS."""
+        for n, minute in enumerate(records):
+            for record in minute["predictions"]:
+                self._into_score("predictions", record)
+            for record in minute["inputs"]:
+                self._into_score("inputs", record)
+            if n % COMMIT_ROUNDS == COMMIT_ROUNDS - 1:
+                self.folder.commit()
+
+
+def stretches(
+    pipeline: Pipeline, log: SyntheticLog, start: int, end: int, step: int
+) -> tuple[list[float], int]:
+    """CPU microseconds per score of each stretch of `step` rounds in [start, end), and where it stopped."""
+    costs: list[float] = []
+    n = start
+    while n + step <= end:
+        records = list(log.minutes(n, n + step, ("inputs", "predictions")))
+        began = time.process_time()
+        pipeline.rounds(records)
+        costs.append((time.process_time() - began) / (step * MODELS) * 1e6)
+        n += step
+    return costs, n
+
+
+def main(few: int, many: int, out: Callable[[str], object]) -> None:
+    settings = Settings(crunch_id="bench")
+    shelf = load_contracts(settings.contract)
+    few_rounds, many_rounds = few // MODELS, many // MODELS
+    step = PERIOD_ROUNDS if many < 100_000 else 2 * PERIOD_ROUNDS
+    with tempfile.TemporaryDirectory(prefix="coordinator-bench-") as folder:
+        log = SyntheticLog(settings, MODELS)
+        pipeline = Pipeline(log, shelf, Path(folder))
+        _, n = stretches(pipeline, log, 0, few_rounds, step)
+        early, n = stretches(pipeline, log, n, n + 5 * step, step)
+        gc.collect()
+        memory_few = memory_of(os.getpid())
+        _, n = stretches(pipeline, log, n, many_rounds - 5 * step, step)
+        late, n = stretches(pipeline, log, n, n + 5 * step, step)
+        gc.collect()
+        memory_many = memory_of(os.getpid())
+        for projection in pipeline.projections:
+            projection.store.close()
+    line = {
+        "event": "measured", "few": few, "many": n * MODELS, "early_us": sorted(early)[2], "late_us": sorted(late)[2],
+        "memory_few_mb": memory_few.now_mb, "memory_many_mb": memory_many.now_mb,
+    }  # fmt: skip
+    out(json.dumps(line) + "\n")
+
+
+main(int(sys.argv[1]), int(sys.argv[2]), sys.stdout.write)

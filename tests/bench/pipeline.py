@@ -1,0 +1,159 @@
+"""Recorded predictions -> scored -> in the leaderboard, and the two peers of that path.
+
+Two phases over one log. Catching up: the predictions stand there before the score worker starts, which reads them
+by itself. Delivered: the rest is appended while it runs, so that every input comes through Faust. The rate is over
+the scores between the first and the last commit of the leaderboard: no start of a process is in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+import sys
+import time
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench.synthetic import SUBJECT, Records, SyntheticLog, write
+from bench.world import ROOT, START_SECONDS_MAX, Child, Memory, World, memory_of
+from coordinator.infra.kafka import make_producer
+from coordinator.infra.topics import create_topics
+from coordinator.streams import ids
+from coordinator.streams.settings import Settings
+
+QUIX = "quixstreams==3.28.1"
+QUIX_FOLDER = ROOT / "build" / "bench-quix"
+SCORE_SECONDS_MAX = 900.0
+
+
+class Scored(msgspec.Struct, frozen=True):
+    """A log whose predictions are all scored, and how fast that went."""
+
+    settings: Settings
+    log: SyntheticLog
+    rounds: int
+    catch_up_per_second: float
+    delivered_per_second: float
+    score_worker: Memory
+    filled_per_second: float
+
+
+class Sizes(msgspec.Struct, frozen=True):
+    """Rounds before the worker starts, and rounds while it runs; models in each."""
+
+    standing: int
+    delivered: int
+    models: int = 100
+
+
+def score_all(world: World, sizes: Sizes) -> Scored:
+    """Make the log, score it, and measure both phases."""
+    settings = world.settings("bench-scored")
+    log = SyntheticLog(settings, sizes.models)
+    rounds = sizes.standing + sizes.delivered
+    filling = time.monotonic()
+    asyncio.run(_fill(settings, chain([log.head()], log.minutes(0, sizes.standing)), create=True))
+    filled = sizes.models * sizes.standing / (time.monotonic() - filling)
+    projector = world.script("projector", settings)
+    score = world.worker("score", settings)
+    projector.wait_for("projector_starts")
+    # The last round's truth is known a minute later: its scores wait for the next phase.
+    catch_up = _rate(projector, score, 0, sizes.models * (sizes.standing - 1))
+    score.wait_for("stage_resumed", 2)
+    score.wait_quiet()  # Faust delivers once more what the worker has read by itself: it is skipped
+    rest = list(
+        log.minutes(sizes.standing, rounds)
+    )  # encoded before, so that only sending is beside the work
+    asyncio.run(_fill(settings, rest))
+    delivered = _rate(projector, score, sizes.models * (sizes.standing - 1), sizes.models * (rounds - 1))
+    score.wait_quiet()
+    memory = memory_of(score.pid)
+    world.stop(score, projector)
+    return Scored(settings, log, rounds, catch_up, delivered, memory, filled)
+
+
+async def _fill(settings: Settings, batches: Any, *, create: bool = False) -> None:
+    if create:
+        await create_topics(settings.kafka_bootstrap, settings.crunch_id)
+    producer = make_producer(settings.kafka_bootstrap)
+    await producer.start()
+    try:
+        records: chain[Records] | list[Records] = batches
+        await write(producer, settings.crunch_id, records)
+    finally:
+        await producer.stop()
+
+
+def _rate(projector: Child, score: Child, before: int, until: int) -> float:
+    """Scores per second between the first commit beyond `before` and the one that reaches `until`."""
+    deadline = time.monotonic() + SCORE_SECONDS_MAX
+    while True:
+        marks = [one for one in projector.events("folded") if one["scores"] > before]
+        if marks and marks[-1]["scores"] >= until:
+            break
+        score.check()
+        projector.check()
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"{len(marks)} commits, not {until} scores, after {SCORE_SECONDS_MAX:g} s")
+        time.sleep(0.05)
+    first, last = marks[0], marks[-1]
+    seconds = last["mono"] - first["mono"]
+    return float((last["scores"] - first["scores"]) / seconds) if seconds > 0 else 0.0
+
+
+def bare_loop(world: World, scored: Scored) -> float:
+    """Predictions a second of the bare loop over the same records."""
+    child = world.script("bare_loop", scored.settings)
+    found = child.wait_for("measured", seconds=SCORE_SECONDS_MAX)
+    child.process.wait(10)
+    return float(found["predictions"] / found["seconds"])
+
+
+def quix(world: World, scored: Scored, *, install: bool) -> tuple[float | None, str]:
+    """(predictions a second of Quix Streams, "") or (None, why it did not run)."""
+    python = QUIX_FOLDER / "bin" / "python"
+    if why := _quix_missing(python, install=install):
+        return None, why
+    truths = {}
+    for n in range(scored.rounds - 1):
+        entry, resolved = scored.log.price(n), scored.log.price(n + 1)
+        truths[ids.input_id(SUBJECT, scored.log.point(n))] = (resolved - entry) / entry
+    file = world.folder / "truths.json"
+    file.write_text(json.dumps(truths))
+    records = 1 + 2 * scored.rounds
+    topic = f"{scored.settings.crunch_id}.predictions"
+    done = subprocess.run(
+        [str(python), "-I", str(Path(__file__).parent / "quix_peer.py"), scored.settings.kafka_bootstrap, topic,
+         str(records), str(file)],
+        capture_output=True, text=True, timeout=SCORE_SECONDS_MAX, check=False, cwd=world.folder,
+    )  # fmt: skip
+    lines = [line for line in done.stdout.splitlines() if line.startswith('{"event": "measured"')]
+    if done.returncode != 0 or not lines:
+        return None, f"it ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-300:]}"
+    found = json.loads(lines[-1])
+    return found["predictions"] / found["seconds"], ""
+
+
+def _quix_missing(python: Path, *, install: bool) -> str:
+    """Why Quix Streams cannot run; empty when it can. Installs it on the first use."""
+    ready = QUIX_FOLDER / ".ready"
+    if ready.is_file() and ready.read_text() == QUIX:
+        return ""
+    if not install:
+        return f"{QUIX} is not installed, and a quick run installs nothing"
+    try:
+        for command in (
+            [sys.executable, "-m", "venv", "--clear", str(QUIX_FOLDER)],
+            [str(python), "-m", "pip", "install", "--quiet", QUIX, f"msgspec=={msgspec.__version__}"],
+        ):
+            subprocess.run(command, check=True, capture_output=True, text=True, timeout=4 * START_SECONDS_MAX)
+    except subprocess.CalledProcessError as error:
+        return f"{QUIX} does not install: {error.stderr.strip().splitlines()[-1:]}"
+    except subprocess.TimeoutExpired:
+        return f"{QUIX} took too long to install"
+    ready.write_text(QUIX)
+    return ""

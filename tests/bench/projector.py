@@ -1,0 +1,81 @@
+"""The projector with the leaderboard alone, in a process of its own; says at each commit what is folded.
+
+A line per commit that changed it: `{"event":"folded","wall":s,"mono":s,"scores":n,"resolvable_at":ms or null}`.
+The fold, the slices and the commits are those of the report worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from coordinator.projections.leaderboard import Leaderboard
+from coordinator.projections.registry import open_projections
+from coordinator.projections.runner import Projector, cluster_id_of
+from coordinator.projections.store import Batch
+from coordinator.streams.counting import Decision
+from coordinator.streams.events import PredictionScored, RoundClosed
+from coordinator.streams.settings import read_settings
+
+
+class OneProjection:
+    """`ReadModels` of the leaderboard alone."""
+
+    def __init__(self, board: Leaderboard) -> None:
+        self._board = board
+
+    def all(self) -> list[Any]:
+        return [self._board]
+
+
+class SayingProjector(Projector):
+    """Counts scores as they are folded, and says so once they are committed."""
+
+    scores = 0
+    said = 0
+    resolvable_at: int | None = None
+
+    def listen(self, board: Leaderboard) -> None:
+        fold = board.apply
+
+        def apply(decision: Decision, batch: Batch) -> None:
+            fold(decision, batch)
+            if decision.topic == "scores":
+                self.scores += sum(type(event) is PredictionScored for event in decision.events)
+                last = decision.events[-1] if decision.events else None
+                if type(last) is RoundClosed:
+                    self.resolvable_at = last.data.resolvable_at
+
+        board.apply = apply  # type: ignore[method-assign]
+
+    def _commit(self) -> None:
+        super()._commit()
+        if self.scores != self.said:
+            self.said = self.scores
+            line = {
+                "event": "folded", "wall": time.time(), "mono": time.monotonic(), "scores": self.scores,
+                "resolvable_at": self.resolvable_at,
+            }  # fmt: skip
+            sys.stdout.write(json.dumps(line) + "\n")
+
+
+async def main() -> None:
+    settings = read_settings(os.environ)
+    cluster_id = await cluster_id_of(settings.kafka_bootstrap)
+    (board,) = open_projections(
+        settings.data_dir / "bench-board", cluster_id, settings.crunch_id, ["leaderboard"]
+    )
+    projector = SayingProjector(settings, OneProjection(board))
+    projector.listen(board)
+    sys.stdout.write(json.dumps({"event": "projector_starts"}) + "\n")
+    await projector.run()
+
+
+asyncio.run(main())

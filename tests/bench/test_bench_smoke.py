@@ -1,0 +1,39 @@
+"""The bench works: every row that a test can afford runs on small sizes and gives a figure. No aim is tested here."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.broker
+
+RUN = Path(__file__).parent / "run.py"
+SECONDS_MAX = 180
+# `start` is what tests/broker/test_up.py does anyway, and `memory` is five more processes.
+NAMES = ("scoring", "replay", "predictions", "horizon", "serving", "constancy")
+
+
+def test_a_quick_bench_measures_every_path_and_writes_what_it_prints(tmp_path: Path):
+    file = tmp_path / "bench.json"
+    only = [argument for name in NAMES for argument in ("--only", name)]
+    done = subprocess.run(
+        [sys.executable, "-I", str(RUN), "--quick", "--json", str(file), *only],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    document = json.loads(file.read_text())
+    assert document["quick"] is True
+    rows = {row["path"]: row for row in document["rows"]}
+    assert len(rows) == 3 + len(NAMES)  # scoring has four: two phases, two peers
+    for path, row in rows.items():
+        assert row["verdict"] in ("pass", "missed", "info"), path
+        assert path.strip()[:40] in done.stdout.replace("\n", " ")
+    rates = [row["figures"]["predictions_per_second"] for path, row in rows.items() if "recorded" in path]
+    assert all(rate > 0 for rate in rates)

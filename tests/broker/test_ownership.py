@@ -1,0 +1,176 @@
+"""Owners that fail, stop, come back late or change: one counted decision per number, whoever sends."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import time
+from collections import Counter as Tally
+
+import pytest
+from tests.broker.crash import Plan, board
+from tests.broker.fixed_log import TopicLog, fixed_log, fixed_shelf, make_commands, pour
+
+from coordinator.infra.topics import create_topics
+from coordinator.streams.agents.log_io import KafkaLog, KafkaWriter
+from coordinator.streams.agents.ownership import LostOwnershipError, OwnedTopic
+from coordinator.streams.counting import Decision
+from coordinator.streams.score import ScoreStage
+
+pytestmark = pytest.mark.broker
+
+STAGES = ("scores", "snapshots", "checkpoints")
+
+
+def scores_of(chunk: dict[str, list[bytes]]) -> int:
+    """How many decisions the score stage makes of a first chunk."""
+    scores = TopicLog("scores")
+    pour(ScoreStage(fixed_shelf()), scores, chunk)
+    return scores.seq
+
+
+async def test_a_failed_send_costs_a_claim_and_nothing_else(kafka_bootstrap, crunch_id, tmp_path):
+    """The score stage's very last send fails, so no later record wakes it; the checkpoint stage's was delivered."""
+    log, commands = fixed_log(crunch_id, 120), make_commands(crunch_id)
+    live = len(log.expected["scores"]) - scores_of(log.chunk(0))
+    async with board(kafka_bootstrap, crunch_id, tmp_path) as field:
+        await field.put("commands", commands["before"])
+        await field.feed(log)
+        score = field.start("score", Plan("send-dropped", "scores", "live", live))
+        checkpoint = field.start("checkpoint", Plan("send-delivered", "checkpoints", "live", 1))
+        for worker, topic in ((score, "scores"), (score, "snapshots"), (checkpoint, "checkpoints")):
+            await worker.wait_event("stage_resumed", stage=topic)
+        await field.feed_all(log)
+        lost = await score.wait_event("ownership_lost", stage="score")
+        assert not lost["foreign"]
+        await field.wait_decided(log, STAGES[:2])
+        await checkpoint.wait_event("ownership_lost", stage="checkpoint")
+        await field.put("commands", commands["first"] + commands["last"])
+        await field.wait_decided(log, STAGES[2:])
+        await field.assert_equal(log, STAGES)
+        assert [await field.claims(topic) for topic in STAGES] == [2, 1, 2]
+        assert [await score.stop(), await checkpoint.stop()] == [0, 0]
+
+
+async def test_an_owner_stopped_in_mid_decision_comes_back_to_a_closed_gate(
+    kafka_bootstrap, crunch_id, tmp_path
+):
+    log = fixed_log(crunch_id, 180)
+    async with board(kafka_bootstrap, crunch_id, tmp_path) as field:
+        await field.feed(log)
+        zombie = field.start("score", Plan("before-send", "scores", "live", 15, signal="SIGSTOP"))
+        await zombie.wait_event("stage_resumed", stage="snapshots")
+        standby = field.start("score")
+        await standby.wait_event("worker_started")
+        await field.feed(log)
+        await zombie.wait_event("harmed")
+        await standby.wait_event("stage_resumed", stage="scores")
+        await standby.wait_event("stage_resumed", stage="snapshots")
+        await field.feed(log)
+        while len(await field.events("scores")) < scores_of(log.chunk(0)) + 60:
+            await asyncio.sleep(0.1)
+        before = await field.late_appends("scores")
+
+        os.kill(zombie.process.pid, signal.SIGCONT)
+        lost = await zombie.wait_event("ownership_lost", stage="score")
+        assert lost["foreign"]
+        await field.feed_all(log)
+        await field.wait_decided(log, STAGES[:2])
+        await field.assert_equal(log, STAGES[:2])
+        assert before == 0
+        assert await field.late_appends("scores") >= 1, "the zombie's append did not come"
+        assert await field.claims("scores") <= 3, "the group may hand the partition back once"
+        assert [await zombie.stop(), await standby.stop()] == [0, 0]
+
+
+class TogetherLog(KafkaLog):
+    """Both claimants have read the topic before either writes its claim."""
+
+    barrier: asyncio.Barrier
+
+    async def writer(self) -> KafkaWriter:
+        made = await super().writer()
+        await self.barrier.wait()
+        return made
+
+
+async def test_of_two_claimants_of_one_epoch_exactly_one_owns(kafka_bootstrap, crunch_id):
+    await create_topics(kafka_bootstrap, crunch_id)
+    io = TogetherLog(kafka_bootstrap, crunch_id)
+    io.barrier = asyncio.Barrier(2)
+    seen: dict[str, list[Decision]] = {"one": [], "other": []}
+    claimants = {name: OwnedTopic(io, "scores", name) for name in seen}
+    ends = await asyncio.gather(
+        *(claimants[name].claim(seen[name].append) for name in seen), return_exceptions=True
+    )
+    lost = [end for end in ends if end is not None]
+    assert len(lost) == 1
+    assert isinstance(lost[0], LostOwnershipError)
+    loser, winner = sorted(claimants.values(), key=lambda one: one.epoch)
+    assert (loser.epoch, winner.epoch) == (0, 1)
+    await winner.send([], {}, {})
+    await winner.flush()
+
+    io.barrier = asyncio.Barrier(1)
+    again = OwnedTopic(io, "scores", loser.owner)
+    await again.claim(seen[loser.owner].append)
+    assert again.epoch == 2
+    assert [one.seq for one in seen[loser.owner]] == [1], "the next owner knows what the first one decided"
+    why = await asyncio.wait_for(winner.lost, 5)
+    assert why.foreign
+    with pytest.raises(LostOwnershipError):
+        await winner.send([], {}, {})
+    for one in (*claimants.values(), again):
+        await one.close()
+    await io.close()
+
+
+REBALANCES = 20
+
+
+async def test_twenty_rebalances_change_owners_and_nothing_else(kafka_bootstrap, crunch_id, tmp_path):
+    log = fixed_log(crunch_id)
+    async with board(kafka_bootstrap, crunch_id, tmp_path) as field:
+        await field.feed(log)
+        members = [field.start("score", COORDINATOR_TEST_FLAP="1") for _ in range(2)]
+        owner, other = members
+        owner.say("join")
+        await owner.wait_event("stage_resumed", stage="snapshots")
+        began, done, changes = time.monotonic(), 0, 0
+        joined, left = Tally([owner]), Tally()
+        while done < REBALANCES:
+            # The other joins: the owner keeps its claim.
+            other.say("join")
+            joined[other] += 1
+            await other.wait_event("worker_started", joined[other])
+            done += 1
+            await progress(field, log)
+            # The owner leaves: the other claims.
+            resumed = len(other.events("stage_resumed", stage="scores"))
+            owner.say("leave")
+            left[owner] += 1
+            await owner.wait_event("worker_stopped", left[owner])
+            await other.wait_event("stage_resumed", resumed + 1, stage="scores")
+            done += 1
+            changes += 1
+            owner, other = other, owner
+            await progress(field, log)
+        print(f"{done} rebalances, {changes} changes of owner in {time.monotonic() - began:.1f} s")
+        await field.feed_all(log)
+        await field.wait_decided(log, STAGES[:2])
+        await field.assert_equal(log, STAGES[:2])
+        assert await field.claims("scores") <= changes + 1
+        assert await field.claims("snapshots") <= changes + 1
+        for one in members:
+            assert one.process.poll() is None, one.tail()
+
+
+async def progress(field, log):
+    """The next chunk of the log makes decisions."""
+    before = len(await field.events("scores"))
+    assert await field.feed(log) or field.next_chunk == len(log.cuts)
+    deadline = time.monotonic() + 20
+    while len(await field.events("scores")) == before < len(log.expected["scores"]):
+        assert time.monotonic() < deadline, "no progress\n" + "\n".join(one.tail() for one in field.workers)
+        await asyncio.sleep(0.05)

@@ -1,0 +1,126 @@
+"""Records that no stage should meet: skipped alike, set aside, or reason to stop and say so."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from tests.broker.crash import Board, board
+from tests.broker.fixed_log import fixed_log, make_commands
+
+from coordinator.infra.topics import create_topics
+from coordinator.streams.envelope import decode_append, decode_event
+from coordinator.streams.events import DeadLettered
+from coordinator.streams.topology import topic_name
+
+pytestmark = pytest.mark.broker
+
+STAGES = ("scores", "snapshots", "checkpoints")
+SOURCES = ("inputs", "predictions")
+GARBAGE = [b"", b"\xff\xfe", b"{}", b"[]", b'{"e":1}', b'{"e":1,"epoch":9,"seq":1,"part":[2,1]}']
+
+
+def unknown_kind(log, topic: str) -> bytes:
+    """The append after the last one of chunk 0, well formed, with an event that only a newer version knows."""
+    last = decode_append(log.chunk(0)[topic][-1])
+    assert last is not None
+    event = '{"kind":"InputImagined","id":"x","at":1,"v":1,"data":{}}'
+    return f'{{"e":1,"epoch":{last.epoch},"seq":{last.seq + 1},"events":[{event}]}}'.encode()
+
+
+async def test_garbage_in_our_topics_is_skipped_by_every_reader_alike(kafka_bootstrap, crunch_id, tmp_path):
+    log, commands = fixed_log(crunch_id, 90), make_commands(crunch_id)
+    async with board(kafka_bootstrap, crunch_id, tmp_path) as field:
+        await field.put("commands", commands["before"])
+        await field.put("inputs", GARBAGE)
+        await field.feed(log)
+        score, checkpoint = field.start("score"), field.start("checkpoint")
+        await score.wait_event("stage_resumed", stage="snapshots")
+        await checkpoint.wait_event("stage_resumed", stage="checkpoints")
+        for topic in ("inputs", "predictions", "scores", "snapshots", "checkpoints"):
+            await field.put(topic, GARBAGE)
+        await field.feed(log)
+        await field.put("scores", GARBAGE)
+        assert [await score.stop(), await checkpoint.stop()] == [0, 0]
+        score, checkpoint = field.start("score"), field.start("checkpoint")
+        await field.feed_all(log)
+        await field.wait_decided(log, STAGES[:2])
+        await field.put("commands", commands["first"] + commands["last"])
+        await field.wait_decided(log, STAGES[2:])
+        await field.assert_equal(log, STAGES)
+        assert [await score.stop(), await checkpoint.stop()] == [0, 0]
+
+
+async def test_an_unknown_kind_stops_the_worker_and_names_the_record(kafka_bootstrap, tmp_path):
+    """In the driving topic, which Faust delivers, and in the other one, which a reader tails."""
+    await asyncio.gather(*(stops_at_an_unknown_kind(kafka_bootstrap, tmp_path, one) for one in SOURCES))
+
+
+async def stops_at_an_unknown_kind(bootstrap: str, log_dir: Path, topic: str) -> None:
+    log = fixed_log("newer", 60)
+    async with board(bootstrap, f"newer-{topic}", log_dir) as field:
+        await field.feed(log)
+        worker = field.start("score")
+        await worker.wait_event("stage_resumed", stage="scores")
+        where = f"{topic} offset {len(log.chunk(0)[topic])}"
+        await field.put(topic, [unknown_kind(log, topic)])
+        assert await worker.wait_end() == 70
+        assert where in worker.output
+        assert "InputImagined" in worker.output
+        assert "upgrade" in worker.output
+        again = field.start("score")  # the record does not go away by starting again
+        assert await again.wait_end() == 70
+        assert where in again.output
+
+
+async def dead_letters(field: Board) -> list[DeadLettered]:
+    await field.look("dead-letters")
+    return [decode_event(record) for record in field.raw["dead-letters"]]
+
+
+async def test_garbage_among_the_commands_is_set_aside_and_the_worker_goes_on(
+    kafka_bootstrap, crunch_id, tmp_path
+):
+    commands = make_commands(crunch_id)
+    bad_fields = b'{"kind":"ConfirmCheckpoint","id":"c9","at":1,"v":1,"data":{"checkpoint_id":5}}'
+    garbage = [b"\xff\xfe", b'{"a":1}', b"[1]", b"3", bad_fields]
+    async with board(kafka_bootstrap, crunch_id, tmp_path) as field:
+        await field.put("commands", garbage[:2] + commands["before"])
+        worker = field.start("checkpoint")
+        await worker.wait_event("stage_resumed", stage="checkpoints")
+        await field.put("commands", garbage[2:])
+        await field.put("commands", commands["first"][:1])
+        while len(await field.events("checkpoints")) < 2:  # two refusals: no such checkpoint
+            assert worker.process.poll() is None, worker.tail()
+            await asyncio.sleep(0.1)
+        letters = await dead_letters(field)
+        assert [letter.data.head for letter in letters] == [one.decode(errors="replace") for one in garbage]
+        assert [letter.data.position for letter in letters] == ["0", "1", "4", "5", "6"]
+        assert all(letter.data.reason and letter.data.origin == "commands" for letter in letters)
+
+        newer = b'{"kind":"ConfirmCheckpoint","id":"c10","at":1,"v":2,"data":{}}'
+        await field.put("commands", [newer])
+        assert await worker.wait_end() == 70
+        assert "commands offset 8" in worker.output
+
+
+async def test_a_topic_made_anew_stops_the_stage_that_needs_its_past(kafka_bootstrap, crunch_id, tmp_path):
+    log = fixed_log(crunch_id, 90)
+    async with board(kafka_bootstrap, crunch_id, tmp_path) as field:
+        await field.feed_all(log)
+        worker = field.start("score")
+        await field.wait_decided(log, STAGES[:2])
+        assert await worker.stop() == 0
+
+        admin = AIOKafkaAdminClient(bootstrap_servers=kafka_bootstrap)
+        await admin.start()
+        await admin.delete_topics([topic_name(crunch_id, "inputs")])
+        await asyncio.sleep(1)
+        await admin.close()
+        await create_topics(kafka_bootstrap, crunch_id)
+        worker = field.start("score")
+        assert await worker.wait_end() == 70
+        assert "TruncatedTopicError" in worker.output
+        assert f"topic {crunch_id}.inputs holds offsets 0 to 0" in worker.output

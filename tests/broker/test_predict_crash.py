@@ -1,0 +1,110 @@
+"""Predict is killed in the middle of rounds: every prediction still ends once, with a reason, and none is late.
+
+The clock goes on while the worker is dead, so some rounds are answered in time, some were opened by a dead owner,
+and some open too late.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from collections import Counter as Tally
+
+import pytest
+from tests.broker.crash import Board, Plan, board
+from tests.broker.fixed_log import FixedLog, fixed_log
+
+from coordinator.streams import events as ev
+from coordinator.streams.prediction import NODE_LATE, NODE_RESTARTED
+
+pytestmark = pytest.mark.broker
+
+ROUND_SECONDS = 0.15
+LIVES = [
+    Plan("call", "predictions", count=80),  # in the middle of a round
+    Plan("before-send", "predictions", "live", 42),  # answered, not recorded
+    Plan("claimed", "predictions"),
+    Plan("claimed", "models"),  # owns one topic and not the other
+    Plan("after-send", "predictions", "live", 31),  # opened, or answered, but perhaps not durable
+    Plan("take", "predictions", "catch-up", 3),
+]
+
+
+async def time_goes_by(field: Board, log: FixedLog, end: asyncio.Event) -> None:
+    """One record of the feed, then the input it makes, a few a second, whoever is there to answer."""
+    for at_feed, at_input in zip(log.records["feeds"], log.records["inputs"], strict=True):
+        await field.put("feeds", [at_feed])
+        await field.put("inputs", [at_input])
+        await asyncio.sleep(ROUND_SECONDS)
+        if end.is_set():
+            return
+
+
+async def test_every_prediction_of_a_killed_predict_worker_ends_once(kafka_bootstrap, crunch_id, tmp_path):
+    log, end = fixed_log(crunch_id), asyncio.Event()
+    async with board(kafka_bootstrap, crunch_id, tmp_path) as field:
+        clock = asyncio.create_task(time_goes_by(field, log, end))
+        for plan in LIVES:
+            worker = field.start("predict", plan)
+            assert await worker.wait_end() == -signal.SIGKILL, worker.tail()
+        worker = field.start("predict")
+        await worker.wait_event("stage_resumed", stage="predictions")
+        await asyncio.sleep(2)
+        end.set()
+        await clock
+        asked = {one.input_id: one for one in await inputs_of(field)}
+        while (await look_rounds(field))["RoundAnswered"] < len(asked):
+            assert worker.process.poll() is None, worker.tail()
+            await asyncio.sleep(0.1)
+        assert await worker.stop() == 0
+        assert await field.claims("predictions") <= len(LIVES) + 1
+
+        rounds: dict[str, ev.RoundOpened] = {}
+        answers: Tally[tuple[str, str, str]] = Tally()
+        said: Tally[str] = Tally()
+        open_round = ""
+        for decision in await field.look("predictions"):
+            for event in decision.events:
+                data = event.data
+                if isinstance(event, ev.RoundOpened):
+                    assert not open_round, "one round at a time"
+                    assert data.input_id not in rounds, "a round is opened once"
+                    rounds[data.input_id], open_round = event, data.input_id
+                elif isinstance(event, ev.RoundAnswered):
+                    assert data.input_id == open_round
+                    open_round = ""
+                else:
+                    assert data.input_id == open_round
+                    answers[data.input_id, data.scope_key, data.model_id] += 1
+                    if isinstance(event, ev.PredictionRecorded):
+                        assert event.at <= asked[data.input_id].deadline_at, "made after its time"
+                        said["recorded"] += 1
+                    else:
+                        assert data.reason
+                        assert isinstance(event, ev.PredictionAbsent)
+                        assert data.fault == "node", "the models did nothing wrong"
+                        said[data.reason] += 1
+        assert rounds.keys() == asked.keys()
+        assert answers == Tally(
+            (input_id, scope_key, entry.model_id)
+            for input_id, opened in rounds.items()
+            for scope_key in opened.data.scope_keys
+            for entry in opened.data.roster
+        )
+        assert said.keys() == {"recorded", NODE_RESTARTED, NODE_LATE}, said
+        print(said)
+
+
+async def inputs_of(field: Board) -> list[ev.InputReceivedData]:
+    return [
+        event.data
+        for decision in await field.look("inputs")
+        for event in decision.events
+        if isinstance(event, ev.InputReceived)
+    ]
+
+
+async def look_rounds(field: Board) -> Tally[str]:
+    return Tally(
+        type(event).__name__ for decision in await field.look("predictions") for event in decision.events
+    )

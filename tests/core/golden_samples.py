@@ -1,0 +1,238 @@
+"""One event of each kind, with no field at its default: the content of the golden files.
+
+A new kind needs an entry here; then COORDINATOR_WRITE_GOLDEN=1 writes its file, once.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from tests.core.build import HASH, T0, TX_A, checkpoint_data, configured, period_closed, tick
+
+from coordinator.streams import events as ev
+
+_WHERE = {"input_id": "inp/BTCUSDT/1", "scope_key": "60s", "model_id": "7", "deployment_id": "d1"}
+_FEED = {"source": "binance", "subject": "BTCUSDT", "kind": "candle", "granularity": "1m"}
+_SCORED = {"input_id": "inp/BTCUSDT/1", "scope_key": "60s", "model_id": "7"}
+_SCOPE = ev.Scope(
+    scope_key="60s", subject="BTCUSDT", horizon_seconds=60, step_seconds=15, interval_seconds=60, order=1
+)
+
+_EVENTS: list[ev.AnyEvent] = [
+    configured(scopes=[_SCOPE], min_participation=0.25),
+    ev.FeedRecordReceived(
+        id="feed/1",
+        at=T0,
+        data=ev.FeedRecordData(
+            **_FEED, ts_event=T0 - 60_000, values={"close": "1.50"}, revision=2, backfilled=True
+        ),
+    ),
+    ev.FeedGapFound(
+        id="gap/1",
+        at=T0,
+        data=ev.FeedGapData(**_FEED, from_ms=1, until_ms=2, reason="no record came in time"),
+    ),
+    tick(T0, rehearsal=True),
+    ev.InputReceived(
+        id="inp/BTCUSDT/1:received",
+        at=T0,
+        data=ev.InputReceivedData(
+            input_id="inp/BTCUSDT/1",
+            subject="BTCUSDT",
+            point=T0,
+            deadline_at=T0 + 10_000,
+            scopes=[
+                ev.InputScope(scope_key="60s", horizon_seconds=60, step_seconds=15, resolvable_at=T0 + 60_000)
+            ],
+            contract_hash=HASH,
+            rehearsal=True,
+            payload=msgspec.Raw(b'{"symbol":"BTCUSDT","candles":[{"ts":1,"close":0.1}]}'),
+        ),
+    ),
+    ev.InputResolved(
+        id="inp/BTCUSDT/1:resolved:60s",
+        at=T0,
+        data=ev.InputResolvedData(
+            input_id="inp/BTCUSDT/1",
+            horizon_seconds=60,
+            resolvable_at=T0,
+            truth={"return": -0.125, "direction_up": False},
+            reason=None,
+            last=True,
+        ),
+    ),
+    ev.InputsUntil(
+        id="inputs-until/1",
+        at=T0,
+        data=ev.InputsUntilData(
+            until=T0,
+            clock=T0 + 1,
+            rehearsal=True,
+            skipped=[
+                ev.SkippedPoints(
+                    subject="BTCUSDT", scope_key="60s", from_point=1, until_point=2, count=2, reason="late"
+                )
+            ],
+        ),
+    ),
+    ev.RoundOpened(
+        id="inp/BTCUSDT/1:opened",
+        at=T0,
+        data=ev.RoundOpenedData(
+            input_id="inp/BTCUSDT/1",
+            roster=[ev.RosterEntry(model_id="7", deployment_id="d1")],
+            scope_keys=["60s"],
+            clock=T0,
+            contract_hash=HASH,
+        ),
+    ),
+    ev.PredictionRecorded(
+        id="p1", at=T0, data=ev.PredictionRecordedData(**_WHERE, output={"value": -0.5}, exec_time_us=900)
+    ),
+    ev.PredictionAbsent(
+        id="p2",
+        at=T0,
+        data=ev.PredictionMissedData(**_WHERE, reason="DEADLINE: ", fault="model", exec_time_us=3),
+    ),
+    ev.PredictionFailed(
+        id="p3",
+        at=T0,
+        data=ev.PredictionMissedData(**_WHERE, reason="BAD_OUTPUT: ", fault="model", exec_time_us=3),
+    ),
+    ev.RoundAnswered(
+        id="inp/BTCUSDT/1:answered", at=T0, data=ev.RoundAnsweredData(input_id="inp/BTCUSDT/1", clock=T0)
+    ),
+    ev.ModelSeen(
+        id="model-seen/1",
+        at=T0,
+        data=ev.ModelSeenData(
+            model_id="7",
+            model_name="trend",
+            deployment_id="d1",
+            cruncher_id="c1",
+            cruncher_name="ann",
+            wallet_pubkey="wallet",
+            hotkey="hot",
+        ),
+    ),
+    ev.ModelLeft(
+        id="model-left/1", at=T0, data=ev.ModelLeftData(model_id="7", deployment_id="d1", reason="STOPPED")
+    ),
+    ev.ModelBanned(id="model-banned/1", at=T0, data=ev.ModelBannedData(model_id="7", reason="by hand")),
+    ev.ModelFailureReported(
+        id="model-failed/1",
+        at=T0,
+        data=ev.ModelFailureData(
+            model_id="7", deployment_id="d1", code="BAD_IMPLEMENTATION", reason="raises"
+        ),
+    ),
+    ev.PredictionScored(
+        id="s1", at=T0, data=ev.PredictionScoredData(**_SCORED, units={"value": -250_000_000})
+    ),
+    ev.ScoringFailed(
+        id="s2", at=T0, data=ev.ScoringFailedData(**_SCORED, reason="score is not finite: nan", fault="node")
+    ),
+    ev.RoundClosed(
+        id="inp/BTCUSDT/1/60s:closed",
+        at=T0,
+        data=ev.RoundClosedData(
+            input_id="inp/BTCUSDT/1",
+            scope_key="60s",
+            subject="BTCUSDT",
+            point=T0,
+            resolvable_at=T0 + 60_000,
+            horizon_seconds=60,
+            rehearsal=True,
+            contract_hash=HASH,
+            entries=[
+                ev.ClosedEntry("7", "SCORED"),
+                ev.ClosedEntry("8", "ABSENT", "model", -1_000_000_000),
+                ev.ClosedEntry("9", "FAILED", "node"),
+            ],
+        ),
+    ),
+    ev.ScoredUntil(id="scored-until/1", at=T0, data=ev.ScoredUntilData(until=T0, rehearsal=True)),
+    ev.SnapshotTaken(
+        id="snap/7/1-2:taken",
+        at=T0,
+        data=ev.SnapshotTakenData(
+            snapshot_id="snap/7/1-2",
+            model_id="7",
+            period_start=T0,
+            period_end=T0 + 3_600_000,
+            sums={"value": ev.FieldSum(-5, 2)},
+            summary_units={"value": -2},
+            windows_units={"score_recent": -2, "score_steady": None},
+            scored_count=2,
+            failed_count=3,
+            absent_model_count=4,
+            absent_node_count=5,
+            charged_count=6,
+            rehearsal=True,
+            contract_hash=HASH,
+            summary_error="aggregate_snapshot: ValueError: no",
+            rehearsal_windows=["score_recent"],
+            failed_node_count=1,
+        ),
+    ),
+    period_closed(T0, T0 + 3_600_000, 1),
+    ev.CheckpointOpened(id="ckp_1:opened", at=T0, data=checkpoint_data()),
+    ev.CheckpointWithheld(
+        id="ckp_1:withheld",
+        at=T0,
+        data=ev.CheckpointWithheldData(
+            reason="withheld by command: look first", checkpoint=checkpoint_data()
+        ),
+    ),
+    ev.CheckpointSubmitted(
+        id="ckp_1:submitted",
+        at=T0,
+        data=ev.CheckpointSubmittedData(checkpoint_id="ckp_1", tx_hash=TX_A, command_id="c1"),
+    ),
+    ev.CheckpointSubmissionFailed(
+        id="ckp_1:submission-failed",
+        at=T0,
+        data=ev.CheckpointSubmissionFailedData(
+            checkpoint_id="ckp_1", tx_hash=TX_A, reason="expired", command_id="c2"
+        ),
+    ),
+    ev.CheckpointClaimable(
+        id="ckp_1:claimable", at=T0, data=ev.CheckpointAdvancedData(checkpoint_id="ckp_1", command_id="c3")
+    ),
+    ev.CheckpointPaid(
+        id="ckp_1:paid", at=T0, data=ev.CheckpointAdvancedData(checkpoint_id="ckp_1", command_id="c4")
+    ),
+    ev.CommandRefused(
+        id="c5:refused",
+        at=T0,
+        data=ev.CommandRefusedData(
+            command_id="c5",
+            command_kind="ConfirmCheckpoint",
+            checkpoint_id="ckp_1",
+            reason="no such checkpoint",
+            state="(none)",
+            http_status=404,
+        ),
+    ),
+    ev.ConfirmCheckpoint(id="c1", at=T0, data=ev.ConfirmCheckpointData(checkpoint_id="ckp_1", tx_hash=TX_A)),
+    ev.AdvanceCheckpoint(
+        id="c3", at=T0, data=ev.AdvanceCheckpointData(checkpoint_id="ckp_1", status="CLAIMABLE")
+    ),
+    ev.WithholdCheckpoint(id="c6", at=T0, data=ev.WithholdCheckpointData(reason="look first", period_at=T0)),
+    ev.ReleaseCheckpoint(
+        id="c7", at=T0, data=ev.ReleaseCheckpointData(checkpoint_id="ckp_1", reason="looked")
+    ),
+    ev.FailCheckpointSubmission(
+        id="c2",
+        at=T0,
+        data=ev.FailCheckpointSubmissionData(checkpoint_id="ckp_1", tx_hash=TX_A, reason="expired"),
+    ),
+    ev.DeadLettered(
+        id="dead/1",
+        at=T0,
+        data=ev.DeadLetteredData(
+            origin="commands", position="3", reason="no JSON", sha256="0" * 64, head="x"
+        ),
+    ),
+]
+
+SAMPLES: dict[str, ev.AnyEvent] = {type(event).__name__: event for event in _EVENTS}

@@ -1,0 +1,309 @@
+"""The feed stage: every record once, time that never goes back, terms from a boundary on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from tests.core.build import HASH, HOUR, MINUTE, SUBJECT, T0, configured, terms
+from tests.given import decision
+
+from coordinator.streams import feed as feed_module
+from coordinator.streams.events import (
+    AnyEvent,
+    ClockTicked,
+    CrunchConfigured,
+    FeedGapFound,
+    FeedRecordReceived,
+)
+from coordinator.streams.feed import FeedStage
+from coordinator.streams.ports import FeedRecord, Subscription
+
+BTC = Subscription("binance", SUBJECT, "candle", "1m")
+ETH = Subscription("binance", "ETHUSDT", "candle", "1m")
+
+
+def candle(minute: int, revision: int = 0, of: Subscription = BTC, **changes: Any) -> FeedRecord:
+    opened = T0 + minute * MINUTE
+    fields: dict[str, Any] = {
+        "source": of.source,
+        "subject": of.subject,
+        "kind": of.kind,
+        "granularity": of.granularity,
+        "ts_event": opened,
+        "at": opened + MINUTE,
+        "values": {"close": f"{minute}.{revision}"},
+        "revision": revision,
+    }
+    return FeedRecord(**(fields | changes))
+
+
+class Feed:
+    """A stage whose drafts are remembered at once; `restart` begins again from what it wrote."""
+
+    def __init__(self) -> None:
+        self.stage = FeedStage()
+        self.log: list[AnyEvent] = []
+
+    def offer(
+        self, *records: FeedRecord, tick: int | None = None, rehearsal: bool = False, gaps=()
+    ) -> list[AnyEvent]:
+        draft = self.stage.offer(records, tick, rehearsal=rehearsal, gaps=gaps)
+        return self._take(draft)
+
+    def configure(self, at: int = 0, **changes: Any) -> list[AnyEvent]:
+        return self._take(self.stage.configure(terms(**changes), at))
+
+    def _take(self, draft) -> list[AnyEvent]:
+        if draft is None:
+            return []
+        assert draft.events
+        self.stage.remember(draft)
+        self.log += draft.events
+        return list(draft.events)
+
+    def restart(self) -> None:
+        self.stage = FeedStage()
+        for i, event in enumerate(self.log):
+            self.stage.remember(decision("feeds", i, [event]))
+
+
+@pytest.fixture(params=[False, True], ids=["", "restarted before each offer"])
+def feed(request):
+    """One feed; in half of the runs every offer meets a new owner."""
+    one = Feed()
+    if request.param:
+        take = one._take
+
+        def restarting(draft):
+            out = take(draft)
+            one.restart()
+            return out
+
+        one._take = restarting
+    return one
+
+
+def kinds(events: list[AnyEvent]) -> list[str]:
+    return [type(event).__name__ for event in events]
+
+
+def minutes(events: list[AnyEvent]) -> list[tuple[int, int]]:
+    return [
+        ((event.data.ts_event - T0) // MINUTE, event.data.revision)
+        for event in events
+        if isinstance(event, FeedRecordReceived)
+    ]
+
+
+def test_a_record_becomes_an_event_known_at_its_close_with_its_open_in_the_id(feed):
+    (event,) = feed.offer(candle(0))
+    assert (event.at, event.data.ts_event) == (T0 + MINUTE, T0)
+    assert event.id == f"feed/binance/BTCUSDT/candle/1m/{T0}/r0"
+    assert event.data.values == {"close": "0.0"}
+
+
+OFFERS = {
+    # offers of (minute, revision), and what of them is new
+    "in order": ([[(0, 0)], [(1, 0)]], [[(0, 0)], [(1, 0)]]),
+    "twice": ([[(0, 0)], [(0, 0)]], [[(0, 0)], []]),
+    "twice at once": ([[(0, 0), (0, 0)]], [[(0, 0)]]),
+    "the stream after the history": (
+        [[(0, 0), (1, 0), (2, 0)], [(2, 0), (3, 0)]],
+        [[(0, 0), (1, 0), (2, 0)], [(3, 0)]],
+    ),
+    "late but new": ([[(0, 0)], [(2, 0)], [(1, 0)]], [[(0, 0)], [(2, 0)], [(1, 0)]]),
+    "corrected": ([[(0, 0)], [(0, 1)]], [[(0, 0)], [(0, 1)]]),
+    "corrected at once": ([[(0, 0), (0, 1)]], [[(0, 0), (0, 1)]]),
+    "the old version after the correction": ([[(0, 1)], [(0, 0)]], [[(0, 1)], []]),
+    "the old version right behind the correction": ([[(0, 1), (0, 0)], [(0, 1)]], [[(0, 1)], []]),
+    "a correction skipped over": (
+        [[(0, 0)], [(0, 3)], [(0, 2)], [(0, 4)]],
+        [[(0, 0)], [(0, 3)], [], [(0, 4)]],
+    ),
+    "a correction of an older record": ([[(0, 0)], [(1, 0)], [(0, 1)]], [[(0, 0)], [(1, 0)], [(0, 1)]]),
+}
+
+
+@pytest.mark.parametrize(("offers", "expected"), OFFERS.values(), ids=OFFERS)
+def test_repeats_and_corrections(feed, offers, expected):
+    assert [minutes(feed.offer(*[candle(*one) for one in offer])) for offer in offers] == expected
+
+
+def test_no_id_is_ever_written_twice(feed):
+    for offer in ([candle(0)], [candle(0, 1), candle(0)], [candle(0, 1)], [candle(0), candle(1), candle(1)]):
+        feed.offer(*offer, tick=T0)
+    assert len({event.id for event in feed.log}) == len(feed.log)
+
+
+def test_the_same_time_of_another_subject_kind_or_granularity_is_another_record(feed):
+    others = [
+        candle(0, of=ETH),
+        candle(0, kind="trade"),
+        candle(0, granularity="5m"),
+        candle(0, source="pyth"),
+    ]
+    assert len(feed.offer(candle(0), *others)) == 5
+
+
+def test_what_came_late_is_marked(feed):
+    assert feed.offer(candle(0, backfilled=True))[0].data.backfilled
+
+
+def test_the_watermark_is_per_subscription(feed):
+    feed.offer(candle(5), candle(2, of=ETH))
+    feed.offer(candle(1))
+    assert feed.stage.last_at(BTC) == T0 + 6 * MINUTE
+    assert feed.stage.last_at(ETH) == T0 + 3 * MINUTE
+    assert feed.stage.last_at(Subscription("x", "y", "z", "1m")) == -1
+
+
+def test_memory_of_repeats_is_bounded_and_what_is_older_than_it_counts_as_seen(monkeypatch):
+    monkeypatch.setattr(feed_module, "KNOWN_RECORDS_MAX", 10)
+    feed = Feed()
+    for minute in range(30):
+        feed.offer(candle(minute))
+    assert len(feed.stage._known[BTC].revisions) == 10
+    assert feed.offer(candle(3)) == []
+    assert feed.offer(candle(25)) == []
+    assert minutes(feed.offer(candle(30))) == [(30, 0)]
+
+
+# --- the clock -------------------------------------------------------------------------------------------
+
+
+def test_a_tick_comes_after_the_records_of_its_append(feed):
+    assert kinds(feed.offer(candle(0), candle(0, of=ETH), tick=T0 + MINUTE)) == [
+        "FeedRecordReceived", "FeedRecordReceived", "ClockTicked",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("back", [0, 1, HOUR])
+def test_ticks_never_go_back_nor_stand(feed, back):
+    assert kinds(feed.offer(tick=T0)) == ["ClockTicked"]
+    assert feed.offer(tick=T0 - back) == []
+    assert minutes(feed.offer(candle(0), tick=T0 - back)) == [(0, 0)]
+    assert feed.stage.clock == T0
+    assert kinds(feed.offer(tick=T0 + 1)) == ["ClockTicked"]
+
+
+@pytest.mark.parametrize("rehearsal", [True, False])
+def test_a_tick_says_whether_its_time_is_lived(feed, rehearsal):
+    (event,) = feed.offer(tick=T0, rehearsal=rehearsal)
+    assert isinstance(event, ClockTicked)
+    assert event.data.rehearsal is rehearsal
+
+
+def test_nothing_new_is_no_append(feed):
+    assert feed.offer() == []
+    feed.offer(candle(0), tick=T0)
+    assert feed.offer(candle(0), tick=T0) == []
+
+
+# --- gaps ------------------------------------------------------------------------------------------------
+
+
+def gap(from_ms: int, until_ms: int, of: Subscription = BTC):
+    return (of, from_ms, until_ms, "no record came in time")
+
+
+def spans(events: list[AnyEvent]) -> list[tuple[int, int]]:
+    return [(e.data.from_ms - T0, e.data.until_ms - T0) for e in events if isinstance(e, FeedGapFound)]
+
+
+def test_a_gap_is_said_between_records_and_tick(feed):
+    events = feed.offer(candle(0, of=ETH), tick=T0 + HOUR, gaps=[gap(T0, T0 + MINUTE)])
+    assert kinds(events) == ["FeedRecordReceived", "FeedGapFound", "ClockTicked"]
+    assert (events[1].at, events[1].data.subject) == (T0 + MINUTE, SUBJECT)
+
+
+def test_a_gap_is_said_once_and_only_what_it_grew_by_after_that(feed):
+    """The shell finds it anew with every tick, for as long as it lasts."""
+    assert spans(feed.offer(gaps=[gap(T0, T0 + MINUTE)])) == [(0, MINUTE)]
+    assert feed.offer(gaps=[gap(T0, T0 + MINUTE)]) == []
+    assert spans(feed.offer(tick=T0 + 1, gaps=[gap(T0, T0 + MINUTE)])) == []
+    assert spans(feed.offer(gaps=[gap(T0, T0 + 3 * MINUTE)])) == [(MINUTE, 3 * MINUTE)]
+    assert spans(feed.offer(gaps=[gap(T0 + 9 * MINUTE, T0 + 10 * MINUTE)])) == [(9 * MINUTE, 10 * MINUTE)]
+    assert spans(feed.offer(gaps=[gap(T0, T0 + MINUTE, ETH)])) == [(0, MINUTE)]
+    assert len({event.id for event in feed.log}) == len(feed.log)
+
+
+def test_a_gap_of_nothing_is_none(feed):
+    assert feed.offer(gaps=[gap(T0, T0)]) == []
+
+
+# --- terms -----------------------------------------------------------------------------------------------
+
+
+def test_the_first_terms_hold_from_the_beginning(feed):
+    (event,) = feed.configure()
+    assert isinstance(event, CrunchConfigured)
+    assert event.data.effective_from == 0
+
+
+def test_configuring_again_with_the_same_terms_says_nothing(feed):
+    feed.configure()
+    assert feed.configure() == []
+    feed.offer(tick=T0 + HOUR)
+    assert feed.configure(effective_from=123) == []  # when they begin is the stage's own answer
+
+
+def test_new_terms_hold_from_the_next_checkpoint_boundary(feed):
+    feed.configure()
+    feed.offer(tick=T0 + HOUR)
+    (event,) = feed.configure(contract_hash="new")
+    assert event.data.effective_from == T0 + 6 * HOUR
+    assert event.at == T0 + HOUR
+    assert feed.configure(contract_hash="new") == []
+
+
+def test_at_a_boundary_new_terms_wait_for_the_next_one(feed):
+    feed.configure()
+    feed.offer(tick=T0 + 6 * HOUR)
+    assert feed.configure(contract_hash="new")[0].data.effective_from == T0 + 12 * HOUR
+
+
+def test_newer_terms_before_the_new_ones_hold_come_after_them(feed):
+    feed.configure()
+    feed.offer(tick=T0 + HOUR)
+    feed.configure(contract_hash="new", checkpoint_interval_ms=12 * HOUR)
+    (event,) = feed.configure(contract_hash="newer")
+    assert event.data.effective_from == T0 + 12 * HOUR
+    assert feed.stage.terms.at(T0 + 7 * HOUR).contract_hash == "new"
+    assert feed.stage.terms.at(T0 + 12 * HOUR).contract_hash == "newer"
+
+
+def test_going_back_to_old_terms_is_new_terms(feed):
+    feed.configure()
+    feed.offer(tick=T0)
+    feed.configure(contract_hash="new")
+    (event,) = feed.configure()
+    assert event.data.contract_hash == HASH
+    assert event.data.effective_from == T0 + 12 * HOUR
+    assert len({one.id for one in feed.log}) == len(feed.log)
+
+
+def test_new_terms_never_hold_for_a_record_that_is_in_the_log_already(feed):
+    """Records may be ahead of the clock, which waits for the slowest subject: their points are asked already."""
+    feed.configure()
+    feed.offer(candle(359), tick=T0 + 6 * HOUR - 1)  # known at the boundary, while the clock stands before it
+    assert feed.configure(contract_hash="new")[0].data.effective_from == T0 + 12 * HOUR
+
+
+def test_terms_that_differ_in_one_field_are_new(feed):
+    feed.configure()
+    feed.offer(tick=T0)
+    for name, value in {
+        "score_decimals": 6, "grace_ms": 1, "absence_policy": "zero", "crunch_pubkey": None, "min_participation": 0.1,
+    }.items():  # fmt: skip
+        draft = feed.stage.configure(terms(**{name: value}), 0)
+        assert draft is not None, name
+
+
+def test_the_id_of_terms_is_their_content():
+    one = FeedStage().configure(terms(), 5).events[0]
+    other = FeedStage().configure(terms(), 99).events[0]
+    assert one.id == other.id
+    assert configured().id == one.id
+    assert msgspec.structs.asdict(one.data)["contract_hash"] == HASH

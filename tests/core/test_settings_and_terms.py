@@ -1,0 +1,179 @@
+"""Settings as they are read from the environment, and terms as they cut time."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given as property_of
+from hypothesis import strategies as st
+from tests.core.build import DAY, HOUR, MINUTE, T0, configured
+
+from coordinator.streams.errors import OperatorError
+from coordinator.streams.ids import checkpoint_id, feed_record_id, input_id, prediction_id, snapshot_id
+from coordinator.streams.settings import Settings, environment, read_settings
+from coordinator.streams.terms import TermsInForce
+
+READ = {
+    "CRUNCH_ID": ("eth-down", "crunch_id", "eth-down"),
+    "FEED_SUBJECTS": (" BTCUSDT, ETHUSDT ,", "feed_subjects", ("BTCUSDT", "ETHUSDT")),
+    "FEED_SOURCE": ("pyth", "feed_source", "pyth"),
+    "FEED_KIND": ("tick", "feed_kind", "tick"),
+    "FEED_GRANULARITY": ("5m", "feed_granularity", "5m"),
+    "CHECKPOINT_INTERVAL_SECONDS": ("21600", "checkpoint_interval_seconds", 21600),
+    "MODEL_RUNNER_NODE_HOST": ("model-orchestrator", "model_runner_node_host", "model-orchestrator"),
+    "MODEL_RUNNER_NODE_PORT": ("9999", "model_runner_node_port", 9999),
+    "MODEL_BASE_CLASSNAME": ("cruncher.ModelBaseClass", "model_base_classname", "cruncher.ModelBaseClass"),
+    "DATA_DIR": ("/srv/x", "data_dir", Path("/srv/x")),
+    "REPLAY_SPEED": ("60.5", "replay_speed", 60.5),
+    "REPLAY_FROM_MS": (str(T0), "replay_from_ms", T0),
+    "SETTLE_REHEARSALS": ("true", "settle_rehearsals", True),
+}
+
+
+@pytest.mark.parametrize(
+    ("variable", "text", "name", "value"), [(name, *case) for name, case in READ.items()]
+)
+def test_a_variable_is_read_by_its_name(variable, text, name, value):
+    settings = read_settings({variable: text})
+    assert getattr(settings, name) == value
+    assert getattr(read_settings({variable: ""}), name) == getattr(Settings(), name)  # empty is unset
+    assert read_settings(environment(settings)) == settings
+
+
+@pytest.mark.parametrize("text", ["true", "True", "1", "yes", "YES"])
+def test_yes(text):
+    assert read_settings({"SETTLE_REHEARSALS": text}).settle_rehearsals is True
+
+
+@pytest.mark.parametrize("text", ["false", "0", "no"])
+def test_no(text):
+    assert read_settings({"SETTLE_REHEARSALS": text}).settle_rehearsals is False
+
+
+WRONG = {
+    "not divisible": ({"SNAPSHOT_INTERVAL_SECONDS": "7", "CHECKPOINT_INTERVAL_SECONDS": "60"}, r"SNAPSHOT.*must divide"),
+    "the snapshot longer": (
+        {"SNAPSHOT_INTERVAL_SECONDS": "7200", "CHECKPOINT_INTERVAL_SECONDS": "3600"}, r"\(7200\) must divide",
+    ),
+    "no interval": ({"SNAPSHOT_INTERVAL_SECONDS": "0"}, "must be positive"),
+    "a negative interval": ({"CHECKPOINT_INTERVAL_SECONDS": "-3600"}, "must be positive"),
+    "an interval in words": ({"SNAPSHOT_INTERVAL_SECONDS": "an hour"}, "SNAPSHOT_INTERVAL_SECONDS='an hour'"),
+    "a fraction of a second": ({"SNAPSHOT_INTERVAL_SECONDS": "1.5"}, "SNAPSHOT_INTERVAL_SECONDS='1.5'"),
+    "no subject": ({"FEED_SUBJECTS": " , "}, "FEED_SUBJECTS is empty"),
+    "a subject twice": ({"FEED_SUBJECTS": "BTCUSDT,ETHUSDT,BTCUSDT"}, "FEED_SUBJECTS names a subject twice"),
+    "a crunch with a blank": ({"CRUNCH_ID": "btc up"}, "CRUNCH_ID 'btc up'"),
+    "a crunch that climbs": ({"CRUNCH_ID": "../x"}, "CRUNCH_ID"),
+    "a crunch in capitals": ({"CRUNCH_ID": "BTC"}, "CRUNCH_ID"),
+    "a crunch that ends in a dash": ({"CRUNCH_ID": "btc-"}, "CRUNCH_ID"),
+    "a port in words": ({"API_PORT": "http"}, "API_PORT='http'"),
+    "maybe": ({"SETTLE_REHEARSALS": "maybe"}, "SETTLE_REHEARSALS='maybe'"),
+    "a speed in words": ({"REPLAY_SPEED": "max"}, "REPLAY_SPEED='max'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("environ", "message"), WRONG.values(), ids=WRONG)
+def test_what_cannot_be_is_refused_in_one_line_that_names_the_variable(environ, message):
+    with pytest.raises(OperatorError, match=message) as refused:
+        read_settings(environ)
+    assert "\n" not in str(refused.value)
+
+
+def test_an_argument_wins_over_the_environment_and_none_does_not():
+    environ = {"CRUNCH_ID": "from-env", "API_PORT": "1"}
+    settings = read_settings(environ, crunch_id="given", api_port=None)
+    assert (settings.crunch_id, settings.api_port) == ("given", 1)
+
+
+def test_other_variables_are_left_alone():
+    assert read_settings({"HOME": "/x", "SNAPSHOT_INTERVAL": "5"}) == Settings()
+
+
+def test_the_intervals_of_the_design():
+    assert (Settings().snapshot_interval_seconds, Settings().checkpoint_interval_seconds) == (3600, 604_800)
+    assert Settings().settle_rehearsals is False
+
+
+# --- terms in force --------------------------------------------------------------------------------------
+
+
+def in_force(*changes) -> TermsInForce:
+    terms = TermsInForce()
+    for one in changes:
+        terms.add(configured(**one))
+    return terms
+
+
+def test_terms_hold_from_their_time_on():
+    terms = in_force({"contract_hash": "a"}, {"contract_hash": "b", "effective_from": T0})
+    assert [terms.at(time).contract_hash for time in (-5, 0, T0 - 1, T0, T0 + 1)] == ["a", "a", "a", "b", "b"]
+
+
+def test_the_same_terms_again_change_nothing_and_order_does_not_matter():
+    one, two = {"contract_hash": "a"}, {"contract_hash": "b", "effective_from": T0}
+    assert list(in_force(one, two, one).spans()) == list(in_force(two, one).spans())
+    assert not TermsInForce()
+
+
+def test_without_terms_there_are_no_periods():
+    with pytest.raises(LookupError):
+        TermsInForce().snapshot_period(T0)
+
+
+CUTS = [
+    # offset from T0, snapshot period, checkpoint period (hours from T0)
+    (0, (0, 1), (0, 6)),
+    (HOUR - 1, (0, 1), (0, 6)),
+    (HOUR, (1, 2), (0, 6)),
+    (5 * HOUR + 1, (5, 6), (0, 6)),
+    (6 * HOUR, (6, 10), (6, 24)),  # cut short: the new terms' grid is on multiples since the epoch
+    (10 * HOUR, (10, 15), (6, 24)),
+    (24 * HOUR, (20, 25), (24, 48)),
+]
+
+
+@pytest.mark.parametrize(("offset", "snapshot", "checkpoint"), CUTS)
+def test_periods_are_multiples_since_the_epoch_cut_where_terms_change(offset, snapshot, checkpoint):
+    later = {"effective_from": T0 + 6 * HOUR, "snapshot_interval_ms": 5 * HOUR, "checkpoint_interval_ms": DAY}
+    terms = in_force({}, later)
+    assert T0 % DAY == 0
+    shift = T0 % (5 * HOUR)
+    start, end = terms.snapshot_period(T0 + offset)
+    if offset >= 6 * HOUR:
+        low = max(6 * HOUR, (T0 + offset) // (5 * HOUR) * 5 * HOUR - T0)
+        assert (start - T0, end - T0) == (low, (T0 + offset) // (5 * HOUR) * 5 * HOUR + 5 * HOUR - T0)
+        assert shift == T0 - T0 // (5 * HOUR) * 5 * HOUR
+    else:
+        assert ((start - T0) // HOUR, (end - T0) // HOUR) == snapshot
+    start, end = terms.checkpoint_period(T0 + offset)
+    assert ((start - T0) // HOUR, (end - T0) // HOUR) == checkpoint
+
+
+@property_of(st.lists(st.integers(0, 2000), max_size=4, unique=True), st.integers(0, 3000), st.randoms())
+def test_every_time_lies_in_one_period_and_periods_meet(changes, minute, rng):
+    terms = in_force(
+        {},
+        *(
+            {"effective_from": T0 + at * MINUTE, "snapshot_interval_ms": rng.choice([1, 7, 60]) * MINUTE}
+            for at in changes
+        ),
+    )
+    time = T0 + minute * MINUTE
+    start, end = terms.snapshot_period(time)
+    assert start <= time < end
+    assert terms.snapshot_period(end)[0] == end
+    assert terms.snapshot_period(start) == (start, end)
+    assert terms.snapshot_period(end - 1) == (start, end)
+
+
+# --- ids -------------------------------------------------------------------------------------------------
+
+
+def test_ids_come_from_content_alone_and_stay_what_they_are():
+    """They are stored: a change of these texts is a change of the format."""
+    assert feed_record_id("binance", "BTCUSDT", "candle", "1m", 5, 0) == "feed/binance/BTCUSDT/candle/1m/5/r0"
+    assert input_id("BTCUSDT", T0) == f"inp/BTCUSDT/{T0}"
+    assert prediction_id("inp/BTCUSDT/1", "60s", "7") == "inp/BTCUSDT/1/60s/7"
+    assert snapshot_id("7", 1, 2) == "snap/7/1-2"
+    assert checkpoint_id("btc-up", T0, T0 + DAY) == "ckp_dae8b7a6b74147c3869a05d3"
+    assert checkpoint_id("btc-up", T0, T0 + DAY) != checkpoint_id("btc-down", T0, T0 + DAY)
