@@ -52,7 +52,10 @@ def check_contract(contract: CrunchContract, *, kind: str = "candle") -> None:
     }
     value_field = contract.aggregation.value_field
     if value_field not in numbers:
-        message = f"contract field aggregation.value_field: score_type has no number {value_field!r}, has {sorted(numbers)}"
+        has = sorted(numbers)
+        message = (
+            f"contract field aggregation.value_field: score_type has no number {value_field!r}, has {has}"
+        )
         raise ContractError(message)
     _step(
         "score_prediction",

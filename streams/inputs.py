@@ -17,10 +17,9 @@ from bisect import bisect_right, insort
 from collections import Counter as Counts
 from collections import deque
 from collections.abc import Callable, Iterator
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import msgspec
-from pydantic import BaseModel
 
 from coordinator.streams import ids
 from coordinator.streams.contract import CrunchContract
@@ -30,12 +29,10 @@ from coordinator.streams.events import (
     AnyEvent,
     ClockTicked,
     CrunchConfigured,
-    FeedRecordData,
     FeedRecordReceived,
     InputReceived,
     InputReceivedData,
     InputResolved,
-    InputResolvedData,
     InputScope,
     InputsUntil,
     InputsUntilData,
@@ -44,6 +41,7 @@ from coordinator.streams.events import (
     Terms,
 )
 from coordinator.streams.finite import not_finite
+from coordinator.streams.ground_truth import OpenHorizon, Record, at_of, horizons, resolve
 from coordinator.streams.reasons import as_reason
 from coordinator.streams.stage import EMPTY_DECISION_EVERY, Draft, Stage
 from coordinator.streams.terms import TermsInForce
@@ -52,42 +50,6 @@ RECORDS_SEEN = 120
 """How many records up to its point an input is built from."""
 
 _encoder = msgspec.json.Encoder()
-
-
-class Record:
-    """A feed record in memory, with its place in the log and its typed form per contract."""
-
-    __slots__ = ("at", "before", "data", "offset", "typed")
-
-    def __init__(self, at: int, data: FeedRecordData, offset: int, before: Need) -> None:
-        self.at = at
-        self.data = data
-        self.offset = offset
-        self.before = before
-        self.typed: dict[str, Any] = {}
-
-    def as_type(self, contract_hash: str, raw_type: type[BaseModel]) -> Any:
-        """The record as the contract's raw input type."""
-        typed = self.typed.get(contract_hash)
-        if typed is None:
-            fields = msgspec.structs.asdict(self.data) | {"at": self.at}
-            typed = self.typed[contract_hash] = raw_type.model_validate(fields)
-        return typed
-
-
-class OpenHorizon(msgspec.Struct, frozen=True, order=True):
-    """A truth that is waited for; ordered by when it is due."""
-
-    resolvable_at: int
-    point: int
-    subject: str
-    horizon_seconds: int
-    contract_hash: str
-    input_id: str
-
-
-def _at(record: Record) -> int:
-    return record.at
 
 
 class InputStage(Stage):
@@ -130,18 +92,8 @@ class InputStage(Stage):
             case InputReceived(data=data):
                 for scope in data.scopes:
                     self._handle(data.subject, scope.scope_key, data.point)
-                for horizon_seconds in {scope.horizon_seconds for scope in data.scopes}:
-                    insort(
-                        self._open,
-                        OpenHorizon(
-                            data.point + horizon_seconds * 1000,
-                            data.point,
-                            data.subject,
-                            horizon_seconds,
-                            data.contract_hash,
-                            data.input_id,
-                        ),
-                    )
+                for one in horizons(data):
+                    insort(self._open, one)
             case InputResolved(data=data):
                 self._open = [
                     one
@@ -172,14 +124,14 @@ class InputStage(Stage):
                 return
         records = self._records.setdefault(data.subject, [])
         record = Record(event.at, data, decision.first_offset, decision.before)
-        for i in range(bisect_right(records, event.at, key=_at) - 1, -1, -1):
+        for i in range(bisect_right(records, event.at, key=at_of) - 1, -1, -1):
             if records[i].at < event.at:
                 break
             if records[i].data.ts_event == data.ts_event:
                 if records[i].data.revision < data.revision:
                     records[i] = record
                 return
-        insort(records, record, key=_at)
+        insort(records, record, key=at_of)
 
     def _trim(self) -> None:
         """Keep the last RECORDS_SEEN records before the next point and all that an open truth needs."""
@@ -189,7 +141,7 @@ class InputStage(Stage):
         for subject, records in self._records.items():
             keep = max(0, len(records) - RECORDS_SEEN - 1)
             if subject in entries:
-                keep = min(keep, max(0, bisect_right(records, entries[subject], key=_at) - 1))
+                keep = min(keep, max(0, bisect_right(records, entries[subject], key=at_of) - 1))
             del records[:keep]
 
     # --- deciding ----------------------------------------------------------------------------------
@@ -243,14 +195,16 @@ class InputStage(Stage):
         opened.sort(key=lambda event: (event.data.point, event.data.subject))
         yield from opened
         still_open: list[OpenHorizon] = []
-        due = sorted([*self._open, *(h for event in opened for h in _horizons(event))])
+        due = sorted([*self._open, *(h for event in opened for h in horizons(event.data))])
         resolved: list[InputResolved] = []
         for one in due:
-            known = self._resolve(one, new_terms.at(one.point), clock, now)
-            if known is None:
+            answer = resolve(
+                one, self._records.get(one.subject, []), new_terms.at(one.point), self._contracts, clock, now
+            )
+            if answer is None:
                 still_open.append(one)
             else:
-                resolved.append(known)
+                resolved.append(answer)
         left = {one.input_id for one in still_open}
         seen = Counts(truth.data.input_id for truth in resolved)
         for truth in resolved:
@@ -298,10 +252,10 @@ class InputStage(Stage):
                     handled[key] = last
                     point = last + interval
             while point < until and records and records[-1].at >= point:
-                i = bisect_right(records, point - 1, key=_at)
+                i = bisect_right(records, point - 1, key=at_of)
                 if records[i].data.backfilled:  # came late: to open on it would be hindsight
                     skipped.append(_skip(scope, point, "its record came late (backfilled)"))
-                elif bisect_right(records, point, key=_at) == 0:
+                elif bisect_right(records, point, key=at_of) == 0:
                     skipped.append(_skip(scope, point, "no record up to the point"))
                 else:
                     due.setdefault((point, scope.subject), []).append(scope)
@@ -324,9 +278,9 @@ class InputStage(Stage):
     ) -> InputReceived | str:
         """The input of a point, or the reason why the contract could not make one."""
         records = self._records[subject]
-        opened_at = records[bisect_right(records, point - 1, key=_at)].at
+        opened_at = records[bisect_right(records, point - 1, key=at_of)].at
         contract = self._contracts(terms.contract_hash)
-        window = records[: bisect_right(records, point, key=_at)][-RECORDS_SEEN:]
+        window = records[: bisect_right(records, point, key=at_of)][-RECORDS_SEEN:]
         try:
             typed = [record.as_type(terms.contract_hash, contract.raw_input_type) for record in window]
             checked = contract.input_type.model_validate(contract.build_input(typed))
@@ -360,56 +314,6 @@ class InputStage(Stage):
             ),
         )
 
-    def _resolve(self, one: OpenHorizon, terms: Terms, clock: int, now: int) -> InputResolved | None:
-        records = self._records.get(one.subject, [])
-        complete = bool(records) and records[-1].at >= one.resolvable_at
-        closed = clock >= one.resolvable_at + terms.grace_ms
-        if not complete and not closed:
-            return None
-        truth: dict[str, Any] | None = None
-        reason: str | None = None
-        entry = bisect_right(records, one.point, key=_at) - 1
-        window = records[max(entry, 0) : bisect_right(records, one.resolvable_at, key=_at)]
-        if not complete:
-            reason = "gap: no record at or past the window's end within the grace"
-        elif entry < 0 or len(window) < 2:  # noqa: PLR2004 - the entry and at least one after it
-            reason = "gap: no record within the window"
-        else:
-            truth, reason = self._truth(one.contract_hash, window)
-        # It became known when the closing record did, or when the clock closed it.
-        at = records[bisect_right(records, one.resolvable_at - 1, key=_at)].at if complete else clock
-        return InputResolved(
-            id=f"{one.input_id}:resolved:{one.horizon_seconds}s",
-            at=min(at, now),
-            data=InputResolvedData(
-                input_id=one.input_id,
-                horizon_seconds=one.horizon_seconds,
-                resolvable_at=one.resolvable_at,
-                truth=truth,
-                reason=reason,
-                last=False,
-            ),
-        )
-
-    def _truth(self, contract_hash: str, window: list[Record]) -> tuple[dict[str, Any] | None, str | None]:
-        contract = self._contracts(contract_hash)
-        typed = [record.as_type(contract_hash, contract.raw_input_type) for record in window]
-        try:
-            truth = contract.resolve_ground_truth(typed)
-            if truth is None:
-                return None, "resolve_ground_truth gave None"
-            typed_truth = contract.ground_truth_type.model_validate(truth)
-            bad = not_finite(
-                typed_truth.model_dump(by_alias=True)
-            )  # in JSON's form NaN would be null already
-            dumped = typed_truth.model_dump(mode="json", by_alias=True)
-            _encoder.encode(dumped)  # what cannot be written fails here, by its name, and not at the send
-        except Exception as error:  # noqa: BLE001 - the author's function: its fault is recorded, and the node goes on
-            return None, as_reason(f"resolve_ground_truth: {type(error).__name__}: {error}", 500)
-        return (
-            (None, f"resolve_ground_truth gave a value that is not finite: {bad}") if bad else (dumped, None)
-        )
-
     def _watermark(
         self,
         clock: int,
@@ -430,16 +334,6 @@ class InputStage(Stage):
                 if point < until:
                     times.append(point + horizon)
         return max(self._until, min(times))
-
-
-def _horizons(event: InputReceived) -> list[OpenHorizon]:
-    data = event.data
-    return [
-        OpenHorizon(
-            data.point + seconds * 1000, data.point, data.subject, seconds, data.contract_hash, data.input_id
-        )
-        for seconds in sorted({scope.horizon_seconds for scope in data.scopes})
-    ]
 
 
 def _skip(scope: Scope, point: int, reason: str, until_point: int | None = None) -> SkippedPoints:

@@ -1,7 +1,7 @@
 """A reason as it may stand in an event: short, and text that can be written.
 
 Reasons quote what a model, an author's function or a program outside said. Python holds halves of letters
-(lone surrogates, `"\\ud800"` in a JSON answer) that no JSON writer takes: one of them in a reason would stop the
+(lone surrogates, which JSON can spell) that no JSON writer takes: one of them in a reason would stop the
 stage that records it.
 """
 

@@ -9,17 +9,20 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Protocol
 
+import stamina
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.errors import KafkaError
 
 from coordinator.infra.kafka import PARTITION, make_producer, make_reader, stop_reader
-from coordinator.streams.errors import TruncatedTopicError, WorldError
-from coordinator.streams.topology import topic_name
+from coordinator.streams.errors import OperatorError, TruncatedTopicError, WorldError
+from coordinator.streams.topology import TOPICS, topic_name
 
 READ_STALL_SECONDS_MAX = 60.0
 READ_WAIT_MS = 100
 TAIL_WAIT_MS = 500
 CLOSE_SECONDS_MAX = 5.0
+CONNECT_SECONDS_MAX = 30.0
 
 log = structlog.get_logger()
 
@@ -155,6 +158,30 @@ class KafkaLog:
                     raise
                 self._prober = prober
             return self._prober
+
+    async def connect(self) -> None:
+        """Wait for the cluster, and see that the crunch's topics are there.
+
+        Raises WorldError when it does not answer in CONNECT_SECONDS_MAX, OperatorError when a topic is missing.
+        """
+        try:
+            async for attempt in stamina.retry_context(
+                on=(KafkaError, OSError),
+                attempts=None,
+                timeout=CONNECT_SECONDS_MAX,
+                wait_initial=0.2,
+                wait_max=2.0,
+            ):
+                with attempt:
+                    there = await (await self._shared_prober()).topics()
+        except (KafkaError, OSError) as error:
+            raise WorldError(f"Kafka at {self._bootstrap} does not answer: {error}") from error
+        missing = [topic for topic in TOPICS if topic_name(self._crunch_id, topic) not in there]
+        if missing:
+            raise OperatorError(
+                f"topic {topic_name(self._crunch_id, missing[0])} does not exist on {self._bootstrap}; "
+                f"`coordinator topics create` makes it (is CRUNCH_ID={self._crunch_id} right?)"
+            )
 
     async def close(self) -> None:
         """End what readers share."""

@@ -83,6 +83,7 @@ class Worker:
 
     async def _drive(self) -> None:
         """Start Faust, and watch it: an app that crashes inside tells nobody. Raises WorldError then."""
+        await self.io.connect()
         for app in self.apps:
             app.finalize()
             await app.start()

@@ -24,8 +24,11 @@ from coordinator.streams.envelope import decode_append, encode_event
 from coordinator.streams.settings import environment
 from coordinator.streams.topology import topic_name
 
-SESSION_SECONDS = 6.0
-HEARTBEAT_SECONDS = 1.0
+SESSION_SECONDS = 3.0
+HEARTBEAT_SECONDS = 0.5
+LONG_SESSION = {"SESSION_TIMEOUT_SECONDS": "6", "HEARTBEAT_SECONDS": "1"}
+"""For two members of a group: on a busy machine a short session ends by itself and changes the owner."""
+
 WRAPPER = Path(__file__).parent / "crashing_worker.py"
 
 

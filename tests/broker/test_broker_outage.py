@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from tests.broker.crash import board
+from tests.broker.crash import WorkerProcess, board
 from tests.broker.fixed_log import fixed_log, make_commands
 
 from coordinator.infra.broker import EmbeddedBroker
@@ -29,12 +29,17 @@ async def test_workers_outlive_the_broker(tmp_path, away_seconds):
         async with board(broker.bootstrap, crunch_id, tmp_path) as field:
             await field.put("commands", commands["before"])
             await field.feed(log)
-            workers = [field.start("score"), field.start("checkpoint")]
+            workers = [field.start("score")]
             await workers[0].wait_event("stage_resumed", stage="snapshots")
-            await workers[1].wait_event("stage_resumed", stage="checkpoints")
             await field.feed(log)
             broker.kill()
+            workers.append(field.start("checkpoint"))  # and one begins while there is no broker
             await asyncio.sleep(away_seconds)
+            if workers[1].process.poll() is not None:  # it said so, and its supervisor begins it again
+                assert workers[1].process.returncode == 70
+                assert "does not answer" in workers[1].output
+                field.workers.remove(workers[1])
+                workers[1] = field.start("checkpoint")
             broker.start()
             broker.wait_ready()
             await field.feed_all(log)
@@ -47,3 +52,13 @@ async def test_workers_outlive_the_broker(tmp_path, away_seconds):
             assert [await worker.stop() for worker in workers] == [0, 0]
     finally:
         broker.stop()
+
+
+async def test_a_worker_without_its_topics_says_what_to_do(kafka_bootstrap, tmp_path):
+    worker = WorkerProcess("score", kafka_bootstrap, "no-such-crunch", tmp_path)
+    try:
+        assert await worker.wait_end() == 2
+        assert "topic no-such-crunch.feeds does not exist" in worker.output
+        assert "coordinator topics create" in worker.output
+    finally:
+        worker.kill()

@@ -9,7 +9,7 @@ import time
 from collections import Counter as Tally
 
 import pytest
-from tests.broker.crash import Plan, board
+from tests.broker.crash import LONG_SESSION, Plan, board
 from tests.broker.fixed_log import TopicLog, fixed_log, fixed_shelf, make_commands, pour
 
 from coordinator.infra.topics import create_topics
@@ -59,9 +59,11 @@ async def test_an_owner_stopped_in_mid_decision_comes_back_to_a_closed_gate(
     log = fixed_log(crunch_id, 180)
     async with board(kafka_bootstrap, crunch_id, tmp_path) as field:
         await field.feed(log)
-        zombie = field.start("score", Plan("before-send", "scores", "live", 15, signal="SIGSTOP"))
+        zombie = field.start(
+            "score", Plan("before-send", "scores", "live", 15, signal="SIGSTOP"), **LONG_SESSION
+        )
         await zombie.wait_event("stage_resumed", stage="snapshots")
-        standby = field.start("score")
+        standby = field.start("score", **LONG_SESSION)
         await standby.wait_event("worker_started")
         await field.feed(log)
         await zombie.wait_event("harmed")
@@ -133,7 +135,7 @@ async def test_twenty_rebalances_change_owners_and_nothing_else(kafka_bootstrap,
     log = fixed_log(crunch_id)
     async with board(kafka_bootstrap, crunch_id, tmp_path) as field:
         await field.feed(log)
-        members = [field.start("score", COORDINATOR_TEST_FLAP="1") for _ in range(2)]
+        members = [field.start("score", COORDINATOR_TEST_FLAP="1", **LONG_SESSION) for _ in range(2)]
         owner, other = members
         owner.say("join")
         await owner.wait_event("stage_resumed", stage="snapshots")

@@ -6,6 +6,7 @@ The same means: the counted decisions, byte for byte, epochs apart.
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 
 import pytest
 from tests.core.build import (
@@ -54,7 +55,7 @@ def five_waiting(rounds: list[int], *, beside: bool) -> MemoryLog:
     points = [T0 + i * MINUTE for i in range(7)]
     if beside:
         inputs.write(received(points[0]))
-        for before, point in zip(points[:4], points[1:5], strict=True):
+        for before, point in pairwise(points[:5]):
             inputs.write(received(point), resolved(before), inputs_until(point))
         inputs.write(resolved(points[4]))
     else:

@@ -26,7 +26,7 @@ PROVIDER = "11111111111111111111111111111111"  # 32 zero bytes
 M = 1_000_000
 
 TIERS = {
-    # ranks: shares
+    # the ranks, and the shares of each
     "nobody": ([], []),
     "one takes all": ([1], [1000 * M]),
     "two": ([1, 2], [625 * M, 375 * M]),

@@ -211,6 +211,20 @@ def test_a_truth_that_the_contract_cannot_make_is_none_with_its_reason(function,
     assert reason in data.reason
 
 
+def test_a_record_that_the_contract_cannot_read_costs_the_windows_it_lies_in_and_no_more():
+    """Values are text as the source gave it."""
+    scene = stage()
+    found = {}
+    for minute, close in enumerate(["100.0", "101.0", "much", "102.0", "103.0", "104.0"]):
+        at = T0 + minute * MINUTE
+        scene.when("feeds", record(at, values={"close": close}), tick(at))
+        found |= {(one.data.resolvable_at - T0) // MINUTE: one.data for one in scene.all(InputResolved)}
+        if minute == 2:
+            assert scene.only(InputsUntil).data.skipped[0].reason.startswith("build_input: ValidationError")
+    assert found[1].truth["resolved_price"] == 101.0
+    assert found[2].reason.startswith("resolve_ground_truth: ValidationError")
+
+
 def test_a_price_of_zero_has_no_return():
     scene = stage()
     scene.when("feeds", record(T0, 0.0), tick(T0))
