@@ -21,6 +21,7 @@ from coordinator.streams.errors import OperatorError
 from coordinator.streams.settings import Settings, read_settings
 
 DEMO_CHECKPOINT_SECONDS = 21_600
+DEMO_REPLAY_DAYS = 3.0
 DEMO_CONTRACT = "coordinator.infra.demo_contract:CONTRACT"
 HOST = "127.0.0.1"
 KAFKA_PORT = 9092
@@ -83,6 +84,7 @@ def make_plan(
         replay_from_ms=replay_from_ms,
         replay_until_ms=replay_until_ms,
         replay_speed=replay_speed,
+        replay_days=None if os.environ.get("REPLAY_DAYS") else DEMO_REPLAY_DAYS,
         replay_models_min=None if os.environ.get("REPLAY_MODELS_MIN") else len(models),
         checkpoint_interval_seconds=_unless_set("CHECKPOINT_INTERVAL_SECONDS", DEMO_CHECKPOINT_SECONDS),
         settle_rehearsals=_unless_set("SETTLE_REHEARSALS", True),

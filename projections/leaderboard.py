@@ -17,7 +17,15 @@ import msgspec
 from coordinator.projections.base import Projection, TermsRows, encode_row, key, wide
 from coordinator.projections.model_rows import RUNNING, ModelRow, ModelRows
 from coordinator.projections.store import Batch, Store
-from coordinator.projections.windows import HOUR_MS, Bucket, Scope, TrailingSums, over_scopes
+from coordinator.projections.windows import (
+    CHARGES,
+    HOUR_MS,
+    Bucket,
+    Scope,
+    TrailingSums,
+    mean_of,
+    over_scopes,
+)
 from coordinator.streams.counting import Decision
 from coordinator.streams.events import (
     CrunchConfigured,
@@ -28,7 +36,6 @@ from coordinator.streams.events import (
     Terms,
 )
 from coordinator.streams.ranking import rank
-from coordinator.streams.units import mean_units
 
 BUCKETS_SPARE = 2
 """Kept beyond the longest window, so that a bucket has left every sum before it is dropped."""
@@ -156,10 +163,9 @@ class Leaderboard(Projection):
         bucket = self._buckets.setdefault(start, {}).setdefault(scope, {})
         self._dirty.add((start, scope))
         self._touch(start)
-        value_field = terms.value_field if terms else "value"
         for entry in data.entries:
             if entry.charge_units is not None:
-                cell = bucket.setdefault(entry.model_id, {}).setdefault(value_field, [0, 0])
+                cell = bucket.setdefault(entry.model_id, {}).setdefault(CHARGES, [0, 0])
                 cell[0] += entry.charge_units
                 cell[1] += 1
         return bucket
@@ -193,8 +199,8 @@ class Leaderboard(Projection):
         for name, scopes in self._history_sums.at(self._buckets, until, terms).items():
             for scope, totals in scopes.items():
                 rows = by_scope.setdefault(scope, {})
-                for model_id, (total, n) in totals.items():
-                    rows.setdefault(model_id, dict.fromkeys(names))[name] = mean_units(total, n)
+                for model_id, cell in totals.items():
+                    rows.setdefault(model_id, dict.fromkeys(names))[name] = mean_of(cell)
         for scope, rows in by_scope.items():
             batch.put(_history_key(until, *scope), encode_row(rows))
 
@@ -227,7 +233,7 @@ class Leaderboard(Projection):
         active = {model_id for model_id in known if self.models.get(model_id).status == RUNNING}
         keys = windows[terms.ranking_key]
         ranked, unranked = rank(
-            ((one, mean_units(*keys[one]) if one in keys else None) for one in active),
+            ((one, mean_of(keys.get(one))) for one in active),
             terms.ranking_direction,
         )
         places: list[tuple[int | None, str]] = [(place, model_id) for place, model_id, _ in ranked]
@@ -238,11 +244,8 @@ class Leaderboard(Projection):
                 place,
                 self.models.get(model_id),
                 place is not None,
-                {
-                    name: mean_units(*cells[model_id]) if model_id in cells else None
-                    for name, cells in windows.items()
-                },
-                keys[model_id][1] if model_id in keys else 0,
+                {name: mean_of(cells.get(model_id)) for name, cells in windows.items()},
+                keys[model_id][2] if model_id in keys else 0,
             )
             for place, model_id in places
         ]

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from coordinator.streams.events import Terms
+from coordinator.streams.units import mean_units
 
 HOUR_MS = 3_600_000
 Sums = dict[str, list[int]]
@@ -18,8 +19,12 @@ Bucket = dict[str, Sums]
 """model_id -> its sums"""
 Scope = tuple[str, str]
 """(subject, scope_key)"""
-WindowSums = dict[Scope, dict[str, tuple[int, int]]]
-"""scope -> model_id -> (sum in units, n) of one field"""
+Cell = tuple[int, int, int]
+"""(sum in units, n, how many of the n are scores): the rest are charges for absence"""
+WindowSums = dict[Scope, dict[str, Cell]]
+"""scope -> model_id -> its cell, of one field"""
+CHARGES = "\x00charges"
+"""The field of a bucket that holds what absences cost; no contract can name a score field so."""
 
 
 def window_sums(
@@ -40,21 +45,31 @@ def window_sums(
             for scope, bucket in buckets[starts[at]].items():
                 totals = running.setdefault(scope, {})
                 for model_id, sums in bucket.items():
-                    cell = sums.get(field)
-                    if cell is None:
-                        continue
-                    total = totals.get(model_id)
-                    if total is None:
-                        totals[model_id] = cell[:]
-                    else:
-                        total[0] += cell[0]
-                        total[1] += cell[1]
+                    _add_cell(totals.setdefault(model_id, [0, 0, 0]), sums, field, 1)
             at += 1
-        found[window.name] = {
-            scope: {model_id: (total[0], total[1]) for model_id, total in totals.items()}
+        cells = {
+            scope: {one: (total[0], total[1], total[2]) for one, total in totals.items() if total[1]}
             for scope, totals in running.items()
         }
+        found[window.name] = {scope: of_scope for scope, of_scope in cells.items() if of_scope}
     return found
+
+
+def mean_of(cell: Cell | None) -> int | None:
+    """The mean in units, or None where nothing was scored: charges alone are no score."""
+    return mean_units(cell[0], cell[1]) if cell is not None and cell[2] else None
+
+
+def _add_cell(total: list[int], sums: Sums, field: str, sign: int) -> None:
+    cell = sums.get(field)
+    if cell is not None:
+        total[0] += sign * cell[0]
+        total[1] += sign * cell[1]
+        total[2] += sign * cell[1]
+    charged = sums.get(CHARGES)
+    if charged is not None:
+        total[0] += sign * charged[0]
+        total[1] += sign * charged[1]
 
 
 class TrailingSums:
@@ -85,7 +100,7 @@ class TrailingSums:
         if self._terms != terms or end < self._end:
             self._kept = {
                 name: {
-                    scope: {model_id: [total, n] for model_id, (total, n) in totals.items()}
+                    scope: {model_id: list(cell) for model_id, cell in totals.items()}
                     for scope, totals in sums.items()
                 }
                 for name, sums in window_sums(buckets, end, terms).items()
@@ -109,7 +124,7 @@ class TrailingSums:
                 for scopes in open_buckets:
                     _add(sums, scopes, terms.value_field, 1)
             found[window.name] = {
-                scope: {model_id: (cell[0], cell[1]) for model_id, cell in totals.items()}
+                scope: {model_id: (cell[0], cell[1], cell[2]) for model_id, cell in totals.items()}
                 for scope, totals in sums.items()
                 if totals
             }
@@ -122,21 +137,17 @@ def _add(
     for scope, bucket in scopes.items():
         totals = kept.setdefault(scope, {})
         for model_id, sums in bucket.items():
-            cell = sums.get(field)
-            if cell is None:
-                continue
-            total = totals.setdefault(model_id, [0, 0])
-            total[0] += sign * cell[0]
-            total[1] += sign * cell[1]
+            total = totals.setdefault(model_id, [0, 0, 0])
+            _add_cell(total, sums, field, sign)
             if total[1] == 0:  # nothing of this model is left in the window: no score is not a score of 0
                 del totals[model_id]
 
 
-def over_scopes(sums: WindowSums) -> dict[str, tuple[int, int]]:
-    """model_id -> (sum, n) over all scopes: the board asks how good a model is, not at what."""
-    found: dict[str, tuple[int, int]] = {}
+def over_scopes(sums: WindowSums) -> dict[str, Cell]:
+    """model_id -> its cell over all scopes: the board asks how good a model is, not at what."""
+    found: dict[str, Cell] = {}
     for totals in sums.values():
-        for model_id, (total, n) in totals.items():
-            before = found.get(model_id, (0, 0))
-            found[model_id] = (before[0] + total, before[1] + n)
+        for model_id, (total, n, scored) in totals.items():
+            before = found.get(model_id, (0, 0, 0))
+            found[model_id] = (before[0] + total, before[1] + n, before[2] + scored)
     return found

@@ -73,11 +73,14 @@ def build_emission(
 ) -> dict[str, Any]:
     """Tiers: rank 1 takes 35 %, 2-5 10 % each, 6-10 5 % each (seed); see `emission.tier_shares` for ties.
 
-    `ranked_entries` are dicts with `model_id` and `rank`, in order of rank. `cruncher_index` is the position
-    in that list. A provider named takes all of its own pool.
+    `ranked_entries` are dicts with `model_id` and `rank` (equal rank means tied), usually in order of rank.
+    `cruncher_index` is the position in that list. A provider named takes all of its own pool.
     """
-    shares = tier_shares([entry["rank"] for entry in ranked_entries])
-    rewards = [{"cruncher_index": i, "reward_pct": share} for i, share in enumerate(shares) if share > 0]
+    by_rank = sorted(range(len(ranked_entries)), key=lambda i: ranked_entries[i]["rank"])
+    shares = dict(zip(by_rank, tier_shares([ranked_entries[i]["rank"] for i in by_rank]), strict=True))
+    rewards = [
+        {"cruncher_index": i, "reward_pct": shares[i]} for i in range(len(ranked_entries)) if shares[i] > 0
+    ]
 
     def whole(provider: str | None) -> list[dict[str, Any]]:
         return [{"provider": provider, "reward_pct": FRAC64_ONE}] if provider else []

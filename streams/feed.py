@@ -8,7 +8,8 @@ says whether its time is lived or replayed. New terms hold from the next checkpo
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from decimal import Decimal, InvalidOperation
 from typing import ClassVar
 
 import msgspec
@@ -30,6 +31,7 @@ from coordinator.streams.ports import FeedRecord, Subscription
 from coordinator.streams.stage import Draft, Stage
 from coordinator.streams.terms import TermsInForce
 
+VALUE_CHARS_MAX = 100
 KNOWN_RECORDS_MAX = 20_000
 """How many records of one subscription are remembered to tell repeats."""
 
@@ -68,6 +70,7 @@ class FeedStage(Stage):
     def __init__(self) -> None:
         super().__init__()
         self.clock = -1
+        self.lived = False
         self.terms = TermsInForce()
         self._known: dict[Subscription, _Known] = {}
         self._gap_until: dict[Subscription, int] = {}
@@ -88,8 +91,9 @@ class FeedStage(Stage):
                 self._of(_subscription(data)).add(data.ts_event, data.revision, event.at)
             case FeedGapFound(data=data):
                 self._gap_until[_subscription(data)] = data.until_ms
-            case ClockTicked():
+            case ClockTicked(data=data):
                 self.clock = max(self.clock, event.at)
+                self.lived |= not data.rehearsal
             case _:
                 pass
 
@@ -205,3 +209,15 @@ class FeedStage(Stage):
 
 def _subscription(data: FeedRecordData | FeedGapData) -> Subscription:
     return Subscription(data.source, data.subject, data.kind, data.granularity)
+
+
+def value_fault(values: Mapping[str, str]) -> str | None:
+    """Why these values are no finite decimals, or None. One that is not would spoil every input it stands in."""
+    for name, text in values.items():
+        try:
+            finite = len(text) <= VALUE_CHARS_MAX and Decimal(text).is_finite()
+        except InvalidOperation:
+            finite = False
+        if not finite:
+            return f"{name} is no finite decimal: {text[:40]!r}"
+    return None

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from itertools import takewhile
 from typing import Any, ClassVar
 
 import msgspec
@@ -172,24 +173,24 @@ class ScoreStage(Stage):
         is the same for every interleaving. Inputs are kept as long as their rounds may be read again, so that a
         new owner can tell a round that is settled from one whose input it has not read yet.
         """
+        # Rounds and inputs are kept in the order of their topics, so the oldest is found at the front: with a backlog
+        # of thousands, looking at all of them for every round would cost more than scoring them.
         need: dict[str, Need] = {}
         if released is not None:
-            open_rounds = [one.before for key, one in self._rounds.items() if key not in self._settled]
-            need["predictions"] = oldest = min([*open_rounds, released.before], key=_offset)
-            self._forget([key for key, one in self._rounds.items() if one.before.offset < oldest.offset])
-        kept = [before for _, before in self._inputs.values()]
-        need["inputs"] = min([*kept, decision.before], key=_offset)
+            unsettled = (one.before for key, one in self._rounds.items() if key not in self._settled)
+            need["predictions"] = oldest = min(next(unsettled, released.before), released.before, key=_offset)
+            passed = takewhile(lambda item: item[1].before.offset < oldest.offset, self._rounds.items())
+            self._forget([key for key, _ in passed])
+        _, first = next(iter(self._inputs.values()), (None, decision.before))
+        need["inputs"] = min(first, decision.before, key=_offset)
         return need
 
     def _forget(self, passed: list[str]) -> None:
         """Drop rounds that no owner will read again, with their inputs."""
         latest = max((self._inputs[key][1].offset for key in passed if key in self._inputs), default=-1)
         # Settled by an earlier owner, and its round before our first: it went with an input beside or behind it.
-        unread = [
-            key
-            for key, (_, before) in self._inputs.items()
-            if before.offset <= latest and key in self._settled and key not in self._rounds
-        ]
+        beside = takewhile(lambda item: item[1][1].offset <= latest, self._inputs.items())
+        unread = [key for key, _ in beside if key in self._settled and key not in self._rounds]
         for key in (*passed, *unread):
             self._rounds.pop(key, None)
             self._inputs.pop(key, None)

@@ -36,6 +36,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     feed_seed: int = 1
     replay_from_ms: int | None = None
     replay_until_ms: int | None = None
+    replay_days: float = 0.0
+    """A node that has not been live yet first replays so many days; its time is then a rehearsal."""
     replay_speed: float = 0.0
     """0 is as fast as the stages allow; 60 replays an hour in a minute."""
     replay_models_min: int = 0

@@ -12,6 +12,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 
+import msgspec
 import structlog
 
 from coordinator.streams.agents.dead_letters import DeadLetters
@@ -22,7 +23,7 @@ from coordinator.streams.counting import Decision
 from coordinator.streams.envelope import decode_append, decode_events
 from coordinator.streams.errors import WorldError
 from coordinator.streams.events import InputReceived, ModelSeen, RoundAnswered, Terms
-from coordinator.streams.feed import FeedStage
+from coordinator.streams.feed import FeedStage, value_fault
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.inputs import InputStage
 from coordinator.streams.ports import FeedRecord, FeedSource, Subscription
@@ -34,7 +35,9 @@ ANSWERS_LOOKED_AT = 2000
 """How many records of `predictions` a restarted replay looks back for rounds that are finished already."""
 MODELS_WAIT_SECONDS = 60.0
 TICK_SECONDS = 1.0
-REPLAY_DAYS_MS = 3 * 86_400_000
+DAY_MS = 86_400_000
+WARM_UP_RECORDS = 150
+BACKFILL_DAYS_MAX = 3
 
 log = structlog.get_logger()
 
@@ -209,8 +212,13 @@ class FeedTenure(Tenure):
         if self._from_file():
             await self._replay_stretch(self._settings.replay_from_ms or 0, until or (1 << 62))
             return
+        # What has been lived is not rehearsed: after an outage the points that were missed stay missed.
+        wanted = self._settings.replay_from_ms is not None or self._settings.replay_days > 0
+        if self.feeds.lived or not wanted:
+            return
         length = granularity_ms(self._settings.feed_granularity)
-        start = self._settings.replay_from_ms or (self._wall_ms() - REPLAY_DAYS_MS) // length * length
+        days_ms = int(self._settings.replay_days * DAY_MS)
+        start = self._settings.replay_from_ms or (self._wall_ms() - days_ms) // length * length
         while True:
             now = min(self._wall_ms(), until or (1 << 62))
             if now - max(self.feeds.clock, start) < length or self.feeds.clock >= (until or 1 << 62):
@@ -234,7 +242,7 @@ class FeedTenure(Tenure):
                 began_at = at if began_at is None else began_at
                 due = began + (at - began_at) / 1000 / self._settings.replay_speed
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
-            offset = await self._send(self.feeds.offer(records, at, rehearsal=True))
+            offset = await self._send(self.feeds.offer(await self._sound(records), at, rehearsal=True))
             if offset is not None:
                 await self._wait_folded(offset)
         await self._finished.wait(self._unanswered, self.owned.lost)
@@ -252,7 +260,9 @@ class FeedTenure(Tenure):
 
         streaming = asyncio.create_task(stream(), name="feed-stream")
         try:
-            await self._send(self.feeds.offer(await self._missed(), None, rehearsal=False))
+            missed = await self._missed()
+            gaps, tick_at = self.tick(self._wall_ms(), missed)
+            await self._send(self.feeds.offer(await self._sound(missed), tick_at, rehearsal=False, gaps=gaps))
             while True:
                 if streaming.done():
                     streaming.result()
@@ -260,23 +270,52 @@ class FeedTenure(Tenure):
                     raise WorldError(message)
                 records = [record async for record in _drain(queue, TICK_SECONDS)]
                 gaps, tick_at = self.tick(self._wall_ms(), records)
-                await self._send(self.feeds.offer(records, tick_at, rehearsal=False, gaps=gaps))
+                sound = await self._sound(records)
+                await self._send(self.feeds.offer(sound, tick_at, rehearsal=False, gaps=gaps))
         finally:
             streaming.cancel()
             await asyncio.gather(streaming, return_exceptions=True)
 
     async def _missed(self) -> list[FeedRecord]:
-        """What history has since the watermark: known late, so it opens no point."""
+        """What history has since the watermark, or enough of it for a first input.
+
+        What is older than a deadline is marked `backfilled`: it completes windows, but opens no point.
+        """
         now = self._wall_ms()
+        length = granularity_ms(self._settings.feed_granularity)
+        deadline_ms = self.feeds.terms.at(now).deadline_ms
         missed: list[FeedRecord] = []
         for subscription in self.subscriptions:
-            start = max(self.feeds.last_at(subscription), self.feeds.clock) + 1
+            known = self.feeds.last_at(subscription)
+            start = (
+                now - WARM_UP_RECORDS * length
+                if known < 0
+                else max(known + 1, now - BACKFILL_DAYS_MAX * DAY_MS)
+            )
             try:
-                missed += [record async for record in self._source.history(subscription, start, now)]
+                async for record in self._source.history(subscription, start, now):
+                    late = record.at < now - deadline_ms
+                    missed.append(msgspec.structs.replace(record, backfilled=True) if late else record)
             except WorldError as error:
                 log.warning("history_failed", subject=subscription.subject, error=str(error))
         missed.sort(key=lambda record: (record.at, record.subject))
         return missed
+
+    async def _sound(self, records: Sequence[FeedRecord]) -> list[FeedRecord]:
+        """The records whose values are finite decimals; the others are garbage from outside."""
+        sound: list[FeedRecord] = []
+        for record in records:
+            fault = value_fault(record.values)
+            if fault is None:
+                sound.append(record)
+            else:
+                await self._dead_letters.put(
+                    f"feed {record.source}",
+                    f"{record.subject} {record.ts_event}",
+                    fault,
+                    msgspec.json.encode(record),
+                )
+        return sound
 
     def tick(
         self, now_ms: int, records: Sequence[FeedRecord]

@@ -20,6 +20,8 @@ from coordinator.streams.topology import TOPICS, topic_name
 
 READ_STALL_SECONDS_MAX = 60.0
 READ_WAIT_MS = 100
+READ_RECORDS_MAX = 200
+"""At a time: a stage that catches up reads its sources in turn, and holds what one is ahead of the other, decoded."""
 TAIL_WAIT_MS = 500
 CLOSE_SECONDS_MAX = 5.0
 CONNECT_SECONDS_MAX = 30.0
@@ -79,7 +81,7 @@ class KafkaReader:
             if until is not None and self._position >= until:
                 return []
             if not self._held:
-                batches = await self._consumer.getmany(timeout_ms=READ_WAIT_MS)
+                batches = await self._consumer.getmany(timeout_ms=READ_WAIT_MS, max_records=READ_RECORDS_MAX)
                 for records in batches.values():
                     self._held.extend((record.offset, record.value or b"") for record in records)
             if self._held:

@@ -13,7 +13,8 @@ from coordinator.api.times import naive, parse_ms, zulu
 
 async def test_the_leaderboard_is_a_bare_array_in_order_with_numbers_at_the_top_level(api):
     rows = await api.get("/reports/leaderboard")
-    assert [row["rank"] for row in rows] == [1, 2, 3, None, None]
+    # m3 never scored: charges alone rank nobody; m4 and m5 never answered
+    assert [row["rank"] for row in rows] == [1, 2, None, None, None]
     for row in rows:
         assert {"model_id", "model_name", "cruncher_name", "username", "status", "created_at"} <= row.keys()
         assert row["username"] == row["cruncher_name"] == f"cruncher of {row['model_id']}"

@@ -39,7 +39,7 @@ scored = 0
 
 def score_append(append: dict[str, Any]) -> list[dict[str, Any]]:
     """One append of predictions -> its scores."""
-    global scored
+    global scored  # noqa: PLW0603 - one process, one count
     out = []
     for event in append.get("events", ()):
         truth = truths.get(event["data"]["input_id"]) if event["kind"] == "PredictionRecorded" else None

@@ -240,6 +240,15 @@ class Board:
                     )
                 await asyncio.sleep(0.2)
 
+    async def wait_built(self, log: FixedLog, wanted: int | None = None) -> None:
+        """Until every checkpoint is there, or the first few: nobody confirms what he has not seen."""
+        deadline = time.monotonic() + 60
+        wanted = wanted or built(log.expected["checkpoints"])
+        while built(now := await self.events("checkpoints")) < wanted:
+            tails = "\n".join(worker.tail()[-1500:] for worker in self.workers[-3:])
+            assert time.monotonic() < deadline, f"{built(now)} of {wanted} checkpoints\n{tails}"
+            await asyncio.sleep(0.2)
+
     async def assert_equal(self, log: FixedLog, topics: Iterable[str]) -> None:
         """The log is that of the undisturbed run: the events as bytes, decision for decision, none twice."""
         for topic in topics:
@@ -270,6 +279,12 @@ class Board:
                 late += append.epoch < epoch
                 epoch = max(epoch, append.epoch) if append.claim else epoch
         return late
+
+
+def built(decisions: list[list[bytes]]) -> int:
+    """How many checkpoints were opened or withheld, releases apart."""
+    ids = [json.loads(event)["id"] for decision in decisions for event in decision]
+    return sum(one.endswith((":opened", ":withheld")) for one in ids)
 
 
 def of_checkpoints(decisions: list[list[bytes]]) -> dict[str, list[bytes]]:

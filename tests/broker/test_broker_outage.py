@@ -44,6 +44,7 @@ async def test_workers_outlive_the_broker(tmp_path, away_seconds):
             broker.wait_ready()
             await field.feed_all(log)
             await field.wait_decided(log, STAGES[:2], seconds=90)
+            await field.wait_built(log)
             await field.put("commands", commands["first"] + commands["last"])
             await field.wait_decided(log, STAGES[2:], seconds=90)
             await field.assert_equal(log, STAGES)

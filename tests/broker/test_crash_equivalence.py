@@ -12,7 +12,7 @@ import signal
 
 import pytest
 from tests.broker.crash import Board, Plan, WorkerProcess, board
-from tests.broker.fixed_log import FixedLog, fixed_log, make_commands
+from tests.broker.fixed_log import ROUNDS_A_CHUNK, FixedLog, fixed_log, make_commands
 
 pytestmark = pytest.mark.broker
 
@@ -64,14 +64,17 @@ async def live_and_die(field: Board, log: FixedLog, name: str, lives: list[Plan]
 
 
 async def test_killed_stages_leave_the_log_of_an_undisturbed_run(kafka_bootstrap, crunch_id, tmp_path):
-    log, commands = fixed_log(crunch_id), make_commands(crunch_id)
+    log, commands = fixed_log(crunch_id, ROUNDS_A_CHUNK * (4 + 2 * KILLS)), make_commands(crunch_id)
     async with board(kafka_bootstrap, crunch_id, tmp_path) as field:
         await field.put("commands", commands["before"])
         lives = plans(KILLS, SEED)
         last = await asyncio.gather(*(live_and_die(field, log, name, lives[name]) for name in lives))
+        await field.feed(log)
+        await field.wait_built(log, 1)
         await field.put("commands", commands["first"])
         await field.feed_all(log)
         await field.wait_decided(log, STAGES[:2])
+        await field.wait_built(log)
         await field.put("commands", commands["last"])
         await field.wait_decided(log, STAGES[2:])
         await field.assert_equal(log, STAGES)

@@ -46,6 +46,7 @@ async def test_a_failed_send_costs_a_claim_and_nothing_else(kafka_bootstrap, cru
         assert not lost["foreign"]
         await field.wait_decided(log, STAGES[:2])
         await checkpoint.wait_event("ownership_lost", stage="checkpoint")
+        await field.wait_built(log)
         await field.put("commands", commands["first"] + commands["last"])
         await field.wait_decided(log, STAGES[2:])
         await field.assert_equal(log, STAGES)

@@ -47,6 +47,7 @@ async def test_garbage_in_our_topics_is_skipped_by_every_reader_alike(kafka_boot
         score, checkpoint = field.start("score"), field.start("checkpoint")
         await field.feed_all(log)
         await field.wait_decided(log, STAGES[:2])
+        await field.wait_built(log)
         await field.put("commands", commands["first"] + commands["last"])
         await field.wait_decided(log, STAGES[2:])
         await field.assert_equal(log, STAGES)

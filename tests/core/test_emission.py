@@ -279,3 +279,10 @@ def test_zero_models_make_an_empty_emission_that_is_not_offered():
     assert emission_faults(EmissionCheckpoint.model_validate(built).model_dump(mode="json"), 0) == [
         "no cruncher rewards"
     ]
+
+
+def test_entries_may_come_in_any_order_and_each_is_paid_by_its_own_rank():
+    entries = [{"model_id": "b", "rank": 2}, {"model_id": "a", "rank": 1}, {"model_id": "c", "rank": 2}]
+    rewards = CrunchContract().build_emission(entries, "1" * 32, None, None)["cruncher_rewards"]
+    assert [reward["cruncher_index"] for reward in rewards] == [0, 1, 2]
+    assert [reward["reward_pct"] for reward in rewards] == [250_000_000, 500_000_000, 250_000_000]

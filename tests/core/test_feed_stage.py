@@ -17,7 +17,7 @@ from coordinator.streams.events import (
     FeedGapFound,
     FeedRecordReceived,
 )
-from coordinator.streams.feed import FeedStage
+from coordinator.streams.feed import FeedStage, value_fault
 from coordinator.streams.ports import FeedRecord, Subscription
 
 BTC = Subscription("binance", SUBJECT, "candle", "1m")
@@ -307,3 +307,21 @@ def test_the_id_of_terms_is_their_content():
     assert one.id == other.id
     assert configured().id == one.id
     assert msgspec.structs.asdict(one.data)["contract_hash"] == HASH
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "", "12,5", "1" * 101, "abc"])
+def test_a_value_that_is_no_finite_decimal_is_named(text):
+    assert "close" in (value_fault({"open": "1.5", "close": text}) or "")
+
+
+def test_finite_decimals_have_no_fault():
+    assert value_fault({"open": "1.5", "close": "-0.00000001", "volume": "1e3"}) is None
+
+
+def test_a_stage_that_has_lived_knows_it_after_a_restart():
+    stage = FeedStage()
+    stage.remember(stage.offer([], 1000, rehearsal=True))
+    assert not stage.lived
+    stage.remember(stage.offer([], 2000, rehearsal=False))
+    stage.remember(stage.offer([], 3000, rehearsal=True))
+    assert stage.lived

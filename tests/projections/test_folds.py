@@ -99,6 +99,13 @@ def test_a_charge_counts_as_one_more_value(log, fold):
     assert board_of(fold(log)) == [(1, "m", 0)]
 
 
+def test_charges_alone_rank_nobody(log, fold):
+    log.model("m")
+    log.round(0, {"m": "ABSENT"}, charges={"m": 0})
+    log.inputs_until(HOUR_MS)
+    assert board_of(fold(log)) == [(None, "m", None)]
+
+
 def test_a_window_covers_whole_buckets_and_ends_at_the_inputs_watermark(log, fold):
     log.model("m")
     log.round(0, {"m": 1.0})  # resolvable in bucket 0
