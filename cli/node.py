@@ -18,16 +18,16 @@ from typing import Any
 
 import msgspec
 
-from coordinator.cli.plan import CHOSEN_BY_US, Plan
+from coordinator.cli.plan import CHOSEN_BY_US, Plan, port_is_free
 from coordinator.cli.screen import Screen
 from coordinator.cli.shared import NODE_FILE, NodeFile, quiet_libraries, time_text, write_node_file
-from coordinator.infra.broker import EmbeddedBroker
+from coordinator.infra.broker import HOST, EmbeddedBroker
 from coordinator.infra.data_dir import claim_data_dir
 from coordinator.infra.positions import PipelineWatch, pipeline_waits_for, reading
 from coordinator.infra.processes import BrokerProcess, LoggedProcess
 from coordinator.infra.supervisor import Supervisor
 from coordinator.infra.topics import create_topics
-from coordinator.streams.errors import WorldError
+from coordinator.streams.errors import OperatorError, WorldError
 from coordinator.streams.settings import environment
 from coordinator.streams.topology import WORKERS
 
@@ -126,16 +126,15 @@ class Node:
             async with reading(self.settings.kafka_bootstrap):
                 pass  # says at once when nobody is there, before anything was started
         feed = asyncio.create_task(self._feed_source())
-        host, port = self.settings.kafka_bootstrap.rsplit(":", 1)
-        broker = EmbeddedBroker(self.settings.data_dir / "kafka", int(port)) if plan.embedded else None
-        preparing = asyncio.create_task(asyncio.to_thread(broker.prepare)) if broker is not None else None
+        preparing = asyncio.create_task(self._broker()) if plan.embedded else None
         for name in WORKERS:
             supervisor.keep(self._worker(name))
         supervisor.keep(self._model_host())
-        if broker is not None and preparing is not None:
-            await preparing
+        if preparing is not None:
+            broker = await preparing
+            self.settings = msgspec.structs.replace(self.settings, kafka_bootstrap=broker.bootstrap)
             supervisor.keep(BrokerProcess(broker), last=True)
-            await _listens(host, int(port), "the Kafka broker", READY_SECONDS_MAX)
+            await _listens(HOST, broker.port, "the Kafka broker", READY_SECONDS_MAX)
         await create_topics(self.settings.kafka_bootstrap, self.settings.crunch_id)
         self.settings = msgspec.structs.replace(self.settings, feed_source=await feed)
         self._settled.set_result(json.dumps(environment(self.settings)).encode() + b"\n")
@@ -145,6 +144,21 @@ class Node:
         self.screen.say(f"the page is http://{self.settings.api_host}:{self.settings.api_port}/")
         await asyncio.wait_for(self._models_listen.wait(), LISTEN_SECONDS_MAX)
         self.screen.say(f"the whole node listens, {monotonic() - self._began:.1f} s after the start")
+
+    async def _broker(self) -> EmbeddedBroker:
+        """The broker, prepared; on another port when somebody took the planned one since it was chosen."""
+        folder = self.settings.data_dir / "kafka"
+        port = int(self.settings.kafka_bootstrap.rsplit(":", 1)[1])
+        broker = EmbeddedBroker(folder, port)
+        try:
+            await asyncio.to_thread(broker.prepare)
+        except OperatorError:
+            if port_is_free(port):
+                raise
+            broker = EmbeddedBroker(folder)
+            await asyncio.to_thread(broker.prepare)
+            self.screen.say(f"port {port} was taken meanwhile; Kafka uses {broker.port}")
+        return broker
 
     def _worker(self, name: str) -> LoggedProcess:
         return LoggedProcess(

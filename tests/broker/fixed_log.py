@@ -77,6 +77,8 @@ class FixedLog:
     records: dict[str, list[bytes]]
     cuts: list[dict[str, int]]
     expected: dict[str, list[list[bytes]]] = field(default_factory=dict)
+    undisturbed: dict[str, list[bytes]] = field(default_factory=dict)
+    """The records of every topic that a test puts or lets workers write, as the undisturbed run left them."""
 
     def chunk(self, number: int) -> dict[str, list[bytes]]:
         before = self.cuts[number - 1] if number else dict.fromkeys(self.cuts[0], 0)
@@ -272,4 +274,5 @@ def fixed_log(crunch_id: str, rounds: int = ROUNDS) -> FixedLog:
         records={"feeds": feeds.records, **sources},
         cuts=cuts,
         expected={one.topic: decided(one.records, one.topic) for one in (scores, snapshots, checkpoints)},
+        undisturbed={one.topic: one.records for one in (inputs, predictions, scores, snapshots, checkpoints)},
     )

@@ -9,10 +9,15 @@ import asyncio
 import os
 import random
 import signal
+from pathlib import Path
 
 import pytest
 from tests.broker.crash import Board, Plan, WorkerProcess, board
 from tests.broker.fixed_log import ROUNDS_A_CHUNK, FixedLog, fixed_log, make_commands
+
+from coordinator.projections.folding import Folder
+from coordinator.projections.registry import open_projections
+from coordinator.projections.replay import replay_async
 
 pytestmark = pytest.mark.broker
 
@@ -63,6 +68,21 @@ async def live_and_die(field: Board, log: FixedLog, name: str, lives: list[Plan]
     return field.start(name)
 
 
+async def assert_same_state(field: Board, log: FixedLog, folder: Path) -> None:
+    """Every read model folded from what the kills left is, by its hash, that of the undisturbed run."""
+    left = await replay_async(field.bootstrap, field.crunch_id)
+    projections = open_projections(folder / "undisturbed", "another-cluster", field.crunch_id)
+    folded = Folder(projections)
+    for topic, records in log.undisturbed.items():
+        for offset, record in enumerate(records):
+            folded.fold(topic, offset, record)
+    folded.commit()
+    expected = {one.name: one.store.state_hash for one in projections}
+    for one in projections:
+        one.store.close()
+    assert left.state_hash == expected
+
+
 async def test_killed_stages_leave_the_log_of_an_undisturbed_run(kafka_bootstrap, crunch_id, tmp_path):
     log, commands = fixed_log(crunch_id, ROUNDS_A_CHUNK * (4 + 2 * KILLS)), make_commands(crunch_id)
     async with board(kafka_bootstrap, crunch_id, tmp_path) as field:
@@ -78,6 +98,7 @@ async def test_killed_stages_leave_the_log_of_an_undisturbed_run(kafka_bootstrap
         await field.put("commands", commands["last"])
         await field.wait_decided(log, STAGES[2:])
         await field.assert_equal(log, STAGES)
+        await assert_same_state(field, log, tmp_path)
         for topic, name in zip(STAGES, ("score", "score", "checkpoint"), strict=True):
             # One claim for each life; a life may end before the other stage of its process has claimed.
             own_kills = sum(plan.topic == topic for plan in lives[name])
