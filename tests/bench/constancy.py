@@ -1,8 +1,9 @@
 """What one score costs after many: the score stage, the aggregate stage and the leaderboard's fold, in one process.
 
-`constancy.py FEW MANY`: CPU time per score over stretches of some hours after FEW and up to MANY predictions, and
-the memory at both. No broker: what is looked for is state that grows, and a broker's noise would hide it. The log is
-made beside the measured stretch, through bytes, as a worker would read it.
+`constancy.py FEW MANY`: CPU time per score, the least of some stretches of two hours each, in a life of FEW
+predictions and in one of MANY, measured in turn; and the memory of the long life at both. No broker: what is looked
+for is state that grows, and a broker's noise would hide it. The log is made beside the measured stretch, through
+bytes, as a worker would read it.
 """
 
 from __future__ import annotations
@@ -34,6 +35,8 @@ MODELS = 100
 COMMIT_ROUNDS = 20
 PERIOD_ROUNDS = 60
 """A snapshot period: a stretch is made of whole ones, since closing one is part of what scores cost."""
+STRETCH_ROUNDS = 2 * PERIOD_ROUNDS
+STRETCHES = 5
 
 
 class OwnTopic:
@@ -109,42 +112,49 @@ class Pipeline:
                 self.folder.commit()
 
 
-def stretches(
-    pipeline: Pipeline, log: SyntheticLog, start: int, end: int, step: int
-) -> tuple[list[float], int]:
-    """CPU microseconds per score of each stretch of `step` rounds in [start, end), and where it stopped."""
-    costs: list[float] = []
-    n = start
-    while n + step <= end:
-        records = list(log.minutes(n, n + step, ("inputs", "predictions")))
+class Life:
+    """One pipeline and its log, gone through minute by minute."""
+
+    def __init__(self, shelf: ContractShelf, settings: Settings, folder: Path) -> None:
+        self.log = SyntheticLog(settings, MODELS)
+        self.pipeline = Pipeline(self.log, shelf, folder)
+        self.minutes = 0
+
+    def go_on(self, minutes: int) -> float:
+        """CPU microseconds per score of the next minutes; their records are made before the clock runs."""
+        records = list(self.log.minutes(self.minutes, self.minutes + minutes, ("inputs", "predictions")))
         began = time.process_time()
-        pipeline.rounds(records)
-        costs.append((time.process_time() - began) / (step * MODELS) * 1e6)
-        n += step
-    return costs, n
+        self.pipeline.rounds(records)
+        used = time.process_time() - began
+        self.minutes += minutes
+        return used / (minutes * MODELS) * 1e6
+
+    def go_to(self, minutes: int) -> float:
+        """Up to minute `minutes`, in stretches; resident memory (MB) there."""
+        while self.minutes < minutes:
+            self.go_on(min(PERIOD_ROUNDS, minutes - self.minutes))
+        gc.collect()
+        return memory_of(os.getpid()).now_mb
 
 
 def main(few: int, many: int, out: Callable[[str], object]) -> None:
+    """A machine is not equally fast for minutes, so an old life and a young one are measured in turn, at the end."""
     settings = Settings(crunch_id="bench")
     shelf = load_contracts(settings.contract)
-    few_rounds, many_rounds = few // MODELS, many // MODELS
-    step = PERIOD_ROUNDS if many < 100_000 else 2 * PERIOD_ROUNDS
     with tempfile.TemporaryDirectory(prefix="coordinator-bench-") as folder:
-        log = SyntheticLog(settings, MODELS)
-        pipeline = Pipeline(log, shelf, Path(folder))
-        _, n = stretches(pipeline, log, 0, few_rounds, step)
-        early, n = stretches(pipeline, log, n, n + 5 * step, step)
-        gc.collect()
-        memory_few = memory_of(os.getpid())
-        _, n = stretches(pipeline, log, n, many_rounds - 5 * step, step)
-        late, n = stretches(pipeline, log, n, n + 5 * step, step)
-        gc.collect()
-        memory_many = memory_of(os.getpid())
-        for projection in pipeline.projections:
-            projection.store.close()
+        old = Life(shelf, settings, Path(folder) / "old")
+        memory_few_mb = old.go_to(few // MODELS)
+        memory_many_mb = old.go_to(many // MODELS)
+        young = Life(shelf, settings, Path(folder) / "young")
+        young.go_to(few // MODELS)
+        pairs = [(young.go_on(STRETCH_ROUNDS), old.go_on(STRETCH_ROUNDS)) for _ in range(STRETCHES)]
+        for life in (old, young):
+            for projection in life.pipeline.projections:
+                projection.store.close()
+    early_us, late_us = (min(costs) for costs in zip(*pairs, strict=True))
     line = {
-        "event": "measured", "few": few, "many": n * MODELS, "early_us": sorted(early)[2], "late_us": sorted(late)[2],
-        "memory_few_mb": memory_few.now_mb, "memory_many_mb": memory_many.now_mb,
+        "event": "measured", "few": few, "many": many, "early_us": early_us, "late_us": late_us,
+        "memory_few_mb": memory_few_mb, "memory_many_mb": memory_many_mb,
     }  # fmt: skip
     out(json.dumps(line) + "\n")
 

@@ -1,7 +1,8 @@
 """Recorded predictions -> scored -> in the leaderboard, and the two peers of that path.
 
 Two phases over one log. Catching up: the predictions stand there before the score worker starts, which reads them
-by itself. Delivered: the rest is appended while it runs, so that every input comes through Faust. The rate is over
+by itself. Delivered: the rest is appended while it runs, never more than AHEAD_ROUNDS beyond what is folded, so that
+every input comes through Faust and the worker always has something to do. The rate is over
 the scores between the first and the last commit of the leaderboard: no start of a process is in it.
 """
 
@@ -28,6 +29,7 @@ from coordinator.streams.settings import Settings
 QUIX = "quixstreams==3.28.1"
 QUIX_FOLDER = ROOT / "build" / "bench-quix"
 SCORE_SECONDS_MAX = 900.0
+AHEAD_ROUNDS = 200
 
 
 class Scored(msgspec.Struct, frozen=True):
@@ -68,7 +70,7 @@ def score_all(world: World, sizes: Sizes) -> Scored:
     rest = list(
         log.minutes(sizes.standing, rounds)
     )  # encoded before, so that only sending is beside the work
-    asyncio.run(_fill(settings, rest))
+    asyncio.run(_deliver(settings, rest, projector, sizes))
     delivered = _rate(projector, score, sizes.models * (sizes.standing - 1), sizes.models * (rounds - 1))
     score.wait_quiet()
     memory = memory_of(score.pid)
@@ -86,6 +88,27 @@ async def _fill(settings: Settings, batches: Any, *, create: bool = False) -> No
         await write(producer, settings.crunch_id, records)
     finally:
         await producer.stop()
+
+
+async def _deliver(settings: Settings, batches: list[Records], projector: Child, sizes: Sizes) -> None:
+    """Append minute by minute, kept at most AHEAD_ROUNDS ahead of the board. Gives up waiting with `_rate`'s bound."""
+    producer = make_producer(settings.kafka_bootstrap)
+    await producer.start()
+    deadline = time.monotonic() + SCORE_SECONDS_MAX
+    try:
+        for start in range(0, len(batches), AHEAD_ROUNDS // 4):
+            sent = sizes.standing + start
+            while sent - _folded(projector) // sizes.models > AHEAD_ROUNDS and time.monotonic() < deadline:
+                projector.check()
+                await asyncio.sleep(0.01)
+            await write(producer, settings.crunch_id, batches[start : start + AHEAD_ROUNDS // 4])
+    finally:
+        await producer.stop()
+
+
+def _folded(projector: Child) -> int:
+    marks = projector.events("folded")
+    return int(marks[-1]["scores"]) if marks else 0
 
 
 def _rate(projector: Child, score: Child, before: int, until: int) -> float:

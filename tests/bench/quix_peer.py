@@ -38,7 +38,6 @@ marks: list[tuple[float, int]] = []
 
 def score_append(append: dict[str, Any]) -> list[dict[str, Any]]:
     """One append of predictions -> its scores."""
-
     out = []
     for event in append.get("events", ()):
         truth = truths.get(event["data"]["input_id"]) if event["kind"] == "PredictionRecorded" else None
