@@ -18,7 +18,7 @@ help:
 	@echo "make demo      set up, then run the whole node here (Ctrl-C ends it)"
 	@echo "make setup     only the environment: .venv, Kafka's jars, Java"
 	@echo "make check     ruff and mypy"
-	@echo "make test      every test under a minute; make test-all: the long ones too"
+	@echo "make test      all but the long tests; make test-all: the long ones too"
 	@echo "make bench     the speed table"
 	@echo "make clean     remove .venv and what was built"
 
