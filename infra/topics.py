@@ -14,7 +14,6 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
-import stamina
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
@@ -22,6 +21,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from coordinator.infra.broker_settings import MESSAGE_BYTES_MAX, min_insync_replicas
 from coordinator.infra.kafka import PARTITION, make_reader, stop_reader
+from coordinator.infra.retries import until_kafka_answers
 from coordinator.streams.errors import OperatorError, WorldError
 from coordinator.streams.topology import TOPICS, topic_name
 
@@ -125,13 +125,7 @@ def _refuse_wrong(statuses: list[TopicStatus]) -> None:
 async def _admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
     admin = None
     try:
-        async for attempt in stamina.retry_context(
-            on=(KafkaError, OSError),
-            attempts=None,
-            timeout=CONNECT_SECONDS_MAX,
-            wait_initial=0.1,
-            wait_max=1.0,
-        ):
+        async for attempt in until_kafka_answers(CONNECT_SECONDS_MAX, 1.0):
             with attempt:
                 admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=20_000)
                 try:

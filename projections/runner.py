@@ -18,13 +18,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import msgspec
-import stamina
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from coordinator.infra.kafka import PARTITION, make_reader, stop_reader
+from coordinator.infra.retries import until_kafka_answers
 from coordinator.projections.folding import Folder
 from coordinator.projections.registry import ReadModels
 from coordinator.streams.errors import CoordinatorError, LogError, TruncatedTopicError, WorldError
@@ -59,13 +59,7 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 async def cluster_id_of(bootstrap: str) -> str:
     """The cluster's id, waiting for it for a minute. Raises WorldError."""
     try:
-        async for attempt in stamina.retry_context(
-            on=(KafkaError, OSError),
-            attempts=None,
-            timeout=CONNECT_SECONDS_MAX,
-            wait_initial=0.1,
-            wait_max=2.0,
-        ):
+        async for attempt in until_kafka_answers(CONNECT_SECONDS_MAX, 2.0):
             with attempt:
                 admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=10_000)
                 try:
@@ -154,13 +148,7 @@ class Projector:
 
     async def _start(self, consumer: AIOKafkaConsumer) -> None:
         try:
-            async for attempt in stamina.retry_context(
-                on=(KafkaError, OSError),
-                attempts=None,
-                timeout=CONNECT_SECONDS_MAX,
-                wait_initial=0.1,
-                wait_max=2.0,
-            ):
+            async for attempt in until_kafka_answers(CONNECT_SECONDS_MAX, 2.0):
                 with attempt:
                     await consumer.start()
         except (KafkaError, OSError) as error:
