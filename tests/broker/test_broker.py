@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import socket
@@ -108,12 +109,19 @@ def test_it_ends_within_ten_seconds_of_being_asked_and_stops_twice(broker):
     assert time.monotonic() - started < 10
 
 
+def open_descriptors(pid):
+    """What each descriptor of a living process points at; the one closed while we look is passed over."""
+    for descriptor in os.listdir(f"/proc/{pid}/fd"):
+        with contextlib.suppress(FileNotFoundError):
+            yield os.readlink(f"/proc/{pid}/fd/{descriptor}")
+
+
 def test_it_listens_on_this_machine_only_and_stays_small(broker):
     listening = set()
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         with open(table) as lines:
             rows = [line.split() for line in lines][1:]
-        inodes = {os.readlink(f"/proc/{broker.pid}/fd/{fd}") for fd in os.listdir(f"/proc/{broker.pid}/fd")}
+        inodes = set(open_descriptors(broker.pid))
         listening |= {
             row[1].split(":")[0] for row in rows if row[3] == "0A" and f"socket:[{row[9]}]" in inodes
         }
