@@ -41,8 +41,26 @@ class FeedRecord(msgspec.Struct, frozen=True):
     backfilled: bool = False
 
 
+class SourceHealth(msgspec.Struct):
+    """How a source's live side stands; the source changes it, whoever asks reads it.
+
+    `state` is "not started", "connecting", "connected", "reconnecting" or "ended"; `reason` says why it is not
+    connected. `connections` counts those that delivered something: when it grows past 1, what came between the
+    last record and now may be missing, and `history` is to be asked. `refused` counts what went to `on_garbage`.
+    """
+
+    state: str = "not started"
+    reason: str = ""
+    connections: int = 0
+    refused: int = 0
+
+
 class FeedSource(Protocol):
-    """A source of records: a live stream, and history where the source has one."""
+    """A source of records: a live stream, and history where the source has one.
+
+    A source may also have `health: SourceHealth`. The class may say what it delivers: `about`, one line, and
+    `offers`, kind -> granularities. Both are read without making an instance.
+    """
 
     name: str
 

@@ -14,12 +14,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC
 from email.utils import parsedate_to_datetime
 from functools import partial
 from random import uniform
-from typing import Any
+from types import MappingProxyType
+from typing import Any, ClassVar
 
 import httpx
 import msgspec
@@ -32,6 +33,7 @@ from coordinator.streams.errors import OperatorError, WorldError
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.ports import FeedRecord, Subscription
 from coordinator.streams.sources.binance_messages import (
+    INTERVALS,
     candle_of_message,
     candle_of_row,
     interval_of,
@@ -83,6 +85,8 @@ class BinanceSource:
     """The feed source `binance`. Subjects are symbols as the exchange writes them, e.g. BTCUSDT."""
 
     name = "binance"
+    about = "Binance, over one websocket for all subjects; history over REST"
+    offers: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({"candle": INTERVALS})
 
     def __init__(
         self,

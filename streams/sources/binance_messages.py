@@ -19,7 +19,7 @@ from coordinator.streams.ports import FeedRecord, Subscription
 from coordinator.streams.sources.candle_values import VALUE_NAMES, candle_fault
 
 # Binance has these; our other granularities have no stream there.
-INTERVALS = ("1s", "1m", "5m", "15m", "1h", "4h", "1d")
+INTERVALS = ("1s", "1m", "5m", "15m", "1h", "4h", "8h", "1d")
 _VALUES_AT = (1, 2, 3, 4, 5)
 
 

@@ -9,14 +9,16 @@ before the first record, because a candle taken for a shorter one would show mod
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, islice, pairwise
 from pathlib import Path
+from types import MappingProxyType
+from typing import ClassVar
 
 import msgspec
 
 from coordinator.streams.errors import OperatorError
-from coordinator.streams.granularity import granularity_ms
+from coordinator.streams.granularity import GRANULARITIES_MS, granularity_ms
 from coordinator.streams.ports import FeedRecord, Subscription
 from coordinator.streams.sources.candle_columns import RawRow, TimeUnit, time_ms, unit_of
 from coordinator.streams.sources.candle_files import raw_rows
@@ -78,6 +80,8 @@ class CandleFileSource:
     """A feed source over files. Option `path` may hold `{subject}`, for one file per subject."""
 
     name = "candles"
+    about = "candles from a CSV, gzipped CSV or Parquet file, read once; option path"
+    offers: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType({"candle": tuple(GRANULARITIES_MS)})
 
     def __init__(self, path: str, on_garbage: OnGarbage | None = None) -> None:
         self._path = path

@@ -18,13 +18,15 @@ import asyncio
 import hashlib
 import struct
 import time
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
+from typing import ClassVar
 
 import msgspec
 
 from coordinator.streams.errors import OperatorError
-from coordinator.streams.granularity import granularity_ms
+from coordinator.streams.granularity import GRANULARITIES_MS, granularity_ms
 from coordinator.streams.ports import FeedRecord, Subscription
 from coordinator.streams.sources.replay import merge_by_time
 
@@ -82,6 +84,10 @@ class GeneratedSource:
     """A feed source over the made-up market: its history has no beginning, its stream keeps to the clock."""
 
     name = "generated"
+    about = "a made-up market, the same for one seed on every machine; needs no network"
+    offers: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+        {"candle": tuple(name for name, length_ms in GRANULARITIES_MS.items() if length_ms >= _MINUTE_MS)}
+    )
 
     def __init__(self, seed: int = 1, now_ms: Callable[[], int] | None = None) -> None:
         self._seed = seed

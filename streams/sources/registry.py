@@ -1,15 +1,19 @@
 """Sources by their name: the built-in ones, and those that other packages bring.
 
-Reads a name and its options (text, as `FEED_OPT_*` gives them), gives a `FeedSource`. A package brings a
-source by an entry point in the group `coordinator.feeds`: a callable that takes (options, on_garbage) and
-returns the source. A name that is taken twice is refused, since nobody could say which one ran.
+Reads a name and its options (text, as `FEED_OPT_*` gives them), gives a `FeedSource`; and lists what is known,
+with kinds and granularities. A package brings a source by an entry point in the group `coordinator.feeds`: a
+callable (usually the class itself) that takes (options, on_garbage) and returns the source. A name that is
+taken twice is refused, since nobody could say which one ran. One plug-in that cannot be loaded hides no other.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import EntryPoint, entry_points
 from types import MappingProxyType
+from typing import Any
+
+import msgspec
 
 from coordinator.streams.errors import OperatorError
 from coordinator.streams.ports import FeedSource
@@ -17,15 +21,36 @@ from coordinator.streams.sources.binance import REST_URL, WEBSOCKET_URL, Binance
 from coordinator.streams.sources.candle_values import OnGarbage
 from coordinator.streams.sources.candles import CandleFileSource
 from coordinator.streams.sources.generated import GeneratedSource
+from coordinator.streams.sources.options import Options
 
 ENTRY_POINT_GROUP = "coordinator.feeds"
+BUILT_IN = "built-in"
 
 SourceFactory = Callable[[Mapping[str, str], OnGarbage | None], FeedSource]
+
+
+class SourceOffer(msgspec.Struct, frozen=True):
+    """What one source delivers: kind -> granularities, as its class says it.
+
+    `origin` is "built-in" or the distribution that brings it. `error` is empty unless the source cannot be
+    used; `offers` is empty when it says nothing, and then only a try can tell.
+    """
+
+    name: str
+    about: str
+    offers: Mapping[str, tuple[str, ...]]
+    origin: str
+    error: str = ""
 
 
 def source_names() -> list[str]:
     """Names that `source_by_name` knows now, sorted."""
     return sorted({*_BUILT_IN, *(point.name for point in entry_points(group=ENTRY_POINT_GROUP))})
+
+
+def known_sources() -> dict[str, SourceOffer]:
+    """Every source by its name, sorted; one that cannot be loaded stands there with its `error`."""
+    return {name: _offer(name) for name in source_names()}
 
 
 def source_by_name(
@@ -35,57 +60,68 @@ def source_by_name(
 
     Raises OperatorError for an unknown name (with the known ones), a name taken twice, a wrong option.
     """
-    factories = [_BUILT_IN[name]] if name in _BUILT_IN else []
+    return _factory(name)(options or {}, on_garbage)
+
+
+def _factory(name: str) -> SourceFactory:
     points = list(entry_points(group=ENTRY_POINT_GROUP, name=name))
-    if len(factories) + len(points) > 1:
-        owners = ", ".join(["coordinator"] * len(factories) + [point.value for point in points])
+    if len(points) + (name in _BUILT_IN) > 1:
+        owners = ", ".join(["coordinator"] * (name in _BUILT_IN) + [point.value for point in points])
         raise OperatorError(f"feed source {name!r} is given by {owners}; uninstall all but one")
     if points:
-        factories = [_loaded(points[0])]
-    if not factories:
+        return _loaded(points[0])
+    if name not in _BUILT_IN:
         raise OperatorError(f"feed source {name!r} is unknown; known are {', '.join(source_names())}")
-    return factories[0](options or {}, on_garbage)
+    return _BUILT_IN[name][1]
+
+
+def _offer(name: str) -> SourceOffer:
+    points = list(entry_points(group=ENTRY_POINT_GROUP, name=name))
+    dist = points[0].dist if points else None
+    origin = BUILT_IN if name in _BUILT_IN else dist.name if dist is not None else points[0].value
+    try:
+        source: Any = _factory(name)
+    except OperatorError as error:
+        return SourceOffer(name, "", {}, origin, str(error))
+    source = _BUILT_IN[name][0] if name in _BUILT_IN else source
+    offers = {str(kind): tuple(names) for kind, names in dict(getattr(source, "offers", {})).items()}
+    return SourceOffer(name, str(getattr(source, "about", "")), offers, origin)
 
 
 def _loaded(point: EntryPoint) -> SourceFactory:
     try:
         factory: SourceFactory = point.load()
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # another's module runs here, and may raise anything at all
         raise OperatorError(
             f"feed source {point.name!r} ({point.value}) cannot be loaded: {error}"
         ) from error
+    if not callable(factory):
+        raise OperatorError(f"feed source {point.name!r} ({point.value}) is no class and no function")
     return factory
 
 
 def _binance(options: Mapping[str, str], on_garbage: OnGarbage | None) -> FeedSource:
-    _refuse_unknown("binance", options, ("rest_url", "websocket_url"))
+    given = Options("binance", options, ("rest_url", "websocket_url"))
     return BinanceSource(
-        options.get("rest_url", REST_URL), options.get("websocket_url", WEBSOCKET_URL), on_garbage
+        given.text("rest_url", REST_URL), given.text("websocket_url", WEBSOCKET_URL), on_garbage
     )
 
 
 def _candles(options: Mapping[str, str], on_garbage: OnGarbage | None) -> FeedSource:
-    _refuse_unknown("candles", options, ("path",))
-    if "path" not in options:
+    path = Options("candles", options, ("path",)).text("path")
+    if not path:
         raise OperatorError("feed source 'candles' needs the option path: a file of candles")
-    return CandleFileSource(options["path"], on_garbage)
+    return CandleFileSource(path, on_garbage)
 
 
 def _generated(options: Mapping[str, str], _on_garbage: OnGarbage | None) -> FeedSource:
-    _refuse_unknown("generated", options, ("seed",))
-    seed = options.get("seed", "1")
-    try:
-        return GeneratedSource(int(seed))
-    except ValueError:
-        raise OperatorError(f"feed source 'generated': seed is {seed!r}; give a whole number") from None
+    return GeneratedSource(Options("generated", options, ("seed",)).whole("seed", 1))
 
 
-def _refuse_unknown(name: str, options: Mapping[str, str], known: Collection[str]) -> None:
-    unknown = sorted(set(options) - set(known))
-    if unknown:
-        raise OperatorError(f"feed source {name!r} has no option {unknown[0]}; it has {', '.join(known)}")
-
-
-_BUILT_IN: Mapping[str, SourceFactory] = MappingProxyType(
-    {"binance": _binance, "candles": _candles, "generated": _generated}
+_BUILT_IN: Mapping[str, tuple[type, SourceFactory]] = MappingProxyType(
+    {
+        "binance": (BinanceSource, _binance),
+        "candles": (CandleFileSource, _candles),
+        "generated": (GeneratedSource, _generated),
+    }
 )

@@ -1,0 +1,80 @@
+"""A source's options: text, as `FEED_OPT_*` gives it, read as what the source needs.
+
+Pure. `options_from` takes the variables of one source out of an environment: `FEED_OPT_REST_URL=...` is the
+option `rest_url`, and Pyth's own `PYTH_API_KEY` and `PYTH_HERMES_URL` stand for `api_key` and `hermes_url`.
+A wrong option is the operator's fault and says what to change; a secret is never part of a message.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection, Mapping
+from types import MappingProxyType
+
+from coordinator.streams.errors import OperatorError
+
+PREFIX = "FEED_OPT_"
+_OWN_VARIABLES: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "pyth": MappingProxyType(
+            {
+                "PYTH_API_KEY": "api_key",
+                "PYTH_HERMES_URL": "hermes_url",
+                "PYTH_BENCHMARKS_URL": "benchmarks_url",
+            }
+        )
+    }
+)
+
+
+def options_from(environ: Mapping[str, str], source: str) -> dict[str, str]:
+    """The options of `source` that an environment holds. `FEED_OPT_*` wins over a source's own variables."""
+    own = _OWN_VARIABLES.get(source, {})
+    options = {option: environ[variable] for variable, option in own.items() if environ.get(variable)}
+    for variable, text in environ.items():
+        if variable.startswith(PREFIX) and text:
+            options[variable.removeprefix(PREFIX).lower()] = text
+    return options
+
+
+class Options:
+    """The options given to one source. Raises OperatorError for a name that the source does not have."""
+
+    def __init__(self, source: str, given: Mapping[str, str], known: Collection[str]) -> None:
+        self._source = source
+        self._given = given
+        unknown = sorted(set(given) - set(known))
+        if unknown:
+            raise OperatorError(
+                f"feed source {source!r} has no option {unknown[0]}; it has {', '.join(known)}"
+            )
+
+    def text(self, name: str, default: str = "") -> str:
+        """The option's text, without blanks around it."""
+        return self._given.get(name, default).strip()
+
+    def whole(self, name: str, default: int, least: int | None = None) -> int:
+        """A whole number. Raises OperatorError."""
+        text = self.text(name, str(default))
+        try:
+            number = int(text)
+        except ValueError:
+            raise self.wrong(name, "give a whole number") from None
+        if least is not None and number < least:
+            raise self.wrong(name, f"give at least {least}")
+        return number
+
+    def seconds(self, name: str, default: float) -> float:
+        """A positive, finite number of seconds. Raises OperatorError."""
+        text = self.text(name, str(default))
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not (math.isfinite(number) and number > 0):
+            raise self.wrong(name, "give a positive number of seconds")
+        return number
+
+    def wrong(self, name: str, advice: str) -> OperatorError:
+        """The error for an option that cannot be used."""
+        return OperatorError(f"feed source {self._source!r}: {name} is {self.text(name)!r}; {advice}")
