@@ -17,7 +17,7 @@ import msgspec
 
 from coordinator.streams.errors import OperatorError
 from coordinator.streams.ports import FeedSource
-from coordinator.streams.sources.binance import REST_URL, WEBSOCKET_URL, BinanceSource
+from coordinator.streams.sources.binance import BinanceSource
 from coordinator.streams.sources.candle_values import OnGarbage
 from coordinator.streams.sources.candles import CandleFileSource
 from coordinator.streams.sources.generated import GeneratedSource
@@ -100,13 +100,6 @@ def _loaded(point: EntryPoint) -> SourceFactory:
     return factory
 
 
-def _binance(options: Mapping[str, str], on_garbage: OnGarbage | None) -> FeedSource:
-    given = Options("binance", options, ("rest_url", "websocket_url"))
-    return BinanceSource(
-        given.text("rest_url", REST_URL), given.text("websocket_url", WEBSOCKET_URL), on_garbage
-    )
-
-
 def _candles(options: Mapping[str, str], on_garbage: OnGarbage | None) -> FeedSource:
     path = Options("candles", options, ("path",)).text("path")
     if not path:
@@ -120,7 +113,7 @@ def _generated(options: Mapping[str, str], _on_garbage: OnGarbage | None) -> Fee
 
 _BUILT_IN: Mapping[str, tuple[type, SourceFactory]] = MappingProxyType(
     {
-        "binance": (BinanceSource, _binance),
+        "binance": (BinanceSource, BinanceSource.from_options),
         "candles": (CandleFileSource, _candles),
         "generated": (GeneratedSource, _generated),
     }

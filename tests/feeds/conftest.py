@@ -25,7 +25,7 @@ class LocalExchange:
 
     `answers` are given before the truth, one per request: (status, headers, body). `script` has one entry
     per connection: what to send, then `"close"`, `"abort"` (no closing handshake) or `"hold"`; a connection
-    beyond the script is held. `refuse_handshakes` first connections get that status.
+    beyond the script is held. "ping" waits for the pong, a number of seconds passes. `refuse_handshakes` first connections get that status.
     """
 
     def __init__(self) -> None:
@@ -34,8 +34,11 @@ class LocalExchange:
         self.answers: list[tuple[int, dict[str, str], str]] = []
         self.rows_instead: dict[int, Any] = {}
         self.withheld: set[int] = set()
+        self.trades: list[dict[str, Any]] = []
+        self.fundings: list[dict[str, Any]] = []
         self.requests: list[dict[str, str]] = []
         self.paths: list[str] = []
+        self.pongs = 0
         self.script: list[list[Any]] = []
         self.handshake_refusals: list[tuple[int, dict[str, str]]] = []
         self.rest_url = ""
@@ -64,10 +67,21 @@ class LocalExchange:
         ]
         return [self.rows_instead.get(number, self.row(number)) for number in numbers[: min(limit, 1000)]]
 
+    def _trades_page(self, query: dict[str, str]) -> list[Any]:
+        first_id, first_ms = int(query.get("fromId", 0)), int(query.get("startTime", 0))
+        found = [one for one in self.trades if one["a"] >= first_id and one["T"] >= first_ms]
+        return found[: int(query["limit"])]
+
+    def _fundings_page(self, query: dict[str, str]) -> list[Any]:
+        first_ms, last_ms = int(query["startTime"]), int(query["endTime"])
+        found = [one for one in self.fundings if first_ms <= one["fundingTime"] <= last_ms]
+        return found[: int(query["limit"])]
+
     def rest_app(self) -> FastAPI:
         app = FastAPI()
 
         @app.get("/api/v3/{route}")
+        @app.get("/fapi/v1/{route}")
         async def any_route(route: str, request: Request) -> Response:
             self.paths.append(route)
             if self.answers:
@@ -78,7 +92,8 @@ class LocalExchange:
             if route == "time":
                 return Response(json.dumps({"serverTime": self.now_ms}))
             self.requests.append(dict(request.query_params))
-            return Response(json.dumps(self._page(self.requests[-1])))
+            pages = {"aggTrades": self._trades_page, "fundingRate": self._fundings_page}
+            return Response(json.dumps(pages.get(route, self._page)(self.requests[-1])))
 
         return app
 
@@ -92,6 +107,11 @@ class LocalExchange:
                 connection.transport.abort()
             elif message == "close":
                 await connection.close(1001)
+            elif message == "ping":
+                await asyncio.wait_for(await connection.ping("24"), 5)
+                self.pongs += 1
+            elif isinstance(message, float):
+                await asyncio.sleep(message)
             else:
                 await connection.send(message)
 

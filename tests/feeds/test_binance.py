@@ -17,8 +17,9 @@ from hypothesis import strategies as st
 
 from coordinator.streams.errors import OperatorError, WorldError
 from coordinator.streams.ports import FeedRecord, Subscription
-from coordinator.streams.sources.binance import BinanceSource, Patience
-from coordinator.streams.sources.binance_messages import candle_of_message
+from coordinator.streams.sources.binance import BinanceSource
+from coordinator.streams.sources.binance_live import LiveReader
+from coordinator.streams.sources.waiting import Patience
 
 MINUTE = 60_000
 FIRST_OPEN = 1_700_000_040_000
@@ -216,7 +217,7 @@ async def test_a_page_that_repeats_itself_ends_the_reading(
 
 
 async def test_a_kind_or_granularity_that_is_not_delivered_is_refused(source: BinanceSource) -> None:
-    for kind, granularity in (("depth", "1m"), ("candle", "5s")):
+    for kind, granularity in (("depth", "1m"), ("candle", "5s"), ("tick", "1m"), ("trades", "1s")):
         wanted = Subscription("binance", "BTCUSDT", kind, granularity)
         with pytest.raises(OperatorError, match=f"not {kind} {granularity} for BTCUSDT"):
             await whole(source.history(wanted, 0, MINUTE))
@@ -321,7 +322,7 @@ async def test_garbage_on_the_stream_is_handed_over_and_the_next_message_is_read
     assert minutes(await first_of(source.stream([btc_minutes]), 1)) == [0]
     assert [text[:12] for _, text in garbage[:2]] == ["not json", "\\xff\\xfe"]
     reasons = [reason.removeprefix("binance stream: ") for reason, _ in garbage]
-    assert all(reason.startswith("not a kline message: ") for reason in reasons[:4])
+    assert all(reason.startswith("not a message of ours: ") for reason in reasons[:4])
     assert reasons[4:] == [
         "a candle of DOGEUSDT 1m, which nobody asked for",
         "high is 'oops', which is not a finite number",
@@ -355,5 +356,5 @@ async def test_no_subscription_is_no_stream(source: BinanceSource) -> None:
     )
 )
 def test_no_message_whatever_raises_more_than_a_reason(raw: str | bytes) -> None:
-    with pytest.raises(ValueError, match="not a kline message"):
-        candle_of_message(raw, {})
+    with pytest.raises(ValueError, match="not a message of ours"):
+        LiveReader([]).record(raw)

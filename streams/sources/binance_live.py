@@ -1,0 +1,146 @@
+"""The messages of Binance's combined streams, as records.
+
+Pure but for the folds of trades that a `LiveReader` keeps. One reader serves one connection after the other.
+A message is read once, whatever its kind; an update of an open candle is no fact and gives nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from coordinator.streams.errors import OperatorError
+from coordinator.streams.granularity import granularity_ms
+from coordinator.streams.ports import FeedRecord, Subscription
+from coordinator.streams.sources.binance_messages import (
+    TradeFold,
+    TradeRow,
+    candle_record,
+    depth_values,
+    event_record,
+    interval_of,
+)
+
+STREAMS_MAX = 1_024
+"""How many streams Binance lets one connection carry."""
+
+
+class _Kline(msgspec.Struct, frozen=True):
+    s: str
+    i: str
+    t: int
+    o: str
+    h: str
+    l: str  # noqa: E741 - the exchange's name for the low
+    c: str
+    v: str
+    x: bool
+
+
+class _KlineEvent(msgspec.Struct, frozen=True, tag_field="e", tag="kline"):
+    k: _Kline
+    E: int = 0
+
+
+class _TradeEvent(msgspec.Struct, frozen=True, tag_field="e", tag="aggTrade"):
+    s: str
+    a: int
+    p: str
+    q: str
+    T: int
+
+
+class _MarkEvent(msgspec.Struct, frozen=True, tag_field="e", tag="markPriceUpdate"):
+    s: str
+    E: int
+    p: str
+    r: str
+    T: int
+    i: str = ""
+
+
+class _DepthEvent(msgspec.Struct, frozen=True, tag_field="e", tag="depthUpdate"):
+    s: str
+    E: int
+    b: list[list[str]]
+    a: list[list[str]]
+    T: int = 0
+
+
+class _Goodbye(msgspec.Struct, frozen=True, tag_field="e", tag="serverShutdown"):
+    """Said before the server goes; the connection then ends, and the next one is made as always."""
+
+
+class _Message(msgspec.Struct, frozen=True):
+    data: _KlineEvent | _TradeEvent | _MarkEvent | _DepthEvent | _Goodbye
+
+
+_MESSAGES = msgspec.json.Decoder(_Message)
+
+
+def stream_path(subscriptions: Sequence[Subscription], depth_levels: int = 5) -> str:
+    """Path and query of the one websocket that carries all of them."""
+    if len(subscriptions) > STREAMS_MAX:
+        raise OperatorError(
+            f"binance: one connection carries {STREAMS_MAX} subjects, not {len(subscriptions)}"
+        )
+    names = [f"{one.subject.lower()}@{_stream_name(one, depth_levels)}" for one in subscriptions]
+    return f"/stream?streams={'/'.join(names)}"
+
+
+def _stream_name(subscription: Subscription, depth_levels: int) -> str:
+    match subscription.kind:
+        case "candle":
+            return f"kline_{interval_of(subscription)}"
+        case "tick":
+            return "aggTrade"
+        case "depth":
+            return f"depth{depth_levels}@500ms"
+        case _:
+            return "markPrice@1s"
+
+
+class LiveReader:
+    """Turns messages into records of the subscriptions. Symbols are compared without regard to case."""
+
+    def __init__(self, subscriptions: Sequence[Subscription]) -> None:
+        self._wanted = {(one.subject.upper(), one.kind, interval_of(one)): one for one in subscriptions}
+        self._folds: dict[Subscription, TradeFold] = {}
+
+    def record(self, raw: str | bytes) -> FeedRecord | None:
+        """The fact in a message; None when it holds none (yet). Raises ValueError for what was not asked for."""
+        try:
+            event = _MESSAGES.decode(raw).data
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"not a message of ours: {error}") from error
+        match event:
+            case _KlineEvent(k=kline):
+                return self._candle(kline, event.E) if kline.x else None
+            case _TradeEvent():
+                subscription = self._asked(event.s, "tick", "1s")
+                fold = self._folds.setdefault(subscription, TradeFold(subscription))
+                return fold.add(TradeRow(event.a, event.p, event.q, event.T))
+            case _MarkEvent():
+                values = {"funding_rate": event.r, "mark_price": event.p, "next_funding_ms": str(event.T)}
+                if event.i:
+                    values["index_price"] = event.i
+                return event_record(self._asked(event.s, "funding", "1s"), event.E, values)
+            case _DepthEvent():
+                subscription = self._asked(event.s, "depth", "1s")
+                return event_record(subscription, event.T or event.E, depth_values(event.b, event.a))
+            case _:
+                return None
+
+    def _candle(self, kline: _Kline, sent_ms: int) -> FeedRecord:
+        subscription = self._asked(kline.s, "candle", kline.i)
+        close_ms = kline.t + granularity_ms(subscription.granularity)
+        if sent_ms and sent_ms < close_ms - 1:
+            raise ValueError(f"a candle said to be closed at {sent_ms}, before its end at {close_ms}")
+        return candle_record(subscription, kline.t, (kline.o, kline.h, kline.l, kline.c, kline.v))
+
+    def _asked(self, symbol: str, kind: str, interval: str) -> Subscription:
+        subscription = self._wanted.get((symbol.upper(), kind, interval))
+        if subscription is None:
+            raise ValueError(f"a {kind} of {symbol} {interval}, which nobody asked for")
+        return subscription

@@ -1,0 +1,88 @@
+"""Questions to a REST side: one good answer, after as many attempts as patience allows.
+
+Raises by whose fault it is: WorldError for what does not answer or cannot, OperatorError for what the other
+side refuses (a wrong symbol, a missing key). Headers, where secrets are, never become part of a message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+import httpx
+
+from coordinator.streams.errors import OperatorError, WorldError
+from coordinator.streams.sources.waiting import BusyError, Patience, Probe, attempts, is_busy, reason_of
+
+Params = Mapping[str, str | int | Sequence[str]]
+
+
+def plain_refusal(body: bytes) -> str:
+    """The start of a body, in one line."""
+    return " ".join(body[:200].decode(errors="replace").split())
+
+
+class Rest:
+    """One base URL. `advice` maps statuses that are the operator's fault to what to change."""
+
+    def __init__(
+        self,
+        source: str,
+        base_url: str,
+        patience: Patience,
+        headers: Mapping[str, str] | None = None,
+        advice: Mapping[int, str] = MappingProxyType({400: ""}),
+        refusal_text: Callable[[bytes], str] = plain_refusal,
+    ) -> None:
+        self._source = source
+        self.base_url = base_url
+        self._patience = patience
+        self._headers = dict(headers or {})
+        self._advice = advice
+        self._refusal_text = refusal_text
+
+    def client(self) -> httpx.AsyncClient:
+        """A client for a run of questions; close it."""
+        return httpx.AsyncClient(
+            base_url=self.base_url, timeout=self._patience.request_timeout_seconds, headers=self._headers
+        )
+
+    async def get(self, client: httpx.AsyncClient, path: str, params: Params) -> httpx.Response:
+        """The answer with status 200."""
+        try:
+            async for attempt in attempts(self._patience, self._patience.attempts):
+                with attempt:
+                    response = await client.get(path, params=dict(params))
+                    if is_busy(response.status_code):
+                        raise BusyError(response.status_code, response.headers.get("Retry-After"))
+        except (httpx.TransportError, BusyError) as error:
+            raise WorldError(f"{self._source}: {self.base_url}{path}: {reason_of(error)}") from error
+        self.check(response.status_code, path, params, response.content)
+        return response
+
+    def check(self, status: int, path: str, params: Params, body: bytes) -> None:
+        """Raises what a status other than 200 means."""
+        if status == httpx.codes.OK:
+            return
+        text = self._refusal_text(body)
+        if status in self._advice:
+            asked = " ".join(f"{name}={value}" for name, value in params.items())
+            advice = self._advice[status]
+            raise OperatorError(
+                f"{self._source} refuses {path} {asked}: {text or f'status {status}'}"
+                + (f"; {advice}" if advice else "")
+            )
+        raise WorldError(f"{self._source}: {path}: status {status}: {text}")
+
+    async def probe(self, path: str, timeout_seconds: float) -> Probe:
+        """Whether this side answers in time; asked once, never retried, never raises for the world."""
+        try:
+            async with self.client() as client:
+                response = await client.get(path, timeout=timeout_seconds)
+        except httpx.TimeoutException:
+            return Probe(False, f"no answer from {self.base_url} within {timeout_seconds:g} s")
+        except httpx.HTTPError as error:
+            return Probe(False, f"{self.base_url}: {reason_of(error)}")
+        if response.status_code != httpx.codes.OK:
+            return Probe(False, f"{self.base_url}: status {response.status_code}")
+        return Probe(True)

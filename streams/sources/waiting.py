@@ -1,0 +1,136 @@
+"""How sources wait: backoff with jitter, the server's Retry-After, bounds.
+
+Reads errors, says whether to try again and when. A lost connection, 418, 429 and 5xx are the world's and are
+retried; everything else goes up at once. The waiting itself is stamina's.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator
+from datetime import UTC
+from email.utils import parsedate_to_datetime
+from functools import partial
+from random import uniform
+
+import httpx
+import msgspec
+import stamina
+import structlog
+from websockets.exceptions import WebSocketException
+
+from coordinator.streams.errors import OperatorError
+
+BUSY_STATUSES = (418, 429)
+SERVER_ERRORS_FROM = 500
+
+log = structlog.get_logger(__name__)
+
+
+class Patience(msgspec.Struct, frozen=True):
+    """How long a source waits, and for what; the tests wait less."""
+
+    request_timeout_seconds: float = 10.0
+    attempts: int = 6
+    wait_initial_seconds: float = 0.5
+    wait_max_seconds: float = 30.0
+    wait_jitter_seconds: float = 1.0
+    retry_after_seconds_max: float = 120.0
+    idle_seconds_min: float = 60.0
+    ping_seconds: float = 20.0
+    future_seconds_max: float = 60.0
+
+
+class Probe(msgspec.Struct, frozen=True):
+    """Whether a source answered, and if not, why not."""
+
+    ok: bool
+    reason: str = ""
+
+
+class BusyError(Exception):
+    """The other side answered that it cannot now; with the pause that it asks for, if it said one."""
+
+    def __init__(self, status: int, retry_after: str | None) -> None:
+        self.retry_after_seconds = retry_after_seconds(retry_after)
+        asked = self.retry_after_seconds
+        pause = "" if asked is None else f", asks to wait {asked:g} s"
+        super().__init__(f"status {status}{pause}")
+
+
+def is_busy(status: int) -> bool:
+    """Whether a status says "not now"."""
+    return status in BUSY_STATUSES or status >= SERVER_ERRORS_FROM
+
+
+def attempts(patience: Patience, count: int | None) -> AsyncIterator[stamina.Attempt]:
+    """Up to `count` attempts (None: for ever) with backoff, jitter and the server's own pauses."""
+    return aiter(
+        stamina.retry_context(
+            on=partial(_pause_after, patience=patience, for_ever=count is None),
+            attempts=count,
+            timeout=None,
+            wait_initial=patience.wait_initial_seconds,
+            wait_max=patience.wait_max_seconds,
+            wait_jitter=patience.wait_jitter_seconds,
+        )
+    )
+
+
+def _pause_after(error: Exception, *, patience: Patience, for_ever: bool) -> bool | float:
+    """Whether to try again: True for the usual backoff, seconds where the server asked for them."""
+    if isinstance(error, BusyError):
+        asked_seconds = error.retry_after_seconds
+        if asked_seconds is None:
+            return True
+        if asked_seconds > patience.retry_after_seconds_max and not for_ever:
+            return False
+        return asked_seconds + uniform(0, patience.wait_jitter_seconds)
+    return isinstance(error, httpx.TransportError | OSError | WebSocketException)
+
+
+def retry_after_seconds(header: str | None) -> float | None:
+    """The server's Retry-After (seconds or an HTTP date) as seconds from now; None if it is not clear."""
+    if header is None:
+        return None
+    if header.strip().isdecimal():
+        return float(header)
+    try:
+        moment = parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    return max(0.0, moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - time.time())
+
+
+def reason_of(error: BaseException) -> str:
+    """An error as a reason: its text, or its name where it has none."""
+    return str(error) or type(error).__name__
+
+
+def checked_url(source: str, option: str, text: str, schemes: tuple[str, ...]) -> str:
+    """The URL without a slash at its end. Raises OperatorError for what is no URL of these schemes."""
+    try:
+        url = httpx.URL(text)
+    except httpx.InvalidURL as error:
+        raise OperatorError(f"{source}: {option} {text!r} is no URL: {error}") from error
+    if url.scheme not in schemes or not url.host:
+        raise OperatorError(f"{source}: {option} {text!r} should begin with {' or '.join(schemes)}://HOST")
+    return text.rstrip("/")
+
+
+def log_garbage(reason: str, text: str) -> None:
+    """What happens to garbage where nobody takes it."""
+    log.warning("feed_garbage_received", reason=reason, text=text[:200])
+
+
+def wall_ms() -> int:
+    """The wall clock, in ms: it only bounds what the outside may claim."""
+    return time.time_ns() // 1_000_000
+
+
+def future_fault(at_ms: int, now_ms: int, patience: Patience) -> str | None:
+    """Why a time cannot be true yet, or None. A clock in the future would carry every later tick with it."""
+    ahead_seconds = (at_ms - now_ms) / 1000
+    if ahead_seconds <= patience.future_seconds_max:
+        return None
+    return f"time {at_ms} is {ahead_seconds:.0f} s in the future"
