@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
-from decimal import Decimal
+from decimal import Context, Decimal
+from functools import reduce
 from types import MappingProxyType
 from typing import Any, TypeVar
 
@@ -34,6 +35,7 @@ OFFERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 Rows = TypeVar("Rows")
 MILLISECONDS_KEPT = 1_000
+_EXACT = Context(prec=400)
 _VALUES_AT = (1, 2, 3, 4, 5)
 
 
@@ -204,7 +206,11 @@ class TradeFold:
 def record_of_trades(subscription: Subscription, trades: Sequence[TradeRow]) -> FeedRecord:
     """One millisecond's record: the price of the last trade by id, the sum of quantities. Raises ValueError."""
     last = max(trades, key=lambda trade: trade.trade_id)
-    quantity = last.quantity if len(trades) == 1 else f"{sum(Decimal(one.quantity) for one in trades):f}"
+    quantity = (
+        last.quantity
+        if len(trades) == 1
+        else f"{reduce(_EXACT.add, (Decimal(one.quantity) for one in trades)):f}"
+    )
     values = {"price": last.price, "quantity": quantity, "trade_id": str(last.trade_id)}
     return event_record(subscription, last.traded_at, values, len(trades) - 1)
 

@@ -20,8 +20,10 @@ from coordinator.streams.ports import FeedSource
 from coordinator.streams.sources.binance import BinanceSource
 from coordinator.streams.sources.candle_values import OnGarbage
 from coordinator.streams.sources.candles import CandleFileSource
+from coordinator.streams.sources.file import FileSource
 from coordinator.streams.sources.generated import GeneratedSource
 from coordinator.streams.sources.options import Options
+from coordinator.streams.sources.pyth import PythSource
 
 ENTRY_POINT_GROUP = "coordinator.feeds"
 BUILT_IN = "built-in"
@@ -115,6 +117,8 @@ _BUILT_IN: Mapping[str, tuple[type, SourceFactory]] = MappingProxyType(
     {
         "binance": (BinanceSource, BinanceSource.from_options),
         "candles": (CandleFileSource, _candles),
+        "file": (FileSource, FileSource.from_options),
         "generated": (GeneratedSource, _generated),
+        "pyth": (PythSource, PythSource.from_options),
     }
 )

@@ -64,7 +64,7 @@ class Rest:
         """Raises what a status other than 200 means."""
         if status == httpx.codes.OK:
             return
-        text = self._refusal_text(body)
+        text = self._without_secrets(self._refusal_text(body))
         if status in self._advice:
             asked = " ".join(f"{name}={value}" for name, value in params.items())
             advice = self._advice[status]
@@ -73,6 +73,12 @@ class Rest:
                 + (f"; {advice}" if advice else "")
             )
         raise WorldError(f"{self._source}: {path}: status {status}: {text}")
+
+    def _without_secrets(self, text: str) -> str:
+        """A server may say back what it was sent."""
+        for value in self._headers.values():
+            text = text.replace(value.rpartition(" ")[2], "***")
+        return text
 
     async def probe(self, path: str, timeout_seconds: float) -> Probe:
         """Whether this side answers in time; asked once, never retried, never raises for the world."""

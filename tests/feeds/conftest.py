@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import pytest
-import uvicorn
 from fastapi import FastAPI, Request, Response
+from tests.feeds.servers import rest_server
 from websockets.asyncio.server import ServerConnection, serve
 
 from coordinator.streams.ports import Subscription
@@ -125,24 +123,11 @@ class LocalExchange:
         return response
 
 
-@asynccontextmanager
-async def _rest_server(app: FastAPI) -> AsyncIterator[str]:
-    listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
-    finally:
-        server.should_exit = True
-        with suppress(asyncio.CancelledError):
-            await task
-
-
 @pytest.fixture
 async def exchange() -> AsyncIterator[LocalExchange]:
     here = LocalExchange()
     async with (
-        _rest_server(here.rest_app()) as here.rest_url,
+        rest_server(here.rest_app()) as here.rest_url,
         serve(here.play, "127.0.0.1", 0, process_request=here.refuse, close_timeout=1) as sockets,
     ):
         here.websocket_url = f"ws://127.0.0.1:{next(iter(sockets.sockets)).getsockname()[1]}"

@@ -60,15 +60,19 @@ def test_a_history_that_goes_back_in_time_is_our_own_bug() -> None:
 
 
 def test_the_built_in_sources_are_known_by_name(tmp_path: Path) -> None:
-    assert source_names() == ["binance", "candles", "generated"]
-    options: dict[str, Mapping[str, str]] = {"candles": {"path": str(tmp_path)}, "generated": {"seed": "7"}}
+    assert source_names() == ["binance", "candles", "file", "generated", "pyth"]
+    options: dict[str, Mapping[str, str]] = {
+        "candles": {"path": str(tmp_path)},
+        "file": {"path": "ticks.jsonl"},
+        "generated": {"seed": "7"},
+    }
     assert [source_by_name(name, options.get(name)).name for name in source_names()] == source_names()
 
 
 @pytest.mark.parametrize(
     ("name", "options", "message"),
     [
-        ("kraken", {}, "feed source 'kraken' is unknown; known are binance, candles, generated"),
+        ("kraken", {}, "feed source 'kraken' is unknown; known are binance, candles, file, generated, pyth"),
         ("candles", {}, "feed source 'candles' needs the option path"),
         ("candles", {"file": "x"}, "feed source 'candles' has no option file; it has path"),
         ("generated", {"seed": "abc"}, "seed is 'abc'; give a whole number"),
