@@ -33,6 +33,7 @@ from coordinator.streams.inputs import InputStage
 from coordinator.streams.ports import FeedSource, ModelNotice
 from coordinator.streams.score import ScoreStage
 from coordinator.streams.settings import Settings
+from coordinator.streams.sources.options import options_from
 from coordinator.streams.sources.registry import source_by_name
 from coordinator.streams.terms import make_terms
 
@@ -131,7 +132,10 @@ def _feed(worker: Worker) -> None:
 def _source(settings: Settings, dead_letters: DeadLetters) -> FeedSource:
     if settings.feed_candles_file:
         return source_by_name("candles", {"path": settings.feed_candles_file}, dead_letters.from_source)
-    options = {"seed": str(settings.feed_seed)} if settings.feed_source == "generated" else {}
+    if settings.feed_source == "generated":
+        options = {"seed": str(settings.feed_seed)}
+    else:
+        options = options_from(os.environ, settings.feed_source)
     return source_by_name(settings.feed_source, options, dead_letters.from_source)
 
 

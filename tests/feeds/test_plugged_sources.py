@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
 import sys
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from pathlib import Path
 
 import pytest
+from fastapi import FastAPI
+from fastapi.responses import PlainTextResponse
+from tests.feeds.servers import rest_server
 
 from coordinator.streams.errors import OperatorError
 from coordinator.streams.ports import Subscription
 from coordinator.streams.sources.registry import known_sources, source_by_name, source_names
+
+ROOT = Path(__file__).resolve().parents[2]
 
 PLUGGED = '''
 from coordinator.streams.ports import FeedRecord
@@ -89,6 +97,31 @@ def test_the_built_in_sources_say_what_they_offer() -> None:
     }
     assert all(offer.about and offer.origin == "built-in" and not offer.error for offer in known.values())
     assert known["binance"].offers["candle"] == ("1s", "1m", "5m", "15m", "1h", "4h", "8h", "1d")
+
+
+async def test_the_source_in_the_documentation_works_as_it_stands_there(site: Path) -> None:
+    section = (ROOT / "CONTRIBUTING.md").read_text().partition("## A feed source")[2].partition("\n## ")[0]
+    code = section.partition("```python\n")[2].partition("```")[0]
+    assert len([line for line in code.partition("class ")[2].splitlines() if line.strip()]) <= 30
+    install(site, "my-feeds", "ticker = my_feeds:TickerSource", code)
+    answers = ["oops", "1700000000123 37000.10", "1700000000999 37000.20"]
+    app = FastAPI()
+
+    @app.get("/")
+    def price(subject: str) -> PlainTextResponse:
+        assert subject == "BTC"
+        return PlainTextResponse(answers.pop(0) if len(answers) > 1 else answers[0])
+
+    garbage: list[str] = []
+    async with rest_server(app) as url:
+        source = source_by_name("ticker", {"url": url}, lambda _reason, text: garbage.append(text))
+        stream = source.stream([Subscription("ticker", "BTC", "tick", "1s")])
+        assert isinstance(stream, AsyncGenerator)
+        async with asyncio.timeout(20), aclosing(stream):
+            record = await anext(stream)
+    assert (record.at, record.values) == (1_700_000_000_123, {"price": "37000.10"})
+    assert garbage == ["oops"]
+    assert known_sources()["ticker"].about.startswith("one price from a URL")
 
 
 def test_a_new_process_sees_the_package_too(site: Path) -> None:
