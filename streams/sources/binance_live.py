@@ -26,6 +26,10 @@ STREAMS_MAX = 1_024
 """How many streams Binance lets one connection carry."""
 
 
+CLOCKS_APART_MS = 1_000
+"""How far the exchange's own machines may disagree about the time."""
+
+
 class _Kline(msgspec.Struct, frozen=True):
     s: str
     i: str
@@ -135,7 +139,7 @@ class LiveReader:
     def _candle(self, kline: _Kline, sent_ms: int) -> FeedRecord:
         subscription = self._asked(kline.s, "candle", kline.i)
         close_ms = kline.t + granularity_ms(subscription.granularity)
-        if sent_ms and sent_ms < close_ms - 1:
+        if sent_ms and sent_ms < close_ms - CLOCKS_APART_MS:
             raise ValueError(f"a candle said to be closed at {sent_ms}, before its end at {close_ms}")
         return candle_record(subscription, kline.t, (kline.o, kline.h, kline.l, kline.c, kline.v))
 

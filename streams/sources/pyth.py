@@ -171,6 +171,15 @@ class PythSource:
             self._feeds[subject] = same[0] if same else feed_for(subject, feeds)
         return self._feeds[subject]
 
+    async def _feed_for_ever(self, subject: str) -> PriceFeed:
+        while True:
+            try:
+                return await self._feed(subject)
+            except WorldError as error:
+                self._lost(str(error))
+                log.warning("feed_connection_lost", source=self.name, reason=str(error))
+            await asyncio.sleep(uniform(0, self._patience.wait_max_seconds))
+
     # --- history ------------------------------------------------------------------------------------
 
     async def _history(
@@ -240,7 +249,7 @@ class PythSource:
     async def _live(self, subscriptions: Sequence[Subscription]) -> AsyncGenerator[FeedRecord, None]:
         wanted: dict[str, list[Subscription]] = {}
         for one in subscriptions:
-            feed = await self._feed(one.subject)
+            feed = await self._feed_for_ever(one.subject)
             wanted.setdefault(plain_id(feed.id), []).append(one)
         async with aclosing(self._events(list(wanted))) as events:
             async for event in events:

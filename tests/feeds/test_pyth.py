@@ -248,6 +248,13 @@ async def test_a_stream_that_ends_is_busy_or_falls_silent_is_taken_up_again(
     assert source.health.connections == 3
 
 
+async def test_hermes_may_be_down_when_the_stream_starts(pyth: LocalPyth, source: PythSource) -> None:
+    pyth.answers = [(503, {}, "")] * 7
+    pyth.script = [[update(price(0)), "hold"]]
+    assert len(await first_of(source.stream([BTC]), 1)) == 1
+    assert source.health.state == "connected"
+
+
 async def test_a_missing_key_is_said_and_the_key_is_never_shown(
     pyth: LocalPyth, source: PythSource, capsys: pytest.CaptureFixture[str]
 ) -> None:
