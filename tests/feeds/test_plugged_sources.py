@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from fastapi import FastAPI
@@ -16,6 +18,7 @@ from tests.feeds.servers import rest_server
 
 from coordinator.streams.errors import OperatorError
 from coordinator.streams.ports import Subscription
+from coordinator.streams.settings import read_settings
 from coordinator.streams.sources.registry import known_sources, source_by_name, source_names
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -122,6 +125,30 @@ async def test_the_source_in_the_documentation_works_as_it_stands_there(site: Pa
     assert (record.at, record.values) == (1_700_000_000_123, {"price": "37000.10"})
     assert garbage == ["oops"]
     assert known_sources()["ticker"].about.startswith("one price from a URL")
+
+
+@pytest.mark.parametrize(
+    ("environ", "message"),
+    [
+        (
+            {"FEED_SOURCE": "binance", "FEED_OPT_REST_URL": "ftp://a"},
+            "binance: rest_url 'ftp://a' should begin",
+        ),
+        ({"FEED_SOURCE": "pyth", "PYTH_HERMES_URL": "nowhere"}, "pyth: hermes_url 'nowhere' should begin"),
+        ({"FEED_SOURCE": "binance", "FEED_OPT_SPEED": "9"}, "feed source 'binance' has no option speed"),
+        ({"FEED_SOURCE": "file"}, "needs the option path: set FEED_OPT_PATH=FILE.jsonl"),
+    ],
+)
+def test_the_feed_worker_makes_its_source_with_the_options_of_its_environment(
+    monkeypatch: pytest.MonkeyPatch, environ: dict[str, str], message: str
+) -> None:
+    from coordinator.streams.agents import run
+
+    for name, text in environ.items():
+        monkeypatch.setenv(name, text)
+    with pytest.raises(OperatorError) as error:
+        run._source(read_settings(os.environ), SimpleNamespace(from_source=print))  # type: ignore[arg-type]
+    assert message in str(error.value)
 
 
 def test_a_new_process_sees_the_package_too(site: Path) -> None:
