@@ -10,6 +10,7 @@ from fastapi.responses import Response
 
 from coordinator.api.answers import ROWS_MAX, Span, json_answer, project_ids, span
 from coordinator.api.times import naive
+from coordinator.projections.model_rows import ModelRow
 from coordinator.projections.registry import ReadModels
 from coordinator.streams.events import Terms
 from coordinator.streams.units import to_float
@@ -22,19 +23,8 @@ def router(read: ReadModels) -> APIRouter:
     @routes.get("/reports/models")
     async def models(limit: Annotated[int, Query(ge=1, le=ROWS_MAX)] = ROWS_MAX) -> Response:
         """Every model ever seen, by id."""
-        return json_answer(
-            [
-                {
-                    "model_id": row.model_id,
-                    "model_name": row.model_name,
-                    "cruncher_name": row.cruncher_name,
-                    "cruncher_id": row.cruncher_id,
-                    "deployment_id": row.deployment_id,
-                    "status": row.status,
-                }
-                for row in read.models.all()[:limit]
-            ]
-        )
+        clock = read.feeds.clock
+        return json_answer([_model(row, clock) for row in read.models.all()[:limit]])
 
     @routes.get("/reports/models/global")
     async def models_global(
@@ -97,6 +87,31 @@ def router(read: ReadModels) -> APIRouter:
         return json_answer(rows)
 
     return routes
+
+
+def _model(row: ModelRow, clock: int) -> dict[str, Any]:
+    """The web app's five fields, and what an operator asks next. A model that runs was last seen now, which is the
+    node's clock; `deployments` counts them.
+    """
+    failure = row.last_failure
+    last_seen = clock if row.left_at is None else row.left_at
+    return {
+        "model_id": row.model_id,
+        "model_name": row.model_name,
+        "cruncher_name": row.cruncher_name,
+        "cruncher_id": row.cruncher_id,
+        "deployment_id": row.deployment_id,
+        "state": row.status,
+        "reason": row.left_reason if row.ban_reason is None else row.ban_reason,
+        "first_seen_at": None if row.first_seen_at is None else naive(row.first_seen_at),
+        "last_seen_at": None if row.first_seen_at is None else naive(max(last_seen, row.first_seen_at)),
+        "deployments": row.deployments,
+        "last_failure": None
+        if failure is None
+        else {"code": failure.code, "reason": failure.reason, "at": naive(failure.at)},
+        "wallet_pubkey": row.wallet_pubkey or None,
+        "hotkey": row.hotkey or None,
+    }
 
 
 def _floats(units: dict[str, int | None], decimals: int) -> dict[str, float | None]:

@@ -15,53 +15,17 @@ from contextlib import contextmanager
 
 import structlog
 import uvicorn
-from aiokafka.errors import KafkaError
 
 from coordinator.api.app import create_app
-from coordinator.infra.kafka import make_producer
+from coordinator.infra.commands import KafkaCommandPort
 from coordinator.projections.registry import open_read_models
 from coordinator.projections.runner import Projector, cluster_id_of
-from coordinator.streams.envelope import encode_event
-from coordinator.streams.errors import OperatorError, WorldError
-from coordinator.streams.events import Event
+from coordinator.streams.errors import OperatorError
 from coordinator.streams.settings import Settings
-from coordinator.streams.topology import topic_name
 
 SEND_SECONDS_MAX = 10.0
 SHUTDOWN_SECONDS_MAX = 3
 _log = structlog.get_logger()
-
-
-class KafkaCommandPort:
-    """Appends commands to the topic, each acknowledged before its offset is given."""
-
-    def __init__(self, bootstrap: str, crunch_id: str) -> None:
-        self._bootstrap = bootstrap
-        self._topic = topic_name(crunch_id, "commands")
-        self._producer = make_producer(bootstrap)
-
-    async def start(self) -> None:
-        """Connect. Raises WorldError."""
-        try:
-            await self._producer.start()
-        except (KafkaError, OSError) as error:
-            raise WorldError(f"Kafka at {self._bootstrap} did not answer: {error}") from error
-
-    async def stop(self) -> None:
-        """Let go."""
-        await self._producer.stop()
-
-    async def send(self, command: Event) -> int:
-        """Append; the offset. Raises WorldError when the broker has not taken it in 10 s."""
-        try:
-            sent = await asyncio.wait_for(
-                self._producer.send_and_wait(self._topic, encode_event(command)), SEND_SECONDS_MAX
-            )
-        except (KafkaError, TimeoutError) as error:
-            raise WorldError(
-                f"the command could not be written to Kafka: {error or type(error).__name__}"
-            ) from error
-        return int(sent.offset)
 
 
 class _Server(uvicorn.Server):

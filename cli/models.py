@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from coordinator.cli import model_bans
 from coordinator.streams.settings import read_settings
 
 app = typer.Typer(no_args_is_help=True, help="Run models on this machine.")
@@ -44,3 +45,7 @@ def serve(
     ]
     sys.stdout.flush()
     os.execv(sys.executable, command)  # noqa: S606 - the host takes this process over, its signals and exit code with it
+
+
+app.command("ban")(model_bans.ban)
+app.command("readmit")(model_bans.readmit)

@@ -50,11 +50,14 @@ class RunnerClientGateway:
         secure_cert_dir: str | None = None,
         gateway_key_pem: str | None = None,
         report_failures: bool = True,
+        call_seconds_max: float = CALL_TIMEOUT_SECONDS,
     ) -> None:
         """Give `secure_cert_dir` (mTLS to each model) or `gateway_key_pem` (TLS to a gateway), or neither."""
         self._host, self._port, self._crunch_id, self._base_classname = host, port, crunch_id, base_classname
         self._secure_cert_dir, self._gateway_key_pem = secure_cert_dir, gateway_key_pem
         self._report_failures = report_failures
+        self._call_seconds_max = call_seconds_max
+        self._encoded: tuple[Sequence[Any] | None, Any] = (None, None)
         self._runner: Any = None
         self._encode_arguments: Any = None
         self._report: Any = None
@@ -72,7 +75,7 @@ class RunnerClientGateway:
 
         self._encode_arguments = encode_arguments
         runner = DynamicSubclassModelConcurrentRunner(
-            timeout=CALL_TIMEOUT_SECONDS,
+            timeout=self._call_seconds_max,
             crunch_id=self._crunch_id,
             host=self._host,
             port=self._port,
@@ -119,6 +122,11 @@ class RunnerClientGateway:
         socket = self._runner.model_cluster.ws_client.websocket if self._runner is not None else None
         return socket is not None and socket.state.name == "OPEN"
 
+    @property
+    def announced(self) -> Collection[str] | None:
+        """The models that the orchestrator last named, running or recovering; None before its first list."""
+        return self._roster.announced_ids if self.listed.is_set() else None
+
     async def call(
         self, method: str, arguments: Sequence[Any], timeout_seconds: float, model_ids: Collection[str]
     ) -> dict[str, ModelReply]:
@@ -127,7 +135,10 @@ class RunnerClientGateway:
         """
         if not model_ids or self._runner is None:
             return {model_id: self._absent(model_id) for model_id in model_ids}
-        encoded: tuple[Any, list[Any]] = (self._encode_arguments(arguments), [])
+        if self._encoded[0] is not arguments:  # one tick goes to every model: it is encoded once
+            self._encoded = (arguments, (self._encode_arguments(arguments), []))
+        encoded = self._encoded[1]
+        timeout_seconds = min(timeout_seconds, self._call_seconds_max)
         calls = (
             self._call_one(model_id, method, encoded, timeout_seconds)
             for model_id in dict.fromkeys(model_ids)
@@ -169,9 +180,8 @@ class RunnerClientGateway:
         return reply
 
     def _absent(self, model_id: str) -> ModelReply:
-        return ModelReply(
-            model_id, self._roster.deployment_of(model_id), Outcome.ABSENT, detail="not connected"
-        )
+        detail = "recovering: not connected" if self._roster.is_recovering(model_id) else "not connected"
+        return ModelReply(model_id, self._roster.deployment_of(model_id), Outcome.ABSENT, detail=detail)
 
     async def _stay_connected(self) -> None:
         while True:

@@ -33,6 +33,11 @@ class Roster:
         info = self._infos.get(model_id)
         return info.deployment_id if info is not None else ""
 
+    @property
+    def announced_ids(self) -> Collection[str]:
+        """The models last announced running or recovering."""
+        return self._infos.keys()
+
     def is_recovering(self, model_id: str) -> bool:
         """Whether the last word about this model was RECOVERING."""
         return model_id in self._recovering

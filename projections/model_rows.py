@@ -11,13 +11,27 @@ import msgspec
 from coordinator.projections.base import encode_row, key
 from coordinator.projections.store import Batch, Store
 from coordinator.streams.counting import Decision
-from coordinator.streams.events import ModelBanned, ModelFailureReported, ModelLeft, ModelSeen
+from coordinator.streams.events import (
+    ModelBanned,
+    ModelFailureReported,
+    ModelLeft,
+    ModelReadmitted,
+    ModelSeen,
+)
 
 RUNNING, LEFT, BANNED = "RUNNING", "LEFT", "BANNED"
 
 
+class LastFailure(msgspec.Struct, frozen=True):
+    """What was last reported to the orchestrator: the protocol's code, the words, and when (ms)."""
+
+    code: str
+    reason: str
+    at: int
+
+
 class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A model as last seen. `failures` counts reports to the orchestrator; times are ms."""
+    """A model as last seen. `left_at` is set while it has left; `ban_reason` while it is banned. Times are ms."""
 
     model_id: str
     model_name: str = ""
@@ -26,11 +40,20 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
     cruncher_name: str = ""
     wallet_pubkey: str = ""
     hotkey: str = ""
-    status: str = RUNNING
-    reason: str = ""
-    seen_at: int = 0
-    changed_at: int = 0
+    first_seen_at: int | None = None
+    left_at: int | None = None
+    left_reason: str = ""
+    ban_reason: str | None = None
+    deployments: int = 0
     failures: int = 0
+    last_failure: LastFailure | None = None
+
+    @property
+    def status(self) -> str:
+        """BANNED (the operator's word stands, whatever the orchestrator says), LEFT or RUNNING."""
+        if self.ban_reason is not None:
+            return BANNED
+        return LEFT if self.left_at is not None or self.first_seen_at is None else RUNNING
 
 
 _decode = msgspec.msgpack.Decoder(ModelRow).decode
@@ -48,28 +71,29 @@ class ModelRows:
         for event in decision.events:
             match event:
                 case ModelSeen(at=at, data=data):
-                    before = self.by_id.get(data.model_id)
+                    before = self._row(data.model_id)
                     fields = {name: getattr(data, name) for name in data.__struct_fields__}
-                    after = ModelRow(
+                    after = msgspec.structs.replace(
+                        before,
                         **fields,
-                        # The operator's word stands: a banned model that runs again is still banned.
-                        status=BANNED if before and before.status == BANNED else RUNNING,
-                        reason=before.reason if before and before.status == BANNED else "",
-                        seen_at=before.seen_at if before else at,
-                        changed_at=at,
-                        failures=before.failures if before else 0,
+                        first_seen_at=at if before.first_seen_at is None else before.first_seen_at,
+                        left_at=None,
+                        left_reason="",
+                        deployments=before.deployments + (before.deployment_id != data.deployment_id),
                     )
                 case ModelLeft(at=at, data=data):
                     before = self._row(data.model_id)
-                    if before.status == BANNED or before.deployment_id not in ("", data.deployment_id):
+                    if before.deployment_id not in ("", data.deployment_id):
                         continue  # an older deployment left; the model runs under a newer one
-                    after = msgspec.structs.replace(before, status=LEFT, reason=data.reason, changed_at=at)
-                case ModelBanned(at=at, data=data):
+                    after = msgspec.structs.replace(before, left_at=at, left_reason=data.reason)
+                case ModelBanned(data=data):
+                    after = msgspec.structs.replace(self._row(data.model_id), ban_reason=data.reason)
+                case ModelReadmitted(data=data):
+                    after = msgspec.structs.replace(self._row(data.model_id), ban_reason=None)
+                case ModelFailureReported(at=at, data=data):
                     before = self._row(data.model_id)
-                    after = msgspec.structs.replace(before, status=BANNED, reason=data.reason, changed_at=at)
-                case ModelFailureReported(data=data):
-                    before = self._row(data.model_id)
-                    after = msgspec.structs.replace(before, failures=before.failures + 1)
+                    last = LastFailure(data.code, data.reason, at)
+                    after = msgspec.structs.replace(before, failures=before.failures + 1, last_failure=last)
                 case _:
                     continue
             self.by_id[after.model_id] = after

@@ -22,7 +22,7 @@ from coordinator.streams.errors import OperatorError
 PROJECTIONS: dict[str, type[Projection]] = {
     one.name: one for one in (Leaderboard, Models, Predictions, Feeds, Snapshots, Checkpoints, DeadLetters)
 }
-SCHEMA = 1
+SCHEMA = 2
 """Of the stores as a whole: raise it when what all share changes; `Projection.schema` when one's rows do."""
 
 

@@ -2,8 +2,8 @@
 
 Driven by `snapshots` and `commands`, emits `checkpoints`. PeriodClosed closes a checkpoint period; its
 snapshots are ranked by the contract's `checkpoint_key` and turned into an emission, which is validated
-before it is offered: one that fails is opened WITHHELD with its reason. A period without a ranked model
-has no checkpoint. The id is a hash of crunch and period, so a period has one checkpoint by construction.
+before it is offered: one that fails is opened WITHHELD with its reason. A period without a ranked model has none. The
+id is a hash of crunch and period, so a period has one checkpoint by construction.
 
 A command is decided by the state that it meets. One whose effect is done already gets an empty decision
 (repeating is safe); one that is not legal gets CommandRefused with its reason. Statuses are own memory;
@@ -26,6 +26,7 @@ from coordinator.streams.errors import IllegalTransitionError
 from coordinator.streams.events import (
     AdvanceCheckpoint,
     AnyEvent,
+    BanModel,
     CheckpointAdvancedData,
     CheckpointClaimable,
     CheckpointData,
@@ -44,6 +45,7 @@ from coordinator.streams.events import (
     FailCheckpointSubmission,
     PeriodClosed,
     RankedEntry,
+    ReadmitModel,
     ReleaseCheckpoint,
     SnapshotTaken,
     Terms,
@@ -279,6 +281,8 @@ class CheckpointStage(Stage):
                 yield from self._for_state(event, data.checkpoint_id, self._release)
             case FailCheckpointSubmission(data=data):
                 yield from self._for_state(event, data.checkpoint_id, self._fail)
+            case BanModel() | ReadmitModel():  # the predict worker's
+                return
             case _:
                 message = f"commands offset {offset} holds {type(event).__name__}, which is no command"
                 yield self._refused(event, "", message, "", 422)
@@ -384,15 +388,12 @@ class CheckpointStage(Stage):
     def _refused(
         self, event: AnyEvent, checkpoint_id: str, reason: str, state: str, http_status: int
     ) -> CommandRefused:
-        return CommandRefused(
-            id=f"{event.id}:refused",
-            at=event.at,
-            data=CommandRefusedData(
-                command_id=event.id,
-                command_kind=type(event).__name__,
-                checkpoint_id=checkpoint_id,
-                reason=as_reason(reason, 500),
-                state=state,
-                http_status=http_status,
-            ),
+        data = CommandRefusedData(
+            command_id=event.id,
+            command_kind=type(event).__name__,
+            checkpoint_id=checkpoint_id,
+            reason=as_reason(reason, 500),
+            state=state,
+            http_status=http_status,
         )
+        return CommandRefused(id=f"{event.id}:refused", at=event.at, data=data)

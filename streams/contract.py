@@ -38,6 +38,9 @@ __all__ = [
 ]
 
 
+METHOD_NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -177,10 +180,17 @@ class Aggregation(_Strict):
 
 
 class CallMethod(_Strict):
-    """The names of a model's two methods. `predict` gets subject, horizon_seconds, step_seconds."""
+    """The names of a model's two methods, and what each is given, in order.
 
-    tick: str = "tick"
-    predict: str = "predict"
+    `data` is the model input, `asof_ts` the input's point in ms. Some challenges tick by `feed_update`.
+    """
+
+    tick: str = Field(default="tick", pattern=METHOD_NAME)
+    tick_arguments: tuple[Literal["data", "subject", "asof_ts"], ...] = ("data",)
+    predict: str = Field(default="predict", pattern=METHOD_NAME)
+    predict_arguments: tuple[
+        Literal["subject", "horizon_seconds", "step_seconds", "scope_key", "asof_ts"], ...
+    ] = ("subject", "horizon_seconds", "step_seconds")
 
 
 class CrunchContract(BaseModel):
@@ -203,6 +213,9 @@ class CrunchContract(BaseModel):
     deadline_seconds: float = Field(default=10, gt=0, le=3600)
     grace_seconds: float = Field(default=5, ge=0, le=86400)
     output_max_bytes: int = Field(default=65536, gt=0, le=1_000_000)
+    model_strikes_max: int = Field(default=100, ge=0)
+    """After so many rounds in a row without a valid prediction, by its own fault, a model is reported to the
+    orchestrator, which stops it. 0: never."""
     score_decimals: int = Field(default=9, ge=0, le=12)
     absence_policy: Literal["ignore", "zero", "worst_percentile"] = "ignore"
     min_participation: float = Field(default=0.0, ge=0.0, le=1.0)

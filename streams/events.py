@@ -286,8 +286,22 @@ class PredictionFailed(Event, frozen=True):
     data: PredictionMissedData
 
 
+class RoundAnsweredInPartData(Data, frozen=True):
+    """The models whose events for every scope stand before this one, in this same decision."""
+
+    input_id: str
+    model_ids: list[str]
+    clock: int
+
+
+class RoundAnsweredInPart(Event, frozen=True):
+    """Some models of a round are recorded while others are still asked."""
+
+    data: RoundAnsweredInPartData
+
+
 class RoundAnsweredData(Data, frozen=True):
-    """Every roster entry of every scope has its event now, in this same decision."""
+    """Every roster entry of every scope has its event now, in this decision or in a part before it."""
 
     input_id: str
     clock: int
@@ -342,6 +356,19 @@ class ModelBanned(Event, frozen=True):
     """The operator took a model off the roster."""
 
     data: ModelBannedData
+
+
+class ModelReadmittedData(Data, frozen=True):
+    """The operator's word."""
+
+    model_id: str
+    reason: str
+
+
+class ModelReadmitted(Event, frozen=True):
+    """The operator lifted a ban; the model is asked again as soon as it runs."""
+
+    data: ModelReadmittedData
 
 
 class ModelFailureData(Data, frozen=True):
@@ -607,6 +634,32 @@ class CommandRefused(Event, frozen=True):
 # --- commands and dead letters: many writers, plain events without an envelope --------------------------
 
 
+class BanModelData(Data, frozen=True):
+    """Whom, and why."""
+
+    model_id: str
+    reason: str
+
+
+class BanModel(Event, frozen=True):
+    """Please take this model off the roster."""
+
+    data: BanModelData
+
+
+class ReadmitModelData(Data, frozen=True):
+    """Whom, and why."""
+
+    model_id: str
+    reason: str
+
+
+class ReadmitModel(Event, frozen=True):
+    """Please lift this model's ban."""
+
+    data: ReadmitModelData
+
+
 class ConfirmCheckpointData(Data, frozen=True):
     """The operator says which transaction pays the checkpoint."""
 
@@ -701,10 +754,12 @@ AnyEvent = (
     | PredictionRecorded
     | PredictionAbsent
     | PredictionFailed
+    | RoundAnsweredInPart
     | RoundAnswered
     | ModelSeen
     | ModelLeft
     | ModelBanned
+    | ModelReadmitted
     | ModelFailureReported
     | PredictionScored
     | ScoringFailed
@@ -724,5 +779,7 @@ AnyEvent = (
     | WithholdCheckpoint
     | ReleaseCheckpoint
     | FailCheckpointSubmission
+    | BanModel
+    | ReadmitModel
     | DeadLettered
 )

@@ -128,6 +128,11 @@ class ModelGateway(Protocol):
     @property
     def connected(self) -> bool: ...
 
+    @property
+    def announced(self) -> Collection[str] | None:
+        """The models that the orchestrator last named, running or recovering; None before its first list."""
+        ...
+
     async def start(self) -> None:
         """Connect. Returns at once; models appear as notices. Raises WorldError if no host answers in its bounds."""
         ...
@@ -143,7 +148,11 @@ class ModelGateway(Protocol):
     ) -> dict[str, ModelReply]:
         """Call `method` on the models named, side by side. Every id gets a reply; the unreachable get ABSENT.
 
-        Arguments are plain Python values (str, int, float, dict/list as JSON), sent in order.
-        An empty `model_ids` calls nobody.
+        Arguments are plain Python values (str, int, float, dict/list as JSON), sent in order; the same list
+        object given again is not encoded again. An empty `model_ids` calls nobody.
         """
+        ...
+
+    async def report_failure(self, model_id: str, code: str, reason: str) -> bool:
+        """Ask the orchestrator to stop a model; False if it is not connected. Gives a `failed` notice."""
         ...

@@ -4,14 +4,16 @@ Reads `inputs` (what to ask), `models` (whom), `feeds` (how late it is); emits `
 and the clock are the outside: they are asked once and recorded, never asked again. This module is the
 pure half (who is on the roster, what an answer is worth); the calls are in `agents/predict.py`.
 
-A round is two decisions. RoundOpened is durable before the first call. The second holds one event for
-each roster entry and scope, then RoundAnswered. A round opened but not answered when its owner died is
-answered ABSENT(node) by the next owner: nobody knows what the models said, and they do not pay for it.
+RoundOpened is durable before the first call. Then come one or more decisions with the events of the models
+that are done, all scopes of a model together: a slow model does not keep the others' answers out of the
+log. The last decision holds what is left and RoundAnswered; each before it ends with RoundAnsweredInPart.
+What a dead owner left unanswered is answered ABSENT(node) by the next one: nobody knows what those models
+said, and they do not pay for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, ClassVar
 
 import msgspec
@@ -24,9 +26,6 @@ from coordinator.streams.events import (
     AnyEvent,
     Fault,
     InputReceivedData,
-    ModelBanned,
-    ModelLeft,
-    ModelSeen,
     PredictionAbsent,
     PredictionFailed,
     PredictionMissedData,
@@ -35,6 +34,8 @@ from coordinator.streams.events import (
     RosterEntry,
     RoundAnswered,
     RoundAnsweredData,
+    RoundAnsweredInPart,
+    RoundAnsweredInPartData,
     RoundOpened,
     RoundOpenedData,
 )
@@ -45,6 +46,7 @@ from coordinator.streams.stage import Draft, Stage
 
 NODE_RESTARTED = "the node restarted during the round"
 NODE_LATE = "the node was late: the deadline had passed"
+FELL_BEHIND = "the node fell behind: a newer input had come"
 
 _ABSENT: dict[Outcome, Fault] = {
     Outcome.DEADLINE: "model",
@@ -58,45 +60,6 @@ _ABSENT: dict[Outcome, Fault] = {
 _encoder = msgspec.json.Encoder()
 
 
-class Registry:
-    """The models that are asked: seen, not left, not banned. Folded from `models`, in order of first sight."""
-
-    def __init__(self) -> None:
-        self.seen: dict[str, ModelSeen] = {}
-        self.left: set[str] = set()
-        self.banned: set[str] = set()
-
-    def evolve(self, event: AnyEvent) -> None:
-        """Fold one event of `models`."""
-        match event:
-            case ModelSeen(data=data):
-                self.seen[data.model_id] = event
-                self.left.discard(data.model_id)
-            case ModelLeft(data=data):
-                known = self.seen.get(data.model_id)
-                if known is not None and known.data.deployment_id == data.deployment_id:
-                    self.left.add(data.model_id)
-            case ModelBanned(data=data):
-                self.banned.add(data.model_id)
-            case _:
-                pass
-
-    def roster(self) -> list[RosterEntry]:
-        """Whom to ask, in order of model_id. A model that recovers stays on it: it cannot dodge a hard minute."""
-        return [
-            RosterEntry(model_id=model_id, deployment_id=seen.data.deployment_id)
-            for model_id, seen in sorted(self.seen.items())
-            if model_id not in self.left and model_id not in self.banned
-        ]
-
-
-class OpenRound(msgspec.Struct, frozen=True):
-    """A round opened and not answered yet."""
-
-    opened: RoundOpened
-    upto: Position
-
-
 class PredictStage(Stage):
     """inputs -> predictions: what has been decided. `agents/predict.py` asks and hands the drafts in.
 
@@ -105,11 +68,13 @@ class PredictStage(Stage):
 
     topic: ClassVar[str] = "predictions"
     drivers: ClassVar[tuple[str, ...]] = ("inputs",)
-    memory: ClassVar[tuple[str, ...]] = ("RoundOpened", "RoundAnswered")
+    memory: ClassVar[tuple[str, ...]] = ("RoundOpened", "RoundAnsweredInPart", "RoundAnswered")
 
     def __init__(self) -> None:
         super().__init__()
         self.open: RoundOpened | None = None
+        self.answered_ids: set[str] = set()
+        """The models of the open round whose events are recorded."""
 
     def absorb(self, decision: Decision) -> None:
         """Inputs are asked by the shell, in order; nothing is folded here."""
@@ -119,6 +84,9 @@ class PredictStage(Stage):
         match event:
             case RoundOpened():
                 self.open = event
+                self.answered_ids = set()
+            case RoundAnsweredInPart(data=data):
+                self.answered_ids |= set(data.model_ids)
             case RoundAnswered():
                 self.open = None
             case _:
@@ -143,6 +111,19 @@ class PredictStage(Stage):
         )
         return Draft([event], {}, {})
 
+    def answered_in_part(self, events: Iterable[AnyEvent], model_ids: Collection[str], clock: int) -> Draft:
+        """The draft that records these models of the open round; it decides nothing of `inputs` yet."""
+        if self.open is None or not model_ids or self.answered_ids & set(model_ids):
+            message = f"no part of an open round: {sorted(model_ids)}"
+            raise RuntimeError(message)
+        the_id = self.open.data.input_id
+        part = RoundAnsweredInPart(
+            id=f"{the_id}:part/{min(model_ids)}",
+            at=clock,
+            data=RoundAnsweredInPartData(input_id=the_id, model_ids=sorted(model_ids), clock=clock),
+        )
+        return Draft([*events, part], {}, {})
+
     def answered(self, events: Iterable[AnyEvent], clock: int, position: Position, need: Need) -> Draft:
         """The draft that answers the open round and so decides its input."""
         if self.open is None:
@@ -155,8 +136,10 @@ class PredictStage(Stage):
         return Draft([*events, done], {"inputs": position}, {"inputs": need})
 
 
-def all_missed(opened: RoundOpened, reason: str, fault: Fault, at: int) -> list[PredictionAbsent]:
-    """ABSENT for every roster entry and scope of a round."""
+def all_missed(
+    opened: RoundOpened, reason: str, fault: Fault, at: int, but: Collection[str] = ()
+) -> list[PredictionAbsent]:
+    """ABSENT for every roster entry and scope of a round, but for the models that have their events already."""
     return [
         PredictionAbsent(
             id=_id(opened, scope_key, entry, "absent"),
@@ -165,6 +148,7 @@ def all_missed(opened: RoundOpened, reason: str, fault: Fault, at: int) -> list[
         )
         for scope_key in opened.data.scope_keys
         for entry in opened.data.roster
+        if entry.model_id not in but
     ]
 
 
@@ -175,11 +159,16 @@ def judge(
     output_type: type[BaseModel],
     output_max_bytes: int,
     at: int,
+    but: Collection[str] = (),
 ) -> list[AnyEvent]:
-    """One event per roster entry: PENDING for a valid answer, else ABSENT or FAILED with reason and fault."""
+    """One event per roster entry: PENDING for a valid answer, else ABSENT or FAILED with reason and fault.
+
+    `but` names the models left out: those recorded before, or asked still.
+    """
     return [
         _judge_one(opened, scope_key, entry, replies.get(entry.model_id), output_type, output_max_bytes, at)
         for entry in opened.data.roster
+        if entry.model_id not in but
     ]
 
 
@@ -259,7 +248,7 @@ def check_output(
     if bad := not_finite(plain):
         return None, f"BAD_OUTPUT: {bad} is not finite"
     if size > output_max_bytes:
-        return None, f"TOO_BIG: {size} bytes, more than {output_max_bytes}"
+        return None, f"BAD_OUTPUT: {size} bytes, more than output_max_bytes ({output_max_bytes})"
     return plain, ""
 
 

@@ -1,8 +1,8 @@
 """The models: who was seen, who left, whose failures were reported.
 
-The outside (the orchestrator, by way of the gateway) drives it; emits `models`. A notice that tells nothing
-new makes no event. RECOVERING makes none either: only STOPPED leaves, so that a model cannot dodge a hard
-minute by crashing.
+The outside (the orchestrator, by way of the gateway) and the operator's `commands` drive it; emits `models`.
+A notice that tells nothing new makes no event. RECOVERING makes none either: only STOPPED leaves, so that a
+model cannot dodge a hard minute by crashing. A ban of a model that nobody has seen holds from its first day.
 """
 
 from __future__ import annotations
@@ -12,34 +12,41 @@ from typing import ClassVar
 
 from coordinator.streams import ids
 from coordinator.streams.counting import Decision
+from coordinator.streams.envelope import Need
 from coordinator.streams.events import (
     AnyEvent,
+    BanModel,
+    ModelBanned,
+    ModelBannedData,
     ModelFailureData,
     ModelFailureReported,
     ModelLeft,
     ModelLeftData,
+    ModelReadmitted,
+    ModelReadmittedData,
     ModelSeen,
     ModelSeenData,
+    ReadmitModel,
 )
 from coordinator.streams.ports import ModelNotice
-from coordinator.streams.prediction import Registry
 from coordinator.streams.reasons import as_reason
+from coordinator.streams.roster import Registry
 from coordinator.streams.stage import Draft, Stage
 
 
 class ModelsStage(Stage):
-    """The outside -> models."""
+    """The outside and commands -> models."""
 
     topic: ClassVar[str] = "models"
-    drivers: ClassVar[tuple[str, ...]] = ()
-    memory: ClassVar[tuple[str, ...]] = ("ModelSeen", "ModelLeft", "ModelBanned")
+    drivers: ClassVar[tuple[str, ...]] = ("commands",)
+    memory: ClassVar[tuple[str, ...]] = ("ModelSeen", "ModelLeft", "ModelBanned", "ModelReadmitted")
 
     def __init__(self) -> None:
         super().__init__()
         self.registry = Registry()
 
     def absorb(self, decision: Decision) -> None:
-        """There is no source topic."""
+        """Commands are handed to `command`, one by one."""
 
     def decide(self) -> Draft | None:
         """Only the outside makes decisions due."""
@@ -48,6 +55,32 @@ class ModelsStage(Stage):
     def evolve(self, event: AnyEvent) -> None:
         """Own events."""
         self.registry.evolve(event)
+
+    def command(self, decision: Decision, at: int) -> Draft | None:
+        """The draft for one decision of `commands`, or None for what is decided.
+
+        A ban of a banned model changes nothing, nor does a command about something else: the draft is empty then,
+        and says that the command was read.
+        """
+        position = (decision.offset, len(decision.events) - 1)
+        if self.decided("commands", position):
+            return None
+        events: list[AnyEvent] = []
+        asked = [one for one in decision.events if isinstance(one, (BanModel, ReadmitModel))]
+        banned = set(self.registry.banned)
+        for one in asked:
+            model_id, reason = one.data.model_id, as_reason(one.data.reason)
+            if isinstance(one, BanModel) and model_id not in banned:
+                banned.add(model_id)
+                ban = ModelBannedData(model_id=model_id, reason=reason)
+                events.append(ModelBanned(id=ids.content_id("model-banned", one.id), at=at, data=ban))
+            elif isinstance(one, ReadmitModel) and model_id in banned:
+                banned.discard(model_id)
+                lift = ModelReadmittedData(model_id=model_id, reason=reason)
+                events.append(
+                    ModelReadmitted(id=ids.content_id("model-readmitted", one.id), at=at, data=lift)
+                )
+        return Draft(events, {"commands": position}, {"commands": Need(decision.offset + 1)})
 
     def offer(self, notices: Sequence[ModelNotice], at: int) -> Draft | None:
         """The draft for what the gateway noticed, or None when it tells nothing new. `at` is the clock in ms."""

@@ -17,6 +17,7 @@ from coordinator.streams.errors import OperatorError
 
 CRUNCH_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 HOUR_MS = 3_600_000
+CALL_SECONDS_MAX = 3600.0
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,6 +51,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     model_runner_node_host: str = "127.0.0.1"
     model_runner_node_port: int = 9091
     model_runner_timeout_seconds: float = 60.0
+    """The most that one call may take, whatever the deadline still allows."""
+    secure_cert_dir: str = ""
+    """Folder with ca.crt, tls.crt and tls.key: mutual TLS to each model."""
+    gateway_cert_dir: str = ""
+    """Folder with key.pem: TLS to a gateway that stands before the models."""
     model_base_classname: str = "coordinator.scaffolds.challenge.tracker.TrackerBase"
 
     api_host: str = "127.0.0.1"
@@ -70,6 +76,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 f"SNAPSHOT_INTERVAL_SECONDS ({self.snapshot_interval_seconds}) must divide "
                 f"CHECKPOINT_INTERVAL_SECONDS ({self.checkpoint_interval_seconds})"
             )
+            raise OperatorError(message)
+        if self.secure_cert_dir and self.gateway_cert_dir:
+            message = (
+                "SECURE_CERT_DIR and GATEWAY_CERT_DIR exclude each other: set the one your models are behind"
+            )
+            raise OperatorError(message)
+        if not 0 < self.model_runner_timeout_seconds <= CALL_SECONDS_MAX:
+            message = f"MODEL_RUNNER_TIMEOUT_SECONDS must be above 0 and at most {CALL_SECONDS_MAX:g}"
             raise OperatorError(message)
         if not self.feed_subjects:
             message = "FEED_SUBJECTS is empty; name at least one, e.g. FEED_SUBJECTS=BTCUSDT"

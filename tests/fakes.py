@@ -45,6 +45,9 @@ class FakeGateway:
         self._infos: dict[str, ModelInfo] = {}
         self._notices: list[ModelNotice] = []
         self._away: set[str] = set()
+        self._recovering: set[str] = set()
+        self.reports: list[tuple[str, str, str]] = []
+        self.announced: set[str] | None = set()
         for model_id, behaviour in (behaviours or {}).items():
             self.join(model_id, behaviour)
 
@@ -53,21 +56,34 @@ class FakeGateway:
         self._behaviours[model_id] = behaviour
         self._infos[model_id] = info or model_info(model_id)
         self._away.discard(model_id)
+        self._recovering.discard(model_id)
+        if self.announced is not None:
+            self.announced.add(model_id)
         self._notices.append(ModelNotice("seen", self._infos[model_id]))
 
     def recover(self, model_id: str) -> None:
         """The model's process died; it is absent until `join`."""
         self._away.add(model_id)
+        self._recovering.add(model_id)
         self._notices.append(ModelNotice("recovering", self._infos[model_id]))
 
     def leave(self, model_id: str) -> None:
         """The model was stopped."""
         self._away.add(model_id)
+        if self.announced is not None:
+            self.announced.discard(model_id)
         self._notices.append(ModelNotice("left", self._infos[model_id], reason="stopped"))
 
     def fail(self, model_id: str, code: str, reason: str = "") -> None:
         """A failure of the model was reported."""
         self._notices.append(ModelNotice("failed", self._infos[model_id], code, reason))
+
+    async def report_failure(self, model_id: str, code: str, reason: str) -> bool:
+        self.reports.append((model_id, code, reason))
+        if model_id in self._away or model_id not in self._infos:
+            return False
+        self.fail(model_id, code, reason)
+        return True
 
     async def start(self) -> None: ...
 
@@ -91,7 +107,8 @@ class FakeGateway:
         info = self._infos.get(model_id)
         deployment_id = info.deployment_id if info is not None else ""
         if info is None or model_id in self._away:
-            return ModelReply(model_id, deployment_id, Outcome.ABSENT, detail="not connected")
+            detail = "recovering: not connected" if model_id in self._recovering else "not connected"
+            return ModelReply(model_id, deployment_id, Outcome.ABSENT, detail=detail)
         if timeout_seconds <= 0:
             return ModelReply(model_id, deployment_id, Outcome.DEADLINE, detail="no time was left to ask")
         try:
@@ -115,11 +132,15 @@ class InProcessGateway:
         self._deployments = {info.model_id: info.deployment_id for info in self._infos}
         self._output = {"value": 0.1} if output is None else output
         self.connected = True
+        self.announced = set(self._deployments)
         self._new = True
 
     @property
     def model_ids(self) -> list[str]:
         return list(self._deployments)
+
+    async def report_failure(self, model_id: str, code: str, reason: str) -> bool:
+        return False
 
     async def start(self) -> None: ...
 

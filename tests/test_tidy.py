@@ -142,7 +142,7 @@ def test_no_market_data_is_in_the_repository() -> None:
 
 def test_the_readme_holds_the_diagram_of_the_topology() -> None:
     readme = (ROOT / "README.md").read_text()
-    assert f"```mermaid\n{mermaid()}```" in readme, "run: coordinator topology --mermaid"
+    assert f"```mermaid\n{mermaid()}```" in readme, "run: coordinator topology"
 
 
 def test_the_topology_names_every_event_of_the_format_once_or_as_terms_passed_on() -> None:

@@ -1,78 +1,48 @@
 """The predict worker's shell: asks the models, and records what they said.
 
-Driven by `inputs`; knows the time from `feeds` and the models from the gateway. For each input: read the clock,
-put what the gateway noticed into `models`, make RoundOpened durable, tick all, ask each for every scope, read
-the clock again, record. Nothing is ever asked twice, and nothing is asked with hindsight: what was opened by a
-dead owner, or opens too late, is ABSENT by the node's fault.
+Driven by `inputs`; knows the time from `feeds`, the models from the gateway, the operator's bans from `commands`.
+For each input: read the clock, put what was noticed into `models`, make RoundOpened durable, ask (`asking.py`),
+read the clock again, record. Nothing is ever asked twice, and nothing is asked with hindsight: what was opened
+by a dead owner, opens too late, or waits behind a newer input is ABSENT by the node's fault.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable
 
 import msgspec
-import structlog
 
+from coordinator.streams.agents.ahead import FeedClock, InputsAhead
+from coordinator.streams.agents.asking import Answers, Askers, Asking
 from coordinator.streams.agents.log_io import LogIO, Reader
 from coordinator.streams.agents.ownership import LostOwnershipError, OwnedTopic
-from coordinator.streams.agents.tenure import OnGarbage, Tenure
+from coordinator.streams.agents.tenure import OnGarbage, PlainCounter, Tenure
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.counting import Counter, Decision
+from coordinator.streams.counting import Decision
 from coordinator.streams.envelope import Need
-from coordinator.streams.events import (
-    AnyEvent,
-    ClockTicked,
-    InputReceived,
-    InputReceivedData,
-    InputScope,
-    RoundOpened,
+from coordinator.streams.events import AnyEvent, InputReceived, InputReceivedData, RoundOpened
+from coordinator.streams.ports import ModelGateway, ModelInfo, ModelNotice, ModelReply, Outcome
+from coordinator.streams.prediction import (
+    FELL_BEHIND,
+    NODE_LATE,
+    NODE_RESTARTED,
+    PredictStage,
+    all_missed,
+    judge,
 )
-from coordinator.streams.ports import ModelGateway, ModelNotice, ModelReply, Outcome
-from coordinator.streams.prediction import NODE_LATE, NODE_RESTARTED, PredictStage, all_missed, judge
 from coordinator.streams.registry import ModelsStage
+from coordinator.streams.stage import Draft
+from coordinator.streams.strikes import Strikes
 
 BUDGET_SHARE = 0.8
 """The part of what is left until the deadline that calls may use: the rest is for recording in time."""
 
+FAIR_SHARE = 0.5
 NOTICE_SECONDS = 0.5
-
-log = structlog.get_logger()
-
-
-class FeedClock:
-    """The time as `feeds` tells it, read to its end on demand."""
-
-    def __init__(self, io: LogIO) -> None:
-        self._io = io
-        self._reader: Reader | None = None
-        self._counter = Counter("feeds")
-        self.now = -1
-
-    async def start(self, start: Need) -> None:
-        """Begin reading where the inputs' own need stands: the clock there is not later than any input's."""
-        if self._reader is None:
-            self._reader = await self._io.reader("feeds", start.offset)
-            self._counter = Counter("feeds", start)
-
-    async def read(self) -> int:
-        """The last tick in `feeds` as of now, in ms."""
-        if self._reader is None:
-            return self.now
-        end = await self._reader.end()
-        while batch := await self._reader.read(end):
-            for offset, record in batch:
-                decision = self._counter.read(offset, record)
-                if decision is not None:
-                    self.now = max([self.now, *(e.at for e in decision.events if isinstance(e, ClockTicked))])
-        return self.now
-
-    async def close(self) -> None:
-        """End the reader."""
-        if self._reader is not None:
-            await self._reader.close()
+GONE_SECONDS = 60.0
+GONE = "the orchestrator does not name it any more"
 
 
 class PredictTenure(Tenure):
@@ -89,15 +59,21 @@ class PredictTenure(Tenure):
         noticed: list[ModelNotice],
         on_garbage: OnGarbage | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        strikes: Strikes | None = None,
     ) -> None:
         super().__init__(io, PredictStage(), owner, on_garbage)
         self._gateway = gateway
         self._contracts = contracts
         self._monotonic = monotonic
         self._clock = FeedClock(io)
+        self._ahead = InputsAhead(io)
+        self._askers = Askers(gateway, monotonic)
+        self._strikes = strikes or Strikes()
         self.models = ModelsStage()
         self._models_owned = OwnedTopic(io, "models", owner)
-        self._recovering: set[str] = set()
+        self._commands: Reader | None = None
+        self._commands_counter = PlainCounter("commands")
+        self._missing_since: dict[str, float] = {}
         self._noticed = noticed
         self._noticing: asyncio.Task[None] | None = None
 
@@ -118,33 +94,71 @@ class PredictTenure(Tenure):
             self.owned.give_up(why)
 
     async def resumed_memory(self) -> None:
-        """Claim `models` too; its fold is the roster."""
+        """Claim `models` too; its fold is the roster, and says which commands are decided."""
         await self.claim_also(self._models_owned, self.models.remember)
+        start = self.models.need["commands"]
+        self._commands = await self._io.reader("commands", start.offset)
+        self._commands_counter = PlainCounter("commands", start)
 
     async def process(self, decision: Decision) -> None:
         """Ask the models for each input that is not decided yet."""
         if "feeds" in decision.need:
             await self._clock.start(decision.need["feeds"])
+        self._ahead.learn(decision)
         for index, event in enumerate(decision.events):
             position = (decision.offset, index)
             if isinstance(event, InputReceived) and not self.stage.decided("inputs", position):
                 await self._round(event.data, position, decision.before)
 
     async def notice(self) -> None:
-        """Put what the gateway noticed into `models`, durably: a roster names only models that the log knows."""
-        new = self._gateway.notices()
-        self._noticed.extend(new)  # kept by the worker: a notice outlives the tenure that could not record it
-        for one in new:
-            if one.change == "recovering":
-                self._recovering.add(one.info.model_id)
-            elif one.change in ("seen", "left"):
-                self._recovering.discard(one.info.model_id)
-        draft = self.models.offer(self._noticed, max(self._clock.now, 0))
+        """Put what the operator and the gateway say into `models`, durably: a roster names only models that the
+        log knows.
+        """
+        at = max(self._clock.now, 0)
+        await self._read_commands(at)
+        # Kept by the worker: a notice outlives the tenure that could not record it.
+        self._noticed.extend([*self._gateway.notices(), *self._gone()])
+        draft = self.models.offer(self._noticed, at)
         if draft is not None:
-            self.models.remember(draft)
-            await self._models_owned.send(list(draft.events), {}, {})
+            await self._send_models(draft)
             await self._models_owned.flush()
         self._noticed.clear()
+
+    async def _read_commands(self, at: int) -> None:
+        """Decide each ban and readmission of `commands`, once."""
+        if self._commands is None:
+            return
+        end = await self._commands.end()
+        while batch := await self._commands.read(end):
+            for offset, record in batch:
+                decision = self._commands_counter.read(offset, record)
+                draft = self.models.command(decision, at) if decision is not None else None
+                if draft is not None:
+                    await self._send_models(draft)
+
+    async def _send_models(self, draft: Draft) -> None:
+        self.models.remember(draft)
+        await self._models_owned.send(list(draft.events), dict(self.models.upto), dict(self.models.need))
+
+    def _gone(self) -> list[ModelNotice]:
+        """The models that the log knows and the orchestrator has not named for a while: they left while nobody
+        listened. The while lets one come back that was only restarting.
+        """
+        announced = self._gateway.announced
+        if announced is None or not self._gateway.connected:
+            self._missing_since.clear()
+            return []
+        now, seen = self._monotonic(), self.models.registry.seen
+        missing = [e for e in self.models.registry.roster() if e.model_id not in announced]
+        since = {entry.model_id: self._missing_since.get(entry.model_id, now) for entry in missing}
+        self._missing_since = since
+        return [
+            ModelNotice(
+                "left", ModelInfo(one, seen[one].data.model_name, seen[one].data.deployment_id), reason=GONE
+            )
+            for one, when in since.items()
+            if now - when >= GONE_SECONDS
+        ]
 
     async def _round(self, data: InputReceivedData, position: tuple[int, int], need: Need) -> None:
         stage = self.stage
@@ -154,91 +168,95 @@ class PredictTenure(Tenure):
             if stage.open.data.input_id != data.input_id:
                 message = f"round {stage.open.data.input_id} is open, but {data.input_id} is next"
                 raise RuntimeError(message)
-            events: list[AnyEvent] = [*all_missed(stage.open, NODE_RESTARTED, "node", clock)]
+            missed = all_missed(stage.open, NODE_RESTARTED, "node", clock, but=stage.answered_ids)
+            await self._send(stage.answered(missed, clock, position, need))
+            return
+        await self.notice()
+        await self._send(stage.opened(data, self.models.registry.roster(), clock))
+        await self.owned.flush()
+        if stage.open is None:
+            raise RuntimeError
+        opened: RoundOpened = stage.open
+        if clock > data.deadline_at:
+            events: list[AnyEvent] = [*all_missed(opened, NODE_LATE, "node", clock)]
+        elif await self._is_superseded(data):
+            events = [*all_missed(opened, FELL_BEHIND, "node", clock)]
         else:
-            await self.notice()
-            draft = stage.opened(data, self.models.registry.roster(), clock)
-            stage.remember(draft)
-            await self.owned.send(list(draft.events), dict(stage.upto), dict(stage.need))
-            await self.owned.flush()
-            if stage.open is None:
-                raise RuntimeError
-            opened: RoundOpened = stage.open
-            if clock > data.deadline_at:
-                events = [*all_missed(opened, NODE_LATE, "node", clock)]
-            else:
-                replies = await self._ask(data, opened, clock)
-                clock = await self._clock.read()
-                events = self._judged(data, opened, replies, clock)
-        done = stage.answered(events, clock, position, need)
-        stage.remember(done)
-        await self.owned.send(list(done.events), dict(stage.upto), dict(stage.need))
+            events, clock = await self._ask(data, opened, clock)
+        await self._send(stage.answered(events, clock, position, need))
+
+    async def _send(self, draft: Draft) -> None:
+        self.stage.remember(draft)
+        await self.owned.send(list(draft.events), dict(self.stage.upto), dict(self.stage.need))
+
+    async def _is_superseded(self, data: InputReceivedData) -> bool:
+        """Has a newer input of this subject come? A replay waits for each round, so there nothing can."""
+        return not data.rehearsal and await self._ahead.is_newer(data)
 
     async def _ask(
         self, data: InputReceivedData, opened: RoundOpened, clock: int
-    ) -> dict[str, Mapping[str, ModelReply]]:
-        """Tick all, then every scope in sequence (calls to one model never overlap), within one deadline."""
+    ) -> tuple[list[AnyEvent], int]:
+        """Ask all, record those that are done while others are not, and give what is left, with the clock."""
         contract = self._contracts(data.contract_hash)
-        until = self._monotonic() + BUDGET_SHARE * (data.deadline_at - clock) / 1000
         asked = [entry.model_id for entry in opened.data.roster]
-        payload: Any = msgspec.json.decode(data.payload)
-        ticked = await self._gateway.call(contract.call_method.tick, [payload], self._left(until), asked)
-        missed = {model_id: reply for model_id, reply in ticked.items() if reply.outcome is not Outcome.OK}
-        answers: dict[str, Mapping[str, ModelReply]] = {}
-        for scope in data.scopes:
-            going = [model_id for model_id in asked if model_id not in missed]
-            left = self._left(until)
-            if left <= 0:
-                replies = {
-                    one: ModelReply(one, "", Outcome.DEADLINE, detail="no time was left") for one in going
-                }
-            else:
-                replies = await self._gateway.call(
-                    contract.call_method.predict, _arguments(data, scope), left, going
-                )
-            answers[scope.scope_key] = {**missed, **replies}
-        return answers
-
-    def _left(self, until: float) -> float:
-        return until - self._monotonic()
+        seconds = BUDGET_SHARE * (data.deadline_at - clock) / 1000
+        asking = Asking(self._askers, asked, data, contract, seconds, _fair_seconds(data, contract))
+        while True:
+            answers = await asking.next(lambda: self._is_superseded(data))
+            clock = await self._clock.read()
+            events = self._judged(data, opened, answers, clock)
+            await self._report(events, contract.model_strikes_max)
+            if asking.over:
+                return events, clock
+            await self._send(self.stage.answered_in_part(events, answers.keys(), clock))
 
     def _judged(
-        self,
-        data: InputReceivedData,
-        opened: RoundOpened,
-        replies: dict[str, Mapping[str, ModelReply]],
-        clock: int,
+        self, data: InputReceivedData, opened: RoundOpened, answers: Answers, clock: int
     ) -> list[AnyEvent]:
+        """The events of these models, in the order of scopes and roster."""
+        others = {entry.model_id for entry in opened.data.roster} - answers.keys()
         if clock > data.deadline_at:
-            return [*all_missed(opened, NODE_LATE, "node", clock)]
+            return [*all_missed(opened, NODE_LATE, "node", clock, but=others)]
         contract = self._contracts(data.contract_hash)
         events: list[AnyEvent] = []
         for scope in data.scopes:
-            of_scope = {
-                model_id: self._whose_fault(model_id, reply)
-                for model_id, reply in replies[scope.scope_key].items()
+            replies = {
+                model_id: self._whose_fault(of_model[scope.scope_key])
+                for model_id, of_model in answers.items()
             }
             events += judge(
-                opened, scope.scope_key, of_scope, contract.output_type, contract.output_max_bytes, clock
+                *(opened, scope.scope_key, replies, contract.output_type, contract.output_max_bytes, clock),
+                but=others,
             )
         return events
 
-    def _whose_fault(self, model_id: str, reply: ModelReply) -> ModelReply:
-        """Words of `prediction.judge`: a model that recovers is absent by its own fault, one out of reach is not."""
+    async def _report(self, events: list[AnyEvent], strikes_max: int) -> None:
+        """Tell the orchestrator who fails again and again; it stops them. Its answer comes as a notice."""
+        for strike in self._strikes.note(events, strikes_max):
+            if await self._gateway.report_failure(strike.model_id, strike.code, strike.reason):
+                self._strikes.reported(strike.model_id)
+
+    def _whose_fault(self, reply: ModelReply) -> ModelReply:
+        """A model that nobody can reach while the orchestrator is away is not absent by its own fault."""
         if reply.outcome in (Outcome.ABSENT, Outcome.CRASHED) and not self._gateway.connected:
             return msgspec.structs.replace(
                 reply, outcome=Outcome.ABSENT, detail=f"no orchestrator: {reply.detail}"
             )
-        if reply.outcome is Outcome.ABSENT and model_id in self._recovering:
-            return msgspec.structs.replace(reply, detail=f"recovering: {reply.detail}")
         return reply
 
     async def close(self) -> None:
-        """End both claims and the clock."""
+        """End both claims, the calls under way and the readers."""
         await super().close()
+        await self._askers.close()
         await self._models_owned.close()
         await self._clock.close()
+        await self._ahead.close()
+        if self._commands is not None:
+            await self._commands.close()
 
 
-def _arguments(data: InputReceivedData, scope: InputScope) -> list[Any]:
-    return [data.subject, scope.horizon_seconds, scope.step_seconds]
+def _fair_seconds(data: InputReceivedData, contract: CrunchContract) -> float:
+    """Half of what the contract lets a model have: its deadline, or the next input of the schedule if sooner."""
+    asked = {scope.scope_key for scope in data.scopes}
+    intervals = [one.interval_seconds for one in contract.schedules() if one.scope_key in asked]
+    return FAIR_SHARE * min([contract.deadline_seconds, *intervals])

@@ -11,6 +11,7 @@ import contextlib
 import os
 import signal
 from collections.abc import Callable, Coroutine
+from pathlib import Path
 from typing import Any
 
 import faust
@@ -27,7 +28,7 @@ from coordinator.streams.agents.log_io import KafkaLog
 from coordinator.streams.agents.predict import PredictTenure
 from coordinator.streams.agents.tenure import Tenure
 from coordinator.streams.aggregate import AggregateStage
-from coordinator.streams.errors import WorldError
+from coordinator.streams.errors import OperatorError, WorldError
 from coordinator.streams.events import Terms
 from coordinator.streams.inputs import InputStage
 from coordinator.streams.ports import FeedSource, ModelNotice
@@ -35,6 +36,7 @@ from coordinator.streams.score import ScoreStage
 from coordinator.streams.settings import Settings
 from coordinator.streams.sources.options import options_from
 from coordinator.streams.sources.registry import source_by_name
+from coordinator.streams.strikes import Strikes
 from coordinator.streams.terms import make_terms
 
 STOP_SECONDS_MAX = 6.0
@@ -148,8 +150,14 @@ def _predict(worker: Worker) -> None:
         settings.model_runner_node_port,
         settings.crunch_id,
         settings.model_base_classname,
+        secure_cert_dir=_cert_dir(
+            "SECURE_CERT_DIR", settings.secure_cert_dir, "ca.crt", "tls.crt", "tls.key"
+        ),
+        gateway_key_pem=_gateway_key(settings.gateway_cert_dir),
+        call_seconds_max=settings.model_runner_timeout_seconds,
     )
     noticed: list[ModelNotice] = []
+    strikes = Strikes()
 
     async def start_gateway() -> None:
         await gateway.start()
@@ -158,8 +166,30 @@ def _predict(worker: Worker) -> None:
     worker.tasks.append(start_gateway())
     worker.closing.append(gateway.stop)
     worker.keep(
-        "predict", "inputs", lambda: PredictTenure(worker.io, worker.owner, gateway, worker.shelf, noticed)
+        "predict",
+        "inputs",
+        lambda: PredictTenure(worker.io, worker.owner, gateway, worker.shelf, noticed, strikes=strikes),
     )
+
+
+def _cert_dir(variable: str, folder: str, *files: str) -> str | None:
+    """The folder, None where none is set. Raises OperatorError naming the file that cannot be read."""
+    if not folder:
+        return None
+    for name in files:
+        try:
+            (Path(folder) / name).read_bytes()
+        except OSError as error:
+            message = (
+                f"{variable}={folder}: {name} cannot be read ({error.strerror}); it needs {', '.join(files)}"
+            )
+            raise OperatorError(message) from None
+    return folder
+
+
+def _gateway_key(folder: str) -> str | None:
+    found = _cert_dir("GATEWAY_CERT_DIR", folder, "key.pem")
+    return None if found is None else (Path(found) / "key.pem").read_text()
 
 
 def _score(worker: Worker) -> None:

@@ -9,6 +9,7 @@ import pytest
 from tests.logs import HOUR_MS, PUBKEY, START_MS
 
 from coordinator.api.times import naive, parse_ms, zulu
+from coordinator.streams import events as ev
 
 
 async def test_the_leaderboard_is_a_bare_array_in_order_with_numbers_at_the_top_level(api):
@@ -42,6 +43,36 @@ async def test_models_have_the_five_strings(api):
             isinstance(row[name], str)
             for name in ("model_id", "model_name", "cruncher_name", "cruncher_id", "deployment_id")
         )
+
+
+async def test_a_models_row_says_what_became_of_it(api, log):
+    known = len(log.records["models"])
+
+    async def take(event):
+        log.append("models", event)
+        await api.projector.take("models", list(enumerate(log.records["models"]))[known:])
+        return {row["model_id"]: row for row in await api.get("/reports/models")}
+
+    log.model("zed", deployment_id="zed-d1")
+    row = (await take(failure("zed", "zed-d1", "MULTIPLE_FAILED", "raises")))["zed"]
+    assert row["state"] == "RUNNING"
+    assert (row["deployments"], row["wallet_pubkey"], row["hotkey"]) == (1, None, None)
+    assert row["last_failure"] == {"code": "MULTIPLE_FAILED", "reason": "raises", "at": naive(START_MS + 7)}
+    assert row["first_seen_at"] <= row["last_seen_at"]
+    gone = ev.ModelLeftData(model_id="zed", deployment_id="zed-d1", reason="stopped")
+    row = (await take(ev.ModelLeft(id="left/zed", at=START_MS + 9, data=gone)))["zed"]
+    assert (row["state"], row["reason"], row["last_seen_at"]) == ("LEFT", "stopped", naive(START_MS + 9))
+    ban = ev.ModelBannedData(model_id="zed", reason="copied")
+    row = (await take(ev.ModelBanned(id="ban/zed", at=START_MS + 10, data=ban)))["zed"]
+    assert (row["state"], row["reason"]) == ("BANNED", "copied")
+    lift = ev.ModelReadmittedData(model_id="zed", reason="cleared")
+    row = (await take(ev.ModelReadmitted(id="lift/zed", at=START_MS + 11, data=lift)))["zed"]
+    assert (row["state"], row["reason"]) == ("LEFT", "stopped")
+
+
+def failure(model_id, deployment_id, code, reason):
+    data = ev.ModelFailureData(model_id=model_id, deployment_id=deployment_id, code=code, reason=reason)
+    return ev.ModelFailureReported(id=f"failed/{model_id}", at=START_MS + 7, data=data)
 
 
 async def test_charts_get_times_without_a_zone_and_flat_numbers(api):

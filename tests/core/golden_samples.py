@@ -98,6 +98,11 @@ _EVENTS: list[ev.AnyEvent] = [
         at=T0,
         data=ev.PredictionMissedData(**_WHERE, reason="BAD_OUTPUT: ", fault="model", exec_time_us=3),
     ),
+    ev.RoundAnsweredInPart(
+        id="inp/BTCUSDT/1:part/7",
+        at=T0,
+        data=ev.RoundAnsweredInPartData(input_id="inp/BTCUSDT/1", model_ids=["7", "8"], clock=T0),
+    ),
     ev.RoundAnswered(
         id="inp/BTCUSDT/1:answered", at=T0, data=ev.RoundAnsweredData(input_id="inp/BTCUSDT/1", clock=T0)
     ),
@@ -118,6 +123,13 @@ _EVENTS: list[ev.AnyEvent] = [
         id="model-left/1", at=T0, data=ev.ModelLeftData(model_id="7", deployment_id="d1", reason="STOPPED")
     ),
     ev.ModelBanned(id="model-banned/1", at=T0, data=ev.ModelBannedData(model_id="7", reason="by hand")),
+    ev.ModelReadmitted(
+        id="model-readmitted/1",
+        at=T0,
+        data=ev.ModelReadmittedData(model_id="7", reason="mended"),
+    ),
+    ev.BanModel(id="cmd/1", at=T0, data=ev.BanModelData(model_id="7", reason="by hand")),
+    ev.ReadmitModel(id="cmd/2", at=T0, data=ev.ReadmitModelData(model_id="7", reason="mended")),
     ev.ModelFailureReported(
         id="model-failed/1",
         at=T0,

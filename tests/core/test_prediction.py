@@ -104,7 +104,11 @@ BAD = {
     "a required field left out": ({"confidence": 0.5}, Two, "value: Field required"),
     "half a letter": ({"value": 0.5, "x": "\ud800"}, Loose, "cannot be written as JSON"),
     "nested without end": ({"value": 0.5, "x": nested(5000)}, Loose, "cannot be written as JSON"),
-    "too big": ({"side": "up", "note": "x" * MAX_BYTES}, Worded, "TOO_BIG: 223 bytes, more than 200"),
+    "too big": (
+        {"side": "up", "note": "x" * MAX_BYTES},
+        Worded,
+        "BAD_OUTPUT: 223 bytes, more than output_max_bytes (200)",
+    ),
 }
 
 

@@ -1,0 +1,86 @@
+"""`coordinator models ban|readmit ID`: the operator's word on who may take part, as a command in the log.
+
+The predict worker decides it; this waits for that decision, so that what it prints is so.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Annotated, Any
+
+import typer
+
+from coordinator.cli.shared import DataDirOption, KafkaOption, node_settings, run
+from coordinator.streams.errors import OperatorError, WorldError
+from coordinator.streams.settings import Settings
+
+DECIDED_SECONDS_MAX = 15.0
+REASON_CHARS_MAX = 500
+
+ModelId = Annotated[str, typer.Argument(metavar="ID", help="The model's id, as `/reports/models` shows it.")]
+Reason = Annotated[str, typer.Option("--reason", help="Why, for the model's owner and for the log.")]
+
+
+def ban(model_id: ModelId, reason: Reason, kafka: KafkaOption = None, data_dir: DataDirOption = None) -> None:
+    """Take a model off the roster, until it is readmitted, whatever the orchestrator says of it.
+
+    It is asked no more from the next round on; what it earned before stays. The ban is an event in the log.
+
+    Example: [bold]coordinator models ban 17 --reason "copies model 3"[/bold]
+    """
+    settings, _ = node_settings(data_dir, kafka)
+    typer.echo(run(_decide(settings, model_id, reason, lift=False)))
+
+
+def readmit(
+    model_id: ModelId, reason: Reason, kafka: KafkaOption = None, data_dir: DataDirOption = None
+) -> None:
+    """Lift a model's ban; it is asked again as soon as it runs.
+
+    Example: [bold]coordinator models readmit 17 --reason "cleared by its owner"[/bold]
+    """
+    settings, _ = node_settings(data_dir, kafka)
+    typer.echo(run(_decide(settings, model_id, reason, lift=True)))
+
+
+async def _decide(settings: Settings, model_id: str, reason: str, *, lift: bool) -> str:
+    from coordinator.infra.commands import KafkaCommandPort  # noqa: PLC0415
+    from coordinator.infra.models_log import ModelsLog  # noqa: PLC0415
+    from coordinator.streams import events as ev  # noqa: PLC0415
+    from coordinator.streams.ids import content_id  # noqa: PLC0415
+
+    reason = reason.strip()
+    if not reason or len(reason) > REASON_CHARS_MAX:
+        raise OperatorError(f"--reason needs words, at most {REASON_CHARS_MAX} characters")
+    async with ModelsLog(settings) as log:
+        await log.read()
+        known = log.registry
+        if model_id not in known.seen and model_id not in known.banned:
+            some = ", ".join(sorted(known.seen)[:10]) or "none yet"
+            raise OperatorError(f"no model {model_id!r} was ever seen here; known: {some}")
+        if (model_id in known.banned) is not lift:
+            return f"model {model_id} is {'not banned' if lift else 'banned already'}; nothing changes"
+        at = time.time_ns() // 1_000_000
+        the_id = content_id("cmd", "readmit" if lift else "ban", model_id, reason, str(at))
+        command: Any = (
+            ev.ReadmitModel(id=the_id, at=at, data=ev.ReadmitModelData(model_id=model_id, reason=reason))
+            if lift
+            else ev.BanModel(id=the_id, at=at, data=ev.BanModelData(model_id=model_id, reason=reason))
+        )
+        port = KafkaCommandPort(settings.kafka_bootstrap, settings.crunch_id)
+        await port.start()
+        try:
+            offset = await port.send(command)
+        finally:
+            await port.stop()
+        try:
+            async with asyncio.timeout(DECIDED_SECONDS_MAX):
+                while not log.decided(offset):
+                    await log.read()
+        except TimeoutError:
+            raise WorldError(
+                f"the command stands in the log (offset {offset}), but no predict worker has decided it in "
+                f"{DECIDED_SECONDS_MAX:g} s; it will when one runs"
+            ) from None
+    return f"model {model_id} is {'readmitted' if lift else 'banned'}: {reason}"

@@ -1,0 +1,49 @@
+"""Who takes part: the models as their topic tells it, and whom a round asks.
+
+Folds `models`; a value without I/O, for the stages and for whoever reads the topic.
+"""
+
+from __future__ import annotations
+
+from coordinator.streams.events import (
+    AnyEvent,
+    ModelBanned,
+    ModelLeft,
+    ModelReadmitted,
+    ModelSeen,
+    RosterEntry,
+)
+
+
+class Registry:
+    """The models that are asked: seen, not left, not banned. Folded from `models`, in order of first sight."""
+
+    def __init__(self) -> None:
+        self.seen: dict[str, ModelSeen] = {}
+        self.left: set[str] = set()
+        self.banned: set[str] = set()
+
+    def evolve(self, event: AnyEvent) -> None:
+        """Fold one event of `models`."""
+        match event:
+            case ModelSeen(data=data):
+                self.seen[data.model_id] = event
+                self.left.discard(data.model_id)
+            case ModelLeft(data=data):
+                known = self.seen.get(data.model_id)
+                if known is not None and known.data.deployment_id == data.deployment_id:
+                    self.left.add(data.model_id)
+            case ModelBanned(data=data):
+                self.banned.add(data.model_id)
+            case ModelReadmitted(data=data):
+                self.banned.discard(data.model_id)
+            case _:
+                pass
+
+    def roster(self) -> list[RosterEntry]:
+        """Whom to ask, in order of model_id. A model that recovers stays on it: it cannot dodge a hard minute."""
+        return [
+            RosterEntry(model_id=model_id, deployment_id=seen.data.deployment_id)
+            for model_id, seen in sorted(self.seen.items())
+            if model_id not in self.left and model_id not in self.banned
+        ]

@@ -1,0 +1,392 @@
+"""The predict worker's shell over a log in memory and models that are functions: who is asked, when it is recorded."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import Any
+
+import pytest
+from tests.core.build import HASH, MINUTE, T0, received
+from tests.fakes import FakeGateway
+from tests.memory_io import MemoryLog
+
+from coordinator.streams import events as ev
+from coordinator.streams.agents import predict
+from coordinator.streams.agents.asking import NEWER_INPUT, STILL_AT_WORK
+from coordinator.streams.agents.predict import PredictTenure
+from coordinator.streams.contract import CallMethod, CrunchContract, ScheduledPrediction
+from coordinator.streams.counting import Counter
+from coordinator.streams.envelope import (
+    ENVELOPE_VERSION,
+    Append,
+    encode_append,
+    encode_decision,
+    encode_event,
+)
+from coordinator.streams.ports import ModelNotice, Outcome
+from coordinator.streams.prediction import FELL_BEHIND, NODE_RESTARTED
+
+SECONDS_MAX = 20.0
+
+
+class Scene:
+    """A tenure over a log; `asked` inputs stand in the log, `delivered` hands them over one by one."""
+
+    def __init__(self, contract: CrunchContract | None = None) -> None:
+        self.log = MemoryLog()
+        self.gateway = FakeGateway()
+        self.contract = contract or CrunchContract()
+        self.noticed: list[ModelNotice] = []
+        self.now = 0.0
+        self.tenure: PredictTenure | None = None
+        self._seq = 0
+        self._next = 0
+
+    async def start(self) -> None:
+        """Begin a tenure, after the last one's end."""
+        if self.tenure is not None:
+            await self.tenure.close()
+        self.tenure = PredictTenure(
+            self.log, "tests", self.gateway, lambda _: self.contract, self.noticed, monotonic=self.clock
+        )
+        await self.tenure.start()
+
+    def clock(self) -> float:
+        return asyncio.get_running_loop().time() + self.now
+
+    def asked(self, *inputs: ev.InputReceived) -> None:
+        """Inputs come, each a decision of its own."""
+        records = self.log.records["inputs"]
+        if not records:
+            records.append(encode_append(Append(e=ENVELOPE_VERSION, epoch=1, seq=0, claim="feed")))
+        for one in inputs:
+            self._seq += 1
+            records.extend(encode_decision([one], epoch=1, seq=self._seq, upto={}, need={}))
+
+    def command(self, event: ev.Event) -> None:
+        self.log.records["commands"].append(encode_event(event))
+
+    async def deliver(self, count: int | None = None) -> None:
+        """Hand over the next records of `inputs`, as Faust would."""
+        assert self.tenure is not None
+        records = self.log.records["inputs"]
+        end = len(records) if count is None else min(self._next + count, len(records))
+        for offset in range(self._next, end):
+            async with asyncio.timeout(SECONDS_MAX):
+                await self.tenure.deliver(offset, records[offset])
+        self._next = end
+
+    def decisions(self, topic: str = "predictions") -> list[list[ev.AnyEvent]]:
+        counter = Counter(topic)
+        found = (counter.read(offset, one) for offset, one in enumerate(self.log.records[topic]))
+        return [decision.events for decision in found if decision is not None]
+
+    def kinds(self, topic: str = "predictions") -> list[list[str]]:
+        return [[type(event).__name__ for event in decision] for decision in self.decisions(topic)]
+
+    def missed(self) -> list[tuple[str, str, str]]:
+        """(model, fault, reason) of everything absent or failed, in order."""
+        return [
+            (event.data.model_id, event.data.fault, event.data.reason)
+            for decision in self.decisions()
+            for event in decision
+            if isinstance(event, (ev.PredictionAbsent, ev.PredictionFailed))
+        ]
+
+    async def until(self, done: Callable[[], bool]) -> None:
+        async with asyncio.timeout(SECONDS_MAX):
+            while not done():
+                await asyncio.sleep(0.01)
+
+
+MakeScene = Callable[..., Awaitable[Scene]]
+
+
+@pytest.fixture
+async def scene() -> AsyncIterator[MakeScene]:
+    made: list[Scene] = []
+
+    async def make(contract: CrunchContract | None = None, **models: Any) -> Scene:
+        one = Scene(contract)
+        made.append(one)
+        for model_id, behaviour in models.items():
+            one.gateway.join(model_id, behaviour)
+        await one.start()
+        return one
+
+    yield make
+    for one in made:
+        assert one.tenure is not None
+        await one.tenure.close()
+
+
+def good(method: str, _arguments: Any) -> Any:
+    return None if method == "tick" else {"value": 0.5}
+
+
+def second(number: int) -> int:
+    return T0 + number * 1000
+
+
+FAST = CrunchContract(
+    scheduled_predictions=[ScheduledPrediction(scope_key="60s", interval_seconds=1)], deadline_seconds=10
+)
+
+
+async def test_a_round_is_opened_and_answered_in_two_decisions(scene):
+    play = await scene(a=good, b=good)
+    play.asked(received(T0))
+    await play.deliver()
+    assert play.kinds() == [["RoundOpened"], ["PredictionRecorded", "PredictionRecorded", "RoundAnswered"]]
+
+
+async def test_a_slow_model_keeps_nobodys_answer_out_of_the_log(scene):
+    gate = asyncio.Event()
+
+    async def slow(method: str) -> Any:
+        if method == "predict":
+            await gate.wait()
+        return None if method == "tick" else {"value": -0.5}
+
+    play = await scene(a=good, b=lambda method, _: slow(method), c=good)
+    play.asked(received(T0, scopes={"60s": 60, "5m": 300}))
+    delivering = asyncio.create_task(play.deliver())
+    await play.until(lambda: len(play.kinds()) == 2)
+    part = play.decisions()[1]
+    assert [(type(e).__name__, e.data.model_id) for e in part[:-1]] == [
+        *[("PredictionRecorded", "a"), ("PredictionRecorded", "c")] * 2
+    ]
+    assert part[-1].data.model_ids == ["a", "c"]
+    gate.set()
+    await delivering
+    assert play.kinds()[2] == ["PredictionRecorded", "PredictionRecorded", "RoundAnswered"]
+    assert {event.data.model_id for event in play.decisions()[2][:-1]} == {"b"}
+
+
+async def test_what_a_dead_owner_left_is_absent_and_what_it_recorded_stays(scene):
+    async def never(method: str) -> Any:
+        if method == "predict":
+            await asyncio.Event().wait()
+
+    play = await scene(a=good, b=lambda method, _: never(method))
+    play.asked(received(T0))
+    delivering = asyncio.create_task(play.deliver())
+    await play.until(lambda: len(play.kinds()) == 2)
+    delivering.cancel()
+    await asyncio.gather(delivering, return_exceptions=True)
+    play.gateway.join("b", good)
+    await play.start()
+    await play.deliver()
+    assert play.kinds() == [
+        ["RoundOpened"],
+        ["PredictionRecorded", "RoundAnsweredInPart"],
+        ["PredictionAbsent", "RoundAnswered"],
+    ]
+    assert play.missed() == [("b", "node", NODE_RESTARTED)]
+
+
+async def test_of_inputs_that_wait_the_newest_of_each_subject_wins(scene):
+    play = await scene(a=good)
+    play.asked(received(T0), received(T0, "ETHUSDT"), received(T0 + MINUTE), received(T0 + 2 * MINUTE))
+    await play.deliver()
+    assert play.kinds() == [
+        *(["RoundOpened"], ["PredictionAbsent", "RoundAnswered"]),
+        *(["RoundOpened"], ["PredictionRecorded", "RoundAnswered"]),
+        *(["RoundOpened"], ["PredictionAbsent", "RoundAnswered"]),
+        *(["RoundOpened"], ["PredictionRecorded", "RoundAnswered"]),
+    ]
+    assert play.missed() == [("a", "node", FELL_BEHIND)] * 2
+
+
+async def test_a_replay_skips_nothing(scene):
+    play = await scene(a=good)
+    play.asked(received(T0, rehearsal=True), received(T0 + MINUTE, rehearsal=True))
+    await play.deliver()
+    assert play.missed() == []
+
+
+async def test_a_model_too_slow_for_its_schedule_is_cut_off_by_the_next_input_and_busy_in_its_round(scene):
+    gate = asyncio.Event()
+
+    async def slow(method: str) -> Any:
+        if method == "predict":
+            await gate.wait()
+
+    play = await scene(FAST, a=good, b=lambda method, _: slow(method))
+    play.asked(received(second(0)))
+    delivering = asyncio.create_task(play.deliver())
+    await play.until(lambda: len(play.kinds()) == 2)
+    play.now += 1.0  # the second that the schedule leaves it has passed
+    play.asked(received(second(1)))
+    await delivering
+    await play.deliver()
+    assert [(model, reason) for model, _, reason in play.missed()] == [
+        ("b", f"DEADLINE: {NEWER_INPUT}"),
+        ("b", f"BUSY: {STILL_AT_WORK}"),
+    ]
+    assert {fault for _, fault, _ in play.missed()} == {"model"}
+    assert sum(kinds.count("PredictionRecorded") for kinds in play.kinds()) == 2
+    gate.set()
+
+
+async def test_who_was_given_no_fair_time_does_not_pay_for_being_late(scene):
+    async def slow(method: str) -> Any:
+        if method == "predict":
+            await asyncio.Event().wait()
+
+    long = CrunchContract(
+        scheduled_predictions=[ScheduledPrediction(scope_key="60s", interval_seconds=3600)],
+        deadline_seconds=3600,
+    )
+    play = await scene(long, a=good, b=lambda method, _: slow(method))
+    play.asked(received(T0))
+    delivering = asyncio.create_task(play.deliver())
+    await play.until(lambda: len(play.kinds()) == 2)
+    play.asked(received(T0 + MINUTE))
+    await delivering
+    ((model, fault, reason),) = play.missed()
+    assert (model, fault) == ("b", "node")
+    assert reason.startswith("ABSENT: the node left it ")
+
+
+async def test_one_second_schedules_are_each_asked_once(scene):
+    play = await scene(FAST, a=good)
+    for number in range(5):
+        play.asked(received(second(number)))
+        await play.deliver()
+    recorded = [kinds for kinds in play.kinds() if "PredictionRecorded" in kinds]
+    assert (len(recorded), play.missed()) == (5, [])
+
+
+async def test_methods_and_arguments_follow_the_contract(scene):
+    contract = CrunchContract(
+        call_method=CallMethod(
+            tick="feed_update",
+            predict="forecast",
+            predict_arguments=("scope_key", "asof_ts", "subject"),
+        )
+    )
+    play = await scene(contract, a=lambda method, _: None if method == "feed_update" else {"value": 0.1})
+    play.asked(received(T0))
+    await play.deliver()
+    assert [(call.method, call.arguments) for call in play.gateway.calls] == [
+        ("feed_update", ({},)),
+        ("forecast", ("60s", T0, "BTCUSDT")),
+    ]
+
+
+async def test_scopes_of_one_model_are_asked_one_after_another(scene):
+    busy: set[str] = set()
+
+    async def one_at_a_time(method: str) -> Any:
+        assert "a" not in busy
+        busy.add("a")
+        await asyncio.sleep(0.01)
+        busy.discard("a")
+        return None if method == "tick" else {"value": 0.1}
+
+    play = await scene(a=lambda method, _: one_at_a_time(method))
+    play.asked(received(T0, scopes={"60s": 60, "5m": 300, "1h": 3600}))
+    await play.deliver()
+    assert play.kinds()[-1] == ["PredictionRecorded"] * 3 + ["RoundAnswered"]
+
+
+@pytest.mark.parametrize(
+    ("what", "fault"), [("recovering", "model"), ("unreachable", "node"), ("no orchestrator", "node")]
+)
+async def test_whose_fault_an_absence_is(scene, what, fault):
+    play = await scene(a=good)
+    play.asked(received(T0))
+    await play.deliver()
+    if what == "recovering":
+        play.gateway.recover("a")
+        await play.start()  # a new tenure knows it as well
+    elif what == "unreachable":
+        play.gateway.join("a", lambda _method, _arguments: Outcome.ABSENT)
+    else:
+        play.gateway.recover("a")
+        play.gateway.connected = False
+    play.asked(received(T0 + MINUTE))
+    await play.deliver()
+    assert [(model, of) for model, of, _ in play.missed()] == [("a", fault)]
+
+
+async def test_a_ban_is_an_event_and_takes_the_model_off_the_next_roster(scene):
+    play = await scene(a=good, b=good)
+    play.asked(received(T0))
+    await play.deliver()
+    play.command(ev.BanModel(id="c1", at=T0, data=ev.BanModelData(model_id="b", reason="copied")))
+    play.command(ev.BanModel(id="c2", at=T0, data=ev.BanModelData(model_id="b", reason="again")))
+    play.asked(received(T0 + MINUTE))
+    await play.deliver()
+    await play.start()  # what was decided is not decided again
+    play.command(ev.ReadmitModel(id="c3", at=T0, data=ev.ReadmitModelData(model_id="b", reason="cleared")))
+    play.asked(received(T0 + 2 * MINUTE))
+    await play.deliver()
+    rosters = [
+        [entry.model_id for entry in event.data.roster]
+        for decision in play.decisions()
+        for event in decision
+        if isinstance(event, ev.RoundOpened)
+    ]
+    assert rosters == [["a", "b"], ["a"], ["a", "b"]]
+    said = [kinds for kinds in play.kinds("models") if "ModelSeen" not in kinds]
+    assert said == [["ModelBanned"], [], ["ModelReadmitted"]]
+
+
+async def test_a_checkpoints_command_changes_nothing_here(scene):
+    play = await scene(a=good)
+    asked = ev.AdvanceCheckpointData(checkpoint_id="c", status="PAID")
+    play.command(ev.AdvanceCheckpoint(id="c1", at=T0, data=asked))
+    play.asked(received(T0))
+    await play.deliver()
+    assert [kinds for kinds in play.kinds("models") if "ModelSeen" not in kinds] == [[]]
+
+
+async def test_a_good_tick_does_not_hide_a_model_that_fails_in_every_predict(scene):
+    def failing(method: str, _arguments: Any) -> Any:
+        return None if method == "tick" else {"value": float("nan")}
+
+    play = await scene(CrunchContract(model_strikes_max=3), a=good, b=failing)
+    for number in range(4):
+        play.asked(received(T0 + number * MINUTE))
+        await play.deliver()
+    ((model_id, code, reason),) = play.gateway.reports
+    assert (model_id, code) == ("b", "MULTIPLE_FAILED")
+    assert (
+        reason == "3 rounds in a row without a valid prediction; the last: BAD_OUTPUT: .value is not finite"
+    )
+    await play.until(lambda: any("ModelFailureReported" in kinds for kinds in play.kinds("models")))
+
+
+async def test_a_model_that_the_orchestrator_forgot_leaves_after_a_while(scene):
+    play = await scene(a=good, b=good)
+    play.asked(received(T0))
+    await play.deliver()
+    play.gateway.announced.discard("b")
+    play.asked(received(T0 + MINUTE))
+    await play.deliver()
+    play.now += predict.GONE_SECONDS + 1
+    play.asked(received(T0 + 2 * MINUTE))
+    await play.deliver()
+    left = [e for decision in play.decisions("models") for e in decision if isinstance(e, ev.ModelLeft)]
+    assert [(event.data.model_id, event.data.reason) for event in left] == [("b", predict.GONE)]
+    rosters = [e.data.roster for d in play.decisions() for e in d if isinstance(e, ev.RoundOpened)]
+    assert [len(one) for one in rosters] == [2, 2, 1]
+
+
+async def test_without_an_orchestrator_nobody_is_thought_gone(scene):
+    play = await scene(a=good)
+    play.asked(received(T0))
+    await play.deliver()
+    play.gateway.announced.clear()
+    play.gateway.connected = False
+    play.now += 10 * predict.GONE_SECONDS
+    play.asked(received(T0 + MINUTE))
+    await play.deliver()
+    assert [kinds for kinds in play.kinds("models") if "ModelLeft" in kinds] == []
+
+
+def test_the_inputs_are_of_the_contract_that_the_scene_plays():
+    assert received(T0).data.contract_hash == HASH
