@@ -7,7 +7,6 @@ cleanly. When the projector fails, the API ends with it: serving what no longer 
 from __future__ import annotations
 
 import asyncio
-import errno
 import signal
 import socket
 from collections.abc import Coroutine, Iterator
@@ -18,9 +17,9 @@ import uvicorn
 
 from coordinator.api.app import create_app
 from coordinator.infra.commands import KafkaCommandPort
+from coordinator.infra.sockets import listen
 from coordinator.projections.registry import open_read_models
 from coordinator.projections.runner import Projector, cluster_id_of
-from coordinator.streams.errors import OperatorError
 from coordinator.streams.settings import Settings
 
 SEND_SECONDS_MAX = 10.0
@@ -37,36 +36,13 @@ class _Server(uvicorn.Server):
         yield
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A bound socket. Raises OperatorError naming the port."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # The protocol is named, since asyncio sends small answers at once (TCP_NODELAY) only where it is: else the second
-    # write of an answer waits 40 ms for the first one's acknowledgement.
-    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        bound.bind((host, port))
-    except OSError as error:
-        bound.close()
-        why = (
-            "is taken by another process"
-            if error.errno == errno.EADDRINUSE
-            else f"cannot be used ({error.strerror})"
-        )
-        raise OperatorError(
-            f"port {port} on {host} {why}; choose another with API_PORT (or --port)"
-        ) from error
-    bound.set_inheritable(True)
-    return bound
-
-
 def serve(settings: Settings) -> None:
     """Fold and serve until SIGTERM or SIGINT. Blocking.
 
     Raises OperatorError (port, store in use), WorldError (no broker), LogError naming a record that this
     version cannot read, StalledError: the process should then exit non-zero.
     """
-    bound = listen(settings.api_host, settings.api_port)
+    bound = listen(settings.api_host, settings.api_port, "API_PORT (or --port)")
     try:
         asyncio.run(_serve(settings, bound))
     finally:

@@ -21,11 +21,17 @@ def serve(
     port: Annotated[
         int | None, typer.Option(help="Port to listen on; default MODEL_RUNNER_NODE_PORT, else 9091.")
     ] = None,
+    http_port: Annotated[
+        int, typer.Option(help="Port of GET /models, for the web app's Models page; 0 takes any free one.")
+    ] = 8001,
+    no_http: Annotated[bool, typer.Option("--no-http", help="Serve no GET /models.")] = False,
     log_dir: Annotated[Path | None, typer.Option(help="Models' logs; default <data dir>/models.")] = None,
 ) -> None:
     """Serve the models of a folder to a coordinator, each in a process of its own, until Ctrl-C.
 
     A model is `DIR/<name>/main.py` with one subclass of the tracker base; `DIR/models.yaml` may name its owners.
+    Folders may come and go while it runs; changed code is deployed anew. What a model prints is in the log folder.
+    `requirements.txt` is not installed: models run in this environment, as your user, so serve code you trust.
 
     Example: [bold]coordinator models serve my-models --port 9091[/bold]
     """
@@ -42,6 +48,7 @@ def serve(
         settings.crunch_id,
         "--log-dir",
         str(log_dir or settings.data_dir / "models"),
+        *([] if no_http else ["--http-port", str(http_port)]),
     ]
     sys.stdout.flush()
     os.execv(sys.executable, command)  # noqa: S606 - the host takes this process over, its signals and exit code with it

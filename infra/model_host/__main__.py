@@ -1,7 +1,8 @@
 """`python -m coordinator.infra.model_host --models DIR --port N --crunch ID --log-dir D`.
 
-Says `listening on 127.0.0.1:PORT` on stdout when every model was started; on SIGTERM or SIGINT it
-ends its children and exits 0. A wrong folder or port is one line on stderr and exit code 2.
+Says `listening on 127.0.0.1:PORT` on stdout when every model was started, and `GET /models on ..` where an
+`--http-port` was given; on SIGTERM or SIGINT it ends its children and exits 0. A wrong folder or port is one line on
+stderr and exit code 2.
 """
 
 from __future__ import annotations
@@ -27,6 +28,12 @@ async def run(options: argparse.Namespace) -> None:
         asyncio.get_running_loop().add_signal_handler(number, asked_to_end.set)
     limits = Limits(call_limit_seconds=options.call_limit_seconds, memory_limit_mb=options.memory_limit_mb)
     host = ModelHost(options.models, options.crunch, options.port, options.log_dir, limits)
+    read_side = None
+    if options.http_port is not None:
+        from coordinator.infra.model_host.read_side import ReadSide  # noqa: PLC0415 - `up` does without: 15 MB
+
+        read_side = ReadSide(host, options.crunch, HOST, options.http_port)
+        read_side.start()
     starting = asyncio.create_task(host.start())
     ending = asyncio.create_task(asked_to_end.wait())
     try:
@@ -34,11 +41,15 @@ async def run(options: argparse.Namespace) -> None:
         if not starting.done():
             return  # asked to end before it was up: the children started so far are ended below
         sys.stdout.write(f"listening on {HOST}:{await starting}\n")
+        if read_side is not None:
+            sys.stdout.write(f"GET /models on {HOST}:{read_side.port}\n")
         sys.stdout.flush()
         await ending
     finally:
         starting.cancel()
         ending.cancel()
+        if read_side is not None:
+            await read_side.stop()
         await host.stop()
 
 
@@ -49,6 +60,7 @@ def main() -> None:
     )
     parser.add_argument("--models", type=Path, required=True, help="folder with one folder per model")
     parser.add_argument("--port", type=int, required=True, help="0 takes any free port")
+    parser.add_argument("--http-port", type=int, help="serve GET /models there; 0 takes any free port")
     parser.add_argument("--crunch", required=True, help="crunch id: the path that coordinators connect to")
     parser.add_argument("--log-dir", type=Path, required=True, help="model logs and working copies")
     parser.add_argument("--call-limit-seconds", type=float, default=Limits().call_limit_seconds)

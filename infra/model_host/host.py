@@ -3,7 +3,10 @@ r"""The orchestrator's side of the protocol, for models on this machine.
 Reads a folder of models and `report_failure` messages; emits `init` and `update` messages.
 
     starting -> RUNNING -> (process died) -> RECOVERING -> RUNNING, on a new port, as a new deployment
-                   \-> STOPPED: reported as failed, or died more often than its budget allows
+                   \-> STOPPED: reported as failed, died more often than its budget allows, or its folder is gone
+
+While it runs, new folders join and removed ones leave. Changed code is a new deployment: its process starts beside
+the old one, is announced, and then the old one ends.
 
 A restarted process is always a new deployment on a new port: the client sets a model up once per
 deployment, so a silent restart would answer "call Setup first" for ever.
@@ -26,8 +29,9 @@ import msgspec
 import websockets
 from websockets.asyncio.server import Server, ServerConnection, serve
 
-from coordinator.infra.model_host.process import Child, ChildFailedError, Limits, start_child
+from coordinator.infra.model_host.process import Child, ChildFailedError, Limits, log_path, start_child
 from coordinator.infra.model_host.registry import ModelEntry, read_models
+from coordinator.infra.model_host.watch import Change, FolderWatch
 from coordinator.streams.errors import OperatorError
 
 log = logging.getLogger(__name__)
@@ -35,6 +39,10 @@ log = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 STARTS_AT_ONCE = 8
 TERMINATE_SECONDS = 1.0
+LOOK_SECONDS = 1.0
+LAST_CALLS_SECONDS = 2.0
+"""How long a replaced process may finish what it was asked."""
+REQUIREMENTS_FILE = "requirements.txt"
 
 
 class Failure(msgspec.Struct, frozen=True):
@@ -56,6 +64,7 @@ class HostedModel:
         self.failure: Failure | None = None
         self.settled = asyncio.Event()  # RUNNING or STOPPED for the first time
         self.deaths: deque[float] = deque()
+        self.submissions = 1
 
     def on_wire(self) -> dict[str, Any]:
         """The protocol's ModelState."""
@@ -90,6 +99,8 @@ class ModelHost:
         self._listeners: set[asyncio.Queue[str]] = set()
         self._server: Server | None = None
         self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
+        self._watching: asyncio.Task[None] | None = None
+        self._changing: set[asyncio.Task[None]] = set()
 
     async def start(self) -> int:
         """Start every model, then listen; returns the port. Raises OperatorError (folder, models.yaml, port).
@@ -105,14 +116,18 @@ class ModelHost:
             self._server = await serve(self._serve_coordinator, HOST, self._port, start_serving=False)
         except OSError as error:
             raise OperatorError(f"port {self._port} on {HOST} cannot be used: {error.strerror}") from error
+        watch = FolderWatch(self._models_dir, entries)
         await asyncio.gather(*(self.add(entry) for entry in entries))
         await self._server.start_serving()
+        self._watching = asyncio.create_task(self._watch(watch))
         return int(next(iter(self._server.sockets)).getsockname()[1])
 
     async def add(self, entry: ModelEntry) -> HostedModel:
         """Run one more model; returns when it is RUNNING or STOPPED. Raises ValueError if the id is taken."""
         if entry.model_id in self.models:
             raise ValueError(f"model {entry.model_id} is already here")
+        if (entry.folder / REQUIREMENTS_FILE).exists():
+            log.info("model %s: its %s is not installed", entry.model_id, REQUIREMENTS_FILE)
         model = self.models[entry.model_id] = HostedModel(entry)
         self._supervisors[entry.model_id] = asyncio.create_task(self._supervise(model))
         await model.settled.wait()
@@ -122,12 +137,79 @@ class ModelHost:
         """End every child (within about two seconds) and close the port. Again: nothing more happens."""
         if self._server is not None:
             self._server.close()
-        for task in self._supervisors.values():
+        tasks = [*self._supervisors.values(), *self._changing, *([self._watching] if self._watching else [])]
+        for task in tasks:
             task.cancel()
-        await asyncio.gather(*self._supervisors.values(), return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(self._end(model) for model in self.models.values()))
         if self._server is not None:
             await self._server.wait_closed()
+
+    def log_path(self, model: HostedModel) -> Path:
+        """Where the model's stdout and stderr go."""
+        return log_path(self._log_dir, model.entry.model_id)
+
+    async def _watch(self, watch: FolderWatch) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            for change in watch.look():
+                log.info("model %s %s", change.entry.model_id, change.kind)
+                task = asyncio.create_task(self._change(change))
+                self._changing.add(task)
+                task.add_done_callback(self._changed)
+
+    def _changed(self, task: asyncio.Task[None]) -> None:
+        self._changing.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a change of the models folder could not be taken over", exc_info=error)
+
+    async def _change(self, change: Change) -> None:
+        model = self.models.get(change.entry.model_id)
+        if change.kind == "left":
+            if model is not None:
+                await self._remove(model)
+        elif model is None:
+            await self.add(change.entry)
+        elif change.kind == "renamed":
+            model.entry = change.entry
+            if model.state == "RUNNING":
+                self._move(model, "RUNNING")
+        elif _stopped(model):  # other code: it may try anew
+            await self._remove(model)
+            await self.add(change.entry)
+        elif model.child is None or model.state != "RUNNING":
+            model.entry = change.entry  # it is being started: the next copy is of the new code
+        else:
+            await self._replace(model, change.entry)
+
+    async def _remove(self, model: HostedModel) -> None:
+        """End a model whose folder is gone, or holds other code than the one that was stopped."""
+        if not _stopped(model):
+            self._stop_model(model, Failure("REMOVED", "its folder was removed"))
+        supervisor = self._supervisors.pop(model.entry.model_id)
+        supervisor.cancel()
+        await asyncio.gather(supervisor, return_exceptions=True)
+        await self._end(model)
+        del self.models[model.entry.model_id]
+
+    async def _replace(self, model: HostedModel, entry: ModelEntry) -> None:
+        """Start the new code beside the old; announce it; let the old one finish and end."""
+        model.submissions += 1
+        try:
+            child = await start_child(entry, self._limits, self._log_dir, copy=f"~{model.submissions}")
+        except ChildFailedError as error:
+            log.warning("model %s: its new code %s; the old one runs on", entry.model_id, error)
+            return
+        old = model.child
+        if _stopped(model) or old is None:  # while it started
+            child.signal(signal.SIGKILL)
+            model.entry = entry
+            return
+        model.entry, model.child, model.port = entry, child, child.port
+        model.deployment_id = _deployment_id(model)
+        self._move(model, "RUNNING")
+        await asyncio.sleep(LAST_CALLS_SECONDS)
+        await _end_child(old)
 
     async def _supervise(self, model: HostedModel) -> None:
         """Keep one model's process running until it is stopped or its budget is used up."""
@@ -144,7 +226,7 @@ class ModelHost:
                     model.port = model.child.port
                     model.deployment_id = _deployment_id(model)
                     self._move(model, "RUNNING")
-                end = f"its process ended with {await model.child.wait()}"
+                end = f"its process ended with {await _wait_for_current(model)}"
                 model.child = None
             if _stopped(model):
                 return
@@ -174,11 +256,7 @@ class ModelHost:
         child, model.child = model.child, None
         if child is None:
             return
-        child.signal(signal.SIGTERM)
-        ended = asyncio.create_task(child.wait())
-        await asyncio.wait([ended], timeout=TERMINATE_SECONDS)
-        child.signal(signal.SIGKILL)  # also whatever the model left in its process group
-        await ended
+        await _end_child(child)
 
     def _move(self, model: HostedModel, state: str) -> None:
         model.state = state
@@ -234,6 +312,25 @@ class _Report(msgspec.Struct, frozen=True):
 class _Incoming(msgspec.Struct, frozen=True):
     event: str
     data: list[_Report] = []
+
+
+async def _wait_for_current(model: HostedModel) -> int:
+    """Wait until the model's process ends, not one that was replaced meanwhile; its exit code."""
+    while True:
+        child = model.child
+        if child is None:
+            return 0
+        code = await child.wait()
+        if model.child is child:
+            return code
+
+
+async def _end_child(child: Child) -> None:
+    child.signal(signal.SIGTERM)
+    ended = asyncio.create_task(child.wait())
+    await asyncio.wait([ended], timeout=TERMINATE_SECONDS)
+    child.signal(signal.SIGKILL)  # also whatever the model left in its process group
+    await ended
 
 
 async def _send_all(connection: ServerConnection, messages: asyncio.Queue[str]) -> None:

@@ -8,6 +8,17 @@ from __future__ import annotations
 from pathlib import Path
 
 
+def read_log(path: Path, bytes_max: int) -> str:
+    """The end of a capped log, at most `bytes_max` bytes; empty when there is none yet."""
+    try:
+        with path.open("rb") as file:
+            file.seek(0, 2)
+            file.seek(max(0, file.tell() - bytes_max))
+            return file.read(bytes_max).decode(errors="replace")
+    except FileNotFoundError:
+        return ""
+
+
 class CappedLog:
     """Append-only bytes; at half the cap the file becomes `<name>.1` (replacing the older one)."""
 

@@ -92,10 +92,13 @@ class Child(asyncio.SubprocessProtocol):
         self._log.close()
 
 
-async def start_child(entry: ModelEntry, limits: Limits, log_dir: Path) -> Child:
-    """Start a process for `entry` and wait until it serves. Raises ChildFailedError."""
-    folder = _fresh_copy(entry.folder, log_dir / "work" / entry.model_id)
-    log = CappedLog(log_dir / f"{entry.model_id}.log", limits.log_bytes_max)
+async def start_child(entry: ModelEntry, limits: Limits, log_dir: Path, copy: str = "") -> Child:
+    """Start a process for `entry` and wait until it serves. Raises ChildFailedError.
+
+    `copy` names a working copy of its own, for a process that runs beside the one it will replace.
+    """
+    folder = _fresh_copy(entry.folder, log_dir / "work" / f"{entry.model_id}{copy}")
+    log = CappedLog(log_path(log_dir, entry.model_id), limits.log_bytes_max)
     reading, writing = os.pipe()
     try:
         _, child = await asyncio.get_running_loop().subprocess_exec(
@@ -126,6 +129,11 @@ async def start_child(entry: ModelEntry, limits: Limits, log_dir: Path) -> Child
         await child.wait()
         raise
     return child
+
+
+def log_path(log_dir: Path, model_id: str) -> Path:
+    """Where a model's stdout and stderr go."""
+    return log_dir / f"{model_id}.log"
 
 
 def _command(folder: Path, ready_fd: int, limits: Limits) -> list[str]:

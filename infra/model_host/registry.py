@@ -46,15 +46,18 @@ class _YamlFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: list[_YamlModel] = []
 
 
-def read_models(models_dir: Path) -> list[ModelEntry]:
-    """The models of a folder, by model_id. Raises OperatorError for anything that cannot be run as meant."""
+def read_models(models_dir: Path, *, strict: bool = True) -> list[ModelEntry]:
+    """The models of a folder, by model_id. Raises OperatorError for anything that cannot be run as meant.
+
+    Not `strict`: `models.yaml` may name a folder that is not there (any more, or yet), as it does while the host runs.
+    """
     if not models_dir.is_dir():
         raise OperatorError(f"the models folder {models_dir} does not exist: name a folder of models")
     named = {one.folder: one for one in _read_yaml(models_dir / MODELS_FILE)}
     present = {
         path.parent.name for path in models_dir.glob(f"*/{MAIN_FILE}") if SAFE_ID.fullmatch(path.parent.name)
     }
-    if missing := sorted(set(named) - present):
+    if strict and (missing := sorted(set(named) - present)):
         raise OperatorError(
             f"{MODELS_FILE} names {missing[0]!r}, but there is no {missing[0]}/{MAIN_FILE} beside it"
         )

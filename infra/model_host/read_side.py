@@ -1,0 +1,98 @@
+"""The orchestrator's read side over HTTP: `GET /models` for the web app's Models page, and each model's log.
+
+Reads the host's models; changes nothing. A model that recovers is told as RUNNER_INITIALIZING, because the web app
+knows no state for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse, PlainTextResponse, Response
+from starlette.routing import Route
+
+from coordinator.infra.model_host.logs import read_log
+from coordinator.infra.sockets import listen
+
+if TYPE_CHECKING:
+    from coordinator.infra.model_host.host import HostedModel, ModelHost
+
+LOG_BYTES_MAX = 256 * 1024
+STATUS = {
+    "STARTING": "RUNNER_INITIALIZING",
+    "RUNNING": "RUNNER_RUNNING",
+    "RECOVERING": "RUNNER_INITIALIZING",
+    "STOPPED": "RUNNER_STOPPED",
+}
+
+
+class _Server(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Signals are the host's."""
+        yield
+
+
+class ReadSide:
+    """A server of its own beside the websocket."""
+
+    def __init__(self, host: ModelHost, crunch_id: str, address: str, port: int) -> None:
+        """Binds at once. Raises OperatorError when the port is taken."""
+        self._host, self._crunch_id = host, crunch_id
+        self._socket = listen(address, port, "--http-port")
+        self.port = int(self._socket.getsockname()[1])
+        routes = [
+            Route("/models", self._models),
+            Route("/models/logs/runner/{model_id:path}", self._log),
+        ]
+        config = uvicorn.Config(
+            Starlette(routes=routes),
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=1,
+        )
+        self._server = _Server(config)
+        self._serving: asyncio.Task[None] | None = None
+
+    def start(self) -> None:
+        """Serve, in a task."""
+        self._serving = asyncio.create_task(self._server.serve([self._socket]))
+
+    async def stop(self) -> None:
+        """End, and close the port."""
+        self._server.should_exit = True
+        if self._serving is not None:
+            await asyncio.gather(self._serving, return_exceptions=True)
+        self._socket.close()
+
+    async def _models(self, _request: Request) -> Response:
+        return JSONResponse([self._row(one) for _, one in sorted(self._host.models.items())])
+
+    async def _log(self, request: Request) -> Response:
+        model = self._host.models.get(request.path_params["model_id"])
+        if model is None:
+            return JSONResponse({"detail": "there is no such model"}, 404)
+        return PlainTextResponse(read_log(self._host.log_path(model), LOG_BYTES_MAX))
+
+    def _row(self, model: HostedModel) -> dict[str, Any]:
+        entry, failure = model.entry, model.failure
+        return {
+            "id": entry.model_id,
+            "model_name": entry.model_name,
+            "deployment_id": model.deployment_id,
+            "desired_state": "STOPPED" if model.state == "STOPPED" else "RUNNING",
+            "status": STATUS[model.state] if failure is None else "RUNNER_FAILED",
+            "statusMessage": None if failure is None else f"{failure.code}: {failure.reason}",
+            "crunch_id": self._crunch_id,
+            "cruncher_id": entry.cruncher_id,
+            "cruncher_name": entry.cruncher_name,
+            "builder_log_uri": None,
+            "runner_log_uri": f"/models/logs/runner/{entry.model_id}",
+        }
