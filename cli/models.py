@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from coordinator.cli import model_bans
+from coordinator.cli import model_bans, model_check
 from coordinator.streams.settings import read_settings
 
 app = typer.Typer(no_args_is_help=True, help="Run models on this machine.")
@@ -54,5 +54,6 @@ def serve(
     os.execv(sys.executable, command)  # noqa: S606 - the host takes this process over, its signals and exit code with it
 
 
+app.command("check")(model_check.check)
 app.command("ban")(model_bans.ban)
 app.command("readmit")(model_bans.readmit)

@@ -40,16 +40,11 @@ from coordinator.streams.events import (
     SkippedPoints,
     Terms,
 )
-from coordinator.streams.finite import not_finite
 from coordinator.streams.ground_truth import OpenHorizon, Record, at_of, horizons, resolve
+from coordinator.streams.model_input import RECORDS_SEEN, encode_model_input
 from coordinator.streams.reasons import as_reason
 from coordinator.streams.stage import EMPTY_DECISION_EVERY, Draft, Stage
 from coordinator.streams.terms import TermsInForce
-
-RECORDS_SEEN = 120
-"""How many records up to its point an input is built from."""
-
-_encoder = msgspec.json.Encoder()
 
 
 class InputStage(Stage):
@@ -283,13 +278,11 @@ class InputStage(Stage):
         window = records[: bisect_right(records, point, key=at_of)][-RECORDS_SEEN:]
         try:
             typed = [record.as_type(terms.contract_hash, contract.raw_input_type) for record in window]
-            checked = contract.input_type.model_validate(contract.build_input(typed))
-            bad = not_finite(checked.model_dump(by_alias=True))  # in JSON's form NaN would be null already
-            payload = _encoder.encode(checked.model_dump(mode="json", by_alias=True))
-        except Exception as error:  # noqa: BLE001 - the author's function: its fault is recorded, and the node goes on
-            return as_reason(f"build_input: {type(error).__name__}: {error}", 500)
-        if bad:
-            return f"build_input gave a value that is not finite: {bad}"
+        except Exception as error:  # noqa: BLE001 - the author's type: its fault is recorded, and the node goes on
+            return as_reason(f"raw_input_type: {type(error).__name__}: {error}", 500)
+        payload, fault = encode_model_input(contract, typed)
+        if fault:
+            return fault
         the_id = ids.input_id(subject, point)
         return InputReceived(
             id=f"{the_id}:received",

@@ -81,6 +81,11 @@ def read_models(models_dir: Path, *, strict: bool = True) -> list[ModelEntry]:
     return sorted(found, key=lambda entry: entry.model_id)
 
 
+def model_alone(folder: Path) -> ModelEntry:
+    """The model of one folder, with names made from the folder's."""
+    return _entry(folder, _YamlModel(folder.name))
+
+
 def _read_yaml(path: Path) -> list[_YamlModel]:
     if not path.exists():
         return []

@@ -1,0 +1,191 @@
+"""`coordinator models check DIR`: what a participant runs before submitting."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from coordinator.streams.errors import OperatorError
+from coordinator.streams.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from coordinator.cli.model_trial import Tick, Trial
+    from coordinator.infra.model_host.registry import ModelEntry
+    from coordinator.streams.contract import CrunchContract
+
+MARKET_END_MS = 1_700_000_040_000  # a full minute of November 2023: the made-up market is the same every day
+MINUTE_MS = 60_000
+EXIT_FAULT = 1
+
+
+def check(
+    directory: Annotated[
+        Path, typer.Argument(metavar="DIR", help="One model (with a main.py), or a folder of models.")
+    ],
+    candles: Annotated[
+        Path | None,
+        typer.Option(help="Minute candles to tick with: CSV, CSV.gz or Parquet. Default: a made-up market."),
+    ] = None,
+    contract: Annotated[
+        str | None, typer.Option(help="The challenge, module:attribute. Default: CONTRACT, else the demo's.")
+    ] = None,
+    subject: Annotated[str | None, typer.Option(help="Default: FEED_SUBJECTS' first.")] = None,
+    rounds: Annotated[int, typer.Option(min=1, max=10_000, help="How many ticks and predictions.")] = 20,
+    timeout: Annotated[
+        float | None,
+        typer.Option(min=0.1, help="Seconds a round may take. Default: the contract's deadline."),
+    ] = None,
+    memory_mb: Annotated[int, typer.Option(min=128, help="Address space of the model's process.")] = 2048,
+) -> None:
+    """Try a model as the node would run it, before you submit it.
+
+    It runs in a process of its own: Setup, then ticks with real candles and a prediction for each scope of the
+    challenge. Checked are the class, the methods, the answers' type, fields, size and finiteness, the time and the
+    memory. The first fault ends the check with exit code 1, its reason, and what the model itself printed.
+
+    Examples:
+      [bold]coordinator models check my-models/trend[/bold]
+      [bold]coordinator models check my-models --candles btc.csv.gz --rounds 500[/bold]
+    """
+    from rich.console import Console  # noqa: PLC0415
+
+    from coordinator.infra.contracts import load_contracts  # noqa: PLC0415
+
+    entries = models_to_check(directory)
+    settings = read_settings(os.environ, contract=contract)
+    if contract is None and not os.environ.get("CONTRACT"):
+        settings = read_settings(os.environ, contract="coordinator.infra.demo_contract:CONTRACT")
+    challenge = load_contracts(settings.contract, kind=settings.feed_kind).current
+    if timeout is not None:
+        challenge = challenge.model_copy(update={"deadline_seconds": timeout})
+    subject = subject or settings.feed_subjects[0]
+    if not any(one.scope.subject in (None, subject) for one in challenge.schedules()):
+        raise OperatorError(f"the challenge asks nothing about {subject}; choose another with --subject")
+    ticks = make_ticks(challenge, candles, subject, rounds)
+    console = Console()
+    market = "the made-up market" if candles is None else str(candles)
+    console.print(f"{len(ticks)} rounds on {market}, {ticks[0].subject}", highlight=False)
+    failed = asyncio.run(_check_all(entries, challenge, settings, ticks, memory_mb, console))
+    raise typer.Exit(EXIT_FAULT if failed else 0)
+
+
+def models_to_check(directory: Path) -> list[ModelEntry]:
+    """The model of a folder with a main.py, or all models of a folder of folders. Raises OperatorError."""
+    from coordinator.infra.model_host.registry import MAIN_FILE, SAFE_ID, model_alone, read_models  # noqa: PLC0415
+
+    if not directory.is_dir():
+        raise OperatorError(
+            f"{directory} is no folder: name a folder with a {MAIN_FILE}, or a folder of such"
+        )
+    if (directory / MAIN_FILE).is_file():
+        name = directory.resolve().name
+        if not SAFE_ID.fullmatch(name):
+            raise OperatorError(f"the folder's name {name!r} cannot be a model's: use letters, digits, . _ -")
+        return [model_alone(directory.resolve())]
+    entries = read_models(directory)
+    if not entries:
+        raise OperatorError(f"no model in {directory}: it has no {MAIN_FILE}, and no folder in it has one")
+    return entries
+
+
+def make_ticks(contract: CrunchContract, candles: Path | None, subject: str, rounds: int) -> list[Tick]:
+    """The ticks of `rounds` consecutive minutes, made as the node makes them. Raises OperatorError."""
+    import msgspec  # noqa: PLC0415
+
+    from coordinator.cli.model_trial import Tick  # noqa: PLC0415
+    from coordinator.streams.model_input import RECORDS_SEEN, encode_model_input  # noqa: PLC0415
+    from coordinator.streams.ports import Subscription  # noqa: PLC0415
+    from coordinator.streams.sources.candles import iter_candles  # noqa: PLC0415
+    from coordinator.streams.sources.generated import generated_candles  # noqa: PLC0415
+
+    wanted = RECORDS_SEEN + rounds - 1
+    if candles is None:
+        market = Subscription("generated", subject, "candle", "1m")
+        start = MARKET_END_MS - (wanted - 1) * MINUTE_MS
+        records = list(generated_candles(market, start, MARKET_END_MS, 1))
+    else:
+        if not candles.is_file():
+            raise OperatorError(f"--candles {candles}: there is no such file")
+        records = []
+        for record in iter_candles(candles, Subscription("candles", subject, "candle", "1m")):
+            records.append(record)
+            if len(records) == wanted:
+                break
+    if not records:
+        raise OperatorError(f"--candles {candles} holds no candle")
+    raw = [contract.raw_input_type.model_validate(msgspec.structs.asdict(one)) for one in records]
+    ticks = []
+    for end in range(max(1, len(raw) - rounds + 1), len(raw) + 1):
+        payload, fault = encode_model_input(contract, raw[max(0, end - RECORDS_SEEN) : end])
+        if fault:
+            raise OperatorError(f"the contract cannot make an input: {fault}")
+        ticks.append(Tick(subject, records[end - 1].at, msgspec.json.decode(payload)))
+    return ticks
+
+
+async def _check_all(
+    entries: list[ModelEntry],
+    contract: CrunchContract,
+    settings: Settings,
+    ticks: list[Tick],
+    memory_mb: int,
+    console: object,
+) -> int:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
+
+    from coordinator.cli.model_trial import ModelTrial  # noqa: PLC0415
+    from coordinator.infra.model_host.process import Limits  # noqa: PLC0415
+
+    if not isinstance(console, Console):
+        raise TypeError
+    hard = contract.deadline_seconds + 1
+    limits = Limits(call_limit_seconds=hard, setup_limit_seconds=max(hard, 30.0), memory_limit_mb=memory_mb)
+    failed = 0
+    for entry in entries:
+        with (
+            tempfile.TemporaryDirectory(prefix="coordinator-check-") as scratch,
+            Progress(
+                *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()),
+                console=console,
+                transient=True,
+            ) as progress,
+        ):
+            task = progress.add_task(entry.model_id, total=len(ticks))
+            trial = await ModelTrial(
+                entry, contract, settings.model_base_classname, ticks, limits, Path(scratch)
+            ).run(lambda done, task=task: progress.update(task, completed=done))  # type: ignore[misc]
+        _show(trial, console)
+        failed += bool(trial.reason)
+    return failed
+
+
+def _show(trial: Trial, console: object) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    if not isinstance(console, Console):
+        raise TypeError
+    table = Table(
+        "",
+        "check",
+        "measured",
+        title=f"{trial.entry.folder.name} (model_id {trial.entry.model_id})",
+        title_justify="left",
+    )
+    for one in trial.checks:
+        mark = Text("ok", style="green") if one.ok else Text("FAULT", style="bold red")
+        table.add_row(mark, Text(one.name), Text(one.measured))
+    console.print(table)
+    if trial.reason:
+        console.print(Text(f"{trial.entry.model_id}: {trial.reason}", style="bold red"))
+        if trial.log_tail:
+            console.print(Text("what it printed last:\n" + trial.log_tail))
+    else:
+        console.print(Text(f"{trial.entry.model_id}: ready to submit"))
