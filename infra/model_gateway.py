@@ -169,18 +169,19 @@ class RunnerClientGateway:
             return ModelReply(model_id, deployment_id, Outcome.ABSENT, detail="its authentication failed")
         result = results.get(runner)
         if result is None:  # the channel was closed under the call, because the model was taken away
-            outcome = Outcome.CRASHED if self._roster.is_recovering(model_id) else Outcome.ABSENT
+            outcome = Outcome.CRASHED if self._roster.own_fault(model_id) else Outcome.ABSENT
             return ModelReply(model_id, deployment_id, outcome, detail="it went away during the call")
         reply = reply_from_result(model_id, deployment_id, result)
         if reply.outcome is Outcome.DEADLINE and not _connected(runner):
             # Calls wait for a connection: without one the deadline says nothing about how fast the model is.
             reply = msgspec.structs.replace(reply, outcome=Outcome.CRASHED, detail=NO_CONNECTION)
+        self._roster.called(model_id, reply.outcome)
         if lost_its_setup(reply):
             self._spawn(self._runner.model_cluster.reconnect_model_runner(runner))
         return reply
 
     def _absent(self, model_id: str) -> ModelReply:
-        detail = "recovering: not connected" if self._roster.is_recovering(model_id) else "not connected"
+        detail = ": ".join(filter(None, (self._roster.own_fault(model_id), "not connected")))
         return ModelReply(model_id, self._roster.deployment_of(model_id), Outcome.ABSENT, detail=detail)
 
     async def _stay_connected(self) -> None:

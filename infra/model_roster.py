@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from coordinator.streams.ports import ModelInfo, ModelNotice
+from coordinator.streams.ports import ModelInfo, ModelNotice, Outcome
+
+SILENT = (Outcome.DEADLINE, Outcome.BUSY, Outcome.CRASHED, Outcome.SKIPPED)
 
 
 class Roster:
@@ -20,6 +22,8 @@ class Roster:
         self._infos: dict[str, ModelInfo] = {}  # as last announced RUNNING or RECOVERING
         self._seen: dict[str, ModelInfo] = {}  # as last noticed
         self._recovering: set[str] = set()
+        self._reported: dict[str, str] = {}  # the code that the announced deployment was reported with
+        self._silent: dict[str, Outcome] = {}  # how its last call ended, where no answer came
         self._told: set[str] = set()  # seen at some time and not left since: only they can recover or leave
         self._notices: list[ModelNotice] = []
 
@@ -38,9 +42,22 @@ class Roster:
         """The models last announced running or recovering."""
         return self._infos.keys()
 
-    def is_recovering(self, model_id: str) -> bool:
-        """Whether the last word about this model was RECOVERING."""
-        return model_id in self._recovering
+    def own_fault(self, model_id: str) -> str:
+        """Why a model that cannot be reached is absent by its own fault, or an empty string."""
+        if model_id in self._recovering:
+            return "recovering"
+        if model_id in self._reported:
+            return f"reported: {self._reported[model_id]}"
+        return f"lost after {self._silent[model_id]}" if model_id in self._silent else ""
+
+    def called(self, model_id: str, outcome: Outcome) -> None:
+        """How a call ended. The library drops a model that hangs and sets it up anew: until that is done it cannot be
+        reached, by its own fault.
+        """
+        if outcome in SILENT:
+            self._silent[model_id] = outcome
+        else:
+            self._silent.pop(model_id, None)
 
     def latest_of_each(self, states: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         """One state per model: during a replacement `init` holds two, and the later deployment counts."""
@@ -64,6 +81,9 @@ class Roster:
         same = current is not None and current.deployment_id == info.deployment_id
         match state.get("state"):
             case "RUNNING":
+                if not same:
+                    self._reported.pop(info.model_id, None)
+                    self._silent.pop(info.model_id, None)
                 self._infos[info.model_id] = info
                 self._recovering.discard(info.model_id)
             case "RECOVERING" if same and info.model_id not in self._recovering:
@@ -87,11 +107,14 @@ class Roster:
         """A failure was reported to the orchestrator, by the client library or by us."""
         self.set_up(model_id, deployment_id)
         info = self._infos.get(model_id) or ModelInfo(model_id, "", deployment_id)
+        self._reported[model_id] = code
         self._notices.append(ModelNotice("failed", info, code, reason))
 
     def _leave(self, model_id: str, reason: str) -> None:
         info = self._infos.pop(model_id)
         self._recovering.discard(model_id)
+        self._reported.pop(model_id, None)
+        self._silent.pop(model_id, None)
         self._seen.pop(model_id, None)
         if model_id in self._told:
             self._told.remove(model_id)

@@ -57,6 +57,9 @@ _ABSENT: dict[Outcome, Fault] = {
 }
 """An answer that did not come, and whose fault it is; all other outcomes are bad answers (FAILED, model)."""
 
+OWN_FAULT = ("recovering", "reported", "lost after")
+"""How the detail of an absence begins that is the model's own fault: it crashed, failed too often, or hung."""
+
 _encoder = msgspec.json.Encoder()
 
 
@@ -184,7 +187,7 @@ def _judge_one(
     if reply is None:
         reply = ModelReply(entry.model_id, entry.deployment_id, Outcome.ABSENT, detail="no reply")
     if reply.outcome in _ABSENT:
-        fault: Fault = "model" if reply.detail.startswith("recovering") else _ABSENT[reply.outcome]
+        fault: Fault = "model" if reply.detail.startswith(OWN_FAULT) else _ABSENT[reply.outcome]
         reason = f"{reply.outcome}: {reply.detail}"
         return PredictionAbsent(
             id=_id(opened, scope_key, entry, "absent"),

@@ -170,6 +170,8 @@ class ModelHost:
                 await self._remove(model)
         elif model is None:
             await self.add(change.entry)
+        elif change.kind == "joined":
+            pass  # it was added by hand
         elif change.kind == "renamed":
             model.entry = change.entry
             if model.state == "RUNNING":

@@ -19,7 +19,7 @@ from coordinator.streams.contract import CrunchContract
 from coordinator.streams.events import InputReceivedData, InputScope
 from coordinator.streams.ports import ModelGateway, ModelReply, Outcome
 
-QUIET_SECONDS_MIN = 0.05
+QUIET_SECONDS_MIN = 0.005
 QUIET_SHARE = 0.5
 """A pause of this part of the time since the round began, without any answer, is quiet."""
 LOOK_SECONDS = 0.2

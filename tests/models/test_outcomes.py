@@ -95,7 +95,7 @@ def test_recovering_then_seen_as_a_new_deployment():
     roster.announced(state("RUNNING", 1))
     roster.set_up("a", "a_1")
     roster.announced(state("RECOVERING", 1))
-    assert roster.is_recovering("a")
+    assert roster.own_fault("a") == "recovering"
     roster.announced(state("RUNNING", 2))
     roster.set_up("a", "a_2")
     assert story(roster) == [("seen", "a_1"), ("recovering", "a_1"), ("seen", "a_2")]

@@ -1,0 +1,114 @@
+"""The predict worker's tenure over a log in memory: the models are functions, or real ones behind a real gateway."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tests.fakes import FakeGateway
+from tests.memory_io import MemoryLog
+
+from coordinator.streams import events as ev
+from coordinator.streams.agents.predict import PredictTenure
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.counting import Counter
+from coordinator.streams.envelope import (
+    ENVELOPE_VERSION,
+    Append,
+    Need,
+    encode_append,
+    encode_decision,
+    encode_event,
+)
+from coordinator.streams.ports import ModelNotice
+
+SECONDS_MAX = 60.0
+
+
+class Scene:
+    """A tenure over a log; `asked` inputs stand in the log, `delivered` hands them over one by one."""
+
+    def __init__(self, contract: CrunchContract | None = None, gateway: Any = None) -> None:
+        self.log = MemoryLog()
+        self.gateway = gateway or FakeGateway()
+        self.contract = contract or CrunchContract()
+        self.noticed: list[ModelNotice] = []
+        self.now = 0.0
+        self.tenure: PredictTenure | None = None
+        self.sent_at: list[float] = []
+        """When each record of `predictions` was sent."""
+        self.log.on_send = self._note_send
+        self._seq = 0
+        self._next = 0
+        self._feeds = 0
+
+    async def start(self) -> None:
+        """Begin a tenure, after the last one's end."""
+        if self.tenure is not None:
+            await self.tenure.close()
+        self.tenure = PredictTenure(
+            self.log, "tests", self.gateway, lambda _: self.contract, self.noticed, monotonic=self.clock
+        )
+        await self.tenure.start()
+
+    def _note_send(self, topic: str, _number: int) -> None:
+        if topic == "predictions":
+            self.sent_at.append(time.monotonic())
+
+    def tick(self, at: int) -> None:
+        """The feed's clock stands at `at`."""
+        records = self.log.records["feeds"]
+        if not records:
+            records.append(encode_append(Append(e=ENVELOPE_VERSION, epoch=1, seq=0, claim="feed")))
+        self._feeds += 1
+        ticked = ev.ClockTicked(id=f"tick/{at}", at=at, data=ev.ClockTickedData(rehearsal=False))
+        records.extend(encode_decision([ticked], epoch=1, seq=self._feeds, upto={}, need={}))
+
+    def clock(self) -> float:
+        return asyncio.get_running_loop().time() + self.now
+
+    def asked(self, *inputs: ev.InputReceived) -> None:
+        """Inputs come, each a decision of its own."""
+        records = self.log.records["inputs"]
+        if not records:
+            records.append(encode_append(Append(e=ENVELOPE_VERSION, epoch=1, seq=0, claim="feed")))
+        for one in inputs:
+            self._seq += 1
+            records.extend(encode_decision([one], epoch=1, seq=self._seq, upto={}, need={"feeds": Need()}))
+
+    def command(self, event: ev.Event) -> None:
+        self.log.records["commands"].append(encode_event(event))
+
+    async def deliver(self, count: int | None = None) -> None:
+        """Hand over the next records of `inputs`, as Faust would."""
+        assert self.tenure is not None
+        records = self.log.records["inputs"]
+        end = len(records) if count is None else min(self._next + count, len(records))
+        for offset in range(self._next, end):
+            async with asyncio.timeout(SECONDS_MAX):
+                await self.tenure.deliver(offset, records[offset])
+        self._next = end
+
+    def decisions(self, topic: str = "predictions") -> list[list[ev.AnyEvent]]:
+        counter = Counter(topic)
+        found = (counter.read(offset, one) for offset, one in enumerate(self.log.records[topic]))
+        return [decision.events for decision in found if decision is not None]
+
+    def kinds(self, topic: str = "predictions") -> list[list[str]]:
+        return [[type(event).__name__ for event in decision] for decision in self.decisions(topic)]
+
+    def missed(self) -> list[tuple[str, str, str]]:
+        """(model, fault, reason) of everything absent or failed, in order."""
+        return [
+            (event.data.model_id, event.data.fault, event.data.reason)
+            for decision in self.decisions()
+            for event in decision
+            if isinstance(event, (ev.PredictionAbsent, ev.PredictionFailed))
+        ]
+
+    async def until(self, done: Callable[[], bool]) -> None:
+        async with asyncio.timeout(SECONDS_MAX):
+            while not done():
+                await asyncio.sleep(0.01)
