@@ -139,6 +139,9 @@ class RunnerClientGateway:
             self._encoded = (arguments, (self._encode_arguments(arguments), []))
         encoded = self._encoded[1]
         timeout_seconds = min(timeout_seconds, self._call_seconds_max)
+        if len(model_ids) == 1:
+            (model_id,) = model_ids
+            return {model_id: await self._call_one(model_id, method, encoded, timeout_seconds)}
         calls = (
             self._call_one(model_id, method, encoded, timeout_seconds)
             for model_id in dict.fromkeys(model_ids)

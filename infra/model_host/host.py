@@ -210,8 +210,10 @@ class ModelHost:
         model.entry, model.child, model.port = entry, child, child.port
         model.deployment_id = _deployment_id(model)
         self._move(model, "RUNNING")
-        await asyncio.sleep(LAST_CALLS_SECONDS)
-        await _end_child(old)
+        try:
+            await asyncio.sleep(LAST_CALLS_SECONDS)
+        finally:
+            await _end_child(old)  # also when the host ends meanwhile
 
     async def _supervise(self, model: HostedModel) -> None:
         """Keep one model's process running until it is stopped or its budget is used up."""

@@ -20,9 +20,10 @@ from coordinator.streams.events import InputReceivedData, InputScope
 from coordinator.streams.ports import ModelGateway, ModelReply, Outcome
 
 QUIET_SECONDS_MIN = 0.005
-QUIET_SHARE = 0.5
-"""A pause of this part of the time since the round began, without any answer, is quiet."""
-LOOK_SECONDS = 0.2
+QUIET_SECONDS_MAX = 0.2
+QUIET_SHARE = 0.25
+"""A pause of this part of the time since the round began, without any answer, is quiet. So what is recorded in parts
+is late by at most half of the time that it took, and one slow model makes few parts."""
 OVERTIME_SECONDS = 5.0
 """Calls end by their own deadlines; a gateway that lets one run on for so long is not waited for."""
 
@@ -71,8 +72,12 @@ class Asking:
         self._began = self._monotonic()
         self._until = self._began + seconds
         self._fair_seconds = fair_seconds
-        self._done: asyncio.Queue[tuple[str, Mapping[str, ModelReply]] | BaseException] = asyncio.Queue()
+        self._answers: Answers = {}
+        """What came and was not given yet."""
         self._waiting = dict.fromkeys(model_ids)
+        self._all_done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if not model_ids:
+            self._all_done.set_result(None)
         payload = msgspec.json.decode(data.payload)
         values = {"data": payload, "subject": data.subject, "asof_ts": data.point}
         # The same list objects for every model: the gateway encodes them once.
@@ -90,49 +95,37 @@ class Asking:
 
     @property
     def over(self) -> bool:
-        """Is every model done or given up?"""
-        return not self._waiting
+        """Is every model done or given up, and its answer taken?"""
+        return not self._waiting and not self._answers
 
     async def next(self, is_superseded: Callable[[], Awaitable[bool]]) -> Answers:
         """The next answers to record; with the last ones `over` is true. A round that is superseded by a newer
         input ends: who is not done by then is DEADLINE.
         """
-        answers: Answers = {}
-        while self._waiting:
-            elapsed = self._monotonic() - self._began
-            quiet = max(QUIET_SECONDS_MIN, QUIET_SHARE * elapsed) if answers else LOOK_SECONDS
-            try:
-                first = await asyncio.wait_for(self._done.get(), quiet)
-            except TimeoutError:
-                if answers:
-                    return answers
-                late = self._monotonic() - self._until > OVERTIME_SECONDS
-                if late or await is_superseded():
-                    self._take_all(answers)
-                    had = self._monotonic() - self._began
-                    for left in self._waiting:
-                        detail = "no answer came at all" if late else NEWER_INPUT
-                        answers[left] = self._all(self._late(left, Outcome.DEADLINE, detail, had))
-                    self._waiting.clear()
-            else:
-                self._take(first, answers)
-                self._take_all(answers)
+        while not self._all_done.done():
+            before, elapsed = len(self._answers), self._monotonic() - self._began
+            quiet = min(max(QUIET_SECONDS_MIN, QUIET_SHARE * elapsed), QUIET_SECONDS_MAX)
+            await asyncio.wait([self._all_done], timeout=quiet)
+            if self._all_done.done() or len(self._answers) > before:
+                continue
+            if self._answers:
+                break
+            late = self._monotonic() - self._until > OVERTIME_SECONDS
+            if late or await is_superseded():
+                self._give_up("no answer came at all" if late else NEWER_INPUT)
+        if self._all_done.done():
+            self._all_done.result()
+        answers, self._answers = self._answers, {}
         return answers
 
-    def _take_all(self, answers: Answers) -> None:
-        while not self._done.empty():
-            self._take(self._done.get_nowait(), answers)
-
-    def _take(self, one: tuple[str, Mapping[str, ModelReply]] | BaseException, answers: Answers) -> None:
-        if isinstance(one, BaseException):
-            raise one
-        model_id, replies = one
-        answers[model_id] = replies
-        del self._waiting[model_id]
+    def _give_up(self, detail: str) -> None:
+        had = self._monotonic() - self._began
+        for left in list(self._waiting):
+            self._finish(left, self._all(self._late(left, Outcome.DEADLINE, detail, had)))
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._done.put_nowait(error)  # our own bug: it ends the round, and the worker
+            self._fail(error)  # our own bug: it ends the round, and the worker
 
     async def _ask(self, model_id: str) -> None:
         ticked = await self._call(model_id, self._method.tick, self._tick_arguments)
@@ -161,7 +154,16 @@ class Asking:
         return ModelReply(model_id, "", outcome, detail=detail)
 
     def _finish(self, model_id: str, replies: Mapping[str, ModelReply]) -> None:
-        self._done.put_nowait((model_id, replies))
+        if model_id not in self._waiting:
+            return  # given up before
+        del self._waiting[model_id]
+        self._answers[model_id] = replies
+        if not self._waiting and not self._all_done.done():
+            self._all_done.set_result(None)
+
+    def _fail(self, error: BaseException) -> None:
+        if not self._all_done.done():
+            self._all_done.set_exception(error)
 
     def _all(self, reply: ModelReply) -> dict[str, ModelReply]:
         return {scope.scope_key: reply for scope in self._data.scopes}

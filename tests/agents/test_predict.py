@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from tests.core.build import HASH, MINUTE, T0, received
+from tests.fakes import FakeGateway
 from tests.predict_scene import Scene
 
 from coordinator.streams import events as ev
 from coordinator.streams.agents import predict
-from coordinator.streams.agents.asking import NEWER_INPUT, STILL_AT_WORK
+from coordinator.streams.agents.asking import NEWER_INPUT, STILL_AT_WORK, Askers, Asking
 from coordinator.streams.contract import CallMethod, CrunchContract, ScheduledPrediction
 from coordinator.streams.ports import Outcome
 from coordinator.streams.prediction import FELL_BEHIND, NODE_RESTARTED
@@ -303,6 +304,39 @@ async def test_without_an_orchestrator_nobody_is_thought_gone(scene):
     play.asked(received(T0 + MINUTE))
     await play.deliver()
     assert [kinds for kinds in play.kinds("models") if "ModelLeft" in kinds] == []
+
+
+async def test_an_answer_that_comes_while_a_part_is_recorded_is_not_lost():
+    gate = asyncio.Event()
+
+    async def slow(method: str) -> Any:
+        await gate.wait()
+        return None if method == "tick" else {"value": -0.5}
+
+    async def never() -> bool:
+        return False
+
+    gateway = FakeGateway({"a": good, "b": lambda method, _: slow(method)})
+    asking = Asking(Askers(gateway), ["a", "b"], received(T0).data, CrunchContract(), 30.0, 0.0)
+    assert set(await asking.next(never)) == {"a"}
+    gate.set()
+    await asyncio.sleep(0.05)  # the shell records the part meanwhile
+    assert not asking.over
+    assert set(await asking.next(never)) == {"b"}
+    assert asking.over
+
+
+async def test_a_bug_of_ours_ends_the_round_loudly():
+    async def never() -> bool:
+        return False
+
+    class Broken(FakeGateway):
+        async def call(self, *_: Any) -> Any:
+            raise ZeroDivisionError
+
+    asking = Asking(Askers(Broken()), ["a"], received(T0).data, CrunchContract(), 30.0, 0.0)
+    with pytest.raises(ZeroDivisionError):
+        await asking.next(never)
 
 
 def test_the_inputs_are_of_the_contract_that_the_scene_plays():

@@ -26,7 +26,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from bench import node, pipeline, rounds
+from bench import models, node, pipeline, rounds
 from bench.world import BENCH, ROOT, World, a_world, load_average
 
 SEVERAL_SECONDS = 5.0
@@ -59,10 +59,12 @@ class Sizes(msgspec.Struct, frozen=True):
     serving_seconds: float
     few: int
     many: int
+    models: int
+    model_rounds: int
 
 
-FULL = Sizes(False, pipeline.Sizes(7_000, 3_000), 500, 150, 5.0, SEVERAL_SECONDS, 10_000, 1_000_000)
-QUICK = Sizes(True, pipeline.Sizes(100, 60), 20, 10, 10.0, 0.5, 6_000, 75_000)
+FULL = Sizes(False, pipeline.Sizes(7_000, 3_000), 500, 150, 5.0, SEVERAL_SECONDS, 10_000, 1_000_000, 50, 60)
+QUICK = Sizes(True, pipeline.Sizes(100, 60), 20, 10, 10.0, 0.5, 6_000, 75_000, 3, 3)
 
 
 def verdict(*reached: bool) -> str:
@@ -80,6 +82,7 @@ class Bench:
             "scoring": self.scoring,
             "replay": self.replay,
             "predictions": self.predictions,
+            "models": self.models,
             "horizon": self.horizon,
             "serving": self.serving,
             "constancy": self.constancy,
@@ -170,6 +173,33 @@ class Bench:
                 figures=msgspec.to_builtins(found),
             )
         ]
+
+    def models(self) -> list[Row]:
+        """Rounds with models that are real processes, three ways."""
+        with tempfile.TemporaryDirectory(prefix="coordinator-models-") as folder:
+            found = models.measure(Path(folder), self.sizes.models, self.sizes.model_rounds)
+        rows = []
+        for path, way, aim, passed in (
+            (
+                f"round of {found.models} models in processes of their own (tick, one predict)",
+                found.node,
+                "p50 <= 150 ms, >= 900 calls/s, <= 10 % over the library",
+                (found.node.p50_ms <= 150, found.node.calls_per_second >= 900, found.overhead <= 0.1),
+            ),
+            ("  (a) the client library alone", found.library, "", None),
+            ("  (b) own stubs on the same wire", found.stubs, "", None),
+        ):
+            over = f", {found.overhead:+.0%} over the library" if way is found.node else ""
+            rows.append(
+                Row(
+                    path=path,
+                    reached=f"p50 {way.p50_ms:.0f} ms, p95 {way.p95_ms:.0f} ms, {way.calls_per_second:,.0f} calls/s{over}",
+                    aim=aim,
+                    verdict="info" if passed is None else verdict(*passed),
+                    figures={**msgspec.to_builtins(way), "overhead": found.overhead},
+                )
+            )
+        return rows
 
     def horizon(self) -> list[Row]:
         """Horizon reached -> score in the leaderboard."""

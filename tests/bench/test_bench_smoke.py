@@ -14,7 +14,7 @@ pytestmark = pytest.mark.broker
 RUN = Path(__file__).parent / "run.py"
 SECONDS_MAX = 180
 # `start` is what tests/broker/test_up.py does anyway, and `memory` is five more processes.
-NAMES = ("scoring", "replay", "predictions", "horizon", "serving", "constancy")
+NAMES = ("scoring", "replay", "predictions", "models", "horizon", "serving", "constancy")
 
 
 def test_a_quick_bench_measures_every_path_and_writes_what_it_prints(tmp_path: Path):
@@ -31,7 +31,7 @@ def test_a_quick_bench_measures_every_path_and_writes_what_it_prints(tmp_path: P
     document = json.loads(file.read_text())
     assert document["quick"] is True
     rows = {row["path"]: row for row in document["rows"]}
-    assert len(rows) == 3 + len(NAMES)  # scoring has four: two phases, two peers
+    assert len(rows) == 5 + len(NAMES)  # scoring has four: two phases, two peers; models has three ways
     for path, row in rows.items():
         assert row["verdict"] in ("pass", "missed", "info"), path
         assert path.strip()[:40] in done.stdout.replace("\n", " ")

@@ -98,7 +98,7 @@ async def write(self: log_io.KafkaWriter, topic: str, value: bytes) -> asyncio.F
 class SlowGateway(InProcessGateway):
     """Models that need a moment, so that a kill can come in the middle of a round."""
 
-    def __init__(self, *_: Any) -> None:
+    def __init__(self, *_: Any, **__: Any) -> None:
         super().__init__(5)
 
     async def call(self, *args: Any) -> Any:
