@@ -48,7 +48,7 @@ class RunnerClientGateway:
         base_classname: str = DEFAULT_BASE_CLASSNAME,
         *,
         secure_cert_dir: str | None = None,
-        gateway_key_pem: str | None = None,
+        gateway_key_pem: bytes | None = None,
         report_failures: bool = True,
         call_seconds_max: float = CALL_TIMEOUT_SECONDS,
     ) -> None:

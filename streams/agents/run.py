@@ -187,9 +187,9 @@ def _cert_dir(variable: str, folder: str, *files: str) -> str | None:
     return folder
 
 
-def _gateway_key(folder: str) -> str | None:
+def _gateway_key(folder: str) -> bytes | None:
     found = _cert_dir("GATEWAY_CERT_DIR", folder, "key.pem")
-    return None if found is None else (Path(found) / "key.pem").read_text()
+    return None if found is None else (Path(found) / "key.pem").read_bytes()
 
 
 def _score(worker: Worker) -> None:

@@ -66,6 +66,10 @@ WRONG = {
     "a crunch that climbs": ({"CRUNCH_ID": "../x"}, "CRUNCH_ID"),
     "a crunch in capitals": ({"CRUNCH_ID": "BTC"}, "CRUNCH_ID"),
     "a crunch that ends in a dash": ({"CRUNCH_ID": "btc-"}, "CRUNCH_ID"),
+    "two kinds of certificates": (
+        {"SECURE_CERT_DIR": "a", "GATEWAY_CERT_DIR": "b"}, "SECURE_CERT_DIR and GATEWAY_CERT_DIR exclude each other",
+    ),
+    "no time for a call": ({"MODEL_RUNNER_TIMEOUT_SECONDS": "0"}, "MODEL_RUNNER_TIMEOUT_SECONDS must be above 0"),
     "a port in words": ({"API_PORT": "http"}, "API_PORT='http'"),
     "maybe": ({"SETTLE_REHEARSALS": "maybe"}, "SETTLE_REHEARSALS='maybe'"),
     "a speed in words": ({"REPLAY_SPEED": "max"}, "REPLAY_SPEED='max'"),
