@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
 import msgspec
 import structlog
@@ -26,7 +26,7 @@ from coordinator.streams.events import InputReceived, ModelSeen, RoundAnswered, 
 from coordinator.streams.feed import FeedStage, value_fault
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.inputs import InputStage
-from coordinator.streams.ports import FeedRecord, FeedSource, Subscription
+from coordinator.streams.ports import FeedRecord, FeedSource, SourceHealth, Subscription
 from coordinator.streams.settings import Settings
 from coordinator.streams.sources.replay import merge_by_time
 from coordinator.streams.stage import Draft
@@ -259,11 +259,24 @@ class FeedTenure(Tenure):
                 await queue.put(record)
 
         streaming = asyncio.create_task(stream(), name="feed-stream")
+        filling: asyncio.Task[list[FeedRecord]] | None = None
+        whole: dict[Subscription, int] = {}
         try:
             missed = await self._missed()
             gaps, tick_at = self.tick(self._wall_ms(), missed)
             await self._send(self.feeds.offer(await self._sound(missed), tick_at, rehearsal=False, gaps=gaps))
+            connections = self._connections()
             while True:
+                # What came between two connections is asked of history, from the last record before the new one.
+                if filling is None and self._connections() > max(connections, 1):
+                    connections = self._connections()
+                    log.info("feed_reconnected", source=self._source.name, connections=connections)
+                    filling = asyncio.create_task(self._missed(whole), name="feed-fill")
+                elif filling is None:
+                    whole = {one: self.feeds.last_at(one) for one in self.subscriptions}
+                elif filling.done():
+                    found, filling = filling.result(), None
+                    await self._send(self.feeds.offer(await self._sound(found), None, rehearsal=False))
                 if streaming.done():
                     streaming.result()
                     message = f"source {self._source.name} ended its stream"
@@ -273,11 +286,18 @@ class FeedTenure(Tenure):
                 sound = await self._sound(records)
                 await self._send(self.feeds.offer(sound, tick_at, rehearsal=False, gaps=gaps))
         finally:
-            streaming.cancel()
-            await asyncio.gather(streaming, return_exceptions=True)
+            tasks = [streaming, *([] if filling is None else [filling])]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
-    async def _missed(self) -> list[FeedRecord]:
-        """What history has since the watermark, or enough of it for a first input.
+    def _connections(self) -> int:
+        """How often the source's live side was connected, where it says so."""
+        health = getattr(self._source, "health", None)
+        return health.connections if isinstance(health, SourceHealth) else 0
+
+    async def _missed(self, since: Mapping[Subscription, int] | None = None) -> list[FeedRecord]:
+        """What history has since the watermarks (as of now, or those given), or enough of it for a first input.
 
         What is older than a deadline is marked `backfilled`: it completes windows, but opens no point.
         """
@@ -286,7 +306,7 @@ class FeedTenure(Tenure):
         deadline_ms = self.feeds.terms.at(now).deadline_ms
         missed: list[FeedRecord] = []
         for subscription in self.subscriptions:
-            known = self.feeds.last_at(subscription)
+            known = self.feeds.last_at(subscription) if since is None else since[subscription]
             start = (
                 now - WARM_UP_RECORDS * length
                 if known < 0

@@ -16,9 +16,10 @@ import pytest
 from rocksdict import Options, Rdict
 from tests.logs import HOUR_MS, START_MS, TX_HASH, busy_log, folded
 
-from coordinator.api.server import listen, serve
+from coordinator.api.server import serve
 from coordinator.infra.broker import free_ports
 from coordinator.infra.kafka import make_producer
+from coordinator.infra.sockets import listen
 from coordinator.infra.topics import create_topics
 from coordinator.projections.registry import PROJECTIONS, open_read_models
 from coordinator.projections.replay import replay_async, verify_async
@@ -210,4 +211,4 @@ def test_a_taken_port_is_named():
         port = taken.getsockname()[1]
         with pytest.raises(OperatorError, match=f"port {port} on 127.0.0.1 is taken"):
             serve(Settings(api_port=port, data_dir=Path("nowhere")))
-    listen("127.0.0.1", port).close()
+    listen("127.0.0.1", port, "API_PORT").close()
