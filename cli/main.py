@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from coordinator.cli import dead_letters, models, replay, status, topics, topology, up, worker
+from coordinator.cli import dead_letters, feeds, models, replay, status, topics, topology, up, worker
 from coordinator.cli.shared import ClearErrors
 
 app = typer.Typer(
@@ -52,6 +52,7 @@ app.command("replay")(replay.replay)
 app.command("topology")(topology.topology)
 app.add_typer(topics.app, name="topics")
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(feeds.app, name="feeds")
 app.add_typer(models.app, name="models")
 
 

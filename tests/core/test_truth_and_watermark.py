@@ -220,7 +220,9 @@ def test_a_record_that_the_contract_cannot_read_costs_the_windows_it_lies_in_and
         scene.when("feeds", record(at, values={"close": close}), tick(at))
         found |= {(one.data.resolvable_at - T0) // MINUTE: one.data for one in scene.all(InputResolved)}
         if minute == 2:
-            assert scene.only(InputsUntil).data.skipped[0].reason.startswith("build_input: ValidationError")
+            assert (
+                scene.only(InputsUntil).data.skipped[0].reason.startswith("raw_input_type: ValidationError")
+            )
     assert found[1].truth["resolved_price"] == 101.0
     assert found[2].reason.startswith("resolve_ground_truth: ValidationError")
 

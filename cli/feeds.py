@@ -1,0 +1,127 @@
+"""`coordinator feeds list|probe`: which sources are known here, and whether one delivers."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from typing import Annotated, Any
+
+import typer
+
+from coordinator.cli.shared import JsonOption, print_json, run, time_text
+from coordinator.streams.errors import OperatorError, WorldError
+
+app = typer.Typer(no_args_is_help=True, help="Look at the sources of market data.")
+
+RECORDS_SHOWN = 3
+HISTORY_MS = 3_600_000
+
+
+@app.command("list")
+def list_(as_json: JsonOption = False) -> None:
+    """List the sources known here with what each delivers; those of installed packages too.
+
+    A plug-in that cannot be loaded is listed with the reason. Set one with FEED_SOURCE, FEED_KIND, FEED_GRANULARITY.
+
+    Example: [bold]coordinator feeds list[/bold]
+    """
+    from coordinator.streams.sources.registry import known_sources  # noqa: PLC0415
+
+    sources = known_sources()
+    if as_json:
+        print_json({"sources": list(sources.values())})
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    table = Table("source", "kind", "granularities", "from", "about")
+    for one in sources.values():
+        about = Text(f"cannot be used: {one.error}", style="red") if one.error else Text(one.about)
+        offers = list(one.offers.items()) or [("-", ())]
+        for row, (kind, granularities) in enumerate(offers):
+            first = row == 0
+            table.add_row(
+                one.name if first else "",
+                kind,
+                " ".join(granularities) or "-",
+                one.origin if first else "",
+                about if first else Text(),
+            )
+    Console().print(table)
+
+
+@app.command("probe")
+def probe(
+    source: Annotated[str, typer.Argument(metavar="SOURCE", help="As `feeds list` names it.")],
+    subject: Annotated[str, typer.Argument(metavar="SUBJECT", help="E.g. BTCUSDT, or BTC/USD for pyth.")],
+    kind: Annotated[str | None, typer.Option(help="Default: the source's first.")] = None,
+    granularity: Annotated[str | None, typer.Option(help="Default: the kind's first.")] = None,
+    seconds: Annotated[float, typer.Option(min=0.5, max=600, help="How long to wait for a record.")] = 10.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Connect to a source and show the first records it delivers, or the exact reason why it does not.
+
+    The live stream is asked for as long as `--seconds` says; where it stays silent, the last hour of history is
+    asked, so that a quiet market and a dead connection can be told apart. Options come from FEED_OPT_*.
+
+    Example: [bold]coordinator feeds probe binance BTCUSDT --kind tick[/bold]
+    """
+    found = run(_probe(source, subject, kind, granularity, seconds))
+    if as_json:
+        print_json(found)
+        return
+    typer.echo(f"{found['subscription']}: {found['said']}")
+    for record in found["records"]:
+        values = "  ".join(f"{name} {value}" for name, value in record.values.items())
+        typer.echo(f"  {time_text(record.ts_event)}  {values}")
+
+
+async def _probe(
+    name: str, subject: str, kind: str | None, granularity: str | None, seconds: float
+) -> dict[str, Any]:
+    import time  # noqa: PLC0415
+
+    from coordinator.streams.ports import FeedRecord, Subscription  # noqa: PLC0415
+    from coordinator.streams.sources.options import options_from  # noqa: PLC0415
+    from coordinator.streams.sources.registry import known_sources, source_by_name  # noqa: PLC0415
+
+    offers = known_sources()[name].offers if name in known_sources() else {}
+    kind = kind or next(iter(offers), "candle")
+    if offers and kind not in offers:
+        raise OperatorError(f"{name} delivers no {kind}; it has {', '.join(offers)}")
+    if granularity is None:
+        granularity = "1m" if "1m" in offers.get(kind, ("1m",)) else offers[kind][0]
+    refused: list[str] = []
+    feed = source_by_name(name, options_from(os.environ, name), lambda reason, _text: refused.append(reason))
+    wanted = Subscription(name, subject, kind, granularity)
+    records: list[FeedRecord] = []
+
+    async def listen() -> None:
+        async for record in feed.stream([wanted]):
+            records.append(record)
+            if len(records) == RECORDS_SHOWN:
+                return
+
+    silence = ""
+    try:
+        async with asyncio.timeout(seconds):
+            await listen()
+    except TimeoutError:
+        health = getattr(feed, "health", None)
+        silence = f" ({health.state}{': ' + health.reason if health.reason else ''})" if health else ""
+    said = f"live, {len(records)} records"
+    if not records:
+        now = time.time_ns() // 1_000_000
+        try:
+            async with asyncio.timeout(max(seconds, 30.0)):
+                recent = [one async for one in feed.history(wanted, now - HISTORY_MS, now)]
+        except (WorldError, TimeoutError) as error:
+            why = str(error) or "history did not answer in time"
+            hint = f"; refused: {refused[-1]}" if refused else ""
+            raise WorldError(f"nothing came in {seconds:g} s{silence}; {why}{hint}") from error
+        if not recent:
+            raise WorldError(f"nothing came in {seconds:g} s{silence}, and the last hour's history is empty")
+        records = recent[-RECORDS_SHOWN:]
+        said = f"nothing live in {seconds:g} s{silence}; history has {len(recent)} records of the last hour"
+    return {"subscription": f"{name}/{subject}/{kind}/{granularity}", "said": said, "records": records}

@@ -1,0 +1,67 @@
+"""`coordinator feeds list|probe` with the sources that need no network, and one that nobody answers."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from coordinator.cli.main import app
+
+
+def feeds(*arguments: str, **environ: str):
+    return CliRunner(env={"COLUMNS": "200", **environ}).invoke(app, ["feeds", *arguments])
+
+
+def test_every_source_is_listed_with_what_it_delivers():
+    result = feeds("list")
+    assert result.exit_code == 0, result.output
+    for name in ("binance", "candles", "file", "generated", "pyth"):
+        assert name in result.output
+    known = {one["name"]: one for one in json.loads(feeds("list", "--json").output)["sources"]}
+    assert "depth" in known["binance"]["offers"]
+    assert known["pyth"]["origin"] == "built-in"
+    assert not any(one["error"] for one in known.values())
+
+
+def test_a_probe_shows_the_first_records(tmp_path: Path):
+    lines = tmp_path / "ticks.jsonl"
+    now = time.time_ns() // 1_000_000
+    rows = [{"ts": now - 5000 + i, "price": f"{i}.5"} for i in range(5)]
+    lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    asked = ("file", "BTCUSDT", "--kind", "tick", "--granularity", "1s", "--seconds", "1")
+    result = feeds("probe", *asked, FEED_OPT_PATH=str(lines))
+    assert result.exit_code == 0, result.output
+    assert "file/BTCUSDT/tick/1s: " in result.output
+    assert "price" in result.output
+
+
+def test_a_quiet_source_is_told_from_a_dead_one_by_its_history():
+    result = feeds("probe", "generated", "BTCUSDT", "--seconds", "0.5", "--granularity", "1h")
+    assert result.exit_code == 0, result.output
+    assert "of the last hour" in result.output or "live" in result.output
+
+
+def test_a_source_that_nobody_answers_is_said_with_exit_three():
+    nobody = {"FEED_OPT_REST_URL": "http://127.0.0.1:9", "FEED_OPT_WEBSOCKET_URL": "ws://127.0.0.1:9"}
+    result = feeds("probe", "binance", "BTCUSDT", "--seconds", "1", FEED_OPT_ATTEMPTS="1", **nobody)
+    assert result.exit_code == 3, result.output
+    assert "nothing came in 1 s" in result.output
+    assert "127.0.0.1:9" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("nowhere", "BTCUSDT"), "feed source 'nowhere' is unknown; known are binance"),
+        (("binance", "BTCUSDT", "--kind", "news"), "binance delivers no news; it has candle"),
+        (("candles", "BTCUSDT"), "needs the option path"),
+    ],
+)
+def test_a_mistake_is_one_line_and_exit_two(arguments, said):
+    result = feeds("probe", *arguments)
+    assert result.exit_code == 2, result.output
+    assert said in result.output
