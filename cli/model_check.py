@@ -14,6 +14,8 @@ from coordinator.streams.errors import OperatorError
 from coordinator.streams.settings import Settings, read_settings
 
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from coordinator.cli.model_trial import Tick, Trial
     from coordinator.infra.model_host.registry import ModelEntry
     from coordinator.streams.contract import CrunchContract
@@ -134,16 +136,13 @@ async def _check_all(
     settings: Settings,
     ticks: list[Tick],
     memory_mb: int,
-    console: object,
+    console: Console,
 ) -> int:
-    from rich.console import Console  # noqa: PLC0415
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
 
     from coordinator.cli.model_trial import ModelTrial  # noqa: PLC0415
     from coordinator.infra.model_host.process import Limits  # noqa: PLC0415
 
-    if not isinstance(console, Console):
-        raise TypeError
     hard = contract.deadline_seconds + 1
     limits = Limits(call_limit_seconds=hard, setup_limit_seconds=max(hard, 30.0), memory_limit_mb=memory_mb)
     failed = 0
@@ -165,13 +164,10 @@ async def _check_all(
     return failed
 
 
-def _show(trial: Trial, console: object) -> None:
-    from rich.console import Console  # noqa: PLC0415
+def _show(trial: Trial, console: Console) -> None:
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
 
-    if not isinstance(console, Console):
-        raise TypeError
     table = Table(
         "",
         "check",

@@ -6,7 +6,6 @@ each scope's predict. Every check has a row; the first fault ends the trial.
 
 from __future__ import annotations
 
-import asyncio
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -18,16 +17,20 @@ from model_runner_client.grpc.generated import dynamic_subclass_pb2, dynamic_sub
 
 from coordinator.infra.model_host import variants
 from coordinator.infra.model_host.logs import read_log
-from coordinator.infra.model_host.process import Child, ChildFailedError, Limits, log_path, start_child
+from coordinator.infra.model_host.process import (
+    Child,
+    ChildFailedError,
+    Limits,
+    end_child,
+    log_path,
+    start_child,
+)
 from coordinator.infra.model_host.registry import ModelEntry
 from coordinator.streams.contract import CrunchContract, ScheduledPrediction
-from coordinator.streams.prediction import check_output
+from coordinator.streams.prediction import BUDGET_SHARE, check_output
 
 HOST = "127.0.0.1"
-ROUND_SHARE = 0.8
-"""The part of the deadline that the node gives a round's calls (`agents/predict.py`)."""
 LOG_BYTES_MAX = 4000
-TERMINATE_SECONDS = 2.0
 
 
 class Tick(msgspec.Struct, frozen=True):
@@ -73,7 +76,7 @@ class ModelTrial:
     ) -> None:
         self._entry, self._contract, self._base_classname = entry, contract, base_classname
         self._ticks, self._limits, self._log_dir = ticks, limits, log_dir
-        self._budget_seconds = ROUND_SHARE * contract.deadline_seconds
+        self._budget_seconds = BUDGET_SHARE * contract.deadline_seconds
         self._checks: list[Check] = []
         self._now = "its process starts"
 
@@ -94,7 +97,7 @@ class ModelTrial:
             self._checks.append(Check(self._now, ok=False, measured=reason))
         finally:
             if child is not None:
-                await _end(child)
+                await end_child(child)
         tail = read_log(log_path(self._log_dir, self._entry.model_id), LOG_BYTES_MAX) if reason else ""
         return Trial(self._entry, self._checks, reason, tail.strip())
 
@@ -113,9 +116,9 @@ class ModelTrial:
         for number, tick in enumerate(self._ticks):
             began = time.monotonic()
             until = began + self._budget_seconds
-            values: dict[str, Any] = {"data": tick.data, "subject": tick.subject, "asof_ts": tick.asof_ts}
+            values = method.tick_values(tick.data, tick.subject, tick.asof_ts)
             self._now = f"{method.tick}()"
-            await self._ask(stub, method.tick, [values[name] for name in method.tick_arguments], until)
+            await self._ask(stub, method.tick, values, until)
             for schedule in schedules:
                 if schedule.scope.subject in (None, tick.subject):
                     self._now = f"{method.predict}() for {schedule.scope_key}"
@@ -137,14 +140,11 @@ class ModelTrial:
         )
 
     def _arguments(self, schedule: ScheduledPrediction, tick: Tick) -> list[Any]:
-        values: dict[str, Any] = {
-            "subject": tick.subject,
-            "horizon_seconds": schedule.scope.horizon_seconds,
-            "step_seconds": schedule.scope.step_seconds,
-            "scope_key": schedule.scope_key,
-            "asof_ts": tick.asof_ts,
-        }
-        return [values[name] for name in self._contract.call_method.predict_arguments]
+        return self._contract.call_method.predict_values(
+            *(tick.subject, tick.asof_ts, schedule.scope_key),
+            horizon_seconds=schedule.scope.horizon_seconds,
+            step_seconds=schedule.scope.step_seconds,
+        )
 
     async def _ask(self, stub: Any, name: str, arguments: list[Any], until: float) -> Any:
         left = until - time.monotonic()
@@ -203,13 +203,3 @@ def _peak_mb(pid: int) -> float | None:
         return None
     found = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
     return int(found[0]) / 1024 if found else None
-
-
-async def _end(child: Child) -> None:
-    import signal  # noqa: PLC0415
-
-    child.signal(signal.SIGTERM)
-    ended = asyncio.create_task(child.wait())
-    await asyncio.wait([ended], timeout=TERMINATE_SECONDS)
-    child.signal(signal.SIGKILL)
-    await ended

@@ -192,6 +192,24 @@ class CallMethod(_Strict):
         Literal["subject", "horizon_seconds", "step_seconds", "scope_key", "asof_ts"], ...
     ] = ("subject", "horizon_seconds", "step_seconds")
 
+    def tick_values(self, data: Any, subject: str, asof_ts: int) -> list[Any]:
+        """What one tick is called with, in order."""
+        values = {"data": data, "subject": subject, "asof_ts": asof_ts}
+        return [values[name] for name in self.tick_arguments]
+
+    def predict_values(
+        self, subject: str, asof_ts: int, scope_key: str, horizon_seconds: int, step_seconds: int
+    ) -> list[Any]:
+        """What one prediction is called with, in order."""
+        values: dict[str, Any] = {
+            "subject": subject,
+            "horizon_seconds": horizon_seconds,
+            "step_seconds": step_seconds,
+            "scope_key": scope_key,
+            "asof_ts": asof_ts,
+        }
+        return [values[name] for name in self.predict_arguments]
+
 
 class CrunchContract(BaseModel):
     """One crunch. Unknown fields are refused, so that a typing mistake is not a silent default."""

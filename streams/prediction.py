@@ -44,6 +44,9 @@ from coordinator.streams.ports import ModelReply, Outcome
 from coordinator.streams.reasons import as_reason
 from coordinator.streams.stage import Draft, Stage
 
+BUDGET_SHARE = 0.8
+"""The part of what is left until the deadline that calls may use: the rest is for recording in time."""
+
 NODE_RESTARTED = "the node restarted during the round"
 NODE_LATE = "the node was late: the deadline had passed"
 FELL_BEHIND = "the node fell behind: a newer input had come"

@@ -29,7 +29,14 @@ import msgspec
 import websockets
 from websockets.asyncio.server import Server, ServerConnection, serve
 
-from coordinator.infra.model_host.process import Child, ChildFailedError, Limits, log_path, start_child
+from coordinator.infra.model_host.process import (
+    Child,
+    ChildFailedError,
+    Limits,
+    end_child,
+    log_path,
+    start_child,
+)
 from coordinator.infra.model_host.registry import ModelEntry, read_models
 from coordinator.infra.model_host.watch import Change, FolderWatch
 from coordinator.streams.errors import OperatorError
@@ -38,7 +45,6 @@ log = logging.getLogger(__name__)
 
 HOST = "127.0.0.1"
 STARTS_AT_ONCE = 8
-TERMINATE_SECONDS = 1.0
 LOOK_SECONDS = 1.0
 LAST_CALLS_SECONDS = 2.0
 """How long a replaced process may finish what it was asked."""
@@ -213,7 +219,7 @@ class ModelHost:
         try:
             await asyncio.sleep(LAST_CALLS_SECONDS)
         finally:
-            await _end_child(old)  # also when the host ends meanwhile
+            await end_child(old)  # also when the host ends meanwhile
 
     async def _supervise(self, model: HostedModel) -> None:
         """Keep one model's process running until it is stopped or its budget is used up."""
@@ -260,7 +266,7 @@ class ModelHost:
         child, model.child = model.child, None
         if child is None:
             return
-        await _end_child(child)
+        await end_child(child)
 
     def _move(self, model: HostedModel, state: str) -> None:
         model.state = state
@@ -327,14 +333,6 @@ async def _wait_for_current(model: HostedModel) -> int:
         code = await child.wait()
         if model.child is child:
             return code
-
-
-async def _end_child(child: Child) -> None:
-    child.signal(signal.SIGTERM)
-    ended = asyncio.create_task(child.wait())
-    await asyncio.wait([ended], timeout=TERMINATE_SECONDS)
-    child.signal(signal.SIGKILL)  # also whatever the model left in its process group
-    await ended
 
 
 async def _send_all(connection: ServerConnection, messages: asyncio.Queue[str]) -> None:

@@ -22,6 +22,7 @@ from coordinator.infra.model_host.logs import CappedLog
 from coordinator.infra.model_host.registry import ModelEntry
 
 IMPORT_ROOT = Path(__file__).parents[3]  # the folder that holds `coordinator/`
+TERMINATE_SECONDS = 1.0
 ENVIRONMENT_KEPT = ("PATH", "LANG", "HOME")
 
 
@@ -129,6 +130,15 @@ async def start_child(entry: ModelEntry, limits: Limits, log_dir: Path, copy: st
         await child.wait()
         raise
     return child
+
+
+async def end_child(child: Child) -> None:
+    """End a child politely, then surely."""
+    child.signal(signal.SIGTERM)
+    ended = asyncio.create_task(child.wait())
+    await asyncio.wait([ended], timeout=TERMINATE_SECONDS)
+    child.signal(signal.SIGKILL)  # also whatever the model left in its process group
+    await ended
 
 
 def log_path(log_dir: Path, model_id: str) -> Path:

@@ -79,9 +79,8 @@ class Asking:
         if not model_ids:
             self._all_done.set_result(None)
         payload = msgspec.json.decode(data.payload)
-        values = {"data": payload, "subject": data.subject, "asof_ts": data.point}
         # The same list objects for every model: the gateway encodes them once.
-        self._tick_arguments: list[Any] = [values[name] for name in self._method.tick_arguments]
+        self._tick_arguments = self._method.tick_values(payload, data.subject, data.point)
         self._predict_arguments = [(scope, self._arguments(scope)) for scope in data.scopes]
         for model_id in model_ids:
             before, since = askers.at_work.get(model_id, (None, 0.0))
@@ -169,11 +168,8 @@ class Asking:
         return {scope.scope_key: reply for scope in self._data.scopes}
 
     def _arguments(self, scope: InputScope) -> list[Any]:
-        values: dict[str, Any] = {
-            "subject": self._data.subject,
-            "horizon_seconds": scope.horizon_seconds,
-            "step_seconds": scope.step_seconds,
-            "scope_key": scope.scope_key,
-            "asof_ts": self._data.point,
-        }
-        return [values[name] for name in self._method.predict_arguments]
+        return self._method.predict_values(
+            *(self._data.subject, self._data.point, scope.scope_key),
+            horizon_seconds=scope.horizon_seconds,
+            step_seconds=scope.step_seconds,
+        )

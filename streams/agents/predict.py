@@ -25,6 +25,7 @@ from coordinator.streams.envelope import Need
 from coordinator.streams.events import AnyEvent, InputReceived, InputReceivedData, RoundOpened
 from coordinator.streams.ports import ModelGateway, ModelInfo, ModelNotice, ModelReply, Outcome
 from coordinator.streams.prediction import (
+    BUDGET_SHARE,
     FELL_BEHIND,
     NODE_LATE,
     NODE_RESTARTED,
@@ -35,9 +36,6 @@ from coordinator.streams.prediction import (
 from coordinator.streams.registry import ModelsStage
 from coordinator.streams.stage import Draft
 from coordinator.streams.strikes import Strikes
-
-BUDGET_SHARE = 0.8
-"""The part of what is left until the deadline that calls may use: the rest is for recording in time."""
 
 FAIR_SHARE = 0.5
 NOTICE_SECONDS = 0.5
