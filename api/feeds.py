@@ -9,7 +9,10 @@ from fastapi.responses import Response
 
 from coordinator.api.answers import json_answer
 from coordinator.api.times import zulu
+from coordinator.projections.feeds import FeedRow
 from coordinator.projections.registry import ReadModels
+from coordinator.streams.errors import OperatorError
+from coordinator.streams.granularity import cadence_ms
 
 TAIL_MAX = 200
 Word = Annotated[str | None, Query(max_length=200)]
@@ -21,7 +24,11 @@ def router(read: ReadModels) -> APIRouter:
 
     @routes.get("/reports/feeds")
     async def feeds() -> Response:
-        """Each subscription: how much came, from when to when, and up to when it is known to be complete."""
+        """Each subscription: how much came, from when to when, up to when it is complete, and its last 100 holes.
+
+        A hole is (from_ts, until_ts] in the time at which records are known; `state` is open, filled, or missing for
+        good. `cadence_seconds` is null where records come as they happen.
+        """
         clock = read.feeds.clock
         return json_answer(
             [
@@ -37,6 +44,17 @@ def router(read: ReadModels) -> APIRouter:
                     "watermark_updated_at": zulu(max(clock, row.watermark)),
                     "gap_count": row.gap_count,
                     "gap_reason": row.gap_reason or None,
+                    "cadence_seconds": _cadence_seconds(row),
+                    "open_gap_count": sum(gap.state == "open" for gap in row.gaps),
+                    "gaps": [
+                        {
+                            "from_ts": zulu(gap.from_ms),
+                            "until_ts": zulu(gap.until_ms),
+                            "state": gap.state,
+                            "reason": gap.reason,
+                        }
+                        for gap in reversed(row.gaps)
+                    ],
                 }
                 for row in read.feeds.all()
             ]
@@ -68,6 +86,14 @@ def router(read: ReadModels) -> APIRouter:
         )
 
     return routes
+
+
+def _cadence_seconds(row: FeedRow) -> float | None:
+    try:
+        every_ms = cadence_ms(row.kind, row.granularity)
+    except OperatorError:  # a plug-in's own word for how far apart its records are
+        return None
+    return None if every_ms is None else every_ms / 1000
 
 
 def _number(text: str) -> float | str:

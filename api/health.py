@@ -6,6 +6,7 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 
 from coordinator.api.answers import json_answer
+from coordinator.api.times import zulu
 from coordinator.projections.runner import Projector
 
 
@@ -15,7 +16,11 @@ def router(projector: Projector) -> APIRouter:
 
     @routes.get("/healthz")
     async def healthz() -> Response:
-        """200 when records are folded as they come, else 503; lag per topic either way."""
+        """200 when records are folded as they come, else 503; lag per topic, and each feed source's state, either way.
+
+        A source that is not connected makes no 503: the node works, and says which part of the world does not.
+        """
+        read = projector.read
         health = projector.health()
         body = {
             "status": "ok"
@@ -32,6 +37,12 @@ def router(projector: Projector) -> APIRouter:
             "duplicates_ignored": health.duplicates_ignored,
             "last_fold_seconds_ago": health.last_fold_seconds_ago,
             "error": health.error,
+            "clock_ts": zulu(read.feeds.clock) if read.feeds.clock > 0 else None,
+            "sources": [
+                {"source": one.source, "state": one.state, "reason": one.reason, "since": zulu(one.since_ms)}
+                for one in read.feeds.states()
+            ],
+            "open_gaps": sum(gap.state == "open" for row in read.feeds.all() for gap in row.gaps),
         }
         return json_answer(body, 200 if health.ok else 503)
 

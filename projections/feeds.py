@@ -1,7 +1,7 @@
-"""Which feeds deliver, how much and how lately: the read model behind `/reports/feeds`. Folds `feeds`.
+"""Which feeds deliver, how much and how lately, what they lack: the read model behind `/reports/feeds`. Folds `feeds`.
 
-Of each subscription the newest RECORDS_KEPT records stay (the log has all): which ones is decided by
-(ts_event, revision) alone.
+Of each subscription the newest RECORDS_KEPT records and GAPS_KEPT holes stay (the log has all): which records is
+decided by (ts_event, revision) alone. Of each source its last state stays, for `/healthz`.
 """
 
 from __future__ import annotations
@@ -15,15 +15,37 @@ from coordinator.projections.store import Batch, Store
 from coordinator.streams.counting import Decision
 from coordinator.streams.events import (
     ClockTicked,
+    FeedGapClosed,
+    FeedGapClosedData,
     FeedGapData,
     FeedGapFound,
     FeedRecordData,
     FeedRecordReceived,
+    FeedStateChanged,
 )
 
 RECORDS_KEPT = 500
+GAPS_KEPT = 100
 Subscription = tuple[str, str, str, str]
 """source, subject, kind, granularity"""
+
+
+class GapRow(msgspec.Struct, kw_only=True):
+    """One hole, (from_ms, until_ms] in `at`. `state`: open, filled, or missing for good."""
+
+    from_ms: int
+    until_ms: int
+    reason: str
+    state: str = "open"
+
+
+class StateRow(msgspec.Struct, frozen=True, array_like=True):
+    """How a source stands since `since_ms` (event time)."""
+
+    source: str
+    state: str
+    reason: str
+    since_ms: int
 
 
 class FeedRow(msgspec.Struct, kw_only=True):
@@ -39,6 +61,7 @@ class FeedRow(msgspec.Struct, kw_only=True):
     watermark: int = 0
     gap_count: int = 0
     gap_reason: str = ""
+    gaps: list[GapRow] = []
 
 
 class TailRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -52,6 +75,7 @@ class TailRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 _row_decoder = msgspec.msgpack.Decoder(FeedRow)
+_state_decoder = msgspec.msgpack.Decoder(StateRow)
 _record_decoder = msgspec.msgpack.Decoder(TailRecord)
 
 
@@ -60,6 +84,7 @@ class Feeds(Projection):
 
     name = "feeds"
     topics = ("feeds",)
+    schema = 2
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
@@ -73,6 +98,9 @@ class Feeds(Projection):
                 (one.ts_event, one.revision) for one in self._read_tail(subscription)
             ]
         self._dirty: set[Subscription] = set()
+        self._states = {
+            row.source: row for row in (_state_decoder.decode(raw) for _, raw in store.scan(b"S"))
+        }
         clock = store.get(b"C")
         self.clock = int.from_bytes(clock, "big") if clock else 0
         """The last tick: every source has delivered up to it, or has a gap."""
@@ -83,17 +111,40 @@ class Feeds(Projection):
                 case FeedRecordReceived(at=at, data=data):
                     self._fold_record(at, data, batch)
                 case FeedGapFound(data=data):
-                    row = self._row(data)
-                    row.gap_count += 1
-                    row.gap_reason = data.reason
-                    self.count("feeds", "gaps")
+                    self._fold_gap(data)
+                case FeedGapClosed(data=data):
+                    self._fold_closing(data)
+                case FeedStateChanged(at=at, data=data):
+                    state = StateRow(data.source, data.state, data.reason, at)
+                    self._states[data.source] = state
+                    batch.put(b"S" + key(data.source), encode_row(state))
                 case ClockTicked(at=at) if at > self.clock:
                     self.clock = at
                     batch.put(b"C", at.to_bytes(8, "big"))
                 case _:
                     pass
 
-    def _row(self, data: FeedRecordData | FeedGapData) -> FeedRow:
+    def _fold_gap(self, data: FeedGapData) -> None:
+        """An outage is said piece by piece: a piece that begins where the last one ends makes it longer."""
+        row = self._row(data)
+        row.gap_reason = data.reason
+        last = row.gaps[-1] if row.gaps else None
+        if last is not None and last.state == "open" and last.until_ms == data.from_ms:
+            last.until_ms = data.until_ms
+            return
+        row.gap_count += 1
+        row.gaps.append(GapRow(from_ms=data.from_ms, until_ms=data.until_ms, reason=data.reason))
+        del row.gaps[:-GAPS_KEPT]
+        self.count("feeds", "gaps")
+
+    def _fold_closing(self, data: FeedGapClosedData) -> None:
+        row = self._row(data)
+        for gap in row.gaps:
+            if data.from_ms <= gap.from_ms and gap.until_ms <= data.until_ms:
+                gap.state = "filled" if data.complete else "missing"
+                gap.reason = gap.reason if data.complete else data.reason
+
+    def _row(self, data: FeedRecordData | FeedGapData | FeedGapClosedData) -> FeedRow:
         subscription = (data.source, data.subject, data.kind, data.granularity)
         row = self._rows.get(subscription)
         if row is None:
@@ -134,6 +185,10 @@ class Feeds(Projection):
     def all(self) -> list[FeedRow]:
         """Every subscription, in order of its four dimensions."""
         return [self._rows[subscription] for subscription in sorted(self._rows)]
+
+    def states(self) -> list[StateRow]:
+        """How each source that says so stands, by name."""
+        return [self._states[source] for source in sorted(self._states)]
 
     def tail(
         self, limit: int, source: str | None, subject: str | None, kind: str | None, granularity: str | None

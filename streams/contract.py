@@ -230,6 +230,12 @@ class CrunchContract(BaseModel):
 
     deadline_seconds: float = Field(default=10, gt=0, le=3600)
     grace_seconds: float = Field(default=5, ge=0, le=86400)
+    gap_policy: Literal["wait", "accept"] = "wait"
+    """A truth whose window lacks records: `wait` for them up to `gap_wait_seconds`, then there is no truth, with that
+    reason; or `accept` what is there once the window has ended."""
+    gap_wait_seconds: float = Field(default=21_600, ge=0, le=604_800)
+    """How long after its window's end a truth waits for missing records. Periods close no earlier than that, where
+    records are missing; a hole that history says will stay is not waited for."""
     output_max_bytes: int = Field(default=65536, gt=0, le=1_000_000)
     model_strikes_max: int = Field(default=100, ge=0)
     """After so many rounds in a row without a valid prediction, by its own fault, a model is reported to the

@@ -27,6 +27,10 @@ class WorldError(CoordinatorError):
     """Something outside did not answer within its bounds."""
 
 
+class NoHistoryError(WorldError):
+    """The source has no history of this: asking again is of no use."""
+
+
 class LogError(CoordinatorError):
     """A record in one of our own topics that this version may not skip."""
 

@@ -133,6 +133,39 @@ class FeedGapFound(Event, frozen=True):
     data: FeedGapData
 
 
+class FeedGapClosedData(Data, frozen=True):
+    """No more records with from_ms < at <= until_ms will come. `complete`: all of them are there now."""
+
+    source: str
+    subject: str
+    kind: str
+    granularity: str
+    from_ms: int
+    until_ms: int
+    complete: bool
+    reason: str
+
+
+class FeedGapClosed(Event, frozen=True):
+    """A hole in a feed was filled, or is known to stay."""
+
+    data: FeedGapClosedData
+
+
+class FeedStateChangedData(Data, frozen=True):
+    """How a source's live side stands: connecting, connected, reconnecting, ended; and why it is not connected."""
+
+    source: str
+    state: str
+    reason: str
+
+
+class FeedStateChanged(Event, frozen=True):
+    """A source was connected, or lost its connection."""
+
+    data: FeedStateChangedData
+
+
 class ClockTickedData(Data, frozen=True):
     """`rehearsal`: the time is replayed, not lived."""
 
@@ -191,6 +224,28 @@ class InputResolved(Event, frozen=True):
     """The future of an input has happened, for one horizon."""
 
     data: InputResolvedData
+
+
+class GapSpan(Data, frozen=True):
+    """Records with from_ms < at <= until_ms were not there."""
+
+    from_ms: int
+    until_ms: int
+
+
+class InputOpenedOverGapData(Data, frozen=True):
+    """The holes in what the models of this input are shown."""
+
+    input_id: str
+    subject: str
+    point: int
+    gaps: list[GapSpan]
+
+
+class InputOpenedOverGap(Event, frozen=True):
+    """An input was opened while records of its window were missing; its predictions stand, and this says so."""
+
+    data: InputOpenedOverGapData
 
 
 class SkippedPoints(Data, frozen=True):
@@ -634,6 +689,31 @@ class CommandRefused(Event, frozen=True):
 # --- commands and dead letters: many writers, plain events without an envelope --------------------------
 
 
+class GivenRecord(Data, frozen=True):
+    """One record from history: `ts_event` is its own time, `at` when it was known, in ms; decimals as text."""
+
+    ts_event: int
+    at: int
+    values: dict[str, str]
+    revision: int = 0
+
+
+class RecordFeedData(Data, frozen=True):
+    """Records of one subscription, oldest first."""
+
+    source: str
+    subject: str
+    kind: str
+    granularity: str
+    records: list[GivenRecord]
+
+
+class RecordFeed(Event, frozen=True):
+    """Please put these records of the past into the feed; those that stand there already change nothing."""
+
+    data: RecordFeedData
+
+
 class BanModelData(Data, frozen=True):
     """Whom, and why."""
 
@@ -746,8 +826,11 @@ AnyEvent = (
     CrunchConfigured
     | FeedRecordReceived
     | FeedGapFound
+    | FeedGapClosed
+    | FeedStateChanged
     | ClockTicked
     | InputReceived
+    | InputOpenedOverGap
     | InputResolved
     | InputsUntil
     | RoundOpened
@@ -779,6 +862,7 @@ AnyEvent = (
     | WithholdCheckpoint
     | ReleaseCheckpoint
     | FailCheckpointSubmission
+    | RecordFeed
     | BanModel
     | ReadmitModel
     | DeadLettered

@@ -1,69 +1,98 @@
 """Feeds: what the outside delivered, once each, and what time it is.
 
-The outside drives it: records from sources, ticks of a clock. Emits `feeds`. The same record from stream and
-history is one event (its id); a corrected record carries a higher revision. Ticks never go back, and a tick
-says whether its time is lived or replayed. New terms hold from the next checkpoint boundary on.
+The outside drives it: records from sources, ticks of a clock; and `commands`, by which an operator gives records of
+the past. Emits `feeds`. The same record from stream and history is one event (its id); a corrected record carries a
+higher revision. What comes after a later record of its subscription is marked `backfilled`, so order per subscription
+holds for all else. Ticks never go back, and a tick says whether its time is lived or replayed. New terms hold from the
+next checkpoint boundary on.
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import ClassVar
 
 import msgspec
+from pyroaring import BitMap64
 
 from coordinator.streams import ids
 from coordinator.streams.counting import Decision
+from coordinator.streams.envelope import Need
 from coordinator.streams.events import (
     AnyEvent,
     ClockTicked,
     ClockTickedData,
     CrunchConfigured,
+    FeedGapClosed,
+    FeedGapClosedData,
     FeedGapData,
     FeedGapFound,
     FeedRecordData,
     FeedRecordReceived,
+    FeedStateChanged,
+    FeedStateChangedData,
+    RecordFeed,
     Terms,
 )
+from coordinator.streams.feed_gaps import Wholeness
 from coordinator.streams.ports import FeedRecord, Subscription
+from coordinator.streams.reasons import as_reason
 from coordinator.streams.stage import Draft, Stage
 from coordinator.streams.terms import TermsInForce
 
 VALUE_CHARS_MAX = 100
-KNOWN_RECORDS_MAX = 20_000
-"""How many records of one subscription are remembered to tell repeats."""
+TIME_MS_MAX = 1 << 50
+FILLED = "all its records are there"
+GONE = "history has no such record"
+
+GapSaid = tuple[Subscription, int, int, str]
+"""(whose, from_ms, until_ms, reason)"""
+GapClosing = tuple[Subscription, int, int, bool, str]
+"""(whose, from_ms, until_ms, complete, reason)"""
 
 
 class _Known:
-    """The records of one subscription seen lately."""
+    """The records of one subscription: all that were ever seen, to tell repeats; and how whole it is."""
 
-    __slots__ = ("last_at", "order", "revisions")
+    __slots__ = ("_every_ms", "_odd", "_regular", "_revisions", "whole")
 
-    def __init__(self) -> None:
-        self.revisions: dict[int, int] = {}
-        self.order: deque[int] = deque()
-        self.last_at = -1
+    def __init__(self, subscription: Subscription) -> None:
+        self.whole = Wholeness(subscription)
+        self._every_ms = self.whole.cadence_ms or 1
+        self._regular = BitMap64()  # numbers on the cadence's grid: a year of minutes is a few kilobytes
+        self._odd = BitMap64()
+        self._revisions: dict[int, int] = {}
+
+    def revision(self, ts_event: int) -> int:
+        """The highest revision seen of a record, -1 if none was."""
+        number, rest = divmod(ts_event, self._every_ms)
+        if (ts_event in self._odd) if rest else (number in self._regular):
+            return self._revisions.get(ts_event, 0)
+        return -1
 
     def add(self, ts_event: int, revision: int, at: int) -> None:
-        if ts_event not in self.revisions:
-            self.order.append(ts_event)
-            if len(self.order) > KNOWN_RECORDS_MAX:
-                del self.revisions[self.order.popleft()]
-        self.revisions[ts_event] = revision
-        self.last_at = max(self.last_at, at)
+        number, rest = divmod(ts_event, self._every_ms)
+        if rest:
+            self._odd.add(ts_event)
+        else:
+            self._regular.add(number)
+        if revision:
+            self._revisions[ts_event] = revision
+        self.whole.add(at)
 
 
 class FeedStage(Stage):
-    """The outside -> feeds. `offer` and `configure` make the drafts; the shell sends them."""
+    """The outside -> feeds. `offer`, `command` and `configure` make the drafts; the shell sends them."""
 
     topic: ClassVar[str] = "feeds"
-    drivers: ClassVar[tuple[str, ...]] = ()
+    drivers: ClassVar[tuple[str, ...]] = ("commands",)
     memory: ClassVar[tuple[str, ...]] = (
         "CrunchConfigured",
         "FeedRecordReceived",
         "FeedGapFound",
+        "FeedGapClosed",
+        "FeedStateChanged",
         "ClockTicked",
     )
 
@@ -73,24 +102,28 @@ class FeedStage(Stage):
         self.lived = False
         self.terms = TermsInForce()
         self._known: dict[Subscription, _Known] = {}
-        self._gap_until: dict[Subscription, int] = {}
+        self._states: dict[str, tuple[str, str]] = {}
 
     def absorb(self, decision: Decision) -> None:
-        """There is no source topic."""
+        """Commands are decided one by one, see `command`."""
 
     def decide(self) -> Draft | None:
         """Only the outside makes decisions due."""
         return None
 
     def evolve(self, event: AnyEvent) -> None:
-        """Own events: terms, records known, the clock."""
+        """Own events: terms, records known, holes, the clock."""
         match event:
             case CrunchConfigured():
                 self.terms.add(event)
             case FeedRecordReceived(data=data):
                 self._of(_subscription(data)).add(data.ts_event, data.revision, event.at)
             case FeedGapFound(data=data):
-                self._gap_until[_subscription(data)] = data.until_ms
+                self._of(_subscription(data)).whole.add_gap(data.from_ms, data.until_ms)
+            case FeedGapClosed(data=data):
+                self._of(_subscription(data)).whole.close(data.from_ms, data.until_ms)
+            case FeedStateChanged(data=data):
+                self._states[data.source] = (data.state, data.reason)
             case ClockTicked(data=data):
                 self.clock = max(self.clock, event.at)
                 self.lived |= not data.rehearsal
@@ -98,12 +131,39 @@ class FeedStage(Stage):
                 pass
 
     def _of(self, subscription: Subscription) -> _Known:
-        return self._known.setdefault(subscription, _Known())
+        known = self._known.get(subscription)
+        if known is None:
+            known = self._known[subscription] = _Known(subscription)
+        return known
 
     def last_at(self, subscription: Subscription) -> int:
         """The watermark: the latest `at` of a subscription's records, -1 before the first."""
         known = self._known.get(subscription)
-        return -1 if known is None else known.last_at
+        return -1 if known is None else known.whole.last_at
+
+    def whole(self, subscription: Subscription) -> Wholeness:
+        """What is known of a subscription's completeness."""
+        return self._of(subscription).whole
+
+    def due(
+        self,
+        now_ms: int,
+        subscriptions: Sequence[Subscription],
+        records: Sequence[FeedRecord],
+        patience_ms: int,
+        reason: str,
+        *,
+        connected: bool,
+    ) -> tuple[list[GapSaid], int]:
+        """(gaps to say, the tick): not beyond what every subscription has delivered or is known to lack."""
+        gaps: list[GapSaid] = []
+        tick_at = now_ms
+        for one in subscriptions:
+            arrived = [record.at for record in records if _subscription(record) == one]
+            found, allowed = self._of(one).whole.due(now_ms, patience_ms, arrived, connected=connected)
+            gaps += [(one, from_ms, until_ms, reason) for from_ms, until_ms in found]
+            tick_at = min(tick_at, allowed)
+        return gaps, tick_at
 
     def configure(self, terms: Terms, at: int) -> Draft | None:
         """The draft that puts new terms into the log, or None when the newest ones say the same.
@@ -117,12 +177,22 @@ class FeedStage(Stage):
             newest = self.terms.events[-1].data
             if msgspec.structs.replace(terms, effective_from=newest.effective_from) == newest:
                 return None
-            known = [one.last_at for one in self._known.values()]
+            known = [one.whole.last_at for one in self._known.values()]
             _, effective_from = self.terms.checkpoint_period(max([self.clock, newest.effective_from, *known]))
         terms = msgspec.structs.replace(terms, effective_from=effective_from)
         content = msgspec.json.Encoder(order="deterministic").encode(terms).decode()
         event = CrunchConfigured(id=ids.content_id("terms", content), at=max(at, self.clock, 0), data=terms)
         return Draft([event], {}, {})
+
+    def replayed(
+        self, at: int, subscriptions: Sequence[Subscription], records: Sequence[FeedRecord]
+    ) -> Draft | None:
+        """The draft of one instant of history. What it leaves out will not come later: such a hole is closed as it is
+        found.
+        """
+        found, _ = self.due(at, subscriptions, records, 0, GONE, connected=True)
+        closings = [(one, from_ms, until_ms, False, GONE) for one, from_ms, until_ms, _ in found]
+        return self.offer(records, at, rehearsal=True, gaps=found, closings=closings)
 
     def offer(
         self,
@@ -130,15 +200,95 @@ class FeedStage(Stage):
         tick_at: int | None,
         *,
         rehearsal: bool,
-        gaps: Sequence[tuple[Subscription, int, int, str]] = (),
+        gaps: Sequence[GapSaid] = (),
+        closings: Sequence[GapClosing] = (),
+        state: tuple[str, str, str] | None = None,
     ) -> Draft | None:
-        """The draft of one append: new records in the order given, gaps, then the tick. None when all is known.
+        """The draft of one append: new records in the order given, gaps, closings, then the tick. None when all is
+        known.
 
-        A tick that does not go forward is left out, and so is the part of a gap that was said before.
+        A tick that does not go forward is left out, and so is the part of a gap that was said before, and a `state`
+        (source, state, reason) that says nothing new. `at` of gaps and states is never before the clock.
         """
+        now = max(self.clock, -1 if tick_at is None else tick_at, 0)
+        events: list[AnyEvent] = []
+        if state is not None and self._states.get(state[0]) != state[1:]:
+            source, name, why = state
+            data = FeedStateChangedData(source=source, state=name, reason=as_reason(why) if why else "")
+            the_id = ids.content_id("feed-state", source, name, why, str(now))
+            events.append(FeedStateChanged(id=the_id, at=now, data=data))
+        events += self._new_records(records)
+        events += self._new_gaps(gaps)
+        events += self._closings(closings, now)
+        if tick_at is not None and tick_at > self.clock:
+            events.append(
+                ClockTicked(id=ids.tick_id(tick_at), at=tick_at, data=ClockTickedData(rehearsal=rehearsal))
+            )
+        return Draft(events, {}, {}) if events else None
+
+    def command(self, decision: Decision) -> tuple[Draft | None, list[tuple[str, str]]]:
+        """(the draft for one decision of `commands` or None for what is decided, what of it was refused and why).
+
+        Records given by an operator are of the past: each is marked `backfilled`. The draft of a command about
+        something else is empty, and says that the command was read.
+        """
+        position = (decision.offset, len(decision.events) - 1)
+        if self.decided("commands", position):
+            return None, []
+        records: list[FeedRecord] = []
+        refused: list[tuple[str, str]] = []
+        for event in decision.events:
+            if not isinstance(event, RecordFeed):
+                continue
+            data = event.data
+            for given in data.records:
+                fault = value_fault(given.values)
+                if not 0 <= given.ts_event <= given.at <= TIME_MS_MAX:
+                    fault = f"times out of order: ts_event {given.ts_event}, at {given.at}"
+                elif given.at > max(self.clock, event.at):
+                    fault = f"its time {given.at} is in the future of the clock"
+                if fault is not None:
+                    refused.append((f"{data.source}/{data.subject} {given.ts_event}", fault))
+                    continue
+                records.append(
+                    FeedRecord(
+                        data.source,
+                        data.subject,
+                        data.kind,
+                        data.granularity,
+                        given.ts_event,
+                        given.at,
+                        given.values,
+                        given.revision,
+                        backfilled=True,
+                    )
+                )
+        draft = Draft(
+            self._new_records(records), {"commands": position}, {"commands": Need(decision.offset + 1)}
+        )
+        return draft, refused
+
+    def _new_records(self, records: Sequence[FeedRecord]) -> list[AnyEvent]:
         events: list[AnyEvent] = []
         taken: dict[tuple[Subscription, int], int] = {}
+        last_at: dict[Subscription, int] = {}
         for record in records:
+            subscription = _subscription(record)
+            key = (subscription, record.ts_event)
+            known = max(taken.get(key, -1), self._of(subscription).revision(record.ts_event))
+            if record.revision <= known:
+                continue
+            taken[key] = record.revision
+            before = last_at.get(subscription, self.last_at(subscription))
+            last_at[subscription] = max(before, record.at)
+            the_id = ids.feed_record_id(
+                record.source,
+                record.subject,
+                record.kind,
+                record.granularity,
+                record.ts_event,
+                record.revision,
+            )
             data = FeedRecordData(
                 source=record.source,
                 subject=record.subject,
@@ -147,67 +297,61 @@ class FeedStage(Stage):
                 ts_event=record.ts_event,
                 values=record.values,
                 revision=record.revision,
-                backfilled=record.backfilled,
+                backfilled=record.backfilled or record.at < before,
             )
-            subscription = _subscription(data)
-            key = (subscription, record.ts_event)
-            if record.revision <= taken.get(key, -1) or self._repeats(subscription, record):
-                continue
-            taken[key] = record.revision
-            events.append(
-                FeedRecordReceived(
-                    id=ids.feed_record_id(
-                        record.source,
-                        record.subject,
-                        record.kind,
-                        record.granularity,
-                        record.ts_event,
-                        record.revision,
-                    ),
-                    at=record.at,
-                    data=data,
-                )
-            )
-        gap_until = dict(self._gap_until)
-        for subscription, found_ms, until_ms, reason in gaps:
-            from_ms = max(found_ms, gap_until.get(subscription, found_ms))
+            events.append(FeedRecordReceived(id=the_id, at=record.at, data=data))
+        return events
+
+    def _new_gaps(self, gaps: Sequence[GapSaid]) -> list[AnyEvent]:
+        events: list[AnyEvent] = []
+        said: dict[Subscription, int] = {}
+        for one, found_ms, until_ms, reason in gaps:
+            from_ms = max(found_ms, said.get(one, self._of(one).whole.until))
             if until_ms <= from_ms:
                 continue  # said already; an outage is found anew with every tick
-            gap_until[subscription] = until_ms
-            content = (subscription.source, subscription.subject, subscription.kind, subscription.granularity)
-            events.append(
-                FeedGapFound(
-                    id=ids.content_id("gap", *content, str(from_ms), str(until_ms)),
-                    at=until_ms,
-                    data=FeedGapData(
-                        source=subscription.source,
-                        subject=subscription.subject,
-                        kind=subscription.kind,
-                        granularity=subscription.granularity,
-                        from_ms=from_ms,
-                        until_ms=until_ms,
-                        reason=reason,
-                    ),
-                )
+            said[one] = until_ms
+            content = (one.source, one.subject, one.kind, one.granularity)
+            the_id = ids.content_id("gap", *content, str(from_ms), str(until_ms))
+            data = FeedGapData(
+                source=one.source,
+                subject=one.subject,
+                kind=one.kind,
+                granularity=one.granularity,
+                from_ms=from_ms,
+                until_ms=until_ms,
+                reason=reason,
             )
-        if tick_at is not None and tick_at > self.clock:
-            events.append(
-                ClockTicked(id=ids.tick_id(tick_at), at=tick_at, data=ClockTickedData(rehearsal=rehearsal))
+            events.append(FeedGapFound(id=the_id, at=until_ms, data=data))
+        return events
+
+    def _closings(self, closings: Sequence[GapClosing], now: int) -> list[AnyEvent]:
+        """The closings given, of gaps that are open or said in this draft; and those of gaps that were filled."""
+        given = {(one, from_ms, until_ms) for one, from_ms, until_ms, _, _ in closings}
+        filled = [
+            (one, from_ms, until_ms, True, FILLED)
+            for one, known in self._known.items()
+            for from_ms, until_ms in known.whole.filled()
+            if (one, from_ms, until_ms) not in given
+        ]
+        events: list[AnyEvent] = []
+        for one, from_ms, until_ms, complete, reason in [*closings, *filled]:
+            content = (one.source, one.subject, one.kind, one.granularity)
+            the_id = ids.content_id("gap-closed", *content, str(from_ms), str(until_ms), str(complete))
+            data = FeedGapClosedData(
+                source=one.source,
+                subject=one.subject,
+                kind=one.kind,
+                granularity=one.granularity,
+                from_ms=from_ms,
+                until_ms=until_ms,
+                complete=complete,
+                reason=reason,
             )
-        return Draft(events, {}, {}) if events else None
-
-    def _repeats(self, subscription: Subscription, record: FeedRecord) -> bool:
-        known = self._known.get(subscription)
-        if known is None:
-            return False
-        revision = known.revisions.get(record.ts_event)
-        if revision is not None:
-            return record.revision <= revision
-        # Older than all that is remembered: it was seen and forgotten, or is too late to matter.
-        return len(known.order) >= KNOWN_RECORDS_MAX and record.ts_event < known.order[0]
+            events.append(FeedGapClosed(id=the_id, at=max(now, until_ms), data=data))
+        return events
 
 
-def _subscription(data: FeedRecordData | FeedGapData) -> Subscription:
+def _subscription(data: FeedRecord | FeedRecordData | FeedGapData | FeedGapClosedData) -> Subscription:
     return Subscription(data.source, data.subject, data.kind, data.granularity)
 
 

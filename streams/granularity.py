@@ -31,3 +31,11 @@ def granularity_ms(name: str) -> int:
     if length_ms is None:
         raise OperatorError(f"granularity {name!r} is unknown; known are {', '.join(GRANULARITIES_MS)}")
     return length_ms
+
+
+def cadence_ms(kind: str, granularity: str) -> int | None:
+    """How far apart the records of a feed are, in ms; None where they come as they happen (ticks, books, funding).
+
+    Candles leave no interval out, so a missing one is a hole. A second without a trade is none.
+    """
+    return granularity_ms(granularity) if kind == "candle" else None

@@ -1,8 +1,9 @@
 """Ground truth: what the market said between an input's point and its horizon. The same window for every model.
 
 For input time t and horizon h: the last record with at <= t, then all with t < at <= t + h. The window is complete
-when a record at or past its end was seen. The clock closes it only after `grace`, and then there is no truth, with
-that reason: a half-seen window would score the feed, not the model.
+when a record at or past its end was seen and none of its own is missing (`holes.py`). What is missing is waited for, as
+the contract's `gap_policy` says; then there is no truth, with that reason: a half-seen window would score the feed,
+not the model.
 """
 
 from __future__ import annotations
@@ -24,6 +25,8 @@ from coordinator.streams.events import (
     Terms,
 )
 from coordinator.streams.finite import not_finite
+from coordinator.streams.granularity import cadence_ms
+from coordinator.streams.holes import Holes
 from coordinator.streams.reasons import as_reason
 
 
@@ -77,6 +80,7 @@ def horizons(data: InputReceivedData) -> list[OpenHorizon]:
 def resolve(
     one: OpenHorizon,
     records: list[Record],
+    holes: Holes,
     terms: Terms,
     contracts: Callable[[str], CrunchContract],
     clock: int,
@@ -84,24 +88,45 @@ def resolve(
 ) -> InputResolved | None:
     """The truth of one horizon, or the reason why there is none; None while its window is open.
 
-    `records` are the subject's in order of `at`; `clock` is the last tick, `now` the last that is known of time.
+    `records` are the subject's in order of `at`, `holes` what is known to be missing; `clock` is the last tick, `now`
+    the last that is known of time.
     """
     complete = bool(records) and records[-1].at >= one.resolvable_at
-    closed = clock >= one.resolvable_at + terms.grace_ms
-    if not complete and not closed:
+    past_ms = clock - one.resolvable_at
+    if not complete and past_ms < terms.grace_ms:
         return None
+    contract = contracts(one.contract_hash)
+    waits = contract.gap_policy == "wait"
+    given_up = past_ms >= max(terms.grace_ms, round(contract.gap_wait_seconds * 1000) if waits else 0)
     truth: dict[str, Any] | None = None
     reason: str | None = None
     entry = bisect_right(records, one.point, key=at_of) - 1
     window = records[max(entry, 0) : bisect_right(records, one.resolvable_at, key=at_of)]
+    lacks = None
+    if waits and entry >= 0:
+        cadence = cadence_ms(terms.feed.kind, terms.feed.granularity)
+        lacks = holes.in_window([record.at for record in window], one.point, one.resolvable_at, cadence)
     if not complete:
-        reason = "gap: no record at or past the window's end within the grace"
+        if not given_up:
+            return None
+        waited = contract.gap_wait_seconds * 1000 if waits else 0
+        within = f"{contract.gap_wait_seconds:g} s" if waited > terms.grace_ms else "the grace"
+        reason = f"gap: no record at or past the window's end within {within}"
+    elif lacks is not None:
+        if not lacks.lasting and not given_up:
+            return None
+        why = "and will not come" if lacks.lasting else f"waited {contract.gap_wait_seconds:g} s for them"
+        reason = f"gap: {lacks.text} missing in the window, {why}"
     elif entry < 0 or len(window) < 2:  # noqa: PLR2004 - the entry and at least one after it
         reason = "gap: no record within the window"
     else:
         truth, reason = _truth(one.contract_hash, window, contracts)
-    # It became known when the closing record did, or when the clock closed it.
-    at = records[bisect_right(records, one.resolvable_at - 1, key=at_of)].at if complete else clock
+    at = clock
+    if complete:
+        # It became known when the closing record did; or now, where that or another came late.
+        at = records[bisect_right(records, one.resolvable_at - 1, key=at_of)].at
+        if lacks is not None or any(record.data.backfilled for record in window):
+            at = max(at, clock)
     return InputResolved(
         id=f"{one.input_id}:resolved:{one.horizon_seconds}s",
         at=min(at, now),

@@ -4,11 +4,12 @@ Reads `feeds`, emits `inputs`, one decision per append of the feed. Points lie o
 Point t opens on its subject's first record with at >= t, from records with at <= t. When the clock
 passes t + deadline first, the point is skipped and named: an outage neither floods nor predicts with
 hindsight. Truth for input time t and horizon h: the last record with at <= t, then all with
-t < at <= t + h. The window is complete when a record at or past its end was seen; the clock closes it
-only after `grace`, and then there is no truth, with that reason.
+t < at <= t + h. The window is complete when a record at or past its end was seen and none of its own is
+missing; what is missing is waited for as the contract says, and then there is no truth, with that reason. An
+input that opens while records of its window are missing is followed by InputOpenedOverGap.
 
-What is open, what was opened last and the terms come from the stage's own events; only the records
-themselves come from the feed, so `need` is the oldest record kept.
+What is open, what was opened last and the terms come from the stage's own events; only the records and the holes
+between them come from the feed, so `need` is the oldest of those kept.
 """
 
 from __future__ import annotations
@@ -29,7 +30,14 @@ from coordinator.streams.events import (
     AnyEvent,
     ClockTicked,
     CrunchConfigured,
+    FeedGapClosed,
+    FeedGapClosedData,
+    FeedGapData,
+    FeedGapFound,
+    FeedRecordData,
     FeedRecordReceived,
+    InputOpenedOverGap,
+    InputOpenedOverGapData,
     InputReceived,
     InputReceivedData,
     InputResolved,
@@ -40,11 +48,16 @@ from coordinator.streams.events import (
     SkippedPoints,
     Terms,
 )
+from coordinator.streams.granularity import cadence_ms
+from coordinator.streams.grid import grid_ceil, skip
 from coordinator.streams.ground_truth import OpenHorizon, Record, at_of, horizons, resolve
+from coordinator.streams.holes import Holes, Span
 from coordinator.streams.model_input import RECORDS_SEEN, encode_model_input
 from coordinator.streams.reasons import as_reason
 from coordinator.streams.stage import EMPTY_DECISION_EVERY, Draft, Stage
 from coordinator.streams.terms import TermsInForce
+
+NO_HOLES = Holes()
 
 
 class InputStage(Stage):
@@ -59,6 +72,7 @@ class InputStage(Stage):
         self._contracts = contracts
         self._queue: deque[Decision] = deque()
         self._records: dict[str, list[Record]] = {}
+        self._holes: dict[str, Holes] = {}
         # own memory
         self._terms = TermsInForce()
         self._handled: dict[tuple[str, str], int] = {}
@@ -73,8 +87,7 @@ class InputStage(Stage):
         """Keep the records; what is not yet decided waits for `decide`."""
         if self.decided("feeds", (decision.offset, len(decision.events) - 1)):
             for event in decision.events:
-                if isinstance(event, FeedRecordReceived):
-                    self._keep(event, decision)
+                self._keep_any(event, decision)
             self._trim()
         else:
             self._queue.append(decision)
@@ -97,8 +110,8 @@ class InputStage(Stage):
                 ]
             case InputsUntil(data=data):
                 self._until, self._clock, self._rehearsal = data.until, data.clock, data.rehearsal
-                for skip in data.skipped:
-                    self._handle(skip.subject, skip.scope_key, skip.until_point)
+                for left in data.skipped:
+                    self._handle(left.subject, left.scope_key, left.until_point)
             case _:
                 pass
 
@@ -111,12 +124,30 @@ class InputStage(Stage):
         """The inputs whose truth is still waited for."""
         return {one.input_id for one in self._open}
 
+    def _keep_any(self, event: AnyEvent, decision: Decision) -> None:
+        match event:
+            case FeedRecordReceived():
+                self._keep(event, decision)
+            case FeedGapFound(at=at, data=data) if self._is_ours(data, at):
+                holes = self._holes.setdefault(data.subject, Holes())
+                holes.found(data, decision.first_offset, decision.before)
+            case FeedGapClosed(at=at, data=data) if self._is_ours(data, at):
+                holes = self._holes.setdefault(data.subject, Holes())
+                holes.closed(data, decision.first_offset, decision.before)
+            case _:
+                pass
+
+    def _is_ours(self, data: FeedRecordData | FeedGapData | FeedGapClosedData, at: int) -> bool:
+        """Is it of the feed that makes inputs and truths?"""
+        if not self._terms:
+            return True
+        feed = self._terms.at(at).feed
+        return (data.source, data.kind, data.granularity) == (feed.source, feed.kind, feed.granularity)
+
     def _keep(self, event: FeedRecordReceived, decision: Decision) -> None:
         data = event.data
-        if self._terms:
-            feed = self._terms.at(event.at).feed
-            if (data.source, data.kind, data.granularity) != (feed.source, feed.kind, feed.granularity):
-                return
+        if not self._is_ours(data, event.at):
+            return
         records = self._records.setdefault(data.subject, [])
         record = Record(event.at, data, decision.first_offset, decision.before)
         for i in range(bisect_right(records, event.at, key=at_of) - 1, -1, -1):
@@ -138,6 +169,9 @@ class InputStage(Stage):
             if subject in entries:
                 keep = min(keep, max(0, bisect_right(records, entries[subject], key=at_of) - 1))
             del records[:keep]
+        for subject, holes in self._holes.items():
+            kept = self._records.get(subject)
+            holes.trim(kept[0].at if kept else self._clock)
 
     # --- deciding ----------------------------------------------------------------------------------
 
@@ -159,11 +193,9 @@ class InputStage(Stage):
         return None
 
     def _needed(self, decision: Decision) -> Need:
-        oldest = min(
-            (one for records in self._records.values() for one in records),
-            key=lambda r: r.offset,
-            default=None,
-        )
+        kept: list[Record | Span] = [one for records in self._records.values() for one in records]
+        kept += [one for holes in self._holes.values() for one in holes.spans()]
+        oldest = min(kept, key=lambda one: one.offset, default=None)
         return decision.after() if oldest is None else oldest.before
 
     def _events(self, decision: Decision) -> Iterator[AnyEvent]:
@@ -175,10 +207,10 @@ class InputStage(Stage):
             if isinstance(event, CrunchConfigured):
                 new_terms.add(event)
                 yield event
-            elif isinstance(event, FeedRecordReceived):
-                self._keep(event, decision)
             elif isinstance(event, ClockTicked):
                 clock, rehearsal, ticked = max(clock, event.at), event.data.rehearsal, True
+            else:
+                self._keep_any(event, decision)
         if not new_terms:
             return
         now = max([clock, *(records[-1].at for records in self._records.values() if records)])
@@ -188,13 +220,23 @@ class InputStage(Stage):
         for start, until, terms in new_terms.spans():
             self._open_points(terms, start, until, now, handled, opened, skipped, rehearsal)
         opened.sort(key=lambda event: (event.data.point, event.data.subject))
-        yield from opened
+        for one_opened in opened:
+            yield one_opened
+            gaps = self._gaps_seen(one_opened.data, new_terms.at(one_opened.data.point))
+            if gaps is not None:
+                yield gaps
         still_open: list[OpenHorizon] = []
         due = sorted([*self._open, *(h for event in opened for h in horizons(event.data))])
         resolved: list[InputResolved] = []
         for one in due:
             answer = resolve(
-                one, self._records.get(one.subject, []), new_terms.at(one.point), self._contracts, clock, now
+                one,
+                self._records.get(one.subject, []),
+                self._holes.get(one.subject, NO_HOLES),
+                new_terms.at(one.point),
+                self._contracts,
+                clock,
+                now,
             )
             if answer is None:
                 still_open.append(one)
@@ -232,9 +274,9 @@ class InputStage(Stage):
             interval = scope.interval_seconds * 1000
             records = self._records.get(scope.subject, [])
             if key in handled:
-                point = _ceil(max(handled[key] + 1, start), interval)
+                point = grid_ceil(max(handled[key] + 1, start), interval)
             elif records:
-                point = _ceil(max(records[0].at, start), interval)
+                point = grid_ceil(max(records[0].at, start), interval)
             else:
                 continue
             oldest_fresh = now - terms.deadline_ms
@@ -242,16 +284,16 @@ class InputStage(Stage):
                 last = min((oldest_fresh - 1) // interval * interval, (until - 1) // interval * interval)
                 if last >= point:
                     skipped.append(
-                        _skip(scope, point, "the clock passed the deadline before a record came", last)
+                        skip(scope, point, "the clock passed the deadline before a record came", last)
                     )
                     handled[key] = last
                     point = last + interval
             while point < until and records and records[-1].at >= point:
                 i = bisect_right(records, point - 1, key=at_of)
                 if records[i].data.backfilled:  # came late: to open on it would be hindsight
-                    skipped.append(_skip(scope, point, "its record came late (backfilled)"))
+                    skipped.append(skip(scope, point, "its record came late (backfilled)"))
                 elif bisect_right(records, point, key=at_of) == 0:
-                    skipped.append(_skip(scope, point, "no record up to the point"))
+                    skipped.append(skip(scope, point, "no record up to the point"))
                 else:
                     due.setdefault((point, scope.subject), []).append(scope)
                 handled[key] = point
@@ -261,7 +303,7 @@ class InputStage(Stage):
             if isinstance(made, InputReceived):
                 opened.append(made)
             else:
-                skipped.extend(_skip(scope, point, made) for scope in scopes)
+                skipped.extend(skip(scope, point, made) for scope in scopes)
 
     def _input(
         self,
@@ -307,6 +349,24 @@ class InputStage(Stage):
             ),
         )
 
+    def _gaps_seen(self, data: InputReceivedData, terms: Terms) -> InputOpenedOverGap | None:
+        """What the models of this input were shown with holes in it, if there were any."""
+        records = self._records[data.subject]
+        ats = [
+            record.at for record in records[: bisect_right(records, data.point, key=at_of)][-RECORDS_SEEN:]
+        ]
+        cadence = cadence_ms(terms.feed.kind, terms.feed.granularity)
+        gaps = self._holes.get(data.subject, NO_HOLES).seen(ats, data.point, cadence)
+        if not gaps:
+            return None
+        return InputOpenedOverGap(
+            id=f"{data.input_id}:over-gap",
+            at=data.deadline_at - terms.deadline_ms,
+            data=InputOpenedOverGapData(
+                input_id=data.input_id, subject=data.subject, point=data.point, gaps=gaps
+            ),
+        )
+
     def _watermark(
         self,
         clock: int,
@@ -323,23 +383,7 @@ class InputStage(Stage):
                     # Its first record may still come and open a point up to the deadline ago.
                     times.append(max(clock - held.deadline_ms, start) + horizon)
                     continue
-                point = _ceil(max(done + 1, start), scope.interval_seconds * 1000)
+                point = grid_ceil(max(done + 1, start), scope.interval_seconds * 1000)
                 if point < until:
                     times.append(point + horizon)
         return max(self._until, min(times))
-
-
-def _skip(scope: Scope, point: int, reason: str, until_point: int | None = None) -> SkippedPoints:
-    last = point if until_point is None else until_point
-    return SkippedPoints(
-        subject=scope.subject,
-        scope_key=scope.scope_key,
-        from_point=point,
-        until_point=last,
-        count=(last - point) // (scope.interval_seconds * 1000) + 1,
-        reason=reason,
-    )
-
-
-def _ceil(time_ms: int, interval_ms: int) -> int:
-    return -(-time_ms // interval_ms) * interval_ms

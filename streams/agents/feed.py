@@ -10,15 +10,17 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import msgspec
 import structlog
 
 from coordinator.streams.agents.dead_letters import DeadLetters
+from coordinator.streams.agents.feed_live import LiveFeed
 from coordinator.streams.agents.log_io import LogIO, Reader
 from coordinator.streams.agents.ownership import LostOwnershipError, OwnedTopic
-from coordinator.streams.agents.tenure import Tenure
+from coordinator.streams.agents.tenure import PlainCounter, Tenure
 from coordinator.streams.counting import Decision
 from coordinator.streams.envelope import decode_append, decode_events
 from coordinator.streams.errors import WorldError
@@ -26,7 +28,7 @@ from coordinator.streams.events import InputReceived, ModelSeen, RoundAnswered, 
 from coordinator.streams.feed import FeedStage, value_fault
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.inputs import InputStage
-from coordinator.streams.ports import FeedRecord, FeedSource, SourceHealth, Subscription
+from coordinator.streams.ports import FeedRecord, FeedSource, Subscription
 from coordinator.streams.settings import Settings
 from coordinator.streams.sources.replay import merge_by_time
 from coordinator.streams.stage import Draft
@@ -34,10 +36,7 @@ from coordinator.streams.stage import Draft
 ANSWERS_LOOKED_AT = 2000
 """How many records of `predictions` a restarted replay looks back for rounds that are finished already."""
 MODELS_WAIT_SECONDS = 60.0
-TICK_SECONDS = 1.0
 DAY_MS = 86_400_000
-WARM_UP_RECORDS = 150
-BACKFILL_DAYS_MAX = 3
 
 log = structlog.get_logger()
 
@@ -116,6 +115,7 @@ class FeedTenure(Tenure):
         self._wall_ms = wall_ms
         self.feeds = FeedStage()
         self._feeds_owned = OwnedTopic(io, "feeds", owner)
+        self._writing = asyncio.Lock()
         self._finished = RoundsFinished(io)
         self._unanswered: set[str] = set()
         self._folded = asyncio.Condition()
@@ -135,6 +135,7 @@ class FeedTenure(Tenure):
         await self._finished.start()
         self._unanswered |= self.stage.open_input_ids()
         self._tails.append(asyncio.create_task(self._run_source(), name="feed-source"))
+        self._tails.append(asyncio.create_task(self._follow_commands(), name="feed-commands"))
 
     async def process(self, decision: Decision) -> None:
         """The input stage's part; remembers which inputs now wait for their round."""
@@ -149,12 +150,19 @@ class FeedTenure(Tenure):
             self._folded_offset = decision.offset
             self._folded.notify_all()
 
-    async def _send(self, draft: Draft | None) -> int | None:
-        """Put a draft into `feeds`, durably; gives its offset."""
-        if draft is None:
-            return None
-        self.feeds.remember(draft)
-        return await (await self._feeds_owned.send(list(draft.events), {}, {}))
+    async def _write(self, make: Callable[[], Draft | None]) -> int | None:
+        """Put what `make` drafts into `feeds`, durably; gives its offset. One at a time: each is made after the last
+        was remembered.
+        """
+        async with self._writing:
+            draft = make()
+            if draft is None:
+                return None
+            self.feeds.remember(draft)
+            sent = await self._feeds_owned.send(
+                list(draft.events), dict(self.feeds.upto), dict(self.feeds.need)
+            )
+        return await sent
 
     async def _wait_folded(self, offset: int) -> None:
         async with self._folded:
@@ -170,7 +178,7 @@ class FeedTenure(Tenure):
 
     async def _run_source(self) -> None:
         try:
-            await self._send(self.feeds.configure(self._new_terms(), self._wall_ms_or_clock()))
+            await self._write(lambda: self.feeds.configure(self._new_terms(), self._wall_ms_or_clock()))
             await self._wait_for_models()
             await self._replay()
             log.info("replay_finished", until=self.feeds.clock)
@@ -242,7 +250,8 @@ class FeedTenure(Tenure):
                 began_at = at if began_at is None else began_at
                 due = began + (at - began_at) / 1000 / self._settings.replay_speed
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
-            offset = await self._send(self.feeds.offer(await self._sound(records), at, rehearsal=True))
+            sound = await self._sound(records)
+            offset = await self._write(partial(self.feeds.replayed, at, self.subscriptions, sound))
             if offset is not None:
                 await self._wait_folded(offset)
         await self._finished.wait(self._unanswered, self.owned.lost)
@@ -252,74 +261,37 @@ class FeedTenure(Tenure):
         """Records as they come, ticks from the wall; a replay of a file or up to a given time ends here."""
         if self._from_file() or self._settings.replay_until_ms is not None:
             await asyncio.Event().wait()
-        queue: asyncio.Queue[FeedRecord] = asyncio.Queue(10_000)
+        live = LiveFeed(self._source, self.subscriptions, self.feeds, self._write, self._sound, self._wall_ms)
+        await live.run()
 
-        async def stream() -> None:
-            async for record in self._source.stream(self.subscriptions):
-                await queue.put(record)
+    # --- what an operator gives --------------------------------------------------------------------
 
-        streaming = asyncio.create_task(stream(), name="feed-stream")
-        filling: asyncio.Task[list[FeedRecord]] | None = None
-        whole: dict[Subscription, int] = {}
+    async def _follow_commands(self) -> None:
+        """Decide each command once; those that give records of the past put them into `feeds`."""
+        need = self.feeds.need["commands"]
+        reader, counter = await self._io.reader("commands", need.offset), PlainCounter("commands", need)
         try:
-            missed = await self._missed()
-            gaps, tick_at = self.tick(self._wall_ms(), missed)
-            await self._send(self.feeds.offer(await self._sound(missed), tick_at, rehearsal=False, gaps=gaps))
-            connections = self._connections()
             while True:
-                # What came between two connections is asked of history, from the last record before the new one.
-                if filling is None and self._connections() > max(connections, 1):
-                    connections = self._connections()
-                    log.info("feed_reconnected", source=self._source.name, connections=connections)
-                    filling = asyncio.create_task(self._missed(whole), name="feed-fill")
-                elif filling is None:
-                    whole = {one: self.feeds.last_at(one) for one in self.subscriptions}
-                elif filling.done():
-                    found, filling = filling.result(), None
-                    await self._send(self.feeds.offer(await self._sound(found), None, rehearsal=False))
-                if streaming.done():
-                    streaming.result()
-                    message = f"source {self._source.name} ended its stream"
-                    raise WorldError(message)
-                records = [record async for record in _drain(queue, TICK_SECONDS)]
-                gaps, tick_at = self.tick(self._wall_ms(), records)
-                sound = await self._sound(records)
-                await self._send(self.feeds.offer(sound, tick_at, rehearsal=False, gaps=gaps))
+                for offset, record in await reader.read():
+                    decision = counter.read(offset, record)
+                    if decision is not None:
+                        await self._command(decision)
+        except LostOwnershipError as why:
+            self.owned.give_up(why)
         finally:
-            tasks = [streaming, *([] if filling is None else [filling])]
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await reader.close()
 
-    def _connections(self) -> int:
-        """How often the source's live side was connected, where it says so."""
-        health = getattr(self._source, "health", None)
-        return health.connections if isinstance(health, SourceHealth) else 0
+    async def _command(self, decision: Decision) -> None:
+        refused: list[tuple[str, str]] = []
 
-    async def _missed(self, since: Mapping[Subscription, int] | None = None) -> list[FeedRecord]:
-        """What history has since the watermarks (as of now, or those given), or enough of it for a first input.
+        def draft() -> Draft | None:
+            made, bad = self.feeds.command(decision)
+            refused.extend(bad)
+            return made
 
-        What is older than a deadline is marked `backfilled`: it completes windows, but opens no point.
-        """
-        now = self._wall_ms()
-        length = granularity_ms(self._settings.feed_granularity)
-        deadline_ms = self.feeds.terms.at(now).deadline_ms
-        missed: list[FeedRecord] = []
-        for subscription in self.subscriptions:
-            known = self.feeds.last_at(subscription) if since is None else since[subscription]
-            start = (
-                now - WARM_UP_RECORDS * length
-                if known < 0
-                else max(known + 1, now - BACKFILL_DAYS_MAX * DAY_MS)
-            )
-            try:
-                async for record in self._source.history(subscription, start, now):
-                    late = record.at < now - deadline_ms
-                    missed.append(msgspec.structs.replace(record, backfilled=True) if late else record)
-            except WorldError as error:
-                log.warning("history_failed", subject=subscription.subject, error=str(error))
-        missed.sort(key=lambda record: (record.at, record.subject))
-        return missed
+        await self._write(draft)
+        for position, reason in refused:
+            await self._dead_letters.put("commands", f"{decision.offset} {position}", reason, b"")
 
     async def _sound(self, records: Sequence[FeedRecord]) -> list[FeedRecord]:
         """The records whose values are finite decimals; the others are garbage from outside."""
@@ -337,43 +309,8 @@ class FeedTenure(Tenure):
                 )
         return sound
 
-    def tick(
-        self, now_ms: int, records: Sequence[FeedRecord]
-    ) -> tuple[list[tuple[Subscription, int, int, str]], int]:
-        """(gaps to say, the tick): not beyond what every subscription has delivered or is known to lack."""
-        length = granularity_ms(self._settings.feed_granularity)
-        patience = 2 * self.feeds.terms.at(now_ms).grace_ms
-        gaps: list[tuple[Subscription, int, int, str]] = []
-        tick_at = now_ms
-        for subscription in self.subscriptions:
-            delivered = max(
-                [
-                    self.feeds.last_at(subscription),
-                    *(r.at for r in records if r.subject == subscription.subject),
-                ]
-            )
-            if delivered < 0:
-                continue
-            expected = delivered + length
-            if now_ms >= expected + patience:
-                missing_until = (now_ms - patience - delivered) // length * length + delivered
-                gaps.append((subscription, delivered, missing_until, "no record came in time"))
-            elif now_ms >= expected:
-                tick_at = min(tick_at, expected - 1)
-        return gaps, tick_at
-
     async def close(self) -> None:
         """End both claims."""
         await super().close()
         await self._feeds_owned.close()
         await self._finished.close()
-
-
-async def _drain(queue: asyncio.Queue[FeedRecord], seconds: float) -> AsyncIterator[FeedRecord]:
-    """What the queue holds; waits up to `seconds` for the first."""
-    try:
-        yield await asyncio.wait_for(queue.get(), seconds)
-    except TimeoutError:
-        return
-    while not queue.empty():
-        yield queue.get_nowait()

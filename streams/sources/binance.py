@@ -19,7 +19,7 @@ from typing import ClassVar
 
 import structlog
 
-from coordinator.streams.errors import WorldError
+from coordinator.streams.errors import NoHistoryError, WorldError
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.ports import FeedRecord, SourceHealth, Subscription
 from coordinator.streams.sources import binance_history
@@ -117,7 +117,7 @@ class BinanceSource:
     def history(self, subscription: Subscription, start_ms: int, end_ms: int) -> AsyncIterator[FeedRecord]:
         """Records with start_ms <= at <= end_ms, in order.
 
-        Raises WorldError when they cannot be had (depth and `funding 1s` have no history at all),
+        Raises WorldError when they cannot be had (NoHistoryError for depth and `funding 1s`, which have none at all),
         OperatorError when the exchange refuses the request.
         """
         return self._history(subscription, start_ms, end_ms)
@@ -153,7 +153,7 @@ class BinanceSource:
             case "funding", "8h":
                 pages = binance_history.fundings(self._futures, *asked)
             case kind, granularity:
-                raise WorldError(f"binance has no history of {kind} {granularity}")
+                raise NoHistoryError(f"binance has no history of {kind} {granularity}")
         async with aclosing(pages) as records:
             async for record in records:
                 yield record

@@ -155,7 +155,7 @@ def make_feeds(rounds: int) -> TopicLog:
     for number, record in enumerate(
         generated_candles(candles, START_MS + MINUTE_MS, START_MS + (rounds + 6) * MINUTE_MS, seed=7)
     ):
-        put(stage.offer([] if number in GAP_MINUTES else [record], record.at, rehearsal=True))
+        put(stage.replayed(record.at, [candles], [] if number in GAP_MINUTES else [record]))
     return feeds
 
 

@@ -17,6 +17,10 @@ from coordinator.streams.events import (
     ClosedEntry,
     CrunchConfigured,
     Feed,
+    FeedGapClosed,
+    FeedGapClosedData,
+    FeedGapData,
+    FeedGapFound,
     FeedRecordData,
     FeedRecordReceived,
     FieldSum,
@@ -131,6 +135,24 @@ def record(at: int, price: float = 100.0, subject: str = SUBJECT, **changes: Any
         data.source, subject, data.kind, data.granularity, data.ts_event, data.revision
     )
     return FeedRecordReceived(id=the_id, at=at, data=data)
+
+
+def gap_found(from_ms: int, until_ms: int, subject: str = SUBJECT, **changes: Any) -> FeedGapFound:
+    """Minute candles with from_ms < at <= until_ms did not come."""
+    of = {"source": "generated", "subject": subject, "kind": "candle", "granularity": "1m"} | changes
+    data = FeedGapData(**of, from_ms=from_ms, until_ms=until_ms, reason="no record came in time")
+    return FeedGapFound(id=f"gap/{subject}/{from_ms}/{until_ms}", at=until_ms, data=data)
+
+
+def gap_closed(
+    from_ms: int, until_ms: int, at: int, subject: str = SUBJECT, *, complete: bool = False, **changes: Any
+) -> FeedGapClosed:
+    """Nothing more will come with from_ms < at <= until_ms."""
+    of = {"source": "generated", "subject": subject, "kind": "candle", "granularity": "1m"} | changes
+    data = FeedGapClosedData(
+        **of, from_ms=from_ms, until_ms=until_ms, complete=complete, reason="history has no such record"
+    )
+    return FeedGapClosed(id=f"gap-closed/{subject}/{from_ms}/{until_ms}", at=at, data=data)
 
 
 def tick(at: int, *, rehearsal: bool = False) -> ClockTicked:

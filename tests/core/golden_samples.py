@@ -31,6 +31,18 @@ _EVENTS: list[ev.AnyEvent] = [
         at=T0,
         data=ev.FeedGapData(**_FEED, from_ms=1, until_ms=2, reason="no record came in time"),
     ),
+    ev.FeedGapClosed(
+        id="gap-closed/1",
+        at=T0,
+        data=ev.FeedGapClosedData(
+            **_FEED, from_ms=1, until_ms=2, complete=True, reason="all its records are there"
+        ),
+    ),
+    ev.FeedStateChanged(
+        id="feed-state/1",
+        at=T0,
+        data=ev.FeedStateChangedData(source="binance", state="reconnecting", reason="status 429"),
+    ),
     tick(T0, rehearsal=True),
     ev.InputReceived(
         id="inp/BTCUSDT/1:received",
@@ -46,6 +58,16 @@ _EVENTS: list[ev.AnyEvent] = [
             contract_hash=HASH,
             rehearsal=True,
             payload=msgspec.Raw(b'{"symbol":"BTCUSDT","candles":[{"ts":1,"close":0.1}]}'),
+        ),
+    ),
+    ev.InputOpenedOverGap(
+        id="inp/BTCUSDT/1:over-gap",
+        at=T0,
+        data=ev.InputOpenedOverGapData(
+            input_id="inp/BTCUSDT/1",
+            subject="BTCUSDT",
+            point=T0,
+            gaps=[ev.GapSpan(from_ms=T0 - 120_000, until_ms=T0 - 60_000)],
         ),
     ),
     ev.InputResolved(
@@ -223,6 +245,14 @@ _EVENTS: list[ev.AnyEvent] = [
             reason="no such checkpoint",
             state="(none)",
             http_status=404,
+        ),
+    ),
+    ev.RecordFeed(
+        id="c8",
+        at=T0,
+        data=ev.RecordFeedData(
+            **_FEED,
+            records=[ev.GivenRecord(ts_event=T0 - 60_000, at=T0, values={"close": "1.50"}, revision=1)],
         ),
     ),
     ev.ConfirmCheckpoint(id="c1", at=T0, data=ev.ConfirmCheckpointData(checkpoint_id="ckp_1", tx_hash=TX_A)),

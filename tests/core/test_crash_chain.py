@@ -21,6 +21,8 @@ from tests.core.build import (
     TX_A,
     answers,
     configured,
+    gap_closed,
+    gap_found,
     opened,
     period_closed,
     record,
@@ -76,7 +78,8 @@ TERMS = {
     "windows": [Window(name="score_recent", hours=1), Window(name="long", hours=2)],
 }
 CONTRACTS = shelf(
-    CrunchContract(crunch_pubkey=PUBKEY), new=CrunchContract(crunch_pubkey=PUBKEY, grace_seconds=0)
+    CrunchContract(crunch_pubkey=PUBKEY, gap_wait_seconds=600),
+    new=CrunchContract(crunch_pubkey=PUBKEY, grace_seconds=0, gap_policy="accept"),
 )
 
 
@@ -132,6 +135,10 @@ def feeds(seed: int, minutes: int) -> MemoryLog:
         if rng.random() < 0.3:  # records first, the time later
             author.write(*events) if events else None
             events = []
+        if (at - T0) // MINUTE in (45, 52):
+            events.append(gap_found(at - 6 * MINUTE, at - MINUTE))
+        if (at - T0) // MINUTE == 54:
+            events.append(gap_closed(T0 + 39 * MINUTE, T0 + 46 * MINUTE, at))
         author.write(*events, tick(at))
         if late and rng.random() < 0.3:
             author.write(late.pop(0))
@@ -184,6 +191,7 @@ def test_the_market_is_worth_the_killing():
     kinds = {topic: [type(event).__name__ for event in log.events(topic)] for topic in STAGES}
     assert kinds["inputs"].count("InputReceived") > 80
     assert kinds["inputs"].count("InputResolved") > 80
+    assert kinds["inputs"].count("InputOpenedOverGap") > 10
     assert kinds["scores"].count("PredictionScored") > 150
     assert kinds["scores"].count("ScoringFailed") > 3
     assert kinds["snapshots"].count("PeriodClosed") >= 9

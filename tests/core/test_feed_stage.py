@@ -9,7 +9,6 @@ import pytest
 from tests.core.build import HASH, HOUR, MINUTE, SUBJECT, T0, configured, terms
 from tests.given import decision
 
-from coordinator.streams import feed as feed_module
 from coordinator.streams.events import (
     AnyEvent,
     ClockTicked,
@@ -159,15 +158,20 @@ def test_the_watermark_is_per_subscription(feed):
     assert feed.stage.last_at(Subscription("x", "y", "z", "1m")) == -1
 
 
-def test_memory_of_repeats_is_bounded_and_what_is_older_than_it_counts_as_seen(monkeypatch):
-    monkeypatch.setattr(feed_module, "KNOWN_RECORDS_MAX", 10)
+def test_no_record_is_forgotten_however_long_ago_it_was():
+    """A backfill of old history meets what stands there already, and fills what does not."""
     feed = Feed()
-    for minute in range(30):
-        feed.offer(candle(minute))
-    assert len(feed.stage._known[BTC].revisions) == 10
-    assert feed.offer(candle(3)) == []
-    assert feed.offer(candle(25)) == []
-    assert minutes(feed.offer(candle(30))) == [(30, 0)]
+    for start in range(0, 30_000, 1_000):
+        feed.offer(*(candle(minute) for minute in range(start, start + 1_000) if minute != 7))
+    assert feed.offer(*(candle(minute) for minute in range(5))) == []
+    (late,) = feed.offer(candle(6), candle(7), candle(8))
+    assert (late.data.ts_event, late.data.backfilled) == (T0 + 7 * MINUTE, True)
+    assert minutes(feed.offer(candle(-3), candle(30_000))) == [(-3, 0), (30_000, 0)]
+
+
+def test_a_record_behind_a_later_one_is_marked_and_opens_nothing(feed):
+    events = feed.offer(candle(0), candle(2), candle(1), candle(3), candle(0, revision=1))
+    assert [event.data.backfilled for event in events] == [False, False, True, False, True]
 
 
 # --- the clock -------------------------------------------------------------------------------------------

@@ -219,6 +219,48 @@ def test_feeds_count_records_and_keep_a_tail(log, fold):
     assert [record.ts_event for _, record in tail] == [START_MS + 2 * MINUTE_MS, START_MS + MINUTE_MS]
 
 
+def test_an_outage_is_one_hole_however_often_it_was_said_and_says_what_became_of_it(log, fold):
+    of = {"source": "generated", "subject": "BTCUSDT", "kind": "candle", "granularity": "1m"}
+
+    def found(from_minute: int, until_minute: int) -> ev.FeedGapFound:
+        span = {
+            "from_ms": START_MS + from_minute * MINUTE_MS,
+            "until_ms": START_MS + until_minute * MINUTE_MS,
+        }
+        return ev.FeedGapFound(
+            id=f"gap/{from_minute}", at=span["until_ms"], data=ev.FeedGapData(**of, **span, reason="late")
+        )
+
+    def closed(from_minute: int, until_minute: int, complete: bool) -> ev.FeedGapClosed:
+        span = {
+            "from_ms": START_MS + from_minute * MINUTE_MS,
+            "until_ms": START_MS + until_minute * MINUTE_MS,
+        }
+        data = ev.FeedGapClosedData(**of, **span, complete=complete, reason="asked")
+        return ev.FeedGapClosed(id=f"closed/{from_minute}", at=span["until_ms"], data=data)
+
+    def state(name: str, reason: str) -> ev.FeedStateChanged:
+        data = ev.FeedStateChangedData(source="generated", state=name, reason=reason)
+        return ev.FeedStateChanged(id=f"state/{name}", at=START_MS, data=data)
+
+    log.record(START_MS)
+    log.append(
+        "feeds", state("reconnecting", "status 429"), found(1, 2), found(2, 5), found(8, 9), found(11, 12)
+    )
+    log.append("feeds", closed(1, 5, complete=True), closed(8, 9, complete=False), state("connected", ""))
+    read = fold(log)
+    (row,) = read.feeds.all()
+    minutes = [
+        ((gap.from_ms - START_MS) // MINUTE_MS, (gap.until_ms - START_MS) // MINUTE_MS, gap.state, gap.reason)
+        for gap in row.gaps
+    ]
+    assert minutes == [(1, 5, "filled", "late"), (8, 9, "missing", "asked"), (11, 12, "open", "late")]
+    assert row.gap_count == 3
+    assert [(one.source, one.state, one.reason) for one in read.feeds.states()] == [
+        ("generated", "connected", "")
+    ]
+
+
 def test_of_many_records_the_newest_stay(log, fold):
     for minute in range(520):
         log.record(START_MS + minute * MINUTE_MS)

@@ -1,0 +1,116 @@
+"""Holes in a feed: up to when a subscription is whole, what it lacks, and how far time may go on.
+
+Pure. Folds the feed's own events (records, gaps found, gaps closed); says which gaps are due and which tick.
+Where records keep a cadence (candles) a hole is a missing one, wherever it is. Where they come as they happen
+(ticks), silence is a hole only while the source is not connected: a quiet market is no fault.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterable
+
+from coordinator.streams.granularity import cadence_ms
+from coordinator.streams.ports import Subscription
+
+LATE = "no record came in time"
+
+
+class Gap:
+    """A hole that was said, (from_ms, until_ms]; `missing`: the times still lacking, None where none can count."""
+
+    __slots__ = ("from_ms", "missing", "until_ms")
+
+    def __init__(self, from_ms: int, until_ms: int, missing: set[int] | None) -> None:
+        self.from_ms = from_ms
+        self.until_ms = until_ms
+        self.missing = missing
+
+
+class Wholeness:
+    """What is known of one subscription's completeness, in ms of `at`."""
+
+    def __init__(self, subscription: Subscription) -> None:
+        self.cadence_ms = cadence_ms(subscription.kind, subscription.granularity)
+        self.until = -1
+        """Every record up to here is there, or was said to be missing."""
+        self.last_at = -1
+        self.gaps: list[Gap] = []
+        """Said and not closed, in order."""
+        self._ahead: list[int] = []
+
+    def add(self, at: int) -> None:
+        """A record is there."""
+        self.last_at = max(self.last_at, at)
+        for gap in self.gaps:
+            if gap.missing is not None:
+                gap.missing.discard(at)
+        if self.cadence_ms is None or self.until < 0:
+            self.until = max(self.until, at)
+        elif at > self.until and at not in self._ahead:
+            insort(self._ahead, at)
+        self._advance()
+
+    def add_gap(self, from_ms: int, until_ms: int) -> None:
+        """A hole was said; what touches the last one makes it longer."""
+        missing = None
+        if self.cadence_ms is not None:
+            missing = set(range(from_ms + self.cadence_ms, until_ms + 1, self.cadence_ms)).difference(
+                self._ahead
+            )
+        if self.gaps and self.gaps[-1].until_ms == from_ms:
+            last = self.gaps[-1]
+            last.until_ms = until_ms
+            last.missing = None if missing is None or last.missing is None else last.missing | missing
+        else:
+            self.gaps.append(Gap(from_ms, until_ms, missing))
+        self.until = max(self.until, until_ms)
+        self._advance()
+
+    def close(self, from_ms: int, until_ms: int) -> None:
+        """A hole was closed: nothing more is waited for in (from_ms, until_ms]."""
+        self.gaps = [gap for gap in self.gaps if not (from_ms <= gap.from_ms and gap.until_ms <= until_ms)]
+
+    def _advance(self) -> None:
+        while self._ahead and (self.cadence_ms is None or self._ahead[0] <= self.until + self.cadence_ms):
+            self.until = max(self.until, self._ahead.pop(0))
+
+    def due(
+        self, now_ms: int, patience_ms: int, arrived: Iterable[int], *, connected: bool
+    ) -> tuple[list[tuple[int, int]], int]:
+        """(gaps to say, how far time may go), with the records about to be written counted in.
+
+        A record is given up `patience_ms` after it was due; until then time waits for it.
+        """
+        until, ahead = self.until, list(self._ahead)
+        for at in arrived:
+            if self.cadence_ms is None or until < 0:
+                until = max(until, at)
+            elif at > until:
+                ahead.append(at)
+        if until < 0:
+            return [], now_ms
+        limit = now_ms - patience_ms
+        if self.cadence_ms is None:
+            if limit <= until:
+                return [], min(now_ms, until)
+            return ([] if connected else [(until, limit)]), limit
+        ahead.sort()
+        step = self.cadence_ms
+        gaps: list[tuple[int, int]] = []
+        while True:
+            while ahead and ahead[0] <= until + step:
+                until = max(until, ahead.pop(0))
+            if now_ms < until + step:
+                return gaps, now_ms
+            steps = (min(limit, ahead[0] - 1) if ahead else limit) - until
+            if steps < step:
+                return gaps, until + step - 1
+            gaps.append((until, until + steps // step * step))
+            until = gaps[-1][1]
+
+    def filled(self) -> list[tuple[int, int]]:
+        """The gaps whose records have all come."""
+        return [
+            (gap.from_ms, gap.until_ms) for gap in self.gaps if gap.missing is not None and not gap.missing
+        ]

@@ -1,0 +1,106 @@
+"""What a subject's feed lacks, as the input stage sees it: counted from the records where they keep a cadence, told by
+gap events where they do not.
+
+Pure. Folds FeedGapFound and FeedGapClosed of `feeds`. A hole is *lasting* once a closing said that history does
+not have it either: then nobody waits for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from coordinator.streams.envelope import Need
+from coordinator.streams.events import FeedGapClosedData, FeedGapData, GapSpan
+
+
+class Span(msgspec.Struct, frozen=True):
+    """(from_ms, until_ms] in `at`, with its event's place in the log."""
+
+    from_ms: int
+    until_ms: int
+    offset: int
+    before: Need
+
+    def meets(self, from_ms: int, until_ms: int) -> bool:
+        """Does it share an instant with (from_ms, until_ms]?"""
+        return self.from_ms < until_ms and from_ms < self.until_ms
+
+
+class Lack(msgspec.Struct, frozen=True):
+    """What a window lacks, in words, and whether it will stay so."""
+
+    text: str
+    lasting: bool
+
+
+class Holes:
+    """The holes of one subject."""
+
+    def __init__(self) -> None:
+        self._open: list[Span] = []
+        self._lasting: list[Span] = []
+
+    def found(self, data: FeedGapData, offset: int, before: Need) -> None:
+        """A hole was found; records may still come."""
+        self._add(self._open, Span(data.from_ms, data.until_ms, offset, before))
+
+    def closed(self, data: FeedGapClosedData, offset: int, before: Need) -> None:
+        """Nothing more comes in (from_ms, until_ms]."""
+        self._open = [one for one in self._open if one.from_ms < data.from_ms or one.until_ms > data.until_ms]
+        if not data.complete:
+            self._add(self._lasting, Span(data.from_ms, data.until_ms, offset, before))
+
+    @staticmethod
+    def _add(spans: list[Span], span: Span) -> None:
+        if span not in spans:  # `decide` may be asked twice
+            spans.append(span)
+
+    def trim(self, before_ms: int) -> None:
+        """Forget what ended at or before the oldest record that is still kept."""
+        self._open = [one for one in self._open if one.until_ms > before_ms]
+        self._lasting = [one for one in self._lasting if one.until_ms > before_ms]
+
+    def spans(self) -> list[Span]:
+        """All that is kept: the stage's need reaches back to the oldest."""
+        return [*self._open, *self._lasting]
+
+    def in_window(
+        self, ats: Sequence[int], from_ms: int, until_ms: int, cadence_ms: int | None
+    ) -> Lack | None:
+        """What the records at `ats` (the entry first) lack up to `until_ms`; `from_ms` is the input's time."""
+        if cadence_ms is None:
+            open_ones = any(one.meets(ats[0], until_ms) for one in self._open)
+            if open_ones or any(one.meets(ats[0], until_ms) for one in self._lasting):
+                return Lack("a stretch of the feed is", not open_ones)
+            return None
+        missing = [at for at in missing_in(ats, until_ms, cadence_ms) if at > from_ms - cadence_ms]
+        if not missing:
+            return None
+        lasting = all(any(one.meets(at - 1, at) for one in self._lasting) for at in missing)
+        return Lack(f"{len(missing)} of {len(missing) + len(ats) - 1} records are", lasting)
+
+    def seen(self, ats: Sequence[int], until_ms: int, cadence_ms: int | None) -> list[GapSpan]:
+        """The holes between the records at `ats`, and after them up to `until_ms`."""
+        if cadence_ms is None:
+            found = sorted(
+                {(one.from_ms, one.until_ms) for one in self.spans() if one.meets(ats[0], until_ms)}
+            )
+            return [GapSpan(from_ms=from_ms, until_ms=end_ms) for from_ms, end_ms in found]
+        spans: list[GapSpan] = []
+        for at in missing_in(ats, until_ms, cadence_ms):
+            if spans and spans[-1].until_ms == at - cadence_ms:
+                spans[-1] = GapSpan(from_ms=spans[-1].from_ms, until_ms=at)
+            else:
+                spans.append(GapSpan(from_ms=at - cadence_ms, until_ms=at))
+        return spans
+
+
+def missing_in(ats: Sequence[int], until_ms: int, cadence_ms: int) -> list[int]:
+    """When records should be and are not: between those at `ats` (in order), and after them up to `until_ms`."""
+    missing: list[int] = []
+    for at, after in zip(ats, [*ats[1:], until_ms + 1], strict=True):
+        if after - at > cadence_ms:
+            missing.extend(range(at + cadence_ms, after, cadence_ms))
+    return missing
