@@ -1,4 +1,4 @@
-"""`coordinator feeds list|probe`: which sources are known here, and whether one delivers."""
+"""`coordinator feeds`: which sources are known here, whether one delivers, and the past of a feed (`feeds_history`)."""
 
 from __future__ import annotations
 
@@ -8,10 +8,14 @@ from typing import Annotated, Any
 
 import typer
 
+from coordinator.cli import feeds_history
 from coordinator.cli.shared import JsonOption, print_json, run, time_text
 from coordinator.streams.errors import OperatorError, WorldError
 
-app = typer.Typer(no_args_is_help=True, help="Look at the sources of market data.")
+app = typer.Typer(no_args_is_help=True, help="Sources of market data, and the past of a feed.")
+app.command("backfill")(feeds_history.backfill)
+app.command("export")(feeds_history.export)
+app.command("import")(feeds_history.import_)
 
 RECORDS_SHOWN = 3
 HISTORY_MS = 3_600_000

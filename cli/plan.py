@@ -55,6 +55,9 @@ def make_plan(
     models_dir: Path | None = None,
     contract: str | None = None,
     feed: str | None = None,
+    subjects: tuple[str, ...] = (),
+    kind: str | None = None,
+    granularity: str | None = None,
     candles: Path | None = None,
     summary: Path | None = None,
 ) -> Plan:
@@ -71,6 +74,7 @@ def make_plan(
     first = read_settings(os.environ, data_dir=data_dir)
     before = read_node_file(first.data_dir.absolute())
     chosen = _feed(feed, candles, before, remarks)
+    is_candles = (kind or first.feed_kind) == "candle"  # three days of every trade are no demonstration
     settings = read_settings(
         os.environ,
         data_dir=first.data_dir.absolute(),
@@ -80,15 +84,20 @@ def make_plan(
         model_runner_node_port=_port_or_free(first.model_runner_node_port, "the model host", remarks),
         api_port=_api_port(api_port, first, remarks),
         feed_source=chosen,
+        feed_subjects=subjects or None,
+        feed_kind=kind,
+        feed_granularity=granularity,
         feed_candles_file="" if candles is None else str(candles.absolute()),
         replay_from_ms=replay_from_ms,
         replay_until_ms=replay_until_ms,
         replay_speed=replay_speed,
-        replay_days=None if os.environ.get("REPLAY_DAYS") else DEMO_REPLAY_DAYS,
+        replay_days=None if os.environ.get("REPLAY_DAYS") else DEMO_REPLAY_DAYS * is_candles,
         replay_models_min=None if os.environ.get("REPLAY_MODELS_MIN") else len(models),
         checkpoint_interval_seconds=_unless_set("CHECKPOINT_INTERVAL_SECONDS", DEMO_CHECKPOINT_SECONDS),
         settle_rehearsals=_unless_set("SETTLE_REHEARSALS", True),
     )
+    if chosen is not None:
+        _offered(settings)
     return Plan(
         settings=settings,
         embedded=kafka is None,
@@ -135,6 +144,24 @@ def _feed(feed: str | None, candles: Path | None, before: NodeFile | None, remar
         remarks.append(f"feed: {before.feed_source}, as before in this data directory (choose with --feed)")
         return before.feed_source
     return None
+
+
+def _offered(settings: Settings) -> None:
+    """Refuse a kind or granularity that the source does not deliver, before anything is started."""
+    from coordinator.streams.sources.registry import known_sources  # noqa: PLC0415
+
+    known = known_sources().get(settings.feed_source)
+    if known is None or not known.offers:
+        return
+    if settings.feed_kind not in known.offers:
+        raise OperatorError(
+            f"{known.name} delivers no {settings.feed_kind}; it has {', '.join(known.offers)}"
+        )
+    names = known.offers[settings.feed_kind]
+    if settings.feed_granularity not in names:
+        raise OperatorError(
+            f"{known.name} delivers no {settings.feed_kind} of {settings.feed_granularity}; it has {', '.join(names)}"
+        )
 
 
 def _api_port(asked: int | None, settings: Settings, remarks: list[str]) -> int:

@@ -47,6 +47,19 @@ def up(
     feed: Annotated[
         str | None, typer.Option(help="Feed source, e.g. binance or generated.", show_default=False)
     ] = None,
+    subject: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="What to take from the feed; may be repeated. Default: FEED_SUBJECTS, else BTCUSDT."
+        ),
+    ] = None,
+    kind: Annotated[
+        str | None,
+        typer.Option(help="Kind of its records, as `feeds list` names it. Default: FEED_KIND, else candle."),
+    ] = None,
+    granularity: Annotated[
+        str | None, typer.Option(help="How far apart they are. Default: FEED_GRANULARITY, else 1m.")
+    ] = None,
     candles: Annotated[
         Path | None,
         typer.Option(help="Replay this file of candles: CSV, CSV.gz or Parquet.", show_default=False),
@@ -63,6 +76,7 @@ def up(
 
     Examples: [bold]coordinator up[/bold],
     [bold]coordinator up --candles btc.csv.gz --until 2023-03-04T00:00:00Z --summary run.json[/bold],
+    [bold]coordinator up --feed binance --subject BTCUSDT --subject ETHUSDT[/bold],
     [bold]coordinator up --feed generated --speed 600 --for 120[/bold]
     """
     if candles is not None and feed is not None:
@@ -88,6 +102,9 @@ def up(
         models_dir=models,
         contract=contract,
         feed=feed,
+        subjects=tuple(subject or ()),
+        kind=kind,
+        granularity=granularity,
         candles=candles,
         summary=summary,
     )

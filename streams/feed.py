@@ -72,6 +72,8 @@ class _Known:
         return -1
 
     def add(self, ts_event: int, revision: int, at: int) -> None:
+        if self.revision(ts_event) < 0:
+            self.whole.add(at)
         number, rest = divmod(ts_event, self._every_ms)
         if rest:
             self._odd.add(ts_event)
@@ -79,7 +81,6 @@ class _Known:
             self._regular.add(number)
         if revision:
             self._revisions[ts_event] = revision
-        self.whole.add(at)
 
 
 class FeedStage(Stage):
@@ -140,6 +141,11 @@ class FeedStage(Stage):
         """The watermark: the latest `at` of a subscription's records, -1 before the first."""
         known = self._known.get(subscription)
         return -1 if known is None else known.whole.last_at
+
+    def revision(self, subscription: Subscription, ts_event: int) -> int:
+        """The highest revision recorded of a record, -1 if there is none."""
+        known = self._known.get(subscription)
+        return -1 if known is None else known.revision(ts_event)
 
     def whole(self, subscription: Subscription) -> Wholeness:
         """What is known of a subscription's completeness."""
@@ -275,7 +281,7 @@ class FeedStage(Stage):
         for record in records:
             subscription = _subscription(record)
             key = (subscription, record.ts_event)
-            known = max(taken.get(key, -1), self._of(subscription).revision(record.ts_event))
+            known = max(taken.get(key, -1), self.revision(subscription, record.ts_event))
             if record.revision <= known:
                 continue
             taken[key] = record.revision

@@ -17,14 +17,18 @@ LATE = "no record came in time"
 
 
 class Gap:
-    """A hole that was said, (from_ms, until_ms]; `missing`: the times still lacking, None where none can count."""
+    """A hole that was said, (from_ms, until_ms]; `missing`: how many records still lack, None where none can count."""
 
     __slots__ = ("from_ms", "missing", "until_ms")
 
-    def __init__(self, from_ms: int, until_ms: int, missing: set[int] | None) -> None:
+    def __init__(self, from_ms: int, until_ms: int, missing: int | None) -> None:
         self.from_ms = from_ms
         self.until_ms = until_ms
         self.missing = missing
+
+    def lacks(self, at: int, cadence_ms: int) -> bool:
+        """Is this one of the times at which a record should have been?"""
+        return self.from_ms < at <= self.until_ms and (at - self.from_ms) % cadence_ms == 0
 
 
 class Wholeness:
@@ -40,11 +44,11 @@ class Wholeness:
         self._ahead: list[int] = []
 
     def add(self, at: int) -> None:
-        """A record is there."""
+        """A record is there that was not before."""
         self.last_at = max(self.last_at, at)
         for gap in self.gaps:
-            if gap.missing is not None:
-                gap.missing.discard(at)
+            if gap.missing and self.cadence_ms is not None and gap.lacks(at, self.cadence_ms):
+                gap.missing -= 1
         if self.cadence_ms is None or self.until < 0:
             self.until = max(self.until, at)
         elif at > self.until and at not in self._ahead:
@@ -55,13 +59,13 @@ class Wholeness:
         """A hole was said; what touches the last one makes it longer."""
         missing = None
         if self.cadence_ms is not None:
-            missing = set(range(from_ms + self.cadence_ms, until_ms + 1, self.cadence_ms)).difference(
-                self._ahead
-            )
+            said = Gap(from_ms, until_ms, None)
+            there = sum(said.lacks(at, self.cadence_ms) for at in self._ahead)
+            missing = (until_ms - from_ms) // self.cadence_ms - there
         if self.gaps and self.gaps[-1].until_ms == from_ms:
             last = self.gaps[-1]
             last.until_ms = until_ms
-            last.missing = None if missing is None or last.missing is None else last.missing | missing
+            last.missing = None if missing is None or last.missing is None else last.missing + missing
         else:
             self.gaps.append(Gap(from_ms, until_ms, missing))
         self.until = max(self.until, until_ms)

@@ -75,11 +75,26 @@ class Holes:
             if open_ones or any(one.meets(ats[0], until_ms) for one in self._lasting):
                 return Lack("a stretch of the feed is", not open_ones)
             return None
-        missing = [at for at in missing_in(ats, until_ms, cadence_ms) if at > from_ms - cadence_ms]
-        if not missing:
+        runs = [
+            run
+            for run in (one.after(from_ms - cadence_ms) for one in runs_missing(ats, until_ms, cadence_ms))
+            if run
+        ]
+        if not runs:
             return None
-        lasting = all(any(one.meets(at - 1, at) for one in self._lasting) for at in missing)
-        return Lack(f"{len(missing)} of {len(missing) + len(ats) - 1} records are", lasting)
+        count = sum(run.count for run in runs)
+        lasting = all(self._covers(run) for run in runs)
+        return Lack(f"{count} of {count + len(ats) - 1} records are", lasting)
+
+    def _covers(self, run: Run) -> bool:
+        """Will none of a run's records ever come?"""
+        at = run.first
+        while at <= run.last:
+            span = next((one for one in self._lasting if one.meets(at - 1, at)), None)
+            if span is None:
+                return False
+            at = run.first + -(-(span.until_ms + 1 - run.first) // run.cadence_ms) * run.cadence_ms
+        return True
 
     def seen(self, ats: Sequence[int], until_ms: int, cadence_ms: int | None) -> list[GapSpan]:
         """The holes between the records at `ats`, and after them up to `until_ms`."""
@@ -88,19 +103,36 @@ class Holes:
                 {(one.from_ms, one.until_ms) for one in self.spans() if one.meets(ats[0], until_ms)}
             )
             return [GapSpan(from_ms=from_ms, until_ms=end_ms) for from_ms, end_ms in found]
-        spans: list[GapSpan] = []
-        for at in missing_in(ats, until_ms, cadence_ms):
-            if spans and spans[-1].until_ms == at - cadence_ms:
-                spans[-1] = GapSpan(from_ms=spans[-1].from_ms, until_ms=at)
-            else:
-                spans.append(GapSpan(from_ms=at - cadence_ms, until_ms=at))
-        return spans
+        return [
+            GapSpan(from_ms=run.first - cadence_ms, until_ms=run.last)
+            for run in runs_missing(ats, until_ms, cadence_ms)
+        ]
 
 
-def missing_in(ats: Sequence[int], until_ms: int, cadence_ms: int) -> list[int]:
-    """When records should be and are not: between those at `ats` (in order), and after them up to `until_ms`."""
-    missing: list[int] = []
+class Run(msgspec.Struct, frozen=True):
+    """`count` records in a row that are missing, the first one due at `first`. A hole of years is one run."""
+
+    first: int
+    count: int
+    cadence_ms: int
+
+    @property
+    def last(self) -> int:
+        return self.first + (self.count - 1) * self.cadence_ms
+
+    def after(self, from_ms: int) -> Run | None:
+        """The part of it that is due after `from_ms`, or None."""
+        left_out = max(0, (from_ms - self.first) // self.cadence_ms + 1)
+        if left_out >= self.count:
+            return None
+        return Run(self.first + left_out * self.cadence_ms, self.count - left_out, self.cadence_ms)
+
+
+def runs_missing(ats: Sequence[int], until_ms: int, cadence_ms: int) -> list[Run]:
+    """What should be and is not: between the records at `ats` (in order), and after them up to `until_ms`."""
+    runs: list[Run] = []
     for at, after in zip(ats, [*ats[1:], until_ms + 1], strict=True):
-        if after - at > cadence_ms:
-            missing.extend(range(at + cadence_ms, after, cadence_ms))
-    return missing
+        count = -(-(after - at) // cadence_ms) - 1
+        if count > 0:
+            runs.append(Run(at + cadence_ms, count, cadence_ms))
+    return runs

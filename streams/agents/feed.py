@@ -23,7 +23,7 @@ from coordinator.streams.agents.ownership import LostOwnershipError, OwnedTopic
 from coordinator.streams.agents.tenure import PlainCounter, Tenure
 from coordinator.streams.counting import Decision
 from coordinator.streams.envelope import decode_append, decode_events
-from coordinator.streams.errors import WorldError
+from coordinator.streams.errors import NoHistoryError, WorldError
 from coordinator.streams.events import InputReceived, ModelSeen, RoundAnswered, Terms
 from coordinator.streams.feed import FeedStage, value_fault
 from coordinator.streams.granularity import granularity_ms
@@ -232,7 +232,11 @@ class FeedTenure(Tenure):
             if now - max(self.feeds.clock, start) < length or self.feeds.clock >= (until or 1 << 62):
                 return
             before = self.feeds.clock
-            await self._replay_stretch(start, now)
+            try:
+                await self._replay_stretch(start, now)
+            except NoHistoryError as error:
+                log.warning("replay_left_out", reason=str(error))
+                return
             if self.feeds.clock == before:
                 return
 

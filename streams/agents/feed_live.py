@@ -160,11 +160,16 @@ class LiveFeed:
         if answer.failed:
             return []
         whole = self._feeds.whole(one)
-        arrived = {record.at for record in records if record.subject == one.subject}
+        arrived = {
+            record.at
+            for record in records
+            if record.subject == one.subject and self._feeds.revision(one, record.ts_event) < 0
+        }
         newest = max([whole.last_at, *arrived])
         closings: list[GapClosing] = []
         for gap in whole.gaps:
-            if gap.missing is not None and gap.missing <= arrived:
+            now_there = sum(gap.lacks(at, whole.cadence_ms) for at in arrived) if whole.cadence_ms else 0
+            if gap.missing is not None and gap.missing <= now_there:
                 closings.append((one, gap.from_ms, gap.until_ms, True, FILLED))
             elif gap.from_ms + 1 < answer.from_ms:
                 closings.append((one, gap.from_ms, gap.until_ms, False, TOO_OLD))

@@ -1,33 +1,46 @@
-"""How fast records go from a websocket into the durable log: `.venv/bin/python -I tests/bench/feed_intake.py`.
+"""What the feed worker takes in: `.venv/bin/python -I tests/bench/feed_intake.py`.
 
-A process plays 200,000 recorded candles over a real socket; the Binance source reads them, the feed stage makes
-one append of what the queue holds, and each append is acknowledged by a real broker before the next is made, as
-the live loop of the feed worker does it. Prints messages per second.
+All on this machine, over real sockets, into a real broker:
+- messages: 200,000 recorded closed candles of three subjects from a websocket through the Binance source and the feed
+  worker's own live loop into `feeds`; messages per second until the last is durable.
+- backfill: 30,000 candles from a local history server through the same way as `coordinator feeds backfill`.
+- first record: from the start of a feed worker's process, and from its claim, to the first durable record.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import json
+import os
 import subprocess
 import sys
 import tempfile
 import time
-from contextlib import aclosing
 from pathlib import Path
 
+from coordinator.cli.feed_log import FeedGiver, FeedLog
 from coordinator.infra.broker import EmbeddedBroker, free_ports
+from coordinator.infra.commands import KafkaCommandPort
+from coordinator.infra.contracts import ContractShelf
+from coordinator.infra.demo_contract import CONTRACT
 from coordinator.infra.fetch import ensure_runtime
 from coordinator.infra.topics import create_topics
+from coordinator.streams.agents.dead_letters import DeadLetters
+from coordinator.streams.agents.feed import FeedTenure
 from coordinator.streams.agents.log_io import KafkaLog
-from coordinator.streams.agents.ownership import OwnedTopic
-from coordinator.streams.feed import FeedStage
-from coordinator.streams.ports import FeedRecord, Subscription
+from coordinator.streams.inputs import InputStage
+from coordinator.streams.ports import Subscription
+from coordinator.streams.settings import Settings, environment
 from coordinator.streams.sources.binance import BinanceSource
+from coordinator.streams.sources.waiting import Patience
+from coordinator.streams.terms import make_terms
 
 MESSAGES = 200_000
+CANDLES = 30_000
 SUBJECTS = ("BTCUSDT", "ETHUSDT", "SOLUSDT")
-FIRST_OPEN = 1_700_000_000_000
-APPEND_RECORDS_MAX = 1_000
+FIRST_OPEN = 1_700_000_040_000
+HERE = Path(__file__).resolve().parent
 
 
 def record(path: Path) -> None:
@@ -41,65 +54,127 @@ def record(path: Path) -> None:
             )
 
 
-async def intake(bootstrap: str, url: str) -> float:
-    """Seconds from the first record to the last one's acknowledgement."""
+async def messages(bootstrap: str, url: str) -> float:
+    """Messages per second, from the worker's claim (it then connects) to the last one's acknowledgement."""
+    settings = Settings(
+        crunch_id="intake", kafka_bootstrap=bootstrap, feed_subjects=SUBJECTS, feed_granularity="1s"
+    )
     await create_topics(bootstrap, "intake")
-    io, stage = KafkaLog(bootstrap, "intake"), FeedStage()
+    io = KafkaLog(bootstrap, "intake")
     await io.connect()
-    owned = OwnedTopic(io, "feeds", "bench")
-    await owned.claim(stage.remember)
-    queue: asyncio.Queue[FeedRecord] = asyncio.Queue(10_000)
-    source = BinanceSource("http://127.0.0.1:1", url)
-
-    async def stream() -> None:
-        async with aclosing(
-            source.stream([Subscription("binance", s, "candle", "1s") for s in SUBJECTS])
-        ) as records:
-            async for one in records:
-                await queue.put(one)
-
-    streaming, done = asyncio.create_task(stream()), 0
-    records = [await queue.get()]
-    began = time.monotonic()
-    while True:
-        while len(records) < APPEND_RECORDS_MAX and not queue.empty():
-            records.append(queue.get_nowait())
-        draft = stage.offer(records, records[-1].at, rehearsal=False)
-        if draft is not None:
-            stage.remember(draft)
-            await (await owned.send(list(draft.events), {}, {}))
-        done += len(records)
-        if done >= MESSAGES:
-            break
-        records = [await queue.get()]
+    shelf = ContractShelf()
+    shelf.put(CONTRACT)
+    last_at = FIRST_OPEN + MESSAGES // 3 * 1_000
+    tenure = FeedTenure(
+        io,
+        InputStage(shelf),
+        "bench",
+        settings,
+        BinanceSource("http://127.0.0.1:1", url, patience=Patience(attempts=1)),
+        lambda: make_terms(shelf.current, shelf.current_hash, settings, 0),
+        DeadLetters(io),
+        wall_ms=lambda: last_at,
+    )
+    await tenure.start()
+    began, done = time.monotonic(), 0
+    while done < MESSAGES:
+        await asyncio.sleep(0.01)
+        done = sum(len(tenure.feeds._known[one]._regular) for one in tenure.feeds._known)
+    await tenure._feeds_owned.flush()
     seconds = time.monotonic() - began
-    streaming.cancel()
-    await asyncio.gather(streaming, return_exceptions=True)
-    await owned.close()
+    await tenure.close()
     await io.close()
+    return MESSAGES / seconds
+
+
+async def backfill(bootstrap: str, rest_url: str) -> float:
+    """Seconds for 30,000 candles, from the first request to the feed worker's last decision."""
+    settings = Settings(crunch_id="past", kafka_bootstrap=bootstrap)
+    wanted = Subscription("binance", "BTCUSDT", "candle", "1m")
+    port = KafkaCommandPort(bootstrap, "past")
+    await port.start()
+    began = time.monotonic()
+    async with FeedLog(settings) as log:
+        giver = FeedGiver(log, port)
+        source = BinanceSource(rest_url, "ws://127.0.0.1:1")
+        async for one in source.history(wanted, FIRST_OPEN + 1, FIRST_OPEN + CANDLES * 60_000):
+            await giver.give(one)
+        await giver.finish()
+    seconds = time.monotonic() - began
+    await port.stop()
+    if giver.given != CANDLES:
+        raise RuntimeError(f"{giver.given} candles came")
     return seconds
 
 
+async def first_record(bootstrap: str, crunch_id: str, rest_url: str, log: Path) -> tuple[float, float]:
+    """(seconds from the start of the process, from its claim) to the first record in `feeds`.
+
+    The worker goes on: the backfill needs one.
+    """
+    await create_topics(bootstrap, crunch_id)
+    settings = Settings(crunch_id=crunch_id, kafka_bootstrap=bootstrap)
+    variables = {"FEED_OPT_REST_URL": rest_url, "FEED_OPT_WEBSOCKET_URL": "ws://127.0.0.1:1"}
+    began = time.monotonic()
+    with log.open("wb") as out:
+        worker = subprocess.Popen(
+            [sys.executable, "-Im", "coordinator.cli.main", "worker", "feed"],
+            env={**os.environ, **environment(settings), **variables},
+            stdin=subprocess.PIPE,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+        )
+    workers.append(worker)
+    claimed = 0.0
+    async with FeedLog(settings) as feed:
+        while True:
+            async for decision in feed.decisions():
+                if any(type(event).__name__ == "FeedRecordReceived" for event in decision.events):
+                    now = time.monotonic()
+                    return now - began, now - claimed
+            if not claimed and b"stage_resumed" in log.read_bytes():
+                claimed = time.monotonic()
+            await asyncio.sleep(0.01)
+
+
+workers: list[subprocess.Popen[bytes]] = []
+
+
 def main() -> None:
-    server_file = Path(__file__).resolve().parents[1] / "feeds" / "recorded_server.py"
-    with tempfile.TemporaryDirectory() as folder:
+    found: dict[str, float] = {}
+    with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
         path = Path(folder) / "messages.jsonl"
         record(path)
         ensure_runtime()
         broker = EmbeddedBroker(Path(folder) / "broker", *free_ports(2))
         broker.start()
+        stack.callback(broker.stop)
         server = subprocess.Popen(
-            [sys.executable, "-I", str(server_file), str(path), str(MESSAGES)], stdout=subprocess.PIPE
+            [
+                sys.executable,
+                "-I",
+                str(HERE.parent / "feeds" / "recorded_server.py"),
+                str(path),
+                str(MESSAGES),
+            ],
+            stdout=subprocess.PIPE,
         )
-        try:
-            broker.wait_ready(90)
-            assert server.stdout is not None
-            seconds = asyncio.run(intake(broker.bootstrap, f"ws://127.0.0.1:{int(server.stdout.readline())}"))
-        finally:
-            server.kill()
-            server.wait()
-            broker.stop()
-    print(f"{MESSAGES} messages from socket to durable log in {seconds:.1f} s: {MESSAGES / seconds:.0f}/s")
+        history = subprocess.Popen(
+            [sys.executable, "-I", str(HERE / "history_server.py")], stdout=subprocess.PIPE, text=True
+        )
+        stack.callback(lambda: [(one.kill(), one.wait()) for one in (server, history, *workers)])
+        broker.wait_ready(90)
+        assert server.stdout is not None
+        assert history.stdout is not None
+        rest_url = f"http://127.0.0.1:{int(history.stdout.readline())}"
+        log = Path(folder) / "worker.log"
+        process_seconds, claim_seconds = asyncio.run(first_record(broker.bootstrap, "past", rest_url, log))
+        found["first_record_after_process_start_seconds"] = round(process_seconds, 2)
+        found["first_record_after_claim_seconds"] = round(claim_seconds, 2)
+        found["backfill_30000_candles_seconds"] = round(asyncio.run(backfill(broker.bootstrap, rest_url)), 2)
+        url = f"ws://127.0.0.1:{int(server.stdout.readline())}"
+        found["messages_per_second"] = round(asyncio.run(messages(broker.bootstrap, url)))
+    print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

@@ -14,7 +14,7 @@ from coordinator.streams.errors import OperatorError
 
 @pytest.fixture(autouse=True)
 def bare_environment(monkeypatch, tmp_path):
-    names = "KAFKA_BOOTSTRAP DATA_DIR CRUNCH_ID API_PORT CONTRACT FEED_SOURCE CHECKPOINT_INTERVAL_SECONDS SETTLE_REHEARSALS"
+    names = "KAFKA_BOOTSTRAP DATA_DIR CRUNCH_ID API_PORT CONTRACT FEED_SOURCE FEED_SUBJECTS FEED_KIND FEED_GRANULARITY CHECKPOINT_INTERVAL_SECONDS SETTLE_REHEARSALS"
     for name in names.split():
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
@@ -49,6 +49,31 @@ def test_the_environment_wins_over_the_demonstrations_defaults(tmp_path, monkeyp
     assert not plan.settings.settle_rehearsals
     assert plan.settings.contract == "mine:Contract"
     assert make_plan(data_dir=tmp_path, contract="other:Contract").settings.contract == "other:Contract"
+
+
+def test_what_is_taken_from_a_feed_is_named_in_options_or_in_the_environment(tmp_path, monkeypatch):
+    plan = make_plan(
+        data_dir=tmp_path, feed="binance", subjects=("BTCUSDT", "ETHUSDT"), kind="tick", granularity="1s"
+    )
+    asked = plan.settings
+    assert (asked.feed_source, asked.feed_subjects) == ("binance", ("BTCUSDT", "ETHUSDT"))
+    assert (asked.feed_kind, asked.feed_granularity, asked.replay_days) == ("tick", "1s", 0.0)
+    monkeypatch.setenv("FEED_SOURCE", "pyth")
+    monkeypatch.setenv("FEED_SUBJECTS", "BTC/USD")
+    assert make_plan(data_dir=tmp_path).settings.feed_subjects == ("BTC/USD",)
+    assert make_plan(data_dir=tmp_path).settings.replay_days == 3.0
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"kind": "news"}, "binance delivers no news; it has candle"),
+        ({"kind": "candle", "granularity": "10m"}, "binance delivers no candle of 10m; it has 1s"),
+    ],
+)
+def test_what_a_source_does_not_deliver_is_refused_before_anything_is_started(tmp_path, options, said):
+    with pytest.raises(OperatorError, match=said):
+        make_plan(data_dir=tmp_path, feed="binance", **options)
 
 
 def test_a_file_of_candles_is_the_feed(tmp_path):

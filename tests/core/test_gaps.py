@@ -7,8 +7,12 @@ from tests.core.build import MINUTE, PUBKEY, T0, configured, gap_closed, gap_fou
 from tests.given import Given, given
 
 from coordinator.streams.contract import CrunchContract
+from coordinator.streams.envelope import Need
 from coordinator.streams.events import Feed, InputOpenedOverGap, InputReceived, InputResolved, InputsUntil
+from coordinator.streams.feed_gaps import Wholeness
+from coordinator.streams.holes import Holes
 from coordinator.streams.inputs import InputStage
+from coordinator.streams.ports import Subscription
 
 WAIT_SECONDS = 600
 FIVE_MINUTES = scope("300s", horizon_seconds=300, interval_seconds=3600)
@@ -110,6 +114,25 @@ def test_an_input_says_what_its_models_were_not_shown():
 
 def test_an_input_without_holes_says_nothing():
     run(stage(), -2, -1, 0).then(InputReceived, InputsUntil)
+
+
+def test_a_hole_of_years_costs_no_more_than_one_of_minutes():
+    """A node that was off for ten years of one-second candles must not count them one by one."""
+    second, years = 1_000, 10 * 365 * 86_400_000
+    holes, whole = Holes(), Wholeness(Subscription("x", "BTCUSDT", "candle", "1s"))
+    (span,) = holes.seen([T0, T0 + years], T0 + years, second)
+    assert (span.from_ms, span.until_ms) == (T0, T0 + years - second)
+    lack = holes.in_window([T0, T0 + years], T0, T0 + years, second)
+    assert lack is not None
+    assert lack.text.startswith(f"{years // second - 1} of ")
+    whole.add(T0)
+    ((from_ms, until_ms),), _ = whole.due(T0 + years, 10_000, [], connected=False)
+    whole.add_gap(from_ms, until_ms)
+    assert whole.gaps[0].missing == years // second - 10
+    holes.closed(gap_closed(from_ms, until_ms, 0).data, 0, Need())
+    lack = holes.in_window([T0], T0, until_ms, second)
+    assert lack is not None
+    assert lack.lasting
 
 
 # --- a feed without a cadence: only what the feed worker said is a hole ---------------------------------------

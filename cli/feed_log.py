@@ -1,0 +1,163 @@
+"""The feed as a process sees it that owns nothing: reads `feeds`, gives records of the past by command.
+
+The feed worker alone writes `feeds`. Whoever has records of the past sends them as RecordFeed commands; the worker
+decides each once, records what does not stand there yet, and marks it `backfilled`. So the same records given twice,
+or after a stop half-way, change nothing, and a running node needs no pause.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Iterable
+from types import TracebackType
+from typing import Self
+
+from aiokafka import AIOKafkaConsumer
+
+from coordinator.infra.commands import KafkaCommandPort
+from coordinator.infra.kafka import read_range
+from coordinator.infra.positions import offsets, reading
+from coordinator.streams.counting import Counter, Decision
+from coordinator.streams.errors import WorldError
+from coordinator.streams.events import GivenRecord, RecordFeed, RecordFeedData
+from coordinator.streams.feed import FeedStage
+from coordinator.streams.ids import content_id
+from coordinator.streams.ports import FeedRecord, Subscription
+from coordinator.streams.settings import Settings
+from coordinator.streams.topology import topic_name
+
+COMMAND_RECORDS_MAX = 500
+UNDECIDED_MAX = 8
+DECIDED_SECONDS_MAX = 30.0
+POLL_SECONDS = 0.05
+
+
+class FeedLog:
+    """`async with FeedLog(settings) as log`: `await log.read()` folds what is new in `feeds`.
+
+    Raises WorldError when Kafka does not answer, OperatorError when the crunch has no topics.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._stage = FeedStage()
+        self._reading = reading(settings.kafka_bootstrap)
+        self._consumer: AIOKafkaConsumer | None = None
+        self._counter = Counter("feeds")
+
+    async def __aenter__(self) -> Self:
+        self._consumer = await self._reading.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._reading.__aexit__(kind, error, trace)
+
+    async def read(self, on_progress: Callable[[int, int], None] = lambda _done, _total: None) -> None:
+        """To the topic's end as of now; `on_progress` is told (records read, records there)."""
+        async for decision in self.decisions(on_progress):
+            self._stage.remember(decision)
+
+    async def decisions(
+        self, on_progress: Callable[[int, int], None] = lambda _done, _total: None
+    ) -> AsyncIterator[Decision]:
+        """The counted decisions from where the last call ended to the topic's end as of now."""
+        if self._consumer is None:
+            raise RuntimeError
+        start, end = (await offsets(self._consumer, self._settings.crunch_id))["feeds"]
+        first = max(start, self._counter.next_offset)
+        topic = topic_name(self._settings.crunch_id, "feeds")
+        async for offset, record in read_range(self._consumer, topic, first, end):
+            decision = self._counter.read(offset, record)
+            on_progress(offset + 1 - start, end - start)
+            if decision is not None:
+                yield decision
+
+    def holds(self, record: FeedRecord) -> bool:
+        """Does the feed hold this record, in this or a later revision?"""
+        return self._stage.revision(_of(record), record.ts_event) >= record.revision
+
+    def holds_all(self, subscription: Subscription, times: Iterable[int]) -> bool:
+        """Does it hold a record of each of these times (`ts_event`)?"""
+        return all(self._stage.revision(subscription, time) >= 0 for time in times)
+
+    def decided(self, command_offset: int) -> bool:
+        """Has the feed worker decided the command at this offset?"""
+        return self._stage.upto["commands"][0] >= command_offset
+
+
+class FeedGiver:
+    """Gives records to the feed worker, a command at a time, and waits for its decisions.
+
+    `given` counts what was new. Leave it by `finish`, which waits for the last one.
+    """
+
+    def __init__(self, log: FeedLog, port: KafkaCommandPort) -> None:
+        self.given = 0
+        self.known = 0
+        self._log = log
+        self._port = port
+        self._waiting: list[FeedRecord] = []
+        self._undecided: deque[int] = deque()
+
+    async def give(self, record: FeedRecord) -> None:
+        """One more record; what the feed holds already is not sent. Raises WorldError when nobody decides."""
+        if self._log.holds(record):
+            self.known += 1
+            return
+        if self._waiting and (
+            _of(self._waiting[0]) != _of(record) or len(self._waiting) == COMMAND_RECORDS_MAX
+        ):
+            await self._send()
+        self._waiting.append(record)
+
+    async def finish(self) -> None:
+        """Send the rest and wait until all is decided. Raises WorldError."""
+        await self._send()
+        await self._wait(0)
+
+    async def _send(self) -> None:
+        if not self._waiting:
+            return
+        first, records = self._waiting[0], self._waiting
+        at = time.time_ns() // 1_000_000
+        content = (first.source, first.subject, first.kind, first.granularity, str(first.ts_event), str(at))
+        data = RecordFeedData(
+            source=first.source,
+            subject=first.subject,
+            kind=first.kind,
+            granularity=first.granularity,
+            records=[
+                GivenRecord(ts_event=one.ts_event, at=one.at, values=one.values, revision=one.revision)
+                for one in records
+            ],
+        )
+        self._undecided.append(
+            await self._port.send(RecordFeed(id=content_id("cmd", "record", *content), at=at, data=data))
+        )
+        self.given += len(records)
+        self._waiting = []
+        await self._wait(UNDECIDED_MAX)
+
+    async def _wait(self, undecided_max: int) -> None:
+        until = time.monotonic() + DECIDED_SECONDS_MAX
+        while True:
+            await self._log.read()
+            while self._undecided and self._log.decided(self._undecided[0]):
+                self._undecided.popleft()
+                until = time.monotonic() + DECIDED_SECONDS_MAX
+            if len(self._undecided) <= undecided_max:
+                return
+            if time.monotonic() > until:
+                raise WorldError(
+                    f"{len(self._undecided)} commands with records stand in the log, but no feed worker has decided "
+                    f"one in {DECIDED_SECONDS_MAX:g} s; they are decided when one runs, and the rest can be given again"
+                )
+            await asyncio.sleep(POLL_SECONDS)
+
+
+def _of(record: FeedRecord) -> Subscription:
+    return Subscription(record.source, record.subject, record.kind, record.granularity)

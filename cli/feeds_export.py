@@ -1,0 +1,121 @@
+"""What the log holds of one feed, as files by day. Reads `feeds`; writes Parquet or CSV, each file whole or not at all.
+
+The log is read once to count the days, then once for every DAYS_RECORDS_MAX records: memory is bounded by that, not
+by the history.
+"""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections import Counter as Tally
+from collections.abc import AsyncIterator, Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import quote
+
+from coordinator.cli.feed_log import FeedLog
+from coordinator.streams.events import FeedRecordData, FeedRecordReceived
+from coordinator.streams.ports import Subscription
+from coordinator.streams.settings import Settings
+
+DAY_MS = 86_400_000
+DAYS_RECORDS_MAX = 1_000_000
+Rows = dict[int, tuple[int, int, bool, dict[str, str]]]
+"""ts_event -> (revision, at, backfilled, values)"""
+
+
+async def export_days(
+    settings: Settings,
+    wanted: Subscription,
+    start_ms: int,
+    end_ms: int,
+    out: Path,
+    file_format: str,
+    on_progress: Callable[[int, int], None],
+) -> tuple[int, int]:
+    """(records, days) written: those with start_ms <= ts_event < end_ms."""
+    counts: Tally[int] = Tally()
+    async for _, data in _records(settings, wanted, start_ms, end_ms, on_progress):
+        counts[data.ts_event // DAY_MS] += 1
+    folder = out.joinpath(
+        *(
+            f"{name}={quote(getattr(wanted, name), safe='')}"
+            for name in ("source", "subject", "kind", "granularity")
+        )
+    )
+    written = 0
+    for days in _parts(counts):
+        found: dict[int, Rows] = {day: {} for day in days}
+        async for at, data in _records(settings, wanted, start_ms, end_ms, on_progress):
+            rows = found.get(data.ts_event // DAY_MS)
+            if rows is not None and (data.ts_event not in rows or rows[data.ts_event][0] <= data.revision):
+                rows[data.ts_event] = (data.revision, at, data.backfilled, data.values)
+        for day, rows in found.items():
+            date = datetime.fromtimestamp(day * DAY_MS / 1000, UTC).date().isoformat()
+            _write(folder / f"date={date}", file_format, rows)
+            written += len(rows)
+    return written, len(counts)
+
+
+async def _records(
+    settings: Settings,
+    wanted: Subscription,
+    start_ms: int,
+    end_ms: int,
+    on_progress: Callable[[int, int], None],
+) -> AsyncIterator[tuple[int, FeedRecordData]]:
+    async with FeedLog(settings) as log:
+        async for decision in log.decisions(on_progress):
+            for event in decision.events:
+                if isinstance(event, FeedRecordReceived) and start_ms <= event.data.ts_event < end_ms:
+                    data = event.data
+                    if Subscription(data.source, data.subject, data.kind, data.granularity) == wanted:
+                        yield event.at, data
+
+
+def _parts(counts: Tally[int]) -> Iterator[list[int]]:
+    part: list[int] = []
+    held = 0
+    for day in sorted(counts):
+        if part and held + counts[day] > DAYS_RECORDS_MAX:
+            yield part
+            part, held = [], 0
+        part.append(day)
+        held += counts[day]
+    if part:
+        yield part
+
+
+def _write(folder: Path, file_format: str, rows: Rows) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    names = sorted({name for _, _, _, values in rows.values() for name in values}, key=_place)
+    partial, final = folder / f".records.{file_format}.partial", folder / f"records.{file_format}"
+    ordered = sorted(rows.items())
+    if file_format == "csv":
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["ts_event", "at", "revision", "backfilled", *names])
+            for ts_event, (revision, at, backfilled, values) in ordered:
+                cells = [values.get(name, "") for name in names]
+                writer.writerow([ts_event, at, revision, str(backfilled).lower(), *cells])
+            file.flush()
+            os.fsync(file.fileno())
+    else:
+        import pyarrow as pa  # noqa: PLC0415
+        import pyarrow.parquet as pq  # noqa: PLC0415
+
+        columns = {
+            "ts_event": pa.array([ts_event for ts_event, _ in ordered], pa.int64()),
+            "at": pa.array([row[1] for _, row in ordered], pa.int64()),
+            "revision": pa.array([row[0] for _, row in ordered], pa.int32()),
+            "backfilled": pa.array([row[2] for _, row in ordered], pa.bool_()),
+        }
+        columns |= {name: pa.array([row[3].get(name) for _, row in ordered], pa.string()) for name in names}
+        pq.write_table(pa.table(columns), partial, compression="zstd")
+    partial.replace(final)
+
+
+def _place(name: str) -> tuple[int, str]:
+    usual = ("open", "high", "low", "close", "volume", "price", "size")
+    return (usual.index(name) if name in usual else len(usual), name)

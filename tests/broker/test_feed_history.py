@@ -1,0 +1,164 @@
+"""The past of a feed through the real commands, a real broker and a real feed worker, killed on the way."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.broker.crash import Board, Plan, board
+from tests.feeds.conftest import FIRST_OPEN_MS, MINUTE_MS, LocalExchange
+from tests.feeds.servers import rest_server
+from websockets.asyncio.server import serve
+
+from coordinator.streams import events as ev
+from coordinator.streams.envelope import decode_event
+
+pytestmark = pytest.mark.broker
+
+CANDLES = 30_240  # 21 days
+BACKFILL = ("backfill", "binance", "BTCUSDT", "candle", "1m", "--from", str(FIRST_OPEN_MS))
+
+
+class Command:
+    """One `coordinator feeds ...` as a child process."""
+
+    def __init__(self, bootstrap: str, crunch_id: str, rest_url: str) -> None:
+        self._environ = {
+            **os.environ,
+            "KAFKA_BOOTSTRAP": bootstrap,
+            "CRUNCH_ID": crunch_id,
+            "FEED_OPT_REST_URL": rest_url,
+            "COLUMNS": "200",
+        }
+
+    async def begin(self, *arguments: str) -> asyncio.subprocess.Process:
+        return await asyncio.create_subprocess_exec(
+            sys.executable, "-Im", "coordinator.cli.main", "feeds", *arguments,
+            env=self._environ, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+        )  # fmt: skip
+
+    async def run(self, *arguments: str, code: int = 0) -> str:
+        process = await self.begin(*arguments)
+        async with asyncio.timeout(120):
+            out, errors = await process.communicate()
+        assert process.returncode == code, errors.decode()
+        return (out + errors).decode()
+
+
+async def records(field: Board) -> list[ev.FeedRecordReceived]:
+    found = [decode_event(one) for events in await field.events("feeds") for one in events]
+    return [event for event in found if isinstance(event, ev.FeedRecordReceived)]
+
+
+async def until_recorded(field: Board, count: int) -> None:
+    async with asyncio.timeout(60):
+        while len(await records(field)) < count:
+            await asyncio.sleep(0.1)
+
+
+def facts(found: list[ev.FeedRecordReceived]) -> list[tuple[int, int, str]]:
+    return sorted((one.data.ts_event, one.data.revision, one.data.values["open"]) for one in found)
+
+
+async def test_a_backfill_killed_with_its_worker_goes_on_and_ends_exact(
+    kafka_bootstrap: str, crunch_id: str, tmp_path: Path
+) -> None:
+    exchange = LocalExchange()
+    exchange.candles_count, exchange.now_ms = CANDLES, FIRST_OPEN_MS + CANDLES * MINUTE_MS
+    to = str(exchange.now_ms)
+    async with (
+        rest_server(exchange.rest_app()) as rest_url,
+        serve(exchange.play, "127.0.0.1", 0, close_timeout=1) as sockets,
+        board(kafka_bootstrap, crunch_id, tmp_path) as field,
+        board(kafka_bootstrap, f"{crunch_id}-copy", tmp_path) as copy,
+    ):
+        live: dict[str, Any] = {
+            "FEED_SOURCE": "binance",
+            "FEED_OPT_REST_URL": rest_url,
+            "FEED_OPT_WEBSOCKET_URL": f"ws://127.0.0.1:{next(iter(sockets.sockets)).getsockname()[1]}",
+        }
+        node = Command(kafka_bootstrap, crunch_id, rest_url)
+        worker = field.start("feed", Plan("durable-send", "feeds", count=25), **live)
+        first = await node.begin(*BACKFILL, "--to", to)
+        assert await worker.wait_end() == -9
+        first.kill()
+        await first.wait()
+        field.workers.remove(worker)
+        before = len(await records(field))
+        assert 0 < before < CANDLES
+
+        asked_before = len(exchange.requests)
+        field.start("feed", None, **live)
+        began = time.monotonic()
+        said = await node.run(*BACKFILL, "--to", to)
+        seconds = time.monotonic() - began
+        found = await records(field)
+        assert facts(found) == [
+            (FIRST_OPEN_MS + n * MINUTE_MS, 0, exchange.row(n)[1]) for n in range(CANDLES)
+        ]
+        assert len({one.id for one in found}) == len(found) == CANDLES
+        assert all(one.data.backfilled for one in found)
+        assert "records given" in said
+        assert len(exchange.requests) - asked_before <= 22 * 3  # days that are whole are not asked for again
+        print(f"the rest of {CANDLES} candles in {seconds:.1f} s")
+        assert seconds < 60
+
+        again = len(exchange.requests)
+        assert f"0 records given, {CANDLES:,} were there already" in await node.run(*BACKFILL, "--to", to)
+        assert len(exchange.requests) - again <= 1  # the worker's own look back at most
+
+        out = tmp_path / "out"
+        for file_format in ("parquet", "csv"):
+            wanted = ("binance", "BTCUSDT", "candle", "1m", "--out", str(out / file_format))
+            said = await node.run("export", *wanted, "--format", file_format)
+            assert f"{CANDLES:,} records of 22 days" in said
+            days = sorted((out / file_format).rglob("records.*"))
+            assert len(days) == 22
+            assert days[0].parent.relative_to(out / file_format).as_posix() == (
+                "source=binance/subject=BTCUSDT/kind=candle/granularity=1m/date=2023-11-14"
+            )
+            assert not list(out.rglob("*.partial"))
+
+        copy.start("feed", None, **live)
+        other = Command(kafka_bootstrap, f"{crunch_id}-copy", rest_url)
+        half = sorted((out / "csv").rglob("records.csv"))[:3]
+        for file in half:
+            assert "0 were there already" in await other.run("import", str(file))
+        said = await other.run("import", str(out / "parquet"))
+        assert "records given" in said
+        assert facts(await records(copy)) == facts(found)
+
+
+async def test_without_a_worker_the_records_wait_in_the_log_and_the_command_says_so(
+    kafka_bootstrap: str, crunch_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from coordinator.cli import feed_log
+    from coordinator.infra.commands import KafkaCommandPort
+    from coordinator.streams.errors import WorldError
+    from coordinator.streams.ports import FeedRecord
+    from coordinator.streams.settings import Settings
+
+    monkeypatch.setattr(feed_log, "DECIDED_SECONDS_MAX", 0.5)
+    settings = Settings(crunch_id=crunch_id, kafka_bootstrap=kafka_bootstrap)
+    record = FeedRecord(
+        "generated", "BTCUSDT", "candle", "1m", FIRST_OPEN_MS, FIRST_OPEN_MS + MINUTE_MS, {"close": "1"}
+    )
+    async with board(kafka_bootstrap, crunch_id, tmp_path) as field:
+        port = KafkaCommandPort(kafka_bootstrap, crunch_id)
+        await port.start()
+        async with feed_log.FeedLog(settings) as log:
+            await log.read()
+            giver = feed_log.FeedGiver(log, port)
+            await giver.give(record)
+            with pytest.raises(WorldError, match="no feed worker has decided one"):
+                await giver.finish()
+        await port.stop()
+        field.start("feed", None, FEED_SOURCE="generated")
+        async with asyncio.timeout(60):
+            while not any(one.data.ts_event == FIRST_OPEN_MS for one in await records(field)):
+                await asyncio.sleep(0.1)
