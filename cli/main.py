@@ -8,7 +8,19 @@ from typing import Annotated
 
 import typer
 
-from coordinator.cli import dead_letters, feeds, init, models, replay, status, topics, topology, up, worker
+from coordinator.cli import (
+    contract,
+    dead_letters,
+    feeds,
+    init,
+    models,
+    replay,
+    status,
+    topics,
+    topology,
+    up,
+    worker,
+)
 from coordinator.cli.node_folder import take_over_settings
 from coordinator.cli.shared import ClearErrors
 
@@ -58,6 +70,7 @@ app.command("worker")(worker.worker)
 app.command("status")(status.status)
 app.command("replay")(replay.replay)
 app.command("topology")(topology.topology)
+app.add_typer(contract.app, name="contract")
 app.add_typer(topics.app, name="topics")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(feeds.app, name="feeds")

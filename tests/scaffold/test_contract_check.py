@@ -1,0 +1,165 @@
+"""`coordinator contract check` in a workspace, as its operator meets it: the table, the line, the exit code."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tests.scaffold.workspace import coordinator
+
+from coordinator.scaffolds.render import render
+
+
+@pytest.fixture
+def node(tmp_path):
+    return render("a-b", "realtime", tmp_path, version="1").node
+
+
+def edit(node, old, new):
+    """One change in the operator's contract; gives the first line that changed."""
+    path = node / "runtime_definitions/contracts.py"
+    text = path.read_text()
+    assert text.count(old) == 1, old
+    path.write_text(text.replace(old, new))
+    return text[: text.index(old)].count("\n") + 1
+
+
+def test_a_new_workspace_has_no_fault(node):
+    done = coordinator(node, "contract", "check")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "no fault found" in done.stdout
+    assert "placeholder that belongs to nobody" in done.stdout
+    said = json.loads(coordinator(node, "contract", "check", "--json").stdout)
+    assert (said["contract"], said["faults"]) == ("runtime_definitions.contracts:CONTRACT", 0)
+    assert {one["state"] for one in said["findings"]} == {"ok"}
+    assert {"loads", "feed", "score varies", "ranking", "deadline"} <= {
+        one["check"] for one in said["findings"]
+    }
+
+
+def test_the_contract_of_the_demo_has_no_fault(tmp_path):
+    done = coordinator(tmp_path, "contract", "check", "coordinator.infra.demo_contract:CONTRACT")
+    assert done.returncode == 0, done.stdout
+
+
+IMPORT = "from crunch_a_b.scoring import score_prediction\n"
+SCORING = "    score_prediction=score_prediction,\n"
+FAULTS = {
+    "a stub": (SCORING, '    score_prediction=lambda p, t: {"value": 0.0},\n', "a stub?"),
+    "a field that does not exist": (
+        "deadline_seconds=5",
+        "deadline_secnds=5",
+        "did you mean deadline_seconds?",
+    ),
+    "a callable that is none": (
+        SCORING,
+        "    score_prediction=0.5,\n",
+        "field score_prediction: Input should be callable",
+    ),
+    "a horizon within a candle": ("horizon_seconds=60", "horizon_seconds=30", "shorter than a 1m candle"),
+    "a scope without a feed": (
+        "PredictionScope(horizon_seconds=60",
+        'PredictionScope(subject="DOGEUSDT", horizon_seconds=60',
+        "which is none of FEED_SUBJECTS",
+    ),
+    "a key that no snapshot has": (
+        'checkpoint_key="period"',
+        'checkpoint_key="sharpe"',
+        "'sharpe' is in no snapshot",
+    ),
+    "a board by no window": (
+        'ranking_key="score_recent"',
+        'ranking_key="score_today"',
+        "is none of the windows",
+    ),
+    "no time to wait out": ("deadline_seconds=5", "deadline_seconds=60", "not shorter than the horizon"),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "words"), FAULTS.values(), ids=FAULTS)
+def test_a_fault_is_a_line_of_the_table_and_exit_code_1(old, new, words, node):
+    edit(node, old, new)
+    done = coordinator(node, "contract", "check")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert words in " ".join(done.stdout.replace("│", " ").split())
+    assert "FAULT" in done.stdout
+    assert done.stderr == ""
+
+
+RAISING = {
+    "at the import": (IMPORT, IMPORT + "import nowhere\n", "No module named 'nowhere'", 1),
+    "in its syntax": (IMPORT, IMPORT + "def broken(:\n", "SyntaxError: invalid syntax", 1),
+    "in the scoring": (
+        IMPORT,
+        "def score_prediction(prediction, ground_truth):\n    return {'value': prediction.valu}\n",
+        "has no attribute 'valu'",
+        1,
+    ),
+    "while it is made": (SCORING, SCORING + "    scope=1 / 0,\n", "ZeroDivisionError: division by zero", 1),
+}
+
+
+@pytest.mark.parametrize(("old", "new", "words", "below"), RAISING.values(), ids=RAISING)
+def test_an_error_in_the_operators_file_is_shown_with_its_line_and_no_default_takes_its_place(
+    old, new, words, below, node
+):
+    line = edit(node, old, new) + below
+    done = coordinator(node, "contract", "check")
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert words in done.stdout
+    assert f"(runtime_definitions/contracts.py:{line})" in done.stdout
+    source = (node / "runtime_definitions/contracts.py").read_text().splitlines()[line - 1].strip()
+    assert f"runtime_definitions/contracts.py:{line}:  {source}\n" in done.stdout
+
+
+def test_an_error_in_the_participants_package_is_shown_with_its_line_too(node):
+    scoring = node.parent / "crunch-a-b/crunch_a_b/scoring.py"
+    text = scoring.read_text().replace("return 2.0 * said", "return 2.0 * sad")
+    scoring.write_text(text)
+    done = coordinator(node, "contract", "check")
+    assert done.returncode == 1
+    line = next(i for i, one in enumerate(text.splitlines(), 1) if "sad" in one)
+    assert f"crunch_a_b/scoring.py:{line}:  return 2.0 * sad * direction" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("path", "words"),
+    [
+        ("runtime_definitions.contracts:NOTHING", "has no attribute 'NOTHING'"),
+        ("runtime_definitions.other:CONTRACT", "No module named 'runtime_definitions.other'"),
+        ("runtime_definitions.contracts", "must be module:attribute"),
+        ("runtime_definitions.contracts:score_prediction", "is a function, not a CrunchContract"),
+    ],
+)
+def test_a_contract_that_is_not_there(path, words, node):
+    done = coordinator(node, "contract", "check", path)
+    assert (done.returncode, words in done.stdout) == (1, True), done.stdout + done.stderr
+
+
+FEEDS = {
+    "a source that is unknown": ({"FEED_SOURCE": "nope"}, "FEED_SOURCE 'nope' is unknown"),
+    "a kind that it does not have": (
+        {"FEED_SOURCE": "generated", "FEED_KIND": "depth"},
+        "is not delivered; it has candle",
+    ),
+    "a granularity that it does not have": (
+        {"FEED_SOURCE": "pyth", "FEED_GRANULARITY": "1s"},
+        "is not delivered",
+    ),
+}
+
+
+@pytest.mark.parametrize(("settings", "words"), FEEDS.values(), ids=FEEDS)
+def test_the_feed_must_deliver_what_the_settings_take_from_it(settings, words, node):
+    (node / ".env").write_text("".join(f"{name}={value}\n" for name, value in settings.items()))
+    done = coordinator(node, "contract", "check")
+    assert (done.returncode, words in done.stdout) == (1, True), done.stdout + done.stderr
+
+
+def test_a_worker_refuses_a_broken_contract_in_the_same_words(node):
+    """Never a default in place of a contract with an error."""
+    edit(node, "deadline_seconds=5", "deadline_secnds=5")
+    done = coordinator(node, "worker", "score")
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert "field deadline_secnds: there is no such field; did you mean deadline_seconds?" in done.stderr
+    assert "runtime_definitions/contracts.py:" in done.stderr
