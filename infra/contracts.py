@@ -90,7 +90,7 @@ def load_contract(path: str) -> CrunchContract:
         raise ContractError(
             f"contract {path}: {wrong_fields(error)}" + (f" ({place})" if place else "")
         ) from error
-    except Exception as error:
+    except (Exception, SystemExit) as error:  # a file that calls sys.exit() would end us without a word
         message = f"contract {path} cannot be loaded: {described(error)}"
         raise OperatorError(message) from error
     if not isinstance(contract, CrunchContract):

@@ -99,7 +99,7 @@ def render(slug: str, pack: str, output: Path, *, version: str, force: bool = Fa
     answers = {"slug": slug, "package": package, "pack": pack, "coordinator_version": version}
     with _working_folder(output, slug) as work:
         made = _render_into(work, known[pack], answers)
-        aside = _put_aside(target)
+        aside = _put_aside(target) if force else None
         made.rename(target)
     return Workspace(target, target / f"crunch-node-{slug}", target / f"crunch-{slug}", package, aside)
 
@@ -108,19 +108,20 @@ def render(slug: str, pack: str, output: Path, *, version: str, force: bool = Fa
 def _working_folder(output: Path, slug: str) -> Iterator[Path]:
     """A hidden folder beside the target, on the same file system, gone in the end. So is an `output` made for it."""
     missing = [one for one in (output, *output.parents) if not os.path.lexists(one)]
+    work: Path | None = None
     try:
         output.mkdir(parents=True, exist_ok=True)
         work = Path(tempfile.mkdtemp(prefix=f".{slug}-", dir=output))
-    except OSError as error:
-        raise RenderError(f"cannot write into {output}: {error.strerror}") from error
-    try:
         yield work
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
+    except BaseException as error:
         if missing:
             shutil.rmtree(missing[-1], ignore_errors=True)
+        if isinstance(error, OSError):
+            raise RenderError(f"cannot write into {output}: {error.strerror or error}") from error
         raise
-    shutil.rmtree(work, ignore_errors=True)
+    finally:
+        if work is not None:
+            shutil.rmtree(work, ignore_errors=True)
 
 
 def _render_into(work: Path, pack: Pack, answers: dict[str, str]) -> Path:

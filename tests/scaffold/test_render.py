@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 from tests.scaffold.workspace import clean_environment, command, coordinator, run
+from typer.testing import CliRunner
 
+from coordinator.cli.main import app
 from coordinator.infra.model_host.registry import read_models
 from coordinator.scaffolds import render as rendering
 from coordinator.scaffolds.render import SLUG_CHARS_MAX, RenderError, package_name, packs, render
@@ -203,17 +205,27 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("arguments", "words"), REFUSED.values(), ids=REFUSED)
-def test_a_refusal_is_one_line_with_exit_code_1_and_nothing_is_written(arguments, words, tmp_path):
+def test_a_refusal_is_one_line_with_exit_code_1_and_nothing_is_written(
+    arguments, words, tmp_path, monkeypatch
+):
     (tmp_path / "there").mkdir()
     (tmp_path / "demos/btc-up").mkdir(parents=True)
     (tmp_path / "file").write_text("mine")
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     before = everything_in(tmp_path)
-    done = coordinator(tmp_path, *arguments)
-    assert done.returncode == 1
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, arguments)
+    assert done.exit_code == 1
     assert words in done.stderr
     assert (done.stdout, done.stderr.count("\n"), done.stderr[:7]) == ("", 1, "error: ")
     assert everything_in(tmp_path) == before
+
+
+def test_from_the_command_line_a_refusal_is_one_line_too(tmp_path):
+    done = coordinator(tmp_path, "init", "../x")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: the name '../x' must be lower-case")
+    assert everything_in(tmp_path) == []
 
 
 def test_with_force_what_was_there_is_put_aside_and_not_lost(tmp_path):
@@ -237,10 +249,10 @@ def test_a_rendering_that_fails_half_way_leaves_what_was_there(tmp_path, monkeyp
 
     monkeypatch.setattr(rendering, "_put_aside", full)
     before = everything_in(tmp_path)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(RenderError, match="No space"):
         render("old", "realtime", tmp_path, version="1", force=True)
-    with pytest.raises(OSError, match="No space"):
-        render("new", "realtime", tmp_path / "a" / "b", version="1")
+    with pytest.raises(RenderError, match="No space"):
+        render("new", "realtime", tmp_path / "a" / "b", version="1", force=True)
     assert everything_in(tmp_path) == before
 
 
