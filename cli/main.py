@@ -38,8 +38,8 @@ app = typer.Typer(
         "[bold]coordinator init NAME[/bold] makes a workspace for a challenge of your own.\n\n"
         "Settings come from the environment (CRUNCH_ID, KAFKA_BOOTSTRAP, FEED_SUBJECTS, "
         "CHECKPOINT_INTERVAL_SECONDS, ...), and where that says nothing from `.env` in the current folder.\n\n"
-        "Exit codes: 0 done, 1 a difference or a fault in the log, 2 yours to mend (the message says what), 3 the "
-        "world did not answer."
+        "Exit codes: 0 done, 1 a difference, a fault that was found, a name refused, 2 yours to mend (the message says "
+        "what), 3 the world did not answer."
     ),
 )
 
