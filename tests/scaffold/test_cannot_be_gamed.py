@@ -14,7 +14,7 @@ from collections.abc import Callable
 from statistics import fmean
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.scaffolds.challenge import scoring
@@ -149,6 +149,7 @@ def test_the_deadline_leaves_little_of_the_future_to_look_at(contract):
         assert contract.deadline_seconds <= one.scope.horizon_seconds / 10
 
 
+@settings(deadline=None)
 @given(st.floats(allow_nan=False), st.floats(allow_nan=False, allow_infinity=False))
 def test_the_packs_score_is_the_default_challenges(value, change):
     """Two homes of one rule: participants' package needs nothing of ours, and the core nothing of a pack."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 from tests.scaffold.workspace import coordinator
@@ -10,9 +11,22 @@ from tests.scaffold.workspace import coordinator
 from coordinator.scaffolds.render import render
 
 
+@pytest.fixture(scope="module")
+def rendered(tmp_path_factory):
+    return render("a-b", "realtime", tmp_path_factory.mktemp("checked"), version="1")
+
+
 @pytest.fixture
-def node(tmp_path):
-    return render("a-b", "realtime", tmp_path, version="1").node
+def node(rendered):
+    """The node's folder, as new: what a test writes into it is undone."""
+    files = (rendered.node / "runtime_definitions/contracts.py", rendered.challenge / "crunch_a_b/scoring.py")
+    before = {path: path.read_text() for path in files}
+    yield rendered.node
+    for path, text in before.items():
+        path.write_text(text)
+    (rendered.node / ".env").unlink(missing_ok=True)
+    for path in rendered.root.rglob("__pycache__"):
+        shutil.rmtree(path)  # a file that was written twice within a second would be taken for the same
 
 
 def edit(node, old, new):

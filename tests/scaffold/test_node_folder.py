@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.scaffold.workspace import coordinator
 
@@ -57,6 +57,7 @@ def test_a_file_that_is_no_settings_is_refused(raw, tmp_path):
         read_dotenv(tmp_path / ".env")
 
 
+@settings(deadline=None, max_examples=50)
 @given(
     st.dictionaries(
         st.from_regex(r"[A-Z][A-Z0-9_]{0,20}", fullmatch=True),
