@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from coordinator.cli import dead_letters, feeds, models, replay, status, topics, topology, up, worker
+from coordinator.cli import (
+    contract,
+    dead_letters,
+    feeds,
+    init,
+    models,
+    replay,
+    status,
+    topics,
+    topology,
+    up,
+    worker,
+)
+from coordinator.cli.node_folder import take_over_settings
 from coordinator.cli.shared import ClearErrors
 
 app = typer.Typer(
@@ -20,10 +35,11 @@ app = typer.Typer(
         "out.\n\n"
         "[bold]coordinator up[/bold] runs a whole node here, with its own Kafka, example models and a page to "
         "look at.\n\n"
+        "[bold]coordinator init NAME[/bold] makes a workspace for a challenge of your own.\n\n"
         "Settings come from the environment (CRUNCH_ID, KAFKA_BOOTSTRAP, FEED_SUBJECTS, "
-        "CHECKPOINT_INTERVAL_SECONDS, ...).\n\n"
-        "Exit codes: 0 done, 1 a difference or a fault in the log, 2 yours to mend (the message says what), 3 the "
-        "world did not answer."
+        "CHECKPOINT_INTERVAL_SECONDS, ...), and where that says nothing from `.env` in the current folder.\n\n"
+        "Exit codes: 0 done, 1 a difference, a fault that was found, a name refused, 2 yours to mend (the message says "
+        "what), 3 the world did not answer."
     ),
 )
 
@@ -38,18 +54,23 @@ def _version(wanted: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[
+    version: Annotated[  # noqa: ARG001 - eager: its own callback has ended the program by then
         bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
 ) -> None:
     """Options that stand before a command."""
+    take_over_settings(os.environ, Path.cwd())
 
 
+app.command("init")(init.init)
+app.command("demo")(init.demo)
+app.command("packs")(init.list_packs)
 app.command("up")(up.up)
 app.command("worker")(worker.worker)
 app.command("status")(status.status)
 app.command("replay")(replay.replay)
 app.command("topology")(topology.topology)
+app.add_typer(contract.app, name="contract")
 app.add_typer(topics.app, name="topics")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(feeds.app, name="feeds")

@@ -67,7 +67,7 @@ def make_plan(
     if kafka is not None and ":" not in kafka:
         raise OperatorError(f"--kafka {kafka}: give HOST:PORT, e.g. 127.0.0.1:9092")
     remarks: list[str] = []
-    models_dir = models_dir or example_models()
+    models_dir = models_dir or Path(os.environ.get("MODELS_DIR") or example_models())
     models = read_models(models_dir)
     if not models:
         raise OperatorError(f"no models in {models_dir}: put a folder with a main.py there")

@@ -39,10 +39,12 @@ def up(
         typer.Option(help="Use this Kafka, HOST:PORT, instead of starting one.", show_default=False),
     ] = None,
     models: Annotated[
-        Path | None, typer.Option(help="Folder with one folder per model. Default: the example models.")
+        Path | None,
+        typer.Option(help="Folder with one folder per model. Default: MODELS_DIR, else the example models."),
     ] = None,
     contract: Annotated[
-        str | None, typer.Option(help="Contract as module:attribute. Default: the example challenge.")
+        str | None,
+        typer.Option(help="Contract as module:attribute. Default: CONTRACT, else the example challenge."),
     ] = None,
     feed: Annotated[
         str | None, typer.Option(help="Feed source, e.g. binance or generated.", show_default=False)
@@ -73,6 +75,9 @@ def up(
     Without options it replays the last three days of BTCUSDT from Binance's public history as fast as it can, then
     goes on live; without a network it uses a generated market and says so. Times are ISO 8601 with a zone, or epoch
     ms. Ctrl-C ends everything; started again with the same --data-dir, it goes on where it was.
+
+    In the node's folder of a workspace that [bold]coordinator init[/bold] made, it runs that challenge: its contract,
+    its models, and the settings of `.env` there.
 
     Examples: [bold]coordinator up[/bold],
     [bold]coordinator up --candles btc.csv.gz --until 2023-03-04T00:00:00Z --summary run.json[/bold],

@@ -7,6 +7,7 @@ for a hash which is not on its shelf stops and says so. Old and new contracts st
 
 from __future__ import annotations
 
+import difflib
 import functools
 import hashlib
 import importlib
@@ -21,6 +22,7 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel, ValidationError
 
+from coordinator.streams.blame import described, where
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract_check import check_contract
 from coordinator.streams.errors import ContractError, OperatorError
@@ -84,16 +86,29 @@ def load_contract(path: str) -> CrunchContract:
         found: Any = getattr(importlib.import_module(module_name), attribute)
         contract = found() if isinstance(found, type) else found
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        message = f"contract {path}: field {'.'.join(map(str, first['loc'])) or '?'}: {first['msg']}"
-        raise ContractError(message) from error
-    except Exception as error:
-        message = f"contract {path} cannot be loaded: {type(error).__name__}: {error}"
+        place = where(error)
+        raise ContractError(
+            f"contract {path}: {wrong_fields(error)}" + (f" ({place})" if place else "")
+        ) from error
+    except (Exception, SystemExit) as error:  # a file that calls sys.exit() would end us without a word
+        message = f"contract {path} cannot be loaded: {described(error)}"
         raise OperatorError(message) from error
     if not isinstance(contract, CrunchContract):
         message = f"contract {path} is a {type(contract).__name__}, not a CrunchContract"
         raise ContractError(message)
     return contract
+
+
+def wrong_fields(error: ValidationError) -> str:
+    """Every field that pydantic refused, with its reason, in one line."""
+    said = []
+    for one in error.errors(include_url=False):
+        reason = one["msg"]
+        if one["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(one["loc"][-1]), CrunchContract.model_fields, 1)
+            reason = "there is no such field" + (f"; did you mean {near[0]}?" if near else "")
+        said.append(f"field {'.'.join(map(str, one['loc'])) or '?'}: {reason}")
+    return "; ".join(said)
 
 
 def contract_hash(contract: CrunchContract) -> str:

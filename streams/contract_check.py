@@ -5,12 +5,14 @@ The samples are records of the feed's own kind, in a made-up market. No I/O here
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 import msgspec
 
+from coordinator.streams.answers import usual_answer
+from coordinator.streams.blame import described
 from coordinator.streams.contract import CrunchContract, EmissionCheckpoint
 from coordinator.streams.emission import emission_faults
 from coordinator.streams.errors import ContractError
@@ -20,70 +22,131 @@ from coordinator.streams.units import to_units
 
 SAMPLE_PUBKEY = "1" * 32
 """Thirty-two zero bytes in base58: valid in form, nobody's account."""
+SAMPLE_PRICES = (20000.25, 20007.25, 20014.25, 20021.25, 20028.25)
 _MINUTE_MS = 60_000
-_PLAUSIBLE: tuple[tuple[type, Any], ...] = ((int, 1), (str, "sample"), (bool, True))
+
+
+class Rehearsal:
+    """A contract run on sample data, one callable after the other; each step uses what the steps before it gave.
+
+    A step raises ContractError that names the field, and the operator's line where the error came from there.
+    """
+
+    def __init__(self, contract: CrunchContract, kind: str = "candle") -> None:
+        self.contract = contract
+        self.kind = kind
+        self.records: list[Any] = []
+        self.truth: Any = None
+        self.numbers: dict[str, Any] = {}
+        self.summary_keys: list[str] | None = None
+        self._scored: Any = None
+
+    def steps(self) -> dict[str, Callable[[], str]]:
+        """The steps by the field they are about, in order; each gives a few words about what came out."""
+        return {
+            "build_input": self._input,
+            "resolve_ground_truth": self._truth,
+            "score_prediction": self._score,
+            "aggregate_snapshot": self._summary,
+            "build_emission": self._emission,
+        }
+
+    def _input(self) -> str:
+        contract = self.contract
+        self.records = sample_records(contract, self.kind)
+        built = _step("build_input", lambda: contract.build_input(self.records))
+        checked = _step("input_type", lambda: contract.input_type.model_validate(built))
+        _finite("build_input", checked.model_dump(by_alias=True))  # in JSON's form NaN would be null already
+        _step("input_type", lambda: msgspec.json.encode(checked.model_dump(mode="json", by_alias=True)))
+        return f"gives {', '.join(checked.model_dump(by_alias=True)) or 'nothing'}"
+
+    def _truth(self) -> str:
+        self.truth = truth_of(self.contract, self.records)
+        if self.truth is None:
+            message = "contract field resolve_ground_truth: gave None on a complete sample window"
+            raise ContractError(message)
+        return f"gives {', '.join(self.truth.model_dump(by_alias=True)) or 'nothing'}"
+
+    def _score(self) -> str:
+        contract = self.contract
+        output = _step(
+            "output_type", lambda: contract.output_type.model_validate(usual_answer(contract.output_type))
+        )
+        scored = _step("score_prediction", lambda: contract.score_prediction(output, self.truth))
+        result = _step("score_type", lambda: contract.score_type.model_validate(scored))
+        self.numbers = _numbers(result.__dict__)
+        value_field = contract.aggregation.value_field
+        if value_field not in self.numbers:
+            has = sorted(self.numbers)
+            message = (
+                f"contract field aggregation.value_field: score_type has no number {value_field!r}, has {has}"
+            )
+            raise ContractError(message)
+        _step(
+            "score_prediction",
+            lambda: {name: to_units(value, contract.score_decimals) for name, value in self.numbers.items()},
+        )
+        # Only numbers are recorded: what is read back later has nothing else.
+        self._scored = _step("score_type", lambda: contract.score_type.model_validate(self.numbers))
+        return f"gives {', '.join(sorted(self.numbers))}"
+
+    def _summary(self) -> str:
+        contract = self.contract
+        summary = _step(
+            "aggregate_snapshot", lambda: contract.aggregate_snapshot([self._scored, self._scored])
+        )
+        if not isinstance(summary, dict):
+            message = f"contract field aggregate_snapshot: gave a {type(summary).__name__}, not a dict"
+            raise ContractError(message)
+        found = _numbers(summary)
+        _step(
+            "aggregate_snapshot",
+            lambda: [to_units(value, contract.score_decimals) for value in found.values()],
+        )
+        self.summary_keys = list(found)
+        key = contract.aggregation.checkpoint_key
+        known = [PERIOD_KEY, *(window.name for window in contract.aggregation.windows), *self.summary_keys]
+        if key not in known:
+            message = f"contract field aggregation.checkpoint_key: {key!r} is none of {known}"
+            raise ContractError(message)
+        return f"gives {', '.join(self.summary_keys) or 'no number'}"
+
+    def _emission(self) -> str:
+        _check_emission(self.contract)
+        return "12 ranked models share exactly 1,000,000,000"
 
 
 def check_contract(contract: CrunchContract, *, kind: str = "candle") -> None:
     """Run every callable of `contract` once. Raises ContractError naming the field and what is wrong."""
-    records = [
-        _step("raw_input_type", partial(contract.raw_input_type.model_validate, _sample(kind, i)))
-        for i in range(5)
-    ]
-    built = _step("build_input", lambda: contract.build_input(records))
-    checked = _step("input_type", lambda: contract.input_type.model_validate(built))
-    _finite("build_input", checked.model_dump(by_alias=True))  # in JSON's form NaN would be null already
-    _step("input_type", lambda: msgspec.json.encode(checked.model_dump(mode="json", by_alias=True)))
-    truth = _step("resolve_ground_truth", lambda: contract.resolve_ground_truth(records))
+    for step in Rehearsal(contract, kind).steps().values():
+        step()
+
+
+def truth_of(contract: CrunchContract, records: Sequence[Any]) -> Any:
+    """The ground truth of a window as the stages would have it, or None. Raises ContractError."""
+    truth = _step("resolve_ground_truth", lambda: contract.resolve_ground_truth(list(records)))
     if truth is None:
-        message = "contract field resolve_ground_truth: gave None on a complete sample window"
-        raise ContractError(message)
-    typed_truth = _step("ground_truth_type", lambda: contract.ground_truth_type.model_validate(truth))
-    _finite("resolve_ground_truth", typed_truth.model_dump(by_alias=True))
-    recorded = typed_truth.model_dump(mode="json", by_alias=True)
-    typed_truth = _step("ground_truth_type", lambda: contract.ground_truth_type.model_validate(recorded))
-    output = _step("output_type", lambda: contract.output_type.model_validate(_sample_output(contract)))
-    scored = _step("score_prediction", lambda: contract.score_prediction(output, typed_truth))
-    result = _step("score_type", lambda: contract.score_type.model_validate(scored))
-    numbers = {
+        return None
+    typed = _step("ground_truth_type", lambda: contract.ground_truth_type.model_validate(truth))
+    _finite("resolve_ground_truth", typed.model_dump(by_alias=True))
+    recorded = typed.model_dump(mode="json", by_alias=True)
+    return _step("ground_truth_type", lambda: contract.ground_truth_type.model_validate(recorded))
+
+
+def sample_records(contract: CrunchContract, kind: str, prices: Sequence[float] = SAMPLE_PRICES) -> list[Any]:
+    """Raw inputs of a made-up market, a minute apart, with these prices. Raises ContractError."""
+    return [
+        _step("raw_input_type", partial(contract.raw_input_type.model_validate, _sample(kind, i, price)))
+        for i, price in enumerate(prices)
+    ]
+
+
+def _numbers(fields: dict[str, Any]) -> dict[str, Any]:
+    return {
         name: value
-        for name, value in result.__dict__.items()
+        for name, value in fields.items()
         if isinstance(value, (int, float)) and not isinstance(value, bool)
     }
-    value_field = contract.aggregation.value_field
-    if value_field not in numbers:
-        has = sorted(numbers)
-        message = (
-            f"contract field aggregation.value_field: score_type has no number {value_field!r}, has {has}"
-        )
-        raise ContractError(message)
-    _step(
-        "score_prediction",
-        lambda: {name: to_units(value, contract.score_decimals) for name, value in numbers.items()},
-    )
-    kept = _step(
-        "score_type", lambda: contract.score_type.model_validate(numbers)
-    )  # only numbers are recorded
-    summary = _step("aggregate_snapshot", lambda: contract.aggregate_snapshot([kept, kept]))
-    _check_summary(contract, summary)
-    _check_emission(contract)
-
-
-def _check_summary(contract: CrunchContract, summary: Any) -> None:
-    if not isinstance(summary, dict):
-        message = f"contract field aggregate_snapshot: gave a {type(summary).__name__}, not a dict"
-        raise ContractError(message)
-    key = contract.aggregation.checkpoint_key
-    numbers = [
-        name for name, one in summary.items() if isinstance(one, (int, float)) and not isinstance(one, bool)
-    ]
-    _step(
-        "aggregate_snapshot", lambda: [to_units(summary[name], contract.score_decimals) for name in numbers]
-    )
-    known = [PERIOD_KEY, *(window.name for window in contract.aggregation.windows), *numbers]
-    if key not in known:
-        message = f"contract field aggregation.checkpoint_key: {key!r} is none of {known}"
-        raise ContractError(message)
 
 
 def _check_emission(contract: CrunchContract) -> None:
@@ -116,7 +179,7 @@ def _step(field: str, run: Callable[[], Any]) -> Any:
     try:
         return run()
     except Exception as error:
-        message = f"contract field {field}: {type(error).__name__}: {error}"
+        message = f"contract field {field}: {described(error)}"
         raise ContractError(message) from error
 
 
@@ -126,12 +189,12 @@ def _finite(field: str, value: Any) -> None:
         raise ContractError(message)
 
 
-def _sample(kind: str, i: int) -> dict[str, Any]:
-    price = f"{20000 + 7 * i}.25"
+def _sample(kind: str, i: int, price: float) -> dict[str, Any]:
+    text = f"{price:.2f}"
     values = (
-        {"open": "20000.00", "high": "20100.00", "low": "19900.00", "close": price, "volume": "1.5"}
+        {"open": "20000.00", "high": "40000.00", "low": "10000.00", "close": text, "volume": "1.5"}
         if kind == "candle"
-        else {"price": price}
+        else {"price": text}
     )
     return {
         "source": "sample",
@@ -142,12 +205,3 @@ def _sample(kind: str, i: int) -> dict[str, Any]:
         "at": (i + 1) * _MINUTE_MS,
         "values": values,
     }
-
-
-def _sample_output(contract: CrunchContract) -> dict[str, Any]:
-    """A plausible answer: 0.5 for each number that has no default."""
-    out: dict[str, Any] = {}
-    for name, field in contract.output_type.model_fields.items():
-        if field.is_required():
-            out[name] = next((value for kind, value in _PLAUSIBLE if field.annotation is kind), 0.5)
-    return out

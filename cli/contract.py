@@ -1,0 +1,122 @@
+"""`coordinator contract check`: is this contract right, and is it a challenge at all?"""
+
+from __future__ import annotations
+
+import linecache
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from coordinator.cli.shared import JsonOption, one_line, print_json
+from coordinator.streams.errors import OperatorError
+from coordinator.streams.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from coordinator.streams.contract_findings import Finding
+
+app = typer.Typer(no_args_is_help=True, help="The contract: what is asked, how it is scored, how it pays.")
+EXIT_FAULT = 1
+PLACE = re.compile(r"\((?P<path>[^()]+):(?P<line>\d+)\)")
+MARKS = {"ok": ("ok", "green"), "fault": ("FAULT", "bold red"), "unknown": ("?", "yellow")}
+
+
+@app.callback()
+def _group() -> None:
+    """Keeps `check` a command of its own, though it is the only one."""
+
+
+@app.command("check")
+def check(
+    contract: Annotated[
+        str | None,
+        typer.Argument(metavar="[MODULE:NAME]", help="Default: CONTRACT, as the node would take it."),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Run every callable of a contract on sample data, and look for what makes no challenge of it.
+
+    Faults: a callable that raises, takes other arguments or gives another type; a score that is the same whatever was
+    answered or whatever happened, or that rewards size; a horizon or an interval shorter than the feed's granularity; a
+    scope without a feed; a field that does not exist; a ranking key that no snapshot will have; a deadline that is no
+    shorter than the horizon. An error in your file is shown with its line. What could not be looked at has a "?".
+
+    Settings such as FEED_SUBJECTS and FEED_GRANULARITY count, from the environment or from `.env` here. The exit code
+    is 1 when there is a fault.
+
+    Examples: [bold]coordinator contract check[/bold],
+    [bold]coordinator contract check runtime_definitions.contracts:CONTRACT --json[/bold]
+    """
+    settings = read_settings(os.environ, contract=contract)
+    found = [one for path in settings.contract.split(",") for one in _examined(path.strip(), settings)]
+    faults = sum(one.state == "fault" for one in found)
+    if as_json:
+        print_json({"contract": settings.contract, "faults": faults, "findings": found})
+    else:
+        _show(settings, found)
+    raise typer.Exit(EXIT_FAULT if faults else 0)
+
+
+def _examined(path: str, settings: Settings) -> list[Finding]:
+    from coordinator.infra.contracts import contract_hash, load_contract  # noqa: PLC0415
+    from coordinator.streams.contract_findings import Finding, State, examine  # noqa: PLC0415
+
+    try:
+        contract = load_contract(path)
+        loaded = f"{path}, hash {contract_hash(contract)[:12]}"
+    except OperatorError as error:
+        return [Finding("loads", State.FAULT, str(error))]
+    return [Finding("loads", State.OK, loaded), _feed(settings), *examine(contract, settings)]
+
+
+def _feed(settings: Settings) -> Finding:
+    """Does the source deliver what the settings take from it?"""
+    from coordinator.streams.contract_findings import Finding, State  # noqa: PLC0415
+    from coordinator.streams.sources.registry import known_sources  # noqa: PLC0415
+
+    taken = f"{settings.feed_source}: {settings.feed_kind} {settings.feed_granularity}"
+    known = known_sources()
+    source = known.get(settings.feed_source)
+    if source is None:
+        text = f"FEED_SOURCE {settings.feed_source!r} is unknown; known are {', '.join(known)}"
+        return Finding("feed", State.FAULT, text)
+    if source.error:
+        return Finding("feed", State.FAULT, source.error)
+    if not source.offers:
+        return Finding("feed", State.UNKNOWN, f"{taken}; the source does not say what it delivers")
+    offered = source.offers.get(settings.feed_kind, ())
+    if settings.feed_granularity not in offered:
+        has = "; ".join(f"{kind} {', '.join(some)}" for kind, some in source.offers.items())
+        return Finding("feed", State.FAULT, f"{taken} is not delivered; it has {has}")
+    return Finding("feed", State.OK, f"{taken}, of {', '.join(settings.feed_subjects)}")
+
+
+def _show(settings: Settings, found: list[Finding]) -> None:
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    console = Console()
+    table = Table("", "check", "what was seen", title=f"contract {settings.contract}", title_justify="left")
+    places: dict[str, str] = {}
+    for one in found:
+        mark, style = MARKS[one.state]
+        table.add_row(Text(mark, style=style), Text(one.check), Text(_from_here(one_line(one.says))))
+        for place in PLACE.finditer(one.says):
+            line = linecache.getline(place["path"], int(place["line"])).strip()
+            if line:
+                places.setdefault(_from_here(f"{place['path']}:{place['line']}"), line)
+    console.print(table)
+    for shown, line in places.items():
+        console.print(Text(f"{shown}:  {line}"), soft_wrap=True)
+    faults, unknown = (sum(one.state == state for one in found) for state in ("fault", "unknown"))
+    if faults:
+        console.print(Text(f"{faults} {'fault' if faults == 1 else 'faults'}", style="bold red"))
+    else:
+        console.print(Text("no fault found" + (f", but {unknown} could not be looked at" if unknown else "")))
+
+
+def _from_here(text: str) -> str:
+    return text.replace(f"{Path.cwd()}{os.sep}", "")

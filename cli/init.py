@@ -1,0 +1,96 @@
+"""`coordinator init`, `demo` and `packs`: a workspace of one's own, rendered by `scaffolds/render.py`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coordinator.cli.shared import JsonOption, print_json
+from coordinator.scaffolds.render import DEFAULT_PACK, RenderError, Workspace, packs, render
+
+DEMO_NAME = "btc-up"
+DEMO_PACK = "realtime"
+EXIT_REFUSED = 1
+
+OutputOption = Annotated[
+    Path, typer.Option("--output", "-o", help="Folder that the workspace is made in.", show_default="here")
+]
+ForceOption = Annotated[
+    bool, typer.Option("--force", help="Where NAME exists already, rename that to NAME.old-1 and go on.")
+]
+
+
+def init(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Lower-case words joined by '-', e.g. btc-up.")],
+    pack: Annotated[str, typer.Option(help="What kind of challenge; `coordinator packs` lists them.")] = (
+        DEFAULT_PACK
+    ),
+    output: OutputOption = Path(),
+    force: ForceOption = False,
+) -> None:
+    """Make a workspace for a challenge of your own: the node's folder and the participants' package.
+
+    NAME/crunch-node-NAME holds the contract, the settings and the deployment; NAME/crunch-NAME is the Python package
+    that participants install. Nothing is fetched. A name that cannot be, or a folder that exists, is refused with exit
+    code 1, and then nothing has been written.
+
+    Examples: [bold]coordinator init my-challenge[/bold],
+    [bold]coordinator init eth-minutes --pack realtime --output ~/crunches[/bold]
+    """
+    _make(name, pack, output, force=force)
+
+
+def demo(output: OutputOption = Path(), force: ForceOption = False) -> None:
+    """Make the workspace `btc-up`: the realtime pack with its example models, ready to run.
+
+    The same as [bold]coordinator init btc-up --pack realtime[/bold].
+    """
+    _make(DEMO_NAME, DEMO_PACK, output, force=force)
+
+
+def list_packs(as_json: JsonOption = False) -> None:
+    """List the packs: the kinds of challenge that `coordinator init --pack` can start from."""
+    found = packs()
+    if as_json:
+        print_json(
+            [
+                {"name": one.name, "about": one.about, "default": one.name == DEFAULT_PACK}
+                for one in found.values()
+            ]
+        )
+        return
+    width = max(map(len, found))
+    for one in found.values():
+        default = " (the default)" if one.name == DEFAULT_PACK else ""
+        typer.echo(f"{one.name:{width}}  {one.about}{default}")
+
+
+def _make(name: str, pack: str, output: Path, *, force: bool) -> None:
+    from importlib.metadata import version  # noqa: PLC0415
+
+    try:
+        made = render(name, pack, output, version=version("coordinator-node"), force=force)
+    except RenderError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise typer.Exit(EXIT_REFUSED) from error
+    _say(made)
+
+
+def _say(made: Workspace) -> None:
+    here = Path.cwd()
+
+    def shown(path: Path) -> Path:
+        return path.relative_to(here) if path.is_relative_to(here) else path
+
+    if made.kept_aside is not None:
+        typer.echo(f"what was there is now {shown(made.kept_aside)}")
+    typer.echo(f"{shown(made.node)}  the node: contract, settings, deployment")
+    typer.echo(f"{shown(made.challenge)}  the package {made.package}: base class, scoring, example models")
+    typer.echo("")
+    typer.echo(f"next:  cd {shown(made.node)}")
+    typer.echo("       coordinator contract check    # is the contract right?")
+    typer.echo("       coordinator up                # the whole node here, without Docker")
+    if (made.node / "Makefile").is_file():
+        typer.echo("       make deploy && make verify-e2e    # the same in containers")

@@ -1,0 +1,88 @@
+"""What a folder says about the node that is run in it: `.env`, and what `coordinator init` rendered.
+
+Reads `.env` (plain KEY=VALUE) and `.scaffold/answers.yml` of the current folder; fills in what the environment leaves
+open. The environment wins over `.env`, and `.env` over the scaffold. So a command in a node's folder knows its crunch,
+contract and models without an option, and the same file serves the containers.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import MutableMapping
+from pathlib import Path
+
+import msgspec
+
+from coordinator.streams.errors import OperatorError
+
+DOTENV = ".env"
+ANSWERS = ".scaffold/answers.yml"
+FILE_BYTES_MAX = 1_000_000
+
+
+class _Answers(msgspec.Struct, frozen=True):
+    slug: str
+    package: str
+
+
+def take_over_settings(environ: MutableMapping[str, str], folder: Path) -> None:
+    """Put what `folder` says into `environ` where that says nothing. Raises OperatorError naming file and line."""
+    for name, value in read_dotenv(folder / DOTENV).items():
+        environ.setdefault(name, value)
+    answers = _read_answers(folder / ANSWERS)
+    if answers is None:
+        return
+    environ.setdefault("CRUNCH_ID", answers.slug)
+    environ.setdefault("CONTRACT", "runtime_definitions.contracts:CONTRACT")
+    environ.setdefault("MODEL_BASE_CLASSNAME", f"{answers.package}.tracker.TrackerBase")
+    challenge = folder.absolute().parent / f"crunch-{answers.slug}"
+    if challenge.is_dir():
+        environ.setdefault("MODELS_DIR", str(challenge / "examples"))
+        # Models run in processes of their own; this is how they find the base class that they subclass.
+        paths = [str(challenge), *environ.get("PYTHONPATH", "").split(os.pathsep)]
+        environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, paths)))
+
+
+def read_dotenv(path: Path) -> dict[str, str]:
+    """The variables of a file of KEY=VALUE lines; empty when there is none. `$NAME` in a value is left as it is.
+
+    Raises OperatorError naming the first line that cannot be read.
+    """
+    text = _read(path)
+    if text is None:
+        return {}
+    from io import StringIO  # noqa: PLC0415 - most folders have no such file
+
+    from dotenv.parser import parse_stream  # noqa: PLC0415
+
+    found: dict[str, str] = {}
+    for line in parse_stream(StringIO(text)):
+        if line.error or (line.key is not None and line.value is None):
+            number = line.original.line + len(line.original.string) - len(line.original.string.lstrip("\n"))
+            raise OperatorError(f"{path}, line {number}: cannot be read; write KEY=VALUE")
+        if line.key is not None and line.value is not None:
+            found[line.key] = line.value
+    return found
+
+
+def _read_answers(path: Path) -> _Answers | None:
+    text = _read(path)
+    if text is None:
+        return None
+    try:
+        return msgspec.yaml.decode(text, type=_Answers)
+    except msgspec.DecodeError as error:
+        raise OperatorError(f"{path} cannot be used: {error}") from error
+
+
+def _read(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            raw = file.read(FILE_BYTES_MAX + 1)
+        if len(raw) > FILE_BYTES_MAX:
+            raise OperatorError(f"{path} is longer than {FILE_BYTES_MAX} bytes")
+        return raw.decode()
+    except FileNotFoundError:
+        return None
+    except (OSError, UnicodeDecodeError) as error:
+        raise OperatorError(f"{path} cannot be read: {error}") from error

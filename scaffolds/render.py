@@ -1,0 +1,165 @@
+"""Rendering a workspace: templates and a name in, a folder of files out. All of it, or nothing.
+
+`base/` is the copier template that every workspace starts from. A pack, `packs/<name>/`, lays its own `template/` over
+it; what it says about itself is in `pack.yaml`. The example challenge is not copied into a template: a pack names it
+(`package_from`), and its modules become the participants' package, so that the code of `coordinator up` and of a
+rendered challenge is one. Only the name of the package is put into them.
+
+Offline and without git: copier is called as a library on a folder. The rendering as it was is kept in the node's
+`.scaffold/pristine` beside the answers; a later upgrade needs both to tell the operator's changes from ours.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+HERE = Path(__file__).resolve().parent
+BASE = HERE / "base"
+PACKS = HERE / "packs"
+DEFAULT_PACK = "realtime"
+SLUG = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+SLUG_CHARS_MAX = 50
+SCAFFOLD_DIR = ".scaffold"
+OWN_PACKAGE = "coordinator.scaffolds."
+"""How our own example challenge is imported: what a rendered one calls by its own name."""
+_NOT_COPIED = shutil.ignore_patterns("__pycache__", "*.pyc")
+
+
+class RenderError(Exception):
+    """A workspace cannot be made as asked; nothing was written. `str()` is one line that says what to change."""
+
+
+@dataclass(frozen=True)
+class Pack:
+    """A kind of challenge."""
+
+    name: str
+    about: str
+    package_from: str
+    folder: Path
+
+
+class _PackFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    about: str
+    package_from: str
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """What was made. `kept_aside` is where an earlier folder of that name went, with `force`."""
+
+    root: Path
+    node: Path
+    challenge: Path
+    package: str
+    kept_aside: Path | None
+
+
+def packs() -> dict[str, Pack]:
+    """Every pack by its name, sorted."""
+    found = {}
+    for path in sorted(PACKS.glob("*/pack.yaml")):
+        said = msgspec.yaml.decode(path.read_bytes(), type=_PackFile)
+        found[path.parent.name] = Pack(path.parent.name, said.about, said.package_from, path.parent)
+    return found
+
+
+def package_name(slug: str) -> str:
+    """The Python package of a slug: `btc-up` gives `crunch_btc_up`."""
+    return f"crunch_{slug.replace('-', '_')}"
+
+
+def render(slug: str, pack: str, output: Path, *, version: str, force: bool = False) -> Workspace:
+    """Make `output/slug` from a pack. Raises RenderError, and then nothing has been written.
+
+    With `force` a folder that is there is renamed, not deleted: somebody may have worked in it.
+    """
+    if not SLUG.fullmatch(slug) or len(slug) > SLUG_CHARS_MAX:
+        raise RenderError(
+            f"the name {slug!r} must be lower-case words and digits joined by '-', of at most {SLUG_CHARS_MAX} "
+            "characters, e.g. btc-up"
+        )
+    known = packs()
+    if pack not in known:
+        raise RenderError(f"there is no pack {pack!r}; known are {', '.join(known)}")
+    output = output.absolute()
+    target = output / slug
+    if os.path.lexists(target) and not force:
+        raise RenderError(f"{target} exists; choose another name or --output, or --force to put it aside")
+    package = package_name(slug)
+    answers = {"slug": slug, "package": package, "pack": pack, "coordinator_version": version}
+    with _working_folder(output, slug) as work:
+        made = _render_into(work, known[pack], answers)
+        aside = _put_aside(target) if force else None
+        made.rename(target)
+    return Workspace(target, target / f"crunch-node-{slug}", target / f"crunch-{slug}", package, aside)
+
+
+@contextmanager
+def _working_folder(output: Path, slug: str) -> Iterator[Path]:
+    """A hidden folder beside the target, on the same file system, gone in the end. So is an `output` made for it."""
+    missing = [one for one in (output, *output.parents) if not os.path.lexists(one)]
+    work: Path | None = None
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        work = Path(tempfile.mkdtemp(prefix=f".{slug}-", dir=output))
+        yield work
+    except BaseException as error:
+        if missing:
+            shutil.rmtree(missing[-1], ignore_errors=True)
+        if isinstance(error, OSError):
+            raise RenderError(f"cannot write into {output}: {error.strerror or error}") from error
+        raise
+    finally:
+        if work is not None:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+def _render_into(work: Path, pack: Pack, answers: dict[str, str]) -> Path:
+    from copier import Settings, run_copy  # noqa: PLC0415 - a third of a second
+
+    source, made = work / "source", work / "made"
+    _lay_together(source, pack, answers["package"])
+    # Settings(): what this user answers to other templates has no say here.
+    run_copy(str(source), made, dict(answers), settings=Settings(), defaults=True, overwrite=True, quiet=True)
+    pristine = work / "pristine"
+    shutil.copytree(made, pristine)
+    pristine.rename(made / f"crunch-node-{answers['slug']}" / SCAFFOLD_DIR / "pristine")
+    return made
+
+
+def _lay_together(source: Path, pack: Pack, package: str) -> None:
+    """One copier template out of the base, the challenge's package and the pack, in this order: the last one wins."""
+    shutil.copytree(BASE, source, ignore=_NOT_COPIED)
+    template = source / "template"
+    challenge = template / "crunch-{{ slug }}"
+    origin = HERE / pack.package_from
+    for path in sorted(origin.rglob("*")):
+        if path.is_dir() or "__pycache__" in path.parts:
+            continue
+        inside = path.relative_to(origin)
+        target = challenge / inside if len(inside.parts) > 1 else challenge / "{{ package }}" / inside
+        target.parent.mkdir(parents=True, exist_ok=True)
+        text = path.read_text(encoding="utf-8").replace(f"{OWN_PACKAGE}{pack.package_from}", package)
+        target.write_text(text, encoding="utf-8")
+    shutil.copytree(pack.folder / "template", template, dirs_exist_ok=True, ignore=_NOT_COPIED)
+
+
+def _put_aside(target: Path) -> Path | None:
+    """Rename what stands in the way to the first free `NAME.old-N`."""
+    if not os.path.lexists(target):
+        return None
+    number = 1
+    while os.path.lexists(aside := target.with_name(f"{target.name}.old-{number}")):
+        number += 1
+    target.rename(aside)
+    return aside

@@ -1,0 +1,124 @@
+"""Answers that a model could give, made from a contract's output type: different ones, and very large ones.
+
+Pure. A field's type says what may stand in it; what the type refuses is left out. Numbers are tried on the scale of an
+opinion (-1 to 1), of a return (0.001) and of a price of the sample market (20,000), because a score of one kind is
+blind to the others.
+"""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Iterator
+from decimal import Decimal
+from enum import Enum
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+
+NUMBERS = (0.5, -1.0, -0.5, -0.1, -0.001, 0.0, 0.001, 0.1, 1.0, 16000.0, 19990.0, 20000.25, 20010.0, 24000.0)
+WHOLE = (1, -1, 0, 2, 19990, 20010)
+HUGE = (1.0, 1e3, 1e6, 1e9)
+DEPTH_MAX = 3
+_NUMERIC = (float, int, Decimal)
+
+
+def answers_to_try(output_type: type[BaseModel], deep: int = 0) -> list[BaseModel]:
+    """Valid answers, no two alike: each field varied alone, then all together. May be empty.
+
+    `deep` is how many types it stands within: a type may hold itself.
+    """
+    choices = {name: _choices(field.annotation, deep) for name, field in output_type.model_fields.items()}
+    usual = {name: found[0] for name, found in choices.items() if found}
+    raw = [usual]
+    for name, found in choices.items():
+        raw += [usual | {name: value} for value in found[1:]]
+    longest = max((len(found) for found in choices.values()), default=0)
+    raw += [
+        {name: found[i % len(found)] for name, found in choices.items() if found} for i in range(1, longest)
+    ]
+    return _valid(output_type, raw)
+
+
+def usual_answer(output_type: type[BaseModel]) -> dict[str, Any]:
+    """A plausible answer: a value for each field that has no default, 0.5 where the type is not known here.
+
+    Where the type refuses that, the first one of `answers_to_try`.
+    """
+    fields = {name: field for name, field in output_type.model_fields.items() if field.is_required()}
+    usual = {field.alias or name: (_choices(field.annotation) or [0.5])[0] for name, field in fields.items()}
+    valid = _valid_by_alias(output_type, [usual]) or answers_to_try(output_type)
+    return valid[0].model_dump(by_alias=True) if valid else usual
+
+
+def huge_answers(output_type: type[BaseModel]) -> list[list[BaseModel]]:
+    """For each numeric field and sign a ladder of valid answers, 1 to 1e9; none where the type sets a bound."""
+    choices = {name: _choices(field.annotation) for name, field in output_type.model_fields.items()}
+    usual = {name: found[0] for name, found in choices.items() if found}
+    ladders = []
+    for name, field in output_type.model_fields.items():
+        if _unwrapped(field.annotation) in _NUMERIC:
+            for sign in (1, -1):
+                rungs = _valid(output_type, [usual | {name: sign * size} for size in HUGE])
+                if len(rungs) == len(HUGE):
+                    ladders.append(rungs)
+    return ladders
+
+
+def shown(answer: BaseModel) -> str:
+    """An answer for a message."""
+    return str(answer.model_dump(mode="json", by_alias=True))[:200]
+
+
+def _valid(output_type: type[BaseModel], raw: list[dict[str, Any]]) -> list[BaseModel]:
+    aliases = {name: field.alias or name for name, field in output_type.model_fields.items()}
+    return _valid_by_alias(output_type, [{aliases[name]: one[name] for name in one} for one in raw])
+
+
+def _valid_by_alias(output_type: type[BaseModel], raw: list[dict[str, Any]]) -> list[BaseModel]:
+    found: dict[str, BaseModel] = {}
+    for one in raw:
+        try:
+            answer = output_type.model_validate(one)
+        except ValidationError:
+            continue  # the type refuses it, as it would refuse it from a model
+        found.setdefault(repr(answer), answer)
+    return list(found.values())
+
+
+def _choices(annotation: Any, deep: int = 0) -> list[Any]:
+    """Values of a type, the most usual first; empty for a type that is not known here, or nested too deep."""
+    kind = _unwrapped(annotation)
+    origin, inner = get_origin(kind), get_args(kind)
+    if kind is bool:
+        return [True, False]
+    if kind is int:
+        return list(WHOLE)
+    if kind in (float, Decimal):
+        return list(NUMBERS)
+    if kind is str:
+        return ["sample", "other", ""]
+    if origin is Literal:
+        return list(inner)
+    if isinstance(kind, type) and issubclass(kind, Enum):
+        return list(kind)
+    if origin in (list, tuple, set, frozenset) and inner:
+        return [[value, value, value] for value in _choices(inner[0], deep)]
+    if origin is dict and len(inner) > 1:
+        return [dict.fromkeys(_choices(inner[0], deep)[:2], value) for value in _choices(inner[1], deep)]
+    if isinstance(kind, type) and issubclass(kind, BaseModel) and deep < DEPTH_MAX:
+        return [one.model_dump(by_alias=True) for one in answers_to_try(kind, deep + 1)]
+    return []
+
+
+def _unwrapped(annotation: Any) -> Any:
+    """`T` of `T | None` and of `Annotated[T, ...]`."""
+    if typing.get_origin(annotation) is typing.Annotated:
+        return _unwrapped(get_args(annotation)[0])
+    if get_origin(annotation) in (Union, types.UnionType):
+        return next((_unwrapped(one) for one in _not_none(annotation)), annotation)
+    return annotation
+
+
+def _not_none(annotation: Any) -> Iterator[Any]:
+    return (one for one in get_args(annotation) if one is not types.NoneType)

@@ -1,0 +1,142 @@
+"""What a node's folder says where the environment says nothing: `.env`, and what was rendered."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tests.scaffold.workspace import coordinator
+
+from coordinator.cli.node_folder import FILE_BYTES_MAX, read_dotenv, take_over_settings
+from coordinator.scaffolds.render import render
+from coordinator.streams.errors import OperatorError
+from coordinator.streams.settings import read_settings
+
+LINES = {
+    "CRUNCH_ID=btc-up": {"CRUNCH_ID": "btc-up"},
+    "# a comment\n\nA=1\n  B = 2 \n": {"A": "1", "B": "2"},
+    'A="two words"': {"A": "two words"},
+    "A='# no comment'": {"A": "# no comment"},
+    "A=1 # said why": {"A": "1"},
+    "export A=1": {"A": "1"},
+    "A=": {"A": ""},
+    "A=$HOME/x": {"A": "$HOME/x"},
+    "A=1\r\nB=2\r\n": {"A": "1", "B": "2"},
+    "A=a=b": {"A": "a=b"},
+    "": {},
+}
+
+
+@pytest.mark.parametrize(("text", "found"), LINES.items(), ids=[repr(one) for one in LINES])
+def test_a_dotenv_file(text, found, tmp_path):
+    (tmp_path / ".env").write_bytes(text.encode())
+    assert read_dotenv(tmp_path / ".env") == found
+
+
+BROKEN = {
+    "A=1\nnot a setting\n": "line 2: cannot be read; write KEY=VALUE",
+    "\n\n\nJUST_A_NAME\n": "line 4: cannot be read",
+    'A="open\n': "line 1: cannot be read",
+    "A=1\n\xff": "line 2: cannot be read",
+}
+
+
+@pytest.mark.parametrize(("text", "words"), BROKEN.items(), ids=[repr(one) for one in BROKEN])
+def test_a_line_that_is_none_is_named(text, words, tmp_path):
+    (tmp_path / ".env").write_text(text)
+    with pytest.raises(OperatorError, match=words):
+        read_dotenv(tmp_path / ".env")
+
+
+@pytest.mark.parametrize("raw", [b"\xff\xfe=1", b"A=" + b"x" * FILE_BYTES_MAX], ids=["no text", "too long"])
+def test_a_file_that_is_no_settings_is_refused(raw, tmp_path):
+    (tmp_path / ".env").write_bytes(raw)
+    with pytest.raises(OperatorError, match=r"\.env"):
+        read_dotenv(tmp_path / ".env")
+
+
+@settings(deadline=None, max_examples=50)
+@given(
+    st.dictionaries(
+        st.from_regex(r"[A-Z][A-Z0-9_]{0,20}", fullmatch=True),
+        st.from_regex(r"[A-Za-z0-9./:,_-]{1,30}", fullmatch=True),
+        max_size=10,
+    )
+)
+def test_what_is_written_plainly_is_read_as_written(tmp_path_factory, values):
+    path = tmp_path_factory.mktemp("env") / ".env"
+    path.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
+    assert read_dotenv(path) == values
+
+
+def test_the_environment_wins_over_the_file_and_the_file_over_the_scaffold(tmp_path):
+    node = render("a-b", "realtime", tmp_path, version="1").node
+    (node / ".env").write_text("FEED_SUBJECTS=ETHUSDT\nAPI_PORT=8123\nCRUNCH_ID=from-file\n")
+    environ = {"API_PORT": "8456"}
+    take_over_settings(environ, node)
+    settings = read_settings(environ)
+    assert (settings.api_port, settings.feed_subjects, settings.crunch_id) == (
+        8456,
+        ("ETHUSDT",),
+        "from-file",
+    )
+    assert settings.contract == "runtime_definitions.contracts:CONTRACT"
+    assert settings.model_base_classname == "crunch_a_b.tracker.TrackerBase"
+    assert environ["MODELS_DIR"] == str(tmp_path / "a-b/crunch-a-b/examples")
+    assert environ["PYTHONPATH"] == str(tmp_path / "a-b/crunch-a-b")
+
+
+def test_a_module_path_that_is_there_stays_and_a_second_time_changes_nothing(tmp_path):
+    node = render("a", "realtime", tmp_path, version="1").node
+    environ = {"PYTHONPATH": "/elsewhere"}
+    take_over_settings(environ, node)
+    once = dict(environ)
+    take_over_settings(environ, node)
+    assert environ == once
+    assert environ["PYTHONPATH"].split(os.pathsep) == [str(tmp_path / "a/crunch-a"), "/elsewhere"]
+
+
+def test_where_the_challenge_is_installed_the_folder_beside_is_not_needed(tmp_path):
+    """A container has the node's folder alone."""
+    made = render("a", "realtime", tmp_path, version="1")
+    alone = tmp_path / "srv"
+    made.node.rename(alone)
+    environ: dict[str, str] = {}
+    take_over_settings(environ, alone)
+    assert environ == {
+        "CRUNCH_ID": "a",
+        "CONTRACT": "runtime_definitions.contracts:CONTRACT",
+        "MODEL_BASE_CLASSNAME": "crunch_a.tracker.TrackerBase",
+    }
+
+
+def test_a_folder_that_says_nothing_changes_nothing(tmp_path):
+    environ: dict[str, str] = {}
+    take_over_settings(environ, tmp_path)
+    assert environ == {}
+
+
+def test_answers_that_cannot_be_read_are_named(tmp_path):
+    (tmp_path / ".scaffold").mkdir()
+    (tmp_path / ".scaffold/answers.yml").write_text("slug: [\n")
+    with pytest.raises(OperatorError, match=r"answers\.yml cannot be used"):
+        take_over_settings({}, tmp_path)
+
+
+def test_a_command_reads_the_file_of_its_folder_and_says_where_it_is_wrong(tmp_path):
+    (tmp_path / ".env").write_text("CRUNCH_ID=Not A Slug\n")
+    done = coordinator(tmp_path, "status")
+    assert (done.returncode, "CRUNCH_ID 'Not A Slug' must be" in done.stderr) == (2, True), done.stderr
+    (tmp_path / ".env").write_text("CRUNCH_ID=ok\nwhat is this\n")
+    done = coordinator(tmp_path, "status")
+    assert (done.returncode, ".env, line 2: cannot be read" in done.stderr) == (2, True), done.stderr
+    assert done.stderr.count("\n") == 1
+
+
+def test_models_check_in_the_nodes_folder_knows_the_challenge(tmp_path):
+    made = render("a", "realtime", tmp_path, version="1")
+    done = coordinator(made.node, "models", "check", "../crunch-a/examples/trend_following", "--rounds", 3)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "ready to submit" in done.stdout

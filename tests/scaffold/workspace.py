@@ -1,0 +1,52 @@
+"""A rendered workspace, and commands in it as a user runs them."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+OURS = (
+    "CRUNCH_ID",
+    "CONTRACT",
+    "DATA_DIR",
+    "MODELS_DIR",
+    "MODEL_BASE_CLASSNAME",
+    "KAFKA_BOOTSTRAP",
+    "PYTHONPATH",
+)
+FEED = (
+    "FEED_SOURCE",
+    "FEED_SUBJECTS",
+    "FEED_KIND",
+    "FEED_GRANULARITY",
+    "API_PORT",
+    "CHECKPOINT_INTERVAL_SECONDS",
+)
+
+
+def clean_environment(**more: str) -> dict[str, str]:
+    """The environment without settings of a node, so that only the folder speaks."""
+    return {name: value for name, value in os.environ.items() if name not in (*OURS, *FEED)} | more
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-Im", "coordinator.cli.main", *map(str, arguments)]
+
+
+def coordinator(folder: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`coordinator ...` in a folder."""
+    return run(folder, command(*arguments), **environment)
+
+
+def run(folder: Path, command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command,
+        cwd=folder,
+        env=clean_environment(COLUMNS="200", **environment),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
