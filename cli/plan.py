@@ -16,6 +16,7 @@ import msgspec
 
 from coordinator.cli.shared import NodeFile, read_node_file
 from coordinator.infra.broker import free_ports
+from coordinator.infra.kafka_security import read_security
 from coordinator.infra.model_host.registry import read_models
 from coordinator.streams.errors import OperatorError
 from coordinator.streams.settings import Settings, read_settings
@@ -66,6 +67,11 @@ def make_plan(
         raise OperatorError(f"--candles {candles}: there is no such file")
     if kafka is not None and ":" not in kafka:
         raise OperatorError(f"--kafka {kafka}: give HOST:PORT, e.g. 127.0.0.1:9092")
+    if kafka is None and read_security(os.environ).protocol != "PLAINTEXT":
+        raise OperatorError(
+            f"KAFKA_SECURITY_PROTOCOL={os.environ['KAFKA_SECURITY_PROTOCOL']} is for a Kafka that runs already; "
+            "the one started here speaks plain text on this machine only: name yours: --kafka HOST:PORT, or unset it"
+        )
     remarks: list[str] = []
     models_dir = models_dir or Path(os.environ.get("MODELS_DIR") or example_models())
     models = read_models(models_dir)

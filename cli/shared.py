@@ -35,7 +35,9 @@ DataDirOption = Annotated[
 KafkaOption = Annotated[
     str | None,
     typer.Option(
-        "--kafka", help="Kafka to ask, HOST:PORT. Default: KAFKA_BOOTSTRAP, else the one of --data-dir."
+        "--kafka",
+        help="Kafka to ask, HOST:PORT. Default: KAFKA_BOOTSTRAP, else the one of --data-dir. "
+        "TLS and SASL: KAFKA_SECURITY_PROTOCOL.",
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]

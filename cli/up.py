@@ -36,7 +36,10 @@ def up(
     ] = None,
     kafka: Annotated[
         str | None,
-        typer.Option(help="Use this Kafka, HOST:PORT, instead of starting one.", show_default=False),
+        typer.Option(
+            help="Use this Kafka, HOST:PORT, instead of starting one. TLS and SASL: KAFKA_SECURITY_PROTOCOL.",
+            show_default=False,
+        ),
     ] = None,
     models: Annotated[
         Path | None,

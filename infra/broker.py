@@ -61,7 +61,8 @@ class EmbeddedBroker:
     """One broker in `data_dir`. `port` 0 takes a free one, which then stays for the life of this object.
 
     `heap_mb` bounds Java's heap (resident memory is about 150 MB more). `voters` maps every node id of a
-    cluster to its controller port; left out, this broker is a cluster by itself.
+    cluster to its controller port; left out, this broker is a cluster by itself. `more_settings` are Kafka's own and
+    win over ours (further listeners, say).
     """
 
     def __init__(
@@ -73,6 +74,7 @@ class EmbeddedBroker:
         node_id: int = 1,
         cluster_id: str = "",
         voters: Mapping[int, int] | None = None,
+        more_settings: Mapping[str, str] | None = None,
     ) -> None:
         self.data_dir = data_dir.absolute()
         self.port = port
@@ -81,6 +83,7 @@ class EmbeddedBroker:
         self.log_file = self.data_dir / "broker.log"
         self._cluster_id = cluster_id
         self._voters = dict(voters) if voters is not None else None
+        self._more_settings = dict(more_settings or {})
         self._runtime: KafkaRuntime | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._log_start_bytes = 0
@@ -136,6 +139,7 @@ class EmbeddedBroker:
                 controller_port=controller_port,
                 voters=self._voters,
                 log_dir=str(self.data_dir / "log"),
+                more=self._more_settings,
             ),
             encoding="utf-8",
         )

@@ -73,12 +73,18 @@ def min_insync_replicas(replication_factor: int) -> int:
 
 
 def server_properties(
-    *, node_id: int, port: int, controller_port: int, voters: Mapping[int, int], log_dir: str
+    *,
+    node_id: int,
+    port: int,
+    controller_port: int,
+    voters: Mapping[int, int],
+    log_dir: str,
+    more: Mapping[str, str],
 ) -> str:
     """The text of a broker's server.properties.
 
     `voters` maps each node id of the cluster to its controller port; one entry makes a single node.
-    Every listener is on 127.0.0.1.
+    Every listener is on 127.0.0.1, unless `more` says otherwise, which wins.
     """
     place = {
         "process.roles": "broker,controller",
@@ -90,7 +96,7 @@ def server_properties(
         "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT",
         "log.dirs": log_dir,
     }
-    settings = {**place, **BEHAVIOUR, **FOOTPRINT, **replication(len(voters))}
+    settings = {**place, **BEHAVIOUR, **FOOTPRINT, **replication(len(voters)), **more}
     return "".join(f"{key}={value}\n" for key, value in settings.items())
 
 

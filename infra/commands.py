@@ -7,6 +7,7 @@ import asyncio
 from aiokafka.errors import KafkaError
 
 from coordinator.infra.kafka import make_producer
+from coordinator.infra.kafka_probe import why_silent
 from coordinator.streams.envelope import encode_event
 from coordinator.streams.errors import WorldError
 from coordinator.streams.events import Event
@@ -28,7 +29,8 @@ class KafkaCommandPort:
         try:
             await self._producer.start()
         except (KafkaError, OSError) as error:
-            raise WorldError(f"Kafka at {self._bootstrap} did not answer: {error}") from error
+            reason = await why_silent(self._bootstrap) or error
+            raise WorldError(f"Kafka at {self._bootstrap} did not answer: {reason}") from error
 
     async def stop(self) -> None:
         """Let go."""

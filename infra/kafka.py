@@ -16,6 +16,7 @@ from aiokafka.codec import has_lz4
 from aiokafka.errors import OffsetOutOfRangeError
 
 from coordinator.infra.broker_settings import MESSAGE_BYTES_MAX
+from coordinator.infra.kafka_security import connection_options
 from coordinator.streams.errors import TruncatedTopicError, WorldError
 
 PARTITION = 0  # every topic has one
@@ -36,7 +37,7 @@ def producer_options(bootstrap: str) -> dict[str, Any]:
     final: close the producer and make another (design section 5: claim anew).
     """
     return {
-        "bootstrap_servers": bootstrap,
+        **connection_options(bootstrap),
         "acks": "all",
         "enable_idempotence": True,
         "compression_type": compression(),
@@ -55,7 +56,7 @@ def reader_options(bootstrap: str) -> dict[str, Any]:
     An offset that the topic no longer has is an error, never a silent jump to one of its ends.
     """
     return {
-        "bootstrap_servers": bootstrap,
+        **connection_options(bootstrap),
         "group_id": None,
         "enable_auto_commit": False,
         "auto_offset_reset": "none",

@@ -24,9 +24,10 @@ from time import monotonic
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.errors import KafkaConnectionError, KafkaError
+from aiokafka.errors import KafkaError
 
 from coordinator.infra.kafka import PARTITION, make_reader, read_range, stop_reader
+from coordinator.infra.kafka_probe import why_silent
 from coordinator.streams.counting import Counter, Decision
 from coordinator.streams.envelope import Position, decode_append, decode_event
 from coordinator.streams.errors import OperatorError, WorldError
@@ -104,10 +105,8 @@ async def reading(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
             await consumer.start()
     except (KafkaError, OSError) as error:  # TimeoutError is an OSError
         await stop_reader(consumer)
-        reason = "no connection" if isinstance(error, KafkaConnectionError) else str(error)
-        raise WorldError(
-            f"Kafka at {bootstrap} does not answer ({reason or f'waited {CONNECT_SECONDS_MAX:g} s'})"
-        ) from error
+        reason = await why_silent(bootstrap) or str(error) or f"waited {CONNECT_SECONDS_MAX:g} s"
+        raise WorldError(f"Kafka at {bootstrap} does not answer ({reason})") from error
     try:
         yield consumer
     finally:

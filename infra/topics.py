@@ -21,6 +21,8 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from coordinator.infra.broker_settings import MESSAGE_BYTES_MAX, min_insync_replicas
 from coordinator.infra.kafka import PARTITION, make_reader, stop_reader
+from coordinator.infra.kafka_probe import why_silent
+from coordinator.infra.kafka_security import connection_options
 from coordinator.infra.retries import until_kafka_answers
 from coordinator.streams.errors import OperatorError, WorldError
 from coordinator.streams.topology import TOPICS, topic_name
@@ -127,15 +129,16 @@ async def _admin(bootstrap: str) -> AsyncIterator[AIOKafkaAdminClient]:
     try:
         async for attempt in until_kafka_answers(CONNECT_SECONDS_MAX, 1.0):
             with attempt:
-                admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=20_000)
+                admin = AIOKafkaAdminClient(**connection_options(bootstrap), request_timeout_ms=20_000)
                 try:
                     await admin.start()
                 except BaseException:
                     await admin.close()
                     raise
     except (KafkaError, OSError) as error:
+        reason = await why_silent(bootstrap) or error
         raise WorldError(
-            f"Kafka at {bootstrap} did not answer within {CONNECT_SECONDS_MAX:g} s: {error}"
+            f"Kafka at {bootstrap} did not answer within {CONNECT_SECONDS_MAX:g} s: {reason}"
         ) from error
     assert admin is not None  # noqa: S101  # the loop above ends by success or by raising
     try:

@@ -24,6 +24,8 @@ from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from coordinator.infra.kafka import PARTITION, make_reader, stop_reader
+from coordinator.infra.kafka_probe import why_silent
+from coordinator.infra.kafka_security import connection_options
 from coordinator.infra.retries import until_kafka_answers
 from coordinator.projections.folding import Folder
 from coordinator.projections.registry import ReadModels
@@ -61,15 +63,16 @@ async def cluster_id_of(bootstrap: str) -> str:
     try:
         async for attempt in until_kafka_answers(CONNECT_SECONDS_MAX, 2.0):
             with attempt:
-                admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap, request_timeout_ms=10_000)
+                admin = AIOKafkaAdminClient(**connection_options(bootstrap), request_timeout_ms=10_000)
                 try:
                     await admin.start()
                     return str((await admin.describe_cluster())["cluster_id"])
                 finally:
                     await admin.close()
     except (KafkaError, OSError) as error:
+        reason = await why_silent(bootstrap) or error
         raise WorldError(
-            f"Kafka at {bootstrap} did not answer within {CONNECT_SECONDS_MAX:g} s: {error}"
+            f"Kafka at {bootstrap} did not answer within {CONNECT_SECONDS_MAX:g} s: {reason}"
         ) from error
     raise AssertionError  # the loop ends by returning or by raising
 
@@ -152,7 +155,9 @@ class Projector:
                 with attempt:
                     await consumer.start()
         except (KafkaError, OSError) as error:
-            raise WorldError(f"Kafka at {self.settings.kafka_bootstrap} did not answer: {error}") from error
+            bootstrap = self.settings.kafka_bootstrap
+            reason = await why_silent(bootstrap) or error
+            raise WorldError(f"Kafka at {bootstrap} did not answer: {reason}") from error
 
     async def _poll(self, consumer: AIOKafkaConsumer, partitions: Mapping[TopicPartition, str]) -> None:
         try:

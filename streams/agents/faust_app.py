@@ -18,6 +18,7 @@ import structlog
 from faust.types import TP, StreamT
 
 from coordinator.infra.kafka import PARTITION
+from coordinator.infra.kafka_security import process_security, ssl_context
 from coordinator.streams.agents.keeper import Keeper
 from coordinator.streams.errors import CoordinatorError, OperatorError
 from coordinator.streams.settings import Settings
@@ -36,6 +37,7 @@ def stage_app(settings: Settings, stage_name: str, driver: str, keeper: Keeper) 
     app = faust.App(
         f"{settings.crunch_id}-{stage_name}",
         broker=[f"aiokafka://{one}" for one in settings.kafka_bootstrap.split(",")],
+        broker_credentials=_credentials(),
         store="memory://",
         autodiscover=False,
         web_enabled=False,
@@ -73,6 +75,20 @@ def stage_app(settings: Settings, stage_name: str, driver: str, keeper: Keeper) 
     app.on_partitions_assigned.connect(assigned, weak=False)
     app.on_partitions_revoked.connect(revoked, weak=False)
     return app
+
+
+def _credentials() -> faust.auth.Credentials | None:
+    """What Faust's own consumer shows the broker: the same as our clients."""
+    security = process_security()
+    context = ssl_context(security) if security.tls else None
+    if security.sasl:
+        return faust.SASLCredentials(
+            username=security.username,
+            password=security.password,
+            ssl_context=context,
+            mechanism=security.mechanism,
+        )
+    return None if context is None else faust.SSLCredentials(context)
 
 
 def end_process(worker: str, error: BaseException | None) -> NoReturn:

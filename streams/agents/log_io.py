@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from coordinator.infra.kafka import PARTITION, make_producer, make_reader, stop_reader
+from coordinator.infra.kafka_probe import why_silent
 from coordinator.streams.errors import OperatorError, TruncatedTopicError, WorldError
 from coordinator.streams.topology import TOPICS, topic_name
 
@@ -177,7 +178,8 @@ class KafkaLog:
                 with attempt:
                     there = await (await self._shared_prober()).topics()
         except (KafkaError, OSError) as error:
-            raise WorldError(f"Kafka at {self._bootstrap} does not answer: {error}") from error
+            reason = await why_silent(self._bootstrap) or error
+            raise WorldError(f"Kafka at {self._bootstrap} does not answer: {reason}") from error
         missing = [topic for topic in TOPICS if topic_name(self._crunch_id, topic) not in there]
         if missing:
             raise OperatorError(

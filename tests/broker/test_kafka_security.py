@@ -1,0 +1,229 @@
+"""A Kafka behind TLS and SASL, for real: a whole node runs on it, and what is wrong is said as what it is."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from tests.broker.certificates import Authority
+from tests.candles import START, candle_file
+
+from coordinator.infra.broker import EmbeddedBroker, free_ports
+from coordinator.infra.fetch import ensure_runtime
+from coordinator.infra.kafka_security import VARIABLES, read_security
+from coordinator.streams.errors import OperatorError
+
+pytestmark = pytest.mark.broker
+PASSWORD = "not-in-any-log-7c1d"
+WRONG = "also-not-in-any-log-55aa"
+
+
+@dataclass
+class Secured:
+    """One broker with three doors."""
+
+    plain: str
+    tls: str
+    sasl: str
+    authority: Authority
+    folder: Path
+
+
+@pytest.fixture(scope="module")
+def secured(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("secured")
+    authority = Authority(folder / "authority")
+    authority.issue("broker")
+    ensure_runtime()
+    plain, tls, sasl, controller = free_ports(4)
+    broker = EmbeddedBroker(
+        folder / "kafka",
+        plain,
+        voters={1: controller},
+        more_settings={
+            "listeners": f"PLAINTEXT://127.0.0.1:{plain},SSL://127.0.0.1:{tls},SASL_SSL://127.0.0.1:{sasl},"
+            f"CONTROLLER://127.0.0.1:{controller}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{plain},SSL://127.0.0.1:{tls},SASL_SSL://127.0.0.1:{sasl}",
+            "listener.security.protocol.map": "CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL",
+            "ssl.keystore.type": "PEM",
+            "ssl.keystore.location": str(authority.folder / "broker.pem"),
+            "ssl.truststore.type": "PEM",
+            "ssl.truststore.location": str(authority.file),
+            "listener.name.ssl.ssl.client.auth": "required",
+            "sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-512",
+            "listener.name.sasl_ssl.plain.sasl.jaas.config": (
+                f'org.apache.kafka.common.security.plain.PlainLoginModule required user_node="{PASSWORD}";'
+            ),
+            "listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config": (
+                "org.apache.kafka.common.security.scram.ScramLoginModule required;"
+            ),
+        },
+    )
+    broker.start()
+    try:
+        broker.wait_ready()
+        subprocess.run(
+            [
+                *broker.runtime.command("kafka.admin.ConfigCommand", "-Xmx128m"),
+                *("--bootstrap-server", f"127.0.0.1:{plain}", "--alter"),
+                *("--add-config", f"SCRAM-SHA-512=[password={PASSWORD}]"),
+                *("--entity-type", "users", "--entity-name", "node"),
+            ],
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
+        yield Secured(
+            f"127.0.0.1:{plain}", f"127.0.0.1:{tls}", f"127.0.0.1:{sasl}", authority, broker.data_dir
+        )
+    finally:
+        broker.stop()
+
+
+def coordinator(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
+    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    return subprocess.run(
+        [sys.executable, "-Im", "coordinator.cli.main", *arguments],
+        env=environment | variables,
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+        cwd=cwd,
+    )
+
+
+def test_a_whole_node_runs_over_scram_and_tls(secured: Secured, crunch_id: str, tmp_path: Path):
+    password = tmp_path / "password"
+    password.write_text(PASSWORD + "\n")
+    summary = tmp_path / "summary.json"
+    (port,) = free_ports(1)
+    done = coordinator(
+        *("up", "--kafka", secured.sasl, "--port", str(port), "--candles", str(candle_file(tmp_path))),
+        *("--until", str(START + 2 * 3_600_000), "--data-dir", str(tmp_path / "node")),
+        *("--summary", str(summary)),
+        cwd=tmp_path,
+        CRUNCH_ID=crunch_id,
+        KAFKA_SECURITY_PROTOCOL="SASL_SSL",
+        KAFKA_SASL_USERNAME="node",
+        KAFKA_SASL_PASSWORD_FILE=str(password),
+        KAFKA_SSL_CA_FILE=str(secured.authority.file),
+    )
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    found = json.loads(summary.read_text())
+    assert found["feed_records"] == 120
+    assert found["predictions"]["scored"] > 0
+    assert found["predictions"]["failed"] == 0
+    written = [file for file in tmp_path.rglob("*") if file.is_file() and file != password]
+    assert [file for file in written if PASSWORD.encode() in file.read_bytes()] == []
+    assert PASSWORD not in done.stdout + done.stderr
+
+
+@pytest.mark.parametrize(
+    ("door", "variables", "said"),
+    [
+        ("sasl", {"KAFKA_SASL_MECHANISM": "PLAIN"}, None),
+        ("sasl", {"KAFKA_SASL_MECHANISM": "SCRAM-SHA-512"}, None),
+        ("sasl", {"KAFKA_SASL_PASSWORD": WRONG}, "it refused SCRAM-SHA-512 as 'node'"),
+        ("sasl", {"KAFKA_SASL_MECHANISM": "SCRAM-SHA-256"}, "KAFKA_SASL_MECHANISM"),
+        ("sasl", {"KAFKA_SSL_CA_FILE": ""}, "its certificate is not trusted"),
+        ("sasl", {"KAFKA_SSL_CA_FILE": "OTHER"}, "its certificate is not trusted"),
+        ("plain", {}, "KAFKA_SECURITY_PROTOCOL"),
+    ],
+)
+def test_what_is_wrong_with_the_user_or_the_authority_is_said(
+    secured: Secured, crunch_id: str, tmp_path: Path, door: str, variables: dict[str, str], said: str | None
+):
+    if variables.get("KAFKA_SSL_CA_FILE") == "OTHER":
+        variables = variables | {"KAFKA_SSL_CA_FILE": str(Authority(tmp_path / "other", "other").file)}
+    asked = {
+        "KAFKA_BOOTSTRAP": getattr(secured, door),
+        "CRUNCH_ID": crunch_id,
+        "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+        "KAFKA_SASL_USERNAME": "node",
+        "KAFKA_SASL_PASSWORD": PASSWORD,
+        "KAFKA_SSL_CA_FILE": str(secured.authority.file),
+    } | variables
+    done = coordinator("topics", "list", cwd=tmp_path, **asked)
+    if said is None:
+        assert done.returncode == 0, done.stderr
+        return
+    assert (done.returncode, len(done.stderr.splitlines())) == (3, 1), done.stderr
+    assert said in done.stderr
+    assert PASSWORD not in done.stderr
+    assert WRONG not in done.stderr
+
+
+def test_a_client_certificate_opens_the_door_that_wants_one(secured: Secured, crunch_id: str, tmp_path: Path):
+    certificate, key = secured.authority.issue("operator", password="opens the key")
+    asked = {
+        "KAFKA_BOOTSTRAP": secured.tls,
+        "CRUNCH_ID": crunch_id,
+        "KAFKA_SECURITY_PROTOCOL": "ssl",
+        "KAFKA_SSL_CA_FILE": str(secured.authority.file),
+    }
+    without = coordinator("topics", "list", cwd=tmp_path, **asked)
+    assert without.returncode == 3, without.stderr
+    asked |= {"KAFKA_SSL_CERT_FILE": str(certificate), "KAFKA_SSL_KEY_FILE": str(key)}
+    locked = coordinator("topics", "list", cwd=tmp_path, **asked)
+    assert locked.returncode == 2
+    assert "KAFKA_SSL_KEY_PASSWORD" in locked.stderr
+    opened = coordinator("topics", "list", cwd=tmp_path, **asked, KAFKA_SSL_KEY_PASSWORD="opens the key")
+    assert opened.returncode == 0, opened.stderr
+
+
+def test_plain_text_to_a_door_with_tls_says_so(secured: Secured, crunch_id: str, tmp_path: Path):
+    done = coordinator("topics", "list", cwd=tmp_path, KAFKA_BOOTSTRAP=secured.tls, CRUNCH_ID=crunch_id)
+    assert done.returncode == 3
+    assert "KAFKA_SECURITY_PROTOCOL" in done.stderr
+
+
+USER = {"KAFKA_SASL_USERNAME": "node", "KAFKA_SASL_PASSWORD": PASSWORD}
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"KAFKA_SECURITY_PROTOCOL": "TLS"}, "choose one of PLAINTEXT, SSL"),
+        ({"KAFKA_SECURITY_PROTOCOL": "SASL_SSL"}, "needs KAFKA_SASL_USERNAME"),
+        (USER, "KAFKA_SECURITY_PROTOCOL=PLAINTEXT does not use it: set the protocol to SASL_SSL"),
+        (
+            {"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT", "KAFKA_SSL_CA_FILE": "x"} | USER,
+            "KAFKA_SSL_CA_FILE is set",
+        ),
+        (
+            {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_MECHANISM": "GSSAPI"} | USER,
+            "choose one of PLAIN,",
+        ),
+        ({"KAFKA_SECURITY_PROTOCOL": "SSL", "KAFKA_SSL_CERT_FILE": "x"}, "set both or neither"),
+        ({"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", "KAFKA_SASL_PASSWORD_FILE": "x"} | USER, "set one"),
+        (
+            {
+                "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+                "KAFKA_SASL_USERNAME": "node",
+                "KAFKA_SASL_PASSWORD_FILE": "none",
+            },
+            "KAFKA_SASL_PASSWORD_FILE=none cannot be read",
+        ),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(variables: dict[str, str], said: str):
+    with pytest.raises(OperatorError, match=said) as refused:
+        read_security(variables)
+    assert PASSWORD not in str(refused.value)
+
+
+def test_nothing_shows_the_password():
+    security = read_security({"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", **USER})
+    assert PASSWORD not in f"{security!r} {security}"
+
+
+def test_a_broker_of_our_own_speaks_plain_text_and_up_says_so(tmp_path: Path):
+    done = coordinator("up", cwd=tmp_path, KAFKA_SECURITY_PROTOCOL="SASL_SSL", **USER)
+    assert done.returncode == 2
+    assert "--kafka HOST:PORT" in done.stderr
