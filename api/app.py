@@ -8,7 +8,19 @@ from __future__ import annotations
 from fastapi import FastAPI
 from starlette.routing import Route
 
-from coordinator.api import checkpoints, commands, feeds, health, live, models, predictions, schema, snapshots
+from coordinator.api import (
+    board_history,
+    checkpoints,
+    commands,
+    feeds,
+    health,
+    live,
+    models,
+    page,
+    predictions,
+    schema,
+    snapshots,
+)
 from coordinator.api.commands import CommandPort, Sender
 from coordinator.api.leaderboard import LeaderboardEndpoint
 from coordinator.projections.runner import Projector
@@ -28,7 +40,9 @@ def create_app(
         0, Route("/reports/leaderboard", LeaderboardEndpoint(read.leaderboard), methods=["GET"])
     )
     for routes in (
-        live.router(),
+        page.router(),
+        live.router(projector),
+        board_history.router(read),
         health.router(projector),
         models.router(read),
         predictions.router(read),

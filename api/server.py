@@ -14,8 +14,10 @@ from contextlib import contextmanager
 
 import structlog
 import uvicorn
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from coordinator.api.app import create_app
+from coordinator.api.live import ABORT
 from coordinator.infra.commands import KafkaCommandPort
 from coordinator.infra.sockets import listen
 from coordinator.projections.registry import open_read_models
@@ -34,6 +36,13 @@ class _Server(uvicorn.Server):
         0.
         """
         yield
+
+
+class _Protocol(HttpToolsProtocol):
+    def on_message_begin(self) -> None:
+        """Lets a route drop its connection: closing one waits for a reader that may never read."""
+        super().on_message_begin()
+        self.scope["extensions"] = {ABORT: {"abort": self.transport.abort}}
 
 
 def serve(settings: Settings) -> None:
@@ -88,6 +97,7 @@ async def _run(
 ) -> None:
     config = uvicorn.Config(
         create_app(settings, projector, port),
+        http=_Protocol,
         log_config=None,
         access_log=False,
         lifespan="off",

@@ -2,7 +2,8 @@
 `models`.
 
 Moves follow the lifecycle's table; one that is not in it is recorded and changes nothing. What the stage has
-decided of `commands` is kept beside the rows, not in them: it is a position, and a mirrored log has others.
+decided of `commands`, and where the newest changes stood, is kept beside the rows, not in them: these are positions,
+and a mirrored log has others.
 """
 
 from __future__ import annotations
@@ -34,6 +35,9 @@ from coordinator.streams.events import (
 from coordinator.streams.lifecycle import CHECKPOINT, NONE, advance
 
 DECIDED = "commands_decided"
+CHANGES = "changes"
+CHANGES_KEPT = 256
+"""A live listener that was away for more changes than these gets everything anew; the meta record stays small."""
 WITHHELD = "WITHHELD"
 
 
@@ -66,6 +70,12 @@ class Checkpoints(Projection):
         self.terms = TermsRows(store)
         offset, index = store.notes.get(DECIDED, (-1, -1))
         self.commands_decided: Position = (offset, index)
+        known_from, changes = store.notes.get(
+            CHANGES, (store.positions["checkpoints"].offset if "checkpoints" in store.positions else 0, [])
+        )
+        self._changes_known_from: int = known_from
+        self._changes: list[tuple[int, str]] = [(offset, one) for offset, one in changes]
+        self._offset = 0
 
     def apply(self, decision: Decision, batch: Batch) -> None:
         if decision.topic == "models":
@@ -74,6 +84,7 @@ class Checkpoints(Projection):
         decided = decision.upto.get("commands")
         if decided is not None and tuple(decided) > self.commands_decided:
             self.commands_decided = (decided[0], decided[1])
+        self._offset = decision.offset
         for event in decision.events:
             match event:
                 case CheckpointOpened(data=data):
@@ -130,18 +141,29 @@ class Checkpoints(Projection):
     def _write(self, row: CheckpointRow, event: AnyEvent, batch: Batch) -> None:
         row = msgspec.structs.replace(row, moves=[*row.moves, (row.status, event.at)])
         batch.put(b"C" + key(row.checkpoint.checkpoint_id), encode_row(row))
+        self._changes.append((self._offset, row.checkpoint.checkpoint_id))
+        while len(self._changes) > CHANGES_KEPT:
+            self._changes_known_from = self._changes.pop(0)[0] + 1
 
     def _read(self, batch: Batch, checkpoint_id: str) -> CheckpointRow | None:
         raw = batch.get(b"C" + key(checkpoint_id))
         return _row_decoder.decode(raw) if raw else None
 
     def notes(self) -> dict[str, Any]:
-        return {DECIDED: self.commands_decided}
+        return {DECIDED: self.commands_decided, CHANGES: (self._changes_known_from, self._changes)}
 
     def get(self, checkpoint_id: str) -> CheckpointRow | None:
         """The checkpoint, or None."""
         raw = self.store.get(b"C" + key(checkpoint_id))
         return _row_decoder.decode(raw) if raw else None
+
+    def changed_since(self, offset: int) -> list[str] | None:
+        """The checkpoints that changed at or after this offset of `checkpoints`, oldest change first; None when that is
+        too long ago to tell.
+        """
+        if offset < self._changes_known_from:
+            return None
+        return list(dict.fromkeys(one for at, one in self._changes if at >= offset))
 
     def newest(self, status: str | None = None) -> Iterator[CheckpointRow]:
         """Checkpoints by period end, newest first; of one status where given."""

@@ -53,6 +53,8 @@ class BoardRow(msgspec.Struct, frozen=True):
     active: bool
     windows_units: dict[str, int | None]
     scored_count: int
+    last_scored_at: int | None = None
+    """The resolvable time of its newest score (ms)."""
 
 
 class Board(msgspec.Struct, frozen=True):
@@ -80,6 +82,7 @@ class Leaderboard(Projection):
 
     name = "leaderboard"
     topics = ("scores", "models", "inputs")
+    schema = 2
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
@@ -91,6 +94,10 @@ class Leaderboard(Projection):
         self._newest, self._floor = _head_decoder.decode(head) if head else (-1, 0)
         self._buckets: dict[int, dict[Scope, Bucket]] = {}
         self._dirty: set[tuple[int, Scope]] = set()
+        self._last_scored = {
+            name[1:-1].decode(): int.from_bytes(row, "big") for name, row in store.scan(b"L")
+        }
+        self._dirty_last: set[str] = set()
         for name, row in store.scan(b"B"):
             subject, scope_key = name[9:-1].decode().split("\x00")
             bucket = {
@@ -150,6 +157,11 @@ class Leaderboard(Projection):
         away.
         """
         data = event.data
+        last = self._last_scored
+        for entry in data.entries:
+            if entry.status == "SCORED" and data.resolvable_at > last.get(entry.model_id, -1):
+                last[entry.model_id] = data.resolvable_at
+                self._dirty_last.add(entry.model_id)
         terms = self.terms.at(data.resolvable_at)
         width = terms.snapshot_interval_ms if terms else HOUR_MS
         start = data.resolvable_at // width * width
@@ -214,6 +226,9 @@ class Leaderboard(Projection):
             }
             batch.put(_bucket_key(start, scope), encode_row(rows))
         self._dirty.clear()
+        for model_id in self._dirty_last:
+            batch.put(b"L" + key(model_id), self._last_scored[model_id].to_bytes(8, "big"))
+        self._dirty_last.clear()
 
     def board(self) -> Board | None:
         """The board as folded so far, or None before the first terms. Computed once per version."""
@@ -246,6 +261,7 @@ class Leaderboard(Projection):
                 place is not None,
                 {name: mean_of(cells.get(model_id)) for name, cells in windows.items()},
                 keys[model_id][2] if model_id in keys else 0,
+                self._last_scored.get(model_id),
             )
             for place, model_id in places
         ]

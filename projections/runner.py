@@ -204,16 +204,25 @@ class Projector:
         if condition():
             return True
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waiting.append((condition, future))
+        waiting = (condition, future)
+        self._waiting.append(waiting)
         try:
             await asyncio.wait_for(future, timeout_seconds)
         except TimeoutError:
             return False
+        finally:
+            if waiting in self._waiting:
+                self._waiting.remove(waiting)
         return True
 
     def stop(self) -> None:
         """Let `run` end after the current batch."""
         self._stopping = True
+
+    @property
+    def stopping(self) -> bool:
+        """Was it asked to stop?"""
+        return self._stopping
 
     def lag(self) -> dict[str, int]:
         """Records known to be in each topic and not read yet."""

@@ -241,7 +241,7 @@ async def test_the_page_loads_nothing_from_elsewhere(api):
     page = await api.client.get("/")
     assert page.status_code == 200
     assert "http" not in page.text.replace("http-equiv", "")
-    assert "default-src 'none'" in page.headers["content-security-policy"]
+    assert "default-src 'self'" in page.headers["content-security-policy"]
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,119 @@
+"""`GET /reports/leaderboard/history`: each model's place and key score at the last period ends.
+
+For sparklines and rank changes: small, where `/reports/models/global` has everything. A closed period does not change
+any more, so each is read from the store once and kept.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, Query
+from fastapi.responses import Response
+
+from coordinator.api.answers import json_answer
+from coordinator.api.times import zulu, zulu_or_none
+from coordinator.projections.registry import ReadModels
+from coordinator.projections.snapshots import Snapshots
+from coordinator.streams.events import Terms
+from coordinator.streams.ranking import rank
+from coordinator.streams.units import to_float
+
+PERIODS_MAX = 96
+PERIODS_KEPT = 200
+HOUR_MS = 3_600_000
+
+
+class Period(msgspec.Struct, frozen=True):
+    """The board at one period's end: model_id -> units of the key, and its rank where it has one."""
+
+    end: int
+    units: dict[str, int | None]
+    ranks: dict[str, int]
+
+
+class BoardHistory:
+    """The last closed periods of one set of snapshots."""
+
+    def __init__(self, snapshots: Snapshots) -> None:
+        self._snapshots = snapshots
+        self._known: dict[tuple[int, str, str], Period] = {}
+
+    def last(self, wanted: int, terms: Terms) -> list[Period]:
+        """The newest `wanted` periods that have snapshots, oldest first."""
+        found: list[Period] = []
+        until = self._snapshots.closed_until
+        while len(found) < wanted:
+            period = self._before(until, terms)
+            if period is None:
+                break
+            found.append(period)
+            until = period.end - 1
+        return found[::-1]
+
+    def _before(self, until: int, terms: Terms) -> Period | None:
+        newest = next(self._snapshots.newest(0, until), None)
+        if newest is None:
+            return None
+        end = newest[1].period_end
+        name = (end, terms.ranking_key, terms.ranking_direction)
+        period = self._known.get(name)
+        if period is None:
+            rows = self._snapshots.newest(end, end)
+            units = {one.model_id: one.windows_units.get(terms.ranking_key) for _, one in rows}
+            ranked, _ = rank(units.items(), terms.ranking_direction)
+            period = Period(end, units, {model_id: place for place, model_id, _ in ranked})
+            self._known[name] = period
+            while len(self._known) > PERIODS_KEPT:
+                del self._known[min(self._known)]
+        return period
+
+
+def router(read: ReadModels) -> APIRouter:
+    """The route."""
+    routes = APIRouter()
+    history = BoardHistory(read.snapshots)
+
+    @routes.get("/reports/leaderboard/history")
+    async def leaderboard_history(
+        periods: Annotated[int, Query(ge=1, le=PERIODS_MAX)] = 24,
+        compare_hours: Annotated[int, Query(ge=1, le=24 * 31)] = 24,
+    ) -> Response:
+        """`{ends, series: {model_id: {scores, change_from}}, change_since, period_seconds, ranking_key}`.
+
+        `scores` has one value per end, null where the model had none. `change_from` is its rank at `change_since`: the
+        period's end that lies `compare_hours` back from the newest, or the oldest of the `periods` where none does.
+        """
+        terms = read.leaderboard.terms.latest
+        found = history.last(periods, terms) if terms else []
+        if terms is None or not found:
+            return json_answer({"ends": [], "series": {}, "change_since": None, "period_seconds": None})
+        return json_answer(history_answer(found, terms, compare_hours * HOUR_MS))
+
+    return routes
+
+
+def history_answer(found: list[Period], terms: Terms, compare_ms: int) -> dict[str, Any]:
+    """The body of the answer. `found` is not empty."""
+    back = found[-1].end - compare_ms
+    base = max((one for one in found if one.end <= back), key=lambda one: one.end, default=found[0])
+    models = sorted({model_id for one in found for model_id in one.units})
+    decimals = terms.score_decimals
+    series = {
+        model_id: {
+            "scores": [
+                None if units is None else to_float(units, decimals)
+                for units in (one.units.get(model_id) for one in found)
+            ],
+            "change_from": base.ranks.get(model_id),
+        }
+        for model_id in models
+    }
+    return {
+        "ends": [zulu(one.end) for one in found],
+        "series": series,
+        "change_since": zulu_or_none(base.end),
+        "period_seconds": terms.snapshot_interval_ms // 1000,
+        "ranking_key": terms.ranking_key,
+    }

@@ -1,0 +1,248 @@
+"""What live listeners are told, and since when each part of it is so. Pure.
+
+The state is what a page shows: the board's rows, the newest checkpoints, the feeds. `turn` compares it with what the
+projections now hold and stamps what changed with the turn's number. A listener holds one number, the last turn it was
+told; what it is owed is everything stamped later. So a slow listener gets fewer and larger messages, never a queue, and
+what everybody is owed is encoded once.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Mapping
+from itertools import islice
+from typing import Any
+
+import msgspec
+
+from coordinator.api.live_position import position_text, reached
+from coordinator.api.times import zulu, zulu_or_none
+from coordinator.projections.checkpoints import CheckpointRow
+from coordinator.projections.leaderboard import Board, BoardRow
+from coordinator.projections.registry import ReadModels
+from coordinator.streams.units import to_float
+
+TURNS_KEPT = 4_096
+CHECKPOINTS_TOLD = 50
+BOARD_TOPICS = ("inputs", "models", "scores")
+_encode = msgspec.json.Encoder().encode
+Rows = dict[str, tuple[int, dict[str, Any]]]
+"""key -> (the turn in which it last changed, its content)"""
+
+
+class Since(msgspec.Struct, frozen=True):
+    """Where a listener stands: the turn it was told last, and of older things what it still is owed.
+
+    `board`, `feeds`: all of it. `checkpoints`: these, or with None the newest ones. `reason`: why it is no resumption.
+    """
+
+    turn: int
+    board: bool = False
+    feeds: bool = False
+    checkpoints: list[str] | None = []
+    reason: str | None = None
+
+
+class LiveState:
+    """The state as of the last turn."""
+
+    def __init__(self, read: ReadModels) -> None:
+        self._read = read
+        self.number = 0
+        self._turns: list[tuple[int, dict[str, int]]] = []
+        self._board: Rows = {}
+        self._gone: dict[str, int] = {}
+        self._head: tuple[int, dict[str, Any]] = (0, {})
+        self._feeds: tuple[int, dict[str, Any]] = (0, {})
+        self._checkpoints: Rows = {}
+        self._versions: tuple[int, int, int] | None = None
+        self._told: dict[int, bytes] = {}
+
+    @property
+    def positions(self) -> dict[str, int]:
+        """The log up to which the last turn speaks."""
+        return self._turns[-1][1]
+
+    def turn(self, positions: Mapping[str, int]) -> None:
+        """Take in what is folded by now."""
+        self.number += 1
+        self._turns.append((self.number, dict(positions)))
+        del self._turns[:-TURNS_KEPT]
+        self._told.clear()
+        read = self._read
+        versions = (read.leaderboard.version, read.checkpoints.version, read.feeds.version)
+        before = self._versions or (-1, -1, -1)
+        self._versions = versions
+        if versions[0] != before[0]:
+            self._turn_board(read.leaderboard.board())
+        if versions[1] != before[1]:
+            rows = {row.checkpoint.checkpoint_id: checkpoint_line(row) for row in self._newest()}
+            self._checkpoints = _stamped(self._checkpoints, rows, self.number)
+        if versions[2] != before[2]:
+            feeds = feeds_line(read)
+            if feeds != self._feeds[1]:
+                self._feeds = (self.number, feeds)
+
+    def _newest(self) -> list[CheckpointRow]:
+        return list(islice(self._read.checkpoints.newest(), CHECKPOINTS_TOLD))
+
+    def _turn_board(self, board: Board | None) -> None:
+        if board is None:
+            return
+        head = {
+            "until": zulu(board.until),
+            "ranking_key": board.ranking_key,
+            "direction": board.direction,
+            "windows": list(board.rows[0].windows_units) if board.rows else [],
+        }
+        if head != self._head[1]:
+            self._head = (self.number, head)
+        rows = {row.model.model_id: board_line(board, place, row) for place, row in enumerate(board.rows)}
+        for model_id in self._board.keys() - rows.keys():
+            self._gone[model_id] = self.number
+        for model_id in self._gone.keys() & rows.keys():
+            del self._gone[model_id]
+        self._board = _stamped(self._board, rows, self.number)
+
+    def since(self, told: Mapping[str, int] | None) -> Since:
+        """Where a listener stands that was told everything up to these positions; None: nothing yet."""
+        everything = Since(self.number, board=True, feeds=True, checkpoints=None)
+        if told is None:
+            return everything
+        now = self.positions
+        if told.keys() - now.keys() or not reached(told, now):
+            why = "the id is ahead of this node, which is catching up or reads another log: all is sent anew"
+            return msgspec.structs.replace(everything, reason=why)
+        found = bisect_right(self._turns, False, key=lambda turn: not reached(turn[1], told))
+        if found:
+            return Since(self._turns[found - 1][0])
+        changed = self._read.checkpoints.changed_since(told.get("checkpoints", 0))
+        if changed is None:
+            why = "the id is older than the changes of checkpoints that are kept: all is sent anew"
+            return msgspec.structs.replace(everything, reason=why)
+        return Since(
+            self.number,
+            board=any(told.get(topic, 0) < now.get(topic, 0) for topic in BOARD_TOPICS),
+            feeds=told.get("feeds", 0) < now.get("feeds", 0),
+            checkpoints=changed,
+        )
+
+    def first_message(self, where: Since, hello: Mapping[str, Any]) -> bytes:
+        """What a listener is told first: who speaks, and what it is owed from before."""
+        parts = [message("state", {**hello, "reset": where.reason})]
+        if where.board and self._head[1]:
+            parts.append(self._board_message(-1))
+        parts += [message("checkpoint", line) for line in self._owed_checkpoints(where.checkpoints)]
+        if where.feeds:
+            parts.append(message("feeds", self._feeds[1]))
+        return b"".join(parts) + self.changes_since(where.turn, always=True)
+
+    def _owed_checkpoints(self, wanted: list[str] | None) -> list[dict[str, Any]]:
+        if wanted is None:
+            return [line for _, line in reversed(self._checkpoints.values())]
+        rows = (self._read.checkpoints.get(one) for one in wanted)
+        return [checkpoint_line(row) for row in rows if row is not None]
+
+    def changes_since(self, turn: int, *, always: bool = False) -> bytes:
+        """Everything that changed after `turn`, closed by the id; empty when nothing did (unless `always`)."""
+        body = self._told.get(turn)
+        if body is None:
+            parts = []
+            if self._head[0] > turn or any(at > turn for at, _ in self._board.values()):
+                parts.append(self._board_message(turn))
+            changed = [(at, line) for at, line in self._checkpoints.values() if at > turn]
+            parts += [message("checkpoint", line) for _, line in sorted(changed, key=lambda one: one[0])]
+            if self._feeds[0] > turn:
+                parts.append(message("feeds", self._feeds[1]))
+            body = self._told[turn] = b"".join(parts)
+        return body + self.beat() if body or always else b""
+
+    def beat(self) -> bytes:
+        """The clock, and the id: what was sent up to here is complete up to it."""
+        clock = self._read.feeds.clock
+        body = {"clock_ts": zulu(clock) if clock > 0 else None}
+        return message("beat", body, position_text(self.positions))
+
+    def _board_message(self, turn: int) -> bytes:
+        return message(
+            "leaderboard",
+            {
+                **self._head[1],
+                "complete": turn < 0,
+                "rows": [line for at, line in self._board.values() if at > turn],
+                "gone": [one for one, at in self._gone.items() if at > turn >= 0],
+            },
+        )
+
+
+def message(event: str, body: Any, message_id: str | None = None) -> bytes:
+    """One server-sent event. JSON never holds a raw line break, so one data line is enough."""
+    head = f"event: {event}\n" if message_id is None else f"id: {message_id}\nevent: {event}\n"
+    return head.encode() + b"data: " + _encode(body) + b"\n\n"
+
+
+def board_line(board: Board, place: int, row: BoardRow) -> dict[str, Any]:
+    """One row of the board. `place` orders the rows, from 0: ranked ones first."""
+    return {
+        "model_id": row.model.model_id,
+        "model_name": row.model.model_name,
+        "cruncher_name": row.model.cruncher_name,
+        "place": place,
+        "rank": row.rank,
+        "status": row.active,
+        "state": row.model.status,
+        "scored_count": row.scored_count,
+        "last_scored_at": zulu_or_none(row.last_scored_at),
+        "scores": [
+            None if units is None else to_float(units, board.decimals) for units in row.windows_units.values()
+        ],
+    }
+
+
+def checkpoint_line(row: CheckpointRow) -> dict[str, Any]:
+    """A checkpoint on its way, without its shares: `/reports/checkpoints/{id}` has them."""
+    one = row.checkpoint
+    return {
+        "id": one.checkpoint_id,
+        "status": row.status,
+        "reason": row.reason or None,
+        "period_start": zulu(one.period_start),
+        "period_end": zulu(one.period_end),
+        "created_at": zulu(row.created_at),
+        "submitted_at": zulu_or_none(row.submitted_at),
+        "tx_hash": row.tx_hash,
+        "model_count": len(one.ranking),
+        "rehearsal": one.rehearsal,
+        "moves": [{"status": status, "at": zulu(at)} for status, at in row.moves],
+    }
+
+
+def feeds_line(read: ReadModels) -> dict[str, Any]:
+    """How the feeds stand."""
+    return {
+        "sources": [
+            {"source": one.source, "state": one.state, "reason": one.reason, "since": zulu(one.since_ms)}
+            for one in read.feeds.states()
+        ],
+        "feeds": [
+            {
+                "source": row.source,
+                "subject": row.subject,
+                "kind": row.kind,
+                "granularity": row.granularity,
+                "record_count": row.record_count,
+                "watermark_ts": zulu(row.watermark) if row.record_count else None,
+                "gap_count": row.gap_count,
+                "open_gap_count": sum(gap.state == "open" for gap in row.gaps),
+            }
+            for row in read.feeds.all()
+        ],
+    }
+
+
+def _stamped(before: Rows, rows: dict[str, dict[str, Any]], number: int) -> Rows:
+    found: Rows = {}
+    for name, row in rows.items():
+        old = before.get(name)
+        found[name] = old if old is not None and old[1] == row else (number, row)
+    return found

@@ -1,0 +1,43 @@
+// Questions to the node. Every one carries `as_of` while the page stands in the past.
+
+export const when = { asOf: null };
+
+export class Refusal extends Error {
+  constructor(status, detail) {
+    super(detail);
+    this.status = status;
+  }
+}
+
+export async function ask(path, parameters = {}, signal = undefined) {
+  return (await page(path, parameters, signal)).rows;
+}
+
+// One page of a list: its rows, and the address of the next one where there is one.
+export async function page(path, parameters = {}, signal = undefined) {
+  const query = new URLSearchParams();
+  for (const [name, value] of Object.entries(parameters)) if (value !== null && value !== undefined) query.set(name, value);
+  if (when.asOf !== null) query.set("as_of", new Date(when.asOf).toISOString());
+  const address = query.size ? `${path}${path.includes("?") ? "&" : "?"}${query}` : path;
+  let answer;
+  try {
+    answer = await fetch(address, { signal, headers: { Accept: "application/json" } });
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refusal(0, "The node does not answer.");
+  }
+  if (!answer.ok) {
+    const problem = await answer.json().catch(() => ({}));
+    const detail = typeof problem.detail === "string" ? problem.detail : `The node answered ${answer.status}.`;
+    throw new Refusal(answer.status, detail);
+  }
+  return { rows: await answer.json(), next: nextOf(answer.headers) };
+}
+
+function nextOf(headers) {
+  const link = /<([^>]+)>\s*;\s*rel="?next"?/.exec(headers.get("link") || "");
+  if (!link) return null;
+  const address = new URL(link[1], location.href);
+  address.searchParams.delete("as_of"); // page() sets it again
+  return address.origin === location.origin ? address.pathname + address.search : null;
+}

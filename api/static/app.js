@@ -1,0 +1,105 @@
+// The page: which view is shown, of which moment. Both stand in the address, so that any state of it can be sent on.
+
+import { when } from "./api.js";
+import { boardView } from "./board.js";
+import { checkpointsView } from "./checkpoints.js";
+import { checksView } from "./checks.js";
+import { announce, byId, h, put, state } from "./dom.js";
+import { feedsView } from "./feeds.js";
+import { minute } from "./format.js";
+import { connect, moveTo, onChange, store } from "./live.js";
+import { modelView } from "./model.js";
+import { timebar } from "./timebar.js";
+
+const VIEWS = { "": boardView, models: modelView, feeds: feedsView, checkpoints: checkpointsView, checks: checksView };
+const TITLES = { "": "Leaderboard", models: "Model", feeds: "Feeds", checkpoints: "Checkpoints", checks: "Checks" };
+const main = byId("main");
+let view = null;
+let shown = null;
+
+function readRoute() {
+  const [path, query] = location.hash.replace(/^#\/?/, "").split("?");
+  const asOf = Date.parse(new URLSearchParams(query).get("as_of") ?? "");
+  return {
+    parts: path.split("/").map(decodeURIComponent),
+    asOf: Number.isNaN(asOf) ? null : asOf,
+    query: () => (when.asOf === null ? "" : `?as_of=${new Date(when.asOf).toISOString()}`),
+  };
+}
+
+function goTo(asOf) {
+  const path = location.hash.split("?")[0] || "#/";
+  const query = asOf === null ? "" : `?as_of=${new Date(asOf).toISOString()}`;
+  history.replaceState(null, "", path + query);
+  apply();
+}
+
+function apply() {
+  const route = readRoute();
+  const path = route.parts.join("/");
+  if (route.asOf !== when.asOf || (route.asOf !== null && !store.board)) {
+    moveTo(route.asOf);
+    announce(route.asOf === null ? "Now" : `As of ${minute(route.asOf)} UTC`);
+  }
+  if (path !== shown) {
+    view?.close();
+    const make = VIEWS[route.parts[0]];
+    if (shown !== null) scrollTo(0, 0);
+    view = make ? make(main, route) : null;
+    if (!make) put(main, state("There is no such view", h("a", { href: "#/" }, "To the leaderboard")));
+    if (shown !== null) main.focus({ preventScroll: true });
+    shown = path;
+    title(route);
+  }
+  for (const link of byId("nav").querySelectorAll("a")) {
+    const current = link.dataset.view === ({ "": "board", models: "board" }[route.parts[0]] ?? route.parts[0]);
+    if (current) link.setAttribute("aria-current", "page");
+    else link.removeAttribute("aria-current");
+    link.href = link.href.split("?")[0] + route.query();
+  }
+  showTime();
+}
+
+function title(route) {
+  byId("brand").textContent = store.crunch || "Crunch";
+  document.title = [TITLES[route.parts[0]] ?? "Not found", store.crunch].filter(Boolean).join(" · ");
+}
+
+function themes() {
+  const button = byId("theme");
+  const order = ["system", "light", "dark"];
+  const show = (name) => {
+    if (name === "system") delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = name;
+    button.textContent = { system: "◐", light: "○", dark: "●" }[name];
+    button.setAttribute("aria-label", `Colour scheme: ${name}`);
+    button.title = `Colour scheme: ${name}`;
+  };
+  let name = order.includes(localStorage.getItem("theme")) ? localStorage.getItem("theme") : "system";
+  button.addEventListener("click", () => {
+    name = order[(order.indexOf(name) + 1) % order.length];
+    localStorage.setItem("theme", name);
+    show(name);
+  });
+  show(name);
+}
+
+const showTime = timebar(goTo);
+onChange((kind, detail) => {
+  if (kind === "failed") {
+    main.prepend(h("div", { class: "notice bad", role: "alert" }, h("strong", null, "That time cannot be shown. "), detail.message));
+    setTimeout(() => main.querySelector("[role=alert]")?.remove(), 8000);
+  }
+  if (kind === "connection" || kind === "clock") { showTime(); if (store.crunch && byId("brand").textContent !== store.crunch) title(readRoute()); }
+  if (kind === "moment") showTime();
+  view?.change(kind, detail);
+});
+addEventListener("hashchange", apply);
+addEventListener("keydown", (event) => {
+  if (event.key !== "/" || event.ctrlKey || event.metaKey || event.target.matches("input, select, textarea")) return;
+  const search = main.querySelector("input[type=search]");
+  if (search) { event.preventDefault(); search.focus(); }
+});
+themes();
+connect();
+apply();

@@ -1,0 +1,128 @@
+// The leaderboard: one row a model, the rank first.
+
+import { h, hidden, put, state } from "./dom.js";
+import { count, minute, ms, score, span, windowName } from "./format.js";
+import { sparkline } from "./charts.js";
+import { when } from "./api.js";
+import { refreshHistory, store } from "./live.js";
+import { VirtualRows } from "./virtual.js";
+
+export function boardView(root, route) {
+  let wanted = "";
+  let columns = "";
+  let rows = null;
+  const title = h("h1", null, "Leaderboard");
+  const until = h("p", { class: "soft" });
+  const found = h("p", { class: "soft found", role: "status" });
+  const search = h("input", { type: "search", placeholder: "Find a model or cruncher", "aria-label": "Find a model or cruncher",
+    oninput: () => { wanted = search.value.trim().toLowerCase(); fill(); } });
+  const place = h("div");
+  put(root, h("div", { class: "head" }, title, until, h("div", { class: "end tools" }, found, search)), place);
+
+  const table = (board) => {
+    rows?.close();
+    rows = new VirtualRows({ key: (row) => row.model_id, make: () => h("div", { role: "row", class: "row" }), update });
+    const column = (text, kind, more = {}) => h("div", { role: "columnheader", class: kind, ...more }, text);
+    const header = h("div", { role: "rowgroup", class: "board-head" }, h("div", { role: "row", class: "row", "aria-rowindex": "1" },
+      column("Rank", "rank"),
+      column("Change", "change", { title: "Places since the compared period's end" }),
+      column("Model", "model"),
+      board.windows.map((name) => column([windowName(name), name === board.key ? hidden(", decides the rank") : null],
+        name === board.key ? "number key" : "number other")),
+      column("Trend", "trend"), column("Scored", "number scored"), column("Updated", "number updated"), column("Status", "status")));
+    const element = h("div", { role: "table", class: `board windows-${board.windows.length}`, "aria-label": "Models by rank" }, header, rows.element);
+    element.style.setProperty("--windows", board.windows.length);
+    put(place, element);
+  };
+
+  const update = (element, row) => {
+    const board = store.board;
+    const past = store.history?.series[row.model_id];
+    const name = row.model_name || row.model_id;
+    const key = board.windows.indexOf(board.key);
+    element.classList.toggle("unranked", row.rank === null);
+    if (board.moved.has(row.model_id) && element.childElementCount && element.dataset.score !== String(row.scores[key])) {
+      element.classList.remove("flash");
+      requestAnimationFrame(() => element.classList.add("flash"));
+    }
+    element.dataset.score = String(row.scores[key]);
+    const values = past ? [...past.scores, row.scores[key]] : [];
+    const cells = [
+      h("div", { role: "cell", class: "rank" }, row.rank ?? [h("span", { "aria-hidden": "true" }, "–"), hidden("not ranked")]),
+      h("div", { role: "cell", class: "change" }, change(row, past)),
+      h("div", { role: "rowheader", class: "model" },
+        h("a", { href: `#/models/${encodeURIComponent(row.model_id)}${route.query()}` }, name),
+        h("span", { class: "cruncher" }, row.cruncher_name)),
+      row.scores.map((value, i) => h("div", { role: "cell", class: i === key ? "number key" : "number other" }, score(value))),
+      h("div", { role: "cell", class: "trend" }, sparkline(values), hidden(trend(values))),
+      h("div", { role: "cell", class: "number scored" }, count(row.scored_count)),
+      h("div", { role: "cell", class: "number updated" }, updated(row, board)),
+      h("div", { role: "cell", class: "status" }, status(row)),
+    ];
+    const focused = element.contains(document.activeElement);
+    put(element, cells);
+    if (focused) element.querySelector("a").focus({ preventScroll: true });
+  };
+
+  const fill = () => {
+    const board = store.board;
+    if (!board) { put(place, state("Loading", "The node is asked for the board.")); return; }
+    until.textContent = board.until ? `Scores up to ${minute(board.until)} UTC` : "";
+    if (!board.rows.length) {
+      columns = "";
+      put(place, when.asOf === null
+        ? state("No models yet", "The board fills as soon as the first model is seen; scores follow when its first horizon has passed.")
+        : state("Nothing yet at that time", "No model had been seen by then. Move the slider to a later time."));
+      return;
+    }
+    const shape = board.windows.join(" ") + board.key;
+    if (shape !== columns) { columns = shape; table(board); }
+    const shown = wanted
+      ? board.rows.filter((row) => `${row.model_name} ${row.model_id} ${row.cruncher_name}`.toLowerCase().includes(wanted))
+      : board.rows;
+    found.textContent = wanted ? `${count(shown.length)} of ${count(board.rows.length)}` : `${count(board.rows.length)} models`;
+    rows.element.parentElement.setAttribute("aria-rowcount", shown.length + 1);
+    rows.element.classList.toggle("none", !shown.length);
+    rows.set(shown);
+  };
+
+  fill();
+  let asked = store.history ? store.board?.until : null;
+  const ask = () => { asked = store.board?.until ?? null; refreshHistory(); };
+  if (!store.history) ask();
+  return {
+    change(kind) {
+      if (kind === "board" || kind === "history") fill();
+      if (kind === "moment") { fill(); ask(); }
+      // The last period's end moves on with time: ask again when a period has passed.
+      const every = store.history?.period_seconds * 1000;
+      if (kind === "board" && every && Math.floor(store.board.until / every) !== Math.floor((asked ?? 0) / every)) ask();
+    },
+    close() { rows?.close(); },
+  };
+}
+
+export function status(row) {
+  if (row.state === "BANNED") return h("span", { class: "pill down" }, "banned");
+  if (row.state === "LEFT") return h("span", { class: "pill" }, "left");
+  return row.status ? h("span", { class: "pill up" }, "active") : h("span", { class: "pill warn" }, "no score");
+}
+
+function change(row, past) {
+  const before = past?.change_from;
+  if (row.rank === null || before === null || before === undefined) return [h("span", { class: "soft", "aria-hidden": "true" }, "·"), hidden("no rank to compare with")];
+  const by = before - row.rank;
+  if (by === 0) return [h("span", { class: "soft", "aria-hidden": "true" }, "–"), hidden("same place")];
+  return h("span", { class: by > 0 ? "up" : "down" }, h("span", { "aria-hidden": "true" }, by > 0 ? "▲ " : "▼ "), Math.abs(by), hidden(by > 0 ? " up" : " down"));
+}
+
+function updated(row, board) {
+  const at = ms(row.last_scored_at);
+  if (at === null) return "–";
+  return [h("time", { datetime: new Date(at).toISOString(), title: `${minute(at)} UTC` }, at >= board.until ? "now" : `${span(board.until - at)} ago`)];
+}
+
+function trend(values) {
+  const known = values.filter((value) => value !== null && value !== undefined);
+  return known.length < 2 ? "no history yet" : `from ${score(known[0])} to ${score(known.at(-1))}`;
+}

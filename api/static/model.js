@@ -1,0 +1,175 @@
+// One model: how it scores over time, how often it answered, what it missed and why.
+
+import { ask, page } from "./api.js";
+import { status } from "./board.js";
+import { lineChart, stackedBars } from "./charts.js";
+import { h, put, stamp, state } from "./dom.js";
+import { count, iso, minute, ms, score, second, short, windowName } from "./format.js";
+import { store } from "./live.js";
+
+const PERIODS = 168;
+const MISSES = 300;
+const PER_PAGE = 50;
+
+export function modelView(root, route) {
+  const id = route.parts[1];
+  let stopped = new AbortController();
+  const crumb = h("p", { class: "crumb" }, h("a", { href: `#/${route.query()}` }, "Leaderboard"), " / ", short(id, 32));
+  const head = h("div");
+  const chart = h("div");
+  const answers = h("div");
+  const predictions = h("div");
+  put(root, crumb, head, h("h2", null, "Scores over time"), chart, h("h2", null, "Answers"), answers, h("h2", null, "Predictions"), predictions);
+
+  const showHead = () => {
+    const row = store.board?.rows.find((one) => one.model_id === id);
+    if (!row) {
+      put(head, store.board
+        ? state("No such model", `No model ${id} is known${route.asOf === null ? "" : " at that time"}.`)
+        : state("Loading", "The node is asked for the model."));
+      return;
+    }
+    const tile = (name, ...value) => h("div", null, h("dt", null, name), h("dd", null, value));
+    put(head,
+      h("div", { class: "head" }, h("h1", null, row.model_name || id), h("p", { class: "soft" }, "by ", row.cruncher_name || "–"), h("p", { class: "end" }, status(row))),
+      h("dl", { class: "tiles" },
+        tile("Rank", row.rank ?? "–", h("small", null, ` of ${count(store.board.rows.filter((one) => one.rank !== null).length)}`)),
+        store.board.windows.map((name, i) => tile(windowName(name) + (name === store.board.key ? " · ranks" : ""), score(row.scores[i]))),
+        tile("Scored", count(row.scored_count))));
+  };
+
+  const part = async (place, wait, make) => {
+    if (!place.childElementCount) put(place, h("p", { class: "soft" }, wait));
+    try {
+      put(place, await make());
+    } catch (error) {
+      if (error.name !== "AbortError") put(place, h("div", { class: "notice bad" }, h("strong", null, "Not to be had. "), error.message));
+    }
+  };
+
+  const load = () => {
+    stopped.abort();
+    stopped = new AbortController();
+    const { signal } = stopped;
+    part(chart, "Loading the scores…", async () => scoresChart(await ask("/reports/models/global", { projectIds: id, limit: PERIODS }, signal)));
+    part(answers, "Loading the answers…", async () => {
+      const [periods, absent, failed] = await Promise.all([
+        ask("/reports/snapshots", { model_id: id, limit: PERIODS }, signal),
+        ask("/reports/predictions", { projectIds: id, status: "ABSENT", limit: MISSES }, signal),
+        ask("/reports/predictions", { projectIds: id, status: "FAILED", limit: MISSES }, signal),
+      ]);
+      return h("div", null, periodBars(periods), misses([...absent, ...failed]));
+    });
+    part(predictions, "Loading the predictions…", () => predictionsTable(id, signal));
+  };
+
+  showHead();
+  load();
+  let loaded = Date.now();
+  return {
+    change(kind) {
+      if (kind === "board") showHead();
+      if (kind === "moment") { showHead(); load(); }
+      if (kind === "history" || (kind === "clock" && Date.now() - loaded > 30_000 && scrollY < 400)) { loaded = Date.now(); if (!root.contains(document.activeElement)) load(); }
+    },
+    close() { stopped.abort(); },
+  };
+}
+
+function scoresChart(rows) {
+  if (!rows.length) return h("p", { class: "soft" }, "Scores stand here once the first period has closed.");
+  const known = Object.keys(rows[0].score_metrics);
+  const names = (store.board?.windows ?? known).filter((name) => known.includes(name));
+  const times = rows.map((row) => ms(row.performed_at));
+  const series = names.map((name) => ({ name: windowName(name), values: rows.map((row) => row.score_metrics[name]) }));
+  const table = h("details", null, h("summary", null, "As a table"),
+    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Scores at each period's end" }, h("table", null,
+      h("thead", null, h("tr", null, h("th", null, "Period's end (UTC)"), names.map((name) => h("th", { class: "number" }, windowName(name))))),
+      h("tbody", null, rows.slice(-48).reverse().map((row) => h("tr", null, h("td", { class: "when" }, stamp(minute(row.performed_at))),
+        names.map((name) => h("td", { class: "number" }, score(row.score_metrics[name])))))))));
+  return h("div", null, lineChart(times, series, `Scores of ${names.length} windows at ${rows.length} period ends; the table below has the numbers`), table);
+}
+
+function periodBars(periods) {
+  if (!periods.length) return h("p", { class: "soft" }, "No period has closed yet.");
+  const rows = [...periods].reverse().map((one) => ({
+    label: minute(one.period_start),
+    parts: [one.scored_count, one.failed_count, one.absent_model_count, one.absent_node_count],
+  }));
+  const sums = rows[0].parts.map((_, i) => rows.reduce((sum, row) => sum + row.parts[i], 0));
+  const all = Math.max(1, sums.reduce((a, b) => a + b, 0));
+  const names = ["scored", "failed", "absent, by the model", "absent, by the node"];
+  const percent = (n) => (100 * n / all).toFixed(n && n < all ? 2 : 0) + " %";
+  return h("div", null,
+    h("p", null, h("strong", null, percent(sums[0])), ` of ${count(all)} asked in the last ${rows.length} closed ${rows.length === 1 ? "period" : "periods"} were scored. `,
+      h("span", { class: "soft" }, names.slice(1).map((name, i) => `${count(sums[i + 1])} ${name}`).join(" · "))),
+    stackedBars(rows, names, `Answers in ${rows.length} periods: ${names.map((name, i) => `${sums[i]} ${name}`).join(", ")}`));
+}
+
+// What a participant asks first: which of my predictions are missing, and whose fault is it.
+function misses(rows) {
+  const title = h("h3", { class: "sub" }, "Absences and failures by reason");
+  if (!rows.length) return h("div", null, title, h("p", { class: "soft" }, "None: every round was answered, and every answer could be scored."));
+  const groups = new Map();
+  for (const row of rows) {
+    const name = `${row.status}|${row.fault}|${row.score_failed_reason}`;
+    const group = groups.get(name) ?? { row, n: 0, last: 0, charge: 0 };
+    group.n += 1;
+    group.last = Math.max(group.last, ms(row.performed_at));
+    group.charge += row.score_charge ?? 0;
+    groups.set(name, group);
+  }
+  const body = [...groups.values()].sort((a, b) => b.last - a.last).map(({ row, n, last, charge }) => h("tr", null,
+    h("td", null, h("span", { class: row.status === "ABSENT" ? "pill warn" : "pill down" }, row.status.toLowerCase())),
+    h("td", { class: "reason" }, row.score_failed_reason || "no reason was recorded",
+      h("div", { class: "soft" }, row.fault === "node" ? "the node's fault: never charged" : row.fault === "model" ? "the model's fault" : "")),
+    h("td", { class: "number wide" }, charge ? score(charge) : "–"),
+    h("td", { class: "number" }, count(n)), h("td", { class: "when" }, stamp(minute(last)))));
+  return h("div", null, title, h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Absences and failures by reason" }, h("table", null,
+    h("thead", null, h("tr", null, h("th", null, "Became"), h("th", null, "Reason"), h("th", { class: "number wide" }, "Charged"), h("th", { class: "number" }, "Times"), h("th", null, "Last (UTC)"))),
+    h("tbody", null, body))),
+    rows.length >= MISSES ? h("p", { class: "soft" }, `Of the newest ${MISSES} of each kind.`) : null);
+}
+
+async function predictionsTable(id, signal) {
+  let filter = null;
+  const trail = [];
+  const place = h("div");
+  const newer = h("button", { type: "button", onclick: () => { trail.pop(); show(); } }, "Newer");
+  const older = h("button", { type: "button", onclick: () => { trail.push(older.next); show(true); } }, "Older");
+  const choice = h("select", { "aria-label": "Which predictions", onchange: () => { filter = choice.value || null; trail.length = 0; show(); } },
+    [["", "All"], ["SCORED", "Scored"], ["PENDING", "Pending"], ["ABSENT", "Absent"], ["FAILED", "Failed"]].map(([value, name]) => h("option", { value }, name)));
+
+  const show = async () => {
+    older.disabled = newer.disabled = true;
+    const where = trail.at(-1) ?? {};
+    let got;
+    try {
+      got = where.path ? await page(where.path, {}, signal)
+        : await page("/reports/predictions", { projectIds: id, status: filter, limit: PER_PAGE, ...where }, signal);
+    } catch (error) {
+      if (error.name !== "AbortError") put(place, h("div", { class: "notice bad" }, error.message));
+      return;
+    }
+    const rows = [...got.rows].sort((a, b) => (a.performed_at < b.performed_at ? 1 : -1));
+    older.next = got.next ? { path: got.next } : rows.length >= PER_PAGE ? { end: iso(ms(rows.at(-1).performed_at) - 1) } : null;
+    older.disabled = !older.next;
+    newer.disabled = !trail.length;
+    put(place, rows.length ? h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Predictions" }, h("table", null,
+      h("thead", null, h("tr", null, h("th", null, "Made (UTC)"), h("th", { class: "wide" }, "Subject"), h("th", { class: "wide" }, "Scope"), h("th", null, "Status"), h("th", { class: "number" }, "Answer"), h("th", { class: "number" }, "Score"), h("th", { class: "wide" }, "Reason"), h("th", { class: "number wide" }, "Took"))),
+      h("tbody", null, rows.map(predictionRow)))) : h("p", { class: "soft" }, "None."));
+  };
+  await show();
+  return h("div", null, h("p", null, choice), place, h("div", { class: "pager" }, newer, older));
+}
+
+function predictionRow(row) {
+  const kind = { SCORED: "up", PENDING: "accent", ABSENT: "warn", FAILED: "down" }[row.status];
+  const answer = row.output && typeof row.output.value === "number" ? score(row.output.value) : row.output ? JSON.stringify(row.output).slice(0, 60) : "–";
+  return h("tr", null,
+    h("td", { class: "when" }, stamp(second(row.performed_at))), h("td", { class: "wide" }, row.subject), h("td", { class: "wide" }, row.scope_key),
+    h("td", null, h("span", { class: `pill ${kind}` }, row.status.toLowerCase())),
+    h("td", { class: "number" }, answer), h("td", { class: "number" }, score(row.score_value)),
+    h("td", { class: "reason wide" }, row.score_failed_reason ?? ""),
+    h("td", { class: "number when wide" }, row.exec_time_us ? `${(row.exec_time_us / 1000).toFixed(1)} ms` : "–"));
+}
