@@ -32,7 +32,9 @@ def rich_log(models: int = 40, hours: int = 30, rounds_an_hour: int = 4) -> LogB
     log.terms()
     names = [f"m{i:04}" for i in range(models)]
     for i, model_id in enumerate(names):
-        log.model(model_id, model_name=name_of(i), cruncher_name=CRUNCHERS[i % len(CRUNCHERS)], cruncher_id=str(i))
+        log.model(
+            model_id, model_name=name_of(i), cruncher_name=CRUNCHERS[i % len(CRUNCHERS)], cruncher_id=str(i)
+        )
     for hour in range(hours):
         for n in range(rounds_an_hour):
             add_round(log, names, hour * 60 + n * (60 // rounds_an_hour))
@@ -131,11 +133,16 @@ def submit(log: LogBuilder, checkpoint_id: str, at: int) -> None:
 def add_holes(log: LogBuilder) -> None:
     feed = {"source": "generated", "subject": "BTCUSDT", "kind": "candle", "granularity": "1m"}
     for n, (minute, length) in enumerate(((190, 12), (640, 3), (1220, 25))):
-        span = {"from_ms": START_MS + minute * MINUTE_MS, "until_ms": START_MS + (minute + length) * MINUTE_MS}
+        span = {
+            "from_ms": START_MS + minute * MINUTE_MS,
+            "until_ms": START_MS + (minute + length) * MINUTE_MS,
+        }
         found = ev.FeedGapData(**feed, **span, reason=HOLE)
         log.append("feeds", ev.FeedGapFound(id=f"gap/{n}", at=span["until_ms"], data=found))
         if n < 2:
             closed = ev.FeedGapClosedData(**feed, **span, complete=n == 0, reason="history has none")
-            log.append("feeds", ev.FeedGapClosed(id=f"gap/{n}/closed", at=span["until_ms"] + MINUTE_MS, data=closed))
+            log.append(
+                "feeds", ev.FeedGapClosed(id=f"gap/{n}/closed", at=span["until_ms"] + MINUTE_MS, data=closed)
+            )
     state = ev.FeedStateChangedData(source="generated", state="connected", reason="")
     log.append("feeds", ev.FeedStateChanged(id="state/1", at=START_MS, data=state))

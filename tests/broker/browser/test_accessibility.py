@@ -1,0 +1,58 @@
+"""Every view under axe-core: no serious violation, light and dark, on a phone and on a desk."""
+
+from __future__ import annotations
+
+import pytest
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
+VIEWS = {
+    "#/": ".rows .row",
+    "#/models/m0003": "svg.lines path",
+    "#/feeds": ".card",
+    "#/checkpoints": "tbody tr",
+    "#/checks": ".facts",
+    "#/no-such-view": ".state",
+}
+GRAVE = ("serious", "critical")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280])
+def test_no_view_has_a_serious_violation(node, open_page, axe_source, scheme, width):
+    watched = open_page(node, width=width, scheme=scheme)
+    found = {}
+    for where, ready in VIEWS.items():
+        watched.go(where)
+        watched.page.wait_for_selector(ready)
+        watched.page.wait_for_timeout(500)
+        found[where] = violations(watched.page, axe_source)
+    watched.go("#/checkpoints")
+    watched.page.locator("tbody tr", has_text="withheld").locator("a").click()
+    watched.page.wait_for_selector(".timeline")
+    found["one checkpoint"] = violations(watched.page, axe_source)
+    watched.wrong = [one for one in watched.wrong if "404" not in one]  # a node without an invariant monitor
+    assert {where: said for where, said in found.items() if said} == {}
+
+
+def violations(page, axe_source):
+    if not page.evaluate("() => 'axe' in window"):
+        page.evaluate(axe_source)  # the debugger's way in: the page's policy would refuse a script element
+    answer = page.evaluate("() => axe.run(document, {resultTypes: ['violations']})")
+    return [
+        f"{one['id']} ({one['impact']}): {one['nodes'][0]['html'][:160]}"
+        for one in answer["violations"]
+        if one["impact"] in GRAVE
+    ]
+
+
+@pytest.mark.parametrize("width", [360, 1280])
+def test_nothing_stands_out_sideways(node, open_page, width):
+    watched = open_page(node, width=width)
+    for where, ready in VIEWS.items():
+        watched.go(where)
+        watched.page.wait_for_selector(ready)
+        wide = watched.page.evaluate(
+            "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+        )
+        assert wide <= 0, where
+    watched.wrong = [one for one in watched.wrong if "404" not in one]  # as above

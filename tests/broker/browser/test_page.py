@@ -1,0 +1,153 @@
+"""The built-in page as people use it: it follows the node by itself, shows any past moment, and asks nobody else."""
+
+from __future__ import annotations
+
+import pytest
+from tests.broker.browser.scene import add_round, submit
+from tests.logs import HOUR_MS, START_MS, TX_HASH
+
+pytestmark = pytest.mark.broker
+FIRST_PAINT_MS_MAX = 1_000
+
+
+def test_it_loads_from_one_place_and_shows_the_board_at_once(node, open_page):
+    watched = open_page(node)
+    watched.go()
+    watched.page.wait_for_selector(".rows .row")
+    assert watched.page.title() == "Leaderboard · page"
+    rows = watched.page.locator(".rows .row")
+    assert rows.first.locator(".rank").inner_text() == "1"
+    assert watched.names()[0] != ""
+    assert {url.split("/")[2] for url in watched.asked} == {node.url.split("/")[2]}
+    paint = watched.page.evaluate("performance.getEntriesByName('first-contentful-paint')[0].startTime")
+    print(f"first contentful paint after {paint:.0f} ms")
+    assert paint <= FIRST_PAINT_MS_MAX
+
+
+def test_the_policy_lets_nothing_inline_run(node, open_page):
+    watched = open_page(node)
+    answer = watched.page.goto(node.url)
+    assert answer.headers["content-security-policy"].startswith("default-src 'self';")
+    watched.page.evaluate(
+        """() => {
+            const script = document.createElement("script");
+            script.textContent = "window.injected = true";
+            document.body.append(script);
+        }"""
+    )
+    assert watched.page.evaluate("window.injected") is None
+    assert any("Content Security Policy" in text for text in watched.wrong)
+    watched.wrong.clear()
+
+
+def test_a_score_that_arrives_changes_the_board_by_itself(node, open_page):
+    watched = open_page(node)
+    watched.go()
+    watched.page.wait_for_selector(".live[data-state=live]")
+    watched.page.wait_for_selector(".rows .row")
+    before = watched.page.locator(".head .soft").first.inner_text()
+    second = watched.page.locator(".rows .model a").nth(1).get_attribute("href")
+    models = [f"m{i:04}" for i in range(40)]
+    for minute in range(1801, 1831):
+        add_round(node.log, models, minute, tick=minute == 1830, lift=second.split("/")[-1])
+    node.say()
+    watched.page.wait_for_function(
+        "(second) => document.querySelector('.rows .model a').getAttribute('href') === second", arg=second
+    )
+    assert watched.page.locator(".head .soft").first.inner_text() != before
+
+
+def test_a_model_says_what_it_missed_and_why(node, open_page):
+    watched = open_page(node)
+    watched.go("#/models/m0003")
+    watched.page.wait_for_selector("svg.lines path")
+    answers = watched.page.locator("main")
+    watched.page.wait_for_selector("text=past the deadline")
+    assert "the model's fault" in answers.inner_text()
+    assert "absent, by the model" in answers.inner_text()
+    table = watched.page.get_by_role("region", name="Predictions")
+    first = table.locator("tbody tr").first.inner_text()
+    watched.page.get_by_role("button", name="Older").click()
+    watched.page.wait_for_function(
+        "(first) => document.querySelector('[aria-label=Predictions] tbody tr').innerText !== first",
+        arg=first,
+    )
+    watched.page.get_by_role("button", name="Newer").click()
+    watched.page.get_by_label("Which predictions").select_option("ABSENT")
+    watched.page.wait_for_function(
+        "() => [...document.querySelectorAll('[aria-label=Predictions] tbody tr')]"
+        ".every(row => row.innerText.includes('absent'))"
+    )
+
+
+def test_feeds_show_their_holes(node, open_page):
+    watched = open_page(node)
+    watched.go("#/feeds")
+    card = watched.page.locator(".card")
+    card.wait_for()
+    text = card.inner_text()
+    for word in ("1 open hole", "missing for good", "filled", "25 min", "the exchange closed the connection"):
+        assert word in text
+    card.get_by_text("Newest records").click()
+    watched.page.get_by_role("region", name="Newest records").locator("tbody tr").first.wait_for()
+
+
+def test_the_timeline_moves_when_a_checkpoint_is_confirmed(node, open_page):
+    watched = open_page(node)
+    watched.go("#/checkpoints")
+    watched.page.locator("tbody tr", has_text="pending").first.locator("a").click()
+    watched.page.wait_for_selector(".timeline .done")
+    assert watched.page.locator(".timeline .done").all_inner_texts()[-1].startswith("pending")
+    assert "exactly" in watched.page.locator("main").inner_text()
+    checkpoint_id = watched.page.url.split("/")[-1]
+    submit(node.log, checkpoint_id, START_MS + 31 * HOUR_MS)
+    node.say()
+    watched.page.wait_for_selector(".timeline [aria-current=step] >> text=submitted")
+    assert TX_HASH in watched.page.locator("main").inner_text()
+
+
+def test_a_withheld_checkpoint_says_why_and_offers_nothing_to_sign(node, open_page):
+    watched = open_page(node)
+    watched.go("#/checkpoints")
+    watched.page.locator("tbody tr", has_text="withheld").locator("a").click()
+    notice = watched.page.locator(".notice.bad")
+    notice.wait_for()
+    assert "2 predictions of m0003 have no end" in notice.inner_text()
+    assert watched.page.locator("a", has_text="CLI format").count() == 0
+
+
+def test_the_keyboard_is_enough(node, open_page):
+    watched = open_page(node)
+    watched.go()
+    watched.page.wait_for_selector(".rows .row")
+    watched.page.keyboard.press("/")
+    watched.page.keyboard.type("kalman-2")
+    assert watched.names() == ["kalman-2"]
+    watched.page.keyboard.press("Tab")
+    watched.page.keyboard.press("Enter")
+    watched.page.wait_for_selector("h1 >> text=kalman-2")
+    watched.page.go_back()
+    watched.page.wait_for_selector(".rows .row")
+    watched.page.locator(".rows .model a").first.focus()
+    for _ in range(30):
+        watched.page.keyboard.press("ArrowDown")
+    focused = watched.page.evaluate(
+        "document.activeElement.closest('[role=row]').getAttribute('aria-rowindex')"
+    )
+    assert focused == "32"
+    watched.page.keyboard.press("Home")
+    assert watched.page.evaluate("document.activeElement.closest('[role=row]').ariaRowIndex") == "2"
+
+
+@pytest.mark.slow
+def test_a_node_that_went_away_is_said_and_found_again(node, open_page):
+    watched = open_page(node)
+    watched.go()
+    watched.page.wait_for_selector(".live[data-state=live]")
+    node.stop()
+    watched.page.wait_for_selector(".live[data-state=lost]")
+    assert watched.names()
+    node.start()
+    node.say()
+    watched.page.wait_for_selector(".live[data-state=live]", timeout=20_000)
+    watched.wrong.clear()  # the browser itself says that the connection was refused
