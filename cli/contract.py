@@ -50,7 +50,7 @@ def check(
     [bold]coordinator contract check runtime_definitions.contracts:CONTRACT --json[/bold]
     """
     settings = read_settings(os.environ, contract=contract)
-    found = [one for path in settings.contract.split(",") for one in _examined(path.strip(), settings)]
+    found = [one for path in settings.contract.split(",") for one in examined(path.strip(), settings)]
     faults = sum(one.state == "fault" for one in found)
     if as_json:
         print_json({"contract": settings.contract, "faults": faults, "findings": found})
@@ -59,7 +59,8 @@ def check(
     raise typer.Exit(EXIT_FAULT if faults else 0)
 
 
-def _examined(path: str, settings: Settings) -> list[Finding]:
+def examined(path: str, settings: Settings) -> list[Finding]:
+    """The findings on one contract, `module:attribute`; one that does not load is a finding too."""
     from coordinator.infra.contracts import contract_hash, load_contract  # noqa: PLC0415
     from coordinator.streams.contract_findings import Finding, State, examine  # noqa: PLC0415
 

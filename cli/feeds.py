@@ -71,7 +71,7 @@ def probe(
 
     Example: [bold]coordinator feeds probe binance BTCUSDT --kind tick[/bold]
     """
-    found = run(_probe(source, subject, kind, granularity, seconds))
+    found = run(probe_source(source, subject, kind, granularity, seconds))
     if as_json:
         print_json(found)
         return
@@ -81,9 +81,10 @@ def probe(
         typer.echo(f"  {time_text(record.ts_event)}  {values}")
 
 
-async def _probe(
+async def probe_source(
     name: str, subject: str, kind: str | None, granularity: str | None, seconds: float
 ) -> dict[str, Any]:
+    """`{subscription, said, records}`: the first records of a source. Raises OperatorError, WorldError (silence)."""
     import time  # noqa: PLC0415
 
     from coordinator.streams.ports import FeedRecord, Subscription  # noqa: PLC0415

@@ -11,6 +11,7 @@ import typer
 from coordinator.cli import (
     contract,
     dead_letters,
+    doctor,
     feeds,
     init,
     models,
@@ -68,6 +69,8 @@ app.command("packs")(init.list_packs)
 app.command("up")(up.up)
 app.command("worker")(worker.worker)
 app.command("status")(status.status)
+app.command("preflight")(doctor.preflight)
+app.command("doctor")(doctor.doctor)
 app.command("replay")(replay.replay)
 app.command("topology")(topology.topology)
 app.add_typer(contract.app, name="contract")

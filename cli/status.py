@@ -76,7 +76,7 @@ async def gather(bootstrap: str, crunch_id: str, api: str) -> dict[str, Any]:
         "stages": msgspec.to_builtins(stage_positions(tails)),
         "checkpoints": len(checkpoints),
         "last_checkpoint": max(checkpoints.values(), key=lambda one: one["period_end"], default=None),
-        "api": await _ask(api),
+        "api": await ask_api(api),
     }
 
 
@@ -111,7 +111,7 @@ async def read_checkpoints(bootstrap: str, crunch_id: str) -> dict[str, dict[str
     return found
 
 
-async def _ask(api: str) -> dict[str, Any]:
+async def ask_api(api: str) -> dict[str, Any]:
     """What /healthz says: `{address, ok, reason, health}`."""
     import httpx  # noqa: PLC0415
 

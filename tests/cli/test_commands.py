@@ -27,6 +27,8 @@ COMMANDS = [
     ["dead-letters", "list"],
     ["dead-letters", "show"],
     ["models", "serve"],
+    ["preflight"],
+    ["doctor"],
 ]
 
 

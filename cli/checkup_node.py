@@ -1,0 +1,154 @@
+"""The check-up's questions about the challenge and about a node that runs: contract, models, feed, Kafka, API.
+
+Each does what the node itself would do, for a moment: runs the contract on sample data, starts every model in a
+process of its own, connects to the feed, asks Kafka for its topics. Nothing is written anywhere.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from coordinator.cli.checkup import Finding, State
+from coordinator.streams.errors import CoordinatorError, OperatorError
+from coordinator.streams.settings import Settings
+
+ROUNDS = 3
+LAG_RECORDS_MAX = 1_000  # what decides nothing may wait so long to be counted
+
+
+async def contract(settings: Settings) -> list[Finding]:
+    """What `coordinator contract check` finds; all well is one line."""
+    from coordinator.cli.contract import examined  # noqa: PLC0415
+
+    out: list[Finding] = []
+    for path in settings.contract.split(","):
+        found = examined(path.strip(), settings)
+        bad = [one for one in found if one.state != "ok"]
+        out += [
+            Finding(
+                f"contract: {one.check}",
+                State.FAULT if one.state == "fault" else State.UNKNOWN,
+                one.says,
+                "mend it; `coordinator contract check` shows the line",
+            )
+            for one in bad
+        ]
+        if not bad:
+            out.append(Finding("contract", State.OK, f"{path.strip()}: {len(found)} checks, no fault"))
+    return out
+
+
+async def models(settings: Settings, folder: Path) -> list[Finding]:
+    """Three rounds with every model of `folder`, as the model host would run them."""
+    from coordinator.cli.model_check import make_ticks, models_to_check  # noqa: PLC0415
+    from coordinator.cli.model_trial import ModelTrial  # noqa: PLC0415
+    from coordinator.infra.contracts import load_contracts  # noqa: PLC0415
+    from coordinator.infra.model_host.process import Limits  # noqa: PLC0415
+
+    try:
+        entries = models_to_check(folder)
+        challenge = load_contracts(settings.contract, kind=settings.feed_kind).current
+        ticks = make_ticks(challenge, None, settings.feed_subjects[0], ROUNDS)
+    except OperatorError as error:
+        return [Finding("models", State.FAULT, str(error), "see `coordinator models check`")]
+    hard = challenge.deadline_seconds + 1
+    limits = Limits(call_limit_seconds=hard, setup_limit_seconds=max(hard, 30.0), memory_limit_mb=2048)
+    faults = []
+    for entry in entries:
+        with tempfile.TemporaryDirectory(prefix="coordinator-checkup-") as scratch:
+            trial = await ModelTrial(
+                entry, challenge, settings.model_base_classname, ticks, limits, Path(scratch)
+            ).run(lambda _done: None)
+        if trial.reason:
+            again = f"coordinator models check {entry.folder}"
+            faults.append(Finding(f"model {entry.model_id}", State.FAULT, trial.reason, again))
+    said = f"{len(entries)} in {folder}, each answered {ROUNDS} rounds"
+    return faults or [Finding("models", State.OK, said)]
+
+
+async def feed(settings: Settings, seconds: float) -> list[Finding]:
+    """Does the source deliver each subject now? `seconds` for each."""
+    from coordinator.cli.feeds import probe_source  # noqa: PLC0415
+
+    out = []
+    for subject in settings.feed_subjects:
+        name, source = f"feed {subject}", settings.feed_source
+        try:
+            found = await probe_source(
+                source, subject, settings.feed_kind, settings.feed_granularity, seconds
+            )
+        except CoordinatorError as error:
+            how = "check the network, FEED_SOURCE and FEED_SUBJECTS; `coordinator feeds list` shows what is known"
+            out.append(Finding(name, State.FAULT, f"{source}: {error}", how))
+        else:
+            out.append(Finding(name, State.OK, f"{source}: {found['said']}"))
+    return out
+
+
+async def kafka(bootstrap: str, crunch_id: str, *, topics_made_later: bool) -> list[Finding]:
+    """Does Kafka let us in, and are the crunch's topics as they must be?"""
+    from coordinator.infra.kafka_probe import why_silent  # noqa: PLC0415
+
+    try:
+        reason = await why_silent(bootstrap)
+    except OperatorError as error:
+        return [Finding("kafka", State.FAULT, str(error), "mend the KAFKA_... settings")]
+    if reason:
+        how = "start it, or name the right one in KAFKA_BOOTSTRAP"
+        return [Finding("kafka", State.FAULT, f"{bootstrap}: {reason}", how)]
+    answers = Finding("kafka", State.OK, f"{bootstrap} answers")
+    return [answers, await topics(bootstrap, crunch_id, made_later=topics_made_later)]
+
+
+async def topics(bootstrap: str, crunch_id: str, *, made_later: bool) -> Finding:
+    """Are the crunch's topics as they must be? `made_later`: the start of a node makes missing ones."""
+    from coordinator.infra.topics import list_topics  # noqa: PLC0415
+
+    try:
+        found = await list_topics(bootstrap, crunch_id)
+    except CoordinatorError as error:
+        return Finding("topics", State.UNKNOWN, str(error), "see `coordinator topics list`")
+    wrong = [f"{one.name}: {'; '.join(one.mismatches)}" for one in found if one.mismatches]
+    if wrong:
+        return Finding("topics", State.FAULT, wrong[0], "mend the topic, or choose another CRUNCH_ID")
+    missing = [one.name for one in found if one.partitions == 0]
+    if missing and not made_later:
+        return Finding("topics", State.FAULT, f"{missing[0]} is missing", "coordinator topics create")
+    said = f"{len(found) - len(missing)} of {crunch_id} are as they must be"
+    return Finding(
+        "topics", State.OK, said + (f", {len(missing)} will be made at the start" if missing else "")
+    )
+
+
+async def stages(bootstrap: str, crunch_id: str) -> list[Finding]:
+    """How far is every stage?"""
+    from coordinator.infra.positions import read_tails, stage_positions  # noqa: PLC0415
+
+    try:
+        found = stage_positions(await read_tails(bootstrap, crunch_id))
+    except CoordinatorError as error:
+        return [Finding("stages", State.UNKNOWN, str(error), "see `coordinator status`")]
+    late = [
+        Finding(
+            f"stage {one.stage}",
+            State.FAULT,
+            f"{one.lag_records:,} records behind {one.source}",
+            "is its worker running? look at its log; a second look shows whether it catches up",
+        )
+        for one in found
+        if one.lag_records > LAG_RECORDS_MAX
+    ]
+    lag = max((one.lag_records for one in found), default=0)
+    return late or [Finding("stages", State.OK, f"none is more than {lag:,} records behind")]
+
+
+async def api(address: str) -> Finding:
+    """What does the API say of itself?"""
+    from coordinator.cli.status import ask_api  # noqa: PLC0415
+
+    answer = await ask_api(address)
+    if answer["ok"]:
+        return Finding("api", State.OK, f"{address} is healthy")
+    how = "look at the report worker's log"
+    return Finding("api", State.FAULT, f"{address}: {answer['reason']}", how)

@@ -1,0 +1,192 @@
+"""`coordinator preflight` before a node is started, `coordinator doctor` while it runs: is all well, and what to do.
+
+Both ask one thing after the other, say each answer as it comes, and end with 1 when anything is wrong or could not be
+looked at. What an operator does not use is left out by name, and the table says so.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from coordinator.cli.shared import (
+    DataDirOption,
+    JsonOption,
+    KafkaOption,
+    node_settings,
+    one_line,
+    print_json,
+    run,
+)
+from coordinator.streams.errors import OperatorError
+from coordinator.streams.settings import Settings, read_settings
+
+if TYPE_CHECKING:
+    from coordinator.cli.checkup import Finding
+
+    Look = Callable[[], Awaitable[Finding | list[Finding]]]
+
+EXIT_FAULT = 1
+MARKS = {
+    "ok": ("ok", "green"),
+    "fault": ("FAULT", "bold red"),
+    "unknown": ("?", "bold red"),
+    "skipped": ("-", "dim"),
+}
+
+SkipOption = Annotated[
+    list[str] | None,
+    typer.Option("--skip", help="Leave a check out; may be given several times.", show_default=False),
+]
+SecondsOption = Annotated[
+    float,
+    typer.Option("--feed-seconds", min=0.5, max=600, help="How long to wait for a record of each subject."),
+]
+
+
+def preflight(
+    skip: SkipOption = None,
+    feed_seconds: SecondsOption = 10.0,
+    models: Annotated[
+        Path | None, typer.Option(help="Folder of models. Default: MODELS_DIR.", show_default=False)
+    ] = None,
+    kafka: KafkaOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look before you start: Docker, compose, ports, memory, disk, contract, models, feed, Kafka and its topics.
+
+    Run it in the node's folder. Each check says what it saw and, where something is wrong, what to do. What cannot be
+    looked at counts as wrong. The exit code is 1 when anything is. Kafka is only looked at where one is named
+    (KAFKA_BOOTSTRAP or --kafka): the others are started with the node.
+
+    Examples: [bold]coordinator preflight[/bold],
+    [bold]coordinator preflight --skip docker --skip compose[/bold] (for `coordinator up`)
+    """
+    settings = read_settings(os.environ, kafka_bootstrap=kafka)
+    named = kafka is not None or bool(os.environ.get("KAFKA_BOOTSTRAP"))
+    folder = models or Path(os.environ.get("MODELS_DIR") or _examples())
+    steps = _before(settings, folder, feed_seconds, named=named)
+    _report(_look(steps, _left_out(skip, steps)), "before the start", as_json=as_json)
+
+
+def doctor(
+    skip: SkipOption = None,
+    feed_seconds: SecondsOption = 10.0,
+    kafka: KafkaOption = None,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Look at a node that runs: Docker, disk, contract, feed, Kafka and its topics, each stage's lag, the API.
+
+    Each check says what it saw and, where something is wrong, what to do. What cannot be looked at counts as wrong.
+    The exit code is 1 when anything is.
+
+    Examples: [bold]coordinator doctor --data-dir node --skip docker[/bold], [bold]coordinator doctor --json[/bold]
+    """
+    settings, node = node_settings(data_dir, kafka)
+    api = node.api if node is not None else f"http://{settings.api_host}:{settings.api_port}"
+    steps = _during(settings, api, feed_seconds)
+    _report(_look(steps, _left_out(skip, steps)), "while it runs", as_json=as_json)
+
+
+def _before(settings: Settings, models: Path, feed_seconds: float, *, named: bool) -> dict[str, Look]:
+    from coordinator.cli import checkup, checkup_node  # noqa: PLC0415
+
+    async def kafka() -> list[Finding]:
+        if not named:
+            return [checkup.Finding("kafka", checkup.State.SKIPPED, "none is named: the node starts its own")]
+        return await checkup_node.kafka(settings.kafka_bootstrap, settings.crunch_id, topics_made_later=True)
+
+    return {
+        "docker": checkup.docker,
+        "compose": lambda: checkup.compose(Path.cwd()),
+        "ports": lambda: checkup.ports({settings.api_port: ("the API", "API_PORT")}),
+        "memory": lambda: checkup.memory_here(models),
+        "disk": lambda: checkup.disk_here(settings.data_dir),
+        "contract": lambda: checkup_node.contract(settings),
+        "models": lambda: checkup_node.models(settings, models),
+        "feed": lambda: checkup_node.feed(settings, feed_seconds),
+        "kafka": kafka,
+    }
+
+
+def _during(settings: Settings, api: str, feed_seconds: float) -> dict[str, Look]:
+    from coordinator.cli import checkup, checkup_node  # noqa: PLC0415
+
+    bootstrap, crunch_id = settings.kafka_bootstrap, settings.crunch_id
+    return {
+        "docker": checkup.docker,
+        "disk": lambda: checkup.disk_here(settings.data_dir),
+        "contract": lambda: checkup_node.contract(settings),
+        "feed": lambda: checkup_node.feed(settings, feed_seconds),
+        "kafka": lambda: checkup_node.kafka(bootstrap, crunch_id, topics_made_later=False),
+        "stages": lambda: checkup_node.stages(bootstrap, crunch_id),
+        "api": lambda: checkup_node.api(api),
+    }
+
+
+async def _look(steps: dict[str, Look], left_out: set[str]) -> AsyncIterator[Finding]:
+    """The findings, each as soon as it is known."""
+    from coordinator.cli.checkup import Finding, State  # noqa: PLC0415
+
+    for name, look in steps.items():
+        if name in left_out:
+            yield Finding(name, State.SKIPPED, "left out (--skip)")
+            continue
+        found = await look()
+        for one in found if isinstance(found, list) else [found]:
+            yield one
+
+
+def _left_out(skip: list[str] | None, steps: dict[str, Look]) -> set[str]:
+    left_out = set(skip or ())
+    if unknown := sorted(left_out - set(steps)):
+        raise OperatorError(f"--skip {unknown[0]}: choose from {', '.join(steps)}")
+    return left_out
+
+
+def _examples() -> Path:
+    from coordinator.cli.plan import example_models  # noqa: PLC0415
+
+    return example_models()
+
+
+def _report(findings: AsyncIterator[Finding], when: str, *, as_json: bool) -> None:
+    found = run(_gather(findings, None if as_json else _say))
+    faults = sum(one.bad for one in found)
+    if as_json:
+        print_json({"when": when, "faults": faults, "findings": found})
+    else:
+        from rich.console import Console  # noqa: PLC0415
+
+        text = f"{faults} {'thing needs' if faults == 1 else 'things need'} you" if faults else "all is well"
+        Console().print(text, style="bold red" if faults else "green")
+    raise typer.Exit(EXIT_FAULT if faults else 0)
+
+
+async def _gather(findings: AsyncIterator[Finding], say: Callable[[Finding], None] | None) -> list[Finding]:
+    out = []
+    async for one in findings:
+        out.append(one)
+        if say is not None:
+            say(one)
+    return out
+
+
+def _say(one: Finding) -> None:
+    """One line as soon as it is known, and what to do on the next."""
+    from rich.console import Console  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
+
+    mark, style = MARKS[one.state]
+    console = Console()
+    console.print(
+        Text.assemble((f"{mark:>5}", style), "  ", (f"{one.check:<10}", "bold"), "  ", one_line(one.says)),
+        soft_wrap=True,
+    )
+    if one.bad and one.do:
+        console.print(Text(f"       -> {one.do}"), soft_wrap=True)

@@ -1,0 +1,160 @@
+"""The check-up: what is wrong is found, said with what to do, and counted; what was not looked at is no pass."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import stat
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from coordinator.cli import checkup
+from coordinator.cli.checkup import GIB, State
+from coordinator.cli.main import app
+
+ALL = ("docker", "compose", "ports", "memory", "disk", "contract", "models", "feed", "kafka")
+NOBODY = "127.0.0.1:1"
+
+
+@pytest.fixture
+def coordinator(monkeypatch, tmp_path):
+    for name in (
+        "KAFKA_BOOTSTRAP",
+        "DATA_DIR",
+        "CRUNCH_ID",
+        "API_PORT",
+        "CONTRACT",
+        "FEED_SOURCE",
+        "MODELS_DIR",
+    ):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.chdir(tmp_path)
+    return lambda *arguments: CliRunner().invoke(app, list(arguments))
+
+
+def only(name: str) -> list[str]:
+    return [part for one in ALL if one != name for part in ("--skip", one)]
+
+
+def findings(result) -> dict[str, dict[str, str]]:
+    return {one["check"]: one for one in json.loads(result.stdout)["findings"]}
+
+
+def engine(folder: Path, script: str, monkeypatch) -> None:
+    """A `docker` command of this test's own, first on the path."""
+    program = folder / "docker"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(program.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+
+
+@pytest.mark.parametrize(
+    ("script", "state", "says"),
+    [
+        ("""echo '{"Server": {"Version": "28.1"}}'""", State.OK, "engine 28.1 answers"),
+        ("echo Cannot connect to the daemon >&2; exit 1", State.FAULT, "Cannot connect to the daemon"),
+        ("echo hello", State.UNKNOWN, "hello"),
+    ],
+)
+async def test_an_engine_that_does_not_answer_is_not_well(tmp_path, monkeypatch, script, state, says):
+    engine(tmp_path, script, monkeypatch)
+    found = await checkup.docker()
+    assert (found.state, found.bad) == (state, state is not State.OK)
+    assert says in found.says
+    assert bool(found.do) == found.bad
+
+
+async def test_no_engine_at_all_says_how_to_go_on_without(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    for found in (await checkup.docker(), await checkup.compose(tmp_path)):
+        assert found.state is State.FAULT
+    assert "coordinator up" in (await checkup.docker()).do
+
+
+async def test_a_compose_file_that_compose_cannot_read_is_named(tmp_path, monkeypatch):
+    (tmp_path / "compose.yml").write_text("services: [")
+    engine(
+        tmp_path, 'case "$*" in *config*) echo yaml: line 1 >&2; exit 1;; *) echo 2.40;; esac', monkeypatch
+    )
+    found = await checkup.compose(tmp_path)
+    assert (found.state, found.says) == (State.FAULT, "compose.yml cannot be used: yaml: line 1")
+
+
+@pytest.mark.parametrize(("free_gib", "state"), [(2.9, State.FAULT), (3.1, State.OK)])
+def test_memory_is_wanted_for_the_node_and_each_model(free_gib, state):
+    assert checkup.memory(10, int(free_gib * GIB), 8 * GIB).state is state
+    assert checkup.memory(0, int(free_gib * GIB), 8 * GIB).state is State.OK
+
+
+@pytest.mark.parametrize(("free_gib", "state"), [(4.9, State.FAULT), (5, State.OK)])
+def test_disk_is_wanted_for_a_log_that_is_kept(free_gib, state):
+    assert checkup.disk(Path("here"), int(free_gib * GIB)).state is state
+
+
+def test_a_taken_port_is_named_with_its_variable(coordinator, monkeypatch):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        monkeypatch.setenv("API_PORT", str(port))
+        result = coordinator("preflight", *only("ports"))
+    assert result.exit_code == 1
+    assert f"port {port}" in result.stdout
+    assert "API_PORT" in result.stdout
+
+
+def test_a_contract_with_a_fault_fails_the_preflight(coordinator, monkeypatch):
+    monkeypatch.setenv("CONTRACT", "nowhere:CONTRACT")
+    result = coordinator("preflight", *only("contract"), "--json")
+    assert result.exit_code == 1
+    assert findings(result)["contract: loads"]["state"] == "fault"
+
+
+def test_the_example_models_and_the_default_contract_pass(coordinator):
+    result = coordinator("preflight", *(only("models")), "--json")
+    assert result.exit_code == 0, result.stdout
+    assert findings(result)["models"]["state"] == "ok"
+
+
+def test_a_model_that_fails_is_named_with_the_command_that_tells_more(coordinator, tmp_path):
+    (tmp_path / "models" / "broken").mkdir(parents=True)
+    (tmp_path / "models" / "broken" / "main.py").write_text("raise RuntimeError('no luck')\n")
+    result = coordinator("preflight", *only("models"), "--models", str(tmp_path / "models"), "--json")
+    assert result.exit_code == 1
+    (found,) = [one for name, one in findings(result).items() if name.startswith("model")]
+    assert "no luck" in found["says"]
+    assert found["do"].startswith("coordinator models check")
+
+
+def test_a_feed_that_delivers_is_well_and_one_that_is_unknown_is_not(coordinator, monkeypatch):
+    monkeypatch.setenv("FEED_SOURCE", "generated")
+    assert coordinator("preflight", *only("feed"), "--feed-seconds", "1").exit_code == 0
+    monkeypatch.setenv("FEED_SOURCE", "nasdaq")
+    result = coordinator("preflight", *only("feed"), "--json")
+    assert result.exit_code == 1
+    assert findings(result)["feed BTCUSDT"]["state"] == "fault"
+
+
+def test_a_kafka_that_is_named_must_answer_and_one_that_is_not_is_left_out(coordinator):
+    result = coordinator("preflight", *only("kafka"), "--json")
+    assert (result.exit_code, findings(result)["kafka"]["state"]) == (0, "skipped")
+    result = coordinator("preflight", *only("kafka"), "--kafka", NOBODY, "--json")
+    assert (result.exit_code, findings(result)["kafka"]["state"]) == (1, "fault")
+
+
+def test_a_node_that_does_not_run_is_not_well(coordinator):
+    result = coordinator(
+        "doctor", "--kafka", NOBODY, "--skip", "docker", "--skip", "feed", "--skip", "contract", "--json"
+    )
+    assert result.exit_code == 1
+    states = {name: one["state"] for name, one in findings(result).items()}
+    assert states["kafka"] == "fault"
+    assert states["stages"] == "unknown"  # could not be looked at: no pass
+    assert states["api"] == "fault"
+
+
+def test_a_check_that_does_not_exist_cannot_be_left_out(coordinator):
+    result = coordinator("preflight", "--skip", "weather")
+    assert result.exit_code == 2
+    assert "docker, compose, ports" in result.stderr
