@@ -142,8 +142,14 @@ def _behaviour(field: str, thing: Callable[..., Any]) -> Any:
 
 
 def _values(field: str, values: Any) -> str:
+    def carried(thing: Any) -> Any:
+        if not callable(thing):
+            message = f"a {type(thing).__name__}"
+            raise TypeError(message)
+        return _behaviour(field, thing)  # by_weights(my_weights): what it carries is behaviour too
+
     try:
-        return msgspec.json.encode(values, order="deterministic").decode()
+        return msgspec.json.encode(values, enc_hook=carried, order="deterministic").decode()
     except (TypeError, ValueError) as error:
         message = (
             f"contract field {field}: carries values that are no plain data ({error}); use a plain function"

@@ -14,6 +14,8 @@ from coordinator.streams.ranking import rank
 from coordinator.streams.units import mean_units
 
 PERIOD_KEY = "period"
+ENSEMBLE_PREFIX = "__ensemble_"
+"""Ids of what a node made of several models: on no chain, and never paid."""
 
 
 class ModelTotals:
@@ -80,8 +82,13 @@ class PeriodTotals:
 
 
 def ranked_entries(totals: PeriodTotals, terms: Terms) -> tuple[list[RankedEntry], list[str]]:
-    """The period's ranking in order, and the unranked model ids: never scored in the period, or too often away."""
-    keys = [(model_id, _key(one, terms, totals.end)) for model_id, one in totals.models.items()]
+    """The period's ranking in order, and the unranked model ids: never scored in the period, too often away, or
+    an ensemble.
+    """
+    keys = [
+        (model_id, None if model_id.startswith(ENSEMBLE_PREFIX) else _key(one, terms, totals.end))
+        for model_id, one in totals.models.items()
+    ]
     ranked, unranked = rank(keys, terms.ranking_direction)
     entries = [
         RankedEntry(

@@ -25,6 +25,7 @@ from coordinator.streams import events as ev
 from coordinator.streams import ids
 from coordinator.streams.checkpoint import CheckpointStage
 from coordinator.streams.contract import FRAC64_ONE, CrunchContract
+from coordinator.streams.strategies import softmax
 
 CKP = ids.checkpoint_id("btc-up", T0, T0 + 6 * HOUR)
 OTHER = ids.checkpoint_id("btc-up", T0 + 6 * HOUR, T0 + 12 * HOUR)
@@ -170,7 +171,7 @@ def test_the_whole_way_to_paid():
     assert [outcome(scene, one)[0] for one in commands] == [
         "CheckpointOpened", "CheckpointSubmitted", "CheckpointClaimable", "CheckpointPaid",
     ]  # fmt: skip
-    assert scene.stage._states[CKP].status == "PAID"
+    assert scene.stage.settlements.states[CKP].status == "PAID"
 
 
 def test_a_hash_whose_transaction_failed_stays_refused_and_another_is_taken():
@@ -235,6 +236,19 @@ def test_a_release_is_computed_anew_under_the_newest_terms():
     assert sum(reward["reward_pct"] for reward in data.emission["cruncher_rewards"]) == FRAC64_ONE
     assert [one.model_id for one in data.ranking] == ["a", "b"]
     assert outcome(scene, confirm()) == SUBMITS
+
+
+def test_a_release_pays_by_the_contract_of_its_period_where_that_may_be_offered():
+    """A contract that came later must not change what was promised for a period that was merely looked at."""
+    later = CrunchContract(crunch_pubkey=PUBKEY, build_emission=softmax(0))
+    scene = given(CheckpointStage("btc-up", shelf(later=later))).when("snapshots", configured())
+    hold = ev.WithholdCheckpoint(id="w", at=T0, data=ev.WithholdCheckpointData(reason="look first"))
+    scene.when("commands", hold)
+    scene.when("snapshots", snapshot("a", T0, 2), snapshot("b", T0, 1), period_closed(T0, T0 + 6 * HOUR))
+    scene.when("snapshots", configured(contract_hash="later", effective_from=T0 + 12 * HOUR))
+    assert outcome(scene, release()) == RELEASES
+    shares = [one["reward_pct"] for one in scene.only(ev.CheckpointOpened).data.emission["cruncher_rewards"]]
+    assert shares == [625_000_000, 375_000_000]
 
 
 def test_what_was_released_is_not_built_again():
