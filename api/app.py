@@ -5,6 +5,8 @@ The application holds no state of its own and starts nothing: `server.py` runs t
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from fastapi import FastAPI
 from starlette.routing import Route
 
@@ -23,15 +25,21 @@ from coordinator.api import (
 )
 from coordinator.api.commands import CommandPort, Sender
 from coordinator.api.leaderboard import LeaderboardEndpoint
+from coordinator.api.own_routes import OwnRoutes, mount_own_routes
 from coordinator.projections.runner import Projector
 from coordinator.streams.settings import Settings
 
 
 def create_app(
-    settings: Settings, projector: Projector, command_port: CommandPort, *, sender: Sender | None = None
+    settings: Settings,
+    projector: Projector,
+    command_port: CommandPort,
+    *,
+    own_routes: Iterable[OwnRoutes] = (),
+    sender: Sender | None = None,
 ) -> FastAPI:
-    """The application over a projector's read models. `sender` replaces the default one (bounds, clock) in
-    tests.
+    """The application over a projector's read models, and the operator's own routes after all of ours. `sender`
+    replaces the default one (bounds, clock) in tests.
     """
     app = FastAPI(title=f"Report API of {settings.crunch_id}", openapi_url="/openapi.json", redoc_url=None)
     read = projector.read
@@ -53,4 +61,5 @@ def create_app(
         commands.router(sender or Sender(projector, command_port)),
     ):
         app.include_router(routes)
+    mount_own_routes(app, own_routes)
     return app

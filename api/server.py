@@ -14,10 +14,12 @@ from contextlib import contextmanager
 
 import structlog
 import uvicorn
+from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from coordinator.api.app import create_app
 from coordinator.api.live import ABORT
+from coordinator.api.own_routes import OwnRoutes, load_own_routes
 from coordinator.infra.commands import KafkaCommandPort
 from coordinator.infra.sockets import listen
 from coordinator.projections.registry import open_read_models
@@ -48,17 +50,20 @@ class _Protocol(HttpToolsProtocol):
 def serve(settings: Settings) -> None:
     """Fold and serve until SIGTERM or SIGINT. Blocking.
 
-    Raises OperatorError (port, store in use), WorldError (no broker), LogError naming a record that this
+    Raises OperatorError (port, store in use, own routes), WorldError (no broker), LogError naming a record that this
     version cannot read, StalledError: the process should then exit non-zero.
     """
+    own_routes = load_own_routes(
+        settings.api_routes_dir
+    )  # a broken file is said before anything is waited for
     bound = listen(settings.api_host, settings.api_port, "API_PORT (or --port)")
     try:
-        asyncio.run(_serve(settings, bound))
+        asyncio.run(_serve(settings, bound, own_routes))
     finally:
         bound.close()
 
 
-async def _serve(settings: Settings, bound: socket.socket) -> None:
+async def _serve(settings: Settings, bound: socket.socket, own_routes: list[OwnRoutes]) -> None:
     stopping = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -70,7 +75,9 @@ async def _serve(settings: Settings, bound: socket.socket) -> None:
     port = KafkaCommandPort(settings.kafka_bootstrap, settings.crunch_id)
     try:
         await port.start()
-        await _run(settings, Projector(settings, read), port, bound, stopping)
+        projector = Projector(settings, read)
+        app = create_app(settings, projector, port, own_routes=own_routes)
+        await _run(app, settings, projector, bound, stopping)
     finally:
         await port.stop()
         read.close()
@@ -89,14 +96,14 @@ async def _unless(stopping: asyncio.Event, wanted: Coroutine[None, None, str]) -
 
 
 async def _run(
+    app: FastAPI,
     settings: Settings,
     projector: Projector,
-    port: KafkaCommandPort,
     bound: socket.socket,
     stopping: asyncio.Event,
 ) -> None:
     config = uvicorn.Config(
-        create_app(settings, projector, port),
+        app,
         http=_Protocol,
         log_config=None,
         access_log=False,

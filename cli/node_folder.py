@@ -17,6 +17,7 @@ from coordinator.streams.errors import OperatorError
 
 DOTENV = ".env"
 ANSWERS = ".scaffold/answers.yml"
+OWN_ROUTES = "api"
 FILE_BYTES_MAX = 1_000_000
 
 
@@ -35,6 +36,8 @@ def take_over_settings(environ: MutableMapping[str, str], folder: Path) -> None:
     environ.setdefault("CRUNCH_ID", answers.slug)
     environ.setdefault("CONTRACT", "runtime_definitions.contracts:CONTRACT")
     environ.setdefault("MODEL_BASE_CLASSNAME", f"{answers.package}.tracker.TrackerBase")
+    if (folder / OWN_ROUTES).is_dir():
+        environ.setdefault("API_ROUTES_DIR", str(folder.absolute() / OWN_ROUTES))
     challenge = folder.absolute().parent / f"crunch-{answers.slug}"
     if challenge.is_dir():
         environ.setdefault("MODELS_DIR", str(challenge / "examples"))

@@ -60,6 +60,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     api_host: str = "127.0.0.1"
     api_port: int = 8000
+    api_routes_dir: str = ""
+    """Folder of `.py` files with routes of the operator's own; a rendered node's is its `api/`."""
 
     session_timeout_seconds: float = 10.0
     heartbeat_seconds: float = 2.0

@@ -107,6 +107,7 @@ def test_where_the_challenge_is_installed_the_folder_beside_is_not_needed(tmp_pa
     take_over_settings(environ, alone)
     assert environ == {
         "CRUNCH_ID": "a",
+        "API_ROUTES_DIR": str(alone / "api"),
         "CONTRACT": "runtime_definitions.contracts:CONTRACT",
         "MODEL_BASE_CLASSNAME": "crunch_a.tracker.TrackerBase",
     }
