@@ -33,12 +33,13 @@ def router(read: ReadModels) -> APIRouter:
         found = islice(read.predictions.newest(when.start, when.end, ids, status), limit)
         terms = read.predictions.terms.latest
         value_field = terms.value_field if terms else "value"
-        return json_answer([_row(one, value_field) for one in found][::-1])
+        return json_answer([row_of(one, value_field) for one in found][::-1])
 
     return routes
 
 
-def _row(one: Prediction, value_field: str) -> dict[str, Any]:
+def row_of(one: Prediction, value_field: str) -> dict[str, Any]:
+    """A prediction as the web app reads it. `value_field` names the score that is `score_value`."""
     scores = {name: to_float(units, one.decimals) for name, units in (one.score_units or {}).items()}
     final = one.status != "PENDING"
     scored = one.status == "SCORED"

@@ -13,6 +13,7 @@ comes after PENDING whichever was folded first.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import msgspec
@@ -38,6 +39,7 @@ from coordinator.streams.events import (
 )
 from coordinator.streams.lifecycle import NONE, PREDICTION, advance
 
+ROUNDS_PER_LOOK = 500
 Answer = tuple[str, str, int, int, dict[str, Any] | None, str, str | None, str]
 """model_id, status, at, exec_time_us, output, reason, fault, deployment_id"""
 Score = tuple[str, str, dict[str, int] | None, str, str | None, int]
@@ -301,6 +303,26 @@ class Predictions(Projection):
                 for one in self.round(input_id, scope_key, model_ids):
                     if status in (None, one.status):
                         yield one
+
+    def oldest(
+        self, start: int, until: int, model_ids: set[str] | None = None, status: str | None = None
+    ) -> Iterator[Prediction]:
+        """As `newest`, the oldest round first. Reads on while rounds are committed; a long reading sees the later
+        ones too.
+        """
+        after = b"O" + key(start)
+        while names := self._rounds_from(after, until):
+            for name, row in names:
+                for scope_key in _scopes_decoder.decode(row):
+                    for one in self.round(name[9:-1].decode(), scope_key, model_ids):
+                        if status in (None, one.status):
+                            yield one
+            after = names[-1][0] + b"\x00"
+
+    def _rounds_from(self, first: bytes, until: int) -> list[tuple[bytes, bytes]]:
+        """Some rounds in order: an iterator kept open would pin what the store wants to compact away."""
+        found = islice(self.store.scan(b"O", start=first), ROUNDS_PER_LOOK)
+        return [(name, row) for name, row in found if int.from_bytes(name[1:9], "big") <= until]
 
     def input(self, input_id: str) -> InputRow | None:
         """An input with its ground truths, or None."""

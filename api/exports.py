@@ -1,0 +1,220 @@
+"""Predictions as a file: `GET /reports/predictions.ndjson`, `.csv` and `.parquet`, oldest round first.
+
+Reads the predictions read model in pages of rounds and sends each as soon as it is made, so that an export of any
+length takes the memory of one page and no lock. A row shows a prediction as it is when its page is read. Few exports
+run at once; another one is told to come back.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import threading
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Annotated, Any, Literal
+
+import msgspec
+import pyarrow as pa
+import pyarrow.parquet as pq
+from fastapi import APIRouter, Depends, HTTPException
+from fastapi.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
+
+from coordinator.api.answers import Span, project_ids, span
+from coordinator.api.predictions import row_of
+from coordinator.api.times import zulu, zulu_or_none
+from coordinator.projections.predictions import Prediction
+from coordinator.projections.registry import ReadModels
+from coordinator.streams.ids import prediction_id
+from coordinator.streams.units import to_float
+
+EXPORTS_MAX = 2
+ROWS_PER_PAGE = 5_000
+RETRY_AFTER_SECONDS = "10"
+Format = Literal["ndjson", "csv", "parquet"]
+Rows = Iterator[list[Prediction]]
+
+MEDIA = {
+    "ndjson": "application/x-ndjson",
+    "csv": "text/csv; charset=utf-8",
+    "parquet": "application/vnd.apache.parquet",
+}
+TEXT, WHOLE, REAL = pa.string(), pa.int64(), pa.float64()
+COLUMNS = pa.schema(
+    [
+        ("id", TEXT),
+        ("input_id", TEXT),
+        ("model_id", TEXT),
+        ("deployment_id", TEXT),
+        ("scope_key", TEXT),
+        ("subject", TEXT),
+        ("horizon_seconds", WHOLE),
+        ("step_seconds", WHOLE),
+        ("status", TEXT),
+        ("performed_at", TEXT),
+        ("resolvable_at", TEXT),
+        ("scored_at", TEXT),
+        ("exec_time_us", WHOLE),
+        ("output_json", TEXT),
+        ("score_value", REAL),
+        ("score_json", TEXT),
+        ("score_charge", REAL),
+        ("reason", TEXT),
+        ("fault", TEXT),
+    ]
+)
+"""Times are ISO 8601 in UTC with milliseconds and Z; scores are the same numbers as in `/reports/predictions`."""
+
+_encode = msgspec.json.Encoder().encode
+
+
+def router(read: ReadModels) -> APIRouter:
+    """The routes of the three formats."""
+    routes = APIRouter()
+    running = threading.BoundedSemaphore(EXPORTS_MAX)
+
+    def export(form: Format, when: Span, ids: set[str] | None, status: str | None) -> StreamingResponse:
+        if not running.acquire(blocking=False):
+            raise HTTPException(
+                503,
+                f"{EXPORTS_MAX} exports are running; try again in {RETRY_AFTER_SECONDS} s",
+                {"Retry-After": RETRY_AFTER_SECONDS},
+            )
+        found = read.predictions.oldest(when.start, when.end, ids, status)
+        terms = read.predictions.terms.latest
+        value_field = terms.value_field if terms else "value"
+        write = {"ndjson": _ndjson, "csv": _csv, "parquet": _parquet}[form]
+        return _Export(write(_pages(found), value_field), running.release, form)
+
+    @routes.get("/reports/predictions.ndjson")
+    async def predictions_ndjson(
+        when: Annotated[Span, Depends(span)],
+        ids: Annotated[set[str] | None, Depends(project_ids)],
+        status: Literal["PENDING", "SCORED", "FAILED", "ABSENT"] | None = None,
+    ) -> StreamingResponse:
+        """Predictions of rounds opened in [start, end], one JSON object a line, as in `/reports/predictions`."""
+        return export("ndjson", when, ids, status)
+
+    @routes.get("/reports/predictions.csv")
+    async def predictions_csv(
+        when: Annotated[Span, Depends(span)],
+        ids: Annotated[set[str] | None, Depends(project_ids)],
+        status: Literal["PENDING", "SCORED", "FAILED", "ABSENT"] | None = None,
+    ) -> StreamingResponse:
+        """The same as CSV with a header (RFC 4180). A text that a spreadsheet would run begins with `'`."""
+        return export("csv", when, ids, status)
+
+    @routes.get("/reports/predictions.parquet")
+    async def predictions_parquet(
+        when: Annotated[Span, Depends(span)],
+        ids: Annotated[set[str] | None, Depends(project_ids)],
+        status: Literal["PENDING", "SCORED", "FAILED", "ABSENT"] | None = None,
+    ) -> StreamingResponse:
+        """The same as Parquet, one row group a page."""
+        return export("parquet", when, ids, status)
+
+    return routes
+
+
+class _Export(StreamingResponse):
+    """A stream that gives its place back however it ends: by its end, an error, or a client that left."""
+
+    def __init__(self, chunks: Iterator[bytes], release: Callable[[], None], form: Format) -> None:
+        super().__init__(
+            chunks,
+            media_type=MEDIA[form],
+            headers={"Content-Disposition": f'attachment; filename="predictions.{form}"'},
+        )
+        self._release = release
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._release()
+
+
+def _pages(found: Iterator[Prediction]) -> Rows:
+    while page := list(islice(found, ROWS_PER_PAGE)):
+        yield page
+
+
+def _ndjson(pages: Rows, value_field: str) -> Iterator[bytes]:
+    for page in pages:
+        yield b"".join(_encode(row_of(one, value_field)) + b"\n" for one in page)
+
+
+def _csv(pages: Rows, value_field: str) -> Iterator[bytes]:
+    yield ",".join(COLUMNS.names).encode() + b"\r\n"
+    for page in pages:
+        text = io.StringIO()
+        csv.writer(text).writerows(
+            [_harmless(cell) for cell in _flat(one, value_field).values()] for one in page
+        )
+        yield text.getvalue().encode()
+
+
+def _parquet(pages: Rows, value_field: str) -> Iterator[bytes]:
+    sink = _Chunks()
+    with pq.ParquetWriter(sink, COLUMNS, compression="zstd") as writer:
+        for page in pages:
+            writer.write_table(pa.Table.from_pylist([_flat(one, value_field) for one in page], COLUMNS))
+            yield sink.take()
+    yield sink.take()
+
+
+class _Chunks(io.RawIOBase):
+    """A file for pyarrow to write to that keeps only what was not sent yet."""
+
+    def __init__(self) -> None:
+        self._kept = bytearray()
+        self._sent = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self._kept += data
+        return len(data)
+
+    def tell(self) -> int:
+        return self._sent + len(self._kept)
+
+    def take(self) -> bytes:
+        """What was written since the last time."""
+        out = bytes(self._kept)
+        self._sent += len(out)
+        self._kept.clear()
+        return out
+
+
+def _flat(one: Prediction, value_field: str) -> dict[str, Any]:
+    scores = {name: to_float(units, one.decimals) for name, units in (one.score_units or {}).items()}
+    final = one.status not in {"PENDING", "SCORED"}
+    return {
+        "id": prediction_id(one.input_id, one.scope_key, one.model_id),
+        "input_id": one.input_id,
+        "model_id": one.model_id,
+        "deployment_id": one.deployment_id,
+        "scope_key": one.scope_key,
+        "subject": one.subject,
+        "horizon_seconds": one.horizon_seconds,
+        "step_seconds": one.step_seconds,
+        "status": one.status,
+        "performed_at": zulu(one.performed_at),
+        "resolvable_at": zulu_or_none(one.resolvable_at),
+        "scored_at": zulu_or_none(one.scored_at),
+        "exec_time_us": one.exec_time_us,
+        "output_json": None if one.output is None else _encode(one.output).decode(),
+        "score_value": scores.get(value_field),
+        "score_json": _encode(scores).decode() if scores else None,
+        "score_charge": None if one.charge_units is None else to_float(one.charge_units, one.decimals),
+        "reason": one.reason if final else None,
+        "fault": one.fault,
+    }
+
+
+def _harmless(cell: Any) -> Any:
+    """Participants write some of these texts; a spreadsheet runs what begins with = + - @ or a tab."""
+    return f"'{cell}" if isinstance(cell, str) and cell[:1] in tuple("=+-@\t\r") and cell else cell
