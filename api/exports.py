@@ -24,7 +24,7 @@ from starlette.types import Receive, Scope, Send
 from coordinator.api.answers import Span, project_ids, span
 from coordinator.api.predictions import row_of
 from coordinator.api.times import zulu, zulu_or_none
-from coordinator.projections.predictions import Prediction
+from coordinator.projections.prediction_rows import Prediction
 from coordinator.projections.registry import ReadModels
 from coordinator.streams.ids import prediction_id
 from coordinator.streams.units import to_float

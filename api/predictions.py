@@ -10,7 +10,7 @@ from fastapi.responses import Response
 
 from coordinator.api.answers import ROWS_MAX, Span, json_answer, project_ids, span
 from coordinator.api.times import naive
-from coordinator.projections.predictions import Prediction
+from coordinator.projections.prediction_rows import Prediction
 from coordinator.projections.registry import ReadModels
 from coordinator.streams.ids import prediction_id
 from coordinator.streams.units import to_float

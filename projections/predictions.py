@@ -19,14 +19,20 @@ from typing import Any
 import msgspec
 
 from coordinator.projections.base import Projection, TermsRows, encode_row, key
+from coordinator.projections.prediction_rows import (
+    Answer,
+    InputRow,
+    Prediction,
+    ScoresRow,
+    input_row,
+    join,
+)
 from coordinator.projections.store import Batch, Store
 from coordinator.streams.counting import Decision
-from coordinator.streams.errors import IllegalTransitionError
 from coordinator.streams.events import (
     AnyEvent,
     CrunchConfigured,
     InputReceived,
-    InputReceivedData,
     InputResolved,
     PredictionAbsent,
     PredictionFailed,
@@ -37,62 +43,9 @@ from coordinator.streams.events import (
     RoundOpened,
     ScoringFailed,
 )
-from coordinator.streams.lifecycle import NONE, PREDICTION, advance
+from coordinator.streams.lifecycle import NONE
 
 ROUNDS_PER_LOOK = 500
-Answer = tuple[str, str, int, int, dict[str, Any] | None, str, str | None, str]
-"""model_id, status, at, exec_time_us, output, reason, fault, deployment_id"""
-Score = tuple[str, str, dict[str, int] | None, str, str | None, int]
-"""model_id, kind of event, units, reason, fault, at"""
-
-
-class ScoresRow(msgspec.Struct, frozen=True, array_like=True):
-    """The scores half of a round and scope. `charges`: model_id -> units."""
-
-    scores: list[Score]
-    charges: dict[str, int]
-    resolvable_at: int
-    contract_hash: str
-
-
-class InputRow(msgspec.Struct, kw_only=True):
-    """An input without its payload, which is in the log. `truths`: horizon_seconds as text -> [truth,
-    reason].
-    """
-
-    subject: str
-    point: int
-    deadline_at: int
-    contract_hash: str
-    rehearsal: bool
-    scopes: dict[str, tuple[int, int, int]]
-    status: str = "RECEIVED"
-    truths: dict[str, tuple[dict[str, Any] | None, str | None]] = {}
-
-
-class Prediction(msgspec.Struct, frozen=True, kw_only=True):
-    """One prediction, joined. `score_units` only when SCORED; `resolvable_at` and horizons where known."""
-
-    input_id: str
-    scope_key: str
-    model_id: str
-    deployment_id: str
-    status: str
-    performed_at: int
-    exec_time_us: int
-    output: dict[str, Any] | None
-    reason: str
-    fault: str | None
-    subject: str
-    horizon_seconds: int | None
-    step_seconds: int | None
-    resolvable_at: int | None
-    scored_at: int | None
-    score_units: dict[str, int] | None
-    charge_units: int | None
-    decimals: int
-
-
 _answers_decoder = msgspec.msgpack.Decoder(list[Answer])
 _scores_decoder = msgspec.msgpack.Decoder(ScoresRow)
 _input_decoder = msgspec.msgpack.Decoder(InputRow)
@@ -256,7 +209,7 @@ class Predictions(Projection):
     def _fold_inputs(self, events: list[AnyEvent], batch: Batch) -> None:
         for event in events:
             if type(event) is InputReceived:
-                batch.put(b"I" + key(event.data.input_id), encode_row(_input_row(event.data)))
+                batch.put(b"I" + key(event.data.input_id), encode_row(input_row(event.data)))
                 self.count("inputs", "received")
             elif type(event) is InputResolved:
                 data = event.data
@@ -346,7 +299,7 @@ class Predictions(Projection):
         horizon, step, resolvable_at = (found.scopes.get(scope_key) if found else None) or (None, None, None)
         decimals = self.terms.decimals(scores.contract_hash)
         return [
-            _join(
+            join(
                 answer,
                 by_model.get(answer[0]),
                 input_id=input_id,
@@ -360,45 +313,3 @@ class Predictions(Projection):
             )
             for answer in answers
         ]
-
-
-def _join(answer: Answer, score: Score | None, **rest: Any) -> Prediction:
-    model_id, status, at, exec_time_us, output, reason, fault, deployment_id = answer
-    units: dict[str, int] | None = None
-    scored_at: int | None = None
-    if score is not None:
-        try:
-            status = advance(PREDICTION, status, score[1])
-        except IllegalTransitionError:
-            score = None  # a score of what was never pending: the answer stands
-    if score is not None:
-        units, scored_at = score[2], score[5]
-        if status == "FAILED":
-            reason, fault = score[3], score[4]
-    return Prediction(
-        model_id=model_id,
-        deployment_id=deployment_id,
-        status=status,
-        performed_at=at,
-        exec_time_us=exec_time_us,
-        output=output,
-        reason=reason,
-        fault=fault,
-        scored_at=scored_at,
-        score_units=units,
-        **rest,
-    )
-
-
-def _input_row(data: InputReceivedData) -> InputRow:
-    return InputRow(
-        subject=data.subject,
-        point=data.point,
-        deadline_at=data.deadline_at,
-        contract_hash=data.contract_hash,
-        rehearsal=data.rehearsal,
-        scopes={
-            scope.scope_key: (scope.horizon_seconds, scope.step_seconds, scope.resolvable_at)
-            for scope in data.scopes
-        },
-    )
