@@ -4,7 +4,7 @@
     leaderboard  the rows that changed (`complete`: all of them), in order of `place`
     checkpoint   one that was opened, withheld, or moved on
     feeds        how sources and subscriptions stand
-    beat         ends every message, and comes alone when nothing changes; it alone carries an id
+    beat         ends every message, and comes alone when nothing changes: clock_ts, first_ts; it alone carries an id
 
 The id is a log position (`live_position.py`). A listener that comes back with it as Last-Event-ID is told what changed
 since, after a restart of this process too; of the board and the feeds then all rows, since how they stood is not kept.
@@ -27,7 +27,7 @@ from starlette.types import Receive, Scope, Send
 
 from coordinator.api.live_hub import Hub, TooManyListenersError
 from coordinator.api.live_position import CHARS_MAX, parse_position
-from coordinator.api.times import zulu_or_none
+from coordinator.api.live_state import times
 from coordinator.projections.runner import Projector
 
 WRITE_SECONDS_MAX = 30.0
@@ -129,12 +129,9 @@ def router(projector: Projector) -> APIRouter:
             told = parse_position(last_event_id) if last_event_id else None
         except ValueError as error:
             raise HTTPException(422, str(error)) from None
-        read = projector.read
-        terms = read.leaderboard.terms.in_order
         hello = {
             "crunch_id": projector.settings.crunch_id,
-            "clock_ts": zulu_or_none(read.feeds.clock or None),
-            "first_ts": zulu_or_none(terms[0].effective_from if terms else None),
+            **times(projector.read),
             "resumed_from": last_event_id or None,
         }
         return LiveStream(hub, told, hello)

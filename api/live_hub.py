@@ -1,6 +1,6 @@
 """One task for all live listeners: it takes a turn when something was folded, and wakes them.
 
-It runs while somebody listens. Turns come at most every TURN_SECONDS_MIN, and rarer the more listeners there are, so
+It runs while somebody listens. Turns come at most every TURN_SECONDS_MIN, and rarer the more is to be sent, so
 that what the report process spends on them has a bound: a replay at a thousand times life folds far more often than a
 page can show.
 """
@@ -20,6 +20,8 @@ LISTENERS_MAX = 1_000
 LISTENERS_PER_ADDRESS_MAX = 600
 TURN_SECONDS_MIN = 0.25
 TURN_SECONDS_PER_LISTENER = 0.002
+BYTES_PER_SECOND_MAX = 16_000_000
+"""To all listeners together: a thousand rows for five hundred of them would be that several times over."""
 BEAT_SECONDS = 15.0
 STOP_SECONDS_MAX = 1.0
 """How long a stopping process is not noticed when nothing is folded."""
@@ -94,7 +96,12 @@ class Hub:
             if await self._projector.wait_until(self._moved, STOP_SECONDS_MAX):
                 self.state.turn(self._positions())
                 self._wake()
-                await asyncio.sleep(max(TURN_SECONDS_MIN, TURN_SECONDS_PER_LISTENER * self.listeners))
+                await asyncio.sleep(self._pause_seconds())
+
+    def _pause_seconds(self) -> float:
+        size = len(self.state.changes_since(self.state.number - 1))
+        count = self.listeners
+        return max(TURN_SECONDS_MIN, TURN_SECONDS_PER_LISTENER * count, count * size / BYTES_PER_SECOND_MAX)
 
     def _wake(self) -> None:
         before, self._next_turn = self._next_turn, asyncio.get_running_loop().create_future()

@@ -158,10 +158,8 @@ class LiveState:
         return body + self.beat() if body or always else b""
 
     def beat(self) -> bytes:
-        """The clock, and the id: what was sent up to here is complete up to it."""
-        clock = self._read.feeds.clock
-        body = {"clock_ts": zulu(clock) if clock > 0 else None}
-        return message("beat", body, position_text(self.positions))
+        """The times, and the id: what was sent up to here is complete up to it."""
+        return message("beat", times(self._read), position_text(self.positions))
 
     def _board_message(self, turn: int) -> bytes:
         return message(
@@ -173,6 +171,15 @@ class LiveState:
                 "gone": [one for one, at in self._gone.items() if at > turn >= 0],
             },
         )
+
+
+def times(read: ReadModels) -> dict[str, Any]:
+    """Between which times the node can be asked: since its first terms, up to its clock. Null before there are any."""
+    terms = read.leaderboard.terms.in_order
+    return {
+        "first_ts": zulu_or_none(terms[0].effective_from if terms else None),
+        "clock_ts": zulu_or_none(read.feeds.clock or None),
+    }
 
 
 def message(event: str, body: Any, message_id: str | None = None) -> bytes:

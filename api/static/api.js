@@ -15,6 +15,7 @@ export async function ask(path, parameters = {}, signal = undefined) {
 
 // One page of a list: its rows, and the address of the next one where there is one.
 export async function page(path, parameters = {}, signal = undefined) {
+  const asked = when.asOf;
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(parameters)) if (value !== null && value !== undefined) query.set(name, value);
   if (when.asOf !== null) query.set("as_of", new Date(when.asOf).toISOString());
@@ -31,6 +32,8 @@ export async function page(path, parameters = {}, signal = undefined) {
     const detail = typeof problem.detail === "string" ? problem.detail : `The node answered ${answer.status}.`;
     throw new Refusal(answer.status, detail);
   }
+  // A node that knows no past would answer with the present: that must not stand under another time.
+  if (when.asOf !== null && asked === when.asOf && !answer.headers.has("x-log-position")) throw new Refusal(501, "This node does not answer about the past.");
   return { rows: await answer.json(), next: nextOf(answer.headers) };
 }
 

@@ -7,6 +7,8 @@ import { when } from "./api.js";
 import { refreshHistory, store } from "./live.js";
 import { VirtualRows } from "./virtual.js";
 
+const ASK_MS_MIN = 3_000;
+
 export function boardView(root, route) {
   let wanted = "";
   let columns = "";
@@ -66,7 +68,12 @@ export function boardView(root, route) {
 
   const fill = () => {
     const board = store.board;
-    if (!board) { put(place, state("Loading", "The node is asked for the board.")); return; }
+    if (!board) {
+      put(place, store.connection === "live" && when.asOf === null
+        ? state("Waiting for the first data", "The node has started; the board appears with its first record.")
+        : state("Loading", "The node is asked for the board."));
+      return;
+    }
     until.textContent = board.until ? `Scores up to ${minute(board.until)} UTC` : "";
     if (!board.rows.length) {
       columns = "";
@@ -86,17 +93,22 @@ export function boardView(root, route) {
     rows.set(shown);
   };
 
+  // What a period's end looked like does not change: ask again when there is a new end, and not more often than that.
+  let asked = { at: 0, ends: null };
+  const ask = (force) => {
+    const every = store.history?.period_seconds * 1000;
+    const ends = every ? Math.floor((store.board?.until ?? 0) / every) : null;
+    if (!force && (Date.now() - asked.at < ASK_MS_MIN || (every && ends === asked.ends))) return;
+    asked = { at: Date.now(), ends };
+    refreshHistory();
+  };
   fill();
-  let asked = store.history ? store.board?.until : null;
-  const ask = () => { asked = store.board?.until ?? null; refreshHistory(); };
-  if (!store.history) ask();
+  ask(true);
   return {
     change(kind) {
-      if (kind === "board" || kind === "history") fill();
-      if (kind === "moment") { fill(); ask(); }
-      // The last period's end moves on with time: ask again when a period has passed.
-      const every = store.history?.period_seconds * 1000;
-      if (kind === "board" && every && Math.floor(store.board.until / every) !== Math.floor((asked ?? 0) / every)) ask();
+      if (["board", "history", "moment", "connection"].includes(kind)) fill();
+      if (kind === "moment") ask(true);
+      if (kind === "board") ask(false);
     },
     close() { rows?.close(); },
   };

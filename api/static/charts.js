@@ -65,19 +65,18 @@ export function lineChart(times, series, label) {
 }
 
 function draw(picture, times, series, width, height) {
-  const [left, right, bottom, top] = [52, 8, 26, 10];
   const known = series.flatMap((one) => one.values).filter(present);
   const [low, high, ticks] = niceRange(Math.min(...known), Math.max(...known));
+  const words = ticks.map((tick) => score(tick, digits(ticks)));
+  const [left, right, bottom, top] = [16 + 7.5 * Math.max(...words.map((word) => word.length)), 8, 26, 10];
   const x = (i) => left + (times.length < 2 ? 0.5 : (times[i] - times[0]) / (times.at(-1) - times[0])) * (width - left - right);
   const y = (value) => top + (1 - (value - low) / (high - low)) * (height - top - bottom);
   picture.setAttribute("viewBox", `0 0 ${width} ${height}`);
   picture.replaceChildren();
-  for (const tick of ticks) {
-    picture.append(
-      svg("line", { x1: left, x2: width - right, y1: y(tick), y2: y(tick), class: tick === 0 ? "zero" : "grid" }),
-      svg("text", { x: left - 8, y: y(tick) + 4, "text-anchor": "end" }, score(tick, digits(ticks))),
-    );
-  }
+  ticks.forEach((tick, i) => picture.append(
+    svg("line", { x1: left, x2: width - right, y1: y(tick), y2: y(tick), class: tick === 0 ? "zero" : "grid" }),
+    svg("text", { x: left - 8, y: y(tick) + 4, "text-anchor": "end" }, words[i]),
+  ));
   const marks = width < 560 ? [0, 1] : [0, 0.33, 0.66, 1];
   for (const i of new Set(marks.map((part) => Math.round(part * (times.length - 1))))) {
     const anchor = i === 0 ? "start" : i === times.length - 1 ? "end" : "middle";

@@ -24,8 +24,7 @@ export function connect() {
   const on = (kind, take) => source.addEventListener(kind, (event) => take(JSON.parse(event.data)));
   on("state", (body) => {
     store.crunch = body.crunch_id;
-    store.first = ms(body.first_ts) ?? store.first;
-    store.clock = ms(body.clock_ts) ?? store.clock;
+    times(body);
     if (body.reset) store.checkpoints.clear();
     connection("live");
   });
@@ -41,7 +40,7 @@ export function connect() {
     changed("feeds");
   });
   on("beat", (body) => {
-    store.clock = ms(body.clock_ts) ?? store.clock;
+    times(body);
     connection("live");
     changed("clock");
   });
@@ -51,6 +50,11 @@ export function connect() {
     clearTimeout(waiting);
     waiting = setTimeout(connect, 5000);
   };
+}
+
+function times(body) {
+  store.first = ms(body.first_ts) ?? store.first;
+  store.clock = ms(body.clock_ts) ?? store.clock;
 }
 
 function connection(state) {

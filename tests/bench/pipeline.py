@@ -58,7 +58,7 @@ def score_all(world: World, sizes: Sizes) -> Scored:
     log = SyntheticLog(settings, sizes.models)
     rounds = sizes.standing + sizes.delivered
     filling = time.monotonic()
-    asyncio.run(_fill(settings, chain([log.head()], log.minutes(0, sizes.standing)), create=True))
+    asyncio.run(fill(settings, chain([log.head()], log.minutes(0, sizes.standing)), create=True))
     filled = sizes.models * sizes.standing / (time.monotonic() - filling)
     projector = world.script("projector", settings)
     score = world.worker("score", settings)
@@ -78,7 +78,8 @@ def score_all(world: World, sizes: Sizes) -> Scored:
     return Scored(settings, log, rounds, catch_up, delivered, memory, filled)
 
 
-async def _fill(settings: Settings, batches: Any, *, create: bool = False) -> None:
+async def fill(settings: Settings, batches: Any, *, create: bool = False) -> None:
+    """Append these records; with `create` to new topics."""
     if create:
         await create_topics(settings.kafka_bootstrap, settings.crunch_id)
     producer = make_producer(settings.kafka_bootstrap)

@@ -26,7 +26,7 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
-from bench import models, node, pipeline, rounds
+from bench import live, models, node, pipeline, rounds
 from bench.world import BENCH, ROOT, World, a_world, load_average
 
 SEVERAL_SECONDS = 5.0
@@ -61,10 +61,14 @@ class Sizes(msgspec.Struct, frozen=True):
     many: int
     models: int
     model_rounds: int
+    live_rounds: int
+    listeners: int
 
 
-FULL = Sizes(False, pipeline.Sizes(7_000, 3_000), 500, 150, 5.0, SEVERAL_SECONDS, 10_000, 1_000_000, 50, 60)
-QUICK = Sizes(True, pipeline.Sizes(100, 60), 20, 10, 10.0, 0.5, 6_000, 75_000, 3, 3)
+FULL = Sizes(
+    False, pipeline.Sizes(7_000, 3_000), 500, 150, 5.0, SEVERAL_SECONDS, 10_000, 1_000_000, 50, 60, 3_000, 500
+)
+QUICK = Sizes(True, pipeline.Sizes(100, 60), 20, 10, 10.0, 0.5, 6_000, 75_000, 3, 3, 60, 20)
 
 
 def verdict(*reached: bool) -> str:
@@ -85,6 +89,7 @@ class Bench:
             "models": self.models,
             "horizon": self.horizon,
             "serving": self.serving,
+            "live": self.live,
             "constancy": self.constancy,
             "memory": self.memory,
             "start": self.start,
@@ -232,6 +237,27 @@ class Bench:
                 aim=">= 2,000 requests/s, p99 <= 20 ms",
                 verdict=verdict(found["requests_per_second"] >= 2_000, found["p99_ms"] <= 20),
                 figures={key: value for key, value in found.items() if key != "event"},
+            )
+        ]
+
+    def live(self) -> list[Row]:
+        """The workers' rate with live listeners."""
+        found = live.measure(
+            self.world,
+            self.sizes.live_rounds,
+            self.sizes.listeners,
+            times=1 if self.sizes.quick else live.TIMES,
+        )
+        ratio = found.listened_per_second / found.alone_per_second
+        return [
+            Row(
+                path=f"scoring into the board with {found.listeners} live listeners",
+                reached=f"{ratio:.2f} of {found.alone_per_second:,.0f} predictions/s with none "
+                f"({found.messages_per_listener:.0f} messages each, {found.megabytes_per_second:.1f} MB/s, report worker "
+                f"{found.report_cores_alone:.2f} -> {found.report_cores_listened:.2f} cores, client {found.client_cores:.2f})",
+                aim="no effect (>= 0.95), nobody cut off",
+                verdict=verdict(ratio >= 0.95, found.cut_short == 0),
+                figures=msgspec.to_builtins(found),
             )
         ]
 
