@@ -27,6 +27,7 @@ from coordinator.api import (
 from coordinator.api.commands import CommandPort, Sender
 from coordinator.api.leaderboard import LeaderboardEndpoint
 from coordinator.api.own_routes import OwnRoutes, mount_own_routes
+from coordinator.infra.wallets_file import WalletsFile
 from coordinator.projections.runner import Projector
 from coordinator.streams.settings import Settings
 
@@ -58,7 +59,7 @@ def create_app(
         exports.router(read),
         feeds.router(read),
         snapshots.router(read),
-        checkpoints.router(read),
+        checkpoints.router(read, WalletsFile(settings.wallets_file)),
         schema.router(read),
         commands.router(sender or Sender(projector, command_port)),
     ):

@@ -7,14 +7,14 @@ decimal text into the JSON, never through a float.
 
 from __future__ import annotations
 
-from fractions import Fraction
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 
 from coordinator.api.times import zulu, zulu_or_none
 from coordinator.projections.checkpoints import WITHHELD, CheckpointRow, Checkpoints
-from coordinator.streams.emission import allocate
+from coordinator.streams.emission import allocate, is_pubkey
 from coordinator.streams.units import to_float
 
 _FRAC64_PER_PERCENT = 10_000_000
@@ -79,17 +79,30 @@ def emission_answer(row: CheckpointRow) -> dict[str, Any]:
     }
 
 
-def cli_format(row: CheckpointRow, read: Checkpoints) -> dict[str, Any]:
-    """`{crunch, crunchEmission: {wallet: %}, computeProvider, dataProvider}`.
+def wallet_of(model_id: str, read: Checkpoints, wallets: Mapping[str, str]) -> str | None:
+    """Where a model is paid: the operator's file first, then what the `models` topic tells, if that is a key."""
+    told = wallets.get(model_id) or read.models.get(model_id).wallet_pubkey
+    return told if is_pubkey(told) else None
 
-    Keyed by the model's wallet, by its id where no wallet is known; models of one wallet are summed.
+
+def cli_format(
+    row: CheckpointRow, read: Checkpoints, wallets: Mapping[str, str]
+) -> tuple[dict[str, Any], list[str]]:
+    """`{crunch, crunchEmission: {wallet: %}, computeProvider, dataProvider}`, and the models without a wallet.
+
+    Keyed by the model's wallet, by its id where no wallet is known; models of one wallet are summed. `wallets` is the
+    operator's file.
     """
     emission = row.checkpoint.emission
     shares: dict[str, int] = {}
+    unmapped: list[str] = []
     for reward in emission["cruncher_rewards"]:
         model_id = row.checkpoint.ranking[reward["cruncher_index"]].model_id
-        wallet = read.models.get(model_id).wallet_pubkey or model_id
-        shares[wallet] = shares.get(wallet, 0) + reward["reward_pct"]
+        wallet = wallet_of(model_id, read, wallets)
+        if wallet is None:
+            unmapped.append(model_id)
+        where = wallet or model_id
+        shares[where] = shares.get(where, 0) + reward["reward_pct"]
     providers = {
         name: {one["provider"]: percent(one["reward_pct"]) for one in emission[pool]}
         for name, pool in (
@@ -97,7 +110,7 @@ def cli_format(row: CheckpointRow, read: Checkpoints) -> dict[str, Any]:
         )
     }  # fmt: skip
     crunch_emission = {wallet: percent(share) for wallet, share in shares.items()}
-    return {"crunch": emission["crunch"], "crunchEmission": crunch_emission, **providers}
+    return {"crunch": emission["crunch"], "crunchEmission": crunch_emission, **providers}, unmapped
 
 
 def percent(share_frac64: int) -> msgspec.Raw:
@@ -109,8 +122,9 @@ def percent(share_frac64: int) -> msgspec.Raw:
 def prizes(row: CheckpointRow, total_prize: int) -> list[dict[str, Any]]:
     """`[{prizeId, timestamp (s), model, prize}]`: integers by largest remainder that sum to `total_prize`."""
     one = row.checkpoint
-    rewards = one.emission["cruncher_rewards"]
-    amounts = allocate([Fraction(reward["reward_pct"]) for reward in rewards], total_prize)
+    # On a tie the better rank gets the odd unit, whatever order the emission lists them in.
+    rewards = sorted(one.emission["cruncher_rewards"], key=lambda reward: reward["cruncher_index"])
+    amounts = allocate([reward["reward_pct"] for reward in rewards], total_prize)
     return [
         {
             "prizeId": f"{one.checkpoint_id}-{one.ranking[reward['cruncher_index']].model_id}",

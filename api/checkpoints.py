@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from itertools import islice
 from typing import Annotated, Literal
+from urllib.parse import quote
 
 from fastapi import APIRouter, HTTPException, Query
 from fastapi.responses import Response
@@ -19,16 +20,19 @@ from coordinator.api.checkpoint_answers import (
     payable,
     prizes,
 )
+from coordinator.infra.wallets_file import WalletsFile
 from coordinator.projections.checkpoints import CheckpointRow
 from coordinator.projections.registry import ReadModels
+from coordinator.streams.errors import OperatorError
 
 LIMIT_MAX = 200
-PRIZE_MAX = 10**18
+WHOLE_NUMBER = "^(0|[1-9][0-9]{0,17})$"
+UNMAPPED_CHARS_MAX = 4000
 NOT_PAYABLE = "the checkpoint is withheld: its emission must not be paid"
 
 
-def router(read: ReadModels) -> APIRouter:
-    """The reading routes about checkpoints."""
+def router(read: ReadModels, wallets: WalletsFile) -> APIRouter:
+    """The reading routes about checkpoints; `wallets` is the operator's file."""
     routes = APIRouter()
     checkpoints = read.checkpoints
 
@@ -83,20 +87,41 @@ def router(read: ReadModels) -> APIRouter:
 
     @routes.get("/reports/checkpoints/{checkpoint_id}/emission/cli-format")
     async def emission_for_cli(checkpoint_id: str) -> Response:
-        """Percentages by wallet that sum to exactly 100."""
+        """Percentages by wallet that sum to exactly 100. A model without a wallet keeps its id: such ids stand in
+        `X-Unmapped-Models` (percent-encoded, by commas; `X-Unmapped-Models-Count` counts them all).
+        """
         row = find(checkpoint_id)
         if not payable(row):
             return problem(409, NOT_PAYABLE, state=row.status, reason=row.reason)
-        return json_answer(cli_format(row, checkpoints))
+        try:
+            body, unmapped = cli_format(row, checkpoints, wallets.lookup())
+        except OperatorError as error:
+            return problem(409, f"{error}; no payment is handed out by a mapping that is in doubt")
+        answer = json_answer(body)
+        if unmapped:
+            answer.headers["X-Unmapped-Models"] = _header_list(unmapped)
+            answer.headers["X-Unmapped-Models-Count"] = str(len(unmapped))
+        return answer
 
     @routes.get("/reports/checkpoints/{checkpoint_id}/prizes")
     async def checkpoint_prizes(
-        checkpoint_id: str, total_prize: Annotated[int, Query(ge=0, le=PRIZE_MAX)]
+        checkpoint_id: str, total_prize: Annotated[str, Query(pattern=WHOLE_NUMBER)]
     ) -> Response:
-        """`total_prize` (micro-USDC, say) split by the shares into integers that sum to exactly it."""
+        """`total_prize`, whole micro-USDC, split by the shares into integers that sum to exactly it."""
         row = find(checkpoint_id)
         if not payable(row):
             return problem(409, NOT_PAYABLE, state=row.status, reason=row.reason)
-        return json_answer(prizes(row, total_prize))
+        return json_answer(prizes(row, int(total_prize)))
 
     return routes
+
+
+def _header_list(ids: list[str]) -> str:
+    """As many whole ids as a header line may hold."""
+    text = ""
+    for one in ids:
+        more = ("," if text else "") + quote(one, safe="")
+        if len(text) + len(more) > UNMAPPED_CHARS_MAX:
+            break
+        text += more
+    return text

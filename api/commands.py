@@ -30,6 +30,8 @@ from coordinator.streams.events import (
     ConfirmCheckpoint,
     ConfirmCheckpointData,
     Event,
+    ReleaseCheckpoint,
+    ReleaseCheckpointData,
 )
 from coordinator.streams.ids import content_id
 
@@ -58,6 +60,12 @@ class Advance(BaseModel):
     """The body of a PATCH."""
 
     status: str = Field(max_length=100)
+
+
+class Release(BaseModel):
+    """The body of a release; it may be left out."""
+
+    reason: str = Field(default="", max_length=500)
 
 
 class Sender(msgspec.Struct, frozen=True):
@@ -133,6 +141,21 @@ def router(sender: Sender) -> APIRouter:
                 id=sender.command_id("AdvanceCheckpoint", checkpoint_id, body.status, at),
                 at=at,
                 data=AdvanceCheckpointData(checkpoint_id=checkpoint_id, status=body.status),
+            ),
+            checkpoint_id,
+        )
+
+    @routes.post("/reports/checkpoints/{checkpoint_id}/release")
+    async def release(checkpoint_id: str, body: Release | None = None) -> Response:
+        """Offer a withheld checkpoint after all: WITHHELD -> PENDING. It is computed anew; while any rule forbids
+        offering it, 409 names the rule.
+        """
+        at, reason = sender.now_ms(), body.reason if body else ""
+        return await sender.decide(
+            ReleaseCheckpoint(
+                id=sender.command_id("ReleaseCheckpoint", checkpoint_id, reason, at),
+                at=at,
+                data=ReleaseCheckpointData(checkpoint_id=checkpoint_id, reason=reason),
             ),
             checkpoint_id,
         )

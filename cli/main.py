@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from coordinator.cli import (
+    checkpoint,
     contract,
     dead_letters,
     doctor,
@@ -78,6 +79,7 @@ app.add_typer(topics.app, name="topics")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(feeds.app, name="feeds")
 app.add_typer(models.app, name="models")
+app.add_typer(checkpoint.app, name="checkpoint")
 
 
 def main() -> None:

@@ -47,6 +47,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     snapshot_interval_seconds: int = 3600
     checkpoint_interval_seconds: int = 604_800
     settle_rehearsals: bool = False
+    wallets_file: str = ""
+    """CSV `model_id,wallet`: where models are paid to, over what the orchestrator tells."""
 
     model_runner_node_host: str = "127.0.0.1"
     model_runner_node_port: int = 9091

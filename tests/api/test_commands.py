@@ -104,3 +104,28 @@ async def test_a_broker_that_does_not_take_it_is_503(api, pending, monkeypatch):
 
     monkeypatch.setattr(api.stage, "send", send)
     assert (await confirm(api, pending)).status_code == 503
+
+
+async def test_a_release_offers_what_was_withheld(api, log):
+    one = (await api.get("/reports/checkpoints", status="WITHHELD"))[0]["id"]
+
+    def releases(command, _offset):
+        data = api.read.checkpoints.get(command.data.checkpoint_id).checkpoint
+        return [ev.CheckpointOpened(id=f"{one}:released", at=START_MS, data=data)]
+
+    api.stage.script = releases
+    answer = await api.client.post(f"/reports/checkpoints/{one}/release", json={"reason": "looked at it"})
+    assert (answer.status_code, answer.json()["status"], answer.json()["reason"]) == (200, "PENDING", None)
+    (command,) = api.stage.sent
+    assert (type(command), command.data.reason) == (ev.ReleaseCheckpoint, "looked at it")
+    assert (await api.get(f"/reports/checkpoints/{one}/emission"))["crunch"]
+
+
+async def test_a_release_needs_no_body_and_says_what_still_forbids_it(api):
+    one = (await api.get("/reports/checkpoints", status="WITHHELD"))[0]["id"]
+    api.stage.script = refuses(409, "WITHHELD")
+    answer = await api.client.post(f"/reports/checkpoints/{one}/release")
+    assert (answer.status_code, answer.json()["state"]) == (409, "WITHHELD")
+    assert (await api.client.post("/reports/checkpoints/ckp_none/release")).status_code == 404
+    long = await api.client.post(f"/reports/checkpoints/{one}/release", json={"reason": "x" * 501})
+    assert long.status_code == 422

@@ -27,6 +27,7 @@ COMMANDS = [
     ["dead-letters", "list"],
     ["dead-letters", "show"],
     ["models", "serve"],
+    *(["checkpoint", one] for one in ("list", "show", "confirm", "advance", "release", "wallets")),
     ["preflight"],
     ["doctor"],
 ]
@@ -69,6 +70,9 @@ def test_help_teaches_with_an_example(coordinator, command):
         ["replay"],
         ["replay", "--verify"],
         ["topics", "list"],
+        ["checkpoint", "list"],
+        ["checkpoint", "show", "latest"],
+        ["checkpoint", "release", "ckp_1"],
         ["dead-letters", "list"],
         ["dead-letters", "show", "x"],
     ],

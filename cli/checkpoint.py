@@ -1,0 +1,250 @@
+"""`coordinator checkpoint ...`: look at checkpoints and bring them to PAID; what the API does, from a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from coordinator.cli.shared import (
+    DataDirOption,
+    JsonOption,
+    KafkaOption,
+    node_settings,
+    print_json,
+    run,
+)
+from coordinator.streams.errors import OperatorError
+
+app = typer.Typer(
+    no_args_is_help=True,
+    help=(
+        "Look at checkpoints, and bring them to PAID.\n\n"
+        "The way: PENDING -> confirm -> SUBMITTED -> advance -> CLAIMABLE -> advance -> PAID. One that must not be "
+        "paid is WITHHELD with its reason, until it is released."
+    ),
+)
+Status = Literal["PENDING", "SUBMITTED", "CLAIMABLE", "PAID", "WITHHELD"]
+Shape = Literal["checkpoint", "emission", "cli-format", "prizes"]
+CheckpointId = Annotated[
+    str, typer.Argument(metavar="ID", help="The id, or its beginning; `latest` is the newest one offered.")
+]
+
+
+@app.command("list")
+def list_(
+    status: Annotated[Status | None, typer.Option(help="Only those that stand there.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=10_000, help="How many, newest first.")] = 50,
+    kafka: KafkaOption = None,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List checkpoints, newest first: period, status, transaction, and why one is withheld.
+
+    Example: [bold]coordinator checkpoint list --status PENDING[/bold]
+    """
+    from itertools import islice  # noqa: PLC0415
+
+    from coordinator.api.checkpoint_answers import checkpoint_answer  # noqa: PLC0415
+
+    async def ask(log: Any) -> Any:
+        read = log.read_model
+        return [checkpoint_answer(row, read) for row in islice(read.newest(status), limit)]
+
+    found = _ask(data_dir, kafka, ask)
+    if as_json:
+        print_json(found)
+        return
+    from rich.console import Console  # noqa: PLC0415
+    from rich.table import Table  # noqa: PLC0415
+
+    table = Table("id", "period (UTC)", "status", "models", "transaction or reason")
+    for one in found:
+        period = f"{one['period_start'][:16]} to {one['period_end'][:16]}".replace("T", " ")
+        why = one["reason"] if one["status"] == "WITHHELD" else one["tx_hash"] or one["reason"] or ""
+        rehearsal = " (rehearsal)" if one["meta"]["rehearsal"] else ""
+        table.add_row(one["id"], period, one["status"] + rehearsal, str(one["meta"]["model_count"]), why)
+    Console().print(table)
+    if not found:
+        typer.echo("no checkpoint" + (f" stands at {status}" if status else " was opened yet"))
+
+
+@app.command("show")
+def show(
+    checkpoint_id: CheckpointId,
+    shape: Annotated[
+        Shape,
+        typer.Option("--as", help="The whole checkpoint, or one of the shapes that payment tools read."),
+    ] = "checkpoint",
+    total_prize: Annotated[
+        int | None, typer.Option(min=0, max=10**18, help="For --as prizes: whole micro-USDC to share out.")
+    ] = None,
+    kafka: KafkaOption = None,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show a checkpoint: who is paid which share, and its way so far. The other shapes print JSON.
+
+    Example: [bold]coordinator checkpoint show latest --as prizes --total-prize 1000000000[/bold]
+    """
+    from coordinator.cli.checkpoint_shapes import in_shape, print_checkpoint  # noqa: PLC0415
+
+    if (shape == "prizes") is not (total_prize is not None):
+        raise OperatorError("--total-prize belongs to --as prizes, and --as prizes needs it")
+    settings, _ = node_settings(data_dir, kafka)
+
+    async def ask(log: Any) -> Any:
+        return in_shape(log, log.find(checkpoint_id), shape, total_prize or 0, settings.wallets_file)
+
+    body = _ask(data_dir, kafka, ask)
+    if shape != "checkpoint":
+        typer.echo(body)
+    elif as_json:
+        print_json(body)
+    else:
+        print_checkpoint(body)
+
+
+@app.command("confirm")
+def confirm(
+    checkpoint_id: CheckpointId,
+    tx_hash: Annotated[
+        str, typer.Argument(metavar="TX_HASH", help="Base58 of 64 bytes (87 or 88 characters).")
+    ],
+    kafka: KafkaOption = None,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Record the transaction that pays: PENDING -> SUBMITTED. The same one again changes nothing.
+
+    Refused (exit code 1): another transaction, one that was used before, a checkpoint that is not PENDING.
+
+    Example: [bold]coordinator checkpoint confirm ckp_1f0c 5VERv8NM...[/bold]
+    """
+    from coordinator.streams import events as ev  # noqa: PLC0415
+    from coordinator.streams.emission import base58_bytes  # noqa: PLC0415
+    from coordinator.streams.settlement import TX_HASH_BYTES, TX_HASH_CHARS_MAX  # noqa: PLC0415
+
+    wanted = tx_hash.strip()
+    if len(wanted) > TX_HASH_CHARS_MAX or base58_bytes(wanted) != TX_HASH_BYTES:
+        raise OperatorError("TX_HASH must be base58 of 64 bytes (87 or 88 characters)")
+    _command(data_dir, kafka, checkpoint_id, as_json, lambda the_id: (
+        ev.ConfirmCheckpoint, ev.ConfirmCheckpointData(checkpoint_id=the_id, tx_hash=wanted)
+    ))  # fmt: skip
+
+
+@app.command("advance")
+def advance(
+    checkpoint_id: CheckpointId,
+    status: Annotated[
+        Literal["CLAIMABLE", "PAID"], typer.Argument(metavar="STATUS", help="CLAIMABLE, and then PAID.")
+    ],
+    kafka: KafkaOption = None,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Move one step on: SUBMITTED -> CLAIMABLE -> PAID. Where it stands there already nothing changes.
+
+    Example: [bold]coordinator checkpoint advance ckp_1f0c CLAIMABLE[/bold]
+    """
+    from coordinator.streams import events as ev  # noqa: PLC0415
+
+    _command(data_dir, kafka, checkpoint_id, as_json, lambda the_id: (
+        ev.AdvanceCheckpoint, ev.AdvanceCheckpointData(checkpoint_id=the_id, status=status)
+    ))  # fmt: skip
+
+
+@app.command("release")
+def release(
+    checkpoint_id: CheckpointId,
+    reason: Annotated[str, typer.Option("--reason", help="Why it may be paid after all, for the log.")] = "",
+    kafka: KafkaOption = None,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Offer a withheld checkpoint after all: WITHHELD -> PENDING, computed anew.
+
+    It is refused (exit code 1) while any rule still forbids offering it; the reason says which.
+
+    Example: [bold]coordinator checkpoint release ckp_1f0c --reason "looked at it: the feed was late"[/bold]
+    """
+    from coordinator.streams import events as ev  # noqa: PLC0415
+
+    _command(data_dir, kafka, checkpoint_id, as_json, lambda the_id: (
+        ev.ReleaseCheckpoint, ev.ReleaseCheckpointData(checkpoint_id=the_id, reason=reason[:500])
+    ))  # fmt: skip
+
+
+@app.command("wallets")
+def wallets(
+    path: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="The file to check; default WALLETS_FILE.")
+    ] = None,
+    kafka: KafkaOption = None,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Check the file of wallets, and show for every model that was ever seen where it would be paid.
+
+    The file is CSV with the heading `model_id,wallet`, a model once, a wallet base58 of 32 bytes; # begins a comment.
+    What stands there wins over what the orchestrator tells. Exit code 2: the file is wrong; 1: a model has no wallet.
+
+    Example: [bold]coordinator checkpoint wallets wallets.csv[/bold]
+    """
+    from coordinator.cli.checkpoint_shapes import print_wallets, wallet_rows  # noqa: PLC0415
+    from coordinator.infra.wallets_file import WalletsFile  # noqa: PLC0415
+
+    settings, _ = node_settings(data_dir, kafka)
+    mapping = WalletsFile(str(path) if path else settings.wallets_file).lookup()
+
+    async def ask(log: Any) -> Any:
+        return wallet_rows(log.read_model, mapping)
+
+    rows = _ask(data_dir, kafka, ask)
+    if as_json:
+        print_json(rows)
+    else:
+        print_wallets(rows)
+    if any(row["wallet"] is None for row in rows):
+        raise typer.Exit(1)
+
+
+def _ask(data_dir: Path | None, kafka: str | None, question: Callable[[Any], Awaitable[Any]]) -> Any:
+    from coordinator.cli.checkpoint_log import CheckpointsLog  # noqa: PLC0415
+
+    settings, _ = node_settings(data_dir, kafka)
+
+    async def work() -> Any:
+        async with CheckpointsLog(settings) as log:
+            return await question(log)
+
+    return run(work())
+
+
+def _command(
+    data_dir: Path | None,
+    kafka: str | None,
+    checkpoint_id: str,
+    as_json: bool,
+    make: Callable[[str], tuple[type[Any], Any]],
+) -> None:
+    from coordinator.api.checkpoint_answers import checkpoint_answer  # noqa: PLC0415
+
+    async def ask(log: Any) -> Any:
+        before = log.find(checkpoint_id)
+        row = await log.decide(*make(before.checkpoint.checkpoint_id))
+        return before.status, checkpoint_answer(row, log.read_model)
+
+    before, after = _ask(data_dir, kafka, ask)
+    if as_json:
+        print_json(after)
+        return
+    moved = (
+        f"{before} -> {after['status']}"
+        if before != after["status"]
+        else f"stands at {before}; nothing changes"
+    )
+    tx_hash = f", transaction {after['tx_hash']}" if after["tx_hash"] else ""
+    typer.echo(f"checkpoint {after['id']} {moved}{tx_hash}")

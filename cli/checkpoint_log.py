@@ -1,0 +1,124 @@
+"""Checkpoints read from their topics, and commands about them: what `coordinator checkpoint` stands on.
+
+It asks the log, not the API, and folds it with the API's own read model, so both give the same answers. A command is
+appended to `commands`; the checkpoint stage decides it, and this waits for that decision.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import tempfile
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from aiokafka import AIOKafkaConsumer
+
+from coordinator.infra.commands import KafkaCommandPort
+from coordinator.infra.kafka import read_range
+from coordinator.infra.positions import offsets, reading
+from coordinator.projections.checkpoints import CheckpointRow, Checkpoints
+from coordinator.projections.folding import Folder
+from coordinator.projections.registry import identity_of
+from coordinator.projections.store import Store
+from coordinator.streams.errors import CoordinatorError, OperatorError, WorldError
+from coordinator.streams.ids import content_id
+from coordinator.streams.settings import Settings
+from coordinator.streams.topology import topic_name
+
+DECIDED_SECONDS_MAX = 15.0
+COMMIT_RECORDS = 5_000
+
+
+class RefusedError(CoordinatorError):
+    """The checkpoint stage refused the command; the message holds its reason and the state it met."""
+
+
+class CheckpointsLog:
+    """`async with CheckpointsLog(settings) as log`: `log.read_model` holds every checkpoint as of the last `read()`.
+
+    Raises WorldError when Kafka does not answer, OperatorError when the crunch has no topics.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._scratch = tempfile.TemporaryDirectory(prefix="coordinator-checkpoints-")
+        identity = identity_of(Checkpoints.name, "", settings.crunch_id)
+        self.read_model = Checkpoints(Store.open(Path(self._scratch.name), identity))
+        self._folder = Folder([self.read_model])
+        self._reading = reading(settings.kafka_bootstrap)
+        self._consumer: AIOKafkaConsumer | None = None
+
+    async def __aenter__(self) -> Self:
+        self._consumer = await self._reading.__aenter__()
+        await self.read()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._reading.__aexit__(kind, error, trace)
+        self.read_model.store.close()
+        self._scratch.cleanup()
+
+    async def read(self) -> None:
+        """Fold both topics to their ends as of now."""
+        if self._consumer is None:
+            raise RuntimeError
+        ends = await offsets(self._consumer, self._settings.crunch_id)
+        for topic in Checkpoints.topics:
+            first = max(ends[topic][0], self._folder.readers[topic].next_offset)
+            name = topic_name(self._settings.crunch_id, topic)
+            async for offset, record in read_range(self._consumer, name, first, ends[topic][1]):
+                self._folder.fold(topic, offset, record)
+                if offset % COMMIT_RECORDS == 0:
+                    self._folder.commit()
+        self._folder.commit()
+
+    def find(self, wanted: str) -> CheckpointRow:
+        """The checkpoint whose id is, or alone begins with, `wanted`; `latest` is the newest one offered.
+
+        Raises OperatorError.
+        """
+        if wanted == "latest":
+            latest = self.read_model.latest_offered()
+            if latest is None:
+                raise OperatorError("no checkpoint has been offered yet")
+            return latest
+        found = [one for one in self.read_model.newest() if one.checkpoint.checkpoint_id.startswith(wanted)]
+        exact = [one for one in found if one.checkpoint.checkpoint_id == wanted]
+        if len(found) != 1 and not exact:
+            what = f"{len(found)} checkpoints' ids begin with" if found else "no checkpoint's id begins with"
+            raise OperatorError(f"{what} {wanted!r}; `coordinator checkpoint list` has them")
+        return (exact or found)[0]
+
+    async def decide(self, kind: type[Any], data: Any) -> CheckpointRow:
+        """Append the command, wait for its decision, give the checkpoint as it then stands.
+
+        Raises RefusedError with the stage's reason, WorldError when nobody decides in time.
+        """
+        at = time.time_ns() // 1_000_000
+        the_id = content_id("cmd", kind.__name__, data.checkpoint_id, str(at), secrets.token_hex(8))
+        port = KafkaCommandPort(self._settings.kafka_bootstrap, self._settings.crunch_id)
+        await port.start()
+        try:
+            offset = await port.send(kind(id=the_id, at=at, data=data))
+        finally:
+            await port.stop()
+        try:
+            async with asyncio.timeout(DECIDED_SECONDS_MAX):
+                while self.read_model.commands_decided < (offset, 0):
+                    await self.read()
+        except TimeoutError:
+            raise WorldError(
+                f"the command stands in the log (offset {offset}), but no checkpoint worker has decided it in "
+                f"{DECIDED_SECONDS_MAX:g} s; it will when one runs, and asking again is safe"
+            ) from None
+        if (refusal := self.read_model.refusal(the_id)) is not None:
+            raise RefusedError(f"refused in state {refusal.state}: {refusal.reason}")
+        row = self.read_model.get(data.checkpoint_id)
+        if row is None:
+            raise RefusedError(f"there is no checkpoint {data.checkpoint_id}")
+        return row

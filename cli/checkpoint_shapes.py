@@ -1,0 +1,109 @@
+"""How `coordinator checkpoint` shows things: tables for people, and the shapes that payment tools read."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from coordinator.api.checkpoint_answers import (
+    canonical_json,
+    checkpoint_answer,
+    cli_format,
+    payable,
+    percent,
+    prizes,
+    wallet_of,
+)
+from coordinator.cli.checkpoint_log import CheckpointsLog, RefusedError
+from coordinator.infra.wallets_file import WalletsFile
+from coordinator.projections.checkpoints import CheckpointRow, Checkpoints
+
+
+def in_shape(log: CheckpointsLog, row: CheckpointRow, shape: str, total_prize: int, wallets_file: str) -> Any:
+    """The checkpoint as the API answers it, or as text one of the other shapes, byte for byte what the API gives.
+
+    Raises RefusedError for a shape of payment while the checkpoint is withheld.
+    """
+    if shape == "checkpoint":
+        return checkpoint_answer(row, log.read_model)
+    if not payable(row):
+        raise RefusedError(f"the checkpoint is withheld, its emission must not be paid: {row.reason}")
+    if shape == "emission":
+        return canonical_json(row.checkpoint.emission).decode()
+    if shape == "prizes":
+        return msgspec.json.encode(prizes(row, total_prize)).decode()
+    body, unmapped = cli_format(row, log.read_model, WalletsFile(wallets_file).lookup())
+    if unmapped:
+        typer.echo(f"without a wallet, paid under their own ids: {', '.join(unmapped)}", err=True)
+    return msgspec.json.encode(body).decode()
+
+
+def share_text(share_frac64: int) -> str:
+    """A share as an exact percentage: 35.0000000 %."""
+    return f"{bytes(percent(share_frac64)).decode()} %"
+
+
+def print_checkpoint(one: dict[str, Any], heading: str = "") -> None:
+    """A checkpoint for people: what it is, its ranking with shares, its way."""
+    console = Console(highlight=False)
+    console.print(heading or f"checkpoint {one['id']}: {one['status']}")
+    console.print(
+        f"period {one['period_start']} to {one['period_end']}, {one['meta']['snapshot_count']} snapshots"
+    )
+    if one["reason"]:
+        console.print(f"reason: {one['reason']}", markup=False)
+    if one["meta"]["rehearsal"]:
+        console.print("a rehearsal (replayed time): settled only where SETTLE_REHEARSALS=true")
+    if one["tx_hash"]:
+        console.print(f"transaction {one['tx_hash']}, submitted {one['submitted_at']}")
+    shares = {
+        reward["cruncher_index"]: reward["reward_pct"] for reward in one["entries"][0]["cruncher_rewards"]
+    }
+    table = Table("rank", "model", "name", "cruncher", "score", "predictions", "share")
+    for i, entry in enumerate(one["meta"]["ranking"]):
+        table.add_row(
+            str(entry["rank"]),
+            entry["model_id"],
+            entry["model_name"],
+            entry["cruncher_name"],
+            f"{entry['checkpoint_score']:.9g}",
+            f"{entry['prediction_count']:,}",
+            share_text(shares[i]) if i in shares else "-",
+        )
+    console.print(table)
+    if one["meta"]["unranked"]:
+        console.print(f"unranked and unpaid: {', '.join(one['meta']['unranked'])}", markup=False)
+    for move in one["meta"]["moves"]:
+        console.print(f"  {move['at']}  {move['status']}")
+
+
+def wallet_rows(read: Checkpoints, mapping: Mapping[str, str]) -> list[dict[str, Any]]:
+    """Per model seen or named: where it would be paid, and who says so (`file`, `models`, or nobody)."""
+    rows = []
+    for model_id in sorted(read.models.by_id.keys() | mapping.keys()):
+        model = read.models.get(model_id)
+        wallet = wallet_of(model_id, read, mapping)
+        rows.append(
+            {
+                "model_id": model_id,
+                "model_name": model.model_name,
+                "seen": model_id in read.models.by_id,
+                "wallet": wallet,
+                "from": None if wallet is None else "file" if model_id in mapping else "models",
+            }
+        )
+    return rows
+
+
+def print_wallets(rows: list[dict[str, Any]]) -> None:
+    """The same for people."""
+    table = Table("model", "name", "wallet", "told by")
+    for row in rows:
+        name = row["model_name"] if row["seen"] else "(never seen here)"
+        table.add_row(row["model_id"], name, row["wallet"] or "none: paid under its id", row["from"] or "-")
+    Console(highlight=False).print(table)
