@@ -37,7 +37,7 @@ function goTo(asOf) {
 function apply() {
   const route = readRoute();
   const path = route.parts.join("/");
-  if (route.asOf !== when.asOf || (route.asOf !== null && !store.board)) {
+  if (route.asOf !== when.asOf || (route.asOf !== null && !store.board && !store.failed)) {
     moveTo(route.asOf);
     announce(route.asOf === null ? "Now" : `As of ${minute(route.asOf)} UTC`);
   }
@@ -86,10 +86,7 @@ function themes() {
 
 const showTime = timebar(goTo);
 onChange((kind, detail) => {
-  if (kind === "failed") {
-    main.prepend(h("div", { class: "notice bad", role: "alert" }, h("strong", null, "That time cannot be shown. "), detail.message));
-    setTimeout(() => main.querySelector("[role=alert]")?.remove(), 8000);
-  }
+  main.classList.toggle("moving", kind === "moving" || (kind !== "moment" && main.classList.contains("moving")));
   if (kind === "connection" || kind === "clock") { showTime(); if (store.crunch && byId("brand").textContent !== store.crunch) title(readRoute()); }
   if (kind === "moment") showTime();
   view?.change(kind, detail);

@@ -69,14 +69,17 @@ export function boardView(root, route) {
   const fill = () => {
     const board = store.board;
     if (!board) {
-      put(place, store.connection === "live" && when.asOf === null
+      columns = "";
+      until.textContent = found.textContent = "";
+      put(place, store.failed ? state("That time cannot be shown", store.failed)
+        : store.connection === "live" && when.asOf === null
         ? state("Waiting for the first data", "The node has started; the board appears with its first record.")
         : state("Loading", "The node is asked for the board."));
       return;
     }
     until.textContent = board.until ? `Scores up to ${minute(board.until)} UTC` : "";
     if (!board.rows.length) {
-      columns = "";
+      columns = found.textContent = "";
       put(place, when.asOf === null
         ? state("No models yet", "The board fills as soon as the first model is seen; scores follow when its first horizon has passed.")
         : state("Nothing yet at that time", "No model had been seen by then. Move the slider to a later time."));

@@ -28,7 +28,7 @@ function listView(root, route) {
     const newest = [...store.checkpoints.values()].sort((a, b) => ms(b.period_end) - ms(a.period_end));
     const rows = [...newest, ...older.filter((one) => !store.checkpoints.has(one.id))];
     if (!rows.length) {
-      put(place, store.connection === "connecting" ? state("Loading", "The node is asked for its checkpoints.")
+      put(place, store.failed ? state("That time cannot be shown", store.failed) : store.connection === "connecting" ? state("Loading", "The node is asked for its checkpoints.")
         : state("No checkpoint yet", "The first one is made when the first payment period closes with a scored prediction in it."));
       return;
     }

@@ -10,7 +10,7 @@ export function checksView(root) {
   const invariants = h("div");
   const folding = h("div");
   put(root, h("div", { class: "head" }, h("h1", null, "Checks"), h("p", { class: "soft" }, "The node's own sums, and how far it has read")),
-    invariants, h("h2", null, "Reading the log"), folding);
+    invariants, h("h2", null, "Reading the log, now"), folding);
   const load = async () => {
     try {
       showInvariants(invariants, await ask("/reports/invariants"));

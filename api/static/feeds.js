@@ -1,6 +1,6 @@
 // The feeds: what came, up to when it is complete, and what is missing.
 
-import { ask } from "./api.js";
+import { ask, when } from "./api.js";
 import { h, put, stamp, state } from "./dom.js";
 import { count, minute, ms, second, span } from "./format.js";
 import { store } from "./live.js";
@@ -44,7 +44,8 @@ function card(row, open) {
   const source = store.feeds?.sources.find((one) => one.source === row.source);
   const gaps = row.gaps ?? [];
   const [from, until] = [ms(row.oldest_ts), ms(row.watermark_ts)];
-  const lag = store.clock && until ? store.clock - until : null;
+  const clock = when.asOf ?? store.clock;
+  const lag = clock && until ? clock - until : null;
   const health = row.open_gap_count ? h("span", { class: "pill down" }, `${row.open_gap_count} open ${row.open_gap_count === 1 ? "hole" : "holes"}`)
     : source && source.state !== "connected" ? h("span", { class: "pill warn" }, source.state) : h("span", { class: "pill up" }, source?.state ?? "complete");
   const fact = (term, ...value) => [h("dt", null, term), h("dd", null, value)];

@@ -5,7 +5,7 @@ import { ms } from "./format.js";
 
 export const store = {
   crunch: "", clock: null, first: null, connection: "connecting",
-  board: null, feeds: null, checkpoints: new Map(), history: null,
+  board: null, feeds: null, checkpoints: new Map(), history: null, failed: null, windows: null,
 };
 const listeners = new Set();
 let source = null;
@@ -75,6 +75,7 @@ function takeBoard(body) {
     until: ms(body.until), key: body.ranking_key, direction: body.direction, windows: body.windows, moved,
     rows: [...known.values()].sort((a, b) => a.place - b.place),
   };
+  store.windows = body.windows;
   changed("board");
 }
 
@@ -99,7 +100,8 @@ export async function moveTo(asOf) {
   moving = new AbortController();
   const { signal } = moving;
   when.asOf = asOf;
-  store.history = null;
+  store.history = store.failed = null;
+  changed("moving");
   if (asOf === null) {
     store.board = store.feeds = null;
     store.checkpoints.clear();
@@ -112,10 +114,15 @@ export async function moveTo(asOf) {
       ask("/reports/leaderboard", {}, signal), ask("/reports/checkpoints", {}, signal),
     ]);
     store.board = pastBoard(rows);
+    store.feeds = null;
     store.checkpoints = new Map(checkpoints.map((one) => [one.id, { ...one, ...one.meta }]));
     changed("moment");
   } catch (error) {
-    if (error.name !== "AbortError") changed("failed", error);
+    if (error.name === "AbortError") return;
+    store.board = null; // what stands there is of another time
+    store.checkpoints.clear();
+    store.failed = error.message;
+    changed("moment");
   }
 }
 

@@ -1,6 +1,6 @@
 // One model: how it scores over time, how often it answered, what it missed and why.
 
-import { ask, page } from "./api.js";
+import { ask, page, when } from "./api.js";
 import { status } from "./board.js";
 import { lineChart, stackedBars } from "./charts.js";
 import { h, put, stamp, state } from "./dom.js";
@@ -9,11 +9,15 @@ import { store } from "./live.js";
 
 const PERIODS = 168;
 const MISSES = 300;
+const MISSES_HOURS = 24; // who looks for rare ones further back makes the node read every round since
 const PER_PAGE = 50;
+const REFRESH_MS = 30_000;
 
 export function modelView(root, route) {
   const id = route.parts[1];
   let stopped = new AbortController();
+  let loaded = 0;
+  let table = null;
   const crumb = h("p", { class: "crumb" }, h("a", { href: `#/${route.query()}` }, "Leaderboard"), " / ", short(id, 32));
   const head = h("div");
   const chart = h("div");
@@ -24,7 +28,7 @@ export function modelView(root, route) {
   const showHead = () => {
     const row = store.board?.rows.find((one) => one.model_id === id);
     if (!row) {
-      put(head, store.board
+      put(head, store.failed ? state("That time cannot be shown", store.failed) : store.board
         ? state("No such model", `No model ${id} is known${route.asOf === null ? "" : " at that time"}.`)
         : state("Loading", "The node is asked for the model."));
       return;
@@ -50,27 +54,37 @@ export function modelView(root, route) {
   const load = () => {
     stopped.abort();
     stopped = new AbortController();
+    loadScores();
+    part(predictions, "Loading the predictions…", async () => {
+      table = await predictionsTable(id, stopped.signal);
+      return table.element;
+    });
+  };
+  const loadScores = () => {
+    loaded = Date.now();
     const { signal } = stopped;
     part(chart, "Loading the scores…", async () => scoresChart(await ask("/reports/models/global", { projectIds: id, limit: PERIODS }, signal)));
     part(answers, "Loading the answers…", async () => {
+      const clock = when.asOf ?? store.clock;
+      const start = clock ? iso(clock - MISSES_HOURS * 3_600_000) : null;
       const [periods, absent, failed] = await Promise.all([
         ask("/reports/snapshots", { model_id: id, limit: PERIODS }, signal),
-        ask("/reports/predictions", { projectIds: id, status: "ABSENT", limit: MISSES }, signal),
-        ask("/reports/predictions", { projectIds: id, status: "FAILED", limit: MISSES }, signal),
+        ask("/reports/predictions", { projectIds: id, status: "ABSENT", start, limit: MISSES }, signal),
+        ask("/reports/predictions", { projectIds: id, status: "FAILED", start, limit: MISSES }, signal),
       ]);
       return h("div", null, periodBars(periods), misses([...absent, ...failed]));
     });
-    part(predictions, "Loading the predictions…", () => predictionsTable(id, signal));
   };
 
   showHead();
   load();
-  let loaded = Date.now();
   return {
     change(kind) {
       if (kind === "board") showHead();
       if (kind === "moment") { showHead(); load(); }
-      if (kind === "history" || (kind === "clock" && Date.now() - loaded > 30_000 && scrollY < 400)) { loaded = Date.now(); if (!root.contains(document.activeElement)) load(); }
+      // Who reads or has something open is not disturbed.
+      const busy = chart.contains(document.activeElement) || answers.contains(document.activeElement) || chart.querySelector("details[open]");
+      if (kind === "clock" && when.asOf === null && Date.now() - loaded > REFRESH_MS && !busy) { loadScores(); table?.refresh(); }
     },
     close() { stopped.abort(); },
   };
@@ -79,7 +93,7 @@ export function modelView(root, route) {
 function scoresChart(rows) {
   if (!rows.length) return h("p", { class: "soft" }, "Scores stand here once the first period has closed.");
   const known = Object.keys(rows[0].score_metrics);
-  const names = (store.board?.windows ?? known).filter((name) => known.includes(name));
+  const names = (store.windows ?? known).filter((name) => known.includes(name));
   const times = rows.map((row) => ms(row.performed_at));
   const series = names.map((name) => ({ name: windowName(name), values: rows.map((row) => row.score_metrics[name]) }));
   const table = h("details", null, h("summary", null, "As a table"),
@@ -108,7 +122,7 @@ function periodBars(periods) {
 
 // What a participant asks first: which of my predictions are missing, and whose fault is it.
 function misses(rows) {
-  const title = h("h3", { class: "sub" }, "Absences and failures by reason");
+  const title = h("h3", { class: "sub" }, `Absences and failures of the last ${MISSES_HOURS} h, by reason`);
   if (!rows.length) return h("div", null, title, h("p", { class: "soft" }, "None: every round was answered, and every answer could be scored."));
   const groups = new Map();
   for (const row of rows) {
@@ -136,7 +150,7 @@ async function predictionsTable(id, signal) {
   const trail = [];
   const place = h("div");
   const newer = h("button", { type: "button", onclick: () => { trail.pop(); show(); } }, "Newer");
-  const older = h("button", { type: "button", onclick: () => { trail.push(older.next); show(true); } }, "Older");
+  const older = h("button", { type: "button", onclick: () => { trail.push(older.next); show(); } }, "Older");
   const choice = h("select", { "aria-label": "Which predictions", onchange: () => { filter = choice.value || null; trail.length = 0; show(); } },
     [["", "All"], ["SCORED", "Scored"], ["PENDING", "Pending"], ["ABSENT", "Absent"], ["FAILED", "Failed"]].map(([value, name]) => h("option", { value }, name)));
 
@@ -160,7 +174,10 @@ async function predictionsTable(id, signal) {
       h("tbody", null, rows.map(predictionRow)))) : h("p", { class: "soft" }, "None."));
   };
   await show();
-  return h("div", null, h("p", null, choice), place, h("div", { class: "pager" }, newer, older));
+  return {
+    element: h("div", null, h("p", null, choice), place, h("div", { class: "pager" }, newer, older)),
+    refresh() { if (!trail.length) show(); },
+  };
 }
 
 function predictionRow(row) {
