@@ -37,6 +37,9 @@ def checkpoint_answer(row: CheckpointRow, read: Checkpoints) -> dict[str, Any]:
                 "rank": entry.rank,
                 "prediction_count": entry.prediction_count,
                 "snapshot_count": entry.snapshot_count,
+                "failed_count": entry.failed_count,
+                "absent_count": entry.absent_count,
+                "rounds_count": entry.rounds_count,
                 "result_summary": {
                     name: to_float(units, decimals) for name, units in entry.result_summary_units.items()
                 },
@@ -55,7 +58,9 @@ def checkpoint_answer(row: CheckpointRow, read: Checkpoints) -> dict[str, Any]:
             "model_count": len(one.ranking),
             "ranking": ranking,
             "unranked": one.unranked,
+            "unranked_reasons": one.unranked_reasons,
             "contract_hash": one.contract_hash,
+            "emission_contract_hash": one.emission_contract_hash or one.contract_hash,
             "emission_sha256": one.emission_sha256,
             "rehearsal": one.rehearsal,
             "moves": [{"status": status, "at": zulu(at)} for status, at in row.moves],

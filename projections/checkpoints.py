@@ -63,6 +63,7 @@ class Checkpoints(Projection):
 
     name = "checkpoints"
     topics = ("checkpoints", "models")
+    schema = 2
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)

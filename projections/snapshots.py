@@ -21,6 +21,7 @@ class Snapshots(Projection):
 
     name = "snapshots"
     topics = ("snapshots",)
+    schema = 2
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)

@@ -8,6 +8,7 @@ input and scope, called once here. Trailing windows are sums over the stage's ow
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar, NamedTuple
@@ -35,6 +36,7 @@ from coordinator.streams.terms import TermsInForce
 from coordinator.streams.units import mean_units, to_float, to_units
 
 HOUR_MS = 3_600_000
+_FAR = 1 << 62
 
 
 class Bucket(NamedTuple):
@@ -51,13 +53,16 @@ class Tally:
     """One model's period while it is open."""
 
     __slots__ = (
-        "absent_model", "absent_node", "charged", "failed", "failed_node", "rehearsal", "scored", "scores", "sums",
+        "absent_model", "absent_node", "charged", "failed", "failed_node", "first_point", "missed_by_node",
+        "rehearsal", "scored", "scores", "sums",
     )  # fmt: skip
 
     def __init__(self) -> None:
         self.sums: dict[str, list[int]] = {}
         self.scores: list[tuple[int, str, str, dict[str, int]]] = []
         self.scored = self.failed = self.failed_node = self.absent_model = self.absent_node = self.charged = 0
+        self.missed_by_node = 0
+        self.first_point = _FAR
         self.rehearsal = False
 
     def add(self, name: str, units: int) -> None:
@@ -70,12 +75,14 @@ class Tally:
 class OpenPeriod:
     """A period some scores have come for."""
 
-    __slots__ = ("before", "end", "tallies")
+    __slots__ = ("before", "end", "points", "tallies")
 
     def __init__(self, end: int, before: Need) -> None:
         self.end = end
         self.before = before
         self.tallies: dict[str, Tally] = {}
+        self.points: list[int] = []
+        """Of every round and scope that some model could answer."""
 
 
 class AggregateStage(Stage):
@@ -95,6 +102,7 @@ class AggregateStage(Stage):
         self._terms = TermsInForce()
         self._closed_until = -1
         self._buckets: dict[str, deque[Bucket]] = {}
+        self._joined: dict[str, int] = {}
 
     def absorb(self, decision: Decision) -> None:
         """Queue the whole decision: tallies depend on terms that an earlier event of the queue may change."""
@@ -106,6 +114,8 @@ class AggregateStage(Stage):
             case CrunchConfigured():
                 self._terms.add(event)
             case SnapshotTaken(data=data):
+                joined = data.period_start if data.first_point is None else data.first_point
+                self._joined[data.model_id] = min(joined, self._joined.get(data.model_id, joined))
                 total = data.sums.get(self._terms.at(data.period_start).value_field)
                 if total is not None:
                     self._buckets.setdefault(data.model_id, deque()).append(
@@ -180,11 +190,17 @@ class AggregateStage(Stage):
         if period is None:
             period = self._periods[start] = OpenPeriod(end, decision.before)
         value_field = self._terms.at(data.point).value_field
+        # Where nobody could answer (no ground truth, a restart of the node) nobody took part and nobody missed it.
+        answerable = any(entry.status == "SCORED" or entry.fault == "model" for entry in data.entries)
+        if answerable:
+            period.points.append(data.point)
         for entry in data.entries:
             tally = period.tallies.get(entry.model_id)
             if tally is None:
                 tally = period.tallies[entry.model_id] = Tally()
             tally.rehearsal |= data.rehearsal
+            tally.first_point = min(tally.first_point, data.point)
+            tally.missed_by_node += answerable and entry.fault == "node"
             if entry.status == "SCORED":
                 scored = units[entry.model_id]
                 tally.scored += 1
@@ -212,10 +228,13 @@ class AggregateStage(Stage):
             yield self._period_closed(until, until, 0, event)
             return
         buckets = {model_id: deque(one) for model_id, one in self._buckets.items()}
+        joined = dict(
+            self._joined
+        )  # one decision may close many periods: the later ones build on the earlier
         empty_from = start
         while start < until:
             _, end = self._terms.snapshot_period(start)
-            snapshots = list(self._snapshots(start, end, buckets, event.at))
+            snapshots = list(self._snapshots(start, end, buckets, joined, event.at))
             if snapshots:
                 if empty_from < start:
                     yield self._period_closed(empty_from, start, 0, event)
@@ -236,12 +255,16 @@ class AggregateStage(Stage):
             id=f"period-closed/{from_ms}-{until_ms}",
             at=event.at,
             data=PeriodClosedData(
-                from_ms=from_ms, until_ms=until_ms, snapshot_count=count, rehearsal=rehearsal
+                from_ms=from_ms,
+                until_ms=until_ms,
+                snapshot_count=count,
+                rehearsal=rehearsal,
+                rounds_count=len(period.points) if period is not None else 0,
             ),
         )
 
     def _snapshots(
-        self, start: int, end: int, buckets: dict[str, deque[Bucket]], at: int
+        self, start: int, end: int, buckets: dict[str, deque[Bucket]], joined: dict[str, int], at: int
     ) -> Iterator[SnapshotTaken]:
         terms = self._terms.at(start)
         period = self._periods.get(start)
@@ -252,8 +275,10 @@ class AggregateStage(Stage):
                 buckets[model_id].popleft()
             if not buckets[model_id]:
                 del buckets[model_id]
+        points = sorted(period.points) if period is not None else []
         for model_id in sorted(tallies.keys() | buckets.keys()):
             tally = tallies.get(model_id) or Tally()
+            since = joined[model_id] = min(tally.first_point, joined.get(model_id, _FAR))
             total = tally.sums.get(terms.value_field)
             if total is not None:
                 buckets.setdefault(model_id, deque()).append(
@@ -286,6 +311,8 @@ class AggregateStage(Stage):
                     scored_count=tally.scored,
                     failed_count=tally.failed,
                     failed_node_count=tally.failed_node,
+                    first_point=since,
+                    rounds_count=len(points) - bisect_left(points, since) - tally.missed_by_node,
                     absent_model_count=tally.absent_model,
                     absent_node_count=tally.absent_node,
                     charged_count=tally.charged,

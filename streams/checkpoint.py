@@ -134,6 +134,8 @@ class CheckpointStage(Stage):
                         totals = self._totals[start] = PeriodTotals(start, end, decision.before)
                     totals.add(data)
             case PeriodClosed(data=data):
+                for one in self._totals.values():
+                    one.closed(data)
                 self._totals = {start: one for start, one in self._totals.items() if one.end > data.until_ms}
                 if self._built_commands >= 0:
                     self._withholds = {
@@ -169,6 +171,7 @@ class CheckpointStage(Stage):
         built_until = self.settlements.built_until
         for start in sorted(self._totals):
             totals = self._totals[start]
+            totals.closed(event.data)
             if built_until < totals.end <= event.data.until_ms:
                 data, faults = self._checkpoint(totals, built_until, event.at)
                 if data is None:
@@ -202,7 +205,9 @@ class CheckpointStage(Stage):
             period_end=totals.end,
             snapshot_count=totals.snapshot_count,
             ranking=ranked,
-            unranked=unranked,
+            unranked=list(unranked),
+            unranked_reasons=unranked,
+            emission_contract_hash=terms.contract_hash,
             emission=emission,
             emission_sha256=emission_sha256(emission),
             contract_hash=terms.contract_hash,
@@ -221,7 +226,10 @@ class CheckpointStage(Stage):
             decimals = self._terms.at(before.period_start).score_decimals
             emission, faults = build_emission(self._contracts(contract_hash), before.ranking, decimals)
             data = msgspec.structs.replace(
-                before, emission=emission, emission_sha256=emission_sha256(emission)
+                before,
+                emission=emission,
+                emission_sha256=emission_sha256(emission),
+                emission_contract_hash=contract_hash,
             )
             faults = faults or offer_faults(data, -1, before.period_end)
             if not faults:

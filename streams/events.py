@@ -550,6 +550,11 @@ class SnapshotTakenData(Data, frozen=True):
     summary_error: str = ""
     rehearsal_windows: list[str] = []
     failed_node_count: int = 0
+    first_point: int | None = None
+    """The point (ms) of the first round that the model was ever asked in; null in snapshots from before this field."""
+    rounds_count: int | None = None
+    """The period's (round, scope) pairs since then that some model could answer, without those that it missed by the
+    node's fault; it need not have been asked: who has left misses them. Null like `first_point`."""
 
 
 class SnapshotTaken(Event, frozen=True):
@@ -565,6 +570,8 @@ class PeriodClosedData(Data, frozen=True):
     until_ms: int
     snapshot_count: int
     rehearsal: bool
+    rounds_count: int = 0
+    """(round, scope) pairs of the period that some model could answer."""
 
 
 class PeriodClosed(Event, frozen=True):
@@ -585,6 +592,10 @@ class RankedEntry(Data, frozen=True):
     prediction_count: int
     snapshot_count: int
     result_summary_units: dict[str, int]
+    failed_count: int = 0
+    absent_count: int = 0
+    rounds_count: int = 0
+    """Of the period's rounds since the model first joined, without the node's faults: what participation is of."""
 
 
 class CheckpointData(Data, frozen=True):
@@ -600,6 +611,9 @@ class CheckpointData(Data, frozen=True):
     emission_sha256: str
     contract_hash: str
     rehearsal: bool
+    unranked_reasons: dict[str, str] = {}
+    emission_contract_hash: str = ""
+    """The contract that made the emission, where that is told: a release may need a mended one."""
 
 
 class CheckpointOpened(Event, frozen=True):

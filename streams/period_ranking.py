@@ -9,7 +9,7 @@ from __future__ import annotations
 from decimal import Decimal
 
 from coordinator.streams.envelope import Need
-from coordinator.streams.events import RankedEntry, SnapshotTakenData, Terms
+from coordinator.streams.events import PeriodClosedData, RankedEntry, SnapshotTakenData, Terms
 from coordinator.streams.ranking import rank
 from coordinator.streams.units import mean_units
 
@@ -23,8 +23,13 @@ class ModelTotals:
 
     __slots__ = (
         "absent_model",
+        "absent_node",
+        "asked",
+        "failed",
         "failed_model",
+        "first_point",
         "last_end",
+        "periods",
         "scored",
         "snapshots",
         "summaries",
@@ -37,13 +42,16 @@ class ModelTotals:
         self.summaries: dict[str, list[int]] = {}
         self.windows: dict[str, int | None] = {}
         self.last_end = -1
-        self.scored = self.failed_model = self.absent_model = self.snapshots = 0
+        self.first_point = -1
+        self.periods: set[int] = set()
+        self.scored = self.failed = self.failed_model = self.absent_model = self.absent_node = 0
+        self.asked = self.snapshots = 0
 
 
 class PeriodTotals:
     """One checkpoint period [start, end); `before` is where its first snapshot stands in the log."""
 
-    __slots__ = ("before", "end", "models", "snapshot_count", "start", "tainted", "tainted_windows")
+    __slots__ = ("before", "end", "models", "rounds", "snapshot_count", "start", "tainted", "tainted_windows")
 
     def __init__(self, start: int, end: int, before: Need) -> None:
         self.start = start
@@ -51,6 +59,8 @@ class PeriodTotals:
         self.before = before
         self.models: dict[str, ModelTotals] = {}
         self.snapshot_count = 0
+        self.rounds: dict[int, tuple[int, int]] = {}
+        """Start of each closed snapshot period -> (its end, its rounds that some model could answer)."""
         self.tainted = False
         self.tainted_windows: dict[str, int] = {}
 
@@ -60,8 +70,17 @@ class PeriodTotals:
         self.snapshot_count += 1
         totals.snapshots += 1
         totals.scored += data.scored_count
-        totals.failed_model += data.failed_count - data.failed_node_count
+        failed_model = data.failed_count - data.failed_node_count
+        totals.failed += data.failed_count
+        totals.failed_model += failed_model
         totals.absent_model += data.absent_model_count
+        totals.absent_node += data.absent_node_count
+        totals.periods.add(data.period_start)
+        if data.rounds_count is None or data.first_point is None:  # written before rounds were counted
+            totals.asked += data.scored_count + failed_model + data.absent_model_count
+        else:
+            totals.asked += data.rounds_count
+            totals.first_point = data.first_point
         for name, one in data.sums.items():
             total = totals.sums.setdefault(name, [0, 0])
             total[0] += one.sum_units
@@ -76,19 +95,43 @@ class PeriodTotals:
         for name in data.rehearsal_windows:
             self.tainted_windows[name] = max(self.tainted_windows.get(name, -1), data.period_end)
 
+    def closed(self, data: PeriodClosedData) -> None:
+        """Take in that a snapshot period is closed; the same one again changes nothing."""
+        if self.start <= data.from_ms < self.end:
+            self.rounds[data.from_ms] = (data.until_ms, data.rounds_count)
+
+    def asked(self, one: ModelTotals) -> int:
+        """The (round, scope) pairs of the period since the model first joined, without those that the node spoilt.
+
+        A model that left has no snapshot once its windows are empty: the rounds of such periods count all the same.
+        """
+        away = (
+            rounds
+            for start, (end, rounds) in self.rounds.items()
+            if start not in one.periods and end > one.first_point
+        )
+        return one.asked + sum(away)
+
     def rehearsal(self, checkpoint_key: str) -> bool:
         """Did the ranking use any score of replayed time?"""
         return self.tainted or self.tainted_windows.get(checkpoint_key, -1) == self.end
 
 
-def ranked_entries(totals: PeriodTotals, terms: Terms) -> tuple[list[RankedEntry], list[str]]:
-    """The period's ranking in order, and the unranked model ids: never scored in the period, too often away, or
-    an ensemble.
-    """
-    keys = [
-        (model_id, None if model_id.startswith(ENSEMBLE_PREFIX) else _key(one, terms, totals.end))
-        for model_id, one in totals.models.items()
-    ]
+def ranked_entries(totals: PeriodTotals, terms: Terms) -> tuple[list[RankedEntry], dict[str, str]]:
+    """The period's ranking in order, and the unranked model ids in order with the reason."""
+    keys: list[tuple[str, int | None]] = []
+    asked: dict[str, int] = {}
+    reasons: dict[str, str] = {}
+    for model_id, one in totals.models.items():
+        asked[model_id] = totals.asked(one)
+        key = (
+            "an ensemble, on no chain"
+            if model_id.startswith(ENSEMBLE_PREFIX)
+            else _key(one, terms, totals.end, asked[model_id])
+        )
+        if isinstance(key, str):
+            reasons[model_id] = key
+        keys.append((model_id, None if isinstance(key, str) else key))
     ranked, unranked = rank(keys, terms.ranking_direction)
     entries = [
         RankedEntry(
@@ -98,24 +141,32 @@ def ranked_entries(totals: PeriodTotals, terms: Terms) -> tuple[list[RankedEntry
             prediction_count=totals.models[model_id].scored,
             snapshot_count=totals.models[model_id].snapshots,
             result_summary_units=_summary(totals.models[model_id]),
+            failed_count=totals.models[model_id].failed,
+            absent_count=totals.models[model_id].absent_model + totals.models[model_id].absent_node,
+            rounds_count=asked[model_id],
         )
         for place, model_id, key in ranked
     ]
-    return entries, unranked
+    return entries, {model_id: reasons[model_id] for model_id in unranked}
 
 
-def _key(one: ModelTotals, terms: Terms, period_end: int) -> int | None:
-    # What was the node's fault counts neither way. As decimals: 0.07 * 100 is more than 7 in binary.
-    asked = one.scored + one.failed_model + one.absent_model
-    if one.scored == 0 or one.scored < Decimal(repr(terms.min_participation)) * asked:
-        return None
+def _key(one: ModelTotals, terms: Terms, period_end: int, asked: int) -> int | str:
+    """The key in units, or why there is none."""
+    if one.scored == 0:
+        return "never scored in the period"
+    # As decimals: 0.07 * 100 is more than 7 in binary.
+    if one.scored < Decimal(repr(terms.min_participation)) * asked:
+        return f"scored in {one.scored} of {asked} rounds, min_participation is {terms.min_participation}"
     if terms.checkpoint_key == PERIOD_KEY:
         total = one.sums.get(terms.value_field)
-        return mean_units(total[0], total[1]) if total else None
+        return mean_units(total[0], total[1]) if total else f"no score has {terms.value_field}"
     if any(window.name == terms.checkpoint_key for window in terms.windows):
-        return one.windows.get(terms.checkpoint_key) if one.last_end == period_end else None
+        window = one.windows.get(terms.checkpoint_key) if one.last_end == period_end else None
+        return f"nothing in {terms.checkpoint_key} at the period's end" if window is None else window
     summary = one.summaries.get(terms.checkpoint_key)
-    return mean_units(summary[0], summary[1]) if summary and summary[1] else None
+    if summary and summary[1]:
+        return mean_units(summary[0], summary[1])
+    return f"no summary has {terms.checkpoint_key}"
 
 
 def _summary(one: ModelTotals) -> dict[str, int]:

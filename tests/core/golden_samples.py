@@ -6,7 +6,7 @@ A new kind needs an entry here; then COORDINATOR_WRITE_GOLDEN=1 writes its file,
 from __future__ import annotations
 
 import msgspec
-from tests.core.build import HASH, T0, TX_A, checkpoint_data, configured, period_closed, tick
+from tests.core.build import HASH, T0, TX_A, checkpoint_data, configured, tick
 
 from coordinator.streams import events as ev
 
@@ -16,6 +16,18 @@ _SCORED = {"input_id": "inp/BTCUSDT/1", "scope_key": "60s", "model_id": "7"}
 _SCOPE = ev.Scope(
     scope_key="60s", subject="BTCUSDT", horizon_seconds=60, step_seconds=15, interval_seconds=60, order=1
 )
+
+_CHECKPOINT = checkpoint_data(
+    ranking=[
+        ev.RankedEntry(
+            model_id="m1", rank=1, key_units=5, prediction_count=60, snapshot_count=6,
+            result_summary_units={"value": 5}, failed_count=1, absent_count=2, rounds_count=63,
+        )
+    ],
+    unranked=["m2"],
+    unranked_reasons={"m2": "never scored in the period"},
+    emission_contract_hash=HASH,
+)  # fmt: skip
 
 _EVENTS: list[ev.AnyEvent] = [
     configured(scopes=[_SCOPE], min_participation=0.25),
@@ -206,16 +218,22 @@ _EVENTS: list[ev.AnyEvent] = [
             summary_error="aggregate_snapshot: ValueError: no",
             rehearsal_windows=["score_recent"],
             failed_node_count=1,
+            first_point=T0 - 60_000,
+            rounds_count=9,
         ),
     ),
-    period_closed(T0, T0 + 3_600_000, 1),
-    ev.CheckpointOpened(id="ckp_1:opened", at=T0, data=checkpoint_data()),
+    ev.PeriodClosed(
+        id="period-closed/1",
+        at=T0,
+        data=ev.PeriodClosedData(
+            from_ms=T0, until_ms=T0 + 3_600_000, snapshot_count=1, rehearsal=False, rounds_count=60
+        ),
+    ),
+    ev.CheckpointOpened(id="ckp_1:opened", at=T0, data=_CHECKPOINT),
     ev.CheckpointWithheld(
         id="ckp_1:withheld",
         at=T0,
-        data=ev.CheckpointWithheldData(
-            reason="withheld by command: look first", checkpoint=checkpoint_data()
-        ),
+        data=ev.CheckpointWithheldData(reason="withheld by command: look first", checkpoint=_CHECKPOINT),
     ),
     ev.CheckpointSubmitted(
         id="ckp_1:submitted",

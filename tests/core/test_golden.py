@@ -22,7 +22,14 @@ from coordinator.streams.events import AnyEvent, ClockTickedData, Event
 from coordinator.streams.topology import STREAMS
 
 GOLDEN = Path(__file__).parent / "golden"
-NAMES = [f"{kind}.v{version}" for kind in sorted(KINDS) for version in range(1, VERSIONS[kind] + 1)]
+SHAPES = {"CheckpointOpened.v1": 2, "CheckpointWithheld.v1": 2, "PeriodClosed.v1": 2, "SnapshotTaken.v1": 2}
+"""How many shapes a version has had: each time that fields with defaults are added, one more. One where not named."""
+NAMES = [
+    f"{kind}.v{version}" + (f".{shape}" if shape > 1 else "")
+    for kind in sorted(KINDS)
+    for version in range(1, VERSIONS[kind] + 1)
+    for shape in range(1, SHAPES.get(f"{kind}.v{version}", 1) + 1)
+]
 
 
 def golden(name: str) -> bytes:
@@ -37,8 +44,29 @@ def test_an_event_of_every_kind_and_version_can_be_read(name):
     body = golden(name)
     event = decode_event(body)
     assert type(event).__name__ == name.split(".")[0]
-    if name.endswith(f".v{VERSIONS[type(event).__name__]}"):
-        assert encode_event(event) == body
+    kind, version, *shape = name.split(".")
+    if version != f"v{VERSIONS[kind]}":
+        return
+    again = encode_event(event)
+    if (int(shape[0]) if shape else 1) == SHAPES.get(f"{kind}.{version}", 1):
+        assert again == body
+    else:  # written before fields were added: all of it is still there
+        assert again != body
+        assert_within(msgspec.json.decode(body), msgspec.json.decode(again))
+
+
+def assert_within(old: Any, new: Any) -> None:
+    """Every field of `old` stands in `new` with its value; only fields were added."""
+    if isinstance(old, dict):
+        assert old.keys() <= new.keys()
+        for key, value in old.items():
+            assert_within(value, new[key])
+    elif isinstance(old, list):
+        assert len(old) == len(new)
+        for before, after in zip(old, new, strict=True):
+            assert_within(before, after)
+    else:
+        assert old == new
 
 
 def test_no_golden_file_was_taken_away_or_is_left_over():
