@@ -9,6 +9,7 @@ notices and replies. The library is taken as it is, its traps are met here:
   called by a call of its own;
 - its status TIMEOUT means any gRPC error: the outcome is decided by the prefix of `detail`;
 - a model that left is missing from the answers: it is ABSENT;
+- a server that lets go of it politely is asked again at once, in a loop: `model_orchestrator` has the pause;
 - a process that restarted unannounced answers "call Setup first" for ever: it is set up again.
 
 The library imports pandas (80 MB): it is imported in `start`, so that only the predict worker pays.
@@ -23,8 +24,10 @@ from typing import Any
 
 import msgspec
 
+from coordinator.infra.model_orchestrator import take_over
 from coordinator.infra.model_outcomes import lost_its_setup, reply_from_result
 from coordinator.infra.model_roster import Roster
+from coordinator.streams.errors import OperatorError
 from coordinator.streams.ports import ModelNotice, ModelReply, Outcome
 
 log = logging.getLogger(__name__)
@@ -67,7 +70,10 @@ class RunnerClientGateway:
         self.listed = asyncio.Event()  # the orchestrator's first list has arrived
 
     async def start(self) -> None:
-        """Begin connecting, and return. It is tried for ever, with a warning every ten tries."""
+        """Begin connecting, and return. It is tried for ever, with a warning every ten tries.
+
+        Raises OperatorError for certificates or a key that cannot be used.
+        """
         # Here and not above: it brings pandas, and gRPC. The same below.
         from model_runner_client.model_concurrent_runners import DynamicSubclassModelConcurrentRunner  # noqa: PLC0415
 
@@ -88,7 +94,7 @@ class RunnerClientGateway:
         socket = runner.model_cluster.ws_client
         socket.retry_interval = RETRY_SECONDS
         socket.max_retries = TRIES_PER_WARNING
-        socket.event_handler = self._on_event
+        take_over(socket, self._crunch_id, self._on_event, RETRY_SECONDS)
         socket.disconnect_sync = _nothing  # the library hangs it on exit, when no loop is left to run it
         self._report = runner.model_cluster.process_failure
         runner.model_cluster.process_failure = self._on_failure
@@ -220,9 +226,11 @@ class RunnerClientGateway:
         try:
             await self._runner.model_cluster.update_model_runs([state])
         except InvalidCoordinatorUsageError as error:
+            hint = f"MODEL_BASE_CLASSNAME={self._base_classname}"
+            if "secure mode" in str(error):
+                hint = "set SECURE_CERT_DIR (mutual TLS) or GATEWAY_CERT_DIR (a TLS gateway)"
             log.error(  # noqa: TRY400 (the operator needs the line, not our stack)
-                "model %s refuses our setup (MODEL_BASE_CLASSNAME=%s): %s",
-                *(state.get("model_id"), self._base_classname, error),
+                "model %s refuses our setup (%s): %s", state.get("model_id"), hint, error
             )
         runner = self._runner.model_cluster.models_run.get(str(state.get("model_id")))
         if runner is not None:
@@ -236,11 +244,22 @@ class RunnerClientGateway:
         if self._secure_cert_dir is not None:
             from model_runner_client.security.credentials import SecureCredentials  # noqa: PLC0415
 
-            return {"secure_credentials": SecureCredentials.from_directory(self._secure_cert_dir)}
+            try:
+                return {"secure_credentials": SecureCredentials.from_directory(self._secure_cert_dir)}
+            except (OSError, ValueError) as error:  # an SSLError is an OSError
+                raise OperatorError(
+                    f"SECURE_CERT_DIR={self._secure_cert_dir}: ca.crt, tls.crt and tls.key must be PEM, and tls.key "
+                    f"the key of tls.crt: {error}"
+                ) from error
         if self._gateway_key_pem is not None:
             from model_runner_client.security.gateway_credentials import GatewayCredentials  # noqa: PLC0415
 
-            return {"gateway_credentials": GatewayCredentials.from_pem(key_pem=self._gateway_key_pem)}
+            try:
+                return {"gateway_credentials": GatewayCredentials.from_pem(key_pem=self._gateway_key_pem)}
+            except (TypeError, ValueError) as error:
+                raise OperatorError(
+                    f"GATEWAY_CERT_DIR: key.pem must be an RSA key in PEM, without a password: {error}"
+                ) from error
         return {}
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -1,4 +1,4 @@
-"""An authority of the test's own, and certificates that it signs for 127.0.0.1."""
+"""An authority of the test's own, and certificates that it signs, for 127.0.0.1 unless told otherwise."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 DAY = timedelta(days=1)
@@ -30,15 +30,15 @@ class Authority:
         self.file = folder / "ca.crt"
         self.file.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
 
-    def issue(self, name: str, password: str = "", host: str = "127.0.0.1") -> tuple[Path, Path]:
-        """(certificate file, key file); the key is encrypted where a password is given."""
-        key = ec.generate_private_key(ec.SECP256R1())
+    def issue(
+        self, name: str, password: str = "", host: str = "127.0.0.1", *, rsa_key: bool = False
+    ) -> tuple[Path, Path]:
+        """(certificate file, key file); the key is encrypted where a password is given. `host`: address or name."""
+        key = rsa.generate_private_key(65537, 2048) if rsa_key else ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         certificate = (
             _certificate(subject, self._name, key.public_key())
-            .add_extension(
-                x509.SubjectAlternativeName([x509.IPAddress(ipaddress.ip_address(host))]), critical=False
-            )
+            .add_extension(x509.SubjectAlternativeName([_general_name(host)]), critical=False)
             .sign(self._key, hashes.SHA256())
         )
         encryption = (
@@ -55,8 +55,15 @@ class Authority:
         return certificate_file, key_file
 
 
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
 def _certificate(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey | rsa.RSAPublicKey
 ) -> x509.CertificateBuilder:
     now = datetime.now(UTC)
     return (

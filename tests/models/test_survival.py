@@ -34,12 +34,14 @@ from coordinator.infra.model_host.process import Limits
 from coordinator.infra.model_host.registry import model_alone
 from coordinator.streams import events as ev
 from coordinator.streams.contract import CrunchContract
+from coordinator.streams.prediction import BUDGET_SHARE
 
 ROUNDS = 5
 GOOD = ("good1", "good2", "good3")
 BUDGET_MS = 1500
 NOISE_SECONDS = 0.3
-"""Far below the budget that a round would take if it waited for the bad model."""
+"""Far below the budget that a round would take if it waited for the bad model. The worst round of a busy machine may be
+slower; it may not be as slow as one that waited."""
 SCOPES = {"60s": 60, "5m": 300}
 LIMITS = Limits(call_limit_seconds=4.0, restarts_max=100, start_limit_seconds=60.0)
 
@@ -192,7 +194,9 @@ async def test_one_models_fault_stays_its_own(
         assert {one[1] for one in said} == {fault}, said
         assert any(one[2].startswith(reason) for one in said), said
     took = others_seconds(scene, "bad")
-    assert max(took[ROUNDS:]) <= 2 * max(took[:ROUNDS]) + NOISE_SECONDS, took
+    alone, beside = sorted(took[:ROUNDS]), sorted(took[ROUNDS:])
+    assert beside[-2] <= 2 * alone[-2] + NOISE_SECONDS, took
+    assert beside[-1] < BUDGET_SHARE * BUDGET_MS / 1000, took
 
 
 async def test_fifty_models_at_once(open_play: OpenPlay):
