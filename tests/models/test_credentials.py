@@ -1,5 +1,5 @@
 """Certificates: what the operator names is read at the start, handed to the client library, and refused with the file's
-name when it cannot be. No server that checks them stands here: a real gateway could not be reached.
+name when it cannot be. Servers that check them stand in test_behind_tls.
 """
 
 from __future__ import annotations
