@@ -1,0 +1,112 @@
+"""Keys of the API: who may read, settle, or administrate.
+
+An entry is `ID SCOPE SHA256`, one a line, `#` begins a remark: the key itself is in no file of ours. A key is
+`ID.SECRET`, the secret 256 random bits, so that a plain SHA-256 of the whole key cannot be guessed back. The id finds
+the entry, the hash is compared in constant time, and an unknown id is compared too.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import hmac
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import msgspec
+
+from coordinator.streams.errors import OperatorError
+
+FILE_BYTES_MAX = 1_000_000
+ENTRIES_MAX = 1_000
+KEY_CHARS_MAX = 200
+_ENTRY = re.compile(r"(?P<id>[A-Za-z0-9_-]{1,64})\s+(?P<scope>\w+)\s+(?P<hash>[0-9a-f]{64})")
+_NOBODY = "0" * 64
+
+
+class Scope(enum.IntEnum):
+    """What a caller may do; each includes those before it."""
+
+    NONE = 0
+    READ = 1
+    SETTLE = 2
+    ADMIN = 3
+
+
+class Entry(msgspec.Struct, frozen=True):
+    """One key: its public id, what it may do, and the hash (hex) of the whole key."""
+
+    key_id: str
+    scope: Scope
+    sha256: str
+
+
+class KeyRing:
+    """The keys that are known."""
+
+    def __init__(self, entries: Iterable[Entry] = ()) -> None:
+        self._by_id = {one.key_id: one for one in entries}
+
+    def __len__(self) -> int:
+        return len(self._by_id)
+
+    def scope_of(self, key: str) -> Scope:
+        """What this key may do; NONE for one that is not known."""
+        if len(key) > KEY_CHARS_MAX or not key.isascii():
+            return Scope.NONE
+        entry = self._by_id.get(key.partition(".")[0])
+        same = hmac.compare_digest(hash_of(key), entry.sha256 if entry else _NOBODY)
+        return entry.scope if entry is not None and same else Scope.NONE
+
+
+def hash_of(key: str) -> str:
+    """SHA-256 (hex) of a key."""
+    return hashlib.sha256(key.encode()).hexdigest()
+
+
+def make_entry(key_id: str, scope: Scope, secret: str) -> tuple[str, str]:
+    """(the key to hand out, the line to keep). `secret` is random: 32 bytes as URL-safe text."""
+    key = f"{key_id}.{secret}"
+    return key, f"{key_id} {scope.name.lower()} {hash_of(key)}"
+
+
+def parse_entries(text: str, where: str) -> list[Entry]:
+    """The entries of a text with one a line (or `;`). Raises OperatorError naming `where` and the line, never its text:
+    somebody may have put a key there.
+    """
+    found: dict[str, Entry] = {}
+    for number, line in enumerate(text.replace(";", "\n").splitlines(), 1):
+        wanted = line.partition("#")[0].strip()
+        if not wanted:
+            continue
+        match = _ENTRY.fullmatch(wanted)
+        scope = match["scope"].upper() if match else ""
+        if match is None or scope not in ("READ", "SETTLE", "ADMIN"):
+            raise OperatorError(
+                f"{where}, line {number}: an entry is ID SCOPE SHA256 with scope read, settle or admin; "
+                "`coordinator keys make` prints one"
+            )
+        if match["id"] in found:
+            raise OperatorError(f"{where}, line {number}: the id {match['id']} stands there twice")
+        found[match["id"]] = Entry(match["id"], Scope[scope], match["hash"])
+        if len(found) > ENTRIES_MAX:
+            raise OperatorError(f"{where} holds more than {ENTRIES_MAX} keys")
+    return list(found.values())
+
+
+def read_key_ring(entries: str, file: str) -> KeyRing:
+    """The keys of API_KEYS and of the file that API_KEYS_FILE names. Raises OperatorError."""
+    found = parse_entries(entries, "API_KEYS")
+    if file:
+        try:
+            with Path(file).open("rb") as opened:
+                raw = opened.read(FILE_BYTES_MAX + 1)
+            if len(raw) > FILE_BYTES_MAX:
+                raise OperatorError(f"API_KEYS_FILE={file} is longer than {FILE_BYTES_MAX} bytes")
+            found += parse_entries(raw.decode(), f"API_KEYS_FILE={file}")
+        except (OSError, UnicodeDecodeError) as error:
+            raise OperatorError(f"API_KEYS_FILE={file} cannot be read: {error}") from error
+    if len({one.key_id for one in found}) != len(found):
+        raise OperatorError("API_KEYS and API_KEYS_FILE name the same id")
+    return KeyRing(found)

@@ -1,0 +1,143 @@
+"""`GET /metrics` in Prometheus' format: how the API is used, and how far the read models are.
+
+Counters are kept as requests come; what the read models know is read when it is asked for. Labels are bounded: a route's
+template, never its path, and a topic or status of ours.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from coordinator.projections.runner import Projector
+
+SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
+
+
+class Metrics:
+    """The registry of one application. Others may register collectors of their own with it."""
+
+    def __init__(self, projector: Projector) -> None:
+        self.registry = CollectorRegistry()
+        self._requests = Counter(
+            "coordinator_api_requests",
+            "Answered calls by route template, method and status.",
+            ("route", "method", "status"),
+            registry=self.registry,
+        )
+        self._seconds = Histogram(
+            "coordinator_api_request_seconds",
+            "Time to the first byte of an answer.",
+            ("route",),
+            buckets=SECONDS,
+            registry=self.registry,
+        )
+        self._refused = Counter(
+            "coordinator_api_refused",
+            "Calls turned away: key, scope, origin, rate, body.",
+            ("reason",),
+            registry=self.registry,
+        )
+        for reason in ("key", "scope", "origin", "rate", "body"):
+            self._refused.labels(reason)  # a counter that is not there yet cannot be watched
+        self.registry.register(_ReadModels(projector))
+
+    def refused(self, reason: str) -> None:
+        """Count a call that was turned away."""
+        self._refused.labels(reason).inc()
+
+    def answered(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count a call that was answered."""
+        self._requests.labels(route, method, str(status)).inc()
+        self._seconds.labels(route).observe(seconds)
+
+    def router(self) -> APIRouter:
+        """The route."""
+        routes = APIRouter()
+
+        @routes.get("/metrics")
+        async def metrics() -> Response:
+            """Everything, as Prometheus reads it."""
+            return Response(generate_latest(self.registry), media_type=CONTENT_TYPE_PLAIN_1_0_0)
+
+        return routes
+
+
+class Measured:
+    """An ASGI layer that counts and times what passes."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app, self._metrics = app, metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on, and count at the first byte of the answer."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+
+        async def sending(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                method = scope["method"] if scope["method"] in _METHODS else "other"
+                seconds = time.perf_counter() - began
+                self._metrics.answered(_route(scope), method, message["status"], seconds)
+            await send(message)
+
+        await self._app(scope, receive, sending)
+
+
+_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "POST", "PATCH", "PUT", "DELETE"})
+
+
+def _route(scope: Scope) -> str:
+    """The template that answered; "none" where no route did (a refusal, a path that is not known)."""
+    return str(getattr(scope.get("route"), "path", None) or "none")
+
+
+class _ReadModels(Collector):
+    """What the projector and its read models know now."""
+
+    def __init__(self, projector: Projector) -> None:
+        self._projector = projector
+
+    def describe(self) -> list[Metric]:
+        """Nothing is asked at registration: the projector may not have started."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Gauges and counters, by topic and by status."""
+        projector = self._projector
+        lag = GaugeMetricFamily("coordinator_lag_records", "Records not folded yet.", labels=["topic"])
+        for topic, records in projector.lag().items():
+            lag.add_metric([topic], records)
+        yield lag
+        at = GaugeMetricFamily("coordinator_next_offset", "Where folding goes on.", labels=["topic"])
+        for topic, reader in projector.folder.readers.items():
+            at.add_metric([topic], reader.next_offset)
+        yield at
+        yield CounterMetricFamily("coordinator_events_folded", "Events folded here.", projector.folder.events)
+        totals = projector.read.predictions.totals()
+        states = GaugeMetricFamily("coordinator_predictions", "Predictions by status.", labels=["status"])
+        for status in ("pending", "scored", "failed", "absent"):
+            states.add_metric([status], totals[status])
+        yield states
+        found: dict[str, int] = {}
+        for row in projector.read.checkpoints.all():
+            found[row.status] = found.get(row.status, 0) + 1
+        kept = GaugeMetricFamily("coordinator_checkpoints", "Checkpoints by status.", labels=["status"])
+        for status, count in sorted(found.items()):
+            kept.add_metric([status], count)
+        yield kept
+        yield GaugeMetricFamily(
+            "coordinator_healthy", "1 while folding moves, as /healthz says.", float(projector.health().ok)
+        )
+        letters = projector.read.dead_letters.total()
+        yield CounterMetricFamily("coordinator_dead_letters", "Records that could not be read.", letters)

@@ -1,0 +1,55 @@
+"""Errors on the wire: problem details of RFC 9457, with `detail` as the web app reads it.
+
+Nothing of a traceback ever leaves the process: what we did not expect is logged under an id, and the answer carries the
+id alone.
+"""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Mapping
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import Response
+from starlette.exceptions import HTTPException
+
+MEDIA_TYPE = "application/problem+json"
+_log = structlog.get_logger()
+_encode = msgspec.json.Encoder().encode
+
+
+def problem(status: int, detail: str, headers: Mapping[str, str] | None = None, **more: Any) -> Response:
+    """`{type, title, status, detail, ...}`. `more` are members of this problem, such as `state` of a checkpoint."""
+    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **more}
+    return Response(_encode(body), status, dict(headers or {}), media_type=MEDIA_TYPE)
+
+
+def install(app: FastAPI) -> None:
+    """Let what a route refuses be answered as a problem; what it did not expect is the `Access` layer's."""
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _invalid)
+
+
+async def _http(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    return problem(error.status_code, str(error.detail), error.headers)
+
+
+async def _invalid(_request: Request, error: Exception) -> Response:
+    """422 with one sentence for people and `errors` for programs; what was sent is not sent back."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    errors = [{"in": ".".join(map(str, one["loc"])), "says": one["msg"]} for one in error.errors()]
+    detail = "; ".join(f"{one['in']}: {one['says']}" for one in errors)
+    return problem(422, detail[:2000], errors=errors[:20])
+
+
+def unexpected(path: str, error: Exception) -> Response:
+    """500 for an error of ours: logged whole under an id, and only the id is told."""
+    incident = secrets.token_hex(8)
+    _log.error("request_crashed", incident=incident, path=path, exc_info=error)
+    return problem(500, f"this is our fault; the log has it as incident {incident}", incident=incident)
