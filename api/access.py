@@ -24,9 +24,10 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as Asgi
 
-from coordinator.api.keys import KeyRing, Scope
+from coordinator.api.keys import KeyRing, Scope, read_key_ring
 from coordinator.api.problems import problem, unexpected
 from coordinator.streams.errors import OperatorError
+from coordinator.streams.settings import Settings
 
 BODY_BYTES_MAX = 64 * 1024
 TOO_LONG = f"a body may have {BODY_BYTES_MAX} bytes"
@@ -75,6 +76,16 @@ class Rules:
         if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
             address = address.ipv4_mapped
         return any(address in network for network in self.trusted)
+
+
+def read_rules(settings: Settings) -> Rules:
+    """The rules of these settings. Raises OperatorError for keys or networks that cannot be read."""
+    return Rules(
+        read_key_ring(settings.api_keys, settings.api_keys_file),
+        reads_need_key=settings.api_reads == "keys",
+        trusted=parse_networks(settings.api_trusted_networks),
+        requests_per_second=settings.api_requests_per_second,
+    )
 
 
 def parse_networks(text: str) -> list[Network]:

@@ -25,11 +25,6 @@ def json_answer(body: Any, status: int = 200) -> Response:
     return Response(_encoder.encode(body), status, media_type="application/json")
 
 
-def problem(status: int, detail: str, **more: Any) -> Response:
-    """`{"detail": ..., ...}` with a status that is not 2xx."""
-    return json_answer({"detail": detail, **more}, status)
-
-
 class Span(msgspec.Struct, frozen=True):
     """start <= time <= end, in ms."""
 

@@ -6,6 +6,7 @@ The application holds no state of its own and starts nothing: `server.py` runs t
 from __future__ import annotations
 
 from collections.abc import Iterable
+from functools import partial
 
 from fastapi import FastAPI
 from starlette.routing import Route
@@ -21,11 +22,15 @@ from coordinator.api import (
     models,
     page,
     predictions,
+    problems,
     schema,
     snapshots,
 )
+from coordinator.api.access import Access, Rules, read_rules
 from coordinator.api.commands import CommandPort, Sender
 from coordinator.api.leaderboard import LeaderboardEndpoint
+from coordinator.api.metrics import Measured, Metrics
+from coordinator.api.openapi import describe_access
 from coordinator.api.own_routes import OwnRoutes, mount_own_routes
 from coordinator.infra.wallets_file import WalletsFile
 from coordinator.projections.runner import Projector
@@ -38,11 +43,16 @@ def create_app(
     command_port: CommandPort,
     *,
     own_routes: Iterable[OwnRoutes] = (),
+    rules: Rules | None = None,
     sender: Sender | None = None,
 ) -> FastAPI:
     """The application over a projector's read models, and the operator's own routes after all of ours. `sender`
-    replaces the default one (bounds, clock) in tests.
+    replaces the default one (bounds, clock) in tests, `rules` what the settings say of keys and networks.
+
+    Raises OperatorError for keys or networks that cannot be read.
     """
+    metrics = Metrics(projector)
+    door = partial(Access, rules=rules or read_rules(settings), refused=metrics.refused)
     app = FastAPI(title=f"Report API of {settings.crunch_id}", openapi_url="/openapi.json", redoc_url=None)
     read = projector.read
     # Before all others: the most polled route is found first and costs nothing but itself.
@@ -64,5 +74,10 @@ def create_app(
         commands.router(sender or Sender(projector, command_port)),
     ):
         app.include_router(routes)
+    app.include_router(metrics.router())
     mount_own_routes(app, own_routes)
+    problems.install(app)
+    app.add_middleware(door)
+    app.add_middleware(Measured, metrics)  # outside of the door: who is turned away is counted too
+    describe_access(app)
     return app

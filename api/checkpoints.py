@@ -11,7 +11,7 @@ from urllib.parse import quote
 from fastapi import APIRouter, HTTPException, Query
 from fastapi.responses import Response
 
-from coordinator.api.answers import json_answer, problem
+from coordinator.api.answers import json_answer
 from coordinator.api.checkpoint_answers import (
     canonical_json,
     checkpoint_answer,
@@ -20,6 +20,7 @@ from coordinator.api.checkpoint_answers import (
     payable,
     prizes,
 )
+from coordinator.api.problems import problem
 from coordinator.infra.wallets_file import WalletsFile
 from coordinator.projections.checkpoints import CheckpointRow
 from coordinator.projections.registry import ReadModels

@@ -19,8 +19,9 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
-from coordinator.api.answers import json_answer, problem
+from coordinator.api.answers import json_answer
 from coordinator.api.checkpoint_answers import checkpoint_answer
+from coordinator.api.problems import problem
 from coordinator.projections.runner import Projector
 from coordinator.streams.emission import base58_bytes
 from coordinator.streams.errors import WorldError

@@ -46,6 +46,13 @@ def router(projector: Projector) -> APIRouter:
         }
         return json_answer(body, 200 if health.ok else 503)
 
+    @routes.get("/readyz")
+    async def readyz() -> Response:
+        """200 once everything that was in the topics is folded, else 503: before that an answer is of the past."""
+        ready = projector.health().ok and projector.caught_up()
+        body = {"status": "ready" if ready else "catching up", "lag": projector.lag()}
+        return json_answer(body, 200 if ready else 503)
+
     @routes.get("/reports/summary")
     async def summary() -> Response:
         """Counts of everything folded, and the state_hash of each projection."""

@@ -51,6 +51,10 @@ class KeyRing:
     def __len__(self) -> int:
         return len(self._by_id)
 
+    def entries(self) -> list[Entry]:
+        """All of them, in the order of their naming."""
+        return list(self._by_id.values())
+
     def scope_of(self, key: str) -> Scope:
         """What this key may do; NONE for one that is not known."""
         if len(key) > KEY_CHARS_MAX or not key.isascii():

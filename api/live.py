@@ -109,6 +109,7 @@ def router(projector: Projector) -> APIRouter:
     @routes.get(
         "/reports/live",
         response_class=LiveStream,
+        status_code=200,  # FastAPI would look for it in the class, and the OpenAPI would fail
         responses={
             200: {
                 "description": "Server-sent events, until one side ends it.",

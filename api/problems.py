@@ -25,7 +25,13 @@ _encode = msgspec.json.Encoder().encode
 
 def problem(status: int, detail: str, headers: Mapping[str, str] | None = None, **more: Any) -> Response:
     """`{type, title, status, detail, ...}`. `more` are members of this problem, such as `state` of a checkpoint."""
-    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail, **more}
+    body = {
+        "type": "about:blank",
+        "title": HTTPStatus(status).phrase,
+        "status": status,
+        "detail": detail,
+        **more,
+    }
     return Response(_encode(body), status, dict(headers or {}), media_type=MEDIA_TYPE)
 
 

@@ -15,6 +15,7 @@ from coordinator.cli import (
     doctor,
     feeds,
     init,
+    keys,
     models,
     replay,
     status,
@@ -78,6 +79,7 @@ app.add_typer(contract.app, name="contract")
 app.add_typer(topics.app, name="topics")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(feeds.app, name="feeds")
+app.add_typer(keys.app, name="keys")
 app.add_typer(models.app, name="models")
 app.add_typer(checkpoint.app, name="checkpoint")
 

@@ -62,6 +62,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     api_host: str = "127.0.0.1"
     api_port: int = 8000
+    api_keys: str = ""
+    """Entries `ID SCOPE SHA256`, joined by `;`: hashes, no keys. `coordinator keys make` prints one."""
+    api_keys_file: str = ""
+    """The same, one a line."""
+    api_reads: str = "open"
+    """`open`, or `keys`: then reading needs a key too."""
+    api_trusted_networks: str = "127.0.0.0/8,::1/128"
+    """Whoever calls from there may settle without a key, and is not counted by the rate limit."""
+    api_requests_per_second: int = 50
+    """The most that one address outside of the trusted networks may ask; 0 is no limit."""
     api_routes_dir: str = ""
     """Folder of `.py` files with routes of the operator's own; a rendered node's is its `api/`."""
 
@@ -88,6 +98,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise OperatorError(message)
         if not 0 < self.model_runner_timeout_seconds <= CALL_SECONDS_MAX:
             message = f"MODEL_RUNNER_TIMEOUT_SECONDS must be above 0 and at most {CALL_SECONDS_MAX:g}"
+            raise OperatorError(message)
+        if self.api_reads not in ("open", "keys"):
+            message = f"API_READS={self.api_reads!r}: choose open or keys"
+            raise OperatorError(message)
+        if self.api_requests_per_second < 0:
+            message = "API_REQUESTS_PER_SECOND must be 0 (no limit) or more"
             raise OperatorError(message)
         if not self.feed_subjects:
             message = "FEED_SUBJECTS is empty; name at least one, e.g. FEED_SUBJECTS=BTCUSDT"

@@ -8,8 +8,10 @@ import httpx
 import pytest
 from tests.logs import busy_log, fold_into
 
+from coordinator.api.access import Rules
 from coordinator.api.app import create_app
 from coordinator.api.commands import Sender
+from coordinator.api.keys import KeyRing, Scope, make_entry, parse_entries
 from coordinator.projections.registry import open_read_models
 from coordinator.projections.runner import Projector
 from coordinator.streams.settings import Settings
@@ -53,9 +55,13 @@ async def api(tmp_path, log):
     projector._started = True
     stage = ScriptedStage(projector, log)
     sender = Sender(projector, stage, wait_seconds=0.2, now_ms=lambda: 1, nonce=lambda: "n")
-    app = create_app(settings, projector, stage, sender=sender)
+    key, entry = make_entry("tests", Scope.ADMIN, "s" * 43)
+    rules = Rules(KeyRing(parse_entries(entry, "tests")))
+    app = create_app(settings, projector, stage, sender=sender, rules=rules)
     transport = httpx.ASGITransport(app)
-    async with httpx.AsyncClient(transport=transport, base_url="http://node") as client:
+    async with httpx.AsyncClient(
+        transport=transport, base_url="http://node", headers={"X-API-Key": key}
+    ) as client:
 
         async def get(path, code=200, **params):
             answer = await client.get(path, params=params or None)

@@ -30,6 +30,8 @@ COMMANDS = [
     *(["checkpoint", one] for one in ("list", "show", "confirm", "advance", "release", "wallets")),
     ["preflight"],
     ["doctor"],
+    ["keys", "make"],
+    ["keys", "list"],
 ]
 
 

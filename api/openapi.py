@@ -1,0 +1,72 @@
+"""What the OpenAPI document says beyond the routes themselves: who may call them, and how errors look."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+
+from coordinator.api.access import ALWAYS_OPEN, scope_needed
+from coordinator.api.keys import Scope
+from coordinator.api.problems import MEDIA_TYPE
+
+_KEYS: list[dict[str, list[str]]] = [{"key": []}, {"bearer": []}]
+_SCHEMES = {
+    "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    "bearer": {"type": "http", "scheme": "bearer"},
+}
+_PROBLEM = {
+    "type": "object",
+    "description": "Problem details (RFC 9457).",
+    "required": ["type", "title", "status", "detail"],
+    "properties": {
+        "type": {"type": "string"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+    },
+    "examples": [
+        {"type": "about:blank", "title": "Not Found", "status": 404, "detail": "there is no checkpoint ckp_1"}
+    ],
+}
+_ALWAYS = {
+    "401": "A key is needed, or the one given is not known.",
+    "403": "The key's scope does not reach so far.",
+    "413": "The body is longer than 64 KiB.",
+    "429": "Too many requests in this second.",
+    "500": "Our fault; the log has the incident.",
+}
+
+
+def describe_access(app: FastAPI) -> None:
+    """Let `app.openapi()` carry the security schemes, each operation's need, and the answers of the door."""
+    made = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            app.openapi_schema = _completed(made())
+        return app.openapi_schema
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _completed(document: dict[str, Any]) -> dict[str, Any]:
+    components = document.setdefault("components", {})
+    components["securitySchemes"] = _SCHEMES
+    components.setdefault("schemas", {})["Problem"] = _PROBLEM
+    for name in ("HTTPValidationError", "ValidationError"):
+        components["schemas"].pop(name, None)  # ours are problems
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            needed = scope_needed(method.upper(), path)
+            # Reads are open unless the operator closed them: an empty requirement says "or none".
+            operation["security"] = (
+                [{}] if path in ALWAYS_OPEN else [*_KEYS, {}] if needed is Scope.READ else _KEYS
+            )
+            answers = operation["responses"]
+            for status, description in _ALWAYS.items():
+                answers.setdefault(status, {"description": description})
+            for status, answer in answers.items():
+                if status >= "400" and not (path in ALWAYS_OPEN and status == "503"):
+                    answer["content"] = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    return document

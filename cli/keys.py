@@ -1,0 +1,69 @@
+"""`coordinator keys`: keys for the API. The key is shown once; what the node keeps is its hash."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from typing import Annotated
+
+import typer
+
+from coordinator.cli.shared import JsonOption, print_json
+from coordinator.streams.errors import OperatorError
+from coordinator.streams.settings import read_settings
+
+app = typer.Typer(no_args_is_help=True, help="Keys for the report API: read, settle, admin.")
+ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+
+
+@app.command("make")
+def make(
+    scope: Annotated[
+        str, typer.Argument(metavar="SCOPE", help="read, settle or admin; each includes the former.")
+    ],
+    key_id: Annotated[
+        str | None, typer.Option("--id", help="A name for it, shown in lists. Default: a random one.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make a key: it is printed once, with the line to keep for it.
+
+    Put the line into the file that API_KEYS_FILE names (or into API_KEYS) and start the report worker anew. Send the
+    key as X-API-Key or as Authorization: Bearer. To take a key back, remove its line.
+
+    Example: [bold]coordinator keys make settle --id payments[/bold]
+    """
+    from coordinator.api.keys import Scope, make_entry  # noqa: PLC0415
+
+    known = {"read": Scope.READ, "settle": Scope.SETTLE, "admin": Scope.ADMIN}
+    if scope not in known:
+        raise OperatorError(f"{scope!r} is no scope: choose from {', '.join(known)}")
+    name = key_id if key_id is not None else secrets.token_hex(4)
+    if not ID.fullmatch(name):
+        raise OperatorError(f"--id {name!r}: use 1 to 64 letters, digits, _ or -")
+    key, line = make_entry(name, known[scope], secrets.token_urlsafe(32))
+    if as_json:
+        print_json({"key": key, "entry": line})
+        return
+    typer.echo(f"the key, shown this once:   {key}")
+    typer.echo(f"the line for API_KEYS_FILE: {line}")
+
+
+@app.command("list")
+def list_(as_json: JsonOption = False) -> None:
+    """List the keys that the settings name: id and scope. A file that cannot be read is an error with its line.
+
+    Example: [bold]API_KEYS_FILE=keys.txt coordinator keys list[/bold]
+    """
+    from coordinator.api.keys import read_key_ring  # noqa: PLC0415
+
+    settings = read_settings(os.environ)
+    entries = read_key_ring(settings.api_keys, settings.api_keys_file).entries()
+    if as_json:
+        print_json([{"id": one.key_id, "scope": one.scope.name.lower()} for one in entries])
+        return
+    for one in entries:
+        typer.echo(f"{one.key_id}  {one.scope.name.lower()}")
+    if not entries:
+        typer.echo("no key: set API_KEYS_FILE or API_KEYS; `coordinator keys make` makes one")
