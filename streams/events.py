@@ -806,12 +806,15 @@ class ReleaseCheckpoint(Event, frozen=True):
     data: ReleaseCheckpointData
 
 
-class FailCheckpointSubmissionData(Data, frozen=True):
-    """The transaction that finally failed."""
+class FailCheckpointSubmissionData(Data, frozen=True, omit_defaults=True):
+    """The transaction that finally failed. `replaced_by`: another one pays this checkpoint already, so that it must
+    not be offered again in between.
+    """
 
     checkpoint_id: str
     tx_hash: str
     reason: str
+    replaced_by: str = ""
 
 
 class FailCheckpointSubmission(Event, frozen=True):

@@ -1,6 +1,6 @@
 """The ports: what the stages ask of the world, in the domain's own words.
 
-Adapters live in `infra/` (models) and `streams/sources/` (feeds); tests bring fakes.
+Adapters live in `infra/` (models, chain) and `streams/sources/` (feeds); tests bring fakes.
 """
 
 from __future__ import annotations
@@ -156,3 +156,63 @@ class ModelGateway(Protocol):
     async def report_failure(self, model_id: str, code: str, reason: str) -> bool:
         """Ask the orchestrator to stop a model; False if it is not connected. Gives a `failed` notice."""
         ...
+
+
+class TxState(StrEnum):
+    """What a chain says of one transaction. Only FINALIZED and FAILED never change any more."""
+
+    UNKNOWN = "UNKNOWN"
+    """It does not know it: never sent, dropped, not there yet, or forgotten by this node of the chain."""
+    SEEN = "SEEN"
+    """It stands in a block that may still be given up."""
+    FINALIZED = "FINALIZED"
+    FAILED = "FAILED"
+    """It stands in a final block, with an error: it did nothing and never will."""
+
+
+class TxStatus(msgspec.Struct, frozen=True):
+    """One transaction. `error` is the chain's own text."""
+
+    state: TxState
+    error: str = ""
+
+
+class ChainState(StrEnum):
+    """How far a checkpoint on chain is, where the adapter can tell."""
+
+    SUBMITTED = "SUBMITTED"
+    CLAIMABLE = "CLAIMABLE"
+    PAID = "PAID"
+    FAILED = "FAILED"
+
+
+class ChainCheckpoint(msgspec.Struct, frozen=True):
+    """One transaction that settles a checkpoint of a crunch, or may.
+
+    `checkpoint_id` is empty where the chain does not tell which checkpoint of ours it is. `at_ms` is the block's time,
+    None where it is not known.
+    """
+
+    tx_hash: str
+    state: ChainState
+    checkpoint_id: str = ""
+    at_ms: int | None = None
+
+
+class ChainPort(Protocol):
+    """The chain, read only. Nothing is signed and nothing is sent through it."""
+
+    name: str
+
+    async def status_of(self, tx_hashes: Sequence[str]) -> dict[str, TxStatus]:
+        """What the chain says of each transaction now; every hash has its entry. Raises WorldError."""
+        ...
+
+    async def checkpoints_of(self, crunch: str, since_ms: int) -> list[ChainCheckpoint]:
+        """All that the chain knows to have been done for this crunch since then; more is harmless, less is not.
+
+        Raises WorldError when it cannot be said completely: an empty list means that there is none.
+        """
+        ...
+
+    async def close(self) -> None: ...

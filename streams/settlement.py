@@ -126,22 +126,29 @@ class Settlements:
 
     def _confirm(self, event: ConfirmCheckpoint, state: CheckpointState) -> Iterator[AnyEvent]:
         tx_hash, the_id = event.data.tx_hash, event.data.checkpoint_id
-        if len(tx_hash) > TX_HASH_CHARS_MAX or base58_bytes(tx_hash) != TX_HASH_BYTES:
-            yield self._refused(event, the_id, "tx_hash is not base58 of 64 bytes", state.status, 422)
+        if state.tx_hash == tx_hash != "":
             return
-        if state.tx_hash == tx_hash:
+        if (wrong := self._unusable(tx_hash, the_id)) is not None:
+            yield self._refused(event, the_id, wrong[0], state.status, wrong[1])
             return
-        for other_id, other in self.states.items():
-            if tx_hash in other.refused_hashes or (other.tx_hash == tx_hash and other_id != the_id):
-                what = f"tx_hash was used for {other_id} before"
-                yield self._refused(event, the_id, what, state.status, 409)
-                return
         if state.data.rehearsal and not self._settle_rehearsals:
             what = "the period is a rehearsal (replayed time); SETTLE_REHEARSALS=true allows settling it"
             yield self._refused(event, the_id, what, state.status, 409)
             return
         lifecycle.advance(lifecycle.CHECKPOINT, state.status, "CheckpointSubmitted")
-        yield CheckpointSubmitted(
+        yield self._submitted(event, the_id, tx_hash)
+
+    def _unusable(self, tx_hash: str, the_id: str) -> tuple[str, int] | None:
+        """Why this hash can pay nothing new, and whose fault that is."""
+        if len(tx_hash) > TX_HASH_CHARS_MAX or base58_bytes(tx_hash) != TX_HASH_BYTES:
+            return "tx_hash is not base58 of 64 bytes", 422
+        for other_id, other in self.states.items():
+            if tx_hash in other.refused_hashes or (other.tx_hash == tx_hash and other_id != the_id):
+                return f"tx_hash was used for {other_id} before", 409
+        return None
+
+    def _submitted(self, event: AnyEvent, the_id: str, tx_hash: str) -> CheckpointSubmitted:
+        return CheckpointSubmitted(
             id=f"{the_id}:submitted:{tx_hash}",
             at=event.at,
             data=CheckpointSubmittedData(checkpoint_id=the_id, tx_hash=tx_hash, command_id=event.id),
@@ -198,7 +205,17 @@ class Settlements:
         if tx_hash != state.tx_hash:
             yield self._refused(event, the_id, "this transaction was never recorded here", state.status, 409)
             return
-        lifecycle.advance(lifecycle.CHECKPOINT, state.status, "CheckpointSubmissionFailed")
+        pending = lifecycle.advance(lifecycle.CHECKPOINT, state.status, "CheckpointSubmissionFailed")
+        replaced_by = event.data.replaced_by
+        if replaced_by:
+            if replaced_by == tx_hash:
+                what = "a transaction cannot replace itself"
+                yield self._refused(event, the_id, what, state.status, 422)
+                return
+            if (wrong := self._unusable(replaced_by, the_id)) is not None:
+                yield self._refused(event, the_id, wrong[0], state.status, wrong[1])
+                return
+            lifecycle.advance(lifecycle.CHECKPOINT, pending, "CheckpointSubmitted")
         yield CheckpointSubmissionFailed(
             id=f"{the_id}:submission-failed:{tx_hash}",
             at=event.at,
@@ -206,6 +223,8 @@ class Settlements:
                 checkpoint_id=the_id, tx_hash=tx_hash, reason=event.data.reason, command_id=event.id
             ),
         )
+        if replaced_by:  # in the same decision: no reader sees it offered while the other one is under way
+            yield self._submitted(event, the_id, replaced_by)
 
     def _refused(
         self, event: AnyEvent, checkpoint_id: str, reason: str, state: str, http_status: int

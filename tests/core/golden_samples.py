@@ -284,7 +284,9 @@ _EVENTS: list[ev.AnyEvent] = [
     ev.FailCheckpointSubmission(
         id="c2",
         at=T0,
-        data=ev.FailCheckpointSubmissionData(checkpoint_id="ckp_1", tx_hash=TX_A, reason="expired"),
+        data=ev.FailCheckpointSubmissionData(
+            checkpoint_id="ckp_1", tx_hash=TX_A, reason="expired", replaced_by="tx-b"
+        ),
     ),
     ev.DeadLettered(
         id="dead/1",

@@ -255,3 +255,36 @@ def test_what_was_released_is_not_built_again():
     scene = stage(*history("WITHHELD"))
     assert outcome(scene, release()) == RELEASES
     scene.when("snapshots", snapshot("a", T0, 1), period_closed(T0, T0 + 6 * HOUR)).then()
+
+
+# --- a failed transaction beside a live one --------------------------------------------------------------
+
+
+def replace(replaced_by: str, tx_hash: str = TX_A) -> ev.FailCheckpointSubmission:
+    data = ev.FailCheckpointSubmissionData(
+        checkpoint_id=CKP, tx_hash=tx_hash, reason="expired", replaced_by=replaced_by
+    )
+    return ev.FailCheckpointSubmission(id="replace", at=T0 + 1, data=data)
+
+
+def test_a_failed_transaction_is_replaced_by_the_live_one_in_one_decision():
+    scene = stage(*history("SUBMITTED"))
+    scene.when("commands", replace(TX_B)).then(ev.CheckpointSubmissionFailed, ev.CheckpointSubmitted)
+    assert len(scene.drafts) == 1
+    assert scene.made[1].data.tx_hash == TX_B
+    assert outcome(scene, confirm(TX_A)) == NO  # refused for ever
+    assert outcome(scene, confirm(TX_B)) == DONE
+    assert outcome(scene, replace(TX_B)) == DONE
+
+
+@pytest.mark.parametrize(("replaced_by", "http_status"), [("no hash", 422), (TX_A, 422), ("1" * 63, 422)])
+def test_what_cannot_replace_leaves_the_checkpoint_submitted(replaced_by, http_status):
+    scene = stage(*history("SUBMITTED"))
+    assert outcome(scene, replace(replaced_by)) == ("refused", http_status)
+    assert outcome(scene, advance("CLAIMABLE")) == CLAIMS
+
+
+def test_another_checkpoints_transaction_replaces_nothing():
+    scene = stage(*history("SUBMITTED"), *history("SUBMITTED", start=T0 + 6 * HOUR, tx_hash=TX_B))
+    assert outcome(scene, replace(TX_B)) == NO
+    assert outcome(scene, advance("CLAIMABLE")) == CLAIMS

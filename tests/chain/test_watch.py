@@ -1,0 +1,121 @@
+"""What a look at the chain means: every status here against what the chain says, and what must never be said."""
+
+from __future__ import annotations
+
+import pytest
+
+from coordinator.streams.chain_watch import Watched, judge
+from coordinator.streams.events import AdvanceCheckpoint, ConfirmCheckpoint, FailCheckpointSubmission
+from coordinator.streams.ports import ChainCheckpoint, ChainState, TxState, TxStatus
+
+A, B, C = "tx-a", "tx-b", "tx-c"
+
+
+def ours(status, tx_hash=A, checkpoint_id="c1"):
+    return Watched(checkpoint_id=checkpoint_id, status=status, tx_hash="" if status == "PENDING" else tx_hash)
+
+
+def chain(tx_hash=A, state=ChainState.SUBMITTED, checkpoint_id="c1", at_ms=1):
+    return ChainCheckpoint(tx_hash, state, checkpoint_id, at_ms)
+
+
+def look(one, *on_chain, tx=TxState.UNKNOWN, known=(), **options):
+    return judge(
+        [one], frozenset({one.tx_hash, *known} - {""}), {A: TxStatus(tx, "why")}, on_chain, **options
+    )
+
+
+def wishes(found):
+    return [(one.kind, one.tx_hash or one.status, one.replaced_by) for one in found.wishes]
+
+
+def concerns(found):
+    return [one.name for one in found.concerns]
+
+
+@pytest.mark.parametrize("tx", [TxState.UNKNOWN, TxState.SEEN])
+@pytest.mark.parametrize("status", ["PENDING", "SUBMITTED", "CLAIMABLE", "WITHHELD"])
+def test_what_the_chain_does_not_finally_say_changes_nothing(status, tx):
+    found = look(ours(status), tx=tx)
+    assert (found.wishes, found.concerns) == ([], [])
+
+
+def test_a_final_transaction_alone_claims_nothing_unless_the_operator_says_what_it_means():
+    assert wishes(look(ours("SUBMITTED"), tx=TxState.FINALIZED)) == []
+    found = look(ours("SUBMITTED"), tx=TxState.FINALIZED, finalized_is_claimable=True)
+    assert wishes(found) == [("advance", "CLAIMABLE", "")]
+    assert wishes(look(ours("SUBMITTED"), tx=TxState.SEEN, finalized_is_claimable=True)) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "state", "expected"),
+    [
+        ("SUBMITTED", ChainState.SUBMITTED, []),
+        ("SUBMITTED", ChainState.CLAIMABLE, [("advance", "CLAIMABLE", "")]),
+        ("SUBMITTED", ChainState.PAID, [("advance", "CLAIMABLE", "")]),  # one step at a time
+        ("CLAIMABLE", ChainState.CLAIMABLE, []),
+        ("CLAIMABLE", ChainState.PAID, [("advance", "PAID", "")]),
+    ],
+)
+def test_later_states_are_those_of_the_checkpoint_on_chain(status, state, expected):
+    assert wishes(look(ours(status), chain(state=state), tx=TxState.FINALIZED)) == expected
+
+
+def test_another_checkpoints_state_moves_nothing():
+    assert wishes(look(ours("SUBMITTED"), chain(B, ChainState.PAID, "c2"), tx=TxState.FINALIZED)) == []
+
+
+def test_a_settlement_whose_confirm_was_lost_is_confirmed():
+    found = look(ours("PENDING"), chain(B))
+    assert wishes(found) == [("confirm", B, "")]
+    assert wishes(look(ours("PENDING"), chain(B, ChainState.FAILED))) == []
+
+
+def test_a_finally_failed_transaction_is_taken_back():
+    assert wishes(look(ours("SUBMITTED"), tx=TxState.FAILED)) == [("fail", A, "")]
+
+
+def test_a_failed_one_beside_a_live_one_is_replaced_and_never_offered_between():
+    found = look(ours("SUBMITTED"), chain(A, ChainState.FAILED), chain(B), tx=TxState.FAILED)
+    assert wishes(found) == [("fail", A, B)]
+
+
+def test_a_failed_one_stays_where_it_is_while_an_unknown_transaction_may_settle_it():
+    found = look(ours("SUBMITTED"), chain(C, checkpoint_id=""), tx=TxState.FAILED)
+    assert (wishes(found), concerns(found)) == ([], ["maybe_settled"])
+    told = look(ours("SUBMITTED"), chain(C, checkpoint_id=""), tx=TxState.FAILED, known=[C])
+    assert wishes(told) == [("fail", A, "")]
+
+
+def test_an_unknown_transaction_over_an_offered_checkpoint_is_a_concern_not_a_confirm():
+    found = look(ours("PENDING"), chain(C, checkpoint_id=""))
+    assert (wishes(found), concerns(found)) == ([], ["maybe_settled"])
+
+
+@pytest.mark.parametrize(
+    ("one", "on_chain", "tx", "name"),
+    [
+        (ours("SUBMITTED"), [chain(A), chain(B)], TxState.SEEN, "settled_twice"),
+        (ours("WITHHELD", ""), [chain(A)], TxState.UNKNOWN, "withheld_but_settled"),
+        (ours("CLAIMABLE"), [], TxState.FAILED, "claimable_but_failed"),
+    ],
+)
+def test_what_no_command_can_mend_is_said(one, on_chain, tx, name):
+    found = look(one, *on_chain, tx=tx)
+    assert (wishes(found), concerns(found)) == ([], [name])
+
+
+def test_a_wish_is_a_command_whose_id_is_its_content():
+    found = look(ours("SUBMITTED"), chain(B), tx=TxState.FAILED).wishes[0]
+    command = found.command(5)
+    assert isinstance(command, FailCheckpointSubmission)
+    assert command.data.replaced_by == B
+    assert "why" in command.data.reason
+    assert (
+        command.id
+        == found.command(6).id
+        != look(ours("SUBMITTED"), tx=TxState.FAILED).wishes[0].command(5).id
+    )
+    assert isinstance(look(ours("PENDING"), chain(B)).wishes[0].command(5), ConfirmCheckpoint)
+    paid = look(ours("CLAIMABLE"), chain(A, ChainState.PAID), tx=TxState.FINALIZED).wishes[0].command(5)
+    assert isinstance(paid, AdvanceCheckpoint)
