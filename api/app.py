@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from functools import partial
 
 from fastapi import FastAPI
-from starlette.routing import Route
 
 from coordinator.api import (
     board_history,
@@ -18,6 +17,7 @@ from coordinator.api import (
     exports,
     feeds,
     health,
+    leaderboard,
     live,
     models,
     page,
@@ -28,7 +28,7 @@ from coordinator.api import (
 )
 from coordinator.api.access import Access, Rules, read_rules
 from coordinator.api.commands import CommandPort, Sender
-from coordinator.api.leaderboard import LeaderboardEndpoint
+from coordinator.api.leaderboard import LeaderboardRoute
 from coordinator.api.metrics import Measured, Metrics
 from coordinator.api.openapi import describe_access
 from coordinator.api.own_routes import OwnRoutes, mount_own_routes
@@ -54,23 +54,22 @@ def create_app(
     metrics = Metrics(projector)
     door = partial(Access, rules=rules or read_rules(settings), refused=metrics.refused)
     app = FastAPI(title=f"Report API of {settings.crunch_id}", openapi_url="/openapi.json", redoc_url=None)
-    read = projector.read
+    read = app.state.read = projector.read
     # Before all others: the most polled route is found first and costs nothing but itself.
-    app.router.routes.insert(
-        0, Route("/reports/leaderboard", LeaderboardEndpoint(read.leaderboard), methods=["GET"])
-    )
+    app.router.routes.insert(0, LeaderboardRoute(read.leaderboard))
     for routes in (
         page.router(),
         live.router(projector),
+        leaderboard.router(),
         board_history.router(read),
         health.router(projector),
-        models.router(read),
-        predictions.router(read),
-        exports.router(read),
-        feeds.router(read),
-        snapshots.router(read),
-        checkpoints.router(read, WalletsFile(settings.wallets_file)),
-        schema.router(read),
+        models.router(),
+        predictions.router(),
+        exports.router(),
+        feeds.router(),
+        snapshots.router(),
+        checkpoints.router(WalletsFile(settings.wallets_file)),
+        schema.router(),
         commands.router(sender or Sender(projector, command_port)),
     ):
         app.include_router(routes)

@@ -12,7 +12,8 @@ import msgspec
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
-from coordinator.api.answers import json_answer
+from coordinator.api.answers import shaped
+from coordinator.api.shapes import LeaderboardHistory
 from coordinator.api.times import zulu, zulu_or_none
 from coordinator.projections.registry import ReadModels
 from coordinator.projections.snapshots import Snapshots
@@ -23,6 +24,13 @@ from coordinator.streams.units import to_float
 PERIODS_MAX = 96
 PERIODS_KEPT = 200
 HOUR_MS = 3_600_000
+NOTHING: dict[str, Any] = {
+    "ends": [],
+    "series": {},
+    "change_since": None,
+    "period_seconds": None,
+    "ranking_key": None,
+}
 
 
 class Period(msgspec.Struct, frozen=True):
@@ -75,7 +83,7 @@ def router(read: ReadModels) -> APIRouter:
     routes = APIRouter()
     history = BoardHistory(read.snapshots)
 
-    @routes.get("/reports/leaderboard/history")
+    @routes.get("/reports/leaderboard/history", response_model=LeaderboardHistory)
     async def leaderboard_history(
         periods: Annotated[int, Query(ge=1, le=PERIODS_MAX)] = 24,
         compare_hours: Annotated[int, Query(ge=1, le=24 * 31)] = 24,
@@ -88,8 +96,8 @@ def router(read: ReadModels) -> APIRouter:
         terms = read.leaderboard.terms.latest
         found = history.last(periods, terms) if terms else []
         if terms is None or not found:
-            return json_answer({"ends": [], "series": {}, "change_since": None, "period_seconds": None})
-        return json_answer(history_answer(found, terms, compare_hours * HOUR_MS))
+            return shaped(LeaderboardHistory, NOTHING)
+        return shaped(LeaderboardHistory, history_answer(found, terms, compare_hours * HOUR_MS))
 
     return routes
 

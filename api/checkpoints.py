@@ -5,13 +5,13 @@ shapes.
 from __future__ import annotations
 
 from itertools import islice
-from typing import Annotated, Literal
+from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, HTTPException, Query
+from fastapi import APIRouter, HTTPException, Path, Query
 from fastapi.responses import Response
 
-from coordinator.api.answers import json_answer
+from coordinator.api.answers import json_answer, shaped
 from coordinator.api.checkpoint_answers import (
     canonical_json,
     checkpoint_answer,
@@ -20,7 +20,10 @@ from coordinator.api.checkpoint_answers import (
     payable,
     prizes,
 )
+from coordinator.api.checkpoint_shapes import Checkpoint, CliFormat, Emission, LatestEmission, Prize
 from coordinator.api.problems import problem
+from coordinator.api.reading import Reading
+from coordinator.api.shapes import Status
 from coordinator.infra.wallets_file import WalletsFile
 from coordinator.projections.checkpoints import CheckpointRow
 from coordinator.projections.registry import ReadModels
@@ -31,53 +34,48 @@ WHOLE_NUMBER = "^(0|[1-9][0-9]{0,17})$"
 UNMAPPED_CHARS_MAX = 4000
 NOT_PAYABLE = "the checkpoint is withheld: its emission must not be paid"
 
+CheckpointId = Annotated[str, Path(max_length=200, examples=["ckp_1f0c5d2e"])]
+NONE_YET: dict[int | str, dict[str, Any]] = {404: {"description": "None has been offered yet."}}
+UNKNOWN: dict[int | str, dict[str, Any]] = {404: {"description": "There is no such checkpoint."}}
+HELD: dict[int | str, dict[str, Any]] = {
+    **UNKNOWN,
+    409: {"description": "It is withheld, or must not be paid now."},
+}
 
-def router(read: ReadModels, wallets: WalletsFile) -> APIRouter:
+
+def router(wallets: WalletsFile) -> APIRouter:
     """The reading routes about checkpoints; `wallets` is the operator's file."""
     routes = APIRouter()
-    checkpoints = read.checkpoints
 
-    def find(checkpoint_id: str) -> CheckpointRow:
-        row = checkpoints.get(checkpoint_id)
-        if row is None:
-            raise HTTPException(404, f"there is no checkpoint {checkpoint_id}")
-        return row
-
-    def latest() -> CheckpointRow:
-        row = checkpoints.latest_offered()
-        if row is None:
-            raise HTTPException(404, "no checkpoint has been offered yet")
-        return row
-
-    @routes.get("/reports/checkpoints")
+    @routes.get("/reports/checkpoints", response_model=list[Checkpoint])
     async def all_checkpoints(
-        status: Literal["PENDING", "SUBMITTED", "CLAIMABLE", "PAID", "WITHHELD"] | None = None,
+        read: Reading,
+        status: Status | None = None,
         limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 50,
     ) -> Response:
         """Newest first. A withheld one stands under its own status, with its reason."""
-        return json_answer(
-            [checkpoint_answer(row, checkpoints) for row in islice(checkpoints.newest(status), limit)]
-        )
+        found = islice(read.checkpoints.newest(status), limit)
+        return shaped(list[Checkpoint], [checkpoint_answer(row, read.checkpoints) for row in found])
 
-    @routes.get("/reports/checkpoints/latest")
-    async def latest_checkpoint() -> Response:
+    @routes.get("/reports/checkpoints/latest", response_model=Checkpoint, responses=NONE_YET)
+    async def latest_checkpoint(read: Reading) -> Response:
         """The newest one offered for payment."""
-        return json_answer(checkpoint_answer(latest(), checkpoints))
+        return shaped(Checkpoint, checkpoint_answer(_latest(read), read.checkpoints))
 
-    @routes.get("/reports/emissions/latest")
-    async def latest_emission() -> Response:
+    @routes.get("/reports/emissions/latest", response_model=LatestEmission, responses=NONE_YET)
+    async def latest_emission(read: Reading) -> Response:
         """The emission of the newest checkpoint offered for payment."""
-        return json_answer(emission_answer(latest()))
+        return shaped(LatestEmission, emission_answer(_latest(read)))
 
-    @routes.get("/reports/checkpoints/{checkpoint_id}")
-    async def one_checkpoint(checkpoint_id: str) -> Response:
+    @routes.get("/reports/checkpoints/{checkpoint_id}", response_model=Checkpoint, responses=UNKNOWN)
+    async def one_checkpoint(read: Reading, checkpoint_id: CheckpointId) -> Response:
         """One checkpoint."""
-        return json_answer(checkpoint_answer(find(checkpoint_id), checkpoints))
+        return shaped(Checkpoint, checkpoint_answer(_find(read, checkpoint_id), read.checkpoints))
 
-    @routes.get("/reports/checkpoints/{checkpoint_id}/emission")
-    async def emission(checkpoint_id: str) -> Response:
+    @routes.get("/reports/checkpoints/{checkpoint_id}/emission", response_model=Emission, responses=HELD)
+    async def emission(read: Reading, checkpoint_id: CheckpointId) -> Response:
         """The raw emission (frac64): exactly the bytes over which its sha256 was taken."""
-        row = find(checkpoint_id)
+        row = _find(read, checkpoint_id)
         if not payable(row):
             return problem(409, NOT_PAYABLE, state=row.status, reason=row.reason)
         return Response(
@@ -86,16 +84,18 @@ def router(read: ReadModels, wallets: WalletsFile) -> APIRouter:
             headers={"X-Emission-Sha256": row.checkpoint.emission_sha256},
         )
 
-    @routes.get("/reports/checkpoints/{checkpoint_id}/emission/cli-format")
-    async def emission_for_cli(checkpoint_id: str) -> Response:
+    @routes.get(
+        "/reports/checkpoints/{checkpoint_id}/emission/cli-format", response_model=CliFormat, responses=HELD
+    )
+    async def emission_for_cli(read: Reading, checkpoint_id: CheckpointId) -> Response:
         """Percentages by wallet that sum to exactly 100. A model without a wallet keeps its id: such ids stand in
         `X-Unmapped-Models` (percent-encoded, by commas; `X-Unmapped-Models-Count` counts them all).
         """
-        row = find(checkpoint_id)
+        row = _find(read, checkpoint_id)
         if not payable(row):
             return problem(409, NOT_PAYABLE, state=row.status, reason=row.reason)
         try:
-            body, unmapped = cli_format(row, checkpoints, wallets.lookup())
+            body, unmapped = cli_format(row, read.checkpoints, wallets.lookup())
         except OperatorError as error:
             return problem(409, f"{error}; no payment is handed out by a mapping that is in doubt")
         answer = json_answer(body)
@@ -104,17 +104,33 @@ def router(read: ReadModels, wallets: WalletsFile) -> APIRouter:
             answer.headers["X-Unmapped-Models-Count"] = str(len(unmapped))
         return answer
 
-    @routes.get("/reports/checkpoints/{checkpoint_id}/prizes")
+    @routes.get("/reports/checkpoints/{checkpoint_id}/prizes", response_model=list[Prize], responses=HELD)
     async def checkpoint_prizes(
-        checkpoint_id: str, total_prize: Annotated[str, Query(pattern=WHOLE_NUMBER)]
+        read: Reading,
+        checkpoint_id: CheckpointId,
+        total_prize: Annotated[str, Query(pattern=WHOLE_NUMBER, examples=["1000000000"])],
     ) -> Response:
         """`total_prize`, whole micro-USDC, split by the shares into integers that sum to exactly it."""
-        row = find(checkpoint_id)
+        row = _find(read, checkpoint_id)
         if not payable(row):
             return problem(409, NOT_PAYABLE, state=row.status, reason=row.reason)
-        return json_answer(prizes(row, int(total_prize)))
+        return shaped(list[Prize], prizes(row, int(total_prize)))
 
     return routes
+
+
+def _find(read: ReadModels, checkpoint_id: str) -> CheckpointRow:
+    row = read.checkpoints.get(checkpoint_id)
+    if row is None:
+        raise HTTPException(404, f"there is no checkpoint {checkpoint_id}")
+    return row
+
+
+def _latest(read: ReadModels) -> CheckpointRow:
+    row = read.checkpoints.latest_offered()
+    if row is None:
+        raise HTTPException(404, "no checkpoint has been offered yet")
+    return row
 
 
 def _header_list(ids: list[str]) -> str:

@@ -12,15 +12,17 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from typing import Protocol
+from typing import Any, Protocol
 
 import msgspec
 from fastapi import APIRouter
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
-from coordinator.api.answers import json_answer
+from coordinator.api.answers import shaped
 from coordinator.api.checkpoint_answers import checkpoint_answer
+from coordinator.api.checkpoint_shapes import Checkpoint, Undecided
+from coordinator.api.checkpoints import CheckpointId
 from coordinator.api.problems import problem
 from coordinator.projections.runner import Projector
 from coordinator.streams.emission import base58_bytes
@@ -39,6 +41,13 @@ from coordinator.streams.ids import content_id
 TX_HASH_BYTES = 64
 TX_HASH_CHARS_MAX = 90
 DECIDED_SECONDS_MAX = 5.0
+
+DECIDED: dict[int | str, dict[str, Any]] = {
+    202: {"model": Undecided, "description": "Not decided in time; asking again is safe."},
+    404: {"description": "There is no such checkpoint."},
+    409: {"description": "The stage refused it; `state` says where the checkpoint stands."},
+    503: {"description": "Kafka did not take the command."},
+}
 
 
 class CommandPort(Protocol):
@@ -97,24 +106,23 @@ class Sender(msgspec.Struct, frozen=True):
             lambda: checkpoints.commands_decided >= (offset, 0), self.wait_seconds
         )
         if not decided:
-            return json_answer(
-                {"detail": "not decided yet; asking again is safe", "command_id": command.id}, 202
-            )
+            undecided = {"detail": "not decided yet; asking again is safe", "command_id": command.id}
+            return shaped(Undecided, undecided, 202)
         refusal = checkpoints.refusal(command.id)
         if refusal is not None:
             return problem(refusal.http_status, refusal.reason, state=refusal.state, command_id=command.id)
         row = checkpoints.get(checkpoint_id)
         if row is None:
             return problem(404, f"there is no checkpoint {checkpoint_id}")
-        return json_answer(checkpoint_answer(row, checkpoints))
+        return shaped(Checkpoint, checkpoint_answer(row, checkpoints))
 
 
 def router(sender: Sender) -> APIRouter:
     """The routes that write."""
     routes = APIRouter()
 
-    @routes.post("/reports/checkpoints/{checkpoint_id}/confirm")
-    async def confirm(checkpoint_id: str, body: Confirm) -> Response:
+    @routes.post("/reports/checkpoints/{checkpoint_id}/confirm", response_model=Checkpoint, responses=DECIDED)
+    async def confirm(checkpoint_id: CheckpointId, body: Confirm) -> Response:
         """Record the transaction that pays: PENDING -> SUBMITTED. The same hash again is 200 and changes
         nothing.
         """
@@ -131,8 +139,8 @@ def router(sender: Sender) -> APIRouter:
             checkpoint_id,
         )
 
-    @routes.patch("/reports/checkpoints/{checkpoint_id}/status")
-    async def advance(checkpoint_id: str, body: Advance) -> Response:
+    @routes.patch("/reports/checkpoints/{checkpoint_id}/status", response_model=Checkpoint, responses=DECIDED)
+    async def advance(checkpoint_id: CheckpointId, body: Advance) -> Response:
         """Move on: SUBMITTED -> CLAIMABLE -> PAID. The stage says what is legal; the same state again is
         200.
         """
@@ -146,8 +154,8 @@ def router(sender: Sender) -> APIRouter:
             checkpoint_id,
         )
 
-    @routes.post("/reports/checkpoints/{checkpoint_id}/release")
-    async def release(checkpoint_id: str, body: Release | None = None) -> Response:
+    @routes.post("/reports/checkpoints/{checkpoint_id}/release", response_model=Checkpoint, responses=DECIDED)
+    async def release(checkpoint_id: CheckpointId, body: Release | None = None) -> Response:
         """Offer a withheld checkpoint after all: WITHHELD -> PENDING. It is computed anew; while any rule forbids
         offering it, 409 names the rule.
         """

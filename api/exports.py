@@ -23,6 +23,7 @@ from starlette.types import Receive, Scope, Send
 
 from coordinator.api.answers import Span, project_ids, span
 from coordinator.api.predictions import row_of
+from coordinator.api.reading import Reading
 from coordinator.api.times import zulu, zulu_or_none
 from coordinator.projections.prediction_rows import Prediction
 from coordinator.projections.registry import ReadModels
@@ -69,12 +70,14 @@ COLUMNS = pa.schema(
 _encode = msgspec.json.Encoder().encode
 
 
-def router(read: ReadModels) -> APIRouter:
+def router() -> APIRouter:
     """The routes of the three formats."""
     routes = APIRouter()
     running = threading.BoundedSemaphore(EXPORTS_MAX)
 
-    def export(form: Format, when: Span, ids: set[str] | None, status: str | None) -> StreamingResponse:
+    def export(
+        read: ReadModels, form: Format, when: Span, ids: set[str] | None, status: str | None
+    ) -> StreamingResponse:
         if not running.acquire(blocking=False):
             raise HTTPException(
                 503,
@@ -87,34 +90,48 @@ def router(read: ReadModels) -> APIRouter:
         write = {"ndjson": _ndjson, "csv": _csv, "parquet": _parquet}[form]
         return _Export(write(_pages(found), value_field), running.release, form)
 
-    @routes.get("/reports/predictions.ndjson")
+    @routes.get("/reports/predictions.ndjson", **_file("ndjson"))
     async def predictions_ndjson(
+        read: Reading,
         when: Annotated[Span, Depends(span)],
         ids: Annotated[set[str] | None, Depends(project_ids)],
         status: Literal["PENDING", "SCORED", "FAILED", "ABSENT"] | None = None,
     ) -> StreamingResponse:
         """Predictions of rounds opened in [start, end], one JSON object a line, as in `/reports/predictions`."""
-        return export("ndjson", when, ids, status)
+        return export(read, "ndjson", when, ids, status)
 
-    @routes.get("/reports/predictions.csv")
+    @routes.get("/reports/predictions.csv", **_file("csv"))
     async def predictions_csv(
+        read: Reading,
         when: Annotated[Span, Depends(span)],
         ids: Annotated[set[str] | None, Depends(project_ids)],
         status: Literal["PENDING", "SCORED", "FAILED", "ABSENT"] | None = None,
     ) -> StreamingResponse:
         """The same as CSV with a header (RFC 4180). A text that a spreadsheet would run begins with `'`."""
-        return export("csv", when, ids, status)
+        return export(read, "csv", when, ids, status)
 
-    @routes.get("/reports/predictions.parquet")
+    @routes.get("/reports/predictions.parquet", **_file("parquet"))
     async def predictions_parquet(
+        read: Reading,
         when: Annotated[Span, Depends(span)],
         ids: Annotated[set[str] | None, Depends(project_ids)],
         status: Literal["PENDING", "SCORED", "FAILED", "ABSENT"] | None = None,
     ) -> StreamingResponse:
         """The same as Parquet, one row group a page."""
-        return export("parquet", when, ids, status)
+        return export(read, "parquet", when, ids, status)
 
     return routes
+
+
+def _file(form: Format) -> dict[str, Any]:
+    """What the OpenAPI says of such a route."""
+    busy = f"{EXPORTS_MAX} exports are running; Retry-After says when to ask again."
+    whole = {"content": {MEDIA[form]: {"schema": {"type": "string"}}}, "description": "A file, streamed."}
+    return {
+        "responses": {200: whole, 503: {"description": busy}},
+        "response_class": StreamingResponse,
+        "status_code": 200,
+    }
 
 
 class _Export(StreamingResponse):

@@ -7,10 +7,11 @@ from typing import Annotated
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
-from coordinator.api.answers import json_answer
+from coordinator.api.answers import shaped
+from coordinator.api.reading import Reading
+from coordinator.api.shapes import Feed, FeedRecord
 from coordinator.api.times import zulu
 from coordinator.projections.feeds import FeedRow
-from coordinator.projections.registry import ReadModels
 from coordinator.streams.errors import OperatorError
 from coordinator.streams.granularity import cadence_ms
 
@@ -18,19 +19,20 @@ TAIL_MAX = 200
 Word = Annotated[str | None, Query(max_length=200)]
 
 
-def router(read: ReadModels) -> APIRouter:
+def router() -> APIRouter:
     """The routes about feeds."""
     routes = APIRouter()
 
-    @routes.get("/reports/feeds")
-    async def feeds() -> Response:
+    @routes.get("/reports/feeds", response_model=list[Feed])
+    async def feeds(read: Reading) -> Response:
         """Each subscription: how much came, from when to when, up to when it is complete, and its last 100 holes.
 
         A hole is (from_ts, until_ts] in the time at which records are known; `state` is open, filled, or missing for
         good. `cadence_seconds` is null where records come as they happen.
         """
         clock = read.feeds.clock
-        return json_answer(
+        return shaped(
+            list[Feed],
             [
                 {
                     "source": row.source,
@@ -57,11 +59,12 @@ def router(read: ReadModels) -> APIRouter:
                     ],
                 }
                 for row in read.feeds.all()
-            ]
+            ],
         )
 
-    @routes.get("/reports/feeds/tail")
+    @routes.get("/reports/feeds/tail", response_model=list[FeedRecord])
     async def tail(
+        read: Reading,
         source: Word = None,
         subject: Word = None,
         kind: Word = None,
@@ -69,7 +72,8 @@ def router(read: ReadModels) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=TAIL_MAX)] = 20,
     ) -> Response:
         """The newest records that match, newest first."""
-        return json_answer(
+        return shaped(
+            list[FeedRecord],
             [
                 {
                     "source": row.source,
@@ -82,7 +86,7 @@ def router(read: ReadModels) -> APIRouter:
                     "meta": {"revision": record.revision, "backfilled": record.backfilled},
                 }
                 for row, record in read.feeds.tail(limit, source, subject, kind, granularity)
-            ]
+            ],
         )
 
     return routes

@@ -5,7 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from coordinator.api.answers import json_answer
+from coordinator.api.answers import shaped
+from coordinator.api.shapes import Healthz, Info, Readyz, Summary
 from coordinator.api.times import zulu
 from coordinator.projections.runner import Projector
 
@@ -14,7 +15,7 @@ def router(projector: Projector) -> APIRouter:
     """The routes about the node itself."""
     routes = APIRouter()
 
-    @routes.get("/healthz")
+    @routes.get("/healthz", response_model=Healthz, responses={503: {"model": Healthz}})
     async def healthz() -> Response:
         """200 when records are folded as they come, else 503; lag per topic, and each feed source's state, either way.
 
@@ -44,30 +45,31 @@ def router(projector: Projector) -> APIRouter:
             ],
             "open_gaps": sum(gap.state == "open" for row in read.feeds.all() for gap in row.gaps),
         }
-        return json_answer(body, 200 if health.ok else 503)
+        return shaped(Healthz, body, 200 if health.ok else 503)
 
-    @routes.get("/readyz")
+    @routes.get("/readyz", response_model=Readyz, responses={503: {"model": Readyz}})
     async def readyz() -> Response:
         """200 once everything that was in the topics is folded, else 503: before that an answer is of the past."""
         ready = projector.health().ok and projector.caught_up()
         body = {"status": "ready" if ready else "catching up", "lag": projector.lag()}
-        return json_answer(body, 200 if ready else 503)
+        return shaped(Readyz, body, 200 if ready else 503)
 
-    @routes.get("/reports/summary")
+    @routes.get("/reports/summary", response_model=Summary)
     async def summary() -> Response:
         """Counts of everything folded, and the state_hash of each projection."""
-        return json_answer(projector.summary())
+        return shaped(Summary, projector.summary())
 
-    @routes.get("/info")
+    @routes.get("/info", response_model=Info)
     async def info() -> Response:
         """Which crunch this is."""
         terms = projector.read.leaderboard.terms.latest
-        return json_answer(
+        return shaped(
+            Info,
             {
                 "crunch_id": projector.settings.crunch_id,
                 "crunch_address": terms.crunch_pubkey if terms else None,
                 "network": "solana",
-            }
+            },
         )
 
     return routes

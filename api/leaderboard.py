@@ -7,14 +7,40 @@ from __future__ import annotations
 
 from typing import Any
 
-import msgspec
+from fastapi import APIRouter
+from fastapi.responses import Response
+from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
+from coordinator.api.answers import encoded, shaped
+from coordinator.api.reading import Reading
+from coordinator.api.shapes import LeaderboardRow
 from coordinator.api.times import naive
 from coordinator.projections.leaderboard import Board, BoardRow, Leaderboard
 from coordinator.streams.units import to_float
 
-_encode = msgspec.json.Encoder().encode
+
+def router() -> APIRouter:
+    """The route as FastAPI knows it: for the OpenAPI, and for a question with parameters."""
+    routes = APIRouter()
+
+    @routes.get("/reports/leaderboard", response_model=list[LeaderboardRow])
+    async def leaderboard(read: Reading) -> Response:
+        """The board in display order: ranked models, then those without a score or gone, `rank` null."""
+        return shaped(list[LeaderboardRow], board_rows(read.leaderboard.board()))
+
+    return routes
+
+
+class LeaderboardRoute(Route):
+    """The same for a question without parameters, which is what a page polls: cached bytes, past FastAPI."""
+
+    def __init__(self, leaderboard: Leaderboard) -> None:
+        super().__init__("/reports/leaderboard", LeaderboardEndpoint(leaderboard), methods=["GET"])
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        """A question with parameters is the other route's."""
+        return (Match.NONE, {}) if scope.get("query_string") else super().matches(scope)
 
 
 def board_rows(board: Board | None) -> list[dict[str, Any]]:
@@ -62,7 +88,7 @@ class LeaderboardEndpoint:
     def body(self) -> bytes:
         """The encoded board; the same bytes until something new is folded."""
         if self._version != self._leaderboard.version:
-            self._body = _encode(board_rows(self._leaderboard.board()))
+            self._body = encoded(list[LeaderboardRow], board_rows(self._leaderboard.board()))
             self._version = self._leaderboard.version
             self._headers = [
                 (b"content-type", b"application/json"),

@@ -8,26 +8,28 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
 
-from coordinator.api.answers import ROWS_MAX, Span, json_answer, project_ids, span
+from coordinator.api.answers import ROWS_MAX, Span, project_ids, shaped, span
+from coordinator.api.reading import Reading
+from coordinator.api.shapes import Model, ModelPoint, ModelScopePoint
 from coordinator.api.times import naive
 from coordinator.projections.model_rows import ModelRow
-from coordinator.projections.registry import ReadModels
 from coordinator.streams.events import Terms
 from coordinator.streams.units import to_float
 
 
-def router(read: ReadModels) -> APIRouter:
+def router() -> APIRouter:
     """The routes about models."""
     routes = APIRouter()
 
-    @routes.get("/reports/models")
-    async def models(limit: Annotated[int, Query(ge=1, le=ROWS_MAX)] = ROWS_MAX) -> Response:
+    @routes.get("/reports/models", response_model=list[Model])
+    async def models(read: Reading, limit: Annotated[int, Query(ge=1, le=ROWS_MAX)] = ROWS_MAX) -> Response:
         """Every model ever seen, by id."""
         clock = read.feeds.clock
-        return json_answer([_model(row, clock) for row in read.models.all()[:limit]])
+        return shaped(list[Model], [_model(row, clock) for row in read.models.all()[:limit]])
 
-    @routes.get("/reports/models/global")
+    @routes.get("/reports/models/global", response_model=list[ModelPoint])
     async def models_global(
+        read: Reading,
         when: Annotated[Span, Depends(span)],
         ids: Annotated[set[str] | None, Depends(project_ids)],
         limit: Annotated[int, Query(ge=1, le=ROWS_MAX)] = ROWS_MAX,
@@ -46,10 +48,11 @@ def router(read: ReadModels) -> APIRouter:
                     **_ranking(scores, read.leaderboard.terms.latest),
                 }
             )
-        return json_answer(rows[::-1])
+        return shaped(list[ModelPoint], rows[::-1])
 
-    @routes.get("/reports/models/params")
+    @routes.get("/reports/models/params", response_model=list[ModelScopePoint])
     async def models_params(
+        read: Reading,
         when: Annotated[Span, Depends(span)],
         ids: Annotated[set[str] | None, Depends(project_ids)],
         limit: Annotated[int, Query(ge=1, le=ROWS_MAX)] = ROWS_MAX,
@@ -84,7 +87,7 @@ def router(read: ReadModels) -> APIRouter:
                     **_ranking(scores, now),
                 }
             )
-        return json_answer(rows)
+        return shaped(list[ModelScopePoint], rows)
 
     return routes
 

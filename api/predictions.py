@@ -8,22 +8,24 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
 
-from coordinator.api.answers import ROWS_MAX, Span, json_answer, project_ids, span
+from coordinator.api import shapes
+from coordinator.api.answers import ROWS_MAX, Span, project_ids, shaped, span
+from coordinator.api.reading import Reading
 from coordinator.api.times import naive
 from coordinator.projections.prediction_rows import Prediction
-from coordinator.projections.registry import ReadModels
 from coordinator.streams.ids import prediction_id
 from coordinator.streams.units import to_float
 
 DEFAULT_LIMIT = 1_000
 
 
-def router(read: ReadModels) -> APIRouter:
+def router() -> APIRouter:
     """The route about predictions."""
     routes = APIRouter()
 
-    @routes.get("/reports/predictions")
+    @routes.get("/reports/predictions", response_model=list[shapes.Prediction])
     def predictions(  # in a thread: a narrow question may read thousands of rounds, all of them committed rows
+        read: Reading,
         when: Annotated[Span, Depends(span)],
         ids: Annotated[set[str] | None, Depends(project_ids)],
         status: Literal["PENDING", "SCORED", "FAILED", "ABSENT"] | None = None,
@@ -33,7 +35,7 @@ def router(read: ReadModels) -> APIRouter:
         found = islice(read.predictions.newest(when.start, when.end, ids, status), limit)
         terms = read.predictions.terms.latest
         value_field = terms.value_field if terms else "value"
-        return json_answer([row_of(one, value_field) for one in found][::-1])
+        return shaped(list[shapes.Prediction], [row_of(one, value_field) for one in found][::-1])
 
     return routes
 

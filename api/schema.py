@@ -12,24 +12,26 @@ from typing import Any
 from fastapi import APIRouter
 from fastapi.responses import Response
 
-from coordinator.api.answers import json_answer
-from coordinator.projections.registry import ReadModels
+from coordinator.api.answers import shaped
+from coordinator.api.reading import Reading
+from coordinator.api.shapes import Schema
 
 SCHEMA_VERSION = "1"
 DEFAULT_WINDOWS = ("score_recent", "score_steady", "score_anchor")
 
 
-def router(read: ReadModels) -> APIRouter:
+def router() -> APIRouter:
     """The route of the schema."""
     routes = APIRouter()
 
-    @routes.get("/reports/schema")
-    async def schema() -> Response:
+    @routes.get("/reports/schema", response_model=Schema)
+    async def schema(read: Reading) -> Response:
         """`{schema_version, leaderboard_columns, metrics_widgets}`."""
         terms = read.leaderboard.terms.latest
         hours = {window.name: window.hours for window in terms.windows} if terms else {}
-        return json_answer(
-            {"schema_version": SCHEMA_VERSION, "leaderboard_columns": columns(hours), "metrics_widgets": []}
+        return shaped(
+            Schema,
+            {"schema_version": SCHEMA_VERSION, "leaderboard_columns": columns(hours), "metrics_widgets": []},
         )
 
     return routes

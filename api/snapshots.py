@@ -8,7 +8,9 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 from fastapi.responses import Response
 
-from coordinator.api.answers import Span, json_answer, project_ids, span
+from coordinator.api.answers import Span, project_ids, shaped, span
+from coordinator.api.reading import Reading
+from coordinator.api.shapes import Snapshot
 from coordinator.api.times import naive, zulu
 from coordinator.projections.registry import ReadModels
 from coordinator.streams.events import SnapshotTakenData
@@ -17,12 +19,13 @@ from coordinator.streams.units import to_float
 LIMIT_MAX = 1_000
 
 
-def router(read: ReadModels) -> APIRouter:
+def router() -> APIRouter:
     """The route about snapshots."""
     routes = APIRouter()
 
-    @routes.get("/reports/snapshots")
+    @routes.get("/reports/snapshots", response_model=list[Snapshot])
     async def snapshots(
+        read: Reading,
         when: Annotated[Span, Depends(span)],
         ids: Annotated[set[str] | None, Depends(project_ids)],
         model_id: Annotated[str | None, Query(max_length=200)] = None,
@@ -31,11 +34,12 @@ def router(read: ReadModels) -> APIRouter:
         """The newest `limit` snapshots with period end in [start, end], newest first."""
         wanted = {model_id} if model_id is not None else ids
         terms = read.snapshots.terms
-        return json_answer(
+        return shaped(
+            list[Snapshot],
             [
                 _row(at, one, terms.decimals(one.contract_hash), read)
                 for at, one in islice(read.snapshots.newest(when.start, when.end, wanted), limit)
-            ]
+            ],
         )
 
     return routes

@@ -1,0 +1,129 @@
+"""The shapes of what is offered for payment. The protocol's own names stay: `reward_pct`, `crunchEmission`."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Annotated
+
+from pydantic import Field
+
+from coordinator.api.shapes import Id, Shape, Status, Zulu
+
+Frac64 = Annotated[int, Field(ge=0, le=1_000_000_000, examples=[350_000_000])]
+"""A share in billionths: 350000000 is 35 %."""
+
+
+class CruncherReward(Shape):
+    """`cruncher_index` is the position in `meta.ranking`."""
+
+    cruncher_index: int
+    reward_pct: Frac64
+
+
+class ProviderReward(Shape):
+    """What a compute or data provider gets."""
+
+    provider: str
+    reward_pct: Frac64
+
+
+class Emission(Shape):
+    """Shares that sum to exactly 1,000,000,000 in each pool that is not empty."""
+
+    crunch: str
+    cruncher_rewards: list[CruncherReward]
+    compute_provider_rewards: list[ProviderReward]
+    data_provider_rewards: list[ProviderReward]
+
+
+class RankedModel(Shape):
+    """A paid place."""
+
+    model_id: Id
+    model_name: str
+    cruncher_name: str
+    rank: int
+    prediction_count: int
+    snapshot_count: int
+    failed_count: int
+    absent_count: int
+    rounds_count: int
+    result_summary: dict[str, float]
+    checkpoint_score: float
+
+
+class Move(Shape):
+    """A status, and when it was reached."""
+
+    status: str
+    at: Zulu
+
+
+class CheckpointMeta(Shape):
+    """What the emission was made from."""
+
+    snapshot_count: int
+    model_count: int
+    ranking: list[RankedModel]
+    unranked: list[str]
+    unranked_reasons: dict[str, str]
+    contract_hash: str
+    emission_contract_hash: str
+    emission_sha256: str
+    rehearsal: bool
+    moves: list[Move]
+
+
+class Checkpoint(Shape):
+    """A period's emission and how far its payment is. A withheld one carries its reason."""
+
+    id: str
+    period_start: Zulu
+    period_end: Zulu
+    status: Status
+    reason: str | None
+    entries: list[Emission]
+    meta: CheckpointMeta
+    created_at: Zulu
+    tx_hash: str | None
+    submitted_at: Zulu | None
+
+
+class LatestEmission(Shape):
+    """The emission with what it belongs to."""
+
+    checkpoint_id: str
+    status: Status
+    period_start: Zulu
+    period_end: Zulu
+    emission: Emission
+    emission_sha256: str
+
+
+Percent = Annotated[Decimal, Field(ge=0, le=100, decimal_places=7, examples=["35.0000000"])]
+"""A JSON number with 7 decimals, exact."""
+
+
+class CliFormat(Shape):
+    """Percentages by wallet that sum to exactly 100."""
+
+    crunch: str
+    crunchEmission: dict[str, Percent]  # noqa: N815 - the protocol's name
+    computeProvider: dict[str, Percent]  # noqa: N815 - the protocol's name
+    dataProvider: dict[str, Percent]  # noqa: N815 - the protocol's name
+
+
+class Prize(Shape):
+    """Whole micro-USDC."""
+
+    prizeId: str  # noqa: N815 - the platform's name
+    timestamp: int
+    model: str
+    prize: Annotated[int, Field(ge=0)]
+
+
+class Undecided(Shape):
+    """The stage has not decided in time; asking again is safe."""
+
+    detail: str
+    command_id: str
