@@ -2,9 +2,9 @@
 
 The outside drives it: records from sources, ticks of a clock; and `commands`, by which an operator gives records of
 the past. Emits `feeds`. The same record from stream and history is one event (its id); a corrected record carries a
-higher revision. What comes after a later record of its subscription is marked `backfilled`, so order per subscription
-holds for all else. Ticks never go back, and a tick says whether its time is lived or replayed. New terms hold from the
-next checkpoint boundary on.
+higher revision, given here where its source numbers none. What comes after a later record of its subscription is
+marked `backfilled`, so order per subscription holds for all else. Ticks never go back, and a tick says whether its
+time is lived or replayed. New terms hold from the next checkpoint boundary on.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from decimal import Decimal, InvalidOperation
 from typing import ClassVar
 
 import msgspec
-from pyroaring import BitMap64
 
 from coordinator.streams import ids
 from coordinator.streams.counting import Decision
@@ -36,6 +35,7 @@ from coordinator.streams.events import (
     Terms,
 )
 from coordinator.streams.feed_gaps import Wholeness
+from coordinator.streams.feed_known import Known, corrects
 from coordinator.streams.ports import FeedRecord, Subscription
 from coordinator.streams.reasons import as_reason
 from coordinator.streams.stage import Draft, Stage
@@ -50,37 +50,6 @@ GapSaid = tuple[Subscription, int, int, str]
 """(whose, from_ms, until_ms, reason)"""
 GapClosing = tuple[Subscription, int, int, bool, str]
 """(whose, from_ms, until_ms, complete, reason)"""
-
-
-class _Known:
-    """The records of one subscription: all that were ever seen, to tell repeats; and how whole it is."""
-
-    __slots__ = ("_every_ms", "_odd", "_regular", "_revisions", "whole")
-
-    def __init__(self, subscription: Subscription) -> None:
-        self.whole = Wholeness(subscription)
-        self._every_ms = self.whole.cadence_ms or 1
-        self._regular = BitMap64()  # numbers on the cadence's grid: a year of minutes is a few kilobytes
-        self._odd = BitMap64()
-        self._revisions: dict[int, int] = {}
-
-    def revision(self, ts_event: int) -> int:
-        """The highest revision seen of a record, -1 if none was."""
-        number, rest = divmod(ts_event, self._every_ms)
-        if (ts_event in self._odd) if rest else (number in self._regular):
-            return self._revisions.get(ts_event, 0)
-        return -1
-
-    def add(self, ts_event: int, revision: int, at: int) -> None:
-        if self.revision(ts_event) < 0:
-            self.whole.add(at)
-        number, rest = divmod(ts_event, self._every_ms)
-        if rest:
-            self._odd.add(ts_event)
-        else:
-            self._regular.add(number)
-        if revision:
-            self._revisions[ts_event] = revision
 
 
 class FeedStage(Stage):
@@ -102,7 +71,7 @@ class FeedStage(Stage):
         self.clock = -1
         self.lived = False
         self.terms = TermsInForce()
-        self._known: dict[Subscription, _Known] = {}
+        self._known: dict[Subscription, Known] = {}
         self._states: dict[str, tuple[str, str]] = {}
 
     def absorb(self, decision: Decision) -> None:
@@ -118,7 +87,7 @@ class FeedStage(Stage):
             case CrunchConfigured():
                 self.terms.add(event)
             case FeedRecordReceived(data=data):
-                self._of(_subscription(data)).add(data.ts_event, data.revision, event.at)
+                self._of(_subscription(data)).add(data.ts_event, data.revision, event.at, data.values)
             case FeedGapFound(data=data):
                 self._of(_subscription(data)).whole.add_gap(data.from_ms, data.until_ms)
             case FeedGapClosed(data=data):
@@ -131,10 +100,10 @@ class FeedStage(Stage):
             case _:
                 pass
 
-    def _of(self, subscription: Subscription) -> _Known:
+    def _of(self, subscription: Subscription) -> Known:
         known = self._known.get(subscription)
         if known is None:
-            known = self._known[subscription] = _Known(subscription)
+            known = self._known[subscription] = Known(subscription)
         return known
 
     def last_at(self, subscription: Subscription) -> int:
@@ -270,21 +239,27 @@ class FeedStage(Stage):
                     )
                 )
         draft = Draft(
-            self._new_records(records), {"commands": position}, {"commands": Need(decision.offset + 1)}
+            self._new_records(records, numbered=True),
+            {"commands": position},
+            {"commands": Need(decision.offset + 1)},
         )
         return draft, refused
 
-    def _new_records(self, records: Sequence[FeedRecord]) -> list[AnyEvent]:
+    def _new_records(self, records: Sequence[FeedRecord], *, numbered: bool = False) -> list[AnyEvent]:
+        """The events of what is new. Not `numbered`: a candle may be a correction though its revision does not say."""
         events: list[AnyEvent] = []
-        taken: dict[tuple[Subscription, int], int] = {}
+        taken: dict[tuple[Subscription, int], dict[int, Mapping[str, str]]] = {}
         last_at: dict[Subscription, int] = {}
-        for record in records:
-            subscription = _subscription(record)
-            key = (subscription, record.ts_event)
-            known = max(taken.get(key, -1), self.revision(subscription, record.ts_event))
+        for given in records:
+            record, subscription = given, _subscription(given)
+            new = taken.setdefault((subscription, record.ts_event), {})
+            known = max([*new, self.revision(subscription, record.ts_event)])
             if record.revision <= known:
-                continue
-            taken[key] = record.revision
+                versions = {**self._of(subscription).versions(record.ts_event), **new}
+                if numbered or record.kind != "candle" or not corrects(record, versions):
+                    continue
+                record = msgspec.structs.replace(record, revision=known + 1)
+            new[record.revision] = record.values
             before = last_at.get(subscription, self.last_at(subscription))
             last_at[subscription] = max(before, record.at)
             the_id = ids.feed_record_id(

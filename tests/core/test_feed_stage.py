@@ -17,6 +17,7 @@ from coordinator.streams.events import (
     FeedRecordReceived,
 )
 from coordinator.streams.feed import FeedStage, value_fault
+from coordinator.streams.feed_known import CANDLES_COMPARED
 from coordinator.streams.ports import FeedRecord, Subscription
 
 BTC = Subscription("binance", SUBJECT, "candle", "1m")
@@ -128,6 +129,60 @@ OFFERS = {
 @pytest.mark.parametrize(("offers", "expected"), OFFERS.values(), ids=OFFERS)
 def test_repeats_and_corrections(feed, offers, expected):
     assert [minutes(feed.offer(*[candle(*one) for one in offer])) for offer in offers] == expected
+
+
+def other(minute: int, close: str, **values: str) -> FeedRecord:
+    """A candle of a source that numbers no revisions, as exchanges do not."""
+    return candle(minute, values={"close": close, **values})
+
+
+CORRECTIONS = {
+    # closes that a source sends of one candle -> (revision, close) recorded
+    "the same": (["1.0", "1.0"], [(0, "1.0")]),
+    "the same in other digits": (["1.0", "1.00"], [(0, "1.0")]),
+    "corrected": (["1.0", "1.5", "1.5"], [(0, "1.0"), (1, "1.5")]),
+    "corrected, and the old version again": (["1.0", "1.5", "1.0"], [(0, "1.0"), (1, "1.5")]),
+    "corrected twice": (["1.0", "1.5", "1.7"], [(0, "1.0"), (1, "1.5"), (2, "1.7")]),
+}
+
+
+@pytest.mark.parametrize(("closes", "recorded"), CORRECTIONS.values(), ids=CORRECTIONS)
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_candle_that_its_source_sends_again_with_other_values_is_a_revision(
+    feed, closes, recorded, at_once
+):
+    for offer in [closes] if at_once else [[one] for one in closes]:
+        feed.offer(*[other(0, close) for close in offer])
+    feed.offer(other(1, "9"))
+    found = [event.data for event in feed.log if isinstance(event, FeedRecordReceived)]
+    assert [(one.revision, one.values["close"]) for one in found if one.ts_event == T0] == recorded
+    assert len({event.id for event in feed.log}) == len(feed.log)
+
+
+def test_a_candle_that_says_less_or_only_more_corrects_nothing(feed):
+    feed.offer(other(0, "1.0", volume="7"))
+    assert feed.offer(other(0, "1.5")) == []
+    assert feed.offer(other(0, "1.0", volume="7", trades="3")) == []
+
+
+def test_what_is_remembered_of_candles_is_bounded_and_is_of_the_last_ones():
+    stage = Feed()
+    minutes_back = [
+        *range(5_000, 10_000),
+        *range(5_000),
+    ]  # the past comes after the present, as in a backfill
+    for minute in minutes_back:
+        stage.offer(other(minute, "1.0"))
+    known = stage.stage._known[BTC]
+    assert len(known._said) <= 2 * CANDLES_COMPARED
+    assert stage.offer(other(9_999, "1.5")) != []
+    assert stage.offer(other(0, "1.5")) == []
+
+
+def test_ticks_of_one_instant_are_numbered_by_their_source_alone(feed):
+    tick = Subscription("pyth", "BTC/USD", "tick", "1s")
+    feed.offer(candle(0, of=tick, values={"price": "1"}))
+    assert feed.offer(candle(0, of=tick, values={"price": "2"})) == []
 
 
 def test_no_id_is_ever_written_twice(feed):

@@ -65,6 +65,32 @@ async def test_a_restart_backfills_exactly_what_was_missed(exchange: Any) -> Non
     assert len({one.id for one in log}) == 1_504
 
 
+async def test_a_candle_that_the_exchange_corrects_is_recorded_again_with_a_higher_revision(
+    exchange: Any,
+) -> None:
+    """The exchange closes a minute twice, with another price; then history says the later one once more."""
+    stage, log = FeedStage(), []
+    corrected = exchange.row(1)
+    corrected[4] = "20001.05000000"
+    first, exchange.rows_instead[1] = exchange.message(1), corrected
+    again = first.replace('"c": "20001.10000000"', '"c": "20001.05000000"').replace(
+        '"l": "20001.10000000"', '"l": "20001.05000000"'
+    )
+    corrected[3] = "20001.05000000"
+    exchange.script = [[exchange.message(0), first, again, first, exchange.message(2), "hold"]]
+    exchange.candles_count, exchange.now_ms = 3, FIRST_OPEN + 3 * MINUTE + 5
+    source = source_at(exchange)
+    log += offered(stage, await take(source.stream([BTC]), 5))
+    log += offered(stage, [one async for one in source.history(BTC, FIRST_OPEN, exchange.now_ms)])
+    assert [((one.data.ts_event - FIRST_OPEN) // MINUTE, one.data.revision, one.data.values["close"]) for one in log] == [
+        (0, 0, "20000.10000000"),
+        (1, 0, "20001.10000000"),
+        (1, 1, "20001.05000000"),
+        (2, 0, "20002.10000000"),
+    ]  # fmt: skip
+    assert len({one.id for one in log}) == 4
+
+
 @pytest.mark.parametrize("seed", [1, 2, 3])
 async def test_random_ranges_withheld_by_the_stream_leave_no_trace_in_the_log(
     exchange: Any, seed: int
