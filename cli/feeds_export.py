@@ -112,7 +112,10 @@ def _write(folder: Path, file_format: str, rows: Rows) -> None:
             "backfilled": pa.array([row[2] for _, row in ordered], pa.bool_()),
         }
         columns |= {name: pa.array([row[3].get(name) for _, row in ordered], pa.string()) for name in names}
-        pq.write_table(pa.table(columns), partial, compression="zstd")
+        with partial.open("wb") as file_bytes:
+            pq.write_table(pa.table(columns), file_bytes, compression="zstd")
+            file_bytes.flush()
+            os.fsync(file_bytes.fileno())
     partial.replace(final)
 
 

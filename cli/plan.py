@@ -80,7 +80,8 @@ def make_plan(
     first = read_settings(os.environ, data_dir=data_dir)
     before = read_node_file(first.data_dir.absolute())
     chosen = _feed(feed, candles, before, remarks)
-    is_candles = (kind or first.feed_kind) == "candle"  # three days of every trade are no demonstration
+    told = read_settings(os.environ, feed_source=chosen, feed_kind=kind, feed_granularity=granularity)
+    is_candles = told.feed_kind == "candle"  # three days of every trade are no demonstration
     settings = read_settings(
         os.environ,
         data_dir=first.data_dir.absolute(),

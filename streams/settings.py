@@ -119,6 +119,8 @@ _VARIABLES: dict[str, str] = {name.upper(): name for name in Settings.__struct_f
 def read_settings(environ: Mapping[str, str], **overrides: Any) -> Settings:
     """Settings from environment variables named like the fields in capitals; overrides that are not None win.
 
+    What is not said about the feed follows from what is: Pyth streams ticks, and whatever is no candle comes as `1s`.
+
     Raises OperatorError naming the variable whose value cannot be read.
     """
     fields: dict[str, Any] = {}
@@ -127,6 +129,10 @@ def read_settings(environ: Mapping[str, str], **overrides: Any) -> Settings:
         if text not in (None, ""):
             fields[name] = _parse(variable, name, str(text))
     fields.update({name: value for name, value in overrides.items() if value is not None})
+    if "feed_kind" not in fields and "feed_granularity" not in fields and fields.get("feed_source") == "pyth":
+        fields["feed_kind"] = "tick"  # what Pyth streams; its candles are asked for once they have closed
+    if fields.get("feed_kind", "candle") != "candle":
+        fields.setdefault("feed_granularity", "1s")
     return Settings(**fields)
 
 

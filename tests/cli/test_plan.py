@@ -60,8 +60,9 @@ def test_what_is_taken_from_a_feed_is_named_in_options_or_in_the_environment(tmp
     assert (asked.feed_kind, asked.feed_granularity, asked.replay_days) == ("tick", "1s", 0.0)
     monkeypatch.setenv("FEED_SOURCE", "pyth")
     monkeypatch.setenv("FEED_SUBJECTS", "BTC/USD")
-    assert make_plan(data_dir=tmp_path).settings.feed_subjects == ("BTC/USD",)
-    assert make_plan(data_dir=tmp_path).settings.replay_days == 3.0
+    streamed = make_plan(data_dir=tmp_path).settings
+    assert (streamed.feed_subjects, streamed.feed_kind, streamed.replay_days) == (("BTC/USD",), "tick", 0.0)
+    assert make_plan(data_dir=tmp_path, kind="candle").settings.replay_days == 3.0
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,23 @@ def test_a_variable_is_read_by_its_name(variable, text, name, value):
     assert read_settings(environment(settings)) == settings
 
 
+@pytest.mark.parametrize(
+    ("variables", "kind", "granularity"),
+    [
+        ({}, "candle", "1m"),
+        ({"FEED_SOURCE": "pyth"}, "tick", "1s"),
+        ({"FEED_SOURCE": "pyth", "FEED_KIND": "candle"}, "candle", "1m"),
+        ({"FEED_SOURCE": "pyth", "FEED_GRANULARITY": "5m"}, "candle", "5m"),
+        ({"FEED_SOURCE": "binance", "FEED_KIND": "depth"}, "depth", "1s"),
+        ({"FEED_SOURCE": "binance", "FEED_KIND": "funding", "FEED_GRANULARITY": "8h"}, "funding", "8h"),
+    ],
+)
+def test_what_is_not_said_about_a_feed_follows_from_what_is(variables, kind, granularity):
+    settings = read_settings(variables)
+    assert (settings.feed_kind, settings.feed_granularity) == (kind, granularity)
+    assert read_settings(environment(settings)) == settings
+
+
 @pytest.mark.parametrize("text", ["true", "True", "1", "yes", "YES"])
 def test_yes(text):
     assert read_settings({"SETTLE_REHEARSALS": text}).settle_rehearsals is True
