@@ -7,29 +7,19 @@ had the tests say why and skip; with COORDINATOR_BROWSER_TESTS=required, as in C
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
 import shutil
 import subprocess
-import sys
 import tarfile
-import time
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-import httpx
 import pytest
 from tests.broker.browser.scene import rich_log
-
-from coordinator.infra.broker import free_ports
-from coordinator.infra.kafka import make_producer
-from coordinator.infra.topics import create_topics
-from coordinator.streams.settings import Settings, environment
-from coordinator.streams.topology import topic_name
+from tests.broker.report_node import started
 
 AXE = "axe-core@4.14.1"
-START_SECONDS_MAX = 60
+AXE_SHA256 = "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"
 
 
 def missing(why: str) -> None:
@@ -72,80 +62,9 @@ def axe_source() -> str:
             part = file.with_suffix(".part")
             part.write_bytes(archive.extractfile("package/axe.min.js").read())
             part.rename(file)
-    print(f"{AXE}: sha256 {hashlib.sha256(file.read_bytes()).hexdigest()}")
+    found = hashlib.sha256(file.read_bytes()).hexdigest()
+    assert found == AXE_SHA256, f"{file} is not the {AXE} that these tests know: {found}"
     return file.read_text()
-
-
-def apart(coroutine):
-    """Run it in a thread of its own: this one's loop may be playwright's."""
-    with ThreadPoolExecutor(1) as thread:
-        return thread.submit(asyncio.run, coroutine).result()
-
-
-class Node:
-    """The report worker, and the topics that it reads. `say` appends what the log has got since."""
-
-    def __init__(self, bootstrap: str, name: str, folder: Path, log) -> None:
-        self.log = log
-        self.settings = Settings(
-            crunch_id=name, kafka_bootstrap=bootstrap, data_dir=folder, api_port=free_ports(1)[0]
-        )
-        self.url = f"http://127.0.0.1:{self.settings.api_port}"
-        self._sent: dict[str, int] = {}
-        self._out = folder / "report.log"
-        apart(create_topics(bootstrap, name))
-
-    def start(self) -> None:
-        with self._out.open("ab") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-Im", "coordinator.cli.main", "worker", "report"],
-                env={**os.environ, **environment(self.settings)}, stdout=out, stderr=out, cwd=self.settings.data_dir,
-            )  # fmt: skip
-
-    def stop(self) -> None:
-        self.process.terminate()
-        self.process.wait(15)
-
-    def say(self) -> None:
-        """Send the new records, and wait until the worker has folded them."""
-        apart(self._send())
-        deadline = time.monotonic() + START_SECONDS_MAX
-        while time.monotonic() < deadline:
-            assert self.process.poll() is None, self._out.read_text()
-            try:
-                places = httpx.get(f"{self.url}/healthz", timeout=5).json()["positions"]
-            except httpx.TransportError:
-                places = {}
-            if places and all(places[topic] >= sent for topic, sent in self._sent.items() if topic in places):
-                return
-            time.sleep(0.05)
-        raise AssertionError(self._out.read_text())
-
-    async def _send(self) -> None:
-        producer = make_producer(self.settings.kafka_bootstrap)
-        await producer.start()
-        try:
-            last = None
-            for topic, records in self.log.records.items():
-                for record in records[self._sent.get(topic, 0) :]:
-                    last = await producer.send(topic_name(self.settings.crunch_id, topic), record)
-                self._sent[topic] = len(records)
-            await producer.flush()
-            if last is not None:
-                await last
-        finally:
-            await producer.stop()
-
-
-def started(bootstrap, name, folder, log):
-    node = Node(bootstrap, name, folder, log)
-    node.start()
-    try:
-        node.say()
-    except BaseException:
-        node.stop()
-        raise
-    return node
 
 
 @pytest.fixture(scope="module")

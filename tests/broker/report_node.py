@@ -1,0 +1,94 @@
+"""A report worker in a process of its own over topics that a test writes: a `LogBuilder`'s records on a real Kafka."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import httpx
+
+from coordinator.infra.broker import free_ports
+from coordinator.infra.kafka import make_producer
+from coordinator.infra.topics import create_topics
+from coordinator.streams.settings import Settings, environment
+from coordinator.streams.topology import topic_name
+
+START_SECONDS_MAX = 60
+
+
+def apart(coroutine):
+    """Run it in a thread of its own: this one's loop may be playwright's."""
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(asyncio.run, coroutine).result()
+
+
+class Node:
+    """The report worker, and the topics that it reads. `say` appends what the log has got since."""
+
+    def __init__(self, bootstrap: str, name: str, folder: Path, log) -> None:
+        self.log = log
+        self.settings = Settings(
+            crunch_id=name, kafka_bootstrap=bootstrap, data_dir=folder, api_port=free_ports(1)[0]
+        )
+        self.url = f"http://127.0.0.1:{self.settings.api_port}"
+        self._sent: dict[str, int] = {}
+        self._out = folder / "report.log"
+        apart(create_topics(bootstrap, name))
+
+    def start(self) -> None:
+        with self._out.open("ab") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-Im", "coordinator.cli.main", "worker", "report"],
+                env={**os.environ, **environment(self.settings)}, stdout=out, stderr=out, cwd=self.settings.data_dir,
+            )  # fmt: skip
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        self.process.send_signal(number)
+        self.process.wait(15)
+
+    def say(self) -> None:
+        """Send the new records, and wait until the worker has folded them."""
+        apart(self._send())
+        deadline = time.monotonic() + START_SECONDS_MAX
+        while time.monotonic() < deadline:
+            assert self.process.poll() is None, self._out.read_text()
+            try:
+                places = httpx.get(f"{self.url}/healthz", timeout=5).json()["positions"]
+            except httpx.TransportError:
+                places = {}
+            if places and all(places[topic] >= sent for topic, sent in self._sent.items() if topic in places):
+                return
+            time.sleep(0.05)
+        raise AssertionError(self._out.read_text())
+
+    async def _send(self) -> None:
+        producer = make_producer(self.settings.kafka_bootstrap)
+        await producer.start()
+        try:
+            last = None
+            for topic, records in self.log.records.items():
+                for record in records[self._sent.get(topic, 0) :]:
+                    last = await producer.send(topic_name(self.settings.crunch_id, topic), record)
+                self._sent[topic] = len(records)
+            await producer.flush()
+            if last is not None:
+                await last
+        finally:
+            await producer.stop()
+
+
+def started(bootstrap, name, folder, log):
+    node = Node(bootstrap, name, folder, log)
+    node.start()
+    try:
+        node.say()
+    except BaseException:
+        node.stop()
+        raise
+    return node
