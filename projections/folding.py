@@ -43,6 +43,14 @@ class TopicReader:
         """Records read that do not count: repeated sends, zombies' appends, garbage."""
         return self._counter.uncounted
 
+    @property
+    def hole(self) -> str:
+        """Where the topic's owner skipped a number, in words; empty where it did not."""
+        if self._counter.hole is None:
+            return ""
+        offset, seq = self._counter.hole
+        return f"{self.topic} offset {offset} holds decision {seq}, but {self._counter.seq + 1} is missing"
+
     def read(self, offset: int, record: bytes | None) -> Decision | None:
         """The decision that this record completed, or None. Raises UnknownEventError."""
         if self._enveloped:

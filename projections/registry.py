@@ -10,6 +10,7 @@ import msgspec
 
 from coordinator.projections.base import Projection
 from coordinator.projections.checkpoints import Checkpoints
+from coordinator.projections.checks import Checks
 from coordinator.projections.dead_letters import DeadLetters
 from coordinator.projections.feeds import Feeds
 from coordinator.projections.leaderboard import Leaderboard
@@ -20,14 +21,15 @@ from coordinator.projections.store import Identity, Store
 from coordinator.streams.errors import OperatorError
 
 PROJECTIONS: dict[str, type[Projection]] = {
-    one.name: one for one in (Leaderboard, Models, Predictions, Feeds, Snapshots, Checkpoints, DeadLetters)
+    one.name: one
+    for one in (Leaderboard, Models, Predictions, Feeds, Snapshots, Checkpoints, DeadLetters, Checks)
 }
 SCHEMA = 2
 """Of the stores as a whole: raise it when what all share changes; `Projection.schema` when one's rows do."""
 
 
 class ReadModels(msgspec.Struct, frozen=True):
-    """The seven projections of one crunch."""
+    """The eight projections of one crunch."""
 
     leaderboard: Leaderboard
     models: Models
@@ -36,6 +38,7 @@ class ReadModels(msgspec.Struct, frozen=True):
     snapshots: Snapshots
     checkpoints: Checkpoints
     dead_letters: DeadLetters
+    checks: Checks
 
     def all(self) -> list[Projection]:
         """As a list, in the registry's order."""

@@ -74,6 +74,10 @@ class Counter:
         self.seq = start.seq
         self.uncounted = 0
         self.claims = 0
+        self.hole: tuple[int, int] | None = None
+        """(offset, seq) of the first append of the current owner that skips a number: nothing it writes counts any
+        more. The next claim ends it; an owner whose send failed leaves one behind for that long.
+        """
         self._parts: list[msgspec.Raw] = []
         self._parts_first = 0
         self._parts_of = 0
@@ -98,6 +102,7 @@ class Counter:
         if append.epoch == self.epoch + 1:
             self.epoch = append.epoch
             self.claims += 1
+            self.hole = None
             self._parts.clear()
         else:
             self.uncounted += 1
@@ -112,6 +117,8 @@ class Counter:
             or (self._parts and n != self._parts_of)
         ):
             self.uncounted += 1
+            if self.hole is None and append.epoch == self.epoch and append.seq > self.seq + 1:
+                self.hole = (offset, append.seq)
             return None
         if k == 1:
             self._parts_first, self._parts_of = offset, n

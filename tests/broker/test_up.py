@@ -23,7 +23,16 @@ HOURS = 12
 MODELS = len(read_models(example_models()))
 SECONDS_MAX = 240
 FRAC64_ONE = 1_000_000_000
-PROJECTIONS = {"leaderboard", "models", "predictions", "feeds", "snapshots", "checkpoints", "dead_letters"}
+PROJECTIONS = {
+    "leaderboard",
+    "models",
+    "predictions",
+    "feeds",
+    "snapshots",
+    "checkpoints",
+    "dead_letters",
+    "checks",
+}
 
 pytestmark = pytest.mark.broker
 

@@ -1,0 +1,188 @@
+"""The node's own sums: they hold over a whole log in any order, and each one broken on purpose is found and named."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+import pytest
+from tests.logs import HOUR_MS, MINUTE_MS, START_MS, TX_HASH, LogBuilder, fold_into, folded
+
+from coordinator.projections.folding import Folder
+from coordinator.projections.registry import open_projections
+from coordinator.streams import events as ev
+from coordinator.streams.envelope import Append, encode_append
+
+ANSWERS = {"m1": 0.5, "m2": "ABSENT", "m3": "FAILED", "m4": "UNSCORABLE"}
+
+
+def a_log() -> LogBuilder:
+    """Rounds with every ending, periods in order, two checkpoints."""
+    log = LogBuilder()
+    log.terms()
+    for minute in range(6):
+        log.round(minute * MINUTE_MS, ANSWERS)
+    for hour in range(3):
+        log.snapshot("m1", START_MS + hour * HOUR_MS, START_MS + (hour + 1) * HOUR_MS)
+    log.checkpoint(0, {"m1": 625_000_000, "m2": 375_000_000})
+    log.checkpoint(6 * HOUR_MS, {"m1": 1_000_000_000}, withheld="look first")
+    return log
+
+
+def findings(log, tmp_path):
+    read = folded(log, tmp_path)
+    found = {one.name: one for one in read.checks.findings()}
+    read.close()
+    return found
+
+
+def broken(log, tmp_path):
+    return {name: one.detail for name, one in findings(log, tmp_path).items() if not one.ok}
+
+
+def submitted(checkpoint_id, tx_hash=TX_HASH):
+    data = ev.CheckpointSubmittedData(checkpoint_id=checkpoint_id, tx_hash=tx_hash, command_id="c")
+    return ev.CheckpointSubmitted(id=f"{checkpoint_id}:submitted", at=START_MS, data=data)
+
+
+def test_a_sound_log_holds_and_says_its_numbers(tmp_path):
+    log = a_log()
+    log.round(10 * MINUTE_MS, ANSWERS, scored=False)
+    found = findings(log, tmp_path)
+    assert all(one.ok for one in found.values()), found
+    counts = found["predictions"].counts
+    assert counts == {"opened": 28, "scored": 6, "failed": 12, "absent": 6, "pending": 4, "broken": 0}
+
+
+def test_a_round_under_way_is_pending_as_a_whole(tmp_path):
+    log = a_log()
+    log.append("predictions", log._opened("inp/BTCUSDT/1", START_MS, ["m1", "m2"], ["60s", "300s"]))
+    assert findings(log, tmp_path)["predictions"].counts["pending"] == 4
+    assert broken(log, tmp_path / "again") == {}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_the_sums_hold_at_every_moment_of_any_interleaving(tmp_path, seed):
+    log = a_log()
+    rng = random.Random(seed)
+    order = [topic for topic, records in log.records.items() if topic != "commands" for _ in records]
+    rng.shuffle(order)
+    (checks,) = open_projections(tmp_path, "cluster", log.crunch_id, ["checks"])
+    folder = Folder([checks])
+    places = dict.fromkeys(folder.readers, 0)
+    for topic in order:
+        if topic in places:
+            folder.fold(topic, places[topic], log.records[topic][places[topic]])
+            places[topic] += 1
+            folder.commit()
+            assert all(one.ok for one in checks.findings()), topic
+    assert checks.findings()[0].counts["pending"] == 0
+    checks.store.close()
+
+
+# --- each broken once on purpose ---------------------------------------------------------------------------
+
+
+def test_a_prediction_that_was_asked_and_not_recorded_is_found(tmp_path):
+    log = a_log()
+    lost = log._answers("inp/BTCUSDT/9", "60s", START_MS, {"m1": 0.5})
+    log.append("predictions", log._opened("inp/BTCUSDT/9", START_MS, ["m1", "m2"], ["60s"]))
+    log.append("predictions", *lost)
+    assert "2 were asked, 1 are recorded" in broken(log, tmp_path)["predictions"]
+
+
+@pytest.mark.parametrize("scores_first", [True, False])
+def test_a_prediction_that_lost_its_score_is_found(tmp_path, scores_first):
+    log = a_log()
+    point = START_MS + 20 * MINUTE_MS
+    input_id = log.round(20 * MINUTE_MS, ANSWERS, scored=False)
+    less = {"m1": 0.5, "m2": "ABSENT", "m3": "FAILED"}
+    log.append("scores", *log._scores(input_id, "BTCUSDT", "60s", point, 60, less, {}, {}))
+    projections = open_projections(tmp_path, "cluster", log.crunch_id, ["checks"])
+    order = [t for t in ("scores", "predictions") for _ in log.records[t]]
+    fold_into(Folder(projections), log, order if scores_first else order[::-1])
+    (checks,) = projections
+    found = checks.findings()[0]
+    assert not found.ok
+    assert input_id in found.detail
+    rows = list(checks.store.scan(b"B"))
+    checks.store.close()
+    assert len(rows) == 1
+
+
+def test_a_status_that_says_another_thing_than_the_events_is_found(tmp_path):
+    log = a_log()
+    point = START_MS + 20 * MINUTE_MS
+    input_id = log.round(20 * MINUTE_MS, {"m1": 0.5, "m2": 0.5}, scored=False)
+    events = log._scores(input_id, "BTCUSDT", "60s", point, 60, {"m1": 0.5, "m2": 0.5}, {}, {})
+    log.append("scores", *events[1:])  # one of the two scores is not there
+    assert "closed as scored 2" in broken(log, tmp_path)["predictions"]
+
+
+def test_rewards_that_do_not_sum_are_found(tmp_path):
+    log = a_log()
+    log.checkpoint(12 * HOUR_MS, {"m1": 999_999_999})
+    assert "sum to 999999999" in broken(log, tmp_path)["rewards"]
+
+
+def test_an_emission_that_is_not_the_hashed_one_is_found(tmp_path):
+    log = a_log()
+    data = msgspec.structs.replace(
+        log.checkpoint_data(12 * HOUR_MS, {"m1": 1_000_000_000}), emission_sha256="0" * 64
+    )
+    log.append("checkpoints", ev.CheckpointOpened(id="x", at=START_MS, data=data))
+    assert "not the one that was hashed" in broken(log, tmp_path)["rewards"]
+
+
+def test_a_hole_between_periods_is_found(tmp_path):
+    log = a_log()
+    log.snapshot("m1", START_MS + 4 * HOUR_MS, START_MS + 5 * HOUR_MS)
+    assert f"follows one that ended at {START_MS + 3 * HOUR_MS}" in broken(log, tmp_path)["periods"]
+
+
+def test_two_checkpoints_over_one_time_are_found(tmp_path):
+    log = a_log()
+    log.checkpoint(9 * HOUR_MS, {"m1": 1_000_000_000})
+    assert "the one before ended" in broken(log, tmp_path)["periods"]
+
+
+def test_a_checkpoint_offered_twice_is_found_and_a_release_is_none(tmp_path):
+    log = a_log()
+    log.checkpoint(6 * HOUR_MS, {"m1": 1_000_000_000})  # it was withheld
+    assert broken(log, tmp_path / "released") == {}
+    log.checkpoint(6 * HOUR_MS, {"m1": 1_000_000_000})
+    assert "a second time" in broken(log, tmp_path)["settlements"]
+
+
+def test_a_transaction_that_pays_two_checkpoints_is_found(tmp_path):
+    log = a_log()
+    log.append("checkpoints", submitted("ckp_1"))
+    assert broken(log, tmp_path / "once") == {}
+    log.append("checkpoints", submitted("ckp_2"))
+    assert "was used for ckp_1 before" in broken(log, tmp_path)["settlements"]
+
+
+def test_what_is_broken_stays_said_after_a_restart(tmp_path):
+    log = a_log()
+    log.checkpoint(12 * HOUR_MS, {"m1": 999_999_999})
+    folded(log, tmp_path).close()
+    again = folded(log, tmp_path)
+    assert [one.name for one in again.checks.findings() if not one.ok] == ["rewards"]
+    again.close()
+
+
+def test_an_owner_that_skips_a_number_is_seen_until_the_next_claim(tmp_path):
+    log = a_log()
+    (checks,) = open_projections(tmp_path, "cluster", log.crunch_id, ["checks"])
+    folder = Folder([checks])
+    fold_into(folder, log)
+    reader = folder.readers["scores"]
+    assert reader.hole == ""
+    skipped = Append(e=1, epoch=1, seq=log._seqs["scores"] + 2, part=(1, 1), events=msgspec.Raw(b"[]"))
+    log.records["scores"].append(encode_append(skipped))
+    fold_into(folder, log)
+    assert f"holds decision {skipped.seq}, but {skipped.seq - 1} is missing" in reader.hole
+    log.records["scores"].append(encode_append(Append(e=1, epoch=2, seq=0, claim="next")))
+    fold_into(folder, log)
+    assert reader.hole == ""
+    checks.store.close()
