@@ -59,9 +59,9 @@ def create_app(
     app.router.routes.insert(0, LeaderboardRoute(read.leaderboard))
     for routes in (
         page.router(),
-        live.router(projector),
+        live.router(projector, metrics.registry),
         leaderboard.router(),
-        board_history.router(read),
+        board_history.router(),
         health.router(projector),
         models.router(),
         predictions.router(),

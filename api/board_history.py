@@ -13,9 +13,9 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from coordinator.api.answers import shaped
+from coordinator.api.reading import Reading
 from coordinator.api.shapes import LeaderboardHistory
 from coordinator.api.times import zulu, zulu_or_none
-from coordinator.projections.registry import ReadModels
 from coordinator.projections.snapshots import Snapshots
 from coordinator.streams.events import Terms
 from coordinator.streams.ranking import rank
@@ -42,33 +42,32 @@ class Period(msgspec.Struct, frozen=True):
 
 
 class BoardHistory:
-    """The last closed periods of one set of snapshots."""
+    """The last closed periods, of now or of a past moment: a period is the same for both."""
 
-    def __init__(self, snapshots: Snapshots) -> None:
-        self._snapshots = snapshots
+    def __init__(self) -> None:
         self._known: dict[tuple[int, str, str], Period] = {}
 
-    def last(self, wanted: int, terms: Terms) -> list[Period]:
+    def last(self, snapshots: Snapshots, wanted: int, terms: Terms) -> list[Period]:
         """The newest `wanted` periods that have snapshots, oldest first."""
         found: list[Period] = []
-        until = self._snapshots.closed_until
+        until = snapshots.closed_until
         while len(found) < wanted:
-            period = self._before(until, terms)
+            period = self._before(snapshots, until, terms)
             if period is None:
                 break
             found.append(period)
             until = period.end - 1
         return found[::-1]
 
-    def _before(self, until: int, terms: Terms) -> Period | None:
-        newest = next(self._snapshots.newest(0, until), None)
+    def _before(self, snapshots: Snapshots, until: int, terms: Terms) -> Period | None:
+        newest = next(snapshots.newest(0, until), None)
         if newest is None:
             return None
         end = newest[1].period_end
         name = (end, terms.ranking_key, terms.ranking_direction)
         period = self._known.get(name)
         if period is None:
-            rows = self._snapshots.newest(end, end)
+            rows = snapshots.newest(end, end)
             units = {one.model_id: one.windows_units.get(terms.ranking_key) for _, one in rows}
             ranked, _ = rank(units.items(), terms.ranking_direction)
             period = Period(end, units, {model_id: place for place, model_id, _ in ranked})
@@ -78,13 +77,14 @@ class BoardHistory:
         return period
 
 
-def router(read: ReadModels) -> APIRouter:
+def router() -> APIRouter:
     """The route."""
     routes = APIRouter()
-    history = BoardHistory(read.snapshots)
+    history = BoardHistory()
 
     @routes.get("/reports/leaderboard/history", response_model=LeaderboardHistory)
     async def leaderboard_history(
+        read: Reading,
         periods: Annotated[int, Query(ge=1, le=PERIODS_MAX)] = 24,
         compare_hours: Annotated[int, Query(ge=1, le=24 * 31)] = 24,
     ) -> Response:
@@ -94,7 +94,7 @@ def router(read: ReadModels) -> APIRouter:
         period's end that lies `compare_hours` back from the newest, or the oldest of the `periods` where none does.
         """
         terms = read.leaderboard.terms.latest
-        found = history.last(periods, terms) if terms else []
+        found = history.last(read.snapshots, periods, terms) if terms else []
         if terms is None or not found:
             return shaped(LeaderboardHistory, NOTHING)
         return shaped(LeaderboardHistory, history_answer(found, terms, compare_hours * HOUR_MS))

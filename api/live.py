@@ -18,11 +18,15 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections.abc import Iterator
 from typing import Annotated, Any
 
 import structlog
 from fastapi import APIRouter, Header, HTTPException, Query
 from fastapi.responses import Response
+from prometheus_client import CollectorRegistry
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 from starlette.types import Receive, Scope, Send
 
 from coordinator.api.live_hub import Hub, TooManyListenersError
@@ -101,10 +105,27 @@ async def _send(send: Send, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
-def router(projector: Projector) -> APIRouter:
-    """The route, with a hub of its own."""
+class _Listening(Collector):
+    """What Prometheus hears of the listeners."""
+
+    def __init__(self, hub: Hub) -> None:
+        self._hub = hub
+
+    def collect(self) -> Iterator[Metric]:
+        """As it is now."""
+        yield GaugeMetricFamily("coordinator_live_listeners", "Open live streams.", self._hub.listeners)
+        for name, about, count in (
+            ("cut_off", "Live listeners dropped because they took nothing.", self._hub.cut_off),
+            ("refused", "Live listeners turned away because there was no room.", self._hub.refused),
+        ):
+            yield CounterMetricFamily(f"coordinator_live_{name}", about, count)
+
+
+def router(projector: Projector, registry: CollectorRegistry) -> APIRouter:
+    """The route, with a hub of its own, counted in `registry`."""
     routes = APIRouter()
     hub = Hub(projector)
+    registry.register(_Listening(hub))
 
     @routes.get(
         "/reports/live",

@@ -227,6 +227,9 @@ async def test_one_listener_too_many_is_told_when_to_come_back(node, monkeypatch
         answer = await client.get(f"{node.url}/reports/live")
         assert answer.status_code == 503
         assert int(answer.headers["retry-after"]) > 0
+        told = (await client.get(f"{node.url}/metrics")).text
+        assert "coordinator_live_listeners 2.0" in told
+        assert "coordinator_live_refused_total 1.0" in told
     async with Listener(node) as again:  # who left makes room
         assert again.of("leaderboard")
 
