@@ -50,21 +50,42 @@ class Span(msgspec.Struct, frozen=True):
     end: int
 
 
-async def span(
-    start: Annotated[str | None, Query(max_length=64)] = None,
-    end: Annotated[str | None, Query(max_length=64)] = None,
-) -> Span:
-    """`start` and `end`, ISO or epoch ms; without them: everything."""
+_MOMENT: dict[str, Any] = {
+    "anyOf": [
+        {"type": "string", "format": "date-time", "maxLength": 64},
+        {"type": "integer", "minimum": 0, "maximum": FAR_FUTURE_MS},
+    ]
+}
+Moment = Annotated[
+    str | None, Query(max_length=64, json_schema_extra=_MOMENT, examples=["2023-03-10T00:00:00Z"])
+]
+"""A time in a query: ISO 8601 (without a zone it is UTC) or epoch ms."""
+
+
+async def span(start: Moment = None, end: Moment = None) -> Span:
+    """`start` and `end`; without them: everything."""
     try:
         # "+" in a query is a blank to HTTP, and then no zone: take it back.
         first, last = (text.replace(" ", "+") if text and "T" in text else text for text in (start, end))
-        return Span(parse_ms(first) if first else 0, parse_ms(last) if last else FAR_FUTURE_MS)
+        return Span(
+            0 if first is None else parse_ms(first), FAR_FUTURE_MS if last is None else parse_ms(last)
+        )
     except ValueError as error:
         raise HTTPException(422, str(error)) from None
 
 
+_IDS: dict[str, Any] = {
+    "anyOf": [
+        {"type": "array", "items": {"type": "string"}, "maxItems": IDS_MAX},
+        {"type": "string", "examples": ["trend,revert"]},
+    ]
+}
+
+
 async def project_ids(
-    project_ids: Annotated[list[str] | None, Query(alias="projectIds", max_length=IDS_MAX)] = None,
+    project_ids: Annotated[
+        list[str] | None, Query(alias="projectIds", max_length=IDS_MAX, json_schema_extra=_IDS)
+    ] = None,
 ) -> set[str] | None:
     """`projectIds`, repeated or joined by commas; None when not given: all models."""
     if project_ids is None:

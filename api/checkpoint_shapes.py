@@ -5,7 +5,7 @@ from __future__ import annotations
 from decimal import Decimal
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import Field, WithJsonSchema
 
 from coordinator.api.shapes import Id, Shape, Status, Zulu
 
@@ -100,7 +100,11 @@ class LatestEmission(Shape):
     emission_sha256: str
 
 
-Percent = Annotated[Decimal, Field(ge=0, le=100, decimal_places=7, examples=["35.0000000"])]
+Percent = Annotated[
+    Decimal,
+    Field(ge=0, le=100, decimal_places=7),
+    WithJsonSchema({"type": "number", "minimum": 0, "maximum": 100, "examples": [35.0000001]}),
+]
 """A JSON number with 7 decimals, exact."""
 
 

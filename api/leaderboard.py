@@ -40,7 +40,10 @@ class LeaderboardRoute(Route):
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         """A question with parameters is the other route's."""
-        return (Match.NONE, {}) if scope.get("query_string") else super().matches(scope)
+        if scope.get("query_string"):
+            return Match.NONE, {}
+        match, found = super().matches(scope)
+        return match, {**found, "route": self}  # as FastAPI does: the metrics count by it
 
 
 def board_rows(board: Board | None) -> list[dict[str, Any]]:

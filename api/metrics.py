@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from itertools import islice
 
 from fastapi import APIRouter
-from fastapi.responses import Response
+from fastapi.responses import PlainTextResponse, Response
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_1_0_0
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -65,7 +65,11 @@ class Metrics:
         """The route."""
         routes = APIRouter()
 
-        @routes.get("/metrics")
+        @routes.get(
+            "/metrics",
+            response_class=PlainTextResponse,
+            responses={200: {"content": {CONTENT_TYPE_PLAIN_1_0_0: {"schema": {"type": "string"}}}}},
+        )
         async def metrics() -> Response:
             """Everything, as Prometheus reads it."""
             return Response(generate_latest(self.registry), media_type=CONTENT_TYPE_PLAIN_1_0_0)

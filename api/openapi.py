@@ -30,6 +30,7 @@ _PROBLEM = {
     ],
 }
 _ALWAYS = {
+    "400": "It is no HTTP, or the body is no text.",
     "401": "A key is needed, or the one given is not known.",
     "403": "The key's scope does not reach so far.",
     "413": "The body is longer than 64 KiB.",
@@ -69,4 +70,6 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
             for status, answer in answers.items():
                 if status >= "400" and not (path in ALWAYS_OPEN and status == "503"):
                     answer["content"] = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+            # What is not even HTTP is refused before it is ours to answer.
+            operation["responses"]["400"]["content"]["text/plain"] = {"schema": {"type": "string"}}
     return document

@@ -30,17 +30,17 @@ def zulu_or_none(ms: int | None) -> str | None:
 
 
 def parse_ms(text: str) -> int:
-    """ISO 8601 (without a zone it is UTC) or epoch ms. Raises ValueError naming the text."""
+    """ISO 8601 (without a zone it is UTC) or epoch ms; before 1970 is 1970. Raises ValueError naming the text."""
     if _NUMBER.fullmatch(text):
         ms = int(text)
     else:
         try:
-            moment = datetime.fromisoformat(text)
+            moment = datetime.fromisoformat(text.upper())  # RFC 3339 allows t and z
         except ValueError:
             raise ValueError(f"{text!r} is neither ISO 8601 nor epoch ms") from None
         if moment.tzinfo is None:
             moment = moment.replace(tzinfo=UTC)
-        ms = (moment - _EPOCH) // timedelta(milliseconds=1)
+        ms = max(0, (moment - _EPOCH) // timedelta(milliseconds=1))  # nothing of ours is older
     if not 0 <= ms <= FAR_FUTURE_MS:
         raise ValueError(f"{text!r} is not between 1970 and 9999")
     return ms

@@ -1,0 +1,48 @@
+"""Schemathesis against an API that listens: every check, its own phases, the links between operations too."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+CONFIG = Path(__file__).with_name("fuzz.toml")
+STREAM = "/reports/live"  # never ends; tested by test_live
+
+
+def fuzz(api: str, key: str, *, examples: int, folder: Path, seconds_max: float) -> tuple[int, int, str]:
+    """(exit code, calls made, what was said). Exit code 0: no server error, no undocumented status, no shape that is
+    not the documented one, and none of the other checks failed.
+    """
+    done = subprocess.run(
+        [
+            *(
+                sys.executable,
+                "-m",
+                "schemathesis.cli",
+                "--config-file",
+                str(CONFIG),
+                "run",
+                f"{api}/openapi.json",
+            ),
+            *("--checks", "all", "--phases", "examples,coverage,fuzzing,stateful", "--seed", "1"),
+            *("--max-examples", str(examples), "--header", f"X-API-Key: {key}", "--exclude-path", STREAM),
+            *(
+                "--suppress-health-check",
+                "all",
+                "--continue-on-failure",
+                "--request-timeout",
+                "20",
+                "--no-color",
+            ),
+        ],
+        capture_output=True,
+        text=True,
+        timeout=seconds_max,
+        check=False,
+        cwd=folder,
+    )
+    said = done.stdout + done.stderr
+    made = re.search(r"([\d,]+) generated", said)
+    return done.returncode, int(made[1].replace(",", "")) if made else 0, said

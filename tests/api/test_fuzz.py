@@ -1,0 +1,41 @@
+"""Calls that nobody would write, against the real application behind a real socket."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+import httpx
+import pytest
+from tests.api.fuzz_server import KEY
+from tests.api.fuzzing import fuzz
+
+from coordinator.infra.broker import free_ports
+
+
+@pytest.fixture
+def server(tmp_path):
+    (port,) = free_ports(1)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "tests.api.fuzz_server", str(port), str(tmp_path / "data")]
+    )
+    address = f"http://127.0.0.1:{port}"
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            httpx.get(f"{address}/healthz")
+            break
+        except httpx.TransportError:
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+    yield address
+    process.terminate()
+    process.wait(10)
+
+
+def test_a_thousand_calls_find_nothing_that_the_document_does_not_say(server, tmp_path):
+    code, calls, said = fuzz(server, KEY, examples=10, folder=tmp_path, seconds_max=240)
+    assert code == 0, said[-6000:]
+    assert calls >= 1_000, said[-2000:]

@@ -1,0 +1,69 @@
+"""Twenty thousand calls that nobody would write, against a whole node at work: its report worker, its log, its stages."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from tests.api.fuzzing import fuzz
+from tests.candles import candle_file
+
+from coordinator.api.keys import Scope, make_entry
+from coordinator.infra.broker import free_ports
+
+pytestmark = [pytest.mark.broker, pytest.mark.slow]
+CALLS_MIN = 20_000
+EXAMPLES = 400
+READY_SECONDS_MAX = 120
+
+
+def test_a_node_at_work_answers_twenty_thousand_calls_as_its_document_says(
+    kafka_bootstrap: str, crunch_id: str, tmp_path: Path
+):
+    key, entry = make_entry("fuzz", Scope.ADMIN, "s" * 43)
+    (port,) = free_ports(1)
+    said_by_node = tmp_path / "node.txt"
+    with said_by_node.open("wb") as said_file:
+        node = subprocess.Popen(
+            [
+                *(sys.executable, "-Im", "coordinator.cli.main", "up", "--kafka", kafka_bootstrap),
+                *("--data-dir", str(tmp_path / "node"), "--port", str(port)),
+                *("--candles", str(candle_file(tmp_path)), "--speed", "3600"),
+            ],
+            env={**os.environ, "CRUNCH_ID": crunch_id, "API_KEYS": entry},
+            stdout=said_file,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        api = f"http://127.0.0.1:{port}"
+        until_a_checkpoint(api, node)
+        code, calls, said = fuzz(api, key, examples=EXAMPLES, folder=tmp_path, seconds_max=1500)
+        assert code == 0, said[-8000:]
+        assert calls >= CALLS_MIN, said[-2000:]
+        health = httpx.get(f"{api}/healthz", timeout=10)
+        assert health.status_code == 200, health.text
+        metrics = httpx.get(f"{api}/metrics", timeout=10).text
+        assert 'status="500"' not in metrics
+    finally:
+        node.send_signal(signal.SIGINT)
+        node.wait(30)
+
+
+def until_a_checkpoint(api: str, node: subprocess.Popen[bytes]) -> None:
+    """The node has scores and something to settle."""
+    deadline = time.monotonic() + READY_SECONDS_MAX
+    while time.monotonic() < deadline:
+        assert node.poll() is None
+        try:
+            if httpx.get(f"{api}/reports/checkpoints", timeout=5).json():
+                return
+        except (httpx.TransportError, ValueError):
+            pass
+        time.sleep(0.5)
+    raise AssertionError("no checkpoint came")
