@@ -25,6 +25,18 @@ def serve(
         int, typer.Option(help="Port of GET /models, for the web app's Models page; 0 takes any free one.")
     ] = 8001,
     no_http: Annotated[bool, typer.Option("--no-http", help="Serve no GET /models.")] = False,
+    listen: Annotated[
+        str,
+        typer.Option(
+            help="Address for coordinators, calls and GET /models. They carry no key: only a network that is yours."
+        ),
+    ] = "127.0.0.1",
+    announce: Annotated[
+        str | None,
+        typer.Option(
+            help="Address or name that coordinators are told for each model.", show_default="that of --listen"
+        ),
+    ] = None,
     log_dir: Annotated[Path | None, typer.Option(help="Models' logs; default <data dir>/models.")] = None,
 ) -> None:
     """Serve the models of a folder to a coordinator, each in a process of its own, until Ctrl-C.
@@ -48,6 +60,8 @@ def serve(
         settings.crunch_id,
         "--log-dir",
         str(log_dir or settings.data_dir / "models"),
+        *("--listen", listen),
+        *(["--announce", announce] if announce else []),
         *([] if no_http else ["--http-port", str(http_port)]),
     ]
     sys.stdout.flush()

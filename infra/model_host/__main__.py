@@ -26,13 +26,19 @@ async def run(options: argparse.Namespace) -> None:
     asked_to_end = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, asked_to_end.set)
-    limits = Limits(call_limit_seconds=options.call_limit_seconds, memory_limit_mb=options.memory_limit_mb)
-    host = ModelHost(options.models, options.crunch, options.port, options.log_dir, limits)
+    limits = Limits(
+        call_limit_seconds=options.call_limit_seconds,
+        memory_limit_mb=options.memory_limit_mb,
+        listen_address=options.listen,
+    )
+    host = ModelHost(
+        options.models, options.crunch, options.port, options.log_dir, limits, announce=options.announce
+    )
     read_side = None
     if options.http_port is not None:
         from coordinator.infra.model_host.read_side import ReadSide  # noqa: PLC0415 - `up` does without: 15 MB
 
-        read_side = ReadSide(host, options.crunch, HOST, options.http_port)
+        read_side = ReadSide(host, options.crunch, options.listen, options.http_port)
         read_side.start()
     starting = asyncio.create_task(host.start())
     ending = asyncio.create_task(asked_to_end.wait())
@@ -40,9 +46,9 @@ async def run(options: argparse.Namespace) -> None:
         await asyncio.wait([starting, ending], return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
             return  # asked to end before it was up: the children started so far are ended below
-        sys.stdout.write(f"listening on {HOST}:{await starting}\n")
+        sys.stdout.write(f"listening on {options.listen}:{await starting}\n")
         if read_side is not None:
-            sys.stdout.write(f"GET /models on {HOST}:{read_side.port}\n")
+            sys.stdout.write(f"GET /models on {options.listen}:{read_side.port}\n")
         sys.stdout.flush()
         await ending
     finally:
@@ -61,6 +67,10 @@ def main() -> None:
     parser.add_argument("--models", type=Path, required=True, help="folder with one folder per model")
     parser.add_argument("--port", type=int, required=True, help="0 takes any free port")
     parser.add_argument("--http-port", type=int, help="serve GET /models there; 0 takes any free port")
+    parser.add_argument(
+        "--listen", default=HOST, help="address for coordinators and calls; they carry no key"
+    )
+    parser.add_argument("--announce", help="address that coordinators are told; default: that of --listen")
     parser.add_argument("--crunch", required=True, help="crunch id: the path that coordinators connect to")
     parser.add_argument("--log-dir", type=Path, required=True, help="model logs and working copies")
     parser.add_argument("--call-limit-seconds", type=float, default=Limits().call_limit_seconds)

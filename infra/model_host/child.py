@@ -1,7 +1,7 @@
 """One model in one process: the runner's gRPC side.
 
-Reads calls on 127.0.0.1 (any free port), emits answers; writes `{"port", "pid"}` on a pipe when it
-serves, because stdout belongs to the model. Started as `python -m coordinator.infra.model_host.child`.
+Reads calls on one address (127.0.0.1 unless told otherwise; any free port), emits answers; writes `{"port", "pid"}`
+on a pipe when it serves, because stdout belongs to the model. Started as `python -m coordinator.infra.model_host.child`.
 It imports gRPC and the generated messages and nothing heavier: fifty of these share a small machine.
 """
 
@@ -31,7 +31,6 @@ from coordinator.infra.model_host.discovery import (
 )
 from coordinator.infra.model_host.limits import CallClock, die_with_parent, limit_resources
 
-HOST = "127.0.0.1"
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 THREADS = 3  # one for the model; the others keep health and "busy" answers prompt
 NOT_SET_UP = commons_pb2.Status(code="FAILED_PRECONDITION", message="call Setup first")
@@ -151,7 +150,7 @@ def serve(options: argparse.Namespace) -> None:
     health_servicer = health.HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     health_servicer.set("", health_pb2.HealthCheckResponse.SERVING)
-    port = server.add_insecure_port(f"{HOST}:0")
+    port = server.add_insecure_port(f"{options.listen}:0")
     server.start()
     clock.start()
     limit_resources(options.memory_limit_mb)  # after gRPC: its own threads and buffers are not the model's
@@ -187,6 +186,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--call-limit-seconds", type=float, default=30.0)
     parser.add_argument("--setup-limit-seconds", type=float, default=120.0)
     parser.add_argument("--memory-limit-mb", type=int, default=2048)
+    parser.add_argument("--listen", default="127.0.0.1")
     options = parser.parse_args(arguments)
     die_with_parent(options.parent_pid)
     os.set_inheritable(options.ready_fd, False)

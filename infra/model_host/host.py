@@ -61,8 +61,9 @@ class Failure(msgspec.Struct, frozen=True):
 class HostedModel:
     """A model and what has become of it; `state` is STARTING or one of the three on the wire."""
 
-    def __init__(self, entry: ModelEntry) -> None:
+    def __init__(self, entry: ModelEntry, ip: str = HOST) -> None:
         self.entry = entry
+        self.ip = ip
         self.state = "STARTING"
         self.deployment_id = ""
         self.port = 0
@@ -79,7 +80,7 @@ class HostedModel:
             "deployment_id": self.deployment_id,
             "model_id": entry.model_id,
             "state": self.state,
-            "ip": HOST,
+            "ip": self.ip,
             "port": str(self.port),
             "infos": {
                 "model_name": entry.model_name,
@@ -95,11 +96,20 @@ class ModelHost:
     """Runs the models of a folder and tells the coordinators that connect where they are."""
 
     def __init__(
-        self, models_dir: Path, crunch_id: str, port: int, log_dir: Path, limits: Limits | None = None
+        self,
+        models_dir: Path,
+        crunch_id: str,
+        port: int,
+        log_dir: Path,
+        limits: Limits | None = None,
+        announce: str | None = None,
     ) -> None:
         self._models_dir, self._crunch_id, self._port = models_dir, crunch_id, port
         self._log_dir = log_dir.absolute()  # a child changes its folder before it looks for its files
         self._limits = limits or Limits()
+        self._listen = self._limits.listen_address
+        self._announce = announce or self._listen
+        """The address that coordinators are told for each model: a name, where the network has one for this host."""
         self.models: dict[str, HostedModel] = {}
         self._supervisors: dict[str, asyncio.Task[None]] = {}
         self._listeners: set[asyncio.Queue[str]] = set()
@@ -119,9 +129,11 @@ class ModelHost:
             raise OperatorError(f"no models in {self._models_dir}: put a folder with a main.py there")
         self._log_dir.mkdir(parents=True, exist_ok=True)
         try:
-            self._server = await serve(self._serve_coordinator, HOST, self._port, start_serving=False)
+            self._server = await serve(self._serve_coordinator, self._listen, self._port, start_serving=False)
         except OSError as error:
-            raise OperatorError(f"port {self._port} on {HOST} cannot be used: {error.strerror}") from error
+            raise OperatorError(
+                f"port {self._port} on {self._listen} cannot be used: {error.strerror}"
+            ) from error
         watch = FolderWatch(self._models_dir, entries)
         await asyncio.gather(*(self.add(entry) for entry in entries))
         await self._server.start_serving()
@@ -134,7 +146,7 @@ class ModelHost:
             raise ValueError(f"model {entry.model_id} is already here")
         if (entry.folder / REQUIREMENTS_FILE).exists():
             log.info("model %s: its %s is not installed", entry.model_id, REQUIREMENTS_FILE)
-        model = self.models[entry.model_id] = HostedModel(entry)
+        model = self.models[entry.model_id] = HostedModel(entry, self._announce)
         self._supervisors[entry.model_id] = asyncio.create_task(self._supervise(model))
         await model.settled.wait()
         return model
@@ -306,7 +318,7 @@ class ModelHost:
             return
         for report in message.data:
             model = self.models.get(report.model_id)
-            if model is None or report.ip != HOST or model.state == "STOPPED":
+            if model is None or report.ip != model.ip or model.state == "STOPPED":
                 log.warning("a failure report that matches no running model: %s", report.model_id)
                 continue
             self._stop_model(model, Failure(report.failure_code, report.failure_reason or ""))

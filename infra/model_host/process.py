@@ -36,6 +36,9 @@ class Limits(msgspec.Struct, frozen=True):
     log_bytes_max: int = 1024 * 1024
     restarts_max: int = 4
     restart_window_seconds: float = 300.0
+    listen_address: str = "127.0.0.1"
+    """Where it may be called. Another address than this machine's own is for a network that is trusted: the calls
+    carry no key."""
 
 
 class ChildFailedError(Exception):
@@ -154,6 +157,7 @@ def _command(folder: Path, ready_fd: int, limits: Limits) -> list[str]:
         *("--call-limit-seconds", str(limits.call_limit_seconds)),
         *("--setup-limit-seconds", str(limits.setup_limit_seconds)),
         *("--memory-limit-mb", str(limits.memory_limit_mb)),
+        *("--listen", limits.listen_address),
     ]
 
 
