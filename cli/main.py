@@ -12,6 +12,7 @@ from coordinator.cli import (
     checkpoint,
     contract,
     dead_letters,
+    deploy_files,
     doctor,
     feeds,
     init,
@@ -22,6 +23,7 @@ from coordinator.cli import (
     topics,
     topology,
     up,
+    verify_e2e,
     worker,
 )
 from coordinator.cli.node_folder import take_over_settings
@@ -75,6 +77,8 @@ app.command("preflight")(doctor.preflight)
 app.command("doctor")(doctor.doctor)
 app.command("replay")(replay.replay)
 app.command("topology")(topology.topology)
+app.command("verify-e2e")(verify_e2e.verify_e2e)
+app.command("deploy-files")(deploy_files.deploy_files)
 app.add_typer(contract.app, name="contract")
 app.add_typer(topics.app, name="topics")
 app.add_typer(dead_letters.app, name="dead-letters")

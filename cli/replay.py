@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Annotated
 
 import typer
@@ -16,11 +14,10 @@ from coordinator.cli.shared import (
     node_settings,
     parse_time,
     print_json,
+    record_bar,
     run,
 )
 from coordinator.streams.errors import OperatorError
-
-OnProgress = Callable[[int, int], None]
 
 
 def replay(
@@ -56,7 +53,7 @@ def replay(
     from coordinator.projections import replay as replays  # noqa: PLC0415
 
     run(topic_ends(settings.kafka_bootstrap, settings.crunch_id))  # says at once when nobody is there
-    with _progress() as on_progress:
+    with record_bar() as on_progress:
         if verify:
             checked = replays.verify(
                 settings.kafka_bootstrap, settings.crunch_id, settings.data_dir, projection, on_progress
@@ -83,15 +80,3 @@ def replay(
                 typer.echo(f"{verdict.projection:<14}{verdict.kept or '-':<66}{said}")
     if checked is not None and not checked.equal:
         raise typer.Exit(EXIT_DIFFERENT)
-
-
-@contextmanager
-def _progress() -> Iterator[OnProgress]:
-    """A bar on stderr, so that stdout holds the result alone."""
-    from rich.console import Console  # noqa: PLC0415
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
-
-    columns = (TextColumn("records"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("records", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -257,6 +257,13 @@ class Projector:
         """Projection -> state_hash, as of the last commit."""
         return {one.name: one.store.state_hash for one in self.read.all()}
 
+    def committed(self) -> dict[str, dict[str, int]]:
+        """Projection -> topic -> offset before which all is in its state_hash, as of the last commit."""
+        return {
+            one.name: {topic: need.offset for topic, need in one.store.positions.items()}
+            for one in self.read.all()
+        }
+
     def summary(self) -> dict[str, Any]:
         """Counts of what was folded: `feed_records, inputs, predictions, snapshots, dead_letters,
         duplicates_ignored`.
@@ -274,4 +281,6 @@ class Projector:
             ),
             "duplicates_ignored": self.folder.uncounted,
             "state_hash": self.state_hashes(),
+            # Taken in one step with the hashes: whoever folds the topics up to here must come to the same.
+            "positions": self.committed(),
         }

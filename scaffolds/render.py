@@ -11,6 +11,8 @@ Offline and without git: copier is called as a library on a folder. The renderin
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import re
 import shutil
@@ -96,12 +98,27 @@ def render(slug: str, pack: str, output: Path, *, version: str, force: bool = Fa
     if os.path.lexists(target) and not force:
         raise RenderError(f"{target} exists; choose another name or --output, or --force to put it aside")
     package = package_name(slug)
-    answers = {"slug": slug, "package": package, "pack": pack, "coordinator_version": version}
+    answers: dict[str, str | int] = {
+        "slug": slug,
+        "package": package,
+        "pack": pack,
+        "coordinator_version": version,
+        "cluster_id": _cluster_id(slug),
+        "models_dir": f"../crunch-{slug}/examples",
+        "models_count": len(list((HERE / known[pack].package_from / "examples").glob("*/main.py"))),
+    }
     with _working_folder(output, slug) as work:
         made = _render_into(work, known[pack], answers)
         aside = _put_aside(target) if force else None
         made.rename(target)
     return Workspace(target, target / f"crunch-node-{slug}", target / f"crunch-{slug}", package, aside)
+
+
+def _cluster_id(slug: str) -> str:
+    """16 bytes in URL-safe base64, as Kafka wants them; the same for the same name. It names data and is no secret."""
+    digest = hashlib.sha256(slug.encode()).digest()[:16]
+    # A dash in front would read as an option of Kafka's tools.
+    return "c" + base64.urlsafe_b64encode(digest).decode().rstrip("=")[1:]
 
 
 @contextmanager
@@ -124,11 +141,11 @@ def _working_folder(output: Path, slug: str) -> Iterator[Path]:
             shutil.rmtree(work, ignore_errors=True)
 
 
-def _render_into(work: Path, pack: Pack, answers: dict[str, str]) -> Path:
+def _render_into(work: Path, pack: Pack, answers: dict[str, str | int]) -> Path:
     from copier import Settings, run_copy  # noqa: PLC0415 - a third of a second
 
     source, made = work / "source", work / "made"
-    _lay_together(source, pack, answers["package"])
+    _lay_together(source, pack, str(answers["package"]))
     # Settings(): what this user answers to other templates has no say here.
     run_copy(str(source), made, dict(answers), settings=Settings(), defaults=True, overwrite=True, quiet=True)
     pristine = work / "pristine"

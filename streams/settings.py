@@ -75,6 +75,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     api_routes_dir: str = ""
     """Folder of `.py` files with routes of the operator's own; a rendered node's is its `api/`."""
 
+    health_file: str = ""
+    """A worker touches this file every two seconds while it works; a container's health check looks at its age."""
+
     session_timeout_seconds: float = 10.0
     heartbeat_seconds: float = 2.0
 

@@ -1,8 +1,8 @@
 """One model in one process: the runner's gRPC side.
 
 Reads calls on one address (127.0.0.1 unless told otherwise; any free port), emits answers; writes `{"port", "pid"}`
-on a pipe when it serves, because stdout belongs to the model. Started as `python -m coordinator.infra.model_host.child`.
-It imports gRPC and the generated messages and nothing heavier: fifty of these share a small machine.
+on a pipe when it serves, because stdout belongs to the model. It imports gRPC and the generated messages and nothing
+heavier: fifty of these share a small machine.
 """
 
 from __future__ import annotations

@@ -40,6 +40,8 @@ from coordinator.streams.strikes import Strikes
 from coordinator.streams.terms import make_terms
 
 STOP_SECONDS_MAX = 6.0
+ALIVE_SECONDS = 2.0
+"""How often Faust's apps are looked at, and the health file is touched: it is as old as this, or something hangs."""
 
 log = structlog.get_logger()
 
@@ -96,7 +98,9 @@ class Worker:
                 if app.should_stop:
                     message = f"Faust's app {app.conf.id} ended: {app.crash_reason!r}"
                     raise WorldError(message)
-            await asyncio.sleep(1)
+            if self.settings.health_file:
+                Path(self.settings.health_file).touch()  # noqa: ASYNC240 - a file in memory, at once
+            await asyncio.sleep(ALIVE_SECONDS)
 
     async def _stop(self, tasks: list[asyncio.Task[None]]) -> None:
         for task in tasks:

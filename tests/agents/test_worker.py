@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from coordinator.streams.agents.faust_app import stage_app
+from coordinator.streams.agents.keeper import Keeper
 from coordinator.streams.agents.run import Worker
 from coordinator.streams.errors import WorldError
 from coordinator.streams.settings import Settings
@@ -104,3 +106,24 @@ def test_how_a_worker_ends(error, code, says):
     assert (ended.returncode, ended.stderr) == (code, says)
     if error != "None":
         assert error.split("(")[0] in ended.stdout
+
+
+async def test_a_stage_needs_no_folder_so_that_it_runs_as_any_user_on_a_read_only_disk():
+    app = stage_app(Settings(), "a-stage", "feeds", Keeper("a-stage", lambda: None, 1.0))
+    app.finalize()
+    app._create_directories()  # by Faust as it starts; under /dev/null even root could make none
+
+
+async def test_a_worker_at_work_touches_its_health_file(worker, tmp_path, monkeypatch):
+    monkeypatch.setattr("coordinator.streams.agents.run.ALIVE_SECONDS", 0.01)
+    touched = tmp_path / "alive"
+    stop = asyncio.Event()
+    worker.settings = Settings(health_file=str(touched))
+    running = asyncio.create_task(worker.run_until(stop))
+    for _ in range(2):
+        async with asyncio.timeout(5):
+            while not touched.exists():
+                await asyncio.sleep(0.01)
+        touched.unlink()
+    stop.set()
+    await running

@@ -103,6 +103,7 @@ def test_where_the_challenge_is_installed_the_folder_beside_is_not_needed(tmp_pa
     made = render("a", "realtime", tmp_path, version="1")
     alone = tmp_path / "srv"
     made.node.rename(alone)
+    (alone / ".env").unlink()
     environ: dict[str, str] = {}
     take_over_settings(environ, alone)
     assert environ == {

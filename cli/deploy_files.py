@@ -1,0 +1,53 @@
+"""`coordinator deploy-files DIR`: what `docker compose build` needs. `make deploy` calls it.
+
+Writes the image's ingredients (`infra/image_files.py`) and `chosen.env`: the feed source, where the settings leave it
+open. What was chosen once stays: a log that began with one market goes on with it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from coordinator.cli.node_folder import read_dotenv
+from coordinator.cli.shared import run
+
+CHOSEN = "chosen.env"
+PROBE_SECONDS = 5.0
+
+
+def deploy_files(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder to write into, e.g. .build.")],
+) -> None:
+    """Write this installation's wheel, the lists of its libraries, and the chosen feed, for `docker compose build`.
+
+    Part of [bold]make deploy[/bold] in a node's folder.
+    """
+    from coordinator.infra.image_files import write_image_files  # noqa: PLC0415
+
+    wheel = write_image_files(folder)
+    typer.echo(f"the image gets {wheel.name}")
+    if os.environ.get("FEED_SOURCE"):
+        typer.echo(f"feed: {os.environ['FEED_SOURCE']}, as the settings say")
+        (folder / CHOSEN).unlink(missing_ok=True)
+        return
+    before = read_dotenv(folder / CHOSEN).get("FEED_SOURCE")
+    source, why = (before, "as before") if before else run(choose_feed())
+    (folder / CHOSEN).write_text(
+        f"# Chosen by `make deploy`; FEED_SOURCE in .env overrides it.\nFEED_SOURCE={source}\n",
+        encoding="utf-8",
+    )
+    typer.echo(f"feed: {source}, {why} (FEED_SOURCE in .env overrides it)")
+
+
+async def choose_feed() -> tuple[str, str]:
+    """Real history where it can be had, else a generated market; and why."""
+    from coordinator.streams.sources.binance import BinanceSource  # noqa: PLC0415
+
+    answer = await BinanceSource().probe(PROBE_SECONDS)
+    if answer.ok:
+        return "binance", "which answers"
+    return "generated", f"a made-up market, since Binance does not answer: {answer.reason}"

@@ -1,0 +1,267 @@
+"""`coordinator verify-e2e`: a running node followed from outside, from its health to a replay that equals it.
+
+Reads the API and the topics, as anybody may; writes nothing. Steps come in the order of the flow; the first that does
+not hold ends it with its name and the reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from time import monotonic
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from coordinator.cli.shared import (
+    DataDirOption,
+    JsonOption,
+    KafkaOption,
+    node_settings,
+    print_json,
+    run,
+    time_text,
+)
+
+if TYPE_CHECKING:
+    from coordinator.streams.chain import Chain
+    from coordinator.streams.events import CheckpointData
+    from coordinator.streams.settings import Settings
+
+EXIT_BROKEN = 1
+POLL_SECONDS = 1.0
+API_SECONDS_MAX = 10.0
+NAMES_SHOWN = 8
+STEPS = (
+    *("health", "models", "feed", "input", "predictions", "scores", "snapshots", "checkpoint", "emission"),
+    *("api", "replay"),
+)
+OnWait = Callable[[str], None]
+
+
+def verify_e2e(
+    timeout: Annotated[
+        float, typer.Option(min=1, help="Seconds for all of it, the waiting included.")
+    ] = 300.0,
+    kafka: KafkaOption = None,
+    data_dir: DataDirOption = None,
+    api: Annotated[
+        str | None,
+        typer.Option(help="Address of the report API. Default: that of the node.", show_default=False),
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Follow a running node from outside, and compute again what it says: exit 1 names the step that does not hold.
+
+    health, models, feed, input, predictions of every model, scores (again from the feed and the contract), snapshots,
+    checkpoint, emission (exactly 1,000,000,000, as the ranking gives it), what the API offers for payment, and a replay
+    whose state_hash equals the live one. It takes the last checkpoint, and waits for the first where there is none yet.
+
+    Examples: [bold]coordinator verify-e2e[/bold], [bold]make verify-e2e ARGS='--timeout 900'[/bold]
+    """
+    from rich.console import Console  # noqa: PLC0415
+
+    settings, node = node_settings(data_dir, kafka)
+    address = api or (node.api if node is not None else f"http://{settings.api_host}:{settings.api_port}")
+    # Lines for people go to stderr with --json, so that stdout holds the result alone.
+    console = Console(stderr=as_json, highlight=False, soft_wrap=True)
+    result = run(_verify(settings, address.rstrip("/"), timeout, console))
+    if as_json:
+        print_json(result)
+    raise typer.Exit(0 if result["ok"] else EXIT_BROKEN)
+
+
+async def _verify(settings: Settings, address: str, timeout_seconds: float, console: Any) -> dict[str, Any]:
+    """Walk the steps under one time limit; gives `{ok, steps, failed_step, reason, seconds}`."""
+    from rich.text import Text  # noqa: PLC0415
+
+    from coordinator.streams.chain import ChainBrokenError  # noqa: PLC0415
+    from coordinator.streams.errors import CoordinatorError  # noqa: PLC0415
+
+    began = monotonic()
+    done: list[dict[str, str]] = []
+    failed, reason, waits_for = "", "", ""
+
+    def waiting(text: str) -> None:
+        nonlocal waits_for
+        waits_for = text
+        status.update(
+            f"[{len(done) + 1}/{len(STEPS)}] {STEPS[len(done)]}: {text} ({monotonic() - began:.0f} s)"
+        )
+
+    with console.status("looking") as status:
+        try:
+            async with asyncio.timeout(timeout_seconds):
+                async for step, said in _walk(settings, address, waiting):
+                    done.append({"step": step, "said": said})
+                    console.print(Text("  ok ", style="green"), Text(f"{step:<12}"), Text(said))
+        except ChainBrokenError as error:
+            failed, reason = error.step, error.reason
+        except TimeoutError:
+            failed, reason = (
+                STEPS[len(done)],
+                f"not within {timeout_seconds:g} s; {waits_for or 'nothing was said'}",
+            )
+        except CoordinatorError as error:
+            failed, reason = STEPS[len(done)], str(error)
+    seconds = monotonic() - began
+    if failed:
+        console.print(Text("FAIL ", style="bold red"), Text(f"{failed:<12}"), Text(reason))
+        console.print(
+            f"verify-e2e: {failed} does not hold ({len(done)} of {len(STEPS)} steps did, {seconds:.1f} s)"
+        )
+    else:
+        console.print(f"verify-e2e: all {len(STEPS)} steps hold ({seconds:.1f} s)")
+    return {
+        "ok": not failed,
+        "steps": done,
+        "failed_step": failed,
+        "reason": reason,
+        "seconds": round(seconds, 3),
+    }
+
+
+async def _walk(settings: Settings, address: str, waiting: OnWait) -> AsyncIterator[tuple[str, str]]:
+    import httpx  # noqa: PLC0415
+
+    from coordinator.infra.contracts import load_contracts  # noqa: PLC0415
+    from coordinator.streams.chain_check import check_chain  # noqa: PLC0415
+
+    contracts = load_contracts(settings.contract, kind=settings.feed_kind)
+    async with httpx.AsyncClient(base_url=address, timeout=API_SECONDS_MAX) as client:
+        yield "health", await _until(lambda: _health(client, settings.crunch_id), waiting)
+        yield "models", await _until(lambda: _models(client), waiting)
+        # The rest is of one checkpoint: once that stands, all that it was made of stands in the topics.
+        checkpoint_id = await _until(lambda: _checkpoint(client), waiting)
+        waiting("reading the topics")
+        chain = await read_chain(settings.kafka_bootstrap, settings.crunch_id)
+        checkpoint = _found(chain, checkpoint_id)
+        waiting("computing again")
+        for step, said in check_chain(chain, checkpoint, contracts):
+            yield step, said
+            await asyncio.sleep(0)  # the time limit and the display have their turn
+        yield "api", await _offered(client, checkpoint)
+        waiting("replaying from the first record")
+        yield "replay", await _replay(client, settings)
+
+
+async def _until(look: Callable[[], Awaitable[tuple[str, str]]], waiting: OnWait) -> str:
+    """Look until it gives something; (found, "") ends it, ("", why not yet) goes on. The time limit is the caller's."""
+    while True:
+        found, not_yet = await look()
+        if found:
+            return found
+        waiting(not_yet)
+        await asyncio.sleep(POLL_SECONDS)
+
+
+async def _get(client: Any, path: str) -> tuple[int, Any, str]:
+    """(status, JSON, "") or (0, None, why there is no answer)."""
+    import httpx  # noqa: PLC0415
+
+    try:
+        answer = await client.get(path)
+        return answer.status_code, answer.json(), ""
+    except (httpx.HTTPError, ValueError) as error:
+        return 0, None, f"{client.base_url} gives no answer to {path} ({type(error).__name__})"
+
+
+async def _health(client: Any, crunch_id: str) -> tuple[str, str]:
+    from coordinator.streams.chain import ChainBrokenError  # noqa: PLC0415
+
+    status, body, no_answer = await _get(client, "/healthz")
+    if no_answer:
+        return "", no_answer
+    if body.get("crunch_id") != crunch_id:
+        raise ChainBrokenError("health", f"the API is of crunch {body.get('crunch_id')}, not of {crunch_id}")
+    if status != 200:  # noqa: PLR2004
+        return "", f"/healthz says {body.get('status')}: {body.get('error') or body.get('lag')}"
+    return (
+        f"{client.base_url} folds, {sum(body['lag'].values())} records behind, clock {body['clock_ts']}",
+        "",
+    )
+
+
+async def _models(client: Any) -> tuple[str, str]:
+    status, body, no_answer = await _get(client, "/reports/models")
+    if no_answer or status != 200:  # noqa: PLR2004
+        return "", no_answer or f"/reports/models says {status}"
+    running = [one["model_name"] for one in body if one["state"] == "RUNNING"]
+    if not running:
+        return "", f"none of {len(body)} models runs"
+    shown = ", ".join(sorted(running)[:NAMES_SHOWN]) + (", .." if len(running) > NAMES_SHOWN else "")
+    return f"{len(running)} of {len(body)} run: {shown}", ""
+
+
+async def _checkpoint(client: Any) -> tuple[str, str]:
+    status, body, no_answer = await _get(client, "/reports/checkpoints")
+    if no_answer or status != 200:  # noqa: PLR2004
+        return "", no_answer or f"/reports/checkpoints says {status}"
+    if body:
+        return str(max(body, key=lambda one: str(one["period_end"]))["id"]), ""
+    _, summary, _ = await _get(client, "/reports/summary")
+    so_far = (summary or {}).get("predictions", {}).get("scored", 0)
+    _, health, _ = await _get(client, "/healthz")
+    clock = (health or {}).get("clock_ts") or "no tick yet"
+    return "", f"no checkpoint yet; {so_far} predictions scored, clock {clock}"
+
+
+async def read_chain(bootstrap: str, crunch_id: str) -> Chain:
+    """The counted decisions of the topics as they are now, as one chain. Raises WorldError, OperatorError, LogError."""
+    from coordinator.infra.kafka import read_range  # noqa: PLC0415
+    from coordinator.infra.positions import offsets, reading  # noqa: PLC0415
+    from coordinator.streams.chain import TOPICS_READ, Chain  # noqa: PLC0415
+    from coordinator.streams.counting import Counter, Decision  # noqa: PLC0415
+    from coordinator.streams.topology import topic_name  # noqa: PLC0415
+
+    async with reading(bootstrap) as consumer:
+        ends = await offsets(consumer, crunch_id)
+        decisions: dict[str, list[Decision]] = {}
+        for topic in TOPICS_READ:
+            counter, found = Counter(topic), decisions.setdefault(topic, [])
+            async for offset, record in read_range(consumer, topic_name(crunch_id, topic), *ends[topic]):
+                decision = counter.read(offset, record)
+                if decision is not None:
+                    found.append(decision)
+    return await asyncio.to_thread(Chain, decisions)
+
+
+def _found(chain: Chain, checkpoint_id: str) -> CheckpointData:
+    from coordinator.streams.chain import ChainBrokenError  # noqa: PLC0415
+
+    checkpoint = chain.checkpoints.get(checkpoint_id)
+    if checkpoint is None:
+        raise ChainBrokenError("feed", f"the API has checkpoint {checkpoint_id}, the topics have not")
+    return checkpoint
+
+
+async def _offered(client: Any, checkpoint: CheckpointData) -> str:
+    """What the API offers for payment is what the log says."""
+    from coordinator.streams.chain import ChainBrokenError  # noqa: PLC0415
+
+    path = f"/reports/checkpoints/{checkpoint.checkpoint_id}/emission"
+    status, body, no_answer = await _get(client, path)
+    if status != 200 or body != checkpoint.emission:  # noqa: PLR2004
+        raise ChainBrokenError(
+            "api", no_answer or f"{path} says {status}: {body}, the log {checkpoint.emission}"
+        )
+    period = f"{time_text(checkpoint.period_start)} to {time_text(checkpoint.period_end)}"
+    return f"{path} is the log's, {period}"
+
+
+async def _replay(client: Any, settings: Settings) -> str:
+    """All topics folded anew up to where the living read models stand: the same hashes, or which one differs."""
+    from coordinator.projections.replay import replay_async  # noqa: PLC0415
+    from coordinator.streams.chain import ChainBrokenError  # noqa: PLC0415
+
+    status, live, no_answer = await _get(client, "/reports/summary")
+    if status != 200:  # noqa: PLR2004
+        raise ChainBrokenError("replay", no_answer or f"/reports/summary says {status}")
+    result = await replay_async(settings.kafka_bootstrap, settings.crunch_id, limits=live["positions"])
+    for name, state_hash in live["state_hash"].items():
+        if result.state_hash[name] != state_hash:
+            raise ChainBrokenError(
+                "replay",
+                f"{name}: the live state_hash is {state_hash}, the replayed one {result.state_hash[name]}",
+            )
+    return f"{result.events:,} events folded anew, {len(result.state_hash)} state hashes equal"

@@ -1,0 +1,209 @@
+"""The topics as one file, and back: every record with its offset, while the node runs.
+
+Writes and reads a gzip stream of length-prefixed MessagePack: a head, the records topic by topic, a tail with their
+number and sha256. Records come back at the same offsets, because what stages decided names offsets of other topics;
+so a restore takes empty topics only. Ends are taken downstream first: whatever a copied decision was made of is in the
+copy too, and what a stage had not yet decided it decides again after a restore, like after a crash.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import struct
+from collections.abc import Callable, Iterator
+from typing import IO, Any
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from coordinator.infra.kafka import PARTITION, make_producer
+from coordinator.infra.positions import reading
+from coordinator.streams.errors import LogError, OperatorError, WorldError
+from coordinator.streams.topology import TOPICS, topic_name
+
+FORMAT = "coordinator-log/1"
+DOWNSTREAM_FIRST = (
+    *("checkpoints", "snapshots", "scores", "predictions", "models", "inputs", "feeds", "commands"),
+    "dead-letters",
+)
+RECORD_BYTES_MAX = 64 * 1024 * 1024
+STALL_SECONDS_MAX = 30.0
+IN_FLIGHT_MAX = 500
+OnProgress = Callable[[int, int], None]
+_LENGTH = struct.Struct(">I")
+
+
+class Head(msgspec.Struct, frozen=True, tag="head"):
+    """What the file is of. `ends` are the offsets after each topic's last record."""
+
+    format: str
+    crunch_id: str
+    ends: dict[str, int]
+
+
+class Copied(msgspec.Struct, frozen=True, tag="record"):
+    """One record as it stands in the topic."""
+
+    topic: str
+    offset: int
+    timestamp_ms: int
+    value: bytes | None
+
+
+class Tail(msgspec.Struct, frozen=True, tag="tail"):
+    """How many records came before it, and the sha256 (hex) of them as they are encoded."""
+
+    records: int
+    sha256: str
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decoder = msgspec.msgpack.Decoder(Head | Copied | Tail)
+
+
+async def write_backup(bootstrap: str, crunch_id: str, out: IO[bytes], on_progress: OnProgress) -> Tail:
+    """Copy all topics as they are now. Raises WorldError, OperatorError (no topics), LogError (a topic was cut)."""
+    async with reading(bootstrap) as consumer:
+        ends = await _ends(consumer, crunch_id)
+        total, count, digest = sum(ends.values()), 0, hashlib.sha256()
+        with gzip.GzipFile(fileobj=out, mode="wb", mtime=0) as file:
+            _put(file, Head(FORMAT, crunch_id, ends))
+            for topic in TOPICS:
+                async for record in _records(consumer, topic_name(crunch_id, topic), ends[topic]):
+                    value = record.value
+                    encoded = _encode(Copied(topic, record.offset, record.timestamp, value))
+                    digest.update(encoded)
+                    file.write(_LENGTH.pack(len(encoded)) + encoded)
+                    count += 1
+                    on_progress(count, total)
+            tail = Tail(count, digest.hexdigest())
+            _put(file, tail)
+    return tail
+
+
+async def read_backup(
+    bootstrap: str, crunch_id: str, source: IO[bytes], on_progress: OnProgress, *, other_crunch: bool = False
+) -> Tail:
+    """Put a copy into empty topics, each record at its offset.
+
+    Raises OperatorError (not a copy, another crunch's unless `other_crunch`, topics that hold something), LogError (a
+    copy that was cut or altered: what was written by then stays, so make the topics anew), WorldError.
+    """
+    entries = _read(source)
+    head = next(entries, None)
+    if not isinstance(head, Head) or head.format != FORMAT:
+        raise OperatorError("this is no backup of topics")
+    if head.crunch_id != crunch_id and not other_crunch:
+        raise OperatorError(f"this is a backup of crunch {head.crunch_id}, not of {crunch_id}")
+    async with reading(bootstrap) as consumer:
+        there = await _ends(consumer, crunch_id)
+    if filled := [topic for topic, end in there.items() if end]:
+        raise OperatorError(
+            f"topic {topic_name(crunch_id, filled[0])} holds {there[filled[0]]} records; a restore takes empty topics"
+        )
+    producer = make_producer(bootstrap)
+    try:
+        await producer.start()
+        tail = await _write_all(producer, crunch_id, entries, sum(head.ends.values()), on_progress)
+    except KafkaError as error:
+        raise WorldError(f"Kafka at {bootstrap} took no more records: {error!r}") from error
+    finally:
+        await producer.stop()
+    return tail
+
+
+async def _write_all(
+    producer: Any,
+    crunch_id: str,
+    entries: Iterator[Head | Copied | Tail],
+    total: int,
+    on_progress: OnProgress,
+) -> Tail:
+    digest = hashlib.sha256()
+    waiting: list[tuple[Copied, Any]] = []
+    for count, one in enumerate(entries):
+        if isinstance(one, Tail):
+            await _settle(waiting)
+            if (one.records, one.sha256) != (count, digest.hexdigest()):
+                raise LogError("the backup was altered: its records are not those that were copied")
+            return one
+        if isinstance(one, Head) or one.topic not in TOPICS:
+            raise LogError("the backup is damaged: something else than a record stands among the records")
+        digest.update(_encode(one))
+        sent = await producer.send(
+            topic_name(crunch_id, one.topic), one.value, partition=PARTITION, timestamp_ms=one.timestamp_ms
+        )
+        waiting.append((one, sent))
+        if len(waiting) >= IN_FLIGHT_MAX:
+            await _settle(waiting)
+            on_progress(count, total)
+    raise LogError("the backup was cut: its end is missing")
+
+
+async def _settle(waiting: list[tuple[Copied, Any]]) -> None:
+    for one, sent in waiting:
+        at = (await sent).offset
+        if at != one.offset:
+            raise LogError(
+                f"topic {one.topic}: record {one.offset} came to stand at {at}; who else writes there?"
+            )
+    waiting.clear()
+
+
+def _put(file: gzip.GzipFile, entry: Head | Tail) -> None:
+    encoded = _encode(entry)
+    file.write(_LENGTH.pack(len(encoded)) + encoded)
+
+
+def _read(source: IO[bytes]) -> Iterator[Head | Copied | Tail]:
+    try:
+        with gzip.GzipFile(fileobj=source, mode="rb") as file:
+            while prefix := file.read(_LENGTH.size):
+                (length,) = _LENGTH.unpack(prefix)
+                if length > RECORD_BYTES_MAX:
+                    raise LogError("the backup is damaged: a record of impossible length")
+                yield _decoder.decode(file.read(length))
+    except gzip.BadGzipFile as error:
+        raise OperatorError("this is no backup of topics") from error
+    except (EOFError, OSError, struct.error, msgspec.DecodeError) as error:
+        raise LogError(f"the backup was cut or damaged: {error}") from error
+
+
+async def _ends(consumer: AIOKafkaConsumer, crunch_id: str) -> dict[str, int]:
+    there = await consumer.topics()
+    ends = {}
+    for topic in DOWNSTREAM_FIRST:
+        name = topic_name(crunch_id, topic)
+        if name not in there:
+            raise OperatorError(f"topic {name} does not exist; `coordinator topics create` makes it")
+        partition = TopicPartition(name, PARTITION)
+        ends[topic] = (await consumer.end_offsets([partition]))[partition]
+        begins = (await consumer.beginning_offsets([partition]))[partition]
+        if begins:
+            raise LogError(
+                f"topic {name} begins at offset {begins}: its past is gone, and a copy could not stand alone"
+            )
+    return ends
+
+
+async def _records(consumer: AIOKafkaConsumer, name: str, end: int) -> Any:
+    if end == 0:
+        return
+    partition = TopicPartition(name, PARTITION)
+    consumer.assign([partition])
+    consumer.seek(partition, 0)
+    expected, idle = 0, 0.0
+    while expected < end:
+        batches = await consumer.getmany(timeout_ms=500)
+        idle = 0.0 if batches else idle + 0.5
+        if idle > STALL_SECONDS_MAX:
+            raise WorldError(f"topic {name} gave nothing at offset {expected} for {STALL_SECONDS_MAX:g} s")
+        for record in batches.get(partition, []):
+            if expected == end:
+                return
+            if record.offset != expected:
+                raise LogError(f"topic {name} has no offset {expected}: a copy could not keep the offsets")
+            expected += 1
+            yield record

@@ -1,0 +1,141 @@
+"""The topics as one chain: what was fed, asked, answered, scored, summed up and offered, by what belongs together.
+
+Reads the counted decisions of the topics, as any reader has them; emits nothing. For whoever checks what is paid
+(`chain_check.py`); the stages do not use it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from typing import NoReturn
+
+import msgspec
+
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.counting import Decision
+from coordinator.streams.events import (
+    CheckpointData,
+    CheckpointOpened,
+    CheckpointWithheld,
+    CrunchConfigured,
+    FeedRecordReceived,
+    InputReceived,
+    InputReceivedData,
+    InputResolved,
+    PeriodClosed,
+    PeriodClosedData,
+    PredictionAbsent,
+    PredictionFailed,
+    PredictionRecorded,
+    PredictionScored,
+    RoundClosed,
+    RoundClosedData,
+    RoundOpened,
+    ScoringFailed,
+    SnapshotTaken,
+    SnapshotTakenData,
+)
+from coordinator.streams.terms import TermsInForce
+
+Contracts = Callable[[str], CrunchContract]
+Answer = PredictionRecorded | PredictionAbsent | PredictionFailed
+TOPICS_READ = ("feeds", "inputs", "predictions", "scores", "snapshots", "checkpoints")
+Asked = tuple[InputReceivedData, str, int]
+"""(input, scope_key, horizon_seconds)"""
+
+
+class ChainBrokenError(Exception):
+    """`step` does not hold; `reason` says where, and what stands there against what should."""
+
+    def __init__(self, step: str, reason: str) -> None:
+        super().__init__(f"{step}: {reason}")
+        self.step, self.reason = step, reason
+
+
+def broken(step: str, reason: str) -> NoReturn:
+    """Raise it."""
+    raise ChainBrokenError(step, reason)
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """A feed record, and the offset from which on it was known."""
+
+    at: int
+    offset: int
+    event: FeedRecordReceived
+
+
+class Chain:
+    """What the topics say, by what belongs together."""
+
+    def __init__(self, decisions: Mapping[str, Iterable[Decision]]) -> None:
+        self.terms = TermsInForce()
+        self.records: dict[str, list[Seen]] = defaultdict(list)
+        self.inputs: dict[str, InputReceivedData] = {}
+        self.resolved: dict[tuple[str, int], tuple[InputResolved, int]] = {}
+        self.rosters: dict[str, RoundOpened] = {}
+        self.answers: dict[tuple[str, str], list[Answer]] = defaultdict(list)
+        self.scored: dict[tuple[str, str, str], PredictionScored] = {}
+        self.not_scored: dict[tuple[str, str, str], ScoringFailed] = {}
+        self.closed: dict[tuple[str, str], RoundClosedData] = {}
+        self.snapshots: dict[str, SnapshotTakenData] = {}
+        self.periods: dict[int, PeriodClosedData] = {}
+        self.first_points: dict[str, int] = {}
+        """Model -> the point of the first round that it was asked in."""
+        self.checkpoints: dict[str, CheckpointData] = {}
+        for topic in TOPICS_READ:
+            for decision in decisions.get(topic, ()):
+                self._take_in(decision)
+        for seen in self.records.values():
+            seen.sort(key=lambda one: (one.at, one.offset))
+
+    def _take_in(self, decision: Decision) -> None:
+        for event in decision.events:
+            match event:
+                case CrunchConfigured():
+                    self.terms.add(event)
+                case FeedRecordReceived(data=data):
+                    self.records[data.subject].append(Seen(event.at, decision.offset, event))
+                case InputReceived(data=data):
+                    self.inputs[data.input_id] = data
+                case InputResolved(data=data):
+                    known = decision.upto.get("feeds", (1 << 62, 0))[0]
+                    self.resolved[data.input_id, data.horizon_seconds] = (event, known)
+                case RoundOpened(data=data):
+                    self.rosters[data.input_id] = event
+                case (
+                    PredictionRecorded(data=data) | PredictionAbsent(data=data) | PredictionFailed(data=data)
+                ):
+                    self.answers[data.input_id, data.scope_key].append(event)
+                case PredictionScored(data=data):
+                    self.scored[data.input_id, data.scope_key, data.model_id] = event
+                case ScoringFailed(data=data):
+                    self.not_scored[data.input_id, data.scope_key, data.model_id] = event
+                case RoundClosed(data=data):
+                    self.closed[data.input_id, data.scope_key] = data
+                    for entry in data.entries:
+                        first = self.first_points.get(entry.model_id, data.point)
+                        self.first_points[entry.model_id] = min(first, data.point)
+                case SnapshotTaken(data=data):
+                    self.snapshots[data.snapshot_id] = data
+                case PeriodClosed(data=data):
+                    self.periods[data.from_ms] = data
+                case CheckpointOpened(data=data):
+                    self.checkpoints[data.checkpoint_id] = data
+                case CheckpointWithheld(data=withheld):
+                    self.checkpoints[withheld.checkpoint.checkpoint_id] = withheld.checkpoint
+                case _:
+                    pass
+
+    def rounds(self, start: int, end: int) -> list[Asked]:
+        """(input, scope_key, horizon_seconds) of all that is resolvable in [start, end), in order."""
+        return sorted(
+            (
+                (one, scope.scope_key, scope.horizon_seconds)
+                for one in self.inputs.values()
+                for scope in one.scopes
+                if start <= scope.resolvable_at < end
+            ),
+            key=lambda item: (item[0].point, item[0].input_id, item[1]),
+        )

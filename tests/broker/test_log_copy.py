@@ -1,0 +1,95 @@
+"""Topics into a file and back, on a real Kafka: the same bytes at the same offsets, or a reason."""
+
+from __future__ import annotations
+
+import gzip
+import io
+
+import pytest
+from tests.logs import busy_log
+
+from coordinator.infra.kafka import make_producer, read_range
+from coordinator.infra.log_copy import DOWNSTREAM_FIRST, read_backup, write_backup
+from coordinator.infra.positions import offsets, reading
+from coordinator.infra.topics import create_topics
+from coordinator.streams.errors import LogError, OperatorError
+from coordinator.streams.topology import STREAMS, TOPICS, topic_name
+
+pytestmark = pytest.mark.broker
+
+
+def silent(_done, _total):
+    pass
+
+
+async def filled(bootstrap, crunch_id):
+    """A crunch's topics with a busy log in them."""
+    await create_topics(bootstrap, crunch_id)
+    producer = make_producer(bootstrap)
+    await producer.start()
+    for topic, records in busy_log().records.items():
+        for at, record in enumerate(records):
+            await producer.send_and_wait(
+                topic_name(crunch_id, topic), record, partition=0, timestamp_ms=1000 + at
+            )
+    await producer.stop()
+
+
+async def backup_of(bootstrap, crunch_id):
+    out = io.BytesIO()
+    tail = await write_backup(bootstrap, crunch_id, out, silent)
+    return out.getvalue(), tail
+
+
+async def contents(bootstrap, crunch_id):
+    async with reading(bootstrap) as consumer:
+        ends = await offsets(consumer, crunch_id)
+        return {
+            topic: [one async for one in read_range(consumer, topic_name(crunch_id, topic), *ends[topic])]
+            for topic in TOPICS
+        }
+
+
+async def restored(bootstrap, crunch_id, copy, **options):
+    await create_topics(bootstrap, crunch_id)
+    return await read_backup(bootstrap, crunch_id, io.BytesIO(copy), silent, **options)
+
+
+async def test_a_restored_log_is_the_same_bytes_at_the_same_offsets(kafka_bootstrap, crunch_id):
+    await filled(kafka_bootstrap, crunch_id)
+    copy, tail = await backup_of(kafka_bootstrap, crunch_id)
+    said = await restored(kafka_bootstrap, f"{crunch_id}-again", copy, other_crunch=True)
+    was = await contents(kafka_bootstrap, crunch_id)
+    assert said == tail
+    assert tail.records == sum(map(len, was.values())) > 20
+    assert await contents(kafka_bootstrap, f"{crunch_id}-again") == was
+
+
+async def test_what_cannot_be_restored_is_refused(kafka_bootstrap, crunch_id):
+    await filled(kafka_bootstrap, crunch_id)
+    copy, _ = await backup_of(kafka_bootstrap, crunch_id)
+    with pytest.raises(OperatorError, match="takes empty topics"):
+        await read_backup(kafka_bootstrap, crunch_id, io.BytesIO(copy), silent)
+    with pytest.raises(OperatorError, match=f"backup of crunch {crunch_id}, not of {crunch_id}-b"):
+        await restored(kafka_bootstrap, f"{crunch_id}-b", copy)
+    with pytest.raises(OperatorError, match="no backup of topics"):
+        await restored(kafka_bootstrap, f"{crunch_id}-c", b"something else")
+    with pytest.raises(LogError, match="cut"):
+        await restored(kafka_bootstrap, f"{crunch_id}-d", copy[: len(copy) // 2], other_crunch=True)
+    plain = gzip.decompress(copy)
+    altered = gzip.compress(plain.replace(b'"value":0.5', b'"value":0.7', 1))
+    assert gzip.decompress(altered) != plain
+    with pytest.raises(LogError, match="altered"):
+        await restored(kafka_bootstrap, f"{crunch_id}-e", altered, other_crunch=True)
+
+
+def test_ends_are_taken_of_a_topic_before_those_that_it_was_made_of():
+    order = {topic: at for at, topic in enumerate(DOWNSTREAM_FIRST)}
+    assert set(order) == set(TOPICS)
+    wrong = [
+        (stream.topic, source)
+        for stream in STREAMS
+        for source in (*stream.driven_by, *stream.reads)
+        if source in order and source != stream.topic and order[stream.topic] > order[source]
+    ]
+    assert wrong == []

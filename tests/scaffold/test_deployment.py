@@ -1,0 +1,146 @@
+"""What a rendered node says about its containers: the engine is not asked here, `tests/containers` runs them."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+import pytest
+from tests.scaffold.workspace import coordinator
+
+from coordinator.cli.node_folder import read_dotenv
+from coordinator.infra.broker_settings import BEHAVIOUR, FOOTPRINT, replication
+from coordinator.scaffolds.render import render
+from coordinator.streams.settings import read_settings
+from coordinator.streams.topology import WORKERS
+
+OURS = {*WORKERS, "topics", "models", "tools"}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    return render("a-b", "realtime", tmp_path_factory.mktemp("made"), version="1")
+
+
+@pytest.fixture(scope="module")
+def compose(made):
+    return merged(msgspec.yaml.decode((made.node / "compose.yaml").read_bytes()))
+
+
+def merged(value):
+    """YAML's merge keys resolved, whether or not the reader did."""
+    if isinstance(value, list):
+        return [merged(one) for one in value]
+    if not isinstance(value, dict):
+        return value
+    out: dict = {}
+    for base in [value["<<"]] if isinstance(value.get("<<"), dict) else value.get("<<", []):
+        out = merged(base) | out
+    return out | {key: merged(one) for key, one in value.items() if key != "<<"}
+
+
+def test_every_worker_has_a_container_of_its_own(compose):
+    commands = {name: one.get("command") for name, one in compose["services"].items()}
+    assert {name for name, command in commands.items() if command and command[0] == "worker"} == set(WORKERS)
+
+
+@pytest.mark.parametrize("name", sorted(OURS))
+def test_our_containers_are_no_root_write_nowhere_but_in_their_volume_and_have_no_rights(compose, name):
+    one = compose["services"][name]
+    assert one["user"] == "10001:10001"
+    assert one["read_only"] is True
+    assert one["cap_drop"] == ["ALL"]
+    assert one["security_opt"] == ["no-new-privileges:true"]
+
+
+def test_nothing_is_published_but_on_this_machine(compose):
+    ports = [port for one in compose["services"].values() for port in one.get("ports", [])]
+    assert len(ports) == 2
+    assert all(port.startswith("127.0.0.1:") for port in ports)
+
+
+def test_models_reach_no_kafka_no_api_and_no_internet(compose):
+    assert compose["networks"]["models"] == {"internal": True}
+    assert compose["services"]["models"]["networks"] == ["models"]
+    others = {name for name, one in compose["services"].items() if "models" in (one.get("networks") or [])}
+    assert others == {"models", "predict"}
+
+
+@pytest.mark.parametrize(("name", "brokers"), [("kafka", 1), ("kafka-1", 3), ("kafka-2", 3), ("kafka-3", 3)])
+def test_the_brokers_settings_are_those_of_the_embedded_one(compose, name, brokers):
+    said = compose["services"][name]["environment"]
+    wanted = {**BEHAVIOUR, **FOOTPRINT, **replication(brokers)}
+    assert {key: said.get(f"KAFKA_{key.replace('.', '_').upper()}") for key in wanted} == wanted
+
+
+def test_every_service_that_stays_comes_back_and_says_how_it_is(compose):
+    staying = {name: one for name, one in compose["services"].items() if name not in {"topics", "tools"}}
+    assert {one["restart"] for one in staying.values()} == {"unless-stopped"}
+    assert {name for name, one in staying.items() if "healthcheck" not in one} == {"kafka-ui"}
+
+
+def test_the_health_checks_need_bash_and_coreutils_only(compose):
+    text = str([one.get("healthcheck") for one in compose["services"].values()])
+    assert not re.search(r"curl|wget|nc |kafka-topics", text)
+
+
+def test_the_settings_can_be_read_and_wait_for_as_many_models_as_there_are(made):
+    settings = read_settings(read_dotenv(made.node / ".env"))
+    assert settings.replay_models_min == len(list((made.challenge / "examples").glob("*/main.py"))) == 7
+    assert settings.settle_rehearsals
+    assert settings.feed_subjects == ("BTCUSDT",)
+
+
+def test_every_setting_that_is_named_in_env_is_one_that_something_reads(made):
+    text = (made.node / ".env").read_text()
+    named = set(re.findall(r"^#?([A-Z][A-Z_]+)=", text, re.MULTILINE))
+    read = {name.upper() for name in read_settings({}).__struct_fields__}
+    compose = (made.node / "compose.yaml").read_text()
+    ours = {name for name in named if f"${{{name}" in compose} | {"COMPOSE_PROFILES"}
+    kafka = {name for name in named if name.startswith("KAFKA_S")}
+    assert named - read - ours - kafka == set()
+
+
+def test_the_image_gets_no_settings_and_no_keys(made):
+    assert {"**/.env", "**/*.pem", "**/*.key"} <= set((made.root / ".dockerignore").read_text().split())
+    copied = re.findall(r"^COPY (?:--\S+ )?(\S+)", (made.node / "Dockerfile").read_text(), re.MULTILINE)
+    assert "crunch-node-a-b" not in copied
+    assert "." not in copied
+
+
+def test_each_target_that_help_names_is_there(made):
+    text = (made.node / "Makefile").read_text()
+    named = set(re.findall(r'@echo "make ([a-z0-9-]+)', text))
+    assert {
+        "deploy",
+        "down",
+        "logs",
+        "backfill",
+        "check-models",
+        "reset",
+        "backup",
+        "restore",
+        "verify-e2e",
+    } <= named
+    assert named <= set(re.findall(r"^([a-z0-9-]+)(?: [a-z]+)*:", text, re.MULTILINE))
+
+
+def test_the_runbook_names_only_commands_that_exist(made):
+    text = (made.node / "RUNBOOK.md").read_text()
+    makefile = (made.node / "Makefile").read_text()
+    targets = set(re.findall(r"make ([a-z][a-z0-9-]+)", text))
+    assert targets <= set(re.findall(r"^([a-z0-9-]+)(?: [a-z]+)*:", makefile, re.MULTILINE)), targets
+    for command in sorted(
+        set(re.findall(r"coordinator ((?:[a-z][a-z0-9-]+)(?: (?:check|list|backup|restore|create))?)", text))
+    ):
+        done = coordinator(made.node, *command.split(), "--help")
+        assert done.returncode == 0, command
+
+
+def test_a_cluster_id_is_as_kafka_wants_it_and_the_same_for_a_name(tmp_path):
+    def cluster_id(slug, place):
+        node = render(slug, "realtime", tmp_path / place, version="1").node
+        return re.search(r'CLUSTER_ID: "(.+)"', (node / "compose.yaml").read_text())[1]
+
+    assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{21}", cluster_id("a", "x"))
+    assert cluster_id("a", "y") == cluster_id("a", "z") != cluster_id("b", "x")
