@@ -306,3 +306,5 @@ class Summary(Shape):
     illegal_transitions: int
     duplicates_ignored: int
     state_hash: dict[str, str]
+    positions: dict[str, dict[str, int]]
+    """Projection -> topic -> offset before which all is in its state_hash."""
