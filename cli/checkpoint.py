@@ -177,6 +177,38 @@ def release(
     ))  # fmt: skip
 
 
+@app.command("dry-run")
+def dry_run(
+    contract: Annotated[
+        str | None,
+        typer.Option(
+            help="The node's contract, MODULE:NAME. Default: CONTRACT, else the one of `coordinator up`."
+        ),
+    ] = None,
+    kafka: KafkaOption = None,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what the running period would pay if it ended now, right behind the last scored round.
+
+    The real stages run over the log in memory; nothing is written. It reads all snapshots: an old node takes a while.
+
+    Example: [bold]coordinator checkpoint dry-run --json[/bold]
+    """
+    from coordinator.cli.checkpoint_shapes import print_dry_run, run_dry  # noqa: PLC0415
+
+    settings, _ = node_settings(data_dir, kafka)
+
+    async def ask(log: Any) -> Any:
+        return await run_dry(settings, contract, log.read_model)
+
+    found = _ask(data_dir, kafka, ask)
+    if as_json:
+        print_json(found)
+    else:
+        print_dry_run(found)
+
+
 @app.command("wallets")
 def wallets(
     path: Annotated[

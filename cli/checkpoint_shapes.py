@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+import structlog
 import typer
 from rich.console import Console
 from rich.table import Table
@@ -19,9 +21,15 @@ from coordinator.api.checkpoint_answers import (
     prizes,
     wallet_of,
 )
+from coordinator.api.times import zulu
 from coordinator.cli.checkpoint_log import CheckpointsLog, RefusedError
+from coordinator.cli.plan import DEMO_CONTRACT
+from coordinator.infra.contracts import load_contracts
 from coordinator.infra.wallets_file import WalletsFile
-from coordinator.projections.checkpoints import CheckpointRow, Checkpoints
+from coordinator.projections.checkpoints import WITHHELD, CheckpointRow, Checkpoints
+from coordinator.streams.agents.dry_run import dry_run
+from coordinator.streams.agents.log_io import KafkaLog
+from coordinator.streams.settings import Settings
 
 
 def in_shape(log: CheckpointsLog, row: CheckpointRow, shape: str, total_prize: int, wallets_file: str) -> Any:
@@ -80,6 +88,51 @@ def print_checkpoint(one: dict[str, Any], heading: str = "") -> None:
         console.print(f"unranked and unpaid: {', '.join(one['meta']['unranked'])}", markup=False)
     for move in one["meta"]["moves"]:
         console.print(f"  {move['at']}  {move['status']}")
+
+
+async def run_dry(settings: Settings, contract: str | None, read: Checkpoints) -> dict[str, Any]:
+    """`{until, status, reason, checkpoint}`: the running period if it ended at `until`.
+
+    `checkpoint` is null where nobody would be ranked.
+    Raises OperatorError for a contract that is not the node's, WorldError when nothing was scored yet.
+    """
+    chosen = contract or (settings.contract if os.environ.get("CONTRACT") else DEMO_CONTRACT)
+    shelf = load_contracts(chosen, kind=settings.feed_kind)
+    log = KafkaLog(settings.kafka_bootstrap, settings.crunch_id)
+    try:
+        with structlog.testing.capture_logs():  # the stages' own words are for a worker's log
+            found = await dry_run(log, settings.crunch_id, shelf)
+    finally:
+        await log.close()
+    answer: dict[str, Any] = {
+        "until": zulu(found.until),
+        "status": None,
+        "reason": found.reason or None,
+        "checkpoint": None,
+    }
+    if found.checkpoint is not None:
+        answer["status"] = WITHHELD if found.reason else "PENDING"
+        row = CheckpointRow(
+            checkpoint=found.checkpoint,
+            status=answer["status"],
+            created_at=found.until,
+            changed_at=found.until,
+            reason=found.reason,
+        )
+        answer["checkpoint"] = checkpoint_answer(row, read)
+    return answer
+
+
+def print_dry_run(found: dict[str, Any]) -> None:
+    """The same for people."""
+    if found["checkpoint"] is None:
+        typer.echo(
+            f"if the period ended at {found['until']}, nobody would be ranked: there would be no checkpoint"
+        )
+        return
+    print_checkpoint(
+        found["checkpoint"], f"if the period ended at {found['until']}, this would be {found['status']}"
+    )
 
 
 def wallet_rows(read: Checkpoints, mapping: Mapping[str, str]) -> list[dict[str, Any]]:

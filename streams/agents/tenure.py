@@ -199,6 +199,13 @@ class Tenure:
         """The next offset of the driving topic that the stage waits for."""
         return self._counters[self._driver].next_offset
 
+    def counter_of(self, source: str) -> Need:
+        """Which owner and which decision of a source were read last."""
+        counter = self._counters[source]
+        if isinstance(counter, PlainCounter):
+            return Need(counter.next_offset)
+        return Need(counter.next_offset, counter.epoch, counter.seq)
+
     async def behind(self) -> bool:
         """Does the driving topic hold records that the stage has not seen? False while nobody can say."""
         try:

@@ -16,7 +16,7 @@ import sys
 import httpx
 import pytest
 from tests.broker.test_projector import Report
-from tests.core.build import HOUR, PUBKEY, T0, configured, period_closed, snapshot
+from tests.core.build import HOUR, PUBKEY, T0, configured, period_closed, round_scores, snapshot
 from tests.memory_log import Author, MemoryLog
 from typer.testing import CliRunner
 
@@ -54,6 +54,11 @@ def sources() -> MemoryLog:
     for start in range(T0, T0 + PERIODS * 6 * HOUR, 6 * HOUR):
         shown = [snapshot(name, start, value) for name, value in (("a", 9), ("b", 7), ("c", 5))]
         snapshots.write(*shown, period_closed(start, start + 6 * HOUR, 3))
+    # Scores of the period that runs, which the dry run alone looks at.
+    scores = Author(log, "scores")
+    start = T0 + PERIODS * 6 * HOUR
+    scores.write(configured(contract_hash=contract_hash(load_contract(CONTRACT)), effective_from=T0))
+    scores.write(*round_scores(start, {"a": 3, "c": 5}))
     return log
 
 
@@ -185,6 +190,12 @@ async def test_the_command_line_does_what_the_api_does(node, monkeypatch, tmp_pa
     assert paid == report.get(f"/reports/checkpoints/{the_id}").json()
     assert [move["status"] for move in paid["meta"]["moves"]] == ["PENDING", "SUBMITTED", "CLAIMABLE", "PAID"]
     assert "only a withheld" in (await coordinator("release", the_id, code=1)).stderr
+
+    dry = json.loads((await coordinator("dry-run", "--contract", CONTRACT, "--json")).stdout)
+    assert (dry["status"], dry["checkpoint"]["period_end"]) == ("PENDING", dry["until"])
+    assert [row["model_id"] for row in dry["checkpoint"]["meta"]["ranking"]] == ["c", "a"]
+    assert "this would be PENDING" in (await coordinator("dry-run", "--contract", CONTRACT)).stdout
+    assert len(report.get("/reports/checkpoints").json()) == PERIODS  # nothing was written
 
     assert "none: paid under its id" in (await coordinator("wallets", code=1)).stdout
     file = tmp_path / "wallets.csv"

@@ -27,7 +27,7 @@ COMMANDS = [
     ["dead-letters", "list"],
     ["dead-letters", "show"],
     ["models", "serve"],
-    *(["checkpoint", one] for one in ("list", "show", "confirm", "advance", "release", "wallets")),
+    *(["checkpoint", one] for one in ("list", "show", "confirm", "advance", "release", "wallets", "dry-run")),
     ["preflight"],
     ["doctor"],
     ["keys", "make"],
