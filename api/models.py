@@ -106,15 +106,20 @@ def _model(row: ModelRow, clock: int) -> dict[str, Any]:
         "deployment_id": row.deployment_id,
         "state": row.status,
         "reason": row.left_reason if row.ban_reason is None else row.ban_reason,
-        "first_seen_at": None if row.first_seen_at is None else naive(row.first_seen_at),
-        "last_seen_at": None if row.first_seen_at is None else naive(max(last_seen, row.first_seen_at)),
+        "first_seen_at": _time(row.first_seen_at),
+        "last_seen_at": None if row.first_seen_at is None else _time(max(last_seen, row.first_seen_at)),
         "deployments": row.deployments,
         "last_failure": None
         if failure is None
-        else {"code": failure.code, "reason": failure.reason, "at": naive(failure.at)},
+        else {"code": failure.code, "reason": failure.reason, "at": _time(failure.at)},
         "wallet_pubkey": row.wallet_pubkey or None,
         "hotkey": row.hotkey or None,
     }
+
+
+def _time(at: int | None) -> str | None:
+    """A time; None for what was before the node's first tick, which is 0 in the log."""
+    return naive(at) if at else None
 
 
 def _floats(units: dict[str, int | None], decimals: int) -> dict[str, float | None]:

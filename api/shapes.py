@@ -85,7 +85,7 @@ class Failure(Shape):
 
     code: str
     reason: str
-    at: Naive
+    at: Naive | None
 
 
 class Model(Shape):

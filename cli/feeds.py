@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
 import typer
@@ -103,10 +104,15 @@ async def probe_source(
     records: list[FeedRecord] = []
 
     async def listen() -> None:
-        async for record in feed.stream([wanted]):
-            records.append(record)
-            if len(records) == RECORDS_SHOWN:
-                return
+        stream = feed.stream([wanted])
+        try:
+            async for record in stream:
+                records.append(record)
+                if len(records) == RECORDS_SHOWN:
+                    return
+        finally:  # a connection is closed before the loop is
+            if isinstance(stream, AsyncGenerator):
+                await stream.aclose()
 
     silence = ""
     try:

@@ -76,7 +76,7 @@ class ModelRows:
                     after = msgspec.structs.replace(
                         before,
                         **fields,
-                        first_seen_at=at if before.first_seen_at is None else before.first_seen_at,
+                        first_seen_at=before.first_seen_at or at,  # 0 was before the clock
                         left_at=None,
                         left_reason="",
                         deployments=before.deployments + (before.deployment_id != data.deployment_id),

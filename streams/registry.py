@@ -83,10 +83,17 @@ class ModelsStage(Stage):
         return Draft(events, {"commands": position}, {"commands": Need(decision.offset + 1)})
 
     def offer(self, notices: Sequence[ModelNotice], at: int) -> Draft | None:
-        """The draft for what the gateway noticed, or None when it tells nothing new. `at` is the clock in ms."""
+        """The draft for what the gateway noticed, or None when it tells nothing new. `at` is the clock in ms, 0 before
+        its first tick: who was seen then is seen again with the first time there is.
+        """
         events: list[AnyEvent] = []
         scratch = Registry()
         scratch.seen, scratch.left = dict(self.registry.seen), set(self.registry.left)
+        for one in self.registry.seen.values():
+            if at > 0 and one.at == 0 and one.data.model_id not in scratch.left:
+                again = _seen(one.data, at)
+                scratch.evolve(again)
+                events.append(again)
         for notice in notices:
             event = self._event(notice, at, scratch)
             if event is not None:
@@ -109,8 +116,7 @@ class ModelsStage(Stage):
             )
             if known is not None and known.data == data and info.model_id not in registry.left:
                 return None
-            content = (info.model_id, info.deployment_id, info.model_name, info.cruncher_name, str(at))
-            return ModelSeen(id=ids.content_id("model-seen", *content), at=at, data=data)
+            return _seen(data, at)
         if notice.change == "left":
             if (
                 known is None
@@ -137,3 +143,8 @@ class ModelsStage(Stage):
                 ),
             )
         return None
+
+
+def _seen(data: ModelSeenData, at: int) -> ModelSeen:
+    content = (data.model_id, data.deployment_id, data.model_name, data.cruncher_name, str(at))
+    return ModelSeen(id=ids.content_id("model-seen", *content), at=at, data=data)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -16,8 +17,9 @@ QUEUE_MAX = 1_000
 async def merged(streams: Sequence[AsyncGenerator[Item, None]]) -> AsyncGenerator[Item, None]:
     """What any of the streams gives, until it is closed. Raises what one of them raised."""
     if len(streams) == 1:
-        async for item in streams[0]:
-            yield item
+        async with aclosing(streams[0]) as only:
+            async for item in only:
+                yield item
         return
     queue: asyncio.Queue[Item] = asyncio.Queue(QUEUE_MAX)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from decimal import Decimal
 
+import msgspec
 import pytest
 from tests.logs import HOUR_MS, PUBKEY, START_MS
 
@@ -68,6 +69,23 @@ async def test_a_models_row_says_what_became_of_it(api, log):
     lift = ev.ModelReadmittedData(model_id="zed", reason="cleared")
     row = (await take(ev.ModelReadmitted(id="lift/zed", at=START_MS + 11, data=lift)))["zed"]
     assert (row["state"], row["reason"]) == ("LEFT", "stopped")
+
+
+async def test_what_was_before_the_nodes_first_tick_has_no_time(api, log):
+    known = len(log.records["models"])
+    for at in (0, START_MS + 5):
+        data = ev.ModelSeenData(
+            model_id="early", model_name="early", deployment_id="d1", cruncher_id="c", cruncher_name="c"
+        )
+        log.append("models", ev.ModelSeen(id=f"early/{at}", at=at, data=data))
+        if at == 0:
+            log.append("models", msgspec.structs.replace(failure("early", "d1", "X", "y"), at=0))
+        await api.projector.take("models", list(enumerate(log.records["models"]))[known:])
+        known = len(log.records["models"])
+        row = {row["model_id"]: row for row in await api.get("/reports/models")}["early"]
+        assert row["first_seen_at"] == (naive(at) if at else None)
+        assert (row["state"], row["deployments"]) == ("RUNNING", 1)
+        assert row["last_failure"]["at"] is None
 
 
 def failure(model_id, deployment_id, code, reason):

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import os
+import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
+from tests.feeds.conftest import exchange  # noqa: F401 - the fixture
 from typer.testing import CliRunner
 
 from coordinator.cli.main import app
@@ -37,6 +42,26 @@ def test_a_probe_shows_the_first_records(tmp_path: Path):
     assert result.exit_code == 0, result.output
     assert "file/BTCUSDT/tick/1s: " in result.output
     assert "price" in result.output
+
+
+async def test_a_probe_of_a_live_stream_closes_its_connection(exchange: Any):  # noqa: F811
+    exchange.script = [[exchange.message(n) for n in range(5)] + ["hold"]]
+    environ = {
+        **os.environ,
+        "FEED_OPT_REST_URL": exchange.rest_url,
+        "FEED_OPT_WEBSOCKET_URL": exchange.websocket_url,
+    }
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-Im", "coordinator.cli.main", "feeds", "probe", "binance", "BTCUSDT"),
+        env=environ,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    out, errors = await asyncio.wait_for(process.communicate(), 60)
+    assert (process.returncode, errors.decode()) == (0, "")
+    first, *shown = out.decode().splitlines()
+    assert first == "binance/BTCUSDT/candle/1m: live, 3 records"
+    assert len(shown) == 3
 
 
 def test_a_quiet_source_is_told_from_a_dead_one_by_its_history():

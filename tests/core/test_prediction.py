@@ -332,6 +332,19 @@ def test_a_notice_makes_an_event_only_where_it_tells_something_new(turns, expect
     assert found == expected
 
 
+def test_a_model_seen_before_there_was_a_clock_is_seen_again_when_there_is_one():
+    """A node's models come before its first tick; without this they would have been first seen in 1970."""
+    stage = ModelsStage()
+    stage.remember(stage.offer([notice("seen"), notice("seen", model_id="gone")], 0))
+    assert stage.offer([], 0) is None
+    stage.remember(stage.offer([notice("left", model_id="gone")], 0))
+    draft = stage.offer([], T0)
+    assert [(type(event).__name__, event.at) for event in draft.events] == [("ModelSeen", T0)]
+    stage.remember(draft)
+    assert stage.offer([], T0 + 1) is None
+    assert len(stage.registry.roster()) == 1
+
+
 def test_offering_decides_nothing_until_it_is_remembered():
     stage = ModelsStage()
     assert stage.offer([notice("seen")], T0) == stage.offer([notice("seen")], T0)
