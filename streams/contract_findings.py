@@ -224,6 +224,15 @@ def _ranking(contract: CrunchContract, rehearsal: Rehearsal) -> tuple[State, str
         raise ContractError(
             f"aggregation.checkpoint_key {aggregation.checkpoint_key!r} is in no snapshot; there are {known}"
         )
+    if (
+        contract.absence_policy == "zero"
+        and aggregation.ranking_direction is RankingDirection.ASC
+        and aggregation.checkpoint_key not in (rehearsal.summary_keys or ())
+    ):
+        raise ContractError(
+            "absence_policy 'zero' where less is better: who does not answer gets the best error; "
+            "use 'worst_percentile', or 'ignore' with min_participation"
+        )
     return State.OK, (
         f"the board by {aggregation.ranking_key}, the payment by {aggregation.checkpoint_key}, "
         f"{'more' if aggregation.ranking_direction is RankingDirection.DESC else 'less'} is better"

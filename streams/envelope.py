@@ -21,6 +21,7 @@ from coordinator.streams.events import AnyEvent, Event
 ENVELOPE_VERSION = 1
 MESSAGE_BYTES_MAX = 8 * 1024 * 1024
 PART_BYTES_MAX = MESSAGE_BYTES_MAX // 4
+EVENT_PARTS_MAX = 3
 HEAD_CHARS = 1000
 
 Position = tuple[int, int]
@@ -95,8 +96,9 @@ def encode_decision(
 ) -> list[bytes]:
     """The records of one decision: one, or parts 1..n of at most PART_BYTES_MAX each.
 
+    An event is never cut: a larger one (a checkpoint of thousands of models) is a part of its own.
     The cut depends on the content alone, so a decision made twice is cut alike.
-    Raises ValueError for an event that does not fit into a part by itself.
+    Raises ValueError for an event of more than EVENT_PARTS_MAX parts' size, which no record could hold.
     """
     body = _encoder.encode(events)
     groups: list[bytes] = [body] if len(body) <= PART_BYTES_MAX else _cut(events)
@@ -122,8 +124,9 @@ def _cut(events: Sequence[Event]) -> list[bytes]:
     size = 0
     for event in events:
         one = _encoder.encode(event)
-        if len(one) > PART_BYTES_MAX:
-            message = f"event {event.id} has {len(one)} bytes, more than a part may hold ({PART_BYTES_MAX})"
+        if len(one) > EVENT_PARTS_MAX * PART_BYTES_MAX:
+            limit = EVENT_PARTS_MAX * PART_BYTES_MAX
+            message = f"event {event.id} has {len(one)} bytes, more than a record may hold ({limit})"
             raise ValueError(message)
         if size + len(one) + 1 > PART_BYTES_MAX and groups[-1]:
             groups.append([])

@@ -25,6 +25,7 @@ from coordinator.streams import events as ev
 from coordinator.streams import ids
 from coordinator.streams.checkpoint import CheckpointStage
 from coordinator.streams.contract import FRAC64_ONE, CrunchContract
+from coordinator.streams.errors import IllegalTransitionError
 from coordinator.streams.strategies import softmax
 
 CKP = ids.checkpoint_id("btc-up", T0, T0 + 6 * HOUR)
@@ -249,6 +250,18 @@ def test_a_release_pays_by_the_contract_of_its_period_where_that_may_be_offered(
     assert outcome(scene, release()) == RELEASES
     shares = [one["reward_pct"] for one in scene.only(ev.CheckpointOpened).data.emission["cruncher_rewards"]]
     assert shares == [625_000_000, 375_000_000]
+
+
+@pytest.mark.parametrize("status", ["PENDING", "SUBMITTED", "CLAIMABLE", "PAID"])
+def test_a_second_opening_in_the_own_log_stops_the_stage_with_its_name(status):
+    """Only the stage itself writes there: such an event would be our own bug, and money is no place to guess."""
+    scene = stage(*history(status))
+    before = scene.stage.settlements.states[CKP].data
+    other = checkpoint_data(snapshot_count=99)
+    with pytest.raises(IllegalTransitionError, match=f"CheckpointOpened is not legal in state {status}"):
+        scene.own(ev.CheckpointOpened(id=f"{CKP}:opened", at=T0, data=other))
+    state = scene.stage.settlements.states[CKP]
+    assert (state.status, state.data) == (status, before)
 
 
 def test_what_was_released_is_not_built_again():

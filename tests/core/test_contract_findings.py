@@ -378,3 +378,11 @@ def test_a_syntax_error_has_its_own_line_and_an_error_of_nobody_has_none():
         compile("a = 1\nb = (\n", "theirs.py", "exec")
     assert where(caught.value) == "theirs.py:2"
     assert where(ValueError("never raised")) == ""
+
+
+def test_silence_must_not_win_where_less_is_better():
+    error = Aggregation(ranking_direction=RankingDirection.ASC)
+    said = faults(CrunchContract(crunch_pubkey=PUBKEY, absence_policy="zero", aggregation=error))["ranking"]
+    assert "who does not answer gets the best error" in said
+    assert "ranking" not in faults(CrunchContract(crunch_pubkey=PUBKEY, absence_policy="zero"))
+    assert "ranking" not in faults(CrunchContract(absence_policy="worst_percentile", aggregation=error))

@@ -70,7 +70,19 @@ def test_parts_fit_into_a_record_of_the_broker():
     assert max(len(one) for one in records) < envelope.MESSAGE_BYTES_MAX // 3
 
 
-def test_an_event_too_big_for_a_part_is_refused_by_its_id(monkeypatch):
+def test_an_event_larger_than_a_part_is_a_part_of_its_own(monkeypatch):
+    """A checkpoint of ten thousand models: it cannot be cut, and the node must not stop over it."""
+    monkeypatch.setattr(envelope, "PART_BYTES_MAX", 1000)
+    large = record(T0 + 60_000, values={f"level{i}": "1.00" for i in range(100)})
+    events = [record(T0), large, record(T0 + 120_000), record(T0 + 180_000)]
+    found = [
+        decode_events(decode_append(one).events)
+        for one in encode_decision(events, epoch=1, seq=1, upto={}, need={})
+    ]
+    assert found == [events[:1], [large], events[2:]]
+
+
+def test_an_event_too_big_for_a_record_is_refused_by_its_id(monkeypatch):
     monkeypatch.setattr(envelope, "PART_BYTES_MAX", 100)
     with pytest.raises(ValueError, match="feed/generated/BTCUSDT"):
         encode_decision([record(T0), record(T0 + 60_000)], epoch=1, seq=1, upto={}, need={})

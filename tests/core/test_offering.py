@@ -17,14 +17,15 @@ from tests.core.build import (
     shelf,
     snapshot,
 )
-from tests.given import Given, given
+from tests.given import Given, decision, given
 
 from coordinator.streams import events as ev
 from coordinator.streams.checkpoint import CheckpointStage
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.emission import emission_sha256
+from coordinator.streams.envelope import MESSAGE_BYTES_MAX, encode_decision
 from coordinator.streams.offering import offer_faults
-from coordinator.streams.strategies import by_weights
+from coordinator.streams.strategies import by_weights, softmax
 
 M = 1_000_000
 NOW = T0 + 7 * HOUR
@@ -182,6 +183,22 @@ def test_an_ensemble_is_on_no_chain():
     data = scene.only(ev.CheckpointOpened).data
     assert [one.model_id for one in data.ranking] == ["a"]
     assert data.unranked == ["__ensemble_mean__"]
+
+
+def test_ten_thousand_models_are_offered_in_one_record():
+    contract = CrunchContract(crunch_pubkey=PUBKEY, build_emission=softmax(0))
+    stage = CheckpointStage("btc-up", shelf(contract))
+    shown = [snapshot(f"model-{i:05}", T0, i) for i in range(10_000)]
+    for offset, events in enumerate(([configured()], shown, [period_closed(T0, T0 + 6 * HOUR)])):
+        stage.absorb(decision("snapshots", offset, events))
+        while (draft := stage.decide()) is not None:
+            stage.remember(draft)
+            last = draft
+    (event,) = last.events
+    assert isinstance(event, ev.CheckpointOpened)
+    assert sum(one["reward_pct"] for one in event.data.emission["cruncher_rewards"]) == 1000 * M
+    (record,) = encode_decision(last.events, epoch=1, seq=1, upto={}, need={})
+    assert len(record) < MESSAGE_BYTES_MAX
 
 
 def test_commands_of_other_stages_are_passed_over():

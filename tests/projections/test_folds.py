@@ -304,6 +304,30 @@ def test_an_illegal_move_of_a_checkpoint_is_recorded_and_changes_nothing(log, fo
     ]
 
 
+@pytest.mark.parametrize("steps", range(4), ids=["PENDING", "SUBMITTED", "CLAIMABLE", "PAID"])
+def test_a_second_opening_is_refused_and_reported_wherever_it_is_no_release(log, fold, steps):
+    """What was offered never changes: neither its shares nor where it stands."""
+    one = log.checkpoint(0, {"m": 10**9})
+    sent = ev.CheckpointSubmittedData(checkpoint_id=one, tx_hash=TX_HASH, command_id="c")
+    way = [
+        ev.CheckpointSubmitted(id=f"{one}/sent", at=START_MS, data=sent),
+        move(ev.CheckpointClaimable, one),
+        move(ev.CheckpointPaid, one),
+    ]
+    log.append("checkpoints", *way[:steps]) if steps else None
+    log.checkpoint(0, {"m": 10**9 - 1, "thief": 1})
+    log.checkpoint(0, {"thief": 10**9}, withheld="for show")
+    read = fold(log)
+    row = read.checkpoints.get(one)
+    state = ("PENDING", "SUBMITTED", "CLAIMABLE", "PAID")[steps]
+    assert row.status == state
+    assert [entry.model_id for entry in row.checkpoint.ranking] == ["m"]
+    assert row.checkpoint.emission["cruncher_rewards"] == [{"cruncher_index": 0, "reward_pct": 10**9}]
+    assert sorted((found["kind"], found["state"]) for found in read.checkpoints.refused()) == [
+        ("CheckpointOpened", state), ("CheckpointWithheld", state),
+    ]  # fmt: skip
+
+
 def test_a_withheld_checkpoint_is_not_listed_as_pending_until_it_is_released(log, fold):
     one = log.checkpoint(0, {"m": 10**9}, withheld="sums differ")
     read = fold(log)
