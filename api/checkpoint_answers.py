@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from coordinator.api.times import zulu, zulu_or_none
+from coordinator.api.times import naive, zulu, zulu_or_none
 from coordinator.projections.checkpoints import WITHHELD, CheckpointRow, Checkpoints
 from coordinator.streams.emission import allocate, is_pubkey
 from coordinator.streams.units import to_float
@@ -139,6 +139,31 @@ def prizes(row: CheckpointRow, total_prize: int) -> list[dict[str, Any]]:
         }
         for reward, amount in zip(rewards, amounts, strict=True)
     ]
+
+
+def rewards_of(row: CheckpointRow, read: Checkpoints, model_id: str | None) -> list[dict[str, Any]]:
+    """One flat row per paid model of a checkpoint, by place; of one model where given."""
+    one = row.checkpoint
+    found = []
+    for reward in sorted(one.emission["cruncher_rewards"], key=lambda each: each["cruncher_index"]):
+        entry = one.ranking[reward["cruncher_index"]]
+        if model_id not in (None, entry.model_id):
+            continue
+        model = read.models.get(entry.model_id)
+        found.append(
+            {
+                "checkpoint_id": one.checkpoint_id,
+                "performed_at": naive(one.period_end),
+                "status": row.status,
+                "model_id": entry.model_id,
+                "model_name": model.model_name,
+                "cruncher_name": model.cruncher_name,
+                "rank": entry.rank,
+                "reward_frac64": reward["reward_pct"],
+                "reward_percent": reward["reward_pct"] / _FRAC64_PER_PERCENT,
+            }
+        )
+    return found
 
 
 def payable(row: CheckpointRow) -> bool:

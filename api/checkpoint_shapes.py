@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import Field, WithJsonSchema
 
-from coordinator.api.shapes import Id, Shape, Status, Zulu
+from coordinator.api.shapes import Id, Naive, Shape, Status, Zulu
 
 Frac64 = Annotated[int, Field(ge=0, le=1_000_000_000, examples=[350_000_000])]
 """A share in billionths: 350000000 is 35 %."""
@@ -87,6 +87,51 @@ class Checkpoint(Shape):
     created_at: Zulu
     tx_hash: str | None
     submitted_at: Zulu | None
+
+
+class RankedEntry(Shape):
+    """A place as the log has it: scores in units of the contract's decimals."""
+
+    model_id: Id
+    rank: int
+    key_units: int
+    prediction_count: int
+    snapshot_count: int
+    result_summary_units: dict[str, int]
+    failed_count: int
+    absent_count: int
+    rounds_count: int
+
+
+class CheckpointPayload(Shape):
+    """All that a checkpoint is made of, as the log has it: times in ms, scores in units, shares in billionths."""
+
+    checkpoint_id: str
+    period_start: int
+    period_end: int
+    snapshot_count: int
+    ranking: list[RankedEntry]
+    unranked: list[str]
+    emission: Emission
+    emission_sha256: str
+    contract_hash: str
+    rehearsal: bool
+    unranked_reasons: dict[str, str]
+    emission_contract_hash: str
+
+
+class Reward(Shape):
+    """One model's share of one checkpoint, flat, for charts."""
+
+    checkpoint_id: str
+    performed_at: Naive
+    status: Status
+    model_id: Id
+    model_name: str
+    cruncher_name: str
+    rank: int
+    reward_frac64: Frac64
+    reward_percent: float
 
 
 class LatestEmission(Shape):

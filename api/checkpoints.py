@@ -8,8 +8,9 @@ from itertools import islice
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, HTTPException, Path, Query
+from fastapi import APIRouter, HTTPException, Path, Query, Request
 from fastapi.responses import Response
+from msgspec import to_builtins
 
 from coordinator.api.answers import json_answer, shaped
 from coordinator.api.checkpoint_answers import (
@@ -19,8 +20,18 @@ from coordinator.api.checkpoint_answers import (
     emission_answer,
     payable,
     prizes,
+    rewards_of,
 )
-from coordinator.api.checkpoint_shapes import Checkpoint, CliFormat, Emission, LatestEmission, Prize
+from coordinator.api.checkpoint_shapes import (
+    Checkpoint,
+    CheckpointPayload,
+    CliFormat,
+    Emission,
+    LatestEmission,
+    Prize,
+    Reward,
+)
+from coordinator.api.paging import PAGED, Cursor, place_of, with_next
 from coordinator.api.problems import problem
 from coordinator.api.reading import Reading
 from coordinator.api.shapes import Status
@@ -30,6 +41,7 @@ from coordinator.projections.registry import ReadModels
 from coordinator.streams.errors import OperatorError
 
 LIMIT_MAX = 200
+Place = tuple[int, str]
 WHOLE_NUMBER = "^(0|[1-9][0-9]{0,17})$"
 UNMAPPED_CHARS_MAX = 4000
 NOT_PAYABLE = "the checkpoint is withheld: its emission must not be paid"
@@ -47,15 +59,22 @@ def router(wallets: WalletsFile) -> APIRouter:
     """The reading routes about checkpoints; `wallets` is the operator's file."""
     routes = APIRouter()
 
-    @routes.get("/reports/checkpoints", response_model=list[Checkpoint])
+    @routes.get("/reports/checkpoints", response_model=list[Checkpoint], responses={200: {"headers": PAGED}})
     async def all_checkpoints(
+        request: Request,
         read: Reading,
         status: Status | None = None,
         limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 50,
+        cursor: Cursor = None,
     ) -> Response:
-        """Newest first. A withheld one stands under its own status, with its reason."""
-        found = islice(read.checkpoints.newest(status), limit)
-        return shaped(list[Checkpoint], [checkpoint_answer(row, read.checkpoints) for row in found])
+        """Newest first; with `cursor`, those before. A withheld one stands under its own status, with its reason."""
+        after = place_of(cursor, Place)
+        found = list(islice(read.checkpoints.newest(status, after=after), limit + 1))
+        rows = [checkpoint_answer(row, read.checkpoints) for row in found[:limit]]
+        last = found[limit - 1].checkpoint if len(found) > limit else None
+        return with_next(
+            request, shaped(list[Checkpoint], rows), (last.period_end, last.checkpoint_id) if last else None
+        )
 
     @routes.get("/reports/checkpoints/latest", response_model=Checkpoint, responses=NONE_YET)
     async def latest_checkpoint(read: Reading) -> Response:
@@ -67,10 +86,30 @@ def router(wallets: WalletsFile) -> APIRouter:
         """The emission of the newest checkpoint offered for payment."""
         return shaped(LatestEmission, emission_answer(_latest(read)))
 
+    @routes.get("/reports/checkpoints/rewards", response_model=list[Reward])
+    async def rewards(
+        read: Reading,
+        model_id: Annotated[str | None, Query(max_length=200)] = None,
+        limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 20,
+    ) -> Response:
+        """The shares of the newest `limit` checkpoints offered for payment, oldest first, one row per paid model."""
+        offered = (row for row in read.checkpoints.newest() if payable(row))
+        found = list(islice(offered, limit))[::-1]
+        return shaped(
+            list[Reward], [one for row in found for one in rewards_of(row, read.checkpoints, model_id)]
+        )
+
     @routes.get("/reports/checkpoints/{checkpoint_id}", response_model=Checkpoint, responses=UNKNOWN)
     async def one_checkpoint(read: Reading, checkpoint_id: CheckpointId) -> Response:
         """One checkpoint."""
         return shaped(Checkpoint, checkpoint_answer(_find(read, checkpoint_id), read.checkpoints))
+
+    @routes.get(
+        "/reports/checkpoints/{checkpoint_id}/payload", response_model=CheckpointPayload, responses=UNKNOWN
+    )
+    async def payload(read: Reading, checkpoint_id: CheckpointId) -> Response:
+        """All that it is made of, as the log has it: enough to compute the emission a second time."""
+        return shaped(CheckpointPayload, to_builtins(_find(read, checkpoint_id).checkpoint))
 
     @routes.get("/reports/checkpoints/{checkpoint_id}/emission", response_model=Emission, responses=HELD)
     async def emission(read: Reading, checkpoint_id: CheckpointId) -> Response:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from itertools import islice
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
 from coordinator.api.answers import ROWS_MAX, Span, project_ids, shaped, span
+from coordinator.api.paging import PAGED, Cursor, place_of, with_next
 from coordinator.api.reading import Reading
 from coordinator.api.shapes import Model, ModelPoint, ModelScopePoint
 from coordinator.api.times import naive
@@ -21,22 +22,36 @@ def router() -> APIRouter:
     """The routes about models."""
     routes = APIRouter()
 
-    @routes.get("/reports/models", response_model=list[Model])
-    async def models(read: Reading, limit: Annotated[int, Query(ge=1, le=ROWS_MAX)] = ROWS_MAX) -> Response:
+    @routes.get("/reports/models", response_model=list[Model], responses={200: {"headers": PAGED}})
+    async def models(
+        request: Request,
+        read: Reading,
+        limit: Annotated[int, Query(ge=1, le=ROWS_MAX)] = ROWS_MAX,
+        cursor: Cursor = None,
+    ) -> Response:
         """Every model ever seen, by id."""
         clock = read.feeds.clock
-        return shaped(list[Model], [_model(row, clock) for row in read.models.all()[:limit]])
+        after = place_of(cursor, tuple[str])
+        found = [row for row in read.models.all() if after is None or row.model_id > after[0]]
+        last = (found[limit - 1].model_id,) if len(found) > limit else None
+        return with_next(request, shaped(list[Model], [_model(row, clock) for row in found[:limit]]), last)
 
-    @routes.get("/reports/models/global", response_model=list[ModelPoint])
+    @routes.get(
+        "/reports/models/global", response_model=list[ModelPoint], responses={200: {"headers": PAGED}}
+    )
     async def models_global(
+        request: Request,
         read: Reading,
         when: Annotated[Span, Depends(span)],
         ids: Annotated[set[str] | None, Depends(project_ids)],
         limit: Annotated[int, Query(ge=1, le=ROWS_MAX)] = ROWS_MAX,
+        cursor: Cursor = None,
     ) -> Response:
         """Each model's windows at each period's end, oldest first."""
         rows = []
-        for _at, one in islice(read.snapshots.newest(when.start, when.end, ids), limit):
+        after = place_of(cursor, tuple[int, str])
+        found = list(islice(read.snapshots.newest(when.start, when.end, ids, after=after), limit + 1))
+        for _at, one in found[:limit]:
             decimals = read.snapshots.terms.decimals(one.contract_hash)
             scores = _floats(one.windows_units, decimals)
             rows.append(
@@ -48,14 +63,20 @@ def router() -> APIRouter:
                     **_ranking(scores, read.leaderboard.terms.latest),
                 }
             )
-        return shaped(list[ModelPoint], rows[::-1])
+        last = found[limit - 1][1] if len(found) > limit else None
+        answer = shaped(list[ModelPoint], rows[::-1])
+        return with_next(request, answer, (last.period_end, last.model_id) if last else None)
 
-    @routes.get("/reports/models/params", response_model=list[ModelScopePoint])
+    @routes.get(
+        "/reports/models/params", response_model=list[ModelScopePoint], responses={200: {"headers": PAGED}}
+    )
     async def models_params(
+        request: Request,
         read: Reading,
         when: Annotated[Span, Depends(span)],
         ids: Annotated[set[str] | None, Depends(project_ids)],
         limit: Annotated[int, Query(ge=1, le=ROWS_MAX)] = ROWS_MAX,
+        cursor: Cursor = None,
     ) -> Response:
         """The same per scope, oldest first: `asset`, `horizon` and `param` stand at the top level for
         filters.
@@ -63,7 +84,9 @@ def router() -> APIRouter:
         terms = read.leaderboard.terms
         scopes = {(one.subject, one.scope_key): one for known in terms.in_order for one in known.scopes}
         rows = []
-        for row in read.leaderboard.history(when.start, when.end, ids, limit):
+        after = place_of(cursor, tuple[int, str, str, str])
+        found = list(islice(read.leaderboard.history(when.start, when.end, ids, after=after), limit + 1))
+        for row in found[:limit][::-1]:
             scope = scopes.get((row.subject, row.scope_key))
             now = terms.at(row.until - 1)
             scores = _floats(row.windows_units, now.score_decimals if now else 9)
@@ -87,7 +110,12 @@ def router() -> APIRouter:
                     **_ranking(scores, now),
                 }
             )
-        return shaped(list[ModelScopePoint], rows)
+        last = found[limit - 1] if len(found) > limit else None
+        return with_next(
+            request,
+            shaped(list[ModelScopePoint], rows),
+            (last.until, last.subject, last.scope_key, last.model_id) if last else None,
+        )
 
     return routes
 

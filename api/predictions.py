@@ -5,11 +5,12 @@ from __future__ import annotations
 from itertools import islice
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
 from coordinator.api import shapes
 from coordinator.api.answers import ROWS_MAX, Span, project_ids, shaped, span
+from coordinator.api.paging import PAGED, Cursor, place_of, with_next
 from coordinator.api.reading import Reading
 from coordinator.api.times import naive
 from coordinator.projections.prediction_rows import Prediction
@@ -17,25 +18,38 @@ from coordinator.streams.ids import prediction_id
 from coordinator.streams.units import to_float
 
 DEFAULT_LIMIT = 1_000
+Place = tuple[int, str, str, str]
 
 
 def router() -> APIRouter:
     """The route about predictions."""
     routes = APIRouter()
 
-    @routes.get("/reports/predictions", response_model=list[shapes.Prediction])
+    @routes.get(
+        "/reports/predictions", response_model=list[shapes.Prediction], responses={200: {"headers": PAGED}}
+    )
     def predictions(  # in a thread: a narrow question may read thousands of rounds, all of them committed rows
+        request: Request,
         read: Reading,
         when: Annotated[Span, Depends(span)],
         ids: Annotated[set[str] | None, Depends(project_ids)],
         status: Literal["PENDING", "SCORED", "FAILED", "ABSENT"] | None = None,
         limit: Annotated[int, Query(ge=1, le=ROWS_MAX)] = DEFAULT_LIMIT,
+        cursor: Cursor = None,
     ) -> Response:
-        """The newest `limit` predictions of rounds opened in [start, end], oldest first."""
-        found = islice(read.predictions.newest(when.start, when.end, ids, status), limit)
+        """The newest `limit` predictions of rounds opened in [start, end], oldest first.
+
+        With `cursor`, those before.
+        """
+        after = place_of(cursor, Place)
+        found = list(
+            islice(read.predictions.newest(when.start, when.end, ids, status, after=after), limit + 1)
+        )
         terms = read.predictions.terms.latest
         value_field = terms.value_field if terms else "value"
-        return shaped(list[shapes.Prediction], [row_of(one, value_field) for one in found][::-1])
+        rows = [row_of(one, value_field) for one in found[:limit]]
+        last = found[limit - 1].place if len(found) > limit else None
+        return with_next(request, shaped(list[shapes.Prediction], rows[::-1]), last)
 
     return routes
 

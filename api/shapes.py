@@ -115,6 +115,19 @@ class ModelPoint(WithWindows):
     score_ranking: ScoreRanking | None = None
 
 
+class ModelMetrics(WithWindows):
+    """A model's period, flat: windows and the contract's aggregates stand beside the counts."""
+
+    model_id: Id
+    model_name: str
+    cruncher_name: str
+    performed_at: Naive
+    scored_count: int
+    failed_count: int
+    absent_model_count: int
+    absent_node_count: int
+
+
 class Scope(Shape):
     """What a model is asked about, and how far ahead."""
 

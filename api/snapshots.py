@@ -5,10 +5,11 @@ from __future__ import annotations
 from itertools import islice
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Query
+from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
 from coordinator.api.answers import Span, project_ids, shaped, span
+from coordinator.api.paging import PAGED, Cursor, place_of, with_next
 from coordinator.api.reading import Reading
 from coordinator.api.shapes import Snapshot
 from coordinator.api.times import naive, zulu
@@ -17,29 +18,32 @@ from coordinator.streams.events import SnapshotTakenData
 from coordinator.streams.units import to_float
 
 LIMIT_MAX = 1_000
+Place = tuple[int, str]
 
 
 def router() -> APIRouter:
     """The route about snapshots."""
     routes = APIRouter()
 
-    @routes.get("/reports/snapshots", response_model=list[Snapshot])
+    @routes.get("/reports/snapshots", response_model=list[Snapshot], responses={200: {"headers": PAGED}})
     async def snapshots(
+        request: Request,
         read: Reading,
         when: Annotated[Span, Depends(span)],
         ids: Annotated[set[str] | None, Depends(project_ids)],
         model_id: Annotated[str | None, Query(max_length=200)] = None,
         limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 100,
+        cursor: Cursor = None,
     ) -> Response:
-        """The newest `limit` snapshots with period end in [start, end], newest first."""
+        """The newest `limit` snapshots with period end in [start, end], newest first; with `cursor`, those before."""
         wanted = {model_id} if model_id is not None else ids
         terms = read.snapshots.terms
-        return shaped(
-            list[Snapshot],
-            [
-                _row(at, one, terms.decimals(one.contract_hash), read)
-                for at, one in islice(read.snapshots.newest(when.start, when.end, wanted), limit)
-            ],
+        after = place_of(cursor, Place)
+        found = list(islice(read.snapshots.newest(when.start, when.end, wanted, after=after), limit + 1))
+        rows = [_row(at, one, terms.decimals(one.contract_hash), read) for at, one in found[:limit]]
+        last = found[limit - 1][1] if len(found) > limit else None
+        return with_next(
+            request, shaped(list[Snapshot], rows), (last.period_end, last.model_id) if last else None
         )
 
     return routes

@@ -166,9 +166,17 @@ class Checkpoints(Projection):
             return None
         return list(dict.fromkeys(one for at, one in self._changes if at >= offset))
 
-    def newest(self, status: str | None = None) -> Iterator[CheckpointRow]:
-        """Checkpoints by period end, newest first; of one status where given."""
-        for _, checkpoint_id in self.store.scan(b"E", backwards=True):
+    def newest(
+        self, status: str | None = None, *, after: tuple[int, str] | None = None
+    ) -> Iterator[CheckpointRow]:
+        """Checkpoints by period end, newest first; of one status where given.
+
+        `after` is (period end, checkpoint id) of one of them: the list goes on behind it.
+        """
+        last = None if after is None else b"E" + key(*after)
+        for name, checkpoint_id in self.store.scan(b"E", start=last, backwards=True):
+            if name == last:
+                continue
             row = self.get(checkpoint_id.decode())
             if row is not None and status in (None, row.status):
                 yield row

@@ -12,6 +12,8 @@ history.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 
 from coordinator.projections.base import Projection, TermsRows, encode_row, key, wide
@@ -267,22 +269,30 @@ class Leaderboard(Projection):
         ]
         return Board(self.until, terms.ranking_key, terms.ranking_direction, terms.score_decimals, rows)
 
-    def history(self, start: int, until: int, model_ids: set[str] | None, limit: int) -> list[HistoryRow]:
-        """Windows per scope at period ends in [start, until], oldest first, at most `limit` rows (the newest
-        ones).
+    def history(
+        self,
+        start: int,
+        until: int,
+        model_ids: set[str] | None,
+        *,
+        after: tuple[int, str, str, str] | None = None,
+    ) -> Iterator[HistoryRow]:
+        """Windows per scope at period ends in [start, until], newest first. Take as many as wanted.
+
+        `after` is (end, subject, scope_key, model_id) of one of them: the list goes on behind it.
         """
-        found: list[HistoryRow] = []
-        for name, row in self.store.scan(b"W", start=_history_key(until + 1), backwards=True):
+        first = _history_key(until + 1) if after is None else _history_key(*after[:3])
+        for name, row in self.store.scan(b"W", start=first, backwards=True):
             end = int.from_bytes(name[1:9], "big")
-            if end < start or len(found) >= limit:
-                break
+            if end < start:
+                return
             if end > until:
                 continue
             subject, scope_key = name[9:-1].decode().split("\x00")
+            behind = after[3] if after is not None and after[:3] == (end, subject, scope_key) else ""
             for model_id, windows in sorted(_history_decoder.decode(row).items()):
-                if model_ids is None or model_id in model_ids:
-                    found.append(HistoryRow(end, subject, scope_key, model_id, windows))
-        return found[:limit][::-1]
+                if model_id > behind and (model_ids is None or model_id in model_ids):
+                    yield HistoryRow(end, subject, scope_key, model_id, windows)
 
 
 def _bucket_key(start: int, scope: Scope) -> bytes:

@@ -64,6 +64,12 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     score_units: dict[str, int] | None
     charge_units: int | None
     decimals: int
+    opened_at: int = 0
+
+    @property
+    def place(self) -> tuple[int, str, str, str]:
+        """Where it stands in the list of all, newest round first."""
+        return (self.opened_at, self.input_id, self.scope_key, self.model_id)
 
 
 def join(answer: Answer, score: Score | None, **rest: Any) -> Prediction:

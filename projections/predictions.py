@@ -242,20 +242,51 @@ class Predictions(Projection):
         }
 
     def newest(
-        self, start: int, until: int, model_ids: set[str] | None = None, status: str | None = None
+        self,
+        start: int,
+        until: int,
+        model_ids: set[str] | None = None,
+        status: str | None = None,
+        *,
+        after: tuple[int, str, str, str] | None = None,
     ) -> Iterator[Prediction]:
-        """Predictions of rounds opened in [start, until] (ms), newest round first. Take as many as wanted."""
-        for name, row in self.store.scan(b"O", start=b"O" + key(until + 1), backwards=True):
+        """Predictions of rounds opened in [start, until] (ms), newest round first. Take as many as wanted.
+
+        `after` is the `place` of one of them: the list goes on behind it.
+        """
+        behind = after is None
+        first = key(until + 1) if after is None else key(after[0], after[1])
+        for name, row in self.store.scan(b"O", start=b"O" + first, backwards=True):
             opened_at = int.from_bytes(name[1:9], "big")
             if opened_at > until:
                 continue
             if opened_at < start:
                 return
-            input_id = name[9:-1].decode()
-            for scope_key in _scopes_decoder.decode(row):
-                for one in self.round(input_id, scope_key, model_ids):
-                    if status in (None, one.status):
-                        yield one
+            for one in self._of_round(name, row, None if behind else after, model_ids):
+                if status in (None, one.status):
+                    yield one
+            behind = True
+
+    def _of_round(
+        self,
+        name: bytes,
+        row: bytes,
+        after: tuple[int, str, str, str] | None,
+        model_ids: set[str] | None,
+    ) -> Iterator[Prediction]:
+        """All of one round, or those behind `after` where that is of this round."""
+        opened_at, input_id = int.from_bytes(name[1:9], "big"), name[9:-1].decode()
+        skipping = after is not None and after[:2] == (opened_at, input_id)
+        for scope_key in _scopes_decoder.decode(row):
+            if skipping and after is not None and scope_key != after[2]:
+                continue
+            wanted = None if skipping else model_ids  # the row that was last may be of another model
+            for one in self.round(input_id, scope_key, wanted, opened_at=opened_at):
+                if skipping:
+                    skipping = after is not None and one.model_id != after[3]
+                elif model_ids is None or one.model_id in model_ids:
+                    yield one
+            skipping = False
 
     def oldest(
         self, start: int, until: int, model_ids: set[str] | None = None, status: str | None = None
@@ -266,10 +297,9 @@ class Predictions(Projection):
         after = b"O" + key(start)
         while names := self._rounds_from(after, until):
             for name, row in names:
-                for scope_key in _scopes_decoder.decode(row):
-                    for one in self.round(name[9:-1].decode(), scope_key, model_ids):
-                        if status in (None, one.status):
-                            yield one
+                for one in self._of_round(name, row, None, model_ids):
+                    if status in (None, one.status):
+                        yield one
             after = names[-1][0] + b"\x00"
 
     def _rounds_from(self, first: bytes, until: int) -> list[tuple[bytes, bytes]]:
@@ -282,7 +312,9 @@ class Predictions(Projection):
         row = self.store.get(b"I" + key(input_id))
         return _input_decoder.decode(row) if row else None
 
-    def round(self, input_id: str, scope_key: str, model_ids: set[str] | None = None) -> list[Prediction]:
+    def round(
+        self, input_id: str, scope_key: str, model_ids: set[str] | None = None, *, opened_at: int = 0
+    ) -> list[Prediction]:
         """One scope of one round, both halves joined, in order of the roster; of some models where given."""
         row = self.store.get(b"A" + key(input_id, scope_key))
         if row is None:
@@ -310,6 +342,7 @@ class Predictions(Projection):
                 resolvable_at=scores.resolvable_at or resolvable_at,
                 charge_units=scores.charges.get(answer[0]),
                 decimals=decimals,
+                opened_at=opened_at,
             )
             for answer in answers
         ]

@@ -49,12 +49,21 @@ class Snapshots(Projection):
                 self.terms.add(event.data, batch)
 
     def newest(
-        self, start: int, until: int, model_ids: set[str] | None = None
+        self,
+        start: int,
+        until: int,
+        model_ids: set[str] | None = None,
+        *,
+        after: tuple[int, str] | None = None,
     ) -> Iterator[tuple[int, SnapshotTakenData]]:
-        """(at, snapshot) with period end in [start, until] (ms), newest first. Take as many as wanted."""
-        for name, row in self.store.scan(b"S", start=b"S" + key(until + 1), backwards=True):
+        """(at, snapshot) with period end in [start, until] (ms), newest first. Take as many as wanted.
+
+        `after` is (period end, model id) of one of them: the list goes on behind it.
+        """
+        last = None if after is None else b"S" + key(*after)
+        for name, row in self.store.scan(b"S", start=last or b"S" + key(until + 1), backwards=True):
             period_end = int.from_bytes(name[1:9], "big")
-            if period_end > until:
+            if period_end > until or name == last:
                 continue
             if period_end < start:
                 return

@@ -141,7 +141,7 @@ def test_history_keeps_the_windows_per_scope_at_each_period_end(log, fold):
     log.round(0, {"m": 1.0})
     log.round(0, {"m": 0.5}, subject="ETHUSDT")
     log.scored_until(HOUR_MS)
-    rows = fold(log).leaderboard.history(0, START_MS + HOUR_MS, None, 10)
+    rows = list(fold(log).leaderboard.history(0, START_MS + HOUR_MS, None))[::-1]
     assert {row.subject: row.windows_units["score_recent"] for row in rows} == {
         "BTCUSDT": UNIT,
         "ETHUSDT": UNIT // 2,

@@ -1,0 +1,85 @@
+"""`GET /reports/models/metrics` and `/reports/models/summary`: snapshots as flat rows, for charts of one's own."""
+
+from __future__ import annotations
+
+from itertools import islice
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import Response
+
+from coordinator.api.answers import ROWS_MAX, Span, project_ids, shaped, span
+from coordinator.api.paging import PAGED, Cursor, place_of, with_next
+from coordinator.api.reading import Reading
+from coordinator.api.shapes import ModelMetrics
+from coordinator.api.times import naive
+from coordinator.projections.registry import ReadModels
+from coordinator.streams.events import SnapshotTakenData
+from coordinator.streams.units import to_float
+
+LOOK_MAX = 20_000
+"""How many snapshots a summary looks at: a model without one among the newest so many is not in it."""
+
+
+def router() -> APIRouter:
+    """The two routes."""
+    routes = APIRouter()
+
+    @routes.get(
+        "/reports/models/metrics", response_model=list[ModelMetrics], responses={200: {"headers": PAGED}}
+    )
+    async def models_metrics(
+        request: Request,
+        read: Reading,
+        when: Annotated[Span, Depends(span)],
+        ids: Annotated[set[str] | None, Depends(project_ids)],
+        limit: Annotated[int, Query(ge=1, le=ROWS_MAX)] = ROWS_MAX,
+        cursor: Cursor = None,
+    ) -> Response:
+        """One row per model and period: counts, windows and the contract's own aggregates, oldest first."""
+        after = place_of(cursor, tuple[int, str])
+        found = list(islice(read.snapshots.newest(when.start, when.end, ids, after=after), limit + 1))
+        rows = [_row(one, read) for _, one in found[:limit]]
+        last = found[limit - 1][1] if len(found) > limit else None
+        answer = shaped(list[ModelMetrics], rows[::-1])
+        return with_next(request, answer, (last.period_end, last.model_id) if last else None)
+
+    @routes.get("/reports/models/summary", response_model=list[ModelMetrics])
+    async def models_summary(
+        read: Reading,
+        when: Annotated[Span, Depends(span)],
+        ids: Annotated[set[str] | None, Depends(project_ids)],
+    ) -> Response:
+        """Each model's newest row with period end in [start, end], by id."""
+        newest: dict[str, SnapshotTakenData] = {}
+        wanted = len(read.models.all()) if ids is None else len(ids)
+        for _, one in islice(read.snapshots.newest(when.start, when.end, ids), LOOK_MAX):
+            newest.setdefault(one.model_id, one)
+            if len(newest) == wanted:
+                break
+        return shaped(list[ModelMetrics], [_row(newest[model_id], read) for model_id in sorted(newest)])
+
+    return routes
+
+
+def _row(one: SnapshotTakenData, read: ReadModels) -> dict[str, Any]:
+    decimals = read.snapshots.terms.decimals(one.contract_hash)
+    model = read.models.get(one.model_id)
+    summary = {name: to_float(units, decimals) for name, units in one.summary_units.items()}
+    windows = {
+        name: None if units is None else to_float(units, decimals)
+        for name, units in one.windows_units.items()
+    }
+    return {
+        # Aggregates of the contract's first: a name of ours is never one of theirs.
+        **summary,
+        **windows,
+        "model_id": one.model_id,
+        "model_name": model.model_name,
+        "cruncher_name": model.cruncher_name,
+        "performed_at": naive(one.period_end),
+        "scored_count": one.scored_count,
+        "failed_count": one.failed_count,
+        "absent_model_count": one.absent_model_count,
+        "absent_node_count": one.absent_node_count,
+    }

@@ -1,0 +1,124 @@
+"""Pages: walked to the end they are the whole list, whatever their size, and a cursor of another list is refused."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from tests.logs import HOUR_MS, START_MS
+
+LISTS = {  # path: are its rows oldest first, so that pages go backwards?
+    "/reports/predictions": True,
+    "/reports/snapshots": False,
+    "/reports/checkpoints": False,
+    "/reports/models": False,
+    "/reports/models/global": True,
+    "/reports/models/params": True,
+    "/reports/models/metrics": True,
+}
+
+
+@pytest.fixture
+def log(log):
+    """More of everything than one."""
+    for hour in range(6, 12):
+        log.snapshot("m1", START_MS + hour * HOUR_MS, START_MS + (hour + 1) * HOUR_MS)
+        log.snapshot("m2", START_MS + hour * HOUR_MS, START_MS + (hour + 1) * HOUR_MS)
+        log.checkpoint(hour * HOUR_MS * 6, {"m1": 600_000_000, "m2": 400_000_000})
+    return log
+
+
+async def walk(api, path: str, size: int, **params) -> list:
+    pages = []
+    asked = {"limit": size, **params}
+    while True:
+        answer = await api.client.get(path, params=asked)
+        assert answer.status_code == 200, answer.text
+        rows = answer.json()
+        pages.append(rows)
+        cursor = answer.headers.get("x-next-cursor")
+        if cursor is None:
+            assert "link" not in answer.headers
+            break
+        assert len(rows) == size
+        assert answer.headers["x-truncated"] == "true"
+        link = answer.headers["link"]
+        assert link.endswith('; rel="next"')
+        following = parse_qs(urlsplit(link.partition(">")[0].removeprefix("<")).query)
+        assert following["cursor"] == [cursor]
+        asked["cursor"] = cursor
+    if LISTS[path]:
+        pages.reverse()
+    return [row for page in pages for row in page]
+
+
+@pytest.mark.parametrize("path", LISTS)
+async def test_all_pages_are_the_whole_list(api, path):
+    whole = await walk(api, path, 200)
+    assert len(whole) > 4
+    for size in (1, 2, 3, 4, len(whole) - 1, len(whole)):
+        assert await walk(api, path, size) == whole
+
+
+@pytest.mark.parametrize(
+    "filters", [{"projectIds": "m2"}, {"projectIds": "m1,m2", "status": "SCORED"}, {"status": "ABSENT"}]
+)
+async def test_filters_hold_over_pages(api, filters):
+    whole = await walk(api, "/reports/predictions", 200, **filters)
+    assert whole
+    assert await walk(api, "/reports/predictions", 1, **filters) == whole
+
+
+async def test_rows_that_come_meanwhile_move_no_page(api, log):
+    first = await api.client.get("/reports/predictions", params={"limit": 2})
+    rest_before = await api.get("/reports/predictions", cursor=first.headers["x-next-cursor"])
+    known = {topic: len(records) for topic, records in log.records.items()}
+    log.round(10 * HOUR_MS, {"m1": 0.1, "m2": 0.2})
+    for topic, start in known.items():
+        fresh = list(enumerate(log.records[topic]))[start:]
+        if fresh:
+            await api.projector.take(topic, fresh)
+    assert await api.get("/reports/predictions", cursor=first.headers["x-next-cursor"]) == rest_before
+
+
+async def test_what_is_no_cursor_is_422(api):
+    for path in LISTS:
+        for cursor in ("", "x", "AAAA", "WzFd", "!!", "WzEsIC0xXQ", "9" * 900):
+            answer = await api.client.get(path, params={"cursor": cursor})
+            assert answer.status_code == 422, (path, cursor)
+            assert "cursor" in answer.json()["detail"]
+
+
+async def test_charts_get_flat_rows_of_numbers(api):
+    metrics = await api.get("/reports/models/metrics")
+    for row in metrics:
+        assert not row["performed_at"].endswith("Z")
+        assert all(not isinstance(value, (dict, list)) for value in row.values())
+    summary = await api.get("/reports/models/summary")
+    assert [row["model_id"] for row in summary] == sorted({row["model_id"] for row in metrics})
+    for row in summary:
+        assert row == [one for one in metrics if one["model_id"] == row["model_id"]][-1]
+
+
+async def test_rewards_are_the_shares_of_what_was_offered(api):
+    rewards = await api.get("/reports/checkpoints/rewards", limit=200)
+    by_checkpoint: dict[str, int] = {}
+    for row in rewards:
+        by_checkpoint[row["checkpoint_id"]] = (
+            by_checkpoint.get(row["checkpoint_id"], 0) + row["reward_frac64"]
+        )
+        assert row["reward_percent"] == row["reward_frac64"] / 10_000_000
+    assert set(by_checkpoint.values()) == {1_000_000_000}
+    one = await api.get("/reports/checkpoints/rewards", model_id="m2", limit=1)
+    assert [row["model_id"] for row in one] == ["m2"]
+
+
+async def test_a_payload_is_enough_to_compute_the_emission_anew(api):
+    latest = await api.get("/reports/checkpoints/latest")
+    payload = await api.get(f"/reports/checkpoints/{latest['id']}/payload")
+    assert payload["emission"] == latest["entries"][0]
+    assert [one["model_id"] for one in payload["ranking"]] == [
+        one["model_id"] for one in latest["meta"]["ranking"]
+    ]
+    assert all(isinstance(one["key_units"], int) for one in payload["ranking"])
+    await api.get("/reports/checkpoints/none/payload", code=404)
