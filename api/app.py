@@ -31,6 +31,7 @@ from coordinator.api.access import Access, Rules, read_rules
 from coordinator.api.commands import CommandPort, Sender
 from coordinator.api.leaderboard import LeaderboardRoute
 from coordinator.api.metrics import Measured, Metrics
+from coordinator.api.monitor import Monitor, wall_ms
 from coordinator.api.openapi import describe_access
 from coordinator.api.own_routes import OwnRoutes, mount_own_routes
 from coordinator.infra.wallets_file import WalletsFile
@@ -46,13 +47,17 @@ def create_app(
     own_routes: Iterable[OwnRoutes] = (),
     rules: Rules | None = None,
     sender: Sender | None = None,
+    monitor: Monitor | None = None,
 ) -> FastAPI:
     """The application over a projector's read models, and the operator's own routes after all of ours. `sender`
-    replaces the default one (bounds, clock) in tests, `rules` what the settings say of keys and networks.
+    replaces the default one (bounds, clock) in tests, `rules` what the settings say of keys and networks. A `monitor`
+    runs beside the application; without one its invariants are still answered, and nothing follows from them.
 
     Raises OperatorError for keys or networks that cannot be read.
     """
     metrics = Metrics(projector)
+    monitor = monitor or Monitor(projector, command_port, wall_ms)
+    metrics.registry.register(invariants.GuardMetrics(monitor))
     door = partial(Access, rules=rules or read_rules(settings), refused=metrics.refused)
     app = FastAPI(title=f"Report API of {settings.crunch_id}", openapi_url="/openapi.json", redoc_url=None)
     read = app.state.read = projector.read
@@ -73,6 +78,7 @@ def create_app(
         checkpoints.router(WalletsFile(settings.wallets_file)),
         schema.router(),
         commands.router(sender or Sender(projector, command_port)),
+        invariants.router(monitor),
     ):
         app.include_router(routes)
     app.include_router(metrics.router())

@@ -18,6 +18,8 @@ from coordinator.streams.errors import OperatorError
 CRUNCH_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 HOUR_MS = 3_600_000
 CALL_SECONDS_MAX = 3600.0
+POLL_SECONDS_MIN = 0.1
+CHAINS = ("", "solana", "fake")
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +80,24 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     health_file: str = ""
     """A worker touches this file every two seconds while it works; a container's health check looks at its age."""
 
+    chain: str = ""
+    """How the chain is watched: empty (not at all), `solana`, or `fake` (rehearsals only)."""
+    chain_poll_seconds: float = 15.0
+    solana_rpc_url: str = ""
+    """May hold a key: only its host is ever logged."""
+    solana_finalized_is_claimable: bool = False
+    """The operator's word that a final transaction makes prizes claimable; the node cannot see it."""
+    webhook_url: str = ""
+    """Told of broken invariants, a stalled feed, lag, a checkpoint unpaid or withheld. May hold a key."""
+    webhook_secret: str = ""
+    """Signs what is posted (HMAC-SHA256)."""
+    monitor_seconds: float = 5.0
+    replay_check_seconds: float = 3600.0
+    """One read model is rebuilt from the log and compared every so often; 0 never."""
+    feed_stall_alert_seconds: float = 300.0
+    lag_alert_records: int = 20_000
+    unpaid_alert_seconds: float = 172_800.0
+
     session_timeout_seconds: float = 10.0
     heartbeat_seconds: float = 2.0
 
@@ -107,6 +127,18 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise OperatorError(message)
         if self.api_requests_per_second < 0:
             message = "API_REQUESTS_PER_SECOND must be 0 (no limit) or more"
+            raise OperatorError(message)
+        if self.chain not in CHAINS:
+            message = f"CHAIN={self.chain!r} is unknown; leave it empty or choose {' or '.join(CHAINS[1:])}"
+            raise OperatorError(message)
+        if self.chain == "fake" and not self.settle_rehearsals:
+            message = "CHAIN=fake pays nobody and settles rehearsals only: it needs SETTLE_REHEARSALS=true"
+            raise OperatorError(message)
+        if self.chain == "solana" and not self.solana_rpc_url:
+            message = "CHAIN=solana needs SOLANA_RPC_URL"
+            raise OperatorError(message)
+        if min(self.chain_poll_seconds, self.monitor_seconds) < POLL_SECONDS_MIN:
+            message = f"CHAIN_POLL_SECONDS and MONITOR_SECONDS must be at least {POLL_SECONDS_MIN:g}"
             raise OperatorError(message)
         if not self.feed_subjects:
             message = "FEED_SUBJECTS is empty; name at least one, e.g. FEED_SUBJECTS=BTCUSDT"

@@ -1,0 +1,185 @@
+"""Watching the chain: at each look, what it says of our checkpoints becomes commands, sent as anyone's are.
+
+Runs beside the API where CHAIN is set. It reads only: nothing is signed or sent to a chain from here, but for the fake
+one, whose settlements are made here too (rehearsals only), so that a newcomer sees a checkpoint go all its way.
+A look starts only when all of the log is folded; the stage meets each command in the state of its turn anyway.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import structlog
+
+from coordinator.api.commands import CommandPort
+from coordinator.infra.chain.fake import FakeChain, transaction_hash
+from coordinator.infra.chain.solana import SolanaChain
+from coordinator.projections.checkpoints import CheckpointRow
+from coordinator.projections.runner import Projector
+from coordinator.streams.chain_watch import Concern, Watched, Wish, judge
+from coordinator.streams.emission import is_pubkey
+from coordinator.streams.errors import WorldError
+from coordinator.streams.ports import ChainCheckpoint, ChainPort, TxState, TxStatus
+from coordinator.streams.settings import Settings
+
+RESEND_MS = 60_000
+WATCHED_MAX = 500
+SINCE_MARGIN_MS = 3_600_000
+"""A block's time and ours may differ: look back a little further than the oldest open checkpoint."""
+_log = structlog.get_logger()
+
+
+class ChainLoop:
+    """`checked_at` is when the last whole look began (ms), `error` why the last one failed."""
+
+    def __init__(
+        self,
+        chain: ChainPort,
+        projector: Projector,
+        port: CommandPort,
+        now_ms: Callable[[], int],
+    ) -> None:
+        self.chain = chain
+        self._projector = projector
+        self._port = port
+        self._settings = projector.settings
+        self._now_ms = now_ms
+        self._sent: dict[Wish, int] = {}
+        self.checked_at: int | None = None
+        self.error = ""
+        self.looks = self.failures = 0
+        self.concerns: list[Concern] = []
+        self.transactions: list[dict[str, Any]] = []
+
+    async def run(self) -> None:
+        """Look every CHAIN_POLL_SECONDS until cancelled. A chain that does not answer is said and asked again."""
+        try:
+            while True:
+                await self.look()
+                await asyncio.sleep(self._settings.chain_poll_seconds)
+        finally:
+            await self.chain.close()
+
+    async def look(self) -> None:
+        """One look, and the commands that it gives."""
+        if not self._projector.caught_up():
+            return
+        began = self._now_ms()
+        self.looks += 1
+        try:
+            await self._look(began)
+        except WorldError as error:
+            self.failures += 1
+            self.error = str(error)
+            _log.warning("chain_look_failed", chain=self.chain.name, reason=self.error)
+            return
+        self.error = ""
+        self.checked_at = began
+
+    async def _look(self, began: int) -> None:
+        rows = [row for row in self._projector.read.checkpoints.newest() if self._minds(row)]
+        # Oldest first: with more than can be watched at once, those that wait longest.
+        open_rows = [row for row in reversed(rows) if row.status != "PAID"][:WATCHED_MAX]
+        known = frozenset(row.tx_hash for row in rows if row.tx_hash)
+        statuses = await self.chain.status_of(
+            sorted({row.tx_hash for row in open_rows if row.tx_hash}) if open_rows else []
+        )
+        if isinstance(self.chain, FakeChain):
+            await self._settle_on_the_fake(self.chain, open_rows, statuses, began)
+        concerns: list[Concern] = []
+        for crunch, some in _by_crunch(open_rows).items():
+            on_chain = await self._on_chain(crunch, some)
+            watched = [_watched(row) for row in some]
+            found = judge(
+                watched,
+                known,
+                statuses,
+                on_chain,
+                finalized_is_claimable=self._settings.solana_finalized_is_claimable,
+            )
+            concerns += found.concerns
+            for wish in found.wishes:
+                await self._send(wish, began)
+        self.concerns = concerns
+        self.transactions = [
+            {
+                "checkpoint_id": row.checkpoint.checkpoint_id,
+                "tx_hash": row.tx_hash,
+                "state": statuses[row.tx_hash].state.value,
+                "error": statuses[row.tx_hash].error,
+            }
+            for row in open_rows
+            if row.tx_hash
+        ]
+
+    async def _on_chain(self, crunch: str, rows: list[CheckpointRow]) -> list[ChainCheckpoint]:
+        if not is_pubkey(crunch):
+            return []  # withheld for just that: nobody can have settled it
+        return await self.chain.checkpoints_of(crunch, min(row.created_at for row in rows) - SINCE_MARGIN_MS)
+
+    def _minds(self, row: CheckpointRow) -> bool:
+        return row.checkpoint.rehearsal or not isinstance(self.chain, FakeChain)
+
+    async def _send(self, wish: Wish, now: int) -> None:
+        last = self._sent.get(wish)
+        if last is not None and now - last < RESEND_MS:
+            return
+        self._sent = {one: at for one, at in self._sent.items() if now - at < RESEND_MS}
+        offset = await self._port.send(wish.command(now))
+        self._sent[wish] = now
+        _log.info("chain_command", **{k: v for k, v in msgspec.structs.asdict(wish).items() if v}, offset=offset)
+
+    async def _settle_on_the_fake(
+        self, chain: FakeChain, rows: list[CheckpointRow], statuses: dict[str, TxStatus], now: int
+    ) -> None:
+        """First the hash is recorded here, then it is sent: whatever is killed in between, there is one settlement."""
+        for row in rows:
+            the_id, crunch = row.checkpoint.checkpoint_id, str(row.checkpoint.emission["crunch"])
+            if row.status == "PENDING":
+                tries = sum(status == "SUBMITTED" for status, _ in row.moves)
+                await self._send(
+                    Wish(
+                        kind="confirm",
+                        checkpoint_id=the_id,
+                        tx_hash=transaction_hash("fake", the_id, str(tries)),
+                    ),
+                    now,
+                )
+            elif row.status in ("SUBMITTED", "CLAIMABLE") and row.tx_hash:
+                if statuses[row.tx_hash].state is TxState.UNKNOWN:
+                    chain.send(row.tx_hash, crunch, the_id)
+
+    def answer(self) -> dict[str, Any]:
+        """What `/reports/chain` says: what was seen, and when."""
+        return {
+            "adapter": self.chain.name,
+            "checked_at_ms": self.checked_at,
+            "error": self.error or None,
+            "transactions": self.transactions,
+            "concerns": [msgspec.structs.asdict(one) for one in self.concerns],
+        }
+
+
+def make_chain(settings: Settings, now_ms: Callable[[], int]) -> ChainPort | None:
+    """The adapter that CHAIN names, or None. Raises OperatorError."""
+    if settings.chain == "solana":
+        return SolanaChain(settings.solana_rpc_url)
+    if settings.chain == "fake":
+        return FakeChain(lambda: now_ms() / 1000, path=settings.data_dir / "fake-chain.json")
+    return None
+
+
+def _watched(row: CheckpointRow) -> Watched:
+    return Watched(
+        checkpoint_id=row.checkpoint.checkpoint_id, status=row.status, tx_hash=row.tx_hash or ""
+    )
+
+
+def _by_crunch(rows: list[CheckpointRow]) -> dict[str, list[CheckpointRow]]:
+    found: dict[str, list[CheckpointRow]] = {}
+    for row in rows:
+        found.setdefault(str(row.checkpoint.emission["crunch"]), []).append(row)
+    return found

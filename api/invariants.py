@@ -1,0 +1,98 @@
+"""`GET /reports/invariants` and `/reports/chain`: what the node finds when it looks at itself, and at the chain; and the
+same as metrics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+from fastapi import APIRouter
+from fastapi.responses import Response
+from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from coordinator.api.answers import json_answer
+from coordinator.api.monitor import Monitor
+from coordinator.api.times import zulu
+
+
+def router(monitor: Monitor) -> APIRouter:
+    """The routes over the monitor's last look."""
+    routes = APIRouter()
+
+    @routes.get("/reports/invariants")
+    async def invariants() -> Response:
+        """Each invariant with what was found, and the alerts that are on. A broken one withholds the next checkpoint."""
+        if monitor.looked_at is None:
+            monitor.peek()
+        broken = [one.name for one in monitor.findings if not one.ok]
+        return json_answer(
+            {
+                "ok": not broken,
+                "looked_at": _time(monitor.looked_at),
+                "withholding": broken,
+                "invariants": [msgspec.structs.asdict(one) for one in monitor.findings],
+                "alerts": [
+                    msgspec.structs.asdict(one) | {"since": _time(monitor.alerts.since[which])}
+                    for which, one in monitor.alerts.current.items()
+                ],
+            }
+        )
+
+    @routes.get("/reports/chain")
+    async def chain() -> Response:
+        """What the chain watch saw and when: transactions of open checkpoints, and what a person must look at."""
+        if monitor.chain is None:
+            return json_answer({"adapter": None, "detail": "the chain is not watched: CHAIN is not set"})
+        found: dict[str, Any] = monitor.chain.answer()
+        return json_answer(found | {"checked_at": _time(found.pop("checked_at_ms"))})
+
+    return routes
+
+
+def _time(at_ms: int | None) -> str | None:
+    return None if at_ms is None else zulu(at_ms)
+
+
+class GuardMetrics(Collector):
+    """The monitor's last look as gauges."""
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+
+    def describe(self) -> list[Metric]:
+        """Nothing is asked at registration."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """Invariants, alerts, the webhook and the chain watch."""
+        monitor = self._monitor
+        holds = GaugeMetricFamily("coordinator_invariant_ok", "1 while it holds.", labels=["name"])
+        counts = GaugeMetricFamily(
+            "coordinator_invariant_count", "The numbers behind an invariant.", labels=["name", "count"]
+        )
+        for one in monitor.findings:
+            holds.add_metric([one.name], float(one.ok))
+            for name, number in one.counts.items():
+                counts.add_metric([one.name, name], number)
+        yield holds
+        yield counts
+        kinds: dict[str, int] = {}
+        for kind, _ in monitor.alerts.current:
+            kinds[kind] = kinds.get(kind, 0) + 1
+        alerts = GaugeMetricFamily("coordinator_alerts", "Alerts that are on.", labels=["kind"])
+        for kind in ("invariant", "command", "feed", "lag", "checkpoint", "chain"):
+            alerts.add_metric([kind], kinds.get(kind, 0))
+        yield alerts
+        if monitor.webhook is not None:
+            posts = CounterMetricFamily("coordinator_webhook_posts", "Posts by outcome.", labels=["outcome"])
+            for outcome in ("sent", "failed", "dropped"):
+                posts.add_metric([outcome], getattr(monitor.webhook, outcome))
+            yield posts
+        if monitor.chain is not None:
+            looks = CounterMetricFamily("coordinator_chain_looks", "Looks at the chain.", labels=["outcome"])
+            looks.add_metric(["ok"], monitor.chain.looks - monitor.chain.failures)
+            looks.add_metric(["failed"], monitor.chain.failures)
+            yield looks

@@ -1,0 +1,214 @@
+"""The node watches itself: every few seconds its invariants and its surroundings, and what follows from them.
+
+A broken invariant withholds the next checkpoint by a command on the log, so that a replay decides the same. One
+command per invariant and checkpoint: while it stays broken, the one after is withheld too. What a person should
+know (broken invariants, a stalled feed, lag, checkpoints unpaid or withheld, what the chain watch is concerned about)
+is an alert: on `/reports/invariants`, in `/metrics`, and at the webhook where one is set.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import structlog
+
+from coordinator.api.chain_loop import ChainLoop
+from coordinator.api.commands import CommandPort
+from coordinator.api.replay_check import ReplayCheck
+from coordinator.infra.webhook import Alert, Alerts, Webhook
+from coordinator.projections.checks import Finding
+from coordinator.projections.runner import Projector
+from coordinator.streams.errors import WorldError
+from coordinator.streams.events import WithholdCheckpoint, WithholdCheckpointData
+from coordinator.streams.ids import content_id
+from coordinator.streams.reasons import as_reason
+
+HOLE_MS_MAX = 30_000
+"""An owner whose send failed leaves a hole until it has claimed anew."""
+LAG_MS_MAX = 30_000
+CHECKPOINTS_LOOKED_AT = 200
+REASON_CHARS_MAX = 400
+UNSETTLED = ("PENDING", "SUBMITTED")
+_log = structlog.get_logger()
+
+
+def wall_ms() -> int:
+    """The wall's clock in ms: when a look was made, and since when something stands. It decides nothing of the log."""
+    return time.time_ns() // 1_000_000
+
+
+class Monitor:
+    """`findings` and `alerts` are those of the last look. Without `run` each call of `look` is one (tests)."""
+
+    def __init__(
+        self,
+        projector: Projector,
+        port: CommandPort,
+        now_ms: Callable[[], int],
+        *,
+        chain: ChainLoop | None = None,
+        webhook: Webhook | None = None,
+        replay_check: ReplayCheck | None = None,
+    ) -> None:
+        self._projector = projector
+        self._settings = projector.settings
+        self._port = port
+        self._now_ms = now_ms
+        self.chain = chain
+        self.webhook = webhook
+        self.replay_check = replay_check or ReplayCheck(projector.settings)
+        self.alerts = Alerts(projector.settings.crunch_id)
+        self.findings: list[Finding] = []
+        self.looked_at: int | None = None
+        self._holes: dict[str, int] = {}
+        self._clock: tuple[int, int] = (-1, 0)
+        self._lagging_since: int | None = None
+        self._withheld: set[tuple[str, int]] = set()
+        self._send_error = ""
+
+    async def run(self) -> None:
+        """Look every MONITOR_SECONDS until cancelled; the replay check, the chain and the webhook run beside it."""
+        beside: list[Any] = [self.replay_check.run()]
+        if self.chain is not None:
+            beside.append(self.chain.run())
+        if self.webhook is not None:
+            beside.append(self.webhook.run())
+        async with asyncio.TaskGroup() as group:
+            for one in beside:
+                group.create_task(one)
+            while True:
+                await self.look()
+                await asyncio.sleep(self._settings.monitor_seconds)
+
+    async def look(self) -> None:
+        """One look and what follows from it."""
+        now = self._now_ms()
+        self.findings = self._find(now)
+        self.looked_at = now
+        await self._withhold(now)
+        for notice in self.alerts.update(self._alerts(now), now):
+            _log.warning("alert", state=notice.state, kind=notice.kind, name=notice.name, text=notice.text)
+            if self.webhook is not None:
+                self.webhook.tell(notice)
+
+    def peek(self) -> None:
+        """Find without any consequence: before the first look."""
+        self.findings = self._find(self._now_ms())
+
+    # --- invariants ------------------------------------------------------------------------------------
+
+    def _find(self, now: int) -> list[Finding]:
+        read = self._projector.read
+        return [*read.checks.findings(), self._moves(), self._numbers(now), self.replay_check.finding()]
+
+    def _moves(self) -> Finding:
+        illegal = {
+            one.name: count
+            for one in self._projector.read.all()
+            if (count := sum(one.counted(topic, "illegal") for topic in one.topics))
+        }
+        return Finding(
+            name="lifecycles",
+            about="Every change of status is one of the lifecycle's table",
+            ok=not illegal,
+            detail=", ".join(f"{count} illegal in {name}" for name, count in illegal.items())
+            or "no illegal change",
+            counts={"illegal": sum(illegal.values())},
+        )
+
+    def _numbers(self, now: int) -> Finding:
+        holes = {topic: reader.hole for topic, reader in self._projector.folder.readers.items() if reader.hole}
+        self._holes = {topic: self._holes.get(topic, now) for topic in holes}
+        lasting = [holes[topic] for topic, since in self._holes.items() if now - since >= HOLE_MS_MAX]
+        return Finding(
+            name="numbers",
+            about="No decision's number is missing in any stream",
+            ok=not lasting,
+            detail="; ".join(lasting) or "no number is missing",
+            counts={"holes": len(holes)},
+        )
+
+    async def _withhold(self, now: int) -> None:
+        built = self._projector.read.checks.checkpoints_built
+        self._send_error = ""
+        for one in self.findings:
+            if one.ok or (one.name, built) in self._withheld:
+                continue
+            reason = as_reason(f"the invariant {one.name!r} is broken: {one.detail}", REASON_CHARS_MAX)
+            command = WithholdCheckpoint(
+                id=content_id("monitor", one.name, str(built)),
+                at=now,
+                data=WithholdCheckpointData(reason=reason),
+            )
+            try:
+                offset = await self._port.send(command)
+            except WorldError as error:  # tried again at the next look
+                self._send_error = f"the next checkpoint could not be withheld: {error}"
+                _log.error("withhold_not_sent", invariant=one.name, reason=str(error))
+                return
+            _log.error("checkpoint_withheld", invariant=one.name, reason=reason, offset=offset)
+            self._withheld = {mark for mark in self._withheld if mark[1] == built} | {(one.name, built)}
+
+    # --- alerts ----------------------------------------------------------------------------------------
+
+    def _alerts(self, now: int) -> Iterator[Alert]:
+        for one in self.findings:
+            if not one.ok:
+                yield Alert("invariant", one.name, f"{one.about}: {one.detail}")
+        if self._send_error:
+            yield Alert("command", "withhold", self._send_error)
+        yield from self._feed_alerts(now)
+        yield from self._lag_alerts(now)
+        yield from self._checkpoint_alerts(now)
+        if self.chain is not None:
+            for concern in self.chain.concerns:
+                yield Alert("chain", f"{concern.name} {concern.checkpoint_id}", concern.text)
+            if self.chain.error:
+                yield Alert("chain", "unreachable", self.chain.error)
+
+    def _feed_alerts(self, now: int) -> Iterator[Alert]:
+        feeds = self._projector.read.feeds
+        if feeds.clock != self._clock[0]:
+            self._clock = (feeds.clock, now)
+        stood_ms = now - self._clock[1]
+        states = feeds.states()
+        if states and all(one.state == "ended" for one in states):
+            return
+        if stood_ms >= self._settings.feed_stall_alert_seconds * 1000 and feeds.clock > 0:
+            why = "; ".join(
+                f"{one.source} is {one.state}: {one.reason}" for one in states if one.state != "connected"
+            )
+            yield Alert(
+                "feed", "stalled", f"the clock stands for {stood_ms // 1000} s{'; ' if why else ''}{why}"
+            )
+
+    def _lag_alerts(self, now: int) -> Iterator[Alert]:
+        waiting = sum(self._projector.lag().values())
+        if waiting < self._settings.lag_alert_records:
+            self._lagging_since = None
+            return
+        if self._lagging_since is None:
+            self._lagging_since = now
+        if now - self._lagging_since >= LAG_MS_MAX:
+            yield Alert("lag", "report", f"{waiting} records wait to be folded")
+
+    def _checkpoint_alerts(self, now: int) -> Iterator[Alert]:
+        for place, row in enumerate(self._projector.read.checkpoints.newest()):
+            if place >= CHECKPOINTS_LOOKED_AT:
+                return
+            the_id, age_ms = row.checkpoint.checkpoint_id, now - row.created_at
+            if row.status == "WITHHELD":
+                yield Alert("checkpoint", f"withheld {the_id}", f"{the_id} is withheld: {row.reason}")
+            elif (
+                row.status in UNSETTLED
+                and not row.checkpoint.rehearsal
+                and age_ms >= self._settings.unpaid_alert_seconds * 1000
+            ):
+                yield Alert(
+                    "checkpoint",
+                    f"unpaid {the_id}",
+                    f"{the_id} is {row.status} for {age_ms // 3_600_000} hours",
+                )

@@ -1,0 +1,107 @@
+"""Does the log still give the read models that we serve? A sample in the background, one read model at a time.
+
+`coordinator replay --verify` in a process of its own, at the lowest priority, bounded in time: it rebuilds one read
+model from the first event, up to where ours stands, and compares three hashes. A difference is a broken invariant; a
+check that could not be made is none, and says why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import sys
+from collections.abc import Sequence
+
+import msgspec
+import psutil
+import structlog
+
+from coordinator.projections.checks import Finding
+from coordinator.projections.registry import PROJECTIONS
+from coordinator.projections.replay import VerifyResult
+from coordinator.streams.settings import Settings, environment
+
+NAME = "replay"
+ABOUT = "The log, folded again from the first event, gives the hash of the read model we serve"
+CHECK_SECONDS_MAX = 1800.0
+LOWEST_PRIORITY = 19
+WORDS_BYTES_MAX = 64 * 1024
+EQUAL, DIFFERENT = 0, 1
+_decoder = msgspec.json.Decoder(VerifyResult)
+_log = structlog.get_logger()
+
+
+class ReplayCheck:
+    """`finding` is what is known now. Checks the read models in turn; `command` replaces ours in tests."""
+
+    def __init__(self, settings: Settings, command: Sequence[str] | None = None) -> None:
+        self._settings = settings
+        self._command = command or (sys.executable, "-I", "-m", "coordinator.cli.main", "replay")
+        self._verdicts: dict[str, tuple[bool, str]] = {}
+        self._failed = ""
+        self.checks = 0
+
+    async def run(self) -> None:
+        """Check the next read model every REPLAY_CHECK_SECONDS until cancelled; 0 checks nothing."""
+        while self._settings.replay_check_seconds > 0:
+            for name in PROJECTIONS:
+                await asyncio.sleep(self._settings.replay_check_seconds)
+                await self.check(name)
+
+    async def check(self, name: str) -> None:
+        """Check one read model now."""
+        command = [*self._command, "--verify", "--json", "--projection", name]
+        child = await asyncio.create_subprocess_exec(
+            *command,
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+            env={**os.environ, **environment(self._settings)},
+        )
+        try:
+            with contextlib.suppress(psutil.Error):
+                psutil.Process(child.pid).nice(LOWEST_PRIORITY)
+            async with asyncio.timeout(CHECK_SECONDS_MAX):
+                said, words = await child.communicate()
+        except TimeoutError:
+            self._failed = f"{name}: not done within {CHECK_SECONDS_MAX:g} s"
+            return
+        finally:
+            if child.returncode is None:
+                child.kill()
+                await child.wait()
+        self.checks += 1
+        self._judge(name, child.returncode, said, words)
+
+    def _judge(self, name: str, code: int | None, said: bytes, words: bytes) -> None:
+        try:
+            if code not in (EQUAL, DIFFERENT):
+                raise ValueError(words[-WORDS_BYTES_MAX:].decode(errors="replace").strip()[-300:])
+            verdict = _decoder.decode(said).verdicts[0]
+        except (msgspec.DecodeError, ValueError, IndexError) as error:
+            self._failed = f"{name} could not be checked (exit {code}): {error}"
+            _log.warning("replay_check_failed", projection=name, code=code)
+            return
+        self._failed = ""
+        self._verdicts[name] = (verdict.equal, verdict.reason)
+        if not verdict.equal:
+            _log.error("replay_differs", projection=name, reason=verdict.reason)
+
+    def finding(self) -> Finding:
+        """The invariant as of the last checks."""
+        wrong = [f"{name}: {reason}" for name, (equal, reason) in self._verdicts.items() if not equal]
+        right = len(self._verdicts) - len(wrong)
+        text = f"{right} of {len(PROJECTIONS)} read models checked and equal"
+        if self._settings.replay_check_seconds <= 0:
+            text = "not checked: REPLAY_CHECK_SECONDS is 0"
+        elif not self._verdicts:
+            text = f"not checked yet: one read model every {self._settings.replay_check_seconds:g} s"
+        return Finding(
+            name=NAME,
+            about=ABOUT,
+            ok=not wrong,
+            detail="; ".join([*wrong, *([self._failed] if self._failed else [])]) or text,
+            counts={"equal": right, "different": len(wrong), "checks": self.checks},
+            checked=bool(self._verdicts),
+        )

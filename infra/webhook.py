@@ -1,0 +1,177 @@
+"""Telling a person: alerts as they begin and end, posted to the operator's webhook.
+
+An alert is told once when it begins, again every six hours while it lasts, and once when it is over. A post is bounded
+in time and tries; what waits is bounded in number. The URL and the secret are the operator's: neither is written
+anywhere but into the request, redirects are not followed, nothing of the answer but its status is used, and link-local
+addresses (where clouds keep their credentials) are refused. Each post has an `id` of its content, so that a receiver
+can drop one that it has had, and with WEBHOOK_SECRET a signature: `X-Coordinator-Signature: sha256=<HMAC of the body>`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+from collections.abc import Iterable
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+import httpx
+import msgspec
+import stamina
+import structlog
+
+from coordinator.streams.errors import OperatorError, WorldError
+from coordinator.streams.ids import content_id
+from coordinator.streams.reasons import as_reason
+
+REPEAT_MS = 6 * 3_600_000
+TEXT_CHARS_MAX = 1000
+WAITING_MAX = 200
+POST_SECONDS_MAX = 5.0
+ATTEMPTS = 4
+_encode = msgspec.json.Encoder(order="deterministic").encode
+_log = structlog.get_logger()
+
+
+class Alert(msgspec.Struct, frozen=True):
+    """What is wrong now. `kind` and `name` say that it is the same trouble as before; the text may change."""
+
+    kind: str
+    name: str
+    text: str
+
+
+class Notice(msgspec.Struct, frozen=True, kw_only=True):
+    """One post. `state` is "firing" or "resolved"; times are ms of the wall's clock."""
+
+    id: str
+    crunch_id: str
+    state: str
+    kind: str
+    name: str
+    text: str
+    since: int
+    at: int
+
+
+class Alerts:
+    """Which alerts are on, and what there is to tell of it. Pure: time is an argument."""
+
+    def __init__(self, crunch_id: str, repeat_ms: int = REPEAT_MS) -> None:
+        self._crunch_id = crunch_id
+        self._repeat_ms = repeat_ms
+        self.since: dict[tuple[str, str], int] = {}
+        self.current: dict[tuple[str, str], Alert] = {}
+        self._told: dict[tuple[str, str], int] = {}
+
+    def update(self, alerts: Iterable[Alert], now_ms: int) -> list[Notice]:
+        """Take all that is wrong now; the notices that are due."""
+        found = {(one.kind, one.name): one for one in alerts}
+        due: list[Notice] = []
+        for which, one in found.items():
+            self.since.setdefault(which, now_ms)
+            told = self._told.get(which)
+            if told is None or now_ms - told >= self._repeat_ms:
+                self._told[which] = now_ms
+                due.append(self._notice("firing", one, now_ms))
+        for which in [one for one in self.current if one not in found]:
+            due.append(self._notice("resolved", self.current[which], now_ms))
+            del self.since[which], self._told[which]
+        self.current = found
+        return due
+
+    def _notice(self, state: str, one: Alert, now_ms: int) -> Notice:
+        since = self.since[one.kind, one.name]
+        return Notice(
+            id=content_id("alert", self._crunch_id, state, one.kind, one.name, str(since), str(now_ms)),
+            crunch_id=self._crunch_id,
+            state=state,
+            kind=one.kind,
+            name=one.name,
+            text=as_reason(one.text, TEXT_CHARS_MAX),
+            since=since,
+            at=now_ms,
+        )
+
+
+class Webhook:
+    """Posts notices in order, one at a time."""
+
+    def __init__(
+        self, url: str, secret: str = "", *, attempts: int = ATTEMPTS, wait_seconds: float = 1.0
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise OperatorError("WEBHOOK_URL must be an http or https URL")
+        self.host = parts.hostname
+        _refuse_link_local(self.host)
+        self._port = parts.port or (443 if parts.scheme == "https" else 80)
+        self._url = url
+        self._secret = secret.encode()
+        self._attempts = attempts
+        self._wait = wait_seconds
+        self._waiting: asyncio.Queue[Notice] = asyncio.Queue(WAITING_MAX)
+        self.sent = self.failed = self.dropped = 0
+
+    def tell(self, notice: Notice) -> None:
+        """Put a notice behind those that wait; with too many waiting it is dropped, and that is said."""
+        try:
+            self._waiting.put_nowait(notice)
+        except asyncio.QueueFull:
+            self.dropped += 1
+            _log.error("webhook_dropped", kind=notice.kind, name=notice.name, waiting=WAITING_MAX)
+
+    async def run(self) -> None:
+        """Post until cancelled. A post that fails for good is counted and said; the next one is tried."""
+        async with httpx.AsyncClient(
+            follow_redirects=False, trust_env=False, timeout=POST_SECONDS_MAX
+        ) as client:
+            while True:
+                notice = await self._waiting.get()
+                try:
+                    await self._deliver(client, notice)
+                    self.sent += 1
+                except (WorldError, OperatorError) as error:
+                    self.failed += 1
+                    _log.error("webhook_failed", host=self.host, alert=notice.id, reason=str(error))
+
+    async def _deliver(self, client: httpx.AsyncClient, notice: Notice) -> None:
+        body = _encode(notice)
+        headers = {"Content-Type": "application/json", "User-Agent": "coordinator-node"}
+        if self._secret:
+            digest = hmac.new(self._secret, body, hashlib.sha256).hexdigest()
+            headers["X-Coordinator-Signature"] = f"sha256={digest}"
+        async for attempt in stamina.retry_context(
+            on=WorldError,
+            attempts=self._attempts,
+            timeout=None,
+            wait_initial=self._wait,
+            wait_jitter=self._wait,
+            wait_max=30.0,
+        ):
+            with attempt:
+                await self._post(client, body, headers)
+
+    async def _post(self, client: httpx.AsyncClient, body: bytes, headers: dict[str, str]) -> None:
+        try:
+            async with asyncio.timeout(2 * POST_SECONDS_MAX):
+                loop = asyncio.get_running_loop()
+                for found in await loop.getaddrinfo(self.host, self._port):
+                    _refuse_link_local(str(found[4][0]))
+                async with client.stream("POST", self._url, content=body, headers=headers) as answer:
+                    status = answer.status_code
+        except (httpx.HTTPError, OSError, TimeoutError) as error:
+            raise WorldError(type(error).__name__) from None  # its text may hold the URL
+        if not httpx.codes.is_success(status):
+            raise WorldError(f"HTTP {status}")
+
+
+def _refuse_link_local(host: str) -> None:
+    try:
+        address = ip_address(host.split("%")[0])
+    except ValueError:
+        return
+    mapped = getattr(address, "ipv4_mapped", None)
+    if (mapped or address).is_link_local:
+        raise OperatorError("WEBHOOK_URL leads to a link-local address: clouds keep their credentials there")
