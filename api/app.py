@@ -17,6 +17,7 @@ from coordinator.api import (
     exports,
     feeds,
     health,
+    invariants,
     leaderboard,
     live,
     model_metrics,

@@ -130,7 +130,9 @@ class ChainLoop:
         self._sent = {one: at for one, at in self._sent.items() if now - at < RESEND_MS}
         offset = await self._port.send(wish.command(now))
         self._sent[wish] = now
-        _log.info("chain_command", **{k: v for k, v in msgspec.structs.asdict(wish).items() if v}, offset=offset)
+        _log.info(
+            "chain_command", **{k: v for k, v in msgspec.structs.asdict(wish).items() if v}, offset=offset
+        )
 
     async def _settle_on_the_fake(
         self, chain: FakeChain, rows: list[CheckpointRow], statuses: dict[str, TxStatus], now: int
@@ -148,19 +150,8 @@ class ChainLoop:
                     ),
                     now,
                 )
-            elif row.status in ("SUBMITTED", "CLAIMABLE") and row.tx_hash:
-                if statuses[row.tx_hash].state is TxState.UNKNOWN:
-                    chain.send(row.tx_hash, crunch, the_id)
-
-    def answer(self) -> dict[str, Any]:
-        """What `/reports/chain` says: what was seen, and when."""
-        return {
-            "adapter": self.chain.name,
-            "checked_at_ms": self.checked_at,
-            "error": self.error or None,
-            "transactions": self.transactions,
-            "concerns": [msgspec.structs.asdict(one) for one in self.concerns],
-        }
+            elif row.tx_hash and statuses[row.tx_hash].state is TxState.UNKNOWN:
+                chain.send(row.tx_hash, crunch, the_id)
 
 
 def make_chain(settings: Settings, now_ms: Callable[[], int]) -> ChainPort | None:
@@ -173,9 +164,7 @@ def make_chain(settings: Settings, now_ms: Callable[[], int]) -> ChainPort | Non
 
 
 def _watched(row: CheckpointRow) -> Watched:
-    return Watched(
-        checkpoint_id=row.checkpoint.checkpoint_id, status=row.status, tx_hash=row.tx_hash or ""
-    )
+    return Watched(checkpoint_id=row.checkpoint.checkpoint_id, status=row.status, tx_hash=row.tx_hash or "")
 
 
 def _by_crunch(rows: list[CheckpointRow]) -> dict[str, list[CheckpointRow]]:

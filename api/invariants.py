@@ -1,11 +1,10 @@
-"""`GET /reports/invariants` and `/reports/chain`: what the node finds when it looks at itself, and at the chain; and the
-same as metrics.
+"""`GET /reports/invariants` and `/reports/chain`: what the node finds when it looks at itself, and at the chain.
+The same as metrics.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
 import msgspec
 from fastapi import APIRouter
@@ -13,7 +12,8 @@ from fastapi.responses import Response
 from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from coordinator.api.answers import json_answer
+from coordinator.api.answers import shaped
+from coordinator.api.invariant_shapes import Chain, Invariants
 from coordinator.api.monitor import Monitor
 from coordinator.api.times import zulu
 
@@ -22,13 +22,14 @@ def router(monitor: Monitor) -> APIRouter:
     """The routes over the monitor's last look."""
     routes = APIRouter()
 
-    @routes.get("/reports/invariants")
+    @routes.get("/reports/invariants", response_model=Invariants)
     async def invariants() -> Response:
-        """Each invariant with what was found, and the alerts that are on. A broken one withholds the next checkpoint."""
+        """Each invariant with what was found, and the alerts that are on. A broken one withholds a checkpoint."""
         if monitor.looked_at is None:
             monitor.peek()
         broken = [one.name for one in monitor.findings if not one.ok]
-        return json_answer(
+        return shaped(
+            Invariants,
             {
                 "ok": not broken,
                 "looked_at": _time(monitor.looked_at),
@@ -38,16 +39,21 @@ def router(monitor: Monitor) -> APIRouter:
                     msgspec.structs.asdict(one) | {"since": _time(monitor.alerts.since[which])}
                     for which, one in monitor.alerts.current.items()
                 ],
-            }
+            },
         )
 
-    @routes.get("/reports/chain")
+    @routes.get("/reports/chain", response_model=Chain)
     async def chain() -> Response:
         """What the chain watch saw and when: transactions of open checkpoints, and what a person must look at."""
-        if monitor.chain is None:
-            return json_answer({"adapter": None, "detail": "the chain is not watched: CHAIN is not set"})
-        found: dict[str, Any] = monitor.chain.answer()
-        return json_answer(found | {"checked_at": _time(found.pop("checked_at_ms"))})
+        loop = monitor.chain
+        body = {
+            "adapter": loop.chain.name if loop else None,
+            "checked_at": _time(loop.checked_at) if loop else None,
+            "error": (loop.error or None) if loop else None,
+            "transactions": loop.transactions if loop else [],
+            "concerns": [msgspec.structs.asdict(one) for one in loop.concerns] if loop else [],
+        }
+        return shaped(Chain, body)
 
     return routes
 

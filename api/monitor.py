@@ -15,7 +15,7 @@ from typing import Any
 
 import structlog
 
-from coordinator.api.chain_loop import ChainLoop
+from coordinator.api.chain_loop import ChainLoop, make_chain
 from coordinator.api.commands import CommandPort
 from coordinator.api.replay_check import ReplayCheck
 from coordinator.infra.webhook import Alert, Alerts, Webhook
@@ -120,7 +120,9 @@ class Monitor:
         )
 
     def _numbers(self, now: int) -> Finding:
-        holes = {topic: reader.hole for topic, reader in self._projector.folder.readers.items() if reader.hole}
+        holes = {
+            topic: reader.hole for topic, reader in self._projector.folder.readers.items() if reader.hole
+        }
         self._holes = {topic: self._holes.get(topic, now) for topic in holes}
         lasting = [holes[topic] for topic, since in self._holes.items() if now - since >= HOLE_MS_MAX]
         return Finding(
@@ -212,3 +214,16 @@ class Monitor:
                     f"unpaid {the_id}",
                     f"{the_id} is {row.status} for {age_ms // 3_600_000} hours",
                 )
+
+
+def make_monitor(projector: Projector, port: CommandPort) -> Monitor:
+    """The monitor that the settings ask for. Raises OperatorError for a chain or a webhook that cannot be."""
+    settings = projector.settings
+    chain = make_chain(settings, wall_ms)
+    return Monitor(
+        projector,
+        port,
+        wall_ms,
+        chain=None if chain is None else ChainLoop(chain, projector, port, wall_ms),
+        webhook=Webhook(settings.webhook_url, settings.webhook_secret) if settings.webhook_url else None,
+    )

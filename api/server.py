@@ -19,6 +19,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from coordinator.api.app import create_app
 from coordinator.api.live import ABORT
+from coordinator.api.monitor import Monitor, make_monitor
 from coordinator.api.own_routes import OwnRoutes, load_own_routes
 from coordinator.infra.commands import KafkaCommandPort
 from coordinator.infra.sockets import listen
@@ -76,8 +77,9 @@ async def _serve(settings: Settings, bound: socket.socket, own_routes: list[OwnR
     try:
         await port.start()
         projector = Projector(settings, read)
-        app = create_app(settings, projector, port, own_routes=own_routes)
-        await _run(app, settings, projector, bound, stopping)
+        monitor = make_monitor(projector, port)
+        app = create_app(settings, projector, port, own_routes=own_routes, monitor=monitor)
+        await _run(app, settings, projector, monitor, bound, stopping)
     finally:
         await port.stop()
         read.close()
@@ -99,6 +101,7 @@ async def _run(
     app: FastAPI,
     settings: Settings,
     projector: Projector,
+    monitor: Monitor,
     bound: socket.socket,
     stopping: asyncio.Event,
 ) -> None:
@@ -113,16 +116,18 @@ async def _run(
     server = _Server(config)
     serving = asyncio.create_task(server.serve([bound]))
     folding = asyncio.create_task(projector.run())
+    watching = asyncio.create_task(monitor.run())
     stop = asyncio.create_task(stopping.wait())
     _log.info("report_listening", host=settings.api_host, port=bound.getsockname()[1])
     try:
-        await asyncio.wait((serving, folding, stop), return_when=asyncio.FIRST_COMPLETED)
+        await asyncio.wait((serving, folding, watching, stop), return_when=asyncio.FIRST_COMPLETED)
     finally:
         projector.stop()
         server.should_exit = True
         stop.cancel()
-        results = await asyncio.gather(folding, serving, return_exceptions=True)
+        watching.cancel()
+        results = await asyncio.gather(folding, serving, watching, return_exceptions=True)
     _log.info("report_stopped")
     for result in results:
-        if isinstance(result, BaseException):
+        if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):
             raise result

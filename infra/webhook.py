@@ -169,7 +169,7 @@ class Webhook:
 
 def _refuse_link_local(host: str) -> None:
     try:
-        address = ip_address(host.split("%")[0])
+        address = ip_address(host.split("%", maxsplit=1)[0])
     except ValueError:
         return
     mapped = getattr(address, "ipv4_mapped", None)

@@ -186,7 +186,7 @@ class CheckpointStage(Stage):
                     yield CheckpointWithheld(
                         id=f"{data.checkpoint_id}:withheld",
                         at=event.at,
-                        data=CheckpointWithheldData(reason="; ".join(faults), checkpoint=data),
+                        data=CheckpointWithheldData(reason="; ".join(dict.fromkeys(faults)), checkpoint=data),
                     )
                 else:
                     yield CheckpointOpened(id=f"{data.checkpoint_id}:opened", at=event.at, data=data)

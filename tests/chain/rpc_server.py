@@ -17,7 +17,9 @@ class RpcServer:
 
     def __init__(self) -> None:
         self.calls: list[dict[str, Any]] = []
+        self.bodies: list[bytes] = []
         self.paths: list[str] = []
+        self.headers: list[dict[str, str]] = []
         self.answers: list[Answer] = []
         self.url = ""
 
@@ -26,12 +28,11 @@ class RpcServer:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n")).decode()
                 self.paths.append(head.split(" ")[1])
-                length = next(
-                    int(line.split(":")[1])
-                    for line in head.split("\r\n")
-                    if line.lower().startswith("content-length")
-                )
-                call = json.loads(await reader.readexactly(length))
+                lines = [line.split(":", 1) for line in head.split("\r\n")[1:] if line]
+                self.headers.append({name.lower(): value.strip() for name, value in lines})
+                length = int(self.headers[-1]["content-length"])
+                self.bodies.append(await reader.readexactly(length))
+                call = json.loads(self.bodies[-1])
                 self.calls.append(call)
                 answer = (self.answers.pop(0) if len(self.answers) > 1 else self.answers[0])(call)
                 if answer is None:

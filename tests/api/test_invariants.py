@@ -1,0 +1,267 @@
+"""The node watches itself: what is broken in its log is on the API, in the metrics, withheld by command, and told."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from types import SimpleNamespace
+
+import httpx
+import msgspec
+import pytest
+from tests.chain.rpc_server import rpc_server
+from tests.logs import HOUR_MS, MINUTE_MS, START_MS, TX_HASH, fold_into
+from tests.projections.test_checks import a_log, submitted
+
+from coordinator.api.app import create_app
+from coordinator.api.monitor import HOLE_MS_MAX, LAG_MS_MAX, Monitor
+from coordinator.api.replay_check import ReplayCheck
+from coordinator.infra.webhook import Webhook
+from coordinator.projections.registry import open_read_models
+from coordinator.projections.runner import Projector
+from coordinator.streams import events as ev
+from coordinator.streams.envelope import Append, encode_append
+from coordinator.streams.errors import WorldError
+from coordinator.streams.settings import Settings
+
+
+class Commands:
+    """A command port that keeps what was sent; `broken` makes it fail."""
+
+    def __init__(self):
+        self.sent, self.broken = [], False
+
+    async def send(self, command):
+        if self.broken:
+            raise WorldError("Kafka is away")
+        self.sent.append(command)
+        return len(self.sent) - 1
+
+
+@pytest.fixture
+async def node(tmp_path):
+    """A monitor over a log in memory, its API, its clock, its commands and a webhook on a real socket."""
+    settings = Settings(data_dir=tmp_path, replay_check_seconds=3600)
+    read = open_read_models(tmp_path, "cluster", "btc-up")
+    projector = Projector(settings, read)
+    projector._started = True
+    log, port = a_log(), Commands()
+    clock = SimpleNamespace(now=START_MS + 100 * HOUR_MS)
+    async with rpc_server(lambda _call: b"") as hook:
+        webhook = Webhook(hook.url)
+        monitor = Monitor(projector, port, lambda: clock.now, webhook=webhook)
+        app = create_app(settings, projector, port, monitor=monitor)
+        posting = asyncio.create_task(webhook.run())
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app, client=("127.0.0.1", 1)), base_url="http://127.0.0.1"
+        ) as client:
+
+            async def look(seconds=0):
+                fold_into(projector.folder, log)
+                clock.now += int(seconds * 1000)
+                await monitor.look()
+                return (await client.get("/reports/invariants")).json()
+
+            async def posts(number):
+                async with asyncio.timeout(5):
+                    while len(hook.calls) < number:
+                        await asyncio.sleep(0.01)
+                return [(one["state"], one["kind"], one["name"]) for one in hook.calls]
+
+            async def metric(line):
+                return line in (await client.get("/metrics")).text
+
+            yield SimpleNamespace(
+                log=log, port=port, look=look, posts=posts, metric=metric, monitor=monitor, clock=clock,
+                projector=projector, client=client, settings=settings,
+            )  # fmt: skip
+        posting.cancel()
+    read.close()
+
+
+def named(body):
+    return {one["name"]: one for one in body["invariants"]}
+
+
+async def test_a_sound_node_says_that_all_hold_and_sends_nothing(node):
+    body = await node.look()
+    assert body["ok"] is True
+    assert set(named(body)) == {
+        "predictions", "rewards", "periods", "settlements", "lifecycles", "numbers", "replay",
+    }  # fmt: skip
+    assert named(body)["replay"]["checked"] is False
+    assert node.port.sent == []
+    assert [one["kind"] for one in body["alerts"]] == ["checkpoint"]  # the one that a_log withholds
+    assert await node.metric('coordinator_invariant_ok{name="predictions"} 1.0')
+
+
+def lose_a_prediction(log):
+    log.append("predictions", log._opened("inp/BTCUSDT/9", START_MS, ["m1", "m2"], ["60s"]))
+    log.append("predictions", *log._answers("inp/BTCUSDT/9", "60s", START_MS, {"m1": 0.5}))
+
+
+def pay_too_little(log):
+    log.checkpoint(12 * HOUR_MS, {"m1": 999_999_999})
+
+
+def skip_a_period(log):
+    log.snapshot("m1", START_MS + 4 * HOUR_MS, START_MS + 5 * HOUR_MS)
+
+
+def pay_twice(log):
+    log.append("checkpoints", submitted("ckp_1"), submitted("ckp_2", TX_HASH))
+
+
+def move_illegally(log):
+    log.append(
+        "checkpoints",
+        ev.CheckpointPaid(
+            id="paid", at=START_MS, data=ev.CheckpointAdvancedData(checkpoint_id="ckp_x", command_id="c")
+        ),
+    )
+
+
+BREAKS = {
+    "predictions": lose_a_prediction,
+    "rewards": pay_too_little,
+    "periods": skip_a_period,
+    "settlements": pay_twice,
+    "lifecycles": move_illegally,
+}
+
+
+@pytest.mark.parametrize("name", BREAKS)
+async def test_a_broken_invariant_is_said_measured_withheld_and_told(node, name):
+    await node.look()
+    BREAKS[name](node.log)
+    body = await node.look(5)
+    assert body["ok"] is False
+    assert name in body["withholding"]
+    assert named(body)[name]["ok"] is False
+    assert named(body)[name]["detail"]
+    assert await node.metric(f'coordinator_invariant_ok{{name="{name}"}} 0.0')
+    withheld = [one for one in node.port.sent if isinstance(one, ev.WithholdCheckpoint)]
+    assert f"invariant {name!r} is broken" in " ".join(one.data.reason for one in withheld)
+    assert ("firing", "invariant", name) in await node.posts(2)
+
+
+async def test_a_skipped_number_counts_once_the_owner_had_time_to_claim_anew(node):
+    await node.look()
+    skipped = Append(e=1, epoch=1, seq=999, part=(1, 1), events=msgspec.Raw(b"[]"))
+    node.log.records["scores"].append(encode_append(skipped))
+    assert named(await node.look())["numbers"]["ok"] is True
+    found = named(await node.look(HOLE_MS_MAX / 1000))["numbers"]
+    assert found["ok"] is False
+    assert "999" in found["detail"]
+    assert len(node.port.sent) == 1
+    assert ("firing", "invariant", "numbers") in await node.posts(2)
+    node.log.records["scores"].append(encode_append(Append(e=1, epoch=2, seq=0, claim="next")))
+    assert named(await node.look())["numbers"]["ok"] is True
+    assert ("resolved", "invariant", "numbers") in await node.posts(3)
+
+
+async def test_while_it_stays_broken_each_checkpoint_is_withheld_by_one_command(node):
+    lose_a_prediction(node.log)
+    for _ in range(4):
+        await node.look(5)
+    assert len(node.port.sent) == 1
+    assert node.port.sent[0].data.period_at is None  # the next one
+    node.log.checkpoint(12 * HOUR_MS, {"m1": 1_000_000_000}, withheld="withheld by command")
+    await node.look(5)
+    await node.look(5)
+    assert len(node.port.sent) == 2
+    assert node.port.sent[0].id != node.port.sent[1].id
+
+
+async def test_a_command_that_could_not_be_sent_is_said_and_sent_later(node):
+    lose_a_prediction(node.log)
+    node.port.broken = True
+    body = await node.look()
+    assert "command" in {one["kind"] for one in body["alerts"]}
+    node.port.broken = False
+    body = await node.look(5)
+    assert "command" not in {one["kind"] for one in body["alerts"]}
+    assert len(node.port.sent) == 1
+
+
+async def test_a_feed_that_stands_still_is_told_and_told_when_it_goes_on(node):
+    node.log.tick(START_MS)
+    await node.look()
+    assert "feed" in {one["kind"] for one in (await node.look(300))["alerts"]}
+    node.log.tick(START_MS + MINUTE_MS)
+    assert "feed" not in {one["kind"] for one in (await node.look(5))["alerts"]}
+
+
+async def test_a_feed_that_has_ended_is_no_alarm(node):
+    node.log.tick(START_MS)
+    data = ev.FeedStateChangedData(source="candles", state="ended", reason="the file is read")
+    node.log.append("feeds", ev.FeedStateChanged(id="s", at=START_MS, data=data))
+    await node.look()
+    assert "feed" not in {one["kind"] for one in (await node.look(3000))["alerts"]}
+
+
+async def test_lag_that_lasts_is_told(node):
+    await node.look()
+    node.projector._ends["scores"] = 10**6
+    assert "lag" not in {one["kind"] for one in (await node.look())["alerts"]}
+    assert "lag" in {one["kind"] for one in (await node.look(LAG_MS_MAX / 1000))["alerts"]}
+
+
+async def test_an_unpaid_checkpoint_is_told_and_a_rehearsal_is_not(node):
+    data = msgspec.structs.replace(
+        node.log.checkpoint_data(12 * HOUR_MS, {"m1": 1_000_000_000}), rehearsal=False
+    )
+    node.log.append("checkpoints", ev.CheckpointOpened(id="x", at=node.clock.now, data=data))
+    await node.look()
+    body = await node.look(node.settings.unpaid_alert_seconds)
+    unpaid = [one["name"] for one in body["alerts"] if one["name"].startswith("unpaid")]
+    assert unpaid == [f"unpaid {data.checkpoint_id}"]
+
+
+async def test_asking_before_the_first_look_has_no_consequence(node):
+    lose_a_prediction(node.log)
+    fold_into(node.projector.folder, node.log)
+    body = (await node.client.get("/reports/invariants")).json()
+    assert body["ok"] is False
+    assert body["looked_at"] is None
+    assert node.port.sent == []
+
+
+# --- replayed hash = live hash -----------------------------------------------------------------------------
+
+VERDICT = (
+    '{{"equal":{equal},"verdicts":[{{"projection":"models","equal":{equal},"kept":"a","recomputed":"a",'
+    '"replayed":"b","reason":"{reason}"}}],"replay":{{"events":1,"records":1,"seconds":1.0,'
+    '"events_per_second":1.0,"duplicates_ignored":0,"state_hash":{{}}}}}}'
+)
+
+
+def says(node, text, code):
+    """A replay check whose command prints this and ends so."""
+    script = f"import sys; print({text!r}); sys.exit({code})"
+    check = ReplayCheck(node.settings, (sys.executable, "-c", script))
+    node.monitor.replay_check = check
+    return check
+
+
+async def test_a_replay_that_gives_another_hash_is_broken(node):
+    await says(node, VERDICT.format(equal="false", reason="the log gives other rows"), 1).check("models")
+    body = await node.look()
+    assert named(body)["replay"]["detail"] == "models: the log gives other rows"
+    assert body["withholding"] == ["replay"]
+    assert len(node.port.sent) == 1
+
+
+async def test_a_replay_that_gives_the_same_hash_holds(node):
+    await says(node, VERDICT.format(equal="true", reason=""), 0).check("models")
+    found = named(await node.look())["replay"]
+    assert (found["ok"], found["checked"], found["counts"]["equal"]) == (True, True, 1)
+
+
+@pytest.mark.parametrize(("text", "code"), [("", 3), ("no json", 0), ("", 70), ("{}", 1)])
+async def test_a_replay_that_could_not_be_made_breaks_nothing_and_is_said(node, text, code):
+    await says(node, text, code).check("models")
+    found = named(await node.look())["replay"]
+    assert found["ok"] is True
+    assert "could not be checked" in found["detail"]
+    assert node.port.sent == []

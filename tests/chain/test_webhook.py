@@ -1,0 +1,118 @@
+"""Alerts are told once, again after hours, and when they are over; posts are bounded, retried, signed, and leak nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import hmac
+import json
+
+import pytest
+import structlog
+from tests.chain.rpc_server import rpc_server
+
+from coordinator.infra.webhook import WAITING_MAX, Alert, Alerts, Webhook
+from coordinator.streams.errors import OperatorError
+
+HOUR = 3_600_000
+BROKEN = Alert("invariant", "rewards", "they do not sum")
+
+
+def told(notices):
+    return [(one.state, one.name) for one in notices]
+
+
+def test_an_alert_is_told_when_it_begins_again_after_six_hours_and_when_it_is_over():
+    alerts = Alerts("btc-up")
+    assert told(alerts.update([BROKEN], 0)) == [("firing", "rewards")]
+    assert told(alerts.update([Alert("invariant", "rewards", "another text")], HOUR)) == []
+    assert told(alerts.update([BROKEN, Alert("lag", "report", "behind")], 6 * HOUR)) == [
+        ("firing", "rewards"),
+        ("firing", "report"),
+    ]
+    over = alerts.update([], 7 * HOUR)
+    assert told(over) == [("resolved", "rewards"), ("resolved", "report")]
+    assert over[0].since == 0
+    assert told(alerts.update([], 8 * HOUR)) == []
+    assert told(alerts.update([BROKEN], 9 * HOUR)) == [("firing", "rewards")]
+
+
+def ok(_call):
+    return b""
+
+
+async def deliver(server, *notices, secret="", attempts=4, until=lambda hook: hook.sent + hook.failed):
+    hook = Webhook(server.url, secret, attempts=attempts, wait_seconds=0.01)
+    running = asyncio.create_task(hook.run())
+    for one in notices:
+        hook.tell(one)
+    async with asyncio.timeout(10):
+        while until(hook) < len(notices):
+            await asyncio.sleep(0.01)
+    running.cancel()
+    return hook
+
+
+async def test_a_notice_arrives_as_json_and_is_signed():
+    (notice,) = Alerts("btc-up").update([BROKEN], 5)
+    async with rpc_server(ok) as server:
+        hook = await deliver(server, notice, secret="hush")
+    assert hook.sent == 1
+    body = server.calls[0]
+    assert {key: body[key] for key in ("state", "kind", "name", "text", "crunch_id", "since")} == {
+        "state": "firing", "kind": "invariant", "name": "rewards", "text": "they do not sum",
+        "crunch_id": "btc-up", "since": 5,
+    }  # fmt: skip
+    wanted = hmac.new(b"hush", server.bodies[0], hashlib.sha256).hexdigest()
+    assert server.headers[0]["x-coordinator-signature"] == f"sha256={wanted}"
+
+
+async def test_what_fails_is_tried_again_then_counted_and_the_next_one_still_goes():
+    first, second = Alerts("btc-up").update([BROKEN, Alert("lag", "report", "behind")], 0)
+    with structlog.testing.capture_logs() as logs:
+        async with rpc_server(
+            lambda _: (500, b""), lambda _: None, lambda _: (302, b""), lambda _: (500, b""), ok
+        ) as server:
+            hook = await deliver(server, first, second)
+    assert (hook.sent, hook.failed) == (1, 1)
+    assert [call["name"] for call in server.calls] == ["rewards"] * 4 + ["report"]
+    assert set(server.paths) == {"/secret-key"}  # the redirect was not followed
+    assert "secret-key" not in json.dumps(logs)
+    assert any(one["event"] == "webhook_failed" for one in logs)
+
+
+def test_too_many_waiting_are_dropped_and_said():
+    hook = Webhook("http://127.0.0.1:1/x")
+    (notice,) = Alerts("btc-up").update([BROKEN], 0)
+    for _ in range(WAITING_MAX + 3):
+        hook.tell(notice)
+    assert hook.dropped == 3
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "ftp://a/b", "file:///etc/passwd", "hooks.example", "http://169.254.169.254/latest", "http://[fe80::1]/",
+     "http://[::ffff:169.254.169.254]/"],
+)  # fmt: skip
+def test_a_url_that_must_not_be_posted_to_is_refused(url):
+    with pytest.raises(OperatorError, match="WEBHOOK_URL"):
+        Webhook(url)
+
+
+async def test_a_name_that_leads_to_a_link_local_address_is_not_posted_to(monkeypatch):
+    async with rpc_server(ok) as server:
+        hook = Webhook(server.url.replace("127.0.0.1", "localhost"), attempts=1)
+        loop = asyncio.get_running_loop()
+
+        async def resolves(_host, _port):
+            return [(2, 1, 6, "", ("169.254.169.254", 80))]
+
+        monkeypatch.setattr(loop, "getaddrinfo", resolves)
+        (notice,) = Alerts("btc-up").update([BROKEN], 0)
+        hook.tell(notice)
+        running = asyncio.create_task(hook.run())
+        async with asyncio.timeout(5):
+            while not hook.failed:
+                await asyncio.sleep(0.01)
+        running.cancel()
+        assert server.calls == []
