@@ -25,13 +25,13 @@ FIRST_OPEN = 1_700_000_000_000
 GROWTH_MB_MAX = 24
 
 
-def record_messages(path: Path, count: int) -> tuple[int, str]:
+def record_messages(path: Path, count: int, first_open_ms: int = FIRST_OPEN) -> tuple[int, str]:
     """Writes messages of 1s candles, every second one an update of an open candle; (facts, their hash)."""
     digest, facts = hashlib.sha256(), 0
     with path.open("w") as file:
         for n in range(count):
             number, subject = n // 2, SUBJECTS[(n // 2) % len(SUBJECTS)]
-            open_ms = FIRST_OPEN + (number // len(SUBJECTS)) * 1_000
+            open_ms = first_open_ms + (number // len(SUBJECTS)) * 1_000
             price, closed = f"{20_000 + number % 977}.{number % 100:02d}000000", n % 2 == 1
             kline = {"t": open_ms, "T": open_ms + 999, "s": subject, "i": "1s", "f": n, "L": n, "o": price,
                      "c": price, "h": price, "l": price, "v": "1.50000000", "n": 1, "x": closed, "q": "0",
