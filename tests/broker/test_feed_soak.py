@@ -80,7 +80,9 @@ async def test_the_log_holds_every_recorded_fact_once(
     digest = hashlib.sha256()
     for (open_ms, number), price in sorted(found.items()):
         digest.update(f"{SUBJECTS[number]} {open_ms} {price}\n".encode())
-    print(f"{count} messages in {seconds:.1f} s; {early_mb:.0f} MB after a fifth, {late_mb:.0f} MB at the end")
+    print(
+        f"{count} messages in {seconds:.1f} s; {early_mb:.0f} MB after a fifth, {late_mb:.0f} MB at the end"
+    )
     assert (len(found), digest.hexdigest()) == (facts, expected)
     assert set(ids.values()) == {1}
     assert late_mb - early_mb < GROWTH_MB_MAX
