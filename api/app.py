@@ -14,6 +14,7 @@ from coordinator.api import (
     board_history,
     checkpoints,
     commands,
+    docs,
     exports,
     feeds,
     health,
@@ -60,12 +61,14 @@ def create_app(
     monitor = monitor or Monitor(projector, command_port, wall_ms)
     metrics.registry.register(invariants.GuardMetrics(monitor))
     door = partial(Access, rules=rules or read_rules(settings), refused=metrics.refused)
-    app = FastAPI(title=f"Report API of {settings.crunch_id}", openapi_url="/openapi.json", redoc_url=None)
+    title = f"Report API of {settings.crunch_id}"
+    app = FastAPI(title=title, openapi_url="/openapi.json", docs_url=None, redoc_url=None)
     read = app.state.read = projector.read
     # Before all others: the most polled route is found first and costs nothing but itself.
     app.router.routes.insert(0, LeaderboardRoute(read.leaderboard))
     for routes in (
         page.router(),
+        docs.router(),
         live.router(projector, metrics.registry),
         leaderboard.router(),
         board_history.router(),

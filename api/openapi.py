@@ -29,7 +29,7 @@ _PROBLEM = {
         {"type": "about:blank", "title": "Not Found", "status": 404, "detail": "there is no checkpoint ckp_1"}
     ],
 }
-_ALWAYS = {
+ALWAYS = {  # what the door may answer to any call
     "400": "It is no HTTP, or the body is no text.",
     "401": "A key is needed, or the one given is not known.",
     "403": "The key's scope does not reach so far.",
@@ -65,7 +65,7 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
                 [{}] if path in ALWAYS_OPEN else [*_KEYS, {}] if needed is Scope.READ else _KEYS
             )
             answers = operation["responses"]
-            for status, description in _ALWAYS.items():
+            for status, description in ALWAYS.items():
                 answers.setdefault(status, {"description": description})
             for status, answer in answers.items():
                 if status >= "400" and not (path in ALWAYS_OPEN and status == "503"):

@@ -161,3 +161,11 @@ def test_importing_streams_from_the_root_is_prevented() -> None:
     )
     assert run.returncode != 0
     assert "No module named 'streams'" in run.stderr
+
+
+def test_every_test_that_the_security_table_names_is_there() -> None:
+    named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", (ROOT / "SECURITY.md").read_text())
+    assert len(named) > 10
+    for file, test in named:
+        text = (ROOT / file).read_text()
+        assert not test or f"def {test}(" in text, f"{file}::{test}"

@@ -1,0 +1,110 @@
+"""`GET /docs`: every route of the API on one page, made from the OpenAPI document.
+
+Plain HTML from this process alone: the usual viewers load their scripts from elsewhere, which our policy forbids.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from html import escape
+from typing import Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import HTMLResponse
+
+from coordinator.api.openapi import ALWAYS
+
+_CODE = re.compile(r"`([^`]+)`")
+_PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<title>{title}</title>
+<link rel="icon" href="/page/icon.svg" type="image/svg+xml">
+<link rel="stylesheet" href="/page/base.css">
+<link rel="stylesheet" href="/page/docs.css">
+</head>
+<body>
+<header class="top"><div class="wrap top-row"><a class="brand" href="/">{title}</a>
+<nav aria-label="Formats"><a href="/openapi.json">OpenAPI document</a></nav></div></header>
+<main class="wrap docs" id="main">
+<h1>Routes</h1>
+<p>Every route may also answer with these; errors are problem details (RFC 9457) with a <code>detail</code>.</p>
+{always}
+{routes}
+</main>
+</body>
+</html>
+"""
+
+
+def router() -> APIRouter:
+    """The route; not in the document that it shows."""
+    routes = APIRouter()
+
+    @routes.get("/docs", response_class=HTMLResponse, include_in_schema=False)
+    async def docs(request: Request) -> HTMLResponse:
+        """The page."""
+        return HTMLResponse(page(request.app.openapi()))
+
+    return routes
+
+
+def page(document: dict[str, Any]) -> str:
+    """The page for an OpenAPI document."""
+    operations = [
+        _operation(method, path, one)
+        for path, some in document["paths"].items()
+        for method, one in some.items()
+    ]
+    return _PAGE.format(
+        title=escape(document["info"]["title"]), always=_answers(ALWAYS), routes="\n".join(operations)
+    )
+
+
+def _operation(method: str, path: str, one: dict[str, Any]) -> str:
+    parts = [
+        f'<section><h2><span class="method">{method.upper()}</span> <code>{escape(path)}</code></h2>',
+        *(f"<p>{_prose(text)}</p>" for text in one.get("description", "").split("\n\n") if text),
+    ]
+    if {} not in one["security"]:
+        parts.append(
+            '<p class="soft">Needs a key, or a trusted network: X-API-Key, or Authorization: Bearer.</p>'
+        )
+    parameters = list(_parameters(one))
+    if parameters:
+        parts.append(f"<h3>Parameters</h3><dl>{''.join(parameters)}</dl>")
+    own = {
+        status: answer.get("description", "")
+        for status, answer in sorted(one["responses"].items())
+        if status not in ALWAYS and status != "200"
+    }
+    if own:
+        parts.append(f"<h3>Answers beside 200</h3>{_answers(own)}")
+    return "".join([*parts, "</section>"])
+
+
+def _prose(text: str) -> str:
+    return _CODE.sub(r"<code>\1</code>", escape(text))
+
+
+def _answers(described: Mapping[str, str]) -> str:
+    rows = (f"<dt>{escape(status)}</dt><dd>{escape(text)}</dd>" for status, text in described.items())
+    return f"<dl>{''.join(rows)}</dl>"
+
+
+def _parameters(one: dict[str, Any]) -> Iterator[str]:
+    for parameter in one.get("parameters", ()):
+        schema = parameter.get("schema", {})
+        notes = [
+            parameter["in"],
+            *(["needed"] if parameter.get("required") else []),
+            *([f"default {schema['default']}"] if schema.get("default") is not None else []),
+            *([f"at most {schema['maximum']}"] if "maximum" in schema else []),
+        ]
+        text = parameter.get("description", "")
+        yield f"<dt><code>{escape(parameter['name'])}</code></dt><dd>{escape(', '.join(notes))}"
+        yield f". {escape(text)}</dd>" if text else "</dd>"

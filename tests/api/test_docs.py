@@ -1,0 +1,33 @@
+"""The page that lists every route: whole, from nowhere else, and with nothing of ours unescaped."""
+
+from __future__ import annotations
+
+import re
+
+from coordinator.api.docs import page
+
+
+async def test_it_lists_every_route_of_the_document_and_loads_only_our_files(api):
+    answer = await api.client.get("/docs")
+    assert answer.status_code == 200
+    paths = (await api.get("/openapi.json"))["paths"]
+    for path, operations in paths.items():
+        for method in operations:
+            assert f'<span class="method">{method.upper()}</span> <code>{path}</code>' in answer.text
+    loaded = re.findall(r'(?:href|src)="([^"]+)"', answer.text)
+    assert all(one.startswith("/") and not one.startswith("//") for one in loaded)
+    for one in loaded:
+        assert (await api.client.get(one)).status_code == 200, one
+    assert "<script" not in answer.text
+
+
+def test_words_of_a_route_are_no_markup():
+    operation = {
+        "description": "<script>alert(1)</script>",
+        "security": [{}],
+        "parameters": [{"name": "<b>", "in": "query", "schema": {"default": "<i>"}}],
+        "responses": {"200": {"description": "<u>"}},
+    }
+    text = page({"info": {"title": "<x>"}, "paths": {"/<p>": {"get": operation}}})
+    for word in ("<script>", "<b>", "<i>", "<u>", "<x>", "/<p>"):
+        assert word not in text
