@@ -32,11 +32,13 @@ EXIT_BROKEN = 1
 POLL_SECONDS = 1.0
 API_SECONDS_MAX = 10.0
 NAMES_SHOWN = 8
+OK = 200
 STEPS = (
     *("health", "models", "feed", "input", "predictions", "scores", "snapshots", "checkpoint", "emission"),
     *("api", "replay"),
 )
-OnWait = Callable[[str], None]
+OnWait = Callable[[str, str], None]
+"""(step, what it waits for)"""
 
 
 def verify_e2e(
@@ -80,14 +82,13 @@ async def _verify(settings: Settings, address: str, timeout_seconds: float, cons
 
     began = monotonic()
     done: list[dict[str, str]] = []
-    failed, reason, waits_for = "", "", ""
+    failed, reason = "", ""
+    waits_at, waits_for = STEPS[0], ""
 
-    def waiting(text: str) -> None:
-        nonlocal waits_for
-        waits_for = text
-        status.update(
-            f"[{len(done) + 1}/{len(STEPS)}] {STEPS[len(done)]}: {text} ({monotonic() - began:.0f} s)"
-        )
+    def waiting(step: str, text: str) -> None:
+        nonlocal waits_at, waits_for
+        waits_at, waits_for = step, text
+        status.update(f"[{STEPS.index(step) + 1}/{len(STEPS)}] {step}: {text} ({monotonic() - began:.0f} s)")
 
     with console.status("looking") as status:
         try:
@@ -98,12 +99,9 @@ async def _verify(settings: Settings, address: str, timeout_seconds: float, cons
         except ChainBrokenError as error:
             failed, reason = error.step, error.reason
         except TimeoutError:
-            failed, reason = (
-                STEPS[len(done)],
-                f"not within {timeout_seconds:g} s; {waits_for or 'nothing was said'}",
-            )
+            failed, reason = waits_at, f"not within {timeout_seconds:g} s; {waits_for or 'nothing was said'}"
         except CoordinatorError as error:
-            failed, reason = STEPS[len(done)], str(error)
+            failed, reason = waits_at, str(error)
     seconds = monotonic() - began
     if failed:
         console.print(Text("FAIL ", style="bold red"), Text(f"{failed:<12}"), Text(reason))
@@ -133,25 +131,25 @@ async def _walk(settings: Settings, address: str, waiting: OnWait) -> AsyncItera
         yield "models", await _until(lambda: _models(client), waiting)
         # The rest is of one checkpoint: once that stands, all that it was made of stands in the topics.
         checkpoint_id = await _until(lambda: _checkpoint(client), waiting)
-        waiting("reading the topics")
+        waiting("feed", "reading the topics, and computing again what they say")
         chain = await read_chain(settings.kafka_bootstrap, settings.crunch_id)
         checkpoint = _found(chain, checkpoint_id)
-        waiting("computing again")
         for step, said in check_chain(chain, checkpoint, contracts):
             yield step, said
             await asyncio.sleep(0)  # the time limit and the display have their turn
+        waiting("api", "asking for the emission")
         yield "api", await _offered(client, checkpoint)
-        waiting("replaying from the first record")
+        waiting("replay", "folding all topics anew")
         yield "replay", await _replay(client, settings)
 
 
-async def _until(look: Callable[[], Awaitable[tuple[str, str]]], waiting: OnWait) -> str:
-    """Look until it gives something; (found, "") ends it, ("", why not yet) goes on. The time limit is the caller's."""
+async def _until(look: Callable[[], Awaitable[str | tuple[str, str]]], waiting: OnWait) -> str:
+    """Look until it gives something; (step, why not yet) goes on. The time limit is the caller's."""
     while True:
-        found, not_yet = await look()
-        if found:
+        found = await look()
+        if isinstance(found, str):
             return found
-        waiting(not_yet)
+        waiting(*found)
         await asyncio.sleep(POLL_SECONDS)
 
 
@@ -166,44 +164,63 @@ async def _get(client: Any, path: str) -> tuple[int, Any, str]:
         return 0, None, f"{client.base_url} gives no answer to {path} ({type(error).__name__})"
 
 
-async def _health(client: Any, crunch_id: str) -> tuple[str, str]:
+async def _health(client: Any, crunch_id: str) -> str | tuple[str, str]:
     from coordinator.streams.chain import ChainBrokenError  # noqa: PLC0415
 
     status, body, no_answer = await _get(client, "/healthz")
     if no_answer:
-        return "", no_answer
+        return "health", no_answer
     if body.get("crunch_id") != crunch_id:
         raise ChainBrokenError("health", f"the API is of crunch {body.get('crunch_id')}, not of {crunch_id}")
-    if status != 200:  # noqa: PLR2004
-        return "", f"/healthz says {body.get('status')}: {body.get('error') or body.get('lag')}"
-    return (
-        f"{client.base_url} folds, {sum(body['lag'].values())} records behind, clock {body['clock_ts']}",
-        "",
-    )
+    if status != OK:
+        return "health", f"/healthz says {body.get('status')}: {body.get('error') or body.get('lag')}"
+    return f"{client.base_url} folds, {sum(body['lag'].values())} records behind, clock {body['clock_ts']}"
 
 
-async def _models(client: Any) -> tuple[str, str]:
+async def _models(client: Any) -> str | tuple[str, str]:
     status, body, no_answer = await _get(client, "/reports/models")
-    if no_answer or status != 200:  # noqa: PLR2004
-        return "", no_answer or f"/reports/models says {status}"
+    if no_answer or status != OK:
+        return "models", no_answer or f"/reports/models says {status}"
     running = [one["model_name"] for one in body if one["state"] == "RUNNING"]
     if not running:
-        return "", f"none of {len(body)} models runs"
+        return "models", f"none of {len(body)} models runs"
     shown = ", ".join(sorted(running)[:NAMES_SHOWN]) + (", .." if len(running) > NAMES_SHOWN else "")
-    return f"{len(running)} of {len(body)} run: {shown}", ""
+    return f"{len(running)} of {len(body)} run: {shown}"
 
 
-async def _checkpoint(client: Any) -> tuple[str, str]:
+async def _checkpoint(client: Any) -> str | tuple[str, str]:
+    """The last checkpoint's id; or the step that the flow has not reached, and how far it is."""
     status, body, no_answer = await _get(client, "/reports/checkpoints")
-    if no_answer or status != 200:  # noqa: PLR2004
-        return "", no_answer or f"/reports/checkpoints says {status}"
+    if no_answer or status != OK:
+        return "checkpoint", no_answer or f"/reports/checkpoints says {status}"
     if body:
-        return str(max(body, key=lambda one: str(one["period_end"]))["id"]), ""
-    _, summary, _ = await _get(client, "/reports/summary")
-    so_far = (summary or {}).get("predictions", {}).get("scored", 0)
+        return str(max(body, key=lambda one: str(one["period_end"]))["id"])
+    _, counts, no_answer = await _get(client, "/reports/summary")
+    if no_answer or counts is None:
+        return "checkpoint", no_answer
     _, health, _ = await _get(client, "/healthz")
-    clock = (health or {}).get("clock_ts") or "no tick yet"
-    return "", f"no checkpoint yet; {so_far} predictions scored, clock {clock}"
+    predictions = counts["predictions"]
+    reached = {
+        "feed": (
+            counts["feed_records"],
+            "no feed record yet; is the feed worker up, and does its source answer?",
+        ),
+        "input": (counts["inputs"]["received"], f"no input yet, of {counts['feed_records']} feed records"),
+        "predictions": (
+            sum(predictions.values()),
+            f"no prediction yet, of {counts['inputs']['received']} inputs",
+        ),
+        "scores": (predictions["scored"], f"no score yet: {predictions}"),
+        "snapshots": (counts["snapshots"], f"no snapshot yet; {predictions['scored']} predictions scored"),
+    }
+    clock = (health or {}).get("clock_ts") or "not ticking"
+    for step, (count, not_yet) in reached.items():
+        if not count:
+            return step, f"{not_yet}; the clock is {clock}"
+    return (
+        "checkpoint",
+        f"none yet, its period is not over: {counts['snapshots']} snapshots, the clock is {clock}",
+    )
 
 
 async def read_chain(bootstrap: str, crunch_id: str) -> Chain:
@@ -241,7 +258,7 @@ async def _offered(client: Any, checkpoint: CheckpointData) -> str:
 
     path = f"/reports/checkpoints/{checkpoint.checkpoint_id}/emission"
     status, body, no_answer = await _get(client, path)
-    if status != 200 or body != checkpoint.emission:  # noqa: PLR2004
+    if status != OK or body != checkpoint.emission:
         raise ChainBrokenError(
             "api", no_answer or f"{path} says {status}: {body}, the log {checkpoint.emission}"
         )
@@ -255,7 +272,7 @@ async def _replay(client: Any, settings: Settings) -> str:
     from coordinator.streams.chain import ChainBrokenError  # noqa: PLC0415
 
     status, live, no_answer = await _get(client, "/reports/summary")
-    if status != 200:  # noqa: PLR2004
+    if status != OK:
         raise ChainBrokenError("replay", no_answer or f"/reports/summary says {status}")
     result = await replay_async(settings.kafka_bootstrap, settings.crunch_id, limits=live["positions"])
     for name, state_hash in live["state_hash"].items():

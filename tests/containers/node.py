@@ -118,7 +118,7 @@ class Node:
         return len(states) >= 7 and set(states.values()) == {("running", "healthy")}
 
     def container(self, service: str) -> str:
-        return self.run(["docker", "compose", "ps", "--quiet", service]).stdout.strip()
+        return self.run(["docker", "compose", "ps", "--all", "--quiet", service]).stdout.strip()
 
     def inspect(self, what: str, service: str) -> str:
         return self.run(["docker", "inspect", "--format", what, self.container(service)]).stdout.strip()
