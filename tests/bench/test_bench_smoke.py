@@ -37,3 +37,15 @@ def test_a_quick_bench_measures_every_path_and_writes_what_it_prints(tmp_path: P
         assert path.strip()[:40] in done.stdout.replace("\n", " ")
     rates = [row["figures"]["predictions_per_second"] for path, row in rows.items() if "recorded" in path]
     assert all(rate > 0 for rate in rates)
+
+
+def test_a_quick_bench_of_the_api_says_every_figure():
+    done = subprocess.run(
+        [sys.executable, "-I", str(RUN.with_name("api.py")), "--quick"],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS_MAX,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("p99") >= 6
