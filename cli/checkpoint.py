@@ -28,9 +28,11 @@ app = typer.Typer(
 )
 Status = Literal["PENDING", "SUBMITTED", "CLAIMABLE", "PAID", "WITHHELD"]
 Shape = Literal["checkpoint", "emission", "cli-format", "prizes"]
+LATEST = "latest"
 CheckpointId = Annotated[
     str, typer.Argument(metavar="ID", help="The id, or its beginning; `latest` is the newest one offered.")
 ]
+OneCheckpoint = Annotated[str, typer.Argument(metavar="ID", help="The id, or its beginning.")]
 
 
 @app.command("list")
@@ -109,7 +111,7 @@ def show(
 
 @app.command("confirm")
 def confirm(
-    checkpoint_id: CheckpointId,
+    checkpoint_id: OneCheckpoint,
     tx_hash: Annotated[
         str, typer.Argument(metavar="TX_HASH", help="Base58 of 64 bytes (87 or 88 characters).")
     ],
@@ -137,7 +139,7 @@ def confirm(
 
 @app.command("advance")
 def advance(
-    checkpoint_id: CheckpointId,
+    checkpoint_id: OneCheckpoint,
     status: Annotated[
         Literal["CLAIMABLE", "PAID"], typer.Argument(metavar="STATUS", help="CLAIMABLE, and then PAID.")
     ],
@@ -158,7 +160,7 @@ def advance(
 
 @app.command("release")
 def release(
-    checkpoint_id: CheckpointId,
+    checkpoint_id: OneCheckpoint,
     reason: Annotated[str, typer.Option("--reason", help="Why it may be paid after all, for the log.")] = "",
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
@@ -263,6 +265,9 @@ def _command(
     make: Callable[[str], tuple[type[Any], Any]],
 ) -> None:
     from coordinator.api.checkpoint_answers import checkpoint_answer  # noqa: PLC0415
+
+    if checkpoint_id == LATEST:
+        raise OperatorError("name the checkpoint by its id: the latest may be another one by now")
 
     async def ask(log: Any) -> Any:
         before = log.find(checkpoint_id)

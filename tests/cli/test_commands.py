@@ -51,6 +51,15 @@ def test_topology_prints_every_topic_and_the_diagram(coordinator):
     assert result.stdout.endswith(mermaid())
 
 
+@pytest.mark.parametrize(
+    "command", [["confirm", "latest", "1" * 64], ["advance", "latest", "PAID"], ["release", "latest"]]
+)
+def test_money_moves_by_a_name_that_cannot_change_meanwhile(coordinator, command):
+    result = coordinator("checkpoint", *command, "--kafka", NOBODY)
+    assert result.exit_code == 2
+    assert "by its id" in result.stderr
+
+
 def test_topology_as_json_holds_the_table(coordinator):
     found = json.loads(coordinator("topology", "--json").stdout)
     assert [stream["topic"] for stream in found["streams"]] == list(TOPICS)

@@ -20,6 +20,7 @@ from tests.core.build import (
 from tests.given import Given, decision, given
 
 from coordinator.streams import events as ev
+from coordinator.streams import ids
 from coordinator.streams.checkpoint import CheckpointStage
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.emission import emission_sha256
@@ -174,6 +175,17 @@ def test_own_weights_that_are_not_finite_withhold_the_checkpoint():
     )
     scene = built(contract, snapshot("a", T0, 2))
     assert "weight 0 is no finite number: nan" in scene.only(ev.CheckpointWithheld).data.reason
+
+
+def test_an_id_is_of_crunch_and_period_and_of_nothing_else():
+    """Neither who is paid, nor by which contract, nor where it stands in the log."""
+    found = [
+        built(CrunchContract(crunch_pubkey=PUBKEY), snapshot("a", T0, 2)).only(ev.CheckpointOpened).data,
+        built(CrunchContract(), snapshot("b", T0, 1)).only(ev.CheckpointWithheld).data.checkpoint,
+    ]
+    assert {one.checkpoint_id for one in found} == {ids.checkpoint_id("btc-up", T0, T0 + 6 * HOUR)}
+    others = [("eth-up", T0, T0 + 6 * HOUR), ("btc-up", T0, T0 + HOUR), ("btc-up", T0 + HOUR, T0 + 6 * HOUR)]
+    assert len({ids.checkpoint_id(*one) for one in others} | {found[0].checkpoint_id}) == 4
 
 
 def test_an_ensemble_is_on_no_chain():
