@@ -33,7 +33,9 @@ _log = structlog.get_logger()
 
 
 class ChainLoop:
-    """`checked_at` is when the last whole look began (ms), `error` why the last one failed."""
+    """`checked_at` is when the last look began (ms) that was whole and found nothing to be done: as of then, what is
+    PENDING here was not settled on the chain. `error` says why the last look failed.
+    """
 
     def __init__(
         self,
@@ -41,8 +43,11 @@ class ChainLoop:
         projector: Projector,
         port: CommandPort,
         now_ms: Callable[[], int],
+        *,
+        settles_on: FakeChain | None = None,
     ) -> None:
         self.chain = chain
+        self._settles_on = settles_on
         self._projector = projector
         self._port = port
         self._settings = projector.settings
@@ -77,7 +82,6 @@ class ChainLoop:
             _log.warning("chain_look_failed", chain=self.chain.name, reason=self.error)
             return
         self.error = ""
-        self.checked_at = began
 
     async def _look(self, began: int) -> None:
         rows = [row for row in self._projector.read.checkpoints.newest() if self._minds(row)]
@@ -87,9 +91,10 @@ class ChainLoop:
         statuses = await self.chain.status_of(
             sorted({row.tx_hash for row in open_rows if row.tx_hash}) if open_rows else []
         )
-        if isinstance(self.chain, FakeChain):
-            await self._settle_on_the_fake(self.chain, open_rows, statuses, began)
+        if self._settles_on is not None:
+            await self._settle(self._settles_on, open_rows, statuses, began)
         concerns: list[Concern] = []
+        wishes = 0
         for crunch, some in _by_crunch(open_rows).items():
             on_chain = await self._on_chain(crunch, some)
             watched = [_watched(row) for row in some]
@@ -102,7 +107,10 @@ class ChainLoop:
             )
             concerns += found.concerns
             for wish in found.wishes:
+                wishes += 1
                 await self._send(wish, began)
+        if not wishes:
+            self.checked_at = began
         self.concerns = concerns
         self.transactions = [
             {
@@ -121,7 +129,7 @@ class ChainLoop:
         return await self.chain.checkpoints_of(crunch, min(row.created_at for row in rows) - SINCE_MARGIN_MS)
 
     def _minds(self, row: CheckpointRow) -> bool:
-        return row.checkpoint.rehearsal or not isinstance(self.chain, FakeChain)
+        return row.checkpoint.rehearsal or self._settles_on is None
 
     async def _send(self, wish: Wish, now: int) -> None:
         last = self._sent.get(wish)
@@ -134,7 +142,7 @@ class ChainLoop:
             "chain_command", **{k: v for k, v in msgspec.structs.asdict(wish).items() if v}, offset=offset
         )
 
-    async def _settle_on_the_fake(
+    async def _settle(
         self, chain: FakeChain, rows: list[CheckpointRow], statuses: dict[str, TxStatus], now: int
     ) -> None:
         """First the hash is recorded here, then it is sent: whatever is killed in between, there is one settlement."""

@@ -57,7 +57,7 @@ class ChainConcern(Shape):
 
 
 class Chain(Shape):
-    """`adapter` is null where the chain is not watched; `checked_at` is when the last whole look began."""
+    """`adapter` is null where the chain is not watched. As of `checked_at` nothing PENDING here was on chain."""
 
     adapter: str | None
     checked_at: Zulu | None

@@ -18,6 +18,7 @@ import structlog
 from coordinator.api.chain_loop import ChainLoop, make_chain
 from coordinator.api.commands import CommandPort
 from coordinator.api.replay_check import ReplayCheck
+from coordinator.infra.chain.fake import FakeChain
 from coordinator.infra.webhook import Alert, Alerts, Webhook
 from coordinator.projections.checks import Finding
 from coordinator.projections.runner import Projector
@@ -220,10 +221,11 @@ def make_monitor(projector: Projector, port: CommandPort) -> Monitor:
     """The monitor that the settings ask for. Raises OperatorError for a chain or a webhook that cannot be."""
     settings = projector.settings
     chain = make_chain(settings, wall_ms)
+    fake = chain if isinstance(chain, FakeChain) else None
     return Monitor(
         projector,
         port,
         wall_ms,
-        chain=None if chain is None else ChainLoop(chain, projector, port, wall_ms),
+        chain=None if chain is None else ChainLoop(chain, projector, port, wall_ms, settles_on=fake),
         webhook=Webhook(settings.webhook_url, settings.webhook_secret) if settings.webhook_url else None,
     )
