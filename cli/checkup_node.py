@@ -39,6 +39,21 @@ async def contract(settings: Settings) -> list[Finding]:
     return out
 
 
+async def wallets(settings: Settings) -> Finding:
+    """Can the operator's file of wallets be paid by, where one is named?"""
+    from coordinator.infra.wallets_file import WalletsFile  # noqa: PLC0415
+
+    if not settings.wallets_file:
+        return Finding("wallets", State.OK, "WALLETS_FILE is not set: wallets are those that models bring")
+    try:
+        found = WalletsFile(settings.wallets_file).lookup()
+    except OperatorError as error:
+        return Finding(
+            "wallets", State.FAULT, str(error), "mend it: coordinator checkpoint wallets checks it anew"
+        )
+    return Finding("wallets", State.OK, f"{settings.wallets_file} names the wallets of {len(found)} models")
+
+
 async def models(settings: Settings, folder: Path) -> list[Finding]:
     """Three rounds with every model of `folder`, as the model host would run them."""
     from coordinator.cli.model_check import make_ticks, models_to_check  # noqa: PLC0415

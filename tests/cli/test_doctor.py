@@ -15,7 +15,7 @@ from coordinator.cli import checkup
 from coordinator.cli.checkup import GIB, State
 from coordinator.cli.main import app
 
-ALL = ("docker", "compose", "ports", "memory", "disk", "contract", "models", "feed", "kafka")
+ALL = ("docker", "compose", "ports", "memory", "disk", "contract", "wallets", "models", "feed", "kafka")
 NOBODY = "127.0.0.1:1"
 
 
@@ -102,6 +102,18 @@ def test_a_taken_port_is_named_with_its_variable(coordinator, monkeypatch):
     assert result.exit_code == 1
     assert f"port {port}" in result.stdout
     assert "API_PORT" in result.stdout
+
+
+def test_a_wallets_file_that_cannot_be_paid_by_fails_the_preflight(coordinator, monkeypatch, tmp_path):
+    assert findings(coordinator("preflight", *only("wallets"), "--json"))["wallets"]["state"] == "ok"
+    file = tmp_path / "wallets.csv"
+    monkeypatch.setenv("WALLETS_FILE", str(file))
+    assert coordinator("preflight", *only("wallets")).exit_code == 1
+    file.write_text("model_id,wallet\n17,nobody\n")
+    result = coordinator("preflight", *only("wallets"), "--json")
+    assert "line 2: the wallet of model 17" in findings(result)["wallets"]["says"]
+    file.write_text("model_id,wallet\n17,So11111111111111111111111111111111111111112\n")
+    assert "of 1 models" in findings(coordinator("preflight", *only("wallets"), "--json"))["wallets"]["says"]
 
 
 def test_a_contract_with_a_fault_fails_the_preflight(coordinator, monkeypatch):
