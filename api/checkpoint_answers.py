@@ -141,13 +141,13 @@ def prizes(row: CheckpointRow, total_prize: int) -> list[dict[str, Any]]:
     ]
 
 
-def rewards_of(row: CheckpointRow, read: Checkpoints, model_id: str | None) -> list[dict[str, Any]]:
-    """One flat row per paid model of a checkpoint, by place; of one model where given."""
+def rewards_of(row: CheckpointRow, read: Checkpoints, model_ids: set[str] | None) -> list[dict[str, Any]]:
+    """One flat row per paid model of a checkpoint, by place; of some models where given."""
     one = row.checkpoint
     found = []
     for reward in sorted(one.emission["cruncher_rewards"], key=lambda each: each["cruncher_index"]):
         entry = one.ranking[reward["cruncher_index"]]
-        if model_id not in (None, entry.model_id):
+        if model_ids is not None and entry.model_id not in model_ids:
             continue
         model = read.models.get(entry.model_id)
         found.append(

@@ -8,11 +8,11 @@ from itertools import islice
 from typing import Annotated, Any
 from urllib.parse import quote
 
-from fastapi import APIRouter, HTTPException, Path, Query, Request
+from fastapi import APIRouter, Depends, HTTPException, Path, Query, Request
 from fastapi.responses import Response
 from msgspec import to_builtins
 
-from coordinator.api.answers import json_answer, shaped
+from coordinator.api.answers import Span, json_answer, project_ids, shaped, span
 from coordinator.api.checkpoint_answers import (
     canonical_json,
     checkpoint_answer,
@@ -89,14 +89,23 @@ def router(wallets: WalletsFile) -> APIRouter:
     @routes.get("/reports/checkpoints/rewards", response_model=list[Reward])
     async def rewards(
         read: Reading,
+        when: Annotated[Span, Depends(span)],
+        ids: Annotated[set[str] | None, Depends(project_ids)],
         model_id: Annotated[str | None, Query(max_length=200)] = None,
-        limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 20,
+        limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 50,
     ) -> Response:
-        """The shares of the newest `limit` checkpoints offered for payment, oldest first, one row per paid model."""
-        offered = (row for row in read.checkpoints.newest() if payable(row))
+        """The shares of the newest `limit` checkpoints that were offered and end in [start, end], oldest first:
+        one row per paid model.
+        """
+        wanted = {model_id} if model_id is not None else ids
+        offered = (
+            row
+            for row in read.checkpoints.newest()
+            if payable(row) and when.start <= row.checkpoint.period_end <= when.end
+        )
         found = list(islice(offered, limit))[::-1]
         return shaped(
-            list[Reward], [one for row in found for one in rewards_of(row, read.checkpoints, model_id)]
+            list[Reward], [one for row in found for one in rewards_of(row, read.checkpoints, wanted)]
         )
 
     @routes.get("/reports/checkpoints/{checkpoint_id}", response_model=Checkpoint, responses=UNKNOWN)

@@ -2,7 +2,7 @@
 
 The web app merges this with defaults of its own, as if its user had made them: ids 1 to 5 and their
 properties are the defaults', so columns of ours begin at 10. Its three default charts always appear and read
-routes that we serve; we send none of our own.
+routes that we serve; ours come beside them, with ids from 10 on and routes of their own.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from fastapi.responses import Response
 from coordinator.api.answers import shaped
 from coordinator.api.reading import Reading
 from coordinator.api.shapes import Schema
+from coordinator.api.times import FAR_FUTURE_MS
 
 SCHEMA_VERSION = "1"
 DEFAULT_WINDOWS = ("score_recent", "score_steady", "score_anchor")
@@ -28,13 +29,52 @@ def router() -> APIRouter:
     async def schema(read: Reading) -> Response:
         """`{schema_version, leaderboard_columns, metrics_widgets}`."""
         terms = read.leaderboard.terms.latest
+        newest = next(read.snapshots.newest(0, FAR_FUTURE_MS), None)
+        aggregates = sorted(newest[1].summary_units) if newest else []
         hours = {window.name: window.hours for window in terms.windows} if terms else {}
-        return shaped(
-            Schema,
-            {"schema_version": SCHEMA_VERSION, "leaderboard_columns": columns(hours), "metrics_widgets": []},
-        )
+        body = {
+            "schema_version": SCHEMA_VERSION,
+            "leaderboard_columns": columns(hours),
+            "metrics_widgets": widgets(aggregates),
+        }
+        return shaped(Schema, body)
 
     return routes
+
+
+def widgets(aggregates: list[str]) -> list[dict[str, Any]]:
+    """Charts beside the web app's three: the contract's own aggregates per period, and what was paid. The web app
+    merges charts of one address, so each has an address of its own.
+    """
+    series = [(name, _label(name)) for name in aggregates] or [("scored_count", "Scored predictions")]
+    found = [
+        _chart(10, "Scores per period", "/reports/models/metrics", series, "decimal-4"),
+        _chart(
+            11, "Rewards", "/reports/checkpoints/rewards", [("reward_percent", "Share in %")], "decimal-4"
+        ),
+    ]
+    return [chart | {"order": 100 + order} for order, chart in enumerate(found)]
+
+
+def _chart(number: int, title: str, url: str, series: list[tuple[str, str]], form: str) -> dict[str, Any]:
+    lines = [{"name": name, "label": label} for name, label in series]
+    return {
+        "id": number,
+        "type": "CHART",
+        "displayName": title,
+        "tooltip": None,
+        "endpointUrl": url,
+        "nativeConfiguration": {
+            "type": "line",
+            "xAxis": {"name": "performed_at"},
+            "yAxis": {"series": lines, "format": form},
+            "displayEvolution": False,
+        },
+    }
+
+
+def _label(name: str) -> str:
+    return name.removeprefix("score_").replace("_", " ").capitalize()
 
 
 def columns(window_hours: dict[str, int]) -> list[dict[str, Any]]:
@@ -60,8 +100,7 @@ def columns(window_hours: dict[str, int]) -> list[dict[str, Any]]:
         number = ids.get(name, free)
         free += name not in ids
         tip = f"Mean score of the last {hours} h" if hours else None
-        label = name.removeprefix("score_").replace("_", " ").capitalize()
-        found.append(_column(number, "VALUE", name, label, "decimal-4", tip))
+        found.append(_column(number, "VALUE", name, _label(name), "decimal-4", tip))
     found.append(_column(10, "VALUE", "rank", "Rank", "integer", "1 is best; equal ranks are tied"))
     return [column | {"order": order} for order, column in enumerate(found)]
 

@@ -92,6 +92,15 @@ async def test_schema(app):
             "/reports/predictions",
             "/reports/models/params",
         }
+        native = widget["nativeConfiguration"]
+        assert native["type"] in {"line", "gauge", "matrix"}
+        for row in await rows_of(app, widget["endpointUrl"], **THIRTY_DAYS):
+            assert NAIVE.fullmatch(row[native["xAxis"]["name"]])
+            assert isinstance(row["model_id"], str)
+            for series in native["yAxis"]["series"]:
+                assert isinstance(row[series["name"]], float | int | None)
+    urls = [widget["endpointUrl"] for widget in schema["metrics_widgets"]]
+    assert len(set(urls)) == len(urls) > 0
 
 
 @pytest.mark.parametrize("path", ["/reports/models/global", "/reports/models/params"])
