@@ -21,6 +21,7 @@ from coordinator.api import (
     invariants,
     leaderboard,
     live,
+    model_detail,
     model_metrics,
     models,
     page,
@@ -81,6 +82,7 @@ def create_app(
         snapshots.router(),
         checkpoints.router(WalletsFile(settings.wallets_file)),
         schema.router(),
+        model_detail.router(),
         commands.router(sender or Sender(projector, command_port)),
         invariants.router(monitor),
     ):

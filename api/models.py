@@ -34,7 +34,7 @@ def router() -> APIRouter:
         after = place_of(cursor, tuple[str])
         found = [row for row in read.models.all() if after is None or row.model_id > after[0]]
         last = (found[limit - 1].model_id,) if len(found) > limit else None
-        return with_next(request, shaped(list[Model], [_model(row, clock) for row in found[:limit]]), last)
+        return with_next(request, shaped(list[Model], [model_row(row, clock) for row in found[:limit]]), last)
 
     @routes.get(
         "/reports/models/global", response_model=list[ModelPoint], responses={200: {"headers": PAGED}}
@@ -120,7 +120,7 @@ def router() -> APIRouter:
     return routes
 
 
-def _model(row: ModelRow, clock: int) -> dict[str, Any]:
+def model_row(row: ModelRow, clock: int) -> dict[str, Any]:
     """The web app's five fields, and what an operator asks next. A model that runs was last seen now, which is the
     node's clock; `deployments` counts them.
     """

@@ -1,5 +1,7 @@
 // Questions to the node. Every one carries `as_of` while the page stands in the past.
 
+const AGAIN_MS = 500;
+
 export const when = { asOf: null };
 
 export class Refusal extends Error {
@@ -20,13 +22,7 @@ export async function page(path, parameters = {}, signal = undefined) {
   for (const [name, value] of Object.entries(parameters)) if (value !== null && value !== undefined) query.set(name, value);
   if (when.asOf !== null) query.set("as_of", new Date(when.asOf).toISOString());
   const address = query.size ? `${path}${path.includes("?") ? "&" : "?"}${query}` : path;
-  let answer;
-  try {
-    answer = await fetch(address, { signal, headers: { Accept: "application/json" } });
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Refusal(0, "The node does not answer.");
-  }
+  const answer = await once(address, signal).catch(() => null) ?? await again(address, signal);
   if (!answer.ok) {
     const problem = await answer.json().catch(() => ({}));
     const detail = typeof problem.detail === "string" ? problem.detail : `The node answered ${answer.status}.`;
@@ -35,6 +31,19 @@ export async function page(path, parameters = {}, signal = undefined) {
   // A node that knows no past would answer with the present: that must not stand under another time.
   if (when.asOf !== null && asked === when.asOf && !answer.headers.has("x-log-position")) throw new Refusal(501, "This node does not answer about the past.");
   return { rows: await answer.json(), next: nextOf(answer.headers) };
+}
+
+const once = (address, signal) => fetch(address, { signal, headers: { Accept: "application/json" } });
+
+// A laptop that wakes, a network that changes: the second try is a moment later.
+async function again(address, signal) {
+  await new Promise((done) => setTimeout(done, signal?.aborted ? 0 : AGAIN_MS));
+  try {
+    return await once(address, signal);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Refusal(0, "The node does not answer.");
+  }
 }
 
 function nextOf(headers) {

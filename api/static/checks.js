@@ -34,21 +34,30 @@ async function health() {
 }
 
 function showInvariants(place, body) {
-  const checks = Array.isArray(body) ? body : body.invariants ?? [];
-  if (!checks.length) { put(place, state("Nothing checked yet", "The first checks run when the first period has closed.")); return; }
-  const broken = checks.filter((one) => !holds(one));
+  const checks = body.invariants;
+  const waiting = checks.filter((one) => !one.checked).length;
+  const broken = checks.filter((one) => !one.ok);
+  const verdict = broken.length ? `${count(broken.length)} of ${count(checks.length)} do not hold. `
+    : waiting ? `${count(checks.length - waiting)} of ${count(checks.length)} were looked at, and hold. ` : `All ${count(checks.length)} hold. `;
   put(place,
-    h("div", { class: broken.length ? "notice bad" : "notice good" }, h("strong", null, broken.length ? `${count(broken.length)} of ${count(checks.length)} do not hold. ` : `All ${count(checks.length)} hold. `),
-      broken.length ? "A checkpoint whose sums do not add up is withheld." : "Every prediction has one end, every period its sums, every checkpoint exactly one whole."),
+    h("div", { class: broken.length ? "notice bad" : "notice good" }, h("strong", null, verdict),
+      broken.length ? "The next checkpoint is withheld because of them." : null,
+      body.looked_at ? h("p", { class: "soft" }, `As of ${second(body.looked_at)} UTC`) : null),
+    body.alerts.map((one) => h("div", { class: "notice" }, h("strong", null, `${one.kind}: `), one.text, h("p", { class: "soft" }, `since ${second(one.since)} UTC`))),
     h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Invariants" }, h("table", null,
       h("thead", null, h("tr", null, h("th", null, "State"), h("th", null, "What must hold"), h("th", null, "Found"))),
       h("tbody", null, checks.map((one) => h("tr", null,
-        h("td", null, holds(one) ? h("span", { class: "pill up" }, "holds") : h("span", { class: "pill down" }, "broken")),
-        h("td", null, h("strong", null, one.name ?? one.id), h("div", { class: "soft" }, one.about ?? one.description ?? "")),
-        h("td", { class: "reason" }, one.detail ?? one.reason ?? "–")))))));
+        h("td", null, pill(one)),
+        h("td", { class: "reason" }, h("strong", null, one.name), h("div", { class: "soft" }, one.about)),
+        h("td", { class: "reason" }, one.detail || "–", counts(one.counts))))))));
 }
 
-const holds = (one) => one.ok ?? one.holds ?? (one.state === "ok" || one.status === "ok");
+function pill(one) {
+  if (!one.ok) return h("span", { class: "pill down" }, "broken");
+  return one.checked ? h("span", { class: "pill up" }, "holds") : h("span", { class: "pill" }, "not yet");
+}
+
+const counts = (found) => h("div", { class: "soft" }, Object.entries(found).map(([name, n]) => `${name.replaceAll("_", " ")} ${count(n)}`).join(" · "));
 
 function showHealth(place, body) {
   const fact = (term, ...value) => [h("dt", null, term), h("dd", null, value)];

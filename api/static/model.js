@@ -11,6 +11,7 @@ const PERIODS = 168;
 const MISSES = 300;
 const MISSES_HOURS = 24; // who looks for rare ones further back makes the node read every round since
 const PER_PAGE = 50;
+const SCOPES_MAX = 60;
 const REFRESH_MS = 30_000;
 
 export function modelView(root, route) {
@@ -20,10 +21,12 @@ export function modelView(root, route) {
   let table = null;
   const crumb = h("p", { class: "crumb" }, h("a", { href: `#/${route.query()}` }, "Leaderboard"), " / ", short(id, 32));
   const head = h("div");
+  const facts = h("div");
   const chart = h("div");
+  const byScope = h("div");
   const answers = h("div");
   const predictions = h("div");
-  put(root, crumb, head, h("h2", null, "Scores over time"), chart, h("h2", null, "Answers"), answers, h("h2", null, "Predictions"), predictions);
+  put(root, crumb, head, facts, h("h2", null, "Scores over time"), chart, byScope, h("h2", null, "Answers"), answers, h("h2", null, "Predictions"), predictions);
 
   const showHead = () => {
     const row = store.board?.rows.find((one) => one.model_id === id);
@@ -63,6 +66,8 @@ export function modelView(root, route) {
   const loadScores = () => {
     loaded = Date.now();
     const { signal } = stopped;
+    part(facts, "", async () => modelFacts(await ask(`/reports/models/${encodeURIComponent(id)}`, {}, signal)));
+    part(byScope, "", async () => scopesTable(await ask("/reports/models/params", { projectIds: id, limit: SCOPES_MAX }, signal)));
     part(chart, "Loading the scores…", async () => scoresChart(await ask("/reports/models/global", { projectIds: id, limit: PERIODS }, signal)));
     part(answers, "Loading the answers…", async () => {
       const clock = when.asOf ?? store.clock;
@@ -88,6 +93,31 @@ export function modelView(root, route) {
     },
     close() { stopped.abort(); },
   };
+}
+
+function modelFacts(row) {
+  const fact = (term, ...value) => [h("dt", null, term), h("dd", null, value)];
+  const failure = row.last_failure;
+  const gone = { LEFT: "Left", BANNED: "Banned" }[row.state];
+  return h("dl", { class: "facts" },
+    gone ? fact(gone, row.reason || "no reason was given") : null,
+    fact("Seen", `${minute(row.first_seen_at)} to ${minute(row.last_seen_at)} UTC`),
+    fact("Deployment", h("span", { class: "mono" }, row.deployment_id || "–"), row.deployments > 1 ? h("span", { class: "soft" }, ` · number ${row.deployments}`) : null),
+    row.wallet_pubkey ? fact("Wallet", h("span", { class: "mono" }, row.wallet_pubkey)) : null,
+    failure ? fact("Last reported", h("span", { class: "pill down" }, failure.code), ` ${failure.reason}`, h("span", { class: "soft" }, ` · ${minute(failure.at)} UTC`)) : null);
+}
+
+// The last period's windows of each scope; with one scope the chart says the same.
+function scopesTable(rows) {
+  const last = rows.at(-1)?.performed_at;
+  const scopes = rows.filter((row) => row.performed_at === last);
+  if (scopes.length < 2) return null;
+  const names = (store.windows ?? Object.keys(scopes[0].score_metrics)).filter((name) => name in scopes[0].score_metrics);
+  return h("div", null, h("h3", { class: "sub" }, "By scope, at the last period's end"),
+    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Scores by scope" }, h("table", null,
+      h("thead", null, h("tr", null, h("th", null, "Subject"), h("th", null, "Scope"), names.map((name) => h("th", { class: "number" }, windowName(name))))),
+      h("tbody", null, scopes.map((row) => h("tr", null, h("td", null, row.subject), h("td", null, row.scope_key),
+        names.map((name) => h("td", { class: "number" }, score(row.score_metrics[name])))))))));
 }
 
 function scoresChart(rows) {

@@ -34,6 +34,13 @@ async def test_a_period_that_closes_is_added_and_a_gap_is_null(api, log):
     assert body["series"]["m3"] == {"scores": [None, None, 0.9], "change_from": None}
 
 
+async def test_one_model_is_asked_alone(api):
+    everyone = await api.get("/reports/models")
+    assert await api.get("/reports/models/m1") == everyone[0]
+    assert isinstance(await api.get("/reports/models/global"), list)  # no id can take a name of ours
+    await api.get("/reports/models/nobody", code=404)
+
+
 @pytest.mark.parametrize("query", ["periods=0", "periods=97", "compare_hours=0"])
 async def test_its_bounds_are_422(api, query):
     await api.get(f"/reports/leaderboard/history?{query}", code=422)

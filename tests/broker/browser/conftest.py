@@ -92,8 +92,13 @@ class Watched:
         self.asked: list[str] = []
         self.wrong: list[str] = []
         page.on("request", lambda request: self.asked.append(request.url))
-        page.on("console", lambda said: said.type in ("error", "warning") and self.wrong.append(said.text))
+        page.on("console", self._hear)
         page.on("pageerror", lambda error: self.wrong.append(str(error)))
+
+    def _hear(self, said) -> None:
+        # Containers that come and go on this machine change its networks: the page asks once more.
+        if said.type in ("error", "warning") and "ERR_NETWORK_CHANGED" not in said.text:
+            self.wrong.append(said.text)
 
     def go(self, where: str = "#/") -> None:
         self.page.goto(f"{self.url}/{where}")

@@ -12,11 +12,14 @@ from tests.logs import CONTRACT_HASH, HOUR_MS, MINUTE_MS, START_MS, TX_HASH, UNI
 from coordinator.streams import events as ev
 from coordinator.streams import ids
 
+HOSTILE = """<img src=x onerror="window.injected=1">'&amp; 模型 """ + "long " * 20
 CRUNCHERS = ("ada", "babbage", "curie", "dirac", "euler", "fermi", "gauss", "hopper", "ito", "jaynes")
 HOLE = "the exchange closed the connection (1006), history has no trades for the minute"
 
 
 def name_of(i: int) -> str:
+    if i == 9:
+        return HOSTILE
     kinds = ("momentum", "mean-revert", "kalman", "garch", "orderflow", "ridge", "lstm", "carry")
     return f"{kinds[i % len(kinds)]}-{i // len(kinds) + 1}"
 
@@ -47,6 +50,10 @@ def rich_log(models: int = 40, hours: int = 30, rounds_an_hour: int = 4) -> LogB
     add_holes(log)
     if models > 7:
         log.model_left(names[7])
+    reported = ev.ModelFailureData(
+        model_id=names[5], deployment_id=f"{names[5]}-d1", code="MULTIPLE_FAILED", reason="100 rounds without an answer"
+    )  # fmt: skip
+    log.append("models", ev.ModelFailureReported(id="failed/5", at=START_MS + 5 * HOUR_MS, data=reported))
     return log
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.broker.browser.scene import add_round, submit
+from tests.broker.browser.scene import HOSTILE, add_round, submit
 from tests.logs import HOUR_MS, START_MS, TX_HASH
 
 pytestmark = pytest.mark.broker
@@ -78,6 +78,22 @@ def test_a_model_says_what_it_missed_and_why(node, open_page):
         "() => [...document.querySelectorAll('[aria-label=Predictions] tbody tr')]"
         ".every(row => row.innerText.includes('absent'))"
     )
+
+
+def test_a_name_is_text_whatever_it_holds(node, open_page):
+    watched = open_page(node, width=360)
+    watched.go()
+    watched.page.wait_for_selector(".rows .row")
+    watched.page.get_by_label("Find a model").fill("onerror")
+    assert watched.names() == [HOSTILE.strip()]
+    watched.page.locator(".rows .model a").click()
+    watched.page.wait_for_selector("h1 >> text=onerror")
+    assert watched.page.evaluate("window.injected") is None
+    assert watched.page.locator("main img").count() == 0
+    wide = watched.page.evaluate(
+        "document.documentElement.scrollWidth - document.documentElement.clientWidth"
+    )
+    assert wide <= 0
 
 
 def test_feeds_show_their_holes(node, open_page):
