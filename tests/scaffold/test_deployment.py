@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 
 import msgspec
 import pytest
-from tests.scaffold.workspace import coordinator
+from tests.scaffold.workspace import coordinator, run
 
 from coordinator.cli.node_folder import read_dotenv
 from coordinator.infra.broker_settings import BEHAVIOUR, FOOTPRINT, replication
@@ -144,3 +145,13 @@ def test_a_cluster_id_is_as_kafka_wants_it_and_the_same_for_a_name(tmp_path):
 
     assert re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{21}", cluster_id("a", "x"))
     assert cluster_id("a", "y") == cluster_id("a", "z") != cluster_id("b", "x")
+
+
+def test_make_test_without_pytest_says_what_to_install(made, tmp_path):
+    python = tmp_path / "python3"
+    python.write_text("#!/bin/sh\nexit 1\n")
+    python.chmod(0o755)
+    for folder, more in ((made.root, [f"PYTHON={python}"]), (made.node, [])):
+        done = run(folder, ["make", "test", *more], PATH=f"{tmp_path}:{os.environ['PATH']}")
+        assert done.returncode == 2
+        assert "-m pip install pytest" in done.stderr
