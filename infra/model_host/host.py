@@ -46,6 +46,7 @@ log = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 STARTS_AT_ONCE = 8
 LOOK_SECONDS = 1.0
+CLOSE_SECONDS = 1.0  # whoever leaves a connection open does not hold up the end
 LAST_CALLS_SECONDS = 2.0
 """How long a replaced process may finish what it was asked."""
 REQUIREMENTS_FILE = "requirements.txt"
@@ -129,7 +130,11 @@ class ModelHost:
             raise OperatorError(f"no models in {self._models_dir}: put a folder with a main.py there")
         self._log_dir.mkdir(parents=True, exist_ok=True)
         try:
-            self._server = await serve(self._serve_coordinator, self._listen, self._port, start_serving=False)
+            self._server = await serve(
+                *(self._serve_coordinator, self._listen, self._port),
+                start_serving=False,
+                close_timeout=CLOSE_SECONDS,
+            )
         except OSError as error:
             raise OperatorError(
                 f"port {self._port} on {self._listen} cannot be used: {error.strerror}"
