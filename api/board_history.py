@@ -6,6 +6,7 @@ any more, so each is read from the store once and kept.
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import Annotated, Any
 
 import msgspec
@@ -46,6 +47,7 @@ class BoardHistory:
 
     def __init__(self) -> None:
         self._known: dict[tuple[int, str, str], Period] = {}
+        self._lock = Lock()  # questions about the past run in threads of their own
 
     def last(self, snapshots: Snapshots, wanted: int, terms: Terms) -> list[Period]:
         """The newest `wanted` periods that have snapshots, oldest first."""
@@ -71,9 +73,10 @@ class BoardHistory:
             units = {one.model_id: one.windows_units.get(terms.ranking_key) for _, one in rows}
             ranked, _ = rank(units.items(), terms.ranking_direction)
             period = Period(end, units, {model_id: place for place, model_id, _ in ranked})
-            self._known[name] = period
-            while len(self._known) > PERIODS_KEPT:
-                del self._known[min(self._known)]
+            with self._lock:
+                self._known[name] = period
+                while len(self._known) > PERIODS_KEPT:
+                    del self._known[min(self._known)]
         return period
 
 

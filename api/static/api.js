@@ -15,12 +15,16 @@ export async function ask(path, parameters = {}, signal = undefined) {
   return (await page(path, parameters, signal)).rows;
 }
 
+// What the node keeps no past of: asked as of now, wherever the page stands.
+export async function askNow(path, parameters = {}, signal = undefined) {
+  return (await page(path, parameters, signal, null)).rows;
+}
+
 // One page of a list: its rows, and the address of the next one where there is one.
-export async function page(path, parameters = {}, signal = undefined) {
-  const asked = when.asOf;
+export async function page(path, parameters = {}, signal = undefined, asked = when.asOf) {
   const query = new URLSearchParams();
   for (const [name, value] of Object.entries(parameters)) if (value !== null && value !== undefined) query.set(name, value);
-  if (when.asOf !== null) query.set("as_of", new Date(when.asOf).toISOString());
+  if (asked !== null) query.set("as_of", new Date(asked).toISOString());
   const address = query.size ? `${path}${path.includes("?") ? "&" : "?"}${query}` : path;
   const answer = await once(address, signal).catch(() => null) ?? await again(address, signal);
   if (!answer.ok) {
@@ -29,7 +33,7 @@ export async function page(path, parameters = {}, signal = undefined) {
     throw new Refusal(answer.status, detail);
   }
   // A node that knows no past would answer with the present: that must not stand under another time.
-  if (when.asOf !== null && asked === when.asOf && !answer.headers.has("x-log-position")) throw new Refusal(501, "This node does not answer about the past.");
+  if (asked !== null && !answer.headers.has("x-log-position")) throw new Refusal(501, "This node does not answer about the past.");
   return { rows: await answer.json(), next: nextOf(answer.headers) };
 }
 

@@ -1,6 +1,6 @@
 // What the node checks about itself: its invariants, and the health of its folding.
 
-import { ask, when } from "./api.js";
+import { askNow, when } from "./api.js";
 import { h, put, state } from "./dom.js";
 import { count, second } from "./format.js";
 
@@ -9,11 +9,11 @@ const EVERY_MS = 5_000;
 export function checksView(root) {
   const invariants = h("div");
   const folding = h("div");
-  put(root, h("div", { class: "head" }, h("h1", null, "Checks"), h("p", { class: "soft" }, "The node's own sums, and how far it has read")),
+  put(root, h("div", { class: "head" }, h("h1", null, "Checks"), h("p", { class: "soft" }, "The node's own sums, and how far it has read, as of now")),
     invariants, h("h2", null, "Reading the log, now"), folding);
   const load = async () => {
     try {
-      showInvariants(invariants, await ask("/reports/invariants"));
+      showInvariants(invariants, await askNow("/reports/invariants"));
     } catch (error) {
       put(invariants, state("No checks to show", error.status === 404 ? "This node does not run its invariant monitor." : error.message));
     }

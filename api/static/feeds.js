@@ -1,6 +1,6 @@
 // The feeds: what came, up to when it is complete, and what is missing.
 
-import { ask, when } from "./api.js";
+import { askNow, when } from "./api.js";
 import { h, put, stamp, state } from "./dom.js";
 import { count, minute, ms, second, span } from "./format.js";
 import { store } from "./live.js";
@@ -20,10 +20,12 @@ export function feedsView(root, route) {
     stopped.abort();
     stopped = new AbortController();
     try {
-      const rows = await ask("/reports/feeds", {}, stopped.signal);
+      const rows = await askNow("/reports/feeds", {}, stopped.signal);
       if (!rows.length) { put(place, state("No feed yet", "A feed appears here with its first record.")); return; }
       const focused = document.activeElement?.dataset?.feed;
-      put(place, rows.map((row) => card(row, open)));
+      put(place,
+        when.asOf !== null ? h("div", { class: "notice" }, h("strong", null, "As of now. "), "The node keeps how its feeds stand, not how they stood; what was predicted and scored then is in the other views.") : null,
+        rows.map((row) => card(row, open)));
       if (focused) place.querySelector(`[data-feed="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
     } catch (error) {
       if (error.name !== "AbortError") put(place, state("The feeds cannot be shown", error.message));
@@ -44,8 +46,7 @@ function card(row, open) {
   const source = store.feeds?.sources.find((one) => one.source === row.source);
   const gaps = row.gaps ?? [];
   const [from, until] = [ms(row.oldest_ts), ms(row.watermark_ts)];
-  const clock = when.asOf ?? store.clock;
-  const lag = clock && until ? clock - until : null;
+  const lag = store.clock && until ? store.clock - until : null;
   const health = row.open_gap_count ? h("span", { class: "pill down" }, `${row.open_gap_count} open ${row.open_gap_count === 1 ? "hole" : "holes"}`)
     : source && source.state !== "connected" ? h("span", { class: "pill warn" }, source.state) : h("span", { class: "pill up" }, source?.state ?? "complete");
   const fact = (term, ...value) => [h("dt", null, term), h("dd", null, value)];
@@ -80,7 +81,7 @@ function tail(row, name, open) {
   const show = async () => {
     const { source, subject, kind, granularity } = row;
     try {
-      const records = await ask("/reports/feeds/tail", { source, subject, kind, granularity, limit: 20 });
+      const records = await askNow("/reports/feeds/tail", { source, subject, kind, granularity, limit: 20 });
       const fields = [...new Set(records.flatMap((one) => Object.keys(one.values)))];
       put(place, h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Newest records of ${name}` }, h("table", null,
         h("thead", null, h("tr", null, h("th", null, "Time (UTC)"), fields.map((field) => h("th", { class: "number" }, field)), h("th", null, ""))),

@@ -35,8 +35,7 @@ export function connect() {
     changed("checkpoint", body);
   });
   on("feeds", (body) => {
-    if (when.asOf !== null) return;
-    store.feeds = body;
+    store.feeds = body; // the feeds have no past
     changed("feeds");
   });
   on("beat", (body) => {
@@ -103,7 +102,7 @@ export async function moveTo(asOf) {
   store.history = store.failed = null;
   changed("moving");
   if (asOf === null) {
-    store.board = store.feeds = null;
+    store.board = null;
     store.checkpoints.clear();
     connect();
     changed("moment");
@@ -114,7 +113,6 @@ export async function moveTo(asOf) {
       ask("/reports/leaderboard", {}, signal), ask("/reports/checkpoints", {}, signal),
     ]);
     store.board = pastBoard(rows);
-    store.feeds = null;
     store.checkpoints = new Map(checkpoints.map((one) => [one.id, { ...one, ...one.meta }]));
     changed("moment");
   } catch (error) {
