@@ -60,14 +60,15 @@ def list_(
         print_json(found)
         return
     from rich.console import Console  # noqa: PLC0415
-    from rich.table import Table  # noqa: PLC0415
+    from rich.table import Column, Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
-    table = Table("id", "period (UTC)", "status", "models", "transaction or reason")
+    table = Table(Column("id", no_wrap=True), "period (UTC)", "status", "transaction or reason")
     for one in found:
         period = f"{one['period_start'][:16]} to {one['period_end'][:16]}".replace("T", " ")
         why = one["reason"] if one["status"] == "WITHHELD" else one["tx_hash"] or one["reason"] or ""
         rehearsal = " (rehearsal)" if one["meta"]["rehearsal"] else ""
-        table.add_row(one["id"], period, one["status"] + rehearsal, str(one["meta"]["model_count"]), why)
+        table.add_row(one["id"], period, one["status"] + rehearsal, Text(why))
     Console().print(table)
     if not found:
         typer.echo("no checkpoint" + (f" stands at {status}" if status else " was opened yet"))

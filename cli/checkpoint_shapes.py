@@ -10,7 +10,8 @@ import msgspec
 import structlog
 import typer
 from rich.console import Console
-from rich.table import Table
+from rich.table import Column, Table
+from rich.text import Text
 
 from coordinator.api.checkpoint_answers import (
     canonical_json,
@@ -72,20 +73,22 @@ def print_checkpoint(one: dict[str, Any], heading: str = "") -> None:
     shares = {
         reward["cruncher_index"]: reward["reward_pct"] for reward in one["entries"][0]["cruncher_rewards"]
     }
-    table = Table("rank", "model", "name", "cruncher", "score", "predictions", "share")
+    whole = [Column(name, no_wrap=True) for name in ("score", "scored", "share")]
+    table = Table("rank", "model", "name", "cruncher", *whole)
     for i, entry in enumerate(one["meta"]["ranking"]):
         table.add_row(
             str(entry["rank"]),
-            entry["model_id"],
-            entry["model_name"],
-            entry["cruncher_name"],
-            f"{entry['checkpoint_score']:.9g}",
+            Text(entry["model_id"]),  # participants choose their names, and [/] means something to rich
+            Text(entry["model_name"]),
+            Text(entry["cruncher_name"]),
+            f"{entry['checkpoint_score']:.6g}",
             f"{entry['prediction_count']:,}",
             share_text(shares[i]) if i in shares else "-",
         )
     console.print(table)
-    if one["meta"]["unranked"]:
-        console.print(f"unranked and unpaid: {', '.join(one['meta']['unranked'])}", markup=False)
+    for model_id in one["meta"]["unranked"]:
+        why = one["meta"]["unranked_reasons"].get(model_id, "no reason is told")
+        console.print(f"unranked and unpaid: {model_id} ({why})", markup=False)
     for move in one["meta"]["moves"]:
         console.print(f"  {move['at']}  {move['status']}")
 
@@ -155,8 +158,13 @@ def wallet_rows(read: Checkpoints, mapping: Mapping[str, str]) -> list[dict[str,
 
 def print_wallets(rows: list[dict[str, Any]]) -> None:
     """The same for people."""
-    table = Table("model", "name", "wallet", "told by")
+    table = Table("model", "name", Column("wallet", no_wrap=True), "told by")
     for row in rows:
         name = row["model_name"] if row["seen"] else "(never seen here)"
-        table.add_row(row["model_id"], name, row["wallet"] or "none: paid under its id", row["from"] or "-")
+        table.add_row(
+            Text(row["model_id"]),
+            Text(name),
+            row["wallet"] or "none: paid under its id",
+            row["from"] or "-",
+        )
     Console(highlight=False).print(table)
