@@ -216,25 +216,25 @@ class CheckpointStage(Stage):
         return data, faults or offer_faults(data, previous_end, at)
 
     def _rebuilt(self, state: CheckpointState) -> tuple[CheckpointData, list[str]]:
-        """A withheld checkpoint computed anew: by its period's own contract, or by the newest where that one fails.
+        """A withheld checkpoint computed anew: judged again, and where its emission may not be offered, made again by
+        the newest contract.
 
-        The ranking stays: it follows from the period's scores, which do not change.
+        A right emission stays as its period's contract made it: a later one must not change what was promised, and an
+        old contract need not be at hand. The ranking stays: it follows from the scores, which do not change.
         """
-        before, faults = state.data, [""]
-        data = before
-        for contract_hash in (before.contract_hash, self._terms.events[-1].data.contract_hash):
-            decimals = self._terms.at(before.period_start).score_decimals
-            emission, faults = build_emission(self._contracts(contract_hash), before.ranking, decimals)
-            data = msgspec.structs.replace(
-                before,
-                emission=emission,
-                emission_sha256=emission_sha256(emission),
-                emission_contract_hash=contract_hash,
-            )
-            faults = faults or offer_faults(data, -1, before.period_end)
-            if not faults:
-                break
-        return data, faults
+        before = state.data
+        if not offer_faults(before, -1, before.period_end):
+            return before, []
+        newest = self._terms.events[-1].data.contract_hash
+        decimals = self._terms.at(before.period_start).score_decimals
+        emission, faults = build_emission(self._contracts(newest), before.ranking, decimals)
+        data = msgspec.structs.replace(
+            before,
+            emission=emission,
+            emission_sha256=emission_sha256(emission),
+            emission_contract_hash=newest,
+        )
+        return data, faults or offer_faults(data, -1, before.period_end)
 
     def _command(self, event: AnyEvent) -> Iterator[AnyEvent]:
         kind = type(event).__name__

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from tests.core.build import (
     DEFAULT,
+    HASH,
     HOUR,
     PUBKEY,
     T0,
@@ -25,11 +26,13 @@ from coordinator.streams import events as ev
 from coordinator.streams import ids
 from coordinator.streams.checkpoint import CheckpointStage
 from coordinator.streams.contract import FRAC64_ONE, CrunchContract
+from coordinator.streams.emission import emission_sha256
 from coordinator.streams.errors import IllegalTransitionError
 from coordinator.streams.strategies import softmax
 
 CKP = ids.checkpoint_id("btc-up", T0, T0 + 6 * HOUR)
 OTHER = ids.checkpoint_id("btc-up", T0 + 6 * HOUR, T0 + 12 * HOUR)
+EMPTY = {"crunch": "", "cruncher_rewards": [], "compute_provider_rewards": [], "data_provider_rewards": []}
 STATUSES = ("WITHHELD", "PENDING", "SUBMITTED", "CLAIMABLE", "PAID")
 
 
@@ -250,6 +253,23 @@ def test_a_release_pays_by_the_contract_of_its_period_where_that_may_be_offered(
     assert outcome(scene, release()) == RELEASES
     shares = [one["reward_pct"] for one in scene.only(ev.CheckpointOpened).data.emission["cruncher_rewards"]]
     assert shares == [625_000_000, 375_000_000]
+
+
+def test_a_release_needs_no_contract_that_was_replaced():
+    """A broken contract is mended by replacing it: the node that runs the new one has the old one no more."""
+    mended = CrunchContract(crunch_pubkey=PUBKEY)
+    broken = checkpoint_data(contract_hash="gone", emission=EMPTY, emission_sha256=emission_sha256(EMPTY))
+    looked_at = checkpoint_data(contract_hash="gone", start=T0 + 6 * HOUR)
+    scene = given(CheckpointStage("btc-up", shelf(mended)))
+    scene.own(configured(contract_hash="gone"), configured(effective_from=T0 + 12 * HOUR))
+    for data in (broken, looked_at):
+        withheld = ev.CheckpointWithheldData(reason="x", checkpoint=data)
+        scene.own(ev.CheckpointWithheld(id=f"{data.checkpoint_id}:withheld", at=T0, data=withheld))
+    assert outcome(scene, release(CKP)) == RELEASES
+    assert scene.only(ev.CheckpointOpened).data.emission_contract_hash == HASH
+    assert scene.only(ev.CheckpointOpened).data.emission["crunch"] == PUBKEY
+    assert outcome(scene, release(OTHER)) == RELEASES
+    assert scene.only(ev.CheckpointOpened).data.emission_sha256 == looked_at.emission_sha256
 
 
 @pytest.mark.parametrize("status", ["PENDING", "SUBMITTED", "CLAIMABLE", "PAID"])
