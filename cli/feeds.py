@@ -107,6 +107,11 @@ async def probe_source(
         stream = feed.stream([wanted])
         try:
             async for record in stream:
+                if records and (record.ts_event, record.revision) == (
+                    records[-1].ts_event,
+                    records[-1].revision,
+                ):
+                    continue  # the log would hold it once
                 records.append(record)
                 if len(records) == RECORDS_SHOWN:
                     return

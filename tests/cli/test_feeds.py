@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -90,3 +91,19 @@ def test_a_mistake_is_one_line_and_exit_two(arguments, said):
     result = feeds("probe", *arguments)
     assert result.exit_code == 2, result.output
     assert said in result.output
+
+
+def test_a_backfill_without_a_kafka_is_one_line_with_exit_three():
+    done = subprocess.run(
+        [
+            *(sys.executable, "-Im", "coordinator.cli.main", "feeds", "backfill", "generated", "BTCUSDT"),
+            *("candle", "1m", "--from", "2026-11-01T00:00:00Z", "--kafka", "127.0.0.1:9"),
+        ],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    (said,) = [line for line in done.stderr.splitlines() if line.strip()]
+    assert said.startswith("error: Kafka at 127.0.0.1:9 does not answer")
+    assert (done.returncode, done.stdout.strip()) == (3, "")
