@@ -2,7 +2,7 @@
 
 import { ask, page, when } from "./api.js";
 import { h, hidden, put, stamp, state } from "./dom.js";
-import { count, iso, minute, ms, period, score, second, share, short } from "./format.js";
+import { count, minute, ms, period, score, second, share, short } from "./format.js";
 import { store } from "./live.js";
 import { VirtualRows } from "./virtual.js";
 
@@ -22,7 +22,7 @@ export function checkpointsView(root, route) {
 function listView(root, route) {
   const place = h("div");
   let older = [];
-  let next = null;
+  let next; // undefined before the first question, null at the end
   put(root, h("div", { class: "head" }, h("h1", null, "Checkpoints"), h("p", { class: "soft" }, "What each period paid, or will pay")), place);
   const fill = () => {
     const newest = [...store.checkpoints.values()].sort((a, b) => ms(b.period_end) - ms(a.period_end));
@@ -40,20 +40,21 @@ function listView(root, route) {
         h("td", null, pill(one.status), one.reason && one.status === "WITHHELD" ? h("div", { class: "soft reason" }, one.reason) : null),
         h("td", { class: "number wide" }, count(one.model_count)), h("td", { class: "when wide" }, stamp(minute(one.moves.at(-1)?.at))),
         h("td", { class: "mono wide" }, one.tx_hash ? short(one.tx_hash) : "–")))))),
-    rows.length >= PER_PAGE && (next !== null || !older.length) ? h("div", { class: "pager" }, more) : null);
+    rows.length >= PER_PAGE && next !== null ? h("div", { class: "pager" }, more) : null);
   };
+  // The stream tells the newest ones; a cursor leads on from the node's own first page.
   const load = async () => {
-    const rows = [...store.checkpoints.values(), ...older];
-    const last = Math.min(...rows.map((one) => ms(one.period_end)));
-    const got = await page(next ?? "/reports/checkpoints", next ? {} : { end: iso(last - 1), limit: PER_PAGE });
-    const known = new Set(rows.map((one) => one.id));
-    const fresh = got.rows.map((one) => ({ ...one, ...one.meta })).filter((one) => !known.has(one.id));
-    next = got.next;
-    older = [...older, ...fresh];
+    const known = new Set([...store.checkpoints.keys(), ...older.map((one) => one.id)]);
+    for (let fresh = []; !fresh.length && next !== null;) {
+      const got = next === undefined ? await page("/reports/checkpoints", { limit: PER_PAGE }) : await page(next);
+      next = got.next;
+      fresh = got.rows.map((one) => ({ ...one, ...one.meta })).filter((one) => !known.has(one.id));
+      older = [...older, ...fresh];
+    }
     fill();
   };
   fill();
-  return { change(kind) { if (kind === "moment") older = []; if (["checkpoint", "moment", "connection"].includes(kind)) fill(); }, close() {} };
+  return { change(kind) { if (kind === "moment") { older = []; next = undefined; } if (["checkpoint", "moment", "connection"].includes(kind)) fill(); }, close() {} };
 }
 
 function oneView(root, route) {

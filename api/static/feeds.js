@@ -7,11 +7,13 @@ import { store } from "./live.js";
 import { gapStrip } from "./charts.js";
 
 const GAPS_SHOWN = 8;
+const FEEDS_A_PAGE = 30;
 
 export function feedsView(root, route) {
   const place = h("div");
   const open = new Set();
   let last = 0;
+  let shown = FEEDS_A_PAGE;
   let stopped = new AbortController();
   put(root, h("div", { class: "head" }, h("h1", null, "Feeds"), h("p", { class: "soft" }, "What came from outside, and the holes in it")), place);
 
@@ -25,7 +27,8 @@ export function feedsView(root, route) {
       const focused = document.activeElement?.dataset?.feed;
       put(place,
         when.asOf !== null ? h("div", { class: "notice" }, h("strong", null, "As of now. "), "The node keeps how its feeds stand, not how they stood; what was predicted and scored then is in the other views.") : null,
-        rows.map((row) => card(row, open)));
+        rows.slice(0, shown).map((row) => card(row, open)),
+        rows.length > shown ? h("button", { type: "button", onclick: () => { shown += FEEDS_A_PAGE; load(); } }, `${count(rows.length - shown)} more feeds`) : null);
       if (focused) place.querySelector(`[data-feed="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
     } catch (error) {
       if (error.name !== "AbortError") put(place, state("The feeds cannot be shown", error.message));

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-pytestmark = [pytest.mark.broker, pytest.mark.slow]
+pytestmark = pytest.mark.broker
 VIEWS = {
     "#/": ".rows .row",
     "#/models/m0003": "svg.lines path",
@@ -16,8 +16,15 @@ VIEWS = {
 GRAVE = ("serious", "critical")
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        (360, "dark"),
+        pytest.param(360, "light", marks=pytest.mark.slow),
+        pytest.param(1280, "light", marks=pytest.mark.slow),
+        pytest.param(1280, "dark", marks=pytest.mark.slow),
+    ],
+)
 def test_no_view_has_a_serious_violation(node, open_page, axe_source, scheme, width):
     watched = open_page(node, width=width, scheme=scheme)
     found = {}
@@ -44,6 +51,7 @@ def violations(page, axe_source):
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("width", [360, 1280])
 def test_nothing_stands_out_sideways(node, open_page, width):
     watched = open_page(node, width=width)
