@@ -11,6 +11,7 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
+from operator import itemgetter
 from typing import ClassVar, NamedTuple
 
 from coordinator.streams import ids
@@ -31,6 +32,7 @@ from coordinator.streams.events import (
     Terms,
 )
 from coordinator.streams.reasons import as_reason
+from coordinator.streams.scoring import validator
 from coordinator.streams.stage import EMPTY_DECISION_EVERY, Draft, Stage
 from coordinator.streams.terms import TermsInForce
 from coordinator.streams.units import mean_units, to_float, to_units
@@ -146,6 +148,8 @@ class AggregateStage(Stage):
             last = (decision.offset, len(decision.events) - 1)
             if not self.decided("scores", last):
                 for index, event in enumerate(decision.events):
+                    if not isinstance(event, (ScoredUntil, CrunchConfigured)):
+                        continue  # a hundred scores for each of these
                     draft = self._draft(event, (decision.offset, index), decision)
                     if draft is not None:
                         return draft
@@ -177,7 +181,8 @@ class AggregateStage(Stage):
         units: dict[str, dict[str, dict[str, int]]] = {}
         for event in decision.events:
             if isinstance(event, PredictionScored):
-                units.setdefault(event.data.scope_key, {})[event.data.model_id] = event.data.units
+                data = event.data
+                units.setdefault(data.scope_key, {})[data.model_id] = data.units
             elif isinstance(event, RoundClosed):
                 self._tally_round(event, units.get(event.data.scope_key, {}), decision)
 
@@ -194,17 +199,17 @@ class AggregateStage(Stage):
         answerable = any(entry.status == "SCORED" or entry.fault == "model" for entry in data.entries)
         if answerable:
             period.points.append(data.point)
+        order = (data.resolvable_at, data.input_id, data.scope_key)
+        rehearsal = data.rehearsal
         for entry in data.entries:
             tally = period.tallies.get(entry.model_id)
             if tally is None:
                 tally = period.tallies[entry.model_id] = Tally()
-            tally.rehearsal |= data.rehearsal
-            tally.first_point = min(tally.first_point, data.point)
-            tally.missed_by_node += answerable and entry.fault == "node"
+            tally.rehearsal |= rehearsal
             if entry.status == "SCORED":
                 scored = units[entry.model_id]
                 tally.scored += 1
-                tally.scores.append((data.resolvable_at, data.input_id, data.scope_key, scored))
+                tally.scores.append((*order, scored))
                 for name, value in scored.items():
                     tally.add(name, value)
             elif entry.status == "FAILED":
@@ -326,13 +331,12 @@ class AggregateStage(Stage):
         if not tally.scores:
             return {}, ""
         contract = self._contracts(terms.contract_hash)
+        as_result = validator(contract.score_type)
         decimals = terms.score_decimals
         try:
             results = [
-                contract.score_type.model_validate(
-                    {name: to_float(one, decimals) for name, one in units.items()}
-                )
-                for *_, units in sorted(tally.scores, key=lambda score: score[:3])
+                as_result({name: to_float(one, decimals) for name, one in units.items()})
+                for *_, units in sorted(tally.scores, key=itemgetter(0, 1, 2))
             ]
             summary = contract.aggregate_snapshot(results)
             return {

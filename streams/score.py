@@ -26,7 +26,6 @@ from coordinator.streams.events import (
     AnyEvent,
     ClosedEntry,
     CrunchConfigured,
-    Fault,
     FinalStatus,
     InputReceived,
     InputReceivedData,
@@ -48,9 +47,9 @@ from coordinator.streams.events import (
     Terms,
 )
 from coordinator.streams.reasons import as_reason
+from coordinator.streams.scoring import NODE, Scorer
 from coordinator.streams.stage import EMPTY_DECISION_EVERY, Draft, Stage
 from coordinator.streams.terms import TermsInForce
-from coordinator.streams.units import NotRecordableError, to_units
 
 WORST_PERCENTILE = 10
 
@@ -83,6 +82,7 @@ class ScoreStage(Stage):
         self._inputs: dict[str, tuple[InputReceivedData, Need]] = {}
         self._rounds: dict[str, Round] = {}
         self._settled: set[str] = set()
+        self._scorers: dict[str, Scorer] = {}
         # own memory
         self._terms = TermsInForce()
         self._scored_until = -1
@@ -99,21 +99,16 @@ class ScoreStage(Stage):
 
     def _absorb_round(self, decision: Decision) -> None:
         for event in decision.events:
-            match event:
-                case RoundOpened(data=data):
-                    self._rounds[data.input_id] = Round(decision.before)
-                case (
-                    PredictionRecorded(data=data) | PredictionAbsent(data=data) | PredictionFailed(data=data)
-                ):
-                    the_round = self._rounds.get(data.input_id)
-                    if the_round is not None:  # else it was opened before `need`: its scores are decided
-                        the_round.answers.setdefault(data.scope_key, []).append(event)
-                case RoundAnswered(data=data):
-                    the_round = self._rounds.get(data.input_id)
-                    if the_round is not None:
-                        the_round.answered = True
-                case _:
-                    pass
+            if isinstance(event, (PredictionRecorded, PredictionAbsent, PredictionFailed)):
+                the_round = self._rounds.get(event.data.input_id)
+                if the_round is not None:  # else it was opened before `need`: its scores are decided
+                    the_round.answers.setdefault(event.data.scope_key, []).append(event)
+            elif isinstance(event, RoundOpened):
+                self._rounds[event.data.input_id] = Round(decision.before)
+            elif isinstance(event, RoundAnswered):
+                the_round = self._rounds.get(event.data.input_id)
+                if the_round is not None:
+                    the_round.answered = True
 
     def evolve(self, event: AnyEvent) -> None:
         """Own events: terms and how far all is scored."""
@@ -202,6 +197,7 @@ class ScoreStage(Stage):
         the_input, _ = self._inputs[resolved.data.input_id]
         terms = self._terms.at(the_input.point)
         contract = self._contracts(the_input.contract_hash)
+        scorer = self._scorer(the_input.contract_hash, contract)
         truth, reason = _truth(resolved, contract)
         for scope in the_input.scopes:
             if scope.horizon_seconds != resolved.data.horizon_seconds:
@@ -209,7 +205,7 @@ class ScoreStage(Stage):
             entries: list[ClosedEntry] = []
             values: list[int] = []
             for answer in the_round.answers.get(scope.scope_key, []):
-                event, entry = score_one(answer, truth, reason, contract, resolved.at)
+                event, entry = score_one(answer, truth, reason, scorer, resolved.at)
                 if event is not None:
                     yield event
                 if isinstance(event, PredictionScored):
@@ -231,6 +227,12 @@ class ScoreStage(Stage):
                 ),
             )
 
+    def _scorer(self, contract_hash: str, contract: CrunchContract) -> Scorer:
+        scorer = self._scorers.get(contract_hash)
+        if scorer is None:
+            scorer = self._scorers[contract_hash] = Scorer(contract)
+        return scorer
+
 
 def _offset(need: Need) -> int:
     return need.offset
@@ -243,24 +245,17 @@ def _truth(resolved: InputResolved, contract: CrunchContract) -> tuple[Any, str]
 
 
 def score_one(
-    answer: Answer,
-    truth: Any,
-    no_truth_reason: str,
-    contract: CrunchContract,
-    at: int,
+    answer: Answer, truth: Any, no_truth_reason: str, scorer: Scorer, at: int
 ) -> tuple[PredictionScored | ScoringFailed | None, ClosedEntry]:
     """The final event of one prediction (None where it never was pending) and its line in RoundClosed."""
     data = answer.data
-    if isinstance(answer, (PredictionAbsent, PredictionFailed)):
+    if not isinstance(answer, PredictionRecorded):
         status: FinalStatus = "ABSENT" if isinstance(answer, PredictionAbsent) else "FAILED"
         return None, ClosedEntry(data.model_id, status, answer.data.fault)
     the_id = ids.prediction_id(data.input_id, data.scope_key, data.model_id)
-    units: dict[str, int] = {}
-    fault: Fault = "node"
-    if truth is None:
-        reason = no_truth_reason
-    else:
-        units, reason, fault = _call(contract, answer, truth)
+    units, reason, fault = (
+        ({}, no_truth_reason, NODE) if truth is None else scorer.score(answer.data.output, truth)
+    )
     if reason:
         failed = ScoringFailed(
             id=f"{the_id}:scoring-failed",
@@ -282,30 +277,6 @@ def score_one(
         ),
     )
     return scored, ClosedEntry(data.model_id, "SCORED")
-
-
-def _call(
-    contract: CrunchContract, answer: PredictionRecorded, truth: Any
-) -> tuple[dict[str, int], str, Fault]:
-    """(units per numeric field, "", _) or ({}, reason, fault). One prediction's failure stays its own."""
-    try:
-        prediction = contract.output_type.model_validate(answer.data.output)
-        result = contract.score_type.model_validate(contract.score_prediction(prediction, truth))
-    except Exception as error:  # noqa: BLE001 - the author's function: recorded, and the others go on
-        return {}, f"score_prediction: {type(error).__name__}: {error}", "node"
-    fields = result.__dict__
-    if not fields.get("success", True):
-        return {}, str(fields.get("failed_reason") or "score_prediction said success=False"), "model"
-    units: dict[str, int] = {}
-    try:
-        for name, value in fields.items():
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
-                units[name] = to_units(value, contract.score_decimals)
-    except NotRecordableError as error:
-        return {}, str(error), "node"
-    if contract.aggregation.value_field not in units:
-        return {}, f"score_prediction gave no number for {contract.aggregation.value_field!r}", "node"
-    return units, "", "node"
 
 
 def charged(entries: Sequence[ClosedEntry], values: Sequence[int], terms: Terms) -> list[ClosedEntry]:

@@ -22,9 +22,6 @@ def to_units(value: float, decimals: int) -> int:
 
     Raises NotRecordableError for NaN, infinity and anything beyond 2**53 units.
     """
-    if value != value or value in (float("inf"), float("-inf")):  # noqa: PLR0124 - NaN is the only value unequal to itself
-        message = f"score is not finite: {value!r}"
-        raise NotRecordableError(message)
     scale: int = 10**decimals
     scaled = value * scale
     if -_SURE < scaled < _SURE:
@@ -33,6 +30,9 @@ def to_units(value: float, decimals: int) -> int:
         nearest = round(scaled)
         if abs(scaled - nearest) < _FAR_FROM_TIE:
             return nearest
+    if value != value or value in (float("inf"), float("-inf")):  # noqa: PLR0124 - NaN is the only value unequal to itself
+        message = f"score is not finite: {value!r}"
+        raise NotRecordableError(message)
     if abs(value) > UNITS_MAX:  # before scaling: 1e300 must not be expanded to 300 digits
         message = f"score is beyond 2**53 units: {value!r}"
         raise NotRecordableError(message)

@@ -1,0 +1,58 @@
+"""One prediction through the contract: its output typed, scored, and the numbers of the score as integer units.
+
+Pure. Made once for a contract, since most of the time of a score is the way in and out of the author's function.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from typing import Any, Final
+
+from pydantic import BaseModel, TypeAdapter
+
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.events import Fault
+from coordinator.streams.units import NotRecordableError, to_units
+
+MODEL: Final[Fault] = "model"
+NODE: Final[Fault] = "node"
+
+Scored = tuple[dict[str, int], str, Fault]
+"""(units per numeric field, "", _) or ({}, reason, fault)."""
+
+
+class Scorer:
+    """A contract's scoring: `score_prediction` between its `output_type` and its `score_type`."""
+
+    def __init__(self, contract: CrunchContract) -> None:
+        self._as_output = validator(contract.output_type)
+        self._as_result = validator(contract.score_type)
+        self._score = contract.score_prediction
+        self._decimals = contract.score_decimals
+        self._value_field = contract.aggregation.value_field
+
+    def score(self, output: dict[str, Any], truth: Any) -> Scored:
+        """Score one recorded output against a typed truth. One prediction's failure stays its own."""
+        try:
+            result = self._as_result(self._score(self._as_output(output), truth))
+        except Exception as error:  # noqa: BLE001 - the author's function: recorded, and the others go on
+            return {}, f"score_prediction: {type(error).__name__}: {error}", NODE
+        fields = result.__dict__
+        if not fields.get("success", True):
+            return {}, str(fields.get("failed_reason") or "score_prediction said success=False"), MODEL
+        units: dict[str, int] = {}
+        try:
+            for name, value in fields.items():
+                if isinstance(value, (int, float)) and not isinstance(value, bool):
+                    units[name] = to_units(value, self._decimals)
+        except NotRecordableError as error:
+            return {}, str(error), NODE
+        if self._value_field not in units:
+            return {}, f"score_prediction gave no number for {self._value_field!r}", NODE
+        return units, "", NODE
+
+
+@cache
+def validator(model: type[BaseModel]) -> Any:
+    """What `model.model_validate` does to one object, without its keyword arguments: half its time."""
+    return TypeAdapter(model).validator.validate_python
