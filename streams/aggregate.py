@@ -10,9 +10,9 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from operator import itemgetter
-from typing import ClassVar, NamedTuple
+from typing import ClassVar
 
 from coordinator.streams import ids
 from coordinator.streams.contract import CrunchContract
@@ -35,20 +35,11 @@ from coordinator.streams.reasons import as_reason
 from coordinator.streams.scoring import validator
 from coordinator.streams.stage import EMPTY_DECISION_EVERY, Draft, Stage
 from coordinator.streams.terms import TermsInForce
+from coordinator.streams.trailing import Totals, Trail
 from coordinator.streams.units import mean_units, to_float, to_units
 
 HOUR_MS = 3_600_000
 _FAR = 1 << 62
-
-
-class Bucket(NamedTuple):
-    """The value field of one model in one period, kept as long as the longest window."""
-
-    start: int
-    sum_units: int
-    n: int
-    scored: int
-    rehearsal: bool
 
 
 class Tally:
@@ -103,7 +94,7 @@ class AggregateStage(Stage):
         # own memory
         self._terms = TermsInForce()
         self._closed_until = -1
-        self._buckets: dict[str, deque[Bucket]] = {}
+        self._trails: dict[str, Trail] = {}
         self._joined: dict[str, int] = {}
 
     def absorb(self, decision: Decision) -> None:
@@ -120,26 +111,22 @@ class AggregateStage(Stage):
                 self._joined[data.model_id] = min(joined, self._joined.get(data.model_id, joined))
                 total = data.sums.get(self._terms.at(data.period_start).value_field)
                 if total is not None:
-                    self._buckets.setdefault(data.model_id, deque()).append(
-                        Bucket(data.period_start, total.sum_units, total.n, data.scored_count, data.rehearsal)
+                    self._trails.setdefault(data.model_id, Trail()).add(
+                        data.period_start,
+                        total.sum_units,
+                        total.n,
+                        data.scored_count,
+                        rehearsal=data.rehearsal,
                     )
             case PeriodClosed(data=data):
                 self._closed_until = max(self._closed_until, data.until_ms)
                 self._periods = {
                     start: one for start, one in self._periods.items() if one.end > data.until_ms
                 }
-                self._drop_old_buckets()
+                longest = max(window.hours for terms in self._terms.spans() for window in terms[2].windows)
+                _drop(self._trails, self._closed_until - longest * HOUR_MS)
             case _:
                 pass
-
-    def _drop_old_buckets(self) -> None:
-        longest = max(window.hours for terms in self._terms.spans() for window in terms[2].windows) * HOUR_MS
-        for model_id in list(self._buckets):
-            buckets = self._buckets[model_id]
-            while buckets and buckets[0].start < self._closed_until - longest:
-                buckets.popleft()
-            if not buckets:
-                del self._buckets[model_id]
 
     def decide(self) -> Draft | None:
         """What the oldest waiting event closes, if anything."""
@@ -232,21 +219,21 @@ class AggregateStage(Stage):
         if start >= until:  # the first boundary seen, before any score: time begins here
             yield self._period_closed(until, until, 0, event)
             return
-        buckets = {model_id: deque(one) for model_id, one in self._buckets.items()}
+        trails = {model_id: one.copy() for model_id, one in self._trails.items()}
         joined = dict(
             self._joined
         )  # one decision may close many periods: the later ones build on the earlier
         empty_from = start
         while start < until:
             _, end = self._terms.snapshot_period(start)
-            snapshots = list(self._snapshots(start, end, buckets, joined, event.at))
+            snapshots = list(self._snapshots(start, end, trails, joined, event.at))
             if snapshots:
                 if empty_from < start:
                     yield self._period_closed(empty_from, start, 0, event)
                 yield from snapshots
                 yield self._period_closed(start, end, len(snapshots), event)
                 empty_from = end
-            elif not buckets:
+            elif not trails:
                 # Nothing until the next period with scores: a run of empty periods is one event.
                 end = min([until, *(one for one in self._periods if one > start)])
             start = end
@@ -269,26 +256,23 @@ class AggregateStage(Stage):
         )
 
     def _snapshots(
-        self, start: int, end: int, buckets: dict[str, deque[Bucket]], joined: dict[str, int], at: int
+        self, start: int, end: int, trails: dict[str, Trail], joined: dict[str, int], at: int
     ) -> Iterator[SnapshotTaken]:
         terms = self._terms.at(start)
         period = self._periods.get(start)
         tallies = period.tallies if period is not None else {}
         longest = max(window.hours for window in terms.windows) * HOUR_MS
-        for model_id in list(buckets):
-            while buckets[model_id] and buckets[model_id][0].start < end - longest:
-                buckets[model_id].popleft()
-            if not buckets[model_id]:
-                del buckets[model_id]
+        _drop(trails, end - longest)
         points = sorted(period.points) if period is not None else []
-        for model_id in sorted(tallies.keys() | buckets.keys()):
+        for model_id in sorted(tallies.keys() | trails.keys()):
             tally = tallies.get(model_id) or Tally()
+            trail = trails.get(model_id) or Trail()
             since = joined[model_id] = min(tally.first_point, joined.get(model_id, _FAR))
             total = tally.sums.get(terms.value_field)
             if total is not None:
-                buckets.setdefault(model_id, deque()).append(
-                    Bucket(start, total[0], total[1], tally.scored, tally.rehearsal)
-                )
+                trails[model_id] = trail
+                trail.add(start, total[0], total[1], tally.scored, rehearsal=tally.rehearsal)
+            windows = {window.name: trail.since(end - window.hours * HOUR_MS) for window in terms.windows}
             summary, error = self._summary(tally, terms)
             yield SnapshotTaken(
                 id=f"{ids.snapshot_id(model_id, start, end)}:taken",
@@ -301,18 +285,8 @@ class AggregateStage(Stage):
                     sums={name: FieldSum(*one) for name, one in sorted(tally.sums.items())},
                     summary_units=summary,
                     summary_error=error,
-                    windows_units={
-                        window.name: _window(buckets.get(model_id, ()), end - window.hours * HOUR_MS)
-                        for window in terms.windows
-                    },
-                    rehearsal_windows=[
-                        window.name
-                        for window in terms.windows
-                        if any(
-                            one.rehearsal and one.start >= end - window.hours * HOUR_MS
-                            for one in buckets.get(model_id, ())
-                        )
-                    ],
+                    windows_units={name: _mean(totals) for name, totals in windows.items()},
+                    rehearsal_windows=[name for name, totals in windows.items() if totals.rehearsals],
                     scored_count=tally.scored,
                     failed_count=tally.failed,
                     failed_node_count=tally.failed_node,
@@ -348,12 +322,17 @@ class AggregateStage(Stage):
             return {}, as_reason(f"aggregate_snapshot: {type(error).__name__}: {error}")
 
 
-def _window(buckets: Iterable[Bucket], from_ms: int) -> int | None:
-    """The mean over the buckets that start at or after `from_ms`, or None when no score is in them.
+def _mean(totals: Totals) -> int | None:
+    """The mean over a window, or None when no score is in it.
 
     Charges alone make no mean: with `absence_policy="zero"` silence would rank above every losing model.
     """
-    inside = [one for one in buckets if one.start >= from_ms]
-    if not any(one.scored for one in inside):
-        return None
-    return mean_units(sum(one.sum_units for one in inside), sum(one.n for one in inside))
+    return mean_units(totals.sum_units, totals.n) if totals.scored else None
+
+
+def _drop(trails: dict[str, Trail], from_ms: int) -> None:
+    """Forget the periods that start before `from_ms`, and models with none left."""
+    for model_id in list(trails):
+        trails[model_id].drop_before(from_ms)
+        if not trails[model_id]:
+            del trails[model_id]
