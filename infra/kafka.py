@@ -19,6 +19,7 @@ from coordinator.infra.broker_settings import MESSAGE_BYTES_MAX
 from coordinator.infra.kafka_security import connection_options
 from coordinator.streams.errors import TruncatedTopicError, WorldError
 
+FETCH_BYTES_MAX = 1024 * 1024
 PARTITION = 0  # every topic has one
 READ_WAIT_MS = 200
 READ_STALL_SECONDS_MAX = 30.0
@@ -61,8 +62,9 @@ def reader_options(bootstrap: str) -> dict[str, Any]:
         "enable_auto_commit": False,
         "auto_offset_reset": "none",
         "fetch_max_wait_ms": 100,
-        "fetch_max_bytes": 4 * MESSAGE_BYTES_MAX,
-        "max_partition_fetch_bytes": MESSAGE_BYTES_MAX,
+        "fetch_max_bytes": MESSAGE_BYTES_MAX,
+        # Compressed bytes held for each topic; a larger record comes alone (the broker gives at least one batch).
+        "max_partition_fetch_bytes": FETCH_BYTES_MAX,
         "request_timeout_ms": 20_000,
         "retry_backoff_ms": 50,
         "metadata_max_age_ms": 60_000,

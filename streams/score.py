@@ -156,6 +156,10 @@ class ScoreStage(Stage):
             self._queue.popleft()
         return None
 
+    def waits(self) -> bool:
+        """Whatever is still queued waits for its round."""
+        return bool(self._queue)
+
     def _settle(self, event: AnyEvent) -> None:
         """Note that an input's last horizon is closed."""
         if isinstance(event, InputResolved) and event.data.last:

@@ -73,6 +73,13 @@ class Stage(ABC):
     def decide(self) -> Draft | None:
         """The next decision that is due, or None."""
 
+    def waits(self) -> bool:
+        """After `decide` gave None: does the oldest driving event wait for a source that does not drive?
+
+        Then the driver need not be read further for now: what comes behind would only be held.
+        """
+        return False
+
     def evolve(self, event: AnyEvent) -> None:  # noqa: B027 - stages without own memory leave it empty
         """Fold one own event."""
 

@@ -85,8 +85,7 @@ class PredictTenure(Tenure):
         try:
             while not self.owned.lost.done():
                 async with self._lock:
-                    await self._clock.read()
-                    await self.notice()
+                    await self._look_around()
                 await asyncio.sleep(NOTICE_SECONDS)
         except LostOwnershipError as why:
             self.owned.give_up(why)
@@ -108,12 +107,23 @@ class PredictTenure(Tenure):
             if isinstance(event, InputReceived) and not self.stage.decided("inputs", position):
                 await self._round(event.data, position, decision.before)
 
-    async def notice(self) -> None:
-        """Put what the operator and the gateway say into `models`, durably: a roster names only models that the
-        log knows.
+    async def _look_around(self) -> int:
+        """The clock now, once what was noticed is in `models`. Both topics are asked at a time: each is a way to
+        the broker and back.
+        """
+        clock, commands_end = await asyncio.gather(self._clock.read(), self._end_of_commands())
+        await self.notice(commands_end)
+        return clock
+
+    async def _end_of_commands(self) -> int:
+        return await self._commands.end() if self._commands is not None else 0
+
+    async def notice(self, commands_end: int) -> None:
+        """Put what the operator (up to that offset) and the gateway say into `models`, durably: a roster names only
+        models that the log knows.
         """
         at = max(self._clock.now, 0)
-        await self._read_commands(at)
+        await self._read_commands(at, commands_end)
         # Kept by the worker: a notice outlives the tenure that could not record it.
         self._noticed.extend([*self._gateway.notices(), *self._gone()])
         draft = self.models.offer(self._noticed, at)
@@ -122,11 +132,10 @@ class PredictTenure(Tenure):
             await self._models_owned.flush()
         self._noticed.clear()
 
-    async def _read_commands(self, at: int) -> None:
+    async def _read_commands(self, at: int, end: int) -> None:
         """Decide each ban and readmission of `commands`, once."""
         if self._commands is None:
             return
-        end = await self._commands.end()
         while batch := await self._commands.read(end):
             for offset, record in batch:
                 decision = self._commands_counter.read(offset, record)
@@ -160,8 +169,8 @@ class PredictTenure(Tenure):
 
     async def _round(self, data: InputReceivedData, position: tuple[int, int], need: Need) -> None:
         stage = self.stage
-        clock = await self._clock.read()
         if stage.open is not None:
+            clock = await self._clock.read()
             # A dead owner opened it: what its models said is lost, and they do not pay for that.
             if stage.open.data.input_id != data.input_id:
                 message = f"round {stage.open.data.input_id} is open, but {data.input_id} is next"
@@ -169,7 +178,7 @@ class PredictTenure(Tenure):
             missed = all_missed(stage.open, NODE_RESTARTED, "node", clock, but=stage.answered_ids)
             await self._send(stage.answered(missed, clock, position, need))
             return
-        await self.notice()
+        clock = await self._look_around()
         await self._send(stage.opened(data, self.models.registry.roster(), clock))
         await self.owned.flush()
         if stage.open is None:

@@ -9,7 +9,7 @@ tailed by plain readers: a stage's ownership must hang on one partition, not on 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 
 import msgspec
 import structlog
@@ -121,7 +121,8 @@ class Tenure:
     async def _catch_up(self, ends: dict[str, int]) -> None:
         """Fold every source to its end as of the claim, deciding as it goes.
 
-        A stage with one driving topic reads a batch of each source in turn: its waiting makes the order unimportant.
+        A stage with one driving topic reads what it waits for: its waiting makes the order unimportant, and what
+        is read too early is held in memory.
         With two driving topics the order is part of what it decides. All that is decided is folded first, of
         both, or a command decided long ago would be missing where a snapshot is decided anew. Then come the
         later drivers (commands): what an operator said while nobody listened bears on what is built now.
@@ -139,12 +140,18 @@ class Tenure:
     async def _read_to(self, ends: dict[str, int], handle: Callable[[Decision], Awaitable[None]]) -> None:
         left = dict(ends)
         while left:
-            for source in list(left):
+            for source in self._due(left):
                 batch = await self._readers[source].read(left[source])
                 if not batch:
                     del left[source]
                 for offset, record in batch:
                     await self._take(source, offset, record, handle)
+
+    def _due(self, left: Collection[str]) -> list[str]:
+        """Which of these sources to read next: the driver, or the others while its oldest event waits for them."""
+        others = [source for source in left if source not in self.stage.drivers]
+        drivers = [source for source in left if source in self.stage.drivers]
+        return (others or drivers) if self.stage.waits() else (drivers or others)
 
     async def _fold(self, decision: Decision) -> None:
         self.stage.absorb(decision)

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from coordinator.streams.trailing import Totals, Trail
 
 PERIODS = st.lists(
-    st.tuples(st.integers(1, 5), st.integers(-(10**12), 10**12), st.integers(0, 9), st.booleans()), max_size=30
+    st.tuples(st.integers(1, 5), st.integers(-(10**12), 10**12), st.integers(0, 9), st.booleans()),
+    max_size=30,
 )
 
 
