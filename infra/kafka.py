@@ -76,13 +76,17 @@ def make_producer(bootstrap: str) -> AIOKafkaProducer:
     return AIOKafkaProducer(**producer_options(bootstrap))
 
 
-def make_reader(bootstrap: str, *, wait_ms: int = 100) -> AIOKafkaConsumer:
+def make_reader(bootstrap: str, *, wait_ms: int = 100, patient: bool = False) -> AIOKafkaConsumer:
     """A group-less consumer with our options, not started. Call it inside a running event loop.
 
     `wait_ms` is how long the broker holds an answer back while there is nothing new: long for a tail (an idle
-    one then costs little), short where the same consumer is soon asked about another topic.
+    one then costs little), short where the same consumer is soon asked about another topic. A `patient` one has it
+    held back for so long while there is little new, too.
     """
-    return AIOKafkaConsumer(**(reader_options(bootstrap) | {"fetch_max_wait_ms": wait_ms}))
+    options = reader_options(bootstrap) | {"fetch_max_wait_ms": wait_ms}
+    if patient:
+        options["fetch_min_bytes"] = FETCH_BYTES_MAX
+    return AIOKafkaConsumer(**options)
 
 
 async def stop_reader(consumer: AIOKafkaConsumer) -> None:

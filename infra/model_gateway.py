@@ -12,13 +12,16 @@ notices and replies. The library is taken as it is, its traps are met here:
 - a server that lets go of it politely is asked again at once, in a loop: `model_orchestrator` has the pause;
 - a process that restarted unannounced answers "call Setup first" for ever: it is set up again.
 
-The library imports pandas (80 MB): it is imported in `start`, so that only the predict worker pays.
+The library imports pandas (70 MB, half of it pyarrow): it is imported in `start`, so that only the predict worker
+pays, and without pyarrow, which pandas takes along wherever it is installed.
 """
 
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
+import sys
 from collections.abc import Collection, Coroutine, Sequence
 from typing import Any
 
@@ -74,6 +77,7 @@ class RunnerClientGateway:
 
         Raises OperatorError for certificates or a key that cannot be used.
         """
+        _import_pandas_alone()
         # Here and not above: it brings pandas, and gRPC. The same below.
         from model_runner_client.model_concurrent_runners import DynamicSubclassModelConcurrentRunner  # noqa: PLC0415
 
@@ -280,3 +284,14 @@ def _connected(runner: Any) -> bool:
 
 def _nothing() -> None:
     return None
+
+
+def _import_pandas_alone() -> None:
+    """Import pandas as if pyarrow were not installed. Whoever imports pyarrow later gets it."""
+    if "pandas" in sys.modules or "pyarrow" in sys.modules:
+        return
+    sys.modules["pyarrow"] = None  # type: ignore[assignment]  # Python's own way to say that it cannot be imported
+    try:
+        importlib.import_module("pandas")
+    finally:
+        del sys.modules["pyarrow"]

@@ -79,7 +79,7 @@ class MemoryLog:
         self.batch_max = batch_max
         self.readers: list[MemoryReader] = []
 
-    async def reader(self, topic: str, offset: int) -> MemoryReader:
+    async def reader(self, topic: str, offset: int, *, patient: bool = False) -> MemoryReader:
         if offset > len(self.records[topic]):
             raise TruncatedTopicError(f"topic {topic} ends before {offset}: it was cut or made anew")
         self.readers.append(MemoryReader(self, topic, offset))

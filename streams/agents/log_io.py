@@ -57,8 +57,11 @@ class Writer(Protocol):
 class LogIO(Protocol):
     """Where readers and writers come from."""
 
-    async def reader(self, topic: str, offset: int) -> Reader:
-        """A reader standing at `offset`. Raises TruncatedTopicError when the topic does not reach it."""
+    async def reader(self, topic: str, offset: int, *, patient: bool = False) -> Reader:
+        """A reader standing at `offset`. A patient one may give records half a second late, many at a time.
+
+        Raises TruncatedTopicError when the topic does not reach it.
+        """
         ...
 
     async def writer(self) -> Writer: ...
@@ -193,10 +196,10 @@ class KafkaLog:
             await stop_reader(self._prober)
             self._prober = None
 
-    async def reader(self, topic: str, offset: int) -> KafkaReader:
+    async def reader(self, topic: str, offset: int, *, patient: bool = False) -> KafkaReader:
         """See `LogIO`."""
         name = topic_name(self._crunch_id, topic)
-        consumer = make_reader(self._bootstrap, wait_ms=TAIL_WAIT_MS)
+        consumer = make_reader(self._bootstrap, wait_ms=TAIL_WAIT_MS, patient=patient)
         partition = TopicPartition(name, PARTITION)
         try:
             await consumer.start()

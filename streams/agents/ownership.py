@@ -90,10 +90,16 @@ class OwnedTopic:
                 remember(decision)
 
     async def _watch(self) -> None:
-        """Tail the own topic: a claim that is not ours, and counts, ends this ownership."""
+        """Tail the own topic: a claim that is not ours, and counts, ends this ownership.
+
+        Patiently: what is sent until the claim is noticed does not count, and a fetch for every own append would cost
+        as much as a tenth of the deciding.
+        """
         if self._tail is None:
             raise RuntimeError
         try:
+            await self._tail.close()
+            self._tail = await self._io.reader(self.topic, self._counter.next_offset, patient=True)
             while not self.lost.done():
                 for offset, record in await self._tail.read():
                     self._counter.read(offset, record)

@@ -71,6 +71,26 @@ async def whole(log: FixedLog) -> MemoryLog:
     return io
 
 
+async def test_a_score_stage_that_catches_up_reads_what_it_waits_for_and_holds_no_more(log):
+    io = MemoryLog(batch_max=7)
+    io.records["inputs"], io.records["predictions"] = log.records["inputs"], log.records["predictions"]
+    stage, held = new_score(), []
+    absorb = stage.absorb
+
+    def watched(decision):
+        absorb(decision)
+        held.append((len({event_of.offset for _, _, event_of in stage._queue}), len(stage._rounds)))
+
+    stage.absorb = watched
+    tenure = Tenure(io, stage, "me")
+    await tenure.start()
+    await tenure.close()
+    assert decided(io.records["scores"], "scores") == log.expected["scores"]
+    most = [max(one) for one in zip(*held, strict=True)]
+    assert most[0] <= 2 * 7, most  # records of inputs that wait, of some sixty
+    assert most[1] <= 3 * 7, most
+
+
 @pytest.mark.parametrize("first", ["inputs", "predictions"])
 async def test_a_score_stage_that_ends_at_any_send_leaves_the_same_log(log, first):
     for number in range(1, len(log.expected["scores"]) + 2, 3):
