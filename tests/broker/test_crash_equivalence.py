@@ -1,6 +1,7 @@
 """Whatever is killed, and whenever: the log that counts equals that of an undisturbed run, byte for byte.
 
-COORDINATOR_CRASH_KILLS (10) sets the number of kills, COORDINATOR_CRASH_SEED (1) where exactly they strike.
+COORDINATOR_CRASH_KILLS (10) sets the number of kills of stages (a fifth as many of the report worker come on top),
+COORDINATOR_CRASH_SEED (1) where exactly they strike.
 """
 
 from __future__ import annotations
@@ -11,10 +12,13 @@ import random
 import signal
 from pathlib import Path
 
+import msgspec
 import pytest
 from tests.broker.crash import Board, Plan, WorkerProcess, board
-from tests.broker.fixed_log import ROUNDS_A_CHUNK, FixedLog, fixed_log, make_commands
+from tests.broker.fixed_log import ROUNDS_A_CHUNK, FixedLog, fixed_log, make_commands, settings
+from tests.broker.report import Report, kill_while_folding
 
+from coordinator.infra.broker import free_ports
 from coordinator.projections.folding import Folder
 from coordinator.projections.registry import open_projections
 from coordinator.projections.replay import replay_async
@@ -68,9 +72,32 @@ async def live_and_die(field: Board, log: FixedLog, name: str, lives: list[Plan]
     return field.start(name)
 
 
-async def assert_same_state(field: Board, log: FixedLog, folder: Path) -> None:
-    """Every read model folded from what the kills left is, by its hash, that of the undisturbed run."""
+async def report_lives(field: Board, kills: int, seed: int) -> Report:
+    """The report worker, killed while it folds what the others write; its last life goes on."""
+    draw = random.Random(seed)
+    report = Report(
+        msgspec.structs.replace(
+            settings(field.crunch_id),
+            kafka_bootstrap=field.bootstrap,
+            data_dir=field.log_dir,
+            api_port=free_ports(1)[0],
+        )
+    )
+    for _ in range(kills):
+        report.start()
+        await kill_while_folding(report, draw)
+        print("killed report")
+    report.start()
+    return report
+
+
+async def assert_same_state(field: Board, log: FixedLog, folder: Path, report: Report) -> None:
+    """Every read model folded from what the kills left, and by a worker that was killed, is by its hash that of the
+    undisturbed run.
+    """
     left = await replay_async(field.bootstrap, field.crunch_id)
+    await asyncio.to_thread(report.wait_caught_up, left.records)
+    folded_live = report.get("/reports/summary").json()["state_hash"]
     projections = open_projections(folder / "undisturbed", "another-cluster", field.crunch_id)
     folded = Folder(projections)
     for topic, records in log.undisturbed.items():
@@ -81,6 +108,7 @@ async def assert_same_state(field: Board, log: FixedLog, folder: Path) -> None:
     for one in projections:
         one.store.close()
     assert left.state_hash == expected
+    assert folded_live == expected
 
 
 async def test_killed_stages_leave_the_log_of_an_undisturbed_run(kafka_bootstrap, crunch_id, tmp_path):
@@ -88,7 +116,10 @@ async def test_killed_stages_leave_the_log_of_an_undisturbed_run(kafka_bootstrap
     async with board(kafka_bootstrap, crunch_id, tmp_path) as field:
         await field.put("commands", commands["before"])
         lives = plans(KILLS, SEED)
-        last = await asyncio.gather(*(live_and_die(field, log, name, lives[name]) for name in lives))
+        *last, report = await asyncio.gather(
+            *(live_and_die(field, log, name, lives[name]) for name in lives),
+            report_lives(field, max(1, KILLS // 5), SEED),
+        )
         await field.feed(log)
         await field.wait_built(log, 1)
         await field.put("commands", commands["first"])
@@ -98,7 +129,8 @@ async def test_killed_stages_leave_the_log_of_an_undisturbed_run(kafka_bootstrap
         await field.put("commands", commands["last"])
         await field.wait_decided(log, STAGES[2:])
         await field.assert_equal(log, STAGES)
-        await assert_same_state(field, log, tmp_path)
+        await assert_same_state(field, log, tmp_path, report)
+        assert report.end() == 0
         for topic, name in zip(STAGES, ("score", "score", "checkpoint"), strict=True):
             # One claim for each life; a life may end before the other stage of its process has claimed.
             own_kills = sum(plan.topic == topic for plan in lives[name])

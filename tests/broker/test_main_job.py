@@ -10,34 +10,18 @@ from pathlib import Path
 
 import pytest
 from tests import recompute
+from tests.broker.records import records_of
 from tests.candles import START, candle_file
 
 from coordinator.cli.plan import example_models
 from coordinator.infra.broker import free_ports
-from coordinator.infra.kafka import make_reader, read_range
 from coordinator.infra.model_host.registry import read_models
-from coordinator.streams.topology import topic_name
 
 pytestmark = pytest.mark.broker
 
 CHECKPOINT_MS = 6 * 3_600_000
 SECONDS_MAX = 900
 MODELS = len(read_models(example_models()))
-
-
-async def records_of(bootstrap: str, crunch_id: str, topic: str) -> list[bytes]:
-    reader = make_reader(bootstrap)
-    await reader.start()
-    try:
-        name = topic_name(crunch_id, topic)
-        from aiokafka import TopicPartition
-
-        partition = TopicPartition(name, 0)
-        reader.assign([partition])
-        end = (await reader.end_offsets([partition]))[partition]
-        return [record async for _, record in read_range(reader, name, 0, end)]
-    finally:
-        await reader.stop()
 
 
 @pytest.mark.parametrize("hours", [12, pytest.param(72, marks=pytest.mark.slow)])

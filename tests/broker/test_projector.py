@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import httpx
 import pytest
 from rocksdict import Options, Rdict
+from tests.broker.report import Report
 from tests.logs import HOUR_MS, START_MS, TX_HASH, busy_log, folded
 
 from coordinator.api.server import serve
@@ -25,60 +26,10 @@ from coordinator.projections.registry import PROJECTIONS, open_read_models
 from coordinator.projections.replay import replay_async, verify_async
 from coordinator.projections.runner import Projector, cluster_id_of
 from coordinator.streams.errors import OperatorError
-from coordinator.streams.settings import Settings, environment
+from coordinator.streams.settings import Settings
 from coordinator.streams.topology import topic_name
 
 pytestmark = pytest.mark.broker
-WORKER = """
-import os, sys
-from coordinator.api.server import serve
-from coordinator.streams.errors import CoordinatorError
-from coordinator.streams.settings import read_settings
-try:
-    serve(read_settings(os.environ))
-except CoordinatorError as error:
-    sys.exit(f"{type(error).__name__}: {error}")
-"""
-
-
-class Report:
-    """The worker as a process of its own."""
-
-    def __init__(self, settings: Settings) -> None:
-        self.settings = settings
-        self.url = f"http://127.0.0.1:{settings.api_port}"
-        self.log = settings.data_dir / "report.log"
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self):
-        with self.log.open("ab") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", WORKER],
-                env={**os.environ, **environment(self.settings)},
-                stdout=out,
-                stderr=out,
-            )
-
-    def end(self, number=signal.SIGTERM):
-        self.process.send_signal(number)
-        return self.process.wait(15)
-
-    def get(self, path):
-        return httpx.get(self.url + path, timeout=5)
-
-    def wait_caught_up(self, events):
-        deadline = time.monotonic() + 30
-        while time.monotonic() < deadline:
-            try:
-                health = self.get("/healthz").json()
-                if health["status"] == "ok" and not any(health["lag"].values()):
-                    positions = sum(health["positions"].values())
-                    if positions >= events:
-                        return health
-            except httpx.TransportError:
-                assert self.process.poll() is None, self.log.read_text()
-            time.sleep(0.05)
-        raise AssertionError(self.log.read_text())
 
 
 async def produce(bootstrap, crunch_id, log, start=None):
@@ -145,6 +96,17 @@ async def test_what_is_produced_is_served_and_verified_beside_the_living_worker(
         database.close()
     result = await verify_async(settings.kafka_bootstrap, settings.crunch_id, settings.data_dir)
     assert [one.projection for one in result.verdicts if one.equal] == []
+    command = [sys.executable, "-Im", "coordinator.cli.main", "replay", "--verify", "--json"]
+    command += ["--kafka", settings.kafka_bootstrap, "--data-dir", str(settings.data_dir)]
+    for name in PROJECTIONS:
+        environ = {**os.environ, "CRUNCH_ID": settings.crunch_id}
+        done = subprocess.run(
+            [*command, "--projection", name], env=environ, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 1, done.stdout + done.stderr
+        assert [(one["projection"], one["equal"]) for one in json.loads(done.stdout)["verdicts"]] == [
+            (name, False)
+        ]
 
 
 async def test_killed_again_and_again_it_ends_on_the_same_rows(crunch, tmp_path):

@@ -6,11 +6,13 @@ import random
 import shutil
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from rocksdict import Options, Rdict
+from tests.broker.fixed_log import fixed_log
 from tests.logs import busy_log, fold_into, folded
 
 from coordinator.projections.folding import Folder
@@ -58,6 +60,29 @@ def test_any_interleaving_of_topics_gives_equal_bytes(log, once, seed, commit_ev
         assert hashes(projections) == hashes(once.all())
         for one in projections:
             one.store.close()
+
+
+@settings(max_examples=5, deadline=None)
+@given(seed=st.integers(0, 2**32), commit_every=st.integers(1, 60))
+def test_any_interleaving_of_what_the_stages_wrote_gives_the_same_hashes(seed, commit_every):
+    """The topics of the crash tests, zombies and garbage with them, as they stand on a broker after any kills."""
+    whole = fixed_log("in-memory", 120)
+    log = SimpleNamespace(
+        records={"feeds": whole.records["feeds"], **whole.undisturbed}, crunch_id="in-memory"
+    )
+    in_turn = [topic for topic, records in log.records.items() for _ in records]
+    shuffled = list(in_turn)
+    random.Random(seed).shuffle(shuffled)
+    found = []
+    with tempfile.TemporaryDirectory() as path:
+        for order in (in_turn, shuffled):
+            projections = open_projections(Path(path) / str(len(found)), "cluster", log.crunch_id)
+            fold_into(Folder(projections), log, order, commit_every)
+            found.append(hashes(projections))
+            for one in projections:
+                one.store.close()
+    assert found[0] == found[1]
+    assert found[0]["leaderboard"] != "0" * 64
 
 
 def test_folding_again_from_the_start_changes_nothing(log, once, tmp_path):

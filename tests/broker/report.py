@@ -1,0 +1,84 @@
+"""The report worker as a process of its own, which a test may kill."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import httpx
+
+from coordinator.streams.settings import Settings, environment
+
+WORKER = """
+import os, sys
+from coordinator.api.server import serve
+from coordinator.streams.errors import CoordinatorError
+from coordinator.streams.settings import read_settings
+try:
+    serve(read_settings(os.environ))
+except CoordinatorError as error:
+    sys.exit(f"{type(error).__name__}: {error}")
+"""
+
+
+class Report:
+    """The worker as a process of its own."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.url = f"http://127.0.0.1:{settings.api_port}"
+        self.log = settings.data_dir / "report.log"
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self):
+        with self.log.open("ab") as out:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", WORKER],
+                env={**os.environ, **environment(self.settings)},
+                stdout=out,
+                stderr=out,
+            )
+
+    def end(self, number=signal.SIGTERM):
+        self.process.send_signal(number)
+        return self.process.wait(15)
+
+    def get(self, path):
+        return httpx.get(self.url + path, timeout=5)
+
+    def wait_caught_up(self, events):
+        deadline = time.monotonic() + 30
+        while time.monotonic() < deadline:
+            try:
+                health = self.get("/healthz").json()
+                if health["status"] == "ok" and not any(health["lag"].values()):
+                    positions = sum(health["positions"].values())
+                    if positions >= events:
+                        return health
+            except httpx.TransportError:
+                assert self.process.poll() is None, self.log.read_text()
+            time.sleep(0.05)
+        raise AssertionError(self.log.read_text())
+
+
+async def kill_while_folding(report: Report, draw: random.Random, seconds: float = 60) -> None:
+    """SIGKILL at a drawn instant at which it folds: its positions have just moved."""
+    wanted, deadline, before = draw.randint(1, 60), time.monotonic() + seconds, -1
+    async with httpx.AsyncClient(base_url=report.url, timeout=5) as client:
+        while True:
+            assert time.monotonic() < deadline, report.log.read_text()[-2000:]
+            await asyncio.sleep(0.02)
+            try:
+                positions = sum((await client.get("/healthz")).json()["positions"].values())
+            except httpx.TransportError:
+                assert report.process.poll() is None, report.log.read_text()[-2000:]
+                continue
+            if 0 <= before < positions and positions >= wanted:
+                assert report.end(signal.SIGKILL) == -signal.SIGKILL
+                return
+            before = positions
