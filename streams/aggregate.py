@@ -193,6 +193,8 @@ class AggregateStage(Stage):
             if tally is None:
                 tally = period.tallies[entry.model_id] = Tally()
             tally.rehearsal |= rehearsal
+            tally.first_point = min(tally.first_point, data.point)
+            tally.missed_by_node += answerable and entry.fault == "node"
             if entry.status == "SCORED":
                 scored = units[entry.model_id]
                 tally.scored += 1

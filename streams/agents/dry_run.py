@@ -64,9 +64,9 @@ class OverlayLog:
         self._ends: dict[str, int] = {}
         self.sent: defaultdict[str, list[bytes]] = defaultdict(list)
 
-    async def reader(self, topic: str, offset: int) -> OverlayReader:
+    async def reader(self, topic: str, offset: int, *, patient: bool = False) -> OverlayReader:
         """See `LogIO`."""
-        below = await self._log.reader(topic, min(offset, self._ends.get(topic, offset)))
+        below = await self._log.reader(topic, min(offset, self._ends.get(topic, offset)), patient=patient)
         if topic not in self._ends:
             self._ends[topic] = await below.end()
         return OverlayReader(below, self.sent[topic], self._ends[topic], offset)

@@ -63,7 +63,7 @@ class Life:
         if self.dead:
             raise KilledError(what)
 
-    async def reader(self, topic: str, offset: int) -> FragileReader:
+    async def reader(self, topic: str, offset: int, *, patient: bool = False) -> FragileReader:
         return FragileReader(self, topic, offset)
 
     async def writer(self) -> FragileWriter:
