@@ -1,8 +1,8 @@
 """What the orchestrator says on its websocket, read; and how often it is asked again.
 
 Reads texts of the client library's websocket; gives (event, data) for the gateway. The library would connect again at
-once to a server that lets go of it politely, several hundred times a second: here a connection is tried at most once
-in `pause_seconds`.
+once to a server that lets go of it politely, several hundred times a second, and would read no list of more than some
+three thousand models: here a connection is tried at most once in `pause_seconds`, and a message may be 32 MB.
 """
 
 from __future__ import annotations
@@ -14,11 +14,13 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import msgspec
+import websockets
 
 log = logging.getLogger(__name__)
 
 Handler = Callable[[str, list[dict[str, Any]]], Awaitable[None]]
 TEXT_CHARS_SHOWN = 200
+MESSAGE_BYTES_MAX = 32 * 1024 * 1024
 
 
 class _Message(msgspec.Struct, frozen=True):
@@ -30,15 +32,27 @@ class _Message(msgspec.Struct, frozen=True):
 def take_over(socket: Any, crunch_id: str, handler: Handler, pause_seconds: float) -> None:
     """Let `handler` have each message that `socket` (the library's client) reads, and pace its connecting."""
     where = f"{socket.host}:{socket.port}"
-    connect = socket.connect
     tried_at = -pause_seconds
     said = ""
 
-    async def connect_in_time() -> None:
+    async def connect() -> None:
         nonlocal tried_at
-        await asyncio.sleep(max(0.0, tried_at + pause_seconds - time.monotonic()))
-        tried_at = time.monotonic()
-        await connect()
+        why: Exception | None = None
+        for _ in range(socket.max_retries):
+            await asyncio.sleep(max(0.0, tried_at + pause_seconds - time.monotonic()))
+            tried_at = time.monotonic()
+            try:
+                socket.websocket = await websockets.connect(
+                    f"ws://{where}/{crunch_id}", max_size=MESSAGE_BYTES_MAX
+                )
+            except (OSError, websockets.WebSocketException) as error:  # a TimeoutError is an OSError
+                why = error
+            else:
+                return
+        if socket.websocket is None:
+            raise ConnectionError(f"no orchestrator answers at {where}: {why}") from why
+        log.warning("no orchestrator answers at %s: %s; trying on", where, why)
+        raise TimeoutError from why  # what the library takes for a lost connection, and tries again
 
     async def handle(text: str | bytes) -> None:
         nonlocal said
@@ -58,5 +72,5 @@ def take_over(socket: Any, crunch_id: str, handler: Handler, pause_seconds: floa
         said = ""
         await handler(message.event, message.data)
 
-    socket.connect = connect_in_time
+    socket.connect = connect
     socket.handle_event = handle

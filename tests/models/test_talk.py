@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.models.secured import orchestrator
 from tests.models.stage import CRUNCH_ID, PREDICT, OpenStage, Stage, model_source, write_model
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
@@ -120,3 +121,48 @@ async def test_what_an_orchestrator_says_that_cannot_be_read_is_passed_over(capl
         assert list(gateway.announced or ()) == []
         await gateway.stop()
     assert caplog.text.count("cannot be read") == 4
+
+
+async def test_a_report_that_waits_for_an_orchestrator_that_stays_away_stops_nothing(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+):
+    """Neither the process nor the report is lost, however many tries fail."""
+    stage.gateway._runner.model_cluster.ws_client.max_retries = 1
+    await stage.seen("good")
+    server = stage.host._server
+    assert server is not None
+    server.close()
+    await server.wait_closed()
+    await stage.gateway.report_failure("good", "MULTIPLE_FAILED", "it only raises")
+    await asyncio.sleep(3)
+    assert not stage.gateway.connected
+    assert "no orchestrator answers at" in caplog.text
+    assert "unexpected" not in caplog.text
+    stage.host._server = await serve(stage.host._serve_coordinator, "127.0.0.1", stage.port)
+    async with asyncio.timeout(20):
+        while stage.host.models["good"].state != "STOPPED":  # the report arrived
+            await asyncio.sleep(0.05)
+
+
+async def test_a_list_longer_than_a_megabyte_is_read():
+    """Some three thousand models: the library alone would take no more."""
+    infos = {"model_name": "x" * 40, "cruncher_id": "w" * 44, "cruncher_name": "y" * 40}
+    states = [
+        {
+            "deployment_id": f"{n}_1",
+            "model_id": str(n),
+            "state": "STOPPED",
+            "ip": "",
+            "port": 1,
+            "infos": infos,
+        }
+        for n in range(10_000)
+    ]
+    async with orchestrator(*states) as (port, _):
+        gateway = RunnerClientGateway("127.0.0.1", port, CRUNCH_ID)
+        await gateway.start()
+        try:
+            async with asyncio.timeout(20):
+                await gateway.listed.wait()
+        finally:
+            await gateway.stop()
