@@ -198,6 +198,8 @@ def dry_run(
 
     Example: [bold]coordinator checkpoint dry-run --json[/bold]
     """
+    from rich.console import Console  # noqa: PLC0415
+
     from coordinator.cli.checkpoint_shapes import print_dry_run, run_dry  # noqa: PLC0415
 
     settings, _ = node_settings(data_dir, kafka)
@@ -205,7 +207,8 @@ def dry_run(
     async def ask(log: Any) -> Any:
         return await run_dry(settings, contract, log.read_model)
 
-    found = _ask(data_dir, kafka, ask)
+    with Console(stderr=True).status("closing the running period in memory"):
+        found = _ask(data_dir, kafka, ask)
     if as_json:
         print_json(found)
     else:
