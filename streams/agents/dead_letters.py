@@ -15,6 +15,9 @@ from coordinator.streams.events import DeadLettered, DeadLetteredData
 
 log = structlog.get_logger()
 
+WAITING_MAX = 1_000
+"""How many pieces of a source's garbage may wait to be sent."""
+
 
 def dead_letter(origin: str, position: str, reason: str, body: bytes, at: int) -> DeadLettered:
     """The event for one piece of garbage; the same piece gives the same id."""
@@ -38,6 +41,8 @@ class DeadLetters:
     def __init__(self, io: LogIO) -> None:
         self._io = io
         self._queue: asyncio.Queue[tuple[DeadLettered, asyncio.Future[None]]] = asyncio.Queue()
+        self._left_out = 0
+        self._last_left_out = ("", "")
 
     def put(self, origin: str, position: str, reason: str, body: bytes) -> asyncio.Future[None]:
         """Set one piece aside; the future is done when it is durable. Wall time: a dead letter decides nothing."""
@@ -52,13 +57,25 @@ class DeadLetters:
         await self.put(topic, str(offset), reason, body)
 
     def from_source(self, reason: str, text: str) -> None:
-        """`on_garbage` for a feed source."""
-        self.put("feed source", "", reason, text.encode("utf-8", "replace"))
+        """`on_garbage` for a feed source. What comes faster than it can be sent is counted, and the count is sent."""
+        if self._queue.qsize() < WAITING_MAX:
+            self.put("feed source", "", reason, text.encode("utf-8", "replace"))
+        else:
+            self._left_out += 1
+            self._last_left_out = (reason, text)
+
+    def _say_left_out(self) -> None:
+        count, (reason, text) = self._left_out, self._last_left_out
+        self._left_out = 0
+        why = f"{count} more came meanwhile, too many to keep; the last: {reason}"
+        self.put("feed source", "", why, text.encode("utf-8", "replace"))
 
     async def run(self) -> None:
         """Send for ever; a letter waits until the broker is back."""
         writer: Writer | None = None
         while True:
+            if self._left_out and self._queue.empty():
+                self._say_left_out()
             letter, durable = await self._queue.get()
             while True:
                 try:
