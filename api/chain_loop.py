@@ -53,6 +53,9 @@ class ChainLoop:
         self._settings = projector.settings
         self._now_ms = now_ms
         self._sent: dict[Wish, int] = {}
+        self._read_at = -1
+        self._open: list[CheckpointRow] = []
+        self._hashes: frozenset[str] = frozenset()
         self.checked_at: int | None = None
         self.error = ""
         self.looks = self.failures = 0
@@ -84,10 +87,7 @@ class ChainLoop:
         self.error = ""
 
     async def _look(self, began: int) -> None:
-        rows = [row for row in self._projector.read.checkpoints.newest() if self._minds(row)]
-        # Oldest first: with more than can be watched at once, those that wait longest.
-        open_rows = [row for row in reversed(rows) if row.status != "PAID"][:WATCHED_MAX]
-        known = frozenset(row.tx_hash for row in rows if row.tx_hash)
+        open_rows, known = self._read()
         statuses = await self.chain.status_of(
             sorted({row.tx_hash for row in open_rows if row.tx_hash}) if open_rows else []
         )
@@ -122,6 +122,22 @@ class ChainLoop:
             for row in open_rows
             if row.tx_hash
         ]
+
+    def _read(self) -> tuple[list[CheckpointRow], frozenset[str]]:
+        """What is open, and every hash used. A row holds its whole ranking: read only when something changed."""
+        checkpoints = self._projector.read.checkpoints
+        if checkpoints.version != self._read_at:
+            self._open, hashes = [], []
+            for row in checkpoints.newest():
+                if self._minds(row):
+                    hashes.append(row.tx_hash or "")
+                    if row.status != "PAID":
+                        self._open.append(row)
+            # Oldest first: with more than can be watched at once, those that wait longest.
+            self._open = self._open[::-1][:WATCHED_MAX]
+            self._hashes = frozenset(hashes) - {""}
+            self._read_at = checkpoints.version
+        return self._open, self._hashes
 
     async def _on_chain(self, crunch: str, rows: list[CheckpointRow]) -> list[ChainCheckpoint]:
         if not is_pubkey(crunch):

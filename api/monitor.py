@@ -11,8 +11,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import Any
 
+import msgspec
 import structlog
 
 from coordinator.api.chain_loop import ChainLoop, make_chain
@@ -20,6 +22,7 @@ from coordinator.api.commands import CommandPort
 from coordinator.api.replay_check import ReplayCheck
 from coordinator.infra.chain.fake import FakeChain
 from coordinator.infra.webhook import Alert, Alerts, Webhook
+from coordinator.projections.checkpoints import CheckpointRow
 from coordinator.projections.checks import Finding
 from coordinator.projections.runner import Projector
 from coordinator.streams.errors import WorldError
@@ -32,13 +35,23 @@ HOLE_MS_MAX = 30_000
 LAG_MS_MAX = 30_000
 CHECKPOINTS_LOOKED_AT = 200
 REASON_CHARS_MAX = 400
-UNSETTLED = ("PENDING", "SUBMITTED")
+UNSETTLED = ("WITHHELD", "PENDING", "SUBMITTED")
 _log = structlog.get_logger()
 
 
 def wall_ms() -> int:
     """The wall's clock in ms: when a look was made, and since when something stands. It decides nothing of the log."""
     return time.time_ns() // 1_000_000
+
+
+class Standing(msgspec.Struct, frozen=True):
+    """What an alert needs of a checkpoint."""
+
+    checkpoint_id: str
+    status: str
+    created_at: int
+    rehearsal: bool
+    reason: str
 
 
 class Monitor:
@@ -67,6 +80,7 @@ class Monitor:
         self._holes: dict[str, int] = {}
         self._clock: tuple[int, int] = (-1, 0)
         self._lagging_since: int | None = None
+        self._standing: tuple[int, list[Standing]] = (-1, [])
         self._withheld: set[tuple[str, int]] = set()
         self._send_error = ""
 
@@ -199,22 +213,33 @@ class Monitor:
             yield Alert("lag", "report", f"{waiting} records wait to be folded")
 
     def _checkpoint_alerts(self, now: int) -> Iterator[Alert]:
-        for place, row in enumerate(self._projector.read.checkpoints.newest()):
-            if place >= CHECKPOINTS_LOOKED_AT:
-                return
-            the_id, age_ms = row.checkpoint.checkpoint_id, now - row.created_at
-            if row.status == "WITHHELD":
-                yield Alert("checkpoint", f"withheld {the_id}", f"{the_id} is withheld: {row.reason}")
-            elif (
-                row.status in UNSETTLED
-                and not row.checkpoint.rehearsal
-                and age_ms >= self._settings.unpaid_alert_seconds * 1000
-            ):
+        checkpoints = self._projector.read.checkpoints
+        if checkpoints.version != self._standing[0]:  # a row holds its whole ranking: read only what changed
+            rows = islice(checkpoints.newest(), CHECKPOINTS_LOOKED_AT)
+            self._standing = (
+                checkpoints.version,
+                [_standing(row) for row in rows if row.status in UNSETTLED],
+            )
+        for one in self._standing[1]:
+            age_ms = now - one.created_at
+            if one.status == "WITHHELD":
                 yield Alert(
                     "checkpoint",
-                    f"unpaid {the_id}",
-                    f"{the_id} is {row.status} for {age_ms // 3_600_000} hours",
+                    f"withheld {one.checkpoint_id}",
+                    f"{one.checkpoint_id} is withheld: {one.reason}",
                 )
+            elif not one.rehearsal and age_ms >= self._settings.unpaid_alert_seconds * 1000:
+                yield Alert(
+                    "checkpoint",
+                    f"unpaid {one.checkpoint_id}",
+                    f"{one.checkpoint_id} is {one.status} for {age_ms // 3_600_000} hours",
+                )
+
+
+def _standing(row: CheckpointRow) -> Standing:
+    return Standing(
+        row.checkpoint.checkpoint_id, row.status, row.created_at, row.checkpoint.rehearsal, row.reason
+    )
 
 
 def make_monitor(projector: Projector, port: CommandPort) -> Monitor:

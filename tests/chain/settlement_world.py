@@ -63,6 +63,7 @@ class View:
     def __init__(self, log: MemoryLog) -> None:
         self.log, self.counter, self.settlements = log, Counter("checkpoints"), Settlements()
         self.rows: dict[str, CheckpointRow] = {}
+        self.version = 0
         self.offered_again: list[tuple[str, int]] = []
         """(checkpoint, time of the look) of each way back to PENDING."""
 
@@ -72,6 +73,7 @@ class View:
             decision = self.counter.read(self.counter.next_offset, records[self.counter.next_offset])
             if decision is None:
                 continue
+            self.version += 1
             for event in decision.events:
                 self.settlements.evolve(event)  # raises for an illegal move
                 if isinstance(event, ev.CheckpointSubmissionFailed):
