@@ -8,13 +8,14 @@ clock, no randomness. A fold looks at each event once and writes one row per rou
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
 import msgspec
 import structlog
 
-from coordinator.projections.store import Batch, Store
+from coordinator.projections.batch import Batch
+from coordinator.projections.store import Store
 from coordinator.streams.counting import Decision
 from coordinator.streams.events import AnyEvent, Terms
 
@@ -51,6 +52,10 @@ class Projection(ABC):
     name: ClassVar[str]
     topics: ClassVar[tuple[str, ...]]
     schema: ClassVar[int] = 1
+    owners: ClassVar[Mapping[bytes, str]] = {}
+    """First byte of a key -> the one topic that writes such rows, where the projection folds several."""
+    versioned: ClassVar[frozenset[bytes] | None] = None
+    """The first bytes of the keys whose versions are kept, so that a past state can be asked for. None: all."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -61,12 +66,20 @@ class Projection(ABC):
             self._counts[name[1:-1].decode()] = _counts_decoder.decode(row)
         self._counted: set[str] = set()
 
+    @classmethod
+    def owner(cls, row_key: bytes) -> str:
+        """The topic whose decisions write this row."""
+        first = row_key[:1]
+        if first in (b"#", b"!"):
+            return row_key[1 : row_key.index(b"\x00")].decode()
+        return cls.topics[0] if len(cls.topics) == 1 else cls.owners[first]
+
     @abstractmethod
     def apply(self, decision: Decision, batch: Batch) -> None:
         """Fold one counted decision of one of `topics`."""
 
     def flush(self, batch: Batch) -> None:
-        """Put what was gathered in memory since the last commit into the batch."""
+        """Put what was gathered in memory since the last decision into the batch."""
         for topic in self._counted:
             batch.put(key("#" + topic), encode_row(self._counts[topic]))
         self._counted.clear()

@@ -8,14 +8,15 @@ and a mirrored log has others.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, ClassVar
 
 import msgspec
 
 from coordinator.projections.base import Projection, TermsRows, encode_row, key
+from coordinator.projections.batch import Batch
 from coordinator.projections.model_rows import ModelRows
-from coordinator.projections.store import Batch, Store
+from coordinator.projections.store import Store
 from coordinator.streams.counting import Decision
 from coordinator.streams.envelope import Position
 from coordinator.streams.errors import IllegalTransitionError
@@ -63,7 +64,11 @@ class Checkpoints(Projection):
 
     name = "checkpoints"
     topics = ("checkpoints", "models")
-    schema = 2
+    owners: ClassVar[Mapping[bytes, str]] = {
+        **dict.fromkeys((b"C", b"E", b"N", b"R", b"T"), "checkpoints"),
+        b"M": "models",
+    }
+    schema = 3
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
@@ -71,6 +76,7 @@ class Checkpoints(Projection):
         self.terms = TermsRows(store)
         offset, index = store.notes.get(DECIDED, (-1, -1))
         self.commands_decided: Position = (offset, index)
+        self._newest_end = int.from_bytes(store.get(b"N") or b"", "big")
         known_from, changes = store.notes.get(
             CHANGES, (store.positions["checkpoints"].offset if "checkpoints" in store.positions else 0, [])
         )
@@ -113,6 +119,9 @@ class Checkpoints(Projection):
         if status is None:
             return
         batch.put(b"E" + key(data.period_end, data.checkpoint_id), data.checkpoint_id.encode())
+        if data.period_end > self._newest_end:
+            self._newest_end = data.period_end
+            batch.put(b"N", data.period_end.to_bytes(8, "big"))
         if before is None:
             row = CheckpointRow(
                 checkpoint=data, status=status, created_at=event.at, changed_at=event.at, reason=reason
@@ -174,7 +183,9 @@ class Checkpoints(Projection):
         `after` is (period end, checkpoint id) of one of them: the list goes on behind it.
         """
         last = None if after is None else b"E" + key(*after)
-        for name, checkpoint_id in self.store.scan(b"E", start=last, backwards=True):
+        newest = b"E" + key(self._newest_end + 1)
+        first = newest if last is None else min(last, newest)
+        for name, checkpoint_id in self.store.scan(b"E", start=first, backwards=True):
             if name == last:
                 continue
             row = self.get(checkpoint_id.decode())

@@ -6,10 +6,13 @@ Ids are made of content, so a letter sent twice is one row.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 import msgspec
 
 from coordinator.projections.base import Projection, encode_row, key
-from coordinator.projections.store import Batch
+from coordinator.projections.batch import Batch
 from coordinator.streams.counting import Decision
 from coordinator.streams.events import CommandRefused, CommandRefusedData, DeadLettered, DeadLetteredData
 
@@ -22,6 +25,8 @@ class DeadLetters(Projection):
 
     name = "dead_letters"
     topics = ("dead-letters", "checkpoints")
+    owners: ClassVar[Mapping[bytes, str]] = {b"D": "dead-letters", b"L": "dead-letters", b"R": "checkpoints"}
+    versioned = frozenset()
 
     def apply(self, decision: Decision, batch: Batch) -> None:
         for event in decision.events:

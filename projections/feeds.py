@@ -11,7 +11,8 @@ from bisect import bisect_left, insort
 import msgspec
 
 from coordinator.projections.base import Projection, encode_row, key
-from coordinator.projections.store import Batch, Store
+from coordinator.projections.batch import Batch
+from coordinator.projections.store import Store
 from coordinator.streams.counting import Decision
 from coordinator.streams.events import (
     ClockTicked,
@@ -85,6 +86,7 @@ class Feeds(Projection):
     name = "feeds"
     topics = ("feeds",)
     schema = 2
+    versioned = frozenset((b"C",))
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)

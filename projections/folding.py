@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from coordinator.projections.base import Projection
-from coordinator.projections.store import Batch
+from coordinator.projections.batch import Batch
 from coordinator.streams.counting import Counter, Decision
 from coordinator.streams.envelope import Need, decode_event
 from coordinator.streams.errors import UnknownEventError
@@ -90,7 +90,7 @@ class Folder:
         self.events = 0
         self._until_ms = until_ms
         self._limits = limits
-        self._batches = {one.name: Batch(one.store) for one in self.projections}
+        self._batches = {one.name: Batch(one.store, one.versioned) for one in self.projections}
         self._readers_of: dict[str, list[tuple[Projection, int]]] = {}
         self._moved: set[str] = set()
         self._changed: set[str] = set()
@@ -126,7 +126,10 @@ class Folder:
                 continue  # this store has it already; another one started earlier
             if self._limits is not None and decision.offset >= self._limits[projection.name].get(topic, 0):
                 continue
-            projection.apply(decision, self._batches[projection.name])
+            batch = self._batches[projection.name]
+            projection.apply(decision, batch)
+            projection.flush(batch)
+            batch.end_of(decision)
             self._changed.add(projection.name)
             folded = True
         if not folded:
@@ -150,8 +153,6 @@ class Folder:
                 if state.offset > positions.get(topic, Need()).offset or topic not in positions:
                     positions[topic] = state
                     uncounted[topic] = self.readers[topic].uncounted
-            if projection.name in self._changed:
-                projection.flush(batch)
             projection.store.commit(batch, positions, {**projection.notes(), UNCOUNTED: uncounted})
             if projection.name in self._changed:
                 projection.version += 1

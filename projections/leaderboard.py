@@ -12,16 +12,19 @@ history.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
 
 import msgspec
 
 from coordinator.projections.base import Projection, TermsRows, encode_row, key, wide
+from coordinator.projections.batch import Batch
 from coordinator.projections.model_rows import RUNNING, ModelRow, ModelRows
-from coordinator.projections.store import Batch, Store
+from coordinator.projections.store import Store
 from coordinator.projections.windows import (
     CHARGES,
     HOUR_MS,
+    LAST,
     Bucket,
     Scope,
     TrailingSums,
@@ -84,7 +87,12 @@ class Leaderboard(Projection):
 
     name = "leaderboard"
     topics = ("scores", "models", "inputs")
-    schema = 2
+    schema = 3
+    owners: ClassVar[Mapping[bytes, str]] = {
+        **dict.fromkeys((b"B", b"H", b"L", b"N", b"T", b"W"), "scores"),
+        b"M": "models",
+        b"U": "inputs",
+    }
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
@@ -96,17 +104,23 @@ class Leaderboard(Projection):
         self._newest, self._floor = _head_decoder.decode(head) if head else (-1, 0)
         self._buckets: dict[int, dict[Scope, Bucket]] = {}
         self._dirty: set[tuple[int, Scope]] = set()
-        self._last_scored = {
+        self._newest_history = int.from_bytes(store.get(b"N") or b"", "big")
+        self._last_dropped = {
             name[1:-1].decode(): int.from_bytes(row, "big") for name, row in store.scan(b"L")
         }
-        self._dirty_last: set[str] = set()
-        for name, row in store.scan(b"B"):
+        self._last_scored = dict(self._last_dropped)
+        # Only what is not dropped is looked at: a past state must not walk over all that were dropped since.
+        for name, row in store.scan(b"B", start=b"B" + key(max(0, self._floor))):
+            if int.from_bytes(name[1:9], "big") > self._newest:
+                break
             subject, scope_key = name[9:-1].decode().split("\x00")
             bucket = {
                 model_id: {field: [int(total), n] for field, (total, n) in sums.items()}
                 for model_id, sums in _bucket_decoder.decode(row).items()
             }
             self._buckets.setdefault(int.from_bytes(name[1:9], "big"), {})[subject, scope_key] = bucket
+            for model_id, last in _lasts(bucket):
+                self._last_scored[model_id] = max(last, self._last_scored.get(model_id, -1))
         self._board: tuple[int, Board] | None = None
         self._board_sums = TrailingSums()
         self._history_sums = TrailingSums()
@@ -160,10 +174,9 @@ class Leaderboard(Projection):
         """
         data = event.data
         last = self._last_scored
-        for entry in data.entries:
-            if entry.status == "SCORED" and data.resolvable_at > last.get(entry.model_id, -1):
-                last[entry.model_id] = data.resolvable_at
-                self._dirty_last.add(entry.model_id)
+        scored = [entry.model_id for entry in data.entries if entry.status == "SCORED"]
+        for model_id in scored:
+            last[model_id] = max(data.resolvable_at, last.get(model_id, -1))
         terms = self.terms.at(data.resolvable_at)
         width = terms.snapshot_interval_ms if terms else HOUR_MS
         start = data.resolvable_at // width * width
@@ -172,11 +185,16 @@ class Leaderboard(Projection):
             self._drop_old(start, batch)
             batch.put(b"H", encode_row((self._newest, self._floor)))
         if start < self._floor:
+            for model_id in scored:
+                self._keep_last(model_id, data.resolvable_at, batch)
             return {}
         scope = (data.subject, data.scope_key)
         bucket = self._buckets.setdefault(start, {}).setdefault(scope, {})
         self._dirty.add((start, scope))
         self._touch(start)
+        for model_id in scored:
+            cell = bucket.setdefault(model_id, {}).setdefault(LAST, [0, 1])
+            cell[0] = max(cell[0], data.resolvable_at)
         for entry in data.entries:
             if entry.charge_units is not None:
                 cell = bucket.setdefault(entry.model_id, {}).setdefault(CHARGES, [0, 0])
@@ -199,9 +217,17 @@ class Leaderboard(Projection):
         self._floor = floor
         for start in sorted(start for start in self._buckets if start < floor):
             self._touch(start)
-            for scope in self._buckets.pop(start):
+            for scope, bucket in self._buckets.pop(start).items():
+                for model_id, last in _lasts(bucket):
+                    self._keep_last(model_id, last, batch)
                 self._dirty.discard((start, scope))
                 batch.delete(_bucket_key(start, scope))
+
+    def _keep_last(self, model_id: str, last: int, batch: Batch) -> None:
+        """A bucket holds when its models were last scored; what outlives it is kept in a row of the model."""
+        if last > self._last_dropped.get(model_id, -1):
+            self._last_dropped[model_id] = last
+            batch.put(b"L" + key(model_id), last.to_bytes(8, "big"))
 
     def _keep_history(self, until: int, batch: Batch) -> None:
         """Called where every score before `until` is in: the windows per scope are final."""
@@ -217,6 +243,9 @@ class Leaderboard(Projection):
                     rows.setdefault(model_id, dict.fromkeys(names))[name] = mean_of(cell)
         for scope, rows in by_scope.items():
             batch.put(_history_key(until, *scope), encode_row(rows))
+        if by_scope and until > self._newest_history:
+            self._newest_history = until
+            batch.put(b"N", until.to_bytes(8, "big"))
 
     def flush(self, batch: Batch) -> None:
         super().flush(batch)
@@ -228,9 +257,6 @@ class Leaderboard(Projection):
             }
             batch.put(_bucket_key(start, scope), encode_row(rows))
         self._dirty.clear()
-        for model_id in self._dirty_last:
-            batch.put(b"L" + key(model_id), self._last_scored[model_id].to_bytes(8, "big"))
-        self._dirty_last.clear()
 
     def board(self) -> Board | None:
         """The board as folded so far, or None before the first terms. Computed once per version."""
@@ -282,6 +308,7 @@ class Leaderboard(Projection):
         `after` is (end, subject, scope_key, model_id) of one of them: the list goes on behind it.
         """
         first = _history_key(until + 1) if after is None else _history_key(*after[:3])
+        first = min(first, _history_key(self._newest_history + 1))
         for name, row in self.store.scan(b"W", start=first, backwards=True):
             end = int.from_bytes(name[1:9], "big")
             if end < start:
@@ -293,6 +320,11 @@ class Leaderboard(Projection):
             for model_id, windows in sorted(_history_decoder.decode(row).items()):
                 if model_id > behind and (model_ids is None or model_id in model_ids):
                     yield HistoryRow(end, subject, scope_key, model_id, windows)
+
+
+def _lasts(bucket: Bucket) -> Iterator[tuple[str, int]]:
+    """model_id, and when it was last scored in this bucket (ms)."""
+    return ((model_id, sums[LAST][0]) for model_id, sums in bucket.items() if LAST in sums)
 
 
 def _bucket_key(start: int, scope: Scope) -> bytes:

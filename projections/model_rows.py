@@ -9,7 +9,8 @@ from __future__ import annotations
 import msgspec
 
 from coordinator.projections.base import encode_row, key
-from coordinator.projections.store import Batch, Store
+from coordinator.projections.batch import Batch
+from coordinator.projections.store import Store
 from coordinator.streams.counting import Decision
 from coordinator.streams.events import (
     ModelBanned,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from coordinator.projections.base import Projection
+from coordinator.projections.batch import Batch
 from coordinator.projections.model_rows import ModelRow, ModelRows
-from coordinator.projections.store import Batch, Store
+from coordinator.projections.store import Store
 from coordinator.streams.counting import Decision
 
 

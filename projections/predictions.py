@@ -4,6 +4,7 @@ its own.
     I input_id             the input, and its ground truth per horizon            from `inputs`
     O at input_id          a round was opened at `at` (an index by time)          from `predictions`
     A input_id scope_key   the answers half: one entry per model                  from `predictions`
+    N                      when the newest round was opened: nothing past it is    from `predictions`
     S input_id scope_key   the scores half: one entry per model, with charges     from `scores`
 
 One row per round, scope and half, not per event. Reading joins the halves by the lifecycle's table: SCORED
@@ -12,13 +13,14 @@ comes after PENDING whichever was folded first.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
 from coordinator.projections.base import Projection, TermsRows, encode_row, key
+from coordinator.projections.batch import Batch
 from coordinator.projections.prediction_rows import (
     Answer,
     InputRow,
@@ -27,7 +29,7 @@ from coordinator.projections.prediction_rows import (
     input_row,
     join,
 )
-from coordinator.projections.store import Batch, Store
+from coordinator.projections.store import Store
 from coordinator.streams.counting import Decision
 from coordinator.streams.events import (
     AnyEvent,
@@ -65,10 +67,17 @@ class Predictions(Projection):
 
     name = "predictions"
     topics = ("predictions", "scores", "inputs")
+    schema = 2
+    owners: ClassVar[Mapping[bytes, str]] = {
+        **dict.fromkeys((b"A", b"N", b"O"), "predictions"),
+        **dict.fromkeys((b"S", b"T"), "scores"),
+        b"I": "inputs",
+    }
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
         self.terms = TermsRows(store)
+        self._newest_round = int.from_bytes(store.get(b"N") or b"", "big")
 
     def apply(self, decision: Decision, batch: Batch) -> None:
         if decision.topic == "predictions":
@@ -114,6 +123,9 @@ class Predictions(Projection):
                 opened = event.data
                 batch.put(b"O" + key(event.at, opened.input_id), encode_row(opened.scope_keys))
                 self.count("predictions", "rounds")
+                if event.at > self._newest_round:
+                    self._newest_round = event.at
+                    batch.put(b"N", event.at.to_bytes(8, "big"))
         for where, new in rounds.items():
             name = b"A" + key(*where)
             row = batch.get(name)
@@ -256,6 +268,7 @@ class Predictions(Projection):
         """
         behind = after is None
         first = key(until + 1) if after is None else key(after[0], after[1])
+        first = min(first, key(self._newest_round + 1))
         for name, row in self.store.scan(b"O", start=b"O" + first, backwards=True):
             opened_at = int.from_bytes(name[1:9], "big")
             if opened_at > until:
@@ -295,7 +308,7 @@ class Predictions(Projection):
         ones too.
         """
         after = b"O" + key(start)
-        while names := self._rounds_from(after, until):
+        while names := self._rounds_from(after, min(until, self._newest_round)):
             for name, row in names:
                 for one in self._of_round(name, row, None, model_ids):
                     if status in (None, one.status):

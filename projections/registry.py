@@ -24,7 +24,7 @@ PROJECTIONS: dict[str, type[Projection]] = {
     one.name: one
     for one in (Leaderboard, Models, Predictions, Feeds, Snapshots, Checkpoints, DeadLetters, Checks)
 }
-SCHEMA = 2
+SCHEMA = 3
 """Of the stores as a whole: raise it when what all share changes; `Projection.schema` when one's rows do."""
 
 

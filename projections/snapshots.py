@@ -9,7 +9,8 @@ from collections.abc import Iterator
 import msgspec
 
 from coordinator.projections.base import Projection, TermsRows, encode_row, key
-from coordinator.projections.store import Batch, Store
+from coordinator.projections.batch import Batch
+from coordinator.projections.store import Store
 from coordinator.streams.counting import Decision
 from coordinator.streams.events import CrunchConfigured, PeriodClosed, SnapshotTaken, SnapshotTakenData
 
@@ -21,7 +22,7 @@ class Snapshots(Projection):
 
     name = "snapshots"
     topics = ("snapshots",)
-    schema = 2
+    schema = 3
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
@@ -29,6 +30,7 @@ class Snapshots(Projection):
         closed = store.get(b"P")
         self.closed_until = int.from_bytes(closed, "big") if closed else 0
         """No snapshot will come any more for a period that ends at or before this (ms)."""
+        self._newest_end = int.from_bytes(store.get(b"N") or b"", "big")
 
     def apply(self, decision: Decision, batch: Batch) -> None:
         for event in decision.events:
@@ -40,6 +42,9 @@ class Snapshots(Projection):
                     continue
                 batch.put(name, encode_row((event.at, data)))
                 self.count("snapshots", "taken")
+                if data.period_end > self._newest_end:
+                    self._newest_end = data.period_end
+                    batch.put(b"N", data.period_end.to_bytes(8, "big"))
             elif type(event) is PeriodClosed:
                 if event.data.until_ms > self.closed_until:
                     self.closed_until = event.data.until_ms
@@ -61,7 +66,8 @@ class Snapshots(Projection):
         `after` is (period end, model id) of one of them: the list goes on behind it.
         """
         last = None if after is None else b"S" + key(*after)
-        for name, row in self.store.scan(b"S", start=last or b"S" + key(until + 1), backwards=True):
+        first = min(last or b"S" + key(until + 1), b"S" + key(self._newest_end + 1))
+        for name, row in self.store.scan(b"S", start=first, backwards=True):
             period_end = int.from_bytes(name[1:9], "big")
             if period_end > until or name == last:
                 continue

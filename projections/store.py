@@ -32,15 +32,16 @@ from rocksdict import (
     WriteBufferManager,
 )
 
+from coordinator.projections.batch import Batch
+from coordinator.projections.changes import MODULUS, Changes, row_hash
+from coordinator.projections.versions import MARK, ROW, value_of
 from coordinator.streams.envelope import Need
 from coordinator.streams.errors import CoordinatorError, OperatorError
 
-MODULUS = 1 << 256
 CACHE_BYTES = 8 * 1024 * 1024
 WRITE_BUFFERS_BYTES = 16 * 1024 * 1024
 WRITE_BUFFER_BYTES = 4 * 1024 * 1024
 _META = b"m"
-_ROW = b"r"
 
 _log = structlog.get_logger()
 # One cache and one budget of write buffers for all stores of the process: their number must not decide its
@@ -64,47 +65,21 @@ class Identity(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Meta(msgspec.Struct, kw_only=True):
-    """What stands beside the rows. `notes` are a projection's own facts that are not content."""
+    """What stands beside the rows. `notes` are a projection's own facts that are not content.
+
+    `hash_of_topic` are the parts of `state_hash`; `latest_at` is the latest `at` of each topic so far (ms).
+    """
 
     identity: Identity
     positions: dict[str, Need] = {}
     state_hash: str = "0" * 64
     notes: dict[str, Any] = {}
+    hash_of_topic: dict[str, str] = {}
+    latest_at: dict[str, int] = {}
 
 
 _encode = msgspec.json.Encoder().encode
 _decode_meta = msgspec.json.Decoder(Meta).decode
-
-
-def row_hash(key: bytes, value: bytes) -> int:
-    """One row's part of the sum. The length makes ("a", "bc") and ("ab", "c") differ."""
-    return int.from_bytes(hashlib.sha256(len(key).to_bytes(4, "big") + key + value).digest(), "big")
-
-
-class Batch:
-    """Writes not yet committed, over the store: reading sees them, and a row changed ten times is written
-    once.
-    """
-
-    __slots__ = ("_store", "rows")
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self.rows: dict[bytes, bytes | None] = {}
-
-    def get(self, key: bytes) -> bytes | None:
-        """The row as this batch leaves it, or None."""
-        if key in self.rows:
-            return self.rows[key]
-        return self._store.get(key)
-
-    def put(self, key: bytes, value: bytes) -> None:
-        """Set a row."""
-        self.rows[key] = value
-
-    def delete(self, key: bytes) -> None:
-        """Remove a row; none there is fine."""
-        self.rows[key] = None
 
 
 class Store:
@@ -198,15 +173,14 @@ class Store:
 
     def get(self, key: bytes) -> bytes | None:
         """The committed row, or None."""
-        value: bytes | None = self._database.get(_ROW + key)
-        return value
+        return value_of(self._database.get(ROW + key))
 
     def scan(
         self, prefix: bytes, *, start: bytes | None = None, backwards: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
         """Committed rows under `prefix` in key order (or backwards), from `start` on where given."""
-        whole = _ROW + prefix
-        first = _ROW + start if start is not None else (_after(whole) if backwards else whole)
+        whole = ROW + prefix
+        first = ROW + start if start is not None else (_after(whole) if backwards else whole)
         items: Any = self._database.items(backwards=backwards, from_key=first)
         for key, value in items:
             if not key.startswith(whole):
@@ -215,37 +189,29 @@ class Store:
                 ):  # the first key at or below the end may lie just past the prefix
                     continue
                 return
-            yield key[1:], value
+            if (row := value_of(value)) is not None:
+                yield key[1:], row
 
     def commit(self, batch: Batch, positions: Mapping[str, Need], notes: Mapping[str, Any]) -> None:
-        """Write the batch's rows, the positions and the hash: all of it or nothing."""
+        """Write the batch's rows and what they were before, the positions and the hash: all of it or nothing."""
         write = WriteBatch(raw_mode=True)
-        total = self._hash
-        database = self._database
-        for key, value in batch.rows.items():
-            stored = _ROW + key
-            before = database.get(stored)
-            if before == value:
-                continue
-            if before is not None:
-                total -= row_hash(key, before)
-            if value is None:
-                write.delete(stored)
-            else:
-                total += row_hash(key, value)
-                write.put(stored, value)
-        total %= MODULUS
+        parts = {topic: int(text, 16) for topic, text in self._meta.hash_of_topic.items()}
+        changes = Changes(self._database, write, parts, self._meta.latest_at)
+        changes.add(batch)
+        total = sum(changes.hash_of_topic.values()) % MODULUS
         meta = Meta(
             identity=self._meta.identity,
             positions=dict(positions),
             state_hash=f"{total:064x}",
             notes=dict(notes),
+            hash_of_topic={topic: f"{part:064x}" for topic, part in changes.hash_of_topic.items()},
+            latest_at=changes.latest_at,
         )
         body = _encode(meta)
         write.put(_META, hashlib.sha256(body).digest() + body)
-        database.write(write)
+        self._database.write(write)
         self._meta, self._hash = meta, total
-        batch.rows.clear()
+        batch.clear()
 
     def recompute_hash(self) -> str:
         """The hash from every row as it lies there now. Raises StoreDamagedError for rows that cannot be
@@ -254,13 +220,17 @@ class Store:
         total = 0
         try:
             cursor = self._database.iter()
-            cursor.seek(_ROW)
+            cursor.seek(ROW)
             while cursor.valid():
                 key = cursor.key()
-                if not key.startswith(_ROW):
-                    # Nothing else is ever written: a key outside is a row whose first byte was altered.
+                if key.startswith(MARK):
+                    break
+                if not key.startswith(ROW):
+                    # Nothing else is ever written behind the rows: it is one whose first byte was altered.
                     raise StoreDamagedError(f"{self.path} holds the foreign key {key!r}")
-                total += row_hash(key[1:], cursor.value())
+                row = value_of(cursor.value())
+                if row is not None:
+                    total += row_hash(key[1:], row)
                 cursor.next()
             cursor.status()
         except StoreDamagedError:

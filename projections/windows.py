@@ -26,6 +26,9 @@ WindowSums = dict[Scope, dict[str, Cell]]
 CHARGES = "\x00charges"
 """The field of a bucket that holds what absences cost; no contract can name a score field so."""
 
+LAST = "\x00last"
+"""The field of a bucket that holds when a model was last scored (ms); the same holds for its name."""
+
 
 def window_sums(
     buckets: Mapping[int, Mapping[Scope, Bucket]], until: int, terms: Terms

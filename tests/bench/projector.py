@@ -16,10 +16,10 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from coordinator.projections.batch import Batch
 from coordinator.projections.leaderboard import Leaderboard
 from coordinator.projections.registry import open_projections
 from coordinator.projections.runner import Projector, cluster_id_of
-from coordinator.projections.store import Batch
 from coordinator.streams.counting import Decision
 from coordinator.streams.events import PredictionScored, RoundClosed
 from coordinator.streams.settings import read_settings
