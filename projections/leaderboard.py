@@ -102,15 +102,25 @@ class Leaderboard(Projection):
         self.until = int.from_bytes(until, "big") if until else 0
         head = store.get(b"H")
         self._newest, self._floor = _head_decoder.decode(head) if head else (-1, 0)
-        self._buckets: dict[int, dict[Scope, Bucket]] = {}
-        self._dirty: set[tuple[int, Scope]] = set()
         self._newest_history = int.from_bytes(store.get(b"N") or b"", "big")
         self._last_dropped = {
             name[1:-1].decode(): int.from_bytes(row, "big") for name, row in store.scan(b"L")
         }
         self._last_scored = dict(self._last_dropped)
+        self._buckets: dict[int, dict[Scope, Bucket]] = {}
+        self._dirty: set[tuple[int, Scope]] = set()
+        self._loaded = False
+        self._board: tuple[int, Board] | None = None
+        self._board_sums = TrailingSums()
+        self._history_sums = TrailingSums()
+
+    def _load(self) -> None:
+        """Read the buckets, before the first score or board: who asks a past state for less should not pay for them."""
+        if self._loaded:
+            return
+        self._loaded = True
         # Only what is not dropped is looked at: a past state must not walk over all that were dropped since.
-        for name, row in store.scan(b"B", start=b"B" + key(max(0, self._floor))):
+        for name, row in self.store.scan(b"B", start=b"B" + key(max(0, self._floor))):
             if int.from_bytes(name[1:9], "big") > self._newest:
                 break
             subject, scope_key = name[9:-1].decode().split("\x00")
@@ -121,9 +131,6 @@ class Leaderboard(Projection):
             self._buckets.setdefault(int.from_bytes(name[1:9], "big"), {})[subject, scope_key] = bucket
             for model_id, last in _lasts(bucket):
                 self._last_scored[model_id] = max(last, self._last_scored.get(model_id, -1))
-        self._board: tuple[int, Board] | None = None
-        self._board_sums = TrailingSums()
-        self._history_sums = TrailingSums()
 
     def apply(self, decision: Decision, batch: Batch) -> None:
         if decision.topic == "scores":
@@ -137,6 +144,7 @@ class Leaderboard(Projection):
                     batch.put(b"U", self.until.to_bytes(8, "big"))
 
     def _fold_scores(self, decision: Decision, batch: Batch) -> None:
+        self._load()
         events = decision.events
         rounds: dict[tuple[str, str], Bucket] = {}
         for event in events:
@@ -263,6 +271,7 @@ class Leaderboard(Projection):
         terms = self.terms.latest
         if terms is None:
             return None
+        self._load()
         if self._board is None or self._board[0] != self.version:
             self._board = (self.version, self._make_board(terms))
         return self._board[1]

@@ -87,7 +87,8 @@ class Store:
 
     def __init__(self, path: Path, database: Rdict, meta: Meta) -> None:
         self.path = path
-        self._database = database
+        self.database = database
+        """The RocksDB itself, for those who read versions in it (`versions.py`); writing is `commit`'s alone."""
         self._meta = meta
         self._hash = int(meta.state_hash, 16)
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
@@ -173,30 +174,33 @@ class Store:
 
     def get(self, key: bytes) -> bytes | None:
         """The committed row, or None."""
-        return value_of(self._database.get(ROW + key))
+        return value_of(self.database.get(ROW + key))
 
     def scan(
         self, prefix: bytes, *, start: bytes | None = None, backwards: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
         """Committed rows under `prefix` in key order (or backwards), from `start` on where given."""
+        for key, stored in self.stored(prefix, start=start, backwards=backwards):
+            if (row := value_of(stored)) is not None:
+                yield key, row
+
+    def stored(self, prefix: bytes, *, start: bytes | None, backwards: bool) -> Iterator[tuple[bytes, bytes]]:
+        """Rows as they are stored, with their versions, deleted ones too."""
         whole = ROW + prefix
         first = ROW + start if start is not None else (_after(whole) if backwards else whole)
-        items: Any = self._database.items(backwards=backwards, from_key=first)
-        for key, value in items:
-            if not key.startswith(whole):
-                if (
-                    backwards and key > whole
-                ):  # the first key at or below the end may lie just past the prefix
-                    continue
+        items: Any = self.database.items(backwards=backwards, from_key=first)
+        for key, stored in items:
+            if key.startswith(whole):
+                yield key[1:], stored
+            elif not (backwards and key > whole):
+                # The first key at or below the end may lie just past the prefix; all others are past it for good.
                 return
-            if (row := value_of(value)) is not None:
-                yield key[1:], row
 
     def commit(self, batch: Batch, positions: Mapping[str, Need], notes: Mapping[str, Any]) -> None:
         """Write the batch's rows and what they were before, the positions and the hash: all of it or nothing."""
         write = WriteBatch(raw_mode=True)
         parts = {topic: int(text, 16) for topic, text in self._meta.hash_of_topic.items()}
-        changes = Changes(self._database, write, parts, self._meta.latest_at)
+        changes = Changes(self.database, write, parts, self._meta.latest_at)
         changes.add(batch)
         total = sum(changes.hash_of_topic.values()) % MODULUS
         meta = Meta(
@@ -209,7 +213,7 @@ class Store:
         )
         body = _encode(meta)
         write.put(_META, hashlib.sha256(body).digest() + body)
-        self._database.write(write)
+        self.database.write(write)
         self._meta, self._hash = meta, total
         batch.clear()
 
@@ -219,7 +223,7 @@ class Store:
         """
         total = 0
         try:
-            cursor = self._database.iter()
+            cursor = self.database.iter()
             cursor.seek(ROW)
             while cursor.valid():
                 key = cursor.key()
@@ -242,8 +246,8 @@ class Store:
     def close(self) -> None:
         """Write out and let go."""
         if self._scratch is None:
-            self._database.flush()  # leaves no write-ahead log: the next opening replays nothing
-        self._database.close()
+            self.database.flush()  # leaves no write-ahead log: the next opening replays nothing
+        self.database.close()
         if self._scratch is not None:
             self._scratch.cleanup()
 

@@ -142,23 +142,24 @@ def cut_at(database: Any, topic: str, until_ms: int, end: int) -> int:
     """
     cursor = database.iter()
 
-    def unknown_from(offset: int) -> bool:
+    def next_known(offset: int) -> int | None:
+        """The first decision at or after `offset`, if it and all before it are known."""
         cursor.seek(mark_key(topic, offset))
-        nonlocal mark
         mark = _mark_at(cursor, topic)
-        return mark is None or mark.offset >= end or mark.latest_at > until_ms
+        return mark.offset if mark is not None and mark.offset < end and mark.latest_at <= until_ms else None
 
-    mark: Mark | None = None
     low, high = 0, end
     while low < high:
         middle = (low + high) // 2
-        if unknown_from(middle):
+        known = next_known(middle)
+        if known is None:
             high = middle
-        elif mark is not None:
-            low = mark.offset + 1
-    if unknown_from(low) and (mark is None or mark.offset >= end):
-        return end  # all of them: also what stands behind the last decision is read
-    return low
+        else:
+            low = known + 1
+    cursor.seek(mark_key(topic, low))
+    mark = _mark_at(cursor, topic)
+    # When there is no decision left, what stands behind the last one is read too: claims, and what does not count.
+    return end if mark is None or mark.offset >= end else low
 
 
 def latecomers(database: Any, topic: str, until_ms: int, end: int, limit: int) -> list[Decision]:
@@ -181,6 +182,21 @@ def latecomers(database: Any, topic: str, until_ms: int, end: int, limit: int) -
     return sorted(found, key=lambda one: one.offset)
 
 
+def late_at(database: Any, topic: str, offset: int) -> Decision | None:
+    """The latecomer that ended at this offset, or None where there is none."""
+    mark, before = mark_before(database, topic, offset + 1), mark_before(database, topic, offset)
+    if mark is None or before is None or mark.offset != offset or mark.at >= before.latest_at:
+        return None
+    raw = database.get(late_key(topic, before.latest_at, mark.at, offset))
+    return _late_decision(topic, offset, raw)[1]
+
+
+def _late_decision(topic: str, offset: int, raw: bytes) -> tuple[int, Decision]:
+    latest_at, first_offset, bodies = _late_decoder.decode(raw)
+    parts = tuple(msgspec.Raw(one) for one in bodies)
+    return latest_at, Decision(topic, first_offset, offset, 0, Need(first_offset), {}, {}, parts)
+
+
 def _of_class(cursor: Any, prefix: bytes, lateness_class: int, until_ms: int) -> Iterator[Decision]:
     topic = prefix[1:-1].decode()
     earliest = max(0, until_ms - (1 << lateness_class) + 1)
@@ -189,8 +205,7 @@ def _of_class(cursor: Any, prefix: bytes, lateness_class: int, until_ms: int) ->
         found_class, at, offset = _PLACE.unpack(cursor.key()[len(prefix) :])
         if found_class != lateness_class or at > until_ms:
             return
-        latest_at, first_offset, bodies = _late_decoder.decode(cursor.value())
+        latest_at, decision = _late_decision(topic, offset, cursor.value())
         if latest_at > until_ms:
-            raw = tuple(msgspec.Raw(one) for one in bodies)
-            yield Decision(topic, first_offset, offset, 0, Need(first_offset), {}, {}, raw)
+            yield decision
         cursor.next()
