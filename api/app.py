@@ -31,6 +31,7 @@ from coordinator.api import (
     snapshots,
 )
 from coordinator.api.access import Access, Rules, read_rules
+from coordinator.api.as_of import AsOf
 from coordinator.api.commands import CommandPort, Sender
 from coordinator.api.leaderboard import LeaderboardRoute
 from coordinator.api.metrics import Measured, Metrics
@@ -64,7 +65,7 @@ def create_app(
     door = partial(Access, rules=rules or read_rules(settings), refused=metrics.refused)
     title = f"Report API of {settings.crunch_id}"
     app = FastAPI(title=title, openapi_url="/openapi.json", docs_url=None, redoc_url=None)
-    read = app.state.read = projector.read
+    read = projector.read
     # Before all others: the most polled route is found first and costs nothing but itself.
     app.router.routes.insert(0, LeaderboardRoute(read.leaderboard))
     for routes in (
@@ -90,6 +91,7 @@ def create_app(
     app.include_router(metrics.router())
     mount_own_routes(app, own_routes)
     problems.install(app)
+    app.add_middleware(AsOf, read=read)  # next to the routes: who is turned away at the door asks for nothing
     app.add_middleware(door)
     app.add_middleware(Measured, metrics)  # outside of the door: who is turned away is counted too
     describe_access(app)

@@ -37,7 +37,7 @@ from coordinator.api.reading import Reading
 from coordinator.api.shapes import Status
 from coordinator.infra.wallets_file import WalletsFile
 from coordinator.projections.checkpoints import CheckpointRow
-from coordinator.projections.registry import ReadModels
+from coordinator.projections.past import Readable
 from coordinator.streams.errors import OperatorError
 
 LIMIT_MAX = 200
@@ -167,14 +167,14 @@ def router(wallets: WalletsFile) -> APIRouter:
     return routes
 
 
-def _find(read: ReadModels, checkpoint_id: str) -> CheckpointRow:
+def _find(read: Readable, checkpoint_id: str) -> CheckpointRow:
     row = read.checkpoints.get(checkpoint_id)
     if row is None:
         raise HTTPException(404, f"there is no checkpoint {checkpoint_id}")
     return row
 
 
-def _latest(read: ReadModels) -> CheckpointRow:
+def _latest(read: Readable) -> CheckpointRow:
     row = read.checkpoints.latest_offered()
     if row is None:
         raise HTTPException(404, "no checkpoint has been offered yet")

@@ -25,8 +25,8 @@ from coordinator.api.answers import Span, project_ids, span
 from coordinator.api.predictions import row_of
 from coordinator.api.reading import Reading
 from coordinator.api.times import zulu, zulu_or_none
+from coordinator.projections.past import Readable
 from coordinator.projections.prediction_rows import Prediction
-from coordinator.projections.registry import ReadModels
 from coordinator.streams.ids import prediction_id
 from coordinator.streams.units import to_float
 
@@ -76,7 +76,7 @@ def router() -> APIRouter:
     running = threading.BoundedSemaphore(EXPORTS_MAX)
 
     def export(
-        read: ReadModels, form: Format, when: Span, ids: set[str] | None, status: str | None
+        read: Readable, form: Format, when: Span, ids: set[str] | None, status: str | None
     ) -> StreamingResponse:
         if not running.acquire(blocking=False):
             raise HTTPException(

@@ -13,10 +13,12 @@ from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from coordinator.api.answers import encoded, shaped
+from coordinator.api.positions import headers_of
 from coordinator.api.reading import Reading
 from coordinator.api.shapes import LeaderboardRow
 from coordinator.api.times import naive
 from coordinator.projections.leaderboard import Board, BoardRow, Leaderboard
+from coordinator.projections.past import cuts_of
 from coordinator.streams.units import to_float
 
 
@@ -96,6 +98,7 @@ class LeaderboardEndpoint:
             self._headers = [
                 (b"content-type", b"application/json"),
                 (b"content-length", str(len(self._body)).encode()),
+                *headers_of([self._leaderboard], cuts_of([self._leaderboard]), "live"),
             ]
         return self._body
 

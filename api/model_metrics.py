@@ -13,7 +13,7 @@ from coordinator.api.paging import PAGED, Cursor, place_of, with_next
 from coordinator.api.reading import Reading
 from coordinator.api.shapes import ModelMetrics
 from coordinator.api.times import naive
-from coordinator.projections.registry import ReadModels
+from coordinator.projections.past import Readable
 from coordinator.streams.events import SnapshotTakenData
 from coordinator.streams.units import to_float
 
@@ -62,7 +62,7 @@ def router() -> APIRouter:
     return routes
 
 
-def _row(one: SnapshotTakenData, read: ReadModels) -> dict[str, Any]:
+def _row(one: SnapshotTakenData, read: Readable) -> dict[str, Any]:
     decimals = read.snapshots.terms.decimals(one.contract_hash)
     model = read.models.get(one.model_id)
     summary = {name: to_float(units, decimals) for name, units in one.summary_units.items()}

@@ -7,6 +7,8 @@ from typing import Any
 from fastapi import FastAPI
 
 from coordinator.api.access import ALWAYS_OPEN, scope_needed
+from coordinator.api.as_of import HAS_A_PAST
+from coordinator.api.as_of_document import describe_past
 from coordinator.api.keys import Scope
 from coordinator.api.problems import MEDIA_TYPE
 
@@ -64,6 +66,8 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
             operation["security"] = (
                 [{}] if path in ALWAYS_OPEN else [*_KEYS, {}] if needed is Scope.READ else _KEYS
             )
+            if method == "get" and HAS_A_PAST.fullmatch(path):
+                describe_past(operation)
             answers = operation["responses"]
             for status, description in ALWAYS.items():
                 answers.setdefault(status, {"description": description})

@@ -1,6 +1,6 @@
 """Which read models a question is answered from: the one place where every reading route gets them.
 
-Routes take `read: Reading` and know nothing of how it came to be; the application keeps the live ones in its state.
+Routes take `read: Reading` and know nothing of how it came to be: the living ones, or a view of a past (`as_of.py`).
 """
 
 from __future__ import annotations
@@ -9,13 +9,77 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from coordinator.projections.registry import ReadModels
+from coordinator.projections.base import Projection
+from coordinator.projections.checkpoints import Checkpoints
+from coordinator.projections.feeds import Feeds
+from coordinator.projections.leaderboard import Leaderboard
+from coordinator.projections.models import Models
+from coordinator.projections.past import Cut, Readable, cuts_of
+from coordinator.projections.predictions import Predictions
+from coordinator.projections.snapshots import Snapshots
+
+READ = "coordinator.read"
+"""Where the request's scope has them."""
 
 
-async def reading(request: Request) -> ReadModels:
+class Looked:
+    """The living read models, remembering which of them an answer was made from."""
+
+    __slots__ = ("_read", "_used")
+
+    def __init__(self, read: Readable) -> None:
+        self._read = read
+        self._used: dict[str, Projection] = {}
+
+    @property
+    def leaderboard(self) -> Leaderboard:
+        """The living one."""
+        self._used["leaderboard"] = self._read.leaderboard
+        return self._read.leaderboard
+
+    @property
+    def models(self) -> Models:
+        """The living one."""
+        self._used["models"] = self._read.models
+        return self._read.models
+
+    @property
+    def predictions(self) -> Predictions:
+        """The living one."""
+        self._used["predictions"] = self._read.predictions
+        return self._read.predictions
+
+    @property
+    def feeds(self) -> Feeds:
+        """The living one."""
+        self._used["feeds"] = self._read.feeds
+        return self._read.feeds
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """The living one."""
+        self._used["snapshots"] = self._read.snapshots
+        return self._read.snapshots
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """The living one."""
+        self._used["checkpoints"] = self._read.checkpoints
+        return self._read.checkpoints
+
+    def used(self) -> list[Projection]:
+        """Those that were looked at, by name."""
+        return [self._used[name] for name in sorted(self._used)]
+
+    def cuts_read(self) -> dict[str, Cut]:
+        """How far their topics are folded."""
+        return cuts_of(self.used())
+
+
+async def reading(request: Request) -> Readable:
     """The read models that this request is answered from."""
-    live: ReadModels = request.app.state.read
-    return live
+    read: Readable = request.scope[READ]
+    return read
 
 
-Reading = Annotated[ReadModels, Depends(reading)]
+Reading = Annotated[Readable, Depends(reading)]

@@ -13,7 +13,7 @@ from coordinator.api.paging import PAGED, Cursor, place_of, with_next
 from coordinator.api.reading import Reading
 from coordinator.api.shapes import Snapshot
 from coordinator.api.times import naive, zulu
-from coordinator.projections.registry import ReadModels
+from coordinator.projections.past import Readable
 from coordinator.streams.events import SnapshotTakenData
 from coordinator.streams.units import to_float
 
@@ -49,7 +49,7 @@ def router() -> APIRouter:
     return routes
 
 
-def _row(at: int, one: SnapshotTakenData, decimals: int, read: ReadModels) -> dict[str, Any]:
+def _row(at: int, one: SnapshotTakenData, decimals: int, read: Readable) -> dict[str, Any]:
     model = read.models.get(one.model_id)
     windows = {
         name: None if units is None else to_float(units, decimals)

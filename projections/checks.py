@@ -19,7 +19,8 @@ from typing import Any
 import msgspec
 
 from coordinator.projections.base import Projection, encode_row, key
-from coordinator.projections.store import Batch, Store
+from coordinator.projections.batch import Batch
+from coordinator.projections.store import Store
 from coordinator.streams.counting import Decision
 from coordinator.streams.emission import emission_faults, emission_sha256
 from coordinator.streams.events import (
@@ -84,6 +85,7 @@ class Checks(Projection):
 
     name = "checks"
     topics = ("predictions", "scores", "snapshots", "checkpoints")
+    versioned = frozenset()  # what holds is asked of now alone
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)

@@ -17,7 +17,6 @@ from coordinator.projections.base import Projection
 from coordinator.projections.batch import Batch
 from coordinator.projections.changes import MODULUS, row_hash
 from coordinator.projections.checkpoints import Checkpoints
-from coordinator.projections.dead_letters import DeadLetters
 from coordinator.projections.feeds import Feeds
 from coordinator.projections.leaderboard import Leaderboard
 from coordinator.projections.models import Models
@@ -74,9 +73,6 @@ class Readable(Protocol):
     def snapshots(self) -> Snapshots: ...
     @property
     def checkpoints(self) -> Checkpoints: ...
-    @property
-    def dead_letters(self) -> DeadLetters: ...
-    def all(self) -> list[Projection]: ...
 
 
 class PastStore(Store):
@@ -164,6 +160,11 @@ class PastReadModels:
         made: _Any | None = self._made.get(kind.name)  # type: ignore[assignment]
         if made is None:
             store = getattr(self._live, kind.name).store
+            missing = [topic for topic in kind.topics if topic not in self.cuts]
+            if missing:
+                raise NotInThePastError(
+                    f"this question also reads {', '.join(missing)}: name where to cut it"
+                )
             offsets = {topic: self.cuts[topic].offset for topic in kind.topics}
             past = PastStore(store, kind, offsets)
             made = kind(past)
@@ -211,10 +212,13 @@ class PastReadModels:
         """As they were."""
         return self._make(Checkpoints)
 
-    @property
-    def dead_letters(self) -> DeadLetters:
-        """Always the living ones: no past of them is kept."""
-        return self._live.dead_letters
+    def used(self) -> list[Projection]:
+        """Those that were looked at, by name."""
+        return [self._made[name] for name in sorted(self._made)]
+
+    def cuts_read(self) -> dict[str, Cut]:
+        """The cuts of the topics that they fold."""
+        return {topic: self.cuts[topic] for one in self._made.values() for topic in one.topics}
 
     def all(self) -> list[Projection]:
         """Those of which a whole past is kept."""
@@ -233,17 +237,20 @@ KEEPERS: dict[str, str] = {
 """Topic -> the projection whose marks say where it is cut."""
 
 
+def cuts_of(projections: Sequence[Projection]) -> dict[str, Cut]:
+    """How far the topics of these projections are folded: cuts that hold all that their rows are made of."""
+    found: dict[str, Cut] = {}
+    for one in projections:
+        for topic in one.topics:
+            at = one.store.positions.get(topic, Need()).offset
+            found[topic] = Cut(min(at, found[topic].offset) if topic in found else at)
+    return found
+
+
 def folded_until(live: Readable) -> dict[str, int]:
     """Topic -> the offset before which every read model has folded it. Ask between two commits: in the event loop."""
-    projections = [one for one in live.all() if one.name != DeadLetters.name]
-    return {
-        topic: min(
-            one.store.positions[topic].offset if topic in one.store.positions else 0
-            for one in projections
-            if topic in one.topics
-        )
-        for topic in KEEPERS
-    }
+    every = [live.leaderboard, live.models, live.predictions, live.feeds, live.snapshots, live.checkpoints]
+    return {topic: cut.offset for topic, cut in cuts_of(every).items()}
 
 
 def cuts_at(live: Readable, until_ms: int, ends: Mapping[str, int]) -> dict[str, Cut]:

@@ -1,0 +1,50 @@
+"""What the OpenAPI says of the past: two parameters, three headers, and what may be answered beside the rows."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from coordinator.api.positions import OFFSETS_CHARS_MAX
+from coordinator.api.times import FAR_FUTURE_MS
+
+_PARAMETERS: list[dict[str, Any]] = [
+    {
+        "name": "as_of",
+        "in": "query",
+        "required": False,
+        "description": "Answer from the events known at this time, inclusive: ISO 8601 (without a zone it is UTC) or "
+        "epoch ms. Later than the newest event: all events so far.",
+        "schema": {
+            "anyOf": [
+                {"type": "string", "format": "date-time", "maxLength": 64},
+                {"type": "integer", "minimum": 0, "maximum": FAR_FUTURE_MS},
+            ]
+        },
+        "examples": {"a moment": {"value": "2023-03-10T00:00:00Z"}},
+    },
+    {
+        "name": "as_of_offsets",
+        "in": "query",
+        "required": False,
+        "description": "Answer from this cut of the log: an `X-Log-Position` of an answer. Every topic that the route "
+        "reads must be in it. Not together with `as_of`.",
+        "schema": {"type": "string", "maxLength": OFFSETS_CHARS_MAX},
+        "examples": {"a cut": {"value": "inputs:120.models:7.scores:90"}},
+    },
+]
+_HEADERS = {
+    "X-As-Of": "`live`, `time` and the moment, or `offsets`.",
+    "X-Log-Position": "Per topic read, the next offset; `~n` names a decision behind it that counts too.",
+    "X-State-Hash": "Per read model, the hash that a replay stopping there has.",
+}
+
+
+def describe_past(operation: dict[str, Any]) -> None:
+    """Complete an operation that can be asked as of any moment."""
+    operation.setdefault("parameters", []).extend(_PARAMETERS)
+    answers = operation["responses"]
+    answers["200"].setdefault("headers", {}).update(
+        {name: {"description": text, "schema": {"type": "string"}} for name, text in _HEADERS.items()}
+    )
+    answers.setdefault("422", {"description": "A parameter is wrong; `detail` says how."})
+    answers.setdefault("503", {"description": "Many questions about the past are waiting; ask again."})

@@ -1,0 +1,58 @@
+"""What an answer stands for: a position in the log as text, and the headers of every answer from read models. Pure.
+
+X-As-Of          `live`, `time 2023-03-10T00:00:00.000Z` or `offsets`
+X-Log-Position   `models:7.scores:90`: per topic that was read, the next offset. `~93` names a decision behind it
+that counts too, since it was known by then. `as_of_offsets` takes the same text.
+X-State-Hash     `leaderboard=<64 hex>`: per read model, what `coordinator replay` prints when it stops there
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from coordinator.projections.base import Projection
+from coordinator.projections.past import KEEPERS, Cut, Cuts
+
+OFFSETS_CHARS_MAX = 6_000
+_PART = re.compile(r"([a-z-]{1,40}):(\d{1,18})((?:~\d{1,18})*)")
+
+
+def position_text(cuts: Cuts) -> str:
+    """The cuts as `X-Log-Position` says them."""
+    return ".".join(
+        f"{topic}:{cut.offset}" + "".join(f"~{one}" for one in cut.late)
+        for topic, cut in sorted(cuts.items())
+    )
+
+
+def parse_position(text: str) -> dict[str, Cut]:
+    """The cuts that a text of `X-Log-Position` names. Raises ValueError with a sentence."""
+    found: dict[str, Cut] = {}
+    if len(text) > OFFSETS_CHARS_MAX:
+        raise ValueError(f"as_of_offsets has more than {OFFSETS_CHARS_MAX} characters")
+    for part in text.split("."):
+        match = _PART.fullmatch(part)
+        if match is None:
+            raise ValueError("as_of_offsets is topic:offset joined by '.', as X-Log-Position says it")
+        topic, offset, late = match.groups()
+        if topic not in KEEPERS:
+            raise ValueError(f"as_of_offsets names {topic!r}; the topics are {', '.join(sorted(KEEPERS))}")
+        if topic in found:
+            raise ValueError(f"as_of_offsets names {topic} twice")
+        behind = tuple(int(one) for one in late.split("~")[1:])
+        if list(behind) != sorted(set(behind)) or (behind and behind[0] < int(offset)):
+            raise ValueError(f"the decisions behind the cut of {topic} are not in order")
+        found[topic] = Cut(int(offset), behind)
+    return found
+
+
+def headers_of(used: Sequence[Projection], cuts: Cuts, stands_for: str) -> list[tuple[bytes, bytes]]:
+    """The headers of an answer made from the read models `used`, at `cuts`."""
+    hashes = ", ".join(f"{one.name}={one.store.state_hash}" for one in used if one.versioned is None)
+    found = [(b"x-log-position", position_text(cuts).encode())]
+    if hashes:
+        found.append((b"x-state-hash", hashes.encode()))
+    if stands_for:
+        found.append((b"x-as-of", stands_for.encode()))
+    return found

@@ -1,0 +1,199 @@
+"""`as_of` and `as_of_offsets` on every route that has a past, against an application over a fold that stops there."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import re
+from types import SimpleNamespace
+
+import httpx
+import pytest
+from tests.logs import HOUR_MS, MINUTE_MS, START_MS, fold_into
+
+from coordinator.api import as_of
+from coordinator.api.access import Rules
+from coordinator.api.app import create_app
+from coordinator.api.keys import KeyRing
+from coordinator.api.times import zulu
+from coordinator.projections.folding import Folder
+from coordinator.projections.registry import open_read_models
+from coordinator.projections.runner import Projector
+from coordinator.streams.settings import Settings
+
+ROUTES = (
+    "/reports/leaderboard",
+    "/reports/leaderboard/history",
+    "/reports/models",
+    "/reports/models/global",
+    "/reports/models/params",
+    "/reports/models/metrics",
+    "/reports/models/summary",
+    "/reports/predictions",
+    "/reports/predictions?limit=5&status=SCORED",
+    "/reports/snapshots",
+    "/reports/checkpoints",
+    "/reports/checkpoints/latest",
+    "/reports/schema",
+)
+
+
+def with_moment(path, **moment):
+    ((name, value),) = moment.items()
+    return f"{path}{'&' if '?' in path else '?'}{name}={value}"
+
+
+async def stopped(log, path, until_ms):
+    """An application whose read models were folded up to a moment and no further."""
+    settings = Settings(data_dir=path)
+    read = open_read_models(path, "cluster", log.crunch_id)
+    fold_into(Folder(read.all(), until_ms=until_ms), log)
+    app = create_app(settings, Projector(settings, read), None, rules=Rules(KeyRing(())))
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://node")
+    return SimpleNamespace(client=client, close=read.close)
+
+
+@pytest.mark.parametrize("seed", range(6))
+async def test_a_moment_is_answered_as_by_a_node_that_knew_no_more(api, log, tmp_path, seed):
+    until = START_MS + random.Random(seed).randrange(10 * HOUR_MS) // MINUTE_MS * MINUTE_MS
+    then = await stopped(log, tmp_path / "then", until)
+    for path in ROUTES:
+        expected = await then.client.get(path)
+        found = await api.client.get(with_moment(path, as_of=zulu(until)))
+        assert (found.status_code, found.json()) == (expected.status_code, expected.json()), path
+        if "x-state-hash" in expected.headers:
+            assert found.headers["x-state-hash"] == expected.headers["x-state-hash"], path
+        assert found.headers["x-as-of"] == f"time {zulu(until)}"
+    then.close()
+
+
+@pytest.mark.parametrize("path", ROUTES)
+async def test_a_position_that_was_told_gives_the_same_answer_again(api, path):
+    for first in (path, with_moment(path, as_of=START_MS + 5 * HOUR_MS)):
+        answer = await api.client.get(first)
+        again = await api.client.get(with_moment(path, as_of_offsets=answer.headers["x-log-position"]))
+        assert (again.status_code, again.content) == (answer.status_code, answer.content)
+        for name in ("x-log-position", "x-state-hash"):
+            assert again.headers.get(name) == answer.headers.get(name)
+        assert again.headers["x-as-of"] == "offsets"
+
+
+@pytest.mark.parametrize("path", [*ROUTES, "/reports/leaderboard?limit=1"])
+async def test_live_answers_say_what_they_stand_for_too(api, path):
+    answer = await api.client.get(path)
+    assert answer.headers["x-as-of"] == "live"
+    hashes = {one.name: one.store.state_hash for one in api.read.all()}
+    for part in answer.headers["x-state-hash"].split(", "):
+        name, found = part.split("=")
+        assert found == hashes[name]
+    for topic, offset in re.findall(r"([a-z]+):(\d+)", answer.headers["x-log-position"]):
+        assert int(offset) == api.projector.folder.readers[topic].next_offset
+
+
+async def test_the_bounds_of_a_moment_are_inclusive_and_any_way_of_writing_it_is_the_same(api):
+    first = START_MS
+    bodies = {
+        (await api.client.get(f"/reports/models?as_of={text}")).content
+        for text in (first, "2023-03-10T00:00:00Z", "2023-03-10T00:00:00", "2023-03-10T01:00:00+01:00")
+    }
+    assert len(bodies) == 1
+    assert len(await api.get("/reports/models", as_of=first)) == 5
+    assert await api.get("/reports/models", as_of=first - 1) == []
+
+
+async def test_before_the_log_there_is_nothing_and_after_it_there_is_all(api):
+    for path in ROUTES:
+        if path.endswith(("latest", "schema", "history")):
+            continue
+        assert (await api.client.get(with_moment(path, as_of=0))).json() in ([], {}), path
+        now = await api.client.get(path)
+        later = await api.client.get(with_moment(path, as_of="9999-01-01T00:00:00Z"))
+        assert later.content == now.content
+        assert later.headers["x-log-position"] == now.headers["x-log-position"]
+    answer = await api.client.get("/reports/checkpoints/latest?as_of=0")
+    assert answer.status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("as_of=yesterday", "neither ISO 8601 nor epoch ms"),
+        ("as_of=", "neither ISO 8601 nor epoch ms"),
+        ("as_of=-1", "-1"),
+        ("as_of=" + "1" * 80, "ISO 8601 or epoch ms"),
+        ("as_of=1&as_of=2", "and once"),
+        ("as_of=1&as_of_offsets=scores:1", "and once"),
+        ("as_of_offsets=", "topic:offset"),
+        ("as_of_offsets=scores", "topic:offset"),
+        ("as_of_offsets=scores:1,inputs:2", "topic:offset"),
+        ("as_of_offsets=commands:1", "names 'commands'"),
+        ("as_of_offsets=scores:1.scores:2", "scores twice"),
+        ("as_of_offsets=scores:9~3", "not in order"),
+        ("as_of_offsets=scores:1.inputs:1", "also reads models"),
+        ("as_of_offsets=inputs:1.models:1.scores:99999", "scores is folded up to"),
+        ("as_of_offsets=inputs:1.models:1.scores:2~4", "no latecomer at 4"),
+        ("as_of_offsets=" + "scores:1." * 900, "characters"),
+    ],
+)
+async def test_what_is_no_moment_is_said(api, query, says):
+    answer = await api.client.get(f"/reports/leaderboard?{query}")
+    assert answer.status_code == 422
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert says in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    "path", ["feeds", "summary", "predictions.csv", "checkpoints/ckp_1/emission", "checkpoints/ckp_1/prizes"]
+)
+async def test_what_has_no_past_refuses_the_question(api, path):
+    """Answering with the present under another time would be worse; and an old state must not be signed for."""
+    answer = await api.client.get(f"/reports/{path}?as_of=2023-03-10T00:00:00Z")
+    assert answer.status_code == 422
+    assert "about now alone" in answer.json()["detail"]
+
+
+async def test_a_flood_is_bounded_and_the_rest_is_told_to_come_again(api, monkeypatch):
+    monkeypatch.setattr(as_of, "WAITING_MAX", 4)
+    answers = await asyncio.gather(
+        *(api.client.get(f"/reports/leaderboard?as_of={START_MS + i * MINUTE_MS}") for i in range(40))
+    )
+    codes = [answer.status_code for answer in answers]
+    assert set(codes) == {200, 503}
+    assert codes.count(200) >= 4 + as_of.THREADS
+    assert all(answer.headers["retry-after"] == "1" for answer in answers if answer.status_code == 503)
+    assert (await api.client.get(f"/reports/leaderboard?as_of={START_MS}")).status_code == 200
+
+
+async def test_a_kept_answer_is_never_given_for_another_state(api, log):
+    """Kept by position: a moment whose position moves, because more of it became known, is asked anew."""
+    path = f"/reports/models?as_of={START_MS + 100 * HOUR_MS}"
+    before = await api.client.get(path)
+    assert (await api.client.get(path)).content == before.content
+    log.model("m6", at=START_MS + 50 * HOUR_MS)
+    await api.projector.take("models", [(len(log.records["models"]) - 1, log.records["models"][-1])])
+    after = await api.client.get(path)
+    assert len(after.json()) == len(before.json()) + 1
+    assert after.headers["x-log-position"] != before.headers["x-log-position"]
+
+
+async def test_pages_of_a_past_go_on_in_that_past(api):
+    path = f"/reports/predictions?limit=7&as_of={START_MS + 3 * HOUR_MS}"
+    whole = (await api.client.get(f"/reports/predictions?as_of={START_MS + 3 * HOUR_MS}")).json()
+    found = []
+    while path:
+        answer = await api.client.get(path)
+        found = answer.json() + found
+        link = re.search(r"<([^>]+)>", answer.headers.get("link", ""))
+        path = link[1] if link else None
+    assert found == whole
+
+
+async def test_the_document_knows_the_past(api):
+    paths = (await api.get("/openapi.json"))["paths"]
+    for path in ROUTES:
+        operation = paths["/" + path.split("?")[0].lstrip("/")]["get"]
+        assert {"as_of", "as_of_offsets"} <= {one["name"] for one in operation["parameters"]}
+        assert {"X-As-Of", "X-Log-Position", "X-State-Hash"} <= operation["responses"]["200"][
+            "headers"
+        ].keys()
+        assert {"422", "503"} <= operation["responses"].keys()
