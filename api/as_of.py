@@ -155,14 +155,13 @@ class AsOf:
 
     def _past(self, question: Asked, scope: Scope, ends: Mapping[str, int]) -> Answer:
         """In one of our threads: find the cut, and run the route over the view there, unless the answer is kept."""
+        stands_for = "offsets" if question.at_ms is None else f"time {zulu(question.at_ms)}"
         try:
             if question.at_ms is not None:
                 cuts: Cuts = cuts_at(self._live, question.at_ms, ends)
-                stands_for = f"time {zulu(question.at_ms)}"
             else:
                 cuts = question.cuts or {}
                 check_cuts(self._live, cuts, ends)
-                stands_for = "offsets"
             kept = self._get(question, cuts)
             if kept is None:
                 read = PastReadModels(self._live, cuts)
