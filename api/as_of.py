@@ -19,7 +19,7 @@ from urllib.parse import parse_qsl
 import msgspec
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from coordinator.api.positions import headers_of, parse_position, position_text
+from coordinator.api.positions import ContradictionError, headers_of, parse_position, position_text
 from coordinator.api.problems import problem
 from coordinator.api.reading import READ, Looked
 from coordinator.api.times import parse_ms, zulu
@@ -35,7 +35,8 @@ from coordinator.projections.past import (
 )
 from coordinator.projections.registry import ReadModels
 
-THREADS = 2
+THREADS = 1
+"""More would not answer faster, the interpreter being one; they would take it from the live answers."""
 WAITING_MAX = 64
 RETRY_AFTER_SECONDS = "1"
 CACHE_BYTES = 16 * 1024 * 1024
@@ -77,7 +78,7 @@ def asked(scope: Scope) -> Asked | None:
     if not given:
         return None
     if len(given) > 1:
-        raise ValueError("give as_of or as_of_offsets, and once")
+        raise ContradictionError("give as_of or as_of_offsets, and once")
     path = scope["path"]
     if HAS_A_PAST.fullmatch(path) is None:
         raise ValueError(f"{path} is about now alone: ask it without as_of")
@@ -112,6 +113,9 @@ class AsOf:
             return
         try:
             question = asked(scope)
+        except ContradictionError as error:
+            await problem(409, str(error))(scope, receive, send)
+            return
         except ValueError as error:
             await problem(422, str(error))(scope, receive, send)
             return
@@ -171,7 +175,7 @@ class AsOf:
                     kept = Answer(kept.status, kept.headers + more, kept.body)
                     self._keep(question, cuts, frozenset(read.cuts_read()), kept)
         except (NotInThePastError, TooManyLatecomersError) as error:
-            kept = _plain(422, str(error))
+            kept = _plain(409, str(error))
         headers = [pair for pair in kept.headers if pair[0] != b"x-as-of"]
         return Answer(kept.status, (*headers, (b"x-as-of", stands_for.encode())), kept.body)
 

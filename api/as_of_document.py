@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from coordinator.api.positions import OFFSETS_CHARS_MAX
+from coordinator.api.positions import OFFSETS_CHARS_MAX, PATTERN
 from coordinator.api.times import FAR_FUTURE_MS
 
 _PARAMETERS: list[dict[str, Any]] = [
@@ -28,7 +28,7 @@ _PARAMETERS: list[dict[str, Any]] = [
         "required": False,
         "description": "Answer from this cut of the log: an `X-Log-Position` of an answer. Every topic that the route "
         "reads must be in it. Not together with `as_of`.",
-        "schema": {"type": "string", "maxLength": OFFSETS_CHARS_MAX},
+        "schema": {"type": "string", "maxLength": OFFSETS_CHARS_MAX, "pattern": PATTERN},
         "examples": {"a cut": {"value": "inputs:120.models:7.scores:90"}},
     },
 ]
@@ -47,4 +47,7 @@ def describe_past(operation: dict[str, Any]) -> None:
         {name: {"description": text, "schema": {"type": "string"}} for name, text in _HEADERS.items()}
     )
     answers.setdefault("422", {"description": "A parameter is wrong; `detail` says how."})
+    answers.setdefault(
+        "409", {"description": "There is no such moment: it is not folded yet, or contradicts itself."}
+    )
     answers.setdefault("503", {"description": "Many questions about the past are waiting; ask again."})

@@ -15,7 +15,15 @@ from coordinator.projections.base import Projection
 from coordinator.projections.past import KEEPERS, Cut, Cuts
 
 OFFSETS_CHARS_MAX = 6_000
-_PART = re.compile(r"([a-z-]{1,40}):(\d{1,18})((?:~\d{1,18})*)")
+_OFFSET = "(?:0|[1-9][0-9]{0,17})"
+_PART = f"({'|'.join(sorted(KEEPERS))}):({_OFFSET})((?:~{_OFFSET})*)"
+_POSITION = re.compile(rf"{_PART}(?:\.{_PART})*")
+_part = re.compile(_PART)
+PATTERN = "^" + _POSITION.pattern + "$"
+
+
+class ContradictionError(ValueError):
+    """A well-formed question that cannot be meant: it names two moments, or one cut twice."""
 
 
 def position_text(cuts: Cuts) -> str:
@@ -27,22 +35,24 @@ def position_text(cuts: Cuts) -> str:
 
 
 def parse_position(text: str) -> dict[str, Cut]:
-    """The cuts that a text of `X-Log-Position` names. Raises ValueError with a sentence."""
+    """The cuts that a text of `X-Log-Position` names.
+
+    Raises ValueError with a sentence, ContradictionError where the form is right.
+    """
     found: dict[str, Cut] = {}
     if len(text) > OFFSETS_CHARS_MAX:
         raise ValueError(f"as_of_offsets has more than {OFFSETS_CHARS_MAX} characters")
-    for part in text.split("."):
-        match = _PART.fullmatch(part)
-        if match is None:
-            raise ValueError("as_of_offsets is topic:offset joined by '.', as X-Log-Position says it")
-        topic, offset, late = match.groups()
-        if topic not in KEEPERS:
-            raise ValueError(f"as_of_offsets names {topic!r}; the topics are {', '.join(sorted(KEEPERS))}")
+    if _POSITION.fullmatch(text) is None:
+        raise ValueError(
+            "as_of_offsets is topic:offset joined by '.', as X-Log-Position says it; the topics are "
+            + ", ".join(sorted(KEEPERS))
+        )
+    for topic, offset, late in _part.findall(text):
         if topic in found:
-            raise ValueError(f"as_of_offsets names {topic} twice")
+            raise ContradictionError(f"as_of_offsets names {topic} twice")
         behind = tuple(int(one) for one in late.split("~")[1:])
         if list(behind) != sorted(set(behind)) or (behind and behind[0] < int(offset)):
-            raise ValueError(f"the decisions behind the cut of {topic} are not in order")
+            raise ContradictionError(f"the decisions behind the cut of {topic} are not in order")
         found[topic] = Cut(int(offset), behind)
     return found
 
