@@ -52,13 +52,18 @@ class ReplayCheck:
     async def check(self, name: str) -> None:
         """Check one read model now."""
         command = [*self._command, "--verify", "--json", "--projection", name]
-        child = await asyncio.create_subprocess_exec(
-            *command,
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-            env={**os.environ, **environment(self._settings)},
-        )
+        try:
+            child = await asyncio.create_subprocess_exec(
+                *command,
+                stdin=asyncio.subprocess.DEVNULL,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.PIPE,
+                env={**os.environ, **environment(self._settings)},
+            )
+        except OSError as error:  # no memory or no process to be had: the node goes on without this check
+            self._failed = f"{name} could not be checked: {error}"
+            _log.warning("replay_check_failed", projection=name, reason=str(error))
+            return
         try:
             with contextlib.suppress(psutil.Error):
                 psutil.Process(child.pid).nice(LOWEST_PRIORITY)

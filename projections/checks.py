@@ -107,22 +107,22 @@ class Checks(Projection):
         tally = [0, 0, 0]
         touched: set[str] = set()
         for event in events:  # the hot loop: a switch of tallies only where the round or the scope changes
-            column = _COLUMN.get(type(event))
+            kind = type(event)
             data: Any = event.data
-            if column is not None:
-                if data.input_id != input_id or data.scope_key != scope_key:
+            if kind is PredictionRecorded or kind is PredictionAbsent or kind is PredictionFailed:
+                if data.scope_key != scope_key or data.input_id != input_id:
                     input_id, scope_key = data.input_id, data.scope_key
                     tally = self._tally(input_id, scope_key, event, batch)
                     touched.add(input_id)
-                tally[column] += 1
-            elif type(event) is RoundOpened:
+                tally[0 if kind is PredictionRecorded else _COLUMN[kind]] += 1
+            elif kind is RoundOpened:
                 if data.input_id in self._open:
                     self._broken(batch, PREDICTIONS, data.input_id, event.at, "the round was opened twice")
                 tallies = {one: [0, 0, 0] for one in data.scope_keys}
                 self._open[data.input_id] = OpenRound(len(data.roster), tallies)
                 touched.add(data.input_id)
                 self.count("predictions", "opened", len(data.roster) * len(data.scope_keys))
-            elif type(event) is RoundAnswered:
+            elif kind is RoundAnswered:
                 self._answered(data.input_id, event.at, batch)
                 input_id = scope_key = ""
                 touched.discard(data.input_id)
@@ -165,12 +165,18 @@ class Checks(Projection):
 
     def _fold_scores(self, events: list[AnyEvent], batch: Batch) -> None:
         found: dict[tuple[str, str], list[int]] = {}
+        input_id = scope_key = ""
+        made = [0, 0]
         for event in events:
+            kind = type(event)
             data: Any = event.data
-            if type(event) is PredictionScored or type(event) is ScoringFailed:
-                made = found.setdefault((data.input_id, data.scope_key), [0, 0])
-                made[0 if type(event) is PredictionScored else 1] += 1
-            elif type(event) is RoundClosed:
+            if kind is PredictionScored or kind is ScoringFailed:
+                if data.scope_key != scope_key or data.input_id != input_id:
+                    input_id, scope_key = data.input_id, data.scope_key
+                    made = found.setdefault((input_id, scope_key), [0, 0])
+                made[0 if kind is PredictionScored else 1] += 1
+            elif kind is RoundClosed:
+                input_id = scope_key = ""
                 made = found.pop((data.input_id, data.scope_key), [0, 0])
                 statuses = [entry.status for entry in data.entries]
                 closed = Closed(

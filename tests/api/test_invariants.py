@@ -265,3 +265,11 @@ async def test_a_replay_that_could_not_be_made_breaks_nothing_and_is_said(node, 
     assert found["ok"] is True
     assert "could not be checked" in found["detail"]
     assert node.port.sent == []
+
+
+async def test_a_process_that_cannot_be_started_breaks_nothing_and_is_said(node):
+    node.monitor.replay_check = ReplayCheck(node.settings, ("/nowhere/at/all",))
+    await node.monitor.replay_check.check("models")
+    found = named(await node.look())["replay"]
+    assert (found["ok"], found["checked"]) == (True, False)
+    assert "could not be checked" in found["detail"]
