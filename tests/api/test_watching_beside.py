@@ -1,0 +1,108 @@
+"""The monitor beside the API in one process: it looks by itself, ends with it, and its own bug ends the process."""
+
+from __future__ import annotations
+
+import asyncio
+
+import httpx
+import pytest
+from tests.core.build import HOUR, T0, configured, period_closed, shelf, snapshot
+from tests.given import given
+from tests.logs import fold_into
+from tests.projections.test_checks import a_log
+
+from coordinator.api.app import create_app
+from coordinator.api.monitor import Monitor, make_monitor, wall_ms
+from coordinator.api.server import _run
+from coordinator.infra.sockets import listen
+from coordinator.projections.registry import open_read_models
+from coordinator.projections.runner import Projector
+from coordinator.streams import events as ev
+from coordinator.streams.checkpoint import CheckpointStage
+from coordinator.streams.settings import Settings
+
+
+class Commands:
+    def __init__(self):
+        self.sent = []
+
+    async def send(self, command):
+        self.sent.append(command)
+        return len(self.sent) - 1
+
+
+class Folded(Projector):
+    """A projector whose log is folded already."""
+
+    async def run(self):
+        while not self.stopping:
+            await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+def parts(tmp_path):
+    settings = Settings(data_dir=tmp_path, monitor_seconds=0.1, chain="fake", settle_rehearsals=True)
+    read = open_read_models(tmp_path, "cluster", "btc-up")
+    projector = Folded(settings, read)
+    projector._started = True
+    yield projector, Commands()
+    read.close()
+
+
+async def serving(projector, port, monitor, ask):
+    """Serve on a real socket, `ask` it, stop."""
+    app = create_app(projector.settings, projector, port, monitor=monitor)
+    bound = listen("127.0.0.1", 0, "a port")
+    stopping = asyncio.Event()
+    running = asyncio.create_task(_run(app, projector.settings, projector, monitor, bound, stopping))
+    try:
+        async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{bound.getsockname()[1]}") as client:
+            return await ask(client)
+    finally:
+        stopping.set()
+        await asyncio.wait_for(running, 10)
+        bound.close()
+
+
+async def test_a_broken_log_is_found_by_itself_and_the_stage_withholds_the_next_checkpoint(parts):
+    projector, port = parts
+    log = a_log()
+    log.append("predictions", log._opened("inp/BTCUSDT/9", T0, ["m1", "m2"], ["60s"]))
+    log.append("predictions", *log._answers("inp/BTCUSDT/9", "60s", T0, {"m1": 0.5}))
+    fold_into(projector.folder, log)
+
+    async def ask(client):
+        async with asyncio.timeout(10):
+            while True:
+                body = (await client.get("/reports/invariants")).json()
+                if body["looked_at"] is not None:
+                    return body, (await client.get("/reports/chain")).json()
+                await asyncio.sleep(0.05)
+
+    body, chain = await serving(projector, port, make_monitor(projector, port), ask)
+    assert body["withholding"] == ["predictions"]
+    assert chain["adapter"] == "fake"
+    (command,) = [one for one in port.sent if isinstance(one, ev.WithholdCheckpoint)]
+
+    # The real stage: it meets that command on its log, so a replay of the log decides the same.
+    scene = given(CheckpointStage("btc-up", shelf())).own(configured(effective_from=T0))
+    scene.when("commands", command).then()
+    scene.when("snapshots", snapshot("a", T0, 9), period_closed(T0, T0 + 6 * HOUR, 1))
+    withheld = scene.only(ev.CheckpointWithheld)
+    assert "the invariant 'predictions' is broken" in withheld.data.reason
+    assert "2 were asked, 1 are recorded" in withheld.data.reason
+
+
+async def test_a_bug_of_the_monitor_ends_the_process_loudly(parts):
+    projector, port = parts
+
+    class Buggy(Monitor):
+        async def look(self):
+            raise ZeroDivisionError
+
+    async def wait(_client):
+        await asyncio.sleep(0.5)
+
+    with pytest.raises(ExceptionGroup) as raised:
+        await serving(projector, port, Buggy(projector, port, wall_ms), wait)
+    assert raised.group_contains(ZeroDivisionError)
