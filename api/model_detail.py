@@ -21,7 +21,11 @@ def router() -> APIRouter:
     """The route."""
     routes = APIRouter()
 
-    @routes.get("/reports/models/{model_id}", response_model=Model)
+    @routes.get(
+        "/reports/models/{model_id}",
+        response_model=Model,
+        responses={404: {"description": "No such model was ever seen."}},
+    )
     async def one_model(read: Reading, model_id: Annotated[str, Path(max_length=200)]) -> Response:
         """One model that was ever seen."""
         row = read.models.get(model_id)

@@ -1,9 +1,15 @@
-"""What the OpenAPI document says beyond the routes themselves: who may call them, and how errors look."""
+"""What the OpenAPI document says beyond the routes themselves: who may call them, how errors look, what an answer looks
+like, and which question an answer leads to.
+
+The examples are answers of these routes over the log of the tests (`openapi_examples.json`, kept true by a test).
+"""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
+import msgspec
 from fastapi import FastAPI
 
 from coordinator.api.access import ALWAYS_OPEN, scope_needed
@@ -40,6 +46,23 @@ ALWAYS = {  # what the door may answer to any call
     "500": "Our fault; the log has the incident.",
 }
 
+EXAMPLES: dict[str, Any] = msgspec.json.decode(Path(__file__).with_name("openapi_examples.json").read_bytes())
+"""Path of a reading route -> an answer of it."""
+_ONE = "/reports/checkpoints/{checkpoint_id}"
+_NAMES_A_CHECKPOINT = {
+    "/reports/checkpoints": "$response.body#/0/id",
+    "/reports/checkpoints/rewards": "$response.body#/0/checkpoint_id",
+    "/reports/checkpoints/latest": "$response.body#/id",
+    "/reports/emissions/latest": "$response.body#/checkpoint_id",
+    _ONE: "$response.body#/id",
+    f"{_ONE}/confirm": "$response.body#/id",
+    f"{_ONE}/status": "$response.body#/id",
+}
+_NAMES_A_MODEL = {
+    "/reports/leaderboard": "$response.body#/0/model_id",
+    "/reports/models": "$response.body#/0/model_id",
+}
+
 
 def describe_access(app: FastAPI) -> None:
     """Let `app.openapi()` carry the security schemes, each operation's need, and the answers of the door."""
@@ -74,6 +97,37 @@ def _completed(document: dict[str, Any]) -> dict[str, Any]:
             for status, answer in answers.items():
                 if status >= "400" and not (path in ALWAYS_OPEN and status == "503"):
                     answer["content"] = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+            _exemplify(path, method, answers)
+            _link(document["paths"], path, answers["200"])
             # What is not even HTTP is refused before it is ours to answer.
             operation["responses"]["400"]["content"]["text/plain"] = {"schema": {"type": "string"}}
     return document
+
+
+def _exemplify(path: str, method: str, answers: dict[str, Any]) -> None:
+    content = answers["200"].get("content", {}).get("application/json")
+    example = EXAMPLES.get(_ONE if path.startswith(_ONE) and method != "get" else path)
+    if content is not None and example is not None:
+        content["example"] = example
+
+
+def _link(paths: dict[str, Any], path: str, answer: dict[str, Any]) -> None:
+    """OpenAPI links: from a page to the next one, from what names a checkpoint or model to the questions about it."""
+    links = {}
+    if "X-Next-Cursor" in answer.get("headers", {}):
+        links["next"] = {
+            "operationId": paths[path]["get"]["operationId"],
+            "parameters": {"cursor": "$response.header.X-Next-Cursor"},
+        }
+    for named, template in (("checkpoint_id", _NAMES_A_CHECKPOINT), ("model_id", _NAMES_A_MODEL)):
+        if (told := template.get(path)) is None:
+            continue
+        for other, operations in paths.items():
+            if f"{{{named}}}" in other and other != path:
+                for operation in operations.values():
+                    links[operation["operationId"]] = {
+                        "operationId": operation["operationId"],
+                        "parameters": {named: told},
+                    }
+    if links:
+        answer["links"] = links

@@ -1,0 +1,123 @@
+"""The OpenAPI document: complete, and its examples are answers of these very routes.
+
+When a shape has changed: `python -m tests.api.test_openapi` in a checkout's environment writes the examples anew.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import tempfile
+from pathlib import Path
+
+import httpx
+from tests.logs import busy_log, fold_into
+
+from coordinator.api import openapi
+from coordinator.api.app import create_app
+from coordinator.projections.registry import open_read_models
+from coordinator.projections.runner import Projector
+from coordinator.streams.settings import Settings
+
+FILE = Path(openapi.__file__).with_name("openapi_examples.json")
+NO_EXAMPLE = {"/reports/live", "/metrics"}  # no JSON
+CHANGING = {"last_fold_seconds_ago"}
+ROWS = 2
+
+
+def short(body):
+    return body[:ROWS] if isinstance(body, list) else body
+
+
+def reading_paths(document: dict) -> list[str]:
+    return [
+        path
+        for path, operations in document["paths"].items()
+        if "get" in operations
+        and "application/json" in operations["get"]["responses"]["200"].get("content", {})
+        and path not in NO_EXAMPLE
+    ]
+
+
+async def answers(client: httpx.AsyncClient) -> dict:
+    """Path -> the answer over the log of the tests."""
+    document = (await client.get("/openapi.json")).json()
+    offered = (await client.get("/reports/checkpoints/latest")).json()["id"]
+    found = {}
+    for path in reading_paths(document):
+        asked = path.replace("{checkpoint_id}", offered).replace("{model_id}", "m1")
+        params = {"total_prize": "1000000000"} if path.endswith("/prizes") else None
+        answer = await client.get(asked, params=params)
+        assert answer.status_code in (200, 503), (path, answer.text)
+        found[path] = short(answer.json())
+    return found
+
+
+def steady(body):
+    """Without what is another at every asking."""
+    if isinstance(body, dict):
+        return {name: steady(value) for name, value in body.items() if name not in CHANGING}
+    return [steady(one) for one in body] if isinstance(body, list) else body
+
+
+async def test_each_example_is_what_its_route_answers(api):
+    found = await answers(api.client)
+    assert steady(found) == steady(json.loads(FILE.read_text()))
+
+
+async def test_the_document_has_an_example_and_every_status_for_each_operation(api):
+    document = (await api.client.get("/openapi.json")).json()
+    for path, operations in document["paths"].items():
+        for method, operation in operations.items():
+            where = (method, path)
+            assert operation.get("summary"), where
+            assert operation.get("description"), where
+            assert "security" in operation, where
+            said = operation["responses"]
+            assert {"200", "400", "401", "403", "413", "429", "500"} <= said.keys(), where
+            assert "404" in said or "{" not in path, where
+            body = said["200"]["content"].get("application/json")
+            if body is not None:
+                assert body["example"], where
+                assert "$ref" in json.dumps(body["schema"]), where
+            for status, answer in said.items():
+                assert answer["description"], where
+                if status >= "400" and (path, status) not in {("/healthz", "503"), ("/readyz", "503")}:
+                    assert "application/problem+json" in answer["content"], (where, status)
+
+
+async def test_the_links_lead_to_operations_and_parameters_that_exist(api):
+    document = (await api.client.get("/openapi.json")).json()
+    known = {
+        operation["operationId"]: {one["name"] for one in operation.get("parameters", [])}
+        for operations in document["paths"].values()
+        for operation in operations.values()
+    }
+    links = [
+        link
+        for operations in document["paths"].values()
+        for operation in operations.values()
+        for link in operation["responses"]["200"].get("links", {}).values()
+    ]
+    assert len(links) > 20
+    for link in links:
+        assert set(link["parameters"]) <= known[link["operationId"]]
+
+
+async def write() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        log = busy_log()
+        projector = Projector(
+            Settings(data_dir=Path(folder)), open_read_models(Path(folder), "cluster", log.crunch_id)
+        )
+        fold_into(projector.folder, log)
+        projector._started = True
+        app = create_app(Settings(), projector, None)
+        async with httpx.AsyncClient(
+            transport=httpx.ASGITransport(app, client=("127.0.0.1", 1)), base_url="http://node"
+        ) as client:
+            FILE.write_text(json.dumps(await answers(client), indent=1, sort_keys=True) + "\n")
+
+
+if __name__ == "__main__":
+    asyncio.run(write())
