@@ -62,10 +62,14 @@ function oneView(root, route) {
   const body = h("div");
   let rows = null;
   let stopped = new AbortController();
-  put(root, h("p", { class: "crumb" }, h("a", { href: `#/checkpoints${route.query()}` }, "Checkpoints"), " / ", short(id, 28)), body);
+  let loadedFor;
+  const back = h("a", { href: `#/checkpoints${route.query()}` }, "Checkpoints");
+  put(root, h("p", { class: "crumb" }, back, " / ", short(id, 28)), body);
   const load = async () => {
     stopped.abort();
     stopped = new AbortController();
+    loadedFor = when.asOf;
+    back.href = `#/checkpoints${route.query()}`;
     if (!body.childElementCount) put(body, state("Loading", "The node is asked for the checkpoint."));
     try {
       const one = await ask(`/reports/checkpoints/${encodeURIComponent(id)}`, {}, stopped.signal);
@@ -80,7 +84,7 @@ function oneView(root, route) {
   };
   load();
   return {
-    change(kind, detail) { if (kind === "moment" || (kind === "checkpoint" && detail?.id === id)) load(); },
+    change(kind, detail) { if ((kind === "moment" && loadedFor !== when.asOf) || (kind === "checkpoint" && detail?.id === id)) load(); },
     close() { stopped.abort(); rows?.close(); },
   };
 }

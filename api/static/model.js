@@ -19,7 +19,9 @@ export function modelView(root, route) {
   let stopped = new AbortController();
   let loaded = 0;
   let table = null;
-  const crumb = h("p", { class: "crumb" }, h("a", { href: `#/${route.query()}` }, "Leaderboard"), " / ", short(id, 32));
+  let loadedFor;
+  const back = h("a", { href: `#/${route.query()}` }, "Leaderboard");
+  const crumb = h("p", { class: "crumb" }, back, " / ", short(id, 32));
   const head = h("div");
   const facts = h("div");
   const chart = h("div");
@@ -57,6 +59,7 @@ export function modelView(root, route) {
   const load = () => {
     stopped.abort();
     stopped = new AbortController();
+    loadedFor = when.asOf;
     loadScores();
     part(predictions, "Loading the predictions…", async () => {
       table = await predictionsTable(id, stopped.signal);
@@ -86,7 +89,11 @@ export function modelView(root, route) {
   return {
     change(kind) {
       if (kind === "board") showHead();
-      if (kind === "moment") { showHead(); load(); }
+      if (kind === "moment") {
+        back.href = `#/${route.query()}`;
+        showHead();
+        if (loadedFor !== when.asOf) load();
+      }
       // Who reads or has something open is not disturbed.
       const busy = chart.contains(document.activeElement) || answers.contains(document.activeElement) || chart.querySelector("details[open]");
       if (kind === "clock" && when.asOf === null && Date.now() - loaded > REFRESH_MS && !busy) { loadScores(); table?.refresh(); }
