@@ -9,10 +9,12 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
 from coordinator.api.answers import ROWS_MAX, Span, project_ids, shaped, span
-from coordinator.api.paging import PAGED, Cursor, place_of, with_next
+from coordinator.api.paging import PAGED, Cursor, with_next
 from coordinator.api.reading import Reading
 from coordinator.api.shapes import ModelMetrics
+from coordinator.api.snapshots import snapshots_page
 from coordinator.api.times import naive
+from coordinator.projections.look import Look
 from coordinator.projections.past import Readable
 from coordinator.streams.events import SnapshotTakenData
 from coordinator.streams.units import to_float
@@ -37,12 +39,9 @@ def router() -> APIRouter:
         cursor: Cursor = None,
     ) -> Response:
         """One row per model and period: counts, windows and the contract's own aggregates, oldest first."""
-        after = place_of(cursor, tuple[int, str])
-        found = list(islice(read.snapshots.newest(when.start, when.end, ids, after=after), limit + 1))
-        rows = [_row(one, read) for _, one in found[:limit]]
-        last = found[limit - 1][1] if len(found) > limit else None
-        answer = shaped(list[ModelMetrics], rows[::-1])
-        return with_next(request, answer, (last.period_end, last.model_id) if last else None)
+        found, last = snapshots_page(read, when, ids, limit, cursor)
+        rows = [_row(one, read) for _, one in found]
+        return with_next(request, shaped(list[ModelMetrics], rows[::-1]), last)
 
     @routes.get("/reports/models/summary", response_model=list[ModelMetrics])
     async def models_summary(
@@ -53,7 +52,8 @@ def router() -> APIRouter:
         """Each model's newest row with period end in [start, end], by id."""
         newest: dict[str, SnapshotTakenData] = {}
         wanted = len(read.models.all()) if ids is None else len(ids)
-        for _, one in islice(read.snapshots.newest(when.start, when.end, ids), LOOK_MAX):
+        looked = read.snapshots.newest(when.start, when.end, ids, look=Look(LOOK_MAX))
+        for _, one in islice(looked, LOOK_MAX):
             newest.setdefault(one.model_id, one)
             if len(newest) == wanted:
                 break

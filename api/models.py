@@ -12,10 +12,15 @@ from coordinator.api.answers import ROWS_MAX, Span, project_ids, shaped, span
 from coordinator.api.paging import PAGED, Cursor, place_of, with_next
 from coordinator.api.reading import Reading
 from coordinator.api.shapes import Model, ModelPoint, ModelScopePoint
+from coordinator.api.snapshots import snapshots_page
 from coordinator.api.times import naive
+from coordinator.projections.look import Look
 from coordinator.projections.model_rows import ModelRow
 from coordinator.streams.events import Terms
 from coordinator.streams.units import to_float
+
+PERIODS_LOOKED_MAX = 1_500
+"""Pairs of period and scope that one question about some models reads: each is a row of all models."""
 
 
 def router() -> APIRouter:
@@ -49,9 +54,8 @@ def router() -> APIRouter:
     ) -> Response:
         """Each model's windows at each period's end, oldest first."""
         rows = []
-        after = place_of(cursor, tuple[int, str])
-        found = list(islice(read.snapshots.newest(when.start, when.end, ids, after=after), limit + 1))
-        for _at, one in found[:limit]:
+        found, last = snapshots_page(read, when, ids, limit, cursor)
+        for _at, one in found:
             decimals = read.snapshots.terms.decimals(one.contract_hash)
             scores = _floats(one.windows_units, decimals)
             rows.append(
@@ -63,9 +67,7 @@ def router() -> APIRouter:
                     **_ranking(scores, read.leaderboard.terms.latest),
                 }
             )
-        last = found[limit - 1][1] if len(found) > limit else None
-        answer = shaped(list[ModelPoint], rows[::-1])
-        return with_next(request, answer, (last.period_end, last.model_id) if last else None)
+        return with_next(request, shaped(list[ModelPoint], rows[::-1]), last)
 
     @routes.get(
         "/reports/models/params", response_model=list[ModelScopePoint], responses={200: {"headers": PAGED}}
@@ -85,7 +87,9 @@ def router() -> APIRouter:
         scopes = {(one.subject, one.scope_key): one for known in terms.in_order for one in known.scopes}
         rows = []
         after = place_of(cursor, tuple[int, str, str, str])
-        found = list(islice(read.leaderboard.history(when.start, when.end, ids, after=after), limit + 1))
+        look = Look(PERIODS_LOOKED_MAX)
+        history = read.leaderboard.history(when.start, when.end, ids, after=after, look=look)
+        found = list(islice(history, limit + 1))
         for row in found[:limit][::-1]:
             scope = scopes.get((row.subject, row.scope_key))
             now = terms.at(row.until - 1)
@@ -114,7 +118,7 @@ def router() -> APIRouter:
         return with_next(
             request,
             shaped(list[ModelScopePoint], rows),
-            (last.until, last.subject, last.scope_key, last.model_id) if last else None,
+            (last.until, last.subject, last.scope_key, last.model_id) if last else look.stopped_at,
         )
 
     return routes

@@ -13,12 +13,14 @@ from coordinator.api.answers import ROWS_MAX, Span, project_ids, shaped, span
 from coordinator.api.paging import PAGED, Cursor, place_of, with_next
 from coordinator.api.reading import Reading
 from coordinator.api.times import naive
+from coordinator.projections.look import Look
 from coordinator.projections.prediction_rows import Prediction
 from coordinator.streams.ids import prediction_id
 from coordinator.streams.units import to_float
 
 DEFAULT_LIMIT = 1_000
 Place = tuple[int, str, str, str]
+ROUNDS_LOOKED_MAX = 5_000
 
 
 def router() -> APIRouter:
@@ -39,16 +41,17 @@ def router() -> APIRouter:
     ) -> Response:
         """The newest `limit` predictions of rounds opened in [start, end], oldest first.
 
-        With `cursor`, those before.
+        With `cursor`, those before. 5,000 rounds are read at most: of what is rare a page may hold fewer, and name a
+        next one.
         """
         after = place_of(cursor, Place)
-        found = list(
-            islice(read.predictions.newest(when.start, when.end, ids, status, after=after), limit + 1)
-        )
+        look = Look(ROUNDS_LOOKED_MAX)
+        rounds = read.predictions.newest(when.start, when.end, ids, status, after=after, look=look)
+        found = list(islice(rounds, limit + 1))
         terms = read.predictions.terms.latest
         value_field = terms.value_field if terms else "value"
         rows = [row_of(one, value_field) for one in found[:limit]]
-        last = found[limit - 1].place if len(found) > limit else None
+        last = found[limit - 1].place if len(found) > limit else look.stopped_at
         return with_next(request, shaped(list[shapes.Prediction], rows[::-1]), last)
 
     return routes

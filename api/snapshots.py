@@ -13,12 +13,14 @@ from coordinator.api.paging import PAGED, Cursor, place_of, with_next
 from coordinator.api.reading import Reading
 from coordinator.api.shapes import Snapshot
 from coordinator.api.times import naive, zulu
+from coordinator.projections.look import Look
 from coordinator.projections.past import Readable
 from coordinator.streams.events import SnapshotTakenData
 from coordinator.streams.units import to_float
 
 LIMIT_MAX = 1_000
 Place = tuple[int, str]
+SNAPSHOTS_LOOKED_MAX = 20_000
 
 
 def router() -> APIRouter:
@@ -38,15 +40,27 @@ def router() -> APIRouter:
         """The newest `limit` snapshots with period end in [start, end], newest first; with `cursor`, those before."""
         wanted = {model_id} if model_id is not None else ids
         terms = read.snapshots.terms
-        after = place_of(cursor, Place)
-        found = list(islice(read.snapshots.newest(when.start, when.end, wanted, after=after), limit + 1))
-        rows = [_row(at, one, terms.decimals(one.contract_hash), read) for at, one in found[:limit]]
-        last = found[limit - 1][1] if len(found) > limit else None
-        return with_next(
-            request, shaped(list[Snapshot], rows), (last.period_end, last.model_id) if last else None
-        )
+        found, last = snapshots_page(read, when, wanted, limit, cursor)
+        rows = [_row(at, one, terms.decimals(one.contract_hash), read) for at, one in found]
+        return with_next(request, shaped(list[Snapshot], rows), last)
 
     return routes
+
+
+def snapshots_page(
+    read: Readable, when: Span, ids: set[str] | None, limit: int, cursor: str | None
+) -> tuple[list[tuple[int, SnapshotTakenData]], Place | None]:
+    """(a page of snapshots, newest first, each with its `at`; the place where the next one begins, None at the end).
+
+    Of some models so many are looked for, not all of a history: the page may then hold fewer than `limit`.
+    """
+    look = Look(SNAPSHOTS_LOOKED_MAX)
+    rows = read.snapshots.newest(when.start, when.end, ids, after=place_of(cursor, Place), look=look)
+    found = list(islice(rows, limit + 1))
+    if len(found) > limit:
+        last = found[limit - 1][1]
+        return found[:limit], (last.period_end, last.model_id)
+    return found, look.stopped_at
 
 
 def _row(at: int, one: SnapshotTakenData, decimals: int, read: Readable) -> dict[str, Any]:

@@ -19,6 +19,7 @@ import msgspec
 
 from coordinator.projections.base import Projection, TermsRows, encode_row, key, wide
 from coordinator.projections.batch import Batch
+from coordinator.projections.look import Look
 from coordinator.projections.model_rows import RUNNING, ModelRow, ModelRows
 from coordinator.projections.store import Store
 from coordinator.projections.windows import (
@@ -42,6 +43,7 @@ from coordinator.streams.events import (
 )
 from coordinator.streams.ranking import rank
 
+_AFTER_ALL_MODELS = "\U0010ffff"
 BUCKETS_SPARE = 2
 """Kept beyond the longest window, so that a bucket has left every sum before it is dropped."""
 
@@ -311,20 +313,26 @@ class Leaderboard(Projection):
         model_ids: set[str] | None,
         *,
         after: tuple[int, str, str, str] | None = None,
+        look: Look | None = None,
     ) -> Iterator[HistoryRow]:
         """Windows per scope at period ends in [start, until], newest first. Take as many as wanted.
 
-        `after` is (end, subject, scope_key, model_id) of one of them: the list goes on behind it.
+        `after` is (end, subject, scope_key, model_id) of one of them: the list goes on behind it. `look` bounds how
+        many pairs of period and scope are read.
         """
         first = _history_key(until + 1) if after is None else _history_key(*after[:3])
         first = min(first, _history_key(self._newest_history + 1))
+        before: tuple[int, str, str, str] | None = None
         for name, row in self.store.scan(b"W", start=first, backwards=True):
             end = int.from_bytes(name[1:9], "big")
             if end < start:
                 return
             if end > until:
                 continue
+            if look is not None and before is not None and not look.at(*before):
+                return
             subject, scope_key = name[9:-1].decode().split("\x00")
+            before = (end, subject, scope_key, _AFTER_ALL_MODELS)
             behind = after[3] if after is not None and after[:3] == (end, subject, scope_key) else ""
             for model_id, windows in sorted(_history_decoder.decode(row).items()):
                 if model_id > behind and (model_ids is None or model_id in model_ids):

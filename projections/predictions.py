@@ -21,6 +21,7 @@ import msgspec
 
 from coordinator.projections.base import Projection, TermsRows, encode_row, key
 from coordinator.projections.batch import Batch
+from coordinator.projections.look import Look
 from coordinator.projections.prediction_rows import (
     Answer,
     InputRow,
@@ -261,11 +262,14 @@ class Predictions(Projection):
         status: str | None = None,
         *,
         after: tuple[int, str, str, str] | None = None,
+        look: Look | None = None,
     ) -> Iterator[Prediction]:
         """Predictions of rounds opened in [start, until] (ms), newest round first. Take as many as wanted.
 
-        `after` is the `place` of one of them: the list goes on behind it.
+        `after` is the `place` of one of them, or of a whole round (no scope, no model): the list goes on behind it.
+        `look` bounds how many rounds are read.
         """
+        before: tuple[int, str, str, str] | None = None
         behind = after is None
         first = key(until + 1) if after is None else key(after[0], after[1])
         first = min(first, key(self._newest_round + 1))
@@ -275,10 +279,13 @@ class Predictions(Projection):
                 continue
             if opened_at < start:
                 return
+            if look is not None and before is not None and not look.at(*before):
+                return
             for one in self._of_round(name, row, None if behind else after, model_ids):
                 if status in (None, one.status):
                     yield one
             behind = True
+            before = (opened_at, name[9:-1].decode(), "", "")
 
     def _of_round(
         self,

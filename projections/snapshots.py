@@ -10,6 +10,7 @@ import msgspec
 
 from coordinator.projections.base import Projection, TermsRows, encode_row, key
 from coordinator.projections.batch import Batch
+from coordinator.projections.look import Look
 from coordinator.projections.store import Store
 from coordinator.streams.counting import Decision
 from coordinator.streams.events import CrunchConfigured, PeriodClosed, SnapshotTaken, SnapshotTakenData
@@ -60,11 +61,16 @@ class Snapshots(Projection):
         model_ids: set[str] | None = None,
         *,
         after: tuple[int, str] | None = None,
+        look: Look | None = None,
     ) -> Iterator[tuple[int, SnapshotTakenData]]:
         """(at, snapshot) with period end in [start, until] (ms), newest first. Take as many as wanted.
 
-        `after` is (period end, model id) of one of them: the list goes on behind it.
+        `after` is (period end, model id) of one of them: the list goes on behind it. Of some models costs by the number
+        of periods and of these models, whoever else there is; `look` bounds it.
         """
+        if model_ids is not None:
+            yield from self._newest_of(start, until, model_ids, after, look)
+            return
         last = None if after is None else b"S" + key(*after)
         first = min(last or b"S" + key(until + 1), b"S" + key(self._newest_end + 1))
         for name, row in self.store.scan(b"S", start=first, backwards=True):
@@ -73,5 +79,36 @@ class Snapshots(Projection):
                 continue
             if period_end < start:
                 return
-            if model_ids is None or name[9:-1].decode() in model_ids:
-                yield _decoder.decode(row)
+            yield _decoder.decode(row)
+
+    def _newest_of(
+        self,
+        start: int,
+        until: int,
+        model_ids: set[str],
+        after: tuple[int, str] | None,
+        look: Look | None,
+    ) -> Iterator[tuple[int, SnapshotTakenData]]:
+        wanted = sorted(model_ids, reverse=True)
+        end = self._end_before((until if after is None else min(until, after[0])) + 1)
+        before: tuple[int, str] | None = None
+        while end is not None and end >= start:
+            for model_id in wanted or [""]:
+                if after is not None and (end, model_id) >= after:
+                    continue
+                if look is not None and before is not None and not look.at(*before):
+                    return
+                row = self.store.get(b"S" + key(end, model_id))
+                before = (end, model_id)
+                if row is not None:
+                    yield _decoder.decode(row)
+            end = self._end_before(end)
+
+    def _end_before(self, at: int) -> int | None:
+        """The newest period end before `at` that has a snapshot."""
+        first = min(b"S" + key(at), b"S" + key(self._newest_end + 1))
+        for name, _ in self.store.scan(b"S", start=first, backwards=True):
+            end = int.from_bytes(name[1:9], "big")
+            if end < at:
+                return end
+        return None

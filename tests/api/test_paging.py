@@ -7,6 +7,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from tests.logs import HOUR_MS, START_MS
 
+from coordinator.api import models, predictions, snapshots
+
 LISTS = {  # path: are its rows oldest first, so that pages go backwards?
     "/reports/predictions": True,
     "/reports/snapshots": False,
@@ -25,6 +27,7 @@ def log(log):
         log.snapshot("m1", START_MS + hour * HOUR_MS, START_MS + (hour + 1) * HOUR_MS)
         log.snapshot("m2", START_MS + hour * HOUR_MS, START_MS + (hour + 1) * HOUR_MS)
         log.checkpoint(hour * HOUR_MS * 6, {"m1": 600_000_000, "m2": 400_000_000})
+        log.scored_until((hour + 4) * HOUR_MS)
     return log
 
 
@@ -40,7 +43,7 @@ async def walk(api, path: str, size: int, **params) -> list:
         if cursor is None:
             assert "link" not in answer.headers
             break
-        assert len(rows) == size
+        assert len(rows) <= size
         assert answer.headers["x-truncated"] == "true"
         link = answer.headers["link"]
         assert link.endswith('; rel="next"')
@@ -67,6 +70,28 @@ async def test_filters_hold_over_pages(api, filters):
     whole = await walk(api, "/reports/predictions", 200, **filters)
     assert whole
     assert await walk(api, "/reports/predictions", 1, **filters) == whole
+
+
+@pytest.mark.parametrize(
+    ("path", "where", "bound"),
+    [
+        ("/reports/predictions", predictions, "ROUNDS_LOOKED_MAX"),
+        ("/reports/snapshots", snapshots, "SNAPSHOTS_LOOKED_MAX"),
+        ("/reports/models/metrics", snapshots, "SNAPSHOTS_LOOKED_MAX"),
+        ("/reports/models/global", snapshots, "SNAPSHOTS_LOOKED_MAX"),
+        ("/reports/models/params", models, "PERIODS_LOOKED_MAX"),
+    ],
+)
+@pytest.mark.parametrize("ids", ["m2", "nobody", "m1,nobody"])
+async def test_what_is_rare_is_looked_for_so_long_and_no_longer(api, monkeypatch, path, where, bound, ids):
+    """A question whose answer is nowhere reads no whole history: it ends, and says where to go on."""
+    whole = await walk(api, path, 200, projectIds=ids)
+    assert (whole == []) == (ids == "nobody")
+    monkeypatch.setattr(where, bound, 2)
+    answer = await api.client.get(path, params={"projectIds": ids})
+    assert len(answer.json()) <= 6  # three rounds of two entries
+    assert "x-next-cursor" in answer.headers
+    assert await walk(api, path, 200, projectIds=ids) == whole
 
 
 async def test_rows_that_come_meanwhile_move_no_page(api, log):
