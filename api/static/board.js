@@ -13,6 +13,7 @@ export function boardView(root, route) {
   let wanted = "";
   let columns = "";
   let rows = null;
+  let compared = null;
   const title = h("h1", null, "Leaderboard");
   const until = h("p", { class: "soft" });
   const found = h("p", { class: "soft found", role: "status" });
@@ -27,7 +28,7 @@ export function boardView(root, route) {
     const column = (text, kind, more = {}) => h("div", { role: "columnheader", class: kind, ...more }, text);
     const header = h("div", { role: "rowgroup", class: "board-head" }, h("div", { role: "row", class: "row", "aria-rowindex": "1" },
       column("Rank", "rank"),
-      column("Change", "change", { title: "Places since the compared period's end" }),
+      (compared = column("Change", "change")),
       column("Model", "model"),
       board.windows.map((name) => column([windowName(name), name === board.key ? hidden(", decides the rank") : null],
         name === board.key ? "number key" : "number other")),
@@ -87,6 +88,8 @@ export function boardView(root, route) {
     }
     const shape = board.windows.join(" ") + board.key;
     if (shape !== columns) { columns = shape; table(board); }
+    const since = store.history?.change_since;
+    compared.title = since ? `Places gained or lost since ${minute(since)} UTC` : "Nothing to compare with yet";
     const shown = wanted
       ? board.rows.filter((row) => `${row.model_name} ${row.model_id} ${row.cruncher_name}`.toLowerCase().includes(wanted))
       : board.rows;
