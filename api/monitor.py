@@ -73,7 +73,7 @@ class Monitor:
         self._now_ms = now_ms
         self.chain = chain
         self.webhook = webhook
-        self.replay_check = replay_check or ReplayCheck(projector.settings)
+        self.replay_check = replay_check or ReplayCheck(projector.settings, folded=self._has_folded)
         self.alerts = Alerts(projector.settings.crunch_id)
         self.findings: list[Finding] = []
         self.looked_at: int | None = None
@@ -83,6 +83,9 @@ class Monitor:
         self._standing: tuple[int, list[Standing]] = (-1, [])
         self._withheld: set[tuple[str, int]] = set()
         self._send_error = ""
+
+    def _has_folded(self, name: str) -> bool:
+        return any(one.name == name and one.store.positions for one in self._projector.read.all())
 
     async def run(self) -> None:
         """Look every MONITOR_SECONDS until cancelled; the replay check, the chain and the webhook run beside it."""

@@ -273,3 +273,13 @@ async def test_a_process_that_cannot_be_started_breaks_nothing_and_is_said(node)
     found = named(await node.look())["replay"]
     assert (found["ok"], found["checked"]) == (True, False)
     assert "could not be checked" in found["detail"]
+
+
+async def test_a_read_model_that_has_read_nothing_yet_is_not_compared(node):
+    check = says(node, VERDICT.format(equal="false", reason="has no positions"), 1)
+    check._folded = node.monitor._has_folded
+    await check.check("models")  # nothing is folded in this node yet
+    assert check.checks == 0
+    await node.look()
+    await check.check("predictions")
+    assert check.checks == 1
