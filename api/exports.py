@@ -15,8 +15,6 @@ from itertools import islice
 from typing import Annotated, Any, Literal
 
 import msgspec
-import pyarrow as pa
-import pyarrow.parquet as pq
 from fastapi import APIRouter, Depends, HTTPException
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
@@ -41,30 +39,28 @@ MEDIA = {
     "csv": "text/csv; charset=utf-8",
     "parquet": "application/vnd.apache.parquet",
 }
-TEXT, WHOLE, REAL = pa.string(), pa.int64(), pa.float64()
-COLUMNS = pa.schema(
-    [
-        ("id", TEXT),
-        ("input_id", TEXT),
-        ("model_id", TEXT),
-        ("deployment_id", TEXT),
-        ("scope_key", TEXT),
-        ("subject", TEXT),
-        ("horizon_seconds", WHOLE),
-        ("step_seconds", WHOLE),
-        ("status", TEXT),
-        ("performed_at", TEXT),
-        ("resolvable_at", TEXT),
-        ("scored_at", TEXT),
-        ("exec_time_us", WHOLE),
-        ("output_json", TEXT),
-        ("score_value", REAL),
-        ("score_json", TEXT),
-        ("score_charge", REAL),
-        ("reason", TEXT),
-        ("fault", TEXT),
-    ]
-)
+TEXT, WHOLE, REAL = "string", "int64", "float64"  # Arrow's names
+COLUMNS: dict[str, str] = {
+    "id": TEXT,
+    "input_id": TEXT,
+    "model_id": TEXT,
+    "deployment_id": TEXT,
+    "scope_key": TEXT,
+    "subject": TEXT,
+    "horizon_seconds": WHOLE,
+    "step_seconds": WHOLE,
+    "status": TEXT,
+    "performed_at": TEXT,
+    "resolvable_at": TEXT,
+    "scored_at": TEXT,
+    "exec_time_us": WHOLE,
+    "output_json": TEXT,
+    "score_value": REAL,
+    "score_json": TEXT,
+    "score_charge": REAL,
+    "reason": TEXT,
+    "fault": TEXT,
+}
 """Times are ISO 8601 in UTC with milliseconds and Z; scores are the same numbers as in `/reports/predictions`."""
 
 _encode = msgspec.json.Encoder().encode
@@ -163,7 +159,7 @@ def _ndjson(pages: Rows, value_field: str) -> Iterator[bytes]:
 
 
 def _csv(pages: Rows, value_field: str) -> Iterator[bytes]:
-    yield ",".join(COLUMNS.names).encode() + b"\r\n"
+    yield ",".join(COLUMNS).encode() + b"\r\n"
     for page in pages:
         text = io.StringIO()
         csv.writer(text).writerows(
@@ -173,10 +169,14 @@ def _csv(pages: Rows, value_field: str) -> Iterator[bytes]:
 
 
 def _parquet(pages: Rows, value_field: str) -> Iterator[bytes]:
+    import pyarrow as pa  # noqa: PLC0415 - 40 MB, which only a worker that is asked for this format needs
+    import pyarrow.parquet as pq  # noqa: PLC0415 - the same
+
+    schema = pa.schema({name: pa.type_for_alias(kind) for name, kind in COLUMNS.items()})
     sink = _Chunks()
-    with pq.ParquetWriter(sink, COLUMNS, compression="zstd") as writer:
+    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
         for page in pages:
-            writer.write_table(pa.Table.from_pylist([_flat(one, value_field) for one in page], COLUMNS))
+            writer.write_table(pa.Table.from_pylist([_flat(one, value_field) for one in page], schema))
             yield sink.take()
     yield sink.take()
 

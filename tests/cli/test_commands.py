@@ -166,6 +166,15 @@ def test_no_command_brings_a_heavy_library_before_it_runs():
     assert done.stdout.strip() == "[]"
 
 
+def test_no_worker_brings_at_its_start_a_library_that_only_some_work_needs():
+    code = "import sys, coordinator.api.server, coordinator.streams.agents.run, coordinator.infra.model_gateway\n"
+    code += "print([one for one in ('pandas', 'pyarrow', 'numpy', 'grpc') if one in sys.modules])"
+    done = subprocess.run(
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.strip() == "[]"
+
+
 def test_help_answers_in_half_a_second():
     code = "import sys; sys.argv = ['coordinator', '--help']; from coordinator.cli.main import main; main()"
     seconds = []
