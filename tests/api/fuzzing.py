@@ -46,3 +46,9 @@ def fuzz(api: str, key: str, *, examples: int, folder: Path, seconds_max: float)
     said = done.stdout + done.stderr
     made = re.search(r"([\d,]+) generated", said)
     return done.returncode, int(made[1].replace(",", "")) if made else 0, said
+
+
+def links_covered(said: str) -> int:
+    """How many of the document's links were walked."""
+    found = re.search(r"API Links: +([\d,]+) covered", said)
+    return int(found[1].replace(",", "")) if found else 0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from tests.api.fuzzing import fuzz
+from tests.api.fuzzing import fuzz, links_covered
 from tests.candles import candle_file
 
 from coordinator.api.keys import Scope, make_entry
@@ -46,6 +46,7 @@ def test_a_node_at_work_answers_twenty_thousand_calls_as_its_document_says(
         code, calls, said = fuzz(api, key, examples=EXAMPLES, folder=tmp_path, seconds_max=1500)
         assert code == 0, said[-8000:]
         assert calls >= CALLS_MIN, said[-2000:]
+        assert links_covered(said) >= 10, said[-2000:]
         health = httpx.get(f"{api}/healthz", timeout=10)
         assert health.status_code == 200, health.text
         metrics = httpx.get(f"{api}/metrics", timeout=10).text
