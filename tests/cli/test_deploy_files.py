@@ -1,0 +1,45 @@
+"""`coordinator deploy-files`: the feed is chosen once, and the settings have the last word."""
+
+from __future__ import annotations
+
+import pytest
+from typer.testing import CliRunner
+
+from coordinator.cli import deploy_files
+from coordinator.cli.main import app
+from coordinator.cli.node_folder import read_dotenv
+
+
+@pytest.fixture
+def deploy(tmp_path, monkeypatch):
+    """Run it in an empty folder; the wheel is another test's, and what Binance answers is the caller's."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("FEED_SOURCE", raising=False)
+    monkeypatch.setattr("coordinator.infra.image_files.write_image_files", lambda folder: folder / "x.whl")
+    (tmp_path / ".build").mkdir()
+
+    def run(answer, **environment):
+        async def choose():
+            assert answer is not None, "it must not be asked again"
+            return answer, "because"
+
+        monkeypatch.setattr(deploy_files, "choose_feed", choose)
+        done = CliRunner().invoke(app, ["deploy-files", ".build"], env=environment)
+        assert done.exit_code == 0, done.output
+        return read_dotenv(tmp_path / ".build/chosen.env").get("FEED_SOURCE"), done.stdout
+
+    return run
+
+
+def test_what_was_chosen_at_the_first_deploy_stays(deploy):
+    assert deploy("generated")[0] == "generated"
+    chosen, said = deploy(None)
+    assert chosen == "generated"
+    assert "generated, as before" in said
+
+
+def test_the_settings_have_the_last_word(deploy):
+    deploy("generated")
+    chosen, said = deploy(None, FEED_SOURCE="pyth")
+    assert chosen is None
+    assert "feed: pyth, as the settings say" in said
