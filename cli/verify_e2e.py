@@ -132,7 +132,7 @@ async def _walk(settings: Settings, address: str, waiting: OnWait) -> AsyncItera
         # The rest is of one checkpoint: once that stands, all that it was made of stands in the topics.
         checkpoint_id = await _until(lambda: _checkpoint(client), waiting)
         waiting("feed", "reading the topics, and computing again what they say")
-        chain = await read_chain(settings.kafka_bootstrap, settings.crunch_id)
+        chain = await read_chain(settings.kafka_bootstrap, settings.crunch_id, checkpoint_id)
         checkpoint = _found(chain, checkpoint_id)
         for step, said in check_chain(chain, checkpoint, contracts):
             yield step, said
@@ -223,24 +223,35 @@ async def _checkpoint(client: Any) -> str | tuple[str, str]:
     )
 
 
-async def read_chain(bootstrap: str, crunch_id: str) -> Chain:
-    """The counted decisions of the topics as they are now, as one chain. Raises WorldError, OperatorError, LogError."""
+async def read_chain(bootstrap: str, crunch_id: str, checkpoint_id: str) -> Chain:
+    """All topics as they are now, with the rounds of one checkpoint's period.
+
+    Raises WorldError, OperatorError, LogError, ChainBrokenError when the topics do not have the checkpoint.
+    """
     from coordinator.infra.kafka import read_range  # noqa: PLC0415
     from coordinator.infra.positions import offsets, reading  # noqa: PLC0415
     from coordinator.streams.chain import TOPICS_READ, Chain  # noqa: PLC0415
-    from coordinator.streams.counting import Counter, Decision  # noqa: PLC0415
+    from coordinator.streams.counting import Counter  # noqa: PLC0415
     from coordinator.streams.topology import topic_name  # noqa: PLC0415
 
     async with reading(bootstrap) as consumer:
         ends = await offsets(consumer, crunch_id)
-        decisions: dict[str, list[Decision]] = {}
-        for topic in TOPICS_READ:
-            counter, found = Counter(topic), decisions.setdefault(topic, [])
+
+        async def take_in(chain: Chain, topic: str) -> None:
+            counter = Counter(topic)
             async for offset, record in read_range(consumer, topic_name(crunch_id, topic), *ends[topic]):
                 decision = counter.read(offset, record)
                 if decision is not None:
-                    found.append(decision)
-    return await asyncio.to_thread(Chain, decisions)
+                    chain.take_in(decision)
+
+        ends_only = Chain()
+        await take_in(ends_only, "checkpoints")
+        checkpoint = _found(ends_only, checkpoint_id)
+        chain = Chain(period=(checkpoint.period_start, checkpoint.period_end))
+        for topic in TOPICS_READ:
+            await take_in(chain, topic)
+    chain.settle()
+    return chain
 
 
 def _found(chain: Chain, checkpoint_id: str) -> CheckpointData:

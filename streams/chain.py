@@ -67,9 +67,18 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 class Chain:
-    """What the topics say, by what belongs together."""
+    """What the topics say, by what belongs together.
 
-    def __init__(self, decisions: Mapping[str, Iterable[Decision]]) -> None:
+    With a `period` [start, end) in ms, rounds that resolve outside of it are passed over: a year's log does not fit
+    into memory, a period of it does. Topics are taken in in the order of TOPICS_READ; `settle()` ends it.
+    """
+
+    def __init__(
+        self,
+        decisions: Mapping[str, Iterable[Decision]] | None = None,
+        period: tuple[int, int] | None = None,
+    ) -> None:
+        self._period = period
         self.terms = TermsInForce()
         self.records: dict[str, list[Seen]] = defaultdict(list)
         self.inputs: dict[str, InputReceivedData] = {}
@@ -85,12 +94,22 @@ class Chain:
         """Model -> the point of the first round that it was asked in."""
         self.checkpoints: dict[str, CheckpointData] = {}
         for topic in TOPICS_READ:
-            for decision in decisions.get(topic, ()):
-                self._take_in(decision)
+            for decision in (decisions or {}).get(topic, ()):
+                self.take_in(decision)
+        self.settle()
+
+    def settle(self) -> None:
+        """All is taken in: put the records in order of `at`."""
         for seen in self.records.values():
             seen.sort(key=lambda one: (one.at, one.offset))
 
-    def _take_in(self, decision: Decision) -> None:
+    def _passes_over(self, data: InputReceivedData) -> bool:
+        return self._period is not None and not any(
+            self._period[0] <= scope.resolvable_at < self._period[1] for scope in data.scopes
+        )
+
+    def take_in(self, decision: Decision) -> None:
+        """Fold one counted decision."""
         for event in decision.events:
             match event:
                 case CrunchConfigured():
@@ -98,22 +117,24 @@ class Chain:
                 case FeedRecordReceived(data=data):
                     self.records[data.subject].append(Seen(event.at, decision.offset, event))
                 case InputReceived(data=data):
-                    self.inputs[data.input_id] = data
-                case InputResolved(data=data):
+                    if not self._passes_over(data):
+                        self.inputs[data.input_id] = data
+                case InputResolved(data=data) if data.input_id in self.inputs:
                     known = decision.upto.get("feeds", (1 << 62, 0))[0]
                     self.resolved[data.input_id, data.horizon_seconds] = (event, known)
-                case RoundOpened(data=data):
+                case RoundOpened(data=data) if data.input_id in self.inputs:
                     self.rosters[data.input_id] = event
                 case (
                     PredictionRecorded(data=data) | PredictionAbsent(data=data) | PredictionFailed(data=data)
-                ):
+                ) if data.input_id in self.inputs:
                     self.answers[data.input_id, data.scope_key].append(event)
-                case PredictionScored(data=data):
+                case PredictionScored(data=data) if data.input_id in self.inputs:
                     self.scored[data.input_id, data.scope_key, data.model_id] = event
-                case ScoringFailed(data=data):
+                case ScoringFailed(data=data) if data.input_id in self.inputs:
                     self.not_scored[data.input_id, data.scope_key, data.model_id] = event
                 case RoundClosed(data=data):
-                    self.closed[data.input_id, data.scope_key] = data
+                    if data.input_id in self.inputs:
+                        self.closed[data.input_id, data.scope_key] = data
                     for entry in data.entries:
                         first = self.first_points.get(entry.model_id, data.point)
                         self.first_points[entry.model_id] = min(first, data.point)

@@ -98,3 +98,17 @@ def test_a_score_that_was_left_out_is_missed():
     del chain.scored[key]
     with pytest.raises(ChainBrokenError, match=rf"scores: input {key[0]}.*model {key[2]}"):
         walked(chain)
+
+
+def test_a_chain_of_one_period_holds_what_that_periods_check_needs_and_no_other_round():
+    log = market(1)
+    whole = chain_of(log)
+    for checkpoint in whole.checkpoints.values():
+        period = (checkpoint.period_start, checkpoint.period_end)
+        one = Chain({topic: log.decisions(topic) for topic in TOPICS}, period)
+        assert [step for step, _ in check_chain(one, checkpoint, CONTRACTS)] == STEPS
+        assert list(check_chain(one, checkpoint, CONTRACTS)) == list(
+            check_chain(whole, checkpoint, CONTRACTS)
+        )
+        assert 0 < len(one.inputs) < len(whole.inputs)
+        assert 0 < len(one.scored) < len(whole.scored)
