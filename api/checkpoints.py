@@ -4,7 +4,8 @@ shapes.
 
 from __future__ import annotations
 
-from itertools import islice
+from collections.abc import Iterable
+from itertools import takewhile
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -41,6 +42,8 @@ from coordinator.projections.past import Readable
 from coordinator.streams.errors import OperatorError
 
 LIMIT_MAX = 200
+ENTRIES_MAX = 50_000
+"""Ranked models on one page, all its checkpoints together: an answer has a few megabytes at most."""
 Place = tuple[int, str]
 WHOLE_NUMBER = "^(0|[1-9][0-9]{0,17})$"
 UNMAPPED_CHARS_MAX = 4000
@@ -68,13 +71,9 @@ def router(wallets: WalletsFile) -> APIRouter:
         cursor: Cursor = None,
     ) -> Response:
         """Newest first; with `cursor`, those before. A withheld one stands under its own status, with its reason."""
-        after = place_of(cursor, Place)
-        found = list(islice(read.checkpoints.newest(status, after=after), limit + 1))
-        rows = [checkpoint_answer(row, read.checkpoints) for row in found[:limit]]
-        last = found[limit - 1].checkpoint if len(found) > limit else None
-        return with_next(
-            request, shaped(list[Checkpoint], rows), (last.period_end, last.checkpoint_id) if last else None
-        )
+        found, last = _page(read.checkpoints.newest(status, after=place_of(cursor, Place)), limit)
+        rows = [checkpoint_answer(row, read.checkpoints) for row in found]
+        return with_next(request, shaped(list[Checkpoint], rows), last)
 
     @routes.get("/reports/checkpoints/latest", response_model=Checkpoint, responses=NONE_YET)
     async def latest_checkpoint(read: Reading) -> Response:
@@ -86,27 +85,30 @@ def router(wallets: WalletsFile) -> APIRouter:
         """The emission of the newest checkpoint offered for payment."""
         return shaped(LatestEmission, emission_answer(_latest(read)))
 
-    @routes.get("/reports/checkpoints/rewards", response_model=list[Reward])
+    @routes.get(
+        "/reports/checkpoints/rewards", response_model=list[Reward], responses={200: {"headers": PAGED}}
+    )
     async def rewards(
+        request: Request,
         read: Reading,
         when: Annotated[Span, Depends(span)],
         ids: Annotated[set[str] | None, Depends(project_ids)],
         model_id: Annotated[str | None, Query(max_length=200)] = None,
         limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 50,
+        cursor: Cursor = None,
     ) -> Response:
         """The shares of the newest `limit` checkpoints that were offered and end in [start, end], oldest first:
-        one row per paid model.
+        one row per paid model. With `cursor`, of those before.
         """
         wanted = {model_id} if model_id is not None else ids
-        offered = (
-            row
-            for row in read.checkpoints.newest()
-            if payable(row) and when.start <= row.checkpoint.period_end <= when.end
+        rows = takewhile(
+            lambda row: row.checkpoint.period_end >= when.start,
+            read.checkpoints.newest(after=place_of(cursor, Place)),
         )
-        found = list(islice(offered, limit))[::-1]
-        return shaped(
-            list[Reward], [one for row in found for one in rewards_of(row, read.checkpoints, wanted)]
-        )
+        offered = (row for row in rows if payable(row) and row.checkpoint.period_end <= when.end)
+        found, last = _page(offered, limit)
+        shares = [one for row in reversed(found) for one in rewards_of(row, read.checkpoints, wanted)]
+        return with_next(request, shaped(list[Reward], shares), last)
 
     @routes.get("/reports/checkpoints/{checkpoint_id}", response_model=Checkpoint, responses=UNKNOWN)
     async def one_checkpoint(read: Reading, checkpoint_id: CheckpointId) -> Response:
@@ -165,6 +167,19 @@ def router(wallets: WalletsFile) -> APIRouter:
         return shaped(list[Prize], prizes(row, int(total_prize)))
 
     return routes
+
+
+def _page(rows: Iterable[CheckpointRow], limit: int) -> tuple[list[CheckpointRow], Place | None]:
+    """(at most `limit` of them, fewer of very many models; where the next page begins, None at the end)."""
+    found: list[CheckpointRow] = []
+    entries = 0
+    for row in rows:
+        entries += len(row.checkpoint.ranking)
+        if found and (len(found) == limit or entries > ENTRIES_MAX):
+            last = found[-1].checkpoint
+            return found, (last.period_end, last.checkpoint_id)
+        found.append(row)
+    return found, None
 
 
 def _find(read: Readable, checkpoint_id: str) -> CheckpointRow:

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from tests.logs import HOUR_MS, START_MS
 
-from coordinator.api import models, predictions, snapshots
+from coordinator.api import checkpoints, models, predictions, snapshots
 
 LISTS = {  # path: are its rows oldest first, so that pages go backwards?
     "/reports/predictions": True,
@@ -123,6 +123,26 @@ async def test_charts_get_flat_rows_of_numbers(api):
     assert [row["model_id"] for row in summary] == sorted({row["model_id"] for row in metrics})
     for row in summary:
         assert row == [one for one in metrics if one["model_id"] == row["model_id"]][-1]
+
+
+async def test_rewards_page_by_checkpoints(api):
+    whole = await api.get("/reports/checkpoints/rewards", limit=200)
+    pages, target = [], "/reports/checkpoints/rewards?limit=2"
+    while target:
+        answer = await api.client.get(target)
+        pages.append(answer.json())
+        assert len({row["checkpoint_id"] for row in pages[-1]}) <= 2
+        target = answer.links["next"]["url"] if "next" in answer.links else None
+    assert len(pages) > 2
+    assert [row for page in reversed(pages) for row in page] == whole
+
+
+async def test_checkpoints_of_very_many_models_make_short_pages_and_none_is_left_out(api, monkeypatch):
+    whole = await api.get("/reports/checkpoints", limit=200)
+    monkeypatch.setattr(checkpoints, "ENTRIES_MAX", 3)
+    first = await api.client.get("/reports/checkpoints", params={"limit": 200})
+    assert first.json() == whole[:1]  # two models each
+    assert await walk(api, "/reports/checkpoints", 200) == whole
 
 
 async def test_rewards_are_the_shares_of_what_was_offered(api):
