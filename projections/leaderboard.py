@@ -261,11 +261,16 @@ class Leaderboard(Projection):
         super().flush(batch)
         for start, scope in self._dirty:
             bucket = self._buckets[start][scope]
-            rows = {
-                model_id: {field: (wide(total), n) for field, (total, n) in sums.items()}
-                for model_id, sums in bucket.items()
-            }
-            batch.put(_bucket_key(start, scope), encode_row(rows))
+            try:
+                row = encode_row(bucket)
+            except OverflowError:
+                row = encode_row(
+                    {
+                        model_id: {field: (wide(total), n) for field, (total, n) in sums.items()}
+                        for model_id, sums in bucket.items()
+                    }
+                )
+            batch.put(_bucket_key(start, scope), row)
         self._dirty.clear()
 
     def board(self) -> Board | None:

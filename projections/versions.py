@@ -87,7 +87,11 @@ def late_value(latest_at: int, decision: Decision) -> bytes:
 
 def known_at(decision: Decision) -> int | None:
     """When the whole decision is known: the latest `at` of its events (ms, at least 0); None without events."""
-    return max((max(event.at, 0) for event in decision.events), default=None)
+    known = decision.__dict__
+    if "known_at" not in known:  # asked by every projection
+        known["known_at"] = max((max(event.at, 0) for event in decision.events), default=None)
+    at: int | None = known["known_at"]
+    return at
 
 
 def find_before(database: Any, key: bytes, cut: int) -> bytes | None:
