@@ -153,11 +153,12 @@ class Node:
         try:
             await asyncio.to_thread(broker.prepare)
         except OperatorError:
-            if port_is_free(port):
-                raise
-            broker = EmbeddedBroker(folder)
+            # Its port was taken, for good or for a moment, or the one chosen for its controller: either is chosen
+            # anew. Any other reason comes again.
+            broker = EmbeddedBroker(folder, port if port_is_free(port) else 0)
             await asyncio.to_thread(broker.prepare)
-            self.screen.say(f"port {port} was taken meanwhile; Kafka uses {broker.port}")
+            if broker.port != port:
+                self.screen.say(f"port {port} was taken meanwhile; Kafka uses {broker.port}")
         return broker
 
     def _worker(self, name: str) -> LoggedProcess:

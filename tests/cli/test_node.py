@@ -1,0 +1,51 @@
+"""What `up` does about the broker's ports before anything runs."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+
+from coordinator.cli import node as node_module
+from coordinator.cli.node import Node
+from coordinator.infra.broker import free_ports
+from coordinator.streams.errors import OperatorError
+from coordinator.streams.settings import Settings
+
+
+class Broker:
+    """One that cannot prepare for a while."""
+
+    failures_left = 0
+
+    def __init__(self, _folder, port=0):
+        self.port = port or 1
+
+    def prepare(self):
+        if Broker.failures_left:
+            Broker.failures_left -= 1
+            raise OperatorError("port 5 cannot be used for Kafka")
+
+
+@pytest.fixture
+def node(tmp_path, monkeypatch):
+    """(node, its planned port of Kafka, what it says)"""
+    monkeypatch.setattr(node_module, "EmbeddedBroker", Broker)
+    (port,) = free_ports(1)
+    settings = Settings(data_dir=tmp_path, kafka_bootstrap=f"127.0.0.1:{port}")
+    told: list[str] = []
+    return Node(SimpleNamespace(settings=settings), SimpleNamespace(say=told.append)), port, told
+
+
+@pytest.mark.parametrize("failures", [0, 1])
+async def test_a_port_that_was_used_for_a_moment_costs_another_try_and_no_start(node, failures):
+    made, port, told = node
+    Broker.failures_left = failures
+    assert (await made._broker()).port == port
+    assert told == []
+
+
+async def test_a_reason_that_stays_is_said(node):
+    Broker.failures_left = 2
+    with pytest.raises(OperatorError, match="cannot be used for Kafka"):
+        await node[0]._broker()
