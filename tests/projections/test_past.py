@@ -254,3 +254,35 @@ def test_too_many_latecomers_are_said_instead_of_folded(tmp_path):
     with pytest.raises(TooManyLatecomersError, match="500 decisions of models"):
         cuts_at(live, START_MS + 500, ends)
     live.close()
+
+
+def test_a_kill_between_commits_leaves_the_past_right(tmp_path):
+    """Folded and not committed is gone with the process; what the next one folds again is kept once."""
+    log, rng = late_log(5), random.Random(5)
+    expected = folded(log, tmp_path / "once")
+    for life in range(40):
+        read = ReadModels(
+            **{one.name: one for one in open_projections(tmp_path / "killed", "cluster", log.crunch_id)}
+        )
+        folder = Folder(read.all())
+        left = [t for t, reader in folder.readers.items() for _ in log.records[t][reader.next_offset :]]
+        if life < 39:
+            rng.shuffle(left)
+            left = left[:20]
+        fold_into(folder, log, left, commit_every=rng.randint(1, 9))
+        for topic in ("scores", "models"):  # folded, never committed
+            start = folder.readers[topic].next_offset
+            for offset, record in list(enumerate(log.records[topic]))[start : start + 3]:
+                folder.fold(topic, offset, record)
+        if life < 39:
+            read.close()
+    for until in rng.sample(moments(log), 20):
+        cuts = cuts_at(read, until, folded_until(read))
+        assert cuts == cuts_at(expected, until, folded_until(expected))
+        for one, other in zip(
+            PastReadModels(read, cuts).all(), PastReadModels(expected, cuts).all(), strict=True
+        ):
+            assert rows(one) == rows(other)
+            assert one.store.state_hash == other.store.state_hash
+    read.close()
+    expected.close()
