@@ -1,0 +1,112 @@
+"""As of any moment, on a real Kafka and the worker over real sockets: the answer is that of a fresh replay stopped there.
+
+Two logs: one that the stages made, with a gap, a change of owners and garbage; and one in which decisions come hours
+after their time. Each moment is the `at` of an event, a millisecond before or after: inside a burst of a round.
+COORDINATOR_AS_OF_MOMENTS (100 a log) sets how many are tried by the long test, COORDINATOR_AS_OF_SEED (1) which.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+from types import SimpleNamespace
+
+import httpx
+import pytest
+from tests.api.test_as_of import ROUTES, with_moment
+from tests.broker.fixed_log import fixed_log
+from tests.broker.test_projector import Report, produce
+from tests.logs import START_MS, LogBuilder
+from tests.projections.test_past import late_log, moments
+
+from coordinator.api.access import Rules
+from coordinator.api.app import create_app
+from coordinator.api.keys import KeyRing
+from coordinator.infra.broker import free_ports
+from coordinator.infra.topics import create_topics
+from coordinator.projections.registry import open_read_models
+from coordinator.projections.replay import replay_async
+from coordinator.projections.runner import Projector, cluster_id_of
+from coordinator.streams.settings import Settings
+from coordinator.streams.topology import TOPICS
+
+pytestmark = pytest.mark.broker
+MOMENTS = int(os.environ.get("COORDINATOR_AS_OF_MOMENTS", "100"))
+SEED = int(os.environ.get("COORDINATOR_AS_OF_SEED", "1"))
+
+
+def staged_log(crunch_id: str) -> LogBuilder:
+    """What the stages made of a generated market, and models that come and go meanwhile."""
+    made, log = fixed_log(crunch_id, 240), LogBuilder(crunch_id)
+    for i, model_id in enumerate(("m-good", "m-bad", "m-late")):
+        log.model(model_id, at=START_MS + i * 3_600_000)
+    log.model_left("m-bad", at=START_MS + 2 * 3_600_000 + 1)
+    log.records.update({topic: list(records) for topic, records in made.records.items() if topic in TOPICS})
+    log.records.update({topic: list(records) for topic, records in made.undisturbed.items()})
+    return log
+
+
+LOGS = {"staged": staged_log, "late": lambda _crunch_id: late_log(SEED)}
+
+
+@pytest.fixture
+async def worker(kafka_bootstrap, crunch_id, tmp_path):
+    await create_topics(kafka_bootstrap, crunch_id)
+    settings = Settings(
+        crunch_id=crunch_id, kafka_bootstrap=kafka_bootstrap, data_dir=tmp_path, api_port=free_ports(1)[0]
+    )
+    report = Report(settings)
+    yield report
+    if report.process is not None and report.process.poll() is None:
+        report.process.kill()
+        report.process.wait(10)
+
+
+async def replayed(settings, until_ms, folder):
+    """An application over a fresh replay of the broker's log that stopped at a moment."""
+    result = await replay_async(
+        settings.kafka_bootstrap, settings.crunch_id, None, until_ms, target_dir=folder / "projections"
+    )
+    read = open_read_models(folder, await cluster_id_of(settings.kafka_bootstrap), settings.crunch_id)
+    app = create_app(settings, Projector(settings, read), None, rules=Rules(KeyRing(())))
+    client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://node")
+    return SimpleNamespace(client=client, close=read.close, hashes=result.state_hash)
+
+
+async def assert_moments(worker, log, tmp_path, wanted: int) -> None:
+    await produce(worker.settings.kafka_bootstrap, worker.settings.crunch_id, log)
+    worker.start()
+    worker.wait_caught_up(sum(len(records) for topic, records in log.records.items() if topic != "commands"))
+    rng = random.Random(SEED)
+    with_latecomers = 0
+    async with httpx.AsyncClient(base_url=worker.url, timeout=30) as client:
+        for i, until in enumerate(rng.sample(moments(log), wanted)):
+            if i == wanted // 2:  # what was kept is not lost with the process
+                worker.end(9)
+                worker.start()
+                worker.wait_caught_up(1)
+            then = await replayed(worker.settings, until, tmp_path / f"then-{i}")
+            for path in ROUTES:
+                expected = await then.client.get(path)
+                found = await client.get(with_moment(path, as_of=until))
+                assert (found.status_code, found.json()) == (expected.status_code, expected.json()), (
+                    path,
+                    until,
+                )
+                with_latecomers += "~" in found.headers.get("x-log-position", "")
+                for part in found.headers.get("x-state-hash", "").split(", "):
+                    name, _, told = part.partition("=")
+                    assert not name or told == then.hashes[name], (path, until, name)
+            then.close()
+    print(f"{wanted} moments, {len(ROUTES)} routes each; {with_latecomers} answers with latecomers")
+
+
+@pytest.mark.parametrize("name", LOGS)
+async def test_a_few_moments_are_what_a_replay_gives(worker, crunch_id, tmp_path, name):
+    await assert_moments(worker, LOGS[name](crunch_id), tmp_path, 3)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LOGS)
+async def test_many_moments_are_what_a_replay_gives(worker, crunch_id, tmp_path, name):
+    await assert_moments(worker, LOGS[name](crunch_id), tmp_path, MOMENTS)
