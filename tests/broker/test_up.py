@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import signal
@@ -11,10 +12,20 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.broker.fixed_log import TopicLog, decided, pour
+from tests.broker.records import records_of
 
-from coordinator.cli.plan import example_models
-from coordinator.infra.broker import free_ports
+from coordinator.cli.plan import DEMO_CONTRACT, example_models
+from coordinator.infra.broker import EmbeddedBroker, free_ports
+from coordinator.infra.contracts import load_contracts
 from coordinator.infra.model_host.registry import read_models
+from coordinator.projections.replay import verify_async
+from coordinator.streams.aggregate import AggregateStage
+from coordinator.streams.checkpoint import CheckpointStage
+from coordinator.streams.inputs import InputStage
+from coordinator.streams.score import ScoreStage
+from coordinator.streams.settings import Settings
+from coordinator.streams.topology import TOPICS
 
 START = 1_677_628_800_000  # 2023-03-01T00:00:00Z
 MINUTE = 60_000
@@ -270,3 +281,27 @@ def test_every_child_killed_in_turn_under_load_comes_back_and_no_prediction_is_l
     assert summary["predictions"]["failed"] == 0
     assert len(summary["leaderboard"]) == MODELS
     assert all(summary["restarts"][name] >= 1 for name in killed)
+    asyncio.run(assert_as_if_undisturbed(tmp_path))
+
+
+async def assert_as_if_undisturbed(folder):
+    """From what the outside said, fresh stages decide the very events that the killed ones left; and the store of the
+    report worker, killed too, is what a replay makes of them.
+    """
+    crunch_id, broker = Settings().crunch_id, EmbeddedBroker(folder / "node" / "kafka")
+    broker.start()
+    try:
+        broker.wait_ready()
+        records = {topic: await records_of(broker.bootstrap, crunch_id, topic) for topic in TOPICS}
+        checked = await verify_async(broker.bootstrap, crunch_id, folder / "node")
+    finally:
+        broker.stop()
+    assert checked.equal, checked.verdicts
+    shelf = load_contracts(DEMO_CONTRACT)
+    checkpoints = CheckpointStage(crunch_id, shelf, settle_rehearsals=True)
+    for stage in (InputStage(shelf), ScoreStage(shelf), AggregateStage(shelf), checkpoints):
+        again = TopicLog(stage.topic)
+        pour(stage, again, {source: records[source] for source in stage.sources})
+        expected = decided(again.records, stage.topic)
+        assert expected, stage.topic
+        assert decided(records[stage.topic], stage.topic) == expected, stage.topic
