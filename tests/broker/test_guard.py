@@ -24,6 +24,7 @@ from tests.core.build import HOUR, T0, checkpoint_data, configured, period_close
 from tests.logs import LogBuilder
 from tests.memory_log import Author, MemoryLog
 
+from coordinator.api.keys import Scope, make_entry
 from coordinator.infra.broker import free_ports
 from coordinator.infra.chain.fake import FakeChain
 from coordinator.infra.contracts import contract_hash, load_contract
@@ -34,6 +35,8 @@ from coordinator.streams.settings import Settings, environment
 
 pytestmark = pytest.mark.broker
 PERIOD = 6 * HOUR
+ASKED_AGAIN_SECONDS = 3.0
+KEY, ENTRY = make_entry("operator", Scope.ADMIN, "s" * 43)
 
 
 class Node:
@@ -41,7 +44,7 @@ class Node:
 
     def __init__(self, bootstrap, crunch_id, folder, hook) -> None:
         self.settings = Settings(
-            crunch_id=crunch_id, kafka_bootstrap=bootstrap, data_dir=folder, api_port=free_ports(1)[0],
+            crunch_id=crunch_id, kafka_bootstrap=bootstrap, data_dir=folder, api_port=free_ports(1)[0], api_keys=ENTRY,
             contract=CONTRACT, checkpoint_interval_seconds=6 * 3600, settle_rehearsals=True, chain="fake",
             chain_poll_seconds=0.3, monitor_seconds=0.3, replay_check_seconds=0.5, webhook_url=hook.url,
             session_timeout_seconds=6.0,
@@ -177,6 +180,8 @@ async def test_a_broken_log_is_said_withheld_and_told_until_the_operator_release
     assert 'coordinator_invariant_ok{name="rewards"} 1.0' in metrics
 
     for _ in range(2):  # while it is broken, each one after the other
+        # The monitor asks again once it has seen that the last one was withheld: a moment, and periods are hours apart.
+        await asyncio.sleep(ASKED_AGAIN_SECONDS)
         node.close_a_period()
         await node.write()
         before = node.periods
@@ -188,7 +193,11 @@ async def test_a_broken_log_is_said_withheld_and_told_until_the_operator_release
     await node.until(
         lambda: any(kind == "checkpoint" and "withheld" in name for _, kind, name in node.told())
     )
-    released = httpx.post(f"{node.report.url}/reports/checkpoints/{held[1]['id']}/release", timeout=20)
+    released = httpx.post(
+        f"{node.report.url}/reports/checkpoints/{held[1]['id']}/release",
+        headers={"X-API-Key": KEY},
+        timeout=20,
+    )
     assert released.status_code == 200, released.text
     await node.until(lambda: sorted(node.statuses()) == ["PAID", "PAID", "WITHHELD"])
 
