@@ -211,7 +211,8 @@ def rewards_that_do_not_sum(node):
 
 
 def a_period_left_out(node):
-    node.snapshots.write(period_closed(T0 - 9 * HOUR, T0 - 2 * HOUR))
+    node.snapshots.write(period_closed(T0 - 9 * HOUR, T0 - 8 * HOUR))
+    node.snapshots.write(period_closed(T0 - 2 * HOUR, T0))
 
 
 def a_number_left_out(node):
