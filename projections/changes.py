@@ -70,8 +70,8 @@ class Changes:
             before = self._change(key, topic, version, value)
             if before is not None:
                 self._write.put(undo_key(key, version), before)
-        if decision is not None and (kept or batch.whole_history):
-            self._mark(decision)
+        if decision is not None:
+            self._mark(decision, written=kept or batch.whole_history)
 
     def _change(self, key: bytes, topic: str, version: int, value: bytes | None) -> bytes | None:
         """Change a row; what was stored before, or None where nothing was or it is the same."""
@@ -89,7 +89,10 @@ class Changes:
         self._stored[key] = (None if loose else stamped(version, value), after_hash)
         return before
 
-    def _mark(self, decision: Decision) -> None:
+    def _mark(self, decision: Decision, *, written: bool) -> None:
+        """`written`: it changed rows whose past is kept. One that did not may still be a latecomer: a tick that comes
+        behind a later one changes nothing now, and was the clock for a while all the same.
+        """
         at = known_at(decision)
         if at is None:
             return
@@ -97,5 +100,7 @@ class Changes:
         latest = self.latest_at.get(topic, 0)
         if at < latest:
             self._write.put(late_key(topic, latest, at, offset), late_value(latest, decision))
+        elif not written:
+            return
         self.latest_at[topic] = latest = max(latest, at)
         self._write.put(mark_key(topic, offset), mark_value(latest, at, self.hash_of_topic.get(topic, 0)))
