@@ -25,7 +25,7 @@ from coordinator.api.checkpoint_shapes import Checkpoint, Undecided
 from coordinator.api.checkpoints import CheckpointId
 from coordinator.api.problems import problem
 from coordinator.projections.runner import Projector
-from coordinator.streams.emission import base58_bytes
+from coordinator.streams.emission import is_tx_hash
 from coordinator.streams.errors import WorldError
 from coordinator.streams.events import (
     AdvanceCheckpoint,
@@ -38,8 +38,6 @@ from coordinator.streams.events import (
 )
 from coordinator.streams.ids import content_id
 
-TX_HASH_BYTES = 64
-TX_HASH_CHARS_MAX = 90
 DECIDED_SECONDS_MAX = 5.0
 
 DECIDED: dict[int | str, dict[str, Any]] = {
@@ -127,7 +125,7 @@ def router(sender: Sender) -> APIRouter:
         nothing.
         """
         tx_hash = body.tx_hash.strip()
-        if len(tx_hash) > TX_HASH_CHARS_MAX or base58_bytes(tx_hash) != TX_HASH_BYTES:
+        if not is_tx_hash(tx_hash):
             return problem(422, "tx_hash must be base58 of 64 bytes (87 or 88 characters)")
         at = sender.now_ms()
         return await sender.decide(

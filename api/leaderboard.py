@@ -19,7 +19,7 @@ from coordinator.api.shapes import LeaderboardRow
 from coordinator.api.times import naive
 from coordinator.projections.leaderboard import Board, BoardRow, Leaderboard
 from coordinator.projections.past import cuts_of
-from coordinator.streams.units import to_float
+from coordinator.streams.units import to_floats
 
 
 def router() -> APIRouter:
@@ -56,10 +56,7 @@ def board_rows(board: Board | None) -> list[dict[str, Any]]:
 
 
 def _row(board: Board, row: BoardRow) -> dict[str, Any]:
-    scores = {
-        name: None if units is None else to_float(units, board.decimals)
-        for name, units in row.windows_units.items()
-    }
+    scores = to_floats(row.windows_units, board.decimals)
     return {
         "created_at": naive(board.until),
         "model_id": row.model.model_id,

@@ -17,7 +17,7 @@ from coordinator.api.times import naive
 from coordinator.projections.look import Look
 from coordinator.projections.past import Readable
 from coordinator.streams.events import SnapshotTakenData
-from coordinator.streams.units import to_float
+from coordinator.streams.units import to_float, to_floats
 
 LOOK_MAX = 20_000
 """How many snapshots a summary looks at: a model without one among the newest so many is not in it."""
@@ -66,10 +66,7 @@ def _row(one: SnapshotTakenData, read: Readable) -> dict[str, Any]:
     decimals = read.snapshots.terms.decimals(one.contract_hash)
     model = read.models.get(one.model_id)
     summary = {name: to_float(units, decimals) for name, units in one.summary_units.items()}
-    windows = {
-        name: None if units is None else to_float(units, decimals)
-        for name, units in one.windows_units.items()
-    }
+    windows = to_floats(one.windows_units, decimals)
     return {
         # Aggregates of the contract's first: a name of ours is never one of theirs.
         **summary,

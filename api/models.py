@@ -17,7 +17,7 @@ from coordinator.api.times import naive
 from coordinator.projections.look import Look
 from coordinator.projections.model_rows import ModelRow
 from coordinator.streams.events import Terms
-from coordinator.streams.units import to_float
+from coordinator.streams.units import to_floats
 
 PERIODS_LOOKED_MAX = 1_500
 """Pairs of period and scope that one question about some models reads: each is a row of all models."""
@@ -57,7 +57,7 @@ def router() -> APIRouter:
         found, last = snapshots_page(read, when, ids, limit, cursor)
         for _at, one in found:
             decimals = read.snapshots.terms.decimals(one.contract_hash)
-            scores = _floats(one.windows_units, decimals)
+            scores = to_floats(one.windows_units, decimals)
             rows.append(
                 {
                     "model_id": one.model_id,
@@ -93,7 +93,7 @@ def router() -> APIRouter:
         for row in found[:limit][::-1]:
             scope = scopes.get((row.subject, row.scope_key))
             now = terms.at(row.until - 1)
-            scores = _floats(row.windows_units, now.score_decimals if now else 9)
+            scores = to_floats(row.windows_units, now.score_decimals if now else 9)
             rows.append(
                 {
                     "model_id": row.model_id,
@@ -152,10 +152,6 @@ def model_row(row: ModelRow, clock: int) -> dict[str, Any]:
 def _time(at: int | None) -> str | None:
     """A time; None for what was before the node's first tick, which is 0 in the log."""
     return naive(at) if at else None
-
-
-def _floats(units: dict[str, int | None], decimals: int) -> dict[str, float | None]:
-    return {name: None if value is None else to_float(value, decimals) for name, value in units.items()}
 
 
 def _ranking(scores: dict[str, float | None], terms: Terms | None) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from coordinator.api.times import naive, zulu
 from coordinator.projections.look import Look
 from coordinator.projections.past import Readable
 from coordinator.streams.events import SnapshotTakenData
-from coordinator.streams.units import to_float
+from coordinator.streams.units import to_float, to_floats
 
 LIMIT_MAX = 1_000
 Place = tuple[int, str]
@@ -65,10 +65,7 @@ def snapshots_page(
 
 def _row(at: int, one: SnapshotTakenData, decimals: int, read: Readable) -> dict[str, Any]:
     model = read.models.get(one.model_id)
-    windows = {
-        name: None if units is None else to_float(units, decimals)
-        for name, units in one.windows_units.items()
-    }
+    windows = to_floats(one.windows_units, decimals)
     return {
         "id": one.snapshot_id,
         "model_id": one.model_id,

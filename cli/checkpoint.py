@@ -127,11 +127,10 @@ def confirm(
     Example: [bold]coordinator checkpoint confirm ckp_1f0c 5VERv8NM...[/bold]
     """
     from coordinator.streams import events as ev  # noqa: PLC0415
-    from coordinator.streams.emission import base58_bytes  # noqa: PLC0415
-    from coordinator.streams.settlement import TX_HASH_BYTES, TX_HASH_CHARS_MAX  # noqa: PLC0415
+    from coordinator.streams.emission import is_tx_hash  # noqa: PLC0415
 
     wanted = tx_hash.strip()
-    if len(wanted) > TX_HASH_CHARS_MAX or base58_bytes(wanted) != TX_HASH_BYTES:
+    if not is_tx_hash(wanted):
         raise OperatorError("TX_HASH must be base58 of 64 bytes (87 or 88 characters)")
     _command(data_dir, kafka, checkpoint_id, as_json, lambda the_id: (
         ev.ConfirmCheckpoint, ev.ConfirmCheckpointData(checkpoint_id=the_id, tx_hash=wanted)

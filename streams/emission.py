@@ -21,6 +21,8 @@ FRAC64_ONE = 1_000_000_000
 TIERS_PERCENT = (35, 10, 10, 10, 10, 5, 5, 5, 5, 5)
 ENTRIES_MAX = 65_536  # cruncher_index fits 16 bits
 PUBKEY_BYTES = 32
+TX_HASH_BYTES = 64
+TX_HASH_CHARS_MAX = 90
 _BASE58 = {letter: i for i, letter in enumerate("123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz")}
 _encoder = msgspec.json.Encoder(order="deterministic")
 
@@ -85,6 +87,11 @@ def base58_bytes(text: str) -> int | None:
 def is_pubkey(text: str | None) -> bool:
     """Base58 of 32 bytes: what a Solana public key is."""
     return bool(text) and len(text or "") <= 2 * PUBKEY_BYTES and base58_bytes(text or "") == PUBKEY_BYTES
+
+
+def is_tx_hash(text: str) -> bool:
+    """Base58 of 64 bytes: what a Solana transaction's hash is. It has 88 letters at most."""
+    return len(text) <= TX_HASH_CHARS_MAX and base58_bytes(text) == TX_HASH_BYTES
 
 
 def emission_faults(emission: dict[str, Any], entries: int) -> list[str]:

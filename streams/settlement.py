@@ -12,7 +12,7 @@ from typing import Any
 
 from coordinator.streams import lifecycle
 from coordinator.streams.checkpoint_state import CheckpointState
-from coordinator.streams.emission import base58_bytes
+from coordinator.streams.emission import is_tx_hash
 from coordinator.streams.errors import IllegalTransitionError
 from coordinator.streams.events import (
     AdvanceCheckpoint,
@@ -36,8 +36,6 @@ from coordinator.streams.events import (
 )
 from coordinator.streams.reasons import as_reason
 
-TX_HASH_BYTES = 64
-TX_HASH_CHARS_MAX = 100
 COMMANDS = frozenset(
     {
         "AdvanceCheckpoint",
@@ -140,7 +138,7 @@ class Settlements:
 
     def _unusable(self, tx_hash: str, the_id: str) -> tuple[str, int] | None:
         """Why this hash can pay nothing new, and whose fault that is."""
-        if len(tx_hash) > TX_HASH_CHARS_MAX or base58_bytes(tx_hash) != TX_HASH_BYTES:
+        if not is_tx_hash(tx_hash):
             return "tx_hash is not base58 of 64 bytes", 422
         for other_id, other in self.states.items():
             if tx_hash in other.refused_hashes or (other.tx_hash == tx_hash and other_id != the_id):

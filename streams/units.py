@@ -6,6 +6,7 @@ integer number of units of 10**-score_decimals by `to_units`; sums are exact; a 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import ROUND_HALF_EVEN, Decimal
 
 UNITS_MAX = 2**53  # beyond it a JSON reader in another language would lose digits
@@ -47,6 +48,11 @@ def to_float(units: int, decimals: int) -> float:
     """The float nearest to `units` times 10**-decimals: for people and JSON, never for sums."""
     scale: int = 10**decimals
     return units / scale
+
+
+def to_floats(units: Mapping[str, int | None], decimals: int) -> dict[str, float | None]:
+    """`to_float` of each; None stays None."""
+    return {name: None if one is None else to_float(one, decimals) for name, one in units.items()}
 
 
 def mean_units(sum_units: int, n: int) -> int:
