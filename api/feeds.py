@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
 from fastapi.responses import Response
@@ -11,7 +11,7 @@ from coordinator.api.answers import shaped
 from coordinator.api.reading import Reading
 from coordinator.api.shapes import Feed, FeedRecord
 from coordinator.api.times import zulu
-from coordinator.projections.feeds import FeedRow
+from coordinator.projections.feeds import FeedRow, GapRow, StateRow
 from coordinator.streams.errors import OperatorError
 from coordinator.streams.granularity import cadence_ms
 
@@ -28,38 +28,13 @@ def router() -> APIRouter:
         """Each subscription: how much came, from when to when, up to when it is complete, and its last 100 holes.
 
         A hole is (from_ts, until_ts] in the time at which records are known; `state` is open, filled, or missing for
-        good. `cadence_seconds` is null where records come as they happen.
+        good. `cadence_seconds` is null where records come as they happen, `source_state` where the source says none.
         """
         clock = read.feeds.clock
+        states = {one.source: one for one in read.feeds.states()}
         return shaped(
             list[Feed],
-            [
-                {
-                    "source": row.source,
-                    "subject": row.subject,
-                    "kind": row.kind,
-                    "granularity": row.granularity,
-                    "record_count": row.record_count,
-                    "oldest_ts": zulu(row.oldest) if row.record_count else None,
-                    "newest_ts": zulu(row.newest) if row.record_count else None,
-                    "watermark_ts": zulu(row.watermark) if row.record_count else None,
-                    "watermark_updated_at": zulu(max(clock, row.watermark)),
-                    "gap_count": row.gap_count,
-                    "gap_reason": row.gap_reason or None,
-                    "cadence_seconds": _cadence_seconds(row),
-                    "open_gap_count": sum(gap.state == "open" for gap in row.gaps),
-                    "gaps": [
-                        {
-                            "from_ts": zulu(gap.from_ms),
-                            "until_ts": zulu(gap.until_ms),
-                            "state": gap.state,
-                            "reason": gap.reason,
-                        }
-                        for gap in reversed(row.gaps)
-                    ],
-                }
-                for row in read.feeds.all()
-            ],
+            [_feed(row, read.feeds.gaps(row), states.get(row.source), clock) for row in read.feeds.all()],
         )
 
     @routes.get("/reports/feeds/tail", response_model=list[FeedRecord])
@@ -90,6 +65,35 @@ def router() -> APIRouter:
         )
 
     return routes
+
+
+def _feed(row: FeedRow, gaps: list[GapRow], source: StateRow | None, clock: int) -> dict[str, Any]:
+    return {
+        "source": row.source,
+        "subject": row.subject,
+        "kind": row.kind,
+        "granularity": row.granularity,
+        "record_count": row.record_count,
+        "oldest_ts": zulu(row.oldest) if row.record_count else None,
+        "newest_ts": zulu(row.newest) if row.record_count else None,
+        "watermark_ts": zulu(row.watermark) if row.record_count else None,
+        "watermark_updated_at": zulu(max(clock, row.watermark)),
+        "gap_count": row.gap_count,
+        "gap_reason": row.gap_reason or None,
+        "cadence_seconds": _cadence_seconds(row),
+        "open_gap_count": sum(gap.state == "open" for gap in gaps),
+        "gaps": [
+            {
+                "from_ts": zulu(gap.from_ms),
+                "until_ts": zulu(gap.until_ms),
+                "state": gap.state,
+                "reason": gap.reason,
+            }
+            for gap in reversed(gaps)
+        ],
+        "source_state": source.state if source is not None else None,
+        "source_reason": source.reason or None if source is not None else None,
+    }
 
 
 def _cadence_seconds(row: FeedRow) -> float | None:

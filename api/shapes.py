@@ -203,6 +203,8 @@ class Feed(Shape):
     cadence_seconds: float | None
     open_gap_count: int
     gaps: list[Gap]
+    source_state: str | None
+    source_reason: str | None
 
 
 class RecordMeta(Shape):

@@ -1,12 +1,18 @@
 """Which feeds deliver, how much and how lately, what they lack: the read model behind `/reports/feeds`. Folds `feeds`.
 
-Of each subscription the newest RECORDS_KEPT records and GAPS_KEPT holes stay (the log has all): which records is
-decided by (ts_event, revision) alone. Of each source its last state stays, for `/healthz`.
+    F subscription                     counts and times
+    G subscription number              a hole; the number counts the subscription's holes from 0
+    R subscription ts_event revision   a record; the newest is decided by these two alone, not by when it came
+    S source                           how the source stands
+    C                                  the last tick
+
+Nothing is removed, so that every past moment can be asked for: of records and holes only the newest are read.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
+from functools import cached_property
+from itertools import islice
 
 import msgspec
 
@@ -25,8 +31,8 @@ from coordinator.streams.events import (
     FeedStateChanged,
 )
 
-RECORDS_KEPT = 500
-GAPS_KEPT = 100
+GAPS_READ = 100
+_REVISION_MAX = (1 << 64) - 1
 Subscription = tuple[str, str, str, str]
 """source, subject, kind, granularity"""
 
@@ -62,7 +68,6 @@ class FeedRow(msgspec.Struct, kw_only=True):
     watermark: int = 0
     gap_count: int = 0
     gap_reason: str = ""
-    gaps: list[GapRow] = []
 
 
 class TailRecord(msgspec.Struct, frozen=True, array_like=True):
@@ -76,6 +81,7 @@ class TailRecord(msgspec.Struct, frozen=True, array_like=True):
 
 
 _row_decoder = msgspec.msgpack.Decoder(FeedRow)
+_gap_decoder = msgspec.msgpack.Decoder(GapRow)
 _state_decoder = msgspec.msgpack.Decoder(StateRow)
 _record_decoder = msgspec.msgpack.Decoder(TailRecord)
 
@@ -85,27 +91,39 @@ class Feeds(Projection):
 
     name = "feeds"
     topics = ("feeds",)
-    schema = 2
-    versioned = frozenset((b"C",))
+    schema = 3
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
-        self._rows: dict[Subscription, FeedRow] = {}
-        self._tails: dict[Subscription, list[tuple[int, int]]] = {}
-        for _, raw in store.scan(b"F"):
-            row = _row_decoder.decode(raw)
-            self._rows[row.source, row.subject, row.kind, row.granularity] = row
-        for subscription in self._rows:
-            self._tails[subscription] = [
-                (one.ts_event, one.revision) for one in self._read_tail(subscription)
-            ]
-        self._dirty: set[Subscription] = set()
-        self._states = {
-            row.source: row for row in (_state_decoder.decode(raw) for _, raw in store.scan(b"S"))
-        }
         clock = store.get(b"C")
         self.clock = int.from_bytes(clock, "big") if clock else 0
         """The last tick: every source has delivered up to it, or has a gap."""
+        self._dirty: set[Subscription] = set()
+        self._dirty_gaps: set[tuple[Subscription, int]] = set()
+
+    # Read when they are asked for: most questions about a past moment only want to know its clock.
+
+    @cached_property
+    def _rows(self) -> dict[Subscription, FeedRow]:
+        rows = (_row_decoder.decode(raw) for _, raw in self.store.scan(b"F"))
+        return {(row.source, row.subject, row.kind, row.granularity): row for row in rows}
+
+    @cached_property
+    def _states(self) -> dict[str, StateRow]:
+        return {row.source: row for row in (_state_decoder.decode(raw) for _, raw in self.store.scan(b"S"))}
+
+    @cached_property
+    def _gaps(self) -> dict[Subscription, dict[int, GapRow]]:
+        """The newest holes by their number, oldest first."""
+        return {subscription: self._read_gaps(subscription, row) for subscription, row in self._rows.items()}
+
+    def _read_gaps(self, subscription: Subscription, row: FeedRow) -> dict[int, GapRow]:
+        prefix = b"G" + key(*subscription)
+        start = _gap_key(subscription, max(0, row.gap_count - GAPS_READ))
+        return {
+            int.from_bytes(name[len(prefix) :], "big"): _gap_decoder.decode(raw)
+            for name, raw in self.store.scan(prefix, start=start)
+        }
 
     def apply(self, decision: Decision, batch: Batch) -> None:
         for event in decision.events:
@@ -128,65 +146,69 @@ class Feeds(Projection):
 
     def _fold_gap(self, data: FeedGapData) -> None:
         """An outage is said piece by piece: a piece that begins where the last one ends makes it longer."""
-        row = self._row(data)
+        subscription, row = self._row(data)
         row.gap_reason = data.reason
-        last = row.gaps[-1] if row.gaps else None
+        gaps = self._gaps[subscription]
+        number = row.gap_count - 1
+        last = gaps.get(number)
         if last is not None and last.state == "open" and last.until_ms == data.from_ms:
             last.until_ms = data.until_ms
-            return
-        row.gap_count += 1
-        row.gaps.append(GapRow(from_ms=data.from_ms, until_ms=data.until_ms, reason=data.reason))
-        del row.gaps[:-GAPS_KEPT]
-        self.count("feeds", "gaps")
+        else:
+            row.gap_count += 1
+            number += 1
+            gaps[number] = GapRow(from_ms=data.from_ms, until_ms=data.until_ms, reason=data.reason)
+            gaps.pop(number - GAPS_READ, None)
+            self.count("feeds", "gaps")
+        self._dirty_gaps.add((subscription, number))
 
     def _fold_closing(self, data: FeedGapClosedData) -> None:
-        row = self._row(data)
-        for gap in row.gaps:
+        subscription, _ = self._row(data)
+        for number, gap in self._gaps[subscription].items():
             if data.from_ms <= gap.from_ms and gap.until_ms <= data.until_ms:
                 gap.state = "filled" if data.complete else "missing"
                 gap.reason = gap.reason if data.complete else data.reason
+                self._dirty_gaps.add((subscription, number))
 
-    def _row(self, data: FeedRecordData | FeedGapData | FeedGapClosedData) -> FeedRow:
+    def _row(self, data: FeedRecordData | FeedGapData | FeedGapClosedData) -> tuple[Subscription, FeedRow]:
         subscription = (data.source, data.subject, data.kind, data.granularity)
         row = self._rows.get(subscription)
         if row is None:
-            row = self._rows[subscription] = FeedRow(
+            row = FeedRow(
                 source=data.source, subject=data.subject, kind=data.kind, granularity=data.granularity
             )
-            self._tails[subscription] = []
+            self._gaps[subscription] = {}
+            self._rows[subscription] = row
         self._dirty.add(subscription)
-        return row
+        return subscription, row
 
     def _fold_record(self, at: int, data: FeedRecordData, batch: Batch) -> None:
-        row = self._row(data)
+        subscription, row = self._row(data)
         row.oldest = min(row.oldest, data.ts_event) if row.record_count else data.ts_event
         row.newest = max(row.newest, data.ts_event)
         row.watermark = max(row.watermark, at)
         row.record_count += 1
         self.count("feeds", "records")
-        subscription = (data.source, data.subject, data.kind, data.granularity)
-        tail = self._tails[subscription]
-        place = (data.ts_event, data.revision)
-        if not tail or place > tail[-1]:
-            tail.append(place)
-        else:
-            i = bisect_left(tail, place)
-            if tail[i] != place:
-                insort(tail, place)
         value = TailRecord(data.ts_event, data.revision, at, data.values, data.backfilled)
-        batch.put(_tail_key(subscription, *place), encode_row(value))
-        while len(tail) > RECORDS_KEPT:
-            batch.delete(_tail_key(subscription, *tail.pop(0)))
+        batch.put(_record_key(subscription, data.ts_event, data.revision), encode_row(value))
 
     def flush(self, batch: Batch) -> None:
         super().flush(batch)
         for subscription in self._dirty:
             batch.put(b"F" + key(*subscription), encode_row(self._rows[subscription]))
+        for subscription, number in self._dirty_gaps:
+            gap = self._gaps[subscription].get(number)
+            if gap is not None:
+                batch.put(_gap_key(subscription, number), encode_row(gap))
         self._dirty.clear()
+        self._dirty_gaps.clear()
 
     def all(self) -> list[FeedRow]:
         """Every subscription, in order of its four dimensions."""
         return [self._rows[subscription] for subscription in sorted(self._rows)]
+
+    def gaps(self, row: FeedRow) -> list[GapRow]:
+        """The newest GAPS_READ holes of a subscription, oldest first."""
+        return list(self._gaps[row.source, row.subject, row.kind, row.granularity].values())
 
     def states(self) -> list[StateRow]:
         """How each source that says so stands, by name."""
@@ -201,14 +223,22 @@ class Feeds(Projection):
             (self._rows[subscription], record)
             for subscription in sorted(self._rows)
             if all(want in (None, have) for want, have in zip(wanted, subscription, strict=True))
-            for record in self._read_tail(subscription)[-limit:]
+            for record in self._read_tail(subscription, limit)
         ]
         found.sort(key=lambda one: (one[1].ts_event, one[1].revision), reverse=True)
         return found[:limit]
 
-    def _read_tail(self, subscription: Subscription) -> list[TailRecord]:
-        return [_record_decoder.decode(raw) for _, raw in self.store.scan(b"R" + key(*subscription))]
+    def _read_tail(self, subscription: Subscription, limit: int) -> list[TailRecord]:
+        """From the newest record back: those that came later than a past moment are not even looked at."""
+        prefix = b"R" + key(*subscription)
+        start = _record_key(subscription, self._rows[subscription].newest, _REVISION_MAX)
+        found = self.store.scan(prefix, start=start, backwards=True)
+        return [_record_decoder.decode(raw) for _, raw in islice(found, limit)]
 
 
-def _tail_key(subscription: Subscription, ts_event: int, revision: int) -> bytes:
+def _record_key(subscription: Subscription, ts_event: int, revision: int) -> bytes:
     return b"R" + key(*subscription, ts_event, revision)
+
+
+def _gap_key(subscription: Subscription, number: int) -> bytes:
+    return b"G" + key(*subscription, number)

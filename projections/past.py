@@ -199,7 +199,7 @@ class PastReadModels:
 
     @property
     def feeds(self) -> Feeds:
-        """The clock as it was: of records and gaps no past is kept."""
+        """As they were."""
         return self._make(Feeds)
 
     @property
@@ -221,8 +221,15 @@ class PastReadModels:
         return {topic: self.cuts[topic] for one in self._made.values() for topic in one.topics}
 
     def all(self) -> list[Projection]:
-        """Those of which a whole past is kept."""
-        return [self.leaderboard, self.models, self.predictions, self.snapshots, self.checkpoints]
+        """Every one of which a past is kept."""
+        return [
+            self.leaderboard,
+            self.models,
+            self.predictions,
+            self.feeds,
+            self.snapshots,
+            self.checkpoints,
+        ]
 
 
 KEEPERS: dict[str, str] = {

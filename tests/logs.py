@@ -69,6 +69,9 @@ def make_terms(**changes: Any) -> ev.Terms:
     return ev.Terms(**(fields | changes))
 
 
+_CANDLES = {"source": "generated", "subject": "BTCUSDT", "kind": "candle", "granularity": "1m"}
+
+
 class LogBuilder:
     """Topics as lists of records. `records[topic][offset]` is what a broker would hold."""
 
@@ -138,6 +141,25 @@ class LogBuilder:
         self.append(
             "feeds", ev.ClockTicked(id=ids.tick_id(at), at=at, data=ev.ClockTickedData(rehearsal=True))
         )
+
+    def hole(self, from_ms: int, until_ms: int, reason: str = "late") -> None:
+        """A hole is found in the generated candles, once its end has passed."""
+        data = ev.FeedGapData(**_CANDLES, from_ms=from_ms, until_ms=until_ms, reason=reason)
+        self.append("feeds", ev.FeedGapFound(id=f"gap/{from_ms}/{until_ms}", at=until_ms, data=data))
+
+    def hole_closed(
+        self, from_ms: int, until_ms: int, *, complete: bool, at: int, reason: str = "asked"
+    ) -> None:
+        """The holes between these times are filled, or missing for good."""
+        data = ev.FeedGapClosedData(
+            **_CANDLES, from_ms=from_ms, until_ms=until_ms, complete=complete, reason=reason
+        )
+        self.append("feeds", ev.FeedGapClosed(id=f"closed/{from_ms}/{until_ms}", at=at, data=data))
+
+    def feed_state(self, state: str, at: int, reason: str = "") -> None:
+        """The source of the generated candles stands otherwise."""
+        data = ev.FeedStateChangedData(source="generated", state=state, reason=reason)
+        self.append("feeds", ev.FeedStateChanged(id=f"state/{state}/{at}", at=at, data=data))
 
     def round(
         self,

@@ -15,7 +15,7 @@ export async function ask(path, parameters = {}, signal = undefined) {
   return (await page(path, parameters, signal)).rows;
 }
 
-// What the node keeps no past of: asked as of now, wherever the page stands.
+// What is about the whole log or this process: asked as of now, wherever the page stands.
 export async function askNow(path, parameters = {}, signal = undefined) {
   return (await page(path, parameters, signal, null)).rows;
 }

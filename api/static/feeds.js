@@ -1,6 +1,6 @@
 // The feeds: what came, up to when it is complete, and what is missing.
 
-import { askNow, when } from "./api.js";
+import { ask, when } from "./api.js";
 import { h, put, stamp, state } from "./dom.js";
 import { count, minute, ms, second, span } from "./format.js";
 import { store } from "./live.js";
@@ -22,11 +22,13 @@ export function feedsView(root, route) {
     stopped.abort();
     stopped = new AbortController();
     try {
-      const rows = await askNow("/reports/feeds", {}, stopped.signal);
-      if (!rows.length) { put(place, state("No feed yet", "A feed appears here with its first record.")); return; }
+      const rows = await ask("/reports/feeds", {}, stopped.signal);
+      if (!rows.length) {
+        put(place, when.asOf === null ? state("No feed yet", "A feed appears here with its first record.") : state("No feed", "Nothing had come by then."));
+        return;
+      }
       const focused = document.activeElement?.dataset?.feed;
       put(place,
-        when.asOf !== null ? h("div", { class: "notice" }, h("strong", null, "As of now. "), "The node keeps how its feeds stand, not how they stood; what was predicted and scored then is in the other views.") : null,
         rows.slice(0, shown).map((row) => card(row, open)),
         rows.length > shown ? h("button", { type: "button", onclick: () => { shown += FEEDS_A_PAGE; load(); } }, `${count(rows.length - shown)} more feeds`) : null);
       if (focused) place.querySelector(`[data-feed="${CSS.escape(focused)}"]`)?.focus({ preventScroll: true });
@@ -46,16 +48,17 @@ export function feedsView(root, route) {
 
 function card(row, open) {
   const name = `${row.source} ${row.subject} ${row.kind} ${row.granularity}`;
-  const source = store.feeds?.sources.find((one) => one.source === row.source);
   const gaps = row.gaps ?? [];
   const [from, until] = [ms(row.oldest_ts), ms(row.watermark_ts)];
-  const lag = store.clock && until ? store.clock - until : null;
+  const clock = when.asOf ?? store.clock;
+  const lag = clock && until ? clock - until : null;
+  const standing = row.source_state;
   const health = row.open_gap_count ? h("span", { class: "pill down" }, `${row.open_gap_count} open ${row.open_gap_count === 1 ? "hole" : "holes"}`)
-    : source && source.state !== "connected" ? h("span", { class: "pill warn" }, source.state) : h("span", { class: "pill up" }, source?.state ?? "complete");
+    : standing && standing !== "connected" ? h("span", { class: "pill warn" }, standing) : h("span", { class: "pill up" }, standing ?? "complete");
   const fact = (term, ...value) => [h("dt", null, term), h("dd", null, value)];
   return h("section", { class: "card", "aria-label": name },
     h("header", null, h("h3", null, `${row.subject} ${row.kind} ${row.granularity}`), h("span", { class: "soft" }, `from ${row.source}`), health),
-    source && source.state !== "connected" && source.reason ? h("p", { class: "notice" }, h("strong", null, `${source.state}: `), source.reason) : null,
+    standing && standing !== "connected" && row.source_reason ? h("p", { class: "notice" }, h("strong", null, `${standing}: `), row.source_reason) : null,
     from ? h("div", null, gapStrip(from, until, gaps, gaps.length ? `${gaps.length} holes between ${minute(from)} and ${minute(until)} UTC` : "No holes"),
       h("p", { class: "ends soft" }, h("span", null, minute(from)), h("span", null, `${minute(until)} UTC`))) : null,
     h("dl", { class: "facts" },
@@ -84,7 +87,7 @@ function tail(row, name, open) {
   const show = async () => {
     const { source, subject, kind, granularity } = row;
     try {
-      const records = await askNow("/reports/feeds/tail", { source, subject, kind, granularity, limit: 20 });
+      const records = await ask("/reports/feeds/tail", { source, subject, kind, granularity, limit: 20 });
       const fields = [...new Set(records.flatMap((one) => Object.keys(one.values)))];
       put(place, h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": `Newest records of ${name}` }, h("table", null,
         h("thead", null, h("tr", null, h("th", null, "Time (UTC)"), fields.map((field) => h("th", { class: "number" }, field)), h("th", null, ""))),

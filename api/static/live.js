@@ -34,10 +34,7 @@ export function connect() {
     store.checkpoints.set(body.id, body);
     changed("checkpoint", body);
   });
-  on("feeds", (body) => {
-    store.feeds = body; // the feeds have no past
-    changed("feeds");
-  });
+  on("feeds", () => { if (when.asOf === null) changed("feeds"); });
   on("beat", (body) => {
     times(body);
     connection("live");

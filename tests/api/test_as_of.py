@@ -31,6 +31,8 @@ ROUTES = (
     "/reports/models/summary",
     "/reports/predictions",
     "/reports/predictions?limit=5&status=SCORED",
+    "/reports/feeds",
+    "/reports/feeds/tail?limit=7",
     "/reports/snapshots",
     "/reports/checkpoints",
     "/reports/checkpoints/latest",
@@ -144,7 +146,8 @@ async def test_what_is_no_moment_is_said(api, query, status, says):
 
 
 @pytest.mark.parametrize(
-    "path", ["feeds", "summary", "predictions.csv", "checkpoints/ckp_1/emission", "checkpoints/ckp_1/prizes"]
+    "path",
+    ["invariants", "summary", "predictions.csv", "checkpoints/ckp_1/emission", "checkpoints/ckp_1/prizes"],
 )
 async def test_what_has_no_past_refuses_the_question(api, path):
     """Answering with the present under another time would be worse; and an old state must not be signed for."""

@@ -220,39 +220,21 @@ def test_feeds_count_records_and_keep_a_tail(log, fold):
 
 
 def test_an_outage_is_one_hole_however_often_it_was_said_and_says_what_became_of_it(log, fold):
-    of = {"source": "generated", "subject": "BTCUSDT", "kind": "candle", "granularity": "1m"}
-
-    def found(from_minute: int, until_minute: int) -> ev.FeedGapFound:
-        span = {
-            "from_ms": START_MS + from_minute * MINUTE_MS,
-            "until_ms": START_MS + until_minute * MINUTE_MS,
-        }
-        return ev.FeedGapFound(
-            id=f"gap/{from_minute}", at=span["until_ms"], data=ev.FeedGapData(**of, **span, reason="late")
-        )
-
-    def closed(from_minute: int, until_minute: int, complete: bool) -> ev.FeedGapClosed:
-        span = {
-            "from_ms": START_MS + from_minute * MINUTE_MS,
-            "until_ms": START_MS + until_minute * MINUTE_MS,
-        }
-        data = ev.FeedGapClosedData(**of, **span, complete=complete, reason="asked")
-        return ev.FeedGapClosed(id=f"closed/{from_minute}", at=span["until_ms"], data=data)
-
-    def state(name: str, reason: str) -> ev.FeedStateChanged:
-        data = ev.FeedStateChangedData(source="generated", state=name, reason=reason)
-        return ev.FeedStateChanged(id=f"state/{name}", at=START_MS, data=data)
+    def at(minute: int) -> int:
+        return START_MS + minute * MINUTE_MS
 
     log.record(START_MS)
-    log.append(
-        "feeds", state("reconnecting", "status 429"), found(1, 2), found(2, 5), found(8, 9), found(11, 12)
-    )
-    log.append("feeds", closed(1, 5, complete=True), closed(8, 9, complete=False), state("connected", ""))
+    log.feed_state("reconnecting", START_MS, "status 429")
+    for first, last in ((1, 2), (2, 5), (8, 9), (11, 12)):
+        log.hole(at(first), at(last))
+    log.hole_closed(at(1), at(5), complete=True, at=at(12))
+    log.hole_closed(at(8), at(9), complete=False, at=at(12))
+    log.feed_state("connected", at(12))
     read = fold(log)
     (row,) = read.feeds.all()
     minutes = [
         ((gap.from_ms - START_MS) // MINUTE_MS, (gap.until_ms - START_MS) // MINUTE_MS, gap.state, gap.reason)
-        for gap in row.gaps
+        for gap in read.feeds.gaps(row)
     ]
     assert minutes == [(1, 5, "filled", "late"), (8, 9, "missing", "asked"), (11, 12, "open", "late")]
     assert row.gap_count == 3
@@ -261,15 +243,30 @@ def test_an_outage_is_one_hole_however_often_it_was_said_and_says_what_became_of
     ]
 
 
-def test_of_many_records_the_newest_stay(log, fold):
+def test_of_many_records_the_newest_are_read_however_late_an_old_one_came(log, fold):
     for minute in range(520):
         log.record(START_MS + minute * MINUTE_MS)
-    log.record(START_MS)  # a late repeat does not push a newer one out
+    log.record(START_MS)  # a late repeat is no newer for it
     read = fold(log)
     assert read.feeds.all()[0].record_count == 521
-    kept = [record.ts_event for _, record in read.feeds.tail(600, None, None, None, None)]
-    assert len(kept) == 500
-    assert min(kept) == START_MS + 20 * MINUTE_MS
+    newest = [record.ts_event for _, record in read.feeds.tail(200, None, None, None, None)]
+    assert newest == [START_MS + minute * MINUTE_MS for minute in range(519, 319, -1)]
+
+
+def test_of_many_holes_the_newest_hundred_are_read_and_closed(log, fold):
+    def span(n: int) -> tuple[int, int]:
+        return START_MS + 2 * n * MINUTE_MS, START_MS + (2 * n + 1) * MINUTE_MS
+
+    for n in range(130):
+        log.hole(*span(n))
+    for n in (3, 40):
+        log.hole_closed(*span(n), complete=True, at=span(130)[0])
+    read = fold(log)
+    (row,) = read.feeds.all()
+    gaps = read.feeds.gaps(row)
+    assert row.gap_count == 130
+    assert [(gap.from_ms, gap.until_ms) for gap in gaps] == [span(n) for n in range(30, 130)]
+    assert [gap.from_ms for gap in gaps if gap.state == "filled"] == [span(40)[0]]
 
 
 def move(kind, checkpoint_id):

@@ -30,7 +30,7 @@ from coordinator.projections.past import (
 )
 from coordinator.projections.registry import ReadModels, open_projections
 
-LIMITED = ("leaderboard", "models", "predictions", "snapshots", "checkpoints")
+LIMITED = ("leaderboard", "models", "predictions", "feeds", "snapshots", "checkpoints")
 
 
 class LateLog(LogBuilder):
@@ -62,6 +62,15 @@ def late_log(seed: int) -> LateLog:
             log.round(at, {"m1": 0.5, "m2": -0.25, "m3": "ABSENT", "m4": "FAILED"}, charges={"m3": -1})
             log.record(START_MS + at)
             log.tick(START_MS + at + MINUTE_MS)
+            log.hole(START_MS + at + 2 * MINUTE_MS, START_MS + at + 5 * MINUTE_MS)
+        log.hole(START_MS + offset + 65 * MINUTE_MS, START_MS + offset + 70 * MINUTE_MS, "later still")
+        log.hole_closed(
+            START_MS + offset,
+            START_MS + offset + 40 * MINUTE_MS,
+            complete=half_day % 2 == 0,
+            at=START_MS + offset + HOUR_MS,
+        )
+        log.feed_state("reconnecting" if half_day % 3 else "connected", START_MS + offset, "status 429")
         log.inputs_until(offset + HOUR_MS)
         log.scored_until(offset + HOUR_MS)
         log.snapshot("m1", START_MS + offset, START_MS + offset + HOUR_MS)
@@ -120,6 +129,10 @@ def answers(read) -> tuple:
         read.models.all(),
         list(read.predictions.newest(0, far)),
         list(read.predictions.oldest(0, far)),
+        read.feeds.clock,
+        [(row, read.feeds.gaps(row)) for row in read.feeds.all()],
+        read.feeds.states(),
+        read.feeds.tail(7, None, None, None, None),
         list(read.snapshots.newest(0, far)),
         list(read.checkpoints.newest()),
         read.checkpoints.latest_offered(),
@@ -144,9 +157,7 @@ def test_any_moment_is_what_a_fold_that_stops_there_gives(seed, commit_every):
             latecomers += sum(len(cut.late) for cut in cuts.values())
             past = PastReadModels(live, cuts)
             expected = fresh(log, Path(path) / f"until-{i}", until_ms=until)
-            whole = ReadModels(
-                **{one.name: one for one in expected} | {"feeds": None, "dead_letters": None, "checks": None}
-            )
+            whole = ReadModels(**{one.name: one for one in expected} | {"dead_letters": None, "checks": None})
             assert answers(past) == answers(whole)
             assert_same(past.all(), expected)
         assert latecomers  # or the log was too tame to say anything

@@ -138,18 +138,11 @@ def submit(log: LogBuilder, checkpoint_id: str, at: int) -> None:
 
 
 def add_holes(log: LogBuilder) -> None:
-    feed = {"source": "generated", "subject": "BTCUSDT", "kind": "candle", "granularity": "1m"}
+    log.feed_state("connected", START_MS)
     for n, (minute, length) in enumerate(((190, 12), (640, 3), (1220, 25))):
-        span = {
-            "from_ms": START_MS + minute * MINUTE_MS,
-            "until_ms": START_MS + (minute + length) * MINUTE_MS,
-        }
-        found = ev.FeedGapData(**feed, **span, reason=HOLE)
-        log.append("feeds", ev.FeedGapFound(id=f"gap/{n}", at=span["until_ms"], data=found))
+        from_ms, until_ms = START_MS + minute * MINUTE_MS, START_MS + (minute + length) * MINUTE_MS
+        log.hole(from_ms, until_ms, HOLE)
         if n < 2:
-            closed = ev.FeedGapClosedData(**feed, **span, complete=n == 0, reason="history has none")
-            log.append(
-                "feeds", ev.FeedGapClosed(id=f"gap/{n}/closed", at=span["until_ms"] + MINUTE_MS, data=closed)
+            log.hole_closed(
+                from_ms, until_ms, complete=n == 0, at=until_ms + MINUTE_MS, reason="history has none"
             )
-    state = ev.FeedStateChangedData(source="generated", state="connected", reason="")
-    log.append("feeds", ev.FeedStateChanged(id="state/1", at=START_MS, data=state))

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
+
 import pytest
-from tests.logs import HOUR_MS, START_MS
+from tests.logs import HOUR_MS, MINUTE_MS, START_MS
 
 pytestmark = pytest.mark.broker
+
+
+def shown_ms(text: str) -> int:
+    """The time that a text begins with, e.g. 2023-03-10 09:30:00 UTC."""
+    moment = datetime.fromisoformat(" ".join(text.split()[:2]))
+    return round(moment.replace(tzinfo=UTC).timestamp() * 1000)
 
 
 def order_at(node, page, at_ms):
@@ -41,6 +49,20 @@ def test_the_slider_shows_an_earlier_order_and_leads_back(node, open_page):
     watched.page.wait_for_selector("tbody tr")
     ends = watched.page.locator("tbody tr").count()
     assert ends == (at_ms - START_MS) // (6 * HOUR_MS)
+
+    watched.page.get_by_role("link", name="Feeds").click()
+    card = watched.page.locator(".card")
+    card.wait_for()
+    holes = sum(START_MS + until * MINUTE_MS <= at_ms for until in (202, 643, 1245))
+    assert card.locator("tbody tr").count() == holes < 3
+    complete_until = shown_ms(card.locator("dt:has-text('Complete up to') + dd").inner_text())
+    assert at_ms - HOUR_MS <= complete_until <= at_ms
+    card.get_by_text("Newest records").click()
+    newest = watched.page.get_by_role("region", name="Newest records").locator("tbody td").first
+    newest.wait_for()
+    assert shown_ms(newest.inner_text()) < at_ms
+    watched.page.get_by_role("link", name="Checkpoints").click()
+    watched.page.wait_for_selector("tbody tr")
     watched.page.get_by_role("button", name="Back to live").click()
     watched.page.wait_for_function("(n) => document.querySelectorAll('tbody tr').length > n", arg=ends)
     assert "as_of" not in watched.page.url
