@@ -24,6 +24,7 @@ from coordinator.api.checkpoint_answers import checkpoint_answer
 from coordinator.api.checkpoint_shapes import Checkpoint, Undecided
 from coordinator.api.checkpoints import CheckpointId
 from coordinator.api.problems import problem
+from coordinator.api.shapes import Status
 from coordinator.projections.runner import Projector
 from coordinator.streams.emission import is_tx_hash
 from coordinator.streams.errors import WorldError
@@ -67,7 +68,7 @@ class Confirm(BaseModel):
 class Advance(BaseModel):
     """The body of a PATCH."""
 
-    status: str = Field(max_length=100)
+    status: Status
 
 
 class Release(BaseModel):

@@ -148,6 +148,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise OperatorError(message)
 
 
+EMPTY_SAYS_SOMETHING = frozenset(("API_TRUSTED_NETWORKS",))
+"""Set and empty means nobody. Any other variable that is empty is as good as not set."""
 _VARIABLES: dict[str, str] = {name.upper(): name for name in Settings.__struct_fields__}
 
 
@@ -161,7 +163,7 @@ def read_settings(environ: Mapping[str, str], **overrides: Any) -> Settings:
     fields: dict[str, Any] = {}
     for variable, name in _VARIABLES.items():
         text = environ.get(variable)
-        if text not in (None, ""):
+        if text or (text == "" and variable in EMPTY_SAYS_SOMETHING):
             fields[name] = _parse(variable, name, str(text))
     fields.update({name: value for name, value in overrides.items() if value is not None})
     if "feed_kind" not in fields and "feed_granularity" not in fields and fields.get("feed_source") == "pyth":

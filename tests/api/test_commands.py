@@ -64,6 +64,15 @@ async def test_a_body_without_a_hash_is_422(api, pending):
     assert answer.status_code == 422
 
 
+@pytest.mark.parametrize("body", [{"status": "paid"}, {"status": ""}, {"status": None}, {}, ["PAID"]])
+async def test_what_is_no_status_is_422_and_is_not_sent(api, pending, body):
+    """Found by a call to a node at work: the document let any text in, and the stage refused it."""
+    answer = await api.client.patch(f"/reports/checkpoints/{pending}/status", json=body)
+    assert answer.status_code == 422
+    assert isinstance(answer.json()["detail"], str)
+    assert api.stage.sent == []
+
+
 async def test_an_unknown_checkpoint_is_404_and_is_not_sent(api):
     assert (await confirm(api, "ckp_none")).status_code == 404
     assert api.stage.sent == []

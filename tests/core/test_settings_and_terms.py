@@ -41,6 +41,14 @@ def test_a_variable_is_read_by_its_name(variable, text, name, value):
     assert read_settings(environment(settings)) == settings
 
 
+def test_trusting_nobody_is_not_trusting_whom_one_trusts_by_default():
+    """Empty is unset for all others; here it is what a node behind a proxy on the same machine depends on."""
+    nobody = read_settings({"API_TRUSTED_NETWORKS": ""})
+    assert nobody.api_trusted_networks == ""
+    assert read_settings(environment(nobody)) == nobody
+    assert read_settings({}).api_trusted_networks == "127.0.0.0/8,::1/128"
+
+
 @pytest.mark.parametrize(
     ("variables", "kind", "granularity"),
     [
