@@ -20,7 +20,8 @@ from coordinator.streams.units import to_float
 
 DEFAULT_LIMIT = 1_000
 Place = tuple[int, str, str, str]
-ROUNDS_LOOKED_MAX = 5_000
+LOOKS_MAX = 100_000
+"""About 4,700 rounds for a question about one model, 800 for one about a status among 100 models: 0.2 s of a core."""
 
 
 def router() -> APIRouter:
@@ -41,11 +42,11 @@ def router() -> APIRouter:
     ) -> Response:
         """The newest `limit` predictions of rounds opened in [start, end], oldest first.
 
-        With `cursor`, those before. 5,000 rounds are read at most: of what is rare a page may hold fewer, and name a
-        next one.
+        With `cursor`, those before. What is rare is looked for in a bounded number of rounds: a page may hold
+        fewer rows, and name a next one.
         """
         after = place_of(cursor, Place)
-        look = Look(ROUNDS_LOOKED_MAX)
+        look = Look(LOOKS_MAX)
         rounds = read.predictions.newest(when.start, when.end, ids, status, after=after, look=look)
         found = list(islice(rounds, limit + 1))
         terms = read.predictions.terms.latest

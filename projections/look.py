@@ -19,8 +19,12 @@ class Look:
 
     def at(self, *place: Any) -> bool:
         """Take a look; False when there is none left, and then everything up to `place` was looked at."""
-        if self.left == 0:
+        if self.left <= 0:
             self.stopped_at = place
             return False
         self.left -= 1
         return True
+
+    def costs(self, looks: int) -> None:
+        """The look that was taken is worth so many more."""
+        self.left -= looks

@@ -49,6 +49,7 @@ from coordinator.streams.events import (
 from coordinator.streams.lifecycle import NONE
 
 ROUNDS_PER_LOOK = 500
+ROUND_LOOKS = 20
 _answers_decoder = msgspec.msgpack.Decoder(list[Answer])
 _scores_decoder = msgspec.msgpack.Decoder(ScoresRow)
 _input_decoder = msgspec.msgpack.Decoder(InputRow)
@@ -267,7 +268,7 @@ class Predictions(Projection):
         """Predictions of rounds opened in [start, until] (ms), newest round first. Take as many as wanted.
 
         `after` is the `place` of one of them, or of a whole round (no scope, no model): the list goes on behind it.
-        `look` bounds how many rounds are read.
+        `look` bounds what is read and not given: a prediction is one look, a round ROUND_LOOKS more.
         """
         before: tuple[int, str, str, str] | None = None
         behind = after is None
@@ -281,9 +282,15 @@ class Predictions(Projection):
                 return
             if look is not None and before is not None and not look.at(*before):
                 return
+            # The round that a page goes on in costs nothing: a page that it used up would name itself as the next one.
+            costs = look if behind else None
+            if costs is not None:
+                costs.costs(ROUND_LOOKS)
             for one in self._of_round(name, row, None if behind else after, model_ids):
                 if status in (None, one.status):
                     yield one
+                elif costs is not None:
+                    costs.costs(1)
             behind = True
             before = (opened_at, name[9:-1].decode(), "", "")
 

@@ -75,7 +75,7 @@ async def test_filters_hold_over_pages(api, filters):
 @pytest.mark.parametrize(
     ("path", "where", "bound"),
     [
-        ("/reports/predictions", predictions, "ROUNDS_LOOKED_MAX"),
+        ("/reports/predictions", predictions, "LOOKS_MAX"),
         ("/reports/snapshots", snapshots, "SNAPSHOTS_LOOKED_MAX"),
         ("/reports/models/metrics", snapshots, "SNAPSHOTS_LOOKED_MAX"),
         ("/reports/models/global", snapshots, "SNAPSHOTS_LOOKED_MAX"),
