@@ -119,7 +119,9 @@ def router(wallets: WalletsFile) -> APIRouter:
         "/reports/checkpoints/{checkpoint_id}/payload", response_model=CheckpointPayload, responses=UNKNOWN
     )
     async def payload(read: Reading, checkpoint_id: CheckpointId) -> Response:
-        """All that it is made of, as the log has it: enough to compute the emission a second time."""
+        """All that it is made of, as the log has it: enough to compute the emission a second time. To check by and
+        not to pay by: a withheld one has it too.
+        """
         return shaped(CheckpointPayload, to_builtins(_find(read, checkpoint_id).checkpoint))
 
     @routes.get("/reports/checkpoints/{checkpoint_id}/emission", response_model=Emission, responses=HELD)

@@ -62,7 +62,7 @@ class CommandPort(Protocol):
 class Confirm(BaseModel):
     """The body of a confirm."""
 
-    tx_hash: str = Field(max_length=10_000)
+    tx_hash: str = Field(max_length=200)
 
 
 class Advance(BaseModel):

@@ -66,3 +66,8 @@ def links_covered(said: str) -> int:
     """How many of the document's links were walked."""
     found = re.search(r"API Links: +([\d,]+) covered", said)
     return int(found[1].replace(",", "")) if found else 0
+
+
+def findings(said: str) -> str:
+    """What failed, and how to repeat it; of a call with a very long body its beginning."""
+    return "\n".join(line[:500] for line in said[max(0, said.find("= FAILURES =")) :].splitlines())[:8_000]

@@ -14,6 +14,7 @@ import httpx
 from tests.logs import busy_log, fold_into
 
 from coordinator.api import openapi
+from coordinator.api.access import BODY_BYTES_MAX
 from coordinator.api.app import create_app
 from coordinator.projections.registry import open_read_models
 from coordinator.projections.runner import Projector
@@ -121,3 +122,17 @@ async def write() -> None:
 
 if __name__ == "__main__":
     asyncio.run(write())
+
+
+async def test_no_text_that_the_document_refuses_is_too_long_for_a_body(api):
+    """One character too many is 422; a document that allows more than a body may hold promises what ends as 413."""
+    document = (await api.client.get("/openapi.json")).json()
+    longest = {
+        (name, field): schema["maxLength"]
+        for name, shape in document["components"]["schemas"].items()
+        for field, schema in shape.get("properties", {}).items()
+        if name in ("Confirm", "Advance", "Release") and "maxLength" in schema
+    }
+    assert longest
+    escaped = len(json.dumps("\U0002a5be")) - 2
+    assert all((most + 1) * escaped < BODY_BYTES_MAX for most in longest.values()), longest

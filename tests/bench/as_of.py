@@ -24,7 +24,6 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import httpx
-from tests.bench.serving import load
 from tests.bench.world import percentile
 from tests.logs import HOUR_MS, MINUTE_MS, START_MS, LogBuilder, fold_into
 
@@ -40,6 +39,8 @@ ROUTES = (
     "/reports/models/params?limit=1000",
     "/reports/predictions?limit=100",
     "/reports/predictions?limit=1000",
+    "/reports/feeds",
+    "/reports/feeds/tail?limit=200",
     "/reports/snapshots?limit=100",
     "/reports/checkpoints?limit=20",
 )
@@ -77,7 +78,8 @@ def make_history(folder: Path, rounds: int, models: int) -> None:
     rng = random.Random(1)
     for minute in range(rounds):
         at = minute * MINUTE_MS
-        log.tick(START_MS + at)
+        log.record(START_MS + at)
+        log.tick(START_MS + at + MINUTE_MS)
         log.round(at, {one: rng.random() for one in ids})
         log.inputs_until(at + MINUTE_MS)
         if minute % 60 == 59:
@@ -121,9 +123,21 @@ def figures(waits: list[float]) -> dict[str, float]:
     return {"p50_ms": round(percentile(waits, 0.5), 1), "p99_ms": round(percentile(waits, 0.99), 1)}
 
 
+async def live(port: int, seconds: float) -> dict[str, float]:
+    """The live leaderboard, one question after the other, asked by a process of its own: ours is busy asking too."""
+    asker = await asyncio.create_subprocess_exec(
+        *(sys.executable, str(Path(__file__).with_name("serving.py")), "127.0.0.1", str(port)),
+        *("/reports/leaderboard", "1", str(seconds)),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    said, _ = await asker.communicate()
+    found: dict[str, float] = json.loads(said)
+    return found
+
+
 async def flood(url: str, port: int, rounds: int, seconds: float) -> None:
     """The live leaderboard alone, and beside eight connections that ask about distinct pasts."""
-    alone = await load("127.0.0.1", port, "/reports/leaderboard", 1, seconds)
+    alone = await live(port, seconds)
     until = time.perf_counter() + seconds + 1
     waits: list[float] = []
     codes: dict[int, int] = {}
@@ -140,7 +154,7 @@ async def flood(url: str, port: int, rounds: int, seconds: float) -> None:
 
     askers = [asyncio.create_task(asker(seed)) for seed in range(8)]
     await asyncio.sleep(0.5)
-    beside = await load("127.0.0.1", port, "/reports/leaderboard", 1, seconds)
+    beside = await live(port, seconds)
     await asyncio.gather(*askers)
     say(
         "flood", rounds=rounds, codes=codes, past=figures(waits), past_per_second=round(len(waits) / (seconds + 1)),
