@@ -18,6 +18,7 @@ from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from coordinator.api.app import create_app
+from coordinator.api.as_of import let_live_answers_through
 from coordinator.api.live import ABORT
 from coordinator.api.monitor import Monitor, make_monitor
 from coordinator.api.own_routes import OwnRoutes, load_own_routes
@@ -58,6 +59,7 @@ def serve(settings: Settings) -> None:
         settings.api_routes_dir
     )  # a broken file is said before anything is waited for
     bound = listen(settings.api_host, settings.api_port, "API_PORT (or --port)")
+    let_live_answers_through()
     try:
         asyncio.run(_serve(settings, bound, own_routes))
     finally:

@@ -10,6 +10,7 @@ whether the cost grows.
 from __future__ import annotations
 
 import asyncio
+import gc
 import multiprocessing
 import os
 import sys
@@ -68,6 +69,8 @@ def fold_history(folder: Path, models: int, rounds: int) -> tuple[Projector, Rea
 
 def serve(folder: Path, models: int, rounds: int, port: int, ready: object) -> None:
     """The child: fold, then serve until it is ended."""
+    gc.collect()
+    gc.freeze()  # as the worker does with what it imported
     projector, _ = fold_history(folder, models, rounds)
     app = create_app(projector.settings, projector, None)  # type: ignore[arg-type]
     bound = listen("127.0.0.1", port, "the port")
