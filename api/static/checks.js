@@ -7,11 +7,13 @@ import { count, second } from "./format.js";
 const EVERY_MS = 5_000;
 
 export function checksView(root) {
+  const moment = h("div");
   const invariants = h("div");
   const folding = h("div");
   put(root, h("div", { class: "head" }, h("h1", null, "Checks"), h("p", { class: "soft" }, "The node's own sums, and how far it has read, as of now")),
-    invariants, h("h2", null, "Reading the log, now"), folding);
+    moment, invariants, h("h2", null, "Reading the log, now"), folding);
   const load = async () => {
+    put(moment, when.asOf === null ? null : h("div", { class: "notice" }, h("strong", null, "As of now. "), "What is checked is the whole log, so the slider does not move this view."));
     try {
       showInvariants(invariants, await askNow("/reports/invariants"));
     } catch (error) {

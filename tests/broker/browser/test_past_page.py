@@ -61,6 +61,11 @@ def test_the_slider_shows_an_earlier_order_and_leads_back(node, open_page):
     newest = watched.page.get_by_role("region", name="Newest records").locator("tbody td").first
     newest.wait_for()
     assert shown_ms(newest.inner_text()) < at_ms
+    watched.page.get_by_role(
+        "link", name="Checks"
+    ).click()  # but for what is about the whole log, which says so
+    watched.page.wait_for_selector(".notice >> text=the slider does not move this view")
+
     watched.page.get_by_role("link", name="Checkpoints").click()
     watched.page.wait_for_selector("tbody tr")
     watched.page.get_by_role("button", name="Back to live").click()
