@@ -243,30 +243,40 @@ def test_an_outage_is_one_hole_however_often_it_was_said_and_says_what_became_of
     ]
 
 
-def test_of_many_records_the_newest_are_read_however_late_an_old_one_came(log, fold):
-    for minute in range(520):
+def test_of_many_records_the_newest_stay(log, tmp_path):
+    for minute in range(400):
+        log.record(START_MS + minute * MINUTE_MS)
+    folded(log, tmp_path).close()  # a restart
+    for minute in range(400, 520):
         log.record(START_MS + minute * MINUTE_MS)
     log.record(START_MS)  # a late repeat is no newer for it
-    read = fold(log)
+    read = folded(log, tmp_path)
     assert read.feeds.all()[0].record_count == 521
     newest = [record.ts_event for _, record in read.feeds.tail(200, None, None, None, None)]
     assert newest == [START_MS + minute * MINUTE_MS for minute in range(519, 319, -1)]
+    read.close()
 
 
-def test_of_many_holes_the_newest_hundred_are_read_and_closed(log, fold):
+def test_of_many_holes_the_newest_hundred_stay_and_can_be_closed(log, tmp_path):
     def span(n: int) -> tuple[int, int]:
         return START_MS + 2 * n * MINUTE_MS, START_MS + (2 * n + 1) * MINUTE_MS
 
-    for n in range(130):
+    for n in range(120):
+        log.hole(*span(n))
+    folded(log, tmp_path).close()  # a restart
+    log.hole(span(119)[1], span(119)[1] + MINUTE_MS // 2)  # goes on
+    for n in range(120, 130):
         log.hole(*span(n))
     for n in (3, 40):
         log.hole_closed(*span(n), complete=True, at=span(130)[0])
-    read = fold(log)
+    read = folded(log, tmp_path)
     (row,) = read.feeds.all()
     gaps = read.feeds.gaps(row)
     assert row.gap_count == 130
-    assert [(gap.from_ms, gap.until_ms) for gap in gaps] == [span(n) for n in range(30, 130)]
+    assert [gap.from_ms for gap in gaps] == [span(n)[0] for n in range(30, 130)]
+    assert gaps[89].until_ms == span(119)[1] + MINUTE_MS // 2
     assert [gap.from_ms for gap in gaps if gap.state == "filled"] == [span(40)[0]]
+    read.close()
 
 
 def move(kind, checkpoint_id):
