@@ -81,10 +81,13 @@ def _run(
 
 
 def _rate(settings: Settings, report: Child, score: Child, wanted: int, models: int) -> tuple[float, float]:
-    """Predictions a second between the first score in the board and the last, and the report worker's cores."""
+    """Predictions a second from the look before the first score in the board to the last, and the report worker's
+    cores.
+    """
     url = f"http://{settings.api_host}:{settings.api_port}/healthz"
     deadline = time.monotonic() + pipeline.SCORE_SECONDS_MAX
     first: tuple[float, int, float] | None = None
+    before = (0.0, 0, 0.0)
     head = None
     with httpx.Client(timeout=30) as client:
         while time.monotonic() < deadline:
@@ -95,7 +98,8 @@ def _rate(settings: Settings, report: Child, score: Child, wanted: int, models: 
             if head is None:
                 head = at
             if first is None and at > head + 20:
-                first = (now, at, cpu_seconds(report.pid))
+                first = before  # a short log may be in the board whole by the time that its first score is seen there
+            before = (now, at, cpu_seconds(report.pid))
             if first is not None and (at - head) * models >= wanted:
                 took = now - first[0]
                 return (at - first[1]) * models / took, (cpu_seconds(report.pid) - first[2]) / took
