@@ -11,7 +11,7 @@ from coordinator.api.answers import shaped
 from coordinator.api.reading import Reading
 from coordinator.api.shapes import Feed, FeedRecord
 from coordinator.api.times import zulu
-from coordinator.projections.feeds import FeedRow, GapRow, StateRow
+from coordinator.projections.feeds import FeedRow, Feeds, StateRow
 from coordinator.streams.errors import OperatorError
 from coordinator.streams.granularity import cadence_ms
 
@@ -30,11 +30,10 @@ def router() -> APIRouter:
         A hole is (from_ts, until_ts] in the time at which records are known; `state` is open, filled, or missing for
         good. `cadence_seconds` is null where records come as they happen, `source_state` where the source says none.
         """
-        clock = read.feeds.clock
         states = {one.source: one for one in read.feeds.states()}
         return shaped(
             list[Feed],
-            [_feed(row, read.feeds.gaps(row), states.get(row.source), clock) for row in read.feeds.all()],
+            [_feed(row, read.feeds, states.get(row.source)) for row in read.feeds.all()],
         )
 
     @routes.get("/reports/feeds/tail", response_model=list[FeedRecord])
@@ -67,7 +66,7 @@ def router() -> APIRouter:
     return routes
 
 
-def _feed(row: FeedRow, gaps: list[GapRow], source: StateRow | None, clock: int) -> dict[str, Any]:
+def _feed(row: FeedRow, feeds: Feeds, source: StateRow | None) -> dict[str, Any]:
     return {
         "source": row.source,
         "subject": row.subject,
@@ -77,11 +76,11 @@ def _feed(row: FeedRow, gaps: list[GapRow], source: StateRow | None, clock: int)
         "oldest_ts": zulu(row.oldest) if row.record_count else None,
         "newest_ts": zulu(row.newest) if row.record_count else None,
         "watermark_ts": zulu(row.watermark) if row.record_count else None,
-        "watermark_updated_at": zulu(max(clock, row.watermark)),
+        "watermark_updated_at": zulu(max(feeds.clock, row.watermark)),
         "gap_count": row.gap_count,
         "gap_reason": row.gap_reason or None,
         "cadence_seconds": _cadence_seconds(row),
-        "open_gap_count": sum(gap.state == "open" for gap in gaps),
+        "open_gap_count": feeds.open_gap_count(row),
         "gaps": [
             {
                 "from_ts": zulu(gap.from_ms),
@@ -89,7 +88,7 @@ def _feed(row: FeedRow, gaps: list[GapRow], source: StateRow | None, clock: int)
                 "state": gap.state,
                 "reason": gap.reason,
             }
-            for gap in reversed(gaps)
+            for gap in reversed(feeds.gaps(row))
         ],
         "source_state": source.state if source is not None else None,
         "source_reason": source.reason or None if source is not None else None,

@@ -43,7 +43,7 @@ def router(projector: Projector) -> APIRouter:
                 {"source": one.source, "state": one.state, "reason": one.reason, "since": zulu(one.since_ms)}
                 for one in read.feeds.states()
             ],
-            "open_gaps": sum(gap.state == "open" for row in read.feeds.all() for gap in read.feeds.gaps(row)),
+            "open_gaps": sum(read.feeds.open_gap_count(row) for row in read.feeds.all()),
         }
         return shaped(Healthz, body, 200 if health.ok else 503)
 

@@ -59,7 +59,7 @@ def parse_position(text: str) -> dict[str, Cut]:
 
 def headers_of(used: Sequence[Projection], cuts: Cuts, stands_for: str) -> list[tuple[bytes, bytes]]:
     """The headers of an answer made from the read models `used`, at `cuts`."""
-    hashes = ", ".join(f"{one.name}={one.store.state_hash}" for one in used if one.versioned is None)
+    hashes = ", ".join(f"{one.name}={one.store.state_hash}" for one in used)
     found = [(b"x-log-position", position_text(cuts).encode())]
     if hashes:
         found.append((b"x-state-hash", hashes.encode()))

@@ -41,7 +41,7 @@ def worker(
 
         set_up_logging(name)
         settings = read_settings(_environment(wait=wait))
-        _keep_imports_from_the_collector()
+        keep_imports_from_the_collector()
         serve(settings)
         return
     from coordinator.streams.agents.run import run_worker  # noqa: PLC0415
@@ -50,11 +50,11 @@ def worker(
         from coordinator.infra import model_gateway  # noqa: F401, PLC0415
 
     settings = read_settings(_environment(wait=wait))
-    _keep_imports_from_the_collector()
+    keep_imports_from_the_collector()
     run_worker(name, settings)
 
 
-def _keep_imports_from_the_collector() -> None:
+def keep_imports_from_the_collector() -> None:
     """Modules live as long as the process: walking a hundred thousand of their objects makes a full collection a pause
     of tens of ms.
     """

@@ -54,8 +54,8 @@ class Projection(ABC):
     schema: ClassVar[int] = 1
     owners: ClassVar[Mapping[bytes, str]] = {}
     """First byte of a key -> the one topic that writes such rows, where the projection folds several."""
-    versioned: ClassVar[frozenset[bytes] | None] = None
-    """The first bytes of the keys whose versions are kept, so that a past state can be asked for. None: all."""
+    keeps_past: ClassVar[bool] = True
+    """Are the versions of its rows kept, so that a past state can be asked for?"""
 
     def __init__(self, store: Store) -> None:
         self.store = store

@@ -25,13 +25,13 @@ class Step(msgspec.Struct, frozen=True):
 
 
 class Batch:
-    """Writes over a store: reading sees them. `history`: the first bytes of keys whose versions are kept; None: all."""
+    """Writes over a store: reading sees them. `keeps_past`: are the versions of the rows kept?"""
 
-    __slots__ = ("_history", "_rows", "_steps", "_store", "_turn")
+    __slots__ = ("_rows", "_steps", "_store", "_turn", "keeps_past")
 
-    def __init__(self, store: Reader, history: frozenset[bytes] | None = None) -> None:
+    def __init__(self, store: Reader, *, keeps_past: bool = True) -> None:
         self._store = store
-        self._history = history
+        self.keeps_past = keeps_past
         self._rows: dict[bytes, bytes | None] = {}
         self._turn: dict[bytes, bytes | None] = {}
         self._steps: list[Step] = []
@@ -57,15 +57,6 @@ class Batch:
         self._steps.append(Step(decision, self._turn))
         self._rows.update(self._turn)
         self._turn = {}
-
-    def keeps_history(self, key: bytes) -> bool:
-        """Are the versions of this row kept?"""
-        return self._history is None or key[:1] in self._history
-
-    @property
-    def whole_history(self) -> bool:
-        """Are the versions of all rows kept?"""
-        return self._history is None
 
     def steps(self) -> Iterable[Step]:
         """What was written, in order."""

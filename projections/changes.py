@@ -61,17 +61,14 @@ class Changes:
     def _add(self, step: Step, batch: Batch) -> None:
         decision = step.decision
         topic, version = (decision.topic, decision.offset) if decision is not None else ("", 0)
-        kept = False
+        if decision is None or not batch.keeps_past:
+            self._loose.update({key: (topic, value) for key, value in step.rows.items()})
+            return
         for key, value in step.rows.items():
-            if decision is None or not batch.keeps_history(key):
-                self._loose[key] = (topic, value)
-                continue
-            kept = True
             before = self._change(key, topic, version, value)
             if before is not None:
                 self._write.put(undo_key(key, version), before)
-        if decision is not None:
-            self._mark(decision, written=kept or batch.whole_history)
+        self._mark(decision)
 
     def _change(self, key: bytes, topic: str, version: int, value: bytes | None) -> bytes | None:
         """Change a row; what was stored before, or None where nothing was or it is the same."""
@@ -89,10 +86,8 @@ class Changes:
         self._stored[key] = (None if loose else stamped(version, value), after_hash)
         return before
 
-    def _mark(self, decision: Decision, *, written: bool) -> None:
-        """`written`: it changed rows whose past is kept. One that did not may still be a latecomer: a tick that comes
-        behind a later one changes nothing now, and was the clock for a while all the same.
-        """
+    def _mark(self, decision: Decision) -> None:
+        """One that changed no row too: a tick that comes behind a later one was the clock for a while all the same."""
         at = known_at(decision)
         if at is None:
             return
@@ -100,7 +95,5 @@ class Changes:
         latest = self.latest_at.get(topic, 0)
         if at < latest:
             self._write.put(late_key(topic, latest, at, offset), late_value(latest, decision))
-        elif not written:
-            return
         self.latest_at[topic] = latest = max(latest, at)
         self._write.put(mark_key(topic, offset), mark_value(latest, at, self.hash_of_topic.get(topic, 0)))

@@ -85,7 +85,7 @@ class Checks(Projection):
 
     name = "checks"
     topics = ("predictions", "scores", "snapshots", "checkpoints")
-    versioned = frozenset()  # what holds is asked of now alone
+    keeps_past = False  # what holds is asked of now alone
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)

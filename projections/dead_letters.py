@@ -26,7 +26,7 @@ class DeadLetters(Projection):
     name = "dead_letters"
     topics = ("dead-letters", "checkpoints")
     owners: ClassVar[Mapping[bytes, str]] = {b"D": "dead-letters", b"L": "dead-letters", b"R": "checkpoints"}
-    versioned = frozenset()
+    keeps_past = False
 
     def apply(self, decision: Decision, batch: Batch) -> None:
         for event in decision.events:

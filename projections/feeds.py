@@ -210,6 +210,10 @@ class Feeds(Projection):
         """The newest GAPS_READ holes of a subscription, oldest first."""
         return list(self._gaps[row.source, row.subject, row.kind, row.granularity].values())
 
+    def open_gap_count(self, row: FeedRow) -> int:
+        """How many of these are open."""
+        return sum(gap.state == "open" for gap in self.gaps(row))
+
     def states(self) -> list[StateRow]:
         """How each source that says so stands, by name."""
         return [self._states[source] for source in sorted(self._states)]

@@ -90,7 +90,7 @@ class Folder:
         self.events = 0
         self._until_ms = until_ms
         self._limits = limits
-        self._batches = {one.name: Batch(one.store, one.versioned) for one in self.projections}
+        self._batches = {one.name: Batch(one.store, keeps_past=one.keeps_past) for one in self.projections}
         self._readers_of: dict[str, list[tuple[Projection, int]]] = {}
         self._moved: set[str] = set()
         self._changed: set[str] = set()

@@ -81,7 +81,7 @@ class PastStore(Store):
     def __init__(self, store: Store, kind: type[Projection], cuts: Mapping[str, int]) -> None:
         self.path = store.path
         self.database = store.database
-        self._kind = kind
+        self._owner = kind.owner
         self._cuts = dict(cuts)
         self._rows: dict[bytes, bytes | None] = {}
         marks = [mark_before(self.database, topic, cut) for topic, cut in cuts.items()]
@@ -92,15 +92,10 @@ class PastStore(Store):
             state_hash=self.state_hash,
         )
 
-    def _versioned(self, key: bytes) -> bool:
-        return self._kind.versioned is None or key[:1] in self._kind.versioned
-
     def get(self, key: bytes) -> bytes | None:
         if key in self._rows:
             return self._rows[key]
-        if not self._versioned(key):
-            return None
-        return find_before(self.database, key, self._cuts[self._kind.owner(key)])
+        return find_before(self.database, key, self._cuts[self._owner(key)])
 
     def scan(
         self, prefix: bytes, *, start: bytes | None = None, backwards: bool = False
@@ -122,13 +117,10 @@ class PastStore(Store):
     def _scan_versions(
         self, prefix: bytes, *, start: bytes | None, backwards: bool
     ) -> Iterator[tuple[bytes, bytes]]:
-        if prefix and not self._versioned(prefix):
-            return
         for key, stored in self.stored(prefix, start=start, backwards=backwards):
-            if self._versioned(key):
-                row = value_at(self.database, key, stored, self._cuts[self._kind.owner(key)])
-                if row is not None:
-                    yield key, row
+            row = value_at(self.database, key, stored, self._cuts[self._owner(key)])
+            if row is not None:
+                yield key, row
 
     def commit(self, batch: Batch, positions: Mapping[str, Need], notes: Mapping[str, Any]) -> None:
         """Keep the batch's rows on top, and the hash with them; nothing is written."""

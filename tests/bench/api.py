@@ -10,7 +10,6 @@ whether the cost grows.
 from __future__ import annotations
 
 import asyncio
-import gc
 import multiprocessing
 import os
 import sys
@@ -30,6 +29,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol  # noqa: E40
 
 from coordinator.api.app import create_app  # noqa: E402
 from coordinator.api.times import zulu  # noqa: E402
+from coordinator.cli.worker import keep_imports_from_the_collector  # noqa: E402
 from coordinator.infra.broker import free_ports  # noqa: E402
 from coordinator.infra.sockets import listen  # noqa: E402
 from coordinator.projections.registry import ReadModels, open_read_models  # noqa: E402
@@ -69,8 +69,7 @@ def fold_history(folder: Path, models: int, rounds: int) -> tuple[Projector, Rea
 
 def serve(folder: Path, models: int, rounds: int, port: int, ready: object) -> None:
     """The child: fold, then serve until it is ended."""
-    gc.collect()
-    gc.freeze()  # as the worker does with what it imported
+    keep_imports_from_the_collector()
     projector, _ = fold_history(folder, models, rounds)
     app = create_app(projector.settings, projector, None)  # type: ignore[arg-type]
     bound = listen("127.0.0.1", port, "the port")

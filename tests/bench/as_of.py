@@ -45,7 +45,6 @@ ROUTES = (
     "/reports/checkpoints?limit=20",
 )
 SERVER = """
-import gc
 import sys
 from pathlib import Path
 import uvicorn
@@ -53,12 +52,12 @@ from coordinator.api.access import Rules
 from coordinator.api.app import create_app
 from coordinator.api.as_of import let_live_answers_through
 from coordinator.api.keys import KeyRing
+from coordinator.cli.worker import keep_imports_from_the_collector
 from coordinator.projections.registry import open_read_models
 from coordinator.projections.runner import Projector
 from coordinator.streams.settings import Settings
 let_live_answers_through()
-gc.collect()
-gc.freeze()  # as the worker does with what it imported
+keep_imports_from_the_collector()
 settings = Settings(data_dir=Path(sys.argv[1]))
 app = create_app(settings, Projector(settings, open_read_models(settings.data_dir, "bench", "btc-up")), None)
 uvicorn.run(app, host="127.0.0.1", port=int(sys.argv[2]), log_level="error", access_log=False)
