@@ -12,10 +12,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
+from tests.broker.report import Report
 
 from coordinator.infra.broker import EmbeddedBroker, free_ports
 from coordinator.infra.broker_settings import container_environment
 from coordinator.infra.fetch import ensure_runtime
+from coordinator.infra.topics import create_topics
+from coordinator.streams.settings import Settings
 
 IMAGE = "apache/kafka:4.1.0"
 CHOICES = ("embedded", "testcontainers")
@@ -145,3 +148,18 @@ def crunch_id(request):
 
 
 crunches = pytest.StashKey[dict[str, int]]()
+
+
+@pytest.fixture
+async def worker(kafka_bootstrap, crunch_id, tmp_path):
+    """A report worker of a new crunch, not started yet; killed at the end if it still runs."""
+    await create_topics(kafka_bootstrap, crunch_id)
+    report = Report(
+        Settings(
+            crunch_id=crunch_id, kafka_bootstrap=kafka_bootstrap, data_dir=tmp_path, api_port=free_ports(1)[0]
+        )
+    )
+    yield report
+    if report.process is not None and report.process.poll() is None:
+        report.process.kill()
+        report.process.wait(10)

@@ -15,19 +15,16 @@ import httpx
 import pytest
 from tests.api.test_as_of import ROUTES, with_moment
 from tests.broker.fixed_log import fixed_log
-from tests.broker.test_projector import Report, produce
+from tests.broker.test_projector import produce
 from tests.logs import START_MS, LogBuilder
 from tests.projections.test_past import late_log, moments
 
 from coordinator.api.access import Rules
 from coordinator.api.app import create_app
 from coordinator.api.keys import KeyRing
-from coordinator.infra.broker import free_ports
-from coordinator.infra.topics import create_topics
 from coordinator.projections.registry import open_read_models
 from coordinator.projections.replay import replay_async
 from coordinator.projections.runner import Projector, cluster_id_of
-from coordinator.streams.settings import Settings
 from coordinator.streams.topology import TOPICS
 
 pytestmark = pytest.mark.broker
@@ -47,19 +44,6 @@ def staged_log(crunch_id: str) -> LogBuilder:
 
 
 LOGS = {"staged": staged_log, "late": lambda _crunch_id: late_log(SEED)}
-
-
-@pytest.fixture
-async def worker(kafka_bootstrap, crunch_id, tmp_path):
-    await create_topics(kafka_bootstrap, crunch_id)
-    settings = Settings(
-        crunch_id=crunch_id, kafka_bootstrap=kafka_bootstrap, data_dir=tmp_path, api_port=free_ports(1)[0]
-    )
-    report = Report(settings)
-    yield report
-    if report.process is not None and report.process.poll() is None:
-        report.process.kill()
-        report.process.wait(10)
 
 
 async def replayed(settings, until_ms, folder):

@@ -17,7 +17,7 @@ import httpx
 import msgspec
 import pytest
 from rocksdict import Options, Rdict
-from tests.broker.test_projector import Report
+from tests.broker.report import Report
 from tests.broker.test_settlement import CONTRACT, produce
 from tests.chain.rpc_server import rpc_server
 from tests.core.build import HOUR, T0, checkpoint_data, configured, period_closed, snapshot

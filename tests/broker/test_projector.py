@@ -14,14 +14,11 @@ from pathlib import Path
 import httpx
 import pytest
 from rocksdict import Options, Rdict
-from tests.broker.report import Report
 from tests.logs import HOUR_MS, START_MS, TX_HASH, busy_log, folded
 
 from coordinator.api.server import serve
-from coordinator.infra.broker import free_ports
 from coordinator.infra.kafka import make_producer
 from coordinator.infra.sockets import listen
-from coordinator.infra.topics import create_topics
 from coordinator.projections.registry import PROJECTIONS, open_read_models
 from coordinator.projections.replay import replay_async, verify_async
 from coordinator.projections.runner import Projector, cluster_id_of
@@ -51,42 +48,29 @@ def readable(log):
     return sum(len(records) for topic, records in log.records.items() if topic != "commands")
 
 
-@pytest.fixture
-async def crunch(kafka_bootstrap, crunch_id, tmp_path):
-    await create_topics(kafka_bootstrap, crunch_id)
-    settings = Settings(
-        crunch_id=crunch_id, kafka_bootstrap=kafka_bootstrap, data_dir=tmp_path, api_port=free_ports(1)[0]
-    )
-    report = Report(settings)
-    yield report
-    if report.process is not None and report.process.poll() is None:
-        report.process.kill()
-        report.process.wait(10)
-
-
-async def test_what_is_produced_is_served_and_verified_beside_the_living_worker(crunch, tmp_path):
-    settings, log = crunch.settings, busy_log()
+async def test_what_is_produced_is_served_and_verified_beside_the_living_worker(worker, tmp_path):
+    settings, log = worker.settings, busy_log()
     await produce(settings.kafka_bootstrap, settings.crunch_id, log)
-    crunch.start()
-    crunch.wait_caught_up(readable(log))
-    assert [row["model_id"] for row in crunch.get("/reports/leaderboard").json()][:2] == ["m1", "m2"]
+    worker.start()
+    worker.wait_caught_up(readable(log))
+    assert [row["model_id"] for row in worker.get("/reports/leaderboard").json()][:2] == ["m1", "m2"]
 
     expected = folded(log, tmp_path / "expected")
     hashes = {one.name: one.store.state_hash for one in expected.all()}
     expected.close()
-    assert crunch.get("/reports/summary").json()["state_hash"] == hashes
+    assert worker.get("/reports/summary").json()["state_hash"] == hashes
 
     result = await verify_async(settings.kafka_bootstrap, settings.crunch_id, settings.data_dir)
     assert result.equal, result.verdicts
     assert result.replay.state_hash == hashes
 
     # no stage listens: the command is written, and the answer says that it is not decided
-    checkpoint_id = crunch.get("/reports/checkpoints/latest").json()["id"]
+    checkpoint_id = worker.get("/reports/checkpoints/latest").json()["id"]
     answer = httpx.post(
-        f"{crunch.url}/reports/checkpoints/{checkpoint_id}/confirm", json={"tx_hash": TX_HASH}, timeout=15
+        f"{worker.url}/reports/checkpoints/{checkpoint_id}/confirm", json={"tx_hash": TX_HASH}, timeout=15
     )
     assert answer.status_code == 202
-    assert crunch.end() == 0
+    assert worker.end() == 0
 
     for name in PROJECTIONS:  # one altered byte of each store in turn
         database = Rdict(str(settings.data_dir / "projections" / name), Options(raw_mode=True))
@@ -109,26 +93,26 @@ async def test_what_is_produced_is_served_and_verified_beside_the_living_worker(
         ]
 
 
-async def test_killed_again_and_again_it_ends_on_the_same_rows(crunch, tmp_path):
-    settings, log = crunch.settings, busy_log()
+async def test_killed_again_and_again_it_ends_on_the_same_rows(worker, tmp_path):
+    settings, log = worker.settings, busy_log()
     places = await produce(settings.kafka_bootstrap, settings.crunch_id, log)
     for i in range(3):
-        crunch.start()
-        crunch.wait_caught_up(readable(log) if i else 1)
+        worker.start()
+        worker.wait_caught_up(readable(log) if i else 1)
         log.round((600 + i) * 60_000, {"m1": 0.1 * i, "m2": 0.2})
         places = await produce(settings.kafka_bootstrap, settings.crunch_id, log, places)
-        assert crunch.end(signal.SIGKILL) == -signal.SIGKILL
-    crunch.start()
-    crunch.wait_caught_up(readable(log))
+        assert worker.end(signal.SIGKILL) == -signal.SIGKILL
+    worker.start()
+    worker.wait_caught_up(readable(log))
     expected = folded(log, tmp_path / "expected")
     hashes = {one.name: one.store.state_hash for one in expected.all()}
     expected.close()
-    assert crunch.get("/reports/summary").json()["state_hash"] == hashes
-    assert crunch.end(signal.SIGINT) == 0
+    assert worker.get("/reports/summary").json()["state_hash"] == hashes
+    assert worker.end(signal.SIGINT) == 0
 
 
-async def test_a_replay_can_end_at_a_time(crunch, tmp_path):
-    settings, log = crunch.settings, busy_log()
+async def test_a_replay_can_end_at_a_time(worker, tmp_path):
+    settings, log = worker.settings, busy_log()
     await produce(settings.kafka_bootstrap, settings.crunch_id, log)
     seen = []
     result = await replay_async(
@@ -141,19 +125,19 @@ async def test_a_replay_can_end_at_a_time(crunch, tmp_path):
     assert (tmp_path / "target" / "predictions" / "CURRENT").exists()
 
 
-async def test_a_record_of_a_newer_version_ends_it_with_the_record_named(crunch):
-    settings, log = crunch.settings, busy_log()
+async def test_a_record_of_a_newer_version_ends_it_with_the_record_named(worker):
+    settings, log = worker.settings, busy_log()
     places = await produce(settings.kafka_bootstrap, settings.crunch_id, log)
     log.garbage("scores", b'{"e":99,"epoch":1,"seq":1}')
     offset = len(log.records["scores"]) - 1
     await produce(settings.kafka_bootstrap, settings.crunch_id, log, places)
-    crunch.start()
-    assert crunch.process.wait(30) == 1
-    assert f"scores offset {offset}: envelope version 99 is newer" in crunch.log.read_text()
+    worker.start()
+    assert worker.process.wait(30) == 1
+    assert f"scores offset {offset}: envelope version 99 is newer" in worker.log.read_text()
 
 
-async def test_a_projector_waits_for_what_is_folded(crunch, tmp_path):
-    settings, log = crunch.settings, busy_log()
+async def test_a_projector_waits_for_what_is_folded(worker, tmp_path):
+    settings, log = worker.settings, busy_log()
     read = open_read_models(tmp_path, await cluster_id_of(settings.kafka_bootstrap), settings.crunch_id)
     projector = Projector(settings, read)
     running = asyncio.create_task(projector.run())

@@ -15,7 +15,7 @@ import sys
 
 import httpx
 import pytest
-from tests.broker.test_projector import Report
+from tests.broker.report import Report
 from tests.core.build import HOUR, PUBKEY, T0, configured, period_closed, round_scores, snapshot
 from tests.memory_log import Author, MemoryLog
 from typer.testing import CliRunner
