@@ -39,7 +39,7 @@ MEDIA = {
     "csv": "text/csv; charset=utf-8",
     "parquet": "application/vnd.apache.parquet",
 }
-TEXT, WHOLE, REAL = "string", "int64", "float64"  # Arrow's names
+TEXT, WHOLE, REAL, TRUTH = "string", "int64", "float64", "bool"  # Arrow's names
 COLUMNS: dict[str, str] = {
     "id": TEXT,
     "input_id": TEXT,
@@ -55,6 +55,8 @@ COLUMNS: dict[str, str] = {
     "scored_at": TEXT,
     "exec_time_us": WHOLE,
     "output_json": TEXT,
+    "output_hidden": TRUTH,
+    "output_hidden_until": TEXT,
     "score_value": REAL,
     "score_json": TEXT,
     "score_charge": REAL,
@@ -224,6 +226,8 @@ def _flat(one: Prediction, value_field: str) -> dict[str, Any]:
         "scored_at": zulu_or_none(one.scored_at),
         "exec_time_us": one.exec_time_us,
         "output_json": None if one.output is None else _encode(one.output).decode(),
+        "output_hidden": one.hidden,
+        "output_hidden_until": zulu_or_none(one.resolvable_at if one.hidden else None),
         "score_value": scores.get(value_field),
         "score_json": _encode(scores).decode() if scores else None,
         "score_charge": None if one.charge_units is None else to_float(one.charge_units, one.decimals),

@@ -81,6 +81,10 @@ def row_of(one: Prediction, value_field: str) -> dict[str, Any]:
         "param": one.scope_key,
         "status": one.status,
         "output": one.output,
+        "output_hidden": one.hidden,
+        "output_hidden_until": naive(one.resolvable_at)
+        if one.hidden and one.resolvable_at is not None
+        else None,
         "exec_time_us": one.exec_time_us,
         "performed_at": naive(one.performed_at),
         "resolvable_at": None if one.resolvable_at is None else naive(one.resolvable_at),

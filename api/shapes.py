@@ -164,6 +164,9 @@ class Prediction(Shape):
     param: str
     status: Literal["PENDING", "SCORED", "FAILED", "ABSENT"]
     output: dict[str, Any] | None
+    output_hidden: bool
+    """True while others could still copy the answer: `output` is null until the horizon has passed."""
+    output_hidden_until: Naive | None
     exec_time_us: int
     performed_at: Naive
     resolvable_at: Naive | None

@@ -65,6 +65,8 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     charge_units: int | None
     decimals: int
     opened_at: int = 0
+    hidden: bool = False
+    """`output` is None because others could still copy it."""
 
     @property
     def place(self) -> tuple[int, str, str, str]:
@@ -72,8 +74,10 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
         return (self.opened_at, self.input_id, self.scope_key, self.model_id)
 
 
-def join(answer: Answer, score: Score | None, **rest: Any) -> Prediction:
-    """A prediction from its answer and its score. `rest` is what all models of the round share."""
+def join(answer: Answer, score: Score | None, *, closed: bool, **rest: Any) -> Prediction:
+    """A prediction from its answer and its score. `rest` is what all models of the round share. `closed`: what is
+    PENDING shows no answer.
+    """
     model_id, status, at, exec_time_us, output, reason, fault, deployment_id = answer
     units: dict[str, int] | None = None
     scored_at: int | None = None
@@ -86,13 +90,15 @@ def join(answer: Answer, score: Score | None, **rest: Any) -> Prediction:
         units, scored_at = score[2], score[5]
         if status == "FAILED":
             reason, fault = score[3], score[4]
+    hidden = closed and status == "PENDING"
     return Prediction(
         model_id=model_id,
         deployment_id=deployment_id,
         status=status,
         performed_at=at,
         exec_time_us=exec_time_us,
-        output=output,
+        output=None if hidden else output,
+        hidden=hidden,
         reason=reason,
         fault=fault,
         scored_at=scored_at,

@@ -5,10 +5,14 @@ its own.
     O at input_id          a round was opened at `at` (an index by time)          from `predictions`
     A input_id scope_key   the answers half: one entry per model                  from `predictions`
     N                      when the newest round was opened: nothing past it is    from `predictions`
+    U                      up to which time inputs are resolved                     from `inputs`
     S input_id scope_key   the scores half: one entry per model, with charges     from `scores`
 
 One row per round, scope and half, not per event. Reading joins the halves by the lifecycle's table: SCORED
 comes after PENDING whichever was folded first.
+
+No reader is given an answer that could still be copied: while its prediction is PENDING and its horizon has not
+passed, `output` is None and `hidden` is set, on every route, since all read through `round`.
 """
 
 from __future__ import annotations
@@ -37,6 +41,7 @@ from coordinator.streams.events import (
     CrunchConfigured,
     InputReceived,
     InputResolved,
+    InputsUntil,
     PredictionAbsent,
     PredictionFailed,
     PredictionRecorded,
@@ -69,17 +74,18 @@ class Predictions(Projection):
 
     name = "predictions"
     topics = ("predictions", "scores", "inputs")
-    schema = 2
+    schema = 3
     owners: ClassVar[Mapping[bytes, str]] = {
         **dict.fromkeys((b"A", b"N", b"O"), "predictions"),
         **dict.fromkeys((b"S", b"T"), "scores"),
-        b"I": "inputs",
+        **dict.fromkeys((b"I", b"U"), "inputs"),
     }
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
         self.terms = TermsRows(store)
         self._newest_round = int.from_bytes(store.get(b"N") or b"", "big")
+        self._resolved_until = int.from_bytes(store.get(b"U") or b"", "big")
 
     def apply(self, decision: Decision, batch: Batch) -> None:
         if decision.topic == "predictions":
@@ -238,6 +244,9 @@ class Predictions(Projection):
                     before.status = "RESOLVED"
                     self.count("inputs", "resolved")
                 batch.put(name, encode_row(before))
+            elif type(event) is InputsUntil and event.data.until > self._resolved_until:
+                self._resolved_until = event.data.until
+                batch.put(b"U", event.data.until.to_bytes(8, "big"))
 
     def totals(self) -> dict[str, int]:
         """Counts per status, as of what was folded: `pending, scored, failed, absent` and `received,
@@ -357,6 +366,7 @@ class Predictions(Projection):
         found = self.input(input_id)
         horizon, step, resolvable_at = (found.scopes.get(scope_key) if found else None) or (None, None, None)
         decimals = self.terms.decimals(scores.contract_hash)
+        closed = self._is_closed(found, scope_key)
         return [
             join(
                 answer,
@@ -370,6 +380,17 @@ class Predictions(Projection):
                 charge_units=scores.charges.get(answer[0]),
                 decimals=decimals,
                 opened_at=opened_at,
+                closed=closed,
             )
             for answer in answers
         ]
+
+    def _is_closed(self, found: InputRow | None, scope_key: str) -> bool:
+        """Could an answer to this still be copied? What is not known yet counts as if it could."""
+        if found is None or scope_key not in found.scopes:
+            return True
+        terms = self.terms.by_hash.get(found.contract_hash)
+        if terms is not None and terms.answers_hidden_until == "recorded":
+            return False
+        horizon, _, resolvable_at = found.scopes[scope_key]
+        return str(horizon) not in found.truths and resolvable_at >= self._resolved_until

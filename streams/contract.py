@@ -243,6 +243,9 @@ class CrunchContract(BaseModel):
     score_decimals: int = Field(default=9, ge=0, le=12)
     absence_policy: Literal["ignore", "zero", "worst_percentile"] = "ignore"
     min_participation: float = Field(default=0.0, ge=0.0, le=1.0)
+    answers_hidden_until: Literal["resolvable", "recorded"] = "resolvable"
+    """Until when the API hides what a model answered: until its horizon has passed, so that no model can copy another;
+    or not at all once the round is recorded."""
 
     crunch_pubkey: str | None = None
     compute_provider: str | None = None

@@ -85,6 +85,7 @@ class Terms(Data, frozen=True):
     snapshot_interval_ms: int
     checkpoint_interval_ms: int
     effective_from: int
+    answers_hidden_until: Literal["resolvable", "recorded"] = "resolvable"
 
 
 class CrunchConfigured(Event, frozen=True):

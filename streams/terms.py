@@ -74,6 +74,7 @@ def make_terms(
         snapshot_interval_ms=settings.snapshot_interval_seconds * MS,
         checkpoint_interval_ms=settings.checkpoint_interval_seconds * MS,
         effective_from=effective_from,
+        answers_hidden_until=contract.answers_hidden_until,
     )
 
 

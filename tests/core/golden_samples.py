@@ -30,7 +30,7 @@ _CHECKPOINT = checkpoint_data(
 )  # fmt: skip
 
 _EVENTS: list[ev.AnyEvent] = [
-    configured(scopes=[_SCOPE], min_participation=0.25),
+    configured(scopes=[_SCOPE], min_participation=0.25, answers_hidden_until="recorded"),
     ev.FeedRecordReceived(
         id="feed/1",
         at=T0,

@@ -1,0 +1,122 @@
+"""What a model answered is hidden while another could still copy it: until its horizon has passed in event time."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+import msgspec
+import pyarrow.parquet as pq
+import pytest
+from tests.logs import HOUR_MS, MINUTE_MS, START_MS, busy_log, fold_into
+
+from coordinator.api.times import naive
+from coordinator.projections.past import folded_until
+from coordinator.projections.registry import open_read_models
+from coordinator.projections.runner import Projector
+from coordinator.streams.settings import Settings
+
+OPEN_AT = 10 * HOUR_MS
+ANSWERS = {"m1": 0.123456, "m2": -0.654321, "m3": "ABSENT"}
+SECRETS = (b"0.123456", b"-0.654321")
+ROUTES = ("predictions", "predictions.ndjson", "predictions.csv", "predictions.parquet")
+
+
+@pytest.fixture
+def log():
+    """A node in the middle of a round: models have answered, and the horizon has not passed."""
+    log = busy_log()
+    log.round(OPEN_AT, ANSWERS, scored=False)
+    return log
+
+
+async def take(api, log, topic):
+    await api.projector.take(topic, [(len(log.records[topic]) - 1, log.records[topic][-1])])
+
+
+async def read(api, path, **params):
+    answer = await api.client.get(f"/reports/{path}", params={"start": START_MS + OPEN_AT, **params})
+    assert answer.status_code == 200, answer.text
+    if path.endswith("parquet"):
+        return pq.read_table(io.BytesIO(answer.content)).to_pylist()
+    if path.endswith("csv"):
+        return list(csv.DictReader(io.StringIO(answer.text)))
+    if path.endswith("ndjson"):
+        return [msgspec.json.decode(line) for line in answer.content.splitlines()]
+    return answer.json()
+
+
+def output(row):
+    return row.get("output") or row.get("output_json") or None
+
+
+@pytest.mark.parametrize("path", ROUTES)
+async def test_an_open_round_shows_no_answer_and_says_until_when(api, path):
+    rows = {row["model_id"]: row for row in await read(api, path)}
+    assert {name: row["status"] for name, row in rows.items()} == {
+        "m1": "PENDING", "m2": "PENDING", "m3": "ABSENT",
+    }  # fmt: skip
+    assert all(output(row) is None for row in rows.values())
+    hidden = rows["m1"]["output_hidden"]
+    assert hidden in (True, "True")
+    assert rows["m1"]["output_hidden_until"].startswith(naive(START_MS + OPEN_AT + MINUTE_MS))
+    assert rows["m3"]["output_hidden"] in (False, "False")
+    assert not rows["m3"]["output_hidden_until"]
+
+
+@pytest.mark.parametrize("path", ROUTES)
+async def test_once_the_horizon_has_passed_the_answer_is_shown_scored_or_not(api, log, path):
+    log.inputs_until(OPEN_AT + MINUTE_MS)  # the last moment of the horizon: others may still be asked
+    await take(api, log, "inputs")
+    assert all(output(row) is None for row in await read(api, path))
+    log.inputs_until(OPEN_AT + MINUTE_MS + 1)
+    await take(api, log, "inputs")
+    rows = {row["model_id"]: row for row in await read(api, path)}
+    assert rows["m1"]["status"] == "PENDING"
+    assert "0.123456" in str(output(rows["m1"]))
+    assert rows["m1"]["output_hidden"] in (False, "False")
+    assert not rows["m1"]["output_hidden_until"]
+
+
+async def test_a_past_shows_what_was_shown_then(api, log):
+    ends = {topic: str(offset) for topic, offset in folded_until(api.read).items()}
+    then = ".".join(f"{topic}:{offset}" for topic, offset in sorted(ends.items()))
+    log.inputs_until(OPEN_AT + MINUTE_MS + 1)
+    await take(api, log, "inputs")
+    log.tick(START_MS + OPEN_AT + 2 * MINUTE_MS)
+    rows = await read(api, "predictions", as_of_offsets=then)
+    assert rows
+    assert all(row["output"] is None for row in rows)
+    assert any(row["output"] for row in await read(api, "predictions"))
+
+
+async def test_no_route_says_an_answer_of_an_open_round(api):
+    document = (await api.client.get("/openapi.json")).json()
+    asked = 0
+    for path, methods in document["paths"].items():
+        if "get" not in methods or path.endswith("live"):
+            continue
+        answer = await api.client.get(path.replace("{model_id}", "m1").replace("{checkpoint_id}", "latest"))
+        asked += answer.status_code == 200
+        assert not any(secret in answer.content for secret in SECRETS), path
+    assert asked > 10
+
+
+async def test_a_contract_may_show_answers_as_soon_as_they_are_recorded(api):
+    terms = api.read.predictions.terms
+    for name, one in terms.by_hash.items():
+        terms.by_hash[name] = msgspec.structs.replace(one, answers_hidden_until="recorded")
+    found = list(api.read.predictions.newest(START_MS + OPEN_AT, START_MS + OPEN_AT))
+    assert [one.output for one in found[:2]] == [{"value": 0.123456}, {"value": -0.654321}]
+    assert not any(one.hidden for one in found)
+
+
+def test_an_answer_whose_input_is_not_folded_yet_is_hidden(tmp_path, log):
+    """Topics are folded at their own pace: nobody knows yet until when it is to be hidden."""
+    read = open_read_models(tmp_path, "cluster", log.crunch_id)
+    log.records["inputs"].clear()
+    fold_into(Projector(Settings(data_dir=tmp_path), read).folder, log)
+    found = [one for one in read.predictions.newest(0, START_MS + OPEN_AT) if one.status == "PENDING"]
+    assert found
+    assert all(one.hidden and one.output is None for one in found)
+    read.close()
