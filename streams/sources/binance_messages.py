@@ -26,7 +26,13 @@ import msgspec
 from coordinator.streams.errors import OperatorError
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.ports import FeedRecord, Subscription
-from coordinator.streams.sources.candle_values import VALUE_NAMES, candle_fault, number_fault
+from coordinator.streams.sources.candle_values import (
+    VALUE_NAMES,
+    amount_fault,
+    candle_fault,
+    number_fault,
+    price_fault,
+)
 
 # Binance has these; our other granularities have no stream there.
 INTERVALS = ("1s", "1m", "5m", "15m", "1h", "4h", "8h", "1d")
@@ -188,10 +194,9 @@ class TradeFold:
 
     def add(self, trade: TradeRow) -> FeedRecord | None:
         """The record of the trade's millisecond with all its trades so far; None for a repeat."""
-        for name, text in (("price", trade.price), ("quantity", trade.quantity)):
-            fault = number_fault(name, text)
-            if fault is not None:
-                raise ValueError(fault)
+        fault = price_fault("price", trade.price) or amount_fault("quantity", trade.quantity)
+        if fault is not None:
+            raise ValueError(fault)
         if trade.traded_at not in self._kept:
             self._kept[trade.traded_at] = {}
             if len(self._kept) > MILLISECONDS_KEPT:
@@ -206,6 +211,10 @@ class TradeFold:
 def record_of_trades(subscription: Subscription, trades: Sequence[TradeRow]) -> FeedRecord:
     """One millisecond's record: the price of the last trade by id, the sum of quantities. Raises ValueError."""
     last = max(trades, key=lambda trade: trade.trade_id)
+    for one in trades:
+        fault = price_fault("price", one.price) or amount_fault("quantity", one.quantity)
+        if fault is not None:
+            raise ValueError(fault)
     quantity = (
         last.quantity
         if len(trades) == 1
@@ -226,7 +235,7 @@ def depth_values(bids: Iterable[Sequence[str]], asks: Iterable[Sequence[str]]) -
     if "bid_price_1" not in values or "ask_price_1" not in values:
         raise ValueError("a book with an empty side")
     for name, text in values.items():
-        fault = number_fault(name, text)
+        fault = price_fault(name, text) if "price" in name else amount_fault(name, text)
         if fault is not None:
             raise ValueError(fault)
     if Decimal(values["bid_price_1"]) >= Decimal(values["ask_price_1"]):

@@ -1,7 +1,8 @@
-"""What every candle must be, whichever source it came from.
+"""What every candle and every price must be, whichever source it came from.
 
-Pure. Reads the five values of a candle as text and says what is wrong with them, if anything. The text is
-kept as it was quoted; numbers are built only to compare.
+Pure. Reads values as text and says what is wrong with them, if anything. The text is kept as it was quoted; numbers
+are built only to compare. low <= open, close <= high; prices are above zero, unless `any_price` says that this market
+has others (power, spreads); a volume is never negative.
 """
 
 from __future__ import annotations
@@ -12,36 +13,88 @@ from collections.abc import Callable, Mapping
 from decimal import Decimal
 
 VALUE_NAMES = ("open", "high", "low", "close", "volume")
+NUMBER_CHARS_MAX = 100
 
 OnGarbage = Callable[[str, str], None]
 """Takes (reason, the raw text): what a source calls for anything that it cannot read."""
 
 # Stricter than Decimal(): that one also takes "NaN", "Infinity", "1_000" and digits of other scripts.
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
+_WITH_COMMAS = re.compile(r"[+-]?\d[\d.,' \u00a0\u202f]*", re.ASCII)
 
 
 def number_fault(name: str, text: str) -> str | None:
-    """Why `text` is no finite decimal number, or None if it is one."""
+    """Why `text` is no finite decimal number of at most NUMBER_CHARS_MAX characters, or None if it is one."""
+    if len(text) > NUMBER_CHARS_MAX:
+        return f"{name} has {len(text)} characters, at most {NUMBER_CHARS_MAX} are taken"
     if _NUMBER.fullmatch(text) is None or math.isinf(float(text)):
-        return f"{name} is {text[:40]!r}, which is not a finite number"
+        plain = "; write numbers plainly, like 23140.48" if _WITH_COMMAS.fullmatch(text) else ""
+        return f"{name} is {text[:40]!r}, which is not a finite number{plain}"
     return None
 
 
-def candle_fault(values: Mapping[str, str]) -> str | None:
+def price_fault(name: str, text: str, *, any_price: bool = False) -> str | None:
+    """Why `text` is no price, or None if it is one."""
+    fault = number_fault(name, text)
+    # A float of a tiny decimal may be 0.0: the decimal decides then.
+    if fault is None and not any_price and float(text) <= 0 and Decimal(text) <= 0:
+        return f"{name} is {text}, and a price is above zero"
+    return fault
+
+
+def amount_fault(name: str, text: str) -> str | None:
+    """Why `text` is no volume or quantity, or None if it is one."""
+    fault = number_fault(name, text)
+    if fault is None and float(text) < 0:
+        return f"{name} is {text}, and none is below zero"
+    return fault
+
+
+def candle_fault(values: Mapping[str, str], *, any_price: bool = False) -> str | None:
     """Why these values (all of VALUE_NAMES, as text) are no candle, or None if they are one."""
-    for name in VALUE_NAMES:
-        fault = number_fault(name, values[name])
+    if _plainly_a_candle(*(values[name] for name in VALUE_NAMES)):
+        return None
+    for name in VALUE_NAMES[:4]:
+        fault = price_fault(name, values[name], any_price=any_price)
         if fault is not None:
             return fault
-    high, low = values["high"], values["low"]
-    # Floats settle nearly every row, four times as fast; decimals settle what floats cannot tell apart.
-    if float(high) <= float(low) and Decimal(high) < Decimal(low):
-        return f"high {high} is below low {low}"
+    fault = amount_fault("volume", values["volume"])
+    if fault is not None:
+        return fault
+    if _above(values["low"], values["high"]):
+        return f"high {values['high']} is below low {values['low']}"
+    for name in ("open", "close"):
+        if _above(values[name], values["high"]):
+            return f"{name} {values[name]} is above high {values['high']}"
+        if _above(values["low"], values[name]):
+            return f"{name} {values[name]} is below low {values['low']}"
     return None
+
+
+def _plainly_a_candle(opened: str, high: str, low: str, closed: str, volume: str) -> bool:
+    """Nearly every candle is one at first sight; False leaves it to the slower look."""
+    texts = (opened, high, low, closed, volume)
+    if not all(len(text) <= NUMBER_CHARS_MAX and _NUMBER.fullmatch(text) for text in texts):
+        return False
+    o, h, lo, c, v = map(float, texts)
+    return (
+        lo > 0
+        and (lo < o or low == opened)
+        and (lo < c or low == closed)
+        and (o < h or opened == high)
+        and (c < h or closed == high)
+        and 0 <= v < math.inf
+        and h < math.inf
+    )
+
+
+def _above(left: str, right: str) -> bool:
+    """Floats settle nearly every pair, four times as fast; decimals settle what floats cannot tell apart."""
+    return float(left) >= float(right) and Decimal(left) > Decimal(right)
 
 
 def same_values(left: Mapping[str, str], right: Mapping[str, str]) -> bool:
-    """Whether two good candles quote the same numbers; "1.50" and "1.5" are the same number."""
-    return all(
-        left[name] == right[name] or Decimal(left[name]) == Decimal(right[name]) for name in VALUE_NAMES
+    """Whether two records quote the same numbers under the same names; "1.50" and "1.5" are the same number."""
+    return left.keys() == right.keys() and all(
+        text == right[name] or Decimal(text) == Decimal(right[name]) for name, text in left.items()
     )

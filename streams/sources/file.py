@@ -1,7 +1,7 @@
 """Any file as a feed: JSON lines or CSV followed as they grow, and a whole CSV, JSON-lines or Parquet file.
 
 Option `path`: a `.jsonl`, `.ndjson`, `.csv` or `.parquet` file; `{subject}` in it stands for the subject
-(without slashes), else the rows say their `subject`, or there is one subject. `file_rows` says what a row is.
+(without slashes), else the rows say their `subject`, or there is one subject. `given_rows` says what a row is.
 `stream` gives what is written from now on, as soon as a line is whole; `history` reads the file from its
 start. A line that is no record goes to `on_garbage`, and the next one is read. A file that is not there (yet)
 is waited for; a Parquet file does not grow, so its stream is silent.
@@ -20,18 +20,23 @@ from coordinator.streams.errors import OperatorError, WorldError
 from coordinator.streams.granularity import GRANULARITIES_MS, granularity_ms
 from coordinator.streams.ports import FeedRecord, SourceHealth, Subscription
 from coordinator.streams.sources.candle_values import OnGarbage
-from coordinator.streams.sources.file_rows import (
+from coordinator.streams.sources.candles import path_for
+from coordinator.streams.sources.given_files import plain_symbol
+from coordinator.streams.sources.given_rows import (
+    READING_OPTIONS,
+    CsvSheet,
+    Hole,
+    Reading,
+    Records,
     Row,
-    names_of,
-    record_of_row,
-    row_of_csv,
-    row_of_json,
-    subject_of,
+    json_row,
+    reading_of,
+    rows_of_file,
 )
 from coordinator.streams.sources.grown_lines import GrownLines, Line
 from coordinator.streams.sources.merged import merged
 from coordinator.streams.sources.options import Options
-from coordinator.streams.sources.waiting import Patience, future_fault, log_garbage, wall_ms
+from coordinator.streams.sources.waiting import Patience, log_garbage, wall_ms
 
 KINDS = ("candle", "tick", "depth", "funding")
 ENDINGS = (".jsonl", ".ndjson", ".csv", ".parquet")
@@ -55,23 +60,31 @@ class FileSource:
         poll_seconds: float = 0.2,
         patience: Patience | None = None,
         now_ms: Callable[[], int] = wall_ms,
+        reading: Reading | None = None,
     ) -> None:
         if not path.lower().endswith(ENDINGS):
             raise OperatorError(f"file: path {path!r} should end in one of {', '.join(ENDINGS)}")
         self._path = path
         self._garbage = on_garbage or log_garbage
         self._poll_seconds = poll_seconds
-        self._patience = patience or Patience()
+        self._patience_ms = int((patience or Patience()).future_seconds_max * 1000)
         self._now_ms = now_ms
+        self._reading = reading or Reading()
+        self._made = Records(self._reading)
         self.health = SourceHealth()
 
     @classmethod
     def from_options(cls, given: Mapping[str, str], on_garbage: OnGarbage | None = None) -> FileSource:
         """The source with its `FEED_OPT_*` options. Raises OperatorError."""
-        options = Options(cls.name, given, ("path", "poll_seconds"))
+        options = Options(cls.name, given, ("path", "poll_seconds", *READING_OPTIONS))
         if not options.text("path"):
             raise OperatorError("feed source 'file' needs the option path: set FEED_OPT_PATH=FILE.jsonl")
-        return cls(options.text("path"), on_garbage, poll_seconds=options.seconds("poll_seconds", 0.2))
+        return cls(
+            options.text("path"),
+            on_garbage,
+            poll_seconds=options.seconds("poll_seconds", 0.2),
+            reading=reading_of(options),
+        )
 
     async def history(
         self, subscription: Subscription, start_ms: int, end_ms: int
@@ -84,10 +97,10 @@ class FileSource:
         path = self._path_of(subscription)
         found: list[FeedRecord] = []
         try:
-            for count, (row, text) in enumerate(self._rows(path)):
+            for count, row in enumerate(self._rows(path, subscription.kind)):
                 if count % _BATCH_ROWS == 0:
                     await asyncio.sleep(0)
-                record = self._record(row, text, [subscription])
+                record = self._record(path, row, [subscription])
                 if record is not None and start_ms <= record.at <= end_ms:
                     found.append(record)
         except FileNotFoundError as error:
@@ -111,13 +124,13 @@ class FileSource:
                 yield record
 
     def _path_of(self, subscription: Subscription) -> Path:
-        return Path(self._path.replace("{subject}", subscription.subject.replace("/", "")))
+        return path_for(self._path, subscription.subject)
 
     async def _followed(self, path: Path, wanted: Sequence[Subscription]) -> AsyncGenerator[FeedRecord, None]:
         if path.suffix.lower() == ".parquet":
             await asyncio.Event().wait()
         with closing(GrownLines(path, at_end=True)) as grown:
-            names = self._header_of(path)
+            sheet = self._sheet_of(path, wanted[0].kind)
             while True:
                 try:
                     lines = grown.read()
@@ -128,10 +141,11 @@ class FileSource:
                     self._heard(path)
                 for line in lines:
                     if path.suffix.lower() == ".csv" and line.first:
-                        names = self._names(line)
-                        continue
-                    row = self._row(path, line, names)
-                    record = row and self._record(row, line.text, wanted)
+                        sheet = self._sheet(path, line, wanted[0].kind)
+                        if not sheet.headless:
+                            continue
+                    row = self._row(line, sheet, wanted[0].kind)
+                    record = row and self._record(path, row, wanted)
                     if record:
                         yield record
                 await asyncio.sleep(0 if lines else self._poll_seconds)
@@ -145,65 +159,74 @@ class FileSource:
 
     # --- rows ---------------------------------------------------------------------------------------
 
-    def _rows(self, path: Path) -> Iterator[tuple[Row, str]]:
-        """(row, its text), for the whole file as it stands. A line without its end may still grow: it waits."""
+    def _rows(self, path: Path, kind: str) -> Iterator[Row]:
+        """The rows of the whole file as it stands. A line without its end may still grow: it waits."""
         if path.suffix.lower() == ".parquet":
-            from coordinator.streams.sources.file_parquet import parquet_rows  # noqa: PLC0415 - a large library
-
-            yield from ((row, str(row)) for row in parquet_rows(path))
+            path.stat()  # a file that is not there is waited for
+            yield from rows_of_file(path, kind, self._reading)
             return
-        names: tuple[str, ...] = ()
+        sheet: CsvSheet | None = None
         for line in _lines_of(path):
             if path.suffix.lower() == ".csv" and line.first:
-                names = self._names(line)
-                continue
-            row = self._row(path, line, names)
+                sheet = self._sheet(path, line, kind)
+                if not sheet.headless:
+                    continue
+            row = self._row(line, sheet, kind)
             if row is not None:
-                yield row, line.text
+                yield row
 
-    def _header_of(self, path: Path) -> tuple[str, ...]:
+    def _sheet_of(self, path: Path, kind: str) -> CsvSheet | None:
         if path.suffix.lower() != ".csv":
-            return ()
+            return None
         try:
             first = next(_lines_of(path), None)
         except OSError:
-            return ()  # not there yet: its first line will come
-        return () if first is None else self._names(first)
+            return None  # not there yet: its first line will come
+        return None if first is None else self._sheet(path, first, kind)
 
-    def _names(self, header: Line) -> tuple[str, ...]:
-        try:
-            return names_of(header.text)
-        except ValueError as error:
-            raise OperatorError(f"file: {self._path}: {error}") from error
+    def _sheet(self, path: Path, first: Line, kind: str) -> CsvSheet:
+        sheet = CsvSheet(first.text, kind, self._reading)
+        if sheet.fault:
+            raise OperatorError(f"file: {path}: {sheet.fault}")
+        return sheet
 
-    def _row(self, path: Path, line: Line, names: tuple[str, ...]) -> Row | None:
+    def _row(self, line: Line, sheet: CsvSheet | None, kind: str) -> Row | None:
         if not line.text:
             return None
-        try:
-            if line.fault:
-                raise ValueError(line.fault)
-            return row_of_csv(line.text, names) if path.suffix.lower() == ".csv" else row_of_json(line.text)
-        except ValueError as error:
-            self._refused(f"{path.name}: {error}", line.text)
-            return None
+        number = line.number or -line.start_byte  # below zero: a place, where nobody counted the lines before
+        if line.fault:
+            return Row(number, line.text, fault=line.fault)
+        if sheet is None:
+            return json_row(number, line.text, kind, self._reading)
+        return sheet.row(number, line.text)
 
-    def _record(self, row: Row, text: str, wanted: Sequence[Subscription]) -> FeedRecord | None:
-        subject = subject_of(row)
-        if subject is None and len(wanted) > 1:
-            self._refused(f"{self._path}: the row names no subject, and {len(wanted)} are followed", text)
-            return None
-        subscription = next((one for one in wanted if subject in (None, one.subject)), None)
-        if subscription is None:
-            return None  # a file may hold more than was asked for
+    def _record(self, path: Path, row: Row, wanted: Sequence[Subscription]) -> FeedRecord | None:
+        place = f"line {row.line_number}" if row.line_number > 0 else f"byte {-row.line_number}"
         try:
-            record = record_of_row(row, subscription)
-            fault = future_fault(record.at, self._now_ms(), self._patience)
-            if fault is not None:
-                raise ValueError(fault)
+            if row.fault:
+                raise ValueError(row.fault)
+            subject = self._made.whose(row).get("subject")
+            if subject is None and len(wanted) > 1:
+                raise ValueError(f"the row names no subject, and {len(wanted)} are followed")
+            subscription = next(
+                (
+                    one
+                    for one in wanted
+                    if subject is None or plain_symbol(subject) == plain_symbol(one.subject)
+                ),
+                None,
+            )
+            if subscription is None:
+                return None  # a file may hold more than was asked for
+            now_ms = self._now_ms() + (0 if subscription.kind == "candle" else self._patience_ms)
+            record = self._made.record(row, subscription, now_ms)
+            if record is Hole.OPEN:
+                raise ValueError("its candle is not over yet; write it once it is")
         except ValueError as error:
-            self._refused(f"{self._path}: {error}", text)
+            time = self._made.time_text(row, wanted[0].kind)
+            self._refused(f"{path.name}, {place}{', ' if time else ''}{time}: {error}", row.text)
             return None
-        return record
+        return record if isinstance(record, FeedRecord) else None
 
     def _refused(self, reason: str, text: str) -> None:
         self.health.refused += 1

@@ -1,57 +1,150 @@
-"""Records out of a file or a folder of files that an operator gives: CSV, CSV.gz, JSON lines, Parquet; any kind.
+"""Records out of a file or a folder of files that an operator gives: the one reader of `--candles` and `feeds import`.
 
-Which subscription a row belongs to is told by its own columns (source, subject, kind, granularity), else by folders
-named like `subject=BTCUSDT` above it (as `coordinator feeds export` writes them), else by the defaults given. A row
-that cannot be a fact stops the reading with its file and number: half a file is no import.
+A file is looked through once before its first record is given, so that one that cannot be used is refused while
+nothing of it was taken: damaged, of another granularity, rounded by a spreadsheet, saying two things of one time. A row
+that is no record is told as a `BadRow` and stops nothing else. Rows in the wrong order are put in order; a row that
+comes again with the same numbers (pages overlap) counts once; minutes without a price are holes. All of it is
+counted in the `Account`.
+
+Whose a row is, is told by its own columns (source, subject or symbol, kind, granularity), else by folders named like
+`subject=BTCUSDT` above it (as `coordinator feeds export` writes them), else by the defaults given.
 """
 
 from __future__ import annotations
 
-import gzip
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from decimal import Context, Decimal
 from pathlib import Path
-from typing import IO
 from urllib.parse import unquote
 
-from coordinator.streams.errors import OperatorError
-from coordinator.streams.ports import FeedRecord, Subscription
-from coordinator.streams.sources.file_parquet import parquet_rows
-from coordinator.streams.sources.file_rows import Row, names_of, record_of_row, row_of_csv, row_of_json
+import msgspec
 
-SUFFIXES = (".csv", ".csv.gz", ".jsonl", ".parquet")
+from coordinator.streams.errors import OperatorError
+from coordinator.streams.granularity import granularity_ms
+from coordinator.streams.ports import FeedRecord, Subscription
+from coordinator.streams.sources.candle_values import same_values
+from coordinator.streams.sources.given_rows import Hole, OffGridError, Reading, Records, rows_of_file
+from coordinator.streams.sources.given_times import FileFaultError, utc_text
+from coordinator.streams.sources.waiting import wall_ms
+
+SUFFIXES = (".csv", ".csv.gz", ".csv.zip", ".zip", ".tsv", ".jsonl", ".jsonl.gz", ".ndjson", ".parquet")
 DIMENSIONS = ("source", "subject", "kind", "granularity")
-LINE_CHARS_MAX = 1_000_000
+SORTED_RECORDS_MAX = 3_000_000
+"""How many records are put in order in memory; a longer file has to be in order."""
+SPACING_RECORDS_MIN = 10
+LEAP = 10
+"""A close that is so many times the one before, or so little of it, is pointed at."""
+_AMOUNTS = ("quantity", "qty", "q", "amount", "size")
+_EXACT = Context(prec=400)
+
+
+class BadRow(msgspec.Struct, frozen=True):
+    """A row that is no record. `line_number` counts lines from 1 (rows, in Parquet); `time` is the row's, if any."""
+
+    line_number: int
+    reason: str
+    text: str
+    time: str = ""
+
+    def said(self, file: str) -> str:
+        """The reason with file, line and time."""
+        return f"{file}, line {self.line_number}{', ' if self.time else ''}{self.time}: {self.reason}"
+
+
+class Account(msgspec.Struct):
+    """What a file came to."""
+
+    records: int = 0
+    refused: int = 0
+    repeated: int = 0
+    empty: int = 0
+    unfinished: int = 0
+    first_at: int | None = None
+    last_at: int | None = None
+    leaps: list[str] = []
+
+    def add(self, other: Account) -> None:
+        """This and another file's."""
+        self.records += other.records
+        self.refused += other.refused
+        self.repeated += other.repeated
+        self.empty += other.empty
+        self.unfinished += other.unfinished
+        self.leaps += other.leaps
+
+    def text(self) -> str:
+        """For people: what there is, and only what there is."""
+        said = [f"{self.records:,} records"]
+        counts = (
+            (self.refused, "rows refused"),
+            (self.repeated, "rows that came again"),
+            (self.empty, "times without a price (holes)"),
+            (self.unfinished, "candles that are not over yet"),
+        )
+        return ", ".join(said + [f"{count:,} {what}" for count, what in counts if count])
+
+
+OnBadRow = Callable[[BadRow], None]
+Item = tuple[int, FeedRecord, str]
+"""(line number, record, trade id)"""
 
 
 def given_files(path: Path) -> list[Path]:
     """The files to read, in order of their names. Raises OperatorError when there are none."""
     if path.is_file():
-        if not path.name.endswith(SUFFIXES):
+        if not path.name.lower().endswith(SUFFIXES):
             raise OperatorError(f"{path}: only {', '.join(SUFFIXES)} can be read")
         return [path]
     if not path.is_dir():
         raise OperatorError(f"{path}: there is no such file or folder")
-    found = sorted(one for one in path.rglob("*") if one.is_file() and one.name.endswith(SUFFIXES))
+    found = sorted(one for one in path.rglob("*") if one.is_file() and one.name.lower().endswith(SUFFIXES))
     if not found:
         raise OperatorError(f"{path}: no file in it ends in {', '.join(SUFFIXES)}")
     return found
 
 
-def given_records(path: Path, defaults: Mapping[str, str]) -> Iterator[FeedRecord]:
-    """The records of one file in its order. Raises OperatorError with the file and the row that is wrong."""
-    known = {**defaults, **_from_folders(path)}
-    for number, row in _rows(path):
-        fields = {name: row.get(name) or known.get(name, "") for name in DIMENSIONS}
-        fields["subject"] = row.get("subject") or row.get("symbol") or fields["subject"]
+def given_records(
+    path: Path,
+    defaults: Mapping[str, str],
+    reading: Reading | None = None,
+    on_bad_row: OnBadRow | None = None,
+) -> Iterator[FeedRecord]:
+    """The records of one file, in order of time. Without `on_bad_row` a row that is no record refuses the file.
+
+    Raises OperatorError with the file and the line that is wrong.
+    """
+    file = GivenFile(path, Whose(path, defaults), reading)
+    file.look(on_bad_row)
+    return file.records()
+
+
+class Whose:
+    """Whose a row of a file is, where the file may say it itself."""
+
+    def __init__(self, path: Path, defaults: Mapping[str, str]) -> None:
+        self._path = path
+        self._known = {**defaults, **_from_folders(path)}
+        self._told = defaults.get("subject", "")
+        self.kind = self._known.get("kind", "")
+
+    def __call__(self, said: Mapping[str, str]) -> Subscription:
+        """The subscription of a row that says this. Raises OperatorError when the options do not say enough."""
+        fields = {name: said.get(name) or self._known.get(name, "") for name in DIMENSIONS}
         lacking = [name for name, text in fields.items() if not text]
         if lacking:
             raise OperatorError(
-                f"{path} says no {', '.join(lacking)}: give {' '.join(f'--{name}' for name in lacking)}"
+                f"{self._path} says no {', '.join(lacking)}: give {' '.join(f'--{name}' for name in lacking)}"
             )
-        try:
-            yield record_of_row(row, Subscription(**fields))
-        except ValueError as error:
-            raise OperatorError(f"{path} row {number}: {error}") from None
+        if self._told and plain_symbol(fields["subject"]) == plain_symbol(self._told):
+            fields["subject"] = self._told  # BTC/USDT in the file, BTCUSDT in the settings
+        granularity_ms(fields["granularity"])
+        return Subscription(**fields)
+
+
+def plain_symbol(text: str) -> str:
+    """A symbol without what spells it differently: X:BTC-USD, BTC/USD and btcusd are one."""
+    return "".join(filter(str.isalnum, text.rpartition(":")[2].upper()))
 
 
 def _from_folders(path: Path) -> dict[str, str]:
@@ -59,29 +152,243 @@ def _from_folders(path: Path) -> dict[str, str]:
     return {name: unquote(parts[name]) for name in DIMENSIONS if name in parts}
 
 
-def _opened(path: Path) -> IO[str]:
-    if path.name.endswith(".gz"):
-        return gzip.open(path, "rt", encoding="utf-8")
-    return path.open(encoding="utf-8")
+class GivenFile:
+    """One file. `look()` first, `records()` then; `account` tells what was found.
 
+    `whose` takes what a row says of itself and gives its subscription, None for a row that is not asked for.
+    """
 
-def _rows(path: Path) -> Iterator[tuple[int, Row]]:
-    if path.name.endswith(".parquet"):
-        yield from enumerate(parquet_rows(path), start=1)
-        return
-    names: tuple[str, ...] = ()
-    number = 0
-    try:
-        with _opened(path) as lines:
-            while line := lines.readline(LINE_CHARS_MAX):
-                number += 1
-                if not line.strip():
+    def __init__(
+        self,
+        path: Path,
+        whose: Whose | Callable[[Mapping[str, str]], Subscription | None],
+        reading: Reading | None = None,
+        kind: str = "",
+        now_ms: int | None = None,
+    ) -> None:
+        self.path = path
+        self.account = Account()
+        self._whose = whose
+        self._reading = reading or Reading()
+        self._kind = kind or (whose.kind if isinstance(whose, Whose) else "")
+        self._now_ms = wall_ms() if now_ms is None else now_ms
+        self._in_order: list[FeedRecord] | None = None
+        self._told_to = 0
+        self._off_grid: Counter[str] = Counter()
+        self._first_bad: BadRow | None = None
+
+    def look(self, on_bad_row: OnBadRow | None = None) -> Account:
+        """Read it through. Bad rows go to `on_bad_row` as they are met; without one the first refuses the file.
+
+        Raises OperatorError for a file that cannot be used.
+        """
+        tell = on_bad_row or self._refuse
+        check = _Check(self.account)
+        order = _Order(self.path, self.account)
+        try:
+            for record in order.records(self._items(self.account, tell)):
+                check.add(record)
+        except _OutOfOrderError:
+            self.account.records = self.account.repeated = 0
+            self._in_order, check = self._sorted(tell), _Check(self.account)
+            for record in self._in_order:
+                check.add(record)
+        self._refuse_wrong(check)
+        return self.account
+
+    def records(self) -> Iterator[FeedRecord]:
+        """The records in order of `at`, those of a correction after what it corrects. Memory is bounded."""
+        if self._in_order is not None:
+            yield from self._in_order
+            return
+        try:
+            yield from _Order(self.path, Account()).records(self._items(Account(), self._refuse))
+        except _OutOfOrderError as error:
+            raise OperatorError(f"{self.path}: it changed while it was read") from error
+
+    def _items(self, account: Account, tell: OnBadRow) -> Iterator[Item]:
+        """Each row's record; the account counts what gives none. A bad row is told once, however often it is met."""
+        made = Records(self._reading)
+        account.refused = account.empty = account.unfinished = 0
+        self._off_grid.clear()
+        for row in rows_of_file(self.path, self._kind, self._reading):
+            subscription: Subscription | None = None
+            try:
+                if row.fault:
+                    raise ValueError(row.fault)
+                subscription = self._whose(made.whose(row))
+                if subscription is None:
                     continue
-                if path.name.endswith(".jsonl"):
-                    yield number, row_of_json(line)
-                elif not names:
-                    names = names_of(line)
-                else:
-                    yield number, row_of_csv(line, names)
-    except (ValueError, EOFError, gzip.BadGzipFile) as error:
-        raise OperatorError(f"{path} row {number}: {error}") from None
+                record = made.record(row, subscription, self._now_ms)
+            except FileFaultError as error:
+                raise OperatorError(f"{self.path}, line {row.line_number}: {error}") from None
+            except ValueError as error:
+                account.refused += 1
+                if isinstance(error, OffGridError):
+                    self._off_grid[error.granularity] += 1
+                kind = subscription.kind if subscription is not None else self._kind
+                bad = BadRow(row.line_number, str(error), row.text, made.time_text(row, kind))
+                self._first_bad = self._first_bad or bad
+                if bad.line_number > self._told_to:
+                    self._told_to = bad.line_number
+                    tell(bad)
+                continue
+            if record is Hole.EMPTY:
+                account.empty += 1
+            elif record is Hole.OPEN:
+                account.unfinished += 1
+            else:
+                yield row.line_number, record, made.trade_id(row, subscription.kind)
+
+    def _refuse(self, bad: BadRow) -> None:
+        raise OperatorError(bad.said(str(self.path)))
+
+    def _sorted(self, tell: OnBadRow) -> list[FeedRecord]:
+        items: list[Item] = []
+        for item in self._items(self.account, tell):
+            items.append(item)
+            if len(items) > SORTED_RECORDS_MAX:
+                raise OperatorError(
+                    f"{self.path}, line {item[0]}: its rows are not in order of time, and too many to be put in "
+                    f"order here (more than {SORTED_RECORDS_MAX:,}); sort it, oldest first"
+                )
+        items.sort(key=lambda item: (item[1].at, item[1].revision, item[2].zfill(20)))
+        return list(_Order(self.path, self.account).records(iter(items)))
+
+    def _refuse_wrong(self, check: _Check) -> None:
+        account, path = self.account, self.path
+        (granularity, off_grid), *_ = self._off_grid.most_common(1) or [("", 0)]
+        if off_grid > account.records:
+            raise OperatorError(
+                f"{path}: its rows are closer than {granularity}, or off its grid ({off_grid:,} of "
+                f"{account.records + account.refused:,} rows); set the granularity that it has"
+            )
+        if not account.records:
+            first = self._first_bad
+            if first is None:
+                rest = account.text().partition(", ")[2]
+                raise OperatorError(
+                    f"{path}: none of its rows is a record that was asked for{rest and f'; {rest}'}"
+                )
+            raise OperatorError(f"{first.said(str(path))}; none of its rows is a record")
+        wide = check.wider_than_said()
+        if wide is not None:
+            raise OperatorError(
+                f"{path}: its rows are {wide[1] / 1000:g} s apart or more, which is not {wide[0].granularity}; "
+                "set the granularity that it has"
+            )
+
+
+class _OutOfOrderError(Exception):
+    """A row's time is before that of a row above it."""
+
+
+class _Held(msgspec.Struct):
+    """What is known so far of one time: its first line, its record, the row's own revision, its trades."""
+
+    line: int
+    record: FeedRecord
+    revision: int
+    trade_ids: set[str]
+
+
+class _Order:
+    """Tells what comes again, what contradicts itself and what is one tick in several trades, of rows in order.
+
+    Holds one record of each subscription back: the next row may be about the same time.
+    """
+
+    def __init__(self, path: Path, account: Account) -> None:
+        self._path = path
+        self._account = account
+        self._held: dict[Subscription, _Held] = {}
+
+    def records(self, items: Iterator[Item]) -> Iterator[FeedRecord]:
+        """The records. Raises OperatorError for a contradiction, _OutOfOrderError."""
+        last_at = -1
+        for line, record, trade_id in items:
+            if record.at < last_at:
+                raise _OutOfOrderError
+            if record.at > last_at:
+                yield from self._release()
+                last_at = record.at
+            whose = Subscription(record.source, record.subject, record.kind, record.granularity)
+            held = self._held.get(whose)
+            if held is not None and held.revision == record.revision:
+                self._join(held, line, record, trade_id)
+                continue
+            if held is not None:
+                if held.revision > record.revision:
+                    raise _OutOfOrderError
+                self._account.records += 1
+                yield held.record
+            self._held[whose] = _Held(line, record, record.revision, {trade_id})
+        yield from self._release()
+
+    def _release(self) -> Iterator[FeedRecord]:
+        for held in self._held.values():
+            self._account.records += 1
+            yield held.record
+        self._held.clear()
+
+    def _join(self, held: _Held, line: int, record: FeedRecord, trade_id: str) -> None:
+        before = held.record
+        if trade_id in held.trade_ids if trade_id else same_values(before.values, record.values):
+            self._account.repeated += 1
+            return
+        if record.kind != "tick":
+            name = next(
+                (one for one, text in record.values.items() if before.values.get(one) != text), "its names"
+            )
+            raise OperatorError(
+                f"{self._path}, line {line}: {utc_text(record.ts_event)} is there already with other values (line "
+                f"{held.line} has {name} {before.values.get(name, '-')}, this one {record.values.get(name, '-')}); "
+                "one of them is wrong, take it out"
+            )
+        values = dict(record.values)
+        for name in _AMOUNTS:
+            if name in values and name in before.values:
+                values[name] = f"{_EXACT.add(Decimal(before.values[name]), Decimal(values[name])):f}"
+        held.record = msgspec.structs.replace(record, values=values, revision=before.revision + 1)
+        held.trade_ids.add(trade_id)
+
+
+class _Check:
+    """What only the whole file shows: how far apart its candles are, and prices that leap."""
+
+    def __init__(self, account: Account) -> None:
+        self._account = account
+        account.first_at = account.last_at = None
+        account.leaps = []
+        self._last: dict[Subscription, FeedRecord] = {}
+        self._steps_ms: dict[Subscription, tuple[int, int]] = {}
+
+    def add(self, record: FeedRecord) -> None:
+        """The next record, in order."""
+        account = self._account
+        account.first_at = record.at if account.first_at is None else account.first_at
+        account.last_at = record.at
+        if record.kind not in ("candle", "tick"):
+            return
+        whose = Subscription(record.source, record.subject, record.kind, record.granularity)
+        before = self._last.get(whose)
+        self._last[whose] = record
+        if before is None or before.ts_event == record.ts_event:
+            return
+        if record.kind == "candle":
+            count, least = self._steps_ms.get(whose, (0, 1 << 62))
+            self._steps_ms[whose] = (count + 1, min(least, record.ts_event - before.ts_event))
+        name = "close" if record.kind == "candle" else "price"
+        old, new = float(before.values[name]), float(record.values[name])
+        if (old > 0 and new > 0 and not old / LEAP < new < old * LEAP) and len(account.leaps) < 20:  # noqa: PLR2004
+            account.leaps.append(
+                f"{record.subject} {utc_text(record.ts_event)}: {name} {record.values[name]} "
+                f"after {before.values[name]}"
+            )
+
+    def wider_than_said(self) -> tuple[Subscription, int] | None:
+        """The first subscription with no two candles as close as its granularity says, and how close they are."""
+        for whose, (count, least) in self._steps_ms.items():
+            if count + 1 >= SPACING_RECORDS_MIN and least > granularity_ms(whose.granularity):
+                return whose, least
+        return None

@@ -19,9 +19,14 @@ _MARK_BYTES = 64
 
 
 class Line(msgspec.Struct, frozen=True):
-    """One line without its end. `first` in its file: a CSV's header. `fault` says why it is none."""
+    """One line without its end. `first` in its file: a CSV's header. `fault` says why it is none.
+
+    `number` counts lines from 1; it is 0 where the reading began inside the file, and `start_byte` tells the place.
+    """
 
     text: str
+    number: int = 0
+    start_byte: int = 0
     first: bool = False
     fault: str = ""
 
@@ -36,6 +41,7 @@ class GrownLines:
         self._rest = b""
         self._mark = b""
         self._lines = 0
+        self._from_start = True
         self._skipping = False
         if at_end and self._opened():
             self._to_end()
@@ -70,6 +76,7 @@ class GrownLines:
 
     def _restart(self) -> None:
         self._at, self._rest, self._mark, self._lines, self._skipping = 0, b"", b"", 0, False
+        self._from_start = True
 
     def _to_end(self) -> None:
         assert self._file is not None  # noqa: S101 - opened just now
@@ -79,7 +86,7 @@ class GrownLines:
             piece = os.pread(self._file, size - start, start)
             if b"\n" in piece:
                 self._at = start + piece.rindex(b"\n") + 1
-                self._lines = 1
+                self._lines, self._from_start = 1, False
                 self._mark = os.pread(self._file, min(_MARK_BYTES, self._at), max(0, self._at - _MARK_BYTES))
                 return
             size = start
@@ -111,29 +118,33 @@ class GrownLines:
             return []
         self._at += len(piece)
         self._mark = (self._mark + piece)[-_MARK_BYTES:]
+        start = self._at - len(piece) - len(self._rest)
         *whole, self._rest = (self._rest + piece).split(b"\n")
         lines: list[Line] = []
         for raw in whole:
             if self._skipping:
                 self._skipping = False
             else:
-                lines.append(self._line(raw))
+                lines.append(self._line(raw, start))
+            start += len(raw) + 1
         if len(self._rest) > LINE_BYTES_MAX:
             if not self._skipping:
-                lines.append(self._line(self._rest))
+                lines.append(self._line(self._rest, start))
             self._rest, self._skipping = b"", True
         return lines
 
-    def _line(self, raw: bytes) -> Line:
+    def _line(self, raw: bytes, start: int) -> Line:
         first = self._lines == 0
         self._lines += 1
         text = (
             raw[:LINE_BYTES_MAX].decode("utf-8-sig" if first else "utf-8", "backslashreplace").strip("\r \0")
         )
         fault = f"longer than {LINE_BYTES_MAX} bytes" if len(raw) > LINE_BYTES_MAX else ""
-        return Line(text, first, fault)
+        return Line(text, self._lines if self._from_start else 0, start, first, fault)
 
     def _cut_off(self, fault: str) -> list[Line]:
         if not self._rest or self._skipping:
             return []
-        return [Line(self._rest.decode("utf-8", "backslashreplace"), fault=fault)]
+        text = self._rest.decode("utf-8", "backslashreplace")
+        number = self._lines + 1 if self._from_start else 0
+        return [Line(text, number, self._at - len(self._rest), fault=fault)]

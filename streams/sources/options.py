@@ -75,6 +75,13 @@ class Options:
             raise self.wrong(name, "give a positive number of seconds")
         return number
 
+    def yes(self, name: str) -> bool:
+        """`true` or `false`, which is the default. Raises OperatorError."""
+        text = self.text(name, "false").lower()
+        if text not in ("true", "false"):
+            raise self.wrong(name, "give true or false")
+        return text == "true"
+
     def wrong(self, name: str, advice: str) -> OperatorError:
         """The error for an option that cannot be used."""
         return OperatorError(f"feed source {self._source!r}: {name} is {self.text(name)!r}; {advice}")

@@ -21,7 +21,7 @@ import msgspec
 from coordinator.streams.errors import OperatorError
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.ports import FeedRecord, Subscription
-from coordinator.streams.sources.candle_values import VALUE_NAMES, candle_fault
+from coordinator.streams.sources.candle_values import VALUE_NAMES, amount_fault, candle_fault, price_fault
 
 RESOLUTIONS: Mapping[str, str] = MappingProxyType(
     {"1m": "1", "5m": "5", "15m": "15", "1h": "60", "4h": "240", "1d": "1D"}
@@ -149,6 +149,9 @@ def tick_of(update: Update, subscription: Subscription) -> FeedRecord | None:
         "price": decimal_text("price", price.price, price.expo),
         "conf": decimal_text("conf", price.conf, price.expo),
     }
+    fault = price_fault("price", values["price"]) or amount_fault("conf", values["conf"])
+    if fault is not None:
+        raise ValueError(fault)
     return _record(subscription, at_ms, at_ms, values)
 
 

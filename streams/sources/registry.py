@@ -22,6 +22,7 @@ from coordinator.streams.sources.candle_values import OnGarbage
 from coordinator.streams.sources.candles import CandleFileSource
 from coordinator.streams.sources.file import FileSource
 from coordinator.streams.sources.generated import GeneratedSource
+from coordinator.streams.sources.given_rows import READING_OPTIONS, reading_of
 from coordinator.streams.sources.options import Options
 from coordinator.streams.sources.pyth import PythSource
 
@@ -103,10 +104,10 @@ def _loaded(point: EntryPoint) -> SourceFactory:
 
 
 def _candles(options: Mapping[str, str], on_garbage: OnGarbage | None) -> FeedSource:
-    path = Options("candles", options, ("path",)).text("path")
-    if not path:
+    given = Options("candles", options, ("path", *READING_OPTIONS))
+    if not given.text("path"):
         raise OperatorError("feed source 'candles' needs the option path: a file of candles")
-    return CandleFileSource(path, on_garbage)
+    return CandleFileSource(given.text("path"), on_garbage, reading_of(given))
 
 
 def _generated(options: Mapping[str, str], _on_garbage: OnGarbage | None) -> FeedSource:

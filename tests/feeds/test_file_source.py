@@ -123,7 +123,7 @@ async def test_rotation_and_truncation_lose_nothing_that_was_whole(
     )  # fmt: skip
     assert numbers(records) == [2, 3, 4, 5, 6, 7, 8, 9]
     assert [reason for reason, _ in garbage] == [
-        "ticks.jsonl: the file was replaced while this line was not whole"
+        "ticks.jsonl, byte 117: the file was replaced while this line was not whole"
     ]
 
 
@@ -150,7 +150,9 @@ async def test_the_rows_of_two_subjects_never_mix(tmp_path: Path, garbage: list[
     assert [(one.subject, n % 3) for one, n in zip(records, numbers(records), strict=True)] == [
         ("ETHUSDT", 1) if n % 3 else ("BTCUSDT", 0) for n in numbers(records)
     ]
-    assert [reason for reason, _ in garbage] == [f"{path}: the row names no subject, and 2 are followed"]
+    assert [reason for reason, _ in garbage] == [
+        "both.jsonl, line 31, 2023-11-14T22:14:00.031Z: the row names no subject, and 2 are followed"
+    ]
 
     for subject in ("BTCUSDT", "ETHUSDT"):
         append(tmp_path / f"one-{subject}.jsonl", tick(len(subject)) if subject == "BTCUSDT" else tick(99))
@@ -161,13 +163,15 @@ async def test_the_rows_of_two_subjects_never_mix(tmp_path: Path, garbage: list[
 @pytest.mark.parametrize(
     ("row", "reason"),
     [
-        ({"price": "1"}, "it has no time"),
-        ({"ts": AT, "prize": "1"}, "a tick without a price"),
-        ({"ts": AT, "price": "NaN"}, "a tick without a price"),
+        ({"price": "1"}, "no column for a time"),
+        ({"ts": AT, "prize": "1"}, "no column for price"),
+        ({"ts": AT, "price": "NaN"}, "price is 'NaN', which is not a finite number"),
+        ({"ts": AT, "price": "0"}, "price is 0, and a price is above zero"),
+        ({"ts": AT, "price": "1", "quantity": -1}, "quantity is -1, and none is below zero"),
         ({"ts": AT, "price": "1", "revision": "-1"}, "revision is '-1', which is no count"),
         ({"ts": "soon", "price": "1"}, "time is 'soon', neither a number nor ISO 8601"),
-        ({"ts": -5, "price": "1"}, "time -5 is none"),
-        ({"ts": 4_000_000_000_000, "price": "1"}, "s in the future"),
+        ({"ts": -5, "price": "1"}, "time -5 would be 1969-12-31T23:59:55Z, before 1990"),
+        ({"ts": 4_000_000_000_000, "price": "1"}, "in the future"),
         ({"ts": AT, "values": [1]}, "its values are no object"),
         ({"ts": AT} | {f"v{n}": 1 for n in range(300)} | {"price": 1}, "301 values, at most 200 are taken"),
     ],
@@ -214,7 +218,7 @@ async def test_whole_files_of_candles_are_read_from_csv_and_parquet_alike(
         "close": "104.0",
         "volume": "7.5",
     }
-    assert garbage == [("c.csv: it has 2 columns, the header has 6", "1,2")]
+    assert garbage == [("c.csv, line 52: it has 2 columns, the header has 6", "1,2")]
 
 
 def test_a_wrong_path_or_option_tells_what_to_change(tmp_path: Path) -> None:

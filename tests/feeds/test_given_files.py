@@ -55,10 +55,13 @@ def test_folders_say_whose_records_they_are_and_columns_know_better(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        (f"{HEADER}\n{line(0)}\n{OPEN + 1},1,2,1,1,3", "c.csv row 3: a 1m candle that opens at"),
-        (f"{HEADER}\n{line(0).replace('1.10', 'NaN')}", "c.csv row 2: "),
-        (f"{HEADER}\n1,2", "c.csv row 2: it has 2 columns, the header has 6"),
-        ("open,close\n1,2", "c.csv row 1: no column for a time"),
+        (
+            f"{HEADER}\n{line(0)}\n{OPEN + 1},1,2,1,1,3",
+            "c.csv, line 3, 2023-11-14T22:14:00.001Z: a 1m candle that opens at",
+        ),
+        (f"{HEADER}\n{line(0).replace('1.10', 'NaN')}", "c.csv, line 2, .*: open is 'NaN'"),
+        (f"{HEADER}\n1,2", "c.csv, line 2: it has 2 columns, the header has 6"),
+        ("open,close\n1,2", "c.csv, line 1: no column for a time"),
     ],
 )
 def test_a_row_that_cannot_be_a_fact_is_named(tmp_path, text, said):
@@ -84,6 +87,6 @@ def test_what_is_no_file_of_records_is_said(tmp_path, name, said):
 
 
 def test_a_broken_archive_is_said(tmp_path):
-    (tmp_path / "c.csv.gz").write_bytes(gzip.compress(b"ts_event,price\n1,2\n" * 99)[:40])
-    with pytest.raises(OperatorError, match=r"c\.csv\.gz row"):
+    (tmp_path / "c.csv.gz").write_bytes(gzip.compress(f"{HEADER}\n{line(0)}\n".encode() * 99)[:60])
+    with pytest.raises(OperatorError, match=r"c\.csv\.gz, line .*: the gzip data ends in the middle"):
         read(tmp_path / "c.csv.gz", **BTC)

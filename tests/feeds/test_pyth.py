@@ -174,7 +174,7 @@ async def test_two_subjects_stream_with_exact_prices_and_never_mix(
 ) -> None:
     pyth.script = [
         [
-            update(price(0), price(0, ETH_ID, price="-5", expo=2)),
+            update(price(0), price(0, ETH_ID, price="5", expo=2)),
             update(price(1, "0x" + BTC_ID.upper())),
             "hold",
         ]
@@ -187,7 +187,7 @@ async def test_two_subjects_stream_with_exact_prices_and_never_mix(
     assert [(one.subject, one.ts_event) for one in records[1:]] == [
         ("ETH/USD", SECOND * 1000), ("BTC/USD", (SECOND + 1) * 1000)
     ]  # fmt: skip
-    assert records[1].values["price"] == "-500"
+    assert records[1].values["price"] == "500"
     assert pyth.asked[-1] == (
         "v2/updates/price/stream",
         [("ids[]", BTC_ID), ("ids[]", ETH_ID), ("parsed", "true"), ("benchmarks_only", "true"), ("allow_unordered", "false")],
