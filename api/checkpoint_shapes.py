@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import Field, WithJsonSchema
 
@@ -172,7 +172,17 @@ class Prize(Shape):
 
 
 class Undecided(Shape):
-    """The stage has not decided in time; asking again is safe."""
+    """Nobody knows yet what became of the command; asking again is safe."""
 
     detail: str
     command_id: str
+
+
+class CommandState(Shape):
+    """What became of a command. `status` is where it brought its checkpoint, `reason` why it was refused."""
+
+    command_id: str
+    state: Literal["done", "refused", "undecided"]
+    checkpoint_id: str | None
+    status: Status | None
+    reason: str | None

@@ -3,8 +3,8 @@ here, and answers from the folded state.
 
 The API never decides. It checks the shape of what is asked (a hash that is no hash is 422 at once) and
 leaves the rest to the checkpoint stage, which meets commands in one order. So a PATCH sent behind a confirm
-is decided behind it. When the stage does not answer in time the answer is 202 with the command's id: asking
-again is safe.
+is decided behind it. When the stage does not answer in time, or Kafka has not confirmed the command, the answer is 202
+with the command's id: `GET /reports/commands/{id}` says what became of it, and asking again is safe.
 """
 
 from __future__ import annotations
@@ -12,22 +12,23 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import msgspec
-from fastapi import APIRouter
+from fastapi import APIRouter, Path
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
 
 from coordinator.api.answers import shaped
 from coordinator.api.checkpoint_answers import checkpoint_answer
-from coordinator.api.checkpoint_shapes import Checkpoint, Undecided
+from coordinator.api.checkpoint_shapes import Checkpoint, CommandState, Undecided
 from coordinator.api.checkpoints import CheckpointId
 from coordinator.api.problems import problem
+from coordinator.api.reading import Reading
 from coordinator.api.shapes import Status
 from coordinator.projections.runner import Projector
 from coordinator.streams.emission import is_tx_hash
-from coordinator.streams.errors import WorldError
+from coordinator.streams.errors import OutcomeUnknownError, WorldError
 from coordinator.streams.events import (
     AdvanceCheckpoint,
     AdvanceCheckpointData,
@@ -40,12 +41,17 @@ from coordinator.streams.events import (
 from coordinator.streams.ids import content_id
 
 DECIDED_SECONDS_MAX = 5.0
+CommandId = Annotated[str, Path(max_length=200)]
 
 DECIDED: dict[int | str, dict[str, Any]] = {
-    202: {"model": Undecided, "description": "Not decided in time; asking again is safe."},
+    202: {
+        "model": Undecided,
+        "description": "Nobody knows yet: not decided in time, or not confirmed by Kafka. `Location` says what became "
+        "of it; asking again is safe.",
+    },
     404: {"description": "There is no such checkpoint."},
     409: {"description": "The stage refused it; `state` says where the checkpoint stands."},
-    503: {"description": "Kafka did not take the command."},
+    503: {"description": "The command was not written, and will not be."},
 }
 
 
@@ -53,8 +59,8 @@ class CommandPort(Protocol):
     """The one way out of the API: append a command."""
 
     async def send(self, command: Event) -> int:
-        """Append to `commands`; its offset, once it is durable. Raises WorldError when the broker does not
-        take it.
+        """Append to `commands`; its offset, once it is durable. Raises WorldError when it was not written and will not
+        be, OutcomeUnknownError when it may still arrive.
         """
         ...
 
@@ -99,14 +105,15 @@ class Sender(msgspec.Struct, frozen=True):
             return problem(404, f"there is no checkpoint {checkpoint_id}")
         try:
             offset = await self.port.send(command)
+        except OutcomeUnknownError as error:
+            return _undecided(command, str(error))
         except WorldError as error:
             return problem(503, str(error), command_id=command.id)
         decided = await self.projector.wait_until(
             lambda: checkpoints.commands_decided >= (offset, 0), self.wait_seconds
         )
         if not decided:
-            undecided = {"detail": "not decided yet; asking again is safe", "command_id": command.id}
-            return shaped(Undecided, undecided, 202)
+            return _undecided(command, "not decided yet")
         refusal = checkpoints.refusal(command.id)
         if refusal is not None:
             return problem(refusal.http_status, refusal.reason, state=refusal.state, command_id=command.id)
@@ -116,9 +123,47 @@ class Sender(msgspec.Struct, frozen=True):
         return shaped(Checkpoint, checkpoint_answer(row, checkpoints))
 
 
+def _undecided(command: Event, why: str) -> Response:
+    where = f"/reports/commands/{command.id}"
+    answer = shaped(
+        Undecided,
+        {
+            "detail": f"{why}; GET {where} says what became of it, and asking again is safe",
+            "command_id": command.id,
+        },
+        202,
+    )
+    answer.headers["Location"] = where
+    return answer
+
+
 def router(sender: Sender) -> APIRouter:
     """The routes that write."""
     routes = APIRouter()
+
+    @routes.get("/reports/commands/{command_id:path}", response_model=CommandState)
+    async def command(command_id: CommandId, read: Reading) -> Response:
+        """What became of a command: `done`, `refused`, or `undecided`: still on its way, never written, or without an
+        effect, because what it asks for was so already.
+        """
+        checkpoints = read.checkpoints
+        refusal, done = checkpoints.refusal(command_id), checkpoints.done_by(command_id)
+        state = {
+            "command_id": command_id,
+            "state": "undecided",
+            "checkpoint_id": None,
+            "status": None,
+            "reason": None,
+        }
+        if refusal is not None:
+            state |= {
+                "state": "refused",
+                "checkpoint_id": refusal.checkpoint_id or None,
+                "reason": refusal.reason,
+            }
+        elif done is not None:
+            state |= {"state": "done", "checkpoint_id": done[0], "status": done[1]}
+        return shaped(CommandState, state)
 
     @routes.post("/reports/checkpoints/{checkpoint_id}/confirm", response_model=Checkpoint, responses=DECIDED)
     async def confirm(checkpoint_id: CheckpointId, body: Confirm) -> Response:

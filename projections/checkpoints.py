@@ -56,19 +56,20 @@ class CheckpointRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _row_decoder = msgspec.msgpack.Decoder(CheckpointRow)
+_done_decoder = msgspec.msgpack.Decoder(tuple[str, str])
 _refused_decoder = msgspec.msgpack.Decoder(CommandRefusedData)
 
 
 class Checkpoints(Projection):
-    """Rows `C` by id, an index `E` by period end, refused commands `R`."""
+    """Rows `C` by id, an index `E` by period end, commands by id: `K` what they did, `R` why they were refused."""
 
     name = "checkpoints"
     topics = ("checkpoints", "models")
     owners: ClassVar[Mapping[bytes, str]] = {
-        **dict.fromkeys((b"C", b"E", b"N", b"R", b"T"), "checkpoints"),
+        **dict.fromkeys((b"C", b"E", b"K", b"N", b"R", b"T"), "checkpoints"),
         b"M": "models",
     }
-    schema = 3
+    schema = 4
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
@@ -137,6 +138,8 @@ class Checkpoints(Projection):
         status = self._advance(event, before, batch)
         if status is None or before is None:
             return
+        data: Any = event.data
+        batch.put(b"K" + key(data.command_id), encode_row((checkpoint_id, status)))
         row = msgspec.structs.replace(before, status=status, changed_at=event.at, **fields)
         self._write(row, event, batch)
 
@@ -200,3 +203,8 @@ class Checkpoints(Projection):
         """Why this command did nothing, or None when it was not refused (or not decided yet)."""
         raw = self.store.get(b"R" + key(command_id))
         return _refused_decoder.decode(raw) if raw else None
+
+    def done_by(self, command_id: str) -> tuple[str, str] | None:
+        """The checkpoint that this command moved, and where to; None when it moved none (or is not decided yet)."""
+        raw = self.store.get(b"K" + key(command_id))
+        return _done_decoder.decode(raw) if raw else None

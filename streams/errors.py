@@ -27,6 +27,10 @@ class WorldError(CoordinatorError):
     """Something outside did not answer within its bounds."""
 
 
+class OutcomeUnknownError(WorldError):
+    """It was handed over and not confirmed: it may have happened, or may yet happen. Never say that it did not."""
+
+
 class NoHistoryError(WorldError):
     """The source has no history of this: asking again is of no use."""
 

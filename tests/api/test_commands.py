@@ -6,7 +6,7 @@ import pytest
 from tests.logs import START_MS, TX_HASH
 
 from coordinator.streams import events as ev
-from coordinator.streams.errors import WorldError
+from coordinator.streams.errors import OutcomeUnknownError, WorldError
 
 
 @pytest.fixture
@@ -113,6 +113,35 @@ async def test_a_broker_that_does_not_take_it_is_503(api, pending, monkeypatch):
 
     monkeypatch.setattr(api.stage, "send", send)
     assert (await confirm(api, pending)).status_code == 503
+
+
+async def test_what_kafka_has_not_confirmed_is_202_with_a_way_to_ask_since_it_may_still_arrive(api, pending):
+    """Found by an attack: "Kafka did not take the command" was said of a command that settled a minute later."""
+    late = []
+
+    async def send(command):
+        late.append(command)
+        raise OutcomeUnknownError("Kafka has not confirmed the command: TimeoutError; it may still arrive")
+
+    honest, api.stage.send = api.stage.send, send
+    answer = await confirm(api, pending)
+    assert answer.status_code == 202, answer.text
+    the_id, where = answer.json()["command_id"], answer.headers["location"]
+    assert where == f"/reports/commands/{the_id}"
+    assert where in answer.json()["detail"]
+    assert (await api.get(where))["state"] == "undecided"
+    api.stage.script = submits
+    await honest(late[0])
+    assert await api.get(where) == {
+        "command_id": the_id, "state": "done", "checkpoint_id": pending, "status": "SUBMITTED", "reason": None,
+    }  # fmt: skip
+
+
+async def test_what_became_of_a_refused_command_can_be_asked_too(api, pending):
+    api.stage.script = refuses(409, "PAID")
+    the_id = (await confirm(api, pending)).json()["command_id"]
+    found = await api.get(f"/reports/commands/{the_id}")
+    assert (found["state"], found["reason"]) == ("refused", "not legal here")
 
 
 async def test_a_release_offers_what_was_withheld(api, log):
