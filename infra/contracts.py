@@ -1,31 +1,28 @@
 """Loading contracts: from `module:attribute` to a checked contract under its hash.
 
-A contract's hash covers its declarative fields, the schemas of its types and the source of its functions,
-so that "the same contract" means the same behaviour. Inputs carry the hash; a stage that is asked to work
-for a hash which is not on its shelf stops and says so. Old and new contracts stand side by side.
+A contract's hash is its meaning (`contract_meaning`), so that "the same contract" means the same behaviour. Inputs
+carry the hash; a stage that is asked to work for a hash which is not on its shelf stops and says so. Old and new
+contracts stand side by side.
 """
 
 from __future__ import annotations
 
 import difflib
-import functools
-import hashlib
 import importlib
-import inspect
-import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from types import CodeType
 from typing import Any
 
-import msgspec
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
+from coordinator.infra.contract_meaning import contract_hash
+from coordinator.infra.contract_sources import gather, load
 from coordinator.streams.blame import described, where
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract_check import check_contract
 from coordinator.streams.errors import ContractError, OperatorError
+
+__all__ = ["ContractShelf", "contract_hash", "load_contract", "load_contracts", "wrong_fields"]
 
 
 class ContractShelf:
@@ -83,7 +80,9 @@ def load_contract(path: str) -> CrunchContract:
     if here not in sys.path and not (Path(here) / "streams").is_dir():
         sys.path.insert(0, here)  # the node's own folder: runtime_definitions lives there
     try:
-        found: Any = getattr(importlib.import_module(module_name), attribute)
+        ours = module_name.partition(".")[0] == "coordinator"
+        module = importlib.import_module(module_name) if ours else load(gather(module_name), module_name)
+        found: Any = getattr(module, attribute)
         contract = found() if isinstance(found, type) else found
     except ValidationError as error:
         place = where(error)
@@ -109,73 +108,3 @@ def wrong_fields(error: ValidationError) -> str:
             reason = "there is no such field" + (f"; did you mean {near[0]}?" if near else "")
         said.append(f"field {'.'.join(map(str, one['loc'])) or '?'}: {reason}")
     return "; ".join(said)
-
-
-def contract_hash(contract: CrunchContract) -> str:
-    """sha256 (hex) over what the contract says and does; the same on every machine."""
-    content: dict[str, Any] = {}
-    for name in sorted(type(contract).model_fields):
-        value = getattr(contract, name)
-        if isinstance(value, type) and issubclass(value, BaseModel):
-            content[name] = [value.__qualname__, value.model_json_schema(), _source(value)]
-        elif callable(value) and not isinstance(value, BaseModel):
-            content[name] = _behaviour(name, value)
-        else:
-            content[name] = contract.model_dump(mode="json", include={name})
-    return hashlib.sha256(msgspec.json.Encoder(order="deterministic").encode(content)).hexdigest()
-
-
-def _behaviour(field: str, thing: Callable[..., Any]) -> Any:
-    """What a callable does: its source, and the values that a partial, a method or an object carries along.
-
-    Raises ContractError for values that are no plain data: their text may hold an address, and then the same
-    contract would be another one after every restart.
-    """
-    if isinstance(thing, functools.partial):
-        return [_behaviour(field, thing.func), _values(field, [thing.args, thing.keywords])]
-    if inspect.ismethod(thing):
-        owner = thing.__self__
-        return [_source(thing.__func__), [] if isinstance(owner, type) else _values(field, vars(owner))]
-    if inspect.isroutine(thing) or isinstance(thing, type):
-        return _source(thing)
-    return [_source(type(thing)), _values(field, vars(thing))]
-
-
-def _values(field: str, values: Any) -> str:
-    def carried(thing: Any) -> Any:
-        if not callable(thing):
-            message = f"a {type(thing).__name__}"
-            raise TypeError(message)
-        return _behaviour(field, thing)  # by_weights(my_weights): what it carries is behaviour too
-
-    try:
-        return msgspec.json.encode(values, enc_hook=carried, order="deterministic").decode()
-    except (TypeError, ValueError) as error:
-        message = (
-            f"contract field {field}: carries values that are no plain data ({error}); use a plain function"
-        )
-        raise ContractError(message) from error
-
-
-def _source(thing: Callable[..., Any] | type) -> str:
-    """The source of the module a function or class comes from: its helpers are part of what it does."""
-    module = inspect.getmodule(thing)
-    try:
-        if module is not None and module.__name__.startswith("coordinator."):
-            return inspect.getsource(thing)
-        text = inspect.getsource(module) if module is not None else inspect.getsource(thing)
-    except (OSError, TypeError):
-        code = getattr(thing, "__code__", None)  # defined at a prompt: there is no file to read
-        text = repr(thing.__qualname__) if code is None else repr(_code(code))
-    return hashlib.sha256(text.replace(os.linesep, "\n").encode()).hexdigest()
-
-
-def _code(code: CodeType) -> list[Any]:
-    """A code object as text: its own `repr`, and that of code inside it, holds an address; a set has no order."""
-    constants = [
-        _code(one)
-        if isinstance(one, CodeType)
-        else repr(sorted(map(repr, one)) if isinstance(one, frozenset) else one)
-        for one in code.co_consts
-    ]
-    return [code.co_code.hex(), code.co_names, constants]
