@@ -257,10 +257,12 @@ def _ours() -> dict[str, tuple[int, str]]:
 
 def test_what_we_bring_means_what_its_version_says():
     path = Path(__file__).with_name("contract_meanings.txt")
-    now = "".join(f"{key} {version} {digest}\n" for key, (version, digest) in sorted(_ours().items()))
-    assert path.read_text() == now, (
-        "a default, strategy or type of ours has another text: raise its version in streams/meaning.py if the same "
-        f"contract now gives something else (a new field has version 1), and write this into {path.name}:\n{now}"
+    pinned = path.read_text().splitlines()
+    now = [f"{key} {version} {digest}" for key, (version, digest) in sorted(_ours().items())]
+    assert sorted(pinned) == sorted(now), (
+        "a default, strategy or type of ours has another text. If the same contract now gives something else, raise "
+        f"its version in streams/meaning.py (a new field has 1, and needs nothing). Then, in {path.name}, replace "
+        f"{sorted(set(pinned) - set(now))} by {sorted(set(now) - set(pinned))}"
     )
 
 
