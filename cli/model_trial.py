@@ -118,12 +118,12 @@ class ModelTrial:
             until = began + self._budget_seconds
             values = method.tick_values(tick.data, tick.subject, tick.asof_ts)
             self._now = f"{method.tick}()"
-            await self._ask(stub, method.tick, values, until)
+            await self._ask(stub, method.tick, values, until)  # what it returns nobody looks at
             for schedule in schedules:
                 if schedule.scope.subject in (None, tick.subject):
                     self._now = f"{method.predict}() for {schedule.scope_key}"
-                    output = await self._ask(stub, method.predict, self._arguments(schedule, tick), until)
-                    sizes.append(self._judge(output))
+                    answer = await self._ask(stub, method.predict, self._arguments(schedule, tick), until)
+                    sizes.append(self._judge(answer))
             seconds.append(time.monotonic() - began)
             on_round(number + 1)
         self._passed(
@@ -155,10 +155,7 @@ class ModelTrial:
         )
         answer = await self._call(stub.Call, request, left)
         _demand(answer.status)
-        try:
-            return variants.decode(answer.methodResponse)
-        except variants.VariantError as error:
-            raise FaultFoundError(f"its answer cannot be read: {error}") from error
+        return answer.methodResponse
 
     async def _call(self, method: Any, request: Any, seconds: float) -> Any:
         try:
@@ -174,7 +171,11 @@ class ModelTrial:
                 case code:
                     raise FaultFoundError(f"{code.name}: {error.details()}") from error
 
-    def _judge(self, output: Any) -> int:
+    def _judge(self, answer: Any) -> int:
+        try:
+            output = variants.decode_answer(answer, self._contract.output_max_bytes)
+        except variants.VariantError as error:
+            raise FaultFoundError(f"its answer cannot be read: {error}") from error
         plain, fault = check_output(output, self._contract.output_type, self._contract.output_max_bytes)
         if plain is None:
             raise FaultFoundError(fault)

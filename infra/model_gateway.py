@@ -5,10 +5,9 @@ notices and replies. The library is taken as it is, its traps are met here:
 
 - its messages are handled one by one, so a slow or dead model would hold up every other (80 s and
   more): here each model's entry is applied in a task of its own;
-- `model_runs=[]` means everybody, and one model's AuthError spoils a whole call: here each model is
-  called by a call of its own;
-- its status TIMEOUT means any gRPC error: the outcome is decided by the prefix of `detail`;
-- a model that left is missing from the answers: it is ABSENT;
+- its `call` decodes what a model sent before anybody can bound it (a table of some kB is gigabytes), on the event
+  loop, skips models for timeouts that were the node's, and names every gRPC error by a text: here each model is called
+  by its own stub, and the library only keeps the connections;
 - a server that lets go of it politely is asked again at once, in a loop: `model_orchestrator` has the pause;
 - a process that restarted unannounced answers "call Setup first" for ever: it is set up again.
 
@@ -22,24 +21,36 @@ import asyncio
 import importlib
 import logging
 import sys
+import time
 from collections.abc import Collection, Coroutine, Sequence
 from typing import Any
 
+import grpc
 import msgspec
+from model_runner_client.grpc.generated.dynamic_subclass_pb2 import CallRequest
 
+from coordinator.infra.model_host.variants import encode_arguments
 from coordinator.infra.model_orchestrator import take_over
-from coordinator.infra.model_outcomes import lost_its_setup, reply_from_result
-from coordinator.infra.model_roster import Roster
+from coordinator.infra.model_outcomes import (
+    BAD_IMPLEMENTATION,
+    NOT_SET_UP,
+    reply_from_error,
+    reply_from_response,
+)
+from coordinator.infra.model_roster import NOT_CONNECTED, Roster
 from coordinator.streams.errors import OperatorError
 from coordinator.streams.ports import ModelNotice, ModelReply, Outcome
 
 log = logging.getLogger(__name__)
 
 DEFAULT_BASE_CLASSNAME = "coordinator.scaffolds.challenge.tracker.TrackerBase"
-STRIKES_MAX = 100  # as the peer: our own stages decide about a model, not the client's counters
 RETRY_SECONDS = 1.0
 TRIES_PER_WARNING = 10
 CALL_TIMEOUT_SECONDS = 60.0
+EARLY_SHARE = 0.9
+"""A deadline that comes before this part of its time is the other side's word, not the clock's."""
+DECODED_AT_ONCE_BYTES = 16_384
+"""What is larger is decoded beside the event loop."""
 NO_CONNECTION = "there is no connection to its process"
 
 
@@ -65,7 +76,7 @@ class RunnerClientGateway:
         self._call_seconds_max = call_seconds_max
         self._encoded: tuple[Sequence[Any] | None, Any] = (None, None)
         self._runner: Any = None
-        self._encode_arguments: Any = None
+        self._auth_error: Any = None
         self._report: Any = None
         self._connection: asyncio.Task[None] | None = None
         self._roster = Roster()
@@ -78,20 +89,17 @@ class RunnerClientGateway:
         Raises OperatorError for certificates or a key that cannot be used.
         """
         _import_pandas_alone()
-        # Here and not above: it brings pandas, and gRPC. The same below.
+        # Here and not above: it brings pandas. The same below.
         from model_runner_client.model_concurrent_runners import DynamicSubclassModelConcurrentRunner  # noqa: PLC0415
+        from model_runner_client.security.wallet_gelegation import AuthError  # noqa: PLC0415
 
-        from coordinator.infra.model_host.variants import encode_arguments  # noqa: PLC0415
-
-        self._encode_arguments = encode_arguments
+        self._auth_error = AuthError
         runner = DynamicSubclassModelConcurrentRunner(
             timeout=self._call_seconds_max,
             crunch_id=self._crunch_id,
             host=self._host,
             port=self._port,
             base_classname=self._base_classname,
-            max_consecutive_failures=STRIKES_MAX,
-            max_consecutive_timeouts=STRIKES_MAX,
             report_failure=self._report_failures,
             **self._credentials(),
         )
@@ -138,22 +146,29 @@ class RunnerClientGateway:
         return self._roster.announced_ids if self.listed.is_set() else None
 
     async def call(
-        self, method: str, arguments: Sequence[Any], timeout_seconds: float, model_ids: Collection[str]
+        self,
+        method: str,
+        arguments: Sequence[Any],
+        timeout_seconds: float,
+        model_ids: Collection[str],
+        output_max_bytes: int = 0,
     ) -> dict[str, ModelReply]:
         """Call `method` on each model named, side by side; every id gets a reply. Raises VariantError
-        for arguments that cannot be sent. With no time left (<= 0) nobody is called: DEADLINE.
+        for arguments that cannot be sent. With no time left (<= 0) nobody is called: DEADLINE, by the node's fault.
         """
         if not model_ids or self._runner is None:
             return {model_id: self._absent(model_id) for model_id in model_ids}
         if self._encoded[0] is not arguments:  # one tick goes to every model: it is encoded once
-            self._encoded = (arguments, (self._encode_arguments(arguments), []))
+            self._encoded = (arguments, encode_arguments(arguments))
         encoded = self._encoded[1]
         timeout_seconds = min(timeout_seconds, self._call_seconds_max)
         if len(model_ids) == 1:
             (model_id,) = model_ids
-            return {model_id: await self._call_one(model_id, method, encoded, timeout_seconds)}
+            return {
+                model_id: await self._call_one(model_id, method, encoded, timeout_seconds, output_max_bytes)
+            }
         calls = (
-            self._call_one(model_id, method, encoded, timeout_seconds)
+            self._call_one(model_id, method, encoded, timeout_seconds, output_max_bytes)
             for model_id in dict.fromkeys(model_ids)
         )
         return {reply.model_id: reply for reply in await asyncio.gather(*calls)}
@@ -165,37 +180,72 @@ class RunnerClientGateway:
             await self._on_failure(runner, code, reason)
         return runner is not None
 
-    async def _call_one(self, model_id: str, method: str, encoded: Any, timeout_seconds: float) -> ModelReply:
+    async def _call_one(
+        self, model_id: str, method: str, encoded: Any, timeout_seconds: float, output_max_bytes: int
+    ) -> ModelReply:
         runner = self._runner.model_cluster.models_run.get(model_id)
         if runner is None:
             return self._absent(model_id)
         deployment_id = runner.deployment_id
         if timeout_seconds <= 0:
-            return ModelReply(model_id, deployment_id, Outcome.DEADLINE, detail="no time was left to ask")
-        try:
-            results = await self._runner.call(
-                method, arguments=encoded, timeout=timeout_seconds, model_runs=[runner]
+            return ModelReply(
+                model_id, deployment_id, Outcome.DEADLINE, "node", detail="no time was left to ask"
             )
-        except AttributeError as error:
-            # The library lets one model's failed authentication end the call in this way.
-            log.warning("model %s: the call was lost (authentication?): %s", model_id, error)
-            return ModelReply(model_id, deployment_id, Outcome.ABSENT, detail="its authentication failed")
-        result = results.get(runner)
-        if result is None:  # the channel was closed under the call, because the model was taken away
-            outcome = Outcome.CRASHED if self._roster.own_fault(model_id) else Outcome.ABSENT
-            return ModelReply(model_id, deployment_id, outcome, detail="it went away during the call")
-        reply = reply_from_result(model_id, deployment_id, result)
-        if reply.outcome is Outcome.DEADLINE and not _connected(runner):
-            # Calls wait for a connection: without one the deadline says nothing about how fast the model is.
-            reply = msgspec.structs.replace(reply, outcome=Outcome.CRASHED, detail=NO_CONNECTION)
-        self._roster.called(model_id, reply.outcome)
-        if lost_its_setup(reply):
+        began = time.monotonic()
+        try:
+            response = await self._send(runner, method, encoded, timeout_seconds)
+        except self._auth_error as error:
+            self._spawn(self._on_failure(runner, NOT_CONNECTED, str(error)))
+            return ModelReply(
+                model_id, deployment_id, Outcome.ABSENT, "model", detail=f"its authentication failed: {error}"
+            )
+        except grpc.aio.AioRpcError as error:
+            code, detail = error.code().name, str(error.details() or "")
+            reply = reply_from_error(model_id, deployment_id, code, detail)
+            early = time.monotonic() - began < EARLY_SHARE * timeout_seconds
+            if reply.outcome is Outcome.DEADLINE and (early or not _connected(runner)):
+                # A deadline says that the model is slow only where it had the time: calls wait for a connection, and a
+                # process may send this status at once.
+                detail = "it ended the call before its time" if early else NO_CONNECTION
+                reply = msgspec.structs.replace(reply, outcome=Outcome.CRASHED, detail=detail)
+            return reply
+        if response is None:  # the channel was closed under the call, because the model was taken away
+            fault, why = self._roster.absence(model_id)
+            return ModelReply(
+                model_id, deployment_id, Outcome.ABSENT, fault, detail=f"it went away during the call: {why}"
+            )
+        exec_time_us = int((time.monotonic() - began) * 1e6)
+        if response.methodResponse.ByteSize() > DECODED_AT_ONCE_BYTES and output_max_bytes:
+            reply = await asyncio.to_thread(
+                reply_from_response, model_id, deployment_id, response, output_max_bytes, exec_time_us
+            )
+        else:
+            reply = reply_from_response(model_id, deployment_id, response, output_max_bytes, exec_time_us)
+        if response.status.code == NOT_SET_UP:
             self._spawn(self._runner.model_cluster.reconnect_model_runner(runner))
+        elif response.status.code == BAD_IMPLEMENTATION:
+            self._spawn(self._on_failure(runner, BAD_IMPLEMENTATION, reply.detail))
         return reply
 
+    async def _send(self, runner: Any, method: str, encoded: Any, timeout_seconds: float) -> Any:
+        """The model's response, or None where its channel was closed. Raises AioRpcError and AuthError."""
+        request = CallRequest(methodName=method, methodArguments=encoded)
+        try:
+            return await runner.grpc_stub.Call(request, timeout=timeout_seconds, wait_for_ready=True)
+        except grpc.aio.UsageError:
+            return None
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if task is None or task.cancelling():
+                raise
+            return None
+
     def _absent(self, model_id: str) -> ModelReply:
-        detail = ": ".join(filter(None, (self._roster.own_fault(model_id), "not connected")))
-        return ModelReply(model_id, self._roster.deployment_of(model_id), Outcome.ABSENT, detail=detail)
+        fault, why = self._roster.absence(model_id)
+        return ModelReply(
+            *(model_id, self._roster.deployment_of(model_id), Outcome.ABSENT, fault),
+            detail=f"not connected: {why}",
+        )
 
     async def _stay_connected(self) -> None:
         while True:

@@ -10,9 +10,13 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 from typing import Any
 
-from coordinator.streams.ports import ModelInfo, ModelNotice, Outcome
+from coordinator.streams.events import Fault
+from coordinator.streams.ports import ModelInfo, ModelNotice
 
-SILENT = (Outcome.DEADLINE, Outcome.BUSY, Outcome.CRASHED, Outcome.SKIPPED)
+NOT_CONNECTED = (
+    "CONNECTION_FAILED"  # the protocol's code: the process was never reached, or refused our credentials
+)
+UNLISTED = "not in the orchestrator's list"
 
 
 class Roster:
@@ -23,7 +27,8 @@ class Roster:
         self._seen: dict[str, ModelInfo] = {}  # as last noticed
         self._recovering: set[str] = set()
         self._reported: dict[str, str] = {}  # the code that the announced deployment was reported with
-        self._silent: dict[str, Outcome] = {}  # how its last call ended, where no answer came
+        self._called: set[str] = set()  # could be called at some time in this process's life
+        self._unlisted: set[str] = set()  # left because a new list of the orchestrator did not name them
         self._told: set[str] = set()  # seen at some time and not left since: only they can recover or leave
         self._notices: list[ModelNotice] = []
 
@@ -42,22 +47,22 @@ class Roster:
         """The models last announced running or recovering."""
         return self._infos.keys()
 
-    def own_fault(self, model_id: str) -> str:
-        """Why a model that cannot be reached is absent by its own fault, or an empty string."""
-        if model_id in self._recovering:
-            return "recovering"
-        if model_id in self._reported:
-            return f"reported: {self._reported[model_id]}"
-        return f"lost after {self._silent[model_id]}" if model_id in self._silent else ""
+    def absence(self, model_id: str) -> tuple[Fault, str]:
+        """Whose fault it is that a model cannot be called now, and why.
 
-    def called(self, model_id: str, outcome: Outcome) -> None:
-        """How a call ended. The library drops a model that hangs and sets it up anew: until that is done it cannot be
-        reached, by its own fault.
+        The model's, once this node could call it: it crashed, it was reported, its owner replaced or stopped it, or it
+        forgot its setup. The node's before that: it has just started, and is still connecting, or cannot at all.
         """
-        if outcome in SILENT:
-            self._silent[model_id] = outcome
-        else:
-            self._silent.pop(model_id, None)
+        if model_id in self._recovering:
+            return "model", "recovering"
+        code = self._reported.get(model_id)
+        if code is not None and (code != NOT_CONNECTED or model_id in self._called):
+            return "model", f"reported: {code}"
+        if model_id not in self._called:
+            return "node", "not connected yet"
+        if model_id in self._unlisted:
+            return "node", UNLISTED
+        return "model", "being set up anew" if model_id in self._infos else "stopped"
 
     def latest_of_each(self, states: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
         """One state per model: during a replacement `init` holds two, and the later deployment counts."""
@@ -72,7 +77,8 @@ class Roster:
     def only(self, model_ids: Collection[str]) -> None:
         """A new list: who is not on it was stopped while we were not connected."""
         for model_id in [known for known in self._infos if known not in model_ids]:
-            self._leave(model_id, "not in the orchestrator's list")
+            self._leave(model_id, UNLISTED)
+            self._unlisted.add(model_id)
 
     def announced(self, state: dict[str, Any]) -> None:
         """One ModelState as it came."""
@@ -83,7 +89,7 @@ class Roster:
             case "RUNNING":
                 if not same:
                     self._reported.pop(info.model_id, None)
-                    self._silent.pop(info.model_id, None)
+                self._unlisted.discard(info.model_id)
                 self._infos[info.model_id] = info
                 self._recovering.discard(info.model_id)
             case "RECOVERING" if same and info.model_id not in self._recovering:
@@ -94,18 +100,20 @@ class Roster:
             case "STOPPED" if same:
                 self._leave(info.model_id, "stopped")
 
-    def set_up(self, model_id: str, deployment_id: str) -> None:
-        """The model can be called. Also after a change of name only: that too is `seen`."""
+    def set_up(self, model_id: str, deployment_id: str, *, reported: bool = False) -> None:
+        """The model can be called, or was `reported` before it could. A change of name too is `seen`."""
         info = self._infos.get(model_id)
         if info is None or info.deployment_id != deployment_id or self._seen.get(model_id) == info:
             return
+        if not reported:
+            self._called.add(model_id)
         self._seen[model_id] = info
         self._told.add(model_id)
         self._notices.append(ModelNotice("seen", info))
 
     def failed(self, model_id: str, deployment_id: str, code: str, reason: str) -> None:
         """A failure was reported to the orchestrator, by the client library or by us."""
-        self.set_up(model_id, deployment_id)
+        self.set_up(model_id, deployment_id, reported=True)
         info = self._infos.get(model_id) or ModelInfo(model_id, "", deployment_id)
         self._reported[model_id] = code
         self._notices.append(ModelNotice("failed", info, code, reason))
@@ -114,7 +122,6 @@ class Roster:
         info = self._infos.pop(model_id)
         self._recovering.discard(model_id)
         self._reported.pop(model_id, None)
-        self._silent.pop(model_id, None)
         self._seen.pop(model_id, None)
         if model_id in self._told:
             self._told.remove(model_id)

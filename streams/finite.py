@@ -1,24 +1,53 @@
-"""Refuses NaN and infinity in JSON values: JSON has no word for them, and nothing ranks below or above them."""
+"""Refuses in JSON values what cannot be recorded: NaN and infinity, which JSON has no word for, and endless nesting.
+
+Nothing ranks below or above a NaN; and what nests without end stops whoever walks through it by recursion.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
+
+DEPTH_MAX = 100
+"""How many objects and lists may stand within each other."""
+
+_Step = tuple[Any, Any]
 
 
 def not_finite(value: Any, path: str = "") -> str | None:
     """The path of the first number that is not finite in a JSON value (in order of the value), or None.
 
-    Without recursion: a model may nest its answer as deep as it likes.
+    Memory grows with the depth alone: the path is put together only for what is found. Without recursion.
+    Raises ValueError for a value that nests deeper than `DEPTH_MAX`.
     """
-    waiting: list[tuple[str, Any]] = [(path, value)]
-    while waiting:
-        where, one = waiting.pop()
+    if isinstance(value, float) and not math.isfinite(value):
+        return path or "the value"
+    within: list[Iterator[_Step]] = [_steps(value)]
+    keys: list[Any] = []
+    while within:
+        step = next(within[-1], None)
+        if step is None:
+            within.pop()
+            if keys:
+                keys.pop()
+            continue
+        key, one = step
         if isinstance(one, float):
             if not math.isfinite(one):
-                return where or "the value"
-        elif isinstance(one, dict):
-            waiting.extend((f"{where}.{key}", each) for key, each in reversed(one.items()))
-        elif isinstance(one, (list, tuple)):
-            waiting.extend((f"{where}[{i}]", one[i]) for i in range(len(one) - 1, -1, -1))
+                return path + "".join(
+                    f"[{name}]" if isinstance(name, int) else f".{name}" for name in (*keys, key)
+                )
+        elif isinstance(one, (dict, list, tuple)):
+            if len(within) >= DEPTH_MAX:
+                message = f"nested deeper than {DEPTH_MAX}"
+                raise ValueError(message)
+            within.append(_steps(one))
+            keys.append(key)
     return None
+
+
+def _steps(value: Any) -> Iterator[_Step]:
+    if isinstance(value, dict):
+        return iter(value.items())
+    return enumerate(value) if isinstance(value, (list, tuple)) else iter(())

@@ -11,6 +11,8 @@ from typing import Any, Protocol
 
 import msgspec
 
+from coordinator.streams.events import Fault
+
 
 class Subscription(msgspec.Struct, frozen=True):
     """One stream of a feed: the four dimensions."""
@@ -74,7 +76,7 @@ class FeedSource(Protocol):
 
 
 class Outcome(StrEnum):
-    """How one call to one model ended; finer than the client library's three statuses."""
+    """How one call to one model ended. Whose fault that is says the reply, not the outcome."""
 
     OK = "OK"
     MODEL_FAILED = "MODEL_FAILED"
@@ -82,7 +84,6 @@ class Outcome(StrEnum):
     DEADLINE = "DEADLINE"
     BUSY = "BUSY"
     CRASHED = "CRASHED"
-    SKIPPED = "SKIPPED"
     TOO_BIG = "TOO_BIG"
     ABSENT = "ABSENT"
 
@@ -109,14 +110,25 @@ class ModelNotice(msgspec.Struct, frozen=True):
 
 
 class ModelReply(msgspec.Struct, frozen=True):
-    """One model's answer to one call. `output` is plain JSON data, only with OK."""
+    """One model's answer to one call. `output` is plain JSON data, only with OK.
+
+    `fault` says who could have acted otherwise, and is given with every outcome but OK: nothing that a model sends
+    (a status, a text) makes it the node's. `detail` is for people, and nothing is decided by it.
+    Raises ValueError for an outcome without a fault, or OK with one.
+    """
 
     model_id: str
     deployment_id: str
     outcome: Outcome
+    fault: Fault | None = None
     output: Any = None
     detail: str = ""
     exec_time_us: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.outcome is Outcome.OK) is not (self.fault is None):
+            message = f"a reply {self.outcome} with fault {self.fault}"
+            raise ValueError(message)
 
 
 class ModelGateway(Protocol):
@@ -144,9 +156,17 @@ class ModelGateway(Protocol):
         ...
 
     async def call(
-        self, method: str, arguments: Sequence[Any], timeout_seconds: float, model_ids: Collection[str]
+        self,
+        method: str,
+        arguments: Sequence[Any],
+        timeout_seconds: float,
+        model_ids: Collection[str],
+        output_max_bytes: int = 0,
     ) -> dict[str, ModelReply]:
         """Call `method` on the models named, side by side. Every id gets a reply; the unreachable get ABSENT.
+
+        `output_max_bytes` is what the contract lets an answer have: one that cannot be that is refused before it is
+        decoded. 0: what the method returns is not looked at, and `output` is None.
 
         Arguments are plain Python values (str, int, float, dict/list as JSON), sent in order; the same list
         object given again is not encoded again. An empty `model_ids` calls nobody.

@@ -6,7 +6,8 @@ pure half (who is on the roster, what an answer is worth); the calls are in `age
 
 RoundOpened is durable before the first call. Then come one or more decisions with the events of the models
 that are done, all scopes of a model together: a slow model does not keep the others' answers out of the
-log. The last decision holds what is left and RoundAnswered; each before it ends with RoundAnsweredInPart.
+log. The last decision holds what is left and RoundAnswered; each before it ends with RoundAnsweredInPart. Rounds of
+several subjects are open at a time.
 What a dead owner left unanswered is answered ABSENT(node) by the next one: nobody knows what those models
 said, and they do not pay for it.
 """
@@ -47,29 +48,34 @@ from coordinator.streams.stage import Draft, Stage
 BUDGET_SHARE = 0.8
 """The part of what is left until the deadline that calls may use: the rest is for recording in time."""
 
+ANSWERED_KEPT = 20_000
+"""So many answered rounds are remembered by id: more than can be answered while one is open."""
+
 NODE_RESTARTED = "the node restarted during the round"
 NODE_LATE = "the node was late: the deadline had passed"
 FELL_BEHIND = "the node fell behind: a newer input had come"
 
-_ABSENT: dict[Outcome, Fault] = {
-    Outcome.DEADLINE: "model",
-    Outcome.BUSY: "model",
-    Outcome.CRASHED: "model",
-    Outcome.SKIPPED: "model",
-    Outcome.ABSENT: "node",
-}
-"""An answer that did not come, and whose fault it is; all other outcomes are bad answers (FAILED, model)."""
-
-OWN_FAULT = ("recovering", "reported", "lost after")
-"""How the detail of an absence begins that is the model's own fault: it crashed, failed too often, or hung."""
+ABSENT_OUTCOMES = frozenset({Outcome.DEADLINE, Outcome.BUSY, Outcome.CRASHED, Outcome.ABSENT})
+"""An answer that did not come; all other outcomes but OK are bad answers (FAILED)."""
 
 _encoder = msgspec.json.Encoder()
+
+
+class OpenRound:
+    """A round that is not answered yet; `answered_ids` are the models whose events are recorded."""
+
+    __slots__ = ("answered_ids", "opened")
+
+    def __init__(self, opened: RoundOpened) -> None:
+        self.opened = opened
+        self.answered_ids: set[str] = set()
 
 
 class PredictStage(Stage):
     """inputs -> predictions: what has been decided. `agents/predict.py` asks and hands the drafts in.
 
-    `absorb` only learns which inputs wait; `decide` closes the round that a dead owner left open.
+    Rounds are opened in the order of their inputs and go on side by side, so a later one may be answered first.
+    `upto` stands before the oldest one that is open; what is answered behind it is remembered by its input's id.
     """
 
     topic: ClassVar[str] = "predictions"
@@ -78,29 +84,49 @@ class PredictStage(Stage):
 
     def __init__(self) -> None:
         super().__init__()
-        self.open: RoundOpened | None = None
-        self.answered_ids: set[str] = set()
-        """The models of the open round whose events are recorded."""
+        self.open: dict[str, OpenRound] = {}
+        """input_id -> its round, in the order of opening."""
+        self._answered: dict[str, None] = {}
+        self._arrived: dict[str, tuple[Position, Need]] = {}
+        """input_id -> where it stands, in the order of `inputs`: those that `upto` does not reach yet."""
 
     def absorb(self, decision: Decision) -> None:
         """Inputs are asked by the shell, in order; nothing is folded here."""
 
     def evolve(self, event: AnyEvent) -> None:
-        """Own events: which round is open."""
+        """Own events: which rounds are open."""
         match event:
             case RoundOpened():
-                self.open = event
-                self.answered_ids = set()
+                self.open[event.data.input_id] = OpenRound(event)
             case RoundAnsweredInPart(data=data):
-                self.answered_ids |= set(data.model_ids)
-            case RoundAnswered():
-                self.open = None
+                self.open[data.input_id].answered_ids |= set(data.model_ids)
+            case RoundAnswered(data=data):
+                del self.open[data.input_id]
+                self._answered[data.input_id] = None
+                while len(self._answered) > ANSWERED_KEPT:
+                    del self._answered[next(iter(self._answered))]
+                while self._arrived and next(iter(self._arrived)) in self._answered:
+                    del self._arrived[next(iter(self._arrived))]
             case _:
                 pass
 
     def decide(self) -> Draft | None:
         """Nothing is decided without asking."""
         return None
+
+    def arrived(self, input_id: str, position: Position, need: Need) -> bool:
+        """An input came; is it to be asked or its round to be closed? False for one that is answered."""
+        if input_id not in self._answered:
+            self._arrived[input_id] = (position, need)
+            return True
+        if self._arrived:
+            self._arrived[input_id] = (position, need)
+        return False
+
+    @property
+    def is_full(self) -> bool:
+        """Are so many rounds answered behind the oldest open one that no more may be opened?"""
+        return len(self._arrived) >= ANSWERED_KEPT // 2
 
     def opened(self, the_input: InputReceivedData, roster: list[RosterEntry], clock: int) -> Draft:
         """The draft that opens a round; it decides nothing of `inputs` yet."""
@@ -117,29 +143,36 @@ class PredictStage(Stage):
         )
         return Draft([event], {}, {})
 
-    def answered_in_part(self, events: Iterable[AnyEvent], model_ids: Collection[str], clock: int) -> Draft:
-        """The draft that records these models of the open round; it decides nothing of `inputs` yet."""
-        if self.open is None or not model_ids or self.answered_ids & set(model_ids):
+    def answered_in_part(
+        self, input_id: str, events: Iterable[AnyEvent], model_ids: Collection[str], clock: int
+    ) -> Draft:
+        """The draft that records these models of an open round; it decides nothing of `inputs` yet."""
+        known = self.open.get(input_id)
+        if known is None or not model_ids or known.answered_ids & set(model_ids):
             message = f"no part of an open round: {sorted(model_ids)}"
             raise RuntimeError(message)
-        the_id = self.open.data.input_id
         part = RoundAnsweredInPart(
-            id=f"{the_id}:part/{min(model_ids)}",
+            id=f"{input_id}:part/{min(model_ids)}",
             at=clock,
-            data=RoundAnsweredInPartData(input_id=the_id, model_ids=sorted(model_ids), clock=clock),
+            data=RoundAnsweredInPartData(input_id=input_id, model_ids=sorted(model_ids), clock=clock),
         )
         return Draft([*events, part], {}, {})
 
-    def answered(self, events: Iterable[AnyEvent], clock: int, position: Position, need: Need) -> Draft:
-        """The draft that answers the open round and so decides its input."""
-        if self.open is None:
-            message = "no round is open"
+    def answered(self, input_id: str, events: Iterable[AnyEvent], clock: int) -> Draft:
+        """The draft that answers an open round. It decides the inputs up to the oldest one that is open still."""
+        if input_id not in self.open:
+            message = f"no round of {input_id} is open"
             raise RuntimeError(message)
-        the_id = self.open.data.input_id
         done = RoundAnswered(
-            id=f"{the_id}:answered", at=clock, data=RoundAnsweredData(input_id=the_id, clock=clock)
+            id=f"{input_id}:answered", at=clock, data=RoundAnsweredData(input_id=input_id, clock=clock)
         )
-        return Draft([*events, done], {"inputs": position}, {"inputs": need})
+        upto: dict[str, Position] = {}
+        needed: dict[str, Need] = {}
+        for each, (position, need) in self._arrived.items():
+            if each != input_id and each not in self._answered:
+                break
+            upto, needed = {"inputs": position}, {"inputs": need}
+        return Draft([*events, done], upto, needed)
 
 
 def all_missed(
@@ -188,17 +221,10 @@ def _judge_one(
     at: int,
 ) -> AnyEvent:
     if reply is None:
-        reply = ModelReply(entry.model_id, entry.deployment_id, Outcome.ABSENT, detail="no reply")
-    if reply.outcome in _ABSENT:
-        fault: Fault = "model" if reply.detail.startswith(OWN_FAULT) else _ABSENT[reply.outcome]
-        reason = f"{reply.outcome}: {reply.detail}"
-        return PredictionAbsent(
-            id=_id(opened, scope_key, entry, "absent"),
-            at=at,
-            data=_missed(opened, scope_key, entry, reason, fault, reply.exec_time_us),
-        )
-    if reply.outcome is Outcome.OK:
-        output, fault_found = check_output(reply.output, output_type, output_max_bytes)
+        reply = ModelReply(entry.model_id, entry.deployment_id, Outcome.ABSENT, "node", detail="no reply")
+    reason, fault = f"{reply.outcome}: {reply.detail}", reply.fault
+    if fault is None:
+        output, reason = check_output(reply.output, output_type, output_max_bytes)
         if output is not None:
             return PredictionRecorded(
                 id=_id(opened, scope_key, entry, "pending"),
@@ -212,13 +238,17 @@ def _judge_one(
                     exec_time_us=reply.exec_time_us,
                 ),
             )
-        reason = fault_found
-    else:
-        reason = f"{reply.outcome}: {reply.detail}"
+        fault = "model"
+    if reply.outcome in ABSENT_OUTCOMES:
+        return PredictionAbsent(
+            id=_id(opened, scope_key, entry, "absent"),
+            at=at,
+            data=_missed(opened, scope_key, entry, reason, fault, reply.exec_time_us),
+        )
     return PredictionFailed(
         id=_id(opened, scope_key, entry, "failed"),
         at=at,
-        data=_missed(opened, scope_key, entry, reason, "model", reply.exec_time_us),
+        data=_missed(opened, scope_key, entry, reason, fault, reply.exec_time_us),
     )
 
 
@@ -229,7 +259,9 @@ def check_output(
 ) -> tuple[dict[str, Any] | None, str]:
     """(the output as plain JSON, "") or (None, what is wrong). Finite, of the contract's type, not too big.
 
-    A dict must share at least one key with the type: defaults alone are no answer.
+    A dict must share at least one key with the type: defaults alone are no answer. Numbers are read as pydantic reads
+    them: `true` is 1.0 and "1_000" is 1000.0, unless the type says StrictFloat. The type's own validators are an
+    author's code: whatever they raise for an answer refuses that answer.
     """
     if (
         isinstance(output, (int, float))
@@ -241,18 +273,18 @@ def check_output(
         return None, f"BAD_OUTPUT: a {type(output).__name__}, not an object"
     if not output_type.model_fields.keys() & output.keys():
         return None, f"BAD_OUTPUT: none of the fields {sorted(output_type.model_fields)}"
-    if bad := not_finite(output):
-        return None, f"BAD_OUTPUT: {bad} is not finite"
     try:
+        if bad := not_finite(output):
+            return None, f"BAD_OUTPUT: {bad} is not finite"
         plain = output_type.model_validate(output).model_dump(mode="json")
+        if bad := not_finite(plain):
+            return None, f"BAD_OUTPUT: {bad} is not finite"
         size = len(_encoder.encode(plain))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         return None, f"BAD_OUTPUT: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-    except (ValueError, TypeError, RecursionError) as error:  # half a letter, nested without end
-        return None, f"BAD_OUTPUT: cannot be written as JSON: {type(error).__name__}"
-    if bad := not_finite(plain):
-        return None, f"BAD_OUTPUT: {bad} is not finite"
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - half a letter, endless nesting, a validator that raises
+        return None, f"BAD_OUTPUT: {output_type.__name__} cannot take it: {type(error).__name__}: {error}"
     if size > output_max_bytes:
         return None, f"BAD_OUTPUT: {size} bytes, more than output_max_bytes ({output_max_bytes})"
     return plain, ""

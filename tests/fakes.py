@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from coordinator.streams.events import Fault
 from coordinator.streams.ports import ModelInfo, ModelNotice, ModelReply, Outcome
 
 Behaviour = Callable[[str, Sequence[Any]], Any]
@@ -94,7 +95,12 @@ class FakeGateway:
         return taken
 
     async def call(
-        self, method: str, arguments: Sequence[Any], timeout_seconds: float, model_ids: Collection[str]
+        self,
+        method: str,
+        arguments: Sequence[Any],
+        timeout_seconds: float,
+        model_ids: Collection[str],
+        output_max_bytes: int = 0,
     ) -> dict[str, ModelReply]:
         ids = tuple(dict.fromkeys(model_ids))
         self.calls.append(GatewayCall(method, tuple(arguments), timeout_seconds, ids))
@@ -107,20 +113,23 @@ class FakeGateway:
         info = self._infos.get(model_id)
         deployment_id = info.deployment_id if info is not None else ""
         if info is None or model_id in self._away:
-            detail = "recovering: not connected" if model_id in self._recovering else "not connected"
-            return ModelReply(model_id, deployment_id, Outcome.ABSENT, detail=detail)
+            fault: Fault = "model" if model_id in self._recovering else "node"
+            return ModelReply(model_id, deployment_id, Outcome.ABSENT, fault, detail="not connected")
         if timeout_seconds <= 0:
-            return ModelReply(model_id, deployment_id, Outcome.DEADLINE, detail="no time was left to ask")
+            return ModelReply(
+                model_id, deployment_id, Outcome.DEADLINE, "node", detail="no time was left to ask"
+            )
         try:
             output = self._behaviours[model_id](method, arguments)
             if inspect.isawaitable(output):
                 output = await asyncio.wait_for(output, timeout_seconds)
         except TimeoutError:
-            return ModelReply(model_id, deployment_id, Outcome.DEADLINE, detail="DEADLINE_EXCEEDED")
+            return ModelReply(model_id, deployment_id, Outcome.DEADLINE, "model", detail="DEADLINE_EXCEEDED")
         except Exception:
-            return ModelReply(model_id, deployment_id, Outcome.MODEL_FAILED, detail="FAILED")
+            return ModelReply(model_id, deployment_id, Outcome.MODEL_FAILED, "model", detail="FAILED")
         if isinstance(output, Outcome):
-            return ModelReply(model_id, deployment_id, output, detail=f"scripted {output}")
+            scripted: Fault = "node" if output is Outcome.ABSENT else "model"
+            return ModelReply(model_id, deployment_id, output, scripted, detail=f"scripted {output}")
         return ModelReply(model_id, deployment_id, Outcome.OK, output=output)
 
 
@@ -151,12 +160,17 @@ class InProcessGateway:
         return [ModelNotice("seen", info) for info in self._infos] if new else []
 
     async def call(
-        self, method: str, arguments: Sequence[Any], timeout_seconds: float, model_ids: Collection[str]
+        self,
+        method: str,
+        arguments: Sequence[Any],
+        timeout_seconds: float,
+        model_ids: Collection[str],
+        output_max_bytes: int = 0,
     ) -> dict[str, ModelReply]:
         output = None if method == "tick" else self._output
         return {
             one: ModelReply(one, self._deployments[one], Outcome.OK, output=output)
             if one in self._deployments
-            else ModelReply(one, "", Outcome.ABSENT, detail="not connected")
+            else ModelReply(one, "", Outcome.ABSENT, "node", detail="not connected")
             for one in model_ids
         }

@@ -90,6 +90,8 @@ class Scene:
             async with asyncio.timeout(SECONDS_MAX):
                 await self.tenure.deliver(offset, records[offset])
         self._next = end
+        async with asyncio.timeout(SECONDS_MAX):
+            await self.tenure.settled()
 
     def decisions(self, topic: str = "predictions") -> list[list[ev.AnyEvent]]:
         counter = Counter(topic)

@@ -2,7 +2,9 @@
 
 Reads and emits the protocol's `Variant` messages. It exists beside the client library's own codec
 because that one imports pandas, and every model's process would carry its 50 MB.
-Tables (PARQUET) are refused: JSON carries everything that this project sends.
+Tables (PARQUET, ARROW) are refused: JSON carries everything that this project sends, and no contract asks for one.
+
+What a model answers is bounded before it is decoded (`decode_answer`): a few bytes can stand for gigabytes.
 """
 
 from __future__ import annotations
@@ -15,10 +17,18 @@ from typing import Any
 from model_runner_client.grpc.generated.commons_pb2 import Argument, KwArgument, Variant, VariantType
 
 INT_BITS = 64
+KEY_CHARS_SHOWN = 50
+ANSWER_BYTES_PER_RECORDED = 4
+ANSWER_BYTES_SPARE = 1024
+"""An answer travels with spaces, escapes and fields that are not recorded: it may be so much larger than its record."""
 
 
 class VariantError(ValueError):
     """A value that the protocol cannot carry, or bytes that are not what their type says."""
+
+
+class AnswerTooBigError(VariantError):
+    """An answer above the contract's bound; it was not decoded."""
 
 
 def encode(value: Any) -> Variant:
@@ -58,14 +68,43 @@ def decode(variant: Variant) -> Any:
             case VariantType.DOUBLE:
                 return struct.unpack("=d", data)[0]
             case VariantType.INT:
+                if len(data) > INT_BITS // 8:  # any length would be read: a number of millions of digits
+                    raise VariantError(f"an integer of {len(data)} bytes, more than {INT_BITS // 8}")
                 return int.from_bytes(data, byteorder="little", signed=True)
             case VariantType.STRING:
                 return data.decode()
             case VariantType.JSON:
-                return json.loads(data)
-    except (struct.error, ValueError, RecursionError) as error:
+                return json.loads(data.decode(), object_pairs_hook=_each_key_once)
+    except VariantError:
+        raise
+    except RecursionError:
+        raise VariantError("JSON that nests without end") from None
+    except (struct.error, ValueError) as error:
         raise VariantError(f"bytes that are not a {VariantType.Name(variant.type)}: {error}") from error
     raise VariantError(f"type {variant.type} is not supported here: send JSON")
+
+
+def answer_bytes_max(output_max_bytes: int) -> int:
+    """How many bytes an answer may have on the wire, where `output_max_bytes` of it may be recorded."""
+    return ANSWER_BYTES_PER_RECORDED * output_max_bytes + ANSWER_BYTES_SPARE
+
+
+def decode_answer(variant: Variant, output_max_bytes: int) -> Any:
+    """What a model answered, decoded only if its bytes and the number of its elements are within the contract's bound.
+
+    What is recorded has at most `output_max_bytes` bytes, and so no more commas and brackets than that: an answer
+    with more of them cannot be one. Raises AnswerTooBigError, and VariantError as `decode` does.
+    """
+    data = variant.value
+    most = answer_bytes_max(output_max_bytes)
+    if len(data) > most:
+        raise AnswerTooBigError(f"{len(data)} bytes on the wire, more than {most}")
+    elements = sum(data.count(mark) for mark in (b",", b"[", b"{"))
+    if elements > output_max_bytes:
+        raise AnswerTooBigError(
+            f"{elements} elements, more than output_max_bytes ({output_max_bytes}) can hold"
+        )
+    return decode(variant)
 
 
 def encode_arguments(values: Sequence[Any]) -> list[Argument]:
@@ -81,6 +120,16 @@ def decode_arguments(arguments: Iterable[Argument]) -> list[Any]:
 def decode_keywords(arguments: Iterable[KwArgument]) -> dict[str, Any]:
     """Keyword arguments by name. Raises VariantError."""
     return {argument.keyword: decode(argument.data) for argument in arguments}
+
+
+def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Of two values under one key, nobody could say which was meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        seen: set[str] = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        raise VariantError(f"the key {twice[:KEY_CHARS_SHOWN]!r} stands twice in one object")
+    return found
 
 
 def _utf8(text: str) -> bytes:

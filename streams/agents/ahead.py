@@ -6,6 +6,8 @@ from: what they said is recorded with the decision that asked.
 
 from __future__ import annotations
 
+import asyncio
+
 from coordinator.streams.agents.log_io import LogIO, Reader
 from coordinator.streams.counting import Counter, Decision
 from coordinator.streams.envelope import Need
@@ -17,6 +19,7 @@ class FeedClock:
 
     def __init__(self, io: LogIO) -> None:
         self._io = io
+        self._reading = asyncio.Lock()  # rounds go on side by side, and each asks
         self._reader: Reader | None = None
         self._counter = Counter("feeds")
         self.now = -1
@@ -31,12 +34,14 @@ class FeedClock:
         """The last tick in `feeds` as of now, in ms."""
         if self._reader is None:
             return self.now
-        end = await self._reader.end()
-        while batch := await self._reader.read(end):
-            for offset, record in batch:
-                decision = self._counter.read(offset, record)
-                if decision is not None:
-                    self.now = max([self.now, *(e.at for e in decision.events if isinstance(e, ClockTicked))])
+        async with self._reading:
+            end = await self._reader.end()
+            while batch := await self._reader.read(end):
+                for offset, record in batch:
+                    decision = self._counter.read(offset, record)
+                    if decision is not None:
+                        ticks = (e.at for e in decision.events if isinstance(e, ClockTicked))
+                        self.now = max([self.now, *ticks])
         return self.now
 
     async def close(self) -> None:
@@ -50,6 +55,7 @@ class InputsAhead:
 
     def __init__(self, io: LogIO) -> None:
         self._io = io
+        self._reading = asyncio.Lock()  # rounds go on side by side, and each asks
         self._reader: Reader | None = None
         self._counter = Counter("inputs")
         self._newest: dict[str, int] = {}
@@ -64,14 +70,15 @@ class InputsAhead:
         """Does an input of the same subject with a later point wait? Reads `inputs` to its end."""
         if self._newest.get(than.subject, -1) > than.point:
             return True
-        if self._reader is None:
-            self._reader = await self._io.reader("inputs", self._counter.next_offset)
-        end = await self._reader.end()
-        while batch := await self._reader.read(end):
-            for offset, record in batch:
-                decision = self._counter.read(offset, record)
-                if decision is not None:
-                    self._note(decision)
+        async with self._reading:
+            if self._reader is None:
+                self._reader = await self._io.reader("inputs", self._counter.next_offset)
+            end = await self._reader.end()
+            while batch := await self._reader.read(end):
+                for offset, record in batch:
+                    decision = self._counter.read(offset, record)
+                    if decision is not None:
+                        self._note(decision)
         return self._newest.get(than.subject, -1) > than.point
 
     def _note(self, decision: Decision) -> None:

@@ -2,7 +2,8 @@
 
 Driven by `inputs`; knows the time from `feeds`, the models from the gateway, the operator's bans from `commands`.
 For each input: read the clock, put what was noticed into `models`, make RoundOpened durable, ask (`asking.py`),
-read the clock again, record. Nothing is ever asked twice, and nothing is asked with hindsight: what was opened
+read the clock again, record. Rounds of several subjects go on side by side, so that a model that hangs costs only its
+own answers. Nothing is ever asked twice, and nothing is asked with hindsight: what was opened
 by a dead owner, opens too late, or waits behind a newer input is ABSENT by the node's fault.
 """
 
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -74,6 +75,11 @@ class PredictTenure(Tenure):
         self._missing_since: dict[str, float] = {}
         self._noticed = noticed
         self._noticing: asyncio.Task[None] | None = None
+        self._rounds: dict[asyncio.Task[None], InputReceivedData] = {}
+        """The rounds that are being asked."""
+        self._sending = (
+            asyncio.Lock()
+        )  # a decision goes out whole, and in the order in which it is remembered
 
     async def start(self) -> None:
         """Claim, resume, and then notice models even while no input comes."""
@@ -168,29 +174,65 @@ class PredictTenure(Tenure):
         ]
 
     async def _round(self, data: InputReceivedData, position: tuple[int, int], need: Need) -> None:
+        """Open the input's round, and ask its models in a task of its own: rounds of all subjects go on side by side.
+
+        A newer input of the same subject waits for the older one's round, which it ends; a replay's next point waits
+        for every round of the one before.
+        """
         stage = self.stage
-        if stage.open is not None:
+        if not stage.arrived(data.input_id, position, need):
+            return
+        known = stage.open.get(data.input_id)
+        if known is not None:
             clock = await self._clock.read()
             # A dead owner opened it: what its models said is lost, and they do not pay for that.
-            if stage.open.data.input_id != data.input_id:
-                message = f"round {stage.open.data.input_id} is open, but {data.input_id} is next"
-                raise RuntimeError(message)
-            missed = all_missed(stage.open, NODE_RESTARTED, "node", clock, but=stage.answered_ids)
-            await self._send(stage.answered(missed, clock, position, need))
+            missed = all_missed(known.opened, NODE_RESTARTED, "node", clock, but=known.answered_ids)
+            await self._answered(data, missed, clock)
             return
+        await self._wait_for(
+            [
+                task
+                for task, other in self._rounds.items()
+                if other.subject == data.subject
+                or (data.rehearsal and other.point < data.point)
+                or stage.is_full
+            ]
+        )
         clock = await self._look_around()
-        await self._send(stage.opened(data, self.models.registry.roster(), clock))
-        await self.owned.flush()
-        if stage.open is None:
-            raise RuntimeError
-        opened: RoundOpened = stage.open
+        async with self._sending:
+            await self._send(stage.opened(data, self.models.registry.roster(), clock))
+            await self.owned.flush()
+        opened = stage.open[data.input_id].opened
         if clock > data.deadline_at:
-            events: list[AnyEvent] = [*all_missed(opened, NODE_LATE, "node", clock)]
+            await self._answered(data, all_missed(opened, NODE_LATE, "node", clock), clock)
         elif await self._is_superseded(data):
-            events = [*all_missed(opened, FELL_BEHIND, "node", clock)]
+            await self._answered(data, all_missed(opened, FELL_BEHIND, "node", clock), clock)
         else:
-            events, clock = await self._ask(data, opened, clock)
-        await self._send(stage.answered(events, clock, position, need))
+            task = asyncio.create_task(self._ask(data, opened, clock), name=f"round-{data.input_id}")
+            self._rounds[task] = data
+            self._tails.append(task)
+            task.add_done_callback(self._round_ended)
+
+    def _round_ended(self, task: asyncio.Task[None]) -> None:
+        del self._rounds[task]
+        if task.cancelled() or task.exception() is None:
+            self._tails.remove(task)
+        elif isinstance(error := task.exception(), LostOwnershipError):
+            self._tails.remove(task)
+            self.owned.give_up(error)
+        # Any other is our own bug: it stays among the tails, whose failure ends the worker.
+
+    async def _wait_for(self, rounds: list[asyncio.Task[None]]) -> None:
+        """Raises what one of them ended with."""
+        await asyncio.gather(*rounds)
+
+    async def settled(self) -> None:
+        """Wait until no round is open. Raises what one of them ended with."""
+        await self._wait_for(list(self._rounds))
+
+    async def _answered(self, data: InputReceivedData, events: Sequence[AnyEvent], clock: int) -> None:
+        async with self._sending:
+            await self._send(self.stage.answered(data.input_id, events, clock))
 
     async def _send(self, draft: Draft) -> None:
         self.stage.remember(draft)
@@ -200,10 +242,8 @@ class PredictTenure(Tenure):
         """Has a newer input of this subject come? A replay waits for each round, so there nothing can."""
         return not data.rehearsal and await self._ahead.is_newer(data)
 
-    async def _ask(
-        self, data: InputReceivedData, opened: RoundOpened, clock: int
-    ) -> tuple[list[AnyEvent], int]:
-        """Ask all, record those that are done while others are not, and give what is left, with the clock."""
+    async def _ask(self, data: InputReceivedData, opened: RoundOpened, clock: int) -> None:
+        """Ask all, record those that are done while others are not, and at the end what is left."""
         contract = self._contracts(data.contract_hash)
         asked = [entry.model_id for entry in opened.data.roster]
         seconds = BUDGET_SHARE * (data.deadline_at - clock) / 1000
@@ -214,21 +254,21 @@ class PredictTenure(Tenure):
             events = self._judged(data, opened, answers, clock)
             await self._report(events, contract.model_strikes_max)
             if asking.over:
-                return events, clock
-            await self._send(self.stage.answered_in_part(events, answers.keys(), clock))
+                await self._answered(data, events, clock)
+                return
+            async with self._sending:
+                await self._send(self.stage.answered_in_part(data.input_id, events, answers.keys(), clock))
 
     def _judged(
         self, data: InputReceivedData, opened: RoundOpened, answers: Answers, clock: int
     ) -> list[AnyEvent]:
         """The events of these models, in the order of scopes and roster."""
         others = {entry.model_id for entry in opened.data.roster} - answers.keys()
-        if clock > data.deadline_at:
-            return [*all_missed(opened, NODE_LATE, "node", clock, but=others)]
         contract = self._contracts(data.contract_hash)
         events: list[AnyEvent] = []
         for scope in data.scopes:
             replies = {
-                model_id: self._whose_fault(of_model[scope.scope_key])
+                model_id: self._excused(of_model[scope.scope_key], late=clock > data.deadline_at)
                 for model_id, of_model in answers.items()
             }
             events += judge(
@@ -243,12 +283,17 @@ class PredictTenure(Tenure):
             if await self._gateway.report_failure(strike.model_id, strike.code, strike.reason):
                 self._strikes.reported(strike.model_id)
 
-    def _whose_fault(self, reply: ModelReply) -> ModelReply:
-        """A model that nobody can reach while the orchestrator is away is not absent by its own fault."""
-        if reply.outcome in (Outcome.ABSENT, Outcome.CRASHED) and not self._gateway.connected:
+    def _excused(self, reply: ModelReply, *, late: bool) -> ModelReply:
+        """What a model does not pay for: an answer that the node had too late, and not to be reached while the
+        orchestrator is away. What is its own fault stays that.
+        """
+        if late and reply.outcome is Outcome.OK:
             return msgspec.structs.replace(
-                reply, outcome=Outcome.ABSENT, detail=f"no orchestrator: {reply.detail}"
+                reply, outcome=Outcome.ABSENT, fault="node", output=None, detail=NODE_LATE
             )
+        if reply.outcome in (Outcome.ABSENT, Outcome.CRASHED) and not self._gateway.connected:
+            detail = f"no orchestrator: {reply.detail}"
+            return msgspec.structs.replace(reply, outcome=Outcome.ABSENT, fault="node", detail=detail)
         return reply
 
     async def close(self) -> None:

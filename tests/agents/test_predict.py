@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -16,7 +17,7 @@ from coordinator.streams.agents import predict
 from coordinator.streams.agents.asking import NEWER_INPUT, STILL_AT_WORK, Askers, Asking
 from coordinator.streams.contract import CallMethod, CrunchContract, ScheduledPrediction
 from coordinator.streams.ports import Outcome
-from coordinator.streams.prediction import FELL_BEHIND, NODE_RESTARTED
+from coordinator.streams.prediction import FELL_BEHIND, NODE_LATE, NODE_RESTARTED
 
 MakeScene = Callable[..., Awaitable[Scene]]
 
@@ -108,11 +109,10 @@ async def test_of_inputs_that_wait_the_newest_of_each_subject_wins(scene):
     play = await scene(a=good)
     play.asked(received(T0), received(T0, "ETHUSDT"), received(T0 + MINUTE), received(T0 + 2 * MINUTE))
     await play.deliver()
-    assert play.kinds() == [
-        *(["RoundOpened"], ["PredictionAbsent", "RoundAnswered"]),
-        *(["RoundOpened"], ["PredictionRecorded", "RoundAnswered"]),
-        *(["RoundOpened"], ["PredictionAbsent", "RoundAnswered"]),
-        *(["RoundOpened"], ["PredictionRecorded", "RoundAnswered"]),
+    assert sorted(kinds[0] for kinds in play.kinds()) == [
+        *["PredictionAbsent"] * 2,
+        *["PredictionRecorded"] * 2,
+        *["RoundOpened"] * 4,
     ]
     assert play.missed() == [("a", "node", FELL_BEHIND)] * 2
 
@@ -146,6 +146,71 @@ async def test_a_model_too_slow_for_its_schedule_is_cut_off_by_the_next_input_an
     assert {fault for _, fault, _ in play.missed()} == {"model"}
     assert sum(kinds.count("PredictionRecorded") for kinds in play.kinds()) == 2
     gate.set()
+
+
+async def test_the_subjects_of_a_point_are_asked_side_by_side(scene):
+    """A model that hangs in one subject costs the others nothing, in no subject, and itself only its own answers."""
+    gate = asyncio.Event()
+    ticked: list[str] = []
+
+    async def hangs_in_btc(method: str, arguments: Any) -> Any:
+        if method == "predict":
+            ticked.append(arguments[0])
+            if arguments[0] == "BTCUSDT":
+                await gate.wait()
+        return None if method == "tick" else {"value": -0.5}
+
+    play = await scene(a=good, b=hangs_in_btc, c=good)
+    play.asked(received(T0), received(T0, "ETHUSDT"), received(T0, "SOLUSDT"))
+    delivering = asyncio.create_task(play.deliver())
+    recorded = lambda: [kinds.count("PredictionRecorded") for kinds in play.kinds()]  # noqa: E731
+    await play.until(lambda: sum(recorded()) == 6)
+    assert ticked == ["BTCUSDT"]  # calls to one model never overlap
+    gate.set()
+    await delivering
+    assert (sum(recorded()), play.missed(), ticked) == (9, [], ["BTCUSDT", "ETHUSDT", "SOLUSDT"])
+    assert [kinds for kinds in play.kinds() if "RoundOpened" in kinds] == [["RoundOpened"]] * 3
+
+
+async def test_rounds_that_a_dead_owner_left_side_by_side_are_each_closed_once(scene):
+    async def never_in_btc(method: str, arguments: Any) -> Any:
+        if method == "predict" and arguments[0] == "BTCUSDT":
+            await asyncio.Event().wait()
+        return None if method == "tick" else {"value": -0.5}
+
+    play = await scene(b=never_in_btc)
+    play.gateway.join("a", good)
+    play.asked(received(T0), received(T0, "ETHUSDT"), received(T0, "SOLUSDT"))
+    delivering = asyncio.create_task(play.deliver())
+    await play.until(lambda: sum(kinds.count("PredictionRecorded") for kinds in play.kinds()) == 3)
+    delivering.cancel()
+    await asyncio.gather(delivering, return_exceptions=True)
+    await play.start()
+    await play.deliver()
+    assert play.missed() == [("b", "node", NODE_RESTARTED)] * 3
+    answered = [kinds for kinds in play.kinds() if "RoundAnswered" in kinds]
+    assert len(answered) == 3
+    await play.start()
+    assert len(play.kinds()) == 3 + 3 + 3
+
+
+async def test_a_node_that_is_late_does_not_excuse_a_model_that_failed(scene):
+    def late(method: str) -> Any:
+        play.tick(T0 + 10 * MINUTE)
+        return None if method == "tick" else {"value": 0.5}
+
+    def fails(method: str) -> Any:
+        late(method)
+        raise RuntimeError
+
+    play = await scene(a=lambda method, _: late(method), b=lambda method, _: fails(method))
+    play.tick(T0)
+    play.asked(received(T0))
+    await play.deliver()
+    assert sorted(play.missed()) == [
+        ("a", "node", f"ABSENT: {NODE_LATE}"),
+        ("b", "model", "MODEL_FAILED: FAILED"),
+    ]
 
 
 async def test_who_was_given_no_fair_time_does_not_pay_for_being_late(scene):
@@ -313,9 +378,6 @@ async def test_an_answer_that_comes_while_a_part_is_recorded_is_not_lost():
         await gate.wait()
         return None if method == "tick" else {"value": -0.5}
 
-    async def never() -> bool:
-        return False
-
     gateway = FakeGateway({"a": good, "b": lambda method, _: slow(method)})
     asking = Asking(Askers(gateway), ["a", "b"], received(T0).data, CrunchContract(), 30.0, 0.0)
     assert set(await asking.next(never)) == {"a"}
@@ -326,10 +388,77 @@ async def test_an_answer_that_comes_while_a_part_is_recorded_is_not_lost():
     assert asking.over
 
 
-async def test_a_bug_of_ours_ends_the_round_loudly():
-    async def never() -> bool:
-        return False
+async def never() -> bool:
+    return False
 
+
+class Time:
+    """Seconds that a test lets pass."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+FAIR_SECONDS, BUDGET_SECONDS = 4.0, 8.0
+
+
+@pytest.mark.parametrize(
+    ("passed", "later", "fault"),
+    [
+        (0.5, 1.0, "node"),  # late start: the call that it is busy with had half a second, and one more since
+        (0.5, 3.6, "model"),  # by now that call has had a fair time
+        (BUDGET_SECONDS, 0.0, "model"),
+    ],
+)
+async def test_a_model_that_is_busy_pays_once_the_call_it_is_busy_with_had_a_fair_time(passed, later, fault):
+    clock, answer = Time(), Outcome.DEADLINE
+
+    async def busy(method: str, _arguments: Any) -> Any:
+        if answer is Outcome.DEADLINE:
+            clock.now += passed
+        return answer
+
+    askers = Askers(FakeGateway({"a": busy}), clock)
+    askers.turns["a"].cut_off_at = None
+    first = Asking(askers, ["a"], received(T0).data, CrunchContract(), passed, FAIR_SECONDS)
+    (cut_off,) = (await first.next(never))["a"].values()
+    assert cut_off.fault == ("model" if passed > FAIR_SECONDS else "node")
+    clock.now += later
+    answer = Outcome.BUSY
+    second = Asking(askers, ["a"], received(T0 + MINUTE).data, CrunchContract(), BUDGET_SECONDS, FAIR_SECONDS)
+    (reply,) = (await second.next(never))["a"].values()
+    assert (reply.fault, reply.outcome) == (fault, Outcome.BUSY if fault == "model" else Outcome.ABSENT)
+    await askers.close()
+
+
+async def test_a_call_of_a_dead_owner_that_a_model_is_still_at_work_on_is_not_charged():
+    clock = Time()
+    askers = Askers(FakeGateway({"a": lambda *_: Outcome.BUSY}), clock)
+    for now, fault in ((1.0, "node"), (FAIR_SECONDS + 1, "model")):
+        clock.now = now
+        asking = Asking(askers, ["a"], received(T0).data, CrunchContract(), BUDGET_SECONDS, FAIR_SECONDS)
+        (reply,) = (await asking.next(never))["a"].values()
+        assert reply.fault == fault
+    await askers.close()
+
+
+@pytest.mark.parametrize(("stalled_seconds", "fault"), [(0.0, "model"), (0.6, "node")])
+async def test_time_that_the_node_itself_was_held_up_is_not_the_models(stalled_seconds, fault):
+    async def slow(_method: str, _arguments: Any) -> Any:
+        time.sleep(stalled_seconds)  # the whole process stands still
+        await asyncio.Event().wait()
+
+    askers = Askers(FakeGateway({"a": slow}))
+    asking = Asking(askers, ["a"], received(T0).data, CrunchContract(), 0.8, 0.3)
+    (reply,) = (await asking.next(never))["a"].values()
+    assert reply.fault == fault
+    await askers.close()
+
+
+async def test_a_bug_of_ours_ends_the_round_loudly():
     class Broken(FakeGateway):
         async def call(self, *_: Any) -> Any:
             raise ZeroDivisionError

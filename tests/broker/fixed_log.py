@@ -130,11 +130,11 @@ def scripted(model_id: str, input_id: str, scope_key: str) -> ModelReply:
     deployment = f"{model_id}-d1"
     match model_id:
         case "m-absent" if draw[1] < 64:
-            return ModelReply(model_id, deployment, Outcome.DEADLINE, detail="too slow")
+            return ModelReply(model_id, deployment, Outcome.DEADLINE, "model", detail="too slow")
         case "m-node" if draw[1] < 32:
-            return ModelReply(model_id, deployment, Outcome.ABSENT, detail="not connected")
+            return ModelReply(model_id, deployment, Outcome.ABSENT, "node", detail="not connected")
         case "m-fails" if draw[1] < 128:
-            return ModelReply(model_id, deployment, Outcome.MODEL_FAILED, detail="it raised")
+            return ModelReply(model_id, deployment, Outcome.MODEL_FAILED, "model", detail="it raised")
         case "m-bad" if draw[1] < 200:
             return ModelReply(model_id, deployment, Outcome.OK, output={"value": "up"})
         case "m-unscorable" if draw[1] < 16:

@@ -102,8 +102,8 @@ BAD = {
     "a word that is none": ({"side": "left"}, Worded, "side: "),
     "a fraction for a count": ({"n": 0.5}, Counted, "n: "),
     "a required field left out": ({"confidence": 0.5}, Two, "value: Field required"),
-    "half a letter": ({"value": 0.5, "x": "\ud800"}, Loose, "cannot be written as JSON"),
-    "nested without end": ({"value": 0.5, "x": nested(5000)}, Loose, "cannot be written as JSON"),
+    "half a letter": ({"value": 0.5, "x": "\ud800"}, Loose, "Loose cannot take it: "),
+    "nested without end": ({"value": 0.5, "x": nested(5000)}, Loose, "nested deeper than 100"),
     "too big": (
         {"side": "up", "note": "x" * MAX_BYTES},
         Worded,
@@ -124,8 +124,9 @@ def test_a_bad_answer_says_what_is_wrong(output, output_type, reason):
     assert reason in said
 
 
-def test_an_answer_that_nests_deep_beside_the_point_is_still_an_answer():
-    assert check_output({"value": 0.5, "x": nested(5000)}, InferenceOutput, MAX_BYTES) == ({"value": 0.5}, "")
+def test_an_answer_that_nests_without_end_is_none_also_beside_the_point():
+    assert check_output({"value": 0.5, "x": nested(90)}, InferenceOutput, MAX_BYTES) == ({"value": 0.5}, "")
+    assert check_output({"value": 0.5, "x": nested(101)}, InferenceOutput, MAX_BYTES)[0] is None
 
 
 @pytest.mark.parametrize("size", [len(b'{"side":"up","note":""}') + 1, 200])
@@ -145,7 +146,6 @@ JUDGED = {
     Outcome.DEADLINE: (PredictionAbsent, "model"),
     Outcome.BUSY: (PredictionAbsent, "model"),
     Outcome.CRASHED: (PredictionAbsent, "model"),
-    Outcome.SKIPPED: (PredictionAbsent, "model"),
     Outcome.ABSENT: (PredictionAbsent, "node"),
 }
 
@@ -163,7 +163,9 @@ def test_the_table_names_every_outcome():
 @pytest.mark.parametrize(("outcome", "kind", "fault"), [(one, *worth) for one, worth in JUDGED.items()])
 def test_each_outcome_ends_in_one_event_with_a_reason_and_a_fault(outcome, kind, fault):
     output = {"value": 0.5} if outcome is Outcome.OK else None
-    event = judged(ModelReply("m1", "d2", outcome, output=output, detail="what it said", exec_time_us=7))
+    event = judged(
+        ModelReply("m1", "d2", outcome, fault, output=output, detail="what it said", exec_time_us=7)
+    )
     assert type(event) is kind
     assert (event.at, event.data.model_id, event.data.exec_time_us) == (T0 + 5, "m1", 7)
     if fault:
@@ -176,7 +178,7 @@ def test_each_outcome_ends_in_one_event_with_a_reason_and_a_fault(outcome, kind,
 
 
 def test_a_model_that_is_recovering_is_absent_by_its_own_fault():
-    event = judged(ModelReply("m1", "d", Outcome.ABSENT, detail="recovering: no connection"))
+    event = judged(ModelReply("m1", "d", Outcome.ABSENT, "model", detail="recovering"))
     assert isinstance(event, PredictionAbsent)
     assert event.data.fault == "model"
 
@@ -195,7 +197,7 @@ def test_an_answer_that_is_no_answer_has_failed():
 
 def test_a_reason_is_cut():
     assert (
-        len(judged(ModelReply("m1", "d", Outcome.MODEL_FAILED, detail="x" * 9999)).data.reason)
+        len(judged(ModelReply("m1", "d", Outcome.MODEL_FAILED, "model", detail="x" * 9999)).data.reason)
         == REASON_CHARS
     )
 
@@ -207,7 +209,7 @@ def test_a_key_that_cannot_be_written_does_not_break_the_record_that_names_it():
 
 
 def test_a_models_own_words_cannot_break_the_record():
-    event = judged(ModelReply("m1", "d", Outcome.MODEL_FAILED, detail="half a letter \ud800"))
+    event = judged(ModelReply("m1", "d", Outcome.MODEL_FAILED, "model", detail="half a letter \ud800"))
     assert encode_decision([event], epoch=1, seq=1, upto={}, need={})
 
 
@@ -258,23 +260,54 @@ def test_a_round_is_open_from_its_opening_to_its_answer():
     assert [type(event) for event in draft.events] == [RoundOpened]
     assert draft.upto == {}  # opening decides nothing yet: a crash now leaves the input to the next owner
     stage.remember(draft)
-    assert stage.open.data.input_id == data.input_id
-    done = stage.answered(all_missed(stage.open, NODE_LATE, "node", T0 + 2), T0 + 2, (7, 0), Need(7, 1, 6))
+    the_id = data.input_id
+    assert list(stage.open) == [the_id]
+    assert stage.arrived(the_id, (7, 0), Need(7, 1, 6))
+    missed = all_missed(stage.open[the_id].opened, NODE_LATE, "node", T0 + 2)
+    done = stage.answered(the_id, missed, T0 + 2)
     assert [type(event) for event in done.events] == [PredictionAbsent, RoundAnswered]
     assert (done.upto, done.need) == ({"inputs": (7, 0)}, {"inputs": Need(7, 1, 6)})
     stage.remember(done)
-    assert stage.open is None
+    assert not stage.open
+    assert not stage.arrived(the_id, (7, 0), Need(7, 1, 6))
 
 
 def test_nothing_can_be_answered_that_was_not_opened():
-    with pytest.raises(RuntimeError, match="no round is open"):
-        PredictStage().answered([], T0, (0, 0), Need())
+    with pytest.raises(RuntimeError, match="no round of x is open"):
+        PredictStage().answered("x", [], T0)
 
 
 def test_a_new_owner_knows_which_round_a_dead_one_left_open():
     scene = given(PredictStage()).own(opened(T0, ["a"]))
-    assert scene.stage.open == opened(T0, ["a"])
-    assert scene.stage.open.data.contract_hash == HASH
+    (left,) = scene.stage.open.values()
+    assert left.opened == opened(T0, ["a"])
+    assert left.opened.data.contract_hash == HASH
+
+
+def test_rounds_side_by_side_decide_up_to_the_oldest_that_is_open():
+    """Also after a crash: what was answered behind an open round is not asked again."""
+    stage, after = PredictStage(), PredictStage()
+    inputs = [received(T0, subject).data for subject in ("A", "B", "C")]
+    drafts = [stage.opened(data, [RosterEntry(model_id="m", deployment_id="d")], T0) for data in inputs]
+    for number, (data, draft) in enumerate(zip(inputs, drafts, strict=True)):
+        assert stage.arrived(data.input_id, (number, 0), Need(number))
+        stage.remember(draft)
+    a, b, c = (data.input_id for data in inputs)
+    for the_id, upto in ((b, {}), (a, {"inputs": (1, 0)})):
+        draft = stage.answered(the_id, [], T0)
+        assert draft.upto == upto
+        stage.remember(draft)
+        drafts.append(draft)
+        if the_id == b:
+            for one in drafts:
+                after.remember(one)
+    draft = stage.answered(c, [], T0)
+    assert (draft.upto, draft.need) == ({"inputs": (2, 0)}, {"inputs": Need(2)})
+
+    assert list(after.open) == [a, c]
+    assert after.arrived(a, (0, 0), Need(0))
+    assert not after.arrived(b, (1, 0), Need(1))
+    assert after.answered(a, [], T0).upto == {"inputs": (1, 0)}
 
 
 # --- the models ------------------------------------------------------------------------------------------

@@ -28,6 +28,7 @@ from coordinator.streams.errors import OperatorError
 from coordinator.streams.ports import ModelReply, Outcome
 
 ASK = ("BTCUSDT", 60, 15)
+MAX_BYTES = 65_536
 HOTKEY = "hotkey-1"
 
 
@@ -42,7 +43,7 @@ async def connected(port: int, **credentials: Any) -> AsyncIterator[RunnerClient
 
 
 async def ask(gateway: RunnerClientGateway, *model_ids: str) -> dict[str, ModelReply]:
-    return await gateway.call("predict", ASK, 5.0, model_ids)
+    return await gateway.call("predict", ASK, 5.0, model_ids, MAX_BYTES)
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ async def test_every_gateway_keeps_the_contract(gateway: tuple[ModelGateway, lis
     ticks = await models.call("tick", [{"symbol": "BTCUSDT"}], 1.0, NAMES)
     assert {(reply.outcome, reply.output) for reply in ticks.values()} == {(Outcome.OK, None)}
 
-    replies = await models.call("predict", ASK, 0.6, [*NAMES, "nobody", "good"])
+    replies = await models.call("predict", ASK, 0.6, [*NAMES, "nobody", "good"], 65_536)
     assert {model_id: reply.outcome for model_id, reply in replies.items()} == {
         "good": Outcome.OK,
         "nan": Outcome.OK,

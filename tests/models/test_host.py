@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from tests.models.stage import (
@@ -29,11 +30,12 @@ from coordinator.infra.model_host.process import Limits
 from coordinator.streams.ports import ModelReply, Outcome
 
 ASK = ("BTCUSDT", 60, 15)
+MAX_BYTES = 65_536
 TICK = {"symbol": "BTCUSDT", "asof_ts": 60_000, "candles": []}
 
 
 async def ask(stage: Stage, *model_ids: str, timeout_seconds: float = 5.0) -> dict[str, ModelReply]:
-    return await stage.gateway.call("predict", ASK, timeout_seconds, model_ids)
+    return await stage.gateway.call("predict", ASK, timeout_seconds, model_ids, MAX_BYTES)
 
 
 async def test_each_kind_of_model_ends_in_its_own_outcome(tmp_path: Path, open_stage: OpenStage):
@@ -65,12 +67,12 @@ async def test_each_kind_of_model_ends_in_its_own_outcome(tmp_path: Path, open_s
     assert math.isnan(replies["nan"].output["value"])
     assert "RuntimeError: no" in (stage.log_dir / "raises.log").read_text()
 
-    # What failed in one call does not follow a model into the next; one late answer costs one skipped call.
+    # What failed in one call does not follow a model into the next; who is at work still is busy.
     again = await ask(stage, "good", "raises", "slow", "hungry")
     assert [reply.outcome for reply in again.values()] == [
         Outcome.OK,
         Outcome.MODEL_FAILED,
-        Outcome.SKIPPED,
+        Outcome.BUSY,
         Outcome.MODEL_FAILED,
     ]
 
@@ -289,7 +291,7 @@ async def test_one_models_failed_authentication_spoils_no_other_answer(tmp_path:
         write_model(tmp_path / "models", name, model_source(PREDICT["good"]))
     stage = await open_stage(tmp_path / "models")
     await stage.seen("good", "forged")
-    stage.gateway._runner.model_cluster.models_run["forged"].call = refuse
+    stage.gateway._runner.model_cluster.models_run["forged"].grpc_stub = SimpleNamespace(Call=refuse)
     replies = await ask(stage, "good", "forged")
     assert [reply.outcome for reply in replies.values()] == [Outcome.OK, Outcome.ABSENT]
     notices = await gather_notices(stage.gateway, lambda all_: changes(all_, "forged")[-1:] == ["left"])

@@ -30,6 +30,7 @@ from coordinator.infra.model_host.watch import FolderWatch
 from coordinator.streams.ports import ModelNotice, Outcome
 
 ASK = ("BTCUSDT", 60, 15)
+MAX_BYTES = 65_536
 
 
 def told(model_id: str, *wanted: str) -> Callable[[list[ModelNotice]], bool]:
@@ -37,7 +38,7 @@ def told(model_id: str, *wanted: str) -> Callable[[list[ModelNotice]], bool]:
 
 
 async def answer(stage: Stage, model_id: str) -> Any:
-    reply = (await stage.gateway.call("predict", ASK, 10.0, [model_id]))[model_id]
+    reply = (await stage.gateway.call("predict", ASK, 10.0, [model_id], MAX_BYTES))[model_id]
     return reply.output if reply.outcome is Outcome.OK else reply.outcome
 
 

@@ -1,59 +1,80 @@
-"""From the client library's answers to outcomes, and from its announcements to notices."""
+"""From what came over gRPC to outcomes, and from its announcements to notices."""
 
 from __future__ import annotations
 
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from model_runner_client.grpc.generated.commons_pb2 import Status, Variant, VariantType
+from model_runner_client.grpc.generated.dynamic_subclass_pb2 import CallResponse
 
-from coordinator.infra.model_outcomes import lost_its_setup, outcome_of, reply_from_result
+from coordinator.infra.model_outcomes import reply_from_error, reply_from_response
 from coordinator.infra.model_roster import Roster
-from coordinator.streams.ports import Outcome
+from coordinator.streams.ports import ModelReply, Outcome
 
 
 @pytest.mark.parametrize(
-    ("status", "detail", "outcome"),
+    ("code", "detail", "outcome"),
     [
-        ("SUCCESS", "", Outcome.OK),
-        ("FAILED", "FAILED", Outcome.MODEL_FAILED),
-        ("FAILED", "BAD_IMPLEMENTATION", Outcome.MODEL_FAILED),
-        ("FAILED", "anything else", Outcome.MODEL_FAILED),
-        ("TIMEOUT", "DEADLINE_EXCEEDED: Deadline Exceeded", Outcome.DEADLINE),
-        ("TIMEOUT", "DEADLINE_EXCEEDED", Outcome.DEADLINE),
-        ("TIMEOUT", "UNAVAILABLE: Socket closed", Outcome.CRASHED),
-        ("TIMEOUT", "RESOURCE_EXHAUSTED: Server busy", Outcome.BUSY),
-        (
-            "TIMEOUT",
-            "RESOURCE_EXHAUSTED: CLIENT: Received message larger than max (5 vs. 4)",
-            Outcome.TOO_BIG,
-        ),
-        ("TIMEOUT", "PREEMPTIVE_SKIP: 2 consecutive timeouts", Outcome.SKIPPED),
-        ("TIMEOUT", "UNKNOWN: Exception calling application", Outcome.MODEL_FAILED),
-        ("TIMEOUT", "UNIMPLEMENTED: Method not found!", Outcome.MODEL_FAILED),
-        ("TIMEOUT", "INTERNAL: stream broken", Outcome.CRASHED),
-        ("TIMEOUT", "SOMETHING_NEW: who knows", Outcome.CRASHED),
+        ("DEADLINE_EXCEEDED", "Deadline Exceeded", Outcome.DEADLINE),
+        ("UNAVAILABLE", "Socket closed", Outcome.CRASHED),
+        ("RESOURCE_EXHAUSTED", "Server busy", Outcome.BUSY),
+        ("RESOURCE_EXHAUSTED", "CLIENT: Received message larger than max (5 vs. 4)", Outcome.TOO_BIG),
+        ("UNKNOWN", "Exception calling application", Outcome.MODEL_FAILED),
+        ("UNIMPLEMENTED", "Method not found!", Outcome.MODEL_FAILED),
+        ("INTERNAL", "stream broken", Outcome.CRASHED),
+        ("UNAUTHENTICATED", "the node is to blame", Outcome.CRASHED),
     ],
 )
-def test_the_first_word_of_the_detail_decides(status: str, detail: str, outcome: Outcome):
-    assert outcome_of(status, detail) is outcome
+def test_no_status_that_a_process_sends_makes_it_the_nodes_fault(code: str, detail: str, outcome: Outcome):
+    reply = reply_from_error("1", "1_1", code, detail)
+    assert (reply.outcome, reply.fault) == (outcome, "model")
 
 
-def result(status: str, detail: str | None = None, output: Any = None) -> SimpleNamespace:
-    """As the library's ModelPredictResult."""
-    return SimpleNamespace(status=SimpleNamespace(value=status), detail=detail, result=output, exec_time_us=7)
+def response(code: str = "SUCCESS", message: str = "", answer: Variant | None = None) -> Any:
+    return CallResponse(status=Status(code=code, message=message), methodResponse=answer)
 
 
-def test_a_table_is_a_bad_output():
-    reply = reply_from_result("1", "1_1", result("SUCCESS", output=SimpleNamespace()))
-    assert (reply.outcome, reply.output, reply.exec_time_us) == (Outcome.BAD_OUTPUT, None, 7)
+@pytest.mark.parametrize(
+    ("code", "outcome"),
+    [
+        ("MODEL_FAILED", Outcome.MODEL_FAILED),
+        ("BAD_IMPLEMENTATION", Outcome.MODEL_FAILED),
+        ("INVALID_ARGUMENT", Outcome.MODEL_FAILED),
+        ("FAILED_PRECONDITION", Outcome.CRASHED),
+        ("recovering", Outcome.MODEL_FAILED),
+        ("", Outcome.MODEL_FAILED),
+    ],
+)
+def test_a_failed_call_says_what_the_models_process_said(code: str, outcome: Outcome):
+    reply = reply_from_response("1", "1_1", response(code, "ValueError: no"), 100, 7)
+    assert (reply.outcome, reply.fault, reply.exec_time_us) == (outcome, "model", 7)
+    assert "ValueError: no" in reply.detail
 
 
-def test_a_process_that_forgot_its_setup_has_crashed_and_is_set_up_again():
-    reply = reply_from_result("1", "1_1", result("FAILED", "Setup first"))
-    assert reply.outcome is Outcome.CRASHED
-    assert lost_its_setup(reply)
-    assert not lost_its_setup(reply_from_result("1", "1_1", result("FAILED", "FAILED")))
+def test_what_a_tick_returns_is_not_even_decoded():
+    reply = reply_from_response("1", "1_1", response(answer=Variant(type=99, value=b"x")), 0, 7)
+    assert (reply.outcome, reply.output) == (Outcome.OK, None)
+
+
+@pytest.mark.parametrize(
+    ("answer", "outcome"),
+    [
+        (Variant(type=VariantType.PARQUET, value=b"PAR1"), Outcome.BAD_OUTPUT),
+        (Variant(type=VariantType.JSON, value=b"{"), Outcome.BAD_OUTPUT),
+        (Variant(type=VariantType.JSON, value=b" " * 10_000), Outcome.TOO_BIG),
+    ],
+)
+def test_an_answer_that_cannot_be_read_is_the_models(answer: Variant, outcome: Outcome):
+    reply = reply_from_response("1", "1_1", response(answer=answer), 100, 7)
+    assert (reply.outcome, reply.output, reply.fault) == (outcome, None, "model")
+
+
+def test_a_reply_without_its_fault_cannot_be_made():
+    with pytest.raises(ValueError, match="a reply CRASHED with fault None"):
+        ModelReply("1", "1_1", Outcome.CRASHED)
+    with pytest.raises(ValueError, match="a reply OK with fault model"):
+        ModelReply("1", "1_1", Outcome.OK, "model")
 
 
 def state(state_: str, deployment: int, model_id: str = "a", name: str = "A") -> dict[str, Any]:
@@ -95,7 +116,7 @@ def test_recovering_then_seen_as_a_new_deployment():
     roster.announced(state("RUNNING", 1))
     roster.set_up("a", "a_1")
     roster.announced(state("RECOVERING", 1))
-    assert roster.own_fault("a") == "recovering"
+    assert roster.absence("a") == ("model", "recovering")
     roster.announced(state("RUNNING", 2))
     roster.set_up("a", "a_2")
     assert story(roster) == [("seen", "a_1"), ("recovering", "a_1"), ("seen", "a_2")]
@@ -149,3 +170,33 @@ def test_a_model_never_seen_neither_recovers_nor_leaves():
     for state_ in ("RUNNING", "RECOVERING", "STOPPED", "STOPPED"):
         roster.announced(state(state_, 1))
     assert story(roster) == []
+
+
+def called(roster: Roster) -> None:
+    roster.announced(state("RUNNING", 1))
+    roster.set_up("a", "a_1")
+
+
+@pytest.mark.parametrize(
+    ("what", "fault"),
+    [
+        (lambda roster: roster.announced(state("RUNNING", 1)), "node"),  # we have just started
+        (
+            lambda roster: roster.failed("a", "a_1", "CONNECTION_FAILED", ""),
+            "node",
+        ),  # never reached: ours perhaps
+        (lambda roster: roster.failed("a", "a_1", "BAD_IMPLEMENTATION", ""), "model"),
+        (
+            lambda roster: (called(roster), roster.announced(state("RUNNING", 2))),
+            "model",
+        ),  # replaced by its owner
+        (lambda roster: (called(roster), roster.announced(state("STOPPED", 1))), "model"),
+        (lambda roster: (called(roster), roster.announced(state("RECOVERING", 1))), "model"),
+        (lambda roster: (called(roster), roster.failed("a", "a_1", "CONNECTION_FAILED", "")), "model"),
+        (lambda roster: (called(roster), roster.only(set())), "node"),  # the orchestrator lost it
+    ],
+)
+def test_who_could_have_acted_bears_an_absence(what: Any, fault: str):
+    roster = Roster()
+    what(roster)
+    assert roster.absence("a")[0] == fault

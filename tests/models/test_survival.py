@@ -8,10 +8,12 @@ good ones' answers reach the log as fast as before.
 from __future__ import annotations
 
 import asyncio
+import resource
 import time
 from collections import Counter as Counts
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import msgspec
 import pytest
@@ -323,9 +325,54 @@ async def test_one_models_authentication_error_does_not_fail_the_round(open_play
         raise AuthError("wrong wallet")
 
     stage, scene = await open_play(*GOOD)
-    stage.gateway._runner.model_cluster.models_run["good1"].call = refuse
+    stage.gateway._runner.model_cluster.models_run["good1"].grpc_stub = SimpleNamespace(Call=refuse)
     await play(scene, 0, 2)
     check_counts(scene)
     assert [recorded(scene, one) for one in GOOD[1:]] == [2 * len(SCOPES)] * 2
     assert {model_id for model_id, _, _ in scene.missed()} <= {"good1"}
     assert recorded(scene, "good1") == 0
+
+
+async def test_redeploying_during_a_call_is_the_models_own_absence(open_play: OpenPlay, tmp_path: Path):
+    """Else an edit in a hard minute would be a way out of it."""
+    _, scene = await open_play("good1", "good2")
+    assert scene.tenure is not None
+    seen, main = scene.tenure.models.registry.seen, tmp_path / "models/good2/main.py"
+    before = seen["good2"].data.deployment_id
+    main.write_text(model_source("import time; time.sleep(20); return 1"))
+    await scene.until(lambda: seen["good2"].data.deployment_id != before)
+    playing = asyncio.create_task(play(scene, 0, 1, 60_000))
+    await scene.until(lambda: any("PredictionRecorded" in kinds for kinds in scene.kinds()))
+    main.write_text(model_source("return 1  # a comment"))
+    await playing
+    check_counts(scene)
+    assert {model_id for model_id, _, _ in scene.missed()} == {"good2"}
+    assert {fault for _, fault, _ in scene.missed()} == {"model"}, scene.missed()
+
+
+async def test_answers_that_are_bombs_cost_the_node_nothing(open_play: OpenPlay, tmp_path: Path):
+    """Those of the attack: 310 kB of JSON cost a gigabyte, 2.8 MB the worker."""
+    bombs = {
+        "paths": "return {'value': 0.1, 'k' * 400_000: [0] * 800_000}",
+        "lists": "return {'value': 0.1, 'x': [[]] * 300_000}",
+        "ticks": "return {'value': 0.1}\n    def tick(self, data): return [[]] * 900_000",
+        "deep": "return {'value': 0.1, 'x': __import__('json').loads('[' * 900 + ']' * 900)}",
+        "digits": "return {'value': 10 ** 4000}",
+    }
+    stage, scene = await open_play("good1")
+    for name, source in bombs.items():
+        await stage.host.add(model_alone(write_model(tmp_path / "models", name, model_source(source))))
+    await scene.until(lambda: set(bombs) <= set(on_roster(scene)))
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    await play(scene, 0, 2, 30_000)
+    grown_kb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown_kb < 100_000
+    check_counts(scene)
+    assert recorded(scene, "good1") == recorded(scene, "ticks") == 2 * len(SCOPES)
+    missed = {model_id: (fault, reason[:10]) for model_id, fault, reason in scene.missed()}
+    assert missed == {
+        "paths": ("model", "TOO_BIG: 2"),
+        "lists": ("model", "TOO_BIG: 1"),
+        "deep": ("model", "BAD_OUTPUT"),
+        "digits": ("model", "BAD_OUTPUT"),
+    }

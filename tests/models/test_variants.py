@@ -2,16 +2,29 @@
 
 from __future__ import annotations
 
+import json
 import math
+import tracemalloc
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from model_runner_client.grpc.generated.commons_pb2 import KwArgument, Variant, VariantType
+from model_runner_client.utils import datatype_transformer as theirs
 
 from coordinator.infra.model_host import variants
-from coordinator.infra.model_host.variants import VariantError, decode, encode
+from coordinator.infra.model_host.variants import (
+    AnswerTooBigError,
+    VariantError,
+    decode,
+    decode_answer,
+    encode,
+)
+from coordinator.streams.finite import not_finite
+
+MAX_BYTES = 65_536
+MEMORY_BYTES_MAX = 16 * 1024 * 1024
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
@@ -88,6 +101,68 @@ def test_bytes_that_are_not_what_their_type_says_are_refused(kind: int, data: by
         decode(Variant(type=kind, value=data))
 
 
+def as_json(text: str | bytes) -> Variant:
+    return Variant(type=VariantType.JSON, value=text.encode() if isinstance(text, str) else text)
+
+
+BOMBS = {
+    "one long key over many elements": as_json(
+        '{"value": 0.1, "' + "k" * 400_000 + '": [' + "0," * 800_000 + "0]}"
+    ),
+    "as many lists as fit": as_json('{"value": 0.1, "x": [' + "[]," * 80_000 + "[]]}"),
+    "as many objects as fit": as_json('{"value": 0.1, "x": [' + "{}," * 80_000 + "{}]}"),
+    "lists in lists": as_json("[" * 200_000),
+    "a list of a million": as_json("[" + "0," * 1_000_000 + "0]"),
+    "text": as_json('"' + "x" * 3_000_000 + '"'),
+    "an integer of a megabyte": Variant(type=VariantType.INT, value=b"\x01" * 1_000_000),
+    "an integer of nine bytes": Variant(type=VariantType.INT, value=b"\x01" * 9),
+    "a number of 5,000 digits": as_json('{"value": ' + "9" * 5000 + "}"),
+    "the same key twice": as_json('{"value": 0.1, "value": 0.9}'),
+    "the same key twice, deeper": as_json('{"value": 0.1, "x": [{"a": 1, "a": 1}]}'),
+    "no UTF-8": as_json(b'{"value": 0.1, "x": "\xff"}'),
+    "UTF-16": as_json('{"value": 0.1}'.encode("utf-16")),
+    "a table": Variant(type=VariantType.PARQUET, value=b"PAR1" * 1000),
+    "an Arrow table": Variant(type=VariantType.ARROW, value=b"ARROW1" * 1000),
+    "a type of tomorrow": Variant(type=77, value=b"1"),
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS.values(), ids=BOMBS)
+def test_an_answer_that_would_cost_more_than_it_says_is_refused_before_it_costs(bomb: Variant):
+    tracemalloc.start()
+    try:
+        with pytest.raises(VariantError):
+            decode_answer(bomb, MAX_BYTES)
+        assert tracemalloc.get_traced_memory()[1] < MEMORY_BYTES_MAX
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("filler", ["[],", "{},", '"ab",', "300,", "1.5,"])
+def test_the_largest_answer_that_is_decoded_costs_some_megabytes(filler: str):
+    many = min(MAX_BYTES // (1 if filler[0] in '"3' else 2), 200_000 // len(filler)) - 10
+    answer = as_json('{"value": 0.1, "x": [' + filler * many + "0]}")
+    tracemalloc.start()
+    try:
+        output = decode_answer(answer, MAX_BYTES)
+        assert not_finite(output) is None
+        assert tracemalloc.get_traced_memory()[1] < MEMORY_BYTES_MAX
+    finally:
+        tracemalloc.stop()
+
+
+def test_no_answer_that_could_be_recorded_is_above_the_bound():
+    """However it is written: with spaces, with escapes, as text full of commas."""
+    note = "\U0001f600," * 13_000
+    assert len(json.dumps({"note": note}, ensure_ascii=False).encode()) < MAX_BYTES
+    for text in (json.dumps({"note": note}), json.dumps({"note": note}, ensure_ascii=False)):
+        assert decode_answer(as_json(text), MAX_BYTES) == {"note": note}
+    numbers = {"x": [0] * 32_000}
+    assert decode_answer(as_json(json.dumps(numbers)), MAX_BYTES) == numbers
+    with pytest.raises(AnswerTooBigError):
+        decode_answer(as_json(json.dumps(numbers)), 1000)
+
+
 def test_not_a_number_passes_also_inside_a_dict():
     assert math.isnan(decode(encode(math.nan)))
     assert math.isnan(decode(encode({"value": math.nan}))["value"])
@@ -106,8 +181,6 @@ def test_numbers_come_back_as_they_went(value: float):
 
 @given(JSON)
 def test_the_client_library_reads_what_we_write_and_we_read_what_it_writes(value: Any):
-    from model_runner_client.utils import datatype_transformer as theirs
-
     try:
         variant = encode(value)
     except VariantError:
