@@ -180,12 +180,12 @@ def make_predictions(inputs: TopicLog) -> tuple[TopicLog, list[dict[str, int]]]:
             draft = stage.opened(event.data, roster, clock)
             stage.remember(draft)
             predictions.append(draft, stage.upto, stage.need)
-            assert stage.open is not None
+            assert stage.arrived(event.data.input_id, (offset, index), decision.before)
             answers = [
                 answer
                 for scope in event.data.scopes
                 for answer in judge(
-                    stage.open,
+                    stage.open[event.data.input_id].opened,
                     scope.scope_key,
                     {one: scripted(one, event.data.input_id, scope.scope_key) for one in models},
                     CONTRACT.output_type,
@@ -193,7 +193,7 @@ def make_predictions(inputs: TopicLog) -> tuple[TopicLog, list[dict[str, int]]]:
                     clock,
                 )
             ]
-            done = stage.answered(answers, clock, (offset, index), decision.before)
+            done = stage.answered(event.data.input_id, answers, clock)
             stage.remember(done)
             predictions.append(done, stage.upto, stage.need)
             if rounds % ROUNDS_A_CHUNK == 0:
