@@ -46,7 +46,7 @@ def reply_from_response(
     code = response.status.code
     if code != "SUCCESS":
         outcome = Outcome.CRASHED if code == NOT_SET_UP else Outcome.MODEL_FAILED
-        detail = _cut(": ".join(filter(None, (code, response.status.message))))
+        detail = _cut(": ".join(filter(None, ("" if code == outcome else code, response.status.message))))
         return ModelReply(model_id, deployment_id, outcome, "model", detail=detail, exec_time_us=exec_time_us)
     if not output_max_bytes:
         return ModelReply(model_id, deployment_id, Outcome.OK, exec_time_us=exec_time_us)

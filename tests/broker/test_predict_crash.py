@@ -93,7 +93,11 @@ async def test_every_prediction_of_a_killed_predict_worker_ends_once(kafka_boots
             for scope_key in opened.data.scope_keys
             for entry in opened.data.roster
         )
-        assert said.keys() - {FELL_BEHIND, f"ABSENT: {NODE_LATE}"} == {"recorded", NODE_RESTARTED, NODE_LATE}, said
+        assert said.keys() - {FELL_BEHIND, f"ABSENT: {NODE_LATE}"} == {
+            "recorded",
+            NODE_RESTARTED,
+            NODE_LATE,
+        }, said
         print(said)
 
 
