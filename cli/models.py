@@ -43,10 +43,13 @@ def serve(
 
     A model is `DIR/<name>/main.py` with one subclass of the tracker base; `DIR/models.yaml` may name its owners.
     Folders may come and go while it runs; changed code is deployed anew. What a model prints is in the log folder.
-    `requirements.txt` is not installed: models run in this environment, as your user, so serve code you trust.
+    `requirements.txt` is not installed: models run in this environment. On Linux each is kept from the network, from
+    others' files and processes, and to its share of memory and disk; elsewhere serve code that you trust.
 
     Example: [bold]coordinator models serve my-models --port 9091[/bold]
     """
+    from coordinator.infra.model_host.confine import TOKEN, scrubbed_environment  # noqa: PLC0415
+
     settings = read_settings(os.environ)
     command = [
         sys.executable,
@@ -65,7 +68,8 @@ def serve(
         *([] if no_http else ["--http-port", str(http_port)]),
     ]
     sys.stdout.flush()
-    os.execv(sys.executable, command)  # noqa: S606 - the host takes this process over, its signals and exit code with it
+    token = {TOKEN: settings.model_runner_node_token} if settings.model_runner_node_token else {}
+    os.execve(sys.executable, command, scrubbed_environment() | token)  # noqa: S606 - the host takes this process over, its signals and exit code with it
 
 
 app.command("check")(model_check.check)

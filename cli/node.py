@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import secrets
 import signal
 import sys
 from contextlib import suppress
@@ -23,6 +24,7 @@ from coordinator.cli.screen import Screen
 from coordinator.cli.shared import NODE_FILE, NodeFile, quiet_libraries, time_text, write_node_file
 from coordinator.infra.broker import HOST, EmbeddedBroker
 from coordinator.infra.data_dir import claim_data_dir
+from coordinator.infra.model_host.confine import NOT_CONFINED, TOKEN, hide_from_others, scrubbed_environment
 from coordinator.infra.positions import PipelineWatch, pipeline_waits_for, reading
 from coordinator.infra.processes import BrokerProcess, LoggedProcess
 from coordinator.infra.supervisor import Supervisor
@@ -42,6 +44,7 @@ STUCK_REMARK_SECONDS = 30.0
 def run_node(plan: Plan) -> None:
     """Run until Ctrl-C, SIGTERM or the plan's end; blocking. Raises OperatorError and WorldError."""
     quiet_libraries()
+    hide_from_others()
     with claim_data_dir(plan.settings.data_dir, plan.settings.crunch_id):
         screen = Screen(fresh=not (plan.settings.data_dir / NODE_FILE).exists())
         try:
@@ -66,7 +69,10 @@ class Node:
 
     def __init__(self, plan: Plan, screen: Screen) -> None:
         self.plan = plan
-        self.settings = plan.settings
+        # Made anew each time and told to the two who need it: a model that could connect would lack it.
+        self.settings = msgspec.structs.replace(
+            plan.settings, model_runner_node_token=secrets.token_urlsafe(32)
+        )
         self.screen = screen
         self._stop = asyncio.Event()
         self._replayed = asyncio.Event()
@@ -181,7 +187,7 @@ class Node:
                 *("--crunch", settings.crunch_id, "--log-dir", str(settings.data_dir / "models")),
             ],
             settings.data_dir / "logs" / "models.log",
-            environ=dict(os.environ) | environment(settings),
+            environ=scrubbed_environment() | {TOKEN: settings.model_runner_node_token},
             on_line=lambda line: self._heard("models", line),
         )
 
@@ -205,7 +211,9 @@ class Node:
 
     def _heard(self, name: str, line: str) -> None:
         """One line of a child: the few events that the node's own course depends on."""
-        if name == "models" and line.startswith("listening on "):
+        if name == "models" and line.startswith(NOT_CONFINED):
+            self.screen.say(line)
+        elif name == "models" and line.startswith("listening on "):
             self._models_listen.set()
         elif name == "feed" and '"replay_finished"' in line:
             with suppress(ValueError):

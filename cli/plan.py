@@ -17,7 +17,7 @@ import msgspec
 from coordinator.cli.shared import NodeFile, read_node_file
 from coordinator.infra.broker import free_ports
 from coordinator.infra.kafka_security import read_security
-from coordinator.infra.model_host.registry import read_models
+from coordinator.infra.model_host.registry import left_out, read_models
 from coordinator.streams.errors import OperatorError
 from coordinator.streams.settings import Settings, read_settings
 
@@ -75,6 +75,7 @@ def make_plan(
     remarks: list[str] = []
     models_dir = models_dir or Path(os.environ.get("MODELS_DIR") or example_models())
     models = read_models(models_dir)
+    remarks += left_out(models_dir)
     if not models:
         raise OperatorError(f"no models in {models_dir}: put a folder with a main.py there")
     first = read_settings(os.environ, data_dir=data_dir)

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from coordinator.infra.model_host.confine import hide_from_others
 from coordinator.streams.errors import OperatorError
 from coordinator.streams.settings import read_settings
 from coordinator.streams.topology import WORKERS
@@ -39,11 +40,13 @@ def worker(
         from coordinator.api.server import serve  # noqa: PLC0415
         from coordinator.infra.json_logs import set_up_logging  # noqa: PLC0415
 
+        hide_from_others()
         set_up_logging(name)
         settings = read_settings(_environment(wait=wait))
         keep_imports_from_the_collector()
         serve(settings)
         return
+    hide_from_others()
     from coordinator.streams.agents.run import run_worker  # noqa: PLC0415
 
     if name == "predict":

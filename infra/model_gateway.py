@@ -68,12 +68,14 @@ class RunnerClientGateway:
         gateway_key_pem: bytes | None = None,
         report_failures: bool = True,
         call_seconds_max: float = CALL_TIMEOUT_SECONDS,
+        token: str = "",
     ) -> None:
         """Give `secure_cert_dir` (mTLS to each model) or `gateway_key_pem` (TLS to a gateway), or neither."""
         self._host, self._port, self._crunch_id, self._base_classname = host, port, crunch_id, base_classname
         self._secure_cert_dir, self._gateway_key_pem = secure_cert_dir, gateway_key_pem
         self._report_failures = report_failures
         self._call_seconds_max = call_seconds_max
+        self._token = token
         self._encoded: tuple[Sequence[Any] | None, Any] = (None, None)
         self._runner: Any = None
         self._auth_error: Any = None
@@ -106,7 +108,7 @@ class RunnerClientGateway:
         socket = runner.model_cluster.ws_client
         socket.retry_interval = RETRY_SECONDS
         socket.max_retries = TRIES_PER_WARNING
-        take_over(socket, self._crunch_id, self._on_event, RETRY_SECONDS)
+        take_over(socket, self._crunch_id, self._on_event, RETRY_SECONDS, self._token)
         socket.disconnect_sync = _nothing  # the library hangs it on exit, when no loop is left to run it
         self._report = runner.model_cluster.process_failure
         runner.model_cluster.process_failure = self._on_failure

@@ -29,8 +29,12 @@ class _Message(msgspec.Struct, frozen=True):
     error: str = ""
 
 
-def take_over(socket: Any, crunch_id: str, handler: Handler, pause_seconds: float) -> None:
-    """Let `handler` have each message that `socket` (the library's client) reads, and pace its connecting."""
+def take_over(socket: Any, crunch_id: str, handler: Handler, pause_seconds: float, token: str = "") -> None:
+    """Let `handler` have each message that `socket` (the library's client) reads, and pace its connecting.
+
+    `token` is shown to the orchestrator: a model host of ours takes failure reports from nobody without it.
+    """
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
     where = f"{socket.host}:{socket.port}"
     tried_at = -pause_seconds
     said = ""
@@ -43,7 +47,7 @@ def take_over(socket: Any, crunch_id: str, handler: Handler, pause_seconds: floa
             tried_at = time.monotonic()
             try:
                 socket.websocket = await websockets.connect(
-                    f"ws://{where}/{crunch_id}", max_size=MESSAGE_BYTES_MAX
+                    f"ws://{where}/{crunch_id}", max_size=MESSAGE_BYTES_MAX, additional_headers=headers
                 )
             except (OSError, websockets.WebSocketException) as error:  # a TimeoutError is an OSError
                 why = error

@@ -54,6 +54,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     model_runner_node_host: str = "127.0.0.1"
     model_runner_node_port: int = 9091
+    model_runner_node_token: str = ""
+    """A secret that a model host of ours knows too: it then takes reports of failures from nobody else."""
     model_runner_timeout_seconds: float = 60.0
     """The most that one call may take, whatever the deadline still allows."""
     secure_cert_dir: str = ""

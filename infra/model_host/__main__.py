@@ -15,6 +15,7 @@ import signal
 import sys
 from pathlib import Path
 
+from coordinator.infra.model_host.confine import NOT_CONFINED, TOKEN, hide_from_others
 from coordinator.infra.model_host.host import HOST, ModelHost
 from coordinator.infra.model_host.limits import die_with_parent
 from coordinator.infra.model_host.process import Limits
@@ -32,7 +33,13 @@ async def run(options: argparse.Namespace) -> None:
         listen_address=options.listen,
     )
     host = ModelHost(
-        options.models, options.crunch, options.port, options.log_dir, limits, announce=options.announce
+        options.models,
+        options.crunch,
+        options.port,
+        options.log_dir,
+        limits,
+        announce=options.announce,
+        token=os.environ.get(TOKEN, ""),
     )
     read_side = None
     if options.http_port is not None:
@@ -46,7 +53,10 @@ async def run(options: argparse.Namespace) -> None:
         await asyncio.wait([starting, ending], return_when=asyncio.FIRST_COMPLETED)
         if not starting.done():
             return  # asked to end before it was up: the children started so far are ended below
-        sys.stdout.write(f"listening on {options.listen}:{await starting}\n")
+        port = await starting
+        if host.unconfined:
+            sys.stdout.write(f"{NOT_CONFINED}: {', '.join(host.unconfined)}\n")
+        sys.stdout.write(f"listening on {options.listen}:{port}\n")
         if read_side is not None:
             sys.stdout.write(f"GET /models on {options.listen}:{read_side.port}\n")
         sys.stdout.flush()
@@ -79,6 +89,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.die_with_parent:
         die_with_parent(os.getppid(), signal.SIGTERM)
+    hide_from_others()  # the token is in the environment
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s %(message)s", stream=sys.stderr)
     logging.getLogger("websockets").setLevel(logging.WARNING)
     try:

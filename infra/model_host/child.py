@@ -23,6 +23,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from model_runner_client.grpc.generated import commons_pb2, dynamic_subclass_pb2, dynamic_subclass_pb2_grpc
 
 from coordinator.infra.model_host import variants
+from coordinator.infra.model_host.confine import confine, seal
 from coordinator.infra.model_host.discovery import (
     BadImplementationError,
     UnknownBaseClassError,
@@ -136,6 +137,8 @@ def serve(options: argparse.Namespace) -> None:
     """Bind, say so on the pipe, and serve until the process is ended."""
     folder = Path(options.folder)
     os.chdir(folder)
+    # Before gRPC starts a thread, since a thread's confinement is that of the one which started it.
+    confined = [confine(map(Path, options.readable), map(Path, options.listable), [folder])]
     clock = CallClock(options.parent_pid, options.call_limit_seconds)
     server = grpc.server(
         ThreadPoolExecutor(max_workers=THREADS),
@@ -153,12 +156,18 @@ def serve(options: argparse.Namespace) -> None:
     port = server.add_insecure_port(f"{options.listen}:0")
     server.start()
     clock.start()
-    limit_resources(options.memory_limit_mb)  # after gRPC: its own threads and buffers are not the model's
+    # After gRPC: its own threads and buffers are not the model's, and the port that it listens on stays open.
+    limit_resources(options.memory_limit_mb, options.disk_limit_mb)
+    confined.append(seal())
     # Only now, so that a file of the model cannot stand in for a library of ours.
     sys.path.insert(0, str(folder))
-    os.write(options.ready_fd, json.dumps({"port": port, "pid": os.getpid()}).encode() + b"\n")
+    os.write(options.ready_fd, _ready_line(port, confined))
     os.close(options.ready_fd)
     server.wait_for_termination()
+
+
+def _ready_line(port: int, confined: list[str]) -> bytes:
+    return json.dumps({"port": port, "pid": os.getpid(), "confined": confined}).encode() + b"\n"
 
 
 def _known(target: Any, keywords: dict[str, Any]) -> dict[str, Any]:
@@ -186,6 +195,9 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--call-limit-seconds", type=float, default=30.0)
     parser.add_argument("--setup-limit-seconds", type=float, default=120.0)
     parser.add_argument("--memory-limit-mb", type=int, default=2048)
+    parser.add_argument("--disk-limit-mb", type=int, default=1024)
+    parser.add_argument("--readable", action="append", default=[], help="a path that the model may read")
+    parser.add_argument("--listable", action="append", default=[], help="a folder that the model may list")
     parser.add_argument("--listen", default="127.0.0.1")
     options = parser.parse_args(arguments)
     die_with_parent(options.parent_pid)

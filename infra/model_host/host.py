@@ -15,6 +15,7 @@ deployment, so a silent restart would answer "call Setup first" for ever.
 from __future__ import annotations
 
 import asyncio
+import hmac
 import logging
 import signal
 import time
@@ -29,6 +30,7 @@ import msgspec
 import websockets
 from websockets.asyncio.server import Server, ServerConnection, serve
 
+from coordinator.infra.model_host.confine import TOKEN
 from coordinator.infra.model_host.process import (
     Child,
     ChildFailedError,
@@ -37,7 +39,9 @@ from coordinator.infra.model_host.process import (
     log_path,
     start_child,
 )
-from coordinator.infra.model_host.registry import ModelEntry, read_models
+from coordinator.infra.model_host.registry import ModelEntry, left_out, read_models
+from coordinator.infra.model_host.talk import Report, reports_in, send_all
+from coordinator.infra.model_host.usage import excesses
 from coordinator.infra.model_host.watch import Change, FolderWatch
 from coordinator.streams.errors import OperatorError
 
@@ -46,6 +50,9 @@ log = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 STARTS_AT_ONCE = 8
 LOOK_SECONDS = 1.0
+USAGE_SECONDS = 2.0
+CONFINED = 2
+"""From files and from the network: what `confine.py` says when it could do both."""
 CLOSE_SECONDS = 1.0  # whoever leaves a connection open does not hold up the end
 LAST_CALLS_SECONDS = 2.0
 """How long a replaced process may finish what it was asked."""
@@ -104,11 +111,14 @@ class ModelHost:
         log_dir: Path,
         limits: Limits | None = None,
         announce: str | None = None,
+        token: str = "",
     ) -> None:
+        """`token`: what a coordinator shows when it connects, to be believed when it reports a model's failure."""
         self._models_dir, self._crunch_id, self._port = models_dir, crunch_id, port
         self._log_dir = log_dir.absolute()  # a child changes its folder before it looks for its files
         self._limits = limits or Limits()
         self._listen = self._limits.listen_address
+        self._token = token
         self._announce = announce or self._listen
         """The address that coordinators are told for each model: a name, where the network has one for this host."""
         self.models: dict[str, HostedModel] = {}
@@ -116,7 +126,7 @@ class ModelHost:
         self._listeners: set[asyncio.Queue[str]] = set()
         self._server: Server | None = None
         self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
-        self._watching: asyncio.Task[None] | None = None
+        self._watching: list[asyncio.Task[None]] = []
         self._changing: set[asyncio.Task[None]] = set()
 
     async def start(self) -> int:
@@ -126,6 +136,8 @@ class ModelHost:
         would take the models that are still starting for models that left.
         """
         entries = read_models(self._models_dir)
+        for sentence in left_out(self._models_dir):
+            log.warning("%s", sentence)
         if not entries:
             raise OperatorError(f"no models in {self._models_dir}: put a folder with a main.py there")
         self._log_dir.mkdir(parents=True, exist_ok=True)
@@ -142,7 +154,7 @@ class ModelHost:
         watch = FolderWatch(self._models_dir, entries)
         await asyncio.gather(*(self.add(entry) for entry in entries))
         await self._server.start_serving()
-        self._watching = asyncio.create_task(self._watch(watch))
+        self._watching = [asyncio.create_task(self._watch(watch)), asyncio.create_task(self._watch_usage())]
         return int(next(iter(self._server.sockets)).getsockname()[1])
 
     async def add(self, entry: ModelEntry) -> HostedModel:
@@ -152,7 +164,8 @@ class ModelHost:
         if (entry.folder / REQUIREMENTS_FILE).exists():
             log.info("model %s: its %s is not installed", entry.model_id, REQUIREMENTS_FILE)
         model = self.models[entry.model_id] = HostedModel(entry, self._announce)
-        self._supervisors[entry.model_id] = asyncio.create_task(self._supervise(model))
+        supervisor = self._supervisors[entry.model_id] = asyncio.create_task(self._supervise(model))
+        supervisor.add_done_callback(lambda task: self._supervised(model, task))
         await model.settled.wait()
         return model
 
@@ -160,7 +173,7 @@ class ModelHost:
         """End every child (within about two seconds) and close the port. Again: nothing more happens."""
         if self._server is not None:
             self._server.close()
-        tasks = [*self._supervisors.values(), *self._changing, *([self._watching] if self._watching else [])]
+        tasks = [*self._supervisors.values(), *self._changing, *self._watching]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
@@ -171,6 +184,31 @@ class ModelHost:
     def log_path(self, model: HostedModel) -> Path:
         """Where the model's stdout and stderr go."""
         return log_path(self._log_dir, model.entry.model_id)
+
+    @property
+    def unconfined(self) -> list[str]:
+        """The models whose running process the kernel keeps neither from files nor from the network."""
+        children = ((model_id, model.child) for model_id, model in sorted(self.models.items()))
+        return [
+            model_id for model_id, child in children if child is not None and len(child.confined) < CONFINED
+        ]
+
+    def _supervised(self, model: HostedModel, task: asyncio.Task[None]) -> None:
+        """A supervisor that raised has met a fault of ours: its model stops, and nobody waits for it for ever."""
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        log.error("model %s: the host failed", model.entry.model_id, exc_info=error)
+        self._stop_model(model, Failure("HOST_FAILED", f"{type(error).__name__}: {error}"))
+
+    async def _watch_usage(self) -> None:
+        """End a model whose processes or files are more together than its limits allow; it may start anew."""
+        while True:
+            await asyncio.sleep(USAGE_SECONDS)
+            children = {one: model.child for one, model in self.models.items() if model.child is not None}
+            looked_at = {one: (child.pid, child.folder) for one, child in children.items()}
+            for model_id, why in (await asyncio.to_thread(excesses, looked_at, self._limits)).items():
+                children[model_id].ended_for = why
+                children[model_id].signal(signal.SIGKILL)
 
     async def _watch(self, watch: FolderWatch) -> None:
         while True:
@@ -253,7 +291,7 @@ class ModelHost:
                     model.port = model.child.port
                     model.deployment_id = _deployment_id(model)
                     self._move(model, "RUNNING")
-                end = f"its process ended with {await _wait_for_current(model)}"
+                end = await _how_it_ended(model)
                 model.child = None
             if _stopped(model):
                 return
@@ -298,30 +336,36 @@ class ModelHost:
         if path != f"/{self._crunch_id}":
             await connection.send(msgspec.json.encode({"error": f"unknown crunch {path!r}"}).decode())
             return
+        may_report = self._may_report(connection)
         messages: asyncio.Queue[str] = asyncio.Queue()
         running = [model for model in self.models.values() if model.state == "RUNNING"]
         messages.put_nowait(_message("init", running))
         self._listeners.add(messages)  # no await since `init` was made: no update can fall between them
-        sender = asyncio.create_task(_send_all(connection, messages))
+        sender = asyncio.create_task(send_all(connection, messages))
         try:
             async for text in connection:
-                self._receive(text)
+                reports = reports_in(text)
+                if reports and not may_report:
+                    log.warning("a failure report that no coordinator sent: %s is not shown with it", TOKEN)
+                    continue
+                self._report(reports)
         except websockets.ConnectionClosed:
             log.info("a coordinator went away")
         finally:
             self._listeners.discard(messages)
             sender.cancel()
 
-    def _receive(self, text: str | bytes) -> None:
-        try:
-            message = msgspec.json.decode(text, type=_Incoming)
-        except msgspec.DecodeError as error:
-            log.warning("a message that cannot be read: %s", error)
-            return
-        if message.event != "report_failure":
-            log.warning("an unknown event %r", message.event)
-            return
-        for report in message.data:
+    def _may_report(self, connection: ServerConnection) -> bool:
+        """Only a coordinator stops models, never a rival. One that shows the token is one; without a token, one that
+        no model can be: where each is sealed from the network.
+        """
+        if self._token and connection.request is not None:
+            shown = connection.request.headers.get("Authorization", "")
+            return hmac.compare_digest(shown.encode(), f"Bearer {self._token}".encode())
+        return not self.unconfined
+
+    def _report(self, reports: list[Report]) -> None:
+        for report in reports:
             model = self.models.get(report.model_id)
             if model is None or report.ip != model.ip or model.state == "STOPPED":
                 log.warning("a failure report that matches no running model: %s", report.model_id)
@@ -329,35 +373,15 @@ class ModelHost:
             self._stop_model(model, Failure(report.failure_code, report.failure_reason or ""))
 
 
-class _Report(msgspec.Struct, frozen=True):
-    model_id: str
-    failure_code: str
-    ip: str
-    failure_reason: str | None = None
-
-
-class _Incoming(msgspec.Struct, frozen=True):
-    event: str
-    data: list[_Report] = []
-
-
-async def _wait_for_current(model: HostedModel) -> int:
-    """Wait until the model's process ends, not one that was replaced meanwhile; its exit code."""
+async def _how_it_ended(model: HostedModel) -> str:
+    """Wait until the model's process ends, not one that was replaced meanwhile; how it did."""
     while True:
         child = model.child
         if child is None:
-            return 0
+            return "its process is gone"
         code = await child.wait()
         if model.child is child:
-            return code
-
-
-async def _send_all(connection: ServerConnection, messages: asyncio.Queue[str]) -> None:
-    try:
-        while True:
-            await connection.send(await messages.get())
-    except websockets.ConnectionClosed:
-        return
+            return child.ended_for or f"its process ended with {code}"
 
 
 def _message(event: str, models: Iterable[HostedModel]) -> str:

@@ -18,6 +18,10 @@ from contextlib import contextmanager
 
 EXIT_HARD_LIMIT = 97
 PR_SET_PDEATHSIG = 1
+MB = 1024 * 1024
+FILES_MAX = 1024
+NICENESS = 5
+"""A model that computes all the time takes the cores that the node leaves, not those that it needs."""
 
 
 def die_with_parent(parent_pid: int, death_signal: int = signal.SIGKILL) -> None:
@@ -31,12 +35,19 @@ def die_with_parent(parent_pid: int, death_signal: int = signal.SIGKILL) -> None
         os._exit(1)
 
 
-def limit_resources(memory_limit_mb: int) -> None:
-    """Cap the address space (0: no cap) and forbid core files. Beyond the cap a model gets MemoryError."""
+def limit_resources(memory_limit_mb: int, disk_limit_mb: int = 0) -> None:
+    """Cap the address space and the size of a file (0: no cap) and the open files, forbid core files, be nice.
+
+    Beyond the caps a model gets MemoryError and OSError. What several of its processes or files come to together is
+    watched from outside (`usage.py`).
+    """
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if memory_limit_mb > 0:
-        limit = memory_limit_mb * 1024 * 1024
-        resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    files = min(FILES_MAX, resource.getrlimit(resource.RLIMIT_NOFILE)[1])
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
+    for which, megabytes in ((resource.RLIMIT_AS, memory_limit_mb), (resource.RLIMIT_FSIZE, disk_limit_mb)):
+        if megabytes > 0:
+            resource.setrlimit(which, (megabytes * MB, megabytes * MB))
+    os.nice(NICENESS)
 
 
 class CallClock:

@@ -12,18 +12,25 @@ import contextlib
 import os
 import shutil
 import signal
+import site
+import stat
 import sys
 from pathlib import Path
 from typing import cast
 
 import msgspec
 
+from coordinator.infra.model_host.installed import IMPORT_ROOT, installed
 from coordinator.infra.model_host.logs import CappedLog
 from coordinator.infra.model_host.registry import ModelEntry
 
-IMPORT_ROOT = Path(__file__).parents[3]  # the folder that holds `coordinator/`
 TERMINATE_SECONDS = 1.0
-ENVIRONMENT_KEPT = ("PATH", "LANG", "HOME")
+ENVIRONMENT_KEPT = ("PATH", "LANG", "TZ")
+RESOURCES = "resources"
+SCRATCH = ".scratch"
+"""A folder in the working copy that stands for home and for temporary files: a model writes nowhere else."""
+COPY_BYTES_MAX = 1024 * 1024 * 1024
+COPY_FILES_MAX = 20_000
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -33,6 +40,11 @@ class Limits(msgspec.Struct, frozen=True):
     setup_limit_seconds: float = 120.0
     start_limit_seconds: float = 60.0
     memory_limit_mb: int = 2048
+    """Of each process of a model, and of all of them together."""
+    disk_limit_mb: int = 1024
+    """Of all that it has written; a start begins with nothing."""
+    processes_max: int = 64
+    """Itself and those that it started."""
     log_bytes_max: int = 1024 * 1024
     restarts_max: int = 4
     restart_window_seconds: float = 300.0
@@ -50,6 +62,8 @@ class Ready(msgspec.Struct, frozen=True):
 
     port: int
     pid: int
+    confined: list[str] = []
+    """What keeps the model from the rest of the machine, see `confine.py`; empty texts where the kernel has it not."""
 
 
 class Child(asyncio.SubprocessProtocol):
@@ -59,12 +73,16 @@ class Child(asyncio.SubprocessProtocol):
     closed, and something that the model started may hold that open long after the model died.
     """
 
-    def __init__(self, log: CappedLog) -> None:
+    def __init__(self, log: CappedLog, folder: Path) -> None:
         self._log = log
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._transport: asyncio.SubprocessTransport | None = None
         self.pid = 0
         self.port = 0
+        self.folder = folder
+        self.ended_for = ""
+        """Why the host ended it, where it did."""
+        self.confined: tuple[str, ...] = ()
 
     async def wait(self) -> int:
         """Wait for the end; returns the exit code (negative: a signal)."""
@@ -101,18 +119,25 @@ async def start_child(entry: ModelEntry, limits: Limits, log_dir: Path, copy: st
 
     `copy` names a working copy of its own, for a process that runs beside the one it will replace.
     """
-    folder = _fresh_copy(entry.folder, log_dir / "work" / f"{entry.model_id}{copy}")
-    log = CappedLog(log_path(log_dir, entry.model_id), limits.log_bytes_max)
-    reading, writing = os.pipe()
+    work = log_dir / "work" / f"{entry.model_id}{copy}"
+    try:
+        folder = await asyncio.to_thread(_fresh_copy, entry.folder, work)
+    except OSError as error:  # shutil.Error is one, with a list of (from, to, why)
+        raise ChildFailedError(f"could not be copied: {_why_not_copied(error)}") from error
+    try:
+        log = CappedLog(log_path(log_dir, entry.model_id), limits.log_bytes_max)
+        reading, writing = os.pipe()
+    except OSError as error:  # no room for a log, no file left to open
+        raise ChildFailedError(f"could not be started: {error}") from error
     try:
         _, child = await asyncio.get_running_loop().subprocess_exec(
-            lambda: Child(log),
-            *_command(folder, writing, limits),
+            lambda: Child(log, folder),
+            *_command(folder, writing, limits, (entry.folder / RESOURCES).resolve()),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,
             pass_fds=(writing,),
-            env=_environment(),
+            env=_environment(folder),
             cwd=folder,
             start_new_session=True,
         )
@@ -124,7 +149,8 @@ async def start_child(entry: ModelEntry, limits: Limits, log_dir: Path, copy: st
         os.close(writing)
     try:
         line = await asyncio.wait_for(_read_line(reading), limits.start_limit_seconds)
-        child.port = msgspec.json.decode(line, type=Ready).port
+        ready = msgspec.json.decode(line, type=Ready)
+        child.port, child.confined = ready.port, tuple(one for one in ready.confined if one)
     except (TimeoutError, msgspec.DecodeError):
         child.signal(signal.SIGKILL)
         raise ChildFailedError(f"did not serve; it ended with {await child.wait()}") from None
@@ -149,7 +175,8 @@ def log_path(log_dir: Path, model_id: str) -> Path:
     return log_dir / f"{model_id}.log"
 
 
-def _command(folder: Path, ready_fd: int, limits: Limits) -> list[str]:
+def _command(folder: Path, ready_fd: int, limits: Limits, resources: Path) -> list[str]:
+    readable, listable = installed()
     # -P: our own imports must not find files of the model's folder. -u: prints reach the log at once.
     return [
         *(sys.executable, "-P", "-u", "-m", "coordinator.infra.model_host.child"),
@@ -157,22 +184,64 @@ def _command(folder: Path, ready_fd: int, limits: Limits) -> list[str]:
         *("--call-limit-seconds", str(limits.call_limit_seconds)),
         *("--setup-limit-seconds", str(limits.setup_limit_seconds)),
         *("--memory-limit-mb", str(limits.memory_limit_mb)),
+        *("--disk-limit-mb", str(limits.disk_limit_mb)),
         *("--listen", limits.listen_address),
+        *(f"--readable={path}" for path in (*readable, resources)),
+        *(f"--listable={path}" for path in listable),
     ]
 
 
-def _environment() -> dict[str, str]:
+def _environment(folder: Path) -> dict[str, str]:
+    """The few variables that a model's process gets: none of the node's, whose values may be secrets."""
     kept = {name: os.environ[name] for name in ENVIRONMENT_KEPT if name in os.environ}
     paths = [str(IMPORT_ROOT), os.environ.get("PYTHONPATH", "")]
-    return kept | {"PYTHONPATH": os.pathsep.join(path for path in paths if path)}
+    if site.ENABLE_USER_SITE:  # its place follows from HOME, which is another one for the model
+        paths.append(site.getusersitepackages())
+    scratch = str(folder / SCRATCH)
+    return kept | {
+        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
+        "HOME": scratch,
+        "TMPDIR": scratch,
+    }
 
 
 def _fresh_copy(source: Path, target: Path) -> Path:
+    """A copy of the submission, without what is no file of its own: links stay links, and lead nowhere it may read.
+
+    Raises OSError for what cannot be copied, or is more than a submission may hold.
+    """
     shutil.rmtree(target, ignore_errors=True)
-    shutil.copytree(source, target, symlinks=True, ignore=shutil.ignore_patterns("__pycache__", "resources"))
-    if (source / "resources").is_dir():
-        (target / "resources").symlink_to(source / "resources")  # weights can be large: never copied
+    left = [COPY_FILES_MAX, COPY_BYTES_MAX]
+
+    def copy(path: str, to: str) -> None:
+        size = _size_of_file(path)
+        left[0] -= 1
+        left[1] -= size
+        if min(left) < 0:
+            raise OSError(f"{source} holds more than {COPY_FILES_MAX} files or {COPY_BYTES_MAX >> 20} MiB")
+        shutil.copyfile(path, to)
+        shutil.copymode(path, to)
+
+    ignored = shutil.ignore_patterns("__pycache__", RESOURCES, SCRATCH)
+    shutil.copytree(source, target, symlinks=True, ignore=ignored, copy_function=copy)
+    (target / SCRATCH).mkdir()
+    if (source / RESOURCES).is_dir():
+        (target / RESOURCES).symlink_to(source / RESOURCES)  # weights can be large: never copied
     return target
+
+
+def _size_of_file(path: str) -> int:
+    """Raises OSError for a pipe, a socket or a device: to read one could take for ever."""
+    status = os.lstat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(f"{path} is no file")
+    return status.st_size
+
+
+def _why_not_copied(error: OSError) -> str:
+    if isinstance(error, shutil.Error):
+        return "; ".join(str(why) for _, _, why in error.args[0][:3])
+    return str(error)
 
 
 async def _read_line(fd: int) -> bytes:

@@ -9,14 +9,29 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any, ClassVar
 
 import msgspec
+import yaml
 
+from coordinator.streams.emission import is_pubkey
 from coordinator.streams.errors import OperatorError
 
 MODELS_FILE = "models.yaml"
 MAIN_FILE = "main.py"
-SAFE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+ID_CHARS_MAX = 128
+SAFE_ID = re.compile(rf"[A-Za-z0-9][A-Za-z0-9._-]{{0,{ID_CHARS_MAX - 1}}}")
+ACTIVE = {
+    "true": True,
+    "yes": True,
+    "on": True,
+    "1": True,
+    "false": False,
+    "no": False,
+    "off": False,
+    "0": False,
+}
+YAML_BYTES_MAX = 5_000_000
 
 
 class ModelEntry(msgspec.Struct, frozen=True):
@@ -33,17 +48,37 @@ class ModelEntry(msgspec.Struct, frozen=True):
 
 class _YamlModel(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     folder: str
-    model_id: str | int = ""
+    model_id: str = ""
     model_name: str = ""
     cruncher_id: str = ""
     cruncher_name: str = ""
     wallet_pubkey: str = ""
     hotkey: str = ""
-    active: bool = True
+    active: str = "true"
 
 
 class _YamlFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     models: list[_YamlModel] = []
+
+
+class _AsWritten(yaml.SafeLoader):  # type: ignore[misc]  # no types are shipped with it
+    """YAML in which a value is the text that stands there: `017` is no 15, `no` no False, `1e3` no number.
+
+    An id that a reader of YAML changes is another model's id, and another's pay.
+    """
+
+    yaml_implicit_resolvers: ClassVar[dict[str, Any]] = {}
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("an alias (*name): write the value out")
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:  # noqa: FBT001, FBT002 - as the library has it
+        names = [key.value for key, _ in node.value]
+        if twice := [name for name in names if names.count(name) > 1]:
+            raise yaml.YAMLError(f"{twice[0]} stands twice at line {node.start_mark.line + 1}")
+        return super().construct_mapping(node, deep)
 
 
 def read_models(models_dir: Path, *, strict: bool = True) -> list[ModelEntry]:
@@ -51,12 +86,7 @@ def read_models(models_dir: Path, *, strict: bool = True) -> list[ModelEntry]:
 
     Not `strict`: `models.yaml` may name a folder that is not there (any more, or yet), as it does while the host runs.
     """
-    if not models_dir.is_dir():
-        raise OperatorError(f"the models folder {models_dir} does not exist: name a folder of models")
-    named = {one.folder: one for one in _read_yaml(models_dir / MODELS_FILE)}
-    present = {
-        path.parent.name for path in models_dir.glob(f"*/{MAIN_FILE}") if SAFE_ID.fullmatch(path.parent.name)
-    }
+    named, present = _named_and_present(models_dir)
     if strict and (missing := sorted(set(named) - present)):
         raise OperatorError(
             f"{MODELS_FILE} names {missing[0]!r}, but there is no {missing[0]}/{MAIN_FILE} beside it"
@@ -64,13 +94,19 @@ def read_models(models_dir: Path, *, strict: bool = True) -> list[ModelEntry]:
     found = [
         _entry(models_dir.resolve() / folder, named.get(folder, _YamlModel(folder)))
         for folder in sorted(present)
-        if folder not in named or named[folder].active
+        if _active(named, folder) and (folder in named or SAFE_ID.fullmatch(folder))
     ]
     by_id: dict[str, ModelEntry] = {}
     for entry in found:
         if not SAFE_ID.fullmatch(entry.model_id):
             raise OperatorError(
-                f"model_id {entry.model_id!r} of {entry.folder.name}: use letters, digits, . _ -"
+                f"model_id {entry.model_id!r} of {entry.folder.name}: use letters, digits, . _ - "
+                f"(at most {ID_CHARS_MAX}), the first a letter or digit"
+            )
+        if entry.wallet_pubkey and not is_pubkey(entry.wallet_pubkey):
+            raise OperatorError(
+                f"wallet_pubkey {entry.wallet_pubkey[:60]!r} of {entry.folder.name} is no public key "
+                "(base58 of 32 bytes)"
             )
         if other := by_id.get(entry.model_id):
             raise OperatorError(
@@ -79,6 +115,49 @@ def read_models(models_dir: Path, *, strict: bool = True) -> list[ModelEntry]:
             )
         by_id[entry.model_id] = entry
     return sorted(found, key=lambda entry: entry.model_id)
+
+
+def left_out(models_dir: Path) -> list[str]:
+    """A sentence for each folder that is no model here, and what to do about it."""
+    named, present = _named_and_present(models_dir)
+    said = []
+    for path in sorted(models_dir.iterdir()):
+        folder = path.name
+        if (
+            folder in present
+            and _active(named, folder)
+            and folder not in named
+            and not SAFE_ID.fullmatch(folder)
+        ):
+            said.append(
+                f"{folder!r} is left out: its name cannot be a model_id; rename it, or give it one in {MODELS_FILE}"
+            )
+        elif folder in present and not _active(named, folder):
+            said.append(f"{folder!r} is left out: {MODELS_FILE} says active: false")
+        elif path.is_dir() and folder not in present and not folder.startswith((".", "__")):
+            said.append(f"{folder!r} is left out: it has no {MAIN_FILE}")
+    return said
+
+
+def _named_and_present(models_dir: Path) -> tuple[dict[str, _YamlModel], set[str]]:
+    if not models_dir.is_dir():
+        raise OperatorError(f"the models folder {models_dir} does not exist: name a folder of models")
+    named: dict[str, _YamlModel] = {}
+    for one in _read_yaml(models_dir / MODELS_FILE):
+        if one.folder in named:
+            raise OperatorError(f"{MODELS_FILE} names the folder {one.folder!r} twice: keep one of them")
+        if not one.folder or Path(one.folder).name != one.folder:
+            raise OperatorError(f"{MODELS_FILE} names {one.folder!r}: give the name of a folder beside it")
+        if one.active.lower() not in ACTIVE:
+            raise OperatorError(
+                f"{MODELS_FILE}: active of {one.folder!r} is {one.active!r}; write true or false"
+            )
+        named[one.folder] = one
+    return named, {path.parent.name for path in models_dir.glob(f"*/{MAIN_FILE}") if path.is_file()}
+
+
+def _active(named: dict[str, _YamlModel], folder: str) -> bool:
+    return folder not in named or ACTIVE[named[folder].active.lower()]
 
 
 def model_alone(folder: Path) -> ModelEntry:
@@ -90,16 +169,19 @@ def _read_yaml(path: Path) -> list[_YamlModel]:
     if not path.exists():
         return []
     try:
-        read = msgspec.yaml.decode(path.read_bytes(), type=_YamlFile | None)
-    except (msgspec.DecodeError, OSError) as error:
+        content = path.read_bytes()
+        if len(content) > YAML_BYTES_MAX:
+            raise OperatorError(f"{path} has {len(content)} bytes; at most {YAML_BYTES_MAX}")
+        read = yaml.load(content, Loader=_AsWritten)  # noqa: S506 - a SafeLoader that makes nothing but texts
+        return msgspec.convert(read or {}, _YamlFile).models
+    except (yaml.YAMLError, msgspec.ValidationError, OSError, RecursionError) as error:
         raise OperatorError(f"{path} cannot be used: {' '.join(str(error).split())}") from error
-    return read.models if read is not None else []
 
 
 def _entry(folder: Path, given: _YamlModel) -> ModelEntry:
     cruncher_id = given.cruncher_id or given.wallet_pubkey or f"{folder.name}-cruncher"
     return ModelEntry(
-        model_id=str(given.model_id) or folder.name,
+        model_id=given.model_id or folder.name,
         model_name=given.model_name or folder.name.replace("_", "-"),
         cruncher_id=cruncher_id,
         cruncher_name=given.cruncher_name or cruncher_id,

@@ -95,6 +95,9 @@ def test_a_base_class_that_cannot_be_imported_is_not_the_models_fault(name: str)
         import_base_class(name)
 
 
+WALLET = "So11111111111111111111111111111111111111112"
+
+
 def test_a_folder_with_a_main_is_a_model(tmp_path: Path):
     write_model(tmp_path, "my_model", ONE)
     (tmp_path / "not_a_model").mkdir()
@@ -110,10 +113,10 @@ def test_the_yaml_gives_names_and_can_switch_a_model_off(tmp_path: Path):
     for name in ("a", "b"):
         write_model(tmp_path, name, ONE)
     (tmp_path / "models.yaml").write_text(
-        "models:\n- {folder: a, model_id: 7, model_name: Ann, wallet_pubkey: w}\n- {folder: b, active: false}\n"
+        f"models:\n- {{folder: a, model_id: 7, model_name: Ann, wallet_pubkey: {WALLET}}}\n- {{folder: b, active: false}}\n"
     )
     (entry,) = read_models(tmp_path)
-    assert (entry.model_id, entry.model_name, entry.cruncher_id) == ("7", "Ann", "w")
+    assert (entry.model_id, entry.model_name, entry.cruncher_id) == ("7", "Ann", WALLET)
 
 
 @pytest.mark.parametrize(

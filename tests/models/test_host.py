@@ -211,7 +211,7 @@ async def test_a_child_sees_a_scrubbed_environment_and_works_on_a_copy(
     stage = await open_stage(tmp_path / "models")
     await stage.seen("curious")
     reply = (await ask(stage, "curious"))["curious"]
-    assert set(reply.output) <= {*process.ENVIRONMENT_KEPT, "PYTHONPATH", "LC_CTYPE"}
+    assert set(reply.output) <= {*process.ENVIRONMENT_KEPT, "PYTHONPATH", "LC_CTYPE", "HOME", "TMPDIR"}
     work = stage.log_dir / "work" / "curious"
     assert (work / "here").exists()
     assert (work / "resources" / "weights").read_text() == "1"
