@@ -160,7 +160,7 @@ def serve(options: argparse.Namespace) -> None:
     limit_resources(options.memory_limit_mb, options.disk_limit_mb)
     confined.append(seal())
     # Only now, so that a file of the model cannot stand in for a library of ours.
-    sys.path.insert(0, str(folder))
+    sys.path[:] = [str(folder), *sys.path, *options.path]
     os.write(options.ready_fd, _ready_line(port, confined))
     os.close(options.ready_fd)
     server.wait_for_termination()
@@ -197,6 +197,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--memory-limit-mb", type=int, default=2048)
     parser.add_argument("--disk-limit-mb", type=int, default=1024)
     parser.add_argument("--readable", action="append", default=[], help="a path that the model may read")
+    parser.add_argument("--path", action="append", default=[], help="where the model's imports look last")
     parser.add_argument("--listable", action="append", default=[], help="a folder that the model may list")
     parser.add_argument("--listen", default="127.0.0.1")
     options = parser.parse_args(arguments)

@@ -12,7 +12,6 @@ import contextlib
 import os
 import shutil
 import signal
-import site
 import stat
 import sys
 from pathlib import Path
@@ -20,12 +19,12 @@ from typing import cast
 
 import msgspec
 
-from coordinator.infra.model_host.installed import IMPORT_ROOT, installed
+from coordinator.infra.model_host.installed import installed
 from coordinator.infra.model_host.logs import CappedLog
 from coordinator.infra.model_host.registry import ModelEntry
 
 TERMINATE_SECONDS = 1.0
-ENVIRONMENT_KEPT = ("PATH", "LANG", "TZ")
+ENVIRONMENT_KEPT = ("PATH", "PYTHONPATH", "LANG", "TZ")
 RESOURCES = "resources"
 SCRATCH = ".scratch"
 """A folder in the working copy that stands for home and for temporary files: a model writes nowhere else."""
@@ -177,9 +176,10 @@ def log_path(log_dir: Path, model_id: str) -> Path:
 
 def _command(folder: Path, ready_fd: int, limits: Limits, resources: Path) -> list[str]:
     readable, listable = installed()
-    # -P: our own imports must not find files of the model's folder. -u: prints reach the log at once.
+    # -I: our own imports find neither files of the model's folder nor what PYTHONPATH puts before them (an old
+    # protobuf there ended every child). -u: prints reach the log at once.
     return [
-        *(sys.executable, "-P", "-u", "-m", "coordinator.infra.model_host.child"),
+        *(sys.executable, "-Iu", "-m", "coordinator.infra.model_host.child"),
         *("--folder", str(folder), "--ready-fd", str(ready_fd), "--parent-pid", str(os.getpid())),
         *("--call-limit-seconds", str(limits.call_limit_seconds)),
         *("--setup-limit-seconds", str(limits.setup_limit_seconds)),
@@ -187,6 +187,7 @@ def _command(folder: Path, ready_fd: int, limits: Limits, resources: Path) -> li
         *("--disk-limit-mb", str(limits.disk_limit_mb)),
         *("--listen", limits.listen_address),
         *(f"--readable={path}" for path in (*readable, resources)),
+        *(f"--path={path}" for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path),
         *(f"--listable={path}" for path in listable),
     ]
 
@@ -194,15 +195,8 @@ def _command(folder: Path, ready_fd: int, limits: Limits, resources: Path) -> li
 def _environment(folder: Path) -> dict[str, str]:
     """The few variables that a model's process gets: none of the node's, whose values may be secrets."""
     kept = {name: os.environ[name] for name in ENVIRONMENT_KEPT if name in os.environ}
-    paths = [str(IMPORT_ROOT), os.environ.get("PYTHONPATH", "")]
-    if site.ENABLE_USER_SITE:  # its place follows from HOME, which is another one for the model
-        paths.append(site.getusersitepackages())
     scratch = str(folder / SCRATCH)
-    return kept | {
-        "PYTHONPATH": os.pathsep.join(path for path in paths if path),
-        "HOME": scratch,
-        "TMPDIR": scratch,
-    }
+    return kept | {"HOME": scratch, "TMPDIR": scratch}
 
 
 def _fresh_copy(source: Path, target: Path) -> Path:

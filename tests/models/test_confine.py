@@ -15,6 +15,7 @@ from tests.models.stage import CRUNCH_ID, HEAD, PREDICT, OpenStage, gather_notic
 
 from coordinator.infra.model_host.confine import HOST_ENVIRONMENT, scrubbed_environment
 from coordinator.infra.model_host.host import ModelHost
+from coordinator.infra.model_host.installed import installed
 from coordinator.infra.model_host.process import Limits
 from coordinator.infra.model_host.usage import excesses
 
@@ -255,3 +256,22 @@ def test_what_starts_models_gets_no_secret_of_the_node(monkeypatch: pytest.Monke
         monkeypatch.setenv(name, "s3cret")
     assert "s3cret" not in scrubbed_environment().values()
     assert set(scrubbed_environment()) <= set(HOST_ENVIRONMENT)
+
+
+async def test_an_old_library_on_the_operators_path_stands_behind_ours_and_is_there_for_models(
+    tmp_path: Path, open_stage: OpenStage, monkeypatch: pytest.MonkeyPatch
+):
+    (tmp_path / "old" / "google" / "protobuf").mkdir(parents=True)
+    for name in ("google", "google/protobuf", "only_there"):
+        (tmp_path / "old" / name).mkdir(exist_ok=True)
+        (tmp_path / "old" / name / "__init__.py").write_text("__version__ = 'old'")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "old"))
+    installed.cache_clear()
+    source = "import google.protobuf as one, only_there as two; return [one.__version__, two.__version__]"
+    write_model(tmp_path / "models", "asks", model_source(source))
+    stage = await open_stage(tmp_path / "models")
+    await stage.seen("asks")
+    installed.cache_clear()
+    reply = (await stage.gateway.call("predict", ("BTCUSDT", 60, 15), 5.0, ["asks"]))["asks"]
+    assert reply.output[0] != "old"
+    assert reply.output[1] == "old"

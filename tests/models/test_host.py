@@ -26,6 +26,7 @@ from tests.models.stage import (
 
 from coordinator.infra.model_host import process
 from coordinator.infra.model_host.host import ModelHost
+from coordinator.infra.model_host.installed import IMPORT_ROOT
 from coordinator.infra.model_host.process import Limits
 from coordinator.streams.ports import ModelReply, Outcome
 
@@ -211,7 +212,7 @@ async def test_a_child_sees_a_scrubbed_environment_and_works_on_a_copy(
     stage = await open_stage(tmp_path / "models")
     await stage.seen("curious")
     reply = (await ask(stage, "curious"))["curious"]
-    assert set(reply.output) <= {*process.ENVIRONMENT_KEPT, "PYTHONPATH", "LC_CTYPE", "HOME", "TMPDIR"}
+    assert set(reply.output) <= {*process.ENVIRONMENT_KEPT, "LC_CTYPE", "HOME", "TMPDIR"}
     work = stage.log_dir / "work" / "curious"
     assert (work / "here").exists()
     assert (work / "resources" / "weights").read_text() == "1"
@@ -340,7 +341,7 @@ async def test_what_a_model_started_ends_with_it(tmp_path: Path, open_stage: Ope
 
 
 def run_host(*arguments: str) -> subprocess.Popen[str]:
-    environment = os.environ | {"PYTHONPATH": str(process.IMPORT_ROOT)}
+    environment = os.environ | {"PYTHONPATH": str(IMPORT_ROOT)}
     command = [sys.executable, "-P", "-m", "coordinator.infra.model_host", *arguments]
     return subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
