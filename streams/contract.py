@@ -237,6 +237,8 @@ class CrunchContract(BaseModel):
     """How long after its window's end a truth waits for missing records. Periods close no earlier than that, where
     records are missing; a hole that history says will stay is not waited for."""
     output_max_bytes: int = Field(default=65536, gt=0, le=1_000_000)
+    """What is recorded of one answer, as JSON. On the wire an answer may have 4 times that: one with more is refused
+    before it is decoded. What is refused is FAILED by its model's fault."""
     model_strikes_max: int = Field(default=100, ge=0)
     """After so many rounds in a row without a valid prediction, by its own fault, a model is reported to the
     orchestrator, which stops it. 0: never."""
@@ -254,6 +256,9 @@ class CrunchContract(BaseModel):
     build_input: Callable[[list[Any]], Any] = defaults.build_input
     resolve_ground_truth: Callable[[list[Any]], dict[str, Any] | None] = defaults.resolve_ground_truth
     score_prediction: Callable[[Any, Any], Any] = defaults.score_prediction
+    """(prediction, ground truth) -> score_type. Where it raises, or gives what is not finite or above 2**53 units, that
+    prediction is FAILED: by its model's fault if the function scores another answer by the same truth, by the author's
+    if it scores none. `success=False` with a `failed_reason` says that an answer is to blame."""
     aggregate_snapshot: Callable[[list[Any]], dict[str, Any]] = defaults.aggregate_snapshot
     build_emission: Callable[..., Any] = defaults.build_emission
 

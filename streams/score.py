@@ -47,7 +47,7 @@ from coordinator.streams.events import (
     Terms,
 )
 from coordinator.streams.reasons import as_reason
-from coordinator.streams.scoring import NODE, Scorer
+from coordinator.streams.scoring import MODEL, NODE, Scorer
 from coordinator.streams.stage import EMPTY_DECISION_EVERY, Draft, Stage
 from coordinator.streams.terms import TermsInForce
 
@@ -208,8 +208,11 @@ class ScoreStage(Stage):
                 continue
             entries: list[ClosedEntry] = []
             values: list[int] = []
-            for answer in the_round.answers.get(scope.scope_key, []):
-                event, entry = score_one(answer, truth, reason, scorer, resolved.at)
+            answers = the_round.answers.get(scope.scope_key, [])
+            results = [score_one(answer, truth, reason, scorer, resolved.at) for answer in answers]
+            if truth is not None:
+                results = blamed(results, lambda: scorer.can_score(truth))
+            for event, entry in results:
                 if event is not None:
                     yield event
                 if isinstance(event, PredictionScored):
@@ -248,10 +251,12 @@ def _truth(resolved: InputResolved, contract: CrunchContract) -> tuple[Any, str]
     return contract.ground_truth_type.model_validate(resolved.data.truth), ""
 
 
-def score_one(
-    answer: Answer, truth: Any, no_truth_reason: str, scorer: Scorer, at: int
-) -> tuple[PredictionScored | ScoringFailed | None, ClosedEntry]:
-    """The final event of one prediction (None where it never was pending) and its line in RoundClosed."""
+Result = tuple[PredictionScored | ScoringFailed | None, ClosedEntry]
+"""The final event of one prediction (None where it never was pending) and its line in RoundClosed."""
+
+
+def score_one(answer: Answer, truth: Any, no_truth_reason: str, scorer: Scorer, at: int) -> Result:
+    """One prediction by itself; whose fault a failure is, `blamed` decides by what became of the others."""
     data = answer.data
     if not isinstance(answer, PredictionRecorded):
         status: FinalStatus = "ABSENT" if isinstance(answer, PredictionAbsent) else "FAILED"
@@ -281,6 +286,27 @@ def score_one(
         ),
     )
     return scored, ClosedEntry(data.model_id, "SCORED")
+
+
+def blamed(results: list[Result], can_score: Callable[[], bool]) -> list[Result]:
+    """The results of one scope, with the fault of each answer that could not be scored.
+
+    Where the function scores another answer by the same truth, the answer is what it failed at: its model could have
+    given another, and an absurd one must not be a way out of a round. Where it scores none, it is the author's.
+    """
+    failed = [event for event, _ in results if isinstance(event, ScoringFailed) and event.data.fault == NODE]
+    scored = any(isinstance(event, PredictionScored) for event, _ in results)
+    if not failed or not (scored or can_score()):
+        return results
+    return [
+        (
+            msgspec.structs.replace(event, data=msgspec.structs.replace(event.data, fault=MODEL)),
+            ClosedEntry(entry.model_id, entry.status, MODEL),
+        )
+        if isinstance(event, ScoringFailed)
+        else (event, entry)
+        for event, entry in results
+    ]
 
 
 def charged(entries: Sequence[ClosedEntry], values: Sequence[int], terms: Terms) -> list[ClosedEntry]:

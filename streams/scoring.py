@@ -10,12 +10,15 @@ from typing import Any, Final
 
 from pydantic import BaseModel, TypeAdapter
 
+from coordinator.streams.answers import answers_to_try
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.events import Fault
 from coordinator.streams.units import NotRecordableError, to_units
 
 MODEL: Final[Fault] = "model"
 NODE: Final[Fault] = "node"
+
+ANSWERS_TRIED = 5
 
 Scored = tuple[dict[str, int], str, Fault]
 """(units per numeric field, "", _) or ({}, reason, fault)."""
@@ -30,6 +33,7 @@ class Scorer:
         self._score = contract.score_prediction
         self._decimals = contract.score_decimals
         self._value_field = contract.aggregation.value_field
+        self._output_type = contract.output_type
 
     def score(self, output: dict[str, Any], truth: Any) -> Scored:
         """Score one recorded output against a typed truth. One prediction's failure stays its own."""
@@ -50,6 +54,11 @@ class Scorer:
         if self._value_field not in units:
             return {}, f"score_prediction gave no number for {self._value_field!r}", NODE
         return units, "", NODE
+
+    def can_score(self, truth: Any) -> bool:
+        """Does the function score any answer of the contract's type by this truth?"""
+        others = answers_to_try(self._output_type)[:ANSWERS_TRIED]
+        return any(self.score(one.model_dump(mode="json"), truth)[0] for one in others)
 
 
 @cache

@@ -229,6 +229,40 @@ def test_one_prediction_that_cannot_be_scored_does_not_stop_the_others():
     ]
 
 
+def squaring(prediction, truth):
+    return {"value": prediction.value**2}  # 1e300 overflows
+
+
+def broken_today(prediction, truth):
+    if truth.return_ > 0:
+        raise ValueError("a case that the author forgot")
+    return {"value": 0.0}
+
+
+BLAMED = {
+    # scoring function, answers, who is to blame for the failures
+    "an absurd answer among good ones": (squaring, {"a": 1e300, "b": 0.5}, "model"),
+    "nobody but the absurd one": (squaring, {"a": 1e300}, "model"),
+    "nobody but absurd ones: no number of accounts makes it a way out": (
+        squaring, {"a": 1e300, "b": -1e300, "c": 1e308}, "model",
+    ),
+    "raises for some answers": (moody, {"a": -0.5, "b": 0.5}, "model"),
+    "not finite for some answers": (moody, {"a": 5.0}, "model"),
+    "raises for every answer by this truth": (broken_today, {"a": 0.5, "b": 1e300}, "node"),
+    "gives no number for anybody": (giving({"value": float("nan")}), {"a": 0.5, "b": 0.1}, "node"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("function", "said", "fault"), BLAMED.values(), ids=BLAMED)
+def test_an_answer_that_cannot_be_scored_is_its_models_where_others_can_be(function, said, fault):
+    scene = answered(stage(CrunchContract(score_prediction=function, absence_policy="zero")), T0, said)
+    scene.when("inputs", received(T0))
+    scene.when("inputs", resolved(T0, change=0.01))
+    assert {event.data.fault for event in scene.all(ScoringFailed)} == {fault}
+    failed = [one for one in scene.only(RoundClosed).data.entries if one.status == "FAILED"]
+    assert {one.fault for one in failed} == {fault}
+
+
 # --- charges ---------------------------------------------------------------------------------------------
 
 ENTRIES = [
