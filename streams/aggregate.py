@@ -8,7 +8,7 @@ input and scope, called once here. Trailing windows are sums over the stage's ow
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from collections import Counter as Count
 from collections import deque
 from collections.abc import Callable, Iterator
 from operator import itemgetter
@@ -24,6 +24,7 @@ from coordinator.streams.events import (
     FieldSum,
     PeriodClosed,
     PeriodClosedData,
+    PointCount,
     PredictionScored,
     RoundClosed,
     ScoredUntil,
@@ -46,8 +47,8 @@ class Tally:
     """One model's period while it is open."""
 
     __slots__ = (
-        "absent_model", "absent_node", "charged", "failed", "failed_node", "first_point", "missed_by_node",
-        "rehearsal", "scored", "scores", "sums",
+        "absent_model", "absent_node", "charged", "cruncher_id", "failed", "failed_node", "first_point",
+        "missed_by_node", "rehearsal", "scored", "scores", "sums",
     )  # fmt: skip
 
     def __init__(self) -> None:
@@ -56,6 +57,7 @@ class Tally:
         self.scored = self.failed = self.failed_node = self.absent_model = self.absent_node = self.charged = 0
         self.missed_by_node = 0
         self.first_point = _FAR
+        self.cruncher_id = ""
         self.rehearsal = False
 
     def add(self, name: str, units: int) -> None:
@@ -96,6 +98,8 @@ class AggregateStage(Stage):
         self._closed_until = -1
         self._trails: dict[str, Trail] = {}
         self._joined: dict[str, int] = {}
+        """Player -> the point of the first round that any of its models was asked in."""
+        self._crunchers: dict[str, str] = {}
 
     def absorb(self, decision: Decision) -> None:
         """Queue the whole decision: tallies depend on terms that an earlier event of the queue may change."""
@@ -107,8 +111,9 @@ class AggregateStage(Stage):
             case CrunchConfigured():
                 self._terms.add(event)
             case SnapshotTaken(data=data):
-                joined = data.period_start if data.first_point is None else data.first_point
-                self._joined[data.model_id] = min(joined, self._joined.get(data.model_id, joined))
+                known = self._joined.get(data.player, data.first_point)
+                self._joined[data.player] = min(data.first_point, known)
+                self._crunchers[data.model_id] = data.cruncher_id
                 total = data.sums.get(self._terms.at(data.period_start).value_field)
                 if total is not None:
                     self._trails.setdefault(data.model_id, Trail()).add(
@@ -193,6 +198,7 @@ class AggregateStage(Stage):
             if tally is None:
                 tally = period.tallies[entry.model_id] = Tally()
             tally.rehearsal |= rehearsal
+            tally.cruncher_id = entry.cruncher_id
             tally.first_point = min(tally.first_point, data.point)
             tally.missed_by_node += answerable and entry.fault == "node"
             if entry.status == "SCORED":
@@ -222,13 +228,12 @@ class AggregateStage(Stage):
             yield self._period_closed(until, until, 0, event)
             return
         trails = {model_id: one.copy() for model_id, one in self._trails.items()}
-        joined = dict(
-            self._joined
-        )  # one decision may close many periods: the later ones build on the earlier
+        # One decision may close many periods: the later ones build on the earlier.
+        joined, crunchers = dict(self._joined), dict(self._crunchers)
         empty_from = start
         while start < until:
             _, end = self._terms.snapshot_period(start)
-            snapshots = list(self._snapshots(start, end, trails, joined, event.at))
+            snapshots = list(self._snapshots(start, end, trails, joined, crunchers, event.at))
             if snapshots:
                 if empty_from < start:
                     yield self._period_closed(empty_from, start, 0, event)
@@ -244,6 +249,8 @@ class AggregateStage(Stage):
 
     def _period_closed(self, from_ms: int, until_ms: int, count: int, event: ScoredUntil) -> PeriodClosed:
         period = self._periods.get(from_ms)
+        began, _ = self._terms.checkpoint_period(from_ms)
+        points = Count(period.points) if period is not None else Count[int]()
         rehearsal = period is not None and any(tally.rehearsal for tally in period.tallies.values())
         return PeriodClosed(
             id=f"period-closed/{from_ms}-{until_ms}",
@@ -253,23 +260,34 @@ class AggregateStage(Stage):
                 until_ms=until_ms,
                 snapshot_count=count,
                 rehearsal=rehearsal,
-                rounds_count=len(period.points) if period is not None else 0,
+                rounds_count=points.total(),
+                asked_before=[PointCount(point, n) for point, n in sorted(points.items()) if point < began],
             ),
         )
 
     def _snapshots(
-        self, start: int, end: int, trails: dict[str, Trail], joined: dict[str, int], at: int
+        self,
+        start: int,
+        end: int,
+        trails: dict[str, Trail],
+        joined: dict[str, int],
+        crunchers: dict[str, str],
+        at: int,
     ) -> Iterator[SnapshotTaken]:
         terms = self._terms.at(start)
         period = self._periods.get(start)
         tallies = period.tallies if period is not None else {}
         longest = max(window.hours for window in terms.windows) * HOUR_MS
         _drop(trails, end - longest)
-        points = sorted(period.points) if period is not None else []
+        rounds_count = len(period.points) if period is not None else 0
+        for model_id, tally in tallies.items():
+            crunchers[model_id] = tally.cruncher_id
+            player = tally.cruncher_id or model_id
+            joined[player] = min(tally.first_point, joined.get(player, _FAR))
         for model_id in sorted(tallies.keys() | trails.keys()):
             tally = tallies.get(model_id) or Tally()
             trail = trails.get(model_id) or Trail()
-            since = joined[model_id] = min(tally.first_point, joined.get(model_id, _FAR))
+            cruncher_id = crunchers.get(model_id, "")
             total = tally.sums.get(terms.value_field)
             if total is not None:
                 trails[model_id] = trail
@@ -292,8 +310,9 @@ class AggregateStage(Stage):
                     scored_count=tally.scored,
                     failed_count=tally.failed,
                     failed_node_count=tally.failed_node,
-                    first_point=since,
-                    rounds_count=len(points) - bisect_left(points, since) - tally.missed_by_node,
+                    cruncher_id=cruncher_id,
+                    first_point=joined[cruncher_id or model_id],
+                    rounds_count=rounds_count - tally.missed_by_node,
                     absent_model_count=tally.absent_model,
                     absent_node_count=tally.absent_node,
                     charged_count=tally.charged,

@@ -90,8 +90,8 @@ class Chain:
         self.closed: dict[tuple[str, str], RoundClosedData] = {}
         self.snapshots: dict[str, SnapshotTakenData] = {}
         self.periods: dict[int, PeriodClosedData] = {}
-        self.first_points: dict[str, int] = {}
-        """Model -> the point of the first round that it was asked in."""
+        self._joined: dict[str, list[tuple[int, int]]] = defaultdict(list)
+        """Player -> (resolvable_at, point) of its rounds, as long as the points fall."""
         self.checkpoints: dict[str, CheckpointData] = {}
         for topic in TOPICS_READ:
             for decision in (decisions or {}).get(topic, ()):
@@ -136,8 +136,9 @@ class Chain:
                     if data.input_id in self.inputs:
                         self.closed[data.input_id, data.scope_key] = data
                     for entry in data.entries:
-                        first = self.first_points.get(entry.model_id, data.point)
-                        self.first_points[entry.model_id] = min(first, data.point)
+                        seen = self._joined[entry.player]
+                        if not any(at <= data.resolvable_at and point <= data.point for at, point in seen):
+                            seen.append((data.resolvable_at, data.point))
                 case SnapshotTaken(data=data):
                     self.snapshots[data.snapshot_id] = data
                 case PeriodClosed(data=data):
@@ -148,6 +149,10 @@ class Chain:
                     self.checkpoints[withheld.checkpoint.checkpoint_id] = withheld.checkpoint
                 case _:
                     pass
+
+    def first_point(self, player: str, until: int) -> int | None:
+        """The point of the first round that a player was asked in, of those that were known before `until`."""
+        return min((point for at, point in self._joined[player] if at < until), default=None)
 
     def rounds(self, start: int, end: int) -> list[Asked]:
         """(input, scope_key, horizon_seconds) of all that is resolvable in [start, end), in order."""

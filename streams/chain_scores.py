@@ -117,6 +117,14 @@ def check_predictions(chain: Chain, rounds: Sequence[Asked]) -> str:
         opened = chain.rosters.get(one.input_id)
         if opened is None:
             broken("predictions", f"input {one.input_id} was never asked of any model")
+        crunchers = {entry.model_id: entry.cruncher_id for entry in opened.data.roster}
+        closed = chain.closed.get((one.input_id, scope_key))
+        for entry in () if closed is None else closed.entries:
+            if entry.cruncher_id != crunchers.get(entry.model_id, entry.cruncher_id):
+                broken(
+                    "scores",
+                    f"input {one.input_id}: model {entry.model_id} is closed as {entry.cruncher_id}'s",
+                )
         roster = Count(entry.model_id for entry in opened.data.roster)
         answers = chain.answers[one.input_id, scope_key]
         got = Count(answer.data.model_id for answer in answers)

@@ -13,7 +13,14 @@ from typing import Any
 from coordinator.streams.chain import Asked, Chain, Contracts, broken
 from coordinator.streams.emission import FRAC64_ONE, emission_sha256
 from coordinator.streams.envelope import Need
-from coordinator.streams.events import CheckpointData, ClosedEntry, SnapshotTakenData
+from coordinator.streams.events import (
+    CheckpointData,
+    ClosedEntry,
+    PeriodClosedData,
+    PointCount,
+    RoundClosedData,
+    SnapshotTakenData,
+)
 from coordinator.streams.offering import build_emission
 from coordinator.streams.period_ranking import PeriodTotals, ranked_entries
 from coordinator.streams.units import mean_units, to_float, to_units
@@ -73,7 +80,24 @@ def check_snapshots(
     for key, snapshot in there.items():
         if key not in wanted:
             _compare(snapshot, _Sums(), chain, contracts)
+    for period in chain.periods.values():
+        if checkpoint.period_start <= period.from_ms < checkpoint.period_end:
+            _compare_period(period, chain)
     return f"{len(mine)} snapshots summed again and equal"
+
+
+def _compare_period(said: PeriodClosedData, chain: Chain) -> None:
+    began, _ = chain.terms.checkpoint_period(said.from_ms)
+    points = Count(closed.point for closed in _answerable(chain, said.from_ms, said.until_ms))
+    early = [PointCount(point, n) for point, n in sorted(points.items()) if point < began]
+    counted, before = sum(points.values()), sum(one.n for one in early)
+    if (said.rounds_count, said.asked_before) != (counted, early):
+        said_before = sum(one.n for one in said.asked_before)
+        broken(
+            "snapshots",
+            f"the period from {said.from_ms}: it counts {said.rounds_count} rounds, {said_before} of them asked before "
+            f"the checkpoint period; the scores give {counted} and {before}",
+        )
 
 
 def _of_period(chain: Chain, checkpoint: CheckpointData) -> list[SnapshotTakenData]:
@@ -96,10 +120,11 @@ def _compare(snapshot: SnapshotTakenData, sums: _Sums, chain: Chain, contracts: 
         "charged_count": (snapshot.charged_count, counts["charged"]),
         "windows": (snapshot.windows_units, _windows(snapshot, chain)),
     }
-    if snapshot.rounds_count is not None:  # null in snapshots from before rounds were counted
-        first = chain.first_points.get(snapshot.model_id)
-        pairs["first_point"] = (snapshot.first_point, first)
-        pairs["rounds_count"] = (snapshot.rounds_count, _rounds(snapshot, chain, first or 0))
+    pairs["first_point"] = (
+        snapshot.first_point,
+        chain.first_point(snapshot.player, snapshot.period_end),
+    )
+    pairs["rounds_count"] = (snapshot.rounds_count, _rounds(snapshot, chain))
     if not snapshot.summary_error:
         pairs["summary"] = (snapshot.summary_units, _summary(snapshot, sums, contracts))
     for name, (said, again) in pairs.items():
@@ -107,14 +132,21 @@ def _compare(snapshot: SnapshotTakenData, sums: _Sums, chain: Chain, contracts: 
             broken("snapshots", f"{snapshot.snapshot_id}: {name} is {said}, the scores give {again}")
 
 
-def _rounds(snapshot: SnapshotTakenData, chain: Chain, first_point: int) -> int:
-    """The period's rounds since then that some model could answer, without those that this one missed by the node."""
+def _answerable(chain: Chain, start: int, end: int) -> list[RoundClosedData]:
+    """The rounds of a period that some model could answer."""
+    return [
+        closed
+        for closed in chain.closed.values()
+        if start <= closed.resolvable_at < end
+        and any(entry.status == "SCORED" or entry.fault == "model" for entry in closed.entries)
+    ]
+
+
+def _rounds(snapshot: SnapshotTakenData, chain: Chain) -> int:
+    """The period's rounds that some model could answer, without those that this one missed by the node."""
     return sum(
         not any(entry.model_id == snapshot.model_id and entry.fault == "node" for entry in closed.entries)
-        for closed in chain.closed.values()
-        if snapshot.period_start <= closed.resolvable_at < snapshot.period_end
-        and closed.point >= first_point
-        and any(entry.status == "SCORED" or entry.fault == "model" for entry in closed.entries)
+        for closed in _answerable(chain, snapshot.period_start, snapshot.period_end)
     )
 
 

@@ -245,6 +245,12 @@ class CrunchContract(BaseModel):
     score_decimals: int = Field(default=9, ge=0, le=12)
     absence_policy: Literal["ignore", "zero", "worst_percentile"] = "ignore"
     min_participation: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Who is scored in less than this share of the period's rounds is unpaid. All rounds that become known in the
+    period count, for everybody; only those that the node spoilt do not."""
+    newcomer_excuse_max: float = Field(default=0.5, ge=0.0, le=1.0)
+    """A new player is excused the rounds that were asked both before it joined and before the period began: with a
+    horizon of a day, those of the day before. At most this share of the period's rounds is excused; 0 excuses nothing.
+    Another model of a player who was here before is excused nothing."""
     answers_hidden_until: Literal["resolvable", "recorded"] = "resolvable"
     """Until when the API hides what a model answered: until its horizon has passed, so that no model can copy another;
     or not at all once the round is recorded."""

@@ -82,6 +82,7 @@ class Terms(Data, frozen=True):
     output_max_bytes: int
     absence_policy: Literal["ignore", "zero", "worst_percentile"]
     min_participation: float
+    newcomer_excuse_max: float
     snapshot_interval_ms: int
     checkpoint_interval_ms: int
     effective_from: int
@@ -283,6 +284,8 @@ class RosterEntry(Data, frozen=True):
 
     model_id: str
     deployment_id: str
+    cruncher_id: str = ""
+    """Whose model it is; empty where the orchestrator does not say."""
 
 
 class RoundOpenedData(Data, frozen=True):
@@ -477,12 +480,18 @@ class ScoringFailed(Event, frozen=True):
 
 
 class ClosedEntry(msgspec.Struct, frozen=True, array_like=True):
-    """[model_id, status, fault or null, charge in units or null]."""
+    """[model_id, status, fault or null, charge in units or null, cruncher_id or empty]."""
 
     model_id: str
     status: FinalStatus
     fault: Fault | None = None
     charge_units: int | None = None
+    cruncher_id: str = ""
+
+    @property
+    def player(self) -> str:
+        """Whose history this belongs to: the cruncher; the model itself where no cruncher is known."""
+        return self.cruncher_id or self.model_id
 
 
 class RoundClosedData(Data, frozen=True):
@@ -551,17 +560,31 @@ class SnapshotTakenData(Data, frozen=True):
     summary_error: str = ""
     rehearsal_windows: list[str] = []
     failed_node_count: int = 0
-    first_point: int | None = None
-    """The point (ms) of the first round that the model was ever asked in; null in snapshots from before this field."""
-    rounds_count: int | None = None
-    """The period's (round, scope) pairs since then that some model could answer, without those that it missed by the
-    node's fault; it need not have been asked: who has left misses them. Null like `first_point`."""
+    cruncher_id: str = ""
+    """Whose model it is, as the newest round says; empty where the orchestrator does not say."""
+    first_point: int = 0
+    """The point (ms) of the first round that any model of the same cruncher was ever asked in."""
+    rounds_count: int = 0
+    """The period's (round, scope) pairs that some model could answer, without those that this one missed by the node's
+    fault; it need not have been asked: who comes late or has left misses them."""
+
+    @property
+    def player(self) -> str:
+        """Whose history this belongs to: the cruncher; the model itself where no cruncher is known."""
+        return self.cruncher_id or self.model_id
 
 
 class SnapshotTaken(Event, frozen=True):
     """A model's period was summed up."""
 
     data: SnapshotTakenData
+
+
+class PointCount(msgspec.Struct, frozen=True, array_like=True):
+    """[point in ms, how many (round, scope) pairs were asked at it]."""
+
+    point: int
+    n: int
 
 
 class PeriodClosedData(Data, frozen=True):
@@ -573,6 +596,8 @@ class PeriodClosedData(Data, frozen=True):
     rehearsal: bool
     rounds_count: int = 0
     """(round, scope) pairs of the period that some model could answer."""
+    asked_before: list[PointCount] = []
+    """Those of them that were asked before the checkpoint period began, by point: a newcomer may be excused them."""
 
 
 class PeriodClosed(Event, frozen=True):
@@ -596,7 +621,7 @@ class RankedEntry(Data, frozen=True):
     failed_count: int = 0
     absent_count: int = 0
     rounds_count: int = 0
-    """Of the period's rounds since the model first joined, without the node's faults: what participation is of."""
+    """All rounds of the period, without the node's faults and what a newcomer is excused: what participation is of."""
 
 
 class CheckpointData(Data, frozen=True):

@@ -6,10 +6,14 @@ averaged by scored predictions: one key per model, an integer in units, ranked b
 
 from __future__ import annotations
 
+from bisect import bisect_left
+from collections.abc import Sequence
 from decimal import Decimal
+from itertools import accumulate, chain
+from operator import attrgetter
 
 from coordinator.streams.envelope import Need
-from coordinator.streams.events import PeriodClosedData, RankedEntry, SnapshotTakenData, Terms
+from coordinator.streams.events import PeriodClosedData, PointCount, RankedEntry, SnapshotTakenData, Terms
 from coordinator.streams.ranking import rank
 from coordinator.streams.units import mean_units
 
@@ -26,7 +30,6 @@ class ModelTotals:
         "absent_node",
         "asked",
         "failed",
-        "failed_model",
         "first_point",
         "last_end",
         "periods",
@@ -44,14 +47,16 @@ class ModelTotals:
         self.last_end = -1
         self.first_point = -1
         self.periods: set[int] = set()
-        self.scored = self.failed = self.failed_model = self.absent_model = self.absent_node = 0
+        self.scored = self.failed = self.absent_model = self.absent_node = 0
         self.asked = self.snapshots = 0
 
 
 class PeriodTotals:
     """One checkpoint period [start, end); `before` is where its first snapshot stands in the log."""
 
-    __slots__ = ("before", "end", "models", "rounds", "snapshot_count", "start", "tainted", "tainted_windows")
+    __slots__ = (
+        "_asked_before", "before", "end", "models", "rounds", "snapshot_count", "start", "tainted", "tainted_windows",
+    )  # fmt: skip
 
     def __init__(self, start: int, end: int, before: Need) -> None:
         self.start = start
@@ -59,8 +64,9 @@ class PeriodTotals:
         self.before = before
         self.models: dict[str, ModelTotals] = {}
         self.snapshot_count = 0
-        self.rounds: dict[int, tuple[int, int]] = {}
-        """Start of each closed snapshot period -> (its end, its rounds that some model could answer)."""
+        self.rounds: dict[int, int] = {}
+        """Start of each closed snapshot period -> its rounds that some model could answer."""
+        self._asked_before: dict[int, Sequence[PointCount]] = {}
         self.tainted = False
         self.tainted_windows: dict[str, int] = {}
 
@@ -70,17 +76,12 @@ class PeriodTotals:
         self.snapshot_count += 1
         totals.snapshots += 1
         totals.scored += data.scored_count
-        failed_model = data.failed_count - data.failed_node_count
         totals.failed += data.failed_count
-        totals.failed_model += failed_model
         totals.absent_model += data.absent_model_count
         totals.absent_node += data.absent_node_count
         totals.periods.add(data.period_start)
-        if data.rounds_count is None or data.first_point is None:  # written before rounds were counted
-            totals.asked += data.scored_count + failed_model + data.absent_model_count
-        else:
-            totals.asked += data.rounds_count
-            totals.first_point = data.first_point
+        totals.asked += data.rounds_count
+        totals.first_point = data.first_point
         for name, one in data.sums.items():
             total = totals.sums.setdefault(name, [0, 0])
             total[0] += one.sum_units
@@ -98,19 +99,24 @@ class PeriodTotals:
     def closed(self, data: PeriodClosedData) -> None:
         """Take in that a snapshot period is closed; the same one again changes nothing."""
         if self.start <= data.from_ms < self.end:
-            self.rounds[data.from_ms] = (data.until_ms, data.rounds_count)
+            self.rounds[data.from_ms] = data.rounds_count
+            self._asked_before[data.from_ms] = data.asked_before
 
-    def asked(self, one: ModelTotals) -> int:
-        """The (round, scope) pairs of the period since the model first joined, without those that the node spoilt.
-
-        A model that left has no snapshot once its windows are empty: the rounds of such periods count all the same.
+    def participation(self, excuse_max: float) -> dict[str, int]:
+        """Per model the (round, scope) pairs that its participation is of: all of the period, whoever was there,
+        without those that the node spoilt for it and what a newcomer is excused (`CrunchContract.newcomer_excuse_max`).
         """
-        away = (
-            rounds
-            for start, (end, rounds) in self.rounds.items()
-            if start not in one.periods and end > one.first_point
-        )
-        return one.asked + sum(away)
+        early = sorted(chain.from_iterable(self._asked_before.values()), key=attrgetter("point"))
+        points = [asked.point for asked in early]
+        before = list(accumulate((asked.n for asked in early), initial=0))
+        whole = sum(self.rounds.values())
+        excused_max = int(Decimal(repr(excuse_max)) * whole)
+        found: dict[str, int] = {}
+        for model_id, one in self.models.items():
+            away = whole - sum(self.rounds.get(start, 0) for start in one.periods)
+            excused = before[bisect_left(points, one.first_point)]
+            found[model_id] = one.asked + away - min(excused, excused_max)
+        return found
 
     def rehearsal(self, checkpoint_key: str) -> bool:
         """Did the ranking use any score of replayed time?"""
@@ -120,10 +126,9 @@ class PeriodTotals:
 def ranked_entries(totals: PeriodTotals, terms: Terms) -> tuple[list[RankedEntry], dict[str, str]]:
     """The period's ranking in order, and the unranked model ids in order with the reason."""
     keys: list[tuple[str, int | None]] = []
-    asked: dict[str, int] = {}
+    asked = totals.participation(terms.newcomer_excuse_max)
     reasons: dict[str, str] = {}
     for model_id, one in totals.models.items():
-        asked[model_id] = totals.asked(one)
         key = (
             "an ensemble, on no chain"
             if model_id.startswith(ENSEMBLE_PREFIX)
@@ -156,7 +161,7 @@ def _key(one: ModelTotals, terms: Terms, period_end: int, asked: int) -> int | s
         return "never scored in the period"
     # As decimals: 0.07 * 100 is more than 7 in binary.
     if one.scored < Decimal(repr(terms.min_participation)) * asked:
-        return f"scored in {one.scored} of {asked} rounds, min_participation is {terms.min_participation}"
+        return f"scored in {one.scored} of {asked} rounds of the period, min_participation is {terms.min_participation}"
     if terms.checkpoint_key == PERIOD_KEY:
         total = one.sums.get(terms.value_field)
         return mean_units(total[0], total[1]) if total else f"no score has {terms.value_field}"

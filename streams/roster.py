@@ -43,7 +43,9 @@ class Registry:
     def roster(self) -> list[RosterEntry]:
         """Whom to ask, in order of model_id. A model that recovers stays on it: it cannot dodge a hard minute."""
         return [
-            RosterEntry(model_id=model_id, deployment_id=seen.data.deployment_id)
+            RosterEntry(
+                model_id=model_id, deployment_id=seen.data.deployment_id, cruncher_id=seen.data.cruncher_id
+            )
             for model_id, seen in sorted(self.seen.items())
             if model_id not in self.left and model_id not in self.banned
         ]

@@ -36,6 +36,7 @@ from coordinator.streams.events import (
     PredictionRecorded,
     PredictionScored,
     PredictionScoredData,
+    RosterEntry,
     RoundAnswered,
     RoundClosed,
     RoundClosedData,
@@ -59,10 +60,11 @@ Answer = PredictionRecorded | PredictionAbsent | PredictionFailed
 class Round:
     """A round as far as `predictions` tells it."""
 
-    __slots__ = ("answered", "answers", "before")
+    __slots__ = ("answered", "answers", "before", "crunchers")
 
-    def __init__(self, before: Need) -> None:
+    def __init__(self, before: Need, roster: Sequence[RosterEntry]) -> None:
         self.before = before
+        self.crunchers = {entry.model_id: entry.cruncher_id for entry in roster}
         self.answers: dict[str, list[Answer]] = {}
         self.answered = False
 
@@ -104,7 +106,7 @@ class ScoreStage(Stage):
                 if the_round is not None:  # else it was opened before `need`: its scores are decided
                     the_round.answers.setdefault(event.data.scope_key, []).append(event)
             elif isinstance(event, RoundOpened):
-                self._rounds[event.data.input_id] = Round(decision.before)
+                self._rounds[event.data.input_id] = Round(decision.before, event.data.roster)
             elif isinstance(event, RoundAnswered):
                 the_round = self._rounds.get(event.data.input_id)
                 if the_round is not None:
@@ -209,7 +211,11 @@ class ScoreStage(Stage):
             entries: list[ClosedEntry] = []
             values: list[int] = []
             answers = the_round.answers.get(scope.scope_key, [])
-            results = [score_one(answer, truth, reason, scorer, resolved.at) for answer in answers]
+            whose = the_round.crunchers
+            results = [
+                score_one(one, truth, reason, scorer, resolved.at, whose.get(one.data.model_id, ""))
+                for one in answers
+            ]
             if truth is not None:
                 results = blamed(results, lambda: scorer.can_score(truth))
             for event, entry in results:
@@ -255,12 +261,14 @@ Result = tuple[PredictionScored | ScoringFailed | None, ClosedEntry]
 """The final event of one prediction (None where it never was pending) and its line in RoundClosed."""
 
 
-def score_one(answer: Answer, truth: Any, no_truth_reason: str, scorer: Scorer, at: int) -> Result:
+def score_one(
+    answer: Answer, truth: Any, no_truth_reason: str, scorer: Scorer, at: int, cruncher_id: str = ""
+) -> Result:
     """One prediction by itself; whose fault a failure is, `blamed` decides by what became of the others."""
     data = answer.data
     if not isinstance(answer, PredictionRecorded):
         status: FinalStatus = "ABSENT" if isinstance(answer, PredictionAbsent) else "FAILED"
-        return None, ClosedEntry(data.model_id, status, answer.data.fault)
+        return None, ClosedEntry(data.model_id, status, answer.data.fault, cruncher_id=cruncher_id)
     the_id = ids.prediction_id(data.input_id, data.scope_key, data.model_id)
     units, reason, fault = (
         ({}, no_truth_reason, NODE) if truth is None else scorer.score(answer.data.output, truth)
@@ -277,7 +285,7 @@ def score_one(answer: Answer, truth: Any, no_truth_reason: str, scorer: Scorer, 
                 fault=fault,
             ),
         )
-        return failed, ClosedEntry(data.model_id, "FAILED", fault)
+        return failed, ClosedEntry(data.model_id, "FAILED", fault, cruncher_id=cruncher_id)
     scored = PredictionScored(
         id=f"{the_id}:scored",
         at=at,
@@ -285,7 +293,7 @@ def score_one(answer: Answer, truth: Any, no_truth_reason: str, scorer: Scorer, 
             input_id=data.input_id, scope_key=data.scope_key, model_id=data.model_id, units=units
         ),
     )
-    return scored, ClosedEntry(data.model_id, "SCORED")
+    return scored, ClosedEntry(data.model_id, "SCORED", cruncher_id=cruncher_id)
 
 
 def blamed(results: list[Result], can_score: Callable[[], bool]) -> list[Result]:
@@ -301,7 +309,7 @@ def blamed(results: list[Result], can_score: Callable[[], bool]) -> list[Result]
     return [
         (
             msgspec.structs.replace(event, data=msgspec.structs.replace(event.data, fault=MODEL)),
-            ClosedEntry(entry.model_id, entry.status, MODEL),
+            msgspec.structs.replace(entry, fault=MODEL),
         )
         if isinstance(event, ScoringFailed)
         else (event, entry)

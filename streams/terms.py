@@ -71,6 +71,7 @@ def make_terms(
         output_max_bytes=contract.output_max_bytes,
         absence_policy=contract.absence_policy,
         min_participation=contract.min_participation,
+        newcomer_excuse_max=contract.newcomer_excuse_max,
         snapshot_interval_ms=settings.snapshot_interval_seconds * MS,
         checkpoint_interval_ms=settings.checkpoint_interval_seconds * MS,
         effective_from=effective_from,

@@ -62,6 +62,7 @@ def make_terms(**changes: Any) -> ev.Terms:
         "output_max_bytes": 65_536,
         "absence_policy": "ignore",
         "min_participation": 0.0,
+        "newcomer_excuse_max": 0.5,
         "snapshot_interval_ms": HOUR_MS,
         "checkpoint_interval_ms": 6 * HOUR_MS,
         "effective_from": START_MS,

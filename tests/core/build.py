@@ -105,6 +105,7 @@ def terms(**changes: Any) -> Terms:
         "output_max_bytes": 65_536,
         "absence_policy": "ignore",
         "min_participation": 0.0,
+        "newcomer_excuse_max": 0.5,
         "snapshot_interval_ms": HOUR,
         "checkpoint_interval_ms": 6 * HOUR,
         "effective_from": 0,
@@ -284,8 +285,11 @@ def round_scores(
     resolvable_at: int | None = None,
     rehearsal: bool = False,
     charges: Mapping[str, int] | None = None,
+    crunchers: Mapping[str, str] | None = None,
+    contract_hash: str = HASH,
 ) -> list[Any]:
     """What the score stage says of one round: units per model, or a status (ABSENT, ABSENT(node), FAILED ..)."""
+    whose = crunchers or {}
     input_id = ids.input_id(subject, point)
     at = point + MINUTE if resolvable_at is None else resolvable_at
     out: list[Any] = []
@@ -294,14 +298,16 @@ def round_scores(
         if isinstance(value, str):
             status: Any = value.removesuffix("(node)")
             fault: Any = "node" if value.endswith("(node)") else "model"
-            entries.append(ClosedEntry(model_id, status, fault, (charges or {}).get(model_id)))
+            entries.append(
+                ClosedEntry(model_id, status, fault, (charges or {}).get(model_id), whose.get(model_id, ""))
+            )
             continue
         the_id = ids.prediction_id(input_id, scope_key, model_id)
         data = PredictionScoredData(
             input_id=input_id, scope_key=scope_key, model_id=model_id, units={"value": value}
         )
         out.append(PredictionScored(id=f"{the_id}:scored", at=at, data=data))
-        entries.append(ClosedEntry(model_id, "SCORED"))
+        entries.append(ClosedEntry(model_id, "SCORED", cruncher_id=whose.get(model_id, "")))
     closed = RoundClosedData(
         input_id=input_id,
         scope_key=scope_key,
@@ -310,7 +316,7 @@ def round_scores(
         resolvable_at=at,
         horizon_seconds=60,
         rehearsal=rehearsal,
-        contract_hash=HASH,
+        contract_hash=contract_hash,
         entries=entries,
     )
     return [*out, RoundClosed(id=f"{input_id}/{scope_key}:closed", at=at, data=closed)]
@@ -342,7 +348,10 @@ def snapshot(model_id: str, start: int, mean: int, n: int = 60, **changes: Any) 
         "rehearsal": False,
         "contract_hash": HASH,
     }
-    data = SnapshotTakenData(**(fields | changes))
+    said = fields | changes
+    failed_model = said["failed_count"] - said.get("failed_node_count", 0)
+    said.setdefault("rounds_count", said["scored_count"] + failed_model + said["absent_model_count"])
+    data = SnapshotTakenData(**said)
     return SnapshotTaken(id=f"{data.snapshot_id}:taken", at=end, data=data)
 
 

@@ -30,7 +30,9 @@ _CHECKPOINT = checkpoint_data(
 )  # fmt: skip
 
 _EVENTS: list[ev.AnyEvent] = [
-    configured(scopes=[_SCOPE], min_participation=0.25, answers_hidden_until="recorded"),
+    configured(
+        scopes=[_SCOPE], min_participation=0.25, newcomer_excuse_max=0.25, answers_hidden_until="recorded"
+    ),
     ev.FeedRecordReceived(
         id="feed/1",
         at=T0,
@@ -113,7 +115,7 @@ _EVENTS: list[ev.AnyEvent] = [
         at=T0,
         data=ev.RoundOpenedData(
             input_id="inp/BTCUSDT/1",
-            roster=[ev.RosterEntry(model_id="7", deployment_id="d1")],
+            roster=[ev.RosterEntry(model_id="7", deployment_id="d1", cruncher_id="c1")],
             scope_keys=["60s"],
             clock=T0,
             contract_hash=HASH,
@@ -190,7 +192,7 @@ _EVENTS: list[ev.AnyEvent] = [
             rehearsal=True,
             contract_hash=HASH,
             entries=[
-                ev.ClosedEntry("7", "SCORED"),
+                ev.ClosedEntry("7", "SCORED", cruncher_id="c1"),
                 ev.ClosedEntry("8", "ABSENT", "model", -1_000_000_000),
                 ev.ClosedEntry("9", "FAILED", "node"),
             ],
@@ -218,6 +220,7 @@ _EVENTS: list[ev.AnyEvent] = [
             summary_error="aggregate_snapshot: ValueError: no",
             rehearsal_windows=["score_recent"],
             failed_node_count=1,
+            cruncher_id="c1",
             first_point=T0 - 60_000,
             rounds_count=9,
         ),
@@ -226,7 +229,12 @@ _EVENTS: list[ev.AnyEvent] = [
         id="period-closed/1",
         at=T0,
         data=ev.PeriodClosedData(
-            from_ms=T0, until_ms=T0 + 3_600_000, snapshot_count=1, rehearsal=False, rounds_count=60
+            from_ms=T0,
+            until_ms=T0 + 3_600_000,
+            snapshot_count=1,
+            rehearsal=False,
+            rounds_count=60,
+            asked_before=[ev.PointCount(T0 - 60_000, 2)],
         ),
     ),
     ev.CheckpointOpened(id="ckp_1:opened", at=T0, data=_CHECKPOINT),

@@ -22,7 +22,7 @@ from coordinator.streams.events import AnyEvent, ClockTickedData, Event
 from coordinator.streams.topology import STREAMS
 
 GOLDEN = Path(__file__).parent / "golden"
-SHAPES = {"CheckpointOpened.v1": 2, "CheckpointWithheld.v1": 2, "PeriodClosed.v1": 2, "SnapshotTaken.v1": 2}
+SHAPES: dict[str, int] = {}
 """How many shapes a version has had: each time that fields with defaults are added, one more. One where not named."""
 NAMES = [
     f"{kind}.v{version}" + (f".{shape}" if shape > 1 else "")

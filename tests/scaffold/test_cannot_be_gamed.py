@@ -16,12 +16,16 @@ from statistics import fmean
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.core.build import HASH, MINUTE, T0, round_scores, scored_until, shelf
+from tests.given import given as stage_given
 
 from coordinator.scaffolds.challenge import scoring
 from coordinator.scaffolds.render import render
 from coordinator.streams import defaults
+from coordinator.streams.aggregate import AggregateStage
+from coordinator.streams.checkpoint import CheckpointStage
 from coordinator.streams.contract import GroundTruth, InferenceOutput
-from coordinator.streams.events import ClosedEntry
+from coordinator.streams.events import CheckpointOpened, ClosedEntry, CrunchConfigured
 from coordinator.streams.finite import not_finite
 from coordinator.streams.score import charged
 from coordinator.streams.settings import Settings
@@ -136,6 +140,57 @@ def test_silence_by_the_models_fault_is_charged_and_by_the_nodes_fault_it_is_not
     ]
     assert [one.charge_units for one in charged(entries, [-7, 5], terms)] == [-7, -7, None]
     assert contract.min_participation == 0.5
+
+
+ROUNDS_OF_A_PERIOD = 20
+LATE = {"++": (1, 1, 1, 1), "+-": (1, 1, -1, -1), "-+": (-1, -1, 1, 1), "--": (-1, -1, -1, -1)}
+
+
+def paid(contract, said: Callable[[int], dict[str, float]], crunchers: dict[str, str]) -> dict[str, int]:
+    """Who gets what (billionths) of a period of twenty minutes, by the stages and the contract that pay.
+
+    `said` gives what each model on the roster answers in a minute; the price rises in every one.
+    """
+    intervals = Settings(snapshot_interval_seconds=300, checkpoint_interval_seconds=1200)
+    said_terms = CrunchConfigured(id="terms", at=0, data=make_terms(contract, HASH, intervals, 0))
+    sums = stage_given(AggregateStage(shelf(contract))).when("scores", said_terms)
+    payer = stage_given(CheckpointStage("gamed", shelf(contract))).when("snapshots", said_terms)
+    for minute in range(ROUNDS_OF_A_PERIOD):
+        values = {model: to_units(scored(contract, value, 0.001), 9) for model, value in said(minute).items()}
+        at = T0 + minute * MINUTE
+        sums.when("scores", *round_scores(at - MINUTE, values, resolvable_at=at, crunchers=crunchers))
+        if (minute + 1) % 5 == 0:
+            payer.when("snapshots", *sums.when("scores", scored_until(at + MINUTE)).made)
+    data = payer.only(CheckpointOpened).data
+    return {
+        data.ranking[one["cruncher_index"]].model_id: one["reward_pct"]
+        for one in data.emission["cruncher_rewards"]
+    }
+
+
+def test_four_who_join_for_the_last_four_minutes_earn_nothing(contract):
+    """`++ +- -+ --`: one of them is right to the end, whatever happens, and loud. That was 45 % once."""
+
+    def said(minute: int) -> dict[str, float]:
+        late = {name: float(signs[minute - 16]) for name, signs in LATE.items()} if minute >= 16 else {}
+        return {"honest": 0.06, "other": 0.02} | late
+
+    assert set(paid(contract, said, {})) == {"honest", "other"}
+    one_player = dict.fromkeys(LATE, "same")
+    assert set(paid(contract, said, one_player)) == {"honest", "other"}
+
+
+def test_a_resubmission_wipes_nothing_out(contract):
+    """A player takes a bad model off after two thirds of the period and sends the next one in: only what was there
+    for the period is paid.
+    """
+
+    def said(minute: int) -> dict[str, float]:
+        return {"honest": 0.06, ("bad" if minute < 13 else "again"): -0.5 if minute < 13 else 1.0}
+
+    shares = paid(contract, said, {"bad": "player", "again": "player"})
+    assert "again" not in shares
+    assert shares["honest"] > shares["bad"]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
