@@ -34,6 +34,7 @@ from coordinator.api.access import Access, Rules, read_rules
 from coordinator.api.as_of import AsOf
 from coordinator.api.commands import CommandPort, Sender
 from coordinator.api.leaderboard import LeaderboardRoute
+from coordinator.api.live_hub import Hub
 from coordinator.api.metrics import Measured, Metrics
 from coordinator.api.monitor import Monitor, wall_ms
 from coordinator.api.openapi import describe_access
@@ -61,6 +62,8 @@ def create_app(
     """
     metrics = Metrics(projector)
     monitor = monitor or Monitor(projector, command_port, wall_ms)
+    hub = Hub(projector)
+    monitor.side_tasks.append(hub.side_task)
     metrics.registry.register(invariants.GuardMetrics(monitor))
     door = partial(Access, rules=rules or read_rules(settings), refused=metrics.refused)
     title = f"Report API of {settings.crunch_id}"
@@ -71,7 +74,7 @@ def create_app(
     for routes in (
         page.router(),
         docs.router(),
-        live.router(projector, metrics.registry),
+        live.router(projector, hub, metrics.registry),
         leaderboard.router(),
         board_history.router(),
         health.router(projector),

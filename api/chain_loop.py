@@ -64,12 +64,9 @@ class ChainLoop:
 
     async def run(self) -> None:
         """Look every CHAIN_POLL_SECONDS until cancelled. A chain that does not answer is said and asked again."""
-        try:
-            while True:
-                await self.look()
-                await asyncio.sleep(self._settings.chain_poll_seconds)
-        finally:
-            await self.chain.close()
+        while True:
+            await self.look()
+            await asyncio.sleep(self._settings.chain_poll_seconds)
 
     async def look(self) -> None:
         """One look, and the commands that it gives."""

@@ -121,10 +121,9 @@ class _Listening(Collector):
             yield CounterMetricFamily(f"coordinator_live_{name}", about, count)
 
 
-def router(projector: Projector, registry: CollectorRegistry) -> APIRouter:
-    """The route, with a hub of its own, counted in `registry`."""
+def router(projector: Projector, hub: Hub, registry: CollectorRegistry) -> APIRouter:
+    """The route, counted in `registry`."""
     routes = APIRouter()
-    hub = Hub(projector)
     registry.register(_Listening(hub))
 
     @routes.get(

@@ -11,9 +11,8 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 
-import structlog
-
 from coordinator.api.live_state import LiveState, Since
+from coordinator.api.side_tasks import SideTask
 from coordinator.projections.runner import Projector
 
 LISTENERS_MAX = 1_000
@@ -25,7 +24,6 @@ BYTES_PER_SECOND_MAX = 16_000_000
 BEAT_SECONDS = 15.0
 STOP_SECONDS_MAX = 1.0
 """How long a stopping process is not noticed when nothing is folded."""
-_log = structlog.get_logger()
 
 
 class TooManyListenersError(Exception):
@@ -41,6 +39,7 @@ class Hub:
         self._by_address: dict[str, int] = {}
         self._next_turn: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
+        self.side_task = SideTask("live turns", self._run)
         self.cut_off = 0
         """Listeners dropped because they did not read."""
         self.refused = 0
@@ -82,8 +81,7 @@ class Hub:
         self._state = LiveState(self._projector.read)
         self._state.turn(self._positions())
         self._next_turn = asyncio.get_running_loop().create_future()
-        self._task = asyncio.create_task(self._run())
-        self._task.add_done_callback(_say_failure)
+        self._task = asyncio.create_task(self.side_task.supervise())
 
     def _positions(self) -> Mapping[str, int]:
         return {topic: reader.next_offset for topic, reader in self._projector.folder.readers.items()}
@@ -124,10 +122,5 @@ class Hub:
 
     @property
     def ended(self) -> bool:
-        """No turn will come any more: the projector stops, or the task failed."""
+        """No turn will come any more: the projector stops."""
         return self._task is None or self._task.done()
-
-
-def _say_failure(task: asyncio.Task[None]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        _log.error("live_turns_failed", reason=repr(task.exception()))

@@ -72,7 +72,6 @@ class LiveState:
         read = self._read
         versions = (read.leaderboard.version, read.checkpoints.version, read.feeds.version)
         before = self._versions or (-1, -1, -1)
-        self._versions = versions
         if versions[0] != before[0]:
             self._turn_board(read.leaderboard.board())
         if versions[1] != before[1]:
@@ -82,6 +81,7 @@ class LiveState:
             feeds = feeds_line(read)
             if feeds != self._feeds[1]:
                 self._feeds = (self.number, feeds)
+        self._versions = versions  # last: what failed on the way is taken again
 
     def _newest(self) -> list[CheckpointRow]:
         return list(islice(self._read.checkpoints.newest(), CHECKPOINTS_TOLD))

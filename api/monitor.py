@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
-from typing import Any
 
 import msgspec
 import structlog
@@ -20,6 +19,7 @@ import structlog
 from coordinator.api.chain_loop import ChainLoop, make_chain
 from coordinator.api.commands import CommandPort
 from coordinator.api.replay_check import ReplayCheck
+from coordinator.api.side_tasks import SideTask
 from coordinator.infra.chain.fake import FakeChain
 from coordinator.infra.webhook import Alert, Alerts, Webhook
 from coordinator.projections.checkpoints import CheckpointRow
@@ -83,23 +83,41 @@ class Monitor:
         self._standing: tuple[int, list[Standing]] = (-1, [])
         self._withheld: set[tuple[str, int]] = set()
         self._send_error = ""
+        self.side_tasks: list[SideTask] = []
+        """What is supervised beside the projector: an error of one is an alert."""
 
     def _has_folded(self, name: str) -> bool:
         return any(one.name == name and one.store.positions for one in self._projector.read.all())
 
     async def run(self) -> None:
-        """Look every MONITOR_SECONDS until cancelled; the replay check, the chain and the webhook run beside it."""
-        beside: list[Any] = [self.replay_check.run()]
+        """Look every MONITOR_SECONDS until cancelled; the replay check, the chain and the webhook run beside it. Each
+        is supervised alone: none falls with another, and one that fails is an alert.
+        """
+        own = [SideTask("monitor", self._look_on), SideTask("replay check", self.replay_check.run)]
         if self.chain is not None:
-            beside.append(self.chain.run())
+            own.append(SideTask("chain watch", self.chain.run))
         if self.webhook is not None:
-            beside.append(self.webhook.run())
-        async with asyncio.TaskGroup() as group:
-            for one in beside:
-                group.create_task(one)
-            while True:
+            own.append(SideTask("webhook", self.webhook.run))
+        self.side_tasks += own
+        try:
+            async with asyncio.TaskGroup() as group:
+                for one in own:
+                    group.create_task(one.supervise())
+        finally:
+            if self.chain is not None:
+                await self.chain.chain.close()
+
+    async def _look_on(self) -> None:
+        while True:
+            try:
                 await self.look()
-                await asyncio.sleep(self._settings.monitor_seconds)
+            except Exception as error:
+                self._tell(
+                    [*self.alerts.current.values(), Alert("task", "monitor", type(error).__name__)],
+                    self._now_ms(),
+                )
+                raise
+            await asyncio.sleep(self._settings.monitor_seconds)
 
     async def look(self) -> None:
         """One look and what follows from it."""
@@ -107,9 +125,12 @@ class Monitor:
         self.findings = self._find(now)
         self.looked_at = now
         await self._withhold(now)
-        for notice in self.alerts.update(self._alerts(now), now):
+        self._tell(self._alerts(now), now)
+
+    def _tell(self, alerts: Iterable[Alert], now: int) -> None:
+        for notice in self.alerts.update(alerts, now):
             _log.warning("alert", state=notice.state, kind=notice.kind, name=notice.name, text=notice.text)
-            if self.webhook is not None:
+            if self.webhook is not None and notice.kind != "webhook":  # it cannot tell that it cannot tell
                 self.webhook.tell(notice)
 
     def peek(self) -> None:
@@ -188,6 +209,13 @@ class Monitor:
                 yield Alert("chain", f"{concern.name} {concern.checkpoint_id}", concern.text)
             if self.chain.error:
                 yield Alert("chain", "unreachable", self.chain.error)
+        if self.webhook is not None and self.webhook.error:
+            yield Alert("webhook", "delivery", self.webhook.error)
+        for task in self.side_tasks:
+            if task.error:
+                yield Alert(
+                    "task", task.name, f"{task.name} failed {task.failures} times, last with {task.error}"
+                )
 
     def _feed_alerts(self, now: int) -> Iterator[Alert]:
         feeds = self._projector.read.feeds

@@ -4,7 +4,8 @@ An alert is told once when it begins, again every six hours while it lasts, and 
 in time and tries; what waits is bounded in number. The URL and the secret are the operator's: neither is written
 anywhere but into the request, redirects are not followed, nothing of the answer but its status is used, and link-local
 addresses (where clouds keep their credentials) are refused. Each post has an `id` of its content, so that a receiver
-can drop one that it has had, and with WEBHOOK_SECRET a signature: `X-Coordinator-Signature: sha256=<HMAC of the body>`.
+can drop one that it has had, its sentence as `content` for Discord and as `text` for Slack, and with
+WEBHOOK_SECRET a signature: `X-Coordinator-Signature: sha256=<HMAC of the body>`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,6 @@ import hashlib
 import hmac
 from collections.abc import Iterable
 from ipaddress import ip_address
-from urllib.parse import urlsplit
 
 import httpx
 import msgspec
@@ -24,9 +24,12 @@ import structlog
 from coordinator.streams.errors import OperatorError, WorldError
 from coordinator.streams.ids import content_id
 from coordinator.streams.reasons import as_reason
+from coordinator.streams.setting_checks import http_host
 
 REPEAT_MS = 6 * 3_600_000
 TEXT_CHARS_MAX = 1000
+CONTENT_CHARS_MAX = 1900
+"""Discord takes 2,000."""
 WAITING_MAX = 200
 POST_SECONDS_MAX = 5.0
 ATTEMPTS = 4
@@ -51,6 +54,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     name: str
     text: str
+    content: str
     since: int
     at: int
 
@@ -90,6 +94,9 @@ class Alerts:
             kind=one.kind,
             name=one.name,
             text=as_reason(one.text, TEXT_CHARS_MAX),
+            content=as_reason(
+                f"{self._crunch_id}: {state}: {one.kind} {one.name}: {one.text}", CONTENT_CHARS_MAX
+            ),
             since=since,
             at=now_ms,
         )
@@ -101,18 +108,16 @@ class Webhook:
     def __init__(
         self, url: str, secret: str = "", *, attempts: int = ATTEMPTS, wait_seconds: float = 1.0
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise OperatorError("WEBHOOK_URL must be an http or https URL")
-        self.host = parts.hostname
+        self.host, self._port = http_host("WEBHOOK_URL", url)
         _refuse_link_local(self.host)
-        self._port = parts.port or (443 if parts.scheme == "https" else 80)
         self._url = url
         self._secret = secret.encode()
         self._attempts = attempts
         self._wait = wait_seconds
         self._waiting: asyncio.Queue[Notice] = asyncio.Queue(WAITING_MAX)
         self.sent = self.failed = self.dropped = 0
+        self.error = ""
+        """Why the last post failed; empty once one has arrived."""
 
     def tell(self, notice: Notice) -> None:
         """Put a notice behind those that wait; with too many waiting it is dropped, and that is said."""
@@ -132,8 +137,10 @@ class Webhook:
                 try:
                     await self._deliver(client, notice)
                     self.sent += 1
+                    self.error = ""
                 except (WorldError, OperatorError) as error:
                     self.failed += 1
+                    self.error = f"alerts do not arrive at {self.host}: {error} ({self.failed} posts failed)"
                     _log.error("webhook_failed", host=self.host, alert=notice.id, reason=str(error))
 
     async def _deliver(self, client: httpx.AsyncClient, notice: Notice) -> None:
@@ -161,7 +168,7 @@ class Webhook:
                     _refuse_link_local(str(found[4][0]))
                 async with client.stream("POST", self._url, content=body, headers=headers) as answer:
                     status = answer.status_code
-        except (httpx.HTTPError, OSError, TimeoutError) as error:
+        except (httpx.HTTPError, httpx.InvalidURL, OSError, TimeoutError, UnicodeError) as error:
             raise WorldError(type(error).__name__) from None  # its text may hold the URL
         if not httpx.codes.is_success(status):
             raise WorldError(f"HTTP {status}")

@@ -14,11 +14,22 @@ from typing import Any
 import msgspec
 
 from coordinator.streams.errors import OperatorError
+from coordinator.streams.granularity import GRANULARITIES_MS
+from coordinator.streams.setting_checks import (
+    BOUNDS,
+    check_bootstrap,
+    check_host,
+    check_moment,
+    check_number,
+    check_subjects,
+    http_host,
+    is_private,
+    networks_of,
+)
 
 CRUNCH_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-HOUR_MS = 3_600_000
-CALL_SECONDS_MAX = 3600.0
-POLL_SECONDS_MIN = 0.1
+CRUNCH_ID_CHARS_MAX = 100
+"""A topic's name may have 249: ours add a stream's."""
 CHAINS = ("", "solana", "fake")
 
 
@@ -73,7 +84,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     api_reads: str = "open"
     """`open`, or `keys`: then reading needs a key too."""
     api_trusted_networks: str = "127.0.0.0/8,::1/128"
-    """Whoever calls from there may settle without a key, and is not counted by the rate limit."""
+    """Whose calls are not counted by the rate limit, and may read where API_READS=keys. They may settle without a key
+    only where API_SETTLE_WITHOUT_KEY says so."""
+    api_settle_without_key: bool = False
+    """The web app sends no key: with this, whoever calls from API_TRUSTED_NETWORKS may settle. They must be private."""
+    api_trusted_proxies: str = ""
+    """Networks of proxies whose X-Forwarded-For is believed; of anybody else it is not."""
+    api_allowed_hosts: str = ""
+    """Host names that the API answers to, besides addresses, names without a dot and localhost; `*` is any."""
     api_requests_per_second: int = 50
     """The most that one address outside of the trusted networks may ask; 0 is no limit."""
     api_routes_dir: str = ""
@@ -104,12 +122,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_seconds: float = 2.0
 
     def __post_init__(self) -> None:
-        if not CRUNCH_ID.fullmatch(self.crunch_id):
-            message = f"CRUNCH_ID {self.crunch_id!r} must be lower-case words joined by '-', e.g. btc-up"
+        if not CRUNCH_ID.fullmatch(self.crunch_id) or len(self.crunch_id) > CRUNCH_ID_CHARS_MAX:
+            message = (
+                f"CRUNCH_ID {self.crunch_id[:80]!r} must be lower-case words joined by '-', e.g. btc-up, "
+                f"at most {CRUNCH_ID_CHARS_MAX} letters"
+            )
             raise OperatorError(message)
-        if self.snapshot_interval_seconds <= 0 or self.checkpoint_interval_seconds <= 0:
-            message = "SNAPSHOT_INTERVAL_SECONDS and CHECKPOINT_INTERVAL_SECONDS must be positive"
-            raise OperatorError(message)
+        self._check_numbers()
+        self._check_addresses()
+        self._check_feed()
         if self.checkpoint_interval_seconds % self.snapshot_interval_seconds:
             message = (
                 f"SNAPSHOT_INTERVAL_SECONDS ({self.snapshot_interval_seconds}) must divide "
@@ -121,14 +142,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 "SECURE_CERT_DIR and GATEWAY_CERT_DIR exclude each other: set the one your models are behind"
             )
             raise OperatorError(message)
-        if not 0 < self.model_runner_timeout_seconds <= CALL_SECONDS_MAX:
-            message = f"MODEL_RUNNER_TIMEOUT_SECONDS must be above 0 and at most {CALL_SECONDS_MAX:g}"
-            raise OperatorError(message)
         if self.api_reads not in ("open", "keys"):
             message = f"API_READS={self.api_reads!r}: choose open or keys"
-            raise OperatorError(message)
-        if self.api_requests_per_second < 0:
-            message = "API_REQUESTS_PER_SECOND must be 0 (no limit) or more"
             raise OperatorError(message)
         if self.chain not in CHAINS:
             message = f"CHAIN={self.chain!r} is unknown; leave it empty or choose {' or '.join(CHAINS[1:])}"
@@ -139,14 +154,55 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         if self.chain == "solana" and not self.solana_rpc_url:
             message = "CHAIN=solana needs SOLANA_RPC_URL"
             raise OperatorError(message)
-        if min(self.chain_poll_seconds, self.monitor_seconds) < POLL_SECONDS_MIN:
-            message = f"CHAIN_POLL_SECONDS and MONITOR_SECONDS must be at least {POLL_SECONDS_MIN:g}"
+
+    def _check_numbers(self) -> None:
+        for name, (low, high) in BOUNDS.items():
+            value = getattr(self, name)
+            if value is not None:
+                check_number(name.upper(), value, low, high)
+        for name in ("replay_from_ms", "replay_until_ms"):
+            if (moment := getattr(self, name)) is not None:
+                check_moment(name.upper(), moment)
+        if self.heartbeat_seconds >= self.session_timeout_seconds:
+            message = (
+                f"HEARTBEAT_SECONDS ({self.heartbeat_seconds:g}) must be less than "
+                f"SESSION_TIMEOUT_SECONDS ({self.session_timeout_seconds:g}), better a fifth of it"
+            )
             raise OperatorError(message)
+
+    def _check_addresses(self) -> None:
+        check_bootstrap("KAFKA_BOOTSTRAP", self.kafka_bootstrap)
+        check_host("API_HOST", self.api_host)
+        check_host("MODEL_RUNNER_NODE_HOST", self.model_runner_node_host)
+        for variable, url in (("SOLANA_RPC_URL", self.solana_rpc_url), ("WEBHOOK_URL", self.webhook_url)):
+            if url:
+                http_host(variable, url)
+        networks_of("API_TRUSTED_PROXIES", self.api_trusted_proxies)
+        trusted = networks_of("API_TRUSTED_NETWORKS", self.api_trusted_networks)
+        public = [str(one) for one in trusted if not is_private(one)]
+        if self.api_settle_without_key and public:
+            message = (
+                f"API_SETTLE_WITHOUT_KEY would let the internet settle: API_TRUSTED_NETWORKS has {', '.join(public)}, "
+                "which is no private network; name private ones or single addresses"
+            )
+            raise OperatorError(message)
+        for host in filter(None, (one.strip() for one in self.api_allowed_hosts.split(","))):
+            if host != "*":
+                check_host("API_ALLOWED_HOSTS", host)
+
+    def _check_feed(self) -> None:
         if not self.feed_subjects:
             message = "FEED_SUBJECTS is empty; name at least one, e.g. FEED_SUBJECTS=BTCUSDT"
             raise OperatorError(message)
+        check_subjects("FEED_SUBJECTS", self.feed_subjects)
         if len(set(self.feed_subjects)) != len(self.feed_subjects):
             message = f"FEED_SUBJECTS names a subject twice: {','.join(self.feed_subjects)}"
+            raise OperatorError(message)
+        if self.feed_kind == "candle" and self.feed_granularity not in GRANULARITIES_MS:
+            message = (
+                f"FEED_GRANULARITY={self.feed_granularity[:40]!r} is no candle's length; "
+                f"known are {', '.join(GRANULARITIES_MS)}"
+            )
             raise OperatorError(message)
 
 
@@ -196,10 +252,12 @@ def _parse(variable: str, name: str, text: str) -> Any:
             return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[
                 text.lower()
             ]
-        if "int" in wanted:
-            return int(text)
-        if "float" in wanted:
-            return float(text)
+        if "int" in wanted or "float" in wanted:
+            if (
+                not text.isascii() or "_" in text
+            ):  # Python reads more than people mean: "604_800", Arabic digits
+                raise ValueError(text)
+            return int(text) if "int" in wanted else float(text)
     except (ValueError, KeyError):
         message = f"{variable}={text!r} cannot be read as {wanted}"
         raise OperatorError(message) from None

@@ -13,14 +13,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 import stamina
 
-from coordinator.streams.errors import OperatorError, WorldError
+from coordinator.streams.errors import WorldError
 from coordinator.streams.ports import ChainCheckpoint, ChainState, TxState, TxStatus
+from coordinator.streams.setting_checks import http_host
 
 SIGNATURES_PER_CALL = 256
 PAGE = 1000
@@ -82,10 +82,7 @@ class SolanaChain:
         attempts: int = ATTEMPTS,
         retry_wait_seconds: float = 0.2,
     ) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("http", "https") or not parts.hostname:
-            raise OperatorError("SOLANA_RPC_URL must be an http or https URL of a Solana RPC node")
-        self.host = parts.hostname
+        self.host, _ = http_host("SOLANA_RPC_URL", url)
         self._url = url
         self._seconds = call_seconds_max
         self._attempts = attempts
@@ -143,7 +140,10 @@ class SolanaChain:
     async def _call(self, method: str, params: list[Any], shape: type[T]) -> T:
         try:
             async for attempt in stamina.retry_context(
-                on=(_AgainError, httpx.TransportError),
+                on=(
+                    _AgainError,
+                    httpx.RequestError,
+                ),  # DecodingError (a broken gzip body) is one, and no TransportError
                 attempts=self._attempts,
                 wait_initial=self._wait,
                 wait_jitter=self._wait,
@@ -153,7 +153,7 @@ class SolanaChain:
                     body = await self._post(method, params)
         except _AgainError as error:
             raise self._wrong(f"{method}: {error}") from None
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise self._wrong(f"{method}: {type(error).__name__}") from None
         try:
             return msgspec.json.decode(body, type=shape)

@@ -8,8 +8,8 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-Answer = Callable[[dict[str, Any]], "bytes | tuple[int, bytes] | float | None"]
-"""From the call: a body, or a status and a body, or seconds to wait before nothing, or None: hang up."""
+Answer = Callable[[dict[str, Any]], "bytes | tuple[Any, ...] | float | None"]
+"""From the call: a body, or a status and a body (and header lines), or seconds to wait before nothing, or None: hang up."""
 
 
 class RpcServer:
@@ -40,9 +40,10 @@ class RpcServer:
                 if isinstance(answer, float):
                     await asyncio.sleep(answer)
                     return
-                status, body = answer if isinstance(answer, tuple) else (200, answer)
+                status, body, *more = answer if isinstance(answer, tuple) else (200, answer)
+                extra = "".join(f"{line}\r\n" for line in more)
                 writer.write(
-                    f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\nLocation: /other\r\n\r\n".encode()
+                    f"HTTP/1.1 {status} X\r\nContent-Length: {len(body)}\r\nLocation: /other\r\n{extra}\r\n".encode()
                     + body
                 )
                 await writer.drain()

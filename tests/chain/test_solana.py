@@ -117,6 +117,7 @@ async def test_what_passes_is_asked_again(passing):
         (lambda _call: b" " * (5 * 1024 * 1024), 1),
         (lambda _call: None, 3),
         (lambda _call: (500, b""), 3),
+        (lambda _call: (200, b"no gzip at all", "Content-Encoding: gzip"), 3),
     ],
 )
 async def test_what_is_no_answer_is_an_error_and_never_a_status(broken, tries):

@@ -116,3 +116,29 @@ async def test_a_name_that_leads_to_a_link_local_address_is_not_posted_to(monkey
                 await asyncio.sleep(0.01)
         running.cancel()
         assert server.calls == []
+
+
+async def test_discord_reads_content_and_slack_text_and_what_does_not_arrive_is_said():
+    """Discord answers 400 to a post without `content`: alerts went nowhere, and nothing said so."""
+    (notice,) = Alerts("btc-up").update([BROKEN], 5)
+
+    def discord(call):
+        return b"" if call.get("content") else (400, b'{"message": "Cannot send an empty message"}')
+
+    async with rpc_server(discord) as server:
+        hook = await deliver(server, notice)
+    assert (hook.sent, hook.error) == (1, "")
+    body = server.calls[0]
+    assert body["content"] == "btc-up: firing: invariant rewards: they do not sum"
+    assert body["text"] == "they do not sum"
+
+
+async def test_a_failure_of_delivery_is_kept_until_a_post_arrives():
+    first, second = Alerts("btc-up").update([BROKEN, Alert("lag", "report", "behind")], 0)
+    async with rpc_server(lambda _: (400, b"")) as server:
+        hook = await deliver(server, first, attempts=1)
+    assert hook.error == "alerts do not arrive at 127.0.0.1: HTTP 400 (1 posts failed)"
+    assert "secret-key" not in hook.error
+    async with rpc_server(ok) as server:
+        hook = await deliver(server, second)
+    assert hook.error == ""

@@ -11,6 +11,7 @@ from tests.core.build import DAY, HOUR, MINUTE, T0, configured
 
 from coordinator.streams.errors import OperatorError
 from coordinator.streams.ids import checkpoint_id, feed_record_id, input_id, prediction_id, snapshot_id
+from coordinator.streams.setting_checks import BOUNDS
 from coordinator.streams.settings import Settings, environment, read_settings
 from coordinator.streams.terms import TermsInForce
 
@@ -81,8 +82,8 @@ WRONG = {
     "the snapshot longer": (
         {"SNAPSHOT_INTERVAL_SECONDS": "7200", "CHECKPOINT_INTERVAL_SECONDS": "3600"}, r"\(7200\) must divide",
     ),
-    "no interval": ({"SNAPSHOT_INTERVAL_SECONDS": "0"}, "must be positive"),
-    "a negative interval": ({"CHECKPOINT_INTERVAL_SECONDS": "-3600"}, "must be positive"),
+    "no interval": ({"SNAPSHOT_INTERVAL_SECONDS": "0"}, "SNAPSHOT_INTERVAL_SECONDS=0 must be a number between 1"),
+    "a negative interval": ({"CHECKPOINT_INTERVAL_SECONDS": "-3600"}, "CHECKPOINT_INTERVAL_SECONDS=-3600 must be"),
     "an interval in words": ({"SNAPSHOT_INTERVAL_SECONDS": "an hour"}, "SNAPSHOT_INTERVAL_SECONDS='an hour'"),
     "a fraction of a second": ({"SNAPSHOT_INTERVAL_SECONDS": "1.5"}, "SNAPSHOT_INTERVAL_SECONDS='1.5'"),
     "no subject": ({"FEED_SUBJECTS": " , "}, "FEED_SUBJECTS is empty"),
@@ -94,9 +95,36 @@ WRONG = {
     "two kinds of certificates": (
         {"SECURE_CERT_DIR": "a", "GATEWAY_CERT_DIR": "b"}, "SECURE_CERT_DIR and GATEWAY_CERT_DIR exclude each other",
     ),
-    "no time for a call": ({"MODEL_RUNNER_TIMEOUT_SECONDS": "0"}, "MODEL_RUNNER_TIMEOUT_SECONDS must be above 0"),
+    "no time for a call": ({"MODEL_RUNNER_TIMEOUT_SECONDS": "0"}, "MODEL_RUNNER_TIMEOUT_SECONDS=0.0 must be a number between 0.001 and 3600"),
     "a port in words": ({"API_PORT": "http"}, "API_PORT='http'"),
     "maybe": ({"SETTLE_REHEARSALS": "maybe"}, "SETTLE_REHEARSALS='maybe'"),
+    "digits of another script": ({"API_PORT": "٨٠٠٠"}, "API_PORT"),
+    "a number with underscores": ({"CHECKPOINT_INTERVAL_SECONDS": "604_800"}, "CHECKPOINT_INTERVAL_SECONDS"),
+    "a crunch of 300 letters": ({"CRUNCH_ID": "a" * 300}, "CRUNCH_ID .* at most 100 letters"),
+    "subjects by semicolons": ({"FEED_SUBJECTS": "BTCUSDT;ETHUSDT"}, "FEED_SUBJECTS.*join several by commas"),
+    "subjects by lines": ({"FEED_SUBJECTS": "BTCUSDT\nETHUSDT"}, "FEED_SUBJECTS.*join several by commas"),
+    "subjects as a list": ({"FEED_SUBJECTS": '["BTCUSDT","ETHUSDT"]'}, "FEED_SUBJECTS.*join several by commas"),
+    "a heartbeat as long as the session": (
+        {"HEARTBEAT_SECONDS": "10", "SESSION_TIMEOUT_SECONDS": "10"}, r"HEARTBEAT_SECONDS \(10\) must be less than",
+    ),
+    "seconds for a start": ({"REPLAY_FROM_MS": "1677628800"}, "REPLAY_FROM_MS=1677628800 .* milliseconds"),
+    "a scheme for Kafka": ({"KAFKA_BOOTSTRAP": "kafka://localhost:9092"}, "KAFKA_BOOTSTRAP.*HOST:PORT"),
+    "no port for Kafka": ({"KAFKA_BOOTSTRAP": "localhost"}, "KAFKA_BOOTSTRAP.*HOST:PORT"),
+    "a host that is a URL": ({"API_HOST": "http://0.0.0.0"}, "API_HOST='http://0.0.0.0' is no host"),
+    "a webhook without a host": ({"WEBHOOK_URL": "http://:80/x"}, "WEBHOOK_URL must be an http or https URL"),
+    "a webhook whose host has an empty label": ({"WEBHOOK_URL": "https://a..b/x"}, "WEBHOOK_URL.*its host is none"),
+    "a webhook whose host is too long": ({"WEBHOOK_URL": f"https://{'a' * 64}.b/x"}, "WEBHOOK_URL.*its host is none"),
+    "a webhook's port": ({"WEBHOOK_URL": "https://example.org:99999/x"}, "WEBHOOK_URL.*its port is not between"),
+    "a webhook with a blank": ({"WEBHOOK_URL": "https://example.org/a b"}, "WEBHOOK_URL.*blanks"),
+    "a chain's port": (
+        {"CHAIN": "solana", "SOLANA_RPC_URL": "https://example.org:0/"}, "SOLANA_RPC_URL.*port",
+    ),
+    "a network that is none": ({"API_TRUSTED_NETWORKS": "10.0.0.1/8"}, "API_TRUSTED_NETWORKS"),
+    "proxies that are none": ({"API_TRUSTED_PROXIES": "*"}, "API_TRUSTED_PROXIES"),
+    "the internet may settle": (
+        {"API_SETTLE_WITHOUT_KEY": "true", "API_TRUSTED_NETWORKS": "127.0.0.0/8,0.0.0.0/0"},
+        "would let the internet settle: API_TRUSTED_NETWORKS has 0.0.0.0/0",
+    ),
     "a speed in words": ({"REPLAY_SPEED": "max"}, "REPLAY_SPEED='max'"),
 }  # fmt: skip
 
@@ -106,6 +134,45 @@ def test_what_cannot_be_is_refused_in_one_line_that_names_the_variable(environ, 
     with pytest.raises(OperatorError, match=message) as refused:
         read_settings(environ)
     assert "\n" not in str(refused.value)
+
+
+NUMBERS = [name for name, wanted in Settings.__annotations__.items() if wanted.startswith(("int", "float"))]
+
+
+def test_every_number_has_bounds_and_keeps_to_them_by_default():
+    assert set(NUMBERS) == set(BOUNDS)
+    Settings()
+
+
+@pytest.mark.parametrize("name", NUMBERS)
+@pytest.mark.parametrize("wrong", ["nan", "inf", "-inf", "above", "below"])
+def test_a_number_that_is_none_or_out_of_bounds_names_its_variable(name, wrong):
+    low, high = BOUNDS[name]
+    text = {"above": str(int(high) + 1), "below": str(int(low) - 1)}.get(wrong, wrong)
+    with pytest.raises(OperatorError, match=name.upper()):
+        read_settings({name.upper(): text})
+
+
+def test_no_message_about_a_url_holds_it():
+    """It may hold a key."""
+    for url in (
+        "https://h:99999/secret",
+        "ftp://h/secret",
+        "https://a..b/secret",
+        "https://[/secret",
+        "https://h/se cret",
+    ):
+        for variable in ("WEBHOOK_URL", "SOLANA_RPC_URL"):
+            with pytest.raises(OperatorError, match=variable) as refused:
+                read_settings({variable: url})
+            assert "cret" not in str(refused.value)
+
+
+def test_one_public_address_may_be_named_to_settle_and_any_private_network():
+    settings = read_settings(
+        {"API_SETTLE_WITHOUT_KEY": "true", "API_TRUSTED_NETWORKS": "203.0.113.7,10.0.0.0/8,::1/128"}
+    )
+    assert settings.api_settle_without_key
 
 
 def test_an_argument_wins_over_the_environment_and_none_does_not():

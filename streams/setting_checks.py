@@ -1,0 +1,154 @@
+"""What a setting may be: bounds of numbers, and the forms of addresses, names and lists. Pure.
+
+Each check raises OperatorError that names the variable and what to write instead. No message holds a URL: a key may be
+in it.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from urllib.parse import urlsplit
+
+from coordinator.streams.errors import OperatorError
+
+Network = IPv4Network | IPv6Network
+DAY_SECONDS = 86_400
+FAR_FUTURE_MS = 253_402_300_799_000
+SECONDS_LIKE = range(100_000_000, 100_000_000_000)
+"""As ms the years 1970 to 1973, before any record of ours; as seconds 1973 to 5138."""
+PORT_MAX = 65_535
+
+BOUNDS: dict[str, tuple[float, float]] = {
+    "feed_seed": (-(2**63), 2**63 - 1),
+    "replay_from_ms": (0, FAR_FUTURE_MS),
+    "replay_until_ms": (0, FAR_FUTURE_MS),
+    "replay_days": (0, 3_660),
+    "replay_speed": (0, 1e9),
+    "replay_models_min": (0, 10_000),
+    "snapshot_interval_seconds": (1, 366 * DAY_SECONDS),
+    "checkpoint_interval_seconds": (1, 366 * DAY_SECONDS),
+    "model_runner_node_port": (1, PORT_MAX),
+    "model_runner_timeout_seconds": (0.001, 3_600),
+    "api_port": (0, PORT_MAX),
+    "api_requests_per_second": (0, 1_000_000),
+    "chain_poll_seconds": (0.1, DAY_SECONDS),
+    "monitor_seconds": (0.1, 3_600),
+    "replay_check_seconds": (0, 366 * DAY_SECONDS),
+    "feed_stall_alert_seconds": (1, 366 * DAY_SECONDS),
+    "lag_alert_records": (1, 10**12),
+    "unpaid_alert_seconds": (1, 366 * DAY_SECONDS),
+    "session_timeout_seconds": (1, 1_800),
+    "heartbeat_seconds": (0.1, 600),
+}
+"""Setting -> the least and the most that it may be. A number that is not here is refused by the tests."""
+
+_HOST_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
+_PRINTABLE = re.compile(r"[\x21-\x7e]+")
+_SUBJECT = re.compile(r"""[^\s;|,"'`\[\]{}()\\]{1,100}""")
+_PRIVATE = tuple(
+    ip_network(one)
+    for one in (
+        "127.0.0.0/8", "10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "169.254.0.0/16", "100.64.0.0/10",
+        "::1/128", "fc00::/7", "fe80::/10",
+    )
+)  # fmt: skip
+
+
+def check_number(variable: str, value: float, low: float, high: float) -> None:
+    """`low` <= value <= `high`, and a number at all."""
+    if not (math.isfinite(value) and low <= value <= high):
+        raise OperatorError(f"{variable}={value} must be a number between {_plain(low)} and {_plain(high)}")
+
+
+def check_moment(variable: str, ms: int) -> None:
+    """Epoch ms, not seconds: as ms they would be in January 1970."""
+    if ms in SECONDS_LIKE:
+        raise OperatorError(f"{variable}={ms} is a time of 1970 to 1973; it is in milliseconds: {ms}000?")
+
+
+def check_host(variable: str, host: str) -> None:
+    """An IP address or a name as DNS has it."""
+    bare = host.removeprefix("[").removesuffix("]").split("%", maxsplit=1)[0]
+    try:
+        ip_address(bare)
+    except ValueError:
+        try:
+            labels = host.encode("idna").decode().removesuffix(".").split(".")
+        except UnicodeError:
+            labels = [""]
+        if len(host) > 253 or not all(map(_HOST_LABEL.fullmatch, labels)):  # noqa: PLR2004
+            raise OperatorError(
+                f"{variable}={host[:80]!r} is no host: write a name or an address, no port, no http://"
+            ) from None
+
+
+def http_host(variable: str, url: str) -> tuple[str, int]:
+    """Host and port of an http or https URL. The message says what is wrong with it, and nothing of the URL."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname, parts.port
+        if not _PRINTABLE.fullmatch(url):
+            raise ValueError("it holds blanks or characters that are not ASCII")
+        if parts.scheme not in ("http", "https"):
+            raise ValueError("it does not begin with http:// or https://")
+        if not host or port == 0:
+            raise ValueError("it has no host, or port 0")
+        check_host(variable, host)
+    except (ValueError, OperatorError) as error:
+        why = "its host is none" if isinstance(error, OperatorError) else str(error)
+        if "port" in why.lower() and "host" not in why:
+            why = f"its port is not between 1 and {PORT_MAX}"
+        raise OperatorError(f"{variable} must be an http or https URL: {why}") from None
+    return host, port or (443 if parts.scheme == "https" else 80)
+
+
+def check_bootstrap(variable: str, text: str) -> None:
+    """`HOST:PORT`, or some of them joined by commas."""
+    for part in text.split(","):
+        host, _, port = part.strip().rpartition(":")
+        if (
+            "://" in part
+            or not host
+            or not port.isascii()
+            or not port.isdecimal()
+            or not 0 < int(port) <= PORT_MAX
+        ):
+            raise OperatorError(f"{variable}={text[:200]!r}: write HOST:PORT, several joined by commas")
+        check_host(variable, host)
+
+
+def check_subjects(variable: str, subjects: tuple[str, ...]) -> None:
+    """Names without blanks and without what separates or encloses names elsewhere."""
+    for one in subjects:
+        if not _SUBJECT.fullmatch(one) or not one.isprintable():
+            raise OperatorError(
+                f"{variable}: {one[:80]!r} is no subject; join several by commas: BTCUSDT,ETHUSDT"
+            )
+
+
+def networks_of(variable: str, text: str) -> list[Network]:
+    """Networks of a comma list, e.g. `127.0.0.0/8,::1`. Raises OperatorError naming the part that is none."""
+    found = []
+    for part in filter(None, (one.strip() for one in text.split(","))):
+        try:
+            found.append(ip_network(part))
+        except ValueError as error:
+            raise OperatorError(f"{variable}: {error}; write e.g. 127.0.0.0/8,::1") from error
+    return found
+
+
+def is_private(network: Network) -> bool:
+    """Nobody of the internet calls from there: a private network, or one address that somebody named."""
+    if network.prefixlen == network.max_prefixlen:
+        return True
+    return any(
+        network.subnet_of(one)  # type: ignore[arg-type]
+        for one in _PRIVATE
+        if one.version == network.version
+    )
+
+
+def _plain(number: float) -> str:
+    return str(int(number)) if number == int(number) else f"{number:g}"
