@@ -14,7 +14,6 @@ from typing import Any
 import msgspec
 
 from coordinator.streams.errors import OperatorError
-from coordinator.streams.granularity import GRANULARITIES_MS
 from coordinator.streams.setting_checks import (
     BOUNDS,
     check_bootstrap,
@@ -197,12 +196,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         check_subjects("FEED_SUBJECTS", self.feed_subjects)
         if len(set(self.feed_subjects)) != len(self.feed_subjects):
             message = f"FEED_SUBJECTS names a subject twice: {','.join(self.feed_subjects)}"
-            raise OperatorError(message)
-        if self.feed_kind == "candle" and self.feed_granularity not in GRANULARITIES_MS:
-            message = (
-                f"FEED_GRANULARITY={self.feed_granularity[:40]!r} is no candle's length; "
-                f"known are {', '.join(GRANULARITIES_MS)}"
-            )
             raise OperatorError(message)
 
 

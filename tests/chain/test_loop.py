@@ -151,6 +151,6 @@ def test_settings_name_what_is_missing_or_forbidden(tmp_path):
 
 
 def test_a_wrong_webhook_stops_the_start(scene):
-    scene.projector.settings = Settings(webhook_url="ftp://x")
+    scene.projector.settings = Settings(webhook_url="http://169.254.169.254/x")
     with pytest.raises(OperatorError, match="WEBHOOK_URL"):
         make_monitor(scene.projector, scene.port)
