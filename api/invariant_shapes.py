@@ -23,7 +23,7 @@ class Invariant(Shape):
 class AlertRow(Shape):
     """What a person should know now, and since when."""
 
-    kind: Literal["invariant", "command", "feed", "lag", "checkpoint", "chain"]
+    kind: Literal["invariant", "command", "feed", "lag", "checkpoint", "chain", "task", "webhook"]
     name: str
     text: str
     since: Zulu
