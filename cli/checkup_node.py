@@ -6,6 +6,7 @@ process of its own, connects to the feed, asks Kafka for its topics. Nothing is 
 
 from __future__ import annotations
 
+import asyncio
 import tempfile
 from pathlib import Path
 
@@ -85,7 +86,14 @@ async def models(settings: Settings, folder: Path) -> list[Finding]:
 async def feed(settings: Settings, seconds: float) -> list[Finding]:
     """Does the source deliver each subject now? `seconds` for each."""
     from coordinator.cli.feeds import probe_source  # noqa: PLC0415
+    from coordinator.cli.plan import looked_through  # noqa: PLC0415
 
+    if settings.feed_candles_file:
+        try:
+            said = await asyncio.to_thread(looked_through, settings)
+        except OperatorError as error:
+            return [Finding("feed", State.FAULT, str(error), "mend the file, or name another with --candles")]
+        return [Finding("feed", State.OK, f"a replay of {'; '.join(said)}")]
     out = []
     for subject in settings.feed_subjects:
         name, source = f"feed {subject}", settings.feed_source

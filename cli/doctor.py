@@ -20,6 +20,7 @@ from coordinator.cli.shared import (
     node_settings,
     one_line,
     print_json,
+    read_node_file,
     run,
 )
 from coordinator.streams.errors import OperatorError
@@ -67,6 +68,11 @@ def preflight(
     [bold]coordinator preflight --skip docker --skip compose[/bold] (for `coordinator up`)
     """
     settings = read_settings(os.environ, kafka_bootstrap=kafka)
+    before = read_node_file(settings.data_dir)
+    if before is not None and before.feed_chosen and not os.environ.get("FEED_SOURCE"):
+        settings = read_settings(
+            os.environ, kafka_bootstrap=kafka, feed_source=before.feed_source
+        )  # as `up` will
     named = kafka is not None or bool(os.environ.get("KAFKA_BOOTSTRAP"))
     folder = models or Path(os.environ.get("MODELS_DIR") or _examples())
     steps = _before(settings, folder, feed_seconds, named=named)

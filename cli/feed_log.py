@@ -10,10 +10,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from decimal import Decimal
 from types import TracebackType
 from typing import Self
 
+import msgspec
 from aiokafka import AIOKafkaConsumer
 
 from coordinator.infra.commands import KafkaCommandPort
@@ -21,7 +23,13 @@ from coordinator.infra.kafka import read_range
 from coordinator.infra.positions import offsets, reading
 from coordinator.streams.counting import Counter, Decision
 from coordinator.streams.errors import WorldError
-from coordinator.streams.events import GivenRecord, RecordFeed, RecordFeedData
+from coordinator.streams.events import (
+    FeedRecordData,
+    FeedRecordReceived,
+    GivenRecord,
+    RecordFeed,
+    RecordFeedData,
+)
 from coordinator.streams.feed import FeedStage
 from coordinator.streams.ids import content_id
 from coordinator.streams.ports import FeedRecord, Subscription
@@ -46,6 +54,7 @@ class FeedLog:
         self._reading = reading(settings.kafka_bootstrap)
         self._consumer: AIOKafkaConsumer | None = None
         self._counter = Counter("feeds")
+        self._said: dict[Subscription, dict[int, int]] | None = None
 
     async def __aenter__(self) -> Self:
         self._consumer = await self._reading.__aenter__()
@@ -60,6 +69,9 @@ class FeedLog:
         """To the topic's end as of now; `on_progress` is told (records read, records there)."""
         async for decision in self.decisions(on_progress):
             self._stage.remember(decision)
+            for event in decision.events if self._said is not None else ():
+                if isinstance(event, FeedRecordReceived) and event.data.kind == "candle":
+                    self._note(event.data)
 
     async def decisions(
         self, on_progress: Callable[[int, int], None] = lambda _done, _total: None
@@ -76,13 +88,30 @@ class FeedLog:
             if decision is not None:
                 yield decision
 
-    def holds(self, record: FeedRecord) -> bool:
-        """Does the feed hold this record, in this or a later revision?"""
-        return self._stage.revision(_of(record), record.ts_event) >= record.revision
+    def remember_values(self) -> None:
+        """From the next `read` on, keep what each candle says: to tell a correction. A year of minutes takes 60 MB."""
+        self._said = {}
+
+    def revision(self, record: FeedRecord) -> int:
+        """The highest revision that the feed holds of this record, -1 if there is none."""
+        return self._stage.revision(subscription_of(record), record.ts_event)
+
+    def differs(self, record: FeedRecord) -> bool:
+        """Does the feed hold this candle with other values in its newest revision? False where it cannot be told."""
+        if self._said is None or record.kind != "candle":
+            return False
+        known = self._said.get(subscription_of(record), {}).get(record.ts_event)
+        return known is not None and known != digest(record.values)
 
     def holds_all(self, subscription: Subscription, times: Iterable[int]) -> bool:
         """Does it hold a record of each of these times (`ts_event`)?"""
         return all(self._stage.revision(subscription, time) >= 0 for time in times)
+
+    def _note(self, data: FeedRecordData) -> None:
+        assert self._said is not None  # noqa: S101 - read() asked
+        said = self._said.setdefault(Subscription(data.source, data.subject, data.kind, data.granularity), {})
+        # One append may hold two revisions; the highest comes last, and an older one never after a newer.
+        said[data.ts_event] = digest(data.values)
 
     def decided(self, command_offset: int) -> bool:
         """Has the feed worker decided the command at this offset?"""
@@ -92,27 +121,39 @@ class FeedLog:
 class FeedGiver:
     """Gives records to the feed worker, a command at a time, and waits for its decisions.
 
-    `given` counts what was new. Leave it by `finish`, which waits for the last one.
+    `given` counts what was new, `corrected` those of them that the feed held with other values, `known` what it held
+    already. Leave it by `finish`, which waits for the last one.
     """
 
     def __init__(self, log: FeedLog, port: KafkaCommandPort) -> None:
         self.given = 0
         self.known = 0
+        self.corrected = 0
+        self.subjects: set[str] = set()
         self._log = log
         self._port = port
         self._waiting: list[FeedRecord] = []
         self._undecided: deque[int] = deque()
 
     async def give(self, record: FeedRecord) -> None:
-        """One more record; what the feed holds already is not sent. Raises WorldError when nobody decides."""
-        if self._log.holds(record):
-            self.known += 1
-            return
+        """One more record; what the feed holds already is not sent, a candle with other values is a new revision.
+
+        Raises WorldError when nobody decides.
+        """
+        revision = self._log.revision(record)
+        if revision >= record.revision:
+            if not self._log.differs(record):
+                self.known += 1
+                return
+            self.corrected += 1
+            record = msgspec.structs.replace(record, revision=revision + 1)
         if self._waiting and (
-            _of(self._waiting[0]) != _of(record) or len(self._waiting) == COMMAND_RECORDS_MAX
+            subscription_of(self._waiting[0]) != subscription_of(record)
+            or len(self._waiting) == COMMAND_RECORDS_MAX
         ):
             await self._send()
         self._waiting.append(record)
+        self.subjects.add(f"{record.source}/{record.subject}/{record.kind}/{record.granularity}")
 
     async def finish(self) -> None:
         """Send the rest and wait until all is decided. Raises WorldError."""
@@ -159,5 +200,11 @@ class FeedGiver:
             await asyncio.sleep(POLL_SECONDS)
 
 
-def _of(record: FeedRecord) -> Subscription:
+def digest(values: Mapping[str, str]) -> int:
+    """A number that stands for what a record says, whatever its digits look like."""
+    return hash(tuple(sorted((name, Decimal(text)) for name, text in values.items())))
+
+
+def subscription_of(record: FeedRecord) -> Subscription:
+    """Whose record it is."""
     return Subscription(record.source, record.subject, record.kind, record.granularity)

@@ -14,14 +14,27 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from coordinator.cli.shared import DataDirOption, KafkaOption, node_settings, parse_time, run
+from coordinator.cli.shared import (
+    COLUMNS,
+    STAMP,
+    DataDirOption,
+    KafkaOption,
+    node_settings,
+    parse_time,
+    run,
+    time_text,
+)
 from coordinator.streams.errors import OperatorError
 
 if TYPE_CHECKING:
+    from coordinator.cli.feed_log import FeedGiver
     from coordinator.streams.ports import Subscription
     from coordinator.streams.settings import Settings
+    from coordinator.streams.sources.given_files import GivenFile
+    from coordinator.streams.sources.given_rows import Reading
 
 DAY_MS = 86_400_000
+BAD_ROWS_SHOWN = 5
 Source = Annotated[str, typer.Argument(metavar="SOURCE", help="As `feeds list` names it.")]
 Subject = Annotated[str, typer.Argument(metavar="SUBJECT", help="E.g. BTCUSDT, or BTC/USD for pyth.")]
 Kind = Annotated[str, typer.Argument(metavar="KIND", help="E.g. candle or tick.")]
@@ -123,56 +136,116 @@ def import_(
     subject: Annotated[str | None, typer.Option(help="The same.", show_default=False)] = None,
     kind: Annotated[str | None, typer.Option(help="The same.", show_default=False)] = None,
     granularity: Annotated[str | None, typer.Option(help="The same.", show_default=False)] = None,
+    columns: Annotated[str | None, COLUMNS] = None,
+    stamp: Annotated[str | None, STAMP] = None,
+    any_price: Annotated[
+        bool, typer.Option("--any-price", help="Prices may be zero or negative, as those of power are.")
+    ] = False,
+    skip_bad_rows: Annotated[
+        bool, typer.Option("--skip-bad-rows", help="Leave out rows that are no records, and take the others.")
+    ] = False,
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Put the records of CSV, CSV.gz, JSON-lines or Parquet files into the log, marked as backfilled.
+    """Put the records of CSV, JSON-lines or Parquet files, also gzipped or zipped, into the log, marked as backfilled.
 
-    All rows are checked before the first is given: a row that cannot be a fact is named, and nothing was changed. What
-    the feed holds already is left out, so an import can be repeated.
+    Read are dumps with and without a header (Binance, Kraken, tardis), Polygon, Yahoo, CryptoDataDownload, and
+    whatever names its columns in a usual way; each time by its own unit (s, ms, us, ns) or as ISO 8601 with a zone.
+    Rows may be in any order.
+
+    All files are looked through before the first record is given: where a row cannot be a fact, its file, line and
+    time are named, and nothing was changed. What the feed holds already is left out, so an import can be repeated; a
+    candle that it holds with other values is a correction (the next revision), and counted.
 
     Examples: [bold]coordinator feeds import exported/[/bold],
-    [bold]coordinator feeds import btc.csv.gz --source binance --subject BTCUSDT --kind candle --granularity 1m[/bold]
+    [bold]coordinator feeds import btc.csv.gz --source binance --subject BTCUSDT --kind candle --granularity 1m[/bold],
+    [bold]coordinator feeds import x.csv ... --columns time=when,open=2,high=3,low=4,close=5,volume=6[/bold]
     """
-    from coordinator.streams.sources.given_files import given_files, given_records  # noqa: PLC0415
+    from coordinator.streams.sources.given_files import Account, given_files  # noqa: PLC0415
+    from coordinator.streams.sources.given_rows import make_reading  # noqa: PLC0415
 
-    settings, _ = node_settings(data_dir, kafka)
+    reading = make_reading(columns or "", stamp or "open", any_price=any_price)
     options = {"source": source, "subject": subject, "kind": kind, "granularity": granularity}
     defaults = {name: text for name, text in options.items() if text}
-    files = given_files(path)
-    with _bar("files checked") as advance:
-        total = 0
-        for number, one in enumerate(files, start=1):
-            total += sum(1 for _ in given_records(one, defaults))
-            advance(number, len(files))
-    if not total:
-        raise OperatorError(f"{path} holds no records")
+    files = _looked_through(given_files(path), defaults, reading, skip_bad_rows=skip_bad_rows)
+    account = Account()
+    for file in files:
+        account.add(file.account)
+    settings, _ = node_settings(data_dir, kafka)
     with _bar("records") as advance:
-        new, known = run(_import(settings, files, defaults, total, advance))
-    typer.echo(f"{path}: {new:,} records given, {known:,} were there already")
+        giver = run(_import(settings, files, account.records, advance))
+    typer.echo(
+        f"{path}: {giver.given:,} records given ({giver.corrected:,} of them corrections), "
+        f"{giver.known:,} were there already"
+    )
+    typer.echo(f"read: {account.text()}; about {', '.join(sorted(giver.subjects)) or 'nothing new'}")
+    for leap in account.leaps[:BAD_ROWS_SHOWN]:
+        typer.echo(f"is this price right? {leap}")
 
 
-async def _import(
-    settings: Settings, files: list[Path], defaults: dict[str, str], total: int, advance: Advance
-) -> tuple[int, int]:
+def _looked_through(
+    files: list[Path], defaults: dict[str, str], reading: Reading, *, skip_bad_rows: bool
+) -> list[GivenFile]:
+    """The files, each looked through. Raises OperatorError for the first that cannot be taken."""
+    from coordinator.streams.sources.given_files import BadRow, GivenFile, Whose, keep_first  # noqa: PLC0415
+
+    found: list[GivenFile] = []
+    with _bar("files checked") as advance:
+        for number, path in enumerate(files, start=1):
+            bad: list[BadRow] = []
+            file = GivenFile(path, Whose(path, defaults), reading)
+            file.look(keep_first(bad, BAD_ROWS_SHOWN))
+            for row in bad:
+                typer.echo(f"refused: {row.said(str(path))}", err=True)
+            if bad and not skip_bad_rows:
+                raise OperatorError(
+                    f"{path}: {file.account.refused:,} rows are no records, the first in line {bad[0].line_number}; "
+                    "nothing was changed: mend them, or leave them out with --skip-bad-rows"
+                )
+            found.append(file)
+            advance(number, len(files))
+    if len(found) > 1:
+        _refuse_contradictions(found)
+    return found
+
+
+def _refuse_contradictions(files: list[GivenFile]) -> None:
+    """Two files that say two things of one candle: which is right, nobody can tell from here. Raises OperatorError."""
+    from coordinator.cli.feed_log import digest, subscription_of  # noqa: PLC0415
+
+    said: dict[tuple[Subscription, int, int], tuple[int, Path]] = {}
+    for file in files:
+        for record in file.records():
+            if record.kind != "candle":
+                continue
+            now = (digest(record.values), file.path)
+            before = said.setdefault((subscription_of(record), record.ts_event, record.revision), now)
+            if before[0] != now[0]:
+                raise OperatorError(
+                    f"{file.path} and {before[1]} have other values for {record.subject} {time_text(record.ts_event)}; "
+                    "import one of them, and a correction after it"
+                )
+
+
+async def _import(settings: Settings, files: list[GivenFile], total: int, advance: Advance) -> FeedGiver:
     from coordinator.cli.feed_log import FeedGiver, FeedLog  # noqa: PLC0415
     from coordinator.infra.commands import KafkaCommandPort  # noqa: PLC0415
-    from coordinator.streams.sources.given_files import given_records  # noqa: PLC0415
 
     port = KafkaCommandPort(settings.kafka_bootstrap, settings.crunch_id)
     async with FeedLog(settings) as log:
+        log.remember_values()
         await log.read()
         await port.start()
         try:
             giver = FeedGiver(log, port)
             for file in files:
-                for record in given_records(file, defaults):
+                for record in file.records():
                     await giver.give(record)
                     advance(giver.given + giver.known, total)
             await giver.finish()
         finally:
             await port.stop()
-    return giver.given, giver.known
+    return giver
 
 
 def export(

@@ -231,6 +231,7 @@ class Node:
             crunch_id=settings.crunch_id,
             feed_source=settings.feed_source,
             feed_chosen=settings.feed_source in CHOSEN_BY_US,
+            feed={name: text for name, text in environment(settings).items() if name.startswith("FEED_")},
             pids=pids | {"up": os.getpid()},
         )
         write_node_file(settings.data_dir, node)

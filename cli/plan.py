@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 
-from coordinator.cli.shared import NodeFile, read_node_file
+from coordinator.cli.shared import NodeFile, read_node_file, time_text
 from coordinator.infra.broker import free_ports
 from coordinator.infra.kafka_security import read_security
 from coordinator.infra.model_host.registry import left_out, read_models
@@ -26,6 +26,7 @@ DEMO_REPLAY_DAYS = 3.0
 DEMO_CONTRACT = "coordinator.infra.demo_contract:CONTRACT"
 HOST = "127.0.0.1"
 KAFKA_PORT = 9092
+BAD_ROWS_SHOWN = 5
 CHOSEN_BY_US = ("binance", "generated")
 
 
@@ -60,11 +61,11 @@ def make_plan(
     kind: str | None = None,
     granularity: str | None = None,
     candles: Path | None = None,
+    columns: str | None = None,
+    stamp: str | None = None,
     summary: Path | None = None,
 ) -> Plan:
     """The plan for these options. Raises OperatorError naming what to change."""
-    if candles is not None and not candles.is_file():
-        raise OperatorError(f"--candles {candles}: there is no such file")
     if kafka is not None and ":" not in kafka:
         raise OperatorError(f"--kafka {kafka}: give HOST:PORT, e.g. 127.0.0.1:9092")
     if kafka is None and read_security(os.environ).protocol != "PLAINTEXT":
@@ -96,6 +97,8 @@ def make_plan(
         feed_kind=kind,
         feed_granularity=granularity,
         feed_candles_file="" if candles is None else str(candles.absolute()),
+        feed_columns=columns,
+        feed_stamp=stamp,
         replay_from_ms=replay_from_ms,
         replay_until_ms=replay_until_ms,
         replay_speed=replay_speed,
@@ -106,6 +109,8 @@ def make_plan(
     )
     if chosen is not None:
         _offered(settings)
+    if candles is not None:
+        remarks += looked_through(settings)
     return Plan(
         settings=settings,
         embedded=kafka is None,
@@ -152,6 +157,41 @@ def _feed(feed: str | None, candles: Path | None, before: NodeFile | None, remar
         remarks.append(f"feed: {before.feed_source}, as before in this data directory (choose with --feed)")
         return before.feed_source
     return None
+
+
+def looked_through(settings: Settings) -> list[str]:
+    """What the file of candles will come to, in lines for people. Raises OperatorError for one that cannot be used."""
+    from coordinator.streams.ports import Subscription  # noqa: PLC0415
+    from coordinator.streams.sources.candles import candle_file, path_for, two_subjects  # noqa: PLC0415
+    from coordinator.streams.sources.given_files import BadRow, keep_first  # noqa: PLC0415
+    from coordinator.streams.sources.given_rows import make_reading  # noqa: PLC0415
+
+    reading = make_reading(settings.feed_columns, settings.feed_stamp, any_price=settings.feed_any_price)
+    remarks: list[str] = []
+    served: dict[Path, str] = {}
+    for subject in settings.feed_subjects:
+        path = path_for(settings.feed_candles_file, subject)
+        wanted = Subscription("candles", subject, "candle", settings.feed_granularity)
+        bad: list[BadRow] = []
+        file, says_whose = candle_file(path, wanted, keep_first(bad, BAD_ROWS_SHOWN), reading)
+        if not says_whose and served.setdefault(path, subject) != subject:
+            raise two_subjects(path, [served[path], subject])
+        account = file.account
+        last_at = account.last_at or 0
+        remarks.append(
+            f"{path.name}: {subject} {settings.feed_granularity}, {account.text()}; "
+            f"{time_text(account.first_at)} to {time_text(last_at)}"
+        )
+        remarks += [f"  refused: {row.said(path.name)}" for row in bad]
+        remarks += [f"  is this price right? {leap}" for leap in account.leaps[:BAD_ROWS_SHOWN]]
+        if settings.replay_from_ms is not None and last_at < settings.replay_from_ms:
+            raise OperatorError(f"--from is after the last candle of {path}, {time_text(last_at)}")
+        until = settings.replay_until_ms
+        if until is not None and account.first_at is not None and until < account.first_at:
+            raise OperatorError(
+                f"--until is before the first candle of {path}, {time_text(account.first_at)}"
+            )
+    return remarks
 
 
 def _offered(settings: Settings) -> None:

@@ -41,6 +41,15 @@ KafkaOption = Annotated[
         "TLS and SASL: KAFKA_SECURITY_PROTOCOL.",
     ),
 ]
+COLUMNS = typer.Option(
+    help="Which column is which, where the file does not say it in a known way: time=when,open=2,high=3,... "
+    "(a name in its header, or a number from 1).",
+    show_default=False,
+)
+STAMP = typer.Option(
+    help="Which end of a candle its time is: `open` (the default, also of a bare `timestamp`) or `close`.",
+    show_default=False,
+)
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
@@ -58,13 +67,17 @@ class ClearErrors(TyperGroup):
 
 
 class NodeFile(msgspec.Struct, kw_only=True):
-    """`<data_dir>/node.json`: what `up` leaves for the other commands. `pids` are of the last start."""
+    """`<data_dir>/node.json`: what `up` leaves for the other commands. `pids` are of the last start.
+
+    `feed` holds the FEED_ variables that it runs with, whatever the environment says meanwhile.
+    """
 
     bootstrap: str
     api: str
     crunch_id: str
     feed_source: str
     feed_chosen: bool = False
+    feed: dict[str, str] = {}
     pids: dict[str, int] = {}
 
 
@@ -153,10 +166,12 @@ def node_settings(data_dir: Path | None, kafka: str | None = None) -> tuple[Sett
         and (data_dir is not None or not os.environ.get("KAFKA_BOOTSTRAP"))
     ):
         bootstrap = node.bootstrap
-    crunch_id = None
-    if node is not None and bootstrap == node.bootstrap and not os.environ.get("CRUNCH_ID"):
-        crunch_id = node.crunch_id
-    return read_settings(os.environ, data_dir=data_dir, kafka_bootstrap=bootstrap, crunch_id=crunch_id), node
+    crunch_id, environ = None, dict(os.environ)
+    if node is not None and bootstrap == node.bootstrap:
+        environ |= node.feed
+        if not os.environ.get("CRUNCH_ID"):
+            crunch_id = node.crunch_id
+    return read_settings(environ, data_dir=data_dir, kafka_bootstrap=bootstrap, crunch_id=crunch_id), node
 
 
 def print_json(value: Any) -> None:

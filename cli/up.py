@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from coordinator.cli.shared import parse_speed, parse_time
+from coordinator.cli.shared import COLUMNS, STAMP, parse_speed, parse_time
 from coordinator.streams.errors import OperatorError
 
 
@@ -67,8 +67,14 @@ def up(
     ] = None,
     candles: Annotated[
         Path | None,
-        typer.Option(help="Replay this file of candles: CSV, CSV.gz or Parquet.", show_default=False),
+        typer.Option(
+            help="Replay this file of candles: CSV, JSON lines or Parquet, also gzipped or zipped; {subject} in its "
+            "name stands for the subject.",
+            show_default=False,
+        ),
     ] = None,
+    columns: Annotated[str | None, COLUMNS] = None,
+    stamp: Annotated[str | None, STAMP] = None,
     summary: Annotated[
         Path | None, typer.Option(help="Write what the run came to into this JSON file.", show_default=False)
     ] = None,
@@ -89,6 +95,8 @@ def up(
     """
     if candles is not None and feed is not None:
         raise OperatorError("--candles and --feed exclude each other: a file of candles is a feed")
+    if candles is None and (columns is not None or stamp is not None):
+        raise OperatorError("--columns and --stamp say how to read the file of --candles, and none is named")
     times = {
         name: None if text is None else parse_time(text) for name, text in (("from", from_), ("until", until))
     }
@@ -114,6 +122,8 @@ def up(
         kind=kind,
         granularity=granularity,
         candles=candles,
+        columns=columns,
+        stamp=stamp,
         summary=summary,
     )
     from coordinator.cli.node import run_node  # noqa: PLC0415

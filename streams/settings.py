@@ -46,6 +46,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     feed_kind: str = "candle"
     feed_granularity: str = "1m"
     feed_candles_file: str = ""
+    """Candles to replay; `{subject}` in it stands for the subject."""
+    feed_columns: str = ""
+    """Which column of that file is which, where its header does not say it: `time=NAME,open=2,...`"""
+    feed_stamp: str = "open"
+    """Which end of a candle the times in that file are: `open` or `close`."""
+    feed_any_price: bool = False
+    """Prices in that file may be zero or negative, as those of power or spreads are."""
     feed_seed: int = 1
     replay_from_ms: int | None = None
     replay_until_ms: int | None = None

@@ -23,13 +23,14 @@ from coordinator.streams.agents.ownership import LostOwnershipError, OwnedTopic
 from coordinator.streams.agents.tenure import PlainCounter, Tenure
 from coordinator.streams.counting import Decision
 from coordinator.streams.envelope import decode_append, decode_events
-from coordinator.streams.errors import NoHistoryError, WorldError
+from coordinator.streams.errors import NoHistoryError, OperatorError, WorldError
 from coordinator.streams.events import InputReceived, ModelSeen, RoundAnswered, Terms
 from coordinator.streams.feed import FeedStage, value_fault
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.inputs import InputStage
 from coordinator.streams.ports import FeedRecord, FeedSource, Subscription
 from coordinator.streams.settings import Settings
+from coordinator.streams.sources.given_times import utc_text
 from coordinator.streams.sources.replay import merge_by_time
 from coordinator.streams.stage import Draft
 
@@ -181,12 +182,29 @@ class FeedTenure(Tenure):
             await self._write(lambda: self.feeds.configure(self._new_terms(), self._wall_ms_or_clock()))
             await self._wait_for_models()
             await self._replay()
+            self._refuse_nothing()
             log.info("replay_finished", until=self.feeds.clock)
             await self._live()
         except LostOwnershipError as why:
             self.owned.give_up(why)
         except WorldError as error:
             self.owned.give_up(LostOwnershipError(f"feed source: {error}", foreign=False))
+
+    def _refuse_nothing(self) -> None:
+        """A replay that ends by itself has to have had something: an empty one is a wrong file, source or time."""
+        until = self._settings.replay_until_ms
+        if self.feeds.clock >= 0 or not (self._from_file() or until is not None):
+            return
+        source = self._settings.feed_candles_file or f"feed source {self._settings.feed_source}"
+        start = self._settings.replay_from_ms
+        window = " ".join(
+            f"{name} {utc_text(at)}" for name, at in (("from", start), ("until", until)) if at is not None
+        )
+        raise OperatorError(
+            f"{source} gave no record of {', '.join(self._settings.feed_subjects)} {self._settings.feed_kind} "
+            f"{self._settings.feed_granularity}{' ' if window else ''}{window}: nothing was replayed; "
+            "check the source, its subject, and --from and --until"
+        )
 
     def _wall_ms_or_clock(self) -> int:
         return max(self.feeds.clock, 0)

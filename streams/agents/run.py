@@ -137,12 +137,22 @@ def _feed(worker: Worker) -> None:
 
 def _source(settings: Settings, dead_letters: DeadLetters) -> FeedSource:
     if settings.feed_candles_file:
-        return source_by_name("candles", {"path": settings.feed_candles_file}, dead_letters.from_source)
+        return source_by_name("candles", candle_options(settings), dead_letters.from_source)
     if settings.feed_source == "generated":
         options = {"seed": str(settings.feed_seed)}
     else:
         options = options_from(os.environ, settings.feed_source)
     return source_by_name(settings.feed_source, options, dead_letters.from_source)
+
+
+def candle_options(settings: Settings) -> dict[str, str]:
+    """The options of the source `candles` for the file that the settings name."""
+    return {
+        "path": settings.feed_candles_file,
+        "columns": settings.feed_columns,
+        "stamp": settings.feed_stamp,
+        "any_price": str(settings.feed_any_price).lower(),
+    }
 
 
 def _predict(worker: Worker) -> None:

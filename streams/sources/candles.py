@@ -16,7 +16,7 @@ from coordinator.streams.errors import OperatorError
 from coordinator.streams.granularity import GRANULARITIES_MS, granularity_ms
 from coordinator.streams.ports import FeedRecord, Subscription
 from coordinator.streams.sources.candle_values import OnGarbage
-from coordinator.streams.sources.given_files import BadRow, GivenFile, OnBadRow, plain_symbol
+from coordinator.streams.sources.given_files import BadRow, GivenFile, OnBadRow, keep_first, plain_symbol
 from coordinator.streams.sources.given_rows import Reading
 
 __all__ = ["BadRow", "CandleFileSource", "candle_file", "iter_candles", "read_candles"]
@@ -151,7 +151,7 @@ class CandleFileSource:
         """
         path = path_for(self._path, subscription.subject)
         bad: list[BadRow] = []
-        handler = None if self._on_garbage is None else _collect(bad)
+        handler = None if self._on_garbage is None else keep_first(bad, BAD_ROWS_TOLD)
         file, says_whose = await asyncio.to_thread(candle_file, path, subscription, handler, self._reading)
         if not says_whose and self._served.setdefault(path, subscription.subject) != subscription.subject:
             raise two_subjects(path, [self._served[path], subscription.subject])
@@ -177,11 +177,3 @@ def two_subjects(path: Path, subjects: Sequence[str]) -> OperatorError:
         f"{path}: its rows do not say whose they are, so it cannot be {' and '.join(subjects)}; give it a column "
         "symbol, or a file for each, and put {subject} where their names differ"
     )
-
-
-def _collect(bad: list[BadRow]) -> OnBadRow:
-    def collect(row: BadRow) -> None:
-        if len(bad) < BAD_ROWS_TOLD:
-            bad.append(row)
-
-    return collect

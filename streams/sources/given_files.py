@@ -90,6 +90,16 @@ Item = tuple[int, FeedRecord, str]
 """(line number, record, trade id)"""
 
 
+def keep_first(bad: list[BadRow], count: int) -> OnBadRow:
+    """Keeps the first bad rows in `bad`; the account has their number."""
+
+    def keep(row: BadRow) -> None:
+        if len(bad) < count:
+            bad.append(row)
+
+    return keep
+
+
 def given_files(path: Path) -> list[Path]:
     """The files to read, in order of their names. Raises OperatorError when there are none."""
     if path.is_file():

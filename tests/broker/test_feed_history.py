@@ -162,3 +162,38 @@ async def test_without_a_worker_the_records_wait_in_the_log_and_the_command_says
         async with asyncio.timeout(60):
             while not any(one.data.ts_event == FIRST_OPEN_MS for one in await records(field)):
                 await asyncio.sleep(0.1)
+
+
+async def test_a_corrected_file_imported_again_is_a_correction_and_is_told(
+    kafka_bootstrap: str, crunch_id: str, tmp_path: Path
+) -> None:
+    def file(name: str, *, changed: int | None = None) -> str:
+        rows = [
+            f"{FIRST_OPEN_MS + n * MINUTE_MS},1,3,0.5,{'2.5' if n == changed else '2'},10" for n in range(50)
+        ]
+        (tmp_path / name).write_text("open_time,open,high,low,close,volume\n" + "\n".join(rows) + "\n")
+        return str(tmp_path / name)
+
+    whose = ("--source", "generated", "--subject", "BTCUSDT", "--kind", "candle", "--granularity", "1m")
+    async with board(kafka_bootstrap, crunch_id, tmp_path) as field:
+        field.start("feed", None, FEED_SOURCE="generated")
+        node = Command(kafka_bootstrap, crunch_id, "http://127.0.0.1:9")
+        said = await node.run("import", file("first.csv"), *whose)
+        assert "50 records given (0 of them corrections), 0 were there already" in said
+        said = await node.run("import", file("corrected.csv", changed=7), *whose)
+        assert "1 records given (1 of them corrections), 49 were there already" in said
+        said = await node.run("import", str(tmp_path / "corrected.csv"), *whose)
+        assert "0 records given (0 of them corrections), 50 were there already" in said
+        said = await node.run("import", str(tmp_path), *whose, code=2)
+        assert "have other values for BTCUSDT" in said
+        (tmp_path / "bad.csv").write_text((tmp_path / "first.csv").read_text() + "yesterday,1,1,1,1,1\n")
+        said = await node.run("import", str(tmp_path / "bad.csv"), *whose, code=2)
+        assert "1 rows are no records, the first in line 52; nothing was changed" in said
+        said = await node.run("import", str(tmp_path / "bad.csv"), *whose, "--skip-bad-rows")
+        assert (
+            "1 records given (1 of them corrections), 49 were there already" in said
+        )  # the first file's word again
+        assert "50 records, 1 rows refused" in said
+        at = FIRST_OPEN_MS + 7 * MINUTE_MS
+        found = [one.data for one in await records(field) if one.data.ts_event == at]
+        assert [(one.revision, one.values["close"]) for one in found] == [(0, "2"), (1, "2.5"), (2, "2")]

@@ -77,14 +77,80 @@ def test_what_a_source_does_not_deliver_is_refused_before_anything_is_started(tm
         make_plan(data_dir=tmp_path, feed="binance", **options)
 
 
-def test_a_file_of_candles_is_the_feed(tmp_path):
-    file = tmp_path / "x.csv"
-    file.write_text("")
-    plan = make_plan(data_dir=tmp_path, candles=file, replay_from_ms=5, replay_until_ms=9)
+HEADER = "open_time,open,high,low,close,volume\n"
+T0 = 1_677_628_800_000
+
+
+def candles(path, rows=3):
+    path.write_text(HEADER + "".join(f"{T0 + n * 60_000},1,3,0.5,2,10\n" for n in range(rows)))
+    return path
+
+
+def test_a_file_of_candles_is_the_feed_and_was_looked_through(tmp_path):
+    file = candles(tmp_path / "x.csv")
+    with file.open("a") as more:
+        more.write(f"{T0 + 180_000},1,3,0.5,9,10\n{T0 + 240_000},100,300,50,200,10\n")
+    plan = make_plan(data_dir=tmp_path, candles=file, replay_from_ms=T0, replay_until_ms=T0 + 90_000)
     assert not plan.choose_feed
     assert plan.settings.feed_source == "candles"
     assert plan.settings.feed_candles_file == str(file)
-    assert (plan.settings.replay_from_ms, plan.settings.replay_until_ms) == (5, 9)
+    assert (plan.settings.replay_from_ms, plan.settings.replay_until_ms) == (T0, T0 + 90_000)
+    assert plan.remarks[-3:] == [
+        "x.csv: BTCUSDT 1m, 4 records, 1 rows refused; 2023-03-01 00:01:00Z to 2023-03-01 00:05:00Z",
+        "  refused: x.csv, line 5, 2023-03-01T00:03:00Z: close 9 is above high 3",
+        "  is this price right? BTCUSDT 2023-03-01T00:04:00Z: close 200 after 2",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({"candles": "none.csv"}, "none.csv: there is no such file"),
+        ({"candles": "x.csv", "granularity": "1h"}, "off its grid"),
+        ({"candles": "x.csv", "subjects": ("BTCUSDT", "ETHUSDT")}, "it cannot be BTCUSDT and ETHUSDT"),
+        (
+            {"candles": "{subject}.csv", "subjects": ("BTCUSDT", "ETHUSDT")},
+            "ETHUSDT.csv: there is no such file",
+        ),
+        ({"candles": "x.csv", "replay_from_ms": T0 + 10**9}, "--from is after the last candle"),
+        ({"candles": "x.csv", "replay_until_ms": T0 - 1}, "--until is before the first candle"),
+        ({"candles": "x.csv", "columns": "when"}, "is no NAME=COLUMN"),
+        ({"candles": "x.csv", "stamp": "middle"}, "stamp 'middle': say open"),
+    ],
+)
+def test_a_file_of_candles_that_cannot_be_used_is_refused_before_anything_is_started(tmp_path, options, said):
+    candles(tmp_path / "x.csv", 30)
+    candles(tmp_path / "BTCUSDT.csv")
+    options = options | {"candles": tmp_path / options["candles"]}
+    with pytest.raises(OperatorError, match=said):
+        make_plan(data_dir=tmp_path, **options)
+
+
+def test_a_file_for_each_subject_gives_each_its_own(tmp_path):
+    candles(tmp_path / "BTCUSDT.csv")
+    candles(tmp_path / "ETHUSDT.csv", 5)
+    plan = make_plan(data_dir=tmp_path, candles=tmp_path / "{subject}.csv", subjects=("BTCUSDT", "ETHUSDT"))
+    assert [line.split(";")[0] for line in plan.remarks[-2:]] == [
+        "BTCUSDT.csv: BTCUSDT 1m, 3 records",
+        "ETHUSDT.csv: ETHUSDT 1m, 5 records",
+    ]
+
+
+def test_a_command_looks_at_the_feed_that_the_node_runs_with(tmp_path, monkeypatch):
+    feed = {
+        "FEED_SOURCE": "generated",
+        "FEED_SUBJECTS": "ETHUSDT",
+        "FEED_GRANULARITY": "5m",
+        "FEED_CANDLES_FILE": "",
+    }
+    left_by(tmp_path, feed=feed)
+    monkeypatch.setenv("FEED_SOURCE", "binance")
+    settings, _ = node_settings(tmp_path)
+    assert (settings.feed_source, settings.feed_subjects, settings.feed_granularity) == (
+        "generated",
+        ("ETHUSDT",),
+        "5m",
+    )
 
 
 @pytest.mark.parametrize(
