@@ -161,7 +161,8 @@ def import_(
     [bold]coordinator feeds import btc.csv.gz --source binance --subject BTCUSDT --kind candle --granularity 1m[/bold],
     [bold]coordinator feeds import x.csv ... --columns time=when,open=2,high=3,low=4,close=5,volume=6[/bold]
     """
-    from coordinator.streams.sources.given_files import Account, given_files  # noqa: PLC0415
+    from coordinator.streams.sources.given_files import given_files  # noqa: PLC0415
+    from coordinator.streams.sources.given_order import Account  # noqa: PLC0415
     from coordinator.streams.sources.given_rows import make_reading  # noqa: PLC0415
 
     reading = make_reading(columns or "", stamp or "open", any_price=any_price)

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from decimal import Context, Decimal
 from pathlib import Path
 from urllib.parse import unquote
 
@@ -23,20 +22,15 @@ import msgspec
 from coordinator.streams.errors import OperatorError
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.ports import FeedRecord, Subscription
-from coordinator.streams.sources.candle_values import same_values
+from coordinator.streams.sources.given_order import Account, Check, Item, Order, OutOfOrderError
 from coordinator.streams.sources.given_rows import Hole, OffGridError, Reading, Records, rows_of_file
-from coordinator.streams.sources.given_times import FileFaultError, utc_text
+from coordinator.streams.sources.given_times import FileFaultError
 from coordinator.streams.sources.waiting import wall_ms
 
 SUFFIXES = (".csv", ".csv.gz", ".csv.zip", ".zip", ".tsv", ".jsonl", ".jsonl.gz", ".ndjson", ".parquet")
 DIMENSIONS = ("source", "subject", "kind", "granularity")
 SORTED_RECORDS_MAX = 3_000_000
 """How many records are put in order in memory; a longer file has to be in order."""
-SPACING_RECORDS_MIN = 10
-LEAP = 10
-"""A close that is so many times the one before, or so little of it, is pointed at."""
-_AMOUNTS = ("quantity", "qty", "q", "amount", "size")
-_EXACT = Context(prec=400)
 
 
 class BadRow(msgspec.Struct, frozen=True):
@@ -52,42 +46,7 @@ class BadRow(msgspec.Struct, frozen=True):
         return f"{file}, line {self.line_number}{', ' if self.time else ''}{self.time}: {self.reason}"
 
 
-class Account(msgspec.Struct):
-    """What a file came to."""
-
-    records: int = 0
-    refused: int = 0
-    repeated: int = 0
-    empty: int = 0
-    unfinished: int = 0
-    first_at: int | None = None
-    last_at: int | None = None
-    leaps: list[str] = []
-
-    def add(self, other: Account) -> None:
-        """This and another file's."""
-        self.records += other.records
-        self.refused += other.refused
-        self.repeated += other.repeated
-        self.empty += other.empty
-        self.unfinished += other.unfinished
-        self.leaps += other.leaps
-
-    def text(self) -> str:
-        """For people: what there is, and only what there is."""
-        said = [f"{self.records:,} records"]
-        counts = (
-            (self.refused, "rows refused"),
-            (self.repeated, "rows that came again"),
-            (self.empty, "times without a price (holes)"),
-            (self.unfinished, "candles that are not over yet"),
-        )
-        return ", ".join(said + [f"{count:,} {what}" for count, what in counts if count])
-
-
 OnBadRow = Callable[[BadRow], None]
-Item = tuple[int, FeedRecord, str]
-"""(line number, record, trade id)"""
 
 
 def keep_first(bad: list[BadRow], count: int) -> OnBadRow:
@@ -193,14 +152,14 @@ class GivenFile:
         Raises OperatorError for a file that cannot be used.
         """
         tell = on_bad_row or self._refuse
-        check = _Check(self.account)
-        order = _Order(self.path, self.account)
+        check = Check(self.account)
+        order = Order(self.path, self.account)
         try:
             for record in order.records(self._items(self.account, tell)):
                 check.add(record)
-        except _OutOfOrderError:
+        except OutOfOrderError:
             self.account.records = self.account.repeated = 0
-            self._in_order, check = self._sorted(tell), _Check(self.account)
+            self._in_order, check = self._sorted(tell), Check(self.account)
             for record in self._in_order:
                 check.add(record)
         self._refuse_wrong(check)
@@ -212,8 +171,8 @@ class GivenFile:
             yield from self._in_order
             return
         try:
-            yield from _Order(self.path, Account()).records(self._items(Account(), self._refuse))
-        except _OutOfOrderError as error:
+            yield from Order(self.path, Account()).records(self._items(Account(), self._refuse))
+        except OutOfOrderError as error:
             raise OperatorError(f"{self.path}: it changed while it was read") from error
 
     def _items(self, account: Account, tell: OnBadRow) -> Iterator[Item]:
@@ -263,9 +222,9 @@ class GivenFile:
                     f"order here (more than {SORTED_RECORDS_MAX:,}); sort it, oldest first"
                 )
         items.sort(key=lambda item: (item[1].at, item[1].revision, item[2].zfill(20)))
-        return list(_Order(self.path, self.account).records(iter(items)))
+        return list(Order(self.path, self.account).records(iter(items)))
 
-    def _refuse_wrong(self, check: _Check) -> None:
+    def _refuse_wrong(self, check: Check) -> None:
         account, path = self.account, self.path
         (granularity, off_grid), *_ = self._off_grid.most_common(1) or [("", 0)]
         if off_grid > account.records:
@@ -287,118 +246,3 @@ class GivenFile:
                 f"{path}: its rows are {wide[1] / 1000:g} s apart or more, which is not {wide[0].granularity}; "
                 "set the granularity that it has"
             )
-
-
-class _OutOfOrderError(Exception):
-    """A row's time is before that of a row above it."""
-
-
-class _Held(msgspec.Struct):
-    """What is known so far of one time: its first line, its record, the row's own revision, its trades."""
-
-    line: int
-    record: FeedRecord
-    revision: int
-    trade_ids: set[str]
-
-
-class _Order:
-    """Tells what comes again, what contradicts itself and what is one tick in several trades, of rows in order.
-
-    Holds one record of each subscription back: the next row may be about the same time.
-    """
-
-    def __init__(self, path: Path, account: Account) -> None:
-        self._path = path
-        self._account = account
-        self._held: dict[Subscription, _Held] = {}
-
-    def records(self, items: Iterator[Item]) -> Iterator[FeedRecord]:
-        """The records. Raises OperatorError for a contradiction, _OutOfOrderError."""
-        last_at = -1
-        for line, record, trade_id in items:
-            if record.at < last_at:
-                raise _OutOfOrderError
-            if record.at > last_at:
-                yield from self._release()
-                last_at = record.at
-            whose = Subscription(record.source, record.subject, record.kind, record.granularity)
-            held = self._held.get(whose)
-            if held is not None and held.revision == record.revision:
-                self._join(held, line, record, trade_id)
-                continue
-            if held is not None:
-                if held.revision > record.revision:
-                    raise _OutOfOrderError
-                self._account.records += 1
-                yield held.record
-            self._held[whose] = _Held(line, record, record.revision, {trade_id})
-        yield from self._release()
-
-    def _release(self) -> Iterator[FeedRecord]:
-        for held in self._held.values():
-            self._account.records += 1
-            yield held.record
-        self._held.clear()
-
-    def _join(self, held: _Held, line: int, record: FeedRecord, trade_id: str) -> None:
-        before = held.record
-        if trade_id in held.trade_ids if trade_id else same_values(before.values, record.values):
-            self._account.repeated += 1
-            return
-        if record.kind != "tick":
-            name = next(
-                (one for one, text in record.values.items() if before.values.get(one) != text), "its names"
-            )
-            raise OperatorError(
-                f"{self._path}, line {line}: {utc_text(record.ts_event)} is there already with other values (line "
-                f"{held.line} has {name} {before.values.get(name, '-')}, this one {record.values.get(name, '-')}); "
-                "one of them is wrong, take it out"
-            )
-        values = dict(record.values)
-        for name in _AMOUNTS:
-            if name in values and name in before.values:
-                values[name] = f"{_EXACT.add(Decimal(before.values[name]), Decimal(values[name])):f}"
-        held.record = msgspec.structs.replace(record, values=values, revision=before.revision + 1)
-        held.trade_ids.add(trade_id)
-
-
-class _Check:
-    """What only the whole file shows: how far apart its candles are, and prices that leap."""
-
-    def __init__(self, account: Account) -> None:
-        self._account = account
-        account.first_at = account.last_at = None
-        account.leaps = []
-        self._last: dict[Subscription, FeedRecord] = {}
-        self._steps_ms: dict[Subscription, tuple[int, int]] = {}
-
-    def add(self, record: FeedRecord) -> None:
-        """The next record, in order."""
-        account = self._account
-        account.first_at = record.at if account.first_at is None else account.first_at
-        account.last_at = record.at
-        if record.kind not in ("candle", "tick"):
-            return
-        whose = Subscription(record.source, record.subject, record.kind, record.granularity)
-        before = self._last.get(whose)
-        self._last[whose] = record
-        if before is None or before.ts_event == record.ts_event:
-            return
-        if record.kind == "candle":
-            count, least = self._steps_ms.get(whose, (0, 1 << 62))
-            self._steps_ms[whose] = (count + 1, min(least, record.ts_event - before.ts_event))
-        name = "close" if record.kind == "candle" else "price"
-        old, new = float(before.values[name]), float(record.values[name])
-        if (old > 0 and new > 0 and not old / LEAP < new < old * LEAP) and len(account.leaps) < 20:  # noqa: PLR2004
-            account.leaps.append(
-                f"{record.subject} {utc_text(record.ts_event)}: {name} {record.values[name]} "
-                f"after {before.values[name]}"
-            )
-
-    def wider_than_said(self) -> tuple[Subscription, int] | None:
-        """The first subscription with no two candles as close as its granularity says, and how close they are."""
-        for whose, (count, least) in self._steps_ms.items():
-            if count + 1 >= SPACING_RECORDS_MIN and least > granularity_ms(whose.granularity):
-                return whose, least
-        return None

@@ -1,0 +1,66 @@
+"""A replay that ends by itself and had nothing in it is a wrong file, source or time, and no success."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests import virtual_time
+from tests.agents.test_clock_seams import SHELF
+from tests.memory_io import MemoryLog
+
+from coordinator.streams.agents.dead_letters import DeadLetters
+from coordinator.streams.agents.feed import FeedTenure
+from coordinator.streams.agents.run import candle_options
+from coordinator.streams.errors import OperatorError
+from coordinator.streams.inputs import InputStage
+from coordinator.streams.ports import FeedRecord, Subscription
+from coordinator.streams.settings import Settings
+from coordinator.streams.sources.registry import source_by_name
+from coordinator.streams.terms import make_terms
+
+T0 = 1_677_628_800_000
+
+
+class Nothing:
+    name = "file"
+
+    async def history(self, _one: Subscription, _start_ms: int, _end_ms: int) -> AsyncIterator[FeedRecord]:
+        return
+        yield
+
+
+async def replay(settings: Settings, source) -> BaseException | None:
+    """How the worker's replay ended: None where it goes on."""
+    log = MemoryLog(batch_max=1000)
+    terms = make_terms(SHELF.current, SHELF.current_hash, settings, 0)
+    tenure = FeedTenure(log, InputStage(SHELF), "tests", settings, source, lambda: terms, DeadLetters(log))
+    await tenure.start()
+    try:
+        await asyncio.sleep(60)
+        return tenure.tails_failed()
+    finally:
+        await tenure.close()
+
+
+def test_a_source_without_a_record_ends_the_replay_as_the_operators_to_mend():
+    settings = Settings(feed_source="file", replay_from_ms=T0, replay_until_ms=T0 + 60_000)
+    why = virtual_time.run(replay(settings, Nothing()))
+    assert isinstance(why, OperatorError)
+    assert str(why) == (
+        "feed source file gave no record of BTCUSDT candle 1m from 2023-03-01T00:00:00Z until 2023-03-01T00:01:00Z: "
+        "nothing was replayed; check the source, its subject, and --from and --until"
+    )
+
+
+@pytest.mark.parametrize(("start_ms", "empty"), [(None, False), (T0 + 10**9, True)])
+def test_a_file_with_records_in_the_window_is_replayed(tmp_path: Path, start_ms, empty):
+    file = tmp_path / "a.csv"
+    file.write_text(f"timestamp,o,h,l,c,v\n{T0 + 60_000},1,2,1,1,1\n")
+    settings = Settings(
+        feed_source="candles", feed_candles_file=str(file), feed_stamp="close", replay_from_ms=start_ms
+    )
+    why = virtual_time.run(replay(settings, source_by_name("candles", candle_options(settings))))
+    assert isinstance(why, OperatorError) == empty
