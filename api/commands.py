@@ -75,6 +75,8 @@ class Advance(BaseModel):
     """The body of a PATCH."""
 
     status: Status
+    tx_hash: str | None = Field(default=None, max_length=200)
+    """The transaction of which that was seen. Left out: the one that stands here as the call comes in."""
 
 
 class Release(BaseModel):
@@ -186,14 +188,20 @@ def router(sender: Sender) -> APIRouter:
     @routes.patch("/reports/checkpoints/{checkpoint_id}/status", response_model=Checkpoint, responses=DECIDED)
     async def advance(checkpoint_id: CheckpointId, body: Advance) -> Response:
         """Move on: SUBMITTED -> CLAIMABLE -> PAID. The stage says what is legal; the same state again is
-        200.
+        200. Name the transaction that was seen so: with another one by then it is 409.
         """
         at = sender.now_ms()
+        tx_hash = body.tx_hash
+        if tx_hash is None:
+            row = sender.projector.read.checkpoints.get(checkpoint_id)
+            tx_hash = (row.tx_hash if row is not None else None) or ""
         return await sender.decide(
             AdvanceCheckpoint(
-                id=sender.command_id("AdvanceCheckpoint", checkpoint_id, body.status, at),
+                id=sender.command_id("AdvanceCheckpoint", checkpoint_id, f"{body.status} {tx_hash}", at),
                 at=at,
-                data=AdvanceCheckpointData(checkpoint_id=checkpoint_id, status=body.status),
+                data=AdvanceCheckpointData(
+                    checkpoint_id=checkpoint_id, status=body.status, tx_hash=tx_hash.strip()
+                ),
             ),
             checkpoint_id,
         )

@@ -132,8 +132,9 @@ def confirm(
     wanted = tx_hash.strip()
     if not is_tx_hash(wanted):
         raise OperatorError("TX_HASH must be base58 of 64 bytes (87 or 88 characters)")
-    _command(data_dir, kafka, checkpoint_id, as_json, lambda the_id: (
-        ev.ConfirmCheckpoint, ev.ConfirmCheckpointData(checkpoint_id=the_id, tx_hash=wanted)
+    _command(data_dir, kafka, checkpoint_id, as_json, lambda row: (
+        ev.ConfirmCheckpoint,
+        ev.ConfirmCheckpointData(checkpoint_id=row.checkpoint.checkpoint_id, tx_hash=wanted),
     ))  # fmt: skip
 
 
@@ -143,6 +144,13 @@ def advance(
     status: Annotated[
         Literal["CLAIMABLE", "PAID"], typer.Argument(metavar="STATUS", help="CLAIMABLE, and then PAID.")
     ],
+    tx_hash: Annotated[
+        str | None,
+        typer.Option(
+            help="The transaction of which that was seen; refused if another one pays by now. "
+            "Default: the one that stands there now."
+        ),
+    ] = None,
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
@@ -153,8 +161,13 @@ def advance(
     """
     from coordinator.streams import events as ev  # noqa: PLC0415
 
-    _command(data_dir, kafka, checkpoint_id, as_json, lambda the_id: (
-        ev.AdvanceCheckpoint, ev.AdvanceCheckpointData(checkpoint_id=the_id, status=status)
+    _command(data_dir, kafka, checkpoint_id, as_json, lambda row: (
+        ev.AdvanceCheckpoint,
+        ev.AdvanceCheckpointData(
+            checkpoint_id=row.checkpoint.checkpoint_id,
+            status=status,
+            tx_hash=tx_hash.strip() if tx_hash is not None else row.tx_hash or "",
+        ),
     ))  # fmt: skip
 
 
@@ -173,9 +186,11 @@ def release(
     Example: [bold]coordinator checkpoint release ckp_1f0c --reason "looked at it: the feed was late"[/bold]
     """
     from coordinator.streams import events as ev  # noqa: PLC0415
+    from coordinator.streams.reasons import as_reason  # noqa: PLC0415
 
-    _command(data_dir, kafka, checkpoint_id, as_json, lambda the_id: (
-        ev.ReleaseCheckpoint, ev.ReleaseCheckpointData(checkpoint_id=the_id, reason=reason[:500])
+    _command(data_dir, kafka, checkpoint_id, as_json, lambda row: (
+        ev.ReleaseCheckpoint,
+        ev.ReleaseCheckpointData(checkpoint_id=row.checkpoint.checkpoint_id, reason=as_reason(reason, 500)),
     ))  # fmt: skip
 
 
@@ -265,7 +280,7 @@ def _command(
     kafka: str | None,
     checkpoint_id: str,
     as_json: bool,
-    make: Callable[[str], tuple[type[Any], Any]],
+    make: Callable[[Any], tuple[type[Any], Any]],
 ) -> None:
     from coordinator.api.checkpoint_answers import checkpoint_answer  # noqa: PLC0415
 
@@ -274,7 +289,7 @@ def _command(
 
     async def ask(log: Any) -> Any:
         before = log.find(checkpoint_id)
-        row = await log.decide(*make(before.checkpoint.checkpoint_id))
+        row = await log.decide(*make(before))
         return before.status, checkpoint_answer(row, log.read_model)
 
     before, after = _ask(data_dir, kafka, ask)

@@ -8,7 +8,7 @@ import msgspec
 
 from coordinator.infra.kafka import read_range
 from coordinator.infra.positions import offsets, reading
-from coordinator.streams.envelope import decode_event
+from coordinator.streams.envelope import decode_outside
 from coordinator.streams.events import DeadLettered
 from coordinator.streams.topology import topic_name
 
@@ -18,16 +18,16 @@ TOPIC = "dead-letters"
 async def read_letters(bootstrap: str, crunch_id: str) -> list[dict[str, Any]]:
     """`{id, at, origin, position, reason, sha256, head}` of each letter, oldest first; a letter sent twice is one.
 
-    Raises WorldError, OperatorError (no such topic), UnknownEventError (a newer version's letter).
+    Raises WorldError, OperatorError (no such topic).
     """
     letters: dict[str, dict[str, Any]] = {}
     async with reading(bootstrap) as consumer:
         start, end = (await offsets(consumer, crunch_id))[TOPIC]
         async for _, record in read_range(consumer, topic_name(crunch_id, TOPIC), start, end):
             try:
-                event = decode_event(record)
+                event = decode_outside(record)
             except msgspec.DecodeError:
-                continue  # bytes that no version wrote: every reader skips them alike
+                continue  # no letter that this version can take: every reader skips it alike
             if isinstance(event, DeadLettered):
                 letters.setdefault(
                     event.id, {"id": event.id, "at": event.at} | msgspec.to_builtins(event.data)

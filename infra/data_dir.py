@@ -23,6 +23,8 @@ from coordinator.streams.errors import OperatorError
 
 MARKER = "crunch.json"
 LOCK = "lock"
+FILE_SYSTEMS = ("lost+found", ".snapshot", ".snapshots", ".zfs", ".Trash-1000", ".DS_Store")
+"""What file systems and their tools put into a volume's root by themselves: an empty volume has it too."""
 
 
 class DataDirClaim:
@@ -107,7 +109,8 @@ def _mark_or_refuse(data_dir: Path, crunch_id: str) -> None:
             )
         return
     partial = data_dir / f"{MARKER}.partial"
-    strangers = sorted(entry.name for entry in data_dir.iterdir() if entry.name not in {LOCK, partial.name})
+    ours = {LOCK, partial.name, *FILE_SYSTEMS}
+    strangers = sorted(entry.name for entry in data_dir.iterdir() if entry.name not in ours)
     if strangers:
         raise OperatorError(
             f"data directory {data_dir} has no {MARKER} but holds {strangers[0]}; "

@@ -29,7 +29,7 @@ from aiokafka.errors import KafkaError
 from coordinator.infra.kafka import PARTITION, make_reader, read_range, stop_reader
 from coordinator.infra.kafka_probe import why_silent
 from coordinator.streams.counting import Counter, Decision
-from coordinator.streams.envelope import Position, decode_append, decode_event
+from coordinator.streams.envelope import Position, decode_append, decode_outside
 from coordinator.streams.errors import OperatorError, WorldError
 from coordinator.streams.events import (
     CheckpointOpened,
@@ -279,8 +279,8 @@ class PipelineWatch:
 def _is_event(record: bytes) -> bool:
     """Garbage among the commands goes to the dead letters and decides nothing."""
     try:
-        decode_event(record)
-    except (msgspec.DecodeError, UnicodeDecodeError):
+        decode_outside(record)
+    except msgspec.DecodeError:
         return False
     return True
 

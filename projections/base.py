@@ -41,9 +41,15 @@ def key(*parts: str | int) -> bytes:
     """A row's key: texts end in 0x00 and integers are 8 bytes big-endian, so that keys sort as their parts
     do.
     """
-    return b"".join(
-        part.to_bytes(8, "big") if isinstance(part, int) else part.encode() + b"\x00" for part in parts
-    )
+    return b"".join(number(part) if isinstance(part, int) else part.encode() + b"\x00" for part in parts)
+
+
+def number(value: int) -> bytes:
+    """An integer as a key or a short row holds it: 8 bytes big-endian, within [0, 2**63).
+
+    What lies outside is put at that end: a time before 1970 in a log must not stop a fold for good.
+    """
+    return min(max(value, 0), _INT64 - 1).to_bytes(8, "big")
 
 
 class Projection(ABC):

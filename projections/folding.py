@@ -15,8 +15,7 @@ import msgspec
 from coordinator.projections.base import Projection
 from coordinator.projections.batch import Batch
 from coordinator.streams.counting import Counter, Decision
-from coordinator.streams.envelope import Need, decode_event
-from coordinator.streams.errors import UnknownEventError
+from coordinator.streams.envelope import Need, decode_outside
 from coordinator.streams.topology import BY_TOPIC
 
 UNCOUNTED = "uncounted"
@@ -57,12 +56,10 @@ class TopicReader:
             return self._counter.read(offset, record)
         self._counter.next_offset = offset + 1
         try:
-            event = decode_event(record or b"")
+            event = decode_outside(record)
         except msgspec.DecodeError:
             self._counter.uncounted += 1
             return None
-        except UnknownEventError as error:
-            raise UnknownEventError(f"{self.topic} offset {offset}: {error}") from error
         decision = Decision(self.topic, offset, offset, 0, Need(offset), {}, {}, ())
         decision.__dict__["events"] = [event]  # already decoded: fills the cached property
         return decision

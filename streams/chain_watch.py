@@ -63,7 +63,9 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
             confirmed = ConfirmCheckpointData(checkpoint_id=self.checkpoint_id, tx_hash=self.tx_hash)
             return ConfirmCheckpoint(id=the_id, at=at, data=confirmed)
         if self.kind == "advance":
-            advanced = AdvanceCheckpointData(checkpoint_id=self.checkpoint_id, status=self.status)
+            advanced = AdvanceCheckpointData(
+                checkpoint_id=self.checkpoint_id, status=self.status, tx_hash=self.tx_hash
+            )
             return AdvanceCheckpoint(id=the_id, at=at, data=advanced)
         failed = FailCheckpointSubmissionData(
             checkpoint_id=self.checkpoint_id,
@@ -172,7 +174,7 @@ def _submitted(
         )
         return
     if _seen_as(one, settlements, ADVANCED) or (finalized_is_claimable and status.state is TxState.FINALIZED):
-        look.wishes.append(Wish(kind="advance", checkpoint_id=one.checkpoint_id, status="CLAIMABLE"))
+        look.wishes.append(_advance(one, "CLAIMABLE"))
 
 
 def _claimable(look: Look, one: Watched, status: TxStatus, settlements: list[ChainCheckpoint]) -> None:
@@ -180,7 +182,11 @@ def _claimable(look: Look, one: Watched, status: TxStatus, settlements: list[Cha
         what = f"CLAIMABLE here, but the chain finally failed {one.tx_hash}: {status.error}"
         _say(look, "claimable_but_failed", one, what)
     elif _seen_as(one, settlements, (ChainState.PAID,)):
-        look.wishes.append(Wish(kind="advance", checkpoint_id=one.checkpoint_id, status="PAID"))
+        look.wishes.append(_advance(one, "PAID"))
+
+
+def _advance(one: Watched, status: str) -> Wish:
+    return Wish(kind="advance", checkpoint_id=one.checkpoint_id, status=status, tx_hash=one.tx_hash)
 
 
 def _seen_as(one: Watched, settlements: list[ChainCheckpoint], states: tuple[ChainState, ...]) -> bool:

@@ -6,6 +6,8 @@ A record carries one append: the events of one decision, or one part of a large 
 Reading knows three outcomes. Bytes that no version of this format could read are `None`: every reader
 skips them alike. A known envelope with an unknown kind or a newer version raises UnknownEventError:
 skipping it would make replay differ from live. All else is an `Append` or an event.
+
+Topics that anybody may write to are read with `decode_outside`: there nothing stops a reader.
 """
 
 from __future__ import annotations
@@ -16,13 +18,18 @@ from typing import Any
 import msgspec
 
 from coordinator.streams.errors import UnknownEventError
-from coordinator.streams.events import AnyEvent, Event
+from coordinator.streams.events import AnyEvent, Event, RecordFeed
+from coordinator.streams.reasons import as_reason
 
 ENVELOPE_VERSION = 1
 MESSAGE_BYTES_MAX = 8 * 1024 * 1024
 PART_BYTES_MAX = MESSAGE_BYTES_MAX // 4
 EVENT_PARTS_MAX = 3
 HEAD_CHARS = 1000
+OUTSIDE_BYTES_MAX = 64 * 1024
+"""Of a command or a dead letter; one that brings feed records may fill a Kafka record."""
+OUTSIDE_ID_CHARS_MAX = 200
+OUTSIDE_AT_MS_MAX = 253_402_300_799_000  # 9999-12-31T23:59:59Z
 
 Position = tuple[int, int]
 """(offset of a decision's last part, index of the event in it): everything at or before is decided."""
@@ -83,7 +90,26 @@ UPCASTERS: dict[tuple[str, int], Upcaster] = {}
 
 def encode_event(event: Event) -> bytes:
     """The JSON of one event, fields in the order of their declaration: the same event, the same bytes."""
-    return _encoder.encode(event)
+    try:
+        return _encoder.encode(event)
+    except UnicodeEncodeError:
+        return _encoder.encode(_writable(event))
+
+
+def _writable(value: Any) -> Any:
+    """`value` with a question mark for each half of a letter in any text: no JSON writer takes one, and an event that
+    cannot be written would stop its stage for good.
+    """
+    if isinstance(value, str):
+        return as_reason(value, len(value))
+    if isinstance(value, msgspec.Struct):
+        fields = {name: _writable(getattr(value, name)) for name in value.__struct_fields__}
+        return type(value)(**fields)
+    if isinstance(value, dict):
+        return {_writable(name): _writable(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_writable(one) for one in value)
+    return value
 
 
 def encode_append(append: Append) -> bytes:
@@ -100,7 +126,11 @@ def encode_decision(
     The cut depends on the content alone, so a decision made twice is cut alike.
     Raises ValueError for an event of more than EVENT_PARTS_MAX parts' size, which no record could hold.
     """
-    body = _encoder.encode(events)
+    try:
+        body = _encoder.encode(events)
+    except UnicodeEncodeError:
+        events = _writable(list(events))
+        body = _encoder.encode(events)
     groups: list[bytes] = [body] if len(body) <= PART_BYTES_MAX else _cut(events)
     n = len(groups)
     return [
@@ -201,6 +231,31 @@ def decode_event(record: bytes) -> AnyEvent:
     except (UnicodeDecodeError, RecursionError) as error:
         message = f"not readable: {error}"
         raise msgspec.DecodeError(message) from error
+
+
+def decode_outside(record: bytes | None) -> AnyEvent:
+    """One event of a topic that anybody may write to.
+
+    Raises msgspec.DecodeError, whose text is the reason, for whatever this version cannot take: no event, an unknown
+    kind, a newer version, a time that is none, an id or a record beyond its bound. Every reader passes over it alike,
+    so that no record from outside stops one. What only a newer version knows is to be sent again after the upgrade.
+    """
+    body = record or b""
+    try:
+        event = decode_event(body)
+    except UnknownEventError as error:
+        message = f"{str(error)[:400]}, then send it again"
+        raise msgspec.DecodeError(message) from error
+    if len(body) > OUTSIDE_BYTES_MAX and not isinstance(event, RecordFeed):
+        message = f"{len(body)} bytes, more than a record of this kind may have ({OUTSIDE_BYTES_MAX})"
+        raise msgspec.DecodeError(message)
+    if len(event.id) > OUTSIDE_ID_CHARS_MAX:
+        message = f"an id of {len(event.id)} characters, more than {OUTSIDE_ID_CHARS_MAX}"
+        raise msgspec.DecodeError(message)
+    if not 0 <= event.at <= OUTSIDE_AT_MS_MAX:
+        message = "`at` is no time between 1970 and 9999"
+        raise msgspec.DecodeError(message)
+    return event
 
 
 def _lift(raw: msgspec.Raw) -> AnyEvent:

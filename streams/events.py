@@ -794,10 +794,13 @@ class ConfirmCheckpoint(Event, frozen=True):
 
 
 class AdvanceCheckpointData(Data, frozen=True):
-    """The status wanted: CLAIMABLE or PAID."""
+    """The status wanted: CLAIMABLE or PAID; and of which transaction that was seen, for the checkpoint may have another
+    one by the time this is decided.
+    """
 
     checkpoint_id: str
     status: str
+    tx_hash: str
 
 
 class AdvanceCheckpoint(Event, frozen=True):

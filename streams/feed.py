@@ -42,6 +42,9 @@ from coordinator.streams.stage import Draft, Stage
 from coordinator.streams.terms import TermsInForce
 
 VALUE_CHARS_MAX = 100
+NAME_CHARS_MAX = 200
+VALUES_MAX = 1000
+REVISION_MAX = 1 << 31
 TIME_MS_MAX = 1 << 50
 FILLED = "all its records are there"
 GONE = "history has no such record"
@@ -218,7 +221,14 @@ class FeedStage(Stage):
             data = event.data
             for given in data.records:
                 fault = value_fault(given.values)
-                if not 0 <= given.ts_event <= given.at <= TIME_MS_MAX:
+                names = (data.source, data.subject, data.kind, data.granularity, *given.values)
+                if len(names) > VALUES_MAX or max(map(len, names)) > NAME_CHARS_MAX:
+                    fault = (
+                        f"more than {VALUES_MAX} values, or a name of more than {NAME_CHARS_MAX} characters"
+                    )
+                elif not 0 <= given.revision < REVISION_MAX:
+                    fault = f"its revision {given.revision} is not between 0 and {REVISION_MAX}"
+                elif not 0 <= given.ts_event <= given.at <= TIME_MS_MAX:
                     fault = f"times out of order: ts_event {given.ts_event}, at {given.at}"
                 elif given.at > max(self.clock, event.at):
                     fault = f"its time {given.at} is in the future of the clock"

@@ -153,7 +153,11 @@ class Settlements:
         )
 
     def _advance(self, event: AdvanceCheckpoint, state: CheckpointState) -> Iterator[AnyEvent]:
-        the_id, wanted = event.data.checkpoint_id, event.data.status
+        the_id, wanted, seen = event.data.checkpoint_id, event.data.status, event.data.tx_hash
+        if state.tx_hash and seen != state.tx_hash:
+            what = f"that was seen of transaction {seen[:90] or 'none'}, but {state.tx_hash} pays this checkpoint now"
+            yield self._refused(event, the_id, what, state.status, 409)
+            return
         if wanted == state.status:
             return
         data = CheckpointAdvancedData(checkpoint_id=the_id, command_id=event.id)

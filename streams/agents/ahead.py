@@ -44,6 +44,10 @@ class FeedClock:
                         self.now = max([self.now, *ticks])
         return self.now
 
+    def at_least(self, known_at: int) -> None:
+        """An event of that time was seen: the clock is not behind it, though no tick says so yet."""
+        self.now = max(self.now, known_at)
+
     async def close(self) -> None:
         """End the reader."""
         if self._reader is not None:

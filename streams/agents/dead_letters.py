@@ -12,15 +12,18 @@ from coordinator.streams import ids
 from coordinator.streams.agents.log_io import LogIO, Writer
 from coordinator.streams.envelope import HEAD_CHARS, encode_event
 from coordinator.streams.events import DeadLettered, DeadLetteredData
+from coordinator.streams.reasons import as_reason
 
 log = structlog.get_logger()
 
 WAITING_MAX = 1_000
 """How many pieces of a source's garbage may wait to be sent."""
+PLACE_CHARS_MAX = 300
 
 
 def dead_letter(origin: str, position: str, reason: str, body: bytes, at: int) -> DeadLettered:
     """The event for one piece of garbage; the same piece gives the same id."""
+    origin, position = as_reason(origin, PLACE_CHARS_MAX), as_reason(position, PLACE_CHARS_MAX)
     digest = hashlib.sha256(body).hexdigest()
     return DeadLettered(
         id=ids.content_id("dead", origin, position, digest),
@@ -28,7 +31,7 @@ def dead_letter(origin: str, position: str, reason: str, body: bytes, at: int) -
         data=DeadLetteredData(
             origin=origin,
             position=position,
-            reason=reason[:500],
+            reason=as_reason(reason, 500),
             sha256=digest,
             head=body[:HEAD_CHARS].decode("utf-8", "replace"),
         ),

@@ -18,8 +18,8 @@ from aiokafka.errors import KafkaError
 from coordinator.streams.agents.log_io import LogIO, Reader
 from coordinator.streams.agents.ownership import LostOwnershipError, OwnedTopic, pump
 from coordinator.streams.counting import Counter, Decision
-from coordinator.streams.envelope import KINDS, VERSIONS, Need, decode_event
-from coordinator.streams.errors import UnknownEventError, WorldError
+from coordinator.streams.envelope import Need, decode_outside
+from coordinator.streams.errors import WorldError
 from coordinator.streams.stage import Stage
 from coordinator.streams.topology import BY_TOPIC
 
@@ -41,35 +41,17 @@ class PlainCounter:
         self.garbage = ""
 
     def read(self, offset: int, record: bytes | None) -> Decision | None:
-        """The event as a decision, or None for bytes that are no event.
-
-        Raises UnknownEventError for an event of a newer version or of a kind that only a newer version can know.
-        """
+        """The event as a decision, or None for what this version cannot take: it is passed over by all alike."""
         self.next_offset = offset + 1
         self.garbage = ""
         body = record or b""
         try:
-            decode_event(body)
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            self.garbage = str(error)
-            return None
-        except UnknownEventError as error:
-            if _is_newer(body):
-                message = f"{self.topic} offset {offset}: {error}"
-                raise UnknownEventError(message) from error
+            decode_outside(body)
+        except msgspec.DecodeError as error:
             self.garbage = str(error)
             return None
         raws = (msgspec.Raw(b"[" + body + b"]"),)
         return Decision(self.topic, offset, offset, 0, Need(offset), {}, {}, raws)
-
-
-def _is_newer(body: bytes) -> bool:
-    """Is this an event that we cannot know, and not one of ours badly written?"""
-    fields = msgspec.json.decode(body)
-    kind, version = (fields.get("kind"), fields.get("v")) if isinstance(fields, dict) else (None, None)
-    return (
-        isinstance(kind, str) and isinstance(version, int) and (kind not in KINDS or version > VERSIONS[kind])
-    )
 
 
 class Tenure:

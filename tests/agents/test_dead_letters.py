@@ -15,6 +15,17 @@ def reasons(log: MemoryLog) -> list[str]:
     return [decode_event(one).data.reason for one in log.records["dead-letters"]]
 
 
+async def test_halves_of_letters_anywhere_in_a_letter_do_not_keep_the_next_one_waiting():
+    log = MemoryLog()
+    letters = DeadLetters(log)
+    sending = asyncio.create_task(letters.run())
+    async with asyncio.timeout(5):
+        await letters.put("feed \ud83d", "BTC\udc00 1", "no number: \ud800", b"\xff")
+        await letters.put("feed", "", "the next", b"")
+    sending.cancel()
+    assert reasons(log) == ["no number: ?", "the next"]
+
+
 async def test_a_flood_of_garbage_while_the_broker_is_away_is_bounded_and_counted(monkeypatch):
     monkeypatch.setattr(dead_letters, "WAITING_MAX", 3)
     log = MemoryLog()

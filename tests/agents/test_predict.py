@@ -320,7 +320,7 @@ async def test_a_ban_is_an_event_and_takes_the_model_off_the_next_roster(scene):
 
 async def test_a_checkpoints_command_changes_nothing_here(scene):
     play = await scene(a=good)
-    asked = ev.AdvanceCheckpointData(checkpoint_id="c", status="PAID")
+    asked = ev.AdvanceCheckpointData(checkpoint_id="c", status="PAID", tx_hash="")
     play.command(ev.AdvanceCheckpoint(id="c1", at=T0, data=asked))
     play.asked(received(T0))
     await play.deliver()

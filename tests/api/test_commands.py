@@ -100,6 +100,16 @@ async def test_a_patch_moves_on(api, pending):
     assert answer.json()["meta"]["moves"][-1]["status"] == "CLAIMABLE"
 
 
+async def test_a_patch_says_of_which_transaction_it_speaks(api, pending):
+    """The caller's word, else what stands here: the stage refuses what was seen of another one."""
+    api.stage.script = submits
+    await confirm(api, pending)
+    api.stage.script = refuses(409, "SUBMITTED")
+    for body, sent in (({}, TX_HASH), ({"tx_hash": "seen"}, "seen")):
+        await api.client.patch(f"/reports/checkpoints/{pending}/status", json={"status": "PAID", **body})
+        assert api.stage.sent[-1].data.tx_hash == sent
+
+
 async def test_no_decision_in_time_is_202_with_the_commands_id(api, pending):
     api.stage.script = lambda _command, _offset: None
     answer = await confirm(api, pending)

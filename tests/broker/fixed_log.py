@@ -216,9 +216,11 @@ def make_commands(crunch_id: str) -> dict[str, list[bytes]]:
             id=name, at=at, data=ev.ConfirmCheckpointData(checkpoint_id=checkpoint, tx_hash=tx_hash)
         )
 
-    def advance(name: str, checkpoint: str, status: str) -> ev.AdvanceCheckpoint:
+    def advance(name: str, checkpoint: str, status: str, tx_hash: str = TX_HASH) -> ev.AdvanceCheckpoint:
         return ev.AdvanceCheckpoint(
-            id=name, at=at, data=ev.AdvanceCheckpointData(checkpoint_id=checkpoint, status=status)
+            id=name,
+            at=at,
+            data=ev.AdvanceCheckpointData(checkpoint_id=checkpoint, status=status, tx_hash=tx_hash),
         )
 
     waves: dict[str, list[ev.AnyEvent]] = {

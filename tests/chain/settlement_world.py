@@ -292,7 +292,15 @@ class World:
         """Send, then confirm; a new attempt only by a look that is later than the last one could land."""
         the_id = row.checkpoint.checkpoint_id
         if row.status == "SUBMITTED" and not self.signed[row.tx_hash][1] and self.rng.random() < 0.5:
-            self.command(self.made(ev.AdvanceCheckpoint, ev.AdvanceCheckpointData, row, status="CLAIMABLE"))
+            self.command(
+                self.made(
+                    ev.AdvanceCheckpoint,
+                    ev.AdvanceCheckpointData,
+                    row,
+                    status="CLAIMABLE",
+                    tx_hash=row.tx_hash,
+                )
+            )
         checked = self.watcher.checked_at if self.watcher is not None else None
         if row.status != "PENDING" or checked is None or checked / 1000 <= self.last_attempt + LANDS_WITHIN:
             return

@@ -26,7 +26,7 @@ def look(one, *on_chain, tx=TxState.UNKNOWN, known=(), **options):
 
 
 def wishes(found):
-    return [(one.kind, one.tx_hash or one.status, one.replaced_by) for one in found.wishes]
+    return [(one.kind, one.status or one.tx_hash, one.replaced_by) for one in found.wishes]
 
 
 def concerns(found):
@@ -119,3 +119,4 @@ def test_a_wish_is_a_command_whose_id_is_its_content():
     assert isinstance(look(ours("PENDING"), chain(B)).wishes[0].command(5), ConfirmCheckpoint)
     paid = look(ours("CLAIMABLE"), chain(A, ChainState.PAID), tx=TxState.FINALIZED).wishes[0].command(5)
     assert isinstance(paid, AdvanceCheckpoint)
+    assert paid.data.tx_hash == A  # of another transaction nothing was seen

@@ -283,7 +283,7 @@ _EVENTS: list[ev.AnyEvent] = [
     ),
     ev.ConfirmCheckpoint(id="c1", at=T0, data=ev.ConfirmCheckpointData(checkpoint_id="ckp_1", tx_hash=TX_A)),
     ev.AdvanceCheckpoint(
-        id="c3", at=T0, data=ev.AdvanceCheckpointData(checkpoint_id="ckp_1", status="CLAIMABLE")
+        id="c3", at=T0, data=ev.AdvanceCheckpointData(checkpoint_id="ckp_1", status="CLAIMABLE", tx_hash=TX_A)
     ),
     ev.WithholdCheckpoint(id="c6", at=T0, data=ev.WithholdCheckpointData(reason="look first", period_at=T0)),
     ev.ReleaseCheckpoint(

@@ -71,8 +71,8 @@ def confirm(tx_hash: str = TX_A, checkpoint_id: str = CKP) -> ev.ConfirmCheckpoi
     return ev.ConfirmCheckpoint(id=f"confirm-{tx_hash[-1:]}", at=T0 + 1, data=data)
 
 
-def advance(status: str, checkpoint_id: str = CKP) -> ev.AdvanceCheckpoint:
-    data = ev.AdvanceCheckpointData(checkpoint_id=checkpoint_id, status=status)
+def advance(status: str, checkpoint_id: str = CKP, tx_hash: str = TX_A) -> ev.AdvanceCheckpoint:
+    data = ev.AdvanceCheckpointData(checkpoint_id=checkpoint_id, status=status, tx_hash=tx_hash)
     return ev.AdvanceCheckpoint(id=f"advance-{status}", at=T0 + 1, data=data)
 
 
@@ -167,6 +167,16 @@ def test_repeating_a_command_is_safe(status, command):
     assert outcome(scene, command)[1] == OK
     assert outcome(scene, command) == DONE
     assert outcome(scene, command) == DONE
+
+
+@pytest.mark.parametrize("wanted", ["CLAIMABLE", "PAID"])
+@pytest.mark.parametrize("seen", ["", TX_A])
+def test_what_was_seen_of_one_transaction_does_not_move_its_successor(wanted, seen):
+    """It failed, another one was recorded in its place, and only then the late word of the first one came."""
+    for status in ("SUBMITTED", "CLAIMABLE", "PAID"):
+        scene = stage(*history(status, tx_hash=TX_B))
+        assert outcome(scene, advance(wanted, tx_hash=seen)) == NO
+        assert TX_B in scene.only(ev.CommandRefused).data.reason
 
 
 def test_the_whole_way_to_paid():

@@ -134,8 +134,9 @@ def script() -> list[tuple[str, list[ev.Event]]]:
         fail(TX_A),
         confirm(TX_A),  # failed before: refused
         confirm(TX_B),
-        advance("CLAIMABLE"),
-        advance("PAID"),
+        advance("CLAIMABLE"),  # of the transaction that failed: refused
+        advance("CLAIMABLE", tx_hash=TX_B),
+        advance("PAID", tx_hash=TX_B),
     ):
         steps += [("commands", [command]), ("commands", [again(command)])]
     steps.append(

@@ -15,12 +15,18 @@ from coordinator.streams.envelope import (
     decode_append,
     decode_event,
     decode_events,
+    decode_outside,
     encode_append,
     encode_decision,
     encode_event,
 )
 from coordinator.streams.errors import UnknownEventError
-from coordinator.streams.events import ConfirmCheckpoint, ConfirmCheckpointData
+from coordinator.streams.events import (
+    ConfirmCheckpoint,
+    ConfirmCheckpointData,
+    DeadLettered,
+    DeadLetteredData,
+)
 
 EVENTS = [configured(), record(T0), received(T0), tick(T0)]
 
@@ -218,9 +224,36 @@ def test_a_plain_record_that_is_no_event_of_any_version_is_garbage_not_a_reason_
     ],
     ids=["an unknown kind", "a newer version"],
 )
-def test_a_plain_event_of_the_future_stops_the_reader(body):
+def test_a_plain_event_of_the_future_says_so_and_stops_no_reader_of_what_comes_from_outside(body):
     with pytest.raises(UnknownEventError, match="c1"):
         decode_event(body)
+    with pytest.raises(msgspec.DecodeError, match="upgrade this reader, then send it again"):
+        decode_outside(body)
+
+
+FROM_OUTSIDE = {
+    "nothing": None,
+    "a time before 1970": encode_event(COMMAND).replace(b'"at":', b'"at":-'),
+    "a time beyond all integers": encode_event(COMMAND).replace(b'"at":', b'"at":9' + b"9" * 40),
+    "an id of a megabyte": encode_event(COMMAND).replace(b'"id":"', b'"id":"' + b"x" * 1_000_000),
+    "a text of seven megabytes": encode_event(COMMAND).replace(b"ckp_1", b"c" * 7_000_000),
+    **NO_EVENT,
+}
+
+
+@pytest.mark.parametrize("body", FROM_OUTSIDE.values(), ids=FROM_OUTSIDE)
+def test_what_comes_from_outside_is_bounded_and_refused_with_a_reason(body):
+    with pytest.raises(msgspec.DecodeError) as refused:
+        decode_outside(body)
+    assert 0 < len(str(refused.value)) < 1000
+
+
+def test_half_a_letter_in_any_text_of_an_event_is_written_as_a_question_mark():
+    letter = DeadLetteredData(origin="feed \ud800", position="1", reason="\udfff!", sha256="0", head="")
+    event = DeadLettered(id="d", at=1, data=letter)
+    assert decode_event(encode_event(event)).data.reason == "?!"
+    (record,) = encode_decision([event], epoch=1, seq=1, upto={}, need={})
+    assert b"feed ?" in record
 
 
 def test_a_plain_event_comes_back_as_it_went():

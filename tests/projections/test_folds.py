@@ -372,6 +372,20 @@ def test_a_snapshot_taken_twice_is_refused(log, fold):
     assert len(read.snapshots.refused()) == 1
 
 
+def test_a_round_opened_before_there_is_a_clock_stops_no_fold(log, fold):
+    log.append("predictions", log._opened("inp/BTC/1", -1, ["a"], ["s"]))
+    log.append("predictions", log._opened("inp/BTC/2", -(1 << 70), ["a"], ["s"]))
+    assert fold(log).predictions.counted("predictions", "rounds") == 2
+
+
+def test_what_nobody_can_have_meant_among_the_dead_letters_stops_no_fold(log, fold):
+    log.letter()
+    letter = log.records["dead-letters"][-1]
+    for record in (None, b"\xff", letter.replace(b'"v":1', b'"v":2'), letter.replace(b'"at":', b'"at":-9')):
+        log.records["dead-letters"].append(record)
+    assert fold(log).dead_letters.total() == 1
+
+
 def test_an_unknown_kind_stops_the_fold_and_names_the_record(log, fold):
     log.append("scores")
     good = log.records["scores"][-1]
