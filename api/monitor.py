@@ -201,6 +201,9 @@ class Monitor:
                 yield Alert("invariant", one.name, f"{one.about}: {one.detail}")
         if self._send_error:
             yield Alert("command", "withhold", self._send_error)
+        for projection in self._projector.read.all():
+            if aside := projection.store.set_aside:
+                yield Alert("store", projection.name, f"{aside}. Look at the disk, then delete that folder")
         yield from self._feed_alerts(now)
         yield from self._lag_alerts(now)
         yield from self._checkpoint_alerts(now)

@@ -41,10 +41,10 @@ def key(*parts: str | int) -> bytes:
     """A row's key: texts end in 0x00 and integers are 8 bytes big-endian, so that keys sort as their parts
     do.
     """
-    return b"".join(number(part) if isinstance(part, int) else part.encode() + b"\x00" for part in parts)
+    return b"".join(eight(part) if isinstance(part, int) else part.encode() + b"\x00" for part in parts)
 
 
-def number(value: int) -> bytes:
+def eight(value: int) -> bytes:
     """An integer as a key or a short row holds it: 8 bytes big-endian, within [0, 2**63).
 
     What lies outside is put at that end: a time before 1970 in a log must not stop a fold for good.

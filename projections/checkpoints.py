@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from coordinator.projections.base import Projection, TermsRows, encode_row, key, number
+from coordinator.projections.base import Projection, TermsRows, eight, encode_row, key
 from coordinator.projections.batch import Batch
 from coordinator.projections.model_rows import ModelRows
 from coordinator.projections.store import Store
@@ -122,7 +122,7 @@ class Checkpoints(Projection):
         batch.put(b"E" + key(data.period_end, data.checkpoint_id), data.checkpoint_id.encode())
         if data.period_end > self._newest_end:
             self._newest_end = data.period_end
-            batch.put(b"N", number(data.period_end))
+            batch.put(b"N", eight(data.period_end))
         if before is None:
             row = CheckpointRow(
                 checkpoint=data, status=status, created_at=event.at, changed_at=event.at, reason=reason

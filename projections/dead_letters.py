@@ -11,7 +11,7 @@ from typing import ClassVar
 
 import msgspec
 
-from coordinator.projections.base import Projection, encode_row, key, number
+from coordinator.projections.base import Projection, eight, encode_row, key
 from coordinator.projections.batch import Batch
 from coordinator.streams.counting import Decision
 from coordinator.streams.events import CommandRefused, CommandRefusedData, DeadLettered, DeadLetteredData
@@ -34,7 +34,7 @@ class DeadLetters(Projection):
                 name = b"L" + key(event.id)
                 if batch.get(name) is not None:
                     continue
-                batch.put(name, number(event.at))
+                batch.put(name, eight(event.at))
                 batch.put(b"D" + key(event.at, event.id), encode_row((event.id, event.at, event.data)))
                 self.count("dead-letters", "letters")
             elif type(event) is CommandRefused:

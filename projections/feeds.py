@@ -16,7 +16,7 @@ from itertools import islice
 
 import msgspec
 
-from coordinator.projections.base import Projection, encode_row, key, number
+from coordinator.projections.base import Projection, eight, encode_row, key
 from coordinator.projections.batch import Batch
 from coordinator.projections.store import Store
 from coordinator.streams.counting import Decision
@@ -140,7 +140,7 @@ class Feeds(Projection):
                     batch.put(b"S" + key(data.source), encode_row(state))
                 case ClockTicked(at=at) if at > self.clock:
                     self.clock = at
-                    batch.put(b"C", number(at))
+                    batch.put(b"C", eight(at))
                 case _:
                     pass
 

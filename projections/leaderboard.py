@@ -17,7 +17,7 @@ from typing import ClassVar
 
 import msgspec
 
-from coordinator.projections.base import Projection, TermsRows, encode_row, key, number, wide
+from coordinator.projections.base import Projection, TermsRows, eight, encode_row, key, wide
 from coordinator.projections.batch import Batch
 from coordinator.projections.look import Look
 from coordinator.projections.model_rows import RUNNING, ModelRow, ModelRows
@@ -143,7 +143,7 @@ class Leaderboard(Projection):
             for event in decision.events:
                 if type(event) is InputsUntil and event.data.until > self.until:
                     self.until = event.data.until
-                    batch.put(b"U", number(self.until))
+                    batch.put(b"U", eight(self.until))
 
     def _fold_scores(self, decision: Decision, batch: Batch) -> None:
         self._load()
@@ -237,7 +237,7 @@ class Leaderboard(Projection):
         """A bucket holds when its models were last scored; what outlives it is kept in a row of the model."""
         if last > self._last_dropped.get(model_id, -1):
             self._last_dropped[model_id] = last
-            batch.put(b"L" + key(model_id), number(last))
+            batch.put(b"L" + key(model_id), eight(last))
 
     def _keep_history(self, until: int, batch: Batch) -> None:
         """Called where every score before `until` is in: the windows per scope are final."""
@@ -255,7 +255,7 @@ class Leaderboard(Projection):
             batch.put(_history_key(until, *scope), encode_row(rows))
         if by_scope and until > self._newest_history:
             self._newest_history = until
-            batch.put(b"N", number(until))
+            batch.put(b"N", eight(until))
 
     def flush(self, batch: Batch) -> None:
         super().flush(batch)

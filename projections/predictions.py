@@ -23,7 +23,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from coordinator.projections.base import Projection, TermsRows, encode_row, key, number
+from coordinator.projections.base import Projection, TermsRows, eight, encode_row, key
 from coordinator.projections.batch import Batch
 from coordinator.projections.look import Look
 from coordinator.projections.prediction_rows import (
@@ -133,7 +133,7 @@ class Predictions(Projection):
                 self.count("predictions", "rounds")
                 if event.at > self._newest_round:
                     self._newest_round = event.at
-                    batch.put(b"N", number(event.at))
+                    batch.put(b"N", eight(event.at))
         for where, new in rounds.items():
             name = b"A" + key(*where)
             row = batch.get(name)

@@ -16,10 +16,11 @@ from pathlib import Path
 import msgspec
 
 from coordinator.infra.kafka import make_reader, stop_reader
+from coordinator.projections.database import StoreDamagedError
 from coordinator.projections.folding import Folder
 from coordinator.projections.registry import PROJECTIONS, check_names, identity_of, open_projections
 from coordinator.projections.runner import assign_from, cluster_id_of
-from coordinator.projections.store import Store, StoreDamagedError
+from coordinator.projections.store import Store
 from coordinator.streams.errors import WorldError
 
 OnProgress = Callable[[int, int], None]

@@ -27,6 +27,7 @@ from coordinator.infra.kafka import PARTITION, make_reader, stop_reader
 from coordinator.infra.kafka_probe import why_silent
 from coordinator.infra.kafka_security import connection_options
 from coordinator.infra.retries import until_kafka_answers
+from coordinator.projections.database import StoreDamagedError
 from coordinator.projections.folding import Folder
 from coordinator.projections.registry import ReadModels
 from coordinator.streams.errors import CoordinatorError, LogError, TruncatedTopicError, WorldError
@@ -168,6 +169,9 @@ class Projector:
             self._ends[topic] = max(self._ends[topic], consumer.highwater(partition) or 0)
         for partition, records in batches.items():
             await self.take(partitions[partition], [(record.offset, record.value) for record in records])
+        for one in self.read.all():
+            if one.store.damage:  # found by whoever read it; a new start sets it aside and rebuilds it
+                raise StoreDamagedError(one.store.damage)
         now = asyncio.get_running_loop().time()
         if batches or not any(self.lag().values()):
             self._last_progress = now

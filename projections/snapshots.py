@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from coordinator.projections.base import Projection, TermsRows, encode_row, key, number
+from coordinator.projections.base import Projection, TermsRows, eight, encode_row, key
 from coordinator.projections.batch import Batch
 from coordinator.projections.look import Look
 from coordinator.projections.store import Store
@@ -45,11 +45,11 @@ class Snapshots(Projection):
                 self.count("snapshots", "taken")
                 if data.period_end > self._newest_end:
                     self._newest_end = data.period_end
-                    batch.put(b"N", number(data.period_end))
+                    batch.put(b"N", eight(data.period_end))
             elif type(event) is PeriodClosed:
                 if event.data.until_ms > self.closed_until:
                     self.closed_until = event.data.until_ms
-                    batch.put(b"P", number(self.closed_until))
+                    batch.put(b"P", eight(self.closed_until))
                 self.count("snapshots", "periods_closed")
             elif type(event) is CrunchConfigured:
                 self.terms.add(event.data, batch)

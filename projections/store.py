@@ -6,11 +6,13 @@ rows: it is kept up to date row by row, does not depend on the order of writing,
 Positions, notes and the identity live in one meta record that is not hashed.
 
 A store belongs to (cluster, crunch, schema). Another one's is dropped and rebuilt from the log, which says
-so.
+so. A damaged one is set aside under `<name>.damaged`, with the reason in it, and rebuilt; damage found while it is
+in use is noted beside it, so that the next opening does the same.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 import tempfile
@@ -34,26 +36,24 @@ from rocksdict import (
 
 from coordinator.projections.batch import Batch
 from coordinator.projections.changes import MODULUS, Changes, row_hash
+from coordinator.projections.database import Database, StoreDamagedError, judged
 from coordinator.projections.versions import MARK, ROW, value_of
 from coordinator.streams.envelope import Need
-from coordinator.streams.errors import CoordinatorError, OperatorError
+from coordinator.streams.errors import OperatorError
 
 CACHE_BYTES = 8 * 1024 * 1024
 WRITE_BUFFERS_BYTES = 16 * 1024 * 1024
 WRITE_BUFFER_BYTES = 4 * 1024 * 1024
 _META = b"m"
+SET_ASIDE = ".damaged"
+NOTED = ".damage"
+REASON = "REASON"
 
 _log = structlog.get_logger()
 # One cache and one budget of write buffers for all stores of the process: their number must not decide its
 # size.
 _cache = Cache(CACHE_BYTES)
 _buffers = WriteBufferManager(WRITE_BUFFERS_BYTES, False)
-
-
-class StoreDamagedError(CoordinatorError):
-    """A store cannot be read: not a database, or a checksum in it is wrong. Rebuilding it from the log mends
-    it.
-    """
 
 
 class Identity(msgspec.Struct, frozen=True, array_like=True):
@@ -85,7 +85,7 @@ _decode_meta = msgspec.json.Decoder(Meta).decode
 class Store:
     """Rows by key (bytes to bytes), in key order. One writer; readers of other processes open a secondary."""
 
-    def __init__(self, path: Path, database: Rdict, meta: Meta) -> None:
+    def __init__(self, path: Path, database: Database, meta: Meta) -> None:
         self.path = path
         self.database = database
         """The RocksDB itself, for those who read versions in it (`versions.py`); writing is `commit`'s alone."""
@@ -98,10 +98,13 @@ class Store:
         """Open for writing, making or rebuilding where needed. Raises OperatorError when another process has
         it.
         """
-        path.mkdir(parents=True, exist_ok=True)
+        noted = _beside(path, NOTED)
         try:
+            if noted.is_file():
+                raise StoreDamagedError(noted.read_text(encoding="utf-8", errors="replace")[:2000])
             found = cls._open(path, identity)
         except StoreDamagedError as error:
+            _set_aside(path, str(error))
             return cls._rebuild(path, identity, str(error))
         if found.identity != identity:
             reason = f"it belongs to {found.identity}, not to {identity}"
@@ -112,20 +115,28 @@ class Store:
     @classmethod
     def _rebuild(cls, path: Path, identity: Identity, reason: str) -> Self:
         _log.warning("projection_rebuilt", projection=path.name, reason=reason)
-        shutil.rmtree(path)
-        path.mkdir(parents=True)
+        shutil.rmtree(path, ignore_errors=True)
         return cls._open(path, identity)
 
     @classmethod
     def _open(cls, path: Path, identity: Identity) -> Self:
         try:
-            database = Rdict(str(path), _options())
-            raw = database.get(_META)
+            path.mkdir(parents=True, exist_ok=True)
+            made = Rdict(str(path), _options())
+        except FileExistsError as error:
+            raise StoreDamagedError(f"{path} is no folder") from error
+        except OSError as error:
+            raise OperatorError(f"{path} cannot be used: {error.strerror or error}") from error
         except Exception as error:  # rocksdict raises nothing finer
-            if "lock" in str(error).lower():
-                raise OperatorError(f"{path} is open in another process: stop it first ({error})") from error
-            raise StoreDamagedError(f"{path} cannot be read: {error}") from error
-        return cls(path, database, _read_meta(path, raw) if raw is not None else Meta(identity=identity))
+            raise judged(path, error) from error
+        database = Database(path, made, lambda reason: _note(path, reason))
+        try:
+            raw = database.get(_META)
+            meta = _read_meta(path, raw) if raw is not None else Meta(identity=identity)
+        except BaseException:
+            database.close()
+            raise
+        return cls(path, database, meta)
 
     @classmethod
     def open_secondary(cls, path: Path) -> Self:
@@ -136,12 +147,13 @@ class Store:
         options = _options()
         options.set_max_open_files(-1)  # a secondary keeps its files, though compaction removes them
         try:
-            database = Rdict(str(path), options, access_type=AccessType.secondary(scratch.name))
-            database.try_catch_up_with_primary()
-            raw = database.get(_META)
+            made = Rdict(str(path), options, access_type=AccessType.secondary(scratch.name))
+            made.try_catch_up_with_primary()
+            raw = made.get(_META)
         except Exception as error:  # rocksdict raises nothing finer
             scratch.cleanup()
             raise StoreDamagedError(f"{path} cannot be read: {error}") from error
+        database = Database(path, made)
         if raw is None:
             database.close()
             scratch.cleanup()
@@ -156,6 +168,25 @@ class Store:
     def identity(self) -> Identity:
         """Whose store this is."""
         return self._meta.identity
+
+    @property
+    def damage(self) -> str:
+        """Why what it holds can no longer be trusted; empty while it can. Opening it anew mends it."""
+        return self.database.damage
+
+    @property
+    def set_aside(self) -> str:
+        """What was found damaged here before and still lies beside it: where and why; empty where nothing does."""
+        aside = _beside(self.path, SET_ASIDE)
+        if not aside.is_dir():
+            return ""
+        reason = aside / REASON
+        why = (
+            reason.read_text(encoding="utf-8", errors="replace")[:500]
+            if reason.is_file()
+            else "no reason kept"
+        )
+        return f"it was damaged, set aside at {aside} and rebuilt from the log: {why}"
 
     @property
     def positions(self) -> Mapping[str, Need]:
@@ -188,8 +219,7 @@ class Store:
         """Rows as they are stored, with their versions, deleted ones too."""
         whole = ROW + prefix
         first = ROW + start if start is not None else (_after(whole) if backwards else whole)
-        items: Any = self.database.items(backwards=backwards, from_key=first)
-        for key, stored in items:
+        for key, stored in self.database.items(first, backwards=backwards):
             if key.startswith(whole):
                 yield key[1:], stored
             elif not (backwards and key > whole):
@@ -236,17 +266,15 @@ class Store:
                 if row is not None:
                     total += row_hash(key[1:], row)
                 cursor.next()
-            cursor.status()
-        except StoreDamagedError:
-            raise
-        except Exception as error:  # rocksdict raises nothing finer
+        except ValueError as error:  # what is no stored row
             raise StoreDamagedError(f"{self.path} cannot be read: {error}") from error
         return f"{total % MODULUS:064x}"
 
     def close(self) -> None:
         """Write out and let go."""
         if self._scratch is None:
-            self.database.flush()  # leaves no write-ahead log: the next opening replays nothing
+            with contextlib.suppress(StoreDamagedError):  # noted: the next opening rebuilds it
+                self.database.flush()  # leaves no write-ahead log: the next opening replays nothing
         self.database.close()
         if self._scratch is not None:
             self._scratch.cleanup()
@@ -256,7 +284,42 @@ def _read_meta(path: Path, raw: bytes) -> Meta:
     digest, body = raw[:32], raw[32:]
     if hashlib.sha256(body).digest() != digest:
         raise StoreDamagedError(f"{path}: the record of its positions was altered")
-    return _decode_meta(body)
+    try:
+        return _decode_meta(body)
+    except msgspec.DecodeError as error:
+        raise StoreDamagedError(
+            f"{path}: the record of its positions is another version's: {error}"
+        ) from error
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def _note(path: Path, reason: str) -> None:
+    """For the next opening: a store that opens may still hold the damage."""
+    _log.error("projection_damaged", projection=path.name, reason=reason)
+    with contextlib.suppress(OSError):  # no room to note it: whoever reads the same block finds it again
+        _beside(path, NOTED).write_text(reason, encoding="utf-8")
+
+
+def _set_aside(path: Path, reason: str) -> None:
+    """Keep the last damaged one for whoever wants to know why, and make place for a new one. Raises OperatorError."""
+    aside = _beside(path, SET_ASIDE)
+    try:
+        if aside.exists():
+            shutil.rmtree(aside)
+        if path.is_dir():
+            path.rename(aside)
+            (aside / REASON).write_text(reason + "\n", encoding="utf-8")
+        elif path.exists():
+            path.unlink()
+        _beside(path, NOTED).unlink(missing_ok=True)
+    except OSError as error:
+        raise OperatorError(
+            f"{path} is damaged ({reason}) and cannot be set aside ({error.strerror}): remove it, "
+            "it is rebuilt from the log"
+        ) from error
 
 
 def _after(prefix: bytes) -> bytes:

@@ -44,9 +44,10 @@ class FeedClock:
                         self.now = max([self.now, *ticks])
         return self.now
 
-    def at_least(self, known_at: int) -> None:
-        """An event of that time was seen: the clock is not behind it, though no tick says so yet."""
-        self.now = max(self.now, known_at)
+    def unless_ticked(self, known_at: int) -> None:
+        """Before the first tick the time is that of what was seen: a round must not open before 1970."""
+        if self.now < 0:
+            self.now = known_at
 
     async def close(self) -> None:
         """End the reader."""

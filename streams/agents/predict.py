@@ -111,7 +111,7 @@ class PredictTenure(Tenure):
         for index, event in enumerate(decision.events):
             position = (decision.offset, index)
             if isinstance(event, InputReceived) and not self.stage.decided("inputs", position):
-                self._clock.at_least(event.at)
+                self._clock.unless_ticked(event.at)
                 await self._round(event.data, position, decision.before)
 
     async def _look_around(self) -> int:

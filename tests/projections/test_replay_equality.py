@@ -16,9 +16,10 @@ from tests.broker.fixed_log import fixed_log
 from tests.logs import busy_log, fold_into, folded
 
 from coordinator.projections.batch import Batch
+from coordinator.projections.database import StoreDamagedError
 from coordinator.projections.folding import Folder
 from coordinator.projections.registry import PROJECTIONS, open_projections
-from coordinator.projections.store import Identity, Store, StoreDamagedError
+from coordinator.projections.store import Identity, Store
 from coordinator.streams.errors import OperatorError
 
 
