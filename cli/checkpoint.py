@@ -59,9 +59,10 @@ def list_(
     if as_json:
         print_json(found)
         return
-    from rich.console import Console  # noqa: PLC0415
     from rich.table import Column, Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
+
+    from coordinator.cli.terminal import Console  # noqa: PLC0415
 
     table = Table(Column("id", no_wrap=True), "period (UTC)", "status", "transaction or reason")
     for one in found:
@@ -212,9 +213,8 @@ def dry_run(
 
     Example: [bold]coordinator checkpoint dry-run --json[/bold]
     """
-    from rich.console import Console  # noqa: PLC0415
-
     from coordinator.cli.checkpoint_shapes import print_dry_run, run_dry  # noqa: PLC0415
+    from coordinator.cli.terminal import Console  # noqa: PLC0415
 
     settings, _ = node_settings(data_dir, kafka)
 

@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 import structlog
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -25,11 +24,13 @@ from coordinator.api.checkpoint_answers import (
 from coordinator.api.times import zulu
 from coordinator.cli.checkpoint_log import CheckpointsLog, RefusedError
 from coordinator.cli.plan import DEMO_CONTRACT
+from coordinator.cli.terminal import Console
 from coordinator.infra.contracts import load_contracts
 from coordinator.infra.wallets_file import WalletsFile
 from coordinator.projections.checkpoints import WITHHELD, CheckpointRow, Checkpoints
 from coordinator.streams.agents.dry_run import dry_run
 from coordinator.streams.agents.log_io import KafkaLog
+from coordinator.streams.reasons import printable
 from coordinator.streams.settings import Settings
 
 
@@ -48,7 +49,7 @@ def in_shape(log: CheckpointsLog, row: CheckpointRow, shape: str, total_prize: i
         return msgspec.json.encode(prizes(row, total_prize)).decode()
     body, unmapped = cli_format(row, log.read_model, WalletsFile(wallets_file).lookup())
     if unmapped:
-        typer.echo(f"without a wallet, paid under their own ids: {', '.join(unmapped)}", err=True)
+        typer.echo(printable(f"without a wallet, paid under their own ids: {', '.join(unmapped)}"), err=True)
     return msgspec.json.encode(body).decode()
 
 

@@ -95,9 +95,10 @@ def _feed(settings: Settings) -> Finding:
 
 
 def _show(settings: Settings, found: list[Finding]) -> None:
-    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
+
+    from coordinator.cli.terminal import Console  # noqa: PLC0415
 
     console = Console()
     table = Table("", "check", "what was seen", title=f"contract {settings.contract}", title_justify="left")

@@ -16,6 +16,7 @@ from coordinator.cli.shared import (
     time_text,
 )
 from coordinator.streams.errors import OperatorError
+from coordinator.streams.reasons import printable
 
 app = typer.Typer(no_args_is_help=True, help="Look at what was set aside because it could not be read.")
 
@@ -36,8 +37,9 @@ def list_(
     if as_json:
         print_json({"total": len(letters), "dead_letters": shown})
         return
-    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
+
+    from coordinator.cli.terminal import Console  # noqa: PLC0415
 
     table = Table("id", "at", "origin", "position", "reason", title=f"{len(letters)} dead letters")
     for one in shown:
@@ -67,7 +69,8 @@ def show(
         print_json(found[0])
         return
     for name, value in found[0].items():
-        typer.echo(f"{name + ':':<10}{time_text(value) if name == 'at' else value}")
+        text = time_text(value) if name == "at" else printable(str(value), lines=True)
+        typer.echo(f"{name + ':':<10}{text}")
 
 
 def _letters(data_dir: Any, kafka: str | None) -> list[dict[str, Any]]:

@@ -169,7 +169,7 @@ def _report(findings: AsyncIterator[Finding], when: str, *, as_json: bool) -> No
     if as_json:
         print_json({"when": when, "faults": faults, "findings": found})
     else:
-        from rich.console import Console  # noqa: PLC0415
+        from coordinator.cli.terminal import Console  # noqa: PLC0415
 
         text = f"{faults} {'thing needs' if faults == 1 else 'things need'} you" if faults else "all is well"
         Console().print(text, style="bold red" if faults else "green")
@@ -187,8 +187,9 @@ async def _gather(findings: AsyncIterator[Finding], say: Callable[[Finding], Non
 
 def _say(one: Finding) -> None:
     """One line as soon as it is known, and what to do on the next."""
-    from rich.console import Console  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
+
+    from coordinator.cli.terminal import Console  # noqa: PLC0415
 
     mark, style = MARKS[one.state]
     console = Console()

@@ -36,9 +36,10 @@ def list_(as_json: JsonOption = False) -> None:
     if as_json:
         print_json({"sources": list(sources.values())})
         return
-    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
     from rich.text import Text  # noqa: PLC0415
+
+    from coordinator.cli.terminal import Console  # noqa: PLC0415
 
     table = Table("source", "kind", "granularities", "from", "about")
     for one in sources.values():

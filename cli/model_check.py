@@ -14,9 +14,8 @@ from coordinator.streams.errors import OperatorError
 from coordinator.streams.settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
     from coordinator.cli.model_trial import Tick, Trial
+    from coordinator.cli.terminal import Console
     from coordinator.infra.model_host.registry import ModelEntry
     from coordinator.streams.contract import CrunchContract
 
@@ -54,8 +53,7 @@ def check(
       [bold]coordinator models check my-models/trend[/bold]
       [bold]coordinator models check my-models --candles btc.csv.gz --rounds 500[/bold]
     """
-    from rich.console import Console  # noqa: PLC0415
-
+    from coordinator.cli.terminal import Console  # noqa: PLC0415
     from coordinator.infra.contracts import load_contracts  # noqa: PLC0415
 
     entries = models_to_check(directory)

@@ -13,12 +13,13 @@ from typing import Any
 
 import httpx
 import msgspec
-from rich.console import Console, Group
+from rich.console import Group
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
 from coordinator.cli.shared import one_line
+from coordinator.cli.terminal import Console
 from coordinator.infra.supervisor import ChildState
 from coordinator.streams.settings import Settings
 

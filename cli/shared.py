@@ -19,6 +19,7 @@ import typer
 from typer.core import TyperGroup
 
 from coordinator.streams.errors import CoordinatorError, OperatorError, WorldError
+from coordinator.streams.reasons import printable
 from coordinator.streams.settings import Settings, read_settings
 
 NODE_FILE = "node.json"
@@ -180,8 +181,8 @@ def print_json(value: Any) -> None:
 
 
 def one_line(text: str) -> str:
-    """`text` without line breaks."""
-    return " ".join(text.split())
+    """`text` without line breaks and controls of the terminal."""
+    return printable(" ".join(text.split()))
 
 
 def run(work: Coroutine[Any, Any, Result]) -> Result:
@@ -205,8 +206,9 @@ def quiet_libraries() -> None:
 @contextmanager
 def record_bar() -> Iterator[Callable[[int, int], None]]:
     """A bar on stderr, so that stdout holds the result alone."""
-    from rich.console import Console  # noqa: PLC0415
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
+
+    from coordinator.cli.terminal import Console  # noqa: PLC0415
 
     columns = (TextColumn("records"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:

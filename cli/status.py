@@ -34,8 +34,9 @@ def status(
     if as_json:
         print_json(found)
         return
-    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
+
+    from coordinator.cli.terminal import Console  # noqa: PLC0415
 
     console = Console()
     console.print(f"crunch {found['crunch_id']} on {found['bootstrap']}", highlight=False)

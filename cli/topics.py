@@ -56,8 +56,9 @@ def list_(
     if as_json:
         print_json({"bootstrap": settings.kafka_bootstrap, "crunch_id": settings.crunch_id, "topics": found})
         return
-    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
+
+    from coordinator.cli.terminal import Console  # noqa: PLC0415
 
     table = Table(
         "topic", "first", "end", "remarks", title=f"{settings.crunch_id} on {settings.kafka_bootstrap}"

@@ -16,8 +16,9 @@ def topology(as_json: JsonOption = False) -> None:
     if as_json:
         print_json({"streams": STREAMS, "mermaid": mermaid()})
         return
-    from rich.console import Console  # noqa: PLC0415
     from rich.table import Table  # noqa: PLC0415
+
+    from coordinator.cli.terminal import Console  # noqa: PLC0415
 
     table = Table("topic", "written by", "driven by", "reads", "events", show_lines=True)
     for stream in STREAMS:

@@ -61,7 +61,7 @@ def verify_e2e(
 
     Examples: [bold]coordinator verify-e2e[/bold], [bold]make verify-e2e ARGS='--timeout 900'[/bold]
     """
-    from rich.console import Console  # noqa: PLC0415
+    from coordinator.cli.terminal import Console  # noqa: PLC0415
 
     settings, node = node_settings(data_dir, kafka)
     address = api or (node.api if node is not None else f"http://{settings.api_host}:{settings.api_port}")

@@ -16,10 +16,18 @@ from typing import Any
 import msgspec
 import websockets
 
+from coordinator.streams.reasons import as_name, as_reason
+
 log = logging.getLogger(__name__)
 
 Handler = Callable[[str, list[dict[str, Any]]], Awaitable[None]]
 TEXT_CHARS_SHOWN = 200
+STATE_CHARS_MAX = 256
+STATE_TEXTS = ("model_id", "deployment_id", "state", "ip", "port")
+INFOS_TEXTS = (
+    *("model_name", "cruncher_id", "cruncher_name", "cruncher_wallet_pubkey", "cruncher_hotkey"),
+    *("cruncher_onchain_name", "model_type"),
+)
 MESSAGE_BYTES_MAX = 32 * 1024 * 1024
 
 
@@ -27,6 +35,26 @@ class _Message(msgspec.Struct, frozen=True):
     event: str = ""
     data: list[dict[str, Any]] = []
     error: str = ""
+
+
+def cleaned(state: dict[str, Any]) -> dict[str, Any] | None:
+    """A model's state with the texts that we read and no others, each short and printable; None where an id is not.
+
+    Names are participants' own words; an id is compared, so it is taken as it is or not at all.
+    """
+    infos = state.get("infos")
+    known = infos if isinstance(infos, dict) else {}
+    found: dict[str, Any] = {name: _text(state.get(name)) for name in STATE_TEXTS}
+    found["infos"] = {name: _text(known[name]) for name in INFOS_TEXTS if known.get(name) is not None}
+    for name in ("model_id", "deployment_id"):
+        if not found[name] or str(state[name]) != found[name]:
+            return None
+    return found
+
+
+def _text(value: Any) -> str:
+    text = value if isinstance(value, str) else str(value) if isinstance(value, int) else ""
+    return as_name(text, STATE_CHARS_MAX)
 
 
 def take_over(socket: Any, crunch_id: str, handler: Handler, pause_seconds: float, token: str = "") -> None:
@@ -69,12 +97,15 @@ def take_over(socket: Any, crunch_id: str, handler: Handler, pause_seconds: floa
             if message.error != said:  # it says so at every try
                 log.error(
                     "the orchestrator at %s refuses CRUNCH_ID=%s: %s; trying on",
-                    *(where, crunch_id, message.error[:TEXT_CHARS_SHOWN]),
+                    *(where, crunch_id, as_reason(message.error, TEXT_CHARS_SHOWN)),
                 )
             said = message.error
             return
         said = ""
-        await handler(message.event, message.data)
+        states = [cleaned(state) for state in message.data]
+        if refused := states.count(None):
+            log.warning("the orchestrator at %s names %d models by ids that cannot be", where, refused)
+        await handler(message.event, [state for state in states if state is not None])
 
     socket.connect = connect
     socket.handle_event = handle

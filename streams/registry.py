@@ -29,7 +29,7 @@ from coordinator.streams.events import (
     ReadmitModel,
 )
 from coordinator.streams.ports import ModelNotice
-from coordinator.streams.reasons import as_reason
+from coordinator.streams.reasons import as_name, as_reason
 from coordinator.streams.roster import Registry
 from coordinator.streams.stage import Draft, Stage
 
@@ -107,10 +107,10 @@ class ModelsStage(Stage):
         if notice.change == "seen":
             data = ModelSeenData(
                 model_id=info.model_id,
-                model_name=info.model_name,
+                model_name=as_name(info.model_name),
                 deployment_id=info.deployment_id,
                 cruncher_id=info.cruncher_id,
-                cruncher_name=info.cruncher_name,
+                cruncher_name=as_name(info.cruncher_name),
                 wallet_pubkey=info.wallet_pubkey,
                 hotkey=info.hotkey,
             )

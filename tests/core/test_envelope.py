@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from tests.core.build import T0, configured, received, record, tick
+from tests.core.build import T0, answers, configured, received, record, tick
 
 from coordinator.streams import envelope
 from coordinator.streams.counting import Counter
 from coordinator.streams.envelope import (
     ENVELOPE_VERSION,
+    MESSAGE_BYTES_MAX,
     Append,
     Need,
     decode_append,
@@ -74,6 +75,18 @@ def test_parts_fit_into_a_record_of_the_broker():
     records = encode_decision(events, epoch=1, seq=1, upto={}, need={})
     assert len(records) == 3
     assert max(len(one) for one in records) < envelope.MESSAGE_BYTES_MAX // 3
+
+
+def test_a_round_of_a_thousand_models_that_say_all_they_may_is_split_and_counts_once():
+    note = {"note": "x" * 65_000}
+    events = answers(T0, {f"m{number:04}": note for number in range(1000)})
+    counter = Counter("predictions")
+    counter.read(0, encode_append(Append(e=ENVELOPE_VERSION, epoch=1, seq=0, claim="tests")))
+    records = encode_decision(events, epoch=1, seq=1, upto={}, need={})
+    assert max(len(one) for one in records) < MESSAGE_BYTES_MAX // 2
+    found = [one for n, body in enumerate(records) if (one := counter.read(n + 1, body)) is not None]
+    assert [len(one.events) for one in found] == [len(events)]
+    assert found[0].events == events
 
 
 def test_an_event_larger_than_a_part_is_a_part_of_its_own(monkeypatch):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, StrictFloat, field_validator
 from tests.core.build import HASH, MINUTE, T0, opened, received
 from tests.given import given
 
@@ -74,7 +74,41 @@ GOOD = {
     "one of two fields, the other by default": ({"value": 0.5}, Two, {"value": 0.5, "confidence": 1.0}),
     "no numbers at all": ({"side": "up"}, Worded, {"side": "up", "note": ""}),
 }
+
+
+class Exact(BaseModel):
+    value: StrictFloat
+
+
+class Checked(BaseModel):
+    value: float
+
+    @field_validator("value")
+    @classmethod
+    def _checked(cls, value: float) -> float:
+        if value > 1:
+            return 1 / (value - value)
+        if value < -1:
+            raise SystemExit(1)
+        return value
+
+
+# Numbers are read as pydantic reads them; a contract that means numbers alone says StrictFloat.
+GOOD |= {
+    "a truth value for a number": ({"value": True}, InferenceOutput, {"value": 1.0}),
+    "text for a number, as Python writes it": ({"value": "1_000"}, InferenceOutput, {"value": 1000.0}),
+    "a number where only numbers are meant": ({"value": 1}, Exact, {"value": 1.0}),
+    "a count beyond 64 bit": ({"n": 10**150}, Counted, {"n": 10**150}),
+}
 BAD = {
+    "a truth value where only numbers are meant": ({"value": True}, Exact, "value: "),
+    "text where only numbers are meant": ({"value": "0.5"}, Exact, "value: "),
+    "a validator of the author's that raises": (
+        {"value": 2.0},
+        Checked,
+        "Checked cannot take it: ZeroDivisionError",
+    ),
+    "one that would end the process": ({"value": -2.0}, Checked, "Checked cannot take it: SystemExit"),
     "nothing": (None, InferenceOutput, "a NoneType, not an object"),
     "text": ("up", InferenceOutput, "a str, not an object"),
     "a list": ([0.5], InferenceOutput, "a list, not an object"),

@@ -8,6 +8,7 @@ import pytest
 from model_runner_client.grpc.generated.commons_pb2 import Status, Variant, VariantType
 from model_runner_client.grpc.generated.dynamic_subclass_pb2 import CallResponse
 
+from coordinator.infra.model_orchestrator import cleaned
 from coordinator.infra.model_outcomes import reply_from_error, reply_from_response
 from coordinator.infra.model_roster import Roster
 from coordinator.streams.ports import ModelReply, Outcome
@@ -200,3 +201,19 @@ def test_who_could_have_acted_bears_an_absence(what: Any, fault: str):
     roster = Roster()
     what(roster)
     assert roster.absence("a")[0] == fault
+
+
+def test_a_models_names_are_short_and_printable_and_its_ids_are_as_they_are_or_not_at_all():
+    evil = "\x1b[2J" + "x" * 10**6
+    given = state("RUNNING", 1, name=evil) | {"more": [[]] * 1000, "port": 7001}
+    given["infos"]["more"] = evil
+    kept = cleaned(given)
+    assert kept is not None
+    assert kept["infos"]["model_name"].startswith("?[2Jxxx")
+    assert len(str(kept)) < 1000
+    assert (kept["port"], kept["infos"].get("more"), kept.get("more")) == ("7001", None, None)
+    for bad in ("a\x1b[2J", "x" * 10**6, "", None, ["a"], " a"):
+        assert cleaned(given | {"model_id": bad}) is None
+        assert cleaned(given | {"deployment_id": bad}) is None
+    assert cleaned(given | {"infos": None})["infos"] == {}
+    assert cleaned(given | {"infos": "text"})["infos"] == {}
