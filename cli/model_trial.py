@@ -27,6 +27,7 @@ from coordinator.infra.model_host.process import (
 )
 from coordinator.infra.model_host.registry import ModelEntry
 from coordinator.streams.contract import CrunchContract, ScheduledPrediction
+from coordinator.streams.net.outbound import keep_this_machine_from_proxies
 from coordinator.streams.prediction import BUDGET_SHARE, check_output
 
 HOST = "127.0.0.1"
@@ -87,6 +88,7 @@ class ModelTrial:
         try:
             child = await start_child(self._entry, self._limits, self._log_dir)
             self._passed("its process starts", f"pid {child.pid}")
+            keep_this_machine_from_proxies()
             async with grpc.aio.insecure_channel(f"{HOST}:{child.port}") as channel:
                 stub = dynamic_subclass_pb2_grpc.DynamicSubclassServiceStub(channel)
                 await self._set_up(stub)

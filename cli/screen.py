@@ -21,6 +21,7 @@ from rich.text import Text
 from coordinator.cli.shared import one_line
 from coordinator.cli.terminal import Console
 from coordinator.infra.supervisor import ChildState
+from coordinator.streams.net.outbound import http_client
 from coordinator.streams.settings import Settings
 
 REFRESH_SECONDS = 1.0
@@ -70,7 +71,7 @@ class Screen:
             self._live = Live(console=self.console, auto_refresh=False, transient=False)
             self._live.start()
         line_at = 0.0
-        async with httpx.AsyncClient(base_url=address, timeout=ASK_SECONDS_MAX) as api:
+        async with http_client(address, timeout=ASK_SECONDS_MAX) as api:
             while True:
                 await self._ask(api, news)
                 if self._first_score(news):

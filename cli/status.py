@@ -116,8 +116,10 @@ async def ask_api(api: str) -> dict[str, Any]:
     """What /healthz says: `{address, ok, reason, health}`."""
     import httpx  # noqa: PLC0415
 
+    from coordinator.streams.net.outbound import http_client  # noqa: PLC0415
+
     try:
-        async with httpx.AsyncClient(timeout=API_SECONDS_MAX) as client:
+        async with http_client(api, timeout=API_SECONDS_MAX) as client:
             answer = await client.get(f"{api}/healthz")
         health = answer.json()
     except (httpx.HTTPError, ValueError) as error:

@@ -39,6 +39,7 @@ from coordinator.infra.model_outcomes import (
 )
 from coordinator.infra.model_roster import NOT_CONNECTED, Roster
 from coordinator.streams.errors import OperatorError
+from coordinator.streams.net.outbound import keep_this_machine_from_proxies
 from coordinator.streams.ports import ModelNotice, ModelReply, Outcome
 
 log = logging.getLogger(__name__)
@@ -90,6 +91,7 @@ class RunnerClientGateway:
 
         Raises OperatorError for certificates or a key that cannot be used.
         """
+        keep_this_machine_from_proxies()
         _import_pandas_alone()
         # Here and not above: it brings pandas. The same below.
         from model_runner_client.model_concurrent_runners import DynamicSubclassModelConcurrentRunner  # noqa: PLC0415

@@ -16,11 +16,13 @@ from typing import Any
 import msgspec
 import websockets
 
+from coordinator.streams.net.outbound import open_socket
 from coordinator.streams.reasons import as_name, as_reason
 
 log = logging.getLogger(__name__)
 
 Handler = Callable[[str, list[dict[str, Any]]], Awaitable[None]]
+OPEN_SECONDS_MAX = 10.0
 TEXT_CHARS_SHOWN = 200
 STATE_CHARS_MAX = 256
 STATE_TEXTS = ("model_id", "deployment_id", "state", "ip", "port")
@@ -74,8 +76,11 @@ def take_over(socket: Any, crunch_id: str, handler: Handler, pause_seconds: floa
             await asyncio.sleep(max(0.0, tried_at + pause_seconds - time.monotonic()))
             tried_at = time.monotonic()
             try:
-                socket.websocket = await websockets.connect(
-                    f"ws://{where}/{crunch_id}", max_size=MESSAGE_BYTES_MAX, additional_headers=headers
+                socket.websocket = await open_socket(
+                    f"ws://{where}/{crunch_id}",
+                    OPEN_SECONDS_MAX,
+                    max_size=MESSAGE_BYTES_MAX,
+                    additional_headers=headers,
                 )
             except (OSError, websockets.WebSocketException) as error:  # a TimeoutError is an OSError
                 why = error

@@ -23,6 +23,7 @@ import structlog
 
 from coordinator.streams.errors import OperatorError, WorldError
 from coordinator.streams.ids import content_id
+from coordinator.streams.net.outbound import http_client, proxy_for
 from coordinator.streams.reasons import as_reason
 from coordinator.streams.setting_checks import http_host
 
@@ -129,9 +130,7 @@ class Webhook:
 
     async def run(self) -> None:
         """Post until cancelled. A post that fails for good is counted and said; the next one is tried."""
-        async with httpx.AsyncClient(
-            follow_redirects=False, trust_env=False, timeout=POST_SECONDS_MAX
-        ) as client:
+        async with http_client(self._url, timeout=POST_SECONDS_MAX) as client:
             while True:
                 notice = await self._waiting.get()
                 try:
@@ -164,8 +163,9 @@ class Webhook:
         try:
             async with asyncio.timeout(2 * POST_SECONDS_MAX):
                 loop = asyncio.get_running_loop()
-                for found in await loop.getaddrinfo(self.host, self._port):
-                    _refuse_link_local(str(found[4][0]))
+                if proxy_for(self._url) is None:  # a proxy resolves the name itself, in its own network
+                    for found in await loop.getaddrinfo(self.host, self._port):
+                        _refuse_link_local(str(found[4][0]))
                 async with client.stream("POST", self._url, content=body, headers=headers) as answer:
                     status = answer.status_code
         except (httpx.HTTPError, httpx.InvalidURL, OSError, TimeoutError, UnicodeError) as error:

@@ -19,13 +19,14 @@ FOLDERS = ("streams", "projections", "api", "cli", "scaffolds", "infra")
 ALLOWED = {
     # contract <- stages <- agents; events <- projections <- api; infra implements ports; scaffolds imports nothing
     "core": {"core"},
-    "agents": {"core", "agents", "sources", "infra"},
-    "sources": {"core", "sources"},
+    "net": {"core", "net"},
+    "agents": {"core", "agents", "sources", "net", "infra"},
+    "sources": {"core", "sources", "net"},
     "projections": {"core", "projections", "infra"},
     "api": {"core", "projections", "api", "infra"},
-    "infra": {"core", "infra"},
+    "infra": {"core", "net", "infra"},
     "scaffolds": {"scaffolds"},
-    "cli": {"core", "agents", "sources", "projections", "api", "cli", "infra", "scaffolds"},
+    "cli": {"core", "agents", "sources", "net", "projections", "api", "cli", "infra", "scaffolds"},
 }
 
 STAGES = {"feed", "inputs", "prediction", "registry", "score", "aggregate", "checkpoint"}
@@ -50,7 +51,7 @@ def _modules() -> Iterator[tuple[Path, str]]:
 def _part(parts: tuple[str, ...]) -> str:
     if parts[0] != "streams":
         return parts[0]
-    return parts[1] if len(parts) > 2 and parts[1] in ("agents", "sources") else "core"
+    return parts[1] if len(parts) > 2 and parts[1] in ("agents", "sources", "net") else "core"
 
 
 def _imported(path: Path) -> Iterator[tuple[int, tuple[str, ...]]]:

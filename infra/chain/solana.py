@@ -19,6 +19,7 @@ import msgspec
 import stamina
 
 from coordinator.streams.errors import WorldError
+from coordinator.streams.net.outbound import http_client
 from coordinator.streams.ports import ChainCheckpoint, ChainState, TxState, TxStatus
 from coordinator.streams.setting_checks import http_host
 
@@ -88,8 +89,8 @@ class SolanaChain:
         self._attempts = attempts
         self._wait = retry_wait_seconds
         self._id = 0
-        # No redirects and no proxies or netrc of the environment: the URL is the operator's, and only it is asked.
-        self._client = httpx.AsyncClient(follow_redirects=False, trust_env=False)
+        # No redirects and no netrc: the URL is the operator's, and only it is asked.
+        self._client = http_client(url)
 
     async def close(self) -> None:
         """Let go of the connections."""

@@ -12,6 +12,7 @@ from types import MappingProxyType
 import httpx
 
 from coordinator.streams.errors import OperatorError, WorldError
+from coordinator.streams.net.outbound import http_client
 from coordinator.streams.sources.waiting import BusyError, Patience, Probe, attempts, is_busy, reason_of
 
 Params = Mapping[str, str | int | Sequence[str]]
@@ -43,8 +44,10 @@ class Rest:
 
     def client(self) -> httpx.AsyncClient:
         """A client for a run of questions; close it."""
-        return httpx.AsyncClient(
-            base_url=self.base_url, timeout=self._patience.request_timeout_seconds, headers=self._headers
+        return http_client(
+            self.base_url,
+            timeout=self._patience.request_timeout_seconds,
+            headers=self._headers,
         )
 
     async def get(self, client: httpx.AsyncClient, path: str, params: Params) -> httpx.Response:

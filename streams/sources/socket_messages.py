@@ -13,9 +13,10 @@ from collections.abc import AsyncGenerator
 from random import uniform
 
 import structlog
-from websockets.asyncio.client import ClientConnection, connect
+from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus, WebSocketException
 
+from coordinator.streams.net.outbound import open_socket
 from coordinator.streams.ports import SourceHealth
 from coordinator.streams.sources.waiting import BusyError, Patience, attempts, reason_of
 
@@ -63,9 +64,9 @@ async def _connected(
 
 async def _open_socket(url: str, patience: Patience) -> ClientConnection:
     try:
-        return await connect(
+        return await open_socket(
             url,
-            open_timeout=patience.request_timeout_seconds,
+            patience.request_timeout_seconds,
             ping_interval=patience.ping_seconds,
             ping_timeout=patience.ping_seconds,
             close_timeout=1,
