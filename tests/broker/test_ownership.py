@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
 import signal
 import time
 from collections import Counter as Tally
@@ -11,6 +12,7 @@ from collections import Counter as Tally
 import pytest
 from tests.broker.crash import LONG_SESSION, Plan, board
 from tests.broker.fixed_log import TopicLog, fixed_log, fixed_shelf, make_commands, pour
+from tests.core.build import T0, answers
 
 from coordinator.infra.topics import create_topics
 from coordinator.streams.agents.log_io import KafkaLog, KafkaWriter
@@ -177,3 +179,23 @@ async def progress(field, log):
     while len(await field.events("scores")) == before < len(log.expected["scores"]):
         assert time.monotonic() < deadline, "no progress\n" + "\n".join(one.tail() for one in field.workers)
         await asyncio.sleep(0.05)
+
+
+async def test_a_round_that_is_larger_than_a_record_goes_through(kafka_bootstrap, crunch_id):
+    """13 MB in one decision, more than a record may hold, behind a small one and before another."""
+    await create_topics(kafka_bootstrap, crunch_id)
+    io = KafkaLog(kafka_bootstrap, crunch_id)
+    note = {"note": "".join(random.Random(7).choices("abcdefghijklmnopqrstuvwxyz", k=65_000))}
+    said = answers(T0, {f"m{number:04}": note for number in range(200)})
+    owned = OwnedTopic(io, "predictions", "tests")
+    await owned.claim(lambda _: None)
+    for events in (said[:1], said, said[-1:]):
+        await owned.send(events, {}, {})
+    await owned.flush()
+    await owned.close()
+    found: list[Decision] = []
+    again = OwnedTopic(io, "predictions", "the next")
+    await again.claim(found.append)
+    await again.close()
+    await io.close()
+    assert [len(one.events) for one in found] == [1, 201, 1]
