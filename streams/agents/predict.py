@@ -252,7 +252,8 @@ class PredictTenure(Tenure):
         while True:
             answers = await asking.next(lambda: self._is_superseded(data))
             clock = await self._clock.read()
-            events = self._judged(data, opened, answers, clock)
+            # Beside the event loop: an answer as large as it may be takes some ms, and the clock of others runs.
+            events = await asyncio.to_thread(self._judged, data, opened, answers, clock)
             await self._report(events, contract.model_strikes_max)
             if asking.over:
                 await self._answered(data, events, clock)

@@ -19,6 +19,7 @@ from coordinator.streams.events import (
     RoundAnswered,
     RoundOpened,
 )
+from coordinator.streams.finite import not_finite
 from coordinator.streams.ports import ModelInfo, ModelNotice, ModelReply, Outcome
 from coordinator.streams.prediction import (
     NODE_LATE,
@@ -168,6 +169,23 @@ def test_the_size_counts_the_bytes_recorded(size):
     note = "x" * (size - len(b'{"side":"up","note":""}'))
     assert check_output({"side": "up", "note": note}, Worded, size)[0] is not None
     assert check_output({"side": "up", "note": note}, Worded, size - 1)[0] is None
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        ([1.0, float("inf")], "[1]"),
+        ([1e308, 1e308], None),  # only their sum is not finite
+        ([float("inf"), float("-inf")], "[0]"),
+        ([0, 0.5, "x", float("nan")], "[3]"),
+        ({"a": {"b": [[], [{"c": (1.0, float("nan"))}]]}}, ".a.b[1][0].c[1]"),
+        ({"a": float("nan"), "b": float("nan")}, ".a"),
+        ([[], {}, None, True, 10**400], None),
+        (float("nan"), "the value"),
+    ],
+)
+def test_the_first_number_that_is_not_finite_is_found_by_its_path(value, path):
+    assert not_finite(value) == path
 
 
 # --- judging a round -------------------------------------------------------------------------------------
