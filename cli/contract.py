@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from coordinator.cli.shared import JsonOption, one_line, print_json
-from coordinator.streams.errors import OperatorError
 from coordinator.streams.settings import Settings, read_settings
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="The contract: what is asked, how it is scored, how it pays.")
 EXIT_FAULT = 1
+BUILT_IN = "looking at the built-in contract of coordinator-node; name yours as MODULE:NAME"
 PLACE = re.compile(r"\((?P<path>[^()]+):(?P<line>\d+)\)")
 MARKS = {"ok": ("ok", "green"), "fault": ("FAULT", "bold red"), "unknown": ("?", "yellow")}
 
@@ -41,7 +41,9 @@ def check(
     Faults: a callable that raises, takes other arguments or gives another type; a score that is the same whatever was
     answered or whatever happened, or that rewards size; a horizon or an interval shorter than the feed's granularity; a
     scope without a feed; a field that does not exist; a ranking key that no snapshot will have; a deadline that is no
-    shorter than the horizon. An error in your file is shown with its line. What could not be looked at has a "?".
+    shorter than the horizon; chance, the clock, memory, files, the network or anything else by which a function is not
+    the same twice, tried in two processes of their own. An error in your file is shown with its line. What could not be
+    looked at has a "?".
 
     Settings such as FEED_SUBJECTS and FEED_GRANULARITY count, from the environment or from `.env` here. The exit code
     is 1 when there is a fault.
@@ -50,6 +52,8 @@ def check(
     [bold]coordinator contract check runtime_definitions.contracts:CONTRACT --json[/bold]
     """
     settings = read_settings(os.environ, contract=contract)
+    if contract is None and not os.environ.get("CONTRACT"):
+        typer.echo(f"this is no node's folder, and CONTRACT is not set: {BUILT_IN}", err=as_json)
     found = [one for path in settings.contract.split(",") for one in examined(path.strip(), settings)]
     faults = sum(one.state == "fault" for one in found)
     if as_json:
@@ -61,15 +65,10 @@ def check(
 
 def examined(path: str, settings: Settings) -> list[Finding]:
     """The findings on one contract, `module:attribute`; one that does not load is a finding too."""
-    from coordinator.infra.contracts import contract_hash, load_contract  # noqa: PLC0415
-    from coordinator.streams.contract_findings import Finding, State, examine  # noqa: PLC0415
+    from coordinator.infra.contract_trial import tried  # noqa: PLC0415
 
-    try:
-        contract = load_contract(path)
-        loaded = f"{path}, hash {contract_hash(contract)[:12]}"
-    except OperatorError as error:
-        return [Finding("loads", State.FAULT, str(error))]
-    return [Finding("loads", State.OK, loaded), _feed(settings), *examine(contract, settings)]
+    found = tried(path, settings)
+    return [*found[:1], _feed(settings), *found[1:]] if len(found) > 1 else found
 
 
 def _feed(settings: Settings) -> Finding:

@@ -240,7 +240,7 @@ def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
     """The fields of a node that have a meaning when it runs."""
     plain = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not node.decorator_list
     for field in node._fields:
-        value = getattr(node, field, None)
+        value: Any = getattr(node, field, None)
         if value is None or value == [] or field in ("ctx", "type_comment", "kind"):
             continue
         if plain and field == "returns":

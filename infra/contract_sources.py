@@ -121,6 +121,7 @@ def gather(module: str) -> Sources:
 
 def _read(path: Path, root: Path, files: dict[str, bytes], places: dict[str, str]) -> bytes:
     name = path.relative_to(root).as_posix()
+    _GATHERED.add(str(path))
     files[name] = path.read_bytes()
     places[name] = str(path)
     return files[name]
@@ -278,6 +279,8 @@ class _Importer(MetaPathFinder, Loader):
         fromlist: Sequence[str] | None = (),
         level: int = 0,
     ) -> ModuleType:
+        if not level and name in STAND_INS:
+            return STAND_INS[name]
         if level or self.sources.file_of(name) is None:
             return builtins.__import__(name, globals, locals, fromlist or (), level)
         module = importlib.import_module(f"{self.sources.prefix}.{name}")
@@ -289,7 +292,30 @@ class _Importer(MetaPathFinder, Loader):
         return module
 
 
+def run_from_disk(module: str) -> ModuleType:
+    """Run `module` from the files that it takes. Raises whatever they raise.
+
+    A package's `__init__` may say where Python finds another (a workspace's does): what is found only then is gathered,
+    and all is run again.
+    """
+    sources = gather(module)
+    while True:
+        ran = load(sources, module)
+        again = gather(module)
+        if again.files.keys() <= sources.files.keys():
+            return ran
+        sources = again
+
+
 _LOADED: dict[str, _Importer] = {}
+_GATHERED: set[str] = set()
+STAND_INS: dict[str, ModuleType] = {}
+"""Modules that a contract gets instead of Python's own: a trial moves the clock."""
+
+
+def is_own_file(path: str) -> bool:
+    """Is it one of the files that a contract was gathered from?"""
+    return path in _GATHERED
 
 
 def load(sources: Sources, module: str) -> ModuleType:

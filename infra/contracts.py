@@ -16,7 +16,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from coordinator.infra.contract_meaning import contract_hash
-from coordinator.infra.contract_sources import gather, load
+from coordinator.infra.contract_sources import run_from_disk
 from coordinator.streams.blame import described, where
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract_check import check_contract
@@ -81,7 +81,7 @@ def load_contract(path: str) -> CrunchContract:
         sys.path.insert(0, here)  # the node's own folder: runtime_definitions lives there
     try:
         ours = module_name.partition(".")[0] == "coordinator"
-        module = importlib.import_module(module_name) if ours else load(gather(module_name), module_name)
+        module = importlib.import_module(module_name) if ours else run_from_disk(module_name)
         found: Any = getattr(module, attribute)
         contract = found() if isinstance(found, type) else found
     except ValidationError as error:

@@ -15,6 +15,7 @@ from operator import itemgetter
 from typing import ClassVar
 
 from coordinator.streams import ids
+from coordinator.streams.blame import AUTHORS_ERRORS
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.counting import Decision
 from coordinator.streams.envelope import Need, Position
@@ -32,6 +33,7 @@ from coordinator.streams.events import (
     SnapshotTakenData,
     Terms,
 )
+from coordinator.streams.finite import numbers_of
 from coordinator.streams.reasons import as_reason
 from coordinator.streams.scoring import validator
 from coordinator.streams.stage import EMPTY_DECISION_EVERY, Draft, Stage
@@ -333,13 +335,9 @@ class AggregateStage(Stage):
                 as_result({name: to_float(one, decimals) for name, one in units.items()})
                 for *_, units in sorted(tally.scores, key=itemgetter(0, 1, 2))
             ]
-            summary = contract.aggregate_snapshot(results)
-            return {
-                name: to_units(value, decimals)
-                for name, value in sorted(summary.items())
-                if isinstance(value, (int, float)) and not isinstance(value, bool)
-            }, ""
-        except Exception as error:  # noqa: BLE001 - the author's function; the period's sums do not depend on it
+            summary = numbers_of(contract.aggregate_snapshot(results))
+            return {name: to_units(value, decimals) for name, value in sorted(summary.items())}, ""
+        except AUTHORS_ERRORS as error:  # the period's sums do not depend on it
             return {}, as_reason(f"aggregate_snapshot: {type(error).__name__}: {error}")
 
 

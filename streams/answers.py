@@ -14,11 +14,13 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any, Literal, Union, get_args, get_origin
 
+import msgspec
 from pydantic import BaseModel, ValidationError
 
 NUMBERS = (0.5, -1.0, -0.5, -0.1, -0.001, 0.0, 0.001, 0.1, 1.0, 16000.0, 19990.0, 20000.25, 20010.0, 24000.0)
 WHOLE = (1, -1, 0, 2, 19990, 20010)
 HUGE = (1.0, 1e3, 1e6, 1e9)
+GOLDEN = 0.6180339887
 DEPTH_MAX = 3
 _NUMERIC = (float, int, Decimal)
 
@@ -38,6 +40,17 @@ def answers_to_try(output_type: type[BaseModel], deep: int = 0) -> list[BaseMode
         {name: found[i % len(found)] for name, found in choices.items() if found} for i in range(1, longest)
     ]
     return _valid(output_type, raw)
+
+
+def more_answers(output_type: type[BaseModel], count: int = 16) -> list[BaseModel]:
+    """Valid answers with numbers between -1 and 1 that nobody would think of; all numeric fields vary together."""
+    choices = {name: _choices(field.annotation) for name, field in output_type.model_fields.items()}
+    usual = {name: found[0] for name, found in choices.items() if found}
+    numeric = [
+        name for name in usual if _unwrapped(output_type.model_fields[name].annotation) in (float, Decimal)
+    ]
+    spread = [round(2 * (i * GOLDEN % 1) - 1, 6) for i in range(1, count + 1)]
+    return _valid(output_type, [usual | dict.fromkeys(numeric, value) for value in spread]) if numeric else []
 
 
 def usual_answer(output_type: type[BaseModel]) -> dict[str, Any]:
@@ -63,6 +76,16 @@ def huge_answers(output_type: type[BaseModel]) -> list[list[BaseModel]]:
                 if len(rungs) == len(HUGE):
                     ladders.append(rungs)
     return ladders
+
+
+def recorded(answer: BaseModel) -> dict[str, Any]:
+    """An answer as it stands in the log: plain JSON, under the names that its type reads."""
+    return answer.model_dump(mode="json", by_alias=True)
+
+
+def read_back(answer: BaseModel) -> BaseModel:
+    """The answer as scoring gets it: recorded, and read again. Raises ValidationError, or what JSON cannot hold."""
+    return type(answer).model_validate(msgspec.json.decode(msgspec.json.encode(recorded(answer))))
 
 
 def shown(answer: BaseModel) -> str:

@@ -13,6 +13,8 @@ from types import TracebackType
 from pydantic import ValidationError
 
 _NOT_THE_OPERATORS = frozenset({"coordinator", "pydantic", "pydantic_core", "msgspec", "_pytest"})
+AUTHORS_ERRORS = (Exception, SystemExit)
+"""What a function of a contract may raise at us: scripts say "bad submission" by `sys.exit`. Ctrl-C stays ours."""
 _INSTALLED = ("site-packages", "dist-packages")
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from coordinator.streams.blame import AUTHORS_ERRORS
 from coordinator.streams.chain import Asked, Chain, Contracts, Seen, broken
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.events import PredictionAbsent, PredictionRecorded, RoundClosedData, Terms
@@ -210,7 +211,7 @@ def _score_or_none(
 ) -> dict[str, int] | None:
     try:
         return score_again(contract, output, truth)
-    except Exception:  # noqa: BLE001 - the contract's own function: it must then have failed in the node as well
+    except AUTHORS_ERRORS:  # it must then have failed in the node as well
         return None
 
 

@@ -21,6 +21,7 @@ from coordinator.streams.events import (
     RoundClosedData,
     SnapshotTakenData,
 )
+from coordinator.streams.finite import numbers_of
 from coordinator.streams.offering import build_emission
 from coordinator.streams.period_ranking import PeriodTotals, ranked_entries
 from coordinator.streams.units import mean_units, to_float, to_units
@@ -183,8 +184,7 @@ def _summary(snapshot: SnapshotTakenData, sums: _Sums, contracts: Contracts) -> 
     ]
     return {
         name: to_units(value, contract.score_decimals)
-        for name, value in sorted(contract.aggregate_snapshot(results).items())
-        if isinstance(value, (int, float)) and not isinstance(value, bool)
+        for name, value in sorted(numbers_of(contract.aggregate_snapshot(results)).items())
     }
 
 

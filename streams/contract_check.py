@@ -11,12 +11,12 @@ from typing import Any
 
 import msgspec
 
-from coordinator.streams.answers import usual_answer
-from coordinator.streams.blame import described
+from coordinator.streams.answers import read_back, usual_answer
+from coordinator.streams.blame import AUTHORS_ERRORS, described
 from coordinator.streams.contract import CrunchContract, EmissionCheckpoint
 from coordinator.streams.emission import emission_faults
 from coordinator.streams.errors import ContractError
-from coordinator.streams.finite import not_finite
+from coordinator.streams.finite import not_finite, numbers_of, plain
 from coordinator.streams.period_ranking import PERIOD_KEY
 from coordinator.streams.units import to_units
 
@@ -55,7 +55,7 @@ class Rehearsal:
         contract = self.contract
         self.records = sample_records(contract, self.kind)
         built = _step("build_input", lambda: contract.build_input(self.records))
-        checked = _step("input_type", lambda: contract.input_type.model_validate(built))
+        checked = _step("input_type", lambda: contract.input_type.model_validate(plain(built)))
         _finite("build_input", checked.model_dump(by_alias=True))  # in JSON's form NaN would be null already
         _step("input_type", lambda: msgspec.json.encode(checked.model_dump(mode="json", by_alias=True)))
         return f"gives {', '.join(checked.model_dump(by_alias=True)) or 'nothing'}"
@@ -69,12 +69,12 @@ class Rehearsal:
 
     def _score(self) -> str:
         contract = self.contract
-        output = _step(
-            "output_type", lambda: contract.output_type.model_validate(usual_answer(contract.output_type))
-        )
+        usual = usual_answer(contract.output_type)
+        given = _step("output_type", lambda: contract.output_type.model_validate(usual))
+        output = _step("output_type", lambda: read_back(given))
         scored = _step("score_prediction", lambda: contract.score_prediction(output, self.truth))
-        result = _step("score_type", lambda: contract.score_type.model_validate(scored))
-        self.numbers = _numbers(result.__dict__)
+        result = _step("score_type", lambda: contract.score_type.model_validate(plain(scored)))
+        self.numbers = numbers_of(result.__dict__)
         value_field = contract.aggregation.value_field
         if value_field not in self.numbers:
             has = sorted(self.numbers)
@@ -98,7 +98,7 @@ class Rehearsal:
         if not isinstance(summary, dict):
             message = f"contract field aggregate_snapshot: gave a {type(summary).__name__}, not a dict"
             raise ContractError(message)
-        found = _numbers(summary)
+        found = numbers_of(summary)
         _step(
             "aggregate_snapshot",
             lambda: [to_units(value, contract.score_decimals) for value in found.values()],
@@ -127,7 +127,7 @@ def truth_of(contract: CrunchContract, records: Sequence[Any]) -> Any:
     truth = _step("resolve_ground_truth", lambda: contract.resolve_ground_truth(list(records)))
     if truth is None:
         return None
-    typed = _step("ground_truth_type", lambda: contract.ground_truth_type.model_validate(truth))
+    typed = _step("ground_truth_type", lambda: contract.ground_truth_type.model_validate(plain(truth)))
     _finite("resolve_ground_truth", typed.model_dump(by_alias=True))
     recorded = typed.model_dump(mode="json", by_alias=True)
     return _step("ground_truth_type", lambda: contract.ground_truth_type.model_validate(recorded))
@@ -141,17 +141,10 @@ def sample_records(contract: CrunchContract, kind: str, prices: Sequence[float] 
     ]
 
 
-def _numbers(fields: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: value
-        for name, value in fields.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool)
-    }
-
-
-def _check_emission(contract: CrunchContract) -> None:
+def sample_entries(contract: CrunchContract) -> list[dict[str, Any]]:
+    """Twelve ranked models, best first, as `build_emission` gets them."""
     value = contract.aggregation.value_field
-    entries = [
+    return [
         {
             "model_id": f"model-{i}",
             "rank": i + 1,
@@ -161,13 +154,17 @@ def _check_emission(contract: CrunchContract) -> None:
         }
         for i in range(12)
     ]
+
+
+def _check_emission(contract: CrunchContract) -> None:
+    entries = sample_entries(contract)
     pubkey = contract.crunch_pubkey or SAMPLE_PUBKEY
     built = _step(
         "build_emission",
         lambda: contract.build_emission(entries, pubkey, contract.compute_provider, contract.data_provider),
     )
     emission = _step(
-        "build_emission", lambda: EmissionCheckpoint.model_validate(built).model_dump(mode="json")
+        "build_emission", lambda: EmissionCheckpoint.model_validate(plain(built)).model_dump(mode="json")
     )
     faults = emission_faults(emission, len(entries))
     if faults:
@@ -178,7 +175,7 @@ def _check_emission(contract: CrunchContract) -> None:
 def _step(field: str, run: Callable[[], Any]) -> Any:
     try:
         return run()
-    except Exception as error:
+    except AUTHORS_ERRORS as error:
         message = f"contract field {field}: {described(error)}"
         raise ContractError(message) from error
 

@@ -16,11 +16,12 @@ from typing import Any
 
 import msgspec
 
-from coordinator.streams.answers import answers_to_try, huge_answers, shown
-from coordinator.streams.blame import described
+from coordinator.streams.answers import answers_to_try, huge_answers, read_back, shown
+from coordinator.streams.blame import AUTHORS_ERRORS, described
 from coordinator.streams.contract import CrunchContract, RankingDirection
 from coordinator.streams.contract_check import SAMPLE_PUBKEY, Rehearsal, sample_records, truth_of
 from coordinator.streams.errors import ContractError, CoordinatorError
+from coordinator.streams.finite import numbers_of, plain
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.period_ranking import PERIOD_KEY
 from coordinator.streams.settings import Settings
@@ -198,12 +199,14 @@ def _score(contract: CrunchContract, answer: Any, truth: Any, market: str, hint:
     """One score as it would be recorded. Raises ContractError that says for which answer it cannot be."""
     about = f"score_prediction, for {shown(answer)} after {market}: {hint}"
     try:
-        result = contract.score_type.model_validate(contract.score_prediction(answer, truth))
-        value = float(result.__dict__[contract.aggregation.value_field])
+        result = contract.score_type.model_validate(
+            plain(contract.score_prediction(read_back(answer), truth))
+        )
+        value = float(numbers_of(result.__dict__)[contract.aggregation.value_field])
         to_units(value, contract.score_decimals)
     except NotRecordableError as error:
         raise ContractError(f"{about}{error}; clip the score, or lower score_decimals") from error
-    except Exception as error:
+    except AUTHORS_ERRORS as error:
         raise ContractError(f"{about}{described(error)}") from error
     return value
 

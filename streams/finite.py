@@ -6,7 +6,7 @@ Nothing ranks below or above a NaN; and what nests without end stops whoever wal
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 DEPTH_MAX = 100
@@ -15,6 +15,24 @@ DEPTH_MAX = 100
 _HARMLESS = {int, str, bool, type(None)}
 
 _Step = tuple[Any, Any]
+
+
+def plain(value: Any) -> Any:
+    """`value` with numpy's numbers and arrays as Python's, inside of dicts and lists too."""
+    if isinstance(value, dict):
+        return {key: plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(one) for one in value]
+    return value.tolist() if hasattr(value, "dtype") and hasattr(value, "tolist") else value
+
+
+def numbers_of(fields: Mapping[str, Any]) -> dict[str, int | float]:
+    """The fields that are numbers, in order. Booleans are none."""
+    return {
+        name: value
+        for name, one in fields.items()
+        if isinstance(value := plain(one), (int, float)) and not isinstance(value, bool)
+    }
 
 
 def not_finite(value: Any, path: str = "") -> str | None:

@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel
 
+from coordinator.streams.blame import AUTHORS_ERRORS
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.envelope import Need
 from coordinator.streams.events import (
@@ -24,7 +25,7 @@ from coordinator.streams.events import (
     InputResolvedData,
     Terms,
 )
-from coordinator.streams.finite import not_finite
+from coordinator.streams.finite import not_finite, plain
 from coordinator.streams.granularity import cadence_ms
 from coordinator.streams.holes import Holes
 from coordinator.streams.reasons import as_reason
@@ -150,11 +151,11 @@ def _truth(
         truth = contract.resolve_ground_truth(typed)
         if truth is None:
             return None, "resolve_ground_truth gave None"
-        typed_truth = contract.ground_truth_type.model_validate(truth)
+        typed_truth = contract.ground_truth_type.model_validate(plain(truth))
         # In JSON's form NaN would be null already.
         bad = not_finite(typed_truth.model_dump(by_alias=True))
         dumped = typed_truth.model_dump(mode="json", by_alias=True)
         msgspec.json.encode(dumped)  # what cannot be written fails here, by its name, and not at the send
-    except Exception as error:  # noqa: BLE001 - the author's function: its fault is recorded, and the node goes on
+    except AUTHORS_ERRORS as error:  # its fault is recorded, and the node goes on
         return None, as_reason(f"resolve_ground_truth: {type(error).__name__}: {error}", 500)
     return (None, f"resolve_ground_truth gave a value that is not finite: {bad}") if bad else (dumped, None)

@@ -23,6 +23,7 @@ from typing import ClassVar
 import msgspec
 
 from coordinator.streams import ids
+from coordinator.streams.blame import AUTHORS_ERRORS
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.counting import Decision
 from coordinator.streams.envelope import Need
@@ -320,7 +321,7 @@ class InputStage(Stage):
         window = records[: bisect_right(records, point, key=at_of)][-RECORDS_SEEN:]
         try:
             typed = [record.as_type(terms.contract_hash, contract.raw_input_type) for record in window]
-        except Exception as error:  # noqa: BLE001 - the author's type: its fault is recorded, and the node goes on
+        except AUTHORS_ERRORS as error:  # its fault is recorded, and the node goes on
             return as_reason(f"raw_input_type: {type(error).__name__}: {error}", 500)
         payload, fault = encode_model_input(contract, typed)
         if fault:

@@ -10,8 +10,9 @@ from typing import Any
 
 import msgspec
 
+from coordinator.streams.blame import AUTHORS_ERRORS
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.finite import not_finite
+from coordinator.streams.finite import not_finite, plain
 from coordinator.streams.reasons import as_reason
 
 RECORDS_SEEN = 120
@@ -23,10 +24,10 @@ _encoder = msgspec.json.Encoder()
 def encode_model_input(contract: CrunchContract, records: Sequence[Any]) -> tuple[bytes, str]:
     """(JSON, "") or (b"", what is wrong). `records` are raw inputs of the contract's type, oldest first."""
     try:
-        checked = contract.input_type.model_validate(contract.build_input(list(records)))
+        checked = contract.input_type.model_validate(plain(contract.build_input(list(records))))
         bad = not_finite(checked.model_dump(by_alias=True))  # in JSON's form NaN would be null already
         payload = _encoder.encode(checked.model_dump(mode="json", by_alias=True))
-    except Exception as error:  # noqa: BLE001 - the author's function: its fault is recorded, and the node goes on
+    except AUTHORS_ERRORS as error:  # its fault is recorded, and the node goes on
         return b"", as_reason(f"build_input: {type(error).__name__}: {error}", 500)
     if bad:
         return b"", f"build_input gave a value that is not finite: {bad}"

@@ -9,9 +9,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from coordinator.streams.blame import AUTHORS_ERRORS
 from coordinator.streams.contract import CrunchContract, EmissionCheckpoint
 from coordinator.streams.emission import emission_faults, emission_sha256
 from coordinator.streams.events import CheckpointData, RankedEntry
+from coordinator.streams.finite import plain
 from coordinator.streams.period_ranking import ENSEMBLE_PREFIX
 from coordinator.streams.reasons import as_reason
 
@@ -37,8 +39,8 @@ def build_emission(
         built = contract.build_emission(
             entries, contract.crunch_pubkey, contract.compute_provider, contract.data_provider
         )
-        return EmissionCheckpoint.model_validate(built).model_dump(mode="json"), []
-    except Exception as error:  # noqa: BLE001 - the author's function: the checkpoint is withheld with its reason
+        return EmissionCheckpoint.model_validate(plain(built)).model_dump(mode="json"), []
+    except AUTHORS_ERRORS as error:  # the checkpoint is withheld with its reason
         empty = EmissionCheckpoint(crunch="", cruncher_rewards=[]).model_dump(mode="json")
         return empty, [as_reason(f"build_emission: {type(error).__name__}: {error}", REASON_CHARS)]
 

@@ -21,6 +21,7 @@ import msgspec
 from pydantic import BaseModel, ValidationError
 
 from coordinator.streams import ids
+from coordinator.streams.answers import recorded
 from coordinator.streams.counting import Decision
 from coordinator.streams.envelope import Need, Position
 from coordinator.streams.events import (
@@ -271,12 +272,13 @@ def check_output(
         output = {"value": output}
     if not isinstance(output, dict):
         return None, f"BAD_OUTPUT: a {type(output).__name__}, not an object"
-    if not output_type.model_fields.keys() & output.keys():
+    names = {one for name, field in output_type.model_fields.items() for one in (name, field.alias)}
+    if not names & output.keys():
         return None, f"BAD_OUTPUT: none of the fields {sorted(output_type.model_fields)}"
     try:
         if bad := not_finite(output):
             return None, f"BAD_OUTPUT: {bad} is not finite"
-        plain = output_type.model_validate(output).model_dump(mode="json")
+        plain = recorded(output_type.model_validate(output))
         if bad := not_finite(plain):
             return None, f"BAD_OUTPUT: {bad} is not finite"
         size = len(_encoder.encode(plain))

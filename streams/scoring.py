@@ -11,8 +11,10 @@ from typing import Any, Final
 from pydantic import BaseModel, TypeAdapter
 
 from coordinator.streams.answers import answers_to_try
+from coordinator.streams.blame import AUTHORS_ERRORS
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.events import Fault
+from coordinator.streams.finite import numbers_of, plain
 from coordinator.streams.units import NotRecordableError, to_units
 
 MODEL: Final[Fault] = "model"
@@ -38,17 +40,16 @@ class Scorer:
     def score(self, output: dict[str, Any], truth: Any) -> Scored:
         """Score one recorded output against a typed truth. One prediction's failure stays its own."""
         try:
-            result = self._as_result(self._score(self._as_output(output), truth))
-        except Exception as error:  # noqa: BLE001 - the author's function: recorded, and the others go on
+            result = self._as_result(plain(self._score(self._as_output(output), truth)))
+        except AUTHORS_ERRORS as error:
             return {}, f"score_prediction: {type(error).__name__}: {error}", NODE
         fields = result.__dict__
         if not fields.get("success", True):
             return {}, str(fields.get("failed_reason") or "score_prediction said success=False"), MODEL
         units: dict[str, int] = {}
         try:
-            for name, value in fields.items():
-                if isinstance(value, (int, float)) and not isinstance(value, bool):
-                    units[name] = to_units(value, self._decimals)
+            for name, value in numbers_of(fields).items():
+                units[name] = to_units(value, self._decimals)
         except NotRecordableError as error:
             return {}, str(error), NODE
         if self._value_field not in units:

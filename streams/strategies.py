@@ -20,6 +20,7 @@ from typing import Any
 
 from coordinator.streams.defaults import build_emission as tiers
 from coordinator.streams.emission import FRAC64_ONE, allocate
+from coordinator.streams.finite import plain
 
 __all__ = ["Entries", "Strategy", "by_weights", "proportional", "softmax", "tiers"]
 
@@ -43,7 +44,7 @@ def proportional(above: float = 0.0) -> Strategy:
     is not finite.
     """
     _finite("above", above)
-    return partial(_proportional, above=above)
+    return partial(_proportional, above=float(above))
 
 
 def softmax(beta: float = 1.0) -> Strategy:
@@ -56,7 +57,7 @@ def softmax(beta: float = 1.0) -> Strategy:
     if not 0 <= beta <= BETA_MAX:
         message = f"beta must be in 0..{BETA_MAX:.0f}, not {beta!r}"
         raise ValueError(message)
-    return partial(_softmax, beta=beta)
+    return partial(_softmax, beta=float(beta))
 
 
 def by_weights(weigh: Callable[[Entries], Sequence[float | Fraction | Decimal]]) -> Strategy:
@@ -149,7 +150,7 @@ def _fraction(number: float) -> Fraction:
 
 def _weight(i: int, given: float | Fraction | Decimal) -> Fraction:
     try:
-        return Fraction(given)
+        return Fraction(plain(given))
     except (TypeError, ValueError, OverflowError) as error:
         message = f"weight {i} is no finite number: {given!r}"
         raise ValueError(message) from error

@@ -1,0 +1,109 @@
+"""`contract check` in two processes: what is not the same twice is found, and named; what ends a process is a finding."""
+
+from __future__ import annotations
+
+import sys
+
+import pytest
+
+from coordinator.infra import contract_trial
+from coordinator.infra.contract_trial import tried
+from coordinator.streams.contract_findings import Finding, State
+from coordinator.streams.settings import Settings
+
+TEMPLATE = """
+import datetime, functools, os, random, sys, time
+from datetime import datetime as moment
+from coordinator.streams.contract import CrunchContract
+
+seen, FACTOR = [], float(os.environ.get("A_FACTOR", "1"))
+random.seed(7)
+
+def base(prediction, truth):
+    d = (truth.return_ > 0) - (truth.return_ < 0)
+    v = min(1.0, max(-1.0, prediction.value))
+    return 2 * v * d - v * v
+
+def score(prediction, truth):
+    {extra}
+    return {{"value": {value}}}
+
+CONTRACT = CrunchContract(score_prediction=score)
+"""
+
+
+@pytest.fixture
+def trial(tmp_path, monkeypatch):
+    def trial(value: str, extra: str = "pass", text: str = TEMPLATE) -> list[Finding]:
+        (tmp_path / "its_contract.py").write_text(text.format(value=value, extra=extra))
+        monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+        return tried("its_contract:CONTRACT", Settings())
+
+    return trial
+
+
+def faults(found: list[Finding]) -> str:
+    return " ".join(one.says for one in found if one.state is State.FAULT)
+
+
+@pytest.mark.parametrize(
+    ("value", "extra"),
+    [
+        ("base(prediction, truth) + random.random() * 1e-7", "pass"),
+        ("base(prediction, truth)", "seen.append(1) or (len(seen) == 150 and prediction.__dict__.update(value=0.7))"),
+        ("base(prediction, truth) + hash(str(prediction.value)) % 1000 / 1e7", "pass"),
+        ("base(prediction, truth) + id(object()) % 1000003 / 1e8", "pass"),
+        ("base(prediction, truth) * (0.5 ** (time.time() % 86400 / 86400))", "pass"),
+        ("base(prediction, truth) + moment.now().hour / 1e7", "pass"),
+        ("base(prediction, truth) + datetime.date.today().month / 1e7", "pass"),
+        ("base(prediction, truth) + list({'a', 'b', 'c', 'd', 'e'}).index('a') / 1e7", "pass"),
+        ("base(prediction, truth) * FACTOR", "pass"),
+        ("base(prediction, truth) + (random.random() * 1e-7 if 0.1 < prediction.value < 0.4 else 0)", "pass"),
+    ],
+)  # fmt: skip
+def test_what_is_not_the_same_twice_is_named(trial, monkeypatch, value, extra):
+    monkeypatch.setenv("A_FACTOR", "2")
+    assert "score_prediction is not the same twice" in faults(trial(value, extra))
+
+
+def test_a_file_that_is_no_part_of_it_is_named_and_one_beside_it_is_not(trial, tmp_path):
+    (tmp_path.parent / "elsewhere.txt").write_text("2")
+    outside = f"float(open({str(tmp_path.parent / 'elsewhere.txt')!r}).read())"
+    assert "elsewhere.txt, which is no part of the contract" in faults(
+        trial(f"base(prediction, truth) * {outside}")
+    )
+    (tmp_path / "beside.txt").write_text("2")
+    beside = "float(open(os.path.join(os.path.dirname(__file__), 'beside.txt')).read())"
+    assert not faults(trial(f"base(prediction, truth) * {beside}"))
+
+
+@pytest.mark.parametrize(
+    ("extra", "says"),
+    [
+        ("os._exit(0)", "score_prediction, for {'value': 0.5} after a small rise: ended the whole process"),
+        ("os.kill(os.getpid(), 9)", "ended the whole process (signal 9)"),
+        (
+            "time.sleep(100)",
+            "score_prediction, for {'value': 0.5} after a small rise: did not come back within 1 s",
+        ),
+        ("prediction.value == -0.1 and sys.exit(1)", "SystemExit: 1"),
+    ],
+)
+def test_what_ends_or_never_ends_is_a_fault_with_the_functions_name(trial, monkeypatch, extra, says):
+    monkeypatch.setattr(contract_trial, "CALL_SECONDS_MAX", 1.0)
+    found = faults(trial("base(prediction, truth)", extra))
+    assert says in found
+    assert "score_prediction" in found
+
+
+def test_memory_that_changes_nothing_and_words_are_no_fault(trial):
+    extra = "print('scored'); functools.lru_cache(base); random.Random(3).random()"
+    found = trial("base(prediction, truth) + random.Random(5).random() * 0", extra)
+    assert not faults(found)
+    assert [one.state for one in found if one.check == "the same twice"] == [State.OK]
+
+
+def test_a_file_that_does_not_load_is_one_finding(trial):
+    (found,) = trial("", text="import nothing_like_this\nCONTRACT = 1")
+    assert (found.check, found.state) == ("loads", State.FAULT)
+    assert "nothing_like_this" in found.says
