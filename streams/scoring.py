@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from pydantic import BaseModel, TypeAdapter
 
-from coordinator.streams.answers import answers_to_try
+from coordinator.streams.answers import answers_to_try, recorded
 from coordinator.streams.blame import AUTHORS_ERRORS
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.events import Fault
@@ -59,7 +59,7 @@ class Scorer:
     def can_score(self, truth: Any) -> bool:
         """Does the function score any answer of the contract's type by this truth?"""
         others = answers_to_try(self._output_type)[:ANSWERS_TRIED]
-        return any(self.score(one.model_dump(mode="json"), truth)[0] for one in others)
+        return any(self.score(recorded(one), truth)[0] for one in others)
 
 
 @cache

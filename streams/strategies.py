@@ -150,7 +150,7 @@ def _fraction(number: float) -> Fraction:
 
 def _weight(i: int, given: float | Fraction | Decimal) -> Fraction:
     try:
-        return Fraction(plain(given))
+        return Fraction(given if isinstance(given, (int, float, Fraction, Decimal)) else plain(given))
     except (TypeError, ValueError, OverflowError) as error:
         message = f"weight {i} is no finite number: {given!r}"
         raise ValueError(message) from error
