@@ -90,14 +90,21 @@ def parse_time(text: str) -> int:
     text = text.strip()
     if text.isascii() and text.isdigit():
         return int(text)
+    day = text.removesuffix("Z").removesuffix("z")
+    if len(day) == len("2023-03-10") and day[4:8:3] == "--":
+        raise OperatorError(f"{text!r} has no time of day; write {day}T00:00:00Z for midnight UTC")
+    zoned = f"{text[:-4]}+00:00" if text.upper().endswith(" UTC") else text.upper()
     try:
-        moment = datetime.fromisoformat(text)
+        moment = datetime.fromisoformat(zoned)
     except ValueError:
         raise OperatorError(
             f"{text!r} is no time; write ISO 8601 with a zone, e.g. 2023-03-10T00:00:00Z, or milliseconds since 1970"
         ) from None
     if moment.tzinfo is None:
-        raise OperatorError(f"{text!r} has no zone; write {text}Z for UTC, or an offset such as {text}+01:00")
+        plain = text.replace(" ", "T")
+        raise OperatorError(
+            f"{text!r} has no zone; write {plain}Z for UTC, or an offset such as {plain}+01:00"
+        )
     since_epoch = moment - datetime.fromtimestamp(0, UTC)
     milliseconds = (since_epoch.days * 86_400 + since_epoch.seconds) * 1000 + since_epoch.microseconds // 1000
     if milliseconds < 0:

@@ -197,6 +197,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 check_host("API_ALLOWED_HOSTS", host)
 
     def _check_feed(self) -> None:
+        if self.feed_stamp not in ("open", "close"):
+            message = f"FEED_STAMP={self.feed_stamp!r}: say which end of a candle its time is, open or close"
+            raise OperatorError(message)
         if not self.feed_subjects:
             message = "FEED_SUBJECTS is empty; name at least one, e.g. FEED_SUBJECTS=BTCUSDT"
             raise OperatorError(message)

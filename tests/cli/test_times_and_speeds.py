@@ -19,6 +19,8 @@ MARCH_10 = 1_678_406_400_000
         ("2023-03-10T00:00:00Z", MARCH_10),
         ("2023-03-10 00:00:00Z", MARCH_10),
         ("2023-03-10T00:00Z", MARCH_10),
+        ("2023-03-10t00:00:00z", MARCH_10),
+        ("2023-03-10 00:00:00 UTC", MARCH_10),
         ("2023-03-10T01:00:00+01:00", MARCH_10),
         ("2023-03-09T18:30:00-05:30", MARCH_10),
         ("2023-03-10T00:00:00.250Z", MARCH_10 + 250),
@@ -34,7 +36,8 @@ def test_a_time_is_iso_8601_with_a_zone_or_epoch_ms(text, time_ms):
     ("text", "said"),
     [
         ("2023-03-10T00:00:00", "has no zone"),
-        ("2023-03-10", "has no zone"),
+        ("2023-03-10", "write 2023-03-10T00:00:00Z for midnight UTC"),
+        ("2023-03-10Z", "write 2023-03-10T00:00:00Z for midnight UTC"),
         ("yesterday", "is no time"),
         ("", "is no time"),
         ("-5", "is no time"),
