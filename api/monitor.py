@@ -29,11 +29,15 @@ from coordinator.streams.errors import WorldError
 from coordinator.streams.events import WithholdCheckpoint, WithholdCheckpointData
 from coordinator.streams.ids import content_id
 from coordinator.streams.reasons import as_reason
+from coordinator.streams.topology import BY_TOPIC
 
 HOLE_MS_MAX = 30_000
 """An owner whose send failed leaves a hole until it has claimed anew."""
 LAG_MS_MAX = 30_000
 CHECKPOINTS_LOOKED_AT = 200
+LETTERS_LOOKED_AT = 100
+LETTERS_MS = 900_000
+"""A stage that stands still writes its letter every ten minutes."""
 REASON_CHARS_MAX = 400
 UNSETTLED = ("WITHHELD", "PENDING", "SUBMITTED")
 _log = structlog.get_logger()
@@ -201,6 +205,7 @@ class Monitor:
                 yield Alert("invariant", one.name, f"{one.about}: {one.detail}")
         if self._send_error:
             yield Alert("command", "withhold", self._send_error)
+        yield from self._log_alerts(now)
         for projection in self._projector.read.all():
             if aside := projection.store.set_aside:
                 yield Alert("store", projection.name, f"{aside}. Look at the disk, then delete that folder")
@@ -219,6 +224,27 @@ class Monitor:
                 yield Alert(
                     "task", task.name, f"{task.name} failed {task.failures} times, last with {task.error}"
                 )
+
+    def _log_alerts(self, now: int) -> Iterator[Alert]:
+        """What is wrong with the log itself, and what came from outside that nobody could take."""
+        if self._projector.error is not None:
+            yield Alert("log", "report", f"the read models stand still: {self._projector.error}")
+        for topic, reader in self._projector.folder.readers.items():
+            if reader.garbage is not None and BY_TOPIC[topic].enveloped:
+                what = f"{topic} offset {reader.garbage} is no append of any version: somebody else wrote there, or "
+                yield Alert(
+                    "log", f"garbage {topic}", what + "the broker's disk has altered it; all pass over it"
+                )
+        faults = [
+            one
+            for one in self._projector.read.dead_letters.newest(LETTERS_LOOKED_AT)
+            if now - one[1] < LETTERS_MS
+        ]
+        for origin, what in (("log", "a stage stands still"), ("commands", "a command was not taken")):
+            told = [letter for _, _, letter in faults if letter.origin == origin]
+            if told:
+                place = f"offset {told[0].position}: " if told[0].position else ""
+                yield Alert("log", origin, f"{what}: {place}{told[0].reason}")
 
     def _feed_alerts(self, now: int) -> Iterator[Alert]:
         feeds = self._projector.read.feeds

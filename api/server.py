@@ -1,7 +1,8 @@
 """The report worker: projector and API in one process and one event loop.
 
 The port is taken first, so that a taken one is said before anything is opened. SIGTERM and SIGINT end it
-cleanly. When the projector fails, the API ends with it: serving what no longer moves would look like health.
+cleanly. When the projector fails, the API ends with it: serving what no longer moves would look like health. Where a
+record of the log is the reason it stays, ill and saying so, for a start again would not help.
 """
 
 from __future__ import annotations
@@ -23,9 +24,11 @@ from coordinator.api.live import ABORT
 from coordinator.api.monitor import Monitor, make_monitor
 from coordinator.api.own_routes import OwnRoutes, load_own_routes
 from coordinator.infra.commands import KafkaCommandPort
+from coordinator.infra.loop_watch import watch_loop
 from coordinator.infra.sockets import listen
 from coordinator.projections.registry import open_read_models
 from coordinator.projections.runner import Projector, cluster_id_of
+from coordinator.streams.errors import LogError
 from coordinator.streams.settings import Settings
 
 SEND_SECONDS_MAX = 10.0
@@ -71,6 +74,16 @@ async def _serve(settings: Settings, bound: socket.socket, own_routes: list[OwnR
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    alive = asyncio.create_task(watch_loop(settings.health_file))
+    try:
+        await _fold_and_serve(settings, bound, own_routes, stopping)
+    finally:
+        alive.cancel()
+
+
+async def _fold_and_serve(
+    settings: Settings, bound: socket.socket, own_routes: list[OwnRoutes], stopping: asyncio.Event
+) -> None:
     cluster_id = await _unless(stopping, cluster_id_of(settings.kafka_bootstrap))
     if cluster_id is None:
         return
@@ -123,6 +136,9 @@ async def _run(
     _log.info("report_listening", host=settings.api_host, port=bound.getsockname()[1])
     try:
         await asyncio.wait((serving, folding, watching, stop), return_when=asyncio.FIRST_COMPLETED)
+        if folding.done() and isinstance(folding.exception(), LogError):
+            # A start again would meet the same record: /healthz, the alerts and the webhook say so until it is mended.
+            await asyncio.wait((serving, watching, stop), return_when=asyncio.FIRST_COMPLETED)
     finally:
         projector.stop()
         server.should_exit = True

@@ -16,6 +16,7 @@ import msgspec
 import psutil
 
 from coordinator.cli.plan import HOST, port_is_free
+from coordinator.infra.open_files import OPEN_FILES_WANTED, allow_open_files, too_few_open_files
 
 COMMAND_SECONDS_MAX = 20.0
 GIB = 1024**3
@@ -120,6 +121,15 @@ def disk(folder: Path, free_bytes: int) -> Finding:
     if free_bytes >= DISK_BYTES_MIN:
         return Finding("disk", State.OK, says)
     return Finding("disk", State.FAULT, says, "make room: nothing in the log is ever deleted")
+
+
+async def open_files() -> Finding:
+    """May a node of this shell open enough files and sockets?"""
+    allowed = allow_open_files()
+    if allowed >= OPEN_FILES_WANTED:
+        return Finding("open files", State.OK, f"{allowed} are allowed, {OPEN_FILES_WANTED} are wanted")
+    how = f"ulimit -Hn {OPEN_FILES_WANTED} as root, or LimitNOFILE={OPEN_FILES_WANTED} of its service"
+    return Finding("open files", State.FAULT, too_few_open_files(allowed), how)
 
 
 def free_port(port: int, whose: str, variable: str) -> Finding:

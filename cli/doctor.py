@@ -58,7 +58,7 @@ def preflight(
     kafka: KafkaOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Look before you start: Docker, compose, ports, memory, disk, contract, models, feed, Kafka and its topics.
+    """Look before you start: Docker, compose, ports, memory, disk, files, contract, models, feed, Kafka and its topics.
 
     Run it in the node's folder. Each check says what it saw and, where something is wrong, what to do. What cannot be
     looked at counts as wrong. The exit code is 1 when anything is. Kafka is only looked at where one is named
@@ -113,6 +113,7 @@ def _before(settings: Settings, models: Path, feed_seconds: float, *, named: boo
         "ports": lambda: checkup.ports({settings.api_port: ("the API", "API_PORT")}),
         "memory": lambda: checkup.memory_here(models),
         "disk": lambda: checkup.disk_here(settings.data_dir),
+        "files": checkup.open_files,
         "contract": lambda: checkup_node.contract(settings),
         "wallets": lambda: checkup_node.wallets(settings),
         "models": lambda: checkup_node.models(settings, models),

@@ -13,7 +13,9 @@ import os
 import secrets
 import signal
 import sys
+import tempfile
 from contextlib import suppress
+from pathlib import Path
 from time import monotonic
 from typing import Any
 
@@ -25,6 +27,7 @@ from coordinator.cli.shared import NODE_FILE, NodeFile, quiet_libraries, time_te
 from coordinator.infra.broker import HOST, EmbeddedBroker
 from coordinator.infra.data_dir import claim_data_dir
 from coordinator.infra.model_host.confine import NOT_CONFINED, TOKEN, hide_from_others, scrubbed_environment
+from coordinator.infra.open_files import OPEN_FILES_WANTED, allow_open_files, too_few_open_files
 from coordinator.infra.positions import PipelineWatch, pipeline_waits_for, reading
 from coordinator.infra.processes import BrokerProcess, LoggedProcess
 from coordinator.infra.supervisor import Supervisor
@@ -34,7 +37,7 @@ from coordinator.streams.settings import environment
 from coordinator.streams.topology import WORKERS
 
 PROBE_SECONDS = 3.0
-READY_SECONDS_MAX = 60.0
+REMARK_SECONDS = 10.0
 LISTEN_SECONDS_MAX = 120.0
 POLL_SECONDS = 0.1
 IDLE_POLL_SECONDS = 0.5
@@ -78,11 +81,14 @@ class Node:
         self._replayed = asyncio.Event()
         self._models_listen = asyncio.Event()
         self._began = monotonic()
+        # Not in the data directory: a full disk must not look like a worker that hangs.
+        self._alive_folder = tempfile.TemporaryDirectory(prefix="coordinator-alive-")
+        self._alive = Path(self._alive_folder.name)
 
     async def run(self) -> None:
         """Start, keep, end. Raises OperatorError when a child says that the operator must change something."""
         self.supervisor = Supervisor(self.screen.say)
-        self._settled: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        self._settled: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             asyncio.get_running_loop().add_signal_handler(number, self._asked_to_end)
         work = asyncio.create_task(self._work())
@@ -102,6 +108,7 @@ class Node:
             await asyncio.gather(work, asked, return_exceptions=True)
             self.screen.say("ending every process")
             await self.supervisor.stop()
+            self._alive_folder.cleanup()
             self.screen.say("ended")
 
     def _asked_to_end(self) -> None:
@@ -128,6 +135,8 @@ class Node:
         plan, supervisor = self.plan, self.supervisor
         for remark in plan.remarks:
             self.screen.say(remark)
+        if (allowed := allow_open_files()) < OPEN_FILES_WANTED:
+            self.screen.say(too_few_open_files(allowed))
         if not plan.embedded:
             async with reading(self.settings.kafka_bootstrap):
                 pass  # says at once when nobody is there, before anything was started
@@ -140,16 +149,31 @@ class Node:
             broker = await preparing
             self.settings = msgspec.structs.replace(self.settings, kafka_bootstrap=broker.bootstrap)
             supervisor.keep(BrokerProcess(broker), last=True)
-            await _listens(HOST, broker.port, "the Kafka broker", READY_SECONDS_MAX)
+            await self._kafka_listens(broker)
         await create_topics(self.settings.kafka_bootstrap, self.settings.crunch_id)
         self.settings = msgspec.structs.replace(self.settings, feed_source=await feed)
-        self._settled.set_result(json.dumps(environment(self.settings)).encode() + b"\n")
+        self._settled.set_result(environment(self.settings))
         self._write_node_file()
         supervisor.on_change(self._write_node_file)
         await _listens(self.settings.api_host, self.settings.api_port, "the API", LISTEN_SECONDS_MAX)
         self.screen.say(f"the page is http://{self.settings.api_host}:{self.settings.api_port}/")
         await asyncio.wait_for(self._models_listen.wait(), LISTEN_SECONDS_MAX)
         self.screen.say(f"the whole node listens, {monotonic() - self._began:.1f} s after the start")
+
+    async def _kafka_listens(self, broker: EmbeddedBroker) -> None:
+        """As long as a log of its size may need, and the wait is said. Raises WorldError."""
+        log_bytes, seconds_max = broker.log_bytes, broker.start_seconds_max
+        listening = asyncio.create_task(_listens(HOST, broker.port, "the Kafka broker", seconds_max))
+        try:
+            while not (await asyncio.wait({listening}, timeout=REMARK_SECONDS))[0]:
+                what = (
+                    self.supervisor.states["kafka"].last_exit
+                    or f"its log has {log_bytes / 1e6:,.0f} MB to look through"
+                )
+                self.screen.say(f"Kafka does not listen yet ({what}); it has up to {seconds_max:.0f} s")
+            listening.result()
+        finally:
+            listening.cancel()
 
     async def _broker(self) -> EmbeddedBroker:
         """The broker, prepared; on another port when somebody took the planned one since it was chosen."""
@@ -174,8 +198,14 @@ class Node:
             self.settings.data_dir / "logs" / f"{name}.log",
             environ=dict(os.environ) | environment(self.settings),
             on_line=lambda line: self._heard(name, line),
-            gate=lambda: asyncio.shield(self._settled),
+            gate=lambda: self._told(name),
+            alive_file=self._alive / name,
         )
+
+    async def _told(self, name: str) -> bytes:
+        """What a worker waits for on its stdin: the settings as they turned out."""
+        told = await asyncio.shield(self._settled)
+        return json.dumps(told | {"HEALTH_FILE": str(self._alive / name)}).encode() + b"\n"
 
     def _model_host(self) -> LoggedProcess:
         settings = self.settings
@@ -234,7 +264,14 @@ class Node:
             feed={name: text for name, text in environment(settings).items() if name.startswith("FEED_")},
             pids=pids | {"up": os.getpid()},
         )
-        write_node_file(settings.data_dir, node)
+        try:
+            write_node_file(settings.data_dir, node)
+        except (
+            OSError
+        ) as error:  # a full disk: the node goes on, and the other commands know the last start's
+            self.screen.say(
+                f"{settings.data_dir / NODE_FILE} could not be written: {error.strerror or error}"
+            )
 
     # --- ending --------------------------------------------------------------------------------------
 

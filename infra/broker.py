@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import base64
 import os
+import secrets
 import signal
 import socket
 import subprocess
@@ -31,7 +32,13 @@ from coordinator.infra.kafka_runtime import FetchProgress, KafkaRuntime, ensure_
 from coordinator.streams.errors import OperatorError, WorldError
 
 HOST = "127.0.0.1"
+PORTS = range(20_000, 32_000)
+PORTS_TRIED_MAX = 200
 LOG_BYTES_MAX = 10 * 1024 * 1024
+LOCALE = {"LC_ALL": "C.UTF-8"}
+"""Java turns every letter of a path that its locale lacks into a question mark."""
+STOP_SECONDS_MIN, STOP_BYTES_PER_SECOND = 10.0, 50 * 1024 * 1024
+START_SECONDS_MIN, START_BYTES_PER_SECOND = 60.0, 5 * 1024 * 1024
 PORT_HELP = (
     "end what listens there, choose another (0: a free one), or use a running Kafka: --kafka HOST:PORT"
 )
@@ -107,6 +114,27 @@ class EmbeddedBroker:
         """The ended child's exit code (negative: the signal); None while it runs and before the first start."""
         return None if self._process is None else self._process.poll()
 
+    @property
+    def log_bytes(self) -> int:
+        """What Kafka's own data takes on the disk now."""
+        files = (self.data_dir / "log").rglob("*.log")
+        return sum(file.stat().st_size for file in files if file.exists())
+
+    @property
+    def stop_seconds_max(self) -> float:
+        """How long a clean end may take: killed before it, the next start recovers the whole log."""
+        return STOP_SECONDS_MIN + self.log_bytes / STOP_BYTES_PER_SECOND
+
+    @property
+    def start_seconds_max(self) -> float:
+        """How long a start may take, with the recovery of the whole log on a slow disk."""
+        return START_SECONDS_MIN + self.log_bytes / START_BYTES_PER_SECOND
+
+    @property
+    def disk_is_full(self) -> bool:
+        """Did Kafka, since this start, find no room?"""
+        return "No space left" in self._heard()
+
     def ensure_jars(self, progress: FetchProgress = silent) -> None:
         """Fetch Kafka's jars where they are missing. Raises WorldError when they cannot be had."""
         ensure_jars(progress)
@@ -138,7 +166,7 @@ class EmbeddedBroker:
                 port=self.port,
                 controller_port=controller_port,
                 voters=self._voters,
-                log_dir=str(self.data_dir / "log"),
+                log_dir="log",  # below where it runs: Kafka splits this at commas, which a folder's name may have
                 more=self._more_settings,
             ),
             encoding="utf-8",
@@ -155,8 +183,12 @@ class EmbeddedBroker:
         self.prepare(progress)
         self._process = self._spawn(*java_options)
 
-    def wait_ready(self, timeout_seconds: float = 60.0) -> None:
-        """Wait until clients can connect. Raises WorldError, with Kafka's last lines, if they cannot."""
+    def wait_ready(self, timeout_seconds: float | None = None) -> None:
+        """Wait until clients can connect, for as long as a log of this size may need.
+
+        Raises WorldError, with Kafka's last lines, if they cannot.
+        """
+        timeout_seconds = self.start_seconds_max if timeout_seconds is None else timeout_seconds
         deadline = time.monotonic() + timeout_seconds
         while time.monotonic() < deadline:
             if self._process is None:
@@ -175,10 +207,13 @@ class EmbeddedBroker:
             f"Kafka does not listen on {self.bootstrap} after {timeout_seconds:g} s. {self._said()}"
         )
 
-    def stop(self, grace_seconds: float = 8.0) -> None:
-        """End the child: asked first (SIGTERM), killed after `grace_seconds`. Stopping twice does nothing."""
+    def stop(self, grace_seconds: float | None = None) -> None:
+        """End the child: asked first (SIGTERM), killed after `grace_seconds` (as long as a log of this size may need).
+        Stopping twice does nothing.
+        """
         if self._process is None or self._process.poll() is not None:
             return
+        grace_seconds = self.stop_seconds_max if grace_seconds is None else grace_seconds
         self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(grace_seconds)
@@ -204,7 +239,7 @@ class EmbeddedBroker:
             f"-Xmx{self.heap_mb}m",
             "-XX:MaxDirectMemorySize=128m",
             "-XX:+ExitOnOutOfMemoryError",
-            f"-Dlog4j2.configurationFile={self.data_dir / 'log4j2.properties'}",
+            "-Dlog4j2.configurationFile=log4j2.properties",
             *options,
         )
         with self.log_file.open("ab") as log:
@@ -216,13 +251,13 @@ class EmbeddedBroker:
                     _DIE_WITH_PARENT,
                     str(os.getpid()),
                     *command,
-                    str(self._settings_file),
+                    self._settings_file.name,
                 ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 cwd=self.data_dir,
-                env={**os.environ, "MALLOC_ARENA_MAX": "2"},
+                env={**os.environ, **LOCALE, "MALLOC_ARENA_MAX": "2"},
                 start_new_session=True,
             )
 
@@ -240,8 +275,9 @@ class EmbeddedBroker:
                 "--ignore-formatted",
                 f"--cluster-id={cluster_id}",
                 "-c",
-                str(self._settings_file),
+                self._settings_file.name,
             ],
+            env={**os.environ, **LOCALE},
             capture_output=True,
             text=True,
             timeout=120,
@@ -258,11 +294,19 @@ class EmbeddedBroker:
             file.write_text(self._cluster_id or new_cluster_id(), encoding="utf-8")
         return file.read_text(encoding="utf-8").strip()
 
-    def _said(self) -> str:
-        """Kafka's last words since this start, without the stack traces' inner lines."""
+    def _heard(self) -> str:
+        """What Kafka has said since this start."""
+        if not self.log_file.exists():
+            return ""
         with self.log_file.open("rb") as log:
             log.seek(self._log_start_bytes)
-            text = log.read().decode(errors="replace")
+            return log.read(LOG_BYTES_MAX).decode(errors="replace")
+
+    def _said(self) -> str:
+        """Kafka's last words since this start, without the stack traces' inner lines."""
+        text = self._heard()
+        if "No space left" in text:
+            return f"The disk of {self.data_dir} is full: make room, nothing else is lost"
         lines = [line for line in text.splitlines() if line.strip() and not line.startswith("\t")]
         return f"Its log is {self.log_file}; last lines: " + (" | ".join(lines[-5:]) or "none")
 
@@ -278,22 +322,36 @@ def new_cluster_id() -> str:
 
 
 def free_ports(count: int) -> list[int]:
-    """`count` different TCP ports on 127.0.0.1 that nobody listens on now."""
+    """`count` different TCP ports on 127.0.0.1 that nobody has now, drawn from below those that the kernel gives to
+    outgoing connections: one of these may be taken by anybody before we listen there.
+    """
+    found: list[int] = []
     with ExitStack() as held:
-        probes = [held.enter_context(socket.socket()) for _ in range(count)]
-        for probe in probes:
-            probe.bind((HOST, 0))
-        return [int(probe.getsockname()[1]) for probe in probes]
+        for attempt in range(PORTS_TRIED_MAX):
+            probe = held.enter_context(socket.socket())
+            try:
+                # Chance, not the next number: several nodes start side by side.
+                probe.bind((HOST, secrets.choice(PORTS) if attempt < PORTS_TRIED_MAX // 2 else 0))
+            except OSError:
+                continue
+            found.append(int(probe.getsockname()[1]))
+            if len(found) == count:
+                return found
+    raise OperatorError(f"no {count} free ports on {HOST}: end what listens there")
+
+
+class PortTakenError(OperatorError):
+    """Nobody else can listen on that port now."""
 
 
 def _check_port(port: int) -> None:
-    """Raises OperatorError, naming the port, if nobody can listen on it now."""
+    """Raises PortTakenError, naming the port, if nobody can listen on it now."""
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Java does: TIME_WAIT is no listener
         try:
             probe.bind((HOST, port))
         except (OSError, OverflowError) as error:
-            raise OperatorError(
+            raise PortTakenError(
                 f"port {port} on {HOST} cannot be used for Kafka ({error}); {PORT_HELP}"
             ) from error
 

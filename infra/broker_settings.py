@@ -97,7 +97,17 @@ def server_properties(
         "log.dirs": log_dir,
     }
     settings = {**place, **BEHAVIOUR, **FOOTPRINT, **replication(len(voters)), **more}
-    return "".join(f"{key}={value}\n" for key, value in settings.items())
+    return "".join(f"{key}={_escaped(value)}\n" for key, value in settings.items())
+
+
+def _escaped(value: str) -> str:
+    """A value as Java reads it from a .properties file: Latin-1, in which a backslash begins an escape."""
+    units = value.encode("utf-16-be")
+    letters = [chr(int.from_bytes(units[i : i + 2], "big")) for i in range(0, len(units), 2)]
+    plain = [one.isascii() and one.isprintable() and one not in " \\" for one in letters]
+    return "".join(
+        one if as_it_is else f"\\u{ord(one):04x}" for one, as_it_is in zip(letters, plain, strict=True)
+    )
 
 
 def container_environment(*, port: int) -> dict[str, str]:

@@ -13,11 +13,11 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.codec import has_lz4
-from aiokafka.errors import OffsetOutOfRangeError
+from aiokafka.errors import CorruptRecordException, OffsetOutOfRangeError
 
 from coordinator.infra.broker_settings import MESSAGE_BYTES_MAX
 from coordinator.infra.kafka_security import connection_options
-from coordinator.streams.errors import TruncatedTopicError, WorldError
+from coordinator.streams.errors import CorruptTopicError, TruncatedTopicError, WorldError
 
 FETCH_BYTES_MAX = 1024 * 1024
 PARTITION = 0  # every topic has one
@@ -101,6 +101,21 @@ async def stop_reader(consumer: AIOKafkaConsumer) -> None:
             raise
 
 
+async def fetched(
+    consumer: AIOKafkaConsumer, timeout_ms: int, max_records: int | None = None
+) -> dict[TopicPartition, list[Any]]:
+    """`getmany`, with the errors that name the topic. Raises TruncatedTopicError, CorruptTopicError."""
+    try:
+        return await consumer.getmany(timeout_ms=timeout_ms, max_records=max_records)  # type: ignore[no-any-return]
+    except OffsetOutOfRangeError as error:
+        raise TruncatedTopicError(f"a topic was cut while it was read: {error}") from error
+    except CorruptRecordException as error:
+        # aiokafka names the partition in its text alone; a reader of one topic need not look there.
+        assigned = sorted(consumer.assignment())
+        at = next((one for one in assigned if repr(one) in str(error)), assigned[0])
+        raise CorruptTopicError(at.topic, await consumer.position(at), "its checksum is wrong") from error
+
+
 async def read_range(
     consumer: AIOKafkaConsumer, topic: str, start: int, end: int
 ) -> AsyncIterator[tuple[int, bytes]]:
@@ -130,12 +145,7 @@ async def read_range(
     consumer.seek(partition, start)
     position, waited_ms = start, 0
     while position < end:
-        try:
-            batches = await consumer.getmany(timeout_ms=READ_WAIT_MS)
-        except OffsetOutOfRangeError as error:
-            raise TruncatedTopicError(
-                f"topic {topic} was cut while it was read at offset {position}"
-            ) from error
+        batches = await fetched(consumer, READ_WAIT_MS)
         records = batches.get(partition, [])
         if not records:
             # Offsets need not be dense: the position moves over what is not a record.

@@ -12,19 +12,22 @@ rule is per thread: children are started by the thread that runs the event loop,
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Protocol
 
-from coordinator.infra.broker import EmbeddedBroker
+from coordinator.infra.broker import EmbeddedBroker, PortTakenError
 
 LOG_BYTES_MAX = 20 * 1024 * 1024
 LINE_BYTES_MAX = 64 * 1024
 READ_BYTES = 64 * 1024
 POLL_SECONDS = 0.1
+PORT_SECONDS_MAX, PORT_POLL_SECONDS = 60.0, 0.5
 
 # Runs in the child before its program does. A `preexec_fn` would not be safe beside threads.
 _DIE_WITH_PARENT = """
@@ -51,6 +54,14 @@ class Process(Protocol):
     @property
     def last_line(self) -> str:
         """The last thing it said."""
+
+    @property
+    def stop_seconds_max(self) -> float:
+        """How long a clean end may take it."""
+
+    @property
+    def silent_seconds(self) -> float:
+        """For how long it has given no sign of life, as far as it gives any; 0 where it does not."""
 
     async def start(self) -> None:
         """Start it (again). Returns once it is forked."""
@@ -106,8 +117,12 @@ class LoggedProcess:
         on_line: OnLine | None = None,
         gate: Callable[[], Awaitable[bytes]] | None = None,
         log_bytes_max: int = LOG_BYTES_MAX,
+        alive_file: Path | None = None,
     ) -> None:
         self.name = name
+        self.stop_seconds_max = 0.0
+        self._alive_file = alive_file
+        self._touched = (-1, 0.0)
         self.log_file = log_file
         self._command = tuple(command)
         self._environ = dict(os.environ if environ is None else environ)
@@ -129,8 +144,23 @@ class LoggedProcess:
         """The last line that is not empty, of this start or an earlier one."""
         return self._last_line
 
+    @property
+    def silent_seconds(self) -> float:
+        """For how long it has not touched `alive_file`, as it does while it works; 0 before its first sign of life."""
+        if self._alive_file is None:
+            return 0.0
+        try:
+            touched = self._alive_file.stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0.0
+        if touched != self._touched[0]:  # its age by our own clock: the wall's may jump
+            self._touched = (touched, time.monotonic())
+        return time.monotonic() - self._touched[1]
+
     async def start(self) -> None:
         """Start the command. Raises OSError when there is no such program."""
+        if self._alive_file is not None:
+            self._alive_file.unlink(missing_ok=True)
         read_end, write_end = os.pipe()
         try:
             self._process = await asyncio.create_subprocess_exec(
@@ -225,7 +255,8 @@ class _Said:
         if not chunk:
             self._close()
             return
-        self._log.write(chunk)
+        with contextlib.suppress(OSError):  # a full disk: what the child says is still heard
+            self._log.write(chunk)
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         if len(self._rest) > LINE_BYTES_MAX:
             lines, self._rest = [*lines, self._rest], b""
@@ -255,6 +286,7 @@ class BrokerProcess:
 
     def __init__(self, broker: EmbeddedBroker) -> None:
         self._broker = broker
+        self._waits = ""
         self._ended_with = 0
 
     @property
@@ -263,8 +295,22 @@ class BrokerProcess:
         return self._broker.pid
 
     @property
+    def stop_seconds_max(self) -> float:
+        """As long as a log of its size may need."""
+        return self._broker.stop_seconds_max
+
+    @property
+    def silent_seconds(self) -> float:
+        """It gives no sign that we look at: the workers say when it does not answer."""
+        return 0.0
+
+    @property
     def last_line(self) -> str:
-        """The last line of Kafka's log that is no inner line of a stack trace."""
+        """The last line of Kafka's log that is no inner line of a stack trace; a full disk by its name."""
+        if self._waits:
+            return self._waits
+        if self._broker.disk_is_full:
+            return f"the disk of {self._broker.data_dir} is full: make room, nothing else is lost"
         try:
             tail = self._broker.log_file.read_bytes()[-READ_BYTES:].decode(errors="replace")
         except OSError:
@@ -273,15 +319,27 @@ class BrokerProcess:
         return lines[-1] if lines else ""
 
     async def start(self) -> None:
-        """Start the broker. It forks in this thread on purpose (see the module)."""
+        """Start the broker. It forks in this thread on purpose (see the module).
+
+        A port in use is waited for: after a fall somebody's connection or a tool may hold it for a while, and clients
+        know no other. Raises OperatorError after a minute.
+        """
+        for _ in range(int(PORT_SECONDS_MAX / PORT_POLL_SECONDS)):
+            try:
+                self._broker.start()
+            except PortTakenError as error:
+                self._waits = f"waits for its port: {error}"
+                await asyncio.sleep(PORT_POLL_SECONDS)
+            else:
+                self._waits = ""
+                return
         self._broker.start()
 
     async def wait(self) -> int:
         """The exit code, once it has ended."""
         while self._broker.is_alive():  # noqa: ASYNC110 - subprocess.Popen has no event
             await asyncio.sleep(POLL_SECONDS)
-        process = self._broker._process  # noqa: SLF001 - its exit code has no name of its own there
-        return 0 if process is None or process.returncode is None else process.returncode
+        return self._broker.exit_code or 0
 
     def terminate(self) -> None:
         """SIGTERM: Kafka writes out and leaves a clean log."""

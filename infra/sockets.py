@@ -10,7 +10,13 @@ from coordinator.streams.errors import OperatorError
 
 def listen(host: str, port: int, option: str) -> socket.socket:
     """A bound socket. Raises OperatorError naming the port, and the option that chooses another."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    host = host.strip("[]")
+    try:  # `localhost` may be ::1 alone: where a name leads is asked, not guessed
+        family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]
+    except (socket.gaierror, UnicodeError) as error:
+        raise OperatorError(
+            f"{host!r} is no address of this machine ({error}); choose another host"
+        ) from error
     # The protocol is named, since asyncio sends small answers at once (TCP_NODELAY) only where it is: else the second
     # write of an answer waits 40 ms for the first one's acknowledgement.
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)

@@ -29,6 +29,8 @@ OPERATOR_ERROR_CODE = 2
 GRACE_SECONDS = 5.0
 GRACE_SECONDS_LAST = 4.0
 WORDS_CHARS = 200
+LOOK_SECONDS = 5.0
+SILENT_SECONDS_MAX = 60.0
 _PREFIX = re.compile(r"^(error|coordinator worker \w+): ")
 
 Say = Callable[[str], None]
@@ -88,15 +90,28 @@ class Supervisor:
         self._keepers[process.name].add_done_callback(self._broken)
 
     async def stop(
-        self, grace_seconds: float = GRACE_SECONDS, last_seconds: float = GRACE_SECONDS_LAST
+        self,
+        grace_seconds: float = GRACE_SECONDS,
+        last_seconds: float | None = None,
     ) -> None:
         """End every child: asked first, killed with its group after the grace. The last ones go last.
 
-        Takes at most about `grace_seconds + last_seconds`. Called again, with less grace, it hurries.
+        Takes at most about `grace_seconds + last_seconds`; the latter is what the last ones ask for.
+        Called again, with less grace, it hurries.
         """
         self._stopping = True
         await self.end_early(grace_seconds)
-        await self._end([name for name, (_, _, last) in self._children.items() if last], last_seconds)
+        lasting = [name for name, (_, _, last) in self._children.items() if last]
+        if last_seconds is None:
+            last_seconds = max(
+                [GRACE_SECONDS_LAST, *(self._children[name][0].stop_seconds_max for name in lasting)]
+            )
+        if last_seconds > GRACE_SECONDS_LAST:
+            self._say(
+                f"{', '.join(lasting)} may take {last_seconds:.0f} s to write everything out; asked to end "
+                "again, it is killed, and recovers its log at the next start"
+            )
+        await self._end(lasting, last_seconds)
         self.failure.cancel()
 
     async def end_early(self, grace_seconds: float = GRACE_SECONDS) -> None:
@@ -149,7 +164,7 @@ class Supervisor:
             else:
                 state.state = "running"
             self._changed()
-            code = await process.wait()
+            code = await self._ended(process)
             state.last_exit = describe_exit(code)
             if state.state == "ended" or self._stopping:
                 break
@@ -163,6 +178,19 @@ class Supervisor:
             self._say(f"{process.name} ended ({state.last_exit}{said}); starting it again in {pause:g} s")
             await asyncio.sleep(pause)
             state.state = "starting"
+
+    async def _ended(self, process: Process) -> int:
+        """The exit code. A child that lives and gives no sign of life any more is killed, to be started again."""
+        ending = asyncio.ensure_future(process.wait())
+        try:
+            while not (await asyncio.wait({ending}, timeout=LOOK_SECONDS))[0]:
+                if process.silent_seconds > SILENT_SECONDS_MAX:
+                    self._say(f"{process.name} hangs ({process.silent_seconds:.0f} s without a sign of life)")
+                    process.kill()
+                    break
+            return await ending
+        finally:
+            ending.cancel()
 
     def _broken(self, keeper: asyncio.Task[None]) -> None:
         """A keeper that raises has found what a start again does not mend; it must not be lost."""

@@ -50,6 +50,13 @@ class TopicReader:
         offset, seq = self._counter.hole
         return f"{self.topic} offset {offset} holds decision {seq}, but {self._counter.seq + 1} is missing"
 
+    @property
+    def garbage(self) -> int | None:
+        """The offset of the last record, since we read, that is no append of any version; None in topics of many
+        writers.
+        """
+        return self._counter.garbage
+
     def read(self, offset: int, record: bytes | None) -> Decision | None:
         """The decision that this record completed, or None. Raises UnknownEventError."""
         if self._enveloped:

@@ -21,9 +21,9 @@ import msgspec
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
-from aiokafka.errors import KafkaError, OffsetOutOfRangeError
+from aiokafka.errors import KafkaError
 
-from coordinator.infra.kafka import PARTITION, make_reader, stop_reader
+from coordinator.infra.kafka import PARTITION, fetched, make_reader, stop_reader
 from coordinator.infra.kafka_probe import why_silent
 from coordinator.infra.kafka_security import connection_options
 from coordinator.infra.retries import until_kafka_answers
@@ -161,10 +161,7 @@ class Projector:
             raise WorldError(f"Kafka at {bootstrap} did not answer: {reason}") from error
 
     async def _poll(self, consumer: AIOKafkaConsumer, partitions: Mapping[TopicPartition, str]) -> None:
-        try:
-            batches = await consumer.getmany(timeout_ms=POLL_MS, max_records=RECORDS_PER_POLL)
-        except OffsetOutOfRangeError as error:
-            raise TruncatedTopicError(f"a topic was cut while it was read: {error}") from error
+        batches = await fetched(consumer, POLL_MS, RECORDS_PER_POLL)
         for partition, topic in partitions.items():
             self._ends[topic] = max(self._ends[topic], consumer.highwater(partition) or 0)
         for partition, records in batches.items():
@@ -176,8 +173,13 @@ class Projector:
         if batches or not any(self.lag().values()):
             self._last_progress = now
         elif now - self._last_progress > STALL_SECONDS_MAX:
+            waiting = {
+                f"{topic} from offset {self.folder.readers[topic].next_offset}": count
+                for topic, count in self.lag().items()
+                if count
+            }
             raise StalledError(
-                f"nothing was read for {STALL_SECONDS_MAX:g} s though records are waiting: {self.lag()}"
+                f"nothing was read for {STALL_SECONDS_MAX:g} s though records are waiting: {waiting}"
             )
 
     async def take(self, topic: str, records: list[tuple[int, bytes | None]]) -> None:

@@ -78,6 +78,8 @@ class Counter:
         """(offset, seq) of the first append of the current owner that skips a number: nothing it writes counts any
         more. The next claim ends it; an owner whose send failed leaves one behind for that long.
         """
+        self.garbage: int | None = None
+        """The offset of the last record that no version could have written."""
         self._parts: list[msgspec.Raw] = []
         self._parts_first = 0
         self._parts_of = 0
@@ -92,6 +94,7 @@ class Counter:
             raise UnknownEventError(message) from error
         if append is None:
             self.uncounted += 1
+            self.garbage = offset
             return None
         if append.claim:
             self._claim(append)

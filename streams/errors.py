@@ -47,5 +47,18 @@ class TruncatedTopicError(LogError):
     """A topic ends before the position that the state depends on: it was cut or made anew."""
 
 
+class CorruptTopicError(LogError):
+    """A record of a topic of ours cannot be read from Kafka any more: the disk has altered it. `topic` is its full
+    name.
+    """
+
+    def __init__(self, topic: str, offset: int, why: str) -> None:
+        super().__init__(
+            f"topic {topic} cannot be read at offset {offset} ({why}): the broker's disk has altered it. Stop the node "
+            "and put a backup into new topics (coordinator topics restore)"
+        )
+        self.topic, self.offset = topic, offset
+
+
 class IllegalTransitionError(CoordinatorError):
     """A move that the lifecycle's table does not have; names the event and the state, changes nothing."""

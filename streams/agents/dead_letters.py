@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import time
 
@@ -11,6 +12,7 @@ import structlog
 from coordinator.streams import ids
 from coordinator.streams.agents.log_io import LogIO, Writer
 from coordinator.streams.envelope import HEAD_CHARS, encode_event
+from coordinator.streams.errors import LogError
 from coordinator.streams.events import DeadLettered, DeadLetteredData
 from coordinator.streams.reasons import as_reason
 
@@ -19,6 +21,10 @@ log = structlog.get_logger()
 WAITING_MAX = 1_000
 """How many pieces of a source's garbage may wait to be sent."""
 PLACE_CHARS_MAX = 300
+LOG = "log"
+"""The origin of a letter about a record of our own that stops a stage."""
+LOG_LETTER_SECONDS_MAX = 5.0
+LOG_LETTER_NS = 600 * 1_000_000_000
 
 
 def dead_letter(origin: str, position: str, reason: str, body: bytes, at: int) -> DeadLettered:
@@ -54,6 +60,15 @@ class DeadLetters:
         letter = dead_letter(origin, position, reason, body, time.time_ns() // 1_000_000)
         self._queue.put_nowait((letter, durable))
         return durable
+
+    async def say_log_fault(self, error: BaseException) -> None:
+        """Tell the node what in its own log stops this process, before it ends: a letter of the origin LOG, one in ten
+        minutes while it lasts. Anything but a LogError is told nowhere here.
+        """
+        if isinstance(error, LogError):
+            body = f"{error} {time.time_ns() // LOG_LETTER_NS}".encode()
+            with contextlib.suppress(TimeoutError):  # the broker is away: the process's last line says it
+                await asyncio.wait_for(self.put(LOG, "", str(error), body), LOG_LETTER_SECONDS_MAX)
 
     async def from_topic(self, topic: str, offset: int, body: bytes, reason: str) -> None:
         """`OnGarbage` for a topic of many writers: a stage goes on past the record once its letter is durable."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
+from collections.abc import Awaitable, Callable
 from typing import Any, NoReturn
 
 import faust
@@ -39,8 +40,16 @@ class _App(faust.App):
         pass
 
 
-def stage_app(settings: Settings, stage_name: str, driver: str, keeper: Keeper) -> faust.App:
-    """A Faust app whose agent hands every record of `driver` to the keeper, and which tells it the assignment."""
+def stage_app(
+    settings: Settings,
+    stage_name: str,
+    driver: str,
+    keeper: Keeper,
+    tell: Callable[[BaseException], Awaitable[None]],
+) -> faust.App:
+    """A Faust app whose agent hands every record of `driver` to the keeper, and which tells it the assignment. `tell`
+    hears what ends the process before it does.
+    """
     topic = topic_name(settings.crunch_id, driver)
     partition = TP(topic, PARTITION)
     app = _App(
@@ -74,6 +83,7 @@ def stage_app(settings: Settings, stage_name: str, driver: str, keeper: Keeper) 
             except asyncio.CancelledError:
                 raise
             except BaseException as error:  # noqa: BLE001 - Faust would acknowledge the record and go on
+                await tell(error)
                 end_process(stage_name, error)
 
     def assigned(*args: Any, **_kwargs: Any) -> None:

@@ -181,7 +181,9 @@ class Keeper:
                 look_at = loop.time() + LOOK_SECONDS
                 if not await tenure.behind():
                     stood_since = loop.time()
-                elif loop.time() - stood_since > self._stalled_seconds_max:
+                    continue
+                await tenure.look_ahead()
+                if loop.time() - stood_since > self._stalled_seconds_max:
                     message = f"{self.name}: records wait from offset {stood_at} on, but none is delivered"
                     raise StalledError(message)
 

@@ -14,12 +14,12 @@ import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from coordinator.infra.kafka import PARTITION, make_producer, make_reader, stop_reader
+from coordinator.infra.kafka import PARTITION, fetched, make_producer, make_reader, stop_reader
 from coordinator.infra.kafka_probe import why_silent
-from coordinator.streams.errors import OperatorError, TruncatedTopicError, WorldError
+from coordinator.streams.errors import CorruptTopicError, OperatorError, TruncatedTopicError, WorldError
 from coordinator.streams.topology import TOPICS, topic_name
 
-READ_STALL_SECONDS_MAX = 60.0
+READ_STALL_SECONDS_MAX = 30.0
 READ_WAIT_MS = 100
 READ_RECORDS_MAX = 200
 """At a time: a stage that catches up reads its sources in turn, and holds what one is ahead of the other, decoded."""
@@ -85,7 +85,7 @@ class KafkaReader:
             if until is not None and self._position >= until:
                 return []
             if not self._held:
-                batches = await self._consumer.getmany(timeout_ms=READ_WAIT_MS, max_records=READ_RECORDS_MAX)
+                batches = await fetched(self._consumer, READ_WAIT_MS, READ_RECORDS_MAX)
                 for records in batches.values():
                     self._held.extend((record.offset, record.value or b"") for record in records)
             if self._held:
@@ -100,6 +100,8 @@ class KafkaReader:
                 return []
             waited += READ_WAIT_MS / 1000
             if waited > READ_STALL_SECONDS_MAX:
+                if await self.end() > self._position:  # the broker answers, and has more
+                    raise CorruptTopicError(self._topic, self._position, f"nothing came for {waited:.0f} s")
                 message = f"topic {self._topic} gave nothing at offset {self._position} for {waited:.0f} s"
                 raise WorldError(message)
 

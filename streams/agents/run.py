@@ -19,6 +19,7 @@ import structlog
 
 from coordinator.infra.contracts import ContractShelf, load_contracts
 from coordinator.infra.json_logs import set_up_logging
+from coordinator.infra.loop_watch import watch_loop
 from coordinator.streams.agents.checkpoint import checkpoint_tenure
 from coordinator.streams.agents.dead_letters import DeadLetters
 from coordinator.streams.agents.faust_app import end_process, stage_app
@@ -41,7 +42,7 @@ from coordinator.streams.terms import make_terms
 
 STOP_SECONDS_MAX = 6.0
 ALIVE_SECONDS = 2.0
-"""How often Faust's apps are looked at, and the health file is touched: it is as old as this, or something hangs."""
+"""How often Faust's apps are looked at."""
 
 log = structlog.get_logger()
 
@@ -63,7 +64,9 @@ class Worker:
         """Keep one stage, driven by the topic `driver`."""
         # A member that the group has dropped learns it within a session; longer than that, silence means "yours".
         keeper = Keeper(stage_name, new_tenure, 1.5 * self.settings.session_timeout_seconds)
-        self.apps.append(stage_app(self.settings, stage_name, driver, keeper))
+        self.apps.append(
+            stage_app(self.settings, stage_name, driver, keeper, self.dead_letters.say_log_fault)
+        )
         self.tasks.append(keeper.run())
 
     async def run(self) -> None:
@@ -76,11 +79,14 @@ class Worker:
 
     async def run_until(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set, or until a task ends with an exception."""
-        tasks = [asyncio.create_task(one) for one in [*self.tasks, self._drive()]]
+        watching = watch_loop(self.settings.health_file)
+        tasks = [asyncio.create_task(one) for one in [*self.tasks, self._drive(), watching]]
         stopping = asyncio.create_task(stop.wait())
         done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
         failed = [task for task in done if task is not stopping]
         for task in failed:
+            if not task.cancelled() and (error := task.exception()) is not None:
+                await self.dead_letters.say_log_fault(error)
             task.result()
         with contextlib.suppress(TimeoutError):
             await asyncio.wait_for(self._stop(tasks), STOP_SECONDS_MAX)
@@ -98,8 +104,6 @@ class Worker:
                 if app.should_stop:
                     message = f"Faust's app {app.conf.id} ended: {app.crash_reason!r}"
                     raise WorldError(message)
-            if self.settings.health_file:
-                Path(self.settings.health_file).touch()  # noqa: ASYNC240 - a file in memory, at once
             await asyncio.sleep(ALIVE_SECONDS)
 
     async def _stop(self, tasks: list[asyncio.Task[None]]) -> None:

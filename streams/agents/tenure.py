@@ -202,6 +202,16 @@ class Tenure:
         except (KafkaError, WorldError, OSError):
             return False
 
+    async def look_ahead(self) -> None:
+        """Read the driving topic's next records directly. Raises CorruptTopicError for one that Kafka's consumer, which
+        says nothing, cannot get past.
+        """
+        reader = await self._io.reader(self._driver, self.position)
+        try:
+            await reader.read()
+        finally:
+            await reader.close()
+
     def tails_failed(self) -> BaseException | None:
         """The exception of a tail that died of our own bug, if any."""
         for task in self._tails:

@@ -62,6 +62,26 @@ def test_a_pause_doubles_up_to_thirty_seconds_and_is_short_again_after_a_minute_
     assert Pauses().next(last, lived) == pause
 
 
+async def test_a_child_that_lives_and_gives_no_sign_of_life_is_killed_and_started_again(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr("coordinator.infra.supervisor.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("coordinator.infra.supervisor.SILENT_SECONDS_MAX", 0.3)
+    alive = tmp_path / "alive"
+    code = f"import pathlib, time; pathlib.Path({str(alive)!r}).touch(); print('well', flush=True); time.sleep(60)"
+    child = LoggedProcess("poor", [sys.executable, "-c", code], tmp_path / "poor.log", alive_file=alive)
+    said = Lines()
+    supervisor = Supervisor(said, QUICK)
+    supervisor.keep(child)
+    try:
+        async with asyncio.timeout(20):
+            while supervisor.states["poor"].restarts < 2:
+                await asyncio.sleep(0.05)
+    finally:
+        await supervisor.stop(1.0, 1.0)
+    assert any("poor hangs" in line for line in said)
+
+
 async def test_a_child_that_dies_is_started_again_with_its_last_words_and_growing_pauses(tmp_path):
     said = Lines()
     supervisor = Supervisor(said, QUICK)
