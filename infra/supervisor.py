@@ -28,6 +28,7 @@ HEALTHY_SECONDS = 60.0
 OPERATOR_ERROR_CODE = 2
 GRACE_SECONDS = 5.0
 GRACE_SECONDS_LAST = 4.0
+REMARK_SECONDS = 15.0
 WORDS_CHARS = 200
 LOOK_SECONDS = 5.0
 SILENT_SECONDS_MAX = 60.0
@@ -106,7 +107,7 @@ class Supervisor:
             last_seconds = max(
                 [GRACE_SECONDS_LAST, *(self._children[name][0].stop_seconds_max for name in lasting)]
             )
-        if last_seconds > GRACE_SECONDS_LAST:
+        if last_seconds > REMARK_SECONDS:
             self._say(
                 f"{', '.join(lasting)} may take {last_seconds:.0f} s to write everything out; asked to end "
                 "again, it is killed, and recovers its log at the next start"
