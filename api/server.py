@@ -25,13 +25,15 @@ from coordinator.api.monitor import Monitor, make_monitor
 from coordinator.api.own_routes import OwnRoutes, load_own_routes
 from coordinator.infra.commands import KafkaCommandPort
 from coordinator.infra.loop_watch import watch_loop
+from coordinator.infra.own_log import OwnLog
 from coordinator.infra.sockets import listen
 from coordinator.projections.registry import open_read_models
-from coordinator.projections.runner import Projector, cluster_id_of
-from coordinator.streams.errors import LogError
+from coordinator.projections.runner import Projector
+from coordinator.streams.errors import LogError, WrongLogError
 from coordinator.streams.settings import Settings
 
 SEND_SECONDS_MAX = 10.0
+CONNECT_SECONDS_MAX = 60.0
 SHUTDOWN_SECONDS_MAX = 3
 _log = structlog.get_logger()
 
@@ -84,17 +86,17 @@ async def _serve(settings: Settings, bound: socket.socket, own_routes: list[OwnR
 async def _fold_and_serve(
     settings: Settings, bound: socket.socket, own_routes: list[OwnRoutes], stopping: asyncio.Event
 ) -> None:
-    cluster_id = await _unless(stopping, cluster_id_of(settings.kafka_bootstrap))
-    if cluster_id is None:
+    own = OwnLog(settings.kafka_bootstrap, settings.crunch_id, settings.data_dir)
+    if await _unless(stopping, own.check(CONNECT_SECONDS_MAX)) is None:
         return
-    read = open_read_models(settings.data_dir, cluster_id, settings.crunch_id)
+    read = open_read_models(settings.data_dir, own.identity, settings.crunch_id)
     port = KafkaCommandPort(settings.kafka_bootstrap, settings.crunch_id)
     try:
         await port.start()
         projector = Projector(settings, read)
         monitor = make_monitor(projector, port)
         app = create_app(settings, projector, port, own_routes=own_routes, monitor=monitor)
-        await _run(app, settings, projector, monitor, bound, stopping)
+        await _run(app, settings, projector, monitor, own, bound, stopping)
     finally:
         await port.stop()
         read.close()
@@ -117,6 +119,7 @@ async def _run(
     settings: Settings,
     projector: Projector,
     monitor: Monitor,
+    own: OwnLog,
     bound: socket.socket,
     stopping: asyncio.Event,
 ) -> None:
@@ -132,19 +135,22 @@ async def _run(
     serving = asyncio.create_task(server.serve([bound]))
     folding = asyncio.create_task(projector.run())
     watching = asyncio.create_task(monitor.run())
+    guarding = asyncio.create_task(own.watch())
     stop = asyncio.create_task(stopping.wait())
     _log.info("report_listening", host=settings.api_host, port=bound.getsockname()[1])
     try:
-        await asyncio.wait((serving, folding, watching, stop), return_when=asyncio.FIRST_COMPLETED)
-        if folding.done() and isinstance(folding.exception(), LogError):
+        await asyncio.wait((serving, folding, watching, guarding, stop), return_when=asyncio.FIRST_COMPLETED)
+        error = folding.exception() if folding.done() else None
+        if isinstance(error, LogError) and not isinstance(error, WrongLogError):
             # A start again would meet the same record: /healthz, the alerts and the webhook say so until it is mended.
-            await asyncio.wait((serving, watching, stop), return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((serving, watching, guarding, stop), return_when=asyncio.FIRST_COMPLETED)
     finally:
         projector.stop()
         server.should_exit = True
         stop.cancel()
         watching.cancel()
-        results = await asyncio.gather(folding, serving, watching, return_exceptions=True)
+        guarding.cancel()
+        results = await asyncio.gather(guarding, folding, serving, watching, return_exceptions=True)
     _log.info("report_stopped")
     for result in results:
         if isinstance(result, BaseException) and not isinstance(result, asyncio.CancelledError):

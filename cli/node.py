@@ -26,6 +26,7 @@ from coordinator.cli.screen import Screen
 from coordinator.cli.shared import NODE_FILE, NodeFile, quiet_libraries, time_text, write_node_file
 from coordinator.infra.broker import HOST, EmbeddedBroker
 from coordinator.infra.data_dir import claim_data_dir
+from coordinator.infra.log_memory import LogMemoryFile
 from coordinator.infra.model_host.confine import NOT_CONFINED, TOKEN, hide_from_others, scrubbed_environment
 from coordinator.infra.open_files import OPEN_FILES_WANTED, allow_open_files, too_few_open_files
 from coordinator.infra.positions import PipelineWatch, pipeline_waits_for, reading
@@ -150,7 +151,8 @@ class Node:
             self.settings = msgspec.structs.replace(self.settings, kafka_bootstrap=broker.bootstrap)
             supervisor.keep(BrokerProcess(broker), last=True)
             await self._kafka_listens(broker)
-        await create_topics(self.settings.kafka_bootstrap, self.settings.crunch_id)
+        memory = LogMemoryFile(self.settings.data_dir, self.settings.crunch_id).read()
+        await create_topics(self.settings.kafka_bootstrap, self.settings.crunch_id, memory=memory)
         self.settings = msgspec.structs.replace(self.settings, feed_source=await feed)
         self._settled.set_result(environment(self.settings))
         self._write_node_file()

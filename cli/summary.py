@@ -13,12 +13,12 @@ from typing import Any
 
 import msgspec
 
+from coordinator.infra.own_log import log_identity
 from coordinator.infra.positions import PipelineWatch, reading
 from coordinator.projections.checkpoints import CheckpointRow
 from coordinator.projections.leaderboard import Board
 from coordinator.projections.registry import ReadModels, open_projections
 from coordinator.projections.replay import replay_async
-from coordinator.projections.runner import cluster_id_of
 from coordinator.streams.units import to_float
 
 
@@ -33,7 +33,7 @@ async def make_summary(bootstrap: str, crunch_id: str, restarts: Mapping[str, in
     with tempfile.TemporaryDirectory(prefix="coordinator-summary-") as passing:
         folder = Path(passing)
         result = await replay_async(bootstrap, crunch_id, target_dir=folder)
-        read = ReadModels(*open_projections(folder, await cluster_id_of(bootstrap), crunch_id))  # type: ignore[arg-type]
+        read = ReadModels(*open_projections(folder, await log_identity(bootstrap, crunch_id), crunch_id))  # type: ignore[arg-type]
         try:
             totals = read.predictions.totals()
             checkpoints = sorted(read.checkpoints.newest(), key=lambda row: row.checkpoint.period_start)

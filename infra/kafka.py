@@ -15,6 +15,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.codec import has_lz4
 from aiokafka.errors import CorruptRecordException, OffsetOutOfRangeError
 
+from coordinator.infra import kafka_guard  # noqa: F401 - every connection is asked whose it is
 from coordinator.infra.broker_settings import MESSAGE_BYTES_MAX
 from coordinator.infra.kafka_security import connection_options
 from coordinator.streams.errors import CorruptTopicError, TruncatedTopicError, WorldError

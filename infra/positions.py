@@ -28,6 +28,7 @@ from aiokafka.errors import KafkaError
 
 from coordinator.infra.kafka import PARTITION, make_reader, read_range, stop_reader
 from coordinator.infra.kafka_probe import why_silent
+from coordinator.streams.birth import is_birth
 from coordinator.streams.counting import Counter, Decision
 from coordinator.streams.envelope import Position, decode_append, decode_outside
 from coordinator.streams.errors import OperatorError, WorldError
@@ -212,7 +213,7 @@ class PipelineWatch:
                 read += 1
                 if not BY_TOPIC[topic].enveloped:
                     counter.next_offset = offset + 1
-                    if topic == "commands" and _is_event(record):
+                    if topic == "commands" and not is_birth(offset, record) and _is_event(record):
                         self._last["checkpoints", topic] = (offset, 0)
                 elif (decision := counter.read(offset, record)) is not None:
                     self.take(decision)

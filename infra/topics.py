@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import AsyncIterator
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -20,11 +22,14 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from coordinator.infra.broker_settings import MESSAGE_BYTES_MAX, min_insync_replicas
-from coordinator.infra.kafka import PARTITION, make_reader, stop_reader
+from coordinator.infra.kafka import PARTITION, make_producer, make_reader, stop_reader
 from coordinator.infra.kafka_probe import why_silent
 from coordinator.infra.kafka_security import connection_options
+from coordinator.infra.log_look import look_at_log
 from coordinator.infra.retries import until_kafka_answers
-from coordinator.streams.errors import OperatorError, WorldError
+from coordinator.streams.birth import Birth, birth_records
+from coordinator.streams.errors import OperatorError, WorldError, WrongLogError
+from coordinator.streams.log_check import LogFound, LogMemory, check_log, unfinished_birth
 from coordinator.streams.topology import TOPICS, topic_name
 
 NAME = re.compile(r"[A-Za-z0-9._-]+")
@@ -59,32 +64,113 @@ def topic_settings(replication_factor: int = 1) -> dict[str, str]:
     }
 
 
-async def create_topics(bootstrap: str, crunch_id: str, replication_factor: int = 1) -> None:
-    """Make the crunch's topics where they are missing, and wait until each has a leader that answers.
+async def create_topics(
+    bootstrap: str,
+    crunch_id: str,
+    replication_factor: int = 1,
+    *,
+    birth: Birth | None = None,
+    memory: LogMemory | None = None,
+) -> str:
+    """Begin the crunch where it has no topics: make all, each with its birth record. Its birth id.
 
-    Raises OperatorError for a crunch id that Kafka cannot name topics by, for an existing topic with more
-    than one partition, with compaction or with a limited retention; WorldError when the broker does not
-    answer in 30 s.
+    Where it has topics nothing is made: they are looked at (`streams/log_check.py`), since a topic made in the place of
+    a lost one would be a history in which nothing was paid. What a stopped `create_topics` left half done is done.
+
+    Raises OperatorError for a crunch id that Kafka cannot name topics by, for an existing topic with more than one
+    partition, with compaction or with a limited retention; WrongLogError for topics that are not ours or not whole;
+    WorldError when the broker does not answer in 30 s.
+    """
+    await make_topics(
+        bootstrap, crunch_id, replication_factor, only_if=lambda found: _may_begin(found, memory)
+    )
+    found = await look_at_log(bootstrap, crunch_id, CONNECT_SECONDS_MAX)
+    begun = None if memory is not None else unfinished_birth(found)
+    if begun is not None:
+        birth = birth or new_birth()
+        if begun:
+            birth = msgspec.structs.replace(birth, birth_id=begun)
+        bare = [topic for topic, one in found.topics.items() if one.end == 0]
+        await write_births(bootstrap, crunch_id, birth, bare)
+        found = await look_at_log(bootstrap, crunch_id)
+    return check_log(crunch_id, found, memory, bootstrap)
+
+
+def new_birth(before: str = "") -> Birth:
+    """A birth of now, with an id of chance: for who makes topics."""
+    return Birth(secrets.token_hex(16), time.time_ns() // 1_000_000, before)
+
+
+def _may_begin(found: LogFound, memory: LogMemory | None) -> bool:
+    return memory is None and unfinished_birth(found) is not None
+
+
+async def write_births(bootstrap: str, crunch_id: str, birth: Birth, topics: Sequence[str]) -> None:
+    """Write the birth record of each of these topics, which are empty. Raises WorldError, WrongLogError (not empty)."""
+    records = birth_records(crunch_id, birth)
+    producer = make_producer(bootstrap)
+    try:
+        await producer.start()
+        for topic in topics:
+            sent = await producer.send_and_wait(
+                topic_name(crunch_id, topic), records[topic], partition=PARTITION, timestamp_ms=birth.at_ms
+            )
+            if sent.offset:
+                raise WrongLogError(
+                    f"topic {topic_name(crunch_id, topic)} was not empty when its birth was written: another "
+                    "`topics create` runs beside this one; look at `coordinator topics list`"
+                )
+    except KafkaError as error:
+        raise WorldError(f"Kafka at {bootstrap} took no birth record: {error!r}") from error
+    finally:
+        await producer.stop()
+
+
+async def make_topics(
+    bootstrap: str,
+    crunch_id: str,
+    replication_factor: int = 1,
+    *,
+    only_if: Callable[[LogFound], bool] = lambda _: True,
+) -> None:
+    """Make the topics that are missing, empty, and wait until each has a leader that answers. Births are not written.
+
+    `only_if` decides from what is there whether any is made. Raises as `create_topics` does.
     """
     _check_crunch_id(crunch_id)
     async with _admin(bootstrap) as admin:
         found = await _statuses(admin, crunch_id, replication_factor)
         _refuse_wrong(found)
         missing = [status.name for status in found if status.partitions == 0]
-        if missing:
-            settings = topic_settings(replication_factor)
-            made = await admin.create_topics(
-                [NewTopic(name, 1, replication_factor, topic_configs=settings) for name in missing]
-            )
-            for name, code, *why in made.topic_errors:
-                kind = for_code(code)
-                if code and kind is not TopicAlreadyExistsError:  # another process may have been faster
-                    raise OperatorError(
-                        f"topic {name} could not be made: {kind.__name__}: {_first_text(why)}"
-                    )
-            if missing != [status.name for status in found]:
-                _refuse_wrong(await _statuses(admin, crunch_id, replication_factor))
+        if not missing or not only_if(await look_at_log(bootstrap, crunch_id)):
+            return
+        settings = topic_settings(replication_factor)
+        made = await admin.create_topics(
+            [NewTopic(name, 1, replication_factor, topic_configs=settings) for name in missing]
+        )
+        for name, code, *why in made.topic_errors:
+            kind = for_code(code)
+            if code and kind is not TopicAlreadyExistsError:  # another process may have been faster
+                raise OperatorError(f"topic {name} could not be made: {kind.__name__}: {_first_text(why)}")
+        if missing != [status.name for status in found]:
+            _refuse_wrong(await _statuses(admin, crunch_id, replication_factor))
     await _end_offsets(bootstrap, [topic_name(crunch_id, topic) for topic in TOPICS])
+
+
+async def empty_topics(bootstrap: str, crunch_id: str, topics: Sequence[str]) -> None:
+    """Make these topics anew, without even a birth; for a restore, which brings the births along.
+
+    The caller answers for it that they hold no history. Raises as `create_topics` does.
+    """
+    names = [topic_name(crunch_id, topic) for topic in topics]
+    async with _admin(bootstrap) as admin:
+        there = await admin.list_topics()
+        if going := [name for name in names if name in there]:
+            await admin.delete_topics(going)
+        async with asyncio.timeout(LEADER_SECONDS_MAX):
+            while set(names) & set(await admin.list_topics()):  # noqa: ASYNC110 - it is Kafka that we wait for
+                await asyncio.sleep(0.1)
+    await make_topics(bootstrap, crunch_id)
 
 
 async def list_topics(bootstrap: str, crunch_id: str, replication_factor: int = 1) -> list[TopicStatus]:

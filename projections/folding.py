@@ -14,6 +14,7 @@ import msgspec
 
 from coordinator.projections.base import Projection
 from coordinator.projections.batch import Batch
+from coordinator.streams.birth import is_birth
 from coordinator.streams.counting import Counter, Decision
 from coordinator.streams.envelope import Need, decode_outside
 from coordinator.streams.topology import BY_TOPIC
@@ -63,6 +64,8 @@ class TopicReader:
             return self._counter.read(offset, record)
         self._counter.next_offset = offset + 1
         try:
+            if is_birth(offset, record):
+                return None
             event = decode_outside(record)
         except msgspec.DecodeError:
             self._counter.uncounted += 1

@@ -16,10 +16,11 @@ from pathlib import Path
 import msgspec
 
 from coordinator.infra.kafka import make_reader, stop_reader
+from coordinator.infra.own_log import log_identity
 from coordinator.projections.database import StoreDamagedError
 from coordinator.projections.folding import Folder
 from coordinator.projections.registry import PROJECTIONS, check_names, identity_of, open_projections
-from coordinator.projections.runner import assign_from, cluster_id_of
+from coordinator.projections.runner import assign_from
 from coordinator.projections.store import Store
 from coordinator.streams.errors import WorldError
 
@@ -90,7 +91,7 @@ async def replay_async(
 ) -> ReplayResult:
     """`replay` inside an event loop. `limits`: projection -> topic -> offset to stop before."""
     wanted = check_names(names)
-    cluster_id = await cluster_id_of(bootstrap)
+    cluster_id = await log_identity(bootstrap, crunch_id)
     with tempfile.TemporaryDirectory(prefix="coordinator-replay-") as passing:
         folder_path = target_dir or Path(passing)
         projections = open_projections(folder_path, cluster_id, crunch_id, wanted)
@@ -193,7 +194,7 @@ async def verify_async(
 ) -> VerifyResult:
     """`verify` inside an event loop."""
     wanted = check_names(names)
-    cluster_id = await cluster_id_of(bootstrap)
+    cluster_id = await log_identity(bootstrap, crunch_id)
     living: dict[str, _Living] = {}
     broken: dict[str, str] = {}
     for name in wanted:

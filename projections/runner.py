@@ -20,12 +20,10 @@ from typing import Any
 import msgspec
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
-from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.errors import KafkaError
 
 from coordinator.infra.kafka import PARTITION, fetched, make_reader, stop_reader
 from coordinator.infra.kafka_probe import why_silent
-from coordinator.infra.kafka_security import connection_options
 from coordinator.infra.retries import until_kafka_answers
 from coordinator.projections.database import StoreDamagedError
 from coordinator.projections.folding import Folder
@@ -57,25 +55,6 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
     duplicates_ignored: int
     last_fold_seconds_ago: float | None
     error: str | None
-
-
-async def cluster_id_of(bootstrap: str) -> str:
-    """The cluster's id, waiting for it for a minute. Raises WorldError."""
-    try:
-        async for attempt in until_kafka_answers(CONNECT_SECONDS_MAX, 2.0):
-            with attempt:
-                admin = AIOKafkaAdminClient(**connection_options(bootstrap), request_timeout_ms=10_000)
-                try:
-                    await admin.start()
-                    return str((await admin.describe_cluster())["cluster_id"])
-                finally:
-                    await admin.close()
-    except (KafkaError, OSError) as error:
-        reason = await why_silent(bootstrap) or error
-        raise WorldError(
-            f"Kafka at {bootstrap} did not answer within {CONNECT_SECONDS_MAX:g} s: {reason}"
-        ) from error
-    raise AssertionError  # the loop ends by returning or by raising
 
 
 async def assign_from(

@@ -4,6 +4,7 @@ An append counts if its epoch is the topic's current one and it is the next part
 decision, or part 1 of the last counted `seq` + 1. A claim counts if its epoch is exactly the next;
 it drops what is incomplete. A decision counts once its last part is there. Nothing else is compared:
 so a zombie's late append, a repeated send and a hole after a failed send are all seen alike by all.
+A topic's birth record is passed over.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from functools import cached_property
 
 import msgspec
 
+from coordinator.streams.birth import is_birth
 from coordinator.streams.envelope import Append, Need, Position, decode_append, decode_events
 from coordinator.streams.errors import UnknownEventError
 from coordinator.streams.events import AnyEvent
@@ -88,6 +90,8 @@ class Counter:
         """The decision completed by this record, or None. Raises UnknownEventError (newer envelope)."""
         self.next_offset = offset + 1
         try:
+            if is_birth(offset, record):
+                return None
             append = decode_append(record)
         except UnknownEventError as error:
             message = f"{self.topic} offset {offset}: {error}"

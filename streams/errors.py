@@ -43,7 +43,11 @@ class UnknownEventError(LogError):
     """A known envelope with an unknown kind or a newer version: upgrade this reader."""
 
 
-class TruncatedTopicError(LogError):
+class WrongLogError(LogError, OperatorError):
+    """The topics are not this crunch's, or not whole: nothing is read or written until the operator has mended it."""
+
+
+class TruncatedTopicError(WrongLogError):
     """A topic ends before the position that the state depends on: it was cut or made anew."""
 
 

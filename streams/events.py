@@ -34,6 +34,28 @@ class Data(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """The facts of one event."""
 
 
+# --- birth: whose topic this is ------------------------------------------------------------------------
+
+
+class TopicBornData(Data, frozen=True):
+    """Whose topic this is. `format` is the envelope's version; `birth_id` is the same in all topics of a crunch.
+
+    `before` is the birth id of the log whose records were copied in behind this one, empty for a new crunch.
+    """
+
+    crunch_id: str
+    topic: str
+    format: int
+    birth_id: str
+    before: str = ""
+
+
+class TopicBorn(Event, frozen=True):
+    """The first record of each topic. It is about the topic: it counts as nothing, and no stage sees it."""
+
+    data: TopicBornData
+
+
 # --- terms: under which rules the rest was decided -----------------------------------------------------
 
 
@@ -869,7 +891,8 @@ class DeadLettered(Event, frozen=True):
 
 
 AnyEvent = (
-    CrunchConfigured
+    TopicBorn
+    | CrunchConfigured
     | FeedRecordReceived
     | FeedGapFound
     | FeedGapClosed

@@ -17,6 +17,7 @@ class Stream(msgspec.Struct, frozen=True):
     driven_by: tuple[str, ...]
     reads: tuple[str, ...]
     events: tuple[str, ...]
+    """Its kinds; the first record of every topic is a TopicBorn."""
     enveloped: bool = True
 
 
@@ -107,6 +108,8 @@ STREAMS: tuple[Stream, ...] = (
     Stream("dead-letters", "anyone", ("the outside",), (), ("DeadLettered",), enveloped=False),
 )
 
+BIRTH = "TopicBorn"
+"""The kind of the first record of each topic."""
 BY_TOPIC: dict[str, Stream] = {stream.topic: stream for stream in STREAMS}
 TOPICS: tuple[str, ...] = tuple(BY_TOPIC)
 WORKERS: tuple[str, ...] = ("feed", "predict", "score", "checkpoint", "report")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.streams.topology import STREAMS, mermaid
+from coordinator.streams.topology import BIRTH, STREAMS, mermaid
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("streams", "projections", "api", "cli", "scaffolds", "infra")
@@ -150,7 +150,7 @@ def test_the_topology_names_every_event_of_the_format_once_or_as_terms_passed_on
     from coordinator.streams.envelope import KINDS
 
     named = [kind for stream in STREAMS for kind in stream.events]
-    assert set(named) == set(KINDS)
+    assert {BIRTH, *named} == set(KINDS)
     twice = {kind for kind in named if named.count(kind) > 1}
     assert twice == {"CrunchConfigured"}
 

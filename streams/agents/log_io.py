@@ -7,17 +7,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Protocol
 
-import stamina
 import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
-from aiokafka.errors import KafkaError
 
 from coordinator.infra.kafka import PARTITION, fetched, make_producer, make_reader, stop_reader
-from coordinator.infra.kafka_probe import why_silent
-from coordinator.streams.errors import CorruptTopicError, OperatorError, TruncatedTopicError, WorldError
-from coordinator.streams.topology import TOPICS, topic_name
+from coordinator.infra.own_log import OwnLog
+from coordinator.streams.errors import CorruptTopicError, TruncatedTopicError, WorldError
+from coordinator.streams.topology import topic_name
 
 READ_STALL_SECONDS_MAX = 30.0
 READ_WAIT_MS = 100
@@ -149,9 +148,11 @@ def _say_why(stopping: asyncio.Future[None]) -> None:
 class KafkaLog:
     """`LogIO` on a Kafka cluster."""
 
-    def __init__(self, bootstrap: str, crunch_id: str) -> None:
+    def __init__(self, bootstrap: str, crunch_id: str, data_dir: Path | None = None) -> None:
         self._bootstrap = bootstrap
         self._crunch_id = crunch_id
+        self._own = OwnLog(bootstrap, crunch_id, data_dir)
+        self._checking = asyncio.Lock()
         self._prober: AIOKafkaConsumer | None = None
         self._starting = asyncio.Lock()
 
@@ -168,29 +169,19 @@ class KafkaLog:
             return self._prober
 
     async def connect(self) -> None:
-        """Wait for the cluster, and see that the crunch's topics are there.
+        """Wait for the cluster, and see that the crunch's topics are ours and whole; once. Nothing is read or written
+        before.
 
-        Raises WorldError when it does not answer in CONNECT_SECONDS_MAX, OperatorError when a topic is missing.
+        Raises WorldError when it does not answer in CONNECT_SECONDS_MAX, WrongLogError naming the topic.
         """
-        try:
-            async for attempt in stamina.retry_context(
-                on=(KafkaError, OSError),
-                attempts=None,
-                timeout=CONNECT_SECONDS_MAX,
-                wait_initial=0.2,
-                wait_max=2.0,
-            ):
-                with attempt:
-                    there = await (await self._shared_prober()).topics()
-        except (KafkaError, OSError) as error:
-            reason = await why_silent(self._bootstrap) or error
-            raise WorldError(f"Kafka at {self._bootstrap} does not answer: {reason}") from error
-        missing = [topic for topic in TOPICS if topic_name(self._crunch_id, topic) not in there]
-        if missing:
-            raise OperatorError(
-                f"topic {topic_name(self._crunch_id, missing[0])} does not exist on {self._bootstrap}; "
-                f"`coordinator topics create` makes it (is CRUNCH_ID={self._crunch_id} right?)"
-            )
+        async with self._checking:
+            if not self._own.birth_id:
+                await self._own.check(CONNECT_SECONDS_MAX)
+
+    async def watch(self) -> None:
+        """For ever: raises WrongLogError when the topics are not what they were."""
+        await self.connect()
+        await self._own.watch()
 
     async def close(self) -> None:
         """End what readers share."""
@@ -200,6 +191,7 @@ class KafkaLog:
 
     async def reader(self, topic: str, offset: int, *, patient: bool = False) -> KafkaReader:
         """See `LogIO`."""
+        await self.connect()
         name = topic_name(self._crunch_id, topic)
         consumer = make_reader(self._bootstrap, wait_ms=TAIL_WAIT_MS, patient=patient)
         partition = TopicPartition(name, PARTITION)
@@ -221,6 +213,7 @@ class KafkaLog:
 
     async def writer(self) -> KafkaWriter:
         """See `LogIO`."""
+        await self.connect()
         producer = make_producer(self._bootstrap)
         try:
             await producer.start()

@@ -52,12 +52,12 @@ class Worker:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.io = KafkaLog(settings.kafka_bootstrap, settings.crunch_id)
+        self.io = KafkaLog(settings.kafka_bootstrap, settings.crunch_id, settings.data_dir)
         self.owner = f"{os.uname().nodename}-{os.getpid()}"
         self.shelf: ContractShelf = load_contracts(settings.contract, kind=settings.feed_kind)
         self.dead_letters = DeadLetters(self.io)
         self.apps: list[faust.App] = []
-        self.tasks: list[Coroutine[Any, Any, None]] = [self.dead_letters.run()]
+        self.tasks: list[Coroutine[Any, Any, None]] = [self.dead_letters.run(), self.io.watch()]
         self.closing: list[Callable[[], Coroutine[Any, Any, None]]] = []
 
     def keep(self, stage_name: str, driver: str, new_tenure: Callable[[], Tenure]) -> None:

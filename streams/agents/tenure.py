@@ -17,6 +17,7 @@ from aiokafka.errors import KafkaError
 
 from coordinator.streams.agents.log_io import LogIO, Reader
 from coordinator.streams.agents.ownership import LostOwnershipError, OwnedTopic, pump
+from coordinator.streams.birth import is_birth
 from coordinator.streams.counting import Counter, Decision
 from coordinator.streams.envelope import Need, decode_outside
 from coordinator.streams.errors import WorldError
@@ -32,7 +33,7 @@ OnGarbage = Callable[[str, int, bytes, str], Awaitable[None]]
 class PlainCounter:
     """`Counter` for topics of many writers: every record that is an event counts, as a decision of one.
 
-    `garbage` says why the last record read was none.
+    `garbage` says why the last record read was none; it is empty for the topic's birth.
     """
 
     def __init__(self, topic: str, start: Need | None = None) -> None:
@@ -44,6 +45,8 @@ class PlainCounter:
         """The event as a decision, or None for what this version cannot take: it is passed over by all alike."""
         self.next_offset = offset + 1
         self.garbage = ""
+        if is_birth(offset, record):
+            return None
         body = record or b""
         try:
             decode_outside(body)
@@ -154,7 +157,7 @@ class Tenure:
             decision = counter.read(offset, record)
             if decision is not None:
                 await (handle or self.process)(decision)
-            elif isinstance(counter, PlainCounter) and self._on_garbage is not None:
+            elif isinstance(counter, PlainCounter) and counter.garbage and self._on_garbage is not None:
                 await self._on_garbage(source, offset, record, counter.garbage)
 
     async def process(self, decision: Decision) -> None:

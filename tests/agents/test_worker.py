@@ -92,7 +92,7 @@ async def test_a_shutdown_that_hangs_is_given_up(worker, monkeypatch):
     [
         ("None", 0, ""),
         ("OperatorError('name a contract')", 2, "coordinator worker score: name a contract\n"),
-        ("TruncatedTopicError('a topic was cut')", 70, "coordinator worker score: a topic was cut\n"),
+        ("TruncatedTopicError('a topic was cut')", 2, "coordinator worker score: a topic was cut\n"),
         ("ZeroDivisionError('a bug')", 70, ""),
     ],
 )

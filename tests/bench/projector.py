@@ -16,10 +16,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from coordinator.infra.own_log import log_identity
 from coordinator.projections.batch import Batch
 from coordinator.projections.leaderboard import Leaderboard
 from coordinator.projections.registry import open_projections
-from coordinator.projections.runner import Projector, cluster_id_of
+from coordinator.projections.runner import Projector
 from coordinator.streams.counting import Decision
 from coordinator.streams.events import PredictionScored, RoundClosed
 from coordinator.streams.settings import read_settings
@@ -68,7 +69,7 @@ class SayingProjector(Projector):
 
 async def main() -> None:
     settings = read_settings(os.environ)
-    cluster_id = await cluster_id_of(settings.kafka_bootstrap)
+    cluster_id = await log_identity(settings.kafka_bootstrap, settings.crunch_id)
     (board,) = open_projections(
         settings.data_dir / "bench-board", cluster_id, settings.crunch_id, ["leaderboard"]
     )

@@ -17,6 +17,7 @@ from tests.broker.report import Report
 from coordinator.infra.broker import EmbeddedBroker, free_ports
 from coordinator.infra.broker_settings import container_environment
 from coordinator.infra.fetch import ensure_runtime
+from coordinator.infra.kafka_guard import expect_cluster
 from coordinator.infra.topics import create_topics
 from coordinator.streams.settings import Settings
 
@@ -145,6 +146,13 @@ def crunch_id(request):
     )
     counts[name] = counts.get(name, 0) + 1
     return f"{name}-{counts[name]}"
+
+
+@pytest.fixture(autouse=True)
+def any_cluster():
+    """A process has one cluster; this one has several, test after test."""
+    yield
+    expect_cluster("")
 
 
 crunches = pytest.StashKey[dict[str, int]]()

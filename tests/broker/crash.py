@@ -194,6 +194,10 @@ class Board:
         async with self._feeding:  # two callers' chunks must not mix: the log has one order
             if self.next_chunk >= len(log.cuts):
                 return False
+            if (
+                self.next_chunk == 0
+            ):  # what the inputs were decided from: else they tell of records that are missing
+                await self.put("feeds", log.records["feeds"][1:])
             chunk = log.chunk(self.next_chunk)
             self.next_chunk += 1
             for topic in sorted(chunk, reverse=self.next_chunk % 2 == 0):

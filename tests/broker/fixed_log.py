@@ -19,6 +19,7 @@ from coordinator.streams import events as ev
 from coordinator.streams import ids
 from coordinator.streams.agents.tenure import PlainCounter
 from coordinator.streams.aggregate import AggregateStage
+from coordinator.streams.birth import Birth, birth_records
 from coordinator.streams.checkpoint import CheckpointStage
 from coordinator.streams.counting import Counter
 from coordinator.streams.envelope import Append, encode_append, encode_decision, encode_event
@@ -50,7 +51,7 @@ class TopicLog:
 
     def __init__(self, topic: str) -> None:
         self.topic = topic
-        self.records: list[bytes] = []
+        self.records: list[bytes] = [birth_records("any", Birth("b" * 32, START_MS))[topic]]
         self.epoch = 0
         self.seq = 0
         self.claim()
@@ -81,7 +82,7 @@ class FixedLog:
     """The records of every topic that a test puts or lets workers write, as the undisturbed run left them."""
 
     def chunk(self, number: int) -> dict[str, list[bytes]]:
-        before = self.cuts[number - 1] if number else dict.fromkeys(self.cuts[0], 0)
+        before = self.cuts[number - 1] if number else dict.fromkeys(self.cuts[0], 1)  # a topic has its birth
         return {topic: self.records[topic][before[topic] : end] for topic, end in self.cuts[number].items()}
 
 

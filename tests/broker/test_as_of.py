@@ -22,9 +22,10 @@ from tests.projections.test_past import late_log, moments
 from coordinator.api.access import Rules
 from coordinator.api.app import create_app
 from coordinator.api.keys import KeyRing
+from coordinator.infra.own_log import log_identity
 from coordinator.projections.registry import open_read_models
 from coordinator.projections.replay import replay_async
-from coordinator.projections.runner import Projector, cluster_id_of
+from coordinator.projections.runner import Projector
 from coordinator.streams.topology import TOPICS
 
 pytestmark = pytest.mark.broker
@@ -51,7 +52,9 @@ async def replayed(settings, until_ms, folder):
     result = await replay_async(
         settings.kafka_bootstrap, settings.crunch_id, None, until_ms, target_dir=folder / "projections"
     )
-    read = open_read_models(folder, await cluster_id_of(settings.kafka_bootstrap), settings.crunch_id)
+    read = open_read_models(
+        folder, await log_identity(settings.kafka_bootstrap, settings.crunch_id), settings.crunch_id
+    )
     app = create_app(settings, Projector(settings, read), None, rules=Rules(KeyRing(())))
     client = httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://node")
     return SimpleNamespace(client=client, close=read.close, hashes=result.state_hash)

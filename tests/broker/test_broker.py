@@ -19,7 +19,7 @@ from coordinator.infra.broker_settings import MESSAGE_BYTES_MAX
 from coordinator.infra.data_dir import claim_data_dir
 from coordinator.infra.fetch import ensure_runtime
 from coordinator.infra.kafka import make_producer, make_reader, read_range
-from coordinator.infra.topics import create_topics, list_topics
+from coordinator.infra.topics import create_topics, list_topics, make_topics
 from coordinator.streams.errors import OperatorError, TruncatedTopicError, WorldError
 from coordinator.streams.topology import TOPICS
 
@@ -67,7 +67,7 @@ def resident_mb(pid):
 
 async def test_what_was_acknowledged_is_there_after_kill_9_and_a_restart_on_the_same_port(broker):
     values = [f"record {number}".encode() for number in range(500)]
-    await create_topics(broker.bootstrap, "crunch")
+    await make_topics(broker.bootstrap, "crunch")
     await produce(broker.bootstrap, "crunch.feeds", values)
     before, cluster = broker.bootstrap, (broker.data_dir / "cluster_id").read_text()
     os.kill(broker.pid, signal.SIGKILL)
@@ -82,7 +82,7 @@ async def test_what_was_acknowledged_is_there_after_kill_9_and_a_restart_on_the_
 
 
 async def test_another_object_goes_on_from_the_same_directory(broker, tmp_path):
-    await create_topics(broker.bootstrap, "crunch")
+    await make_topics(broker.bootstrap, "crunch")
     await produce(broker.bootstrap, "crunch.inputs", [b"kept"])
     broker.stop()
     again = EmbeddedBroker(tmp_path / "kafka")
@@ -177,14 +177,14 @@ def state_of(pid):
         return "Z"
 
 
-async def test_topics_are_made_once_with_one_partition_and_kept_for_ever(kafka_bootstrap, crunch_id):
-    await create_topics(kafka_bootstrap, crunch_id)
-    await produce(kafka_bootstrap, f"{crunch_id}.feeds", [b"one", b"two"])
-    await create_topics(kafka_bootstrap, crunch_id)
+async def test_topics_are_made_and_born_once_with_one_partition_and_kept_for_ever(kafka_bootstrap, crunch_id):
+    born = await create_topics(kafka_bootstrap, crunch_id)
+    await produce(kafka_bootstrap, f"{crunch_id}.feeds", [b"one"])
+    assert await create_topics(kafka_bootstrap, crunch_id) == born
     statuses = await list_topics(kafka_bootstrap, crunch_id)
     assert [status.topic for status in statuses] == list(TOPICS)
     assert {(status.partitions, status.mismatches) for status in statuses} == {(1, ())}
-    assert [status.end_offset for status in statuses if status.topic == "feeds"] == [2]
+    assert {status.topic: status.end_offset for status in statuses} == dict.fromkeys(TOPICS, 1) | {"feeds": 2}
 
 
 async def test_topics_that_are_missing_are_listed_as_such(kafka_bootstrap, crunch_id):
@@ -232,7 +232,7 @@ async def test_topics_do_not_come_into_being_by_a_typing_error(kafka_bootstrap, 
 
 async def test_a_range_is_read_exactly_and_again_with_the_same_reader(kafka_bootstrap, crunch_id):
     topic = f"{crunch_id}.predictions"
-    await create_topics(kafka_bootstrap, crunch_id)
+    await make_topics(kafka_bootstrap, crunch_id)
     await produce(kafka_bootstrap, topic, [b"%d" % number for number in range(2_000)])
     reader = make_reader(kafka_bootstrap)
     await reader.start()
@@ -245,7 +245,7 @@ async def test_a_range_is_read_exactly_and_again_with_the_same_reader(kafka_boot
 
 
 async def test_a_range_beyond_the_topic_is_an_error_and_not_a_long_wait(kafka_bootstrap, crunch_id):
-    await create_topics(kafka_bootstrap, crunch_id)
+    await make_topics(kafka_bootstrap, crunch_id)
     await produce(kafka_bootstrap, f"{crunch_id}.feeds", [b"only one"])
     with pytest.raises(TruncatedTopicError, match="holds offsets 0 to 1, but 0 to 5 are needed"):
         await read(kafka_bootstrap, f"{crunch_id}.feeds", 0, 5)
@@ -253,7 +253,7 @@ async def test_a_range_beyond_the_topic_is_an_error_and_not_a_long_wait(kafka_bo
 
 async def test_an_append_of_several_megabytes_travels(kafka_bootstrap, crunch_id):
     large = os.urandom(6 * 1024 * 1024)
-    await create_topics(kafka_bootstrap, crunch_id)
+    await make_topics(kafka_bootstrap, crunch_id)
     await produce(kafka_bootstrap, f"{crunch_id}.scores", [large])
     assert await read(kafka_bootstrap, f"{crunch_id}.scores", 0, 1) == [(0, large)]
 

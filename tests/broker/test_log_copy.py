@@ -11,8 +11,9 @@ from tests.logs import busy_log
 from coordinator.infra.kafka import make_producer, read_range
 from coordinator.infra.log_copy import DOWNSTREAM_FIRST, read_backup, write_backup
 from coordinator.infra.positions import offsets, reading
-from coordinator.infra.topics import create_topics
-from coordinator.streams.errors import LogError, OperatorError
+from coordinator.infra.topics import create_topics, empty_topics, make_topics
+from coordinator.streams.birth import Birth, birth_records, read_birth
+from coordinator.streams.errors import LogError, OperatorError, WrongLogError
 from coordinator.streams.topology import STREAMS, TOPICS, topic_name
 
 pytestmark = pytest.mark.broker
@@ -24,14 +25,22 @@ def silent(_done, _total):
 
 async def filled(bootstrap, crunch_id):
     """A crunch's topics with a busy log in them."""
-    await create_topics(bootstrap, crunch_id)
+    await make_topics(bootstrap, crunch_id)
+    births = birth_records(crunch_id, Birth(f"of-{crunch_id}", 1))
     producer = make_producer(bootstrap)
     await producer.start()
     for topic, records in busy_log().records.items():
-        for at, record in enumerate(records):
+        for at, record in enumerate([births[topic], *records]):
             await producer.send_and_wait(
                 topic_name(crunch_id, topic), record, partition=0, timestamp_ms=1000 + at
             )
+    await producer.stop()
+
+
+async def write_one(bootstrap, crunch_id, topic):
+    producer = make_producer(bootstrap)
+    await producer.start()
+    await producer.send_and_wait(topic_name(crunch_id, topic), b"something", partition=0)
     await producer.stop()
 
 
@@ -62,14 +71,33 @@ async def test_a_restored_log_is_the_same_bytes_at_the_same_offsets(kafka_bootst
     was = await contents(kafka_bootstrap, crunch_id)
     assert said == tail
     assert tail.records == sum(map(len, was.values())) > 20
-    assert await contents(kafka_bootstrap, f"{crunch_id}-again") == was
+    again = await contents(kafka_bootstrap, f"{crunch_id}-again")
+    assert {topic: records[1:] for topic, records in again.items()} == {
+        topic: records[1:] for topic, records in was.items()
+    }
+    births = [read_birth(records[0][1]).data for records in again.values()]
+    assert {(one.crunch_id, one.before) for one in births} == {(f"{crunch_id}-again", f"of-{crunch_id}")}
+
+
+async def test_one_lost_topic_comes_back_from_a_copy_beside_those_that_stayed(kafka_bootstrap, crunch_id):
+    await filled(kafka_bootstrap, crunch_id)
+    copy, _ = await backup_of(kafka_bootstrap, crunch_id)
+    was = await contents(kafka_bootstrap, crunch_id)
+    await empty_topics(kafka_bootstrap, crunch_id, ["checkpoints"])
+    with pytest.raises(WrongLogError, match=rf"topic {crunch_id}\.checkpoints is empty"):
+        await create_topics(kafka_bootstrap, crunch_id)
+    await read_backup(kafka_bootstrap, crunch_id, io.BytesIO(copy), silent)
+    assert await contents(kafka_bootstrap, crunch_id) == was
+    assert await create_topics(kafka_bootstrap, crunch_id) == f"of-{crunch_id}"
 
 
 async def test_what_cannot_be_restored_is_refused(kafka_bootstrap, crunch_id):
     await filled(kafka_bootstrap, crunch_id)
     copy, _ = await backup_of(kafka_bootstrap, crunch_id)
-    with pytest.raises(OperatorError, match="takes empty topics"):
-        await read_backup(kafka_bootstrap, crunch_id, io.BytesIO(copy), silent)
+    await create_topics(kafka_bootstrap, f"{crunch_id}-f")
+    await write_one(kafka_bootstrap, f"{crunch_id}-f", "scores")
+    with pytest.raises(OperatorError, match="fewer than the backup's"):
+        await restored(kafka_bootstrap, f"{crunch_id}-f", copy, other_crunch=True)
     with pytest.raises(OperatorError, match=f"backup of crunch {crunch_id}, not of {crunch_id}-b"):
         await restored(kafka_bootstrap, f"{crunch_id}-b", copy)
     with pytest.raises(OperatorError, match="no backup of topics"):

@@ -18,10 +18,11 @@ from tests.logs import HOUR_MS, START_MS, TX_HASH, busy_log, folded
 
 from coordinator.api.server import serve
 from coordinator.infra.kafka import make_producer
+from coordinator.infra.own_log import log_identity
 from coordinator.infra.sockets import listen
 from coordinator.projections.registry import PROJECTIONS, open_read_models
 from coordinator.projections.replay import replay_async, verify_async
-from coordinator.projections.runner import Projector, cluster_id_of
+from coordinator.projections.runner import Projector
 from coordinator.streams.errors import OperatorError
 from coordinator.streams.settings import Settings
 from coordinator.streams.topology import topic_name
@@ -45,7 +46,7 @@ async def produce(bootstrap, crunch_id, log, start=None):
 
 
 def readable(log):
-    return sum(len(records) for topic, records in log.records.items() if topic != "commands")
+    return sum(1 + len(records) for topic, records in log.records.items() if topic != "commands")
 
 
 async def test_what_is_produced_is_served_and_verified_beside_the_living_worker(worker, tmp_path):
@@ -129,7 +130,7 @@ async def test_a_record_of_a_newer_version_ends_it_with_the_record_named(worker)
     settings, log = worker.settings, busy_log()
     places = await produce(settings.kafka_bootstrap, settings.crunch_id, log)
     log.garbage("scores", b'{"e":99,"epoch":1,"seq":1}')
-    offset = len(log.records["scores"]) - 1
+    offset = len(log.records["scores"])  # behind the birth
     await produce(settings.kafka_bootstrap, settings.crunch_id, log, places)
     worker.start()
     assert worker.process.wait(30) == 1
@@ -138,7 +139,9 @@ async def test_a_record_of_a_newer_version_ends_it_with_the_record_named(worker)
 
 async def test_a_projector_waits_for_what_is_folded(worker, tmp_path):
     settings, log = worker.settings, busy_log()
-    read = open_read_models(tmp_path, await cluster_id_of(settings.kafka_bootstrap), settings.crunch_id)
+    read = open_read_models(
+        tmp_path, await log_identity(settings.kafka_bootstrap, settings.crunch_id), settings.crunch_id
+    )
     projector = Projector(settings, read)
     running = asyncio.create_task(projector.run())
     waiting = asyncio.create_task(projector.wait_until(lambda: read.models.get("m5").status == "LEFT", 20))

@@ -30,6 +30,11 @@ _CHECKPOINT = checkpoint_data(
 )  # fmt: skip
 
 _EVENTS: list[ev.AnyEvent] = [
+    ev.TopicBorn(
+        id="birth/b1/feeds",
+        at=T0,
+        data=ev.TopicBornData(crunch_id="btc-up", topic="feeds", format=1, birth_id="b1", before="b0"),
+    ),
     configured(
         scopes=[_SCOPE], min_participation=0.25, newcomer_excuse_max=0.25, answers_hidden_until="recorded"
     ),

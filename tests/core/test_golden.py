@@ -19,7 +19,7 @@ from coordinator.streams import envelope
 from coordinator.streams.envelope import KINDS, VERSIONS, decode_event, decode_events, encode_event
 from coordinator.streams.errors import UnknownEventError
 from coordinator.streams.events import AnyEvent, ClockTickedData, Event
-from coordinator.streams.topology import STREAMS
+from coordinator.streams.topology import BIRTH, STREAMS
 
 GOLDEN = Path(__file__).parent / "golden"
 SHAPES: dict[str, int] = {}
@@ -74,7 +74,7 @@ def test_no_golden_file_was_taken_away_or_is_left_over():
 
 
 def test_every_kind_stands_in_a_topic_and_no_other_does():
-    assert {kind for stream in STREAMS for kind in stream.events} == set(KINDS)
+    assert {BIRTH, *(kind for stream in STREAMS for kind in stream.events)} == set(KINDS)
 
 
 def test_every_version_but_the_newest_has_an_upcaster():
