@@ -30,6 +30,7 @@ from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.inputs import InputStage
 from coordinator.streams.ports import FeedRecord, FeedSource, Subscription
 from coordinator.streams.settings import Settings
+from coordinator.streams.sources.candle_values import VALUE_NAMES, candle_fault
 from coordinator.streams.sources.given_times import utc_text
 from coordinator.streams.sources.replay import merge_by_time
 from coordinator.streams.stage import Draft
@@ -316,10 +317,16 @@ class FeedTenure(Tenure):
             await self._dead_letters.put("commands", f"{decision.offset} {position}", reason, b"")
 
     async def _sound(self, records: Sequence[FeedRecord]) -> list[FeedRecord]:
-        """The records whose values are finite decimals; the others are garbage from outside."""
+        """The records that can be: finite decimals, candles that are candles; the others are garbage from outside.
+
+        Our own sources look themselves; one that a package brings may not.
+        """
         sound: list[FeedRecord] = []
+        any_price = self._settings.feed_any_price
         for record in records:
             fault = value_fault(record.values)
+            if fault is None and record.kind == "candle" and record.values.keys() >= set(VALUE_NAMES):
+                fault = candle_fault(record.values, any_price=any_price)
             if fault is None:
                 sound.append(record)
             else:

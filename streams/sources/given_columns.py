@@ -7,6 +7,7 @@ like `time=window_start,open=2` (a column's name, or its number from 1).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 
 import msgspec
@@ -16,20 +17,29 @@ from coordinator.streams.sources.candle_values import VALUE_NAMES, number_fault
 from coordinator.streams.sources.given_times import TIME_MS_MIN, time_of
 
 Names = tuple[str, ...]
+_NUMBERED = re.compile(r"\d+\. ", re.ASCII)
 
 # In order of preference: a file with both `open_time_ms` and `date` is read by the former.
 TIME_NAMES = (
-    "time_open_ms", "open_time_ms", "timestamp_ms", "ts_ms", "time_ms", "open_time", "opentime", "time_open",
-    "window_start", "ts_event", "transact_time", "ts", "timestamp", "unix_timestamp", "unix", "time", "t",
-    "datetime", "date",
+    "open_time_ms", "timestamp_ms", "ts_ms", "time_ms", "open_time", "opentime", "time_period_start", "time_open",
+    "window_start", "start_time", "start_at", "ts_event", "transact_time", "participant_timestamp", "sip_timestamp",
+    "ts", "mts", "timestamp", "unix_timestamp", "unix", "time", "t", "datetime", "date",
 )  # fmt: skip
-CLOSE_TIME_NAMES = ("close_time_ms", "close_time", "closetime", "time_close", "end_time", "window_end")
+CLOSE_TIME_NAMES = (
+    "close_time_ms",
+    "close_time",
+    "closetime",
+    "time_close",
+    "end_time",
+    "window_end",
+    "time_period_end",
+)
 _ALIASES: Mapping[str, Sequence[str]] = {
-    "open": ("open", "o", "open_price", "price_open"),
-    "high": ("high", "h", "high_price", "price_high"),
-    "low": ("low", "l", "low_price", "price_low"),
-    "close": ("close", "c", "close_price", "price_close"),
-    "volume": ("volume", "v", "vol", "base_volume", "volume_traded"),
+    "open": ("open", "o", "open_price", "price_open", "px_open"),
+    "high": ("high", "h", "high_price", "price_high", "px_high"),
+    "low": ("low", "l", "low_price", "price_low", "px_low"),
+    "close": ("close", "c", "close_price", "price_close", "px_close"),
+    "volume": ("volume", "v", "vol", "base_volume", "volume_traded", "sx_sum"),
     "price": ("price", "p"),
 }
 _SUBJECT_NAMES = ("subject", "symbol", "ticker")
@@ -85,8 +95,8 @@ def parse_mapping(text: str) -> dict[str, str]:
 
 
 def normal(name: str) -> str:
-    """A column's name without case, spaces and quotes around it."""
-    return name.strip().strip('"').strip().lower().replace(" ", "_")
+    """A column's name without case, spaces, quotes around it and a number before it (`1. open`)."""
+    return _NUMBERED.sub("", name.strip().strip('"').strip().lower()).replace(" ", "_")
 
 
 def holds_time(text: str) -> bool:

@@ -48,7 +48,7 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
                         raise OperatorError(
                             f"{path}, line {number}: longer than {LINE_CHARS_MAX} characters; no record is"
                         )
-                    if number == 1 and "\0" in line[:8]:
+                    if number == 1 and ("\0" in line[:8] or line.startswith(("\\xff\\xfe", "\\xfe\\xff"))):
                         raise OperatorError(f"{path}: this is UTF-16 or no text; save it as UTF-8")
                     if line := line.strip("\r\n \0"):
                         yield number, line

@@ -44,7 +44,7 @@ VALUES_MAX = 200
 _AMOUNTS = frozenset({"quantity", "qty", "q", "amount", "size", "volume"})
 _NOTHING = frozenset({"", "nan", "null", "none", "na", "n/a", "-"})
 _JSON = msgspec.json.Decoder(dict[str, Any] | list[Any], float_hook=str)
-_REMARKS = ("#", "//", "http://", "https://")
+_REMARKS = ("#", "//", "http://", "https://", "sep=")
 _LAYOUTS_KEPT = 100
 
 
@@ -135,6 +135,8 @@ def _csv_rows(path: Path, kind: str, reading: Reading) -> Iterator[Row]:
     number, first = next(lines, (0, ""))
     if number == 0:
         raise OperatorError(f"{path}: the file is empty")
+    if first.startswith(("{", "[")):
+        raise OperatorError(f"{path}: this is JSON; write one record a line and call it .jsonl")
     sheet = CsvSheet(first, kind, reading)
     if sheet.fault:
         raise OperatorError(f"{path}, line {number}: {sheet.fault}")
@@ -226,6 +228,8 @@ def json_row(number: int, line: str, kind: str, reading: Reading) -> Row:
         fields = _JSON.decode(line)
     except (msgspec.DecodeError, RecursionError) as error:
         return Row(number, line, fault=f"not a JSON object: {error}")
+    if isinstance(fields, list) and fields and isinstance(fields[0], list | dict):
+        return Row(number, line, fault="it holds several records; write one a line")
     if isinstance(fields, list):
         cells = [_plain(one) for one in fields]
         try:

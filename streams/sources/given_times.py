@@ -25,6 +25,7 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _DATE = re.compile(r"\d{4}-\d{2}-\d{2}", re.ASCII)
 _DAY_FIRST = re.compile(r"\d{1,2}[/.-]\d{1,2}[/.-]\d{2,4}.*", re.ASCII)
+_SCIENTIFIC = re.compile(r"[+-]?\d+(?:[.,]\d*)?[eE][+-]?\d{1,3}", re.ASCII)
 _FRACTION = re.compile(r"(?<=:\d\d\.)\d+", re.ASCII)
 _DIGITS_OF_ISO = 6
 
@@ -38,6 +39,11 @@ def time_of(text: str, *, daily: bool = False, floor: bool = False) -> int:
 
     Raises ValueError with the reason, FileFaultError for scientific notation.
     """
+    if _SCIENTIFIC.fullmatch(text):
+        raise FileFaultError(
+            f"time {text} is in scientific notation, which has lost its digits (a spreadsheet does that); "
+            "take the file as it was first downloaded"
+        )
     if text.isascii() and text.isdecimal() and len(text) == 13:  # noqa: PLR2004 - ms, as nearly every file has them
         time_ms = int(text)
     elif number_fault("time", text) is None:
@@ -61,11 +67,6 @@ def utc_text(time_ms: int) -> str:
 
 
 def _of_number(text: str, *, floor: bool) -> int:
-    if "e" in text.lower():
-        raise FileFaultError(
-            f"time {text} is in scientific notation, which has lost its digits (a spreadsheet does that); "
-            "take the file as it was first downloaded"
-        )
     size = abs(float(text))
     factor = next((ms for limit, ms in _MS_OF_ONE_BELOW if size < limit), _MS_OF_A_NANOSECOND)
     exact = Decimal(text) * factor

@@ -90,6 +90,10 @@ CDD = "https://www.CryptoDataDownload.com\nunix,date,symbol,open,high,low,close,
         ("pandas index.csv", f",open,high,low,close,volume\n2023-03-01 00:00:00+00:00,{KLINE}\n"),
         ("kaggle.csv", ("Timestamp,Open,High,Low,Close,Volume_(BTC),Volume_(Currency)\n"
                        f"{T0 // 1000}.0,{KLINE},7\n")),
+        ("alpha vantage.csv", f"timestamp,1. open,2. high,3. low,4. close,5. volume\n2023-03-01T00:00:00Z,{KLINE}\n"),
+        ("coinapi.csv", ("time_period_start;time_period_end;time_open;px_open;px_high;px_low;px_close;sx_sum\n"
+                        "2023-03-01T00:00:00.0000000Z;2023-03-01T00:01:00Z;2023-03-01T00:00:01.1Z;1;3;0.5;2;10\n")),
+        ("excel.csv", f"sep=;\nMTS;OPEN;CLOSE;HIGH;LOW;VOLUME\n{T0};1;2;3;0.5;10\n"),
         ("comments.csv", f"# mine\n{HEADER}{T0},{KLINE}\n"),
         ("trailing.csv", f"{HEADER.strip()},\n{T0},{KLINE},\n"),
         ("mark.csv", f"\ufeff{HEADER}{T0},{KLINE}\n"),
@@ -218,6 +222,11 @@ def test_prices_below_zero_are_read_where_the_operator_says_so(tmp_path: Path) -
     [
         ("sci.csv", f"{HEADER}{T0},{KLINE}\n1.67763E+12,{KLINE}\n",
          "line 3: time 1.67763E+12 is in scientific notation, which has lost its digits"),
+        ("sci with a comma.csv", f"open_time;open;high;low;close;volume\n1,67763E+12;{KLINE.replace(',', ';')}\n",
+         "line 2: time 1,67763E+12 is in scientific notation"),
+        ("utf16.csv.gz", gzip.compress((HEADER + f"{T0},{KLINE}\n").encode("utf-16")), "this is UTF-16 or no text"),
+        ("page.csv", json.dumps([[T0, "1", "3", "0.5", "2", "10"]]), "this is JSON; write one record a line"),
+        ("page.jsonl", json.dumps([[T0, "1", "3", "0.5", "2", "10"]]), "it holds several records; write one a line"),
         ("two truths.csv", f"{HEADER}{T0},{KLINE}\n{T0 + MINUTE},{KLINE}\n{T0},9,9,9,9,9\n",
          "line 4: 2023-03-01T00:00:00Z is there already with other values (line 2 has open 1, this one 9)"),
         ("utf16.csv", (HEADER + f"{T0},{KLINE}\n").encode("utf-16"), "this is UTF-16"),
