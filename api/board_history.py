@@ -35,9 +35,10 @@ NOTHING: dict[str, Any] = {
 
 
 class Period(msgspec.Struct, frozen=True):
-    """The board at one period's end: model_id -> units of the key, and its rank where it has one."""
+    """The board at one period's end, by the terms of then: model_id -> units of the key, and its rank if it has one."""
 
     end: int
+    terms: Terms
     units: dict[str, int | None]
     ranks: dict[str, int]
 
@@ -46,35 +47,36 @@ class BoardHistory:
     """The last closed periods, of now or of a past moment: a period is the same for both."""
 
     def __init__(self) -> None:
-        self._known: dict[tuple[int, str, str], Period] = {}
+        self._known: dict[int, Period] = {}
         self._lock = Lock()  # questions about the past run in threads of their own
 
-    def last(self, snapshots: Snapshots, wanted: int, terms: Terms) -> list[Period]:
+    def last(self, snapshots: Snapshots, wanted: int) -> list[Period]:
         """The newest `wanted` periods that have snapshots, oldest first."""
         found: list[Period] = []
         until = snapshots.closed_until
         while len(found) < wanted:
-            period = self._before(snapshots, until, terms)
+            period = self._before(snapshots, until)
             if period is None:
                 break
             found.append(period)
             until = period.end - 1
         return found[::-1]
 
-    def _before(self, snapshots: Snapshots, until: int, terms: Terms) -> Period | None:
+    def _before(self, snapshots: Snapshots, until: int) -> Period | None:
         newest = next(snapshots.newest(0, until), None)
         if newest is None:
             return None
         end = newest[1].period_end
-        name = (end, terms.ranking_key, terms.ranking_direction)
-        period = self._known.get(name)
-        if period is None:
+        period = self._known.get(end)
+        terms = snapshots.terms.at(newest[1].period_start)
+        if period is None and terms is not None:
             rows = snapshots.newest(end, end)
             units = {one.model_id: one.windows_units.get(terms.ranking_key) for _, one in rows}
             ranked, _ = rank(units.items(), terms.ranking_direction)
-            period = Period(end, units, {model_id: place for place, model_id, _ in ranked})
+            places = {model_id: place for place, model_id, _ in ranked}
+            period = Period(end, terms, units, places)
             with self._lock:
-                self._known[name] = period
+                self._known[end] = period
                 while len(self._known) > PERIODS_KEPT:
                     del self._known[min(self._known)]
         return period
@@ -96,17 +98,17 @@ def router() -> APIRouter:
         `scores` has one value per end, null where the model had none. `change_from` is its rank at `change_since`: the
         period's end that lies `compare_hours` back from the newest, or the oldest of the `periods` where none does.
         """
-        terms = read.leaderboard.terms.latest
-        found = history.last(read.snapshots, periods, terms) if terms else []
-        if terms is None or not found:
+        found = history.last(read.snapshots, periods)
+        if not found:
             return shaped(LeaderboardHistory, NOTHING)
-        return shaped(LeaderboardHistory, history_answer(found, terms, compare_hours * HOUR_MS))
+        return shaped(LeaderboardHistory, history_answer(found, compare_hours * HOUR_MS))
 
     return routes
 
 
-def history_answer(found: list[Period], terms: Terms, compare_ms: int) -> dict[str, Any]:
-    """The body of the answer. `found` is not empty."""
+def history_answer(found: list[Period], compare_ms: int) -> dict[str, Any]:
+    """The body of the answer. `found` is not empty; ends ranked by another key than the newest have no values in it."""
+    terms = found[-1].terms
     back = found[-1].end - compare_ms
     base = max((one for one in found if one.end <= back), key=lambda one: one.end, default=found[0])
     models = sorted({model_id for one in found for model_id in one.units})
@@ -115,7 +117,7 @@ def history_answer(found: list[Period], terms: Terms, compare_ms: int) -> dict[s
         model_id: {
             "scores": [
                 None if units is None else to_float(units, decimals)
-                for units in (one.units.get(model_id) for one in found)
+                for units in (one.units.get(model_id) if _alike(one.terms, terms) else None for one in found)
             ],
             "change_from": base.ranks.get(model_id),
         }
@@ -128,3 +130,8 @@ def history_answer(found: list[Period], terms: Terms, compare_ms: int) -> dict[s
         "period_seconds": terms.snapshot_interval_ms // 1000,
         "ranking_key": terms.ranking_key,
     }
+
+
+def _alike(one: Terms, other: Terms) -> bool:
+    """Are the values of the key of one meaning?"""
+    return (one.ranking_key, one.scoring_hash) == (other.ranking_key, other.scoring_hash)

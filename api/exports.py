@@ -83,10 +83,8 @@ def router() -> APIRouter:
                 {"Retry-After": RETRY_AFTER_SECONDS},
             )
         found = read.predictions.oldest(when.start, when.end, ids, status)
-        terms = read.predictions.terms.latest
-        value_field = terms.value_field if terms else "value"
         write = {"ndjson": _ndjson, "csv": _csv, "parquet": _parquet}[form]
-        return _Export(write(_pages(found), value_field), running.release, form)
+        return _Export(write(_pages(found)), running.release, form)
 
     @routes.get("/reports/predictions.ndjson", **_file("ndjson"))
     async def predictions_ndjson(
@@ -155,22 +153,20 @@ def _pages(found: Iterator[Prediction]) -> Rows:
         yield page
 
 
-def _ndjson(pages: Rows, value_field: str) -> Iterator[bytes]:
+def _ndjson(pages: Rows) -> Iterator[bytes]:
     for page in pages:
-        yield b"".join(_encode(row_of(one, value_field)) + b"\n" for one in page)
+        yield b"".join(_encode(row_of(one)) + b"\n" for one in page)
 
 
-def _csv(pages: Rows, value_field: str) -> Iterator[bytes]:
+def _csv(pages: Rows) -> Iterator[bytes]:
     yield ",".join(COLUMNS).encode() + b"\r\n"
     for page in pages:
         text = io.StringIO()
-        csv.writer(text).writerows(
-            [_harmless(cell) for cell in _flat(one, value_field).values()] for one in page
-        )
+        csv.writer(text).writerows([_harmless(cell) for cell in _flat(one).values()] for one in page)
         yield text.getvalue().encode()
 
 
-def _parquet(pages: Rows, value_field: str) -> Iterator[bytes]:
+def _parquet(pages: Rows) -> Iterator[bytes]:
     import pyarrow as pa  # noqa: PLC0415 - 40 MB, which only a worker that is asked for this format needs
     import pyarrow.parquet as pq  # noqa: PLC0415 - the same
 
@@ -178,7 +174,7 @@ def _parquet(pages: Rows, value_field: str) -> Iterator[bytes]:
     sink = _Chunks()
     with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
         for page in pages:
-            writer.write_table(pa.Table.from_pylist([_flat(one, value_field) for one in page], schema))
+            writer.write_table(pa.Table.from_pylist([_flat(one) for one in page], schema))
             yield sink.take()
     yield sink.take()
 
@@ -208,7 +204,7 @@ class _Chunks(io.RawIOBase):
         return out
 
 
-def _flat(one: Prediction, value_field: str) -> dict[str, Any]:
+def _flat(one: Prediction) -> dict[str, Any]:
     scores = {name: to_float(units, one.decimals) for name, units in (one.score_units or {}).items()}
     final = one.status not in {"PENDING", "SCORED"}
     return {
@@ -228,7 +224,7 @@ def _flat(one: Prediction, value_field: str) -> dict[str, Any]:
         "output_json": None if one.output is None else _encode(one.output).decode(),
         "output_hidden": one.hidden,
         "output_hidden_until": zulu_or_none(one.resolvable_at if one.hidden else None),
-        "score_value": scores.get(value_field),
+        "score_value": scores.get(one.value_field),
         "score_json": _encode(scores).decode() if scores else None,
         "score_charge": None if one.charge_units is None else to_float(one.charge_units, one.decimals),
         "reason": one.reason if final else None,

@@ -62,7 +62,7 @@ def router(projector: Projector) -> APIRouter:
     @routes.get("/info", response_model=Info)
     async def info() -> Response:
         """Which crunch this is."""
-        terms = projector.read.leaderboard.terms.latest
+        terms = projector.read.leaderboard.terms_now
         return shaped(
             Info,
             {

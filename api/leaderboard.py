@@ -74,6 +74,7 @@ def _row(board: Board, row: BoardRow) -> dict[str, Any]:
         "username": row.model.cruncher_name,
         "status": row.active,
         "scored_count": row.scored_count,
+        "mixed_contracts": board.mixed_contracts,
         "last_scored_at": None if row.last_scored_at is None else naive(row.last_scored_at),
     }
 

@@ -93,6 +93,7 @@ class LiveState:
             "until": zulu(board.until),
             "ranking_key": board.ranking_key,
             "direction": board.direction,
+            "mixed_contracts": board.mixed_contracts,
             "windows": list(board.rows[0].windows_units) if board.rows else [],
         }
         if head != self._head[1]:

@@ -64,7 +64,7 @@ def router() -> APIRouter:
                     "performed_at": naive(one.period_end),
                     **scores,
                     "score_metrics": scores,
-                    **_ranking(scores, read.leaderboard.terms.latest),
+                    **_ranking(scores, read.snapshots.terms.at(one.period_start)),
                 }
             )
         return with_next(request, shaped(list[ModelPoint], rows[::-1]), last)
@@ -84,15 +84,18 @@ def router() -> APIRouter:
         filters.
         """
         terms = read.leaderboard.terms
-        scopes = {(one.subject, one.scope_key): one for known in terms.in_order for one in known.scopes}
         rows = []
         after = place_of(cursor, tuple[int, str, str, str])
         look = Look(PERIODS_LOOKED_MAX)
         history = read.leaderboard.history(when.start, when.end, ids, after=after, look=look)
         found = list(islice(history, limit + 1))
         for row in found[:limit][::-1]:
-            scope = scopes.get((row.subject, row.scope_key))
             now = terms.at(row.until - 1)
+            asked = (known for known in (now, *terms.in_order) if known is not None)
+            scopes = (one for known in asked for one in known.scopes)
+            scope = next(
+                (one for one in scopes if (one.subject, one.scope_key) == (row.subject, row.scope_key)), None
+            )
             scores = to_floats(row.windows_units, now.score_decimals if now else 9)
             rows.append(
                 {

@@ -49,17 +49,15 @@ def router() -> APIRouter:
         look = Look(LOOKS_MAX)
         rounds = read.predictions.newest(when.start, when.end, ids, status, after=after, look=look)
         found = list(islice(rounds, limit + 1))
-        terms = read.predictions.terms.latest
-        value_field = terms.value_field if terms else "value"
-        rows = [row_of(one, value_field) for one in found[:limit]]
+        rows = [row_of(one) for one in found[:limit]]
         last = found[limit - 1].place if len(found) > limit else look.stopped_at
         return with_next(request, shaped(list[shapes.Prediction], rows[::-1]), last)
 
     return routes
 
 
-def row_of(one: Prediction, value_field: str) -> dict[str, Any]:
-    """A prediction as the web app reads it. `value_field` names the score that is `score_value`."""
+def row_of(one: Prediction) -> dict[str, Any]:
+    """A prediction as the web app reads it. Its contract's value field is `score_value`."""
     scores = {name: to_float(units, one.decimals) for name, units in (one.score_units or {}).items()}
     final = one.status != "PENDING"
     scored = one.status == "SCORED"
@@ -89,7 +87,7 @@ def row_of(one: Prediction, value_field: str) -> dict[str, Any]:
         "performed_at": naive(one.performed_at),
         "resolvable_at": None if one.resolvable_at is None else naive(one.resolvable_at),
         "scored_at": None if one.scored_at is None else naive(one.scored_at),
-        "score_value": scores.get(value_field),
+        "score_value": scores.get(one.value_field),
         "score": scores or None,
         "score_charge": None if one.charge_units is None else to_float(one.charge_units, one.decimals),
         "score_success": scored if final else None,

@@ -28,7 +28,7 @@ def router() -> APIRouter:
     @routes.get("/reports/schema", response_model=Schema)
     async def schema(read: Reading) -> Response:
         """`{schema_version, leaderboard_columns, metrics_widgets}`."""
-        terms = read.leaderboard.terms.latest
+        terms = read.leaderboard.terms_now
         newest = next(read.snapshots.newest(0, FAR_FUTURE_MS), None)
         aggregates = sorted(newest[1].summary_units) if newest else []
         hours = {window.name: window.hours for window in terms.windows} if terms else {}

@@ -60,6 +60,8 @@ class LeaderboardRow(WithWindows):
     username: str
     status: bool
     scored_count: int
+    mixed_contracts: list[str]
+    """The contracts' hashes, oldest first, where the board's windows mix rounds of several; else empty."""
     last_scored_at: Naive | None
 
 

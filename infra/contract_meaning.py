@@ -30,9 +30,11 @@ from coordinator.infra.contract_sources import (
     sources_of,
     whose,
 )
-from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract import Aggregation, CrunchContract
 from coordinator.streams.errors import ContractError
 from coordinator.streams.meaning import CHANGED, our_key, version_of
+
+SCORING = ("score_prediction", "score_type", "resolve_ground_truth", "ground_truth_type")
 
 
 class Meaning(msgspec.Struct, frozen=True):
@@ -69,6 +71,15 @@ class Meaning(msgspec.Struct, frozen=True):
 def contract_hash(contract: CrunchContract) -> str:
     """The hash of what the contract says and does. Raises ContractError as `meaning_of` does."""
     return meaning_of(contract).hash
+
+
+def scoring_hash(contract: CrunchContract) -> str:
+    """The hash of what a score of this contract means. Scores of two hashes are never added."""
+    fields = CrunchContract.model_fields
+    said = {name: getattr(contract, name) for name in SCORING}
+    told = {name: value for name, value in said.items() if value is not fields[name].default}
+    field = Aggregation(value_field=contract.aggregation.value_field)
+    return contract_hash(CrunchContract(**told, aggregation=field))
 
 
 def meaning_of(contract: CrunchContract) -> Meaning:

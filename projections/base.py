@@ -18,6 +18,7 @@ from coordinator.projections.batch import Batch
 from coordinator.projections.store import Store
 from coordinator.streams.counting import Decision
 from coordinator.streams.events import AnyEvent, Terms
+from coordinator.streams.terms import comparable_since
 
 _log = structlog.get_logger()
 _encoder = msgspec.msgpack.Encoder(order="deterministic")
@@ -152,10 +153,29 @@ class TermsRows:
         self.in_order.append(terms)
         self.by_hash[terms.contract_hash] = terms
 
-    @property
-    def latest(self) -> Terms | None:
-        """The terms told last."""
-        return self.in_order[-1] if self.in_order else None
+    def comparable_since(self, at_ms: int) -> int:
+        """See `streams.terms.comparable_since`."""
+        return comparable_since(self.in_order, at_ms)
+
+    def adds_up(self, contract_hash: str, at_ms: int) -> bool:
+        """Do scores made by that contract mean what scores mean at a time? True for a contract that is not known."""
+        made_by, now = self.by_hash.get(contract_hash), self.at(at_ms)
+        return made_by is None or now is None or made_by.scoring_hash == now.scoring_hash
+
+    def contracts(self, start: int, until: int) -> list[str]:
+        """The contracts whose rounds may be in sums over [start, until) (ms), oldest first.
+
+        A round becomes known a horizon after it was asked, and is in no sum of another scoring.
+        """
+        now = self.at(until - 1)
+        found: list[str] = []
+        for i, terms in enumerate(self.in_order):
+            horizon_ms = 1000 * max((scope.horizon_seconds for scope in terms.scopes), default=0)
+            ends = self.in_order[i + 1].effective_from if i + 1 < len(self.in_order) else until
+            alike = now is not None and terms.scoring_hash == now.scoring_hash
+            if alike and terms.effective_from < until and ends + horizon_ms > start:
+                found.append(terms.contract_hash)
+        return list(dict.fromkeys(found))
 
     def at(self, at_ms: int) -> Terms | None:
         """The terms in force at `at_ms`; before the first ones, the first."""

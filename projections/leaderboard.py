@@ -72,6 +72,13 @@ class Board(msgspec.Struct, frozen=True):
     direction: str
     decimals: int
     rows: list[BoardRow]
+    contracts: list[str]
+    """Whose rounds the windows hold, oldest first: more than one means that the windows mix two rules."""
+
+    @property
+    def mixed_contracts(self) -> list[str]:
+        """The contracts where the windows mix rounds of several; else empty."""
+        return self.contracts if len(self.contracts) > 1 else []
 
 
 class HistoryRow(msgspec.Struct, frozen=True):
@@ -179,8 +186,8 @@ class Leaderboard(Projection):
                 self._keep_history(event.data.until, batch)
 
     def _fold_closed(self, event: RoundClosed, batch: Batch) -> Bucket:
-        """The round's bucket, with its charges added. A round too old for any window gets one that is thrown
-        away.
+        """The round's bucket, with its charges added. A round too old for any window, or made by a scoring that its
+        period does not have, gets one that is thrown away.
         """
         data = event.data
         last = self._last_scored
@@ -190,11 +197,13 @@ class Leaderboard(Projection):
         terms = self.terms.at(data.resolvable_at)
         width = terms.snapshot_interval_ms if terms else HOUR_MS
         start = data.resolvable_at // width * width
+        if terms and start < terms.effective_from <= data.resolvable_at:
+            start = terms.effective_from  # a change of terms cuts the bucket, as it cuts the period
         if start > self._newest:
             self._newest = start
             self._drop_old(start, batch)
             batch.put(b"H", encode_row((self._newest, self._floor)))
-        if start < self._floor:
+        if start < self._floor or not self.terms.adds_up(data.contract_hash, data.resolvable_at):
             for model_id in scored:
                 self._keep_last(model_id, data.resolvable_at, batch)
             return {}
@@ -217,11 +226,12 @@ class Leaderboard(Projection):
         self._history_sums.touch(start)
 
     def _drop_old(self, newest: int, batch: Batch) -> None:
-        terms = self.terms.latest
-        if terms is None or not terms.windows:
+        told = self.terms.in_order
+        if not told:
             return
-        longest = max(window.hours for window in terms.windows) * HOUR_MS
-        floor = newest - longest - BUCKETS_SPARE * terms.snapshot_interval_ms
+        # Of all terms so far, as the aggregate stage has it: a window that will be shorter is not shorter yet.
+        longest = max(window.hours for terms in told for window in terms.windows) * HOUR_MS
+        floor = newest - longest - BUCKETS_SPARE * max(terms.snapshot_interval_ms for terms in told)
         if floor <= self._floor:
             return
         self._floor = floor
@@ -246,7 +256,8 @@ class Leaderboard(Projection):
             return
         names = [window.name for window in terms.windows]
         by_scope: dict[Scope, dict[str, dict[str, int | None]]] = {}
-        for name, scopes in self._history_sums.at(self._buckets, until, terms).items():
+        since = self.terms.comparable_since(until - 1)
+        for name, scopes in self._history_sums.at(self._buckets, until, terms, since).items():
             for scope, totals in scopes.items():
                 rows = by_scope.setdefault(scope, {})
                 for model_id, cell in totals.items():
@@ -273,9 +284,14 @@ class Leaderboard(Projection):
             batch.put(_bucket_key(start, scope), row)
         self._dirty.clear()
 
+    @property
+    def terms_now(self) -> Terms | None:
+        """The terms in force where the board ends; those that are told for later are not."""
+        return self.terms.at(self.until - 1)
+
     def board(self) -> Board | None:
         """The board as folded so far, or None before the first terms. Computed once per version."""
-        terms = self.terms.latest
+        terms = self.terms_now
         if terms is None:
             return None
         self._load()
@@ -284,10 +300,13 @@ class Leaderboard(Projection):
         return self._board[1]
 
     def _make_board(self, terms: Terms) -> Board:
+        since = self.terms.comparable_since(self.until - 1)
         windows = {
             name: over_scopes(sums)
-            for name, sums in self._board_sums.at(self._buckets, self.until, terms).items()
+            for name, sums in self._board_sums.at(self._buckets, self.until, terms, since).items()
         }
+        longest = max((window.hours for window in terms.windows), default=0) * HOUR_MS
+        contracts = self.terms.contracts(max(self.until - longest, since), self.until)
         known = set(self.models.by_id).union(*windows.values())
         active = {model_id for model_id in known if self.models.get(model_id).status == RUNNING}
         keys = windows[terms.ranking_key]
@@ -309,7 +328,9 @@ class Leaderboard(Projection):
             )
             for place, model_id in places
         ]
-        return Board(self.until, terms.ranking_key, terms.ranking_direction, terms.score_decimals, rows)
+        return Board(
+            self.until, terms.ranking_key, terms.ranking_direction, terms.score_decimals, rows, contracts
+        )
 
     def history(
         self,

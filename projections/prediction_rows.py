@@ -64,6 +64,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     score_units: dict[str, int] | None
     charge_units: int | None
     decimals: int
+    value_field: str = "value"
     opened_at: int = 0
     hidden: bool = False
     """`output` is None because others could still copy it."""

@@ -366,6 +366,7 @@ class Predictions(Projection):
         found = self.input(input_id)
         horizon, step, resolvable_at = (found.scopes.get(scope_key) if found else None) or (None, None, None)
         decimals = self.terms.decimals(scores.contract_hash)
+        made_by = self.terms.by_hash.get(found.contract_hash) if found else None
         closed = self._is_closed(found, scope_key)
         return [
             join(
@@ -379,6 +380,7 @@ class Predictions(Projection):
                 resolvable_at=scores.resolvable_at or resolvable_at,
                 charge_units=scores.charges.get(answer[0]),
                 decimals=decimals,
+                value_field=made_by.value_field if made_by else "value",
                 opened_at=opened_at,
                 closed=closed,
             )

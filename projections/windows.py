@@ -31,10 +31,10 @@ LAST = "\x00last"
 
 
 def window_sums(
-    buckets: Mapping[int, Mapping[Scope, Bucket]], until: int, terms: Terms
+    buckets: Mapping[int, Mapping[Scope, Bucket]], until: int, terms: Terms, since: int = 0
 ) -> dict[str, WindowSums]:
-    """Per window of the terms, the sums of the value field in the buckets that start in it and before
-    `until`.
+    """Per window of the terms, the sums of the value field in the buckets that start in it and before `until`, and
+    not before `since`: there scores meant something else.
     """
     end = until // terms.snapshot_interval_ms * terms.snapshot_interval_ms
     field = terms.value_field
@@ -43,7 +43,7 @@ def window_sums(
     found: dict[str, WindowSums] = {}
     at = 0
     for window in sorted(terms.windows, key=lambda one: one.hours):
-        oldest = end - window.hours * HOUR_MS
+        oldest = max(end - window.hours * HOUR_MS, since)
         while at < len(starts) and starts[at] >= oldest:
             for scope, bucket in buckets[starts[at]].items():
                 totals = running.setdefault(scope, {})
@@ -84,7 +84,7 @@ class TrailingSums:
 
     def __init__(self) -> None:
         self._terms: Terms | None = None
-        self._end = 0
+        self._end = self._since = 0
         self._kept: dict[str, dict[Scope, dict[str, list[int]]]] = {}
 
     def touch(self, start: int) -> None:
@@ -96,28 +96,29 @@ class TrailingSums:
             self._terms = None
 
     def at(
-        self, buckets: Mapping[int, Mapping[Scope, Bucket]], until: int, terms: Terms
+        self, buckets: Mapping[int, Mapping[Scope, Bucket]], until: int, terms: Terms, since: int = 0
     ) -> dict[str, WindowSums]:
         """As `window_sums`."""
         end = until // terms.snapshot_interval_ms * terms.snapshot_interval_ms
-        if self._terms != terms or end < self._end:
+        if self._terms != terms or end < self._end or since != self._since:
             self._kept = {
                 name: {
                     scope: {model_id: list(cell) for model_id, cell in totals.items()}
                     for scope, totals in sums.items()
                 }
-                for name, sums in window_sums(buckets, end, terms).items()
+                for name, sums in window_sums(buckets, end, terms, since).items()
             }
         elif end > self._end:
             for window in terms.windows:
                 kept = self._kept[window.name]
                 span = window.hours * HOUR_MS
                 for start, scopes in buckets.items():
-                    came = self._end <= start < end and start >= end - span
-                    fell = self._end - span <= start < min(end - span, self._end)
+                    oldest = max(end - span, since)
+                    came = self._end <= start < end and start >= oldest
+                    fell = max(self._end - span, since) <= start < min(oldest, self._end)
                     if came or fell:
                         _add(kept, scopes, terms.value_field, 1 if came else -1)
-        self._terms, self._end = terms, end
+        self._terms, self._end, self._since = terms, end, since
         open_buckets = [scopes for start, scopes in buckets.items() if end <= start < until]
         found: dict[str, WindowSums] = {}
         for window in terms.windows:

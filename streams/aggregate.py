@@ -72,7 +72,7 @@ class Tally:
 class OpenPeriod:
     """A period some scores have come for."""
 
-    __slots__ = ("before", "end", "points", "tallies")
+    __slots__ = ("before", "end", "other_scoring", "points", "tallies")
 
     def __init__(self, end: int, before: Need) -> None:
         self.end = end
@@ -80,6 +80,7 @@ class OpenPeriod:
         self.tallies: dict[str, Tally] = {}
         self.points: list[int] = []
         """Of every round and scope that some model could answer."""
+        self.other_scoring = 0
 
 
 class AggregateStage(Stage):
@@ -188,7 +189,10 @@ class AggregateStage(Stage):
         period = self._periods.get(start)
         if period is None:
             period = self._periods[start] = OpenPeriod(end, decision.before)
-        value_field = self._terms.at(data.point).value_field
+        if not self._terms.adds_up(data.contract_hash, start):
+            period.other_scoring += 1
+            return
+        value_field = self._terms.at(start).value_field
         # Where nobody could answer (no ground truth, a restart of the node) nobody took part and nobody missed it.
         answerable = any(entry.status == "SCORED" or entry.fault == "model" for entry in data.entries)
         if answerable:
@@ -263,6 +267,9 @@ class AggregateStage(Stage):
                 snapshot_count=count,
                 rehearsal=rehearsal,
                 rounds_count=points.total(),
+                other_scoring_count=sum(
+                    one.other_scoring for at, one in self._periods.items() if from_ms <= at < until_ms
+                ),
                 asked_before=[PointCount(point, n) for point, n in sorted(points.items()) if point < began],
             ),
         )
@@ -280,7 +287,8 @@ class AggregateStage(Stage):
         period = self._periods.get(start)
         tallies = period.tallies if period is not None else {}
         longest = max(window.hours for window in terms.windows) * HOUR_MS
-        _drop(trails, end - longest)
+        since = self._terms.comparable_since(start)
+        _drop(trails, max(end - longest, since))
         rounds_count = len(period.points) if period is not None else 0
         for model_id, tally in tallies.items():
             crunchers[model_id] = tally.cruncher_id
@@ -294,7 +302,9 @@ class AggregateStage(Stage):
             if total is not None:
                 trails[model_id] = trail
                 trail.add(start, total[0], total[1], tally.scored, rehearsal=tally.rehearsal)
-            windows = {window.name: trail.since(end - window.hours * HOUR_MS) for window in terms.windows}
+            windows = {
+                window.name: trail.since(max(end - window.hours * HOUR_MS, since)) for window in terms.windows
+            }
             summary, error = self._summary(tally, terms)
             yield SnapshotTaken(
                 id=f"{ids.snapshot_id(model_id, start, end)}:taken",

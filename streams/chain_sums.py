@@ -59,8 +59,10 @@ def check_snapshots(
     wanted: dict[tuple[int, str], _Sums] = defaultdict(_Sums)
     for one, scope_key, _ in rounds:
         closed = chain.closed[one.input_id, scope_key]
+        if not chain.terms.adds_up(closed.contract_hash, closed.resolvable_at):
+            continue
         start, _ = chain.terms.snapshot_period(closed.resolvable_at)
-        value_field = chain.terms.at(one.point).value_field
+        value_field = chain.terms.at(start).value_field
         for entry in closed.entries:
             sums = wanted[start, entry.model_id]
             sums.take_in(entry)
@@ -139,6 +141,7 @@ def _answerable(chain: Chain, start: int, end: int) -> list[RoundClosedData]:
         closed
         for closed in chain.closed.values()
         if start <= closed.resolvable_at < end
+        and chain.terms.adds_up(closed.contract_hash, closed.resolvable_at)
         and any(entry.status == "SCORED" or entry.fault == "model" for entry in closed.entries)
     ]
 
@@ -161,9 +164,11 @@ def _windows(snapshot: SnapshotTakenData, chain: Chain) -> dict[str, int | None]
         and one.period_end <= snapshot.period_end
         and terms.value_field in one.sums
     ]
+    since = chain.terms.comparable_since(snapshot.period_start)
     out: dict[str, int | None] = {}
     for window in terms.windows:
-        inside = [one for one in own if one.period_start >= snapshot.period_end - window.hours * HOUR_MS]
+        first = max(snapshot.period_end - window.hours * HOUR_MS, since)
+        inside = [one for one in own if one.period_start >= first]
         sums = [one.sums[terms.value_field] for one in inside]
         any_scored = any(one.scored_count for one in inside)
         out[window.name] = (

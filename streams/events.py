@@ -99,6 +99,8 @@ class Terms(Data, frozen=True):
     ranking_direction: Literal["asc", "desc"]
     value_field: str
     score_decimals: int
+    scoring_hash: str
+    """What a score means: of the code that makes one, its type and its `value_field`. Sums never mix two of these."""
     deadline_ms: int
     grace_ms: int
     output_max_bytes: int
@@ -620,6 +622,8 @@ class PeriodClosedData(Data, frozen=True):
     """(round, scope) pairs of the period that some model could answer."""
     asked_before: list[PointCount] = []
     """Those of them that were asked before the checkpoint period began, by point: a newcomer may be excused them."""
+    other_scoring_count: int = 0
+    """(round, scope) pairs that were asked, and are scored, by a scoring that the period does not have: in no sum."""
 
 
 class PeriodClosed(Event, frozen=True):

@@ -18,6 +18,7 @@ import msgspec
 from coordinator.streams import ids
 from coordinator.streams.counting import Decision
 from coordinator.streams.envelope import Need
+from coordinator.streams.errors import OperatorError
 from coordinator.streams.events import (
     AnyEvent,
     ClockTicked,
@@ -148,6 +149,7 @@ class FeedStage(Stage):
 
         The first terms hold from the beginning; later ones from the next checkpoint boundary after the clock and
         after every record, since a record may be ahead of the clock, and its points are asked under the terms of then.
+        Raises OperatorError for terms whose scores could not stand beside those that are recorded.
         """
         if not self.terms:
             effective_from = 0
@@ -155,6 +157,14 @@ class FeedStage(Stage):
             newest = self.terms.events[-1].data
             if msgspec.structs.replace(terms, effective_from=newest.effective_from) == newest:
                 return None
+            if terms.score_decimals != newest.score_decimals:
+                message = (
+                    f"the contract's score_decimals is {terms.score_decimals}, but the scores of this crunch are "
+                    f"recorded with {newest.score_decimals}, and units of both cannot be added: set "
+                    f"score_decimals={newest.score_decimals}, or begin another crunch (CRUNCH_ID and a data directory "
+                    "of its own)"
+                )
+                raise OperatorError(message)
             known = [one.whole.last_at for one in self._known.values()]
             _, effective_from = self.terms.checkpoint_period(max([self.clock, newest.effective_from, *known]))
         terms = msgspec.structs.replace(terms, effective_from=effective_from)

@@ -6,7 +6,7 @@ Later terms hold from their `effective_from`, which is a checkpoint boundary of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.errors import OperatorError
@@ -17,7 +17,12 @@ MS = 1000
 
 
 def make_terms(
-    contract: CrunchContract, contract_hash: str, settings: Settings, effective_from: int
+    contract: CrunchContract,
+    contract_hash: str,
+    settings: Settings,
+    effective_from: int,
+    *,
+    scoring_hash: str = "",
 ) -> Terms:
     """The declarative half of `contract` with the node's intervals.
 
@@ -66,6 +71,7 @@ def make_terms(
         ranking_direction=aggregation.ranking_direction.value,
         value_field=aggregation.value_field,
         score_decimals=contract.score_decimals,
+        scoring_hash=scoring_hash,
         deadline_ms=round(contract.deadline_seconds * MS),
         grace_ms=round(contract.grace_seconds * MS),
         output_max_bytes=contract.output_max_bytes,
@@ -77,6 +83,20 @@ def make_terms(
         effective_from=effective_from,
         answers_hidden_until=contract.answers_hidden_until,
     )
+
+
+def comparable_since(in_order: Sequence[Terms], time_ms: int) -> int:
+    """Since when (ms) scores mean what they mean at a time: no sum may reach further back.
+
+    `in_order` is by `effective_from`, and not empty.
+    """
+    held = [one for one in in_order if one.effective_from <= time_ms] or list(in_order[:1])
+    since = held[-1].effective_from
+    for one in reversed(held):
+        if one.scoring_hash != held[-1].scoring_hash:
+            break
+        since = one.effective_from
+    return since
 
 
 class TermsInForce:
@@ -109,6 +129,15 @@ class TermsInForce:
         for i, event in enumerate(self.events):
             until = self.events[i + 1].data.effective_from if i + 1 < len(self.events) else far
             yield event.data.effective_from, until, event.data
+
+    def comparable_since(self, time_ms: int) -> int:
+        """See `comparable_since`."""
+        return comparable_since([event.data for event in self.events], time_ms)
+
+    def adds_up(self, contract_hash: str, time_ms: int) -> bool:
+        """Do scores made by that contract mean what scores mean at a time? True for a contract that is not known."""
+        made_by = next((one.data for one in self.events if one.data.contract_hash == contract_hash), None)
+        return made_by is None or made_by.scoring_hash == self.at(time_ms).scoring_hash
 
     def _cut(self, time_ms: int, interval_of: str) -> tuple[int, int]:
         for start, until, terms in self.spans():

@@ -57,6 +57,7 @@ def make_terms(**changes: Any) -> ev.Terms:
         "ranking_direction": "desc",
         "value_field": "value",
         "score_decimals": 9,
+        "scoring_hash": "",
         "deadline_ms": 10_000,
         "grace_ms": 5_000,
         "output_max_bytes": 65_536,
@@ -80,6 +81,7 @@ class LogBuilder:
         self.crunch_id = crunch_id
         self.records: dict[str, list[bytes | None]] = {topic: [] for topic in TOPICS}
         self._seqs: dict[str, int] = {}
+        self._terms: list[ev.Terms] = []
 
     def append(self, topic: str, *events: ev.Event, upto: Mapping[str, Position] | None = None) -> None:
         """One counted decision, after a claim where it is the topic's first; or plain events."""
@@ -96,13 +98,20 @@ class LogBuilder:
         """A record that does not count."""
         self.records[topic].append(record)
 
-    def terms(self, **changes: Any) -> ev.Terms:
-        """CrunchConfigured in every topic that passes it on."""
+    def terms(self, told_at: int | None = None, **changes: Any) -> ev.Terms:
+        """CrunchConfigured in every topic that passes it on, told at its beginning or at `told_at` before."""
         terms = make_terms(**changes)
-        event = ev.CrunchConfigured(id=f"terms/{terms.contract_hash}", at=terms.effective_from, data=terms)
+        self._terms.append(terms)
+        at = terms.effective_from if told_at is None else told_at
+        event = ev.CrunchConfigured(id=f"terms/{terms.contract_hash}", at=at, data=terms)
         for topic in ("feeds", "inputs", "scores", "snapshots", "checkpoints"):
             self.append(topic, event)
         return terms
+
+    def contract_at(self, at: int) -> str:
+        """The contract in force."""
+        held = [one.contract_hash for one in self._terms if one.effective_from <= at]
+        return held[-1] if held else CONTRACT_HASH
 
     def model(self, model_id: str, at: int = START_MS, **fields: str) -> ev.ModelSeenData:
         """A model is seen; names follow from its id unless given."""
@@ -192,7 +201,7 @@ class LogBuilder:
                         scope_key=scope_key, horizon_seconds=horizon_seconds, step_seconds=15,
                         resolvable_at=resolvable_at,
                     )],
-                    contract_hash=CONTRACT_HASH, rehearsal=True, payload=msgspec.Raw(b'{"candles":[]}'),
+                    contract_hash=self.contract_at(point), rehearsal=True, payload=msgspec.Raw(b'{"candles":[]}'),
                 ),
             ),
         )  # fmt: skip
@@ -222,7 +231,11 @@ class LogBuilder:
     ) -> ev.RoundOpened:
         roster = [ev.RosterEntry(model_id=one, deployment_id=f"{one}-d1") for one in model_ids]
         data = ev.RoundOpenedData(
-            input_id=input_id, roster=roster, scope_keys=scope_keys, clock=at, contract_hash=CONTRACT_HASH
+            input_id=input_id,
+            roster=roster,
+            scope_keys=scope_keys,
+            clock=at,
+            contract_hash=self.contract_at(at),
         )
         return ev.RoundOpened(id=f"{input_id}/opened", at=at, data=data)
 
@@ -282,7 +295,7 @@ class LogBuilder:
             entries.append(ev.ClosedEntry(model_id, status, fault, charges.get(model_id)))
         closed = ev.RoundClosedData(
             input_id=input_id, scope_key=scope_key, subject=subject, point=point, resolvable_at=resolvable_at,
-            horizon_seconds=horizon_seconds, rehearsal=True, contract_hash=CONTRACT_HASH, entries=entries,
+            horizon_seconds=horizon_seconds, rehearsal=True, contract_hash=self.contract_at(point), entries=entries,
         )  # fmt: skip
         out.append(ev.RoundClosed(id=f"{input_id}/{scope_key}/closed", at=resolvable_at, data=closed))
         return out
@@ -308,7 +321,7 @@ class LogBuilder:
             summary_units={"value": units},
             windows_units={"score_recent": units, "score_steady": units, "score_anchor": None},
             scored_count=2, failed_count=1, absent_model_count=1, absent_node_count=0, charged_count=0,
-            rehearsal=True, contract_hash=CONTRACT_HASH,
+            rehearsal=True, contract_hash=self.contract_at(period_start),
         )  # fmt: skip
         closed = ev.PeriodClosedData(
             from_ms=period_start, until_ms=period_end, snapshot_count=1, rehearsal=True

@@ -16,11 +16,12 @@ export function boardView(root, route) {
   let compared = null;
   const title = h("h1", null, "Leaderboard");
   const until = h("p", { class: "soft" });
+  const mixed = h("p", { class: "soft", role: "note", hidden: "" });
   const found = h("p", { class: "soft found", role: "status" });
   const search = h("input", { type: "search", placeholder: "Find a model or cruncher", "aria-label": "Find a model or cruncher",
     oninput: () => { wanted = search.value.trim().toLowerCase(); fill(); } });
   const place = h("div");
-  put(root, h("div", { class: "head" }, title, until, h("div", { class: "end tools" }, found, search)), place);
+  put(root, h("div", { class: "head" }, title, until, h("div", { class: "end tools" }, found, search)), mixed, place);
 
   const table = (board) => {
     rows?.close();
@@ -69,6 +70,8 @@ export function boardView(root, route) {
 
   const fill = () => {
     const board = store.board;
+    mixed.hidden = !board?.mixed?.length;
+    mixed.textContent = mixed.hidden ? "" : `The windows mix rounds of ${board.mixed.length} contracts: ${board.mixed.map((one) => one.slice(0, 12)).join(", then ")}.`;
     if (!board) {
       columns = "";
       until.textContent = found.textContent = "";

@@ -68,7 +68,7 @@ function takeBoard(body) {
   }
   for (const id of body.gone) known.delete(id);
   store.board = {
-    until: ms(body.until), key: body.ranking_key, direction: body.direction, windows: body.windows, moved,
+    until: ms(body.until), key: body.ranking_key, direction: body.direction, windows: body.windows, moved, mixed: body.mixed_contracts,
     rows: [...known.values()].sort((a, b) => a.place - b.place),
   };
   store.windows = body.windows;
@@ -81,7 +81,7 @@ function pastBoard(rows) {
   const windows = first ? Object.keys(first.score_metrics) : [];
   return {
     until: first ? ms(first.created_at) : null, key: first ? first.score_ranking.key : "", windows, moved: new Set(),
-    direction: first ? first.score_ranking.direction : "desc",
+    direction: first ? first.score_ranking.direction : "desc", mixed: first ? first.mixed_contracts : [],
     rows: rows.map((row, place) => ({
       ...row, place, state: row.status ? "RUNNING" : "LEFT", scores: windows.map((name) => row.score_metrics[name]),
     })),

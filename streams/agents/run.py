@@ -17,6 +17,7 @@ from typing import Any
 import faust
 import structlog
 
+from coordinator.infra.contract_meaning import scoring_hash
 from coordinator.infra.contracts import ContractShelf, load_contracts
 from coordinator.infra.json_logs import set_up_logging
 from coordinator.infra.loop_watch import watch_loop
@@ -121,7 +122,10 @@ def _feed(worker: Worker) -> None:
     source = _source(settings, worker.dead_letters)
 
     def new_terms() -> Terms:
-        return make_terms(worker.shelf.current, worker.shelf.current_hash, settings, 0)
+        shelf = worker.shelf
+        return make_terms(
+            shelf.current, shelf.current_hash, settings, 0, scoring_hash=scoring_hash(shelf.current)
+        )
 
     new_terms()  # a wrong schedule stops the start, not the first tenure
     worker.keep(

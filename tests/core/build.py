@@ -100,6 +100,7 @@ def terms(**changes: Any) -> Terms:
         "ranking_direction": "desc",
         "value_field": "value",
         "score_decimals": 9,
+        "scoring_hash": "",
         "deadline_ms": 10_000,
         "grace_ms": 5_000,
         "output_max_bytes": 65_536,

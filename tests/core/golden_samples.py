@@ -36,7 +36,11 @@ _EVENTS: list[ev.AnyEvent] = [
         data=ev.TopicBornData(crunch_id="btc-up", topic="feeds", format=1, birth_id="b1", before="b0"),
     ),
     configured(
-        scopes=[_SCOPE], min_participation=0.25, newcomer_excuse_max=0.25, answers_hidden_until="recorded"
+        scopes=[_SCOPE],
+        min_participation=0.25,
+        newcomer_excuse_max=0.25,
+        scoring_hash="s" * 64,
+        answers_hidden_until="recorded",
     ),
     ev.FeedRecordReceived(
         id="feed/1",
@@ -240,6 +244,7 @@ _EVENTS: list[ev.AnyEvent] = [
             rehearsal=False,
             rounds_count=60,
             asked_before=[ev.PointCount(T0 - 60_000, 2)],
+            other_scoring_count=3,
         ),
     ),
     ev.CheckpointOpened(id="ckp_1:opened", at=T0, data=_CHECKPOINT),

@@ -9,6 +9,7 @@ import pytest
 from tests.core.build import HASH, HOUR, MINUTE, SUBJECT, T0, configured, terms
 from tests.given import decision
 
+from coordinator.streams.errors import OperatorError
 from coordinator.streams.events import (
     AnyEvent,
     ClockTicked,
@@ -354,10 +355,19 @@ def test_terms_that_differ_in_one_field_are_new(feed):
     feed.configure()
     feed.offer(tick=T0)
     for name, value in {
-        "score_decimals": 6, "grace_ms": 1, "absence_policy": "zero", "crunch_pubkey": None, "min_participation": 0.1,
+        "grace_ms": 1, "scoring_hash": "another", "absence_policy": "zero", "crunch_pubkey": None, "min_participation": 0.1,
     }.items():  # fmt: skip
         draft = feed.stage.configure(terms(**{name: value}), 0)
         assert draft is not None, name
+
+
+def test_scores_of_other_decimals_are_refused_by_name(feed):
+    """A unit of 10**-2 beside one of 10**-9 would be ten million times as much."""
+    feed.configure()
+    with pytest.raises(
+        OperatorError, match=r"score_decimals is 2, but .* recorded with 9.*set score_decimals=9"
+    ):
+        feed.configure(score_decimals=2)
 
 
 def test_the_id_of_terms_is_their_content():
