@@ -30,7 +30,9 @@ def check(
     ],
     candles: Annotated[
         Path | None,
-        typer.Option(help="Minute candles to tick with: CSV, CSV.gz or Parquet. Default: a made-up market."),
+        typer.Option(
+            help="Minute candles to tick with, a file as `up --candles` reads it. Default: a made-up market."
+        ),
     ] = None,
     contract: Annotated[
         str | None, typer.Option(help="The challenge, module:attribute. Default: CONTRACT, else the demo's.")

@@ -23,7 +23,7 @@ _NUMBERED = re.compile(r"\d+\. ", re.ASCII)
 TIME_NAMES = (
     "open_time_ms", "timestamp_ms", "ts_ms", "time_ms", "open_time", "opentime", "time_period_start", "time_open",
     "window_start", "start_time", "start_at", "ts_event", "transact_time", "participant_timestamp", "sip_timestamp",
-    "ts", "mts", "timestamp", "unix_timestamp", "unix", "time", "t", "datetime", "date",
+    "ts", "mts", "timestamp", "unix_timestamp", "unix", "time", "t", "datetime", "date", "__index_level_0__",
 )  # fmt: skip
 CLOSE_TIME_NAMES = (
     "close_time_ms",

@@ -1,8 +1,8 @@
 """Rows of a Parquet file of any records, as text.
 
 Reads with pyarrow, batch by batch, only columns of single values. Times with a zone become numbers of milliseconds;
-times without one are refused, because a guess would shift every record by hours. Text stays encoded as a dictionary,
-so that a column that repeats one long text costs what that text costs.
+times without one are refused like those in text, because a guess would shift every record by hours. Text stays encoded
+as a dictionary, so that a column that repeats one long text costs what that text costs.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def _texts(path: Path, name: str, column: Any) -> list[str]:
         words = [_text(path, name, word) for word in column.dictionary.to_pylist()]
         return ["" if at is None else words[at] for at in column.indices.to_pylist()]
     if pa.types.is_timestamp(kind):
-        if kind.tz is None:
-            raise OperatorError(f"{path}: the times in column {name} have no zone; store them with zone UTC")
+        if kind.tz is None:  # told as what it is where it is the time; any other column may be as it likes
+            return ["" if value is None else str(value) for value in column.cast(pa.string()).to_pylist()]
         column = (
             pc.floor_temporal(column, unit="millisecond").cast(pa.timestamp("ms", "UTC")).cast(pa.int64())
         )

@@ -11,9 +11,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from coordinator.cli import checkup
+from coordinator.cli import checkup, checkup_node
 from coordinator.cli.checkup import GIB, State
 from coordinator.cli.main import app
+from coordinator.cli.shared import NodeFile, write_node_file
+from coordinator.streams.settings import Settings
 
 ALL = ("docker", "compose", "ports", "memory", "disk", "contract", "wallets", "models", "feed", "kafka")
 NOBODY = "127.0.0.1:1"
@@ -146,6 +148,26 @@ def test_a_feed_that_delivers_is_well_and_one_that_is_unknown_is_not(coordinator
     result = coordinator("preflight", *only("feed"), "--json")
     assert result.exit_code == 1
     assert findings(result)["feed BTCUSDT"]["state"] == "fault"
+
+
+def test_preflight_looks_at_the_source_that_up_would_go_on_with(coordinator, tmp_path):
+    folder = tmp_path / "coordinator-data"
+    folder.mkdir()
+    node = NodeFile(bootstrap=NOBODY, api="", crunch_id="btc-up", feed_source="generated", feed_chosen=True)
+    write_node_file(folder, node)
+    result = coordinator("preflight", *only("feed"), "--feed-seconds", "1", "--json")
+    assert findings(result)["feed BTCUSDT"]["says"].startswith("generated: ")
+
+
+async def test_of_a_node_that_replays_a_file_the_file_is_looked_at(tmp_path):
+    file = tmp_path / "a.csv"
+    file.write_text("t,o,h,l,c,v\n1677628800,1,2,1,1,1\n1677628860,1,2,1,9,1\n")
+    settings = Settings(feed_source="candles", feed_candles_file=str(file))
+    (found,) = await checkup_node.feed(settings, 1)
+    assert (found.state, "a.csv: BTCUSDT 1m, 1 records, 1 rows refused" in found.says) == (State.OK, True)
+    file.unlink()
+    (found,) = await checkup_node.feed(settings, 1)
+    assert (found.state, "a.csv: there is no such file" in found.says) == (State.FAULT, True)
 
 
 def test_a_kafka_that_is_named_must_answer_and_one_that_is_not_is_left_out(coordinator):
