@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from coordinator.cli.shared import (
@@ -54,7 +55,8 @@ def status(
     if last is None:
         console.print("no checkpoint yet")
     else:
-        period = f"{time_text(last['period_start'])} to {time_text(last['period_end'])}"
+        day = datetime.fromtimestamp(last["period_start"] / 1000, UTC).strftime("%A")
+        period = f"{day} {time_text(last['period_start'])} to {time_text(last['period_end'])}"
         console.print(f"last of {found['checkpoints']} checkpoints: {last['id']} {last['status']}, {period}")
     answer = found["api"]
     console.print(f"API {answer['address']}: {'ok' if answer['ok'] else answer['reason']}", highlight=False)

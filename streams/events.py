@@ -109,6 +109,8 @@ class Terms(Data, frozen=True):
     newcomer_excuse_max: float
     snapshot_interval_ms: int
     checkpoint_interval_ms: int
+    checkpoint_offset_ms: int
+    """Checkpoint periods begin at multiples of the interval since 1970-01-01, a Thursday, 00:00 UTC, plus this."""
     effective_from: int
     answers_hidden_until: Literal["resolvable", "recorded"] = "resolvable"
 

@@ -29,6 +29,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "replay_models_min": (0, 10_000),
     "snapshot_interval_seconds": (1, 366 * DAY_SECONDS),
     "checkpoint_interval_seconds": (1, 366 * DAY_SECONDS),
+    "checkpoint_offset_seconds": (0, 366 * DAY_SECONDS),
     "model_runner_node_port": (1, PORT_MAX),
     "model_runner_timeout_seconds": (0.001, 3_600),
     "api_port": (0, PORT_MAX),

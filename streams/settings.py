@@ -65,6 +65,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     snapshot_interval_seconds: int = 3600
     checkpoint_interval_seconds: int = 604_800
+    checkpoint_offset_seconds: int = 0
+    """Periods begin at multiples of the interval since Thursday 1970-01-01 00:00 UTC, plus this: with weeks, 345600
+    (four days) is a Monday."""
     settle_rehearsals: bool = False
     wallets_file: str = ""
     """CSV `model_id,wallet`: where models are paid to, over what the orchestrator tells."""
@@ -141,6 +144,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             message = (
                 f"SNAPSHOT_INTERVAL_SECONDS ({self.snapshot_interval_seconds}) must divide "
                 f"CHECKPOINT_INTERVAL_SECONDS ({self.checkpoint_interval_seconds})"
+            )
+            raise OperatorError(message)
+        if (
+            self.checkpoint_offset_seconds % self.snapshot_interval_seconds
+            or self.checkpoint_offset_seconds >= self.checkpoint_interval_seconds
+        ):
+            message = (
+                f"CHECKPOINT_OFFSET_SECONDS ({self.checkpoint_offset_seconds}) must be a multiple of "
+                f"SNAPSHOT_INTERVAL_SECONDS ({self.snapshot_interval_seconds}) below CHECKPOINT_INTERVAL_SECONDS "
+                f"({self.checkpoint_interval_seconds}); for weeks that begin on a Monday it is 345600"
             )
             raise OperatorError(message)
         if self.secure_cert_dir and self.gateway_cert_dir:

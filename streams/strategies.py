@@ -3,6 +3,7 @@
     CrunchContract(build_emission=tiers)                    # the default
     CrunchContract(build_emission=proportional(above=0.1))
     CrunchContract(build_emission=softmax(beta=4))
+    CrunchContract(build_emission=floored(tiers, share_min=0.001))
     CrunchContract(build_emission=by_weights(my_weights))   # your own: a weight for each ranked entry
 
 A strategy only weighs; every weight goes through `emission.allocate`, which makes integers that sum to exactly
@@ -22,7 +23,7 @@ from coordinator.streams.defaults import build_emission as tiers
 from coordinator.streams.emission import FRAC64_ONE, allocate
 from coordinator.streams.finite import plain
 
-__all__ = ["Entries", "Strategy", "by_weights", "proportional", "softmax", "tiers"]
+__all__ = ["Entries", "Strategy", "by_weights", "floored", "proportional", "softmax", "tiers"]
 
 Entries = Sequence[dict[str, Any]]
 """Ranked entries, best first: `model_id`, `rank` (equal rank means tied), `key` (what they are ranked by), ..."""
@@ -67,6 +68,43 @@ def by_weights(weigh: Callable[[Entries], Sequence[float | Fraction | Decimal]])
     checkpoint is withheld with it. Use exact or correctly rounded arithmetic where others shall reach the same shares.
     """
     return partial(_by_weights, weigh=weigh)
+
+
+def floored(strategy: Strategy, share_min: float) -> Strategy:
+    """The shares of another strategy, but none below `share_min` of the pool: what would be goes to the others in
+    proportion. Where nobody reaches it, all stay as they are.
+
+    `share_min` is in [0, 1], else ValueError.
+    """
+    _finite("share_min", share_min)
+    if not 0 <= share_min <= 1:
+        message = f"share_min must be in 0..1, not {share_min!r}"
+        raise ValueError(message)
+    return partial(_floored, strategy=strategy, share_min=share_min)
+
+
+def _floored(
+    ranked_entries: Entries,
+    crunch_pubkey: str | None,
+    compute_provider: str | None = None,
+    data_provider: str | None = None,
+    *,
+    strategy: Strategy,
+    share_min: float,
+) -> dict[str, Any]:
+    built = strategy(ranked_entries, crunch_pubkey, compute_provider, data_provider)
+    given = {one["cruncher_index"]: one["reward_pct"] for one in built["cruncher_rewards"]}
+    of_rank: dict[int, list[int]] = {}
+    for i, entry in enumerate(ranked_entries):
+        of_rank.setdefault(entry["rank"], []).append(given.get(i, 0))
+    # Of a rank and not of an entry: what rounding gave to one of those that are tied parts them no further.
+    means = {place: Fraction(sum(shares), len(shares)) for place, shares in of_rank.items()}
+    weights = [means[entry["rank"]] for entry in ranked_entries]
+    kept = [one if one >= _fraction(share_min) * FRAC64_ONE else Fraction(0) for one in weights]
+    if not any(kept):
+        return built
+    rewards = [{"cruncher_index": i, "reward_pct": share} for i, share in enumerate(allocate(kept)) if share]
+    return {**built, "cruncher_rewards": rewards}
 
 
 def _proportional(

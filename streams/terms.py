@@ -6,7 +6,7 @@ Later terms hold from their `effective_from`, which is a checkpoint boundary of 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.errors import OperatorError
@@ -80,6 +80,7 @@ def make_terms(
         newcomer_excuse_max=contract.newcomer_excuse_max,
         snapshot_interval_ms=settings.snapshot_interval_seconds * MS,
         checkpoint_interval_ms=settings.checkpoint_interval_seconds * MS,
+        checkpoint_offset_ms=settings.checkpoint_offset_seconds * MS,
         effective_from=effective_from,
         answers_hidden_until=contract.answers_hidden_until,
     )
@@ -139,19 +140,19 @@ class TermsInForce:
         made_by = next((one.data for one in self.events if one.data.contract_hash == contract_hash), None)
         return made_by is None or made_by.scoring_hash == self.at(time_ms).scoring_hash
 
-    def _cut(self, time_ms: int, interval_of: str) -> tuple[int, int]:
+    def _cut(self, time_ms: int, of: Callable[[Terms], tuple[int, int]]) -> tuple[int, int]:
         for start, until, terms in self.spans():
             if time_ms < until:
-                interval: int = getattr(terms, interval_of)
-                floor = time_ms // interval * interval
+                interval, offset = of(terms)
+                floor = (time_ms - offset) // interval * interval + offset
                 return max(floor, start), min(floor + interval, until)
         message = "no terms in force"
         raise LookupError(message)
 
     def snapshot_period(self, time_ms: int) -> tuple[int, int]:
         """The snapshot period [start, end) that holds a time: multiples since the epoch, cut where terms change."""
-        return self._cut(time_ms, "snapshot_interval_ms")
+        return self._cut(time_ms, lambda terms: (terms.snapshot_interval_ms, 0))
 
     def checkpoint_period(self, time_ms: int) -> tuple[int, int]:
         """The checkpoint period [start, end) that holds a time."""
-        return self._cut(time_ms, "checkpoint_interval_ms")
+        return self._cut(time_ms, lambda terms: (terms.checkpoint_interval_ms, terms.checkpoint_offset_ms))

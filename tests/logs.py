@@ -66,6 +66,7 @@ def make_terms(**changes: Any) -> ev.Terms:
         "newcomer_excuse_max": 0.5,
         "snapshot_interval_ms": HOUR_MS,
         "checkpoint_interval_ms": 6 * HOUR_MS,
+        "checkpoint_offset_ms": 0,
         "effective_from": START_MS,
     }
     return ev.Terms(**(fields | changes))

@@ -109,6 +109,7 @@ def terms(**changes: Any) -> Terms:
         "newcomer_excuse_max": 0.5,
         "snapshot_interval_ms": HOUR,
         "checkpoint_interval_ms": 6 * HOUR,
+        "checkpoint_offset_ms": 0,
         "effective_from": 0,
     }
     return Terms(**(fields | changes))

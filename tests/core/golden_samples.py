@@ -39,6 +39,7 @@ _EVENTS: list[ev.AnyEvent] = [
         scopes=[_SCOPE],
         min_participation=0.25,
         newcomer_excuse_max=0.25,
+        checkpoint_offset_ms=3_600_000,
         scoring_hash="s" * 64,
         answers_hidden_until="recorded",
     ),

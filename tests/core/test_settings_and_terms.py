@@ -9,11 +9,13 @@ from hypothesis import given as property_of
 from hypothesis import strategies as st
 from tests.core.build import DAY, HOUR, MINUTE, T0, configured
 
+from coordinator.streams.contract import CrunchContract
 from coordinator.streams.errors import OperatorError
+from coordinator.streams.events import CrunchConfigured
 from coordinator.streams.ids import checkpoint_id, feed_record_id, input_id, prediction_id, snapshot_id
 from coordinator.streams.setting_checks import BOUNDS
 from coordinator.streams.settings import Settings, environment, read_settings
-from coordinator.streams.terms import TermsInForce
+from coordinator.streams.terms import TermsInForce, make_terms
 
 READ = {
     "CRUNCH_ID": ("eth-down", "crunch_id", "eth-down"),
@@ -273,3 +275,23 @@ def test_ids_come_from_content_alone_and_stay_what_they_are():
     assert snapshot_id("7", 1, 2) == "snap/7/1-2"
     assert checkpoint_id("btc-up", T0, T0 + DAY) == "ckp_dae8b7a6b74147c3869a05d3"
     assert checkpoint_id("btc-up", T0, T0 + DAY) != checkpoint_id("btc-down", T0, T0 + DAY)
+
+
+def test_weeks_begin_on_a_thursday_and_with_an_offset_on_a_monday():
+    monday = 1_795_392_000_000  # 2026-11-23
+    week = 7 * 86_400_000
+    for offset_seconds, begins in ((0, monday - 4 * 86_400_000), (345_600, monday)):
+        settings = read_settings({"CHECKPOINT_OFFSET_SECONDS": str(offset_seconds)})
+        in_force = TermsInForce()
+        made = make_terms(CrunchContract(), "h", settings, 0)
+        in_force.add(CrunchConfigured(id="terms", at=0, data=made))
+        for moment in (0, 1, week // 2):
+            assert in_force.checkpoint_period(begins + moment) == (begins, begins + week)
+        assert in_force.checkpoint_period(begins - 1) == (begins - week, begins)
+        assert in_force.snapshot_period(begins) == (begins, begins + 3_600_000)
+
+
+@pytest.mark.parametrize("offset", ["1800", "604800", "-3600"])
+def test_an_offset_that_cuts_snapshots_or_is_no_part_of_the_interval_is_refused_by_name(offset):
+    with pytest.raises(OperatorError, match="CHECKPOINT_OFFSET_SECONDS"):
+        read_settings({"CHECKPOINT_OFFSET_SECONDS": offset})

@@ -21,7 +21,7 @@ from coordinator.streams.contract_check import check_contract
 from coordinator.streams.emission import allocate, emission_faults
 from coordinator.streams.errors import ContractError
 from coordinator.streams.ranking import rank
-from coordinator.streams.strategies import by_weights, proportional, softmax, tiers
+from coordinator.streams.strategies import by_weights, floored, proportional, softmax, tiers
 
 M = 1_000_000
 UNIT = 10**9
@@ -53,6 +53,10 @@ CASES = {
     "proportional above a baseline": (proportional(above=0.1), [0.4, 0.2, 0.1], [750 * M, 250 * M, 0]),
     "proportional, nobody above it: tiers": (proportional(above=9), [3, 1], [625 * M, 375 * M]),
     "proportional, nobody above 0: tiers": (proportional(), [-1, -2], [625 * M, 375 * M]),
+    "a floor, nobody below it": (floored(tiers, 0.1), [3, 2], [625 * M, 375 * M]),
+    "a floor, the rest goes to the others": (floored(proportional(), 0.2), [6, 3, 1], [666_666_667, 333_333_333, 0]),
+    "a floor, ties stay together": (floored(softmax(0), 0.333333333), [1, 1, 1], [333_333_334, 333_333_333, 333_333_333]),
+    "a floor that nobody reaches": (floored(softmax(0), 0.9), [2, 1], [500 * M, 500 * M]),
     "softmax of one": (softmax(3), [-7.5], [1000 * M]),
     "softmax, no beta: all the same": (softmax(0), [5, 1, -9], [333_333_334, 333_333_333, 333_333_333]),
     "softmax": (softmax(1), [1, 0], [731_058_579, 268_941_421]),  # 1 / (1 + 1/e)
@@ -210,3 +214,25 @@ def test_what_a_strategy_carries_must_be_plain():
 
     with pytest.raises(ContractError, match="build_emission"):
         contract_hash(CrunchContract(build_emission=by_weights(Lookup())))
+
+
+def test_four_hundred_models_and_a_floor_of_a_thousandth():
+    """Tiers share what no place claims among all; with weights far apart most are below a thousandth."""
+    ranked = entries([1 / (n + 1) ** 2 for n in range(400)])
+    plain, found = shares(proportional(), ranked), shares(floored(proportional(), 0.001), ranked)
+    kept = [share for share in found if share]
+    assert 0 < len(kept) < len([share for share in plain if share])
+    assert min(kept) >= M
+    assert sum(found) == FRAC64_ONE
+
+
+@pytest.mark.parametrize("share_min", [-0.1, 1.1, float("nan")])
+def test_a_floor_is_a_share(share_min):
+    with pytest.raises(ValueError, match="share_min"):
+        floored(tiers, share_min)
+
+
+def test_a_contract_with_a_floor_passes_its_check_and_has_a_hash_of_its_own():
+    check_contract(CrunchContract(build_emission=floored(tiers, 0.001), crunch_pubkey=PUBKEY))
+    hashes = {contract_hash(CrunchContract(build_emission=floored(tiers, floor))) for floor in (0.001, 0.01)}
+    assert len(hashes | {contract_hash(CrunchContract())}) == 3
