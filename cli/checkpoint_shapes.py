@@ -25,7 +25,7 @@ from coordinator.api.times import zulu
 from coordinator.cli.checkpoint_log import CheckpointsLog, RefusedError
 from coordinator.cli.plan import DEMO_CONTRACT
 from coordinator.cli.terminal import Console
-from coordinator.infra.contracts import load_contracts
+from coordinator.infra.contract_node import NodeContracts
 from coordinator.infra.wallets_file import WalletsFile
 from coordinator.projections.checkpoints import WITHHELD, CheckpointRow, Checkpoints
 from coordinator.streams.agents.dry_run import dry_run
@@ -101,7 +101,7 @@ async def run_dry(settings: Settings, contract: str | None, read: Checkpoints) -
     Raises OperatorError for a contract that is not the node's, WorldError when nothing was scored yet.
     """
     chosen = contract or (settings.contract if os.environ.get("CONTRACT") else DEMO_CONTRACT)
-    shelf = load_contracts(chosen, kind=settings.feed_kind)
+    shelf = NodeContracts(msgspec.structs.replace(settings, contract=chosen)).shelf
     log = KafkaLog(settings.kafka_bootstrap, settings.crunch_id)
     try:
         with structlog.testing.capture_logs():  # the stages' own words are for a worker's log

@@ -1,4 +1,4 @@
-"""`coordinator contract check`: is this contract right, and is it a challenge at all?"""
+"""`coordinator contract`: is one right, is it a challenge at all, and which ones does the node keep?"""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from coordinator.cli import contract_kept
 from coordinator.cli.shared import JsonOption, one_line, print_json
 from coordinator.streams.settings import Settings, read_settings
 
@@ -23,9 +24,10 @@ PLACE = re.compile(r"\((?P<path>[^()]+):(?P<line>\d+)\)")
 MARKS = {"ok": ("ok", "green"), "fault": ("FAULT", "bold red"), "unknown": ("?", "yellow")}
 
 
-@app.callback()
-def _group() -> None:
-    """Keeps `check` a command of its own, though it is the only one."""
+app.command("list")(contract_kept.list_)
+app.command("show")(contract_kept.show)
+app.command("diff")(contract_kept.diff)
+app.command("apply")(contract_kept.apply)
 
 
 @app.command("check")

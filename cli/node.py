@@ -247,6 +247,11 @@ class Node:
             self.screen.say(line)
         elif name == "models" and line.startswith("listening on "):
             self._models_listen.set()
+        elif name == "feed" and '"contract_' in line:
+            with suppress(ValueError):
+                said: dict[str, Any] = json.loads(line)
+                if said.get("event") == "contract_remark":
+                    self.screen.say(str(said.get("says")))
         elif name == "feed" and '"replay_finished"' in line:
             with suppress(ValueError):
                 event: dict[str, Any] = json.loads(line)

@@ -121,11 +121,11 @@ async def _verify(settings: Settings, address: str, timeout_seconds: float, cons
 
 async def _walk(settings: Settings, address: str, waiting: OnWait) -> AsyncIterator[tuple[str, str]]:
 
-    from coordinator.infra.contracts import load_contracts  # noqa: PLC0415
+    from coordinator.infra.contract_node import NodeContracts  # noqa: PLC0415
     from coordinator.streams.chain_check import check_chain  # noqa: PLC0415
     from coordinator.streams.net.outbound import http_client  # noqa: PLC0415
 
-    contracts = load_contracts(settings.contract, kind=settings.feed_kind)
+    contracts = NodeContracts(settings).shelf
     async with http_client(address, timeout=API_SECONDS_MAX) as client:
         yield "health", await _until(lambda: _health(client, settings.crunch_id), waiting)
         yield "models", await _until(lambda: _models(client), waiting)

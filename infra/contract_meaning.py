@@ -91,7 +91,7 @@ def meaning_of(contract: CrunchContract) -> Meaning:
     return _Reader(contract).meaning()
 
 
-def _sources(contract: CrunchContract) -> Sources | None:
+def sources_of_contract(contract: CrunchContract) -> Sources | None:
     """The sources that a contract was loaded from, found by its class and functions."""
     things = [type(contract), *(getattr(contract, name) for name in type(contract).model_fields)]
     for thing in things:
@@ -107,7 +107,7 @@ def _sources(contract: CrunchContract) -> Sources | None:
 class _Reader:
     def __init__(self, contract: CrunchContract) -> None:
         self._contract = contract
-        self._sources = _sources(contract)
+        self._sources = sources_of_contract(contract)
         self._reach = Reach(self._sources, self._text_of)
         self._field = ""
         self._within: list[int] = []

@@ -246,11 +246,13 @@ class _Importer(MetaPathFinder, Loader):
         return spec
 
     def _place(self, file: str) -> str | None:
-        """Where a file lies: where it was read, else a copy, since a module may look for what lies beside it."""
+        """Where a file lies: where it was read, else a copy where a module may look for what lies beside it."""
         if not file:
             return None
         if file in self.sources.places:
             return self.sources.places[file]
+        if all(name.endswith(".py") for name in self.sources.files):
+            return f"kept-contract/{file}"
         if self._root is None:
             self._root = tempfile.TemporaryDirectory(prefix="coordinator-contract-")
             for name, content in self.sources.files.items():

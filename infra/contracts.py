@@ -10,13 +10,14 @@ from __future__ import annotations
 import difflib
 import importlib
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
 from coordinator.infra.contract_meaning import contract_hash
-from coordinator.infra.contract_sources import run_from_disk
+from coordinator.infra.contract_sources import Sources, load, run_from_disk
 from coordinator.streams.blame import described, where
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract_check import check_contract
@@ -26,10 +27,14 @@ __all__ = ["ContractShelf", "contract_hash", "load_contract", "load_contracts", 
 
 
 class ContractShelf:
-    """Contracts by hash; the last one loaded is the current one."""
+    """Contracts by hash; the last one put is the current one.
 
-    def __init__(self) -> None:
+    What is not in memory is asked of `find` (the kept ones: data directory, then log) and opened by it.
+    """
+
+    def __init__(self, find: Callable[[str], CrunchContract | None] = lambda _: None) -> None:
         self._by_hash: dict[str, CrunchContract] = {}
+        self._find = find
         self.current_hash = ""
 
     def put(self, contract: CrunchContract) -> str:
@@ -38,6 +43,10 @@ class ContractShelf:
         self._by_hash[self.current_hash] = contract
         return self.current_hash
 
+    def contracts(self) -> list[CrunchContract]:
+        """All that were put, in order."""
+        return list(self._by_hash.values())
+
     @property
     def current(self) -> CrunchContract:
         """The contract that new inputs are made under."""
@@ -45,14 +54,15 @@ class ContractShelf:
 
     def __call__(self, wanted: str) -> CrunchContract:
         """The contract of a hash. Raises OperatorError when it is not here."""
-        contract = self._by_hash.get(wanted)
+        contract = self._by_hash.get(wanted) or self._find(wanted)
         if contract is None:
             message = (
-                f"an input asks for contract {wanted[:12]}, which is not loaded (have: "
-                f"{', '.join(one[:12] for one in self._by_hash)}); name the old contract too, "
-                "e.g. CONTRACT=old.module:Contract,new.module:Contract"
+                f"an input asks for contract {wanted[:12]}, which is kept neither in the data directory nor in the log "
+                f"(here: {', '.join(one[:12] for one in self._by_hash) or 'none'}); restore `contracts/` of the data "
+                "directory or the topics from a backup, or name its text too: CONTRACT=old.module:NAME,new.module:NAME"
             )
             raise OperatorError(message)
+        self._by_hash[wanted] = contract
         return contract
 
 
@@ -70,8 +80,11 @@ def load_contracts(paths: str, *, kind: str = "candle") -> ContractShelf:
     return shelf
 
 
-def load_contract(path: str) -> CrunchContract:
-    """The contract at `module:attribute`: an instance, or a class that is made without arguments."""
+def load_contract(path: str, sources: Sources | None = None) -> CrunchContract:
+    """The contract at `module:attribute`, run from disk, or from `sources` alone.
+
+    It is an instance, or a class that is made without arguments. Raises OperatorError, ContractError.
+    """
     module_name, _, attribute = path.partition(":")
     if not module_name or not attribute:
         message = f"CONTRACT={path!r} must be module:attribute, e.g. runtime_definitions.contracts:CONTRACT"
@@ -81,7 +94,10 @@ def load_contract(path: str) -> CrunchContract:
         sys.path.insert(0, here)  # the node's own folder: runtime_definitions lives there
     try:
         ours = module_name.partition(".")[0] == "coordinator"
-        module = importlib.import_module(module_name) if ours else run_from_disk(module_name)
+        if sources is not None:
+            module = load(sources, module_name)
+        else:
+            module = importlib.import_module(module_name) if ours else run_from_disk(module_name)
         found: Any = getattr(module, attribute)
         contract = found() if isinstance(found, type) else found
     except ValidationError as error:

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from coordinator.streams.errors import UnknownEventError
-from coordinator.streams.events import AnyEvent, Event, RecordFeed
+from coordinator.streams.events import AnyEvent, ApplyContract, Event, RecordFeed
 from coordinator.streams.reasons import as_reason
 
 ENVELOPE_VERSION = 1
@@ -246,7 +246,7 @@ def decode_outside(record: bytes | None) -> AnyEvent:
     except UnknownEventError as error:
         message = f"{str(error)[:400]}, then send it again"
         raise msgspec.DecodeError(message) from error
-    if len(body) > OUTSIDE_BYTES_MAX and not isinstance(event, RecordFeed):
+    if len(body) > OUTSIDE_BYTES_MAX and not isinstance(event, (ApplyContract, RecordFeed)):
         message = f"{len(body)} bytes, more than a record of this kind may have ({OUTSIDE_BYTES_MAX})"
         raise msgspec.DecodeError(message)
     if len(event.id) > OUTSIDE_ID_CHARS_MAX:

@@ -782,6 +782,20 @@ class RecordFeed(Event, frozen=True):
     data: RecordFeedData
 
 
+class ApplyContractData(Data, frozen=True):
+    """Which one, by its hash and its `module:attribute`; `archive` is all that is needed to run it."""
+
+    contract_hash: str
+    path: str
+    archive: bytes
+
+
+class ApplyContract(Event, frozen=True):
+    """Please go by this contract from the next checkpoint period on."""
+
+    data: ApplyContractData
+
+
 class BanModelData(Data, frozen=True):
     """Whom, and why."""
 
@@ -938,6 +952,7 @@ AnyEvent = (
     | ReleaseCheckpoint
     | FailCheckpointSubmission
     | RecordFeed
+    | ApplyContract
     | BanModel
     | ReadmitModel
     | DeadLettered

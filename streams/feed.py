@@ -9,7 +9,7 @@ time is lived or replayed. New terms hold from the next checkpoint boundary on.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import ClassVar
 
@@ -21,6 +21,7 @@ from coordinator.streams.envelope import Need
 from coordinator.streams.errors import OperatorError
 from coordinator.streams.events import (
     AnyEvent,
+    ApplyContract,
     ClockTicked,
     ClockTickedData,
     CrunchConfigured,
@@ -214,8 +215,15 @@ class FeedStage(Stage):
             )
         return Draft(events, {}, {}) if events else None
 
-    def command(self, decision: Decision) -> tuple[Draft | None, list[tuple[str, str]]]:
+    def command(
+        self,
+        decision: Decision,
+        terms_of: Callable[[ApplyContract], Terms] | None = None,
+    ) -> tuple[Draft | None, list[tuple[str, str]]]:
         """(the draft for one decision of `commands` or None for what is decided, what of it was refused and why).
+
+        `terms_of` gives the terms of a contract that an operator applies, or raises OperatorError; they hold from the
+        next checkpoint boundary on, as all new terms.
 
         Records given by an operator are of the past: each is marked `backfilled`. The draft of a command about
         something else is empty, and says that the command was read.
@@ -225,7 +233,15 @@ class FeedStage(Stage):
             return None, []
         records: list[FeedRecord] = []
         refused: list[tuple[str, str]] = []
+        configured: list[AnyEvent] = []
         for event in decision.events:
+            if isinstance(event, ApplyContract) and terms_of is not None:
+                try:
+                    draft = self.configure(terms_of(event), self.clock)
+                except OperatorError as error:
+                    refused.append((f"contract {event.data.contract_hash[:12]}", str(error)))
+                else:
+                    configured += [] if draft is None else draft.events
             if not isinstance(event, RecordFeed):
                 continue
             data = event.data
@@ -259,7 +275,7 @@ class FeedStage(Stage):
                     )
                 )
         draft = Draft(
-            self._new_records(records, numbered=True),
+            [*configured, *self._new_records(records, numbered=True)],
             {"commands": position},
             {"commands": Need(decision.offset + 1)},
         )

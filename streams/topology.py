@@ -100,6 +100,7 @@ STREAMS: tuple[Stream, ...] = (
             "ReleaseCheckpoint",
             "FailCheckpointSubmission",
             "RecordFeed",
+            "ApplyContract",
             "BanModel",
             "ReadmitModel",
         ),

@@ -16,13 +16,14 @@ from functools import partial
 import msgspec
 import structlog
 
+from coordinator.infra.contract_node import NodeContracts
 from coordinator.streams.agents.dead_letters import DeadLetters
 from coordinator.streams.agents.feed_live import LiveFeed
 from coordinator.streams.agents.log_io import LogIO, Reader
 from coordinator.streams.agents.ownership import LostOwnershipError, OwnedTopic
 from coordinator.streams.agents.tenure import PlainCounter, Tenure
 from coordinator.streams.counting import Decision
-from coordinator.streams.envelope import decode_append, decode_events
+from coordinator.streams.envelope import decode_append, decode_events, encode_event
 from coordinator.streams.errors import NoHistoryError, OperatorError, WorldError
 from coordinator.streams.events import InputReceived, ModelSeen, RoundAnswered, Terms
 from coordinator.streams.feed import FeedStage, value_fault
@@ -108,11 +109,13 @@ class FeedTenure(Tenure):
         new_terms: Callable[[], Terms],
         dead_letters: DeadLetters,
         wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        contracts: NodeContracts | None = None,
     ) -> None:
         super().__init__(io, stage, owner)
         self._settings = settings
         self._source = source
         self._new_terms = new_terms
+        self._contracts = contracts
         self._dead_letters = dead_letters
         self._wall_ms = wall_ms
         self.feeds = FeedStage()
@@ -180,7 +183,8 @@ class FeedTenure(Tenure):
 
     async def _run_source(self) -> None:
         try:
-            await self._write(lambda: self.feeds.configure(self._new_terms(), self._wall_ms_or_clock()))
+            terms = await self._terms()
+            await self._write(lambda: self.feeds.configure(terms, self._wall_ms_or_clock()))
             await self._wait_for_models()
             await self._replay()
             self._refuse_nothing()
@@ -206,6 +210,27 @@ class FeedTenure(Tenure):
             f"{self._settings.feed_granularity}{' ' if window else ''}{window}: nothing was replayed; "
             "check the source, its subject, and --from and --until"
         )
+
+    async def _terms(self) -> Terms:
+        """The settings of now under the contract that was applied last; the first text of a new crunch applies itself.
+
+        It stands in the log before the terms that name it do. Raises OperatorError.
+        """
+        if self._contracts is None:
+            return self._new_terms()
+        if not self.feeds.terms:
+            command = self._contracts.apply_proposed(self._wall_ms())
+            writer = await self._io.writer()
+            try:
+                await (await writer.send("commands", encode_event(command)))
+            finally:
+                await writer.close()
+            log.info("contract_applied", contract=command.data.contract_hash[:12], path=command.data.path)
+            return self._contracts.terms_of(command)
+        applied = self.feeds.terms.events[-1].data.contract_hash
+        if remark := self._contracts.remark(applied):
+            log.warning("contract_remark", says=remark)
+        return self._contracts.terms_under(applied)
 
     def _wall_ms_or_clock(self) -> int:
         return max(self.feeds.clock, 0)
@@ -308,7 +333,9 @@ class FeedTenure(Tenure):
         refused: list[tuple[str, str]] = []
 
         def draft() -> Draft | None:
-            made, bad = self.feeds.command(decision)
+            made, bad = self.feeds.command(
+                decision, None if self._contracts is None else self._contracts.terms_of
+            )
             refused.extend(bad)
             return made
 

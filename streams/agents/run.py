@@ -17,8 +17,7 @@ from typing import Any
 import faust
 import structlog
 
-from coordinator.infra.contract_meaning import scoring_hash
-from coordinator.infra.contracts import ContractShelf, load_contracts
+from coordinator.infra.contract_node import NodeContracts
 from coordinator.infra.json_logs import set_up_logging
 from coordinator.infra.loop_watch import watch_loop
 from coordinator.streams.agents.checkpoint import checkpoint_tenure
@@ -39,7 +38,6 @@ from coordinator.streams.settings import Settings
 from coordinator.streams.sources.options import options_from
 from coordinator.streams.sources.registry import source_by_name
 from coordinator.streams.strikes import Strikes
-from coordinator.streams.terms import make_terms
 
 STOP_SECONDS_MAX = 6.0
 ALIVE_SECONDS = 2.0
@@ -55,7 +53,8 @@ class Worker:
         self.settings = settings
         self.io = KafkaLog(settings.kafka_bootstrap, settings.crunch_id, settings.data_dir)
         self.owner = f"{os.uname().nodename}-{os.getpid()}"
-        self.shelf: ContractShelf = load_contracts(settings.contract, kind=settings.feed_kind)
+        self.contracts = NodeContracts(settings)
+        self.shelf = self.contracts.shelf
         self.dead_letters = DeadLetters(self.io)
         self.apps: list[faust.App] = []
         self.tasks: list[Coroutine[Any, Any, None]] = [self.dead_letters.run(), self.io.watch()]
@@ -122,12 +121,8 @@ def _feed(worker: Worker) -> None:
     source = _source(settings, worker.dead_letters)
 
     def new_terms() -> Terms:
-        shelf = worker.shelf
-        return make_terms(
-            shelf.current, shelf.current_hash, settings, 0, scoring_hash=scoring_hash(shelf.current)
-        )
+        return worker.contracts.terms_under(worker.contracts.proposed)
 
-    new_terms()  # a wrong schedule stops the start, not the first tenure
     worker.keep(
         "input",
         "feeds",
@@ -139,6 +134,7 @@ def _feed(worker: Worker) -> None:
             source,
             new_terms,
             worker.dead_letters,
+            contracts=worker.contracts,
         ),
     )
 

@@ -174,6 +174,11 @@ _EVENTS: list[ev.AnyEvent] = [
         at=T0,
         data=ev.ModelReadmittedData(model_id="7", reason="mended"),
     ),
+    ev.ApplyContract(
+        id="cmd/0",
+        at=T0,
+        data=ev.ApplyContractData(contract_hash=HASH, path="rules.contracts:CONTRACT", archive=b"{}"),
+    ),
     ev.BanModel(id="cmd/1", at=T0, data=ev.BanModelData(model_id="7", reason="by hand")),
     ev.ReadmitModel(id="cmd/2", at=T0, data=ev.ReadmitModelData(model_id="7", reason="mended")),
     ev.ModelFailureReported(

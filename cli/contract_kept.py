@@ -1,0 +1,392 @@
+"""`coordinator contract list|show|diff|apply`: the contracts that a node keeps, and the text on disk beside them."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import difflib
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import msgspec
+import typer
+
+from coordinator.cli.shared import (
+    EXIT_DIFFERENT,
+    DataDirOption,
+    JsonOption,
+    KafkaOption,
+    node_settings,
+    print_json,
+    run,
+    time_text,
+)
+from coordinator.streams.errors import OperatorError, WorldError
+from coordinator.streams.reasons import printable
+
+if TYPE_CHECKING:
+    from coordinator.infra.contract_archive import Archive
+    from coordinator.streams.events import ApplyContract, CrunchConfigured
+    from coordinator.streams.settings import Settings
+
+DECIDED_SECONDS_MAX = 30.0
+POLL_SECONDS = 0.3
+EXIT_FAULT = 1
+ON_DISK = "disk"
+HashArgument = Annotated[str, typer.Argument(metavar="HASH", help="The hash, or its beginning.")]
+
+
+@dataclasses.dataclass
+class Kept:
+    """What the log says of contracts. `clock` is the time of the newest record of `feeds`, -1 without one, in ms."""
+
+    applied: list[ApplyContract]
+    terms: list[CrunchConfigured]
+    clock: int
+    feeds_end: int
+
+    def newest(self) -> ApplyContract:
+        """The contract that was applied last. Raises OperatorError before the first."""
+        if not self.applied:
+            raise OperatorError(
+                "no contract was applied yet: the first start of the node applies the text on disk"
+            )
+        return self.applied[-1]
+
+    def of(self, beginning: str) -> ApplyContract:
+        """The newest command that applied the contract of a hash. Raises OperatorError for none or several."""
+        found = {
+            one.data.contract_hash: one
+            for one in self.applied
+            if one.data.contract_hash.startswith(beginning)
+        }
+        if len(found) != 1:
+            raise OperatorError(
+                f"{len(found) or 'no'} kept contracts begin with {beginning!r}; `coordinator contract list` has them"
+            )
+        return next(iter(found.values()))
+
+
+def list_(kafka: KafkaOption = None, data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
+    """List the contracts that were applied, oldest first: since when each holds, and which one does now.
+
+    Example: [bold]coordinator contract list[/bold]
+    """
+    settings, _ = node_settings(data_dir, kafka)
+    kept = run(_read(settings))
+    rows = _rows(kept)
+    remark = _on_disk(settings, kept)
+    if as_json:
+        print_json({"contracts": rows, "on_disk": remark})
+        return
+    from rich.table import Table  # noqa: PLC0415
+
+    from coordinator.cli.terminal import Console  # noqa: PLC0415
+
+    table = Table("hash", "contract", "applied", "holds from", "")
+    for row in rows:
+        since = "the beginning" if row["effective_from"] == 0 else time_text(row["effective_from"])
+        table.add_row(row["hash"][:12], row["path"], time_text(row["applied_at"]), since, row["state"])
+    Console().print(table)
+    typer.echo(printable(remark))
+
+
+def show(
+    contract_hash: HashArgument,
+    source: Annotated[bool, typer.Option("--source", help="Print the files that it runs.")] = False,
+    kafka: KafkaOption = None,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one kept contract: the fields that it sets, the code that it reaches, the versions that it was applied with.
+
+    Example: [bold]coordinator contract show 4c99 --source[/bold]
+    """
+    settings, _ = node_settings(data_dir, kafka)
+    command = run(_read(settings)).of(contract_hash)
+    archive = _opened(command)
+    files = {name: content.decode(errors="replace") for name, content in sorted(archive.files.items())}
+    meaning = archive.meaning
+    if as_json:
+        said = {"hash": command.data.contract_hash, "path": archive.path, "applied_at": command.at}
+        print_json(said | msgspec.to_builtins(meaning) | {"files": files if source else list(files)})
+        return
+    typer.echo(f"contract {command.data.contract_hash}\n  {archive.path}, applied {time_text(command.at)}")
+    for name, value in meaning.fields.items():
+        typer.echo(printable(f"  {name} = {msgspec.json.encode(value).decode()}"))
+    for title, found in (
+        ("reaches", list(meaning.code)),
+        ("files", list(files)),
+        ("installed", [f"{name} {version}" for name, version in meaning.installed.items()]),
+        ("of coordinator-node", [f"{name} {version}" for name, version in meaning.ours.items()]),
+    ):
+        typer.echo(printable(f"  {title}: {', '.join(found) or 'nothing'}"))
+    for name, text in files.items() if source else ():
+        typer.echo(printable(f"\n--- {name}\n{text}", lines=True))
+
+
+def diff(
+    old: Annotated[
+        str | None, typer.Argument(metavar="[OLD]", help="A hash. Default: the one applied last.")
+    ] = None,
+    new: Annotated[
+        str | None, typer.Argument(metavar="[NEW]", help="A hash, or `disk`, the default.")
+    ] = None,
+    kafka: KafkaOption = None,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show in what two contracts differ: in what they mean, then in their text. Exit code 1 when they mean another.
+
+    Example: [bold]coordinator contract diff[/bold], [bold]coordinator contract diff 4c99 a010[/bold]
+    """
+    settings, _ = node_settings(data_dir, kafka)
+    kept = run(_read(settings))
+    before = _opened(kept.newest() if old is None else kept.of(old))
+    after = _disk(_with_path(settings, kept)) if new in (None, ON_DISK) else _opened(kept.of(str(new)))
+    said = _differences(before, after)
+    if as_json:
+        print_json({"old": before.meaning.hash, "new": after.meaning.hash, "differences": said})
+    else:
+        typer.echo(
+            f"{before.meaning.hash[:12]} -> {after.meaning.hash[:12]}: {'another' if said else 'the same'} contract"
+        )
+        for one in said:
+            typer.echo(printable(f"  {one}"))
+        for name in sorted(before.files.keys() | after.files.keys()):
+            a, b = (one.files.get(name, b"").decode(errors="replace").splitlines() for one in (before, after))
+            for line in difflib.unified_diff(a, b, f"kept/{name}", f"new/{name}", lineterm=""):
+                typer.echo(printable(line))
+    raise typer.Exit(EXIT_DIFFERENT if said else 0)
+
+
+def apply(
+    contract: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODULE:NAME]", help="Default: CONTRACT, else the path of the one applied last."
+        ),
+    ] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    kafka: KafkaOption = None,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Go by the contract on disk from the next checkpoint period on.
+
+    It is checked, what changes is shown, then it asks. Until then a text does nothing, however often the node starts. What was asked before is scored by the contract that
+    it was asked under. To take a change back, apply the old text again.
+
+    Examples: [bold]coordinator contract apply[/bold], [bold]coordinator contract apply --yes --json[/bold]
+    """
+    settings, _ = node_settings(data_dir, kafka)
+    kept = run(_read(settings))
+    before = _opened(kept.newest())
+    settings = _with_path(settings, kept, contract)
+    after = _disk(settings)
+    if before.meaning.hash == after.meaning.hash:
+        _end(
+            as_json,
+            {"applied": False, "contract": after.meaning.hash},
+            "nothing to apply: it is the one applied last",
+        )
+    _refuse_faults(settings)
+    said = _differences(before, after)
+    from_ms = _boundary(kept)
+    if not as_json:
+        typer.echo(f"{before.meaning.hash[:12]} -> {after.meaning.hash[:12]}, {settings.contract}")
+        for one in said:
+            typer.echo(printable(f"  {one}"))
+        typer.echo(f"holds from the end of the running checkpoint period on: {time_text(from_ms)}")
+    if not yes:
+        if not sys.stdin.isatty():
+            raise OperatorError("nobody can be asked here: say --yes")
+        typer.confirm("apply it?", abort=True)
+    holds = run(_apply(settings, kept))
+    answer = {"applied": True, "contract": after.meaning.hash, "effective_from": holds, "differences": said}
+    _end(
+        as_json,
+        answer,
+        f"contract {after.meaning.hash[:12]} is applied and kept; it holds from {time_text(holds)} on",
+    )
+
+
+def _end(as_json: bool, answer: dict[str, Any], text: str) -> None:
+    if as_json:
+        print_json(answer)
+    else:
+        typer.echo(text)
+    raise typer.Exit
+
+
+# --- reading -----------------------------------------------------------------------------------------------------
+
+
+async def _read(settings: Settings) -> Kept:
+    from coordinator.infra.contract_log import read_applied, read_terms  # noqa: PLC0415
+    from coordinator.infra.kafka import read_range  # noqa: PLC0415
+    from coordinator.infra.positions import offsets, reading  # noqa: PLC0415
+    from coordinator.streams.envelope import decode_append, decode_events  # noqa: PLC0415
+    from coordinator.streams.topology import topic_name  # noqa: PLC0415
+
+    where = settings.kafka_bootstrap, settings.crunch_id
+    applied, terms, clock = await read_applied(*where), await read_terms(*where), -1
+    async with reading(settings.kafka_bootstrap) as consumer:
+        start, end = (await offsets(consumer, settings.crunch_id))["feeds"]
+        feeds = topic_name(settings.crunch_id, "feeds")
+        async for _, record in read_range(consumer, feeds, max(start, end - 20), end):
+            append = decode_append(record)
+            if append is not None and not append.claim:
+                clock = max([clock, *(one.at for one in decode_events(append.events))])
+    return Kept(applied, terms, clock, end)
+
+
+def _in_force(kept: Kept) -> Any:
+    from coordinator.streams.terms import TermsInForce  # noqa: PLC0415
+
+    terms = TermsInForce()
+    for one in kept.terms:
+        terms.add(one)
+    return terms
+
+
+def _boundary(kept: Kept) -> int | None:
+    """Where the running checkpoint period ends, in ms; None while no terms are known."""
+    terms = _in_force(kept)
+    if not terms:
+        return None
+    end: int = terms.checkpoint_period(max(kept.clock, terms.events[-1].data.effective_from))[1]
+    return end
+
+
+def _rows(kept: Kept) -> list[dict[str, Any]]:
+    terms = _in_force(kept)
+    now = terms.at(kept.clock).contract_hash if terms else None
+    rows = []
+    for one in {command.data.contract_hash: command for command in kept.applied}.values():
+        data = one.data
+        since = [
+            event.data.effective_from
+            for event in kept.terms
+            if event.data.contract_hash == data.contract_hash
+        ]
+        later = bool(since) and since[-1] > kept.clock
+        state = "in force" if data.contract_hash == now else "later" if later else "before" if since else "-"
+        rows.append(
+            {
+                "hash": data.contract_hash,
+                "path": data.path,
+                "applied_at": one.at,
+                "effective_from": since[-1] if since else None,
+                "state": state,
+            }
+        )
+    return rows
+
+
+def _opened(command: ApplyContract) -> Archive:
+    from coordinator.infra.contract_archive import read_archive  # noqa: PLC0415
+
+    return read_archive(bytes(command.data.archive))
+
+
+def _with_path(settings: Settings, kept: Kept, path: str | None = None) -> Settings:
+    """The settings with the contract that is meant: the one named, CONTRACT, else the path of the one applied last."""
+    chosen = path or (
+        settings.contract.split(",")[-1].strip() if os.environ.get("CONTRACT") else kept.newest().data.path
+    )
+    return msgspec.structs.replace(settings, contract=chosen)
+
+
+def _disk(settings: Settings) -> Archive:
+    from coordinator.infra.contract_archive import pack, read_archive  # noqa: PLC0415
+    from coordinator.infra.contracts import load_contract  # noqa: PLC0415
+
+    return read_archive(pack(load_contract(settings.contract), settings.contract))
+
+
+def _differences(before: Archive, after: Archive) -> list[str]:
+    from coordinator.infra.contract_archive import differences  # noqa: PLC0415
+
+    return [] if before.meaning.hash == after.meaning.hash else differences(before.meaning, after.meaning)
+
+
+def _on_disk(settings: Settings, kept: Kept) -> str:
+    try:
+        found = _disk(_with_path(settings, kept)).meaning.hash
+    except OperatorError as error:
+        return f"the text on disk cannot be applied: {error}"
+    if found == kept.newest().data.contract_hash:
+        return "the text on disk is the contract applied last"
+    return f"the text on disk is another contract, {found[:12]}: `coordinator contract apply` applies it"
+
+
+# --- applying ----------------------------------------------------------------------------------------------------
+
+
+def _refuse_faults(settings: Settings) -> None:
+    from coordinator.infra.contract_trial import tried  # noqa: PLC0415
+
+    faults = [one for one in tried(settings.contract, settings) if one.state == "fault"]
+    if faults:
+        for one in faults:
+            typer.echo(printable(f"FAULT {one.check}: {one.says}"), err=True)
+        raise OperatorError(f"{settings.contract} has {len(faults)} faults; it is not applied")
+
+
+async def _apply(settings: Settings, kept: Kept) -> int:
+    from coordinator.infra.commands import KafkaCommandPort  # noqa: PLC0415
+    from coordinator.infra.contract_node import NodeContracts  # noqa: PLC0415
+
+    contracts = NodeContracts(settings)
+    command = contracts.apply_proposed(time.time_ns() // 1_000_000)
+    port = KafkaCommandPort(settings.kafka_bootstrap, settings.crunch_id)
+    await port.start()
+    try:
+        offset = await port.send(command)
+    finally:
+        await port.stop()
+    try:
+        async with asyncio.timeout(DECIDED_SECONDS_MAX):
+            while True:
+                if (
+                    found := await _decided(settings, kept.feeds_end, command.data.contract_hash)
+                ) is not None:
+                    return found.data.effective_from
+                await _refuse_dead(settings, offset)
+                await asyncio.sleep(POLL_SECONDS)
+    except TimeoutError:
+        raise WorldError(
+            f"the command stands in the log (offset {offset}), but no feed worker has decided it in "
+            f"{DECIDED_SECONDS_MAX:g} s; it will when one runs"
+        ) from None
+
+
+async def _decided(settings: Settings, start: int, contract_hash: str) -> CrunchConfigured | None:
+    from coordinator.infra.kafka import read_range  # noqa: PLC0415
+    from coordinator.infra.positions import offsets, reading  # noqa: PLC0415
+    from coordinator.streams.envelope import decode_append, decode_events  # noqa: PLC0415
+    from coordinator.streams.events import CrunchConfigured  # noqa: PLC0415
+    from coordinator.streams.topology import topic_name  # noqa: PLC0415
+
+    async with reading(settings.kafka_bootstrap) as consumer:
+        _, end = (await offsets(consumer, settings.crunch_id))["feeds"]
+        async for _, record in read_range(consumer, topic_name(settings.crunch_id, "feeds"), start, end):
+            append = decode_append(record)
+            if append is None or b'"CrunchConfigured"' not in bytes(append.events):
+                continue
+            for one in decode_events(append.events):
+                if isinstance(one, CrunchConfigured) and one.data.contract_hash == contract_hash:
+                    return one
+    return None
+
+
+async def _refuse_dead(settings: Settings, offset: int) -> None:
+    """Raises OperatorError when the feed worker set the command aside, with its reason."""
+    from coordinator.cli.letters import read_letters  # noqa: PLC0415
+
+    for one in await read_letters(settings.kafka_bootstrap, settings.crunch_id):
+        if one["origin"] == "commands" and str(one["position"]).startswith(f"{offset} "):
+            raise OperatorError(f"the node refused the contract: {one['reason']}")
