@@ -176,8 +176,9 @@ def apply(
 ) -> None:
     """Go by the contract on disk from the next checkpoint period on.
 
-    It is checked, what changes is shown, then it asks. Until then a text does nothing, however often the node starts. What was asked before is scored by the contract that
-    it was asked under. To take a change back, apply the old text again.
+    It is checked, what changes is shown, then it asks. Until it is applied a text does nothing, however often the node
+    starts. What was asked before is scored by the contract that it was asked under. To take a change back, apply the
+    old text again.
 
     Examples: [bold]coordinator contract apply[/bold], [bold]coordinator contract apply --yes --json[/bold]
     """

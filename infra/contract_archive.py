@@ -137,11 +137,11 @@ class ArchiveFolder:
         return content
 
     def put(self, contract_hash: str, content: bytes) -> None:
-        """Keep it, whole or not at all. A folder that cannot be written (a container's) is said: the log keeps it."""
+        """Keep it, whole or not at all. Where there is no data directory, or a read-only one, the log alone keeps it."""
         try:
-            if self.get(contract_hash) == content:
+            if not self.folder.parent.is_dir() or self.get(contract_hash) == content:
                 return
-            self.folder.mkdir(parents=True, exist_ok=True)
+            self.folder.mkdir(exist_ok=True)
             partial = self.folder / f"{contract_hash}.partial"
             partial.write_bytes(hashlib.sha256(content).hexdigest().encode() + b"\n" + content)
             partial.replace(self.folder / contract_hash)

@@ -1,0 +1,242 @@
+"""The node keeps each contract: what was applied goes on whatever happens to the text, and a text alone does nothing."""
+
+from __future__ import annotations
+
+import sys
+from types import SimpleNamespace
+
+import msgspec
+import pytest
+
+from coordinator.infra import contract_archive, contract_meaning, contract_node, contract_sources
+from coordinator.infra.contract_archive import ArchiveFolder, differences, pack, read_archive, unpack
+from coordinator.infra.contract_meaning import contract_hash, meaning_of
+from coordinator.infra.contract_node import NodeContracts
+from coordinator.infra.contracts import load_contract
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.counting import Decision
+from coordinator.streams.errors import ContractError, OperatorError
+from coordinator.streams.events import CrunchConfigured
+from coordinator.streams.feed import FeedStage
+from coordinator.streams.settings import Settings
+
+RULES = """
+from coordinator.streams.contract import CrunchContract
+from helpers_of_it import TABLE, factor
+
+def score(prediction, truth):
+    from helpers_of_it import later
+    v = min(1.0, max(-1.0, prediction.value))
+    d = (truth.return_ > 0) - (truth.return_ < 0)
+    return {"value": later() * factor() * (2 * v * d - v * v)}
+
+CONTRACT = CrunchContract(score_prediction=score, crunch_pubkey="1" * 32)
+"""
+HELPERS = """
+import pathlib
+TABLE = pathlib.Path(__file__).with_name("weights.txt").read_text()
+NAME = "weights.txt"
+
+def factor():
+    return float(TABLE) if NAME else 0.0
+
+def later():
+    return 1.0
+"""
+RISE = SimpleNamespace(return_=0.01)
+
+
+@pytest.fixture
+def workspace(tmp_path, monkeypatch):
+    """Writes the operator's files; gives the settings of a node that has them."""
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    monkeypatch.setattr(contract_node, "find_archive", lambda *_: None)
+
+    def write(rules: str = RULES, helpers: str = HELPERS, weights: str = "0.5") -> Settings:
+        (tmp_path / "data").mkdir(exist_ok=True)
+        (tmp_path / "its_rules.py").write_text(rules)
+        (tmp_path / "helpers_of_it.py").write_text(helpers)
+        (tmp_path / "weights.txt").write_text(weights)
+        return Settings(contract="its_rules:CONTRACT", data_dir=tmp_path / "data")
+
+    return write
+
+
+def scored(contract: CrunchContract) -> float:
+    answer = contract.output_type.model_validate({"value": 1.0})
+    return float(contract.score_prediction(answer, RISE)["value"])
+
+
+def test_a_kept_contract_runs_from_what_is_kept_and_from_nothing_else(workspace, tmp_path):
+    workspace()
+    contract = load_contract("its_rules:CONTRACT")
+    content = pack(contract, "its_rules:CONTRACT")
+    for name in ("its_rules.py", "helpers_of_it.py", "weights.txt"):
+        (tmp_path / name).unlink()
+    kept = unpack(content, contract_hash(contract))
+    assert scored(kept) == scored(contract) == 0.5
+    assert meaning_of(kept) == meaning_of(contract)
+    assert "helpers_of_it" not in sys.modules
+
+
+def test_old_and_new_stand_side_by_side_whatever_is_on_disk(workspace):
+    workspace(weights="0.5")
+    old = pack(load_contract("its_rules:CONTRACT"), "its_rules:CONTRACT")
+    workspace(weights="0.25", helpers=HELPERS.replace("return 1.0", "return 3.0"))
+    new = pack(load_contract("its_rules:CONTRACT"), "its_rules:CONTRACT")
+    workspace(rules="def (")
+    both = [unpack(one, read_archive(one).meaning.hash) for one in (old, new)]
+    assert [scored(one) for one in both] == [0.5, 0.75]
+
+
+def test_an_archive_that_was_altered_is_refused_and_the_folder_passes_it_over(workspace, tmp_path):
+    settings = workspace()
+    contract = load_contract(settings.contract)
+    content, the_hash = pack(contract, settings.contract), contract_hash(contract)
+    archive = read_archive(content)
+    for files in (
+        archive.files | {"weights.txt": b"500"},
+        archive.files | {"helpers_of_it.py": archive.files["helpers_of_it.py"].replace(b"1.0", b"9.0")},
+    ):
+        other = msgspec.json.encode(msgspec.structs.replace(archive, files=files))
+        with pytest.raises(ContractError, match="is not what was applied"):
+            unpack(other, the_hash)
+    with pytest.raises(ContractError, match="damaged"):
+        unpack(content, "f" * 64)
+    with pytest.raises(ContractError, match="cannot be read"):
+        unpack(b"{}", the_hash)
+    folder = ArchiveFolder(tmp_path)
+    folder.put(the_hash, content)
+    assert (folder.get(the_hash), list(folder.hashes())) == (content, [the_hash])
+    path = tmp_path / "contracts" / the_hash
+    path.write_bytes(path.read_bytes() + b" ")
+    assert folder.get(the_hash) is None
+
+
+def test_a_node_goes_on_with_the_applied_contract_while_the_text_is_another_broken_or_gone(
+    workspace, tmp_path
+):
+    command = NodeContracts(workspace()).apply_proposed(1)
+    applied = command.data.contract_hash
+    assert NodeContracts(workspace()).remark(applied) == ""
+    assert NodeContracts(workspace(rules="# again\n" + RULES)).remark(applied) == ""
+    other = NodeContracts(workspace(weights="0.25"))
+    assert f"applied contract {applied[:12]}; the text on disk is another" in other.remark(applied)
+    assert scored(other.shelf(applied)) == 0.5
+    broken = NodeContracts(workspace(rules="def ("))
+    assert "the text on disk is broken" in broken.remark(applied)
+    assert scored(broken.shelf(applied)) == 0.5
+    assert broken.terms_under(applied).contract_hash == applied
+    with pytest.raises(OperatorError, match="SyntaxError"):
+        broken.apply_proposed(2)
+    (tmp_path / "its_rules.py").unlink()
+    gone = NodeContracts(Settings(contract="its_rules:CONTRACT", data_dir=tmp_path / "data"))
+    assert scored(gone.shelf(applied)) == 0.5
+
+
+def test_a_host_that_has_nothing_finds_the_contract_in_the_log(workspace, tmp_path, monkeypatch):
+    command = NodeContracts(workspace()).apply_proposed(1)
+    applied = command.data.contract_hash
+    settings = msgspec.structs.replace(workspace(rules="def ("), data_dir=tmp_path / "other host")
+    settings.data_dir.mkdir()
+    with pytest.raises(OperatorError, match="neither in the data directory nor in the log"):
+        NodeContracts(settings).shelf(applied)
+    monkeypatch.setattr(contract_node, "find_archive", lambda *_: bytes(command.data.archive))
+    assert scored(NodeContracts(settings).shelf(applied)) == 0.5
+    assert list(ArchiveFolder(settings.data_dir).hashes()) == [applied]
+
+
+def as_in_a_new_process(monkeypatch):
+    monkeypatch.setattr(contract_sources, "_LOADED", {})
+    for name in [one for one in sys.modules if one.startswith(contract_sources.PRIVATE)]:
+        monkeypatch.delitem(sys.modules, name)
+
+
+def test_a_later_release_leaves_an_applied_contract_what_it_was_and_so_does_the_way_back(
+    workspace, monkeypatch
+):
+    """A field with a default comes, another version of a package is installed; and then all is as before."""
+    command = NodeContracts(workspace()).apply_proposed(1)
+    applied = command.data.contract_hash
+
+    class Later(CrunchContract):
+        calm_seconds: float = 0.0
+
+    Later.__module__, Later.__qualname__ = CrunchContract.__module__, "CrunchContract"
+    with monkeypatch.context() as upgraded:
+        upgraded.setattr("coordinator.streams.contract.CrunchContract", Later)
+        as_in_a_new_process(upgraded)
+        node = NodeContracts(workspace())
+        assert (node.proposed, node.fault, node.remark(applied)) == (applied, None, "")
+        assert type(node.shelf(applied)).model_fields.keys() - CrunchContract.model_fields.keys() == {
+            "calm_seconds"
+        }
+        upgraded.setattr(contract_meaning, "version_of", lambda key: 2)
+        upgraded.setattr("coordinator.infra.contract_code.version_of_distribution", lambda name: "99")
+        assert scored(unpack(bytes(command.data.archive), applied)) == 0.5
+        upgraded.setattr(contract_archive, "FORMAT", 2)
+        assert scored(unpack(bytes(command.data.archive), applied)) == 0.5
+    as_in_a_new_process(monkeypatch)
+    node = NodeContracts(workspace())
+    assert (node.proposed, node.remark(applied)) == (applied, "")
+
+
+def test_what_changes_is_named(workspace):
+    workspace()
+    old = meaning_of(load_contract("its_rules:CONTRACT"))
+    workspace(RULES.replace("score_prediction=score", "score_prediction=score, grace_seconds=9"), weights="2")
+    new = meaning_of(load_contract("its_rules:CONTRACT"))
+    said = differences(old, new)
+    assert "grace_seconds: not set -> 9.0" in said
+    assert "file weights.txt changed" in said
+    assert differences(old, old) == []
+
+
+# --- the feed stage ----------------------------------------------------------------------------------------------
+
+
+def decision(offset: int, event: object) -> Decision:
+    from coordinator.streams.agents.tenure import PlainCounter
+    from coordinator.streams.envelope import Need, encode_event
+
+    made = PlainCounter("commands", Need(offset)).read(offset, encode_event(event))
+    assert made is not None
+    return made
+
+
+def test_an_applied_contract_holds_from_the_next_checkpoint_boundary_and_the_same_one_changes_nothing(
+    workspace,
+):
+    contracts = NodeContracts(workspace())
+    first = contracts.apply_proposed(1)
+    stage = FeedStage()
+    stage.remember(stage.configure(contracts.terms_of(first), 0))
+    draft, refused = stage.command(decision(3, first), contracts.terms_of)
+    assert (list(draft.events), refused) == ([], [])
+    stage.remember(draft)
+    new = NodeContracts(workspace(weights="0.25"))
+    draft, refused = stage.command(decision(4, new.apply_proposed(2)), new.terms_of)
+    (event,) = draft.events
+    assert isinstance(event, CrunchConfigured)
+    assert event.data.contract_hash == new.proposed != contracts.proposed
+    assert event.data.effective_from == 604_800_000
+    stage.remember(draft)
+    assert stage.command(decision(4, new.apply_proposed(2)), new.terms_of) == (None, [])
+
+
+def test_a_contract_that_does_not_fit_the_node_is_refused_with_its_reason(workspace):
+    contracts = NodeContracts(workspace())
+    command = contracts.apply_proposed(1)
+    elsewhere = RULES.replace(
+        "score_prediction=score", "score_prediction=score, scope=PredictionScope(subject='X')"
+    )
+    elsewhere = elsewhere.replace("import CrunchContract", "import CrunchContract, PredictionScope")
+    fault = NodeContracts(workspace(rules=elsewhere))
+    with pytest.raises(OperatorError, match="none of FEED_SUBJECTS"):
+        fault.apply_proposed(2)
+    stage = FeedStage()
+    stage.remember(stage.configure(contracts.terms_of(command), 0))
+    bad = msgspec.structs.replace(command, data=msgspec.structs.replace(command.data, archive=b"{}"))
+    draft, refused = stage.command(decision(5, bad), contracts.terms_of)
+    assert list(draft.events) == []
+    assert "cannot be read" in refused[0][1]
