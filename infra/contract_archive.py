@@ -137,7 +137,7 @@ class ArchiveFolder:
         return content
 
     def put(self, contract_hash: str, content: bytes) -> None:
-        """Keep it, whole or not at all. Where there is no data directory, or a read-only one, the log alone keeps it."""
+        """Keep it, whole or not at all. Without a data directory, or with a read-only one, the log alone keeps it."""
         try:
             if not self.folder.parent.is_dir() or self.get(contract_hash) == content:
                 return
