@@ -77,7 +77,7 @@ def create_app(
         live.router(projector, hub, metrics.registry),
         leaderboard.router(),
         board_history.router(),
-        health.router(projector),
+        health.router(projector, monitor.alerts),
         models.router(),
         model_metrics.router(),
         predictions.router(),

@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import msgspec
 from fastapi import APIRouter
 from fastapi.responses import Response
 
 from coordinator.api.answers import shaped
 from coordinator.api.shapes import Healthz, Info, Readyz, Summary
 from coordinator.api.times import zulu
+from coordinator.infra.webhook import Alerts
 from coordinator.projections.runner import Projector
 
 
-def router(projector: Projector) -> APIRouter:
-    """The routes about the node itself."""
+def router(projector: Projector, alerts: Alerts) -> APIRouter:
+    """The routes about the node itself. `alerts`: what the monitor knows to be wrong."""
     routes = APIRouter()
 
     @routes.get("/healthz", response_model=Healthz, responses={503: {"model": Healthz}})
     async def healthz() -> Response:
         """200 when records are folded as they come, else 503; lag per topic, and each feed source's state, either way.
 
-        A source that is not connected makes no 503: the node works, and says which part of the world does not.
+        A source that is not connected, or an alert, makes no 503: this process works, and says what does not.
         """
         read = projector.read
         health = projector.health()
@@ -43,6 +45,7 @@ def router(projector: Projector) -> APIRouter:
                 {"source": one.source, "state": one.state, "reason": one.reason, "since": zulu(one.since_ms)}
                 for one in read.feeds.states()
             ],
+            "alerts": [msgspec.structs.asdict(one) for one in alerts.current.values()],
             "open_gaps": sum(read.feeds.open_gap_count(row) for row in read.feeds.all()),
         }
         return shaped(Healthz, body, 200 if health.ok else 503)

@@ -8,6 +8,24 @@ from pydantic import Field
 
 from coordinator.api.shapes import Id, Shape, Zulu
 
+AlertKind = Literal[
+    "invariant",
+    "command",
+    "feed",
+    "stage",
+    "worker",
+    "lag",
+    "log",
+    "store",
+    "disk",
+    "kafka",
+    "checkpoint",
+    "chain",
+    "task",
+    "webhook",
+    "clock",
+]
+
 
 class Invariant(Shape):
     """What must hold, and what was found. `checked` is false for a background check that has not run yet."""
@@ -23,7 +41,7 @@ class Invariant(Shape):
 class AlertRow(Shape):
     """What a person should know now, and since when."""
 
-    kind: Literal["invariant", "command", "feed", "lag", "checkpoint", "chain", "task", "webhook"]
+    kind: AlertKind
     name: str
     text: str
     since: Zulu

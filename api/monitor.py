@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from itertools import islice
 
 import msgspec
@@ -18,9 +18,11 @@ import structlog
 
 from coordinator.api.chain_loop import ChainLoop, make_chain
 from coordinator.api.commands import CommandPort
+from coordinator.api.progress import Progress, full_disk, silent_subjects
 from coordinator.api.replay_check import ReplayCheck
 from coordinator.api.side_tasks import SideTask
 from coordinator.infra.chain.fake import FakeChain
+from coordinator.infra.groups import stage_members
 from coordinator.infra.webhook import Alert, Alerts, Webhook
 from coordinator.projections.checkpoints import CheckpointRow
 from coordinator.projections.checks import Finding
@@ -70,6 +72,7 @@ class Monitor:
         chain: ChainLoop | None = None,
         webhook: Webhook | None = None,
         replay_check: ReplayCheck | None = None,
+        members: Callable[[], Awaitable[dict[str, int]]] | None = None,
     ) -> None:
         self._projector = projector
         self._settings = projector.settings
@@ -86,6 +89,10 @@ class Monitor:
         self._lagging_since: int | None = None
         self._standing: tuple[int, list[Standing]] = (-1, [])
         self._withheld: set[tuple[str, int]] = set()
+        self._progress = Progress()
+        self._ask_members = members
+        self._members: dict[str, int] = {}
+        self._members_error = ""
         self._send_error = ""
         self.side_tasks: list[SideTask] = []
         """What is supervised beside the projector: an error of one is an alert."""
@@ -129,6 +136,7 @@ class Monitor:
         self.findings = self._find(now)
         self.looked_at = now
         await self._withhold(now)
+        await self._look_at_members()
         self._tell(self._alerts(now), now)
 
     def _tell(self, alerts: Iterable[Alert], now: int) -> None:
@@ -197,6 +205,14 @@ class Monitor:
             _log.error("checkpoint_withheld", invariant=one.name, reason=reason, offset=offset)
             self._withheld = {mark for mark in self._withheld if mark[1] == built} | {(one.name, built)}
 
+    async def _look_at_members(self) -> None:
+        if self._ask_members is None:
+            return
+        try:
+            self._members, self._members_error = await self._ask_members(), ""
+        except WorldError as error:
+            self._members_error = str(error)
+
     # --- alerts ----------------------------------------------------------------------------------------
 
     def _alerts(self, now: int) -> Iterator[Alert]:
@@ -209,6 +225,7 @@ class Monitor:
         for projection in self._projector.read.all():
             if aside := projection.store.set_aside:
                 yield Alert("store", projection.name, f"{aside}. Look at the disk, then delete that folder")
+        yield from self._standing_alerts(now)
         yield from self._feed_alerts(now)
         yield from self._lag_alerts(now)
         yield from self._checkpoint_alerts(now)
@@ -224,6 +241,19 @@ class Monitor:
                 yield Alert(
                     "task", task.name, f"{task.name} failed {task.failures} times, last with {task.error}"
                 )
+
+    def _standing_alerts(self, now: int) -> Iterator[Alert]:
+        """Stages, workers, subjects and the disk."""
+        projector, read = self._projector, self._projector.read
+        if self._members_error:
+            yield Alert("kafka", "silent", self._members_error)
+        else:
+            yield from self._progress.workers(self._members, now)
+        if projector.caught_up():
+            yield from self._progress.stages(projector.watch, now)
+        stall_ms = int(self._settings.feed_stall_alert_seconds * 1000)
+        yield from silent_subjects(read.feeds.all(), self._settings.feed_subjects, read.feeds.clock, stall_ms)
+        yield from full_disk(self._settings.data_dir)
 
     def _log_alerts(self, now: int) -> Iterator[Alert]:
         """What is wrong with the log itself, and what came from outside that nobody could take."""
@@ -312,5 +342,6 @@ def make_monitor(projector: Projector, port: CommandPort) -> Monitor:
         port,
         wall_ms,
         chain=None if chain is None else ChainLoop(chain, projector, port, wall_ms, settles_on=fake),
+        members=lambda: stage_members(settings.kafka_bootstrap, settings.crunch_id),
         webhook=Webhook(settings.webhook_url, settings.webhook_secret) if settings.webhook_url else None,
     )

@@ -291,6 +291,14 @@ class SourceState(Shape):
     since: Zulu
 
 
+class HealthAlert(Shape):
+    """What a person should know, as `/reports/invariants` and the webhook say it."""
+
+    kind: str
+    name: str
+    text: str
+
+
 class Healthz(Shape):
     """Health is progress: records are folded as they come."""
 
@@ -304,6 +312,7 @@ class Healthz(Shape):
     error: str | None
     clock_ts: Zulu | None
     sources: list[SourceState]
+    alerts: list[HealthAlert]
     open_gaps: int
 
 

@@ -146,13 +146,22 @@ async def topics(bootstrap: str, crunch_id: str, *, made_later: bool) -> Finding
 
 async def stages(bootstrap: str, crunch_id: str) -> list[Finding]:
     """How far is every stage?"""
+    from coordinator.infra.groups import nobody, stage_members  # noqa: PLC0415
     from coordinator.infra.positions import read_tails, stage_positions  # noqa: PLC0415
 
     try:
         found = stage_positions(await read_tails(bootstrap, crunch_id))
     except CoordinatorError as error:
         return [Finding("stages", State.UNKNOWN, str(error), "see `coordinator status`")]
+    try:
+        missing = nobody(await stage_members(bootstrap, crunch_id))
+    except CoordinatorError as error:
+        return [Finding("stages", State.UNKNOWN, str(error), "is Kafka well? look at its log")]
     late = [
+        Finding(f"stage {stage}", State.FAULT, text, "start the worker; `coordinator up` keeps all of them")
+        for stage, text in missing.items()
+    ]
+    late += [
         Finding(
             f"stage {one.stage}",
             State.FAULT,
@@ -166,12 +175,19 @@ async def stages(bootstrap: str, crunch_id: str) -> list[Finding]:
     return late or [Finding("stages", State.OK, f"none is more than {lag:,} records behind")]
 
 
-async def api(address: str) -> Finding:
-    """What does the API say of itself?"""
+async def api(address: str) -> list[Finding]:
+    """What does the API say of itself, and what do the node's own alerts say?"""
     from coordinator.cli.status import ask_api  # noqa: PLC0415
 
     answer = await ask_api(address)
     if answer["ok"]:
-        return Finding("api", State.OK, f"{address} is healthy")
-    how = "look at the report worker's log"
-    return Finding("api", State.FAULT, f"{address}: {answer['reason']}", how)
+        alerts = (answer["health"] or {}).get("alerts", [])
+        return [Finding("api", State.OK, f"{address} is healthy, {len(alerts)} alerts are on")] + [
+            Finding(
+                f"alert {one['kind']}", State.FAULT, f"{one['name']}: {one['text']}", "see the page's alerts"
+            )
+            for one in alerts
+        ]
+    health = answer["health"] if isinstance(answer["health"], dict) else {}
+    reason = health.get("error") or answer["reason"]
+    return [Finding("api", State.FAULT, f"{address}: {reason}", "look at the report worker's log")]

@@ -24,6 +24,7 @@ FETCH_BYTES_MAX = 1024 * 1024
 PARTITION = 0  # every topic has one
 READ_WAIT_MS = 200
 READ_STALL_SECONDS_MAX = 30.0
+CORRUPT_SECONDS_MAX = 10.0
 
 
 @cache
@@ -114,7 +115,20 @@ async def fetched(
         # aiokafka names the partition in its text alone; a reader of one topic need not look there.
         assigned = sorted(consumer.assignment())
         at = next((one for one in assigned if repr(one) in str(error)), assigned[0])
-        raise CorruptTopicError(at.topic, await consumer.position(at), "its checksum is wrong") from error
+        offset = await _first_corrupt(consumer, at)
+        raise CorruptTopicError(at.topic, offset, "its checksum is wrong") from error
+
+
+async def _first_corrupt(consumer: AIOKafkaConsumer, at: TopicPartition) -> int:
+    """Where the record begins that cannot be read: aiokafka throws away what it had read before it, so one by one."""
+    consumer.pause(*(consumer.assignment() - {at}))
+    try:
+        async with asyncio.timeout(CORRUPT_SECONDS_MAX):
+            while await consumer.getmany(timeout_ms=READ_WAIT_MS, max_records=1):
+                pass
+    except (CorruptRecordException, TimeoutError):
+        pass  # here it is; or nearly, which is better than nothing
+    return int(await consumer.position(at))
 
 
 async def read_range(

@@ -64,6 +64,7 @@ WATCHED = (
     "CheckpointWithheld",
 )
 _WATCHED_BYTES = tuple(f'"{kind}"'.encode() for kind in WATCHED)
+WATCHED_TOPICS = frozenset({"feeds", "inputs", "scores", "snapshots", "checkpoints"})
 MUST_DECIDE = {
     "feeds": (ClockTicked, CrunchConfigured),
     "scores": (ScoredUntil, CrunchConfigured),
@@ -187,6 +188,8 @@ class PipelineWatch:
         """The event time of the inputs, in ms."""
         self.rehearsal = False
         """Whether that time is replayed."""
+        self.deadline_ms = 0
+        """How long the models may take for the newest input."""
         self._inputs_until = -1
         self._scored_until = -1
         self._periods_until = -1
@@ -225,7 +228,7 @@ class PipelineWatch:
         """Fold one counted decision. Raises UnknownEventError."""
         topic = decision.topic
         self._upto[topic].update(decision.upto)
-        if not any(kind in bytes(body) for body in decision.bodies for kind in _WATCHED_BYTES):
+        if topic not in WATCHED_TOPICS or not _holds_watched(decision):
             return  # a round of predictions or scores: decoding it would cost twenty times more
         for index, event in enumerate(decision.events):
             here = (decision.offset, index)
@@ -234,8 +237,9 @@ class PipelineWatch:
                     if topic in stream.driven_by:
                         self._last[stream.topic, topic] = here
             match event:
-                case InputReceived():
+                case InputReceived(data=data):
                     self._last["predictions", "inputs"] = here
+                    self.deadline_ms = data.deadline_at - data.point
                 case InputResolved():
                     self._last["scores", "inputs"] = here
                 case InputsUntil(data=data):
@@ -259,13 +263,22 @@ class PipelineWatch:
                 case _:
                     pass
 
-    def waiting(self) -> list[str]:
-        """What is not decided yet, one sentence for each stage; empty when the pipeline is idle."""
-        found = []
+    def mark_of(self, stage: str) -> tuple[tuple[str, Position], ...]:
+        """How far the stage has decided: another value as soon as it has decided anything more."""
+        return tuple(sorted((source, (at[0], at[1])) for source, at in self._upto[stage].items()))
+
+    def waiting_stages(self) -> dict[str, str]:
+        """Stage -> what its sources hold that it has not decided yet."""
+        found: dict[str, str] = {}
         for (stage, source), wanted in self._last.items():
             done = self._upto[stage].get(source, NOTHING_DECIDED)
             if tuple(done) < wanted:
-                found.append(f"{stage} has decided {source} up to {done[0]}, not yet {wanted[0]}")
+                found[stage] = f"{stage} has decided {source} up to {done[0]}, not yet {wanted[0]}"
+        return found
+
+    def waiting(self) -> list[str]:
+        """What is not decided yet, one sentence for each stage; empty when the pipeline is idle."""
+        found = list(self.waiting_stages().values())
         if self._scored_terms and self._inputs_until >= 0:
             boundary, _ = self._scored_terms.snapshot_period(self._inputs_until)
             if boundary > self._scored_until:
@@ -275,6 +288,10 @@ class PipelineWatch:
         if due and not (settled and not found):
             found.append(f"checkpoints has not built {len(due)} period{'s' if len(due) > 1 else ''}")
         return found
+
+
+def _holds_watched(decision: Decision) -> bool:
+    return any(any(kind in body for kind in _WATCHED_BYTES) for body in map(bytes, decision.bodies))
 
 
 def _is_event(record: bytes) -> bool:

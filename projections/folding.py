@@ -8,7 +8,7 @@ committed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import msgspec
 
@@ -95,6 +95,8 @@ class Folder:
         self.projections = list(projections)
         self.readers: dict[str, TopicReader] = {}
         self.events = 0
+        self.on_decision: Callable[[Decision], None] = lambda _decision: None
+        """Called with each counted decision, once it can be read."""
         self._until_ms = until_ms
         self._limits = limits
         self._batches = {one.name: Batch(one.store, keeps_past=one.keeps_past) for one in self.projections}
@@ -125,6 +127,7 @@ class Folder:
         if decision is None:
             return 0
         events = decision.events
+        self.on_decision(decision)
         if self._until_ms is not None and any(event.at > self._until_ms for event in events):
             return 0
         folded = False

@@ -24,13 +24,15 @@ from aiokafka.errors import KafkaError
 
 from coordinator.infra.kafka import PARTITION, fetched, make_reader, stop_reader
 from coordinator.infra.kafka_probe import why_silent
+from coordinator.infra.positions import PipelineWatch
 from coordinator.infra.retries import until_kafka_answers
 from coordinator.projections.database import StoreDamagedError
 from coordinator.projections.folding import Folder
 from coordinator.projections.registry import ReadModels
+from coordinator.streams.counting import Decision
 from coordinator.streams.errors import CoordinatorError, LogError, TruncatedTopicError, WorldError
 from coordinator.streams.settings import Settings
-from coordinator.streams.topology import topic_name
+from coordinator.streams.topology import BY_TOPIC, topic_name
 
 CONNECT_SECONDS_MAX = 60.0
 STALL_SECONDS_MAX = 60.0
@@ -97,6 +99,9 @@ class Projector:
         self.settings = settings
         self.read = read_models
         self.folder = Folder(read_models.all())
+        self.watch = PipelineWatch(settings.crunch_id)
+        """What each stage has decided of what it must, since this start."""
+        self.folder.on_decision = self._watch
         self.error: BaseException | None = None
         self._ends: dict[str, int] = {}
         self._last_fold: float | None = None
@@ -173,6 +178,10 @@ class Projector:
                     slice_end = time.perf_counter() + SLICE_SECONDS
         finally:
             self._commit()  # also what was folded before an unreadable record
+
+    def _watch(self, decision: Decision) -> None:
+        if BY_TOPIC[decision.topic].enveloped:
+            self.watch.take(decision)
 
     def _commit(self) -> None:
         self.folder.commit()

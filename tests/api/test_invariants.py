@@ -45,6 +45,7 @@ async def node(tmp_path):
     read = open_read_models(tmp_path, "cluster", "btc-up")
     projector = Projector(settings, read)
     projector._started = True
+    projector.folder.on_decision = lambda _decision: None  # no decision of this log says what it decides
     log, port = a_log(), Commands()
     clock = SimpleNamespace(now=START_MS + 100 * HOUR_MS)
     async with rpc_server(lambda _call: b"") as hook:

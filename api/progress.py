@@ -1,0 +1,100 @@
+"""What stands still: stages, subjects, the disk. One judgement for the alerts, /healthz, the page and `doctor`.
+
+Pure but for the disk: positions of the log and the broker's word come in, alerts go out. What is told is told only
+once it has lasted, since a worker that is started again is away for some seconds.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+
+from coordinator.infra.groups import WORKER_OF, nobody
+from coordinator.infra.positions import PipelineWatch
+from coordinator.infra.webhook import Alert
+from coordinator.projections.feeds import FeedRow
+from coordinator.streams.errors import OperatorError
+from coordinator.streams.granularity import granularity_ms
+
+LASTING_MS = 45_000
+SILENT_GRANULES = 5
+DISK_BYTES_MIN, DISK_SHARE_MIN = 1024**3, 0.1
+WORKER_OF_TOPIC = {"inputs": "feed", "predictions": "predict", "scores": "score", "snapshots": "score"} | {
+    "checkpoints": "checkpoint"
+}
+
+
+class Standing:
+    """Since when each thing stands still. `now` is the wall's clock in ms."""
+
+    def __init__(self) -> None:
+        self._since: dict[str, tuple[int, object]] = {}
+
+    def lasting_ms(self, now: int, standing: Mapping[str, object]) -> dict[str, int]:
+        """For each thing that stands, how long it has stood at the same mark (any value that changes as it moves)."""
+        kept: dict[str, tuple[int, object]] = {}
+        for name, mark in standing.items():
+            since, before = self._since.get(name, (now, mark))
+            kept[name] = (since if before == mark else now, mark)
+        self._since = kept
+        return {name: now - since for name, (since, _) in kept.items()}
+
+
+class Progress:
+    """One for each monitor."""
+
+    def __init__(self) -> None:
+        self._stages, self._workers = Standing(), Standing()
+
+    def stages(self, watch: PipelineWatch, now: int) -> Iterator[Alert]:
+        """Stages that have something to decide, and have decided nothing for longer than is natural."""
+        waits = watch.waiting_stages()
+        marks = {stage: watch.mark_of(stage) for stage in waits}
+        for stage, stood_ms in self._stages.lasting_ms(now, marks).items():
+            if stood_ms >= LASTING_MS + watch.deadline_ms:
+                worker = WORKER_OF_TOPIC[stage]
+                text = f"the {worker} worker decides nothing for {stood_ms // 1000} s: {waits[stage]}; look at its log"
+                yield Alert("stage", stage, text)
+
+    def workers(self, members: Mapping[str, int], now: int) -> Iterator[Alert]:
+        """Stages for which no process runs."""
+        missing = nobody(dict(members))
+        for stage, away_ms in self._workers.lasting_ms(now, dict.fromkeys(missing, 0)).items():
+            if away_ms >= LASTING_MS:
+                yield Alert("worker", WORKER_OF[stage], missing[stage])
+
+
+def silent_subjects(
+    rows: Iterable[FeedRow], subjects: Iterable[str], clock: int, silent_ms: int
+) -> Iterator[Alert]:
+    """Subjects of which nothing comes while something comes of others."""
+    last: dict[str, int] = {}
+    patience: dict[str, int] = {}
+    for row in rows:
+        try:
+            length = granularity_ms(row.granularity)
+        except OperatorError:
+            continue  # of another node's settings: not ours to judge
+        last[row.subject] = max(last.get(row.subject, 0), row.watermark)
+        patience[row.subject] = max(silent_ms, SILENT_GRANULES * length)
+    for subject in subjects:
+        behind_ms = clock - last.get(subject, 0)
+        others = [clock - at for other, at in last.items() if other != subject]
+        if others and min(others) < behind_ms and behind_ms >= patience.get(subject, silent_ms):
+            since = f"for {behind_ms // 1000} s" if subject in last else "at all"
+            yield Alert(
+                "feed", f"silent {subject}", f"nothing comes of {subject} {since}, while others go on"
+            )
+
+
+def full_disk(folder: Path) -> Iterator[Alert]:
+    """The file system of `folder`, where there is little room left on it."""
+    try:
+        usage = shutil.disk_usage(folder)
+    except OSError as error:
+        yield Alert("disk", str(folder), f"{folder} cannot be looked at: {error.strerror or error}")
+        return
+    if usage.free < DISK_BYTES_MIN and usage.free < DISK_SHARE_MIN * usage.total:
+        what = f"{usage.free / 1e6:,.0f} of {usage.total / 1e6:,.0f} MB are free for {folder}"
+        yield Alert("disk", "space", f"{what}: make room, nothing in the log is ever deleted")
