@@ -31,8 +31,9 @@ from coordinator.infra.moved_clock import move_clock
 from coordinator.streams.answers import answers_to_try, more_answers, read_back, shown
 from coordinator.streams.blame import AUTHORS_ERRORS, described
 from coordinator.streams.contract import CrunchContract, EmissionCheckpoint
-from coordinator.streams.contract_check import SAMPLE_PUBKEY, sample_entries, sample_records, truth_of
+from coordinator.streams.contract_check import sample_entries, sample_records, truth_of
 from coordinator.streams.contract_findings import MARKETS, Finding, State, examine
+from coordinator.streams.emission import SAMPLE_PUBKEY
 from coordinator.streams.errors import OperatorError
 from coordinator.streams.finite import numbers_of, plain
 from coordinator.streams.settings import Settings, environment, read_settings

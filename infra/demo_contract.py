@@ -7,6 +7,6 @@ so the node that runs on replayed time uses this key. It belongs to no crunch.
 from __future__ import annotations
 
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.contract_check import SAMPLE_PUBKEY
+from coordinator.streams.emission import SAMPLE_PUBKEY
 
 CONTRACT = CrunchContract(crunch_pubkey=SAMPLE_PUBKEY)

@@ -14,14 +14,12 @@ import msgspec
 from coordinator.streams.answers import read_back, usual_answer
 from coordinator.streams.blame import AUTHORS_ERRORS, described
 from coordinator.streams.contract import CrunchContract, EmissionCheckpoint
-from coordinator.streams.emission import emission_faults
+from coordinator.streams.emission import SAMPLE_PUBKEY, emission_faults
 from coordinator.streams.errors import ContractError
 from coordinator.streams.finite import not_finite, numbers_of, plain
 from coordinator.streams.period_ranking import PERIOD_KEY
 from coordinator.streams.units import to_units
 
-SAMPLE_PUBKEY = "1" * 32
-"""Thirty-two zero bytes in base58: valid in form, nobody's account."""
 SAMPLE_PRICES = (20000.25, 20007.25, 20014.25, 20021.25, 20028.25)
 _MINUTE_MS = 60_000
 

@@ -19,7 +19,8 @@ import msgspec
 from coordinator.streams.answers import answers_to_try, huge_answers, read_back, shown
 from coordinator.streams.blame import AUTHORS_ERRORS, described
 from coordinator.streams.contract import CrunchContract, RankingDirection
-from coordinator.streams.contract_check import SAMPLE_PUBKEY, Rehearsal, sample_records, truth_of
+from coordinator.streams.contract_check import Rehearsal, sample_records, truth_of
+from coordinator.streams.emission import SAMPLE_PUBKEY
 from coordinator.streams.errors import ContractError, CoordinatorError
 from coordinator.streams.finite import numbers_of, plain
 from coordinator.streams.granularity import granularity_ms

@@ -23,6 +23,8 @@ ENTRIES_MAX = 65_536  # cruncher_index fits 16 bits
 PUBKEY_BYTES = 32
 TX_HASH_BYTES = 64
 TX_HASH_CHARS_MAX = 90
+SAMPLE_PUBKEY = "1" * 32
+"""Thirty-two zero bytes in base58: valid in form, nobody's account."""
 _BASE58 = {letter: i for i, letter in enumerate("123456789ABCDEFGHJKLMNPQRSTUVWXYZabcdefghijkmnopqrstuvwxyz")}
 _encoder = msgspec.json.Encoder(order="deterministic")
 

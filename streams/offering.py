@@ -11,7 +11,7 @@ from typing import Any
 
 from coordinator.streams.blame import AUTHORS_ERRORS
 from coordinator.streams.contract import CrunchContract, EmissionCheckpoint
-from coordinator.streams.emission import emission_faults, emission_sha256
+from coordinator.streams.emission import SAMPLE_PUBKEY, emission_faults, emission_sha256
 from coordinator.streams.events import CheckpointData, RankedEntry
 from coordinator.streams.finite import plain
 from coordinator.streams.period_ranking import ENSEMBLE_PREFIX
@@ -19,6 +19,9 @@ from coordinator.streams.reasons import as_reason
 
 REASON_CHARS = 500
 NAMED_MAX = 3
+NOBODYS = (
+    "the crunch's address is the placeholder, which belongs to nobody: set crunch_pubkey in the contract"
+)
 
 
 def build_emission(
@@ -50,8 +53,10 @@ def offer_faults(data: CheckpointData, previous_end: int, at: int) -> list[str]:
 
     `previous_end` is where the checkpoint before it ended (-1: there is none), `at` the time of the decision, in ms.
     """
+    nobodys = data.emission.get("crunch") == SAMPLE_PUBKEY and not data.rehearsal
     return [
         *emission_faults(data.emission, len(data.ranking)),
+        *([NOBODYS] if nobodys else []),
         *ranking_faults(data.ranking),
         *period_faults(data.period_start, data.period_end, previous_end, at),
         *([] if data.snapshot_count > 0 else ["the period has no snapshots"]),

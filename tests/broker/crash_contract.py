@@ -14,8 +14,9 @@ from coordinator.streams.contract import (
     PredictionScope,
     ScheduledPrediction,
 )
-from coordinator.streams.contract_check import SAMPLE_PUBKEY
 from coordinator.streams.defaults import score_prediction
+
+CRUNCH = "So11111111111111111111111111111111111111112"
 
 UNSCORABLE = 0.625
 
@@ -39,6 +40,6 @@ CONTRACT = CrunchContract(
         ]
     ),
     absence_policy="worst_percentile",
-    crunch_pubkey=SAMPLE_PUBKEY,
+    crunch_pubkey=CRUNCH,
     score_prediction=score,
 )

@@ -23,9 +23,9 @@ from coordinator.streams import events as ev
 from coordinator.streams import ids
 from coordinator.streams.checkpoint import CheckpointStage
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.emission import emission_sha256
+from coordinator.streams.emission import SAMPLE_PUBKEY, emission_sha256
 from coordinator.streams.envelope import MESSAGE_BYTES_MAX, encode_decision
-from coordinator.streams.offering import offer_faults
+from coordinator.streams.offering import NOBODYS, offer_faults
 from coordinator.streams.strategies import by_weights, softmax
 
 M = 1_000_000
@@ -223,3 +223,9 @@ def test_commands_of_other_stages_are_passed_over():
     for command in (ev.RecordFeed(id="r", at=T0, data=record), ev.BanModel(id="b", at=T0, data=ban)):
         assert scene.when("commands", command).made == []
         assert len(scene.drafts) == 1  # decided all the same: whoever waits for it is answered
+
+
+def test_the_placeholder_is_no_crunchs_address_but_in_a_rehearsal():
+    for rehearsal, faults in ((False, [NOBODYS]), (True, [])):
+        data = checkpoint({"crunch": SAMPLE_PUBKEY}, rehearsal=rehearsal)
+        assert offer_faults(data, -1, NOW) == faults
