@@ -35,9 +35,12 @@ async def stage_members(bootstrap: str, crunch_id: str) -> dict[str, int]:
     try:
         async with asyncio.timeout(ASK_SECONDS_MAX):
             await admin.start()
-            for answer in await admin.describe_consumer_groups(list(names)):
-                for group in answer.groups:
-                    found[names[group[1]]] = len(group[_MEMBERS])
+            for (
+                name,
+                stage,
+            ) in names.items():  # one by one: of several in one answer aiokafka 0.14 loses its place
+                (answer,) = await admin.describe_consumer_groups([name])
+                found[stage] = len(answer.groups[0][_MEMBERS])
     except (KafkaError, OSError) as error:  # TimeoutError is an OSError
         raise WorldError(
             f"Kafka at {bootstrap} does not say who works: {error or type(error).__name__}"
