@@ -14,7 +14,7 @@ import msgspec
 
 from coordinator.api.times import naive, zulu, zulu_or_none
 from coordinator.projections.checkpoints import WITHHELD, CheckpointRow, Checkpoints
-from coordinator.streams.emission import allocate, is_pubkey
+from coordinator.streams.emission import allocate, wallet_fault
 from coordinator.streams.units import to_float
 
 _FRAC64_PER_PERCENT = 10_000_000
@@ -85,9 +85,9 @@ def emission_answer(row: CheckpointRow) -> dict[str, Any]:
 
 
 def wallet_of(model_id: str, read: Checkpoints, wallets: Mapping[str, str]) -> str | None:
-    """Where a model is paid: the operator's file first, then what the `models` topic tells, if that is a key."""
+    """Where a model is paid: the operator's file first, then what the `models` topic tells, if that can be paid."""
     told = wallets.get(model_id) or read.models.get(model_id).wallet_pubkey
-    return told if is_pubkey(told) else None
+    return None if wallet_fault(told) else told
 
 
 def cli_format(

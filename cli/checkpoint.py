@@ -17,6 +17,7 @@ from coordinator.cli.shared import (
     run,
 )
 from coordinator.streams.errors import OperatorError
+from coordinator.streams.reasons import printable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -259,6 +260,8 @@ def wallets(
         print_json(rows)
     else:
         print_wallets(rows)
+    if strangers := [row["model_id"] for row in rows if not row["seen"]]:
+        typer.echo(printable(f"no model that was ever seen has the id {', '.join(strangers)}"), err=True)
     if any(row["wallet"] is None for row in rows):
         raise typer.Exit(1)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import tempfile
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
 from coordinator.cli.checkup import Finding, State
@@ -15,6 +16,7 @@ from coordinator.streams.errors import CoordinatorError, OperatorError
 from coordinator.streams.settings import Settings
 
 ROUNDS = 3
+IDS_NAMED_MAX = 5
 LAG_RECORDS_MAX = 1_000  # what decides nothing may wait so long to be counted
 
 
@@ -40,8 +42,12 @@ async def contract(settings: Settings) -> list[Finding]:
     return out
 
 
-async def wallets(settings: Settings) -> Finding:
-    """Can the operator's file of wallets be paid by, where one is named?"""
+async def wallets(
+    settings: Settings, known: Callable[[], Awaitable[Collection[str]]], stranger: State
+) -> Finding:
+    """Can the operator's file of wallets be paid by, where one is named? `known` gives the ids that models have,
+    `stranger` says how bad another id is.
+    """
     from coordinator.infra.wallets_file import WalletsFile  # noqa: PLC0415
 
     if not settings.wallets_file:
@@ -52,7 +58,36 @@ async def wallets(settings: Settings) -> Finding:
         return Finding(
             "wallets", State.FAULT, str(error), "mend it: coordinator checkpoint wallets checks it anew"
         )
-    return Finding("wallets", State.OK, f"{settings.wallets_file} names the wallets of {len(found)} models")
+    says = f"{settings.wallets_file} names the wallets of {len(found)} models"
+    try:
+        strangers = sorted(found.keys() - set(await known()))
+    except CoordinatorError as error:
+        return Finding("wallets", State.OK, f"{says}; not compared with the models: {error}")
+    if strangers:
+        named = ", ".join(strangers[:IDS_NAMED_MAX]) + (", .." if len(strangers) > IDS_NAMED_MAX else "")
+        return Finding(
+            "wallets",
+            stranger,
+            f"{says}; no model here has the id {named}",
+            "is it spelt as the model's own?",
+        )
+    return Finding("wallets", State.OK, says)
+
+
+async def ids_in_log(settings: Settings) -> Collection[str]:
+    """Of every model that this node has ever seen. Raises CoordinatorError."""
+    from coordinator.infra.models_log import ModelsLog  # noqa: PLC0415
+
+    async with ModelsLog(settings) as log:
+        await log.read()
+        return log.registry.seen.keys()
+
+
+async def ids_in_folder(folder: Path) -> Collection[str]:
+    """Of the models that the node will run. Raises OperatorError."""
+    from coordinator.infra.model_host.registry import read_models  # noqa: PLC0415
+
+    return [one.model_id for one in read_models(folder, strict=False)]
 
 
 async def models(settings: Settings, folder: Path) -> list[Finding]:

@@ -115,7 +115,9 @@ def _before(settings: Settings, models: Path, feed_seconds: float, *, named: boo
         "disk": lambda: checkup.disk_here(settings.data_dir),
         "files": checkup.open_files,
         "contract": lambda: checkup_node.contract(settings),
-        "wallets": lambda: checkup_node.wallets(settings),
+        "wallets": lambda: checkup_node.wallets(
+            settings, lambda: checkup_node.ids_in_folder(models), checkup.State.OK
+        ),
         "models": lambda: checkup_node.models(settings, models),
         "feed": lambda: checkup_node.feed(settings, feed_seconds),
         "kafka": kafka,
@@ -130,7 +132,9 @@ def _during(settings: Settings, api: str, feed_seconds: float) -> dict[str, Look
         "docker": checkup.docker,
         "disk": lambda: checkup.disk_here(settings.data_dir),
         "contract": lambda: checkup_node.contract(settings),
-        "wallets": lambda: checkup_node.wallets(settings),
+        "wallets": lambda: checkup_node.wallets(
+            settings, lambda: checkup_node.ids_in_log(settings), checkup.State.FAULT
+        ),
         "feed": lambda: checkup_node.feed(settings, feed_seconds),
         "kafka": lambda: checkup_node.kafka(bootstrap, crunch_id, topics_made_later=False),
         "stages": lambda: checkup_node.stages(bootstrap, crunch_id),

@@ -31,6 +31,14 @@ class OutcomeUnknownError(WorldError):
     """It was handed over and not confirmed: it may have happened, or may yet happen. Never say that it did not."""
 
 
+class RefusedError(WorldError):
+    """The other side says no, and will for a while: `again_seconds` is when to ask again at the earliest."""
+
+    def __init__(self, message: str, again_seconds: float) -> None:
+        super().__init__(message)
+        self.again_seconds = again_seconds
+
+
 class NoHistoryError(WorldError):
     """The source has no history of this: asking again is of no use."""
 

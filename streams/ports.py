@@ -46,15 +46,18 @@ class FeedRecord(msgspec.Struct, frozen=True):
 class SourceHealth(msgspec.Struct):
     """How a source's live side stands; the source changes it, whoever asks reads it.
 
-    `state` is "not started", "connecting", "connected", "reconnecting" or "ended"; `reason` says why it is not
-    connected. `connections` counts those that delivered something: when it grows past 1, what came between the
-    last record and now may be missing, and `history` is to be asked. `refused` counts what went to `on_garbage`.
+    `state` is "not started", "connecting", "connected", "reconnecting", "refused" (by the other side, and for longer)
+    or "ended"; `reason` says why it is not connected. `connections` counts those that delivered something: when it
+    grows past 1, what came between the last record and now may be missing, and `history` is to be asked. `refused`
+    counts what went to `on_garbage`.
     """
 
     state: str = "not started"
     reason: str = ""
     connections: int = 0
     refused: int = 0
+    gone: dict[str, str] = {}
+    """Subject -> why the other side does not serve it, while it serves others."""
 
 
 class FeedSource(Protocol):

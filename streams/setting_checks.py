@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+import unicodedata
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
 
@@ -121,12 +122,24 @@ def check_bootstrap(variable: str, text: str) -> None:
 
 
 def check_subjects(variable: str, subjects: tuple[str, ...]) -> None:
-    """Names without blanks and without what separates or encloses names elsewhere."""
-    for one in subjects:
+    """Names without blanks and without what separates or encloses names elsewhere; each once, however it is spelt."""
+    spelt: dict[str, int] = {}
+    for number, one in enumerate(subjects):
         if not _SUBJECT.fullmatch(one) or not one.isprintable():
             raise OperatorError(
                 f"{variable}: {one[:80]!r} is no subject; join several by commas: BTCUSDT,ETHUSDT"
             )
+        first = spelt.setdefault(_without_spelling(one), number)
+        if first != number:
+            raise OperatorError(
+                f"{variable} names a subject twice: {subjects[first]} and {one} are one symbol; keep one of them"
+            )
+
+
+def _without_spelling(subject: str) -> str:
+    """BTCUSDT, btcusdt and BTC-USDT are one."""
+    folded = unicodedata.normalize("NFKC", subject).casefold()
+    return "".join(filter(str.isalnum, folded)) or folded
 
 
 def networks_of(variable: str, text: str) -> list[Network]:

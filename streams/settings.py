@@ -217,9 +217,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             message = "FEED_SUBJECTS is empty; name at least one, e.g. FEED_SUBJECTS=BTCUSDT"
             raise OperatorError(message)
         check_subjects("FEED_SUBJECTS", self.feed_subjects)
-        if len(set(self.feed_subjects)) != len(self.feed_subjects):
-            message = f"FEED_SUBJECTS names a subject twice: {','.join(self.feed_subjects)}"
-            raise OperatorError(message)
 
 
 EMPTY_SAYS_SOMETHING = frozenset(("API_TRUSTED_NETWORKS",))

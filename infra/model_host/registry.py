@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import msgspec
 import yaml
 
-from coordinator.streams.emission import is_pubkey
+from coordinator.streams.emission import wallet_fault
 from coordinator.streams.errors import OperatorError
 
 MODELS_FILE = "models.yaml"
@@ -103,11 +103,8 @@ def read_models(models_dir: Path, *, strict: bool = True) -> list[ModelEntry]:
                 f"model_id {entry.model_id!r} of {entry.folder.name}: use letters, digits, . _ - "
                 f"(at most {ID_CHARS_MAX}), the first a letter or digit"
             )
-        if entry.wallet_pubkey and not is_pubkey(entry.wallet_pubkey):
-            raise OperatorError(
-                f"wallet_pubkey {entry.wallet_pubkey[:60]!r} of {entry.folder.name} is no public key "
-                "(base58 of 32 bytes)"
-            )
+        if entry.wallet_pubkey and (fault := wallet_fault(entry.wallet_pubkey)):
+            raise OperatorError(f"wallet_pubkey {entry.wallet_pubkey[:60]!r} of {entry.folder.name} {fault}")
         if other := by_id.get(entry.model_id):
             raise OperatorError(
                 f"model_id {entry.model_id!r} is that of {other.folder.name} "

@@ -1,25 +1,26 @@
 """Binance: candles, trades, books and funding live over websockets, and their history over REST.
 
 Gives `FeedRecord`s of facts only. All subjects of a market share one websocket: spot carries candles and
-ticks, USD-M futures carry depth and funding (`binance_messages` says why).
+ticks, the USD-M futures' path /public carries depth and its path /market funding (`binance_messages` says why).
 
-Whose fault a failure is decides what happens: a lost connection, 429, 418 and 5xx are the world's, and are
-retried with backoff, jitter and the server's Retry-After (the stream for ever, history a bounded number of
-times); a symbol or a URL that the other side refuses is the operator's; a message that cannot be read, or
-whose time is in the future, goes to `on_garbage`, and the next one is read. What was missed between two
-connections is not looked for here: the feed worker sees the hole and asks `history`.
+Whose fault a failure is decides what happens: a lost connection, 429 and 5xx are the world's, and are retried with
+backoff, jitter and the server's Retry-After (the stream for ever, history a bounded number of times); a refusal that
+lasts (403, 451, the ban 418) is tried slowly; a symbol or a URL that the other side refuses is the operator's; a
+message that cannot be read, or whose time is in the future, goes to `on_garbage`, and the next one is read. What was missed
+between two connections is not looked for here: the feed worker sees the hole and asks `history`.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from typing import ClassVar
 
 import structlog
 
-from coordinator.streams.errors import NoHistoryError, WorldError
+from coordinator.streams.errors import NoHistoryError, RefusedError, WorldError
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.ports import FeedRecord, SourceHealth, Subscription
 from coordinator.streams.sources import binance_history
@@ -36,6 +37,7 @@ from coordinator.streams.sources.waiting import (
     checked_url,
     future_fault,
     log_garbage,
+    trouble_of,
     wall_ms,
 )
 
@@ -74,7 +76,12 @@ class BinanceSource:
         self._spot = self._rest(checked_url(self.name, "rest_url", rest_url, web))
         self._futures = self._rest(checked_url(self.name, "futures_rest_url", futures_rest_url, web))
         self._spot_socket = checked_url(self.name, "websocket_url", websocket_url, sockets)
-        self._futures_socket = checked_url(self.name, "futures_websocket_url", futures_websocket_url, sockets)
+        # The route is ours to choose: an address that names one is taken without it.
+        self._futures_socket = re.sub(
+            "/(public|market)$",
+            "",
+            checked_url(self.name, "futures_websocket_url", futures_websocket_url, sockets),
+        )
         self._garbage = on_garbage or log_garbage
         self._depth_levels = depth_levels
         self._funding_poll_seconds = funding_poll_seconds
@@ -128,9 +135,9 @@ class BinanceSource:
         settled = [one for one in subscriptions if (one.kind, one.granularity) == ("funding", "8h")]
         futures = [one for one in subscriptions if one not in spot and one not in settled]
         parts = [
-            self._live(url, part)
+            self._live(url + path, carried)
             for url, part in ((self._spot_socket, spot), (self._futures_socket, futures))
-            if part
+            for path, carried in stream_path(part, self._depth_levels).items()
         ]
         parts += [self._polled(one) for one in settled]
         if not parts:
@@ -159,15 +166,14 @@ class BinanceSource:
                 yield record
 
     async def _live(
-        self, base_url: str, subscriptions: Sequence[Subscription]
+        self, url: str, subscriptions: Sequence[Subscription]
     ) -> AsyncGenerator[FeedRecord, None]:
         reader = LiveReader(subscriptions)
         idle_seconds = max(
             self._patience.idle_seconds_min,
             2 * min(granularity_ms(one.granularity) for one in subscriptions) / 1000,
         )
-        url = base_url + stream_path(subscriptions, self._depth_levels)
-        messages = socket_messages(url, self.name, self._patience, idle_seconds, self.health)
+        messages = socket_messages(url, self.name, self._patience, idle_seconds, self.health, refusal_text)
         async with aclosing(messages):
             async for message in messages:
                 try:
@@ -191,8 +197,11 @@ class BinanceSource:
                     next_ms = record.at + 1
                     yield record
             except WorldError as error:
-                self.health.state, self.health.reason = "reconnecting", str(error)
-                log.warning("feed_poll_failed", source=self.name, reason=str(error))
+                if self.health.reason != str(error):
+                    log.warning("feed_poll_failed", source=self.name, reason=str(error))
+                self.health.state, self.health.reason = trouble_of(error)
+                if isinstance(error, RefusedError):
+                    await asyncio.sleep(error.again_seconds)
             else:
                 if self.health.state != "connected":
                     self.health.connections += 1

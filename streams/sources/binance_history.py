@@ -8,9 +8,9 @@ Raises WorldError when it cannot be had, OperatorError when the exchange refuses
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from itertools import groupby
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 import msgspec
@@ -22,12 +22,13 @@ from coordinator.streams.sources.binance_messages import (
     FundingRow,
     TradeRow,
     candle_of_row,
-    funding_of_page,
+    funding_of,
     funding_record,
     interval_of,
+    kline_of,
     record_of_trades,
     rows_of_page,
-    trades_of_page,
+    trade_of,
 )
 from coordinator.streams.sources.candle_values import OnGarbage
 from coordinator.streams.sources.rest import Rest
@@ -51,17 +52,32 @@ async def candles(
                 "startTime": next_ms,
                 "endTime": last_ms,
             }
-            page = await _page(rest, client, "/api/v3/klines", subscription, query, rows_of_page)
+            page = await _page(rest, client, "/api/v3/klines", subscription, query)
             if not page:
                 return
-            records = [_made(candle_of_row, row, subscription, on_garbage) for row in page]
+            rows = _read(kline_of, page, on_garbage)
+            records = [_made(candle_of_row, row, subscription, on_garbage) for row in rows]
             fresh = [one for one in records if one is not None and next_ms <= one.ts_event <= last_ms]
-            if not fresh:
-                raise _nothing_new(subscription, next_ms)
+            if (
+                not fresh
+            ):  # rows that are no candles settle their minutes, else they would be asked for, for ever
+                next_ms = _after_bad_rows(rows, length_ms, next_ms, last_ms, subscription)
             for record in sorted(fresh, key=lambda candle: candle.ts_event):
                 if record.ts_event >= next_ms:
                     next_ms = record.at
                     yield record
+
+
+def _after_bad_rows(
+    rows: Sequence[Sequence[Any]], length_ms: int, next_ms: int, last_ms: int, subscription: Subscription
+) -> int:
+    """Where to read on after a page without one candle. Raises WorldError for a page that tells only of before."""
+    opens = [row[0] for row in rows if row and type(row[0]) is int]
+    ahead = [open_ms for open_ms in opens if next_ms <= open_ms <= last_ms]
+    if opens and not ahead:
+        raise _nothing_new(subscription, next_ms)
+    # A page whose times cannot be read either is all that there is of the stretch.
+    return max(ahead) // length_ms * length_ms + length_ms if ahead else last_ms + length_ms
 
 
 async def trades(
@@ -75,9 +91,10 @@ async def trades(
         query: dict[str, str | int] = {"startTime": start_ms}
         next_id, held = -1, list[TradeRow]()
         while True:
-            page = await _page(rest, client, "/api/v3/aggTrades", subscription, query, trades_of_page)
-            fresh = sorted((row for row in page if row.trade_id >= next_id), key=lambda row: row.trade_id)
-            if page and not fresh:
+            page = await _page(rest, client, "/api/v3/aggTrades", subscription, query)
+            rows = _read(trade_of, page, on_garbage)
+            fresh = sorted((row for row in rows if row.trade_id >= next_id), key=lambda row: row.trade_id)
+            if (rows or len(page) == PAGE_ROWS_MAX) and not fresh:
                 raise _nothing_new(subscription, next_id)
             held += [row for row in fresh if start_ms <= row.traded_at <= end_ms]
             over = len(page) < PAGE_ROWS_MAX or fresh[-1].traded_at > end_ms
@@ -103,10 +120,11 @@ async def fundings(
         next_ms = start_ms
         while next_ms <= end_ms:
             query = {"startTime": next_ms, "endTime": end_ms}
-            page = await _page(rest, client, "/fapi/v1/fundingRate", subscription, query, funding_of_page)
-            if not page:
+            page = await _page(rest, client, "/fapi/v1/fundingRate", subscription, query)
+            rows = _read(funding_of, page, on_garbage)
+            if not rows and len(page) < PAGE_ROWS_MAX:
                 return
-            fresh = [row for row in page if next_ms <= row.funding_time <= end_ms]
+            fresh = [row for row in rows if next_ms <= row.funding_time <= end_ms]
             if not fresh:
                 raise _nothing_new(subscription, next_ms)
             for row in sorted(fresh, key=_funding_time):
@@ -125,6 +143,19 @@ def _funding_time(row: FundingRow) -> int:
 
 def _tick(group: list[TradeRow], subscription: Subscription) -> FeedRecord:
     return record_of_trades(subscription, group)
+
+
+def _read(
+    read: Callable[[msgspec.Raw], Row], page: Sequence[msgspec.Raw], on_garbage: OnGarbage
+) -> list[Row]:
+    """The rows that can be read; each of the others is told."""
+    rows: list[Row] = []
+    for raw in page:
+        try:
+            rows.append(read(raw))
+        except ValueError as error:
+            on_garbage(f"binance history: {error}", bytes(raw).decode(errors="backslashreplace"))
+    return rows
 
 
 def _made(
@@ -146,12 +177,11 @@ async def _page(
     path: str,
     subscription: Subscription,
     query: Mapping[str, str | int],
-    read: Callable[[bytes], list[Row]],
-) -> list[Row]:
+) -> list[msgspec.Raw]:
     asked = {"symbol": subscription.subject.upper(), **query, "limit": PAGE_ROWS_MAX}
     response = await rest.get(client, path, asked)
     try:
-        return read(response.content)
+        return rows_of_page(response.content)
     except ValueError as error:
         raise WorldError(f"binance: {error}") from error
 

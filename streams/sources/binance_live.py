@@ -6,7 +6,8 @@ A message is read once, whatever its kind; an update of an open candle is no fac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 
@@ -83,14 +84,26 @@ class _Message(msgspec.Struct, frozen=True):
 _MESSAGES = msgspec.json.Decoder(_Message)
 
 
-def stream_path(subscriptions: Sequence[Subscription], depth_levels: int = 5) -> str:
-    """Path and query of the one websocket that carries all of them."""
-    if len(subscriptions) > STREAMS_MAX:
-        raise OperatorError(
-            f"binance: one connection carries {STREAMS_MAX} subjects, not {len(subscriptions)}"
-        )
-    names = [f"{one.subject.lower()}@{_stream_name(one, depth_levels)}" for one in subscriptions]
-    return f"/stream?streams={'/'.join(names)}"
+FUTURES_ROUTES: Mapping[str, str] = MappingProxyType({"depth": "/public", "funding": "/market"})
+"""Where on the USD-M futures' host a kind is pushed. Without it the host acknowledges all and pushes the book alone."""
+
+
+def stream_path(
+    subscriptions: Sequence[Subscription], depth_levels: int = 5
+) -> dict[str, list[Subscription]]:
+    """Path and query of each websocket that they need, with what it carries: one for spot, one for each route of the
+    futures. Raises OperatorError for more than one connection carries.
+    """
+    by_route: dict[str, list[Subscription]] = {}
+    for one in subscriptions:
+        by_route.setdefault(FUTURES_ROUTES.get(one.kind, ""), []).append(one)
+    found: dict[str, list[Subscription]] = {}
+    for route, carried in by_route.items():
+        if len(carried) > STREAMS_MAX:
+            raise OperatorError(f"binance: one connection carries {STREAMS_MAX} subjects, not {len(carried)}")
+        names = [f"{one.subject.lower()}@{_stream_name(one, depth_levels)}" for one in carried]
+        found[f"{route}/stream?streams={'/'.join(names)}"] = carried
+    return found
 
 
 def _stream_name(subscription: Subscription, depth_levels: int) -> str:
@@ -106,10 +119,19 @@ def _stream_name(subscription: Subscription, depth_levels: int) -> str:
 
 
 class LiveReader:
-    """Turns messages into records of the subscriptions. Symbols are compared without regard to case."""
+    """Turns messages into records of the subscriptions. Symbols are compared without regard to case.
+
+    Raises OperatorError for one symbol in two spellings.
+    """
 
     def __init__(self, subscriptions: Sequence[Subscription]) -> None:
-        self._wanted = {(one.subject.upper(), one.kind, interval_of(one)): one for one in subscriptions}
+        self._wanted: dict[tuple[str, str, str], Subscription] = {}
+        for one in subscriptions:
+            other = self._wanted.setdefault((one.subject.upper(), one.kind, interval_of(one)), one)
+            if other != one:
+                raise OperatorError(
+                    f"binance: {other.subject} and {one.subject} are one symbol in two spellings; keep one"
+                )
         self._folds: dict[Subscription, TradeFold] = {}
 
     def record(self, raw: str | bytes) -> FeedRecord | None:

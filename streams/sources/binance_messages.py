@@ -39,7 +39,7 @@ INTERVALS = ("1s", "1m", "5m", "15m", "1h", "4h", "8h", "1d")
 OFFERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"candle": INTERVALS, "tick": ("1s",), "depth": ("1s",), "funding": ("1s", "8h")}
 )
-Rows = TypeVar("Rows")
+Row = TypeVar("Row")
 MILLISECONDS_KEPT = 1_000
 _EXACT = Context(prec=400)
 _VALUES_AT = (1, 2, 3, 4, 5)
@@ -73,9 +73,10 @@ class FundingRow(msgspec.Struct, frozen=True, rename="camel"):
     mark_price: str = ""
 
 
-_CANDLE_PAGES = msgspec.json.Decoder(list[list[Any]])
-_TRADE_PAGES = msgspec.json.Decoder(list[TradeRow])
-_FUNDING_PAGES = msgspec.json.Decoder(list[FundingRow])
+_PAGES = msgspec.json.Decoder(list[msgspec.Raw])
+_KLINES = msgspec.json.Decoder(list[Any])
+_TRADES = msgspec.json.Decoder(TradeRow)
+_FUNDINGS = msgspec.json.Decoder(FundingRow)
 _REFUSALS = msgspec.json.Decoder(Refusal)
 
 
@@ -90,26 +91,34 @@ def interval_of(subscription: Subscription) -> str:
     return subscription.granularity
 
 
-def rows_of_page(body: bytes) -> list[list[Any]]:
-    """Rows of a page of klines. Raises ValueError if the body is not such a page."""
-    return _page(_CANDLE_PAGES, body, "klines")
-
-
-def trades_of_page(body: bytes) -> list[TradeRow]:
-    """Rows of a page of aggregate trades. Raises ValueError."""
-    return _page(_TRADE_PAGES, body, "trades")
-
-
-def funding_of_page(body: bytes) -> list[FundingRow]:
-    """Rows of a page of funding rates. Raises ValueError."""
-    return _page(_FUNDING_PAGES, body, "funding rates")
-
-
-def _page(decoder: msgspec.json.Decoder[Rows], body: bytes, what: str) -> Rows:
+def rows_of_page(body: bytes) -> list[msgspec.Raw]:
+    """The rows of a page, each still raw: one that cannot be read spoils no other. Raises ValueError for no page."""
     try:
-        return decoder.decode(body)
+        return _PAGES.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise ValueError(f"not a page of {what}: {error}") from error
+        raise ValueError(f"not a page of rows: {error}") from error
+
+
+def kline_of(raw: msgspec.Raw) -> list[Any]:
+    """A row of a page of klines. Raises ValueError."""
+    return _row(_KLINES, raw, "kline")
+
+
+def trade_of(raw: msgspec.Raw) -> TradeRow:
+    """A row of a page of aggregate trades. Raises ValueError."""
+    return _row(_TRADES, raw, "trade")
+
+
+def funding_of(raw: msgspec.Raw) -> FundingRow:
+    """A row of a page of funding rates. Raises ValueError."""
+    return _row(_FUNDINGS, raw, "funding rate")
+
+
+def _row(decoder: msgspec.json.Decoder[Row], raw: msgspec.Raw, what: str) -> Row:
+    try:
+        return decoder.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f"not a {what}: {error}") from error
 
 
 def refusal_text(body: bytes) -> str:

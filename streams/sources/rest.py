@@ -1,7 +1,8 @@
 """Questions to a REST side: one good answer, after as many attempts as patience allows.
 
-Raises by whose fault it is: WorldError for what does not answer or cannot, OperatorError for what the other
-side refuses (a wrong symbol, a missing key). Headers, where secrets are, never become part of a message.
+Raises by whose fault it is: WorldError for what does not answer or cannot, RefusedError where asking again soon is of
+no use, OperatorError for what the other side refuses (a wrong symbol, a missing key). Headers, where secrets are, never
+become part of a message.
 """
 
 from __future__ import annotations
@@ -11,16 +12,19 @@ from types import MappingProxyType
 
 import httpx
 
-from coordinator.streams.errors import OperatorError, WorldError
+from coordinator.streams.errors import OperatorError, RefusedError, WorldError
 from coordinator.streams.net.outbound import http_client
-from coordinator.streams.sources.waiting import BusyError, Patience, Probe, attempts, is_busy, reason_of
+from coordinator.streams.sources.waiting import (
+    BusyError,
+    Patience,
+    Probe,
+    attempts,
+    is_busy,
+    plain_refusal,
+    reason_of,
+)
 
 Params = Mapping[str, str | int | Sequence[str]]
-
-
-def plain_refusal(body: bytes) -> str:
-    """The start of a body, in one line."""
-    return " ".join(body[:200].decode(errors="replace").split())
 
 
 class Rest:
@@ -57,8 +61,14 @@ class Rest:
                 with attempt:
                     response = await client.get(path, params=dict(params))
                     if is_busy(response.status_code):
-                        raise BusyError(response.status_code, response.headers.get("Retry-After"))
-        except (httpx.TransportError, BusyError) as error:
+                        raise self.busy(response, response.content)
+        except BusyError as error:
+            message = f"{self._source}: {self.base_url}{path}: {error}"
+            asked_seconds = error.retry_after_seconds or 0.0
+            if error.is_refusal or asked_seconds > self._patience.retry_after_seconds_max:
+                raise RefusedError(message, asked_seconds or self._patience.refused_seconds) from error
+            raise WorldError(message) from error
+        except httpx.TransportError as error:
             raise WorldError(f"{self._source}: {self.base_url}{path}: {reason_of(error)}") from error
         self.check(response.status_code, path, params, response.content)
         return response
@@ -67,7 +77,7 @@ class Rest:
         """Raises what a status other than 200 means."""
         if status == httpx.codes.OK:
             return
-        text = self._without_secrets(self._refusal_text(body))
+        text = self.refusal(body)
         if status in self._advice:
             asked = " ".join(f"{name}={value}" for name, value in params.items())
             advice = self._advice[status]
@@ -75,7 +85,15 @@ class Rest:
                 f"{self._source} refuses {path} {asked}: {text or f'status {status}'}"
                 + (f"; {advice}" if advice else "")
             )
-        raise WorldError(f"{self._source}: {path}: status {status}: {text}")
+        raise RefusedError(f"{self._source}: {path}: status {status}: {text}", self._patience.refused_seconds)
+
+    def busy(self, response: httpx.Response, body: bytes) -> BusyError:
+        """What an answer other than 200 is, with the other side's own reason."""
+        return BusyError(response.status_code, response.headers.get("Retry-After"), self.refusal(body))
+
+    def refusal(self, body: bytes) -> str:
+        """What the other side says about it, in one line."""
+        return self._without_secrets(self._refusal_text(body))
 
     def _without_secrets(self, text: str) -> str:
         """A server may say back what it was sent."""
@@ -93,5 +111,5 @@ class Rest:
         except httpx.HTTPError as error:
             return Probe(False, f"{self.base_url}: {reason_of(error)}")
         if response.status_code != httpx.codes.OK:
-            return Probe(False, f"{self.base_url}: status {response.status_code}")
+            return Probe(False, f"{self.base_url}: {self.busy(response, response.content)}")
         return Probe(True)

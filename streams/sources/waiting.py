@@ -1,7 +1,8 @@
 """How sources wait: backoff with jitter, the server's Retry-After, bounds.
 
 Reads errors, says whether to try again and when. A lost connection, 418, 429 and 5xx are the world's and are
-retried; everything else goes up at once. The waiting itself is stamina's.
+retried; everything else goes up at once. A refusal that will not end by itself (403, 451, a ban) is tried again after
+`refused_seconds`, and only where nothing else is left to do. The waiting itself is stamina's.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ import stamina
 import structlog
 from websockets.exceptions import WebSocketException
 
-from coordinator.streams.errors import OperatorError
+from coordinator.streams.errors import OperatorError, RefusedError
 
-BUSY_STATUSES = (418, 429)
+BANNED = 418
+"""Binance's word for an address that went on after 429."""
+BUSY_STATUSES = (408, BANNED, 425, 429)
 SERVER_ERRORS_FROM = 500
+BODY_CHARS_MAX = 200
 
 log = structlog.get_logger(__name__)
 
@@ -36,6 +40,7 @@ class Patience(msgspec.Struct, frozen=True):
     wait_max_seconds: float = 30.0
     wait_jitter_seconds: float = 1.0
     retry_after_seconds_max: float = 120.0
+    refused_seconds: float = 300.0
     idle_seconds_min: float = 60.0
     ping_seconds: float = 20.0
     future_seconds_max: float = 60.0
@@ -49,13 +54,21 @@ class Probe(msgspec.Struct, frozen=True):
 
 
 class BusyError(Exception):
-    """The other side answered that it cannot now; with the pause that it asks for, if it said one."""
+    """The other side answered that it cannot now, or will not; with its reason and the pause that it asks for, if it
+    said them.
+    """
 
-    def __init__(self, status: int, retry_after: str | None) -> None:
+    def __init__(self, status: int, retry_after: str | None, text: str = "") -> None:
+        self.status = status
         self.retry_after_seconds = retry_after_seconds(retry_after)
         asked = self.retry_after_seconds
         pause = "" if asked is None else f", asks to wait {asked:g} s"
-        super().__init__(f"status {status}{pause}")
+        super().__init__(f"status {status}{': ' if text else ''}{text}{pause}")
+
+    @property
+    def is_refusal(self) -> bool:
+        """Will it not end by itself within moments?"""
+        return self.status == BANNED or not is_busy(self.status)
 
 
 def is_busy(status: int) -> bool:
@@ -81,6 +94,8 @@ def _pause_after(error: Exception, *, patience: Patience, for_ever: bool) -> boo
     """Whether to try again: True for the usual backoff, seconds where the server asked for them."""
     if isinstance(error, BusyError):
         asked_seconds = error.retry_after_seconds
+        if asked_seconds is None and error.is_refusal:
+            asked_seconds = patience.refused_seconds
         if asked_seconds is None:
             return True
         if asked_seconds > patience.retry_after_seconds_max and not for_ever:
@@ -105,6 +120,17 @@ def retry_after_seconds(header: str | None) -> float | None:
 def reason_of(error: BaseException) -> str:
     """An error as a reason: its text, or its name where it has none."""
     return str(error) or type(error).__name__
+
+
+def trouble_of(error: BaseException) -> tuple[str, str]:
+    """The state and the reason of a source that this error keeps away."""
+    refused = (isinstance(error, BusyError) and error.is_refusal) or isinstance(error, RefusedError)
+    return ("refused" if refused else "reconnecting"), reason_of(error)
+
+
+def plain_refusal(body: bytes) -> str:
+    """The start of a body, in one line."""
+    return " ".join(body[:BODY_CHARS_MAX].decode(errors="replace").split())
 
 
 def checked_url(source: str, option: str, text: str, schemes: tuple[str, ...]) -> str:

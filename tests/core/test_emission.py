@@ -13,12 +13,14 @@ from tests.core.build import PUBKEY
 
 from coordinator.streams.contract import FRAC64_ONE, CrunchContract, EmissionCheckpoint
 from coordinator.streams.emission import (
+    NOBODYS_ADDRESSES,
     allocate,
     base58_bytes,
     emission_faults,
     emission_sha256,
     is_pubkey,
     tier_shares,
+    wallet_fault,
 )
 from coordinator.streams.ranking import rank
 
@@ -286,3 +288,10 @@ def test_entries_may_come_in_any_order_and_each_is_paid_by_its_own_rank():
     rewards = CrunchContract().build_emission(entries, "1" * 32, None, None)["cruncher_rewards"]
     assert [reward["cruncher_index"] for reward in rewards] == [0, 1, 2]
     assert [reward["reward_pct"] for reward in rewards] == [250_000_000, 500_000_000, 250_000_000]
+
+
+def test_every_address_that_nobody_can_be_paid_at_is_a_key_all_the_same():
+    assert all(map(is_pubkey, NOBODYS_ADDRESSES))
+    assert all(map(wallet_fault, NOBODYS_ADDRESSES))
+    assert wallet_fault("SysvarC1ock11111111111111111111111111111111") is not None
+    assert wallet_fault(None) == "is no public key (base58 of 32 bytes)"

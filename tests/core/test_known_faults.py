@@ -198,4 +198,4 @@ def test_a_schedule_as_fast_as_its_feed_misses_no_point():
 
 def test_a_1s_candle_is_asked_for_as_a_1s_candle():
     one = Subscription("binance", "BTCUSDT", "candle", "1s")
-    assert stream_path([one]) == "/stream?streams=btcusdt@kline_1s"
+    assert stream_path([one]) == {"/stream?streams=btcusdt@kline_1s": [one]}

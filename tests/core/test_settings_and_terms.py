@@ -89,6 +89,8 @@ WRONG = {
     "an interval in words": ({"SNAPSHOT_INTERVAL_SECONDS": "an hour"}, "SNAPSHOT_INTERVAL_SECONDS='an hour'"),
     "a fraction of a second": ({"SNAPSHOT_INTERVAL_SECONDS": "1.5"}, "SNAPSHOT_INTERVAL_SECONDS='1.5'"),
     "no subject": ({"FEED_SUBJECTS": " , "}, "FEED_SUBJECTS is empty"),
+    "a subject in two spellings": ({"FEED_SUBJECTS": "BTCUSDT,btcusdt"}, "FEED_SUBJECTS names a subject twice: BTCUSDT and btcusdt"),
+    "a subject with and without a dash": ({"FEED_SUBJECTS": "BTC/USD,BTC-USD"}, "BTC/USD and BTC-USD are one symbol"),
     "a subject twice": ({"FEED_SUBJECTS": "BTCUSDT,ETHUSDT,BTCUSDT"}, "FEED_SUBJECTS names a subject twice"),
     "a crunch with a blank": ({"CRUNCH_ID": "btc up"}, "CRUNCH_ID 'btc up'"),
     "a crunch that climbs": ({"CRUNCH_ID": "../x"}, "CRUNCH_ID"),

@@ -38,6 +38,14 @@ WRONG = {
     "a wallet of 31 bytes": (f"{HEAD}17,{'1' * 31}\n", "no public key"),
     "an address of another chain": (f"{HEAD}17,0x52908400098527886E0F7030069857D2E4169EE7\n", "no public key"),
     "a model twice": (f"{HEAD}17,{PUBKEY}\n# -\n17,{PUBKEY}\n", "line 4: model 17 stands on line 2 already"),
+    "a spreadsheet's 17": (f"{HEAD}17.0,{PUBKEY}\n", "line 2: the model_id 17.0 looks like a number that a spreadsheet"),
+    "a spreadsheet's 17000000": (f"{HEAD}1.7E+07,{PUBKEY}\n", "looks like a number that a spreadsheet"),
+    "a letter that nobody sees": (f"{HEAD}17\u200b,{PUBKEY}\n", "the model_id 17\\u200b holds a character that nobody sees"),
+    "one id in two spellings": (f"{HEAD}17,{PUBKEY}\n017,{PUBKEY}\n", "line 3: model 017 stands on line 2 already as 17"),
+    "one name in two spellings": (f"{HEAD}Trend,{PUBKEY}\ntrend,{PUBKEY}\n", "line 3: model trend stands on line 2 already as Trend"),
+    "the system program": (f"{HEAD}17,{'1' * 32}\n", "the wallet of model 17 is an address of Solana itself"),
+    "where money is burnt": (f"{HEAD}17,1nc1nerator11111111111111111111111111111111\n", "is an address of Solana itself"),
+    "a program": (f"{HEAD}17,Stake11111111111111111111111111111111111111\n", "is an address of Solana itself"),
     "an open quote": (f'{HEAD}"17,{PUBKEY}\n', "line 2:"),
 }  # fmt: skip
 

@@ -117,7 +117,7 @@ class LocalExchange:
         if not self.handshake_refusals:
             return None
         status, headers = self.handshake_refusals.pop(0)
-        response = connection.respond(status, "not now\n")
+        response = connection.respond(status, headers.pop("body", "not now\n"))
         for name, value in headers.items():
             response.headers[name] = value
         return response

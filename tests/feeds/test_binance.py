@@ -11,11 +11,12 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from coordinator.streams.errors import OperatorError, WorldError
+from coordinator.streams.errors import OperatorError, RefusedError, WorldError
 from coordinator.streams.ports import FeedRecord, Subscription
 from coordinator.streams.sources.binance import BinanceSource
 from coordinator.streams.sources.binance_live import LiveReader
@@ -30,6 +31,7 @@ HURRIED = Patience(
     wait_max_seconds=0.1,
     wait_jitter_seconds=0.02,
     retry_after_seconds_max=3,
+    refused_seconds=0.1,
     idle_seconds_min=0.4,
 )
 ETH = Subscription("binance", "ETHUSDT", "candle", "1m")
@@ -163,8 +165,8 @@ async def test_a_pause_too_long_to_wait_for_ends_at_once(
         ((400, {}, '{"code":-1121,"msg":"Invalid symbol."}'), OperatorError, "Invalid symbol. (code -1121)"),
         ((451, {}, "restricted\nlocation"), WorldError, "status 451: restricted location"),
         ((301, {"Location": "http://127.0.0.1:1/"}, ""), WorldError, "status 301"),
-        ((200, {}, "<html>hello</html>"), WorldError, "not a page of klines"),
-        ((200, {}, '{"code":0}'), WorldError, "not a page of klines"),
+        ((200, {}, "<html>hello</html>"), WorldError, "not a page of rows"),
+        ((200, {}, '{"code":0}'), WorldError, "not a page of rows"),
     ],
 )
 async def test_an_answer_that_cannot_be_used_says_whose_fault_it_is(
@@ -358,3 +360,86 @@ async def test_no_subscription_is_no_stream(source: BinanceSource) -> None:
 def test_no_message_whatever_raises_more_than_a_reason(raw: str | bytes) -> None:
     with pytest.raises(ValueError, match="not a message of ours"):
         LiveReader([]).record(raw)
+
+
+BANNED = '{"code":-1003,"msg":"Way too much request weight used; IP banned until 1700000000000."}'
+RESTRICTED = '{"code":0,"msg":"Service unavailable from a restricted location."}'
+
+
+@pytest.mark.parametrize(
+    ("rows", "garbage_count"),
+    [
+        ({2: [FIRST_OPEN + 2 * MINUTE, "1", "2", "0.5", "1.5", None]}, 1),
+        ({2: [FIRST_OPEN + 2 * MINUTE, "1", "0.1", "0.5", "1.5", "1"]}, 1),
+        ({2: [FIRST_OPEN + 2 * MINUTE, 1.0, 2.0, 0.5, 1.5, 1.0]}, 1),
+        ({2: None}, 1),
+        ({2: {"t": 1}}, 1),
+        ({2: []}, 1),
+        ({2: [FIRST_OPEN + 2 * MINUTE], 3: "x", 4: [FIRST_OPEN + 4 * MINUTE, "NaN"]}, 3),
+    ],
+)
+async def test_a_page_of_nothing_but_malformed_candles_settles_their_minutes(
+    exchange: Any,
+    source: BinanceSource,
+    garbage: list[tuple[str, str]],
+    btc_minutes: Subscription,
+    rows: dict[int, Any],
+    garbage_count: int,
+) -> None:
+    exchange.candles_count, exchange.now_ms, exchange.rows_instead = 5, FIRST_OPEN + 5 * MINUTE, rows
+    start, end = FIRST_OPEN + 3 * MINUTE, FIRST_OPEN + (max(rows) + 1) * MINUTE
+    assert await whole(source.history(btc_minutes, start, end)) == []
+    assert len(garbage) == garbage_count
+    assert len(exchange.requests) == 1
+
+
+async def test_a_refusal_says_the_exchanges_own_reason_and_when_to_ask_again(
+    exchange: Any, source: BinanceSource, btc_minutes: Subscription
+) -> None:
+    for answer, reason, seconds in (
+        ((451, {}, RESTRICTED), "status 451: Service unavailable from a restricted location. (code 0)", 0.1),
+        ((403, {}, "<html>WAF</html>"), "status 403: <html>WAF</html>", 0.1),
+        ((418, {}, BANNED), "status 418: Way too much request weight used; IP banned until", 0.1),
+        ((418, {"Retry-After": "7200"}, BANNED), "(code -1003), asks to wait 7200 s", 7200),
+        ((429, {"Retry-After": "600"}, BANNED), "(code -1003), asks to wait 600 s", 600),
+    ):
+        exchange.answers = [answer] * (1 if seconds > 1 or answer[0] != 418 else 4)
+        with pytest.raises(RefusedError) as refused:
+            await all_history(source, btc_minutes, 3)
+        assert reason in str(refused.value)
+        assert refused.value.again_seconds == seconds
+    exchange.answers = [(451, {}, RESTRICTED)]
+    assert (await source.probe()).reason.endswith(
+        "status 451: Service unavailable from a restricted location. (code 0)"
+    )
+
+
+async def test_a_refused_handshake_keeps_its_reason_and_is_tried_slowly(
+    exchange: Any, btc_minutes: Subscription
+) -> None:
+    patience = msgspec.structs.replace(HURRIED, refused_seconds=1_000)
+    source = BinanceSource(exchange.rest_url, exchange.websocket_url, patience=patience)
+    for status, body, said in (
+        (451, RESTRICTED, "restricted location. (code 0)"),
+        (418, BANNED, "IP banned until"),
+    ):
+        exchange.handshake_refusals = [(status, {"body": body})] * 3
+        stream = source.stream([btc_minutes])
+        assert isinstance(stream, AsyncGenerator)
+        async with aclosing(stream):
+            waiting = asyncio.ensure_future(anext(stream))
+            async with asyncio.timeout(10):
+                while said not in source.health.reason:
+                    await asyncio.sleep(0.01)
+            assert source.health.state == "refused"
+            assert f"status {status}: " in source.health.reason
+            await asyncio.sleep(0.3)
+            waiting.cancel()
+            await asyncio.gather(waiting, return_exceptions=True)
+        assert len(exchange.handshake_refusals) == 2  # one attempt, and then it waits
+
+
+def test_one_symbol_in_two_spellings_is_refused() -> None:
+    lower = Subscription("binance", "btcusdt", "candle", "1m")
+    with pytest.raises(OperatorError, match="BTCUSDT and btcusdt are one symbol in two spellings"):
+        LiveReader([Subscription("binance", "BTCUSDT", "candle", "1m"), lower])

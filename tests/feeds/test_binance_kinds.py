@@ -17,7 +17,7 @@ from coordinator.streams.errors import OperatorError, WorldError
 from coordinator.streams.feed import FeedStage
 from coordinator.streams.ports import FeedRecord, Subscription
 from coordinator.streams.sources.binance import BinanceSource
-from coordinator.streams.sources.binance_live import LiveReader
+from coordinator.streams.sources.binance_live import LiveReader, stream_path
 from coordinator.streams.sources.registry import source_by_name
 from coordinator.streams.sources.waiting import Patience
 
@@ -154,7 +154,7 @@ async def test_a_book_holds_its_best_levels_and_the_exchanges_own_time(
         ]
     ]
     (record,) = await first_of(source_at(exchange, garbage, depth_levels=10).stream([DEPTH]), 1)
-    assert exchange.paths == ["/stream?streams=btcusdt@depth10@500ms"]
+    assert exchange.paths == ["/public/stream?streams=btcusdt@depth10@500ms"]
     assert (record.ts_event, record.at) == (FIRST_OPEN + 3, FIRST_OPEN + 3)
     assert record.values == {
         "bid_price_1": "100.0", "bid_quantity_1": "2", "bid_price_2": "99.9", "bid_quantity_2": "5",
@@ -346,3 +346,55 @@ def test_however_live_and_history_interleave_the_log_holds_each_candle_once(data
     assert len(log) == len(expected)
     assert {(one.data.subject, CLOSED.index(one.data.ts_event)) for one in log} == expected
     assert len({one.id for one in log}) == len(log)
+
+
+async def test_each_path_of_the_futures_has_its_own_socket(
+    exchange: Any, garbage: list[tuple[str, str]]
+) -> None:
+    book = {
+        "e": "depthUpdate",
+        "E": FIRST_OPEN,
+        "T": FIRST_OPEN,
+        "s": "BTCUSDT",
+        "b": [["1", "1"]],
+        "a": [["2", "1"]],
+    }
+    mark = {"e": "markPriceUpdate", "E": FIRST_OPEN, "s": "BTCUSDT", "p": "1", "r": "0.1", "T": FIRST_OPEN}
+    exchange.script = [[said(book), said(mark), "hold"]] * 2
+    for address in (
+        exchange.websocket_url,
+        f"{exchange.websocket_url}/market",
+        f"{exchange.websocket_url}/public/",
+    ):
+        exchange.paths.clear()
+        exchange.script = [[said(book), "hold"], [said(mark), "hold"]]
+        source = BinanceSource(exchange.rest_url, patience=HURRIED, futures_websocket_url=address)
+        await first_of(source.stream([DEPTH, FUNDING]), 1)
+        async with asyncio.timeout(10):
+            while len(exchange.paths) < 2:
+                await asyncio.sleep(0.01)
+        assert sorted(exchange.paths) == [
+            "/market/stream?streams=btcusdt@markPrice@1s",
+            "/public/stream?streams=btcusdt@depth5@500ms",
+        ]
+    assert stream_path([TICKS, CANDLES]) == {
+        "/stream?streams=btcusdt@aggTrade/btcusdt@kline_1m": [TICKS, CANDLES]
+    }
+
+
+async def test_a_malformed_trade_or_rate_spoils_no_page(
+    exchange: Any, garbage: list[tuple[str, str]]
+) -> None:
+    exchange.now_ms = FIRST_OPEN + MINUTE
+    exchange.trades = [trade(1, FIRST_OPEN), trade(2, FIRST_OPEN + 5) | {"p": None}, trade(3, FIRST_OPEN + 9)]
+    records = await whole(source_at(exchange, garbage).history(TICKS, FIRST_OPEN, FIRST_OPEN + 1_000))
+    assert [record.ts_event - FIRST_OPEN for record in records] == [0, 9]
+    exchange.fundings = [
+        {"fundingTime": FIRST_OPEN + n, "fundingRate": "x" if n else "0.1"} for n in range(2)
+    ]
+    exchange.fundings.append({"fundingTime": FIRST_OPEN + 2, "fundingRate": None})
+    settled = await whole(source_at(exchange, garbage).history(SETTLED, FIRST_OPEN, FIRST_OPEN + 1_000))
+    assert [record.ts_event - FIRST_OPEN for record in settled] == [0]
+    assert len(garbage) == 3
+    exchange.trades = [trade(2, FIRST_OPEN + 5) | {"p": None}]
+    assert await whole(source_at(exchange, garbage).history(TICKS, FIRST_OPEN, FIRST_OPEN + 1_000)) == []

@@ -71,6 +71,10 @@ def test_active_is_what_yaml_calls_true_or_false(models: Path, written: str):
         ("models:\n  - folder: good\n    model_id: 1\n    model_id: 2\n", "model_id stands twice"),
         ("models:\n  - folder: good\n    wallet_pubkey: not-a-wallet\n", "is no public key"),
         ("models:\n  - folder: good\n    wallet_pubkey: 0xdeadbeef\n", "is no public key"),
+        (
+            "models:\n  - folder: good\n    wallet_pubkey: '11111111111111111111111111111111'\n",
+            "is an address of Solana itself",
+        ),
         ("models:\n  - folder: good\n    wallet: x\n", "unknown field `wallet`"),
         ("models:\n  - folder: ../good\n", "give the name of a folder"),
         ("models:\n  - folder: gone\n", "there is no gone/main.py"),
