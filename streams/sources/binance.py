@@ -6,8 +6,8 @@ ticks, the USD-M futures' path /public carries depth and its path /market fundin
 Whose fault a failure is decides what happens: a lost connection, 429 and 5xx are the world's, and are retried with
 backoff, jitter and the server's Retry-After (the stream for ever, history a bounded number of times); a refusal that
 lasts (403, 451, the ban 418) is tried slowly; a symbol or a URL that the other side refuses is the operator's; a
-message that cannot be read, or whose time is in the future, goes to `on_garbage`, and the next one is read. What was missed
-between two connections is not looked for here: the feed worker sees the hole and asks `history`.
+message that cannot be read, or whose time is in the future, goes to `on_garbage`, and the next one is read. What
+was missed between two connections is not looked for here: the feed worker sees the hole and asks `history`.
 """
 
 from __future__ import annotations
