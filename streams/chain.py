@@ -6,6 +6,7 @@ Reads the counted decisions of the topics, as any reader has them; emits nothing
 
 from __future__ import annotations
 
+from collections import Counter as Count
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
 from typing import NoReturn
@@ -15,10 +16,13 @@ import msgspec
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.counting import Decision
 from coordinator.streams.events import (
+    AnyEvent,
     CheckpointData,
     CheckpointOpened,
     CheckpointWithheld,
     CrunchConfigured,
+    FeedGapData,
+    FeedGapFound,
     FeedRecordReceived,
     InputReceived,
     InputReceivedData,
@@ -40,7 +44,7 @@ from coordinator.streams.terms import TermsInForce
 
 Contracts = Callable[[str], CrunchContract]
 Answer = PredictionRecorded | PredictionAbsent | PredictionFailed
-TOPICS_READ = ("feeds", "inputs", "predictions", "scores", "snapshots", "checkpoints")
+TOPICS_READ = ("feeds", "inputs", "models", "predictions", "scores", "snapshots", "checkpoints")
 Asked = tuple[InputReceivedData, str, int]
 """(input, scope_key, horizon_seconds)"""
 
@@ -84,6 +88,11 @@ class Chain:
         self.inputs: dict[str, InputReceivedData] = {}
         self.resolved: dict[tuple[str, int], tuple[InputResolved, int]] = {}
         self.rosters: dict[str, RoundOpened] = {}
+        self.opened_counts: Count[str] = Count()
+        self.models: list[tuple[int, AnyEvent]] = []
+        """(number of its decision, event) of `models`, in order."""
+        self.models_seq = 0
+        self.gaps: dict[str, list[FeedGapData]] = defaultdict(list)
         self.answers: dict[tuple[str, str], list[Answer]] = defaultdict(list)
         self.scored: dict[tuple[str, str, str], PredictionScored] = {}
         self.not_scored: dict[tuple[str, str, str], ScoringFailed] = {}
@@ -110,12 +119,18 @@ class Chain:
 
     def take_in(self, decision: Decision) -> None:
         """Fold one counted decision."""
+        if decision.topic == "models":
+            self.models_seq = decision.seq
+            self.models.extend((decision.seq, event) for event in decision.events)
+            return
         for event in decision.events:
             match event:
                 case CrunchConfigured():
                     self.terms.add(event)
                 case FeedRecordReceived(data=data):
                     self.records[data.subject].append(Seen(event.at, decision.offset, event))
+                case FeedGapFound(data=data):
+                    self.gaps[data.subject].append(data)
                 case InputReceived(data=data):
                     if not self._passes_over(data):
                         self.inputs[data.input_id] = data
@@ -124,6 +139,7 @@ class Chain:
                     self.resolved[data.input_id, data.horizon_seconds] = (event, known)
                 case RoundOpened(data=data) if data.input_id in self.inputs:
                     self.rosters[data.input_id] = event
+                    self.opened_counts[data.input_id] += 1
                 case (
                     PredictionRecorded(data=data) | PredictionAbsent(data=data) | PredictionFailed(data=data)
                 ) if data.input_id in self.inputs:

@@ -322,6 +322,8 @@ class RoundOpenedData(Data, frozen=True):
     scope_keys: list[str]
     clock: int
     contract_hash: str
+    models_seq: int
+    """The last decision of `models` that the roster knows: whoever reads both can tell whom it had to name."""
 
 
 class RoundOpened(Event, frozen=True):

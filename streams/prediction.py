@@ -129,7 +129,9 @@ class PredictStage(Stage):
         """Are so many rounds answered behind the oldest open one that no more may be opened?"""
         return len(self._arrived) >= ANSWERED_KEPT // 2
 
-    def opened(self, the_input: InputReceivedData, roster: list[RosterEntry], clock: int) -> Draft:
+    def opened(
+        self, the_input: InputReceivedData, roster: list[RosterEntry], clock: int, models_seq: int
+    ) -> Draft:
         """The draft that opens a round; it decides nothing of `inputs` yet."""
         event = RoundOpened(
             id=f"{the_input.input_id}:opened",
@@ -140,6 +142,7 @@ class PredictStage(Stage):
                 scope_keys=[scope.scope_key for scope in the_input.scopes],
                 clock=clock,
                 contract_hash=the_input.contract_hash,
+                models_seq=models_seq,
             ),
         )
         return Draft([event], {}, {})

@@ -237,6 +237,7 @@ class LogBuilder:
             scope_keys=scope_keys,
             clock=at,
             contract_hash=self.contract_at(at),
+            models_seq=1,
         )
         return ev.RoundOpened(id=f"{input_id}/opened", at=at, data=data)
 

@@ -201,7 +201,7 @@ class PredictTenure(Tenure):
         )
         clock = await self._look_around()
         async with self._sending:
-            await self._send(stage.opened(data, self.models.registry.roster(), clock))
+            await self._send(stage.opened(data, self.models.registry.roster(), clock, self._models_owned.seq))
             await self.owned.flush()
         opened = stage.open[data.input_id].opened
         if clock > data.deadline_at:

@@ -201,6 +201,7 @@ class SyntheticLog:
                 scope_keys=[SCOPE_KEY],
                 clock=point,
                 contract_hash=self._hash,
+                models_seq=1,
             ),
         )
         chance = self._random.random

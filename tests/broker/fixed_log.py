@@ -178,7 +178,7 @@ def make_predictions(inputs: TopicLog) -> tuple[TopicLog, list[dict[str, int]]]:
             models = [one for one in MODELS if one != "m-late" or rounds > ROUNDS // 3]
             roster = [ev.RosterEntry(model_id=one, deployment_id=f"{one}-d1") for one in models]
             clock = event.data.point
-            draft = stage.opened(event.data, roster, clock)
+            draft = stage.opened(event.data, roster, clock, 1)
             stage.remember(draft)
             predictions.append(draft, stage.upto, stage.need)
             assert stage.arrived(event.data.input_id, (offset, index), decision.before)

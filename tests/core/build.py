@@ -31,6 +31,8 @@ from coordinator.streams.events import (
     InputScope,
     InputsUntil,
     InputsUntilData,
+    ModelSeen,
+    ModelSeenData,
     PeriodClosed,
     PeriodClosedData,
     PredictionAbsent,
@@ -231,6 +233,18 @@ def inputs_until(until: int, *, rehearsal: bool = False) -> InputsUntil:
     return InputsUntil(id=f"inputs-until/{until}", at=until, data=data)
 
 
+def seen(model_id: str) -> ModelSeen:
+    """A model runs, under the deployment that `opened` names."""
+    data = ModelSeenData(
+        model_id=model_id,
+        model_name=model_id,
+        deployment_id=f"{model_id}-d",
+        cruncher_id="",
+        cruncher_name="",
+    )
+    return ModelSeen(id=f"seen/{model_id}", at=T0, data=data)
+
+
 def opened(
     point: int, models: list[str], subject: str = SUBJECT, scope_keys: tuple[str, ...] = ("60s",)
 ) -> RoundOpened:
@@ -242,6 +256,7 @@ def opened(
         scope_keys=list(scope_keys),
         clock=point,
         contract_hash=HASH,
+        models_seq=1,
     )
     return RoundOpened(id=f"{the_id}:opened", at=point, data=data)
 

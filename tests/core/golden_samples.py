@@ -129,6 +129,7 @@ _EVENTS: list[ev.AnyEvent] = [
             scope_keys=["60s"],
             clock=T0,
             contract_hash=HASH,
+            models_seq=1,
         ),
     ),
     ev.PredictionRecorded(

@@ -9,7 +9,7 @@ from tests.memory_log import MemoryLog
 from coordinator.streams.chain import Chain, ChainBrokenError
 from coordinator.streams.chain_check import check_chain
 
-TOPICS = ("feeds", "inputs", "predictions", "scores", "snapshots", "checkpoints")
+TOPICS = ("feeds", "inputs", "models", "predictions", "scores", "snapshots", "checkpoints")
 STEPS = ["feed", "input", "predictions", "scores", "snapshots", "checkpoint", "emission"]
 
 

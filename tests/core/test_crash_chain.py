@@ -11,6 +11,7 @@ import random
 from functools import lru_cache
 from typing import Any
 
+import msgspec
 import pytest
 from tests.core.build import (
     HOUR,
@@ -29,6 +30,7 @@ from tests.core.build import (
     round_scores,
     scope,
     scored_until,
+    seen,
     shelf,
     snapshot,
     tick,
@@ -109,6 +111,7 @@ def feeds(seed: int, minutes: int) -> MemoryLog:
     author = Author(log, "feeds")
     author.write(configured(**TERMS))
     late: list[Any] = []
+    missing: list[Any] = []
     for at in range(T0, T0 + minutes * MINUTE, MINUTE):
         events: list[Any] = []
         for subject in SUBJECTS:
@@ -119,6 +122,7 @@ def feeds(seed: int, minutes: int) -> MemoryLog:
                 continue  # an outage
             fate = rng.random()
             if fate < 0.05:
+                missing.append(gap_found(at - MINUTE, at, subject))
                 continue
             if fate < 0.10:
                 late.append(record(at, subject=subject, values=candle.values, backfilled=True))
@@ -136,10 +140,11 @@ def feeds(seed: int, minutes: int) -> MemoryLog:
             author.write(*events) if events else None
             events = []
         if (at - T0) // MINUTE in (45, 52):
-            events.append(gap_found(at - 6 * MINUTE, at - MINUTE))
+            events.append(gap_found(at - 8 * MINUTE, at - MINUTE))
         if (at - T0) // MINUTE == 54:
             events.append(gap_closed(T0 + 39 * MINUTE, T0 + 46 * MINUTE, at))
-        author.write(*events, tick(at))
+        author.write(*events, *missing, tick(at))
+        missing.clear()
         if late and rng.random() < 0.3:
             author.write(late.pop(0))
         if rng.random() < 0.2:
@@ -150,6 +155,7 @@ def feeds(seed: int, minutes: int) -> MemoryLog:
 def predictions(log: MemoryLog, seed: int) -> None:
     """What scripted models say to every input."""
     rng = random.Random(seed)
+    Author(log, "models").write(*(seen(one) for one in "abc"))
     author = Author(log, "predictions")
     for event in log.events("inputs"):
         if isinstance(event, InputReceived):
@@ -160,7 +166,9 @@ def predictions(log: MemoryLog, seed: int) -> None:
                 "b": round(rng.uniform(-1, 1), 3),
                 "c": rng.choice([0.5, 0.5, "ABSENT", "FAILED", "ABSENT(node)"]),
             }
-            author.write(opened(data.point, list(said), data.subject, keys))
+            asked = opened(data.point, list(said), data.subject, keys)
+            by = msgspec.structs.replace(asked.data, contract_hash=data.contract_hash)
+            author.write(msgspec.structs.replace(asked, data=by))
             author.write(*answers(data.point, said, data.subject, keys))
 
 

@@ -308,7 +308,7 @@ def test_a_round_nobody_could_answer_is_absent_for_all_by_the_node(reason):
 def test_a_round_is_open_from_its_opening_to_its_answer():
     stage = PredictStage()
     data = received(T0).data
-    draft = stage.opened(data, [RosterEntry(model_id="a", deployment_id="d")], T0 + 1)
+    draft = stage.opened(data, [RosterEntry(model_id="a", deployment_id="d")], T0 + 1, 1)
     assert [type(event) for event in draft.events] == [RoundOpened]
     assert draft.upto == {}  # opening decides nothing yet: a crash now leaves the input to the next owner
     stage.remember(draft)
@@ -340,7 +340,7 @@ def test_rounds_side_by_side_decide_up_to_the_oldest_that_is_open():
     """Also after a crash: what was answered behind an open round is not asked again."""
     stage, after = PredictStage(), PredictStage()
     inputs = [received(T0, subject).data for subject in ("A", "B", "C")]
-    drafts = [stage.opened(data, [RosterEntry(model_id="m", deployment_id="d")], T0) for data in inputs]
+    drafts = [stage.opened(data, [RosterEntry(model_id="m", deployment_id="d")], T0, 1) for data in inputs]
     for number, (data, draft) in enumerate(zip(inputs, drafts, strict=True)):
         assert stage.arrived(data.input_id, (number, 0), Need(number))
         stage.remember(draft)
