@@ -28,7 +28,14 @@ from coordinator.streams.envelope import (
     encode_decision,
     encode_event,
 )
-from coordinator.streams.events import AnyEvent, CheckpointData, FeedRecordReceived, InputReceived, InputResolved, RoundOpened
+from coordinator.streams.events import (
+    AnyEvent,
+    CheckpointData,
+    FeedRecordReceived,
+    InputReceived,
+    InputResolved,
+    RoundOpened,
+)
 from coordinator.streams.topology import BY_TOPIC
 
 Parts = list[tuple[list[AnyEvent], dict[str, Any], dict[str, Need]]]
@@ -251,17 +258,25 @@ def test_what_came_from_outside_is_there_once_and_whole(topic: str, mutation: st
         ("feeds", "FeedRecordReceived", lambda data: {"values": data.values | {"close": "1.00"}}),
         ("predictions", "PredictionRecorded", lambda data: {"output": {"value": 0.123}}),
         ("predictions", "PredictionRecorded", lambda data: {"model_id": "nobody"}),
-        ("predictions", "PredictionAbsent", lambda data: {"fault": "node" if data.fault == "model" else "model"}),
+        (
+            "predictions",
+            "PredictionAbsent",
+            lambda data: {"fault": "node" if data.fault == "model" else "model"},
+        ),
         ("models", "ModelSeen", lambda data: {"model_id": "nobody"}),
         ("models", "ModelSeen", lambda data: {"cruncher_id": "somebody"}),
     ],
 )
-def test_what_came_from_outside_is_as_it_was_when_it_was_used(topic: str, kind: str, change: Callable[[Any], Any]):
+def test_what_came_from_outside_is_as_it_was_when_it_was_used(
+    topic: str, kind: str, change: Callable[[Any], Any]
+):
     rng = random.Random(topic + kind)
     parts = parts_of(market(1), topic)
     i, j = in_period(parts, topic, rng, kind)
     event = parts[i][0][j]
-    parts[i][0][j] = msgspec.structs.replace(event, data=msgspec.structs.replace(event.data, **change(event.data)))
+    parts[i][0][j] = msgspec.structs.replace(
+        event, data=msgspec.structs.replace(event.data, **change(event.data))
+    )
     found = verdict(written(market(1), topic, parts, redone=False))
     assert found is not None
     assert found.step in TOUCHED[topic]
