@@ -24,7 +24,6 @@ from coordinator.cli.shared import (
 )
 
 if TYPE_CHECKING:
-    from coordinator.streams.chain import Chain
     from coordinator.streams.events import CheckpointData
     from coordinator.streams.settings import Settings
 
@@ -43,8 +42,15 @@ OnWait = Callable[[str, str], None]
 
 def verify_e2e(
     timeout: Annotated[
-        float, typer.Option(min=1, help="Seconds for all of it, the waiting included.")
+        float,
+        typer.Option(
+            min=1, help="Seconds to wait for a node that is not so far yet. Computing again has no limit."
+        ),
     ] = 300.0,
+    checkpoint: Annotated[
+        str | None,
+        typer.Option("--checkpoint", metavar="ID", help="Which one. Default: the last.", show_default=False),
+    ] = None,
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
     api: Annotated[
@@ -67,14 +73,16 @@ def verify_e2e(
     address = api or (node.api if node is not None else f"http://{settings.api_host}:{settings.api_port}")
     # Lines for people go to stderr with --json, so that stdout holds the result alone.
     console = Console(stderr=as_json, highlight=False, soft_wrap=True)
-    result = run(_verify(settings, address.rstrip("/"), timeout, console))
+    result = run(_verify(settings, address.rstrip("/"), timeout, console, checkpoint))
     if as_json:
         print_json(result)
     raise typer.Exit(0 if result["ok"] else EXIT_BROKEN)
 
 
-async def _verify(settings: Settings, address: str, timeout_seconds: float, console: Any) -> dict[str, Any]:
-    """Walk the steps under one time limit; gives `{ok, steps, failed_step, reason, seconds}`."""
+async def _verify(
+    settings: Settings, address: str, timeout_seconds: float, console: Any, checkpoint_id: str | None
+) -> dict[str, Any]:
+    """Walk the steps, the waiting under one time limit; gives `{ok, steps, failed_step, reason, seconds}`."""
     from rich.text import Text  # noqa: PLC0415
 
     from coordinator.streams.chain import ChainBrokenError  # noqa: PLC0415
@@ -92,10 +100,9 @@ async def _verify(settings: Settings, address: str, timeout_seconds: float, cons
 
     with console.status("looking") as status:
         try:
-            async with asyncio.timeout(timeout_seconds):
-                async for step, said in _walk(settings, address, waiting):
-                    done.append({"step": step, "said": said})
-                    console.print(Text("  ok ", style="green"), Text(f"{step:<12}"), Text(said))
+            async for step, said in _walk(settings, address, waiting, timeout_seconds, checkpoint_id):
+                done.append({"step": step, "said": said})
+                console.print(Text("  ok ", style="green"), Text(f"{step:<12}"), Text(said))
         except ChainBrokenError as error:
             failed, reason = error.step, error.reason
         except TimeoutError:
@@ -119,24 +126,39 @@ async def _verify(settings: Settings, address: str, timeout_seconds: float, cons
     }
 
 
-async def _walk(settings: Settings, address: str, waiting: OnWait) -> AsyncIterator[tuple[str, str]]:
-
+async def _walk(
+    settings: Settings, address: str, waiting: OnWait, timeout_seconds: float, wanted: str | None
+) -> AsyncIterator[tuple[str, str]]:
+    from coordinator.cli.verify_log import found_in, read_chain, topics_of  # noqa: PLC0415
     from coordinator.infra.contract_node import NodeContracts  # noqa: PLC0415
-    from coordinator.streams.chain_check import check_chain  # noqa: PLC0415
+    from coordinator.streams.chain_check import check_log  # noqa: PLC0415
     from coordinator.streams.net.outbound import http_client  # noqa: PLC0415
 
     contracts = NodeContracts(settings).shelf
     async with http_client(address, timeout=API_SECONDS_MAX) as client:
-        yield "health", await _until(lambda: _health(client, settings.crunch_id), waiting)
-        yield "models", await _until(lambda: _models(client), waiting)
+        until = asyncio.get_running_loop().time() + timeout_seconds
+        async with asyncio.timeout_at(until):
+            found = await _until(lambda: _health(client, settings.crunch_id), waiting)
+        yield "health", found
+        async with asyncio.timeout_at(until):
+            running = await _until(lambda: _models(client), waiting)
+        yield "models", running
         # The rest is of one checkpoint: once that stands, all that it was made of stands in the topics.
-        checkpoint_id = await _until(lambda: _checkpoint(client), waiting)
-        waiting("feed", "reading the topics, and computing again what they say")
-        chain = await read_chain(settings.kafka_bootstrap, settings.crunch_id, checkpoint_id)
-        checkpoint = _found(chain, checkpoint_id)
-        for step, said in check_chain(chain, checkpoint, contracts):
+        async with asyncio.timeout_at(until):
+            checkpoint_id = wanted or await _until(lambda: _checkpoint(client), waiting)
+        at = "feed"
+
+        def told(topic: str, read: int, end: int) -> None:
+            waiting(at, f"reading {topic}, {read:,} of {end:,} records")
+
+        bootstrap, crunch_id = settings.kafka_bootstrap, settings.crunch_id
+        waiting(at, "reading the topics, and computing again what they say")
+        chain = await read_chain(bootstrap, crunch_id, checkpoint_id, told)
+        checkpoint = found_in(chain, checkpoint_id)
+        topics = topics_of(bootstrap, crunch_id, told)
+        async for step, said in check_log(topics, chain, checkpoint, contracts, crunch_id):
             yield step, said
-            await asyncio.sleep(0)  # the time limit and the display have their turn
+            at = STEPS[min(STEPS.index(step) + 1, len(STEPS) - 1)]
         waiting("api", "asking for the emission")
         yield "api", await _offered(client, checkpoint)
         waiting("replay", "folding all topics anew")
@@ -223,50 +245,14 @@ async def _checkpoint(client: Any) -> str | tuple[str, str]:
     )
 
 
-async def read_chain(bootstrap: str, crunch_id: str, checkpoint_id: str) -> Chain:
-    """All topics as they are now, with the rounds of one checkpoint's period.
-
-    Raises WorldError, OperatorError, LogError, ChainBrokenError when the topics do not have the checkpoint.
-    """
-    from coordinator.infra.kafka import read_range  # noqa: PLC0415
-    from coordinator.infra.positions import offsets, reading  # noqa: PLC0415
-    from coordinator.streams.chain import TOPICS_READ, Chain  # noqa: PLC0415
-    from coordinator.streams.counting import Counter  # noqa: PLC0415
-    from coordinator.streams.topology import topic_name  # noqa: PLC0415
-
-    async with reading(bootstrap) as consumer:
-        ends = await offsets(consumer, crunch_id)
-
-        async def take_in(chain: Chain, topic: str) -> None:
-            counter = Counter(topic)
-            async for offset, record in read_range(consumer, topic_name(crunch_id, topic), *ends[topic]):
-                decision = counter.read(offset, record)
-                if decision is not None:
-                    chain.take_in(decision)
-
-        ends_only = Chain()
-        await take_in(ends_only, "checkpoints")
-        checkpoint = _found(ends_only, checkpoint_id)
-        chain = Chain(period=(checkpoint.period_start, checkpoint.period_end))
-        for topic in TOPICS_READ:
-            await take_in(chain, topic)
-    chain.settle()
-    return chain
-
-
-def _found(chain: Chain, checkpoint_id: str) -> CheckpointData:
-    from coordinator.streams.chain import ChainBrokenError  # noqa: PLC0415
-
-    checkpoint = chain.checkpoints.get(checkpoint_id)
-    if checkpoint is None:
-        raise ChainBrokenError("feed", f"the API has checkpoint {checkpoint_id}, the topics have not")
-    return checkpoint
-
-
 async def _offered(client: Any, checkpoint: CheckpointData) -> str:
-    """What the API offers for payment is what the log says."""
+    """What the API offers for payment is what the log says; of a withheld checkpoint it offers nothing."""
     from coordinator.streams.chain import ChainBrokenError  # noqa: PLC0415
 
+    status, shown, no_answer = await _get(client, f"/reports/checkpoints/{checkpoint.checkpoint_id}")
+    if status == OK and shown.get("status") == "WITHHELD":
+        why = shown.get("withheld_reason") or "see `coordinator checkpoint show`"
+        return f"{checkpoint.checkpoint_id} is withheld, so that nothing is offered for payment: {why}"
     path = f"/reports/checkpoints/{checkpoint.checkpoint_id}/emission"
     status, body, no_answer = await _get(client, path)
     if status != OK or body != checkpoint.emission:

@@ -1,0 +1,89 @@
+"""The topics for `verify-e2e`: the rounds of one checkpoint, and each topic again as a stage reads it.
+
+Reads Kafka as anybody may; writes nothing. Records are taken one after the other; what is held is one period's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from coordinator.streams.chain import Chain
+    from coordinator.streams.chain_redo import Topics
+    from coordinator.streams.counting import Decision
+    from coordinator.streams.envelope import Need
+    from coordinator.streams.events import CheckpointData
+
+OnRead = Callable[[str, int, int], None]
+"""(topic, records read, records in all)"""
+TELL_EVERY = 5_000
+
+
+def found_in(chain: Chain, checkpoint_id: str) -> CheckpointData:
+    """The checkpoint. Raises ChainBrokenError when the topics do not have it."""
+    from coordinator.streams.chain import ChainBrokenError  # noqa: PLC0415
+
+    checkpoint = chain.checkpoints.get(checkpoint_id)
+    if checkpoint is None:
+        raise ChainBrokenError(
+            "checkpoint",
+            f"the topics have no checkpoint {checkpoint_id} (`coordinator checkpoint list` names them)",
+        )
+    return checkpoint
+
+
+async def read_chain(bootstrap: str, crunch_id: str, checkpoint_id: str, told: OnRead) -> Chain:
+    """All topics as they are now, with the rounds of one checkpoint's period.
+
+    Raises WorldError, OperatorError, LogError, ChainBrokenError when the topics do not have the checkpoint.
+    """
+    from coordinator.infra.kafka import read_range  # noqa: PLC0415
+    from coordinator.infra.positions import offsets, reading  # noqa: PLC0415
+    from coordinator.streams.chain import TOPICS_READ, Chain  # noqa: PLC0415
+    from coordinator.streams.counting import Counter  # noqa: PLC0415
+    from coordinator.streams.topology import topic_name  # noqa: PLC0415
+
+    async with reading(bootstrap) as consumer:
+        ends = await offsets(consumer, crunch_id)
+
+        async def take_in(chain: Chain, topic: str) -> None:
+            counter = Counter(topic)
+            async for offset, record in read_range(consumer, topic_name(crunch_id, topic), *ends[topic]):
+                if offset % TELL_EVERY == 0:
+                    told(topic, offset, ends[topic][1])
+                decision = counter.read(offset, record)
+                if decision is not None:
+                    chain.take_in(decision)
+
+        ends_only = Chain()
+        await take_in(ends_only, "checkpoints")
+        checkpoint = found_in(ends_only, checkpoint_id)
+        chain = Chain(period=(checkpoint.period_start, checkpoint.period_end))
+        for topic in TOPICS_READ:
+            await take_in(chain, topic)
+    chain.settle()
+    return chain
+
+
+def topics_of(bootstrap: str, crunch_id: str, told: OnRead) -> Topics:
+    """Each topic's counted decisions from a position to its end as of the asking, each on a connection of its own."""
+
+    async def decisions(topic: str, start: Need) -> AsyncIterator[Decision]:
+        from coordinator.infra.kafka import read_range  # noqa: PLC0415
+        from coordinator.infra.positions import offsets, reading  # noqa: PLC0415
+        from coordinator.streams.agents.tenure import PlainCounter  # noqa: PLC0415
+        from coordinator.streams.counting import Counter  # noqa: PLC0415
+        from coordinator.streams.topology import BY_TOPIC, topic_name  # noqa: PLC0415
+
+        async with reading(bootstrap) as consumer:
+            begin, end = (await offsets(consumer, crunch_id))[topic]
+            counter = Counter(topic, start) if BY_TOPIC[topic].enveloped else PlainCounter(topic, start)
+            first = max(begin, start.offset)
+            async for offset, record in read_range(consumer, topic_name(crunch_id, topic), first, end):
+                if offset % TELL_EVERY == 0:
+                    told(topic, offset, end)
+                if (decision := counter.read(offset, record)) is not None:
+                    yield decision
+
+    return decisions
