@@ -64,6 +64,7 @@ def verify_e2e(
     health, models, feed, input, predictions of every model, scores (again from the feed and the contract), snapshots,
     checkpoint, emission (exactly 1,000,000,000, as the ranking gives it), what the API offers for payment, and a replay
     whose state_hash equals the live one. It takes the last checkpoint, and waits for the first where there is none yet.
+    Of a withheld one all is checked but what is offered: nothing is.
 
     Examples: [bold]coordinator verify-e2e[/bold], [bold]make verify-e2e ARGS='--timeout 900'[/bold]
     """
@@ -251,7 +252,7 @@ async def _offered(client: Any, checkpoint: CheckpointData) -> str:
 
     status, shown, no_answer = await _get(client, f"/reports/checkpoints/{checkpoint.checkpoint_id}")
     if status == OK and shown.get("status") == "WITHHELD":
-        why = shown.get("withheld_reason") or "see `coordinator checkpoint show`"
+        why = shown.get("reason") or "see `coordinator checkpoint show`"
         return f"{checkpoint.checkpoint_id} is withheld, so that nothing is offered for payment: {why}"
     path = f"/reports/checkpoints/{checkpoint.checkpoint_id}/emission"
     status, body, no_answer = await _get(client, path)
