@@ -8,11 +8,11 @@ from typing import Annotated, Any, Literal
 
 import typer
 
+from coordinator.cli.own_kafka import node_log
 from coordinator.cli.shared import (
     DataDirOption,
     JsonOption,
     KafkaOption,
-    node_settings,
     print_json,
     run,
 )
@@ -98,7 +98,7 @@ def show(
 
     if (shape == "prizes") is not (total_prize is not None):
         raise OperatorError("--total-prize belongs to --as prizes, and --as prizes needs it")
-    settings, _ = node_settings(data_dir, kafka)
+    settings, _ = node_log(data_dir, kafka)
 
     async def ask(log: Any) -> Any:
         return in_shape(log, log.find(checkpoint_id), shape, total_prize or 0, settings.wallets_file)
@@ -217,7 +217,7 @@ def dry_run(
     from coordinator.cli.checkpoint_shapes import print_dry_run, run_dry  # noqa: PLC0415
     from coordinator.cli.terminal import Console  # noqa: PLC0415
 
-    settings, _ = node_settings(data_dir, kafka)
+    settings, _ = node_log(data_dir, kafka)
 
     async def ask(log: Any) -> Any:
         return await run_dry(settings, contract, log.read_model)
@@ -249,7 +249,7 @@ def wallets(
     from coordinator.cli.checkpoint_shapes import print_wallets, wallet_rows  # noqa: PLC0415
     from coordinator.infra.wallets_file import WalletsFile  # noqa: PLC0415
 
-    settings, _ = node_settings(data_dir, kafka)
+    settings, _ = node_log(data_dir, kafka)
     mapping = WalletsFile(str(path) if path else settings.wallets_file).lookup()
 
     async def ask(log: Any) -> Any:
@@ -269,7 +269,7 @@ def wallets(
 def _ask(data_dir: Path | None, kafka: str | None, question: Callable[[Any], Awaitable[Any]]) -> Any:
     from coordinator.cli.checkpoint_log import CheckpointsLog  # noqa: PLC0415
 
-    settings, _ = node_settings(data_dir, kafka)
+    settings, _ = node_log(data_dir, kafka)
 
     async def work() -> Any:
         async with CheckpointsLog(settings) as log:

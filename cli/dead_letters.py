@@ -6,11 +6,11 @@ from typing import Annotated, Any
 
 import typer
 
+from coordinator.cli.own_kafka import node_log
 from coordinator.cli.shared import (
     DataDirOption,
     JsonOption,
     KafkaOption,
-    node_settings,
     print_json,
     run,
     time_text,
@@ -76,5 +76,5 @@ def show(
 def _letters(data_dir: Any, kafka: str | None) -> list[dict[str, Any]]:
     from coordinator.cli.letters import read_letters  # noqa: PLC0415
 
-    settings, _ = node_settings(data_dir, kafka)
+    settings, _ = node_log(data_dir, kafka)
     return run(read_letters(settings.kafka_bootstrap, settings.crunch_id))

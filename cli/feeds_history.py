@@ -14,12 +14,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from coordinator.cli.own_kafka import node_log
 from coordinator.cli.shared import (
     COLUMNS,
     STAMP,
     DataDirOption,
     KafkaOption,
-    node_settings,
     parse_time,
     run,
     time_text,
@@ -76,7 +76,7 @@ def backfill(
     from coordinator.streams.sources.options import options_from  # noqa: PLC0415
     from coordinator.streams.sources.registry import source_by_name  # noqa: PLC0415
 
-    settings, _ = node_settings(data_dir, kafka)
+    settings, _ = node_log(data_dir, kafka)
     now = time.time_ns() // 1_000_000
     start, end = parse_time(from_), min(now, now if to is None else parse_time(to))
     if start >= end:
@@ -172,7 +172,7 @@ def import_(
     account = Account()
     for file in files:
         account.add(file.account)
-    settings, _ = node_settings(data_dir, kafka)
+    settings, _ = node_log(data_dir, kafka)
     with _bar("records") as advance:
         giver = run(_import(settings, files, account.records, advance))
     typer.echo(
@@ -274,7 +274,7 @@ def export(
     from coordinator.cli.feeds_export import export_days  # noqa: PLC0415
     from coordinator.streams.ports import Subscription  # noqa: PLC0415
 
-    settings, _ = node_settings(data_dir, kafka)
+    settings, _ = node_log(data_dir, kafka)
     start, end = 0 if from_ is None else parse_time(from_), 1 << 62 if to is None else parse_time(to)
     if start >= end:
         raise OperatorError(f"--from {from_} is not before --to {to}")

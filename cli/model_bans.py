@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from coordinator.cli.shared import DataDirOption, KafkaOption, node_settings, run
+from coordinator.cli.own_kafka import node_log
+from coordinator.cli.shared import DataDirOption, KafkaOption, run
 from coordinator.streams.errors import OperatorError, WorldError
 from coordinator.streams.settings import Settings
 
@@ -29,7 +30,7 @@ def ban(model_id: ModelId, reason: Reason, kafka: KafkaOption = None, data_dir: 
 
     Example: [bold]coordinator models ban 17 --reason "copies model 3"[/bold]
     """
-    settings, _ = node_settings(data_dir, kafka)
+    settings, _ = node_log(data_dir, kafka)
     typer.echo(run(_decide(settings, model_id, reason, lift=False)))
 
 
@@ -40,7 +41,7 @@ def readmit(
 
     Example: [bold]coordinator models readmit 17 --reason "cleared by its owner"[/bold]
     """
-    settings, _ = node_settings(data_dir, kafka)
+    settings, _ = node_log(data_dir, kafka)
     typer.echo(run(_decide(settings, model_id, reason, lift=True)))
 
 

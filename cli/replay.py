@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
+from coordinator.cli.own_kafka import node_log
 from coordinator.cli.shared import (
     EXIT_DIFFERENT,
     DataDirOption,
     JsonOption,
     KafkaOption,
-    node_settings,
     parse_time,
     print_json,
     record_bar,
@@ -45,7 +45,7 @@ def replay(
     [bold]coordinator replay --projection leaderboard --until 2023-03-10T00:00:00Z[/bold],
     [bold]coordinator replay --verify --data-dir node[/bold]
     """
-    settings, _ = node_settings(data_dir, kafka)
+    settings, _ = node_log(data_dir, kafka)
     until_ms = None if until is None else parse_time(until)
     if verify and until_ms is not None:
         raise OperatorError("--verify compares at the positions of the living stores; leave --until out")

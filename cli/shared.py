@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
@@ -27,6 +27,8 @@ EXIT_DIFFERENT = 1
 EXIT_OPERATOR = 2
 EXIT_WORLD = 3
 Result = TypeVar("Result")
+command_ends = ExitStack()
+"""What is let go when the command ends, however it ends."""
 
 DataDirOption = Annotated[
     Path | None,
@@ -60,7 +62,8 @@ class ClearErrors(TyperGroup):
     def invoke(self, ctx: Any) -> Any:
         """Run the command; OperatorError gives 2, WorldError 3, any other error raised on purpose 1."""
         try:
-            return super().invoke(ctx)
+            with command_ends:
+                return super().invoke(ctx)
         except CoordinatorError as error:
             typer.echo(f"error: {one_line(str(error))}", err=True)
             code = {OperatorError: EXIT_OPERATOR, WorldError: EXIT_WORLD}

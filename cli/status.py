@@ -5,11 +5,11 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+from coordinator.cli.own_kafka import node_log
 from coordinator.cli.shared import (
     DataDirOption,
     JsonOption,
     KafkaOption,
-    node_settings,
     print_json,
     run,
     time_text,
@@ -29,7 +29,7 @@ def status(
 
     Example: [bold]coordinator status --data-dir node --json[/bold]
     """
-    settings, node = node_settings(data_dir, kafka)
+    settings, node = node_log(data_dir, kafka)
     api = node.api if node is not None else f"http://{settings.api_host}:{settings.api_port}"
     found = run(gather(settings.kafka_bootstrap, settings.crunch_id, api))
     if as_json:

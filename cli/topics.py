@@ -8,16 +8,17 @@ from typing import Annotated, Any
 
 import typer
 
+from coordinator.cli.own_kafka import node_log
 from coordinator.cli.shared import (
     DataDirOption,
     JsonOption,
     KafkaOption,
-    node_settings,
     print_json,
     record_bar,
     run,
 )
 from coordinator.streams.errors import OperatorError
+from coordinator.streams.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Make or look at the crunch's topics.")
 
@@ -30,14 +31,18 @@ def create(
         int, typer.Option(min=1, help="Copies of each topic; 3 survives the loss of a broker.")
     ] = 1,
 ) -> None:
-    """Make the topics that are missing: one partition each, kept for ever. Doing it again changes nothing.
+    """Begin a crunch: make its topics, one partition each, kept for ever, each with its birth record.
+
+    Done again it changes nothing, and sees that they are whole: a topic that was lost is never made anew.
 
     Example: [bold]CRUNCH_ID=btc-up coordinator topics create --kafka kafka-1:9092 --replication 3[/bold]
     """
+    from coordinator.infra.log_memory import LogMemoryFile  # noqa: PLC0415
     from coordinator.infra.topics import create_topics  # noqa: PLC0415
 
-    settings, _ = node_settings(data_dir, kafka)
-    run(create_topics(settings.kafka_bootstrap, settings.crunch_id, replication))
+    settings, _ = node_log(data_dir, kafka, checked=False)
+    memory = LogMemoryFile(settings.data_dir, settings.crunch_id).read() if data_dir is not None else None
+    run(create_topics(settings.kafka_bootstrap, settings.crunch_id, replication, memory=memory))
     typer.echo(f"the topics of crunch {settings.crunch_id} are on {settings.kafka_bootstrap}")
 
 
@@ -51,7 +56,7 @@ def list_(
 
     Example: [bold]coordinator topics list --json[/bold]
     """
-    settings, _ = node_settings(data_dir, kafka)
+    settings, _ = node_log(data_dir, kafka, checked=False)
     found = run(_list(settings.kafka_bootstrap, settings.crunch_id))
     if as_json:
         print_json({"bootstrap": settings.kafka_bootstrap, "crunch_id": settings.crunch_id, "topics": found})
@@ -64,7 +69,7 @@ def list_(
         "topic", "first", "end", "remarks", title=f"{settings.crunch_id} on {settings.kafka_bootstrap}"
     )
     for one in found:
-        remarks = "; ".join(one.mismatches) if one.partitions else "missing: `coordinator topics create`"
+        remarks = "; ".join(one.mismatches) if one.partitions else "missing"
         table.add_row(one.name, str(one.start_offset), str(one.end_offset), remarks)
     Console().print(table)
 
@@ -81,7 +86,7 @@ def backup(
     """
     from coordinator.infra.log_copy import write_backup  # noqa: PLC0415
 
-    settings, _ = node_settings(data_dir, kafka)
+    settings, _ = node_log(data_dir, kafka)
     if file is None and sys.stdout.isatty():
         raise OperatorError("name a file, or send standard output into one")
     with record_bar() as on_progress:
@@ -106,13 +111,15 @@ def restore(
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
-    """Put a backup into empty topics, each record at the offset that it had. Nothing else may write there meanwhile.
+    """Put a backup back, each record at the offset that it had: into topics that are lost, or hold only their birth.
 
-    Example: [bold]coordinator topics create && coordinator topics restore btc-up.backup[/bold]
+    Stop the node first. With --data-dir of a stopped node, or of a new directory, it goes into the Kafka there.
+
+    Example: [bold]coordinator topics restore btc-up.backup --data-dir node[/bold]
     """
     from coordinator.infra.log_copy import read_backup  # noqa: PLC0415
 
-    settings, _ = node_settings(data_dir, kafka)
+    settings, _ = node_log(data_dir, kafka, checked=False, anew=True)
     if file is not None and not file.is_file():
         raise OperatorError(f"there is no file {file}")
     source = sys.stdin.buffer if file is None else file.open("rb")
@@ -122,7 +129,30 @@ def restore(
                 settings.kafka_bootstrap, settings.crunch_id, source, on_progress, other_crunch=other_crunch
             )
         )
-    typer.echo(f"{tail.records:,} records restored, sha256 {tail.sha256}", err=True)
+    typer.echo(
+        f"{tail.records:,} records in the backup, sha256 {tail.sha256}; the topics hold them", err=True
+    )
+    if data_dir is not None:
+        _remember(settings)
+
+
+def _remember(settings: Settings) -> None:
+    """Let the directory remember the restored topics; not when something that it has seen is missing in them."""
+    from coordinator.infra.log_look import look_at_log  # noqa: PLC0415
+    from coordinator.infra.log_memory import LogMemoryFile  # noqa: PLC0415
+    from coordinator.streams.log_check import check_log  # noqa: PLC0415
+
+    file = LogMemoryFile(settings.data_dir, settings.crunch_id)
+    before, found = file.read(), run(look_at_log(settings.kafka_bootstrap, settings.crunch_id))
+    seen = before.topics if before is not None else {}
+    gone = {topic: one.end - found.topics[topic].end for topic, one in seen.items()}
+    if lost := [f"{topic} ({count:,})" for topic, count in gone.items() if count > 0]:
+        raise OperatorError(
+            f"the backup is older than what was here; these topics lost their last records: {', '.join(lost)}. They "
+            "may have told of a payment: compare every checkpoint with the chain first. Then remove "
+            f"{file.path}, and the node starts"
+        )
+    file.write(found, check_log(settings.crunch_id, found, None, settings.kafka_bootstrap), anew=True)
 
 
 async def _list(bootstrap: str, crunch_id: str) -> list[Any]:

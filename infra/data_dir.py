@@ -13,6 +13,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -76,6 +77,21 @@ def claim_data_dir(data_dir: Path, crunch_id: str) -> DataDirClaim:
         lock_file.close()
         raise
     return DataDirClaim(data_dir, crunch_id, lock_file)
+
+
+def holder_of(data_dir: Path) -> int | None:
+    """The id of the process that holds the directory now, None when none does (0: one that has not said it yet)."""
+    try:
+        lock_file = (data_dir / LOCK).open("r", encoding="utf-8")
+    except OSError:
+        return None
+    with lock_file:
+        try:
+            fcntl.flock(lock_file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            said = re.match(r"process (\d+) ", lock_file.read())
+            return int(said[1]) if said else 0
+    return None
 
 
 @contextmanager

@@ -76,7 +76,7 @@ def check_log(crunch_id: str, found: LogFound, memory: LogMemory | None, address
     """
     if memory is not None:
         check_cluster(found.cluster_id, memory, address)
-    birth_ids = {topic: _birth_of(crunch_id, topic, found, address) for topic in TOPICS}
+    birth_ids = {topic: _birth_of(crunch_id, topic, found, memory, address) for topic in TOPICS}
     birth_id = memory.birth_id if memory is not None else Tally(birth_ids.values()).most_common(1)[0][0]
     for topic, one in birth_ids.items():
         if one != birth_id:
@@ -120,10 +120,12 @@ def check_sayings(crunch_id: str, found: LogFound) -> None:
                 )
 
 
-def _birth_of(crunch_id: str, topic: str, found: LogFound, address: str) -> str:
+def _birth_of(crunch_id: str, topic: str, found: LogFound, memory: LogMemory | None, address: str) -> str:
     name = topic_name(crunch_id, topic)
     now = found.topics.get(topic)
     if now is None:
+        if memory is not None:
+            raise _lost(name, "does not exist any more", memory)
         if not found.topics:
             raise WrongLogError(
                 f"topic {name} does not exist on {address}, nor does any other of the crunch; `coordinator topics "

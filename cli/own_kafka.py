@@ -1,0 +1,71 @@
+"""Which Kafka a command asks: the running node's, or the stopped node's own, started for the while. Never a stranger's.
+
+A node's address says nothing once the node has stopped: somebody else may listen there. So a command on a stopped
+node's directory takes the directory's lock and starts its Kafka on a free port; on any other it sees first that the
+topics are this crunch's and whole (`infra/own_log.py`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import typer
+
+from coordinator.cli.shared import NodeFile, command_ends, node_settings, run
+from coordinator.infra.data_dir import claim_data_dir, holder_of
+from coordinator.streams.errors import OperatorError
+from coordinator.streams.settings import Settings, read_settings
+
+
+def node_log(
+    data_dir: Path | None, kafka: str | None = None, *, checked: bool = True, anew: bool = False
+) -> tuple[Settings, NodeFile | None]:
+    """As `node_settings`, with a Kafka that is the node's until the command ends; with `checked`, so are its topics.
+
+    `anew`: a --data-dir that holds no node yet gets a Kafka of its own, too (to restore into).
+    Raises OperatorError (another command uses the directory), WrongLogError, WorldError.
+    """
+    settings, node = _settings(data_dir, kafka, anew=anew)
+    of_dir = kafka is None and (settings.kafka_bootstrap == node.bootstrap if node is not None else anew)
+    if of_dir and (anew or (settings.data_dir / "kafka" / "log").is_dir()):
+        holder = holder_of(settings.data_dir)
+        if holder is None:
+            bootstrap = command_ends.enter_context(_own_kafka(settings))
+            settings = msgspec.structs.replace(settings, kafka_bootstrap=bootstrap)
+        elif node is None or holder != node.pids.get("up"):
+            raise OperatorError(
+                f"data directory {settings.data_dir} is in use by process {holder}, which is no node that is up: "
+                "try again when it has ended, or when the node is up"
+            )
+    if checked:
+        from coordinator.infra.own_log import OwnLog  # noqa: PLC0415
+
+        remembered = settings.data_dir if of_dir or data_dir is not None else None
+        run(OwnLog(settings.kafka_bootstrap, settings.crunch_id, remembered).check())
+    return settings, node
+
+
+def _settings(data_dir: Path | None, kafka: str | None, *, anew: bool) -> tuple[Settings, NodeFile | None]:
+    if anew and data_dir is not None and kafka is None and not (data_dir / "node.json").is_file():
+        return read_settings(os.environ, data_dir=data_dir), None
+    return node_settings(data_dir, kafka)
+
+
+@contextmanager
+def _own_kafka(settings: Settings) -> Iterator[str]:
+    """The address of the directory's own Kafka, which runs until the end; nobody else uses the directory meanwhile."""
+    from coordinator.infra.broker import EmbeddedBroker  # noqa: PLC0415
+
+    with claim_data_dir(settings.data_dir, settings.crunch_id):
+        typer.echo("the node is not running: its Kafka is started for this command", err=True)
+        broker = EmbeddedBroker(settings.data_dir / "kafka")
+        broker.start()
+        try:
+            broker.wait_ready()
+            yield broker.bootstrap
+        finally:
+            broker.stop()
