@@ -30,8 +30,9 @@ def node_log(
     Raises OperatorError (another command uses the directory), WrongLogError, WorldError.
     """
     settings, node = _settings(data_dir, kafka, anew=anew)
-    of_dir = kafka is None and (settings.kafka_bootstrap == node.bootstrap if node is not None else anew)
-    if of_dir and (anew or (settings.data_dir / "kafka" / "log").is_dir()):
+    fresh = anew and node is None and kafka is None and data_dir is not None
+    of_dir = fresh or (kafka is None and node is not None and settings.kafka_bootstrap == node.bootstrap)
+    if of_dir and (fresh or (settings.data_dir / "kafka" / "log").is_dir()):
         holder = holder_of(settings.data_dir)
         if holder is None:
             bootstrap = command_ends.enter_context(_own_kafka(settings))
