@@ -37,7 +37,7 @@ PORTS_TRIED_MAX = 200
 LOG_BYTES_MAX = 10 * 1024 * 1024
 LOCALE = {"LC_ALL": "C.UTF-8"}
 """Java turns every letter of a path that its locale lacks into a question mark."""
-STOP_SECONDS_MIN, STOP_BYTES_PER_SECOND = 10.0, 50 * 1024 * 1024
+STOP_SECONDS_MIN, STOP_BYTES_PER_SECOND = 30.0, 50 * 1024 * 1024
 START_SECONDS_MIN, START_BYTES_PER_SECOND = 60.0, 5 * 1024 * 1024
 PORT_HELP = (
     "end what listens there, choose another (0: a free one), or use a running Kafka: --kafka HOST:PORT"
