@@ -1,9 +1,14 @@
 """The door of the API: who may call what, how often and with how much; and the headers that every answer carries.
 
 An ASGI layer around the whole application, so that no route can forget it: a path that is not known to settle and is
-not a reading one needs the highest scope. Reads are open unless API_READS=keys. Writes need a key, except that a
-caller from API_TRUSTED_NETWORKS may settle without one: the web app sends no key, ever. Such a keyless write from a
-browser's page is refused: any page on the operator's screen could send it.
+not a reading one needs the highest scope. Reads are open unless API_READS=keys. Writes need a key, except that with
+API_SETTLE_WITHOUT_KEY a caller from API_TRUSTED_NETWORKS may settle without one: the web app sends no key, ever. Such a
+keyless write from a browser's page is refused: any page on the operator's screen could send it.
+
+Who calls is who holds the connection. X-Forwarded-For is believed from API_TRUSTED_PROXIES alone; a call that another
+proxy has passed on is trusted in nothing, since whoever stands behind that proxy may have made it. The Host must be an
+address, a name without a dot, localhost, or one of API_ALLOWED_HOSTS: a page whose own name points at this machine (DNS
+rebinding) could else read and settle from the operator's browser.
 
 Every refused call is counted by its reason (`coordinator_api_refused_total`).
 """
@@ -12,7 +17,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
 import structlog
 from fastapi.responses import Response
@@ -24,9 +28,10 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as Asgi
 
+from coordinator.api.addresses import address_group, address_of, within
 from coordinator.api.keys import KeyRing, Scope, read_key_ring
 from coordinator.api.problems import problem, unexpected
-from coordinator.streams.errors import OperatorError
+from coordinator.streams.setting_checks import Network, networks_of
 from coordinator.streams.settings import Settings
 
 BODY_BYTES_MAX = 64 * 1024
@@ -35,6 +40,11 @@ SETTLING = re.compile(r"/reports/checkpoints/[^/]+/(confirm|status)")
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
 ALWAYS_OPEN = frozenset({"/healthz", "/readyz"})
 """Containers ask these: they say no more than whether the node moves."""
+PASSED_ON = ("x-forwarded-for", "x-real-ip", "x-forwarded-host", "forwarded", "via")
+WITHOUT_KEY = (
+    "API_SETTLE_WITHOUT_KEY lets API_TRUSTED_NETWORKS settle without one; a call passed on by a proxy never"
+)
+_HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"x-frame-options": b"DENY",
@@ -46,7 +56,6 @@ HEADERS = {
 }
 """A route's own value wins. `no-store`: what is true now is stale in a second, and a key may have opened it."""
 
-Network = IPv4Network | IPv6Network
 Refused = Callable[[str], None]
 _log = structlog.get_logger()
 
@@ -60,22 +69,42 @@ class Rules:
         *,
         reads_need_key: bool = False,
         trusted: Sequence[Network] = (),
+        settle_without_key: bool = False,
+        proxies: Sequence[Network] = (),
+        hosts: Sequence[str] = (),
         requests_per_second: int = 0,
     ) -> None:
         self.keys = keys
         self.reads_need_key = reads_need_key
         self.trusted = tuple(trusted)
+        self.settle_without_key = settle_without_key
+        self.proxies = tuple(proxies)
+        self.hosts = frozenset(one.lower().removesuffix(".") for one in hosts)
         self.requests_per_second = requests_per_second
 
-    def trusts(self, host: str) -> bool:
-        """Is this address in a trusted network? What is no address (a socket file, a test) is not."""
-        try:
-            address = ip_address(host)
-        except ValueError:
+    def caller(self, peer: str, headers: Headers) -> tuple[str, bool]:
+        """The address that calls, and whether it is trusted. `peer` holds the connection."""
+        passed_on = any(name in headers for name in PASSED_ON)
+        if not within(peer, self.proxies):
+            return peer, not passed_on and within(peer, self.trusted)
+        # From the right: what stands further left is whatever the caller of the proxy wrote.
+        hops = [one.strip() for text in headers.getlist("x-forwarded-for") for one in text.split(",")]
+        for hop in reversed(hops):
+            if not within(hop, self.proxies):
+                return hop, within(hop, self.trusted)
+        return peer, not passed_on and within(peer, self.trusted)
+
+    def knows_host(self, host: str) -> bool:
+        """May a request name this Host? None at all (HTTP/1.0) is no browser's."""
+        name = _HOST.fullmatch(host)
+        if host == "" or "*" in self.hosts:
+            return True
+        if name is None:
             return False
-        if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
-            address = address.ipv4_mapped
-        return any(address in network for network in self.trusted)
+        bare = name["name"].lower().removesuffix(".")
+        if bare.startswith("[") or address_of(bare) is not None or "." not in bare:
+            return True
+        return bare in self.hosts or bare.endswith((".localhost", ".docker.internal"))
 
 
 def read_rules(settings: Settings) -> Rules:
@@ -83,20 +112,12 @@ def read_rules(settings: Settings) -> Rules:
     return Rules(
         read_key_ring(settings.api_keys, settings.api_keys_file),
         reads_need_key=settings.api_reads == "keys",
-        trusted=parse_networks(settings.api_trusted_networks),
+        trusted=networks_of("API_TRUSTED_NETWORKS", settings.api_trusted_networks),
+        settle_without_key=settings.api_settle_without_key,
+        proxies=networks_of("API_TRUSTED_PROXIES", settings.api_trusted_proxies),
+        hosts=[one.strip() for one in settings.api_allowed_hosts.split(",") if one.strip()],
         requests_per_second=settings.api_requests_per_second,
     )
-
-
-def parse_networks(text: str) -> list[Network]:
-    """Networks of a comma list, e.g. `127.0.0.0/8,::1`. Raises OperatorError naming the part that is none."""
-    found = []
-    for part in filter(None, (one.strip() for one in text.split(","))):
-        try:
-            found.append(ip_network(part))
-        except ValueError as error:
-            raise OperatorError(f"API_TRUSTED_NETWORKS: {error}; write e.g. 127.0.0.0/8,::1") from error
-    return found
 
 
 def scope_needed(method: str, path: str) -> Scope:
@@ -130,11 +151,12 @@ class Access:
             await self._app(scope, receive, send)
             return
         answer = _Answer(send)
-        host = (scope.get("client") or ("", 0))[0]
         headers = Headers(scope=scope)
-        trusted = self._rules.trusts(host)
+        host, trusted = self._rules.caller((scope.get("client") or ("", 0))[0], headers)
+        scope["client"] = (host, 0)  # in place: the layer around this one reads the route out of it
         turned_away = (
-            self._too_often(host, trusted=trusted)
+            self._of_another_host(scope["path"], headers)
+            or self._too_often(host, trusted=trusted)
             or self._unknown(scope["method"], scope["path"], headers, trusted=trusted)
             or self._too_long(headers)
         )
@@ -156,8 +178,15 @@ class Access:
                 raise  # the connection is cut: half an answer must not look whole
             await unexpected(scope["path"], error)(scope, receive, answer)
 
+    def _of_another_host(self, path: str, headers: Headers) -> Response | None:
+        host = headers.get("host", "")
+        if path in ALWAYS_OPEN or self._rules.knows_host(host):
+            return None
+        detail = f"this node does not answer to the host {host[:100]!r}; its operator can name it in API_ALLOWED_HOSTS"
+        return self._refuse("host", 421, detail)
+
     def _too_often(self, host: str, *, trusted: bool) -> Response | None:
-        if self._rate is None or trusted or self._limiter.hit(self._rate, _group(host)):
+        if self._rate is None or trusted or self._limiter.hit(self._rate, address_group(host)):
             return None
         return self._refuse(
             "rate",
@@ -178,14 +207,15 @@ class Access:
             return self._refuse("scope", 403, f"this needs a key with scope {needed.name.lower()}")
         if needed is Scope.NONE or (needed is Scope.READ and (trusted or not self._rules.reads_need_key)):
             return None
-        if needed is Scope.SETTLE and trusted:
+        if needed is Scope.SETTLE and trusted and self._rules.settle_without_key:
             if "origin" not in headers:
                 return None
             return self._refuse("origin", 403, "a page in a browser may not write without a key")
         return self._refuse(
             "key",
             401,
-            f"this needs a key with scope {needed.name.lower()}: X-API-Key, or Authorization: Bearer",
+            f"this needs a key with scope {needed.name.lower()}: X-API-Key, or Authorization: Bearer"
+            + (f" ({WITHOUT_KEY})" if needed is Scope.SETTLE else ""),
             {"WWW-Authenticate": "Bearer"},
         )
 
@@ -240,14 +270,3 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
         return {"type": "http.request", "body": body, "more_body": False}
 
     return receiving
-
-
-def _group(host: str) -> str:
-    """Whose requests are counted together: an address, of IPv6 the 64 bits that one customer has."""
-    try:
-        address = ip_address(host)
-    except ValueError:
-        return host
-    if isinstance(address, IPv6Address) and address.ipv4_mapped is None:
-        return str(IPv6Network((int(address) >> 64 << 64, 64)))
-    return host

@@ -11,11 +11,14 @@ from functools import cache
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import HTTPException, Query
+from fastapi import HTTPException, Query, Request
 from fastapi.responses import Response
 from pydantic import TypeAdapter
 
-from coordinator.api.times import FAR_FUTURE_MS, parse_ms
+from coordinator.api.reading import LIVE, WINDOW
+from coordinator.api.times import parse_ms, zulu
+from coordinator.projections.registry import ReadModels
+from coordinator.streams.setting_checks import FAR_FUTURE_MS
 
 _encoder = msgspec.json.Encoder()
 ROWS_MAX = 10_000
@@ -62,8 +65,29 @@ Moment = Annotated[
 """A time in a query: ISO 8601 (without a zone it is UTC) or epoch ms."""
 
 
-async def span(start: Moment = None, end: Moment = None) -> Span:
-    """`start` and `end`; without them: everything."""
+async def span(request: Request, start: Moment = None, end: Moment = None) -> Span:
+    """`start` and `end`; without them: everything.
+
+    A window that begins after the clock of a node that rehearses ends at that clock, as long as it was: the web app
+    asks for the last 30 days by the wall, where a replay of old data has nothing. `X-Window` then says which it was.
+    """
+    asked = _span(start, end)
+    moved = rehearsed(asked, request.scope.get(LIVE))
+    if moved != asked:
+        request.scope[WINDOW].append(f"{zulu(moved.start)}/{zulu(moved.end)}")
+    return moved
+
+
+def rehearsed(asked: Span, live: ReadModels | None) -> Span:
+    """The window that is meant, of a node that may be rehearsing; of a past (`live` is None) the one that was asked."""
+    clock = live.feeds.clock if live is not None else 0
+    if live is None or not 0 < clock < asked.start or not live.predictions.rehearsing():
+        return asked
+    length = clock if asked.end == FAR_FUTURE_MS else asked.end - asked.start
+    return Span(max(0, clock - length), clock)
+
+
+def _span(start: str | None, end: str | None) -> Span:
     try:
         # "+" in a query is a blank to HTTP, and then no zone: take it back.
         first, last = (text.replace(" ", "+") if text and "T" in text else text for text in (start, end))

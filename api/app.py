@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 
 from coordinator.api import (
     board_history,
@@ -27,12 +27,15 @@ from coordinator.api import (
     page,
     predictions,
     problems,
+    queries,
     schema,
     snapshots,
 )
 from coordinator.api.access import Access, Rules, read_rules
 from coordinator.api.as_of import AsOf
 from coordinator.api.commands import CommandPort, Sender
+from coordinator.api.connections import connections_max
+from coordinator.api.head import Head
 from coordinator.api.leaderboard import LeaderboardRoute
 from coordinator.api.live_hub import Hub
 from coordinator.api.metrics import Measured, Metrics
@@ -62,12 +65,14 @@ def create_app(
     """
     metrics = Metrics(projector)
     monitor = monitor or Monitor(projector, command_port, wall_ms)
-    hub = Hub(projector)
+    hub = Hub(projector, connections_max() // 2)
     monitor.side_tasks.append(hub.side_task)
     metrics.registry.register(invariants.GuardMetrics(monitor))
     door = partial(Access, rules=rules or read_rules(settings), refused=metrics.refused)
     title = f"Report API of {settings.crunch_id}"
     app = FastAPI(title=title, openapi_url="/openapi.json", docs_url=None, redoc_url=None)
+    # A redirect would name http:// and the host of a request that came through TLS, and lose the key: 404 is honest.
+    app.router.redirect_slashes = False
     read = projector.read
     # Before all others: the most polled route is found first and costs nothing but itself.
     app.router.routes.insert(0, LeaderboardRoute(read.leaderboard))
@@ -90,11 +95,12 @@ def create_app(
         commands.router(sender or Sender(projector, command_port)),
         invariants.router(monitor),
     ):
-        app.include_router(routes)
+        app.include_router(routes, dependencies=[Depends(queries.known_names)])
     app.include_router(metrics.router())
     mount_own_routes(app, own_routes)
     problems.install(app)
     app.add_middleware(AsOf, read=read)  # next to the routes: who is turned away at the door asks for nothing
+    app.add_middleware(Head)
     app.add_middleware(door)
     app.add_middleware(Measured, metrics)  # outside of the door: who is turned away is counted too
     describe_access(app)

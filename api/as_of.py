@@ -22,7 +22,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coordinator.api.positions import ContradictionError, headers_of, parse_position, position_text
 from coordinator.api.problems import problem
-from coordinator.api.reading import READ, Looked
+from coordinator.api.reading import LIVE, READ, WINDOW, Looked
 from coordinator.api.times import parse_ms, zulu
 from coordinator.projections.past import (
     Cut,
@@ -158,11 +158,13 @@ class AsOf:
             read = PastReadModels(self._live, {topic: Cut(end) for topic, end in ends.items()})
         else:
             read = Looked(self._live)
-        scope[READ] = read
+        window: list[str] = []
+        scope.update({READ: read, LIVE: self._live, WINDOW: window})
 
         async def send_with_position(message: Message) -> None:
             if message["type"] == "http.response.start" and read.used():
-                message["headers"] = [*message.get("headers", ()), *_headers(read, "live")]
+                moved = [(b"x-window", one.encode()) for one in window]
+                message["headers"] = [*message.get("headers", ()), *_headers(read, "live"), *moved]
             await send(message)
 
         await self._app(scope, receive, send_with_position)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from coordinator.api.positions import OFFSETS_CHARS_MAX, PATTERN
-from coordinator.api.times import FAR_FUTURE_MS
+from coordinator.streams.setting_checks import FAR_FUTURE_MS
 
 _PARAMETERS: list[dict[str, Any]] = [
     {

@@ -2,7 +2,8 @@
 
 Reads the predictions read model in pages of rounds and sends each as soon as it is made, so that an export of any
 length takes the memory of one page and no lock. A row shows a prediction as it is when its page is read. Few exports
-run at once; another one is told to come back.
+run at once, fewer of one address, and fewer still make a page at the same moment; another one is told to come back. A
+reader who takes nothing is dropped (`connections.py`), and its place is free.
 """
 
 from __future__ import annotations
@@ -10,15 +11,17 @@ from __future__ import annotations
 import csv
 import io
 import threading
+from collections import Counter
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import Annotated, Any, Literal
 
 import msgspec
-from fastapi import APIRouter, Depends, HTTPException
+from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
+from coordinator.api.addresses import address_group
 from coordinator.api.answers import Span, project_ids, span
 from coordinator.api.predictions import row_of
 from coordinator.api.reading import Reading
@@ -28,7 +31,9 @@ from coordinator.projections.prediction_rows import Prediction
 from coordinator.streams.ids import prediction_id
 from coordinator.streams.units import to_float
 
-EXPORTS_MAX = 2
+EXPORTS_MAX = 8
+EXPORTS_PER_ADDRESS_MAX = 2
+PAGES_AT_ONCE_MAX = 2
 ROWS_PER_PAGE = 5_000
 RETRY_AFTER_SECONDS = "10"
 Format = Literal["ndjson", "csv", "parquet"]
@@ -71,57 +76,70 @@ _encode = msgspec.json.Encoder().encode
 def router() -> APIRouter:
     """The routes of the three formats."""
     routes = APIRouter()
-    running = threading.BoundedSemaphore(EXPORTS_MAX)
+    running: Counter[str] = Counter()
+    making = threading.BoundedSemaphore(PAGES_AT_ONCE_MAX)
 
     def export(
-        read: Readable, form: Format, when: Span, ids: set[str] | None, status: str | None
+        request: Request, read: Readable, form: Format, when: Span, ids: set[str] | None, status: str | None
     ) -> StreamingResponse:
-        if not running.acquire(blocking=False):
+        address = address_group(request.client.host if request.client else "")
+        if running.total() >= EXPORTS_MAX or running[address] >= EXPORTS_PER_ADDRESS_MAX:
             raise HTTPException(
                 503,
-                f"{EXPORTS_MAX} exports are running; try again in {RETRY_AFTER_SECONDS} s",
+                f"{running[address]} exports run for you and {running.total()} in all; "
+                f"try again in {RETRY_AFTER_SECONDS} s",
                 {"Retry-After": RETRY_AFTER_SECONDS},
             )
+        running[address] += 1
+
+        def release() -> None:
+            running[address] -= 1
+            if not running[address]:
+                del running[address]
+
         found = read.predictions.oldest(when.start, when.end, ids, status)
         write = {"ndjson": _ndjson, "csv": _csv, "parquet": _parquet}[form]
-        return _Export(write(_pages(found)), running.release, form)
+        return _Export(write(_pages(found, making)), release, form)
 
     @routes.get("/reports/predictions.ndjson", **_file("ndjson"))
     async def predictions_ndjson(
+        request: Request,
         read: Reading,
         when: Annotated[Span, Depends(span)],
         ids: Annotated[set[str] | None, Depends(project_ids)],
         status: Literal["PENDING", "SCORED", "FAILED", "ABSENT"] | None = None,
     ) -> StreamingResponse:
         """Predictions of rounds opened in [start, end], one JSON object a line, as in `/reports/predictions`."""
-        return export(read, "ndjson", when, ids, status)
+        return export(request, read, "ndjson", when, ids, status)
 
     @routes.get("/reports/predictions.csv", **_file("csv"))
     async def predictions_csv(
+        request: Request,
         read: Reading,
         when: Annotated[Span, Depends(span)],
         ids: Annotated[set[str] | None, Depends(project_ids)],
         status: Literal["PENDING", "SCORED", "FAILED", "ABSENT"] | None = None,
     ) -> StreamingResponse:
         """The same as CSV with a header (RFC 4180). A text that a spreadsheet would run begins with `'`."""
-        return export(read, "csv", when, ids, status)
+        return export(request, read, "csv", when, ids, status)
 
     @routes.get("/reports/predictions.parquet", **_file("parquet"))
     async def predictions_parquet(
+        request: Request,
         read: Reading,
         when: Annotated[Span, Depends(span)],
         ids: Annotated[set[str] | None, Depends(project_ids)],
         status: Literal["PENDING", "SCORED", "FAILED", "ABSENT"] | None = None,
     ) -> StreamingResponse:
         """The same as Parquet, one row group a page."""
-        return export(read, "parquet", when, ids, status)
+        return export(request, read, "parquet", when, ids, status)
 
     return routes
 
 
 def _file(form: Format) -> dict[str, Any]:
     """What the OpenAPI says of such a route."""
-    busy = f"{EXPORTS_MAX} exports are running; Retry-After says when to ask again."
+    busy = f"{EXPORTS_PER_ADDRESS_MAX} exports run for one address, or {EXPORTS_MAX} in all; Retry-After says when."
     whole = {"content": {MEDIA[form]: {"schema": {"type": "string"}}}, "description": "A file, streamed."}
     return {
         "responses": {200: whole, 503: {"description": busy}},
@@ -148,8 +166,12 @@ class _Export(StreamingResponse):
             self._release()
 
 
-def _pages(found: Iterator[Prediction]) -> Rows:
-    while page := list(islice(found, ROWS_PER_PAGE)):
+def _pages(found: Iterator[Prediction], making: threading.BoundedSemaphore) -> Rows:
+    while True:
+        with making:
+            page = list(islice(found, ROWS_PER_PAGE))
+        if not page:
+            return
         yield page
 
 

@@ -9,11 +9,13 @@ from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import Response
+from starlette.datastructures import QueryParams
 from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from coordinator.api.answers import encoded, shaped
 from coordinator.api.positions import headers_of
+from coordinator.api.queries import check_names
 from coordinator.api.reading import Reading
 from coordinator.api.shapes import LeaderboardRow
 from coordinator.api.times import naive
@@ -100,7 +102,9 @@ class LeaderboardEndpoint:
             ]
         return self._body
 
-    async def __call__(self, _scope: Scope, _receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, _receive: Receive, send: Send) -> None:
+        if scope["query_string"]:
+            check_names(QueryParams(scope["query_string"]).keys(), frozenset())
         body = self.body()
         await send({"type": "http.response.start", "status": 200, "headers": self._headers})
         await send({"type": "http.response.body", "body": body})

@@ -17,6 +17,7 @@ from coordinator.projections.runner import Projector
 
 LISTENERS_MAX = 1_000
 LISTENERS_PER_ADDRESS_MAX = 600
+"""Where the process has few file descriptors, half of its connections (`connections.py`)."""
 TURN_SECONDS_MIN = 0.25
 TURN_SECONDS_PER_LISTENER = 0.002
 BYTES_PER_SECOND_MAX = 16_000_000
@@ -33,8 +34,9 @@ class TooManyListenersError(Exception):
 class Hub:
     """The listeners of one projector."""
 
-    def __init__(self, projector: Projector) -> None:
+    def __init__(self, projector: Projector, most: int = LISTENERS_MAX) -> None:
         self._projector = projector
+        self.most = most
         self._state: LiveState | None = None
         self._by_address: dict[str, int] = {}
         self._next_turn: asyncio.Future[None] | None = None
@@ -61,7 +63,7 @@ class Hub:
     async def listener(self, address: str) -> AsyncIterator[None]:
         """Count as one for the time of the block. Raises TooManyListenersError."""
         of_address = self._by_address.get(address, 0)
-        if self.listeners >= LISTENERS_MAX or of_address >= LISTENERS_PER_ADDRESS_MAX:
+        if self.listeners >= min(LISTENERS_MAX, self.most) or of_address >= LISTENERS_PER_ADDRESS_MAX:
             self.refused += 1
             raise TooManyListenersError
         self._by_address[address] = of_address + 1

@@ -42,6 +42,7 @@ ALWAYS = {  # what the door may answer to any call
     "401": "A key is needed, or the one given is not known.",
     "403": "The key's scope does not reach so far.",
     "413": "The body is longer than 64 KiB.",
+    "421": "The Host is none that this node answers to (API_ALLOWED_HOSTS).",
     "429": "Too many requests in this second.",
     "500": "Our fault; the log has the incident.",
 }

@@ -20,6 +20,10 @@ from coordinator.projections.snapshots import Snapshots
 
 READ = "coordinator.read"
 """Where the request's scope has them."""
+LIVE = "coordinator.live"
+"""Where it has the living ones, unless the question is about the past."""
+WINDOW = "coordinator.window"
+"""A list of the window that was meant, where it is another than the one that was asked for."""
 
 
 class Looked:

@@ -15,7 +15,7 @@ from fastapi.responses import Response
 from coordinator.api.answers import shaped
 from coordinator.api.reading import Reading
 from coordinator.api.shapes import Schema
-from coordinator.api.times import FAR_FUTURE_MS
+from coordinator.streams.setting_checks import FAR_FUTURE_MS
 
 SCHEMA_VERSION = "1"
 DEFAULT_WINDOWS = ("score_recent", "score_steady", "score_anchor")

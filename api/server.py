@@ -16,11 +16,10 @@ from contextlib import contextmanager
 import structlog
 import uvicorn
 from fastapi import FastAPI
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from coordinator.api.app import create_app
 from coordinator.api.as_of import let_live_answers_through
-from coordinator.api.live import ABORT
+from coordinator.api.connections import BACKLOG, Connections, ask_for_files, connections_max
 from coordinator.api.monitor import Monitor, make_monitor
 from coordinator.api.own_routes import OwnRoutes, load_own_routes
 from coordinator.infra.commands import KafkaCommandPort
@@ -47,13 +46,6 @@ class _Server(uvicorn.Server):
         yield
 
 
-class _Protocol(HttpToolsProtocol):
-    def on_message_begin(self) -> None:
-        """Lets a route drop its connection: closing one waits for a reader that may never read."""
-        super().on_message_begin()
-        self.scope["extensions"] = {ABORT: {"abort": self.transport.abort}}
-
-
 def serve(settings: Settings) -> None:
     """Fold and serve until SIGTERM or SIGINT. Blocking.
 
@@ -65,6 +57,7 @@ def serve(settings: Settings) -> None:
     )  # a broken file is said before anything is waited for
     bound = listen(settings.api_host, settings.api_port, "API_PORT (or --port)")
     let_live_answers_through()
+    ask_for_files()
     try:
         asyncio.run(_serve(settings, bound, own_routes))
     finally:
@@ -123,9 +116,14 @@ async def _run(
     bound: socket.socket,
     stopping: asyncio.Event,
 ) -> None:
+    connections = Connections(connections_max())
     config = uvicorn.Config(
         app,
-        http=_Protocol,
+        http=connections.protocol,  # type: ignore[arg-type]
+        ws="none",
+        backlog=BACKLOG,
+        proxy_headers=False,  # uvicorn believes whoever calls from this machine; whom we believe is in `access.py`
+        server_header=False,
         log_config=None,
         access_log=False,
         lifespan="off",
@@ -137,6 +135,7 @@ async def _run(
     watching = asyncio.create_task(monitor.run())
     guarding = asyncio.create_task(own.watch())
     stop = asyncio.create_task(stopping.wait())
+    sweeping = asyncio.create_task(connections.sweep())
     _log.info("report_listening", host=settings.api_host, port=bound.getsockname()[1])
     try:
         await asyncio.wait((serving, folding, watching, guarding, stop), return_when=asyncio.FIRST_COMPLETED)
@@ -149,6 +148,7 @@ async def _run(
         server.should_exit = True
         stop.cancel()
         watching.cancel()
+        sweeping.cancel()
         guarding.cancel()
         results = await asyncio.gather(guarding, folding, serving, watching, return_exceptions=True)
     _log.info("report_stopped")

@@ -10,10 +10,11 @@ import re
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
+from coordinator.streams.setting_checks import FAR_FUTURE_MS, SECONDS_LIKE
+
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
 _NUMBER = re.compile(r"-?\d{1,16}")
-FAR_FUTURE_MS = 253_402_300_799_000  # 9999-12-31T23:59:59Z, the last that ISO with four digits can say
 
 
 @lru_cache(4096)  # the rows of a round share theirs, and half of the cost of a page was to write times
@@ -33,9 +34,13 @@ def zulu_or_none(ms: int | None) -> str | None:
 
 
 def parse_ms(text: str) -> int:
-    """ISO 8601 (without a zone it is UTC) or epoch ms; before 1970 is 1970. Raises ValueError naming the text."""
+    """ISO 8601 (without a zone it is UTC) or epoch ms; before 1970 is 1970. Raises ValueError naming the
+    text, of seconds that were meant as ms too.
+    """
     if _NUMBER.fullmatch(text):
         ms = int(text)
+        if ms in SECONDS_LIKE:
+            raise ValueError(f"{text!r} is {zulu(ms)[:10]}: times are in milliseconds, {text}000?")
     else:
         try:
             moment = datetime.fromisoformat(text.upper())  # RFC 3339 allows t and z

@@ -39,6 +39,7 @@ from coordinator.streams.topology import WORKERS
 
 PROBE_SECONDS = 3.0
 REMARK_SECONDS = 10.0
+MODELS_HTTP_PORT = 8001
 LISTEN_SECONDS_MAX = 120.0
 POLL_SECONDS = 0.1
 IDLE_POLL_SECONDS = 0.5
@@ -217,6 +218,8 @@ class Node:
                 *(sys.executable, "-Ium", "coordinator.infra.model_host"),
                 *("--models", str(self.plan.models_dir), "--port", str(settings.model_runner_node_port)),
                 *("--crunch", settings.crunch_id, "--log-dir", str(settings.data_dir / "models")),
+                # The web app looks for it at 8001; beside another node it takes any port, and says which.
+                *("--http-port", str(MODELS_HTTP_PORT), "--http-port-or-any"),
             ],
             settings.data_dir / "logs" / "models.log",
             environ=scrubbed_environment() | {TOKEN: settings.model_runner_node_token},
@@ -252,6 +255,10 @@ class Node:
                 said: dict[str, Any] = json.loads(line)
                 if said.get("event") == "contract_remark":
                     self.screen.say(str(said.get("says")))
+        elif name == "models" and line.startswith("GET /models on "):
+            self.screen.say(
+                f"the web app's Models page reads http://{line.removeprefix('GET /models on ').strip()}"
+            )
         elif name == "feed" and '"replay_finished"' in line:
             with suppress(ValueError):
                 event: dict[str, Any] = json.loads(line)

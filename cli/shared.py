@@ -20,6 +20,7 @@ from typer.core import TyperGroup
 
 from coordinator.streams.errors import CoordinatorError, OperatorError, WorldError
 from coordinator.streams.reasons import printable
+from coordinator.streams.setting_checks import FAR_FUTURE_MS, SECONDS_LIKE
 from coordinator.streams.settings import Settings, read_settings
 
 NODE_FILE = "node.json"
@@ -92,6 +93,14 @@ def parse_time(text: str) -> int:
     """
     text = text.strip()
     if text.isascii() and text.isdigit():
+        if int(text) in SECONDS_LIKE:
+            raise OperatorError(
+                f"{text} would be a time of 1970 to 1973: times are in milliseconds, {text}000?"
+            )
+        if int(text) > FAR_FUTURE_MS:
+            raise OperatorError(
+                f"{text} is after the year 9999: times are in milliseconds, not in microseconds"
+            )
         return int(text)
     day = text.removesuffix("Z").removesuffix("z")
     if len(day) == len("2023-03-10") and day[4:8:3] == "--":

@@ -17,6 +17,7 @@ from coordinator.streams.errors import OperatorError
 Network = IPv4Network | IPv6Network
 DAY_SECONDS = 86_400
 FAR_FUTURE_MS = 253_402_300_799_000
+"""9999-12-31T23:59:59Z, the last that ISO with four digits can say."""
 SECONDS_LIKE = range(100_000_000, 100_000_000_000)
 """As ms the years 1970 to 1973, before any record of ours; as seconds 1973 to 5138."""
 PORT_MAX = 65_535

@@ -43,9 +43,14 @@ async def run(options: argparse.Namespace) -> None:
     )
     read_side = None
     if options.http_port is not None:
-        from coordinator.infra.model_host.read_side import ReadSide  # noqa: PLC0415 - `up` does without: 15 MB
+        from coordinator.infra.model_host.read_side import ReadSide  # noqa: PLC0415 - 15 MB that a host without it saves
 
-        read_side = ReadSide(host, options.crunch, options.listen, options.http_port)
+        try:
+            read_side = ReadSide(host, options.crunch, options.listen, options.http_port)
+        except OperatorError:
+            if not options.http_port_or_any:
+                raise
+            read_side = ReadSide(host, options.crunch, options.listen, 0)
         read_side.start()
     starting = asyncio.create_task(host.start())
     ending = asyncio.create_task(asked_to_end.wait())
@@ -77,6 +82,9 @@ def main() -> None:
     parser.add_argument("--models", type=Path, required=True, help="folder with one folder per model")
     parser.add_argument("--port", type=int, required=True, help="0 takes any free port")
     parser.add_argument("--http-port", type=int, help="serve GET /models there; 0 takes any free port")
+    parser.add_argument(
+        "--http-port-or-any", action="store_true", help="any free port where that one is taken"
+    )
     parser.add_argument(
         "--listen", default=HOST, help="address for coordinators and calls; they carry no key"
     )

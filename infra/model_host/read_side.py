@@ -1,7 +1,7 @@
 """The orchestrator's read side over HTTP: `GET /models` for the web app's Models page, and each model's log.
 
-Reads the host's models; changes nothing. A model that recovers is told as RUNNER_INITIALIZING, because the web app
-knows no state for it.
+Reads the host's models; changes nothing: starting, stopping and adding one is 405. A model that recovers is told as
+RUNNER_INITIALIZING, because the web app knows no state for it.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import asyncio
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 import uvicorn
 from starlette.applications import Starlette
@@ -50,11 +51,13 @@ class ReadSide:
         routes = [
             Route("/models", self._models),
             Route("/models/logs/runner/{model_id:path}", self._log),
+            Route("/models/{model_id:path}", self._one),
         ]
         config = uvicorn.Config(
             Starlette(routes=routes),
             log_config=None,
             access_log=False,
+            proxy_headers=False,
             lifespan="off",
             timeout_graceful_shutdown=1,
         )
@@ -72,8 +75,14 @@ class ReadSide:
             await asyncio.gather(self._serving, return_exceptions=True)
         self._socket.close()
 
-    async def _models(self, _request: Request) -> Response:
-        return JSONResponse([self._row(one) for _, one in sorted(self._host.models.items())])
+    async def _models(self, request: Request) -> Response:
+        return JSONResponse([self._row(one, request) for _, one in sorted(self._host.models.items())])
+
+    async def _one(self, request: Request) -> Response:
+        model = self._host.models.get(request.path_params["model_id"])
+        if model is None:
+            return JSONResponse({"detail": "there is no such model"}, 404)
+        return JSONResponse(self._row(model, request))
 
     async def _log(self, request: Request) -> Response:
         model = self._host.models.get(request.path_params["model_id"])
@@ -81,7 +90,7 @@ class ReadSide:
             return JSONResponse({"detail": "there is no such model"}, 404)
         return PlainTextResponse(read_log(self._host.log_path(model), LOG_BYTES_MAX))
 
-    def _row(self, model: HostedModel) -> dict[str, Any]:
+    def _row(self, model: HostedModel, request: Request) -> dict[str, Any]:
         entry, failure = model.entry, model.failure
         return {
             "id": entry.model_id,
@@ -94,5 +103,6 @@ class ReadSide:
             "cruncher_id": entry.cruncher_id,
             "cruncher_name": entry.cruncher_name,
             "builder_log_uri": None,
-            "runner_log_uri": f"/models/logs/runner/{entry.model_id}",
+            # Absolute: the web app replaces the orchestrator's base by its own, and finds nothing in a path alone.
+            "runner_log_uri": f"{request.base_url}models/logs/runner/{quote(entry.model_id)}",
         }

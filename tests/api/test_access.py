@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import httpx
 import pytest
 
-from coordinator.api.access import BODY_BYTES_MAX, HEADERS, Rules, key_of, parse_networks, scope_needed
+from coordinator.api.access import BODY_BYTES_MAX, HEADERS, Rules, key_of, scope_needed
 from coordinator.api.app import create_app
 from coordinator.api.keys import KeyRing, Scope, hash_of, make_entry, parse_entries, read_key_ring
 from coordinator.api.problems import MEDIA_TYPE
 from coordinator.streams.errors import OperatorError
+from coordinator.streams.setting_checks import networks_of
 from coordinator.streams.settings import Settings
 
 INSIDE, OUTSIDE = "127.0.0.1", "203.0.113.9"
@@ -30,12 +33,18 @@ def door(api):
         *,
         closed: bool = False,
         rate: int = 0,
+        keyless: bool = True,
+        proxies: str = "",
+        hosts: tuple[str, ...] = (),
         **headers: str,
     ) -> httpx.AsyncClient:
         rules = Rules(
             ring,
             reads_need_key=closed,
-            trusted=parse_networks("127.0.0.0/8,::1/128"),
+            trusted=networks_of("API_TRUSTED_NETWORKS", "127.0.0.0/8,::1/128"),
+            settle_without_key=keyless,
+            proxies=networks_of("API_TRUSTED_PROXIES", proxies),
+            hosts=hosts,
             requests_per_second=rate,
         )
         app = create_app(Settings(), api.projector, api.stage, rules=rules)
@@ -304,7 +313,7 @@ def test_a_file_of_keys(tmp_path):
 @pytest.mark.parametrize("text", ["localhost", "127.0.0.1/8", "10.0.0.0/33"])
 def test_networks_that_are_none_are_refused(text):
     with pytest.raises(OperatorError, match="API_TRUSTED_NETWORKS"):
-        parse_networks(text)
+        networks_of("API_TRUSTED_NETWORKS", text)
 
 
 def test_the_key_of_a_request():
@@ -314,3 +323,118 @@ def test_the_key_of_a_request():
     assert key_of(Headers({"authorization": "bearer b"})) == "b"
     assert key_of(Headers({"authorization": "Basic b"})) is None
     assert key_of(Headers({})) is None
+
+
+async def test_settling_without_a_key_must_be_asked_for(door):
+    """Two hints beside each other in `.env` opened it to the internet: what trusts a network no longer lets it settle."""
+    async with door(INSIDE, keyless=False) as client:
+        answer = await client.post(CONFIRM, json={"tx_hash": "x"})
+        assert answer.status_code == 401
+        assert "API_SETTLE_WITHOUT_KEY" in answer.json()["detail"]
+    async with door(INSIDE) as client:
+        assert (await client.post(CONFIRM, json={"tx_hash": "x"})).status_code == 422
+
+
+PASSED_ON = {
+    "X-Forwarded-For": "127.0.0.1",
+    "X-Real-IP": "127.0.0.1",
+    "Forwarded": "for=127.0.0.1",
+    "Via": "1.1 proxy",
+}
+
+
+@pytest.mark.parametrize("name", PASSED_ON)
+@pytest.mark.parametrize("peer", [INSIDE, OUTSIDE])
+async def test_a_call_that_a_proxy_passed_on_is_not_trusted_whatever_it_says(door, peer, name):
+    """Found by an attack: uvicorn believed X-Forwarded-For of whoever called from this machine."""
+    async with door(peer, **{name: PASSED_ON[name]}) as client:
+        assert (await client.post(CONFIRM, json={"tx_hash": "x"})).status_code == 401
+    async with door(peer, closed=True, **{name: PASSED_ON[name]}) as client:
+        assert (await client.get("/reports/models")).status_code == 401
+
+
+@pytest.mark.parametrize(
+    ("forwarded", "status"),
+    [
+        ("127.0.0.1", 422),  # the proxy says: this machine
+        (f"127.0.0.1, {OUTSIDE}", 401),  # what stands left of the last one, its caller wrote
+        (f"{OUTSIDE}, 127.0.0.1", 422),
+        ("127.0.0.1, 10.1.1.1", 422),  # through another of our proxies
+        ("not an address", 401),
+        ("", 401),
+    ],
+)
+async def test_a_named_proxy_is_believed_for_the_last_hop_that_is_no_proxy(door, forwarded, status):
+    async with door("10.9.9.9", proxies="10.0.0.0/8", **{"X-Forwarded-For": forwarded}) as client:
+        assert (await client.post(CONFIRM, json={"tx_hash": "x"})).status_code == status
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("127.0.0.1:8000", 200), ("[::1]:8000", 200), ("localhost", 200), ("LOCALHOST:8000", 200), ("report:8000", 200),
+        ("203.0.113.7", 200), ("node.localhost", 200), ("host.docker.internal:8000", 200), ("", 200),
+        ("evil.example", 421), ("evil.example:8000", 421), ("127.0.0.1.evil.example", 421), ("a b", 421),
+        ("node.example", 200), ("NODE.example.:443", 200), ("sub.node.example", 421),
+    ],
+)  # fmt: skip
+async def test_a_page_whose_name_points_at_this_machine_is_not_answered(door, host, status):
+    """DNS rebinding: its browser sends the page's own name as Host."""
+    async with door(INSIDE, hosts=("node.example",), Host=host) as client:
+        answer = await client.get("/reports/models")
+        assert answer.status_code == status
+        assert status == 200 or "API_ALLOWED_HOSTS" in answer.json()["detail"]
+        assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_any_host_where_the_operator_says_so(door):
+    async with door(INSIDE, hosts=("*",), Host="evil.example") as client:
+        assert (await client.get("/reports/models")).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["/healthz", "/readyz", "/", "/metrics", "/docs", "/reports/models", "/reports/leaderboard", "/reports/predictions",
+     "/reports/predictions.csv", "/reports/predictions.parquet", "/reports/live", "/reports/schema",
+     "/reports/models?as_of=2023-03-10T00:00:00Z"],
+)  # fmt: skip
+async def test_head_is_answered_wherever_get_is_with_the_same_head_and_no_body(door, path):
+    async with door(INSIDE) as client, asyncio.timeout(10):
+        head = await client.head(path)
+        assert (head.status_code, head.content) == (200, b"")
+        if not path.endswith("live"):
+            got = await client.get(path)
+            assert got.headers["content-type"] == head.headers["content-type"]
+            if "content-length" in got.headers and path != "/metrics":
+                assert head.headers["content-length"] == got.headers["content-length"]
+
+
+async def test_head_where_only_a_write_is(door):
+    async with door(INSIDE) as client:
+        assert (await client.head(CONFIRM)).status_code == 405
+
+
+@pytest.mark.parametrize("path", ["/reports/leaderboard/", "/healthz/", "/metrics/", "/reports/models/"])
+async def test_a_slash_too_many_is_404_and_never_sent_to_another_scheme(door, path):
+    async with door(INSIDE, **{"X-Forwarded-Proto": "https", "Host": "node"}) as client:
+        answer = await client.get(path)
+        assert answer.status_code == 404
+        assert "location" not in answer.headers
+
+
+@pytest.mark.parametrize(
+    "path", ["leaderboard", "models", "predictions", "snapshots", "checkpoints", "feeds/tail"]
+)
+async def test_a_name_that_no_route_knows_is_refused_with_what_is_near(api, path):
+    answer = await api.get(f"/reports/{path}", 422, strat="2023-03-01")
+    assert answer["detail"] == "query: 'strat' is no parameter of this route; did you mean 'start'?"
+    await api.get(
+        f"/reports/{path}", projectIds="m1", start="2023-03-01T00:00:00.000Z", end="2023-03-02T00:00:00.000Z"
+    )
+
+
+@pytest.mark.parametrize("name", ["start", "end", "as_of"])
+async def test_seconds_where_milliseconds_are_meant_are_refused(api, name):
+    answer = await api.get("/reports/predictions", 422, **{name: "1677628800"})
+    assert "1970-01-20" in answer["detail"]
+    assert "1677628800000?" in answer["detail"]

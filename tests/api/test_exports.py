@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from coordinator.api import exports
-from coordinator.api.exports import COLUMNS, EXPORTS_MAX, MEDIA
+from coordinator.api.exports import COLUMNS, EXPORTS_PER_ADDRESS_MAX, MEDIA
 
 
 async def body(api, form: str, **params) -> bytes:
@@ -126,9 +126,9 @@ async def test_one_export_too_many_is_told_to_come_back_and_places_are_given_bac
         await app(request("ndjson"), no_body, send)
         return statuses
 
-    assert await ask(0) == [200] * EXPORTS_MAX + [503]
-    assert await ask(0) == [200] * EXPORTS_MAX + [503]  # all places were given back
-    assert len(places) == 2 * EXPORTS_MAX
+    assert await ask(0) == [200] * EXPORTS_PER_ADDRESS_MAX + [503]
+    assert await ask(0) == [200] * EXPORTS_PER_ADDRESS_MAX + [503]  # all places were given back
+    assert len(places) == 2 * EXPORTS_PER_ADDRESS_MAX
 
 
 async def test_a_client_that_leaves_gives_its_place_back(api):
@@ -138,7 +138,7 @@ async def test_a_client_that_leaves_gives_its_place_back(api):
         if message["type"] == "http.response.body":
             raise OSError("the client left")
 
-    for _ in range(EXPORTS_MAX + 1):
+    for _ in range(EXPORTS_PER_ADDRESS_MAX + 1):
         await app(request("csv"), no_body, leave)
     assert await table(api, "csv") != []
 

@@ -14,8 +14,9 @@ from tests.logs import START_MS, TX_HASH, fold_into
 
 from coordinator.api import live, live_hub
 from coordinator.api.app import create_app
+from coordinator.api.connections import Connections
 from coordinator.api.live_position import parse_position, position_text
-from coordinator.api.server import _Protocol, _Server
+from coordinator.api.server import _Server
 from coordinator.projections.registry import open_read_models
 from coordinator.projections.runner import Projector
 from coordinator.streams import events as ev
@@ -36,7 +37,7 @@ class Node:
         self.bound = socket.create_server(("127.0.0.1", 0))
         config = uvicorn.Config(
             create_app(self.projector.settings, self.projector, None),
-            http=_Protocol,
+            http=Connections(1_000).protocol,
             log_config=None,
             lifespan="off",
             timeout_graceful_shutdown=3,

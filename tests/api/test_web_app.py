@@ -32,7 +32,7 @@ STATIC_COLUMNS = {
 @pytest.fixture
 async def app(api):
     """The web app's own client: from a trusted network, without a key, cookies or an Origin."""
-    application = create_app(Settings(), api.projector, api.stage)
+    application = create_app(Settings(api_settle_without_key=True), api.projector, api.stage)
     transport = httpx.ASGITransport(application, client=("127.0.0.1", 1))
     async with httpx.AsyncClient(transport=transport, base_url="http://node") as client:
         yield client

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from tests.models.stage import (
     CRUNCH_ID,
@@ -158,9 +159,19 @@ async def test_the_read_side_fills_the_web_apps_models_page(tmp_path: Path, open
         assert (good["id"], good["desired_state"], good["status"]) == ("good", "RUNNING", "RUNNER_RUNNING")
         assert (dies["desired_state"], dies["status"]) == ("STOPPED", "RUNNER_FAILED")
         assert dies["statusMessage"].startswith("UNEXPECTED_STOP: its process ended with 3")
-        status, body = await get(read_side.port, good["runner_log_uri"])
+        base = f"http://127.0.0.1:{read_side.port}"
+        assert (
+            good["runner_log_uri"] == f"{base}/models/logs/runner/good"
+        )  # absolute, at the address that was asked
+        status, body = await get(read_side.port, good["runner_log_uri"].removeprefix(base))
         assert (status, b"hello" in body) == (200, True)
         assert (await get(read_side.port, "/models/logs/runner/nobody"))[0] == 404
+        assert json.loads((await get(read_side.port, "/models/good"))[1])["id"] == "good"
+        async with httpx.AsyncClient(
+            base_url=base
+        ) as client:  # the running switch of the web app, and its upload
+            for method, path in (("PATCH", "/models/good"), ("DELETE", "/models/good"), ("POST", "/models")):
+                assert (await client.request(method, path)).status_code == 405
         assert (await get(read_side.port, "/models/logs/runner/../good"))[0] == 404
     finally:
         await read_side.stop()

@@ -1,0 +1,36 @@
+"""Addresses of callers. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
+
+from coordinator.streams.setting_checks import Network
+
+
+def address_of(text: str) -> IPv4Address | IPv6Address | None:
+    """The address, None for what is none; an IPv4 address in IPv6 clothes is the IPv4 address."""
+    try:
+        address = ip_address(text)
+    except ValueError:
+        return None
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
+        return address.ipv4_mapped
+    return address
+
+
+def within(text: str, networks: Sequence[Network]) -> bool:
+    """What is no address (a socket file, a test) is in no network."""
+    address = address_of(text)
+    return address is not None and any(address in network for network in networks)
+
+
+def address_group(host: str) -> str:
+    """Whose requests are counted together: an address, of IPv6 the 64 bits that one customer has."""
+    try:
+        address = ip_address(host)
+    except ValueError:
+        return host
+    if isinstance(address, IPv6Address) and address.ipv4_mapped is None:
+        return str(IPv6Network((int(address) >> 64 << 64, 64)))
+    return host

@@ -1,0 +1,39 @@
+"""A name in a query that its route does not know is 422: a misspelt `strat=` would else answer for all times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from difflib import get_close_matches
+
+from fastapi import HTTPException, Request
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+
+WIDGET_NAMES = frozenset({"projectIds", "start", "end"})
+"""The web app's widgets send these to every address that they are pointed at."""
+PAST_NAMES = frozenset({"as_of", "as_of_offsets"})
+"""What these mean, and where, `as_of.py` says."""
+
+
+async def known_names(request: Request) -> None:
+    """A dependency of every route of ours. Raises HTTPException 422 that names what is unknown, and what is near."""
+    route = request.scope.get("route")
+    if isinstance(route, APIRoute) and route.path.startswith(
+        "/reports/"
+    ):  # probes and scrapers add what they like
+        check_names(request.query_params.keys(), names_of(route.dependant))
+
+
+def check_names(given: Iterable[str], known: frozenset[str]) -> None:
+    """Raises HTTPException 422 for a name that is neither known nor known to all."""
+    for name in given:
+        if name not in known and name not in WIDGET_NAMES and name not in PAST_NAMES:
+            near = get_close_matches(name[:40], sorted(known | WIDGET_NAMES | PAST_NAMES), 1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise HTTPException(422, f"query: {name[:40]!r} is no parameter of this route{hint}")
+
+
+def names_of(dependant: Dependant) -> frozenset[str]:
+    """The query's names that a route and what it depends on declare."""
+    own = {one.alias for one in dependant.query_params}
+    return frozenset(own.union(*(names_of(one) for one in dependant.dependencies)))

@@ -1,0 +1,171 @@
+"""Connections that cost their owner nothing: none may keep the API from answering others. On real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from contextlib import asynccontextmanager
+
+import httpx
+import pytest
+import uvicorn
+from starlette.responses import Response, StreamingResponse
+
+from coordinator.api import connections
+from coordinator.api.connections import Connections
+from coordinator.api.server import _Server
+from coordinator.infra.sockets import listen
+
+
+async def endless():
+    while True:
+        await asyncio.sleep(0)  # as what is read from a thread does
+        yield b"x" * 65_536
+
+
+async def app(scope, receive, send):
+    """`/endless` streams for ever, `/echo` reads its body, all else is `ok`."""
+    if scope["path"] == "/endless":
+        await StreamingResponse(endless())(scope, receive, send)
+        return
+    if scope["path"] == "/echo":
+        while (await receive()).get("more_body"):
+            pass
+    await Response("ok")(scope, receive, send)
+
+
+@asynccontextmanager
+async def serving(most=100):
+    bound = listen("127.0.0.1", 0, "a port")
+    here = Connections(most)
+    config = uvicorn.Config(
+        app,
+        http=here.protocol,
+        ws="none",
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        timeout_graceful_shutdown=1,
+    )
+    server = _Server(config)
+    running = asyncio.create_task(server.serve([bound]))
+    sweeping = asyncio.create_task(here.sweep())
+    while not server.started:
+        await asyncio.sleep(0.01)
+    opened = []
+
+    async def connect(said=b""):
+        reader, writer = await asyncio.open_connection(*bound.getsockname())
+        opened.append(writer)
+        writer.write(said)
+        await writer.drain()
+        return reader, writer
+
+    try:
+        yield here, f"http://127.0.0.1:{bound.getsockname()[1]}", connect
+    finally:
+        for writer in opened:
+            writer.transport.abort()
+        server.should_exit = True
+        sweeping.cancel()
+        await asyncio.wait_for(running, 10)
+        bound.close()
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch):
+    for name in ("HEAD_SECONDS_MAX", "BODY_SECONDS_MAX", "WRITE_SECONDS_MAX"):
+        monkeypatch.setattr(connections, name, 0.2)
+    monkeypatch.setattr(connections, "SWEEP_SECONDS", 0.05)
+
+
+async def dropped(reader):
+    async with asyncio.timeout(10):
+        with contextlib.suppress(ConnectionError):
+            return await reader.read() == b""
+    return True
+
+
+SLOW = {
+    "says nothing": b"",
+    "half of a head": b"GET / HTTP/1.1\r\nHost: x\r\n",
+    "half of a body": b"POST /echo HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nhalf",
+    "blank lines": b"\r\n\r\n\r\n",
+}
+
+
+@pytest.mark.parametrize("said", SLOW.values(), ids=SLOW)
+async def test_who_says_a_request_slowly_is_dropped(said):
+    async with serving() as (here, _, connect):
+        reader, _ = await connect(said)
+        assert await dropped(reader)
+        assert here.dropped == 1
+        assert not here.open
+
+
+async def test_a_byte_now_and_then_is_as_slow_as_none():
+    async with serving() as (_, _, connect):
+        reader, writer = await connect(b"GET / HTTP/1.1\r\n")
+        ended = asyncio.create_task(dropped(reader))
+        while not ended.done():
+            with contextlib.suppress(ConnectionError):
+                writer.write(b"X-A: b\r\n")
+                await writer.drain()
+            await asyncio.sleep(0.02)
+        assert ended.result()
+
+
+async def test_who_does_not_read_an_answer_is_dropped_and_the_route_is_told():
+    async with serving() as (here, _, connect):
+        await connect(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(10):
+            while not here.dropped:
+                await asyncio.sleep(0.02)
+        assert not here.open
+
+
+async def test_a_head_without_an_end_is_dropped_by_its_size(monkeypatch):
+    monkeypatch.setattr(connections, "HEAD_SECONDS_MAX", 60.0)
+    async with serving() as (_, _, connect):
+        reader, writer = await connect(b"GET / HTTP/1.1\r\n")
+        with contextlib.suppress(ConnectionError):
+            for _ in range(100):
+                writer.write(b"X-A: " + b"b" * 1_000 + b"\r\n")
+                await writer.drain()
+        assert await dropped(reader)
+
+
+async def test_when_there_is_no_room_a_new_one_takes_the_place_of_the_one_idle_for_longest(monkeypatch):
+    """1,100 idle sockets at 1,024 descriptors: nobody was answered, a container's health check neither."""
+    monkeypatch.setattr(connections, "HEAD_SECONDS_MAX", 60.0)
+    async with serving(most=10) as (here, url, connect):
+        busy, _ = await connect(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
+        await busy.readexactly(10)
+        first, _ = await connect()
+        others = [await connect() for _ in range(30)]
+        assert await dropped(first)
+        async with httpx.AsyncClient() as client:
+            assert (await client.get(url + "/healthz")).text == "ok"
+        assert len(here.open) <= 10
+        await busy.readexactly(1_000_000)  # what is being answered is not dropped for it
+        assert others
+
+
+async def test_a_connection_that_is_used_is_kept():
+    async with serving() as (here, url, _), httpx.AsyncClient(base_url=url) as client:
+        for _ in range(8):
+            assert (await client.get("/")).text == "ok"
+            await asyncio.sleep(0.1)
+        assert here.dropped == 0
+        assert len(here.open) == 1
+
+
+def test_the_number_follows_the_descriptors(monkeypatch):
+    for soft, wanted in (
+        (1_024, 324),
+        (256, 64),
+        (100_000, 4_000),
+        (connections.resource.RLIM_INFINITY, 4_000),
+    ):
+        monkeypatch.setattr(connections.resource, "getrlimit", lambda _, soft=soft: (soft, soft))
+        assert connections.connections_max() == wanted
