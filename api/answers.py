@@ -18,6 +18,7 @@ from pydantic import TypeAdapter
 from coordinator.api.reading import LIVE, WINDOW
 from coordinator.api.times import parse_ms, zulu
 from coordinator.projections.registry import ReadModels
+from coordinator.projections.spread import is_rehearsing
 from coordinator.streams.setting_checks import FAR_FUTURE_MS
 
 _encoder = msgspec.json.Encoder()
@@ -81,7 +82,7 @@ async def span(request: Request, start: Moment = None, end: Moment = None) -> Sp
 def rehearsed(asked: Span, live: ReadModels | None) -> Span:
     """The window that is meant, of a node that may be rehearsing; of a past (`live` is None) the one that was asked."""
     clock = live.feeds.clock if live is not None else 0
-    if live is None or not 0 < clock < asked.start or not live.predictions.rehearsing():
+    if live is None or not 0 < clock < asked.start or not is_rehearsing(live.predictions):
         return asked
     length = clock if asked.end == FAR_FUTURE_MS else asked.end - asked.start
     return Span(max(0, clock - length), clock)

@@ -18,6 +18,7 @@ from coordinator.api.turns import Turns
 from coordinator.projections.look import Look
 from coordinator.projections.past import Readable
 from coordinator.projections.prediction_rows import Prediction
+from coordinator.projections.spread import spread
 from coordinator.streams.ids import prediction_id
 from coordinator.streams.units import to_float
 
@@ -90,10 +91,10 @@ def _answer(request: Request, read: Readable, asked: Question) -> Response:
     )
     found = list(islice(rounds, limit + 1))
     if asked.chart and (len(found) > limit or look.stopped_at is not None):
-        spread = read.predictions.spread(when.start, when.end, asked.ids, limit, LOOKS_MAX)
-        answer = shaped(list[shapes.Prediction], [row_of(one) for one in spread])
+        some = spread(read.predictions, when.start, when.end, asked.ids, limit, LOOKS_MAX)
+        answer = shaped(list[shapes.Prediction], [row_of(one) for one in some])
         answer.headers["X-Thinned"] = (
-            f"{len(spread)} rows of rounds spread evenly over the time; with limit: the newest"
+            f"{len(some)} rows of rounds spread evenly over the time; with limit: the newest"
         )
         answer.headers["X-Truncated"] = "true"
         return answer

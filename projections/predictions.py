@@ -55,8 +55,6 @@ from coordinator.streams.lifecycle import NONE
 
 ROUNDS_PER_LOOK = 500
 ROUND_LOOKS = 20
-MOMENT_MS = 1_000
-"""Rounds of one point, one for each subject, are opened within this."""
 _answers_decoder = msgspec.msgpack.Decoder(list[Answer])
 _scores_decoder = msgspec.msgpack.Decoder(ScoresRow)
 _input_decoder = msgspec.msgpack.Decoder(InputRow)
@@ -297,7 +295,7 @@ class Predictions(Projection):
             costs = look if behind else None
             if costs is not None:
                 costs.costs(ROUND_LOOKS)
-            for one in self._of_round(name, row, None if behind else after, model_ids):
+            for one in self.of_round(name, row, None if behind else after, model_ids):
                 if status in (None, one.status):
                     yield one
                 elif costs is not None:
@@ -305,7 +303,7 @@ class Predictions(Projection):
             behind = True
             before = (opened_at, name[9:-1].decode(), "", "")
 
-    def _of_round(
+    def of_round(
         self,
         name: bytes,
         row: bytes,
@@ -326,57 +324,6 @@ class Predictions(Projection):
                     yield one
             skipping = False
 
-    def rehearsing(self) -> bool:
-        """Is the newest round one of a rehearsal?"""
-        for name, _ in self.store.scan(b"O", start=b"O" + key(self._newest_round + 1), backwards=True):
-            found = self.input(name[9:-1].decode())
-            return found is not None and found.rehearsal
-        return False
-
-    def spread(
-        self, start: int, until: int, model_ids: set[str] | None, rows_max: int, look: int
-    ) -> list[Prediction]:
-        """At most `rows_max` predictions of rounds opened in [start, until], the rounds spread evenly over the time
-        that has any, oldest first. All rounds of a moment stand together, so that no subject is left out. `look` bounds
-        what is read: a prediction is one, a round ROUND_LOOKS more.
-        """
-        oldest = self._moment(start, until)
-        newest = next(
-            self.store.scan(b"O", start=b"O" + key(min(until, self._newest_round) + 1), backwards=True), None
-        )
-        if not oldest or newest is None:
-            return []
-        first, last = _opened_at(oldest[0][0]), _opened_at(newest[0])
-        seen = self._moment(last, until)
-        cost = ROUND_LOOKS * len(seen) + sum(
-            1 for name, row in seen for _ in self._of_round(name, row, None, None)
-        )
-        rows = sum(1 for name, row in seen for _ in self._of_round(name, row, None, model_ids))
-        count = max(2, min(rows_max // max(1, rows), look // max(1, cost)))
-        found: list[list[Prediction]] = []
-        behind = -1
-        for i in range(count):
-            moment = self._moment(max(behind + 1, first + (last - first) * i // (count - 1)), until)
-            if not moment:
-                break
-            behind = _opened_at(moment[-1][0])
-            found.append([one for name, row in moment for one in self._of_round(name, row, None, model_ids)])
-        while (
-            sum(map(len, found)) > rows_max and len(found) > 1
-        ):  # earlier rounds were larger than the newest
-            found = found[::2]
-        return [one for some in found for one in some][:rows_max]
-
-    def _moment(self, at: int, until: int) -> list[tuple[bytes, bytes]]:
-        """The first rounds opened at or after `at`, and those within MOMENT_MS of the first."""
-        found: list[tuple[bytes, bytes]] = []
-        for name, row in islice(self.store.scan(b"O", start=b"O" + key(at)), ROUNDS_PER_LOOK):
-            opened_at = _opened_at(name)
-            if opened_at > until or (found and opened_at - _opened_at(found[0][0]) > MOMENT_MS):
-                break
-            found.append((name, row))
-        return found
-
     def oldest(
         self, start: int, until: int, model_ids: set[str] | None = None, status: str | None = None
     ) -> Iterator[Prediction]:
@@ -386,7 +333,7 @@ class Predictions(Projection):
         after = b"O" + key(start)
         while names := self._rounds_from(after, min(until, self._newest_round)):
             for name, row in names:
-                for one in self._of_round(name, row, None, model_ids):
+                for one in self.of_round(name, row, None, model_ids):
                     if status in (None, one.status):
                         yield one
             after = names[-1][0] + b"\x00"
@@ -449,7 +396,3 @@ class Predictions(Projection):
             return False
         horizon, _, resolvable_at = found.scopes[scope_key]
         return str(horizon) not in found.truths and resolvable_at >= self._resolved_until
-
-
-def _opened_at(name: bytes) -> int:
-    return int.from_bytes(name[1:9], "big")

@@ -106,7 +106,7 @@ async def test_one_export_too_many_is_told_to_come_back_and_places_are_given_bac
     app = api.client._transport.app
     places = []
 
-    def hang(pages, _value_field):
+    def hang(pages):
         """Takes its place, and is looked at from another request while it runs."""
         places.append(pages)
         yield b"{}\n"

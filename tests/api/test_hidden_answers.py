@@ -26,6 +26,7 @@ ROUTES = ("predictions", "predictions.ndjson", "predictions.csv", "predictions.p
 def log():
     """A node in the middle of a round: models have answered, and the horizon has not passed."""
     log = busy_log()
+    log.tick(START_MS + OPEN_AT)
     log.round(OPEN_AT, ANSWERS, scored=False)
     return log
 
