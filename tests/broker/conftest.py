@@ -164,7 +164,11 @@ async def worker(kafka_bootstrap, crunch_id, tmp_path):
     await create_topics(kafka_bootstrap, crunch_id)
     report = Report(
         Settings(
-            crunch_id=crunch_id, kafka_bootstrap=kafka_bootstrap, data_dir=tmp_path, api_port=free_ports(1)[0]
+            crunch_id=crunch_id,
+            kafka_bootstrap=kafka_bootstrap,
+            data_dir=tmp_path,
+            api_port=free_ports(1)[0],
+            api_settle_without_key=True,
         )
     )
     yield report

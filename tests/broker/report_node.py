@@ -35,7 +35,11 @@ class Node:
     def __init__(self, bootstrap: str, name: str, folder: Path, log) -> None:
         self.log = log
         self.settings = Settings(
-            crunch_id=name, kafka_bootstrap=bootstrap, data_dir=folder, api_port=free_ports(1)[0]
+            crunch_id=name,
+            kafka_bootstrap=bootstrap,
+            data_dir=folder,
+            api_port=free_ports(1)[0],
+            api_settle_without_key=True,
         )
         self.url = f"http://127.0.0.1:{self.settings.api_port}"
         self._sent: dict[str, int] = {}

@@ -86,7 +86,7 @@ async def node(kafka_bootstrap, crunch_id, tmp_path):
             Report(
                 Settings(
                     crunch_id=crunch_id, kafka_bootstrap=kafka_bootstrap, data_dir=tmp_path / f"api{i}",
-                    api_port=ports[i], contract=CONTRACT, checkpoint_interval_seconds=6 * 3600,
+                    api_port=ports[i], api_settle_without_key=True, contract=CONTRACT, checkpoint_interval_seconds=6 * 3600,
                 )
             )
         )  # fmt: skip

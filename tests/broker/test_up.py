@@ -90,7 +90,7 @@ def up(folder, *arguments, **options):
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=run_environment(),
+        env=run_environment() | {"API_SETTLE_WITHOUT_KEY": "true"},
         cwd=folder,
         **options,
     )
