@@ -179,6 +179,16 @@ async def topics(bootstrap: str, crunch_id: str, *, made_later: bool) -> Finding
     )
 
 
+async def applied(settings: Settings) -> Finding:
+    """Which contract does the node go by, and is the text on disk that one?"""
+    from coordinator.cli.contract_kept import applied_and_disk  # noqa: PLC0415
+
+    try:
+        return Finding("applied", State.OK, await applied_and_disk(settings))
+    except CoordinatorError as error:
+        return Finding("applied", State.UNKNOWN, str(error), "see `coordinator contract list`")
+
+
 async def stages(bootstrap: str, crunch_id: str) -> list[Finding]:
     """How far is every stage?"""
     from coordinator.infra.groups import nobody, stage_members  # noqa: PLC0415

@@ -228,11 +228,13 @@ def _end(as_json: bool, answer: dict[str, Any], text: str) -> None:
 async def _read(settings: Settings) -> Kept:
     from coordinator.infra.contract_log import read_applied, read_terms  # noqa: PLC0415
     from coordinator.infra.kafka import read_range  # noqa: PLC0415
+    from coordinator.infra.own_log import OwnLog  # noqa: PLC0415
     from coordinator.infra.positions import offsets, reading  # noqa: PLC0415
     from coordinator.streams.envelope import decode_append, decode_events  # noqa: PLC0415
     from coordinator.streams.topology import topic_name  # noqa: PLC0415
 
     where = settings.kafka_bootstrap, settings.crunch_id
+    await OwnLog(*where, settings.data_dir).check()  # what listens there may be another node's Kafka
     applied, terms, clock = await read_applied(*where), await read_terms(*where), -1
     async with reading(settings.kafka_bootstrap) as consumer:
         start, end = (await offsets(consumer, settings.crunch_id))["feeds"]
@@ -254,9 +256,9 @@ def _in_force(kept: Kept) -> Any:
 
 
 def _boundary(kept: Kept) -> int | None:
-    """Where the running checkpoint period ends, in ms; None while no terms are known."""
+    """Where the running checkpoint period ends, in ms; None before the first record."""
     terms = _in_force(kept)
-    if not terms:
+    if not terms or kept.clock < 0:
         return None
     end: int = terms.checkpoint_period(max(kept.clock, terms.events[-1].data.effective_from))[1]
     return end
@@ -312,6 +314,12 @@ def _differences(before: Archive, after: Archive) -> list[str]:
     from coordinator.infra.contract_archive import differences  # noqa: PLC0415
 
     return [] if before.meaning.hash == after.meaning.hash else differences(before.meaning, after.meaning)
+
+
+async def applied_and_disk(settings: Settings) -> str:
+    """One line: the contract applied last, and whether the text on disk is that one. Raises CoordinatorError."""
+    kept = await _read(settings)
+    return f"contract {kept.newest().data.contract_hash[:12]} was applied last; {_on_disk(settings, kept)}"
 
 
 def _on_disk(settings: Settings, kept: Kept) -> str:

@@ -137,6 +137,7 @@ def _during(settings: Settings, api: str, feed_seconds: float) -> dict[str, Look
         ),
         "feed": lambda: checkup_node.feed(settings, feed_seconds),
         "kafka": lambda: checkup_node.kafka(bootstrap, crunch_id, topics_made_later=False),
+        "applied": lambda: checkup_node.applied(settings),
         "stages": lambda: checkup_node.stages(bootstrap, crunch_id),
         "api": lambda: checkup_node.api(api),
     }
