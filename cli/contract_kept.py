@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import difflib
 import os
 import sys
@@ -13,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
+from coordinator.cli.contract_reading import Kept, read_kept
 from coordinator.cli.shared import (
     EXIT_DIFFERENT,
     DataDirOption,
@@ -38,44 +38,13 @@ ON_DISK = "disk"
 HashArgument = Annotated[str, typer.Argument(metavar="HASH", help="The hash, or its beginning.")]
 
 
-@dataclasses.dataclass
-class Kept:
-    """What the log says of contracts. `clock` is the time of the newest record of `feeds`, -1 without one, in ms."""
-
-    applied: list[ApplyContract]
-    terms: list[CrunchConfigured]
-    clock: int
-    feeds_end: int
-
-    def newest(self) -> ApplyContract:
-        """The contract that was applied last. Raises OperatorError before the first."""
-        if not self.applied:
-            raise OperatorError(
-                "no contract was applied yet: the first start of the node applies the text on disk"
-            )
-        return self.applied[-1]
-
-    def of(self, beginning: str) -> ApplyContract:
-        """The newest command that applied the contract of a hash. Raises OperatorError for none or several."""
-        found = {
-            one.data.contract_hash: one
-            for one in self.applied
-            if one.data.contract_hash.startswith(beginning)
-        }
-        if len(found) != 1:
-            raise OperatorError(
-                f"{len(found) or 'no'} kept contracts begin with {beginning!r}; `coordinator contract list` has them"
-            )
-        return next(iter(found.values()))
-
-
 def list_(kafka: KafkaOption = None, data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
     """List the contracts that were applied, oldest first: since when each holds, and which one does now.
 
     Example: [bold]coordinator contract list[/bold]
     """
     settings, _ = node_settings(data_dir, kafka)
-    kept = run(_read(settings))
+    kept = run(read_kept(settings))
     rows = _rows(kept)
     remark = _on_disk(settings, kept)
     if as_json:
@@ -105,7 +74,7 @@ def show(
     Example: [bold]coordinator contract show 4c99 --source[/bold]
     """
     settings, _ = node_settings(data_dir, kafka)
-    command = run(_read(settings)).of(contract_hash)
+    command = run(read_kept(settings)).of(contract_hash)
     archive = _opened(command)
     files = {name: content.decode(errors="replace") for name, content in sorted(archive.files.items())}
     meaning = archive.meaning
@@ -143,7 +112,7 @@ def diff(
     Example: [bold]coordinator contract diff[/bold], [bold]coordinator contract diff 4c99 a010[/bold]
     """
     settings, _ = node_settings(data_dir, kafka)
-    kept = run(_read(settings))
+    kept = run(read_kept(settings))
     before = _opened(kept.newest() if old is None else kept.of(old))
     after = _disk(_with_path(settings, kept)) if new in (None, ON_DISK) else _opened(kept.of(str(new)))
     said = _differences(before, after)
@@ -183,7 +152,7 @@ def apply(
     Examples: [bold]coordinator contract apply[/bold], [bold]coordinator contract apply --yes --json[/bold]
     """
     settings, _ = node_settings(data_dir, kafka)
-    kept = run(_read(settings))
+    kept = run(read_kept(settings))
     before = _opened(kept.newest())
     settings = _with_path(settings, kept, contract)
     after = _disk(settings)
@@ -223,27 +192,6 @@ def _end(as_json: bool, answer: dict[str, Any], text: str) -> None:
 
 
 # --- reading -----------------------------------------------------------------------------------------------------
-
-
-async def _read(settings: Settings) -> Kept:
-    from coordinator.infra.contract_log import read_applied, read_terms  # noqa: PLC0415
-    from coordinator.infra.kafka import read_range  # noqa: PLC0415
-    from coordinator.infra.own_log import OwnLog  # noqa: PLC0415
-    from coordinator.infra.positions import offsets, reading  # noqa: PLC0415
-    from coordinator.streams.envelope import decode_append, decode_events  # noqa: PLC0415
-    from coordinator.streams.topology import topic_name  # noqa: PLC0415
-
-    where = settings.kafka_bootstrap, settings.crunch_id
-    await OwnLog(*where, settings.data_dir).check()  # what listens there may be another node's Kafka
-    applied, terms, clock = await read_applied(*where), await read_terms(*where), -1
-    async with reading(settings.kafka_bootstrap) as consumer:
-        start, end = (await offsets(consumer, settings.crunch_id))["feeds"]
-        feeds = topic_name(settings.crunch_id, "feeds")
-        async for _, record in read_range(consumer, feeds, max(start, end - 20), end):
-            append = decode_append(record)
-            if append is not None and not append.claim:
-                clock = max([clock, *(one.at for one in decode_events(append.events))])
-    return Kept(applied, terms, clock, end)
 
 
 def _in_force(kept: Kept) -> Any:
@@ -318,7 +266,7 @@ def _differences(before: Archive, after: Archive) -> list[str]:
 
 async def applied_and_disk(settings: Settings) -> str:
     """One line: the contract applied last, and whether the text on disk is that one. Raises CoordinatorError."""
-    kept = await _read(settings)
+    kept = await read_kept(settings)
     return f"contract {kept.newest().data.contract_hash[:12]} was applied last; {_on_disk(settings, kept)}"
 
 

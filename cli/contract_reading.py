@@ -1,0 +1,65 @@
+"""What the log says of contracts: which were applied, which terms hold, what time it is."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from coordinator.streams.errors import OperatorError
+
+if TYPE_CHECKING:
+    from coordinator.streams.events import ApplyContract, CrunchConfigured
+    from coordinator.streams.settings import Settings
+
+
+@dataclasses.dataclass
+class Kept:
+    """What the log says of contracts. `clock` is the time of the newest record of `feeds`, -1 without one, in ms."""
+
+    applied: list[ApplyContract]
+    terms: list[CrunchConfigured]
+    clock: int
+    feeds_end: int
+
+    def newest(self) -> ApplyContract:
+        """The contract that was applied last. Raises OperatorError before the first."""
+        if not self.applied:
+            raise OperatorError(
+                "no contract was applied yet: the first start of the node applies the text on disk"
+            )
+        return self.applied[-1]
+
+    def of(self, beginning: str) -> ApplyContract:
+        """The newest command that applied the contract of a hash. Raises OperatorError for none or several."""
+        found = {
+            one.data.contract_hash: one
+            for one in self.applied
+            if one.data.contract_hash.startswith(beginning)
+        }
+        if len(found) != 1:
+            raise OperatorError(
+                f"{len(found) or 'no'} kept contracts begin with {beginning!r}; `coordinator contract list` has them"
+            )
+        return next(iter(found.values()))
+
+
+async def read_kept(settings: Settings) -> Kept:
+    """Raises WorldError, WrongLogError, OperatorError (no topics)."""
+    from coordinator.infra.contract_log import read_applied, read_terms  # noqa: PLC0415
+    from coordinator.infra.kafka import read_range  # noqa: PLC0415
+    from coordinator.infra.own_log import OwnLog  # noqa: PLC0415
+    from coordinator.infra.positions import offsets, reading  # noqa: PLC0415
+    from coordinator.streams.envelope import decode_append, decode_events  # noqa: PLC0415
+    from coordinator.streams.topology import topic_name  # noqa: PLC0415
+
+    where = settings.kafka_bootstrap, settings.crunch_id
+    await OwnLog(*where, settings.data_dir).check()  # what listens there may be another node's Kafka
+    applied, terms, clock = await read_applied(*where), await read_terms(*where), -1
+    async with reading(settings.kafka_bootstrap) as consumer:
+        start, end = (await offsets(consumer, settings.crunch_id))["feeds"]
+        feeds = topic_name(settings.crunch_id, "feeds")
+        async for _, record in read_range(consumer, feeds, max(start, end - 20), end):
+            append = decode_append(record)
+            if append is not None and not append.claim:
+                clock = max([clock, *(one.at for one in decode_events(append.events))])
+    return Kept(applied, terms, clock, end)
