@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
@@ -217,7 +218,11 @@ def quiet_libraries() -> None:
     import logging  # noqa: PLC0415
 
     import stamina.instrumentation  # noqa: PLC0415
+    import structlog  # noqa: PLC0415
 
+    structlog.configure(
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr)
+    )  # stdout holds the result alone
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     stamina.instrumentation.set_on_retry_hooks([])
 
