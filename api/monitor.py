@@ -32,9 +32,11 @@ from coordinator.streams.events import WithholdCheckpoint, WithholdCheckpointDat
 from coordinator.streams.ids import content_id
 from coordinator.streams.reasons import as_reason
 from coordinator.streams.topology import BY_TOPIC
+from coordinator.streams.witness import CLOCK, ClockState
 
 HOLE_MS_MAX = 30_000
 """An owner whose send failed leaves a hole until it has claimed anew."""
+
 LAG_MS_MAX = 30_000
 CHECKPOINTS_LOOKED_AT = 200
 LETTERS_LOOKED_AT = 100
@@ -281,7 +283,15 @@ class Monitor:
         if feeds.clock != self._clock[0]:
             self._clock = (feeds.clock, now)
         stood_ms = now - self._clock[1]
-        states = feeds.states()
+        states = [one for one in feeds.states() if one.source != CLOCK]
+        for one in feeds.states():
+            if one.source == CLOCK and one.state != ClockState.RIGHT:
+                yield Alert("clock", one.state, f"{one.reason}; the feed's time waits or is late for it")
+        if feeds.clock - now > self._settings.clock_ahead_seconds_max * 1000:
+            behind_seconds = (feeds.clock - now) // 1000
+            yield Alert(
+                "clock", "report", f"the report worker's clock is {behind_seconds} s behind the log's time"
+            )
         if states and all(one.state == "ended" for one in states):
             return
         if stood_ms >= self._settings.feed_stall_alert_seconds * 1000 and feeds.clock > 0:

@@ -8,6 +8,7 @@ clock, no randomness. A fold looks at each event once and writes one row per rou
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from bisect import insort
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
@@ -133,6 +134,10 @@ class Projection(ABC):
         return found
 
 
+def _begins(terms: Terms) -> int:
+    return terms.effective_from
+
+
 class TermsRows:
     """The terms known so far, by contract hash, as one topic told them (rows `T`)."""
 
@@ -141,8 +146,10 @@ class TermsRows:
         found = [
             (int.from_bytes(name[1:9], "big"), _terms_decoder.decode(row)) for name, row in store.scan(b"T")
         ]
-        self.in_order: list[Terms] = [terms for _, terms in sorted(found, key=lambda one: one[0])]
-        for terms in self.in_order:
+        told = [terms for _, terms in sorted(found, key=lambda one: one[0])]
+        self.in_order: list[Terms] = sorted(told, key=_begins)
+        """By the time from which they hold; of those of one time the last told holds."""
+        for terms in told:
             self.by_hash[terms.contract_hash] = terms
 
     def add(self, terms: Terms, batch: Batch) -> None:
@@ -150,7 +157,7 @@ class TermsRows:
         if terms in self.in_order:
             return
         batch.put(b"T" + len(self.in_order).to_bytes(8, "big"), encode_row(terms))
-        self.in_order.append(terms)
+        insort(self.in_order, terms, key=_begins)
         self.by_hash[terms.contract_hash] = terms
 
     def comparable_since(self, at_ms: int) -> int:

@@ -36,7 +36,7 @@ from coordinator.streams.events import (
 from coordinator.streams.finite import numbers_of
 from coordinator.streams.reasons import as_reason
 from coordinator.streams.scoring import validator
-from coordinator.streams.stage import EMPTY_DECISION_EVERY, Draft, Stage
+from coordinator.streams.stage import EMPTY_DECISION_EVERY, Draft, Stage, passing
 from coordinator.streams.terms import TermsInForce
 from coordinator.streams.trailing import Totals, Trail
 from coordinator.streams.units import mean_units, to_float, to_units
@@ -105,8 +105,11 @@ class AggregateStage(Stage):
         self._crunchers: dict[str, str] = {}
 
     def absorb(self, decision: Decision) -> None:
-        """Queue the whole decision: tallies depend on terms that an earlier event of the queue may change."""
-        self._waiting.append(decision)
+        """Fold what is decided, queue the rest: tallies depend on terms that an earlier event may change."""
+        if self.decided("scores", (decision.offset, len(decision.events) - 1)):
+            self._tally(decision)
+        else:
+            self._waiting.append(decision)
 
     def evolve(self, event: AnyEvent) -> None:
         """Own events: terms, closed periods, the buckets of the windows."""
@@ -137,24 +140,35 @@ class AggregateStage(Stage):
                 pass
 
     def decide(self) -> Draft | None:
-        """What the oldest waiting event closes, if anything."""
-        while self._waiting:
-            decision = self._waiting[0]
-            last = (decision.offset, len(decision.events) - 1)
-            if not self.decided("scores", last):
-                for index, event in enumerate(decision.events):
-                    if not isinstance(event, (ScoredUntil, CrunchConfigured)):
-                        continue  # a hundred scores for each of these
-                    draft = self._draft(event, (decision.offset, index), decision)
-                    if draft is not None:
-                        return draft
-                if decision.offset - self.upto["scores"][0] >= EMPTY_DECISION_EVERY:
-                    self._tally(decision)
-                    self._waiting.popleft()
-                    return Draft([], {"scores": last}, {"scores": self._needed(decision)})
+        """What the oldest waiting decision of `scores` closes, if anything."""
+        if not self._waiting:
+            return None
+        decision = self._waiting[0]
+        for index, event in enumerate(decision.events):
+            if not isinstance(event, (ScoredUntil, CrunchConfigured)):
+                continue  # a hundred scores for each of these
+            draft = self._draft(event, (decision.offset, index), decision)
+            if draft is not None:
+                return draft
+        last = (decision.offset, len(decision.events) - 1)
+        if decision.offset - self.upto["scores"][0] >= EMPTY_DECISION_EVERY:
+            # Its own rounds are tallied with it: a period that they open is needed from here on.
+            need = self._needed(decision)
+            if any(isinstance(event, RoundClosed) and self._counts(event) for event in decision.events):
+                need = min(need, decision.before, key=lambda one: one.offset)
+            return Draft([], {"scores": last}, {"scores": need})
+        return passing("scores", last)
+
+    def fold_decided(self, draft: Draft) -> None:
+        """A decision of `scores` is tallied once the last of its events is decided."""
+        decision = self._waiting[0]
+        if draft.upto["scores"] >= (decision.offset, len(decision.events) - 1):
             self._tally(decision)
             self._waiting.popleft()
-        return None
+
+    def _counts(self, event: RoundClosed) -> bool:
+        """Is its period still open? Else it is folded again on resume."""
+        return event.data.resolvable_at >= self._closed_until
 
     def _draft(self, event: AnyEvent, position: Position, decision: Decision) -> Draft | None:
         if self.decided("scores", position):
@@ -183,8 +197,8 @@ class AggregateStage(Stage):
 
     def _tally_round(self, event: RoundClosed, units: dict[str, dict[str, int]], decision: Decision) -> None:
         data = event.data
-        if data.resolvable_at < self._closed_until:
-            return  # folded again on resume; its period is closed
+        if not self._counts(event):
+            return
         start, end = self._terms.snapshot_period(data.resolvable_at)
         period = self._periods.get(start)
         if period is None:

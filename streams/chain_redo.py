@@ -90,7 +90,7 @@ async def _draft_beside(stage: Stage, decision: Decision, readers: dict[str, _Re
                 )
             stage.absorb(found)
     waiting = [readers[source] for source in stage.reads]
-    while (draft := stage.decide()) is None:
+    while (draft := stage.next_draft()) is None:
         read = [found for reader in waiting if (found := await reader.next()) is not None]
         if not read:
             what = ", ".join(f"{type(event).__name__} {event.id}" for event in decision.events[:3])

@@ -38,7 +38,7 @@ from coordinator.streams.events import (
 from coordinator.streams.offering import build_emission, offer_faults
 from coordinator.streams.period_ranking import PeriodTotals, ranked_entries
 from coordinator.streams.settlement import COMMANDS, Settlements
-from coordinator.streams.stage import EMPTY_DECISION_EVERY, Draft, Stage
+from coordinator.streams.stage import EMPTY_DECISION_EVERY, Draft, Stage, passing
 from coordinator.streams.terms import TermsInForce
 from coordinator.streams.topology import BY_TOPIC
 
@@ -78,50 +78,49 @@ class CheckpointStage(Stage):
     # --- folding -----------------------------------------------------------------------------------
 
     def absorb(self, decision: Decision) -> None:
-        """Queue what drives. A command comes as a decision of one event."""
+        """Fold what is decided, queue the rest. A command comes as a decision of one event."""
         for index, event in enumerate(decision.events):
-            self._queue.append(((decision.offset, index), event, decision))
-
-    def remember(self, draft: Draft | Decision) -> None:
-        """Own events, and up to which command the last checkpoint was built."""
-        before = self.settlements.built_until
-        super().remember(draft)
-        if self.settlements.built_until > before:
-            self._built_commands = self.upto["commands"][0]
+            position = (decision.offset, index)
+            if self.decided(decision.topic, position):
+                self._take_in(position, event, decision)
+            else:
+                self._queue.append((position, event, decision))
 
     def evolve(self, event: AnyEvent) -> None:
-        """Own events: terms and statuses, by the lifecycle's table."""
+        """Own events: terms, statuses by the lifecycle's table, up to which command the last checkpoint was built."""
         match event:
             case CrunchConfigured():
                 self._terms.add(event)
             case _:
+                before = self.settlements.built_until
                 self.settlements.evolve(event)
+                if self.settlements.built_until > before:  # a period's close moves no command
+                    self._built_commands = self.upto["commands"][0]
 
     # --- deciding ----------------------------------------------------------------------------------
 
     def decide(self) -> Draft | None:
-        """The decision of the oldest waiting event that makes one."""
-        while self._queue:
-            position, event, decision = self._queue[0]
-            source = decision.topic
-            if self.decided(source, position):
-                self._queue.popleft()
-                self._take_in(position, event, decision)
-                continue
-            if source == "commands":
-                events = list(self._command(event))
+        """What the oldest waiting event makes."""
+        if not self._queue:
+            return None
+        position, event, decision = self._queue[0]
+        source = decision.topic
+        if source == "commands":
+            events = list(self._command(event))
+            return self._draft(source, position, decision, events, event)
+        if isinstance(event, CrunchConfigured):
+            return self._draft(source, position, decision, [event], event)
+        if isinstance(event, PeriodClosed):
+            events = list(self._build(event))
+            if events:
                 return self._draft(source, position, decision, events, event)
-            if isinstance(event, CrunchConfigured):
-                return self._draft(source, position, decision, [event], event)
-            if isinstance(event, PeriodClosed):
-                events = list(self._build(event))
-                if events:
-                    return self._draft(source, position, decision, events, event)
-            if decision.offset - self.upto[source][0] >= EMPTY_DECISION_EVERY:
-                return self._draft(source, position, decision, [], event)
-            self._queue.popleft()
-            self._take_in(position, event, decision)
-        return None
+        if decision.offset - self.upto[source][0] >= EMPTY_DECISION_EVERY:
+            return self._draft(source, position, decision, [], event)
+        return passing(source, position)
+
+    def fold_decided(self, draft: Draft) -> None:  # noqa: ARG002 - each draft decides one event
+        """The event that was decided leaves the queue."""
+        self._take_in(*self._queue.popleft())
 
     def _take_in(self, position: Position, event: AnyEvent, decision: Decision) -> None:
         """Fold a source's event once nothing more is decided by it."""
@@ -170,8 +169,7 @@ class CheckpointStage(Stage):
         withholds = dict(self._withholds)
         built_until = self.settlements.built_until
         for start in sorted(self._totals):
-            totals = self._totals[start]
-            totals.closed(event.data)
+            totals = self._totals[start].closing(event.data)
             if built_until < totals.end <= event.data.until_ms:
                 data, faults = self._checkpoint(totals, built_until, event.at)
                 if data is None:

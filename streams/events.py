@@ -113,6 +113,8 @@ class Terms(Data, frozen=True):
     """Checkpoint periods begin at multiples of the interval since 1970-01-01, a Thursday, 00:00 UTC, plus this."""
     effective_from: int
     answers_hidden_until: Literal["resolvable", "recorded"] = "resolvable"
+    goes_on: bool = False
+    """They change only what is asked (feed, subjects, scopes), at once: no running period ends where they begin."""
 
 
 class CrunchConfigured(Event, frozen=True):

@@ -4,7 +4,8 @@ The outside drives it: records from sources, ticks of a clock; and `commands`, b
 the past. Emits `feeds`. The same record from stream and history is one event (its id); a corrected record carries a
 higher revision, given here where its source numbers none. What comes after a later record of its subscription is
 marked `backfilled`, so order per subscription holds for all else. Ticks never go back, and a tick says whether its
-time is lived or replayed. New terms hold from the next checkpoint boundary on.
+time is lived or replayed. Another feed or other subjects hold at once, all other terms from the next checkpoint
+boundary on.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ from coordinator.streams.feed_known import Known, corrects
 from coordinator.streams.ports import FeedRecord, Subscription
 from coordinator.streams.reasons import as_reason
 from coordinator.streams.stage import Draft, Stage
-from coordinator.streams.terms import TermsInForce
+from coordinator.streams.terms import TermsInForce, asking_as, same_terms
 
 VALUE_CHARS_MAX = 100
 NAME_CHARS_MAX = 200
@@ -125,6 +126,10 @@ class FeedStage(Stage):
         """What is known of a subscription's completeness."""
         return self._of(subscription).whole
 
+    def state_of(self, source: str) -> str:
+        """How a source stood when it was last said, empty before that."""
+        return self._states.get(source, ("", ""))[0]
+
     def due(
         self,
         now_ms: int,
@@ -146,32 +151,43 @@ class FeedStage(Stage):
         return gaps, tick_at
 
     def configure(self, terms: Terms, at: int) -> Draft | None:
-        """The draft that puts new terms into the log, or None when the newest ones say the same.
+        """The draft that puts new terms into the log, or None when it holds them already.
 
-        The first terms hold from the beginning; later ones from the next checkpoint boundary after the clock and
-        after every record, since a record may be ahead of the clock, and its points are asked under the terms of then.
-        Raises OperatorError for terms whose scores could not stand beside those that are recorded.
+        The first hold from the beginning. What is asked (feed, subjects) changes at once: right after the clock and
+        every record, without an end of the running period; and a change that is taken back is taken back at once.
+        The rest holds from the next checkpoint boundary on, in place of what was to change there. Raises OperatorError
+        for terms whose scores could not stand beside those that are recorded.
         """
         if not self.terms:
-            effective_from = 0
-        else:
-            newest = self.terms.events[-1].data
-            if msgspec.structs.replace(terms, effective_from=newest.effective_from) == newest:
-                return None
-            if terms.score_decimals != newest.score_decimals:
-                message = (
-                    f"the contract's score_decimals is {terms.score_decimals}, but the scores of this crunch are "
-                    f"recorded with {newest.score_decimals}, and units of both cannot be added: set "
-                    f"score_decimals={newest.score_decimals}, or begin another crunch (CRUNCH_ID and a data directory "
-                    "of its own)"
-                )
-                raise OperatorError(message)
-            known = [one.whole.last_at for one in self._known.values()]
-            _, effective_from = self.terms.checkpoint_period(max([self.clock, newest.effective_from, *known]))
+            return Draft([self._configured(terms, 0, at)], {}, {})
+        now = max([self.clock, *(one.whole.last_at for one in self._known.values())]) + 1
+        newest = self.terms.events[-1].data
+        if terms.score_decimals != newest.score_decimals:
+            message = (
+                f"the contract's score_decimals is {terms.score_decimals}, but the scores of this crunch are "
+                f"recorded with {newest.score_decimals}, and units of both cannot be added: set "
+                f"score_decimals={newest.score_decimals}, or begin another crunch (CRUNCH_ID and a data directory "
+                "of its own)"
+            )
+            raise OperatorError(message)
+        held = self.terms.at(now)
+        asked = asking_as(held, terms)
+        events = [] if same_terms(asked, held) else [self._configured(asked, now, at)]
+        planned = newest if newest.effective_from > now else asked
+        if not same_terms(terms, planned):
+            _, boundary = self.terms.checkpoint_period(now)
+            events.append(self._configured(terms, boundary, at))
+        return Draft(events, {}, {}) if events else None
+
+    def _configured(self, terms: Terms, effective_from: int, at: int) -> CrunchConfigured:
         terms = msgspec.structs.replace(terms, effective_from=effective_from)
         content = msgspec.json.Encoder(order="deterministic").encode(terms).decode()
-        event = CrunchConfigured(id=ids.content_id("terms", content), at=max(at, self.clock, 0), data=terms)
-        return Draft([event], {}, {})
+        the_id = ids.content_id("terms", content)
+        if the_id in {
+            known.id for known in self.terms.events
+        }:  # taken back, and wanted again before time moved
+            the_id = ids.content_id("terms", content, str(len(self.terms.events)))
+        return CrunchConfigured(id=the_id, at=max(at, self.clock, 0), data=terms)
 
     def replayed(
         self, at: int, subscriptions: Sequence[Subscription], records: Sequence[FeedRecord]
@@ -191,18 +207,18 @@ class FeedStage(Stage):
         rehearsal: bool,
         gaps: Sequence[GapSaid] = (),
         closings: Sequence[GapClosing] = (),
-        state: tuple[str, str, str] | None = None,
+        states: Sequence[tuple[str, str, str]] = (),
     ) -> Draft | None:
-        """The draft of one append: new records in the order given, gaps, closings, then the tick. None when all is
-        known.
+        """The draft of one append: new records in order, gaps, closings, then the tick. None when all is known.
 
-        A tick that does not go forward is left out, and so is the part of a gap that was said before, and a `state`
+        A tick that does not go forward is left out, and so is the part of a gap that was said before, and a state
         (source, state, reason) that says nothing new. `at` of gaps and states is never before the clock.
         """
         now = max(self.clock, -1 if tick_at is None else tick_at, 0)
         events: list[AnyEvent] = []
-        if state is not None and self._states.get(state[0]) != state[1:]:
-            source, name, why = state
+        for source, name, why in states:
+            if self._states.get(source) == (name, why):
+                continue
             data = FeedStateChangedData(source=source, state=name, reason=as_reason(why) if why else "")
             the_id = ids.content_id("feed-state", source, name, why, str(now))
             events.append(FeedStateChanged(id=the_id, at=now, data=data))

@@ -128,9 +128,18 @@ def resolve(
         at = records[bisect_right(records, one.resolvable_at - 1, key=at_of)].at
         if lacks is not None or any(record.data.backfilled for record in window):
             at = max(at, clock)
+    return _resolved(one, min(at, now), truth, reason)
+
+
+def unresolved(one: OpenHorizon, at: int, reason: str) -> InputResolved:
+    """No truth for this horizon, and why."""
+    return _resolved(one, at, None, reason)
+
+
+def _resolved(one: OpenHorizon, at: int, truth: dict[str, Any] | None, reason: str | None) -> InputResolved:
     return InputResolved(
         id=f"{one.input_id}:resolved:{one.horizon_seconds}s",
-        at=min(at, now),
+        at=at,
         data=InputResolvedData(
             input_id=one.input_id,
             horizon_seconds=one.horizon_seconds,

@@ -44,18 +44,19 @@ class Holes:
 
     def found(self, data: FeedGapData, offset: int, before: Need) -> None:
         """A hole was found; records may still come."""
-        self._add(self._open, Span(data.from_ms, data.until_ms, offset, before))
+        self._open.append(Span(data.from_ms, data.until_ms, offset, before))
 
     def closed(self, data: FeedGapClosedData, offset: int, before: Need) -> None:
         """Nothing more comes in (from_ms, until_ms]."""
         self._open = [one for one in self._open if one.from_ms < data.from_ms or one.until_ms > data.until_ms]
         if not data.complete:
-            self._add(self._lasting, Span(data.from_ms, data.until_ms, offset, before))
+            self._lasting.append(Span(data.from_ms, data.until_ms, offset, before))
 
-    @staticmethod
-    def _add(spans: list[Span], span: Span) -> None:
-        if span not in spans:  # `decide` may be asked twice
-            spans.append(span)
+    def copy(self) -> Holes:
+        """Its own holes, to be changed without this one."""
+        then = Holes()
+        then._open, then._lasting = list(self._open), list(self._lasting)
+        return then
 
     def trim(self, before_ms: int) -> None:
         """Forget what ended at or before the oldest record that is still kept."""

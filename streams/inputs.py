@@ -17,7 +17,7 @@ from __future__ import annotations
 from bisect import bisect_right, insort
 from collections import Counter as Counts
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import ClassVar
 
 import msgspec
@@ -26,17 +26,11 @@ from coordinator.streams import ids
 from coordinator.streams.blame import AUTHORS_ERRORS
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.counting import Decision
-from coordinator.streams.envelope import Need
 from coordinator.streams.events import (
     AnyEvent,
     ClockTicked,
     CrunchConfigured,
-    FeedGapClosed,
-    FeedGapClosedData,
-    FeedGapData,
-    FeedGapFound,
-    FeedRecordData,
-    FeedRecordReceived,
+    Feed,
     InputOpenedOverGap,
     InputOpenedOverGapData,
     InputReceived,
@@ -51,14 +45,24 @@ from coordinator.streams.events import (
 )
 from coordinator.streams.granularity import cadence_ms
 from coordinator.streams.grid import grid_ceil, skip
-from coordinator.streams.ground_truth import OpenHorizon, Record, at_of, horizons, resolve
-from coordinator.streams.holes import Holes, Span
+from coordinator.streams.ground_truth import OpenHorizon, at_of, horizons, resolve, unresolved
+from coordinator.streams.market import Arrival, Key, Market, arrivals
 from coordinator.streams.model_input import RECORDS_SEEN, encode_model_input
 from coordinator.streams.reasons import as_reason
-from coordinator.streams.stage import EMPTY_DECISION_EVERY, Draft, Stage
+from coordinator.streams.stage import EMPTY_DECISION_EVERY, NOTHING_DECIDED, Draft, Stage, passing
 from coordinator.streams.terms import TermsInForce
 
-NO_HOLES = Holes()
+
+class _Then:
+    """The stage's state as it will be once an append of the feed is folded; the stage itself stays as it is."""
+
+    def __init__(self, terms: TermsInForce, feeds: dict[Feed, int], market: Market) -> None:
+        self.terms = terms
+        self.feeds = feeds
+        self.market = market
+        self.clock = self.now = self.until = -1
+        self.ticked = self.rehearsal = False
+        self.open: list[OpenHorizon] = []
 
 
 class InputStage(Stage):
@@ -71,10 +75,12 @@ class InputStage(Stage):
     def __init__(self, contracts: Callable[[str], CrunchContract]) -> None:
         super().__init__()
         self._contracts = contracts
-        self._queue: deque[Decision] = deque()
-        self._records: dict[str, list[Record]] = {}
-        self._holes: dict[str, Holes] = {}
+        self._queue: deque[tuple[Decision, list[Arrival]]] = deque()
+        self._market = Market()
         # own memory
+        self._feeds: dict[Feed, int] = {}
+        """The feeds in use -> the place in `feeds` from which on their records count."""
+        self._deciding = -1
         self._terms = TermsInForce()
         self._handled: dict[tuple[str, str], int] = {}
         self._open: list[OpenHorizon] = []
@@ -85,19 +91,34 @@ class InputStage(Stage):
     # --- folding -----------------------------------------------------------------------------------
 
     def absorb(self, decision: Decision) -> None:
-        """Keep the records; what is not yet decided waits for `decide`."""
+        """Keep what is decided; what is not yet waits for `decide`."""
+        told = arrivals(decision)
         if self.decided("feeds", (decision.offset, len(decision.events) - 1)):
-            for event in decision.events:
-                self._keep_any(event, decision)
-            self._trim()
+            self._fold(decision.offset, told)
         else:
-            self._queue.append(decision)
+            self._queue.append((decision, told))
+
+    def remember(self, draft: Draft | Decision) -> None:
+        """Own events; terms name a feed whose records count from the place of their append on."""
+        self._deciding = draft.upto.get("feeds", NOTHING_DECIDED)[0]
+        super().remember(draft)
+
+    def fold_decided(self, draft: Draft) -> None:
+        """The appends that are decided leave the queue: what they told is kept, what nobody needs any more is not."""
+        while self._queue and self._queue[0][0].offset <= draft.upto["feeds"][0]:
+            decision, told = self._queue.popleft()
+            self._fold(decision.offset, told)
+
+    def _fold(self, offset: int, told: list[Arrival]) -> None:
+        self._market.take(_of_feeds(told, self._feeds, offset))
+        self._market.trim(_entries(self._open, self._terms), self._feeds, self._clock)
 
     def evolve(self, event: AnyEvent) -> None:
         """Own events: terms, what was opened, what was resolved, how far."""
         match event:
             case CrunchConfigured():
                 self._terms.add(event)
+                self._feeds.setdefault(event.data.feed, self._deciding)
             case InputReceived(data=data):
                 for scope in data.scopes:
                     self._handle(data.subject, scope.scope_key, data.point)
@@ -111,6 +132,7 @@ class InputStage(Stage):
                 ]
             case InputsUntil(data=data):
                 self._until, self._clock, self._rehearsal = data.until, data.clock, data.rehearsal
+                self._feeds = _in_use(self._feeds, self._terms, data.until)
                 for left in data.skipped:
                     self._handle(left.subject, left.scope_key, left.until_point)
             case _:
@@ -125,124 +147,71 @@ class InputStage(Stage):
         """The inputs whose truth is still waited for."""
         return {one.input_id for one in self._open}
 
-    def _keep_any(self, event: AnyEvent, decision: Decision) -> None:
-        match event:
-            case FeedRecordReceived():
-                self._keep(event, decision)
-            case FeedGapFound(at=at, data=data) if self._is_ours(data, at):
-                holes = self._holes.setdefault(data.subject, Holes())
-                holes.found(data, decision.first_offset, decision.before)
-            case FeedGapClosed(at=at, data=data) if self._is_ours(data, at):
-                holes = self._holes.setdefault(data.subject, Holes())
-                holes.closed(data, decision.first_offset, decision.before)
-            case _:
-                pass
-
-    def _is_ours(self, data: FeedRecordData | FeedGapData | FeedGapClosedData, at: int) -> bool:
-        """Is it of the feed that makes inputs and truths?"""
-        if not self._terms:
-            return True
-        feed = self._terms.at(at).feed
-        return (data.source, data.kind, data.granularity) == (feed.source, feed.kind, feed.granularity)
-
-    def _keep(self, event: FeedRecordReceived, decision: Decision) -> None:
-        data = event.data
-        if not self._is_ours(data, event.at):
-            return
-        records = self._records.setdefault(data.subject, [])
-        record = Record(event.at, data, decision.first_offset, decision.before)
-        for i in range(bisect_right(records, event.at, key=at_of) - 1, -1, -1):
-            if records[i].at < event.at:
-                break
-            if records[i].data.ts_event == data.ts_event:
-                if records[i].data.revision < data.revision:
-                    records[i] = record
-                return
-        insort(records, record, key=at_of)
-
-    def _trim(self) -> None:
-        """Keep the last RECORDS_SEEN records before the next point and all that an open truth needs."""
-        entries: dict[str, int] = {}
-        for one in self._open:
-            entries[one.subject] = min(entries.get(one.subject, one.point), one.point)
-        for subject, records in self._records.items():
-            keep = max(0, len(records) - RECORDS_SEEN - 1)
-            if subject in entries:
-                keep = min(keep, max(0, bisect_right(records, entries[subject], key=at_of) - 1))
-            del records[:keep]
-        for subject, holes in self._holes.items():
-            kept = self._records.get(subject)
-            holes.trim(kept[0].at if kept else self._clock)
-
     # --- deciding ----------------------------------------------------------------------------------
 
     def decide(self) -> Draft | None:
         """What the oldest waiting append of the feed makes: inputs opened, truths, the watermark."""
-        while self._queue:
-            decision = self._queue[0]
-            upto = (decision.offset, len(decision.events) - 1)
-            if self.decided("feeds", upto):
-                self._queue.popleft()
-                continue
-            events = list(self._events(decision))
-            self._trim()
-            last = self.upto["feeds"][0]
-            if not events and decision.offset - last < EMPTY_DECISION_EVERY:
-                self._queue.popleft()
-                continue
-            return Draft(events, {"feeds": upto}, {"feeds": self._needed(decision)})
-        return None
+        if not self._queue:
+            return None
+        decision, told = self._queue[0]
+        upto = (decision.offset, len(decision.events) - 1)
+        configured = [event for event in decision.events if isinstance(event, CrunchConfigured)]
+        then = self._then(decision, told, configured)
+        events: list[AnyEvent] = [*configured, *self._events(decision, then)]
+        if not events and decision.offset - self.upto["feeds"][0] < EMPTY_DECISION_EVERY:
+            return passing("feeds", upto)
+        entries = _entries(then.open, then.terms)
+        need = then.market.needed(entries, _in_use(then.feeds, then.terms, then.until), then.clock)
+        return Draft(events, {"feeds": upto}, {"feeds": need or decision.after()})
 
-    def _needed(self, decision: Decision) -> Need:
-        kept: list[Record | Span] = [one for records in self._records.values() for one in records]
-        kept += [one for holes in self._holes.values() for one in holes.spans()]
-        oldest = min(kept, key=lambda one: one.offset, default=None)
-        return decision.after() if oldest is None else oldest.before
+    def _then(self, decision: Decision, told: list[Arrival], configured: list[CrunchConfigured]) -> _Then:
+        terms, feeds = TermsInForce(), dict(self._feeds)
+        for event in self._terms.events:
+            terms.add(event)
+        for event in configured:
+            terms.add(event)
+            feeds.setdefault(event.data.feed, decision.offset)
+        then = _Then(terms, feeds, self._market.after(_of_feeds(told, feeds, decision.offset)))
+        then.open, then.until, then.rehearsal = self._open, self._until, self._rehearsal
+        ticks = [event for event in decision.events if isinstance(event, ClockTicked)]
+        if ticks:
+            then.ticked, then.rehearsal = True, ticks[-1].data.rehearsal
+        then.clock = max([self._clock, *(tick.at for tick in ticks)])
+        then.now = max(then.clock, then.market.newest_at())
+        return then
 
-    def _events(self, decision: Decision) -> Iterator[AnyEvent]:
-        clock, rehearsal, ticked = self._clock, self._rehearsal, False
-        new_terms = TermsInForce()
-        for known in self._terms.events:
-            new_terms.add(known)
-        for event in decision.events:
-            if isinstance(event, CrunchConfigured):
-                new_terms.add(event)
-                yield event
-            elif isinstance(event, ClockTicked):
-                clock, rehearsal, ticked = max(clock, event.at), event.data.rehearsal, True
-            else:
-                self._keep_any(event, decision)
-        if not new_terms:
+    def _events(self, decision: Decision, then: _Then) -> Iterator[AnyEvent]:
+        if not then.terms:
             return
-        now = max([clock, *(records[-1].at for records in self._records.values() if records)])
+        market, terms_in_force, clock, now = then.market, then.terms, then.clock, then.now
         opened: list[InputReceived] = []
         skipped: list[SkippedPoints] = []
         handled = dict(self._handled)
-        for start, until, terms in new_terms.spans():
-            self._open_points(terms, start, until, now, handled, opened, skipped, rehearsal)
+        for start, until, terms in terms_in_force.spans():
+            self._open_points(terms, start, until, then, handled, opened, skipped)
         opened.sort(key=lambda event: (event.data.point, event.data.subject))
         for one_opened in opened:
             yield one_opened
-            gaps = self._gaps_seen(one_opened.data, new_terms.at(one_opened.data.point))
+            gaps = _gaps_seen(one_opened.data, market, terms_in_force.at(one_opened.data.point))
             if gaps is not None:
                 yield gaps
         still_open: list[OpenHorizon] = []
-        due = sorted([*self._open, *(h for event in opened for h in horizons(event.data))])
         resolved: list[InputResolved] = []
-        for one in due:
-            answer = resolve(
-                one,
-                self._records.get(one.subject, []),
-                self._holes.get(one.subject, NO_HOLES),
-                new_terms.at(one.point),
-                self._contracts,
-                clock,
-                now,
-            )
+        for one in sorted([*self._open, *(h for event in opened for h in horizons(event.data))]):
+            held = terms_in_force.at(one.point)
+            change = terms_in_force.feed_change(one.point, one.subject, now)
+            answer = None
+            if one.resolvable_at <= now or change is not None:
+                records = market.records(held.feed, one.subject)
+                holes = market.holes(held.feed, one.subject)
+                answer = resolve(one, records, holes, held, self._contracts, clock, now)
+                if answer is None and change is not None:
+                    answer = unresolved(one, now, f"the feed was changed: {change}")
             if answer is None:
                 still_open.append(one)
             else:
                 resolved.append(answer)
+        then.open = still_open
         left = {one.input_id for one in still_open}
         seen = Counts(truth.data.input_id for truth in resolved)
         for truth in resolved:
@@ -250,12 +219,14 @@ class InputStage(Stage):
             last = truth.data.input_id not in left and seen[truth.data.input_id] == 0
             data = msgspec.structs.replace(truth.data, last=last)
             yield msgspec.structs.replace(truth, data=data)
-        if ticked or skipped:
-            watermark = self._watermark(clock, still_open, handled, new_terms)
+        if then.ticked or skipped:
+            then.until = self._watermark(clock, still_open, handled, terms_in_force)
             yield InputsUntil(
                 id=f"inputs-until/{decision.events[-1].id}",
                 at=max(clock, 0),
-                data=InputsUntilData(until=watermark, clock=clock, rehearsal=rehearsal, skipped=skipped),
+                data=InputsUntilData(
+                    until=then.until, clock=clock, rehearsal=then.rehearsal, skipped=skipped
+                ),
             )
 
     def _open_points(
@@ -263,24 +234,23 @@ class InputStage(Stage):
         terms: Terms,
         start: int,
         until: int,
-        now: int,
+        then: _Then,
         handled: dict[tuple[str, str], int],
         opened: list[InputReceived],
         skipped: list[SkippedPoints],
-        rehearsal: bool,  # noqa: FBT001
     ) -> None:
         due: dict[tuple[int, str], list[Scope]] = {}
         for scope in sorted(terms.scopes, key=lambda one: (one.order, one.scope_key)):
             key = (scope.subject, scope.scope_key)
             interval = scope.interval_seconds * 1000
-            records = self._records.get(scope.subject, [])
+            records = then.market.records(terms.feed, scope.subject)
             if key in handled:
                 point = grid_ceil(max(handled[key] + 1, start), interval)
             elif records:
                 point = grid_ceil(max(records[0].at, start), interval)
             else:
                 continue
-            oldest_fresh = now - terms.deadline_ms
+            oldest_fresh = then.now - terms.deadline_ms
             if point < oldest_fresh and point < until:
                 last = min((oldest_fresh - 1) // interval * interval, (until - 1) // interval * interval)
                 if last >= point:
@@ -300,7 +270,7 @@ class InputStage(Stage):
                 handled[key] = point
                 point += interval
         for (point, subject), scopes in sorted(due.items(), key=lambda item: item[0]):
-            made = self._input(point, subject, scopes, terms, rehearsal)
+            made = self._input(point, subject, scopes, terms, then)
             if isinstance(made, InputReceived):
                 opened.append(made)
             else:
@@ -312,10 +282,10 @@ class InputStage(Stage):
         subject: str,
         scopes: list[Scope],
         terms: Terms,
-        rehearsal: bool,  # noqa: FBT001
+        then: _Then,
     ) -> InputReceived | str:
         """The input of a point, or the reason why the contract could not make one."""
-        records = self._records[subject]
+        records = then.market.records(terms.feed, subject)
         opened_at = records[bisect_right(records, point - 1, key=at_of)].at
         contract = self._contracts(terms.contract_hash)
         window = records[: bisect_right(records, point, key=at_of)][-RECORDS_SEEN:]
@@ -345,26 +315,8 @@ class InputStage(Stage):
                     for scope in scopes
                 ],
                 contract_hash=terms.contract_hash,
-                rehearsal=rehearsal,
+                rehearsal=then.rehearsal,
                 payload=msgspec.Raw(payload),
-            ),
-        )
-
-    def _gaps_seen(self, data: InputReceivedData, terms: Terms) -> InputOpenedOverGap | None:
-        """What the models of this input were shown with holes in it, if there were any."""
-        records = self._records[data.subject]
-        ats = [
-            record.at for record in records[: bisect_right(records, data.point, key=at_of)][-RECORDS_SEEN:]
-        ]
-        cadence = cadence_ms(terms.feed.kind, terms.feed.granularity)
-        gaps = self._holes.get(data.subject, NO_HOLES).seen(ats, data.point, cadence)
-        if not gaps:
-            return None
-        return InputOpenedOverGap(
-            id=f"{data.input_id}:over-gap",
-            at=data.deadline_at - terms.deadline_ms,
-            data=InputOpenedOverGapData(
-                input_id=data.input_id, subject=data.subject, point=data.point, gaps=gaps
             ),
         )
 
@@ -388,3 +340,44 @@ class InputStage(Stage):
                 if point < until:
                     times.append(point + horizon)
         return max(self._until, min(times))
+
+
+def _of_feeds(told: list[Arrival], feeds: Mapping[Feed, int], offset: int) -> list[Arrival]:
+    """What is of a feed that terms name, and stands behind where they first did."""
+    return [one for one in told if one.key[0] in feeds and offset >= feeds[one.key[0]]]
+
+
+def _in_use(feeds: Mapping[Feed, int], terms: TermsInForce, until: int) -> dict[Feed, int]:
+    """The feeds that an input up to its last horizon, or a later one, still needs: `until` is the watermark."""
+    used = {
+        held.feed
+        for _, end, held in terms.spans()
+        if until < end + max((scope.horizon_seconds for scope in held.scopes), default=0) * 1000
+    }
+    return {feed: since for feed, since in feeds.items() if feed in used}
+
+
+def _entries(open_horizons: list[OpenHorizon], terms: TermsInForce) -> dict[Key, int]:
+    """The oldest point that a truth is waited for, by feed and subject."""
+    entries: dict[Key, int] = {}
+    for one in open_horizons:
+        key = (terms.at(one.point).feed, one.subject)
+        entries[key] = min(entries.get(key, one.point), one.point)
+    return entries
+
+
+def _gaps_seen(data: InputReceivedData, market: Market, terms: Terms) -> InputOpenedOverGap | None:
+    """What the models of this input were shown with holes in it, if there were any."""
+    records = market.records(terms.feed, data.subject)
+    ats = [record.at for record in records[: bisect_right(records, data.point, key=at_of)][-RECORDS_SEEN:]]
+    cadence = cadence_ms(terms.feed.kind, terms.feed.granularity)
+    gaps = market.holes(terms.feed, data.subject).seen(ats, data.point, cadence)
+    if not gaps:
+        return None
+    return InputOpenedOverGap(
+        id=f"{data.input_id}:over-gap",
+        at=data.deadline_at - terms.deadline_ms,
+        data=InputOpenedOverGapData(
+            input_id=data.input_id, subject=data.subject, point=data.point, gaps=gaps
+        ),
+    )

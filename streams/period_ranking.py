@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from copy import copy
 from decimal import Decimal
 from itertools import accumulate, chain
 from operator import attrgetter
@@ -101,6 +102,14 @@ class PeriodTotals:
         if self.start <= data.from_ms < self.end:
             self.rounds[data.from_ms] = data.rounds_count
             self._asked_before[data.from_ms] = data.asked_before
+
+    def closing(self, data: PeriodClosedData) -> PeriodTotals:
+        """The totals as they will be once `data` is taken in; these here stay as they are."""
+        then = copy(self)
+        then.rounds = dict(self.rounds)
+        then._asked_before = dict(self._asked_before)  # noqa: SLF001 - of its own class
+        then.closed(data)
+        return then
 
     def participation(self, excuse_max: float) -> dict[str, int]:
         """Per model the (round, scope) pairs that its participation is of: all of the period, whoever was there,

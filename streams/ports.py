@@ -50,6 +50,7 @@ class SourceHealth(msgspec.Struct):
     or "ended"; `reason` says why it is not connected. `connections` counts those that delivered something: when it
     grows past 1, what came between the last record and now may be missing, and `history` is to be asked. `refused`
     counts what went to `on_garbage`.
+    `time_ms` is what the source's own clock said last (the time of a message, an HTTP Date header), -1 before that.
     """
 
     state: str = "not started"
@@ -58,13 +59,16 @@ class SourceHealth(msgspec.Struct):
     refused: int = 0
     gone: dict[str, str] = {}
     """Subject -> why the other side does not serve it, while it serves others."""
+    time_ms: int = -1
 
 
 class FeedSource(Protocol):
     """A source of records: a live stream, and history where the source has one.
 
     A source may also have `health: SourceHealth`. The class may say what it delivers: `about`, one line, and
-    `offers`, kind -> granularities. Both are read without making an instance.
+    `offers`, kind -> granularities; `keeps_to_the_clock = True`, where its records are made by this machine's clock and
+    so confirm none. These are read without making an instance. `async time_ms() -> int`, where it has it, asks the
+    source's own clock, in ms; it raises WorldError when that does not answer.
     """
 
     name: str

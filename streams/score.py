@@ -49,7 +49,7 @@ from coordinator.streams.events import (
 )
 from coordinator.streams.reasons import as_reason
 from coordinator.streams.scoring import MODEL, NODE, Scorer
-from coordinator.streams.stage import EMPTY_DECISION_EVERY, Draft, Stage
+from coordinator.streams.stage import EMPTY_DECISION_EVERY, Draft, Stage, passing
 from coordinator.streams.terms import TermsInForce
 
 WORST_PERCENTILE = 10
@@ -90,14 +90,18 @@ class ScoreStage(Stage):
         self._scored_until = -1
 
     def absorb(self, decision: Decision) -> None:
-        """Queue what drives; keep inputs and rounds until their last horizon is closed."""
+        """Fold what is decided, queue the rest; keep inputs and rounds until their last horizon is closed."""
         if decision.topic == "predictions":
             self._absorb_round(decision)
             return
         for index, event in enumerate(decision.events):
             if isinstance(event, InputReceived):
                 self._inputs[event.data.input_id] = (event.data, decision.before)
-            self._queue.append(((decision.offset, index), event, decision))
+            position = (decision.offset, index)
+            if self.decided("inputs", position):
+                self._settle(event)
+            else:
+                self._queue.append((position, event, decision))
 
     def _absorb_round(self, decision: Decision) -> None:
         for event in decision.events:
@@ -124,17 +128,13 @@ class ScoreStage(Stage):
 
     def decide(self) -> Draft | None:
         """The decision of the oldest driving event that makes one; None while its round is not there."""
-        while self._queue:
-            position, event, decision = self._queue[0]
-            if self.decided("inputs", position):
-                self._queue.popleft()
-                self._settle(event)
-                continue
+        passed: Position | None = None
+        for position, event, decision in self._queue:
             match event:
                 case InputResolved():
                     the_round = self._rounds.get(event.data.input_id)
                     if the_round is None or not the_round.answered:
-                        return None
+                        break
                     return Draft(
                         list(self._score(event, the_round)),
                         {"inputs": position},
@@ -155,8 +155,16 @@ class ScoreStage(Stage):
                     pass
             if decision.offset - self.upto["inputs"][0] >= EMPTY_DECISION_EVERY:
                 return Draft([], {"inputs": position}, self._needed(decision))
-            self._queue.popleft()
-        return None
+            passed = position
+        return None if passed is None else passing("inputs", passed)
+
+    def fold_decided(self, draft: Draft) -> None:
+        """What is decided leaves the queue, and the rounds that no owner will read again are dropped."""
+        if "predictions" in draft.need:
+            self._forget(self._passed(draft.need["predictions"]))
+        while self._queue and self._queue[0][0] <= draft.upto["inputs"]:
+            _, event, _ = self._queue.popleft()
+            self._settle(event)
 
     def waits(self) -> bool:
         """Whatever is still queued waits for its round."""
@@ -177,22 +185,26 @@ class ScoreStage(Stage):
         # Rounds and inputs are kept in the order of their topics, so the oldest is found at the front: with a backlog
         # of thousands, looking at all of them for every round would cost more than scoring them.
         need: dict[str, Need] = {}
+        passed: set[str] = set()
         if released is not None:
             unsettled = (one.before for key, one in self._rounds.items() if key not in self._settled)
             need["predictions"] = oldest = min(next(unsettled, released.before), released.before, key=_offset)
-            passed = takewhile(lambda item: item[1].before.offset < oldest.offset, self._rounds.items())
-            self._forget([key for key, _ in passed])
-        _, first = next(iter(self._inputs.values()), (None, decision.before))
-        need["inputs"] = min(first, decision.before, key=_offset)
+            passed = self._passed(oldest)
+        left = (first for key, (_, first) in self._inputs.items() if key not in passed)
+        need["inputs"] = min(next(left, decision.before), decision.before, key=_offset)
         return need
 
-    def _forget(self, passed: list[str]) -> None:
-        """Drop rounds that no owner will read again, with their inputs."""
+    def _passed(self, oldest: Need) -> set[str]:
+        """The inputs whose rounds no owner will read again, when the first that is needed stands at `oldest`."""
+        rounds = takewhile(lambda item: item[1].before.offset < oldest.offset, self._rounds.items())
+        passed = {key for key, _ in rounds}
         latest = max((self._inputs[key][1].offset for key in passed if key in self._inputs), default=-1)
         # Settled by an earlier owner, and its round before our first: it went with an input beside or behind it.
         beside = takewhile(lambda item: item[1][1].offset <= latest, self._inputs.items())
-        unread = [key for key, _ in beside if key in self._settled and key not in self._rounds]
-        for key in (*passed, *unread):
+        return passed | {key for key, _ in beside if key in self._settled and key not in self._rounds}
+
+    def _forget(self, passed: set[str]) -> None:
+        for key in passed:
             self._rounds.pop(key, None)
             self._inputs.pop(key, None)
             self._settled.discard(key)

@@ -39,6 +39,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "chain_poll_seconds": (0.1, DAY_SECONDS),
     "monitor_seconds": (0.1, 3_600),
     "replay_check_seconds": (0, 366 * DAY_SECONDS),
+    "clock_ahead_seconds_max": (10, 3600),
     "feed_stall_alert_seconds": (1, 366 * DAY_SECONDS),
     "lag_alert_records": (1, 10**12),
     "unpaid_alert_seconds": (1, 366 * DAY_SECONDS),

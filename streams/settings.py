@@ -63,6 +63,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     replay_models_min: int = 0
     """A replay waits for this many models to be seen before it sends the first record."""
 
+    clock_ahead_seconds_max: float = 120.0
+    """How far this machine's clock may run ahead of what sources confirm before time stands and waits for them."""
+    ntp_server: str = ""
+    """HOST or HOST:PORT that is asked for the time too; nobody is asked unless it is set."""
+
     snapshot_interval_seconds: int = 3600
     checkpoint_interval_seconds: int = 604_800
     checkpoint_offset_seconds: int = 0

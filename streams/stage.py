@@ -1,8 +1,9 @@
 """The shape that every stage shares: absorb, decide, remember. No I/O, no clock.
 
-- `absorb(decision)` folds one counted decision of a source into the stage's state.
-- `decide()` gives the next decision that the state allows, or None. It is pure: asked twice, it says the same.
+- `absorb(decision)` folds one counted decision of a source: what is decided already at once, the rest into a queue.
+- `decide()` gives the next draft that the state allows, or None. It changes nothing: asked twice, it says the same.
 - `remember(...)` folds what the stage itself has decided: right after deciding, and on resume from its own topic.
+- `step()` is the one loop of all shells: it decides, folds, and gives the next draft that is to be written.
 
 A decision is made in one driving order: that of the positions (offset, event index) of the driving
 source. What is at or before `upto` is folded on resume, never decided again. That makes decision
@@ -27,11 +28,21 @@ EMPTY_DECISION_EVERY = 1000
 
 
 class Draft(msgspec.Struct, frozen=True):
-    """A decision before it has a number: its events, what it decides up to, what the state still needs."""
+    """A decision before it has a number: its events, what it decides up to, what the state still needs.
+
+    A `silent` one is folded and not written: what it passes over makes no event. Its `upto` is only where the queue
+    stands; a new owner passes over the same again.
+    """
 
     events: Sequence[AnyEvent]
     upto: Mapping[str, Position]
     need: Mapping[str, Need]
+    silent: bool = False
+
+
+def passing(source: str, position: Position) -> Draft:
+    """The silent draft: up to here nothing is made."""
+    return Draft((), {source: position}, {}, silent=True)
 
 
 class Stage(ABC):
@@ -53,13 +64,29 @@ class Stage(ABC):
         return (*self.drivers, *self.reads)
 
     def remember(self, draft: Draft | Decision) -> None:
-        """Fold an own decision: its events, then its positions."""
+        """Fold an own decision: its events, its positions, then what of the queue is decided by it."""
         if isinstance(draft, Draft) or _holds(draft, self.memory):
             for event in draft.events:
                 if type(event).__name__ in self.memory:
                     self.evolve(event)
-        self.upto.update(draft.upto)
-        self.need.update(draft.need)
+        if isinstance(draft, Decision) or not draft.silent:
+            self.upto.update(draft.upto)
+            self.need.update(draft.need)
+        if isinstance(draft, Draft):
+            self.fold_decided(draft)
+
+    def next_draft(self) -> Draft | None:
+        """The next draft that is to be written, not folded yet; what is silent before it is. None: nothing is due."""
+        while (draft := self.decide()) is not None and draft.silent:
+            self.remember(draft)
+        return draft
+
+    def step(self) -> Draft | None:
+        """The next draft that is to be written, folded. None: nothing is due."""
+        draft = self.next_draft()
+        if draft is not None:
+            self.remember(draft)
+        return draft
 
     def decided(self, source: str, position: Position) -> bool:
         """Is this driving position already decided?"""
@@ -71,7 +98,10 @@ class Stage(ABC):
 
     @abstractmethod
     def decide(self) -> Draft | None:
-        """The next decision that is due, or None."""
+        """The next decision that is due, or None. Changes nothing."""
+
+    def fold_decided(self, draft: Draft) -> None:  # noqa: B027 - stages without a queue leave it empty
+        """Take out of the queue, and fold, what this draft decided. Own events and positions are folded already."""
 
     def waits(self) -> bool:
         """After `decide` gave None: does the oldest driving event wait for a source that does not drive?

@@ -1,12 +1,15 @@
 """Terms in force: which rules hold at which time, and how they cut time into periods.
 
 Terms reach every topic as CrunchConfigured, in order, so each stage knows them from its own past.
-Later terms hold from their `effective_from`, which is a checkpoint boundary of the earlier ones.
+Later terms hold from their `effective_from`: a checkpoint boundary of the earlier ones, or any instant where they
+only change what is asked (`goes_on`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
 
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.errors import OperatorError
@@ -91,13 +94,49 @@ def comparable_since(in_order: Sequence[Terms], time_ms: int) -> int:
 
     `in_order` is by `effective_from`, and not empty.
     """
-    held = [one for one in in_order if one.effective_from <= time_ms] or list(in_order[:1])
+    begun = [one for one in in_order if one.effective_from <= time_ms] or list(in_order[:1])
+    # Terms of the same time as those behind them were taken back before they held.
+    held = [
+        one
+        for one, after in zip(begun, [*begun[1:], None], strict=True)
+        if after is None or after.effective_from > one.effective_from
+    ]
     since = held[-1].effective_from
     for one in reversed(held):
         if one.scoring_hash != held[-1].scoring_hash:
             break
         since = one.effective_from
     return since
+
+
+def same_terms(one: Terms, other: Terms) -> bool:
+    """Do they say the same, from whenever they hold?"""
+    return one == msgspec.structs.replace(other, effective_from=one.effective_from, goes_on=one.goes_on)
+
+
+def asking_as(held: Terms, wanted: Terms) -> Terms:
+    """The terms in force with the feed and subjects of others: what may change within a period, since it adds no units
+    of another kind. Scopes of the contract in force that were asked of every subject are asked of every new one.
+    """
+    scopes = wanted.scopes
+    if wanted.contract_hash != held.contract_hash:
+        subjects_of: dict[str, list[str]] = {}
+        for scope in held.scopes:
+            subjects_of.setdefault(scope.scope_key, []).append(scope.subject)
+        one_of = {scope.scope_key: scope for scope in reversed(held.scopes)}
+        scopes = [
+            msgspec.structs.replace(one_of[key], subject=subject)
+            for key, subjects in subjects_of.items()
+            for subject in wanted.subjects
+            if set(subjects) == set(held.subjects) or subject in subjects
+        ]
+    return msgspec.structs.replace(
+        held, feed=wanted.feed, subjects=wanted.subjects, scopes=scopes, goes_on=True
+    )
+
+
+def _named(feed: Feed) -> str:
+    return f"{feed.source} {feed.kind} {feed.granularity}"
 
 
 class TermsInForce:
@@ -140,8 +179,33 @@ class TermsInForce:
         made_by = next((one.data for one in self.events if one.data.contract_hash == contract_hash), None)
         return made_by is None or made_by.scoring_hash == self.at(time_ms).scoring_hash
 
-    def _cut(self, time_ms: int, of: Callable[[Terms], tuple[int, int]]) -> tuple[int, int]:
+    def _stretches(self) -> Iterator[tuple[int, int, Terms]]:
+        """The spans, but terms that only go on make the one before them longer."""
+        stretch: tuple[int, int, Terms] | None = None
         for start, until, terms in self.spans():
+            if stretch is not None and terms.goes_on:
+                stretch = (stretch[0], until, stretch[2])
+                continue
+            if stretch is not None:
+                yield stretch
+            stretch = (start, until, terms)
+        if stretch is not None:
+            yield stretch
+
+    def feed_change(self, point: int, subject: str, now: int) -> str | None:
+        """What took a subject of the terms at `point` off its feed up to `now`, in words; None where nothing did."""
+        feed = self.at(point).feed
+        for start, until, terms in self.spans():
+            if not point < start <= now or until <= start:
+                continue
+            if terms.feed != feed:
+                return f"at {start} from {_named(feed)} to {_named(terms.feed)}"
+            if subject not in terms.subjects:
+                return f"at {start} {subject} was taken out"
+        return None
+
+    def _cut(self, time_ms: int, of: Callable[[Terms], tuple[int, int]]) -> tuple[int, int]:
+        for start, until, terms in self._stretches():
             if time_ms < until:
                 interval, offset = of(terms)
                 floor = (time_ms - offset) // interval * interval + offset

@@ -217,8 +217,7 @@ class Owner:
 
     def pump(self) -> None:
         """Send every decision that is due."""
-        while (draft := self.stage.decide()) is not None:
-            self.stage.remember(draft)
+        while (draft := self.stage.step()) is not None:
             self.send(draft.events, dict(self.stage.upto), dict(self.stage.need))
 
     def send(self, events: Sequence[Event], upto: dict[str, Position], need: dict[str, Need]) -> None:
@@ -232,9 +231,8 @@ class Owner:
         """What a killed owner still had on its way: the other parts of its decision, or a whole next one."""
         late = self._unsent
         if not late and self.epoch:
-            draft = self.stage.decide()
+            draft = self.stage.step()
             if draft is not None:
-                self.stage.remember(draft)
                 late = encode_decision(
                     draft.events,
                     epoch=self.epoch,

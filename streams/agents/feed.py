@@ -10,15 +10,16 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
 import msgspec
 import structlog
 
 from coordinator.infra.contract_node import NodeContracts
+from coordinator.streams.agents.boot import since_boot_ms
 from coordinator.streams.agents.dead_letters import DeadLetters
-from coordinator.streams.agents.feed_live import LiveFeed
+from coordinator.streams.agents.feed_live import LiveFeed, keeps_to_the_clock
 from coordinator.streams.agents.log_io import LogIO, Reader
 from coordinator.streams.agents.ownership import LostOwnershipError, OwnedTopic
 from coordinator.streams.agents.tenure import PlainCounter, Tenure
@@ -35,6 +36,7 @@ from coordinator.streams.sources.candle_values import VALUE_NAMES, candle_fault
 from coordinator.streams.sources.given_times import utc_text
 from coordinator.streams.sources.replay import merge_by_time
 from coordinator.streams.stage import Draft
+from coordinator.streams.witness import Witness
 
 ANSWERS_LOOKED_AT = 2000
 """How many records of `predictions` a restarted replay looks back for rounds that are finished already."""
@@ -110,6 +112,8 @@ class FeedTenure(Tenure):
         dead_letters: DeadLetters,
         wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         contracts: NodeContracts | None = None,
+        uptime_ms: Callable[[], int] = since_boot_ms,
+        ntp: Callable[[str], Awaitable[int]] | None = None,
     ) -> None:
         super().__init__(io, stage, owner)
         self._settings = settings
@@ -118,6 +122,11 @@ class FeedTenure(Tenure):
         self._contracts = contracts
         self._dead_letters = dead_letters
         self._wall_ms = wall_ms
+        self._uptime_ms = uptime_ms
+        self._ntp = ntp
+        bound_ms = round(settings.clock_ahead_seconds_max * 1000)
+        silence_ms = granularity_ms(settings.feed_granularity)
+        self._witness = Witness(bound_ms, independent=not keeps_to_the_clock(source), silence_ms=silence_ms)
         self.feeds = FeedStage()
         self._feeds_owned = OwnedTopic(io, "feeds", owner)
         self._writing = asyncio.Lock()
@@ -145,8 +154,7 @@ class FeedTenure(Tenure):
     async def process(self, decision: Decision) -> None:
         """The input stage's part; remembers which inputs now wait for their round."""
         self.stage.absorb(decision)
-        while (draft := self.stage.decide()) is not None:
-            self.stage.remember(draft)
+        while (draft := self.stage.step()) is not None:
             self._unanswered |= {
                 event.data.input_id for event in draft.events if isinstance(event, InputReceived)
             }
@@ -272,7 +280,7 @@ class FeedTenure(Tenure):
         days_ms = int(self._settings.replay_days * DAY_MS)
         start = self._settings.replay_from_ms or (self._wall_ms() - days_ms) // length * length
         while True:
-            now = min(self._wall_ms(), until or (1 << 62))
+            now = min(self._witness.capped(self._wall_ms(), self._uptime_ms()), until or (1 << 62))
             if now - max(self.feeds.clock, start) < length or self.feeds.clock >= (until or 1 << 62):
                 return
             before = self.feeds.clock
@@ -309,8 +317,27 @@ class FeedTenure(Tenure):
         """Records as they come, ticks from the wall; a replay of a file or up to a given time ends here."""
         if self._from_file() or self._settings.replay_until_ms is not None:
             await asyncio.Event().wait()
-        live = LiveFeed(self._source, self.subscriptions, self.feeds, self._write, self._sound, self._wall_ms)
+        for known in (self.feeds.clock, *(self.feeds.last_at(one) for one in self.subscriptions)):
+            self._witness.record(known)
+        live = LiveFeed(
+            self._source,
+            self.subscriptions,
+            self.feeds,
+            self._write,
+            self._sound,
+            self._wall_ms,
+            self._uptime_ms,
+            self._witness,
+            self._time_asked(),
+            self._settings.clock_ahead_seconds_max / 4,
+        )
         await live.run()
+
+    def _time_asked(self) -> Callable[[], Awaitable[int]] | None:
+        """Who is asked for the time: the NTP server that the operator named, else the source itself, where it can."""
+        if self._ntp is not None and self._settings.ntp_server:
+            return partial(self._ntp, self._settings.ntp_server)
+        return getattr(self._source, "time_ms", None)
 
     # --- what an operator gives --------------------------------------------------------------------
 

@@ -3,7 +3,9 @@
 Reads a source; emits records, gaps and what became of them, the source's state, ticks. After every new connection
 history is asked before anything is written, so that no input opens over a hole that history could have filled; live
 records are held meanwhile, for a bounded time. A hole that stays is asked for again, less and less often, until
-history has it or says that it has not. Time never runs ahead of what was delivered or said to be missing.
+history has it or says that it has not. Time never runs ahead of what was delivered or said to be missing, nor by more
+than a bound ahead of what the sources confirm (`witness.py`): by a clock that is not believed no tick and no hole is
+written. Records are, since they bring their own time; not those that our own clock made.
 """
 
 from __future__ import annotations
@@ -16,11 +18,12 @@ import msgspec
 import structlog
 
 from coordinator.streams.errors import NoHistoryError, WorldError
-from coordinator.streams.feed import FILLED, GONE, FeedStage, GapClosing
+from coordinator.streams.feed import FILLED, GONE, FeedStage, GapClosing, GapSaid
 from coordinator.streams.feed_gaps import LATE
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.ports import FeedRecord, FeedSource, SourceHealth, Subscription
 from coordinator.streams.stage import Draft
+from coordinator.streams.witness import CLOCK, ClockState, Verdict, Witness
 
 TICK_SECONDS = 1.0
 HOLD_SECONDS_MAX = 5.0
@@ -31,6 +34,7 @@ DAY_MS = 86_400_000
 WARM_UP_RECORDS = 150
 BACKFILL_DAYS_MAX = 3
 APPEND_RECORDS_MAX = 1_000
+CLOCK_ASK_SECONDS_MAX = 30.0
 
 NO_HISTORY = "the source has no history of it"
 TOO_OLD = f"older than the {BACKFILL_DAYS_MAX} days that are asked for: see coordinator feeds backfill"
@@ -59,13 +63,25 @@ class LiveFeed:
         write: Callable[[Callable[[], Draft | None]], Awaitable[int | None]],
         sound: Callable[[Sequence[FeedRecord]], Awaitable[list[FeedRecord]]],
         wall_ms: Callable[[], int],
+        uptime_ms: Callable[[], int],
+        witness: Witness,
+        ask_time: Callable[[], Awaitable[int]] | None = None,
+        ask_seconds: float = CLOCK_ASK_SECONDS_MAX,
     ) -> None:
+        """`wall_ms` may be wrong, `uptime_ms` only counts. `ask_time` asks the source's own clock, or an NTP server."""
         self._source = source
         self._subscriptions = subscriptions
         self._feeds = feeds
         self._write = write
         self._sound = sound
         self._wall_ms = wall_ms
+        self._uptime_ms = uptime_ms
+        self._witness = witness
+        self._ask_time = ask_time
+        self._ask_seconds = min(ask_seconds, CLOCK_ASK_SECONDS_MAX)
+        self._keeps_to_the_clock = keeps_to_the_clock(source)
+        self._doubted = False
+        self._verdict = self._look()
         self._monotonic = asyncio.get_running_loop().time
         self._asking: asyncio.Task[dict[Subscription, Answer]] | None = None
         self._hold_until = 0.0
@@ -81,6 +97,7 @@ class LiveFeed:
                 await queue.put(record)
 
         streaming = asyncio.create_task(stream(), name="feed-stream")
+        asking_time = asyncio.create_task(self._follow_time(), name="feed-time")
         self._ask(hold=True)
         held: list[FeedRecord] = []
         connections, missed = 0, False
@@ -106,12 +123,13 @@ class LiveFeed:
                     and self._monotonic() < self._hold_until
                 ):
                     continue
+                self._look()
                 await self._write_all(held)
                 held = []
                 if self._asking is None and self._monotonic() >= self._ask_again_at and self._open_gaps():
                     self._ask(hold=False)
         finally:
-            tasks = [streaming, *([] if self._asking is None else [self._asking])]
+            tasks = [streaming, asking_time, *([] if self._asking is None else [self._asking])]
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
@@ -121,7 +139,12 @@ class LiveFeed:
         answers: dict[Subscription, Answer] = {}
         if self._asking is not None and self._asking.done():
             answers, self._asking = self._asking.result(), None
-        now = self._wall_ms()
+        if self._keeps_to_the_clock:
+            held, answers = self._made_by_our_clock(held, answers)
+        uptime_ms = self._uptime_ms()
+        for record in (*held, *(record for answer in answers.values() for record in answer.records)):
+            self._witness.record(record.at, uptime_ms)
+        now = self._look().now_ms
         deadline_ms = self._feeds.terms.at(now).deadline_ms
         found = [
             msgspec.structs.replace(record, backfilled=True) if record.at < now - deadline_ms else record
@@ -140,18 +163,29 @@ class LiveFeed:
             self._ask_again_at = self._monotonic() + pause
 
     def _draft(self, records: list[FeedRecord], answers: dict[Subscription, Answer]) -> Draft | None:
-        now, feeds = self._wall_ms(), self._feeds
+        verdict, feeds = self._look(), self._feeds
+        now = verdict.now_ms
         patience_ms = 2 * feeds.terms.at(now).grace_ms
         health = self._health()
         connected = health is not None and health.state == "connected"
-        gaps, tick_at = feeds.due(now, self._subscriptions, records, patience_ms, LATE, connected=connected)
+        gaps: list[GapSaid] = []
+        tick_at: int | None = None
+        if verdict.believed:
+            gaps, tick_at = feeds.due(
+                now, self._subscriptions, records, patience_ms, LATE, connected=connected
+            )
         closings = [
             closing
             for one, answer in answers.items()
             for closing in self._closings(one, answer, records, patience_ms)
         ]
-        state = None if health is None else (self._source.name, health.state, health.reason)
-        return feeds.offer(records, tick_at, rehearsal=False, gaps=gaps, closings=closings, state=state)
+        states = [] if health is None else [(self._source.name, health.state, health.reason)]
+        if verdict.state != (feeds.state_of(CLOCK) or ClockState.RIGHT):
+            # Told by the state alone: the seconds in its reason change with every look.
+            states.append((CLOCK, verdict.state.value, verdict.reason))
+            say = log.info if verdict.state is ClockState.RIGHT else log.error
+            say("clock_" + verdict.state, reason=verdict.reason)
+        return feeds.offer(records, tick_at, rehearsal=False, gaps=gaps, closings=closings, states=states)
 
     def _closings(
         self, one: Subscription, answer: Answer, records: list[FeedRecord], patience_ms: int
@@ -190,7 +224,7 @@ class LiveFeed:
 
     def _ask(self, *, hold: bool) -> None:
         self._asking = asyncio.create_task(self._answers(), name="feed-history")
-        deadline_seconds = self._feeds.terms.at(self._wall_ms()).deadline_ms / 1000
+        deadline_seconds = self._feeds.terms.at(self._verdict.now_ms).deadline_ms / 1000
         self._hold_until = (
             self._monotonic() + min(HOLD_SECONDS_MAX, deadline_seconds / 2) if hold else self._monotonic()
         )
@@ -200,7 +234,10 @@ class LiveFeed:
 
     async def _answer(self, one: Subscription) -> Answer:
         """What history has since the subscription was last whole, or enough of it for a first input."""
-        now, whole = self._wall_ms(), self._feeds.whole(one)
+        now, whole = (
+            self._wall_ms(),
+            self._feeds.whole(one),
+        )  # a clock that is wrong asks for more, or for less
         if whole.last_at < 0:
             start = now - WARM_UP_RECORDS * granularity_ms(one.granularity)
         else:
@@ -215,6 +252,44 @@ class LiveFeed:
             return Answer(start, now, [], failed=True)
         return Answer(start, now, records)
 
+    # --- the clock ---------------------------------------------------------------------------------
+
+    def _look(self) -> Verdict:
+        """Read the clock and judge it. One that may be wrong is judged before anything is written by it."""
+        health, uptime_ms = self._health(), self._uptime_ms()
+        if health is not None and health.time_ms > 0:
+            self._witness.said(health.time_ms, uptime_ms)
+        self._verdict = self._witness.look(self._wall_ms(), uptime_ms)
+        return self._verdict
+
+    async def _follow_time(self) -> None:
+        """Ask the source's own clock, or the NTP server, again and again: records may be hours apart."""
+        while self._ask_time is not None:
+            try:
+                self._witness.said(await self._ask_time(), self._uptime_ms())
+            except WorldError as error:
+                log.debug("time_not_told", reason=str(error))
+            await asyncio.sleep(self._ask_seconds)
+
+    def _made_by_our_clock(
+        self, held: list[FeedRecord], answers: dict[Subscription, Answer]
+    ) -> tuple[list[FeedRecord], dict[Subscription, Answer]]:
+        """What may be written of a source that keeps to our clock: nothing while that is wrong.
+
+        Raises WorldError once it is right again: the source must begin anew, from the right time.
+        """
+        if not self._verdict.believed:
+            self._doubted = True
+            return [], {}
+        if self._doubted:
+            raise WorldError("this machine's clock was wrong and is right again: its source begins anew")
+        future_ms = self._verdict.now_ms + 1_000
+        answers = {
+            one: msgspec.structs.replace(answer, records=[r for r in answer.records if r.at <= future_ms])
+            for one, answer in answers.items()
+        }
+        return [record for record in held if record.at <= future_ms], answers
+
     # --- the source --------------------------------------------------------------------------------
 
     def _health(self) -> SourceHealth | None:
@@ -225,6 +300,11 @@ class LiveFeed:
         """How often the source's live side was connected, where it says so."""
         health = self._health()
         return 0 if health is None else health.connections
+
+
+def keeps_to_the_clock(source: FeedSource) -> bool:
+    """Are its records made by this machine's clock?"""
+    return bool(getattr(source, "keeps_to_the_clock", False))
 
 
 async def _drain(queue: asyncio.Queue[FeedRecord], seconds: float) -> AsyncIterator[FeedRecord]:

@@ -169,8 +169,7 @@ class OwnedTopic:
 async def pump(stage: Stage, owned: OwnedTopic) -> asyncio.Future[int] | None:
     """Send every decision that is due, in order; gives the future of the last one."""
     last: asyncio.Future[int] | None = None
-    while (draft := stage.decide()) is not None:
-        stage.remember(draft)
+    while (draft := stage.step()) is not None:
         last = await owned.send(list(draft.events), dict(stage.upto), dict(stage.need))
     return last
 

@@ -20,6 +20,7 @@ import structlog
 from coordinator.infra.contract_node import NodeContracts
 from coordinator.infra.json_logs import set_up_logging
 from coordinator.infra.loop_watch import watch_loop
+from coordinator.infra.ntp import ntp_time_ms
 from coordinator.streams.agents.checkpoint import checkpoint_tenure
 from coordinator.streams.agents.dead_letters import DeadLetters
 from coordinator.streams.agents.faust_app import end_process, stage_app
@@ -135,6 +136,7 @@ def _feed(worker: Worker) -> None:
             new_terms,
             worker.dead_letters,
             contracts=worker.contracts,
+            ntp=ntp_time_ms,
         ),
     )
 

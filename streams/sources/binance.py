@@ -121,6 +121,10 @@ class BinanceSource:
         """Whether the REST side answers in time; asked once, never retried, never raises for the world."""
         return await self._spot.probe("/api/v3/ping", timeout_seconds)
 
+    async def time_ms(self) -> int:
+        """The exchange's own time. Raises WorldError."""
+        return await self._spot.time_ms("/api/v3/ping")
+
     def history(self, subscription: Subscription, start_ms: int, end_ms: int) -> AsyncIterator[FeedRecord]:
         """Records with start_ms <= at <= end_ms, in order.
 
@@ -178,7 +182,10 @@ class BinanceSource:
             async for message in messages:
                 try:
                     record = reader.record(message)
-                    fault = record and future_fault(record.at, self._now_ms(), self._patience)
+                    self.health.time_ms = reader.said_ms
+                    fault = record and future_fault(
+                        record.at, max(self._now_ms(), self.health.time_ms), self._patience
+                    )
                     if fault:
                         raise ValueError(fault)
                 except ValueError as error:

@@ -54,6 +54,7 @@ class _TradeEvent(msgspec.Struct, frozen=True, tag_field="e", tag="aggTrade"):
     p: str
     q: str
     T: int
+    E: int = 0
 
 
 class _MarkEvent(msgspec.Struct, frozen=True, tag_field="e", tag="markPriceUpdate"):
@@ -133,6 +134,8 @@ class LiveReader:
                     f"binance: {other.subject} and {one.subject} are one symbol in two spellings; keep one"
                 )
         self._folds: dict[Subscription, TradeFold] = {}
+        self.said_ms = -1
+        """When the exchange sent the last message, by its own clock."""
 
     def record(self, raw: str | bytes) -> FeedRecord | None:
         """The fact in a message; None when it holds none (yet). Raises ValueError for what was not asked for."""
@@ -140,6 +143,7 @@ class LiveReader:
             event = _MESSAGES.decode(raw).data
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise ValueError(f"not a message of ours: {error}") from error
+        self.said_ms = getattr(event, "E", 0) or self.said_ms
         match event:
             case _KlineEvent(k=kline):
                 return self._candle(kline, event.E) if kline.x else None

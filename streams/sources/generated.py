@@ -88,6 +88,7 @@ class GeneratedSource:
     offers: ClassVar[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         {"candle": tuple(name for name, length_ms in GRANULARITIES_MS.items() if length_ms >= _MINUTE_MS)}
     )
+    keeps_to_the_clock = True
 
     def __init__(self, seed: int = 1, now_ms: Callable[[], int] | None = None) -> None:
         self._seed = seed

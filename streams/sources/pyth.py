@@ -137,6 +137,10 @@ class PythSource:
         """Whether Hermes answers in time; asked once, never retried, never raises for the world."""
         return await self._hermes.probe("/v2/price_feeds?query=btc&asset_type=crypto", timeout_seconds)
 
+    async def time_ms(self) -> int:
+        """Pyth's own time. Raises WorldError."""
+        return await self._hermes.time_ms("/live")
+
     def history(self, subscription: Subscription, start_ms: int, end_ms: int) -> AsyncIterator[FeedRecord]:
         """Records with start_ms <= at <= end_ms, in order, none of a time that has not come.
 
@@ -254,7 +258,7 @@ class PythSource:
         async with aclosing(self._events(list(wanted))) as events:
             async for event in events:
                 for record in self._ticks_of(event, wanted, updates_of):
-                    fault = future_fault(record.at, self._now_ms(), self._patience)
+                    fault = future_fault(record.at, max(self._now_ms(), self.health.time_ms), self._patience)
                     if fault is None:
                         yield record
                     else:

@@ -8,6 +8,7 @@ become part of a message.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from email.utils import parsedate_to_datetime
 from types import MappingProxyType
 
 import httpx
@@ -100,6 +101,17 @@ class Rest:
         for value in self._headers.values():
             text = text.replace(value.rpartition(" ")[2], "***")
         return text
+
+    async def time_ms(self, path: str) -> int:
+        """What time this side says it is, in ms, by the Date header of any answer. Raises WorldError."""
+        try:
+            async with self.client() as client:
+                response = await client.get(path)
+            return int(parsedate_to_datetime(response.headers["Date"]).timestamp() * 1000)
+        except httpx.HTTPError as error:
+            raise WorldError(f"{self._source}: {self.base_url}{path}: {reason_of(error)}") from error
+        except (KeyError, ValueError):
+            raise WorldError(f"{self._source}: {self.base_url}{path}: the answer has no Date") from None
 
     async def probe(self, path: str, timeout_seconds: float) -> Probe:
         """Whether this side answers in time; asked once, never retried, never raises for the world."""

@@ -211,10 +211,15 @@ def test_an_hours_outage_costs_its_own_rounds_and_no_other(calm):
     closed = [one.data for events in decisions for one in events if isinstance(one, ev.FeedGapClosed)]
     assert closed
     assert all(one.complete for one in closed)
-    states = [
-        one.data.state for events in decisions for one in events if isinstance(one, ev.FeedStateChanged)
-    ]
-    assert states[-2:] == ["reconnecting", "connected"]
+    states = {"generated": [], "clock": []}
+    for events in decisions:
+        for one in events:
+            if isinstance(one, ev.FeedStateChanged):
+                states[one.data.source].append(one.data.state)
+    assert states["generated"][-2:] == ["reconnecting", "connected"]
+    assert states["clock"] == ["unconfirmed", "right"]
+    ticks = [one.at for events in decisions for one in events if isinstance(one, ev.ClockTicked)]
+    assert not [at for at in ticks if away[0] + 3 * MINUTE < at < away[1]]  # nobody confirmed that time
     everything = {(of.subject, record.ts_event) for of, records in MARKET.items() for record in records[:-2]}
     held = [
         (one.data.subject, one.data.ts_event)

@@ -54,8 +54,7 @@ class OwnTopic:
             return []
         self.stage.absorb(decision)
         out: list[bytes] = []
-        while (draft := self.stage.decide()) is not None:
-            self.stage.remember(draft)
+        while (draft := self.stage.step()) is not None:
             self.seq += 1
             out += encode_decision(
                 list(draft.events),

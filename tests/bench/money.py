@@ -45,8 +45,7 @@ def opened(rounds: int, contract: CrunchContract) -> tuple[float, float, Checkpo
         nonlocal offset
         aggregate.absorb(decision("scores", offset, list(events)))
         offset += 1
-        while (draft := aggregate.decide()) is not None:
-            aggregate.remember(draft)
+        while (draft := aggregate.step()) is not None:
             snapshots.append(list(draft.events))
 
     score(configured())
@@ -63,8 +62,8 @@ def opened(rounds: int, contract: CrunchContract) -> tuple[float, float, Checkpo
     began = time.perf_counter()
     for one in before:
         checkpoint.absorb(one)
-        while (draft := checkpoint.decide()) is not None:
-            checkpoint.remember(draft)
+        while checkpoint.step() is not None:
+            pass
     taken_in = time.perf_counter() - began
     gc.collect()
     began = time.perf_counter()

@@ -119,8 +119,7 @@ def pour(stage: Stage, own: TopicLog, sources: Mapping[str, Sequence[bytes]]) ->
                 decision = counter.read(offset, sources[topic][offset])
                 if decision is not None:
                     stage.absorb(decision)
-                    while (draft := stage.decide()) is not None:
-                        stage.remember(draft)
+                    while (draft := stage.step()) is not None:
                         own.append(draft, stage.upto, stage.need)
 
 

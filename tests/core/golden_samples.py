@@ -42,6 +42,7 @@ _EVENTS: list[ev.AnyEvent] = [
         checkpoint_offset_ms=3_600_000,
         scoring_hash="s" * 64,
         answers_hidden_until="recorded",
+        goes_on=True,
     ),
     ev.FeedRecordReceived(
         id="feed/1",

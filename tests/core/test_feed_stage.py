@@ -6,7 +6,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.core.build import HASH, HOUR, MINUTE, SUBJECT, T0, configured, terms
+from tests.core.build import HASH, HOUR, MINUTE, SUBJECT, T0, configured, scope, terms
 from tests.given import decision
 
 from coordinator.streams.errors import OperatorError
@@ -17,6 +17,7 @@ from coordinator.streams.events import (
     FeedGapFound,
     FeedRecordReceived,
 )
+from coordinator.streams.events import Feed as TermsFeed
 from coordinator.streams.feed import FeedStage, value_fault
 from coordinator.streams.feed_known import CANDLES_COMPARED
 from coordinator.streams.ports import FeedRecord, Subscription
@@ -324,24 +325,78 @@ def test_at_a_boundary_new_terms_wait_for_the_next_one(feed):
     assert feed.configure(contract_hash="new")[0].data.effective_from == T0 + 12 * HOUR
 
 
-def test_newer_terms_before_the_new_ones_hold_come_after_them(feed):
+def test_newer_terms_before_the_new_ones_hold_take_their_place(feed):
     feed.configure()
     feed.offer(tick=T0 + HOUR)
     feed.configure(contract_hash="new", checkpoint_interval_ms=12 * HOUR)
     (event,) = feed.configure(contract_hash="newer")
-    assert event.data.effective_from == T0 + 12 * HOUR
-    assert feed.stage.terms.at(T0 + 7 * HOUR).contract_hash == "new"
-    assert feed.stage.terms.at(T0 + 12 * HOUR).contract_hash == "newer"
+    assert event.data.effective_from == T0 + 6 * HOUR
+    assert feed.stage.terms.at(T0 + 6 * HOUR).contract_hash == "newer"
+    assert feed.stage.terms.checkpoint_period(T0 + 7 * HOUR) == (T0 + 6 * HOUR, T0 + 12 * HOUR)
 
 
-def test_going_back_to_old_terms_is_new_terms(feed):
+def test_new_terms_that_are_taken_back_before_they_hold_never_hold(feed):
     feed.configure()
     feed.offer(tick=T0)
     feed.configure(contract_hash="new")
     (event,) = feed.configure()
-    assert event.data.contract_hash == HASH
-    assert event.data.effective_from == T0 + 12 * HOUR
+    assert (event.data.contract_hash, event.data.effective_from) == (HASH, T0 + 6 * HOUR)
+    assert all(feed.stage.terms.at(T0 + n * HOUR).contract_hash == HASH for n in range(24))
     assert len({one.id for one in feed.log}) == len(feed.log)
+
+
+# --- another feed, other subjects ------------------------------------------------------------------------
+
+TICKS = TermsFeed(source="binance", kind="tick", granularity="1s")
+MINUTES = terms().feed
+
+
+def test_another_feed_holds_from_the_next_instant_on_and_ends_no_period(feed):
+    feed.configure()
+    feed.offer(candle(1), tick=T0 + HOUR)
+    (event,) = feed.configure(feed=TICKS)
+    assert (event.data.effective_from, event.data.feed) == (T0 + HOUR + 1, TICKS)
+    assert feed.stage.terms.at(T0 + HOUR).feed == MINUTES
+    assert feed.stage.terms.checkpoint_period(T0 + HOUR + 1) == (T0, T0 + 6 * HOUR)
+    assert feed.stage.terms.snapshot_period(T0 + HOUR + 1) == (T0 + HOUR, T0 + 2 * HOUR)
+    assert feed.configure(feed=TICKS) == []
+
+
+def test_a_feed_that_is_changed_and_changed_back_at_once_and_again(feed):
+    feed.configure()
+    feed.offer(tick=T0 + HOUR)
+    for wanted in (TICKS, MINUTES, TICKS, MINUTES, TICKS):
+        assert len(feed.configure(feed=wanted)) == 1
+        assert feed.stage.terms.at(T0 + HOUR + 1).feed == wanted
+    assert len({one.id for one in feed.log}) == len(feed.log)
+
+
+def test_other_subjects_are_asked_at_once_under_the_contract_in_force_and_the_new_one_at_the_boundary(feed):
+    feed.configure()
+    feed.offer(tick=T0 + HOUR)
+    two = {"subjects": ["BTCUSDT", "SOLUSDT"]}
+    wide = [scope("new", subject, horizon_seconds=300) for subject in two["subjects"]]
+    at_once, later = feed.configure(contract_hash="new", scopes=wide, **two)
+    assert [(one.scope_key, one.subject) for one in at_once.data.scopes] == [
+        ("60s", "BTCUSDT"),
+        ("60s", "SOLUSDT"),
+    ]
+    assert (at_once.data.contract_hash, at_once.data.goes_on) == (HASH, True)
+    assert (later.data.contract_hash, later.data.effective_from) == ("new", T0 + 6 * HOUR)
+    # The contract is taken back, the subjects stay: nothing of the new contract ever holds.
+    (event,) = feed.configure(scopes=[scope("60s", one) for one in two["subjects"]], **two)
+    assert event.data.effective_from == T0 + 6 * HOUR
+    assert all(feed.stage.terms.at(T0 + n * HOUR).contract_hash == HASH for n in range(24))
+
+
+def test_a_feed_that_is_changed_while_other_terms_wait_is_theirs_too(feed):
+    feed.configure()
+    feed.offer(tick=T0 + HOUR)
+    feed.configure(min_participation=0.5)
+    assert len(feed.configure(min_participation=0.5, feed=TICKS)) == 2
+    held = [feed.stage.terms.at(T0 + n * HOUR + 1) for n in (1, 5, 6, 12)]
+    assert [one.feed for one in held] == [TICKS] * 4
+    assert [one.min_participation for one in held] == [0.0, 0.0, 0.5, 0.5]
 
 
 def test_new_terms_never_hold_for_a_record_that_is_in_the_log_already(feed):

@@ -147,8 +147,7 @@ def test_after_a_restart_an_input_holds_the_last_records_and_not_the_first():
         at = T0 + 500 * MINUTE
         for offset, event in enumerate([record(at, 600.0), tick(at)], start=len(events)):
             stage.absorb(decision("feeds", offset, [event]))
-            while (draft := stage.decide()) is not None:
-                stage.remember(draft)
+            while (draft := stage.step()) is not None:
                 payloads += [bytes(e.data.payload) for e in draft.events if isinstance(e, InputReceived)]
         return payloads
 
@@ -156,8 +155,7 @@ def test_after_a_restart_an_input_holds_the_last_records_and_not_the_first():
     own = []
     for one in decisions:
         first.absorb(one)
-        while (draft := first.decide()) is not None:
-            first.remember(draft)
+        while (draft := first.step()) is not None:
             own.append(draft)
     need = first.need["feeds"]
     assert need.offset > 100  # a restart reads the end of the log, not all of it
@@ -189,8 +187,7 @@ def test_a_schedule_as_fast_as_its_feed_misses_no_point():
         events += [candle, tick(at + late_ms.randrange(900))]
     for offset, event in enumerate(events):
         stage.absorb(decision("feeds", offset, [event]))
-        while (draft := stage.decide()) is not None:
-            stage.remember(draft)
+        while (draft := stage.step()) is not None:
             points += [e.data.point for e in draft.events if isinstance(e, InputReceived)]
             assert not any(e.data.skipped for e in draft.events if isinstance(e, InputsUntil))
     assert points == [T0 + number * 1_000 for number in range(120)]

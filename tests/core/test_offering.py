@@ -203,8 +203,7 @@ def test_ten_thousand_models_are_offered_in_one_record():
     shown = [snapshot(f"model-{i:05}", T0, i) for i in range(10_000)]
     for offset, events in enumerate(([configured()], shown, [period_closed(T0, T0 + 6 * HOUR)])):
         stage.absorb(decision("snapshots", offset, events))
-        while (draft := stage.decide()) is not None:
-            stage.remember(draft)
+        while (draft := stage.step()) is not None:
             last = draft
     (event,) = last.events
     assert isinstance(event, ev.CheckpointOpened)
