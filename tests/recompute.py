@@ -29,10 +29,16 @@ def closes(path: Path) -> dict[int, Decimal]:
 
 
 def events(records: list[bytes]) -> list[dict[str, Any]]:
-    """Every event of an undisturbed topic, in order; asserts that the decisions are numbered 1, 2, 3 without a hole."""
+    """Every event of an undisturbed topic, in order; asserts that the topic begins with its one birth record and that
+    the decisions are numbered 1, 2, 3 without a hole.
+    """
     out: list[dict[str, Any]] = []
     seq = 0
-    for record in records:
+    births = [
+        offset for offset, record in enumerate(records) if json.loads(record).get("kind") == "TopicBorn"
+    ]
+    assert births == [0]
+    for record in records[1:]:
         append = json.loads(record)
         if append.get("claim"):
             continue

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-import time
 from types import SimpleNamespace
 from typing import Any
 
@@ -76,15 +75,17 @@ async def test_a_task_that_fails_ends_the_worker(worker):
 async def test_a_shutdown_that_hangs_is_given_up(worker, monkeypatch):
     monkeypatch.setattr("coordinator.streams.agents.run.STOP_SECONDS_MAX", 0.1)
 
+    hanging = []
+
     async def hangs() -> None:
+        hanging.append(True)
         await asyncio.Event().wait()
 
     worker.closing.append(hangs)
     stop = asyncio.Event()
     stop.set()
-    began = time.monotonic()
-    await asyncio.wait_for(worker.run_until(stop), 5)
-    assert time.monotonic() - began < 2
+    await asyncio.wait_for(worker.run_until(stop), 30)
+    assert hanging == [True]
 
 
 @pytest.mark.parametrize(
@@ -109,7 +110,9 @@ def test_how_a_worker_ends(error, code, says):
 
 
 async def test_a_stage_needs_no_folder_so_that_it_runs_as_any_user_on_a_read_only_disk():
-    app = stage_app(Settings(), "a-stage", "feeds", Keeper("a-stage", lambda: None, 1.0))
+    async def tell(_: BaseException) -> None: ...
+
+    app = stage_app(Settings(), "a-stage", "feeds", Keeper("a-stage", lambda: None, 1.0), tell)
     app.finalize()
     app._create_directories()  # by Faust as it starts; under /dev/null even root could make none
 

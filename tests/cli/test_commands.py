@@ -6,9 +6,9 @@ import json
 import socket
 import subprocess
 import sys
-import time
 
 import pytest
+from tests.cpu import loops
 from typer.testing import CliRunner
 
 from coordinator.cli.main import app
@@ -175,18 +175,8 @@ def test_no_worker_brings_at_its_start_a_library_that_only_some_work_needs():
     assert done.stdout.strip() == "[]"
 
 
-def test_help_answers_in_half_a_second():
+def test_help_answers_at_once():
+    """Half a second on a quiet small machine."""
     code = "import sys; sys.argv = ['coordinator', '--help']; from coordinator.cli.main import main; main()"
-    seconds = []
-    for _ in range(3):
-        began = time.process_time(), time.monotonic()
-        subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, cwd="/")
-        seconds.append(time.monotonic() - began[1])
-    assert min(seconds) < 0.5 * load()
-
-
-def load():
-    """How much slower than idle this machine is now: other processes may share its two cores."""
-    began = time.monotonic(), time.process_time()
-    sum(range(5_000_000))
-    return max(1.0, (time.monotonic() - began[0]) / max(time.process_time() - began[1], 1e-6))
+    command = [sys.executable, "-c", code]
+    assert loops(lambda: subprocess.run(command, capture_output=True, check=True, cwd="/"), 3) < 9

@@ -6,7 +6,6 @@ import asyncio
 import hashlib
 import subprocess
 import sys
-import time
 from decimal import Decimal
 from itertools import pairwise
 from statistics import correlation, fmean
@@ -15,6 +14,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.cpu import loops
 
 from coordinator.streams.errors import OperatorError
 from coordinator.streams.ports import FeedRecord, Subscription
@@ -115,10 +115,9 @@ def test_the_market_has_trends_returns_and_unrest_that_lasts() -> None:
     assert 0.0002 < fmean(sizes) < 0.002
 
 
-def test_three_days_of_minutes_take_less_than_a_second() -> None:
-    began = time.perf_counter()
+def test_three_days_of_minutes_are_made_at_once() -> None:
     assert len(stretch(T0 + MINUTE, T0 + 3 * DAY, seed=12345)) == 4320
-    assert time.perf_counter() - began < 1
+    assert loops(lambda: stretch(T0 + MINUTE, T0 + 3 * DAY, seed=12345)) < 3
 
 
 def test_what_the_market_does_not_make_is_refused() -> None:

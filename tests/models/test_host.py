@@ -78,6 +78,27 @@ async def test_each_kind_of_model_ends_in_its_own_outcome(tmp_path: Path, open_s
     ]
 
 
+@pytest.mark.parametrize(
+    ("answer", "says"),
+    [
+        ("{'value': numpy.float32(0.25)}", "a dict that is not JSON: Object of type float32 is not JSON"),
+        ("[numpy.int64(1)]", "a list that is not JSON: Object of type int64 is not JSON"),
+        ("numpy.float32(0.25)", "a float32 cannot be sent: use None, float, int, str, dict or list"),
+        ("numpy.zeros(3)", "a ndarray cannot be sent: use None, float, int, str, dict or list"),
+    ],
+)
+async def test_an_answer_of_numpys_types_fails_and_says_which_type_it_was(
+    tmp_path: Path, open_stage: OpenStage, answer: str, says: str
+):
+    write_model(tmp_path / "models", "numpy", f"import numpy\n{model_source(f'return {answer}')}")
+    stage = await open_stage(tmp_path / "models")
+    await stage.seen("numpy")
+    reply = (await ask(stage, "numpy", timeout_seconds=20.0))["numpy"]
+    assert (reply.outcome, reply.output) == (Outcome.MODEL_FAILED, None)
+    assert reply.detail.startswith("VariantError: ")
+    assert says in reply.detail
+
+
 async def test_nobody_is_called_when_nobody_is_named_or_no_time_is_left(
     tmp_path: Path, open_stage: OpenStage
 ):

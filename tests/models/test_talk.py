@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import time
 from pathlib import Path
 
 import pytest
@@ -71,9 +70,7 @@ async def test_a_plain_request_is_asked_to_upgrade_and_left_open_it_does_not_hol
     reader, writer = await asyncio.open_connection("127.0.0.1", stage.port)
     writer.write(f"GET /{CRUNCH_ID} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
     assert (await reader.readline()).split()[1] == b"426"
-    began = time.monotonic()
-    await stage.host.stop()
-    assert time.monotonic() - began < 5
+    await asyncio.wait_for(stage.host.stop(), 9)  # the library alone waits for ten
     writer.close()
 
 
