@@ -20,7 +20,7 @@ from coordinator.streams.envelope import ENVELOPE_VERSION, Append, encode_append
 from coordinator.streams.topology import BY_TOPIC
 
 CHAIN = (input_stage, score_stage, aggregate_stage, checkpoint_stage)
-SOURCES = ("feeds", "predictions")
+SOURCES = ("feeds", "models", "predictions")
 
 
 def mirror(log: MemoryLog, topic: str) -> list[bytes]:
