@@ -1,4 +1,4 @@
-"""The check-up's questions about the challenge and about a node that runs: contract, models, feed, Kafka, API.
+"""The check-up's questions about the challenge and about a node that runs: contract, models, clock, feed, Kafka, API.
 
 Each does what the node itself would do, for a moment: runs the contract on sample data, starts every model in a
 process of its own, connects to the feed, asks Kafka for its topics. Nothing is written anywhere.
@@ -7,6 +7,7 @@ process of its own, connects to the feed, asks Kafka for its topics. Nothing is 
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
@@ -14,9 +15,13 @@ from pathlib import Path
 from coordinator.cli.checkup import Finding, State
 from coordinator.streams.errors import CoordinatorError, OperatorError
 from coordinator.streams.settings import Settings
+from coordinator.streams.sources.waiting import wall_ms
 
 ROUNDS = 3
 IDS_NAMED_MAX = 5
+CLOCK_SECONDS_MAX = 5.0
+CLOCK_OFF_SECONDS_MAX = 10.0
+"""A round's deadline is 10 s: a clock that is off by more moves whole rounds."""
 LAG_RECORDS_MAX = 1_000  # what decides nothing may wait so long to be counted
 
 
@@ -116,6 +121,48 @@ async def models(settings: Settings, folder: Path) -> list[Finding]:
             faults.append(Finding(f"model {entry.model_id}", State.FAULT, trial.reason, again))
     said = f"{len(entries)} in {folder}, each answered {ROUNDS} rounds"
     return faults or [Finding("models", State.OK, said)]
+
+
+async def clock(settings: Settings, wall_ms: Callable[[], int] = wall_ms) -> list[Finding]:
+    """Does this machine's clock agree with the source's own, and with NTP_SERVER where one is named?"""
+    from coordinator.infra.ntp import ntp_time_ms  # noqa: PLC0415
+    from coordinator.streams.sources.options import options_from  # noqa: PLC0415
+    from coordinator.streams.sources.registry import source_by_name  # noqa: PLC0415
+
+    name = settings.feed_source
+    asked: dict[str, Callable[[], Awaitable[int]]] = {}
+    if settings.ntp_server:
+        asked[f"NTP_SERVER {settings.ntp_server}"] = lambda: ntp_time_ms(settings.ntp_server)
+    if not settings.feed_candles_file:
+        try:
+            source = source_by_name(name, options_from(os.environ, name))
+        except OperatorError as error:
+            return [Finding("clock", State.UNKNOWN, str(error), "mend FEED_SOURCE and its options")]
+        if (ask := getattr(source, "time_ms", None)) is not None:
+            asked[name] = ask
+    if not asked:
+        return [
+            Finding(
+                "clock", State.OK, "nobody to compare it with; NTP_SERVER=HOST names a server that is asked"
+            )
+        ]
+    return [await _clock_beside(whose, ask, wall_ms) for whose, ask in asked.items()]
+
+
+async def _clock_beside(whose: str, ask: Callable[[], Awaitable[int]], wall_ms: Callable[[], int]) -> Finding:
+    began_ms = wall_ms()
+    try:
+        async with asyncio.timeout(CLOCK_SECONDS_MAX):
+            said_ms = await ask()
+    except (CoordinatorError, TimeoutError) as error:
+        why = str(error) or f"no answer within {CLOCK_SECONDS_MAX:g} s"
+        return Finding("clock", State.UNKNOWN, f"{whose} does not say the time: {why}", "check the network")
+    off_seconds = ((began_ms + wall_ms()) // 2 - said_ms) / 1000
+    if abs(off_seconds) <= CLOCK_OFF_SECONDS_MAX:
+        return Finding("clock", State.OK, f"agrees with {whose} to {max(1, round(abs(off_seconds)))} s")
+    how = "set this machine's clock, and keep it set (NTP): time waits for what the sources confirm"
+    side = "ahead of" if off_seconds > 0 else "behind"
+    return Finding("clock", State.FAULT, f"{abs(off_seconds):.0f} s {side} {whose}", how)
 
 
 async def feed(settings: Settings, seconds: float) -> list[Finding]:

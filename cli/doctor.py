@@ -58,7 +58,7 @@ def preflight(
     kafka: KafkaOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Look before you start: Docker, compose, ports, memory, disk, files, contract, models, feed, Kafka and its topics.
+    """Look before you start: Docker, compose, ports, memory, disk, files, contract, models, clock, feed, Kafka, topics.
 
     Run it in the node's folder. Each check says what it saw and, where something is wrong, what to do. What cannot be
     looked at counts as wrong. The exit code is 1 when anything is. Kafka is only looked at where one is named
@@ -86,7 +86,7 @@ def doctor(
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at a node that runs: Docker, disk, contract, feed, Kafka and its topics, each stage's lag, the API.
+    """Look at a node that runs: Docker, disk, contract, clock, feed, Kafka and its topics, each stage's lag, the API.
 
     Each check says what it saw and, where something is wrong, what to do. What cannot be looked at counts as wrong.
     The exit code is 1 when anything is.
@@ -119,6 +119,7 @@ def _before(settings: Settings, models: Path, feed_seconds: float, *, named: boo
             settings, lambda: checkup_node.ids_in_folder(models), checkup.State.OK
         ),
         "models": lambda: checkup_node.models(settings, models),
+        "clock": lambda: checkup_node.clock(settings),
         "feed": lambda: checkup_node.feed(settings, feed_seconds),
         "kafka": kafka,
     }
@@ -135,6 +136,7 @@ def _during(settings: Settings, api: str, feed_seconds: float) -> dict[str, Look
         "wallets": lambda: checkup_node.wallets(
             settings, lambda: checkup_node.ids_in_log(settings), checkup.State.FAULT
         ),
+        "clock": lambda: checkup_node.clock(settings),
         "feed": lambda: checkup_node.feed(settings, feed_seconds),
         "kafka": lambda: checkup_node.kafka(bootstrap, crunch_id, topics_made_later=False),
         "applied": lambda: checkup_node.applied(settings),
