@@ -111,6 +111,7 @@ async def _live(log: MemoryLog, source: Exchange, until: int = START + LENGTH_MS
             lambda: make_terms(SHELF.current, SHELF.current_hash, SETTINGS, 0),
             DeadLetters(log),
             wall_ms=Exchange.now,
+            uptime_ms=lambda: Exchange.now() - START,
         )
         try:
             await tenure.start()

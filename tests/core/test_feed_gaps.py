@@ -103,7 +103,7 @@ def test_a_state_of_the_source_is_said_when_it_changes():
         (("binance", "connecting", ""), 1), (("binance", "connected", ""), 1), (("binance", "connected", ""), 0),
         (("binance", "reconnecting", "status 429"), 1), (("binance", "reconnecting", "refused"), 1),
     ]:  # fmt: skip
-        draft = feed.stage.offer([], T0 + 1 + len(feed.log), rehearsal=False, state=state)
+        draft = feed.stage.offer([], T0 + 1 + len(feed.log), rehearsal=False, states=[state])
         events = feed._take(draft)
         assert sum(isinstance(event, FeedStateChanged) for event in events) == said
     assert len({event.id for event in feed.log}) == len(feed.log)
