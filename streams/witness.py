@@ -99,10 +99,11 @@ class Witness:
         confirmed = self.confirmed_ms
         silent_ms = uptime_ms - (self._confirmed_at or 0)
         if confirmed == UNKNOWN or wall_ms > confirmed + bound_ms:
-            if confirmed != UNKNOWN and (jumped_ms > bound_ms or silent_ms <= bound_ms):
+            ahead_ms = wall_ms - confirmed - silent_ms  # what time and a late record's delay do not explain
+            if confirmed != UNKNOWN and max(jumped_ms, ahead_ms) > bound_ms:
                 ahead = f"{(wall_ms - confirmed) / 1000:.0f} s ahead of what the sources confirm"
                 return Verdict(False, confirmed, ClockState.AHEAD, f"this machine's clock is {ahead}")
-            quiet = silent_ms > bound_ms
+            quiet = confirmed != UNKNOWN or silent_ms > bound_ms
             state = ClockState.UNCONFIRMED if quiet else ClockState.RIGHT
             reason = f"no source has confirmed the time for {bound_ms / 1000:.0f} s" if quiet else ""
             return Verdict(False, max(confirmed, 0), state, reason)

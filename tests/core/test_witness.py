@@ -60,6 +60,14 @@ def test_in_an_outage_time_goes_on_for_the_bound_and_then_waits_for_a_source():
     assert one.look(NOW + DAY + SECOND, DAY + SECOND).believed
 
 
+def test_an_outage_after_a_record_that_came_late_is_no_clock_that_is_ahead():
+    one = witness()
+    late = 4 * SECOND
+    one.record(NOW, late)
+    states = [one.look(NOW + second * SECOND, second * SECOND).state for second in range(4, 200)]
+    assert list(dict.fromkeys(states)) == [ClockState.RIGHT, ClockState.UNCONFIRMED]
+
+
 def test_a_long_stop_is_no_jump_once_a_source_has_said_the_time():
     one = witness()
     one.record(NOW)  # the last tick in the log
