@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from coordinator.api.times import naive, zulu, zulu_or_none
-from coordinator.projections.checkpoints import WITHHELD, CheckpointRow, Checkpoints
+from coordinator.projections.checkpoints import PENDING, WITHHELD, CheckpointRow, Checkpoints
 from coordinator.streams.emission import allocate, wallet_fault
 from coordinator.streams.units import to_float
 
@@ -95,15 +95,17 @@ def cli_format(
 ) -> tuple[dict[str, Any], list[str]]:
     """`{crunch, crunchEmission: {wallet: %}, computeProvider, dataProvider}`, and the models without a wallet.
 
-    Keyed by the model's wallet, by its id where no wallet is known; models of one wallet are summed. `wallets` is the
-    operator's file.
+    Keyed by the model's wallet, by its id where no wallet is known; models of one wallet are summed. What was bound
+    since the checkpoint was offered holds; `wallets`, the operator's file, only until then.
     """
     emission = row.checkpoint.emission
     shares: dict[str, int] = {}
     unmapped: list[str] = []
     for reward in emission["cruncher_rewards"]:
         model_id = row.checkpoint.ranking[reward["cruncher_index"]].model_id
-        wallet = wallet_of(model_id, read, wallets)
+        wallet = row.payees.get(model_id)
+        if wallet is None and row.status == PENDING:
+            wallet = wallet_of(model_id, read, wallets)
         if wallet is None:
             unmapped.append(model_id)
         where = wallet or model_id

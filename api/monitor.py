@@ -18,6 +18,7 @@ import structlog
 
 from coordinator.api.chain_loop import ChainLoop, make_chain
 from coordinator.api.commands import CommandPort
+from coordinator.api.payees import PayeesLoop
 from coordinator.api.progress import Progress, full_disk, silent_subjects
 from coordinator.api.replay_check import ReplayCheck
 from coordinator.api.side_tasks import SideTask
@@ -75,6 +76,7 @@ class Monitor:
         webhook: Webhook | None = None,
         replay_check: ReplayCheck | None = None,
         members: Callable[[], Awaitable[dict[str, int]]] | None = None,
+        payees: PayeesLoop | None = None,
     ) -> None:
         self._projector = projector
         self._settings = projector.settings
@@ -82,6 +84,7 @@ class Monitor:
         self._now_ms = now_ms
         self.chain = chain
         self.webhook = webhook
+        self.payees = payees
         self.replay_check = replay_check or ReplayCheck(projector.settings, folded=self._has_folded)
         self.alerts = Alerts(projector.settings.crunch_id)
         self.findings: list[Finding] = []
@@ -111,6 +114,8 @@ class Monitor:
             own.append(SideTask("chain watch", self.chain.run))
         if self.webhook is not None:
             own.append(SideTask("webhook", self.webhook.run))
+        if self.payees is not None:
+            own.append(SideTask("payees", self.payees.run))
         self.side_tasks += own
         try:
             async with asyncio.TaskGroup() as group:
@@ -221,6 +226,8 @@ class Monitor:
         for one in self.findings:
             if not one.ok:
                 yield Alert("invariant", one.name, f"{one.about}: {one.detail}")
+        if self.payees is not None and self.payees.error:
+            yield Alert("command", "payees", f"who is paid could not be bound: {self.payees.error}")
         if self._send_error:
             yield Alert("command", "withhold", self._send_error)
         yield from self._log_alerts(now)
@@ -352,6 +359,7 @@ def make_monitor(projector: Projector, port: CommandPort) -> Monitor:
         port,
         wall_ms,
         chain=None if chain is None else ChainLoop(chain, projector, port, wall_ms, settles_on=fake),
+        payees=PayeesLoop(projector, port, wall_ms),
         members=lambda: stage_members(settings.kafka_bootstrap, settings.crunch_id),
         webhook=Webhook(settings.webhook_url, settings.webhook_secret) if settings.webhook_url else None,
     )

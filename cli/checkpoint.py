@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import msgspec
 import typer
 
 from coordinator.cli.own_kafka import node_log
@@ -235,6 +236,13 @@ def wallets(
     path: Annotated[
         Path | None, typer.Argument(metavar="[FILE]", help="The file to check; default WALLETS_FILE.")
     ] = None,
+    bind: Annotated[
+        str | None,
+        typer.Option(
+            metavar="CHECKPOINT",
+            help="Pay this offered checkpoint by the wallets as they are now, also where others were bound to it.",
+        ),
+    ] = None,
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
@@ -243,6 +251,8 @@ def wallets(
 
     The file is CSV with the heading `model_id,wallet`, a model once, a wallet base58 of 32 bytes; # begins a comment.
     What stands there wins over what the orchestrator tells. Exit code 2: the file is wrong; 1: a model has no wallet.
+    A checkpoint that is offered is bound to the wallets of that moment: a later edit moves no payment of it, unless you
+    say so with --bind before anything is submitted.
 
     Example: [bold]coordinator checkpoint wallets wallets.csv[/bold]
     """
@@ -251,6 +261,9 @@ def wallets(
 
     settings, _ = node_log(data_dir, kafka)
     mapping = WalletsFile(str(path) if path else settings.wallets_file).lookup()
+    if bind is not None:
+        _bind(data_dir, kafka, bind, mapping, as_json=as_json)
+        return
 
     async def ask(log: Any) -> Any:
         return wallet_rows(log.read_model, mapping)
@@ -264,6 +277,27 @@ def wallets(
         typer.echo(printable(f"no model that was ever seen has the id {', '.join(strangers)}"), err=True)
     if any(row["wallet"] is None for row in rows):
         raise typer.Exit(1)
+
+
+def _bind(
+    data_dir: Path | None, kafka: str | None, checkpoint_id: str, mapping: Mapping[str, str], *, as_json: bool
+) -> None:
+    from coordinator.api.payees import PAYEES_MAX, unbound  # noqa: PLC0415
+    from coordinator.streams import events as ev  # noqa: PLC0415
+
+    async def ask(log: Any) -> dict[str, str]:
+        row = log.find(checkpoint_id)
+        return unbound(msgspec.structs.replace(row, payees={}), log.read_model, mapping)
+
+    payees = sorted(_ask(data_dir, kafka, ask).items())
+    for start in range(0, max(1, len(payees)), PAYEES_MAX):
+        some = dict(payees[start : start + PAYEES_MAX])
+
+        def make(row: Any, some: dict[str, str] = some) -> tuple[type[Any], Any]:
+            the_id = row.checkpoint.checkpoint_id
+            return ev.BindPayees, ev.BindPayeesData(checkpoint_id=the_id, payees=some, replaces=True)
+
+        _command(data_dir, kafka, checkpoint_id, as_json, make)
 
 
 def _ask(data_dir: Path | None, kafka: str | None, question: Callable[[Any], Awaitable[Any]]) -> Any:

@@ -32,6 +32,8 @@ from coordinator.streams.events import (
     CommandRefused,
     CommandRefusedData,
     CrunchConfigured,
+    PayeesBound,
+    PayeesBoundData,
 )
 from coordinator.streams.lifecycle import CHECKPOINT, NONE, advance
 
@@ -39,6 +41,7 @@ DECIDED = "commands_decided"
 CHANGES = "changes"
 CHANGES_KEPT = 256
 """A live listener that was away for more changes than these gets everything anew; the meta record stays small."""
+PENDING = "PENDING"
 WITHHELD = "WITHHELD"
 
 
@@ -53,6 +56,8 @@ class CheckpointRow(msgspec.Struct, frozen=True, kw_only=True):
     submitted_at: int | None = None
     reason: str = ""
     moves: list[tuple[str, int]] = []
+    payees: dict[str, str] = {}
+    """model_id -> wallet, as bound since it was offered."""
 
 
 _row_decoder = msgspec.msgpack.Decoder(CheckpointRow)
@@ -69,7 +74,7 @@ class Checkpoints(Projection):
         **dict.fromkeys((b"C", b"E", b"K", b"N", b"R", b"T"), "checkpoints"),
         b"M": "models",
     }
-    schema = 4
+    schema = 5
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
@@ -99,6 +104,8 @@ class Checkpoints(Projection):
                     self._open(event, data, "", batch)
                 case CheckpointWithheld(data=data):
                     self._open(event, data.checkpoint, data.reason, batch)
+                case PayeesBound(data=data):
+                    self._bind(data, batch)
                 case CheckpointSubmitted(at=at, data=data):
                     self._move(event, data.checkpoint_id, batch, tx_hash=data.tx_hash, submitted_at=at)
                 case CheckpointSubmissionFailed(data=data):
@@ -132,6 +139,14 @@ class Checkpoints(Projection):
                 before, checkpoint=data, status=status, changed_at=event.at, reason=reason
             )
         self._write(row, event, batch)
+
+    def _bind(self, data: PayeesBoundData, batch: Batch) -> None:
+        before = self._read(batch, data.checkpoint_id)
+        if before is None:
+            return  # the stage binds what it has opened: there is none in a log of ours
+        batch.put(b"K" + key(data.command_id), encode_row((data.checkpoint_id, before.status)))
+        row = msgspec.structs.replace(before, payees=before.payees | data.payees)
+        batch.put(b"C" + key(data.checkpoint_id), encode_row(row))
 
     def _move(self, event: AnyEvent, checkpoint_id: str, batch: Batch, **fields: Any) -> None:
         before = self._read(batch, checkpoint_id)

@@ -55,6 +55,7 @@ class CheckpointStage(Stage):
         "CrunchConfigured",
         "CheckpointOpened",
         "CheckpointWithheld",
+        "PayeesBound",
         "CheckpointSubmitted",
         "CheckpointSubmissionFailed",
         "CheckpointClaimable",

@@ -693,6 +693,20 @@ class CheckpointWithheld(Event, frozen=True):
     data: CheckpointWithheldData
 
 
+class PayeesBoundData(Data, frozen=True):
+    """Where each of these models is paid by this checkpoint: model_id -> wallet."""
+
+    checkpoint_id: str
+    payees: dict[str, str]
+    command_id: str
+
+
+class PayeesBound(Event, frozen=True):
+    """Who is paid was written down; an edit of a wallet moves this payment no more."""
+
+    data: PayeesBoundData
+
+
 class CheckpointSubmittedData(Data, frozen=True):
     """The operator signed: the transaction's hash (base58, 64 bytes)."""
 
@@ -855,6 +869,20 @@ class AdvanceCheckpoint(Event, frozen=True):
     data: AdvanceCheckpointData
 
 
+class BindPayeesData(Data, frozen=True):
+    """Where models of an offered checkpoint are paid. Unless it `replaces`, what is bound already stays."""
+
+    checkpoint_id: str
+    payees: dict[str, str]
+    replaces: bool = False
+
+
+class BindPayees(Event, frozen=True):
+    """Please write down who is paid."""
+
+    data: BindPayeesData
+
+
 class WithholdCheckpointData(Data, frozen=True):
     """A reason to hold back the checkpoint of the period that holds `period_at` (null: the next one)."""
 
@@ -945,6 +973,7 @@ AnyEvent = (
     | PeriodClosed
     | CheckpointOpened
     | CheckpointWithheld
+    | PayeesBound
     | CheckpointSubmitted
     | CheckpointSubmissionFailed
     | CheckpointClaimable
@@ -952,6 +981,7 @@ AnyEvent = (
     | CommandRefused
     | ConfirmCheckpoint
     | AdvanceCheckpoint
+    | BindPayees
     | WithholdCheckpoint
     | ReleaseCheckpoint
     | FailCheckpointSubmission

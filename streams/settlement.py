@@ -12,11 +12,12 @@ from typing import Any
 
 from coordinator.streams import lifecycle
 from coordinator.streams.checkpoint_state import CheckpointState
-from coordinator.streams.emission import is_tx_hash
+from coordinator.streams.emission import is_tx_hash, wallet_fault
 from coordinator.streams.errors import IllegalTransitionError
 from coordinator.streams.events import (
     AdvanceCheckpoint,
     AnyEvent,
+    BindPayees,
     CheckpointAdvancedData,
     CheckpointClaimable,
     CheckpointData,
@@ -31,6 +32,8 @@ from coordinator.streams.events import (
     CommandRefusedData,
     ConfirmCheckpoint,
     FailCheckpointSubmission,
+    PayeesBound,
+    PayeesBoundData,
     ReleaseCheckpoint,
     WithholdCheckpoint,
 )
@@ -39,6 +42,7 @@ from coordinator.streams.reasons import as_reason
 COMMANDS = frozenset(
     {
         "AdvanceCheckpoint",
+        "BindPayees",
         "ConfirmCheckpoint",
         "FailCheckpointSubmission",
         "ReleaseCheckpoint",
@@ -66,6 +70,8 @@ class Settlements:
                 self._move(data, event)
             case CheckpointWithheld(data=data):
                 self._move(data.checkpoint, event).withheld_reason = data.reason
+            case PayeesBound(data=data):
+                self.states[data.checkpoint_id].payees |= data.payees
             case CheckpointSubmitted(data=data):
                 self._advanced(data.checkpoint_id, event).tx_hash = data.tx_hash
             case CheckpointSubmissionFailed(data=data):
@@ -95,6 +101,8 @@ class Settlements:
             case WithholdCheckpoint(data=data):
                 if data.period_at is not None and self.built_until > data.period_at:
                     yield from self._withhold_late(event, data.period_at)
+            case BindPayees(data=data):
+                yield from self._for_state(event, data.checkpoint_id, self._bind)
             case ConfirmCheckpoint(data=data):
                 yield from self._for_state(event, data.checkpoint_id, self._confirm)
             case AdvanceCheckpoint(data=data):
@@ -121,6 +129,34 @@ class Settlements:
             yield from decide(event, state)
         except IllegalTransitionError as error:
             yield self._refused(event, checkpoint_id, str(error), state.status, 409)
+
+    def _bind(self, event: BindPayees, state: CheckpointState) -> Iterator[AnyEvent]:
+        """Who is paid is bound once, while the checkpoint is offered; another wallet needs the operator's own word."""
+        data, the_id = event.data, event.data.checkpoint_id
+        ranked = {entry.model_id for entry in state.data.ranking}
+        wrong = next((f"{one} is not in its ranking" for one in data.payees if one not in ranked), None)
+        for model_id, wallet in data.payees.items():
+            if (fault := wallet_fault(wallet)) is not None:
+                wrong = wrong or f"the wallet of {model_id} {fault}"
+        if wrong is not None:
+            yield self._refused(event, the_id, wrong, state.status, 422)
+            return
+        changed = {
+            model_id: wallet
+            for model_id, wallet in sorted(data.payees.items())
+            if state.payees.get(model_id) != wallet and (data.replaces or model_id not in state.payees)
+        }
+        if not changed:
+            return
+        if state.status != "PENDING":
+            what = "who is paid is bound while a checkpoint is offered, and not after"
+            yield self._refused(event, the_id, what, state.status, 409)
+            return
+        yield PayeesBound(
+            id=f"{the_id}:payees:{event.id}",
+            at=event.at,
+            data=PayeesBoundData(checkpoint_id=the_id, payees=changed, command_id=event.id),
+        )
 
     def _confirm(self, event: ConfirmCheckpoint, state: CheckpointState) -> Iterator[AnyEvent]:
         tx_hash, the_id = event.data.tx_hash, event.data.checkpoint_id

@@ -81,6 +81,7 @@ STREAMS: tuple[Stream, ...] = (
             "CrunchConfigured",
             "CheckpointOpened",
             "CheckpointWithheld",
+            "PayeesBound",
             "CheckpointSubmitted",
             "CheckpointSubmissionFailed",
             "CheckpointClaimable",
@@ -96,6 +97,7 @@ STREAMS: tuple[Stream, ...] = (
         (
             "ConfirmCheckpoint",
             "AdvanceCheckpoint",
+            "BindPayees",
             "WithholdCheckpoint",
             "ReleaseCheckpoint",
             "FailCheckpointSubmission",

@@ -303,6 +303,22 @@ _EVENTS: list[ev.AnyEvent] = [
     ev.AdvanceCheckpoint(
         id="c3", at=T0, data=ev.AdvanceCheckpointData(checkpoint_id="ckp_1", status="CLAIMABLE", tx_hash=TX_A)
     ),
+    ev.BindPayees(
+        id="c15",
+        at=T0,
+        data=ev.BindPayeesData(
+            checkpoint_id="ckp_1", payees={"7": "So11111111111111111111111111111111111111112"}, replaces=True
+        ),
+    ),
+    ev.PayeesBound(
+        id="k9",
+        at=T0,
+        data=ev.PayeesBoundData(
+            checkpoint_id="ckp_1",
+            payees={"7": "So11111111111111111111111111111111111111112"},
+            command_id="c15",
+        ),
+    ),
     ev.WithholdCheckpoint(id="c6", at=T0, data=ev.WithholdCheckpointData(reason="look first", period_at=T0)),
     ev.ReleaseCheckpoint(
         id="c7", at=T0, data=ev.ReleaseCheckpointData(checkpoint_id="ckp_1", reason="looked")

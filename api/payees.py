@@ -1,0 +1,92 @@
+"""Who is paid, bound when a checkpoint is offered: at each look, what is known of wallets becomes a command.
+
+Reads the checkpoints that are PENDING, the operator's file and what models tell; sends BindPayees for those that are
+not bound yet. The first word counts: a file that is edited after a checkpoint was offered moves no payment of it
+(`coordinator checkpoint wallets --bind ID` does, while nothing is submitted).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
+
+import structlog
+
+from coordinator.api.checkpoint_answers import wallet_of
+from coordinator.api.commands import CommandPort
+from coordinator.infra.wallets_file import WalletsFile
+from coordinator.projections.checkpoints import CheckpointRow, Checkpoints
+from coordinator.projections.runner import Projector
+from coordinator.streams.errors import OperatorError, WorldError
+from coordinator.streams.events import BindPayees, BindPayeesData
+from coordinator.streams.ids import content_id
+
+LOOK_SECONDS = 1.0
+OFFERED_MAX = 100
+"""How many checkpoints that wait for their settlement are looked at, the newest first."""
+PAYEES_MAX = 500
+"""A command's, so that it is no larger than one may be."""
+_log = structlog.get_logger()
+
+
+class PayeesLoop:
+    """`error` says why payees could not be bound at the last look."""
+
+    def __init__(self, projector: Projector, port: CommandPort, now_ms: Callable[[], int]) -> None:
+        self._projector = projector
+        self._port = port
+        self._now_ms = now_ms
+        self._wallets = WalletsFile(projector.settings.wallets_file)
+        self.error = ""
+
+    async def run(self) -> None:
+        """Look until cancelled."""
+        while True:
+            await self.look()
+            await asyncio.sleep(LOOK_SECONDS)
+
+    async def look(self) -> None:
+        """One look, and the commands that it gives. A file that is wrong binds nobody, and is said."""
+        if not self._projector.caught_up():
+            return
+        read = self._projector.read.checkpoints
+        try:
+            known = self._wallets.lookup()
+            for row in list(islice(read.newest("PENDING"), OFFERED_MAX)):
+                for payees in in_parts(unbound(row, read, known)):
+                    offset = await self._port.send(bind_payees(row, payees, self._now_ms()))
+                    the_id = row.checkpoint.checkpoint_id
+                    _log.info("payees_bound", checkpoint=the_id, models=len(payees), offset=offset)
+        except (OperatorError, WorldError) as error:
+            self.error = str(error)
+            return
+        self.error = ""
+
+
+def unbound(row: CheckpointRow, read: Checkpoints, wallets: Mapping[str, str]) -> dict[str, str]:
+    """model_id -> wallet of those that are paid by a checkpoint, have a wallet by now, and are not bound yet."""
+    ranking = row.checkpoint.ranking
+    paid = [
+        ranking[reward["cruncher_index"]].model_id for reward in row.checkpoint.emission["cruncher_rewards"]
+    ]
+    found = {one: wallet_of(one, read, wallets) for one in paid if one not in row.payees}
+    return {model_id: wallet for model_id, wallet in found.items() if wallet is not None}
+
+
+def in_parts(payees: Mapping[str, str]) -> Iterator[dict[str, str]]:
+    """The same, so many at a time."""
+    pairs = iter(sorted(payees.items()))
+    while part := dict(islice(pairs, PAYEES_MAX)):
+        yield part
+
+
+def bind_payees(row: CheckpointRow, payees: dict[str, str], at: int, *, replaces: bool = False) -> BindPayees:
+    """The command; the same wish has the same id."""
+    the_id = row.checkpoint.checkpoint_id
+    said = [f"{model_id}={wallet}" for model_id, wallet in sorted(payees.items())]
+    return BindPayees(
+        id=content_id("bind-payees", the_id, str(replaces), *said, *([str(at)] if replaces else [])),
+        at=at,
+        data=BindPayeesData(checkpoint_id=the_id, payees=payees, replaces=replaces),
+    )

@@ -1,0 +1,83 @@
+"""The report worker binds who is paid as soon as a checkpoint is offered; an edit of the wallets comes too late."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import msgspec
+import pytest
+from tests.api.test_payment_shapes import OTHER, offered
+from tests.logs import PUBKEY
+
+from coordinator.api.checkpoint_answers import cli_format
+from coordinator.api.payees import PAYEES_MAX, PayeesLoop, in_parts
+from coordinator.streams import events as ev
+from coordinator.streams.settings import Settings
+
+
+class Port:
+    """What was sent, and folded as the stage decides it."""
+
+    def __init__(self, api, log) -> None:
+        self.api, self.log, self.sent = api, log, []
+
+    async def send(self, command: ev.BindPayees) -> int:
+        self.sent.append(command)
+        data = ev.PayeesBoundData(
+            checkpoint_id=command.data.checkpoint_id, payees=command.data.payees, command_id=command.id
+        )
+        self.log.append("checkpoints", ev.PayeesBound(id=f"{command.id}:bound", at=command.at, data=data))
+        records = self.log.records["checkpoints"]
+        await self.api.projector.take("checkpoints", [(len(records) - 1, records[-1])])
+        return len(self.sent)
+
+
+@pytest.fixture
+def loop(api, log, tmp_path):
+    (tmp_path / "wallets.csv").write_text(f"model_id,wallet\nm1,{OTHER}\n")
+    port = Port(api, log)
+    api.projector.settings = Settings(data_dir=tmp_path, wallets_file=str(tmp_path / "wallets.csv"))
+    api.projector.caught_up = lambda: True
+    made = PayeesLoop(api.projector, port, lambda: 7)
+    made.sent = port.sent
+    return made
+
+
+async def test_an_edit_after_the_offer_moves_no_payment(api, log, loop, tmp_path: Path):
+    one = await offered(api, log, {"m1": 500_000_000, "m4": 500_000_000})
+    await loop.look()
+    assert api.projector.read.checkpoints.get(one).payees == {"m1": OTHER}
+    (tmp_path / "wallets.csv").write_text(f"model_id,wallet\nm1,{PUBKEY}\nm4,{PUBKEY}\n")
+    row = api.projector.read.checkpoints.get(one)
+    body, unmapped = cli_format(row, api.projector.read.checkpoints, {"m1": PUBKEY})
+    assert (set(body["crunchEmission"]), unmapped) == ({OTHER, "m4"}, ["m4"])
+    await loop.look()  # a wallet that was not known yet joins; one that is bound stays
+    assert api.projector.read.checkpoints.get(one).payees == {"m1": OTHER, "m4": PUBKEY}
+    before = len(loop.sent)
+    await loop.look()
+    assert len(loop.sent) == before
+
+
+async def test_a_wrong_file_binds_nobody_and_is_said(api, log, loop, tmp_path: Path):
+    (tmp_path / "wallets.csv").write_text("model_id,wallet\nm1,paypal\n")
+    await offered(api, log, {"m1": 1_000_000_000})
+    await loop.look()
+    assert loop.sent == []
+    assert "line 2" in loop.error
+
+
+async def test_once_submitted_a_model_that_was_not_bound_is_paid_under_its_id(api, log):
+    one = await offered(api, log, {"m4": 1_000_000_000})
+    row = api.projector.read.checkpoints.get(one)
+    submitted = msgspec.structs.replace(row, status="SUBMITTED")
+    body, unmapped = cli_format(submitted, api.projector.read.checkpoints, {"m4": PUBKEY})
+    assert (set(body["crunchEmission"]), unmapped) == ({"m4"}, ["m4"])
+
+
+def test_many_payees_go_in_commands_of_a_bounded_size():
+    payees = {f"m{i}": OTHER for i in range(2 * PAYEES_MAX + 1)}
+    parts = list(in_parts(payees))
+    assert [len(part) for part in parts] == [PAYEES_MAX, PAYEES_MAX, 1]
+    assert {one: wallet for part in parts for one, wallet in part.items()} == payees
+    assert len(json.dumps(parts[0])) < 60_000
