@@ -19,6 +19,7 @@ import structlog
 from coordinator.api.chain_loop import ChainLoop, make_chain
 from coordinator.api.commands import CommandPort
 from coordinator.api.payees import PayeesLoop
+from coordinator.api.price_jumps import PriceJumps
 from coordinator.api.progress import Progress, full_disk, silent_subjects
 from coordinator.api.replay_check import ReplayCheck
 from coordinator.api.side_tasks import SideTask
@@ -95,6 +96,7 @@ class Monitor:
         self._standing: tuple[int, list[Standing]] = (-1, [])
         self._withheld: set[tuple[str, int]] = set()
         self._progress = Progress()
+        self._price_jumps = PriceJumps()
         self._ask_members = members
         self._members: dict[str, int] = {}
         self._members_error = ""
@@ -299,6 +301,9 @@ class Monitor:
             yield Alert(
                 "clock", "report", f"the report worker's clock is {behind_seconds} s behind the log's time"
             )
+        patience_ms = int(self._settings.feed_stall_alert_seconds * 1000)
+        yield from self._progress.sources(states, patience_ms, now)
+        yield from self._price_jumps.alerts(feeds, self._settings.price_jump_alert_factor, now)
         if states and all(one.state == "ended" for one in states):
             return
         if stood_ms >= self._settings.feed_stall_alert_seconds * 1000 and feeds.clock > 0:

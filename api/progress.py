@@ -13,12 +13,14 @@ from pathlib import Path
 from coordinator.infra.groups import WORKER_OF, nobody
 from coordinator.infra.positions import PipelineWatch
 from coordinator.infra.webhook import Alert
-from coordinator.projections.feeds import FeedRow
+from coordinator.projections.feeds import FeedRow, StateRow
 from coordinator.streams.errors import OperatorError
 from coordinator.streams.granularity import granularity_ms
+from coordinator.streams.listening import DEGRADED
 
 LASTING_MS = 45_000
 SILENT_GRANULES = 5
+LACKING_STATES, AWAY_STATES = (DEGRADED, "refused"), ("reconnecting", "connecting")
 DISK_BYTES_MIN, DISK_SHARE_MIN = 1024**3, 0.1
 WORKER_OF_TOPIC = {"inputs": "feed", "predictions": "predict", "scores": "score", "snapshots": "score"} | {
     "checkpoints": "checkpoint"
@@ -45,7 +47,7 @@ class Progress:
     """One for each monitor."""
 
     def __init__(self) -> None:
-        self._stages, self._workers = Standing(), Standing()
+        self._stages, self._workers, self._away = Standing(), Standing(), Standing()
 
     def stages(self, watch: PipelineWatch, now: int) -> Iterator[Alert]:
         """Stages that have something to decide, and have decided nothing for longer than is natural."""
@@ -63,6 +65,15 @@ class Progress:
         for stage, away_ms in self._workers.lasting_ms(now, dict.fromkeys(missing, 0)).items():
             if away_ms >= LASTING_MS:
                 yield Alert("worker", WORKER_OF[stage], missing[stage])
+
+    def sources(self, states: Iterable[StateRow], patience_ms: int, now: int) -> Iterator[Alert]:
+        """Sources that lack something or are refused, and those that have long been away."""
+        told = list(states)
+        marks = {one.source: one.since_ms for one in told if one.state in AWAY_STATES}
+        away = self._away.lasting_ms(now, marks)
+        for one in told:
+            if one.state in LACKING_STATES or away.get(one.source, -1) >= patience_ms:
+                yield Alert("feed", f"source {one.source}", f"{one.source} is {one.state}: {one.reason}")
 
 
 def silent_subjects(

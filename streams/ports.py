@@ -58,7 +58,9 @@ class SourceHealth(msgspec.Struct):
     connections: int = 0
     refused: int = 0
     gone: dict[str, str] = {}
-    """Subject -> why the other side does not serve it, while it serves others."""
+    """Subject -> why the other side serves it no more, while it serves others."""
+    unknown: dict[str, str] = {}
+    """Subject -> why the other side knows none of this name, while it knows others."""
     time_ms: int = -1
 
 

@@ -41,6 +41,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "replay_check_seconds": (0, 366 * DAY_SECONDS),
     "clock_ahead_seconds_max": (10, 3600),
     "feed_stall_alert_seconds": (1, 366 * DAY_SECONDS),
+    "price_jump_alert_factor": (1.001, 1e12),
     "lag_alert_records": (1, 10**12),
     "unpaid_alert_seconds": (1, 366 * DAY_SECONDS),
     "session_timeout_seconds": (1, 1_800),

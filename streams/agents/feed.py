@@ -330,6 +330,7 @@ class FeedTenure(Tenure):
             self._witness,
             self._time_asked(),
             self._settings.clock_ahead_seconds_max / 4,
+            self._settings.feed_stall_alert_seconds,
         )
         await live.run()
 

@@ -17,10 +17,11 @@ from functools import partial
 import msgspec
 import structlog
 
-from coordinator.streams.errors import NoHistoryError, WorldError
+from coordinator.streams.errors import NoHistoryError, OperatorError, RefusedError, WorldError
 from coordinator.streams.feed import FILLED, GONE, FeedStage, GapClosing, GapSaid
 from coordinator.streams.feed_gaps import LATE
 from coordinator.streams.granularity import granularity_ms
+from coordinator.streams.listening import Listening
 from coordinator.streams.ports import FeedRecord, FeedSource, SourceHealth, Subscription
 from coordinator.streams.stage import Draft
 from coordinator.streams.witness import CLOCK, ClockState, Verdict, Witness
@@ -67,6 +68,7 @@ class LiveFeed:
         witness: Witness,
         ask_time: Callable[[], Awaitable[int]] | None = None,
         ask_seconds: float = CLOCK_ASK_SECONDS_MAX,
+        quiet_seconds: float = 300.0,
     ) -> None:
         """`wall_ms` may be wrong, `uptime_ms` only counts. `ask_time` asks the source's own clock, or an NTP server."""
         self._source = source
@@ -87,6 +89,8 @@ class LiveFeed:
         self._hold_until = 0.0
         self._ask_again_at = 0.0
         self._ask_pause_seconds = ASK_PAUSE_SECONDS_MIN
+        self._refused_until = 0.0
+        self._listening = Listening(subscriptions, quiet_seconds, self._monotonic())
 
     async def run(self) -> None:
         """Follow the source; blocking. Raises WorldError when its stream ends, OperatorError when it is refused."""
@@ -107,7 +111,10 @@ class LiveFeed:
                     streaming.result()
                     raise WorldError(f"source {self._source.name} ended its stream")
                 waits = TICK_SECONDS if self._asking is None else ASKING_LOOK_SECONDS
-                held += [record async for record in _drain(queue, waits)]
+                came = [record async for record in _drain(queue, waits)]
+                self._listening.heard(came)
+                held += came
+                self._refuse_unknown()
                 if self._connections() > connections:
                     if connections:
                         log.info(
@@ -160,7 +167,7 @@ class LiveFeed:
             left = self._open_gaps()
             pause = self._ask_pause_seconds
             self._ask_pause_seconds = min(2 * pause, ASK_PAUSE_SECONDS_MAX) if left else ASK_PAUSE_SECONDS_MIN
-            self._ask_again_at = self._monotonic() + pause
+            self._ask_again_at = max(self._monotonic() + pause, self._refused_until)
 
     def _draft(self, records: list[FeedRecord], answers: dict[Subscription, Answer]) -> Draft | None:
         verdict, feeds = self._look(), self._feeds
@@ -179,7 +186,8 @@ class LiveFeed:
             for one, answer in answers.items()
             for closing in self._closings(one, answer, records, patience_ms)
         ]
-        states = [] if health is None else [(self._source.name, health.state, health.reason)]
+        stands = self._listening.state(health, self._monotonic())
+        states = [] if stands is None else [(self._source.name, *stands)]
         if verdict.state != (feeds.state_of(CLOCK) or ClockState.RIGHT):
             # Told by the state alone: the seconds in its reason change with every look.
             states.append((CLOCK, verdict.state.value, verdict.reason))
@@ -230,7 +238,13 @@ class LiveFeed:
         )
 
     async def _answers(self) -> dict[Subscription, Answer]:
-        return {one: await self._answer(one) for one in self._subscriptions}
+        trouble = self._listening.history_trouble
+        if self._monotonic() >= self._refused_until:
+            self._listening.history_trouble = ""
+        answers = {one: await self._answer(one) for one in self._subscriptions}
+        if self._listening.history_trouble not in ("", trouble):  # what lasts is said once
+            log.warning("history_refused", reason=self._listening.history_trouble)
+        return answers
 
     async def _answer(self, one: Subscription) -> Answer:
         """What history has since the subscription was last whole, or enough of it for a first input."""
@@ -243,10 +257,24 @@ class LiveFeed:
         else:
             since = min([whole.until, *(gap.from_ms for gap in whole.gaps)])
             start = max(since + 1, now - BACKFILL_DAYS_MAX * DAY_MS)
+        if self._monotonic() < self._refused_until:
+            return Answer(start, now, [], failed=True)
         try:
             records = [record async for record in self._source.history(one, start, now)]
         except NoHistoryError:
             return Answer(start, now, [], none_kept=True)
+        except (
+            RefusedError
+        ) as error:  # one refusal is the answer to all: asking for the others would be hammering
+            self._listening.history_trouble = str(error)
+            self._refused_until = self._monotonic() + error.again_seconds
+            return Answer(start, now, [], failed=True)
+        except OperatorError as error:
+            if whole.last_at < 0:
+                raise
+            # It was served once: the node goes on with the others, and says what became of this one.
+            self._listening.history_trouble = str(error)
+            return Answer(start, now, [], failed=True)
         except WorldError as error:
             log.warning("history_failed", subject=one.subject, error=str(error))
             return Answer(start, now, [], failed=True)
@@ -264,7 +292,11 @@ class LiveFeed:
 
     async def _follow_time(self) -> None:
         """Ask the source's own clock, or the NTP server, again and again: records may be hours apart."""
+        of_source = self._ask_time == getattr(self._source, "time_ms", None)
         while self._ask_time is not None:
+            if of_source and (wait_seconds := self._refused_until - self._monotonic()) > 0:
+                await asyncio.sleep(wait_seconds)  # a ban grows with every question
+                continue
             try:
                 self._witness.said(await self._ask_time(), self._uptime_ms())
             except WorldError as error:
@@ -291,6 +323,14 @@ class LiveFeed:
         return [record for record in held if record.at <= future_ms], answers
 
     # --- the source --------------------------------------------------------------------------------
+
+    def _refuse_unknown(self) -> None:
+        """A name of which nothing ever came is misspelt. Raises OperatorError."""
+        health = self._health()
+        unknown = {} if health is None else health.unknown
+        for one in self._subscriptions:
+            if one.subject in unknown and self._feeds.whole(one).last_at < 0:
+                raise OperatorError(unknown[one.subject])
 
     def _health(self) -> SourceHealth | None:
         health = getattr(self._source, "health", None)

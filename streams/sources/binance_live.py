@@ -93,12 +93,19 @@ def stream_path(
     subscriptions: Sequence[Subscription], depth_levels: int = 5
 ) -> dict[str, list[Subscription]]:
     """Path and query of each websocket that they need, with what it carries: one for spot, one for each route of the
-    futures. Raises OperatorError for more than one connection carries.
+    futures. Raises OperatorError for more than one connection carries, and for one symbol in two spellings.
     """
     by_route: dict[str, list[Subscription]] = {}
     for one in subscriptions:
         by_route.setdefault(FUTURES_ROUTES.get(one.kind, ""), []).append(one)
     found: dict[str, list[Subscription]] = {}
+    spelt: dict[tuple[str, str], Subscription] = {}
+    for one in subscriptions:
+        other = spelt.setdefault((one.subject.upper(), _stream_name(one, depth_levels)), one)
+        if other != one:
+            raise OperatorError(
+                f"binance: {other.subject} and {one.subject} are one symbol in two spellings; keep one"
+            )
     for route, carried in by_route.items():
         if len(carried) > STREAMS_MAX:
             raise OperatorError(f"binance: one connection carries {STREAMS_MAX} subjects, not {len(carried)}")
@@ -120,19 +127,10 @@ def _stream_name(subscription: Subscription, depth_levels: int) -> str:
 
 
 class LiveReader:
-    """Turns messages into records of the subscriptions. Symbols are compared without regard to case.
-
-    Raises OperatorError for one symbol in two spellings.
-    """
+    """Turns messages into records of the subscriptions. Symbols are compared without regard to case."""
 
     def __init__(self, subscriptions: Sequence[Subscription]) -> None:
-        self._wanted: dict[tuple[str, str, str], Subscription] = {}
-        for one in subscriptions:
-            other = self._wanted.setdefault((one.subject.upper(), one.kind, interval_of(one)), one)
-            if other != one:
-                raise OperatorError(
-                    f"binance: {other.subject} and {one.subject} are one symbol in two spellings; keep one"
-                )
+        self._wanted = {(one.subject.upper(), one.kind, interval_of(one)): one for one in subscriptions}
         self._folds: dict[Subscription, TradeFold] = {}
         self.said_ms = -1
         """When the exchange sent the last message, by its own clock."""

@@ -21,6 +21,7 @@ _OWN_VARIABLES: Mapping[str, Mapping[str, str]] = MappingProxyType(
                 "PYTH_API_KEY": "api_key",
                 "PYTH_HERMES_URL": "hermes_url",
                 "PYTH_BENCHMARKS_URL": "benchmarks_url",
+                "PYTH_HISTORY_URL": "history_url",
             }
         )
     }
@@ -66,13 +67,17 @@ class Options:
 
     def seconds(self, name: str, default: float) -> float:
         """A positive, finite number of seconds. Raises OperatorError."""
+        return self.positive(name, default, "a positive number of seconds")
+
+    def positive(self, name: str, default: float, what: str) -> float:
+        """A positive, finite number, `what` in words. Raises OperatorError."""
         text = self.text(name, str(default))
         try:
             number = float(text)
         except ValueError:
             number = math.nan
         if not (math.isfinite(number) and number > 0):
-            raise self.wrong(name, "give a positive number of seconds")
+            raise self.wrong(name, f"give {what}")
         return number
 
     def yes(self, name: str) -> bool:

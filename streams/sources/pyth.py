@@ -1,38 +1,41 @@
 """Pyth: prices live from Hermes as server-sent events, and their history.
 
-Reads Hermes' stream (`/v2/updates/price/stream`), its list of price feeds (subjects become ids there), and
-Pyth's history server: updates by stretches of a minute for ticks, bars for candles. Pyth streams no candles,
-so live candles are asked of its bars once each has closed, and a bit later, because a bar asked for at once
+Reads Hermes' stream (`/v2/updates/price/stream`), its list of price feeds (subjects become ids there), Benchmarks
+(updates by stretches of a minute) for the past of ticks, and Pyth's own bars (`/history`) for candles. Pyth streams no
+candles, so live candles are asked of its bars once each has closed, and a bit later, because a bar asked for at once
 may not be whole. What it does not offer is not made up.
 
-`PYTH_API_KEY` goes into the header of requests to Hermes and nowhere else. Failures: a lost stream, 429 and
-5xx are retried for ever with backoff, jitter and Retry-After; 401 and 403 are the operator's (the key), and
-so is an unknown subject; an update that cannot be read goes to `on_garbage`.
+`PYTH_API_KEY` goes into the header of requests to these hosts and nowhere else. Failures: a lost stream, 429 and 5xx
+are retried for ever with backoff, jitter and Retry-After; a refusal that lasts (a key that is refused after it was
+taken, 403, 451) is tried slowly; a missing key and an unknown subject are the operator's; a history that is served no
+more (404, 410) is not asked for again; an update that cannot be read, or is not to be relied on, goes to `on_garbage`.
+A subject that is served no more is left out, and stands in `health.gone`.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
-from contextlib import AsyncExitStack, aclosing
-from random import uniform
-from types import MappingProxyType
+from contextlib import aclosing
 from typing import ClassVar, TypeVar
 
 import httpx
 import msgspec
 import structlog
-from httpx_sse import ServerSentEvent, SSEError, aconnect_sse
 
-from coordinator.streams.errors import WorldError
+from coordinator.streams.errors import NoHistoryError, OperatorError, RefusedError, WorldError
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.ports import FeedRecord, SourceHealth, Subscription
 from coordinator.streams.sources.candle_values import OnGarbage
+from coordinator.streams.sources.hermes_stream import HermesStream
 from coordinator.streams.sources.merged import merged
 from coordinator.streams.sources.options import Options
 from coordinator.streams.sources.pyth_messages import (
+    CONF_SHARE_MAX,
     OFFERS,
     RESOLUTIONS,
+    DoubtfulError,
+    NoSuchFeedError,
     PriceFeed,
     bars_of,
     candle_of,
@@ -46,35 +49,28 @@ from coordinator.streams.sources.pyth_messages import (
     updates_of,
     updates_of_page,
 )
-from coordinator.streams.sources.rest import Params, Rest
+from coordinator.streams.sources.rest import Rest
 from coordinator.streams.sources.waiting import (
-    BusyError,
     Patience,
     Probe,
-    attempts,
     checked_url,
     future_fault,
-    is_busy,
     log_garbage,
-    reason_of,
+    plain_refusal,
+    wait_after,
     wall_ms,
 )
 
 HERMES_URL = "https://pyth.dourolabs.app/hermes"
 """Where Pyth's documentation sends keys since August 2026; the older host gives way to it."""
 BENCHMARKS_URL = "https://benchmarks.pyth.network"
-STREAM_PATH = "/v2/updates/price/stream"
 STRETCH_SECONDS = 59
 """History counts both ends of a stretch, and a stretch is 60 seconds at most."""
+BARS_PATH = "/v1/real_time"
+"""Beside Hermes, with the same key: where bars come from since Benchmarks serves none (August 2026)."""
 BARS_PER_PAGE = 1_000
-_ADVICE = MappingProxyType(
-    {
-        400: "",
-        401: "Hermes wants a key: set PYTH_API_KEY",
-        403: "this key may not: check PYTH_API_KEY",
-        404: "",
-    }
-)
+BARS_MOVED = "candles come from another address now: give it as PYTH_HISTORY_URL, or take FEED_KIND=tick"
+_STALE_SECONDS_MAX = 60.0
 
 Body = TypeVar("Body", str, bytes)
 
@@ -95,8 +91,11 @@ class PythSource:
         on_garbage: OnGarbage | None = None,
         patience: Patience | None = None,
         *,
+        history_url: str = "",
         api_key: str = "",
         candle_settle_seconds: float = 2.0,
+        conf_share_max: float = CONF_SHARE_MAX,
+        stale_seconds_max: float = _STALE_SECONDS_MAX,
         now_ms: Callable[[], int] = wall_ms,
     ) -> None:
         self._patience = patience or Patience()
@@ -106,11 +105,25 @@ class PythSource:
             checked_url(self.name, option, url, web)
             for option, url in (("hermes_url", hermes_url), ("benchmarks_url", benchmarks_url))
         )
-        self._hermes = Rest(self.name, hermes, self._patience, headers, _ADVICE)
-        self._benchmarks = Rest(self.name, benchmarks, self._patience, advice=_ADVICE)
+        history_url = history_url or hermes.removesuffix("/hermes") + BARS_PATH
+        if api_key:
+            refused = "the key is refused here: check PYTH_API_KEY, and what it may ask"
+            operators, lasting = {400: ""}, {401: refused, 403: refused}
+        else:
+            operators, lasting = {400: "", 401: "a key is wanted here: set PYTH_API_KEY"}, {403: ""}
+        self._hermes = Rest(
+            self.name, hermes, self._patience, headers, {404: "", **lasting, **operators}, plain_refusal
+        )
+        past = (headers, operators, plain_refusal, lasting)
+        self._benchmarks = Rest(self.name, benchmarks, self._patience, *past, {404: "", 410: ""})
+        bars = checked_url(self.name, "history_url", history_url, web)
+        self._bars = Rest(self.name, bars, self._patience, *past, {404: BARS_MOVED, 410: BARS_MOVED})
         self._garbage = on_garbage or log_garbage
         self._candle_settle_seconds = candle_settle_seconds
+        self._conf_share_max = conf_share_max
+        self._stale_seconds_max = stale_seconds_max
         self._now_ms = now_ms
+        self._doubted: set[str] = set()
         self._feeds: dict[str, PriceFeed] = {}
         self.health = SourceHealth()
 
@@ -118,7 +131,10 @@ class PythSource:
     def from_options(cls, given: Mapping[str, str], on_garbage: OnGarbage | None = None) -> PythSource:
         """The source with its options (`FEED_OPT_*`, and PYTH_* by `options_from`). Raises OperatorError."""
         waits = ("request_timeout_seconds", "idle_seconds_min", "future_seconds_max")
-        known = ("hermes_url", "benchmarks_url", "api_key", *waits, "attempts", "candle_settle_seconds")
+        known = (
+            *("hermes_url", "benchmarks_url", "history_url", "api_key", *waits, "attempts"),
+            *("candle_settle_seconds", "conf_share_max", "stale_seconds_max"),
+        )
         options = Options(cls.name, given, known)
         usual = Patience()
         return cls(
@@ -130,7 +146,10 @@ class PythSource:
                 attempts=options.whole("attempts", usual.attempts, 1),
             ),
             api_key=options.text("api_key"),
+            history_url=options.text("history_url"),
             candle_settle_seconds=options.seconds("candle_settle_seconds", 2.0),
+            conf_share_max=options.positive("conf_share_max", CONF_SHARE_MAX, "a share, e.g. 0.1"),
+            stale_seconds_max=options.seconds("stale_seconds_max", _STALE_SECONDS_MAX),
         )
 
     async def probe(self, timeout_seconds: float = 3.0) -> Probe:
@@ -150,8 +169,12 @@ class PythSource:
 
     async def stream(self, subscriptions: Sequence[Subscription]) -> AsyncIterator[FeedRecord]:
         """Ticks as they are published, candles once they have closed, for ever; reconnects by itself."""
-        ticks = [one for one in subscriptions if granularity_of(one) and one.kind == "tick"]
-        parts = [self._polled(one) for one in subscriptions if one.kind == "candle"]
+        for one in subscriptions:
+            granularity_of(one)
+        since_ms = self._now_ms()
+        served = await self._served(subscriptions)
+        ticks = [one for one in served if one.kind == "tick"]
+        parts = [self._polled(one, since_ms) for one in served if one.kind == "candle"]
         if ticks:
             parts.append(self._live(ticks))
         if not parts:
@@ -159,6 +182,27 @@ class PythSource:
         async with aclosing(merged(parts)) as records:
             async for record in records:
                 yield record
+
+    async def _served(self, subscriptions: Sequence[Subscription]) -> list[Subscription]:
+        """Those that Pyth knows; the others stand in `health`. Raises OperatorError if it knows none, or two as one."""
+        served: list[Subscription] = []
+        whose: dict[str, str] = {}
+        faults: list[NoSuchFeedError] = []
+        for one in subscriptions:
+            try:
+                feed = await self._feed_for_ever(one.subject)
+            except NoSuchFeedError as error:
+                faults.append(error)
+                (self.health.gone if is_id(one.subject) else self.health.unknown)[one.subject] = str(error)
+                log.warning("feed_subject_unknown", source=self.name, subject=one.subject, reason=str(error))
+                continue
+            other = whose.setdefault(plain_id(feed.id), one.subject)
+            if other != one.subject:
+                raise OperatorError(f"pyth: {other} and {one.subject} are one price feed; keep one of them")
+            served.append(one)
+        if faults and not served:
+            raise faults[0]
+        return served
 
     async def _feed(self, subject: str) -> PriceFeed:
         """The price feed of a subject; Hermes is asked once."""
@@ -180,9 +224,7 @@ class PythSource:
             try:
                 return await self._feed(subject)
             except WorldError as error:
-                self._lost(str(error))
-                log.warning("feed_connection_lost", source=self.name, reason=str(error))
-            await asyncio.sleep(uniform(0, self._patience.wait_max_seconds))
+                await wait_after(error, self.name, self.health, self._patience)
 
     # --- history ------------------------------------------------------------------------------------
 
@@ -193,9 +235,15 @@ class PythSource:
         end_ms = min(end_ms, self._now_ms())
         if end_ms < start_ms:
             return
-        feed = await self._feed(subscription.subject)
+        try:
+            feed = await self._feed(subscription.subject)
+        except NoSuchFeedError as error:
+            if is_id(subscription.subject):  # nobody misspells an id by hand: it was removed
+                raise NoHistoryError(str(error)) from error
+            raise
         pages = self._ticks if subscription.kind == "tick" else self._candles
-        async with self._benchmarks.client() as client:
+        rest = self._benchmarks if subscription.kind == "tick" else self._bars
+        async with rest.client() as client:
             async for record in pages(client, feed, subscription, start_ms, end_ms):
                 yield record
 
@@ -209,7 +257,7 @@ class PythSource:
             asked = {"ids": plain_id(feed.id), "parsed": "true", "unique": "true"}
             answer = await self._benchmarks.get(client, path, asked)
             found: dict[int, FeedRecord] = {}
-            for record in self._ticks_of(answer.content, {plain_id(feed.id): [wanted]}, updates_of_page):
+            for record in self._ticks_of(answer.content, {plain_id(feed.id): wanted}, updates_of_page):
                 if first * 1000 <= record.ts_event <= (first + seconds) * 1000:
                     found.setdefault(record.ts_event, record)
             for at_ms in sorted(found):
@@ -230,7 +278,7 @@ class PythSource:
                 "from": next_ms // 1000,
                 "to": until_ms // 1000,
             }
-            answer = await self._benchmarks.get(client, "/v1/shims/tradingview/history", asked)
+            answer = await self._bars.get(client, "/history", asked)
             try:
                 bars = bars_of(answer.content)
             except ValueError as error:
@@ -240,9 +288,9 @@ class PythSource:
                 try:
                     record = candle_of(bars, row, wanted)
                 except ValueError as error:
-                    self._refused(f"pyth history: {error}", f"{wanted.subject} bar at {bars.t[row]}")
+                    self._refused(f"pyth history: {error}", f"{wanted.subject} bar {row} of {until_ms}")
                     continue
-                if next_ms <= record.ts_event <= until_ms:
+                if record is not None and next_ms <= record.ts_event <= until_ms:
                     found.setdefault(record.ts_event, record)
             for open_ms in sorted(found):
                 yield found[open_ms]
@@ -251,70 +299,30 @@ class PythSource:
     # --- live ---------------------------------------------------------------------------------------
 
     async def _live(self, subscriptions: Sequence[Subscription]) -> AsyncGenerator[FeedRecord, None]:
-        wanted: dict[str, list[Subscription]] = {}
-        for one in subscriptions:
-            feed = await self._feed_for_ever(one.subject)
-            wanted.setdefault(plain_id(feed.id), []).append(one)
-        async with aclosing(self._events(list(wanted))) as events:
+        wanted = {plain_id((await self._feed_for_ever(one.subject)).id): one for one in subscriptions}
+        subjects = {the_id: one.subject for the_id, one in wanted.items()}
+        stream = HermesStream(self._hermes, self._patience, self.health)
+        async with aclosing(stream.events(subjects)) as events:
             async for event in events:
                 for record in self._ticks_of(event, wanted, updates_of):
-                    fault = future_fault(record.at, max(self._now_ms(), self.health.time_ms), self._patience)
-                    if fault is None:
-                        yield record
-                    else:
+                    now_ms = self._now_ms()
+                    age_seconds = (now_ms - record.at) / 1000
+                    fault = future_fault(record.at, max(now_ms, self.health.time_ms), self._patience)
+                    if fault is not None:
                         self._refused(f"pyth stream: {fault}", msgspec.json.encode(record).decode())
+                    elif age_seconds > self._stale_seconds_max:
+                        limit = f"stale_seconds_max is {self._stale_seconds_max:g}"
+                        stale = f"its price is {age_seconds:.0f} s old; {limit}"
+                        self._doubt(record.subject, stale, msgspec.json.encode(record).decode())
+                    else:
+                        self._doubted.discard(record.subject)
+                        self.health.gone.pop(record.subject, None)
+                        yield record
 
-    async def _events(self, ids: Sequence[str]) -> AsyncGenerator[str, None]:
-        """The data of every event of the stream, for ever. Raises OperatorError for what Hermes refuses."""
-        while True:
-            stack, events, first = await self._connected(ids)
-            async with stack:
-                self.health.state, self.health.reason = "connected", ""
-                self.health.connections += 1
-                why = "the server ended the stream"
-                try:
-                    yield first
-                    async for event in events:
-                        yield event.data
-                except httpx.TransportError as error:
-                    why = reason_of(error)
-            self._lost(why)
-            log.warning("feed_connection_lost", source=self.name, reason=why)
-            await asyncio.sleep(uniform(0, self._patience.wait_initial_seconds))
-
-    async def _connected(
-        self, ids: Sequence[str]
-    ) -> tuple[AsyncExitStack, AsyncGenerator[ServerSentEvent, None], str]:
-        """A stream that has said something, what ends it, and what it said first."""
-        asked = {"ids[]": list(ids), "parsed": "true", "benchmarks_only": "true", "allow_unordered": "false"}
-        timeout = httpx.Timeout(self._patience.request_timeout_seconds, read=self._patience.idle_seconds_min)
-        async for attempt in attempts(self._patience, None):
-            with attempt:
-                try:
-                    async with AsyncExitStack() as trial:
-                        client = await trial.enter_async_context(self._hermes.client())
-                        opening = aconnect_sse(client, "GET", STREAM_PATH, params=asked, timeout=timeout)
-                        source = await trial.enter_async_context(opening)
-                        await self._check(source.response, asked)
-                        events = source.aiter_sse()
-                        first = await _first_of(events)
-                        stack = trial.pop_all()
-                except (httpx.TransportError, BusyError) as error:
-                    self._lost(reason_of(error))
-                    raise
-        return stack, events, first
-
-    async def _check(self, response: httpx.Response, asked: Params) -> None:
-        if response.status_code == httpx.codes.OK:
-            return
-        if is_busy(response.status_code):
-            raise BusyError(response.status_code, response.headers.get("Retry-After"))
-        self._hermes.check(response.status_code, STREAM_PATH, asked, await response.aread())
-
-    async def _polled(self, subscription: Subscription) -> AsyncGenerator[FeedRecord, None]:
-        """Each candle once Pyth's bars have it; asked for again, ever more slowly, while they do not."""
+    async def _polled(self, subscription: Subscription, since_ms: int) -> AsyncGenerator[FeedRecord, None]:
+        """Each candle after `since_ms` once Pyth's bars have it; asked for ever more slowly while they do not."""
         length_ms = granularity_ms(subscription.granularity)
-        known_ms, pause_seconds = self._now_ms(), self._candle_settle_seconds
+        known_ms, pause_seconds = since_ms, self._candle_settle_seconds
         while True:
             due_ms = (known_ms // length_ms + 1) * length_ms + int(self._candle_settle_seconds * 1000)
             late_seconds = (self._now_ms() - due_ms) / 1000
@@ -324,6 +332,14 @@ class PythSource:
                 async for record in self._history(subscription, known_ms + 1, self._now_ms()):
                     known_ms = record.at
                     yield record
+            except NoHistoryError as error:
+                self.health.state, self.health.reason = "refused", str(error)
+                log.warning(
+                    "feed_poll_ended", source=self.name, subject=subscription.subject, reason=str(error)
+                )
+                await asyncio.Event().wait()  # whoever serves it no more is not asked again
+            except RefusedError as error:
+                await wait_after(error, self.name, self.health, self._patience)
             except WorldError as error:
                 self._lost(str(error))
                 log.warning("feed_poll_failed", source=self.name, reason=str(error))
@@ -337,7 +353,7 @@ class PythSource:
     def _ticks_of(
         self,
         body: Body,
-        wanted: Mapping[str, Sequence[Subscription]],
+        wanted: Mapping[str, Subscription],
         read: Callable[[Body], list[msgspec.Raw]],
     ) -> Iterator[FeedRecord]:
         """The ticks in a body, in its order; what is none goes to `on_garbage`, one part at a time."""
@@ -350,28 +366,32 @@ class PythSource:
         for part in parts:
             try:
                 update = update_of(part)
-                subscriptions = wanted.get(plain_id(update.id))
-                if subscriptions is None:
+                subscription = wanted.get(plain_id(update.id))
+                if subscription is None:
                     raise ValueError(f"a price of {update.id[:70]}, which nobody asked for")
-                records = [tick_of(update, one) for one in subscriptions]
+                record = tick_of(update, subscription, self._conf_share_max)
+            except DoubtfulError as error:
+                self._doubt(
+                    wanted[plain_id(update.id)].subject, str(error), bytes(part).decode(errors="replace")
+                )
+                continue
             except ValueError as error:
                 self._refused(f"pyth: {error}", bytes(part).decode(errors="backslashreplace"))
                 continue
-            yield from (record for record in records if record is not None)
+            if record is not None:
+                yield record
 
     def _lost(self, why: str) -> None:
         self.health.state, self.health.reason = "reconnecting", why
 
+    def _doubt(self, subject: str, why: str, text: str) -> None:
+        """A price that is not to be relied on: each is counted, the first until one is good again is told."""
+        if subject in self._doubted:
+            self.health.refused += 1
+            return
+        self._doubted.add(subject)
+        self._refused(f"pyth: {subject}: {why}", text)
+
     def _refused(self, reason: str, text: str) -> None:
         self.health.refused += 1
         self._garbage(reason, text)
-
-
-async def _first_of(events: AsyncGenerator[ServerSentEvent, None]) -> str:
-    """The first event. A stream that ends at once, or is none, is the world's fault and tried again."""
-    try:
-        return (await anext(events)).data
-    except StopAsyncIteration:
-        raise httpx.RemoteProtocolError("the stream ended at once") from None
-    except SSEError as error:
-        raise httpx.RemoteProtocolError(str(error)) from error

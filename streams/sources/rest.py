@@ -1,8 +1,8 @@
 """Questions to a REST side: one good answer, after as many attempts as patience allows.
 
 Raises by whose fault it is: WorldError for what does not answer or cannot, RefusedError where asking again soon is of
-no use, OperatorError for what the other side refuses (a wrong symbol, a missing key). Headers, where secrets are, never
-become part of a message.
+no use, NoHistoryError for a route that is served no more, OperatorError for what the other side refuses (a wrong
+symbol, a missing key). Headers, where secrets are, never become part of a message.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import httpx
 
-from coordinator.streams.errors import OperatorError, RefusedError, WorldError
+from coordinator.streams.errors import NoHistoryError, OperatorError, RefusedError, WorldError
 from coordinator.streams.net.outbound import http_client
 from coordinator.streams.sources.waiting import (
     BusyError,
@@ -25,11 +25,14 @@ from coordinator.streams.sources.waiting import (
     reason_of,
 )
 
+NOTHING: Mapping[int, str] = MappingProxyType({})
 Params = Mapping[str, str | int | Sequence[str]]
 
 
 class Rest:
-    """One base URL. `advice` maps statuses that are the operator's fault to what to change."""
+    """One base URL. `advice` maps statuses that are the operator's fault to what to change, `lasting` those of the
+    world that end when somebody has done something, `gone` those of a route that is served no more.
+    """
 
     def __init__(
         self,
@@ -39,6 +42,8 @@ class Rest:
         headers: Mapping[str, str] | None = None,
         advice: Mapping[int, str] = MappingProxyType({400: ""}),
         refusal_text: Callable[[bytes], str] = plain_refusal,
+        lasting: Mapping[int, str] = NOTHING,
+        gone: Mapping[int, str] = NOTHING,
     ) -> None:
         self._source = source
         self.base_url = base_url
@@ -46,6 +51,8 @@ class Rest:
         self._headers = dict(headers or {})
         self._advice = advice
         self._refusal_text = refusal_text
+        self._lasting = lasting
+        self._gone = gone
 
     def client(self) -> httpx.AsyncClient:
         """A client for a run of questions; close it."""
@@ -86,7 +93,12 @@ class Rest:
                 f"{self._source} refuses {path} {asked}: {text or f'status {status}'}"
                 + (f"; {advice}" if advice else "")
             )
-        raise RefusedError(f"{self._source}: {path}: status {status}: {text}", self._patience.refused_seconds)
+        what = self._gone.get(status) or self._lasting.get(status)
+        why = f"{text}; {what}" if what else text
+        said = f"{self._source}: {self.base_url}{path}: status {status}: {why}"
+        if status in self._gone:
+            raise NoHistoryError(said)
+        raise RefusedError(said, self._patience.refused_seconds)
 
     def busy(self, response: httpx.Response, body: bytes) -> BusyError:
         """What an answer other than 200 is, with the other side's own reason."""

@@ -7,6 +7,7 @@ retried; everything else goes up at once. A refusal that will not end by itself 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC
@@ -20,7 +21,8 @@ import stamina
 import structlog
 from websockets.exceptions import WebSocketException
 
-from coordinator.streams.errors import OperatorError, RefusedError
+from coordinator.streams.errors import OperatorError, RefusedError, WorldError
+from coordinator.streams.ports import SourceHealth
 
 BANNED = 418
 """Binance's word for an address that went on after 429."""
@@ -126,6 +128,15 @@ def trouble_of(error: BaseException) -> tuple[str, str]:
     """The state and the reason of a source that this error keeps away."""
     refused = (isinstance(error, BusyError) and error.is_refusal) or isinstance(error, RefusedError)
     return ("refused" if refused else "reconnecting"), reason_of(error)
+
+
+async def wait_after(error: WorldError, source: str, health: SourceHealth, patience: Patience) -> None:
+    """Let `health` stand as this error says, and wait as long as it asks for. What stays the same is logged once."""
+    if health.reason != str(error):
+        log.warning("feed_connection_lost", source=source, reason=str(error))
+    health.state, health.reason = trouble_of(error)
+    usual = uniform(0, patience.wait_max_seconds)
+    await asyncio.sleep(error.again_seconds if isinstance(error, RefusedError) else usual)
 
 
 def plain_refusal(body: bytes) -> str:

@@ -201,6 +201,32 @@ async def test_a_feed_that_has_ended_is_no_alarm(node):
     assert "feed" not in {one["kind"] for one in (await node.look(3000))["alerts"]}
 
 
+async def test_a_source_that_lacks_a_subject_or_is_refused_is_told_and_one_that_is_away_once_it_lasts(node):
+    async def told(seconds: float = 1) -> list[str]:
+        return [
+            one["text"] for one in (await node.look(seconds))["alerts"] if one["name"].startswith("source")
+        ]
+
+    node.log.feed_state("connected", START_MS)
+    assert await told() == []
+    node.log.feed_state("degraded", START_MS, "nothing has come of ETHUSDT depth 1s for over 300 s")
+    assert await told() == ["generated is degraded: nothing has come of ETHUSDT depth 1s for over 300 s"]
+    node.log.feed_state("refused", START_MS + 1, "status 451: not from here")
+    assert await told() == ["generated is refused: status 451: not from here"]
+    node.log.feed_state("reconnecting", START_MS + 2, "silent for 60 s")
+    assert await told() == []
+    assert await told(300) == ["generated is reconnecting: silent for 60 s"]
+    node.log.feed_state("connected", START_MS + 3)
+    assert await told(300) == []
+
+
+async def test_one_price_a_hundred_times_too_high_is_told(node):
+    for minute, price in enumerate(("8759", "8769", "877900", "8779")):
+        node.log.record(START_MS + minute * MINUTE_MS, price=price)
+    (alert,) = [one for one in (await node.look())["alerts"] if one["name"].startswith("price")]
+    assert "is 100 times the 8769 before" in alert["text"]
+
+
 async def test_lag_that_lasts_is_told(node):
     await node.look()
     node.projector._ends["scores"] = 10**6

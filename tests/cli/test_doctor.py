@@ -17,7 +17,19 @@ from coordinator.cli.main import app
 from coordinator.cli.shared import NodeFile, write_node_file
 from coordinator.streams.settings import Settings
 
-ALL = ("docker", "compose", "ports", "memory", "disk", "contract", "wallets", "models", "clock", "feed", "kafka")
+ALL = (
+    "docker",
+    "compose",
+    "ports",
+    "memory",
+    "disk",
+    "contract",
+    "wallets",
+    "models",
+    "clock",
+    "feed",
+    "kafka",
+)
 NOBODY = "127.0.0.1:1"
 
 
@@ -179,7 +191,18 @@ def test_a_kafka_that_is_named_must_answer_and_one_that_is_not_is_left_out(coord
 
 def test_a_node_that_does_not_run_is_not_well(coordinator):
     result = coordinator(
-        "doctor", "--kafka", NOBODY, "--skip", "docker", "--skip", "feed", "--skip", "clock", "--skip", "contract", "--json"
+        "doctor",
+        "--kafka",
+        NOBODY,
+        "--skip",
+        "docker",
+        "--skip",
+        "feed",
+        "--skip",
+        "clock",
+        "--skip",
+        "contract",
+        "--json",
     )
     assert result.exit_code == 1
     states = {name: one["state"] for name, one in findings(result).items()}

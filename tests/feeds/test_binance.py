@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 from coordinator.streams.errors import OperatorError, RefusedError, WorldError
 from coordinator.streams.ports import FeedRecord, Subscription
 from coordinator.streams.sources.binance import BinanceSource
-from coordinator.streams.sources.binance_live import LiveReader
+from coordinator.streams.sources.binance_live import LiveReader, stream_path
 from coordinator.streams.sources.waiting import Patience
 
 MINUTE = 60_000
@@ -442,4 +442,4 @@ async def test_a_refused_handshake_keeps_its_reason_and_is_tried_slowly(
 def test_one_symbol_in_two_spellings_is_refused() -> None:
     lower = Subscription("binance", "btcusdt", "candle", "1m")
     with pytest.raises(OperatorError, match="BTCUSDT and btcusdt are one symbol in two spellings"):
-        LiveReader([Subscription("binance", "BTCUSDT", "candle", "1m"), lower])
+        stream_path([Subscription("binance", "BTCUSDT", "candle", "1m"), lower])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing
 from fractions import Fraction
 from typing import Any
@@ -16,7 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.feeds.servers import rest_server
 
-from coordinator.streams.errors import OperatorError, WorldError
+from coordinator.streams.errors import NoHistoryError, OperatorError, RefusedError, WorldError
 from coordinator.streams.ports import FeedRecord, Subscription
 from coordinator.streams.sources.options import options_from
 from coordinator.streams.sources.pyth import PythSource
@@ -35,6 +35,7 @@ HURRIED = Patience(
     wait_max_seconds=0.1,
     wait_jitter_seconds=0.02,
     idle_seconds_min=1.0,
+    refused_seconds=0.05,
 )
 BTC = Subscription("pyth", "BTC/USD", "tick", "1s")
 ETH = Subscription("pyth", "ETH/USD", "tick", "1s")
@@ -83,6 +84,14 @@ class LocalPyth:
             {"id": "bb" * 32, "attributes": {"symbol": "Crypto.NAV.X/USD"}},
             {"id": "cc" * 32, "attributes": {"symbol": "Metal.X/USD"}},
             {"id": "dd" * 32, "attributes": {"symbol": "FX.X/USD"}},
+            {
+                "id": "ee" * 32,
+                "attributes": {"symbol": "Equity.US.AAPL/USD", "tags": ["a"], "lazer_id": 1, "n": None},
+            },
+            {"id": "ef" * 32, "attributes": {"symbol": "Equity.US.AAPL/USD.PRE"}},
+            {"id": "f0" * 32, "attributes": {"symbol": 7}},
+            {"id": 5},
+            None,
         ]
 
     def _history(self, route: str, query: dict[str, str]) -> Any:
@@ -121,13 +130,19 @@ class LocalPyth:
     def _stream(self) -> Response:
         events = self.script.pop(0) if self.script else ["hold"]
         if isinstance(events, tuple):
-            return Response("not now", events[0], events[1])
+            return Response(events[2] if len(events) > 2 else "not now", events[0], events[1])
 
         async def body() -> AsyncIterator[str]:
             yield ": welcome\n\n"
             for event in events:
                 if event == "hold":
                     await asyncio.sleep(30)
+                elif event == "alive":
+                    for _ in range(100):
+                        yield ":\n\n"
+                        await asyncio.sleep(0.1)
+                elif event.startswith("event:"):
+                    yield event
                 elif event:
                     yield f"data:{event}\n\n"
 
@@ -154,6 +169,7 @@ def source(pyth: LocalPyth, garbage: list[tuple[str, str]]) -> PythSource:
         lambda *one: garbage.append(one),
         HURRIED,
         api_key="s3cret",
+        stale_seconds_max=36_060,
         now_ms=lambda: NOW_MS,
     )
 
@@ -174,7 +190,7 @@ async def test_two_subjects_stream_with_exact_prices_and_never_mix(
 ) -> None:
     pyth.script = [
         [
-            update(price(0), price(0, ETH_ID, price="5", expo=2)),
+            update(price(0), price(0, ETH_ID, price="5", conf="0", expo=2)),
             update(price(1, "0x" + BTC_ID.upper())),
             "hold",
         ]
@@ -219,6 +235,10 @@ async def test_a_subject_may_be_an_id_or_a_full_name(
     [
         ("DOGE/USD", "pyth knows no price feed 'DOGE/USD'; subjects are written like BTC/USD"),
         ("BTC/EUR", "pyth knows no price feed 'BTC/EUR'; near it are Crypto.BTC/USD, Crypto.TBTC/USD"),
+        (
+            "AAPL/USD",
+            "'AAPL/USD' by this short name; name the one that you mean: Equity.US.AAPL/USD, Equity.US.AAPL/USD.PRE",
+        ),
         ("X/USD", "pyth: X/USD may be FX.X/USD, Metal.X/USD; name the one that you mean"),
     ],
 )
@@ -259,8 +279,12 @@ async def test_a_missing_key_is_said_and_the_key_is_never_shown(
     pyth: LocalPyth, source: PythSource, capsys: pytest.CaptureFixture[str]
 ) -> None:
     pyth.script = [(401, {})]
-    with pytest.raises(OperatorError, match="Hermes wants a key: set PYTH_API_KEY") as error:
+    with pytest.raises(OperatorError, match="the key is refused here: check PYTH_API_KEY") as error:
         await first_of(source.stream([BTC]), 1)
+    pyth.answers = [(401, {}, "")]
+    without = PythSource(pyth.base_url, pyth.base_url, patience=HURRIED)
+    with pytest.raises(OperatorError, match="a key is wanted here: set PYTH_API_KEY"):
+        await first_of(without.stream([BTC]), 1)
     pyth.answers = [(403, {}, "s3cret? no")]
     fresh = PythSource(pyth.base_url, pyth.base_url, patience=HURRIED, api_key="s3cret")
     with pytest.raises(OperatorError, match="check PYTH_API_KEY") as refused:
@@ -320,7 +344,8 @@ async def test_candles_are_pyths_own_bars_with_the_very_digits_that_were_sent(
         "volume": "0.0"
     }
     assert records[7].at == (SECOND + 60 * 8) * 1000
-    assert len([route for route, _ in pyth.asked if "history" in route]) == 3
+    assert [route for route, _ in pyth.asked if "history" in route] == ["v1/real_time/history"] * 3
+    assert set(pyth.keys) == {"Bearer s3cret"}
     assert ("symbol", "Crypto.BTC/USD") in pyth.asked[-1][1]
 
 
@@ -357,7 +382,22 @@ async def test_a_live_candle_is_asked_for_until_it_is_there(
             "the history says 'error' no such symbol",
         ),
         ((200, {}, '{"s":"ok","t":[60],"o":[]}'), WorldError, "columns of different lengths"),
-        ((404, {}, "Symbol not found"), OperatorError, "Symbol not found"),
+        (
+            (404, {}, '{"detail":"Not Found"}'),
+            NoHistoryError,
+            'status 404: {"detail":"Not Found"}; candles come from another',
+        ),
+        (
+            (410, {}, "Gone"),
+            NoHistoryError,
+            "status 410: Gone; candles come from another address now: give it as PYTH_HISTORY_URL",
+        ),
+        (
+            (401, {}, "Unauthorized"),
+            RefusedError,
+            "status 401: Unauthorized; the key is refused here: check PYTH_API_KEY",
+        ),
+        ((403, {}, "no s3cret"), RefusedError, "status 403: no ***; the key is refused here"),
     ],
 )
 async def test_a_history_that_cannot_be_used_says_whose_fault_it_is(
@@ -401,6 +441,155 @@ def test_the_environment_gives_pyth_its_options() -> None:
     assert options_from(environ, "binance") == {"request_timeout_seconds": "5", "benchmarks_url": "http://b"}
     with pytest.raises(OperatorError, match="hermes_url 'ftp://a' should begin with http or https"):
         source_by_name("pyth", {"hermes_url": "ftp://a"})
+
+
+async def soon(what: Callable[[], bool]) -> None:
+    async with asyncio.timeout(20):
+        while not what():
+            await asyncio.sleep(0.01)
+
+
+async def test_an_error_event_is_the_reason_of_a_reconnect_and_no_garbage(
+    pyth: LocalPyth, source: PythSource, garbage: list[tuple[str, str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    goodbye = "event: error\ndata: Connection timeout reached (24h)\n\n"
+    slow = "event: error\ndata: Error receiving update: Lagged(3)\n\n"
+    pyth.script = [[update(price(0)), goodbye], [slow], [update(price(1)), "hold"]]
+    records = await first_of(source.stream([BTC]), 2)
+    assert [one.ts_event // 1000 - SECOND for one in records] == [0, 1]
+    assert "Hermes ends it: Connection timeout reached (24h)" in capsys.readouterr().out
+    assert garbage == []
+
+
+async def test_comments_do_not_keep_a_dead_stream_alive(pyth: LocalPyth, source: PythSource) -> None:
+    pyth.script = [[update(price(0)), "alive"], ["alive"], [update(price(1)), "hold"]]
+    records = await first_of(source.stream([BTC]), 2)
+    assert [one.ts_event // 1000 - SECOND for one in records] == [0, 1]
+
+
+@pytest.mark.parametrize("named", [ETH_ID, f"0x{ETH_ID}", "0x" + ETH_ID[:8].upper()])
+async def test_one_removed_id_among_many_is_left_out_and_told(
+    pyth: LocalPyth, source: PythSource, named: str
+) -> None:
+    pyth.script = [(404, {}, f"Price ids not found: {named}"), [update(price(0)), "hold"]]
+    (record,) = await first_of(source.stream([BTC, ETH]), 1)
+    assert record.subject == "BTC/USD"
+    assert "ETH/USD no more: Price ids not found: " in source.health.gone["ETH/USD"]
+    last = dict(pyth.asked[-1][1])
+    assert (last["ids[]"], last["ignore_invalid_price_ids"]) == (BTC_ID, "true")
+
+
+async def test_an_id_that_hermes_does_not_list_is_left_out_and_a_name_is_said_to_be_unknown(
+    pyth: LocalPyth, source: PythSource
+) -> None:
+    gone = Subscription("pyth", "ab" * 32, "tick", "1s")
+    misspelt = Subscription("pyth", "AAPL/USD", "tick", "1s")
+    pyth.script = [[update(price(0)), "hold"]]
+    (record,) = await first_of(source.stream([gone, misspelt, BTC]), 1)
+    assert record.subject == "BTC/USD"
+    assert list(source.health.gone) == ["ab" * 32]
+    assert "Equity.US.AAPL/USD" in source.health.unknown["AAPL/USD"]
+
+
+async def test_a_stream_of_nothing_but_removed_ids_is_the_operators_at_first_and_waited_for_later(
+    pyth: LocalPyth, source: PythSource
+) -> None:
+    pyth.script = [(404, {}, f"Price ids not found: {BTC_ID}")]
+    with pytest.raises(OperatorError, match="Price ids not found"):
+        await first_of(source.stream([BTC]), 1)
+    for status, text in (
+        (404, f"Price ids not found: {BTC_ID}"),
+        (401, "expired"),
+        (403, "no"),
+        (451, "not here"),
+    ):
+        pyth.script = [[update(price(0))], (status, {}, text), (status, {}, text), [update(price(1)), "hold"]]
+        records = await first_of(source.stream([BTC]), 2)
+        assert [one.ts_event // 1000 - SECOND for one in records] == [0, 1]
+
+
+async def test_two_subjects_that_are_one_price_feed_are_refused(source: PythSource) -> None:
+    full = Subscription("pyth", "Crypto.BTC/USD", "tick", "1s")
+    with pytest.raises(OperatorError, match=r"BTC/USD and Crypto\.BTC/USD are one price feed"):
+        await first_of(source.stream([BTC, full]), 1)
+
+
+async def test_a_price_that_is_unsure_stale_or_backwards_is_refused_and_told_once(
+    pyth: LocalPyth, garbage: list[tuple[str, str]]
+) -> None:
+    source = PythSource(
+        pyth.base_url, pyth.base_url, lambda *one: garbage.append(one), HURRIED,
+        now_ms=lambda: (SECOND + 100) * 1000, stale_seconds_max=50, conf_share_max=0.5,
+    )  # fmt: skip
+    pyth.script = [
+        [
+            update(price(0)), update(price(1)), update(price(49)), update(price(60)),
+            update(price(61, prev=65)), update(price(62)),
+            update(price(63, price="100", conf="51")), update(price(64, price="100", conf="9999")),
+            update(price(65, price="100", conf="50")), "hold",
+        ]
+    ]  # fmt: skip
+    records = await first_of(source.stream([BTC]), 3)
+    assert [one.ts_event // 1000 - SECOND for one in records] == [60, 62, 65]
+    assert [reason.removeprefix("pyth: BTC/USD: ") for reason, _ in garbage] == [
+        "its price is 100 s old; stale_seconds_max is 50",
+        f"prev_publish_time {SECOND + 65} is after publish_time {SECOND + 61}",
+        "price 0.00000100 is unsure by 0.00000051, 0.51 of it; conf_share_max is 0.5",
+    ]
+    assert source.health.refused == 6
+
+
+async def test_odd_bars_spoil_no_page_and_a_closed_market_is_no_garbage(
+    pyth: LocalPyth, source: PythSource, garbage: list[tuple[str, str]]
+) -> None:
+    times = [SECOND + 60 * n for n in range(7)]
+    column = [1.5, None, 1.5, "x", 1.5, 1.5, 1.5]
+    page = {
+        "s": "ok",
+        "t": times,
+        "o": column,
+        "h": column,
+        "l": column,
+        "c": [*column[:2], None, *column[3:]],
+    }
+    page["t"][4] = "soon"
+    page["t"][5] = float(times[5])
+    pyth.answers = [
+        (200, {}, json.dumps(pyth.feeds)),
+        (200, {}, json.dumps(page).replace("1.5]", "1e999999]")),
+    ]
+    records = await whole(source.history(MINUTES, SECOND * 1000, (SECOND + 600) * 1000))
+    assert [(one.ts_event // 1000 - SECOND) // 60 for one in records] == [0, 5]
+    assert records[0].values["volume"] == "0"
+    assert [reason.removeprefix("pyth history: ") for reason, _ in garbage][:3] == [
+        "close is b'null', which is no number",
+        "open is b'\"x\"', which is no number",
+        "a bar whose time is b'\"soon\"'",
+    ]
+    assert "which is out of bounds" in garbage[3][0]
+
+
+@pytest.mark.parametrize("status", [404, 410])
+async def test_live_candles_that_are_served_no_more_are_not_asked_for_again(
+    pyth: LocalPyth, status: int
+) -> None:
+    now = (SECOND + 59) * 1000 + 900
+    source = PythSource(
+        pyth.base_url, pyth.base_url, patience=HURRIED, candle_settle_seconds=0.05, now_ms=lambda: now
+    )
+    pyth.answers = [(200, {}, json.dumps(pyth.feeds)), *[(status, {}, "moved")] * 9]
+    stream = source.stream([MINUTES])
+    assert isinstance(stream, AsyncGenerator)
+    async with aclosing(stream):
+        waiting = asyncio.ensure_future(anext(stream))
+        await asyncio.sleep(0.05)
+        now += 3_000
+        await soon(lambda: source.health.state == "refused")
+        await asyncio.sleep(0.3)
+        assert len(pyth.answers) == 8
+        assert "PYTH_HISTORY_URL" in source.health.reason
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
 
 
 @given(integer=st.integers(-(10**30), 10**30), exponent=st.integers(-30, 30))
