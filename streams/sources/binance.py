@@ -123,7 +123,8 @@ class BinanceSource:
 
     async def time_ms(self) -> int:
         """The exchange's own time. Raises WorldError."""
-        return await self._spot.time_ms("/api/v3/ping")
+        self.health.time_ms = await self._spot.time_ms("/api/v3/ping")
+        return self.health.time_ms
 
     def history(self, subscription: Subscription, start_ms: int, end_ms: int) -> AsyncIterator[FeedRecord]:
         """Records with start_ms <= at <= end_ms, in order.
@@ -182,12 +183,13 @@ class BinanceSource:
             async for message in messages:
                 try:
                     record = reader.record(message)
-                    self.health.time_ms = reader.said_ms
-                    fault = record and future_fault(
-                        record.at, max(self._now_ms(), self.health.time_ms), self._patience
-                    )
+                    now_ms = max(self._now_ms(), self.health.time_ms)
+                    fault = record and future_fault(record.at, now_ms, self._patience)
                     if fault:
                         raise ValueError(fault)
+                    # One message from the far future must not make the next ones believable.
+                    if future_fault(reader.said_ms, now_ms, self._patience) is None:
+                        self.health.time_ms = reader.said_ms
                 except ValueError as error:
                     text = message if isinstance(message, str) else message.decode(errors="backslashreplace")
                     self._refused(f"binance stream: {error}", text)

@@ -158,7 +158,8 @@ class PythSource:
 
     async def time_ms(self) -> int:
         """Pyth's own time. Raises WorldError."""
-        return await self._hermes.time_ms("/live")
+        self.health.time_ms = await self._hermes.time_ms("/live")
+        return self.health.time_ms
 
     def history(self, subscription: Subscription, start_ms: int, end_ms: int) -> AsyncIterator[FeedRecord]:
         """Records with start_ms <= at <= end_ms, in order, none of a time that has not come.

@@ -13,8 +13,9 @@ from fastapi import FastAPI
 
 @asynccontextmanager
 async def rest_server(app: FastAPI) -> AsyncIterator[str]:
+    # No Date: these servers live in their own time, and would tell the node that its clock is wrong.
     listener = socket.create_server(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(app, log_config=None, lifespan="off", date_header=False))
     task = asyncio.create_task(server.serve(sockets=[listener]))
     try:
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
