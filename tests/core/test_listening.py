@@ -61,7 +61,7 @@ def test_what_is_served_no_more_and_a_history_that_is_refused_are_told_and_a_ref
     listening = Listening([BTC, ETH], 60, 0)
     health = SourceHealth(state="connected", gone={"ETHUSDT": "ETHUSDT is gone"}, unknown={"X": "no X"})
     listening.heard([record(BTC)])
-    assert listening.state(health, 100) == ("degraded", "ETHUSDT is gone; no X")
+    assert listening.state(health, 10) == ("degraded", "ETHUSDT is gone; no X")
     listening = Listening([BTC, ETH], 60, 0)
     listening.history_trouble = "status 451: not here"
     assert listening.state(CONNECTED, 1) == ("degraded", "status 451: not here")
