@@ -9,6 +9,7 @@ slow the models. Live ticks come from the wall, but never run ahead of what the 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
@@ -20,13 +21,14 @@ from coordinator.infra.contract_node import NodeContracts
 from coordinator.streams.agents.boot import since_boot_ms
 from coordinator.streams.agents.dead_letters import DeadLetters
 from coordinator.streams.agents.feed_live import LiveFeed, keeps_to_the_clock
-from coordinator.streams.agents.log_io import LogIO, Reader
+from coordinator.streams.agents.log_io import LogIO
 from coordinator.streams.agents.ownership import LostOwnershipError, OwnedTopic
+from coordinator.streams.agents.rounds_finished import RoundsFinished
 from coordinator.streams.agents.tenure import PlainCounter, Tenure
 from coordinator.streams.counting import Decision
 from coordinator.streams.envelope import decode_append, decode_events, encode_event
-from coordinator.streams.errors import NoHistoryError, OperatorError, WorldError
-from coordinator.streams.events import InputReceived, ModelSeen, RoundAnswered, Terms
+from coordinator.streams.errors import NoHistoryError, OperatorError, RefusedError, WorldError
+from coordinator.streams.events import InputReceived, ModelSeen, Terms
 from coordinator.streams.feed import FeedStage, value_fault
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.inputs import InputStage
@@ -38,62 +40,10 @@ from coordinator.streams.sources.replay import merge_by_time
 from coordinator.streams.stage import Draft
 from coordinator.streams.witness import Witness
 
-ANSWERS_LOOKED_AT = 2000
-"""How many records of `predictions` a restarted replay looks back for rounds that are finished already."""
 MODELS_WAIT_SECONDS = 60.0
 DAY_MS = 86_400_000
 
 log = structlog.get_logger()
-
-
-class RoundsFinished:
-    """Which inputs have a finished round, as the tail of `predictions` tells.
-
-    It paces the replay and decides nothing. It knows epochs from the claims that it sees, so that a replaced
-    owner's late append does not count here either.
-    """
-
-    def __init__(self, io: LogIO) -> None:
-        self._io = io
-        self._reader: Reader | None = None
-        self._epoch = 0
-        self._finished: set[str] = set()
-
-    async def start(self) -> None:
-        """Look back, then stand at the end."""
-        probe = await self._io.reader("predictions", 0)
-        end = await probe.end()
-        await probe.close()
-        self._reader = await self._io.reader("predictions", max(0, end - ANSWERS_LOOKED_AT))
-
-    async def wait(self, input_ids: set[str], lost: asyncio.Future[LostOwnershipError]) -> None:
-        """Return when every one of these inputs is answered. Raises LostOwnershipError."""
-        if self._reader is None:
-            raise RuntimeError
-        while not input_ids <= self._finished:
-            if lost.done():
-                raise lost.result()
-            for _, record in await self._reader.read():
-                self._take(record)
-        self._finished -= input_ids
-
-    def _take(self, record: bytes) -> None:
-        append = decode_append(record)
-        if append is None:
-            return
-        if append.claim:
-            self._epoch = max(self._epoch, append.epoch)
-        elif append.epoch >= self._epoch and b'"RoundAnswered"' in bytes(append.events):
-            self._finished.update(
-                event.data.input_id
-                for event in decode_events(append.events)
-                if isinstance(event, RoundAnswered)
-            )
-
-    async def close(self) -> None:
-        """End the reader."""
-        if self._reader is not None:
-            await self._reader.close()
 
 
 class FeedTenure(Tenure):
@@ -201,7 +151,15 @@ class FeedTenure(Tenure):
         except LostOwnershipError as why:
             self.owned.give_up(why)
         except WorldError as error:
+            with contextlib.suppress(LostOwnershipError):
+                await self._say_state("reconnecting", error)
             self.owned.give_up(LostOwnershipError(f"feed source: {error}", foreign=False))
+
+    async def _say_state(self, state: str, why: WorldError) -> None:
+        """How the source stands, where it is not followed live: a replay that cannot be had is said too."""
+        log.warning("feed_source_away", state=state, reason=str(why))
+        said = [(self._source.name, state, str(why))]
+        await self._write(lambda: self.feeds.offer([], None, rehearsal=False, states=said))
 
     def _refuse_nothing(self) -> None:
         """A replay that ends by itself has to have had something: an empty one is a wrong file, source or time."""
@@ -289,6 +247,10 @@ class FeedTenure(Tenure):
             except NoHistoryError as error:
                 log.warning("replay_left_out", reason=str(error))
                 return
+            except RefusedError as error:  # to begin anew would be to ask at once
+                await self._say_state("refused", error)
+                await asyncio.sleep(error.again_seconds)
+                continue
             if self.feeds.clock == before:
                 return
 

@@ -14,7 +14,9 @@ from tests.memory_io import MemoryLog
 from coordinator.streams.agents.dead_letters import DeadLetters
 from coordinator.streams.agents.feed import FeedTenure
 from coordinator.streams.agents.run import candle_options
-from coordinator.streams.errors import OperatorError
+from coordinator.streams.counting import Counter
+from coordinator.streams.errors import OperatorError, RefusedError, WorldError
+from coordinator.streams.events import FeedStateChanged
 from coordinator.streams.inputs import InputStage
 from coordinator.streams.ports import FeedRecord, Subscription
 from coordinator.streams.settings import Settings
@@ -32,9 +34,9 @@ class Nothing:
         yield
 
 
-async def replay(settings: Settings, source) -> BaseException | None:
+async def replay(settings: Settings, source, log: MemoryLog | None = None) -> BaseException | None:
     """How the worker's replay ended: None where it goes on."""
-    log = MemoryLog(batch_max=1000)
+    log = log or MemoryLog(batch_max=1000)
     terms = make_terms(SHELF.current, SHELF.current_hash, settings, 0)
     tenure = FeedTenure(log, InputStage(SHELF), "tests", settings, source, lambda: terms, DeadLetters(log))
     await tenure.start()
@@ -53,6 +55,41 @@ def test_a_source_without_a_record_ends_the_replay_as_the_operators_to_mend():
         "feed source file gave no record of BTCUSDT candle 1m from 2023-03-01T00:00:00Z until 2023-03-01T00:01:00Z: "
         "nothing was replayed; check the source, its subject, and --from and --until"
     )
+
+
+class Refusing:
+    """A source whose history says no."""
+
+    name = "fake"
+
+    def __init__(self, error: WorldError) -> None:
+        self.error, self.asked = error, 0
+
+    async def history(self, _one: Subscription, _start_ms: int, _end_ms: int) -> AsyncIterator[FeedRecord]:
+        self.asked += 1
+        raise self.error
+        yield
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [(RefusedError("status 451: not from here", 25), "refused"), (WorldError("no route"), "reconnecting")],
+)
+def test_a_replay_that_cannot_be_had_is_said_and_one_that_is_refused_is_not_asked_for_at_once(error, state):
+    source, log = Refusing(error), MemoryLog(batch_max=1000)
+    settings = Settings(feed_source="fake", replay_days=1)
+    virtual_time.run(replay(settings, source, log))
+    counter = Counter("feeds")
+    found = (counter.read(offset, one) for offset, one in enumerate(log.records["feeds"]))
+    said = [
+        one.data
+        for decision in found
+        if decision
+        for one in decision.events
+        if isinstance(one, FeedStateChanged)
+    ]
+    assert [(one.source, one.state, one.reason) for one in said] == [("fake", state, str(error))]
+    assert source.asked == (3 if state == "refused" else 1)
 
 
 @pytest.mark.parametrize(("start_ms", "empty"), [(None, False), (T0 + 10**9, True)])
