@@ -270,11 +270,15 @@ def fixed_log(crunch_id: str, rounds: int = ROUNDS) -> FixedLog:
     waves = make_commands(crunch_id)
     stage = CheckpointStage(crunch_id, shelf, settle_rehearsals=True)
     # The withholding is known before the first snapshot, the other commands come when all is built.
-    commands = waves["before"] + [b"garbage"] * len(snapshots.records) + waves["first"] + waves["last"]
-    pour(stage, checkpoints, {"snapshots": snapshots.records, "commands": commands})
+    commands = TopicLog("commands")
+    commands.records[1:] = waves["before"] + [b"garbage"] * len(snapshots.records)
+    commands.records += waves["first"] + waves["last"]
+    pour(stage, checkpoints, {"snapshots": snapshots.records, "commands": commands.records})
     return FixedLog(
         records={"feeds": feeds.records, **sources},
         cuts=cuts,
         expected={one.topic: decided(one.records, one.topic) for one in (scores, snapshots, checkpoints)},
-        undisturbed={one.topic: one.records for one in (inputs, predictions, scores, snapshots, checkpoints)},
+        undisturbed={
+            one.topic: one.records for one in (inputs, predictions, scores, snapshots, checkpoints, commands)
+        },
     )

@@ -39,8 +39,8 @@ def staged_log(crunch_id: str) -> LogBuilder:
     for i, model_id in enumerate(("m-good", "m-bad", "m-late")):
         log.model(model_id, at=START_MS + i * 3_600_000)
     log.model_left("m-bad", at=START_MS + 2 * 3_600_000 + 1)
-    log.records.update({topic: list(records) for topic, records in made.records.items() if topic in TOPICS})
-    log.records.update({topic: list(records) for topic, records in made.undisturbed.items()})
+    records = {topic: made.records[topic] for topic in TOPICS if topic in made.records} | made.undisturbed
+    log.records.update({topic: written[1:] for topic, written in records.items()})  # the births are there
     return log
 
 

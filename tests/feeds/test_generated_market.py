@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests import virtual_time
 from tests.cpu import loops
 
 from coordinator.streams.errors import OperatorError
@@ -126,18 +127,17 @@ def test_what_the_market_does_not_make_is_refused() -> None:
             stretch(T0, T0 + DAY, Subscription("generated", "BTCUSDT", kind, granularity))
 
 
-async def test_the_source_goes_on_live_where_history_ended() -> None:
-    now_ms = T0 + 10 * MINUTE - 40
-    began = asyncio.get_running_loop().time()
-
+def test_the_source_goes_on_live_where_history_ended() -> None:
     def clock() -> int:
-        return now_ms + int((asyncio.get_running_loop().time() - began) * 1000)
+        return T0 + 10 * MINUTE - 40 + int(asyncio.get_running_loop().time() * 1000)
 
-    source = GeneratedSource(seed=1, now_ms=clock)
-    past = [record async for record in source.history(BTC, T0 + MINUTE, T0 + DAY)]
-    live = source.stream([BTC, Subscription("generated", "ETHUSDT", "candle", "1m")])
-    async with asyncio.timeout(5):
+    async def live_after_history() -> None:
+        source = GeneratedSource(seed=1, now_ms=clock)
+        past = [record async for record in source.history(BTC, T0 + MINUTE, T0 + DAY)]
+        live = source.stream([BTC, Subscription("generated", "ETHUSDT", "candle", "1m")])
         first = [await anext(live), await anext(live)]
-    assert clock() >= T0 + 10 * MINUTE
-    assert [record.subject for record in first] == ["BTCUSDT", "ETHUSDT"]
-    assert [*past, first[0]] == stretch(T0 + MINUTE, T0 + 10 * MINUTE)
+        assert T0 + 10 * MINUTE <= clock() < T0 + 11 * MINUTE
+        assert [record.subject for record in first] == ["BTCUSDT", "ETHUSDT"]
+        assert [*past, first[0]] == stretch(T0 + MINUTE, T0 + 10 * MINUTE)
+
+    virtual_time.run(live_after_history())
