@@ -194,7 +194,7 @@ def _parquet(pages: Rows) -> Iterator[bytes]:
 
     schema = pa.schema({name: pa.type_for_alias(kind) for name, kind in COLUMNS.items()})
     sink = _Chunks()
-    with pq.ParquetWriter(sink, schema, compression="zstd") as writer:
+    with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
         for page in pages:
             writer.write_table(pa.Table.from_pylist([_flat(one) for one in page], schema))
             yield sink.take()

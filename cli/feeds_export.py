@@ -113,7 +113,7 @@ def _write(folder: Path, file_format: str, rows: Rows) -> None:
         }
         columns |= {name: pa.array([row[3].get(name) for _, row in ordered], pa.string()) for name in names}
         with partial.open("wb") as file_bytes:
-            pq.write_table(pa.table(columns), file_bytes, compression="zstd")
+            pq.write_table(pa.table(columns), file_bytes, compression="zstd", write_page_checksum=True)
             file_bytes.flush()
             os.fsync(file_bytes.fileno())
     partial.replace(final)

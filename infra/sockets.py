@@ -7,9 +7,15 @@ import socket
 
 from coordinator.streams.errors import OperatorError
 
+PORT_MAX = 65_535
+
 
 def listen(host: str, port: int, option: str) -> socket.socket:
     """A bound socket. Raises OperatorError naming the port, and the option that chooses another."""
+    if not 0 <= port <= PORT_MAX:
+        raise OperatorError(
+            f"port {port} is none: choose one from 0 (any free one) to {PORT_MAX} with {option}"
+        )
     host = host.strip("[]")
     try:  # `localhost` may be ::1 alone: where a name leads is asked, not guessed
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)[0][0]

@@ -17,6 +17,7 @@ from coordinator.streams.sources.candle_values import VALUE_NAMES, number_fault
 from coordinator.streams.sources.given_times import TIME_MS_MIN, time_of
 
 Names = tuple[str, ...]
+_HUMP = re.compile(r"(?<=[a-z\d])(?=[A-Z])")
 _NUMBERED = re.compile(r"\d+\. ", re.ASCII)
 
 # In order of preference: a file with both `open_time_ms` and `date` is read by the former.
@@ -95,8 +96,9 @@ def parse_mapping(text: str) -> dict[str, str]:
 
 
 def normal(name: str) -> str:
-    """A column's name without case, spaces, quotes around it and a number before it (`1. open`)."""
-    return _NUMBERED.sub("", name.strip().strip('"').strip().lower()).replace(" ", "_")
+    """A column's name without case, spaces, quotes around it and a number before it: `1. open`, `openTime`."""
+    plain = _NUMBERED.sub("", name.strip().strip('"').strip())
+    return _HUMP.sub("_", plain).lower().replace(" ", "_")
 
 
 def holds_time(text: str) -> bool:

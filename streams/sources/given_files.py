@@ -22,6 +22,7 @@ import msgspec
 from coordinator.streams.errors import OperatorError
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.ports import FeedRecord, Subscription
+from coordinator.streams.sources.given_lines import damage_of
 from coordinator.streams.sources.given_order import Account, Check, Item, Order, OutOfOrderError
 from coordinator.streams.sources.given_rows import Hole, OffGridError, Reading, Records, rows_of_file
 from coordinator.streams.sources.given_times import FileFaultError
@@ -62,9 +63,7 @@ def keep_first(bad: list[BadRow], count: int) -> OnBadRow:
 def given_files(path: Path) -> list[Path]:
     """The files to read, in order of their names. Raises OperatorError when there are none."""
     if path.is_file():
-        if not path.name.lower().endswith(SUFFIXES):
-            raise OperatorError(f"{path}: only {', '.join(SUFFIXES)} can be read")
-        return [path]
+        return [path]  # named by hand: what it is, its bytes say
     if not path.is_dir():
         raise OperatorError(f"{path}: there is no such file or folder")
     found = sorted(one for one in path.rglob("*") if one.is_file() and one.name.lower().endswith(SUFFIXES))
@@ -151,7 +150,12 @@ class GivenFile:
 
         Raises OperatorError for a file that cannot be used.
         """
-        tell = on_bad_row or self._refuse
+        try:
+            return self._look(on_bad_row or self._refuse)
+        except OperatorError as error:
+            raise damage_of(self.path) or error from None  # a damaged archive is the truer reason
+
+    def _look(self, tell: OnBadRow) -> Account:
         check = Check(self.account)
         order = Order(self.path, self.account)
         try:

@@ -29,6 +29,10 @@ _PACKED_OTHERWISE = {b"\xfd7zXZ": "xz", b"BZh": "bzip2", b"\x28\xb5\x2f\xfd": "z
 _BROKEN = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZipFile, NotImplementedError)
 
 
+class DamagedError(OperatorError):
+    """What was packed does not come out whole."""
+
+
 def is_parquet(path: Path) -> bool:
     """Do the first bytes say Parquet? Raises OSError."""
     with path.open("rb") as file:
@@ -53,11 +57,11 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
                     if line := line.strip("\r\n \0"):
                         yield number, line
             except EOFError:
-                raise OperatorError(
+                raise DamagedError(
                     f"{path}, line {number + 1}: the {packed_as} data ends in the middle; the file is truncated"
                 ) from None
             except _BROKEN as error:
-                raise OperatorError(
+                raise DamagedError(
                     f"{path}, line {number + 1}: the {packed_as} data is broken: {error}"
                 ) from error
             finally:
@@ -66,6 +70,21 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
         raise OperatorError(f"{path}: cannot be read: {error.strerror or error}") from error
     if number == 0:
         raise OperatorError(f"{path}: the file is empty")
+
+
+def damage_of(path: Path) -> DamagedError | None:
+    """What an archive is damaged by, if it is one.
+
+    Its sum stands at its end: a damaged one may be read as odd names and numbers long before it.
+    """
+    try:
+        for _ in numbered_lines(path):
+            pass
+    except DamagedError as damage:
+        return damage
+    except OperatorError:
+        return None  # wrong, but as it was packed
+    return None
 
 
 @contextmanager
@@ -97,7 +116,7 @@ def _member(path: Path, file: BinaryIO) -> Iterator[tuple[BinaryIO, str]]:
     try:
         archive = zipfile.ZipFile(file)
     except (*_BROKEN, ValueError, OverflowError) as error:
-        raise OperatorError(f"{path}: the zip data is broken: {error}") from error
+        raise DamagedError(f"{path}: the zip data is broken: {error}") from error
     with archive:
         members = [
             one for one in archive.infolist() if not one.is_dir() and not one.filename.startswith("__MACOSX/")
@@ -115,7 +134,7 @@ def _member(path: Path, file: BinaryIO) -> Iterator[tuple[BinaryIO, str]]:
             with archive.open(member) as packed:
                 yield _bounded(path, packed, path.stat().st_size), "zip"
         except (*_BROKEN, ValueError) as error:
-            raise OperatorError(f"{path}: the zip data is broken: {error}") from error
+            raise DamagedError(f"{path}: the zip data is broken: {error}") from error
         except RuntimeError as error:  # a password, or a way of packing that this Python cannot unpack
             raise OperatorError(f"{path}: {member.filename[:80]} cannot be unpacked: {error}") from error
 

@@ -21,7 +21,7 @@ SPACING_RECORDS_MIN = 10
 LEAP = 10
 """A close that is so many times the one before, or so little of it, is pointed at."""
 LEAPS_KEPT = 20
-_AMOUNTS = ("quantity", "qty", "q", "amount", "size")
+_AMOUNTS = ("quantity", "qty", "q", "amount", "size", "quote_quantity", "quote_qty")
 _EXACT = Context(prec=400)
 
 Item = tuple[int, FeedRecord, str]

@@ -26,7 +26,7 @@ def parquet_rows(path: Path) -> Iterator[tuple[tuple[str, ...], list[str]]]:
     """(names, cells) in order; an empty cell is "". Raises OperatorError for what is wrong with the file."""
     try:
         texts = [field.name for field in pq.read_schema(path) if _is_text(field.type)]
-        with pq.ParquetFile(path, read_dictionary=texts) as file:
+        with pq.ParquetFile(path, read_dictionary=texts, page_checksum_verification=True) as file:
             names = [field.name for field in file.schema_arrow if not pa.types.is_nested(field.type)]
             if file.metadata.num_rows == 0:
                 raise OperatorError(f"{path}: the file holds no rows")

@@ -45,6 +45,7 @@ _AMOUNTS = frozenset({"quantity", "qty", "q", "amount", "size", "volume"})
 _NOTHING = frozenset({"", "nan", "null", "none", "na", "n/a", "-"})
 _JSON = msgspec.json.Decoder(dict[str, Any] | list[Any], float_hook=str)
 _REMARKS = ("#", "//", "http://", "https://", "sep=")
+_PAGES = ("<!doctype", "<html", "<?xml")
 _LAYOUTS_KEPT = 100
 
 
@@ -114,6 +115,10 @@ def rows_of_file(path: Path, kind: str, reading: Reading) -> Iterator[Row]:
     `kind` tells the layouts of files without a header.
     """
     try:
+        if path.is_dir():
+            raise OperatorError(
+                f"{path}: this is a folder; name one file (`coordinator feeds import` takes folders)"
+            )
         if not path.is_file():
             raise OperatorError(f"{path}: there is no such file")
         if path.stat().st_size == 0:
@@ -137,6 +142,10 @@ def _csv_rows(path: Path, kind: str, reading: Reading) -> Iterator[Row]:
         raise OperatorError(f"{path}: the file is empty")
     if first.startswith(("{", "[")):
         raise OperatorError(f"{path}: this is JSON; write one record a line and call it .jsonl")
+    if first.lower().startswith(_PAGES):
+        raise OperatorError(
+            f"{path}: this is a web page or XML, not records; it may be what a failed download left"
+        )
     sheet = CsvSheet(first, kind, reading)
     if sheet.fault:
         raise OperatorError(f"{path}, line {number}: {sheet.fault}")

@@ -181,7 +181,7 @@ def test_a_truncated_gzip_is_refused_before_its_first_record(tmp_path: Path) -> 
 def test_a_missing_file_a_folder_and_an_unknown_granularity_are_the_operators(tmp_path: Path) -> None:
     with pytest.raises(OperatorError, match=r"none\.csv: there is no such file"):
         read_candles(tmp_path / "none.csv", BTC)
-    with pytest.raises(OperatorError, match="there is no such file"):
+    with pytest.raises(OperatorError, match="this is a folder; name one file"):
         read_candles(tmp_path, BTC)
     with pytest.raises(OperatorError, match="granularity '7m' is unknown; known are 1s, 5s, 1m, 5m, 15m, 1h"):
         read_candles(tmp_path, Subscription("candles", "BTCUSDT", "candle", "7m"))
@@ -303,6 +303,7 @@ def test_the_memory_of_reading_does_not_grow_with_the_file(tmp_path: Path) -> No
         assert read == count
         return peak
 
+    peak_bytes(10)  # what is imported and compiled once is not of the file
     assert peak_bytes(9_000) < 1.3 * peak_bytes(3_000)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import struct
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -56,12 +57,18 @@ def both(path: Path, subscription: Subscription = BTC, **reading: Any) -> list[F
     return records
 
 
-def zipped(members: dict[str, str | bytes]) -> bytes:
+def zipped(members: dict[str, str | bytes], packing: int = zipfile.ZIP_DEFLATED) -> bytes:
     packed = io.BytesIO()
-    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+    with zipfile.ZipFile(packed, "w", packing) as archive:
         for name, content in members.items():
             archive.writestr(name, content)
     return packed.getvalue()
+
+
+def _flipped(packed: bytes, where: bytes) -> bytes:
+    """One byte of what stands there in plain is another letter or digit."""
+    at = packed.index(where)
+    return packed[:at] + bytes([packed[at] ^ 1]) + packed[at + 1 :]
 
 
 BLANK = b" " * 1000 + b"\n"
@@ -81,6 +88,8 @@ CDD = "https://www.CryptoDataDownload.com\nunix,date,symbol,open,high,low,close,
         ("polygon.csv", ("ticker,volume,open,close,high,low,window_start,transactions\n"
                         f"X:BTC-USD,10,1,2,3,0.5,{T0}000000,4\n")),
         ("finnhub.csv", "t,o,h,l,c,v,n,vw\n2023-03-01T00:00:00Z," + KLINE + ",4,1.5\n"),
+        ("humps.csv", f"startTime,openPrice,highPrice,lowPrice,closePrice,volume,turnover\n{T0},{KLINE},5\n"),
+        ("candles.txt", f"{HEADER}{T0},{KLINE}\n"),
         ("yfinance.csv", YFINANCE + "2023-03-01 00:00:00+00:00,2,3,0.5,1,10\n"),
         ("cdd.csv", f"{CDD}{T0},2023-03-01 00:00:00,BTC/USDT,{KLINE},5,1\n"),
         ("bigquery.csv", f"time,open,high,low,close,volume\n2023-03-01 00:00:00 UTC,{KLINE}\n"),
@@ -257,6 +266,14 @@ def test_prices_below_zero_are_read_where_the_operator_says_so(tmp_path: Path) -
         ("bomb.csv.gz", gzip.compress(HEADER.encode() + BLANK * 10_000, 9), "it unpacks to more than 200 times"),
         ("bomb.zip", zipped({"a.csv": HEADER.encode() + BLANK * 10_000}), "it unpacks to more than 200 times"),
         ("long line.csv.gz", gzip.compress(HEADER.encode() + b"1" * (10 << 20)), "longer than 65536 characters"),
+        ("flipped.zip", _flipped(zipped({"a.csv": f"{HEADER}{T0},{KLINE}\n"}, zipfile.ZIP_STORED), b"open_time"),
+         "the zip data is broken"),
+        ("flipped.csv.gz", _flipped(gzip.compress(f"{HEADER}{T0},{KLINE}\n".encode(), 0), b"open_time"),
+         "the gzip data is broken"),
+        ("flipped row.csv.gz", _flipped(gzip.compress(f"{HEADER}{T0},{KLINE}\n".encode(), 0), b"3,0.5"),
+         "the gzip data is broken"),
+        ("page of an error.csv", "<!DOCTYPE html><html>404</html>", "this is a web page or XML, not records"),
+        ("page.json", json.dumps([[T0, "1", "3", "0.5", "2", "10"]]), "this is JSON; write one record a line"),
         ("hours.csv", HEADER + "".join(f"{T0 + n * 3_600_000},{KLINE}\n" for n in range(20)),
          "its rows are 3600 s apart or more, which is not 1m"),
         ("blank rows.csv", f"{HEADER}{T0},,,,,\n", "none of its rows is a record that was asked for"),
@@ -325,6 +342,21 @@ def test_a_parquet_file_whose_text_is_a_bomb_is_refused(tmp_path: Path) -> None:
         read_candles(tmp_path / "a.parquet", BTC)
 
 
+def test_a_flipped_byte_of_a_parquet_file_with_sums_is_told(tmp_path: Path) -> None:
+    columns: dict[str, Any] = {name: [100.5] * 60 for name in ("open", "high", "low", "close", "volume")}
+    columns["open_time"] = [T0 + n * MINUTE for n in range(60)]
+    path = tmp_path / "a.parquet"
+    pq.write_table(
+        pa.table(columns), path, compression="none", use_dictionary=False, write_page_checksum=True
+    )
+    assert len(both(path)) == 60
+    written(path, _flipped(path.read_bytes(), struct.pack("<4d", *[100.5] * 4)))
+    with pytest.raises(
+        OperatorError, match=r"a\.parquet: cannot be read as Parquet: .*CRC checksum verification failed"
+    ):
+        both(path)
+
+
 # --- ticks ----------------------------------------------------------------------------------------------
 
 
@@ -345,6 +377,13 @@ def test_trades_interleaved_from_two_ends_of_a_month_are_put_in_order(tmp_path: 
     ]
     bare = written(tmp_path / "b.csv", "".join(f"{n},{n}.5,0.1,1,1,{at},true\n" for n, at in rows))
     assert ticks(bare) == ticks(path)
+
+
+def test_both_amounts_of_trades_of_one_millisecond_are_added(tmp_path: Path) -> None:
+    path = written(
+        tmp_path / "a.csv", f"id,price,qty,quote_qty,time\n1,100,0.5,50,{T0}\n2,101,0.5,50.5,{T0}\n"
+    )
+    assert ticks(path) == [(T0, 1, {"price": "101", "qty": "1.0", "quote_qty": "100.5", "trade_id": "2"})]
 
 
 def test_trades_of_one_millisecond_without_ids_are_one_record_of_the_last_price(tmp_path: Path) -> None:

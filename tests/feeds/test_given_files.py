@@ -76,14 +76,17 @@ def test_what_the_file_does_not_say_is_asked_for(tmp_path):
         read(tmp_path / "c.csv", source="binance", subject="BTCUSDT")
 
 
-@pytest.mark.parametrize(
-    ("name", "said"), [("none.csv", "no such file"), ("x.txt", "only .csv"), ("empty", "no file in it")]
-)
+@pytest.mark.parametrize(("name", "said"), [("none.csv", "no such file"), ("empty", "no file in it")])
 def test_what_is_no_file_of_records_is_said(tmp_path, name, said):
     (tmp_path / "x.txt").write_text("")
     (tmp_path / "empty").mkdir()
     with pytest.raises(OperatorError, match=said):
         given_files(tmp_path / name)
+
+
+def test_a_file_named_by_hand_is_read_whatever_its_name(tmp_path):
+    (tmp_path / "candles.txt").write_text(f"{HEADER}\n{line(0)}\n")
+    assert [len(read(one, **BTC)) for one in given_files(tmp_path / "candles.txt")] == [1]
 
 
 def test_a_broken_archive_is_said(tmp_path):
