@@ -220,9 +220,8 @@ def quiet_libraries() -> None:
     import stamina.instrumentation  # noqa: PLC0415
     import structlog  # noqa: PLC0415
 
-    structlog.configure(
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr)
-    )  # stdout holds the result alone
+    # stdout holds the result alone. Asked for at each line, since whoever calls us may give us another one to write to.
+    structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)
     stamina.instrumentation.set_on_retry_hooks([])
 
