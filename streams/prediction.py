@@ -14,7 +14,8 @@ said, and they do not pay for it.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ClassVar
 
 import msgspec
@@ -60,6 +61,15 @@ ABSENT_OUTCOMES = frozenset({Outcome.DEADLINE, Outcome.BUSY, Outcome.CRASHED, Ou
 """An answer that did not come; all other outcomes but OK are bad answers (FAILED)."""
 
 _encoder = msgspec.json.Encoder()
+
+WORKER_DIED = "BAD_OUTPUT: the worker died while it judged the answer"
+
+Holding = Callable[[str], AbstractContextManager[None]]
+
+
+def holding_nothing(_model_id: str) -> AbstractContextManager[None]:
+    """For whoever judges without leaving a trace."""
+    return nullcontext()
 
 
 class OpenRound:
@@ -195,6 +205,20 @@ def all_missed(
     ]
 
 
+def died_of(opened: RoundOpened, model_id: str, at: int) -> list[PredictionFailed]:
+    """FAILED by its own fault, for every scope: the process that judged this model's answer died of it."""
+    return [
+        PredictionFailed(
+            id=_id(opened, scope_key, entry, "failed"),
+            at=at,
+            data=_missed(opened, scope_key, entry, WORKER_DIED, "model"),
+        )
+        for scope_key in opened.data.scope_keys
+        for entry in opened.data.roster
+        if entry.model_id == model_id
+    ]
+
+
 def judge(
     opened: RoundOpened,
     scope_key: str,
@@ -203,16 +227,21 @@ def judge(
     output_max_bytes: int,
     at: int,
     but: Collection[str] = (),
+    holding: Holding = holding_nothing,
 ) -> list[AnyEvent]:
     """One event per roster entry: PENDING for a valid answer, else ABSENT or FAILED with reason and fault.
 
-    `but` names the models left out: those recorded before, or asked still.
+    `but` names the models left out: those recorded before, or asked still. `holding` is told whose answer is judged:
+    the author's type runs code on it, and may take the process with it.
     """
-    return [
-        _judge_one(opened, scope_key, entry, replies.get(entry.model_id), output_type, output_max_bytes, at)
-        for entry in opened.data.roster
-        if entry.model_id not in but
-    ]
+    events: list[AnyEvent] = []
+    for entry in opened.data.roster:
+        if entry.model_id in but:
+            continue
+        with holding(entry.model_id):
+            reply = replies.get(entry.model_id)
+            events.append(_judge_one(opened, scope_key, entry, reply, output_type, output_max_bytes, at))
+    return events
 
 
 def _judge_one(

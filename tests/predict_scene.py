@@ -10,6 +10,7 @@ from typing import Any
 from tests.fakes import FakeGateway
 from tests.memory_io import MemoryLog
 
+from coordinator.infra.in_hand import InHand
 from coordinator.streams import events as ev
 from coordinator.streams.agents.predict import PredictTenure
 from coordinator.streams.contract import CrunchContract
@@ -40,6 +41,7 @@ class Scene:
         self.sent_at: list[float] = []
         """When each record of `predictions` was sent."""
         self.log.on_send = self._note_send
+        self.in_hand: InHand | None = None
         self._seq = 0
         self._next = 0
         self._feeds = 0
@@ -49,7 +51,13 @@ class Scene:
         if self.tenure is not None:
             await self.tenure.close()
         self.tenure = PredictTenure(
-            self.log, "tests", self.gateway, lambda _: self.contract, self.noticed, monotonic=self.clock
+            self.log,
+            "tests",
+            self.gateway,
+            lambda _: self.contract,
+            self.noticed,
+            monotonic=self.clock,
+            in_hand=self.in_hand,
         )
         await self.tenure.start()
 

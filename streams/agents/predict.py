@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from coordinator.infra.in_hand import InHand
 from coordinator.streams.agents.ahead import FeedClock, InputsAhead
 from coordinator.streams.agents.asking import Answers, Askers, Asking
 from coordinator.streams.agents.log_io import LogIO, Reader
@@ -32,6 +33,8 @@ from coordinator.streams.prediction import (
     NODE_RESTARTED,
     PredictStage,
     all_missed,
+    died_of,
+    holding_nothing,
     judge,
 )
 from coordinator.streams.registry import ModelsStage
@@ -59,6 +62,7 @@ class PredictTenure(Tenure):
         on_garbage: OnGarbage | None = None,
         monotonic: Callable[[], float] = time.monotonic,
         strikes: Strikes | None = None,
+        in_hand: InHand | None = None,
     ) -> None:
         super().__init__(io, PredictStage(), owner, on_garbage)
         self._gateway = gateway
@@ -68,6 +72,8 @@ class PredictTenure(Tenure):
         self._ahead = InputsAhead(io)
         self._askers = Askers(gateway, monotonic)
         self._strikes = strikes or Strikes()
+        self._in_hand = in_hand
+        self._holding = holding_nothing if in_hand is None else in_hand.holding
         self.models = ModelsStage()
         self._models_owned = OwnedTopic(io, "models", owner)
         self._commands: Reader | None = None
@@ -186,10 +192,21 @@ class PredictTenure(Tenure):
         known = stage.open.get(data.input_id)
         if known is not None:
             clock = await self._clock.read()
-            # A dead owner opened it: what its models said is lost, and they do not pay for that.
-            missed = all_missed(known.opened, NODE_RESTARTED, "node", clock, but=known.answered_ids)
-            await self._answered(data, missed, clock)
+            # A dead owner opened it: what its models said is lost, and they do not pay for that, but for the one whose
+            # answer it died of.
+            killer = {self._in_hand.left_behind} if self._in_hand is not None else set()
+            killer -= known.answered_ids
+            events: list[AnyEvent] = [
+                one for model_id in killer for one in died_of(known.opened, model_id, clock)
+            ]
+            events += all_missed(
+                known.opened, NODE_RESTARTED, "node", clock, but={*known.answered_ids, *killer}
+            )
+            await self._report(events, self._contracts(data.contract_hash).model_strikes_max)
+            await self._answered(data, events, clock)
             return
+        if self._in_hand is not None:
+            self._in_hand.left_behind = ""  # what the process before left open is closed: later rounds are ours
         await self._wait_for(
             [
                 task
@@ -276,6 +293,7 @@ class PredictTenure(Tenure):
             events += judge(
                 *(opened, scope.scope_key, replies, contract.output_type, contract.output_max_bytes, clock),
                 but=others,
+                holding=self._holding,
             )
         return events
 

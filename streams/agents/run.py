@@ -18,6 +18,7 @@ import faust
 import structlog
 
 from coordinator.infra.contract_node import NodeContracts
+from coordinator.infra.in_hand import InHand
 from coordinator.infra.json_logs import set_up_logging
 from coordinator.infra.loop_watch import watch_loop
 from coordinator.infra.ntp import ntp_time_ms
@@ -179,6 +180,7 @@ def _predict(worker: Worker) -> None:
     )
     noticed: list[ModelNotice] = []
     strikes = Strikes()
+    in_hand = InHand(settings.data_dir / "predict.in-hand")
 
     async def start_gateway() -> None:
         await gateway.start()
@@ -189,7 +191,9 @@ def _predict(worker: Worker) -> None:
     worker.keep(
         "predict",
         "inputs",
-        lambda: PredictTenure(worker.io, worker.owner, gateway, worker.shelf, noticed, strikes=strikes),
+        lambda: PredictTenure(
+            worker.io, worker.owner, gateway, worker.shelf, noticed, strikes=strikes, in_hand=in_hand
+        ),
     )
 
 
