@@ -206,7 +206,9 @@ class PredictTenure(Tenure):
             await self._answered(data, events, clock)
             return
         if self._in_hand is not None:
-            self._in_hand.left_behind = ""  # what the process before left open is closed: later rounds are ours
+            self._in_hand.left_behind = (
+                ""  # what the process before left open is closed: later rounds are ours
+            )
         await self._wait_for(
             [
                 task
