@@ -97,7 +97,7 @@ async def test_a_model_reaches_neither_the_machine_nor_the_node_nor_its_rivals(
     assert stage.host.unconfined == []
     (stage.log_dir / "work" / "curious" / "pid").write_text(str(stage.pid("rival")))
 
-    replies = await stage.gateway.call("predict", ("BTCUSDT", 60, 15), 10.0, ["curious"])
+    replies = await stage.gateway.call("predict", ("BTCUSDT", 60, 15), 10.0, ["curious"], 65_536)
     found = replies["curious"].output
     scope: dict[str, dict[str, object]] = {}
     exec(TRIES, scope)  # noqa: S102 - the names of the attempts
@@ -106,7 +106,7 @@ async def test_a_model_reaches_neither_the_machine_nor_the_node_nor_its_rivals(
         {"read the passwords": "FileNotFoundError"},
     )
     assert {name: found[name] for name in scope["ALLOWED"] if found[name] != "done"} == {}
-    again = await stage.gateway.call("predict", ("BTCUSDT", 60, 15), 5.0, ["rival"])
+    again = await stage.gateway.call("predict", ("BTCUSDT", 60, 15), 5.0, ["rival"], 65_536)
     assert again["rival"].output == {"value": 0.25}
 
 
@@ -272,6 +272,6 @@ async def test_an_old_library_on_the_operators_path_stands_behind_ours_and_is_th
     stage = await open_stage(tmp_path / "models")
     await stage.seen("asks")
     installed.cache_clear()
-    reply = (await stage.gateway.call("predict", ("BTCUSDT", 60, 15), 5.0, ["asks"]))["asks"]
+    reply = (await stage.gateway.call("predict", ("BTCUSDT", 60, 15), 5.0, ["asks"], 65_536))["asks"]
     assert reply.output[0] != "old"
     assert reply.output[1] == "old"
