@@ -28,10 +28,10 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Send
 from starlette.types import Scope as Asgi
 
-from coordinator.api.addresses import address_group, address_of, within
+from coordinator.api.addresses import address_group, within
 from coordinator.api.keys import KeyRing, Scope, read_key_ring
 from coordinator.api.problems import problem, unexpected
-from coordinator.streams.setting_checks import Network, networks_of
+from coordinator.streams.setting_checks import Network, is_own_host, networks_of
 from coordinator.streams.settings import Settings
 
 BODY_BYTES_MAX = 64 * 1024
@@ -44,7 +44,6 @@ PASSED_ON = ("x-forwarded-for", "x-real-ip", "x-forwarded-host", "forwarded", "v
 WITHOUT_KEY = (
     "API_SETTLE_WITHOUT_KEY lets API_TRUSTED_NETWORKS settle without one; a call passed on by a proxy never"
 )
-_HOST = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 HEADERS = {
     b"x-content-type-options": b"nosniff",
     b"x-frame-options": b"DENY",
@@ -95,16 +94,8 @@ class Rules:
         return peer, not passed_on and within(peer, self.trusted)
 
     def knows_host(self, host: str) -> bool:
-        """May a request name this Host? None at all (HTTP/1.0) is no browser's."""
-        name = _HOST.fullmatch(host)
-        if host == "" or "*" in self.hosts:
-            return True
-        if name is None:
-            return False
-        bare = name["name"].lower().removesuffix(".")
-        if bare.startswith("[") or address_of(bare) is not None or "." not in bare:
-            return True
-        return bare in self.hosts or bare.endswith((".localhost", ".docker.internal"))
+        """May a request name this Host?"""
+        return is_own_host(host, self.hosts)
 
 
 def read_rules(settings: Settings) -> Rules:

@@ -34,7 +34,6 @@ from coordinator.api import (
 from coordinator.api.access import Access, Rules, read_rules
 from coordinator.api.as_of import AsOf
 from coordinator.api.commands import CommandPort, Sender
-from coordinator.api.connections import connections_max
 from coordinator.api.head import Head
 from coordinator.api.leaderboard import LeaderboardRoute
 from coordinator.api.live_hub import Hub
@@ -42,6 +41,7 @@ from coordinator.api.metrics import Measured, Metrics
 from coordinator.api.monitor import Monitor, wall_ms
 from coordinator.api.openapi import describe_access
 from coordinator.api.own_routes import OwnRoutes, mount_own_routes
+from coordinator.infra.connections import connections_max
 from coordinator.infra.wallets_file import WalletsFile
 from coordinator.projections.runner import Projector
 from coordinator.streams.settings import Settings

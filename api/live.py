@@ -32,13 +32,12 @@ from starlette.types import Receive, Scope, Send
 from coordinator.api.live_hub import Hub, TooManyListenersError
 from coordinator.api.live_position import CHARS_MAX, parse_position
 from coordinator.api.live_state import times
+from coordinator.infra.connections import ABORT
 from coordinator.projections.runner import Projector
 
 WRITE_SECONDS_MAX = 30.0
 RETRY_MS_MIN, RETRY_MS_SPREAD = 1_000, 3_000
 RETRY_AFTER_SECONDS = 10
-ABORT = "coordinator.abort"
-"""The extension of a request's scope that drops its connection without waiting for a reader that does not read."""
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 _log = structlog.get_logger()
 

@@ -92,7 +92,9 @@ class ReplayCheck:
 
     def _judge(self, name: str, code: int | None, said: bytes, words: bytes) -> None:
         try:
-            if code not in (EQUAL, DIFFERENT):
+            if code not in (EQUAL, DIFFERENT) or (
+                words and not said
+            ):  # 1 is also that a record cannot be read
                 raise ValueError(words[-WORDS_BYTES_MAX:].decode(errors="replace").strip()[-300:])
             verdict = _decoder.decode(said).verdicts[0]
         except (msgspec.DecodeError, ValueError, IndexError) as error:

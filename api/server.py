@@ -19,10 +19,10 @@ from fastapi import FastAPI
 
 from coordinator.api.app import create_app
 from coordinator.api.as_of import let_live_answers_through
-from coordinator.api.connections import BACKLOG, Connections, ask_for_files, connections_max
 from coordinator.api.monitor import Monitor, make_monitor
 from coordinator.api.own_routes import OwnRoutes, load_own_routes
 from coordinator.infra.commands import KafkaCommandPort
+from coordinator.infra.connections import BACKLOG, Connections, ask_for_files, connections_max
 from coordinator.infra.loop_watch import watch_loop
 from coordinator.infra.own_log import OwnLog
 from coordinator.infra.sockets import listen

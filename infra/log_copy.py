@@ -18,7 +18,7 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from coordinator.infra.kafka import PARTITION, make_producer
+from coordinator.infra.kafka import PARTITION, fetched, make_producer
 from coordinator.infra.log_look import look_at_log
 from coordinator.infra.positions import reading
 from coordinator.infra.topics import empty_topics, new_birth
@@ -235,7 +235,7 @@ async def _records(consumer: AIOKafkaConsumer, name: str, end: int) -> Any:
     consumer.seek(partition, 0)
     expected, idle = 0, 0.0
     while expected < end:
-        batches = await consumer.getmany(timeout_ms=500)
+        batches = await fetched(consumer, 500)
         idle = 0.0 if batches else idle + 0.5
         if idle > STALL_SECONDS_MAX:
             raise WorldError(f"topic {name} gave nothing at offset {expected} for {STALL_SECONDS_MAX:g} s")

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import msgspec
 
-from coordinator.infra.kafka import make_reader, stop_reader
+from coordinator.infra.kafka import fetched, make_reader, stop_reader
 from coordinator.infra.own_log import log_identity
 from coordinator.projections.database import StoreDamagedError
 from coordinator.projections.folding import Folder
@@ -137,7 +137,7 @@ async def _fold_all(
         records = events = 0
         last = time.monotonic()
         while open_topics:
-            batches = await consumer.getmany(timeout_ms=POLL_MS, max_records=RECORDS_PER_POLL)
+            batches = await fetched(consumer, POLL_MS, RECORDS_PER_POLL)
             for partition, found in batches.items():
                 topic = partitions[partition]
                 for record in found:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import re
 import unicodedata
+from collections.abc import Collection
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
 
@@ -49,6 +50,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
 }
 """Setting -> the least and the most that it may be. A number that is not here is refused by the tests."""
 
+_HOST_HEADER = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 _HOST_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
 _SUBJECT = re.compile(r"""[^\s;|,"'`\[\]{}()\\]{1,100}""")
@@ -87,6 +89,31 @@ def check_host(variable: str, host: str) -> None:
             raise OperatorError(
                 f"{variable}={host[:80]!r} is no host: write a name or an address, no port, no http://"
             ) from None
+
+
+def is_own_host(host: str, names: Collection[str] = ()) -> bool:
+    """May a request name this Host? Addresses, names without a dot and localhost are ours, and so are `names`.
+
+    Any other may be the name of a page that somebody pointed at this machine (DNS rebinding), whose scripts would then
+    read our answers. None at all (HTTP/1.0) is no browser's.
+    """
+    if host == "" or "*" in names:
+        return True
+    found = _HOST_HEADER.fullmatch(host)
+    if found is None:
+        return False
+    bare = found["name"].lower().removesuffix(".")
+    if bare.startswith("[") or "." not in bare or _is_address(bare):
+        return True
+    return bare in names or bare.endswith((".localhost", ".docker.internal"))
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True
 
 
 def http_host(variable: str, url: str) -> tuple[str, int]:

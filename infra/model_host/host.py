@@ -119,7 +119,7 @@ class ModelHost:
         self._limits = limits or Limits()
         self._listen = self._limits.listen_address
         self._token = token
-        self._announce = announce or self._listen
+        self.announce = announce or self._listen
         """The address that coordinators are told for each model: a name, where the network has one for this host."""
         self.models: dict[str, HostedModel] = {}
         self._supervisors: dict[str, asyncio.Task[None]] = {}
@@ -163,7 +163,7 @@ class ModelHost:
             raise ValueError(f"model {entry.model_id} is already here")
         if (entry.folder / REQUIREMENTS_FILE).exists():
             log.info("model %s: its %s is not installed", entry.model_id, REQUIREMENTS_FILE)
-        model = self.models[entry.model_id] = HostedModel(entry, self._announce)
+        model = self.models[entry.model_id] = HostedModel(entry, self.announce)
         supervisor = self._supervisors[entry.model_id] = asyncio.create_task(self._supervise(model))
         supervisor.add_done_callback(lambda task: self._supervised(model, task))
         await model.settled.wait()

@@ -1,30 +1,36 @@
 """The orchestrator's read side over HTTP: `GET /models` for the web app's Models page, and each model's log.
 
 Reads the host's models; changes nothing: starting, stopping and adding one is 405. A model that recovers is told as
-RUNNER_INITIALIZING, because the web app knows no state for it.
+RUNNER_INITIALIZING, because the web app knows no state for it. Like the API it answers to no foreign Host, and a
+connection that says nothing is dropped: the host needs its descriptors for the models.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
 import uvicorn
 from starlette.applications import Starlette
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
 from starlette.routing import Route
+from starlette.types import ASGIApp, Receive, Scope, Send
 
+from coordinator.infra.connections import Connections
 from coordinator.infra.model_host.logs import read_log
 from coordinator.infra.sockets import listen
+from coordinator.streams.setting_checks import is_own_host
 
 if TYPE_CHECKING:
     from coordinator.infra.model_host.host import HostedModel, ModelHost
 
 LOG_BYTES_MAX = 256 * 1024
+CONNECTIONS_MAX = 64
 STATUS = {
     "STARTING": "RUNNER_INITIALIZING",
     "RUNNING": "RUNNER_RUNNING",
@@ -40,6 +46,21 @@ class _Server(uvicorn.Server):
         yield
 
 
+class _OwnHostsOnly:
+    """Answers 421 to a Host that is not ours."""
+
+    def __init__(self, app: ASGIApp, names: Collection[str]) -> None:
+        self._app, self._names = app, names
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app: ASGIApp = self._app
+        host = Headers(scope=scope).get("host", "")
+        if not is_own_host(host, self._names):
+            detail = f"this host does not answer to {host[:100]!r}; call it by its address, or as --announce names it"
+            app = JSONResponse({"detail": detail}, 421)
+        await app(scope, receive, send)
+
+
 class ReadSide:
     """A server of its own beside the websocket."""
 
@@ -53,8 +74,12 @@ class ReadSide:
             Route("/models/logs/runner/{model_id:path}", self._log),
             Route("/models/{model_id:path}", self._one),
         ]
+        self._connections = Connections(CONNECTIONS_MAX)
         config = uvicorn.Config(
-            Starlette(routes=routes),
+            _OwnHostsOnly(Starlette(routes=routes), {host.announce.lower()}),
+            http=self._connections.protocol,  # type: ignore[arg-type]
+            ws="none",
+            server_header=False,
             log_config=None,
             access_log=False,
             proxy_headers=False,
@@ -62,17 +87,24 @@ class ReadSide:
             timeout_graceful_shutdown=1,
         )
         self._server = _Server(config)
-        self._serving: asyncio.Task[None] | None = None
+        self._tasks: list[asyncio.Task[None]] = []
 
     def start(self) -> None:
-        """Serve, in a task."""
-        self._serving = asyncio.create_task(self._server.serve([self._socket]))
+        """Serve, in tasks."""
+        serving = self._server.serve([self._socket])
+        self._tasks = [asyncio.create_task(one) for one in (serving, self._connections.sweep())]
+
+    @property
+    def serving(self) -> bool:
+        """Are connections taken by now?"""
+        return self._server.started
 
     async def stop(self) -> None:
         """End, and close the port."""
         self._server.should_exit = True
-        if self._serving is not None:
-            await asyncio.gather(self._serving, return_exceptions=True)
+        for sweeping in self._tasks[1:]:
+            sweeping.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         self._socket.close()
 
     async def _models(self, request: Request) -> Response:

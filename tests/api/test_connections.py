@@ -11,9 +11,9 @@ import pytest
 import uvicorn
 from starlette.responses import Response, StreamingResponse
 
-from coordinator.api import connections
-from coordinator.api.connections import Connections
 from coordinator.api.server import _Server
+from coordinator.infra import connections
+from coordinator.infra.connections import Connections
 from coordinator.infra.sockets import listen
 
 

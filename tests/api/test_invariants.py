@@ -294,6 +294,13 @@ async def test_a_replay_that_could_not_be_made_breaks_nothing_and_is_said(node, 
     assert node.port.sent == []
 
 
+async def test_a_replay_that_meets_a_damaged_record_says_which(node):
+    script = "import sys; sys.exit('topic btc-up.scores cannot be read at offset 7')"  # ends with 1, as a difference does
+    node.monitor.replay_check = ReplayCheck(node.settings, (sys.executable, "-c", script))
+    await node.monitor.replay_check.check("models")
+    assert "btc-up.scores cannot be read at offset 7" in named(await node.look())["replay"]["detail"]
+
+
 async def test_a_process_that_cannot_be_started_breaks_nothing_and_is_said(node):
     node.monitor.replay_check = ReplayCheck(node.settings, ("/nowhere/at/all",))
     await node.monitor.replay_check.check("models")

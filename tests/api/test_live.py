@@ -14,9 +14,9 @@ from tests.logs import START_MS, TX_HASH, fold_into
 
 from coordinator.api import live, live_hub
 from coordinator.api.app import create_app
-from coordinator.api.connections import Connections
 from coordinator.api.live_position import parse_position, position_text
 from coordinator.api.server import _Server
+from coordinator.infra.connections import Connections
 from coordinator.projections.registry import open_read_models
 from coordinator.projections.runner import Projector
 from coordinator.streams import events as ev

@@ -172,8 +172,34 @@ async def test_the_read_side_fills_the_web_apps_models_page(tmp_path: Path, open
         ) as client:  # the running switch of the web app, and its upload
             for method, path in (("PATCH", "/models/good"), ("DELETE", "/models/good"), ("POST", "/models")):
                 assert (await client.request(method, path)).status_code == 405
+            for own_host in ("models:8001", "localhost", "10.0.0.7:8001"):
+                listed = await client.get("/models/good", headers={"Host": own_host})
+                assert listed.json()["runner_log_uri"] == f"http://{own_host}/models/logs/runner/good"
+            assert (await client.get("/models", headers={"Host": "evil.example"})).status_code == 421
         assert (await get(read_side.port, "/models/logs/runner/../good"))[0] == 404
     finally:
+        await read_side.stop()
+
+
+async def test_silent_connections_to_the_read_side_keep_nobody_out(
+    tmp_path: Path, open_stage: OpenStage, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr("coordinator.infra.model_host.read_side.CONNECTIONS_MAX", 3)
+    write_model(tmp_path / "models", "good", model_source(PREDICT["good"]))
+    stage = await open_stage(tmp_path / "models")
+    read_side = ReadSide(stage.host, CRUNCH_ID, "127.0.0.1", 0)
+    read_side.start()
+    silent = []
+    try:
+        await stage.seen("good")
+        while not read_side.serving:
+            await asyncio.sleep(0.01)
+        silent += [await asyncio.open_connection("127.0.0.1", read_side.port) for _ in range(5)]
+        assert (await get(read_side.port, "/models"))[0] == 200
+        assert await silent[0][0].read() == b""  # the oldest made room
+    finally:
+        for _, writer in silent:
+            writer.close()
         await read_side.stop()
 
 

@@ -1,4 +1,4 @@
-"""Connections of the API's server: how long each may take for what, and how many there are.
+"""Connections of our HTTP servers: how long each may take for what, and how many there are.
 
 A connection that says nothing, says its request slowly, or does not read its answer is dropped; else a thousand of
 them, which cost their owner nothing, take every file descriptor, and nobody else is answered. When there are as many as
@@ -15,8 +15,8 @@ from typing import Any
 import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from coordinator.api.live import ABORT
-
+ABORT = "coordinator.abort"
+"""The extension of a request's scope that drops its connection without waiting for a reader that does not read."""
 HEAD_SECONDS_MAX = 10.0
 """From the connection, or the answer before, to the end of a request's head."""
 BODY_SECONDS_MAX = 15.0
