@@ -22,10 +22,15 @@ from coordinator.infra.model_host.usage import excesses
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's means are Linux's")
 
 TRIES = """
-import ctypes, os, resource, signal, socket, subprocess, sys, tempfile, threading
+import ctypes, os, platform, resource, shutil, signal, socket, subprocess, sys, tempfile, threading
 from pathlib import Path
 
 def bind(): socket.socket().bind(("127.0.0.1", 0))
+MACHINE = 0 if platform.machine() == "x86_64" else 1
+POLICY_IDLE = (ctypes.c_uint32 * 12)(48, 5)
+def by_number(numbers, *arguments):
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.syscall(numbers[MACHINE], *arguments) < 0: raise PermissionError if ctypes.get_errno() == 1 else OSError(ctypes.get_errno(), "")
 def own_child(): child = subprocess.Popen(["sleep", "60"]); child.kill(); child.wait()
 def trace():
     if ctypes.CDLL(None, use_errno=True).ptrace(16, os.getppid(), 0, 0): raise PermissionError
@@ -54,6 +59,11 @@ REFUSED = {
     "trace the host": trace,
     "limit a rival": lambda: resource.prlimit(RIVAL_PID, resource.RLIMIT_NOFILE, (1, 1)),
     "slow a rival down": lambda: os.setpriority(os.PRIO_PROCESS, RIVAL_PID, 19),
+    "slow all of its user down": lambda: os.setpriority(os.PRIO_USER, 0, 19),
+    "slow a rival down by a policy": lambda: by_number((314, 274), RIVAL_PID, POLICY_IDLE, 0),
+    "keep memory after its end": lambda: by_number((29, 194), 0, 4096, 0o1600),
+    "keep memory that nobody counts": lambda: os.memfd_create("hidden"),
+    "mark a file of the operator": lambda: os.setxattr(OUTSIDE, "user.x", b"1"),
     "leave its process group": lambda: os.setsid(),
     "set the clock": lambda: __import__("time").clock_settime(0, 0.0),
 }
@@ -62,9 +72,17 @@ ALLOWED = {
     "write a temporary file": lambda: tempfile.TemporaryFile().write(b"1"),
     "read its weights": lambda: open("resources/weights").read(),
     "run a program": lambda: subprocess.run([sys.executable, "-c", "import json"], check=True),
+    "copy a file of its own": lambda: shutil.copy2("main.py", "copy"),
     "end its own child": own_child,
     "start a thread": thread,
     "import a library": lambda: __import__("numpy").ones(3) @ __import__("numpy").ones(3),
+}
+
+WITHOUT_EFFECT = {
+    "lock the operator's file": lambda: os.chmod(OUTSIDE, 0),
+    "open what it may read to all": lambda: os.fchmod(os.open(LIBRARY, os.O_RDONLY), 0o777),
+    "give the operator's file away": lambda: os.chown(OUTSIDE, 1, 1),
+    "make it look old": lambda: os.utime(OUTSIDE, (0, 0)),
 }
 
 def outcome(attempt):
@@ -82,13 +100,18 @@ async def test_a_model_reaches_neither_the_machine_nor_the_node_nor_its_rivals(
     models, outside = tmp_path / "models", tmp_path / "wallets.csv"
     outside.write_text("secret")
     write_model(models, "rival", model_source(PREDICT["good"]))
-    known = f"OUTSIDE, RIVAL, PORT, RIVAL_PID = {str(outside)!r}, {str(models / 'rival')!r}, 1, int(open('pid').read())"
+    library = Path(os.__file__)
+    before = [one.stat() for one in (outside, library)]
+    known = (
+        "OUTSIDE, LIBRARY, RIVAL, PORT, RIVAL_PID = "
+        f"{str(outside)!r}, {str(library)!r}, {str(models / 'rival')!r}, 1, int(open('pid').read())"
+    )
     folder = write_model(models, "curious", "")
     (folder / "main.py").write_text(
         f"{HEAD}{TRIES}\nclass Model(TrackerBase):\n"
         "    def predict(self, subject, horizon_seconds, step_seconds):\n"
-        f"        global OUTSIDE, RIVAL, PORT, RIVAL_PID\n        {known}\n"
-        "        return {name: outcome(attempt) for name, attempt in {**REFUSED, **ALLOWED}.items()}\n"
+        f"        global OUTSIDE, LIBRARY, RIVAL, PORT, RIVAL_PID\n        {known}\n"
+        "        return {name: outcome(attempt) for name, attempt in {**REFUSED, **WITHOUT_EFFECT, **ALLOWED}.items()}\n"
     )
     (folder / "resources").mkdir()
     (folder / "resources" / "weights").write_text("1")
@@ -106,6 +129,10 @@ async def test_a_model_reaches_neither_the_machine_nor_the_node_nor_its_rivals(
         {"read the passwords": "FileNotFoundError"},
     )
     assert {name: found[name] for name in scope["ALLOWED"] if found[name] != "done"} == {}
+    after = [one.stat() for one in (outside, library)]
+    assert [(one.st_mode, one.st_uid, one.st_mtime_ns) for one in after] == [
+        (one.st_mode, one.st_uid, one.st_mtime_ns) for one in before
+    ]
     again = await stage.gateway.call("predict", ("BTCUSDT", 60, 15), 5.0, ["rival"], 65_536)
     assert again["rival"].output == {"value": 0.25}
 
