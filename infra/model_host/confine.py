@@ -253,8 +253,8 @@ def _program(architecture: int, column: int, alone: dict[str, tuple[tuple[int, i
     ]
     for numbers in REFUSED.values():
         program += [(EQUAL, 0, 1, numbers[column]), refuse]
-    for numbers in IGNORED.values():
-        if (number := numbers[column]) is not None:
+    for by_machine in IGNORED.values():
+        if (number := by_machine[column]) is not None:
             program += [(EQUAL, 0, 1, number), (RETURN, 0, 0, IGNORE)]
     for numbers, one_process in OF_ONE_PROCESS.values():
         program += [(EQUAL, 0, 3, numbers[column]), (LOAD, 0, 0, 16), (EQUAL, 1, 0, one_process), refuse]
