@@ -38,9 +38,10 @@ from coordinator.api.head import Head
 from coordinator.api.leaderboard import LeaderboardRoute
 from coordinator.api.live_hub import Hub
 from coordinator.api.metrics import Measured, Metrics
-from coordinator.api.monitor import Monitor, wall_ms
+from coordinator.api.monitor import Monitor
 from coordinator.api.openapi import describe_access
 from coordinator.api.own_routes import OwnRoutes, mount_own_routes
+from coordinator.api.times import wall_ms
 from coordinator.infra.connections import connections_max
 from coordinator.infra.wallets_file import WalletsFile
 from coordinator.projections.runner import Projector

@@ -2,15 +2,35 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 from fastapi import APIRouter
 from fastapi.responses import Response
 
 from coordinator.api.answers import shaped
 from coordinator.api.shapes import Healthz, Info, Readyz, Summary
-from coordinator.api.times import zulu
+from coordinator.api.times import wall_ms, zulu, zulu_or_none
 from coordinator.infra.webhook import Alerts
 from coordinator.projections.runner import Projector
+
+
+def stage_rows(projector: Projector, now: int) -> list[dict[str, Any]]:
+    """How far each stage is. `behind_seconds` is event time: its newest decision's against the clock of the feed."""
+    clock = projector.read.feeds.clock
+    return [
+        {
+            "stage": stage,
+            "decided_ts": zulu_or_none(one.decided_at),
+            "behind_seconds": _seconds(clock, one.decided_at),
+            "last_written_seconds_ago": _seconds(now, one.written_at),
+        }
+        for stage, one in projector.stages.items()
+    ]
+
+
+def _seconds(now: int, then: int | None) -> float | None:
+    return None if then is None else max(0, now - then) / 1000
 
 
 def router(projector: Projector, alerts: Alerts) -> APIRouter:
@@ -41,6 +61,7 @@ def router(projector: Projector, alerts: Alerts) -> APIRouter:
             "last_fold_seconds_ago": health.last_fold_seconds_ago,
             "error": health.error,
             "clock_ts": zulu(read.feeds.clock) if read.feeds.clock > 0 else None,
+            "stages": stage_rows(projector, wall_ms()),
             "sources": [
                 {"source": one.source, "state": one.state, "reason": one.reason, "since": zulu(one.since_ms)}
                 for one in read.feeds.states()

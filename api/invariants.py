@@ -5,6 +5,7 @@ The same as metrics.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import get_args
 
 import msgspec
 from fastapi import APIRouter
@@ -13,7 +14,7 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 
 from coordinator.api.answers import shaped
-from coordinator.api.invariant_shapes import Chain, Invariants
+from coordinator.api.invariant_shapes import AlertKind, Chain, Invariants
 from coordinator.api.monitor import Monitor
 from coordinator.api.times import zulu
 
@@ -89,7 +90,7 @@ class GuardMetrics(Collector):
         for kind, _ in monitor.alerts.current:
             kinds[kind] = kinds.get(kind, 0) + 1
         alerts = GaugeMetricFamily("coordinator_alerts", "Alerts that are on.", labels=["kind"])
-        for kind in ("invariant", "command", "feed", "lag", "checkpoint", "chain"):
+        for kind in get_args(AlertKind):
             alerts.add_metric([kind], kinds.get(kind, 0))
         yield alerts
         if monitor.webhook is not None:

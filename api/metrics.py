@@ -18,6 +18,8 @@ from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamil
 from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from coordinator.api.health import stage_rows
+from coordinator.api.times import wall_ms
 from coordinator.projections.runner import Projector
 
 CHECKPOINTS_COUNTED = 100
@@ -130,6 +132,22 @@ class _ReadModels(Collector):
             at.add_metric([topic], reader.next_offset)
         yield at
         yield CounterMetricFamily("coordinator_events_folded", "Events folded here.", projector.folder.events)
+        behind = GaugeMetricFamily(
+            "coordinator_stage_behind_seconds",
+            "Event time from a stage's newest decision to the feed's clock.",
+            labels=["stage"],
+        )
+        age = GaugeMetricFamily(
+            "coordinator_stage_age_seconds",
+            "Wall time since anything was written to a stage's topic.",
+            labels=["stage"],
+        )
+        for stage in stage_rows(projector, wall_ms()):
+            for family, name in ((behind, "behind_seconds"), (age, "last_written_seconds_ago")):
+                if stage[name] is not None:
+                    family.add_metric([stage["stage"]], stage[name])
+        yield behind
+        yield age
         totals = projector.read.predictions.totals()
         states = GaugeMetricFamily("coordinator_predictions", "Predictions by status.", labels=["status"])
         for status in ("pending", "scored", "failed", "absent"):

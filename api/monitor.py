@@ -9,7 +9,6 @@ is an alert: on `/reports/invariants`, in `/metrics`, and at the webhook where o
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from itertools import islice
 
@@ -23,6 +22,7 @@ from coordinator.api.price_jumps import PriceJumps
 from coordinator.api.progress import Progress, full_disk, silent_subjects
 from coordinator.api.replay_check import ReplayCheck
 from coordinator.api.side_tasks import SideTask
+from coordinator.api.times import wall_ms
 from coordinator.infra.chain.fake import FakeChain
 from coordinator.infra.groups import stage_members
 from coordinator.infra.webhook import Alert, Alerts, Webhook
@@ -47,11 +47,6 @@ LETTERS_MS = 900_000
 REASON_CHARS_MAX = 400
 UNSETTLED = ("WITHHELD", "PENDING", "SUBMITTED")
 _log = structlog.get_logger()
-
-
-def wall_ms() -> int:
-    """The wall's clock in ms: when a look was made, and since when something stands. It decides nothing of the log."""
-    return time.time_ns() // 1_000_000
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -262,6 +257,7 @@ class Monitor:
             yield from self._progress.workers(self._members, now)
         if projector.caught_up():
             yield from self._progress.stages(projector.watch, now)
+            yield from self._progress.checkpoint(read, now)
         stall_ms = int(self._settings.feed_stall_alert_seconds * 1000)
         yield from silent_subjects(read.feeds.all(), self._settings.feed_subjects, read.feeds.clock, stall_ms)
         yield from full_disk(self._settings.data_dir)

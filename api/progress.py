@@ -10,16 +10,27 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+import msgspec
+
+from coordinator.api.times import zulu
 from coordinator.infra.groups import WORKER_OF, nobody
+from coordinator.infra.log_progress import LogProgress
 from coordinator.infra.positions import PipelineWatch
 from coordinator.infra.webhook import Alert
 from coordinator.projections.feeds import FeedRow, StateRow
+from coordinator.projections.registry import ReadModels
+from coordinator.projections.snapshots import Snapshots
+from coordinator.projections.spread import is_rehearsing
 from coordinator.streams.errors import OperatorError
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.listening import DEGRADED
+from coordinator.streams.settings import Settings
+from coordinator.streams.terms import in_force
+from coordinator.streams.witness import CLOCK
 
 LASTING_MS = 45_000
 SILENT_GRANULES = 5
+OVERDUE_MS = 300_000
 LACKING_STATES, AWAY_STATES = (DEGRADED, "refused"), ("reconnecting", "connecting")
 DISK_BYTES_MIN, DISK_SHARE_MIN = 1024**3, 0.1
 WORKER_OF_TOPIC = {"inputs": "feed", "predictions": "predict", "scores": "score", "snapshots": "score"} | {
@@ -47,7 +58,8 @@ class Progress:
     """One for each monitor."""
 
     def __init__(self) -> None:
-        self._stages, self._workers, self._away = Standing(), Standing(), Standing()
+        self._stages, self._workers = Standing(), Standing()
+        self._away, self._periods = Standing(), Standing()
 
     def stages(self, watch: PipelineWatch, now: int) -> Iterator[Alert]:
         """Stages that have something to decide, and have decided nothing for longer than is natural."""
@@ -55,9 +67,7 @@ class Progress:
         marks = {stage: watch.mark_of(stage) for stage in waits}
         for stage, stood_ms in self._stages.lasting_ms(now, marks).items():
             if stood_ms >= LASTING_MS + watch.deadline_ms:
-                worker = WORKER_OF_TOPIC[stage]
-                text = f"the {worker} worker decides nothing for {stood_ms // 1000} s: {waits[stage]}; look at its log"
-                yield Alert("stage", stage, text)
+                yield _idle_stage(stage, waits[stage], stood_ms)
 
     def workers(self, members: Mapping[str, int], now: int) -> Iterator[Alert]:
         """Stages for which no process runs."""
@@ -74,6 +84,48 @@ class Progress:
         for one in told:
             if one.state in LACKING_STATES or away.get(one.source, -1) >= patience_ms:
                 yield Alert("feed", f"source {one.source}", f"{one.source} is {one.state}: {one.reason}")
+
+    def checkpoint(self, read: ReadModels, now: int) -> Iterator[Alert]:
+        """The oldest period that ought to have its checkpoint, or the stage's word that nobody is paid, and has not."""
+        late = overdue(
+            read.snapshots, read.checkpoints.snapshots_decided, read.feeds.first_tick, read.feeds.clock
+        )
+        # A replay's clock runs ahead of what is computed: there only what does not move is late.
+        moved = (
+            (read.snapshots.closed_until, read.checkpoints.version) if is_rehearsing(read.predictions) else 0
+        )
+        standing = {} if late is None else {str(late.end): moved}
+        for stood_ms in self._periods.lasting_ms(now, standing).values():
+            if late is not None and stood_ms >= LASTING_MS:
+                yield Alert("checkpoint", "overdue", late.text)
+
+
+class Overdue(msgspec.Struct, frozen=True):
+    """A period that ended at `end` (ms), and is neither paid, withheld nor said to pay nobody."""
+
+    end: int
+    text: str
+
+
+def overdue(snapshots: Snapshots, decided_offset: int, first_tick: int, clock: int) -> Overdue | None:
+    """The oldest such period whose end lies behind the event clock by more than is natural. `decided_offset`: up to
+    where the checkpoint stage has decided `snapshots`.
+    """
+    terms = in_force(snapshots.terms.in_order)
+    boundary_offset, boundary_end = snapshots.boundary
+    if not terms or not clock:
+        return None
+    if boundary_offset > decided_offset:
+        end, why = boundary_end, "look at the log of the checkpoint worker"
+    else:
+        closed = snapshots.closed_until or first_tick
+        _, end = terms.checkpoint_period(closed)
+        why = f"its scores are whole up to {zulu(closed)} alone: look at the stages before it"
+    held = terms.at(end - 1)
+    if clock - end < held.grace_ms + held.deadline_ms + OVERDUE_MS:
+        return None
+    late = f"{(clock - end) // 60_000} min after its end"
+    return Overdue(end, f"no checkpoint, and no reason why, for the period up to {zulu(end)} {late}: {why}")
 
 
 def silent_subjects(
@@ -97,6 +149,43 @@ def silent_subjects(
             yield Alert(
                 "feed", f"silent {subject}", f"nothing comes of {subject} {since}, while others go on"
             )
+
+
+def stands_still(progress: LogProgress, settings: Settings, now: int) -> Iterator[Alert]:
+    """What the ends of the topics say of stages and feed, as a monitor that has watched them would say it."""
+    patience_ms = LASTING_MS + progress.deadline_ms
+    for one in progress.waiting():
+        idle_ms = now - max(one.since, one.decided or 0)
+        if idle_ms >= patience_ms:
+            yield _idle_stage(one.stage, one.text, idle_ms)
+    feed = progress.feed
+    states = {state for source, state in feed.states.items() if source != CLOCK}
+    if feed.ticked is None or states == {"ended"}:
+        return
+    stall_ms = int(settings.feed_stall_alert_seconds * 1000)
+    if now - feed.ticked >= stall_ms:
+        yield Alert("feed", "stalled", f"the clock stands for {(now - feed.ticked) // 1000} s")
+    # Of whom the end of the topic says nothing, the last may have come just before it.
+    rows = [
+        FeedRow(
+            source="",
+            subject=subject,
+            kind="",
+            granularity=settings.feed_granularity,
+            watermark=feed.heard.get(subject, feed.since),
+        )
+        for subject in settings.feed_subjects
+    ]
+    yield from silent_subjects(rows, settings.feed_subjects, feed.clock, stall_ms)
+
+
+def _idle_stage(stage: str, waits: str, stood_ms: int) -> Alert:
+    worker = WORKER_OF_TOPIC[stage]
+    return Alert(
+        "stage",
+        stage,
+        f"the {worker} worker decides nothing for {stood_ms // 1000} s: {waits}; look at its log",
+    )
 
 
 def full_disk(folder: Path) -> Iterator[Alert]:

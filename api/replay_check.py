@@ -91,11 +91,16 @@ class ReplayCheck:
         self._judge(name, child.returncode, said, words)
 
     def _judge(self, name: str, code: int | None, said: bytes, words: bytes) -> None:
+        if (
+            code == DIFFERENT and not said.strip()
+        ):  # it found a fault, and not in the rows: the log cannot be read
+            self._failed = ""
+            self._verdicts[name] = (False, _last_words(words))
+            _log.error("replay_differs", projection=name, reason=_last_words(words))
+            return
         try:
-            if code not in (EQUAL, DIFFERENT) or (
-                words and not said
-            ):  # 1 is also that a record cannot be read
-                raise ValueError(words[-WORDS_BYTES_MAX:].decode(errors="replace").strip()[-300:])
+            if code not in (EQUAL, DIFFERENT):
+                raise ValueError(_last_words(words))
             verdict = _decoder.decode(said).verdicts[0]
         except (msgspec.DecodeError, ValueError, IndexError) as error:
             self._failed = f"{name} could not be checked (exit {code}): {error}"
@@ -123,3 +128,7 @@ class ReplayCheck:
             counts={"equal": right, "different": len(wrong), "checks": self.checks},
             checked=bool(self._verdicts),
         )
+
+
+def _last_words(words: bytes) -> str:
+    return " ".join(words[-WORDS_BYTES_MAX:].decode(errors="replace").split())[-300:]

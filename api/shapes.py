@@ -299,6 +299,17 @@ class HealthAlert(Shape):
     text: str
 
 
+class StageProgress(Shape):
+    """How far a stage is: when its newest decision was, in event time and behind the feed's clock, and how long ago by
+    this machine's clock anything was written to its topic. Of checkpoints there is one a period.
+    """
+
+    stage: str
+    decided_ts: Zulu | None
+    behind_seconds: float | None
+    last_written_seconds_ago: float | None
+
+
 class Healthz(Shape):
     """Health is progress: records are folded as they come."""
 
@@ -311,6 +322,7 @@ class Healthz(Shape):
     last_fold_seconds_ago: float | None
     error: str | None
     clock_ts: Zulu | None
+    stages: list[StageProgress]
     sources: list[SourceState]
     alerts: list[HealthAlert]
     open_gaps: int

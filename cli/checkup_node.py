@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
 from coordinator.cli.checkup import Finding, State
-from coordinator.streams.errors import CoordinatorError, OperatorError
+from coordinator.streams.errors import CoordinatorError, LogError, OperatorError
 from coordinator.streams.settings import Settings
 from coordinator.streams.sources.waiting import wall_ms
 
@@ -22,7 +22,6 @@ IDS_NAMED_MAX = 5
 CLOCK_SECONDS_MAX = 5.0
 CLOCK_OFF_SECONDS_MAX = 10.0
 """A round's deadline is 10 s: a clock that is off by more moves whole rounds."""
-LAG_RECORDS_MAX = 1_000  # what decides nothing may wait so long to be counted
 
 
 async def contract(settings: Settings) -> list[Finding]:
@@ -236,17 +235,19 @@ async def applied(settings: Settings) -> Finding:
         return Finding("applied", State.UNKNOWN, str(error), "see `coordinator contract list`")
 
 
-async def stages(bootstrap: str, crunch_id: str) -> list[Finding]:
-    """How far is every stage?"""
+async def stages(settings: Settings) -> list[Finding]:
+    """Does every stage decide, and does the feed go on? Told by the log, whether the API answers or not."""
+    from coordinator.api.progress import stands_still  # noqa: PLC0415
+    from coordinator.api.times import zulu  # noqa: PLC0415
     from coordinator.infra.groups import nobody, stage_members  # noqa: PLC0415
-    from coordinator.infra.positions import read_tails, stage_positions  # noqa: PLC0415
+    from coordinator.infra.log_progress import look_at_ends  # noqa: PLC0415
 
+    bootstrap, crunch_id = settings.kafka_bootstrap, settings.crunch_id
     try:
-        found = stage_positions(await read_tails(bootstrap, crunch_id))
-    except CoordinatorError as error:
-        return [Finding("stages", State.UNKNOWN, str(error), "see `coordinator status`")]
-    try:
+        progress = await look_at_ends(bootstrap, crunch_id)
         missing = nobody(await stage_members(bootstrap, crunch_id))
+    except LogError as error:
+        return [Finding("stages", State.FAULT, str(error), "see `coordinator status`")]
     except CoordinatorError as error:
         return [Finding("stages", State.UNKNOWN, str(error), "is Kafka well? look at its log")]
     late = [
@@ -254,17 +255,13 @@ async def stages(bootstrap: str, crunch_id: str) -> list[Finding]:
         for stage, text in missing.items()
     ]
     late += [
-        Finding(
-            f"stage {one.stage}",
-            State.FAULT,
-            f"{one.lag_records:,} records behind {one.source}",
-            "is its worker running? look at its log; a second look shows whether it catches up",
-        )
-        for one in found
-        if one.lag_records > LAG_RECORDS_MAX
+        Finding(f"{one.kind} {one.name}", State.FAULT, one.text, "its worker's log says why")
+        for one in stands_still(progress, settings, wall_ms())
     ]
-    lag = max((one.lag_records for one in found), default=0)
-    return late or [Finding("stages", State.OK, f"none is more than {lag:,} records behind")]
+    at = zulu(progress.feed.clock) if progress.feed.clock else "nowhere yet"
+    return late or [
+        Finding("stages", State.OK, f"each has decided what it must; the feed's clock is at {at}")
+    ]
 
 
 async def api(address: str) -> list[Finding]:

@@ -86,7 +86,7 @@ def doctor(
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Look at a node that runs: Docker, disk, contract, clock, feed, Kafka and its topics, each stage's lag, the API.
+    """Look at a node that runs: Docker, disk, contract, clock, feed, Kafka and its topics, each stage, the API.
 
     Each check says what it saw and, where something is wrong, what to do. What cannot be looked at counts as wrong.
     The exit code is 1 when anything is.
@@ -140,7 +140,7 @@ def _during(settings: Settings, api: str, feed_seconds: float) -> dict[str, Look
         "feed": lambda: checkup_node.feed(settings, feed_seconds),
         "kafka": lambda: checkup_node.kafka(bootstrap, crunch_id, topics_made_later=False),
         "applied": lambda: checkup_node.applied(settings),
-        "stages": lambda: checkup_node.stages(bootstrap, crunch_id),
+        "stages": lambda: checkup_node.stages(settings),
         "api": lambda: checkup_node.api(api),
     }
 

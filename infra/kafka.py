@@ -14,6 +14,7 @@ from typing import Any
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.codec import has_lz4
 from aiokafka.errors import CorruptRecordException, OffsetOutOfRangeError
+from aiokafka.structs import ConsumerRecord
 
 from coordinator.infra import kafka_guard  # noqa: F401 - every connection is asked whose it is
 from coordinator.infra.broker_settings import MESSAGE_BYTES_MAX
@@ -134,10 +135,18 @@ async def _first_corrupt(consumer: AIOKafkaConsumer, at: TopicPartition) -> int:
 async def read_range(
     consumer: AIOKafkaConsumer, topic: str, start: int, end: int
 ) -> AsyncIterator[tuple[int, bytes]]:
-    """The records of `topic` at offsets start <= offset < end, in order, as (offset, value).
+    """`read_records`, as (offset, value). A record without a value gives b""."""
+    async for record in read_records(consumer, topic, start, end):
+        yield record.offset, record.value or b""
+
+
+async def read_records(
+    consumer: AIOKafkaConsumer, topic: str, start: int, end: int
+) -> AsyncIterator[ConsumerRecord[bytes, bytes]]:
+    """The records of `topic` at offsets start <= offset < end, in order.
 
     `topic` is the full name. The consumer is this call's alone while it runs: it is assigned to `topic` and
-    left so, at the position after the last record yielded. A record without a value gives b"".
+    left so, at the position after the last record yielded.
 
     Raises TruncatedTopicError when the topic no longer reaches from `start` to `end`, WorldError when the
     broker gives nothing for 30 s.
@@ -176,5 +185,5 @@ async def read_range(
             if record.offset >= end:
                 consumer.seek(partition, end)
                 return
-            yield record.offset, record.value or b""
+            yield record
         position = records[-1].offset + 1

@@ -8,9 +8,8 @@ words are the `upto` in its counted appends. What decides nothing moves `upto` o
     predictions  covers the last InputReceived in inputs
     scores       covers the last InputResolved, and has said ScoredUntil for every period that InputsUntil passed
     snapshots    covers the last ScoredUntil or terms in scores
-    checkpoints  covers the last terms in snapshots and the last command, and every period with snapshots that
-                 PeriodClosed passed has its checkpoint (a period in which nobody could be ranked never gets one;
-                 so this alone, unchanged for SETTLED_SECONDS, counts as done)
+    checkpoints  covers the last terms in snapshots, the last PeriodClosed there that ended a checkpoint period, and
+                 the last command
 
 Only the events in this table are looked at, so a watch that goes on (`refresh` again) reads what is new.
 """
@@ -20,21 +19,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from time import monotonic
 
 import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from coordinator.infra.kafka import PARTITION, make_reader, read_range, stop_reader
+from coordinator.infra.kafka import PARTITION, make_reader, read_range, read_records, stop_reader
 from coordinator.infra.kafka_probe import why_silent
 from coordinator.streams.birth import is_birth
 from coordinator.streams.counting import Counter, Decision
-from coordinator.streams.envelope import Position, decode_append, decode_outside
+from coordinator.streams.envelope import Position, decode_append, decode_events, decode_outside
 from coordinator.streams.errors import OperatorError, WorldError
 from coordinator.streams.events import (
-    CheckpointOpened,
-    CheckpointWithheld,
     ClockTicked,
     CrunchConfigured,
     InputReceived,
@@ -42,7 +38,6 @@ from coordinator.streams.events import (
     InputsUntil,
     PeriodClosed,
     ScoredUntil,
-    SnapshotTaken,
 )
 from coordinator.streams.stage import NOTHING_DECIDED
 from coordinator.streams.terms import TermsInForce
@@ -50,7 +45,6 @@ from coordinator.streams.topology import BY_TOPIC, STREAMS, TOPICS, topic_name
 
 CONNECT_SECONDS_MAX = 10.0
 TAIL_RECORDS = 64
-SETTLED_SECONDS = 2.0
 WATCHED = (
     "CrunchConfigured",
     "ClockTicked",
@@ -58,13 +52,10 @@ WATCHED = (
     "InputResolved",
     "InputsUntil",
     "ScoredUntil",
-    "SnapshotTaken",
     "PeriodClosed",
-    "CheckpointOpened",
-    "CheckpointWithheld",
 )
 _WATCHED_BYTES = tuple(f'"{kind}"'.encode() for kind in WATCHED)
-WATCHED_TOPICS = frozenset({"feeds", "inputs", "scores", "snapshots", "checkpoints"})
+WATCHED_TOPICS = frozenset({"feeds", "inputs", "scores", "snapshots"})
 MUST_DECIDE = {
     "feeds": (ClockTicked, CrunchConfigured),
     "scores": (ScoredUntil, CrunchConfigured),
@@ -96,6 +87,10 @@ class TopicTail(msgspec.Struct, frozen=True):
     epoch: int
     decisions: int
     upto: dict[str, Position]
+    decided_at: int | None = None
+    """Event time (ms) of its last decision that made anything; None where none of the last records did."""
+    written_at: int | None = None
+    """When its last record was written, by the wall's clock (ms)."""
 
 
 @asynccontextmanager
@@ -135,7 +130,7 @@ async def topic_ends(bootstrap: str, crunch_id: str) -> dict[str, int]:
         return {topic: end for topic, (_, end) in (await offsets(consumer, crunch_id)).items()}
 
 
-async def read_tails(bootstrap: str, crunch_id: str) -> list[TopicTail]:
+async def read_tails(bootstrap: str, crunch_id: str, records_max: int = TAIL_RECORDS) -> list[TopicTail]:
     """Every topic's tail, from its last records alone: a status that costs the same however long the log is.
 
     The newest epoch in the tail is taken for the current one and its appends for counted; only in the instant
@@ -146,19 +141,23 @@ async def read_tails(bootstrap: str, crunch_id: str) -> list[TopicTail]:
         for topic, (start, end) in (await offsets(consumer, crunch_id)).items():
             epoch = decisions = 0
             upto: dict[str, Position] = {}
+            decided_at = written_at = None
             if BY_TOPIC[topic].enveloped:
-                first = max(start, end - TAIL_RECORDS)
-                async for _, record in read_range(consumer, topic_name(crunch_id, topic), first, end):
-                    append = decode_append(record)
+                first = max(start, end - records_max)
+                async for record in read_records(consumer, topic_name(crunch_id, topic), first, end):
+                    written_at = record.timestamp
+                    append = decode_append(record.value)
                     if append is None or append.epoch < epoch:
                         continue
                     epoch = append.epoch
                     if not append.claim and append.part[0] == append.part[1]:
                         decisions = max(decisions, append.seq)
                         upto.update(append.upto)
+                        if events := decode_events(append.events):
+                            decided_at = events[-1].at
             else:
                 decisions = end - start
-            found.append(TopicTail(topic, start, end, epoch, decisions, upto))
+            found.append(TopicTail(topic, start, end, epoch, decisions, upto, decided_at, written_at))
     return found
 
 
@@ -192,11 +191,8 @@ class PipelineWatch:
         """How long the models may take for the newest input."""
         self._inputs_until = -1
         self._scored_until = -1
-        self._periods_until = -1
         self._scored_terms = TermsInForce()
         self._snapshot_terms = TermsInForce()
-        self._periods: dict[int, int] = {}
-        self._changed_at = monotonic()
 
     @property
     def uncounted(self) -> int:
@@ -220,8 +216,6 @@ class PipelineWatch:
                         self._last["checkpoints", topic] = (offset, 0)
                 elif (decision := counter.read(offset, record)) is not None:
                     self.take(decision)
-        if read:
-            self._changed_at = monotonic()
         return read
 
     def take(self, decision: Decision) -> None:
@@ -251,17 +245,26 @@ class PipelineWatch:
                     self._snapshot_terms.add(event)
                 case ScoredUntil(data=data):
                     self._scored_until = data.until
-                case SnapshotTaken(data=data) if data.scored_count and self._snapshot_terms:
-                    begin, end = self._snapshot_terms.checkpoint_period(data.period_start)
-                    self._periods[begin] = end
-                case PeriodClosed(data=data):
-                    self._periods_until = data.until_ms
-                case CheckpointOpened(data=data):
-                    self._periods.pop(data.period_start, None)
-                case CheckpointWithheld(data=data):
-                    self._periods.pop(data.checkpoint.period_start, None)
+                case PeriodClosed(data=data) if self._snapshot_terms.ends_checkpoint_period(
+                    data.from_ms, data.until_ms
+                ):
+                    self._last["checkpoints", "snapshots"] = here
                 case _:
                     pass
+
+    def know(self, terms: CrunchConfigured) -> None:
+        """Terms that were told before what is read: where periods end follows from them."""
+        self._scored_terms.add(terms)
+        self._snapshot_terms.add(terms)
+
+    @property
+    def wanted(self) -> dict[tuple[str, str], Position]:
+        """(stage, source) -> the last position in the source that the stage must decide."""
+        return dict(self._last)
+
+    def decided(self, stage: str, source: str) -> Position:
+        """Up to where the stage has decided its source."""
+        return self._upto[stage].get(source, NOTHING_DECIDED)
 
     def mark_of(self, stage: str) -> tuple[tuple[str, Position], ...]:
         """How far the stage has decided: another value as soon as it has decided anything more."""
@@ -271,7 +274,7 @@ class PipelineWatch:
         """Stage -> what its sources hold that it has not decided yet."""
         found: dict[str, str] = {}
         for (stage, source), wanted in self._last.items():
-            done = self._upto[stage].get(source, NOTHING_DECIDED)
+            done = self.decided(stage, source)
             if tuple(done) < wanted:
                 found[stage] = f"{stage} has decided {source} up to {done[0]}, not yet {wanted[0]}"
         return found
@@ -283,10 +286,6 @@ class PipelineWatch:
             boundary, _ = self._scored_terms.snapshot_period(self._inputs_until)
             if boundary > self._scored_until:
                 found.append(f"scores has not closed the periods up to {boundary}")
-        settled = monotonic() - self._changed_at >= SETTLED_SECONDS
-        due = [end for end in self._periods.values() if end <= self._periods_until]
-        if due and not (settled and not found):
-            found.append(f"checkpoints has not built {len(due)} period{'s' if len(due) > 1 else ''}")
         return found
 
 

@@ -36,8 +36,10 @@ from coordinator.streams.events import (
     PayeesBoundData,
 )
 from coordinator.streams.lifecycle import CHECKPOINT, NONE, advance
+from coordinator.streams.stage import NOTHING_DECIDED
 
 DECIDED = "commands_decided"
+SNAPSHOTS_DECIDED = "snapshots_decided"
 CHANGES = "changes"
 CHANGES_KEPT = 256
 """A live listener that was away for more changes than these gets everything anew; the meta record stays small."""
@@ -82,6 +84,8 @@ class Checkpoints(Projection):
         self.terms = TermsRows(store)
         offset, index = store.notes.get(DECIDED, (-1, -1))
         self.commands_decided: Position = (offset, index)
+        self.snapshots_decided: int = store.notes.get(SNAPSHOTS_DECIDED, -1)
+        """The offset in `snapshots` up to which the stage has decided, as it says."""
         self._newest_end = int.from_bytes(store.get(b"N") or b"", "big")
         known_from, changes = store.notes.get(
             CHANGES, (store.positions["checkpoints"].offset if "checkpoints" in store.positions else 0, [])
@@ -97,6 +101,9 @@ class Checkpoints(Projection):
         decided = decision.upto.get("commands")
         if decided is not None and tuple(decided) > self.commands_decided:
             self.commands_decided = (decided[0], decided[1])
+        self.snapshots_decided = max(
+            self.snapshots_decided, decision.upto.get("snapshots", NOTHING_DECIDED)[0]
+        )
         self._offset = decision.offset
         for event in decision.events:
             match event:
@@ -178,7 +185,11 @@ class Checkpoints(Projection):
         return _row_decoder.decode(raw) if raw else None
 
     def notes(self) -> dict[str, Any]:
-        return {DECIDED: self.commands_decided, CHANGES: (self._changes_known_from, self._changes)}
+        return {
+            SNAPSHOTS_DECIDED: self.snapshots_decided,
+            DECIDED: self.commands_decided,
+            CHANGES: (self._changes_known_from, self._changes),
+        }
 
     def get(self, checkpoint_id: str) -> CheckpointRow | None:
         """The checkpoint, or None."""

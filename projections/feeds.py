@@ -91,13 +91,15 @@ class Feeds(Projection):
 
     name = "feeds"
     topics = ("feeds",)
-    schema = 3
+    schema = 4
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
         clock = store.get(b"C")
         self.clock = int.from_bytes(clock, "big") if clock else 0
         """The last tick: every source has delivered up to it, or has a gap."""
+        self.first_tick = int.from_bytes(store.get(b"B") or b"", "big")
+        """The clock's beginning (ms); 0 before it."""
         self._dirty: set[Subscription] = set()
         self._dirty_gaps: set[tuple[Subscription, int]] = set()
 
@@ -141,6 +143,9 @@ class Feeds(Projection):
                 case ClockTicked(at=at) if at > self.clock:
                     self.clock = at
                     batch.put(b"C", eight(at))
+                    if not self.first_tick:
+                        self.first_tick = at
+                        batch.put(b"B", eight(at))
                 case _:
                     pass
 

@@ -24,7 +24,7 @@ from aiokafka.errors import KafkaError
 
 from coordinator.infra.kafka import PARTITION, fetched, make_reader, stop_reader
 from coordinator.infra.kafka_probe import why_silent
-from coordinator.infra.positions import PipelineWatch
+from coordinator.infra.positions import PipelineWatch, read_tails
 from coordinator.infra.retries import until_kafka_answers
 from coordinator.projections.database import StoreDamagedError
 from coordinator.projections.folding import Folder
@@ -32,18 +32,28 @@ from coordinator.projections.registry import ReadModels
 from coordinator.streams.counting import Decision
 from coordinator.streams.errors import CoordinatorError, LogError, TruncatedTopicError, WorldError
 from coordinator.streams.settings import Settings
-from coordinator.streams.topology import BY_TOPIC, topic_name
+from coordinator.streams.topology import BY_TOPIC, STREAMS, topic_name
 
 CONNECT_SECONDS_MAX = 60.0
 STALL_SECONDS_MAX = 60.0
 SLICE_SECONDS = 0.02
 POLL_MS = 200
+TAIL_RECORDS_AT_START = 8
 RECORDS_PER_POLL = 500
 _log = structlog.get_logger()
 
 
 class StalledError(CoordinatorError):
     """Records are waiting, but none was read for a minute."""
+
+
+class StageFigures(msgspec.Struct):
+    """How far a stage's topic is: the event time of its last decision that made anything, and when its last record was
+    written by the wall's clock. In ms; None where neither is known.
+    """
+
+    decided_at: int | None = None
+    written_at: int | None = None
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,6 +112,7 @@ class Projector:
         self.watch = PipelineWatch(settings.crunch_id)
         """What each stage has decided of what it must, since this start."""
         self.folder.on_decision = self._watch
+        self.stages = {stream.topic: StageFigures() for stream in STREAMS if stream.enveloped}
         self.error: BaseException | None = None
         self._ends: dict[str, int] = {}
         self._last_fold: float | None = None
@@ -119,6 +130,7 @@ class Projector:
             await self._start(consumer)
             starts = {topic: reader.next_offset for topic, reader in self.folder.readers.items()}
             partitions, self._ends = await assign_from(consumer, self.settings.crunch_id, starts)
+            await self._look_at_tails()
             self._last_progress = asyncio.get_running_loop().time()
             self._started = True
             _log.info("projector_started", positions=starts, lag=sum(self.lag().values()))
@@ -144,11 +156,20 @@ class Projector:
             reason = await why_silent(bootstrap) or error
             raise WorldError(f"Kafka at {bootstrap} did not answer: {reason}") from error
 
+    async def _look_at_tails(self) -> None:
+        """What stood still before this start has no news that would tell how long it does."""
+        settings = self.settings
+        for tail in await read_tails(settings.kafka_bootstrap, settings.crunch_id, TAIL_RECORDS_AT_START):
+            if tail.topic in self.stages:
+                self.stages[tail.topic] = StageFigures(tail.decided_at, tail.written_at)
+
     async def _poll(self, consumer: AIOKafkaConsumer, partitions: Mapping[TopicPartition, str]) -> None:
         batches = await fetched(consumer, POLL_MS, RECORDS_PER_POLL)
         for partition, topic in partitions.items():
             self._ends[topic] = max(self._ends[topic], consumer.highwater(partition) or 0)
         for partition, records in batches.items():
+            if figures := self.stages.get(partitions[partition]):
+                figures.written_at = max(figures.written_at or 0, records[-1].timestamp)
             await self.take(partitions[partition], [(record.offset, record.value) for record in records])
         for one in self.read.all():
             if one.store.damage:  # found by whoever read it; a new start sets it aside and rebuilds it
@@ -182,6 +203,8 @@ class Projector:
     def _watch(self, decision: Decision) -> None:
         if BY_TOPIC[decision.topic].enveloped:
             self.watch.take(decision)
+            if decision.events:
+                self.stages[decision.topic].decided_at = decision.events[-1].at
 
     def _commit(self) -> None:
         self.folder.commit()

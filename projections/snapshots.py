@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
@@ -14,7 +15,9 @@ from coordinator.projections.look import Look
 from coordinator.projections.store import Store
 from coordinator.streams.counting import Decision
 from coordinator.streams.events import CrunchConfigured, PeriodClosed, SnapshotTaken, SnapshotTakenData
+from coordinator.streams.terms import in_force
 
+BOUNDARY = "boundary"
 _decoder = msgspec.msgpack.Decoder(tuple[int, SnapshotTakenData])
 
 
@@ -23,7 +26,7 @@ class Snapshots(Projection):
 
     name = "snapshots"
     topics = ("snapshots",)
-    schema = 3
+    schema = 4
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
@@ -31,6 +34,8 @@ class Snapshots(Projection):
         closed = store.get(b"P")
         self.closed_until = int.from_bytes(closed, "big") if closed else 0
         """No snapshot will come any more for a period that ends at or before this (ms)."""
+        self.boundary: tuple[int, int] = tuple(store.notes.get(BOUNDARY, (-1, 0)))
+        """The newest decision that ended a checkpoint period: its offset in the topic, and that end (ms)."""
         self._newest_end = int.from_bytes(store.get(b"N") or b"", "big")
 
     def apply(self, decision: Decision, batch: Batch) -> None:
@@ -50,9 +55,15 @@ class Snapshots(Projection):
                 if event.data.until_ms > self.closed_until:
                     self.closed_until = event.data.until_ms
                     batch.put(b"P", eight(self.closed_until))
+                    terms = in_force(self.terms.in_order)
+                    if terms.ends_checkpoint_period(event.data.from_ms, event.data.until_ms):
+                        self.boundary = decision.offset, terms.checkpoint_period(self.closed_until)[0]
                 self.count("snapshots", "periods_closed")
             elif type(event) is CrunchConfigured:
                 self.terms.add(event.data, batch)
+
+    def notes(self) -> dict[str, Any]:
+        return {BOUNDARY: self.boundary}
 
     def newest(
         self,

@@ -113,7 +113,8 @@ class CheckpointStage(Stage):
             return self._draft(source, position, decision, [event], event)
         if isinstance(event, PeriodClosed):
             events = list(self._build(event))
-            if events:
+            # Said aloud also where nobody could be ranked: else that is not to be told from a stage that stands still.
+            if events or self._terms.ends_checkpoint_period(event.data.from_ms, event.data.until_ms):
                 return self._draft(source, position, decision, events, event)
         if decision.offset - self.upto[source][0] >= EMPTY_DECISION_EVERY:
             return self._draft(source, position, decision, [], event)

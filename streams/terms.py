@@ -109,6 +109,14 @@ def comparable_since(in_order: Sequence[Terms], time_ms: int) -> int:
     return since
 
 
+def in_force(told: Sequence[Terms]) -> TermsInForce:
+    """All of these, in the order in which they were told or hold."""
+    terms = TermsInForce()
+    for number, one in enumerate(told):
+        terms.add(CrunchConfigured(id=str(number), at=0, data=one))
+    return terms
+
+
 def same_terms(one: Terms, other: Terms) -> bool:
     """Do they say the same, from whenever they hold?"""
     return one == msgspec.structs.replace(other, effective_from=one.effective_from, goes_on=one.goes_on)
@@ -220,3 +228,7 @@ class TermsInForce:
     def checkpoint_period(self, time_ms: int) -> tuple[int, int]:
         """The checkpoint period [start, end) that holds a time."""
         return self._cut(time_ms, lambda terms: (terms.checkpoint_interval_ms, terms.checkpoint_offset_ms))
+
+    def ends_checkpoint_period(self, from_ms: int, until_ms: int) -> bool:
+        """Does a checkpoint period end in (from, until] (ms)? Never before there are terms."""
+        return bool(self.events) and self.checkpoint_period(from_ms)[1] <= until_ms

@@ -372,7 +372,7 @@ class LogBuilder:
             )  # fmt: skip
         else:
             event = ev.CheckpointOpened(id=f"{data.checkpoint_id}/opened", at=data.period_end, data=data)
-        self.append("checkpoints", event)
+        self.append("checkpoints", event, upto={"snapshots": (len(self.records["snapshots"]), 0)})
         return data.checkpoint_id
 
     def letter(self, name: str = "feed/1", at: int = START_MS) -> None:

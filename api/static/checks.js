@@ -2,7 +2,7 @@
 
 import { askNow, when } from "./api.js";
 import { h, put, state } from "./dom.js";
-import { count, second } from "./format.js";
+import { count, second, span } from "./format.js";
 
 const EVERY_MS = 5_000;
 
@@ -69,7 +69,12 @@ function showHealth(place, body) {
       fact("Clock", body.clock_ts ? `${second(body.clock_ts)} UTC` : "–"),
       fact("Events folded by this process", count(body.events_folded)),
       fact("Records that did not count", count(body.duplicates_ignored))),
+    h("div", { class: "scroll below", tabindex: "0", role: "region", "aria-label": "Stages" }, h("table", null,
+      h("thead", null, h("tr", null, h("th", null, "Stage"), h("th", null, "Newest decision"), h("th", { class: "number" }, "Behind the clock"), h("th", { class: "number" }, "Written"))),
+      h("tbody", null, (body.stages ?? []).map((one) => h("tr", null, h("td", null, one.stage), h("td", null, one.decided_ts ? `${second(one.decided_ts)} UTC` : "–"), h("td", { class: "number" }, lasting(one.behind_seconds)), h("td", { class: "number" }, one.last_written_seconds_ago === null ? "–" : `${lasting(one.last_written_seconds_ago)} ago`)))))),
     h("div", { class: "scroll below", tabindex: "0", role: "region", "aria-label": "Topics" }, h("table", null,
       h("thead", null, h("tr", null, h("th", null, "Topic"), h("th", { class: "number" }, "Read up to"), h("th", { class: "number" }, "Waiting"))),
       h("tbody", null, Object.entries(body.positions ?? {}).map(([topic, at]) => h("tr", null, h("td", null, topic), h("td", { class: "number" }, count(at)), h("td", { class: "number" }, count(body.lag[topic] ?? 0))))))));
 }
+
+const lasting = (seconds) => (seconds === null ? "–" : span(1000 * seconds));

@@ -94,6 +94,8 @@ async def test_a_sound_node_says_that_all_hold_and_sends_nothing(node):
     assert node.port.sent == []
     assert [one["kind"] for one in body["alerts"]] == ["checkpoint"]  # the one that a_log withholds
     assert await node.metric('coordinator_invariant_ok{name="predictions"} 1.0')
+    assert await node.metric('coordinator_alerts{kind="checkpoint"} 1.0')
+    assert await node.metric('coordinator_alerts{kind="stage"} 0.0')  # each kind has its line before it is on
 
 
 def lose_a_prediction(log):
@@ -294,11 +296,13 @@ async def test_a_replay_that_could_not_be_made_breaks_nothing_and_is_said(node, 
     assert node.port.sent == []
 
 
-async def test_a_replay_that_meets_a_damaged_record_says_which(node):
-    script = "import sys; sys.exit('topic btc-up.scores cannot be read at offset 7')"  # ends with 1, as a difference does
+async def test_a_replay_that_cannot_read_the_log_is_broken(node):
+    script = "import sys; print('topic x cannot be read at offset 7', file=sys.stderr); sys.exit(1)"
     node.monitor.replay_check = ReplayCheck(node.settings, (sys.executable, "-c", script))
     await node.monitor.replay_check.check("models")
-    assert "btc-up.scores cannot be read at offset 7" in named(await node.look())["replay"]["detail"]
+    body = await node.look()
+    assert named(body)["replay"]["detail"] == "models: topic x cannot be read at offset 7"
+    assert body["withholding"] == ["replay"]
 
 
 async def test_a_process_that_cannot_be_started_breaks_nothing_and_is_said(node):

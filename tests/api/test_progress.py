@@ -5,13 +5,16 @@ from __future__ import annotations
 import shutil
 from types import SimpleNamespace
 
-from tests.logs import START_MS, LogBuilder
+import pytest
+from tests.logs import HOUR_MS, START_MS, LogBuilder, folded
 
-from coordinator.api.progress import Progress, full_disk, silent_subjects
+from coordinator.api.progress import OVERDUE_MS, Progress, full_disk, silent_subjects, stands_still
 from coordinator.infra.groups import WORKER_OF
+from coordinator.infra.log_progress import LogProgress
 from coordinator.infra.positions import PipelineWatch
 from coordinator.projections.feeds import FeedRow
 from coordinator.streams.counting import Counter
+from coordinator.streams.settings import Settings
 
 MINUTE = 60_000
 ALL = dict.fromkeys(WORKER_OF, 1)
@@ -87,3 +90,113 @@ def test_a_disk_with_little_room(tmp_path, monkeypatch):
     assert "10 of 300 MB are free" in alert.text
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(total=10**12, free=10**12))
     assert not list(full_disk(tmp_path))
+
+
+PERIOD = 6 * HOUR_MS
+"""A checkpoint period of `LogBuilder`; START_MS begins one."""
+
+
+def periods(log: LogBuilder, *hours: int) -> LogBuilder:
+    log.terms()
+    log.tick(START_MS)
+    for hour in hours:
+        log.snapshot("m1", START_MS + hour * HOUR_MS, START_MS + (hour + 1) * HOUR_MS)
+    return log
+
+
+@pytest.fixture
+def told(tmp_path):
+    """What is told of checkpoints, from `now` on for as long as it lasts."""
+
+    def told_of(log: LogBuilder) -> list[str]:
+        read = folded(log, tmp_path / str(len(list(tmp_path.iterdir()))))
+        progress = Progress()
+        assert names(progress.checkpoint(read, 0)) == []  # nothing is told at once
+        found = [one.text for one in progress.checkpoint(read, MINUTE)]
+        read.close()
+        return found
+
+    return told_of
+
+
+def test_a_closed_period_that_the_checkpoint_stage_says_nothing_of_is_overdue(told):
+    log = periods(LogBuilder(), *range(6))
+    log.tick(START_MS + PERIOD + MINUTE)
+    assert told(log) == []
+    log.tick(START_MS + PERIOD + OVERDUE_MS + MINUTE)
+    (text,) = told(log)
+    assert "for the period up to 2023-03-10T06:00:00.000Z 6 min after its end" in text
+    assert "the checkpoint worker" in text
+    log.checkpoint(0, {"m1": 1_000_000_000})
+    assert told(log) == []
+
+
+def test_a_period_that_pays_nobody_is_not_overdue_once_the_stage_says_so(told):
+    log = periods(LogBuilder(), *range(6))
+    log.tick(START_MS + PERIOD + HOUR_MS)
+    assert len(told(log)) == 1
+    log.append("checkpoints", upto={"snapshots": (len(log.records["snapshots"]), 0)})
+    assert told(log) == []
+
+
+@pytest.mark.parametrize("hours", [(), (0, 1, 2)], ids=["nothing was ever closed", "half of it was"])
+def test_a_period_whose_scores_never_came_is_overdue_too(told, hours):
+    log = periods(LogBuilder(), *hours)
+    log.tick(START_MS + PERIOD - MINUTE)
+    assert told(log) == []
+    log.tick(START_MS + PERIOD + HOUR_MS)
+    (text,) = told(log)
+    assert f"whole up to 2023-03-10T{len(hours):02}:00:00.000Z alone: look at the stages before it" in text
+
+
+WALL = 1_800_000_000_000
+"""When a log is written in these tests."""
+TOPICS_READ = ("checkpoints", "feeds", "inputs", "predictions", "scores", "snapshots")
+
+
+def progress_of(log: LogBuilder, skipped: int = 0) -> LogProgress:
+    """The ends of a log's topics: without the first `skipped` records of each."""
+    progress = LogProgress("btc-up")
+    for topic in TOPICS_READ:
+        for offset, record in enumerate(log.records[topic]):
+            if offset >= skipped or topic == "checkpoints":
+                progress.read(topic, offset, record, WALL)
+    return progress
+
+
+def still(log: LogBuilder, later_ms: int, skipped: int = 0, **settings) -> list[tuple[str, str]]:
+    return names(stands_still(progress_of(log, skipped), Settings(**settings), WALL + later_ms))
+
+
+def living(minutes: int) -> LogBuilder:
+    """A log of which the stages have decided all."""
+    log = LogBuilder()
+    log.terms()
+    for minute in range(minutes):
+        log.record(START_MS + (minute - 1) * MINUTE)
+        log.tick(START_MS + minute * MINUTE)
+        log.round(minute * MINUTE, {"a": 0.5})
+    sources = {"inputs": "feeds", "predictions": "inputs", "scores": "inputs", "snapshots": "scores"}
+    for stage, source in (sources | {"checkpoints": "snapshots"}).items():
+        log.append(stage, upto={source: (len(log.records[source]) - 1, 99)})
+    return log
+
+
+@pytest.mark.parametrize("skipped", [0, 7])
+def test_the_log_alone_says_who_stands_still(skipped):
+    log = living(10)
+    assert still(log, MINUTE, skipped) == []
+    log.round(11 * MINUTE, {"a": 0.5})
+    assert still(log, 1_000, skipped) == []
+    told = still(log, 2 * MINUTE, skipped)
+    assert ("stage", "predictions") in told
+    assert ("stage", "snapshots") not in told
+
+
+def test_the_log_alone_says_that_the_feed_is_dead_and_which_subject_is_silent():
+    log = living(10)
+    assert still(log, 299_000) == []
+    assert still(log, 301_000) == [("feed", "stalled")]
+    both = {"feed_subjects": ("BTCUSDT", "ETHUSDT")}
+    assert still(log, 0, **both) == [("feed", "silent ETHUSDT")]
+    assert still(living(3), 0, **both) == []  # nothing says yet that its record is late

@@ -221,6 +221,11 @@ async def test_info_and_health_and_summary(api):
     assert await api.get("/info") == {"crunch_id": "btc-up", "crunch_address": PUBKEY, "network": "solana"}
     health = await api.get("/healthz")
     assert (health["status"], health["open_gaps"], health["sources"]) == ("ok", 0, [])
+    api.projector.read.feeds.clock = api.projector.stages["scores"].decided_at + 90_000
+    health = await api.get("/healthz")
+    assert {one["stage"]: one["behind_seconds"] for one in health["stages"]}["scores"] == 90.0
+    metrics = (await api.client.get("/metrics")).text
+    assert 'coordinator_stage_behind_seconds{stage="scores"} 90.0' in metrics
     summary = await api.get("/reports/summary")
     assert summary["feed_records"] == 18
     assert summary["dead_letters"] == 2

@@ -12,8 +12,9 @@ from tests.logs import fold_into
 from tests.projections.test_checks import a_log
 
 from coordinator.api.app import create_app
-from coordinator.api.monitor import Monitor, make_monitor, wall_ms
+from coordinator.api.monitor import Monitor, make_monitor
 from coordinator.api.server import _run
+from coordinator.api.times import wall_ms
 from coordinator.infra.sockets import listen
 from coordinator.projections.registry import open_read_models
 from coordinator.projections.runner import Projector
@@ -39,6 +40,13 @@ class Folded(Projector):
             await asyncio.sleep(0.02)
 
 
+class Guard:
+    """Of a log that stays what it was."""
+
+    async def watch(self):
+        await asyncio.Event().wait()
+
+
 @pytest.fixture
 def parts(tmp_path):
     settings = Settings(data_dir=tmp_path, monitor_seconds=0.1, chain="fake", settle_rehearsals=True)
@@ -54,7 +62,7 @@ async def serving(projector, port, monitor, ask):
     app = create_app(projector.settings, projector, port, monitor=monitor)
     bound = listen("127.0.0.1", 0, "a port")
     stopping = asyncio.Event()
-    running = asyncio.create_task(_run(app, projector.settings, projector, monitor, bound, stopping))
+    running = asyncio.create_task(_run(app, projector.settings, projector, monitor, Guard(), bound, stopping))
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{bound.getsockname()[1]}") as client:
             return await ask(client)

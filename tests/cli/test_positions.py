@@ -5,14 +5,11 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from coordinator.infra import positions
 from coordinator.infra.positions import PipelineWatch, TopicTail, stage_positions
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.counting import Counter
 from coordinator.streams.envelope import encode_decision
 from coordinator.streams.events import (
-    CheckpointData,
-    CheckpointOpened,
     ClockTicked,
     ClockTickedData,
     CrunchConfigured,
@@ -26,8 +23,6 @@ from coordinator.streams.events import (
     PeriodClosedData,
     ScoredUntil,
     ScoredUntilData,
-    SnapshotTaken,
-    SnapshotTakenData,
 )
 from coordinator.streams.settings import Settings
 from coordinator.streams.terms import make_terms
@@ -72,45 +67,9 @@ def scored_until(until):
     return ScoredUntil(id=f"scored/{until}", at=until, data=ScoredUntilData(until=until, rehearsal=True))
 
 
-def snapshot(start, scored_count=1):
-    data = SnapshotTakenData(
-        snapshot_id="s",
-        model_id="m",
-        period_start=start,
-        period_end=start + HOUR,
-        sums={},
-        summary_units={},
-        windows_units={},
-        scored_count=scored_count,
-        failed_count=0,
-        absent_model_count=0,
-        absent_node_count=0,
-        charged_count=0,
-        rehearsal=True,
-        contract_hash="h",
-    )
-    return SnapshotTaken(id=f"snap/{start}", at=start + HOUR, data=data)
-
-
-def closed(until):
-    data = PeriodClosedData(from_ms=0, until_ms=until, snapshot_count=1, rehearsal=True)
+def closed(start, until):
+    data = PeriodClosedData(from_ms=start, until_ms=until, snapshot_count=1, rehearsal=True)
     return PeriodClosed(id=f"closed/{until}", at=until, data=data)
-
-
-def checkpoint(start):
-    data = CheckpointData(
-        checkpoint_id="c",
-        period_start=start,
-        period_end=start + 2 * HOUR,
-        snapshot_count=2,
-        ranking=[],
-        unranked=[],
-        emission={},
-        emission_sha256="",
-        contract_hash="h",
-        rehearsal=True,
-    )
-    return CheckpointOpened(id=f"ckp/{start}", at=start, data=data)
 
 
 class Log:
@@ -188,27 +147,16 @@ def test_a_period_that_the_inputs_passed_waits_for_scored_until_and_that_for_its
     assert log.watch.waiting() == [f"scores has not closed the periods up to {HOUR}"]
     at = log.add("scores", scored_until(HOUR), upto={"inputs": (at, 0)})
     assert len(log.watch.waiting()) == 1
-    log.add("snapshots", snapshot(0), closed(HOUR), upto={"scores": (at, 0)})
+    log.add("snapshots", closed(0, HOUR), upto={"scores": (at, 0)})
     assert log.watch.waiting() == []
 
 
-def test_a_closed_period_with_snapshots_waits_for_its_checkpoint(log):
-    log.add("snapshots", snapshot(0), closed(HOUR))
-    log.add("snapshots", snapshot(HOUR), closed(2 * HOUR))
-    assert log.watch.waiting() == ["checkpoints has not built 1 period"]
-    log.add("checkpoints", checkpoint(0))
+def test_the_end_of_a_checkpoint_period_waits_for_the_checkpoint_stage_s_word_on_it(log):
+    log.add("snapshots", closed(0, HOUR))
     assert log.watch.waiting() == []
-
-
-def test_a_period_without_a_score_waits_for_nothing(log):
-    log.add("snapshots", snapshot(0, scored_count=0), closed(2 * HOUR))
-    assert log.watch.waiting() == []
-
-
-def test_a_period_in_which_nobody_could_be_ranked_is_done_once_all_stands_still(log, monkeypatch):
-    log.add("snapshots", snapshot(0), closed(2 * HOUR))
-    assert log.watch.waiting()
-    monkeypatch.setattr(positions, "SETTLED_SECONDS", 0.0)
+    at = log.add("snapshots", closed(HOUR, 2 * HOUR))
+    assert log.watch.waiting() == [f"checkpoints has decided snapshots up to 0, not yet {at}"]
+    log.add("checkpoints", upto={"snapshots": (at, 0)})  # nobody could be ranked: a word without an event
     assert log.watch.waiting() == []
 
 

@@ -54,6 +54,15 @@ def ranking(scene: Given) -> list[tuple[str, int, int]]:
     return [(one.model_id, one.rank, one.key_units) for one in data.ranking]
 
 
+def test_the_end_of_a_period_in_which_nobody_could_be_ranked_is_decided_aloud():
+    scene = stage()
+    scene.when("snapshots", period_closed(T0, T0 + HOUR)).then()
+    assert scene.drafts == []
+    close(scene).then()
+    (draft,) = scene.drafts
+    assert draft.upto == {"snapshots": (2, 0)}
+
+
 def test_a_periods_emission_pays_by_the_mean_over_the_whole_period():
     scene = stage()
     taken(scene, snapshot("a", T0, 100, n=90), snapshot("b", T0, 50, n=30))

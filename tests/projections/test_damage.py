@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -115,3 +116,29 @@ def test_one_that_another_process_has_is_not_set_aside(tmp_path):
         Rdict(str(path))
     assert not (tmp_path / "board.damaged").exists()
     store.close()
+
+
+@pytest.mark.parametrize("harm", HARMS)
+@pytest.mark.parametrize("flushed", [0, 2])
+def test_a_damaged_write_ahead_log_loses_whole_commits_or_all_but_never_rows_beside_their_positions(
+    tmp_path, harm, flushed
+):
+    living, killed = tmp_path / "living", tmp_path / "board"
+    store, chance = Store.open(living, WHOSE), random.Random(1)
+    for part in range(5):
+        batch = Batch(store, keeps_past=False)
+        for number in range(100):
+            batch.put(b"A%06d" % (part * 100 + number), chance.randbytes(100))
+        store.commit(batch, {"scores": Need(part + 1)}, {})
+        if part + 1 == flushed:
+            store.database.flush()
+    shutil.copytree(
+        living, killed
+    )  # as kill -9 leaves it: the newest commits are in the write-ahead log alone
+    store.close()
+    logs = [file for file in killed.glob("*.log") if file.stat().st_size]
+    assert logs
+    HARMS[harm](max(logs))
+    again = Store.open(killed, WHOSE)
+    assert sum(1 for _ in again.scan(b"A")) == 100 * again.positions.get("scores", Need()).offset
+    again.close()
