@@ -68,12 +68,13 @@ def make_plan(
     """The plan for these options. Raises OperatorError naming what to change."""
     if kafka is not None and ":" not in kafka:
         raise OperatorError(f"--kafka {kafka}: give HOST:PORT, e.g. 127.0.0.1:9092")
+    kafka = kafka or os.environ.get("KAFKA_BOOTSTRAP") or None
     if kafka is None and read_security(os.environ).protocol != "PLAINTEXT":
         raise OperatorError(
             f"KAFKA_SECURITY_PROTOCOL={os.environ['KAFKA_SECURITY_PROTOCOL']} is for a Kafka that runs already; "
             "the one started here speaks plain text on this machine only: name yours: --kafka HOST:PORT, or unset it"
         )
-    remarks: list[str] = []
+    remarks: list[str] = [] if kafka is None else [f"Kafka: {kafka}, which runs already"]
     models_dir = models_dir or Path(os.environ.get("MODELS_DIR") or example_models())
     models = read_models(models_dir)
     remarks += left_out(models_dir)
@@ -107,8 +108,8 @@ def make_plan(
         checkpoint_interval_seconds=_unless_set("CHECKPOINT_INTERVAL_SECONDS", DEMO_CHECKPOINT_SECONDS),
         settle_rehearsals=_unless_set("SETTLE_REHEARSALS", True),
     )
-    if chosen is not None:
-        _offered(settings)
+    # A source that is still to be chosen is one of ours; what the first does not deliver is a word of nobody's.
+    _offered(settings, chosen or CHOSEN_BY_US[0])
     if candles is not None:
         remarks += looked_through(settings)
     return Plan(
@@ -194,11 +195,11 @@ def looked_through(settings: Settings) -> list[str]:
     return remarks
 
 
-def _offered(settings: Settings) -> None:
+def _offered(settings: Settings, source: str) -> None:
     """Refuse a kind or granularity that the source does not deliver, before anything is started."""
     from coordinator.streams.sources.registry import known_sources  # noqa: PLC0415
 
-    known = known_sources().get(settings.feed_source)
+    known = known_sources().get(source)
     if known is None or not known.offers:
         return
     if settings.feed_kind not in known.offers:

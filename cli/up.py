@@ -37,7 +37,8 @@ def up(
     kafka: Annotated[
         str | None,
         typer.Option(
-            help="Use this Kafka, HOST:PORT, instead of starting one. TLS and SASL: KAFKA_SECURITY_PROTOCOL.",
+            help="Use this Kafka, HOST:PORT, instead of starting one. Default: KAFKA_BOOTSTRAP. TLS and SASL: "
+            "KAFKA_SECURITY_PROTOCOL.",
             show_default=False,
         ),
     ] = None,

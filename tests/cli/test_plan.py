@@ -211,3 +211,18 @@ def test_where_a_command_finds_kafka(tmp_path, monkeypatch, by_hand, kafka, vari
         monkeypatch.setenv("KAFKA_BOOTSTRAP", variable)
     settings, _ = node_settings(folder if by_hand else None, kafka)
     assert (settings.kafka_bootstrap, settings.crunch_id) == expected
+
+
+def test_a_kafka_that_the_environment_names_is_used_and_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("KAFKA_BOOTSTRAP", "127.0.0.1:9")
+    plan = make_plan(data_dir=tmp_path)
+    assert not plan.embedded
+    assert plan.settings.kafka_bootstrap == "127.0.0.1:9"
+    assert "Kafka: 127.0.0.1:9, which runs already" in plan.remarks
+    assert make_plan(data_dir=tmp_path, kafka="127.0.0.1:8").settings.kafka_bootstrap == "127.0.0.1:8"
+
+
+def test_a_kind_that_is_nobodys_is_refused_though_the_source_is_still_to_be_chosen(tmp_path, monkeypatch):
+    monkeypatch.setenv("FEED_KIND", "kline")
+    with pytest.raises(OperatorError, match="binance delivers no kline; it has candle"):
+        make_plan(data_dir=tmp_path)
