@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+import sys
 
 import pytest
-from tests.scaffold.workspace import coordinator
+from tests.scaffold.workspace import coordinator, run
 
 from coordinator.scaffolds.render import render
 
@@ -179,10 +180,20 @@ def test_the_feed_must_deliver_what_the_settings_take_from_it(settings, words, n
     assert (done.returncode, words in done.stdout) == (1, True), done.stdout + done.stderr
 
 
-def test_a_worker_refuses_a_broken_contract_in_the_same_words(node):
+def test_a_broken_contract_is_refused_in_the_same_words_where_a_new_node_applies_it(node):
     """Never a default in place of a contract with an error."""
     edit(node, "deadline_seconds=5", "deadline_secnds=5")
-    done = coordinator(node, "worker", "score")
-    assert done.returncode == 2, done.stdout + done.stderr
+    as_the_feed_worker_does = """
+import os
+from pathlib import Path
+from coordinator.cli.node_folder import take_over_settings
+from coordinator.infra.contract_node import NodeContracts
+from coordinator.streams.settings import read_settings
+take_over_settings(os.environ, Path.cwd())
+NodeContracts(read_settings(os.environ)).apply_proposed(1)
+"""
+    done = run(node, [sys.executable, "-c", as_the_feed_worker_does])
+    assert done.returncode == 1, done.stdout + done.stderr
+    assert "ContractError: " in done.stderr
     assert "field deadline_secnds: there is no such field; did you mean deadline_seconds?" in done.stderr
     assert "runtime_definitions/contracts.py:" in done.stderr

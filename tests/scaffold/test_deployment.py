@@ -56,7 +56,7 @@ def test_our_containers_are_no_root_write_nowhere_but_in_their_volume_and_have_n
 
 def test_nothing_is_published_but_on_this_machine(compose):
     ports = [port for one in compose["services"].values() for port in one.get("ports", [])]
-    assert len(ports) == 2
+    assert len(ports) == 3
     assert all(port.startswith("127.0.0.1:") for port in ports)
 
 
@@ -64,7 +64,8 @@ def test_models_reach_no_kafka_no_api_and_no_internet(compose):
     assert compose["networks"]["models"] == {"internal": True}
     assert compose["services"]["models"]["networks"] == ["models"]
     others = {name for name, one in compose["services"].items() if "models" in (one.get("networks") or [])}
-    assert others == {"models", "predict"}
+    assert others == {"models", "predict", "webapp"}
+    assert compose["services"]["webapp"]["profiles"] == ["webapp"]  # only who asks for it has it there
 
 
 @pytest.mark.parametrize(("name", "brokers"), [("kafka", 1), ("kafka-1", 3), ("kafka-2", 3), ("kafka-3", 3)])
@@ -81,7 +82,7 @@ def test_every_service_that_stays_comes_back_and_says_how_it_is(compose):
         if name not in {"topics", "tools", "check-models"}
     }
     assert {one["restart"] for one in staying.values()} == {"unless-stopped"}
-    assert {name for name, one in staying.items() if "healthcheck" not in one} == {"kafka-ui"}
+    assert {name for name, one in staying.items() if "healthcheck" not in one} == {"kafka-ui", "webapp"}
 
 
 def test_the_health_checks_need_bash_and_coreutils_only(compose):
