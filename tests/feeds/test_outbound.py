@@ -123,7 +123,8 @@ async def test_a_client_is_made_whatever_stands_in_the_environment(monkeypatch: 
         ({}, "localhost,127.0.0.1,127.0.0.0/8,::1"),
         ({"NO_PROXY": "a.b, c.d"}, "a.b,c.d,localhost,127.0.0.1,127.0.0.0/8,::1"),
         ({"NO_PROXY": "x", "no_grpc_proxy": "y,localhost"}, "y,localhost,127.0.0.1,127.0.0.0/8,::1"),
-        ({"no_proxy": "*"}, "*"),
+        ({"no_proxy": "*.a.b"}, ".a.b,localhost,127.0.0.1,127.0.0.0/8,::1"),
+        ({"no_proxy": "*"}, "localhost,127.0.0.1,127.0.0.0/8,::1"),
     ],
 )
 def test_grpc_is_told_that_this_machine_needs_no_proxy(before, after):
@@ -132,6 +133,7 @@ def test_grpc_is_told_that_this_machine_needs_no_proxy(before, after):
     assert environ["no_grpc_proxy"] == after
     keep_this_machine_from_proxies(environ)
     assert environ["no_grpc_proxy"] == after
+    assert environ.get("grpc_proxy") == ("" if before == {"no_proxy": "*"} else None)
 
 
 @asynccontextmanager
