@@ -201,8 +201,9 @@ def keep_this_machine_from_proxies(environ: MutableMapping[str, str] | None = No
     """
     environ = os.environ if environ is None else environ
     said = environ.get("no_grpc_proxy") or environ.get("no_proxy") or environ.get("NO_PROXY") or ""
-    entries = [one.removeprefix("*") for one in said.replace(",", " ").split()]  # of names it compares the ends alone
-    if "" in entries:  # `*` was there, which it does not know; an empty proxy is none
+    # It compares the ends of names, and knows no asterisk.
+    entries = [one.removeprefix("*") for one in said.replace(",", " ").split()]
+    if "" in entries:  # `*` was there; an empty proxy is none
         environ["grpc_proxy"] = ""
     entries += [one for one in LOOPBACK.split(",") if one not in entries]
     environ["no_grpc_proxy"] = ",".join(filter(None, entries))
