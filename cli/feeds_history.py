@@ -76,7 +76,6 @@ def backfill(
     from coordinator.streams.sources.options import options_from  # noqa: PLC0415
     from coordinator.streams.sources.registry import source_by_name  # noqa: PLC0415
 
-    settings, _ = node_log(data_dir, kafka)
     now = time.time_ns() // 1_000_000
     start, end = parse_time(from_), min(now, now if to is None else parse_time(to))
     if start >= end:
@@ -84,6 +83,7 @@ def backfill(
     granularity_ms(granularity)
     feed = source_by_name(source, options_from(os.environ, source))
     wanted = Subscription(source, subject, kind, granularity)
+    settings, _ = node_log(data_dir, kafka)
     with _bar("days") as advance:
         new, known = run(_backfill(settings, feed, wanted, start, end, advance))
     typer.echo(
@@ -274,11 +274,11 @@ def export(
     from coordinator.cli.feeds_export import export_days  # noqa: PLC0415
     from coordinator.streams.ports import Subscription  # noqa: PLC0415
 
-    settings, _ = node_log(data_dir, kafka)
     start, end = 0 if from_ is None else parse_time(from_), 1 << 62 if to is None else parse_time(to)
     if start >= end:
         raise OperatorError(f"--from {from_} is not before --to {to}")
     wanted = Subscription(source, subject, kind, granularity)
+    settings, _ = node_log(data_dir, kafka)
     with _bar("log") as advance:
         records, days = run(export_days(settings, wanted, start, end, out, file_format.value, advance))
     if not days:

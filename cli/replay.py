@@ -45,10 +45,10 @@ def replay(
     [bold]coordinator replay --projection leaderboard --until 2023-03-10T00:00:00Z[/bold],
     [bold]coordinator replay --verify --data-dir node[/bold]
     """
-    settings, _ = node_log(data_dir, kafka)
     until_ms = None if until is None else parse_time(until)
     if verify and until_ms is not None:
         raise OperatorError("--verify compares at the positions of the living stores; leave --until out")
+    settings, _ = node_log(data_dir, kafka)
     from coordinator.infra.positions import topic_ends  # noqa: PLC0415
     from coordinator.projections import replay as replays  # noqa: PLC0415
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import pytest
+from typer.testing import CliRunner
 
+from coordinator.cli.main import app
 from coordinator.cli.shared import parse_speed, parse_time, time_text
 from coordinator.streams.errors import OperatorError
 
@@ -70,3 +72,17 @@ def test_what_is_no_speed_is_refused(text):
 )
 def test_a_time_is_shown_in_utc(time_ms, text):
     assert time_text(time_ms) == text
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("feeds", "backfill", "generated", "BTCUSDT", "candle", "1m", "--from", "1677628800"),
+        ("feeds", "export", "generated", "BTCUSDT", "candle", "1m", "--from", "1677628800", "--out", "x"),
+        ("replay", "--until", "1677628800"),
+    ],
+)
+def test_a_time_that_is_none_is_told_before_any_kafka_is_asked(command):
+    result = CliRunner().invoke(app, [*command, "--kafka", "127.0.0.1:9"])
+    assert result.exit_code == 2
+    assert "times are in milliseconds, 1677628800000?" in result.output
