@@ -216,6 +216,10 @@ def _fresh_copy(source: Path, target: Path) -> Path:
         shutil.copyfile(path, to)
         shutil.copymode(path, to)
 
+    if (
+        source / RESOURCES
+    ).is_symlink():  # the model may read all below it: a link would name any folder for that
+        raise OSError(f"{source / RESOURCES} is a link: put the files themselves there")
     ignored = shutil.ignore_patterns("__pycache__", RESOURCES, SCRATCH)
     shutil.copytree(source, target, symlinks=True, ignore=ignored, copy_function=copy)
     (target / SCRATCH).mkdir()

@@ -201,6 +201,20 @@ async def test_a_file_that_cannot_be_copied_fails_its_own_model_alone(
     assert "is no file" in failure.reason
 
 
+@pytest.mark.parametrize("leads_to", ["/", "../rival"])
+async def test_weights_that_are_a_link_open_no_other_folder(
+    tmp_path: Path, open_stage: OpenStage, leads_to: str
+):
+    write_model(tmp_path / "models", "rival", model_source(PREDICT["good"]))
+    folder = write_model(tmp_path / "models", "curious", model_source(PREDICT["good"]))
+    (folder / "resources").symlink_to(leads_to)
+    stage = await open_stage(tmp_path / "models", Limits(restarts_max=0))
+    await stage.seen("rival")
+    failure = stage.host.models["curious"].failure
+    assert failure is not None
+    assert "resources is a link" in failure.reason
+
+
 async def test_a_fault_of_the_host_itself_stops_one_model_and_holds_up_no_start(
     tmp_path: Path, open_stage: OpenStage, monkeypatch: pytest.MonkeyPatch
 ):
