@@ -16,7 +16,7 @@ from fastapi.responses import Response
 from pydantic import TypeAdapter
 
 from coordinator.api.reading import LIVE, WINDOW
-from coordinator.api.times import parse_ms, zulu
+from coordinator.api.times import MOMENT_SCHEMA, parse_ms, zulu
 from coordinator.projections.registry import ReadModels
 from coordinator.projections.spread import is_rehearsing
 from coordinator.streams.setting_checks import FAR_FUTURE_MS
@@ -54,14 +54,8 @@ class Span(msgspec.Struct, frozen=True):
     end: int
 
 
-_MOMENT: dict[str, Any] = {
-    "anyOf": [
-        {"type": "string", "format": "date-time", "maxLength": 64},
-        {"type": "integer", "minimum": 0, "maximum": FAR_FUTURE_MS},
-    ]
-}
 Moment = Annotated[
-    str | None, Query(max_length=64, json_schema_extra=_MOMENT, examples=["2023-03-10T00:00:00Z"])
+    str | None, Query(max_length=64, json_schema_extra=MOMENT_SCHEMA, examples=["2023-03-10T00:00:00Z"])
 ]
 """A time in a query: ISO 8601 (without a zone it is UTC) or epoch ms."""
 
@@ -82,7 +76,7 @@ async def span(request: Request, start: Moment = None, end: Moment = None) -> Sp
 def rehearsed(asked: Span, live: ReadModels | None) -> Span:
     """The window that is meant, of a node that may be rehearsing; of a past (`live` is None) the one that was asked."""
     clock = live.feeds.clock if live is not None else 0
-    if live is None or not 0 < clock < asked.start or not is_rehearsing(live.predictions):
+    if live is None or not 0 < clock < asked.start <= asked.end or not is_rehearsing(live.predictions):
         return asked
     length = clock if asked.end == FAR_FUTURE_MS else asked.end - asked.start
     return Span(max(0, clock - length), clock)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from coordinator.api.positions import OFFSETS_CHARS_MAX, PATTERN
-from coordinator.streams.setting_checks import FAR_FUTURE_MS
+from coordinator.api.times import MOMENT_SCHEMA
 
 _PARAMETERS: list[dict[str, Any]] = [
     {
@@ -14,12 +14,7 @@ _PARAMETERS: list[dict[str, Any]] = [
         "required": False,
         "description": "Answer from the events known at this time, inclusive: ISO 8601 (without a zone it is UTC) or "
         "epoch ms. Later than the newest event: all events so far.",
-        "schema": {
-            "anyOf": [
-                {"type": "string", "format": "date-time", "maxLength": 64},
-                {"type": "integer", "minimum": 0, "maximum": FAR_FUTURE_MS},
-            ]
-        },
+        "schema": MOMENT_SCHEMA,
         "examples": {"a moment": {"value": "2023-03-10T00:00:00Z"}},
     },
     {

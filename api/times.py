@@ -10,6 +10,7 @@ import re
 import time
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
+from typing import Any
 
 from coordinator.streams.setting_checks import FAR_FUTURE_MS, SECONDS_LIKE
 
@@ -21,6 +22,16 @@ _NUMBER = re.compile(r"-?\d{1,16}")
 def wall_ms() -> int:
     """The wall's clock in ms: when a look was made, and since when something stands. It decides nothing of the log."""
     return time.time_ns() // 1_000_000
+
+
+MOMENT_SCHEMA: dict[str, Any] = {
+    "anyOf": [
+        {"type": "string", "format": "date-time", "maxLength": 64},
+        {"type": "integer", "minimum": 0, "maximum": SECONDS_LIKE.start - 1},
+        {"type": "integer", "minimum": SECONDS_LIKE.stop, "maximum": FAR_FUTURE_MS},
+    ]
+}
+"""What `parse_ms` takes, for the document: what looks like seconds is between the two ranges."""
 
 
 @lru_cache(4096)  # the rows of a round share theirs, and half of the cost of a page was to write times

@@ -65,6 +65,14 @@ async def test_a_window_after_a_rehearsing_nodes_clock_ends_at_that_clock(api, p
     assert answer.headers["x-window"] == f"{meant['start']}/{meant['end']}"
 
 
+@pytest.mark.parametrize("path", ["predictions", "predictions.ndjson", "snapshots"])
+async def test_a_window_that_ends_before_it_begins_is_empty(api, path):
+    asked = {"start": "9999-12-31T23:59:58Z", "end": zulu(START_MS)}
+    answer = await api.client.get(f"/reports/{path}", params=asked)
+    assert (answer.status_code, answer.text.strip()) in {(200, "[]"), (200, "")}
+    assert "x-window" not in answer.headers
+
+
 async def test_a_window_that_reaches_back_to_the_clock_and_one_of_a_past_are_as_asked(api):
     clock = api.read.feeds.clock
     inside = await api.client.get(
