@@ -33,17 +33,21 @@ def take_over_settings(environ: MutableMapping[str, str], folder: Path) -> None:
     answers = _read_answers(folder / ANSWERS)
     if answers is None:
         return
-    environ.setdefault("CRUNCH_ID", answers.slug)
-    environ.setdefault("CONTRACT", "runtime_definitions.contracts:CONTRACT")
-    environ.setdefault("MODEL_BASE_CLASSNAME", f"{answers.package}.tracker.TrackerBase")
+    ours = {
+        "CRUNCH_ID": answers.slug,
+        "CONTRACT": "runtime_definitions.contracts:CONTRACT",
+        "MODEL_BASE_CLASSNAME": f"{answers.package}.tracker.TrackerBase",
+    }
     if (folder / OWN_ROUTES).is_dir():
-        environ.setdefault("API_ROUTES_DIR", str(folder.absolute() / OWN_ROUTES))
+        ours["API_ROUTES_DIR"] = str(folder.absolute() / OWN_ROUTES)
     challenge = folder.absolute().parent / f"crunch-{answers.slug}"
     if challenge.is_dir():
-        environ.setdefault("MODELS_DIR", str(challenge / "examples"))
+        ours["MODELS_DIR"] = str(challenge / "examples")
         # Models run in processes of their own; this is how they find the base class that they subclass.
         paths = [str(challenge), *environ.get("PYTHONPATH", "").split(os.pathsep)]
         environ["PYTHONPATH"] = os.pathsep.join(dict.fromkeys(filter(None, paths)))
+    for name, value in ours.items():
+        environ[name] = environ.get(name) or value  # compose hands on what is not set as an empty text
 
 
 def read_dotenv(path: Path) -> dict[str, str]:

@@ -104,7 +104,7 @@ def test_where_the_challenge_is_installed_the_folder_beside_is_not_needed(tmp_pa
     alone = tmp_path / "srv"
     made.node.rename(alone)
     (alone / ".env").unlink()
-    environ: dict[str, str] = {}
+    environ = {"CONTRACT": "", "MODEL_BASE_CLASSNAME": ""}  # so compose hands on what is not set
     take_over_settings(environ, alone)
     assert environ == {
         "CRUNCH_ID": "a",
