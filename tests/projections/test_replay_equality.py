@@ -72,7 +72,7 @@ def test_any_interleaving_of_what_the_stages_wrote_gives_the_same_hashes(seed, c
     log = SimpleNamespace(
         records={"feeds": whole.records["feeds"], **whole.undisturbed}, crunch_id="in-memory"
     )
-    in_turn = [topic for topic, records in log.records.items() for _ in records]
+    in_turn = [topic for topic, records in log.records.items() if topic != "commands" for _ in records]
     shuffled = list(in_turn)
     random.Random(seed).shuffle(shuffled)
     found = []
