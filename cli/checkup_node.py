@@ -22,6 +22,8 @@ IDS_NAMED_MAX = 5
 CLOCK_SECONDS_MAX = 5.0
 CLOCK_OFF_SECONDS_MAX = 10.0
 """A round's deadline is 10 s: a clock that is off by more moves whole rounds."""
+OwnCheck = Callable[[], Awaitable[None]]
+"""Sees that the topics are the node's own and whole. Raises CoordinatorError."""
 
 
 async def contract(settings: Settings) -> list[Finding]:
@@ -78,10 +80,11 @@ async def wallets(
     return Finding("wallets", State.OK, says)
 
 
-async def ids_in_log(settings: Settings) -> Collection[str]:
+async def ids_in_log(settings: Settings, own: OwnCheck) -> Collection[str]:
     """Of every model that this node has ever seen. Raises CoordinatorError."""
     from coordinator.infra.models_log import ModelsLog  # noqa: PLC0415
 
+    await own()
     async with ModelsLog(settings) as log:
         await log.read()
         return log.registry.seen.keys()
@@ -190,8 +193,8 @@ async def feed(settings: Settings, seconds: float) -> list[Finding]:
     return out
 
 
-async def kafka(bootstrap: str, crunch_id: str, *, topics_made_later: bool) -> list[Finding]:
-    """Does Kafka let us in, and are the crunch's topics as they must be?"""
+async def kafka(bootstrap: str, crunch_id: str, *, own: OwnCheck | None) -> list[Finding]:
+    """Does Kafka let us in, and are the crunch's topics as they must be? Without `own` the node has not begun."""
     from coordinator.infra.kafka_probe import why_silent  # noqa: PLC0415
 
     try:
@@ -202,11 +205,11 @@ async def kafka(bootstrap: str, crunch_id: str, *, topics_made_later: bool) -> l
         how = "start it, or name the right one in KAFKA_BOOTSTRAP"
         return [Finding("kafka", State.FAULT, f"{bootstrap}: {reason}", how)]
     answers = Finding("kafka", State.OK, f"{bootstrap} answers")
-    return [answers, await topics(bootstrap, crunch_id, made_later=topics_made_later)]
+    return [answers, await topics(bootstrap, crunch_id, own)]
 
 
-async def topics(bootstrap: str, crunch_id: str, *, made_later: bool) -> Finding:
-    """Are the crunch's topics as they must be? `made_later`: the start of a node makes missing ones."""
+async def topics(bootstrap: str, crunch_id: str, own: OwnCheck | None) -> Finding:
+    """Are the crunch's topics as they must be? Without `own` the start of a node makes missing ones."""
     from coordinator.infra.topics import list_topics  # noqa: PLC0415
 
     try:
@@ -215,27 +218,35 @@ async def topics(bootstrap: str, crunch_id: str, *, made_later: bool) -> Finding
         return Finding("topics", State.UNKNOWN, str(error), "see `coordinator topics list`")
     wrong = [f"{one.name}: {'; '.join(one.mismatches)}" for one in found if one.mismatches]
     if wrong:
-        return Finding("topics", State.FAULT, wrong[0], "mend the topic, or choose another CRUNCH_ID")
+        return Finding(
+            "topics", State.FAULT, wrong[0], "coordinator topics mend, or choose another CRUNCH_ID"
+        )
     missing = [one.name for one in found if one.partitions == 0]
-    if missing and not made_later:
-        return Finding("topics", State.FAULT, f"{missing[0]} is missing", "coordinator topics create")
+    if own is not None:
+        try:
+            await own()
+        except OperatorError as error:
+            return Finding("topics", State.FAULT, str(error), "see `coordinator topics list`")
+        except CoordinatorError as error:
+            return Finding("topics", State.UNKNOWN, str(error), "see `coordinator topics list`")
     said = f"{len(found) - len(missing)} of {crunch_id} are as they must be"
     return Finding(
         "topics", State.OK, said + (f", {len(missing)} will be made at the start" if missing else "")
     )
 
 
-async def applied(settings: Settings) -> Finding:
+async def applied(settings: Settings, own: OwnCheck) -> Finding:
     """Which contract does the node go by, and is the text on disk that one?"""
     from coordinator.cli.contract_kept import applied_and_disk  # noqa: PLC0415
 
     try:
+        await own()
         return Finding("applied", State.OK, await applied_and_disk(settings))
     except CoordinatorError as error:
         return Finding("applied", State.UNKNOWN, str(error), "see `coordinator contract list`")
 
 
-async def stages(settings: Settings) -> list[Finding]:
+async def stages(settings: Settings, own: OwnCheck) -> list[Finding]:
     """Does every stage decide, and does the feed go on? Told by the log, whether the API answers or not."""
     from coordinator.api.progress import stands_still  # noqa: PLC0415
     from coordinator.api.times import zulu  # noqa: PLC0415
@@ -244,6 +255,7 @@ async def stages(settings: Settings) -> list[Finding]:
 
     bootstrap, crunch_id = settings.kafka_bootstrap, settings.crunch_id
     try:
+        await own()
         progress = await look_at_ends(bootstrap, crunch_id)
         missing = nobody(await stage_members(bootstrap, crunch_id))
     except LogError as error:

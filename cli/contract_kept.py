@@ -13,12 +13,12 @@ import msgspec
 import typer
 
 from coordinator.cli.contract_reading import Kept, read_kept
+from coordinator.cli.own_kafka import node_log
 from coordinator.cli.shared import (
     EXIT_DIFFERENT,
     DataDirOption,
     JsonOption,
     KafkaOption,
-    node_settings,
     print_json,
     run,
     time_text,
@@ -43,7 +43,7 @@ def list_(kafka: KafkaOption = None, data_dir: DataDirOption = None, as_json: Js
 
     Example: [bold]coordinator contract list[/bold]
     """
-    settings, _ = node_settings(data_dir, kafka)
+    settings, _ = node_log(data_dir, kafka)
     kept = run(read_kept(settings))
     rows = _rows(kept)
     remark = _on_disk(settings, kept)
@@ -73,7 +73,7 @@ def show(
 
     Example: [bold]coordinator contract show 4c99 --source[/bold]
     """
-    settings, _ = node_settings(data_dir, kafka)
+    settings, _ = node_log(data_dir, kafka)
     command = run(read_kept(settings)).of(contract_hash)
     archive = _opened(command)
     files = {name: content.decode(errors="replace") for name, content in sorted(archive.files.items())}
@@ -111,7 +111,7 @@ def diff(
 
     Example: [bold]coordinator contract diff[/bold], [bold]coordinator contract diff 4c99 a010[/bold]
     """
-    settings, _ = node_settings(data_dir, kafka)
+    settings, _ = node_log(data_dir, kafka)
     kept = run(read_kept(settings))
     before = _opened(kept.newest() if old is None else kept.of(old))
     after = _disk(_with_path(settings, kept)) if new in (None, ON_DISK) else _opened(kept.of(str(new)))
@@ -147,11 +147,12 @@ def apply(
 
     It is checked, what changes is shown, then it asks. Until it is applied a text does nothing, however often the node
     starts. What was asked before is scored by the contract that it was asked under. To take a change back, apply the
-    old text again.
+    old text again. On a node that is not running it is applied at the next start.
 
     Examples: [bold]coordinator contract apply[/bold], [bold]coordinator contract apply --yes --json[/bold]
     """
-    settings, _ = node_settings(data_dir, kafka)
+    settings, node = node_log(data_dir, kafka)
+    started = node is not None and settings.kafka_bootstrap != node.bootstrap and kafka is None
     kept = run(read_kept(settings))
     before = _opened(kept.newest())
     settings = _with_path(settings, kept, contract)
@@ -174,13 +175,10 @@ def apply(
         if not sys.stdin.isatty():
             raise OperatorError("nobody can be asked here: say --yes")
         typer.confirm("apply it?", abort=True)
-    holds = run(_apply(settings, kept))
+    holds = run(_apply(settings, kept, running=not started))
     answer = {"applied": True, "contract": after.meaning.hash, "effective_from": holds, "differences": said}
-    _end(
-        as_json,
-        answer,
-        f"contract {after.meaning.hash[:12]} is applied and kept; it holds from {time_text(holds)} on",
-    )
+    since = "the node takes it up when it starts" if holds is None else f"it holds from {time_text(holds)} on"
+    _end(as_json, answer, f"contract {after.meaning.hash[:12]} is applied and kept; {since}")
 
 
 def _end(as_json: bool, answer: dict[str, Any], text: str) -> None:
@@ -293,7 +291,8 @@ def _refuse_faults(settings: Settings) -> None:
         raise OperatorError(f"{settings.contract} has {len(faults)} faults; it is not applied")
 
 
-async def _apply(settings: Settings, kept: Kept) -> int:
+async def _apply(settings: Settings, kept: Kept, *, running: bool) -> int | None:
+    """Since when it holds, in ms; None where no feed worker runs that could say it."""
     from coordinator.infra.commands import KafkaCommandPort  # noqa: PLC0415
     from coordinator.infra.contract_node import NodeContracts  # noqa: PLC0415
 
@@ -305,6 +304,8 @@ async def _apply(settings: Settings, kept: Kept) -> int:
         offset = await port.send(command)
     finally:
         await port.stop()
+    if not running:
+        return None
     try:
         async with asyncio.timeout(DECIDED_SECONDS_MAX):
             while True:

@@ -44,16 +44,14 @@ class Kept:
 
 
 async def read_kept(settings: Settings) -> Kept:
-    """Raises WorldError, WrongLogError, OperatorError (no topics)."""
+    """Of topics that were seen to be the node's. Raises WorldError, OperatorError (no topics)."""
     from coordinator.infra.contract_log import read_applied, read_terms  # noqa: PLC0415
     from coordinator.infra.kafka import read_range  # noqa: PLC0415
-    from coordinator.infra.own_log import OwnLog  # noqa: PLC0415
     from coordinator.infra.positions import offsets, reading  # noqa: PLC0415
     from coordinator.streams.envelope import decode_append, decode_events  # noqa: PLC0415
     from coordinator.streams.topology import topic_name  # noqa: PLC0415
 
     where = settings.kafka_bootstrap, settings.crunch_id
-    await OwnLog(*where, settings.data_dir).check()  # what listens there may be another node's Kafka
     applied, terms, clock = await read_applied(*where), await read_terms(*where), -1
     async with reading(settings.kafka_bootstrap) as consumer:
         start, end = (await offsets(consumer, settings.crunch_id))["feeds"]

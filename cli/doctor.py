@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from coordinator.cli.own_kafka import running_log
 from coordinator.cli.shared import (
     DataDirOption,
     JsonOption,
     KafkaOption,
-    node_settings,
     one_line,
     print_json,
     read_node_file,
@@ -93,9 +93,9 @@ def doctor(
 
     Examples: [bold]coordinator doctor --data-dir node --skip docker[/bold], [bold]coordinator doctor --json[/bold]
     """
-    settings, node = node_settings(data_dir, kafka)
+    settings, node, own = running_log(data_dir, kafka)
     api = node.api if node is not None else f"http://{settings.api_host}:{settings.api_port}"
-    steps = _during(settings, api, feed_seconds)
+    steps = _during(settings, api, feed_seconds, own)
     _report(_look(steps, _left_out(skip, steps)), "while it runs", as_json=as_json)
 
 
@@ -105,7 +105,7 @@ def _before(settings: Settings, models: Path, feed_seconds: float, *, named: boo
     async def kafka() -> list[Finding]:
         if not named:
             return [checkup.Finding("kafka", checkup.State.SKIPPED, "none is named: the node starts its own")]
-        return await checkup_node.kafka(settings.kafka_bootstrap, settings.crunch_id, topics_made_later=True)
+        return await checkup_node.kafka(settings.kafka_bootstrap, settings.crunch_id, own=None)
 
     return {
         "docker": checkup.docker,
@@ -125,7 +125,9 @@ def _before(settings: Settings, models: Path, feed_seconds: float, *, named: boo
     }
 
 
-def _during(settings: Settings, api: str, feed_seconds: float) -> dict[str, Look]:
+def _during(
+    settings: Settings, api: str, feed_seconds: float, own: Callable[[], Awaitable[None]]
+) -> dict[str, Look]:
     from coordinator.cli import checkup, checkup_node  # noqa: PLC0415
 
     bootstrap, crunch_id = settings.kafka_bootstrap, settings.crunch_id
@@ -134,13 +136,13 @@ def _during(settings: Settings, api: str, feed_seconds: float) -> dict[str, Look
         "disk": lambda: checkup.disk_here(settings.data_dir),
         "contract": lambda: checkup_node.contract(settings),
         "wallets": lambda: checkup_node.wallets(
-            settings, lambda: checkup_node.ids_in_log(settings), checkup.State.FAULT
+            settings, lambda: checkup_node.ids_in_log(settings, own), checkup.State.FAULT
         ),
         "clock": lambda: checkup_node.clock(settings),
         "feed": lambda: checkup_node.feed(settings, feed_seconds),
-        "kafka": lambda: checkup_node.kafka(bootstrap, crunch_id, topics_made_later=False),
-        "applied": lambda: checkup_node.applied(settings),
-        "stages": lambda: checkup_node.stages(settings),
+        "kafka": lambda: checkup_node.kafka(bootstrap, crunch_id, own=own),
+        "applied": lambda: checkup_node.applied(settings, own),
+        "stages": lambda: checkup_node.stages(settings, own),
         "api": lambda: checkup_node.api(api),
     }
 

@@ -8,7 +8,7 @@ topics are this crunch's and whole (`infra/own_log.py`).
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,6 +19,9 @@ from coordinator.cli.shared import NodeFile, command_ends, node_settings, run
 from coordinator.infra.data_dir import claim_data_dir, holder_of
 from coordinator.streams.errors import OperatorError
 from coordinator.streams.settings import Settings, read_settings
+
+_started: dict[Path, str] = {}
+"""Data directory -> the address of its Kafka, where this command has started it: a command may ask twice."""
 
 
 def node_log(
@@ -34,8 +37,8 @@ def node_log(
     of_dir = fresh or (kafka is None and node is not None and settings.kafka_bootstrap == node.bootstrap)
     if of_dir and (fresh or (settings.data_dir / "kafka" / "log").is_dir()):
         holder = holder_of(settings.data_dir)
-        if holder is None:
-            bootstrap = command_ends.enter_context(_own_kafka(settings))
+        if holder is None or settings.data_dir in _started:
+            bootstrap = _started.get(settings.data_dir) or command_ends.enter_context(_own_kafka(settings))
             settings = msgspec.structs.replace(settings, kafka_bootstrap=bootstrap)
         elif node is None or holder != node.pids.get("up"):
             raise OperatorError(
@@ -43,11 +46,26 @@ def node_log(
                 "try again when it has ended, or when the node is up"
             )
     if checked:
-        from coordinator.infra.own_log import OwnLog  # noqa: PLC0415
-
-        remembered = settings.data_dir if of_dir or data_dir is not None else None
-        run(OwnLog(settings.kafka_bootstrap, settings.crunch_id, remembered).check())
+        run(_check(settings, of_dir=of_dir or data_dir is not None))
     return settings, node
+
+
+def running_log(
+    data_dir: Path | None, kafka: str | None
+) -> tuple[Settings, NodeFile | None, Callable[[], Awaitable[None]]]:
+    """As `node_settings`, for a command on a node that is up: no Kafka is started. The third, awaited, sees that the
+    topics at the address are the node's, before anything there is believed.
+    """
+    settings, node = node_settings(data_dir, kafka)
+    of_dir = kafka is None and node is not None and settings.kafka_bootstrap == node.bootstrap
+    return settings, node, lambda: _check(settings, of_dir=of_dir or data_dir is not None)
+
+
+async def _check(settings: Settings, *, of_dir: bool) -> None:
+    from coordinator.infra.own_log import OwnLog  # noqa: PLC0415
+
+    remembered = settings.data_dir if of_dir else None
+    await OwnLog(settings.kafka_bootstrap, settings.crunch_id, remembered).check()
 
 
 def _settings(data_dir: Path | None, kafka: str | None, *, anew: bool) -> tuple[Settings, NodeFile | None]:
@@ -67,6 +85,8 @@ def _own_kafka(settings: Settings) -> Iterator[str]:
         broker.start()
         try:
             broker.wait_ready()
+            _started[settings.data_dir] = broker.bootstrap
             yield broker.bootstrap
         finally:
+            _started.pop(settings.data_dir, None)
             broker.stop()

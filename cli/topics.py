@@ -1,4 +1,4 @@
-"""`coordinator topics create|list|backup|restore`: the crunch's topics on a broker."""
+"""`coordinator topics create|list|mend|backup|restore`: the crunch's topics on a broker."""
 
 from __future__ import annotations
 
@@ -72,6 +72,29 @@ def list_(
         remarks = "; ".join(one.mismatches) if one.partitions else "missing"
         table.add_row(one.name, str(one.start_offset), str(one.end_offset), remarks)
     Console().print(table)
+
+
+@app.command("mend")
+def mend(
+    kafka: KafkaOption = None,
+    data_dir: DataDirOption = None,
+    replication: Annotated[int, typer.Option(min=1, help="Copies of each topic, as it was made with.")] = 1,
+) -> None:
+    """Put the topics' settings back: kept for ever, never compacted. Then see that the topics are whole.
+
+    Example: [bold]coordinator topics mend --data-dir node[/bold]
+    """
+    from coordinator.infra.log_memory import LogMemoryFile  # noqa: PLC0415
+    from coordinator.infra.topics import create_topics, mend_settings  # noqa: PLC0415
+
+    settings, _ = node_log(data_dir, kafka, checked=False)
+    where = settings.kafka_bootstrap, settings.crunch_id
+    mended = run(mend_settings(*where, replication))
+    for one in mended:
+        typer.echo(one)
+    memory = LogMemoryFile(settings.data_dir, settings.crunch_id).read() if data_dir is not None else None
+    run(create_topics(*where, replication, memory=memory))
+    typer.echo(f"{len(mended)} topics were mended, and all are whole")
 
 
 @app.command("backup")

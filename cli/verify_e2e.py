@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from coordinator.cli.own_kafka import running_log
 from coordinator.cli.shared import (
     DataDirOption,
     JsonOption,
     KafkaOption,
-    node_settings,
     print_json,
     run,
     time_text,
@@ -36,6 +36,7 @@ STEPS = (
     *("health", "models", "feed", "input", "predictions", "scores", "snapshots", "checkpoint", "emission"),
     *("api", "replay"),
 )
+OnCheck = Callable[[], Awaitable[None]]
 OnWait = Callable[[str, str], None]
 """(step, what it waits for)"""
 
@@ -70,18 +71,23 @@ def verify_e2e(
     """
     from coordinator.cli.terminal import Console  # noqa: PLC0415
 
-    settings, node = node_settings(data_dir, kafka)
+    settings, node, own = running_log(data_dir, kafka)
     address = api or (node.api if node is not None else f"http://{settings.api_host}:{settings.api_port}")
     # Lines for people go to stderr with --json, so that stdout holds the result alone.
     console = Console(stderr=as_json, highlight=False, soft_wrap=True)
-    result = run(_verify(settings, address.rstrip("/"), timeout, console, checkpoint))
+    result = run(_verify(settings, own, address.rstrip("/"), timeout, console, checkpoint))
     if as_json:
         print_json(result)
     raise typer.Exit(0 if result["ok"] else EXIT_BROKEN)
 
 
 async def _verify(
-    settings: Settings, address: str, timeout_seconds: float, console: Any, checkpoint_id: str | None
+    settings: Settings,
+    own: OnCheck,
+    address: str,
+    timeout_seconds: float,
+    console: Any,
+    checkpoint_id: str | None,
 ) -> dict[str, Any]:
     """Walk the steps, the waiting under one time limit; gives `{ok, steps, failed_step, reason, seconds}`."""
     from rich.text import Text  # noqa: PLC0415
@@ -101,7 +107,7 @@ async def _verify(
 
     with console.status("looking") as status:
         try:
-            async for step, said in _walk(settings, address, waiting, timeout_seconds, checkpoint_id):
+            async for step, said in _walk(settings, own, address, waiting, timeout_seconds, checkpoint_id):
                 done.append({"step": step, "said": said})
                 console.print(Text("  ok ", style="green"), Text(f"{step:<12}"), Text(said))
         except ChainBrokenError as error:
@@ -128,7 +134,12 @@ async def _verify(
 
 
 async def _walk(
-    settings: Settings, address: str, waiting: OnWait, timeout_seconds: float, wanted: str | None
+    settings: Settings,
+    own: OnCheck,
+    address: str,
+    waiting: OnWait,
+    timeout_seconds: float,
+    wanted: str | None,
 ) -> AsyncIterator[tuple[str, str]]:
     from coordinator.cli.verify_log import found_in, read_chain, topics_of  # noqa: PLC0415
     from coordinator.infra.contract_node import NodeContracts  # noqa: PLC0415
@@ -140,6 +151,7 @@ async def _walk(
         until = asyncio.get_running_loop().time() + timeout_seconds
         async with asyncio.timeout_at(until):
             found = await _until(lambda: _health(client, settings.crunch_id), waiting)
+        await own()  # an address of node.json may be another node's by now
         yield "health", found
         async with asyncio.timeout_at(until):
             running = await _until(lambda: _models(client), waiting)

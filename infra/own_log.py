@@ -2,7 +2,8 @@
 
 `check` compares what is on the broker with what the data directory remembers (`streams/log_check.py`), and from then
 on no connection to another cluster is used (`kafka_guard.py`). `watch` looks again every few seconds: a topic that was
-deleted, made anew or cut under a running node stops this process with its name, instead of being taken for news.
+deleted, made anew or cut under a running node stops this process with its name, instead of being taken for news. So
+does one whose settings would have its past deleted, before Kafka's next sweep.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from pathlib import Path
+from time import monotonic
 
 import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
@@ -19,11 +21,14 @@ from coordinator.infra.kafka import PARTITION, make_reader, stop_reader
 from coordinator.infra.kafka_guard import expect_cluster, foreign_cluster
 from coordinator.infra.log_look import ask_cluster, look_at_log
 from coordinator.infra.log_memory import LogMemoryFile
+from coordinator.infra.topics import refuse_wrong_settings
 from coordinator.streams.errors import WorldError, WrongLogError
 from coordinator.streams.log_check import LogFound, LogMemory, TopicFound, TopicSeen, check_log, check_seen
 from coordinator.streams.topology import topic_name
 
 LOOK_SECONDS = 3.0
+SETTINGS_LOOK_SECONDS = 60.0
+"""Kafka deletes what is past its retention every five minutes."""
 MISSING_LOOKS = 3
 """How often in a row a topic must be missing: a broker that has just started may not know all of its topics yet."""
 
@@ -43,6 +48,7 @@ class OwnLog:
         self._file = LogMemoryFile(data_dir, crunch_id) if data_dir is not None else None
         self._seen: LogMemory | None = None
         self._missing = 0
+        self._settings_due = 0.0
 
     @property
     def memory(self) -> LogMemory | None:
@@ -127,6 +133,9 @@ class OwnLog:
         )
         check_seen(self._crunch_id, found, self._seen)
         self._remember(found)
+        if monotonic() >= self._settings_due:
+            self._settings_due = monotonic() + SETTINGS_LOOK_SECONDS
+            await refuse_wrong_settings(self._bootstrap, self._crunch_id)
 
 
 async def log_identity(bootstrap: str, crunch_id: str) -> str:

@@ -1,4 +1,4 @@
-"""The crunch's topics on the broker: made once, looked at, never changed.
+"""The crunch's topics on the broker: made once, looked at; only their settings are ever put back.
 
 Reads the table of `streams/topology.py`; writes topics named `<crunch_id>.<topic>`. One partition each (a
 topic is one order), nothing ever deleted or compacted (events are facts). A topic that is otherwise is
@@ -77,9 +77,9 @@ async def create_topics(
     Where it has topics nothing is made: they are looked at (`streams/log_check.py`), since a topic made in the place of
     a lost one would be a history in which nothing was paid. What a stopped `create_topics` left half done is done.
 
-    Raises OperatorError for a crunch id that Kafka cannot name topics by, for an existing topic with more than one
-    partition, with compaction or with a limited retention; WrongLogError for topics that are not ours or not whole;
-    WorldError when the broker does not answer in 30 s.
+    Raises OperatorError for a crunch id that Kafka cannot name topics by; WrongLogError for topics that are not ours or
+    not whole, with more than one partition, with compaction or with a limited retention; WorldError when the broker
+    does not answer in 30 s.
     """
     await make_topics(
         bootstrap, crunch_id, replication_factor, only_if=lambda found: _may_begin(found, memory)
@@ -173,6 +173,36 @@ async def empty_topics(bootstrap: str, crunch_id: str, topics: Sequence[str]) ->
     await make_topics(bootstrap, crunch_id)
 
 
+async def refuse_wrong_settings(bootstrap: str, crunch_id: str) -> None:
+    """Raises WrongLogError for a topic with more than one partition, or whose past would be deleted or compacted;
+    WorldError.
+    """
+    async with _admin(bootstrap) as admin:
+        _refuse_wrong(await _statuses(admin, crunch_id, 1))
+
+
+async def mend_settings(bootstrap: str, crunch_id: str, replication_factor: int = 1) -> list[str]:
+    """Put the settings of the topics back to ours; what was mended, a sentence for each topic.
+
+    What was deleted meanwhile does not come back. Raises WrongLogError (a second partition stays), WorldError.
+    """
+    async with _admin(bootstrap) as admin:
+        wrong = [one for one in await _statuses(admin, crunch_id, replication_factor) if one.mismatches]
+        if not wrong:
+            return []
+        settings = topic_settings(replication_factor)
+        for answer in await admin.alter_configs(
+            [ConfigResource(ConfigResourceType.TOPIC, one.name, settings) for one in wrong]
+        ):
+            for code, message, _kind, name in answer.resources:
+                if code:
+                    raise WorldError(
+                        f"the settings of topic {name} could not be changed: {message or for_code(code)}"
+                    )
+        _refuse_wrong(await _statuses(admin, crunch_id, replication_factor))
+    return [f"{one.name}: {'; '.join(one.mismatches)}" for one in wrong]
+
+
 async def list_topics(bootstrap: str, crunch_id: str, replication_factor: int = 1) -> list[TopicStatus]:
     """The crunch's topics in the topology's order, missing ones included, with offsets and wrong settings.
 
@@ -203,9 +233,9 @@ def _check_crunch_id(crunch_id: str) -> None:
 def _refuse_wrong(statuses: list[TopicStatus]) -> None:
     for status in statuses:
         if status.mismatches:
-            raise OperatorError(
-                f"topic {status.name} is not as it must be: {'; '.join(status.mismatches)}. "
-                "Mend the topic, or choose another CRUNCH_ID"
+            raise WrongLogError(
+                f"topic {status.name} is not as it must be: {'; '.join(status.mismatches)}. What happened may be "
+                "deleted so: stop every process of the crunch, and put the settings back with `coordinator topics mend`"
             )
 
 

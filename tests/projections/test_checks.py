@@ -154,6 +154,57 @@ def test_a_checkpoint_offered_twice_is_found_and_a_release_is_none(tmp_path):
     assert "a second time" in broken(log, tmp_path)["settlements"]
 
 
+def paid(checkpoint_id):
+    where = {"checkpoint_id": checkpoint_id, "command_id": "c"}
+    return [
+        submitted(checkpoint_id),
+        ev.CheckpointClaimable(
+            id=f"{checkpoint_id}:claimable", at=START_MS, data=ev.CheckpointAdvancedData(**where)
+        ),
+        ev.CheckpointPaid(id=f"{checkpoint_id}:paid", at=START_MS, data=ev.CheckpointAdvancedData(**where)),
+    ]
+
+
+def the_same(log):
+    log.checkpoint(0, {"m1": 1_000_000_000})
+
+
+def the_same_withheld(log):
+    log.checkpoint(0, {"m1": 1_000_000_000}, withheld="somebody asked")
+
+
+def of_another_id(log):
+    data = msgspec.structs.replace(log.checkpoint_data(0, {"m2": 1_000_000_000}), checkpoint_id="ckp_other")
+    log.append("checkpoints", ev.CheckpointOpened(id="ckp_other/opened", at=START_MS, data=data))
+
+
+def of_a_part_of_the_period(log):
+    data = log.checkpoint_data(0, {"m2": 1_000_000_000})
+    data = msgspec.structs.replace(data, checkpoint_id="ckp_part", period_start=data.period_end - HOUR_MS)
+    log.append("checkpoints", ev.CheckpointOpened(id="ckp_part/opened", at=START_MS, data=data))
+
+
+@pytest.mark.parametrize("between", [0, 40], ids=["next", "far apart"])
+@pytest.mark.parametrize("again", [the_same, the_same_withheld, of_another_id, of_a_part_of_the_period])
+@pytest.mark.parametrize("is_paid", [False, True], ids=["pending", "paid"])
+def test_a_second_checkpoint_of_one_period_is_found_wherever_it_stands(tmp_path, between, again, is_paid):
+    log = LogBuilder()
+    log.terms()
+    first = log.checkpoint(0, {"m1": 1_000_000_000})
+    if is_paid:
+        log.append("checkpoints", *paid(first))
+    for number in range(1, between + 1):
+        log.checkpoint(number * 6 * HOUR_MS, {"m1": 1_000_000_000})
+    (checks,) = open_projections(tmp_path, "cluster", log.crunch_id, ["checks"])
+    folder = Folder([checks])
+    fold_into(folder, log)
+    assert all(one.ok for one in checks.findings())
+    again(log)
+    fold_into(folder, log)
+    assert not all(one.ok for one in checks.findings())
+    checks.store.close()
+
+
 def test_a_transaction_that_pays_two_checkpoints_is_found(tmp_path):
     log = a_log()
     log.append("checkpoints", submitted("ckp_1"))

@@ -1,0 +1,63 @@
+"""Commands on a stopped node: its own Kafka is started for the while, once, whatever listens on its old port."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from coordinator.cli.own_kafka import node_log
+from coordinator.cli.shared import NodeFile, command_ends, write_node_file
+from coordinator.infra import broker
+from coordinator.infra.data_dir import claim_data_dir
+from coordinator.streams.errors import OperatorError
+
+OLD = "127.0.0.1:9092"
+
+
+class FakeBroker:
+    """Says what is done with it."""
+
+    did: list[str]
+
+    def __init__(self, data_dir) -> None:
+        self.bootstrap = f"127.0.0.1:{20_000 + self.did.count('start')}"
+
+    def start(self) -> None:
+        self.did.append("start")
+
+    def wait_ready(self) -> None:
+        pass
+
+    def stop(self) -> None:
+        self.did.append("stop")
+
+
+@pytest.fixture
+def stopped_node(tmp_path, monkeypatch):
+    FakeBroker.did = []
+    monkeypatch.setattr(broker, "EmbeddedBroker", FakeBroker)
+    with claim_data_dir(tmp_path, "btc-up"):
+        pass
+    (tmp_path / "kafka" / "log").mkdir(parents=True)
+    node = NodeFile(bootstrap=OLD, api="http://127.0.0.1:8000", crunch_id="btc-up", feed_source="binance")
+    write_node_file(tmp_path, node)
+    return tmp_path
+
+
+def test_a_command_that_asks_twice_has_one_kafka_until_it_ends(stopped_node):
+    for _ in range(2):
+        with command_ends:
+            first, _ = node_log(stopped_node, checked=False)
+            again, _ = node_log(stopped_node, checked=False)
+            assert first.kafka_bootstrap == again.kafka_bootstrap != OLD
+    assert FakeBroker.did == ["start", "stop"] * 2
+
+
+def test_a_directory_that_another_process_uses_is_left_alone(stopped_node):
+    with (
+        claim_data_dir(stopped_node, "btc-up"),
+        pytest.raises(OperatorError, match=f"in use by process {os.getpid()}"),
+    ):
+        node_log(stopped_node, checked=False)
+    assert FakeBroker.did == []
