@@ -151,7 +151,6 @@ async def _walk(
         until = asyncio.get_running_loop().time() + timeout_seconds
         async with asyncio.timeout_at(until):
             found = await _until(lambda: _health(client, settings.crunch_id), waiting)
-        await own()  # an address of node.json may be another node's by now
         yield "health", found
         async with asyncio.timeout_at(until):
             running = await _until(lambda: _models(client), waiting)
@@ -166,6 +165,7 @@ async def _walk(
 
         bootstrap, crunch_id = settings.kafka_bootstrap, settings.crunch_id
         waiting(at, "reading the topics, and computing again what they say")
+        await own()  # an address of node.json may be another node's by now
         chain = await read_chain(bootstrap, crunch_id, checkpoint_id, told)
         checkpoint = found_in(chain, checkpoint_id)
         topics = topics_of(bootstrap, crunch_id, told)

@@ -15,6 +15,8 @@ from coordinator.cli import checkup, checkup_node
 from coordinator.cli.checkup import GIB, State
 from coordinator.cli.main import app
 from coordinator.cli.shared import NodeFile, write_node_file
+from coordinator.infra import topics
+from coordinator.streams.errors import WorldError, WrongLogError
 from coordinator.streams.settings import Settings
 
 ALL = (
@@ -215,3 +217,26 @@ def test_a_check_that_does_not_exist_cannot_be_left_out(coordinator):
     result = coordinator("preflight", "--skip", "weather")
     assert result.exit_code == 2
     assert "docker, compose, ports" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [(WrongLogError("another node's"), State.FAULT), (WorldError("silent"), State.UNKNOWN)],
+)
+async def test_topics_that_are_not_the_nodes_own_are_no_ground_for_a_finding(monkeypatch, error, state):
+    async def listed(*_):
+        return []
+
+    async def own():
+        raise error
+
+    monkeypatch.setattr(topics, "list_topics", listed)
+    settings = Settings()
+    where = settings.kafka_bootstrap, settings.crunch_id
+    found = [
+        await checkup_node.topics(*where, own),
+        await checkup_node.applied(settings, own),
+        *await checkup_node.stages(*where, own),
+    ]
+    assert found[0].state is state
+    assert all(one.bad and str(error) in one.says for one in found)
