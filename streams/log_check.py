@@ -63,7 +63,8 @@ def check_cluster(cluster_id: str, memory: LogMemory, address: str) -> None:
     if cluster_id != memory.cluster_id:
         raise WrongLogError(
             f"Kafka at {address} is cluster {cluster_id}, but crunch {memory.crunch_id} lives in cluster "
-            f"{memory.cluster_id}: another node's Kafka listens there. Check KAFKA_BOOTSTRAP (or --kafka)"
+            f"{memory.cluster_id}: another node's Kafka listens there, or the data of ours was removed. "
+            f"Check KAFKA_BOOTSTRAP (or --kafka); if the data is lost, {WAY_BACK}"
             f"{_forget(memory)}"
         )
 
