@@ -1,0 +1,157 @@
+"""Settings that would delete what happened: found on a running node before Kafka's sweep, and put back."""
+
+from __future__ import annotations
+
+from contextlib import asynccontextmanager
+from types import SimpleNamespace
+
+import pytest
+
+from coordinator.infra import own_log, topics
+from coordinator.infra.own_log import OwnLog
+from coordinator.streams.birth import Birth, birth_records
+from coordinator.streams.errors import WorldError, WrongLogError
+from coordinator.streams.log_check import LogFound, TopicFound
+from coordinator.streams.topology import TOPICS, topic_name
+
+CRUNCH = "btc-up"
+NAMES = [topic_name(CRUNCH, topic) for topic in TOPICS]
+
+
+class Broker:
+    """The admin's side of a broker: each topic's settings and partitions."""
+
+    def __init__(self) -> None:
+        self.settings = {name: topics.topic_settings() for name in NAMES}
+        self.partitions = dict.fromkeys(NAMES, 1)
+        self.refuses = ""
+        self.looks = 0
+
+    async def describe_topics(self):
+        self.looks += 1
+        return [{"topic": name, "partitions": list(range(n))} for name, n in self.partitions.items()]
+
+    async def describe_configs(self, wanted):
+        rows = [(0, "", 2, one.name, list(self.settings[one.name].items())) for one in wanted]
+        return [SimpleNamespace(resources=rows)]
+
+    async def alter_configs(self, wanted):
+        for one in wanted:
+            if not self.refuses:
+                self.settings[one.name] = self.settings[one.name] | one.configs
+        code = 29 if self.refuses else 0
+        return [SimpleNamespace(resources=[(code, self.refuses, 2, one.name) for one in wanted])]
+
+
+@pytest.fixture
+def broker(monkeypatch):
+    one = Broker()
+
+    @asynccontextmanager
+    async def admin(_bootstrap):
+        yield one
+
+    monkeypatch.setattr(topics, "_admin", admin)
+    return one
+
+
+FORGETTING = [
+    ("feeds", "retention.ms", "60000"),
+    ("checkpoints", "retention.bytes", "1048576"),
+    ("commands", "cleanup.policy", "compact"),
+    ("dead-letters", "cleanup.policy", "compact,delete"),
+]
+
+
+@pytest.mark.parametrize(("topic", "setting", "value"), FORGETTING)
+async def test_what_would_delete_the_past_is_named_with_the_way_back_and_put_back(
+    broker, topic, setting, value
+):
+    await topics.refuse_wrong_settings("kafka:9092", CRUNCH)
+    name = topic_name(CRUNCH, topic)
+    broker.settings[name][setting] = value
+    said = rf"topic {name} .*{setting} is {value} instead of .*coordinator topics mend"
+    with pytest.raises(WrongLogError, match=said):
+        await topics.refuse_wrong_settings("kafka:9092", CRUNCH)
+    (mended,) = await topics.mend_settings("kafka:9092", CRUNCH)
+    assert mended.startswith(f"{name}: {setting} is {value}")
+    await topics.refuse_wrong_settings("kafka:9092", CRUNCH)
+    assert await topics.mend_settings("kafka:9092", CRUNCH) == []
+
+
+async def test_what_the_broker_refuses_to_put_back_and_what_cannot_be_is_said(broker):
+    broker.settings[NAMES[0]]["retention.ms"] = "1"
+    broker.refuses = "not allowed to"
+    with pytest.raises(WorldError, match="could not be changed: not allowed to"):
+        await topics.mend_settings("kafka:9092", CRUNCH)
+    broker.refuses = ""
+    broker.partitions[NAMES[1]] = 2
+    with pytest.raises(WrongLogError, match="2 partitions instead of 1"):
+        await topics.mend_settings("kafka:9092", CRUNCH)
+
+
+class Reader:
+    """A consumer of topics with a birth record each."""
+
+    async def start(self) -> None:
+        pass
+
+    async def stop(self) -> None:
+        pass
+
+    async def beginning_offsets(self, partitions):
+        return dict.fromkeys(partitions, 0)
+
+    async def end_offsets(self, partitions):
+        return dict.fromkeys(partitions, 1)
+
+
+@pytest.fixture
+async def own(broker, monkeypatch, tmp_path):
+    births = birth_records(CRUNCH, Birth("b" * 32, 1))
+    found = LogFound("c", {topic: TopicFound(topic, 0, 1, births[topic]) for topic in TOPICS})
+
+    async def look_at_log(*_):
+        return found
+
+    async def ask_cluster(*_):
+        return SimpleNamespace(cluster_id="c", topic_ids={topic: topic for topic in TOPICS})
+
+    monkeypatch.setattr(own_log, "look_at_log", look_at_log)
+    monkeypatch.setattr(own_log, "ask_cluster", ask_cluster)
+    monkeypatch.setattr(own_log, "make_reader", lambda _: Reader())
+    monkeypatch.setattr(own_log, "expect_cluster", lambda _: None)
+    monkeypatch.setattr(own_log, "LOOK_SECONDS", 0.0)
+    one = OwnLog("kafka:9092", CRUNCH, tmp_path)
+    await one.check()
+    return one
+
+
+async def test_a_running_node_stops_by_the_topics_name(own, broker, monkeypatch):
+    monkeypatch.setattr(own_log, "SETTINGS_LOOK_SECONDS", 0.0)
+    after = 5
+
+    async def describe_topics():
+        if broker.looks == after:
+            broker.settings[NAMES[2]]["retention.ms"] = "60000"
+        return await Broker.describe_topics(broker)
+
+    broker.describe_topics = describe_topics
+    with pytest.raises(WrongLogError, match=f"topic {NAMES[2]} .*retention.ms is 60000"):
+        await own.watch()
+    assert broker.looks == after + 1
+
+
+async def test_settings_are_looked_at_rarely_and_the_rest_at_each_look(own, broker, monkeypatch):
+    looks = 0
+
+    async def ask_cluster(*_):
+        nonlocal looks
+        looks += 1
+        name = "c" if looks < 10 else "another"
+        return SimpleNamespace(cluster_id=name, topic_ids={topic: topic for topic in TOPICS})
+
+    monkeypatch.setattr(own_log, "ask_cluster", ask_cluster)
+    with pytest.raises(WrongLogError, match="another node's Kafka took the place"):
+        await own.watch()
+    assert (looks, broker.looks) == (10, 1)
