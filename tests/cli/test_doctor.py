@@ -236,7 +236,7 @@ async def test_topics_that_are_not_the_nodes_own_are_no_ground_for_a_finding(mon
     found = [
         await checkup_node.topics(*where, own),
         await checkup_node.applied(settings, own),
-        *await checkup_node.stages(*where, own),
+        *await checkup_node.stages(settings, own),
     ]
     assert found[0].state is state
     assert all(one.bad and str(error) in one.says for one in found)
