@@ -16,7 +16,7 @@ from statistics import fmean
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.core.build import HASH, MINUTE, T0, round_scores, scored_until, shelf
+from tests.core.build import HASH, MINUTE, PUBKEY, T0, round_scores, scored_until, shelf
 from tests.given import given as stage_given
 
 from coordinator.scaffolds.challenge import scoring
@@ -151,6 +151,9 @@ def paid(contract, said: Callable[[int], dict[str, float]], crunchers: dict[str,
 
     `said` gives what each model on the roster answers in a minute; the price rises in every one.
     """
+    contract = contract.model_copy(
+        update={"crunch_pubkey": PUBKEY}
+    )  # a template's placeholder is paid nothing
     intervals = Settings(snapshot_interval_seconds=300, checkpoint_interval_seconds=1200)
     said_terms = CrunchConfigured(id="terms", at=0, data=make_terms(contract, HASH, intervals, 0))
     sums = stage_given(AggregateStage(shelf(contract))).when("scores", said_terms)
