@@ -15,6 +15,8 @@ from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
 
+from hypothesis import settings
+
 ROOT = Path(__file__).resolve().parent
 FOLDERS = frozenset({"api", "cli", "infra", "projections", "scaffolds", "streams"})
 
@@ -40,3 +42,7 @@ class RefuseSecondImport(MetaPathFinder):
 
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != ROOT]
 sys.meta_path.insert(0, RefuseSecondImport())
+
+# A deadline of an example is a bound on the wall clock, which a busy machine breaks: no test has one.
+settings.register_profile("no deadline", deadline=None)
+settings.load_profile("no deadline")
