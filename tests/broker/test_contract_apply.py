@@ -1,0 +1,104 @@
+"""An applied contract on a real Kafka: decided by the feed worker, listed, and found in the log by a host without it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+
+import msgspec
+import pytest
+from tests.infra.test_kept_contracts import HELPERS, RULES, scored
+
+from coordinator.infra.commands import KafkaCommandPort
+from coordinator.infra.contract_archive import ArchiveFolder
+from coordinator.infra.contract_node import NodeContracts
+from coordinator.infra.topics import create_topics
+from coordinator.streams.settings import Settings, environment
+
+pytestmark = pytest.mark.broker
+APPLIED_SECONDS_MAX = 60
+
+
+def write(folder, rules=RULES, weights="0.5"):
+    (folder / "its_rules.py").write_text(rules)
+    (folder / "helpers_of_it.py").write_text(HELPERS)
+    (folder / "weights.txt").write_text(weights)
+
+
+@pytest.fixture
+async def settings(kafka_bootstrap, crunch_id, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [str(tmp_path), *sys.path])
+    (tmp_path / "data").mkdir()
+    write(tmp_path)
+    await create_topics(kafka_bootstrap, crunch_id)
+    return Settings(
+        contract="its_rules:CONTRACT", data_dir=tmp_path / "data", kafka_bootstrap=kafka_bootstrap,
+        crunch_id=crunch_id, feed_source="generated", checkpoint_interval_seconds=21600,
+    )  # fmt: skip
+
+
+async def test_a_host_without_the_text_and_without_an_archive_finds_the_contract_in_the_log(
+    settings, tmp_path
+):
+    command = NodeContracts(settings).apply_proposed(1)
+    applied = command.data.contract_hash
+    port = KafkaCommandPort(settings.kafka_bootstrap, settings.crunch_id)
+    await port.start()
+    await port.send(command)
+    await port.stop()
+    for name in ("its_rules.py", "helpers_of_it.py", "weights.txt"):
+        (tmp_path / name).unlink()
+    other = msgspec.structs.replace(settings, data_dir=tmp_path / "other host")
+    other.data_dir.mkdir()
+    assert scored(NodeContracts(other).shelf(applied)) == 0.5
+    assert list(ArchiveFolder(other.data_dir).hashes()) == [applied]
+
+
+async def test_a_text_does_nothing_until_it_is_applied_and_holds_from_the_next_period_on(settings, tmp_path):
+    env = {**os.environ, **environment(settings)}
+
+    async def coordinator(*words):
+        out = await asyncio.create_subprocess_exec(
+            sys.executable, "-Im", "coordinator.cli.main", "contract", *words, "--json", env=env, cwd=tmp_path,
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        )  # fmt: skip
+        said, wrong = await asyncio.wait_for(out.communicate(), APPLIED_SECONDS_MAX)
+        return out.returncode, json.loads(said or "null"), wrong.decode()
+
+    with (tmp_path / "feed.log").open("wb") as log:
+        feed = subprocess.Popen(
+            [sys.executable, "-Im", "coordinator.cli.main", "worker", "feed"], env=env, cwd=tmp_path,
+            stdout=log, stderr=log,
+        )  # fmt: skip
+    try:
+        async with asyncio.timeout(APPLIED_SECONDS_MAX):
+            while (listed := (await coordinator("list"))[1]) is None or not listed["contracts"]:
+                await asyncio.sleep(0.5)
+        (first,) = listed["contracts"]
+        assert listed["on_disk"] == "the text on disk is the contract applied last"
+
+        write(tmp_path, rules=f"# a remark\n{RULES}")
+        assert (await coordinator("apply", "--yes"))[1] == {"applied": False, "contract": first["hash"]}
+
+        write(tmp_path, weights="0.25")
+        code, said, _ = await coordinator("diff")
+        assert (code, said["old"]) == (1, first["hash"])
+        assert "is another contract" in (await coordinator("list"))[1]["on_disk"]
+
+        code, said, wrong = await coordinator("apply", "--yes")
+        assert (code, said["applied"]) == (0, True), wrong
+        assert said["effective_from"] % 21_600_000 == 0
+        assert said["differences"]
+        _, listed, _ = await coordinator("list")
+        assert [one["hash"] for one in listed["contracts"]] == [first["hash"], said["contract"]]
+
+        write(tmp_path, rules="def (")
+        code, _, wrong = await coordinator("apply", "--yes")
+        assert code == 2
+        assert "its_rules.py" in wrong
+    finally:
+        feed.kill()
+        feed.wait(10)

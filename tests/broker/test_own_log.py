@@ -1,0 +1,44 @@
+"""A process watches its own log on a real Kafka: what would delete facts is found while they are still there."""
+
+from __future__ import annotations
+
+import pytest
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
+
+from coordinator.infra import own_log
+from coordinator.infra.own_log import OwnLog
+from coordinator.infra.topics import create_topics, list_topics, mend_settings
+from coordinator.streams.errors import WrongLogError
+from coordinator.streams.topology import topic_name
+
+pytestmark = pytest.mark.broker
+
+
+async def set_by_somebody(bootstrap, name, **settings):
+    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    await admin.start()
+    try:
+        changed = {key.replace("_", "."): value for key, value in settings.items()}
+        await admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, name, changed)])
+    finally:
+        await admin.close()
+
+
+async def test_a_setting_that_would_delete_the_past_of_a_running_node_stops_it_and_can_be_put_back(
+    kafka_bootstrap, crunch_id, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(own_log, "LOOK_SECONDS", 0.05)
+    monkeypatch.setattr(own_log, "SETTINGS_LOOK_SECONDS", 0.05)
+    await create_topics(kafka_bootstrap, crunch_id)
+    own = OwnLog(kafka_bootstrap, crunch_id, tmp_path)
+    await own.check()
+    name = topic_name(crunch_id, "commands")
+    await set_by_somebody(kafka_bootstrap, name, retention_ms="60000", cleanup_policy="compact")
+    said = "cleanup.policy is compact instead of delete;.*retention.ms is 60000"
+    with pytest.raises(WrongLogError, match=rf"topic {name} .*{said}.*coordinator topics mend"):
+        await own.watch()
+    mended = await mend_settings(kafka_bootstrap, crunch_id)
+    assert [one.split(":")[0] for one in mended] == [name]
+    assert not any(one.mismatches for one in await list_topics(kafka_bootstrap, crunch_id))
+    assert await mend_settings(kafka_bootstrap, crunch_id) == []
