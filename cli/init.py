@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -89,7 +90,7 @@ def _say(made: Workspace) -> None:
     typer.echo(f"{shown(made.node)}  the node: contract, settings, deployment")
     typer.echo(f"{shown(made.challenge)}  the package {made.package}: base class, scoring, example models")
     typer.echo("")
-    typer.echo(f"next:  cd {shown(made.node)}")
+    typer.echo(f"next:  cd {shlex.quote(str(shown(made.node)))}")
     typer.echo("       coordinator contract check    # is the contract right?")
     typer.echo("       coordinator up                # the whole node here, without Docker")
     if (made.node / "Makefile").is_file():

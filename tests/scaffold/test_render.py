@@ -138,6 +138,11 @@ def test_init_says_what_it_made_and_what_to_do_next(tmp_path):
     assert [path.name for path in (tmp_path / "deep/er").iterdir()] == ["my-challenge"]
 
 
+def test_the_line_to_copy_is_one_that_a_shell_reads_as_meant(tmp_path):
+    done = coordinator(tmp_path, "init", "my-challenge", "--output", "sp ace/$x")
+    assert f"next:  cd 'sp ace/$x/my-challenge/{NODE}'\n" in done.stdout
+
+
 def test_the_demo_is_btc_up_with_the_realtime_pack(tmp_path):
     assert coordinator(tmp_path, "demo").returncode == 0
     node = tmp_path / "btc-up/crunch-node-btc-up"
