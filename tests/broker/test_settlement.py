@@ -41,7 +41,7 @@ def hash_of(n: int) -> str:
 
 
 def sources() -> MemoryLog:
-    """Snapshots of four periods of three models, and who they are."""
+    """Snapshots of four rehearsed periods of three models, and who they are: for real, the demo's address is nobody's."""
     log = MemoryLog()
     snapshots, models = Author(log, "snapshots"), Author(log, "models")
     for name, wallet in (("a", PUBKEY), ("b", PUBKEY), ("c", "")):
@@ -52,7 +52,9 @@ def sources() -> MemoryLog:
         models.write(ev.ModelSeen(id=f"seen/{name}", at=T0, data=seen))
     snapshots.write(configured(contract_hash=contract_hash(load_contract(CONTRACT)), effective_from=T0))
     for start in range(T0, T0 + PERIODS * 6 * HOUR, 6 * HOUR):
-        shown = [snapshot(name, start, value) for name, value in (("a", 9), ("b", 7), ("c", 5))]
+        shown = [
+            snapshot(name, start, value, rehearsal=True) for name, value in (("a", 9), ("b", 7), ("c", 5))
+        ]
         snapshots.write(*shown, period_closed(start, start + 6 * HOUR, 3))
     # Scores of the period that runs, which the dry run alone looks at.
     scores = Author(log, "scores")
@@ -86,7 +88,7 @@ async def node(kafka_bootstrap, crunch_id, tmp_path):
             Report(
                 Settings(
                     crunch_id=crunch_id, kafka_bootstrap=kafka_bootstrap, data_dir=tmp_path / f"api{i}",
-                    api_port=ports[i], api_settle_without_key=True, contract=CONTRACT, checkpoint_interval_seconds=6 * 3600,
+                    api_port=ports[i], api_settle_without_key=True, settle_rehearsals=True, contract=CONTRACT, checkpoint_interval_seconds=6 * 3600,
                 )
             )
         )  # fmt: skip
