@@ -74,7 +74,7 @@ def create_app(
     app = FastAPI(title=title, openapi_url="/openapi.json", docs_url=None, redoc_url=None)
     # A redirect would name http:// and the host of a request that came through TLS, and lose the key: 404 is honest.
     app.router.redirect_slashes = False
-    read = projector.read
+    read, wallets = projector.read, WalletsFile(settings.wallets_file)
     # Before all others: the most polled route is found first and costs nothing but itself.
     app.router.routes.insert(0, LeaderboardRoute(read.leaderboard))
     for routes in (
@@ -90,10 +90,10 @@ def create_app(
         exports.router(),
         feeds.router(),
         snapshots.router(),
-        checkpoints.router(WalletsFile(settings.wallets_file)),
+        checkpoints.router(wallets),
         schema.router(),
         model_detail.router(),
-        commands.router(sender or Sender(projector, command_port)),
+        commands.router(sender or Sender(projector, command_port), wallets),
         invariants.router(monitor),
     ):
         app.include_router(routes, dependencies=[Depends(queries.known_names)])

@@ -1,8 +1,8 @@
 """Who is paid, bound when a checkpoint is offered: at each look, what is known of wallets becomes a command.
 
 Reads the checkpoints that are PENDING, the operator's file and what models tell; sends BindPayees for those that are
-not bound yet. The first word counts: a file that is edited after a checkpoint was offered moves no payment of it
-(`coordinator checkpoint wallets --bind ID` does, while nothing is submitted).
+not bound yet; a confirm binds the rest before it. The first word counts: a file that is edited after a checkpoint was
+offered moves no payment of it (`coordinator checkpoint wallets --bind ID` does, while nothing is submitted).
 """
 
 from __future__ import annotations
@@ -10,17 +10,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
+from typing import TYPE_CHECKING
 
 import structlog
 
 from coordinator.api.checkpoint_answers import wallet_of
-from coordinator.api.commands import CommandPort
 from coordinator.infra.wallets_file import WalletsFile
 from coordinator.projections.checkpoints import CheckpointRow, Checkpoints
 from coordinator.projections.runner import Projector
 from coordinator.streams.errors import OperatorError, WorldError
 from coordinator.streams.events import BindPayees, BindPayeesData
 from coordinator.streams.ids import content_id
+
+if TYPE_CHECKING:
+    from coordinator.api.commands import CommandPort
 
 LOOK_SECONDS = 1.0
 OFFERED_MAX = 100
@@ -54,14 +57,20 @@ class PayeesLoop:
         try:
             known = self._wallets.lookup()
             for row in list(islice(read.newest("PENDING"), OFFERED_MAX)):
-                for payees in in_parts(unbound(row, read, known)):
-                    offset = await self._port.send(bind_payees(row, payees, self._now_ms()))
-                    the_id = row.checkpoint.checkpoint_id
-                    _log.info("payees_bound", checkpoint=the_id, models=len(payees), offset=offset)
+                await bind_unbound(self._port, row, read, known, self._now_ms())
         except (OperatorError, WorldError) as error:
             self.error = str(error)
             return
         self.error = ""
+
+
+async def bind_unbound(
+    port: CommandPort, row: CheckpointRow, read: Checkpoints, wallets: Mapping[str, str], at: int
+) -> None:
+    """Send what binds the paid models that are not bound yet. Raises WorldError."""
+    for payees in in_parts(unbound(row, read, wallets)):
+        offset = await port.send(bind_payees(row, payees, at))
+        _log.info("payees_bound", checkpoint=row.checkpoint.checkpoint_id, models=len(payees), offset=offset)
 
 
 def unbound(row: CheckpointRow, read: Checkpoints, wallets: Mapping[str, str]) -> dict[str, str]:

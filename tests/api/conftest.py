@@ -14,6 +14,7 @@ from coordinator.api.commands import Sender
 from coordinator.api.keys import KeyRing, Scope, make_entry, parse_entries
 from coordinator.projections.registry import open_read_models
 from coordinator.projections.runner import Projector
+from coordinator.streams.events import BindPayees
 from coordinator.streams.settings import Settings
 
 
@@ -24,10 +25,13 @@ class ScriptedStage:
     """
 
     def __init__(self, projector, log):
-        self.projector, self.log, self.sent = projector, log, []
+        self.projector, self.log, self.sent, self.bound = projector, log, [], []
         self.script = lambda _command, _offset: []
 
     async def send(self, command):
+        if isinstance(command, BindPayees):  # goes before a confirm, and is decided beside it
+            self.bound.append(command)
+            return -1
         offset = len(self.sent)
         self.sent.append(command)
         events = self.script(command, offset)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.api.test_payment_shapes import OTHER, offered
-from tests.logs import PUBKEY
+from tests.api.test_payment_shapes import OTHER, offered, with_wallets
+from tests.logs import PUBKEY, TX_HASH
 
 from coordinator.api.checkpoint_answers import cli_format
 from coordinator.api.payees import PAYEES_MAX, PayeesLoop, in_parts
@@ -57,6 +57,15 @@ async def test_an_edit_after_the_offer_moves_no_payment(api, log, loop, tmp_path
     before = len(loop.sent)
     await loop.look()
     assert len(loop.sent) == before
+
+
+async def test_a_confirm_binds_first_what_was_handed_out_to_pay_by(api, log, tmp_path: Path):
+    one = await offered(api, log, {"m1": 500_000_000, "m4": 500_000_000})
+    async with with_wallets(api, tmp_path / "wallets.csv", f"model_id,wallet\nm4,{OTHER}\n") as client:
+        await client.post(f"/reports/checkpoints/{one}/confirm", json={"tx_hash": TX_HASH})
+    (bound,), (confirmed,) = api.stage.bound, api.stage.sent
+    assert bound.data.payees == {"m1": PUBKEY, "m4": OTHER}
+    assert isinstance(confirmed, ev.ConfirmCheckpoint)
 
 
 async def test_a_wrong_file_binds_nobody_and_is_said(api, log, loop, tmp_path: Path):

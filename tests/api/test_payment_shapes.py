@@ -15,10 +15,12 @@ from tests.logs import HOUR_MS, PUBKEY, LogBuilder
 from coordinator.api.app import create_app
 from coordinator.api.checkpoint_answers import cli_format, percent, prizes
 from coordinator.api.commands import Sender
+from coordinator.api.keys import Scope, make_entry
 from coordinator.projections.checkpoints import CheckpointRow
 from coordinator.streams import events as ev
 from coordinator.streams.emission import allocate
 
+KEY, ENTRY = make_entry("operator", Scope.ADMIN, "s" * 43)
 OTHER = "So11111111111111111111111111111111111111112"
 
 
@@ -35,9 +37,11 @@ def with_wallets(api, path: Path, text: str):
     import httpx
 
     path.write_text(text)
-    settings_ = type(api.projector.settings)(data_dir=path.parent, wallets_file=str(path))
+    settings_ = type(api.projector.settings)(data_dir=path.parent, wallets_file=str(path), api_keys=ENTRY)
     app = create_app(settings_, api.projector, api.stage, sender=Sender(api.projector, api.stage))
-    return httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://node")
+    return httpx.AsyncClient(
+        transport=httpx.ASGITransport(app), base_url="http://node", headers={"X-API-Key": KEY}
+    )
 
 
 async def test_models_without_a_wallet_keep_their_id_and_are_listed(api, log):
