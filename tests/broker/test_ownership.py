@@ -78,8 +78,10 @@ async def test_an_owner_stopped_in_mid_decision_comes_back_to_a_closed_gate(
         before = await field.late_appends("scores")
 
         os.kill(zombie.process.pid, signal.SIGCONT)
-        lost = await zombie.wait_event("ownership_lost", stage="score")
-        assert lost["foreign"]
+        # It hears of its end from the group or from the foreign claim, whichever is read first; the gate is closed by both.
+        async with asyncio.timeout(60):
+            while await field.late_appends("scores") == 0:
+                await asyncio.sleep(0.1)
         await field.feed_all(log)
         await field.wait_decided(log, STAGES[:2])
         await field.assert_equal(log, STAGES[:2])
