@@ -101,6 +101,8 @@ async def assert_same_state(field: Board, log: FixedLog, folder: Path, report: R
     projections = open_projections(folder / "undisturbed", "another-cluster", field.crunch_id)
     folded = Folder(projections)
     for topic, records in log.undisturbed.items():
+        if topic not in folded.readers:  # commands drive a stage; no read model folds them
+            continue
         for offset, record in enumerate(records):
             folded.fold(topic, offset, record)
     folded.commit()

