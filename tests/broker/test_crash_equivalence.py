@@ -106,7 +106,10 @@ async def assert_same_state(field: Board, log: FixedLog, folder: Path, report: R
         for offset, record in enumerate(records):
             folded.fold(topic, offset, record)
     folded.commit()
-    expected = {one.name: one.store.state_hash for one in projections}
+    # No stage writes `feeds` here: it lies in the topic as it is, and is none of the undisturbed run's.
+    expected = {one.name: one.store.state_hash for one in projections if one.name != "feeds"}
+    left.state_hash.pop("feeds")
+    folded_live.pop("feeds")
     for one in projections:
         one.store.close()
     assert left.state_hash == expected
