@@ -15,8 +15,10 @@ import msgspec
 import structlog
 
 from coordinator.api.commands import CommandPort
+from coordinator.api.payees import bind_before_confirm
 from coordinator.infra.chain.fake import FakeChain, transaction_hash
 from coordinator.infra.chain.solana import SolanaChain
+from coordinator.infra.wallets_file import WalletsFile
 from coordinator.projections.checkpoints import CheckpointRow
 from coordinator.projections.runner import Projector
 from coordinator.streams.chain_watch import Concern, Watched, Wish, judge
@@ -51,6 +53,7 @@ class ChainLoop:
         self._projector = projector
         self._port = port
         self._settings = projector.settings
+        self._wallets = WalletsFile(self._settings.wallets_file)
         self._now_ms = now_ms
         self._sent: dict[Wish, int] = {}
         self._read_at = -1
@@ -149,6 +152,9 @@ class ChainLoop:
         if last is not None and now - last < RESEND_MS:
             return
         self._sent = {one: at for one, at in self._sent.items() if now - at < RESEND_MS}
+        if wish.kind == "confirm":
+            read = self._projector.read.checkpoints
+            await bind_before_confirm(self._port, read.get(wish.checkpoint_id), read, self._wallets, now)
         offset = await self._port.send(wish.command(now))
         self._sent[wish] = now
         _log.info(

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from typing import Annotated, Any, Protocol
 
 import msgspec
-import structlog
 from fastapi import APIRouter, Path
 from fastapi.responses import Response
 from pydantic import BaseModel, Field
@@ -24,15 +23,14 @@ from coordinator.api.answers import shaped
 from coordinator.api.checkpoint_answers import checkpoint_answer
 from coordinator.api.checkpoint_shapes import Checkpoint, CommandState, Undecided
 from coordinator.api.checkpoints import CheckpointId
-from coordinator.api.payees import bind_unbound
+from coordinator.api.payees import bind_before_confirm
 from coordinator.api.problems import problem
 from coordinator.api.reading import Reading
 from coordinator.api.shapes import Status
 from coordinator.infra.wallets_file import WalletsFile
-from coordinator.projections.checkpoints import PENDING
 from coordinator.projections.runner import Projector
 from coordinator.streams.emission import is_tx_hash
-from coordinator.streams.errors import OperatorError, OutcomeUnknownError, WorldError
+from coordinator.streams.errors import OutcomeUnknownError, WorldError
 from coordinator.streams.events import (
     AdvanceCheckpoint,
     AdvanceCheckpointData,
@@ -57,7 +55,6 @@ DECIDED: dict[int | str, dict[str, Any]] = {
     409: {"description": "The stage refused it; `state` says where the checkpoint stands."},
     503: {"description": "The command was not written, and will not be."},
 }
-_log = structlog.get_logger()
 
 
 class CommandPort(Protocol):
@@ -182,13 +179,7 @@ def router(sender: Sender, wallets: WalletsFile) -> APIRouter:
             return problem(422, "tx_hash must be base58 of 64 bytes (87 or 88 characters)")
         at = sender.now_ms()
         read = sender.projector.read.checkpoints
-        row = read.get(checkpoint_id)
-        if row is not None and row.status == PENDING:  # what was handed out to pay by is bound first
-            try:
-                await bind_unbound(sender.port, row, read, wallets.lookup(), at)
-            except (OperatorError, WorldError) as error:
-                # The transaction is out, and that it is recorded comes first: what it says now is the confirm's own.
-                _log.warning("payees_not_bound", checkpoint=checkpoint_id, reason=str(error))
+        await bind_before_confirm(sender.port, read.get(checkpoint_id), read, wallets, at)
         return await sender.decide(
             ConfirmCheckpoint(
                 id=sender.command_id("ConfirmCheckpoint", checkpoint_id, tx_hash, at),

@@ -16,7 +16,7 @@ import structlog
 
 from coordinator.api.checkpoint_answers import wallet_of
 from coordinator.infra.wallets_file import WalletsFile
-from coordinator.projections.checkpoints import CheckpointRow, Checkpoints
+from coordinator.projections.checkpoints import PENDING, CheckpointRow, Checkpoints
 from coordinator.projections.runner import Projector
 from coordinator.streams.errors import OperatorError, WorldError
 from coordinator.streams.events import BindPayees, BindPayeesData
@@ -62,6 +62,21 @@ class PayeesLoop:
             self.error = str(error)
             return
         self.error = ""
+
+
+async def bind_before_confirm(
+    port: CommandPort, row: CheckpointRow | None, read: Checkpoints, wallets: WalletsFile, at: int
+) -> None:
+    """Bind what was handed out to pay by, before a transaction of it is recorded: whoever confirms, by any route.
+
+    The transaction is out, and that it is recorded comes first: what stands in the way here is said and stops nothing.
+    """
+    if row is None or row.status != PENDING:
+        return
+    try:
+        await bind_unbound(port, row, read, wallets.lookup(), at)
+    except (OperatorError, WorldError) as error:
+        _log.warning("payees_not_bound", checkpoint=row.checkpoint.checkpoint_id, reason=str(error))
 
 
 async def bind_unbound(

@@ -16,14 +16,17 @@ from typing import Any, Self
 
 from aiokafka import AIOKafkaConsumer
 
+from coordinator.api.payees import bind_before_confirm
 from coordinator.infra.commands import KafkaCommandPort
 from coordinator.infra.kafka import read_range
 from coordinator.infra.positions import offsets, reading
+from coordinator.infra.wallets_file import WalletsFile
 from coordinator.projections.checkpoints import CheckpointRow, Checkpoints
 from coordinator.projections.folding import Folder
 from coordinator.projections.registry import identity_of
 from coordinator.projections.store import Store
 from coordinator.streams.errors import CoordinatorError, OperatorError, WorldError
+from coordinator.streams.events import ConfirmCheckpoint
 from coordinator.streams.ids import content_id
 from coordinator.streams.settings import Settings
 from coordinator.streams.topology import topic_name
@@ -104,6 +107,10 @@ class CheckpointsLog:
         port = KafkaCommandPort(self._settings.kafka_bootstrap, self._settings.crunch_id)
         await port.start()
         try:
+            if kind is ConfirmCheckpoint:
+                row = self.read_model.get(data.checkpoint_id)
+                wallets = WalletsFile(self._settings.wallets_file)
+                await bind_before_confirm(port, row, self.read_model, wallets, at)
             offset = await port.send(kind(id=the_id, at=at, data=data))
         finally:
             await port.stop()

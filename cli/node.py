@@ -276,6 +276,7 @@ class Node:
             feed_source=settings.feed_source,
             feed_chosen=settings.feed_source in CHOSEN_BY_US,
             feed={name: text for name, text in environment(settings).items() if name.startswith("FEED_")},
+            wallets_file=str(Path(settings.wallets_file).absolute()) if settings.wallets_file else "",
             pids=pids | {"up": os.getpid()},
         )
         try:

@@ -75,7 +75,8 @@ class ClearErrors(TyperGroup):
 class NodeFile(msgspec.Struct, kw_only=True):
     """`<data_dir>/node.json`: what `up` leaves for the other commands. `pids` are of the last start.
 
-    `feed` holds the FEED_ variables that it runs with, whatever the environment says meanwhile.
+    `feed` holds the FEED_ variables that it runs with, whatever the environment says meanwhile. `wallets_file` is its
+    WALLETS_FILE, for a command whose environment does not say one: else that would pay to other wallets.
     """
 
     bootstrap: str
@@ -84,6 +85,7 @@ class NodeFile(msgspec.Struct, kw_only=True):
     feed_source: str
     feed_chosen: bool = False
     feed: dict[str, str] = {}
+    wallets_file: str = ""
     pids: dict[str, int] = {}
 
 
@@ -190,6 +192,8 @@ def node_settings(data_dir: Path | None, kafka: str | None = None) -> tuple[Sett
     crunch_id, environ = None, dict(os.environ)
     if node is not None and bootstrap == node.bootstrap:
         environ |= node.feed
+        if not os.environ.get("WALLETS_FILE"):
+            environ["WALLETS_FILE"] = node.wallets_file
         if not os.environ.get("CRUNCH_ID"):
             crunch_id = node.crunch_id
     return read_settings(environ, data_dir=data_dir, kafka_bootstrap=bootstrap, crunch_id=crunch_id), node

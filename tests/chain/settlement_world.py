@@ -63,6 +63,7 @@ class View:
     def __init__(self, log: MemoryLog) -> None:
         self.log, self.counter, self.settlements = log, Counter("checkpoints"), Settlements()
         self.rows: dict[str, CheckpointRow] = {}
+        self.models = SimpleNamespace(get=lambda _: SimpleNamespace(wallet_pubkey=PUBKEY))
         self.version = 0
         self.offered_again: list[tuple[str, int]] = []
         """(checkpoint, time of the look) of each way back to PENDING."""
@@ -87,8 +88,11 @@ class View:
                     moves = [*moves, (state.status, 0)]
                 self.rows[the_id] = CheckpointRow(
                     checkpoint=state.data, status=state.status, created_at=state.data.period_end, changed_at=0,
-                    tx_hash=state.tx_hash or None, moves=moves,
+                    tx_hash=state.tx_hash or None, moves=moves, payees=dict(state.payees),
                 )  # fmt: skip
+
+    def get(self, the_id):
+        return self.rows.get(the_id)
 
     def newest(self):
         yield from sorted(self.rows.values(), key=lambda row: -row.checkpoint.period_end)

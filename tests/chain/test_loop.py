@@ -20,7 +20,7 @@ from coordinator.infra.chain.solana import SolanaChain
 from coordinator.projections.registry import open_read_models
 from coordinator.projections.runner import Projector
 from coordinator.streams.errors import OperatorError
-from coordinator.streams.events import ConfirmCheckpoint, FailCheckpointSubmission
+from coordinator.streams.events import BindPayees, ConfirmCheckpoint, FailCheckpointSubmission
 from coordinator.streams.settings import Settings, read_settings
 
 FINAL = {"slot": 9, "confirmations": None, "err": None, "confirmationStatus": "finalized"}
@@ -154,3 +154,27 @@ def test_a_wrong_webhook_stops_the_start(scene):
     scene.projector.settings = Settings(webhook_url="http://169.254.169.254/x")
     with pytest.raises(OperatorError, match="WEBHOOK_URL"):
         make_monitor(scene.projector, scene.port)
+
+
+async def test_a_settlement_that_the_chain_shows_is_bound_to_who_was_paid_before_it_is_confirmed(
+    scene, tmp_path
+):
+    wallets = tmp_path / "wallets.csv"
+    wallets.write_text(f"model_id,wallet\nm2,{PUBKEY}\n")
+    scene.projector.settings = Settings(data_dir=tmp_path, wallets_file=str(wallets))
+    chain = FakeChain(lambda: scene.clock.now / 1000)
+    chain.send(TX_HASH, PUBKEY, scene.the_id)
+    await loop(scene, chain).look()
+    bound, confirmed = scene.sent
+    assert isinstance(bound, BindPayees)
+    assert bound.data.payees["m2"] == PUBKEY
+    assert isinstance(confirmed, ConfirmCheckpoint)
+
+
+async def test_a_wrong_file_of_wallets_does_not_hide_what_the_chain_shows(scene, tmp_path):
+    (tmp_path / "wallets.csv").write_text("model_id,wallet\nm2,paypal\n")
+    scene.projector.settings = Settings(data_dir=tmp_path, wallets_file=str(tmp_path / "wallets.csv"))
+    chain = FakeChain(lambda: scene.clock.now / 1000)
+    chain.send(TX_HASH, PUBKEY, scene.the_id)
+    await loop(scene, chain).look()
+    assert [type(one) for one in scene.sent] == [ConfirmCheckpoint]

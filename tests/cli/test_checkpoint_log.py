@@ -1,0 +1,75 @@
+"""A confirm from the terminal does what the API's does: who is paid is bound before the transaction is recorded."""
+
+from __future__ import annotations
+
+import pytest
+from tests.api.test_payment_shapes import OTHER
+from tests.logs import PUBKEY, TX_HASH, busy_log
+
+from coordinator.cli import checkpoint_log
+from coordinator.cli.checkpoint_log import CheckpointsLog
+from coordinator.cli.shared import NodeFile, node_settings, write_node_file
+from coordinator.streams import events as ev
+from coordinator.streams.settings import Settings
+
+
+@pytest.fixture
+def sent(monkeypatch):
+    """What the command appended."""
+    commands: list[ev.Event] = []
+
+    class Port:
+        def __init__(self, *_where) -> None: ...
+
+        async def start(self) -> None: ...
+
+        async def stop(self) -> None: ...
+
+        async def send(self, command: ev.Event) -> int:
+            commands.append(command)
+            return -2  # decided long ago
+
+    monkeypatch.setattr(checkpoint_log, "KafkaCommandPort", Port)
+    return commands
+
+
+def offered(settings: Settings) -> tuple[CheckpointsLog, str]:
+    log = busy_log()
+    the_id = log.checkpoint(20 * 3_600_000, {"m1": 600_000_000, "m4": 400_000_000})
+    read = CheckpointsLog(settings)
+    for topic in read.read_model.topics:
+        for offset, record in enumerate(log.records[topic]):
+            read._folder.fold(topic, offset, record)
+    read._folder.commit()
+    return read, the_id
+
+
+@pytest.mark.parametrize(
+    ("text", "payees"),
+    [
+        (f"model_id,wallet\nm4,{OTHER}\n", [{"m1": PUBKEY, "m4": OTHER}]),
+        ("model_id,wallet\nm4,paypal\n", []),  # the transaction is out: that it is recorded comes first
+    ],
+)
+async def test_a_confirm_binds_first_what_was_handed_out_to_pay_by(tmp_path, sent, text, payees):
+    (tmp_path / "wallets.csv").write_text(text)
+    log, the_id = offered(Settings(wallets_file=str(tmp_path / "wallets.csv")))
+    await log.decide(ev.ConfirmCheckpoint, ev.ConfirmCheckpointData(checkpoint_id=the_id, tx_hash=TX_HASH))
+    *bound, confirmed = sent
+    assert [one.data.payees for one in bound] == payees
+    assert isinstance(confirmed, ev.ConfirmCheckpoint)
+
+
+async def test_other_commands_bind_nobody(sent):
+    log, the_id = offered(Settings())
+    await log.decide(ev.ReleaseCheckpoint, ev.ReleaseCheckpointData(checkpoint_id=the_id, reason=""))
+    assert [type(one) for one in sent] == [ev.ReleaseCheckpoint]
+
+
+def test_a_command_pays_by_the_nodes_file_of_wallets_unless_it_is_told_another(tmp_path, monkeypatch):
+    monkeypatch.delenv("WALLETS_FILE", raising=False)
+    left = {"bootstrap": "127.0.0.1:2", "api": "", "crunch_id": "btc-up", "feed_source": "binance"}
+    write_node_file(tmp_path, NodeFile(**left, wallets_file="/there/wallets.csv"))
+    assert node_settings(tmp_path)[0].wallets_file == "/there/wallets.csv"
+    monkeypatch.setenv("WALLETS_FILE", "mine.csv")
+    assert node_settings(tmp_path)[0].wallets_file == "mine.csv"
