@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import msgspec
 import typer
 
-from coordinator.cli.contract_reading import Kept, read_kept
+from coordinator.cli.contract_reading import Kept, read_kept, refusal
 from coordinator.cli.own_kafka import node_log
 from coordinator.cli.shared import (
     EXIT_DIFFERENT,
@@ -51,13 +51,17 @@ def list_(kafka: KafkaOption = None, data_dir: DataDirOption = None, as_json: Js
         print_json({"contracts": rows, "on_disk": remark})
         return
     from rich.table import Table  # noqa: PLC0415
+    from rich.text import Text  # noqa: PLC0415
 
     from coordinator.cli.terminal import Console  # noqa: PLC0415
 
     table = Table("hash", "contract", "applied", "holds from", "")
     for row in rows:
         since = "the beginning" if row["effective_from"] == 0 else time_text(row["effective_from"])
-        table.add_row(row["hash"][:12], row["path"], time_text(row["applied_at"]), since, row["state"])
+        state = row["state"] + (f": {row['refused']}" if row["refused"] else "")
+        table.add_row(
+            row["hash"][:12], row["path"], time_text(row["applied_at"]), since, Text(printable(state))
+        )
     Console().print(table)
     typer.echo(printable(remark))
 
@@ -74,15 +78,23 @@ def show(
     Example: [bold]coordinator contract show 4c99 --source[/bold]
     """
     settings, _ = node_log(data_dir, kafka)
-    command = run(read_kept(settings)).of(contract_hash)
+    applied = run(read_kept(settings)).of(contract_hash)
+    command = applied.command
     archive = _opened(command)
     files = {name: content.decode(errors="replace") for name, content in sorted(archive.files.items())}
     meaning = archive.meaning
     if as_json:
-        said = {"hash": command.data.contract_hash, "path": archive.path, "applied_at": command.at}
+        said = {
+            "hash": command.data.contract_hash,
+            "path": archive.path,
+            "applied_at": command.at,
+            "refused": applied.refused,
+        }
         print_json(said | msgspec.to_builtins(meaning) | {"files": files if source else list(files)})
         return
     typer.echo(f"contract {command.data.contract_hash}\n  {archive.path}, applied {time_text(command.at)}")
+    if applied.refused:
+        typer.echo(printable(f"  refused by the node, so it never held: {applied.refused}"))
     for name, value in meaning.fields.items():
         typer.echo(printable(f"  {name} = {msgspec.json.encode(value).decode()}"))
     for title, found in (
@@ -113,8 +125,10 @@ def diff(
     """
     settings, _ = node_log(data_dir, kafka)
     kept = run(read_kept(settings))
-    before = _opened(kept.newest() if old is None else kept.of(old))
-    after = _disk(_with_path(settings, kept)) if new in (None, ON_DISK) else _opened(kept.of(str(new)))
+    before = _opened(kept.newest() if old is None else kept.of(old).command)
+    after = (
+        _disk(_with_path(settings, kept)) if new in (None, ON_DISK) else _opened(kept.of(str(new)).command)
+    )
     said = _differences(before, after)
     if as_json:
         print_json({"old": before.meaning.hash, "new": after.meaning.hash, "differences": said})
@@ -214,22 +228,28 @@ def _rows(kept: Kept) -> list[dict[str, Any]]:
     terms = _in_force(kept)
     now = terms.at(kept.clock).contract_hash if terms else None
     rows = []
-    for one in {command.data.contract_hash: command for command in kept.applied}.values():
-        data = one.data
+    for one in {applied.hash: applied for applied in kept.applied}.values():
+        data = one.command.data
         since = [
             event.data.effective_from
             for event in kept.terms
             if event.data.contract_hash == data.contract_hash
         ]
         later = bool(since) and since[-1] > kept.clock
-        state = "in force" if data.contract_hash == now else "later" if later else "before" if since else "-"
+        if data.contract_hash == now:
+            state = "in force"
+        elif since:
+            state = "later" if later else "before"
+        else:
+            state = "refused" if one.refused else "waits"
         rows.append(
             {
                 "hash": data.contract_hash,
                 "path": data.path,
-                "applied_at": one.at,
+                "applied_at": one.command.at,
                 "effective_from": since[-1] if since else None,
                 "state": state,
+                "refused": one.refused or None,
             }
         )
     return rows
@@ -263,19 +283,28 @@ def _differences(before: Archive, after: Archive) -> list[str]:
 
 
 async def applied_and_disk(settings: Settings) -> str:
-    """One line: the contract applied last, and whether the text on disk is that one. Raises CoordinatorError."""
+    """One line: the contract applied last, what was refused since, and whether the text on disk is the applied one.
+
+    Raises CoordinatorError.
+    """
     kept = await read_kept(settings)
     return f"contract {kept.newest().data.contract_hash[:12]} was applied last; {_on_disk(settings, kept)}"
 
 
 def _on_disk(settings: Settings, kept: Kept) -> str:
+    refused = kept.refused_since()
+    since = f"; {refused.hash[:12]} was refused: {refused.refused}" if refused is not None else ""
     try:
         found = _disk(_with_path(settings, kept)).meaning.hash
     except OperatorError as error:
-        return f"the text on disk cannot be applied: {error}"
+        return f"the text on disk cannot be applied: {error}{since}"
     if found == kept.newest().data.contract_hash:
-        return "the text on disk is the contract applied last"
-    return f"the text on disk is another contract, {found[:12]}: `coordinator contract apply` applies it"
+        return f"the text on disk is the contract applied last{since}"
+    if refused is not None and found == refused.hash:
+        return f"the text on disk is the contract {found[:12]}, which the node refused: {refused.refused}"
+    return (
+        f"the text on disk is another contract, {found[:12]}: `coordinator contract apply` applies it{since}"
+    )
 
 
 # --- applying ----------------------------------------------------------------------------------------------------
@@ -345,6 +374,6 @@ async def _refuse_dead(settings: Settings, offset: int) -> None:
     """Raises OperatorError when the feed worker set the command aside, with its reason."""
     from coordinator.cli.letters import read_letters  # noqa: PLC0415
 
-    for one in await read_letters(settings.kafka_bootstrap, settings.crunch_id):
-        if one["origin"] == "commands" and str(one["position"]).startswith(f"{offset} "):
-            raise OperatorError(f"the node refused the contract: {one['reason']}")
+    reason = refusal(await read_letters(settings.kafka_bootstrap, settings.crunch_id), offset)
+    if reason:
+        raise OperatorError(f"the node refused the contract: {reason}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from coordinator.streams.errors import OperatorError
 
@@ -13,29 +13,44 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass
+class Applied:
+    """A command that applies a contract. `refused` is the feed worker's reason where it did not take it up."""
+
+    command: ApplyContract
+    refused: str = ""
+
+    @property
+    def hash(self) -> str:
+        """The contract's."""
+        return self.command.data.contract_hash
+
+
+@dataclasses.dataclass
 class Kept:
     """What the log says of contracts. `clock` is the time of the newest record of `feeds`, -1 without one, in ms."""
 
-    applied: list[ApplyContract]
+    applied: list[Applied]
     terms: list[CrunchConfigured]
     clock: int
     feeds_end: int
 
     def newest(self) -> ApplyContract:
-        """The contract that was applied last. Raises OperatorError before the first."""
-        if not self.applied:
+        """The contract that was applied last and not refused. Raises OperatorError before the first."""
+        taken = [one.command for one in self.applied if not one.refused]
+        if not taken:
             raise OperatorError(
                 "no contract was applied yet: the first start of the node applies the text on disk"
+                + (f". One was refused: {self.applied[-1].refused}" if self.applied else "")
             )
-        return self.applied[-1]
+        return taken[-1]
 
-    def of(self, beginning: str) -> ApplyContract:
+    def refused_since(self) -> Applied | None:
+        """The last command where the node refused it: what was applied before it still holds."""
+        return self.applied[-1] if self.applied and self.applied[-1].refused else None
+
+    def of(self, beginning: str) -> Applied:
         """The newest command that applied the contract of a hash. Raises OperatorError for none or several."""
-        found = {
-            one.data.contract_hash: one
-            for one in self.applied
-            if one.data.contract_hash.startswith(beginning)
-        }
+        found = {one.hash: one for one in self.applied if one.hash.startswith(beginning)}
         if len(found) != 1:
             raise OperatorError(
                 f"{len(found) or 'no'} kept contracts begin with {beginning!r}; `coordinator contract list` has them"
@@ -45,6 +60,7 @@ class Kept:
 
 async def read_kept(settings: Settings) -> Kept:
     """Of topics that were seen to be the node's. Raises WorldError, OperatorError (no topics)."""
+    from coordinator.cli.letters import read_letters  # noqa: PLC0415
     from coordinator.infra.contract_log import read_applied, read_terms  # noqa: PLC0415
     from coordinator.infra.kafka import read_range  # noqa: PLC0415
     from coordinator.infra.positions import offsets, reading  # noqa: PLC0415
@@ -52,7 +68,9 @@ async def read_kept(settings: Settings) -> Kept:
     from coordinator.streams.topology import topic_name  # noqa: PLC0415
 
     where = settings.kafka_bootstrap, settings.crunch_id
-    applied, terms, clock = await read_applied(*where), await read_terms(*where), -1
+    commands, terms, clock = await read_applied(*where), await read_terms(*where), -1
+    letters = await read_letters(*where) if commands else []
+    applied = [Applied(command, refusal(letters, offset)) for offset, command in commands]
     async with reading(settings.kafka_bootstrap) as consumer:
         start, end = (await offsets(consumer, settings.crunch_id))["feeds"]
         feeds = topic_name(settings.crunch_id, "feeds")
@@ -61,3 +79,15 @@ async def read_kept(settings: Settings) -> Kept:
             if append is not None and not append.claim:
                 clock = max([clock, *(one.at for one in decode_events(append.events))])
     return Kept(applied, terms, clock, end)
+
+
+def refusal(letters: list[dict[str, Any]], offset: int) -> str:
+    """Why the command at `offset` was refused, by the dead letters; "" where it was not."""
+    return next(
+        (
+            str(one["reason"])
+            for one in letters
+            if one["origin"] == "commands" and str(one["position"]).split(" ", 1)[0] == str(offset)
+        ),
+        "",
+    )

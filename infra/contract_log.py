@@ -17,12 +17,15 @@ FIND_SECONDS_MAX = 60.0
 _KIND = b'"ApplyContract"'
 
 
-async def read_applied(bootstrap: str, crunch_id: str) -> list[ApplyContract]:
-    """Every command that applies a contract, oldest first. Raises WorldError, OperatorError (no such topic)."""
-    found: list[ApplyContract] = []
+async def read_applied(bootstrap: str, crunch_id: str) -> list[tuple[int, ApplyContract]]:
+    """(offset, command) of every command that applies a contract, oldest first, whether it was refused or not.
+
+    Raises WorldError, OperatorError (no such topic).
+    """
+    found: list[tuple[int, ApplyContract]] = []
     async with reading(bootstrap) as consumer:
         start, end = (await offsets(consumer, crunch_id))["commands"]
-        async for _, record in read_range(consumer, topic_name(crunch_id, "commands"), start, end):
+        async for offset, record in read_range(consumer, topic_name(crunch_id, "commands"), start, end):
             if _KIND not in record[:200]:
                 continue
             try:
@@ -30,7 +33,7 @@ async def read_applied(bootstrap: str, crunch_id: str) -> list[ApplyContract]:
             except msgspec.DecodeError:
                 continue  # every reader passes over it alike
             if isinstance(event, ApplyContract):
-                found.append(event)
+                found.append((offset, event))
     return found
 
 
@@ -57,7 +60,7 @@ def find_archive(bootstrap: str, crunch_id: str, contract_hash: str) -> bytes | 
 
     async def find() -> bytes | None:
         async with asyncio.timeout(FIND_SECONDS_MAX):
-            for one in await read_applied(bootstrap, crunch_id):
+            for _, one in await read_applied(bootstrap, crunch_id):
                 if one.data.contract_hash == contract_hash:
                     return bytes(one.data.archive)
         return None

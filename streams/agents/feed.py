@@ -320,18 +320,13 @@ class FeedTenure(Tenure):
             await reader.close()
 
     async def _command(self, decision: Decision) -> None:
-        refused: list[tuple[str, str]] = []
-
-        def draft() -> Draft | None:
-            made, bad = self.feeds.command(
-                decision, None if self._contracts is None else self._contracts.terms_of
-            )
-            refused.extend(bad)
-            return made
-
-        await self._write(draft)
+        terms_of = None if self._contracts is None else self._contracts.terms_of
+        _, refused = self.feeds.command(decision, terms_of)
+        # Letters are durable first. If this process is killed before the decision is, the next owner refuses once more,
+        # and its letters have the same ids; the other way round a refusal would be lost.
         for position, reason in refused:
             await self._dead_letters.put("commands", f"{decision.offset} {position}", reason, b"")
+        await self._write(lambda: self.feeds.command(decision, terms_of)[0])
 
     async def _sound(self, records: Sequence[FeedRecord]) -> list[FeedRecord]:
         """The records that can be: finite decimals, candles that are candles; the others are garbage from outside.

@@ -95,6 +95,18 @@ async def test_a_text_does_nothing_until_it_is_applied_and_holds_from_the_next_p
         _, listed, _ = await coordinator("list")
         assert [one["hash"] for one in listed["contracts"]] == [first["hash"], said["contract"]]
 
+        write(
+            tmp_path,
+            rules=RULES.replace("score_prediction=score,", "score_prediction=score, score_decimals=6,"),
+        )
+        code, _, wrong = await coordinator("apply", "--yes")
+        assert (code, "score_decimals is 6" in wrong) == (2, True), wrong
+        _, listed, _ = await coordinator("list")
+        last = listed["contracts"][-1]
+        assert (last["state"], "score_decimals is 6" in last["refused"]) == ("refused", True)
+        assert "the node refused" in listed["on_disk"]
+        assert (await coordinator("diff"))[1]["old"] == said["contract"]
+
         write(tmp_path, rules="def (")
         code, _, wrong = await coordinator("apply", "--yes")
         assert code == 2

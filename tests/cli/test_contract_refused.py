@@ -1,0 +1,64 @@
+"""A contract that the node refused was never in force: it is listed as refused, and nothing is compared with it."""
+
+from __future__ import annotations
+
+import pytest
+
+from coordinator.cli.contract_kept import _on_disk, _rows
+from coordinator.cli.contract_reading import Applied, Kept, refusal
+from coordinator.streams import events as ev
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.errors import OperatorError
+from coordinator.streams.settings import Settings
+from coordinator.streams.terms import make_terms
+
+OLD, NEW = "a" * 64, "b" * 64
+WHY = "the contract's score_decimals is 6, but the scores of this crunch are recorded with 9"
+
+
+def command(contract_hash: str, at: int) -> ev.ApplyContract:
+    data = ev.ApplyContractData(contract_hash=contract_hash, path="no_such_rules:CONTRACT", archive=b"")
+    return ev.ApplyContract(id=f"cmd/{at}", at=at, data=data)
+
+
+def configured(contract_hash: str) -> ev.CrunchConfigured:
+    terms = make_terms(CrunchContract(), contract_hash, Settings(), 0)
+    return ev.CrunchConfigured(id=f"terms/{contract_hash}", at=0, data=terms)
+
+
+def kept(*applied: Applied) -> Kept:
+    return Kept(list(applied), [configured(OLD)], 5, 9)
+
+
+def test_a_refused_contract_is_listed_with_its_reason_and_is_no_base():
+    found = kept(Applied(command(OLD, 1)), Applied(command(NEW, 2), WHY))
+    assert [(row["state"], row["refused"]) for row in _rows(found)] == [("in force", None), ("refused", WHY)]
+    assert found.newest().data.contract_hash == OLD
+    assert found.of("b").refused == WHY
+    assert WHY in _on_disk(Settings(), found)
+
+
+def test_one_that_nobody_has_decided_waits_and_is_what_was_applied_last():
+    found = kept(Applied(command(OLD, 1)), Applied(command(NEW, 2)))
+    assert [row["state"] for row in _rows(found)] == ["in force", "waits"]
+    assert found.newest().data.contract_hash == NEW
+
+
+def test_one_in_force_stays_so_when_it_is_refused_at_a_second_time():
+    found = kept(Applied(command(OLD, 1)), Applied(command(OLD, 2), WHY))
+    assert [(row["state"], row["refused"]) for row in _rows(found)] == [("in force", WHY)]
+    assert found.newest().at == 1
+
+
+def test_where_all_were_refused_the_reason_is_said():
+    with pytest.raises(OperatorError, match="score_decimals is 6"):
+        kept(Applied(command(NEW, 2), WHY)).newest()
+
+
+def test_a_refusal_is_found_by_the_commands_own_place():
+    letters = [
+        {"origin": "feed source", "position": "12", "reason": "garbage"},
+        {"origin": "commands", "position": "120 contract bbbb", "reason": "another"},
+        {"origin": "commands", "position": "12 contract bbbb", "reason": WHY},
+    ]
+    assert [refusal(letters, offset) for offset in (12, 120, 13)] == [WHY, "another", ""]
