@@ -79,7 +79,7 @@ class FixedLog:
     cuts: list[dict[str, int]]
     expected: dict[str, list[list[bytes]]] = field(default_factory=dict)
     undisturbed: dict[str, list[bytes]] = field(default_factory=dict)
-    """The records of every topic that a test puts or lets workers write, as the undisturbed run left them."""
+    """The records of every topic that a read model folds, as the undisturbed run left them."""
 
     def chunk(self, number: int) -> dict[str, list[bytes]]:
         before = self.cuts[number - 1] if number else dict.fromkeys(self.cuts[0], 1)  # a topic has its birth
@@ -279,6 +279,6 @@ def fixed_log(crunch_id: str, rounds: int = ROUNDS) -> FixedLog:
         cuts=cuts,
         expected={one.topic: decided(one.records, one.topic) for one in (scores, snapshots, checkpoints)},
         undisturbed={
-            one.topic: one.records for one in (inputs, predictions, scores, snapshots, checkpoints, commands)
+            one.topic: one.records for one in (feeds, inputs, predictions, scores, snapshots, checkpoints)
         },
     )
