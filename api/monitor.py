@@ -33,7 +33,7 @@ from coordinator.streams.errors import WorldError
 from coordinator.streams.events import WithholdCheckpoint, WithholdCheckpointData
 from coordinator.streams.ids import content_id
 from coordinator.streams.reasons import as_reason
-from coordinator.streams.topology import BY_TOPIC
+from coordinator.streams.topology import BY_TOPIC, WORKERS
 from coordinator.streams.witness import CLOCK, ClockState
 
 HOLE_MS_MAX = 30_000
@@ -277,11 +277,16 @@ class Monitor:
             for one in self._projector.read.dead_letters.newest(LETTERS_LOOKED_AT)
             if now - one[1] < LETTERS_MS
         ]
-        for origin, what in (("log", "a stage stands still"), ("commands", "a command was not taken")):
-            told = [letter for _, _, letter in faults if letter.origin == origin]
-            if told:
-                place = f"offset {told[0].position}: " if told[0].position else ""
-                yield Alert("log", origin, f"{what}: {place}{told[0].reason}")
+        newest: dict[str, Alert] = {}
+        for _, _, letter in faults:
+            if letter.origin == "log" and letter.position in WORKERS:
+                name, text = letter.position, f"the {letter.position} worker stands still: {letter.reason}"
+            elif letter.origin == "commands":
+                name, text = "commands", f"a command was not taken: offset {letter.position}: {letter.reason}"
+            else:
+                continue
+            newest.setdefault(name, Alert("log", name, text))
+        yield from newest.values()
 
     def _feed_alerts(self, now: int) -> Iterator[Alert]:
         feeds = self._projector.read.feeds

@@ -354,17 +354,19 @@ async def _apply(settings: Settings, kept: Kept, *, running: bool) -> int | None
 async def _decided(settings: Settings, start: int, contract_hash: str) -> CrunchConfigured | None:
     from coordinator.infra.kafka import read_range  # noqa: PLC0415
     from coordinator.infra.positions import offsets, reading  # noqa: PLC0415
-    from coordinator.streams.envelope import decode_append, decode_events  # noqa: PLC0415
+    from coordinator.streams.envelope import decode_append, decode_events, record_named  # noqa: PLC0415
     from coordinator.streams.events import CrunchConfigured  # noqa: PLC0415
     from coordinator.streams.topology import topic_name  # noqa: PLC0415
 
     async with reading(settings.kafka_bootstrap) as consumer:
         _, end = (await offsets(consumer, settings.crunch_id))["feeds"]
-        async for _, record in read_range(consumer, topic_name(settings.crunch_id, "feeds"), start, end):
-            append = decode_append(record)
-            if append is None or b'"CrunchConfigured"' not in bytes(append.events):
-                continue
-            for one in decode_events(append.events):
+        async for offset, record in read_range(consumer, topic_name(settings.crunch_id, "feeds"), start, end):
+            with record_named("feeds", offset):
+                append = decode_append(record)
+                if append is None or b'"CrunchConfigured"' not in bytes(append.events):
+                    continue
+                events = decode_events(append.events)
+            for one in events:
                 if isinstance(one, CrunchConfigured) and one.data.contract_hash == contract_hash:
                     return one
     return None

@@ -64,7 +64,7 @@ async def read_kept(settings: Settings) -> Kept:
     from coordinator.infra.contract_log import read_applied, read_terms  # noqa: PLC0415
     from coordinator.infra.kafka import read_range  # noqa: PLC0415
     from coordinator.infra.positions import offsets, reading  # noqa: PLC0415
-    from coordinator.streams.envelope import decode_append, decode_events  # noqa: PLC0415
+    from coordinator.streams.envelope import decode_append, decode_events, record_named  # noqa: PLC0415
     from coordinator.streams.topology import topic_name  # noqa: PLC0415
 
     where = settings.kafka_bootstrap, settings.crunch_id
@@ -74,10 +74,11 @@ async def read_kept(settings: Settings) -> Kept:
     async with reading(settings.kafka_bootstrap) as consumer:
         start, end = (await offsets(consumer, settings.crunch_id))["feeds"]
         feeds = topic_name(settings.crunch_id, "feeds")
-        async for _, record in read_range(consumer, feeds, max(start, end - 20), end):
-            append = decode_append(record)
-            if append is not None and not append.claim:
-                clock = max([clock, *(one.at for one in decode_events(append.events))])
+        async for offset, record in read_range(consumer, feeds, max(start, end - 20), end):
+            with record_named("feeds", offset):
+                append = decode_append(record)
+                if append is not None and not append.claim:
+                    clock = max([clock, *(one.at for one in decode_events(append.events))])
     return Kept(applied, terms, clock, end)
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from coordinator.infra.kafka import read_range
 from coordinator.infra.positions import offsets, reading
-from coordinator.streams.envelope import decode_append, decode_events, decode_outside
+from coordinator.streams.envelope import decode_append, decode_events, decode_outside, record_named
 from coordinator.streams.events import ApplyContract, CrunchConfigured
 from coordinator.streams.topology import topic_name
 
@@ -42,13 +42,14 @@ async def read_terms(bootstrap: str, crunch_id: str) -> list[CrunchConfigured]:
     found: dict[str, CrunchConfigured] = {}
     async with reading(bootstrap) as consumer:
         start, end = (await offsets(consumer, crunch_id))["checkpoints"]
-        async for _, record in read_range(consumer, topic_name(crunch_id, "checkpoints"), start, end):
-            append = decode_append(record)
-            if append is None or b'"CrunchConfigured"' not in bytes(append.events):
-                continue
-            found |= {
-                one.id: one for one in decode_events(append.events) if isinstance(one, CrunchConfigured)
-            }
+        async for offset, record in read_range(consumer, topic_name(crunch_id, "checkpoints"), start, end):
+            with record_named("checkpoints", offset):
+                append = decode_append(record)
+                if append is None or b'"CrunchConfigured"' not in bytes(append.events):
+                    continue
+                found |= {
+                    one.id: one for one in decode_events(append.events) if isinstance(one, CrunchConfigured)
+                }
     return sorted(found.values(), key=lambda one: one.data.effective_from)
 
 

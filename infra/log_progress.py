@@ -13,7 +13,7 @@ import msgspec
 from coordinator.infra.kafka import read_records
 from coordinator.infra.positions import TAIL_RECORDS, PipelineWatch, offsets, reading
 from coordinator.streams.counting import Counter, Decision
-from coordinator.streams.envelope import Need, Position, decode_append
+from coordinator.streams.envelope import Need, Position, decode_append, record_named
 from coordinator.streams.events import (
     ClockTicked,
     CrunchConfigured,
@@ -66,10 +66,11 @@ class LogProgress:
         return self._watch.deadline_ms
 
     def read(self, topic: str, offset: int, record: bytes | None, written_at: int) -> None:
-        """The next record of a topic of ours. Raises UnknownEventError."""
+        """The next record of a topic of ours. Raises UnknownEventError naming the record."""
         counter = self._counters.get(topic)
         if counter is None:
-            append = decode_append(record)
+            with record_named(topic, offset):
+                append = decode_append(record)
             if append is None or append.claim or append.part[0] != 1:
                 return
             counter = self._counters[topic] = Counter(topic, Need(offset, append.epoch, append.seq - 1))

@@ -28,7 +28,7 @@ from coordinator.infra.kafka import PARTITION, make_reader, read_range, read_rec
 from coordinator.infra.kafka_probe import why_silent
 from coordinator.streams.birth import is_birth
 from coordinator.streams.counting import Counter, Decision
-from coordinator.streams.envelope import Position, decode_append, decode_events, decode_outside
+from coordinator.streams.envelope import Position, decode_append, decode_events, decode_outside, record_named
 from coordinator.streams.errors import OperatorError, WorldError
 from coordinator.streams.events import (
     ClockTicked,
@@ -135,6 +135,7 @@ async def read_tails(bootstrap: str, crunch_id: str, records_max: int = TAIL_REC
 
     The newest epoch in the tail is taken for the current one and its appends for counted; only in the instant
     after a failed send is that one decision too many. `PipelineWatch` is exact and reads everything once.
+    Raises WorldError, OperatorError (a missing topic), UnknownEventError naming the record.
     """
     found = []
     async with reading(bootstrap) as consumer:
@@ -146,15 +147,16 @@ async def read_tails(bootstrap: str, crunch_id: str, records_max: int = TAIL_REC
                 first = max(start, end - records_max)
                 async for record in read_records(consumer, topic_name(crunch_id, topic), first, end):
                     written_at = record.timestamp
-                    append = decode_append(record.value)
-                    if append is None or append.epoch < epoch:
-                        continue
-                    epoch = append.epoch
-                    if not append.claim and append.part[0] == append.part[1]:
-                        decisions = max(decisions, append.seq)
-                        upto.update(append.upto)
-                        if events := decode_events(append.events):
-                            decided_at = events[-1].at
+                    with record_named(topic, record.offset):
+                        append = decode_append(record.value)
+                        if append is None or append.epoch < epoch:
+                            continue
+                        epoch = append.epoch
+                        if not append.claim and append.part[0] == append.part[1]:
+                            decisions = max(decisions, append.seq)
+                            upto.update(append.upto)
+                            if events := decode_events(append.events):
+                                decided_at = events[-1].at
             else:
                 decisions = end - start
             found.append(TopicTail(topic, start, end, epoch, decisions, upto, decided_at, written_at))

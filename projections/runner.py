@@ -30,7 +30,14 @@ from coordinator.projections.database import StoreDamagedError
 from coordinator.projections.folding import Folder
 from coordinator.projections.registry import ReadModels
 from coordinator.streams.counting import Decision
-from coordinator.streams.errors import CoordinatorError, LogError, TruncatedTopicError, WorldError
+from coordinator.streams.errors import (
+    CoordinatorError,
+    CorruptTopicError,
+    LogError,
+    TruncatedTopicError,
+    UnknownEventError,
+    WorldError,
+)
 from coordinator.streams.settings import Settings
 from coordinator.streams.topology import BY_TOPIC, STREAMS, topic_name
 
@@ -159,7 +166,11 @@ class Projector:
     async def _look_at_tails(self) -> None:
         """What stood still before this start has no news that would tell how long it does."""
         settings = self.settings
-        for tail in await read_tails(settings.kafka_bootstrap, settings.crunch_id, TAIL_RECORDS_AT_START):
+        try:
+            tails = await read_tails(settings.kafka_bootstrap, settings.crunch_id, TAIL_RECORDS_AT_START)
+        except (UnknownEventError, CorruptTopicError):
+            return  # folding comes to that record, names it and stops there: all before it is served
+        for tail in tails:
             if tail.topic in self.stages:
                 self.stages[tail.topic] = StageFigures(tail.decided_at, tail.written_at)
 

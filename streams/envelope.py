@@ -12,7 +12,8 @@ Topics that anybody may write to are read with `decode_outside`: there nothing s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import msgspec
@@ -256,6 +257,16 @@ def decode_outside(record: bytes | None) -> AnyEvent:
         message = "`at` is no time between 1970 and 9999"
         raise msgspec.DecodeError(message)
     return event
+
+
+@contextmanager
+def record_named(topic: str, offset: int) -> Iterator[None]:
+    """Put the record's place before an UnknownEventError's text: without it nobody finds the record."""
+    try:
+        yield
+    except UnknownEventError as error:
+        message = f"{topic} offset {offset}: {error}"
+        raise UnknownEventError(message) from error
 
 
 def _lift(raw: msgspec.Raw) -> AnyEvent:

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import msgspec
 
 from coordinator.streams.birth import read_birth
+from coordinator.streams.envelope import record_named
 from coordinator.streams.errors import WrongLogError
 from coordinator.streams.topology import TOPICS, topic_name
 
@@ -137,7 +138,8 @@ def _birth_of(crunch_id: str, topic: str, found: LogFound, memory: LogMemory | N
         raise _lost(name, f"begins at offset {now.begin}: its past was deleted")
     if now.end == 0:
         raise _lost(name, "is empty: it was made anew")
-    born = read_birth(now.first)
+    with record_named(name, 0):
+        born = read_birth(now.first)
     if born is None:
         raise _lost(name, "has no birth record: it was made anew, or something else wrote into it")
     if (born.data.crunch_id, born.data.topic) != (crunch_id, topic):
@@ -164,8 +166,9 @@ def unfinished_birth(found: LogFound) -> str | None:
     "" when there is no birth among them yet, so none was begun; None when the topics hold a history.
     """
     births = set()
-    for one in found.topics.values():
-        born = read_birth(one.first)
+    for topic, one in found.topics.items():
+        with record_named(topic, 0):
+            born = read_birth(one.first)
         if one.begin or one.end > 1 or (one.end and born is None):
             return None
         if born is not None:

@@ -47,8 +47,9 @@ def dead_letter(origin: str, position: str, reason: str, body: bytes, at: int) -
 class DeadLetters:
     """Collects letters from anywhere in the process and sends them from one task."""
 
-    def __init__(self, io: LogIO) -> None:
+    def __init__(self, io: LogIO, worker: str = "") -> None:
         self._io = io
+        self._worker = worker
         self._queue: asyncio.Queue[tuple[DeadLettered, asyncio.Future[None]]] = asyncio.Queue()
         self._left_out = 0
         self._last_left_out = ("", "")
@@ -62,13 +63,13 @@ class DeadLetters:
         return durable
 
     async def say_log_fault(self, error: BaseException) -> None:
-        """Tell the node what in its own log stops this process, before it ends: a letter of the origin LOG, one in ten
-        minutes while it lasts. Anything but a LogError is told nowhere here.
+        """Tell the node what in its own log stops this process, before it ends: a letter of the origin LOG whose
+        position is the worker's name, one in ten minutes while it lasts. Anything but a LogError is told nowhere here.
         """
         if isinstance(error, LogError):
             body = f"{error} {time.time_ns() // LOG_LETTER_NS}".encode()
             with contextlib.suppress(TimeoutError):  # the broker is away: the process's last line says it
-                await asyncio.wait_for(self.put(LOG, "", str(error), body), LOG_LETTER_SECONDS_MAX)
+                await asyncio.wait_for(self.put(LOG, self._worker, str(error), body), LOG_LETTER_SECONDS_MAX)
 
     async def from_topic(self, topic: str, offset: int, body: bytes, reason: str) -> None:
         """`OnGarbage` for a topic of many writers: a stage goes on past the record once its letter is durable."""

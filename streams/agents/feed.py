@@ -26,7 +26,7 @@ from coordinator.streams.agents.ownership import LostOwnershipError, OwnedTopic
 from coordinator.streams.agents.rounds_finished import RoundsFinished
 from coordinator.streams.agents.tenure import PlainCounter, Tenure
 from coordinator.streams.counting import Decision
-from coordinator.streams.envelope import decode_append, decode_events, encode_event
+from coordinator.streams.envelope import decode_append, decode_events, encode_event, record_named
 from coordinator.streams.errors import NoHistoryError, OperatorError, RefusedError, WorldError
 from coordinator.streams.events import InputReceived, ModelSeen, Terms
 from coordinator.streams.feed import FeedStage, value_fault
@@ -211,11 +211,11 @@ class FeedTenure(Tenure):
         deadline = time.monotonic() + MODELS_WAIT_SECONDS
         try:
             while len(seen) < wanted and time.monotonic() < deadline:
-                for _, record in await reader.read():
-                    append = decode_append(record)
-                    if append is not None:
-                        events = decode_events(append.events)
-                        seen |= {event.data.model_id for event in events if isinstance(event, ModelSeen)}
+                for offset, record in await reader.read():
+                    with record_named("models", offset):
+                        append = decode_append(record)
+                        events = decode_events(append.events) if append is not None else []
+                    seen |= {event.data.model_id for event in events if isinstance(event, ModelSeen)}
         finally:
             await reader.close()
         if len(seen) < wanted:

@@ -6,7 +6,7 @@ import asyncio
 
 from coordinator.streams.agents.log_io import LogIO, Reader
 from coordinator.streams.agents.ownership import LostOwnershipError
-from coordinator.streams.envelope import decode_append, decode_events
+from coordinator.streams.envelope import decode_append, decode_events, record_named
 from coordinator.streams.events import RoundAnswered
 
 ANSWERS_LOOKED_AT = 2000
@@ -40,8 +40,9 @@ class RoundsFinished:
         while not input_ids <= self._finished:
             if lost.done():
                 raise lost.result()
-            for _, record in await self._reader.read():
-                self._take(record)
+            for offset, record in await self._reader.read():
+                with record_named("predictions", offset):
+                    self._take(record)
         self._finished -= input_ids
 
     def _take(self, record: bytes) -> None:

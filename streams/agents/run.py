@@ -51,13 +51,13 @@ log = structlog.get_logger()
 class Worker:
     """One process: its stages, each kept by a Faust app, and what runs beside them."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, name: str) -> None:
         self.settings = settings
         self.io = KafkaLog(settings.kafka_bootstrap, settings.crunch_id, settings.data_dir)
         self.owner = f"{os.uname().nodename}-{os.getpid()}"
         self.contracts = NodeContracts(settings)
         self.shelf = self.contracts.shelf
-        self.dead_letters = DeadLetters(self.io)
+        self.dead_letters = DeadLetters(self.io, name)
         self.apps: list[faust.App] = []
         self.tasks: list[Coroutine[Any, Any, None]] = [self.dead_letters.run(), self.io.watch()]
         self.closing: list[Callable[[], Coroutine[Any, Any, None]]] = []
@@ -248,7 +248,7 @@ def run_worker(name: str, settings: Settings) -> None:
 
     async def main() -> None:
         try:
-            worker = Worker(settings)
+            worker = Worker(settings, name)
             _SET_UP[name](worker)
             await worker.run()
         except Exception as error:  # noqa: BLE001 - the process's edge: every error ends it, said

@@ -40,7 +40,9 @@ class FakeIO:
 
 @pytest.fixture
 async def worker() -> Any:
-    made = Worker(Settings())
+    made = Worker(
+        Settings(kafka_bootstrap="127.0.0.1:1"), "score"
+    )  # whatever listens on 9092 here is not asked
     made.io = FakeIO()  # type: ignore[assignment]
     made.apps.append(FakeApp())  # type: ignore[arg-type]
     return made

@@ -20,6 +20,7 @@ from coordinator.infra.webhook import Webhook
 from coordinator.projections.registry import open_read_models
 from coordinator.projections.runner import Projector
 from coordinator.streams import events as ev
+from coordinator.streams.agents.dead_letters import dead_letter
 from coordinator.streams.envelope import Append, encode_append
 from coordinator.streams.errors import WorldError
 from coordinator.streams.settings import Settings
@@ -220,6 +221,22 @@ async def test_a_source_that_lacks_a_subject_or_is_refused_is_told_and_one_that_
     assert await told(300) == ["generated is reconnecting: silent for 60 s"]
     node.log.feed_state("connected", START_MS + 3)
     assert await told(300) == []
+
+
+async def test_each_worker_that_a_record_stops_is_told_by_its_name_with_the_record(node):
+    for worker, record in (
+        ("score", "inputs offset 7"),
+        ("predict", "models offset 2"),
+        ("../x", "a stranger's"),
+    ):
+        node.log.append("dead-letters", dead_letter("log", worker, f"{record}: too new", b"", node.clock.now))
+    node.log.append("dead-letters", dead_letter("commands", "3", "no such kind", b"{}", node.clock.now))
+    alerts = {one["name"]: one["text"] for one in (await node.look())["alerts"] if one["kind"] == "log"}
+    assert alerts == {
+        "score": "the score worker stands still: inputs offset 7: too new",
+        "predict": "the predict worker stands still: models offset 2: too new",
+        "commands": "a command was not taken: offset 3: no such kind",
+    }
 
 
 async def test_one_price_a_hundred_times_too_high_is_told(node):

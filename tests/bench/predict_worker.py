@@ -44,7 +44,7 @@ async def send(self: OwnedTopic, events: list[AnyEvent], *rest: Any) -> asyncio.
 
 async def main(models: int) -> None:
     try:
-        worker = Worker(read_settings(os.environ))
+        worker = Worker(read_settings(os.environ), "predict")
         gateway, noticed = InProcessGateway(models), list[ModelNotice]()
         worker.keep(
             "predict",

@@ -125,7 +125,7 @@ async def flap(name: str) -> None:
     await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(lines), sys.stdin)
     while line := await lines.readline():
         if line.strip() == b"join":
-            worker = run.Worker(SETTINGS)
+            worker = run.Worker(SETTINGS, name)
             run._SET_UP[name](worker)
             stop = asyncio.Event()
             running = asyncio.create_task(worker.run_until(stop))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import random
 import signal
@@ -64,6 +65,32 @@ class Report:
                 assert self.process.poll() is None, self.log.read_text()
             time.sleep(0.05)
         raise AssertionError(self.log.read_text())
+
+    async def wait_ill(self, seconds=30):
+        """What /healthz says once folding has ended for good."""
+        return await self._wait_for("/healthz", lambda body: body.get("error") and body, seconds)
+
+    async def wait_alert(self, kind, name, seconds=30):
+        """This alert, once it is on."""
+
+        def find(body):
+            alerts = body["alerts"]
+            return next((one for one in alerts if (one["kind"], one["name"]) == (kind, name)), None)
+
+        return await self._wait_for("/reports/invariants", find, seconds)
+
+    async def _wait_for(self, path, find, seconds):
+        deadline = time.monotonic() + seconds
+        body = None
+        async with httpx.AsyncClient(base_url=self.url, timeout=5) as client:
+            while time.monotonic() < deadline:
+                assert self.process.poll() is None, self.log.read_text()
+                with contextlib.suppress(httpx.TransportError):
+                    body = (await client.get(path)).json()
+                    if found := find(body):
+                        return found
+                await asyncio.sleep(0.05)
+        raise AssertionError(f"{path} says {body}\n{self.log.read_text()}")
 
 
 async def kill_while_folding(report: Report, draw: random.Random, seconds: float = 60) -> None:

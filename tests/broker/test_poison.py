@@ -71,6 +71,9 @@ async def stops_at_an_unknown_kind(bootstrap: str, log_dir: Path, topic: str) ->
         assert where in worker.output
         assert "InputImagined" in worker.output
         assert "upgrade" in worker.output
+        letter = (await dead_letters(field))[-1].data
+        assert (letter.origin, letter.position) == ("log", "score")
+        assert where in letter.reason
         again = field.start("score")  # the record does not go away by starting again
         assert await again.wait_end() == 70
         assert where in again.output

@@ -126,19 +126,20 @@ async def test_a_replay_can_end_at_a_time(worker, tmp_path):
     assert (tmp_path / "target" / "predictions" / "CURRENT").exists()
 
 
-@pytest.mark.skip(
-    reason="the report worker now stays up, ill, where a record stops it; its health and alert are tested in tests/api, "
-    "and this test on a broker has to be written anew for that"
-)
-async def test_a_record_of_a_newer_version_ends_it_with_the_record_named(worker):
+async def test_a_record_of_a_newer_version_is_named_everywhere_and_the_worker_stays_up(worker):
+    """In the log, in /healthz, in the alerts: with topic, offset and version. A start again would meet it again."""
     settings, log = worker.settings, busy_log()
-    places = await produce(settings.kafka_bootstrap, settings.crunch_id, log)
     log.garbage("scores", b'{"e":99,"epoch":1,"seq":1}')
     offset = len(log.records["scores"])  # behind the birth
-    await produce(settings.kafka_bootstrap, settings.crunch_id, log, places)
+    await produce(settings.kafka_bootstrap, settings.crunch_id, log)
     worker.start()
-    assert worker.process.wait(30) == 1
-    assert f"scores offset {offset}: envelope version 99 is newer" in worker.log.read_text()
+    health = await worker.wait_ill()
+    named = f"scores offset {offset}: envelope version 99 is newer than 1"
+    assert named in health["error"]
+    assert named in worker.log.read_text()
+    alerts = await worker.wait_alert("log", "report")
+    assert named in alerts["text"]
+    assert worker.end() == 1
 
 
 async def test_a_projector_waits_for_what_is_folded(worker, tmp_path):
