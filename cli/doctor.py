@@ -23,6 +23,7 @@ from coordinator.cli.shared import (
     read_node_file,
     run,
 )
+from coordinator.cli.start_checks import check_start
 from coordinator.streams.errors import OperatorError
 from coordinator.streams.settings import Settings, read_settings
 
@@ -61,7 +62,7 @@ def preflight(
     """Look before you start: Docker, compose, ports, memory, disk, files, contract, models, clock, feed, Kafka, topics.
 
     Run it in the node's folder. Each check says what it saw and, where something is wrong, what to do. What cannot be
-    looked at counts as wrong. The exit code is 1 when anything is. Kafka is only looked at where one is named
+    looked at counts as wrong. The exit code is 1 when anything is, 2 for a setting that cannot be. Kafka is only looked at where one is named
     (KAFKA_BOOTSTRAP or --kafka): the others are started with the node.
 
     Examples: [bold]coordinator preflight[/bold],
@@ -73,6 +74,7 @@ def preflight(
         settings = read_settings(
             os.environ, kafka_bootstrap=kafka, feed_source=before.feed_source
         )  # as `up` will
+    check_start(settings, os.environ)
     named = kafka is not None or bool(os.environ.get("KAFKA_BOOTSTRAP"))
     folder = models or Path(os.environ.get("MODELS_DIR") or _examples())
     steps = _before(settings, folder, feed_seconds, named=named)
@@ -94,6 +96,7 @@ def doctor(
     Examples: [bold]coordinator doctor --data-dir node --skip docker[/bold], [bold]coordinator doctor --json[/bold]
     """
     settings, node, own = running_log(data_dir, kafka)
+    check_start(settings, os.environ)
     api = node.api if node is not None else f"http://{settings.api_host}:{settings.api_port}"
     steps = _during(settings, api, feed_seconds, own)
     _report(_look(steps, _left_out(skip, steps)), "while it runs", as_json=as_json)

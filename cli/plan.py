@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from coordinator.cli.shared import NodeFile, read_node_file, time_text
+from coordinator.cli.start_checks import check_start
 from coordinator.infra.broker import free_ports
 from coordinator.infra.kafka_security import read_security
 from coordinator.infra.model_host.registry import left_out, read_models
@@ -82,6 +83,8 @@ def make_plan(
         raise OperatorError(f"no models in {models_dir}: put a folder with a main.py there")
     first = read_settings(os.environ, data_dir=data_dir)
     before = read_node_file(first.data_dir.absolute())
+    if candles is None and feed is None and first.feed_candles_file:
+        candles = Path(first.feed_candles_file)
     chosen = _feed(feed, candles, before, remarks)
     told = read_settings(os.environ, feed_source=chosen, feed_kind=kind, feed_granularity=granularity)
     is_candles = told.feed_kind == "candle"  # three days of every trade are no demonstration
@@ -109,7 +112,7 @@ def make_plan(
         settle_rehearsals=_unless_set("SETTLE_REHEARSALS", True),
     )
     # A source that is still to be chosen is one of ours; what the first does not deliver is a word of nobody's.
-    _offered(settings, chosen or CHOSEN_BY_US[0])
+    check_start(settings, os.environ, source=chosen or CHOSEN_BY_US[0])
     if candles is not None:
         remarks += looked_through(settings)
     return Plan(
@@ -193,24 +196,6 @@ def looked_through(settings: Settings) -> list[str]:
                 f"--until is before the first candle of {path}, {time_text(account.first_at)}"
             )
     return remarks
-
-
-def _offered(settings: Settings, source: str) -> None:
-    """Refuse a kind or granularity that the source does not deliver, before anything is started."""
-    from coordinator.streams.sources.registry import known_sources  # noqa: PLC0415
-
-    known = known_sources().get(source)
-    if known is None or not known.offers:
-        return
-    if settings.feed_kind not in known.offers:
-        raise OperatorError(
-            f"{known.name} delivers no {settings.feed_kind}; it has {', '.join(known.offers)}"
-        )
-    names = known.offers[settings.feed_kind]
-    if settings.feed_granularity not in names:
-        raise OperatorError(
-            f"{known.name} delivers no {settings.feed_kind} of {settings.feed_granularity}; it has {', '.join(names)}"
-        )
 
 
 def _api_port(asked: int | None, settings: Settings, remarks: list[str]) -> int:

@@ -10,9 +10,10 @@ from typing import Annotated
 
 import typer
 
+from coordinator.cli.start_checks import check_start
 from coordinator.infra.model_host.confine import hide_from_others
 from coordinator.streams.errors import OperatorError
-from coordinator.streams.settings import read_settings
+from coordinator.streams.settings import Settings, read_settings
 from coordinator.streams.topology import WORKERS
 
 REPORT = "report"
@@ -42,7 +43,7 @@ def worker(
 
         hide_from_others()
         set_up_logging(name)
-        settings = read_settings(_environment(wait=wait))
+        settings = _settings(name, wait=wait)
         keep_imports_from_the_collector()
         serve(settings)
         return
@@ -52,9 +53,16 @@ def worker(
     if name == "predict":
         from coordinator.infra import model_gateway  # noqa: F401, PLC0415
 
-    settings = read_settings(_environment(wait=wait))
+    settings = _settings(name, wait=wait)
     keep_imports_from_the_collector()
     run_worker(name, settings)
+
+
+def _settings(name: str, *, wait: bool) -> Settings:
+    environ = _environment(wait=wait)
+    settings = read_settings(environ)
+    check_start(settings, environ, (name,))
+    return settings
 
 
 def keep_imports_from_the_collector() -> None:

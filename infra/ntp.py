@@ -7,6 +7,7 @@ import struct
 import time
 
 from coordinator.streams.errors import WorldError
+from coordinator.streams.setting_checks import host_port
 
 NTP_PORT = 123
 ANSWER_BYTES = 48
@@ -34,15 +35,17 @@ class _Question(asyncio.DatagramProtocol):
 
 
 async def ntp_time_ms(server: str, seconds_max: float = SECONDS_MAX) -> int:
-    """The server's time, ms since 1970; `server` is HOST or HOST:PORT. Raises WorldError when it does not say."""
-    host, _, port = server.partition(":")
+    """The server's time, ms since 1970; `server` is HOST or HOST:PORT. Raises WorldError when it does not say,
+    OperatorError for what is no server.
+    """
+    host, port = host_port("NTP_SERVER", server, NTP_PORT)
     asked = struct.pack("!B39xQ", _CLIENT_V4, time.monotonic_ns() & (1 << 64) - 1)
     loop = asyncio.get_running_loop()
     transport = None
     try:
         async with asyncio.timeout(seconds_max):
             transport, question = await loop.create_datagram_endpoint(
-                lambda: _Question(asked), remote_addr=(host, int(port or NTP_PORT))
+                lambda: _Question(asked), remote_addr=(host, port)
             )
             transport.sendto(asked)
             answer = await question.answer

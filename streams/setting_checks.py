@@ -53,6 +53,9 @@ BOUNDS: dict[str, tuple[float, float]] = {
 _HOST_HEADER = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 _HOST_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
+_SCHEME = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
+_DOTTED = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*")
 _SUBJECT = re.compile(r"""[^\s;|,"'`\[\]{}()\\]{1,100}""")
 _PRIVATE = tuple(
     ip_network(one)
@@ -116,15 +119,92 @@ def _is_address(text: str) -> bool:
     return True
 
 
+def check_text(variable: str, text: str) -> None:
+    """No line break and no other control character: a secret that was read with its line's end is none. Never shown."""
+    if any(unicodedata.category(char) == "Cc" for char in text):
+        raise OperatorError(f"{variable} holds a line break or another control character: write it without")
+
+
+def check_secret(variable: str, text: str) -> None:
+    """What goes into a header: ASCII without blanks. It is never part of the message."""
+    if text and not _PRINTABLE.fullmatch(text):
+        raise OperatorError(
+            f"{variable} holds blanks or characters that are not ASCII: write the secret alone"
+        )
+
+
+def check_name(variable: str, text: str) -> None:
+    """A name of ours or of a package: letters, digits and `_.-`."""
+    if not _NAME.fullmatch(text):
+        raise OperatorError(
+            f"{variable}={text[:80]!r} is no name: write letters, digits, '_', '-' and '.', at most 100"
+        )
+
+
+def check_choice(variable: str, text: str, choices: Collection[str]) -> None:
+    """One of `choices`."""
+    if text not in choices:
+        raise OperatorError(f"{variable}={text[:80]!r} is unknown: choose one of {', '.join(choices)}")
+
+
+def check_class(variable: str, text: str) -> None:
+    """The dotted name of a class."""
+    if not _DOTTED.fullmatch(text) or "." not in text:
+        raise OperatorError(f"{variable}={text[:200]!r} is no class: write package.module.Class")
+
+
+def check_contracts(variable: str, text: str) -> None:
+    """`module:attribute`, or some of them joined by commas."""
+    for part in text.split(","):
+        module, colon, attribute = part.strip().partition(":")
+        if not colon or not _DOTTED.fullmatch(module) or not _DOTTED.fullmatch(attribute):
+            raise OperatorError(
+                f"{variable}={text[:200]!r} must be module:attribute, e.g. runtime_definitions.contracts:CONTRACT, "
+                "several joined by commas"
+            )
+
+
+def host_port(variable: str, text: str, port: int) -> tuple[str, int]:
+    """(host, port) of `HOST`, `HOST:PORT` or `[IPV6]:PORT`; `port` where none is named."""
+    host, number = text, ""
+    if text.startswith("["):
+        host, closed, rest = text[1:].partition("]")
+        number = rest.removeprefix(":")
+        if not closed or rest[:1] not in ("", ":"):
+            raise OperatorError(f"{variable}={text[:200]!r}: write [ADDRESS] or [ADDRESS]:PORT")
+    elif text.count(":") == 1:
+        host, _, number = text.partition(":")
+    check_host(variable, host)
+    if (number or text.endswith(":")) and not (
+        number.isascii() and number.isdecimal() and 0 < int(number) <= PORT_MAX
+    ):
+        raise OperatorError(
+            f"{variable}={text[:200]!r}: write HOST or HOST:PORT, a port from 1 to {PORT_MAX}"
+        )
+    return host, int(number or port)
+
+
 def http_host(variable: str, url: str) -> tuple[str, int]:
     """Host and port of an http or https URL. The message says what is wrong with it, and nothing of the URL."""
+    return url_host(variable, url, ("http", "https"))
+
+
+def url_host(variable: str, url: str, schemes: tuple[str, ...] = ()) -> tuple[str, int]:
+    """Host and port of a URL with one of `schemes`, of any without them. A message says nothing of the URL: there may
+    be a key in it.
+    """
+    wanted = (
+        f"{'an' if schemes[0].startswith('h') else 'a'} {' or '.join(schemes)} URL" if schemes else "a URL"
+    )
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port
         if not _PRINTABLE.fullmatch(url):
             raise ValueError("it holds blanks or characters that are not ASCII")
-        if parts.scheme not in ("http", "https"):
-            raise ValueError("it does not begin with http:// or https://")
+        if schemes and parts.scheme not in schemes:
+            raise ValueError(f"it does not begin with {' or '.join(f'{one}://' for one in schemes)}")
+        if "://" not in url or not _SCHEME.fullmatch(parts.scheme):
+            raise ValueError("it does not begin with SCHEME://HOST, e.g. https://example.org")
         if not host or port == 0:
             raise ValueError("it has no host, or port 0")
         check_host(variable, host)
@@ -132,8 +212,8 @@ def http_host(variable: str, url: str) -> tuple[str, int]:
         why = "its host is none" if isinstance(error, OperatorError) else str(error)
         if "port" in why.lower() and "host" not in why:
             why = f"its port is not between 1 and {PORT_MAX}"
-        raise OperatorError(f"{variable} must be an http or https URL: {why}") from None
-    return host, port or (443 if parts.scheme == "https" else 80)
+        raise OperatorError(f"{variable} must be {wanted}: {why}") from None
+    return host, port or (443 if parts.scheme in ("https", "wss") else 80)
 
 
 def check_bootstrap(variable: str, text: str) -> None:

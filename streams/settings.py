@@ -14,16 +14,25 @@ from typing import Any
 import msgspec
 
 from coordinator.streams.errors import OperatorError
+from coordinator.streams.granularity import GRANULARITIES_MS
 from coordinator.streams.setting_checks import (
     BOUNDS,
     check_bootstrap,
+    check_choice,
+    check_class,
+    check_contracts,
     check_host,
     check_moment,
+    check_name,
     check_number,
+    check_secret,
     check_subjects,
+    check_text,
+    host_port,
     http_host,
     is_private,
     networks_of,
+    url_host,
 )
 
 CRUNCH_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -144,6 +153,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 f"at most {CRUNCH_ID_CHARS_MAX} letters"
             )
             raise OperatorError(message)
+        for name in self.__struct_fields__:
+            if isinstance(text := getattr(self, name), (str, Path)):
+                check_text(name.upper(), str(text))
+        check_contracts("CONTRACT", self.contract)
+        check_class("MODEL_BASE_CLASSNAME", self.model_base_classname)
+        check_secret("MODEL_RUNNER_NODE_TOKEN", self.model_runner_node_token)
         self._check_numbers()
         self._check_addresses()
         self._check_feed()
@@ -168,9 +183,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 "SECURE_CERT_DIR and GATEWAY_CERT_DIR exclude each other: set the one your models are behind"
             )
             raise OperatorError(message)
-        if self.api_reads not in ("open", "keys"):
-            message = f"API_READS={self.api_reads!r}: choose open or keys"
-            raise OperatorError(message)
+        check_choice("API_READS", self.api_reads, ("open", "keys"))
         if self.chain not in CHAINS:
             message = f"CHAIN={self.chain!r} is unknown; leave it empty or choose {' or '.join(CHAINS[1:])}"
             raise OperatorError(message)
@@ -189,6 +202,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         for name in ("replay_from_ms", "replay_until_ms"):
             if (moment := getattr(self, name)) is not None:
                 check_moment(name.upper(), moment)
+        since, until = self.replay_from_ms, self.replay_until_ms
+        if since is not None and until is not None and until <= since:
+            raise OperatorError(f"REPLAY_UNTIL_MS ({until}) must be after REPLAY_FROM_MS ({since})")
         if self.heartbeat_seconds >= self.session_timeout_seconds:
             message = (
                 f"HEARTBEAT_SECONDS ({self.heartbeat_seconds:g}) must be less than "
@@ -203,6 +219,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         for variable, url in (("SOLANA_RPC_URL", self.solana_rpc_url), ("WEBHOOK_URL", self.webhook_url)):
             if url:
                 http_host(variable, url)
+        if self.ntp_server:
+            host_port("NTP_SERVER", self.ntp_server, 123)
         networks_of("API_TRUSTED_PROXIES", self.api_trusted_proxies)
         trusted = networks_of("API_TRUSTED_NETWORKS", self.api_trusted_networks)
         public = [str(one) for one in trusted if not is_private(one)]
@@ -224,10 +242,16 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             message = "FEED_SUBJECTS is empty; name at least one, e.g. FEED_SUBJECTS=BTCUSDT"
             raise OperatorError(message)
         check_subjects("FEED_SUBJECTS", self.feed_subjects)
+        check_name("FEED_SOURCE", self.feed_source)
+        check_name("FEED_KIND", self.feed_kind)
+        check_choice("FEED_GRANULARITY", self.feed_granularity, GRANULARITIES_MS)
 
 
 EMPTY_SAYS_SOMETHING = frozenset(("API_TRUSTED_NETWORKS",))
 """Set and empty means nobody. Any other variable that is empty is as good as not set."""
+_SOURCE_URL = re.compile(r"(FEED_OPT|PYTH)_(\w+_)?URL")
+"""Variables of a feed source that hold an address."""
+_MAY_BE = {"bool": "true or false", "int": "a whole number", "float": "a number"}
 _VARIABLES: dict[str, str] = {name.upper(): name for name in Settings.__struct_fields__}
 
 
@@ -243,6 +267,9 @@ def read_settings(environ: Mapping[str, str], **overrides: Any) -> Settings:
         text = environ.get(variable)
         if text or (text == "" and variable in EMPTY_SAYS_SOMETHING):
             fields[name] = _parse(variable, name, str(text))
+    for variable, text in environ.items():
+        if _SOURCE_URL.fullmatch(variable) and text.strip():
+            url_host(variable, text.strip())  # which schemes it may have, the source itself says
     fields.update({name: value for name, value in overrides.items() if value is not None})
     if "feed_kind" not in fields and "feed_granularity" not in fields and fields.get("feed_source") == "pyth":
         fields["feed_kind"] = "tick"  # what Pyth streams; its candles are asked for once they have closed
@@ -279,6 +306,7 @@ def _parse(variable: str, name: str, text: str) -> Any:
                 raise ValueError(text)
             return int(text) if "int" in wanted else float(text)
     except (ValueError, KeyError):
-        message = f"{variable}={text!r} cannot be read as {wanted}"
+        may_be = next(said for word, said in _MAY_BE.items() if word in wanted)
+        message = f"{variable}={text[:200]!r} cannot be read: it must be {may_be}"
         raise OperatorError(message) from None
     return text

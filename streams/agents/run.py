@@ -22,6 +22,7 @@ from coordinator.infra.in_hand import InHand
 from coordinator.infra.json_logs import set_up_logging
 from coordinator.infra.loop_watch import watch_loop
 from coordinator.infra.ntp import ntp_time_ms
+from coordinator.infra.operator_files import check_files
 from coordinator.streams.agents.checkpoint import checkpoint_tenure
 from coordinator.streams.agents.dead_letters import DeadLetters
 from coordinator.streams.agents.faust_app import end_process, stage_app
@@ -31,7 +32,7 @@ from coordinator.streams.agents.log_io import KafkaLog
 from coordinator.streams.agents.predict import PredictTenure
 from coordinator.streams.agents.tenure import Tenure
 from coordinator.streams.aggregate import AggregateStage
-from coordinator.streams.errors import OperatorError, WorldError
+from coordinator.streams.errors import WorldError
 from coordinator.streams.events import Terms
 from coordinator.streams.inputs import InputStage
 from coordinator.streams.ports import FeedSource, ModelNotice
@@ -199,17 +200,8 @@ def _predict(worker: Worker) -> None:
 
 def _cert_dir(variable: str, folder: str, *files: str) -> str | None:
     """The folder, None where none is set. Raises OperatorError naming the file that cannot be read."""
-    if not folder:
-        return None
-    for name in files:
-        try:
-            (Path(folder) / name).read_bytes()
-        except OSError as error:
-            message = (
-                f"{variable}={folder}: {name} cannot be read ({error.strerror}); it needs {', '.join(files)}"
-            )
-            raise OperatorError(message) from None
-    return folder
+    check_files(variable, folder, files)
+    return folder or None
 
 
 def _gateway_key(folder: str) -> bytes | None:

@@ -53,6 +53,18 @@ def proxy_for(url: str, environ: Mapping[str, str] | None = None) -> str | None:
     return None
 
 
+def check_ways_out(environ: Mapping[str, str]) -> None:
+    """See that every proxy and every file of certificates that the environment names can be used.
+
+    Raises OperatorError naming the variable.
+    """
+    for name in ("http_proxy", "https_proxy", "ws_proxy", "wss_proxy", "all_proxy"):
+        for variable in (name, name.upper()):
+            if value := environ.get(variable, "").strip():
+                _checked(variable, value)
+    certificates(environ)
+
+
 def is_loopback(host: str) -> bool:
     """Whether a host is this machine itself."""
     host = host.strip("[]").lower().rstrip(".")

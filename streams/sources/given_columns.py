@@ -81,14 +81,14 @@ class Layout(msgspec.Struct, frozen=True):
     trade_id: int | None
 
 
-def parse_mapping(text: str) -> dict[str, str]:
-    """`time=window_start,open=2` as {"time": "window_start", "open": "2"}. Raises OperatorError."""
+def parse_mapping(text: str, variable: str = "columns") -> dict[str, str]:
+    """`time=window_start,open=2` as {"time": "window_start", "open": "2"}. Raises OperatorError naming `variable`."""
     found: dict[str, str] = {}
     for part in filter(None, (one.strip() for one in text.split(","))):
         name, equals, column = (one.strip() for one in part.partition("="))
         if not equals or not column or name not in _MAPPED or name in found:
             raise OperatorError(
-                f"columns {text!r}: {part!r} is no NAME=COLUMN; NAME is one of {', '.join(_MAPPED)}, each once, and "
+                f"{variable} {text!r}: {part!r} is no NAME=COLUMN; NAME is one of {', '.join(_MAPPED)}, each once, and "
                 "COLUMN a name in the header or a number from 1"
             )
         found[name] = column

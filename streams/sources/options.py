@@ -12,6 +12,7 @@ from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
 from coordinator.streams.errors import OperatorError
+from coordinator.streams.setting_checks import check_secret
 
 PREFIX = "FEED_OPT_"
 _OWN_VARIABLES: Mapping[str, Mapping[str, str]] = MappingProxyType(
@@ -26,6 +27,20 @@ _OWN_VARIABLES: Mapping[str, Mapping[str, str]] = MappingProxyType(
         )
     }
 )
+_SETTINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
+    {
+        "candles": MappingProxyType(
+            {
+                "path": "FEED_CANDLES_FILE",
+                "columns": "FEED_COLUMNS",
+                "stamp": "FEED_STAMP",
+                "any_price": "FEED_ANY_PRICE",
+            }
+        ),
+        "generated": MappingProxyType({"seed": "FEED_SEED"}),
+    }
+)
+"""Options that are settings of their own, and no FEED_OPT_*."""
 
 
 def options_from(environ: Mapping[str, str], source: str) -> dict[str, str]:
@@ -38,6 +53,12 @@ def options_from(environ: Mapping[str, str], source: str) -> dict[str, str]:
     return options
 
 
+def variable_of(source: str, option: str) -> str:
+    """What an operator sets for an option: the name that a message about it begins with."""
+    own = [variable for variable, name in _OWN_VARIABLES.get(source, {}).items() if name == option]
+    return " or ".join([_SETTINGS.get(source, {}).get(option, f"{PREFIX}{option.upper()}"), *own])
+
+
 class Options:
     """The options given to one source. Raises OperatorError for a name that the source does not have."""
 
@@ -47,7 +68,8 @@ class Options:
         unknown = sorted(set(given) - set(known))
         if unknown:
             raise OperatorError(
-                f"feed source {source!r} has no option {unknown[0]}; it has {', '.join(known)}"
+                f"{variable_of(source, unknown[0])}: feed source {source!r} has no option {unknown[0]}; "
+                f"it has {', '.join(known)}"
             )
 
     def text(self, name: str, default: str = "") -> str:
@@ -58,7 +80,7 @@ class Options:
         """A whole number. Raises OperatorError."""
         text = self.text(name, str(default))
         try:
-            number = int(text)
+            number = int(_plain(text))
         except ValueError:
             raise self.wrong(name, "give a whole number") from None
         if least is not None and number < least:
@@ -73,12 +95,17 @@ class Options:
         """A positive, finite number, `what` in words. Raises OperatorError."""
         text = self.text(name, str(default))
         try:
-            number = float(text)
+            number = float(_plain(text))
         except ValueError:
             number = math.nan
         if not (math.isfinite(number) and number > 0):
             raise self.wrong(name, f"give {what}")
         return number
+
+    def secret(self, name: str) -> str:
+        """A text that goes into a header. Raises OperatorError, without the text."""
+        check_secret(variable_of(self._source, name), self.text(name))
+        return self.text(name)
 
     def yes(self, name: str) -> bool:
         """`true` or `false`, which is the default. Raises OperatorError."""
@@ -89,4 +116,14 @@ class Options:
 
     def wrong(self, name: str, advice: str) -> OperatorError:
         """The error for an option that cannot be used."""
-        return OperatorError(f"feed source {self._source!r}: {name} is {self.text(name)!r}; {advice}")
+        variable = variable_of(self._source, name)
+        return OperatorError(
+            f"{variable}: feed source {self._source!r}: {name} is {self.text(name)[:200]!r}; {advice}"
+        )
+
+
+def _plain(text: str) -> str:
+    """`text`, if it holds no more than people mean: Python reads 1_000 and Arabic digits too. Raises ValueError."""
+    if not text.isascii() or "_" in text:
+        raise ValueError(text)
+    return text

@@ -145,7 +145,7 @@ class PythSource:
                 **{name: options.seconds(name, getattr(usual, name)) for name in waits},
                 attempts=options.whole("attempts", usual.attempts, 1),
             ),
-            api_key=options.text("api_key"),
+            api_key=options.secret("api_key"),
             history_url=options.text("history_url"),
             candle_settle_seconds=options.seconds("candle_settle_seconds", 2.0),
             conf_share_max=options.positive("conf_share_max", CONF_SHARE_MAX, "a share, e.g. 0.1"),

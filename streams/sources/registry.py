@@ -15,6 +15,7 @@ from typing import Any
 
 import msgspec
 
+from coordinator.streams.blame import described
 from coordinator.streams.errors import OperatorError
 from coordinator.streams.ports import FeedSource
 from coordinator.streams.sources.binance import BinanceSource
@@ -63,7 +64,27 @@ def source_by_name(
 
     Raises OperatorError for an unknown name (with the known ones), a name taken twice, a wrong option.
     """
-    return _factory(name)(options or {}, on_garbage)
+    factory = _factory(name)
+    if name in _BUILT_IN:
+        return factory(options or {}, on_garbage)
+    try:
+        return factory(options or {}, on_garbage)
+    except OperatorError:
+        raise
+    except Exception as error:  # another's code: an option that it misses, or a bug of its own
+        raise OperatorError(
+            f"FEED_SOURCE={name} cannot be made from its options (FEED_OPT_...): {described(error)}"
+        ) from error
+
+
+def check_source(name: str, options: Mapping[str, str]) -> None:
+    """Can the source be made? One of ours is, and let go; of a package's that would do no one knows what.
+
+    Raises OperatorError as `source_by_name`.
+    """
+    factory = _factory(name)
+    if name in _BUILT_IN:
+        factory(options, None)
 
 
 def _factory(name: str) -> SourceFactory:
@@ -74,7 +95,9 @@ def _factory(name: str) -> SourceFactory:
     if points:
         return _loaded(points[0])
     if name not in _BUILT_IN:
-        raise OperatorError(f"feed source {name!r} is unknown; known are {', '.join(source_names())}")
+        raise OperatorError(
+            f"FEED_SOURCE: feed source {name!r} is unknown; known are {', '.join(source_names())}"
+        )
     return _BUILT_IN[name][1]
 
 

@@ -21,8 +21,10 @@ import stamina
 import structlog
 from websockets.exceptions import WebSocketException
 
-from coordinator.streams.errors import OperatorError, RefusedError, WorldError
+from coordinator.streams.errors import RefusedError, WorldError
 from coordinator.streams.ports import SourceHealth
+from coordinator.streams.setting_checks import url_host
+from coordinator.streams.sources.options import variable_of
 
 BANNED = 418
 """Binance's word for an address that went on after 429."""
@@ -145,13 +147,10 @@ def plain_refusal(body: bytes) -> str:
 
 
 def checked_url(source: str, option: str, text: str, schemes: tuple[str, ...]) -> str:
-    """The URL without a slash at its end. Raises OperatorError for what is no URL of these schemes."""
-    try:
-        url = httpx.URL(text)
-    except httpx.InvalidURL as error:
-        raise OperatorError(f"{source}: {option} {text!r} is no URL: {error}") from error
-    if url.scheme not in schemes or not url.host:
-        raise OperatorError(f"{source}: {option} {text!r} should begin with {' or '.join(schemes)}://HOST")
+    """The URL without a slash at its end. Raises OperatorError for what is no URL of these schemes, without showing it:
+    it may hold a key.
+    """
+    url_host(variable_of(source, option), text, schemes)
     return text.rstrip("/")
 
 

@@ -69,7 +69,7 @@ def test_what_is_taken_from_a_feed_is_named_in_options_or_in_the_environment(tmp
     ("options", "said"),
     [
         ({"kind": "news"}, "binance delivers no news; it has candle"),
-        ({"kind": "candle", "granularity": "10m"}, "binance delivers no candle of 10m; it has 1s"),
+        ({"kind": "candle", "granularity": "5s"}, "binance delivers no candle of 5s; it has 1s"),
     ],
 )
 def test_what_a_source_does_not_deliver_is_refused_before_anything_is_started(tmp_path, options, said):

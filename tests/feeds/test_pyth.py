@@ -439,7 +439,9 @@ def test_the_environment_gives_pyth_its_options() -> None:
     }  # fmt: skip
     assert source_by_name("pyth", options).name == "pyth"
     assert options_from(environ, "binance") == {"request_timeout_seconds": "5", "benchmarks_url": "http://b"}
-    with pytest.raises(OperatorError, match="hermes_url 'ftp://a' should begin with http or https"):
+    with pytest.raises(
+        OperatorError, match="FEED_OPT_HERMES_URL or PYTH_HERMES_URL must be an http or https URL"
+    ):
         source_by_name("pyth", {"hermes_url": "ftp://a"})
 
 

@@ -77,8 +77,16 @@ def test_the_built_in_sources_are_known_by_name(tmp_path: Path) -> None:
         ("candles", {"file": "x"}, "feed source 'candles' has no option file; it has path"),
         ("generated", {"seed": "abc"}, "seed is 'abc'; give a whole number"),
         ("binance", {"api_key": "x"}, "has no option api_key; it has rest_url, websocket_url"),
-        ("binance", {"rest_url": "example"}, "rest_url 'example' should begin with http or https"),
-        ("binance", {"websocket_url": "http://a"}, "websocket_url 'http://a' should begin with ws or wss"),
+        (
+            "binance",
+            {"rest_url": "example"},
+            "FEED_OPT_REST_URL must be an http or https URL: it does not begin with http:// or https://",
+        ),
+        (
+            "binance",
+            {"websocket_url": "http://a"},
+            "FEED_OPT_WEBSOCKET_URL must be a ws or wss URL: it does not begin with ws:// or wss://",
+        ),
     ],
 )
 def test_a_wrong_name_or_option_tells_what_to_change(
