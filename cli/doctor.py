@@ -62,8 +62,8 @@ def preflight(
     """Look before you start: Docker, compose, ports, memory, disk, files, contract, models, clock, feed, Kafka, topics.
 
     Run it in the node's folder. Each check says what it saw and, where something is wrong, what to do. What cannot be
-    looked at counts as wrong. The exit code is 1 when anything is, 2 for a setting that cannot be. Kafka is only looked at where one is named
-    (KAFKA_BOOTSTRAP or --kafka): the others are started with the node.
+    looked at counts as wrong. The exit code is 1 when anything is, 2 for a setting that cannot be. Kafka is only looked
+    at where one is named (KAFKA_BOOTSTRAP or --kafka): the others are started with the node.
 
     Examples: [bold]coordinator preflight[/bold],
     [bold]coordinator preflight --skip docker --skip compose[/bold] (for `coordinator up`)
