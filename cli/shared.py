@@ -19,6 +19,7 @@ import msgspec
 import typer
 from typer.core import TyperGroup
 
+from coordinator.infra.disk import full_disk_of
 from coordinator.streams.errors import CoordinatorError, OperatorError, WorldError
 from coordinator.streams.reasons import printable
 from coordinator.streams.setting_checks import FAR_FUTURE_MS, SECONDS_LIKE
@@ -62,14 +63,22 @@ class ClearErrors(TyperGroup):
     """A group whose commands end with one clear line and an exit code by whose fault it is."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; OperatorError gives 2, WorldError 3, any other error raised on purpose 1."""
+        """Run the command; OperatorError gives 2, WorldError and a full disk 3, any other error raised on purpose 1."""
         try:
             with command_ends:
                 return super().invoke(ctx)
         except CoordinatorError as error:
-            typer.echo(f"error: {one_line(str(error))}", err=True)
-            code = {OperatorError: EXIT_OPERATOR, WorldError: EXIT_WORLD}
-            raise typer.Exit(next((n for kind, n in code.items() if isinstance(error, kind)), 1)) from error
+            raise _said(error) from error
+        except OSError as error:
+            if (full := full_disk_of(error)) is None:
+                raise
+            raise _said(full) from error
+
+
+def _said(error: CoordinatorError) -> typer.Exit:
+    typer.echo(f"error: {one_line(str(error))}", err=True)
+    code = {OperatorError: EXIT_OPERATOR, WorldError: EXIT_WORLD}
+    return typer.Exit(next((n for kind, n in code.items() if isinstance(error, kind)), 1))
 
 
 class NodeFile(msgspec.Struct, kw_only=True):

@@ -28,6 +28,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from coordinator.infra.broker_settings import server_properties
+from coordinator.infra.disk import DiskFullError, has_no_room, says_full
 from coordinator.infra.kafka_runtime import FetchProgress, KafkaRuntime, ensure_jars, load_runtime, silent
 from coordinator.streams.errors import OperatorError, WorldError
 
@@ -132,8 +133,8 @@ class EmbeddedBroker:
 
     @property
     def disk_is_full(self) -> bool:
-        """Did Kafka, since this start, find no room?"""
-        return "No space left" in self._heard()
+        """Did Kafka, since this start, find no room? Its log lies on the same disk: it may not have been able to say so."""
+        return says_full(self._heard()) or (not self.is_alive() and has_no_room(self.data_dir))
 
     def ensure_jars(self, progress: FetchProgress = silent) -> None:
         """Fetch Kafka's jars where they are missing. Raises WorldError when they cannot be had."""
@@ -304,9 +305,9 @@ class EmbeddedBroker:
 
     def _said(self) -> str:
         """Kafka's last words since this start, without the stack traces' inner lines."""
+        if self.disk_is_full:
+            return str(DiskFullError(self.data_dir))
         text = self._heard()
-        if "No space left" in text:
-            return f"The disk of {self.data_dir} is full: make room, nothing else is lost"
         lines = [line for line in text.splitlines() if line.strip() and not line.startswith("\t")]
         return f"Its log is {self.log_file}; last lines: " + (" | ".join(lines[-5:]) or "none")
 

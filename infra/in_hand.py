@@ -29,8 +29,12 @@ class InHand:
         """The model whose answer the process before had in its hands when it died; empty where it died of another."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a+b") as file:
-                file.truncate(PAGE_BYTES)
+            path.touch()
+            with path.open("r+b", buffering=0) as file:
+                # Written, not only made longer: a page without a block kills who touches it once the disk is full.
+                before = file.read(PAGE_BYTES)
+                file.seek(0)
+                file.write(before.ljust(PAGE_BYTES, b"\0"))
                 self._page = mmap.mmap(file.fileno(), PAGE_BYTES)
         except OSError as error:
             log.warning("in_hand_not_kept", path=str(path), error=str(error))

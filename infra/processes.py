@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import IO, Protocol
 
 from coordinator.infra.broker import EmbeddedBroker, PortTakenError
+from coordinator.infra.disk import DiskFullError
 
 LOG_BYTES_MAX = 20 * 1024 * 1024
 LINE_BYTES_MAX = 64 * 1024
@@ -310,7 +311,7 @@ class BrokerProcess:
         if self._waits:
             return self._waits
         if self._broker.disk_is_full:
-            return f"the disk of {self._broker.data_dir} is full: make room, nothing else is lost"
+            return str(DiskFullError(self._broker.data_dir))
         try:
             tail = self._broker.log_file.read_bytes()[-READ_BYTES:].decode(errors="replace")
         except OSError:

@@ -1,22 +1,26 @@
 """RocksDB as our stores use it: whatever it raises is told apart by what must be done about it.
 
-Reads and writes the files under one folder. A damaged file gives StoreDamagedError, a full disk WorldError, too few
-open files or another process OperatorError. RocksDB's own iterators end at a damaged block as if there were no more
+Reads and writes the files under one folder. A damaged file gives StoreDamagedError, a full disk DiskFullError, too few
+open files, no leave to write or another process OperatorError. RocksDB's own iterators end at a damaged block as if there were no more
 rows, and tell only by their status: here every end of an iteration is looked at.
 """
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from rocksdict import Rdict, RdictIter
 
-from coordinator.streams.errors import CoordinatorError, OperatorError, WorldError
+from coordinator.infra.disk import DiskFullError, says_full
+from coordinator.streams.errors import CoordinatorError, OperatorError
 
 HELD = ("While lock file", "lock hold by")
 """RocksDB's words for a lock that somebody has. A damaged block is a "b-lock checksum mismatch", which is none."""
+NOT_LET = tuple(os.strerror(number) for number in (errno.EACCES, errno.EPERM, errno.EROFS))
 
 
 class StoreDamagedError(CoordinatorError):
@@ -30,8 +34,10 @@ def judged(path: Path, error: Exception) -> Exception:
     text = " ".join(str(error).split())
     if any(words in text for words in HELD):
         return OperatorError(f"{path} is open in another process: stop it first ({text})")
-    if "No space left" in text:
-        return WorldError(f"the disk of {path} is full: make room, nothing else is lost ({text})")
+    if says_full(text):
+        return DiskFullError(path, text)
+    if any(words in text for words in NOT_LET):
+        return OperatorError(f"{path} cannot be used: {text}; let the node's user read and write there")
     if "Too many open files" in text:
         return OperatorError(f"{path}: too many open files; raise the limit (ulimit -n 65536) ({text})")
     if "orruption" in text or "IO error" in text or "Invalid argument" in text:

@@ -18,6 +18,7 @@ import faust
 import structlog
 from faust.types import TP, StreamT
 
+from coordinator.infra.disk import full_disk_of
 from coordinator.infra.kafka import PARTITION
 from coordinator.infra.kafka_security import process_security, ssl_context
 from coordinator.streams.agents.keeper import Keeper
@@ -118,6 +119,8 @@ def end_process(worker: str, error: BaseException | None) -> NoReturn:
     of ours, which comes with its traceback.
     """
     code = 0
+    if error is not None:
+        error = full_disk_of(error) or error
     if isinstance(error, CoordinatorError):
         code = OPERATOR_EXIT_CODE if isinstance(error, OperatorError) else OUR_BUG_EXIT_CODE
         event = "operator_error" if isinstance(error, OperatorError) else "stopped"

@@ -1,0 +1,49 @@
+"""A disk that takes nothing more, told apart from every other fault: the operator makes room, and nothing is lost.
+
+Two ways to know it: the system's word in an error, and a look at the file system, since whoever fails for want of room
+often cannot write down why (its log lies on the same disk).
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+from pathlib import Path
+
+from coordinator.streams.errors import WorldError
+
+FULL = (errno.ENOSPC, errno.EDQUOT)
+FULL_WORDS = tuple(os.strerror(number) for number in FULL)
+"""As C libraries, Java and RocksDB say it: "No space left on device", "Disk quota exceeded"."""
+LEFT_BYTES_MAX = 256 * 1024
+"""Less than this is full: the last blocks are smaller than what anybody wants to write next."""
+
+
+class DiskFullError(WorldError):
+    """No room is left. `str()` names the place."""
+
+    def __init__(self, place: object, detail: str = "") -> None:
+        more = f" ({detail})" if detail else ""
+        super().__init__(f"the disk of {place} is full: make room, nothing else is lost{more}")
+
+
+def says_full(text: str) -> bool:
+    """Is that what a library's or another program's words mean?"""
+    return any(words in text for words in FULL_WORDS)
+
+
+def full_disk_of(error: BaseException) -> DiskFullError | None:
+    """The error to raise in place of an OSError that means it; None for any other error."""
+    if not isinstance(error, OSError) or error.errno not in FULL:
+        return None
+    return DiskFullError(error.filename or "a file that was written", error.strerror or "")
+
+
+def has_no_room(folder: Path) -> bool:
+    """Has the file system of `folder` no blocks, or no names for files, left for us? False where it cannot be looked at."""
+    try:
+        found = os.statvfs(folder)
+    except OSError:
+        return False
+    no_names_left = found.f_files > 0 and found.f_favail == 0  # some file systems count none
+    return found.f_bavail * found.f_frsize < LEFT_BYTES_MAX or no_names_left
