@@ -251,9 +251,8 @@ class Monitor:
     def _standing_alerts(self, now: int) -> Iterator[Alert]:
         """Stages, workers, subjects and the disk."""
         projector, read = self._projector, self._projector.read
-        if self._members_error:
-            yield Alert("kafka", "silent", self._members_error)
-        else:
+        yield from self._progress.kafka(self._members_error, now)
+        if not self._members_error:
             yield from self._progress.workers(self._members, now)
         if projector.caught_up():
             yield from self._progress.stages(projector.watch, now)

@@ -59,7 +59,7 @@ class Progress:
 
     def __init__(self) -> None:
         self._stages, self._workers = Standing(), Standing()
-        self._away, self._periods = Standing(), Standing()
+        self._away, self._periods, self._kafka = Standing(), Standing(), Standing()
 
     def stages(self, watch: PipelineWatch, now: int) -> Iterator[Alert]:
         """Stages that have something to decide, and have decided nothing for longer than is natural."""
@@ -75,6 +75,12 @@ class Progress:
         for stage, away_ms in self._workers.lasting_ms(now, dict.fromkeys(missing, 0)).items():
             if away_ms >= LASTING_MS:
                 yield Alert("worker", WORKER_OF[stage], missing[stage])
+
+    def kafka(self, error: str, now: int) -> Iterator[Alert]:
+        """A broker that does not say who works; one that has just started does not know it yet. Empty: it said it."""
+        for silent_ms in self._kafka.lasting_ms(now, {"kafka": 0} if error else {}).values():
+            if silent_ms >= LASTING_MS:
+                yield Alert("kafka", "silent", error)
 
     def sources(self, states: Iterable[StateRow], patience_ms: int, now: int) -> Iterator[Alert]:
         """Sources that lack something or are refused, and those that have long been away."""

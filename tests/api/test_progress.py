@@ -49,6 +49,15 @@ def test_a_stage_that_has_something_to_decide_and_does_not_is_told_once_it_lasts
     )
 
 
+def test_a_broker_that_does_not_say_who_works_is_told_once_it_lasts():
+    progress, silent = Progress(), "Kafka does not say who works: GroupCoordinatorNotAvailableError"
+    assert names(progress.kafka(silent, 0)) == []  # as at each start
+    assert names(progress.kafka("", 10_000)) == []
+    assert names(progress.kafka(silent, 20_000)) == []
+    assert names(progress.kafka(silent, 60_000)) == []
+    assert names(progress.kafka(silent, 65_000)) == [("kafka", "silent")]
+
+
 def test_a_stage_that_goes_on_is_told_of_by_nobody_however_late_it_is():
     log = LogBuilder()
     log.terms()
