@@ -26,6 +26,8 @@ class Listening:
         self._silent_seconds = dict.fromkeys(subscriptions, 0.0)
         self._looked_at = now
         self._patience = {one: _patience(one, quiet_seconds) for one in subscriptions}
+        self.has_heard = False
+        """Has any live record come since?"""
         self.history_trouble = ""
         """Why history is not had, where that lasts."""
 
@@ -35,6 +37,7 @@ class Listening:
             one = Subscription(record.source, record.subject, record.kind, record.granularity)
             if one in self._silent_seconds:
                 self._silent_seconds[one] = 0.0
+                self.has_heard = True
 
     def state(self, health: SourceHealth | None, now: float) -> tuple[str, str] | None:
         """(state, reason) of the source with what it lacks; None for one that says no state and lacks nothing.

@@ -187,6 +187,8 @@ class LiveFeed:
             for closing in self._closings(one, answer, records, patience_ms)
         ]
         stands = self._listening.state(health, self._monotonic())
+        if stands is None and self._listening.has_heard and feeds.state_of(self._source.name):
+            stands = ("connected", "")  # it says no state itself: what we said of it is over
         states = [] if stands is None else [(self._source.name, *stands)]
         if verdict.state != (feeds.state_of(CLOCK) or ClockState.RIGHT):
             # Told by the state alone: the seconds in its reason change with every look.

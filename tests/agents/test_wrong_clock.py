@@ -146,6 +146,13 @@ def test_days_ahead_for_four_seconds_cost_nothing_and_are_said(make, days):
     assert of(log["feeds"], ev.ClockTicked)[-1].at > end - 5_000  # it goes on by itself
 
 
+def test_a_source_that_says_no_state_of_its_own_is_connected_again_once_something_comes():
+    wall_ms = wrong_by(DAY)
+    states = of(lived(GeneratedSource(1, wall_ms), wall_ms)["feeds"], ev.FeedStateChanged)
+    said = [one.data.state for one in states if one.data.source == "generated"]
+    assert said == ["reconnecting", "connected"]
+
+
 def test_a_clock_that_is_ahead_from_the_start_is_not_believed_where_the_source_tells_the_time():
     wall_ms = wrong_by(DAY, (0, UNTIL_MS))
     log = lived(Exchange(says=True), wall_ms)
