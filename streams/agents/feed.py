@@ -46,6 +46,13 @@ DAY_MS = 86_400_000
 log = structlog.get_logger()
 
 
+def make_witness(settings: Settings, source: FeedSource) -> Witness:
+    """Who judges this process's clock, as the settings and the source have it."""
+    bound_ms = round(settings.clock_ahead_seconds_max * 1000)
+    silence_ms = granularity_ms(settings.feed_granularity)
+    return Witness(bound_ms, independent=not keeps_to_the_clock(source), silence_ms=silence_ms)
+
+
 class FeedTenure(Tenure):
     """The claims on `feeds` and `inputs`, and the source that feeds them."""
 
@@ -64,7 +71,9 @@ class FeedTenure(Tenure):
         contracts: NodeContracts | None = None,
         uptime_ms: Callable[[], int] = since_boot_ms,
         ntp: Callable[[str], Awaitable[int]] | None = None,
+        witness: Witness | None = None,
     ) -> None:
+        """`witness`: kept by the process from one tenure to the next, since a new one believes the clock as it stands."""
         super().__init__(io, stage, owner)
         self._settings = settings
         self._source = source
@@ -74,9 +83,7 @@ class FeedTenure(Tenure):
         self._wall_ms = wall_ms
         self._uptime_ms = uptime_ms
         self._ntp = ntp
-        bound_ms = round(settings.clock_ahead_seconds_max * 1000)
-        silence_ms = granularity_ms(settings.feed_granularity)
-        self._witness = Witness(bound_ms, independent=not keeps_to_the_clock(source), silence_ms=silence_ms)
+        self._witness = witness or make_witness(settings, source)
         self.feeds = FeedStage()
         self._feeds_owned = OwnedTopic(io, "feeds", owner)
         self._writing = asyncio.Lock()

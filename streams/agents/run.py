@@ -26,7 +26,7 @@ from coordinator.infra.operator_files import check_files
 from coordinator.streams.agents.checkpoint import checkpoint_tenure
 from coordinator.streams.agents.dead_letters import DeadLetters
 from coordinator.streams.agents.faust_app import end_process, stage_app
-from coordinator.streams.agents.feed import FeedTenure
+from coordinator.streams.agents.feed import FeedTenure, make_witness
 from coordinator.streams.agents.keeper import Keeper
 from coordinator.streams.agents.log_io import KafkaLog
 from coordinator.streams.agents.predict import PredictTenure
@@ -122,6 +122,7 @@ class Worker:
 def _feed(worker: Worker) -> None:
     settings = worker.settings
     source = _source(settings, worker.dead_letters)
+    witness = make_witness(settings, source)
 
     def new_terms() -> Terms:
         return worker.contracts.terms_under(worker.contracts.proposed)
@@ -139,6 +140,7 @@ def _feed(worker: Worker) -> None:
             worker.dead_letters,
             contracts=worker.contracts,
             ntp=ntp_time_ms,
+            witness=witness,
         ),
     )
 

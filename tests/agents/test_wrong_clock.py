@@ -14,7 +14,7 @@ from coordinator.infra.contracts import ContractShelf
 from coordinator.infra.demo_contract import CONTRACT
 from coordinator.streams import events as ev
 from coordinator.streams.agents.dead_letters import DeadLetters
-from coordinator.streams.agents.feed import FeedTenure
+from coordinator.streams.agents.feed import FeedTenure, make_witness
 from coordinator.streams.agents.ownership import LostOwnershipError
 from coordinator.streams.counting import Counter
 from coordinator.streams.inputs import InputStage
@@ -70,6 +70,7 @@ async def _live(
     settings: Settings,
     until_ms: int = UNTIL_MS,
 ) -> None:
+    witness = make_witness(settings, source)  # of the process, as in run.py
     while uptime_ms() < until_ms:
         tenure = FeedTenure(
             log,
@@ -81,6 +82,7 @@ async def _live(
             DeadLetters(log),
             wall_ms=wall_ms,
             uptime_ms=uptime_ms,
+            witness=witness,
         )
         try:
             await tenure.start()
@@ -144,6 +146,27 @@ def test_days_ahead_for_four_seconds_cost_nothing_and_are_said(make, days):
     points = [event.data.point for event in of(log["inputs"], ev.InputReceived)]
     assert len([point for point in points if point >= START]) >= 11  # a round every minute, before and after
     assert of(log["feeds"], ev.ClockTicked)[-1].at > end - 5_000  # it goes on by itself
+
+
+class Torn(GeneratedSource):
+    """Its stream ends once, at a time that only counts: a new tenure begins."""
+
+    async def stream(self, subscriptions):
+        end_ms = WRONG[0] + 2_000
+        inner, torn = super().stream(subscriptions), uptime_ms() < end_ms
+        while True:
+            coming = asyncio.ensure_future(anext(inner))
+            left = (end_ms - uptime_ms()) / 1000 if torn else None
+            if not (await asyncio.wait({coming}, timeout=left))[0]:
+                coming.cancel()
+                return
+            yield coming.result()
+
+
+def test_a_claim_made_anew_while_the_clock_is_wrong_does_not_begin_to_believe_it():
+    wall_ms = wrong_by(DAY, (WRONG[0], WRONG[1] + 10_000))
+    log = lived(Torn(1, wall_ms), wall_ms)
+    assert max(event.at for event in log["feeds"]) <= START + UNTIL_MS
 
 
 def test_a_source_that_says_no_state_of_its_own_is_connected_again_once_something_comes():
