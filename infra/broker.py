@@ -133,7 +133,7 @@ class EmbeddedBroker:
 
     @property
     def disk_is_full(self) -> bool:
-        """Did Kafka, since this start, find no room? Its log lies on the same disk: it may not have been able to say so."""
+        """Did Kafka, since this start, find no room? Its log lies on the same disk: it may not have got it written."""
         return says_full(self._heard()) or (not self.is_alive() and has_no_room(self.data_dir))
 
     def ensure_jars(self, progress: FetchProgress = silent) -> None:

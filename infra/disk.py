@@ -40,7 +40,7 @@ def full_disk_of(error: BaseException) -> DiskFullError | None:
 
 
 def has_no_room(folder: Path) -> bool:
-    """Has the file system of `folder` no blocks, or no names for files, left for us? False where it cannot be looked at."""
+    """Are no blocks, or no names of files, left on the file system of `folder`? False where nobody can look."""
     try:
         found = os.statvfs(folder)
     except OSError:

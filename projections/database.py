@@ -1,8 +1,8 @@
 """RocksDB as our stores use it: whatever it raises is told apart by what must be done about it.
 
 Reads and writes the files under one folder. A damaged file gives StoreDamagedError, a full disk DiskFullError, too few
-open files, no leave to write or another process OperatorError. RocksDB's own iterators end at a damaged block as if there were no more
-rows, and tell only by their status: here every end of an iteration is looked at.
+open files, no leave to write or another process OperatorError. RocksDB's own iterators end at a damaged block as if
+there were no more rows, and tell only by their status: here every end of an iteration is looked at.
 """
 
 from __future__ import annotations

@@ -73,7 +73,7 @@ class FeedTenure(Tenure):
         ntp: Callable[[str], Awaitable[int]] | None = None,
         witness: Witness | None = None,
     ) -> None:
-        """`witness`: kept by the process from one tenure to the next, since a new one believes the clock as it stands."""
+        """`witness` is kept from one tenure to the next: a new one believes the clock as it stands."""
         super().__init__(io, stage, owner)
         self._settings = settings
         self._source = source
