@@ -38,6 +38,7 @@ from coordinator.infra.model_outcomes import (
     reply_from_response,
 )
 from coordinator.infra.model_roster import NOT_CONNECTED, Roster
+from coordinator.infra.model_setup import keep_reasons, reason_of
 from coordinator.streams.errors import OperatorError
 from coordinator.streams.net.outbound import keep_this_machine_from_proxies
 from coordinator.streams.ports import ModelNotice, ModelReply, Outcome
@@ -112,6 +113,7 @@ class RunnerClientGateway:
         socket.max_retries = TRIES_PER_WARNING
         take_over(socket, self._crunch_id, self._on_event, RETRY_SECONDS, self._token)
         socket.disconnect_sync = _nothing  # the library hangs it on exit, when no loop is left to run it
+        keep_reasons(runner.model_cluster)
         self._report = runner.model_cluster.process_failure
         runner.model_cluster.process_failure = self._on_failure
         self._runner = runner
@@ -295,7 +297,8 @@ class RunnerClientGateway:
             self._roster.set_up(runner.model_id, runner.deployment_id)
 
     async def _on_failure(self, runner: Any, code: str, reason: str | None = None) -> None:
-        self._roster.failed(runner.model_id, runner.deployment_id, code, reason or "")
+        reason = reason_of(runner, code, reason)
+        self._roster.failed(runner.model_id, runner.deployment_id, code, reason)
         await self._report(runner, code, reason)
 
     def _credentials(self) -> dict[str, Any]:

@@ -370,7 +370,7 @@ class ModelHost:
             if model is None or report.ip != model.ip or model.state == "STOPPED":
                 log.warning("a failure report that matches no running model: %s", report.model_id)
                 continue
-            self._stop_model(model, Failure(report.failure_code, report.failure_reason or ""))
+            self._stop_model(model, Failure(report.failure_code, report.failure_reason or "no reason given"))
 
 
 async def _how_it_ended(model: HostedModel) -> str:

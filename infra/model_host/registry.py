@@ -78,7 +78,21 @@ class _AsWritten(yaml.SafeLoader):  # type: ignore[misc]  # no types are shipped
         names = [key.value for key, _ in node.value]
         if twice := [name for name in names if names.count(name) > 1]:
             raise yaml.YAMLError(f"{twice[0]} stands twice at line {node.start_mark.line + 1}")
+        for key, value in node.value:
+            if key.value in _YamlModel.__struct_fields__:
+                _refuse_no_text(key.value, value)
         return super().construct_mapping(node, deep)
+
+
+def _refuse_no_text(name: str, value: Any) -> None:
+    """A field is one text. `null` is nobody's id, and a list or a map none: who wrote it meant something else."""
+    line = value.start_mark.line + 1
+    if not isinstance(value, yaml.ScalarNode):
+        raise yaml.YAMLError(f"{name} at line {line} is a list or a map: write one text")
+    if value.style is None and value.value.lower() in ("null", "~"):
+        raise yaml.YAMLError(
+            f"{name} at line {line} is {value.value}, which is no {name}: leave it out, or write it in quotes"
+        )
 
 
 def read_models(models_dir: Path, *, strict: bool = True) -> list[ModelEntry]:
@@ -139,6 +153,10 @@ def left_out(models_dir: Path) -> list[str]:
 def _named_and_present(models_dir: Path) -> tuple[dict[str, _YamlModel], set[str]]:
     if not models_dir.is_dir():
         raise OperatorError(f"the models folder {models_dir} does not exist: name a folder of models")
+    if (
+        other := models_dir / "models.yml"
+    ).exists():  # names and wallets in it would be missed without a word
+        raise OperatorError(f"{other} is not read: call it {MODELS_FILE}")
     named: dict[str, _YamlModel] = {}
     for one in _read_yaml(models_dir / MODELS_FILE):
         if one.folder in named:

@@ -135,7 +135,12 @@ async def test_a_submission_that_cannot_be_set_up_is_reported_and_stopped(
         "syntax_error": "BAD_IMPLEMENTATION",
         "two": "BAD_IMPLEMENTATION",
     }
+    reasons = {notice.info.model_id: notice.reason for notice in notices if notice.change == "failed"}
+    assert reasons["bad_init"] == "ValueError: x"
+    assert "SyntaxError" in reasons["syntax_error"]
+    assert "main.A and main.B" in reasons["two"]
     for one in bad:
+        assert stage.host.models[one].failure.reason == reasons[one]
         assert changes(notices, one) == ["seen", "failed", "left"]
         assert stage.host.models[one].state == "STOPPED"
     assert "two models found: main.A and main.B" in (stage.log_dir / "two.log").read_text()

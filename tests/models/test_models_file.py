@@ -81,7 +81,7 @@ def test_active_is_what_yaml_calls_true_or_false(models: Path, written: str):
         ("models:\n  - folder: good\n    active: maybe\n", "write true or false"),
         ("models:\n\t- folder: good\n", "cannot be used"),
         ('a: &a ["x"]\nmodels: [*a]\n', "alias"),
-        ("models:\n  - folder: good\n    model_id: [1]\n", "Expected `str`"),
+        ("models:\n  - folder: good\n    model_id: [1]\n", "model_id at line 3 is a list"),
         ("models: !!python/object/apply:os.system ['true']\n", "cannot be used"),
         ("models:\n  - folder: good\n    model_id: " + "x" * 200 + "\n", "at most 128"),
     ],
@@ -112,3 +112,27 @@ def test_a_folder_whose_name_is_no_id_is_named_as_left_out_and_taken_once_it_has
         ("good", "good"),
     ]
     assert [sentence.split("'")[1] for sentence in left_out(models)] == ["-dash", "modèle", "notes"]
+
+
+@pytest.mark.parametrize(
+    "name", ["model_id", "model_name", "cruncher_id", "cruncher_name", "wallet_pubkey", "hotkey"]
+)
+@pytest.mark.parametrize("written", ["null", "Null", "NULL", "~", "[]", "[a]", "{}", "{a: b}"])
+def test_what_is_no_text_is_refused_with_its_name_and_line(models: Path, name: str, written: str):
+    (models / "models.yaml").write_text(f"models:\n  - folder: good\n    {name}: {written}\n")
+    with pytest.raises(OperatorError, match=rf"models\.yaml cannot be used: {name} at line 3 is "):
+        read_models(models)
+
+
+@pytest.mark.parametrize(
+    ("written", "read"), [("'null'", "null"), ("true", "true"), ("1.5", "1.5"), ("", "good")]
+)
+def test_quoted_it_is_a_text_and_nothing_is_as_good_as_left_out(models: Path, written: str, read: str):
+    (models / "models.yaml").write_text(f"models:\n  - folder: good\n    model_id: {written}\n")
+    assert [model.model_id for model in read_models(models)] == [read]
+
+
+def test_a_file_by_the_other_usual_ending_is_not_passed_over(models: Path):
+    (models / "models.yml").write_text("models: []\n")
+    with pytest.raises(OperatorError, match=r"models\.yml is not read: call it models\.yaml"):
+        read_models(models)

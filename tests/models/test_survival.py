@@ -190,6 +190,7 @@ async def test_one_models_fault_stays_its_own(
         await scene.until(lambda: "bad" not in on_roster(scene))
         reported = [e for d in scene.decisions("models") for e in d if isinstance(e, ev.ModelFailureReported)]
         assert [event.data.code for event in reported] == [reason]
+        assert all(event.data.reason for event in reported)
     else:
         said = [one for one in scene.missed() if one[0] == "bad"]
         assert said
