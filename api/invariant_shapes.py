@@ -28,7 +28,9 @@ AlertKind = Literal[
 
 
 class Invariant(Shape):
-    """What must hold, and what was found. `checked` is false for a background check that has not run yet."""
+    """What must hold, and what was found. `checked` is false for a background check that has not run yet; without
+    `withholds` a broken one is an alert alone.
+    """
 
     name: str = Field(examples=["predictions"])
     about: str
@@ -36,6 +38,7 @@ class Invariant(Shape):
     detail: str
     counts: dict[str, int]
     checked: bool
+    withholds: bool
 
 
 class AlertRow(Shape):
@@ -48,7 +51,7 @@ class AlertRow(Shape):
 
 
 class Invariants(Shape):
-    """`withholding` names the broken ones: the next checkpoint is withheld because of them."""
+    """`withholding` names the broken ones because of which the next checkpoint is withheld."""
 
     ok: bool
     looked_at: Zulu | None

@@ -34,7 +34,7 @@ def router(monitor: Monitor) -> APIRouter:
             {
                 "ok": not broken,
                 "looked_at": _time(monitor.looked_at),
-                "withholding": broken,
+                "withholding": [one.name for one in monitor.findings if not one.ok and one.withholds],
                 "invariants": [msgspec.structs.asdict(one) for one in monitor.findings],
                 "alerts": [
                     msgspec.structs.asdict(one) | {"since": _time(monitor.alerts.since[which])}

@@ -192,7 +192,7 @@ class Monitor:
         built = self._projector.read.checks.checkpoints_built
         self._send_error = ""
         for one in self.findings:
-            if one.ok or (one.name, built) in self._withheld:
+            if one.ok or not one.withholds or (one.name, built) in self._withheld:
                 continue
             reason = as_reason(f"the invariant {one.name!r} is broken: {one.detail}", REASON_CHARS_MAX)
             command = WithholdCheckpoint(

@@ -1,8 +1,11 @@
 """Does the log still give the read models that we serve? A sample in the background, one read model at a time.
 
 `coordinator replay --verify` in a process of its own, at the lowest priority, bounded in time: it rebuilds one read
-model from the first event, up to where ours stands, and compares three hashes. A difference is a broken invariant; a
-check that could not be made is none, and says why.
+model from the first event, up to where ours stands, and compares three hashes.
+
+A read model that differs is an alert and withholds nothing: what is paid is decided from the log, and the read model
+may be rebuilt from it at any time. A log that the disk has altered withholds: what it says cannot be known any more. A
+check that could not be made is neither, and says why.
 """
 
 from __future__ import annotations
@@ -48,6 +51,8 @@ class ReplayCheck:
         self._folded = folded
         self._command = command or (sys.executable, "-I", "-m", "coordinator.cli.main", "replay")
         self._verdicts: dict[str, tuple[bool, str]] = {}
+        self._damaged: dict[str, str] = {}
+        """Read model -> why the log could not be folded into it."""
         self._failed = ""
         self.checks = 0
 
@@ -91,42 +96,49 @@ class ReplayCheck:
         self._judge(name, child.returncode, said, words)
 
     def _judge(self, name: str, code: int | None, said: bytes, words: bytes) -> None:
-        if (
-            code == DIFFERENT and not said.strip()
-        ):  # it found a fault, and not in the rows: the log cannot be read
-            self._failed = ""
-            self._verdicts[name] = (False, _last_words(words))
-            _log.error("replay_differs", projection=name, reason=_last_words(words))
-            return
         try:
             if code not in (EQUAL, DIFFERENT):
                 raise ValueError(_last_words(words))
-            verdict = _decoder.decode(said).verdicts[0]
+            result = _decoder.decode(said)
+            verdict = None if result.log_fault else result.verdicts[0]
         except (msgspec.DecodeError, ValueError, IndexError) as error:
-            self._failed = f"{name} could not be checked (exit {code}): {error}"
-            _log.warning("replay_check_failed", projection=name, code=code)
+            why = _last_words(words) or str(error)
+            self._failed = f"{name} could not be checked (exit {code}): {why}"
+            _log.warning("replay_check_failed", projection=name, code=code, reason=why)
             return
         self._failed = ""
+        if verdict is None:
+            self._damaged[name] = result.log_fault
+            _log.error("log_damaged", projection=name, reason=result.log_fault)
+            return
+        self._damaged.pop(name, None)
         self._verdicts[name] = (verdict.equal, verdict.reason)
         if not verdict.equal:
             _log.error("replay_differs", projection=name, reason=verdict.reason)
 
     def finding(self) -> Finding:
         """The invariant as of the last checks."""
-        wrong = [f"{name}: {reason}" for name, (equal, reason) in self._verdicts.items() if not equal]
-        right = len(self._verdicts) - len(wrong)
+        damaged = [f"{name}: {reason}" for name, reason in self._damaged.items()]
+        differ = {name: reason for name, (equal, reason) in self._verdicts.items() if not equal}
+        right = len(self._verdicts) - len(differ)
+        wrong = damaged + [
+            f"{name}: {reason} (to rebuild it, stop the report worker and delete "
+            f"{self._settings.data_dir / 'projections' / name})"
+            for name, reason in differ.items()
+        ]
         text = f"{right} of {len(PROJECTIONS)} read models checked and equal"
         if self._settings.replay_check_seconds <= 0:
             text = "not checked: REPLAY_CHECK_SECONDS is 0"
-        elif not self._verdicts:
+        elif not self._verdicts and not damaged:
             text = f"not checked yet: one read model every {self._settings.replay_check_seconds:g} s"
         return Finding(
             name=NAME,
             about=ABOUT,
             ok=not wrong,
             detail="; ".join([*wrong, *([self._failed] if self._failed else [])]) or text,
-            counts={"equal": right, "different": len(wrong), "checks": self.checks},
-            checked=bool(self._verdicts),
+            counts={"equal": right, "different": len(differ), "checks": self.checks},
+            checked=bool(self._verdicts or damaged),
+            withholds=bool(damaged),
         )
 
 

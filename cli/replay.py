@@ -66,6 +66,8 @@ def replay(
             )
     if as_json:
         print_json(result if checked is None else checked)
+    elif result is None:
+        typer.echo(f"the log is damaged: {checked.log_fault if checked else ''}", err=True)
     else:
         typer.echo(
             f"{result.events:,} events in {result.records:,} records, {result.seconds:.1f} s, "

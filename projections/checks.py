@@ -47,7 +47,10 @@ _COLUMN = {PredictionRecorded: _RECORDED, PredictionAbsent: _ABSENT, PredictionF
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One invariant as of now. `detail` says what was found; `counts` are the numbers behind it."""
+    """One invariant as of now. `detail` says what was found; `counts` are the numbers behind it.
+
+    Not `withholds`: broken it is an alert and no reason to withhold pay, since the log itself may be sound.
+    """
 
     name: str
     about: str
@@ -55,6 +58,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     detail: str
     counts: dict[str, int] = {}
     checked: bool = True
+    withholds: bool = True
 
 
 class OpenRound(msgspec.Struct, array_like=True):

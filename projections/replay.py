@@ -22,7 +22,7 @@ from coordinator.projections.folding import Folder
 from coordinator.projections.registry import PROJECTIONS, check_names, identity_of, open_projections
 from coordinator.projections.runner import assign_from
 from coordinator.projections.store import Store
-from coordinator.streams.errors import WorldError
+from coordinator.streams.errors import CorruptTopicError, WorldError
 
 OnProgress = Callable[[int, int], None]
 """(records read, records in all)"""
@@ -55,11 +55,12 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VerifyResult(msgspec.Struct, frozen=True, kw_only=True):
-    """`equal` when every projection is."""
+    """`equal` when every projection is. `log_fault` says where the log itself is damaged; nothing was compared then."""
 
     equal: bool
-    verdicts: list[Verdict]
-    replay: ReplayResult
+    verdicts: list[Verdict] = []
+    replay: ReplayResult | None = None
+    log_fault: str = ""
 
 
 def replay(
@@ -174,9 +175,12 @@ def verify(
     runs.
 
     Blocking; call it outside an event loop. Raises as `replay` does. A store that cannot be read is unequal,
-    with the reason.
+    with the reason, and so is a log whose record the disk has altered (`log_fault`).
     """
-    return asyncio.run(verify_async(bootstrap, crunch_id, data_dir, names, on_progress))
+    try:
+        return asyncio.run(verify_async(bootstrap, crunch_id, data_dir, names, on_progress))
+    except CorruptTopicError as error:
+        return VerifyResult(equal=False, log_fault=str(error))
 
 
 class _Living(msgspec.Struct, frozen=True):

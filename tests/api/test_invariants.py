@@ -290,12 +290,14 @@ def says(node, text, code):
     return check
 
 
-async def test_a_replay_that_gives_another_hash_is_broken(node):
+async def test_a_read_model_that_differs_from_the_log_is_an_alert_and_withholds_nobodys_pay(node):
     await says(node, VERDICT.format(equal="false", reason="the log gives other rows"), 1).check("models")
     body = await node.look()
-    assert named(body)["replay"]["detail"] == "models: the log gives other rows"
-    assert body["withholding"] == ["replay"]
-    assert len(node.port.sent) == 1
+    assert "models: the log gives other rows (to rebuild it, " in named(body)["replay"]["detail"]
+    assert (body["ok"], body["withholding"], node.port.sent) == (False, [], [])
+    assert [(one["kind"], one["name"]) for one in body["alerts"] if one["name"] == "replay"] == [
+        ("invariant", "replay")
+    ]
 
 
 async def test_a_replay_that_gives_the_same_hash_holds(node):
@@ -313,13 +315,29 @@ async def test_a_replay_that_could_not_be_made_breaks_nothing_and_is_said(node, 
     assert node.port.sent == []
 
 
-async def test_a_replay_that_cannot_read_the_log_is_broken(node):
-    script = "import sys; print('topic x cannot be read at offset 7', file=sys.stderr); sys.exit(1)"
-    node.monitor.replay_check = ReplayCheck(node.settings, (sys.executable, "-c", script))
-    await node.monitor.replay_check.check("models")
+DAMAGED = '{"equal":false,"verdicts":[],"replay":null,"log_fault":"topic x cannot be read at offset 7"}'
+
+
+async def test_a_log_that_the_disk_has_altered_withholds_until_it_is_whole_again(node):
+    await says(node, DAMAGED, 1).check("models")
     body = await node.look()
     assert named(body)["replay"]["detail"] == "models: topic x cannot be read at offset 7"
     assert body["withholding"] == ["replay"]
+    assert len(node.port.sent) == 1
+    script = f"print({VERDICT.format(equal='true', reason='')!r})"
+    node.monitor.replay_check._command = (sys.executable, "-c", script)
+    await node.monitor.replay_check.check("models")
+    assert (await node.look())["withholding"] == []
+
+
+async def test_a_check_that_died_proves_nothing_of_the_log(node):
+    script = "raise MemoryError('no room for topic x at offset 7')"
+    node.monitor.replay_check = ReplayCheck(node.settings, (sys.executable, "-c", script))
+    await node.monitor.replay_check.check("models")
+    found = named(await node.look())["replay"]
+    assert found["ok"] is True
+    assert "could not be checked (exit 1)" in found["detail"]
+    assert node.port.sent == []
 
 
 async def test_a_process_that_cannot_be_started_breaks_nothing_and_is_said(node):
