@@ -56,12 +56,15 @@ format: $(READY)
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-# -I keeps the checkout's root off the module path (see conftest.py).
+# -I keeps the checkout's root off the module path (see conftest.py). Files of tests run side by side, a file's own
+# tests in order; ARGS="-n 0" runs one after another.
+PYTEST := $(BIN)/python -Im pytest -n auto --dist loadfile --no-loadscope-reorder
+
 test: setup
-	$(BIN)/python -Im pytest -m "not slow" $(ARGS) tests
+	$(PYTEST) -m "not slow" $(ARGS) tests
 
 test-all: setup
-	$(BIN)/python -Im pytest $(ARGS) tests
+	$(PYTEST) $(ARGS) tests
 
 demo: setup
 	$(BIN)/coordinator up $(ARGS)

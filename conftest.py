@@ -4,17 +4,22 @@
 files, and every class exists twice: an event decoded by one is no instance of the other, and `match` falls
 through. So the root leaves the path, and an import that would still find our folders there (something put the
 root back) is refused with the right name. tests/test_packaging.py proves both.
+
+`make test` runs the files of tests side by side in several processes (pytest-xdist). What that needs is here too.
 """
 
 from __future__ import annotations
 
+import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import pytest
 from hypothesis import settings
 
 ROOT = Path(__file__).resolve().parent
@@ -46,3 +51,42 @@ sys.meta_path.insert(0, RefuseSecondImport())
 # A deadline of an example is a bound on the wall clock, which a busy machine breaks: no test has one.
 settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
+
+said_at_the_end = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[said_at_the_end] = []
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers() -> int:
+    """`-n auto`: one process more than cores, since a test that has started processes mostly waits for them."""
+    return (os.cpu_count() or 1) + 1
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first, so that no process ends the run alone: those that need a broker."""
+    items.sort(key=lambda item: item.get_closest_marker("broker") is None)
+
+
+@pytest.fixture(scope="session")
+def say_at_the_end(pytestconfig: pytest.Config) -> Callable[[str], None]:
+    """A line under the results, from whichever process the test runs in."""
+    return pytestconfig.stash[said_at_the_end].append
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):  # a process of several: another one prints the results
+        session.config.workeroutput["said"] = session.config.stash[said_at_the_end]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    if output := getattr(node, "workeroutput", None):  # a process that crashed has none
+        node.config.stash[said_at_the_end] += output["said"]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    for line in dict.fromkeys(config.stash[said_at_the_end]):
+        terminalreporter.write_line(line)

@@ -6,10 +6,12 @@ is an error, not another choice. Both listen on this machine only and run on the
 
 from __future__ import annotations
 
+import fcntl
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 
 import pytest
 from tests.broker.report import Report
@@ -24,7 +26,6 @@ from coordinator.streams.settings import Settings
 IMAGE = "apache/kafka:4.1.0"
 CHOICES = ("embedded", "testcontainers")
 START_SECONDS_MAX = 90
-used = pytest.StashKey[str]()
 
 
 class NoEngineError(Exception):
@@ -108,7 +109,7 @@ def wait_until_kafka_answers(bootstrap, started):
 
 
 @pytest.fixture(scope="session")
-def kafka_bootstrap(pytestconfig, tmp_path_factory):
+def kafka_bootstrap(say_at_the_end, tmp_path_factory):
     """`127.0.0.1:PORT` of a real Kafka, one for the whole run. Tests keep apart by `crunch_id`."""
     forced = os.environ.get("COORDINATOR_TEST_BROKER", "")
     if forced not in {"", *CHOICES}:
@@ -124,26 +125,51 @@ def kafka_bootstrap(pytestconfig, tmp_path_factory):
                 pytest.fail(f"COORDINATOR_TEST_BROKER={choice}, but {error}")
             choice, why = "embedded", str(error)
     kind = f"{choice} ({IMAGE})" if choice == "testcontainers" else "the embedded broker"
-    pytestconfig.stash[used] = f"Kafka for these tests: {kind}" + (f", because {why}" if why else "")
-    with (
-        container() if choice == "testcontainers" else embedded(tmp_path_factory.mktemp("kafka")) as bootstrap
-    ):
+    say_at_the_end(f"Kafka for these tests: {kind}" + (f", because {why}" if why else ""))
+    folder = tmp_path_factory.mktemp("kafka")
+
+    def start():
+        return container() if choice == "testcontainers" else embedded(folder)
+
+    if "PYTEST_XDIST_WORKER" not in os.environ:
+        with start() as bootstrap:
+            yield bootstrap
+        return
+    with one_for_all_processes(tmp_path_factory.getbasetemp().parent / "kafka.json", start) as bootstrap:
         yield bootstrap
 
 
-def pytest_terminal_summary(terminalreporter, config):
-    if (said := config.stash.get(used, "")) != "":
-        terminalreporter.write_sep("-", "broker")
-        terminalreporter.write_line(said)
+@contextmanager
+def one_for_all_processes(file: Path, start) -> Iterator[str]:
+    """The first process of the run that needs a broker starts it, and ends it when no other one uses it any more.
+
+    `file` holds its address while it runs. A process that uses it holds a shared lock on the file, which the system
+    takes back from a process that crashed; who starts or ends the broker holds the lock alone.
+    """
+    with file.open("a+") as held, ExitStack() as started_here:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        held.seek(0)
+        bootstrap = held.read()
+        ours = bootstrap == ""
+        if ours:
+            bootstrap = started_here.enter_context(start())
+            held.write(bootstrap)
+            held.flush()
+        fcntl.flock(held, fcntl.LOCK_SH)
+        try:
+            yield bootstrap
+        finally:
+            if ours:
+                fcntl.flock(held, fcntl.LOCK_EX)
+                held.truncate(0)
 
 
 @pytest.fixture
 def crunch_id(request):
-    """A crunch of this test's own: its name and a count, the same in every run on a fresh broker."""
+    """A crunch of this test's own: its file, its name and a count, the same in every run on a fresh broker."""
     counts = request.config.stash.setdefault(crunches, {})
-    name = (
-        "".join(letter if letter.isalnum() else "-" for letter in request.node.name)[:80].strip("-").lower()
-    )
+    name = f"{request.path.stem.removeprefix('test_')}-{request.node.name}"
+    name = "".join(letter if letter.isalnum() else "-" for letter in name)[:100].strip("-").lower()
     counts[name] = counts.get(name, 0) + 1
     return f"{name}-{counts[name]}"
 

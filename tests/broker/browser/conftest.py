@@ -68,18 +68,20 @@ def axe_source() -> str:
 
 
 @pytest.fixture(scope="module")
-def node(kafka_bootstrap, tmp_path_factory):
+def node(kafka_bootstrap, request, tmp_path_factory):
     """Forty models, thirty hours."""
-    one = started(kafka_bootstrap, "page", tmp_path_factory.mktemp("page"), rich_log())
+    one = started(
+        kafka_bootstrap, f"page-of-{request.path.stem}", tmp_path_factory.mktemp("page"), rich_log()
+    )
     yield one
     one.stop()
 
 
 @pytest.fixture(scope="module")
-def crowd(kafka_bootstrap, tmp_path_factory):
+def crowd(kafka_bootstrap, request, tmp_path_factory):
     """A thousand models."""
     log = rich_log(models=1_000, hours=8, rounds_an_hour=2)
-    one = started(kafka_bootstrap, "crowd", tmp_path_factory.mktemp("crowd"), log)
+    one = started(kafka_bootstrap, f"crowd-of-{request.path.stem}", tmp_path_factory.mktemp("crowd"), log)
     yield one
     one.stop()
 
