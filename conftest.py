@@ -70,6 +70,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.get_closest_marker("broker") is None)
 
 
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """Bytes that are no text are called by their argument: packed ones hold the time, and the processes of a run must
+    give every test the same name.
+    """
+    return argname if isinstance(val, bytes) and not (val.isascii() and val.decode().isprintable()) else None
+
+
 @pytest.fixture(scope="session")
 def say_at_the_end(pytestconfig: pytest.Config) -> Callable[[str], None]:
     """A line under the results, from whichever process the test runs in."""
