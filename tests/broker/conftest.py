@@ -14,6 +14,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
+from tests.broker.records import crunch_name
 from tests.broker.report import Report
 
 from coordinator.infra.broker import EmbeddedBroker, free_ports
@@ -168,8 +169,7 @@ def one_for_all_processes(file: Path, start) -> Iterator[str]:
 def crunch_id(request):
     """A crunch of this test's own: its file, its name and a count, the same in every run on a fresh broker."""
     counts = request.config.stash.setdefault(crunches, {})
-    name = f"{request.path.stem.removeprefix('test_')}-{request.node.name}"
-    name = "".join(letter if letter.isalnum() else "-" for letter in name)[:100].strip("-").lower()
+    name = crunch_name(f"{request.path.stem} {request.node.name}")
     counts[name] = counts.get(name, 0) + 1
     return f"{name}-{counts[name]}"
 

@@ -1,11 +1,18 @@
-"""Every record of one topic, as it stands on the broker."""
+"""What a test calls its crunch, and every record of one of its topics, as it stands on the broker."""
 
 from __future__ import annotations
+
+import re
 
 from aiokafka import TopicPartition
 
 from coordinator.infra.kafka import make_reader, read_range
 from coordinator.streams.topology import topic_name
+
+
+def crunch_name(text: str) -> str:
+    """The words of `text`, joined as in a crunch id."""
+    return "-".join(re.findall("[a-z0-9]+", text.lower().removeprefix("test_")))[:95].strip("-")
 
 
 async def records_of(bootstrap: str, crunch_id: str, topic: str) -> list[bytes]:

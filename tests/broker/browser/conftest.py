@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 from tests.broker.browser.scene import rich_log
+from tests.broker.records import crunch_name
 from tests.broker.report_node import started
 
 AXE = "axe-core@4.14.1"
@@ -71,7 +72,7 @@ def axe_source() -> str:
 def node(kafka_bootstrap, request, tmp_path_factory):
     """Forty models, thirty hours."""
     one = started(
-        kafka_bootstrap, f"page-of-{request.path.stem}", tmp_path_factory.mktemp("page"), rich_log()
+        kafka_bootstrap, crunch_name(f"page {request.path.stem}"), tmp_path_factory.mktemp("page"), rich_log()
     )
     yield one
     one.stop()
@@ -81,7 +82,9 @@ def node(kafka_bootstrap, request, tmp_path_factory):
 def crowd(kafka_bootstrap, request, tmp_path_factory):
     """A thousand models."""
     log = rich_log(models=1_000, hours=8, rounds_an_hour=2)
-    one = started(kafka_bootstrap, f"crowd-of-{request.path.stem}", tmp_path_factory.mktemp("crowd"), log)
+    one = started(
+        kafka_bootstrap, crunch_name(f"crowd {request.path.stem}"), tmp_path_factory.mktemp("crowd"), log
+    )
     yield one
     one.stop()
 
