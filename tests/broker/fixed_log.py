@@ -275,7 +275,7 @@ def fixed_log(crunch_id: str, rounds: int = ROUNDS) -> FixedLog:
     commands.records += waves["first"] + waves["last"]
     pour(stage, checkpoints, {"snapshots": snapshots.records, "commands": commands.records})
     return FixedLog(
-        records={"feeds": feeds.records, **sources},
+        records={"feeds": feeds.records, **sources, "commands": commands.records},
         cuts=cuts,
         expected={one.topic: decided(one.records, one.topic) for one in (scores, snapshots, checkpoints)},
         undisturbed={
