@@ -25,6 +25,8 @@ from coordinator.streams.topology import BY_TOPIC, TOPICS, topic_name
 
 TAIL_RECORDS = 8
 ASK_SECONDS_MAX = 10.0
+READ_SECONDS_MAX = 30.0
+"""How much longer the reading may take, after the cluster has answered."""
 
 
 async def connect(bootstrap: str) -> AIOKafkaConnection:
@@ -63,13 +65,23 @@ async def look_at_log(bootstrap: str, crunch_id: str, seconds_max: float = ASK_S
     cluster = await ask_cluster(bootstrap, crunch_id, seconds_max)
     if not cluster.topic_ids:
         return LogFound(cluster.cluster_id, {})
-    consumer = make_reader(bootstrap, wait_ms=50)
     try:
-        async with asyncio.timeout(seconds_max + 30.0):
-            await consumer.start()
-            return LogFound(cluster.cluster_id, await _topics(consumer, crunch_id, cluster.topic_ids))
+        async with asyncio.timeout(seconds_max + 2 * READ_SECONDS_MAX):
+            # A broker that has just made the topics, on a busy machine, may let a client wait for its 20 s and then
+            # answer the next one at once.
+            async for attempt in until_kafka_answers(seconds_max + READ_SECONDS_MAX, 2.0):
+                with attempt:
+                    topics = await _read_topics(bootstrap, crunch_id, cluster.topic_ids)
     except (KafkaError, OSError) as error:  # TimeoutError is an OSError
         raise WorldError(f"the topics of {crunch_id} at {bootstrap} cannot be read: {error!r}") from error
+    return LogFound(cluster.cluster_id, topics)
+
+
+async def _read_topics(bootstrap: str, crunch_id: str, topic_ids: Mapping[str, str]) -> dict[str, TopicFound]:
+    consumer = make_reader(bootstrap, wait_ms=50)
+    try:
+        await consumer.start()
+        return await _topics(consumer, crunch_id, topic_ids)
     finally:
         await stop_reader(consumer)
 

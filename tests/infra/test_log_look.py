@@ -1,0 +1,49 @@
+"""A look at the topics outlasts a broker that answers one client late and the next at once."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from aiokafka.errors import KafkaTimeoutError
+from tests import virtual_time
+
+from coordinator.infra import log_look
+from coordinator.infra.log_look import ClusterFound, look_at_log
+from coordinator.streams.errors import WorldError
+
+
+async def _nothing(*_: object) -> None:
+    return None
+
+
+@pytest.fixture
+def broker(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """One that lets the first `late` readers wait in vain."""
+    scene = SimpleNamespace(late=0, asked=0)
+
+    async def ask_cluster(*_: object) -> ClusterFound:
+        return ClusterFound("cluster", {"feeds": "id"})
+
+    async def topics(*_: object) -> dict[str, object]:
+        scene.asked += 1
+        if scene.asked <= scene.late:
+            raise KafkaTimeoutError("Failed to get offsets by times in 20000 ms")
+        return {}
+
+    monkeypatch.setattr(log_look, "ask_cluster", ask_cluster)
+    monkeypatch.setattr(log_look, "make_reader", lambda *_, **__: SimpleNamespace(start=_nothing))
+    monkeypatch.setattr(log_look, "stop_reader", _nothing)
+    monkeypatch.setattr(log_look, "_topics", topics)
+    return scene
+
+
+def test_a_broker_that_answers_the_next_client_is_asked_again(broker):
+    broker.late = 2
+    assert virtual_time.run(look_at_log("127.0.0.1:1", "btc-up")).cluster_id == "cluster"
+
+
+def test_one_that_never_does_is_said_to_be_unreadable(broker):
+    broker.late = 10**6
+    with pytest.raises(WorldError, match="cannot be read: KafkaTimeoutError"):
+        virtual_time.run(look_at_log("127.0.0.1:1", "btc-up"))
