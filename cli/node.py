@@ -26,6 +26,7 @@ from coordinator.cli.screen import Screen
 from coordinator.cli.shared import NODE_FILE, NodeFile, quiet_libraries, time_text, write_node_file
 from coordinator.infra.broker import HOST, EmbeddedBroker
 from coordinator.infra.data_dir import claim_data_dir
+from coordinator.infra.log_look import ask_cluster
 from coordinator.infra.log_memory import LogMemoryFile
 from coordinator.infra.model_host.confine import NOT_CONFINED, TOKEN, hide_from_others, scrubbed_environment
 from coordinator.infra.open_files import OPEN_FILES_WANTED, allow_open_files, too_few_open_files
@@ -42,6 +43,7 @@ REMARK_SECONDS = 10.0
 MODELS_HTTP_PORT = 8001
 LISTEN_SECONDS_MAX = 120.0
 POLL_SECONDS = 0.1
+MOVED_LOOK_SECONDS = 2.0
 IDLE_POLL_SECONDS = 0.5
 STUCK_REMARK_SECONDS = 30.0
 
@@ -149,9 +151,11 @@ class Node:
         supervisor.keep(self._model_host())
         if preparing is not None:
             broker = await preparing
-            self.settings = msgspec.structs.replace(self.settings, kafka_bootstrap=broker.bootstrap)
-            supervisor.keep(BrokerProcess(broker), last=True)
+            kafka = BrokerProcess(broker)
+            supervisor.keep(kafka, last=True)
             await self._kafka_listens(broker)
+            kafka.is_known = True
+            self.settings = msgspec.structs.replace(self.settings, kafka_bootstrap=broker.bootstrap)
         memory = LogMemoryFile(self.settings.data_dir, self.settings.crunch_id).read()
         await create_topics(self.settings.kafka_bootstrap, self.settings.crunch_id, memory=memory)
         self.settings = msgspec.structs.replace(self.settings, feed_source=await feed)
@@ -166,7 +170,7 @@ class Node:
     async def _kafka_listens(self, broker: EmbeddedBroker) -> None:
         """As long as a log of its size may need, and the wait is said. Raises WorldError."""
         log_bytes, seconds_max = broker.log_bytes, broker.start_seconds_max
-        listening = asyncio.create_task(_listens(HOST, broker.port, "the Kafka broker", seconds_max))
+        listening = asyncio.create_task(self._ours_listens(broker, seconds_max))
         try:
             while not (await asyncio.wait({listening}, timeout=REMARK_SECONDS))[0]:
                 what = (
@@ -177,6 +181,22 @@ class Node:
             listening.result()
         finally:
             listening.cancel()
+
+    async def _ours_listens(self, broker: EmbeddedBroker, seconds_max: float) -> None:
+        """Whoever listens on that port may be another node's: topics would be made there. Raises WorldError."""
+        deadline, said_of = monotonic() + seconds_max, 0
+        while (left := deadline - monotonic()) > 0:
+            port = broker.port  # it moves when somebody was faster
+            with suppress(WorldError):
+                await _listens(HOST, port, "the Kafka broker", min(left, MOVED_LOOK_SECONDS))
+                found = await ask_cluster(f"{HOST}:{port}", self.settings.crunch_id)
+                if found.cluster_id == broker.cluster_id:
+                    return
+                if said_of != port:
+                    said_of = port
+                    self.screen.say(f"another Kafka took port {port} first; ours takes another one")
+            await asyncio.sleep(POLL_SECONDS)
+        raise WorldError(f"our Kafka does not listen after {seconds_max:g} s; its log is {broker.log_file}")
 
     async def _broker(self) -> EmbeddedBroker:
         """The broker, prepared; on another port when somebody took the planned one since it was chosen."""

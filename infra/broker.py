@@ -102,6 +102,15 @@ class EmbeddedBroker:
         return f"{HOST}:{self.port}"
 
     @property
+    def cluster_id(self) -> str:
+        """What the cluster of this directory is called; known once `prepare()` has run."""
+        return self._keep_cluster_id()
+
+    def move(self) -> None:
+        """Take free ports at the next start: for one that nobody has been told of yet."""
+        self.port, self._voters = 0, None
+
+    @property
     def pid(self) -> int | None:
         """The child's process id; None before the first start."""
         return None if self._process is None else self._process.pid

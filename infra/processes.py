@@ -287,6 +287,8 @@ class BrokerProcess:
 
     def __init__(self, broker: EmbeddedBroker) -> None:
         self._broker = broker
+        self.is_known = False
+        """Do clients know its port? Until then it may take another."""
         self._waits = ""
         self._ended_with = 0
 
@@ -322,13 +324,16 @@ class BrokerProcess:
     async def start(self) -> None:
         """Start the broker. It forks in this thread on purpose (see the module).
 
-        A port in use is waited for: after a fall somebody's connection or a tool may hold it for a while, and clients
-        know no other. Raises OperatorError after a minute.
+        A port in use is waited for once clients know no other: after a fall somebody's connection or a tool may hold it
+        for a while. Before that another one is taken. Raises OperatorError after a minute.
         """
         for _ in range(int(PORT_SECONDS_MAX / PORT_POLL_SECONDS)):
             try:
                 self._broker.start()
             except PortTakenError as error:
+                if not self.is_known:
+                    self._broker.move()
+                    continue
                 self._waits = f"waits for its port: {error}"
                 await asyncio.sleep(PORT_POLL_SECONDS)
             else:

@@ -9,7 +9,7 @@ import pytest
 from coordinator.cli import node as node_module
 from coordinator.cli.node import Node
 from coordinator.infra.broker import free_ports
-from coordinator.streams.errors import OperatorError
+from coordinator.streams.errors import OperatorError, WorldError
 from coordinator.streams.settings import Settings
 
 
@@ -17,6 +17,9 @@ class Broker:
     """One that cannot prepare for a while."""
 
     failures_left = 0
+
+    cluster_id = "ours"
+    log_file = "broker.log"
 
     def __init__(self, _folder, port=0):
         self.port = port or 1
@@ -49,3 +52,26 @@ async def test_a_reason_that_stays_is_said(node):
     Broker.failures_left = 2
     with pytest.raises(OperatorError, match="cannot be used for Kafka"):
         await node[0]._broker()
+
+
+async def test_a_strangers_kafka_on_our_port_is_not_taken_for_ours(node, monkeypatch):
+    """Nothing is asked of it but its name: the topics of a new crunch would be made there."""
+    made, port, told = node
+    broker = Broker(None, port)
+    clusters = {port: "another node's", port + 1: "ours"}
+
+    async def listens(_host, _port, _who, _seconds):
+        return None
+
+    async def ask_cluster(bootstrap, _crunch_id):
+        asked = int(bootstrap.rsplit(":", 1)[1])
+        broker.port = port + 1  # the supervisor starts ours again, elsewhere
+        return SimpleNamespace(cluster_id=clusters[asked])
+
+    monkeypatch.setattr(node_module, "_listens", listens)
+    monkeypatch.setattr(node_module, "ask_cluster", ask_cluster)
+    await made._ours_listens(broker, 60)
+    assert told == [f"another Kafka took port {port} first; ours takes another one"]
+    clusters[port + 1] = "another node's"
+    with pytest.raises(WorldError, match="our Kafka does not listen"):
+        await made._ours_listens(broker, 0.05)

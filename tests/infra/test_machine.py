@@ -47,8 +47,22 @@ async def test_a_broker_that_comes_back_waits_for_its_port(tmp_path, monkeypatch
 
     monkeypatch.setattr("coordinator.infra.processes.PORT_POLL_SECONDS", 0.01)
     process = BrokerProcess(Broker(tmp_path))
+    process.is_known = True
     await process.start()
     assert len(tries) == 3
+
+
+async def test_a_port_that_nobody_knows_yet_is_changed_for_a_free_one(tmp_path):
+    taken = 9092
+
+    class Broker(EmbeddedBroker):
+        def start(self, *_args, **_more):
+            if self.port == taken:
+                raise PortTakenError("port 9092 is taken")
+
+    broker = Broker(tmp_path, taken)
+    await BrokerProcess(broker).start()
+    assert broker.port != taken
 
 
 def test_the_time_to_start_and_to_stop_follows_the_size_of_the_log(tmp_path):
