@@ -17,6 +17,7 @@ from typing import Any, Self
 from aiokafka import AIOKafkaConsumer
 
 from coordinator.api.payees import bind_before_confirm
+from coordinator.cli.own_kafka import refuse_undecided
 from coordinator.infra.commands import KafkaCommandPort
 from coordinator.infra.kafka import read_range
 from coordinator.infra.positions import offsets, reading
@@ -114,6 +115,7 @@ class CheckpointsLog:
             offset = await port.send(kind(id=the_id, at=at, data=data))
         finally:
             await port.stop()
+        refuse_undecided(self._settings, offset)
         try:
             async with asyncio.timeout(DECIDED_SECONDS_MAX):
                 while self.read_model.commands_decided < (offset, 0):

@@ -26,6 +26,12 @@ OwnCheck = Callable[[], Awaitable[None]]
 """Sees that the topics are the node's own and whole. Raises CoordinatorError."""
 
 
+async def stopped(settings: Settings) -> Finding:
+    """That the node is not running: nobody is asked what it would say, least of all whoever listens at its address."""
+    how = f"start it: coordinator up --data-dir {settings.data_dir}"
+    return Finding("node", State.FAULT, f"the node of {settings.data_dir} is not running", how)
+
+
 async def contract(settings: Settings) -> list[Finding]:
     """What `coordinator contract check` finds; all well is one line."""
     from coordinator.cli.contract import examined  # noqa: PLC0415

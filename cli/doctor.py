@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coordinator.cli.own_kafka import running_log
+from coordinator.cli.own_kafka import is_stopped, running_log
 from coordinator.cli.shared import (
     DataDirOption,
     JsonOption,
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
     Look = Callable[[], Awaitable[Finding | list[Finding]]]
 
 EXIT_FAULT = 1
+OF_A_RUNNING_NODE = ("kafka", "applied", "stages", "api")
 MARKS = {
     "ok": ("ok", "green"),
     "fault": ("FAULT", "bold red"),
@@ -97,8 +99,14 @@ def doctor(
     """
     settings, node, own = running_log(data_dir, kafka)
     check_start(settings, os.environ)
+    from coordinator.cli import checkup_node  # noqa: PLC0415
+
     api = node.api if node is not None else f"http://{settings.api_host}:{settings.api_port}"
     steps = _during(settings, api, feed_seconds, own)
+    if is_stopped(settings, node):
+        for name in OF_A_RUNNING_NODE:
+            del steps[name]
+        steps["node"] = partial(checkup_node.stopped, settings)
     _report(_look(steps, _left_out(skip, steps)), "while it runs", as_json=as_json)
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from coordinator.cli.own_kafka import node_log
+from coordinator.cli.own_kafka import node_log, refuse_undecided
 from coordinator.cli.shared import DataDirOption, KafkaOption, run
 from coordinator.streams.errors import OperatorError, WorldError
 from coordinator.streams.settings import Settings
@@ -75,6 +75,7 @@ async def _decide(settings: Settings, model_id: str, reason: str, *, lift: bool)
             offset = await port.send(command)
         finally:
             await port.stop()
+        refuse_undecided(settings, offset)
         try:
             async with asyncio.timeout(DECIDED_SECONDS_MAX):
                 while not log.decided(offset):

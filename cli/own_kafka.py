@@ -17,7 +17,7 @@ import typer
 
 from coordinator.cli.shared import NodeFile, command_ends, node_settings, run
 from coordinator.infra.data_dir import claim_data_dir, holder_of
-from coordinator.streams.errors import OperatorError
+from coordinator.streams.errors import OperatorError, WorldError
 from coordinator.streams.settings import Settings, read_settings
 
 _started: dict[Path, str] = {}
@@ -48,6 +48,24 @@ def node_log(
     if checked:
         run(_check(settings, of_dir=of_dir or data_dir is not None))
     return settings, node
+
+
+def refuse_undecided(settings: Settings, offset: int) -> None:
+    """Raises WorldError where the node is not running, so that nobody will decide the command at `offset` for now."""
+    if _started.get(settings.data_dir) == settings.kafka_bootstrap:
+        raise WorldError(
+            f"the node is not running: the command stands in the log (offset {offset}) and is decided when it starts"
+        )
+
+
+def is_stopped(settings: Settings, node: NodeFile | None) -> bool:
+    """Whether the node of the data directory, with a Kafka of its own, is not running."""
+    return (
+        node is not None
+        and settings.kafka_bootstrap == node.bootstrap
+        and (settings.data_dir / "kafka" / "log").is_dir()
+        and holder_of(settings.data_dir) is None
+    )
 
 
 def running_log(

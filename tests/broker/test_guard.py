@@ -113,7 +113,7 @@ class Node:
 
     def broken(self):
         body = self.get("/reports/invariants")
-        return set(body["withholding"]) if body else set()
+        return {one["name"] for one in body["invariants"] if not one["ok"]} if body else set()
 
     def told(self):
         return {(one["state"], one["kind"], one["name"]) for one in self.hook.calls}

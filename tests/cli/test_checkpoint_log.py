@@ -6,10 +6,11 @@ import pytest
 from tests.api.test_payment_shapes import OTHER
 from tests.logs import PUBKEY, TX_HASH, busy_log
 
-from coordinator.cli import checkpoint_log
+from coordinator.cli import checkpoint_log, own_kafka
 from coordinator.cli.checkpoint_log import CheckpointsLog
 from coordinator.cli.shared import NodeFile, node_settings, write_node_file
 from coordinator.streams import events as ev
+from coordinator.streams.errors import WorldError
 from coordinator.streams.settings import Settings
 
 
@@ -73,3 +74,14 @@ def test_a_command_pays_by_the_nodes_file_of_wallets_unless_it_is_told_another(t
     assert node_settings(tmp_path)[0].wallets_file == "/there/wallets.csv"
     monkeypatch.setenv("WALLETS_FILE", "mine.csv")
     assert node_settings(tmp_path)[0].wallets_file == "mine.csv"
+
+
+async def test_on_a_stopped_node_nobody_is_waited_for(sent, tmp_path, monkeypatch):
+    settings = Settings(data_dir=tmp_path)
+    monkeypatch.setitem(own_kafka._started, tmp_path, settings.kafka_bootstrap)
+    log, the_id = offered(settings)
+    with pytest.raises(WorldError, match="the node is not running: the command stands in the log"):
+        await log.decide(
+            ev.ConfirmCheckpoint, ev.ConfirmCheckpointData(checkpoint_id=the_id, tx_hash=TX_HASH)
+        )
+    assert isinstance(sent[-1], ev.ConfirmCheckpoint)

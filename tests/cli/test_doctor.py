@@ -241,3 +241,14 @@ async def test_topics_that_are_not_the_nodes_own_are_no_ground_for_a_finding(mon
     ]
     assert found[0].state is state
     assert all(one.bad and str(error) in one.says for one in found)
+
+
+def test_of_a_node_that_does_not_run_nobody_at_its_address_is_asked(coordinator, tmp_path):
+    (tmp_path / "kafka" / "log").mkdir(parents=True)
+    write_node_file(tmp_path, NodeFile(bootstrap=NOBODY, api="", crunch_id="btc-up", feed_source="generated"))
+    skipped = [word for name in ("docker", "disk", "contract", "clock", "feed") for word in ("--skip", name)]
+    result = coordinator("doctor", "--data-dir", str(tmp_path), *skipped, "--json")
+    assert result.exit_code == 1
+    found = findings(result)
+    assert "is not running" in found["node"]["says"]
+    assert not found.keys() & {"kafka", "topics", "stages", "api", "applied"}
