@@ -31,6 +31,7 @@ from coordinator.infra.model_host.discovery import (
     import_base_class,
 )
 from coordinator.infra.model_host.limits import CallClock, die_with_parent, limit_resources
+from coordinator.infra.model_host.refusals import told
 
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 THREADS = 3  # one for the model; the others keep health and "busy" answers prompt
@@ -94,7 +95,7 @@ class DynamicSubclassServicer:
             self._model = model_class(*positional, **_known(model_class, keywords))
         except ModelFault as error:
             traceback.print_exc()
-            return _status("SETUP_FAILED", f"{type(error).__name__}: {error}")
+            return _status("SETUP_FAILED", told(error))
         self._recipe = (model_class, positional, keywords)
         return _status("SUCCESS")
 
@@ -116,7 +117,7 @@ class DynamicSubclassServicer:
             return _status("SUCCESS"), variants.encode(method(*positional, **keywords))
         except ModelFault as error:
             traceback.print_exc()
-            return _status("MODEL_FAILED", f"{type(error).__name__}: {error}"), None
+            return _status("MODEL_FAILED", told(error)), None
 
 
 class _OneAtATime:

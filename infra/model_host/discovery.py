@@ -16,6 +16,8 @@ from pathlib import Path
 from types import ModuleType
 from typing import TypeGuard
 
+from coordinator.infra.model_host.refusals import told
+
 MAIN_MODULE = "main"
 
 
@@ -68,7 +70,7 @@ def _import(name: str, broken: list[str]) -> ModuleType | None:
         return importlib.import_module(name)
     except (Exception, SystemExit) as error:  # noqa: BLE001 (any code may stand at the top of a participant's module)
         traceback.print_exc()
-        broken.append(f"{name} could not be imported: {type(error).__name__}: {error}")
+        broken.append(f"{name} could not be imported: {told(error)}")
         return None
 
 
