@@ -17,8 +17,8 @@ from pydantic import TypeAdapter
 
 from coordinator.api.reading import LIVE, WINDOW
 from coordinator.api.times import MOMENT_SCHEMA, parse_ms, zulu
-from coordinator.projections.registry import ReadModels
-from coordinator.projections.spread import is_rehearsing
+from coordinator.projections.views.all_views import ReadModels
+from coordinator.projections.views.spread import is_rehearsing
 from coordinator.streams.setting_checks import FAR_FUTURE_MS
 
 _encoder = msgspec.json.Encoder()

@@ -44,7 +44,7 @@ from coordinator.api.own_routes import OwnRoutes, mount_own_routes
 from coordinator.api.times import wall_ms
 from coordinator.infra.connections import connections_max
 from coordinator.infra.wallets_file import WalletsFile
-from coordinator.projections.runner import Projector
+from coordinator.projections.folding.projector import Projector
 from coordinator.streams.settings import Settings
 
 

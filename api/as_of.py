@@ -1,8 +1,9 @@
 """`?as_of=TIME` and `?as_of_offsets=POSITION`: the reading routes as of any moment, or at a cut of the log.
 
-The routes run unchanged, over views of the stores (`projections/past.py`), in threads of their own with an event loop
-each: the one that folds and serves live answers never waits for the past. A few questions run at a time, some wait, the
-rest are told to come again. Answers are kept by the position that they stand for, as much as fits into CACHE_BYTES.
+The routes run unchanged, over views of the stores (`projections/folding/past.py`), in threads of their own with an
+event loop each: the one that folds and serves live answers never waits for the past. A few questions run at a time,
+some wait, the rest are told to come again. Answers are kept by the position that they stand for, as much as fits into
+CACHE_BYTES.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from coordinator.api.positions import ContradictionError, headers_of, parse_posi
 from coordinator.api.problems import problem
 from coordinator.api.reading import LIVE, READ, WINDOW, Looked
 from coordinator.api.times import parse_ms, zulu
-from coordinator.projections.past import (
+from coordinator.projections.folding.past import (
     Cut,
     Cuts,
     NotInThePastError,
@@ -34,7 +35,7 @@ from coordinator.projections.past import (
     cuts_at,
     folded_until,
 )
-from coordinator.projections.registry import ReadModels
+from coordinator.projections.views.all_views import ReadModels
 
 THREADS = 1
 """More would not answer faster, the interpreter being one; they would take it from the live answers."""

@@ -17,10 +17,10 @@ from coordinator.api.answers import shaped
 from coordinator.api.reading import Reading
 from coordinator.api.shapes import LeaderboardHistory
 from coordinator.api.times import zulu, zulu_or_none
-from coordinator.projections.snapshots import Snapshots
+from coordinator.projections.views.snapshots import Snapshots
+from coordinator.streams.checkpoints.ranking import rank
 from coordinator.streams.events import Terms
-from coordinator.streams.ranking import rank
-from coordinator.streams.units import to_float
+from coordinator.streams.scores.units import to_float
 
 PERIODS_MAX = 96
 PERIODS_KEPT = 200

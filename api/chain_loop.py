@@ -19,11 +19,11 @@ from coordinator.api.payees import bind_before_confirm
 from coordinator.infra.chain.fake import FakeChain, transaction_hash
 from coordinator.infra.chain.solana import SolanaChain
 from coordinator.infra.wallets_file import WalletsFile
-from coordinator.projections.checkpoints import CheckpointRow
-from coordinator.projections.runner import Projector
-from coordinator.streams.chain_watch import Concern, Watched, Wish, judge
-from coordinator.streams.emission import is_pubkey
-from coordinator.streams.errors import WorldError
+from coordinator.projections.folding.projector import Projector
+from coordinator.projections.views.checkpoints import CheckpointRow
+from coordinator.streams.checkpoints.chain_watch import Concern, Watched, Wish, judge
+from coordinator.streams.contract.emission import is_pubkey
+from coordinator.streams.log.errors import WorldError
 from coordinator.streams.ports import ChainCheckpoint, ChainPort, TxState, TxStatus
 from coordinator.streams.settings import Settings
 

@@ -13,9 +13,9 @@ from typing import Any
 import msgspec
 
 from coordinator.api.times import naive, zulu, zulu_or_none
-from coordinator.projections.checkpoints import PENDING, WITHHELD, CheckpointRow, Checkpoints
-from coordinator.streams.emission import allocate, wallet_fault
-from coordinator.streams.units import to_float
+from coordinator.projections.views.checkpoints import PENDING, WITHHELD, CheckpointRow, Checkpoints
+from coordinator.streams.contract.emission import allocate, wallet_fault
+from coordinator.streams.scores.units import to_float
 
 _FRAC64_PER_PERCENT = 10_000_000
 canonical_json = msgspec.json.Encoder(order="deterministic").encode

@@ -37,9 +37,9 @@ from coordinator.api.problems import problem
 from coordinator.api.reading import Reading
 from coordinator.api.shapes import Status
 from coordinator.infra.wallets_file import WalletsFile
-from coordinator.projections.checkpoints import CheckpointRow
-from coordinator.projections.past import Readable
-from coordinator.streams.errors import OperatorError
+from coordinator.projections.folding.past import Readable
+from coordinator.projections.views.checkpoints import CheckpointRow
+from coordinator.streams.log.errors import OperatorError
 
 LIMIT_MAX = 200
 ENTRIES_MAX = 50_000

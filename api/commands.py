@@ -28,9 +28,8 @@ from coordinator.api.problems import problem
 from coordinator.api.reading import Reading
 from coordinator.api.shapes import Status
 from coordinator.infra.wallets_file import WalletsFile
-from coordinator.projections.runner import Projector
-from coordinator.streams.emission import is_tx_hash
-from coordinator.streams.errors import OutcomeUnknownError, WorldError
+from coordinator.projections.folding.projector import Projector
+from coordinator.streams.contract.emission import is_tx_hash
 from coordinator.streams.events import (
     AdvanceCheckpoint,
     AdvanceCheckpointData,
@@ -40,7 +39,8 @@ from coordinator.streams.events import (
     ReleaseCheckpoint,
     ReleaseCheckpointData,
 )
-from coordinator.streams.ids import content_id
+from coordinator.streams.log.errors import OutcomeUnknownError, WorldError
+from coordinator.streams.log.ids import content_id
 
 DECIDED_SECONDS_MAX = 5.0
 CommandId = Annotated[str, Path(max_length=200)]

@@ -26,10 +26,10 @@ from coordinator.api.answers import Span, project_ids, span
 from coordinator.api.predictions import row_of
 from coordinator.api.reading import Reading
 from coordinator.api.times import zulu, zulu_or_none
-from coordinator.projections.past import Readable
-from coordinator.projections.prediction_rows import Prediction
-from coordinator.streams.ids import prediction_id
-from coordinator.streams.units import to_float
+from coordinator.projections.folding.past import Readable
+from coordinator.projections.views.prediction_rows import Prediction
+from coordinator.streams.log.ids import prediction_id
+from coordinator.streams.scores.units import to_float
 
 EXPORTS_MAX = 8
 EXPORTS_PER_ADDRESS_MAX = 2

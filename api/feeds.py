@@ -11,9 +11,9 @@ from coordinator.api.answers import shaped
 from coordinator.api.reading import Reading
 from coordinator.api.shapes import Feed, FeedRecord
 from coordinator.api.times import zulu
-from coordinator.projections.feeds import FeedRow, Feeds, StateRow
-from coordinator.streams.errors import OperatorError
+from coordinator.projections.views.feeds import FeedRow, Feeds, StateRow
 from coordinator.streams.granularity import cadence_ms
+from coordinator.streams.log.errors import OperatorError
 
 TAIL_MAX = 200
 Word = Annotated[str | None, Query(max_length=200)]

@@ -12,7 +12,7 @@ from coordinator.api.answers import shaped
 from coordinator.api.shapes import Healthz, Info, Readyz, Summary
 from coordinator.api.times import wall_ms, zulu, zulu_or_none
 from coordinator.infra.webhook import Alerts
-from coordinator.projections.runner import Projector
+from coordinator.projections.folding.projector import Projector
 
 
 def stage_rows(projector: Projector, now: int) -> list[dict[str, Any]]:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import msgspec
 
-from coordinator.streams.errors import OperatorError
+from coordinator.streams.log.errors import OperatorError
 
 FILE_BYTES_MAX = 1_000_000
 ENTRIES_MAX = 1_000

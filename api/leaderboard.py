@@ -19,9 +19,9 @@ from coordinator.api.queries import check_names
 from coordinator.api.reading import Reading
 from coordinator.api.shapes import LeaderboardRow
 from coordinator.api.times import naive
-from coordinator.projections.leaderboard import Board, BoardRow, Leaderboard
-from coordinator.projections.past import cuts_of
-from coordinator.streams.units import to_floats
+from coordinator.projections.folding.past import cuts_of
+from coordinator.projections.views.leaderboard import Board, BoardRow, Leaderboard
+from coordinator.streams.scores.units import to_floats
 
 
 def router() -> APIRouter:

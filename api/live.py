@@ -33,7 +33,7 @@ from coordinator.api.live_hub import Hub, TooManyListenersError
 from coordinator.api.live_position import CHARS_MAX, parse_position
 from coordinator.api.live_state import times
 from coordinator.infra.connections import ABORT
-from coordinator.projections.runner import Projector
+from coordinator.projections.folding.projector import Projector
 
 WRITE_SECONDS_MAX = 30.0
 RETRY_MS_MIN, RETRY_MS_SPREAD = 1_000, 3_000

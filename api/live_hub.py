@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager
 
 from coordinator.api.live_state import LiveState, Since
 from coordinator.api.side_tasks import SideTask
-from coordinator.projections.runner import Projector
+from coordinator.projections.folding.projector import Projector
 
 LISTENERS_MAX = 1_000
 LISTENERS_PER_ADDRESS_MAX = 600

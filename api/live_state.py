@@ -17,10 +17,10 @@ import msgspec
 
 from coordinator.api.live_position import position_text, reached
 from coordinator.api.times import zulu, zulu_or_none
-from coordinator.projections.checkpoints import CheckpointRow
-from coordinator.projections.leaderboard import Board, BoardRow
-from coordinator.projections.registry import ReadModels
-from coordinator.streams.units import to_float
+from coordinator.projections.views.all_views import ReadModels
+from coordinator.projections.views.checkpoints import CheckpointRow
+from coordinator.projections.views.leaderboard import Board, BoardRow
+from coordinator.streams.scores.units import to_float
 
 TURNS_KEPT = 4_096
 CHECKPOINTS_TOLD = 50

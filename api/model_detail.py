@@ -14,7 +14,7 @@ from coordinator.api.answers import shaped
 from coordinator.api.models import model_row
 from coordinator.api.reading import Reading
 from coordinator.api.shapes import Model
-from coordinator.projections.model_rows import ModelRow
+from coordinator.projections.views.model_rows import ModelRow
 
 
 def router() -> APIRouter:

@@ -14,10 +14,10 @@ from coordinator.api.reading import Reading
 from coordinator.api.shapes import ModelMetrics
 from coordinator.api.snapshots import snapshots_page
 from coordinator.api.times import naive
-from coordinator.projections.look import Look
-from coordinator.projections.past import Readable
+from coordinator.projections.folding.look import Look
+from coordinator.projections.folding.past import Readable
 from coordinator.streams.events import SnapshotTakenData
-from coordinator.streams.units import to_float, to_floats
+from coordinator.streams.scores.units import to_float, to_floats
 
 LOOK_MAX = 20_000
 """How many snapshots a summary looks at: a model without one among the newest so many is not in it."""

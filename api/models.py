@@ -14,10 +14,10 @@ from coordinator.api.reading import Reading
 from coordinator.api.shapes import Model, ModelPoint, ModelScopePoint
 from coordinator.api.snapshots import snapshots_page
 from coordinator.api.times import naive
-from coordinator.projections.look import Look
-from coordinator.projections.model_rows import ModelRow
+from coordinator.projections.folding.look import Look
+from coordinator.projections.views.model_rows import ModelRow
 from coordinator.streams.events import Terms
-from coordinator.streams.units import to_floats
+from coordinator.streams.scores.units import to_floats
 
 PERIODS_LOOKED_MAX = 1_500
 """Pairs of period and scope that one question about some models reads: each is a row of all models."""

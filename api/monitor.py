@@ -24,17 +24,17 @@ from coordinator.api.replay_check import ReplayCheck
 from coordinator.api.side_tasks import SideTask
 from coordinator.api.times import wall_ms
 from coordinator.infra.chain.fake import FakeChain
-from coordinator.infra.groups import stage_members
+from coordinator.infra.kafka.groups import stage_members
 from coordinator.infra.webhook import Alert, Alerts, Webhook
-from coordinator.projections.checkpoints import CheckpointRow
-from coordinator.projections.checks import Finding
-from coordinator.projections.runner import Projector
-from coordinator.streams.errors import WorldError
+from coordinator.projections.folding.projector import Projector
+from coordinator.projections.views.checkpoints import CheckpointRow
+from coordinator.projections.views.checks import Finding
 from coordinator.streams.events import WithholdCheckpoint, WithholdCheckpointData
-from coordinator.streams.ids import content_id
-from coordinator.streams.reasons import as_reason
+from coordinator.streams.feeds.witness import CLOCK, ClockState
+from coordinator.streams.log.errors import WorldError
+from coordinator.streams.log.ids import content_id
+from coordinator.streams.log.reasons import as_reason
 from coordinator.streams.topology import BY_TOPIC, WORKERS
-from coordinator.streams.witness import CLOCK, ClockState
 
 HOLE_MS_MAX = 30_000
 """An owner whose send failed leaves a hole until it has claimed anew."""

@@ -18,8 +18,8 @@ from pathlib import Path
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import APIRoute
 
-from coordinator.streams.blame import described
-from coordinator.streams.errors import OperatorError
+from coordinator.streams.contract.blame import described
+from coordinator.streams.log.errors import OperatorError
 
 PREFIX = "/own"
 FILES_MAX = 100

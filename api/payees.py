@@ -16,11 +16,11 @@ import structlog
 
 from coordinator.api.checkpoint_answers import wallet_of
 from coordinator.infra.wallets_file import WalletsFile
-from coordinator.projections.checkpoints import PENDING, CheckpointRow, Checkpoints
-from coordinator.projections.runner import Projector
-from coordinator.streams.errors import OperatorError, WorldError
+from coordinator.projections.folding.projector import Projector
+from coordinator.projections.views.checkpoints import PENDING, CheckpointRow, Checkpoints
 from coordinator.streams.events import BindPayees, BindPayeesData
-from coordinator.streams.ids import content_id
+from coordinator.streams.log.errors import OperatorError, WorldError
+from coordinator.streams.log.ids import content_id
 
 if TYPE_CHECKING:
     from coordinator.api.commands import CommandPort

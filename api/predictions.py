@@ -15,12 +15,12 @@ from coordinator.api.paging import PAGED, Cursor, place_of, with_next
 from coordinator.api.reading import Reading
 from coordinator.api.times import naive
 from coordinator.api.turns import Turns
-from coordinator.projections.look import Look
-from coordinator.projections.past import Readable
-from coordinator.projections.prediction_rows import Prediction
-from coordinator.projections.spread import spread
-from coordinator.streams.ids import prediction_id
-from coordinator.streams.units import to_float
+from coordinator.projections.folding.look import Look
+from coordinator.projections.folding.past import Readable
+from coordinator.projections.views.prediction_rows import Prediction
+from coordinator.projections.views.spread import spread
+from coordinator.streams.log.ids import prediction_id
+from coordinator.streams.scores.units import to_float
 
 DEFAULT_LIMIT = 1_000
 Place = tuple[int, str, str, str]

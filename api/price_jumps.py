@@ -15,7 +15,7 @@ import msgspec
 
 from coordinator.api.times import zulu
 from coordinator.infra.webhook import Alert
-from coordinator.projections.feeds import Feeds, Subscription, TailRecord
+from coordinator.projections.views.feeds import Feeds, Subscription, TailRecord
 
 LOOKED_AT_MIN, LOOKED_AT_MAX = 200, 2_000
 TOLD_MS = 3_600_000

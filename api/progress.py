@@ -13,20 +13,20 @@ from pathlib import Path
 import msgspec
 
 from coordinator.api.times import zulu
-from coordinator.infra.groups import WORKER_OF, nobody
-from coordinator.infra.log_progress import LogProgress
-from coordinator.infra.positions import PipelineWatch
+from coordinator.infra.kafka.groups import WORKER_OF, nobody
+from coordinator.infra.log.positions import PipelineWatch
+from coordinator.infra.log.progress import LogProgress
 from coordinator.infra.webhook import Alert
-from coordinator.projections.feeds import FeedRow, StateRow
-from coordinator.projections.registry import ReadModels
-from coordinator.projections.snapshots import Snapshots
-from coordinator.projections.spread import is_rehearsing
-from coordinator.streams.errors import OperatorError
+from coordinator.projections.views.all_views import ReadModels
+from coordinator.projections.views.feeds import FeedRow, StateRow
+from coordinator.projections.views.snapshots import Snapshots
+from coordinator.projections.views.spread import is_rehearsing
+from coordinator.streams.contract.terms import in_force
+from coordinator.streams.feeds.listening import DEGRADED
+from coordinator.streams.feeds.witness import CLOCK
 from coordinator.streams.granularity import granularity_ms
-from coordinator.streams.listening import DEGRADED
+from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
-from coordinator.streams.terms import in_force
-from coordinator.streams.witness import CLOCK
 
 LASTING_MS = 45_000
 SILENT_GRANULES = 5

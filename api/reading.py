@@ -9,14 +9,14 @@ from typing import Annotated
 
 from fastapi import Depends, Request
 
-from coordinator.projections.base import Projection
-from coordinator.projections.checkpoints import Checkpoints
-from coordinator.projections.feeds import Feeds
-from coordinator.projections.leaderboard import Leaderboard
-from coordinator.projections.models import Models
-from coordinator.projections.past import Cut, Readable, cuts_of
-from coordinator.projections.predictions import Predictions
-from coordinator.projections.snapshots import Snapshots
+from coordinator.projections.folding.base import Projection
+from coordinator.projections.folding.past import Cut, Readable, cuts_of
+from coordinator.projections.views.checkpoints import Checkpoints
+from coordinator.projections.views.feeds import Feeds
+from coordinator.projections.views.leaderboard import Leaderboard
+from coordinator.projections.views.models import Models
+from coordinator.projections.views.predictions import Predictions
+from coordinator.projections.views.snapshots import Snapshots
 
 READ = "coordinator.read"
 """Where the request's scope has them."""

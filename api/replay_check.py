@@ -20,9 +20,9 @@ import msgspec
 import psutil
 import structlog
 
-from coordinator.projections.checks import Finding
-from coordinator.projections.registry import PROJECTIONS
-from coordinator.projections.replay import VerifyResult
+from coordinator.projections.folding.replay import VerifyResult
+from coordinator.projections.views.all_views import PROJECTIONS
+from coordinator.projections.views.checks import Finding
 from coordinator.streams.settings import Settings, environment
 
 NAME = "replay"

@@ -21,14 +21,14 @@ from coordinator.api.app import create_app
 from coordinator.api.as_of import let_live_answers_through
 from coordinator.api.monitor import Monitor, make_monitor
 from coordinator.api.own_routes import OwnRoutes, load_own_routes
-from coordinator.infra.commands import KafkaCommandPort
 from coordinator.infra.connections import BACKLOG, Connections, ask_for_files, connections_max
-from coordinator.infra.loop_watch import watch_loop
-from coordinator.infra.own_log import OwnLog
-from coordinator.infra.sockets import listen
-from coordinator.projections.registry import open_read_models
-from coordinator.projections.runner import Projector
-from coordinator.streams.errors import LogError, WrongLogError
+from coordinator.infra.log.commands import KafkaCommandPort
+from coordinator.infra.log.own import OwnLog
+from coordinator.infra.processes.loop_watch import watch_loop
+from coordinator.infra.processes.sockets import listen
+from coordinator.projections.folding.projector import Projector
+from coordinator.projections.views.all_views import open_read_models
+from coordinator.streams.log.errors import LogError, WrongLogError
 from coordinator.streams.settings import Settings
 
 SEND_SECONDS_MAX = 10.0

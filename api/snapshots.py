@@ -13,10 +13,10 @@ from coordinator.api.paging import PAGED, Cursor, place_of, with_next
 from coordinator.api.reading import Reading
 from coordinator.api.shapes import Snapshot
 from coordinator.api.times import naive, zulu
-from coordinator.projections.look import Look
-from coordinator.projections.past import Readable
+from coordinator.projections.folding.look import Look
+from coordinator.projections.folding.past import Readable
 from coordinator.streams.events import SnapshotTakenData
-from coordinator.streams.units import to_float, to_floats
+from coordinator.streams.scores.units import to_float, to_floats
 
 LIMIT_MAX = 1_000
 Place = tuple[int, str]

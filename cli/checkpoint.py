@@ -17,8 +17,8 @@ from coordinator.cli.shared import (
     print_json,
     run,
 )
-from coordinator.streams.errors import OperatorError
-from coordinator.streams.reasons import printable
+from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.log.reasons import printable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -130,7 +130,7 @@ def confirm(
     Example: [bold]coordinator checkpoint confirm ckp_1f0c 5VERv8NM...[/bold]
     """
     from coordinator.streams import events as ev  # noqa: PLC0415
-    from coordinator.streams.emission import is_tx_hash  # noqa: PLC0415
+    from coordinator.streams.contract.emission import is_tx_hash  # noqa: PLC0415
 
     wanted = tx_hash.strip()
     if not is_tx_hash(wanted):
@@ -189,7 +189,7 @@ def release(
     Example: [bold]coordinator checkpoint release ckp_1f0c --reason "looked at it: the feed was late"[/bold]
     """
     from coordinator.streams import events as ev  # noqa: PLC0415
-    from coordinator.streams.reasons import as_reason  # noqa: PLC0415
+    from coordinator.streams.log.reasons import as_reason  # noqa: PLC0415
 
     _command(data_dir, kafka, checkpoint_id, as_json, lambda row: (
         ev.ReleaseCheckpoint,

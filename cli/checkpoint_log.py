@@ -18,17 +18,17 @@ from aiokafka import AIOKafkaConsumer
 
 from coordinator.api.payees import bind_before_confirm
 from coordinator.cli.own_kafka import refuse_undecided
-from coordinator.infra.commands import KafkaCommandPort
-from coordinator.infra.kafka import read_range
-from coordinator.infra.positions import offsets, reading
+from coordinator.infra.kafka.clients import read_range
+from coordinator.infra.log.commands import KafkaCommandPort
+from coordinator.infra.log.positions import offsets, reading
 from coordinator.infra.wallets_file import WalletsFile
-from coordinator.projections.checkpoints import CheckpointRow, Checkpoints
-from coordinator.projections.folding import Folder
-from coordinator.projections.registry import identity_of
-from coordinator.projections.store import Store
-from coordinator.streams.errors import CoordinatorError, OperatorError, WorldError
+from coordinator.projections.folding.decisions import Folder
+from coordinator.projections.storage.store import Store
+from coordinator.projections.views.all_views import identity_of
+from coordinator.projections.views.checkpoints import CheckpointRow, Checkpoints
 from coordinator.streams.events import ConfirmCheckpoint
-from coordinator.streams.ids import content_id
+from coordinator.streams.log.errors import CoordinatorError, OperatorError, WorldError
+from coordinator.streams.log.ids import content_id
 from coordinator.streams.settings import Settings
 from coordinator.streams.topology import topic_name
 

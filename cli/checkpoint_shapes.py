@@ -25,12 +25,12 @@ from coordinator.api.times import zulu
 from coordinator.cli.checkpoint_log import CheckpointsLog, RefusedError
 from coordinator.cli.plan import DEMO_CONTRACT
 from coordinator.cli.terminal import Console
-from coordinator.infra.contract_node import NodeContracts
+from coordinator.infra.contracts.node import NodeContracts
 from coordinator.infra.wallets_file import WalletsFile
-from coordinator.projections.checkpoints import WITHHELD, CheckpointRow, Checkpoints
+from coordinator.projections.views.checkpoints import WITHHELD, CheckpointRow, Checkpoints
 from coordinator.streams.agents.dry_run import dry_run
-from coordinator.streams.agents.log_io import KafkaLog
-from coordinator.streams.reasons import printable
+from coordinator.streams.agents.owning.log_io import KafkaLog
+from coordinator.streams.log.reasons import printable
 from coordinator.streams.settings import Settings
 
 

@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
 from coordinator.cli.checkup import Finding, State
-from coordinator.streams.errors import CoordinatorError, LogError, OperatorError
+from coordinator.streams.log.errors import CoordinatorError, LogError, OperatorError
 from coordinator.streams.settings import Settings
 from coordinator.streams.sources.waiting import wall_ms
 
@@ -88,7 +88,7 @@ async def wallets(
 
 async def ids_in_log(settings: Settings, own: OwnCheck) -> Collection[str]:
     """Of every model that this node has ever seen. Raises CoordinatorError."""
-    from coordinator.infra.models_log import ModelsLog  # noqa: PLC0415
+    from coordinator.infra.log.models import ModelsLog  # noqa: PLC0415
 
     await own()
     async with ModelsLog(settings) as log:
@@ -98,7 +98,7 @@ async def ids_in_log(settings: Settings, own: OwnCheck) -> Collection[str]:
 
 async def ids_in_folder(folder: Path) -> Collection[str]:
     """Of the models that the node will run. Raises OperatorError."""
-    from coordinator.infra.model_host.registry import read_models  # noqa: PLC0415
+    from coordinator.infra.models.host.folder import read_models  # noqa: PLC0415
 
     return [one.model_id for one in read_models(folder, strict=False)]
 
@@ -107,8 +107,8 @@ async def models(settings: Settings, folder: Path) -> list[Finding]:
     """Three rounds with every model of `folder`, as the model host would run them."""
     from coordinator.cli.model_check import make_ticks, models_to_check  # noqa: PLC0415
     from coordinator.cli.model_trial import ModelTrial  # noqa: PLC0415
-    from coordinator.infra.contracts import load_contracts  # noqa: PLC0415
-    from coordinator.infra.model_host.process import Limits  # noqa: PLC0415
+    from coordinator.infra.contracts.loading import load_contracts  # noqa: PLC0415
+    from coordinator.infra.models.host.process import Limits  # noqa: PLC0415
 
     try:
         entries = models_to_check(folder)
@@ -134,8 +134,8 @@ async def models(settings: Settings, folder: Path) -> list[Finding]:
 async def clock(settings: Settings, wall_ms: Callable[[], int] = wall_ms) -> list[Finding]:
     """Does this machine's clock agree with the source's own, and with NTP_SERVER where one is named?"""
     from coordinator.infra.ntp import ntp_time_ms  # noqa: PLC0415
+    from coordinator.streams.sources.catalog import source_by_name  # noqa: PLC0415
     from coordinator.streams.sources.options import options_from  # noqa: PLC0415
-    from coordinator.streams.sources.registry import source_by_name  # noqa: PLC0415
 
     name = settings.feed_source
     asked: dict[str, Callable[[], Awaitable[int]]] = {}
@@ -201,7 +201,7 @@ async def feed(settings: Settings, seconds: float) -> list[Finding]:
 
 async def kafka(bootstrap: str, crunch_id: str, *, own: OwnCheck | None) -> list[Finding]:
     """Does Kafka let us in, and are the crunch's topics as they must be? Without `own` the node has not begun."""
-    from coordinator.infra.kafka_probe import why_silent  # noqa: PLC0415
+    from coordinator.infra.kafka.probe import why_silent  # noqa: PLC0415
 
     try:
         reason = await why_silent(bootstrap)
@@ -216,7 +216,7 @@ async def kafka(bootstrap: str, crunch_id: str, *, own: OwnCheck | None) -> list
 
 async def topics(bootstrap: str, crunch_id: str, own: OwnCheck | None) -> Finding:
     """Are the crunch's topics as they must be? Without `own` the start of a node makes missing ones."""
-    from coordinator.infra.topics import list_topics  # noqa: PLC0415
+    from coordinator.infra.kafka.topics import list_topics  # noqa: PLC0415
 
     try:
         found = await list_topics(bootstrap, crunch_id)
@@ -256,8 +256,8 @@ async def stages(settings: Settings, own: OwnCheck) -> list[Finding]:
     """Does every stage decide, and does the feed go on? Told by the log, whether the API answers or not."""
     from coordinator.api.progress import stands_still  # noqa: PLC0415
     from coordinator.api.times import zulu  # noqa: PLC0415
-    from coordinator.infra.groups import nobody, stage_members  # noqa: PLC0415
-    from coordinator.infra.log_progress import look_at_ends  # noqa: PLC0415
+    from coordinator.infra.kafka.groups import nobody, stage_members  # noqa: PLC0415
+    from coordinator.infra.log.progress import look_at_ends  # noqa: PLC0415
 
     bootstrap, crunch_id = settings.kafka_bootstrap, settings.crunch_id
     try:

@@ -15,7 +15,7 @@ from coordinator.cli.shared import JsonOption, one_line, print_json
 from coordinator.streams.settings import Settings, read_settings
 
 if TYPE_CHECKING:
-    from coordinator.streams.contract_findings import Finding
+    from coordinator.streams.contract.checking.findings import Finding
 
 app = typer.Typer(no_args_is_help=True, help="The contract: what is asked, how it is scored, how it pays.")
 EXIT_FAULT = 1
@@ -67,7 +67,7 @@ def check(
 
 def examined(path: str, settings: Settings) -> list[Finding]:
     """The findings on one contract, `module:attribute`; one that does not load is a finding too."""
-    from coordinator.infra.contract_trial import tried  # noqa: PLC0415
+    from coordinator.infra.contracts.trial import tried  # noqa: PLC0415
 
     found = tried(path, settings)
     return [*found[:1], _feed(settings), *found[1:]] if len(found) > 1 else found
@@ -75,8 +75,8 @@ def examined(path: str, settings: Settings) -> list[Finding]:
 
 def _feed(settings: Settings) -> Finding:
     """Does the source deliver what the settings take from it?"""
-    from coordinator.streams.contract_findings import Finding, State  # noqa: PLC0415
-    from coordinator.streams.sources.registry import known_sources  # noqa: PLC0415
+    from coordinator.streams.contract.checking.findings import Finding, State  # noqa: PLC0415
+    from coordinator.streams.sources.catalog import known_sources  # noqa: PLC0415
 
     taken = f"{settings.feed_source}: {settings.feed_kind} {settings.feed_granularity}"
     known = known_sources()

@@ -23,11 +23,11 @@ from coordinator.cli.shared import (
     run,
     time_text,
 )
-from coordinator.streams.errors import OperatorError, WorldError
-from coordinator.streams.reasons import printable
+from coordinator.streams.log.errors import OperatorError, WorldError
+from coordinator.streams.log.reasons import printable
 
 if TYPE_CHECKING:
-    from coordinator.infra.contract_archive import Archive
+    from coordinator.infra.contracts.archive import Archive
     from coordinator.streams.events import ApplyContract, CrunchConfigured
     from coordinator.streams.settings import Settings
 
@@ -207,7 +207,7 @@ def _end(as_json: bool, answer: dict[str, Any], text: str) -> None:
 
 
 def _in_force(kept: Kept) -> Any:
-    from coordinator.streams.terms import TermsInForce  # noqa: PLC0415
+    from coordinator.streams.contract.terms import TermsInForce  # noqa: PLC0415
 
     terms = TermsInForce()
     for one in kept.terms:
@@ -256,7 +256,7 @@ def _rows(kept: Kept) -> list[dict[str, Any]]:
 
 
 def _opened(command: ApplyContract) -> Archive:
-    from coordinator.infra.contract_archive import read_archive  # noqa: PLC0415
+    from coordinator.infra.contracts.archive import read_archive  # noqa: PLC0415
 
     return read_archive(bytes(command.data.archive))
 
@@ -270,14 +270,14 @@ def _with_path(settings: Settings, kept: Kept, path: str | None = None) -> Setti
 
 
 def _disk(settings: Settings) -> Archive:
-    from coordinator.infra.contract_archive import pack, read_archive  # noqa: PLC0415
-    from coordinator.infra.contracts import load_contract  # noqa: PLC0415
+    from coordinator.infra.contracts.archive import pack, read_archive  # noqa: PLC0415
+    from coordinator.infra.contracts.loading import load_contract  # noqa: PLC0415
 
     return read_archive(pack(load_contract(settings.contract), settings.contract))
 
 
 def _differences(before: Archive, after: Archive) -> list[str]:
-    from coordinator.infra.contract_archive import differences  # noqa: PLC0415
+    from coordinator.infra.contracts.archive import differences  # noqa: PLC0415
 
     return [] if before.meaning.hash == after.meaning.hash else differences(before.meaning, after.meaning)
 
@@ -311,7 +311,7 @@ def _on_disk(settings: Settings, kept: Kept) -> str:
 
 
 def _refuse_faults(settings: Settings) -> None:
-    from coordinator.infra.contract_trial import tried  # noqa: PLC0415
+    from coordinator.infra.contracts.trial import tried  # noqa: PLC0415
 
     faults = [one for one in tried(settings.contract, settings) if one.state == "fault"]
     if faults:
@@ -322,8 +322,8 @@ def _refuse_faults(settings: Settings) -> None:
 
 async def _apply(settings: Settings, kept: Kept, *, running: bool) -> int | None:
     """Since when it holds, in ms; None where no feed worker runs that could say it."""
-    from coordinator.infra.commands import KafkaCommandPort  # noqa: PLC0415
-    from coordinator.infra.contract_node import NodeContracts  # noqa: PLC0415
+    from coordinator.infra.contracts.node import NodeContracts  # noqa: PLC0415
+    from coordinator.infra.log.commands import KafkaCommandPort  # noqa: PLC0415
 
     contracts = NodeContracts(settings)
     command = contracts.apply_proposed(time.time_ns() // 1_000_000)
@@ -352,10 +352,10 @@ async def _apply(settings: Settings, kept: Kept, *, running: bool) -> int | None
 
 
 async def _decided(settings: Settings, start: int, contract_hash: str) -> CrunchConfigured | None:
-    from coordinator.infra.kafka import read_range  # noqa: PLC0415
-    from coordinator.infra.positions import offsets, reading  # noqa: PLC0415
-    from coordinator.streams.envelope import decode_append, decode_events, record_named  # noqa: PLC0415
+    from coordinator.infra.kafka.clients import read_range  # noqa: PLC0415
+    from coordinator.infra.log.positions import offsets, reading  # noqa: PLC0415
     from coordinator.streams.events import CrunchConfigured  # noqa: PLC0415
+    from coordinator.streams.log.envelope import decode_append, decode_events, record_named  # noqa: PLC0415
     from coordinator.streams.topology import topic_name  # noqa: PLC0415
 
     async with reading(settings.kafka_bootstrap) as consumer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
-from coordinator.streams.errors import OperatorError
+from coordinator.streams.log.errors import OperatorError
 
 if TYPE_CHECKING:
     from coordinator.streams.events import ApplyContract, CrunchConfigured
@@ -61,10 +61,10 @@ class Kept:
 async def read_kept(settings: Settings) -> Kept:
     """Of topics that were seen to be the node's. Raises WorldError, OperatorError (no topics)."""
     from coordinator.cli.letters import read_letters  # noqa: PLC0415
-    from coordinator.infra.contract_log import read_applied, read_terms  # noqa: PLC0415
-    from coordinator.infra.kafka import read_range  # noqa: PLC0415
-    from coordinator.infra.positions import offsets, reading  # noqa: PLC0415
-    from coordinator.streams.envelope import decode_append, decode_events, record_named  # noqa: PLC0415
+    from coordinator.infra.contracts.log import read_applied, read_terms  # noqa: PLC0415
+    from coordinator.infra.kafka.clients import read_range  # noqa: PLC0415
+    from coordinator.infra.log.positions import offsets, reading  # noqa: PLC0415
+    from coordinator.streams.log.envelope import decode_append, decode_events, record_named  # noqa: PLC0415
     from coordinator.streams.topology import topic_name  # noqa: PLC0415
 
     where = settings.kafka_bootstrap, settings.crunch_id

@@ -15,8 +15,8 @@ from coordinator.cli.shared import (
     run,
     time_text,
 )
-from coordinator.streams.errors import OperatorError
-from coordinator.streams.reasons import printable
+from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.log.reasons import printable
 
 app = typer.Typer(no_args_is_help=True, help="Look at what was set aside because it could not be read.")
 

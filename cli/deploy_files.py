@@ -45,7 +45,7 @@ def deploy_files(
 
 async def choose_feed() -> tuple[str, str]:
     """Real history where it can be had, else a generated market; and why."""
-    from coordinator.streams.sources.binance import BinanceSource  # noqa: PLC0415
+    from coordinator.streams.sources.binance.source import BinanceSource  # noqa: PLC0415
 
     answer = await BinanceSource().probe(PROBE_SECONDS)
     if answer.ok:

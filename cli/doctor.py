@@ -25,7 +25,7 @@ from coordinator.cli.shared import (
     run,
 )
 from coordinator.cli.start_checks import check_start
-from coordinator.streams.errors import OperatorError
+from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings, read_settings
 
 if TYPE_CHECKING:

@@ -18,11 +18,9 @@ from typing import Self
 import msgspec
 from aiokafka import AIOKafkaConsumer
 
-from coordinator.infra.commands import KafkaCommandPort
-from coordinator.infra.kafka import read_range
-from coordinator.infra.positions import offsets, reading
-from coordinator.streams.counting import Counter, Decision
-from coordinator.streams.errors import WorldError
+from coordinator.infra.kafka.clients import read_range
+from coordinator.infra.log.commands import KafkaCommandPort
+from coordinator.infra.log.positions import offsets, reading
 from coordinator.streams.events import (
     FeedRecordData,
     FeedRecordReceived,
@@ -30,8 +28,10 @@ from coordinator.streams.events import (
     RecordFeed,
     RecordFeedData,
 )
-from coordinator.streams.feed import FeedStage
-from coordinator.streams.ids import content_id
+from coordinator.streams.feeds.stage import FeedStage
+from coordinator.streams.log.counting import Counter, Decision
+from coordinator.streams.log.errors import WorldError
+from coordinator.streams.log.ids import content_id
 from coordinator.streams.ports import FeedRecord, Subscription
 from coordinator.streams.settings import Settings
 from coordinator.streams.topology import topic_name

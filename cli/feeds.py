@@ -11,7 +11,7 @@ import typer
 
 from coordinator.cli import feeds_history
 from coordinator.cli.shared import JsonOption, print_json, run, time_text
-from coordinator.streams.errors import OperatorError, WorldError
+from coordinator.streams.log.errors import OperatorError, WorldError
 
 app = typer.Typer(no_args_is_help=True, help="Sources of market data, and the past of a feed.")
 app.command("backfill")(feeds_history.backfill)
@@ -30,7 +30,7 @@ def list_(as_json: JsonOption = False) -> None:
 
     Example: [bold]coordinator feeds list[/bold]
     """
-    from coordinator.streams.sources.registry import known_sources  # noqa: PLC0415
+    from coordinator.streams.sources.catalog import known_sources  # noqa: PLC0415
 
     sources = known_sources()
     if as_json:
@@ -90,8 +90,8 @@ async def probe_source(
     import time  # noqa: PLC0415
 
     from coordinator.streams.ports import FeedRecord, Subscription  # noqa: PLC0415
+    from coordinator.streams.sources.catalog import known_sources, source_by_name  # noqa: PLC0415
     from coordinator.streams.sources.options import options_from  # noqa: PLC0415
-    from coordinator.streams.sources.registry import known_sources, source_by_name  # noqa: PLC0415
 
     offers = known_sources()[name].offers if name in known_sources() else {}
     kind = kind or next(iter(offers), "candle")

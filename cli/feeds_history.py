@@ -24,14 +24,14 @@ from coordinator.cli.shared import (
     run,
     time_text,
 )
-from coordinator.streams.errors import OperatorError
+from coordinator.streams.log.errors import OperatorError
 
 if TYPE_CHECKING:
     from coordinator.cli.feed_log import FeedGiver
     from coordinator.streams.ports import Subscription
     from coordinator.streams.settings import Settings
-    from coordinator.streams.sources.given_files import GivenFile
-    from coordinator.streams.sources.given_rows import Reading
+    from coordinator.streams.sources.files.given_files import GivenFile
+    from coordinator.streams.sources.files.given_rows import Reading
 
 DAY_MS = 86_400_000
 BAD_ROWS_SHOWN = 5
@@ -73,8 +73,8 @@ def backfill(
 
     from coordinator.streams.granularity import granularity_ms  # noqa: PLC0415
     from coordinator.streams.ports import Subscription  # noqa: PLC0415
+    from coordinator.streams.sources.catalog import source_by_name  # noqa: PLC0415
     from coordinator.streams.sources.options import options_from  # noqa: PLC0415
-    from coordinator.streams.sources.registry import source_by_name  # noqa: PLC0415
 
     now = time.time_ns() // 1_000_000
     start, end = parse_time(from_), min(now, now if to is None else parse_time(to))
@@ -95,7 +95,7 @@ async def _backfill(
     settings: Settings, feed: Any, wanted: Subscription, start: int, end: int, advance: Advance
 ) -> tuple[int, int]:
     from coordinator.cli.feed_log import FeedGiver, FeedLog  # noqa: PLC0415
-    from coordinator.infra.commands import KafkaCommandPort  # noqa: PLC0415
+    from coordinator.infra.log.commands import KafkaCommandPort  # noqa: PLC0415
     from coordinator.streams.granularity import cadence_ms  # noqa: PLC0415
 
     every_ms = cadence_ms(wanted.kind, wanted.granularity)
@@ -161,9 +161,9 @@ def import_(
     [bold]coordinator feeds import btc.csv.gz --source binance --subject BTCUSDT --kind candle --granularity 1m[/bold],
     [bold]coordinator feeds import x.csv ... --columns time=when,open=2,high=3,low=4,close=5,volume=6[/bold]
     """
-    from coordinator.streams.sources.given_files import given_files  # noqa: PLC0415
-    from coordinator.streams.sources.given_order import Account  # noqa: PLC0415
-    from coordinator.streams.sources.given_rows import make_reading  # noqa: PLC0415
+    from coordinator.streams.sources.files.given_files import given_files  # noqa: PLC0415
+    from coordinator.streams.sources.files.given_order import Account  # noqa: PLC0415
+    from coordinator.streams.sources.files.given_rows import make_reading  # noqa: PLC0415
 
     reading = make_reading(columns or "", stamp or "open", any_price=any_price)
     options = {"source": source, "subject": subject, "kind": kind, "granularity": granularity}
@@ -188,7 +188,7 @@ def _looked_through(
     files: list[Path], defaults: dict[str, str], reading: Reading, *, skip_bad_rows: bool
 ) -> list[GivenFile]:
     """The files, each looked through. Raises OperatorError for the first that cannot be taken."""
-    from coordinator.streams.sources.given_files import BadRow, GivenFile, Whose, keep_first  # noqa: PLC0415
+    from coordinator.streams.sources.files.given_files import BadRow, GivenFile, Whose, keep_first  # noqa: PLC0415
 
     found: list[GivenFile] = []
     with _bar("files checked") as advance:
@@ -230,7 +230,7 @@ def _refuse_contradictions(files: list[GivenFile]) -> None:
 
 async def _import(settings: Settings, files: list[GivenFile], total: int, advance: Advance) -> FeedGiver:
     from coordinator.cli.feed_log import FeedGiver, FeedLog  # noqa: PLC0415
-    from coordinator.infra.commands import KafkaCommandPort  # noqa: PLC0415
+    from coordinator.infra.log.commands import KafkaCommandPort  # noqa: PLC0415
 
     port = KafkaCommandPort(settings.kafka_bootstrap, settings.crunch_id)
     async with FeedLog(settings) as log:

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from coordinator.cli.shared import JsonOption, print_json
-from coordinator.streams.errors import OperatorError
+from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import read_settings
 
 app = typer.Typer(no_args_is_help=True, help="Keys for the report API: read, settle, admin.")

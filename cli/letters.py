@@ -6,10 +6,10 @@ from typing import Any
 
 import msgspec
 
-from coordinator.infra.kafka import read_range
-from coordinator.infra.positions import offsets, reading
-from coordinator.streams.envelope import decode_outside
+from coordinator.infra.kafka.clients import read_range
+from coordinator.infra.log.positions import offsets, reading
 from coordinator.streams.events import DeadLettered
+from coordinator.streams.log.envelope import decode_outside
 from coordinator.streams.topology import topic_name
 
 TOPIC = "dead-letters"

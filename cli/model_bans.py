@@ -13,7 +13,7 @@ import typer
 
 from coordinator.cli.own_kafka import node_log, refuse_undecided
 from coordinator.cli.shared import DataDirOption, KafkaOption, run
-from coordinator.streams.errors import OperatorError, WorldError
+from coordinator.streams.log.errors import OperatorError, WorldError
 from coordinator.streams.settings import Settings
 
 DECIDED_SECONDS_MAX = 15.0
@@ -46,10 +46,10 @@ def readmit(
 
 
 async def _decide(settings: Settings, model_id: str, reason: str, *, lift: bool) -> str:
-    from coordinator.infra.commands import KafkaCommandPort  # noqa: PLC0415
-    from coordinator.infra.models_log import ModelsLog  # noqa: PLC0415
+    from coordinator.infra.log.commands import KafkaCommandPort  # noqa: PLC0415
+    from coordinator.infra.log.models import ModelsLog  # noqa: PLC0415
     from coordinator.streams import events as ev  # noqa: PLC0415
-    from coordinator.streams.ids import content_id  # noqa: PLC0415
+    from coordinator.streams.log.ids import content_id  # noqa: PLC0415
 
     reason = reason.strip()
     if not reason or len(reason) > REASON_CHARS_MAX:

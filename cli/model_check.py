@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coordinator.streams.errors import OperatorError
+from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings, read_settings
 
 if TYPE_CHECKING:
     from coordinator.cli.model_trial import Tick, Trial
     from coordinator.cli.terminal import Console
-    from coordinator.infra.model_host.registry import ModelEntry
+    from coordinator.infra.models.host.folder import ModelEntry
     from coordinator.streams.contract import CrunchContract
 
 MARKET_END_MS = 1_700_000_040_000  # a full minute of November 2023: the made-up market is the same every day
@@ -56,12 +56,12 @@ def check(
       [bold]coordinator models check my-models --candles btc.csv.gz --rounds 500[/bold]
     """
     from coordinator.cli.terminal import Console  # noqa: PLC0415
-    from coordinator.infra.contracts import load_contracts  # noqa: PLC0415
+    from coordinator.infra.contracts.loading import load_contracts  # noqa: PLC0415
 
     entries = models_to_check(directory)
     settings = read_settings(os.environ, contract=contract)
     if contract is None and not os.environ.get("CONTRACT"):
-        settings = read_settings(os.environ, contract="coordinator.infra.demo_contract:CONTRACT")
+        settings = read_settings(os.environ, contract="coordinator.infra.contracts.demo:CONTRACT")
     challenge = load_contracts(settings.contract, kind=settings.feed_kind).current
     if timeout is not None:
         challenge = challenge.model_copy(update={"deadline_seconds": timeout})
@@ -78,7 +78,7 @@ def check(
 
 def models_to_check(directory: Path) -> list[ModelEntry]:
     """The model of a folder with a main.py, or all models of a folder of folders. Raises OperatorError."""
-    from coordinator.infra.model_host.registry import MAIN_FILE, SAFE_ID, model_alone, read_models  # noqa: PLC0415
+    from coordinator.infra.models.host.folder import MAIN_FILE, SAFE_ID, model_alone, read_models  # noqa: PLC0415
 
     if not directory.is_dir():
         raise OperatorError(
@@ -100,9 +100,9 @@ def make_ticks(contract: CrunchContract, candles: Path | None, subject: str, rou
     import msgspec  # noqa: PLC0415
 
     from coordinator.cli.model_trial import Tick  # noqa: PLC0415
-    from coordinator.streams.model_input import RECORDS_SEEN, encode_model_input  # noqa: PLC0415
+    from coordinator.streams.inputs.model_input import RECORDS_SEEN, encode_model_input  # noqa: PLC0415
     from coordinator.streams.ports import Subscription  # noqa: PLC0415
-    from coordinator.streams.sources.candles import iter_candles  # noqa: PLC0415
+    from coordinator.streams.sources.files.candles import iter_candles  # noqa: PLC0415
     from coordinator.streams.sources.generated import generated_candles  # noqa: PLC0415
 
     wanted = RECORDS_SEEN + rounds - 1
@@ -141,7 +141,7 @@ async def _check_all(
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
 
     from coordinator.cli.model_trial import ModelTrial  # noqa: PLC0415
-    from coordinator.infra.model_host.process import Limits  # noqa: PLC0415
+    from coordinator.infra.models.host.process import Limits  # noqa: PLC0415
 
     hard = contract.deadline_seconds + 1
     limits = Limits(call_limit_seconds=hard, setup_limit_seconds=max(hard, 30.0), memory_limit_mb=memory_mb)

@@ -15,9 +15,10 @@ import grpc
 import msgspec
 from model_runner_client.grpc.generated import dynamic_subclass_pb2, dynamic_subclass_pb2_grpc
 
-from coordinator.infra.model_host import variants
-from coordinator.infra.model_host.logs import read_log
-from coordinator.infra.model_host.process import (
+from coordinator.infra.models.host import variants
+from coordinator.infra.models.host.folder import ModelEntry
+from coordinator.infra.models.host.logs import read_log
+from coordinator.infra.models.host.process import (
     Child,
     ChildFailedError,
     Limits,
@@ -25,10 +26,9 @@ from coordinator.infra.model_host.process import (
     log_path,
     start_child,
 )
-from coordinator.infra.model_host.registry import ModelEntry
 from coordinator.streams.contract import CrunchContract, ScheduledPrediction
 from coordinator.streams.net.outbound import keep_this_machine_from_proxies
-from coordinator.streams.prediction import BUDGET_SHARE, check_output
+from coordinator.streams.predictions.stage import BUDGET_SHARE, check_output
 
 HOST = "127.0.0.1"
 LOG_BYTES_MAX = 4000

@@ -48,13 +48,13 @@ def serve(
 
     Example: [bold]coordinator models serve my-models --port 9091[/bold]
     """
-    from coordinator.infra.model_host.confine import TOKEN, scrubbed_environment  # noqa: PLC0415
+    from coordinator.infra.models.host.confine import TOKEN, scrubbed_environment  # noqa: PLC0415
 
     settings = read_settings(os.environ)
     command = [
         sys.executable,
         "-Ium",
-        "coordinator.infra.model_host",
+        "coordinator.infra.models.host",
         "--models",
         str(models_dir),
         "--port",

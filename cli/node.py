@@ -24,17 +24,17 @@ import msgspec
 from coordinator.cli.plan import CHOSEN_BY_US, Plan, port_is_free
 from coordinator.cli.screen import Screen
 from coordinator.cli.shared import NODE_FILE, NodeFile, quiet_libraries, time_text, write_node_file
-from coordinator.infra.broker import HOST, EmbeddedBroker
-from coordinator.infra.data_dir import claim_data_dir
-from coordinator.infra.log_look import ask_cluster
-from coordinator.infra.log_memory import LogMemoryFile
-from coordinator.infra.model_host.confine import NOT_CONFINED, TOKEN, hide_from_others, scrubbed_environment
-from coordinator.infra.open_files import OPEN_FILES_WANTED, allow_open_files, too_few_open_files
-from coordinator.infra.positions import PipelineWatch, pipeline_waits_for, reading
-from coordinator.infra.processes import BrokerProcess, LoggedProcess
-from coordinator.infra.supervisor import Supervisor
-from coordinator.infra.topics import create_topics
-from coordinator.streams.errors import OperatorError, WorldError
+from coordinator.infra.kafka.embedded import HOST, EmbeddedBroker
+from coordinator.infra.kafka.topics import create_topics
+from coordinator.infra.log.look import ask_cluster
+from coordinator.infra.log.memory import LogMemoryFile
+from coordinator.infra.log.positions import PipelineWatch, pipeline_waits_for, reading
+from coordinator.infra.models.host.confine import NOT_CONFINED, TOKEN, hide_from_others, scrubbed_environment
+from coordinator.infra.processes.children import BrokerProcess, LoggedProcess
+from coordinator.infra.processes.data_dir import claim_data_dir
+from coordinator.infra.processes.open_files import OPEN_FILES_WANTED, allow_open_files, too_few_open_files
+from coordinator.infra.processes.supervisor import Supervisor
+from coordinator.streams.log.errors import OperatorError, WorldError
 from coordinator.streams.settings import environment
 from coordinator.streams.topology import WORKERS
 
@@ -235,7 +235,7 @@ class Node:
         return LoggedProcess(
             "models",
             [
-                *(sys.executable, "-Ium", "coordinator.infra.model_host"),
+                *(sys.executable, "-Ium", "coordinator.infra.models.host"),
                 *("--models", str(self.plan.models_dir), "--port", str(settings.model_runner_node_port)),
                 *("--crunch", settings.crunch_id, "--log-dir", str(settings.data_dir / "models")),
                 # The web app looks for it at 8001; beside another node it takes any port, and says which.
@@ -254,7 +254,7 @@ class Node:
             return settings.feed_source
         if not self.plan.choose_feed:
             return settings.feed_source
-        from coordinator.streams.sources.binance import BinanceSource  # noqa: PLC0415
+        from coordinator.streams.sources.binance.source import BinanceSource  # noqa: PLC0415
 
         answer = await BinanceSource().probe(PROBE_SECONDS)
         real, generated = CHOSEN_BY_US

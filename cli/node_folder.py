@@ -13,7 +13,7 @@ from pathlib import Path
 
 import msgspec
 
-from coordinator.streams.errors import OperatorError
+from coordinator.streams.log.errors import OperatorError
 
 DOTENV = ".env"
 ANSWERS = ".scaffold/answers.yml"

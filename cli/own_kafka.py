@@ -2,7 +2,7 @@
 
 A node's address says nothing once the node has stopped: somebody else may listen there. So a command on a stopped
 node's directory takes the directory's lock and starts its Kafka on a free port; on any other it sees first that the
-topics are this crunch's and whole (`infra/own_log.py`).
+topics are this crunch's and whole (`infra/log/own.py`).
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ import msgspec
 import typer
 
 from coordinator.cli.shared import NodeFile, command_ends, node_settings, run
-from coordinator.infra.data_dir import claim_data_dir, holder_of
-from coordinator.streams.errors import OperatorError, WorldError
+from coordinator.infra.processes.data_dir import claim_data_dir, holder_of
+from coordinator.streams.log.errors import OperatorError, WorldError
 from coordinator.streams.settings import Settings, read_settings
 
 _started: dict[Path, str] = {}
@@ -80,7 +80,7 @@ def running_log(
 
 
 async def _check(settings: Settings, *, of_dir: bool) -> None:
-    from coordinator.infra.own_log import OwnLog  # noqa: PLC0415
+    from coordinator.infra.log.own import OwnLog  # noqa: PLC0415
 
     remembered = settings.data_dir if of_dir else None
     await OwnLog(settings.kafka_bootstrap, settings.crunch_id, remembered).check()
@@ -95,7 +95,7 @@ def _settings(data_dir: Path | None, kafka: str | None, *, anew: bool) -> tuple[
 @contextmanager
 def _own_kafka(settings: Settings) -> Iterator[str]:
     """The address of the directory's own Kafka, which runs until the end; nobody else uses the directory meanwhile."""
-    from coordinator.infra.broker import EmbeddedBroker  # noqa: PLC0415
+    from coordinator.infra.kafka.embedded import EmbeddedBroker  # noqa: PLC0415
 
     with claim_data_dir(settings.data_dir, settings.crunch_id):
         typer.echo("the node is not running: its Kafka is started for this command", err=True)

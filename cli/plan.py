@@ -16,15 +16,15 @@ import msgspec
 
 from coordinator.cli.shared import NodeFile, read_node_file, time_text
 from coordinator.cli.start_checks import check_start
-from coordinator.infra.broker import free_ports
-from coordinator.infra.kafka_security import read_security
-from coordinator.infra.model_host.registry import left_out, read_models
-from coordinator.streams.errors import OperatorError
+from coordinator.infra.kafka.embedded import free_ports
+from coordinator.infra.kafka.security import read_security
+from coordinator.infra.models.host.folder import left_out, read_models
+from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings, read_settings
 
 DEMO_CHECKPOINT_SECONDS = 21_600
 DEMO_REPLAY_DAYS = 3.0
-DEMO_CONTRACT = "coordinator.infra.demo_contract:CONTRACT"
+DEMO_CONTRACT = "coordinator.infra.contracts.demo:CONTRACT"
 HOST = "127.0.0.1"
 KAFKA_PORT = 9092
 BAD_ROWS_SHOWN = 5
@@ -147,7 +147,7 @@ def _feed(feed: str | None, candles: Path | None, before: NodeFile | None, remar
     if candles is not None:
         return "candles"
     if feed is not None:
-        from coordinator.streams.sources.registry import source_names  # noqa: PLC0415
+        from coordinator.streams.sources.catalog import source_names  # noqa: PLC0415
 
         if feed not in source_names() or feed == "candles":
             known = ", ".join(name for name in source_names() if name != "candles")
@@ -166,9 +166,9 @@ def _feed(feed: str | None, candles: Path | None, before: NodeFile | None, remar
 def looked_through(settings: Settings) -> list[str]:
     """What the file of candles will come to, in lines for people. Raises OperatorError for one that cannot be used."""
     from coordinator.streams.ports import Subscription  # noqa: PLC0415
-    from coordinator.streams.sources.candles import candle_file, path_for, two_subjects  # noqa: PLC0415
-    from coordinator.streams.sources.given_files import BadRow, keep_first  # noqa: PLC0415
-    from coordinator.streams.sources.given_rows import make_reading  # noqa: PLC0415
+    from coordinator.streams.sources.files.candles import candle_file, path_for, two_subjects  # noqa: PLC0415
+    from coordinator.streams.sources.files.given_files import BadRow, keep_first  # noqa: PLC0415
+    from coordinator.streams.sources.files.given_rows import make_reading  # noqa: PLC0415
 
     reading = make_reading(settings.feed_columns, settings.feed_stamp, any_price=settings.feed_any_price)
     remarks: list[str] = []

@@ -17,7 +17,7 @@ from coordinator.cli.shared import (
     record_bar,
     run,
 )
-from coordinator.streams.errors import OperatorError
+from coordinator.streams.log.errors import OperatorError
 
 
 def replay(
@@ -49,8 +49,8 @@ def replay(
     if verify and until_ms is not None:
         raise OperatorError("--verify compares at the positions of the living stores; leave --until out")
     settings, _ = node_log(data_dir, kafka)
-    from coordinator.infra.positions import topic_ends  # noqa: PLC0415
-    from coordinator.projections import replay as replays  # noqa: PLC0415
+    from coordinator.infra.log.positions import topic_ends  # noqa: PLC0415
+    from coordinator.projections.folding import replay as replays  # noqa: PLC0415
 
     run(topic_ends(settings.kafka_bootstrap, settings.crunch_id))  # says at once when nobody is there
     with record_bar() as on_progress:

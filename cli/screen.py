@@ -20,7 +20,7 @@ from rich.text import Text
 
 from coordinator.cli.shared import one_line
 from coordinator.cli.terminal import Console
-from coordinator.infra.supervisor import ChildState
+from coordinator.infra.processes.supervisor import ChildState
 from coordinator.streams.net.outbound import http_client
 from coordinator.streams.settings import Settings
 

@@ -20,8 +20,8 @@ import typer
 from typer.core import TyperGroup
 
 from coordinator.infra.disk import full_disk_of
-from coordinator.streams.errors import CoordinatorError, OperatorError, WorldError
-from coordinator.streams.reasons import printable
+from coordinator.streams.log.errors import CoordinatorError, OperatorError, WorldError
+from coordinator.streams.log.reasons import printable
 from coordinator.streams.setting_checks import FAR_FUTURE_MS, SECONDS_LIKE
 from coordinator.streams.settings import Settings, read_settings
 

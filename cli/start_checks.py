@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 from pathlib import Path
 
-from coordinator.infra.kafka_security import client_options, read_security
+from coordinator.infra.kafka.security import client_options, read_security
 from coordinator.infra.operator_files import check_file, check_files, check_folder
-from coordinator.streams.errors import OperatorError
+from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
 from coordinator.streams.topology import WORKERS
 
@@ -45,12 +45,12 @@ def check_start(
 
 def _feed(settings: Settings, environ: Mapping[str, str], source: str) -> None:
     from coordinator.streams.net.outbound import check_ways_out  # noqa: PLC0415 - brings the clients
+    from coordinator.streams.sources.catalog import check_source  # noqa: PLC0415
     from coordinator.streams.sources.options import options_from  # noqa: PLC0415
-    from coordinator.streams.sources.registry import check_source  # noqa: PLC0415
 
     if settings.feed_candles_file:
-        from coordinator.streams.sources.candles import path_for  # noqa: PLC0415
-        from coordinator.streams.sources.given_columns import parse_mapping  # noqa: PLC0415
+        from coordinator.streams.sources.files.candles import path_for  # noqa: PLC0415
+        from coordinator.streams.sources.files.given_columns import parse_mapping  # noqa: PLC0415
 
         parse_mapping(settings.feed_columns, "FEED_COLUMNS")
         for subject in settings.feed_subjects:
@@ -73,7 +73,7 @@ def _report(settings: Settings) -> None:
 
 def _check_offered(settings: Settings, source: str) -> None:
     """Refuse a kind or granularity that the source does not deliver."""
-    from coordinator.streams.sources.registry import known_sources  # noqa: PLC0415
+    from coordinator.streams.sources.catalog import known_sources  # noqa: PLC0415
 
     known = known_sources().get(source)
     if known is None or not known.offers:

@@ -68,7 +68,7 @@ async def gather(bootstrap: str, crunch_id: str, api: str) -> dict[str, Any]:
     """Everything that `status` prints. Raises WorldError, OperatorError (no topics)."""
     import msgspec  # noqa: PLC0415
 
-    from coordinator.infra.positions import read_tails, stage_positions  # noqa: PLC0415
+    from coordinator.infra.log.positions import read_tails, stage_positions  # noqa: PLC0415
 
     tails = await read_tails(bootstrap, crunch_id)
     checkpoints = await read_checkpoints(bootstrap, crunch_id)
@@ -85,11 +85,11 @@ async def gather(bootstrap: str, crunch_id: str, api: str) -> dict[str, Any]:
 
 async def read_checkpoints(bootstrap: str, crunch_id: str) -> dict[str, dict[str, Any]]:
     """`{id, status, period_start, period_end}` by id: a pass over `checkpoints`, which holds a few events a period."""
-    from coordinator.infra.kafka import read_range  # noqa: PLC0415
-    from coordinator.infra.positions import offsets, reading  # noqa: PLC0415
-    from coordinator.streams.counting import Counter  # noqa: PLC0415
+    from coordinator.infra.kafka.clients import read_range  # noqa: PLC0415
+    from coordinator.infra.log.positions import offsets, reading  # noqa: PLC0415
     from coordinator.streams.events import CheckpointOpened, CheckpointWithheld  # noqa: PLC0415
-    from coordinator.streams.lifecycle import CHECKPOINT  # noqa: PLC0415
+    from coordinator.streams.log.counting import Counter  # noqa: PLC0415
+    from coordinator.streams.log.lifecycle import CHECKPOINT  # noqa: PLC0415
     from coordinator.streams.topology import topic_name  # noqa: PLC0415
 
     after = {kind: state for (_, kind), state in CHECKPOINT.items()}

@@ -13,13 +13,13 @@ from typing import Any
 
 import msgspec
 
-from coordinator.infra.own_log import log_identity
-from coordinator.infra.positions import PipelineWatch, reading
-from coordinator.projections.checkpoints import CheckpointRow
-from coordinator.projections.leaderboard import Board
-from coordinator.projections.registry import ReadModels, open_projections
-from coordinator.projections.replay import replay_async
-from coordinator.streams.units import to_float
+from coordinator.infra.log.own import log_identity
+from coordinator.infra.log.positions import PipelineWatch, reading
+from coordinator.projections.folding.replay import replay_async
+from coordinator.projections.views.all_views import ReadModels, open_projections
+from coordinator.projections.views.checkpoints import CheckpointRow
+from coordinator.projections.views.leaderboard import Board
+from coordinator.streams.scores.units import to_float
 
 
 async def make_summary(bootstrap: str, crunch_id: str, restarts: Mapping[str, int]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 import rich.console
 from rich.segment import Segment
 
-from coordinator.streams.reasons import printable
+from coordinator.streams.log.reasons import printable
 
 
 class Console(rich.console.Console):

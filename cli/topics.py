@@ -17,7 +17,7 @@ from coordinator.cli.shared import (
     record_bar,
     run,
 )
-from coordinator.streams.errors import OperatorError
+from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
 
 app = typer.Typer(no_args_is_help=True, help="Make or look at the crunch's topics.")
@@ -37,8 +37,8 @@ def create(
 
     Example: [bold]CRUNCH_ID=btc-up coordinator topics create --kafka kafka-1:9092 --replication 3[/bold]
     """
-    from coordinator.infra.log_memory import LogMemoryFile  # noqa: PLC0415
-    from coordinator.infra.topics import create_topics  # noqa: PLC0415
+    from coordinator.infra.kafka.topics import create_topics  # noqa: PLC0415
+    from coordinator.infra.log.memory import LogMemoryFile  # noqa: PLC0415
 
     settings, _ = node_log(data_dir, kafka, checked=False)
     memory = LogMemoryFile(settings.data_dir, settings.crunch_id).read() if data_dir is not None else None
@@ -84,8 +84,8 @@ def mend(
 
     Example: [bold]coordinator topics mend --data-dir node[/bold]
     """
-    from coordinator.infra.log_memory import LogMemoryFile  # noqa: PLC0415
-    from coordinator.infra.topics import create_topics, mend_settings  # noqa: PLC0415
+    from coordinator.infra.kafka.topics import create_topics, mend_settings  # noqa: PLC0415
+    from coordinator.infra.log.memory import LogMemoryFile  # noqa: PLC0415
 
     settings, _ = node_log(data_dir, kafka, checked=False)
     where = settings.kafka_bootstrap, settings.crunch_id
@@ -107,7 +107,7 @@ def backup(
 
     Example: [bold]coordinator topics backup btc-up.backup[/bold]
     """
-    from coordinator.infra.log_copy import write_backup  # noqa: PLC0415
+    from coordinator.infra.log.copy import write_backup  # noqa: PLC0415
 
     settings, _ = node_log(data_dir, kafka)
     if file is None and sys.stdout.isatty():
@@ -140,7 +140,7 @@ def restore(
 
     Example: [bold]coordinator topics restore btc-up.backup --data-dir node[/bold]
     """
-    from coordinator.infra.log_copy import read_backup  # noqa: PLC0415
+    from coordinator.infra.log.copy import read_backup  # noqa: PLC0415
 
     settings, _ = node_log(data_dir, kafka, checked=False, anew=True)
     if file is not None and not file.is_file():
@@ -161,9 +161,9 @@ def restore(
 
 def _remember(settings: Settings) -> None:
     """Let the directory remember the restored topics; not when something that it has seen is missing in them."""
-    from coordinator.infra.log_look import look_at_log  # noqa: PLC0415
-    from coordinator.infra.log_memory import LogMemoryFile  # noqa: PLC0415
-    from coordinator.streams.log_check import check_log  # noqa: PLC0415
+    from coordinator.infra.log.look import look_at_log  # noqa: PLC0415
+    from coordinator.infra.log.memory import LogMemoryFile  # noqa: PLC0415
+    from coordinator.streams.log.check import check_log  # noqa: PLC0415
 
     file = LogMemoryFile(settings.data_dir, settings.crunch_id)
     before, found = file.read(), run(look_at_log(settings.kafka_bootstrap, settings.crunch_id))
@@ -179,8 +179,8 @@ def _remember(settings: Settings) -> None:
 
 
 async def _list(bootstrap: str, crunch_id: str) -> list[Any]:
-    from coordinator.infra.positions import reading  # noqa: PLC0415
-    from coordinator.infra.topics import list_topics  # noqa: PLC0415
+    from coordinator.infra.kafka.topics import list_topics  # noqa: PLC0415
+    from coordinator.infra.log.positions import reading  # noqa: PLC0415
 
     async with reading(bootstrap):  # says at once when nobody is there; `list_topics` would wait for a broker
         return list(await list_topics(bootstrap, crunch_id))

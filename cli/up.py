@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from coordinator.cli.shared import COLUMNS, STAMP, parse_speed, parse_time
-from coordinator.streams.errors import OperatorError
+from coordinator.streams.log.errors import OperatorError
 
 
 def up(

@@ -92,8 +92,8 @@ async def _verify(
     """Walk the steps, the waiting under one time limit; gives `{ok, steps, failed_step, reason, seconds}`."""
     from rich.text import Text  # noqa: PLC0415
 
-    from coordinator.streams.chain import ChainBrokenError  # noqa: PLC0415
-    from coordinator.streams.errors import CoordinatorError  # noqa: PLC0415
+    from coordinator.streams.audit.facts import ChainBrokenError  # noqa: PLC0415
+    from coordinator.streams.log.errors import CoordinatorError  # noqa: PLC0415
 
     began = monotonic()
     done: list[dict[str, str]] = []
@@ -142,8 +142,8 @@ async def _walk(
     wanted: str | None,
 ) -> AsyncIterator[tuple[str, str]]:
     from coordinator.cli.verify_log import found_in, read_chain, topics_of  # noqa: PLC0415
-    from coordinator.infra.contract_node import NodeContracts  # noqa: PLC0415
-    from coordinator.streams.chain_check import check_log  # noqa: PLC0415
+    from coordinator.infra.contracts.node import NodeContracts  # noqa: PLC0415
+    from coordinator.streams.audit.checkpoint import check_log  # noqa: PLC0415
     from coordinator.streams.net.outbound import http_client  # noqa: PLC0415
 
     contracts = NodeContracts(settings).shelf
@@ -200,7 +200,7 @@ async def _get(client: Any, path: str) -> tuple[int, Any, str]:
 
 
 async def _health(client: Any, crunch_id: str) -> str | tuple[str, str]:
-    from coordinator.streams.chain import ChainBrokenError  # noqa: PLC0415
+    from coordinator.streams.audit.facts import ChainBrokenError  # noqa: PLC0415
 
     status, body, no_answer = await _get(client, "/healthz")
     if no_answer:
@@ -260,7 +260,7 @@ async def _checkpoint(client: Any) -> str | tuple[str, str]:
 
 async def _offered(client: Any, checkpoint: CheckpointData) -> str:
     """What the API offers for payment is what the log says; of a withheld checkpoint it offers nothing."""
-    from coordinator.streams.chain import ChainBrokenError  # noqa: PLC0415
+    from coordinator.streams.audit.facts import ChainBrokenError  # noqa: PLC0415
 
     status, shown, no_answer = await _get(client, f"/reports/checkpoints/{checkpoint.checkpoint_id}")
     if status == OK and shown.get("status") == "WITHHELD":
@@ -278,8 +278,8 @@ async def _offered(client: Any, checkpoint: CheckpointData) -> str:
 
 async def _replay(client: Any, settings: Settings) -> str:
     """All topics folded anew up to where the living read models stand: the same hashes, or which one differs."""
-    from coordinator.projections.replay import replay_async  # noqa: PLC0415
-    from coordinator.streams.chain import ChainBrokenError  # noqa: PLC0415
+    from coordinator.projections.folding.replay import replay_async  # noqa: PLC0415
+    from coordinator.streams.audit.facts import ChainBrokenError  # noqa: PLC0415
 
     status, live, no_answer = await _get(client, "/reports/summary")
     if status != OK:

@@ -9,11 +9,11 @@ from collections.abc import AsyncIterator, Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from coordinator.streams.chain import Chain
-    from coordinator.streams.chain_redo import Topics
-    from coordinator.streams.counting import Decision
-    from coordinator.streams.envelope import Need
+    from coordinator.streams.audit.facts import Chain
+    from coordinator.streams.audit.redo import Topics
     from coordinator.streams.events import CheckpointData
+    from coordinator.streams.log.counting import Decision
+    from coordinator.streams.log.envelope import Need
 
 OnRead = Callable[[str, int, int], None]
 """(topic, records read, records in all)"""
@@ -22,7 +22,7 @@ TELL_EVERY = 5_000
 
 def found_in(chain: Chain, checkpoint_id: str) -> CheckpointData:
     """The checkpoint. Raises ChainBrokenError when the topics do not have it."""
-    from coordinator.streams.chain import ChainBrokenError  # noqa: PLC0415
+    from coordinator.streams.audit.facts import ChainBrokenError  # noqa: PLC0415
 
     checkpoint = chain.checkpoints.get(checkpoint_id)
     if checkpoint is None:
@@ -38,10 +38,10 @@ async def read_chain(bootstrap: str, crunch_id: str, checkpoint_id: str, told: O
 
     Raises WorldError, OperatorError, LogError, ChainBrokenError when the topics do not have the checkpoint.
     """
-    from coordinator.infra.kafka import read_range  # noqa: PLC0415
-    from coordinator.infra.positions import offsets, reading  # noqa: PLC0415
-    from coordinator.streams.chain import TOPICS_READ, Chain  # noqa: PLC0415
-    from coordinator.streams.counting import Counter  # noqa: PLC0415
+    from coordinator.infra.kafka.clients import read_range  # noqa: PLC0415
+    from coordinator.infra.log.positions import offsets, reading  # noqa: PLC0415
+    from coordinator.streams.audit.facts import TOPICS_READ, Chain  # noqa: PLC0415
+    from coordinator.streams.log.counting import Counter  # noqa: PLC0415
     from coordinator.streams.topology import topic_name  # noqa: PLC0415
 
     async with reading(bootstrap) as consumer:
@@ -70,10 +70,10 @@ def topics_of(bootstrap: str, crunch_id: str, told: OnRead) -> Topics:
     """Each topic's counted decisions from a position to its end as of the asking, each on a connection of its own."""
 
     async def decisions(topic: str, start: Need) -> AsyncIterator[Decision]:
-        from coordinator.infra.kafka import read_range  # noqa: PLC0415
-        from coordinator.infra.positions import offsets, reading  # noqa: PLC0415
-        from coordinator.streams.agents.tenure import PlainCounter  # noqa: PLC0415
-        from coordinator.streams.counting import Counter  # noqa: PLC0415
+        from coordinator.infra.kafka.clients import read_range  # noqa: PLC0415
+        from coordinator.infra.log.positions import offsets, reading  # noqa: PLC0415
+        from coordinator.streams.agents.owning.tenure import PlainCounter  # noqa: PLC0415
+        from coordinator.streams.log.counting import Counter  # noqa: PLC0415
         from coordinator.streams.topology import BY_TOPIC, topic_name  # noqa: PLC0415
 
         async with reading(bootstrap) as consumer:

@@ -11,8 +11,8 @@ from typing import Annotated
 import typer
 
 from coordinator.cli.start_checks import check_start
-from coordinator.infra.model_host.confine import hide_from_others
-from coordinator.streams.errors import OperatorError
+from coordinator.infra.models.host.confine import hide_from_others
+from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings, read_settings
 from coordinator.streams.topology import WORKERS
 
@@ -39,7 +39,7 @@ def worker(
     # Seconds of imports: done before the settings are asked for, while a supervisor still starts the rest.
     if name == REPORT:
         from coordinator.api.server import serve  # noqa: PLC0415
-        from coordinator.infra.json_logs import set_up_logging  # noqa: PLC0415
+        from coordinator.infra.processes.json_logs import set_up_logging  # noqa: PLC0415
 
         hide_from_others()
         set_up_logging(name)
@@ -48,10 +48,10 @@ def worker(
         serve(settings)
         return
     hide_from_others()
-    from coordinator.streams.agents.run import run_worker  # noqa: PLC0415
+    from coordinator.streams.agents.workers import run_worker  # noqa: PLC0415
 
     if name == "predict":
-        from coordinator.infra import model_gateway  # noqa: F401, PLC0415
+        from coordinator.infra.models import gateway as model_gateway  # noqa: F401, PLC0415
 
     settings = _settings(name, wait=wait)
     keep_imports_from_the_collector()

@@ -10,7 +10,7 @@ import errno
 import os
 from pathlib import Path
 
-from coordinator.streams.errors import WorldError
+from coordinator.streams.log.errors import WorldError
 
 FULL = (errno.ENOSPC, errno.EDQUOT)
 FULL_WORDS = tuple(os.strerror(number) for number in FULL)

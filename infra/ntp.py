@@ -6,7 +6,7 @@ import asyncio
 import struct
 import time
 
-from coordinator.streams.errors import WorldError
+from coordinator.streams.log.errors import WorldError
 from coordinator.streams.setting_checks import host_port
 
 NTP_PORT = 123

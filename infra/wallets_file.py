@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from coordinator.streams.errors import OperatorError
-from coordinator.streams.wallets import BYTES_MAX, parse_wallets
+from coordinator.streams.checkpoints.wallets import BYTES_MAX, parse_wallets
+from coordinator.streams.log.errors import OperatorError
 
 FAULTS_NAMED_MAX = 5
 

@@ -21,10 +21,10 @@ import msgspec
 import stamina
 import structlog
 
-from coordinator.streams.errors import OperatorError, WorldError
-from coordinator.streams.ids import content_id
+from coordinator.streams.log.errors import OperatorError, WorldError
+from coordinator.streams.log.ids import content_id
+from coordinator.streams.log.reasons import as_reason
 from coordinator.streams.net.outbound import http_client, proxy_for
-from coordinator.streams.reasons import as_reason
 from coordinator.streams.setting_checks import http_host
 
 REPEAT_MS = 6 * 3_600_000

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from coordinator.streams.errors import OperatorError
+from coordinator.streams.log.errors import OperatorError
 
 GRANULARITIES_MS = MappingProxyType(
     {

@@ -13,7 +13,7 @@ from collections.abc import Collection
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 from urllib.parse import urlsplit
 
-from coordinator.streams.errors import OperatorError
+from coordinator.streams.log.errors import OperatorError
 
 Network = IPv4Network | IPv6Network
 DAY_SECONDS = 86_400

@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from coordinator.streams.errors import OperatorError
 from coordinator.streams.granularity import GRANULARITIES_MS
+from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.setting_checks import (
     BOUNDS,
     check_bootstrap,

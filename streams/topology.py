@@ -1,7 +1,7 @@
 """The page: how all flows. Each topic is declared once, with its writer, its events and what drives it.
 
 `coordinator topology` prints this table and draws the diagram from it; the README holds the same
-diagram (a test compares them); `infra/topics.py` creates what stands here.
+diagram (a test compares them); `infra/kafka/topics.py` creates what stands here.
 """
 
 from __future__ import annotations

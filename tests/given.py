@@ -14,10 +14,10 @@ from typing import Any
 
 import msgspec
 
-from coordinator.streams.counting import Decision
-from coordinator.streams.envelope import Need, Position, encode_event
 from coordinator.streams.events import AnyEvent, Event
-from coordinator.streams.stage import Draft, Stage
+from coordinator.streams.log.counting import Decision
+from coordinator.streams.log.envelope import Need, Position, encode_event
+from coordinator.streams.log.stage import Draft, Stage
 
 
 def decision(

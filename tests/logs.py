@@ -18,12 +18,12 @@ from typing import Any
 
 import msgspec
 
-from coordinator.projections.folding import Folder
-from coordinator.projections.registry import ReadModels, open_projections
+from coordinator.projections.folding.decisions import Folder
+from coordinator.projections.views.all_views import ReadModels, open_projections
 from coordinator.streams import events as ev
-from coordinator.streams import ids
-from coordinator.streams.emission import emission_sha256
-from coordinator.streams.envelope import Append, Position, encode_append, encode_decision, encode_event
+from coordinator.streams.contract.emission import emission_sha256
+from coordinator.streams.log import ids
+from coordinator.streams.log.envelope import Append, Position, encode_append, encode_decision, encode_event
 from coordinator.streams.topology import BY_TOPIC, TOPICS
 
 MINUTE_MS = 60_000

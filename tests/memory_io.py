@@ -12,7 +12,7 @@ from collections import Counter as Tally
 from collections import defaultdict
 from collections.abc import Callable
 
-from coordinator.streams.errors import TruncatedTopicError
+from coordinator.streams.log.errors import TruncatedTopicError
 
 WAIT_SECONDS = 0.01
 

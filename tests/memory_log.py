@@ -1,7 +1,7 @@
 """The log as a list: topics of bytes, and an owner that drives a real stage over them and can be killed.
 
 `MemoryLog` holds the topics; offsets are places in a list. `Author` writes made-up decisions into a source topic under
-a claim of its own. `Owner` does what streams/agents/tenure.py and ownership.py do, without a broker: it claims, hands
+a claim of its own. `Owner` does what streams/agents/owning/tenure.py and ownership.py do, without a broker: it claims, hands
 its own counted decisions to `remember`, folds each source from the stage's `need`, decides nothing at or before
 `upto`, and numbers its sends. A `Budget` kills it after so many sends.
 
@@ -16,8 +16,9 @@ from collections.abc import Callable, Iterable, Sequence
 
 import msgspec
 
-from coordinator.streams.counting import Counter, Decision
-from coordinator.streams.envelope import (
+from coordinator.streams.events import AnyEvent, Event
+from coordinator.streams.log.counting import Counter, Decision
+from coordinator.streams.log.envelope import (
     ENVELOPE_VERSION,
     Append,
     Need,
@@ -27,8 +28,7 @@ from coordinator.streams.envelope import (
     encode_decision,
     encode_event,
 )
-from coordinator.streams.events import AnyEvent, Event
-from coordinator.streams.stage import Stage
+from coordinator.streams.log.stage import Stage
 from coordinator.streams.topology import BY_TOPIC
 
 

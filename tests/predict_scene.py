@@ -10,12 +10,12 @@ from typing import Any
 from tests.fakes import FakeGateway
 from tests.memory_io import MemoryLog
 
-from coordinator.infra.in_hand import InHand
+from coordinator.infra.models.in_hand import InHand
 from coordinator.streams import events as ev
-from coordinator.streams.agents.predict import PredictTenure
+from coordinator.streams.agents.predict.worker import PredictTenure
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.counting import Counter
-from coordinator.streams.envelope import (
+from coordinator.streams.log.counting import Counter
+from coordinator.streams.log.envelope import (
     ENVELOPE_VERSION,
     Append,
     Need,

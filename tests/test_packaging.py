@@ -87,7 +87,7 @@ def test_streams_cannot_be_imported_beside_coordinator_streams(monkeypatch):
     monkeypatch.syspath_prepend(str(ROOT))
     monkeypatch.delitem(sys.modules, "streams", raising=False)
     with pytest.raises(ImportError, match=r"import coordinator\.streams, not streams"):
-        importlib.import_module("streams.errors")
+        importlib.import_module("streams.log.errors")
 
 
 def test_the_root_is_not_on_the_module_path():

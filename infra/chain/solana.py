@@ -18,7 +18,7 @@ import httpx
 import msgspec
 import stamina
 
-from coordinator.streams.errors import WorldError
+from coordinator.streams.log.errors import WorldError
 from coordinator.streams.net.outbound import http_client
 from coordinator.streams.ports import ChainCheckpoint, ChainState, TxState, TxStatus
 from coordinator.streams.setting_checks import http_host

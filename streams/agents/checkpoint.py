@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from coordinator.infra.contracts import ContractShelf
-from coordinator.streams.agents.dead_letters import DeadLetters
-from coordinator.streams.agents.log_io import LogIO
-from coordinator.streams.agents.tenure import Tenure
-from coordinator.streams.checkpoint import CheckpointStage
+from coordinator.infra.contracts.loading import ContractShelf
+from coordinator.streams.agents.owning.dead_letters import DeadLetters
+from coordinator.streams.agents.owning.log_io import LogIO
+from coordinator.streams.agents.owning.tenure import Tenure
+from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.settings import Settings
 
 

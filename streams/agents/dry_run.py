@@ -13,22 +13,10 @@ from collections.abc import Callable
 
 import msgspec
 
-from coordinator.streams.agents.log_io import LogIO, Reader
-from coordinator.streams.agents.tenure import Tenure
-from coordinator.streams.aggregate import AggregateStage
-from coordinator.streams.checkpoint import CheckpointStage
+from coordinator.streams.agents.owning.log_io import LogIO, Reader
+from coordinator.streams.agents.owning.tenure import Tenure
+from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.counting import Decision
-from coordinator.streams.envelope import (
-    ENVELOPE_VERSION,
-    Append,
-    Need,
-    decode_append,
-    decode_events,
-    encode_append,
-    encode_decision,
-)
-from coordinator.streams.errors import WorldError
 from coordinator.streams.events import (
     AnyEvent,
     CheckpointData,
@@ -40,6 +28,18 @@ from coordinator.streams.events import (
     ScoredUntilData,
     Terms,
 )
+from coordinator.streams.log.counting import Decision
+from coordinator.streams.log.envelope import (
+    ENVELOPE_VERSION,
+    Append,
+    Need,
+    decode_append,
+    decode_events,
+    encode_append,
+    encode_decision,
+)
+from coordinator.streams.log.errors import WorldError
+from coordinator.streams.snapshots.stage import AggregateStage
 
 OWNER = "dry-run"
 IDLE_SECONDS = 0.05

@@ -26,7 +26,7 @@ from python_socks import ProxyError as RefusedByProxyError
 from python_socks.async_.asyncio import Proxy
 from websockets.asyncio.client import ClientConnection, connect
 
-from coordinator.streams.errors import OperatorError
+from coordinator.streams.log.errors import OperatorError
 
 PORTS = {"http": 80, "https": 443, "ws": 80, "wss": 443}
 SECURE = {"https": "https", "wss": "https", "http": "http", "ws": "http"}

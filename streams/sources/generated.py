@@ -25,8 +25,8 @@ from typing import ClassVar
 
 import msgspec
 
-from coordinator.streams.errors import OperatorError
 from coordinator.streams.granularity import GRANULARITIES_MS, granularity_ms
+from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.ports import FeedRecord, Subscription
 from coordinator.streams.sources.replay import merge_by_time
 

@@ -11,7 +11,7 @@ import math
 from collections.abc import Collection, Mapping
 from types import MappingProxyType
 
-from coordinator.streams.errors import OperatorError
+from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.setting_checks import check_secret
 
 PREFIX = "FEED_OPT_"

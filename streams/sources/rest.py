@@ -13,7 +13,7 @@ from types import MappingProxyType
 
 import httpx
 
-from coordinator.streams.errors import NoHistoryError, OperatorError, RefusedError, WorldError
+from coordinator.streams.log.errors import NoHistoryError, OperatorError, RefusedError, WorldError
 from coordinator.streams.net.outbound import http_client
 from coordinator.streams.sources.waiting import (
     BusyError,

@@ -21,7 +21,7 @@ import stamina
 import structlog
 from websockets.exceptions import WebSocketException
 
-from coordinator.streams.errors import RefusedError, WorldError
+from coordinator.streams.log.errors import RefusedError, WorldError
 from coordinator.streams.ports import SourceHealth
 from coordinator.streams.setting_checks import url_host
 from coordinator.streams.sources.options import variable_of

@@ -12,8 +12,8 @@ from coordinator.api.access import Rules
 from coordinator.api.app import create_app
 from coordinator.api.commands import Sender
 from coordinator.api.keys import KeyRing, Scope, make_entry, parse_entries
-from coordinator.projections.registry import open_read_models
-from coordinator.projections.runner import Projector
+from coordinator.projections.folding.projector import Projector
+from coordinator.projections.views.all_views import open_read_models
 from coordinator.streams.events import BindPayees
 from coordinator.streams.settings import Settings
 

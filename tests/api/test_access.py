@@ -11,7 +11,7 @@ from coordinator.api.access import BODY_BYTES_MAX, HEADERS, Rules, key_of, scope
 from coordinator.api.app import create_app
 from coordinator.api.keys import KeyRing, Scope, hash_of, make_entry, parse_entries, read_key_ring
 from coordinator.api.problems import MEDIA_TYPE
-from coordinator.streams.errors import OperatorError
+from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.setting_checks import networks_of
 from coordinator.streams.settings import Settings
 

@@ -16,9 +16,9 @@ from coordinator.api.access import Rules
 from coordinator.api.app import create_app
 from coordinator.api.keys import KeyRing
 from coordinator.api.times import zulu
-from coordinator.projections.folding import Folder
-from coordinator.projections.registry import open_read_models
-from coordinator.projections.runner import Projector
+from coordinator.projections.folding.decisions import Folder
+from coordinator.projections.folding.projector import Projector
+from coordinator.projections.views.all_views import open_read_models
 from coordinator.streams.settings import Settings
 
 ROUTES = (

@@ -6,7 +6,7 @@ import pytest
 from tests.logs import START_MS, TX_HASH
 
 from coordinator.streams import events as ev
-from coordinator.streams.errors import OutcomeUnknownError, WorldError
+from coordinator.streams.log.errors import OutcomeUnknownError, WorldError
 
 
 @pytest.fixture

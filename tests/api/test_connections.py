@@ -14,7 +14,7 @@ from starlette.responses import Response, StreamingResponse
 from coordinator.api.server import _Server
 from coordinator.infra import connections
 from coordinator.infra.connections import Connections
-from coordinator.infra.sockets import listen
+from coordinator.infra.processes.sockets import listen
 
 
 async def endless():

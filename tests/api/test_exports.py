@@ -144,7 +144,7 @@ async def test_a_client_that_leaves_gives_its_place_back(api):
 
 
 async def test_many_rounds_are_read_in_looks(api, monkeypatch):
-    from coordinator.projections import predictions
+    from coordinator.projections.views import predictions
 
     expected = [one.input_id for one in api.read.predictions.oldest(0, 2**62)]
     monkeypatch.setattr(predictions, "ROUNDS_PER_LOOK", 1)

@@ -11,7 +11,7 @@ import pytest
 from tests.api.fuzz_server import KEY
 from tests.api.fuzzing import findings, fuzz, links_covered
 
-from coordinator.infra.broker import free_ports
+from coordinator.infra.kafka.embedded import free_ports
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ import pytest
 from tests.logs import HOUR_MS, MINUTE_MS, START_MS, busy_log, fold_into
 
 from coordinator.api.times import naive
-from coordinator.projections.past import folded_until
-from coordinator.projections.registry import open_read_models
-from coordinator.projections.runner import Projector
+from coordinator.projections.folding.past import folded_until
+from coordinator.projections.folding.projector import Projector
+from coordinator.projections.views.all_views import open_read_models
 from coordinator.streams.settings import Settings
 
 OPEN_AT = 10 * HOUR_MS

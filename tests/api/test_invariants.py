@@ -17,12 +17,12 @@ from coordinator.api.app import create_app
 from coordinator.api.monitor import HOLE_MS_MAX, LAG_MS_MAX, Monitor
 from coordinator.api.replay_check import ReplayCheck
 from coordinator.infra.webhook import Webhook
-from coordinator.projections.registry import open_read_models
-from coordinator.projections.runner import Projector
+from coordinator.projections.folding.projector import Projector
+from coordinator.projections.views.all_views import open_read_models
 from coordinator.streams import events as ev
-from coordinator.streams.agents.dead_letters import dead_letter
-from coordinator.streams.envelope import Append, encode_append
-from coordinator.streams.errors import WorldError
+from coordinator.streams.agents.owning.dead_letters import dead_letter
+from coordinator.streams.log.envelope import Append, encode_append
+from coordinator.streams.log.errors import WorldError
 from coordinator.streams.settings import Settings
 
 

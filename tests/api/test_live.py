@@ -17,8 +17,8 @@ from coordinator.api.app import create_app
 from coordinator.api.live_position import parse_position, position_text
 from coordinator.api.server import _Server
 from coordinator.infra.connections import Connections
-from coordinator.projections.registry import open_read_models
-from coordinator.projections.runner import Projector
+from coordinator.projections.folding.projector import Projector
+from coordinator.projections.views.all_views import open_read_models
 from coordinator.streams import events as ev
 from coordinator.streams.settings import Settings
 
@@ -201,7 +201,7 @@ async def test_an_id_from_another_log_or_too_long_ago_gets_everything_and_is_tol
     async with Listener(node, ahead) as listener:
         assert "ahead of this node" in listener.of("state")[0]["reset"]
         assert listener.of("leaderboard")[0]["complete"]
-    monkeypatch.setattr("coordinator.projections.checkpoints.CHANGES_KEPT", 1)
+    monkeypatch.setattr("coordinator.projections.views.checkpoints.CHANGES_KEPT", 1)
     early = position_text(parse_position(last) | {"checkpoints": 0})
     confirmed(log, next(one for one in listener.of("checkpoint") if one["status"] == "PENDING")["id"])
     await node.fold()

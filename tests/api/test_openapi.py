@@ -16,8 +16,8 @@ from tests.logs import busy_log, fold_into
 from coordinator.api import openapi
 from coordinator.api.access import BODY_BYTES_MAX
 from coordinator.api.app import create_app
-from coordinator.projections.registry import open_read_models
-from coordinator.projections.runner import Projector
+from coordinator.projections.folding.projector import Projector
+from coordinator.projections.views.all_views import open_read_models
 from coordinator.streams.settings import Settings
 
 FILE = Path(openapi.__file__).with_name("openapi_examples.json")

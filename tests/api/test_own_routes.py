@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 
 from coordinator.api.own_routes import FILES_MAX, load_own_routes, mount_own_routes
-from coordinator.streams.errors import OperatorError
+from coordinator.streams.log.errors import OperatorError
 
 RULES = """
 from fastapi import APIRouter

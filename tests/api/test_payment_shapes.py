@@ -16,9 +16,9 @@ from coordinator.api.app import create_app
 from coordinator.api.checkpoint_answers import cli_format, percent, prizes
 from coordinator.api.commands import Sender
 from coordinator.api.keys import Scope, make_entry
-from coordinator.projections.checkpoints import CheckpointRow
+from coordinator.projections.views.checkpoints import CheckpointRow
 from coordinator.streams import events as ev
-from coordinator.streams.emission import allocate
+from coordinator.streams.contract.emission import allocate
 
 KEY, ENTRY = make_entry("operator", Scope.ADMIN, "s" * 43)
 OTHER = "So11111111111111111111111111111111111111112"

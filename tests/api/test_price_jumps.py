@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from coordinator.api.price_jumps import TOLD_MS, PriceJumps, jumps
-from coordinator.projections.feeds import FeedRow, TailRecord
+from coordinator.projections.views.feeds import FeedRow, TailRecord
 
 T0, MINUTE = 1_677_628_800_000, 60_000
 

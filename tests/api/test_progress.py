@@ -9,11 +9,11 @@ import pytest
 from tests.logs import HOUR_MS, START_MS, LogBuilder, folded
 
 from coordinator.api.progress import OVERDUE_MS, Progress, full_disk, silent_subjects, stands_still
-from coordinator.infra.groups import WORKER_OF
-from coordinator.infra.log_progress import LogProgress
-from coordinator.infra.positions import PipelineWatch
-from coordinator.projections.feeds import FeedRow
-from coordinator.streams.counting import Counter
+from coordinator.infra.kafka.groups import WORKER_OF
+from coordinator.infra.log.positions import PipelineWatch
+from coordinator.infra.log.progress import LogProgress
+from coordinator.projections.views.feeds import FeedRow
+from coordinator.streams.log.counting import Counter
 from coordinator.streams.settings import Settings
 
 MINUTE = 60_000

@@ -6,20 +6,20 @@ import asyncio
 
 import httpx
 import pytest
-from tests.core.build import HOUR, T0, configured, period_closed, shelf, snapshot
 from tests.given import given
 from tests.logs import fold_into
 from tests.projections.test_checks import a_log
+from tests.streams.build import HOUR, T0, configured, period_closed, shelf, snapshot
 
 from coordinator.api.app import create_app
 from coordinator.api.monitor import Monitor, make_monitor
 from coordinator.api.server import _run
 from coordinator.api.times import wall_ms
-from coordinator.infra.sockets import listen
-from coordinator.projections.registry import open_read_models
-from coordinator.projections.runner import Projector
+from coordinator.infra.processes.sockets import listen
+from coordinator.projections.folding.projector import Projector
+from coordinator.projections.views.all_views import open_read_models
 from coordinator.streams import events as ev
-from coordinator.streams.checkpoint import CheckpointStage
+from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.settings import Settings
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.logs import START_MS, TX_HASH
 
 from coordinator.api.app import create_app
-from coordinator.projections.runner import Projector
+from coordinator.projections.folding.projector import Projector
 from coordinator.streams import events as ev
 from coordinator.streams.settings import Settings
 

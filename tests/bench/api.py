@@ -30,10 +30,10 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol  # noqa: E40
 from coordinator.api.app import create_app  # noqa: E402
 from coordinator.api.times import zulu  # noqa: E402
 from coordinator.cli.worker import keep_imports_from_the_collector  # noqa: E402
-from coordinator.infra.broker import free_ports  # noqa: E402
-from coordinator.infra.sockets import listen  # noqa: E402
-from coordinator.projections.registry import ReadModels, open_read_models  # noqa: E402
-from coordinator.projections.runner import Projector  # noqa: E402
+from coordinator.infra.kafka.embedded import free_ports  # noqa: E402
+from coordinator.infra.processes.sockets import listen  # noqa: E402
+from coordinator.projections.folding.projector import Projector  # noqa: E402
+from coordinator.projections.views.all_views import ReadModels, open_read_models  # noqa: E402
 from coordinator.streams.settings import Settings  # noqa: E402
 
 ROUNDS_PER_FOLD = 100

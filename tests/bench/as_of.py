@@ -27,9 +27,9 @@ import httpx
 from tests.bench.world import percentile
 from tests.logs import HOUR_MS, MINUTE_MS, START_MS, LogBuilder, fold_into
 
-from coordinator.infra.broker import free_ports
-from coordinator.projections.folding import Folder
-from coordinator.projections.registry import open_read_models
+from coordinator.infra.kafka.embedded import free_ports
+from coordinator.projections.folding.decisions import Folder
+from coordinator.projections.views.all_views import open_read_models
 
 ROUTES = (
     "/reports/leaderboard",
@@ -53,8 +53,8 @@ from coordinator.api.app import create_app
 from coordinator.api.as_of import let_live_answers_through
 from coordinator.api.keys import KeyRing
 from coordinator.cli.worker import keep_imports_from_the_collector
-from coordinator.projections.registry import open_read_models
-from coordinator.projections.runner import Projector
+from coordinator.projections.views.all_views import open_read_models
+from coordinator.projections.folding.projector import Projector
 from coordinator.streams.settings import Settings
 let_live_answers_through()
 keep_imports_from_the_collector()

@@ -16,10 +16,10 @@ from typing import Any
 import msgspec
 from aiokafka import TopicPartition
 
-from coordinator.infra.contracts import load_contracts
-from coordinator.infra.kafka import make_reader
-from coordinator.streams.envelope import decode_append, decode_events
+from coordinator.infra.contracts.loading import load_contracts
+from coordinator.infra.kafka.clients import make_reader
 from coordinator.streams.events import InputResolved, PredictionRecorded
+from coordinator.streams.log.envelope import decode_append, decode_events
 from coordinator.streams.settings import read_settings
 from coordinator.streams.topology import topic_name
 

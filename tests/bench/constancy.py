@@ -21,15 +21,15 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from bench.synthetic import SyntheticLog
 from bench.world import memory_of
-from coordinator.infra.contracts import ContractShelf, load_contracts
-from coordinator.projections.folding import Folder
-from coordinator.projections.registry import open_projections
-from coordinator.streams.aggregate import AggregateStage
-from coordinator.streams.counting import Counter
-from coordinator.streams.envelope import encode_decision
-from coordinator.streams.score import ScoreStage
+from coordinator.infra.contracts.loading import ContractShelf, load_contracts
+from coordinator.projections.folding.decisions import Folder
+from coordinator.projections.views.all_views import open_projections
+from coordinator.streams.log.counting import Counter
+from coordinator.streams.log.envelope import encode_decision
+from coordinator.streams.log.stage import Stage
+from coordinator.streams.scores.stage import ScoreStage
 from coordinator.streams.settings import Settings
-from coordinator.streams.stage import Stage
+from coordinator.streams.snapshots.stage import AggregateStage
 
 MODELS = 100
 COMMIT_ROUNDS = 20

@@ -20,21 +20,21 @@ import time
 from pathlib import Path
 
 from coordinator.cli.feed_log import FeedGiver, FeedLog
-from coordinator.infra.broker import EmbeddedBroker, free_ports
-from coordinator.infra.commands import KafkaCommandPort
-from coordinator.infra.contracts import ContractShelf
-from coordinator.infra.demo_contract import CONTRACT
+from coordinator.infra.contracts.demo import CONTRACT
+from coordinator.infra.contracts.loading import ContractShelf
 from coordinator.infra.fetch import ensure_runtime
-from coordinator.infra.topics import create_topics
-from coordinator.streams.agents.dead_letters import DeadLetters
-from coordinator.streams.agents.feed import FeedTenure
-from coordinator.streams.agents.log_io import KafkaLog
-from coordinator.streams.inputs import InputStage
+from coordinator.infra.kafka.embedded import EmbeddedBroker, free_ports
+from coordinator.infra.kafka.topics import create_topics
+from coordinator.infra.log.commands import KafkaCommandPort
+from coordinator.streams.agents.feed.worker import FeedTenure
+from coordinator.streams.agents.owning.dead_letters import DeadLetters
+from coordinator.streams.agents.owning.log_io import KafkaLog
+from coordinator.streams.contract.terms import make_terms
+from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.ports import Subscription
 from coordinator.streams.settings import Settings, environment
-from coordinator.streams.sources.binance import BinanceSource
+from coordinator.streams.sources.binance.source import BinanceSource
 from coordinator.streams.sources.waiting import Patience
-from coordinator.streams.terms import make_terms
 
 MESSAGES = 200_000
 CANDLES = 30_000

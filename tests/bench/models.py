@@ -16,14 +16,14 @@ from statistics import median, quantiles
 from typing import Any
 
 import msgspec
+from core.build import T0, received
 
-from coordinator.infra.model_gateway import RunnerClientGateway
-from coordinator.infra.model_host import variants
-from coordinator.streams.agents.asking import Askers, Asking
+from coordinator.infra.models.gateway import RunnerClientGateway
+from coordinator.infra.models.host import variants
+from coordinator.streams.agents.predict.asking import Askers, Asking
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.events import InputReceivedData
 from coordinator.streams.ports import Outcome
-from core.build import T0, received
 
 MODEL = """from coordinator.scaffolds.challenge.tracker import TrackerBase
 
@@ -65,7 +65,7 @@ def measure(folder: Path, models: int, rounds: int) -> Found:
         (one / "main.py").write_text(MODEL)
     host = subprocess.Popen(
         [
-            *(sys.executable, "-Im", "coordinator.infra.model_host", "--models", str(folder / "models")),
+            *(sys.executable, "-Im", "coordinator.infra.models.host", "--models", str(folder / "models")),
             *("--port", "0", "--crunch", "bench", "--log-dir", str(folder / "logs"), "--die-with-parent"),
         ],
         stdout=subprocess.PIPE,

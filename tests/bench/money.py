@@ -19,16 +19,16 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path[:] = [entry for entry in sys.path if Path(entry or ".").resolve() != Path(__file__).resolve().parent]
 
-from tests.core.build import HOUR, PUBKEY, T0, configured, round_scores, scored_until, shelf  # noqa: E402
 from tests.given import decision  # noqa: E402
+from tests.streams.build import HOUR, PUBKEY, T0, configured, round_scores, scored_until, shelf  # noqa: E402
 
-from coordinator.streams.aggregate import AggregateStage  # noqa: E402
-from coordinator.streams.checkpoint import CheckpointStage  # noqa: E402
+from coordinator.streams.checkpoints.stage import CheckpointStage  # noqa: E402
 from coordinator.streams.contract import CrunchContract  # noqa: E402
-from coordinator.streams.emission import allocate, tier_shares  # noqa: E402
-from coordinator.streams.envelope import encode_decision  # noqa: E402
+from coordinator.streams.contract.emission import allocate, tier_shares  # noqa: E402
+from coordinator.streams.contract.strategies import proportional, softmax  # noqa: E402
 from coordinator.streams.events import CheckpointOpened  # noqa: E402
-from coordinator.streams.strategies import proportional, softmax  # noqa: E402
+from coordinator.streams.log.envelope import encode_decision  # noqa: E402
+from coordinator.streams.snapshots.stage import AggregateStage  # noqa: E402
 
 MODELS = 1_000
 MANY = 10_000

@@ -12,7 +12,7 @@ import msgspec
 from bench.pipeline import Scored
 from bench.world import Child, Memory, World, memory_of
 from coordinator.cli.plan import example_models
-from coordinator.infra.broker import free_ports
+from coordinator.infra.kafka.embedded import free_ports
 from coordinator.streams.settings import Settings
 
 FOLD_SECONDS_MAX = 300.0
@@ -50,7 +50,7 @@ def memory_of_node(world: World, scored: Scored) -> dict[str, Memory]:
     models = [*("--models", str(example_models())), *("--port", str(port)), *("--crunch", settings.crunch_id)]
     host = world.child(
         "models",
-        ["-Ium", "coordinator.infra.model_host", *models, "--log-dir", str(settings.data_dir / "models")],
+        ["-Ium", "coordinator.infra.models.host", *models, "--log-dir", str(settings.data_dir / "models")],
         {},
     )
     report, settings = start_report(world, settings)

@@ -21,9 +21,9 @@ import msgspec
 
 from bench.synthetic import SUBJECT, Records, SyntheticLog, write
 from bench.world import ROOT, START_SECONDS_MAX, Child, Memory, World, memory_of
-from coordinator.infra.kafka import make_producer
-from coordinator.infra.topics import create_topics
-from coordinator.streams import ids
+from coordinator.infra.kafka.clients import make_producer
+from coordinator.infra.kafka.topics import create_topics
+from coordinator.streams.log import ids
 from coordinator.streams.settings import Settings
 
 QUIX = "quixstreams==3.28.1"

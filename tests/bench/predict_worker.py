@@ -16,11 +16,11 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from coordinator.infra.json_logs import set_up_logging
-from coordinator.streams.agents.faust_app import end_process
-from coordinator.streams.agents.ownership import OwnedTopic
-from coordinator.streams.agents.predict import PredictTenure
-from coordinator.streams.agents.run import Worker
+from coordinator.infra.processes.json_logs import set_up_logging
+from coordinator.streams.agents.owning.faust_app import end_process
+from coordinator.streams.agents.owning.ownership import OwnedTopic
+from coordinator.streams.agents.predict.worker import PredictTenure
+from coordinator.streams.agents.workers import Worker
 from coordinator.streams.events import AnyEvent, RoundAnswered
 from coordinator.streams.ports import ModelNotice
 from coordinator.streams.settings import read_settings

@@ -16,13 +16,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from coordinator.infra.own_log import log_identity
-from coordinator.projections.batch import Batch
-from coordinator.projections.leaderboard import Leaderboard
-from coordinator.projections.registry import open_projections
-from coordinator.projections.runner import Projector
-from coordinator.streams.counting import Decision
+from coordinator.infra.log.own import log_identity
+from coordinator.projections.folding.projector import Projector
+from coordinator.projections.storage.batch import Batch
+from coordinator.projections.views.all_views import open_projections
+from coordinator.projections.views.leaderboard import Leaderboard
 from coordinator.streams.events import PredictionScored, RoundClosed
+from coordinator.streams.log.counting import Decision
 from coordinator.streams.settings import read_settings
 
 

@@ -20,7 +20,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2] / ".dev"))
 from pydantic import BaseModel
 from quixstreams import Application
 
-from coordinator.streams.defaults import score_prediction
+from coordinator.streams.contract.defaults import score_prediction
 
 
 class Output(BaseModel):

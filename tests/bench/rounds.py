@@ -16,11 +16,11 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 
 from bench.synthetic import MINUTE_MS, SUBJECT, SyntheticLog, write
 from bench.world import World, percentile
-from coordinator.infra.kafka import PARTITION, make_producer, make_reader, stop_reader
-from coordinator.infra.topics import create_topics
-from coordinator.streams import ids
-from coordinator.streams.counting import Counter
+from coordinator.infra.kafka.clients import PARTITION, make_producer, make_reader, stop_reader
+from coordinator.infra.kafka.topics import create_topics
 from coordinator.streams.events import ClockTicked
+from coordinator.streams.log import ids
+from coordinator.streams.log.counting import Counter
 from coordinator.streams.settings import Settings
 from coordinator.streams.topology import topic_name
 

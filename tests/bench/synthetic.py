@@ -15,14 +15,14 @@ from typing import Any
 import msgspec
 from aiokafka import AIOKafkaProducer
 
-from coordinator.infra.contracts import load_contracts
-from coordinator.infra.kafka import PARTITION
+from coordinator.infra.contracts.loading import load_contracts
+from coordinator.infra.kafka.clients import PARTITION
 from coordinator.streams import events as ev
-from coordinator.streams import ids
-from coordinator.streams.envelope import Append, Need, Position, encode_append, encode_decision
-from coordinator.streams.inputs import RECORDS_SEEN
+from coordinator.streams.contract.terms import make_terms
+from coordinator.streams.inputs.stage import RECORDS_SEEN
+from coordinator.streams.log import ids
+from coordinator.streams.log.envelope import Append, Need, Position, encode_append, encode_decision
 from coordinator.streams.settings import Settings
-from coordinator.streams.terms import make_terms
 from coordinator.streams.topology import topic_name
 from fakes import model_info
 

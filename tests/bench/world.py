@@ -15,8 +15,8 @@ from typing import Any
 
 import msgspec
 
-from coordinator.infra.broker import EmbeddedBroker
 from coordinator.infra.fetch import ensure_runtime
+from coordinator.infra.kafka.embedded import EmbeddedBroker
 from coordinator.streams.settings import Settings, environment
 
 BENCH = Path(__file__).resolve().parent

@@ -17,11 +17,11 @@ import pytest
 from tests.broker.records import crunch_name
 from tests.broker.report import Report
 
-from coordinator.infra.broker import EmbeddedBroker, free_ports
-from coordinator.infra.broker_settings import container_environment
 from coordinator.infra.fetch import ensure_runtime
-from coordinator.infra.kafka_guard import expect_cluster
-from coordinator.infra.topics import create_topics
+from coordinator.infra.kafka.broker_settings import container_environment
+from coordinator.infra.kafka.embedded import EmbeddedBroker, free_ports
+from coordinator.infra.kafka.guard import expect_cluster
+from coordinator.infra.kafka.topics import create_topics
 from coordinator.streams.settings import Settings
 
 IMAGE = "apache/kafka:4.1.0"

@@ -17,10 +17,10 @@ from typing import Any
 
 from tests.broker.fixed_log import FixedLog, settings
 
-from coordinator.infra.kafka import make_producer, make_reader, read_range
-from coordinator.infra.topics import create_topics
-from coordinator.streams.counting import Counter, Decision
-from coordinator.streams.envelope import decode_append, encode_event
+from coordinator.infra.kafka.clients import make_producer, make_reader, read_range
+from coordinator.infra.kafka.topics import create_topics
+from coordinator.streams.log.counting import Counter, Decision
+from coordinator.streams.log.envelope import decode_append, encode_event
 from coordinator.streams.settings import environment
 from coordinator.streams.topology import topic_name
 

@@ -14,7 +14,7 @@ from coordinator.streams.contract import (
     PredictionScope,
     ScheduledPrediction,
 )
-from coordinator.streams.defaults import score_prediction
+from coordinator.streams.contract.defaults import score_prediction
 
 CRUNCH = "So11111111111111111111111111111111111111112"
 

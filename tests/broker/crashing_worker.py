@@ -20,8 +20,9 @@ sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 from aiokafka.errors import KafkaTimeoutError  # noqa: E402 - found by the line above
 
-from coordinator.infra import model_gateway  # noqa: E402
-from coordinator.streams.agents import log_io, ownership, run, tenure  # noqa: E402
+from coordinator.infra.models import gateway as model_gateway  # noqa: E402
+from coordinator.streams.agents import workers as run  # noqa: E402
+from coordinator.streams.agents.owning import log_io, ownership, tenure  # noqa: E402
 from coordinator.streams.settings import read_settings  # noqa: E402
 from fakes import InProcessGateway  # noqa: E402 - found by the line above
 

@@ -14,24 +14,24 @@ from functools import cache
 
 from tests.broker.crash_contract import CONTRACT, UNSCORABLE
 
-from coordinator.infra.contracts import ContractShelf
+from coordinator.infra.contracts.loading import ContractShelf
 from coordinator.streams import events as ev
-from coordinator.streams import ids
-from coordinator.streams.agents.tenure import PlainCounter
-from coordinator.streams.aggregate import AggregateStage
-from coordinator.streams.birth import Birth, birth_records
-from coordinator.streams.checkpoint import CheckpointStage
-from coordinator.streams.counting import Counter
-from coordinator.streams.envelope import Append, encode_append, encode_decision, encode_event
-from coordinator.streams.feed import FeedStage
-from coordinator.streams.inputs import InputStage
+from coordinator.streams.agents.owning.tenure import PlainCounter
+from coordinator.streams.checkpoints.stage import CheckpointStage
+from coordinator.streams.contract.terms import make_terms
+from coordinator.streams.feeds.stage import FeedStage
+from coordinator.streams.inputs.stage import InputStage
+from coordinator.streams.log import ids
+from coordinator.streams.log.birth import Birth, birth_records
+from coordinator.streams.log.counting import Counter
+from coordinator.streams.log.envelope import Append, encode_append, encode_decision, encode_event
+from coordinator.streams.log.stage import Draft, Stage
 from coordinator.streams.ports import ModelReply, Outcome, Subscription
-from coordinator.streams.prediction import PredictStage, judge
-from coordinator.streams.score import ScoreStage
+from coordinator.streams.predictions.stage import PredictStage, judge
+from coordinator.streams.scores.stage import ScoreStage
 from coordinator.streams.settings import Settings
+from coordinator.streams.snapshots.stage import AggregateStage
 from coordinator.streams.sources.generated import generated_candles
-from coordinator.streams.stage import Draft, Stage
-from coordinator.streams.terms import make_terms
 
 MINUTE_MS = 60_000
 START_MS = 1_678_406_400_000  # 2023-03-10T00:00Z

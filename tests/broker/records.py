@@ -6,7 +6,7 @@ import re
 
 from aiokafka import TopicPartition
 
-from coordinator.infra.kafka import make_reader, read_range
+from coordinator.infra.kafka.clients import make_reader, read_range
 from coordinator.streams.topology import topic_name
 
 

@@ -18,7 +18,7 @@ from coordinator.streams.settings import Settings, environment
 WORKER = """
 import os, sys
 from coordinator.api.server import serve
-from coordinator.streams.errors import CoordinatorError
+from coordinator.streams.log.errors import CoordinatorError
 from coordinator.streams.settings import read_settings
 try:
     serve(read_settings(os.environ))

@@ -13,10 +13,10 @@ from pathlib import Path
 
 import httpx
 
-from coordinator.infra.broker import free_ports
-from coordinator.infra.kafka import make_producer
-from coordinator.infra.topics import create_topics
-from coordinator.streams.birth import read_birth
+from coordinator.infra.kafka.clients import make_producer
+from coordinator.infra.kafka.embedded import free_ports
+from coordinator.infra.kafka.topics import create_topics
+from coordinator.streams.log.birth import read_birth
 from coordinator.streams.settings import Settings, environment
 from coordinator.streams.topology import topic_name
 

@@ -16,7 +16,7 @@ from tests.api.fuzzing import ALL_PHASES, RANDOM_PHASES, findings, fuzz, links_c
 from tests.candles import candle_file
 
 from coordinator.api.keys import Scope, make_entry
-from coordinator.infra.broker import free_ports
+from coordinator.infra.kafka.embedded import free_ports
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
 CALLS_MIN = 20_000

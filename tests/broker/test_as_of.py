@@ -22,10 +22,10 @@ from tests.projections.test_past import late_log, moments
 from coordinator.api.access import Rules
 from coordinator.api.app import create_app
 from coordinator.api.keys import KeyRing
-from coordinator.infra.own_log import log_identity
-from coordinator.projections.registry import open_read_models
-from coordinator.projections.replay import replay_async
-from coordinator.projections.runner import Projector
+from coordinator.infra.log.own import log_identity
+from coordinator.projections.folding.projector import Projector
+from coordinator.projections.folding.replay import replay_async
+from coordinator.projections.views.all_views import open_read_models
 from coordinator.streams.topology import TOPICS
 
 pytestmark = pytest.mark.broker

@@ -14,13 +14,13 @@ import time
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
-from coordinator.infra.broker import EmbeddedBroker, free_ports
-from coordinator.infra.broker_settings import MESSAGE_BYTES_MAX
-from coordinator.infra.data_dir import claim_data_dir
 from coordinator.infra.fetch import ensure_runtime
-from coordinator.infra.kafka import make_producer, make_reader, read_range
-from coordinator.infra.topics import create_topics, list_topics, make_topics
-from coordinator.streams.errors import OperatorError, TruncatedTopicError, WorldError
+from coordinator.infra.kafka.broker_settings import MESSAGE_BYTES_MAX
+from coordinator.infra.kafka.clients import make_producer, make_reader, read_range
+from coordinator.infra.kafka.embedded import EmbeddedBroker, free_ports
+from coordinator.infra.kafka.topics import create_topics, list_topics, make_topics
+from coordinator.infra.processes.data_dir import claim_data_dir
+from coordinator.streams.log.errors import OperatorError, TruncatedTopicError, WorldError
 from coordinator.streams.topology import TOPICS
 
 pytestmark = pytest.mark.broker
@@ -151,7 +151,7 @@ def test_a_broker_that_cannot_start_says_what_kafka_said(tmp_path):
 def test_the_broker_dies_with_its_parent(tmp_path):
     """A supervisor that is killed with -9 leaves no broker on its data directory."""
     script = (
-        "import sys, pathlib, coordinator.infra.broker as b\n"
+        "import sys, pathlib, coordinator.infra.kafka.embedded as b\n"
         "broker = b.EmbeddedBroker(pathlib.Path(sys.argv[1])); broker.start(); broker.wait_ready()\n"
         "print(broker.pid, flush=True); sys.stdin.read()\n"
     )
@@ -258,7 +258,7 @@ async def test_an_append_of_several_megabytes_travels(kafka_bootstrap, crunch_id
 
 
 async def test_no_kafka_at_the_address_is_said_within_the_bound(monkeypatch):
-    monkeypatch.setattr("coordinator.infra.topics.CONNECT_SECONDS_MAX", 1.0)
+    monkeypatch.setattr("coordinator.infra.kafka.topics.CONNECT_SECONDS_MAX", 1.0)
     port = free_ports(1)[0]
     with pytest.raises(WorldError, match=f"127.0.0.1:{port} did not answer"):
         await create_topics(f"127.0.0.1:{port}", "crunch")

@@ -8,8 +8,8 @@ import pytest
 from tests.broker.crash import WorkerProcess, board
 from tests.broker.fixed_log import fixed_log, make_commands
 
-from coordinator.infra.broker import EmbeddedBroker
 from coordinator.infra.fetch import ensure_runtime
+from coordinator.infra.kafka.embedded import EmbeddedBroker
 
 pytestmark = pytest.mark.broker
 

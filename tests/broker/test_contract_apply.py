@@ -12,10 +12,10 @@ import msgspec
 import pytest
 from tests.infra.test_kept_contracts import HELPERS, RULES, scored
 
-from coordinator.infra.commands import KafkaCommandPort
-from coordinator.infra.contract_archive import ArchiveFolder
-from coordinator.infra.contract_node import NodeContracts
-from coordinator.infra.topics import create_topics
+from coordinator.infra.contracts.archive import ArchiveFolder
+from coordinator.infra.contracts.node import NodeContracts
+from coordinator.infra.kafka.topics import create_topics
+from coordinator.infra.log.commands import KafkaCommandPort
 from coordinator.streams.settings import Settings, environment
 
 pytestmark = pytest.mark.broker

@@ -18,10 +18,10 @@ from tests.broker.crash import Board, Plan, WorkerProcess, board
 from tests.broker.fixed_log import ROUNDS_A_CHUNK, FixedLog, fixed_log, make_commands, settings
 from tests.broker.report import Report, kill_while_folding
 
-from coordinator.infra.broker import free_ports
-from coordinator.projections.folding import Folder
-from coordinator.projections.registry import open_projections
-from coordinator.projections.replay import replay_async
+from coordinator.infra.kafka.embedded import free_ports
+from coordinator.projections.folding.decisions import Folder
+from coordinator.projections.folding.replay import replay_async
+from coordinator.projections.views.all_views import open_projections
 
 pytestmark = pytest.mark.broker
 

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 from tests.broker.crash import Board, Plan, board
-from tests.feeds.conftest import FIRST_OPEN_MS, MINUTE_MS, LocalExchange
-from tests.feeds.servers import rest_server
+from tests.streams.sources.conftest import FIRST_OPEN_MS, MINUTE_MS, LocalExchange
+from tests.streams.sources.servers import rest_server
 from websockets.asyncio.server import serve
 
 from coordinator.streams import events as ev
-from coordinator.streams.envelope import decode_event
+from coordinator.streams.log.envelope import decode_event
 
 pytestmark = pytest.mark.broker
 
@@ -133,8 +133,8 @@ async def test_without_a_worker_the_records_wait_in_the_log_and_the_command_says
     kafka_bootstrap: str, crunch_id: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from coordinator.cli import feed_log
-    from coordinator.infra.commands import KafkaCommandPort
-    from coordinator.streams.errors import WorldError
+    from coordinator.infra.log.commands import KafkaCommandPort
+    from coordinator.streams.log.errors import WorldError
     from coordinator.streams.ports import FeedRecord
     from coordinator.streams.settings import Settings
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from tests.broker.crash import WorkerProcess, board
-from tests.feeds.test_soak import SUBJECTS, record_messages
+from tests.streams.sources.test_soak import SUBJECTS, record_messages
 
 from coordinator.cli.feed_log import FeedLog
 from coordinator.streams.events import FeedGapClosed, FeedGapFound, FeedRecordReceived
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.broker
 
 PER_CONNECTION = 50_000
 GROWTH_MB_MAX = 40
-SERVER = Path(__file__).parents[1] / "feeds" / "recorded_server.py"
+SERVER = Path(__file__).parents[1] / "streams" / "sources" / "recorded_server.py"
 
 
 def resident_mb(worker: WorkerProcess) -> float:

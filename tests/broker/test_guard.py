@@ -20,17 +20,17 @@ from rocksdict import Options, Rdict
 from tests.broker.report import Report
 from tests.broker.test_settlement import CONTRACT, produce
 from tests.chain.rpc_server import rpc_server
-from tests.core.build import HOUR, T0, checkpoint_data, configured, period_closed, snapshot
 from tests.logs import LogBuilder
 from tests.memory_log import Author, MemoryLog
+from tests.streams.build import HOUR, T0, checkpoint_data, configured, period_closed, snapshot
 
 from coordinator.api.keys import Scope, make_entry
-from coordinator.infra.broker import free_ports
 from coordinator.infra.chain.fake import FakeChain
-from coordinator.infra.contracts import contract_hash, load_contract
-from coordinator.infra.topics import create_topics
+from coordinator.infra.contracts.loading import contract_hash, load_contract
+from coordinator.infra.kafka.embedded import free_ports
+from coordinator.infra.kafka.topics import create_topics
 from coordinator.streams import events as ev
-from coordinator.streams.envelope import Append, encode_append
+from coordinator.streams.log.envelope import Append, encode_append
 from coordinator.streams.settings import Settings, environment
 
 pytestmark = pytest.mark.broker

@@ -13,10 +13,10 @@ import pytest
 from tests.broker.certificates import Authority
 from tests.candles import START, candle_file
 
-from coordinator.infra.broker import EmbeddedBroker, free_ports
 from coordinator.infra.fetch import ensure_runtime
-from coordinator.infra.kafka_security import VARIABLES, read_security
-from coordinator.streams.errors import OperatorError
+from coordinator.infra.kafka.embedded import EmbeddedBroker, free_ports
+from coordinator.infra.kafka.security import VARIABLES, read_security
+from coordinator.streams.log.errors import OperatorError
 
 pytestmark = pytest.mark.broker
 PASSWORD = "not-in-any-log-7c1d"

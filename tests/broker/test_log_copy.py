@@ -8,12 +8,12 @@ import io
 import pytest
 from tests.logs import busy_log
 
-from coordinator.infra.kafka import make_producer, read_range
-from coordinator.infra.log_copy import DOWNSTREAM_FIRST, read_backup, write_backup
-from coordinator.infra.positions import offsets, reading
-from coordinator.infra.topics import create_topics, empty_topics, make_topics
-from coordinator.streams.birth import Birth, birth_records, read_birth
-from coordinator.streams.errors import LogError, OperatorError, WrongLogError
+from coordinator.infra.kafka.clients import make_producer, read_range
+from coordinator.infra.kafka.topics import create_topics, empty_topics, make_topics
+from coordinator.infra.log.copy import DOWNSTREAM_FIRST, read_backup, write_backup
+from coordinator.infra.log.positions import offsets, reading
+from coordinator.streams.log.birth import Birth, birth_records, read_birth
+from coordinator.streams.log.errors import LogError, OperatorError, WrongLogError
 from coordinator.streams.topology import STREAMS, TOPICS, topic_name
 
 pytestmark = pytest.mark.broker

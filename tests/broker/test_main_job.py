@@ -14,8 +14,8 @@ from tests.broker.records import records_of
 from tests.candles import START, candle_file
 
 from coordinator.cli.plan import example_models
-from coordinator.infra.broker import free_ports
-from coordinator.infra.model_host.registry import read_models
+from coordinator.infra.kafka.embedded import free_ports
+from coordinator.infra.models.host.folder import read_models
 
 pytestmark = pytest.mark.broker
 

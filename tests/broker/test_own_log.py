@@ -6,10 +6,10 @@ import pytest
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 
-from coordinator.infra import own_log
-from coordinator.infra.own_log import OwnLog
-from coordinator.infra.topics import create_topics, list_topics, mend_settings
-from coordinator.streams.errors import WrongLogError
+from coordinator.infra.kafka.topics import create_topics, list_topics, mend_settings
+from coordinator.infra.log import own as own_log
+from coordinator.infra.log.own import OwnLog
+from coordinator.streams.log.errors import WrongLogError
 from coordinator.streams.topology import topic_name
 
 pytestmark = pytest.mark.broker

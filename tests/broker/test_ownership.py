@@ -12,13 +12,13 @@ from collections import Counter as Tally
 import pytest
 from tests.broker.crash import LONG_SESSION, Plan, board
 from tests.broker.fixed_log import TopicLog, fixed_log, fixed_shelf, make_commands, pour
-from tests.core.build import T0, answers
+from tests.streams.build import T0, answers
 
-from coordinator.infra.topics import create_topics
-from coordinator.streams.agents.log_io import KafkaLog, KafkaWriter
-from coordinator.streams.agents.ownership import LostOwnershipError, OwnedTopic
-from coordinator.streams.counting import Decision
-from coordinator.streams.score import ScoreStage
+from coordinator.infra.kafka.topics import create_topics
+from coordinator.streams.agents.owning.log_io import KafkaLog, KafkaWriter
+from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic
+from coordinator.streams.log.counting import Decision
+from coordinator.streams.scores.stage import ScoreStage
 
 pytestmark = pytest.mark.broker
 

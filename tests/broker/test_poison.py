@@ -10,9 +10,9 @@ from aiokafka.admin import AIOKafkaAdminClient
 from tests.broker.crash import Board, board
 from tests.broker.fixed_log import fixed_log, make_commands
 
-from coordinator.infra.topics import make_topics
-from coordinator.streams.envelope import decode_append, decode_event
+from coordinator.infra.kafka.topics import make_topics
 from coordinator.streams.events import DeadLettered
+from coordinator.streams.log.envelope import decode_append, decode_event
 from coordinator.streams.topology import topic_name
 
 pytestmark = pytest.mark.broker

@@ -15,7 +15,7 @@ from tests.broker.crash import Board, Plan, board
 from tests.broker.fixed_log import FixedLog, fixed_log
 
 from coordinator.streams import events as ev
-from coordinator.streams.prediction import FELL_BEHIND, NODE_LATE, NODE_RESTARTED
+from coordinator.streams.predictions.stage import FELL_BEHIND, NODE_LATE, NODE_RESTARTED
 
 pytestmark = pytest.mark.broker
 

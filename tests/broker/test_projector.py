@@ -17,13 +17,13 @@ from rocksdict import Options, Rdict
 from tests.logs import HOUR_MS, START_MS, TX_HASH, busy_log, folded
 
 from coordinator.api.server import serve
-from coordinator.infra.kafka import make_producer
-from coordinator.infra.own_log import log_identity
-from coordinator.infra.sockets import listen
-from coordinator.projections.registry import PROJECTIONS, open_read_models
-from coordinator.projections.replay import replay_async, verify_async
-from coordinator.projections.runner import Projector
-from coordinator.streams.errors import OperatorError
+from coordinator.infra.kafka.clients import make_producer
+from coordinator.infra.log.own import log_identity
+from coordinator.infra.processes.sockets import listen
+from coordinator.projections.folding.projector import Projector
+from coordinator.projections.folding.replay import replay_async, verify_async
+from coordinator.projections.views.all_views import PROJECTIONS, open_read_models
+from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
 from coordinator.streams.topology import topic_name
 

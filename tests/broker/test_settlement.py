@@ -16,21 +16,21 @@ import sys
 import httpx
 import pytest
 from tests.broker.report import Report
-from tests.core.build import HOUR, PUBKEY, T0, configured, period_closed, round_scores, snapshot
 from tests.memory_log import Author, MemoryLog
+from tests.streams.build import HOUR, PUBKEY, T0, configured, period_closed, round_scores, snapshot
 from typer.testing import CliRunner
 
 from coordinator.cli.main import app
-from coordinator.infra.broker import free_ports
-from coordinator.infra.contracts import contract_hash, load_contract
-from coordinator.infra.kafka import make_producer
-from coordinator.infra.topics import create_topics
+from coordinator.infra.contracts.loading import contract_hash, load_contract
+from coordinator.infra.kafka.clients import make_producer
+from coordinator.infra.kafka.embedded import free_ports
+from coordinator.infra.kafka.topics import create_topics
 from coordinator.streams import events as ev
 from coordinator.streams.settings import Settings, environment
 from coordinator.streams.topology import topic_name
 
 pytestmark = pytest.mark.broker
-CONTRACT = "coordinator.infra.demo_contract:CONTRACT"
+CONTRACT = "coordinator.infra.contracts.demo:CONTRACT"
 PERIODS = 4
 
 

@@ -16,15 +16,15 @@ from tests.broker.fixed_log import TopicLog, decided, pour
 from tests.broker.records import records_of
 
 from coordinator.cli.plan import DEMO_CONTRACT, example_models
-from coordinator.infra.broker import EmbeddedBroker, free_ports
-from coordinator.infra.contracts import load_contracts
-from coordinator.infra.model_host.registry import read_models
-from coordinator.projections.replay import verify_async
-from coordinator.streams.aggregate import AggregateStage
-from coordinator.streams.checkpoint import CheckpointStage
-from coordinator.streams.inputs import InputStage
-from coordinator.streams.score import ScoreStage
+from coordinator.infra.contracts.loading import load_contracts
+from coordinator.infra.kafka.embedded import EmbeddedBroker, free_ports
+from coordinator.infra.models.host.folder import read_models
+from coordinator.projections.folding.replay import verify_async
+from coordinator.streams.checkpoints.stage import CheckpointStage
+from coordinator.streams.inputs.stage import InputStage
+from coordinator.streams.scores.stage import ScoreStage
 from coordinator.streams.settings import Settings
+from coordinator.streams.snapshots.stage import AggregateStage
 from coordinator.streams.topology import TOPICS
 
 START = 1_677_628_800_000  # 2023-03-01T00:00:00Z

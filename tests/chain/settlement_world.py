@@ -15,20 +15,20 @@ from __future__ import annotations
 import random
 from types import SimpleNamespace
 
-from tests.core.build import HOUR, PUBKEY, T0, configured, period_closed, shelf, snapshot
 from tests.memory_log import Author, Budget, KilledError, MemoryLog, Owner
+from tests.streams.build import HOUR, PUBKEY, T0, configured, period_closed, shelf, snapshot
 
 from coordinator.api.chain_loop import ChainLoop
 from coordinator.infra.chain.fake import FakeChain, transaction_hash
-from coordinator.projections.checkpoints import CheckpointRow
+from coordinator.projections.views.checkpoints import CheckpointRow
 from coordinator.streams import events as ev
-from coordinator.streams.checkpoint import CheckpointStage
+from coordinator.streams.checkpoints.settlement import Settlements
+from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.counting import Counter
-from coordinator.streams.envelope import encode_event
-from coordinator.streams.errors import WorldError
+from coordinator.streams.log.counting import Counter
+from coordinator.streams.log.envelope import encode_event
+from coordinator.streams.log.errors import WorldError
 from coordinator.streams.settings import Settings
-from coordinator.streams.settlement import Settlements
 
 PERIOD = 6 * HOUR
 FINAL_SECONDS = 20.0

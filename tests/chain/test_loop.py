@@ -17,10 +17,10 @@ from coordinator.api.chain_loop import RESEND_MS, ChainLoop, make_chain
 from coordinator.api.monitor import Monitor, make_monitor
 from coordinator.infra.chain.fake import FakeChain
 from coordinator.infra.chain.solana import SolanaChain
-from coordinator.projections.registry import open_read_models
-from coordinator.projections.runner import Projector
-from coordinator.streams.errors import OperatorError
+from coordinator.projections.folding.projector import Projector
+from coordinator.projections.views.all_views import open_read_models
 from coordinator.streams.events import BindPayees, ConfirmCheckpoint, FailCheckpointSubmission
+from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings, read_settings
 
 FINAL = {"slot": 9, "confirmations": None, "err": None, "confirmationStatus": "finalized"}

@@ -6,7 +6,7 @@ import pytest
 from tests.chain.rpc_server import error, result, rpc_server
 
 from coordinator.infra.chain.solana import PAGE, SIGNATURES_PER_CALL, SolanaChain
-from coordinator.streams.errors import OperatorError, WorldError
+from coordinator.streams.log.errors import OperatorError, WorldError
 from coordinator.streams.ports import ChainState, TxState
 
 CONTEXT = {"slot": 100, "apiVersion": "2.0.0"}

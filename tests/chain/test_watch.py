@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.streams.chain_watch import Watched, judge
+from coordinator.streams.checkpoints.chain_watch import Watched, judge
 from coordinator.streams.events import AdvanceCheckpoint, ConfirmCheckpoint, FailCheckpointSubmission
 from coordinator.streams.ports import ChainCheckpoint, ChainState, TxState, TxStatus
 

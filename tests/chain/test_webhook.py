@@ -12,7 +12,7 @@ import structlog
 from tests.chain.rpc_server import rpc_server
 
 from coordinator.infra.webhook import WAITING_MAX, Alert, Alerts, Webhook
-from coordinator.streams.errors import OperatorError
+from coordinator.streams.log.errors import OperatorError
 
 HOUR = 3_600_000
 BROKEN = Alert("invariant", "rewards", "they do not sum")

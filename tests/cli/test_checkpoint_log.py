@@ -10,7 +10,7 @@ from coordinator.cli import checkpoint_log, own_kafka
 from coordinator.cli.checkpoint_log import CheckpointsLog
 from coordinator.cli.shared import NodeFile, node_settings, write_node_file
 from coordinator.streams import events as ev
-from coordinator.streams.errors import WorldError
+from coordinator.streams.log.errors import WorldError
 from coordinator.streams.settings import Settings
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from tests.core.build import PUBKEY
+from tests.streams.build import PUBKEY
 
 from coordinator.cli.checkpoint_shapes import print_checkpoint, print_dry_run, print_wallets
 

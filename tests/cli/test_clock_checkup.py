@@ -12,7 +12,7 @@ import pytest
 from coordinator.cli import checkup_node
 from coordinator.cli.checkup import State
 from coordinator.infra.ntp import ntp_time_ms
-from coordinator.streams.errors import WorldError
+from coordinator.streams.log.errors import WorldError
 from coordinator.streams.settings import Settings
 
 NOW = 1_700_000_000_500

@@ -169,9 +169,9 @@ def test_no_command_brings_a_heavy_library_before_it_runs():
 @pytest.mark.parametrize(
     ("modules", "brought"),
     [
-        ("coordinator.api.server, coordinator.streams.agents.run", []),
+        ("coordinator.api.server, coordinator.streams.agents.workers", []),
         (
-            "coordinator.infra.model_gateway",
+            "coordinator.infra.models.gateway",
             ["grpc"],
         ),  # only the predict worker has it, and calls by nothing else
     ],

@@ -8,9 +8,9 @@ from coordinator.cli.contract_kept import _on_disk, _rows
 from coordinator.cli.contract_reading import Applied, Kept, refusal
 from coordinator.streams import events as ev
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.errors import OperatorError
+from coordinator.streams.contract.terms import make_terms
+from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
-from coordinator.streams.terms import make_terms
 
 OLD, NEW = "a" * 64, "b" * 64
 WHY = "the contract's score_decimals is 6, but the scores of this crunch are recorded with 9"

@@ -15,8 +15,8 @@ from coordinator.cli import checkup, checkup_node
 from coordinator.cli.checkup import GIB, State
 from coordinator.cli.main import app
 from coordinator.cli.shared import NodeFile, write_node_file
-from coordinator.infra import topics
-from coordinator.streams.errors import WorldError, WrongLogError
+from coordinator.infra.kafka import topics
+from coordinator.streams.log.errors import WorldError, WrongLogError
 from coordinator.streams.settings import Settings
 
 ALL = (

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.feeds.conftest import exchange  # noqa: F401 - the fixture
+from tests.streams.sources.conftest import exchange  # noqa: F401 - the fixture
 from typer.testing import CliRunner
 
 from coordinator.cli.main import app

@@ -8,8 +8,8 @@ import pytest
 
 from coordinator.cli import node as node_module
 from coordinator.cli.node import Node
-from coordinator.infra.broker import free_ports
-from coordinator.streams.errors import OperatorError, WorldError
+from coordinator.infra.kafka.embedded import free_ports
+from coordinator.streams.log.errors import OperatorError, WorldError
 from coordinator.streams.settings import Settings
 
 

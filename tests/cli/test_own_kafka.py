@@ -8,9 +8,9 @@ import pytest
 
 from coordinator.cli.own_kafka import node_log
 from coordinator.cli.shared import NodeFile, command_ends, write_node_file
-from coordinator.infra import broker
-from coordinator.infra.data_dir import claim_data_dir
-from coordinator.streams.errors import OperatorError
+from coordinator.infra.kafka import embedded as broker
+from coordinator.infra.processes.data_dir import claim_data_dir
+from coordinator.streams.log.errors import OperatorError
 
 OLD = "127.0.0.1:9092"
 

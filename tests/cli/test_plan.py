@@ -8,8 +8,8 @@ import pytest
 
 from coordinator.cli.plan import DEMO_CONTRACT, example_models, make_plan
 from coordinator.cli.shared import NodeFile, node_settings, write_node_file
-from coordinator.infra.model_host.registry import read_models
-from coordinator.streams.errors import OperatorError
+from coordinator.infra.models.host.folder import read_models
+from coordinator.streams.log.errors import OperatorError
 
 
 @pytest.fixture(autouse=True)

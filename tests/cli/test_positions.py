@@ -5,10 +5,9 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from coordinator.infra.positions import PipelineWatch, TopicTail, stage_positions
+from coordinator.infra.log.positions import PipelineWatch, TopicTail, stage_positions
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.counting import Counter
-from coordinator.streams.envelope import encode_decision
+from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.events import (
     ClockTicked,
     ClockTickedData,
@@ -24,8 +23,9 @@ from coordinator.streams.events import (
     ScoredUntil,
     ScoredUntilData,
 )
+from coordinator.streams.log.counting import Counter
+from coordinator.streams.log.envelope import encode_decision
 from coordinator.streams.settings import Settings
-from coordinator.streams.terms import make_terms
 from coordinator.streams.topology import TOPICS
 
 HOUR = 3_600_000

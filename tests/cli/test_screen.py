@@ -8,7 +8,7 @@ import pytest
 from rich.console import Console
 
 from coordinator.cli.screen import News, Screen, picture, status_line
-from coordinator.infra.supervisor import ChildState
+from coordinator.infra.processes.supervisor import ChildState
 
 BOARD = [
     {

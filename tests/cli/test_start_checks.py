@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from coordinator.cli.main import app
 from coordinator.cli.plan import make_plan
 from coordinator.cli.start_checks import check_start
-from coordinator.streams.errors import OperatorError
+from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings, read_settings
 from coordinator.streams.topology import WORKERS
 

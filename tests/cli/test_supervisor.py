@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.infra.processes import BoundedLog, LoggedProcess
-from coordinator.infra.supervisor import Pauses, Supervisor, describe_exit, last_words
-from coordinator.streams.errors import OperatorError
+from coordinator.infra.processes.children import BoundedLog, LoggedProcess
+from coordinator.infra.processes.supervisor import Pauses, Supervisor, describe_exit, last_words
+from coordinator.streams.log.errors import OperatorError
 
 QUICK = Pauses(first=0.05, longest=0.2, healthy=60.0)
 SLEEPS = "import time; print('up', flush=True); time.sleep(600)"
@@ -65,8 +65,8 @@ def test_a_pause_doubles_up_to_thirty_seconds_and_is_short_again_after_a_minute_
 async def test_a_child_that_lives_and_gives_no_sign_of_life_is_killed_and_started_again(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("coordinator.infra.supervisor.LOOK_SECONDS", 0.05)
-    monkeypatch.setattr("coordinator.infra.supervisor.SILENT_SECONDS_MAX", 0.3)
+    monkeypatch.setattr("coordinator.infra.processes.supervisor.LOOK_SECONDS", 0.05)
+    monkeypatch.setattr("coordinator.infra.processes.supervisor.SILENT_SECONDS_MAX", 0.3)
     alive = tmp_path / "alive"
     code = f"import pathlib, time; pathlib.Path({str(alive)!r}).touch(); print('well', flush=True); time.sleep(60)"
     child = LoggedProcess("poor", [sys.executable, "-c", code], tmp_path / "poor.log", alive_file=alive)
@@ -217,8 +217,8 @@ def test_children_die_with_a_supervisor_that_is_killed(tmp_path):
     code = f"""
 import asyncio, sys
 from pathlib import Path
-from coordinator.infra.processes import LoggedProcess
-from coordinator.infra.supervisor import Supervisor
+from coordinator.infra.processes.children import LoggedProcess
+from coordinator.infra.processes.supervisor import Supervisor
 
 async def main():
     supervisor = Supervisor(print)

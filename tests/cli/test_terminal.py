@@ -13,7 +13,7 @@ from rich.text import Text
 import coordinator.cli
 from coordinator.cli.shared import one_line
 from coordinator.cli.terminal import Console
-from coordinator.streams.reasons import as_name, as_reason, printable
+from coordinator.streams.log.reasons import as_name, as_reason, printable
 
 NAMES = {
     "an escape sequence": ("\x1b[2J\x1b]0;owned\x07me", "?[2J?]0;owned?me"),

@@ -7,7 +7,7 @@ from typer.testing import CliRunner
 
 from coordinator.cli.main import app
 from coordinator.cli.shared import parse_speed, parse_time, time_text
-from coordinator.streams.errors import OperatorError
+from coordinator.streams.log.errors import OperatorError
 
 MARCH_10 = 1_678_406_400_000
 

@@ -13,7 +13,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
-from coordinator.infra.broker import free_ports
+from coordinator.infra.kafka.embedded import free_ports
 from coordinator.scaffolds.render import render
 
 MAKE_SECONDS_MAX = 600

@@ -16,7 +16,7 @@ import time
 import pytest
 from tests.containers.node import Node, why_no_engine
 
-from coordinator.infra.log_copy import _LENGTH, Copied, Tail, _encode, _read
+from coordinator.infra.log.copy import _LENGTH, Copied, Tail, _encode, _read
 from coordinator.streams.topology import WORKERS
 
 pytestmark = [

@@ -8,10 +8,10 @@ from types import SimpleNamespace
 import pytest
 from aiokafka.errors import KafkaTimeoutError
 
-from coordinator.infra import commands
-from coordinator.infra.commands import KafkaCommandPort
+from coordinator.infra.log import commands
+from coordinator.infra.log.commands import KafkaCommandPort
 from coordinator.streams import events as ev
-from coordinator.streams.errors import OutcomeUnknownError, WorldError
+from coordinator.streams.log.errors import OutcomeUnknownError, WorldError
 
 COMMAND = ev.ReleaseCheckpoint(
     id="c1", at=1, data=ev.ReleaseCheckpointData(checkpoint_id="ckp", reason="looked at it")

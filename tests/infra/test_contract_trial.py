@@ -6,9 +6,9 @@ import sys
 
 import pytest
 
-from coordinator.infra import contract_trial
-from coordinator.infra.contract_trial import tried
-from coordinator.streams.contract_findings import Finding, State
+from coordinator.infra.contracts import trial as contract_trial
+from coordinator.infra.contracts.trial import tried
+from coordinator.streams.contract.checking.findings import Finding, State
 from coordinator.streams.settings import Settings
 
 TEMPLATE = """

@@ -8,9 +8,9 @@ import pytest
 from aiokafka import TopicPartition
 from aiokafka.errors import CorruptRecordException
 
-from coordinator.infra import log_copy
-from coordinator.projections import replay
-from coordinator.streams.errors import CorruptTopicError
+from coordinator.infra.log import copy as log_copy
+from coordinator.projections.folding import replay
+from coordinator.streams.log.errors import CorruptTopicError
 
 SCORES = TopicPartition("btc-up.scores", 0)
 DAMAGED_AT = 2

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.infra.data_dir import FILE_SYSTEMS, claim_data_dir
-from coordinator.streams.errors import OperatorError
+from coordinator.infra.processes.data_dir import FILE_SYSTEMS, claim_data_dir
+from coordinator.streams.log.errors import OperatorError
 
 
 @pytest.mark.parametrize("name", FILE_SYSTEMS)

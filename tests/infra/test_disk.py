@@ -12,13 +12,13 @@ from typer.testing import CliRunner
 
 from coordinator.cli.main import app
 from coordinator.infra import disk
-from coordinator.infra.broker import EmbeddedBroker
 from coordinator.infra.disk import DiskFullError, full_disk_of, has_no_room
-from coordinator.infra.in_hand import PAGE_BYTES, InHand
-from coordinator.infra.processes import BrokerProcess
-from coordinator.projections.database import StoreDamagedError, judged
-from coordinator.streams.agents import faust_app
-from coordinator.streams.errors import OperatorError
+from coordinator.infra.kafka.embedded import EmbeddedBroker
+from coordinator.infra.models.in_hand import PAGE_BYTES, InHand
+from coordinator.infra.processes.children import BrokerProcess
+from coordinator.projections.storage.database import StoreDamagedError, judged
+from coordinator.streams.agents.owning import faust_app
+from coordinator.streams.log.errors import OperatorError
 
 
 def left(monkeypatch: pytest.MonkeyPatch, *, blocks: int, names: int = 100, names_in_all: int = 100) -> None:

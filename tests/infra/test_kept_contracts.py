@@ -8,16 +8,19 @@ from types import SimpleNamespace
 import msgspec
 import pytest
 
-from coordinator.infra import contract_archive, contract_meaning, contract_node, contract_sources
-from coordinator.infra.contract_archive import ArchiveFolder, differences, pack, read_archive, unpack
-from coordinator.infra.contract_meaning import contract_hash, meaning_of
-from coordinator.infra.contract_node import NodeContracts
-from coordinator.infra.contracts import load_contract
+from coordinator.infra.contracts import archive as contract_archive
+from coordinator.infra.contracts import meaning as contract_meaning
+from coordinator.infra.contracts import node as contract_node
+from coordinator.infra.contracts import sources as contract_sources
+from coordinator.infra.contracts.archive import ArchiveFolder, differences, pack, read_archive, unpack
+from coordinator.infra.contracts.loading import load_contract
+from coordinator.infra.contracts.meaning import contract_hash, meaning_of
+from coordinator.infra.contracts.node import NodeContracts
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.counting import Decision
-from coordinator.streams.errors import ContractError, OperatorError
 from coordinator.streams.events import CrunchConfigured
-from coordinator.streams.feed import FeedStage
+from coordinator.streams.feeds.stage import FeedStage
+from coordinator.streams.log.counting import Decision
+from coordinator.streams.log.errors import ContractError, OperatorError
 from coordinator.streams.settings import Settings
 
 RULES = """
@@ -172,7 +175,7 @@ def test_a_later_release_leaves_an_applied_contract_what_it_was_and_so_does_the_
             "calm_seconds"
         }
         upgraded.setattr(contract_meaning, "version_of", lambda key: 2)
-        upgraded.setattr("coordinator.infra.contract_code.version_of_distribution", lambda name: "99")
+        upgraded.setattr("coordinator.infra.contracts.code.version_of_distribution", lambda name: "99")
         assert scored(unpack(bytes(command.data.archive), applied)) == 0.5
         upgraded.setattr(contract_archive, "FORMAT", 2)
         assert scored(unpack(bytes(command.data.archive), applied)) == 0.5
@@ -196,8 +199,8 @@ def test_what_changes_is_named(workspace):
 
 
 def decision(offset: int, event: object) -> Decision:
-    from coordinator.streams.agents.tenure import PlainCounter
-    from coordinator.streams.envelope import Need, encode_event
+    from coordinator.streams.agents.owning.tenure import PlainCounter
+    from coordinator.streams.log.envelope import Need, encode_event
 
     made = PlainCounter("commands", Need(offset)).read(offset, encode_event(event))
     assert made is not None

@@ -8,9 +8,9 @@ import pytest
 from aiokafka.errors import KafkaTimeoutError
 from tests import virtual_time
 
-from coordinator.infra import log_look
-from coordinator.infra.log_look import ClusterFound, look_at_log
-from coordinator.streams.errors import WorldError
+from coordinator.infra.log import look as log_look
+from coordinator.infra.log.look import ClusterFound, look_at_log
+from coordinator.streams.log.errors import WorldError
 
 
 async def _nothing(*_: object) -> None:

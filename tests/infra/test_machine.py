@@ -9,17 +9,17 @@ import sys
 
 import pytest
 
-from coordinator.infra import broker as broker_module
-from coordinator.infra.broker import EmbeddedBroker, PortTakenError, free_ports
-from coordinator.infra.broker_settings import server_properties
-from coordinator.infra.open_files import OPEN_FILES_WANTED, allow_open_files, too_few_open_files
-from coordinator.infra.processes import BrokerProcess
-from coordinator.infra.sockets import listen
-from coordinator.streams.errors import OperatorError
+from coordinator.infra.kafka import embedded as broker_module
+from coordinator.infra.kafka.broker_settings import server_properties
+from coordinator.infra.kafka.embedded import EmbeddedBroker, PortTakenError, free_ports
+from coordinator.infra.processes.children import BrokerProcess
+from coordinator.infra.processes.open_files import OPEN_FILES_WANTED, allow_open_files, too_few_open_files
+from coordinator.infra.processes.sockets import listen
+from coordinator.streams.log.errors import OperatorError
 
 HANGS = """
 import asyncio, time
-from coordinator.infra.loop_watch import watch_loop
+from coordinator.infra.processes.loop_watch import watch_loop
 
 async def main():
     watching = asyncio.create_task(watch_loop("", hangs_seconds=0.3))
@@ -45,7 +45,7 @@ async def test_a_broker_that_comes_back_waits_for_its_port(tmp_path, monkeypatch
             if len(tries) < 3:
                 raise PortTakenError("port 9092 is taken")
 
-    monkeypatch.setattr("coordinator.infra.processes.PORT_POLL_SECONDS", 0.01)
+    monkeypatch.setattr("coordinator.infra.processes.children.PORT_POLL_SECONDS", 0.01)
     process = BrokerProcess(Broker(tmp_path))
     process.is_known = True
     await process.start()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from coordinator.infra.sockets import listen
-from coordinator.streams.errors import OperatorError
+from coordinator.infra.processes.sockets import listen
+from coordinator.streams.log.errors import OperatorError
 
 
 @pytest.mark.parametrize("port", [-1, 65_536, 99_999, 10**30])

@@ -7,11 +7,12 @@ from types import SimpleNamespace
 
 import pytest
 
-from coordinator.infra import own_log, topics
-from coordinator.infra.own_log import OwnLog
-from coordinator.streams.birth import Birth, birth_records
-from coordinator.streams.errors import WorldError, WrongLogError
-from coordinator.streams.log_check import LogFound, TopicFound
+from coordinator.infra.kafka import topics
+from coordinator.infra.log import own as own_log
+from coordinator.infra.log.own import OwnLog
+from coordinator.streams.log.birth import Birth, birth_records
+from coordinator.streams.log.check import LogFound, TopicFound
+from coordinator.streams.log.errors import WorldError, WrongLogError
 from coordinator.streams.topology import TOPICS, topic_name
 
 CRUNCH = "btc-up"

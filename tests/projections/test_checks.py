@@ -8,10 +8,10 @@ import msgspec
 import pytest
 from tests.logs import HOUR_MS, MINUTE_MS, START_MS, TX_HASH, LogBuilder, fold_into, folded
 
-from coordinator.projections.folding import Folder
-from coordinator.projections.registry import open_projections
+from coordinator.projections.folding.decisions import Folder
+from coordinator.projections.views.all_views import open_projections
 from coordinator.streams import events as ev
-from coordinator.streams.envelope import Append, encode_append
+from coordinator.streams.log.envelope import Append, encode_append
 
 ANSWERS = {"m1": 0.5, "m2": "ABSENT", "m3": "FAILED", "m4": "UNSCORABLE"}
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from rocksdict import Rdict
 
-from coordinator.projections.batch import Batch
-from coordinator.projections.database import StoreDamagedError, judged
-from coordinator.projections.store import Identity, Store
-from coordinator.streams.envelope import Need
-from coordinator.streams.errors import OperatorError, WorldError
+from coordinator.projections.storage.batch import Batch
+from coordinator.projections.storage.database import StoreDamagedError, judged
+from coordinator.projections.storage.store import Identity, Store
+from coordinator.streams.log.envelope import Need
+from coordinator.streams.log.errors import OperatorError, WorldError
 
 WHOSE = Identity("cluster", "btc-up", 1)
 ROWS = 3000

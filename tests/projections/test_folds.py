@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.logs import HOUR_MS, MINUTE_MS, START_MS, TX_HASH, UNIT, LogBuilder, busy_log, folded, make_terms
 
-from coordinator.projections.windows import TrailingSums, window_sums
+from coordinator.projections.views.windows import TrailingSums, window_sums
 from coordinator.streams import events as ev
-from coordinator.streams.errors import UnknownEventError
+from coordinator.streams.log.errors import UnknownEventError
 
 
 @pytest.fixture

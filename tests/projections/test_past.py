@@ -17,8 +17,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.logs import HOUR_MS, MINUTE_MS, START_MS, LogBuilder, busy_log, fold_into, folded
 
-from coordinator.projections.folding import Folder
-from coordinator.projections.past import (
+from coordinator.projections.folding.decisions import Folder
+from coordinator.projections.folding.past import (
     KEEPERS,
     Cut,
     NotInThePastError,
@@ -28,7 +28,7 @@ from coordinator.projections.past import (
     cuts_at,
     folded_until,
 )
-from coordinator.projections.registry import ReadModels, open_projections
+from coordinator.projections.views.all_views import ReadModels, open_projections
 
 LIMITED = ("leaderboard", "models", "predictions", "feeds", "snapshots", "checkpoints")
 

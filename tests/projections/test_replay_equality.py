@@ -15,12 +15,12 @@ from rocksdict import Options, Rdict
 from tests.broker.fixed_log import fixed_log
 from tests.logs import busy_log, fold_into, folded
 
-from coordinator.projections.batch import Batch
-from coordinator.projections.database import StoreDamagedError
-from coordinator.projections.folding import Folder
-from coordinator.projections.registry import PROJECTIONS, open_projections
-from coordinator.projections.store import Identity, Store
-from coordinator.streams.errors import OperatorError
+from coordinator.projections.folding.decisions import Folder
+from coordinator.projections.storage.batch import Batch
+from coordinator.projections.storage.database import StoreDamagedError
+from coordinator.projections.storage.store import Identity, Store
+from coordinator.projections.views.all_views import PROJECTIONS, open_projections
+from coordinator.streams.log.errors import OperatorError
 
 
 def hashes(projections):

@@ -16,21 +16,20 @@ from statistics import fmean
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.core.build import HASH, MINUTE, PUBKEY, T0, round_scores, scored_until, shelf
 from tests.given import given as stage_given
+from tests.streams.build import HASH, MINUTE, PUBKEY, T0, round_scores, scored_until, shelf
 
 from coordinator.scaffolds.challenge import scoring
 from coordinator.scaffolds.render import render
-from coordinator.streams import defaults
-from coordinator.streams.aggregate import AggregateStage
-from coordinator.streams.checkpoint import CheckpointStage
-from coordinator.streams.contract import GroundTruth, InferenceOutput
+from coordinator.streams.checkpoints.stage import CheckpointStage
+from coordinator.streams.contract import GroundTruth, InferenceOutput, defaults
+from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.events import CheckpointOpened, ClosedEntry, CrunchConfigured
-from coordinator.streams.finite import not_finite
-from coordinator.streams.score import charged
+from coordinator.streams.log.finite import not_finite
+from coordinator.streams.scores.stage import charged
+from coordinator.streams.scores.units import to_units
 from coordinator.streams.settings import Settings
-from coordinator.streams.terms import make_terms
-from coordinator.streams.units import to_units
+from coordinator.streams.snapshots.stage import AggregateStage
 
 ROUNDS = 20_000
 EDGES = (-0.06, -0.03, 0.0, 0.0, 0.0, 0.03, 0.07)

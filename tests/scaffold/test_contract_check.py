@@ -53,7 +53,7 @@ def test_a_new_workspace_has_no_fault(node):
 
 
 def test_the_contract_of_the_demo_has_no_fault(tmp_path):
-    done = coordinator(tmp_path, "contract", "check", "coordinator.infra.demo_contract:CONTRACT")
+    done = coordinator(tmp_path, "contract", "check", "coordinator.infra.contracts.demo:CONTRACT")
     assert done.returncode == 0, done.stdout
 
 
@@ -187,7 +187,7 @@ def test_a_broken_contract_is_refused_in_the_same_words_where_a_new_node_applies
 import os
 from pathlib import Path
 from coordinator.cli.node_folder import take_over_settings
-from coordinator.infra.contract_node import NodeContracts
+from coordinator.infra.contracts.node import NodeContracts
 from coordinator.streams.settings import read_settings
 take_over_settings(os.environ, Path.cwd())
 NodeContracts(read_settings(os.environ)).apply_proposed(1)

@@ -10,7 +10,7 @@ import pytest
 from tests.scaffold.workspace import coordinator, run
 
 from coordinator.cli.node_folder import read_dotenv
-from coordinator.infra.broker_settings import BEHAVIOUR, FOOTPRINT, replication
+from coordinator.infra.kafka.broker_settings import BEHAVIOUR, FOOTPRINT, replication
 from coordinator.scaffolds.render import render
 from coordinator.streams.settings import read_settings
 from coordinator.streams.topology import WORKERS

@@ -11,7 +11,7 @@ from tests.scaffold.workspace import coordinator
 
 from coordinator.cli.node_folder import FILE_BYTES_MAX, read_dotenv, take_over_settings
 from coordinator.scaffolds.render import render
-from coordinator.streams.errors import OperatorError
+from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import read_settings
 
 LINES = {

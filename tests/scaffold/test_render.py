@@ -14,7 +14,7 @@ from tests.scaffold.workspace import clean_environment, command, coordinator, ru
 from typer.testing import CliRunner
 
 from coordinator.cli.main import app
-from coordinator.infra.model_host.registry import read_models
+from coordinator.infra.models.host.folder import read_models
 from coordinator.scaffolds import render as rendering
 from coordinator.scaffolds.render import SLUG_CHARS_MAX, RenderError, package_name, packs, render
 

@@ -10,7 +10,7 @@ import sys
 import pytest
 from tests.scaffold.workspace import clean_environment, command, run
 
-from coordinator.infra.broker import free_ports
+from coordinator.infra.kafka.embedded import free_ports
 from coordinator.scaffolds.render import render
 
 START = "2023-03-01T00:00:00Z"

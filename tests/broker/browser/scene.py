@@ -10,7 +10,7 @@ import math
 from tests.logs import CONTRACT_HASH, HOUR_MS, MINUTE_MS, START_MS, TX_HASH, UNIT, LogBuilder
 
 from coordinator.streams import events as ev
-from coordinator.streams import ids
+from coordinator.streams.log import ids
 
 HOSTILE = """<img src=x onerror="window.injected=1">'&amp; 模型 """ + "long " * 20
 CRUNCHERS = ("ada", "babbage", "curie", "dirac", "euler", "fermi", "gauss", "hopper", "ito", "jaynes")

@@ -1,0 +1,70 @@
+"""The contracts in the log: each command that applied one, with its archive. Read from `commands`, by any process."""
+
+from __future__ import annotations
+
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
+import msgspec
+
+from coordinator.infra.kafka.clients import read_range
+from coordinator.infra.log.positions import offsets, reading
+from coordinator.streams.events import ApplyContract, CrunchConfigured
+from coordinator.streams.log.envelope import decode_append, decode_events, decode_outside, record_named
+from coordinator.streams.topology import topic_name
+
+FIND_SECONDS_MAX = 60.0
+_KIND = b'"ApplyContract"'
+
+
+async def read_applied(bootstrap: str, crunch_id: str) -> list[tuple[int, ApplyContract]]:
+    """(offset, command) of every command that applies a contract, oldest first, whether it was refused or not.
+
+    Raises WorldError, OperatorError (no such topic).
+    """
+    found: list[tuple[int, ApplyContract]] = []
+    async with reading(bootstrap) as consumer:
+        start, end = (await offsets(consumer, crunch_id))["commands"]
+        async for offset, record in read_range(consumer, topic_name(crunch_id, "commands"), start, end):
+            if _KIND not in record[:200]:
+                continue
+            try:
+                event = decode_outside(record)
+            except msgspec.DecodeError:
+                continue  # every reader passes over it alike
+            if isinstance(event, ApplyContract):
+                found.append((offset, event))
+    return found
+
+
+async def read_terms(bootstrap: str, crunch_id: str) -> list[CrunchConfigured]:
+    """The terms that came through to the checkpoints, by when they hold. Raises WorldError, OperatorError."""
+    found: dict[str, CrunchConfigured] = {}
+    async with reading(bootstrap) as consumer:
+        start, end = (await offsets(consumer, crunch_id))["checkpoints"]
+        async for offset, record in read_range(consumer, topic_name(crunch_id, "checkpoints"), start, end):
+            with record_named("checkpoints", offset):
+                append = decode_append(record)
+                if append is None or b'"CrunchConfigured"' not in bytes(append.events):
+                    continue
+                found |= {
+                    one.id: one for one in decode_events(append.events) if isinstance(one, CrunchConfigured)
+                }
+    return sorted(found.values(), key=lambda one: one.data.effective_from)
+
+
+def find_archive(bootstrap: str, crunch_id: str, contract_hash: str) -> bytes | None:
+    """The archive of a hash from the log; None when no command applied it. Blocks; for a process that lacks it.
+
+    A stage that is asked for a contract which it does not have cannot go on without it, so its loop waits.
+    """
+
+    async def find() -> bytes | None:
+        async with asyncio.timeout(FIND_SECONDS_MAX):
+            for _, one in await read_applied(bootstrap, crunch_id):
+                if one.data.contract_hash == contract_hash:
+                    return bytes(one.data.archive)
+        return None
+
+    with ThreadPoolExecutor(1) as apart:
+        return apart.submit(asyncio.run, find()).result()

@@ -1,0 +1,332 @@
+"""The text of a contract: which files of the operator's own it imports, and running them from memory.
+
+Reads the files of the operator's packages (theirs is what is neither ours, nor Python's, nor installed from an index),
+following every import; gives their bytes by name. `load` runs such files under private module names: what is on disk
+or imported otherwise is not touched and does not count, so old and new contracts stand side by side in one process.
+"""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import hashlib
+import importlib
+import importlib.util
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from importlib.metadata import PackageNotFoundError, distribution, packages_distributions
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+from coordinator.streams.log.errors import ContractError
+
+SOURCES_BYTES_MAX = 4_000_000
+NAMED_FILE_CHARS_MAX = 200
+PRIVATE = "_contract_"
+Whose = Literal["ours", "python", "installed", "own"]
+
+
+class Sources:
+    """Files by their name below the folder that Python imports from (`crunch_btc/scoring.py`), as bytes.
+
+    `places` says where each lay, for messages; it is no part of the content.
+    """
+
+    def __init__(self, files: Mapping[str, bytes], places: Mapping[str, str] | None = None) -> None:
+        self.files = dict(files)
+        self.places = dict(places or {})
+        self.prefix = PRIVATE + self._digest()[:16]
+        self._folders = {str(parent) for name in self.files for parent in Path(name).parents} - {"."}
+
+    def _digest(self) -> str:
+        digest = hashlib.sha256()
+        for name, content in sorted(self.files.items()):
+            digest.update(f"{name}\0{self.places.get(name, '')}\0{len(content)}\0".encode() + content)
+        return digest.hexdigest()
+
+    def file_of(self, module: str) -> str | None:
+        """The name of a module's file; "" for a package without one; None when the module is not here."""
+        path = module.replace(".", "/")
+        for name in (f"{path}/__init__.py", f"{path}.py"):
+            if name in self.files:
+                return name
+        return "" if path in self._folders else None
+
+    def modules(self) -> Iterator[str]:
+        """The names of all modules here, in order."""
+        for name in sorted(self.files):
+            if name.endswith(".py"):
+                yield name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
+
+
+def public_name(module: str) -> str:
+    """The name of a module as the operator knows it: without the private prefix."""
+    return module.partition(".")[2] if module.startswith(PRIVATE) else module
+
+
+def sources_of(module: object) -> Sources | None:
+    """The sources that a module, by its name, was run from; None for one that Python imported by itself."""
+    found = _LOADED.get(str(module).partition(".")[0])
+    return None if found is None else found.sources
+
+
+# --- gathering ---------------------------------------------------------------------------------------------------
+
+
+def gather(module: str) -> Sources:
+    """The files that running `module` takes, from disk. Raises ModuleNotFoundError, SyntaxError, ContractError."""
+    files: dict[str, bytes] = {}
+    places: dict[str, str] = {}
+    top = module.partition(".")[0]
+    root = _root(top)
+    if root is None:
+        raise ModuleNotFoundError(f"No module named {top!r}", name=top)
+    waiting, seen = [module], set()
+    while waiting:
+        name = waiting.pop()
+        if name in seen:
+            continue
+        seen.add(name)
+        head = name.partition(".")[0]
+        if head != top and whose(head) != "own":
+            continue
+        if "." in name:
+            waiting.append(name.rpartition(".")[0])
+        root = _root(head)
+        path = None if root is None else _file(root, name)
+        if path is None or root is None:
+            if name == module:
+                raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+            continue  # an attribute of a package, or a module that is not there: running it will tell
+        text = _read(path, root, files, places)
+        tree = ast.parse(text, str(path))
+        package = name if path.name == "__init__.py" else name.rpartition(".")[0]
+        waiting += imported(tree, package)
+        for constant in ast.walk(tree):
+            if isinstance(constant, ast.Constant) and isinstance(constant.value, str):
+                _read_named(constant.value, path.parent, root, files, places)
+        if sum(map(len, files.values())) > SOURCES_BYTES_MAX:
+            largest = max(files, key=lambda one: len(files[one]))
+            raise ContractError(
+                f"the files that {module} takes have more than {SOURCES_BYTES_MAX} bytes, {largest} "
+                f"{len(files[largest])}: the log keeps them, so they must be smaller"
+            )
+    return Sources(files, places)
+
+
+def _read(path: Path, root: Path, files: dict[str, bytes], places: dict[str, str]) -> bytes:
+    name = path.relative_to(root).as_posix()
+    _GATHERED.add(str(path))
+    files[name] = path.read_bytes()
+    places[name] = str(path)
+    return files[name]
+
+
+def _read_named(text: str, folder: Path, root: Path, files: dict[str, bytes], places: dict[str, str]) -> None:
+    """A file beside the module that it names in a constant (`weights.json`) is part of it."""
+    if not 0 < len(text) <= NAMED_FILE_CHARS_MAX or not text.isprintable() or text.startswith("/"):
+        return
+    path = folder / text
+    try:
+        if path.is_file() and path.resolve().is_relative_to(root.resolve()):
+            _read(path, root, files, places)
+    except OSError:
+        return  # no name of a file
+
+
+def imported(tree: ast.AST, package: str) -> Iterator[str]:
+    """Every module that a text may import, by its full name; `from a import b` gives `a` and `a.b`."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            base = imported_from(node, package)
+            yield base
+            yield from (f"{base}.{alias.name}" for alias in node.names if alias.name != "*")
+
+
+def imported_from(node: ast.ImportFrom, package: str) -> str:
+    """The full name of the module that a `from ... import` names."""
+    if not node.level:
+        return node.module or ""
+    parts = package.split(".")
+    base = parts[: len(parts) - node.level + 1]
+    return ".".join([*base, *([node.module] if node.module else [])])
+
+
+def whose(top: str) -> Whose:
+    """Whose a top-level module is. Installed from a folder or a file of the operator's own is the operator's."""
+    if top == "coordinator":
+        return "ours"
+    if top in sys.stdlib_module_names or top in sys.builtin_module_names or top == "__future__":
+        return "python"
+    root = _root(top)
+    if root is not None and not any(part in root.parts for part in ("site-packages", "dist-packages")):
+        return "own"
+    name = distribution_of(top)
+    if name is None:
+        return "own" if root is not None else "installed"
+    return "own" if distribution(name).read_text("direct_url.json") else "installed"
+
+
+@cache
+def _distributions() -> Mapping[str, Sequence[str]]:
+    return packages_distributions()
+
+
+def distribution_of(top: str) -> str | None:
+    """The name of the distribution that installed a top-level module, or None."""
+    names = _distributions().get(top)
+    return min(names) if names else None
+
+
+def version_of_distribution(name: str) -> str:
+    """Its version; empty when it is not installed."""
+    try:
+        return distribution(name).version
+    except PackageNotFoundError:
+        return ""
+
+
+def _root(top: str) -> Path | None:
+    """The folder that a top-level module is imported from."""
+    try:
+        spec = importlib.util.find_spec(top)
+    except (ImportError, ValueError, AttributeError):
+        return None
+    if spec is None:
+        return None
+    if spec.submodule_search_locations:
+        return Path(next(iter(spec.submodule_search_locations))).parent
+    return Path(spec.origin).parent if spec.origin and spec.has_location else None
+
+
+def place_of(module: str) -> Path | None:
+    """The file of a module, found without importing anything; None where there is none."""
+    root = _root(module.partition(".")[0])
+    return None if root is None else _file(root, module)
+
+
+def _file(root: Path, module: str) -> Path | None:
+    path = root.joinpath(*module.split("."))
+    return next(
+        (one for one in (path / "__init__.py", path.with_name(path.name + ".py")) if one.is_file()), None
+    )
+
+
+# --- running -----------------------------------------------------------------------------------------------------
+
+
+class _Importer(MetaPathFinder, Loader):
+    """Imports the modules of one `Sources` under its private names, each import inside of them too."""
+
+    def __init__(self, sources: Sources) -> None:
+        self.sources = sources
+        self._root: tempfile.TemporaryDirectory[str] | None = None
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        del path, target
+        prefix, _, module = fullname.partition(".")
+        if prefix != self.sources.prefix:
+            return None
+        file = self.sources.file_of(module) if module else ""
+        if file is None:
+            return None
+        spec = ModuleSpec(fullname, self, origin=self._place(file), is_package=not file.endswith(".py"))
+        if file.endswith("__init__.py"):
+            spec = ModuleSpec(fullname, self, origin=self._place(file), is_package=True)
+        spec.has_location = bool(file)
+        return spec
+
+    def _place(self, file: str) -> str | None:
+        """Where a file lies: where it was read, else a copy where a module may look for what lies beside it."""
+        if not file:
+            return None
+        if file in self.sources.places:
+            return self.sources.places[file]
+        if all(name.endswith(".py") for name in self.sources.files):
+            return f"kept-contract/{file}"
+        if self._root is None:
+            self._root = tempfile.TemporaryDirectory(prefix="coordinator-contract-")
+            for name, content in self.sources.files.items():
+                path = Path(self._root.name, name)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+        return str(Path(self._root.name, file))
+
+    def exec_module(self, module: ModuleType) -> None:
+        file = self.sources.file_of(public_name(module.__name__))
+        if not file:
+            return
+        module.__dict__["__builtins__"] = {**vars(builtins), "__import__": self._import}
+        code = compile(self.sources.files[file], module.__file__ or file, "exec", dont_inherit=True)
+        exec(code, module.__dict__)  # noqa: S102 - the operator's contract: what it is for
+
+    def get_source(self, fullname: str) -> str:
+        """For tracebacks and `inspect`."""
+        return self.sources.files[self.sources.file_of(public_name(fullname)) or ""].decode()
+
+    def _import(
+        self,
+        name: str,
+        globals: Mapping[str, Any] | None = None,  # noqa: A002 - the names of `__import__`
+        locals: Mapping[str, Any] | None = None,  # noqa: A002
+        fromlist: Sequence[str] | None = (),
+        level: int = 0,
+    ) -> ModuleType:
+        if not level and name in STAND_INS:
+            return STAND_INS[name]
+        if level or self.sources.file_of(name) is None:
+            return builtins.__import__(name, globals, locals, fromlist or (), level)
+        module = importlib.import_module(f"{self.sources.prefix}.{name}")
+        if not fromlist:
+            return sys.modules[f"{self.sources.prefix}.{name.partition('.')[0]}"]
+        for one in fromlist:
+            if not hasattr(module, one) and self.sources.file_of(f"{name}.{one}") is not None:
+                importlib.import_module(f"{module.__name__}.{one}")
+        return module
+
+
+def run_from_disk(module: str) -> ModuleType:
+    """Run `module` from the files that it takes. Raises whatever they raise.
+
+    A package's `__init__` may say where Python finds another (a workspace's does): what is found only then is gathered,
+    and all is run again.
+    """
+    sources = gather(module)
+    while True:
+        ran = load(sources, module)
+        again = gather(module)
+        if again.files.keys() <= sources.files.keys():
+            return ran
+        sources = again
+
+
+_LOADED: dict[str, _Importer] = {}
+_GATHERED: set[str] = set()
+STAND_INS: dict[str, ModuleType] = {}
+"""Modules that a contract gets instead of Python's own: a trial moves the clock."""
+
+
+def is_own_file(path: str) -> bool:
+    """Is it one of the files that a contract was gathered from?"""
+    return path in _GATHERED
+
+
+def load(sources: Sources, module: str) -> ModuleType:
+    """Run `module` of these sources, under a private name; the same sources give the same module again.
+
+    Raises whatever the operator's text raises.
+    """
+    importer = _LOADED.get(sources.prefix)
+    if importer is None:
+        importer = _LOADED[sources.prefix] = _Importer(sources)
+        sys.meta_path.insert(0, importer)
+    return importlib.import_module(f"{sources.prefix}.{module}")

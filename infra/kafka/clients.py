@@ -1,0 +1,189 @@
+"""How we speak to Kafka: the options of every producer and reader, in one place, and reading a range of a
+topic.
+
+Reads any topic by offset; never commits anything. Sizes go with `broker_settings.MESSAGE_BYTES_MAX`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from functools import cache
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.codec import has_lz4
+from aiokafka.errors import CorruptRecordException, OffsetOutOfRangeError
+from aiokafka.structs import ConsumerRecord
+
+from coordinator.infra.kafka import guard as kafka_guard  # noqa: F401 - every connection is asked whose it is
+from coordinator.infra.kafka.broker_settings import MESSAGE_BYTES_MAX
+from coordinator.infra.kafka.security import connection_options
+from coordinator.streams.log.errors import CorruptTopicError, TruncatedTopicError, WorldError
+
+FETCH_BYTES_MAX = 1024 * 1024
+PARTITION = 0  # every topic has one
+READ_WAIT_MS = 200
+READ_STALL_SECONDS_MAX = 30.0
+CORRUPT_SECONDS_MAX = 10.0
+
+
+@cache
+def compression() -> str:
+    """lz4 where its codec is installed (cramjam), else gzip, which Python always has."""
+    return "lz4" if has_lz4() else "gzip"
+
+
+def producer_options(bootstrap: str) -> dict[str, Any]:
+    """Options of an AIOKafkaProducer: acknowledged by all in sync, idempotent, in order, sent at once.
+
+    With idempotence a retry inside the client neither repeats nor reorders; a send that fails after all is
+    final: close the producer and make another (design section 5: claim anew).
+    """
+    return {
+        **connection_options(bootstrap),
+        "acks": "all",
+        "enable_idempotence": True,
+        "compression_type": compression(),
+        "linger_ms": 0,
+        "max_batch_size": 256 * 1024,
+        "max_request_size": MESSAGE_BYTES_MAX,
+        "request_timeout_ms": 20_000,
+        "retry_backoff_ms": 50,
+        "metadata_max_age_ms": 60_000,
+    }
+
+
+def reader_options(bootstrap: str) -> dict[str, Any]:
+    """Options of a group-less AIOKafkaConsumer: positions are its owner's, nothing is committed.
+
+    An offset that the topic no longer has is an error, never a silent jump to one of its ends.
+    """
+    return {
+        **connection_options(bootstrap),
+        "group_id": None,
+        "enable_auto_commit": False,
+        "auto_offset_reset": "none",
+        "fetch_max_wait_ms": 100,
+        "fetch_max_bytes": MESSAGE_BYTES_MAX,
+        # Compressed bytes held for each topic; a larger record comes alone (the broker gives at least one batch).
+        "max_partition_fetch_bytes": FETCH_BYTES_MAX,
+        "request_timeout_ms": 20_000,
+        "retry_backoff_ms": 50,
+        "metadata_max_age_ms": 60_000,
+    }
+
+
+def make_producer(bootstrap: str) -> AIOKafkaProducer:
+    """A producer with our options, not started. Call it inside a running event loop."""
+    return AIOKafkaProducer(**producer_options(bootstrap))
+
+
+def make_reader(bootstrap: str, *, wait_ms: int = 100, patient: bool = False) -> AIOKafkaConsumer:
+    """A group-less consumer with our options, not started. Call it inside a running event loop.
+
+    `wait_ms` is how long the broker holds an answer back while there is nothing new: long for a tail (an idle
+    one then costs little), short where the same consumer is soon asked about another topic. A `patient` one has it
+    held back for so long while there is little new, too.
+    """
+    options = reader_options(bootstrap) | {"fetch_max_wait_ms": wait_ms}
+    if patient:
+        options["fetch_min_bytes"] = FETCH_BYTES_MAX
+    return AIOKafkaConsumer(**options)
+
+
+async def stop_reader(consumer: AIOKafkaConsumer) -> None:
+    """End a reader. One that has only just started raises its own inner task's cancellation (aiokafka 0.14):
+    that is swallowed here, a cancellation meant for the caller is not.
+    """
+    try:
+        await consumer.stop()
+    except asyncio.CancelledError:
+        task = asyncio.current_task()
+        if task is not None and task.cancelling():
+            raise
+
+
+async def fetched(
+    consumer: AIOKafkaConsumer, timeout_ms: int, max_records: int | None = None
+) -> dict[TopicPartition, list[Any]]:
+    """`getmany`, with the errors that name the topic. Raises TruncatedTopicError, CorruptTopicError."""
+    try:
+        return await consumer.getmany(timeout_ms=timeout_ms, max_records=max_records)  # type: ignore[no-any-return]
+    except OffsetOutOfRangeError as error:
+        raise TruncatedTopicError(f"a topic was cut while it was read: {error}") from error
+    except CorruptRecordException as error:
+        # aiokafka names the partition in its text alone; a reader of one topic need not look there.
+        assigned = sorted(consumer.assignment())
+        at = next((one for one in assigned if repr(one) in str(error)), assigned[0])
+        offset = await _first_corrupt(consumer, at)
+        raise CorruptTopicError(at.topic, offset, "its checksum is wrong") from error
+
+
+async def _first_corrupt(consumer: AIOKafkaConsumer, at: TopicPartition) -> int:
+    """Where the record begins that cannot be read: aiokafka throws away what it had read before it, so one by one."""
+    consumer.pause(*(consumer.assignment() - {at}))
+    try:
+        async with asyncio.timeout(CORRUPT_SECONDS_MAX):
+            while await consumer.getmany(timeout_ms=READ_WAIT_MS, max_records=1):
+                pass
+    except (CorruptRecordException, TimeoutError):
+        pass  # here it is; or nearly, which is better than nothing
+    return int(await consumer.position(at))
+
+
+async def read_range(
+    consumer: AIOKafkaConsumer, topic: str, start: int, end: int
+) -> AsyncIterator[tuple[int, bytes]]:
+    """`read_records`, as (offset, value). A record without a value gives b""."""
+    async for record in read_records(consumer, topic, start, end):
+        yield record.offset, record.value or b""
+
+
+async def read_records(
+    consumer: AIOKafkaConsumer, topic: str, start: int, end: int
+) -> AsyncIterator[ConsumerRecord[bytes, bytes]]:
+    """The records of `topic` at offsets start <= offset < end, in order.
+
+    `topic` is the full name. The consumer is this call's alone while it runs: it is assigned to `topic` and
+    left so, at the position after the last record yielded.
+
+    Raises TruncatedTopicError when the topic no longer reaches from `start` to `end`, WorldError when the
+    broker gives nothing for 30 s.
+    """
+    if end <= start:
+        return
+    partition = TopicPartition(topic, PARTITION)
+    # Other partitions' records would come out of the same fetches; and `seek_to_beginning(tp)` with
+    # `getmany(tp)` was seen to return nothing for ever (aiokafka 0.14), so: assign one, seek to a number,
+    # getmany of all.
+    if consumer.assignment() != {partition}:
+        consumer.assign([partition])
+    begins = (await consumer.beginning_offsets([partition]))[partition]
+    ends = (await consumer.end_offsets([partition]))[partition]
+    if start < begins or end > ends:
+        raise TruncatedTopicError(
+            f"topic {topic} holds offsets {begins} to {ends}, but {start} to {end} are needed: "
+            "it was cut or made anew"
+        )
+    consumer.seek(partition, start)
+    position, waited_ms = start, 0
+    while position < end:
+        batches = await fetched(consumer, READ_WAIT_MS)
+        records = batches.get(partition, [])
+        if not records:
+            # Offsets need not be dense: the position moves over what is not a record.
+            position = max(position, await consumer.position(partition))
+            waited_ms += READ_WAIT_MS
+            if waited_ms > READ_STALL_SECONDS_MAX * 1000:
+                raise WorldError(
+                    f"topic {topic} gave nothing at offset {position} for {READ_STALL_SECONDS_MAX:g} s"
+                )
+            continue
+        waited_ms = 0
+        for record in records:
+            if record.offset >= end:
+                consumer.seek(partition, end)
+                return
+            yield record
+        position = records[-1].offset + 1

@@ -1,0 +1,59 @@
+"""Who works: the members of each stage's consumer group, as the broker knows them.
+
+A worker that died or hangs leaves its group within a session; so this sees what no record tells, a stage that has
+nothing to do and nobody to do it. Reads only.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.errors import KafkaError
+
+from coordinator.infra.kafka.security import connection_options
+from coordinator.streams.log.errors import WorldError
+
+WORKER_OF = {
+    "input": "feed",
+    "predict": "predict",
+    "score": "score",
+    "aggregate": "score",
+    "checkpoint": "checkpoint",
+}
+"""Stage, as its group is called, -> the worker that runs it."""
+ASK_SECONDS_MAX = 10.0
+_MEMBERS = 5
+"""Where a described group has its members: behind error, id, state, and two protocol fields."""
+
+
+async def stage_members(bootstrap: str, crunch_id: str) -> dict[str, int]:
+    """How many processes stand ready for each stage. Raises WorldError when the broker does not say."""
+    names = {f"{crunch_id}-{stage}": stage for stage in WORKER_OF}
+    found = dict.fromkeys(WORKER_OF, 0)
+    admin = AIOKafkaAdminClient(**connection_options(bootstrap), request_timeout_ms=5_000)
+    try:
+        async with asyncio.timeout(ASK_SECONDS_MAX):
+            await admin.start()
+            for (
+                name,
+                stage,
+            ) in names.items():  # one by one: of several in one answer aiokafka 0.14 loses its place
+                (answer,) = await admin.describe_consumer_groups([name])
+                found[stage] = len(answer.groups[0][_MEMBERS])
+    except (KafkaError, OSError) as error:  # TimeoutError is an OSError
+        raise WorldError(
+            f"Kafka at {bootstrap} does not say who works: {error or type(error).__name__}"
+        ) from error
+    finally:
+        await admin.close()
+    return found
+
+
+def nobody(members: dict[str, int]) -> dict[str, str]:
+    """Stage -> what to say, for each stage without a process."""
+    return {
+        stage: f"no {WORKER_OF[stage]} worker runs for the stage {stage}: start it, its log says why it ended"
+        for stage, count in members.items()
+        if count == 0
+    }

@@ -1,0 +1,66 @@
+"""Why Kafka does not answer: one connection by hand, whose error is not hidden behind "unable to bootstrap".
+
+The client libraries try every address, write what went wrong to their own log and raise one word. An operator with a
+wrong password or an unknown authority needs the reason itself. Reads nothing but the answer to the handshake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+
+from aiokafka.conn import create_conn
+from aiokafka.errors import (
+    IllegalSaslStateError,
+    KafkaConnectionError,
+    KafkaError,
+    SaslAuthenticationFailed,
+    UnsupportedSaslMechanismError,
+)
+
+from coordinator.infra.kafka.security import connection_options, process_security
+
+PROBE_SECONDS_MAX = 5.0
+
+
+async def why_silent(bootstrap: str) -> str:
+    """One line: why the first address of `bootstrap` refuses us, "" when it does not.
+
+    Raises OperatorError when the security settings themselves cannot be used.
+    """
+    options = {
+        key: value for key, value in connection_options(bootstrap).items() if key != "bootstrap_servers"
+    }
+    host, _, port = bootstrap.split(",", maxsplit=1)[0].strip().rpartition(":")
+    if not host or not port.isdecimal():
+        return f"{bootstrap!r} is no HOST:PORT"
+    try:
+        async with asyncio.timeout(PROBE_SECONDS_MAX):
+            connection = await create_conn(host.strip("[]"), int(port), request_timeout_ms=4000, **options)
+    except ssl.SSLCertVerificationError as error:
+        return (
+            f"its certificate is not trusted ({error.verify_message}): check KAFKA_SSL_CA_FILE, and that the "
+            f"certificate names {host}"
+        )
+    except ssl.SSLError as error:
+        return f"it does not speak TLS with us ({error.reason or error}): check KAFKA_SECURITY_PROTOCOL and the port"
+    except (SaslAuthenticationFailed, IllegalSaslStateError, UnsupportedSaslMechanismError) as error:
+        return (
+            f"it refused {process_security().mechanism} as {process_security().username!r} ({error}): check "
+            "KAFKA_SASL_USERNAME, KAFKA_SASL_PASSWORD and KAFKA_SASL_MECHANISM"
+        )
+    except TimeoutError:
+        return f"no answer within {PROBE_SECONDS_MAX:g} s"
+    except (KafkaConnectionError, ConnectionResetError, asyncio.IncompleteReadError) as error:
+        return f"it ended the connection ({str(error) or type(error).__name__}){_hint()}"
+    except (KafkaError, OSError, EOFError) as error:
+        return str(error) or type(error).__name__
+    connection.close()
+    return ""
+
+
+def _hint() -> str:
+    security = process_security()
+    if security.protocol == "PLAINTEXT":
+        return "; a broker that wants TLS or SASL does so: see KAFKA_SECURITY_PROTOCOL"
+    return f"; KAFKA_SECURITY_PROTOCOL is {security.protocol}"

@@ -1,0 +1,248 @@
+"""The topics as one file, and back: every record with its offset, while the node runs.
+
+Writes and reads a gzip stream of length-prefixed MessagePack: a head, the records topic by topic, a tail with their
+number and sha256. Records come back at the same offsets, because what stages decided names offsets of other topics;
+so a restore fills no topic that has a history. Ends are taken downstream first: whatever a copied decision was made of
+is in the copy too, and what a stage had not yet decided it decides again after a restore, like after a crash.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import struct
+from collections.abc import Callable, Iterator, Mapping
+from typing import IO, Any
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from coordinator.infra.kafka.clients import PARTITION, fetched, make_producer
+from coordinator.infra.kafka.topics import empty_topics, new_birth
+from coordinator.infra.log.look import look_at_log
+from coordinator.infra.log.positions import reading
+from coordinator.streams.log.birth import birth_records, read_birth
+from coordinator.streams.log.check import check_log
+from coordinator.streams.log.errors import LogError, OperatorError, WorldError
+from coordinator.streams.topology import TOPICS, topic_name
+
+FORMAT = "coordinator-log/2"
+DOWNSTREAM_FIRST = (
+    *("checkpoints", "snapshots", "scores", "predictions", "models", "inputs", "feeds", "commands"),
+    "dead-letters",
+)
+RECORD_BYTES_MAX = 64 * 1024 * 1024
+STALL_SECONDS_MAX = 30.0
+IN_FLIGHT_MAX = 500
+OnProgress = Callable[[int, int], None]
+_LENGTH = struct.Struct(">I")
+
+
+class Head(msgspec.Struct, frozen=True, tag="head"):
+    """What the file is of. `ends` are the offsets after each topic's last record."""
+
+    format: str
+    crunch_id: str
+    birth_id: str
+    ends: dict[str, int]
+
+
+class Copied(msgspec.Struct, frozen=True, tag="record"):
+    """One record as it stands in the topic."""
+
+    topic: str
+    offset: int
+    timestamp_ms: int
+    value: bytes | None
+
+
+class Tail(msgspec.Struct, frozen=True, tag="tail"):
+    """How many records came before it, and the sha256 (hex) of them as they are encoded."""
+
+    records: int
+    sha256: str
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decoder = msgspec.msgpack.Decoder(Head | Copied | Tail)
+
+
+async def write_backup(bootstrap: str, crunch_id: str, out: IO[bytes], on_progress: OnProgress) -> Tail:
+    """Copy all topics as they are now. Raises WorldError, WrongLogError (no topics, or not whole), LogError."""
+    birth_id = check_log(crunch_id, await look_at_log(bootstrap, crunch_id), None, bootstrap)
+    async with reading(bootstrap) as consumer:
+        ends = await _ends(consumer, crunch_id)
+        total, count, digest = sum(ends.values()), 0, hashlib.sha256()
+        with gzip.GzipFile(fileobj=out, mode="wb", mtime=0) as file:
+            _put(file, Head(FORMAT, crunch_id, birth_id, ends))
+            for topic in TOPICS:
+                async for record in _records(consumer, topic_name(crunch_id, topic), ends[topic]):
+                    value = record.value
+                    encoded = _encode(Copied(topic, record.offset, record.timestamp, value))
+                    digest.update(encoded)
+                    file.write(_LENGTH.pack(len(encoded)) + encoded)
+                    count += 1
+                    on_progress(count, total)
+            tail = Tail(count, digest.hexdigest())
+            _put(file, tail)
+    return tail
+
+
+async def read_backup(
+    bootstrap: str, crunch_id: str, source: IO[bytes], on_progress: OnProgress, *, other_crunch: bool = False
+) -> Tail:
+    """Put a copy back, each record at its offset: into topics that are missing or hold nothing but their birth.
+
+    A topic that holds a history stays as it is; it must be the one that was copied, and reach as far. What was restored
+    must fit the rest: a topic shorter than what another one was decided from is refused afterwards, by name.
+
+    Raises OperatorError (not a copy, another crunch's unless `other_crunch`, topics of another birth or of a shorter
+    history), LogError (a copy that was cut or altered: what was written by then stays, so make the topics anew),
+    WorldError.
+    """
+    entries = _read(source)
+    head = next(entries, None)
+    if not isinstance(head, Head) or head.format != FORMAT:
+        raise OperatorError("this is no backup of topics")
+    if head.crunch_id != crunch_id and not other_crunch:
+        raise OperatorError(f"this is a backup of crunch {head.crunch_id}, not of {crunch_id}")
+    there = (await look_at_log(bootstrap, crunch_id)).topics
+    kept = {
+        topic: one for topic, one in there.items() if one.end > 1 or (one.end and not read_birth(one.first))
+    }
+    for topic, one in kept.items():
+        if one.end < head.ends[topic] or one.begin:
+            raise OperatorError(
+                f"topic {topic_name(crunch_id, topic)} holds {one.end} records, fewer than the backup's "
+                f"{head.ends[topic]}: a restore completes no topic; delete it first, with Kafka's tools"
+            )
+    await empty_topics(bootstrap, crunch_id, [topic for topic in TOPICS if topic not in kept])
+    births = (
+        None if head.crunch_id == crunch_id else birth_records(crunch_id, new_birth(before=head.birth_id))
+    )
+    firsts = {topic: one.first for topic, one in kept.items()}
+    producer = make_producer(bootstrap)
+    try:
+        await producer.start()
+        writer = _Restore(producer, crunch_id, firsts, births)
+        tail = await writer.write(entries, sum(head.ends.values()), on_progress)
+    except KafkaError as error:
+        raise WorldError(f"Kafka at {bootstrap} took no more records: {error!r}") from error
+    finally:
+        await producer.stop()
+    check_log(crunch_id, await look_at_log(bootstrap, crunch_id), None, bootstrap)
+    return tail
+
+
+class _Restore:
+    """Writes a copy's records. `firsts`: topic -> birth record of those that stay; `births`: of another crunch."""
+
+    def __init__(
+        self,
+        producer: Any,
+        crunch_id: str,
+        firsts: Mapping[str, bytes | None],
+        births: Mapping[str, bytes] | None,
+    ) -> None:
+        self._producer = producer
+        self._crunch_id = crunch_id
+        self._firsts = firsts
+        self._births = births
+
+    async def write(
+        self, entries: Iterator[Head | Copied | Tail], total: int, on_progress: OnProgress
+    ) -> Tail:
+        """Every record to its topic; the copy's tail. Raises LogError, OperatorError, KafkaError."""
+        digest = hashlib.sha256()
+        waiting: list[tuple[Copied, Any]] = []
+        for count, one in enumerate(entries):
+            if isinstance(one, Tail):
+                await _settle(waiting)
+                if (one.records, one.sha256) != (count, digest.hexdigest()):
+                    raise LogError("the backup was altered: its records are not those that were copied")
+                return one
+            if isinstance(one, Head) or one.topic not in TOPICS:
+                raise LogError("the backup is damaged: something else than a record stands among the records")
+            digest.update(_encode(one))
+            name = topic_name(self._crunch_id, one.topic)
+            if one.topic in self._firsts:
+                if one.offset == 0 and one.value != self._firsts[one.topic]:
+                    raise OperatorError(f"topic {name} holds another history than the one that was copied")
+                continue
+            value = one.value
+            if one.offset == 0 and self._births is not None:
+                value = self._births[one.topic]
+            sent = await self._producer.send(name, value, partition=PARTITION, timestamp_ms=one.timestamp_ms)
+            waiting.append((one, sent))
+            if len(waiting) >= IN_FLIGHT_MAX:
+                await _settle(waiting)
+                on_progress(count, total)
+        raise LogError("the backup was cut: its end is missing")
+
+
+async def _settle(waiting: list[tuple[Copied, Any]]) -> None:
+    for one, sent in waiting:
+        at = (await sent).offset
+        if at != one.offset:
+            raise LogError(
+                f"topic {one.topic}: record {one.offset} came to stand at {at}; who else writes there?"
+            )
+    waiting.clear()
+
+
+def _put(file: gzip.GzipFile, entry: Head | Tail) -> None:
+    encoded = _encode(entry)
+    file.write(_LENGTH.pack(len(encoded)) + encoded)
+
+
+def _read(source: IO[bytes]) -> Iterator[Head | Copied | Tail]:
+    try:
+        with gzip.GzipFile(fileobj=source, mode="rb") as file:
+            while prefix := file.read(_LENGTH.size):
+                (length,) = _LENGTH.unpack(prefix)
+                if length > RECORD_BYTES_MAX:
+                    raise LogError("the backup is damaged: a record of impossible length")
+                yield _decoder.decode(file.read(length))
+    except gzip.BadGzipFile as error:
+        raise OperatorError("this is no backup of topics") from error
+    except (EOFError, OSError, struct.error, msgspec.DecodeError) as error:
+        raise LogError(f"the backup was cut or damaged: {error}") from error
+
+
+async def _ends(consumer: AIOKafkaConsumer, crunch_id: str) -> dict[str, int]:
+    there = await consumer.topics()
+    ends = {}
+    for topic in DOWNSTREAM_FIRST:
+        name = topic_name(crunch_id, topic)
+        if name not in there:
+            raise OperatorError(f"topic {name} does not exist; `coordinator topics create` makes it")
+        partition = TopicPartition(name, PARTITION)
+        ends[topic] = (await consumer.end_offsets([partition]))[partition]
+        begins = (await consumer.beginning_offsets([partition]))[partition]
+        if begins:
+            raise LogError(
+                f"topic {name} begins at offset {begins}: its past is gone, and a copy could not stand alone"
+            )
+    return ends
+
+
+async def _records(consumer: AIOKafkaConsumer, name: str, end: int) -> Any:
+    if end == 0:
+        return
+    partition = TopicPartition(name, PARTITION)
+    consumer.assign([partition])
+    consumer.seek(partition, 0)
+    expected, idle = 0, 0.0
+    while expected < end:
+        batches = await fetched(consumer, 500)
+        idle = 0.0 if batches else idle + 0.5
+        if idle > STALL_SECONDS_MAX:
+            raise WorldError(f"topic {name} gave nothing at offset {expected} for {STALL_SECONDS_MAX:g} s")
+        for record in batches.get(partition, []):
+            if expected == end:
+                return
+            if record.offset != expected:
+                raise LogError(f"topic {name} has no offset {expected}: a copy could not keep the offsets")
+            expected += 1
+            yield record

@@ -1,0 +1,130 @@
+"""The crunch's topics as they are on the broker: ids, lengths, first records, and what their ends say of each other.
+
+Reads two small fetches of every topic; writes nothing. What it means is decided in `streams/log/check.py`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from contextlib import suppress
+
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.conn import AIOKafkaConnection, create_conn
+from aiokafka.errors import KafkaError
+
+from coordinator.infra.kafka.clients import PARTITION, make_reader, read_range, stop_reader
+from coordinator.infra.kafka.metadata import ClusterFound, ask_metadata
+from coordinator.infra.kafka.probe import why_silent
+from coordinator.infra.kafka.retries import until_kafka_answers
+from coordinator.infra.kafka.security import connection_options
+from coordinator.streams.log.check import LogFound, TopicFound
+from coordinator.streams.log.envelope import decode_append
+from coordinator.streams.log.errors import CorruptTopicError, UnknownEventError, WorldError
+from coordinator.streams.topology import BY_TOPIC, TOPICS, topic_name
+
+TAIL_RECORDS = 8
+ASK_SECONDS_MAX = 10.0
+READ_SECONDS_MAX = 30.0
+"""How much longer the reading may take, after the cluster has answered."""
+
+
+async def connect(bootstrap: str) -> AIOKafkaConnection:
+    """A connection to the first address that answers. Raises KafkaError, OSError."""
+    options = connection_options(bootstrap)
+    options.pop("bootstrap_servers")
+    last: Exception = OSError(f"{bootstrap!r} names no address")
+    for address in bootstrap.split(","):
+        host, _, port = address.strip().rpartition(":")
+        try:
+            return await create_conn(host.strip("[]"), int(port or 0), request_timeout_ms=10_000, **options)
+        except (KafkaError, OSError) as error:
+            last = error
+    raise last
+
+
+async def ask_cluster(bootstrap: str, crunch_id: str, seconds_max: float = ASK_SECONDS_MAX) -> ClusterFound:
+    """The cluster's id, and topic -> id of the crunch's topics. Raises WorldError when it does not answer in time."""
+    names = {topic_name(crunch_id, topic): topic for topic in TOPICS}
+    try:
+        async for attempt in until_kafka_answers(seconds_max, 1.0):
+            with attempt:
+                connection = await connect(bootstrap)
+                try:
+                    found = await ask_metadata(connection, list(names))
+                finally:
+                    connection.close()
+    except (KafkaError, OSError) as error:
+        reason = await why_silent(bootstrap) or str(error) or f"waited {seconds_max:g} s"
+        raise WorldError(f"Kafka at {bootstrap} does not answer ({reason})") from error
+    return ClusterFound(found.cluster_id, {names[name]: one for name, one in found.topic_ids.items()})
+
+
+async def look_at_log(bootstrap: str, crunch_id: str, seconds_max: float = ASK_SECONDS_MAX) -> LogFound:
+    """All that `check_log` asks for. Raises WorldError, TruncatedTopicError (cut meanwhile)."""
+    cluster = await ask_cluster(bootstrap, crunch_id, seconds_max)
+    if not cluster.topic_ids:
+        return LogFound(cluster.cluster_id, {})
+    try:
+        async with asyncio.timeout(seconds_max + 2 * READ_SECONDS_MAX):
+            # A broker that has just made the topics, on a busy machine, may let a client wait for its 20 s and then
+            # answer the next one at once.
+            async for attempt in until_kafka_answers(seconds_max + READ_SECONDS_MAX, 2.0):
+                with attempt:
+                    topics = await _read_topics(bootstrap, crunch_id, cluster.topic_ids)
+    except (KafkaError, OSError) as error:  # TimeoutError is an OSError
+        raise WorldError(f"the topics of {crunch_id} at {bootstrap} cannot be read: {error!r}") from error
+    return LogFound(cluster.cluster_id, topics)
+
+
+async def _read_topics(bootstrap: str, crunch_id: str, topic_ids: Mapping[str, str]) -> dict[str, TopicFound]:
+    consumer = make_reader(bootstrap, wait_ms=50)
+    try:
+        await consumer.start()
+        return await _topics(consumer, crunch_id, topic_ids)
+    finally:
+        await stop_reader(consumer)
+
+
+async def _topics(
+    consumer: AIOKafkaConsumer, crunch_id: str, topic_ids: Mapping[str, str]
+) -> dict[str, TopicFound]:
+    partitions = {topic: TopicPartition(topic_name(crunch_id, topic), PARTITION) for topic in topic_ids}
+    consumer.assign(list(partitions.values()))
+    begins = await consumer.beginning_offsets(list(partitions.values()))
+    ends = await consumer.end_offsets(list(partitions.values()))
+    firsts, says = {}, {}
+    for topic, partition in partitions.items():
+        begin, end = begins[partition], ends[partition]
+        if begin == 0 and end > 0:
+            async for _, record in read_range(consumer, partition.topic, 0, 1):
+                firsts[topic] = record
+        if BY_TOPIC[topic].enveloped and end > begin:
+            says[topic] = await _says(consumer, partition.topic, max(begin, end - TAIL_RECORDS), end)
+    # Ends are taken again, after the tails: a decision stands behind what it was decided from.
+    consumer.assign(list(partitions.values()))
+    ends = await consumer.end_offsets(list(partitions.values()))
+    return {
+        topic: TopicFound(
+            topic_ids[topic], begins[partition], ends[partition], firsts.get(topic), says.get(topic, {})
+        )
+        for topic, partition in partitions.items()
+    }
+
+
+async def _says(consumer: AIOKafkaConsumer, name: str, start: int, end: int) -> dict[str, int]:
+    """Source -> how many records it must have. Even an append that does not count was made of what was there."""
+    says: dict[str, int] = {}
+    with suppress(CorruptTopicError):  # whoever has to read that record stops there, and says so
+        async for _, record in read_range(consumer, name, start, end):
+            try:
+                append = decode_append(record)
+            except UnknownEventError:
+                continue  # a newer version's: the same
+            if append is None:
+                continue
+            for source, (offset, _) in append.upto.items():
+                says[source] = max(says.get(source, 0), offset + 1)
+            for source, need in append.need.items():
+                says[source] = max(says.get(source, 0), need.offset)
+    return says

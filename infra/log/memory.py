@@ -1,0 +1,63 @@
+"""What a data directory remembers of its crunch's log: `topics.json` with cluster, birth, and each topic's id and end.
+
+Written by who watches the log; several processes may share a directory. Losing the file loses no truth: the log tells
+most by itself. It tells more: that all topics are gone, or that one lost its last records.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from coordinator.infra.processes.data_dir import exclusive
+from coordinator.streams.log.check import LogFound, LogMemory, TopicSeen
+from coordinator.streams.log.errors import OperatorError
+
+FILE = "topics.json"
+
+
+class LogMemoryFile:
+    """`<data_dir>/topics.json`; a directory that does not exist remembers nothing."""
+
+    def __init__(self, data_dir: Path, crunch_id: str) -> None:
+        self.path = data_dir / FILE
+        self._crunch_id = crunch_id
+        self._written: LogMemory | None = None
+
+    def read(self) -> LogMemory | None:
+        """What is remembered. Raises OperatorError for a file that cannot be read, or of another crunch."""
+        try:
+            found = msgspec.json.decode(self.path.read_bytes(), type=LogMemory)
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        except (OSError, msgspec.DecodeError) as error:
+            raise OperatorError(
+                f"{self.path} cannot be read ({error}); remove it if you are sure that the topics are whole"
+            ) from error
+        if found.crunch_id != self._crunch_id:
+            raise OperatorError(
+                f"{self.path} is about crunch {found.crunch_id}, not {self._crunch_id}; set CRUNCH_ID, or choose "
+                "another directory with --data-dir"
+            )
+        return msgspec.structs.replace(found, where=str(self.path))
+
+    def write(self, found: LogFound, birth_id: str, *, anew: bool = False) -> None:
+        """Remember what was found; ends never go back, unless `anew` (after a restore)."""
+        if not os.access(self.path.parent, os.W_OK | os.X_OK):
+            return
+        with exclusive(self.path.with_suffix(".lock")):
+            before = None if anew else self.read()
+            ends = {topic: one.end for topic, one in before.topics.items()} if before is not None else {}
+            topics = {
+                topic: TopicSeen(one.topic_id, max(one.end, ends.get(topic, 0)))
+                for topic, one in found.topics.items()
+            }
+            now = LogMemory(self._crunch_id, found.cluster_id, birth_id, topics)
+            if now == self._written:
+                return
+            partial = self.path.with_suffix(".partial")
+            partial.write_bytes(msgspec.json.encode(now))
+            partial.replace(self.path)
+            self._written = now

@@ -1,0 +1,59 @@
+"""The registry of models, read from its topic by a process that owns nothing."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Self
+
+from aiokafka import AIOKafkaConsumer
+
+from coordinator.infra.kafka.clients import read_range
+from coordinator.infra.log.positions import offsets, reading
+from coordinator.streams.log.counting import Counter
+from coordinator.streams.models.roster import Registry
+from coordinator.streams.settings import Settings
+from coordinator.streams.topology import topic_name
+
+
+class ModelsLog:
+    """`async with ModelsLog(settings) as log`: `await log.read()` folds what is new into `registry`.
+
+    Raises WorldError when Kafka does not answer, OperatorError when the crunch has no topics.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.registry = Registry()
+        self._crunch_id = settings.crunch_id
+        self._reading = reading(settings.kafka_bootstrap)
+        self._consumer: AIOKafkaConsumer | None = None
+        self._counter = Counter("models")
+        self._decided = -1
+
+    async def __aenter__(self) -> Self:
+        self._consumer = await self._reading.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self._reading.__aexit__(kind, error, trace)
+
+    async def read(self) -> None:
+        """To the topic's end as of now."""
+        if self._consumer is None:
+            raise RuntimeError
+        start, end = (await offsets(self._consumer, self._crunch_id))["models"]
+        first = max(start, self._counter.next_offset)
+        async for offset, record in read_range(
+            self._consumer, topic_name(self._crunch_id, "models"), first, end
+        ):
+            decision = self._counter.read(offset, record)
+            if decision is None:
+                continue
+            for event in decision.events:
+                self.registry.evolve(event)
+            self._decided = max(self._decided, decision.upto.get("commands", (-1, -1))[0])
+
+    def decided(self, command_offset: int) -> bool:
+        """Has the predict worker decided the command at this offset?"""
+        return self._decided >= command_offset

@@ -1,0 +1,145 @@
+"""A process's own log: checked before the first read or write, watched from then on.
+
+`check` compares what is on the broker with what the data directory remembers (`streams/log/check.py`), and from then
+on no connection to another cluster is used (`kafka_guard.py`). `watch` looks again every few seconds: a topic that was
+deleted, made anew or cut under a running node stops this process with its name, instead of being taken for news. So
+does one whose settings would have its past deleted, before Kafka's next sweep.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from pathlib import Path
+from time import monotonic
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from coordinator.infra.kafka.clients import PARTITION, make_reader, stop_reader
+from coordinator.infra.kafka.guard import expect_cluster, foreign_cluster
+from coordinator.infra.kafka.topics import refuse_wrong_settings
+from coordinator.infra.log.look import ask_cluster, look_at_log
+from coordinator.infra.log.memory import LogMemoryFile
+from coordinator.streams.log.check import LogFound, LogMemory, TopicFound, TopicSeen, check_log, check_seen
+from coordinator.streams.log.errors import WorldError, WrongLogError
+from coordinator.streams.topology import topic_name
+
+LOOK_SECONDS = 3.0
+SETTINGS_LOOK_SECONDS = 60.0
+"""Kafka deletes what is past its retention every five minutes."""
+MISSING_LOOKS = 3
+"""How often in a row a topic must be missing: a broker that has just started may not know all of its topics yet."""
+
+log = structlog.get_logger()
+
+
+class OwnLog:
+    """The log of one crunch, for one process. `data_dir`: where it is remembered, if it exists."""
+
+    def __init__(self, bootstrap: str, crunch_id: str, data_dir: Path | None) -> None:
+        self.birth_id = ""
+        self.cluster_id = ""
+        self.identity = ""
+        """Of the very topics: what was made of them is of no use beside others, restored ones among them."""
+        self._bootstrap = bootstrap
+        self._crunch_id = crunch_id
+        self._file = LogMemoryFile(data_dir, crunch_id) if data_dir is not None else None
+        self._seen: LogMemory | None = None
+        self._missing = 0
+        self._settings_due = 0.0
+
+    @property
+    def memory(self) -> LogMemory | None:
+        """What the data directory remembers. Raises OperatorError."""
+        return self._file.read() if self._file is not None else None
+
+    async def check(self, seconds_max: float = 10.0) -> str:
+        """The crunch's birth id, once all fits; from here on no other cluster is spoken to.
+
+        Raises WrongLogError, OperatorError (the memory's file), WorldError (nobody answers).
+        """
+        found = await look_at_log(self._bootstrap, self._crunch_id, seconds_max)
+        self.birth_id = check_log(self._crunch_id, found, self.memory, self._bootstrap)
+        self.cluster_id = found.cluster_id
+        expect_cluster(found.cluster_id)
+        self._remember(found)
+        topic_ids = ",".join(one.topic_id for _, one in sorted(found.topics.items()))
+        self.identity = (
+            f"{self.birth_id}/{hashlib.sha256(f'{self.cluster_id},{topic_ids}'.encode()).hexdigest()[:16]}"
+        )
+        return self.birth_id
+
+    def _remember(self, found: LogFound) -> None:
+        topics = {topic: TopicSeen(one.topic_id, one.end) for topic, one in found.topics.items()}
+        self._seen = LogMemory(self._crunch_id, found.cluster_id, self.birth_id, topics)
+        if self._file is not None:
+            self._file.write(found, self.birth_id)
+
+    async def watch(self) -> None:
+        """For ever, after `check`. Raises WrongLogError for a log that is not what it was; a silent broker is waited
+        for.
+        """
+        consumer: AIOKafkaConsumer | None = None
+        try:
+            while True:
+                self._refuse_foreign()
+                try:
+                    if consumer is None:
+                        consumer = make_reader(self._bootstrap)
+                        await consumer.start()
+                    await self._look(consumer)
+                except (KafkaError, OSError, WorldError) as error:
+                    log.info("log_not_seen", reason=str(error) or type(error).__name__)
+                    if consumer is not None:
+                        await stop_reader(consumer)
+                        consumer = None
+                await asyncio.sleep(LOOK_SECONDS)
+        finally:
+            if consumer is not None:
+                await stop_reader(consumer)
+
+    def _refuse_foreign(self) -> None:
+        if said := foreign_cluster():
+            raise WrongLogError(
+                f"Kafka at {said}, but crunch {self._crunch_id} lives in cluster {self.cluster_id}: another node's "
+                "Kafka took the place of ours; end it, or start this node again"
+            )
+
+    async def _look(self, consumer: AIOKafkaConsumer) -> None:
+        if self._seen is None:
+            raise RuntimeError("check() comes first")
+        cluster = await ask_cluster(self._bootstrap, self._crunch_id)
+        if cluster.cluster_id != self.cluster_id:
+            raise WrongLogError(
+                f"Kafka at {self._bootstrap} is cluster {cluster.cluster_id}, but crunch {self._crunch_id} lives in "
+                f"cluster {self.cluster_id}: another node's Kafka took the place of ours"
+            )
+        self._missing = self._missing + 1 if set(self._seen.topics) - set(cluster.topic_ids) else 0
+        if 0 < self._missing < MISSING_LOOKS:
+            return
+        partitions = {
+            one: TopicPartition(topic_name(self._crunch_id, one), PARTITION) for one in cluster.topic_ids
+        }
+        begins = await consumer.beginning_offsets(list(partitions.values()))
+        ends = await consumer.end_offsets(list(partitions.values()))
+        found = LogFound(
+            cluster.cluster_id,
+            {
+                topic: TopicFound(cluster.topic_ids[topic], begins[partition], ends[partition])
+                for topic, partition in partitions.items()
+            },
+        )
+        check_seen(self._crunch_id, found, self._seen)
+        self._remember(found)
+        if monotonic() >= self._settings_due:
+            self._settings_due = monotonic() + SETTINGS_LOOK_SECONDS
+            await refuse_wrong_settings(self._bootstrap, self._crunch_id)
+
+
+async def log_identity(bootstrap: str, crunch_id: str) -> str:
+    """`OwnLog.identity` of the topics there, once they are seen to be whole. Raises as `OwnLog.check` does."""
+    own = OwnLog(bootstrap, crunch_id, None)
+    await own.check(60.0)
+    return own.identity

@@ -1,0 +1,329 @@
+"""Where every stage stands, asked of the topics themselves: lag, positions, and whether all is folded.
+
+Reads the crunch's topics with a group-less reader and applies the counting rule; writes nothing. A stage's own
+words are the `upto` in its counted appends. What decides nothing moves `upto` only now and then, so "idle" is not
+"`upto` is at the end": it is "`upto` covers the last record that must make a decision".
+
+    inputs       covers the last tick or terms in feeds
+    predictions  covers the last InputReceived in inputs
+    scores       covers the last InputResolved, and has said ScoredUntil for every period that InputsUntil passed
+    snapshots    covers the last ScoredUntil or terms in scores
+    checkpoints  covers the last terms in snapshots, the last PeriodClosed there that ended a checkpoint period, and
+                 the last command
+
+Only the events in this table are looked at, so a watch that goes on (`refresh` again) reads what is new.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import msgspec
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from coordinator.infra.kafka.clients import PARTITION, make_reader, read_range, read_records, stop_reader
+from coordinator.infra.kafka.probe import why_silent
+from coordinator.streams.contract.terms import TermsInForce
+from coordinator.streams.events import (
+    ClockTicked,
+    CrunchConfigured,
+    InputReceived,
+    InputResolved,
+    InputsUntil,
+    PeriodClosed,
+    ScoredUntil,
+)
+from coordinator.streams.log.birth import is_birth
+from coordinator.streams.log.counting import Counter, Decision
+from coordinator.streams.log.envelope import (
+    Position,
+    decode_append,
+    decode_events,
+    decode_outside,
+    record_named,
+)
+from coordinator.streams.log.errors import OperatorError, WorldError
+from coordinator.streams.log.stage import NOTHING_DECIDED
+from coordinator.streams.topology import BY_TOPIC, STREAMS, TOPICS, topic_name
+
+CONNECT_SECONDS_MAX = 10.0
+TAIL_RECORDS = 64
+WATCHED = (
+    "CrunchConfigured",
+    "ClockTicked",
+    "InputReceived",
+    "InputResolved",
+    "InputsUntil",
+    "ScoredUntil",
+    "PeriodClosed",
+)
+_WATCHED_BYTES = tuple(f'"{kind}"'.encode() for kind in WATCHED)
+WATCHED_TOPICS = frozenset({"feeds", "inputs", "scores", "snapshots"})
+MUST_DECIDE = {
+    "feeds": (ClockTicked, CrunchConfigured),
+    "scores": (ScoredUntil, CrunchConfigured),
+    "snapshots": (CrunchConfigured,),
+}
+"""Topic -> the events of it that always make a decision of every stage that it drives."""
+
+
+class StagePosition(msgspec.Struct, frozen=True):
+    """How far a stage has decided of one of its driving topics.
+
+    `decided_offset` is -1 before its first decision. `lag_records` counts the source's records beyond it: an upper
+    bound, since records that decide nothing move it only now and then.
+    """
+
+    stage: str
+    source: str
+    decided_offset: int
+    end_offset: int
+    lag_records: int
+
+
+class TopicTail(msgspec.Struct, frozen=True):
+    """A topic as its last records tell it: offsets, the owner's epoch, and how many decisions it holds."""
+
+    topic: str
+    start_offset: int
+    end_offset: int
+    epoch: int
+    decisions: int
+    upto: dict[str, Position]
+    decided_at: int | None = None
+    """Event time (ms) of its last decision that made anything; None where none of the last records did."""
+    written_at: int | None = None
+    """When its last record was written, by the wall's clock (ms)."""
+
+
+@asynccontextmanager
+async def reading(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
+    """A started group-less reader. Raises WorldError when the broker does not answer in 10 s."""
+    consumer = make_reader(bootstrap)
+    try:
+        async with asyncio.timeout(CONNECT_SECONDS_MAX):
+            await consumer.start()
+    except (KafkaError, OSError) as error:  # TimeoutError is an OSError
+        await stop_reader(consumer)
+        reason = await why_silent(bootstrap) or str(error) or f"waited {CONNECT_SECONDS_MAX:g} s"
+        raise WorldError(f"Kafka at {bootstrap} does not answer ({reason})") from error
+    try:
+        yield consumer
+    finally:
+        await stop_reader(consumer)
+
+
+async def offsets(consumer: AIOKafkaConsumer, crunch_id: str) -> dict[str, tuple[int, int]]:
+    """(start, end) of each of the crunch's topics. Raises OperatorError when one is missing."""
+    there = await consumer.topics()
+    names = {topic: topic_name(crunch_id, topic) for topic in TOPICS}
+    if missing := [name for name in names.values() if name not in there]:
+        raise OperatorError(
+            f"topic {missing[0]} does not exist; `coordinator topics create` makes it (is CRUNCH_ID={crunch_id} right?)"
+        )
+    partitions = {topic: TopicPartition(name, PARTITION) for topic, name in names.items()}
+    starts = await consumer.beginning_offsets(list(partitions.values()))
+    ends = await consumer.end_offsets(list(partitions.values()))
+    return {topic: (starts[partition], ends[partition]) for topic, partition in partitions.items()}
+
+
+async def topic_ends(bootstrap: str, crunch_id: str) -> dict[str, int]:
+    """The end offset of each topic. Raises WorldError, OperatorError (a missing topic)."""
+    async with reading(bootstrap) as consumer:
+        return {topic: end for topic, (_, end) in (await offsets(consumer, crunch_id)).items()}
+
+
+async def read_tails(bootstrap: str, crunch_id: str, records_max: int = TAIL_RECORDS) -> list[TopicTail]:
+    """Every topic's tail, from its last records alone: a status that costs the same however long the log is.
+
+    The newest epoch in the tail is taken for the current one and its appends for counted; only in the instant
+    after a failed send is that one decision too many. `PipelineWatch` is exact and reads everything once.
+    Raises WorldError, OperatorError (a missing topic), UnknownEventError naming the record.
+    """
+    found = []
+    async with reading(bootstrap) as consumer:
+        for topic, (start, end) in (await offsets(consumer, crunch_id)).items():
+            epoch = decisions = 0
+            upto: dict[str, Position] = {}
+            decided_at = written_at = None
+            if BY_TOPIC[topic].enveloped:
+                first = max(start, end - records_max)
+                async for record in read_records(consumer, topic_name(crunch_id, topic), first, end):
+                    written_at = record.timestamp
+                    with record_named(topic, record.offset):
+                        append = decode_append(record.value)
+                        if append is None or append.epoch < epoch:
+                            continue
+                        epoch = append.epoch
+                        if not append.claim and append.part[0] == append.part[1]:
+                            decisions = max(decisions, append.seq)
+                            upto.update(append.upto)
+                            if events := decode_events(append.events):
+                                decided_at = events[-1].at
+            else:
+                decisions = end - start
+            found.append(TopicTail(topic, start, end, epoch, decisions, upto, decided_at, written_at))
+    return found
+
+
+def stage_positions(tails: list[TopicTail]) -> list[StagePosition]:
+    """How far each stage is behind each topic that drives it, in the topology's order."""
+    by_topic = {tail.topic: tail for tail in tails}
+    found = []
+    for stream in STREAMS:
+        for source in stream.driven_by:
+            if source in by_topic:
+                decided = by_topic[stream.topic].upto.get(source, NOTHING_DECIDED)[0]
+                end = by_topic[source].end_offset
+                found.append(StagePosition(stream.topic, source, decided, end, max(0, end - 1 - decided)))
+    return found
+
+
+class PipelineWatch:
+    """The pipeline's progress, exactly: every counted decision of every topic, folded as it comes."""
+
+    def __init__(self, crunch_id: str) -> None:
+        self._crunch_id = crunch_id
+        self._counters = {topic: Counter(topic) for topic in TOPICS}
+        self._upto: dict[str, dict[str, Position]] = {topic: {} for topic in TOPICS}
+        self._last: dict[tuple[str, str], Position] = {}
+        """(stage, source) -> the last position in the source that the stage must have decided."""
+        self.clock = -1
+        """The event time of the inputs, in ms."""
+        self.rehearsal = False
+        """Whether that time is replayed."""
+        self.deadline_ms = 0
+        """How long the models may take for the newest input."""
+        self._inputs_until = -1
+        self._scored_until = -1
+        self._scored_terms = TermsInForce()
+        self._snapshot_terms = TermsInForce()
+
+    @property
+    def uncounted(self) -> int:
+        """Appends that do not count: repeats, late words of former owners, bytes that are nothing of ours."""
+        return sum(counter.uncounted for counter in self._counters.values())
+
+    async def refresh(self, consumer: AIOKafkaConsumer) -> int:
+        """Read what is new in every topic; returns how many records that were.
+
+        Raises OperatorError (a missing topic), LogError, WorldError.
+        """
+        read = 0
+        for topic, (start, end) in (await offsets(consumer, self._crunch_id)).items():
+            counter = self._counters[topic]
+            first = max(start, counter.next_offset)
+            async for offset, record in read_range(consumer, topic_name(self._crunch_id, topic), first, end):
+                read += 1
+                if not BY_TOPIC[topic].enveloped:
+                    counter.next_offset = offset + 1
+                    if topic == "commands" and not is_birth(offset, record) and _is_event(record):
+                        self._last["checkpoints", topic] = (offset, 0)
+                elif (decision := counter.read(offset, record)) is not None:
+                    self.take(decision)
+        return read
+
+    def take(self, decision: Decision) -> None:
+        """Fold one counted decision. Raises UnknownEventError."""
+        topic = decision.topic
+        self._upto[topic].update(decision.upto)
+        if topic not in WATCHED_TOPICS or not _holds_watched(decision):
+            return  # a round of predictions or scores: decoding it would cost twenty times more
+        for index, event in enumerate(decision.events):
+            here = (decision.offset, index)
+            if isinstance(event, MUST_DECIDE.get(topic, ())):
+                for stream in STREAMS:
+                    if topic in stream.driven_by:
+                        self._last[stream.topic, topic] = here
+            match event:
+                case InputReceived(data=data):
+                    self._last["predictions", "inputs"] = here
+                    self.deadline_ms = data.deadline_at - data.point
+                case InputResolved():
+                    self._last["scores", "inputs"] = here
+                case InputsUntil(data=data):
+                    self._inputs_until, self.clock, self.rehearsal = data.until, data.clock, data.rehearsal
+                case CrunchConfigured() if topic == "inputs":
+                    self._last["scores", "inputs"] = here
+                    self._scored_terms.add(event)
+                case CrunchConfigured() if topic == "snapshots":
+                    self._snapshot_terms.add(event)
+                case ScoredUntil(data=data):
+                    self._scored_until = data.until
+                case PeriodClosed(data=data) if self._snapshot_terms.ends_checkpoint_period(
+                    data.from_ms, data.until_ms
+                ):
+                    self._last["checkpoints", "snapshots"] = here
+                case _:
+                    pass
+
+    def know(self, terms: CrunchConfigured) -> None:
+        """Terms that were told before what is read: where periods end follows from them."""
+        self._scored_terms.add(terms)
+        self._snapshot_terms.add(terms)
+
+    @property
+    def wanted(self) -> dict[tuple[str, str], Position]:
+        """(stage, source) -> the last position in the source that the stage must decide."""
+        return dict(self._last)
+
+    def decided(self, stage: str, source: str) -> Position:
+        """Up to where the stage has decided its source."""
+        return self._upto[stage].get(source, NOTHING_DECIDED)
+
+    def mark_of(self, stage: str) -> tuple[tuple[str, Position], ...]:
+        """How far the stage has decided: another value as soon as it has decided anything more."""
+        return tuple(sorted((source, (at[0], at[1])) for source, at in self._upto[stage].items()))
+
+    def waiting_stages(self) -> dict[str, str]:
+        """Stage -> what its sources hold that it has not decided yet."""
+        found: dict[str, str] = {}
+        for (stage, source), wanted in self._last.items():
+            done = self.decided(stage, source)
+            if tuple(done) < wanted:
+                found[stage] = f"{stage} has decided {source} up to {done[0]}, not yet {wanted[0]}"
+        return found
+
+    def waiting(self) -> list[str]:
+        """What is not decided yet, one sentence for each stage; empty when the pipeline is idle."""
+        found = list(self.waiting_stages().values())
+        if self._scored_terms and self._inputs_until >= 0:
+            boundary, _ = self._scored_terms.snapshot_period(self._inputs_until)
+            if boundary > self._scored_until:
+                found.append(f"scores has not closed the periods up to {boundary}")
+        return found
+
+
+def _holds_watched(decision: Decision) -> bool:
+    return any(any(kind in body for kind in _WATCHED_BYTES) for body in map(bytes, decision.bodies))
+
+
+def _is_event(record: bytes) -> bool:
+    """Garbage among the commands goes to the dead letters and decides nothing."""
+    try:
+        decode_outside(record)
+    except msgspec.DecodeError:
+        return False
+    return True
+
+
+async def pipeline_waits_for(bootstrap: str, crunch_id: str, watch: PipelineWatch | None = None) -> list[str]:
+    """What the pipeline still has to do. Pass a `watch` to read only what came since the last call.
+
+    Raises WorldError, OperatorError (no topics), LogError.
+    """
+    watch = watch or PipelineWatch(crunch_id)
+    try:
+        async with reading(bootstrap) as consumer:
+            await watch.refresh(consumer)
+    except KafkaError as error:
+        raise WorldError(f"Kafka at {bootstrap} went away: {error}") from error
+    return watch.waiting()
+
+
+async def pipeline_idle(bootstrap: str, crunch_id: str, watch: PipelineWatch | None = None) -> bool:
+    """Has every stage decided everything that its sources hold now? See `pipeline_waits_for`."""
+    return not await pipeline_waits_for(bootstrap, crunch_id, watch)

@@ -1,0 +1,398 @@
+r"""The orchestrator's side of the protocol, for models on this machine.
+
+Reads a folder of models and `report_failure` messages; emits `init` and `update` messages.
+
+    starting -> RUNNING -> (process died) -> RECOVERING -> RUNNING, on a new port, as a new deployment
+                   \-> STOPPED: reported as failed, died more often than its budget allows, or its folder is gone
+
+While it runs, new folders join and removed ones leave. Changed code is a new deployment: its process starts beside
+the old one, is announced, and then the old one ends.
+
+A restarted process is always a new deployment on a new port: the client sets a model up once per
+deployment, so a silent restart would answer "call Setup first" for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+import signal
+import time
+from collections import deque
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
+
+import msgspec
+import websockets
+from websockets.asyncio.server import Server, ServerConnection, serve
+
+from coordinator.infra.models.host.confine import TOKEN
+from coordinator.infra.models.host.folder import ModelEntry, left_out, read_models
+from coordinator.infra.models.host.process import (
+    Child,
+    ChildFailedError,
+    Limits,
+    end_child,
+    log_path,
+    start_child,
+)
+from coordinator.infra.models.host.talk import Report, reports_in, send_all
+from coordinator.infra.models.host.usage import excesses
+from coordinator.infra.models.host.watch import Change, FolderWatch
+from coordinator.streams.log.errors import OperatorError
+
+log = logging.getLogger(__name__)
+
+HOST = "127.0.0.1"
+STARTS_AT_ONCE = 8
+LOOK_SECONDS = 1.0
+USAGE_SECONDS = 2.0
+CONFINED = 2
+"""From files and from the network: what `confine.py` says when it could do both."""
+CLOSE_SECONDS = 1.0  # whoever leaves a connection open does not hold up the end
+LAST_CALLS_SECONDS = 2.0
+"""How long a replaced process may finish what it was asked."""
+REQUIREMENTS_FILE = "requirements.txt"
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """Why a model was stopped."""
+
+    code: str
+    reason: str
+
+
+class HostedModel:
+    """A model and what has become of it; `state` is STARTING or one of the three on the wire."""
+
+    def __init__(self, entry: ModelEntry, ip: str = HOST) -> None:
+        self.entry = entry
+        self.ip = ip
+        self.state = "STARTING"
+        self.deployment_id = ""
+        self.port = 0
+        self.child: Child | None = None
+        self.failure: Failure | None = None
+        self.settled = asyncio.Event()  # RUNNING or STOPPED for the first time
+        self.deaths: deque[float] = deque()
+        self.submissions = 1
+
+    def on_wire(self) -> dict[str, Any]:
+        """The protocol's ModelState."""
+        entry = self.entry
+        return {
+            "deployment_id": self.deployment_id,
+            "model_id": entry.model_id,
+            "state": self.state,
+            "ip": self.ip,
+            "port": str(self.port),
+            "infos": {
+                "model_name": entry.model_name,
+                "cruncher_id": entry.cruncher_id,
+                "cruncher_name": entry.cruncher_name,
+                "cruncher_wallet_pubkey": entry.wallet_pubkey or None,
+                "cruncher_hotkey": entry.hotkey or None,
+            },
+        }
+
+
+class ModelHost:
+    """Runs the models of a folder and tells the coordinators that connect where they are."""
+
+    def __init__(
+        self,
+        models_dir: Path,
+        crunch_id: str,
+        port: int,
+        log_dir: Path,
+        limits: Limits | None = None,
+        announce: str | None = None,
+        token: str = "",
+    ) -> None:
+        """`token`: what a coordinator shows when it connects, to be believed when it reports a model's failure."""
+        self._models_dir, self._crunch_id, self._port = models_dir, crunch_id, port
+        self._log_dir = log_dir.absolute()  # a child changes its folder before it looks for its files
+        self._limits = limits or Limits()
+        self._listen = self._limits.listen_address
+        self._token = token
+        self.announce = announce or self._listen
+        """The address that coordinators are told for each model: a name, where the network has one for this host."""
+        self.models: dict[str, HostedModel] = {}
+        self._supervisors: dict[str, asyncio.Task[None]] = {}
+        self._listeners: set[asyncio.Queue[str]] = set()
+        self._server: Server | None = None
+        self._starting = asyncio.Semaphore(STARTS_AT_ONCE)
+        self._watching: list[asyncio.Task[None]] = []
+        self._changing: set[asyncio.Task[None]] = set()
+
+    async def start(self) -> int:
+        """Start every model, then listen; returns the port. Raises OperatorError (folder, models.yaml, port).
+
+        Listening comes last: the first `init` must be complete, or a coordinator that comes back
+        would take the models that are still starting for models that left.
+        """
+        entries = read_models(self._models_dir)
+        for sentence in left_out(self._models_dir):
+            log.warning("%s", sentence)
+        if not entries:
+            raise OperatorError(f"no models in {self._models_dir}: put a folder with a main.py there")
+        self._log_dir.mkdir(parents=True, exist_ok=True)
+        try:
+            self._server = await serve(
+                *(self._serve_coordinator, self._listen, self._port),
+                start_serving=False,
+                close_timeout=CLOSE_SECONDS,
+            )
+        except OSError as error:
+            raise OperatorError(
+                f"port {self._port} on {self._listen} cannot be used: {error.strerror}"
+            ) from error
+        watch = FolderWatch(self._models_dir, entries)
+        await asyncio.gather(*(self.add(entry) for entry in entries))
+        await self._server.start_serving()
+        self._watching = [asyncio.create_task(self._watch(watch)), asyncio.create_task(self._watch_usage())]
+        return int(next(iter(self._server.sockets)).getsockname()[1])
+
+    async def add(self, entry: ModelEntry) -> HostedModel:
+        """Run one more model; returns when it is RUNNING or STOPPED. Raises ValueError if the id is taken."""
+        if entry.model_id in self.models:
+            raise ValueError(f"model {entry.model_id} is already here")
+        if (entry.folder / REQUIREMENTS_FILE).exists():
+            log.info("model %s: its %s is not installed", entry.model_id, REQUIREMENTS_FILE)
+        model = self.models[entry.model_id] = HostedModel(entry, self.announce)
+        supervisor = self._supervisors[entry.model_id] = asyncio.create_task(self._supervise(model))
+        supervisor.add_done_callback(lambda task: self._supervised(model, task))
+        await model.settled.wait()
+        return model
+
+    async def stop(self) -> None:
+        """End every child (within about two seconds) and close the port. Again: nothing more happens."""
+        if self._server is not None:
+            self._server.close()
+        tasks = [*self._supervisors.values(), *self._changing, *self._watching]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*(self._end(model) for model in self.models.values()))
+        if self._server is not None:
+            await self._server.wait_closed()
+
+    def log_path(self, model: HostedModel) -> Path:
+        """Where the model's stdout and stderr go."""
+        return log_path(self._log_dir, model.entry.model_id)
+
+    @property
+    def unconfined(self) -> list[str]:
+        """The models whose running process the kernel keeps neither from files nor from the network."""
+        children = ((model_id, model.child) for model_id, model in sorted(self.models.items()))
+        return [
+            model_id for model_id, child in children if child is not None and len(child.confined) < CONFINED
+        ]
+
+    def _supervised(self, model: HostedModel, task: asyncio.Task[None]) -> None:
+        """A supervisor that raised has met a fault of ours: its model stops, and nobody waits for it for ever."""
+        if task.cancelled() or (error := task.exception()) is None:
+            return
+        log.error("model %s: the host failed", model.entry.model_id, exc_info=error)
+        self._stop_model(model, Failure("HOST_FAILED", f"{type(error).__name__}: {error}"))
+
+    async def _watch_usage(self) -> None:
+        """End a model whose processes or files are more together than its limits allow; it may start anew."""
+        while True:
+            await asyncio.sleep(USAGE_SECONDS)
+            children = {one: model.child for one, model in self.models.items() if model.child is not None}
+            looked_at = {one: (child.pid, child.folder) for one, child in children.items()}
+            for model_id, why in (await asyncio.to_thread(excesses, looked_at, self._limits)).items():
+                children[model_id].ended_for = why
+                children[model_id].signal(signal.SIGKILL)
+
+    async def _watch(self, watch: FolderWatch) -> None:
+        while True:
+            await asyncio.sleep(LOOK_SECONDS)
+            for change in watch.look():
+                log.info("model %s %s", change.entry.model_id, change.kind)
+                task = asyncio.create_task(self._change(change))
+                self._changing.add(task)
+                task.add_done_callback(self._changed)
+
+    def _changed(self, task: asyncio.Task[None]) -> None:
+        self._changing.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            log.error("a change of the models folder could not be taken over", exc_info=error)
+
+    async def _change(self, change: Change) -> None:
+        model = self.models.get(change.entry.model_id)
+        if change.kind == "left":
+            if model is not None:
+                await self._remove(model)
+        elif model is None:
+            await self.add(change.entry)
+        elif change.kind == "joined":
+            pass  # it was added by hand
+        elif change.kind == "renamed":
+            model.entry = change.entry
+            if model.state == "RUNNING":
+                self._move(model, "RUNNING")
+        elif _stopped(model):  # other code: it may try anew
+            await self._remove(model)
+            await self.add(change.entry)
+        elif model.child is None or model.state != "RUNNING":
+            model.entry = change.entry  # it is being started: the next copy is of the new code
+        else:
+            await self._replace(model, change.entry)
+
+    async def _remove(self, model: HostedModel) -> None:
+        """End a model whose folder is gone, or holds other code than the one that was stopped."""
+        if not _stopped(model):
+            self._stop_model(model, Failure("REMOVED", "its folder was removed"))
+        supervisor = self._supervisors.pop(model.entry.model_id)
+        supervisor.cancel()
+        await asyncio.gather(supervisor, return_exceptions=True)
+        await self._end(model)
+        del self.models[model.entry.model_id]
+
+    async def _replace(self, model: HostedModel, entry: ModelEntry) -> None:
+        """Start the new code beside the old; announce it; let the old one finish and end."""
+        model.submissions += 1
+        try:
+            child = await start_child(entry, self._limits, self._log_dir, copy=f"~{model.submissions}")
+        except ChildFailedError as error:
+            log.warning("model %s: its new code %s; the old one runs on", entry.model_id, error)
+            return
+        old = model.child
+        if _stopped(model) or old is None:  # while it started
+            child.signal(signal.SIGKILL)
+            model.entry = entry
+            return
+        model.entry, model.child, model.port = entry, child, child.port
+        model.deployment_id = _deployment_id(model)
+        self._move(model, "RUNNING")
+        try:
+            await asyncio.sleep(LAST_CALLS_SECONDS)
+        finally:
+            await end_child(old)  # also when the host ends meanwhile
+
+    async def _supervise(self, model: HostedModel) -> None:
+        """Keep one model's process running until it is stopped or its budget is used up."""
+        while not _stopped(model):
+            try:
+                async with self._starting:
+                    model.child = await start_child(model.entry, self._limits, self._log_dir)
+            except ChildFailedError as error:
+                end = str(error)
+            else:
+                if _stopped(model):  # reported while it was being restarted
+                    model.child.signal(signal.SIGKILL)
+                else:
+                    model.port = model.child.port
+                    model.deployment_id = _deployment_id(model)
+                    self._move(model, "RUNNING")
+                end = await _how_it_ended(model)
+                model.child = None
+            if _stopped(model):
+                return
+            if not self._may_restart(model):
+                self._stop_model(model, Failure("UNEXPECTED_STOP", f"{end}; no restarts left"))
+                return
+            if model.state == "RUNNING":
+                self._move(model, "RECOVERING")
+            log.warning("model %s: %s; restarting", model.entry.model_id, end)
+            await asyncio.sleep(min(0.1 * 2 ** len(model.deaths), 5.0))
+
+    def _may_restart(self, model: HostedModel) -> bool:
+        now = time.monotonic()
+        model.deaths.append(now)
+        while model.deaths[0] < now - self._limits.restart_window_seconds:
+            model.deaths.popleft()
+        return len(model.deaths) <= self._limits.restarts_max
+
+    def _stop_model(self, model: HostedModel, failure: Failure) -> None:
+        log.warning("model %s stopped: %s %s", model.entry.model_id, failure.code, failure.reason)
+        model.failure = failure
+        self._move(model, "STOPPED")
+        if model.child is not None:
+            model.child.signal(signal.SIGKILL)
+
+    async def _end(self, model: HostedModel) -> None:
+        child, model.child = model.child, None
+        if child is None:
+            return
+        await end_child(child)
+
+    def _move(self, model: HostedModel, state: str) -> None:
+        model.state = state
+        if state in ("RUNNING", "STOPPED"):
+            model.settled.set()
+        message = _message("update", [model])
+        for listener in self._listeners:
+            listener.put_nowait(message)
+
+    async def _serve_coordinator(self, connection: ServerConnection) -> None:
+        path = unquote(connection.request.path) if connection.request else ""
+        if path != f"/{self._crunch_id}":
+            await connection.send(msgspec.json.encode({"error": f"unknown crunch {path!r}"}).decode())
+            return
+        may_report = self._may_report(connection)
+        messages: asyncio.Queue[str] = asyncio.Queue()
+        running = [model for model in self.models.values() if model.state == "RUNNING"]
+        messages.put_nowait(_message("init", running))
+        self._listeners.add(messages)  # no await since `init` was made: no update can fall between them
+        sender = asyncio.create_task(send_all(connection, messages))
+        try:
+            async for text in connection:
+                reports = reports_in(text)
+                if reports and not may_report:
+                    log.warning("a failure report that no coordinator sent: %s is not shown with it", TOKEN)
+                    continue
+                self._report(reports)
+        except websockets.ConnectionClosed:
+            log.info("a coordinator went away")
+        finally:
+            self._listeners.discard(messages)
+            sender.cancel()
+
+    def _may_report(self, connection: ServerConnection) -> bool:
+        """Only a coordinator stops models, never a rival. One that shows the token is one; without a token, one that
+        no model can be: where each is sealed from the network.
+        """
+        if self._token and connection.request is not None:
+            shown = connection.request.headers.get("Authorization", "")
+            return hmac.compare_digest(shown.encode(), f"Bearer {self._token}".encode())
+        return not self.unconfined
+
+    def _report(self, reports: list[Report]) -> None:
+        for report in reports:
+            model = self.models.get(report.model_id)
+            if model is None or report.ip != model.ip or model.state == "STOPPED":
+                log.warning("a failure report that matches no running model: %s", report.model_id)
+                continue
+            self._stop_model(model, Failure(report.failure_code, report.failure_reason or "no reason given"))
+
+
+async def _how_it_ended(model: HostedModel) -> str:
+    """Wait until the model's process ends, not one that was replaced meanwhile; how it did."""
+    while True:
+        child = model.child
+        if child is None:
+            return "its process is gone"
+        code = await child.wait()
+        if model.child is child:
+            return child.ended_for or f"its process ended with {code}"
+
+
+def _message(event: str, models: Iterable[HostedModel]) -> str:
+    return msgspec.json.encode({"event": event, "data": [model.on_wire() for model in models]}).decode()
+
+
+def _stopped(model: HostedModel) -> bool:
+    return model.state == "STOPPED"
+
+
+def _deployment_id(model: HostedModel) -> str:
+    """`{model_id}_{YYYYmmdd_HHMMSS_mmm}`, UTC. A clock may step back; these ids never do."""
+    now = datetime.now(UTC).strftime("%Y%m%d_%H%M%S_%f")[:-3]
+    return max(f"{model.entry.model_id}_{now}", f"{model.deployment_id}0" if model.deployment_id else "")

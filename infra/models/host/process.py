@@ -1,0 +1,253 @@
+"""Starting and ending a model's process.
+
+Reads a `ModelEntry`, emits a `Child` that serves on a port. Each start works on a fresh copy of the
+submission, as a container would: what a model writes is gone with its process, and an edit of the
+source does not reach a running model.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import stat
+import sys
+from pathlib import Path
+from typing import cast
+
+import msgspec
+
+from coordinator.infra.models.host.folder import ModelEntry
+from coordinator.infra.models.host.installed import installed
+from coordinator.infra.models.host.logs import CappedLog
+
+TERMINATE_SECONDS = 1.0
+ENVIRONMENT_KEPT = ("PATH", "PYTHONPATH", "LANG", "TZ")
+RESOURCES = "resources"
+SCRATCH = ".scratch"
+"""A folder in the working copy that stands for home and for temporary files: a model writes nowhere else."""
+COPY_BYTES_MAX = 1024 * 1024 * 1024
+COPY_FILES_MAX = 20_000
+
+
+class Limits(msgspec.Struct, frozen=True):
+    """Bounds of one model's process. `restarts_max` within `restart_window_seconds`, then it is STOPPED."""
+
+    call_limit_seconds: float = 30.0
+    setup_limit_seconds: float = 120.0
+    start_limit_seconds: float = 60.0
+    memory_limit_mb: int = 2048
+    """Of each process of a model, and of all of them together."""
+    disk_limit_mb: int = 1024
+    """Of all that it has written; a start begins with nothing."""
+    processes_max: int = 64
+    """Itself and those that it started."""
+    log_bytes_max: int = 1024 * 1024
+    restarts_max: int = 4
+    restart_window_seconds: float = 300.0
+    listen_address: str = "127.0.0.1"
+    """Where it may be called. Another address than this machine's own is for a network that is trusted: the calls
+    carry no key."""
+
+
+class ChildFailedError(Exception):
+    """A process ended, or was ended, before it served; the text says how."""
+
+
+class Ready(msgspec.Struct, frozen=True):
+    """What a child says once it serves."""
+
+    port: int
+    pid: int
+    confined: list[str] = []
+    """What keeps the model from the rest of the machine, see `confine.py`; empty texts where the kernel has it not."""
+
+
+class Child(asyncio.SubprocessProtocol):
+    """A process that serves one model.
+
+    A protocol and not asyncio's streams: there, a process counts as ended only once its stdout is
+    closed, and something that the model started may hold that open long after the model died.
+    """
+
+    def __init__(self, log: CappedLog, folder: Path) -> None:
+        self._log = log
+        self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._transport: asyncio.SubprocessTransport | None = None
+        self.pid = 0
+        self.port = 0
+        self.folder = folder
+        self.ended_for = ""
+        """Why the host ended it, where it did."""
+        self.confined: tuple[str, ...] = ()
+
+    async def wait(self) -> int:
+        """Wait for the end; returns the exit code (negative: a signal)."""
+        return await asyncio.shield(self._ended)
+
+    def signal(self, number: signal.Signals) -> None:
+        """Signal the whole process group, so that what the model started goes with it."""
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.pid, number)
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Called by asyncio: the process runs."""
+        self._transport = cast("asyncio.SubprocessTransport", transport)
+        self.pid = self._transport.get_pid()
+
+    def pipe_data_received(self, fd: int, data: bytes) -> None:  # noqa: ARG002
+        """Called by asyncio: the model said something."""
+        self._log.write(data)
+
+    def process_exited(self) -> None:
+        """Called by asyncio: the process ended; its last words may still be in the pipe."""
+        self.signal(signal.SIGKILL)
+        code = self._transport.get_returncode() if self._transport is not None else None
+        self._ended.set_result(-1 if code is None else code)
+
+    def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
+        """Called by asyncio: the process ended and its output is read."""
+        self._log.write(f"[host] process {self.pid} has ended\n".encode())
+        self._log.close()
+
+
+async def start_child(entry: ModelEntry, limits: Limits, log_dir: Path, copy: str = "") -> Child:
+    """Start a process for `entry` and wait until it serves. Raises ChildFailedError.
+
+    `copy` names a working copy of its own, for a process that runs beside the one it will replace.
+    """
+    work = log_dir / "work" / f"{entry.model_id}{copy}"
+    try:
+        folder = await asyncio.to_thread(_fresh_copy, entry.folder, work)
+    except OSError as error:  # shutil.Error is one, with a list of (from, to, why)
+        raise ChildFailedError(f"could not be copied: {_why_not_copied(error)}") from error
+    try:
+        log = CappedLog(log_path(log_dir, entry.model_id), limits.log_bytes_max)
+        reading, writing = os.pipe()
+    except OSError as error:  # no room for a log, no file left to open
+        raise ChildFailedError(f"could not be started: {error}") from error
+    try:
+        _, child = await asyncio.get_running_loop().subprocess_exec(
+            lambda: Child(log, folder),
+            *_command(folder, writing, limits, (entry.folder / RESOURCES).resolve()),
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+            pass_fds=(writing,),
+            env=_environment(folder),
+            cwd=folder,
+            start_new_session=True,
+        )
+    except OSError as error:
+        os.close(reading)
+        log.close()
+        raise ChildFailedError(f"could not be started: {error}") from error
+    finally:
+        os.close(writing)
+    try:
+        line = await asyncio.wait_for(_read_line(reading), limits.start_limit_seconds)
+        ready = msgspec.json.decode(line, type=Ready)
+        child.port, child.confined = ready.port, tuple(one for one in ready.confined if one)
+    except (TimeoutError, msgspec.DecodeError):
+        child.signal(signal.SIGKILL)
+        raise ChildFailedError(f"did not serve; it ended with {await child.wait()}") from None
+    except asyncio.CancelledError:
+        child.signal(signal.SIGKILL)
+        await child.wait()
+        raise
+    return child
+
+
+async def end_child(child: Child) -> None:
+    """End a child politely, then surely."""
+    child.signal(signal.SIGTERM)
+    ended = asyncio.create_task(child.wait())
+    await asyncio.wait([ended], timeout=TERMINATE_SECONDS)
+    child.signal(signal.SIGKILL)  # also whatever the model left in its process group
+    await ended
+
+
+def log_path(log_dir: Path, model_id: str) -> Path:
+    """Where a model's stdout and stderr go."""
+    return log_dir / f"{model_id}.log"
+
+
+def _command(folder: Path, ready_fd: int, limits: Limits, resources: Path) -> list[str]:
+    readable, listable = installed()
+    # -I: our own imports find neither files of the model's folder nor what PYTHONPATH puts before them (an old
+    # protobuf there ended every child). -u: prints reach the log at once.
+    return [
+        *(sys.executable, "-Iu", "-m", "coordinator.infra.models.host.child"),
+        *("--folder", str(folder), "--ready-fd", str(ready_fd), "--parent-pid", str(os.getpid())),
+        *("--call-limit-seconds", str(limits.call_limit_seconds)),
+        *("--setup-limit-seconds", str(limits.setup_limit_seconds)),
+        *("--memory-limit-mb", str(limits.memory_limit_mb)),
+        *("--disk-limit-mb", str(limits.disk_limit_mb)),
+        *("--listen", limits.listen_address),
+        *(f"--readable={path}" for path in (*readable, resources)),
+        *(f"--path={path}" for path in os.environ.get("PYTHONPATH", "").split(os.pathsep) if path),
+        *(f"--listable={path}" for path in listable),
+    ]
+
+
+def _environment(folder: Path) -> dict[str, str]:
+    """The few variables that a model's process gets: none of the node's, whose values may be secrets."""
+    kept = {name: os.environ[name] for name in ENVIRONMENT_KEPT if name in os.environ}
+    scratch = str(folder / SCRATCH)
+    return kept | {"HOME": scratch, "TMPDIR": scratch}
+
+
+def _fresh_copy(source: Path, target: Path) -> Path:
+    """A copy of the submission, without what is no file of its own: links stay links, and lead nowhere it may read.
+
+    Raises OSError for what cannot be copied, or is more than a submission may hold.
+    """
+    shutil.rmtree(target, ignore_errors=True)
+    left = [COPY_FILES_MAX, COPY_BYTES_MAX]
+
+    def copy(path: str, to: str) -> None:
+        size = _size_of_file(path)
+        left[0] -= 1
+        left[1] -= size
+        if min(left) < 0:
+            raise OSError(f"{source} holds more than {COPY_FILES_MAX} files or {COPY_BYTES_MAX >> 20} MiB")
+        shutil.copyfile(path, to)
+        shutil.copymode(path, to)
+
+    if (
+        source / RESOURCES
+    ).is_symlink():  # the model may read all below it: a link would name any folder for that
+        raise OSError(f"{source / RESOURCES} is a link: put the files themselves there")
+    ignored = shutil.ignore_patterns("__pycache__", RESOURCES, SCRATCH)
+    shutil.copytree(source, target, symlinks=True, ignore=ignored, copy_function=copy)
+    (target / SCRATCH).mkdir()
+    if (source / RESOURCES).is_dir():
+        (target / RESOURCES).symlink_to(source / RESOURCES)  # weights can be large: never copied
+    return target
+
+
+def _size_of_file(path: str) -> int:
+    """Raises OSError for a pipe, a socket or a device: to read one could take for ever."""
+    status = os.lstat(path)
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(f"{path} is no file")
+    return status.st_size
+
+
+def _why_not_copied(error: OSError) -> str:
+    if isinstance(error, shutil.Error):
+        return "; ".join(str(why) for _, _, why in error.args[0][:3])
+    return str(error)
+
+
+async def _read_line(fd: int) -> bytes:
+    reader = asyncio.StreamReader()
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), os.fdopen(fd, "rb", buffering=0)
+    )
+    try:
+        return await reader.readline()
+    finally:
+        transport.close()

@@ -1,0 +1,360 @@
+"""Child processes: started in a session of their own, bound to our life, their words kept.
+
+Reads a child's stdout and stderr (one pipe, so that their order is kept); writes them to a log file of
+bounded size and hands each line on. Why not simply let the child write its file: the supervisor needs the last
+line for its message, and the events in the lines for its state.
+
+A child is the leader of a process group, so that Ctrl-C in the terminal reaches the supervisor alone and
+`kill()` takes along whatever the child has started. The kernel kills it when its parent dies (Linux). That
+rule is per thread: children are started by the thread that runs the event loop, which must be the main one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Protocol
+
+from coordinator.infra.disk import DiskFullError
+from coordinator.infra.kafka.embedded import EmbeddedBroker, PortTakenError
+
+LOG_BYTES_MAX = 20 * 1024 * 1024
+LINE_BYTES_MAX = 64 * 1024
+READ_BYTES = 64 * 1024
+POLL_SECONDS = 0.1
+PORT_SECONDS_MAX, PORT_POLL_SECONDS = 60.0, 0.5
+
+# Runs in the child before its program does. A `preexec_fn` would not be safe beside threads.
+_DIE_WITH_PARENT = """
+import ctypes, os, sys
+if sys.platform == "linux":
+    ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)
+    if os.getppid() != int(sys.argv[1]):
+        sys.exit(1)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
+
+OnLine = Callable[[str], None]
+
+
+class Process(Protocol):
+    """What a supervisor needs of a child."""
+
+    name: str
+
+    @property
+    def pid(self) -> int | None:
+        """The process id while it runs or has run; None before the first start."""
+
+    @property
+    def last_line(self) -> str:
+        """The last thing it said."""
+
+    @property
+    def stop_seconds_max(self) -> float:
+        """How long a clean end may take it."""
+
+    @property
+    def silent_seconds(self) -> float:
+        """For how long it has given no sign of life, as far as it gives any; 0 where it does not."""
+
+    async def start(self) -> None:
+        """Start it (again). Returns once it is forked."""
+
+    async def wait(self) -> int:
+        """The exit code when it has ended; negative: the signal that ended it."""
+
+    def terminate(self) -> None:
+        """Ask it to end. Nothing happens when it does not run."""
+
+    def kill(self) -> None:
+        """End it and its process group at once. Nothing happens when they do not run."""
+
+
+class BoundedLog:
+    """A log file of at most about twice `bytes_max`: the current one, and `<name>.log.1` before it."""
+
+    def __init__(self, path: Path, bytes_max: int = LOG_BYTES_MAX) -> None:
+        self._path = path
+        self._bytes_max = bytes_max
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._file: IO[bytes] = path.open("ab", buffering=0)
+        self._size = self._file.tell()
+
+    def write(self, chunk: bytes) -> None:
+        """Append. Rolls over first when the file would grow past its bound."""
+        if self._size and self._size + len(chunk) > self._bytes_max:
+            self._file.close()
+            self._path.replace(self._path.with_name(self._path.name + ".1"))
+            self._file = self._path.open("ab", buffering=0)
+            self._size = 0
+        self._file.write(chunk)
+        self._size += len(chunk)
+
+    def close(self) -> None:
+        """Let the file go."""
+        self._file.close()
+
+
+class LoggedProcess:
+    """A command as a child. `gate`, where given, is awaited after each start; its bytes go to the child's stdin.
+
+    So a child may import while the rest of the node still starts, and learn then what only turned out meanwhile.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        command: Sequence[str],
+        log_file: Path,
+        *,
+        environ: Mapping[str, str] | None = None,
+        on_line: OnLine | None = None,
+        gate: Callable[[], Awaitable[bytes]] | None = None,
+        log_bytes_max: int = LOG_BYTES_MAX,
+        alive_file: Path | None = None,
+    ) -> None:
+        self.name = name
+        self.stop_seconds_max = 0.0
+        self._alive_file = alive_file
+        self._touched = (-1, 0.0)
+        self.log_file = log_file
+        self._command = tuple(command)
+        self._environ = dict(os.environ if environ is None else environ)
+        self._on_line = on_line
+        self._gate = gate
+        self._log_bytes_max = log_bytes_max
+        self._process: asyncio.subprocess.Process | None = None
+        self._opening: asyncio.Task[None] | None = None
+        self._said: _Said | None = None
+        self._last_line = ""
+
+    @property
+    def pid(self) -> int | None:
+        """The process id; None before the first start."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def last_line(self) -> str:
+        """The last line that is not empty, of this start or an earlier one."""
+        return self._last_line
+
+    @property
+    def silent_seconds(self) -> float:
+        """For how long it has not touched `alive_file`, as it does while it works; 0 before its first sign of life."""
+        if self._alive_file is None:
+            return 0.0
+        try:
+            touched = self._alive_file.stat().st_mtime_ns
+        except FileNotFoundError:
+            return 0.0
+        if touched != self._touched[0]:  # its age by our own clock: the wall's may jump
+            self._touched = (touched, time.monotonic())
+        return time.monotonic() - self._touched[1]
+
+    async def start(self) -> None:
+        """Start the command. Raises OSError when there is no such program."""
+        if self._alive_file is not None:
+            self._alive_file.unlink(missing_ok=True)
+        read_end, write_end = os.pipe()
+        try:
+            self._process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "-ISc",
+                _DIE_WITH_PARENT,
+                str(os.getpid()),
+                *self._command,
+                stdin=asyncio.subprocess.DEVNULL if self._gate is None else asyncio.subprocess.PIPE,
+                stdout=write_end,
+                stderr=write_end,
+                env=self._environ,
+                start_new_session=True,
+            )
+        except BaseException:
+            os.close(read_end)
+            raise
+        finally:
+            os.close(write_end)
+        self._said = _Said(read_end, BoundedLog(self.log_file, self._log_bytes_max), self._heard)
+        if self._gate is not None:
+            self._opening = asyncio.create_task(self._open_gate(self._gate))
+
+    async def wait(self) -> int:
+        """The exit code, once the child has ended and what it said has been read."""
+        assert self._process is not None, "start() comes first"  # noqa: S101
+        code = await self._process.wait()
+        self.kill()  # whatever it left behind in its group would hold the pipe open
+        if self._opening is not None:
+            self._opening.cancel()
+        if self._said is not None:
+            await self._said.ended(timeout_seconds=1.0)
+            self._said = None
+        return code
+
+    def terminate(self) -> None:
+        """SIGTERM to the child alone: it knows best how to end what it has started."""
+        if self._process is not None and self._process.returncode is None:
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """SIGKILL to the whole group."""
+        if self._process is not None:
+            try:
+                os.killpg(self._process.pid, signal.SIGKILL)
+            except ProcessLookupError:
+                return
+
+    async def _open_gate(self, gate: Callable[[], Awaitable[bytes]]) -> None:
+        line = await gate()
+        stdin = self._process.stdin if self._process is not None else None
+        if stdin is None:
+            return
+        try:
+            stdin.write(line)
+            await stdin.drain()
+            stdin.close()
+        except (BrokenPipeError, ConnectionResetError):
+            return  # it has ended; `wait` tells
+
+    def _heard(self, line: str) -> None:
+        self._last_line = line
+        if self._on_line is not None:
+            self._on_line(line)
+
+
+class _Said:
+    """The reading end of a child's output: into the log as it comes, by line to `heard`."""
+
+    def __init__(self, fd: int, log: BoundedLog, heard: OnLine) -> None:
+        self._fd = fd
+        self._log = log
+        self._heard = heard
+        self._rest = b""
+        self._end = asyncio.Event()
+        os.set_blocking(fd, False)
+        self._loop = asyncio.get_running_loop()
+        self._loop.add_reader(fd, self._read)
+
+    async def ended(self, timeout_seconds: float) -> None:
+        """Wait for the end of the output, or no longer than that, and let everything go."""
+        try:
+            await asyncio.wait_for(self._end.wait(), timeout_seconds)
+        except TimeoutError:
+            self._close()
+
+    def _read(self) -> None:
+        try:
+            chunk = os.read(self._fd, READ_BYTES)
+        except BlockingIOError:
+            return
+        if not chunk:
+            self._close()
+            return
+        with contextlib.suppress(OSError):  # a full disk: what the child says is still heard
+            self._log.write(chunk)
+        *lines, self._rest = (self._rest + chunk).split(b"\n")
+        if len(self._rest) > LINE_BYTES_MAX:
+            lines, self._rest = [*lines, self._rest], b""
+        for line in lines:
+            self._tell(line)
+
+    def _tell(self, line: bytes) -> None:
+        text = line.decode(errors="replace").strip()
+        if text:
+            self._heard(text)
+
+    def _close(self) -> None:
+        if self._end.is_set():
+            return
+        self._end.set()
+        self._loop.remove_reader(self._fd)
+        os.close(self._fd)
+        self._tell(self._rest)
+        self._rest = b""
+        self._log.close()
+
+
+class BrokerProcess:
+    """The embedded broker as a `Process`. It is prepared already; a start again keeps its ports and its log."""
+
+    name = "kafka"
+
+    def __init__(self, broker: EmbeddedBroker) -> None:
+        self._broker = broker
+        self.is_known = False
+        """Do clients know its port? Until then it may take another."""
+        self._waits = ""
+        self._ended_with = 0
+
+    @property
+    def pid(self) -> int | None:
+        """The process id; None before the first start."""
+        return self._broker.pid
+
+    @property
+    def stop_seconds_max(self) -> float:
+        """As long as a log of its size may need."""
+        return self._broker.stop_seconds_max
+
+    @property
+    def silent_seconds(self) -> float:
+        """It gives no sign that we look at: the workers say when it does not answer."""
+        return 0.0
+
+    @property
+    def last_line(self) -> str:
+        """The last line of Kafka's log that is no inner line of a stack trace; a full disk by its name."""
+        if self._waits:
+            return self._waits
+        if self._broker.disk_is_full:
+            return str(DiskFullError(self._broker.data_dir))
+        try:
+            tail = self._broker.log_file.read_bytes()[-READ_BYTES:].decode(errors="replace")
+        except OSError:
+            return ""
+        lines = [line for line in tail.splitlines() if line.strip() and not line.startswith("\t")]
+        return lines[-1] if lines else ""
+
+    async def start(self) -> None:
+        """Start the broker. It forks in this thread on purpose (see the module).
+
+        A port in use is waited for once clients know no other: after a fall somebody's connection or a tool may hold it
+        for a while. Before that another one is taken. Raises OperatorError after a minute.
+        """
+        for _ in range(int(PORT_SECONDS_MAX / PORT_POLL_SECONDS)):
+            try:
+                self._broker.start()
+            except PortTakenError as error:
+                if not self.is_known:
+                    self._broker.move()
+                    continue
+                self._waits = f"waits for its port: {error}"
+                await asyncio.sleep(PORT_POLL_SECONDS)
+            else:
+                self._waits = ""
+                return
+        self._broker.start()
+
+    async def wait(self) -> int:
+        """The exit code, once it has ended."""
+        while self._broker.is_alive():  # noqa: ASYNC110 - subprocess.Popen has no event
+            await asyncio.sleep(POLL_SECONDS)
+        return self._broker.exit_code or 0
+
+    def terminate(self) -> None:
+        """SIGTERM: Kafka writes out and leaves a clean log."""
+        self._signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL: it is one process."""
+        self._signal(signal.SIGKILL)
+
+    def _signal(self, number: signal.Signals) -> None:
+        if self._broker.is_alive() and self._broker.pid is not None:
+            os.kill(self._broker.pid, number)

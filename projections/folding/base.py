@@ -1,0 +1,202 @@
+"""What every projection is: a fold of counted decisions into rows, and questions about them.
+
+Each topic writes keys of its own, and what belongs together is joined when it is asked for. So the order in
+which topics are read never matters: any interleaving gives byte-equal rows. Folding calls no contract, no
+clock, no randomness. A fold looks at each event once and writes one row per round, not per event.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from bisect import insort
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
+
+import msgspec
+import structlog
+
+from coordinator.projections.storage.batch import Batch
+from coordinator.projections.storage.store import Store
+from coordinator.streams.contract.terms import comparable_since
+from coordinator.streams.events import AnyEvent, Terms
+from coordinator.streams.log.counting import Decision
+
+_log = structlog.get_logger()
+_encoder = msgspec.msgpack.Encoder(order="deterministic")
+_counts_decoder = msgspec.msgpack.Decoder(dict[str, int])
+_terms_decoder = msgspec.msgpack.Decoder(Terms)
+DEFAULT_SCORE_DECIMALS = 9
+_INT64 = 1 << 63
+
+
+def encode_row(value: object) -> bytes:
+    """MessagePack with sorted keys: equal content, equal bytes, whatever the order in which it came."""
+    return _encoder.encode(value)
+
+
+def wide(number: int) -> int | str:
+    """An integer as a row may hold it: beyond 64 bits as text. Sums of extreme scores get there."""
+    return number if -_INT64 <= number < _INT64 else str(number)
+
+
+def key(*parts: str | int) -> bytes:
+    """A row's key: texts end in 0x00 and integers are 8 bytes big-endian, so that keys sort as their parts
+    do.
+    """
+    return b"".join(eight(part) if isinstance(part, int) else part.encode() + b"\x00" for part in parts)
+
+
+def eight(value: int) -> bytes:
+    """An integer as a key or a short row holds it: 8 bytes big-endian, within [0, 2**63).
+
+    What lies outside is put at that end: a time before 1970 in a log must not stop a fold for good.
+    """
+    return min(max(value, 0), _INT64 - 1).to_bytes(8, "big")
+
+
+class Projection(ABC):
+    """A fold. `schema` grows when rows change their shape: the store is then rebuilt from the log."""
+
+    name: ClassVar[str]
+    topics: ClassVar[tuple[str, ...]]
+    schema: ClassVar[int] = 1
+    owners: ClassVar[Mapping[bytes, str]] = {}
+    """First byte of a key -> the one topic that writes such rows, where the projection folds several."""
+    keeps_past: ClassVar[bool] = True
+    """Are the versions of its rows kept, so that a past state can be asked for?"""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.version = 0
+        """Grows with every commit that may have changed an answer; what caches of answers go by."""
+        self._counts: dict[str, dict[str, int]] = {}
+        for name, row in store.scan(b"#"):
+            self._counts[name[1:-1].decode()] = _counts_decoder.decode(row)
+        self._counted: set[str] = set()
+
+    @classmethod
+    def owner(cls, row_key: bytes) -> str:
+        """The topic whose decisions write this row."""
+        first = row_key[:1]
+        if first in (b"#", b"!"):
+            return row_key[1 : row_key.index(b"\x00")].decode()
+        return cls.topics[0] if len(cls.topics) == 1 else cls.owners[first]
+
+    @abstractmethod
+    def apply(self, decision: Decision, batch: Batch) -> None:
+        """Fold one counted decision of one of `topics`."""
+
+    def flush(self, batch: Batch) -> None:
+        """Put what was gathered in memory since the last decision into the batch."""
+        for topic in self._counted:
+            batch.put(key("#" + topic), encode_row(self._counts[topic]))
+        self._counted.clear()
+
+    def notes(self) -> dict[str, Any]:
+        """Facts to keep beside the positions that are not content (and so not hashed)."""
+        return {}
+
+    def count(self, topic: str, name: str, n: int = 1) -> None:
+        """Add to a count that belongs to a topic: so counts do not depend on the order across topics
+        either.
+        """
+        counts = self._counts.setdefault(topic, {})
+        counts[name] = counts.get(name, 0) + n
+        self._counted.add(topic)
+
+    def counted(self, topic: str, name: str) -> int:
+        """A count of this topic's events."""
+        return self._counts.get(topic, {}).get(name, 0)
+
+    def refuse(self, batch: Batch, topic: str, event: AnyEvent, status: str) -> None:
+        """Record an event that is not legal in the status it met. Nothing else changes."""
+        kind = type(event).__name__
+        batch.put(key("!" + topic, event.id, kind), encode_row([event.at, status]))
+        self.count(topic, "illegal")
+        _log.error(
+            "illegal_transition",
+            projection=self.name,
+            topic=topic,
+            event_id=event.id,
+            kind=kind,
+            state=status,
+        )
+
+    def refused(self, limit: int = 100) -> list[dict[str, Any]]:
+        """The illegal moves met so far: `topic, event_id, kind, at, state`."""
+        found = []
+        for name, row in self.store.scan(b"!"):
+            topic, event_id, kind = name[1:-1].decode().split("\x00")
+            at, status = msgspec.msgpack.decode(row)
+            found.append({"topic": topic, "event_id": event_id, "kind": kind, "at": at, "state": status})
+            if len(found) >= limit:
+                break
+        return found
+
+
+def _begins(terms: Terms) -> int:
+    return terms.effective_from
+
+
+class TermsRows:
+    """The terms known so far, by contract hash, as one topic told them (rows `T`)."""
+
+    def __init__(self, store: Store) -> None:
+        self.by_hash: dict[str, Terms] = {}
+        found = [
+            (int.from_bytes(name[1:9], "big"), _terms_decoder.decode(row)) for name, row in store.scan(b"T")
+        ]
+        told = [terms for _, terms in sorted(found, key=lambda one: one[0])]
+        self.in_order: list[Terms] = sorted(told, key=_begins)
+        """By the time from which they hold; of those of one time the last told holds."""
+        for terms in told:
+            self.by_hash[terms.contract_hash] = terms
+
+    def add(self, terms: Terms, batch: Batch) -> None:
+        """Take new terms; the same ones again change nothing."""
+        if terms in self.in_order:
+            return
+        batch.put(b"T" + len(self.in_order).to_bytes(8, "big"), encode_row(terms))
+        insort(self.in_order, terms, key=_begins)
+        self.by_hash[terms.contract_hash] = terms
+
+    def comparable_since(self, at_ms: int) -> int:
+        """See `streams.terms.comparable_since`."""
+        return comparable_since(self.in_order, at_ms)
+
+    def adds_up(self, contract_hash: str, at_ms: int) -> bool:
+        """Do scores made by that contract mean what scores mean at a time? True for a contract that is not known."""
+        made_by, now = self.by_hash.get(contract_hash), self.at(at_ms)
+        return made_by is None or now is None or made_by.scoring_hash == now.scoring_hash
+
+    def contracts(self, start: int, until: int) -> list[str]:
+        """The contracts whose rounds may be in sums over [start, until) (ms), oldest first.
+
+        A round becomes known a horizon after it was asked, and is in no sum of another scoring.
+        """
+        now = self.at(until - 1)
+        found: list[str] = []
+        for i, terms in enumerate(self.in_order):
+            horizon_ms = 1000 * max((scope.horizon_seconds for scope in terms.scopes), default=0)
+            ends = self.in_order[i + 1].effective_from if i + 1 < len(self.in_order) else until
+            alike = now is not None and terms.scoring_hash == now.scoring_hash
+            if alike and terms.effective_from < until and ends + horizon_ms > start:
+                found.append(terms.contract_hash)
+        return list(dict.fromkeys(found))
+
+    def at(self, at_ms: int) -> Terms | None:
+        """The terms in force at `at_ms`; before the first ones, the first."""
+        for terms in reversed(self.in_order):
+            if terms.effective_from <= at_ms:
+                return terms
+        return self.in_order[0] if self.in_order else None
+
+    def decimals(self, contract_hash: str) -> int:
+        """How many decimals scores under this contract have."""
+        terms = self.by_hash.get(contract_hash)
+        return terms.score_decimals if terms else DEFAULT_SCORE_DECIMALS
+
+
+def events_of(decision: Decision, kinds: tuple[type, ...]) -> Iterable[AnyEvent]:
+    """The decision's events of these kinds, in order."""
+    return (event for event in decision.events if isinstance(event, kinds))

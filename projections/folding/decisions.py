@@ -1,0 +1,170 @@
+"""From records to rows: the counting rule once per topic, one decode per decision, all projections, one
+commit each.
+
+No broker here: the runner, a replay and the tests feed it alike. A decision that cannot be read (unknown
+kind, newer version) raises before any projection has seen it; what was folded before it can still be
+committed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import msgspec
+
+from coordinator.projections.folding.base import Projection
+from coordinator.projections.storage.batch import Batch
+from coordinator.streams.log.birth import is_birth
+from coordinator.streams.log.counting import Counter, Decision
+from coordinator.streams.log.envelope import Need, decode_outside
+from coordinator.streams.topology import BY_TOPIC
+
+UNCOUNTED = "uncounted"
+
+
+class TopicReader:
+    """Decisions from the records of one topic. In topics of many writers each event is a decision of its
+    own.
+    """
+
+    def __init__(self, topic: str, start: Need, uncounted: int = 0) -> None:
+        self.topic = topic
+        self._counter = Counter(topic, start)
+        self._counter.uncounted = uncounted
+        self._enveloped = BY_TOPIC[topic].enveloped
+
+    @property
+    def next_offset(self) -> int:
+        """The offset after the last record read."""
+        return self._counter.next_offset
+
+    @property
+    def uncounted(self) -> int:
+        """Records read that do not count: repeated sends, zombies' appends, garbage."""
+        return self._counter.uncounted
+
+    @property
+    def hole(self) -> str:
+        """Where the topic's owner skipped a number, in words; empty where it did not."""
+        if self._counter.hole is None:
+            return ""
+        offset, seq = self._counter.hole
+        return f"{self.topic} offset {offset} holds decision {seq}, but {self._counter.seq + 1} is missing"
+
+    @property
+    def garbage(self) -> int | None:
+        """The offset of the last record, since we read, that is no append of any version; None in topics of many
+        writers.
+        """
+        return self._counter.garbage
+
+    def read(self, offset: int, record: bytes | None) -> Decision | None:
+        """The decision that this record completed, or None. Raises UnknownEventError."""
+        if self._enveloped:
+            return self._counter.read(offset, record)
+        self._counter.next_offset = offset + 1
+        try:
+            if is_birth(offset, record):
+                return None
+            event = decode_outside(record)
+        except msgspec.DecodeError:
+            self._counter.uncounted += 1
+            return None
+        decision = Decision(self.topic, offset, offset, 0, Need(offset), {}, {}, ())
+        decision.__dict__["events"] = [event]  # already decoded: fills the cached property
+        return decision
+
+    def state(self) -> Need:
+        """Where this topic may be resumed: before the first part of what is incomplete."""
+        return self._counter.state()
+
+
+class Folder:
+    """Projections and the readers of their topics. `until_ms`: decisions with a later event are left out.
+
+    `limits`: projection -> topic -> the offset to stop before; used to rebuild a store as it stood.
+    """
+
+    def __init__(
+        self,
+        projections: Sequence[Projection],
+        *,
+        until_ms: int | None = None,
+        limits: Mapping[str, Mapping[str, int]] | None = None,
+    ) -> None:
+        self.projections = list(projections)
+        self.readers: dict[str, TopicReader] = {}
+        self.events = 0
+        self.on_decision: Callable[[Decision], None] = lambda _decision: None
+        """Called with each counted decision, once it can be read."""
+        self._until_ms = until_ms
+        self._limits = limits
+        self._batches = {one.name: Batch(one.store, keeps_past=one.keeps_past) for one in self.projections}
+        self._readers_of: dict[str, list[tuple[Projection, int]]] = {}
+        self._moved: set[str] = set()
+        self._changed: set[str] = set()
+        for topic in BY_TOPIC:
+            starts = [
+                (one.store.positions.get(topic, Need()), one)
+                for one in self.projections
+                if topic in one.topics
+            ]
+            if starts:
+                self._readers_of[topic] = [(one, start.offset) for start, one in starts]
+                need, last = min(starts, key=lambda pair: pair[0].offset)
+                uncounted = last.store.notes.get(UNCOUNTED, {}).get(topic, 0)
+                self.readers[topic] = TopicReader(topic, need, uncounted)
+
+    @property
+    def uncounted(self) -> int:
+        """Records that do not count, over all topics."""
+        return sum(reader.uncounted for reader in self.readers.values())
+
+    def fold(self, topic: str, offset: int, record: bytes | None) -> int:
+        """Read one record; the number of events folded. Raises UnknownEventError, naming topic and offset."""
+        decision = self.readers[topic].read(offset, record)
+        self._moved.add(topic)
+        if decision is None:
+            return 0
+        events = decision.events
+        self.on_decision(decision)
+        if self._until_ms is not None and any(event.at > self._until_ms for event in events):
+            return 0
+        folded = False
+        for projection, start in self._readers_of[topic]:
+            if decision.offset < start:
+                continue  # this store has it already; another one started earlier
+            if self._limits is not None and decision.offset >= self._limits[projection.name].get(topic, 0):
+                continue
+            batch = self._batches[projection.name]
+            projection.apply(decision, batch)
+            projection.flush(batch)
+            batch.end_of(decision)
+            self._changed.add(projection.name)
+            folded = True
+        if not folded:
+            return 0
+        self.events += len(events)
+        return len(events)
+
+    def commit(self) -> None:
+        """One WriteBatch per projection that has anything new: rows, positions and hash together."""
+        if not self._moved:
+            return
+        for projection in self.projections:
+            moved = self._moved.intersection(projection.topics)
+            if not moved:
+                continue
+            batch = self._batches[projection.name]
+            positions = dict(projection.store.positions)
+            uncounted: dict[str, int] = dict(projection.store.notes.get(UNCOUNTED, {}))
+            for topic in moved:
+                state = self.readers[topic].state()
+                if state.offset > positions.get(topic, Need()).offset or topic not in positions:
+                    positions[topic] = state
+                    uncounted[topic] = self.readers[topic].uncounted
+            projection.store.commit(batch, positions, {**projection.notes(), UNCOUNTED: uncounted})
+            if projection.name in self._changed:
+                projection.version += 1
+        self._moved.clear()
+        self._changed.clear()

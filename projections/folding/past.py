@@ -1,0 +1,288 @@
+"""Read models as they were: views of the living stores at a cut of the log, for the very projections that run live.
+
+Reads the stores' versions (`versions.py`) and folds only what no cut can say: the latecomers of a moment. A view writes
+nothing, and does not change while the living stores go on: what was before a cut stays as it was.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Iterator, Mapping, Sequence
+from operator import itemgetter
+from typing import Any, Protocol, TypeVar
+
+import msgspec
+
+from coordinator.projections.folding.base import Projection
+from coordinator.projections.storage.batch import Batch
+from coordinator.projections.storage.changes import MODULUS, row_hash
+from coordinator.projections.storage.store import Meta, Store
+from coordinator.projections.storage.versions import (
+    cut_at,
+    find_before,
+    late_at,
+    latecomers,
+    mark_before,
+    value_at,
+)
+from coordinator.projections.views.checkpoints import Checkpoints
+from coordinator.projections.views.feeds import Feeds
+from coordinator.projections.views.leaderboard import Leaderboard
+from coordinator.projections.views.models import Models
+from coordinator.projections.views.predictions import Predictions
+from coordinator.projections.views.snapshots import Snapshots
+from coordinator.streams.log.counting import Decision
+from coordinator.streams.log.envelope import Need
+from coordinator.streams.log.errors import CoordinatorError
+
+LATECOMERS_MAX = 500
+_Any = TypeVar("_Any", bound=Projection)
+
+
+class TooManyLatecomersError(CoordinatorError):
+    """So many decisions came after their time that the moment cannot be answered at a bounded cost."""
+
+
+class NotInThePastError(CoordinatorError):
+    """A position that was not reached yet, or that names no latecomer."""
+
+
+class Cut(msgspec.Struct, frozen=True):
+    """Where one topic is cut: the decisions before `offset`, and those at the offsets `late` behind it."""
+
+    offset: int
+    late: tuple[int, ...] = ()
+
+
+Cuts = Mapping[str, Cut]
+"""topic -> its cut"""
+
+
+class Readable(Protocol):
+    """What questions are answered from: the living read models, or a view of them."""
+
+    @property
+    def leaderboard(self) -> Leaderboard: ...
+    @property
+    def models(self) -> Models: ...
+    @property
+    def predictions(self) -> Predictions: ...
+    @property
+    def feeds(self) -> Feeds: ...
+    @property
+    def snapshots(self) -> Snapshots: ...
+    @property
+    def checkpoints(self) -> Checkpoints: ...
+
+
+class PastStore(Store):
+    """A store as decisions before a cut left it. What is committed to it stays in memory, on top."""
+
+    def __init__(self, store: Store, kind: type[Projection], cuts: Mapping[str, int]) -> None:
+        self.path = store.path
+        self.database = store.database
+        self._owner = kind.owner
+        self._cuts = dict(cuts)
+        self._rows: dict[bytes, bytes | None] = {}
+        marks = [mark_before(self.database, topic, cut) for topic, cut in cuts.items()]
+        self._hash = sum(mark.state_hash for mark in marks if mark is not None) % MODULUS
+        self._meta = Meta(
+            identity=store.identity,
+            positions={topic: Need(cut) for topic, cut in cuts.items()},
+            state_hash=self.state_hash,
+        )
+
+    def get(self, key: bytes) -> bytes | None:
+        if key in self._rows:
+            return self._rows[key]
+        return find_before(self.database, key, self._cuts[self._owner(key)])
+
+    def scan(
+        self, prefix: bytes, *, start: bytes | None = None, backwards: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        found = self._scan_versions(prefix, start=start, backwards=backwards)
+        if not self._rows:
+            return found
+        on_top = [
+            (key, row)
+            for key, row in self._rows.items()
+            if key.startswith(prefix)
+            and row is not None
+            and (start is None or (key <= start if backwards else key >= start))
+        ]
+        on_top.sort(reverse=backwards)
+        below = ((key, row) for key, row in found if key not in self._rows)
+        return heapq.merge(below, on_top, key=itemgetter(0), reverse=backwards)
+
+    def _scan_versions(
+        self, prefix: bytes, *, start: bytes | None, backwards: bool
+    ) -> Iterator[tuple[bytes, bytes]]:
+        for key, stored in self.stored(prefix, start=start, backwards=backwards):
+            row = value_at(self.database, key, stored, self._cuts[self._owner(key)])
+            if row is not None:
+                yield key, row
+
+    def commit(self, batch: Batch, positions: Mapping[str, Need], notes: Mapping[str, Any]) -> None:
+        """Keep the batch's rows on top, and the hash with them; nothing is written."""
+        del positions, notes  # they are those of the living store
+        total = self._hash
+        for step in batch.steps():
+            for key, value in step.rows.items():
+                before = self.get(key)
+                total += (0 if value is None else row_hash(key, value)) - (
+                    0 if before is None else row_hash(key, before)
+                )
+                self._rows[key] = value
+        self._hash = total % MODULUS
+        batch.clear()
+
+    def close(self) -> None:
+        """Nothing to let go: the living store is another's."""
+
+
+class PastReadModels:
+    """The read models at a cut. Each is made when it is first asked for; keep them no longer than an answer takes."""
+
+    def __init__(self, live: Readable, cuts: Cuts) -> None:
+        self._live = live
+        self.cuts = cuts
+        self._made: dict[str, Projection] = {}
+
+    def _make(self, kind: type[_Any]) -> _Any:
+        made: _Any | None = self._made.get(kind.name)  # type: ignore[assignment]
+        if made is None:
+            store = getattr(self._live, kind.name).store
+            missing = [topic for topic in kind.topics if topic not in self.cuts]
+            if missing:
+                raise NotInThePastError(
+                    f"this question also reads {', '.join(missing)}: name where to cut it"
+                )
+            offsets = {topic: self.cuts[topic].offset for topic in kind.topics}
+            past = PastStore(store, kind, offsets)
+            made = kind(past)
+            self._made[kind.name] = made
+            late = [
+                one for topic in kind.topics for one in _late_decisions(store, topic, self.cuts[topic].late)
+            ]
+            if late:
+                batch = Batch(past)
+                for decision in late:
+                    made.apply(decision, batch)
+                    made.flush(batch)
+                    batch.end_of(decision)
+                past.commit(batch, {}, {})
+                made.version += 1
+        return made
+
+    @property
+    def leaderboard(self) -> Leaderboard:
+        """As it was."""
+        return self._make(Leaderboard)
+
+    @property
+    def models(self) -> Models:
+        """As they were."""
+        return self._make(Models)
+
+    @property
+    def predictions(self) -> Predictions:
+        """As they were."""
+        return self._make(Predictions)
+
+    @property
+    def feeds(self) -> Feeds:
+        """As they were."""
+        return self._make(Feeds)
+
+    @property
+    def snapshots(self) -> Snapshots:
+        """As they were."""
+        return self._make(Snapshots)
+
+    @property
+    def checkpoints(self) -> Checkpoints:
+        """As they were."""
+        return self._make(Checkpoints)
+
+    def used(self) -> list[Projection]:
+        """Those that were looked at, by name."""
+        return [self._made[name] for name in sorted(self._made)]
+
+    def cuts_read(self) -> dict[str, Cut]:
+        """The cuts of the topics that they fold."""
+        return {topic: self.cuts[topic] for one in self._made.values() for topic in one.topics}
+
+    def all(self) -> list[Projection]:
+        """Every one of which a past is kept."""
+        return [
+            self.leaderboard,
+            self.models,
+            self.predictions,
+            self.feeds,
+            self.snapshots,
+            self.checkpoints,
+        ]
+
+
+KEEPERS: dict[str, str] = {
+    "feeds": "feeds",
+    "inputs": "leaderboard",
+    "models": "models",
+    "predictions": "predictions",
+    "scores": "leaderboard",
+    "snapshots": "snapshots",
+    "checkpoints": "checkpoints",
+}
+"""Topic -> the projection whose marks say where it is cut."""
+
+
+def cuts_of(projections: Sequence[Projection]) -> dict[str, Cut]:
+    """How far the topics of these projections are folded: cuts that hold all that their rows are made of."""
+    found: dict[str, Cut] = {}
+    for one in projections:
+        for topic in one.topics:
+            at = one.store.positions.get(topic, Need()).offset
+            found[topic] = Cut(min(at, found[topic].offset) if topic in found else at)
+    return found
+
+
+def folded_until(live: Readable) -> dict[str, int]:
+    """Topic -> the offset before which every read model has folded it. Ask between two commits: in the event loop."""
+    every = [live.leaderboard, live.models, live.predictions, live.feeds, live.snapshots, live.checkpoints]
+    return {topic: cut.offset for topic, cut in cuts_of(every).items()}
+
+
+def cuts_at(live: Readable, until_ms: int, ends: Mapping[str, int]) -> dict[str, Cut]:
+    """The cuts that hold every decision before `ends` whose events all have `at` <= `until_ms`.
+
+    Raises TooManyLatecomersError.
+    """
+    found: dict[str, Cut] = {}
+    for topic, keeper in KEEPERS.items():
+        database = getattr(live, keeper).store.database
+        late = latecomers(database, topic, until_ms, ends[topic], LATECOMERS_MAX)
+        if len(late) > LATECOMERS_MAX:
+            raise TooManyLatecomersError(
+                f"more than {LATECOMERS_MAX} decisions of {topic} were known at this moment and came after others "
+                "that were not"
+            )
+        found[topic] = Cut(cut_at(database, topic, until_ms, ends[topic]), tuple(one.offset for one in late))
+    return found
+
+
+def check_cuts(live: Readable, cuts: Cuts, ends: Mapping[str, int]) -> None:
+    """Raises NotInThePastError where a cut is not folded yet or its latecomers are none."""
+    for topic, cut in cuts.items():
+        if max((cut.offset, *(one + 1 for one in cut.late))) > ends[topic]:
+            raise NotInThePastError(f"{topic} is folded up to {ends[topic]}, not to {cut.offset}")
+        _late_decisions(getattr(live, KEEPERS[topic]).store, topic, cut.late)
+
+
+def _late_decisions(store: Store, topic: str, offsets: Sequence[int]) -> list[Decision]:
+    found = []
+    for offset in offsets:
+        decision = late_at(store.database, topic, offset)
+        if decision is None:
+            raise NotInThePastError(f"{topic} has no latecomer at {offset}")
+        found.append(decision)
+    return found

@@ -1,0 +1,314 @@
+"""The projector: reads all topics without a group, folds them, and lets others wait until something is
+folded.
+
+A shell. Positions come from the stores, nothing is committed to Kafka. Folding runs in slices of a few
+milliseconds, one commit each, with the event loop let go in between, so that the API beside it keeps
+answering.
+
+It stops for good, naming the record, at an event that this version cannot read. It ends itself when there is
+something to read and nothing was read for a minute: a client library that died silently is cured by a
+restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from coordinator.infra.kafka.clients import PARTITION, fetched, make_reader, stop_reader
+from coordinator.infra.kafka.probe import why_silent
+from coordinator.infra.kafka.retries import until_kafka_answers
+from coordinator.infra.log.positions import PipelineWatch, read_tails
+from coordinator.projections.folding.decisions import Folder
+from coordinator.projections.storage.database import StoreDamagedError
+from coordinator.projections.views.all_views import ReadModels
+from coordinator.streams.log.counting import Decision
+from coordinator.streams.log.errors import (
+    CoordinatorError,
+    CorruptTopicError,
+    LogError,
+    TruncatedTopicError,
+    UnknownEventError,
+    WorldError,
+)
+from coordinator.streams.settings import Settings
+from coordinator.streams.topology import BY_TOPIC, STREAMS, topic_name
+
+CONNECT_SECONDS_MAX = 60.0
+STALL_SECONDS_MAX = 60.0
+SLICE_SECONDS = 0.02
+POLL_MS = 200
+TAIL_RECORDS_AT_START = 8
+RECORDS_PER_POLL = 500
+_log = structlog.get_logger()
+
+
+class StalledError(CoordinatorError):
+    """Records are waiting, but none was read for a minute."""
+
+
+class StageFigures(msgspec.Struct):
+    """How far a stage's topic is: the event time of its last decision that made anything, and when its last record was
+    written by the wall's clock. In ms; None where neither is known.
+    """
+
+    decided_at: int | None = None
+    written_at: int | None = None
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """Progress as seen now. `lag` counts records per topic; ages are seconds by the loop's clock."""
+
+    ok: bool
+    started: bool
+    lag: dict[str, int]
+    positions: dict[str, int]
+    events: int
+    duplicates_ignored: int
+    last_fold_seconds_ago: float | None
+    error: str | None
+
+
+async def assign_from(
+    consumer: AIOKafkaConsumer, crunch_id: str, starts: Mapping[str, int]
+) -> tuple[dict[TopicPartition, str], dict[str, int]]:
+    """Assign the crunch's topics and seek: (partition -> our topic, topic -> end offset).
+
+    Raises TruncatedTopicError when a topic does not reach from its first record to where we go on,
+    WorldError when topics are missing for a minute.
+    """
+    partitions = {TopicPartition(topic_name(crunch_id, topic), PARTITION): topic for topic in starts}
+    async with asyncio.timeout(CONNECT_SECONDS_MAX) as bound:
+        try:
+            while missing := {one.topic for one in partitions} - set(await consumer.topics()):
+                _log.info("waiting_for_topics", missing=sorted(missing))
+                await asyncio.sleep(1.0)
+            consumer.assign(list(partitions))
+            begins = await consumer.beginning_offsets(list(partitions))
+            ends = await consumer.end_offsets(list(partitions))
+        except TimeoutError as error:
+            if not bound.expired():
+                raise
+            raise WorldError(
+                f"topics of {crunch_id} are missing: create them with `coordinator topics create`"
+            ) from error
+    for partition, topic in partitions.items():
+        if begins[partition] > starts[topic] or ends[partition] < starts[topic]:
+            raise TruncatedTopicError(
+                f"topic {partition.topic} holds offsets {begins[partition]} to {ends[partition]}, but "
+                f"{starts[topic]} is needed: it was cut or made anew"
+            )
+        consumer.seek(partition, starts[topic])
+    return partitions, {topic: ends[partition] for partition, topic in partitions.items()}
+
+
+class Projector:
+    """Folds the topics into the read models until stopped. Without `run` it can be fed by `take` (tests)."""
+
+    def __init__(self, settings: Settings, read_models: ReadModels) -> None:
+        self.settings = settings
+        self.read = read_models
+        self.folder = Folder(read_models.all())
+        self.watch = PipelineWatch(settings.crunch_id)
+        """What each stage has decided of what it must, since this start."""
+        self.folder.on_decision = self._watch
+        self.stages = {stream.topic: StageFigures() for stream in STREAMS if stream.enveloped}
+        self.error: BaseException | None = None
+        self._ends: dict[str, int] = {}
+        self._last_fold: float | None = None
+        self._last_progress = 0.0
+        self._started = False
+        self._stopping = False
+        self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
+
+    async def run(self) -> None:
+        """Read and fold until `stop`. Raises LogError naming the record, StalledError, WorldError at the
+        start.
+        """
+        consumer = make_reader(self.settings.kafka_bootstrap)
+        try:
+            await self._start(consumer)
+            starts = {topic: reader.next_offset for topic, reader in self.folder.readers.items()}
+            partitions, self._ends = await assign_from(consumer, self.settings.crunch_id, starts)
+            await self._look_at_tails()
+            self._last_progress = asyncio.get_running_loop().time()
+            self._started = True
+            _log.info("projector_started", positions=starts, lag=sum(self.lag().values()))
+            while not self._stopping:
+                await self._poll(consumer, partitions)
+        except LogError as error:
+            self.error = error
+            _log.error("projector_stopped", reason=str(error))
+            raise
+        except CoordinatorError as error:
+            self.error = error
+            raise
+        finally:
+            await stop_reader(consumer)
+
+    async def _start(self, consumer: AIOKafkaConsumer) -> None:
+        try:
+            async for attempt in until_kafka_answers(CONNECT_SECONDS_MAX, 2.0):
+                with attempt:
+                    await consumer.start()
+        except (KafkaError, OSError) as error:
+            bootstrap = self.settings.kafka_bootstrap
+            reason = await why_silent(bootstrap) or error
+            raise WorldError(f"Kafka at {bootstrap} did not answer: {reason}") from error
+
+    async def _look_at_tails(self) -> None:
+        """What stood still before this start has no news that would tell how long it does."""
+        settings = self.settings
+        try:
+            tails = await read_tails(settings.kafka_bootstrap, settings.crunch_id, TAIL_RECORDS_AT_START)
+        except (UnknownEventError, CorruptTopicError):
+            return  # folding comes to that record, names it and stops there: all before it is served
+        for tail in tails:
+            if tail.topic in self.stages:
+                self.stages[tail.topic] = StageFigures(tail.decided_at, tail.written_at)
+
+    async def _poll(self, consumer: AIOKafkaConsumer, partitions: Mapping[TopicPartition, str]) -> None:
+        batches = await fetched(consumer, POLL_MS, RECORDS_PER_POLL)
+        for partition, topic in partitions.items():
+            self._ends[topic] = max(self._ends[topic], consumer.highwater(partition) or 0)
+        for partition, records in batches.items():
+            if figures := self.stages.get(partitions[partition]):
+                figures.written_at = max(figures.written_at or 0, records[-1].timestamp)
+            await self.take(partitions[partition], [(record.offset, record.value) for record in records])
+        for one in self.read.all():
+            if one.store.damage:  # found by whoever read it; a new start sets it aside and rebuilds it
+                raise StoreDamagedError(one.store.damage)
+        now = asyncio.get_running_loop().time()
+        if batches or not any(self.lag().values()):
+            self._last_progress = now
+        elif now - self._last_progress > STALL_SECONDS_MAX:
+            waiting = {
+                f"{topic} from offset {self.folder.readers[topic].next_offset}": count
+                for topic, count in self.lag().items()
+                if count
+            }
+            raise StalledError(
+                f"nothing was read for {STALL_SECONDS_MAX:g} s though records are waiting: {waiting}"
+            )
+
+    async def take(self, topic: str, records: list[tuple[int, bytes | None]]) -> None:
+        """Fold records of one topic in slices, and wake who waits. Raises UnknownEventError."""
+        slice_end = time.perf_counter() + SLICE_SECONDS
+        try:
+            for offset, value in records:
+                self.folder.fold(topic, offset, value)
+                if time.perf_counter() >= slice_end:
+                    self._commit()
+                    await asyncio.sleep(0)
+                    slice_end = time.perf_counter() + SLICE_SECONDS
+        finally:
+            self._commit()  # also what was folded before an unreadable record
+
+    def _watch(self, decision: Decision) -> None:
+        if BY_TOPIC[decision.topic].enveloped:
+            self.watch.take(decision)
+            if decision.events:
+                self.stages[decision.topic].decided_at = decision.events[-1].at
+
+    def _commit(self) -> None:
+        self.folder.commit()
+        self._last_fold = asyncio.get_running_loop().time()
+        for waiting in list(self._waiting):
+            condition, future = waiting
+            if future.done() or condition():
+                self._waiting.remove(waiting)
+                if not future.done():
+                    future.set_result(None)
+
+    async def wait_until(self, condition: Callable[[], bool], timeout_seconds: float) -> bool:
+        """Wait until `condition` over folded state holds; False when it does not within the time."""
+        if condition():
+            return True
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        waiting = (condition, future)
+        self._waiting.append(waiting)
+        try:
+            await asyncio.wait_for(future, timeout_seconds)
+        except TimeoutError:
+            return False
+        finally:
+            if waiting in self._waiting:
+                self._waiting.remove(waiting)
+        return True
+
+    def stop(self) -> None:
+        """Let `run` end after the current batch."""
+        self._stopping = True
+
+    @property
+    def stopping(self) -> bool:
+        """Was it asked to stop?"""
+        return self._stopping
+
+    def lag(self) -> dict[str, int]:
+        """Records known to be in each topic and not read yet."""
+        return {
+            topic: max(0, self._ends.get(topic, 0) - reader.next_offset)
+            for topic, reader in self.folder.readers.items()
+        }
+
+    def caught_up(self) -> bool:
+        """Is everything folded that was in the topics when they were last asked?"""
+        return self._started and not any(self.lag().values())
+
+    def health(self) -> Health:
+        """Progress: not ok before the start, after an error, or when records wait and none was read for 30
+        s.
+        """
+        now = asyncio.get_running_loop().time()
+        lag = self.lag()
+        stalled = any(lag.values()) and now - self._last_progress > STALL_SECONDS_MAX / 2
+        return Health(
+            ok=self._started and self.error is None and not stalled,
+            started=self._started,
+            lag=lag,
+            positions={topic: reader.next_offset for topic, reader in self.folder.readers.items()},
+            events=self.folder.events,
+            duplicates_ignored=self.folder.uncounted,
+            last_fold_seconds_ago=None if self._last_fold is None else round(now - self._last_fold, 3),
+            error=None if self.error is None else str(self.error),
+        )
+
+    def state_hashes(self) -> dict[str, str]:
+        """Projection -> state_hash, as of the last commit."""
+        return {one.name: one.store.state_hash for one in self.read.all()}
+
+    def committed(self) -> dict[str, dict[str, int]]:
+        """Projection -> topic -> offset before which all is in its state_hash, as of the last commit."""
+        return {
+            one.name: {topic: need.offset for topic, need in one.store.positions.items()}
+            for one in self.read.all()
+        }
+
+    def summary(self) -> dict[str, Any]:
+        """Counts of what was folded: `feed_records, inputs, predictions, snapshots, dead_letters,
+        duplicates_ignored`.
+        """
+        totals = self.read.predictions.totals()
+        return {
+            "feed_records": self.read.feeds.counted("feeds", "records"),
+            "inputs": {name: totals[name] for name in ("received", "resolved")},
+            "predictions": {name: totals[name] for name in ("pending", "scored", "failed", "absent")},
+            "snapshots": self.read.snapshots.counted("snapshots", "taken"),
+            "dead_letters": self.read.dead_letters.total(),
+            "refused_commands": self.read.dead_letters.counted("checkpoints", "refused"),
+            "illegal_transitions": sum(
+                one.counted(topic, "illegal") for one in self.read.all() for topic in one.topics
+            ),
+            "duplicates_ignored": self.folder.uncounted,
+            "state_hash": self.state_hashes(),
+            # Taken in one step with the hashes: whoever folds the topics up to here must come to the same.
+            "positions": self.committed(),
+        }

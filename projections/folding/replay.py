@@ -1,0 +1,247 @@
+"""Rebuilding projections from offset 0, and checking the living ones against that.
+
+A replay folds the log into a fresh directory with the very folds that run live. Verifying opens the living
+store beside its writer, reads its positions, recomputes its hash from the rows, replays the log up to just
+these positions, and compares three hashes: kept, recomputed, replayed. One altered byte makes them differ.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+
+import msgspec
+
+from coordinator.infra.kafka.clients import fetched, make_reader, stop_reader
+from coordinator.infra.log.own import log_identity
+from coordinator.projections.folding.decisions import Folder
+from coordinator.projections.folding.projector import assign_from
+from coordinator.projections.storage.database import StoreDamagedError
+from coordinator.projections.storage.store import Store
+from coordinator.projections.views.all_views import PROJECTIONS, check_names, identity_of, open_projections
+from coordinator.streams.log.errors import CorruptTopicError, WorldError
+
+OnProgress = Callable[[int, int], None]
+"""(records read, records in all)"""
+POLL_MS = 500
+RECORDS_PER_POLL = 2000
+COMMIT_EVENTS = 20_000
+STALL_SECONDS_MAX = 30.0
+
+
+class ReplayResult(msgspec.Struct, frozen=True, kw_only=True):
+    """What a replay folded. `events_per_second` is over the whole of it, reading included."""
+
+    events: int
+    records: int
+    seconds: float
+    events_per_second: float
+    duplicates_ignored: int
+    state_hash: dict[str, str]
+
+
+class Verdict(msgspec.Struct, frozen=True, kw_only=True):
+    """One projection: the hash kept in the living store, the one its rows give, the one the log gives."""
+
+    projection: str
+    equal: bool
+    kept: str | None
+    recomputed: str | None
+    replayed: str | None
+    reason: str
+
+
+class VerifyResult(msgspec.Struct, frozen=True, kw_only=True):
+    """`equal` when every projection is. `log_fault` says where the log itself is damaged; nothing was compared then."""
+
+    equal: bool
+    verdicts: list[Verdict] = []
+    replay: ReplayResult | None = None
+    log_fault: str = ""
+
+
+def replay(
+    bootstrap: str,
+    crunch_id: str,
+    names: Iterable[str] | None = None,
+    until_ms: int | None = None,
+    on_progress: OnProgress | None = None,
+    target_dir: Path | None = None,
+) -> ReplayResult:
+    """Rebuild the projections named (all by default) from offset 0 into `target_dir` (else a passing one).
+
+    `until_ms`: only decisions whose events all have `at` <= it. Blocking; call it outside an event loop.
+    Raises OperatorError for an unknown name, WorldError without a broker, LogError naming a record that
+    cannot be read.
+    """
+    return asyncio.run(replay_async(bootstrap, crunch_id, names, until_ms, on_progress, target_dir))
+
+
+async def replay_async(
+    bootstrap: str,
+    crunch_id: str,
+    names: Iterable[str] | None = None,
+    until_ms: int | None = None,
+    on_progress: OnProgress | None = None,
+    target_dir: Path | None = None,
+    *,
+    limits: Mapping[str, Mapping[str, int]] | None = None,
+) -> ReplayResult:
+    """`replay` inside an event loop. `limits`: projection -> topic -> offset to stop before."""
+    wanted = check_names(names)
+    cluster_id = await log_identity(bootstrap, crunch_id)
+    with tempfile.TemporaryDirectory(prefix="coordinator-replay-") as passing:
+        folder_path = target_dir or Path(passing)
+        projections = open_projections(folder_path, cluster_id, crunch_id, wanted)
+        try:
+            folder = Folder(projections, until_ms=until_ms, limits=limits)
+            started = time.perf_counter()
+            records = await _fold_all(
+                folder, bootstrap, crunch_id, limits, on_progress or (lambda _done, _all: None)
+            )
+            seconds = time.perf_counter() - started
+            return ReplayResult(
+                events=folder.events,
+                records=records,
+                seconds=seconds,
+                events_per_second=folder.events / seconds if seconds > 0 else 0.0,
+                duplicates_ignored=folder.uncounted,
+                state_hash={one.name: one.store.state_hash for one in projections},
+            )
+        finally:
+            for projection in projections:
+                projection.store.close()
+
+
+async def _fold_all(
+    folder: Folder,
+    bootstrap: str,
+    crunch_id: str,
+    limits: Mapping[str, Mapping[str, int]] | None,
+    on_progress: OnProgress,
+) -> int:
+    consumer = make_reader(bootstrap)
+    await consumer.start()
+    try:
+        starts = {topic: reader.next_offset for topic, reader in folder.readers.items()}
+        partitions, ends = await assign_from(consumer, crunch_id, starts)
+        if limits is not None:
+            ends = {
+                topic: min(end, max(limit.get(topic, 0) for limit in limits.values()))
+                for topic, end in ends.items()
+            }
+        total = sum(max(0, ends[topic] - start) for topic, start in starts.items())
+        open_topics = {topic for topic, start in starts.items() if ends[topic] > start}
+        records = events = 0
+        last = time.monotonic()
+        while open_topics:
+            batches = await fetched(consumer, POLL_MS, RECORDS_PER_POLL)
+            for partition, found in batches.items():
+                topic = partitions[partition]
+                for record in found:
+                    if record.offset < ends[topic]:
+                        events += folder.fold(topic, record.offset, record.value)
+                        records += 1
+                        if events >= COMMIT_EVENTS:
+                            folder.commit()
+                            events = 0
+            for partition, topic in partitions.items():
+                if topic in open_topics and await consumer.position(partition) >= ends[topic]:
+                    open_topics.discard(topic)
+                    consumer.pause(partition)
+            on_progress(records, total)
+            now = time.monotonic()
+            if batches:
+                last = now
+            elif now - last > STALL_SECONDS_MAX:
+                raise WorldError(f"topics {sorted(open_topics)} gave nothing for {STALL_SECONDS_MAX:g} s")
+        folder.commit()
+        return records
+    finally:
+        await stop_reader(consumer)
+
+
+def verify(
+    bootstrap: str,
+    crunch_id: str,
+    data_dir: Path,
+    names: Iterable[str] | None = None,
+    on_progress: OnProgress | None = None,
+) -> VerifyResult:
+    """Compare the living stores under `<data_dir>/projections` with the log. Works while the report worker
+    runs.
+
+    Blocking; call it outside an event loop. Raises as `replay` does. A store that cannot be read is unequal,
+    with the reason, and so is a log whose record the disk has altered (`log_fault`).
+    """
+    try:
+        return asyncio.run(verify_async(bootstrap, crunch_id, data_dir, names, on_progress))
+    except CorruptTopicError as error:
+        return VerifyResult(equal=False, log_fault=str(error))
+
+
+class _Living(msgspec.Struct, frozen=True):
+    kept: str
+    recomputed: str
+    positions: dict[str, int]
+
+
+async def verify_async(
+    bootstrap: str,
+    crunch_id: str,
+    data_dir: Path,
+    names: Iterable[str] | None = None,
+    on_progress: OnProgress | None = None,
+) -> VerifyResult:
+    """`verify` inside an event loop."""
+    wanted = check_names(names)
+    cluster_id = await log_identity(bootstrap, crunch_id)
+    living: dict[str, _Living] = {}
+    broken: dict[str, str] = {}
+    for name in wanted:
+        try:
+            living[name] = _look(data_dir / "projections" / name, name, cluster_id, crunch_id)
+        except StoreDamagedError as error:
+            broken[name] = str(error)
+    limits = {name: living[name].positions if name in living else {} for name in wanted}
+    result = await replay_async(bootstrap, crunch_id, wanted, None, on_progress, None, limits=limits)
+    verdicts = [
+        _judge(name, living.get(name), result.state_hash[name], broken.get(name, "")) for name in wanted
+    ]
+    return VerifyResult(equal=all(one.equal for one in verdicts), verdicts=verdicts, replay=result)
+
+
+def _look(path: Path, name: str, cluster_id: str, crunch_id: str) -> _Living:
+    store = Store.open_secondary(path)
+    try:
+        identity = identity_of(name, cluster_id, crunch_id)
+        if store.identity != identity:
+            raise StoreDamagedError(f"{path} belongs to {store.identity}, not to {identity}")
+        positions = {
+            topic: store.positions[topic].offset
+            for topic in PROJECTIONS[name].topics
+            if topic in store.positions
+        }
+        return _Living(store.state_hash, store.recompute_hash(), positions)
+    finally:
+        store.close()
+
+
+def _judge(name: str, living: _Living | None, replayed: str, reason: str) -> Verdict:
+    if living is None:
+        return Verdict(projection=name, equal=False, kept=None, recomputed=None, replayed=None, reason=reason)
+    if living.recomputed != living.kept:
+        reason = "the rows do not give the hash kept with them: a row was altered"
+    elif living.kept != replayed:
+        reason = "the log gives other rows"
+    return Verdict(
+        projection=name,
+        equal=not reason,
+        kept=living.kept,
+        recomputed=living.recomputed,
+        replayed=replayed,
+        reason=reason,
+    )

@@ -1,0 +1,348 @@
+"""The store of one projection: rows, positions and hash in one RocksDB, written in one WriteBatch.
+
+Rows and positions can therefore never drift apart: after kill -9 the store stands at some batch's end, and
+the rest is folded again. `state_hash` is a sum modulo 2**256 of sha256(len(key) || key || value) over all
+rows: it is kept up to date row by row, does not depend on the order of writing, and covers content alone.
+Positions, notes and the identity live in one meta record that is not hashed.
+
+A store belongs to (cluster, crunch, schema). Another one's is dropped and rebuilt from the log, which says
+so. A damaged one is set aside under `<name>.damaged`, with the reason in it, and rebuilt; damage found while it is
+in use is noted beside it, so that the next opening does the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Self
+
+import msgspec
+import structlog
+from rocksdict import (
+    AccessType,
+    BlockBasedOptions,
+    Cache,
+    DBCompressionType,
+    DBRecoveryMode,
+    Options,
+    Rdict,
+    WriteBatch,
+    WriteBufferManager,
+)
+
+from coordinator.projections.storage.batch import Batch
+from coordinator.projections.storage.changes import MODULUS, Changes, row_hash
+from coordinator.projections.storage.database import Database, StoreDamagedError, judged
+from coordinator.projections.storage.versions import MARK, ROW, value_of
+from coordinator.streams.log.envelope import Need
+from coordinator.streams.log.errors import OperatorError
+
+CACHE_BYTES = 8 * 1024 * 1024
+WRITE_BUFFERS_BYTES = 16 * 1024 * 1024
+WRITE_BUFFER_BYTES = 4 * 1024 * 1024
+_META = b"m"
+SET_ASIDE = ".damaged"
+NOTED = ".damage"
+REASON = "REASON"
+
+_log = structlog.get_logger()
+# One cache and one budget of write buffers for all stores of the process: their number must not decide its
+# size.
+_cache = Cache(CACHE_BYTES)
+_buffers = WriteBufferManager(WRITE_BUFFERS_BYTES, False)
+
+
+class Identity(msgspec.Struct, frozen=True, array_like=True):
+    """Whose rows these are. Any difference means: rebuild."""
+
+    cluster_id: str
+    crunch_id: str
+    schema: int
+
+
+class Meta(msgspec.Struct, kw_only=True):
+    """What stands beside the rows. `notes` are a projection's own facts that are not content.
+
+    `hash_of_topic` are the parts of `state_hash`; `latest_at` is the latest `at` of each topic so far (ms).
+    """
+
+    identity: Identity
+    positions: dict[str, Need] = {}
+    state_hash: str = "0" * 64
+    notes: dict[str, Any] = {}
+    hash_of_topic: dict[str, str] = {}
+    latest_at: dict[str, int] = {}
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_meta = msgspec.json.Decoder(Meta).decode
+
+
+class Store:
+    """Rows by key (bytes to bytes), in key order. One writer; readers of other processes open a secondary."""
+
+    def __init__(self, path: Path, database: Database, meta: Meta) -> None:
+        self.path = path
+        self.database = database
+        """The RocksDB itself, for those who read versions in it (`versions.py`); writing is `commit`'s alone."""
+        self._meta = meta
+        self._hash = int(meta.state_hash, 16)
+        self._scratch: tempfile.TemporaryDirectory[str] | None = None
+
+    @classmethod
+    def open(cls, path: Path, identity: Identity) -> Self:
+        """Open for writing, making or rebuilding where needed. Raises OperatorError when another process has
+        it.
+        """
+        noted = _beside(path, NOTED)
+        try:
+            if noted.is_file():
+                raise StoreDamagedError(noted.read_text(encoding="utf-8", errors="replace")[:2000])
+            found = cls._open(path, identity)
+        except StoreDamagedError as error:
+            _set_aside(path, str(error))
+            return cls._rebuild(path, identity, str(error))
+        if found.identity != identity:
+            reason = f"it belongs to {found.identity}, not to {identity}"
+            found.close()
+            return cls._rebuild(path, identity, reason)
+        return found
+
+    @classmethod
+    def _rebuild(cls, path: Path, identity: Identity, reason: str) -> Self:
+        _log.warning("projection_rebuilt", projection=path.name, reason=reason)
+        shutil.rmtree(path, ignore_errors=True)
+        return cls._open(path, identity)
+
+    @classmethod
+    def _open(cls, path: Path, identity: Identity) -> Self:
+        try:
+            path.mkdir(parents=True, exist_ok=True)
+            made = Rdict(str(path), _options())
+        except FileExistsError as error:
+            raise StoreDamagedError(f"{path} is no folder") from error
+        except OSError as error:
+            raise OperatorError(f"{path} cannot be used: {error.strerror or error}") from error
+        except Exception as error:  # rocksdict raises nothing finer
+            raise judged(path, error) from error
+        database = Database(path, made, lambda reason: _note(path, reason))
+        try:
+            raw = database.get(_META)
+            meta = _read_meta(path, raw) if raw is not None else Meta(identity=identity)
+        except BaseException:
+            database.close()
+            raise
+        return cls(path, database, meta)
+
+    @classmethod
+    def open_secondary(cls, path: Path) -> Self:
+        """A view of the store as it is now, beside its living writer. Raises StoreDamagedError."""
+        if not (path / "CURRENT").exists():
+            raise StoreDamagedError(f"{path} holds no store")
+        scratch = tempfile.TemporaryDirectory(prefix="coordinator-secondary-")
+        options = _options()
+        options.set_max_open_files(-1)  # a secondary keeps its files, though compaction removes them
+        try:
+            made = Rdict(str(path), options, access_type=AccessType.secondary(scratch.name))
+            made.try_catch_up_with_primary()
+            raw = made.get(_META)
+        except Exception as error:  # rocksdict raises nothing finer
+            scratch.cleanup()
+            raise StoreDamagedError(f"{path} cannot be read: {error}") from error
+        database = Database(path, made)
+        if raw is None:
+            database.close()
+            scratch.cleanup()
+            raise StoreDamagedError(
+                f"{path} has no positions: nothing was folded, or its record of them is lost"
+            )
+        store = cls(path, database, _read_meta(path, raw))
+        store._scratch = scratch
+        return store
+
+    @property
+    def identity(self) -> Identity:
+        """Whose store this is."""
+        return self._meta.identity
+
+    @property
+    def damage(self) -> str:
+        """Why what it holds can no longer be trusted; empty while it can. Opening it anew mends it."""
+        return self.database.damage
+
+    @property
+    def set_aside(self) -> str:
+        """What was found damaged here before and still lies beside it: where and why; empty where nothing does."""
+        aside = _beside(self.path, SET_ASIDE)
+        if not aside.is_dir():
+            return ""
+        reason = aside / REASON
+        why = (
+            reason.read_text(encoding="utf-8", errors="replace")[:500]
+            if reason.is_file()
+            else "no reason kept"
+        )
+        return f"it was damaged, set aside at {aside} and rebuilt from the log: {why}"
+
+    @property
+    def positions(self) -> Mapping[str, Need]:
+        """Per topic, where a reader goes on."""
+        return self._meta.positions
+
+    @property
+    def notes(self) -> Mapping[str, Any]:
+        """Facts beside the content, as of the last commit."""
+        return self._meta.notes
+
+    @property
+    def state_hash(self) -> str:
+        """64 hex digits over the content; no rows give 64 zeros."""
+        return f"{self._hash:064x}"
+
+    def get(self, key: bytes) -> bytes | None:
+        """The committed row, or None."""
+        return value_of(self.database.get(ROW + key))
+
+    def scan(
+        self, prefix: bytes, *, start: bytes | None = None, backwards: bool = False
+    ) -> Iterator[tuple[bytes, bytes]]:
+        """Committed rows under `prefix` in key order (or backwards), from `start` on where given."""
+        for key, stored in self.stored(prefix, start=start, backwards=backwards):
+            if (row := value_of(stored)) is not None:
+                yield key, row
+
+    def stored(self, prefix: bytes, *, start: bytes | None, backwards: bool) -> Iterator[tuple[bytes, bytes]]:
+        """Rows as they are stored, with their versions, deleted ones too."""
+        whole = ROW + prefix
+        first = ROW + start if start is not None else (_after(whole) if backwards else whole)
+        for key, stored in self.database.items(first, backwards=backwards):
+            if key.startswith(whole):
+                yield key[1:], stored
+            elif not (backwards and key > whole):
+                # The first key at or below the end may lie just past the prefix; all others are past it for good.
+                return
+
+    def commit(self, batch: Batch, positions: Mapping[str, Need], notes: Mapping[str, Any]) -> None:
+        """Write the batch's rows and what they were before, the positions and the hash: all of it or nothing."""
+        write = WriteBatch(raw_mode=True)
+        parts = {topic: int(text, 16) for topic, text in self._meta.hash_of_topic.items()}
+        changes = Changes(self.database, write, parts, self._meta.latest_at)
+        changes.add(batch)
+        total = sum(changes.hash_of_topic.values()) % MODULUS
+        meta = Meta(
+            identity=self._meta.identity,
+            positions=dict(positions),
+            state_hash=f"{total:064x}",
+            notes=dict(notes),
+            hash_of_topic={topic: f"{part:064x}" for topic, part in changes.hash_of_topic.items()},
+            latest_at=changes.latest_at,
+        )
+        body = _encode(meta)
+        write.put(_META, hashlib.sha256(body).digest() + body)
+        self.database.write(write)
+        self._meta, self._hash = meta, total
+        batch.clear()
+
+    def recompute_hash(self) -> str:
+        """The hash from every row as it lies there now. Raises StoreDamagedError for rows that cannot be
+        read.
+        """
+        total = 0
+        try:
+            cursor = self.database.iter()
+            cursor.seek(ROW)
+            while cursor.valid():
+                key = cursor.key()
+                if key.startswith(MARK):
+                    break
+                if not key.startswith(ROW):
+                    # Nothing else is ever written behind the rows: it is one whose first byte was altered.
+                    raise StoreDamagedError(f"{self.path} holds the foreign key {key!r}")
+                row = value_of(cursor.value())
+                if row is not None:
+                    total += row_hash(key[1:], row)
+                cursor.next()
+        except ValueError as error:  # what is no stored row
+            raise StoreDamagedError(f"{self.path} cannot be read: {error}") from error
+        return f"{total % MODULUS:064x}"
+
+    def close(self) -> None:
+        """Write out and let go."""
+        if self._scratch is None:
+            with contextlib.suppress(StoreDamagedError):  # noted: the next opening rebuilds it
+                self.database.flush()  # leaves no write-ahead log: the next opening replays nothing
+        self.database.close()
+        if self._scratch is not None:
+            self._scratch.cleanup()
+
+
+def _read_meta(path: Path, raw: bytes) -> Meta:
+    digest, body = raw[:32], raw[32:]
+    if hashlib.sha256(body).digest() != digest:
+        raise StoreDamagedError(f"{path}: the record of its positions was altered")
+    try:
+        return _decode_meta(body)
+    except msgspec.DecodeError as error:
+        raise StoreDamagedError(
+            f"{path}: the record of its positions is another version's: {error}"
+        ) from error
+
+
+def _beside(path: Path, suffix: str) -> Path:
+    return path.with_name(path.name + suffix)
+
+
+def _note(path: Path, reason: str) -> None:
+    """For the next opening: a store that opens may still hold the damage."""
+    _log.error("projection_damaged", projection=path.name, reason=reason)
+    with contextlib.suppress(OSError):  # no room to note it: whoever reads the same block finds it again
+        _beside(path, NOTED).write_text(reason, encoding="utf-8")
+
+
+def _set_aside(path: Path, reason: str) -> None:
+    """Keep the last damaged one for whoever wants to know why, and make place for a new one. Raises OperatorError."""
+    aside = _beside(path, SET_ASIDE)
+    try:
+        if aside.exists():
+            shutil.rmtree(aside)
+        if path.is_dir():
+            path.rename(aside)
+            (aside / REASON).write_text(reason + "\n", encoding="utf-8")
+        elif path.exists():
+            path.unlink()
+        _beside(path, NOTED).unlink(missing_ok=True)
+    except OSError as error:
+        raise OperatorError(
+            f"{path} is damaged ({reason}) and cannot be set aside ({error.strerror}): remove it, "
+            "it is rebuilt from the log"
+        ) from error
+
+
+def _after(prefix: bytes) -> bytes:
+    """The first key after all that start with `prefix` (which does not end in 0xff: rows never use it)."""
+    return prefix[:-1] + bytes((prefix[-1] + 1,))
+
+
+def _options() -> Options:
+    options = Options(raw_mode=True)
+    options.create_if_missing(True)
+    options.set_write_buffer_size(WRITE_BUFFER_BYTES)
+    options.set_max_write_buffer_number(2)
+    options.set_write_buffer_manager(_buffers)
+    options.set_max_open_files(64)
+    options.set_keep_log_file_num(2)
+    options.set_max_background_jobs(2)
+    options.set_compression_type(DBCompressionType.lz4())
+    # A torn last record is what kill -9 leaves. Damage before it must not pass for an older state.
+    options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
+    table = BlockBasedOptions()
+    table.set_block_cache(_cache)
+    table.set_block_size(16 * 1024)
+    table.set_bloom_filter(10, False)
+    table.set_cache_index_and_filter_blocks(True)
+    options.set_block_based_table_factory(table)
+    return options

@@ -1,0 +1,86 @@
+"""All projections by name, and opening them together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from coordinator.projections.folding.base import Projection
+from coordinator.projections.storage.store import Identity, Store
+from coordinator.projections.views.checkpoints import Checkpoints
+from coordinator.projections.views.checks import Checks
+from coordinator.projections.views.dead_letters import DeadLetters
+from coordinator.projections.views.feeds import Feeds
+from coordinator.projections.views.leaderboard import Leaderboard
+from coordinator.projections.views.models import Models
+from coordinator.projections.views.predictions import Predictions
+from coordinator.projections.views.snapshots import Snapshots
+from coordinator.streams.log.errors import OperatorError
+
+PROJECTIONS: dict[str, type[Projection]] = {
+    one.name: one
+    for one in (Leaderboard, Models, Predictions, Feeds, Snapshots, Checkpoints, DeadLetters, Checks)
+}
+SCHEMA = 3
+"""Of the stores as a whole: raise it when what all share changes; `Projection.schema` when one's rows do."""
+
+
+class ReadModels(msgspec.Struct, frozen=True):
+    """The eight projections of one crunch."""
+
+    leaderboard: Leaderboard
+    models: Models
+    predictions: Predictions
+    feeds: Feeds
+    snapshots: Snapshots
+    checkpoints: Checkpoints
+    dead_letters: DeadLetters
+    checks: Checks
+
+    def all(self) -> list[Projection]:
+        """As a list, in the registry's order."""
+        return [getattr(self, name) for name in PROJECTIONS]
+
+    def close(self) -> None:
+        """Close every store."""
+        for projection in self.all():
+            projection.store.close()
+
+
+def identity_of(name: str, cluster_id: str, crunch_id: str) -> Identity:
+    """Whose rows the projection `name` of this code would hold."""
+    return Identity(cluster_id, crunch_id, SCHEMA * 1000 + PROJECTIONS[name].schema)
+
+
+def check_names(names: Iterable[str] | None) -> list[str]:
+    """The names asked for, or all. Raises OperatorError naming an unknown one."""
+    wanted = list(names or PROJECTIONS)
+    for name in wanted:
+        if name not in PROJECTIONS:
+            raise OperatorError(f"there is no projection {name!r}; choose from {', '.join(PROJECTIONS)}")
+    return wanted
+
+
+def open_projections(
+    folder: Path, cluster_id: str, crunch_id: str, names: Iterable[str] | None = None
+) -> list[Projection]:
+    """The projections under `folder`, one store each. A store of another cluster, crunch or schema is
+    rebuilt.
+    """
+    return [
+        PROJECTIONS[name](Store.open(folder / name, identity_of(name, cluster_id, crunch_id)))
+        for name in check_names(names)
+    ]
+
+
+def open_read_models(data_dir: Path, cluster_id: str, crunch_id: str) -> ReadModels:
+    """All projections under `<data_dir>/projections`. Raises OperatorError when another process has them
+    open.
+    """
+    found: dict[str, Any] = {
+        one.name: one for one in open_projections(data_dir / "projections", cluster_id, crunch_id)
+    }
+    return ReadModels(**found)

@@ -1,0 +1,378 @@
+"""The live leaderboard: sums per bucket, ranked over trailing windows.
+
+Folds `scores` (sums and charges), `models` (who is there) and `inputs` (where the windows end). A bucket is
+one snapshot interval b by resolvable time, per subject and scope; it holds, per model and numeric field, an
+integer sum and n. Windows end at T, the last InputsUntil, and cover [floor(T/b)*b - W, T). At a period's end
+that is what the snapshot says; between two ends a bucket counts with what is in it so far.
+
+Buckets older than the longest window behind the newest one are dropped: by content alone, so that a replay
+drops the same ones at the same event. At each ScoredUntil the windows per scope are kept as one row of
+history.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import ClassVar
+
+import msgspec
+
+from coordinator.projections.folding.base import Projection, TermsRows, eight, encode_row, key, wide
+from coordinator.projections.folding.look import Look
+from coordinator.projections.storage.batch import Batch
+from coordinator.projections.storage.store import Store
+from coordinator.projections.views.model_rows import RUNNING, ModelRow, ModelRows
+from coordinator.projections.views.windows import (
+    CHARGES,
+    HOUR_MS,
+    LAST,
+    Bucket,
+    Scope,
+    TrailingSums,
+    mean_of,
+    over_scopes,
+)
+from coordinator.streams.checkpoints.ranking import rank
+from coordinator.streams.events import (
+    CrunchConfigured,
+    InputsUntil,
+    PredictionScored,
+    RoundClosed,
+    ScoredUntil,
+    Terms,
+)
+from coordinator.streams.log.counting import Decision
+
+_AFTER_ALL_MODELS = "\U0010ffff"
+BUCKETS_SPARE = 2
+"""Kept beyond the longest window, so that a bucket has left every sum before it is dropped."""
+
+_bucket_decoder = msgspec.msgpack.Decoder(dict[str, dict[str, tuple[int | str, int]]])
+_history_decoder = msgspec.msgpack.Decoder(dict[str, dict[str, int | None]])
+_head_decoder = msgspec.msgpack.Decoder(tuple[int, int])
+
+
+class BoardRow(msgspec.Struct, frozen=True):
+    """A place on the board. `windows_units` is null where nothing was scored; so is `rank` then."""
+
+    rank: int | None
+    model: ModelRow
+    active: bool
+    windows_units: dict[str, int | None]
+    scored_count: int
+    last_scored_at: int | None = None
+    """The resolvable time of its newest score (ms)."""
+
+
+class Board(msgspec.Struct, frozen=True):
+    """The whole board as of `until` (ms of event time)."""
+
+    until: int
+    ranking_key: str
+    direction: str
+    decimals: int
+    rows: list[BoardRow]
+    contracts: list[str]
+    """Whose rounds the windows hold, oldest first: more than one means that the windows mix two rules."""
+
+    @property
+    def mixed_contracts(self) -> list[str]:
+        """The contracts where the windows mix rounds of several; else empty."""
+        return self.contracts if len(self.contracts) > 1 else []
+
+
+class HistoryRow(msgspec.Struct, frozen=True):
+    """One model's windows in one scope, ending at `until`."""
+
+    until: int
+    subject: str
+    scope_key: str
+    model_id: str
+    windows_units: dict[str, int | None]
+
+
+class Leaderboard(Projection):
+    """Ranked models, now and per scope at each period's end."""
+
+    name = "leaderboard"
+    topics = ("scores", "models", "inputs")
+    schema = 3
+    owners: ClassVar[Mapping[bytes, str]] = {
+        **dict.fromkeys((b"B", b"H", b"L", b"N", b"T", b"W"), "scores"),
+        b"M": "models",
+        b"U": "inputs",
+    }
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.models = ModelRows(store)
+        self.terms = TermsRows(store)
+        until = store.get(b"U")
+        self.until = int.from_bytes(until, "big") if until else 0
+        head = store.get(b"H")
+        self._newest, self._floor = _head_decoder.decode(head) if head else (-1, 0)
+        self._newest_history = int.from_bytes(store.get(b"N") or b"", "big")
+        self._last_dropped = {
+            name[1:-1].decode(): int.from_bytes(row, "big") for name, row in store.scan(b"L")
+        }
+        self._last_scored = dict(self._last_dropped)
+        self._buckets: dict[int, dict[Scope, Bucket]] = {}
+        self._dirty: set[tuple[int, Scope]] = set()
+        self._loaded = False
+        self._board: tuple[int, Board] | None = None
+        self._board_sums = TrailingSums()
+        self._history_sums = TrailingSums()
+
+    def _load(self) -> None:
+        """Read the buckets, before the first score or board: who asks a past state for less should not pay for them."""
+        if self._loaded:
+            return
+        self._loaded = True
+        # Only what is not dropped is looked at: a past state must not walk over all that were dropped since.
+        for name, row in self.store.scan(b"B", start=b"B" + key(max(0, self._floor))):
+            if int.from_bytes(name[1:9], "big") > self._newest:
+                break
+            subject, scope_key = name[9:-1].decode().split("\x00")
+            bucket = {
+                model_id: {field: [int(total), n] for field, (total, n) in sums.items()}
+                for model_id, sums in _bucket_decoder.decode(row).items()
+            }
+            self._buckets.setdefault(int.from_bytes(name[1:9], "big"), {})[subject, scope_key] = bucket
+            for model_id, last in _lasts(bucket):
+                self._last_scored[model_id] = max(last, self._last_scored.get(model_id, -1))
+
+    def apply(self, decision: Decision, batch: Batch) -> None:
+        if decision.topic == "scores":
+            self._fold_scores(decision, batch)
+        elif decision.topic == "models":
+            self.models.apply(decision, batch)
+        else:
+            for event in decision.events:
+                if type(event) is InputsUntil and event.data.until > self.until:
+                    self.until = event.data.until
+                    batch.put(b"U", eight(self.until))
+
+    def _fold_scores(self, decision: Decision, batch: Batch) -> None:
+        self._load()
+        events = decision.events
+        rounds: dict[tuple[str, str], Bucket] = {}
+        for event in events:
+            if type(event) is RoundClosed:
+                rounds[event.data.input_id, event.data.scope_key] = self._fold_closed(event, batch)
+            elif type(event) is CrunchConfigured:
+                self.terms.add(event.data, batch)
+        bucket: Bucket | None = None
+        input_id = scope_key = ""
+        for event in events:  # the hot loop
+            if type(event) is PredictionScored:
+                data = event.data
+                if data.input_id != input_id or data.scope_key != scope_key:
+                    input_id, scope_key = data.input_id, data.scope_key
+                    bucket = rounds.get((input_id, scope_key))
+                if bucket is None:
+                    self.refuse(batch, "scores", event, "no RoundClosed in its decision")
+                    continue
+                sums = bucket.get(data.model_id)
+                if sums is None:
+                    sums = bucket[data.model_id] = {}
+                for field, units in data.units.items():
+                    cell = sums.get(field)
+                    if cell is None:
+                        sums[field] = [units, 1]
+                    else:
+                        cell[0] += units
+                        cell[1] += 1
+            elif type(event) is ScoredUntil:
+                self._keep_history(event.data.until, batch)
+
+    def _fold_closed(self, event: RoundClosed, batch: Batch) -> Bucket:
+        """The round's bucket, with its charges added. A round too old for any window, or made by a scoring that its
+        period does not have, gets one that is thrown away.
+        """
+        data = event.data
+        last = self._last_scored
+        scored = [entry.model_id for entry in data.entries if entry.status == "SCORED"]
+        for model_id in scored:
+            last[model_id] = max(data.resolvable_at, last.get(model_id, -1))
+        terms = self.terms.at(data.resolvable_at)
+        width = terms.snapshot_interval_ms if terms else HOUR_MS
+        start = data.resolvable_at // width * width
+        if terms and start < terms.effective_from <= data.resolvable_at:
+            start = terms.effective_from  # a change of terms cuts the bucket, as it cuts the period
+        if start > self._newest:
+            self._newest = start
+            self._drop_old(start, batch)
+            batch.put(b"H", encode_row((self._newest, self._floor)))
+        if start < self._floor or not self.terms.adds_up(data.contract_hash, data.resolvable_at):
+            for model_id in scored:
+                self._keep_last(model_id, data.resolvable_at, batch)
+            return {}
+        scope = (data.subject, data.scope_key)
+        bucket = self._buckets.setdefault(start, {}).setdefault(scope, {})
+        self._dirty.add((start, scope))
+        self._touch(start)
+        for model_id in scored:
+            cell = bucket.setdefault(model_id, {}).setdefault(LAST, [0, 1])
+            cell[0] = max(cell[0], data.resolvable_at)
+        for entry in data.entries:
+            if entry.charge_units is not None:
+                cell = bucket.setdefault(entry.model_id, {}).setdefault(CHARGES, [0, 0])
+                cell[0] += entry.charge_units
+                cell[1] += 1
+        return bucket
+
+    def _touch(self, start: int) -> None:
+        self._board_sums.touch(start)
+        self._history_sums.touch(start)
+
+    def _drop_old(self, newest: int, batch: Batch) -> None:
+        told = self.terms.in_order
+        if not told:
+            return
+        # Of all terms so far, as the aggregate stage has it: a window that will be shorter is not shorter yet.
+        longest = max(window.hours for terms in told for window in terms.windows) * HOUR_MS
+        floor = newest - longest - BUCKETS_SPARE * max(terms.snapshot_interval_ms for terms in told)
+        if floor <= self._floor:
+            return
+        self._floor = floor
+        for start in sorted(start for start in self._buckets if start < floor):
+            self._touch(start)
+            for scope, bucket in self._buckets.pop(start).items():
+                for model_id, last in _lasts(bucket):
+                    self._keep_last(model_id, last, batch)
+                self._dirty.discard((start, scope))
+                batch.delete(_bucket_key(start, scope))
+
+    def _keep_last(self, model_id: str, last: int, batch: Batch) -> None:
+        """A bucket holds when its models were last scored; what outlives it is kept in a row of the model."""
+        if last > self._last_dropped.get(model_id, -1):
+            self._last_dropped[model_id] = last
+            batch.put(b"L" + key(model_id), eight(last))
+
+    def _keep_history(self, until: int, batch: Batch) -> None:
+        """Called where every score before `until` is in: the windows per scope are final."""
+        terms = self.terms.at(until - 1)
+        if terms is None:
+            return
+        names = [window.name for window in terms.windows]
+        by_scope: dict[Scope, dict[str, dict[str, int | None]]] = {}
+        since = self.terms.comparable_since(until - 1)
+        for name, scopes in self._history_sums.at(self._buckets, until, terms, since).items():
+            for scope, totals in scopes.items():
+                rows = by_scope.setdefault(scope, {})
+                for model_id, cell in totals.items():
+                    rows.setdefault(model_id, dict.fromkeys(names))[name] = mean_of(cell)
+        for scope, rows in by_scope.items():
+            batch.put(_history_key(until, *scope), encode_row(rows))
+        if by_scope and until > self._newest_history:
+            self._newest_history = until
+            batch.put(b"N", eight(until))
+
+    def flush(self, batch: Batch) -> None:
+        super().flush(batch)
+        for start, scope in self._dirty:
+            bucket = self._buckets[start][scope]
+            try:
+                row = encode_row(bucket)
+            except OverflowError:
+                row = encode_row(
+                    {
+                        model_id: {field: (wide(total), n) for field, (total, n) in sums.items()}
+                        for model_id, sums in bucket.items()
+                    }
+                )
+            batch.put(_bucket_key(start, scope), row)
+        self._dirty.clear()
+
+    @property
+    def terms_now(self) -> Terms | None:
+        """The terms in force where the board ends; those that are told for later are not."""
+        return self.terms.at(self.until - 1)
+
+    def board(self) -> Board | None:
+        """The board as folded so far, or None before the first terms. Computed once per version."""
+        terms = self.terms_now
+        if terms is None:
+            return None
+        self._load()
+        if self._board is None or self._board[0] != self.version:
+            self._board = (self.version, self._make_board(terms))
+        return self._board[1]
+
+    def _make_board(self, terms: Terms) -> Board:
+        since = self.terms.comparable_since(self.until - 1)
+        windows = {
+            name: over_scopes(sums)
+            for name, sums in self._board_sums.at(self._buckets, self.until, terms, since).items()
+        }
+        longest = max((window.hours for window in terms.windows), default=0) * HOUR_MS
+        contracts = self.terms.contracts(max(self.until - longest, since), self.until)
+        known = set(self.models.by_id).union(*windows.values())
+        active = {model_id for model_id in known if self.models.get(model_id).status == RUNNING}
+        keys = windows[terms.ranking_key]
+        ranked, unranked = rank(
+            ((one, mean_of(keys.get(one))) for one in active),
+            terms.ranking_direction,
+        )
+        places: list[tuple[int | None, str]] = [(place, model_id) for place, model_id, _ in ranked]
+        places += [(None, model_id) for model_id in unranked]
+        places += [(None, model_id) for model_id in sorted(known - active)]
+        rows = [
+            BoardRow(
+                place,
+                self.models.get(model_id),
+                place is not None,
+                {name: mean_of(cells.get(model_id)) for name, cells in windows.items()},
+                keys[model_id][2] if model_id in keys else 0,
+                self._last_scored.get(model_id),
+            )
+            for place, model_id in places
+        ]
+        return Board(
+            self.until, terms.ranking_key, terms.ranking_direction, terms.score_decimals, rows, contracts
+        )
+
+    def history(
+        self,
+        start: int,
+        until: int,
+        model_ids: set[str] | None,
+        *,
+        after: tuple[int, str, str, str] | None = None,
+        look: Look | None = None,
+    ) -> Iterator[HistoryRow]:
+        """Windows per scope at period ends in [start, until], newest first. Take as many as wanted.
+
+        `after` is (end, subject, scope_key, model_id) of one of them: the list goes on behind it. `look` bounds how
+        many pairs of period and scope are read.
+        """
+        first = _history_key(until + 1) if after is None else _history_key(*after[:3])
+        first = min(first, _history_key(self._newest_history + 1))
+        before: tuple[int, str, str, str] | None = None
+        for name, row in self.store.scan(b"W", start=first, backwards=True):
+            end = int.from_bytes(name[1:9], "big")
+            if end < start:
+                return
+            if end > until:
+                continue
+            if look is not None and before is not None and not look.at(*before):
+                return
+            subject, scope_key = name[9:-1].decode().split("\x00")
+            before = (end, subject, scope_key, _AFTER_ALL_MODELS)
+            behind = after[3] if after is not None and after[:3] == (end, subject, scope_key) else ""
+            for model_id, windows in sorted(_history_decoder.decode(row).items()):
+                if model_id > behind and (model_ids is None or model_id in model_ids):
+                    yield HistoryRow(end, subject, scope_key, model_id, windows)
+
+
+def _lasts(bucket: Bucket) -> Iterator[tuple[str, int]]:
+    """model_id, and when it was last scored in this bucket (ms)."""
+    return ((model_id, sums[LAST][0]) for model_id, sums in bucket.items() if LAST in sums)
+
+
+def _bucket_key(start: int, scope: Scope) -> bytes:
+    return b"B" + key(start, *scope)
+
+
+def _history_key(until: int, *scope: str) -> bytes:
+    return b"W" + key(until, *scope)

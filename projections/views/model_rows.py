@@ -1,0 +1,108 @@
+"""Who the models are: rows that several projections keep, each in its own store, and join by model_id on
+reading.
+
+Folds `models`. Small enough to be held in memory as well.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from coordinator.projections.folding.base import encode_row, key
+from coordinator.projections.storage.batch import Batch
+from coordinator.projections.storage.store import Store
+from coordinator.streams.events import (
+    ModelBanned,
+    ModelFailureReported,
+    ModelLeft,
+    ModelReadmitted,
+    ModelSeen,
+)
+from coordinator.streams.log.counting import Decision
+
+RUNNING, LEFT, BANNED = "RUNNING", "LEFT", "BANNED"
+
+
+class LastFailure(msgspec.Struct, frozen=True):
+    """What was last reported to the orchestrator: the protocol's code, the words, and when (ms)."""
+
+    code: str
+    reason: str
+    at: int
+
+
+class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A model as last seen. `left_at` is set while it has left; `ban_reason` while it is banned. Times are ms."""
+
+    model_id: str
+    model_name: str = ""
+    deployment_id: str = ""
+    cruncher_id: str = ""
+    cruncher_name: str = ""
+    wallet_pubkey: str = ""
+    hotkey: str = ""
+    first_seen_at: int | None = None
+    left_at: int | None = None
+    left_reason: str = ""
+    ban_reason: str | None = None
+    deployments: int = 0
+    failures: int = 0
+    last_failure: LastFailure | None = None
+
+    @property
+    def status(self) -> str:
+        """BANNED (the operator's word stands, whatever the orchestrator says), LEFT or RUNNING."""
+        if self.ban_reason is not None:
+            return BANNED
+        return LEFT if self.left_at is not None or self.first_seen_at is None else RUNNING
+
+
+_decode = msgspec.msgpack.Decoder(ModelRow).decode
+
+
+class ModelRows:
+    """model_id -> ModelRow, in memory and as rows `M`."""
+
+    def __init__(self, store: Store) -> None:
+        rows = (_decode(row) for _, row in store.scan(b"M"))
+        self.by_id: dict[str, ModelRow] = {row.model_id: row for row in rows}
+
+    def apply(self, decision: Decision, batch: Batch) -> None:
+        """Fold one decision of `models`."""
+        for event in decision.events:
+            match event:
+                case ModelSeen(at=at, data=data):
+                    before = self._row(data.model_id)
+                    fields = {name: getattr(data, name) for name in data.__struct_fields__}
+                    after = msgspec.structs.replace(
+                        before,
+                        **fields,
+                        first_seen_at=before.first_seen_at or at,  # 0 was before the clock
+                        left_at=None,
+                        left_reason="",
+                        deployments=before.deployments + (before.deployment_id != data.deployment_id),
+                    )
+                case ModelLeft(at=at, data=data):
+                    before = self._row(data.model_id)
+                    if before.deployment_id not in ("", data.deployment_id):
+                        continue  # an older deployment left; the model runs under a newer one
+                    after = msgspec.structs.replace(before, left_at=at, left_reason=data.reason)
+                case ModelBanned(data=data):
+                    after = msgspec.structs.replace(self._row(data.model_id), ban_reason=data.reason)
+                case ModelReadmitted(data=data):
+                    after = msgspec.structs.replace(self._row(data.model_id), ban_reason=None)
+                case ModelFailureReported(at=at, data=data):
+                    before = self._row(data.model_id)
+                    last = LastFailure(data.code, data.reason, at)
+                    after = msgspec.structs.replace(before, failures=before.failures + 1, last_failure=last)
+                case _:
+                    continue
+            self.by_id[after.model_id] = after
+            batch.put(key("M", after.model_id), encode_row(after))
+
+    def _row(self, model_id: str) -> ModelRow:
+        return self.by_id.get(model_id) or ModelRow(model_id=model_id)
+
+    def get(self, model_id: str) -> ModelRow:
+        """The row, or one with the id alone: a score may be read before its model's name."""
+        return self._row(model_id)

@@ -1,0 +1,123 @@
+"""The rows of the predictions read model, and how their halves are joined when they are asked for.
+
+`predictions.py` folds and reads; here is what a row holds and what a reader makes of two of them.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from coordinator.streams.events import InputReceivedData
+from coordinator.streams.log.errors import IllegalTransitionError
+from coordinator.streams.log.lifecycle import PREDICTION, advance
+
+Answer = tuple[str, str, int, int, dict[str, Any] | None, str, str | None, str]
+"""model_id, status, at, exec_time_us, output, reason, fault, deployment_id"""
+Score = tuple[str, str, dict[str, int] | None, str, str | None, int]
+"""model_id, kind of event, units, reason, fault, at"""
+
+
+class ScoresRow(msgspec.Struct, frozen=True, array_like=True):
+    """The scores half of a round and scope. `charges`: model_id -> units."""
+
+    scores: list[Score]
+    charges: dict[str, int]
+    resolvable_at: int
+    contract_hash: str
+
+
+class InputRow(msgspec.Struct, kw_only=True):
+    """An input without its payload, which is in the log. `truths`: horizon_seconds as text -> [truth,
+    reason].
+    """
+
+    subject: str
+    point: int
+    deadline_at: int
+    contract_hash: str
+    rehearsal: bool
+    scopes: dict[str, tuple[int, int, int]]
+    status: str = "RECEIVED"
+    truths: dict[str, tuple[dict[str, Any] | None, str | None]] = {}
+
+
+class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+    """One prediction, joined. `score_units` only when SCORED; `resolvable_at` and horizons where known."""
+
+    input_id: str
+    scope_key: str
+    model_id: str
+    deployment_id: str
+    status: str
+    performed_at: int
+    exec_time_us: int
+    output: dict[str, Any] | None
+    reason: str
+    fault: str | None
+    subject: str
+    horizon_seconds: int | None
+    step_seconds: int | None
+    resolvable_at: int | None
+    scored_at: int | None
+    score_units: dict[str, int] | None
+    charge_units: int | None
+    decimals: int
+    value_field: str = "value"
+    opened_at: int = 0
+    hidden: bool = False
+    """`output` is None because others could still copy it."""
+
+    @property
+    def place(self) -> tuple[int, str, str, str]:
+        """Where it stands in the list of all, newest round first."""
+        return (self.opened_at, self.input_id, self.scope_key, self.model_id)
+
+
+def join(answer: Answer, score: Score | None, *, closed: bool, **rest: Any) -> Prediction:
+    """A prediction from its answer and its score. `rest` is what all models of the round share. `closed`: what is
+    PENDING shows no answer.
+    """
+    model_id, status, at, exec_time_us, output, reason, fault, deployment_id = answer
+    units: dict[str, int] | None = None
+    scored_at: int | None = None
+    if score is not None:
+        try:
+            status = advance(PREDICTION, status, score[1])
+        except IllegalTransitionError:
+            score = None  # a score of what was never pending: the answer stands
+    if score is not None:
+        units, scored_at = score[2], score[5]
+        if status == "FAILED":
+            reason, fault = score[3], score[4]
+    hidden = closed and status == "PENDING"
+    return Prediction(
+        model_id=model_id,
+        deployment_id=deployment_id,
+        status=status,
+        performed_at=at,
+        exec_time_us=exec_time_us,
+        output=None if hidden else output,
+        hidden=hidden,
+        reason=reason,
+        fault=fault,
+        scored_at=scored_at,
+        score_units=units,
+        **rest,
+    )
+
+
+def input_row(data: InputReceivedData) -> InputRow:
+    """The row of an input as it was received."""
+    return InputRow(
+        subject=data.subject,
+        point=data.point,
+        deadline_at=data.deadline_at,
+        contract_hash=data.contract_hash,
+        rehearsal=data.rehearsal,
+        scopes={
+            scope.scope_key: (scope.horizon_seconds, scope.step_seconds, scope.resolvable_at)
+            for scope in data.scopes
+        },
+    )

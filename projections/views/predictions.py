@@ -1,0 +1,398 @@
+"""Every prediction: asked, answered, scored. Folds `predictions`, `scores` and `inputs`, each into rows of
+its own.
+
+    I input_id             the input, and its ground truth per horizon            from `inputs`
+    O at input_id          a round was opened at `at` (an index by time)          from `predictions`
+    A input_id scope_key   the answers half: one entry per model                  from `predictions`
+    N                      when the newest round was opened: nothing past it is    from `predictions`
+    U                      up to which time inputs are resolved                     from `inputs`
+    S input_id scope_key   the scores half: one entry per model, with charges     from `scores`
+
+One row per round, scope and half, not per event. Reading joins the halves by the lifecycle's table: SCORED
+comes after PENDING whichever was folded first.
+
+No reader is given an answer that could still be copied: while its prediction is PENDING and its horizon has not
+passed, `output` is None and `hidden` is set, on every route, since all read through `round`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import islice
+from typing import Any, ClassVar
+
+import msgspec
+
+from coordinator.projections.folding.base import Projection, TermsRows, eight, encode_row, key
+from coordinator.projections.folding.look import Look
+from coordinator.projections.storage.batch import Batch
+from coordinator.projections.storage.store import Store
+from coordinator.projections.views.prediction_rows import (
+    Answer,
+    InputRow,
+    Prediction,
+    ScoresRow,
+    input_row,
+    join,
+)
+from coordinator.streams.events import (
+    AnyEvent,
+    CrunchConfigured,
+    InputReceived,
+    InputResolved,
+    InputsUntil,
+    PredictionAbsent,
+    PredictionFailed,
+    PredictionRecorded,
+    PredictionScored,
+    RoundClosed,
+    RoundClosedData,
+    RoundOpened,
+    ScoringFailed,
+)
+from coordinator.streams.log.counting import Decision
+from coordinator.streams.log.lifecycle import NONE
+
+ROUNDS_PER_LOOK = 500
+ROUND_LOOKS = 20
+_answers_decoder = msgspec.msgpack.Decoder(list[Answer])
+_scores_decoder = msgspec.msgpack.Decoder(ScoresRow)
+_input_decoder = msgspec.msgpack.Decoder(InputRow)
+_scopes_decoder = msgspec.msgpack.Decoder(list[str])
+_COUNTED = {
+    "PENDING": "recorded",
+    "ABSENT": "absent",
+    "FAILED": "failed",
+    "PredictionScored": "scored",
+    "ScoringFailed": "scoring_failed",
+}
+_ENTRIES = (PredictionRecorded, PredictionAbsent, PredictionFailed, PredictionScored, ScoringFailed)
+
+
+class Predictions(Projection):
+    """Rounds, halves and their join."""
+
+    name = "predictions"
+    topics = ("predictions", "scores", "inputs")
+    schema = 3
+    owners: ClassVar[Mapping[bytes, str]] = {
+        **dict.fromkeys((b"A", b"N", b"O"), "predictions"),
+        **dict.fromkeys((b"S", b"T"), "scores"),
+        **dict.fromkeys((b"I", b"U"), "inputs"),
+    }
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.terms = TermsRows(store)
+        self._newest_round = int.from_bytes(store.get(b"N") or b"", "big")
+        self._resolved_until = int.from_bytes(store.get(b"U") or b"", "big")
+
+    def apply(self, decision: Decision, batch: Batch) -> None:
+        if decision.topic == "predictions":
+            self._fold_answers(decision.events, batch)
+        elif decision.topic == "scores":
+            self._fold_scores(decision.events, batch)
+        else:
+            self._fold_inputs(decision.events, batch)
+
+    def _fold_answers(self, events: list[AnyEvent], batch: Batch) -> None:
+        rounds: dict[tuple[str, str], list[Any]] = {}
+        entries: list[Any] = []
+        input_id = scope_key = ""
+        for event in events:  # the hot loop: local names, one tuple per event
+            if type(event) is PredictionRecorded:
+                data = event.data
+                if data.input_id != input_id or data.scope_key != scope_key:
+                    input_id, scope_key = data.input_id, data.scope_key
+                    entries = rounds.setdefault((input_id, scope_key), [])
+                entries.append(
+                    (
+                        data.model_id,
+                        "PENDING",
+                        event.at,
+                        data.exec_time_us,
+                        data.output,
+                        "",
+                        None,
+                        data.deployment_id,
+                    )
+                )
+            elif isinstance(event, (PredictionAbsent, PredictionFailed)):
+                missed = event.data
+                status = "ABSENT" if type(event) is PredictionAbsent else "FAILED"
+                input_id, scope_key = missed.input_id, missed.scope_key
+                entries = rounds.setdefault((input_id, scope_key), [])
+                entries.append(
+                    (missed.model_id, status, event.at, missed.exec_time_us, None, missed.reason,
+                    missed.fault,
+                     missed.deployment_id)
+                )  # fmt: skip
+            elif type(event) is RoundOpened:
+                opened = event.data
+                batch.put(b"O" + key(event.at, opened.input_id), encode_row(opened.scope_keys))
+                self.count("predictions", "rounds")
+                if event.at > self._newest_round:
+                    self._newest_round = event.at
+                    batch.put(b"N", eight(event.at))
+        for where, new in rounds.items():
+            name = b"A" + key(*where)
+            row = batch.get(name)
+            before: list[Any] = list(_answers_decoder.decode(row)) if row else []
+            after = self._admit(batch, events, "predictions", where, before, new)
+            batch.put(name, encode_row(after))
+
+    def _fold_scores(self, events: list[AnyEvent], batch: Batch) -> None:
+        rounds: dict[tuple[str, str], list[Any]] = {}
+        closed: dict[tuple[str, str], RoundClosedData] = {}
+        entries: list[Any] = []
+        input_id = scope_key = ""
+        for event in events:
+            if type(event) is PredictionScored:
+                data = event.data
+                if data.input_id != input_id or data.scope_key != scope_key:
+                    input_id, scope_key = data.input_id, data.scope_key
+                    entries = rounds.setdefault((input_id, scope_key), [])
+                entries.append((data.model_id, "PredictionScored", data.units, "", None, event.at))
+            elif type(event) is ScoringFailed:
+                failed = event.data
+                input_id, scope_key = failed.input_id, failed.scope_key
+                entries = rounds.setdefault((input_id, scope_key), [])
+                entries.append(
+                    (failed.model_id, "ScoringFailed", None, failed.reason, failed.fault, event.at)
+                )
+            elif type(event) is RoundClosed:
+                where = (event.data.input_id, event.data.scope_key)
+                rounds.setdefault(where, [])
+                closed[where] = event.data
+            elif type(event) is CrunchConfigured:
+                self.terms.add(event.data, batch)
+        for where, new in rounds.items():
+            name = b"S" + key(*where)
+            row = batch.get(name)
+            before = _scores_decoder.decode(row) if row else ScoresRow([], {}, 0, "")
+            scores = self._admit(batch, events, "scores", where, before.scores, new)
+            end = closed.get(where)
+            if end is None:
+                after = msgspec.structs.replace(before, scores=scores)
+            else:
+                charges = {
+                    one.model_id: one.charge_units for one in end.entries if one.charge_units is not None
+                }
+                after = ScoresRow(scores, charges, end.resolvable_at, end.contract_hash)
+                self.count("scores", "rounds_closed")
+            batch.put(name, encode_row(after))
+
+    def _admit(
+        self,
+        batch: Batch,
+        events: list[AnyEvent],
+        topic: str,
+        where: tuple[str, str],
+        before: list[Any],
+        new: list[Any],
+    ) -> list[Any]:
+        """The half with its new entries. A model's second entry is illegal: it is refused and changes
+        nothing.
+        """
+        statuses = {entry[0]: entry[1] for entry in before}
+        after = before + new
+        if len({entry[0] for entry in after}) != len(after):
+            after = before[:]
+            for entry in new:
+                if entry[0] in statuses:
+                    self._refuse_entry(batch, events, topic, where, entry, statuses[entry[0]])
+                else:
+                    statuses[entry[0]] = entry[1]
+                    after.append(entry)
+        kinds = [entry[1] for entry in after[len(before) :]]
+        for kind in set(kinds):
+            self.count(topic, _COUNTED[kind], kinds.count(kind))
+        return after
+
+    def _refuse_entry(
+        self,
+        batch: Batch,
+        events: list[AnyEvent],
+        topic: str,
+        where: tuple[str, str],
+        entry: Any,
+        status: str,
+    ) -> None:
+        for event in events:
+            data: Any = event.data
+            if type(event) in _ENTRIES and (data.input_id, data.scope_key, data.model_id) == (
+                *where,
+                entry[0],
+            ):
+                self.refuse(batch, topic, event, status)
+
+    def _fold_inputs(self, events: list[AnyEvent], batch: Batch) -> None:
+        for event in events:
+            if type(event) is InputReceived:
+                batch.put(b"I" + key(event.data.input_id), encode_row(input_row(event.data)))
+                self.count("inputs", "received")
+            elif type(event) is InputResolved:
+                data = event.data
+                name = b"I" + key(data.input_id)
+                row = batch.get(name)
+                before = _input_decoder.decode(row) if row else None
+                if before is None or before.status != "RECEIVED":
+                    self.refuse(batch, "inputs", event, before.status if before else NONE)
+                    continue
+                before.truths = {**before.truths, str(data.horizon_seconds): (data.truth, data.reason)}
+                if data.last:
+                    before.status = "RESOLVED"
+                    self.count("inputs", "resolved")
+                batch.put(name, encode_row(before))
+            elif type(event) is InputsUntil and event.data.until > self._resolved_until:
+                self._resolved_until = event.data.until
+                batch.put(b"U", event.data.until.to_bytes(8, "big"))
+
+    def totals(self) -> dict[str, int]:
+        """Counts per status, as of what was folded: `pending, scored, failed, absent` and `received,
+        resolved`.
+        """
+        scored = self.counted("scores", "scored")
+        broken = self.counted("scores", "scoring_failed")
+        return {
+            # A score may be folded before its prediction: never count below nothing.
+            "pending": max(0, self.counted("predictions", "recorded") - scored - broken),
+            "scored": scored,
+            "failed": self.counted("predictions", "failed") + broken,
+            "absent": self.counted("predictions", "absent"),
+            "received": self.counted("inputs", "received"),
+            "resolved": self.counted("inputs", "resolved"),
+        }
+
+    def newest(
+        self,
+        start: int,
+        until: int,
+        model_ids: set[str] | None = None,
+        status: str | None = None,
+        *,
+        after: tuple[int, str, str, str] | None = None,
+        look: Look | None = None,
+    ) -> Iterator[Prediction]:
+        """Predictions of rounds opened in [start, until] (ms), newest round first. Take as many as wanted.
+
+        `after` is the `place` of one of them, or of a whole round (no scope, no model): the list goes on behind it.
+        `look` bounds what is read and not given: a prediction is one look, a round ROUND_LOOKS more.
+        """
+        before: tuple[int, str, str, str] | None = None
+        behind = after is None
+        first = key(until + 1) if after is None else key(after[0], after[1])
+        first = min(first, key(self._newest_round + 1))
+        for name, row in self.store.scan(b"O", start=b"O" + first, backwards=True):
+            opened_at = int.from_bytes(name[1:9], "big")
+            if opened_at > until:
+                continue
+            if opened_at < start:
+                return
+            if look is not None and before is not None and not look.at(*before):
+                return
+            # The round that a page goes on in costs nothing: a page that it used up would name itself as the next one.
+            costs = look if behind else None
+            if costs is not None:
+                costs.costs(ROUND_LOOKS)
+            for one in self.of_round(name, row, None if behind else after, model_ids):
+                if status in (None, one.status):
+                    yield one
+                elif costs is not None:
+                    costs.costs(1)
+            behind = True
+            before = (opened_at, name[9:-1].decode(), "", "")
+
+    def of_round(
+        self,
+        name: bytes,
+        row: bytes,
+        after: tuple[int, str, str, str] | None,
+        model_ids: set[str] | None,
+    ) -> Iterator[Prediction]:
+        """All of one round, or those behind `after` where that is of this round."""
+        opened_at, input_id = int.from_bytes(name[1:9], "big"), name[9:-1].decode()
+        skipping = after is not None and after[:2] == (opened_at, input_id)
+        for scope_key in _scopes_decoder.decode(row):
+            if skipping and after is not None and scope_key != after[2]:
+                continue
+            wanted = None if skipping else model_ids  # the row that was last may be of another model
+            for one in self.round(input_id, scope_key, wanted, opened_at=opened_at):
+                if skipping:
+                    skipping = after is not None and one.model_id != after[3]
+                elif model_ids is None or one.model_id in model_ids:
+                    yield one
+            skipping = False
+
+    def oldest(
+        self, start: int, until: int, model_ids: set[str] | None = None, status: str | None = None
+    ) -> Iterator[Prediction]:
+        """As `newest`, the oldest round first. Reads on while rounds are committed; a long reading sees the later
+        ones too.
+        """
+        after = b"O" + key(start)
+        while names := self._rounds_from(after, min(until, self._newest_round)):
+            for name, row in names:
+                for one in self.of_round(name, row, None, model_ids):
+                    if status in (None, one.status):
+                        yield one
+            after = names[-1][0] + b"\x00"
+
+    def _rounds_from(self, first: bytes, until: int) -> list[tuple[bytes, bytes]]:
+        """Some rounds in order: an iterator kept open would pin what the store wants to compact away."""
+        found = islice(self.store.scan(b"O", start=first), ROUNDS_PER_LOOK)
+        return [(name, row) for name, row in found if int.from_bytes(name[1:9], "big") <= until]
+
+    def input(self, input_id: str) -> InputRow | None:
+        """An input with its ground truths, or None."""
+        row = self.store.get(b"I" + key(input_id))
+        return _input_decoder.decode(row) if row else None
+
+    def round(
+        self, input_id: str, scope_key: str, model_ids: set[str] | None = None, *, opened_at: int = 0
+    ) -> list[Prediction]:
+        """One scope of one round, both halves joined, in order of the roster; of some models where given."""
+        row = self.store.get(b"A" + key(input_id, scope_key))
+        if row is None:
+            return []
+        answers = _answers_decoder.decode(row)
+        if model_ids is not None:
+            answers = [answer for answer in answers if answer[0] in model_ids]
+            if not answers:
+                return []
+        half = self.store.get(b"S" + key(input_id, scope_key))
+        scores = _scores_decoder.decode(half) if half else ScoresRow([], {}, 0, "")
+        by_model = {score[0]: score for score in scores.scores}
+        found = self.input(input_id)
+        horizon, step, resolvable_at = (found.scopes.get(scope_key) if found else None) or (None, None, None)
+        decimals = self.terms.decimals(scores.contract_hash)
+        made_by = self.terms.by_hash.get(found.contract_hash) if found else None
+        closed = self._is_closed(found, scope_key)
+        return [
+            join(
+                answer,
+                by_model.get(answer[0]),
+                input_id=input_id,
+                scope_key=scope_key,
+                subject=found.subject if found else "",
+                horizon_seconds=horizon,
+                step_seconds=step,
+                resolvable_at=scores.resolvable_at or resolvable_at,
+                charge_units=scores.charges.get(answer[0]),
+                decimals=decimals,
+                value_field=made_by.value_field if made_by else "value",
+                opened_at=opened_at,
+                closed=closed,
+            )
+            for answer in answers
+        ]
+
+    def _is_closed(self, found: InputRow | None, scope_key: str) -> bool:
+        """Could an answer to this still be copied? What is not known yet counts as if it could."""
+        if found is None or scope_key not in found.scopes:
+            return True
+        terms = self.terms.by_hash.get(found.contract_hash)
+        if terms is not None and terms.answers_hidden_until == "recorded":
+            return False
+        horizon, _, resolvable_at = found.scopes[scope_key]
+        return str(horizon) not in found.truths and resolvable_at >= self._resolved_until

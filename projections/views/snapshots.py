@@ -1,0 +1,125 @@
+"""Each model's periods: the read model behind `/reports/snapshots` and `/reports/models/global`. Folds
+`snapshots`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from coordinator.projections.folding.base import Projection, TermsRows, eight, encode_row, key
+from coordinator.projections.folding.look import Look
+from coordinator.projections.storage.batch import Batch
+from coordinator.projections.storage.store import Store
+from coordinator.streams.contract.terms import in_force
+from coordinator.streams.events import CrunchConfigured, PeriodClosed, SnapshotTaken, SnapshotTakenData
+from coordinator.streams.log.counting import Decision
+
+BOUNDARY = "boundary"
+_decoder = msgspec.msgpack.Decoder(tuple[int, SnapshotTakenData])
+
+
+class Snapshots(Projection):
+    """Rows `S` by period end and model."""
+
+    name = "snapshots"
+    topics = ("snapshots",)
+    schema = 4
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self.terms = TermsRows(store)
+        closed = store.get(b"P")
+        self.closed_until = int.from_bytes(closed, "big") if closed else 0
+        """No snapshot will come any more for a period that ends at or before this (ms)."""
+        self.boundary: tuple[int, int] = tuple(store.notes.get(BOUNDARY, (-1, 0)))
+        """The newest decision that ended a checkpoint period: its offset in the topic, and that end (ms)."""
+        self._newest_end = int.from_bytes(store.get(b"N") or b"", "big")
+
+    def apply(self, decision: Decision, batch: Batch) -> None:
+        for event in decision.events:
+            if type(event) is SnapshotTaken:
+                data = event.data
+                name = b"S" + key(data.period_end, data.model_id)
+                if batch.get(name) is not None:
+                    self.refuse(batch, "snapshots", event, "TAKEN")
+                    continue
+                batch.put(name, encode_row((event.at, data)))
+                self.count("snapshots", "taken")
+                if data.period_end > self._newest_end:
+                    self._newest_end = data.period_end
+                    batch.put(b"N", eight(data.period_end))
+            elif type(event) is PeriodClosed:
+                if event.data.until_ms > self.closed_until:
+                    self.closed_until = event.data.until_ms
+                    batch.put(b"P", eight(self.closed_until))
+                    terms = in_force(self.terms.in_order)
+                    if terms.ends_checkpoint_period(event.data.from_ms, event.data.until_ms):
+                        self.boundary = decision.offset, terms.checkpoint_period(self.closed_until)[0]
+                self.count("snapshots", "periods_closed")
+            elif type(event) is CrunchConfigured:
+                self.terms.add(event.data, batch)
+
+    def notes(self) -> dict[str, Any]:
+        return {BOUNDARY: self.boundary}
+
+    def newest(
+        self,
+        start: int,
+        until: int,
+        model_ids: set[str] | None = None,
+        *,
+        after: tuple[int, str] | None = None,
+        look: Look | None = None,
+    ) -> Iterator[tuple[int, SnapshotTakenData]]:
+        """(at, snapshot) with period end in [start, until] (ms), newest first. Take as many as wanted.
+
+        `after` is (period end, model id) of one of them: the list goes on behind it. Of some models costs by the number
+        of periods and of these models, whoever else there is; `look` bounds it.
+        """
+        if model_ids is not None:
+            yield from self._newest_of(start, until, model_ids, after, look)
+            return
+        last = None if after is None else b"S" + key(*after)
+        first = min(last or b"S" + key(until + 1), b"S" + key(self._newest_end + 1))
+        for name, row in self.store.scan(b"S", start=first, backwards=True):
+            period_end = int.from_bytes(name[1:9], "big")
+            if period_end > until or name == last:
+                continue
+            if period_end < start:
+                return
+            yield _decoder.decode(row)
+
+    def _newest_of(
+        self,
+        start: int,
+        until: int,
+        model_ids: set[str],
+        after: tuple[int, str] | None,
+        look: Look | None,
+    ) -> Iterator[tuple[int, SnapshotTakenData]]:
+        wanted = sorted(model_ids, reverse=True)
+        end = self._end_before((until if after is None else min(until, after[0])) + 1)
+        before: tuple[int, str] | None = None
+        while end is not None and end >= start:
+            for model_id in wanted or [""]:
+                if after is not None and (end, model_id) >= after:
+                    continue
+                if look is not None and before is not None and not look.at(*before):
+                    return
+                row = self.store.get(b"S" + key(end, model_id))
+                before = (end, model_id)
+                if row is not None:
+                    yield _decoder.decode(row)
+            end = self._end_before(end)
+
+    def _end_before(self, at: int) -> int | None:
+        """The newest period end before `at` that has a snapshot."""
+        first = min(b"S" + key(at), b"S" + key(self._newest_end + 1))
+        for name, _ in self.store.scan(b"S", start=first, backwards=True):
+            end = int.from_bytes(name[1:9], "big")
+            if end < at:
+                return end
+        return None

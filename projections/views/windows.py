@@ -1,0 +1,157 @@
+"""Sums over trailing windows of buckets. Pure.
+
+A bucket is one snapshot interval; a window of W hours that ends at T covers [floor(T/b)*b - W, T). All
+windows are summed in one pass from the newest bucket to the oldest, since the longer ones contain the
+shorter.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from coordinator.streams.events import Terms
+from coordinator.streams.scores.units import mean_units
+
+HOUR_MS = 3_600_000
+Sums = dict[str, list[int]]
+"""field -> [sum in units, n]"""
+Bucket = dict[str, Sums]
+"""model_id -> its sums"""
+Scope = tuple[str, str]
+"""(subject, scope_key)"""
+Cell = tuple[int, int, int]
+"""(sum in units, n, how many of the n are scores): the rest are charges for absence"""
+WindowSums = dict[Scope, dict[str, Cell]]
+"""scope -> model_id -> its cell, of one field"""
+CHARGES = "\x00charges"
+"""The field of a bucket that holds what absences cost; no contract can name a score field so."""
+
+LAST = "\x00last"
+"""The field of a bucket that holds when a model was last scored (ms); the same holds for its name."""
+
+
+def window_sums(
+    buckets: Mapping[int, Mapping[Scope, Bucket]], until: int, terms: Terms, since: int = 0
+) -> dict[str, WindowSums]:
+    """Per window of the terms, the sums of the value field in the buckets that start in it and before `until`, and
+    not before `since`: there scores meant something else.
+    """
+    end = until // terms.snapshot_interval_ms * terms.snapshot_interval_ms
+    field = terms.value_field
+    starts = sorted((start for start in buckets if start < until), reverse=True)
+    running: dict[Scope, dict[str, list[int]]] = {}
+    found: dict[str, WindowSums] = {}
+    at = 0
+    for window in sorted(terms.windows, key=lambda one: one.hours):
+        oldest = max(end - window.hours * HOUR_MS, since)
+        while at < len(starts) and starts[at] >= oldest:
+            for scope, bucket in buckets[starts[at]].items():
+                totals = running.setdefault(scope, {})
+                for model_id, sums in bucket.items():
+                    _add_cell(totals.setdefault(model_id, [0, 0, 0]), sums, field, 1)
+            at += 1
+        cells = {
+            scope: {one: (total[0], total[1], total[2]) for one, total in totals.items() if total[1]}
+            for scope, totals in running.items()
+        }
+        found[window.name] = {scope: of_scope for scope, of_scope in cells.items() if of_scope}
+    return found
+
+
+def mean_of(cell: Cell | None) -> int | None:
+    """The mean in units, or None where nothing was scored: charges alone are no score."""
+    return mean_units(cell[0], cell[1]) if cell is not None and cell[2] else None
+
+
+def _add_cell(total: list[int], sums: Sums, field: str, sign: int) -> None:
+    cell = sums.get(field)
+    if cell is not None:
+        total[0] += sign * cell[0]
+        total[1] += sign * cell[1]
+        total[2] += sign * cell[1]
+    charged = sums.get(CHARGES)
+    if charged is not None:
+        total[0] += sign * charged[0]
+        total[1] += sign * charged[1]
+
+
+class TrailingSums:
+    """The same sums, kept between two askings: only what came in is added and what fell out taken away.
+
+    The buckets before the last full boundary are kept summed; the open ones behind it are added when asked. A kept
+    bucket that changes or vanishes must be told by `touch`: then the next asking sums all anew.
+    """
+
+    def __init__(self) -> None:
+        self._terms: Terms | None = None
+        self._end = self._since = 0
+        self._kept: dict[str, dict[Scope, dict[str, list[int]]]] = {}
+
+    def touch(self, start: int) -> None:
+        """The bucket at `start` is about to change, or be dropped."""
+        if self._terms is None or start >= self._end:
+            return
+        longest = max((window.hours for window in self._terms.windows), default=0) * HOUR_MS
+        if start >= self._end - longest:
+            self._terms = None
+
+    def at(
+        self, buckets: Mapping[int, Mapping[Scope, Bucket]], until: int, terms: Terms, since: int = 0
+    ) -> dict[str, WindowSums]:
+        """As `window_sums`."""
+        end = until // terms.snapshot_interval_ms * terms.snapshot_interval_ms
+        if self._terms != terms or end < self._end or since != self._since:
+            self._kept = {
+                name: {
+                    scope: {model_id: list(cell) for model_id, cell in totals.items()}
+                    for scope, totals in sums.items()
+                }
+                for name, sums in window_sums(buckets, end, terms, since).items()
+            }
+        elif end > self._end:
+            for window in terms.windows:
+                kept = self._kept[window.name]
+                span = window.hours * HOUR_MS
+                for start, scopes in buckets.items():
+                    oldest = max(end - span, since)
+                    came = self._end <= start < end and start >= oldest
+                    fell = max(self._end - span, since) <= start < min(oldest, self._end)
+                    if came or fell:
+                        _add(kept, scopes, terms.value_field, 1 if came else -1)
+        self._terms, self._end, self._since = terms, end, since
+        open_buckets = [scopes for start, scopes in buckets.items() if end <= start < until]
+        found: dict[str, WindowSums] = {}
+        for window in terms.windows:
+            sums = self._kept[window.name]
+            if open_buckets:
+                sums = {scope: {one: cell[:] for one, cell in kept.items()} for scope, kept in sums.items()}
+                for scopes in open_buckets:
+                    _add(sums, scopes, terms.value_field, 1)
+            found[window.name] = {
+                scope: {model_id: (cell[0], cell[1], cell[2]) for model_id, cell in totals.items()}
+                for scope, totals in sums.items()
+                if totals
+            }
+        return found
+
+
+def _add(
+    kept: dict[Scope, dict[str, list[int]]], scopes: Mapping[Scope, Bucket], field: str, sign: int
+) -> None:
+    for scope, bucket in scopes.items():
+        totals = kept.setdefault(scope, {})
+        for model_id, sums in bucket.items():
+            total = totals.setdefault(model_id, [0, 0, 0])
+            _add_cell(total, sums, field, sign)
+            if total[1] == 0:  # nothing of this model is left in the window: no score is not a score of 0
+                del totals[model_id]
+
+
+def over_scopes(sums: WindowSums) -> dict[str, Cell]:
+    """model_id -> its cell over all scopes: the board asks how good a model is, not at what."""
+    found: dict[str, Cell] = {}
+    for totals in sums.values():
+        for model_id, (total, n, scored) in totals.items():
+            before = found.get(model_id, (0, 0, 0))
+            found[model_id] = (before[0] + total, before[1] + n, before[2] + scored)
+    return found

@@ -1,0 +1,364 @@
+"""The feed worker's shell: sources in, `feeds` and `inputs` out, and the clock.
+
+One assignment owns both topics: the partition of `feeds`. The source part writes `feeds`; the input stage folds
+it as Faust delivers it. A replay is closed-loop: nothing with at > t is sent while an input with at <= t has no
+finished round, or while the input stage has not folded what was sent; so replayed time loses nothing, however
+slow the models. Live ticks come from the wall, but never run ahead of what the sources have delivered.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+
+import msgspec
+import structlog
+
+from coordinator.infra.contracts.node import NodeContracts
+from coordinator.streams.agents.feed.boot import since_boot_ms
+from coordinator.streams.agents.feed.live import LiveFeed, keeps_to_the_clock
+from coordinator.streams.agents.feed.rounds_finished import RoundsFinished
+from coordinator.streams.agents.owning.dead_letters import DeadLetters
+from coordinator.streams.agents.owning.log_io import LogIO
+from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic
+from coordinator.streams.agents.owning.tenure import PlainCounter, Tenure
+from coordinator.streams.events import InputReceived, ModelSeen, Terms
+from coordinator.streams.feeds.stage import FeedStage, value_fault
+from coordinator.streams.feeds.witness import Witness
+from coordinator.streams.granularity import granularity_ms
+from coordinator.streams.inputs.stage import InputStage
+from coordinator.streams.log.counting import Decision
+from coordinator.streams.log.envelope import decode_append, decode_events, encode_event, record_named
+from coordinator.streams.log.errors import NoHistoryError, OperatorError, RefusedError, WorldError
+from coordinator.streams.log.stage import Draft
+from coordinator.streams.ports import FeedRecord, FeedSource, Subscription
+from coordinator.streams.settings import Settings
+from coordinator.streams.sources.candle_values import VALUE_NAMES, candle_fault
+from coordinator.streams.sources.files.given_times import utc_text
+from coordinator.streams.sources.replay import merge_by_time
+
+MODELS_WAIT_SECONDS = 60.0
+DAY_MS = 86_400_000
+
+log = structlog.get_logger()
+
+
+def make_witness(settings: Settings, source: FeedSource) -> Witness:
+    """Who judges this process's clock, as the settings and the source have it."""
+    bound_ms = round(settings.clock_ahead_seconds_max * 1000)
+    silence_ms = granularity_ms(settings.feed_granularity)
+    return Witness(bound_ms, independent=not keeps_to_the_clock(source), silence_ms=silence_ms)
+
+
+class FeedTenure(Tenure):
+    """The claims on `feeds` and `inputs`, and the source that feeds them."""
+
+    stage: InputStage
+
+    def __init__(
+        self,
+        io: LogIO,
+        stage: InputStage,
+        owner: str,
+        settings: Settings,
+        source: FeedSource,
+        new_terms: Callable[[], Terms],
+        dead_letters: DeadLetters,
+        wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        contracts: NodeContracts | None = None,
+        uptime_ms: Callable[[], int] = since_boot_ms,
+        ntp: Callable[[str], Awaitable[int]] | None = None,
+        witness: Witness | None = None,
+    ) -> None:
+        """`witness` is kept from one tenure to the next: a new one believes the clock as it stands."""
+        super().__init__(io, stage, owner)
+        self._settings = settings
+        self._source = source
+        self._new_terms = new_terms
+        self._contracts = contracts
+        self._dead_letters = dead_letters
+        self._wall_ms = wall_ms
+        self._uptime_ms = uptime_ms
+        self._ntp = ntp
+        self._witness = witness or make_witness(settings, source)
+        self.feeds = FeedStage()
+        self._feeds_owned = OwnedTopic(io, "feeds", owner)
+        self._writing = asyncio.Lock()
+        self._finished = RoundsFinished(io)
+        self._unanswered: set[str] = set()
+        self._folded = asyncio.Condition()
+        self._folded_offset = -1
+        self.subscriptions = [
+            Subscription(settings.feed_source, subject, settings.feed_kind, settings.feed_granularity)
+            for subject in settings.feed_subjects
+        ]
+
+    async def resumed_memory(self) -> None:
+        """Claim `feeds` too."""
+        await self.claim_also(self._feeds_owned, self.feeds.remember)
+
+    async def start(self) -> None:
+        """Claim and resume both, then let the source run."""
+        await super().start()
+        await self._finished.start()
+        self._unanswered |= self.stage.open_input_ids()
+        self._tails.append(asyncio.create_task(self._run_source(), name="feed-source"))
+        self._tails.append(asyncio.create_task(self._follow_commands(), name="feed-commands"))
+
+    async def process(self, decision: Decision) -> None:
+        """The input stage's part; remembers which inputs now wait for their round."""
+        self.stage.absorb(decision)
+        while (draft := self.stage.step()) is not None:
+            self._unanswered |= {
+                event.data.input_id for event in draft.events if isinstance(event, InputReceived)
+            }
+            await self.owned.send(list(draft.events), dict(self.stage.upto), dict(self.stage.need))
+        async with self._folded:
+            self._folded_offset = decision.offset
+            self._folded.notify_all()
+
+    async def _write(self, make: Callable[[], Draft | None]) -> int | None:
+        """Put what `make` drafts into `feeds`, durably; gives its offset. One at a time: each is made after the last
+        was remembered.
+        """
+        async with self._writing:
+            draft = make()
+            if draft is None:
+                return None
+            self.feeds.remember(draft)
+            sent = await self._feeds_owned.send(
+                list(draft.events), dict(self.feeds.upto), dict(self.feeds.need)
+            )
+        return await sent
+
+    async def _wait_folded(self, offset: int) -> None:
+        async with self._folded:
+            while self._folded_offset < offset:
+                if self.owned.lost.done():
+                    raise self.owned.lost.result()
+                try:
+                    await asyncio.wait_for(self._folded.wait(), 1)
+                except TimeoutError:
+                    continue
+
+    # --- the source --------------------------------------------------------------------------------
+
+    async def _run_source(self) -> None:
+        try:
+            terms = await self._terms()
+            await self._write(lambda: self.feeds.configure(terms, self._wall_ms_or_clock()))
+            await self._wait_for_models()
+            await self._replay()
+            self._refuse_nothing()
+            log.info("replay_finished", until=self.feeds.clock)
+            await self._live()
+        except LostOwnershipError as why:
+            self.owned.give_up(why)
+        except WorldError as error:
+            with contextlib.suppress(LostOwnershipError):
+                await self._say_state("reconnecting", error)
+            self.owned.give_up(LostOwnershipError(f"feed source: {error}", foreign=False))
+
+    async def _say_state(self, state: str, why: WorldError) -> None:
+        """How the source stands, where it is not followed live: a replay that cannot be had is said too."""
+        log.warning("feed_source_away", state=state, reason=str(why))
+        said = [(self._source.name, state, str(why))]
+        await self._write(lambda: self.feeds.offer([], None, rehearsal=False, states=said))
+
+    def _refuse_nothing(self) -> None:
+        """A replay that ends by itself has to have had something: an empty one is a wrong file, source or time."""
+        until = self._settings.replay_until_ms
+        if self.feeds.clock >= 0 or not (self._from_file() or until is not None):
+            return
+        source = self._settings.feed_candles_file or f"feed source {self._settings.feed_source}"
+        start = self._settings.replay_from_ms
+        window = " ".join(
+            f"{name} {utc_text(at)}" for name, at in (("from", start), ("until", until)) if at is not None
+        )
+        raise OperatorError(
+            f"{source} gave no record of {', '.join(self._settings.feed_subjects)} {self._settings.feed_kind} "
+            f"{self._settings.feed_granularity}{' ' if window else ''}{window}: nothing was replayed; "
+            "check the source, its subject, and --from and --until"
+        )
+
+    async def _terms(self) -> Terms:
+        """The settings of now under the contract that was applied last; the first text of a new crunch applies itself.
+
+        It stands in the log before the terms that name it do. Raises OperatorError.
+        """
+        if self._contracts is None:
+            return self._new_terms()
+        if not self.feeds.terms:
+            command = self._contracts.apply_proposed(self._wall_ms())
+            writer = await self._io.writer()
+            try:
+                await (await writer.send("commands", encode_event(command)))
+            finally:
+                await writer.close()
+            log.info("contract_applied", contract=command.data.contract_hash[:12], path=command.data.path)
+            return self._contracts.terms_of(command)
+        applied = self.feeds.terms.events[-1].data.contract_hash
+        if remark := self._contracts.remark(applied):
+            log.warning("contract_remark", says=remark)
+        return self._contracts.terms_under(applied)
+
+    def _wall_ms_or_clock(self) -> int:
+        return max(self.feeds.clock, 0)
+
+    async def _wait_for_models(self) -> None:
+        """A replay that starts before its models would be a replay of absences."""
+        wanted = self._settings.replay_models_min
+        if wanted <= 0:
+            return
+        reader = await self._io.reader("models", 0)
+        seen: set[str] = set()
+        deadline = time.monotonic() + MODELS_WAIT_SECONDS
+        try:
+            while len(seen) < wanted and time.monotonic() < deadline:
+                for offset, record in await reader.read():
+                    with record_named("models", offset):
+                        append = decode_append(record)
+                        events = decode_events(append.events) if append is not None else []
+                    seen |= {event.data.model_id for event in events if isinstance(event, ModelSeen)}
+        finally:
+            await reader.close()
+        if len(seen) < wanted:
+            log.warning("models_missing", wanted=wanted, seen=sorted(seen))
+
+    def _from_file(self) -> bool:
+        return bool(self._settings.feed_candles_file)
+
+    async def _replay(self) -> None:
+        """History up to the end of the file, or until the replay has caught up with the wall."""
+        until = self._settings.replay_until_ms
+        if self._from_file():
+            await self._replay_stretch(self._settings.replay_from_ms or 0, until or (1 << 62))
+            return
+        # What has been lived is not rehearsed: after an outage the points that were missed stay missed.
+        wanted = self._settings.replay_from_ms is not None or self._settings.replay_days > 0
+        if self.feeds.lived or not wanted:
+            return
+        length = granularity_ms(self._settings.feed_granularity)
+        days_ms = int(self._settings.replay_days * DAY_MS)
+        start = self._settings.replay_from_ms or (self._wall_ms() - days_ms) // length * length
+        while True:
+            now = min(self._witness.capped(self._wall_ms(), self._uptime_ms()), until or (1 << 62))
+            if now - max(self.feeds.clock, start) < length or self.feeds.clock >= (until or 1 << 62):
+                return
+            before = self.feeds.clock
+            try:
+                await self._replay_stretch(start, now)
+            except NoHistoryError as error:
+                log.warning("replay_left_out", reason=str(error))
+                return
+            except RefusedError as error:  # to begin anew would be to ask at once
+                await self._say_state("refused", error)
+                await asyncio.sleep(error.again_seconds)
+                continue
+            if self.feeds.clock == before:
+                return
+
+    async def _replay_stretch(self, start_ms: int, end_ms: int) -> None:
+        first = max(start_ms, self.feeds.clock + 1)
+        histories = [
+            [record async for record in self._source.history(subscription, first, end_ms)]
+            for subscription in self.subscriptions
+        ]
+        began, began_at = time.monotonic(), None
+        for at, records in merge_by_time(histories):
+            await self._finished.wait(self._unanswered, self.owned.lost)
+            self._unanswered.clear()
+            if self._settings.replay_speed > 0:
+                began_at = at if began_at is None else began_at
+                due = began + (at - began_at) / 1000 / self._settings.replay_speed
+                await asyncio.sleep(max(0.0, due - time.monotonic()))
+            sound = await self._sound(records)
+            offset = await self._write(partial(self.feeds.replayed, at, self.subscriptions, sound))
+            if offset is not None:
+                await self._wait_folded(offset)
+        await self._finished.wait(self._unanswered, self.owned.lost)
+        self._unanswered.clear()
+
+    async def _live(self) -> None:
+        """Records as they come, ticks from the wall; a replay of a file or up to a given time ends here."""
+        if self._from_file() or self._settings.replay_until_ms is not None:
+            await asyncio.Event().wait()
+        for known in (self.feeds.clock, *(self.feeds.last_at(one) for one in self.subscriptions)):
+            self._witness.record(known)
+        live = LiveFeed(
+            self._source,
+            self.subscriptions,
+            self.feeds,
+            self._write,
+            self._sound,
+            self._wall_ms,
+            self._uptime_ms,
+            self._witness,
+            self._time_asked(),
+            self._settings.clock_ahead_seconds_max / 4,
+            self._settings.feed_stall_alert_seconds,
+        )
+        await live.run()
+
+    def _time_asked(self) -> Callable[[], Awaitable[int]] | None:
+        """Who is asked for the time: the NTP server that the operator named, else the source itself, where it can."""
+        if self._ntp is not None and self._settings.ntp_server:
+            return partial(self._ntp, self._settings.ntp_server)
+        return getattr(self._source, "time_ms", None)
+
+    # --- what an operator gives --------------------------------------------------------------------
+
+    async def _follow_commands(self) -> None:
+        """Decide each command once; those that give records of the past put them into `feeds`."""
+        need = self.feeds.need["commands"]
+        reader, counter = await self._io.reader("commands", need.offset), PlainCounter("commands", need)
+        try:
+            while True:
+                for offset, record in await reader.read():
+                    decision = counter.read(offset, record)
+                    if decision is not None:
+                        await self._command(decision)
+        except LostOwnershipError as why:
+            self.owned.give_up(why)
+        finally:
+            await reader.close()
+
+    async def _command(self, decision: Decision) -> None:
+        terms_of = None if self._contracts is None else self._contracts.terms_of
+        _, refused = self.feeds.command(decision, terms_of)
+        # Letters are durable first. If this process is killed before the decision is, the next owner refuses once more,
+        # and its letters have the same ids; the other way round a refusal would be lost.
+        for position, reason in refused:
+            await self._dead_letters.put("commands", f"{decision.offset} {position}", reason, b"")
+        await self._write(lambda: self.feeds.command(decision, terms_of)[0])
+
+    async def _sound(self, records: Sequence[FeedRecord]) -> list[FeedRecord]:
+        """The records that can be: finite decimals, candles that are candles; the others are garbage from outside.
+
+        Our own sources look themselves; one that a package brings may not.
+        """
+        sound: list[FeedRecord] = []
+        any_price = self._settings.feed_any_price
+        for record in records:
+            fault = value_fault(record.values)
+            if fault is None and record.kind == "candle" and record.values.keys() >= set(VALUE_NAMES):
+                fault = candle_fault(record.values, any_price=any_price)
+            if fault is None:
+                sound.append(record)
+            else:
+                await self._dead_letters.put(
+                    f"feed {record.source}",
+                    f"{record.subject} {record.ts_event}",
+                    fault,
+                    msgspec.json.encode(record),
+                )
+        return sound
+
+    async def close(self) -> None:
+        """End both claims."""
+        await super().close()
+        await self._feeds_owned.close()
+        await self._finished.close()

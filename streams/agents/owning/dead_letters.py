@@ -1,0 +1,112 @@
+"""Garbage from outside goes to `dead-letters`, with its reason, and the worker goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import time
+
+import structlog
+
+from coordinator.streams.agents.owning.log_io import LogIO, Writer
+from coordinator.streams.events import DeadLettered, DeadLetteredData
+from coordinator.streams.log import ids
+from coordinator.streams.log.envelope import HEAD_CHARS, encode_event
+from coordinator.streams.log.errors import LogError
+from coordinator.streams.log.reasons import as_reason
+
+log = structlog.get_logger()
+
+WAITING_MAX = 1_000
+"""How many pieces of a source's garbage may wait to be sent."""
+PLACE_CHARS_MAX = 300
+LOG = "log"
+"""The origin of a letter about a record of our own that stops a stage."""
+LOG_LETTER_SECONDS_MAX = 5.0
+LOG_LETTER_NS = 600 * 1_000_000_000
+
+
+def dead_letter(origin: str, position: str, reason: str, body: bytes, at: int) -> DeadLettered:
+    """The event for one piece of garbage; the same piece gives the same id."""
+    origin, position = as_reason(origin, PLACE_CHARS_MAX), as_reason(position, PLACE_CHARS_MAX)
+    digest = hashlib.sha256(body).hexdigest()
+    return DeadLettered(
+        id=ids.content_id("dead", origin, position, digest),
+        at=at,
+        data=DeadLetteredData(
+            origin=origin,
+            position=position,
+            reason=as_reason(reason, 500),
+            sha256=digest,
+            head=body[:HEAD_CHARS].decode("utf-8", "replace"),
+        ),
+    )
+
+
+class DeadLetters:
+    """Collects letters from anywhere in the process and sends them from one task."""
+
+    def __init__(self, io: LogIO, worker: str = "") -> None:
+        self._io = io
+        self._worker = worker
+        self._queue: asyncio.Queue[tuple[DeadLettered, asyncio.Future[None]]] = asyncio.Queue()
+        self._left_out = 0
+        self._last_left_out = ("", "")
+
+    def put(self, origin: str, position: str, reason: str, body: bytes) -> asyncio.Future[None]:
+        """Set one piece aside; the future is done when it is durable. Wall time: a dead letter decides nothing."""
+        log.warning("dead_letter", origin=origin, position=position, reason=reason)
+        durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        letter = dead_letter(origin, position, reason, body, time.time_ns() // 1_000_000)
+        self._queue.put_nowait((letter, durable))
+        return durable
+
+    async def say_log_fault(self, error: BaseException) -> None:
+        """Tell the node what in its own log stops this process, before it ends: a letter of the origin LOG whose
+        position is the worker's name, one in ten minutes while it lasts. Anything but a LogError is told nowhere here.
+        """
+        if isinstance(error, LogError):
+            body = f"{error} {time.time_ns() // LOG_LETTER_NS}".encode()
+            with contextlib.suppress(TimeoutError):  # the broker is away: the process's last line says it
+                await asyncio.wait_for(self.put(LOG, self._worker, str(error), body), LOG_LETTER_SECONDS_MAX)
+
+    async def from_topic(self, topic: str, offset: int, body: bytes, reason: str) -> None:
+        """`OnGarbage` for a topic of many writers: a stage goes on past the record once its letter is durable."""
+        await self.put(topic, str(offset), reason, body)
+
+    def from_source(self, reason: str, text: str) -> None:
+        """`on_garbage` for a feed source. What comes faster than it can be sent is counted, and the count is sent."""
+        if self._queue.qsize() < WAITING_MAX:
+            self.put("feed source", "", reason, text.encode("utf-8", "replace"))
+        else:
+            self._left_out += 1
+            self._last_left_out = (reason, text)
+
+    def _say_left_out(self) -> None:
+        count, (reason, text) = self._left_out, self._last_left_out
+        self._left_out = 0
+        why = f"{count} more came meanwhile, too many to keep; the last: {reason}"
+        self.put("feed source", "", why, text.encode("utf-8", "replace"))
+
+    async def run(self) -> None:
+        """Send for ever; a letter waits until the broker is back."""
+        writer: Writer | None = None
+        while True:
+            if self._left_out and self._queue.empty():
+                self._say_left_out()
+            letter, durable = await self._queue.get()
+            while True:
+                try:
+                    if writer is None:
+                        writer = await self._io.writer()
+                    await (await writer.send("dead-letters", encode_event(letter)))
+                    if not durable.done():
+                        durable.set_result(None)
+                    break
+                except Exception as error:  # noqa: BLE001 - the world; the letter is kept and tried again
+                    log.warning("dead_letter_waits", error=str(error))
+                    if writer is not None:
+                        await writer.close()
+                        writer = None
+                    await asyncio.sleep(1)

@@ -1,0 +1,192 @@
+"""Keeps one stage owned: a tenure for each assignment, a gate in front of Faust's delivery.
+
+The assigned set is the whole truth (Faust's `revoked` is sometimes empty). A claim is made only when the
+partition is newly assigned, or after an own failed send, after a pause of 1, 2, 4 .. 30 s. At a foreign
+claim the gate closes and waits for the group's next word; a group that says nothing for longer than a session
+lasts counts us as its member still, and then the claim was that of an owner who has gone. A partition kept
+through a rebalance keeps its claim.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from aiokafka.errors import ConsumerStoppedError, KafkaError
+
+from coordinator.streams.agents.owning.ownership import LostOwnershipError
+from coordinator.streams.agents.owning.tenure import Tenure
+from coordinator.streams.log.errors import CoordinatorError, WorldError
+
+PAUSE_SECONDS_MAX = 30.0
+HEALTHY_SECONDS = 60.0
+SILENT_SECONDS_MAX = 15.0
+STALLED_SECONDS_MAX = 60.0
+LOOK_SECONDS = 10.0
+
+WORLD = (WorldError, KafkaError, ConsumerStoppedError, OSError)
+"""What the world does to us; an ownership does not outlive it, a process does."""
+
+log = structlog.get_logger()
+
+
+class StalledError(CoordinatorError):
+    """Records wait, but Faust delivers none: its consumer has died in silence. The process must start anew."""
+
+
+class Keeper:
+    """Runs tenures made by `new_tenure` while the stage's driving partition is assigned to this process.
+
+    `silent_seconds_max` bounds the wait for the group's word after a foreign claim: longer than a session.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        new_tenure: Callable[[], Tenure],
+        silent_seconds_max: float = SILENT_SECONDS_MAX,
+        stalled_seconds_max: float = STALLED_SECONDS_MAX,
+    ) -> None:
+        self.name = name
+        self.claims = 0
+        self._new_tenure = new_tenure
+        self._silent_seconds_max = silent_seconds_max
+        self._stalled_seconds_max = stalled_seconds_max
+        self._assigned = False
+        self._changed = asyncio.Event()
+        self._told = asyncio.Event()
+        self._open: asyncio.Future[Tenure] = asyncio.get_running_loop().create_future()
+        self._delivery: asyncio.Task[None] | None = None
+
+    def assigned(self, *, ours: bool) -> None:
+        """What the group says now. Only a change ends or begins a tenure."""
+        self._told.set()
+        if ours != self._assigned:
+            self._assigned = ours
+            self._changed.set()
+
+    @property
+    def is_open(self) -> bool:
+        """Does the gate let records through?"""
+        return self._open.done()
+
+    async def deliver(self, offset: int, record: bytes) -> None:
+        """Hand one record of the driving topic to the tenure, waiting at the gate; a lost one is tried on the next.
+
+        Raises what is our own bug, or a log that must not be gone on with.
+        """
+        while True:
+            tenure = await asyncio.shield(self._open)
+            delivery = self._delivery = asyncio.ensure_future(tenure.deliver(offset, record))
+            try:
+                await asyncio.wait({delivery})
+            except asyncio.CancelledError:
+                delivery.cancel()
+                raise
+            if delivery.cancelled():  # its tenure has ended
+                continue
+            error = delivery.exception()
+            if error is None:
+                return
+            if isinstance(error, LostOwnershipError):
+                tenure.owned.give_up(error)
+            elif isinstance(error, WORLD):
+                tenure.owned.give_up(LostOwnershipError(f"{type(error).__name__}: {error}", foreign=False))
+            elif not tenure.owned.lost.done():
+                raise error
+            self._close_gate(tenure)
+
+    def _close_gate(self, tenure: Tenure) -> None:
+        if self._open.done() and self._open.result() is tenure:
+            self._open = asyncio.get_running_loop().create_future()
+
+    async def run(self) -> None:
+        """For ever: own while assigned. Ends by cancellation, or by an exception that is our bug or the operator's."""
+        pause = 1.0
+        loop = asyncio.get_running_loop()
+        while True:
+            if not self._assigned:
+                self._changed.clear()
+                await self._changed.wait()
+                continue
+            self._changed.clear()
+            began = loop.time()
+            tenure = self._new_tenure()
+            try:
+                why = await self._hold(tenure)
+            finally:
+                self._told.clear()  # what the group says from here on is news
+                self._close_gate(tenure)
+                await self._end(tenure)
+            if why is None:
+                continue
+            log.warning("ownership_lost", stage=self.name, reason=str(why), foreign=why.foreign)
+            if why.foreign:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._told.wait(), self._silent_seconds_max)
+                continue
+            pause = 1.0 if loop.time() - began > HEALTHY_SECONDS else pause
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, PAUSE_SECONDS_MAX)
+
+    async def _end(self, tenure: Tenure) -> None:
+        """Close a tenure; a record in its hands goes back to the gate, so that no two tenures work at a time."""
+        if self._delivery is not None:
+            self._delivery.cancel()
+            await asyncio.gather(self._delivery, return_exceptions=True)
+            self._delivery = None
+        await tenure.close()
+
+    async def _hold(self, tenure: Tenure) -> LostOwnershipError | None:
+        """One tenure from claim to loss; None when the partition went away."""
+        lost = tenure.owned.lost
+        starting = asyncio.create_task(tenure.start())
+        changed = asyncio.create_task(self._wait_changed())
+        try:
+            await _first_of(starting, changed, lost)
+            if not starting.done():
+                return lost.result() if lost.done() else None
+            starting.result()
+            self.claims += 1
+            self._open.set_result(tenure)
+            await self._watch(tenure, changed)
+        except LostOwnershipError as why:
+            return why
+        except WORLD as error:
+            return LostOwnershipError(f"{type(error).__name__}: {error}", foreign=False)
+        finally:
+            starting.cancel()
+            changed.cancel()
+            await asyncio.gather(starting, changed, return_exceptions=True)
+        return lost.result() if lost.done() else None
+
+    async def _wait_changed(self) -> None:
+        await self._changed.wait()
+
+    async def _watch(self, tenure: Tenure, changed: asyncio.Future[None]) -> None:
+        """Until the partition or the ownership goes. Raises what killed a tail, or StalledError."""
+        loop = asyncio.get_running_loop()
+        look_at, stood_at, stood_since = loop.time() + LOOK_SECONDS, tenure.position, loop.time()
+        while not changed.done() and not tenure.owned.lost.done():
+            if (bug := tenure.tails_failed()) is not None:
+                raise bug
+            await _first_of(changed, tenure.owned.lost, timeout_seconds=1)
+            busy = self._delivery is not None and not self._delivery.done()
+            if busy or tenure.position != stood_at:
+                stood_at, stood_since = tenure.position, loop.time()
+            elif loop.time() >= look_at:
+                look_at = loop.time() + LOOK_SECONDS
+                if not await tenure.behind():
+                    stood_since = loop.time()
+                    continue
+                await tenure.look_ahead()
+                if loop.time() - stood_since > self._stalled_seconds_max:
+                    message = f"{self.name}: records wait from offset {stood_at} on, but none is delivered"
+                    raise StalledError(message)
+
+
+async def _first_of(*futures: asyncio.Future[Any], timeout_seconds: float | None = None) -> None:
+    await asyncio.wait(futures, timeout=timeout_seconds, return_when=asyncio.FIRST_COMPLETED)

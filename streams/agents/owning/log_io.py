@@ -1,0 +1,230 @@
+"""The log as a stage's shell sees it: ends, ranges, tails, sends. Kafka behind it; tests bring a list.
+
+Topics are named in the domain's words here (`feeds`); the adapter adds the crunch's prefix.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Protocol
+
+import structlog
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+
+from coordinator.infra.kafka.clients import PARTITION, fetched, make_producer, make_reader, stop_reader
+from coordinator.infra.log.own import OwnLog
+from coordinator.streams.log.errors import CorruptTopicError, TruncatedTopicError, WorldError
+from coordinator.streams.topology import topic_name
+
+READ_STALL_SECONDS_MAX = 30.0
+READ_WAIT_MS = 100
+READ_RECORDS_MAX = 200
+"""At a time: a stage that catches up reads its sources in turn, and holds what one is ahead of the other, decoded."""
+TAIL_WAIT_MS = 500
+CLOSE_SECONDS_MAX = 5.0
+CONNECT_SECONDS_MAX = 30.0
+
+log = structlog.get_logger()
+
+
+class Reader(Protocol):
+    """One reader of one topic, standing at an offset."""
+
+    async def read(self, until: int | None = None) -> list[tuple[int, bytes]]:
+        """The next records: up to `until` (exclusive) if given, empty if none came within a moment."""
+        ...
+
+    async def end(self) -> int:
+        """The offset after the topic's last record, as of now."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class Writer(Protocol):
+    """One idempotent producer; sends to one topic keep their order."""
+
+    async def send(self, topic: str, value: bytes) -> asyncio.Future[int]:
+        """Enqueue a record; the future gives its offset once it is durable, or the error."""
+        ...
+
+    async def close(self) -> None: ...
+
+
+class LogIO(Protocol):
+    """Where readers and writers come from."""
+
+    async def reader(self, topic: str, offset: int, *, patient: bool = False) -> Reader:
+        """A reader standing at `offset`. A patient one may give records half a second late, many at a time.
+
+        Raises TruncatedTopicError when the topic does not reach it.
+        """
+        ...
+
+    async def writer(self) -> Writer: ...
+
+
+class KafkaReader:
+    """A group-less consumer of one topic."""
+
+    def __init__(self, consumer: AIOKafkaConsumer, prober: AIOKafkaConsumer, topic: str, offset: int) -> None:
+        self._consumer = consumer
+        self._prober = prober
+        self._partition = TopicPartition(topic, PARTITION)
+        self._topic = topic
+        self._position = offset
+        self._held: list[tuple[int, bytes]] = []
+
+    async def read(self, until: int | None = None) -> list[tuple[int, bytes]]:
+        """See `Reader`. Raises WorldError when a bounded read gets nothing for a minute."""
+        waited = 0.0
+        while True:
+            if until is not None and self._position >= until:
+                return []
+            if not self._held:
+                batches = await fetched(self._consumer, READ_WAIT_MS, READ_RECORDS_MAX)
+                for records in batches.values():
+                    self._held.extend((record.offset, record.value or b"") for record in records)
+            if self._held:
+                if until is None:
+                    out, self._held = self._held, []
+                else:
+                    out = [one for one in self._held if one[0] < until]
+                    self._held = self._held[len(out) :]
+                self._position = (out[-1][0] + 1) if out else (until or self._position)
+                return out
+            if until is None:
+                return []
+            waited += READ_WAIT_MS / 1000
+            if waited > READ_STALL_SECONDS_MAX:
+                if await self.end() > self._position:  # the broker answers, and has more
+                    raise CorruptTopicError(self._topic, self._position, f"nothing came for {waited:.0f} s")
+                message = f"topic {self._topic} gave nothing at offset {self._position} for {waited:.0f} s"
+                raise WorldError(message)
+
+    async def end(self) -> int:
+        """See `Reader`."""
+        # On a connection of its own: behind a waiting fetch the question would take that fetch's 100 ms.
+        ends = await self._prober.end_offsets([self._partition])
+        return int(ends[self._partition])
+
+    async def close(self) -> None:
+        """End the consumer."""
+        await stop_reader(self._consumer)
+
+
+class KafkaWriter:
+    """An idempotent producer for the topics of one crunch."""
+
+    def __init__(self, producer: AIOKafkaProducer, crunch_id: str) -> None:
+        self._producer = producer
+        self._crunch_id = crunch_id
+
+    async def send(self, topic: str, value: bytes) -> asyncio.Future[int]:
+        """See `Writer`."""
+        sent = await self._producer.send(topic_name(self._crunch_id, topic), value, partition=PARTITION)
+
+        async def offset() -> int:
+            metadata = await sent
+            return int(metadata.offset)
+
+        return asyncio.ensure_future(offset())
+
+    async def close(self) -> None:
+        """End the producer. What it still holds it may deliver or give up later: of an old epoch either way."""
+        stopping = asyncio.ensure_future(self._producer.stop())
+        # Not cancelled when it takes long (a broker that is away): a producer stopped half way would live for ever.
+        stopping.add_done_callback(_say_why)
+        await asyncio.wait({stopping}, timeout=CLOSE_SECONDS_MAX)
+
+
+def _say_why(stopping: asyncio.Future[None]) -> None:
+    if not stopping.cancelled() and stopping.exception() is not None:
+        log.warning("producer_not_closed", error=str(stopping.exception()))
+
+
+class KafkaLog:
+    """`LogIO` on a Kafka cluster."""
+
+    def __init__(self, bootstrap: str, crunch_id: str, data_dir: Path | None = None) -> None:
+        self._bootstrap = bootstrap
+        self._crunch_id = crunch_id
+        self._own = OwnLog(bootstrap, crunch_id, data_dir)
+        self._checking = asyncio.Lock()
+        self._prober: AIOKafkaConsumer | None = None
+        self._starting = asyncio.Lock()
+
+    async def _shared_prober(self) -> AIOKafkaConsumer:
+        async with self._starting:
+            if self._prober is None:
+                prober = make_reader(self._bootstrap)
+                try:
+                    await prober.start()
+                except BaseException:
+                    await stop_reader(prober)
+                    raise
+                self._prober = prober
+            return self._prober
+
+    async def connect(self) -> None:
+        """Wait for the cluster, and see that the crunch's topics are ours and whole; once. Nothing is read or written
+        before.
+
+        Raises WorldError when it does not answer in CONNECT_SECONDS_MAX, WrongLogError naming the topic.
+        """
+        async with self._checking:
+            if not self._own.birth_id:
+                await self._own.check(CONNECT_SECONDS_MAX)
+
+    async def watch(self) -> None:
+        """For ever: raises WrongLogError when the topics are not what they were."""
+        await self.connect()
+        await self._own.watch()
+
+    async def close(self) -> None:
+        """End what readers share."""
+        if self._prober is not None:
+            await stop_reader(self._prober)
+            self._prober = None
+
+    async def reader(self, topic: str, offset: int, *, patient: bool = False) -> KafkaReader:
+        """See `LogIO`."""
+        await self.connect()
+        name = topic_name(self._crunch_id, topic)
+        consumer = make_reader(self._bootstrap, wait_ms=TAIL_WAIT_MS, patient=patient)
+        partition = TopicPartition(name, PARTITION)
+        try:
+            await consumer.start()
+            consumer.assign([partition])
+            begin = (await consumer.beginning_offsets([partition]))[partition]
+            end = (await consumer.end_offsets([partition]))[partition]
+            if not begin <= offset <= end:
+                raise TruncatedTopicError(
+                    f"topic {name} holds offsets {begin} to {end}, but {offset} is needed: it was cut or made anew"
+                )
+            consumer.seek(partition, offset)
+            prober = await self._shared_prober()
+        except BaseException:
+            await stop_reader(consumer)
+            raise
+        return KafkaReader(consumer, prober, name, offset)
+
+    async def writer(self) -> KafkaWriter:
+        """See `LogIO`."""
+        await self.connect()
+        producer = make_producer(self._bootstrap)
+        try:
+            await producer.start()
+        except BaseException:
+            await producer.stop()
+            raise
+        return KafkaWriter(producer, self._crunch_id)
+
+
+async def records_until(reader: Reader, end: int) -> AsyncIterator[tuple[int, bytes]]:
+    """Every record from where the reader stands up to `end` (exclusive)."""
+    while batch := await reader.read(end):
+        for one in batch:
+            yield one

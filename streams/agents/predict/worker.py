@@ -1,0 +1,336 @@
+"""The predict worker's shell: asks the models, and records what they said.
+
+Driven by `inputs`; knows the time from `feeds`, the models from the gateway, the operator's bans from `commands`.
+For each input: read the clock, put what was noticed into `models`, make RoundOpened durable, ask (`asking.py`),
+read the clock again, record. Rounds of several subjects go on side by side, so that a model that hangs costs only its
+own answers. Nothing is ever asked twice, and nothing is asked with hindsight: what was opened
+by a dead owner, opens too late, or waits behind a newer input is ABSENT by the node's fault.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from coordinator.infra.models.in_hand import InHand
+from coordinator.streams.agents.owning.ahead import FeedClock, InputsAhead
+from coordinator.streams.agents.owning.log_io import LogIO, Reader
+from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic
+from coordinator.streams.agents.owning.tenure import OnGarbage, PlainCounter, Tenure
+from coordinator.streams.agents.predict.asking import Answers, Askers, Asking
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.events import AnyEvent, InputReceived, InputReceivedData, RoundOpened
+from coordinator.streams.log.counting import Decision
+from coordinator.streams.log.envelope import Need
+from coordinator.streams.log.stage import Draft
+from coordinator.streams.models.stage import ModelsStage
+from coordinator.streams.ports import ModelGateway, ModelInfo, ModelNotice, ModelReply, Outcome
+from coordinator.streams.predictions.stage import (
+    BUDGET_SHARE,
+    FELL_BEHIND,
+    NODE_LATE,
+    NODE_RESTARTED,
+    PredictStage,
+    all_missed,
+    died_of,
+    holding_nothing,
+    judge,
+)
+from coordinator.streams.predictions.strikes import Strikes
+
+FAIR_SHARE = 0.5
+NOTICE_SECONDS = 0.5
+GONE_SECONDS = 60.0
+GONE = "the orchestrator does not name it any more"
+
+
+class PredictTenure(Tenure):
+    """The claim on `predictions` and on `models`, and the rounds."""
+
+    stage: PredictStage
+
+    def __init__(
+        self,
+        io: LogIO,
+        owner: str,
+        gateway: ModelGateway,
+        contracts: Callable[[str], CrunchContract],
+        noticed: list[ModelNotice],
+        on_garbage: OnGarbage | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        strikes: Strikes | None = None,
+        in_hand: InHand | None = None,
+    ) -> None:
+        super().__init__(io, PredictStage(), owner, on_garbage)
+        self._gateway = gateway
+        self._contracts = contracts
+        self._monotonic = monotonic
+        self._clock = FeedClock(io)
+        self._ahead = InputsAhead(io)
+        self._askers = Askers(gateway, monotonic)
+        self._strikes = strikes or Strikes()
+        self._in_hand = in_hand
+        self._holding = holding_nothing if in_hand is None else in_hand.holding
+        self.models = ModelsStage()
+        self._models_owned = OwnedTopic(io, "models", owner)
+        self._commands: Reader | None = None
+        self._commands_counter = PlainCounter("commands")
+        self._missing_since: dict[str, float] = {}
+        self._noticed = noticed
+        self._noticing: asyncio.Task[None] | None = None
+        self._rounds: dict[asyncio.Task[None], InputReceivedData] = {}
+        """The rounds that are being asked."""
+        self._sending = (
+            asyncio.Lock()
+        )  # a decision goes out whole, and in the order in which it is remembered
+
+    async def start(self) -> None:
+        """Claim, resume, and then notice models even while no input comes."""
+        await super().start()
+        self._noticing = asyncio.create_task(self._notice_often(), name="notice-models")
+        self._tails.append(self._noticing)
+
+    async def _notice_often(self) -> None:
+        try:
+            while not self.owned.lost.done():
+                async with self._lock:
+                    await self._look_around()
+                await asyncio.sleep(NOTICE_SECONDS)
+        except LostOwnershipError as why:
+            self.owned.give_up(why)
+
+    async def resumed_memory(self) -> None:
+        """Claim `models` too; its fold is the roster, and says which commands are decided."""
+        await self.claim_also(self._models_owned, self.models.remember)
+        start = self.models.need["commands"]
+        self._commands = await self._io.reader("commands", start.offset)
+        self._commands_counter = PlainCounter("commands", start)
+
+    async def process(self, decision: Decision) -> None:
+        """Ask the models for each input that is not decided yet."""
+        if "feeds" in decision.need:
+            await self._clock.start(decision.need["feeds"])
+        self._ahead.learn(decision)
+        for index, event in enumerate(decision.events):
+            position = (decision.offset, index)
+            if isinstance(event, InputReceived) and not self.stage.decided("inputs", position):
+                self._clock.unless_ticked(event.at)
+                await self._round(event.data, position, decision.before)
+
+    async def _look_around(self) -> int:
+        """The clock now, once what was noticed is in `models`. Both topics are asked at a time: each is a way to
+        the broker and back.
+        """
+        clock, commands_end = await asyncio.gather(self._clock.read(), self._end_of_commands())
+        await self.notice(commands_end)
+        return clock
+
+    async def _end_of_commands(self) -> int:
+        return await self._commands.end() if self._commands is not None else 0
+
+    async def notice(self, commands_end: int) -> None:
+        """Put what the operator (up to that offset) and the gateway say into `models`, durably: a roster names only
+        models that the log knows.
+        """
+        at = max(self._clock.now, 0)
+        await self._read_commands(at, commands_end)
+        # Kept by the worker: a notice outlives the tenure that could not record it.
+        self._noticed.extend([*self._gateway.notices(), *self._gone()])
+        draft = self.models.offer(self._noticed, at)
+        if draft is not None:
+            await self._send_models(draft)
+            await self._models_owned.flush()
+        self._noticed.clear()
+
+    async def _read_commands(self, at: int, end: int) -> None:
+        """Decide each ban and readmission of `commands`, once."""
+        if self._commands is None:
+            return
+        while batch := await self._commands.read(end):
+            for offset, record in batch:
+                decision = self._commands_counter.read(offset, record)
+                draft = self.models.command(decision, at) if decision is not None else None
+                if draft is not None:
+                    await self._send_models(draft)
+
+    async def _send_models(self, draft: Draft) -> None:
+        self.models.remember(draft)
+        await self._models_owned.send(list(draft.events), dict(self.models.upto), dict(self.models.need))
+
+    def _gone(self) -> list[ModelNotice]:
+        """The models that the log knows and the orchestrator has not named for a while: they left while nobody
+        listened. The while lets one come back that was only restarting.
+        """
+        announced = self._gateway.announced
+        if announced is None or not self._gateway.connected:
+            self._missing_since.clear()
+            return []
+        now, seen = self._monotonic(), self.models.registry.seen
+        missing = [e for e in self.models.registry.roster() if e.model_id not in announced]
+        since = {entry.model_id: self._missing_since.get(entry.model_id, now) for entry in missing}
+        self._missing_since = since
+        return [
+            ModelNotice(
+                "left", ModelInfo(one, seen[one].data.model_name, seen[one].data.deployment_id), reason=GONE
+            )
+            for one, when in since.items()
+            if now - when >= GONE_SECONDS
+        ]
+
+    async def _round(self, data: InputReceivedData, position: tuple[int, int], need: Need) -> None:
+        """Open the input's round, and ask its models in a task of its own: rounds of all subjects go on side by side.
+
+        A newer input of the same subject waits for the older one's round, which it ends; a replay's next point waits
+        for every round of the one before.
+        """
+        stage = self.stage
+        if not stage.arrived(data.input_id, position, need):
+            return
+        known = stage.open.get(data.input_id)
+        if known is not None:
+            clock = await self._clock.read()
+            # A dead owner opened it: what its models said is lost, and they do not pay for that, but for the one whose
+            # answer it died of.
+            killer = {self._in_hand.left_behind} if self._in_hand is not None else set()
+            killer -= known.answered_ids
+            events: list[AnyEvent] = [
+                one for model_id in killer for one in died_of(known.opened, model_id, clock)
+            ]
+            events += all_missed(
+                known.opened, NODE_RESTARTED, "node", clock, but={*known.answered_ids, *killer}
+            )
+            await self._report(events, self._contracts(data.contract_hash).model_strikes_max)
+            await self._answered(data, events, clock)
+            return
+        if self._in_hand is not None:
+            self._in_hand.left_behind = (
+                ""  # what the process before left open is closed: later rounds are ours
+            )
+        await self._wait_for(
+            [
+                task
+                for task, other in self._rounds.items()
+                if other.subject == data.subject
+                or (data.rehearsal and other.point < data.point)
+                or stage.is_full
+            ]
+        )
+        clock = await self._look_around()
+        async with self._sending:
+            await self._send(stage.opened(data, self.models.registry.roster(), clock, self._models_owned.seq))
+            await self.owned.flush()
+        opened = stage.open[data.input_id].opened
+        if clock > data.deadline_at:
+            await self._answered(data, all_missed(opened, NODE_LATE, "node", clock), clock)
+        elif await self._is_superseded(data):
+            await self._answered(data, all_missed(opened, FELL_BEHIND, "node", clock), clock)
+        else:
+            task = asyncio.create_task(self._ask(data, opened, clock), name=f"round-{data.input_id}")
+            self._rounds[task] = data
+            self._tails.append(task)
+            task.add_done_callback(self._round_ended)
+
+    def _round_ended(self, task: asyncio.Task[None]) -> None:
+        del self._rounds[task]
+        if task.cancelled() or task.exception() is None:
+            self._tails.remove(task)
+        elif isinstance(error := task.exception(), LostOwnershipError):
+            self._tails.remove(task)
+            self.owned.give_up(error)
+        # Any other is our own bug: it stays among the tails, whose failure ends the worker.
+
+    async def _wait_for(self, rounds: list[asyncio.Task[None]]) -> None:
+        """Raises what one of them ended with."""
+        await asyncio.gather(*rounds)
+
+    async def settled(self) -> None:
+        """Wait until no round is open. Raises what one of them ended with."""
+        await self._wait_for(list(self._rounds))
+
+    async def _answered(self, data: InputReceivedData, events: Sequence[AnyEvent], clock: int) -> None:
+        async with self._sending:
+            await self._send(self.stage.answered(data.input_id, events, clock))
+
+    async def _send(self, draft: Draft) -> None:
+        self.stage.remember(draft)
+        await self.owned.send(list(draft.events), dict(self.stage.upto), dict(self.stage.need))
+
+    async def _is_superseded(self, data: InputReceivedData) -> bool:
+        """Has a newer input of this subject come? A replay waits for each round, so there nothing can."""
+        return not data.rehearsal and await self._ahead.is_newer(data)
+
+    async def _ask(self, data: InputReceivedData, opened: RoundOpened, clock: int) -> None:
+        """Ask all, record those that are done while others are not, and at the end what is left."""
+        contract = self._contracts(data.contract_hash)
+        asked = [entry.model_id for entry in opened.data.roster]
+        seconds = BUDGET_SHARE * (data.deadline_at - clock) / 1000
+        asking = Asking(self._askers, asked, data, contract, seconds, _fair_seconds(data, contract))
+        while True:
+            answers = await asking.next(lambda: self._is_superseded(data))
+            clock = await self._clock.read()
+            # Beside the event loop: an answer as large as it may be takes some ms, and the clock of others runs.
+            events = await asyncio.to_thread(self._judged, data, opened, answers, clock)
+            await self._report(events, contract.model_strikes_max)
+            if asking.over:
+                await self._answered(data, events, clock)
+                return
+            async with self._sending:
+                await self._send(self.stage.answered_in_part(data.input_id, events, answers.keys(), clock))
+
+    def _judged(
+        self, data: InputReceivedData, opened: RoundOpened, answers: Answers, clock: int
+    ) -> list[AnyEvent]:
+        """The events of these models, in the order of scopes and roster."""
+        others = {entry.model_id for entry in opened.data.roster} - answers.keys()
+        contract = self._contracts(data.contract_hash)
+        events: list[AnyEvent] = []
+        for scope in data.scopes:
+            replies = {
+                model_id: self._excused(of_model[scope.scope_key], late=clock > data.deadline_at)
+                for model_id, of_model in answers.items()
+            }
+            events += judge(
+                *(opened, scope.scope_key, replies, contract.output_type, contract.output_max_bytes, clock),
+                but=others,
+                holding=self._holding,
+            )
+        return events
+
+    async def _report(self, events: list[AnyEvent], strikes_max: int) -> None:
+        """Tell the orchestrator who fails again and again; it stops them. Its answer comes as a notice."""
+        for strike in self._strikes.note(events, strikes_max):
+            if await self._gateway.report_failure(strike.model_id, strike.code, strike.reason):
+                self._strikes.reported(strike.model_id)
+
+    def _excused(self, reply: ModelReply, *, late: bool) -> ModelReply:
+        """What a model does not pay for: an answer that the node had too late, and not to be reached while the
+        orchestrator is away. What is its own fault stays that.
+        """
+        if late and reply.outcome is Outcome.OK:
+            return msgspec.structs.replace(
+                reply, outcome=Outcome.ABSENT, fault="node", output=None, detail=NODE_LATE
+            )
+        if reply.outcome in (Outcome.ABSENT, Outcome.CRASHED) and not self._gateway.connected:
+            detail = f"no orchestrator: {reply.detail}"
+            return msgspec.structs.replace(reply, outcome=Outcome.ABSENT, fault="node", detail=detail)
+        return reply
+
+    async def close(self) -> None:
+        """End both claims, the calls under way and the readers."""
+        await super().close()
+        await self._askers.close()
+        await self._models_owned.close()
+        await self._clock.close()
+        await self._ahead.close()
+        if self._commands is not None:
+            await self._commands.close()
+
+
+def _fair_seconds(data: InputReceivedData, contract: CrunchContract) -> float:
+    """Half of what the contract lets a model have: its deadline, or the next input of the schedule if sooner."""
+    asked = {scope.scope_key for scope in data.scopes}
+    intervals = [one.interval_seconds for one in contract.schedules() if one.scope_key in asked]
+    return FAIR_SHARE * min([contract.deadline_seconds, *intervals])

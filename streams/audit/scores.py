@@ -1,0 +1,232 @@
+"""From the feed to the scores of one period, computed again: truths, rounds, answers, scores, charges.
+
+Reads a `Chain`; gives one line a step, or raises ChainBrokenError. Pure.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import Counter as Count
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from coordinator.streams.audit.facts import Asked, Chain, Contracts, Seen, broken
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.blame import AUTHORS_ERRORS
+from coordinator.streams.events import PredictionAbsent, PredictionRecorded, RoundClosedData, Terms
+from coordinator.streams.scores.units import to_units
+
+WORST_PERCENTILE = 10
+
+
+# --- feed and inputs ---------------------------------------------------------------------------------------
+
+
+def _known(chain: Chain, subject: str, terms: Terms, offset: int) -> list[Seen]:
+    """The subject's records of the contract's feed as they were known at an offset: of each its latest revision."""
+    latest: dict[int, Seen] = {}
+    for one in chain.records[subject]:
+        data = one.event.data
+        if one.offset > offset or (data.source, data.kind, data.granularity) != (
+            terms.feed.source,
+            terms.feed.kind,
+            terms.feed.granularity,
+        ):
+            continue
+        before = latest.get(data.ts_event)
+        if before is None or before.event.data.revision < data.revision:
+            latest[data.ts_event] = one
+    return sorted(latest.values(), key=lambda one: one.at)
+
+
+def check_feed(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) -> str:
+    """Every truth again from the records of its window, by the contract."""
+    truths: set[tuple[str, int]] = set()
+    used: set[str] = set()
+    latest: dict[str, list[Seen]] = {}
+    revised = {
+        subject
+        for subject, seen in chain.records.items()
+        if any(one.event.data.revision or one.event.data.backfilled for one in seen)
+    }
+    for one, _, horizon in rounds:
+        if (one.input_id, horizon) in truths:
+            continue
+        truths.add((one.input_id, horizon))
+        found = chain.resolved.get((one.input_id, horizon))
+        if found is None:
+            broken("feed", f"input {one.input_id} has no truth for {horizon} s, though its period is closed")
+        event, offset = found
+        if event.data.truth is None:
+            continue
+        terms = chain.terms.at(one.point)
+        if one.subject in revised:
+            seen = _known(chain, one.subject, terms, offset)
+        else:  # no record has a second form: what is known never changes, so it is laid out once
+            seen = latest.setdefault(one.subject, _known(chain, one.subject, terms, 1 << 62))
+        window = _window(seen, one.point, event.data.resolvable_at)
+        contract = contracts(one.contract_hash)
+        typed = [
+            contract.raw_input_type.model_validate(
+                msgspec.structs.asdict(record.event.data) | {"at": record.at}
+            )
+            for record in window
+        ]
+        used |= {record.event.id for record in window}
+        truth = contract.ground_truth_type.model_validate(contract.resolve_ground_truth(typed))
+        again = truth.model_dump(mode="json", by_alias=True)
+        if again != event.data.truth:
+            broken(
+                "feed",
+                f"input {one.input_id}, {horizon} s: recorded is {event.data.truth}, the records give {again}",
+            )
+    return f"{len(used)} records, {len(truths)} truths computed again"
+
+
+def _window(seen: Sequence[Seen], point: int, end: int) -> list[Seen]:
+    """The last record with at <= point, then all up to `end`."""
+    first = bisect_right(seen, point, key=lambda one: one.at) - 1
+    last = bisect_right(seen, end, key=lambda one: one.at)
+    return list(seen[max(first, 0) : last])
+
+
+def check_inputs(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) -> str:
+    """The step; see the module."""
+    inputs = {one.input_id: one for one, _, _ in rounds}
+    for one in inputs.values():
+        terms = chain.terms.at(one.point)
+        contract = contracts(one.contract_hash)
+        if one.subject not in terms.subjects:
+            broken("input", f"{one.input_id} is about {one.subject}, which no scope asks for")
+        try:
+            contract.input_type.model_validate(msgspec.json.decode(one.payload))
+        except ValueError as error:
+            broken("input", f"{one.input_id} is not of the contract's input type: {error}")
+    return f"{len(inputs)} inputs, the last at {max(one.point for one in inputs.values())} ms"
+
+
+# --- predictions and scores --------------------------------------------------------------------------------
+
+
+def check_predictions(chain: Chain, rounds: Sequence[Asked]) -> str:
+    """Each model on the roster has exactly one answer, or a reason for none, in every scope."""
+    kinds: Count[str] = Count()
+    models: set[str] = set()
+    for one, scope_key, _ in rounds:
+        opened = chain.rosters.get(one.input_id)
+        if opened is None:
+            broken("predictions", f"input {one.input_id} was never asked of any model")
+        crunchers = {entry.model_id: entry.cruncher_id for entry in opened.data.roster}
+        closed = chain.closed.get((one.input_id, scope_key))
+        for entry in () if closed is None else closed.entries:
+            if entry.cruncher_id != crunchers.get(entry.model_id, entry.cruncher_id):
+                broken(
+                    "scores",
+                    f"input {one.input_id}: model {entry.model_id} is closed as {entry.cruncher_id}'s",
+                )
+        roster = Count(entry.model_id for entry in opened.data.roster)
+        answers = chain.answers[one.input_id, scope_key]
+        got = Count(answer.data.model_id for answer in answers)
+        if got != roster:
+            odd = sorted((got - roster) | (roster - got))
+            broken(
+                "predictions", f"input {one.input_id}, scope {scope_key}: not one answer of model {odd[0]}"
+            )
+        kinds.update(type(answer).__name__ for answer in answers)
+        models |= roster.keys()
+    absent, failed = kinds["PredictionAbsent"], kinds["PredictionFailed"]
+    return f"{kinds['PredictionRecorded']} answers of {len(models)} models, {absent} absent, {failed} failed"
+
+
+def score_again(
+    contract: CrunchContract, output: dict[str, Any], truth: dict[str, Any]
+) -> dict[str, int] | None:
+    """Units per numeric field, by the contract; None where it gives no score."""
+    result = contract.score_type.model_validate(
+        contract.score_prediction(
+            contract.output_type.model_validate(output), contract.ground_truth_type.model_validate(truth)
+        )
+    )
+    fields = result.__dict__
+    if not fields.get("success", True):
+        return None
+    return {
+        name: to_units(value, contract.score_decimals)
+        for name, value in fields.items()
+        if isinstance(value, (int, float)) and not isinstance(value, bool)
+    }
+
+
+def check_scores(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) -> str:
+    """The step; see the module."""
+    equal = 0
+    for one, scope_key, horizon in rounds:
+        closed = chain.closed.get((one.input_id, scope_key))
+        if closed is None:
+            broken("scores", f"the round {one.input_id}, scope {scope_key}, was never closed")
+        contract, terms = contracts(one.contract_hash), chain.terms.at(one.point)
+        truth = chain.resolved[one.input_id, horizon][0].data.truth
+        entries = {entry.model_id: entry for entry in closed.entries}
+        values: list[int] = []
+        for answer in chain.answers[one.input_id, scope_key]:
+            place = f"input {one.input_id}, scope {scope_key}, model {answer.data.model_id}"
+            entry = entries.pop(answer.data.model_id, None)
+            if entry is None:
+                broken("scores", f"{place}: it has no final status")
+            key = (one.input_id, scope_key, answer.data.model_id)
+            recorded = chain.scored.get(key)
+            if not isinstance(answer, PredictionRecorded):
+                status = "ABSENT" if isinstance(answer, PredictionAbsent) else "FAILED"
+                if recorded is not None or (entry.status, entry.fault) != (status, answer.data.fault):
+                    broken(
+                        "scores",
+                        f"{place}: closed as {entry.status}, but it is {status} by {answer.data.fault}",
+                    )
+                continue
+            if entry.status == "FAILED":
+                if key not in chain.not_scored or recorded is not None:
+                    broken("scores", f"{place}: FAILED without a reason")
+                if truth is None:
+                    continue
+            again = None if truth is None else _score_or_none(contract, answer.data.output, truth)
+            said = None if recorded is None else recorded.data.units
+            if again != said or (said is not None) != (entry.status == "SCORED"):
+                broken("scores", f"{place}: recorded are {said}, the contract gives {again}")
+            if said is not None:
+                equal += 1
+                values.append(said[terms.value_field])
+        if entries:
+            broken(
+                "scores",
+                f"input {one.input_id}, scope {scope_key}: {min(entries)} was closed but never asked",
+            )
+        _check_charges(closed, values, terms)
+    return f"{equal} scores computed again and equal, {len(rounds)} rounds closed"
+
+
+def _score_or_none(
+    contract: CrunchContract, output: dict[str, Any], truth: dict[str, Any]
+) -> dict[str, int] | None:
+    try:
+        return score_again(contract, output, truth)
+    except AUTHORS_ERRORS:  # it must then have failed in the node as well
+        return None
+
+
+def _check_charges(closed: RoundClosedData, values: Sequence[int], terms: Terms) -> None:
+    """What silence costs: nothing, 0, or the score a tenth from the worse end (nearest rank)."""
+    charge: int | None = None
+    if terms.absence_policy == "zero":
+        charge = 0
+    elif terms.absence_policy == "worst_percentile" and values:
+        from_worst = sorted(values, reverse=terms.ranking_direction == "asc")
+        charge = from_worst[-(-len(values) * WORST_PERCENTILE // 100) - 1]
+    for entry in closed.entries:
+        due = charge if entry.fault == "model" else None
+        if entry.charge_units != due:
+            broken(
+                "scores",
+                f"input {closed.input_id}, model {entry.model_id}: charged {entry.charge_units}, due is {due}",
+            )

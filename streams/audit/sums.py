@@ -1,0 +1,241 @@
+"""From the scores of one period to its payment, computed again: snapshots, ranking, emission.
+
+Reads a `Chain`; gives one line a step, or raises ChainBrokenError. Pure.
+"""
+
+from __future__ import annotations
+
+from collections import Counter as Count
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+from coordinator.streams.audit.facts import Asked, Chain, Contracts, broken
+from coordinator.streams.checkpoints.offering import build_emission
+from coordinator.streams.checkpoints.period_ranking import PeriodTotals, ranked_entries
+from coordinator.streams.contract.emission import FRAC64_ONE, emission_sha256
+from coordinator.streams.events import (
+    CheckpointData,
+    ClosedEntry,
+    PeriodClosedData,
+    PointCount,
+    RoundClosedData,
+    SnapshotTakenData,
+)
+from coordinator.streams.log.envelope import Need
+from coordinator.streams.log.finite import numbers_of
+from coordinator.streams.scores.units import mean_units, to_float, to_units
+
+HOUR_MS = 3_600_000
+
+
+# --- snapshots ---------------------------------------------------------------------------------------------
+
+
+class _Sums:
+    def __init__(self) -> None:
+        self.sums: dict[str, list[int]] = {}
+        self.counts: Count[str] = Count()
+        self.scores: list[tuple[int, str, str, dict[str, int]]] = []
+
+    def add(self, name: str, units: int) -> None:
+        total = self.sums.setdefault(name, [0, 0])
+        total[0] += units
+        total[1] += 1
+
+    def take_in(self, entry: ClosedEntry) -> None:
+        name = "scored" if entry.status == "SCORED" else f"{entry.status}_{entry.fault}"
+        self.counts[name] += 1
+        self.counts["charged"] += entry.charge_units is not None
+
+
+def check_snapshots(
+    chain: Chain,
+    rounds: Sequence[Asked],
+    checkpoint: CheckpointData,
+    contracts: Contracts,
+) -> str:
+    """The step; see the module."""
+    wanted: dict[tuple[int, str], _Sums] = defaultdict(_Sums)
+    for one, scope_key, _ in rounds:
+        closed = chain.closed[one.input_id, scope_key]
+        if not chain.terms.adds_up(closed.contract_hash, closed.resolvable_at):
+            continue
+        start, _ = chain.terms.snapshot_period(closed.resolvable_at)
+        value_field = chain.terms.at(start).value_field
+        for entry in closed.entries:
+            sums = wanted[start, entry.model_id]
+            sums.take_in(entry)
+            if entry.status == "SCORED":
+                units = chain.scored[one.input_id, scope_key, entry.model_id].data.units
+                sums.scores.append((closed.resolvable_at, one.input_id, scope_key, units))
+                for name, value in units.items():
+                    sums.add(name, value)
+            if entry.charge_units is not None:
+                sums.add(value_field, entry.charge_units)
+    mine = _of_period(chain, checkpoint)
+    there = {(one.period_start, one.model_id): one for one in mine}
+    for (start, model_id), sums in sorted(wanted.items()):
+        snapshot = there.get((start, model_id))
+        if snapshot is None:
+            broken("snapshots", f"model {model_id} has none for the period from {start}")
+        _compare(snapshot, sums, chain, contracts)
+    for key, snapshot in there.items():
+        if key not in wanted:
+            _compare(snapshot, _Sums(), chain, contracts)
+    for period in chain.periods.values():
+        if checkpoint.period_start <= period.from_ms < checkpoint.period_end:
+            _compare_period(period, chain)
+    return f"{len(mine)} snapshots summed again and equal"
+
+
+def _compare_period(said: PeriodClosedData, chain: Chain) -> None:
+    began, _ = chain.terms.checkpoint_period(said.from_ms)
+    points = Count(closed.point for closed in _answerable(chain, said.from_ms, said.until_ms))
+    early = [PointCount(point, n) for point, n in sorted(points.items()) if point < began]
+    counted, before = sum(points.values()), sum(one.n for one in early)
+    if (said.rounds_count, said.asked_before) != (counted, early):
+        said_before = sum(one.n for one in said.asked_before)
+        broken(
+            "snapshots",
+            f"the period from {said.from_ms}: it counts {said.rounds_count} rounds, {said_before} of them asked before "
+            f"the checkpoint period; the scores give {counted} and {before}",
+        )
+
+
+def _of_period(chain: Chain, checkpoint: CheckpointData) -> list[SnapshotTakenData]:
+    return [
+        one
+        for one in chain.snapshots.values()
+        if checkpoint.period_start <= one.period_start < checkpoint.period_end
+    ]
+
+
+def _compare(snapshot: SnapshotTakenData, sums: _Sums, chain: Chain, contracts: Contracts) -> None:
+    counts = sums.counts
+    pairs: dict[str, tuple[Any, Any]] = {
+        "sums": ({name: [one.sum_units, one.n] for name, one in snapshot.sums.items()}, sums.sums),
+        "scored_count": (snapshot.scored_count, counts["scored"]),
+        "failed_count": (snapshot.failed_count, counts["FAILED_model"] + counts["FAILED_node"]),
+        "failed_node_count": (snapshot.failed_node_count, counts["FAILED_node"]),
+        "absent_model_count": (snapshot.absent_model_count, counts["ABSENT_model"]),
+        "absent_node_count": (snapshot.absent_node_count, counts["ABSENT_node"]),
+        "charged_count": (snapshot.charged_count, counts["charged"]),
+        "windows": (snapshot.windows_units, _windows(snapshot, chain)),
+    }
+    pairs["first_point"] = (
+        snapshot.first_point,
+        chain.first_point(snapshot.player, snapshot.period_end),
+    )
+    pairs["rounds_count"] = (snapshot.rounds_count, _rounds(snapshot, chain))
+    if not snapshot.summary_error:
+        pairs["summary"] = (snapshot.summary_units, _summary(snapshot, sums, contracts))
+    for name, (said, again) in pairs.items():
+        if said != again:
+            broken("snapshots", f"{snapshot.snapshot_id}: {name} is {said}, the scores give {again}")
+
+
+def _answerable(chain: Chain, start: int, end: int) -> list[RoundClosedData]:
+    """The rounds of a period that some model could answer."""
+    return [
+        closed
+        for closed in chain.closed.values()
+        if start <= closed.resolvable_at < end
+        and chain.terms.adds_up(closed.contract_hash, closed.resolvable_at)
+        and any(entry.status == "SCORED" or entry.fault == "model" for entry in closed.entries)
+    ]
+
+
+def _rounds(snapshot: SnapshotTakenData, chain: Chain) -> int:
+    """The period's rounds that some model could answer, without those that this one missed by the node."""
+    return sum(
+        not any(entry.model_id == snapshot.model_id and entry.fault == "node" for entry in closed.entries)
+        for closed in _answerable(chain, snapshot.period_start, snapshot.period_end)
+    )
+
+
+def _windows(snapshot: SnapshotTakenData, chain: Chain) -> dict[str, int | None]:
+    """Each window's mean over the model's snapshots that begin inside it."""
+    terms = chain.terms.at(snapshot.period_start)
+    own = [
+        one
+        for one in chain.snapshots.values()
+        if one.model_id == snapshot.model_id
+        and one.period_end <= snapshot.period_end
+        and terms.value_field in one.sums
+    ]
+    since = chain.terms.comparable_since(snapshot.period_start)
+    out: dict[str, int | None] = {}
+    for window in terms.windows:
+        first = max(snapshot.period_end - window.hours * HOUR_MS, since)
+        inside = [one for one in own if one.period_start >= first]
+        sums = [one.sums[terms.value_field] for one in inside]
+        any_scored = any(one.scored_count for one in inside)
+        out[window.name] = (
+            mean_units(sum(one.sum_units for one in sums), sum(one.n for one in sums)) if any_scored else None
+        )
+    return out
+
+
+def _summary(snapshot: SnapshotTakenData, sums: _Sums, contracts: Contracts) -> dict[str, int]:
+    if not sums.scores:
+        return {}
+    contract = contracts(snapshot.contract_hash)
+    results = [
+        contract.score_type.model_validate(
+            {name: to_float(one, contract.score_decimals) for name, one in units.items()}
+        )
+        for *_, units in sorted(sums.scores, key=lambda score: score[:3])
+    ]
+    return {
+        name: to_units(value, contract.score_decimals)
+        for name, value in sorted(numbers_of(contract.aggregate_snapshot(results)).items())
+    }
+
+
+# --- checkpoint and emission -------------------------------------------------------------------------------
+
+
+def check_checkpoint(chain: Chain, checkpoint: CheckpointData) -> str:
+    """The step; see the module."""
+    totals = PeriodTotals(checkpoint.period_start, checkpoint.period_end, Need())
+    for one in sorted(_of_period(chain, checkpoint), key=lambda one: (one.period_start, one.model_id)):
+        totals.add(one)
+    for closed in chain.periods.values():
+        totals.closed(closed)
+    ranking, why_unranked = ranked_entries(totals, chain.terms.at(checkpoint.period_start))
+    unranked = list(why_unranked)
+    for said, again in zip(checkpoint.ranking, ranking, strict=False):
+        if said != again:
+            broken(
+                "checkpoint",
+                f"{checkpoint.checkpoint_id}: the ranking has {said}, the snapshots give {again}",
+            )
+    if len(checkpoint.ranking) != len(ranking) or checkpoint.unranked != unranked:
+        broken(
+            "checkpoint",
+            f"{checkpoint.checkpoint_id}: {len(checkpoint.ranking)} ranked and {checkpoint.unranked} unranked, "
+            f"the snapshots give {len(ranking)} and {unranked}",
+        )
+    return f"{checkpoint.checkpoint_id}: {len(ranking)} ranked, {len(unranked)} unranked"
+
+
+def check_emission(chain: Chain, checkpoint: CheckpointData, contracts: Contracts) -> str:
+    """The step; see the module."""
+    said, name = checkpoint.emission, checkpoint.checkpoint_id
+    rewards = said["cruncher_rewards"]
+    total = sum(one["reward_pct"] for one in rewards)
+    if total != FRAC64_ONE:
+        broken("emission", f"{name}: the shares sum to {total}, not to {FRAC64_ONE}")
+    decimals = chain.terms.at(checkpoint.period_start).score_decimals
+    # A release may have needed a mended contract; which one is told.
+    made_by = checkpoint.emission_contract_hash or checkpoint.contract_hash
+    again, faults = build_emission(contracts(made_by), checkpoint.ranking, decimals)
+    if faults:
+        broken("emission", f"{name}: {faults[0]}")
+    for field, value in again.items():
+        if said.get(field) != value:
+            broken("emission", f"{name}: {field} is {said.get(field)}, the ranking gives {value}")
+    if emission_sha256(said) != checkpoint.emission_sha256:
+        broken("emission", f"{name}: its hash is {checkpoint.emission_sha256}, that of its bytes is another")
+    return f"{len(rewards)} shares, exactly {total:,}, as the ranking gives them"

@@ -1,0 +1,113 @@
+"""What forbids offering a checkpoint for payment: rules stricter than all that is known of the chain.
+
+A checkpoint that breaks one is opened WITHHELD with all its reasons, and never listed as PENDING. `emission_faults` are
+the rules of the shares; here are those of the ranking that the shares point into, and of the period. Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from coordinator.streams.checkpoints.period_ranking import ENSEMBLE_PREFIX
+from coordinator.streams.contract import CrunchContract, EmissionCheckpoint
+from coordinator.streams.contract.blame import AUTHORS_ERRORS
+from coordinator.streams.contract.emission import SAMPLE_PUBKEY, emission_faults, emission_sha256
+from coordinator.streams.events import CheckpointData, RankedEntry
+from coordinator.streams.log.finite import plain
+from coordinator.streams.log.reasons import as_reason
+
+REASON_CHARS = 500
+NAMED_MAX = 3
+NOBODYS = (
+    "the crunch's address is the placeholder, which belongs to nobody: set crunch_pubkey in the contract"
+)
+
+
+def build_emission(
+    contract: CrunchContract, ranked: Sequence[RankedEntry], score_decimals: int
+) -> tuple[dict[str, Any], list[str]]:
+    """The contract's emission for a ranking, and why there is none: the author's function may raise.
+
+    An entry has `model_id`, `rank`, `key` and the means of its scores as numbers, and its counts.
+    """
+    unit = 10**score_decimals
+    entries = [
+        {name: units / unit for name, units in entry.result_summary_units.items()}
+        | {"model_id": entry.model_id, "rank": entry.rank, "key": entry.key_units / unit}
+        | {"prediction_count": entry.prediction_count}
+        for entry in ranked
+    ]
+    try:
+        built = contract.build_emission(
+            entries, contract.crunch_pubkey, contract.compute_provider, contract.data_provider
+        )
+        return EmissionCheckpoint.model_validate(plain(built)).model_dump(mode="json"), []
+    except AUTHORS_ERRORS as error:  # the checkpoint is withheld with its reason
+        empty = EmissionCheckpoint(crunch="", cruncher_rewards=[]).model_dump(mode="json")
+        return empty, [as_reason(f"build_emission: {type(error).__name__}: {error}", REASON_CHARS)]
+
+
+def offer_faults(data: CheckpointData, previous_end: int, at: int) -> list[str]:
+    """Every rule that this checkpoint breaks; an empty list means that it may be offered.
+
+    `previous_end` is where the checkpoint before it ended (-1: there is none), `at` the time of the decision, in ms.
+    """
+    nobodys = data.emission.get("crunch") == SAMPLE_PUBKEY and not data.rehearsal
+    return [
+        *emission_faults(data.emission, len(data.ranking)),
+        *([NOBODYS] if nobodys else []),
+        *ranking_faults(data.ranking),
+        *period_faults(data.period_start, data.period_end, previous_end, at),
+        *([] if data.snapshot_count > 0 else ["the period has no snapshots"]),
+        *(
+            []
+            if data.emission_sha256 == emission_sha256(data.emission)
+            else ["emission_sha256 is not over this emission"]
+        ),
+    ]
+
+
+def ranking_faults(ranking: Sequence[RankedEntry]) -> list[str]:
+    """What is wrong with a ranking: `cruncher_index` is a position in it, and `model_id` is whom the chain pays."""
+    faults: list[str] = []
+    ids = [entry.model_id for entry in ranking]
+    if not ranking:
+        faults.append("nobody is ranked")
+    if not all(ids):
+        faults.append("a ranked model has no id")
+    if len(set(ids)) != len(ids):
+        twice = sorted({one for one in ids if ids.count(one) > 1})
+        faults.append(f"ranked more than once: {_named(twice)}")
+    if ensembles := [one for one in ids if one.startswith(ENSEMBLE_PREFIX)]:
+        faults.append(f"an ensemble is no participant: {_named(ensembles)}")
+    if silent := [entry.model_id for entry in ranking if entry.prediction_count <= 0]:
+        faults.append(f"ranked without a score in the period: {_named(silent)}")
+    # Competition ranks: a rank is the place of the first of those that are tied (1, 1, 3).
+    place = 0
+    for i, entry in enumerate(ranking, start=1):
+        tied = i > 1 and entry.rank == ranking[i - 2].rank
+        place = place if tied else i
+        if entry.rank != place or (tied and entry.key_units != ranking[i - 2].key_units):
+            faults.append(f"rank {entry.rank} of {entry.model_id} is not its place in the ranking")
+            break
+    return faults
+
+
+def period_faults(start: int, end: int, previous_end: int, at: int) -> list[str]:
+    """What is wrong with a period [start, end): periods follow each other, and are over before they are paid."""
+    faults: list[str] = []
+    if not 0 <= start < end:
+        faults.append(f"the period from {start} to {end} ms is none")
+    if start < previous_end:
+        faults.append(
+            f"the period begins at {start} ms, before the end of the one before it ({previous_end})"
+        )
+    if end > at:
+        faults.append(f"the period ends at {end} ms, which is later than now ({at})")
+    return faults
+
+
+def _named(ids: Sequence[str]) -> str:
+    more = f" and {len(ids) - NAMED_MAX} more" if len(ids) > NAMED_MAX else ""
+    return ", ".join(one[:80] for one in ids[:NAMED_MAX]) + more

@@ -1,0 +1,195 @@
+"""A checkpoint period's totals per model, and the ranking that pays.
+
+The key is the mean score over the whole period, a window as of the period's end, or a summary key
+averaged by scored predictions: one key per model, an integer in units, ranked by `ranking.rank`.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from copy import copy
+from decimal import Decimal
+from itertools import accumulate, chain
+from operator import attrgetter
+
+from coordinator.streams.checkpoints.ranking import rank
+from coordinator.streams.events import PeriodClosedData, PointCount, RankedEntry, SnapshotTakenData, Terms
+from coordinator.streams.log.envelope import Need
+from coordinator.streams.scores.units import mean_units
+
+PERIOD_KEY = "period"
+ENSEMBLE_PREFIX = "__ensemble_"
+"""Ids of what a node made of several models: on no chain, and never paid."""
+
+
+class ModelTotals:
+    """What one model's snapshots of the period add up to."""
+
+    __slots__ = (
+        "absent_model",
+        "absent_node",
+        "asked",
+        "failed",
+        "first_point",
+        "last_end",
+        "periods",
+        "scored",
+        "snapshots",
+        "summaries",
+        "sums",
+        "windows",
+    )
+
+    def __init__(self) -> None:
+        self.sums: dict[str, list[int]] = {}
+        self.summaries: dict[str, list[int]] = {}
+        self.windows: dict[str, int | None] = {}
+        self.last_end = -1
+        self.first_point = -1
+        self.periods: set[int] = set()
+        self.scored = self.failed = self.absent_model = self.absent_node = 0
+        self.asked = self.snapshots = 0
+
+
+class PeriodTotals:
+    """One checkpoint period [start, end); `before` is where its first snapshot stands in the log."""
+
+    __slots__ = (
+        "_asked_before", "before", "end", "models", "rounds", "snapshot_count", "start", "tainted", "tainted_windows",
+    )  # fmt: skip
+
+    def __init__(self, start: int, end: int, before: Need) -> None:
+        self.start = start
+        self.end = end
+        self.before = before
+        self.models: dict[str, ModelTotals] = {}
+        self.snapshot_count = 0
+        self.rounds: dict[int, int] = {}
+        """Start of each closed snapshot period -> its rounds that some model could answer."""
+        self._asked_before: dict[int, Sequence[PointCount]] = {}
+        self.tainted = False
+        self.tainted_windows: dict[str, int] = {}
+
+    def add(self, data: SnapshotTakenData) -> None:
+        """Take in one snapshot."""
+        totals = self.models.setdefault(data.model_id, ModelTotals())
+        self.snapshot_count += 1
+        totals.snapshots += 1
+        totals.scored += data.scored_count
+        totals.failed += data.failed_count
+        totals.absent_model += data.absent_model_count
+        totals.absent_node += data.absent_node_count
+        totals.periods.add(data.period_start)
+        totals.asked += data.rounds_count
+        totals.first_point = data.first_point
+        for name, one in data.sums.items():
+            total = totals.sums.setdefault(name, [0, 0])
+            total[0] += one.sum_units
+            total[1] += one.n
+        for name, units in data.summary_units.items():
+            total = totals.summaries.setdefault(name, [0, 0])
+            total[0] += units * data.scored_count
+            total[1] += data.scored_count
+        if data.period_end >= totals.last_end:
+            totals.last_end, totals.windows = data.period_end, data.windows_units
+        self.tainted |= data.rehearsal
+        for name in data.rehearsal_windows:
+            self.tainted_windows[name] = max(self.tainted_windows.get(name, -1), data.period_end)
+
+    def closed(self, data: PeriodClosedData) -> None:
+        """Take in that a snapshot period is closed; the same one again changes nothing."""
+        if self.start <= data.from_ms < self.end:
+            self.rounds[data.from_ms] = data.rounds_count
+            self._asked_before[data.from_ms] = data.asked_before
+
+    def closing(self, data: PeriodClosedData) -> PeriodTotals:
+        """The totals as they will be once `data` is taken in; these here stay as they are."""
+        then = copy(self)
+        then.rounds = dict(self.rounds)
+        then._asked_before = dict(self._asked_before)  # noqa: SLF001 - of its own class
+        then.closed(data)
+        return then
+
+    def participation(self, excuse_max: float) -> dict[str, int]:
+        """Per model the (round, scope) pairs that its participation is of: all of the period, whoever was there,
+        without those that the node spoilt for it and what a newcomer is excused (`CrunchContract.newcomer_excuse_max`).
+        """
+        early = sorted(chain.from_iterable(self._asked_before.values()), key=attrgetter("point"))
+        points = [asked.point for asked in early]
+        before = list(accumulate((asked.n for asked in early), initial=0))
+        whole = sum(self.rounds.values())
+        excused_max = int(Decimal(repr(excuse_max)) * whole)
+        found: dict[str, int] = {}
+        for model_id, one in self.models.items():
+            away = whole - sum(self.rounds.get(start, 0) for start in one.periods)
+            excused = before[bisect_left(points, one.first_point)]
+            found[model_id] = one.asked + away - min(excused, excused_max)
+        return found
+
+    def rehearsal(self, checkpoint_key: str) -> bool:
+        """Did the ranking use any score of replayed time?"""
+        return self.tainted or self.tainted_windows.get(checkpoint_key, -1) == self.end
+
+
+def ranked_entries(totals: PeriodTotals, terms: Terms) -> tuple[list[RankedEntry], dict[str, str]]:
+    """The period's ranking in order, and the unranked model ids in order with the reason."""
+    keys: list[tuple[str, int | None]] = []
+    asked = totals.participation(terms.newcomer_excuse_max)
+    reasons: dict[str, str] = {}
+    for model_id, one in totals.models.items():
+        key = (
+            "an ensemble, on no chain"
+            if model_id.startswith(ENSEMBLE_PREFIX)
+            else _key(one, terms, totals.end, asked[model_id])
+        )
+        if isinstance(key, str):
+            reasons[model_id] = key
+        keys.append((model_id, None if isinstance(key, str) else key))
+    ranked, unranked = rank(keys, terms.ranking_direction)
+    entries = [
+        RankedEntry(
+            model_id=model_id,
+            rank=place,
+            key_units=key,
+            prediction_count=totals.models[model_id].scored,
+            snapshot_count=totals.models[model_id].snapshots,
+            result_summary_units=_summary(totals.models[model_id]),
+            failed_count=totals.models[model_id].failed,
+            absent_count=totals.models[model_id].absent_model + totals.models[model_id].absent_node,
+            rounds_count=asked[model_id],
+        )
+        for place, model_id, key in ranked
+    ]
+    return entries, {model_id: reasons[model_id] for model_id in unranked}
+
+
+def _key(one: ModelTotals, terms: Terms, period_end: int, asked: int) -> int | str:
+    """The key in units, or why there is none."""
+    if one.scored == 0:
+        return "never scored in the period"
+    # As decimals: 0.07 * 100 is more than 7 in binary.
+    if one.scored < Decimal(repr(terms.min_participation)) * asked:
+        return f"scored in {one.scored} of {asked} rounds of the period, min_participation is {terms.min_participation}"
+    if terms.checkpoint_key == PERIOD_KEY:
+        total = one.sums.get(terms.value_field)
+        return mean_units(total[0], total[1]) if total else f"no score has {terms.value_field}"
+    if any(window.name == terms.checkpoint_key for window in terms.windows):
+        window = one.windows.get(terms.checkpoint_key) if one.last_end == period_end else None
+        return f"nothing in {terms.checkpoint_key} at the period's end" if window is None else window
+    summary = one.summaries.get(terms.checkpoint_key)
+    if summary and summary[1]:
+        return mean_units(summary[0], summary[1])
+    return f"no summary has {terms.checkpoint_key}"
+
+
+def _summary(one: ModelTotals) -> dict[str, int]:
+    """Means over the period per summed field, then the windows and the summary keys under their own names."""
+    out = {name: mean_units(total[0], total[1]) for name, total in one.sums.items() if total[1]}
+    for name, units in one.windows.items():
+        if units is not None:
+            out.setdefault(name, units)
+    for name, total in one.summaries.items():
+        if total[1]:
+            out.setdefault(name, mean_units(total[0], total[1]))
+    return dict(sorted(out.items()))

@@ -1,0 +1,278 @@
+"""A checkpoint's way from offered to PAID: what each command does in each state.
+
+Own events move statuses by the lifecycle's table. A command is decided by the state that it meets: one whose effect is
+done already gets no event (repeating is safe), one that is not legal gets CommandRefused with its reason and the HTTP
+status that says whose fault it is. Pure; `checkpoint.py` drives it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from coordinator.streams.checkpoints.state import CheckpointState
+from coordinator.streams.contract.emission import is_tx_hash, wallet_fault
+from coordinator.streams.events import (
+    AdvanceCheckpoint,
+    AnyEvent,
+    BindPayees,
+    CheckpointAdvancedData,
+    CheckpointClaimable,
+    CheckpointData,
+    CheckpointOpened,
+    CheckpointPaid,
+    CheckpointSubmissionFailed,
+    CheckpointSubmissionFailedData,
+    CheckpointSubmitted,
+    CheckpointSubmittedData,
+    CheckpointWithheld,
+    CommandRefused,
+    CommandRefusedData,
+    ConfirmCheckpoint,
+    FailCheckpointSubmission,
+    PayeesBound,
+    PayeesBoundData,
+    ReleaseCheckpoint,
+    WithholdCheckpoint,
+)
+from coordinator.streams.log import lifecycle
+from coordinator.streams.log.errors import IllegalTransitionError
+from coordinator.streams.log.reasons import as_reason
+
+COMMANDS = frozenset(
+    {
+        "AdvanceCheckpoint",
+        "BindPayees",
+        "ConfirmCheckpoint",
+        "FailCheckpointSubmission",
+        "ReleaseCheckpoint",
+        "WithholdCheckpoint",
+    }
+)
+"""The kinds of commands that are decided here."""
+Rebuild = Callable[[CheckpointState], tuple[CheckpointData, list[str]]]
+"""The checkpoint computed anew, and what forbids offering it."""
+
+
+class Settlements:
+    """Every checkpoint so far, by id, and what commands make of it."""
+
+    def __init__(self, *, settle_rehearsals: bool = False) -> None:
+        self.states: dict[str, CheckpointState] = {}
+        self.built_until = -1
+        """Where the newest checkpoint's period ends, in ms; -1 before the first."""
+        self._settle_rehearsals = settle_rehearsals
+
+    def evolve(self, event: AnyEvent) -> None:
+        """Fold an own event. Raises IllegalTransitionError for a move that the lifecycle's table does not have."""
+        match event:
+            case CheckpointOpened(data=data):
+                self._move(data, event)
+            case CheckpointWithheld(data=data):
+                self._move(data.checkpoint, event).withheld_reason = data.reason
+            case PayeesBound(data=data):
+                self.states[data.checkpoint_id].payees |= data.payees
+            case CheckpointSubmitted(data=data):
+                self._advanced(data.checkpoint_id, event).tx_hash = data.tx_hash
+            case CheckpointSubmissionFailed(data=data):
+                state = self._advanced(data.checkpoint_id, event)
+                state.refused_hashes.add(state.tx_hash)
+                state.tx_hash = ""
+            case CheckpointClaimable(data=data) | CheckpointPaid(data=data):
+                self._advanced(data.checkpoint_id, event)
+            case _:
+                pass
+
+    def _move(self, data: CheckpointData, event: CheckpointOpened | CheckpointWithheld) -> CheckpointState:
+        state = self.states.setdefault(data.checkpoint_id, CheckpointState(data))
+        state.status = lifecycle.advance(lifecycle.CHECKPOINT, state.status, type(event).__name__)
+        state.data = data
+        self.built_until = max(self.built_until, data.period_end)
+        return state
+
+    def _advanced(self, checkpoint_id: str, event: AnyEvent) -> CheckpointState:
+        state = self.states[checkpoint_id]
+        state.status = lifecycle.advance(lifecycle.CHECKPOINT, state.status, type(event).__name__)
+        return state
+
+    def decide(self, event: AnyEvent, rebuild: Rebuild) -> Iterator[AnyEvent]:
+        """What a command about an existing checkpoint makes; `rebuild` computes a withheld one anew."""
+        match event:
+            case WithholdCheckpoint(data=data):
+                if data.period_at is not None and self.built_until > data.period_at:
+                    yield from self._withhold_late(event, data.period_at)
+            case BindPayees(data=data):
+                yield from self._for_state(event, data.checkpoint_id, self._bind)
+            case ConfirmCheckpoint(data=data):
+                yield from self._for_state(event, data.checkpoint_id, self._confirm)
+            case AdvanceCheckpoint(data=data):
+                yield from self._for_state(event, data.checkpoint_id, self._advance)
+            case ReleaseCheckpoint(data=data):
+
+                def release(command: ReleaseCheckpoint, state: CheckpointState) -> Iterator[AnyEvent]:
+                    return self._release(command, state, rebuild)
+
+                yield from self._for_state(event, data.checkpoint_id, release)
+            case FailCheckpointSubmission(data=data):
+                yield from self._for_state(event, data.checkpoint_id, self._fail)
+            case _:
+                yield self._refused(event, "", f"{type(event).__name__} is no command", "", 422)
+
+    def _for_state(
+        self, event: Any, checkpoint_id: str, decide: Callable[[Any, CheckpointState], Iterator[AnyEvent]]
+    ) -> Iterator[AnyEvent]:
+        state = self.states.get(checkpoint_id)
+        if state is None:
+            yield self._refused(event, checkpoint_id, "no such checkpoint", lifecycle.NONE, 404)
+            return
+        try:
+            yield from decide(event, state)
+        except IllegalTransitionError as error:
+            yield self._refused(event, checkpoint_id, str(error), state.status, 409)
+
+    def _bind(self, event: BindPayees, state: CheckpointState) -> Iterator[AnyEvent]:
+        """Who is paid is bound once, while the checkpoint is offered; another wallet needs the operator's own word."""
+        data, the_id = event.data, event.data.checkpoint_id
+        ranked = {entry.model_id for entry in state.data.ranking}
+        wrong = next((f"{one} is not in its ranking" for one in data.payees if one not in ranked), None)
+        for model_id, wallet in data.payees.items():
+            if (fault := wallet_fault(wallet)) is not None:
+                wrong = wrong or f"the wallet of {model_id} {fault}"
+        if wrong is not None:
+            yield self._refused(event, the_id, wrong, state.status, 422)
+            return
+        changed = {
+            model_id: wallet
+            for model_id, wallet in sorted(data.payees.items())
+            if state.payees.get(model_id) != wallet and (data.replaces or model_id not in state.payees)
+        }
+        if not changed:
+            return
+        if state.status != "PENDING":
+            what = "who is paid is bound while a checkpoint is offered, and not after"
+            yield self._refused(event, the_id, what, state.status, 409)
+            return
+        yield PayeesBound(
+            id=f"{the_id}:payees:{event.id}",
+            at=event.at,
+            data=PayeesBoundData(checkpoint_id=the_id, payees=changed, command_id=event.id),
+        )
+
+    def _confirm(self, event: ConfirmCheckpoint, state: CheckpointState) -> Iterator[AnyEvent]:
+        tx_hash, the_id = event.data.tx_hash, event.data.checkpoint_id
+        if state.tx_hash == tx_hash != "":
+            return
+        if (wrong := self._unusable(tx_hash, the_id)) is not None:
+            yield self._refused(event, the_id, wrong[0], state.status, wrong[1])
+            return
+        if state.data.rehearsal and not self._settle_rehearsals:
+            what = "the period is a rehearsal (replayed time); SETTLE_REHEARSALS=true allows settling it"
+            yield self._refused(event, the_id, what, state.status, 409)
+            return
+        lifecycle.advance(lifecycle.CHECKPOINT, state.status, "CheckpointSubmitted")
+        yield self._submitted(event, the_id, tx_hash)
+
+    def _unusable(self, tx_hash: str, the_id: str) -> tuple[str, int] | None:
+        """Why this hash can pay nothing new, and whose fault that is."""
+        if not is_tx_hash(tx_hash):
+            return "tx_hash is not base58 of 64 bytes", 422
+        for other_id, other in self.states.items():
+            if tx_hash in other.refused_hashes or (other.tx_hash == tx_hash and other_id != the_id):
+                return f"tx_hash was used for {other_id} before", 409
+        return None
+
+    def _submitted(self, event: AnyEvent, the_id: str, tx_hash: str) -> CheckpointSubmitted:
+        return CheckpointSubmitted(
+            id=f"{the_id}:submitted:{tx_hash}",
+            at=event.at,
+            data=CheckpointSubmittedData(checkpoint_id=the_id, tx_hash=tx_hash, command_id=event.id),
+        )
+
+    def _advance(self, event: AdvanceCheckpoint, state: CheckpointState) -> Iterator[AnyEvent]:
+        the_id, wanted, seen = event.data.checkpoint_id, event.data.status, event.data.tx_hash
+        if state.tx_hash and seen != state.tx_hash:
+            what = f"that was seen of transaction {seen[:90] or 'none'}, but {state.tx_hash} pays this checkpoint now"
+            yield self._refused(event, the_id, what, state.status, 409)
+            return
+        if wanted == state.status:
+            return
+        data = CheckpointAdvancedData(checkpoint_id=the_id, command_id=event.id)
+        if wanted == "CLAIMABLE":
+            lifecycle.advance(lifecycle.CHECKPOINT, state.status, "CheckpointClaimable")
+            yield CheckpointClaimable(id=f"{the_id}:claimable:{state.tx_hash}", at=event.at, data=data)
+        elif wanted == "PAID":
+            lifecycle.advance(lifecycle.CHECKPOINT, state.status, "CheckpointPaid")
+            yield CheckpointPaid(id=f"{the_id}:paid", at=event.at, data=data)
+        elif wanted in lifecycle.CHECKPOINT.values():
+            what = f"{wanted} is not reached by this command" + (
+                "; confirm with a tx_hash" if wanted == "SUBMITTED" else ""
+            )
+            yield self._refused(event, the_id, what, state.status, 409)
+        else:
+            yield self._refused(event, the_id, f"unknown status {wanted[:40]!r}", state.status, 422)
+
+    def _withhold_late(self, event: WithholdCheckpoint, at: int) -> Iterator[AnyEvent]:
+        """The checkpoint of that time is built: done if it is withheld, else too late, and that must be said."""
+        for the_id, state in self.states.items():
+            if state.data.period_start <= at < state.data.period_end:
+                if state.status != "WITHHELD":
+                    what = "the checkpoint of that time has been offered already"
+                    yield self._refused(event, the_id, what, state.status, 409)
+                return
+        yield self._refused(event, "", "that time has no checkpoint", lifecycle.NONE, 404)
+
+    def _release(
+        self, event: ReleaseCheckpoint, state: CheckpointState, rebuild: Rebuild
+    ) -> Iterator[AnyEvent]:
+        the_id = event.data.checkpoint_id
+        if state.status == "PENDING" and state.withheld_reason:
+            return
+        if state.status != "WITHHELD":
+            yield self._refused(event, the_id, "only a withheld checkpoint is released", state.status, 409)
+            return
+        data, faults = rebuild(state)
+        if faults:
+            yield self._refused(event, the_id, "; ".join(faults), state.status, 409)
+            return
+        yield CheckpointOpened(id=f"{the_id}:released", at=event.at, data=data)
+
+    def _fail(self, event: FailCheckpointSubmission, state: CheckpointState) -> Iterator[AnyEvent]:
+        the_id, tx_hash = event.data.checkpoint_id, event.data.tx_hash
+        if tx_hash in state.refused_hashes:
+            return
+        if tx_hash != state.tx_hash:
+            yield self._refused(event, the_id, "this transaction was never recorded here", state.status, 409)
+            return
+        pending = lifecycle.advance(lifecycle.CHECKPOINT, state.status, "CheckpointSubmissionFailed")
+        replaced_by = event.data.replaced_by
+        if replaced_by:
+            if replaced_by == tx_hash:
+                what = "a transaction cannot replace itself"
+                yield self._refused(event, the_id, what, state.status, 422)
+                return
+            if (wrong := self._unusable(replaced_by, the_id)) is not None:
+                yield self._refused(event, the_id, wrong[0], state.status, wrong[1])
+                return
+            lifecycle.advance(lifecycle.CHECKPOINT, pending, "CheckpointSubmitted")
+        yield CheckpointSubmissionFailed(
+            id=f"{the_id}:submission-failed:{tx_hash}",
+            at=event.at,
+            data=CheckpointSubmissionFailedData(
+                checkpoint_id=the_id, tx_hash=tx_hash, reason=event.data.reason, command_id=event.id
+            ),
+        )
+        if replaced_by:  # in the same decision: no reader sees it offered while the other one is under way
+            yield self._submitted(event, the_id, replaced_by)
+
+    def _refused(
+        self, event: AnyEvent, checkpoint_id: str, reason: str, state: str, http_status: int
+    ) -> CommandRefused:
+        data = CommandRefusedData(
+            command_id=event.id,
+            command_kind=type(event).__name__,
+            checkpoint_id=checkpoint_id,
+            reason=as_reason(reason, 500),
+            state=state,
+            http_status=http_status,
+        )
+        return CommandRefused(id=f"{event.id}:refused", at=event.at, data=data)

@@ -1,0 +1,202 @@
+"""A contract is run once on sample data before the node starts; a wrong one is named by its field.
+
+The samples are records of the feed's own kind, in a made-up market. No I/O here; `infra/contracts/loading.py` loads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from coordinator.streams.checkpoints.period_ranking import PERIOD_KEY
+from coordinator.streams.contract import CrunchContract, EmissionCheckpoint
+from coordinator.streams.contract.blame import AUTHORS_ERRORS, described
+from coordinator.streams.contract.emission import SAMPLE_PUBKEY, emission_faults
+from coordinator.streams.contract.trial_answers import read_back, usual_answer
+from coordinator.streams.log.errors import ContractError
+from coordinator.streams.log.finite import not_finite, numbers_of, plain
+from coordinator.streams.scores.units import to_units
+
+SAMPLE_PRICES = (20000.25, 20007.25, 20014.25, 20021.25, 20028.25)
+_MINUTE_MS = 60_000
+
+
+class Rehearsal:
+    """A contract run on sample data, one callable after the other; each step uses what the steps before it gave.
+
+    A step raises ContractError that names the field, and the operator's line where the error came from there.
+    """
+
+    def __init__(self, contract: CrunchContract, kind: str = "candle") -> None:
+        self.contract = contract
+        self.kind = kind
+        self.records: list[Any] = []
+        self.truth: Any = None
+        self.numbers: dict[str, Any] = {}
+        self.summary_keys: list[str] | None = None
+        self._scored: Any = None
+
+    def steps(self) -> dict[str, Callable[[], str]]:
+        """The steps by the field they are about, in order; each gives a few words about what came out."""
+        return {
+            "build_input": self._input,
+            "resolve_ground_truth": self._truth,
+            "score_prediction": self._score,
+            "aggregate_snapshot": self._summary,
+            "build_emission": self._emission,
+        }
+
+    def _input(self) -> str:
+        contract = self.contract
+        self.records = sample_records(contract, self.kind)
+        built = _step("build_input", lambda: contract.build_input(self.records))
+        checked = _step("input_type", lambda: contract.input_type.model_validate(plain(built)))
+        _finite("build_input", checked.model_dump(by_alias=True))  # in JSON's form NaN would be null already
+        _step("input_type", lambda: msgspec.json.encode(checked.model_dump(mode="json", by_alias=True)))
+        return f"gives {', '.join(checked.model_dump(by_alias=True)) or 'nothing'}"
+
+    def _truth(self) -> str:
+        self.truth = truth_of(self.contract, self.records)
+        if self.truth is None:
+            message = "contract field resolve_ground_truth: gave None on a complete sample window"
+            raise ContractError(message)
+        return f"gives {', '.join(self.truth.model_dump(by_alias=True)) or 'nothing'}"
+
+    def _score(self) -> str:
+        contract = self.contract
+        usual = usual_answer(contract.output_type)
+        given = _step("output_type", lambda: contract.output_type.model_validate(usual))
+        output = _step("output_type", lambda: read_back(given))
+        scored = _step("score_prediction", lambda: contract.score_prediction(output, self.truth))
+        result = _step("score_type", lambda: contract.score_type.model_validate(plain(scored)))
+        self.numbers = numbers_of(result.__dict__)
+        value_field = contract.aggregation.value_field
+        if value_field not in self.numbers:
+            has = sorted(self.numbers)
+            message = (
+                f"contract field aggregation.value_field: score_type has no number {value_field!r}, has {has}"
+            )
+            raise ContractError(message)
+        _step(
+            "score_prediction",
+            lambda: {name: to_units(value, contract.score_decimals) for name, value in self.numbers.items()},
+        )
+        # Only numbers are recorded: what is read back later has nothing else.
+        self._scored = _step("score_type", lambda: contract.score_type.model_validate(self.numbers))
+        return f"gives {', '.join(sorted(self.numbers))}"
+
+    def _summary(self) -> str:
+        contract = self.contract
+        summary = _step(
+            "aggregate_snapshot", lambda: contract.aggregate_snapshot([self._scored, self._scored])
+        )
+        if not isinstance(summary, dict):
+            message = f"contract field aggregate_snapshot: gave a {type(summary).__name__}, not a dict"
+            raise ContractError(message)
+        found = numbers_of(summary)
+        _step(
+            "aggregate_snapshot",
+            lambda: [to_units(value, contract.score_decimals) for value in found.values()],
+        )
+        self.summary_keys = list(found)
+        key = contract.aggregation.checkpoint_key
+        known = [PERIOD_KEY, *(window.name for window in contract.aggregation.windows), *self.summary_keys]
+        if key not in known:
+            message = f"contract field aggregation.checkpoint_key: {key!r} is none of {known}"
+            raise ContractError(message)
+        return f"gives {', '.join(self.summary_keys) or 'no number'}"
+
+    def _emission(self) -> str:
+        _check_emission(self.contract)
+        return "12 ranked models share exactly 1,000,000,000"
+
+
+def check_contract(contract: CrunchContract, *, kind: str = "candle") -> None:
+    """Run every callable of `contract` once. Raises ContractError naming the field and what is wrong."""
+    for step in Rehearsal(contract, kind).steps().values():
+        step()
+
+
+def truth_of(contract: CrunchContract, records: Sequence[Any]) -> Any:
+    """The ground truth of a window as the stages would have it, or None. Raises ContractError."""
+    truth = _step("resolve_ground_truth", lambda: contract.resolve_ground_truth(list(records)))
+    if truth is None:
+        return None
+    typed = _step("ground_truth_type", lambda: contract.ground_truth_type.model_validate(plain(truth)))
+    _finite("resolve_ground_truth", typed.model_dump(by_alias=True))
+    recorded = typed.model_dump(mode="json", by_alias=True)
+    return _step("ground_truth_type", lambda: contract.ground_truth_type.model_validate(recorded))
+
+
+def sample_records(contract: CrunchContract, kind: str, prices: Sequence[float] = SAMPLE_PRICES) -> list[Any]:
+    """Raw inputs of a made-up market, a minute apart, with these prices. Raises ContractError."""
+    return [
+        _step("raw_input_type", partial(contract.raw_input_type.model_validate, _sample(kind, i, price)))
+        for i, price in enumerate(prices)
+    ]
+
+
+def sample_entries(contract: CrunchContract) -> list[dict[str, Any]]:
+    """Twelve ranked models, best first, as `build_emission` gets them."""
+    value = contract.aggregation.value_field
+    return [
+        {
+            "model_id": f"model-{i}",
+            "rank": i + 1,
+            "key": 1.0 / (i + 1),
+            value: 1.0 / (i + 1),
+            "prediction_count": 10,
+        }
+        for i in range(12)
+    ]
+
+
+def _check_emission(contract: CrunchContract) -> None:
+    entries = sample_entries(contract)
+    pubkey = contract.crunch_pubkey or SAMPLE_PUBKEY
+    built = _step(
+        "build_emission",
+        lambda: contract.build_emission(entries, pubkey, contract.compute_provider, contract.data_provider),
+    )
+    emission = _step(
+        "build_emission", lambda: EmissionCheckpoint.model_validate(plain(built)).model_dump(mode="json")
+    )
+    faults = emission_faults(emission, len(entries))
+    if faults:
+        message = f"contract field build_emission: {'; '.join(faults)}"
+        raise ContractError(message)
+
+
+def _step(field: str, run: Callable[[], Any]) -> Any:
+    try:
+        return run()
+    except AUTHORS_ERRORS as error:
+        message = f"contract field {field}: {described(error)}"
+        raise ContractError(message) from error
+
+
+def _finite(field: str, value: Any) -> None:
+    if bad := not_finite(value):
+        message = f"contract field {field}: {bad} is not finite"
+        raise ContractError(message)
+
+
+def _sample(kind: str, i: int, price: float) -> dict[str, Any]:
+    text = f"{price:.2f}"
+    values = (
+        {"open": "20000.00", "high": "40000.00", "low": "10000.00", "close": text, "volume": "1.5"}
+        if kind == "candle"
+        else {"price": text}
+    )
+    return {
+        "source": "sample",
+        "subject": "SAMPLE",
+        "kind": kind,
+        "granularity": "1m",
+        "ts_event": i * _MINUTE_MS,
+        "at": (i + 1) * _MINUTE_MS,
+        "values": values,
+    }

@@ -1,0 +1,294 @@
+"""What `coordinator contract check` looks at beyond a dry run: is this contract one that can be played?
+
+Reads a contract and what the node takes from its feed; gives findings, each ok, a fault, or not known. Pure: the
+market is made up. A contract that runs may still be no challenge: a score that is the same whatever was answered, a
+horizon that ends before the next record comes, a question about a subject that no feed delivers. Each of these would
+show only after days, as a board that makes no sense; here it is a line.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Sequence
+from enum import StrEnum
+from itertools import pairwise
+from typing import Any
+
+import msgspec
+
+from coordinator.streams.checkpoints.period_ranking import PERIOD_KEY
+from coordinator.streams.contract import CrunchContract, RankingDirection
+from coordinator.streams.contract.blame import AUTHORS_ERRORS, described
+from coordinator.streams.contract.checking.check import Rehearsal, sample_records, truth_of
+from coordinator.streams.contract.emission import SAMPLE_PUBKEY
+from coordinator.streams.contract.terms import make_terms
+from coordinator.streams.contract.trial_answers import answers_to_try, huge_answers, read_back, shown
+from coordinator.streams.granularity import granularity_ms
+from coordinator.streams.log.errors import ContractError, CoordinatorError
+from coordinator.streams.log.finite import numbers_of, plain
+from coordinator.streams.scores.units import NotRecordableError, to_units
+from coordinator.streams.settings import Settings
+
+MARKETS = {
+    "a small rise": (20000.25, 20007.25, 20014.25, 20021.25, 20028.25),
+    "a large rise": (20000.25, 20500.25, 21000.25, 22000.25, 24000.25),
+    "a small fall": (20000.25, 19993.25, 19986.25, 19979.25, 19972.25),
+    "a large fall": (20000.25, 19500.25, 19000.25, 18000.25, 16000.25),
+    "a flat market": (20000.25,) * 5,
+    "a rise that is lost again": (20000.25, 20800.25, 21000.25, 20300.25, 19999.25),
+}
+CALLED_WITH: dict[str, tuple[str, ...]] = {
+    "build_input": ("feed_records",),
+    "resolve_ground_truth": ("feed_records",),
+    "score_prediction": ("prediction", "ground_truth"),
+    "aggregate_snapshot": ("score_results",),
+    "build_emission": ("ranked_entries", "crunch_pubkey", "compute_provider", "data_provider"),
+}
+
+
+class State(StrEnum):
+    """How a check came out. UNKNOWN: it could not be looked at, and that is said."""
+
+    OK = "ok"
+    FAULT = "fault"
+    UNKNOWN = "unknown"
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """One check: what was looked at, how it came out, and what was seen or what to change."""
+
+    check: str
+    state: State
+    says: str
+
+
+def examine(contract: CrunchContract, settings: Settings) -> list[Finding]:
+    """Every finding about `contract` under these settings. Raises nothing that the contract's functions raise."""
+    rehearsal = Rehearsal(contract, settings.feed_kind)
+    found: list[Finding] = []
+    steps = rehearsal.steps()
+    for field, step in steps.items():
+        found.append(_looked_at(field, lambda field=field, step=step: _call(contract, field, step)))  # type: ignore[misc]
+        if found[-1].state is not State.OK:
+            break
+    reached = [one.check for one in found if one.state is State.OK]
+    if "score_prediction" in reached:
+        found += _scoring(contract, settings.feed_kind)
+    found += [
+        Finding(field, State.UNKNOWN, "not reached, since an earlier one has a fault")
+        for field in steps
+        if field not in {one.check for one in found}
+    ]
+    found.append(_judged("ranking", lambda: _ranking(contract, rehearsal)))
+    found.append(_looked_at("schedule", lambda: _schedule(contract, settings)))
+    found.append(_looked_at("subjects", lambda: _subjects(contract, settings)))
+    found.append(_looked_at("deadline", lambda: _deadline(contract)))
+    found.append(_looked_at("chain", lambda: _chain(contract)))
+    return found
+
+
+def _looked_at(check: str, look: Callable[[], str]) -> Finding:
+    try:
+        return Finding(check, State.OK, look())
+    except CoordinatorError as error:
+        text = str(error).removeprefix("contract field ").removeprefix(f"{check}: ")
+        return Finding(check, State.FAULT, text)
+
+
+def _call(contract: CrunchContract, field: str, step: Callable[[], str]) -> str:
+    function = getattr(contract, field)
+    if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
+        raise ContractError(f"{field}: must be a plain function, not `async def` and without `yield`")
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return step()  # a builtin without one: the call itself tells
+    try:
+        signature.bind(*CALLED_WITH[field])
+    except TypeError as error:
+        wanted = ", ".join(CALLED_WITH[field])
+        raise ContractError(f"{field}: is called with ({wanted}), but takes {signature}: {error}") from error
+    return step()
+
+
+# --- the score -----------------------------------------------------------------------------------------------
+
+
+def _scoring(contract: CrunchContract, kind: str) -> Iterator[Finding]:
+    try:
+        truths = {
+            name: truth
+            for name, prices in MARKETS.items()
+            if (truth := truth_of(contract, sample_records(contract, kind, prices))) is not None
+        }
+    except ContractError as error:
+        yield Finding("score varies", State.FAULT, str(error).removeprefix("contract field "))
+        return
+    answers = answers_to_try(contract.output_type)
+    varies = _judged("score varies", lambda: _varies(contract, answers, truths))
+    yield varies
+    if varies.state is State.FAULT:
+        yield Finding("score and size", State.UNKNOWN, "not reached, since an earlier one has a fault")
+    else:
+        yield _judged("score and size", lambda: _size(contract, truths))
+
+
+def _judged(check: str, look: Callable[[], tuple[State, str]]) -> Finding:
+    try:
+        state, says = look()
+    except ContractError as error:
+        return Finding(check, State.FAULT, str(error))
+    return Finding(check, state, says)
+
+
+def _varies(contract: CrunchContract, answers: Sequence[Any], truths: dict[str, Any]) -> tuple[State, str]:
+    """A fault when the score does not depend on the answer, or not on what happened."""
+    if len(answers) < 2 or len(truths) < 2:  # noqa: PLR2004 - one of a kind cannot vary
+        return State.UNKNOWN, (
+            f"not looked at: {len(answers)} different answers and {len(truths)} different ground truths could be made "
+            f"for {contract.output_type.__name__} and {contract.ground_truth_type.__name__}"
+        )
+    if len({repr(truth) for truth in truths.values()}) == 1:
+        return State.FAULT, "resolve_ground_truth gives the same for a rise, a fall and a flat market"
+    table = {
+        name: [_score(contract, answer, truth, name) for answer in answers] for name, truth in truths.items()
+    }
+    different = {score for row in table.values() for score in row}
+    pairs = len(answers) * len(truths)
+    if len(different) == 1:
+        return State.FAULT, (
+            f"score_prediction gives {different.pop():g} for each of {pairs} different pairs of answer and outcome: "
+            "a stub?"
+        )
+    if all(len(set(row)) == 1 for row in table.values()):
+        return (
+            State.FAULT,
+            "score_prediction does not look at the answer: every answer to an outcome scores the same",
+        )
+    if all(len(set(column)) == 1 for column in zip(*table.values(), strict=True)):
+        return (
+            State.FAULT,
+            "score_prediction does not look at the outcome: an answer scores the same whatever happens",
+        )
+    return State.OK, (
+        f"{len(different)} different scores for {pairs} pairs of answer and outcome, from {min(different):g} to "
+        f"{max(different):g}"
+    )
+
+
+def _size(contract: CrunchContract, truths: dict[str, Any]) -> tuple[State, str]:
+    """A fault when a larger answer scores better without an end, or so that it cannot be recorded."""
+    ladder = huge_answers(contract.output_type)
+    if not ladder:
+        return State.OK, "the output type allows no number without bounds"
+    sign = -1 if contract.aggregation.ranking_direction is RankingDirection.ASC else 1
+    for name, truth in truths.items():
+        for rungs in ladder:
+            scores = [
+                sign * _score(contract, answer, truth, name, "could win by size or escape: ")
+                for answer in rungs
+            ]
+            if all(small < large for small, large in pairwise(scores)):
+                return State.FAULT, (
+                    f"score_prediction rewards size: after {name} {shown(rungs[-1])} scores {sign * scores[-1]:g} and "
+                    f"{shown(rungs[0])} {sign * scores[0]:g}; clip the answer"
+                )
+    return State.OK, "a huge answer scores no better for its size, and can be recorded"
+
+
+def _score(contract: CrunchContract, answer: Any, truth: Any, market: str, hint: str = "") -> float:
+    """One score as it would be recorded. Raises ContractError that says for which answer it cannot be."""
+    about = f"score_prediction, for {shown(answer)} after {market}: {hint}"
+    try:
+        result = contract.score_type.model_validate(
+            plain(contract.score_prediction(read_back(answer), truth))
+        )
+        value = float(numbers_of(result.__dict__)[contract.aggregation.value_field])
+        to_units(value, contract.score_decimals)
+    except NotRecordableError as error:
+        raise ContractError(f"{about}{error}; clip the score, or lower score_decimals") from error
+    except AUTHORS_ERRORS as error:
+        raise ContractError(f"{about}{described(error)}") from error
+    return value
+
+
+# --- what is asked, and how it is ranked ---------------------------------------------------------------------
+
+
+def _ranking(contract: CrunchContract, rehearsal: Rehearsal) -> tuple[State, str]:
+    aggregation = contract.aggregation
+    windows = [window.name for window in aggregation.windows]
+    known = [PERIOD_KEY, *windows, *(rehearsal.summary_keys or ())]
+    if aggregation.checkpoint_key not in known:
+        if rehearsal.summary_keys is None:
+            return (
+                State.UNKNOWN,
+                f"aggregate_snapshot did not tell whether there is {aggregation.checkpoint_key!r}",
+            )
+        raise ContractError(
+            f"aggregation.checkpoint_key {aggregation.checkpoint_key!r} is in no snapshot; there are {known}"
+        )
+    if (
+        contract.absence_policy == "zero"
+        and aggregation.ranking_direction is RankingDirection.ASC
+        and aggregation.checkpoint_key not in (rehearsal.summary_keys or ())
+    ):
+        raise ContractError(
+            "absence_policy 'zero' where less is better: who does not answer gets the best error; "
+            "use 'worst_percentile', or 'ignore' with min_participation"
+        )
+    return State.OK, (
+        f"the board by {aggregation.ranking_key}, the payment by {aggregation.checkpoint_key}, "
+        f"{'more' if aggregation.ranking_direction is RankingDirection.DESC else 'less'} is better"
+    )
+
+
+def _schedule(contract: CrunchContract, settings: Settings) -> str:
+    schedules = contract.schedules()
+    if not schedules:
+        raise ContractError("scheduled_predictions: none is active, so nothing would ever be asked")
+    step_seconds = granularity_ms(settings.feed_granularity) / 1000
+    for one in schedules:
+        about = f"scheduled_predictions: scope {one.scope_key!r} has "
+        record = f"a {settings.feed_granularity} {settings.feed_kind} ({step_seconds:g} s)"
+        if one.scope.horizon_seconds < step_seconds:
+            raise ContractError(
+                f"{about}horizon_seconds {one.scope.horizon_seconds}, shorter than {record}: no record would end it, "
+                "so there would be no ground truth"
+            )
+        if one.interval_seconds < step_seconds:
+            raise ContractError(
+                f"{about}interval_seconds {one.interval_seconds}, shorter than {record}: most of its points would be "
+                "skipped, since no record opens them"
+            )
+    asked = ", ".join(
+        f"{one.scope_key} every {one.interval_seconds} s ({one.scope.horizon_seconds} s ahead)"
+        for one in schedules
+    )
+    return f"{asked}; the feed is {settings.feed_granularity}"
+
+
+def _subjects(contract: CrunchContract, settings: Settings) -> str:
+    """What the node itself refuses at its start: a scope without a feed, a window that snapshots do not add up to."""
+    terms = make_terms(contract, "", settings, 0)
+    wanted = sorted({scope.subject for scope in terms.scopes})
+    silent = [subject for subject in settings.feed_subjects if subject not in wanted]
+    return f"asked about {', '.join(wanted)}" + (f"; not about {', '.join(silent)}" if silent else "")
+
+
+def _deadline(contract: CrunchContract) -> str:
+    shortest = min((one.scope.horizon_seconds for one in contract.schedules()), default=0)
+    if shortest and contract.deadline_seconds >= shortest:
+        raise ContractError(
+            f"deadline_seconds {contract.deadline_seconds:g} is not shorter than the horizon of {shortest} s: an "
+            "answer could be given when the outcome is known"
+        )
+    return f"{contract.deadline_seconds:g} s of the shortest horizon, {shortest} s, can be waited for"
+
+
+def _chain(contract: CrunchContract) -> str:
+    if contract.crunch_pubkey is None:
+        return "crunch_pubkey is not set: every checkpoint will be withheld"
+    if contract.crunch_pubkey == SAMPLE_PUBKEY:
+        return "crunch_pubkey is the placeholder that belongs to nobody: replace it before anything is paid"
+    return f"crunch_pubkey {contract.crunch_pubkey}"

@@ -1,0 +1,284 @@
+"""The contract: everything that makes one crunch different from another, in one object.
+
+A challenge author overrides fields in `runtime_definitions/contracts.py`; unknown fields are refused.
+Types are pydantic models, behaviour is plain functions. Only deciding calls the functions, once;
+what they returned is recorded, so folding and replay never call them again.
+
+The default challenge: the sign of the return over the horizon, scored by a quadratic rule (`defaults.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+
+from coordinator.streams.contract import defaults
+from coordinator.streams.contract.emission import FRAC64_ONE
+
+__all__ = [
+    "FRAC64_ONE",
+    "Aggregation",
+    "AggregationWindow",
+    "CallMethod",
+    "CrunchContract",
+    "CruncherReward",
+    "EmissionCheckpoint",
+    "GroundTruth",
+    "InferenceOutput",
+    "ModelInput",
+    "PredictionScope",
+    "ProviderReward",
+    "RankingDirection",
+    "RawInput",
+    "ScheduledPrediction",
+    "ScoreResult",
+]
+
+
+METHOD_NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class RawInput(BaseModel):
+    """One feed record as the callables get it. Override with Decimal values where floats lose too much."""
+
+    source: str
+    subject: str
+    kind: str
+    granularity: str
+    ts_event: int
+    at: int
+    values: dict[str, float]
+
+
+class ModelInput(BaseModel):
+    """What a model's `tick` receives: `candles` or `ticks`, oldest first."""
+
+    model_config = ConfigDict(extra="allow")
+    symbol: str
+    asof_ts: int
+
+
+class InferenceOutput(BaseModel):
+    """A model's answer: `value` in [-1, 1] is a signed confidence; beyond is clipped by the scoring."""
+
+    value: float
+
+
+class GroundTruth(BaseModel):
+    """What happened between entry and horizon."""
+
+    model_config = ConfigDict(extra="allow")
+    entry_price: float
+    resolved_price: float
+    return_: float = Field(alias="return")
+    direction_up: bool
+
+
+class ScoreResult(BaseModel):
+    """One score. More numeric fields may be added in a subclass; each is recorded and averaged."""
+
+    value: float
+    success: bool = True
+    failed_reason: str | None = None
+
+
+class Meta(BaseModel):
+    """Free data of a challenge."""
+
+    model_config = ConfigDict(extra="allow")
+
+
+class CruncherReward(_Strict):
+    """`reward_pct` is the protocol's name for frac64: billionths of the pool."""
+
+    cruncher_index: int = Field(ge=0, lt=65536)
+    reward_pct: int = Field(gt=0, le=FRAC64_ONE)
+
+
+class ProviderReward(_Strict):
+    """A provider's share in frac64."""
+
+    provider: str
+    reward_pct: int = Field(gt=0, le=FRAC64_ONE)
+
+
+class EmissionCheckpoint(_Strict):
+    """The emission in the shape of the on-chain protocol."""
+
+    crunch: str
+    cruncher_rewards: list[CruncherReward]
+    compute_provider_rewards: list[ProviderReward] = []
+    data_provider_rewards: list[ProviderReward] = []
+
+
+class PredictionScope(_Strict):
+    """What is predicted. `subject` None: one scope for each feed subject."""
+
+    subject: str | None = None
+    horizon_seconds: int = Field(default=60, gt=0)
+    step_seconds: int = Field(default=15, gt=0)
+
+
+class ScheduledPrediction(_Strict):
+    """A scope asked on a grid of `interval_seconds` in event time, from the epoch on."""
+
+    scope_key: str = Field(min_length=1, max_length=100)
+    scope: PredictionScope = PredictionScope()
+    interval_seconds: int = Field(default=60, gt=0)
+    active: bool = True
+    order: int = 0
+
+
+class AggregationWindow(_Strict):
+    """A trailing window of the leaderboard."""
+
+    name: str = Field(min_length=1)
+    hours: int = Field(gt=0)
+
+
+class RankingDirection(StrEnum):
+    """`desc`: more is better."""
+
+    ASC = "asc"
+    DESC = "desc"
+
+
+class Aggregation(_Strict):
+    """How scores become a board and a payment.
+
+    `ranking_key` is a window (the live board); `checkpoint_key` is `period` (the mean over the whole
+    checkpoint period), a window as of the period's end, or a key of the snapshot summary.
+    """
+
+    windows: list[AggregationWindow] = [
+        AggregationWindow(name="score_recent", hours=24),
+        AggregationWindow(name="score_steady", hours=72),
+        AggregationWindow(name="score_anchor", hours=168),
+    ]
+    value_field: str = "value"
+    ranking_key: str = "score_recent"
+    checkpoint_key: str = "period"
+    ranking_direction: RankingDirection = RankingDirection.DESC
+
+    @model_validator(mode="after")
+    def _ranking_key_is_a_window(self) -> Aggregation:
+        names = [window.name for window in self.windows]
+        if len(set(names)) != len(names):
+            message = f"aggregation.windows: two windows share a name: {names}"
+            raise ValueError(message)
+        if self.ranking_key not in names:
+            message = f"aggregation.ranking_key: {self.ranking_key!r} is none of the windows {names}"
+            raise ValueError(message)
+        return self
+
+
+class CallMethod(_Strict):
+    """The names of a model's two methods, and what each is given, in order.
+
+    `data` is the model input, `asof_ts` the input's point in ms. Some challenges tick by `feed_update`.
+    """
+
+    tick: str = Field(default="tick", pattern=METHOD_NAME)
+    tick_arguments: tuple[Literal["data", "subject", "asof_ts"], ...] = ("data",)
+    predict: str = Field(default="predict", pattern=METHOD_NAME)
+    predict_arguments: tuple[
+        Literal["subject", "horizon_seconds", "step_seconds", "scope_key", "asof_ts"], ...
+    ] = ("subject", "horizon_seconds", "step_seconds")
+
+    def tick_values(self, data: Any, subject: str, asof_ts: int) -> list[Any]:
+        """What one tick is called with, in order."""
+        values = {"data": data, "subject": subject, "asof_ts": asof_ts}
+        return [values[name] for name in self.tick_arguments]
+
+    def predict_values(
+        self, subject: str, asof_ts: int, scope_key: str, horizon_seconds: int, step_seconds: int
+    ) -> list[Any]:
+        """What one prediction is called with, in order."""
+        values: dict[str, Any] = {
+            "subject": subject,
+            "horizon_seconds": horizon_seconds,
+            "step_seconds": step_seconds,
+            "scope_key": scope_key,
+            "asof_ts": asof_ts,
+        }
+        return [values[name] for name in self.predict_arguments]
+
+
+class CrunchContract(BaseModel):
+    """One crunch. Unknown fields are refused, so that a typing mistake is not a silent default."""
+
+    model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, validate_default=True)
+
+    raw_input_type: type[BaseModel] = RawInput
+    input_type: type[BaseModel] = ModelInput
+    output_type: type[BaseModel] = InferenceOutput
+    ground_truth_type: type[BaseModel] = GroundTruth
+    score_type: type[BaseModel] = ScoreResult
+    meta_type: type[BaseModel] = Meta
+
+    scope: PredictionScope = PredictionScope()
+    scheduled_predictions: list[ScheduledPrediction] = []
+    call_method: CallMethod = CallMethod()
+    aggregation: Aggregation = Aggregation()
+
+    deadline_seconds: float = Field(default=10, gt=0, le=3600)
+    grace_seconds: float = Field(default=5, ge=0, le=86400)
+    gap_policy: Literal["wait", "accept"] = "wait"
+    """A truth whose window lacks records: `wait` for them up to `gap_wait_seconds`, then there is no truth, with that
+    reason; or `accept` what is there once the window has ended."""
+    gap_wait_seconds: float = Field(default=21_600, ge=0, le=604_800)
+    """How long after its window's end a truth waits for missing records. Periods close no earlier than that, where
+    records are missing; a hole that history says will stay is not waited for."""
+    output_max_bytes: int = Field(default=65536, gt=0, le=1_000_000)
+    """What is recorded of one answer, as JSON. On the wire an answer may have 4 times that: one with more is refused
+    before it is decoded. What is refused is FAILED by its model's fault."""
+    model_strikes_max: int = Field(default=100, ge=0)
+    """After so many rounds in a row without a valid prediction, by its own fault, a model is reported to the
+    orchestrator, which stops it. 0: never."""
+    score_decimals: int = Field(default=9, ge=0, le=12)
+    absence_policy: Literal["ignore", "zero", "worst_percentile"] = "ignore"
+    min_participation: float = Field(default=0.0, ge=0.0, le=1.0)
+    """Who is scored in less than this share of the period's rounds is unpaid. All rounds that become known in the
+    period count, for everybody; only those that the node spoilt do not."""
+    newcomer_excuse_max: float = Field(default=0.5, ge=0.0, le=1.0)
+    """A new player is excused the rounds that were asked both before it joined and before the period began: with a
+    horizon of a day, those of the day before. At most this share of the period's rounds is excused; 0 excuses nothing.
+    Another model of a player who was here before is excused nothing."""
+    answers_hidden_until: Literal["resolvable", "recorded"] = "resolvable"
+    """Until when the API hides what a model answered: until its horizon has passed, so that no model can copy another;
+    or not at all once the round is recorded."""
+
+    crunch_pubkey: str | None = None
+    compute_provider: str | None = None
+    data_provider: str | None = None
+
+    build_input: Callable[[list[Any]], Any] = defaults.build_input
+    resolve_ground_truth: Callable[[list[Any]], dict[str, Any] | None] = defaults.resolve_ground_truth
+    score_prediction: Callable[[Any, Any], Any] = defaults.score_prediction
+    """(prediction, ground truth) -> score_type. Where it raises, or gives what is not finite or above 2**53 units, that
+    prediction is FAILED: by its model's fault if the function scores another answer by the same truth, by the author's
+    if it scores none. `success=False` with a `failed_reason` says that an answer is to blame."""
+    aggregate_snapshot: Callable[[list[Any]], dict[str, Any]] = defaults.aggregate_snapshot
+    build_emission: Callable[..., Any] = defaults.build_emission
+
+    @field_validator("scheduled_predictions")
+    @classmethod
+    def _scope_keys_are_distinct(cls, schedules: list[ScheduledPrediction]) -> list[ScheduledPrediction]:
+        keys = [schedule.scope_key for schedule in schedules]
+        if len(set(keys)) != len(keys):
+            message = f"two schedules share a scope_key: {keys}"
+            raise ValueError(message)
+        return schedules
+
+    def schedules(self) -> list[ScheduledPrediction]:
+        """The active schedules by `order`; without any, one made from `scope`."""
+        if not self.scheduled_predictions:
+            return [ScheduledPrediction(scope_key=f"{self.scope.horizon_seconds}s", scope=self.scope)]
+        return sorted((one for one in self.scheduled_predictions if one.active), key=lambda one: one.order)

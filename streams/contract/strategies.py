@@ -1,0 +1,200 @@
+"""Emission strategies: how a ranking becomes shares. A contract names one as its `build_emission`.
+
+    CrunchContract(build_emission=tiers)                    # the default
+    CrunchContract(build_emission=proportional(above=0.1))
+    CrunchContract(build_emission=softmax(beta=4))
+    CrunchContract(build_emission=floored(tiers, share_min=0.001))
+    CrunchContract(build_emission=by_weights(my_weights))   # your own: a weight for each ranked entry
+
+A strategy only weighs; every weight goes through `emission.allocate`, which makes integers that sum to exactly
+1,000,000,000. Tied entries weigh the same. Weighing is exact or correctly rounded decimal arithmetic: `math.exp`
+differs between machines in the last digit, and a checkpoint is checked on other machines than the one that built it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from fractions import Fraction
+from functools import partial
+from typing import Any
+
+from coordinator.streams.contract.defaults import build_emission as tiers
+from coordinator.streams.contract.emission import FRAC64_ONE, allocate
+from coordinator.streams.log.finite import plain
+
+__all__ = ["Entries", "Strategy", "by_weights", "floored", "proportional", "softmax", "tiers"]
+
+Entries = Sequence[dict[str, Any]]
+"""Ranked entries, best first: `model_id`, `rank` (equal rank means tied), `key` (what they are ranked by), ..."""
+Strategy = Callable[..., dict[str, Any]]
+"""(ranked_entries, crunch_pubkey, compute_provider, data_provider) -> the emission's fields."""
+
+BETA_MAX = 1e6
+_DIGITS = 30
+_FAINT = -60
+"""A weight of e**-60 of the best one's is 1e-26: it cannot reach a share of 1e-9, so it counts as nothing."""
+_exact = Context(prec=_DIGITS, rounding=ROUND_HALF_EVEN)
+
+
+def proportional(above: float = 0.0) -> Strategy:
+    """Shares in proportion to how much better than `above` an entry's key is; the others get nothing.
+
+    Better is more where the ranking descends, less where it ascends (with an error as key, `above` is the error of a
+    baseline). When nobody is better than `above`, the period is paid by tiers. Raises ValueError for an `above` that
+    is not finite.
+    """
+    _finite("above", above)
+    return partial(_proportional, above=float(above))
+
+
+def softmax(beta: float = 1.0) -> Strategy:
+    """Shares in proportion to exp(beta * key), or exp(-beta * key) where less is better.
+
+    `beta` is per unit of the key: 0 pays all the same, a large one pays only the best. In [0, 1,000,000], else
+    ValueError.
+    """
+    _finite("beta", beta)
+    if not 0 <= beta <= BETA_MAX:
+        message = f"beta must be in 0..{BETA_MAX:.0f}, not {beta!r}"
+        raise ValueError(message)
+    return partial(_softmax, beta=float(beta))
+
+
+def by_weights(weigh: Callable[[Entries], Sequence[float | Fraction | Decimal]]) -> Strategy:
+    """Shares by your own weights: one number >= 0 for each entry, in order, not all 0.
+
+    When a checkpoint is built, a wrong number of weights, a negative one or one that is not finite is a ValueError: the
+    checkpoint is withheld with it. Use exact or correctly rounded arithmetic where others shall reach the same shares.
+    """
+    return partial(_by_weights, weigh=weigh)
+
+
+def floored(strategy: Strategy, share_min: float) -> Strategy:
+    """The shares of another strategy, but none below `share_min` of the pool: what would be goes to the others in
+    proportion. Where nobody reaches it, all stay as they are.
+
+    `share_min` is in [0, 1], else ValueError.
+    """
+    _finite("share_min", share_min)
+    if not 0 <= share_min <= 1:
+        message = f"share_min must be in 0..1, not {share_min!r}"
+        raise ValueError(message)
+    return partial(_floored, strategy=strategy, share_min=share_min)
+
+
+def _floored(
+    ranked_entries: Entries,
+    crunch_pubkey: str | None,
+    compute_provider: str | None = None,
+    data_provider: str | None = None,
+    *,
+    strategy: Strategy,
+    share_min: float,
+) -> dict[str, Any]:
+    built = strategy(ranked_entries, crunch_pubkey, compute_provider, data_provider)
+    given = {one["cruncher_index"]: one["reward_pct"] for one in built["cruncher_rewards"]}
+    of_rank: dict[int, list[int]] = {}
+    for i, entry in enumerate(ranked_entries):
+        of_rank.setdefault(entry["rank"], []).append(given.get(i, 0))
+    # Of a rank and not of an entry: what rounding gave to one of those that are tied parts them no further.
+    means = {place: Fraction(sum(shares), len(shares)) for place, shares in of_rank.items()}
+    weights = [means[entry["rank"]] for entry in ranked_entries]
+    kept = [one if one >= _fraction(share_min) * FRAC64_ONE else Fraction(0) for one in weights]
+    if not any(kept):
+        return built
+    rewards = [{"cruncher_index": i, "reward_pct": share} for i, share in enumerate(allocate(kept)) if share]
+    return {**built, "cruncher_rewards": rewards}
+
+
+def _proportional(
+    ranked_entries: Entries,
+    crunch_pubkey: str | None,
+    compute_provider: str | None = None,
+    data_provider: str | None = None,
+    *,
+    above: float = 0.0,
+) -> dict[str, Any]:
+    sign = _direction(ranked_entries)
+    weights = [max(sign * (_key(one) - _fraction(above)), Fraction(0)) for one in ranked_entries]
+    if not any(weights):
+        return tiers(ranked_entries, crunch_pubkey, compute_provider, data_provider)
+    return _emission(weights, crunch_pubkey, compute_provider, data_provider)
+
+
+def _softmax(
+    ranked_entries: Entries,
+    crunch_pubkey: str | None,
+    compute_provider: str | None = None,
+    data_provider: str | None = None,
+    *,
+    beta: float = 1.0,
+) -> dict[str, Any]:
+    sign, factor = _direction(ranked_entries), Decimal(repr(beta))
+    goodness = [sign * Decimal(repr(one["key"])) for one in ranked_entries]
+    best = max(goodness, default=Decimal(0))
+    known: dict[Decimal, int] = {}
+    weights: list[Fraction | int] = []
+    for one in goodness:
+        if one not in known:
+            exponent = _exact.multiply(factor, _exact.subtract(one, best))
+            known[one] = int(_exact.exp(exponent).scaleb(_DIGITS)) if exponent > _FAINT else 0
+        weights.append(known[one])
+    return _emission(weights, crunch_pubkey, compute_provider, data_provider)
+
+
+def _by_weights(
+    ranked_entries: Entries,
+    crunch_pubkey: str | None,
+    compute_provider: str | None = None,
+    data_provider: str | None = None,
+    *,
+    weigh: Callable[[Entries], Sequence[float | Fraction | Decimal]],
+) -> dict[str, Any]:
+    given = list(weigh(ranked_entries))
+    if len(given) != len(ranked_entries):
+        message = f"{len(given)} weights for {len(ranked_entries)} entries"
+        raise ValueError(message)
+    weights = [_weight(i, one) for i, one in enumerate(given)]
+    return _emission(weights, crunch_pubkey, compute_provider, data_provider)
+
+
+def _emission(
+    weights: Sequence[Fraction | int], crunch: str | None, compute: str | None, data: str | None
+) -> dict[str, Any]:
+    return {
+        "crunch": crunch or "",
+        "cruncher_rewards": [
+            {"cruncher_index": i, "reward_pct": share} for i, share in enumerate(allocate(weights)) if share
+        ],
+        "compute_provider_rewards": [{"provider": compute, "reward_pct": FRAC64_ONE}] if compute else [],
+        "data_provider_rewards": [{"provider": data, "reward_pct": FRAC64_ONE}] if data else [],
+    }
+
+
+def _direction(entries: Entries) -> int:
+    """1 where more is better, -1 where less is: entries stand best first. Without a difference more is."""
+    return -1 if entries and _key(entries[0]) < _key(entries[-1]) else 1
+
+
+def _key(entry: dict[str, Any]) -> Fraction:
+    return _fraction(entry["key"])
+
+
+def _fraction(number: float) -> Fraction:
+    """The number as it is written: 0.1 is a tenth, not the binary neighbour of one."""
+    return Fraction(Decimal(repr(float(number))))
+
+
+def _weight(i: int, given: float | Fraction | Decimal) -> Fraction:
+    try:
+        return Fraction(given if isinstance(given, (int, float, Fraction, Decimal)) else plain(given))
+    except (TypeError, ValueError, OverflowError) as error:
+        message = f"weight {i} is no finite number: {given!r}"
+        raise ValueError(message) from error
+
+
+def _finite(name: str, value: float) -> None:
+    if value != value or value in (float("inf"), float("-inf")):  # noqa: PLR0124 - NaN is the only value unequal to itself
+        message = f"{name} must be finite, not {value!r}"
+        raise ValueError(message)

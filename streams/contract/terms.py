@@ -1,0 +1,234 @@
+"""Terms in force: which rules hold at which time, and how they cut time into periods.
+
+Terms reach every topic as CrunchConfigured, in order, so each stage knows them from its own past.
+Later terms hold from their `effective_from`: a checkpoint boundary of the earlier ones, or any instant where they
+only change what is asked (`goes_on`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
+
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.events import CrunchConfigured, Feed, Scope, Terms, Window
+from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.settings import Settings
+
+MS = 1000
+
+
+def make_terms(
+    contract: CrunchContract,
+    contract_hash: str,
+    settings: Settings,
+    effective_from: int,
+    *,
+    scoring_hash: str = "",
+) -> Terms:
+    """The declarative half of `contract` with the node's intervals.
+
+    Raises OperatorError when a schedule's subject is not one of FEED_SUBJECTS, or a window is not a whole number
+    of snapshot intervals.
+    """
+    scopes: list[Scope] = []
+    for schedule in contract.schedules():
+        wanted = schedule.scope.subject
+        if wanted is not None and wanted not in settings.feed_subjects:
+            message = (
+                f"scheduled_predictions: scope {schedule.scope_key!r} has the subject {wanted!r}, "
+                f"which is none of FEED_SUBJECTS {list(settings.feed_subjects)}"
+            )
+            raise OperatorError(message)
+        scopes.extend(
+            Scope(
+                scope_key=schedule.scope_key,
+                subject=subject,
+                horizon_seconds=schedule.scope.horizon_seconds,
+                step_seconds=schedule.scope.step_seconds,
+                interval_seconds=schedule.interval_seconds,
+                order=schedule.order,
+            )
+            for subject in ([wanted] if wanted else settings.feed_subjects)
+        )
+    aggregation = contract.aggregation
+    for window in aggregation.windows:
+        if window.hours * 3600 % settings.snapshot_interval_seconds:
+            message = (
+                f"aggregation.windows: {window.name!r} of {window.hours} h is no multiple of "
+                f"SNAPSHOT_INTERVAL_SECONDS ({settings.snapshot_interval_seconds}); a window is a sum of snapshots"
+            )
+            raise OperatorError(message)
+    return Terms(
+        contract_hash=contract_hash,
+        crunch_pubkey=contract.crunch_pubkey,
+        feed=Feed(
+            source=settings.feed_source, kind=settings.feed_kind, granularity=settings.feed_granularity
+        ),
+        subjects=list(settings.feed_subjects),
+        scopes=scopes,
+        windows=[Window(name=window.name, hours=window.hours) for window in aggregation.windows],
+        ranking_key=aggregation.ranking_key,
+        checkpoint_key=aggregation.checkpoint_key,
+        ranking_direction=aggregation.ranking_direction.value,
+        value_field=aggregation.value_field,
+        score_decimals=contract.score_decimals,
+        scoring_hash=scoring_hash,
+        deadline_ms=round(contract.deadline_seconds * MS),
+        grace_ms=round(contract.grace_seconds * MS),
+        output_max_bytes=contract.output_max_bytes,
+        absence_policy=contract.absence_policy,
+        min_participation=contract.min_participation,
+        newcomer_excuse_max=contract.newcomer_excuse_max,
+        snapshot_interval_ms=settings.snapshot_interval_seconds * MS,
+        checkpoint_interval_ms=settings.checkpoint_interval_seconds * MS,
+        checkpoint_offset_ms=settings.checkpoint_offset_seconds * MS,
+        effective_from=effective_from,
+        answers_hidden_until=contract.answers_hidden_until,
+    )
+
+
+def comparable_since(in_order: Sequence[Terms], time_ms: int) -> int:
+    """Since when (ms) scores mean what they mean at a time: no sum may reach further back.
+
+    `in_order` is by `effective_from`, and not empty.
+    """
+    begun = [one for one in in_order if one.effective_from <= time_ms] or list(in_order[:1])
+    # Terms of the same time as those behind them were taken back before they held.
+    held = [
+        one
+        for one, after in zip(begun, [*begun[1:], None], strict=True)
+        if after is None or after.effective_from > one.effective_from
+    ]
+    since = held[-1].effective_from
+    for one in reversed(held):
+        if one.scoring_hash != held[-1].scoring_hash:
+            break
+        since = one.effective_from
+    return since
+
+
+def in_force(told: Sequence[Terms]) -> TermsInForce:
+    """All of these, in the order in which they were told or hold."""
+    terms = TermsInForce()
+    for number, one in enumerate(told):
+        terms.add(CrunchConfigured(id=str(number), at=0, data=one))
+    return terms
+
+
+def same_terms(one: Terms, other: Terms) -> bool:
+    """Do they say the same, from whenever they hold?"""
+    return one == msgspec.structs.replace(other, effective_from=one.effective_from, goes_on=one.goes_on)
+
+
+def asking_as(held: Terms, wanted: Terms) -> Terms:
+    """The terms in force with the feed and subjects of others: what may change within a period, since it adds no units
+    of another kind. Scopes of the contract in force that were asked of every subject are asked of every new one.
+    """
+    scopes = wanted.scopes
+    if wanted.contract_hash != held.contract_hash:
+        subjects_of: dict[str, list[str]] = {}
+        for scope in held.scopes:
+            subjects_of.setdefault(scope.scope_key, []).append(scope.subject)
+        one_of = {scope.scope_key: scope for scope in reversed(held.scopes)}
+        scopes = [
+            msgspec.structs.replace(one_of[key], subject=subject)
+            for key, subjects in subjects_of.items()
+            for subject in wanted.subjects
+            if set(subjects) == set(held.subjects) or subject in subjects
+        ]
+    return msgspec.structs.replace(
+        held, feed=wanted.feed, subjects=wanted.subjects, scopes=scopes, goes_on=True
+    )
+
+
+def _named(feed: Feed) -> str:
+    return f"{feed.source} {feed.kind} {feed.granularity}"
+
+
+class TermsInForce:
+    """All terms so far, by `effective_from`."""
+
+    def __init__(self) -> None:
+        self.events: list[CrunchConfigured] = []
+
+    def add(self, event: CrunchConfigured) -> None:
+        """Take in new terms; the same event again changes nothing."""
+        if all(known.id != event.id for known in self.events):
+            self.events.append(event)
+            self.events.sort(key=lambda one: one.data.effective_from)
+
+    def __bool__(self) -> bool:
+        return bool(self.events)
+
+    def at(self, time_ms: int) -> Terms:
+        """The terms that hold at a time; before all of them the first. Raises IndexError when there are none."""
+        held = self.events[0].data
+        for event in self.events[1:]:
+            if event.data.effective_from > time_ms:
+                break
+            held = event.data
+        return held
+
+    def spans(self) -> Iterator[tuple[int, int, Terms]]:
+        """(from, until, terms) of each, in order; the last `until` is the far future."""
+        far = 1 << 62
+        for i, event in enumerate(self.events):
+            until = self.events[i + 1].data.effective_from if i + 1 < len(self.events) else far
+            yield event.data.effective_from, until, event.data
+
+    def comparable_since(self, time_ms: int) -> int:
+        """See `comparable_since`."""
+        return comparable_since([event.data for event in self.events], time_ms)
+
+    def adds_up(self, contract_hash: str, time_ms: int) -> bool:
+        """Do scores made by that contract mean what scores mean at a time? True for a contract that is not known."""
+        made_by = next((one.data for one in self.events if one.data.contract_hash == contract_hash), None)
+        return made_by is None or made_by.scoring_hash == self.at(time_ms).scoring_hash
+
+    def _stretches(self) -> Iterator[tuple[int, int, Terms]]:
+        """The spans, but terms that only go on make the one before them longer."""
+        stretch: tuple[int, int, Terms] | None = None
+        for start, until, terms in self.spans():
+            if stretch is not None and terms.goes_on:
+                stretch = (stretch[0], until, stretch[2])
+                continue
+            if stretch is not None:
+                yield stretch
+            stretch = (start, until, terms)
+        if stretch is not None:
+            yield stretch
+
+    def feed_change(self, point: int, subject: str, now: int) -> str | None:
+        """What took a subject of the terms at `point` off its feed up to `now`, in words; None where nothing did."""
+        feed = self.at(point).feed
+        for start, until, terms in self.spans():
+            if not point < start <= now or until <= start:
+                continue
+            if terms.feed != feed:
+                return f"at {start} from {_named(feed)} to {_named(terms.feed)}"
+            if subject not in terms.subjects:
+                return f"at {start} {subject} was taken out"
+        return None
+
+    def _cut(self, time_ms: int, of: Callable[[Terms], tuple[int, int]]) -> tuple[int, int]:
+        for start, until, terms in self._stretches():
+            if time_ms < until:
+                interval, offset = of(terms)
+                floor = (time_ms - offset) // interval * interval + offset
+                return max(floor, start), min(floor + interval, until)
+        message = "no terms in force"
+        raise LookupError(message)
+
+    def snapshot_period(self, time_ms: int) -> tuple[int, int]:
+        """The snapshot period [start, end) that holds a time: multiples since the epoch, cut where terms change."""
+        return self._cut(time_ms, lambda terms: (terms.snapshot_interval_ms, 0))
+
+    def checkpoint_period(self, time_ms: int) -> tuple[int, int]:
+        """The checkpoint period [start, end) that holds a time."""
+        return self._cut(time_ms, lambda terms: (terms.checkpoint_interval_ms, terms.checkpoint_offset_ms))
+
+    def ends_checkpoint_period(self, from_ms: int, until_ms: int) -> bool:
+        """Does a checkpoint period end in (from, until] (ms)? Never before there are terms."""
+        return bool(self.events) and self.checkpoint_period(from_ms)[1] <= until_ms

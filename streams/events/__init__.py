@@ -1,0 +1,288 @@
+"""The events: what may stand in our topics, and nothing else may. One file per topic.
+
+The class names and fields are the stored format (money's format). An event is never edited; a field may be added with
+a default; any other change is a new version `v` with an upcaster in `streams/log/envelope.py` and a golden file in
+`tests/streams/log/golden/`.
+
+Every event is `{kind, id, at, v, data}`. `id` comes from content, never from chance. `at` is event time
+in ms: when the fact became known. Times are Unix ms, durations carry their unit in the name.
+A score is an integer number of units of 10**-score_decimals (see `scores/units.py`): it sums exactly.
+"""
+
+from coordinator.streams.events.base import Data, Event, Fault, FinalStatus
+from coordinator.streams.events.birth import TopicBorn, TopicBornData
+from coordinator.streams.events.checkpoints import (
+    CheckpointAdvancedData,
+    CheckpointClaimable,
+    CheckpointData,
+    CheckpointOpened,
+    CheckpointPaid,
+    CheckpointSubmissionFailed,
+    CheckpointSubmissionFailedData,
+    CheckpointSubmitted,
+    CheckpointSubmittedData,
+    CheckpointWithheld,
+    CheckpointWithheldData,
+    CommandRefused,
+    CommandRefusedData,
+    PayeesBound,
+    PayeesBoundData,
+    RankedEntry,
+)
+from coordinator.streams.events.commands import (
+    AdvanceCheckpoint,
+    AdvanceCheckpointData,
+    ApplyContract,
+    ApplyContractData,
+    BanModel,
+    BanModelData,
+    BindPayees,
+    BindPayeesData,
+    ConfirmCheckpoint,
+    ConfirmCheckpointData,
+    FailCheckpointSubmission,
+    FailCheckpointSubmissionData,
+    GivenRecord,
+    ReadmitModel,
+    ReadmitModelData,
+    RecordFeed,
+    RecordFeedData,
+    ReleaseCheckpoint,
+    ReleaseCheckpointData,
+    WithholdCheckpoint,
+    WithholdCheckpointData,
+)
+from coordinator.streams.events.dead_letters import DeadLettered, DeadLetteredData
+from coordinator.streams.events.feeds import (
+    ClockTicked,
+    ClockTickedData,
+    FeedGapClosed,
+    FeedGapClosedData,
+    FeedGapData,
+    FeedGapFound,
+    FeedRecordData,
+    FeedRecordReceived,
+    FeedStateChanged,
+    FeedStateChangedData,
+)
+from coordinator.streams.events.inputs import (
+    GapSpan,
+    InputOpenedOverGap,
+    InputOpenedOverGapData,
+    InputReceived,
+    InputReceivedData,
+    InputResolved,
+    InputResolvedData,
+    InputScope,
+    InputsUntil,
+    InputsUntilData,
+    SkippedPoints,
+)
+from coordinator.streams.events.models import (
+    ModelBanned,
+    ModelBannedData,
+    ModelFailureData,
+    ModelFailureReported,
+    ModelLeft,
+    ModelLeftData,
+    ModelReadmitted,
+    ModelReadmittedData,
+    ModelSeen,
+    ModelSeenData,
+)
+from coordinator.streams.events.predictions import (
+    PredictionAbsent,
+    PredictionFailed,
+    PredictionMissedData,
+    PredictionRecorded,
+    PredictionRecordedData,
+    RosterEntry,
+    RoundAnswered,
+    RoundAnsweredData,
+    RoundAnsweredInPart,
+    RoundAnsweredInPartData,
+    RoundOpened,
+    RoundOpenedData,
+)
+from coordinator.streams.events.scores import (
+    ClosedEntry,
+    PredictionScored,
+    PredictionScoredData,
+    RoundClosed,
+    RoundClosedData,
+    ScoredUntil,
+    ScoredUntilData,
+    ScoringFailed,
+    ScoringFailedData,
+)
+from coordinator.streams.events.snapshots import (
+    FieldSum,
+    PeriodClosed,
+    PeriodClosedData,
+    PointCount,
+    SnapshotTaken,
+    SnapshotTakenData,
+)
+from coordinator.streams.events.terms import CrunchConfigured, Feed, Scope, Terms, Window
+
+__all__ = [
+    "AdvanceCheckpoint",
+    "AdvanceCheckpointData",
+    "AnyEvent",
+    "ApplyContract",
+    "ApplyContractData",
+    "BanModel",
+    "BanModelData",
+    "BindPayees",
+    "BindPayeesData",
+    "CheckpointAdvancedData",
+    "CheckpointClaimable",
+    "CheckpointData",
+    "CheckpointOpened",
+    "CheckpointPaid",
+    "CheckpointSubmissionFailed",
+    "CheckpointSubmissionFailedData",
+    "CheckpointSubmitted",
+    "CheckpointSubmittedData",
+    "CheckpointWithheld",
+    "CheckpointWithheldData",
+    "ClockTicked",
+    "ClockTickedData",
+    "ClosedEntry",
+    "CommandRefused",
+    "CommandRefusedData",
+    "ConfirmCheckpoint",
+    "ConfirmCheckpointData",
+    "CrunchConfigured",
+    "Data",
+    "DeadLettered",
+    "DeadLetteredData",
+    "Event",
+    "FailCheckpointSubmission",
+    "FailCheckpointSubmissionData",
+    "Fault",
+    "Feed",
+    "FeedGapClosed",
+    "FeedGapClosedData",
+    "FeedGapData",
+    "FeedGapFound",
+    "FeedRecordData",
+    "FeedRecordReceived",
+    "FeedStateChanged",
+    "FeedStateChangedData",
+    "FieldSum",
+    "FinalStatus",
+    "GapSpan",
+    "GivenRecord",
+    "InputOpenedOverGap",
+    "InputOpenedOverGapData",
+    "InputReceived",
+    "InputReceivedData",
+    "InputResolved",
+    "InputResolvedData",
+    "InputScope",
+    "InputsUntil",
+    "InputsUntilData",
+    "ModelBanned",
+    "ModelBannedData",
+    "ModelFailureData",
+    "ModelFailureReported",
+    "ModelLeft",
+    "ModelLeftData",
+    "ModelReadmitted",
+    "ModelReadmittedData",
+    "ModelSeen",
+    "ModelSeenData",
+    "PayeesBound",
+    "PayeesBoundData",
+    "PeriodClosed",
+    "PeriodClosedData",
+    "PointCount",
+    "PredictionAbsent",
+    "PredictionFailed",
+    "PredictionMissedData",
+    "PredictionRecorded",
+    "PredictionRecordedData",
+    "PredictionScored",
+    "PredictionScoredData",
+    "RankedEntry",
+    "ReadmitModel",
+    "ReadmitModelData",
+    "RecordFeed",
+    "RecordFeedData",
+    "ReleaseCheckpoint",
+    "ReleaseCheckpointData",
+    "RosterEntry",
+    "RoundAnswered",
+    "RoundAnsweredData",
+    "RoundAnsweredInPart",
+    "RoundAnsweredInPartData",
+    "RoundClosed",
+    "RoundClosedData",
+    "RoundOpened",
+    "RoundOpenedData",
+    "Scope",
+    "ScoredUntil",
+    "ScoredUntilData",
+    "ScoringFailed",
+    "ScoringFailedData",
+    "SkippedPoints",
+    "SnapshotTaken",
+    "SnapshotTakenData",
+    "Terms",
+    "TopicBorn",
+    "TopicBornData",
+    "Window",
+    "WithholdCheckpoint",
+    "WithholdCheckpointData",
+]
+
+AnyEvent = (
+    TopicBorn
+    | CrunchConfigured
+    | FeedRecordReceived
+    | FeedGapFound
+    | FeedGapClosed
+    | FeedStateChanged
+    | ClockTicked
+    | InputReceived
+    | InputOpenedOverGap
+    | InputResolved
+    | InputsUntil
+    | RoundOpened
+    | PredictionRecorded
+    | PredictionAbsent
+    | PredictionFailed
+    | RoundAnsweredInPart
+    | RoundAnswered
+    | ModelSeen
+    | ModelLeft
+    | ModelBanned
+    | ModelReadmitted
+    | ModelFailureReported
+    | PredictionScored
+    | ScoringFailed
+    | RoundClosed
+    | ScoredUntil
+    | SnapshotTaken
+    | PeriodClosed
+    | CheckpointOpened
+    | CheckpointWithheld
+    | PayeesBound
+    | CheckpointSubmitted
+    | CheckpointSubmissionFailed
+    | CheckpointClaimable
+    | CheckpointPaid
+    | CommandRefused
+    | ConfirmCheckpoint
+    | AdvanceCheckpoint
+    | BindPayees
+    | WithholdCheckpoint
+    | ReleaseCheckpoint
+    | FailCheckpointSubmission
+    | RecordFeed
+    | ApplyContract
+    | BanModel
+    | ReadmitModel
+    | DeadLettered
+)

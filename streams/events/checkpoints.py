@@ -1,0 +1,138 @@
+"""Events of `checkpoints`: what is offered for payment, and its way to PAID."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from coordinator.streams.events.base import Data, Event
+
+
+class RankedEntry(Data, frozen=True):
+    """A place in `meta.ranking`; its position in the list is the emission's cruncher_index."""
+
+    model_id: str
+    rank: int
+    key_units: int
+    prediction_count: int
+    snapshot_count: int
+    result_summary_units: dict[str, int]
+    failed_count: int = 0
+    absent_count: int = 0
+    rounds_count: int = 0
+    """All rounds of the period, without the node's faults and what a newcomer is excused: what participation is of."""
+
+
+class CheckpointData(Data, frozen=True):
+    """What is offered for payment. `emission_json` are the exact bytes; `emission_sha256` is over them."""
+
+    checkpoint_id: str
+    period_start: int
+    period_end: int
+    snapshot_count: int
+    ranking: list[RankedEntry]
+    unranked: list[str]
+    emission: dict[str, Any]
+    emission_sha256: str
+    contract_hash: str
+    rehearsal: bool
+    unranked_reasons: dict[str, str] = {}
+    emission_contract_hash: str = ""
+    """The contract that made the emission, where that is told: a release may need a mended one."""
+
+
+class CheckpointOpened(Event, frozen=True):
+    """A period's emission is offered for payment: PENDING."""
+
+    data: CheckpointData
+
+
+class CheckpointWithheldData(Data, frozen=True):
+    """Why the checkpoint is not offered."""
+
+    reason: str
+    checkpoint: CheckpointData
+
+
+class CheckpointWithheld(Event, frozen=True):
+    """A period's emission was built but must not be paid yet: WITHHELD."""
+
+    data: CheckpointWithheldData
+
+
+class PayeesBoundData(Data, frozen=True):
+    """Where each of these models is paid by this checkpoint: model_id -> wallet."""
+
+    checkpoint_id: str
+    payees: dict[str, str]
+    command_id: str
+
+
+class PayeesBound(Event, frozen=True):
+    """Who is paid was written down; an edit of a wallet moves this payment no more."""
+
+    data: PayeesBoundData
+
+
+class CheckpointSubmittedData(Data, frozen=True):
+    """The operator signed: the transaction's hash (base58, 64 bytes)."""
+
+    checkpoint_id: str
+    tx_hash: str
+    command_id: str
+
+
+class CheckpointSubmitted(Event, frozen=True):
+    """PENDING -> SUBMITTED."""
+
+    data: CheckpointSubmittedData
+
+
+class CheckpointSubmissionFailedData(Data, frozen=True):
+    """The transaction finally failed; its hash stays refused."""
+
+    checkpoint_id: str
+    tx_hash: str
+    reason: str
+    command_id: str
+
+
+class CheckpointSubmissionFailed(Event, frozen=True):
+    """SUBMITTED -> PENDING."""
+
+    data: CheckpointSubmissionFailedData
+
+
+class CheckpointAdvancedData(Data, frozen=True):
+    """Which command moved it."""
+
+    checkpoint_id: str
+    command_id: str
+
+
+class CheckpointClaimable(Event, frozen=True):
+    """SUBMITTED -> CLAIMABLE."""
+
+    data: CheckpointAdvancedData
+
+
+class CheckpointPaid(Event, frozen=True):
+    """CLAIMABLE -> PAID."""
+
+    data: CheckpointAdvancedData
+
+
+class CommandRefusedData(Data, frozen=True):
+    """Why nothing was done. `http_status` is what the API answers (404, 409, 422)."""
+
+    command_id: str
+    command_kind: str
+    checkpoint_id: str
+    reason: str
+    state: str
+    http_status: int
+
+
+class CommandRefused(Event, frozen=True):
+    """A command met a state in which it is not legal; nothing changed."""
+
+    data: CommandRefusedData

@@ -1,0 +1,85 @@
+"""Events of `snapshots`: each model's period summed up."""
+
+from __future__ import annotations
+
+import msgspec
+
+from coordinator.streams.events.base import Data, Event
+
+
+class FieldSum(msgspec.Struct, frozen=True, array_like=True):
+    """[sum in units, n]: a mean is one division."""
+
+    sum_units: int
+    n: int
+
+
+class SnapshotTakenData(Data, frozen=True):
+    """One model in one period [period_start, period_end). Counts are of (round, scope) pairs.
+
+    `failed_node_count` of the `failed_count` are the node's fault (no ground truth, a scoring function that raised).
+    """
+
+    snapshot_id: str
+    model_id: str
+    period_start: int
+    period_end: int
+    sums: dict[str, FieldSum]
+    summary_units: dict[str, int]
+    windows_units: dict[str, int | None]
+    scored_count: int
+    failed_count: int
+    absent_model_count: int
+    absent_node_count: int
+    charged_count: int
+    rehearsal: bool
+    contract_hash: str
+    summary_error: str = ""
+    rehearsal_windows: list[str] = []
+    failed_node_count: int = 0
+    cruncher_id: str = ""
+    """Whose model it is, as the newest round says; empty where the orchestrator does not say."""
+    first_point: int = 0
+    """The point (ms) of the first round that any model of the same cruncher was ever asked in."""
+    rounds_count: int = 0
+    """The period's (round, scope) pairs that some model could answer, without those that this one missed by the node's
+    fault; it need not have been asked: who comes late or has left misses them."""
+
+    @property
+    def player(self) -> str:
+        """Whose history this belongs to: the cruncher; the model itself where no cruncher is known."""
+        return self.cruncher_id or self.model_id
+
+
+class SnapshotTaken(Event, frozen=True):
+    """A model's period was summed up."""
+
+    data: SnapshotTakenData
+
+
+class PointCount(msgspec.Struct, frozen=True, array_like=True):
+    """[point in ms, how many (round, scope) pairs were asked at it]."""
+
+    point: int
+    n: int
+
+
+class PeriodClosedData(Data, frozen=True):
+    """Periods in [from_ms, until_ms) are closed; a run of empty ones is one event (snapshot_count 0)."""
+
+    from_ms: int
+    until_ms: int
+    snapshot_count: int
+    rehearsal: bool
+    rounds_count: int = 0
+    """(round, scope) pairs of the period that some model could answer."""
+    asked_before: list[PointCount] = []
+    """Those of them that were asked before the checkpoint period began, by point: a newcomer may be excused them."""
+    other_scoring_count: int = 0
+    """(round, scope) pairs that were asked, and are scored, by a scoring that the period does not have: in no sum."""
+
+
+class PeriodClosed(Event, frozen=True):
+    """No snapshot will come for these periods any more."""
+
+    data: PeriodClosedData

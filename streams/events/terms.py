@@ -1,0 +1,71 @@
+"""Terms: under which rules the rest was decided."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from coordinator.streams.events.base import Data, Event
+
+
+class Feed(Data, frozen=True):
+    """The one feed whose records make inputs and ground truth; the subject is named apart."""
+
+    source: str
+    kind: str
+    granularity: str
+
+
+class Scope(Data, frozen=True):
+    """What one prediction is about. `interval_seconds` is the grid on which it is asked."""
+
+    scope_key: str
+    subject: str
+    horizon_seconds: int
+    step_seconds: int
+    interval_seconds: int
+    order: int = 0
+
+
+class Window(Data, frozen=True):
+    """A named trailing window of the leaderboard."""
+
+    name: str
+    hours: int
+
+
+class Terms(Data, frozen=True):
+    """The declarative half of a contract plus the node's intervals, as one fact."""
+
+    contract_hash: str
+    crunch_pubkey: str | None
+    feed: Feed
+    subjects: list[str]
+    scopes: list[Scope]
+    windows: list[Window]
+    ranking_key: str
+    checkpoint_key: str
+    ranking_direction: Literal["asc", "desc"]
+    value_field: str
+    score_decimals: int
+    scoring_hash: str
+    """What a score means: of the code that makes one, its type and its `value_field`. Sums never mix two of these."""
+    deadline_ms: int
+    grace_ms: int
+    output_max_bytes: int
+    absence_policy: Literal["ignore", "zero", "worst_percentile"]
+    min_participation: float
+    newcomer_excuse_max: float
+    snapshot_interval_ms: int
+    checkpoint_interval_ms: int
+    checkpoint_offset_ms: int
+    """Checkpoint periods begin at multiples of the interval since 1970-01-01, a Thursday, 00:00 UTC, plus this."""
+    effective_from: int
+    answers_hidden_until: Literal["resolvable", "recorded"] = "resolvable"
+    goes_on: bool = False
+    """They change only what is asked (feed, subjects, scopes), at once: no running period ends where they begin."""
+
+
+class CrunchConfigured(Event, frozen=True):
+    """New terms hold from `effective_from` on. Passed on unchanged into every topic downstream."""
+
+    data: Terms

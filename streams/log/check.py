@@ -1,0 +1,176 @@
+"""Is this log ours, and whole? Decided from what was found on the broker and what is remembered of it.
+
+Every process asks this before it reads or writes, and goes on asking: a log that does not fit stops it, with the name
+of the topic and the way back. A topic made anew would be read as a history in which nothing was ever paid.
+"""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Mapping
+
+import msgspec
+
+from coordinator.streams.log.birth import read_birth
+from coordinator.streams.log.envelope import record_named
+from coordinator.streams.log.errors import WrongLogError
+from coordinator.streams.topology import TOPICS, topic_name
+
+WAY_BACK = (
+    "stop every process of the crunch, then put the topics back: from a copy of Kafka's data, or into fresh topics "
+    "with `coordinator topics restore FILE`"
+)
+
+
+class TopicFound(msgspec.Struct, frozen=True):
+    """One topic as the broker has it. `first` is the record at offset 0, None where there is none.
+
+    `says` is what its last appends say of other topics: how many records each must have.
+    """
+
+    topic_id: str
+    begin: int
+    end: int
+    first: bytes | None = None
+    says: Mapping[str, int] = {}
+
+
+class LogFound(msgspec.Struct, frozen=True):
+    """The crunch's topics in a cluster; those that are missing are not in `topics`."""
+
+    cluster_id: str
+    topics: Mapping[str, TopicFound]
+
+
+class TopicSeen(msgspec.Struct, frozen=True):
+    """What was seen of a topic: its id ("" where the broker does not tell) and the furthest end offset."""
+
+    topic_id: str
+    end: int
+
+
+class LogMemory(msgspec.Struct, frozen=True):
+    """What a data directory remembers of its log. `where` names it for people."""
+
+    crunch_id: str
+    cluster_id: str
+    birth_id: str
+    topics: Mapping[str, TopicSeen]
+    where: str = ""
+
+
+def check_cluster(cluster_id: str, memory: LogMemory, address: str) -> None:
+    """Raises WrongLogError when another cluster than the remembered one answers."""
+    if cluster_id != memory.cluster_id:
+        raise WrongLogError(
+            f"Kafka at {address} is cluster {cluster_id}, but crunch {memory.crunch_id} lives in cluster "
+            f"{memory.cluster_id}: another node's Kafka listens there, or the data of ours was removed. "
+            f"Check KAFKA_BOOTSTRAP (or --kafka); if the data is lost, {WAY_BACK}"
+            f"{_forget(memory)}"
+        )
+
+
+def check_log(crunch_id: str, found: LogFound, memory: LogMemory | None, address: str) -> str:
+    """The crunch's birth id, when all of its topics are there, ours and whole.
+
+    Raises WrongLogError, naming the first topic that is missing, empty, cut, without its birth, of another birth, or
+    shorter than what was seen of it or than what other topics were decided from.
+    """
+    if memory is not None:
+        check_cluster(found.cluster_id, memory, address)
+    birth_ids = {topic: _birth_of(crunch_id, topic, found, memory, address) for topic in TOPICS}
+    birth_id = memory.birth_id if memory is not None else Tally(birth_ids.values()).most_common(1)[0][0]
+    for topic, one in birth_ids.items():
+        if one != birth_id:
+            name = topic_name(crunch_id, topic)
+            raise WrongLogError(
+                f"topic {name} was born with another crunch: its birth is {one}, and not {birth_id}; "
+                f"{WAY_BACK}{_forget(memory)}"
+            )
+    if memory is not None:
+        check_seen(crunch_id, found, memory)
+    check_sayings(crunch_id, found)
+    return birth_id
+
+
+def check_seen(crunch_id: str, found: LogFound, memory: LogMemory) -> None:
+    """Raises WrongLogError for a topic that is missing, another one, or not as long as it was seen to be."""
+    for topic, seen in memory.topics.items():
+        name = topic_name(crunch_id, topic)
+        now = found.topics.get(topic)
+        if now is None:
+            raise _lost(name, "does not exist any more")
+        if now.topic_id and seen.topic_id and now.topic_id != seen.topic_id:
+            raise _lost(name, "is another one than before: it was deleted and made anew", memory)
+        if now.begin > 0:
+            raise _lost(name, f"begins at offset {now.begin}: its past was deleted")
+        if now.end < seen.end:
+            raise _lost(
+                name, f"holds {now.end} records, but it had {seen.end}: it was cut or made anew", memory
+            )
+
+
+def check_sayings(crunch_id: str, found: LogFound) -> None:
+    """Raises WrongLogError for a topic that is shorter than what another topic was decided from."""
+    for teller, one in found.topics.items():
+        for topic, count in one.says.items():
+            if topic in found.topics and found.topics[topic].end < count:
+                raise _lost(
+                    topic_name(crunch_id, topic),
+                    f"holds {found.topics[topic].end} records, but {topic_name(crunch_id, teller)} was decided "
+                    f"from {count} of its records: it was cut or made anew",
+                )
+
+
+def _birth_of(crunch_id: str, topic: str, found: LogFound, memory: LogMemory | None, address: str) -> str:
+    name = topic_name(crunch_id, topic)
+    now = found.topics.get(topic)
+    if now is None:
+        if memory is not None:
+            raise _lost(name, "does not exist any more", memory)
+        if not found.topics:
+            raise WrongLogError(
+                f"topic {name} does not exist on {address}, nor does any other of the crunch; `coordinator topics "
+                f"create` makes them (is CRUNCH_ID={crunch_id} right?)"
+            )
+        raise _lost(name, "does not exist, but others of the crunch do")
+    if now.begin > 0:
+        raise _lost(name, f"begins at offset {now.begin}: its past was deleted")
+    if now.end == 0:
+        raise _lost(name, "is empty: it was made anew")
+    with record_named(name, 0):
+        born = read_birth(now.first)
+    if born is None:
+        raise _lost(name, "has no birth record: it was made anew, or something else wrote into it")
+    if (born.data.crunch_id, born.data.topic) != (crunch_id, topic):
+        raise WrongLogError(
+            f"topic {name} is the topic {born.data.topic} of crunch {born.data.crunch_id}: a copy under a wrong name; "
+            f"check CRUNCH_ID, else {WAY_BACK}"
+        )
+    return born.data.birth_id
+
+
+def _lost(name: str, how: str, memory: LogMemory | None = None) -> WrongLogError:
+    return WrongLogError(f"topic {name} {how}. Going on could pay twice: {WAY_BACK}{_forget(memory)}")
+
+
+def _forget(memory: LogMemory | None) -> str:
+    if memory is None or not memory.where:
+        return ""
+    return f". If you changed this on purpose, and nothing that was paid is missing, remove {memory.where}"
+
+
+def unfinished_birth(found: LogFound) -> str | None:
+    """The birth id of topics that were being made when somebody was stopped: none holds more than its birth.
+
+    "" when there is no birth among them yet, so none was begun; None when the topics hold a history.
+    """
+    births = set()
+    for topic, one in found.topics.items():
+        with record_named(topic, 0):
+            born = read_birth(one.first)
+        if one.begin or one.end > 1 or (one.end and born is None):
+            return None
+        if born is not None:
+            births.add(born.data.birth_id)
+    return None if len(births) > 1 else next(iter(births), "")

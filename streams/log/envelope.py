@@ -1,0 +1,307 @@
+"""The envelope: what one Kafka record carries, and the bytes of it.
+
+A record carries one append: the events of one decision, or one part of a large one, or a claim.
+`commands` and `dead-letters` have many writers and carry plain events without an envelope.
+
+Reading knows three outcomes. Bytes that no version of this format could read are `None`: every reader
+skips them alike. A known envelope with an unknown kind or a newer version raises UnknownEventError:
+skipping it would make replay differ from live. All else is an `Append` or an event.
+
+Topics that anybody may write to are read with `decode_outside`: there nothing stops a reader.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+
+from coordinator.streams.events import AnyEvent, ApplyContract, Event, RecordFeed
+from coordinator.streams.log.errors import UnknownEventError
+from coordinator.streams.log.reasons import as_reason
+
+ENVELOPE_VERSION = 1
+MESSAGE_BYTES_MAX = 8 * 1024 * 1024
+PART_BYTES_MAX = MESSAGE_BYTES_MAX // 4
+EVENT_PARTS_MAX = 3
+HEAD_CHARS = 1000
+OUTSIDE_BYTES_MAX = 64 * 1024
+"""Of a command or a dead letter; one that brings feed records may fill a Kafka record."""
+OUTSIDE_ID_CHARS_MAX = 200
+OUTSIDE_AT_MS_MAX = 253_402_300_799_000  # 9999-12-31T23:59:59Z
+
+Position = tuple[int, int]
+"""(offset of a decision's last part, index of the event in it): everything at or before is decided."""
+
+
+class Need(msgspec.Struct, frozen=True, array_like=True):
+    """The first position a stage's state depends on, with the reader's state just before it.
+
+    `epoch` and `seq` let the counting rule start in the middle of a topic.
+    """
+
+    offset: int = 0
+    epoch: int = 0
+    seq: int = 0
+
+
+class Append(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One record. `events` stays raw: most readers need the header only.
+
+    `part` is (k, n). `claim` is the owner's name in a claim (then `seq` is 0 and there are no events).
+    """
+
+    e: int  # envelope version
+    epoch: int
+    seq: int
+    part: tuple[int, int] = (1, 1)
+    upto: dict[str, Position] = {}
+    need: dict[str, Need] = {}
+    claim: str = ""
+    events: msgspec.Raw = msgspec.Raw(b"[]")
+
+
+class _Probe(msgspec.Struct):
+    """The slow path: an event before its version is known."""
+
+    kind: str
+    v: int
+    id: str = ""
+
+
+_append_decoder = msgspec.json.Decoder(Append)
+_events_decoder = msgspec.json.Decoder(list[AnyEvent])
+_event_decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
+_raws_decoder = msgspec.json.Decoder(list[msgspec.Raw])
+_probe_decoder = msgspec.json.Decoder(_Probe)
+_encoder = msgspec.json.Encoder()
+_UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
+"""What bytes can do to a decoder: no JSON or of another shape, no UTF-8, nested without end."""
+
+KINDS: dict[str, type[Event]] = {cls.__name__: cls for cls in AnyEvent.__args__}
+VERSIONS: dict[str, int] = dict.fromkeys(KINDS, 1)
+"""The newest version of each kind that this code can read."""
+
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+UPCASTERS: dict[tuple[str, int], Upcaster] = {}
+"""(kind, from version) -> the event as a dict of the next version."""
+
+
+def encode_event(event: Event) -> bytes:
+    """The JSON of one event, fields in the order of their declaration: the same event, the same bytes."""
+    try:
+        return _encoder.encode(event)
+    except UnicodeEncodeError:
+        return _encoder.encode(_writable(event))
+
+
+def _writable(value: Any) -> Any:
+    """`value` with a question mark for each half of a letter in any text: no JSON writer takes one, and an event that
+    cannot be written would stop its stage for good.
+    """
+    if isinstance(value, str):
+        return as_reason(value, len(value))
+    if isinstance(value, msgspec.Struct):
+        fields = {name: _writable(getattr(value, name)) for name in value.__struct_fields__}
+        return type(value)(**fields)
+    if isinstance(value, dict):
+        return {_writable(name): _writable(one) for name, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_writable(one) for one in value)
+    return value
+
+
+def encode_append(append: Append) -> bytes:
+    """The JSON of one append."""
+    return _encoder.encode(append)
+
+
+def encode_decision(
+    events: Sequence[Event], *, epoch: int, seq: int, upto: dict[str, Position], need: dict[str, Need]
+) -> list[bytes]:
+    """The records of one decision: one, or parts 1..n of at most PART_BYTES_MAX each.
+
+    An event is never cut: a larger one (a checkpoint of thousands of models) is a part of its own.
+    The cut depends on the content alone, so a decision made twice is cut alike.
+    Raises ValueError for an event of more than EVENT_PARTS_MAX parts' size, which no record could hold.
+    """
+    try:
+        body = _encoder.encode(events)
+    except UnicodeEncodeError:
+        events = _writable(list(events))
+        body = _encoder.encode(events)
+    groups: list[bytes] = [body] if len(body) <= PART_BYTES_MAX else _cut(events)
+    n = len(groups)
+    return [
+        encode_append(
+            Append(
+                e=ENVELOPE_VERSION,
+                epoch=epoch,
+                seq=seq,
+                part=(k, n),
+                upto=upto,
+                need=need,
+                events=msgspec.Raw(group),
+            )
+        )
+        for k, group in enumerate(groups, start=1)
+    ]
+
+
+def _cut(events: Sequence[Event]) -> list[bytes]:
+    groups: list[list[bytes]] = [[]]
+    size = 0
+    for event in events:
+        one = _encoder.encode(event)
+        if len(one) > EVENT_PARTS_MAX * PART_BYTES_MAX:
+            limit = EVENT_PARTS_MAX * PART_BYTES_MAX
+            message = f"event {event.id} has {len(one)} bytes, more than a record may hold ({limit})"
+            raise ValueError(message)
+        if size + len(one) + 1 > PART_BYTES_MAX and groups[-1]:
+            groups.append([])
+            size = 0
+        groups[-1].append(one)
+        size += len(one) + 1
+    return [b"[" + b",".join(group) + b"]" for group in groups]
+
+
+def decode_append(record: bytes | None) -> Append | None:
+    """The append in a record, or None for bytes that no version could read.
+
+    Raises UnknownEventError for an envelope of a newer version.
+    """
+    if record is None:
+        return None
+    try:
+        append = _append_decoder.decode(record)
+    except _UNREADABLE:
+        _refuse_newer_envelope(record)
+        return None
+    if append.e > ENVELOPE_VERSION:
+        _refuse_newer_envelope(record)
+    k, n = append.part
+    return append if 1 <= k <= n and append.e >= 1 else None
+
+
+def _refuse_newer_envelope(record: bytes) -> None:
+    try:
+        version = msgspec.json.decode(record).get("e")
+    except (*_UNREADABLE, AttributeError):
+        return
+    if isinstance(version, int) and version > ENVELOPE_VERSION:
+        message = f"envelope version {version} is newer than {ENVELOPE_VERSION}: upgrade this reader"
+        raise UnknownEventError(message)
+
+
+def decode_events(raw: msgspec.Raw | bytes) -> list[AnyEvent]:
+    """The events of an append. Raises UnknownEventError for an unknown kind, a newer version, or no event at all.
+
+    In a counted append of ours even the last is no garbage: skipping it would make replay differ from live.
+    """
+    try:
+        return _events_decoder.decode(raw)
+    except msgspec.ValidationError:
+        pass  # unknown, newer or older: looked at one by one
+    except _UNREADABLE as error:
+        message = f"no list of events: {error}"
+        raise UnknownEventError(message) from error
+    try:
+        raws = _raws_decoder.decode(raw)
+    except _UNREADABLE as error:
+        message = f"no list of events: {error}"
+        raise UnknownEventError(message) from error
+    try:
+        return [_lift(one) for one in raws]
+    except _UNREADABLE as error:
+        raise UnknownEventError(str(error)) from error
+
+
+def decode_event(record: bytes) -> AnyEvent:
+    """One plain event (commands, dead letters: topics that many may write to).
+
+    Raises UnknownEventError for an unknown kind or a newer version; msgspec.DecodeError for bytes that no version
+    wrote, a known kind without its fields among them: that is somebody's garbage and must not stop a reader.
+    """
+    try:
+        try:
+            return _event_decoder.decode(record)
+        except msgspec.ValidationError:
+            return _lift(msgspec.Raw(record))
+    except (UnicodeDecodeError, RecursionError) as error:
+        message = f"not readable: {error}"
+        raise msgspec.DecodeError(message) from error
+
+
+def decode_outside(record: bytes | None) -> AnyEvent:
+    """One event of a topic that anybody may write to.
+
+    Raises msgspec.DecodeError, whose text is the reason, for whatever this version cannot take: no event, an unknown
+    kind, a newer version, a time that is none, an id or a record beyond its bound. Every reader passes over it alike,
+    so that no record from outside stops one. What only a newer version knows is to be sent again after the upgrade.
+    """
+    body = record or b""
+    try:
+        event = decode_event(body)
+    except UnknownEventError as error:
+        message = f"{str(error)[:400]}, then send it again"
+        raise msgspec.DecodeError(message) from error
+    if len(body) > OUTSIDE_BYTES_MAX and not isinstance(event, (ApplyContract, RecordFeed)):
+        message = f"{len(body)} bytes, more than a record of this kind may have ({OUTSIDE_BYTES_MAX})"
+        raise msgspec.DecodeError(message)
+    if len(event.id) > OUTSIDE_ID_CHARS_MAX:
+        message = f"an id of {len(event.id)} characters, more than {OUTSIDE_ID_CHARS_MAX}"
+        raise msgspec.DecodeError(message)
+    if not 0 <= event.at <= OUTSIDE_AT_MS_MAX:
+        message = "`at` is no time between 1970 and 9999"
+        raise msgspec.DecodeError(message)
+    return event
+
+
+@contextmanager
+def record_named(topic: str, offset: int) -> Iterator[None]:
+    """Put the record's place before an UnknownEventError's text: without it nobody finds the record."""
+    try:
+        yield
+    except UnknownEventError as error:
+        message = f"{topic} offset {offset}: {error}"
+        raise UnknownEventError(message) from error
+
+
+def _lift(raw: msgspec.Raw) -> AnyEvent:
+    """An event that the decoder refused, brought to its newest version.
+
+    Raises UnknownEventError for what a later version may know, msgspec.ValidationError for what none can.
+    """
+    try:
+        probe = _probe_decoder.decode(raw)
+    except msgspec.ValidationError as error:
+        message = f"an event without kind or version: {bytes(raw)[:200]!r}"
+        raise msgspec.ValidationError(message) from error
+    newest = VERSIONS.get(probe.kind)
+    if newest is None:
+        message = f"event {probe.id} has the unknown kind {probe.kind}: upgrade this reader"
+        raise UnknownEventError(message)
+    if probe.v > newest:
+        message = f"event {probe.id} is {probe.kind} v{probe.v}, newer than v{newest}: upgrade this reader"
+        raise UnknownEventError(message)
+    try:
+        return _event_decoder.decode(raw if probe.v == newest else _upcast(raw, probe, newest))
+    except msgspec.ValidationError as error:
+        message = (
+            f"event {probe.id} ({probe.kind} v{probe.v}) does not have the fields of its version: {error}"
+        )
+        raise msgspec.ValidationError(message) from error
+
+
+def _upcast(raw: msgspec.Raw, probe: _Probe, newest: int) -> bytes:
+    """The JSON of an older event as one of the newest version. JSON again, since a field may hold raw JSON."""
+    fields: dict[str, Any] = msgspec.json.decode(raw)
+    for version in range(probe.v, newest):
+        upcaster = UPCASTERS.get((probe.kind, version))
+        if upcaster is None:
+            message = f"there never was a version {version}"
+            raise msgspec.ValidationError(message)
+        fields = upcaster(fields)
+    return _encoder.encode(fields)

@@ -1,0 +1,150 @@
+"""The models: who was seen, who left, whose failures were reported.
+
+The outside (the orchestrator, by way of the gateway) and the operator's `commands` drive it; emits `models`.
+A notice that tells nothing new makes no event. RECOVERING makes none either: only STOPPED leaves, so that a
+model cannot dodge a hard minute by crashing. A ban of a model that nobody has seen holds from its first day.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from coordinator.streams.events import (
+    AnyEvent,
+    BanModel,
+    ModelBanned,
+    ModelBannedData,
+    ModelFailureData,
+    ModelFailureReported,
+    ModelLeft,
+    ModelLeftData,
+    ModelReadmitted,
+    ModelReadmittedData,
+    ModelSeen,
+    ModelSeenData,
+    ReadmitModel,
+)
+from coordinator.streams.log import ids
+from coordinator.streams.log.counting import Decision
+from coordinator.streams.log.envelope import Need
+from coordinator.streams.log.reasons import as_name, as_reason
+from coordinator.streams.log.stage import Draft, Stage
+from coordinator.streams.models.roster import Registry
+from coordinator.streams.ports import ModelNotice
+
+
+class ModelsStage(Stage):
+    """The outside and commands -> models."""
+
+    topic: ClassVar[str] = "models"
+    drivers: ClassVar[tuple[str, ...]] = ("commands",)
+    memory: ClassVar[tuple[str, ...]] = ("ModelSeen", "ModelLeft", "ModelBanned", "ModelReadmitted")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.registry = Registry()
+
+    def absorb(self, decision: Decision) -> None:
+        """Commands are handed to `command`, one by one."""
+
+    def decide(self) -> Draft | None:
+        """Only the outside makes decisions due."""
+        return None
+
+    def evolve(self, event: AnyEvent) -> None:
+        """Own events."""
+        self.registry.evolve(event)
+
+    def command(self, decision: Decision, at: int) -> Draft | None:
+        """The draft for one decision of `commands`, or None for what is decided.
+
+        A ban of a banned model changes nothing, nor does a command about something else: the draft is empty then,
+        and says that the command was read.
+        """
+        position = (decision.offset, len(decision.events) - 1)
+        if self.decided("commands", position):
+            return None
+        events: list[AnyEvent] = []
+        asked = [one for one in decision.events if isinstance(one, (BanModel, ReadmitModel))]
+        banned = set(self.registry.banned)
+        for one in asked:
+            model_id, reason = one.data.model_id, as_reason(one.data.reason)
+            if isinstance(one, BanModel) and model_id not in banned:
+                banned.add(model_id)
+                ban = ModelBannedData(model_id=model_id, reason=reason)
+                events.append(ModelBanned(id=ids.content_id("model-banned", one.id), at=at, data=ban))
+            elif isinstance(one, ReadmitModel) and model_id in banned:
+                banned.discard(model_id)
+                lift = ModelReadmittedData(model_id=model_id, reason=reason)
+                events.append(
+                    ModelReadmitted(id=ids.content_id("model-readmitted", one.id), at=at, data=lift)
+                )
+        return Draft(events, {"commands": position}, {"commands": Need(decision.offset + 1)})
+
+    def offer(self, notices: Sequence[ModelNotice], at: int) -> Draft | None:
+        """The draft for what the gateway noticed, or None when it tells nothing new. `at` is the clock in ms, 0 before
+        its first tick: who was seen then is seen again with the first time there is.
+        """
+        events: list[AnyEvent] = []
+        scratch = Registry()
+        scratch.seen, scratch.left = dict(self.registry.seen), set(self.registry.left)
+        for one in self.registry.seen.values():
+            if at > 0 and one.at == 0 and one.data.model_id not in scratch.left:
+                again = _seen(one.data, at)
+                scratch.evolve(again)
+                events.append(again)
+        for notice in notices:
+            event = self._event(notice, at, scratch)
+            if event is not None:
+                scratch.evolve(event)
+                events.append(event)
+        return Draft(events, {}, {}) if events else None
+
+    def _event(self, notice: ModelNotice, at: int, registry: Registry) -> AnyEvent | None:
+        info = notice.info
+        known = registry.seen.get(info.model_id)
+        if notice.change == "seen":
+            data = ModelSeenData(
+                model_id=info.model_id,
+                model_name=as_name(info.model_name),
+                deployment_id=info.deployment_id,
+                cruncher_id=info.cruncher_id,
+                cruncher_name=as_name(info.cruncher_name),
+                wallet_pubkey=info.wallet_pubkey,
+                hotkey=info.hotkey,
+            )
+            if known is not None and known.data == data and info.model_id not in registry.left:
+                return None
+            return _seen(data, at)
+        if notice.change == "left":
+            if (
+                known is None
+                or info.model_id in registry.left
+                or known.data.deployment_id != info.deployment_id
+            ):
+                return None
+            return ModelLeft(
+                id=ids.content_id("model-left", info.model_id, info.deployment_id, str(at)),
+                at=at,
+                data=ModelLeftData(
+                    model_id=info.model_id, deployment_id=info.deployment_id, reason=as_reason(notice.reason)
+                ),
+            )
+        if notice.change == "failed":
+            return ModelFailureReported(
+                id=ids.content_id("model-failed", info.model_id, info.deployment_id, notice.code, str(at)),
+                at=at,
+                data=ModelFailureData(
+                    model_id=info.model_id,
+                    deployment_id=info.deployment_id,
+                    code=notice.code,
+                    reason=as_reason(notice.reason),
+                ),
+            )
+        return None
+
+
+def _seen(data: ModelSeenData, at: int) -> ModelSeen:
+    content = (data.model_id, data.deployment_id, data.model_name, data.cruncher_name, str(at))
+    return ModelSeen(id=ids.content_id("model-seen", *content), at=at, data=data)

@@ -1,0 +1,174 @@
+"""The messages of Binance's combined streams, as records.
+
+Pure but for the folds of trades that a `LiveReader` keeps. One reader serves one connection after the other.
+A message is read once, whatever its kind; an update of an open candle is no fact and gives nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+
+import msgspec
+
+from coordinator.streams.granularity import granularity_ms
+from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.ports import FeedRecord, Subscription
+from coordinator.streams.sources.binance.messages import (
+    TradeFold,
+    TradeRow,
+    candle_record,
+    depth_values,
+    event_record,
+    interval_of,
+)
+
+STREAMS_MAX = 1_024
+"""How many streams Binance lets one connection carry."""
+
+
+CLOCKS_APART_MS = 1_000
+"""How far the exchange's own machines may disagree about the time."""
+
+
+class _Kline(msgspec.Struct, frozen=True):
+    s: str
+    i: str
+    t: int
+    o: str
+    h: str
+    l: str  # noqa: E741 - the exchange's name for the low
+    c: str
+    v: str
+    x: bool
+
+
+class _KlineEvent(msgspec.Struct, frozen=True, tag_field="e", tag="kline"):
+    k: _Kline
+    E: int = 0
+
+
+class _TradeEvent(msgspec.Struct, frozen=True, tag_field="e", tag="aggTrade"):
+    s: str
+    a: int
+    p: str
+    q: str
+    T: int
+    E: int = 0
+
+
+class _MarkEvent(msgspec.Struct, frozen=True, tag_field="e", tag="markPriceUpdate"):
+    s: str
+    E: int
+    p: str
+    r: str
+    T: int
+    i: str = ""
+
+
+class _DepthEvent(msgspec.Struct, frozen=True, tag_field="e", tag="depthUpdate"):
+    s: str
+    E: int
+    b: list[list[str]]
+    a: list[list[str]]
+    T: int = 0
+
+
+class _Goodbye(msgspec.Struct, frozen=True, tag_field="e", tag="serverShutdown"):
+    """Said before the server goes; the connection then ends, and the next one is made as always."""
+
+
+class _Message(msgspec.Struct, frozen=True):
+    data: _KlineEvent | _TradeEvent | _MarkEvent | _DepthEvent | _Goodbye
+
+
+_MESSAGES = msgspec.json.Decoder(_Message)
+
+
+FUTURES_ROUTES: Mapping[str, str] = MappingProxyType({"depth": "/public", "funding": "/market"})
+"""Where on the USD-M futures' host a kind is pushed. Without it the host acknowledges all and pushes the book alone."""
+
+
+def stream_path(
+    subscriptions: Sequence[Subscription], depth_levels: int = 5
+) -> dict[str, list[Subscription]]:
+    """Path and query of each websocket that they need, with what it carries: one for spot, one for each route of the
+    futures. Raises OperatorError for more than one connection carries, and for one symbol in two spellings.
+    """
+    by_route: dict[str, list[Subscription]] = {}
+    for one in subscriptions:
+        by_route.setdefault(FUTURES_ROUTES.get(one.kind, ""), []).append(one)
+    found: dict[str, list[Subscription]] = {}
+    spelt: dict[tuple[str, str], Subscription] = {}
+    for one in subscriptions:
+        other = spelt.setdefault((one.subject.upper(), _stream_name(one, depth_levels)), one)
+        if other != one:
+            raise OperatorError(
+                f"binance: {other.subject} and {one.subject} are one symbol in two spellings; keep one"
+            )
+    for route, carried in by_route.items():
+        if len(carried) > STREAMS_MAX:
+            raise OperatorError(f"binance: one connection carries {STREAMS_MAX} subjects, not {len(carried)}")
+        names = [f"{one.subject.lower()}@{_stream_name(one, depth_levels)}" for one in carried]
+        found[f"{route}/stream?streams={'/'.join(names)}"] = carried
+    return found
+
+
+def _stream_name(subscription: Subscription, depth_levels: int) -> str:
+    match subscription.kind:
+        case "candle":
+            return f"kline_{interval_of(subscription)}"
+        case "tick":
+            return "aggTrade"
+        case "depth":
+            return f"depth{depth_levels}@500ms"
+        case _:
+            return "markPrice@1s"
+
+
+class LiveReader:
+    """Turns messages into records of the subscriptions. Symbols are compared without regard to case."""
+
+    def __init__(self, subscriptions: Sequence[Subscription]) -> None:
+        self._wanted = {(one.subject.upper(), one.kind, interval_of(one)): one for one in subscriptions}
+        self._folds: dict[Subscription, TradeFold] = {}
+        self.said_ms = -1
+        """When the exchange sent the last message, by its own clock."""
+
+    def record(self, raw: str | bytes) -> FeedRecord | None:
+        """The fact in a message; None when it holds none (yet). Raises ValueError for what was not asked for."""
+        try:
+            event = _MESSAGES.decode(raw).data
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise ValueError(f"not a message of ours: {error}") from error
+        self.said_ms = getattr(event, "E", 0) or self.said_ms
+        match event:
+            case _KlineEvent(k=kline):
+                return self._candle(kline, event.E) if kline.x else None
+            case _TradeEvent():
+                subscription = self._asked(event.s, "tick", "1s")
+                fold = self._folds.setdefault(subscription, TradeFold(subscription))
+                return fold.add(TradeRow(event.a, event.p, event.q, event.T))
+            case _MarkEvent():
+                values = {"funding_rate": event.r, "mark_price": event.p, "next_funding_ms": str(event.T)}
+                if event.i:
+                    values["index_price"] = event.i
+                return event_record(self._asked(event.s, "funding", "1s"), event.E, values)
+            case _DepthEvent():
+                subscription = self._asked(event.s, "depth", "1s")
+                return event_record(subscription, event.T or event.E, depth_values(event.b, event.a))
+            case _:
+                return None
+
+    def _candle(self, kline: _Kline, sent_ms: int) -> FeedRecord:
+        subscription = self._asked(kline.s, "candle", kline.i)
+        close_ms = kline.t + granularity_ms(subscription.granularity)
+        if sent_ms and sent_ms < close_ms - CLOCKS_APART_MS:
+            raise ValueError(f"a candle said to be closed at {sent_ms}, before its end at {close_ms}")
+        return candle_record(subscription, kline.t, (kline.o, kline.h, kline.l, kline.c, kline.v))
+
+    def _asked(self, symbol: str, kind: str, interval: str) -> Subscription:
+        subscription = self._wanted.get((symbol.upper(), kind, interval))
+        if subscription is None:
+            raise ValueError(f"a {kind} of {symbol} {interval}, which nobody asked for")
+        return subscription

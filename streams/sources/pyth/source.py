@@ -1,0 +1,398 @@
+"""Pyth: prices live from Hermes as server-sent events, and their history.
+
+Reads Hermes' stream (`/v2/updates/price/stream`), its list of price feeds (subjects become ids there), Benchmarks
+(updates by stretches of a minute) for the past of ticks, and Pyth's own bars (`/history`) for candles. Pyth streams no
+candles, so live candles are asked of its bars once each has closed, and a bit later, because a bar asked for at once
+may not be whole. What it does not offer is not made up.
+
+`PYTH_API_KEY` goes into the header of requests to these hosts and nowhere else. Failures: a lost stream, 429 and 5xx
+are retried for ever with backoff, jitter and Retry-After; a refusal that lasts (a key that is refused after it was
+taken, 403, 451) is tried slowly; a missing key and an unknown subject are the operator's; a history that is served no
+more (404, 410) is not asked for again; an update that cannot be read, or is not to be relied on, goes to `on_garbage`.
+A subject that is served no more is left out, and stands in `health.gone`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping, Sequence
+from contextlib import aclosing
+from typing import ClassVar, TypeVar
+
+import httpx
+import msgspec
+import structlog
+
+from coordinator.streams.granularity import granularity_ms
+from coordinator.streams.log.errors import NoHistoryError, OperatorError, RefusedError, WorldError
+from coordinator.streams.ports import FeedRecord, SourceHealth, Subscription
+from coordinator.streams.sources.candle_values import OnGarbage
+from coordinator.streams.sources.merged import merged
+from coordinator.streams.sources.options import Options
+from coordinator.streams.sources.pyth.hermes_stream import HermesStream
+from coordinator.streams.sources.pyth.messages import (
+    CONF_SHARE_MAX,
+    OFFERS,
+    RESOLUTIONS,
+    DoubtfulError,
+    NoSuchFeedError,
+    PriceFeed,
+    bars_of,
+    candle_of,
+    feed_for,
+    feeds_of,
+    granularity_of,
+    is_id,
+    plain_id,
+    tick_of,
+    update_of,
+    updates_of,
+    updates_of_page,
+)
+from coordinator.streams.sources.rest import Rest
+from coordinator.streams.sources.waiting import (
+    Patience,
+    Probe,
+    checked_url,
+    future_fault,
+    log_garbage,
+    plain_refusal,
+    wait_after,
+    wall_ms,
+)
+
+HERMES_URL = "https://pyth.dourolabs.app/hermes"
+"""Where Pyth's documentation sends keys since August 2026; the older host gives way to it."""
+BENCHMARKS_URL = "https://benchmarks.pyth.network"
+STRETCH_SECONDS = 59
+"""History counts both ends of a stretch, and a stretch is 60 seconds at most."""
+BARS_PATH = "/v1/real_time"
+"""Beside Hermes, with the same key: where bars come from since Benchmarks serves none (August 2026)."""
+BARS_PER_PAGE = 1_000
+BARS_MOVED = "candles come from another address now: give it as PYTH_HISTORY_URL, or take FEED_KIND=tick"
+_STALE_SECONDS_MAX = 60.0
+
+Body = TypeVar("Body", str, bytes)
+
+log = structlog.get_logger(__name__)
+
+
+class PythSource:
+    """The feed source `pyth`. Subjects: BTC/USD, Crypto.BTC/USD, or a price feed's id."""
+
+    name = "pyth"
+    about = "Pyth: ticks streamed from Hermes, candles from Pyth's own bars; PYTH_API_KEY, PYTH_HERMES_URL"
+    offers: ClassVar[Mapping[str, tuple[str, ...]]] = OFFERS
+
+    def __init__(
+        self,
+        hermes_url: str = HERMES_URL,
+        benchmarks_url: str = BENCHMARKS_URL,
+        on_garbage: OnGarbage | None = None,
+        patience: Patience | None = None,
+        *,
+        history_url: str = "",
+        api_key: str = "",
+        candle_settle_seconds: float = 2.0,
+        conf_share_max: float = CONF_SHARE_MAX,
+        stale_seconds_max: float = _STALE_SECONDS_MAX,
+        now_ms: Callable[[], int] = wall_ms,
+    ) -> None:
+        self._patience = patience or Patience()
+        web = ("http", "https")
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        hermes, benchmarks = (
+            checked_url(self.name, option, url, web)
+            for option, url in (("hermes_url", hermes_url), ("benchmarks_url", benchmarks_url))
+        )
+        history_url = history_url or hermes.removesuffix("/hermes") + BARS_PATH
+        if api_key:
+            refused = "the key is refused here: check PYTH_API_KEY, and what it may ask"
+            operators, lasting = {400: ""}, {401: refused, 403: refused}
+        else:
+            operators, lasting = {400: "", 401: "a key is wanted here: set PYTH_API_KEY"}, {403: ""}
+        self._hermes = Rest(
+            self.name, hermes, self._patience, headers, {404: "", **lasting, **operators}, plain_refusal
+        )
+        past = (headers, operators, plain_refusal, lasting)
+        self._benchmarks = Rest(self.name, benchmarks, self._patience, *past, {404: "", 410: ""})
+        bars = checked_url(self.name, "history_url", history_url, web)
+        self._bars = Rest(self.name, bars, self._patience, *past, {404: BARS_MOVED, 410: BARS_MOVED})
+        self._garbage = on_garbage or log_garbage
+        self._candle_settle_seconds = candle_settle_seconds
+        self._conf_share_max = conf_share_max
+        self._stale_seconds_max = stale_seconds_max
+        self._now_ms = now_ms
+        self._doubted: set[str] = set()
+        self._feeds: dict[str, PriceFeed] = {}
+        self.health = SourceHealth()
+
+    @classmethod
+    def from_options(cls, given: Mapping[str, str], on_garbage: OnGarbage | None = None) -> PythSource:
+        """The source with its options (`FEED_OPT_*`, and PYTH_* by `options_from`). Raises OperatorError."""
+        waits = ("request_timeout_seconds", "idle_seconds_min", "future_seconds_max")
+        known = (
+            *("hermes_url", "benchmarks_url", "history_url", "api_key", *waits, "attempts"),
+            *("candle_settle_seconds", "conf_share_max", "stale_seconds_max"),
+        )
+        options = Options(cls.name, given, known)
+        usual = Patience()
+        return cls(
+            options.text("hermes_url", HERMES_URL),
+            options.text("benchmarks_url", BENCHMARKS_URL),
+            on_garbage,
+            Patience(
+                **{name: options.seconds(name, getattr(usual, name)) for name in waits},
+                attempts=options.whole("attempts", usual.attempts, 1),
+            ),
+            api_key=options.secret("api_key"),
+            history_url=options.text("history_url"),
+            candle_settle_seconds=options.seconds("candle_settle_seconds", 2.0),
+            conf_share_max=options.positive("conf_share_max", CONF_SHARE_MAX, "a share, e.g. 0.1"),
+            stale_seconds_max=options.seconds("stale_seconds_max", _STALE_SECONDS_MAX),
+        )
+
+    async def probe(self, timeout_seconds: float = 3.0) -> Probe:
+        """Whether Hermes answers in time; asked once, never retried, never raises for the world."""
+        return await self._hermes.probe("/v2/price_feeds?query=btc&asset_type=crypto", timeout_seconds)
+
+    async def time_ms(self) -> int:
+        """Pyth's own time. Raises WorldError."""
+        self.health.time_ms = await self._hermes.time_ms("/live")
+        return self.health.time_ms
+
+    def history(self, subscription: Subscription, start_ms: int, end_ms: int) -> AsyncIterator[FeedRecord]:
+        """Records with start_ms <= at <= end_ms, in order, none of a time that has not come.
+
+        Raises WorldError when they cannot be had, OperatorError for a subject or a key that is refused.
+        """
+        return self._history(subscription, start_ms, end_ms)
+
+    async def stream(self, subscriptions: Sequence[Subscription]) -> AsyncIterator[FeedRecord]:
+        """Ticks as they are published, candles once they have closed, for ever; reconnects by itself."""
+        for one in subscriptions:
+            granularity_of(one)
+        since_ms = self._now_ms()
+        served = await self._served(subscriptions)
+        ticks = [one for one in served if one.kind == "tick"]
+        parts = [self._polled(one, since_ms) for one in served if one.kind == "candle"]
+        if ticks:
+            parts.append(self._live(ticks))
+        if not parts:
+            return
+        async with aclosing(merged(parts)) as records:
+            async for record in records:
+                yield record
+
+    async def _served(self, subscriptions: Sequence[Subscription]) -> list[Subscription]:
+        """Those that Pyth knows; the others stand in `health`. Raises OperatorError if it knows none, or two as one."""
+        served: list[Subscription] = []
+        whose: dict[str, str] = {}
+        faults: list[NoSuchFeedError] = []
+        for one in subscriptions:
+            try:
+                feed = await self._feed_for_ever(one.subject)
+            except NoSuchFeedError as error:
+                faults.append(error)
+                (self.health.gone if is_id(one.subject) else self.health.unknown)[one.subject] = str(error)
+                log.warning("feed_subject_unknown", source=self.name, subject=one.subject, reason=str(error))
+                continue
+            other = whose.setdefault(plain_id(feed.id), one.subject)
+            if other != one.subject:
+                raise OperatorError(f"pyth: {other} and {one.subject} are one price feed; keep one of them")
+            served.append(one)
+        if faults and not served:
+            raise faults[0]
+        return served
+
+    async def _feed(self, subject: str) -> PriceFeed:
+        """The price feed of a subject; Hermes is asked once."""
+        if subject not in self._feeds:
+            wanted = plain_id(subject) if is_id(subject) else ""
+            query = {} if wanted else {"query": subject.rpartition(".")[2].partition("/")[0]}
+            async with self._hermes.client() as client:
+                answer = await self._hermes.get(client, "/v2/price_feeds", query)
+            try:
+                feeds = feeds_of(answer.content)
+            except ValueError as error:
+                raise WorldError(f"pyth: {error}") from error
+            same = [feed for feed in feeds if plain_id(feed.id) == wanted]
+            self._feeds[subject] = same[0] if same else feed_for(subject, feeds)
+        return self._feeds[subject]
+
+    async def _feed_for_ever(self, subject: str) -> PriceFeed:
+        while True:
+            try:
+                return await self._feed(subject)
+            except WorldError as error:
+                await wait_after(error, self.name, self.health, self._patience)
+
+    # --- history ------------------------------------------------------------------------------------
+
+    async def _history(
+        self, subscription: Subscription, start_ms: int, end_ms: int
+    ) -> AsyncGenerator[FeedRecord, None]:
+        granularity_of(subscription)
+        end_ms = min(end_ms, self._now_ms())
+        if end_ms < start_ms:
+            return
+        try:
+            feed = await self._feed(subscription.subject)
+        except NoSuchFeedError as error:
+            if is_id(subscription.subject):  # nobody misspells an id by hand: it was removed
+                raise NoHistoryError(str(error)) from error
+            raise
+        pages = self._ticks if subscription.kind == "tick" else self._candles
+        rest = self._benchmarks if subscription.kind == "tick" else self._bars
+        async with rest.client() as client:
+            async for record in pages(client, feed, subscription, start_ms, end_ms):
+                yield record
+
+    async def _ticks(
+        self, client: httpx.AsyncClient, feed: PriceFeed, wanted: Subscription, start_ms: int, end_ms: int
+    ) -> AsyncGenerator[FeedRecord, None]:
+        first, last = -(-start_ms // 1000), end_ms // 1000
+        while first <= last:
+            seconds = min(STRETCH_SECONDS, last - first)
+            path = f"/v1/updates/price/{first}/{seconds}"
+            asked = {"ids": plain_id(feed.id), "parsed": "true", "unique": "true"}
+            answer = await self._benchmarks.get(client, path, asked)
+            found: dict[int, FeedRecord] = {}
+            for record in self._ticks_of(answer.content, {plain_id(feed.id): wanted}, updates_of_page):
+                if first * 1000 <= record.ts_event <= (first + seconds) * 1000:
+                    found.setdefault(record.ts_event, record)
+            for at_ms in sorted(found):
+                yield found[at_ms]
+            first += seconds + 1
+
+    async def _candles(
+        self, client: httpx.AsyncClient, feed: PriceFeed, wanted: Subscription, start_ms: int, end_ms: int
+    ) -> AsyncGenerator[FeedRecord, None]:
+        length_ms = granularity_ms(wanted.granularity)
+        next_ms = -(-(start_ms - length_ms) // length_ms) * length_ms
+        last_ms = end_ms - length_ms
+        while next_ms <= last_ms:
+            until_ms = min(last_ms, next_ms + (BARS_PER_PAGE - 1) * length_ms)
+            asked: dict[str, str | int] = {
+                "symbol": feed.symbol,
+                "resolution": RESOLUTIONS[wanted.granularity],
+                "from": next_ms // 1000,
+                "to": until_ms // 1000,
+            }
+            answer = await self._bars.get(client, "/history", asked)
+            try:
+                bars = bars_of(answer.content)
+            except ValueError as error:
+                raise WorldError(f"pyth: {error}") from error
+            found: dict[int, FeedRecord] = {}
+            for row in range(len(bars.t)):
+                try:
+                    record = candle_of(bars, row, wanted)
+                except ValueError as error:
+                    self._refused(f"pyth history: {error}", f"{wanted.subject} bar {row} of {until_ms}")
+                    continue
+                if record is not None and next_ms <= record.ts_event <= until_ms:
+                    found.setdefault(record.ts_event, record)
+            for open_ms in sorted(found):
+                yield found[open_ms]
+            next_ms = until_ms + length_ms
+
+    # --- live ---------------------------------------------------------------------------------------
+
+    async def _live(self, subscriptions: Sequence[Subscription]) -> AsyncGenerator[FeedRecord, None]:
+        wanted = {plain_id((await self._feed_for_ever(one.subject)).id): one for one in subscriptions}
+        subjects = {the_id: one.subject for the_id, one in wanted.items()}
+        stream = HermesStream(self._hermes, self._patience, self.health)
+        async with aclosing(stream.events(subjects)) as events:
+            async for event in events:
+                for record in self._ticks_of(event, wanted, updates_of):
+                    now_ms = self._now_ms()
+                    age_seconds = (now_ms - record.at) / 1000
+                    fault = future_fault(record.at, max(now_ms, self.health.time_ms), self._patience)
+                    if fault is not None:
+                        self._refused(f"pyth stream: {fault}", msgspec.json.encode(record).decode())
+                    elif age_seconds > self._stale_seconds_max:
+                        limit = f"stale_seconds_max is {self._stale_seconds_max:g}"
+                        stale = f"its price is {age_seconds:.0f} s old; {limit}"
+                        self._doubt(record.subject, stale, msgspec.json.encode(record).decode())
+                    else:
+                        self._doubted.discard(record.subject)
+                        self.health.gone.pop(record.subject, None)
+                        yield record
+
+    async def _polled(self, subscription: Subscription, since_ms: int) -> AsyncGenerator[FeedRecord, None]:
+        """Each candle after `since_ms` once Pyth's bars have it; asked for ever more slowly while they do not."""
+        length_ms = granularity_ms(subscription.granularity)
+        known_ms, pause_seconds = since_ms, self._candle_settle_seconds
+        while True:
+            due_ms = (known_ms // length_ms + 1) * length_ms + int(self._candle_settle_seconds * 1000)
+            late_seconds = (self._now_ms() - due_ms) / 1000
+            await asyncio.sleep(pause_seconds if late_seconds > 0 else -late_seconds)
+            before_ms = known_ms
+            try:
+                async for record in self._history(subscription, known_ms + 1, self._now_ms()):
+                    known_ms = record.at
+                    yield record
+            except NoHistoryError as error:
+                self.health.state, self.health.reason = "refused", str(error)
+                log.warning(
+                    "feed_poll_ended", source=self.name, subject=subscription.subject, reason=str(error)
+                )
+                await asyncio.Event().wait()  # whoever serves it no more is not asked again
+            except RefusedError as error:
+                await wait_after(error, self.name, self.health, self._patience)
+            except WorldError as error:
+                self._lost(str(error))
+                log.warning("feed_poll_failed", source=self.name, reason=str(error))
+            else:
+                if self.health.state != "connected":
+                    self.health.connections += 1
+                self.health.state, self.health.reason = "connected", ""
+            slower = min(2 * pause_seconds, length_ms / 1000)
+            pause_seconds = self._candle_settle_seconds if known_ms > before_ms else slower
+
+    def _ticks_of(
+        self,
+        body: Body,
+        wanted: Mapping[str, Subscription],
+        read: Callable[[Body], list[msgspec.Raw]],
+    ) -> Iterator[FeedRecord]:
+        """The ticks in a body, in its order; what is none goes to `on_garbage`, one part at a time."""
+        try:
+            parts = read(body)
+        except ValueError as error:
+            text = body if isinstance(body, str) else body.decode(errors="backslashreplace")
+            self._refused(f"pyth: {error}", text)
+            return
+        for part in parts:
+            try:
+                update = update_of(part)
+                subscription = wanted.get(plain_id(update.id))
+                if subscription is None:
+                    raise ValueError(f"a price of {update.id[:70]}, which nobody asked for")
+                record = tick_of(update, subscription, self._conf_share_max)
+            except DoubtfulError as error:
+                self._doubt(
+                    wanted[plain_id(update.id)].subject, str(error), bytes(part).decode(errors="replace")
+                )
+                continue
+            except ValueError as error:
+                self._refused(f"pyth: {error}", bytes(part).decode(errors="backslashreplace"))
+                continue
+            if record is not None:
+                yield record
+
+    def _lost(self, why: str) -> None:
+        self.health.state, self.health.reason = "reconnecting", why
+
+    def _doubt(self, subject: str, why: str, text: str) -> None:
+        """A price that is not to be relied on: each is counted, the first until one is good again is told."""
+        if subject in self._doubted:
+            self.health.refused += 1
+            return
+        self._doubted.add(subject)
+        self._refused(f"pyth: {subject}: {why}", text)
+
+    def _refused(self, reason: str, text: str) -> None:
+        self.health.refused += 1
+        self._garbage(reason, text)

@@ -1,0 +1,165 @@
+"""The orchestrator's websocket as it is on the wire: our host as any coordinator finds it, and our gateway with an
+orchestrator that does not want it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+from tests.infra.models.secured import orchestrator
+from tests.infra.models.stage import CRUNCH_ID, PREDICT, OpenStage, Stage, model_source, write_model
+from websockets.asyncio.client import connect
+from websockets.asyncio.server import ServerConnection, serve
+
+from coordinator.infra.models.gateway import RunnerClientGateway
+
+STATE_FIELDS = {"deployment_id", "model_id", "state", "ip", "port", "infos"}
+INFO_FIELDS = {"model_name", "cruncher_id", "cruncher_name", "cruncher_wallet_pubkey", "cruncher_hotkey"}
+
+
+@pytest.fixture
+async def stage(tmp_path: Path, open_stage: OpenStage) -> Stage:
+    write_model(tmp_path / "models", "good", model_source(PREDICT["good"]))
+    return await open_stage(tmp_path / "models")
+
+
+async def test_the_first_message_is_the_whole_list_and_then_come_changes(stage: Stage):
+    async with connect(f"ws://127.0.0.1:{stage.port}/{CRUNCH_ID}") as socket:
+        first = json.loads(await socket.recv())
+        assert first["event"] == "init"
+        (state,) = first["data"]
+        assert set(state) == STATE_FIELDS
+        assert set(state["infos"]) == INFO_FIELDS
+        assert (state["model_id"], state["state"], state["ip"]) == ("good", "RUNNING", "127.0.0.1")
+        report = {
+            "model_id": "good",
+            "failure_code": "LOW_PERFORMANCE",
+            "failure_reason": None,
+            "ip": "127.0.0.1",
+        }
+        await socket.send(json.dumps({"event": "report_failure", "data": [report]}))
+        update = json.loads(await socket.recv())
+        assert update["event"] == "update"
+        assert [(one["model_id"], one["state"]) for one in update["data"]] == [("good", "STOPPED")]
+
+
+GARBAGE = ("", "[]", "{", '{"event": "else"}', '{"event": "report_failure", "data": [{}]}')
+
+
+async def test_a_message_that_is_none_changes_nothing(stage: Stage):
+    async with connect(f"ws://127.0.0.1:{stage.port}/{CRUNCH_ID}") as socket:
+        await socket.recv()
+        for garbage in GARBAGE:
+            await socket.send(garbage)
+        await (await socket.ping())  # they were read, and the connection lives
+        assert stage.host.models["good"].state == "RUNNING"
+
+
+async def test_who_asks_for_another_crunch_is_told_and_let_go(stage: Stage):
+    async with connect(f"ws://127.0.0.1:{stage.port}/another-crunch") as socket:
+        assert "another-crunch" in json.loads(await socket.recv())["error"]
+        await asyncio.wait_for(socket.wait_closed(), 5)
+
+
+async def test_a_plain_request_is_asked_to_upgrade_and_left_open_it_does_not_hold_up_the_hosts_end(
+    stage: Stage,
+):
+    reader, writer = await asyncio.open_connection("127.0.0.1", stage.port)
+    writer.write(f"GET /{CRUNCH_ID} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
+    assert (await reader.readline()).split()[1] == b"426"
+    await asyncio.wait_for(stage.host.stop(), 9)  # the library alone waits for ten
+    writer.close()
+
+
+async def test_an_orchestrator_that_knows_no_such_crunch_is_asked_now_and_then_and_the_operator_is_told(
+    caplog: pytest.LogCaptureFixture,
+):
+    """The library alone connects again at once: several hundred times a second."""
+    came = 0
+
+    async def refuse(connection: ServerConnection) -> None:
+        nonlocal came
+        came += 1
+        await connection.send(json.dumps({"error": "crunch not found"}))
+
+    async with serve(refuse, "127.0.0.1", 0) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        gateway = RunnerClientGateway("127.0.0.1", port, "no-such-crunch")
+        await gateway.start()
+        await asyncio.sleep(2.5)
+        await gateway.stop()
+    assert 2 <= came <= 4
+    assert "refuses CRUNCH_ID=no-such-crunch: crunch not found" in caplog.text
+    assert gateway.announced is None
+
+
+async def test_what_an_orchestrator_says_that_cannot_be_read_is_passed_over(caplog: pytest.LogCaptureFixture):
+    async def babble(connection: ServerConnection) -> None:
+        for text in (
+            '{"event": "init"',
+            '{"event": "init", "data": 1}',
+            '{"event": "init", "data": ["x"]}',
+            "[1]",
+        ):
+            await connection.send(text)
+        await connection.send(json.dumps({"event": "init", "data": []}))
+        await connection.wait_closed()
+
+    async with serve(babble, "127.0.0.1", 0) as server:
+        port = next(iter(server.sockets)).getsockname()[1]
+        gateway = RunnerClientGateway("127.0.0.1", port, CRUNCH_ID)
+        await gateway.start()
+        async with asyncio.timeout(10):
+            await gateway.listed.wait()
+        assert gateway.connected
+        assert list(gateway.announced or ()) == []
+        await gateway.stop()
+    assert caplog.text.count("cannot be read") == 4
+
+
+async def test_a_report_that_waits_for_an_orchestrator_that_stays_away_stops_nothing(
+    stage: Stage, caplog: pytest.LogCaptureFixture
+):
+    """Neither the process nor the report is lost, however many tries fail."""
+    stage.gateway._runner.model_cluster.ws_client.max_retries = 1
+    await stage.seen("good")
+    server = stage.host._server
+    assert server is not None
+    server.close()
+    await server.wait_closed()
+    await stage.gateway.report_failure("good", "MULTIPLE_FAILED", "it only raises")
+    await asyncio.sleep(3)
+    assert not stage.gateway.connected
+    assert "no orchestrator answers at" in caplog.text
+    assert "unexpected" not in caplog.text
+    stage.host._server = await serve(stage.host._serve_coordinator, "127.0.0.1", stage.port)
+    async with asyncio.timeout(20):
+        while stage.host.models["good"].state != "STOPPED":  # the report arrived
+            await asyncio.sleep(0.05)
+
+
+async def test_a_list_longer_than_a_megabyte_is_read():
+    """Some three thousand models: the library alone would take no more."""
+    infos = {"model_name": "x" * 40, "cruncher_id": "w" * 44, "cruncher_name": "y" * 40}
+    states = [
+        {
+            "deployment_id": f"{n}_1",
+            "model_id": str(n),
+            "state": "STOPPED",
+            "ip": "",
+            "port": 1,
+            "infos": infos,
+        }
+        for n in range(10_000)
+    ]
+    async with orchestrator(*states) as (port, _):
+        gateway = RunnerClientGateway("127.0.0.1", port, CRUNCH_ID)
+        await gateway.start()
+        try:
+            async with asyncio.timeout(20):
+                await gateway.listed.wait()
+        finally:
+            await gateway.stop()

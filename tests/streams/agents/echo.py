@@ -1,0 +1,94 @@
+"""A stage small enough to be seen whole, for the tests of the shells that drive stages."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import ClassVar
+
+from tests.memory_io import MemoryLog
+
+from coordinator.streams import events as ev
+from coordinator.streams.log.counting import Counter, Decision
+from coordinator.streams.log.envelope import Append, encode_append, encode_decision
+from coordinator.streams.log.stage import Draft, Stage
+
+
+class EchoStage(Stage):
+    """scores -> snapshots: says PeriodClosed for every ScoredUntil, with the sum of all that it has heard of."""
+
+    topic: ClassVar[str] = "snapshots"
+    drivers: ClassVar[tuple[str, ...]] = ("scores",)
+    memory: ClassVar[tuple[str, ...]] = ("PeriodClosed",)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._queue: deque[Decision] = deque()
+        self.said: list[int] = []
+
+    def absorb(self, decision: Decision) -> None:
+        self._queue.append(decision)
+
+    def evolve(self, event: ev.AnyEvent) -> None:
+        if isinstance(event, ev.PeriodClosed):
+            self.said.append(event.data.until_ms)
+
+    def decide(self) -> Draft | None:
+        while self._queue:
+            decision = self._queue.popleft()
+            if self.decided("scores", (decision.offset, 0)):
+                continue
+            until = decision.events[0].data.until
+            data = ev.PeriodClosedData(
+                from_ms=sum(self.said), until_ms=until, snapshot_count=len(self.said), rehearsal=False
+            )
+            event = ev.PeriodClosed(id=f"closed/{until}", at=until, data=data)
+            return Draft([event], {"scores": (decision.offset, 0)}, {"scores": decision.after()})
+        return None
+
+
+def claim_of(epoch: int) -> bytes:
+    return encode_append(Append(e=1, epoch=epoch, seq=0, claim=f"owner-{epoch}"))
+
+
+def score_until(seq: int, epoch: int = 1) -> bytes:
+    """Decision `seq` of `scores`: scored until `seq`."""
+    event = ev.ScoredUntil(
+        id=f"scored-until/{seq}", at=seq, data=ev.ScoredUntilData(until=seq, rehearsal=False)
+    )
+    return encode_decision([event], epoch=epoch, seq=seq, upto={}, need={})[0]
+
+
+def said(io: MemoryLog, topic: str = "snapshots") -> list[int]:
+    """The counted words of the stage, each with the check that it came to once."""
+    counter = Counter(topic)
+    decisions = [counter.read(offset, record) for offset, record in enumerate(io.records[topic])]
+    events = [event for one in decisions if one is not None for event in one.events]
+    for number, event in enumerate(events):
+        assert event.data.snapshot_count == number
+        assert event.data.from_ms == sum(one.data.until_ms for one in events[:number])
+    return [event.data.until_ms for event in events]
+
+
+def claims(io: MemoryLog, topic: str = "snapshots") -> int:
+    counter = Counter(topic)
+    for offset, record in enumerate(io.records[topic]):
+        counter.read(offset, record)
+    return counter.claims
+
+
+async def until(true: Callable[[], bool], seconds: float = 5) -> None:
+    """Wait for it; fail when it does not come."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it did not come"
+        await asyncio.sleep(0.005)
+
+
+def log_of_ten() -> MemoryLog:
+    """A log whose `scores` hold a claim and ten decisions."""
+    log = MemoryLog()
+    log.records["scores"] = [claim_of(1), *(score_until(seq) for seq in range(1, 11))]
+    return log

@@ -1,0 +1,270 @@
+"""The clock's seams: one market, replayed, lived, and lived with an hour's outage, gives the same questions and answers.
+
+The feed worker's own shell runs here against a log in memory, in virtual time; the source delivers with delays drawn
+from 0 to 4 s, loses its connection, and has a history that is half a second behind.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Sequence
+
+import pytest
+from tests import memory_io, virtual_time
+from tests.memory_io import MemoryLog
+
+from coordinator.infra.contracts.demo import CONTRACT
+from coordinator.infra.contracts.loading import ContractShelf
+from coordinator.streams import events as ev
+from coordinator.streams.agents.feed.worker import FeedTenure
+from coordinator.streams.agents.owning.dead_letters import DeadLetters
+from coordinator.streams.agents.owning.ownership import LostOwnershipError
+from coordinator.streams.contract.terms import make_terms
+from coordinator.streams.feeds.stage import FeedStage
+from coordinator.streams.inputs.stage import InputStage
+from coordinator.streams.log.counting import Counter
+from coordinator.streams.ports import FeedRecord, SourceHealth, Subscription
+from coordinator.streams.settings import Settings
+from coordinator.streams.sources.generated import generated_candles
+from coordinator.streams.sources.replay import merge_by_time
+
+MINUTE = 60_000
+HOUR = 60 * MINUTE
+START = 1_700_000_040_000
+LENGTH_MS = 3 * HOUR
+SETTINGS = Settings(feed_source="generated", feed_subjects=("BTCUSDT", "ETHUSDT"), crunch_id="test")
+SUBSCRIPTIONS = [Subscription("generated", one, "candle", "1m") for one in SETTINGS.feed_subjects]
+MARKET = {
+    one: list(generated_candles(one, START + MINUTE, START + LENGTH_MS, seed=7)) for one in SUBSCRIPTIONS
+}
+HISTORY_LAG_MS = 500
+
+
+def shelf() -> ContractShelf:
+    made = ContractShelf()
+    made.put(CONTRACT)
+    return made
+
+
+SHELF = shelf()
+
+
+class Exchange:
+    """A source in virtual time. `away`: stretches (from, until) in which nothing can be received."""
+
+    name = "generated"
+
+    def __init__(
+        self, seed: int, away: Sequence[tuple[int, int]] = (), lost: frozenset[int] = frozenset()
+    ) -> None:
+        self.health = SourceHealth()
+        self._random = random.Random(seed)
+        self._away = away
+        self._lost = lost
+
+    @staticmethod
+    def now() -> int:
+        return START + int(asyncio.get_running_loop().time() * 1000)
+
+    def _is_away(self) -> bool:
+        return any(start <= self.now() < until for start, until in self._away)
+
+    async def stream(self, subscriptions: Sequence[Subscription]) -> AsyncIterator[FeedRecord]:
+        connected = False
+        for at, records in merge_by_time([MARKET[one] for one in subscriptions]):
+            for record in records:
+                arrives = max(at + self._random.randrange(0, 4_000), self.now())
+                await asyncio.sleep((arrives - self.now()) / 1000)
+                if self._is_away() or record.at in self._lost:
+                    if self._is_away():
+                        self.health.state, connected = "reconnecting", False
+                    continue
+                if not connected:
+                    self.health.connections += 1
+                    self.health.state, connected = "connected", True
+                yield record
+        await asyncio.Event().wait()
+
+    async def history(
+        self, subscription: Subscription, start_ms: int, end_ms: int
+    ) -> AsyncIterator[FeedRecord]:
+        if self._is_away():
+            from coordinator.streams.log.errors import WorldError
+
+            raise WorldError("no route to the exchange")
+        await asyncio.sleep(0.2)
+        for record in MARKET[subscription]:
+            if start_ms <= record.at <= min(end_ms, self.now() - HISTORY_LAG_MS):
+                yield record
+
+
+async def _live(log: MemoryLog, source: Exchange, until: int = START + LENGTH_MS) -> None:
+    """The worker's whole life up to a time; it begins again wherever it loses the log."""
+    while Exchange.now() < until:
+        tenure = FeedTenure(
+            log,
+            InputStage(SHELF),
+            "tests",
+            SETTINGS,
+            source,
+            lambda: make_terms(SHELF.current, SHELF.current_hash, SETTINGS, 0),
+            DeadLetters(log),
+            wall_ms=Exchange.now,
+            uptime_ms=lambda: Exchange.now() - START,
+        )
+        try:
+            await tenure.start()
+            await asyncio.wait([tenure.owned.lost], timeout=(until - Exchange.now()) / 1000)
+        except LostOwnershipError:
+            await asyncio.sleep(1)
+        finally:
+            await tenure.close()
+
+
+def lived(source: Exchange, log: MemoryLog | None = None) -> MemoryLog:
+    log = log or MemoryLog(batch_max=1000)
+    virtual_time.run(_live(log, source))
+    return log
+
+
+def replayed() -> list[list[ev.AnyEvent]]:
+    stage = FeedStage()
+    drafts = [stage.configure(make_terms(SHELF.current, SHELF.current_hash, SETTINGS, 0), START)]
+    for draft in drafts:
+        stage.remember(draft)
+    for at, records in merge_by_time(list(MARKET.values())):
+        drafts.append(stage.replayed(at, SUBSCRIPTIONS, records))
+        stage.remember(drafts[-1])
+    return [list(draft.events) for draft in drafts]
+
+
+def feeds_of(log: MemoryLog) -> list[list[ev.AnyEvent]]:
+    counter = Counter("feeds")
+    found = (counter.read(offset, one) for offset, one in enumerate(log.records["feeds"]))
+    return [list(decision.events) for decision in found if decision is not None]
+
+
+class Rounds:
+    """What the input stage makes of a feed: questions and truths by input."""
+
+    def __init__(self, decisions: list[list[ev.AnyEvent]]) -> None:
+        from tests.given import given
+
+        scene = given(InputStage(SHELF))
+        self.inputs: dict[str, bytes] = {}
+        self.truths: dict[tuple[str, int], object] = {}
+        self.over_gap: set[str] = set()
+        self.skipped = 0
+        for events in decisions:
+            for event in scene.when("feeds", *events).made:
+                match event:
+                    case ev.InputReceived(data=data):
+                        self.inputs[data.input_id] = bytes(data.payload)
+                    case ev.InputResolved(data=data):
+                        self.truths[data.input_id, data.horizon_seconds] = data.truth or data.reason
+                    case ev.InputOpenedOverGap(data=data):
+                        self.over_gap.add(data.input_id)
+                    case ev.InputsUntil(data=data):
+                        self.skipped += sum(one.count for one in data.skipped)
+
+
+@pytest.fixture(autouse=True)
+def _idle_readers_look_once_a_second(monkeypatch):
+    monkeypatch.setattr(memory_io, "WAIT_SECONDS", 1.0)
+
+
+@pytest.fixture(scope="module")
+def calm() -> Rounds:
+    rounds = Rounds(replayed())
+    assert len(rounds.inputs) > 340
+    assert all(isinstance(one, dict) for one in rounds.truths.values())
+    return rounds
+
+
+def equal_where_opened(calm: Rounds, other: Rounds) -> None:
+    for input_id, payload in other.inputs.items():
+        assert calm.inputs[input_id] == payload, input_id
+    for key, truth in other.truths.items():
+        assert calm.truths[key] == truth, key
+    assert not other.over_gap
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_lived_with_delays_it_is_what_the_replay_was(calm, seed):
+    rounds = Rounds(feeds_of(lived(Exchange(seed))))
+    equal_where_opened(calm, rounds)
+    assert len(rounds.inputs) >= len(calm.inputs) - 2 * len(SUBSCRIPTIONS)
+    assert len(rounds.truths) >= len(rounds.inputs) - 12
+    assert rounds.skipped == 0
+
+
+def test_an_hours_outage_costs_its_own_rounds_and_no_other(calm):
+    """Rounds opened before it wait for history and get their truth; those after it see what history brought."""
+    away = (START + 90 * MINUTE + 7_000, START + 150 * MINUTE + 20_000)
+    decisions = feeds_of(lived(Exchange(3, away=[away])))
+    rounds = Rounds(decisions)
+    equal_where_opened(calm, rounds)
+    missed = len(calm.inputs) - len(rounds.inputs)
+    assert 55 * len(SUBSCRIPTIONS) < missed < 66 * len(SUBSCRIPTIONS)
+    kinds = [type(event).__name__ for events in decisions for event in events]
+    assert kinds.count("FeedGapFound") >= len(SUBSCRIPTIONS)
+    closed = [one.data for events in decisions for one in events if isinstance(one, ev.FeedGapClosed)]
+    assert closed
+    assert all(one.complete for one in closed)
+    states = {"generated": [], "clock": []}
+    for events in decisions:
+        for one in events:
+            if isinstance(one, ev.FeedStateChanged):
+                states[one.data.source].append(one.data.state)
+    assert states["generated"][-2:] == ["reconnecting", "connected"]
+    assert states["clock"] == ["unconfirmed", "right"]
+    ticks = [one.at for events in decisions for one in events if isinstance(one, ev.ClockTicked)]
+    assert not [at for at in ticks if away[0] + 3 * MINUTE < at < away[1]]  # nobody confirmed that time
+    everything = {(of.subject, record.ts_event) for of, records in MARKET.items() for record in records[:-2]}
+    held = [
+        (one.data.subject, one.data.ts_event)
+        for events in decisions
+        for one in events
+        if isinstance(one, ev.FeedRecordReceived)
+    ]
+    assert everything <= set(held)
+    assert len(held) == len(set(held))
+
+
+def test_a_message_that_the_stream_lost_is_asked_of_history(calm):
+    """No connection was lost: only the hole between two candles tells."""
+    lost = frozenset({START + 31 * MINUTE, START + 100 * MINUTE})
+    rounds = Rounds(feeds_of(lived(Exchange(5, lost=lost))))
+    for key, truth in rounds.truths.items():
+        assert calm.truths[key] == truth
+    assert len(rounds.over_gap) <= 2 * len(
+        SUBSCRIPTIONS
+    )  # the one that opened while the hole was not filled yet
+    assert len(calm.inputs) - len(rounds.inputs) <= 3 * len(SUBSCRIPTIONS)
+
+
+def test_a_worker_that_loses_its_log_while_it_backfills_begins_again_and_has_each_candle_once(calm):
+    away = (START + 60 * MINUTE, START + 120 * MINUTE)
+    log = MemoryLog(batch_max=1000)
+    rng = random.Random(4)
+    after = {"left": 0}
+
+    def on_send(topic: str, number: int) -> Exception | None:
+        if topic == "feeds" and Exchange.now() > away[1] and after["left"] < 8 and rng.random() < 0.4:
+            after["left"] += 1
+            return OSError("the broker is away")
+        return None
+
+    log.on_send = on_send
+    rounds_of = feeds_of(lived(Exchange(6, away=[away]), log))
+    assert after["left"] == 8
+    equal_where_opened(calm, Rounds(rounds_of))
+    held = [
+        (one.data.subject, one.data.ts_event)
+        for events in rounds_of
+        for one in events
+        if isinstance(one, ev.FeedRecordReceived)
+    ]
+    assert len(held) == len(set(held))
+    assert {(of.subject, r.ts_event) for of, rs in MARKET.items() for r in rs[:-2]} <= set(held)

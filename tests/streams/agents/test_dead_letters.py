@@ -1,0 +1,48 @@
+"""Garbage from outside is set aside piece by piece; a flood of it is counted, and fills neither memory nor log."""
+
+from __future__ import annotations
+
+import asyncio
+
+from tests.memory_io import MemoryLog
+
+from coordinator.streams.agents.owning import dead_letters
+from coordinator.streams.agents.owning.dead_letters import DeadLetters
+from coordinator.streams.log.envelope import decode_event
+
+
+def reasons(log: MemoryLog) -> list[str]:
+    return [decode_event(one).data.reason for one in log.records["dead-letters"]]
+
+
+async def test_halves_of_letters_anywhere_in_a_letter_do_not_keep_the_next_one_waiting():
+    log = MemoryLog()
+    letters = DeadLetters(log)
+    sending = asyncio.create_task(letters.run())
+    async with asyncio.timeout(5):
+        await letters.put("feed \ud83d", "BTC\udc00 1", "no number: \ud800", b"\xff")
+        await letters.put("feed", "", "the next", b"")
+    sending.cancel()
+    assert reasons(log) == ["no number: ?", "the next"]
+
+
+async def test_a_flood_of_garbage_while_the_broker_is_away_is_bounded_and_counted(monkeypatch):
+    monkeypatch.setattr(dead_letters, "WAITING_MAX", 3)
+    log = MemoryLog()
+    letters = DeadLetters(log)
+    for number in range(10):
+        letters.from_source(f"garbage {number}", "x")
+    sending = asyncio.create_task(letters.run())
+    async with asyncio.timeout(5):
+        while len(reasons(log)) < 4:
+            await asyncio.sleep(0.01)
+    letters.from_source("later", "y")
+    async with asyncio.timeout(5):
+        while len(reasons(log)) < 5:
+            await asyncio.sleep(0.01)
+    sending.cancel()
+    assert reasons(log) == [
+        *("garbage 0", "garbage 1", "garbage 2"),
+        "7 more came meanwhile, too many to keep; the last: garbage 9",
+        "later",
+    ]

@@ -1,0 +1,103 @@
+"""A replay that ends by itself and had nothing in it is a wrong file, source or time, and no success."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+from tests import virtual_time
+from tests.memory_io import MemoryLog
+from tests.streams.agents.test_clock_seams import SHELF
+
+from coordinator.streams.agents.feed.worker import FeedTenure
+from coordinator.streams.agents.owning.dead_letters import DeadLetters
+from coordinator.streams.agents.workers import candle_options
+from coordinator.streams.contract.terms import make_terms
+from coordinator.streams.events import FeedStateChanged
+from coordinator.streams.inputs.stage import InputStage
+from coordinator.streams.log.counting import Counter
+from coordinator.streams.log.errors import OperatorError, RefusedError, WorldError
+from coordinator.streams.ports import FeedRecord, Subscription
+from coordinator.streams.settings import Settings
+from coordinator.streams.sources.catalog import source_by_name
+
+T0 = 1_677_628_800_000
+
+
+class Nothing:
+    name = "file"
+
+    async def history(self, _one: Subscription, _start_ms: int, _end_ms: int) -> AsyncIterator[FeedRecord]:
+        return
+        yield
+
+
+async def replay(settings: Settings, source, log: MemoryLog | None = None) -> BaseException | None:
+    """How the worker's replay ended: None where it goes on."""
+    log = log or MemoryLog(batch_max=1000)
+    terms = make_terms(SHELF.current, SHELF.current_hash, settings, 0)
+    tenure = FeedTenure(log, InputStage(SHELF), "tests", settings, source, lambda: terms, DeadLetters(log))
+    await tenure.start()
+    try:
+        await asyncio.sleep(60)
+        return tenure.tails_failed()
+    finally:
+        await tenure.close()
+
+
+def test_a_source_without_a_record_ends_the_replay_as_the_operators_to_mend():
+    settings = Settings(feed_source="file", replay_from_ms=T0, replay_until_ms=T0 + 60_000)
+    why = virtual_time.run(replay(settings, Nothing()))
+    assert isinstance(why, OperatorError)
+    assert str(why) == (
+        "feed source file gave no record of BTCUSDT candle 1m from 2023-03-01T00:00:00Z until 2023-03-01T00:01:00Z: "
+        "nothing was replayed; check the source, its subject, and --from and --until"
+    )
+
+
+class Refusing:
+    """A source whose history says no."""
+
+    name = "fake"
+
+    def __init__(self, error: WorldError) -> None:
+        self.error, self.asked = error, 0
+
+    async def history(self, _one: Subscription, _start_ms: int, _end_ms: int) -> AsyncIterator[FeedRecord]:
+        self.asked += 1
+        raise self.error
+        yield
+
+
+@pytest.mark.parametrize(
+    ("error", "state"),
+    [(RefusedError("status 451: not from here", 25), "refused"), (WorldError("no route"), "reconnecting")],
+)
+def test_a_replay_that_cannot_be_had_is_said_and_one_that_is_refused_is_not_asked_for_at_once(error, state):
+    source, log = Refusing(error), MemoryLog(batch_max=1000)
+    settings = Settings(feed_source="fake", replay_days=1)
+    virtual_time.run(replay(settings, source, log))
+    counter = Counter("feeds")
+    found = (counter.read(offset, one) for offset, one in enumerate(log.records["feeds"]))
+    said = [
+        one.data
+        for decision in found
+        if decision
+        for one in decision.events
+        if isinstance(one, FeedStateChanged)
+    ]
+    assert [(one.source, one.state, one.reason) for one in said] == [("fake", state, str(error))]
+    assert source.asked == (3 if state == "refused" else 1)
+
+
+@pytest.mark.parametrize(("start_ms", "empty"), [(None, False), (T0 + 10**9, True)])
+def test_a_file_with_records_in_the_window_is_replayed(tmp_path: Path, start_ms, empty):
+    file = tmp_path / "a.csv"
+    file.write_text(f"timestamp,o,h,l,c,v\n{T0 + 60_000},1,2,1,1,1\n")
+    settings = Settings(
+        feed_source="candles", feed_candles_file=str(file), feed_stamp="close", replay_from_ms=start_ms
+    )
+    why = virtual_time.run(replay(settings, source_by_name("candles", candle_options(settings))))
+    assert isinstance(why, OperatorError) == empty

@@ -1,0 +1,207 @@
+"""The feed worker's live side over a log in memory: a source that loses its connection, and has a history."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+
+import pytest
+from tests.memory_io import MemoryLog
+
+from coordinator.infra.contracts.demo import CONTRACT
+from coordinator.infra.contracts.loading import ContractShelf
+from coordinator.streams import events as ev
+from coordinator.streams.agents.feed.worker import FeedTenure
+from coordinator.streams.agents.owning.dead_letters import DeadLetters
+from coordinator.streams.contract.terms import make_terms
+from coordinator.streams.inputs.stage import InputStage
+from coordinator.streams.log.counting import Counter
+from coordinator.streams.log.errors import OperatorError, RefusedError
+from coordinator.streams.ports import FeedRecord, SourceHealth, Subscription
+from coordinator.streams.settings import Settings
+
+MINUTE = 60_000
+T0 = 1_700_000_040_000
+SECONDS_MAX = 30.0
+
+
+def candle(number: int) -> FeedRecord:
+    values = {"open": "1", "high": "2", "low": "1", "close": "1.5", "volume": "3"}
+    opened = T0 + number * MINUTE
+    return FeedRecord("fake", "BTCUSDT", "candle", "1m", opened, opened + MINUTE, values)
+
+
+class FlakySource:
+    """Delivers what the test says, one connection after another; its history has everything."""
+
+    name = "fake"
+
+    def __init__(self) -> None:
+        self.health = SourceHealth()
+        self.records: asyncio.Queue[FeedRecord] = asyncio.Queue()
+        self.history_from: list[int] = []
+        self.known: list[FeedRecord] = []
+
+    def connect(self, *records: FeedRecord) -> None:
+        """A new connection, and what it delivers."""
+        self.health.connections += 1
+        for record in records:
+            self.records.put_nowait(record)
+
+    async def stream(self, _subscriptions: Sequence[Subscription]) -> AsyncIterator[FeedRecord]:
+        while True:
+            yield await self.records.get()
+
+    async def history(
+        self, _subscription: Subscription, start_ms: int, end_ms: int
+    ) -> AsyncIterator[FeedRecord]:
+        self.history_from.append(start_ms)
+        for record in self.known:
+            if start_ms <= record.at <= end_ms:
+                yield record
+
+
+async def test_what_was_missed_between_two_connections_comes_from_history_once_and_marked():
+    log, source = MemoryLog(), FlakySource()
+    settings = Settings(feed_source="fake", feed_subjects=("BTCUSDT",), crunch_id="test")
+    shelf = ContractShelf()
+    shelf.put(CONTRACT)
+    wall = T0 + 5 * MINUTE
+    tenure = FeedTenure(
+        log,
+        InputStage(shelf),
+        "tests",
+        settings,
+        source,
+        lambda: make_terms(shelf.current, shelf.current_hash, settings, 0),
+        DeadLetters(log),
+        wall_ms=lambda: wall,
+    )
+
+    def opened() -> list[tuple[int, bool]]:
+        counter = Counter("feeds")
+        found = (counter.read(offset, one) for offset, one in enumerate(log.records["feeds"]))
+        return [
+            ((event.data.ts_event - T0) // MINUTE, event.data.backfilled)
+            for decision in found
+            if decision is not None
+            for event in decision.events
+            if isinstance(event, ev.FeedRecordReceived)
+        ]
+
+    async def until(*numbers: int) -> None:
+        async with asyncio.timeout(SECONDS_MAX):
+            while sorted(number for number, _ in opened()) != list(numbers):
+                await asyncio.sleep(0.02)
+
+    source.known = [candle(number) for number in range(3)]
+    await tenure.start()
+    try:
+        await until(0, 1, 2)
+        source.connect(candle(3))
+        await until(0, 1, 2, 3)
+        wall = T0 + 8 * MINUTE  # an outage: 4, 5 and 6 pass unseen
+        source.known = [candle(number) for number in range(8)]
+        source.connect(candle(7))
+        await until(0, 1, 2, 3, 4, 5, 6, 7)
+        assert [one for one in opened() if one[1] and one[0] > 2] == [(4, True), (5, True), (6, True)]
+        assert source.history_from[-1] == candle(3).at + 1
+        asked = len(source.history_from)
+        source.records.put_nowait(candle(7))  # told again: known
+        await asyncio.sleep(0.3)
+        assert len(source.history_from) == asked
+        assert len(opened()) == 8
+    finally:
+        await tenure.close()
+
+
+class RefusingSource(FlakySource):
+    """Its history says what the test says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.error: Exception | None = None
+
+    async def history(
+        self, subscription: Subscription, start_ms: int, end_ms: int
+    ) -> AsyncIterator[FeedRecord]:
+        async for record in super().history(subscription, start_ms, end_ms):
+            yield record
+        if self.error is not None:
+            raise self.error
+
+
+def tenure_of(log: MemoryLog, source: FlakySource, wall: Callable[[], int], subjects: str) -> FeedTenure:
+    settings = Settings(feed_source="fake", feed_subjects=tuple(subjects.split()), crunch_id="test")
+    shelf = ContractShelf()
+    shelf.put(CONTRACT)
+    return FeedTenure(
+        log,
+        InputStage(shelf),
+        "tests",
+        settings,
+        source,
+        lambda: make_terms(shelf.current, shelf.current_hash, settings, 0),
+        DeadLetters(log),
+        wall_ms=wall,
+    )
+
+
+def states(log: MemoryLog) -> list[tuple[str, str]]:
+    counter = Counter("feeds")
+    found = (counter.read(offset, one) for offset, one in enumerate(log.records["feeds"]))
+    return [
+        (event.data.state, event.data.reason)
+        for decision in found
+        if decision is not None
+        for event in decision.events
+        if isinstance(event, ev.FeedStateChanged) and event.data.source == "fake"
+    ]
+
+
+async def test_a_history_that_is_refused_for_long_is_asked_once_for_all_subjects_and_said():
+    log, source, wall = MemoryLog(), RefusingSource(), T0 + 5 * MINUTE
+    source.error = RefusedError("fake: status 451: not from here", 1_000)
+    source.health.state = "connected"
+    tenure = tenure_of(log, source, lambda: wall, "BTCUSDT ETHUSDT DOGEUSDT")
+    await tenure.start()
+    try:
+        async with asyncio.timeout(SECONDS_MAX):
+            while ("degraded", "fake: status 451: not from here") not in states(log):
+                await asyncio.sleep(0.02)
+        for _ in range(3):
+            source.connect(candle(3))
+            await asyncio.sleep(0.2)
+        assert len(source.history_from) == 1
+    finally:
+        await tenure.close()
+
+
+async def test_a_subject_that_was_served_is_gone_without_ending_the_node_and_a_name_never_heard_of_ends_it():
+    log, source, wall = MemoryLog(), RefusingSource(), T0 + 5 * MINUTE
+    source.known = [candle(number) for number in range(3)]
+    source.health.state = "connected"
+    tenure = tenure_of(log, source, lambda: wall, "BTCUSDT")
+    await tenure.start()
+    try:
+        async with asyncio.timeout(SECONDS_MAX):
+            while tenure.feeds.last_at(Subscription("fake", "BTCUSDT", "candle", "1m")) < 0:
+                await asyncio.sleep(0.02)
+            source.error = OperatorError("Invalid symbol (code -1121)")
+            source.health.unknown["BTCUSDT"] = "no BTCUSDT any more"
+            source.connect(candle(3))
+            source.connect(candle(4))
+            while not any("Invalid symbol" in reason and "no BTCUSDT" in reason for _, reason in states(log)):
+                await asyncio.sleep(0.02)
+    finally:
+        await tenure.close()
+    source = RefusingSource()
+    source.health.unknown["ETHUSDT"] = "no ETHUSDT"
+    tenure = tenure_of(MemoryLog(), source, lambda: wall, "ETHUSDT")
+    await tenure.start()
+    try:
+        async with asyncio.timeout(SECONDS_MAX):
+            with pytest.raises(OperatorError, match="no ETHUSDT"):
+                await next(task for task in tenure._tails if task.get_name() == "feed-source")
+    finally:
+        await tenure.close()

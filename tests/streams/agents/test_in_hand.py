@@ -1,0 +1,75 @@
+"""A worker that dies of one answer: the next one knows whose it was, and charges that model alone."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from tests.predict_scene import Scene
+from tests.streams.build import T0, received
+
+from coordinator.infra.models.in_hand import InHand
+from coordinator.streams.predictions.stage import NODE_RESTARTED, WORKER_DIED
+
+DIES = """
+import os, sys
+from pathlib import Path
+from coordinator.infra.models.in_hand import InHand
+hand = InHand(Path(sys.argv[1]))
+with hand.holding("innocent"):
+    pass
+if sys.argv[2]:
+    with hand.holding(sys.argv[2]):
+        os.kill(os.getpid(), 9)
+os._exit(1)
+"""
+
+
+def dies_holding(path: Path, model_id: str) -> None:
+    subprocess.run([sys.executable, "-Ic", DIES, str(path), model_id], check=False)
+
+
+def test_the_next_process_knows_whose_answer_the_killed_one_held(tmp_path: Path):
+    path = tmp_path / "data" / "in-hand"
+    assert InHand(path).left_behind == ""
+    dies_holding(path, "a long name")
+    dies_holding(path, "b")
+    assert InHand(path).left_behind == "b"
+    assert InHand(path).left_behind == ""  # said once: the one before died of nothing
+    dies_holding(path, "")
+    assert InHand(path).left_behind == ""
+
+
+def test_where_it_cannot_be_kept_the_worker_works_on(tmp_path: Path):
+    (tmp_path / "file").write_text("")
+    hand = InHand(tmp_path / "file" / "in-hand")
+    with hand.holding("a"):
+        assert hand.left_behind == ""
+
+
+async def test_the_round_that_killed_the_worker_is_failed_for_the_killer_and_absent_by_the_node_for_others(
+    tmp_path: Path,
+):
+    async def never(method: str, _arguments: Any) -> Any:
+        await asyncio.Event().wait()
+
+    dies_holding(tmp_path / "in-hand", "b")
+    play = Scene()
+    play.gateway.join("a", never)
+    play.gateway.join("b", never)
+    await play.start()
+    play.asked(received(T0))
+    delivering = asyncio.create_task(play.deliver())
+    await play.until(lambda: ["RoundOpened"] in play.kinds())
+    delivering.cancel()
+    await asyncio.gather(delivering, return_exceptions=True)
+
+    play.in_hand = InHand(tmp_path / "in-hand")
+    await play.start()
+    await play.deliver()
+    assert sorted(play.missed()) == [("a", "node", NODE_RESTARTED), ("b", "model", WORKER_DIED)]
+    assert play.tenure is not None
+    await play.tenure.close()

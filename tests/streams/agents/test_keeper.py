@@ -1,0 +1,258 @@
+"""The gate: when it opens, who may pass, and what closes it; with a fake Faust and a log in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+
+import pytest
+from aiokafka.errors import KafkaTimeoutError
+from tests.memory_io import MemoryLog
+from tests.streams.agents.echo import EchoStage, claim_of, claims, log_of_ten, said, score_until, until
+
+from coordinator.streams.agents.owning import keeper as keeper_module
+from coordinator.streams.agents.owning.keeper import Keeper, StalledError
+from coordinator.streams.agents.owning.tenure import Tenure
+from coordinator.streams.log.counting import Decision
+from coordinator.streams.log.errors import UnknownEventError
+
+SILENT_SECONDS = 0.3
+
+
+@pytest.fixture
+def io() -> MemoryLog:
+    return log_of_ten()
+
+
+@pytest.fixture
+def new_tenure(io: MemoryLog) -> Callable[[], Tenure]:
+    return lambda: Tenure(io, EchoStage(), "me")
+
+
+@pytest.fixture
+async def keeper(io, new_tenure) -> AsyncIterator[Keeper]:
+    """A keeper that runs; its end is looked at."""
+    made = Keeper("aggregate", new_tenure, SILENT_SECONDS)
+    running = asyncio.create_task(made.run())
+    yield made
+    if not running.done():
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
+    else:
+        running.result()
+
+
+async def deliver(keeper: Keeper, io: MemoryLog, offset: int) -> None:
+    """What Faust's agent does with a record, bounded."""
+    await asyncio.wait_for(keeper.deliver(offset, io.records["scores"][offset]), 5)
+
+
+async def test_the_gate_opens_when_catch_up_is_done_and_not_before(io, keeper):
+    delivery = asyncio.create_task(keeper.deliver(1, io.records["scores"][1]))
+    await asyncio.sleep(0.05)
+    assert not delivery.done()
+    assert not said(io)
+    keeper.assigned(ours=True)
+    await delivery
+    assert said(io) == list(range(1, 11))
+    assert claims(io) == 1
+
+
+async def test_a_redelivered_record_changes_nothing(io, keeper):
+    keeper.assigned(ours=True)
+    for _ in range(2):
+        for offset in range(len(io.records["scores"])):
+            await deliver(keeper, io, offset)
+    io.records["scores"].append(score_until(11))
+    for _ in range(3):
+        await deliver(keeper, io, 11)
+    assert said(io) == list(range(1, 12))
+
+
+async def test_a_hole_in_the_delivery_is_read_from_the_log(io, keeper):
+    keeper.assigned(ours=True)
+    await until(lambda: keeper.is_open)
+    io.records["scores"] += [score_until(seq) for seq in range(11, 15)]
+    await deliver(keeper, io, 14)
+    assert said(io) == list(range(1, 15))
+
+
+async def test_garbage_is_passed_over_and_an_unknown_kind_is_not(io, keeper):
+    keeper.assigned(ours=True)
+    await until(lambda: keeper.is_open)
+    io.records["scores"] += [
+        b"\xff",
+        score_until(11),
+        b'{"e":1,"epoch":1,"seq":12,"events":[{"kind":"New","id":"n","at":1,"v":1}]}',
+    ]
+    await deliver(keeper, io, 11)
+    await deliver(keeper, io, 12)
+    assert said(io) == list(range(1, 12))
+    with pytest.raises(UnknownEventError, match=r"scores offset 13.*New"):
+        await deliver(keeper, io, 13)
+
+
+async def test_a_partition_kept_through_rebalances_keeps_its_claim(io, keeper):
+    for _ in range(20):
+        keeper.assigned(ours=True)
+        await asyncio.sleep(0.005)
+    await until(lambda: keeper.is_open)
+    assert claims(io) == 1
+
+
+async def test_a_partition_that_goes_and_comes_is_claimed_each_time(io, keeper):
+    for number in range(1, 6):
+        keeper.assigned(ours=True)
+        await until(lambda: keeper.is_open)
+        keeper.assigned(ours=False)
+        await until(lambda: not keeper.is_open)
+        io.records["scores"].append(score_until(10 + number))
+    assert claims(io) == 5
+    assert said(io) == list(range(1, 15)), "what came while the gate was shut waits for the next owner"
+
+
+async def test_a_partition_that_goes_during_catch_up_opens_no_gate(io, keeper, monkeypatch):
+    async def never(_tenure: Tenure, _decision: Decision) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(Tenure, "process", never)
+    keeper.assigned(ours=True)
+    await until(lambda: claims(io) == 1)
+    keeper.assigned(ours=False)
+    await asyncio.sleep(0.05)
+    assert not keeper.is_open
+    monkeypatch.undo()
+    keeper.assigned(ours=True)
+    await until(lambda: keeper.is_open)
+    assert said(io) == list(range(1, 11))
+
+
+async def test_a_foreign_claim_shuts_the_gate_until_the_group_speaks(io, keeper):
+    keeper.assigned(ours=True)
+    await until(lambda: keeper.is_open)
+    io.records["snapshots"].append(claim_of(2))
+    await until(lambda: not keeper.is_open)
+    await asyncio.sleep(SILENT_SECONDS / 2)
+    assert claims(io) == 2
+    keeper.assigned(ours=True)
+    await until(lambda: keeper.is_open)
+    assert claims(io) == 3
+
+
+async def test_word_of_the_group_that_comes_while_the_old_tenure_is_closing_is_not_lost(
+    io, keeper, monkeypatch
+):
+    original = Tenure.close
+
+    async def slow(tenure: Tenure) -> None:
+        keeper.assigned(ours=True)
+        await original(tenure)
+
+    keeper.assigned(ours=True)
+    await until(lambda: keeper.is_open)
+    monkeypatch.setattr(Tenure, "close", slow)
+    monkeypatch.setattr(keeper, "_silent_seconds_max", 1000)
+    io.records["snapshots"].append(claim_of(2))
+    await until(lambda: claims(io) == 3)
+    monkeypatch.undo()
+
+
+async def test_a_claimer_that_vanished_is_replaced_when_the_group_stays_silent(io, keeper):
+    keeper.assigned(ours=True)
+    await until(lambda: keeper.is_open)
+    io.records["snapshots"].append(claim_of(2))
+    await until(lambda: not keeper.is_open)
+    await until(lambda: keeper.is_open)
+    assert claims(io) == 3
+
+
+async def test_a_failed_send_drops_the_state_pauses_and_claims_anew(io, keeper, monkeypatch):
+    pauses: list[float] = []
+    sleep = asyncio.sleep
+
+    async def no_pause(seconds: float) -> None:
+        if seconds >= 1:
+            pauses.append(seconds)
+        await sleep(min(seconds, 0.01))
+
+    monkeypatch.setattr(keeper_module.asyncio, "sleep", no_pause)
+    io.on_send = lambda topic, number: KafkaTimeoutError("away") if number in (4, 8, 12) else None
+    keeper.assigned(ours=True)
+    await until(lambda: said(io) == list(range(1, 11)))
+    assert pauses == [1.0, 2.0, 4.0]
+    assert claims(io) == 3, "the third failure was a claim's own"
+    assert len(io.records["snapshots"]) > 3 + 10, (
+        "what was sent after a failed send stands there and does not count"
+    )
+
+
+async def test_a_record_in_the_hands_of_an_owner_that_lost_goes_to_the_next(io, keeper, monkeypatch):
+    """Without a second delivery: Faust gives each record once."""
+    keeper.assigned(ours=True)
+    await until(lambda: keeper.is_open)
+    entered, original = asyncio.Event(), Tenure.process
+    tenures: list[Tenure] = []
+
+    async def held(tenure: Tenure, decision: Decision) -> None:
+        tenures.append(tenure)
+        if len(tenures) == 1:
+            entered.set()
+            await asyncio.Event().wait()
+        assert tenure is not tenures[0] or len(tenures) == 1, "two tenures at work"
+        await original(tenure, decision)
+
+    monkeypatch.setattr(Tenure, "process", held)
+    io.records["scores"].append(score_until(11))
+    delivery = asyncio.create_task(keeper.deliver(11, io.records["scores"][11]))
+    await entered.wait()
+    keeper.assigned(ours=False)
+    await until(lambda: not keeper.is_open)
+    keeper.assigned(ours=True)
+    await asyncio.wait_for(delivery, 5)
+    assert said(io) == list(range(1, 12))
+    assert claims(io) == 2
+
+
+async def test_a_world_that_fails_in_mid_delivery_costs_the_claim_and_not_the_process(
+    io, keeper, monkeypatch
+):
+    keeper.assigned(ours=True)
+    await until(lambda: keeper.is_open)
+    original, failed = Tenure.process, []
+
+    async def failing(tenure: Tenure, decision: Decision) -> None:
+        if not failed:
+            failed.append(True)
+            raise KafkaTimeoutError("away")
+        await original(tenure, decision)
+
+    monkeypatch.setattr(Tenure, "process", failing)
+    io.records["scores"].append(score_until(11))
+    await deliver(keeper, io, 11)
+    assert said(io) == list(range(1, 12))
+
+
+async def test_a_bug_is_raised_and_the_record_not_acknowledged(io, keeper, monkeypatch):
+    keeper.assigned(ours=True)
+    await until(lambda: keeper.is_open)
+
+    async def buggy(_tenure: Tenure, _decision: Decision) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(Tenure, "process", buggy)
+    io.records["scores"].append(score_until(11))
+    with pytest.raises(ZeroDivisionError):
+        await deliver(keeper, io, 11)
+
+
+async def test_records_that_nobody_delivers_end_the_process(io, new_tenure, monkeypatch):
+    monkeypatch.setattr(keeper_module, "LOOK_SECONDS", 0.05)
+    stalled = Keeper("aggregate", new_tenure, SILENT_SECONDS, stalled_seconds_max=0.2)
+    running = asyncio.create_task(stalled.run())
+    stalled.assigned(ours=True)
+    await until(lambda: stalled.is_open)
+    await asyncio.sleep(0.5)
+    assert not running.done(), "an idle stage is not a stalled one"
+    io.records["scores"].append(score_until(11))
+    with pytest.raises(StalledError, match=r"aggregate.*offset 11"):
+        await asyncio.wait_for(running, 10)

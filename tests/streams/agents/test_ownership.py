@@ -1,0 +1,127 @@
+"""Claiming a topic, sending in order, and noticing the end of an ownership; without a broker."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+from aiokafka.errors import KafkaTimeoutError
+from tests.memory_io import MemoryLog
+from tests.streams.agents.echo import EchoStage, claim_of, claims, log_of_ten, said, until
+
+from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic
+from coordinator.streams.agents.owning.tenure import Tenure
+from coordinator.streams.log.errors import TruncatedTopicError, UnknownEventError
+
+
+async def claimed(io: MemoryLog, name: str = "me") -> OwnedTopic:
+    owned = OwnedTopic(io, "snapshots", name)
+    await owned.claim(lambda _decision: None)
+    return owned
+
+
+async def test_a_foreign_claim_ends_an_ownership_and_what_it_sends_later_does_not_count():
+    io = MemoryLog()
+    first = await claimed(io)
+    await first.send([], {}, {})
+    second = await claimed(io, "you")
+    why = await asyncio.wait_for(first.lost, 2)
+    assert why.foreign
+    with pytest.raises(LostOwnershipError):
+        await first.send([], {}, {})
+    assert (second.epoch, second.seq) == (2, 1)
+    await second.send([], {}, {})
+    assert claims(io) == 2
+
+
+async def test_a_claim_that_does_not_count_does_not_end_an_ownership():
+    io = MemoryLog()
+    owned = await claimed(io)
+    io.records["snapshots"] += [claim_of(1), claim_of(3), b"garbage"]
+    await asyncio.sleep(0.1)
+    assert not owned.lost.done()
+
+
+async def test_a_claim_that_comes_second_owns_nothing():
+    io = MemoryLog()
+
+    def foreign_first(topic: str, number: int) -> None:
+        if number == 1:
+            io.records[topic].append(claim_of(1))
+
+    io.on_send = foreign_first
+    with pytest.raises(LostOwnershipError, match="came second") as caught:
+        await claimed(io)
+    assert not caught.value.foreign, "the group says that it is ours: try again after a pause"
+
+
+async def test_after_a_failed_send_nothing_more_is_sent():
+    io = MemoryLog()
+    owned = await claimed(io)
+    io.on_send = lambda _topic, number: KafkaTimeoutError("away") if number == 3 else None
+    await owned.send([], {}, {})
+    await owned.send([], {}, {})
+    with pytest.raises(LostOwnershipError):
+        await owned.flush()
+    with pytest.raises(LostOwnershipError):
+        await owned.send([], {}, {})
+    assert io.sends["snapshots"] == 3
+    assert not owned.lost.result().foreign
+
+
+async def test_a_resumed_stage_decides_only_what_was_not_decided():
+    io = log_of_ten()
+    io.on_send = lambda _topic, number: KafkaTimeoutError("away") if number == 6 else None
+    first = Tenure(io, EchoStage(), "me")
+    with pytest.raises(LostOwnershipError):
+        await first.start()
+    assert said(io) == [1, 2, 3, 4]
+    await first.close()
+    io.on_send = lambda _topic, _number: None
+    second = Tenure(io, EchoStage(), "me")
+    await second.start()
+    assert said(io) == list(range(1, 11))
+    await second.close()
+    assert all(reader.closed for reader in io.readers)
+
+
+async def test_a_stage_whose_need_lies_beyond_its_source_says_so():
+    io = log_of_ten()
+    tenure = Tenure(io, EchoStage(), "me")
+    await tenure.start()
+    await tenure.close()
+    del io.records["scores"][5:]
+    with pytest.raises(TruncatedTopicError, match="scores"):
+        await Tenure(io, EchoStage(), "me").start()
+
+
+async def test_a_newer_envelope_in_the_own_topic_stops_the_claim():
+    io = log_of_ten()
+    io.records["snapshots"].append(b'{"e":2,"epoch":1,"seq":1,"new":true}')
+    with pytest.raises(UnknownEventError, match="snapshots offset 0"):
+        await Tenure(io, EchoStage(), "me").start()
+
+
+async def test_losing_the_second_topic_is_losing_the_first():
+    io = log_of_ten()
+    tenure = Tenure(io, EchoStage(), "me")
+    second = OwnedTopic(io, "models", "me")
+    await tenure.start()
+    await tenure.claim_also(second, lambda _decision: None)
+    io.records["models"].append(claim_of(2))
+    await until(tenure.owned.lost.done)
+    assert tenure.owned.lost.result().foreign
+    await tenure.close()
+    await second.close()
+
+
+async def test_an_owner_that_was_replaced_does_not_claim_the_second_topic():
+    io = log_of_ten()
+    tenure = Tenure(io, EchoStage(), "me")
+    await tenure.start()
+    io.records["snapshots"].append(claim_of(2))
+    await until(tenure.owned.lost.done)
+    with pytest.raises(LostOwnershipError):
+        await tenure.claim_also(OwnedTopic(io, "models", "me"), lambda _decision: None)
+    assert io.sends["models"] == 0
+    await tenure.close()

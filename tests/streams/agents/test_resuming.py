@@ -1,0 +1,192 @@
+"""The real stages in their shells, over the fixed log, ended at every single send: the log comes out the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import pytest
+from aiokafka.errors import KafkaTimeoutError
+from tests.broker.fixed_log import FixedLog, decided, fixed_log, fixed_shelf, make_commands
+from tests.memory_io import MemoryLog
+from tests.streams.agents.echo import until
+
+from coordinator.streams.agents.owning.dead_letters import DeadLetters
+from coordinator.streams.agents.owning.ownership import LostOwnershipError
+from coordinator.streams.agents.owning.tenure import PlainCounter, Tenure
+from coordinator.streams.checkpoints.stage import CheckpointStage
+from coordinator.streams.log.envelope import decode_event
+from coordinator.streams.log.stage import Stage
+from coordinator.streams.scores.stage import ScoreStage
+from coordinator.streams.snapshots.stage import AggregateStage
+
+CRUNCH_ID = "in-memory"
+
+
+@pytest.fixture(scope="module")
+def log() -> FixedLog:
+    return fixed_log(CRUNCH_ID, 60)
+
+
+def new_score() -> Stage:
+    return ScoreStage(fixed_shelf())
+
+
+def new_aggregate() -> Stage:
+    return AggregateStage(fixed_shelf())
+
+
+def new_checkpoint() -> Stage:
+    return CheckpointStage(CRUNCH_ID, fixed_shelf(), settle_rehearsals=True)
+
+
+async def resume(io: MemoryLog, new_stage: Callable[[], Stage]) -> None:
+    """Own after own, until one has caught up and all that it sent stands in the log."""
+    while True:
+        tenure = Tenure(io, new_stage(), "me")
+        try:
+            await tenure.start()
+            await tenure.owned.flush()
+        except LostOwnershipError:
+            continue
+        else:
+            return
+        finally:
+            await tenure.close()
+
+
+def fails_at(number: int) -> Callable[[str, int], Exception | None]:
+    return lambda _topic, sent: KafkaTimeoutError("away") if sent == number else None
+
+
+async def whole(log: FixedLog) -> MemoryLog:
+    """The undisturbed run, as records."""
+    io = MemoryLog(batch_max=50)
+    io.records["inputs"], io.records["predictions"] = log.records["inputs"], log.records["predictions"]
+    await resume(io, new_score)
+    await resume(io, new_aggregate)
+    for topic in ("scores", "snapshots"):
+        assert decided(io.records[topic], topic) == log.expected[topic]
+    return io
+
+
+async def test_a_score_stage_that_catches_up_reads_what_it_waits_for_and_holds_no_more(log):
+    io = MemoryLog(batch_max=7)
+    io.records["inputs"], io.records["predictions"] = log.records["inputs"], log.records["predictions"]
+    stage, held = new_score(), []
+    absorb = stage.absorb
+
+    def watched(decision):
+        absorb(decision)
+        held.append((len({event_of.offset for _, _, event_of in stage._queue}), len(stage._rounds)))
+
+    stage.absorb = watched
+    tenure = Tenure(io, stage, "me")
+    await tenure.start()
+    await tenure.close()
+    assert decided(io.records["scores"], "scores") == log.expected["scores"]
+    most = [max(one) for one in zip(*held, strict=True)]
+    assert most[0] <= 2 * 7, most  # records of inputs that wait, of some sixty
+    assert most[1] <= 3 * 7, most
+
+
+@pytest.mark.parametrize("first", ["inputs", "predictions"])
+async def test_a_score_stage_that_ends_at_any_send_leaves_the_same_log(log, first):
+    for number in range(1, len(log.expected["scores"]) + 2, 3):
+        io = MemoryLog(batch_max=7)
+        io.on_send = fails_at(number)
+        io.records[first] = list(log.records[first])
+        await resume(io, new_score)
+        for topic in ("inputs", "predictions"):
+            io.records[topic] = list(log.records[topic])
+        await resume(io, new_score)
+        assert decided(io.records["scores"], "scores") == log.expected["scores"], f"send {number}"
+
+
+async def test_an_aggregate_stage_that_ends_at_any_send_leaves_the_same_log(log):
+    done = await whole(log)
+    for number in range(1, len(log.expected["snapshots"]) + 2):
+        io = MemoryLog(batch_max=7)
+        io.on_send = fails_at(number)
+        for part in (3, 2, 1):
+            io.records["scores"] = done.records["scores"][: len(done.records["scores"]) // part]
+            await resume(io, new_aggregate)
+        assert decided(io.records["snapshots"], "snapshots") == log.expected["snapshots"], f"send {number}"
+
+
+async def test_a_withholding_decided_long_ago_bears_on_the_snapshots_that_a_new_owner_reads():
+    """Two topics drive the stage: both are folded as far as they are decided before anything new is."""
+    log = fixed_log(CRUNCH_ID, 120)
+    done, waves = await whole(log), make_commands(CRUNCH_ID)
+    for number in range(1, 12):
+        io = MemoryLog(batch_max=7)
+        io.on_send = fails_at(number)
+        io.records["commands"] = list(waves["before"])
+        for part in (6, 2, 1):
+            io.records["snapshots"] = done.records["snapshots"][: len(done.records["snapshots"]) // part]
+            await resume(io, new_checkpoint)
+        io.records["commands"] += waves["first"] + waves["last"]
+        await resume(io, new_checkpoint)
+        found = decided(io.records["checkpoints"], "checkpoints")
+        assert sorted(found) == sorted(log.expected["checkpoints"]), f"send {number}"
+
+
+async def test_a_withholding_sent_while_nobody_listened_bears_on_what_is_built_now(log):
+    io = await whole(fixed_log(CRUNCH_ID, 120))
+    io.records["commands"] = list(make_commands(CRUNCH_ID)["before"])
+    await resume(io, new_checkpoint)
+    kinds = [type(decode_event(one[0])).__name__ for one in decided(io.records["checkpoints"], "checkpoints")]
+    assert kinds.count("CheckpointWithheld") == 1
+
+
+async def test_a_command_after_garbage_is_decided_once_the_letter_is_durable(log):
+    io = await whole(log)
+    io.records["commands"] = [b'{"a":1}', *make_commands(CRUNCH_ID)["before"]]
+    held = True
+    io.on_send = lambda topic, _: KafkaTimeoutError("away") if held and topic == "dead-letters" else None
+    letters = DeadLetters(io)
+    sending = asyncio.create_task(letters.run())
+    tenure = Tenure(io, new_checkpoint(), "me", letters.from_topic)
+    starting = asyncio.create_task(tenure.start())
+    await until(lambda: io.sends["dead-letters"] == 1)
+    assert not starting.done()
+    assert not decided(io.records["checkpoints"], "checkpoints")
+    held = False
+    await asyncio.wait_for(starting, 5)
+    assert len(io.records["dead-letters"]) == 1
+    assert decided(io.records["checkpoints"], "checkpoints")
+    await tenure.close()
+    sending.cancel()
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b"",
+        b"\xff",
+        b"null",
+        b"[1]",
+        b'{"kind":"ConfirmCheckpoint"}',
+        b'{"kind":"ConfirmCheckpoint","id":"c","at":1,"v":1,"data":{}}',
+        b'{"kind":"ConfirmCheckpoint","id":"c","at":1,"v":"1","data":{}}',
+    ],
+)
+def test_what_is_no_command_of_ours_is_garbage_with_a_reason(record):
+    counter = PlainCounter("commands")
+    assert counter.read(0, record) is None
+    assert counter.garbage
+    assert counter.next_offset == 1
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        b'{"kind":"ConfirmCheckpoint","id":"c","at":1,"v":2,"data":{}}',
+        b'{"kind":"BlessCheckpoint","id":"c","at":1,"v":1,"data":{}}',
+    ],
+)
+def test_what_only_a_newer_version_can_know_is_passed_over_and_says_what_to_do(record):
+    counter = PlainCounter("commands")
+    assert counter.read(3, record) is None
+    assert "upgrade this reader, then send it again" in counter.garbage
+    assert counter.next_offset == 4

@@ -1,0 +1,134 @@
+"""The worker's process: what ends it, and that nothing inside it dies unheard."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from coordinator.streams.agents.owning.faust_app import stage_app
+from coordinator.streams.agents.owning.keeper import Keeper
+from coordinator.streams.agents.workers import Worker
+from coordinator.streams.log.errors import WorldError
+from coordinator.streams.settings import Settings
+
+
+class FakeApp:
+    """As much of a Faust app as a worker touches."""
+
+    def __init__(self) -> None:
+        self.conf = SimpleNamespace(id="a-stage")
+        self.should_stop = False
+        self.crash_reason: BaseException | None = None
+        self.stopped = False
+
+    def finalize(self) -> None: ...
+
+    async def start(self) -> None: ...
+
+    async def stop(self) -> None:
+        self.stopped = True
+
+
+class FakeIO:
+    async def connect(self) -> None: ...
+
+
+@pytest.fixture
+async def worker() -> Any:
+    made = Worker(
+        Settings(kafka_bootstrap="127.0.0.1:1"), "score"
+    )  # whatever listens on 9092 here is not asked
+    made.io = FakeIO()  # type: ignore[assignment]
+    made.apps.append(FakeApp())  # type: ignore[arg-type]
+    return made
+
+
+async def test_a_worker_told_to_stop_stops_its_apps(worker):
+    stop = asyncio.Event()
+    running = asyncio.create_task(worker.run_until(stop))
+    await asyncio.sleep(0.05)
+    stop.set()
+    await asyncio.wait_for(running, 5)
+    assert worker.apps[0].stopped
+
+
+async def test_an_app_that_crashes_inside_ends_the_worker(worker):
+    running = asyncio.create_task(worker.run_until(asyncio.Event()))
+    await asyncio.sleep(0.05)
+    worker.apps[0].crash_reason, worker.apps[0].should_stop = RuntimeError("its consumer died"), True
+    with pytest.raises(WorldError, match=r"a-stage.*its consumer died"):
+        await asyncio.wait_for(running, 5)
+
+
+async def test_a_task_that_fails_ends_the_worker(worker):
+    async def fails() -> None:
+        raise ZeroDivisionError
+
+    worker.tasks.append(fails())
+    with pytest.raises(ZeroDivisionError):
+        await asyncio.wait_for(worker.run_until(asyncio.Event()), 5)
+
+
+async def test_a_shutdown_that_hangs_is_given_up(worker, monkeypatch):
+    monkeypatch.setattr("coordinator.streams.agents.workers.STOP_SECONDS_MAX", 0.1)
+
+    hanging = []
+
+    async def hangs() -> None:
+        hanging.append(True)
+        await asyncio.Event().wait()
+
+    worker.closing.append(hangs)
+    stop = asyncio.Event()
+    stop.set()
+    await asyncio.wait_for(worker.run_until(stop), 30)
+    assert hanging == [True]
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        ("None", 0, ""),
+        ("OperatorError('name a contract')", 2, "coordinator worker score: name a contract\n"),
+        ("TruncatedTopicError('a topic was cut')", 2, "coordinator worker score: a topic was cut\n"),
+        ("ZeroDivisionError('a bug')", 70, ""),
+    ],
+)
+def test_how_a_worker_ends(error, code, says):
+    program = (
+        "from coordinator.streams.agents.owning.faust_app import end_process\n"
+        "from coordinator.streams.log.errors import *\n"
+        f"end_process('score', {error})"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (ended.returncode, ended.stderr) == (code, says)
+    if error != "None":
+        assert error.split("(")[0] in ended.stdout
+
+
+async def test_a_stage_needs_no_folder_so_that_it_runs_as_any_user_on_a_read_only_disk():
+    async def tell(_: BaseException) -> None: ...
+
+    app = stage_app(Settings(), "a-stage", "feeds", Keeper("a-stage", lambda: None, 1.0), tell)
+    app.finalize()
+    app._create_directories()  # by Faust as it starts; under /dev/null even root could make none
+
+
+async def test_a_worker_at_work_touches_its_health_file(worker, tmp_path, monkeypatch):
+    monkeypatch.setattr("coordinator.streams.agents.workers.ALIVE_SECONDS", 0.01)
+    touched = tmp_path / "alive"
+    stop = asyncio.Event()
+    worker.settings = Settings(health_file=str(touched))
+    running = asyncio.create_task(worker.run_until(stop))
+    for _ in range(2):
+        async with asyncio.timeout(5):
+            while not touched.exists():
+                await asyncio.sleep(0.01)
+        touched.unlink()
+    stop.set()
+    await running

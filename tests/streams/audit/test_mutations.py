@@ -1,0 +1,350 @@
+"""An honest log holds; one in which anything was left out, slipped in, doubled, exchanged or altered does not.
+
+Each mutation is made in one topic, as somebody would who can write the topic: numbered anew, so that every append
+counts. It is tried twice: with the later topics left as they were, and with the later stages honestly run again on it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import AsyncIterator, Callable
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+import pytest
+from tests.memory_log import MemoryLog, PlainCounter, undisturbed
+from tests.streams.test_crash_chain import CONTRACTS, STAGES, market
+
+from coordinator.streams.audit.checkpoint import STEPS, check_log
+from coordinator.streams.audit.facts import TOPICS_READ, Chain, ChainBrokenError
+from coordinator.streams.events import (
+    AnyEvent,
+    CheckpointData,
+    FeedRecordReceived,
+    InputReceived,
+    InputResolved,
+    RoundOpened,
+)
+from coordinator.streams.log.counting import Counter, Decision
+from coordinator.streams.log.envelope import (
+    Append,
+    Need,
+    decode_event,
+    encode_append,
+    encode_decision,
+    encode_event,
+)
+from coordinator.streams.topology import BY_TOPIC
+
+Parts = list[tuple[list[AnyEvent], dict[str, Any], dict[str, Need]]]
+"""A topic as (events, upto, need) per decision."""
+
+
+def topics_of(log: MemoryLog) -> Callable[[str, Need], AsyncIterator[Decision]]:
+    async def decisions(topic: str, start: Need) -> AsyncIterator[Decision]:
+        counter = Counter(topic, start) if BY_TOPIC[topic].enveloped else PlainCounter(topic, start)
+        for offset, record in enumerate(log[topic][start.offset :], start=start.offset):
+            if (found := counter.read(offset, record)) is not None:
+                yield found
+
+    return decisions
+
+
+@lru_cache
+def last_checkpoint() -> CheckpointData:
+    honest = Chain({"checkpoints": market(1).decisions("checkpoints")})
+    return max(honest.checkpoints.values(), key=lambda one: one.period_end)
+
+
+def verdict(log: MemoryLog) -> ChainBrokenError | None:
+    """What is found against the last checkpoint of the honest log; None if all holds."""
+    wanted = last_checkpoint()
+    chain = Chain(
+        {topic: log.decisions(topic) for topic in TOPICS_READ}, (wanted.period_start, wanted.period_end)
+    )
+
+    async def walk() -> None:
+        checkpoint = chain.checkpoints.get(wanted.checkpoint_id)
+        if checkpoint is None:
+            raise ChainBrokenError("checkpoint", f"the topics have no checkpoint {wanted.checkpoint_id}")
+        steps = [step async for step, _ in check_log(topics_of(log), chain, checkpoint, CONTRACTS, "btc-up")]
+        assert tuple(steps) == STEPS
+
+    try:
+        asyncio.run(walk())
+    except ChainBrokenError as error:
+        return error
+    return None
+
+
+def parts_of(log: MemoryLog, topic: str) -> Parts:
+    return [(list(one.events), dict(one.upto), dict(one.need)) for one in log.decisions(topic)]
+
+
+def written(log: MemoryLog, topic: str, parts: Parts, *, redone: bool) -> MemoryLog:
+    """The log with this topic; `redone`: and with what the stages honestly make of it."""
+    out = log.copy()
+    out.topics[topic] = [encode_append(Append(e=1, epoch=1, seq=0, claim="forger"))]
+    for number, (events, upto, need) in enumerate(parts, start=1):
+        for record in encode_decision(events, epoch=1, seq=number, upto=upto, need=need):
+            out.append(topic, record)
+    if redone:
+        for later in list(STAGES)[_place(topic) :]:
+            out.topics[later] = []
+            out = undisturbed(out, STAGES[later])
+    return out
+
+
+def _place(topic: str) -> int:
+    """Which of the stages comes after a topic."""
+    return {"feeds": 0, "models": 1, "predictions": 1}.get(
+        topic, list(STAGES).index(topic) + 1 if topic in STAGES else 0
+    )
+
+
+def in_period(parts: Parts, topic: str, rng: random.Random, kind: str = "") -> tuple[int, int]:
+    """(decision, event) somewhere in the last checkpoint's period; of `models` anywhere."""
+    last = last_checkpoint()
+    near = last.period_start + 120_000, last.period_end - 120_000
+    if topic == "checkpoints":
+        places = [
+            (i, j)
+            for i, (events, *_) in enumerate(parts)
+            for j, event in enumerate(events)
+            if last.checkpoint_id in event.id
+        ]
+    else:
+        places = [
+            (i, j)
+            for i, (events, *_) in enumerate(parts)
+            for j, event in enumerate(events)
+            if topic == "models" or (near[0] <= time_of(event) < near[1] and worth(event))
+        ]
+    return rng.choice([(i, j) for i, j in places if kind in type(parts[i][0][j]).__name__])
+
+
+def time_of(event: AnyEvent) -> int:
+    """A snapshot is of its period, whenever it was taken."""
+    return int(getattr(event.data, "period_start", getattr(event.data, "from_ms", event.at)))
+
+
+def worth(event: AnyEvent) -> bool:
+    """Does it bear a figure or a fact? What only moves time and holes makes nothing by itself."""
+    return type(event).__name__ not in {
+        "ClockTicked",
+        "FeedGapFound",
+        "FeedGapClosed",
+        "InputOpenedOverGap",
+        "CrunchConfigured",
+    }
+
+
+def left_out(parts: Parts, i: int, j: int, rng: random.Random) -> None:
+    del parts[i][0][j]
+
+
+def decision_left_out(parts: Parts, i: int, j: int, rng: random.Random) -> None:
+    del parts[i]
+
+
+def doubled(parts: Parts, i: int, j: int, rng: random.Random) -> None:
+    parts[i][0].insert(j, parts[i][0][j])
+
+
+def slipped_in(parts: Parts, i: int, j: int, rng: random.Random) -> None:
+    parts[i][0].insert(j, msgspec.structs.replace(parts[i][0][j], id=parts[i][0][j].id + "x"))
+
+
+def exchanged(parts: Parts, i: int, j: int, rng: random.Random) -> None:
+    """Two decisions of the period trade their events."""
+    other = i + 1 if i + 1 < len(parts) else i - 1
+    parts[i][0][:], parts[other][0][:] = list(parts[other][0]), list(parts[i][0])
+
+
+def altered(parts: Parts, i: int, j: int, rng: random.Random) -> None:
+    """Some number, truth value or text of the event is another."""
+    event = parts[i][0][j]
+    plain = msgspec.json.decode(encode_event(event))
+    leaves: list[tuple[Any, Any]] = []
+
+    def walk(value: Any) -> None:
+        pairs = (
+            value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+        )
+        for key, one in pairs:
+            if isinstance(one, (dict, list)):
+                walk(one)
+            elif key not in ("kind", "v"):
+                leaves.append((value, key))
+
+    walk(plain["data"])
+    holder, key = rng.choice(leaves)
+    was = holder[key]
+    if isinstance(was, bool):
+        holder[key] = not was
+    elif isinstance(was, (int, float)):
+        holder[key] = was + 1
+    elif was is None:
+        holder[key] = "other" if key in ("reason", "summary_error") else None
+    else:
+        holder[key] = str(was)[:-1] + ("1" if not str(was).endswith("1") else "2")
+    try:
+        parts[i][0][j] = decode_event(msgspec.json.encode(plain))
+    except msgspec.ValidationError:
+        return  # a value that no reader takes: the topic stops there, whoever reads it
+
+
+MUTATIONS = {
+    one.__name__: one for one in (left_out, decision_left_out, doubled, slipped_in, exchanged, altered)
+}
+TOUCHED = {
+    "feeds": {"feed", "input"},
+    "inputs": {"feed", "input"},
+    "models": {"predictions"},
+    "predictions": {"predictions", "scores"},
+    "scores": {"scores"},
+    "snapshots": {"snapshots", "checkpoint"},  # without PeriodClosed there is none
+    "checkpoints": {"checkpoint", "emission"},
+}
+
+
+def test_an_honest_log_holds_whatever_its_market_was():
+    assert verdict(market(1)) is None
+
+
+@pytest.mark.parametrize("redone", [False, True], ids=["as it was", "redone"])
+@pytest.mark.parametrize("mutation", MUTATIONS)
+@pytest.mark.parametrize("topic", ["inputs", "scores", "snapshots", "checkpoints"])
+def test_what_a_stage_did_not_decide_is_found_where_it_stands(topic: str, mutation: str, redone: bool):
+    for seed in range(2):
+        rng = random.Random(f"{topic}{mutation}{seed}")
+        parts = parts_of(market(1), topic)
+        i, j = in_period(parts, topic, rng)
+        MUTATIONS[mutation](parts, i, j, rng)
+        if parts == parts_of(market(1), topic):
+            continue  # nothing was altered: the leaf had no other value
+        try:
+            log = written(market(1), topic, parts, redone=redone)
+        except KeyError:
+            continue  # no stage goes on from that
+        found = verdict(log)
+        assert found is not None, (seed, i, j)
+        assert found.step in TOUCHED[topic], (seed, str(found))
+
+
+def twice_says_no_more(event: AnyEvent) -> bool:
+    """A model that is seen twice is one model, a round that is answered is not answered anew."""
+    return type(event).__name__ in {"ModelSeen", "RoundAnswered"}
+
+
+@pytest.mark.parametrize("mutation", ["left_out", "decision_left_out", "doubled", "slipped_in"])
+@pytest.mark.parametrize("topic", ["feeds", "predictions", "models"])
+def test_what_came_from_outside_is_there_once_and_whole(topic: str, mutation: str):
+    for seed in range(2):
+        rng = random.Random(f"{topic}{mutation}{seed}")
+        parts = parts_of(market(1), topic)
+        i, j = in_period(parts, topic, rng)
+        if mutation in ("doubled", "slipped_in") and twice_says_no_more(parts[i][0][j]):
+            continue
+        MUTATIONS[mutation](parts, i, j, rng)
+        assert verdict(written(market(1), topic, parts, redone=False)) is not None, (seed, i, j)
+
+
+@pytest.mark.parametrize(
+    ("topic", "kind", "change"),
+    [
+        ("feeds", "FeedRecordReceived", lambda data: {"values": data.values | {"close": "1.00"}}),
+        ("predictions", "PredictionRecorded", lambda data: {"output": {"value": 0.123}}),
+        ("predictions", "PredictionRecorded", lambda data: {"model_id": "nobody"}),
+        (
+            "predictions",
+            "PredictionAbsent",
+            lambda data: {"fault": "node" if data.fault == "model" else "model"},
+        ),
+        ("models", "ModelSeen", lambda data: {"model_id": "nobody"}),
+        ("models", "ModelSeen", lambda data: {"cruncher_id": "somebody"}),
+    ],
+)
+def test_what_came_from_outside_is_as_it_was_when_it_was_used(
+    topic: str, kind: str, change: Callable[[Any], Any]
+):
+    rng = random.Random(topic + kind)
+    parts = parts_of(market(1), topic)
+    i, j = in_period(parts, topic, rng, kind)
+    event = parts[i][0][j]
+    parts[i][0][j] = msgspec.structs.replace(
+        event, data=msgspec.structs.replace(event.data, **change(event.data))
+    )
+    found = verdict(written(market(1), topic, parts, redone=False))
+    assert found is not None
+    assert found.step in TOUCHED[topic]
+
+
+def test_truths_that_are_nulled_with_the_later_stages_honestly_redone_are_found():
+    parts = parts_of(market(1), "inputs")
+    for events, *_ in parts:
+        for j, event in enumerate(events):
+            if isinstance(event, InputResolved) and (event.data.truth or {}).get("return", 0) > 0:
+                data = msgspec.structs.replace(
+                    event.data, truth=None, reason="gap: no record within the window"
+                )
+                events[j] = msgspec.structs.replace(event, data=data)
+    found = verdict(written(market(1), "inputs", parts, redone=True))
+    assert found is not None
+    assert found.step == "feed"
+    assert "truth" in str(found)
+
+
+def test_inputs_that_are_left_out_with_everything_honestly_redone_are_found():
+    parts = parts_of(market(1), "inputs")
+    gone = {
+        event.data.input_id
+        for events, *_ in parts
+        for event in events
+        if isinstance(event, InputReceived) and event.data.point % 180_000 == 0
+    }
+    for events, *_ in parts:
+        events[:] = [event for event in events if getattr(event.data, "input_id", None) not in gone]
+    found = verdict(written(market(1), "inputs", parts, redone=True))
+    assert found is not None
+    assert found.step == "input"
+    assert "was left out" in str(found)
+
+
+def test_a_record_that_is_taken_out_with_everything_honestly_redone_is_found_since_no_gap_was_said():
+    parts = parts_of(market(1), "feeds")
+    rng = random.Random(1)
+    while True:
+        i, j = in_period(parts, "feeds", rng)
+        if isinstance(parts[i][0][j], FeedRecordReceived) and not parts[i][0][j].data.revision:
+            break
+    del parts[i][0][j]
+    found = verdict(written(market(1), "feeds", parts, redone=True))
+    assert found is not None
+    assert (found.step, "no FeedGapFound" in str(found)) == ("feed", True)
+
+
+@pytest.mark.parametrize("redone", [False, True], ids=["as it was", "redone"])
+def test_a_model_that_is_taken_off_a_roster_with_its_answers_is_found(redone: bool):
+    parts = parts_of(market(1), "predictions")
+    for events, *_ in parts:
+        for j, event in enumerate(events):
+            if isinstance(event, RoundOpened):
+                roster = [one for one in event.data.roster if one.model_id != "b"]
+                events[j] = msgspec.structs.replace(
+                    event, data=msgspec.structs.replace(event.data, roster=roster)
+                )
+        events[:] = [event for event in events if getattr(event.data, "model_id", "") != "b"]
+    found = verdict(written(market(1), "predictions", parts, redone=redone))
+    assert found is not None
+    assert (found.step, "model b" in str(found)) == ("predictions", True)
+
+
+def test_a_hole_in_the_numbers_ends_the_topic_where_it_is():
+    log = market(1).copy()
+    log["scores"][len(log["scores"]) // 2] = b"garbage"
+    found = verdict(log)
+    assert found is not None
+    assert found.step == "scores"

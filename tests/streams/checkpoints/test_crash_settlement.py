@@ -1,0 +1,234 @@
+"""The checkpoint stage is killed at every read and before and after every send, from open to paid.
+
+The script takes checkpoints through everything that can happen to them: opened (several in one decision, in parts),
+withheld, released, submitted, failed, submitted again, claimable, paid; and each command comes twice, as from a client
+whose connection broke before it heard the answer. Each place is a crash of its own; afterwards the counted log is that
+of an undisturbed run, byte for byte.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter as Tally
+from functools import cache
+from typing import Any
+
+import msgspec
+import pytest
+from tests import memory_io
+from tests.memory_log import Author, KilledError, MemoryLog
+from tests.streams.build import HOUR, T0, TX_A, TX_B, configured, period_closed, shelf, snapshot
+from tests.streams.checkpoints.test_checkpoint_commands import CKP, OTHER, advance, confirm, fail, release
+
+from coordinator.streams import events as ev
+from coordinator.streams.agents.owning.ownership import LostOwnershipError
+from coordinator.streams.agents.owning.tenure import Tenure
+from coordinator.streams.checkpoints.stage import CheckpointStage
+from coordinator.streams.log import envelope, lifecycle
+from coordinator.streams.log.envelope import decode_append, decode_events
+
+PERIOD = 6 * HOUR
+MOVES = {kind for _, kind in lifecycle.CHECKPOINT}
+
+
+@pytest.fixture(autouse=True)
+def small_parts(monkeypatch):
+    """An append is cut into parts at 2,500 bytes, so that there are places between them."""
+    monkeypatch.setattr(envelope, "PART_BYTES_MAX", 2500)
+    monkeypatch.setattr(memory_io, "WAIT_SECONDS", 0)
+
+
+class Places:
+    """Counts every contact with the log, and kills at those asked for."""
+
+    def __init__(self, kill_at: set[int] | None = None) -> None:
+        self.kill_at = kill_at or set()
+        self.met: list[str] = []
+
+    def killed_here(self, what: str) -> bool:
+        self.met.append(what)
+        return len(self.met) - 1 in self.kill_at
+
+
+class Life:
+    """`LogIO` of one process over the log: once it is killed, nothing more reaches the log or comes from it."""
+
+    def __init__(self, log: memory_io.MemoryLog, places: Places) -> None:
+        self.log, self.places, self.dead = log, places, False
+
+    def pass_by(self, what: str) -> None:
+        if not self.dead:
+            self.dead = self.places.killed_here(what)
+        if self.dead:
+            raise KilledError(what)
+
+    async def reader(self, topic: str, offset: int, *, patient: bool = False) -> FragileReader:
+        return FragileReader(self, topic, offset)
+
+    async def writer(self) -> FragileWriter:
+        return FragileWriter(self)
+
+
+class FragileReader(memory_io.MemoryReader):
+    """Killed before it hands out what it read. That an owner watches its own topic is no step of the work."""
+
+    def __init__(self, life: Life, topic: str, offset: int) -> None:
+        super().__init__(life.log, topic, offset)
+        self.life = life
+
+    async def read(self, until: int | None = None) -> list[tuple[int, bytes]]:
+        batch = await super().read(until)
+        if self.life.dead:
+            raise KilledError
+        if batch and not (until is None and self._topic == "checkpoints"):
+            self.life.pass_by(f"read {self._topic}")
+        return batch
+
+
+class FragileWriter(memory_io.MemoryWriter):
+    """Killed before a record is in the log, or behind it, before anybody heard that it is."""
+
+    def __init__(self, life: Life) -> None:
+        super().__init__(life.log)
+        self.life = life
+
+    async def send(self, topic: str, value: bytes) -> asyncio.Future[int]:
+        what = said(value)
+        self.life.pass_by(f"before {what}")
+        sent = await super().send(topic, value)
+        self.life.pass_by(f"after {what}")
+        return sent
+
+
+def said(record: bytes) -> str:
+    """What a record says: claim, nothing, or its part's kinds."""
+    append: Any = decode_append(record)
+    if append.claim:
+        return "claim"
+    kinds = sorted({type(event).__name__ for event in decode_events(append.events)})
+    return f"part {append.part[0]} of {append.part[1]}: {' '.join(kinds) or 'nothing'}"
+
+
+def again(command: ev.Event) -> ev.Event:
+    """The same wish from a client that did not hear the answer: a command of its own."""
+    return msgspec.structs.replace(command, id=f"{command.id}-again")
+
+
+def script() -> list[tuple[str, list[ev.Event]]]:
+    """(topic, events) in the order in which the world brings them."""
+    hold = ev.WithholdCheckpoint(
+        id="hold", at=T0, data=ev.WithholdCheckpointData(reason="look", period_at=T0)
+    )
+    steps: list[tuple[str, list[ev.Event]]] = [("snapshots", [configured()]), ("commands", [hold])]
+    shown: list[ev.Event] = [
+        snapshot(name, T0 + i * PERIOD, value) for i in range(3) for name, value in (("a", 9 - i), ("b", i))
+    ]
+    steps.append(("snapshots", [*shown, period_closed(T0 + HOUR, T0 + 3 * PERIOD)]))  # three at once
+    for command in (
+        confirm(TX_A),  # withheld: refused
+        release(),
+        confirm(TX_A),
+        advance("CLAIMABLE", OTHER),  # skips a step: refused
+        confirm(TX_A, OTHER),  # used: refused
+        fail(TX_A),
+        confirm(TX_A),  # failed before: refused
+        confirm(TX_B),
+        advance("CLAIMABLE"),  # of the transaction that failed: refused
+        advance("CLAIMABLE", tx_hash=TX_B),
+        advance("PAID", tx_hash=TX_B),
+    ):
+        steps += [("commands", [command]), ("commands", [again(command)])]
+    steps.append(
+        ("snapshots", [snapshot("b", T0 + 3 * PERIOD, 1), period_closed(T0 + 3 * PERIOD, T0 + 4 * PERIOD)])
+    )
+    return steps
+
+
+async def lived(places: Places) -> MemoryLog:
+    """The script, step by step; whoever is killed is followed by a new owner. The shells are the real ones."""
+    sources = MemoryLog()
+    log = memory_io.MemoryLog(batch_max=50)
+    authors = {"snapshots": Author(sources, "snapshots"), "commands": Author(sources, "commands")}
+    tenure = None
+    for topic, events in script():
+        authors[topic].write(*events)
+        log.records["snapshots"], log.records["commands"] = sources["snapshots"], sources["commands"]
+        while True:
+            try:
+                if tenure is None:
+                    tenure = Tenure(Life(log, places), CheckpointStage("btc-up", shelf()), "owner")
+                    await tenure.start()
+                await work(tenure, log)
+                break
+            except (KilledError, LostOwnershipError):
+                assert tenure is not None
+                await tenure.close()
+                tenure = None
+    assert tenure is not None
+    await tenure.close()
+    return MemoryLog({"checkpoints": log.records["checkpoints"]})
+
+
+async def work(tenure: Tenure, log: memory_io.MemoryLog) -> None:
+    """Deliver what is new of the driving topic, and wait until the tail has taken the commands."""
+    for offset, record in enumerate(log.records["snapshots"][tenure.position :], start=tenure.position):
+        await tenure.deliver(offset, record)
+    while tenure.stage.upto["commands"][0] < len(log.records["commands"]) - 1:
+        await asyncio.sleep(0)
+        if (error := tenure.tails_failed()) is not None:
+            raise error
+        if tenure.owned.lost.done():
+            raise tenure.owned.lost.result()
+
+
+@cache
+def undisturbed() -> tuple[list[list[bytes]], tuple[str, ...]]:
+    """(the counted log, every contact with it) of a run that nobody disturbs."""
+    places = Places()
+    log = asyncio.run(lived(places))
+    return log.counted("checkpoints"), tuple(places.met)
+
+
+def test_the_script_meets_every_move_of_the_lifecycle():
+    log = asyncio.run(lived(Places()))
+    kinds = Tally(type(event).__name__ for event in log.events("checkpoints"))
+    assert set(kinds) >= MOVES | {"CommandRefused"}
+    assert (kinds["CheckpointOpened"], kinds["CheckpointSubmitted"], kinds["CheckpointPaid"]) == (4, 2, 1)
+    for kind in MOVES:
+        for place in ("before", "after"):
+            assert any(one.startswith(place) and kind in one for one in undisturbed()[1]), (place, kind)
+    assert any("part 2 of" in one for one in undisturbed()[1])
+
+
+def test_killed_at_each_contact_with_the_log():
+    expected, met = undisturbed()
+    for place, what in enumerate(met):
+        places = Places({place})
+        log = asyncio.run(lived(places))
+        assert places.met[place] == what
+        assert log.counted("checkpoints") == expected, f"killed at contact {place}: {what}"
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_killed_many_times_in_one_run(seed):
+    expected, met = undisturbed()
+    rng = random.Random(seed)
+    for _ in range(20):
+        log = asyncio.run(lived(Places(set(rng.sample(range(3 * len(met)), rng.randint(2, 40))))))
+        assert log.counted("checkpoints") == expected
+
+
+def test_no_period_is_ever_offered_twice_whoever_dies():
+    """The one second opening is the release; a hash is submitted once; what was offered keeps its shares."""
+    log = asyncio.run(lived(Places(set(range(7, 400, 13)))))
+    offered: dict[str, list[str]] = {}
+    for event in log.events("checkpoints"):
+        if isinstance(event, ev.CheckpointOpened):
+            offered.setdefault(event.data.checkpoint_id, []).append(event.data.emission_sha256)
+    assert [len(hashes) for hashes in offered.values()] == [1] * 4
+    sent = [
+        event.data.tx_hash for event in log.events("checkpoints") if isinstance(event, ev.CheckpointSubmitted)
+    ]
+    assert sent == [TX_A, TX_B]
+    assert CKP in offered

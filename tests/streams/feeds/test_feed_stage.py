@@ -1,0 +1,451 @@
+"""The feed stage: every record once, time that never goes back, terms from a boundary on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+from tests.given import decision
+from tests.streams.build import HASH, HOUR, MINUTE, SUBJECT, T0, configured, scope, terms
+
+from coordinator.streams.events import (
+    AnyEvent,
+    ClockTicked,
+    CrunchConfigured,
+    FeedGapFound,
+    FeedRecordReceived,
+)
+from coordinator.streams.events import Feed as TermsFeed
+from coordinator.streams.feeds.known import CANDLES_COMPARED
+from coordinator.streams.feeds.stage import FeedStage, value_fault
+from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.ports import FeedRecord, Subscription
+
+BTC = Subscription("binance", SUBJECT, "candle", "1m")
+ETH = Subscription("binance", "ETHUSDT", "candle", "1m")
+
+
+def candle(minute: int, revision: int = 0, of: Subscription = BTC, **changes: Any) -> FeedRecord:
+    opened = T0 + minute * MINUTE
+    fields: dict[str, Any] = {
+        "source": of.source,
+        "subject": of.subject,
+        "kind": of.kind,
+        "granularity": of.granularity,
+        "ts_event": opened,
+        "at": opened + MINUTE,
+        "values": {"close": f"{minute}.{revision}"},
+        "revision": revision,
+    }
+    return FeedRecord(**(fields | changes))
+
+
+class Feed:
+    """A stage whose drafts are remembered at once; `restart` begins again from what it wrote."""
+
+    def __init__(self) -> None:
+        self.stage = FeedStage()
+        self.log: list[AnyEvent] = []
+
+    def offer(
+        self, *records: FeedRecord, tick: int | None = None, rehearsal: bool = False, gaps=()
+    ) -> list[AnyEvent]:
+        draft = self.stage.offer(records, tick, rehearsal=rehearsal, gaps=gaps)
+        return self._take(draft)
+
+    def configure(self, at: int = 0, **changes: Any) -> list[AnyEvent]:
+        return self._take(self.stage.configure(terms(**changes), at))
+
+    def _take(self, draft) -> list[AnyEvent]:
+        if draft is None:
+            return []
+        assert draft.events
+        self.stage.remember(draft)
+        self.log += draft.events
+        return list(draft.events)
+
+    def restart(self) -> None:
+        self.stage = FeedStage()
+        for i, event in enumerate(self.log):
+            self.stage.remember(decision("feeds", i, [event]))
+
+
+@pytest.fixture(params=[False, True], ids=["", "restarted before each offer"])
+def feed(request):
+    """One feed; in half of the runs every offer meets a new owner."""
+    one = Feed()
+    if request.param:
+        take = one._take
+
+        def restarting(draft):
+            out = take(draft)
+            one.restart()
+            return out
+
+        one._take = restarting
+    return one
+
+
+def kinds(events: list[AnyEvent]) -> list[str]:
+    return [type(event).__name__ for event in events]
+
+
+def minutes(events: list[AnyEvent]) -> list[tuple[int, int]]:
+    return [
+        ((event.data.ts_event - T0) // MINUTE, event.data.revision)
+        for event in events
+        if isinstance(event, FeedRecordReceived)
+    ]
+
+
+def test_a_record_becomes_an_event_known_at_its_close_with_its_open_in_the_id(feed):
+    (event,) = feed.offer(candle(0))
+    assert (event.at, event.data.ts_event) == (T0 + MINUTE, T0)
+    assert event.id == f"feed/binance/BTCUSDT/candle/1m/{T0}/r0"
+    assert event.data.values == {"close": "0.0"}
+
+
+OFFERS = {
+    # offers of (minute, revision), and what of them is new
+    "in order": ([[(0, 0)], [(1, 0)]], [[(0, 0)], [(1, 0)]]),
+    "twice": ([[(0, 0)], [(0, 0)]], [[(0, 0)], []]),
+    "twice at once": ([[(0, 0), (0, 0)]], [[(0, 0)]]),
+    "the stream after the history": (
+        [[(0, 0), (1, 0), (2, 0)], [(2, 0), (3, 0)]],
+        [[(0, 0), (1, 0), (2, 0)], [(3, 0)]],
+    ),
+    "late but new": ([[(0, 0)], [(2, 0)], [(1, 0)]], [[(0, 0)], [(2, 0)], [(1, 0)]]),
+    "corrected": ([[(0, 0)], [(0, 1)]], [[(0, 0)], [(0, 1)]]),
+    "corrected at once": ([[(0, 0), (0, 1)]], [[(0, 0), (0, 1)]]),
+    "the old version after the correction": ([[(0, 1)], [(0, 0)]], [[(0, 1)], []]),
+    "the old version right behind the correction": ([[(0, 1), (0, 0)], [(0, 1)]], [[(0, 1)], []]),
+    "a correction skipped over": (
+        [[(0, 0)], [(0, 3)], [(0, 2)], [(0, 4)]],
+        [[(0, 0)], [(0, 3)], [], [(0, 4)]],
+    ),
+    "a correction of an older record": ([[(0, 0)], [(1, 0)], [(0, 1)]], [[(0, 0)], [(1, 0)], [(0, 1)]]),
+}
+
+
+@pytest.mark.parametrize(("offers", "expected"), OFFERS.values(), ids=OFFERS)
+def test_repeats_and_corrections(feed, offers, expected):
+    assert [minutes(feed.offer(*[candle(*one) for one in offer])) for offer in offers] == expected
+
+
+def other(minute: int, close: str, **values: str) -> FeedRecord:
+    """A candle of a source that numbers no revisions, as exchanges do not."""
+    return candle(minute, values={"close": close, **values})
+
+
+CORRECTIONS = {
+    # closes that a source sends of one candle -> (revision, close) recorded
+    "the same": (["1.0", "1.0"], [(0, "1.0")]),
+    "the same in other digits": (["1.0", "1.00"], [(0, "1.0")]),
+    "corrected": (["1.0", "1.5", "1.5"], [(0, "1.0"), (1, "1.5")]),
+    "corrected, and the old version again": (["1.0", "1.5", "1.0"], [(0, "1.0"), (1, "1.5")]),
+    "corrected twice": (["1.0", "1.5", "1.7"], [(0, "1.0"), (1, "1.5"), (2, "1.7")]),
+}
+
+
+@pytest.mark.parametrize(("closes", "recorded"), CORRECTIONS.values(), ids=CORRECTIONS)
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_candle_that_its_source_sends_again_with_other_values_is_a_revision(
+    feed, closes, recorded, at_once
+):
+    for offer in [closes] if at_once else [[one] for one in closes]:
+        feed.offer(*[other(0, close) for close in offer])
+    feed.offer(other(1, "9"))
+    found = [event.data for event in feed.log if isinstance(event, FeedRecordReceived)]
+    assert [(one.revision, one.values["close"]) for one in found if one.ts_event == T0] == recorded
+    assert len({event.id for event in feed.log}) == len(feed.log)
+
+
+def test_a_candle_that_says_less_or_only_more_corrects_nothing(feed):
+    feed.offer(other(0, "1.0", volume="7"))
+    assert feed.offer(other(0, "1.5")) == []
+    assert feed.offer(other(0, "1.0", volume="7", trades="3")) == []
+
+
+def test_what_is_remembered_of_candles_is_bounded_and_is_of_the_last_ones():
+    stage = Feed()
+    minutes_back = [
+        *range(5_000, 10_000),
+        *range(5_000),
+    ]  # the past comes after the present, as in a backfill
+    for minute in minutes_back:
+        stage.offer(other(minute, "1.0"))
+    known = stage.stage._known[BTC]
+    assert len(known._said) <= 2 * CANDLES_COMPARED
+    assert stage.offer(other(9_999, "1.5")) != []
+    assert stage.offer(other(0, "1.5")) == []
+
+
+def test_ticks_of_one_instant_are_numbered_by_their_source_alone(feed):
+    tick = Subscription("pyth", "BTC/USD", "tick", "1s")
+    feed.offer(candle(0, of=tick, values={"price": "1"}))
+    assert feed.offer(candle(0, of=tick, values={"price": "2"})) == []
+
+
+def test_no_id_is_ever_written_twice(feed):
+    for offer in ([candle(0)], [candle(0, 1), candle(0)], [candle(0, 1)], [candle(0), candle(1), candle(1)]):
+        feed.offer(*offer, tick=T0)
+    assert len({event.id for event in feed.log}) == len(feed.log)
+
+
+def test_the_same_time_of_another_subject_kind_or_granularity_is_another_record(feed):
+    others = [
+        candle(0, of=ETH),
+        candle(0, kind="trade"),
+        candle(0, granularity="5m"),
+        candle(0, source="pyth"),
+    ]
+    assert len(feed.offer(candle(0), *others)) == 5
+
+
+def test_what_came_late_is_marked(feed):
+    assert feed.offer(candle(0, backfilled=True))[0].data.backfilled
+
+
+def test_the_watermark_is_per_subscription(feed):
+    feed.offer(candle(5), candle(2, of=ETH))
+    feed.offer(candle(1))
+    assert feed.stage.last_at(BTC) == T0 + 6 * MINUTE
+    assert feed.stage.last_at(ETH) == T0 + 3 * MINUTE
+    assert feed.stage.last_at(Subscription("x", "y", "z", "1m")) == -1
+
+
+def test_no_record_is_forgotten_however_long_ago_it_was():
+    """A backfill of old history meets what stands there already, and fills what does not."""
+    feed = Feed()
+    for start in range(0, 30_000, 1_000):
+        feed.offer(*(candle(minute) for minute in range(start, start + 1_000) if minute != 7))
+    assert feed.offer(*(candle(minute) for minute in range(5))) == []
+    (late,) = feed.offer(candle(6), candle(7), candle(8))
+    assert (late.data.ts_event, late.data.backfilled) == (T0 + 7 * MINUTE, True)
+    assert minutes(feed.offer(candle(-3), candle(30_000))) == [(-3, 0), (30_000, 0)]
+
+
+def test_a_record_behind_a_later_one_is_marked_and_opens_nothing(feed):
+    events = feed.offer(candle(0), candle(2), candle(1), candle(3), candle(0, revision=1))
+    assert [event.data.backfilled for event in events] == [False, False, True, False, True]
+
+
+# --- the clock -------------------------------------------------------------------------------------------
+
+
+def test_a_tick_comes_after_the_records_of_its_append(feed):
+    assert kinds(feed.offer(candle(0), candle(0, of=ETH), tick=T0 + MINUTE)) == [
+        "FeedRecordReceived", "FeedRecordReceived", "ClockTicked",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize("back", [0, 1, HOUR])
+def test_ticks_never_go_back_nor_stand(feed, back):
+    assert kinds(feed.offer(tick=T0)) == ["ClockTicked"]
+    assert feed.offer(tick=T0 - back) == []
+    assert minutes(feed.offer(candle(0), tick=T0 - back)) == [(0, 0)]
+    assert feed.stage.clock == T0
+    assert kinds(feed.offer(tick=T0 + 1)) == ["ClockTicked"]
+
+
+@pytest.mark.parametrize("rehearsal", [True, False])
+def test_a_tick_says_whether_its_time_is_lived(feed, rehearsal):
+    (event,) = feed.offer(tick=T0, rehearsal=rehearsal)
+    assert isinstance(event, ClockTicked)
+    assert event.data.rehearsal is rehearsal
+
+
+def test_nothing_new_is_no_append(feed):
+    assert feed.offer() == []
+    feed.offer(candle(0), tick=T0)
+    assert feed.offer(candle(0), tick=T0) == []
+
+
+# --- gaps ------------------------------------------------------------------------------------------------
+
+
+def gap(from_ms: int, until_ms: int, of: Subscription = BTC):
+    return (of, from_ms, until_ms, "no record came in time")
+
+
+def spans(events: list[AnyEvent]) -> list[tuple[int, int]]:
+    return [(e.data.from_ms - T0, e.data.until_ms - T0) for e in events if isinstance(e, FeedGapFound)]
+
+
+def test_a_gap_is_said_between_records_and_tick(feed):
+    events = feed.offer(candle(0, of=ETH), tick=T0 + HOUR, gaps=[gap(T0, T0 + MINUTE)])
+    assert kinds(events) == ["FeedRecordReceived", "FeedGapFound", "ClockTicked"]
+    assert (events[1].at, events[1].data.subject) == (T0 + MINUTE, SUBJECT)
+
+
+def test_a_gap_is_said_once_and_only_what_it_grew_by_after_that(feed):
+    """The shell finds it anew with every tick, for as long as it lasts."""
+    assert spans(feed.offer(gaps=[gap(T0, T0 + MINUTE)])) == [(0, MINUTE)]
+    assert feed.offer(gaps=[gap(T0, T0 + MINUTE)]) == []
+    assert spans(feed.offer(tick=T0 + 1, gaps=[gap(T0, T0 + MINUTE)])) == []
+    assert spans(feed.offer(gaps=[gap(T0, T0 + 3 * MINUTE)])) == [(MINUTE, 3 * MINUTE)]
+    assert spans(feed.offer(gaps=[gap(T0 + 9 * MINUTE, T0 + 10 * MINUTE)])) == [(9 * MINUTE, 10 * MINUTE)]
+    assert spans(feed.offer(gaps=[gap(T0, T0 + MINUTE, ETH)])) == [(0, MINUTE)]
+    assert len({event.id for event in feed.log}) == len(feed.log)
+
+
+def test_a_gap_of_nothing_is_none(feed):
+    assert feed.offer(gaps=[gap(T0, T0)]) == []
+
+
+# --- terms -----------------------------------------------------------------------------------------------
+
+
+def test_the_first_terms_hold_from_the_beginning(feed):
+    (event,) = feed.configure()
+    assert isinstance(event, CrunchConfigured)
+    assert event.data.effective_from == 0
+
+
+def test_configuring_again_with_the_same_terms_says_nothing(feed):
+    feed.configure()
+    assert feed.configure() == []
+    feed.offer(tick=T0 + HOUR)
+    assert feed.configure(effective_from=123) == []  # when they begin is the stage's own answer
+
+
+def test_new_terms_hold_from_the_next_checkpoint_boundary(feed):
+    feed.configure()
+    feed.offer(tick=T0 + HOUR)
+    (event,) = feed.configure(contract_hash="new")
+    assert event.data.effective_from == T0 + 6 * HOUR
+    assert event.at == T0 + HOUR
+    assert feed.configure(contract_hash="new") == []
+
+
+def test_at_a_boundary_new_terms_wait_for_the_next_one(feed):
+    feed.configure()
+    feed.offer(tick=T0 + 6 * HOUR)
+    assert feed.configure(contract_hash="new")[0].data.effective_from == T0 + 12 * HOUR
+
+
+def test_newer_terms_before_the_new_ones_hold_take_their_place(feed):
+    feed.configure()
+    feed.offer(tick=T0 + HOUR)
+    feed.configure(contract_hash="new", checkpoint_interval_ms=12 * HOUR)
+    (event,) = feed.configure(contract_hash="newer")
+    assert event.data.effective_from == T0 + 6 * HOUR
+    assert feed.stage.terms.at(T0 + 6 * HOUR).contract_hash == "newer"
+    assert feed.stage.terms.checkpoint_period(T0 + 7 * HOUR) == (T0 + 6 * HOUR, T0 + 12 * HOUR)
+
+
+def test_new_terms_that_are_taken_back_before_they_hold_never_hold(feed):
+    feed.configure()
+    feed.offer(tick=T0)
+    feed.configure(contract_hash="new")
+    (event,) = feed.configure()
+    assert (event.data.contract_hash, event.data.effective_from) == (HASH, T0 + 6 * HOUR)
+    assert all(feed.stage.terms.at(T0 + n * HOUR).contract_hash == HASH for n in range(24))
+    assert len({one.id for one in feed.log}) == len(feed.log)
+
+
+# --- another feed, other subjects ------------------------------------------------------------------------
+
+TICKS = TermsFeed(source="binance", kind="tick", granularity="1s")
+MINUTES = terms().feed
+
+
+def test_another_feed_holds_from_the_next_instant_on_and_ends_no_period(feed):
+    feed.configure()
+    feed.offer(candle(1), tick=T0 + HOUR)
+    (event,) = feed.configure(feed=TICKS)
+    assert (event.data.effective_from, event.data.feed) == (T0 + HOUR + 1, TICKS)
+    assert feed.stage.terms.at(T0 + HOUR).feed == MINUTES
+    assert feed.stage.terms.checkpoint_period(T0 + HOUR + 1) == (T0, T0 + 6 * HOUR)
+    assert feed.stage.terms.snapshot_period(T0 + HOUR + 1) == (T0 + HOUR, T0 + 2 * HOUR)
+    assert feed.configure(feed=TICKS) == []
+
+
+def test_a_feed_that_is_changed_and_changed_back_at_once_and_again(feed):
+    feed.configure()
+    feed.offer(tick=T0 + HOUR)
+    for wanted in (TICKS, MINUTES, TICKS, MINUTES, TICKS):
+        assert len(feed.configure(feed=wanted)) == 1
+        assert feed.stage.terms.at(T0 + HOUR + 1).feed == wanted
+    assert len({one.id for one in feed.log}) == len(feed.log)
+
+
+def test_other_subjects_are_asked_at_once_under_the_contract_in_force_and_the_new_one_at_the_boundary(feed):
+    feed.configure()
+    feed.offer(tick=T0 + HOUR)
+    two = {"subjects": ["BTCUSDT", "SOLUSDT"]}
+    wide = [scope("new", subject, horizon_seconds=300) for subject in two["subjects"]]
+    at_once, later = feed.configure(contract_hash="new", scopes=wide, **two)
+    assert [(one.scope_key, one.subject) for one in at_once.data.scopes] == [
+        ("60s", "BTCUSDT"),
+        ("60s", "SOLUSDT"),
+    ]
+    assert (at_once.data.contract_hash, at_once.data.goes_on) == (HASH, True)
+    assert (later.data.contract_hash, later.data.effective_from) == ("new", T0 + 6 * HOUR)
+    # The contract is taken back, the subjects stay: nothing of the new contract ever holds.
+    (event,) = feed.configure(scopes=[scope("60s", one) for one in two["subjects"]], **two)
+    assert event.data.effective_from == T0 + 6 * HOUR
+    assert all(feed.stage.terms.at(T0 + n * HOUR).contract_hash == HASH for n in range(24))
+
+
+def test_a_feed_that_is_changed_while_other_terms_wait_is_theirs_too(feed):
+    feed.configure()
+    feed.offer(tick=T0 + HOUR)
+    feed.configure(min_participation=0.5)
+    assert len(feed.configure(min_participation=0.5, feed=TICKS)) == 2
+    held = [feed.stage.terms.at(T0 + n * HOUR + 1) for n in (1, 5, 6, 12)]
+    assert [one.feed for one in held] == [TICKS] * 4
+    assert [one.min_participation for one in held] == [0.0, 0.0, 0.5, 0.5]
+
+
+def test_new_terms_never_hold_for_a_record_that_is_in_the_log_already(feed):
+    """Records may be ahead of the clock, which waits for the slowest subject: their points are asked already."""
+    feed.configure()
+    feed.offer(candle(359), tick=T0 + 6 * HOUR - 1)  # known at the boundary, while the clock stands before it
+    assert feed.configure(contract_hash="new")[0].data.effective_from == T0 + 12 * HOUR
+
+
+def test_terms_that_differ_in_one_field_are_new(feed):
+    feed.configure()
+    feed.offer(tick=T0)
+    for name, value in {
+        "grace_ms": 1, "scoring_hash": "another", "absence_policy": "zero", "crunch_pubkey": None, "min_participation": 0.1,
+    }.items():  # fmt: skip
+        draft = feed.stage.configure(terms(**{name: value}), 0)
+        assert draft is not None, name
+
+
+def test_scores_of_other_decimals_are_refused_by_name(feed):
+    """A unit of 10**-2 beside one of 10**-9 would be ten million times as much."""
+    feed.configure()
+    with pytest.raises(
+        OperatorError, match=r"score_decimals is 2, but .* recorded with 9.*set score_decimals=9"
+    ):
+        feed.configure(score_decimals=2)
+
+
+def test_the_id_of_terms_is_their_content():
+    one = FeedStage().configure(terms(), 5).events[0]
+    other = FeedStage().configure(terms(), 99).events[0]
+    assert one.id == other.id
+    assert configured().id == one.id
+    assert msgspec.structs.asdict(one.data)["contract_hash"] == HASH
+
+
+@pytest.mark.parametrize("text", ["NaN", "Infinity", "", "12,5", "1" * 101, "abc"])
+def test_a_value_that_is_no_finite_decimal_is_named(text):
+    assert "close" in (value_fault({"open": "1.5", "close": text}) or "")
+
+
+def test_finite_decimals_have_no_fault():
+    assert value_fault({"open": "1.5", "close": "-0.00000001", "volume": "1e3"}) is None
+
+
+def test_a_stage_that_has_lived_knows_it_after_a_restart():
+    stage = FeedStage()
+    stage.remember(stage.offer([], 1000, rehearsal=True))
+    assert not stage.lived
+    stage.remember(stage.offer([], 2000, rehearsal=False))
+    stage.remember(stage.offer([], 3000, rehearsal=True))
+    assert stage.lived

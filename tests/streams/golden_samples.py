@@ -1,0 +1,342 @@
+"""One event of each kind, with no field at its default: the content of the golden files.
+
+A new kind needs an entry here; then COORDINATOR_WRITE_GOLDEN=1 writes its file, once.
+"""
+
+from __future__ import annotations
+
+import msgspec
+from tests.streams.build import HASH, T0, TX_A, checkpoint_data, configured, tick
+
+from coordinator.streams import events as ev
+
+_WHERE = {"input_id": "inp/BTCUSDT/1", "scope_key": "60s", "model_id": "7", "deployment_id": "d1"}
+_FEED = {"source": "binance", "subject": "BTCUSDT", "kind": "candle", "granularity": "1m"}
+_SCORED = {"input_id": "inp/BTCUSDT/1", "scope_key": "60s", "model_id": "7"}
+_SCOPE = ev.Scope(
+    scope_key="60s", subject="BTCUSDT", horizon_seconds=60, step_seconds=15, interval_seconds=60, order=1
+)
+
+_CHECKPOINT = checkpoint_data(
+    ranking=[
+        ev.RankedEntry(
+            model_id="m1", rank=1, key_units=5, prediction_count=60, snapshot_count=6,
+            result_summary_units={"value": 5}, failed_count=1, absent_count=2, rounds_count=63,
+        )
+    ],
+    unranked=["m2"],
+    unranked_reasons={"m2": "never scored in the period"},
+    emission_contract_hash=HASH,
+)  # fmt: skip
+
+_EVENTS: list[ev.AnyEvent] = [
+    ev.TopicBorn(
+        id="birth/b1/feeds",
+        at=T0,
+        data=ev.TopicBornData(crunch_id="btc-up", topic="feeds", format=1, birth_id="b1", before="b0"),
+    ),
+    configured(
+        scopes=[_SCOPE],
+        min_participation=0.25,
+        newcomer_excuse_max=0.25,
+        checkpoint_offset_ms=3_600_000,
+        scoring_hash="s" * 64,
+        answers_hidden_until="recorded",
+        goes_on=True,
+    ),
+    ev.FeedRecordReceived(
+        id="feed/1",
+        at=T0,
+        data=ev.FeedRecordData(
+            **_FEED, ts_event=T0 - 60_000, values={"close": "1.50"}, revision=2, backfilled=True
+        ),
+    ),
+    ev.FeedGapFound(
+        id="gap/1",
+        at=T0,
+        data=ev.FeedGapData(**_FEED, from_ms=1, until_ms=2, reason="no record came in time"),
+    ),
+    ev.FeedGapClosed(
+        id="gap-closed/1",
+        at=T0,
+        data=ev.FeedGapClosedData(
+            **_FEED, from_ms=1, until_ms=2, complete=True, reason="all its records are there"
+        ),
+    ),
+    ev.FeedStateChanged(
+        id="feed-state/1",
+        at=T0,
+        data=ev.FeedStateChangedData(source="binance", state="reconnecting", reason="status 429"),
+    ),
+    tick(T0, rehearsal=True),
+    ev.InputReceived(
+        id="inp/BTCUSDT/1:received",
+        at=T0,
+        data=ev.InputReceivedData(
+            input_id="inp/BTCUSDT/1",
+            subject="BTCUSDT",
+            point=T0,
+            deadline_at=T0 + 10_000,
+            scopes=[
+                ev.InputScope(scope_key="60s", horizon_seconds=60, step_seconds=15, resolvable_at=T0 + 60_000)
+            ],
+            contract_hash=HASH,
+            rehearsal=True,
+            payload=msgspec.Raw(b'{"symbol":"BTCUSDT","candles":[{"ts":1,"close":0.1}]}'),
+        ),
+    ),
+    ev.InputOpenedOverGap(
+        id="inp/BTCUSDT/1:over-gap",
+        at=T0,
+        data=ev.InputOpenedOverGapData(
+            input_id="inp/BTCUSDT/1",
+            subject="BTCUSDT",
+            point=T0,
+            gaps=[ev.GapSpan(from_ms=T0 - 120_000, until_ms=T0 - 60_000)],
+        ),
+    ),
+    ev.InputResolved(
+        id="inp/BTCUSDT/1:resolved:60s",
+        at=T0,
+        data=ev.InputResolvedData(
+            input_id="inp/BTCUSDT/1",
+            horizon_seconds=60,
+            resolvable_at=T0,
+            truth={"return": -0.125, "direction_up": False},
+            reason=None,
+            last=True,
+        ),
+    ),
+    ev.InputsUntil(
+        id="inputs-until/1",
+        at=T0,
+        data=ev.InputsUntilData(
+            until=T0,
+            clock=T0 + 1,
+            rehearsal=True,
+            skipped=[
+                ev.SkippedPoints(
+                    subject="BTCUSDT", scope_key="60s", from_point=1, until_point=2, count=2, reason="late"
+                )
+            ],
+        ),
+    ),
+    ev.RoundOpened(
+        id="inp/BTCUSDT/1:opened",
+        at=T0,
+        data=ev.RoundOpenedData(
+            input_id="inp/BTCUSDT/1",
+            roster=[ev.RosterEntry(model_id="7", deployment_id="d1", cruncher_id="c1")],
+            scope_keys=["60s"],
+            clock=T0,
+            contract_hash=HASH,
+            models_seq=1,
+        ),
+    ),
+    ev.PredictionRecorded(
+        id="p1", at=T0, data=ev.PredictionRecordedData(**_WHERE, output={"value": -0.5}, exec_time_us=900)
+    ),
+    ev.PredictionAbsent(
+        id="p2",
+        at=T0,
+        data=ev.PredictionMissedData(**_WHERE, reason="DEADLINE: ", fault="model", exec_time_us=3),
+    ),
+    ev.PredictionFailed(
+        id="p3",
+        at=T0,
+        data=ev.PredictionMissedData(**_WHERE, reason="BAD_OUTPUT: ", fault="model", exec_time_us=3),
+    ),
+    ev.RoundAnsweredInPart(
+        id="inp/BTCUSDT/1:part/7",
+        at=T0,
+        data=ev.RoundAnsweredInPartData(input_id="inp/BTCUSDT/1", model_ids=["7", "8"], clock=T0),
+    ),
+    ev.RoundAnswered(
+        id="inp/BTCUSDT/1:answered", at=T0, data=ev.RoundAnsweredData(input_id="inp/BTCUSDT/1", clock=T0)
+    ),
+    ev.ModelSeen(
+        id="model-seen/1",
+        at=T0,
+        data=ev.ModelSeenData(
+            model_id="7",
+            model_name="trend",
+            deployment_id="d1",
+            cruncher_id="c1",
+            cruncher_name="ann",
+            wallet_pubkey="wallet",
+            hotkey="hot",
+        ),
+    ),
+    ev.ModelLeft(
+        id="model-left/1", at=T0, data=ev.ModelLeftData(model_id="7", deployment_id="d1", reason="STOPPED")
+    ),
+    ev.ModelBanned(id="model-banned/1", at=T0, data=ev.ModelBannedData(model_id="7", reason="by hand")),
+    ev.ModelReadmitted(
+        id="model-readmitted/1",
+        at=T0,
+        data=ev.ModelReadmittedData(model_id="7", reason="mended"),
+    ),
+    ev.ApplyContract(
+        id="cmd/0",
+        at=T0,
+        data=ev.ApplyContractData(contract_hash=HASH, path="rules.contracts:CONTRACT", archive=b"{}"),
+    ),
+    ev.BanModel(id="cmd/1", at=T0, data=ev.BanModelData(model_id="7", reason="by hand")),
+    ev.ReadmitModel(id="cmd/2", at=T0, data=ev.ReadmitModelData(model_id="7", reason="mended")),
+    ev.ModelFailureReported(
+        id="model-failed/1",
+        at=T0,
+        data=ev.ModelFailureData(
+            model_id="7", deployment_id="d1", code="BAD_IMPLEMENTATION", reason="raises"
+        ),
+    ),
+    ev.PredictionScored(
+        id="s1", at=T0, data=ev.PredictionScoredData(**_SCORED, units={"value": -250_000_000})
+    ),
+    ev.ScoringFailed(
+        id="s2", at=T0, data=ev.ScoringFailedData(**_SCORED, reason="score is not finite: nan", fault="node")
+    ),
+    ev.RoundClosed(
+        id="inp/BTCUSDT/1/60s:closed",
+        at=T0,
+        data=ev.RoundClosedData(
+            input_id="inp/BTCUSDT/1",
+            scope_key="60s",
+            subject="BTCUSDT",
+            point=T0,
+            resolvable_at=T0 + 60_000,
+            horizon_seconds=60,
+            rehearsal=True,
+            contract_hash=HASH,
+            entries=[
+                ev.ClosedEntry("7", "SCORED", cruncher_id="c1"),
+                ev.ClosedEntry("8", "ABSENT", "model", -1_000_000_000),
+                ev.ClosedEntry("9", "FAILED", "node"),
+            ],
+        ),
+    ),
+    ev.ScoredUntil(id="scored-until/1", at=T0, data=ev.ScoredUntilData(until=T0, rehearsal=True)),
+    ev.SnapshotTaken(
+        id="snap/7/1-2:taken",
+        at=T0,
+        data=ev.SnapshotTakenData(
+            snapshot_id="snap/7/1-2",
+            model_id="7",
+            period_start=T0,
+            period_end=T0 + 3_600_000,
+            sums={"value": ev.FieldSum(-5, 2)},
+            summary_units={"value": -2},
+            windows_units={"score_recent": -2, "score_steady": None},
+            scored_count=2,
+            failed_count=3,
+            absent_model_count=4,
+            absent_node_count=5,
+            charged_count=6,
+            rehearsal=True,
+            contract_hash=HASH,
+            summary_error="aggregate_snapshot: ValueError: no",
+            rehearsal_windows=["score_recent"],
+            failed_node_count=1,
+            cruncher_id="c1",
+            first_point=T0 - 60_000,
+            rounds_count=9,
+        ),
+    ),
+    ev.PeriodClosed(
+        id="period-closed/1",
+        at=T0,
+        data=ev.PeriodClosedData(
+            from_ms=T0,
+            until_ms=T0 + 3_600_000,
+            snapshot_count=1,
+            rehearsal=False,
+            rounds_count=60,
+            asked_before=[ev.PointCount(T0 - 60_000, 2)],
+            other_scoring_count=3,
+        ),
+    ),
+    ev.CheckpointOpened(id="ckp_1:opened", at=T0, data=_CHECKPOINT),
+    ev.CheckpointWithheld(
+        id="ckp_1:withheld",
+        at=T0,
+        data=ev.CheckpointWithheldData(reason="withheld by command: look first", checkpoint=_CHECKPOINT),
+    ),
+    ev.CheckpointSubmitted(
+        id="ckp_1:submitted",
+        at=T0,
+        data=ev.CheckpointSubmittedData(checkpoint_id="ckp_1", tx_hash=TX_A, command_id="c1"),
+    ),
+    ev.CheckpointSubmissionFailed(
+        id="ckp_1:submission-failed",
+        at=T0,
+        data=ev.CheckpointSubmissionFailedData(
+            checkpoint_id="ckp_1", tx_hash=TX_A, reason="expired", command_id="c2"
+        ),
+    ),
+    ev.CheckpointClaimable(
+        id="ckp_1:claimable", at=T0, data=ev.CheckpointAdvancedData(checkpoint_id="ckp_1", command_id="c3")
+    ),
+    ev.CheckpointPaid(
+        id="ckp_1:paid", at=T0, data=ev.CheckpointAdvancedData(checkpoint_id="ckp_1", command_id="c4")
+    ),
+    ev.CommandRefused(
+        id="c5:refused",
+        at=T0,
+        data=ev.CommandRefusedData(
+            command_id="c5",
+            command_kind="ConfirmCheckpoint",
+            checkpoint_id="ckp_1",
+            reason="no such checkpoint",
+            state="(none)",
+            http_status=404,
+        ),
+    ),
+    ev.RecordFeed(
+        id="c8",
+        at=T0,
+        data=ev.RecordFeedData(
+            **_FEED,
+            records=[ev.GivenRecord(ts_event=T0 - 60_000, at=T0, values={"close": "1.50"}, revision=1)],
+        ),
+    ),
+    ev.ConfirmCheckpoint(id="c1", at=T0, data=ev.ConfirmCheckpointData(checkpoint_id="ckp_1", tx_hash=TX_A)),
+    ev.AdvanceCheckpoint(
+        id="c3", at=T0, data=ev.AdvanceCheckpointData(checkpoint_id="ckp_1", status="CLAIMABLE", tx_hash=TX_A)
+    ),
+    ev.BindPayees(
+        id="c15",
+        at=T0,
+        data=ev.BindPayeesData(
+            checkpoint_id="ckp_1", payees={"7": "So11111111111111111111111111111111111111112"}, replaces=True
+        ),
+    ),
+    ev.PayeesBound(
+        id="k9",
+        at=T0,
+        data=ev.PayeesBoundData(
+            checkpoint_id="ckp_1",
+            payees={"7": "So11111111111111111111111111111111111111112"},
+            command_id="c15",
+        ),
+    ),
+    ev.WithholdCheckpoint(id="c6", at=T0, data=ev.WithholdCheckpointData(reason="look first", period_at=T0)),
+    ev.ReleaseCheckpoint(
+        id="c7", at=T0, data=ev.ReleaseCheckpointData(checkpoint_id="ckp_1", reason="looked")
+    ),
+    ev.FailCheckpointSubmission(
+        id="c2",
+        at=T0,
+        data=ev.FailCheckpointSubmissionData(
+            checkpoint_id="ckp_1", tx_hash=TX_A, reason="expired", replaced_by="tx-b"
+        ),
+    ),
+    ev.DeadLettered(
+        id="dead/1",
+        at=T0,
+        data=ev.DeadLetteredData(
+            origin="commands", position="3", reason="no JSON", sha256="0" * 64, head="x"
+        ),
+    ),
+]
+
+SAMPLES: dict[str, ev.AnyEvent] = {type(event).__name__: event for event in _EVENTS}

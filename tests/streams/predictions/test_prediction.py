@@ -1,0 +1,479 @@
+"""Rounds: what an answer is worth, whose fault a missing one is, who stands on the roster."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import pytest
+from pydantic import BaseModel, Field, StrictFloat, field_validator
+from tests.given import given
+from tests.streams.build import HASH, MINUTE, T0, opened, received
+
+from coordinator.streams.contract import InferenceOutput
+from coordinator.streams.events import (
+    PredictionAbsent,
+    PredictionFailed,
+    PredictionRecorded,
+    RosterEntry,
+    RoundAnswered,
+    RoundOpened,
+)
+from coordinator.streams.log.envelope import Need, encode_decision
+from coordinator.streams.log.finite import not_finite
+from coordinator.streams.log.reasons import REASON_CHARS
+from coordinator.streams.models.stage import ModelsStage
+from coordinator.streams.ports import ModelInfo, ModelNotice, ModelReply, Outcome
+from coordinator.streams.predictions.stage import (
+    NODE_LATE,
+    NODE_RESTARTED,
+    PredictStage,
+    all_missed,
+    check_output,
+    judge,
+)
+
+MAX_BYTES = 200
+
+
+class Two(BaseModel):
+    value: float
+    confidence: float = 1.0
+
+
+class Ranged(BaseModel):
+    value: float = Field(ge=-1, le=1)
+
+
+class Worded(BaseModel):
+    side: Literal["up", "down"]
+    note: str = ""
+
+
+class Counted(BaseModel):
+    n: int
+
+
+class Loose(BaseModel):
+    model_config = {"extra": "allow"}
+    value: float
+
+
+def nested(depth: int) -> Any:
+    out: Any = []
+    for _ in range(depth):
+        out = [out]
+    return out
+
+
+GOOD = {
+    "a value": ({"value": 0.5}, InferenceOutput, {"value": 0.5}),
+    "a bare number": (0.5, InferenceOutput, {"value": 0.5}),
+    "a bare whole number": (-1, InferenceOutput, {"value": -1.0}),
+    "a whole number for a float": ({"value": 1}, InferenceOutput, {"value": 1.0}),
+    "beyond 1: the scoring clips": ({"value": 1e300}, InferenceOutput, {"value": 1e300}),
+    "more than was asked": ({"value": 0.5, "mood": "calm"}, InferenceOutput, {"value": 0.5}),
+    "one of two fields, the other by default": ({"value": 0.5}, Two, {"value": 0.5, "confidence": 1.0}),
+    "no numbers at all": ({"side": "up"}, Worded, {"side": "up", "note": ""}),
+}
+
+
+class Exact(BaseModel):
+    value: StrictFloat
+
+
+class Checked(BaseModel):
+    value: float
+
+    @field_validator("value")
+    @classmethod
+    def _checked(cls, value: float) -> float:
+        if value > 1:
+            return 1 / (value - value)
+        if value < -1:
+            raise SystemExit(1)
+        return value
+
+
+# Numbers are read as pydantic reads them; a contract that means numbers alone says StrictFloat.
+GOOD |= {
+    "a truth value for a number": ({"value": True}, InferenceOutput, {"value": 1.0}),
+    "text for a number, as Python writes it": ({"value": "1_000"}, InferenceOutput, {"value": 1000.0}),
+    "a number where only numbers are meant": ({"value": 1}, Exact, {"value": 1.0}),
+    "a count beyond 64 bit": ({"n": 10**150}, Counted, {"n": 10**150}),
+}
+BAD = {
+    "a truth value where only numbers are meant": ({"value": True}, Exact, "value: "),
+    "text where only numbers are meant": ({"value": "0.5"}, Exact, "value: "),
+    "a validator of the author's that raises": (
+        {"value": 2.0},
+        Checked,
+        "Checked cannot take it: ZeroDivisionError",
+    ),
+    "one that would end the process": ({"value": -2.0}, Checked, "Checked cannot take it: SystemExit"),
+    "nothing": (None, InferenceOutput, "a NoneType, not an object"),
+    "text": ("up", InferenceOutput, "a str, not an object"),
+    "a list": ([0.5], InferenceOutput, "a list, not an object"),
+    "a bare truth": (True, InferenceOutput, "a bool, not an object"),
+    "a bare number where none is meant": (0.5, Worded, "a float, not an object"),
+    "a dict that shares no key": ({"price": 0.5}, InferenceOutput, "none of the fields"),
+    "an empty dict": ({}, InferenceOutput, "none of the fields"),
+    "defaults alone are no answer": ({"other": 1}, Loose, "none of the fields"),
+    "a bare NaN": (float("nan"), InferenceOutput, ".value is not finite"),
+    "NaN": ({"value": float("nan")}, InferenceOutput, ".value is not finite"),
+    "infinity": ({"value": float("inf")}, InferenceOutput, ".value is not finite"),
+    "minus infinity": ({"value": float("-inf")}, InferenceOutput, ".value is not finite"),
+    "NaN as a word": ({"value": "nan"}, InferenceOutput, "value"),
+    "infinity as a word": ({"value": "-Infinity"}, InferenceOutput, "value"),
+    "NaN beside the answer": (
+        {"value": 0.5, "x": [1.0, {"y": float("nan")}]},
+        InferenceOutput,
+        ".x[1].y is not finite",
+    ),
+    "a number beyond a float": ({"value": 10**400}, InferenceOutput, "value"),
+    "null": ({"value": None}, InferenceOutput, "value: Input should be a valid number"),
+    "a list for a number": ({"value": [0.5]}, InferenceOutput, "value: Input should be a valid number"),
+    "text for a number": ({"value": "much"}, InferenceOutput, "value: "),
+    "out of the type's range": ({"value": 1.5}, Ranged, "value: Input should be less than or equal to 1"),
+    "a word that is none": ({"side": "left"}, Worded, "side: "),
+    "a fraction for a count": ({"n": 0.5}, Counted, "n: "),
+    "a required field left out": ({"confidence": 0.5}, Two, "value: Field required"),
+    "half a letter": ({"value": 0.5, "x": "\ud800"}, Loose, "Loose cannot take it: "),
+    "nested without end": ({"value": 0.5, "x": nested(5000)}, Loose, "nested deeper than 100"),
+    "too big": (
+        {"side": "up", "note": "x" * MAX_BYTES},
+        Worded,
+        "BAD_OUTPUT: 223 bytes, more than output_max_bytes (200)",
+    ),
+}
+
+
+@pytest.mark.parametrize(("output", "output_type", "plain"), GOOD.values(), ids=GOOD)
+def test_a_good_answer_is_recorded_as_plain_json(output, output_type, plain):
+    assert check_output(output, output_type, MAX_BYTES) == (plain, "")
+
+
+@pytest.mark.parametrize(("output", "output_type", "reason"), BAD.values(), ids=BAD)
+def test_a_bad_answer_says_what_is_wrong(output, output_type, reason):
+    plain, said = check_output(output, output_type, MAX_BYTES)
+    assert plain is None
+    assert reason in said
+
+
+def test_an_answer_that_nests_without_end_is_none_also_beside_the_point():
+    assert check_output({"value": 0.5, "x": nested(90)}, InferenceOutput, MAX_BYTES) == ({"value": 0.5}, "")
+    assert check_output({"value": 0.5, "x": nested(101)}, InferenceOutput, MAX_BYTES)[0] is None
+
+
+@pytest.mark.parametrize("size", [len(b'{"side":"up","note":""}') + 1, 200])
+def test_the_size_counts_the_bytes_recorded(size):
+    note = "x" * (size - len(b'{"side":"up","note":""}'))
+    assert check_output({"side": "up", "note": note}, Worded, size)[0] is not None
+    assert check_output({"side": "up", "note": note}, Worded, size - 1)[0] is None
+
+
+@pytest.mark.parametrize(
+    ("value", "path"),
+    [
+        ([1.0, float("inf")], "[1]"),
+        ([1e308, 1e308], None),  # only their sum is not finite
+        ([float("inf"), float("-inf")], "[0]"),
+        ([0, 0.5, "x", float("nan")], "[3]"),
+        ({"a": {"b": [[], [{"c": (1.0, float("nan"))}]]}}, ".a.b[1][0].c[1]"),
+        ({"a": float("nan"), "b": float("nan")}, ".a"),
+        ([[], {}, None, True, 10**400], None),
+        (float("nan"), "the value"),
+    ],
+)
+def test_the_first_number_that_is_not_finite_is_found_by_its_path(value, path):
+    assert not_finite(value) == path
+
+
+# --- judging a round -------------------------------------------------------------------------------------
+
+JUDGED = {
+    Outcome.OK: (PredictionRecorded, None),
+    Outcome.MODEL_FAILED: (PredictionFailed, "model"),
+    Outcome.BAD_OUTPUT: (PredictionFailed, "model"),
+    Outcome.TOO_BIG: (PredictionFailed, "model"),
+    Outcome.DEADLINE: (PredictionAbsent, "model"),
+    Outcome.BUSY: (PredictionAbsent, "model"),
+    Outcome.CRASHED: (PredictionAbsent, "model"),
+    Outcome.ABSENT: (PredictionAbsent, "node"),
+}
+
+
+def judged(reply: ModelReply | None, output_type: type[BaseModel] = InferenceOutput):
+    the_round = opened(T0, ["m1"])
+    (event,) = judge(the_round, "60s", {} if reply is None else {"m1": reply}, output_type, MAX_BYTES, T0 + 5)
+    return event
+
+
+def test_the_table_names_every_outcome():
+    assert set(JUDGED) == set(Outcome)
+
+
+@pytest.mark.parametrize(("outcome", "kind", "fault"), [(one, *worth) for one, worth in JUDGED.items()])
+def test_each_outcome_ends_in_one_event_with_a_reason_and_a_fault(outcome, kind, fault):
+    output = {"value": 0.5} if outcome is Outcome.OK else None
+    event = judged(
+        ModelReply("m1", "d2", outcome, fault, output=output, detail="what it said", exec_time_us=7)
+    )
+    assert type(event) is kind
+    assert (event.at, event.data.model_id, event.data.exec_time_us) == (T0 + 5, "m1", 7)
+    if fault:
+        assert event.data.fault == fault
+        assert event.data.reason == f"{outcome}: what it said"
+        assert event.data.deployment_id == "m1-d"
+    else:
+        assert event.data.output == {"value": 0.5}
+        assert event.data.deployment_id == "d2"
+
+
+def test_a_model_that_is_recovering_is_absent_by_its_own_fault():
+    event = judged(ModelReply("m1", "d", Outcome.ABSENT, "model", detail="recovering"))
+    assert isinstance(event, PredictionAbsent)
+    assert event.data.fault == "model"
+
+
+def test_a_model_without_a_reply_is_absent_by_the_node():
+    event = judged(None)
+    assert isinstance(event, PredictionAbsent)
+    assert (event.data.fault, event.data.reason) == ("node", "ABSENT: no reply")
+
+
+def test_an_answer_that_is_no_answer_has_failed():
+    event = judged(ModelReply("m1", "d", Outcome.OK, output={"value": float("nan")}))
+    assert isinstance(event, PredictionFailed)
+    assert (event.data.fault, event.data.reason) == ("model", "BAD_OUTPUT: .value is not finite")
+
+
+def test_a_reason_is_cut():
+    assert (
+        len(judged(ModelReply("m1", "d", Outcome.MODEL_FAILED, "model", detail="x" * 9999)).data.reason)
+        == REASON_CHARS
+    )
+
+
+def test_a_key_that_cannot_be_written_does_not_break_the_record_that_names_it():
+    event = judged(ModelReply("m1", "d", Outcome.OK, output={"value": 0.5, "\ud800": float("nan")}))
+    assert event.data.reason == "BAD_OUTPUT: .? is not finite"
+    assert encode_decision([event], epoch=1, seq=1, upto={}, need={})
+
+
+def test_a_models_own_words_cannot_break_the_record():
+    event = judged(ModelReply("m1", "d", Outcome.MODEL_FAILED, "model", detail="half a letter \ud800"))
+    assert encode_decision([event], epoch=1, seq=1, upto={}, need={})
+
+
+def test_every_model_has_one_event_in_the_order_of_the_roster_and_ids_of_its_own():
+    models = [f"m{i}" for i in range(30)]
+    the_round = opened(T0, models, scope_keys=("a", "b"))
+    replies = {one: ModelReply(one, "d", Outcome.OK, output=0.1) for one in models[::2]}
+    events = [
+        event
+        for key in ("a", "b")
+        for event in judge(the_round, key, replies, InferenceOutput, MAX_BYTES, T0)
+    ]
+    assert [event.data.model_id for event in events] == models * 2
+    assert len({event.id for event in events}) == 60
+
+
+def test_one_bad_answer_does_not_touch_the_others():
+    """W2 of the peer: one NaN stopped everybody's predictions."""
+    the_round = opened(T0, ["a", "b", "c"])
+    replies = {
+        "a": ModelReply("a", "d", Outcome.OK, output={"value": 0.1}),
+        "b": ModelReply("b", "d", Outcome.OK, output={"value": float("nan")}),
+        "c": ModelReply("c", "d", Outcome.OK, output={"value": 0.2}),
+    }
+    kinds = [type(event) for event in judge(the_round, "60s", replies, InferenceOutput, MAX_BYTES, T0)]
+    assert kinds == [PredictionRecorded, PredictionFailed, PredictionRecorded]
+
+
+@pytest.mark.parametrize("reason", [NODE_RESTARTED, NODE_LATE])
+def test_a_round_nobody_could_answer_is_absent_for_all_by_the_node(reason):
+    events = all_missed(opened(T0, ["a", "b"], scope_keys=("x", "y")), reason, "node", T0 + 9)
+    assert [(e.data.scope_key, e.data.model_id) for e in events] == [
+        ("x", "a"),
+        ("x", "b"),
+        ("y", "a"),
+        ("y", "b"),
+    ]
+    assert {(e.data.reason, e.data.fault, e.at) for e in events} == {(reason, "node", T0 + 9)}
+
+
+# --- the stage's own state -------------------------------------------------------------------------------
+
+
+def test_a_round_is_open_from_its_opening_to_its_answer():
+    stage = PredictStage()
+    data = received(T0).data
+    draft = stage.opened(data, [RosterEntry(model_id="a", deployment_id="d")], T0 + 1, 1)
+    assert [type(event) for event in draft.events] == [RoundOpened]
+    assert draft.upto == {}  # opening decides nothing yet: a crash now leaves the input to the next owner
+    stage.remember(draft)
+    the_id = data.input_id
+    assert list(stage.open) == [the_id]
+    assert stage.arrived(the_id, (7, 0), Need(7, 1, 6))
+    missed = all_missed(stage.open[the_id].opened, NODE_LATE, "node", T0 + 2)
+    done = stage.answered(the_id, missed, T0 + 2)
+    assert [type(event) for event in done.events] == [PredictionAbsent, RoundAnswered]
+    assert (done.upto, done.need) == ({"inputs": (7, 0)}, {"inputs": Need(7, 1, 6)})
+    stage.remember(done)
+    assert not stage.open
+    assert not stage.arrived(the_id, (7, 0), Need(7, 1, 6))
+
+
+def test_nothing_can_be_answered_that_was_not_opened():
+    with pytest.raises(RuntimeError, match="no round of x is open"):
+        PredictStage().answered("x", [], T0)
+
+
+def test_a_new_owner_knows_which_round_a_dead_one_left_open():
+    scene = given(PredictStage()).own(opened(T0, ["a"]))
+    (left,) = scene.stage.open.values()
+    assert left.opened == opened(T0, ["a"])
+    assert left.opened.data.contract_hash == HASH
+
+
+def test_rounds_side_by_side_decide_up_to_the_oldest_that_is_open():
+    """Also after a crash: what was answered behind an open round is not asked again."""
+    stage, after = PredictStage(), PredictStage()
+    inputs = [received(T0, subject).data for subject in ("A", "B", "C")]
+    drafts = [stage.opened(data, [RosterEntry(model_id="m", deployment_id="d")], T0, 1) for data in inputs]
+    for number, (data, draft) in enumerate(zip(inputs, drafts, strict=True)):
+        assert stage.arrived(data.input_id, (number, 0), Need(number))
+        stage.remember(draft)
+    a, b, c = (data.input_id for data in inputs)
+    for the_id, upto in ((b, {}), (a, {"inputs": (1, 0)})):
+        draft = stage.answered(the_id, [], T0)
+        assert draft.upto == upto
+        stage.remember(draft)
+        drafts.append(draft)
+        if the_id == b:
+            for one in drafts:
+                after.remember(one)
+    draft = stage.answered(c, [], T0)
+    assert (draft.upto, draft.need) == ({"inputs": (2, 0)}, {"inputs": Need(2)})
+
+    assert list(after.open) == [a, c]
+    assert after.arrived(a, (0, 0), Need(0))
+    assert not after.arrived(b, (1, 0), Need(1))
+    assert after.answered(a, [], T0).upto == {"inputs": (1, 0)}
+
+
+# --- the models ------------------------------------------------------------------------------------------
+
+
+def notice(change: str, model_id: str = "7", deployment: str = "d1", **fields: str) -> ModelNotice:
+    extra = {name: fields.pop(name) for name in ("code", "reason") if name in fields}
+    info = ModelInfo(
+        model_id=model_id, model_name=fields.pop("name", "trend"), deployment_id=deployment, **fields
+    )
+    return ModelNotice(change, info, **extra)
+
+
+NOTICES = {
+    # what the gateway noticed, in turns: the kinds of events of each turn
+    "seen once": ([[notice("seen")]], [["ModelSeen"]]),
+    "seen again": ([[notice("seen")], [notice("seen")]], [["ModelSeen"], []]),
+    "seen twice at once": ([[notice("seen"), notice("seen")]], [["ModelSeen"]]),
+    "a new deployment": (
+        [[notice("seen")], [notice("seen", deployment="d2")]],
+        [["ModelSeen"], ["ModelSeen"]],
+    ),
+    "a new name": ([[notice("seen")], [notice("seen", name="x")]], [["ModelSeen"], ["ModelSeen"]]),
+    "a wallet": ([[notice("seen")], [notice("seen", wallet_pubkey="w")]], [["ModelSeen"], ["ModelSeen"]]),
+    "left": ([[notice("seen")], [notice("left")]], [["ModelSeen"], ["ModelLeft"]]),
+    "left twice": (
+        [[notice("seen")], [notice("left")], [notice("left")]],
+        [["ModelSeen"], ["ModelLeft"], []],
+    ),
+    "left unseen": ([[notice("left")]], [[]]),
+    "the old deployment left after the new came": (
+        [[notice("seen")], [notice("seen", deployment="d2"), notice("left", deployment="d1")]],
+        [["ModelSeen"], ["ModelSeen"]],
+    ),
+    "back again": (
+        [[notice("seen")], [notice("left")], [notice("seen")]],
+        [["ModelSeen"], ["ModelLeft"], ["ModelSeen"]],
+    ),
+    "recovering tells nothing": ([[notice("seen")], [notice("recovering")]], [["ModelSeen"], []]),
+    "a failure reported": (
+        [[notice("seen"), notice("failed", code="BAD_IMPLEMENTATION", reason="raises")]],
+        [["ModelSeen", "ModelFailureReported"]],
+    ),
+}
+
+
+@pytest.mark.parametrize(("turns", "expected"), NOTICES.values(), ids=NOTICES)
+def test_a_notice_makes_an_event_only_where_it_tells_something_new(turns, expected):
+    stage, found = ModelsStage(), []
+    for i, notices in enumerate(turns):
+        draft = stage.offer(notices, T0 + i * MINUTE)
+        if draft is not None:
+            stage.remember(draft)
+        found.append([type(event).__name__ for event in draft.events] if draft else [])
+    assert found == expected
+
+
+def test_a_model_seen_before_there_was_a_clock_is_seen_again_when_there_is_one():
+    """A node's models come before its first tick; without this they would have been first seen in 1970."""
+    stage = ModelsStage()
+    stage.remember(stage.offer([notice("seen"), notice("seen", model_id="gone")], 0))
+    assert stage.offer([], 0) is None
+    stage.remember(stage.offer([notice("left", model_id="gone")], 0))
+    draft = stage.offer([], T0)
+    assert [(type(event).__name__, event.at) for event in draft.events] == [("ModelSeen", T0)]
+    stage.remember(draft)
+    assert stage.offer([], T0 + 1) is None
+    assert len(stage.registry.roster()) == 1
+
+
+def test_offering_decides_nothing_until_it_is_remembered():
+    stage = ModelsStage()
+    assert stage.offer([notice("seen")], T0) == stage.offer([notice("seen")], T0)
+
+
+def roster(*notices: ModelNotice) -> list[tuple[str, str]]:
+    stage = ModelsStage()
+    for i, one in enumerate(notices):
+        draft = stage.offer([one], T0 + i)
+        if draft is not None:
+            stage.remember(draft)
+    return [(entry.model_id, entry.deployment_id) for entry in stage.registry.roster()]
+
+
+def test_the_roster_names_whom_to_ask_in_order():
+    assert roster(notice("seen", "9"), notice("seen", "10"), notice("seen", "1")) == [
+        ("1", "d1"),
+        ("10", "d1"),
+        ("9", "d1"),
+    ]
+    assert roster(notice("seen"), notice("seen", deployment="d2")) == [("7", "d2")]
+
+
+def test_only_a_model_that_stopped_leaves_the_roster():
+    assert roster(notice("seen"), notice("recovering"), notice("failed", code="X")) == [("7", "d1")]
+    assert roster(notice("seen"), notice("left")) == []
+    assert roster(notice("seen"), notice("left"), notice("seen", deployment="d2")) == [("7", "d2")]
+    assert roster(notice("seen"), notice("seen", deployment="d2"), notice("left", deployment="d1")) == [
+        ("7", "d2")
+    ]
+
+
+def test_a_banned_model_stays_off_even_when_it_comes_back():
+    from coordinator.streams.events import ModelBanned, ModelBannedData
+
+    stage = ModelsStage()
+    stage.remember(stage.offer([notice("seen")], T0))
+    stage.evolve(ModelBanned(id="b", at=T0, data=ModelBannedData(model_id="7", reason="x")))
+    stage.remember(stage.offer([notice("seen", deployment="d2")], T0 + 1))
+    assert stage.registry.roster() == []
+
+
+def test_what_the_orchestrator_says_cannot_break_the_record():
+    draft = ModelsStage().offer(
+        [notice("seen"), notice("failed", code="X", reason="half a letter \ud800")], T0
+    )
+    assert encode_decision(draft.events, epoch=1, seq=1, upto={}, need={})

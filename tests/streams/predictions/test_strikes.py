@@ -1,0 +1,56 @@
+"""Our own strikes: only a good prediction sets them back, and only what is the model's fault counts."""
+
+from __future__ import annotations
+
+import pytest
+from tests.streams.build import T0, answers
+
+from coordinator.streams.predictions.strikes import MULTIPLE_FAILED, MULTIPLE_TIMEOUT, Strikes
+
+ROUNDS = {
+    # what model "m" did in each round -> after which rounds it is due, with which code (3 strikes)
+    "good": ([0.1, 0.2, 0.3, 0.4], []),
+    "three bad answers": (["FAILED"] * 3, [(3, MULTIPLE_FAILED)]),
+    "three silences": (["ABSENT"] * 3, [(3, MULTIPLE_TIMEOUT)]),
+    "the last one names the code": (["ABSENT", "ABSENT", "FAILED"], [(3, MULTIPLE_FAILED)]),
+    "a good one between": (["FAILED", "FAILED", 0.1, "FAILED", "FAILED"], []),
+    "the node's fault neither counts nor forgives": (
+        ["FAILED", "ABSENT(node)", "FAILED", "ABSENT(node)", "FAILED"],
+        [(5, MULTIPLE_FAILED)],
+    ),
+    "due again until it is reported": (["FAILED"] * 4, [(3, MULTIPLE_FAILED), (4, MULTIPLE_FAILED)]),
+}
+
+
+def rounds(said):
+    for number, one in enumerate(said, start=1):
+        yield number, answers(T0 + number, {"m": one, "other": 0.1})
+
+
+@pytest.mark.parametrize(("said", "expected"), ROUNDS.values(), ids=ROUNDS)
+def test_who_is_due_for_a_report(said, expected):
+    strikes = Strikes()
+    due = [(number, one) for number, events in rounds(said) for one in strikes.note(events, 3)]
+    assert [(number, one.code) for number, one in due] == expected
+    assert all(one.model_id == "m" and "rounds in a row" in one.reason for _, one in due)
+
+
+def test_counting_begins_anew_once_it_is_reported():
+    strikes = Strikes()
+    found = []
+    for number, events in rounds(["FAILED"] * 7):
+        for one in strikes.note(events, 3):
+            found.append(number)
+            strikes.reported(one.model_id)
+    assert found == [3, 6]
+
+
+def test_zero_strikes_mean_that_nobody_is_ever_due():
+    strikes = Strikes()
+    assert [one for _, events in rounds(["FAILED"] * 500) for one in strikes.note(events, 0)] == []
+
+
+def test_one_good_scope_is_a_good_round():
+    strikes = Strikes()
+    both = [*answers(T0, {"m": "FAILED"}), *answers(T0, {"m": 0.1}, scope_keys=("5m",))]
+    assert [one for _ in range(9) for one in strikes.note(both, 3)] == []

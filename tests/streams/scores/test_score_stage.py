@@ -1,0 +1,365 @@
+"""The score stage: rounds wait for their truth, one prediction's failure stays its own, charges by policy."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from pydantic import BaseModel
+from tests.given import Given, given
+from tests.streams.build import (
+    DEFAULT,
+    HASH,
+    HOUR,
+    MINUTE,
+    T0,
+    UNIT,
+    answers,
+    configured,
+    inputs_until,
+    opened,
+    received,
+    resolved,
+    shelf,
+    terms,
+)
+
+from coordinator.streams.contract import CrunchContract, ScoreResult
+from coordinator.streams.events import (
+    ClosedEntry,
+    CrunchConfigured,
+    PredictionScored,
+    RoundClosed,
+    ScoredUntil,
+    ScoringFailed,
+)
+from coordinator.streams.log.envelope import Need
+from coordinator.streams.scores import stage as score_module
+from coordinator.streams.scores.stage import ScoreStage, charged
+
+
+def stage(contract: CrunchContract = DEFAULT, **changes: Any) -> Given:
+    return given(ScoreStage(shelf(contract))).when("inputs", configured(**changes)).then(CrunchConfigured)
+
+
+def answered(
+    scene: Given, point: int, said: dict[str, Any], scope_keys: tuple[str, ...] = ("60s",), **where
+) -> Given:
+    scene.when("predictions", opened(point, list(said), scope_keys=scope_keys, **where))
+    return scene.when("predictions", *answers(point, said, scope_keys=scope_keys, **where))
+
+
+def scored(contract: CrunchContract, said: Any = 0.5, change: float | None = 0.01) -> Given:
+    """One model's answer against one truth."""
+    scene = answered(stage(contract), T0, {"m": said})
+    scene.when("inputs", received(T0))
+    return scene.when("inputs", resolved(T0, change=change))
+
+
+ROUND = {"up": 1.0, "down": -1.0, "half": 0.5, "none": 0.0, "huge": 50.0, "away": "ABSENT", "broken": "FAILED", "lost": "ABSENT(node)"}  # fmt: skip
+
+
+def test_every_prediction_is_scored_against_the_truth_and_the_round_is_closed():
+    scene = answered(stage(), T0, ROUND)
+    scene.when("inputs", received(T0)).then()
+    scene.when("inputs", resolved(T0, change=0.01))
+    units = {event.data.model_id: event.data.units["value"] for event in scene.all(PredictionScored)}
+    assert units == {"up": UNIT, "down": -3 * UNIT, "half": 750_000_000, "none": 0, "huge": UNIT}
+    closed = scene.only(RoundClosed)
+    assert {one.model_id: (one.status, one.fault, one.charge_units) for one in closed.data.entries} == {
+        "up": ("SCORED", None, None),
+        "down": ("SCORED", None, None),
+        "half": ("SCORED", None, None),
+        "none": ("SCORED", None, None),
+        "huge": ("SCORED", None, None),
+        "away": ("ABSENT", "model", None),
+        "broken": ("FAILED", "model", None),
+        "lost": ("ABSENT", "node", None),
+    }
+    assert (closed.at, closed.data.point, closed.data.resolvable_at) == (T0 + MINUTE, T0, T0 + MINUTE)
+    assert (closed.data.horizon_seconds, closed.data.contract_hash) == (60, HASH)
+
+
+@pytest.mark.parametrize("order", ["truth first", "round first", "round in between"])
+def test_it_does_not_matter_whether_the_truth_or_the_round_comes_first(order):
+    scene = stage()
+    if order == "round first":
+        answered(scene, T0, {"m": 0.5}).then()
+    scene.when("inputs", received(T0)).then()
+    if order == "round in between":
+        answered(scene, T0, {"m": 0.5}).then()
+    scene.when("inputs", resolved(T0))
+    if order == "truth first":
+        scene.then()
+        scene.when("predictions", opened(T0, ["m"])).then()  # opened is not answered
+        scene.when("predictions", *answers(T0, {"m": 0.5}))
+    scene.then(PredictionScored, RoundClosed)
+
+
+def test_what_waits_is_released_in_the_order_of_the_inputs():
+    scene = stage()
+    points = [T0 + i * MINUTE for i in range(5)]
+    for point in points:
+        scene.when("inputs", received(point))
+    for point in points:
+        scene.when("inputs", resolved(point)).then()
+    closed = []
+    for point in reversed(points):
+        answered(scene, point, {"m": 0.5})
+        closed += [event.data.point for event in scene.all(RoundClosed)]
+    assert closed == points
+
+
+def test_a_round_with_two_horizons_is_closed_horizon_by_horizon():
+    scopes = {"60s": 60, "300s": 300}
+    scene = answered(stage(), T0, {"m": 0.5}, tuple(scopes))
+    scene.when("inputs", received(T0, scopes=scopes))
+    scene.when("inputs", resolved(T0, horizon_seconds=60, last=False)).then(PredictionScored, RoundClosed)
+    assert scene.only(RoundClosed).data.scope_key == "60s"
+    scene.when("inputs", resolved(T0, horizon_seconds=300)).then(PredictionScored, RoundClosed)
+    assert scene.only(RoundClosed).data.resolvable_at == T0 + 300_000
+
+
+def test_a_round_that_nobody_was_on_is_closed_too():
+    scene = answered(stage(), T0, {})
+    scene.when("inputs", received(T0))
+    scene.when("inputs", resolved(T0)).then(RoundClosed)
+    assert scene.only(RoundClosed).data.entries == []
+
+
+def test_without_a_truth_nobody_is_scored_and_nobody_is_to_blame():
+    scene = scored(DEFAULT, change=None).then(ScoringFailed, RoundClosed)
+    failed = scene.only(ScoringFailed)
+    assert failed.data.reason == "no ground truth: gap: no record within the window"
+    assert failed.data.fault == "node"
+    assert scene.only(RoundClosed).data.entries == [ClosedEntry("m", "FAILED", "node")]
+
+
+# --- the author's function -------------------------------------------------------------------------------
+
+
+class Optional(BaseModel):
+    value: float | None = None
+    success: bool = True
+
+
+class Rich(ScoreResult):
+    hit: bool = True
+    edge: float = 0.25
+    label: str = ""
+
+
+def raising(prediction, truth):
+    raise ZeroDivisionError("no return")
+
+
+def giving(result):
+    return lambda prediction, truth: result
+
+
+SCORING = {
+    # scoring function: (score type, units or None, reason, fault)
+    "a float field": (giving({"value": 0.1}), ScoreResult, {"value": 100_000_000}, "", ""),
+    "more numbers, no booleans": (
+        giving({"value": 1, "hit": True, "label": "x"}), Rich, {"value": UNIT, "edge": 250_000_000}, "", "",
+    ),
+    "raises": (raising, ScoreResult, None, "score_prediction: ZeroDivisionError: no return", "node"),
+    "gives nothing": (giving(None), ScoreResult, None, "score_prediction: ValidationError", "node"),
+    "NaN": (giving({"value": float("nan")}), ScoreResult, None, "score is not finite: nan", "node"),
+    "infinite": (giving({"value": float("-inf")}), ScoreResult, None, "score is not finite: -inf", "node"),
+    "beyond 2**53 units": (giving({"value": 9_007_200.0}), ScoreResult, None, "beyond 2**53 units", "node"),
+    "beyond all": (giving({"value": 1e300}), ScoreResult, None, "beyond 2**53 units", "node"),
+    "a second field that is NaN": (
+        giving({"value": 0.0, "edge": float("nan")}), Rich, None, "score is not finite: nan", "node",
+    ),
+    "says that it failed": (
+        giving({"value": 0.0, "success": False, "failed_reason": "no side"}), ScoreResult, None, "no side", "model",
+    ),
+    "says that it failed and no more": (
+        giving({"value": 0.0, "success": False}), ScoreResult, None, "score_prediction said success=False", "model",
+    ),
+    "no number where the value should be": (
+        giving({"value": None}), Optional, None, "score_prediction gave no number for 'value'", "node",
+    ),
+    "a reason that cannot be written": (
+        giving({"value": 0.0, "success": False, "failed_reason": "\ud800" * 999}), ScoreResult, None, "?" * 300, "model",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("function", "score_type", "units", "reason", "fault"), SCORING.values(), ids=SCORING
+)
+def test_one_score_or_one_reason(function, score_type, units, reason, fault):
+    try:
+        contract = CrunchContract(score_prediction=function, score_type=score_type)
+        scene = scored(contract)
+    except UnicodeEncodeError:
+        pytest.fail("a reason stopped the stage")
+    if units is not None:
+        scene.then(PredictionScored, RoundClosed)
+        assert scene.only(PredictionScored).data.units == units
+        return
+    scene.then(ScoringFailed, RoundClosed)
+    assert reason in scene.only(ScoringFailed).data.reason
+    assert scene.only(ScoringFailed).data.fault == fault
+    assert scene.only(RoundClosed).data.entries == [ClosedEntry("m", "FAILED", fault)]
+
+
+def moody(prediction, truth):
+    if prediction.value < 0:
+        raise ValueError("I do not like it")
+    return {"value": float("nan") if prediction.value > 1 else prediction.value}
+
+
+def test_one_prediction_that_cannot_be_scored_does_not_stop_the_others():
+    """W3 of the peer: one raise stopped scores, snapshots and checkpoints for all."""
+    scene = answered(
+        stage(CrunchContract(score_prediction=moody)), T0, {"a": 0.1, "b": -0.5, "c": 2.0, "d": 0.3}
+    )
+    scene.when("inputs", received(T0))
+    scene.when("inputs", resolved(T0)).then(
+        PredictionScored, ScoringFailed, ScoringFailed, PredictionScored, RoundClosed
+    )
+    assert [one.status for one in scene.only(RoundClosed).data.entries] == [
+        "SCORED",
+        "FAILED",
+        "FAILED",
+        "SCORED",
+    ]
+
+
+def squaring(prediction, truth):
+    return {"value": prediction.value**2}  # 1e300 overflows
+
+
+def broken_today(prediction, truth):
+    if truth.return_ > 0:
+        raise ValueError("a case that the author forgot")
+    return {"value": 0.0}
+
+
+BLAMED = {
+    # scoring function, answers, who is to blame for the failures
+    "an absurd answer among good ones": (squaring, {"a": 1e300, "b": 0.5}, "model"),
+    "nobody but the absurd one": (squaring, {"a": 1e300}, "model"),
+    "nobody but absurd ones: no number of accounts makes it a way out": (
+        squaring, {"a": 1e300, "b": -1e300, "c": 1e308}, "model",
+    ),
+    "raises for some answers": (moody, {"a": -0.5, "b": 0.5}, "model"),
+    "not finite for some answers": (moody, {"a": 5.0}, "model"),
+    "raises for every answer by this truth": (broken_today, {"a": 0.5, "b": 1e300}, "node"),
+    "gives no number for anybody": (giving({"value": float("nan")}), {"a": 0.5, "b": 0.1}, "node"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("function", "said", "fault"), BLAMED.values(), ids=BLAMED)
+def test_an_answer_that_cannot_be_scored_is_its_models_where_others_can_be(function, said, fault):
+    scene = answered(stage(CrunchContract(score_prediction=function, absence_policy="zero")), T0, said)
+    scene.when("inputs", received(T0))
+    scene.when("inputs", resolved(T0, change=0.01))
+    assert {event.data.fault for event in scene.all(ScoringFailed)} == {fault}
+    failed = [one for one in scene.only(RoundClosed).data.entries if one.status == "FAILED"]
+    assert {one.fault for one in failed} == {fault}
+
+
+# --- charges ---------------------------------------------------------------------------------------------
+
+ENTRIES = [
+    ClosedEntry("a", "SCORED"),
+    ClosedEntry("b", "ABSENT", "model"),
+    ClosedEntry("c", "ABSENT", "node"),
+    ClosedEntry("d", "FAILED", "model"),
+    ClosedEntry("e", "FAILED", "node"),
+]
+CHARGES = {
+    # policy, direction, the round's scores: the charge where the model is to blame
+    "ignored": ("ignore", "desc", [5, 1], None),
+    "zero": ("zero", "desc", [5, 1], 0),
+    "zero though nobody scored": ("zero", "desc", [], 0),
+    "the worst of few": ("worst_percentile", "desc", [5, 1, 3], 1),
+    "the worst of ten": ("worst_percentile", "desc", list(range(10)), 0),
+    "the second worst of eleven": ("worst_percentile", "desc", list(range(11)), 1),
+    "the second worst of twenty": ("worst_percentile", "desc", list(range(20)), 1),
+    "less is better": ("worst_percentile", "asc", [5, 1, 3], 5),
+    "less is better, of eleven": ("worst_percentile", "asc", list(range(11)), 9),
+    "nobody scored": ("worst_percentile", "desc", [], None),
+}
+
+
+@pytest.mark.parametrize(("policy", "direction", "values", "charge"), CHARGES.values(), ids=CHARGES)
+def test_charges(policy, direction, values, charge):
+    out = charged(ENTRIES, values, terms(absence_policy=policy, ranking_direction=direction))
+    assert [one.charge_units for one in out] == [None, charge, None, charge, None]
+    assert [(one.model_id, one.status, one.fault) for one in out] == [
+        (o.model_id, o.status, o.fault) for o in ENTRIES
+    ]
+
+
+def test_charges_are_fixed_in_the_round_and_only_where_the_model_is_to_blame():
+    scene = answered(stage(absence_policy="worst_percentile"), T0, ROUND)
+    scene.when("inputs", received(T0))
+    scene.when("inputs", resolved(T0))
+    found = {one.model_id: one.charge_units for one in scene.only(RoundClosed).data.entries}
+    assert found == dict.fromkeys(ROUND) | {"away": -3 * UNIT, "broken": -3 * UNIT}
+
+
+# --- how far all is scored -------------------------------------------------------------------------------
+
+
+def test_a_period_is_scored_when_the_watermark_has_passed_it_and_all_before_is_closed():
+    scene = stage()
+    point = T0 + 59 * MINUTE
+    scene.when("inputs", received(point), inputs_until(T0 + 30 * MINUTE))
+    assert scene.only(ScoredUntil).data.until == T0
+    scene.when("inputs", resolved(point), inputs_until(T0 + HOUR)).then()  # the round is not there yet
+    answered(scene, point, {"m": 0.5})
+    scene.then(PredictionScored, RoundClosed, ScoredUntil)
+    assert scene.only(ScoredUntil).data.until == T0 + HOUR
+
+
+def test_a_watermark_within_a_period_says_nothing_new():
+    scene = stage()
+    scene.when("inputs", inputs_until(T0 + 1)).then(ScoredUntil)
+    scene.when("inputs", inputs_until(T0 + 30 * MINUTE)).then()
+    scene.when("inputs", inputs_until(T0 + HOUR - 1)).then()
+    scene.when("inputs", inputs_until(T0 + 10 * HOUR, rehearsal=True)).then(ScoredUntil)
+    assert (scene.made[0].data.until, scene.made[0].data.rehearsal) == (T0 + 10 * HOUR, True)
+
+
+def test_periods_are_cut_where_new_terms_begin():
+    scene = stage(snapshot_interval_ms=4 * HOUR)
+    scene.when(
+        "inputs", configured(snapshot_interval_ms=4 * HOUR, effective_from=T0 + 6 * HOUR, score_decimals=6)
+    )
+    reached = []
+    for hours in (1, 5, 6, 7, 9):
+        scene.when("inputs", inputs_until(T0 + hours * HOUR))
+        reached += [(event.data.until - T0) // HOUR for event in scene.all(ScoredUntil)]
+    assert reached == [0, 4, 6, 8]
+
+
+def test_a_stage_that_has_nothing_to_say_says_so_now_and_then(monkeypatch):
+    monkeypatch.setattr(score_module, "EMPTY_DECISION_EVERY", 5)
+    scene = stage()
+    scene.when("inputs", inputs_until(T0 + 1)).then(ScoredUntil)
+    empty = []
+    for i in range(2, 20):
+        scene.when("inputs", inputs_until(T0 + i)).then()
+        empty += [draft.upto for draft in scene.drafts]
+    assert empty == [{"inputs": (6, 0)}, {"inputs": (11, 0)}, {"inputs": (16, 0)}]
+
+
+def test_need_is_the_oldest_open_input_and_round():
+    scene = given(ScoreStage(shelf())).at("inputs", 10).at("predictions", 20)
+    scene.when("inputs", configured())
+    for i in range(3):
+        scene.when("inputs", received(T0 + i * MINUTE, scopes={"60s": 60, "300s": 300}))
+        answered(scene, T0 + i * MINUTE, {"m": 0.5}, ("60s", "300s"))
+    scene.when("inputs", resolved(T0, last=False))
+    assert scene.drafts[-1].need == {"inputs": Need(11, 1, 11), "predictions": Need(20, 1, 20)}
+    scene.when("inputs", resolved(T0 + MINUTE, last=False))
+    assert scene.drafts[-1].need == {"inputs": Need(11, 1, 11), "predictions": Need(20, 1, 20)}
+    scene.when("inputs", resolved(T0, horizon_seconds=300))
+    scene.when("inputs", resolved(T0 + 2 * MINUTE, last=False))
+    assert scene.drafts[-1].need == {"inputs": Need(12, 1, 12), "predictions": Need(22, 1, 22)}

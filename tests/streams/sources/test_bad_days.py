@@ -1,0 +1,141 @@
+"""A bad day of an exchange, as the log tells it: the worker's own live loop, Binance's source, a local exchange over real
+sockets. What was said garbled is a dead letter, what was missed comes from history, what happened to the source is an
+event, and nothing is made up.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from tests.memory_io import MemoryLog
+from tests.streams.sources.conftest import FIRST_OPEN_MS, MINUTE_MS
+
+from coordinator.infra.contracts.demo import CONTRACT
+from coordinator.infra.contracts.loading import ContractShelf
+from coordinator.streams import events as ev
+from coordinator.streams.agents.feed import live as feed_live
+from coordinator.streams.agents.feed.worker import FeedTenure
+from coordinator.streams.agents.owning.dead_letters import DeadLetters
+from coordinator.streams.contract.terms import make_terms
+from coordinator.streams.inputs.stage import InputStage
+from coordinator.streams.log.counting import Counter
+from coordinator.streams.log.envelope import decode_event
+from coordinator.streams.settings import Settings
+from coordinator.streams.sources.binance.source import BinanceSource
+from coordinator.streams.sources.waiting import Patience
+
+HURRIED = Patience(
+    attempts=3, wait_initial_seconds=0.02, wait_max_seconds=0.1, wait_jitter_seconds=0.02, idle_seconds_min=30
+)
+
+
+class Day:
+    """A feed worker's life over a log in memory; its wall clock stands `minutes` after the first candle's open."""
+
+    def __init__(self, exchange: Any, minutes: float) -> None:
+        self.log = MemoryLog()
+        self.letters = DeadLetters(self.log)
+        self.wall_ms = int(FIRST_OPEN_MS + minutes * MINUTE_MS)
+        settings = Settings(
+            feed_source="binance",
+            feed_subjects=("BTCUSDT",),
+            crunch_id="test",
+            clock_ahead_seconds_max=3_600,  # its wall clock leaps over the minutes that the test leaves out
+        )
+        shelf = ContractShelf()
+        shelf.put(CONTRACT)
+        self.tenure = FeedTenure(
+            self.log,
+            InputStage(shelf),
+            "tests",
+            settings,
+            BinanceSource(exchange.rest_url, exchange.websocket_url, self.letters.from_source, HURRIED),
+            lambda: make_terms(shelf.current, shelf.current_hash, settings, 0),
+            self.letters,
+            wall_ms=lambda: self.wall_ms,
+        )
+
+    def events(self, kind: type[Any]) -> list[Any]:
+        counter = Counter("feeds")
+        found = (counter.read(offset, one) for offset, one in enumerate(self.log.records["feeds"]))
+        return [one for decision in found if decision for one in decision.events if isinstance(one, kind)]
+
+    def candles(self) -> list[tuple[int, str, bool]]:
+        return [
+            ((e.data.ts_event - FIRST_OPEN_MS) // MINUTE_MS, e.data.values["open"], e.data.backfilled)
+            for e in self.events(ev.FeedRecordReceived)
+        ]
+
+    def refused(self) -> list[str]:
+        return [decode_event(one).data.reason for one in self.log.records["dead-letters"]]
+
+    async def until(self, done: Callable[[], bool]) -> None:
+        async with asyncio.timeout(20):
+            while not done():
+                await asyncio.sleep(0.02)
+
+
+@pytest.fixture
+async def day(exchange: Any, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(feed_live, "TICK_SECONDS", 0.1)
+    monkeypatch.setattr(feed_live, "ASK_PAUSE_SECONDS_MIN", 0.2)
+    monkeypatch.setattr(feed_live, "ASK_PAUSE_SECONDS_MAX", 0.4)
+    exchange.now_ms = FIRST_OPEN_MS + 6 * MINUTE_MS
+    one = Day(exchange, 6)
+    sending = asyncio.create_task(one.letters.run())
+    yield one
+    await one.tenure.close()
+    sending.cancel()
+
+
+async def test_garbage_a_refusal_and_a_lost_connection_cost_nothing_but_time(exchange: Any, day: Day):
+    future = exchange.message(9_000_000)
+    exchange.script = [
+        [exchange.message(0), "not json", future, exchange.message(1, symbol="DOGEUSDT"), "abort"],
+        [exchange.message(3), exchange.message(4, closed=False), exchange.message(1), "hold"],
+    ]
+    exchange.candles_count = 5
+    await day.tenure.start()
+    await day.until(lambda: len(day.candles()) == 5)
+    assert sorted((number, price) for number, price, _ in day.candles()) == [
+        (number, exchange.row(number)[1]) for number in range(5)
+    ]
+    await day.until(lambda: len(day.refused()) == 3)
+    words = " | ".join(day.refused())
+    assert "not a message of ours" in words
+    assert "in the future" in words
+    assert "DOGEUSDT" in words
+    states = [event.data.state for event in day.events(ev.FeedStateChanged)]
+    assert states[-1] == "connected"
+
+
+async def test_an_exchange_that_is_away_is_said_and_its_minutes_are_a_hole_until_they_come(
+    exchange: Any, day: Day
+):
+    def states() -> list[str]:
+        return [event.data.state for event in day.events(ev.FeedStateChanged)]
+
+    exchange.script = [[exchange.message(0), 1.5, "abort"], [exchange.message(4), "hold"]]
+    exchange.candles_count = 1
+    day.wall_ms = FIRST_OPEN_MS + MINUTE_MS + 100
+    await day.tenure.start()
+    await day.until(lambda: len(day.candles()) == 1)
+    exchange.handshake_refusals = [(429, {"Retry-After": "0"}), (503, {})] * 500  # until it is back, below
+    exchange.answers = [(503, {}, "")] * 9
+    day.wall_ms = FIRST_OPEN_MS + 4 * MINUTE_MS + 30_000
+    await day.until(lambda: bool(day.events(ev.FeedGapFound)))
+    await day.until(lambda: "reconnecting" in states())
+    exchange.handshake_refusals.clear()
+    assert [number for number, _, _ in day.candles()] == [0]  # nothing was made up meanwhile
+    exchange.candles_count = 5
+    day.wall_ms = FIRST_OPEN_MS + 5 * MINUTE_MS + 100
+    await day.until(lambda: len(day.candles()) == 5 and bool(day.events(ev.FeedGapClosed)))
+    assert sorted(number for number, _, _ in day.candles()) == [0, 1, 2, 3, 4]
+    assert {number for number, _, late in day.candles() if late} >= {1, 2}
+    assert all(one.data.complete for one in day.events(ev.FeedGapClosed))
+    await day.until(lambda: states()[-1] == "connected")
+    reasons = [one.data.reason for one in day.events(ev.FeedStateChanged) if one.data.state == "reconnecting"]
+    assert any("429" in one or "503" in one for one in reasons), reasons

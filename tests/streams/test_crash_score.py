@@ -1,0 +1,196 @@
+"""Kill the score stage's owner after every send, restart it with each source first: the log stays the same.
+
+The same means: the counted decisions, byte for byte, epochs apart.
+"""
+
+from __future__ import annotations
+
+import random
+from itertools import pairwise
+
+import pytest
+from tests.memory_log import Author, MemoryLog, Owner, killed_everywhere, live, undisturbed
+from tests.streams.build import (
+    HOUR,
+    MINUTE,
+    SUBJECT,
+    T0,
+    answers,
+    configured,
+    inputs_until,
+    opened,
+    received,
+    resolved,
+    shelf,
+)
+
+from coordinator.streams.events import RoundClosed, ScoredUntil
+from coordinator.streams.log import envelope
+from coordinator.streams.scores import stage as score_module
+from coordinator.streams.scores.stage import ScoreStage
+
+ORDERS = (("inputs", "predictions"), ("predictions", "inputs"))
+MODELS = {"a": 0.5, "b": -1.0, "c": "ABSENT", "d": 0.25, "e": 0.1, "f": -0.2, "g": 0.9}
+
+
+def new_stage() -> ScoreStage:
+    return ScoreStage(shelf())
+
+
+def round_of(
+    predictions: Author, point: int, subject: str = SUBJECT, scope_keys: tuple[str, ...] = ("60s",)
+) -> None:
+    predictions.write(opened(point, list(MODELS), subject, scope_keys))
+    predictions.write(*answers(point, MODELS, subject, scope_keys))
+
+
+def five_waiting(rounds: list[int], *, beside: bool) -> MemoryLog:
+    """Five resolved inputs, then rounds in the order given, then two ordinary ones.
+
+    `beside`: an input opens in the decision that resolves the one before, as a market in step does it.
+    """
+    log = MemoryLog()
+    inputs, predictions = Author(log, "inputs"), Author(log, "predictions")
+    inputs.write(configured())
+    points = [T0 + i * MINUTE for i in range(7)]
+    if beside:
+        inputs.write(received(points[0]))
+        for before, point in pairwise(points[:5]):
+            inputs.write(received(point), resolved(before), inputs_until(point))
+        inputs.write(resolved(points[4]))
+    else:
+        for point in points[:5]:
+            inputs.write(received(point))
+        for point in points[:5]:
+            inputs.write(resolved(point))
+    for i in rounds:
+        round_of(predictions, points[i])
+    for point in points[5:]:
+        inputs.write(received(point))
+        round_of(predictions, point)
+        inputs.write(resolved(point))
+    inputs.write(inputs_until(T0 + HOUR))
+    return log
+
+
+def three_subjects() -> MemoryLog:
+    """One tick that resolves three subjects, twice; a second horizon stays open meanwhile."""
+    log = MemoryLog()
+    inputs, predictions = Author(log, "inputs"), Author(log, "predictions")
+    subjects = (SUBJECT, "ETHUSDT", "SOLUSDT")
+    scopes = {"60s": 60, "180s": 180}
+    inputs.write(configured())
+    for i in range(5):
+        point = T0 + i * MINUTE
+        events = [received(point, subject, scopes) for subject in subjects]
+        if i:
+            events += [resolved(point - MINUTE, subject, last=False) for subject in subjects]
+        if i >= 3:
+            events += [resolved(point - 3 * MINUTE, subject, 180) for subject in subjects]
+        inputs.write(*events, inputs_until(max(T0, point - 3 * MINUTE)))
+        for subject in subjects:
+            round_of(predictions, point, subject, tuple(scopes))
+    inputs.write(inputs_until(T0 + MINUTE))
+    return log
+
+
+def mixed_market(seed: int) -> MemoryLog:
+    """Two subjects, horizons of one and of three minutes, lost truths, claims and garbage in the sources."""
+    rng = random.Random(seed)
+    log = MemoryLog()
+    inputs, predictions = Author(log, "inputs"), Author(log, "predictions")
+    inputs.write(configured())
+    due: list[tuple[int, int, str, int]] = []
+    for i in range(12):
+        point = T0 + i * MINUTE + 50 * MINUTE
+        events = []
+        for subject in (SUBJECT, "ETHUSDT"):
+            scopes = {"60s": 60} if subject == SUBJECT else {"60s": 60, "180s": 180}
+            if rng.random() < 0.8:
+                events.append(received(point, subject, scopes))
+                due += [(point + seconds * 1000, point, subject, seconds) for seconds in scopes.values()]
+                round_of(predictions, point, subject, tuple(scopes))
+        for one in sorted(one for one in due if one[0] <= point):
+            due.remove(one)
+            last = all((other[1], other[2]) != (one[1], one[2]) for other in due)
+            change = rng.choice([0.01, -0.01, None])
+            events.append(resolved(one[1], one[2], one[3], change=change, last=last))
+        inputs.write(*events, inputs_until(point))
+        if rng.random() < 0.2:
+            log.append(rng.choice(["inputs", "predictions"]), b"garbage")
+    return log
+
+
+SCENES = {
+    "five waiting, rounds in order": lambda: five_waiting([0, 1, 2, 3, 4], beside=False),
+    "five waiting, rounds in reverse": lambda: five_waiting([4, 3, 2, 1, 0], beside=False),
+    "five in step, rounds in order": lambda: five_waiting([0, 1, 2, 3, 4], beside=True),
+    "five in step, rounds in reverse": lambda: five_waiting([4, 3, 2, 1, 0], beside=True),
+    "one tick resolves three subjects": three_subjects,
+} | {f"a market, seed {seed}": lambda seed=seed: mixed_market(seed) for seed in range(4)}
+
+
+@pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES)
+@pytest.mark.parametrize("empties", [1000, 3], ids=["", "empty decisions often"])
+def test_killed_after_every_send_and_restarted_with_each_source_first(scene, empties, monkeypatch):
+    monkeypatch.setattr(score_module, "EMPTY_DECISION_EVERY", empties)
+    sources = scene()
+    expected = undisturbed(sources, new_stage)
+    for order in ORDERS:
+        assert undisturbed(sources, new_stage, order).counted("scores") == expected.counted("scores")
+    assert len(expected.counted("scores")) >= 7
+    for what, log in killed_everywhere(sources, new_stage, ORDERS):
+        assert log.counted("scores") == expected.counted("scores"), what
+
+
+@pytest.mark.parametrize(
+    "scene", [SCENES["five waiting, rounds in reverse"], three_subjects], ids=["five", "three"]
+)
+def test_killed_between_the_parts_of_a_decision(scene, monkeypatch):
+    monkeypatch.setattr(envelope, "PART_BYTES_MAX", 900)
+    sources = scene()
+    expected = undisturbed(sources, new_stage)
+    assert max(len(parts) for parts in expected.counted("scores")) >= 2
+    for what, log in killed_everywhere(sources, new_stage, ORDERS):
+        assert log.counted("scores") == expected.counted("scores"), what
+
+
+@pytest.mark.parametrize("seed", range(25))
+def test_killed_at_random_while_the_sources_are_read_in_any_mixture(seed):
+    rng = random.Random(seed)
+    sources = mixed_market(seed)
+    expected = undisturbed(sources, new_stage)
+    log, lives = sources.copy(), 0
+    while not live(
+        log, new_stage, rng.choice([1, 2, 3, 5]) if lives < 40 else None, lambda owner: owner.run_mixed(rng)
+    ):
+        lives += 1
+    assert lives > 2
+    assert log.counted("scores") == expected.counted("scores")
+
+
+def test_every_input_of_the_market_is_closed_once_and_before_its_period_is():
+    log = undisturbed(mixed_market(3), new_stage)
+    closed: set[str] = set()
+    for event in log.events("scores"):
+        if isinstance(event, RoundClosed):
+            key = f"{event.data.input_id}/{event.data.scope_key}"
+            assert key not in closed
+            closed.add(key)
+        elif isinstance(event, ScoredUntil):
+            until = event.data.until
+            for other in log.events("inputs"):
+                if type(other).__name__ == "InputReceived":
+                    for one in other.data.scopes:
+                        if one.resolvable_at < until:
+                            assert f"{other.data.input_id}/{one.scope_key}" in closed
+    assert len(closed) > 10
+
+
+def test_an_owner_that_is_resumed_reads_no_more_than_it_needs():
+    sources = five_waiting([0, 1, 2, 3, 4], beside=True)
+    log = undisturbed(sources, new_stage)
+    owner = Owner(log, new_stage())
+    owner.start()
+    assert owner.stage.need["predictions"].offset >= len(log["predictions"]) - 2
+    assert owner.stage.need["inputs"].offset >= len(log["inputs"]) - 3
