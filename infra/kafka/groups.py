@@ -7,10 +7,14 @@ nothing to do and nobody to do it. Reads only.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
+from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import KafkaError
 
+from coordinator.infra.kafka.clients import PARTITION
 from coordinator.infra.kafka.security import connection_options
 from coordinator.streams.log.errors import WorldError
 
@@ -23,6 +27,8 @@ WORKER_OF = {
 }
 """Stage, as its group is called, -> the worker that runs it."""
 ASK_SECONDS_MAX = 10.0
+SETTLED = "Stable"
+_STATE = 2
 _MEMBERS = 5
 """Where a described group has its members: behind error, id, state, and two protocol fields."""
 
@@ -48,6 +54,28 @@ async def stage_members(bootstrap: str, crunch_id: str) -> dict[str, int]:
     finally:
         await admin.close()
     return found
+
+
+async def is_dealt_to_nobody(bootstrap: str, group: str, topic: str) -> bool:
+    """Has the group settled, with members, of whom none holds the topic's partition? False where nobody says."""
+    admin = AIOKafkaAdminClient(**connection_options(bootstrap), request_timeout_ms=5_000)
+    try:
+        async with asyncio.timeout(ASK_SECONDS_MAX):
+            await admin.start()
+            (answer,) = await admin.describe_consumer_groups([group])
+    except (KafkaError, OSError):  # TimeoutError is an OSError
+        return False
+    finally:
+        await admin.close()
+    found = answer.groups[0]
+    return found[_STATE] == SETTLED and not any_holds(topic, [one[-1] for one in found[_MEMBERS]])
+
+
+def any_holds(topic: str, assignments: Sequence[bytes]) -> bool:
+    """Does one of these, as the members of a group have them, name the topic's partition? True without members."""
+    wanted = TopicPartition(topic, PARTITION)
+    held = [ConsumerProtocolMemberAssignment.decode(one).partitions() for one in assignments if one]
+    return not assignments or any(wanted in one for one in held)
 
 
 def nobody(members: dict[str, int]) -> dict[str, str]:

@@ -18,6 +18,7 @@ import faust
 import structlog
 
 from coordinator.infra.contracts.node import NodeContracts
+from coordinator.infra.kafka.groups import is_dealt_to_nobody
 from coordinator.infra.models.in_hand import InHand
 from coordinator.infra.ntp import ntp_time_ms
 from coordinator.infra.operator_files import check_files
@@ -41,6 +42,7 @@ from coordinator.streams.settings import Settings
 from coordinator.streams.snapshots.stage import AggregateStage
 from coordinator.streams.sources.catalog import source_by_name
 from coordinator.streams.sources.options import options_from
+from coordinator.streams.topology import topic_name
 
 STOP_SECONDS_MAX = 6.0
 ALIVE_SECONDS = 2.0
@@ -66,7 +68,14 @@ class Worker:
     def keep(self, stage_name: str, driver: str, new_tenure: Callable[[], Tenure]) -> None:
         """Keep one stage, driven by the topic `driver`."""
         # A member that the group has dropped learns it within a session; longer than that, silence means "yours".
-        keeper = Keeper(stage_name, new_tenure, 1.5 * self.settings.session_timeout_seconds)
+        settings = self.settings
+        group, topic = f"{settings.crunch_id}-{stage_name}", topic_name(settings.crunch_id, driver)
+        keeper = Keeper(
+            stage_name,
+            new_tenure,
+            1.5 * settings.session_timeout_seconds,
+            is_orphan=lambda: is_dealt_to_nobody(settings.kafka_bootstrap, group, topic),
+        )
         self.apps.append(
             stage_app(self.settings, stage_name, driver, keeper, self.dead_letters.say_log_fault)
         )

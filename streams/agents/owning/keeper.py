@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import structlog
@@ -26,6 +26,8 @@ HEALTHY_SECONDS = 60.0
 SILENT_SECONDS_MAX = 15.0
 STALLED_SECONDS_MAX = 60.0
 LOOK_SECONDS = 10.0
+ORPHAN_LOOKS = 3
+"""So often in a row the group must have dealt the partition to nobody: it may be about to deal."""
 
 WORLD = (WorldError, KafkaError, ConsumerStoppedError, OSError)
 """What the world does to us; an ownership does not outlive it, a process does."""
@@ -34,13 +36,16 @@ log = structlog.get_logger()
 
 
 class StalledError(CoordinatorError):
-    """Records wait, but Faust delivers none: its consumer has died in silence. The process must start anew."""
+    """Faust will deliver nothing more: its consumer died in silence, or its group dealt the partition to nobody. The
+    process must start anew.
+    """
 
 
 class Keeper:
     """Runs tenures made by `new_tenure` while the stage's driving partition is assigned to this process.
 
-    `silent_seconds_max` bounds the wait for the group's word after a foreign claim: longer than a session.
+    `silent_seconds_max` bounds the wait for the group's word after a foreign claim: longer than a session. `is_orphan`
+    asks whether the group has settled and dealt the partition to none of its members.
     """
 
     def __init__(
@@ -49,12 +54,16 @@ class Keeper:
         new_tenure: Callable[[], Tenure],
         silent_seconds_max: float = SILENT_SECONDS_MAX,
         stalled_seconds_max: float = STALLED_SECONDS_MAX,
+        is_orphan: Callable[[], Awaitable[bool]] | None = None,
+        look_seconds: float = LOOK_SECONDS,
     ) -> None:
         self.name = name
         self.claims = 0
         self._new_tenure = new_tenure
         self._silent_seconds_max = silent_seconds_max
         self._stalled_seconds_max = stalled_seconds_max
+        self._is_orphan = is_orphan
+        self._look_seconds = look_seconds
         self._assigned = False
         self._changed = asyncio.Event()
         self._told = asyncio.Event()
@@ -110,7 +119,7 @@ class Keeper:
         while True:
             if not self._assigned:
                 self._changed.clear()
-                await self._changed.wait()
+                await self._wait_assigned()
                 continue
             self._changed.clear()
             began = loop.time()
@@ -131,6 +140,21 @@ class Keeper:
             pause = 1.0 if loop.time() - began > HEALTHY_SECONDS else pause
             await asyncio.sleep(pause)
             pause = min(2 * pause, PAUSE_SECONDS_MAX)
+
+    async def _wait_assigned(self) -> None:
+        """As long as another holds the partition. Raises StalledError when nobody does: Faust's leader deals by the
+        topics that it knows, and one that joined while the broker was coming up knows none; nobody deals again.
+        """
+        orphaned = 0
+        while orphaned < ORPHAN_LOOKS:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._changed.wait(), self._look_seconds)
+                return
+            is_orphan = self._is_orphan is not None and await self._is_orphan()
+            orphaned = orphaned + 1 if is_orphan else 0
+        raise StalledError(
+            f"{self.name}: its group has settled and dealt the partition to none of its members"
+        )
 
     async def _end(self, tenure: Tenure) -> None:
         """Close a tenure; a record in its hands goes back to the gate, so that no two tenures work at a time."""

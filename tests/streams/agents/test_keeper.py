@@ -10,6 +10,7 @@ from aiokafka.errors import KafkaTimeoutError
 from tests.memory_io import MemoryLog
 from tests.streams.agents.echo import EchoStage, claim_of, claims, log_of_ten, said, score_until, until
 
+from coordinator.infra.kafka.groups import any_holds
 from coordinator.streams.agents.owning import keeper as keeper_module
 from coordinator.streams.agents.owning.keeper import Keeper, StalledError
 from coordinator.streams.agents.owning.tenure import Tenure
@@ -256,3 +257,42 @@ async def test_records_that_nobody_delivers_end_the_process(io, new_tenure, monk
     io.records["scores"].append(score_until(11))
     with pytest.raises(StalledError, match=r"aggregate.*offset 11"):
         await asyncio.wait_for(running, 10)
+
+
+@pytest.mark.parametrize("answers", [[True, True, True], [True, False, True, True, True]])
+async def test_a_partition_that_its_settled_group_dealt_to_nobody_ends_the_process(io, answers):
+    """Seen when a worker joined while the broker was stopped: the stage stood for ever, a member without work."""
+    coming = iter(answers)
+
+    async def is_orphan() -> bool:
+        return next(coming)
+
+    keeper = Keeper("aggregate", lambda: None, SILENT_SECONDS, is_orphan=is_orphan, look_seconds=0.01)
+    with pytest.raises(StalledError, match="dealt the partition to none"):
+        await keeper.run()
+    assert list(coming) == []
+
+
+async def test_a_standby_waits_for_ever_and_a_new_word_of_the_group_is_heard(io, new_tenure):
+    looks = []
+
+    async def held_by_another() -> bool:
+        looks.append(1)
+        return False
+
+    keeper = Keeper("aggregate", new_tenure, SILENT_SECONDS, is_orphan=held_by_another, look_seconds=0.01)
+    running = asyncio.create_task(keeper.run())
+    await until(lambda: len(looks) > 6)
+    keeper.assigned(ours=True)
+    await until(lambda: keeper.is_open)
+    running.cancel()
+
+
+def test_whether_any_member_of_a_group_holds_a_topic_is_read_from_what_faust_dealt():
+    head, topic = b"\x00\x04\x00\x00\x00\x01\x00\x06", b"b.feed"
+    one = head + topic + b"\x00\x00\x00\x01\x00\x00\x00\x00" + b"\x00\x00\x00\x00"
+    none = head + topic + b"\x00\x00\x00\x00" + b"\x00\x00\x00\x00"
+    assert any_holds("b.feed", [none, one])
+    assert not any_holds("b.feed", [none, b""])
+    assert not any_holds("b.other", [one])
+    assert any_holds("b.feed", []), "a group without members is about to deal"
