@@ -93,7 +93,7 @@ async def ids_in_log(settings: Settings, own: OwnCheck) -> Collection[str]:
     await own()
     async with ModelsLog(settings) as log:
         await log.read()
-        return log.registry.seen.keys()
+        return log.models.seen.keys()
 
 
 async def ids_in_folder(folder: Path) -> Collection[str]:

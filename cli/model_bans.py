@@ -56,7 +56,7 @@ async def _decide(settings: Settings, model_id: str, reason: str, *, lift: bool)
         raise OperatorError(f"--reason needs words, at most {REASON_CHARS_MAX} characters")
     async with ModelsLog(settings) as log:
         await log.read()
-        known = log.registry
+        known = log.models
         if model_id not in known.seen and model_id not in known.banned:
             some = ", ".join(sorted(known.seen)[:10]) or "none yet"
             raise OperatorError(f"no model {model_id!r} was ever seen here; known: {some}")

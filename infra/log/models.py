@@ -1,4 +1,4 @@
-"""The registry of models, read from its topic by a process that owns nothing."""
+"""The models as their topic tells them, read by a process that owns nothing."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from aiokafka import AIOKafkaConsumer
 from coordinator.infra.kafka.clients import read_range
 from coordinator.infra.log.positions import offsets, reading
 from coordinator.streams.log.counting import Counter
-from coordinator.streams.models.roster import Registry
+from coordinator.streams.models.state import ModelsState
 from coordinator.streams.settings import Settings
 from coordinator.streams.topology import topic_name
 
 
 class ModelsLog:
-    """`async with ModelsLog(settings) as log`: `await log.read()` folds what is new into `registry`.
+    """`async with ModelsLog(settings) as log`: `await log.read()` folds what is new into `models`.
 
     Raises WorldError when Kafka does not answer, OperatorError when the crunch has no topics.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.registry = Registry()
+        self.models = ModelsState()
         self._crunch_id = settings.crunch_id
         self._reading = reading(settings.kafka_bootstrap)
         self._consumer: AIOKafkaConsumer | None = None
@@ -51,7 +51,7 @@ class ModelsLog:
             if decision is None:
                 continue
             for event in decision.events:
-                self.registry.evolve(event)
+                self.models.evolve(event)
             self._decided = max(self._decided, decision.upto.get("commands", (-1, -1))[0])
 
     def decided(self, command_offset: int) -> bool:

@@ -29,6 +29,7 @@ import grpc
 import msgspec
 from model_runner_client.grpc.generated.dynamic_subclass_pb2 import CallRequest
 
+from coordinator.infra.models.announced import NOT_CONNECTED, AnnouncedModels
 from coordinator.infra.models.host.variants import encode_arguments
 from coordinator.infra.models.orchestrator import take_over
 from coordinator.infra.models.outcomes import (
@@ -37,7 +38,6 @@ from coordinator.infra.models.outcomes import (
     reply_from_error,
     reply_from_response,
 )
-from coordinator.infra.models.roster import NOT_CONNECTED, Roster
 from coordinator.infra.models.setup import keep_reasons, reason_of
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.net.outbound import keep_this_machine_from_proxies
@@ -83,7 +83,7 @@ class RunnerClientGateway:
         self._auth_error: Any = None
         self._report: Any = None
         self._connection: asyncio.Task[None] | None = None
-        self._roster = Roster()
+        self._announced = AnnouncedModels()
         self._tasks: set[asyncio.Task[None]] = set()
         self.listed = asyncio.Event()  # the orchestrator's first list has arrived
 
@@ -138,7 +138,7 @@ class RunnerClientGateway:
         """
         if self._connection is not None and self._connection.done() and not self._connection.cancelled():
             self._connection.result()  # it never ends by itself: whatever ended it is our own bug
-        return self._roster.take()
+        return self._announced.take()
 
     @property
     def connected(self) -> bool:
@@ -149,7 +149,7 @@ class RunnerClientGateway:
     @property
     def announced(self) -> Collection[str] | None:
         """The models that the orchestrator last named, running or recovering; None before its first list."""
-        return self._roster.announced_ids if self.listed.is_set() else None
+        return self._announced.announced_ids if self.listed.is_set() else None
 
     async def call(
         self,
@@ -216,7 +216,7 @@ class RunnerClientGateway:
                 reply = msgspec.structs.replace(reply, outcome=Outcome.CRASHED, detail=detail)
             return reply
         if response is None:  # the channel was closed under the call, because the model was taken away
-            fault, why = self._roster.absence(model_id)
+            fault, why = self._announced.absence(model_id)
             return ModelReply(
                 model_id, deployment_id, Outcome.ABSENT, fault, detail=f"it went away during the call: {why}"
             )
@@ -247,9 +247,9 @@ class RunnerClientGateway:
             return None
 
     def _absent(self, model_id: str) -> ModelReply:
-        fault, why = self._roster.absence(model_id)
+        fault, why = self._announced.absence(model_id)
         return ModelReply(
-            *(model_id, self._roster.deployment_of(model_id), Outcome.ABSENT, fault),
+            *(model_id, self._announced.deployment_of(model_id), Outcome.ABSENT, fault),
             detail=f"not connected: {why}",
         )
 
@@ -266,9 +266,9 @@ class RunnerClientGateway:
         """One message of the orchestrator. Returns at once, so that no model waits for another."""
         cluster = self._runner.model_cluster
         if event == "init":
-            data = self._roster.latest_of_each(data)
+            data = self._announced.latest_of_each(data)
             present = {str(state.get("model_id")) for state in data}
-            self._roster.only(present)
+            self._announced.only(present)
             for runner in [*cluster.models_run.values(), *cluster.pending_model_runs.values()]:
                 if runner.model_id not in present:
                     self._spawn(cluster.remove_model_runner(runner))
@@ -276,7 +276,7 @@ class RunnerClientGateway:
             log.warning("the orchestrator sent an unknown event %r", event)
             return
         for state in data:
-            self._roster.announced(state)
+            self._announced.announced(state)
             self._spawn(self._apply(state))
         self.listed.set()
 
@@ -294,11 +294,11 @@ class RunnerClientGateway:
             )
         runner = self._runner.model_cluster.models_run.get(str(state.get("model_id")))
         if runner is not None:
-            self._roster.set_up(runner.model_id, runner.deployment_id)
+            self._announced.set_up(runner.model_id, runner.deployment_id)
 
     async def _on_failure(self, runner: Any, code: str, reason: str | None = None) -> None:
         reason = reason_of(runner, code, reason)
-        self._roster.failed(runner.model_id, runner.deployment_id, code, reason)
+        self._announced.failed(runner.model_id, runner.deployment_id, code, reason)
         await self._report(runner, code, reason)
 
     def _credentials(self) -> dict[str, Any]:

@@ -9,19 +9,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from coordinator.streams.audit.facts import Asked, Chain, broken
-from coordinator.streams.models.roster import Registry
+from coordinator.streams.models.state import ModelsState
 
 
 def check_rosters(chain: Chain, rounds: Sequence[Asked]) -> str:
     """Each round of the period was opened once, for its input's scopes, and asked whom it had to ask."""
     inputs = {one.input_id: one for one, _, _ in rounds}
     opened = [chain.rosters[input_id] for input_id in inputs if input_id in chain.rosters]
-    registry, known = Registry(), iter(chain.models)
+    models, known = ModelsState(), iter(chain.models)
     upcoming = next(known, None)
     for event in sorted(opened, key=lambda one: one.data.models_seq):
         data = event.data
         while upcoming is not None and upcoming[0] <= data.models_seq:
-            registry.evolve(upcoming[1])
+            models.evolve(upcoming[1])
             upcoming = next(known, None)
         place = f"the round of {data.input_id}"
         if data.models_seq > chain.models_seq:
@@ -29,7 +29,7 @@ def check_rosters(chain: Chain, rounds: Sequence[Asked]) -> str:
                 "predictions",
                 f"{place} knows decision {data.models_seq} of models, which ends at {chain.models_seq}",
             )
-        should, said = registry.roster(), list(data.roster)
+        should, said = models.roster(), list(data.roster)
         if said != should:
             odd = next(
                 one for one in (*said, *should) if (one in said) != (one in should) or said.count(one) > 1

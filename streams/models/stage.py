@@ -30,7 +30,7 @@ from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.reasons import as_name, as_reason
 from coordinator.streams.log.stage import Draft, Stage
-from coordinator.streams.models.roster import Registry
+from coordinator.streams.models.state import ModelsState
 from coordinator.streams.ports import ModelNotice
 
 
@@ -43,7 +43,7 @@ class ModelsStage(Stage):
 
     def __init__(self) -> None:
         super().__init__()
-        self.registry = Registry()
+        self.models = ModelsState()
 
     def absorb(self, decision: Decision) -> None:
         """Commands are handed to `command`, one by one."""
@@ -54,7 +54,7 @@ class ModelsStage(Stage):
 
     def evolve(self, event: AnyEvent) -> None:
         """Own events."""
-        self.registry.evolve(event)
+        self.models.evolve(event)
 
     def command(self, decision: Decision, at: int) -> Draft | None:
         """The draft for one decision of `commands`, or None for what is decided.
@@ -67,7 +67,7 @@ class ModelsStage(Stage):
             return None
         events: list[AnyEvent] = []
         asked = [one for one in decision.events if isinstance(one, (BanModel, ReadmitModel))]
-        banned = set(self.registry.banned)
+        banned = set(self.models.banned)
         for one in asked:
             model_id, reason = one.data.model_id, as_reason(one.data.reason)
             if isinstance(one, BanModel) and model_id not in banned:
@@ -87,9 +87,9 @@ class ModelsStage(Stage):
         its first tick: who was seen then is seen again with the first time there is.
         """
         events: list[AnyEvent] = []
-        scratch = Registry()
-        scratch.seen, scratch.left = dict(self.registry.seen), set(self.registry.left)
-        for one in self.registry.seen.values():
+        scratch = ModelsState()
+        scratch.seen, scratch.left = dict(self.models.seen), set(self.models.left)
+        for one in self.models.seen.values():
             if at > 0 and one.at == 0 and one.data.model_id not in scratch.left:
                 again = _seen(one.data, at)
                 scratch.evolve(again)
@@ -101,9 +101,9 @@ class ModelsStage(Stage):
                 events.append(event)
         return Draft(events, {}, {}) if events else None
 
-    def _event(self, notice: ModelNotice, at: int, registry: Registry) -> AnyEvent | None:
+    def _event(self, notice: ModelNotice, at: int, models: ModelsState) -> AnyEvent | None:
         info = notice.info
-        known = registry.seen.get(info.model_id)
+        known = models.seen.get(info.model_id)
         if notice.change == "seen":
             data = ModelSeenData(
                 model_id=info.model_id,
@@ -114,13 +114,13 @@ class ModelsStage(Stage):
                 wallet_pubkey=info.wallet_pubkey,
                 hotkey=info.hotkey,
             )
-            if known is not None and known.data == data and info.model_id not in registry.left:
+            if known is not None and known.data == data and info.model_id not in models.left:
                 return None
             return _seen(data, at)
         if notice.change == "left":
             if (
                 known is None
-                or info.model_id in registry.left
+                or info.model_id in models.left
                 or known.data.deployment_id != info.deployment_id
             ):
                 return None

@@ -8,9 +8,9 @@ import pytest
 from model_runner_client.grpc.generated.commons_pb2 import Status, Variant, VariantType
 from model_runner_client.grpc.generated.dynamic_subclass_pb2 import CallResponse
 
+from coordinator.infra.models.announced import AnnouncedModels
 from coordinator.infra.models.orchestrator import cleaned
 from coordinator.infra.models.outcomes import reply_from_error, reply_from_response
-from coordinator.infra.models.roster import Roster
 from coordinator.streams.ports import ModelReply, Outcome
 
 
@@ -91,116 +91,119 @@ def state(state_: str, deployment: int, model_id: str = "a", name: str = "A") ->
     }
 
 
-def story(roster: Roster) -> list[tuple[str, str]]:
-    return [(notice.change, notice.info.deployment_id) for notice in roster.take()]
+def story(announced: AnnouncedModels) -> list[tuple[str, str]]:
+    return [(notice.change, notice.info.deployment_id) for notice in announced.take()]
 
 
 def test_a_model_is_seen_once_it_can_be_called():
-    roster = Roster()
-    roster.announced(state("RUNNING", 1))
-    assert story(roster) == []
-    roster.set_up("a", "a_1")
-    roster.set_up("a", "a_1")
-    assert story(roster) == [("seen", "a_1")]
+    announced = AnnouncedModels()
+    announced.announced(state("RUNNING", 1))
+    assert story(announced) == []
+    announced.set_up("a", "a_1")
+    announced.set_up("a", "a_1")
+    assert story(announced) == [("seen", "a_1")]
 
 
 def test_a_new_name_is_seen():
-    roster = Roster()
+    announced = AnnouncedModels()
     for name in ("A", "A", "B"):
-        roster.announced(state("RUNNING", 1, name=name))
-        roster.set_up("a", "a_1")
-    assert [notice.info.model_name for notice in roster.take()] == ["A", "B"]
+        announced.announced(state("RUNNING", 1, name=name))
+        announced.set_up("a", "a_1")
+    assert [notice.info.model_name for notice in announced.take()] == ["A", "B"]
 
 
 def test_recovering_then_seen_as_a_new_deployment():
-    roster = Roster()
-    roster.announced(state("RUNNING", 1))
-    roster.set_up("a", "a_1")
-    roster.announced(state("RECOVERING", 1))
-    assert roster.absence("a") == ("model", "recovering")
-    roster.announced(state("RUNNING", 2))
-    roster.set_up("a", "a_2")
-    assert story(roster) == [("seen", "a_1"), ("recovering", "a_1"), ("seen", "a_2")]
+    announced = AnnouncedModels()
+    announced.announced(state("RUNNING", 1))
+    announced.set_up("a", "a_1")
+    announced.announced(state("RECOVERING", 1))
+    assert announced.absence("a") == ("model", "recovering")
+    announced.announced(state("RUNNING", 2))
+    announced.set_up("a", "a_2")
+    assert story(announced) == [("seen", "a_1"), ("recovering", "a_1"), ("seen", "a_2")]
 
 
 def test_the_end_of_a_replaced_deployment_is_not_the_end_of_the_model():
-    roster = Roster()
-    roster.announced(state("RUNNING", 1))
-    roster.set_up("a", "a_1")
-    roster.announced(state("RUNNING", 2))
-    roster.announced(state("STOPPED", 1))
-    roster.announced(state("RECOVERING", 1))
-    roster.set_up("a", "a_2")
-    assert story(roster) == [("seen", "a_1"), ("seen", "a_2")]
+    announced = AnnouncedModels()
+    announced.announced(state("RUNNING", 1))
+    announced.set_up("a", "a_1")
+    announced.announced(state("RUNNING", 2))
+    announced.announced(state("STOPPED", 1))
+    announced.announced(state("RECOVERING", 1))
+    announced.set_up("a", "a_2")
+    assert story(announced) == [("seen", "a_1"), ("seen", "a_2")]
 
 
 def test_a_setup_that_ends_after_its_deployment_was_replaced_says_nothing():
-    roster = Roster()
-    roster.announced(state("RUNNING", 1))
-    roster.announced(state("RUNNING", 2))
-    roster.set_up("a", "a_1")
-    assert story(roster) == []
+    announced = AnnouncedModels()
+    announced.announced(state("RUNNING", 1))
+    announced.announced(state("RUNNING", 2))
+    announced.set_up("a", "a_1")
+    assert story(announced) == []
 
 
 def test_of_two_deployments_in_one_list_the_later_counts():
     later, other = state("RUNNING", 2), state("RUNNING", 1, "b")
-    assert Roster().latest_of_each([state("RUNNING", 1), later, other]) == [later, other]
-    assert Roster().latest_of_each([later, state("RUNNING", 1), other]) == [later, other]
+    assert AnnouncedModels().latest_of_each([state("RUNNING", 1), later, other]) == [later, other]
+    assert AnnouncedModels().latest_of_each([later, state("RUNNING", 1), other]) == [later, other]
 
 
 def test_a_model_that_fails_its_setup_is_named_failed_and_left():
-    roster = Roster()
-    roster.announced(state("RUNNING", 1))
-    roster.failed("a", "a_1", "BAD_IMPLEMENTATION", "")
-    roster.announced(state("STOPPED", 1))
-    assert story(roster) == [("seen", "a_1"), ("failed", "a_1"), ("left", "a_1")]
+    announced = AnnouncedModels()
+    announced.announced(state("RUNNING", 1))
+    announced.failed("a", "a_1", "BAD_IMPLEMENTATION", "")
+    announced.announced(state("STOPPED", 1))
+    assert story(announced) == [("seen", "a_1"), ("failed", "a_1"), ("left", "a_1")]
 
 
 def test_who_is_missing_from_a_new_list_has_left():
-    roster = Roster()
+    announced = AnnouncedModels()
     for model_id in ("a", "b"):
-        roster.announced(state("RUNNING", 1, model_id))
-        roster.set_up(model_id, f"{model_id}_1")
-    roster.take()
-    roster.only({"b"})
-    assert story(roster) == [("left", "a_1")]
+        announced.announced(state("RUNNING", 1, model_id))
+        announced.set_up(model_id, f"{model_id}_1")
+    announced.take()
+    announced.only({"b"})
+    assert story(announced) == [("left", "a_1")]
 
 
 def test_a_model_never_seen_neither_recovers_nor_leaves():
-    roster = Roster()
+    announced = AnnouncedModels()
     for state_ in ("RUNNING", "RECOVERING", "STOPPED", "STOPPED"):
-        roster.announced(state(state_, 1))
-    assert story(roster) == []
+        announced.announced(state(state_, 1))
+    assert story(announced) == []
 
 
-def called(roster: Roster) -> None:
-    roster.announced(state("RUNNING", 1))
-    roster.set_up("a", "a_1")
+def called(announced: AnnouncedModels) -> None:
+    announced.announced(state("RUNNING", 1))
+    announced.set_up("a", "a_1")
 
 
 @pytest.mark.parametrize(
     ("what", "fault"),
     [
-        (lambda roster: roster.announced(state("RUNNING", 1)), "node"),  # we have just started
+        (lambda announced: announced.announced(state("RUNNING", 1)), "node"),  # we have just started
         (
-            lambda roster: roster.failed("a", "a_1", "CONNECTION_FAILED", ""),
+            lambda announced: announced.failed("a", "a_1", "CONNECTION_FAILED", ""),
             "node",
         ),  # never reached: ours perhaps
-        (lambda roster: roster.failed("a", "a_1", "BAD_IMPLEMENTATION", ""), "model"),
+        (lambda announced: announced.failed("a", "a_1", "BAD_IMPLEMENTATION", ""), "model"),
         (
-            lambda roster: (called(roster), roster.announced(state("RUNNING", 2))),
+            lambda announced: (called(announced), announced.announced(state("RUNNING", 2))),
             "model",
         ),  # replaced by its owner
-        (lambda roster: (called(roster), roster.announced(state("STOPPED", 1))), "model"),
-        (lambda roster: (called(roster), roster.announced(state("RECOVERING", 1))), "model"),
-        (lambda roster: (called(roster), roster.failed("a", "a_1", "CONNECTION_FAILED", "")), "model"),
-        (lambda roster: (called(roster), roster.only(set())), "node"),  # the orchestrator lost it
+        (lambda announced: (called(announced), announced.announced(state("STOPPED", 1))), "model"),
+        (lambda announced: (called(announced), announced.announced(state("RECOVERING", 1))), "model"),
+        (
+            lambda announced: (called(announced), announced.failed("a", "a_1", "CONNECTION_FAILED", "")),
+            "model",
+        ),
+        (lambda announced: (called(announced), announced.only(set())), "node"),  # the orchestrator lost it
     ],
 )
 def test_who_could_have_acted_bears_an_absence(what: Any, fault: str):
-    roster = Roster()
-    what(roster)
-    assert roster.absence("a")[0] == fault
+    announced = AnnouncedModels()
+    what(announced)
+    assert announced.absence("a")[0] == fault
 
 
 def test_a_models_names_are_short_and_printable_and_its_ids_are_as_they_are_or_not_at_all():

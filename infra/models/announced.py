@@ -19,7 +19,7 @@ NOT_CONNECTED = (
 UNLISTED = "not in the orchestrator's list"
 
 
-class Roster:
+class AnnouncedModels:
     """The models by id, each as last announced, and the notices not yet taken."""
 
     def __init__(self) -> None:

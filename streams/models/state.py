@@ -15,7 +15,7 @@ from coordinator.streams.events import (
 )
 
 
-class Registry:
+class ModelsState:
     """The models that are asked: seen, not left, not banned. Folded from `models`, in order of first sight."""
 
     def __init__(self) -> None:
