@@ -69,6 +69,7 @@ def _row(board: Board, row: BoardRow) -> dict[str, Any]:
             "direction": board.direction,
         },
         **scores,
+        "ranking_score": scores[board.ranking_key],
         "rank": row.rank,
         "model_name": row.model.model_name,
         "cruncher_name": row.model.cruncher_name,

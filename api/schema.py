@@ -1,8 +1,9 @@
 """`GET /reports/schema`: which columns the web app's leaderboard shows.
 
 The web app merges this with defaults of its own, as if its user had made them: ids 1 to 5 and their
-properties are the defaults', so columns of ours begin at 10. Its three default charts always appear and read
-routes that we serve; ours come beside them, with ids from 10 on and routes of their own.
+properties are the defaults', so columns of ours begin at 10. The default formats win too, and show a score of 0.007 as
+0.01: the column `ranking_score` is ours, and shows on the app's first start what the ranks are by. Its three default
+charts always appear and read routes that we serve; ours come beside them, with ids from 10 on and routes of their own.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ def columns(window_hours: dict[str, int]) -> list[dict[str, Any]]:
         ),
     ]
     ids = dict(zip(DEFAULT_WINDOWS, (3, 4, 5), strict=True))
-    free = 11
+    free = 12
     for name in [*DEFAULT_WINDOWS, *(one for one in window_hours if one not in ids)]:
         hours = window_hours.get(name)
         if hours is None and window_hours:
@@ -102,6 +103,7 @@ def columns(window_hours: dict[str, int]) -> list[dict[str, Any]]:
         tip = f"Mean score of the last {hours} h" if hours else None
         found.append(_column(number, "VALUE", name, _label(name), "decimal-4", tip))
     found.append(_column(10, "VALUE", "rank", "Rank", "integer", "1 is best; equal ranks are tied"))
+    found.append(_column(11, "VALUE", "ranking_score", "Score", "decimal-6", "What the ranks are by"))
     return [column | {"order": order} for order, column in enumerate(found)]
 
 

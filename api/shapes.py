@@ -53,6 +53,8 @@ class LeaderboardRow(WithWindows):
     model_id: Id
     score_metrics: dict[str, float | None]
     score_ranking: ScoreRanking
+    ranking_score: float | None
+    """The value of `score_ranking`, where a column of the web app can name it."""
     rank: int | None
     model_name: str
     cruncher_name: str

@@ -22,6 +22,7 @@ from coordinator.infra.models.host.process import (
     Child,
     ChildFailedError,
     Limits,
+    child_server,
     end_child,
     log_path,
     start_child,
@@ -85,8 +86,9 @@ class ModelTrial:
         """The verdict; `on_round` is told each finished round."""
         reason = ""
         child: Child | None = None
+        forks = child_server()
         try:
-            child = await start_child(self._entry, self._limits, self._log_dir)
+            child = await start_child(forks, self._entry, self._limits, self._log_dir)
             self._passed("its process starts", f"pid {child.pid}")
             keep_this_machine_from_proxies()
             async with grpc.aio.insecure_channel(f"{HOST}:{child.port}") as channel:
@@ -100,6 +102,7 @@ class ModelTrial:
         finally:
             if child is not None:
                 await end_child(child)
+            forks.stop()
         tail = read_log(log_path(self._log_dir, self._entry.model_id), LOG_BYTES_MAX) if reason else ""
         return Trial(self._entry, self._checks, reason, tail.strip())
 

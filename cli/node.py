@@ -24,17 +24,19 @@ import msgspec
 from coordinator.cli.plan import CHOSEN_BY_US, Plan, port_is_free
 from coordinator.cli.screen import Screen
 from coordinator.cli.shared import NODE_FILE, NodeFile, quiet_libraries, time_text, write_node_file
-from coordinator.infra.kafka.embedded import HOST, EmbeddedBroker
+from coordinator.cli.worker import REPORT
+from coordinator.infra.kafka.embedded import HOST, EmbeddedBroker, PortTakenError
 from coordinator.infra.kafka.topics import create_topics
 from coordinator.infra.log.look import ask_cluster
 from coordinator.infra.log.memory import LogMemoryFile
-from coordinator.infra.log.positions import PipelineWatch, pipeline_waits_for, reading
 from coordinator.infra.models.host.confine import NOT_CONFINED, TOKEN, hide_from_others, scrubbed_environment
 from coordinator.infra.processes.children import BrokerProcess, LoggedProcess
 from coordinator.infra.processes.data_dir import claim_data_dir
+from coordinator.infra.processes.fork_server import ForkServer
 from coordinator.infra.processes.open_files import OPEN_FILES_WANTED, allow_open_files, too_few_open_files
+from coordinator.infra.processes.sockets import HeldPorts, listens
 from coordinator.infra.processes.supervisor import Supervisor
-from coordinator.streams.log.errors import OperatorError, WorldError
+from coordinator.streams.log.errors import WorldError
 from coordinator.streams.settings import environment
 from coordinator.streams.topology import WORKERS
 
@@ -48,8 +50,11 @@ IDLE_POLL_SECONDS = 0.5
 STUCK_REMARK_SECONDS = 30.0
 
 
-def run_node(plan: Plan) -> None:
-    """Run until Ctrl-C, SIGTERM or the plan's end; blocking. Raises OperatorError and WorldError."""
+def run_node(plan: Plan, workers: ForkServer) -> None:
+    """Run until Ctrl-C, SIGTERM or the plan's end; blocking. `workers` forks them.
+
+    Raises OperatorError and WorldError.
+    """
     quiet_libraries()
     hide_from_others()
     with claim_data_dir(plan.settings.data_dir, plan.settings.crunch_id):
@@ -58,7 +63,7 @@ def run_node(plan: Plan) -> None:
             if plan.embedded:
                 _fetch(screen)
                 screen.restart_clock()
-            asyncio.run(Node(plan, screen).run())
+            asyncio.run(Node(plan, screen, workers).run())
         except KeyboardInterrupt:
             screen.say("stopped before anything was started")
 
@@ -74,13 +79,15 @@ def _fetch(screen: Screen) -> None:
 class Node:
     """One `up`. `run()` once."""
 
-    def __init__(self, plan: Plan, screen: Screen) -> None:
+    def __init__(self, plan: Plan, screen: Screen, workers: ForkServer) -> None:
         self.plan = plan
+        self._workers = workers
         # Made anew each time and told to the two who need it: a model that could connect would lack it.
         self.settings = msgspec.structs.replace(
             plan.settings, model_runner_node_token=secrets.token_urlsafe(32)
         )
         self.screen = screen
+        self._ports = HeldPorts(screen.say)
         self._stop = asyncio.Event()
         self._replayed = asyncio.Event()
         self._models_listen = asyncio.Event()
@@ -88,6 +95,23 @@ class Node:
         # Not in the data directory: a full disk must not look like a worker that hangs.
         self._alive_folder = tempfile.TemporaryDirectory(prefix="coordinator-alive-")
         self._alive = Path(self._alive_folder.name)
+
+    def _hold_ports(self) -> None:
+        settings = self.settings
+        api, models = settings.api_host, settings.model_runner_node_host
+        self.settings = msgspec.structs.replace(
+            settings,
+            api_port=self._ports.hold(
+                api, settings.api_port, "--port", "the API", named=self.plan.api_port_named
+            ),
+            model_runner_node_port=self._ports.hold(
+                models,
+                settings.model_runner_node_port,
+                "MODEL_RUNNER_NODE_PORT",
+                "the model host",
+                named=False,
+            ),
+        )
 
     async def run(self) -> None:
         """Start, keep, end. Raises OperatorError when a child says that the operator must change something."""
@@ -112,6 +136,8 @@ class Node:
             await asyncio.gather(work, asked, return_exceptions=True)
             self.screen.say("ending every process")
             await self.supervisor.stop()
+            self._workers.stop()
+            self._ports.close()
             self._alive_folder.cleanup()
             self.screen.say("ended")
 
@@ -142,13 +168,15 @@ class Node:
         if (allowed := allow_open_files()) < OPEN_FILES_WANTED:
             self.screen.say(too_few_open_files(allowed))
         if not plan.embedded:
+            from coordinator.infra.log.positions import reading  # noqa: PLC0415 - a sixth of a second, mostly not needed
+
             async with reading(self.settings.kafka_bootstrap):
                 pass  # says at once when nobody is there, before anything was started
+        self._hold_ports()
         feed = asyncio.create_task(self._feed_source())
         preparing = asyncio.create_task(self._broker()) if plan.embedded else None
-        for name in WORKERS:
+        for name in sorted(WORKERS, key=lambda one: one != REPORT):  # people look at the page first
             supervisor.keep(self._worker(name))
-        supervisor.keep(self._model_host())
         if preparing is not None:
             broker = await preparing
             kafka = BrokerProcess(broker)
@@ -156,13 +184,14 @@ class Node:
             await self._kafka_listens(broker)
             kafka.is_known = True
             self.settings = msgspec.structs.replace(self.settings, kafka_bootstrap=broker.bootstrap)
+        supervisor.keep(self._model_host())  # two cores: until here they were Kafka's and the imports'
         memory = LogMemoryFile(self.settings.data_dir, self.settings.crunch_id).read()
         await create_topics(self.settings.kafka_bootstrap, self.settings.crunch_id, memory=memory)
         self.settings = msgspec.structs.replace(self.settings, feed_source=await feed)
         self._settled.set_result(environment(self.settings))
         self._write_node_file()
         supervisor.on_change(self._write_node_file)
-        await _listens(self.settings.api_host, self.settings.api_port, "the API", LISTEN_SECONDS_MAX)
+        await listens(self.settings.api_host, self.settings.api_port, "the API", LISTEN_SECONDS_MAX)
         self.screen.say(f"the page is http://{self.settings.api_host}:{self.settings.api_port}/")
         await asyncio.wait_for(self._models_listen.wait(), LISTEN_SECONDS_MAX)
         self.screen.say(f"the whole node listens, {monotonic() - self._began:.1f} s after the start")
@@ -188,7 +217,7 @@ class Node:
         while (left := deadline - monotonic()) > 0:
             port = broker.port  # it moves when somebody was faster
             with suppress(WorldError):
-                await _listens(HOST, port, "the Kafka broker", min(left, MOVED_LOOK_SECONDS))
+                await listens(HOST, port, "the Kafka broker", min(left, MOVED_LOOK_SECONDS))
                 found = await ask_cluster(f"{HOST}:{port}", self.settings.crunch_id)
                 if found.cluster_id == broker.cluster_id:
                     return
@@ -201,29 +230,32 @@ class Node:
     async def _broker(self) -> EmbeddedBroker:
         """The broker, prepared; on another port when somebody took the planned one since it was chosen."""
         folder = self.settings.data_dir / "kafka"
-        port = int(self.settings.kafka_bootstrap.rsplit(":", 1)[1])
-        broker = EmbeddedBroker(folder, port)
+        broker = EmbeddedBroker(folder, int(self.settings.kafka_bootstrap.rsplit(":", 1)[1]))
         try:
             await asyncio.to_thread(broker.prepare)
-        except OperatorError:
-            # Its port was taken, for good or for a moment, or the one chosen for its controller: either is chosen
-            # anew. Any other reason comes again.
-            broker = EmbeddedBroker(folder, port if port_is_free(port) else 0)
+        except PortTakenError:
+            # Perhaps for a moment, or the port was its controller's, which is chosen with every start.
+            if not port_is_free(broker.port):
+                broker.move()
             await asyncio.to_thread(broker.prepare)
-            if broker.port != port:
-                self.screen.say(f"port {port} was taken meanwhile; Kafka uses {broker.port}")
         return broker
 
     def _worker(self, name: str) -> LoggedProcess:
+        settings = self.settings
         return LoggedProcess(
             name,
-            [sys.executable, "-Ium", "coordinator.cli.main", "worker", name, "--wait"],
-            self.settings.data_dir / "logs" / f"{name}.log",
+            ["worker", name, "--wait"],
+            self._log_file(name),
             environ=dict(os.environ) | environment(self.settings),
             on_line=lambda line: self._heard(name, line),
             gate=lambda: self._told(name),
             alive_file=self._alive / name,
+            forked_by=self._workers,
+            sockets=self._ports.socket_of(settings.api_host, settings.api_port) if name == REPORT else None,
         )
+
+    def _log_file(self, name: str) -> Path:
+        return self.settings.data_dir / "logs" / f"{name}.log"
 
     async def _told(self, name: str) -> bytes:
         """What a worker waits for on its stdin: the settings as they turned out."""
@@ -241,9 +273,10 @@ class Node:
                 # The web app looks for it at 8001; beside another node it takes any port, and says which.
                 *("--http-port", str(MODELS_HTTP_PORT), "--http-port-or-any"),
             ],
-            settings.data_dir / "logs" / "models.log",
+            self._log_file("models"),
             environ=scrubbed_environment() | {TOKEN: settings.model_runner_node_token},
             on_line=lambda line: self._heard("models", line),
+            sockets=self._ports.socket_of(settings.model_runner_node_host, settings.model_runner_node_port),
         )
 
     async def _feed_source(self) -> str:
@@ -329,6 +362,8 @@ class Node:
 
     async def _until_folded(self) -> None:
         """Return when the replay is over and every stage has decided all that it made."""
+        from coordinator.infra.log.positions import PipelineWatch, pipeline_waits_for  # noqa: PLC0415
+
         await self._replayed.wait()
         watch = PipelineWatch(self.settings.crunch_id)
         said_at = monotonic()
@@ -360,19 +395,3 @@ class Node:
             partial.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
             partial.replace(path)
             self.screen.say(f"the summary is in {path}")
-
-
-async def _listens(host: str, port: int, who: str, seconds_max: float) -> None:
-    """Wait until somebody accepts connections there. Raises WorldError after the bound."""
-    deadline = monotonic() + seconds_max
-    while monotonic() < deadline:
-        try:
-            _, writer = await asyncio.open_connection(host, port)
-        except OSError:
-            await asyncio.sleep(POLL_SECONDS)
-        else:
-            writer.close()
-            return
-    raise WorldError(
-        f"{who} does not listen on {host}:{port} after {seconds_max:g} s; its log is in the data directory"
-    )

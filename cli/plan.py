@@ -34,11 +34,13 @@ CHOSEN_BY_US = ("binance", "generated")
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What to start. With `choose_feed` the settings' `feed_source` does not count: Binance is asked first.
 
-    `remarks` are lines for people about what was decided for them.
+    `remarks` are lines for people about what was decided for them. The API's port may be another one when it is taken
+    before it is used, unless `api_port_named`: then the operator has chosen it.
     """
 
     settings: Settings
     embedded: bool
+    api_port_named: bool = False
     choose_feed: bool
     models_dir: Path
     for_seconds: float | None
@@ -118,6 +120,7 @@ def make_plan(
     return Plan(
         settings=settings,
         embedded=kafka is None,
+        api_port_named=api_port is not None or bool(os.environ.get("API_PORT")),
         choose_feed=chosen is None,
         models_dir=models_dir.absolute(),
         for_seconds=for_seconds,

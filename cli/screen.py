@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from time import monotonic
 from typing import Any
 
-import httpx
 import msgspec
 from rich.console import Group
 from rich.live import Live
@@ -21,7 +20,6 @@ from rich.text import Text
 from coordinator.cli.shared import one_line
 from coordinator.cli.terminal import Console
 from coordinator.infra.processes.supervisor import ChildState
-from coordinator.streams.net.outbound import http_client
 from coordinator.streams.settings import Settings
 
 REFRESH_SECONDS = 1.0
@@ -65,6 +63,9 @@ class Screen:
 
     async def show(self, settings: Settings, children: Mapping[str, ChildState]) -> None:
         """Keep the table, or the lines, up to date until cancelled."""
+        # Here and not above: a tenth of a second that the node's own start does not wait for.
+        from coordinator.streams.net.outbound import http_client  # noqa: PLC0415
+
         address = f"http://{settings.api_host}:{settings.api_port}"
         news = News()
         if self.console.is_terminal:
@@ -93,7 +94,9 @@ class Screen:
         self._scored = scored > self._scored_before
         return self._scored
 
-    async def _ask(self, api: httpx.AsyncClient, news: News) -> None:
+    async def _ask(self, api: Any, news: News) -> None:
+        import httpx  # noqa: PLC0415
+
         for path, field in (
             ("/reports/leaderboard", "board"),
             ("/reports/summary", "summary"),

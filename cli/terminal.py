@@ -2,6 +2,9 @@
 
 A model's name, a reason or a log may hold escape sequences. Rich's own are kept apart from the text (they are styles
 and control segments), so the text alone is made printable, wherever in a table or a line it stands.
+
+No text is cut: a long word goes on in the next line of its cell, and a table that would have no readable columns in so
+narrow a terminal is written row by row, a line for each of its columns.
 """
 
 from __future__ import annotations
@@ -10,9 +13,16 @@ from collections.abc import Iterable
 from typing import Any
 
 import rich.console
+from rich.console import Group
+from rich.measure import Measurement
 from rich.segment import Segment
+from rich.table import Table
+from rich.text import Text
 
 from coordinator.streams.log.reasons import printable
+
+COLUMN_CHARS_MIN = 8
+"""Of a column whose words are longer: with less it cannot be read."""
 
 
 class Console(rich.console.Console):
@@ -20,8 +30,37 @@ class Console(rich.console.Console):
 
     def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:
         """The segments of a renderable, with printable text."""
+        if isinstance(renderable, Table):
+            renderable = self._fitting(renderable, options or self.options)
         for segment in super().render(renderable, options):
             if segment.control:
                 yield segment
             else:
                 yield Segment(printable(segment.text, lines=True), segment.style)
+
+    def _fitting(self, table: Table, options: rich.console.ConsoleOptions) -> Any:
+        widths = []
+        for column in table.columns:
+            column.overflow = "fold"
+            cells = [column.header, *column.cells]
+            longest = max(Measurement.get(self, options, cell).minimum for cell in cells)
+            widths.append(
+                max(Measurement.get(self, options, cell).maximum for cell in cells)
+                if column.no_wrap
+                else min(longest, COLUMN_CHARS_MIN)
+            )
+        borders = 3 * len(widths) + 1
+        return table if sum(widths) + borders <= options.max_width else self._row_by_row(table)
+
+    def _row_by_row(self, table: Table) -> Group:
+        lines = [Text(""), self._text(table.title)] if table.title else []
+        headers = [self._text(column.header) for column in table.columns]
+        for row in zip(*(column.cells for column in table.columns), strict=True):
+            lines.append(Text(""))
+            for header, cell in zip(headers, row, strict=True):
+                name = Text.assemble(header, ": ") if header.plain else Text()
+                lines.append(Text.assemble(name, self._text(cell), overflow="fold"))
+        return Group(*lines)
+
+    def _text(self, cell: Any) -> Text:
+        return self.render_str(cell) if isinstance(cell, str) else cell

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -106,6 +108,11 @@ def up(
     if summary is not None and not summary.absolute().parent.is_dir():
         raise OperatorError(f"--summary {summary}: there is no directory {summary.absolute().parent}")
 
+    # What the workers import takes longest of all: it begins before the plan is made.
+    from coordinator.infra.processes.fork_server import ForkServer  # noqa: PLC0415
+
+    workers = ForkServer([sys.executable, "-Ium", "coordinator.cli.preloaded"], os.environ)
+    workers.start()
     from coordinator.cli.plan import make_plan  # noqa: PLC0415
 
     plan = make_plan(
@@ -129,4 +136,4 @@ def up(
     )
     from coordinator.cli.node import run_node  # noqa: PLC0415
 
-    run_node(plan)
+    run_node(plan, workers)

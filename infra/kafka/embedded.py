@@ -20,7 +20,6 @@ import secrets
 import signal
 import socket
 import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Mapping
@@ -30,6 +29,7 @@ from pathlib import Path
 from coordinator.infra.disk import DiskFullError, has_no_room, says_full
 from coordinator.infra.kafka.broker_settings import server_properties
 from coordinator.infra.kafka.runtime import FetchProgress, KafkaRuntime, ensure_jars, load_runtime, silent
+from coordinator.infra.processes.fork_server import bound_to_us
 from coordinator.streams.log.errors import OperatorError, WorldError
 
 HOST = "127.0.0.1"
@@ -43,18 +43,6 @@ START_SECONDS_MIN, START_BYTES_PER_SECOND = 60.0, 5 * 1024 * 1024
 PORT_HELP = (
     "end what listens there, choose another (0: a free one), or use a running Kafka: --kafka HOST:PORT"
 )
-
-# Runs in the child before Java does: asks the kernel to kill this process when its parent dies (1 is
-# PR_SET_PDEATHSIG), and gives up if the parent is gone already. A `preexec_fn` would not be safe beside
-# threads.
-_DIE_WITH_PARENT = """
-import ctypes, os, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)
-    if os.getppid() != int(sys.argv[1]):
-        sys.exit(1)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 LOGGING = """rootLogger.level = WARN
 rootLogger.appenderRef.out.ref = out
@@ -255,14 +243,7 @@ class EmbeddedBroker:
         with self.log_file.open("ab") as log:
             self._log_start_bytes = log.tell()
             return subprocess.Popen(
-                [
-                    sys.executable,
-                    "-ISc",
-                    _DIE_WITH_PARENT,
-                    str(os.getpid()),
-                    *command,
-                    self._settings_file.name,
-                ],
+                bound_to_us([*command, self._settings_file.name]),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -272,11 +253,28 @@ class EmbeddedBroker:
             )
 
     def _format(self) -> None:
-        """Give the directory its cluster id, once. A start after that keeps it."""
-        if (self.data_dir / "log" / "meta.properties").is_file():
+        """Give the directory its cluster id, once. A start after that keeps it.
+
+        Kafka's own tool writes two files and takes a second or two for it. The larger one, with the features of this
+        version of Kafka, is the same every time: it is kept, and the other one, three ids, is written here.
+        """
+        log = self.data_dir / "log"
+        if (log / "meta.properties").is_file():
             return
         assert self._runtime is not None, "prepare() comes first"  # noqa: S101
-        cluster_id = self._keep_cluster_id()
+        cluster_id, kept = self._keep_cluster_id(), self._runtime.bootstrap
+        if kept is None or not kept.is_file():
+            self._format_by_kafka(cluster_id)
+            if kept is not None:
+                _replace(kept, (log / "bootstrap.checkpoint").read_bytes())
+            return
+        log.mkdir(exist_ok=True)
+        _replace(log / "bootstrap.checkpoint", kept.read_bytes())
+        ids = f"version=1\ncluster.id={cluster_id}\nnode.id={self.node_id}\ndirectory.id={new_cluster_id()}\n"
+        _replace(log / "meta.properties", ids.encode())  # last: with it the directory is formatted
+
+    def _format_by_kafka(self, cluster_id: str) -> None:
+        assert self._runtime is not None, "prepare() comes first"  # noqa: S101
         command = self._runtime.command("kafka.tools.StorageTool", "-Xmx128m")
         done = subprocess.run(
             [
@@ -364,6 +362,13 @@ def _check_port(port: int) -> None:
             raise PortTakenError(
                 f"port {port} on {HOST} cannot be used for Kafka ({error}); {PORT_HELP}"
             ) from error
+
+
+def _replace(path: Path, content: bytes) -> None:
+    """Whole or not at all, also beside another process that does the same."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_bytes(content)
+    partial.replace(path)
 
 
 def _roll(log_file: Path) -> None:

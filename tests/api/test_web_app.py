@@ -103,6 +103,20 @@ async def test_schema(app):
     assert len(set(urls)) == len(urls) > 0
 
 
+async def test_a_small_score_reads_well_on_the_web_apps_first_start(app):
+    """Then its own columns of five properties win over ours, and its windows have two decimals."""
+    columns = (await app.get("/reports/schema")).json()["leaderboard_columns"]
+    shown = {
+        column["property"]: "decimal-2" if column["property"] in WINDOWS else column["format"]
+        for column in columns
+    }
+    for row in await rows_of(app, "/reports/leaderboard"):
+        value = row["score_ranking"]["value"]
+        assert row["ranking_score"] == value
+        exact = [name for name, form in shown.items() if form == "decimal-6" and row[name] == value]
+        assert exact == ["ranking_score"]
+
+
 @pytest.mark.parametrize("path", ["/reports/models/global", "/reports/models/params"])
 async def test_window_charts(app, path):
     """x without a zone, numbers at the top level, the filters' keys too."""

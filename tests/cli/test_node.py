@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import socket
 from types import SimpleNamespace
 
 import pytest
 
 from coordinator.cli import node as node_module
 from coordinator.cli.node import Node
-from coordinator.infra.kafka.embedded import free_ports
+from coordinator.infra.kafka.embedded import PortTakenError, free_ports
+from coordinator.infra.processes.sockets import HANDED_ON, handed_on, listen
 from coordinator.streams.log.errors import OperatorError, WorldError
 from coordinator.streams.settings import Settings
 
@@ -24,10 +26,13 @@ class Broker:
     def __init__(self, _folder, port=0):
         self.port = port or 1
 
+    def move(self):
+        self.port = 0
+
     def prepare(self):
         if Broker.failures_left:
             Broker.failures_left -= 1
-            raise OperatorError("port 5 cannot be used for Kafka")
+            raise PortTakenError("port 5 cannot be used for Kafka")
 
 
 @pytest.fixture
@@ -37,7 +42,7 @@ def node(tmp_path, monkeypatch):
     (port,) = free_ports(1)
     settings = Settings(data_dir=tmp_path, kafka_bootstrap=f"127.0.0.1:{port}")
     told: list[str] = []
-    return Node(SimpleNamespace(settings=settings), SimpleNamespace(say=told.append)), port, told
+    return Node(SimpleNamespace(settings=settings), SimpleNamespace(say=told.append), None), port, told
 
 
 @pytest.mark.parametrize("failures", [0, 1])
@@ -68,10 +73,53 @@ async def test_a_strangers_kafka_on_our_port_is_not_taken_for_ours(node, monkeyp
         broker.port = port + 1  # the supervisor starts ours again, elsewhere
         return SimpleNamespace(cluster_id=clusters[asked])
 
-    monkeypatch.setattr(node_module, "_listens", listens)
+    monkeypatch.setattr(node_module, "listens", listens)
     monkeypatch.setattr(node_module, "ask_cluster", ask_cluster)
     await made._ours_listens(broker, 60)
     assert told == [f"another Kafka took port {port} first; ours takes another one"]
     clusters[port + 1] = "another node's"
     with pytest.raises(WorldError, match="our Kafka does not listen"):
         await made._ours_listens(broker, 0.05)
+
+
+def test_ports_are_held_from_their_choice_on_and_handed_to_the_process_that_listens(node, monkeypatch):
+    """Also while it is started again, when nobody listens: no other process can take them."""
+    made, _, told = node
+    api, models = free_ports(2)
+    made.settings = Settings(api_port=api, model_runner_node_host="127.0.0.1", model_runner_node_port=models)
+    made.plan.api_port_named = True
+    made._hold_ports()
+    for port in (api, models):
+        bound = made._ports.socket_of("127.0.0.1", port)["127.0.0.1", port]
+        with pytest.raises(OSError), socket.socket() as other:
+            other.bind(("127.0.0.1", port))
+        given = handed_on([("127.0.0.1", port)], [bound.fileno()])
+        monkeypatch.setenv(HANDED_ON, given[HANDED_ON])
+        for _life in range(2):
+            with listen("127.0.0.1", port, "--port") as child:
+                child.listen()
+                socket.create_connection(("127.0.0.1", port)).close()
+        bound.close()
+    assert told == []
+
+
+@pytest.mark.parametrize("named", [True, False])
+def test_a_port_that_was_taken_since_the_plan_is_another_one_unless_the_operator_chose_it(node, named):
+    made, _, told = node
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        (free,) = free_ports(1)
+        made.settings = Settings(
+            api_port=taken, model_runner_node_host="127.0.0.1", model_runner_node_port=free
+        )
+        made.plan.api_port_named = named
+        if named:
+            with pytest.raises(OperatorError, match=f"port {taken} .* choose another with --port"):
+                made._hold_ports()
+            return
+        made._hold_ports()
+    assert made.settings.api_port not in (0, taken)
+    assert told == [f"port {taken} was taken meanwhile; the API uses {made.settings.api_port}"]
+    made._ports.close()

@@ -62,10 +62,20 @@ def test_nothing_is_published_but_on_this_machine(compose):
 
 def test_models_reach_no_kafka_no_api_and_no_internet(compose):
     assert compose["networks"]["models"] == {"internal": True}
-    assert compose["services"]["models"]["networks"] == ["models"]
-    others = {name for name, one in compose["services"].items() if "models" in (one.get("networks") or [])}
-    assert others == {"models", "predict", "webapp"}
-    assert compose["services"]["webapp"]["profiles"] == ["webapp"]  # only who asks for it has it there
+    assert compose["networks"]["webapp-models"] == {"internal": True}
+    assert set(compose["services"]["models"]["networks"]) == {"models", "webapp-models"}
+    assert in_network(compose, "models") == {"models", "predict"}
+
+
+def test_the_web_app_reaches_the_api_and_the_models_and_no_kafka(compose):
+    assert compose["services"]["webapp"]["profiles"] == ["webapp"]
+    assert set(compose["services"]["webapp"]["networks"]) == {"webapp-api", "webapp-models"}
+    assert in_network(compose, "webapp-api") == {"webapp", "report"}
+    assert in_network(compose, "webapp-models") == {"webapp", "models"}
+
+
+def in_network(compose, name):
+    return {service for service, one in compose["services"].items() if name in (one.get("networks") or [])}
 
 
 @pytest.mark.parametrize(("name", "brokers"), [("kafka", 1), ("kafka-1", 3), ("kafka-2", 3), ("kafka-3", 3)])

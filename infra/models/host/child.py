@@ -30,8 +30,9 @@ from coordinator.infra.models.host.discovery import (
     find_model_class,
     import_base_class,
 )
-from coordinator.infra.models.host.limits import CallClock, die_with_parent, limit_resources
+from coordinator.infra.models.host.limits import CallClock, limit_resources
 from coordinator.infra.models.host.refusals import told
+from coordinator.infra.processes.fork_server import forked
 
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 THREADS = 3  # one for the model; the others keep health and "busy" answers prompt
@@ -134,13 +135,12 @@ class _OneAtATime:
         self._lock.release()
 
 
-def serve(options: argparse.Namespace) -> None:
+def serve(options: argparse.Namespace, ready_fd: int) -> None:
     """Bind, say so on the pipe, and serve until the process is ended."""
     folder = Path(options.folder)
-    os.chdir(folder)
     # Before gRPC starts a thread, since a thread's confinement is that of the one which started it.
     confined = [confine(map(Path, options.readable), map(Path, options.listable), [folder])]
-    clock = CallClock(options.parent_pid, options.call_limit_seconds)
+    clock = CallClock(os.getppid(), options.call_limit_seconds)
     server = grpc.server(
         ThreadPoolExecutor(max_workers=THREADS),
         options=[
@@ -162,8 +162,8 @@ def serve(options: argparse.Namespace) -> None:
     confined.append(seal())
     # Only now, so that a file of the model cannot stand in for a library of ours.
     sys.path[:] = [str(folder), *sys.path, *options.path]
-    os.write(options.ready_fd, _ready_line(port, confined))
-    os.close(options.ready_fd)
+    os.write(ready_fd, _ready_line(port, confined))
+    os.close(ready_fd)
     server.wait_for_termination()
 
 
@@ -187,12 +187,15 @@ def _status(code: str, message: str = "") -> Any:
     return commons_pb2.Status(code=code, message=message)
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Parse the host's options and serve."""
+def main() -> None:
+    """Fork a process for each request of the host; in a fork, parse the host's options and serve."""
+    fork = forked(sys.argv)
+    if fork is None:
+        return
+    request, (ready_fd,) = fork
+    os.set_inheritable(ready_fd, False)
     parser = argparse.ArgumentParser(description="one model behind gRPC; started by the model host")
     parser.add_argument("--folder", required=True)
-    parser.add_argument("--ready-fd", type=int, required=True)
-    parser.add_argument("--parent-pid", type=int, required=True)
     parser.add_argument("--call-limit-seconds", type=float, default=30.0)
     parser.add_argument("--setup-limit-seconds", type=float, default=120.0)
     parser.add_argument("--memory-limit-mb", type=int, default=2048)
@@ -201,10 +204,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--path", action="append", default=[], help="where the model's imports look last")
     parser.add_argument("--listable", action="append", default=[], help="a folder that the model may list")
     parser.add_argument("--listen", default="127.0.0.1")
-    options = parser.parse_args(arguments)
-    die_with_parent(options.parent_pid)
-    os.set_inheritable(options.ready_fd, False)
-    serve(options)
+    serve(parser.parse_args(request["arguments"]), ready_fd)
 
 
 if __name__ == "__main__":

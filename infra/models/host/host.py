@@ -36,6 +36,7 @@ from coordinator.infra.models.host.process import (
     Child,
     ChildFailedError,
     Limits,
+    child_server,
     end_child,
     log_path,
     start_child,
@@ -43,6 +44,7 @@ from coordinator.infra.models.host.process import (
 from coordinator.infra.models.host.talk import Report, reports_in, send_all
 from coordinator.infra.models.host.usage import excesses
 from coordinator.infra.models.host.watch import Change, FolderWatch
+from coordinator.infra.processes.sockets import listen
 from coordinator.streams.log.errors import OperatorError
 
 log = logging.getLogger(__name__)
@@ -121,6 +123,7 @@ class ModelHost:
         self._token = token
         self.announce = announce or self._listen
         """The address that coordinators are told for each model: a name, where the network has one for this host."""
+        self._forks = child_server()
         self.models: dict[str, HostedModel] = {}
         self._supervisors: dict[str, asyncio.Task[None]] = {}
         self._listeners: set[asyncio.Queue[str]] = set()
@@ -141,16 +144,12 @@ class ModelHost:
         if not entries:
             raise OperatorError(f"no models in {self._models_dir}: put a folder with a main.py there")
         self._log_dir.mkdir(parents=True, exist_ok=True)
-        try:
-            self._server = await serve(
-                *(self._serve_coordinator, self._listen, self._port),
-                start_serving=False,
-                close_timeout=CLOSE_SECONDS,
-            )
-        except OSError as error:
-            raise OperatorError(
-                f"port {self._port} on {self._listen} cannot be used: {error.strerror}"
-            ) from error
+        self._server = await serve(
+            self._serve_coordinator,
+            sock=listen(self._listen, self._port, "--port"),
+            start_serving=False,
+            close_timeout=CLOSE_SECONDS,
+        )
         watch = FolderWatch(self._models_dir, entries)
         await asyncio.gather(*(self.add(entry) for entry in entries))
         await self._server.start_serving()
@@ -178,6 +177,7 @@ class ModelHost:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.gather(*(self._end(model) for model in self.models.values()))
+        self._forks.stop()
         if self._server is not None:
             await self._server.wait_closed()
 
@@ -259,7 +259,9 @@ class ModelHost:
         """Start the new code beside the old; announce it; let the old one finish and end."""
         model.submissions += 1
         try:
-            child = await start_child(entry, self._limits, self._log_dir, copy=f"~{model.submissions}")
+            child = await start_child(
+                self._forks, entry, self._limits, self._log_dir, copy=f"~{model.submissions}"
+            )
         except ChildFailedError as error:
             log.warning("model %s: its new code %s; the old one runs on", entry.model_id, error)
             return
@@ -281,7 +283,7 @@ class ModelHost:
         while not _stopped(model):
             try:
                 async with self._starting:
-                    model.child = await start_child(model.entry, self._limits, self._log_dir)
+                    model.child = await start_child(self._forks, model.entry, self._limits, self._log_dir)
             except ChildFailedError as error:
                 end = str(error)
             else:

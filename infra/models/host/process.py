@@ -14,14 +14,17 @@ import shutil
 import signal
 import stat
 import sys
+from contextlib import ExitStack
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import msgspec
 
 from coordinator.infra.models.host.folder import ModelEntry
 from coordinator.infra.models.host.installed import installed
 from coordinator.infra.models.host.logs import CappedLog
+from coordinator.infra.processes.fork_server import Forked, ForkServer
+from coordinator.streams.log.errors import WorldError
 
 TERMINATE_SECONDS = 1.0
 ENVIRONMENT_KEPT = ("PATH", "PYTHONPATH", "LANG", "TZ")
@@ -65,17 +68,15 @@ class Ready(msgspec.Struct, frozen=True):
     """What keeps the model from the rest of the machine, see `confine.py`; empty texts where the kernel has it not."""
 
 
-class Child(asyncio.SubprocessProtocol):
-    """A process that serves one model.
+class Child(asyncio.Protocol):
+    """A process that serves one model; a protocol for what it says.
 
-    A protocol and not asyncio's streams: there, a process counts as ended only once its stdout is
-    closed, and something that the model started may hold that open long after the model died.
+    It has ended when its process has: something that the model started may hold its stdout open long after that.
     """
 
     def __init__(self, log: CappedLog, folder: Path) -> None:
         self._log = log
-        self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
-        self._transport: asyncio.SubprocessTransport | None = None
+        self._ended: asyncio.Task[int] | None = None
         self.pid = 0
         self.port = 0
         self.folder = folder
@@ -83,8 +84,14 @@ class Child(asyncio.SubprocessProtocol):
         """Why the host ended it, where it did."""
         self.confined: tuple[str, ...] = ()
 
+    def runs(self, process: Forked) -> None:
+        """It is this process from now on."""
+        self.pid = process.pid
+        self._ended = asyncio.create_task(self._until_ended(process))
+
     async def wait(self) -> int:
         """Wait for the end; returns the exit code (negative: a signal)."""
+        assert self._ended is not None, "runs() comes first"  # noqa: S101
         return await asyncio.shield(self._ended)
 
     def signal(self, number: signal.Signals) -> None:
@@ -92,20 +99,14 @@ class Child(asyncio.SubprocessProtocol):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, number)
 
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Called by asyncio: the process runs."""
-        self._transport = cast("asyncio.SubprocessTransport", transport)
-        self.pid = self._transport.get_pid()
+    async def _until_ended(self, process: Forked) -> int:
+        code = await process.wait()
+        self.signal(signal.SIGKILL)
+        return code
 
-    def pipe_data_received(self, fd: int, data: bytes) -> None:  # noqa: ARG002
+    def data_received(self, data: bytes) -> None:
         """Called by asyncio: the model said something."""
         self._log.write(data)
-
-    def process_exited(self) -> None:
-        """Called by asyncio: the process ended; its last words may still be in the pipe."""
-        self.signal(signal.SIGKILL)
-        code = self._transport.get_returncode() if self._transport is not None else None
-        self._ended.set_result(-1 if code is None else code)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
         """Called by asyncio: the process ended and its output is read."""
@@ -113,7 +114,16 @@ class Child(asyncio.SubprocessProtocol):
         self._log.close()
 
 
-async def start_child(entry: ModelEntry, limits: Limits, log_dir: Path, copy: str = "") -> Child:
+def child_server() -> ForkServer:
+    """What models' processes are forked from: it has imported what each of them needs, and holds no secret."""
+    # -I: our own imports find neither files of the model's folder nor what PYTHONPATH puts before them (an old
+    # protobuf there ended every child). -u: prints reach the log at once.
+    return ForkServer([sys.executable, "-Iu", "-m", "coordinator.infra.models.host.child"], _environment())
+
+
+async def start_child(
+    server: ForkServer, entry: ModelEntry, limits: Limits, log_dir: Path, copy: str = ""
+) -> Child:
     """Start a process for `entry` and wait until it serves. Raises ChildFailedError.
 
     `copy` names a working copy of its own, for a process that runs beside the one it will replace.
@@ -124,30 +134,23 @@ async def start_child(entry: ModelEntry, limits: Limits, log_dir: Path, copy: st
     except OSError as error:  # shutil.Error is one, with a list of (from, to, why)
         raise ChildFailedError(f"could not be copied: {_why_not_copied(error)}") from error
     try:
-        log = CappedLog(log_path(log_dir, entry.model_id), limits.log_bytes_max)
-        reading, writing = os.pipe()
+        child = Child(CappedLog(log_path(log_dir, entry.model_id), limits.log_bytes_max), folder)
     except OSError as error:  # no room for a log, no file left to open
         raise ChildFailedError(f"could not be started: {error}") from error
+    scratch = str(folder / SCRATCH)
+    request = {
+        "name": f"model-{entry.model_id}",
+        "arguments": _arguments(folder, limits, (entry.folder / RESOURCES).resolve()),
+        "environ": _environment() | {"HOME": scratch, "TMPDIR": scratch},
+        "cwd": str(folder),
+    }
     try:
-        _, child = await asyncio.get_running_loop().subprocess_exec(
-            lambda: Child(log, folder),
-            *_command(folder, writing, limits, (entry.folder / RESOURCES).resolve()),
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-            pass_fds=(writing,),
-            env=_environment(folder),
-            cwd=folder,
-            start_new_session=True,
-        )
-    except OSError as error:
-        os.close(reading)
-        log.close()
+        ready_fd = await _forked(server, request, child)
+    except (OSError, WorldError) as error:
+        child.connection_lost(None)
         raise ChildFailedError(f"could not be started: {error}") from error
-    finally:
-        os.close(writing)
     try:
-        line = await asyncio.wait_for(_read_line(reading), limits.start_limit_seconds)
+        line = await asyncio.wait_for(_read_line(ready_fd), limits.start_limit_seconds)
         ready = msgspec.json.decode(line, type=Ready)
         child.port, child.confined = ready.port, tuple(one for one in ready.confined if one)
     except (TimeoutError, msgspec.DecodeError):
@@ -174,13 +177,36 @@ def log_path(log_dir: Path, model_id: str) -> Path:
     return log_dir / f"{model_id}.log"
 
 
-def _command(folder: Path, ready_fd: int, limits: Limits, resources: Path) -> list[str]:
+async def _forked(server: ForkServer, request: dict[str, Any], child: Child) -> int:
+    """Fork it; the reading end of the pipe on which it says that it serves. Raises OSError, WorldError."""
+    with ExitStack() as ends:
+        ours: list[int] = []
+
+        def pipe() -> int:
+            reading, writing = os.pipe()
+            ours.append(reading)
+            ends.callback(os.close, writing)
+            return writing
+
+        stdin = os.open(os.devnull, os.O_RDONLY)
+        ends.callback(os.close, stdin)
+        try:
+            said, ready = pipe(), pipe()
+            child.runs(await server.fork(request, (stdin, said, said, ready)))
+        except BaseException:
+            for fd in ours:
+                os.close(fd)
+            raise
+    reads_said, reads_ready = ours
+    loop = asyncio.get_running_loop()
+    await loop.connect_read_pipe(lambda: child, os.fdopen(reads_said, "rb", buffering=0))
+    return reads_ready
+
+
+def _arguments(folder: Path, limits: Limits, resources: Path) -> list[str]:
     readable, listable = installed()
-    # -I: our own imports find neither files of the model's folder nor what PYTHONPATH puts before them (an old
-    # protobuf there ended every child). -u: prints reach the log at once.
     return [
-        *(sys.executable, "-Iu", "-m", "coordinator.infra.models.host.child"),
-        *("--folder", str(folder), "--ready-fd", str(ready_fd), "--parent-pid", str(os.getpid())),
+        *("--folder", str(folder)),
         *("--call-limit-seconds", str(limits.call_limit_seconds)),
         *("--setup-limit-seconds", str(limits.setup_limit_seconds)),
         *("--memory-limit-mb", str(limits.memory_limit_mb)),
@@ -192,11 +218,9 @@ def _command(folder: Path, ready_fd: int, limits: Limits, resources: Path) -> li
     ]
 
 
-def _environment(folder: Path) -> dict[str, str]:
+def _environment() -> dict[str, str]:
     """The few variables that a model's process gets: none of the node's, whose values may be secrets."""
-    kept = {name: os.environ[name] for name in ENVIRONMENT_KEPT if name in os.environ}
-    scratch = str(folder / SCRATCH)
-    return kept | {"HOME": scratch, "TMPDIR": scratch}
+    return {name: os.environ[name] for name in ENVIRONMENT_KEPT if name in os.environ}
 
 
 def _fresh_copy(source: Path, target: Path) -> Path:

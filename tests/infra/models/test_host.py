@@ -377,7 +377,9 @@ def run_host(*arguments: str) -> subprocess.Popen[str]:
 
 
 def children_of(pid: int) -> list[int]:
-    return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    """The models' processes: what the host's fork server has forked."""
+    (server,) = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [int(word) for word in Path(f"/proc/{server}/task/{server}/children").read_text().split()]
 
 
 def zombie(pid: int) -> bool:

@@ -1,0 +1,42 @@
+"""The process that `up` forks its workers from: it has imported what any of them needs, and nothing of a node.
+
+A contract, a source or a model's code is never imported here: a worker that is started again reads them anew.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+
+import coordinator.api.server
+import coordinator.infra.models.gateway
+import coordinator.streams.agents.workers  # noqa: F401
+from coordinator.cli.main import main
+from coordinator.infra.models.host.confine import hide_from_others
+from coordinator.infra.processes.fork_server import forked
+from coordinator.infra.processes.sockets import handed_on
+
+IMPORTED_LATE = (
+    *("faust.transport.drivers.aiokafka", "faust.tables.manager", "faust.assignor.leader_assignor"),
+    *("faust.assignor.partition_assignor", "faust.app.router", "faust.worker", "faust.fixups.django"),
+    *("pydantic.v1", "uvicorn.lifespan.off", "typer._adapters", "encodings.idna"),
+)
+"""What libraries import when they are first used, which would be in every fork."""
+
+
+def serve() -> None:
+    """Fork workers until nobody asks any more; in a fork, be that worker."""
+    hide_from_others()
+    for name in IMPORTED_LATE:
+        importlib.import_module(name)
+    fork = forked(sys.argv)
+    if fork is not None:
+        request, fds = fork
+        os.environ |= handed_on(request["sockets"], fds)
+        sys.argv = ["coordinator", *request["arguments"]]
+        main()
+
+
+if __name__ == "__main__":
+    serve()

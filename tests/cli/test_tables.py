@@ -1,0 +1,63 @@
+"""Tables in terminals of any width: every text is there, and none is cut."""
+
+from __future__ import annotations
+
+import io
+import re
+
+import pytest
+from rich.table import Column, Table
+from rich.text import Text
+
+from coordinator.cli.terminal import Console
+
+LONG = "a-model-with-a-name-of-more-than-forty-letters-0123456789"
+ID = "ckp_897f61d8f1f8723e3b0e0506"
+
+
+def shown(width: int, table: Table, encoding: str = "utf-8") -> str:
+    raw = io.BytesIO()
+    file = io.TextIOWrapper(raw, encoding=encoding)
+    Console(file=file, width=width).print(table)
+    file.flush()
+    return raw.getvalue().decode(encoding)
+
+
+def letters(text: str) -> str:
+    """Without boxes, spaces and line breaks: what a folded word is made of."""
+    return re.sub(r"[^A-Za-z0-9_-]", "", text)
+
+
+@pytest.fixture
+def table():
+    made = Table("rank", "model", Column("id", no_wrap=True), "", title="leaderboard")
+    made.add_row("1", Text(LONG), ID, "why")
+    made.add_row("2", "[bold]short[/bold]", ID, "")
+    return made
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+@pytest.mark.parametrize("width", [5, 20, 40, 60, 80, 200])
+def test_nothing_is_cut_at_any_width(table, width, encoding):
+    said = shown(width, table, encoding)
+    assert "\N{HORIZONTAL ELLIPSIS}" not in said
+    assert "..." not in said
+    assert all(len(line) <= width for line in said.splitlines())
+    words = ("leaderboard", "rank", "model", "short", "why")
+    if width >= 60:  # a folded word of a table stands in pieces between others' lines
+        assert all(word in said for word in words)
+    if width < 60:
+        assert all(letters(word) in letters(said) for word in (*words, LONG, ID))
+
+
+def test_a_narrow_terminal_has_a_line_for_each_column(table):
+    lines = [line.rstrip() for line in shown(40, table).splitlines()]
+    assert lines[1] == "leaderboard"
+    assert "rank: 2" in lines
+    assert f"id: {ID}" in lines
+    assert "model: short" in lines
+    assert "why" in lines  # of a column without a name
+
+
+def test_a_wide_one_has_a_table(table):
+    assert re.search(rf"\u2502 1\s+\u2502 {LONG} \u2502 {ID} \u2502 why \u2502", shown(200, table))
