@@ -43,8 +43,15 @@ $(READY): pyproject.toml requirements.lock
 	  echo "setup: making $(VENV) with $$found ($$("$$found" -V))"; \
 	  "$$found" -m venv --clear $(VENV); \
 	fi
-	$(BIN)/python -m pip install -r requirements.lock
-	$(BIN)/python -m pip install --no-deps --no-build-isolation -e .
+	@# The lock names every package, so nothing is resolved; four pips side by side fetch and unpack faster than one.
+	@# Python compiles what is imported when it is imported, which is a part of what is installed.
+	@echo "setup: installing the packages of requirements.lock"; \
+	for part in 0 1 2 3; do \
+	  awk "NR % 4 == $$part" requirements.lock >$(VENV)/lock.$$part; \
+	  $(BIN)/python -m pip install --quiet --no-deps --no-compile -r $(VENV)/lock.$$part & pids="$$pids $$!"; \
+	done; \
+	for pid in $$pids; do wait $$pid || exit 1; done
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
 	@touch $@
 
 check: $(READY)
