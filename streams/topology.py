@@ -69,7 +69,7 @@ STREAMS: tuple[Stream, ...] = (
         "score",
         ("inputs",),
         ("predictions",),
-        ("CrunchConfigured", "PredictionScored", "ScoringFailed", "RoundClosed", "ScoredUntil"),
+        ("CrunchConfigured", "RoundScored", "ScoredUntil"),
     ),
     Stream("snapshots", "score", ("scores",), (), ("CrunchConfigured", "SnapshotTaken", "PeriodClosed")),
     Stream(

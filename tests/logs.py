@@ -279,28 +279,23 @@ class LogBuilder:
         extra: Mapping[str, int],
     ) -> list[ev.Event]:
         resolvable_at = point + horizon_seconds * 1000
-        out: list[ev.Event] = []
         entries = []
         for model_id, answer in answers.items():
-            where = {"input_id": input_id, "scope_key": scope_key, "model_id": model_id}
-            the_id = ids.prediction_id(input_id, scope_key, model_id) + "/score"
+            units: dict[str, int] = {}
             status: Any = answer if answer in ("ABSENT", "FAILED") else "SCORED"
+            reason = ""
             if isinstance(answer, float):
                 units = {"value": round(answer * UNIT), **extra}
-                scored = ev.PredictionScoredData(**where, units=units)
-                out.append(ev.PredictionScored(id=the_id, at=resolvable_at, data=scored))
             elif answer == "UNSCORABLE":
-                status = "FAILED"
-                failed = ev.ScoringFailedData(**where, reason="the scoring function raised", fault="node")
-                out.append(ev.ScoringFailed(id=the_id, at=resolvable_at, data=failed))
+                status, reason = "FAILED", "the scoring function raised"
             fault: Any = None if status == "SCORED" else "model"
-            entries.append(ev.ClosedEntry(model_id, status, fault, charges.get(model_id)))
-        closed = ev.RoundClosedData(
+            entries.append(ev.ScoreEntry(model_id, status, fault, charges.get(model_id), "", units, reason))
+        data = ev.RoundScoredData(
             input_id=input_id, scope_key=scope_key, subject=subject, point=point, resolvable_at=resolvable_at,
-            horizon_seconds=horizon_seconds, rehearsal=True, contract_hash=self.contract_at(point), entries=entries,
+            horizon_seconds=horizon_seconds, rehearsal=True, contract_hash=self.contract_at(point),
+            **ev.in_columns(entries),
         )  # fmt: skip
-        out.append(ev.RoundClosed(id=f"{input_id}/{scope_key}/closed", at=resolvable_at, data=closed))
-        return out
+        return [ev.RoundScored(id=f"{input_id}/{scope_key}/scored", at=resolvable_at, data=data)]
 
     def inputs_until(self, offset_ms: int) -> None:
         """The inputs' watermark: windows end here."""

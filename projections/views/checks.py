@@ -3,7 +3,7 @@
 
     O input_id             a round under way: who was asked, what is recorded         from `predictions`
     A input_id scope_key   a complete round waits for its scores                      from `predictions`
-    S input_id scope_key   a closed round waits for its predictions to be folded      from `scores`
+    S input_id scope_key   a scored round waits for its predictions to be folded      from `scores`
     K checkpoint_id, H tx_hash, P, L: what was offered, paid by, closed               from one topic each
     B name id              what does not hold, with the time and the reason
 
@@ -32,11 +32,9 @@ from coordinator.streams.events import (
     PredictionAbsent,
     PredictionFailed,
     PredictionRecorded,
-    PredictionScored,
     RoundAnswered,
-    RoundClosed,
     RoundOpened,
-    ScoringFailed,
+    RoundScored,
 )
 from coordinator.streams.log.counting import Decision
 
@@ -69,7 +67,7 @@ class OpenRound(msgspec.Struct, array_like=True):
 
 
 class Closed(msgspec.Struct, array_like=True):
-    """What `scores` says of one scope of a round: the roster's final statuses, and the events beside them."""
+    """What `scores` says of one scope of a round: the final statuses, and the scores and reasons beside them."""
 
     scored: int
     failed: int
@@ -168,38 +166,28 @@ class Checks(Projection):
                 self._balance(batch, input_id, scope_key, tally, _closed_decoder.decode(closed))
 
     def _fold_scores(self, events: list[AnyEvent], batch: Batch) -> None:
-        found: dict[tuple[str, str], list[int]] = {}
-        input_id = scope_key = ""
-        made = [0, 0]
         for event in events:
-            kind = type(event)
-            data: Any = event.data
-            if kind is PredictionScored or kind is ScoringFailed:
-                if data.scope_key != scope_key or data.input_id != input_id:
-                    input_id, scope_key = data.input_id, data.scope_key
-                    made = found.setdefault((input_id, scope_key), [0, 0])
-                made[0 if kind is PredictionScored else 1] += 1
-            elif kind is RoundClosed:
-                input_id = scope_key = ""
-                made = found.pop((data.input_id, data.scope_key), [0, 0])
-                statuses = [entry.status for entry in data.entries]
-                closed = Closed(
-                    statuses.count("SCORED"), statuses.count("FAILED"), statuses.count("ABSENT"), *made
-                )
-                for name in ("scored", "failed", "absent"):
-                    self.count("scores", name, getattr(closed, name))
-                where = key(data.input_id, data.scope_key)
-                tally = batch.get(b"A" + where)
-                if tally is None:
-                    batch.put(b"S" + where, encode_row(closed))
-                else:
-                    batch.delete(b"A" + where)
-                    self._balance(
-                        batch, data.input_id, data.scope_key, _answers_decoder.decode(tally), closed
-                    )
-        for input_id, scope_key in found:
-            what = f"{input_id} {scope_key}: scored in a decision that does not close the round"
-            self._broken(batch, PREDICTIONS, f"{input_id}/{scope_key}/scores", events[0].at, what)
+            if type(event) is not RoundScored:
+                continue
+            data = event.data
+            failed = sum(one.status == "FAILED" for one in data.unscored)
+            numbers = [len(column) - column.count(None) for column in data.units.values()]
+            closed = Closed(
+                scored=len(data.models) - len(data.unscored),
+                failed=failed,
+                absent=len(data.unscored) - failed,
+                scored_events=max(numbers, default=0),
+                failed_events=sum(one.reason is not None for one in data.unscored),
+            )
+            for name in ("scored", "failed", "absent"):
+                self.count("scores", name, getattr(closed, name))
+            where = key(data.input_id, data.scope_key)
+            tally = batch.get(b"A" + where)
+            if tally is None:
+                batch.put(b"S" + where, encode_row(closed))
+            else:
+                batch.delete(b"A" + where)
+                self._balance(batch, data.input_id, data.scope_key, _answers_decoder.decode(tally), closed)
 
     def _balance(self, batch: Batch, input_id: str, scope_key: str, tally: list[int], closed: Closed) -> None:
         recorded, absent, failed = tally

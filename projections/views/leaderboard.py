@@ -36,8 +36,8 @@ from coordinator.streams.checkpoints.ranking import rank
 from coordinator.streams.events import (
     CrunchConfigured,
     InputsUntil,
-    PredictionScored,
-    RoundClosed,
+    RoundScored,
+    RoundScoredData,
     ScoredUntil,
     Terms,
 )
@@ -154,44 +154,22 @@ class Leaderboard(Projection):
 
     def _fold_scores(self, decision: Decision, batch: Batch) -> None:
         self._load()
-        events = decision.events
-        rounds: dict[tuple[str, str], Bucket] = {}
-        for event in events:
-            if type(event) is RoundClosed:
-                rounds[event.data.input_id, event.data.scope_key] = self._fold_closed(event, batch)
-            elif type(event) is CrunchConfigured:
-                self.terms.add(event.data, batch)
-        bucket: Bucket | None = None
-        input_id = scope_key = ""
-        for event in events:  # the hot loop
-            if type(event) is PredictionScored:
-                data = event.data
-                if data.input_id != input_id or data.scope_key != scope_key:
-                    input_id, scope_key = data.input_id, data.scope_key
-                    bucket = rounds.get((input_id, scope_key))
-                if bucket is None:
-                    self.refuse(batch, "scores", event, "no RoundClosed in its decision")
-                    continue
-                sums = bucket.get(data.model_id)
-                if sums is None:
-                    sums = bucket[data.model_id] = {}
-                for field, units in data.units.items():
-                    cell = sums.get(field)
-                    if cell is None:
-                        sums[field] = [units, 1]
-                    else:
-                        cell[0] += units
-                        cell[1] += 1
+        for event in decision.events:
+            if type(event) is RoundScored:
+                self._fold_round(event.data, batch)
             elif type(event) is ScoredUntil:
                 self._keep_history(event.data.until, batch)
+            elif type(event) is CrunchConfigured:
+                self.terms.add(event.data, batch)
 
-    def _fold_closed(self, event: RoundClosed, batch: Batch) -> Bucket:
-        """The round's bucket, with its charges added. A round too old for any window, or made by a scoring that its
-        period does not have, gets one that is thrown away.
+    def _fold_round(self, data: RoundScoredData, batch: Batch) -> None:
+        """Add the round to its bucket: sums per field, charges, and when each was last scored.
+
+        A round too old for any window, or made by a scoring that its period does not have, only moves the last.
         """
-        data = event.data
         last = self._last_scored
-        scored = [entry.model_id for entry in data.entries if entry.status == "SCORED"]
+        out = {one.model for one in data.unscored}
+        scored = [model_id for i, model_id in enumerate(data.models) if i not in out] if out else data.models
         for model_id in scored:
             last[model_id] = max(data.resolvable_at, last.get(model_id, -1))
         terms = self.terms.at(data.resolvable_at)
@@ -206,20 +184,33 @@ class Leaderboard(Projection):
         if start < self._floor or not self.terms.adds_up(data.contract_hash, data.resolvable_at):
             for model_id in scored:
                 self._keep_last(model_id, data.resolvable_at, batch)
-            return {}
+            return
         scope = (data.subject, data.scope_key)
         bucket = self._buckets.setdefault(start, {}).setdefault(scope, {})
         self._dirty.add((start, scope))
         self._touch(start)
+        no_sums: dict[str, list[int]] = {}
+        sums_of = [
+            no_sums if i in out else bucket.setdefault(model_id, {}) for i, model_id in enumerate(data.models)
+        ]
         for model_id in scored:
-            cell = bucket.setdefault(model_id, {}).setdefault(LAST, [0, 1])
+            cell = bucket[model_id].setdefault(LAST, [0, 1])
             cell[0] = max(cell[0], data.resolvable_at)
-        for entry in data.entries:
-            if entry.charge_units is not None:
-                cell = bucket.setdefault(entry.model_id, {}).setdefault(CHARGES, [0, 0])
-                cell[0] += entry.charge_units
-                cell[1] += 1
-        return bucket
+        for field, column in data.units.items():  # the hot loop
+            for sums, units in zip(sums_of, column, strict=True):
+                if units is None:
+                    continue
+                known = sums.get(field)
+                if known is None:
+                    sums[field] = [units, 1]
+                else:
+                    known[0] += units
+                    known[1] += 1
+        for one in data.unscored:
+            if one.charge_units is not None:
+                charges = bucket.setdefault(data.models[one.model], {}).setdefault(CHARGES, [0, 0])
+                charges[0] += one.charge_units
+                charges[1] += 1
 
     def _touch(self, start: int) -> None:
         self._board_sums.touch(start)

@@ -5,27 +5,56 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
-from coordinator.streams.events import InputReceivedData
+from coordinator.streams.events import InputReceivedData, Unscored, units_of
 from coordinator.streams.log.errors import IllegalTransitionError
 from coordinator.streams.log.lifecycle import PREDICTION, advance
 
 Answer = tuple[str, str, int, int, dict[str, Any] | None, str, str | None, str]
 """model_id, status, at, exec_time_us, output, reason, fault, deployment_id"""
-Score = tuple[str, str, dict[str, int] | None, str, str | None, int]
-"""model_id, kind of event, units, reason, fault, at"""
 
 
 class ScoresRow(msgspec.Struct, frozen=True, array_like=True):
-    """The scores half of a round and scope. `charges`: model_id -> units."""
+    """The scores half of a round and scope: the columns of its RoundScored."""
 
-    scores: list[Score]
-    charges: dict[str, int]
+    at: int
     resolvable_at: int
     contract_hash: str
+    models: list[str]
+    units: dict[str, list[int | None]]
+    unscored: list[Unscored]
+    reasons: list[str]
+
+    def by_model(self, model_ids: set[str] | None = None) -> dict[str, Score]:
+        """What became of each prediction; of some models where given."""
+        unscored = {one.model: one for one in self.unscored}
+        found: dict[str, Score] = {}
+        for i, model_id in enumerate(self.models):
+            if model_ids is not None and model_id not in model_ids:
+                continue
+            one = unscored.get(i)
+            if one is None:
+                found[model_id] = Score("scored", units_of(self.units, i), "", None, self.at, None)
+            elif one.reason is None:
+                found[model_id] = Score("", None, "", None, None, one.charge_units)
+            else:
+                reason = self.reasons[one.reason]
+                found[model_id] = Score("scoring-failed", None, reason, one.fault, self.at, one.charge_units)
+        return found
+
+
+class Score(NamedTuple):
+    """A model's half of `scores`. `move` is empty where its prediction was never PENDING."""
+
+    move: str
+    units: dict[str, int] | None
+    reason: str
+    fault: str | None
+    at: int | None
+    charge_units: int | None
 
 
 class InputRow(msgspec.Struct, kw_only=True):
@@ -82,15 +111,16 @@ def join(answer: Answer, score: Score | None, *, closed: bool, **rest: Any) -> P
     model_id, status, at, exec_time_us, output, reason, fault, deployment_id = answer
     units: dict[str, int] | None = None
     scored_at: int | None = None
-    if score is not None:
+    moved = score is not None and bool(score.move)
+    if score is not None and moved:
         try:
-            status = advance(PREDICTION, status, score[1])
+            status = advance(PREDICTION, status, score.move)
         except IllegalTransitionError:
-            score = None  # a score of what was never pending: the answer stands
-    if score is not None:
-        units, scored_at = score[2], score[5]
+            moved = False  # a score of what was never pending: the answer stands
+    if score is not None and moved:
+        units, scored_at = score.units, score.at
         if status == "FAILED":
-            reason, fault = score[3], score[4]
+            reason, fault = score.reason, score.fault
     hidden = closed and status == "PENDING"
     return Prediction(
         model_id=model_id,
@@ -104,6 +134,7 @@ def join(answer: Answer, score: Score | None, *, closed: bool, **rest: Any) -> P
         fault=fault,
         scored_at=scored_at,
         score_units=units,
+        charge_units=score.charge_units if score is not None else None,
         **rest,
     )
 

@@ -6,7 +6,7 @@ its own.
     A input_id scope_key   the answers half: one entry per model                  from `predictions`
     N                      when the newest round was opened: nothing past it is    from `predictions`
     U                      up to which time inputs are resolved                     from `inputs`
-    S input_id scope_key   the scores half: one entry per model, with charges     from `scores`
+    S input_id scope_key   the scores half: the columns of its event               from `scores`
 
 One row per round, scope and half, not per event. Reading joins the halves by the lifecycle's table: SCORED
 comes after PENDING whichever was folded first.
@@ -44,11 +44,8 @@ from coordinator.streams.events import (
     PredictionAbsent,
     PredictionFailed,
     PredictionRecorded,
-    PredictionScored,
-    RoundClosed,
-    RoundClosedData,
     RoundOpened,
-    ScoringFailed,
+    RoundScored,
 )
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.lifecycle import NONE
@@ -63,10 +60,8 @@ _COUNTED = {
     "PENDING": "recorded",
     "ABSENT": "absent",
     "FAILED": "failed",
-    "PredictionScored": "scored",
-    "ScoringFailed": "scoring_failed",
 }
-_ENTRIES = (PredictionRecorded, PredictionAbsent, PredictionFailed, PredictionScored, ScoringFailed)
+_ENTRIES = (PredictionRecorded, PredictionAbsent, PredictionFailed)
 
 
 class Predictions(Projection):
@@ -74,7 +69,7 @@ class Predictions(Projection):
 
     name = "predictions"
     topics = ("predictions", "scores", "inputs")
-    schema = 3
+    schema = 4
     owners: ClassVar[Mapping[bytes, str]] = {
         **dict.fromkeys((b"A", b"N", b"O"), "predictions"),
         **dict.fromkeys((b"S", b"T"), "scores"),
@@ -138,55 +133,34 @@ class Predictions(Projection):
             name = b"A" + key(*where)
             row = batch.get(name)
             before: list[Any] = list(_answers_decoder.decode(row)) if row else []
-            after = self._admit(batch, events, "predictions", where, before, new)
+            after = self._admit(batch, events, where, before, new)
             batch.put(name, encode_row(after))
 
     def _fold_scores(self, events: list[AnyEvent], batch: Batch) -> None:
-        rounds: dict[tuple[str, str], list[Any]] = {}
-        closed: dict[tuple[str, str], RoundClosedData] = {}
-        entries: list[Any] = []
-        input_id = scope_key = ""
         for event in events:
-            if type(event) is PredictionScored:
+            if type(event) is RoundScored:
                 data = event.data
-                if data.input_id != input_id or data.scope_key != scope_key:
-                    input_id, scope_key = data.input_id, data.scope_key
-                    entries = rounds.setdefault((input_id, scope_key), [])
-                entries.append((data.model_id, "PredictionScored", data.units, "", None, event.at))
-            elif type(event) is ScoringFailed:
-                failed = event.data
-                input_id, scope_key = failed.input_id, failed.scope_key
-                entries = rounds.setdefault((input_id, scope_key), [])
-                entries.append(
-                    (failed.model_id, "ScoringFailed", None, failed.reason, failed.fault, event.at)
-                )
-            elif type(event) is RoundClosed:
-                where = (event.data.input_id, event.data.scope_key)
-                rounds.setdefault(where, [])
-                closed[where] = event.data
+                name = b"S" + key(data.input_id, data.scope_key)
+                if batch.get(name) is not None:
+                    self.refuse(batch, "scores", event, "SCORED")
+                    continue
+                row = ScoresRow(
+                    event.at, data.resolvable_at, data.contract_hash, data.models, data.units, data.unscored,
+                    data.reasons,
+                )  # fmt: skip
+                batch.put(name, encode_row(row))
+                unscored = len(data.unscored)
+                failed = sum(one.reason is not None for one in data.unscored)
+                self.count("scores", "scored", len(data.models) - unscored)
+                self.count("scores", "scoring_failed", failed)
+                self.count("scores", "rounds_closed")
             elif type(event) is CrunchConfigured:
                 self.terms.add(event.data, batch)
-        for where, new in rounds.items():
-            name = b"S" + key(*where)
-            row = batch.get(name)
-            before = _scores_decoder.decode(row) if row else ScoresRow([], {}, 0, "")
-            scores = self._admit(batch, events, "scores", where, before.scores, new)
-            end = closed.get(where)
-            if end is None:
-                after = msgspec.structs.replace(before, scores=scores)
-            else:
-                charges = {
-                    one.model_id: one.charge_units for one in end.entries if one.charge_units is not None
-                }
-                after = ScoresRow(scores, charges, end.resolvable_at, end.contract_hash)
-                self.count("scores", "rounds_closed")
-            batch.put(name, encode_row(after))
 
     def _admit(
         self,
         batch: Batch,
         events: list[AnyEvent],
-        topic: str,
         where: tuple[str, str],
         before: list[Any],
         new: list[Any],
@@ -200,20 +174,19 @@ class Predictions(Projection):
             after = before[:]
             for entry in new:
                 if entry[0] in statuses:
-                    self._refuse_entry(batch, events, topic, where, entry, statuses[entry[0]])
+                    self._refuse_entry(batch, events, where, entry, statuses[entry[0]])
                 else:
                     statuses[entry[0]] = entry[1]
                     after.append(entry)
         kinds = [entry[1] for entry in after[len(before) :]]
         for kind in set(kinds):
-            self.count(topic, _COUNTED[kind], kinds.count(kind))
+            self.count("predictions", _COUNTED[kind], kinds.count(kind))
         return after
 
     def _refuse_entry(
         self,
         batch: Batch,
         events: list[AnyEvent],
-        topic: str,
         where: tuple[str, str],
         entry: Any,
         status: str,
@@ -224,7 +197,7 @@ class Predictions(Projection):
                 *where,
                 entry[0],
             ):
-                self.refuse(batch, topic, event, status)
+                self.refuse(batch, "predictions", event, status)
 
     def _fold_inputs(self, events: list[AnyEvent], batch: Batch) -> None:
         for event in events:
@@ -361,11 +334,11 @@ class Predictions(Projection):
             if not answers:
                 return []
         half = self.store.get(b"S" + key(input_id, scope_key))
-        scores = _scores_decoder.decode(half) if half else ScoresRow([], {}, 0, "")
-        by_model = {score[0]: score for score in scores.scores}
+        scores = _scores_decoder.decode(half) if half else None
+        by_model = scores.by_model(model_ids) if scores else {}
         found = self.input(input_id)
         horizon, step, resolvable_at = (found.scopes.get(scope_key) if found else None) or (None, None, None)
-        decimals = self.terms.decimals(scores.contract_hash)
+        decimals = self.terms.decimals(scores.contract_hash if scores else "")
         made_by = self.terms.by_hash.get(found.contract_hash) if found else None
         closed = self._is_closed(found, scope_key)
         return [
@@ -377,8 +350,7 @@ class Predictions(Projection):
                 subject=found.subject if found else "",
                 horizon_seconds=horizon,
                 step_seconds=step,
-                resolvable_at=scores.resolvable_at or resolvable_at,
-                charge_units=scores.charges.get(answer[0]),
+                resolvable_at=scores.resolvable_at if scores else resolvable_at,
                 decimals=decimals,
                 value_field=made_by.value_field if made_by else "value",
                 opened_at=opened_at,

@@ -23,7 +23,7 @@ from coordinator.streams.events import (
     CheckpointOpened,
     CheckpointWithheld,
     CrunchConfigured,
-    RoundClosed,
+    RoundScored,
     ScoredUntil,
     ScoredUntilData,
     Terms,
@@ -147,7 +147,7 @@ class EndingAggregate(AggregateStage):
         """Fold, and look."""
         super().absorb(decision)
         for event in decision.events:
-            if isinstance(event, RoundClosed):
+            if isinstance(event, RoundScored):
                 self.latest = max(self.latest, event.data.resolvable_at)
 
 

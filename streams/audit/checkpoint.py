@@ -52,7 +52,7 @@ async def check_log(
         "scores": (
             ScoreStage(contracts),
             Scope(
-                ("RoundClosed", "ScoredUntil"),
+                ("RoundScored", "ScoredUntil"),
                 lambda event: getattr(event.data, "resolvable_at", -1) >= start,
                 lambda event: getattr(event.data, "until", -1) >= end,
             ),

@@ -32,11 +32,9 @@ from coordinator.streams.events import (
     PredictionAbsent,
     PredictionFailed,
     PredictionRecorded,
-    PredictionScored,
-    RoundClosed,
-    RoundClosedData,
     RoundOpened,
-    ScoringFailed,
+    RoundScored,
+    RoundScoredData,
     SnapshotTaken,
     SnapshotTakenData,
 )
@@ -94,9 +92,11 @@ class Chain:
         self.models_seq = 0
         self.gaps: dict[str, list[FeedGapData]] = defaultdict(list)
         self.answers: dict[tuple[str, str], list[Answer]] = defaultdict(list)
-        self.scored: dict[tuple[str, str, str], PredictionScored] = {}
-        self.not_scored: dict[tuple[str, str, str], ScoringFailed] = {}
-        self.closed: dict[tuple[str, str], RoundClosedData] = {}
+        self.scored: dict[tuple[str, str, str], dict[str, int]] = {}
+        """(input_id, scope_key, model_id) -> the units of its score."""
+        self.not_scored: dict[tuple[str, str, str], str] = {}
+        """(input_id, scope_key, model_id) -> why it could not be scored."""
+        self.closed: dict[tuple[str, str], RoundScoredData] = {}
         self.snapshots: dict[str, SnapshotTakenData] = {}
         self.periods: dict[int, PeriodClosedData] = {}
         self._joined: dict[str, list[tuple[int, int]]] = defaultdict(list)
@@ -144,17 +144,8 @@ class Chain:
                     PredictionRecorded(data=data) | PredictionAbsent(data=data) | PredictionFailed(data=data)
                 ) if data.input_id in self.inputs:
                     self.answers[data.input_id, data.scope_key].append(event)
-                case PredictionScored(data=data) if data.input_id in self.inputs:
-                    self.scored[data.input_id, data.scope_key, data.model_id] = event
-                case ScoringFailed(data=data) if data.input_id in self.inputs:
-                    self.not_scored[data.input_id, data.scope_key, data.model_id] = event
-                case RoundClosed(data=data):
-                    if data.input_id in self.inputs:
-                        self.closed[data.input_id, data.scope_key] = data
-                    for entry in data.entries:
-                        seen = self._joined[entry.player]
-                        if not any(at <= data.resolvable_at and point <= data.point for at, point in seen):
-                            seen.append((data.resolvable_at, data.point))
+                case RoundScored(data=data):
+                    self._take_in_scores(data)
                 case SnapshotTaken(data=data):
                     self.snapshots[data.snapshot_id] = data
                 case PeriodClosed(data=data):
@@ -165,6 +156,21 @@ class Chain:
                     self.checkpoints[withheld.checkpoint.checkpoint_id] = withheld.checkpoint
                 case _:
                     pass
+
+    def _take_in_scores(self, data: RoundScoredData) -> None:
+        for entry in data.entries():
+            seen = self._joined[entry.player]
+            if not any(at <= data.resolvable_at and point <= data.point for at, point in seen):
+                seen.append((data.resolvable_at, data.point))
+            if data.input_id not in self.inputs:
+                continue
+            key = (data.input_id, data.scope_key, entry.model_id)
+            if entry.status == "SCORED":
+                self.scored[key] = entry.units
+            elif entry.reason:
+                self.not_scored[key] = entry.reason
+        if data.input_id in self.inputs:
+            self.closed[data.input_id, data.scope_key] = data
 
     def first_point(self, player: str, until: int) -> int | None:
         """The point of the first round that a player was asked in, of those that were known before `until`."""

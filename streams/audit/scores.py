@@ -15,7 +15,7 @@ import msgspec
 from coordinator.streams.audit.facts import Asked, Chain, Contracts, Seen, broken
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
-from coordinator.streams.events import PredictionAbsent, PredictionRecorded, RoundClosedData, Terms
+from coordinator.streams.events import PredictionAbsent, PredictionRecorded, RoundScoredData, Terms
 from coordinator.streams.scores.units import to_units
 
 WORST_PERCENTILE = 10
@@ -120,7 +120,7 @@ def check_predictions(chain: Chain, rounds: Sequence[Asked]) -> str:
             broken("predictions", f"input {one.input_id} was never asked of any model")
         crunchers = {entry.model_id: entry.cruncher_id for entry in opened.data.roster}
         closed = chain.closed.get((one.input_id, scope_key))
-        for entry in () if closed is None else closed.entries:
+        for entry in () if closed is None else closed.entries():
             if entry.cruncher_id != crunchers.get(entry.model_id, entry.cruncher_id):
                 broken(
                     "scores",
@@ -168,7 +168,7 @@ def check_scores(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) ->
             broken("scores", f"the round {one.input_id}, scope {scope_key}, was never closed")
         contract, terms = contracts(one.contract_hash), chain.terms.at(one.point)
         truth = chain.resolved[one.input_id, horizon][0].data.truth
-        entries = {entry.model_id: entry for entry in closed.entries}
+        entries = {entry.model_id: entry for entry in closed.entries()}
         values: list[int] = []
         for answer in chain.answers[one.input_id, scope_key]:
             place = f"input {one.input_id}, scope {scope_key}, model {answer.data.model_id}"
@@ -191,7 +191,7 @@ def check_scores(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) ->
                 if truth is None:
                     continue
             again = None if truth is None else _score_or_none(contract, answer.data.output, truth)
-            said = None if recorded is None else recorded.data.units
+            said = recorded
             if again != said or (said is not None) != (entry.status == "SCORED"):
                 broken("scores", f"{place}: recorded are {said}, the contract gives {again}")
             if said is not None:
@@ -215,7 +215,7 @@ def _score_or_none(
         return None
 
 
-def _check_charges(closed: RoundClosedData, values: Sequence[int], terms: Terms) -> None:
+def _check_charges(closed: RoundScoredData, values: Sequence[int], terms: Terms) -> None:
     """What silence costs: nothing, 0, or the score a tenth from the worse end (nearest rank)."""
     charge: int | None = None
     if terms.absence_policy == "zero":
@@ -223,7 +223,7 @@ def _check_charges(closed: RoundClosedData, values: Sequence[int], terms: Terms)
     elif terms.absence_policy == "worst_percentile" and values:
         from_worst = sorted(values, reverse=terms.ranking_direction == "asc")
         charge = from_worst[-(-len(values) * WORST_PERCENTILE // 100) - 1]
-    for entry in closed.entries:
+    for entry in closed.entries():
         due = charge if entry.fault == "model" else None
         if entry.charge_units != due:
             broken(

@@ -16,10 +16,10 @@ from coordinator.streams.checkpoints.period_ranking import PeriodTotals, ranked_
 from coordinator.streams.contract.emission import FRAC64_ONE, emission_sha256
 from coordinator.streams.events import (
     CheckpointData,
-    ClosedEntry,
     PeriodClosedData,
     PointCount,
-    RoundClosedData,
+    RoundScoredData,
+    ScoreEntry,
     SnapshotTakenData,
 )
 from coordinator.streams.log.envelope import Need
@@ -43,7 +43,7 @@ class _Sums:
         total[0] += units
         total[1] += 1
 
-    def take_in(self, entry: ClosedEntry) -> None:
+    def take_in(self, entry: ScoreEntry) -> None:
         name = "scored" if entry.status == "SCORED" else f"{entry.status}_{entry.fault}"
         self.counts[name] += 1
         self.counts["charged"] += entry.charge_units is not None
@@ -63,11 +63,11 @@ def check_snapshots(
             continue
         start, _ = chain.terms.snapshot_period(closed.resolvable_at)
         value_field = chain.terms.at(start).value_field
-        for entry in closed.entries:
+        for entry in closed.entries():
             sums = wanted[start, entry.model_id]
             sums.take_in(entry)
             if entry.status == "SCORED":
-                units = chain.scored[one.input_id, scope_key, entry.model_id].data.units
+                units = chain.scored[one.input_id, scope_key, entry.model_id]
                 sums.scores.append((closed.resolvable_at, one.input_id, scope_key, units))
                 for name, value in units.items():
                     sums.add(name, value)
@@ -135,21 +135,21 @@ def _compare(snapshot: SnapshotTakenData, sums: _Sums, chain: Chain, contracts: 
             broken("snapshots", f"{snapshot.snapshot_id}: {name} is {said}, the scores give {again}")
 
 
-def _answerable(chain: Chain, start: int, end: int) -> list[RoundClosedData]:
+def _answerable(chain: Chain, start: int, end: int) -> list[RoundScoredData]:
     """The rounds of a period that some model could answer."""
     return [
         closed
         for closed in chain.closed.values()
         if start <= closed.resolvable_at < end
         and chain.terms.adds_up(closed.contract_hash, closed.resolvable_at)
-        and any(entry.status == "SCORED" or entry.fault == "model" for entry in closed.entries)
+        and any(entry.status == "SCORED" or entry.fault == "model" for entry in closed.entries())
     ]
 
 
 def _rounds(snapshot: SnapshotTakenData, chain: Chain) -> int:
     """The period's rounds that some model could answer, without those that this one missed by the node."""
     return sum(
-        not any(entry.model_id == snapshot.model_id and entry.fault == "node" for entry in closed.entries)
+        not any(entry.model_id == snapshot.model_id and entry.fault == "node" for entry in closed.entries())
         for closed in _answerable(chain, snapshot.period_start, snapshot.period_end)
     )
 

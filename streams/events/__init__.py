@@ -105,15 +105,14 @@ from coordinator.streams.events.predictions import (
     RoundOpenedData,
 )
 from coordinator.streams.events.scores import (
-    ClosedEntry,
-    PredictionScored,
-    PredictionScoredData,
-    RoundClosed,
-    RoundClosedData,
+    RoundScored,
+    RoundScoredData,
     ScoredUntil,
     ScoredUntilData,
-    ScoringFailed,
-    ScoringFailedData,
+    ScoreEntry,
+    Unscored,
+    in_columns,
+    units_of,
 )
 from coordinator.streams.events.snapshots import (
     FieldSum,
@@ -148,7 +147,6 @@ __all__ = [
     "CheckpointWithheldData",
     "ClockTicked",
     "ClockTickedData",
-    "ClosedEntry",
     "CommandRefused",
     "CommandRefusedData",
     "ConfirmCheckpoint",
@@ -203,8 +201,6 @@ __all__ = [
     "PredictionMissedData",
     "PredictionRecorded",
     "PredictionRecordedData",
-    "PredictionScored",
-    "PredictionScoredData",
     "RankedEntry",
     "ReadmitModel",
     "ReadmitModelData",
@@ -217,24 +213,26 @@ __all__ = [
     "RoundAnsweredData",
     "RoundAnsweredInPart",
     "RoundAnsweredInPartData",
-    "RoundClosed",
-    "RoundClosedData",
     "RoundOpened",
     "RoundOpenedData",
+    "RoundScored",
+    "RoundScoredData",
     "Scope",
+    "ScoreEntry",
     "ScoredUntil",
     "ScoredUntilData",
-    "ScoringFailed",
-    "ScoringFailedData",
     "SkippedPoints",
     "SnapshotTaken",
     "SnapshotTakenData",
     "Terms",
     "TopicBorn",
     "TopicBornData",
+    "Unscored",
     "Window",
     "WithholdCheckpoint",
     "WithholdCheckpointData",
+    "in_columns",
+    "units_of",
 ]
 
 AnyEvent = (
@@ -260,9 +258,7 @@ AnyEvent = (
     | ModelBanned
     | ModelReadmitted
     | ModelFailureReported
-    | PredictionScored
-    | ScoringFailed
-    | RoundClosed
+    | RoundScored
     | ScoredUntil
     | SnapshotTaken
     | PeriodClosed

@@ -2,50 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any, Literal
+
 import msgspec
 
 from coordinator.streams.events.base import Data, Event, Fault, FinalStatus
 
 
-class PredictionScoredData(Data, frozen=True):
-    """Score fields as integer units; `model_id` answered `input_id` for `scope_key`."""
+class ScoreEntry(msgspec.Struct, frozen=True, gc=False):
+    """One prediction's ending: what the columns of a RoundScored say about one model.
 
-    input_id: str
-    scope_key: str
-    model_id: str
-    units: dict[str, int]
-
-
-class PredictionScored(Event, frozen=True):
-    """PENDING -> SCORED."""
-
-    data: PredictionScoredData
-
-
-class ScoringFailedData(Data, frozen=True):
-    """Why the prediction has no score."""
-
-    input_id: str
-    scope_key: str
-    model_id: str
-    reason: str
-    fault: Fault
-
-
-class ScoringFailed(Event, frozen=True):
-    """PENDING -> FAILED."""
-
-    data: ScoringFailedData
-
-
-class ClosedEntry(msgspec.Struct, frozen=True, array_like=True):
-    """[model_id, status, fault or null, charge in units or null, cruncher_id or empty]."""
+    `units` are its score's numeric fields, empty unless SCORED; `reason` is why it could not be scored, empty where it
+    was, or where it never was PENDING.
+    """
 
     model_id: str
     status: FinalStatus
     fault: Fault | None = None
     charge_units: int | None = None
     cruncher_id: str = ""
+    units: dict[str, int] = {}
+    reason: str = ""
 
     @property
     def player(self) -> str:
@@ -53,8 +31,26 @@ class ClosedEntry(msgspec.Struct, frozen=True, array_like=True):
         return self.cruncher_id or self.model_id
 
 
-class RoundClosedData(Data, frozen=True):
-    """Every roster entry of one scope of a round, with its final status."""
+class Unscored(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """[index of its model, status, fault, charge in units or null, index of its reason or null].
+
+    It has a reason here where it was PENDING and could not be scored; else its answer is what failed or did not come,
+    and `predictions` has the reason.
+    """
+
+    model: int
+    status: Literal["FAILED", "ABSENT"]
+    fault: Fault
+    charge_units: int | None = None
+    reason: int | None = None
+
+
+class RoundScoredData(Data, frozen=True):
+    """Every answer of one scope of a round, in columns: index i of each is that of `models[i]`.
+
+    Raises ValueError for columns that do not fit together: another length, an index that names nobody, a score where
+    the status says that there is none.
+    """
 
     input_id: str
     scope_key: str
@@ -64,13 +60,84 @@ class RoundClosedData(Data, frozen=True):
     horizon_seconds: int
     rehearsal: bool
     contract_hash: str
-    entries: list[ClosedEntry]
+    models: list[str]
+    crunchers: list[str]
+    """Whose each model is; empty where no cruncher is known."""
+    units: dict[str, list[int | None]]
+    """Score field -> its units, null for a model without this number."""
+    unscored: list[Unscored]
+    """Who is not SCORED, in the order of `models`; everybody else is."""
+    reasons: list[str]
+
+    def __post_init__(self) -> None:
+        n = len(self.models)
+        lengths = [*map(len, self.units.values()), len(self.crunchers) or n]
+        if any(one != n for one in lengths) or len(set(self.models)) != n:
+            message = f"{n} models, each named once, but columns of {lengths}"
+            raise ValueError(message)
+        before = -1
+        for one in self.unscored:
+            if not before < one.model < n or (
+                one.reason is not None and not 0 <= one.reason < len(self.reasons)
+            ):
+                message = f"{one} names no model behind {before}, or no reason"
+                raise ValueError(message)
+            if any(column[one.model] is not None for column in self.units.values()):
+                message = f"model {self.models[one.model]} is {one.status} and has a score"
+                raise ValueError(message)
+            before = one.model
+
+    def entries(self) -> list[ScoreEntry]:
+        """The columns as an entry per model, for whoever looks at each; a hot fold reads the columns."""
+        unscored = {one.model: one for one in self.unscored}
+        whose = self.crunchers or [""] * len(self.models)
+        entries: list[ScoreEntry] = []
+        for i, (model_id, cruncher_id) in enumerate(zip(self.models, whose, strict=True)):
+            one = unscored.get(i)
+            units = units_of(self.units, i)
+            if one is None:
+                entries.append(ScoreEntry(model_id, "SCORED", cruncher_id=cruncher_id, units=units))
+            else:
+                reason = "" if one.reason is None else self.reasons[one.reason]
+                entries.append(
+                    ScoreEntry(model_id, one.status, one.fault, one.charge_units, cruncher_id, units, reason)
+                )
+        return entries
 
 
-class RoundClosed(Event, frozen=True):
-    """Nothing in this round and scope is open any more."""
+class RoundScored(Event, frozen=True):
+    """Nothing in this round and scope is open any more: PENDING -> SCORED or FAILED for each that was PENDING."""
 
-    data: RoundClosedData
+    data: RoundScoredData
+
+
+def units_of(columns: dict[str, list[int | None]], i: int) -> dict[str, int]:
+    """The score fields of the model at index i."""
+    return {name: units for name, column in columns.items() if (units := column[i]) is not None}
+
+
+def in_columns(entries: Sequence[ScoreEntry]) -> dict[str, Any]:
+    """The columns of RoundScoredData from its entries: `RoundScoredData(.., **in_columns(entries))`."""
+    names = dict.fromkeys(name for entry in entries for name in entry.units)
+    reasons: dict[str, int] = {}
+    unscored = [
+        Unscored(
+            i,
+            entry.status,
+            entry.fault or "node",
+            entry.charge_units,
+            reasons.setdefault(entry.reason, len(reasons)) if entry.reason else None,
+        )
+        for i, entry in enumerate(entries)
+        if entry.status != "SCORED"
+    ]
+    return {
+        "models": [entry.model_id for entry in entries],
+        "crunchers": [entry.cruncher_id for entry in entries] if any(e.cruncher_id for e in entries) else [],
+        "units": {name: [entry.units.get(name) for entry in entries] for name in names},
+        "unscored": unscored,
+        "reasons": list(reasons),
+    }
 
 
 class ScoredUntilData(Data, frozen=True):

@@ -1,6 +1,7 @@
 """The lifecycles as tables: which event moves which status to which.
 
 An illegal move raises IllegalTransitionError naming the event and the state, and changes nothing.
+A prediction's moves are those that `transitions.py` finds in an event of columns; its ids end in their names.
 The README's picture of the statuses is these tables.
 """
 
@@ -19,8 +20,8 @@ PREDICTION = {
     (NONE, "PredictionRecorded"): "PENDING",
     (NONE, "PredictionAbsent"): "ABSENT",
     (NONE, "PredictionFailed"): "FAILED",
-    ("PENDING", "PredictionScored"): "SCORED",
-    ("PENDING", "ScoringFailed"): "FAILED",
+    ("PENDING", "scored"): "SCORED",
+    ("PENDING", "scoring-failed"): "FAILED",
 }
 
 CHECKPOINT = {

@@ -1,8 +1,8 @@
 """Scores: every prediction of a round against the truth of its horizon.
 
 Driven by `inputs`, reads `predictions`, emits `scores`. Each resolved horizon waits, in the order of
-`inputs`, for its round to be answered; then one decision holds a score or a failure for each pending
-prediction of its scopes, and RoundClosed with every roster entry's final status, fault and charge.
+`inputs`, for its round to be answered; then one decision holds a RoundScored for each of its scopes: every
+roster entry's score or final status, fault and charge, in columns.
 When InputsUntil passes a period boundary, and all before it is closed, ScoredUntil says so.
 
 The order of `predictions` against `inputs` never matters: waiting is state. `need` is a function of what
@@ -22,7 +22,6 @@ from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.terms import TermsInForce
 from coordinator.streams.events import (
     AnyEvent,
-    ClosedEntry,
     CrunchConfigured,
     FinalStatus,
     InputReceived,
@@ -32,20 +31,17 @@ from coordinator.streams.events import (
     PredictionAbsent,
     PredictionFailed,
     PredictionRecorded,
-    PredictionScored,
-    PredictionScoredData,
     RosterEntry,
     RoundAnswered,
-    RoundClosed,
-    RoundClosedData,
     RoundOpened,
+    RoundScored,
+    RoundScoredData,
     ScoredUntil,
     ScoredUntilData,
-    ScoringFailed,
-    ScoringFailedData,
+    ScoreEntry,
     Terms,
+    in_columns,
 )
-from coordinator.streams.log import ids
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need, Position
 from coordinator.streams.log.reasons import as_reason
@@ -220,26 +216,19 @@ class ScoreStage(Stage):
         for scope in the_input.scopes:
             if scope.horizon_seconds != resolved.data.horizon_seconds:
                 continue
-            entries: list[ClosedEntry] = []
-            values: list[int] = []
-            answers = the_round.answers.get(scope.scope_key, [])
             whose = the_round.crunchers
-            results = [
-                score_one(one, truth, reason, scorer, resolved.at, whose.get(one.data.model_id, ""))
-                for one in answers
+            entries = [
+                score_one(one, truth, reason, scorer, whose.get(one.data.model_id, ""))
+                for one in the_round.answers.get(scope.scope_key, [])
             ]
             if truth is not None:
-                results = blamed(results, lambda: scorer.can_score(truth))
-            for event, entry in results:
-                if event is not None:
-                    yield event
-                if isinstance(event, PredictionScored):
-                    values.append(event.data.units[contract.aggregation.value_field])
-                entries.append(entry)
-            yield RoundClosed(
-                id=f"{the_input.input_id}/{scope.scope_key}:closed",
+                entries = blamed(entries, lambda: scorer.can_score(truth))
+            value_field = contract.aggregation.value_field
+            values = [entry.units[value_field] for entry in entries if entry.status == "SCORED"]
+            yield RoundScored(
+                id=f"{the_input.input_id}/{scope.scope_key}:scored",
                 at=resolved.at,
-                data=RoundClosedData(
+                data=RoundScoredData(
                     input_id=the_input.input_id,
                     scope_key=scope.scope_key,
                     subject=the_input.subject,
@@ -248,7 +237,7 @@ class ScoreStage(Stage):
                     horizon_seconds=scope.horizon_seconds,
                     rehearsal=the_input.rehearsal,
                     contract_hash=the_input.contract_hash,
-                    entries=charged(entries, values, terms),
+                    **in_columns(charged(entries, values, terms)),
                 ),
             )
 
@@ -269,67 +258,36 @@ def _truth(resolved: InputResolved, contract: CrunchContract) -> tuple[Any, str]
     return contract.ground_truth_type.model_validate(resolved.data.truth), ""
 
 
-Result = tuple[PredictionScored | ScoringFailed | None, ClosedEntry]
-"""The final event of one prediction (None where it never was pending) and its line in RoundClosed."""
-
-
 def score_one(
-    answer: Answer, truth: Any, no_truth_reason: str, scorer: Scorer, at: int, cruncher_id: str = ""
-) -> Result:
+    answer: Answer, truth: Any, no_truth_reason: str, scorer: Scorer, cruncher_id: str = ""
+) -> ScoreEntry:
     """One prediction by itself; whose fault a failure is, `blamed` decides by what became of the others."""
     data = answer.data
     if not isinstance(answer, PredictionRecorded):
         status: FinalStatus = "ABSENT" if isinstance(answer, PredictionAbsent) else "FAILED"
-        return None, ClosedEntry(data.model_id, status, answer.data.fault, cruncher_id=cruncher_id)
-    the_id = ids.prediction_id(data.input_id, data.scope_key, data.model_id)
+        return ScoreEntry(data.model_id, status, answer.data.fault, cruncher_id=cruncher_id)
     units, reason, fault = (
         ({}, no_truth_reason, NODE) if truth is None else scorer.score(answer.data.output, truth)
     )
     if reason:
-        failed = ScoringFailed(
-            id=f"{the_id}:scoring-failed",
-            at=at,
-            data=ScoringFailedData(
-                input_id=data.input_id,
-                scope_key=data.scope_key,
-                model_id=data.model_id,
-                reason=as_reason(reason),
-                fault=fault,
-            ),
-        )
-        return failed, ClosedEntry(data.model_id, "FAILED", fault, cruncher_id=cruncher_id)
-    scored = PredictionScored(
-        id=f"{the_id}:scored",
-        at=at,
-        data=PredictionScoredData(
-            input_id=data.input_id, scope_key=data.scope_key, model_id=data.model_id, units=units
-        ),
-    )
-    return scored, ClosedEntry(data.model_id, "SCORED", cruncher_id=cruncher_id)
+        return ScoreEntry(data.model_id, "FAILED", fault, cruncher_id=cruncher_id, reason=as_reason(reason))
+    return ScoreEntry(data.model_id, "SCORED", cruncher_id=cruncher_id, units=units)
 
 
-def blamed(results: list[Result], can_score: Callable[[], bool]) -> list[Result]:
-    """The results of one scope, with the fault of each answer that could not be scored.
+def blamed(entries: list[ScoreEntry], can_score: Callable[[], bool]) -> list[ScoreEntry]:
+    """The entries of one scope, with the fault of each answer that could not be scored.
 
     Where the function scores another answer by the same truth, the answer is what it failed at: its model could have
     given another, and an absurd one must not be a way out of a round. Where it scores none, it is the author's.
     """
-    failed = [event for event, _ in results if isinstance(event, ScoringFailed) and event.data.fault == NODE]
-    scored = any(isinstance(event, PredictionScored) for event, _ in results)
+    failed = any(entry.reason and entry.fault == NODE for entry in entries)
+    scored = any(entry.status == "SCORED" for entry in entries)
     if not failed or not (scored or can_score()):
-        return results
-    return [
-        (
-            msgspec.structs.replace(event, data=msgspec.structs.replace(event.data, fault=MODEL)),
-            msgspec.structs.replace(entry, fault=MODEL),
-        )
-        if isinstance(event, ScoringFailed)
-        else (event, entry)
-        for event, entry in results
-    ]
+        return entries
+    return [msgspec.structs.replace(entry, fault=MODEL) if entry.reason else entry for entry in entries]
 
 
-def charged(entries: Sequence[ClosedEntry], values: Sequence[int], terms: Terms) -> list[ClosedEntry]:
+def charged(entries: Sequence[ScoreEntry], values: Sequence[int], terms: Terms) -> list[ScoreEntry]:
     """The entries with what absence and failure cost by the declared policy; only where `fault = model`.
 
     `zero` costs a score of 0; `worst_percentile` the 10th percentile (nearest rank, from the worse end) of the

@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections import Counter as Count
 from collections import deque
 from collections.abc import Callable, Iterator
-from operator import itemgetter
 from typing import ClassVar
 
 from coordinator.streams.contract import CrunchContract
@@ -24,12 +23,13 @@ from coordinator.streams.events import (
     PeriodClosed,
     PeriodClosedData,
     PointCount,
-    PredictionScored,
-    RoundClosed,
+    RoundScored,
     ScoredUntil,
     SnapshotTaken,
     SnapshotTakenData,
     Terms,
+    Unscored,
+    units_of,
 )
 from coordinator.streams.log import ids
 from coordinator.streams.log.counting import Decision
@@ -45,6 +45,10 @@ HOUR_MS = 3_600_000
 _FAR = 1 << 62
 
 
+ScoredRound = tuple[int, str, str, dict[str, list[int | None]]]
+"""(resolvable_at, input_id, scope_key, the columns of units)"""
+
+
 class Tally:
     """One model's period while it is open."""
 
@@ -55,7 +59,8 @@ class Tally:
 
     def __init__(self) -> None:
         self.sums: dict[str, list[int]] = {}
-        self.scores: list[tuple[int, str, str, dict[str, int]]] = []
+        self.scores: list[tuple[ScoredRound, int]] = []
+        """Its scored rounds, and its index in each."""
         self.scored = self.failed = self.failed_node = self.absent_model = self.absent_node = self.charged = 0
         self.missed_by_node = 0
         self.first_point = _FAR
@@ -67,6 +72,21 @@ class Tally:
         total = self.sums.setdefault(name, [0, 0])
         total[0] += units
         total[1] += 1
+
+    def missed(self, one: Unscored, value_field: str, *, answerable: bool) -> None:
+        """Count a round without a score. `answerable`: some model could answer it."""
+        by_node = one.fault == "node"
+        self.missed_by_node += answerable and by_node
+        if one.status == "FAILED":
+            self.failed += 1
+            self.failed_node += by_node
+        elif by_node:
+            self.absent_node += 1
+        else:
+            self.absent_model += 1
+        if one.charge_units is not None:
+            self.charged += 1
+            self.add(value_field, one.charge_units)
 
 
 class OpenPeriod:
@@ -82,6 +102,13 @@ class OpenPeriod:
         """Of every round and scope that some model could answer."""
         self.other_scoring = 0
 
+    def tally(self, model_id: str) -> Tally:
+        """The model's, a new one at its first round."""
+        found = self.tallies.get(model_id)
+        if found is None:
+            found = self.tallies[model_id] = Tally()
+        return found
+
 
 class AggregateStage(Stage):
     """scores -> snapshots."""
@@ -93,7 +120,6 @@ class AggregateStage(Stage):
     def __init__(self, contracts: Callable[[str], CrunchContract]) -> None:
         super().__init__()
         self._contracts = contracts
-        self._queue: deque[tuple[Position, AnyEvent, Decision]] = deque()
         self._waiting: deque[Decision] = deque()
         self._periods: dict[int, OpenPeriod] = {}
         # own memory
@@ -146,7 +172,7 @@ class AggregateStage(Stage):
         decision = self._waiting[0]
         for index, event in enumerate(decision.events):
             if not isinstance(event, (ScoredUntil, CrunchConfigured)):
-                continue  # a hundred scores for each of these
+                continue
             draft = self._draft(event, (decision.offset, index), decision)
             if draft is not None:
                 return draft
@@ -154,7 +180,7 @@ class AggregateStage(Stage):
         if decision.offset - self.upto["scores"][0] >= EMPTY_DECISION_EVERY:
             # Its own rounds are tallied with it: a period that they open is needed from here on.
             need = self._needed(decision)
-            if any(isinstance(event, RoundClosed) and self._counts(event) for event in decision.events):
+            if any(isinstance(event, RoundScored) and self._counts(event) for event in decision.events):
                 need = min(need, decision.before, key=lambda one: one.offset)
             return Draft([], {"scores": last}, {"scores": need})
         return passing("scores", last)
@@ -166,7 +192,7 @@ class AggregateStage(Stage):
             self._tally(decision)
             self._waiting.popleft()
 
-    def _counts(self, event: RoundClosed) -> bool:
+    def _counts(self, event: RoundScored) -> bool:
         """Is its period still open? Else it is folded again on resume."""
         return event.data.resolvable_at >= self._closed_until
 
@@ -187,15 +213,11 @@ class AggregateStage(Stage):
     # --- tallying ----------------------------------------------------------------------------------
 
     def _tally(self, decision: Decision) -> None:
-        units: dict[str, dict[str, dict[str, int]]] = {}
         for event in decision.events:
-            if isinstance(event, PredictionScored):
-                data = event.data
-                units.setdefault(data.scope_key, {})[data.model_id] = data.units
-            elif isinstance(event, RoundClosed):
-                self._tally_round(event, units.get(event.data.scope_key, {}), decision)
+            if isinstance(event, RoundScored):
+                self._tally_round(event, decision)
 
-    def _tally_round(self, event: RoundClosed, units: dict[str, dict[str, int]], decision: Decision) -> None:
+    def _tally_round(self, event: RoundScored, decision: Decision) -> None:
         data = event.data
         if not self._counts(event):
             return
@@ -206,37 +228,33 @@ class AggregateStage(Stage):
         if not self._terms.adds_up(data.contract_hash, start):
             period.other_scoring += 1
             return
-        value_field = self._terms.at(start).value_field
         # Where nobody could answer (no ground truth, a restart of the node) nobody took part and nobody missed it.
-        answerable = any(entry.status == "SCORED" or entry.fault == "model" for entry in data.entries)
+        answerable = len(data.unscored) < len(data.models) or any(
+            one.fault == "model" for one in data.unscored
+        )
         if answerable:
             period.points.append(data.point)
-        order = (data.resolvable_at, data.input_id, data.scope_key)
-        rehearsal = data.rehearsal
-        for entry in data.entries:
-            tally = period.tallies.get(entry.model_id)
-            if tally is None:
-                tally = period.tallies[entry.model_id] = Tally()
-            tally.rehearsal |= rehearsal
-            tally.cruncher_id = entry.cruncher_id
-            tally.first_point = min(tally.first_point, data.point)
-            tally.missed_by_node += answerable and entry.fault == "node"
-            if entry.status == "SCORED":
-                scored = units[entry.model_id]
+        the_round = (data.resolvable_at, data.input_id, data.scope_key, data.units)
+        tallies = [period.tally(model_id) for model_id in data.models]
+        whose = data.crunchers or [""] * len(tallies)
+        unscored = {one.model for one in data.unscored}
+        rehearsal, point = data.rehearsal, data.point
+        # The hot loops: one pass for the models, then one for each score field.
+        for i, (tally, cruncher_id) in enumerate(zip(tallies, whose, strict=True)):
+            tally.cruncher_id = cruncher_id
+            if rehearsal:
+                tally.rehearsal = True
+            tally.first_point = min(tally.first_point, point)
+            if i not in unscored:
                 tally.scored += 1
-                tally.scores.append((*order, scored))
-                for name, value in scored.items():
-                    tally.add(name, value)
-            elif entry.status == "FAILED":
-                tally.failed += 1
-                tally.failed_node += entry.fault == "node"
-            elif entry.fault == "model":
-                tally.absent_model += 1
-            else:
-                tally.absent_node += 1
-            if entry.charge_units is not None:
-                tally.charged += 1
-                tally.add(value_field, entry.charge_units)
+                tally.scores.append((the_round, i))
+        for name, column in data.units.items():
+            for tally, units in zip(tallies, column, strict=True):
+                if units is not None:
+                    tally.add(name, units)
+        value_field = self._terms.at(start).value_field
+        for one in data.unscored:
+            tallies[one.model].missed(one, value_field, answerable=answerable)
 
     # --- closing -----------------------------------------------------------------------------------
 
@@ -356,8 +374,8 @@ class AggregateStage(Stage):
         decimals = terms.score_decimals
         try:
             results = [
-                as_result({name: to_float(one, decimals) for name, one in units.items()})
-                for *_, units in sorted(tally.scores, key=itemgetter(0, 1, 2))
+                as_result({name: to_float(one, decimals) for name, one in units_of(the_round[3], i).items()})
+                for the_round, i in sorted(tally.scores, key=lambda score: score[0][:3])
             ]
             summary = numbers_of(contract.aggregate_snapshot(results))
             return {name: to_units(value, decimals) for name, value in sorted(summary.items())}, ""

@@ -21,7 +21,7 @@ from coordinator.projections.folding.projector import Projector
 from coordinator.projections.storage.batch import Batch
 from coordinator.projections.views.all_views import open_projections
 from coordinator.projections.views.leaderboard import Leaderboard
-from coordinator.streams.events import PredictionScored, RoundClosed
+from coordinator.streams.events import RoundScored
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.settings import read_settings
 
@@ -49,10 +49,10 @@ class SayingProjector(Projector):
         def apply(decision: Decision, batch: Batch) -> None:
             fold(decision, batch)
             if decision.topic == "scores":
-                self.scores += sum(type(event) is PredictionScored for event in decision.events)
-                last = decision.events[-1] if decision.events else None
-                if type(last) is RoundClosed:
-                    self.resolvable_at = last.data.resolvable_at
+                for event in decision.events:
+                    if type(event) is RoundScored:
+                        self.scores += len(event.data.models) - len(event.data.unscored)
+                        self.resolvable_at = event.data.resolvable_at
 
         board.apply = apply  # type: ignore[method-assign]
 

@@ -56,9 +56,10 @@ async def test_every_score_and_every_share_is_what_the_file_says(
 
     expected = recompute.scores_by_prediction(topics["predictions"], prices)
     scored = {
-        f"{event['data']['input_id']}/{event['data']['model_id']}": event["data"]["units"]["value"]
+        f"{event['data']['input_id']}/{model_id}": units
         for event in topics["scores"]
-        if event["kind"] == "PredictionScored"
+        if event["kind"] == "RoundScored"
+        for model_id, units in zip(event["data"]["models"], event["data"]["units"]["value"], strict=True)
     }
     assert len(expected) == (hours * 60 - 1) * MODELS  # the last minute's horizon lies beyond the run
     assert scored == expected

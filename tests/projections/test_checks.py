@@ -6,7 +6,7 @@ import random
 
 import msgspec
 import pytest
-from tests.logs import HOUR_MS, MINUTE_MS, START_MS, TX_HASH, LogBuilder, fold_into, folded
+from tests.logs import HOUR_MS, MINUTE_MS, START_MS, TX_HASH, UNIT, LogBuilder, fold_into, folded
 
 from coordinator.projections.folding.decisions import Folder
 from coordinator.projections.views.all_views import open_projections
@@ -114,8 +114,9 @@ def test_a_status_that_says_another_thing_than_the_events_is_found(tmp_path):
     log = a_log()
     point = START_MS + 20 * MINUTE_MS
     input_id = log.round(20 * MINUTE_MS, {"m1": 0.5, "m2": 0.5}, scored=False)
-    events = log._scores(input_id, "BTCUSDT", "60s", point, 60, {"m1": 0.5, "m2": 0.5}, {}, {})
-    log.append("scores", *events[1:])  # one of the two scores is not there
+    (scored,) = log._scores(input_id, "BTCUSDT", "60s", point, 60, {"m1": 0.5, "m2": 0.5}, {}, {})
+    lost = msgspec.structs.replace(scored.data, units={"value": [None, UNIT // 2]})
+    log.append("scores", msgspec.structs.replace(scored, data=lost))  # one of the two scores is not there
     assert "closed as scored 2" in broken(log, tmp_path)["predictions"]
 
 

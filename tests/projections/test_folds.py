@@ -201,9 +201,17 @@ def test_a_second_answer_of_a_model_is_refused_and_changes_nothing(log, fold):
 
 def test_a_score_for_an_absent_prediction_leaves_it_absent(log, fold):
     input_id = log.round(0, {"m": "ABSENT"}, scored=False)
-    data = ev.PredictionScoredData(input_id=input_id, scope_key="60s", model_id="m", units={"value": 1})
-    log.append("scores", ev.PredictionScored(id="s", at=START_MS, data=data))
+    log.append("scores", *log._scores(input_id, "BTCUSDT", "60s", START_MS, 60, {"m": 0.5}, {}, {}))
     assert [one.status for one in fold(log).predictions.round(input_id, "60s")] == ["ABSENT"]
+
+
+def test_a_round_that_is_scored_twice_is_refused_and_changes_nothing(log, fold):
+    input_id = log.round(0, {"m": 0.5})
+    log.append("scores", *log._scores(input_id, "BTCUSDT", "60s", START_MS, 60, {"m": -0.5}, {}, {}))
+    read = fold(log)
+    assert [one.score_units for one in read.predictions.round(input_id, "60s")] == [{"value": UNIT // 2}]
+    assert [(one["kind"], one["state"]) for one in read.predictions.refused()] == [("RoundScored", "SCORED")]
+    assert read.predictions.totals()["scored"] == 1
 
 
 def test_feeds_count_records_and_keep_a_tail(log, fold):

@@ -24,7 +24,7 @@ from coordinator.scaffolds.render import render
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.contract import GroundTruth, InferenceOutput, defaults
 from coordinator.streams.contract.terms import make_terms
-from coordinator.streams.events import CheckpointOpened, ClosedEntry, CrunchConfigured
+from coordinator.streams.events import CheckpointOpened, CrunchConfigured, ScoreEntry
 from coordinator.streams.log.finite import not_finite
 from coordinator.streams.scores.stage import charged
 from coordinator.streams.scores.units import to_units
@@ -124,8 +124,8 @@ def test_silence_in_the_hard_minutes_earns_less_than_to_say_that_one_does_not_kn
             silent.append(mine)
             continue
         units = [to_units(scored(contract, other(right, last), change), 9) for other in others]
-        entries = [ClosedEntry(str(i), "SCORED") for i in range(len(units))]
-        entries.append(ClosedEntry("silent", "ABSENT", "model"))
+        entries = [ScoreEntry(str(i), "SCORED") for i in range(len(units))]
+        entries.append(ScoreEntry("silent", "ABSENT", "model"))
         silent.append(charged(entries, units, terms)[-1].charge_units * UNIT)
     assert fmean(silent) < fmean(spoke)
 
@@ -133,9 +133,9 @@ def test_silence_in_the_hard_minutes_earns_less_than_to_say_that_one_does_not_kn
 def test_silence_by_the_models_fault_is_charged_and_by_the_nodes_fault_it_is_not(contract):
     terms = make_terms(contract, "", Settings(), 0)
     entries = [
-        ClosedEntry("a", "ABSENT", "model"),
-        ClosedEntry("b", "FAILED", "model"),
-        ClosedEntry("c", "ABSENT", "node"),
+        ScoreEntry("a", "ABSENT", "model"),
+        ScoreEntry("b", "FAILED", "model"),
+        ScoreEntry("c", "ABSENT", "node"),
     ]
     assert [one.charge_units for one in charged(entries, [-7, 5], terms)] == [-7, -7, None]
     assert contract.min_participation == 0.5

@@ -13,7 +13,6 @@ from coordinator.streams.events import (
     CheckpointData,
     ClockTicked,
     ClockTickedData,
-    ClosedEntry,
     CrunchConfigured,
     Feed,
     FeedGapClosed,
@@ -39,23 +38,23 @@ from coordinator.streams.events import (
     PredictionMissedData,
     PredictionRecorded,
     PredictionRecordedData,
-    PredictionScored,
-    PredictionScoredData,
     RankedEntry,
     RosterEntry,
     RoundAnswered,
     RoundAnsweredData,
-    RoundClosed,
-    RoundClosedData,
     RoundOpened,
     RoundOpenedData,
+    RoundScored,
+    RoundScoredData,
     Scope,
     ScoredUntil,
     ScoredUntilData,
+    ScoreEntry,
     SnapshotTaken,
     SnapshotTakenData,
     Terms,
     Window,
+    in_columns,
 )
 from coordinator.streams.log import ids
 
@@ -309,23 +308,16 @@ def round_scores(
     whose = crunchers or {}
     input_id = ids.input_id(subject, point)
     at = point + MINUTE if resolvable_at is None else resolvable_at
-    out: list[Any] = []
-    entries: list[ClosedEntry] = []
+    entries: list[ScoreEntry] = []
     for model_id, value in values.items():
+        cruncher_id = whose.get(model_id, "")
         if isinstance(value, str):
             status: Any = value.removesuffix("(node)")
             fault: Any = "node" if value.endswith("(node)") else "model"
-            entries.append(
-                ClosedEntry(model_id, status, fault, (charges or {}).get(model_id), whose.get(model_id, ""))
-            )
-            continue
-        the_id = ids.prediction_id(input_id, scope_key, model_id)
-        data = PredictionScoredData(
-            input_id=input_id, scope_key=scope_key, model_id=model_id, units={"value": value}
-        )
-        out.append(PredictionScored(id=f"{the_id}:scored", at=at, data=data))
-        entries.append(ClosedEntry(model_id, "SCORED", cruncher_id=whose.get(model_id, "")))
-    closed = RoundClosedData(
+            entries.append(ScoreEntry(model_id, status, fault, (charges or {}).get(model_id), cruncher_id))
+        else:
+            entries.append(ScoreEntry(model_id, "SCORED", cruncher_id=cruncher_id, units={"value": value}))
+    data = RoundScoredData(
         input_id=input_id,
         scope_key=scope_key,
         subject=subject,
@@ -334,9 +326,9 @@ def round_scores(
         horizon_seconds=60,
         rehearsal=rehearsal,
         contract_hash=contract_hash,
-        entries=entries,
+        **in_columns(entries),
     )
-    return [*out, RoundClosed(id=f"{input_id}/{scope_key}:closed", at=at, data=closed)]
+    return [RoundScored(id=f"{input_id}/{scope_key}:scored", at=at, data=data)]
 
 
 def scored_until(until: int, *, rehearsal: bool = False) -> ScoredUntil:

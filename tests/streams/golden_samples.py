@@ -12,7 +12,6 @@ from coordinator.streams import events as ev
 
 _WHERE = {"input_id": "inp/BTCUSDT/1", "scope_key": "60s", "model_id": "7", "deployment_id": "d1"}
 _FEED = {"source": "binance", "subject": "BTCUSDT", "kind": "candle", "granularity": "1m"}
-_SCORED = {"input_id": "inp/BTCUSDT/1", "scope_key": "60s", "model_id": "7"}
 _SCOPE = ev.Scope(
     scope_key="60s", subject="BTCUSDT", horizon_seconds=60, step_seconds=15, interval_seconds=60, order=1
 )
@@ -190,16 +189,10 @@ _EVENTS: list[ev.AnyEvent] = [
             model_id="7", deployment_id="d1", code="BAD_IMPLEMENTATION", reason="raises"
         ),
     ),
-    ev.PredictionScored(
-        id="s1", at=T0, data=ev.PredictionScoredData(**_SCORED, units={"value": -250_000_000})
-    ),
-    ev.ScoringFailed(
-        id="s2", at=T0, data=ev.ScoringFailedData(**_SCORED, reason="score is not finite: nan", fault="node")
-    ),
-    ev.RoundClosed(
-        id="inp/BTCUSDT/1/60s:closed",
+    ev.RoundScored(
+        id="inp/BTCUSDT/1/60s:scored",
         at=T0,
-        data=ev.RoundClosedData(
+        data=ev.RoundScoredData(
             input_id="inp/BTCUSDT/1",
             scope_key="60s",
             subject="BTCUSDT",
@@ -208,11 +201,14 @@ _EVENTS: list[ev.AnyEvent] = [
             horizon_seconds=60,
             rehearsal=True,
             contract_hash=HASH,
-            entries=[
-                ev.ClosedEntry("7", "SCORED", cruncher_id="c1"),
-                ev.ClosedEntry("8", "ABSENT", "model", -1_000_000_000),
-                ev.ClosedEntry("9", "FAILED", "node"),
+            models=["7", "8", "9"],
+            crunchers=["c1", "", ""],
+            units={"value": [-250_000_000, None, None]},
+            unscored=[
+                ev.Unscored(1, "ABSENT", "model", -1_000_000_000),
+                ev.Unscored(2, "FAILED", "node", None, 0),
             ],
+            reasons=["score is not finite: nan"],
         ),
     ),
     ev.ScoredUntil(id="scored-until/1", at=T0, data=ev.ScoredUntilData(until=T0, rehearsal=True)),

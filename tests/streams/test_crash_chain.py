@@ -63,6 +63,7 @@ from coordinator.streams.events import (
 from coordinator.streams.inputs import stage as inputs
 from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.log import envelope
+from coordinator.streams.log.transitions import transitions
 from coordinator.streams.ports import Subscription
 from coordinator.streams.scores.stage import ScoreStage
 from coordinator.streams.snapshots import stage as aggregate
@@ -203,8 +204,9 @@ def test_the_market_is_worth_the_killing():
     assert kinds["inputs"].count("InputReceived") > 80
     assert kinds["inputs"].count("InputResolved") > 80
     assert kinds["inputs"].count("InputOpenedOverGap") > 10
-    assert kinds["scores"].count("PredictionScored") > 150
-    assert kinds["scores"].count("ScoringFailed") > 3
+    moves = [move.after for event in log.events("scores") for move in transitions(event)]
+    assert moves.count("SCORED") > 150
+    assert moves.count("FAILED") > 3
     assert kinds["snapshots"].count("PeriodClosed") >= 9
     assert kinds["checkpoints"].count("CheckpointOpened") == 3
     resolved = [event for event in log.events("inputs") if isinstance(event, InputResolved)]

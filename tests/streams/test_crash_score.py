@@ -24,12 +24,14 @@ from tests.streams.build import (
     shelf,
 )
 
-from coordinator.streams.events import RoundClosed, ScoredUntil
+from coordinator.streams.events import RoundScored, ScoredUntil
 from coordinator.streams.log import envelope
 from coordinator.streams.scores import stage as score_module
 from coordinator.streams.scores.stage import ScoreStage
 
 ORDERS = (("inputs", "predictions"), ("predictions", "inputs"))
+TWO = {"60s": 60, "60s-fine": 60}
+"""Two scopes of one horizon: a decision of two events, which can be cut between them."""
 MODELS = {"a": 0.5, "b": -1.0, "c": "ABSENT", "d": 0.25, "e": 0.1, "f": -0.2, "g": 0.9}
 
 
@@ -54,31 +56,31 @@ def five_waiting(rounds: list[int], *, beside: bool) -> MemoryLog:
     inputs.write(configured())
     points = [T0 + i * MINUTE for i in range(7)]
     if beside:
-        inputs.write(received(points[0]))
+        inputs.write(received(points[0], scopes=TWO))
         for before, point in pairwise(points[:5]):
-            inputs.write(received(point), resolved(before), inputs_until(point))
+            inputs.write(received(point, scopes=TWO), resolved(before), inputs_until(point))
         inputs.write(resolved(points[4]))
     else:
         for point in points[:5]:
-            inputs.write(received(point))
+            inputs.write(received(point, scopes=TWO))
         for point in points[:5]:
             inputs.write(resolved(point))
     for i in rounds:
-        round_of(predictions, points[i])
+        round_of(predictions, points[i], scope_keys=tuple(TWO))
     for point in points[5:]:
-        inputs.write(received(point))
-        round_of(predictions, point)
+        inputs.write(received(point, scopes=TWO))
+        round_of(predictions, point, scope_keys=tuple(TWO))
         inputs.write(resolved(point))
     inputs.write(inputs_until(T0 + HOUR))
     return log
 
 
 def three_subjects() -> MemoryLog:
-    """One tick that resolves three subjects, twice; a second horizon stays open meanwhile."""
+    """One tick that resolves three subjects, two scopes each, twice; a second horizon stays open meanwhile."""
     log = MemoryLog()
     inputs, predictions = Author(log, "inputs"), Author(log, "predictions")
     subjects = (SUBJECT, "ETHUSDT", "SOLUSDT")
-    scopes = {"60s": 60, "180s": 180}
+    scopes = {"60s": 60, "60s-fine": 60, "180s": 180}
     inputs.write(configured())
     for i in range(5):
         point = T0 + i * MINUTE
@@ -173,7 +175,7 @@ def test_every_input_of_the_market_is_closed_once_and_before_its_period_is():
     log = undisturbed(mixed_market(3), new_stage)
     closed: set[str] = set()
     for event in log.events("scores"):
-        if isinstance(event, RoundClosed):
+        if isinstance(event, RoundScored):
             key = f"{event.data.input_id}/{event.data.scope_key}"
             assert key not in closed
             closed.add(key)

@@ -73,7 +73,7 @@ async def test_it_is_what_the_checkpoint_would_be_if_the_period_ended_there(hour
     author = Author(whole, "scores")
     author.write(configured(), configured(effective_from=found.until))
     for event in sources.events("scores"):
-        if isinstance(event, ev.RoundClosed):
+        if isinstance(event, ev.RoundScored):
             author.write(
                 *[
                     one

@@ -62,7 +62,7 @@ def digits_changed(topic: str, kind: str, after: bytes) -> Chain:
     [
         ("feeds", "FeedRecordReceived", b'"close":"', "feed"),
         ("inputs", "InputResolved", b'"resolved_price":', "feed"),
-        ("scores", "PredictionScored", b'"value":', "scores"),
+        ("scores", "RoundScored", b'"value":', "scores"),
         ("snapshots", "SnapshotTaken", b'"sums":{"value":[', "snapshots"),
         ("snapshots", "SnapshotTaken", b'"scored_count":', "snapshots"),
         ("snapshots", "SnapshotTaken", b'"score_recent":', "snapshots"),

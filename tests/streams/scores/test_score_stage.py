@@ -26,12 +26,10 @@ from tests.streams.build import (
 
 from coordinator.streams.contract import CrunchContract, ScoreResult
 from coordinator.streams.events import (
-    ClosedEntry,
     CrunchConfigured,
-    PredictionScored,
-    RoundClosed,
+    RoundScored,
     ScoredUntil,
-    ScoringFailed,
+    ScoreEntry,
 )
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.scores import stage as score_module
@@ -56,6 +54,11 @@ def scored(contract: CrunchContract, said: Any = 0.5, change: float | None = 0.0
     return scene.when("inputs", resolved(T0, change=change))
 
 
+def ended(scene: Given) -> dict[str, ScoreEntry]:
+    """What the last round's event says of each model."""
+    return {entry.model_id: entry for entry in scene.only(RoundScored).data.entries()}
+
+
 ROUND = {"up": 1.0, "down": -1.0, "half": 0.5, "none": 0.0, "huge": 50.0, "away": "ABSENT", "broken": "FAILED", "lost": "ABSENT(node)"}  # fmt: skip
 
 
@@ -63,10 +66,10 @@ def test_every_prediction_is_scored_against_the_truth_and_the_round_is_closed():
     scene = answered(stage(), T0, ROUND)
     scene.when("inputs", received(T0)).then()
     scene.when("inputs", resolved(T0, change=0.01))
-    units = {event.data.model_id: event.data.units["value"] for event in scene.all(PredictionScored)}
+    units = {name: entry.units["value"] for name, entry in ended(scene).items() if entry.units}
     assert units == {"up": UNIT, "down": -3 * UNIT, "half": 750_000_000, "none": 0, "huge": UNIT}
-    closed = scene.only(RoundClosed)
-    assert {one.model_id: (one.status, one.fault, one.charge_units) for one in closed.data.entries} == {
+    closed = scene.only(RoundScored)
+    assert {name: (one.status, one.fault, one.charge_units) for name, one in ended(scene).items()} == {
         "up": ("SCORED", None, None),
         "down": ("SCORED", None, None),
         "half": ("SCORED", None, None),
@@ -93,7 +96,7 @@ def test_it_does_not_matter_whether_the_truth_or_the_round_comes_first(order):
         scene.then()
         scene.when("predictions", opened(T0, ["m"])).then()  # opened is not answered
         scene.when("predictions", *answers(T0, {"m": 0.5}))
-    scene.then(PredictionScored, RoundClosed)
+    scene.then(RoundScored)
 
 
 def test_what_waits_is_released_in_the_order_of_the_inputs():
@@ -106,7 +109,7 @@ def test_what_waits_is_released_in_the_order_of_the_inputs():
     closed = []
     for point in reversed(points):
         answered(scene, point, {"m": 0.5})
-        closed += [event.data.point for event in scene.all(RoundClosed)]
+        closed += [event.data.point for event in scene.all(RoundScored)]
     assert closed == points
 
 
@@ -114,25 +117,23 @@ def test_a_round_with_two_horizons_is_closed_horizon_by_horizon():
     scopes = {"60s": 60, "300s": 300}
     scene = answered(stage(), T0, {"m": 0.5}, tuple(scopes))
     scene.when("inputs", received(T0, scopes=scopes))
-    scene.when("inputs", resolved(T0, horizon_seconds=60, last=False)).then(PredictionScored, RoundClosed)
-    assert scene.only(RoundClosed).data.scope_key == "60s"
-    scene.when("inputs", resolved(T0, horizon_seconds=300)).then(PredictionScored, RoundClosed)
-    assert scene.only(RoundClosed).data.resolvable_at == T0 + 300_000
+    scene.when("inputs", resolved(T0, horizon_seconds=60, last=False)).then(RoundScored)
+    assert scene.only(RoundScored).data.scope_key == "60s"
+    scene.when("inputs", resolved(T0, horizon_seconds=300)).then(RoundScored)
+    assert scene.only(RoundScored).data.resolvable_at == T0 + 300_000
 
 
 def test_a_round_that_nobody_was_on_is_closed_too():
     scene = answered(stage(), T0, {})
     scene.when("inputs", received(T0))
-    scene.when("inputs", resolved(T0)).then(RoundClosed)
-    assert scene.only(RoundClosed).data.entries == []
+    scene.when("inputs", resolved(T0)).then(RoundScored)
+    assert ended(scene) == {}
 
 
 def test_without_a_truth_nobody_is_scored_and_nobody_is_to_blame():
-    scene = scored(DEFAULT, change=None).then(ScoringFailed, RoundClosed)
-    failed = scene.only(ScoringFailed)
-    assert failed.data.reason == "no ground truth: gap: no record within the window"
-    assert failed.data.fault == "node"
-    assert scene.only(RoundClosed).data.entries == [ClosedEntry("m", "FAILED", "node")]
+    scene = scored(DEFAULT, change=None).then(RoundScored)
+    reason = "no ground truth: gap: no record within the window"
+    assert ended(scene) == {"m": ScoreEntry("m", "FAILED", "node", reason=reason)}
 
 
 # --- the author's function -------------------------------------------------------------------------------
@@ -197,13 +198,13 @@ def test_one_score_or_one_reason(function, score_type, units, reason, fault):
     except UnicodeEncodeError:
         pytest.fail("a reason stopped the stage")
     if units is not None:
-        scene.then(PredictionScored, RoundClosed)
-        assert scene.only(PredictionScored).data.units == units
+        scene.then(RoundScored)
+        assert ended(scene) == {"m": ScoreEntry("m", "SCORED", units=units)}
         return
-    scene.then(ScoringFailed, RoundClosed)
-    assert reason in scene.only(ScoringFailed).data.reason
-    assert scene.only(ScoringFailed).data.fault == fault
-    assert scene.only(RoundClosed).data.entries == [ClosedEntry("m", "FAILED", fault)]
+    scene.then(RoundScored)
+    said = ended(scene)["m"].reason
+    assert reason in said
+    assert ended(scene) == {"m": ScoreEntry("m", "FAILED", fault, reason=said)}
 
 
 def moody(prediction, truth):
@@ -218,14 +219,12 @@ def test_one_prediction_that_cannot_be_scored_does_not_stop_the_others():
         stage(CrunchContract(score_prediction=moody)), T0, {"a": 0.1, "b": -0.5, "c": 2.0, "d": 0.3}
     )
     scene.when("inputs", received(T0))
-    scene.when("inputs", resolved(T0)).then(
-        PredictionScored, ScoringFailed, ScoringFailed, PredictionScored, RoundClosed
-    )
-    assert [one.status for one in scene.only(RoundClosed).data.entries] == [
-        "SCORED",
-        "FAILED",
-        "FAILED",
-        "SCORED",
+    scene.when("inputs", resolved(T0)).then(RoundScored)
+    assert [(name, one.status, bool(one.reason)) for name, one in ended(scene).items()] == [
+        ("a", "SCORED", False),
+        ("b", "FAILED", True),
+        ("c", "FAILED", True),
+        ("d", "SCORED", False),
     ]
 
 
@@ -258,19 +257,18 @@ def test_an_answer_that_cannot_be_scored_is_its_models_where_others_can_be(funct
     scene = answered(stage(CrunchContract(score_prediction=function, absence_policy="zero")), T0, said)
     scene.when("inputs", received(T0))
     scene.when("inputs", resolved(T0, change=0.01))
-    assert {event.data.fault for event in scene.all(ScoringFailed)} == {fault}
-    failed = [one for one in scene.only(RoundClosed).data.entries if one.status == "FAILED"]
-    assert {one.fault for one in failed} == {fault}
+    failed = [one for one in ended(scene).values() if one.status == "FAILED"]
+    assert {(one.fault, bool(one.reason)) for one in failed} == {(fault, True)}
 
 
 # --- charges ---------------------------------------------------------------------------------------------
 
 ENTRIES = [
-    ClosedEntry("a", "SCORED"),
-    ClosedEntry("b", "ABSENT", "model"),
-    ClosedEntry("c", "ABSENT", "node"),
-    ClosedEntry("d", "FAILED", "model"),
-    ClosedEntry("e", "FAILED", "node"),
+    ScoreEntry("a", "SCORED"),
+    ScoreEntry("b", "ABSENT", "model"),
+    ScoreEntry("c", "ABSENT", "node"),
+    ScoreEntry("d", "FAILED", "model"),
+    ScoreEntry("e", "FAILED", "node"),
 ]
 CHARGES = {
     # policy, direction, the round's scores: the charge where the model is to blame
@@ -300,7 +298,7 @@ def test_charges_are_fixed_in_the_round_and_only_where_the_model_is_to_blame():
     scene = answered(stage(absence_policy="worst_percentile"), T0, ROUND)
     scene.when("inputs", received(T0))
     scene.when("inputs", resolved(T0))
-    found = {one.model_id: one.charge_units for one in scene.only(RoundClosed).data.entries}
+    found = {name: one.charge_units for name, one in ended(scene).items()}
     assert found == dict.fromkeys(ROUND) | {"away": -3 * UNIT, "broken": -3 * UNIT}
 
 
@@ -314,7 +312,7 @@ def test_a_period_is_scored_when_the_watermark_has_passed_it_and_all_before_is_c
     assert scene.only(ScoredUntil).data.until == T0
     scene.when("inputs", resolved(point), inputs_until(T0 + HOUR)).then()  # the round is not there yet
     answered(scene, point, {"m": 0.5})
-    scene.then(PredictionScored, RoundClosed, ScoredUntil)
+    scene.then(RoundScored, ScoredUntil)
     assert scene.only(ScoredUntil).data.until == T0 + HOUR
 
 

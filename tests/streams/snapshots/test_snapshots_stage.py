@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+import msgspec
 import pytest
 from pydantic import BaseModel
 from tests.given import Given, given
@@ -27,8 +28,7 @@ from coordinator.streams.events import (
     CrunchConfigured,
     FieldSum,
     PeriodClosed,
-    PredictionScored,
-    RoundClosed,
+    RoundScored,
     SnapshotTaken,
     Window,
 )
@@ -300,7 +300,7 @@ def test_a_stage_that_has_nothing_to_say_says_so_now_and_then(monkeypatch):
     for i in range(12):
         scene.when("scores", *round_scores(T0 + i * MINUTE, {"a": 1}))
         empty += [(draft.upto["scores"], draft.need["scores"].offset) for draft in scene.drafts]
-    assert empty == [((4, 1), 1), ((8, 1), 1), ((12, 1), 1)]
+    assert empty == [((4, 0), 1), ((8, 0), 1), ((12, 0), 1)]
 
 
 def test_a_score_of_a_period_that_is_closed_already_changes_nothing():
@@ -315,7 +315,7 @@ def test_a_score_of_a_period_that_is_closed_already_changes_nothing():
 def test_a_silent_round_is_made_of_the_events_that_the_score_stage_makes():
     """The builder of these tests speaks the language of the stage before."""
     kinds = [type(event) for event in round_scores(T0, {"a": 1, "b": "ABSENT"})]
-    assert kinds == [PredictionScored, RoundClosed]
+    assert kinds == [RoundScored]
     assert terms().snapshot_interval_ms == HOUR
 
 
@@ -329,10 +329,11 @@ class Numbers(BaseModel):
 
 def test_every_numeric_field_has_its_own_sum_and_its_own_n():
     scene = stage(CrunchContract(score_type=Numbers))
-    first, closed = round_scores(T0, {"a": 4})
-    with_edge = first.data.units | {"edge": 7}
-    scene.when("scores", PredictionScored(id="s", at=T0, data=type(first.data)(
-        input_id=first.data.input_id, scope_key="60s", model_id="a", units=with_edge)), closed)  # fmt: skip
+    (scored,) = round_scores(T0, {"a": 4, "b": 5, "c": "ABSENT"})
+    with_edge = scored.data.units | {"edge": [7, None, None]}
+    data = msgspec.structs.replace(scored.data, units=with_edge)
+    scene.when("scores", msgspec.structs.replace(scored, data=data))
     rounds(scene, 0.5, {"a": 6})
     close(scene, 1)
     assert snapshots(scene)["a", 0].sums == {"edge": FieldSum(7, 1), "value": FieldSum(10, 2)}
+    assert snapshots(scene)["b", 0].sums == {"value": FieldSum(5, 1)}
