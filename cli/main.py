@@ -17,6 +17,7 @@ from coordinator.cli import (
     feeds,
     init,
     keys,
+    log,
     models,
     replay,
     status,
@@ -81,6 +82,7 @@ app.command("verify-e2e")(verify_e2e.verify_e2e)
 app.command("deploy-files")(deploy_files.deploy_files)
 app.add_typer(contract.app, name="contract")
 app.add_typer(topics.app, name="topics")
+app.add_typer(log.app, name="log")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(feeds.app, name="feeds")
 app.add_typer(keys.app, name="keys")

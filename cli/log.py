@@ -1,0 +1,106 @@
+"""`coordinator log cat`: a topic's records as JSON lines, or each prediction's moves by itself."""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from coordinator.cli.own_kafka import node_log
+from coordinator.cli.shared import DataDirOption, KafkaOption, run
+from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.topology import BY_TOPIC, TOPICS, topic_name
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+app = typer.Typer(no_args_is_help=True, help="Read the log itself.")
+HEAD_BYTES = 200
+
+
+@app.callback()
+def _log() -> None:
+    """Read the log itself."""
+
+
+@app.command("cat")
+def cat(
+    topic: Annotated[str, typer.Argument(metavar="TOPIC", help=f"One of {', '.join(TOPICS)}.")],
+    kafka: KafkaOption = None,
+    data_dir: DataDirOption = None,
+    start: Annotated[int, typer.Option("--from", min=0, help="The first offset.")] = 0,
+    limit: Annotated[int, typer.Option(min=0, help="How many lines; 0: all up to the end as of now.")] = 0,
+    transitions: Annotated[
+        bool, typer.Option("--transitions", help="Each prediction's moves, out of counted events in columns.")
+    ] = False,
+) -> None:
+    """Print a topic as JSON lines: `{"offset", "record"}`, or `unreadable` with the first bytes of what is no JSON.
+
+    With --transitions a line is a move of one prediction: `offset, id, prediction_id, from, to, at, reason, fault`.
+
+    Example: [bold]coordinator log cat scores --transitions | jq 'select(.to == "FAILED")'[/bold]
+    """
+    if topic not in BY_TOPIC:
+        raise OperatorError(f"there is no topic {topic!r}; there are {', '.join(TOPICS)}")
+    if transitions and topic not in ("predictions", "scores"):
+        raise OperatorError("--transitions is of predictions and scores: no other topic moves a prediction")
+    settings, _ = node_log(data_dir, kafka)
+    run(_cat(settings.kafka_bootstrap, settings.crunch_id, topic, start, limit, transitions=transitions))
+
+
+async def _cat(
+    bootstrap: str, crunch_id: str, topic: str, start: int, limit: int, *, transitions: bool
+) -> None:
+    from coordinator.infra.kafka.clients import read_range  # noqa: PLC0415
+    from coordinator.infra.log.positions import offsets, reading  # noqa: PLC0415
+
+    lines = _Moves(topic) if transitions else _Records()
+    written = 0
+    async with reading(bootstrap) as consumer:
+        first, end = (await offsets(consumer, crunch_id))[topic]
+        # What counts depends on every record before: moves are read from the beginning.
+        begin = first if transitions else max(first, start)
+        async for offset, record in read_range(consumer, topic_name(crunch_id, topic), begin, end):
+            for line in lines.of(offset, record):
+                if offset < start:
+                    continue
+                sys.stdout.buffer.write(line + b"\n")
+                written += 1
+                if written == limit:
+                    return
+
+
+class _Records:
+    """Records as they stand there; of those that are no JSON, the beginning."""
+
+    def of(self, offset: int, record: bytes) -> Iterator[bytes]:
+        """The line of one record."""
+        import msgspec  # noqa: PLC0415
+
+        try:
+            msgspec.json.decode(record, type=dict[str, Any])
+            yield b'{"offset":%d,"record":%s}' % (offset, record.replace(b"\n", b" "))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            head = record[:HEAD_BYTES].decode(errors="replace")
+            yield msgspec.json.encode({"offset": offset, "unreadable": head})
+
+
+class _Moves:
+    """The moves of predictions, of counted decisions alone."""
+
+    def __init__(self, topic: str) -> None:
+        from coordinator.streams.log.counting import Counter  # noqa: PLC0415
+
+        self._counter = Counter(topic)
+
+    def of(self, offset: int, record: bytes) -> Iterator[bytes]:
+        """A line for each move that this record completes."""
+        import msgspec  # noqa: PLC0415
+
+        from coordinator.streams.log.transitions import transitions  # noqa: PLC0415
+
+        decision = self._counter.read(offset, record)
+        for event in decision.events if decision is not None else ():
+            for move in transitions(event):
+                yield msgspec.json.encode({"offset": offset} | msgspec.to_builtins(move))

@@ -1,0 +1,60 @@
+"""`coordinator log cat`: records as they stand, and the moves that counted events hold."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from tests.logs import START_MS, LogBuilder
+from typer.testing import CliRunner
+
+from coordinator.cli.log import _Moves, _Records
+from coordinator.cli.main import app
+from coordinator.streams.log.envelope import Append, encode_append
+
+
+def lines(reader, log: LogBuilder, topic: str) -> list[dict]:
+    records = enumerate(log.records[topic])
+    return [json.loads(line) for offset, record in records for line in reader.of(offset, record or b"")]
+
+
+@pytest.fixture
+def log() -> LogBuilder:
+    log = LogBuilder()
+    log.terms()
+    log.round(0, {"m1": 0.5, "m2": "ABSENT", "m3": "UNSCORABLE"})
+    return log
+
+
+def test_every_record_is_a_line_and_what_is_no_json_is_shown_as_text(log):
+    log.garbage("scores", b"\xff no \n JSON")
+    found = lines(_Records(), log, "scores")
+    assert [one["offset"] for one in found] == list(range(len(log.records["scores"])))
+    assert found[2]["record"]["events"][0]["kind"] == "RoundScored"
+    assert found[-1]["unreadable"] == "\ufffd no \n JSON"
+
+
+def test_the_moves_are_those_of_every_prediction_and_of_nothing_that_does_not_count(log):
+    late = Append(e=1, epoch=0, seq=3, events=json.loads(log.records["scores"][2])["events"])
+    log.garbage("scores", encode_append(late))
+    found = lines(_Moves("scores"), log, "scores")
+    name = f"inp/BTCUSDT/{START_MS}/60s"
+    assert [(one["id"], one["from"], one["to"]) for one in found] == [
+        (f"{name}/m1:scored", "PENDING", "SCORED"),
+        (f"{name}/m3:scoring-failed", "PENDING", "FAILED"),
+    ]
+    assert [(one["to"], one["reason"]) for one in lines(_Moves("predictions"), log, "predictions")] == [
+        ("PENDING", ""),
+        ("ABSENT", "past the deadline"),
+        ("PENDING", ""),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [(["nothing"], "there is no topic 'nothing'"), (["feeds", "--transitions"], "of predictions and scores")],
+)
+def test_what_cannot_be_shown_is_said_before_anybody_is_asked(arguments, said):
+    done = CliRunner().invoke(app, ["log", "cat", *arguments])
+    assert done.exit_code == 2
+    assert said in done.output
