@@ -22,6 +22,12 @@ class Subscription(msgspec.Struct, frozen=True):
     kind: str
     granularity: str
 
+    def record(self, ts_event: int, at: int, values: dict[str, str], revision: int = 0) -> FeedRecord:
+        """A record of it, as FeedRecord has it."""
+        return FeedRecord(
+            self.source, self.subject, self.kind, self.granularity, ts_event, at, values, revision
+        )
+
 
 class FeedRecord(msgspec.Struct, frozen=True):
     """One fact from a feed.

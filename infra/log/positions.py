@@ -322,8 +322,3 @@ async def pipeline_waits_for(bootstrap: str, crunch_id: str, watch: PipelineWatc
     except KafkaError as error:
         raise WorldError(f"Kafka at {bootstrap} went away: {error}") from error
     return watch.waiting()
-
-
-async def pipeline_idle(bootstrap: str, crunch_id: str, watch: PipelineWatch | None = None) -> bool:
-    """Has every stage decided everything that its sources hold now? See `pipeline_waits_for`."""
-    return not await pipeline_waits_for(bootstrap, crunch_id, watch)

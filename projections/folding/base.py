@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from bisect import insort
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import msgspec
@@ -195,8 +195,3 @@ class TermsRows:
         """How many decimals scores under this contract have."""
         terms = self.by_hash.get(contract_hash)
         return terms.score_decimals if terms else DEFAULT_SCORE_DECIMALS
-
-
-def events_of(decision: Decision, kinds: tuple[type, ...]) -> Iterable[AnyEvent]:
-    """The decision's events of these kinds, in order."""
-    return (event for event in decision.events if isinstance(event, kinds))

@@ -13,19 +13,20 @@ import msgspec
 
 from coordinator.projections.folding.base import Projection, eight, encode_row, key
 from coordinator.projections.storage.batch import Batch
-from coordinator.streams.events import CommandRefused, CommandRefusedData, DeadLettered, DeadLetteredData
+from coordinator.streams.events import CommandRefused, DeadLettered, DeadLetteredData
 from coordinator.streams.log.counting import Decision
 
 _letter_decoder = msgspec.msgpack.Decoder(tuple[str, int, DeadLetteredData])
-_refused_decoder = msgspec.msgpack.Decoder(tuple[int, CommandRefusedData])
 
 
 class DeadLetters(Projection):
-    """Letters `D` by time and id (with `L` from id to time), refused commands `R` by time and command."""
+    """Letters `D` by time and id (with `L` from id to time). Of refused commands only how many: their rows are in
+    `checkpoints`.
+    """
 
     name = "dead_letters"
     topics = ("dead-letters", "checkpoints")
-    owners: ClassVar[Mapping[bytes, str]] = {b"D": "dead-letters", b"L": "dead-letters", b"R": "checkpoints"}
+    owners: ClassVar[Mapping[bytes, str]] = {b"D": "dead-letters", b"L": "dead-letters"}
     keeps_past = False
 
     def apply(self, decision: Decision, batch: Batch) -> None:
@@ -38,7 +39,6 @@ class DeadLetters(Projection):
                 batch.put(b"D" + key(event.at, event.id), encode_row((event.id, event.at, event.data)))
                 self.count("dead-letters", "letters")
             elif type(event) is CommandRefused:
-                batch.put(b"R" + key(event.at, event.data.command_id), encode_row((event.at, event.data)))
                 self.count("checkpoints", "refused")
 
     def total(self) -> int:
@@ -59,12 +59,3 @@ class DeadLetters(Projection):
         at = self.store.get(b"L" + key(letter_id))
         raw = self.store.get(b"D" + at + key(letter_id)) if at else None
         return _letter_decoder.decode(raw) if raw else None
-
-    def refused_commands(self, limit: int) -> list[tuple[int, CommandRefusedData]]:
-        """(at, refusal), newest first."""
-        found: list[tuple[int, CommandRefusedData]] = []
-        for _, raw in self.store.scan(b"R", backwards=True):
-            if len(found) >= limit:
-                break
-            found.append(_refused_decoder.decode(raw))
-        return found

@@ -12,6 +12,9 @@ import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 
+from coordinator.streams.granularity import granularity_ms
+from coordinator.streams.ports import FeedRecord, Subscription
+
 VALUE_NAMES = ("open", "high", "low", "close", "volume")
 NUMBER_CHARS_MAX = 100
 
@@ -98,3 +101,16 @@ def same_values(left: Mapping[str, str], right: Mapping[str, str]) -> bool:
     return left.keys() == right.keys() and all(
         text == right[name] or Decimal(text) == Decimal(right[name]) for name, text in left.items()
     )
+
+
+def closed_candle(subscription: Subscription, open_ms: int, values: dict[str, str]) -> FeedRecord:
+    """The candle that a source's message has, known at its close. Raises ValueError for one that cannot be."""
+    length_ms = granularity_ms(subscription.granularity)
+    if open_ms <= 0 or open_ms % length_ms:
+        raise ValueError(
+            f"a {subscription.granularity} candle that opens at {open_ms}, which is off the grid"
+        )
+    fault = candle_fault(values)
+    if fault is not None:
+        raise ValueError(fault)
+    return subscription.record(open_ms, open_ms + length_ms, values)

@@ -63,21 +63,14 @@ def generated_candles(
     for open_ms in range(first_open_ms, end_ms - length_ms + 1, length_ms):
         first = open_ms // _MINUTE_MS
         parts = [_minute(seed, subscription.subject, first + i) for i in range(minutes)]
-        yield FeedRecord(
-            source=subscription.source,
-            subject=subscription.subject,
-            kind=subscription.kind,
-            granularity=subscription.granularity,
-            ts_event=open_ms,
-            at=open_ms + length_ms,
-            values={
-                "open": _cents(parts[0].open),
-                "high": _cents(max(part.high for part in parts)),
-                "low": _cents(min(part.low for part in parts)),
-                "close": _cents(parts[-1].close),
-                "volume": _millionths(sum(part.volume for part in parts)),
-            },
-        )
+        values = {
+            "open": _cents(parts[0].open),
+            "high": _cents(max(part.high for part in parts)),
+            "low": _cents(min(part.low for part in parts)),
+            "close": _cents(parts[-1].close),
+            "volume": _millionths(sum(part.volume for part in parts)),
+        }
+        yield subscription.record(open_ms, open_ms + length_ms, values)
 
 
 class GeneratedSource:

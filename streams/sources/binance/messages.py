@@ -23,13 +23,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.ports import FeedRecord, Subscription
 from coordinator.streams.sources.candle_values import (
     VALUE_NAMES,
     amount_fault,
-    candle_fault,
+    closed_candle,
     number_fault,
     price_fault,
 )
@@ -142,16 +141,7 @@ def candle_of_row(row: Sequence[Any], subscription: Subscription) -> FeedRecord:
 
 def candle_record(subscription: Subscription, open_ms: int, values: Sequence[str]) -> FeedRecord:
     """A closed candle. Raises ValueError."""
-    length_ms = granularity_ms(subscription.granularity)
-    if open_ms <= 0 or open_ms % length_ms:
-        raise ValueError(
-            f"a {subscription.granularity} candle that opens at {open_ms}, which is off the grid"
-        )
-    named = dict(zip(VALUE_NAMES, values, strict=True))
-    fault = candle_fault(named)
-    if fault is not None:
-        raise ValueError(fault)
-    return _record(subscription, open_ms, open_ms + length_ms, named)
+    return closed_candle(subscription, open_ms, dict(zip(VALUE_NAMES, values, strict=True)))
 
 
 def event_record(
@@ -164,7 +154,7 @@ def event_record(
         fault = number_fault(name, text)
         if fault is not None:
             raise ValueError(fault)
-    return _record(subscription, at_ms, at_ms, values, revision)
+    return subscription.record(at_ms, at_ms, values, revision)
 
 
 def funding_record(row: FundingRow, subscription: Subscription) -> FeedRecord:
@@ -173,21 +163,6 @@ def funding_record(row: FundingRow, subscription: Subscription) -> FeedRecord:
     if row.mark_price:
         values["mark_price"] = row.mark_price
     return event_record(subscription, row.funding_time, values)
-
-
-def _record(
-    subscription: Subscription, ts_event: int, at_ms: int, values: dict[str, str], revision: int = 0
-) -> FeedRecord:
-    return FeedRecord(
-        source=subscription.source,
-        subject=subscription.subject,
-        kind=subscription.kind,
-        granularity=subscription.granularity,
-        ts_event=ts_event,
-        at=at_ms,
-        values=values,
-        revision=revision,
-    )
 
 
 class TradeFold:

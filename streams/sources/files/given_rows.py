@@ -313,16 +313,7 @@ class Records:
             values, fault = self._numbers(layout, cells, subscription.kind)
         if fault is not None:
             raise ValueError(fault)
-        return FeedRecord(
-            source=subscription.source,
-            subject=subscription.subject,
-            kind=subscription.kind,
-            granularity=subscription.granularity,
-            ts_event=ts_event,
-            at=at_ms,
-            values=values,
-            revision=_revision(cells, layout),
-        )
+        return subscription.record(ts_event, at_ms, values, _revision(cells, layout))
 
     def time_text(self, row: Row, kind: str) -> str:
         """The row's time for people, "" where it has none: for what is said of a row that is no record."""

@@ -22,10 +22,9 @@ from typing import Any
 
 import msgspec
 
-from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.ports import FeedRecord, Subscription
-from coordinator.streams.sources.candle_values import VALUE_NAMES, amount_fault, candle_fault, price_fault
+from coordinator.streams.sources.candle_values import VALUE_NAMES, amount_fault, closed_candle, price_fault
 
 RESOLUTIONS: Mapping[str, str] = MappingProxyType(
     {"1m": "1", "5m": "5", "15m": "15", "1h": "60", "4h": "240", "1d": "D"}
@@ -185,7 +184,7 @@ def tick_of(
             f"price {values['price']} is unsure by {values['conf']}, {share:.3g} of it; "
             f"conf_share_max is {conf_share_max:g}"
         )
-    return _record(subscription, at_ms, at_ms, values)
+    return subscription.record(at_ms, at_ms, values)
 
 
 def decimal_text(name: str, integer: str, exponent: int) -> str:
@@ -267,22 +266,16 @@ def bars_of(body: bytes) -> Bars:
 
 def candle_of(bars: Bars, row: int, subscription: Subscription) -> FeedRecord | None:
     """One bar as a candle; None for one without any price, as of a market that is closed. Raises ValueError."""
-    length_ms = granularity_ms(subscription.granularity)
     try:
         open_ms = int(_SECONDS.decode(bars.t[row]) * 1000)
     except (*_DECODE_ERRORS, ArithmeticError) as error:
         raise ValueError(f"a bar whose time is {bytes(bars.t[row])[:40]!r}") from error
-    if open_ms <= 0 or open_ms % length_ms:
-        raise ValueError(f"a {subscription.granularity} bar that opens at {open_ms}, which is off the grid")
     prices = [column[row] for column in (bars.o, bars.h, bars.l, bars.c)]
     if all(bytes(one) == NULL for one in prices):
         return None
     volume = ZERO if bars.v is None or bytes(bars.v[row]) == NULL else bars.v[row]
     values = {name: _number(name, raw) for name, raw in zip(VALUE_NAMES, [*prices, volume], strict=True)}
-    fault = candle_fault(values)
-    if fault is not None:
-        raise ValueError(fault)
-    return _record(subscription, open_ms, open_ms + length_ms, values)
+    return closed_candle(subscription, open_ms, values)
 
 
 def _number(name: str, raw: msgspec.Raw) -> str:
@@ -295,15 +288,3 @@ def _number(name: str, raw: msgspec.Raw) -> str:
     except (*_DECODE_ERRORS, ArithmeticError) as error:
         raise ValueError(f"{name} is {bytes(raw)[:40]!r}, which is no number") from error
     return f"{number:f}"
-
-
-def _record(subscription: Subscription, ts_event: int, at_ms: int, values: dict[str, str]) -> FeedRecord:
-    return FeedRecord(
-        source=subscription.source,
-        subject=subscription.subject,
-        kind=subscription.kind,
-        granularity=subscription.granularity,
-        ts_event=ts_event,
-        at=at_ms,
-        values=values,
-    )
