@@ -19,15 +19,15 @@ from coordinator.infra.models.host.folder import read_models
 
 pytestmark = pytest.mark.broker
 
-CHECKPOINT_MS = 6 * 3_600_000
 SECONDS_MAX = 900
 MODELS = len(read_models(example_models()))
 
 
-@pytest.mark.parametrize("hours", [12, pytest.param(72, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("hours", "period_hours"), [(4, 2), pytest.param(72, 6, marks=pytest.mark.slow)])
 async def test_every_score_and_every_share_is_what_the_file_says(
-    kafka_bootstrap: str, crunch_id: str, tmp_path: Path, hours: int
+    kafka_bootstrap: str, crunch_id: str, tmp_path: Path, hours: int, period_hours: int
 ):
+    period_seconds = period_hours * 3_600
     candles = candle_file(tmp_path)
     until = START + hours * 3_600_000
     summary_file = tmp_path / "summary.json"
@@ -37,7 +37,11 @@ async def test_every_score_and_every_share_is_what_the_file_says(
     command += ["--until", str(until), "--summary", str(summary_file)]
     done = subprocess.run(
         command,
-        env={**os.environ, "CRUNCH_ID": crunch_id},
+        env={
+            **os.environ,
+            "CRUNCH_ID": crunch_id,
+            "CHECKPOINT_INTERVAL_SECONDS": str(period_seconds),
+        },
         capture_output=True,
         text=True,
         timeout=SECONDS_MAX,
@@ -65,7 +69,7 @@ async def test_every_score_and_every_share_is_what_the_file_says(
     assert scored == expected
 
     opened = [event["data"] for event in topics["checkpoints"] if event["kind"] == "CheckpointOpened"]
-    assert len(opened) == hours * 3_600_000 // CHECKPOINT_MS
+    assert len(opened) == hours // period_hours
     for checkpoint in opened:
         means = recompute.period_means(expected, checkpoint["period_start"], checkpoint["period_end"])
         assert {one["model_id"]: one["key_units"] for one in checkpoint["ranking"]} == means

@@ -1,4 +1,4 @@
-"""`coordinator up` as a user runs it: a real broker, real models over gRPC, real workers, twelve hours of candles."""
+"""`coordinator up` as a user runs it: a real broker, real models over gRPC, real workers, hours of candles."""
 
 from __future__ import annotations
 
@@ -83,16 +83,15 @@ def command(*arguments):
     return [sys.executable, "-Im", "coordinator.cli.main", *map(str, arguments)]
 
 
-def up(folder, *arguments, **options):
+def up(folder, *arguments, **variables):
     (port,) = free_ports(1)
     return subprocess.Popen(
         command("up", "--data-dir", folder / "node", "--port", port, *arguments),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        env=run_environment() | {"API_SETTLE_WITHOUT_KEY": "true"},
+        env=run_environment() | {"API_SETTLE_WITHOUT_KEY": "true"} | variables,
         cwd=folder,
-        **options,
     )
 
 
@@ -128,10 +127,13 @@ def until_it_says(process, words, seconds=60):
     pytest.fail(f"it ended without saying {words!r}:\n{''.join(said)}")
 
 
-def test_twelve_hours_of_candles_give_a_ranked_board_and_two_exact_emissions(tmp_path):
+def test_four_hours_of_candles_give_a_ranked_board_and_two_exact_emissions(tmp_path):
     summary_file = tmp_path / "summary.json"
-    candles = first_hours(tmp_path)
-    node = up(tmp_path, "--candles", candles, "--until", START + HOURS * HOUR, "--summary", summary_file)
+    candles, hours = first_hours(tmp_path), 4
+    node = up(
+        *(tmp_path, "--candles", candles, "--until", START + hours * HOUR, "--summary", summary_file),
+        CHECKPOINT_INTERVAL_SECONDS="7200",
+    )
     try:
         said, _ = node.communicate(timeout=SECONDS_MAX)
     finally:
@@ -152,8 +154,8 @@ def test_twelve_hours_of_candles_give_a_ranked_board_and_two_exact_emissions(tmp
         ),
         *("state_hash", "duplicates_ignored", "dead_letters", "restarts", "rehearsal", "clock"),
     }
-    # The candle that closes at 00:00 opens before the file; the one that closes at 12:00 is the last.
-    records = HOURS * 60
+    # The candle that closes at 00:00 opens before the file; the one that closes at 04:00 is the last.
+    records = hours * 60
     assert summary["feed_records"] == records
     assert summary["inputs"] == {
         "received": records,
@@ -165,13 +167,13 @@ def test_twelve_hours_of_candles_give_a_ranked_board_and_two_exact_emissions(tmp
         "failed": 0,
         "absent": 0,
     }
-    assert summary["snapshots"] == HOURS * MODELS
+    assert summary["snapshots"] == hours * MODELS
     assert [
         (one["status"], one["period_start"], one["period_end"], one["sum"], one["rehearsal"])
         for one in summary["checkpoints"]
     ] == [
-        ("PENDING", START, START + 6 * HOUR, FRAC64_ONE, True),
-        ("PENDING", START + 6 * HOUR, START + 12 * HOUR, FRAC64_ONE, True),
+        ("PENDING", START, START + 2 * HOUR, FRAC64_ONE, True),
+        ("PENDING", START + 2 * HOUR, START + 4 * HOUR, FRAC64_ONE, True),
     ]
     board = summary["leaderboard"]
     scores = [row["score_recent"] for row in board]
@@ -188,7 +190,7 @@ def test_twelve_hours_of_candles_give_a_ranked_board_and_two_exact_emissions(tmp
     assert set(summary["restarts"]) == {"feed", "predict", "score", "checkpoint", "report", "models", "kafka"}
     assert set(summary["restarts"].values()) == {0}
     assert summary["rehearsal"] is True
-    assert summary["clock"] == START + HOURS * HOUR
+    assert summary["clock"] == START + hours * HOUR
 
 
 def test_ctrl_c_ends_every_process_and_the_next_start_goes_on(tmp_path):

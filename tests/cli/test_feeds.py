@@ -94,9 +94,10 @@ def test_a_mistake_is_one_line_and_exit_two(arguments, said):
 
 
 def test_a_backfill_without_a_kafka_is_one_line_with_exit_three():
+    one_attempt = "import stamina; stamina.set_testing(True); from coordinator.cli.main import main; main()"
     done = subprocess.run(
         [
-            *(sys.executable, "-Im", "coordinator.cli.main", "feeds", "backfill", "generated", "BTCUSDT"),
+            *(sys.executable, "-Ic", one_attempt, "feeds", "backfill", "generated", "BTCUSDT"),
             *("candle", "1m", "--from", "2026-11-01T00:00:00Z", "--kafka", "127.0.0.1:9"),
         ],
         capture_output=True,
