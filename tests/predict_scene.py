@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Any
 
@@ -38,9 +37,6 @@ class Scene:
         self.noticed: list[ModelNotice] = []
         self.now = 0.0
         self.tenure: PredictTenure | None = None
-        self.sent_at: list[float] = []
-        """When each record of `predictions` was sent."""
-        self.log.on_send = self._note_send
         self.in_hand: InHand | None = None
         self._seq = 0
         self._next = 0
@@ -60,10 +56,6 @@ class Scene:
             in_hand=self.in_hand,
         )
         await self.tenure.start()
-
-    def _note_send(self, topic: str, _number: int) -> None:
-        if topic == "predictions":
-            self.sent_at.append(time.monotonic())
 
     def tick(self, at: int) -> None:
         """The feed's clock stands at `at`."""

@@ -1,8 +1,8 @@
 """One model's fault stays its own: the predict worker with real models over real gRPC, one of them misbehaving.
 
 In each case the good models play some rounds alone, then the bad one joins and they go on. Every model of every round's
-roster has exactly one final event per scope, the bad one's events say what is wrong and whose fault it is, and the
-good ones' answers reach the log as fast as before.
+roster has exactly one final event per scope, the bad one's events say what is wrong and whose fault it is, and no answer
+of a good one waits for the bad one.
 """
 
 from __future__ import annotations
@@ -36,16 +36,13 @@ from coordinator.infra.models.host.host import ModelHost
 from coordinator.infra.models.host.process import Limits
 from coordinator.streams import events as ev
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.predictions.stage import BUDGET_SHARE
 
-ROUNDS = 5
+ROUNDS = 3
 GOOD = ("good1", "good2", "good3")
-BUDGET_MS = 1500
-NOISE_SECONDS = 0.3
-"""Far below the budget that a round would take if it waited for the bad model. The worst round of a busy machine may be
-slower; it may not be as slow as one that waited."""
+BUDGET_MS = 2500
+"""Of a round with the bad model: short, since a silent one is waited for, and long for a good one on a busy machine."""
 SCOPES = {"60s": 60, "5m": 300}
-LIMITS = Limits(call_limit_seconds=4.0, restarts_max=100, start_limit_seconds=60.0)
+LIMITS = Limits(call_limit_seconds=6.0, restarts_max=100, start_limit_seconds=60.0)
 
 OpenPlay = Callable[..., Awaitable[tuple[Stage, Scene]]]
 
@@ -114,18 +111,13 @@ def recorded(scene: Scene, model_id: str) -> int:
     )
 
 
-def others_seconds(scene: Scene, bad: str) -> list[float]:
-    """For each round: from its opening until the last answer of the other models was sent."""
-    times: list[float] = []
-    opened_at = 0.0
-    # A claim is the first record; each decision here is one record.
-    for sent_at, decision in zip(scene.sent_at[1:], scene.decisions(), strict=True):
-        if isinstance(decision[0], ev.RoundOpened):
-            opened_at = sent_at
-            times.append(0.0)
-        elif any(isinstance(e, ev.PredictionRecorded) and e.data.model_id != bad for e in decision):
-            times[-1] = sent_at - opened_at
-    return times
+def final_in_order(scene: Scene) -> dict[str, list[str]]:
+    """Round -> its models in the order of their final events in the log."""
+    found: dict[str, list[str]] = {}
+    for event in (event for decision in scene.decisions() for event in decision):
+        if isinstance(event, (ev.PredictionRecorded, ev.PredictionAbsent, ev.PredictionFailed)):
+            found.setdefault(event.data.input_id, []).append(event.data.model_id)
+    return found
 
 
 ANY = ""
@@ -147,7 +139,7 @@ BAD = {
     "missing method": (HEAD + "class Model(TrackerBase):\n    predict = None\n", "model", ANY),
     "hangs for ever": (model_source("import time; time.sleep(1e6)"), "model", ANY),
     "slow past the deadline": (
-        model_source("import time; time.sleep(2.5); return {'value': 0.1}"),
+        model_source("import time; time.sleep(4); return {'value': 0.1}"),
         "model",
         ANY,
     ),
@@ -165,6 +157,9 @@ BAD = {
         "BAD_OUTPUT",
     ),
 }
+
+
+SILENT = (BAD["hangs for ever"][0], BAD["slow past the deadline"][0])
 
 
 @pytest.mark.parametrize(("source", "fault", "reason"), BAD.values(), ids=BAD)
@@ -196,10 +191,9 @@ async def test_one_models_fault_stays_its_own(
         assert said
         assert {one[1] for one in said} == {fault}, said
         assert any(one[2].startswith(reason) for one in said), said
-    took = others_seconds(scene, "bad")
-    alone, beside = sorted(took[:ROUNDS]), sorted(took[ROUNDS:])
-    assert beside[-2] <= 2 * alone[-2] + NOISE_SECONDS, took
-    assert beside[-1] < BUDGET_SHARE * BUDGET_MS / 1000, took
+    if source in SILENT:  # later it is in a call still, and that is said at once
+        first = next(one for one in final_in_order(scene).values() if "bad" in one)
+        assert first[-len(SCOPES) :] == ["bad"] * len(SCOPES), first
 
 
 async def test_fifty_models_at_once(open_play: OpenPlay):
