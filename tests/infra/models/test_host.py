@@ -39,6 +39,12 @@ async def ask(stage: Stage, *model_ids: str, timeout_seconds: float = 5.0) -> di
     return await stage.gateway.call("predict", ASK, timeout_seconds, model_ids, MAX_BYTES)
 
 
+def assert_ended_in_the_call(reply: ModelReply) -> None:
+    """Its broken connection is told by gRPC or by the host, whoever is first."""
+    assert reply.outcome in {Outcome.CRASHED, Outcome.ABSENT}
+    assert reply.fault == "model"
+
+
 async def test_each_kind_of_model_ends_in_its_own_outcome(tmp_path: Path, open_stage: OpenStage):
     for name, predict in PREDICT.items():
         write_model(tmp_path / "models", name, model_source(predict))
@@ -50,9 +56,7 @@ async def test_each_kind_of_model_ends_in_its_own_outcome(tmp_path: Path, open_s
     assert {reply.outcome for reply in ticks.values()} == {Outcome.OK}
 
     replies = await ask(stage, *PREDICT, "nobody", timeout_seconds=0.8)
-    crashed = replies.pop("crashes")  # its broken connection is told by gRPC or by the host, whoever is first
-    assert crashed.outcome in {Outcome.CRASHED, Outcome.ABSENT}
-    assert crashed.fault == "model"
+    assert_ended_in_the_call(replies.pop("crashes"))
     assert {model_id: reply.outcome for model_id, reply in replies.items()} == {
         "good": Outcome.OK,
         "raises": Outcome.MODEL_FAILED,
@@ -350,7 +354,7 @@ async def test_a_crash_is_noticed_though_the_model_left_something_running(
     write_model(tmp_path / "models", "parent", crash)
     stage = await open_stage(tmp_path / "models")
     await stage.seen("parent")
-    assert (await ask(stage, "parent"))["parent"].outcome is Outcome.CRASHED
+    assert_ended_in_the_call((await ask(stage, "parent"))["parent"])
     notices = await gather_notices(stage.gateway, lambda all_: len(all_) >= 2, timeout_seconds=10)
     assert changes(notices, "parent") == ["recovering", "seen"]
 
