@@ -99,7 +99,7 @@ class Listener:
     def of(self, kind):
         return [data for event, data, _ in self.messages if event == kind]
 
-    async def until(self, condition, seconds=5):
+    async def until(self, condition, seconds=30):
         async with asyncio.timeout(seconds):
             while not condition():
                 if self._task.done():
@@ -267,7 +267,5 @@ async def test_a_listener_that_does_not_read_is_cut_off_and_the_others_go_on(nod
 
 async def test_a_stopping_node_ends_its_streams_at_once(node):
     async with Listener(node) as listener:
-        begun = asyncio.get_running_loop().time()
         node.projector.stop()
-        await listener.until(lambda: listener.ended)
-        assert asyncio.get_running_loop().time() - begun < 2
+        await listener.until(lambda: listener.ended, seconds=live_hub.BEAT_SECONDS * 0.7)  # no beat wakes it

@@ -108,7 +108,7 @@ class WorkerProcess:
         return found
 
     async def wait_event(
-        self, name: str, count: int = 1, seconds: float = 40, **fields: Any
+        self, name: str, count: int = 1, seconds: float = 90, **fields: Any
     ) -> dict[str, Any]:
         """The `count`-th line of this event. Fails with the output's end if it does not come."""
         deadline = time.monotonic() + seconds
@@ -118,7 +118,7 @@ class WorkerProcess:
             await asyncio.sleep(0.05)
         return found[count - 1]
 
-    async def wait_end(self, seconds: float = 40) -> int:
+    async def wait_end(self, seconds: float = 90) -> int:
         """The exit code; negative is a signal's number."""
         deadline = time.monotonic() + seconds
         while (code := self.process.poll()) is None:
@@ -228,7 +228,7 @@ class Board:
         """The events of every counted decision that has any."""
         return [[encode_event(event) for event in one.events] for one in await self.look(topic) if one.events]
 
-    async def wait_decided(self, log: FixedLog, topics: Iterable[str], seconds: float = 60) -> None:
+    async def wait_decided(self, log: FixedLog, topics: Iterable[str], seconds: float = 120) -> None:
         """Until these topics hold as many counted decisions as expected."""
         deadline = time.monotonic() + seconds
         for topic in topics:
@@ -246,7 +246,7 @@ class Board:
 
     async def wait_built(self, log: FixedLog, wanted: int | None = None) -> None:
         """Until every checkpoint is there, or the first few: nobody confirms what he has not seen."""
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 120
         wanted = wanted or built(log.expected["checkpoints"])
         while built(now := await self.events("checkpoints")) < wanted:
             tails = "\n".join(worker.tail()[-1500:] for worker in self.workers[-3:])

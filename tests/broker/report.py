@@ -53,7 +53,7 @@ class Report:
         return httpx.get(self.url + path, timeout=5)
 
     def wait_caught_up(self, events):
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 90
         while time.monotonic() < deadline:
             try:
                 health = self.get("/healthz").json()
