@@ -259,6 +259,6 @@ async def test_one_altered_byte_of_a_read_model_is_found_by_the_background_repla
     database[key] = row[:-1] + bytes([row[-1] ^ 1])
     database.close()
     node.report.start()
-    await node.until(lambda: node.broken() == {"replay"}, 120)
+    await node.until(lambda: node.broken() == {"replay"}, 300)
     await node.until(lambda: ("firing", "invariant", "replay") in node.told())
     assert node.get("/reports/invariants")["withholding"] == []
