@@ -12,7 +12,7 @@ from coordinator.api.answers import shaped
 from coordinator.api.shapes import Healthz, Info, Readyz, Summary
 from coordinator.api.times import wall_ms, zulu, zulu_or_none
 from coordinator.infra.webhook import Alerts
-from coordinator.projections.folding.projector import Projector
+from coordinator.projections.folding.projector import Health, Projector
 
 
 def stage_rows(projector: Projector, now: int) -> list[dict[str, Any]]:
@@ -33,6 +33,14 @@ def _seconds(now: int, then: int | None) -> float | None:
     return None if then is None else max(0, now - then) / 1000
 
 
+def _status(health: Health, *, degraded: bool) -> str:
+    if health.ok:
+        return "degraded" if degraded else "ok"
+    if health.error:
+        return "error"
+    return "stalled" if health.started else "starting"
+
+
 def router(projector: Projector, alerts: Alerts) -> APIRouter:
     """The routes about the node itself. `alerts`: what the monitor knows to be wrong."""
     routes = APIRouter()
@@ -41,18 +49,13 @@ def router(projector: Projector, alerts: Alerts) -> APIRouter:
     async def healthz() -> Response:
         """200 when records are folded as they come, else 503; lag per topic, and each feed source's state, either way.
 
-        A source that is not connected, or an alert, makes no 503: this process works, and says what does not.
+        The code is for who restarts this process, `status` for who looks at the node. An alert makes the status
+        "degraded" and no 503: this process works and says what does not, and a start again would not mend it.
         """
         read = projector.read
         health = projector.health()
         body = {
-            "status": "ok"
-            if health.ok
-            else "error"
-            if health.error
-            else "stalled"
-            if health.started
-            else "starting",
+            "status": _status(health, degraded=bool(alerts.current)),
             "crunch_id": projector.settings.crunch_id,
             "lag": health.lag,
             "positions": health.positions,

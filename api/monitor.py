@@ -25,6 +25,7 @@ from coordinator.api.side_tasks import SideTask
 from coordinator.api.times import wall_ms
 from coordinator.infra.chain.fake import FakeChain
 from coordinator.infra.kafka.groups import stage_members
+from coordinator.infra.log.scrub import LogScrub
 from coordinator.infra.webhook import Alert, Alerts, Webhook
 from coordinator.projections.folding.projector import Projector
 from coordinator.projections.views.checkpoints import CheckpointRow
@@ -73,6 +74,7 @@ class Monitor:
         replay_check: ReplayCheck | None = None,
         members: Callable[[], Awaitable[dict[str, int]]] | None = None,
         payees: PayeesLoop | None = None,
+        scrub: LogScrub | None = None,
     ) -> None:
         self._projector = projector
         self._settings = projector.settings
@@ -81,6 +83,7 @@ class Monitor:
         self.chain = chain
         self.webhook = webhook
         self.payees = payees
+        self.scrub = scrub
         self.replay_check = replay_check or ReplayCheck(projector.settings, folded=self._has_folded)
         self.alerts = Alerts(projector.settings.crunch_id)
         self.findings: list[Finding] = []
@@ -113,6 +116,8 @@ class Monitor:
             own.append(SideTask("webhook", self.webhook.run))
         if self.payees is not None:
             own.append(SideTask("payees", self.payees.run))
+        if self.scrub is not None:
+            own.append(SideTask("scrub", self.scrub.run))
         self.side_tasks += own
         try:
             async with asyncio.TaskGroup() as group:
@@ -157,7 +162,19 @@ class Monitor:
 
     def _find(self, now: int) -> list[Finding]:
         read = self._projector.read
-        return [*read.checks.findings(), self._moves(), self._numbers(now), self.replay_check.finding()]
+        found = [*read.checks.findings(), self._moves(), self._numbers(now), self.replay_check.finding()]
+        return found if self.scrub is None else [*found, self._whole(self.scrub)]
+
+    def _whole(self, scrub: LogScrub) -> Finding:
+        return Finding(
+            name="log",
+            about="Every record in the topics is read back as it was written",
+            ok=not scrub.damage,
+            detail="; ".join(scrub.damage.values())
+            or (f"read {scrub.passes} times" if scrub.passes else "not read to its end yet"),
+            counts={"passes": scrub.passes, "damaged": len(scrub.damage)},
+            checked=scrub.passes > 0 or bool(scrub.damage),
+        )
 
     def _moves(self) -> Finding:
         illegal = {
@@ -365,6 +382,7 @@ def make_monitor(projector: Projector, port: CommandPort) -> Monitor:
         wall_ms,
         chain=None if chain is None else ChainLoop(chain, projector, port, wall_ms, settles_on=fake),
         payees=PayeesLoop(projector, port, wall_ms),
+        scrub=LogScrub(settings.kafka_bootstrap, settings.crunch_id, settings.scrub_mb_per_minute),
         members=lambda: stage_members(settings.kafka_bootstrap, settings.crunch_id),
         webhook=Webhook(settings.webhook_url, settings.webhook_secret) if settings.webhook_url else None,
     )

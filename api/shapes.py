@@ -313,9 +313,9 @@ class StageProgress(Shape):
 
 
 class Healthz(Shape):
-    """Health is progress: records are folded as they come."""
+    """Health is progress: records are folded as they come. `status` is "degraded" where an alert is on beside it."""
 
-    status: Literal["ok", "error", "stalled", "starting"]
+    status: Literal["ok", "degraded", "error", "stalled", "starting"]
     crunch_id: str
     lag: dict[str, int]
     positions: dict[str, int]

@@ -289,7 +289,7 @@ async def api(address: str) -> list[Finding]:
     answer = await ask_api(address)
     if answer["ok"]:
         alerts = (answer["health"] or {}).get("alerts", [])
-        return [Finding("api", State.OK, f"{address} is healthy, {len(alerts)} alerts are on")] + [
+        return [Finding("api", State.OK, f"{address} answers, {len(alerts)} alerts are on")] + [
             Finding(
                 f"alert {one['kind']}", State.FAULT, f"{one['name']}: {one['text']}", "see the page's alerts"
             )

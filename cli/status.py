@@ -59,7 +59,10 @@ def status(
         period = f"{day} {time_text(last['period_start'])} to {time_text(last['period_end'])}"
         console.print(f"last of {found['checkpoints']} checkpoints: {last['id']} {last['status']}, {period}")
     answer = found["api"]
-    console.print(f"API {answer['address']}: {'ok' if answer['ok'] else answer['reason']}", highlight=False)
+    console.print(
+        f"API {answer['address']}: {answer['health']['status'] if answer['ok'] else answer['reason']}",
+        highlight=False,
+    )
     for name, value in (answer["health"] or {}).items():
         console.print(f"  {name}: {value}", highlight=False)
 

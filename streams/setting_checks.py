@@ -40,6 +40,7 @@ BOUNDS: dict[str, tuple[float, float]] = {
     "chain_poll_seconds": (0.1, DAY_SECONDS),
     "monitor_seconds": (0.1, 3_600),
     "replay_check_seconds": (0, 366 * DAY_SECONDS),
+    "scrub_mb_per_minute": (0, 100_000),
     "clock_ahead_seconds_max": (10, 3600),
     "feed_stall_alert_seconds": (1, 366 * DAY_SECONDS),
     "price_jump_alert_factor": (1.001, 1e12),

@@ -137,6 +137,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     monitor_seconds: float = 5.0
     replay_check_seconds: float = 3600.0
     """One read model is rebuilt from the log and compared every so often; 0 never."""
+    scrub_mb_per_minute: float = 60.0
+    """How fast the topics are read again for what the disk has altered; 0 never."""
     feed_stall_alert_seconds: float = 300.0
     price_jump_alert_factor: float = 2.0
     """A price that is so many times the one before it, or its part, is believed and is an alert."""

@@ -65,7 +65,7 @@ function showHealth(place, body) {
   const fact = (term, ...value) => [h("dt", null, term), h("dd", null, value)];
   put(place,
     h("dl", { class: "facts" },
-      fact("State", h("span", { class: `pill ${body.status === "ok" ? "up" : "down"}` }, body.status), body.error ? ` ${body.error}` : ""),
+      fact("State", h("span", { class: `pill ${{ ok: "up", degraded: "warn" }[body.status] ?? "down"}` }, body.status), body.error ? ` ${body.error}` : ""),
       fact("Clock", body.clock_ts ? `${second(body.clock_ts)} UTC` : "–"),
       fact("Events folded by this process", count(body.events_folded)),
       fact("Records that did not count", count(body.duplicates_ignored))),

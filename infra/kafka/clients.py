@@ -13,7 +13,7 @@ from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.codec import has_lz4
-from aiokafka.errors import CorruptRecordException, OffsetOutOfRangeError
+from aiokafka.errors import CorruptRecordException, OffsetOutOfRangeError, RecordTooLargeError
 from aiokafka.structs import ConsumerRecord
 
 from coordinator.infra.kafka import guard as kafka_guard  # noqa: F401 - every connection is asked whose it is
@@ -112,6 +112,9 @@ async def fetched(
         return await consumer.getmany(timeout_ms=timeout_ms, max_records=max_records)  # type: ignore[no-any-return]
     except OffsetOutOfRangeError as error:
         raise TruncatedTopicError(f"a topic was cut while it was read: {error}") from error
+    except RecordTooLargeError as error:  # none of ours is: a damaged batch says that it is longer than it is
+        _, at, offset, *_ = error.args
+        raise CorruptTopicError(at.topic, offset, "its length is wrong") from error
     except CorruptRecordException as error:
         # aiokafka names the partition in its text alone; a reader of one topic need not look there.
         assigned = sorted(consumer.assignment())
@@ -127,9 +130,31 @@ async def _first_corrupt(consumer: AIOKafkaConsumer, at: TopicPartition) -> int:
         async with asyncio.timeout(CORRUPT_SECONDS_MAX):
             while await consumer.getmany(timeout_ms=READ_WAIT_MS, max_records=1):
                 pass
-    except (CorruptRecordException, TimeoutError):
+    except (CorruptRecordException, RecordTooLargeError, TimeoutError):
         pass  # here it is; or nearly, which is better than nothing
     return int(await consumer.position(at))
+
+
+async def stand_at(consumer: AIOKafkaConsumer, partition: TopicPartition, offset: int) -> None:
+    """Read this partition alone, from `offset` on."""
+    consumer.assign([partition])
+    # A question to the broker: meanwhile the consumer throws away what it still holds of other partitions, errors too.
+    await consumer.end_offsets([partition])
+    consumer.seek(partition, offset)
+
+
+async def first_record(consumer: AIOKafkaConsumer, topic: str) -> bytes:
+    """The value at offset 0 of a topic that has one, whatever has become of the records behind it.
+
+    The consumer is left assigned to `topic`. Raises TruncatedTopicError, CorruptTopicError, WorldError.
+    """
+    partition = TopicPartition(topic, PARTITION)
+    await stand_at(consumer, partition, 0)
+    for _ in range(int(READ_STALL_SECONDS_MAX * 1000 / READ_WAIT_MS)):
+        # One: aiokafka would throw it away too for a damaged one in the same answer.
+        for record in (await fetched(consumer, READ_WAIT_MS, 1)).get(partition, []):
+            return record.value or b""
+    raise WorldError(f"topic {topic} gave nothing at offset 0 for {READ_STALL_SECONDS_MAX:g} s")
 
 
 async def read_range(

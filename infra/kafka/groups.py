@@ -12,7 +12,14 @@ from collections.abc import Sequence
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
-from aiokafka.errors import KafkaError
+from aiokafka.errors import (
+    GroupCoordinatorNotAvailableError,
+    GroupIdNotFound,
+    GroupLoadInProgressError,
+    KafkaError,
+    NotCoordinatorForGroupError,
+    for_code,
+)
 
 from coordinator.infra.kafka.clients import PARTITION
 from coordinator.infra.kafka.security import connection_options
@@ -27,10 +34,10 @@ WORKER_OF = {
 }
 """Stage, as its group is called, -> the worker that runs it."""
 ASK_SECONDS_MAX = 10.0
+RETRY_SECONDS = 0.5
 SETTLED = "Stable"
-_STATE = 2
-_MEMBERS = 5
-"""Where a described group has its members: behind error, id, state, and two protocol fields."""
+_ERROR, _STATE, _MEMBERS = 0, 2, 5
+"""Where a described group has its error, its state and its members."""
 
 
 async def stage_members(bootstrap: str, crunch_id: str) -> dict[str, int]:
@@ -41,12 +48,9 @@ async def stage_members(bootstrap: str, crunch_id: str) -> dict[str, int]:
     try:
         async with asyncio.timeout(ASK_SECONDS_MAX):
             await admin.start()
-            for (
-                name,
-                stage,
-            ) in names.items():  # one by one: of several in one answer aiokafka 0.14 loses its place
-                (answer,) = await admin.describe_consumer_groups([name])
-                found[stage] = len(answer.groups[0][_MEMBERS])
+            # One by one: of several in one answer aiokafka 0.14 loses its place.
+            for name, stage in names.items():
+                found[stage] = await _members(admin, name)
     except (KafkaError, OSError) as error:  # TimeoutError is an OSError
         raise WorldError(
             f"Kafka at {bootstrap} does not say who works: {error or type(error).__name__}"
@@ -54,6 +58,23 @@ async def stage_members(bootstrap: str, crunch_id: str) -> dict[str, int]:
     finally:
         await admin.close()
     return found
+
+
+async def _members(admin: AIOKafkaAdminClient, name: str) -> int:
+    """Raises KafkaError."""
+    while True:
+        try:
+            (answer,) = await admin.describe_consumer_groups([name])
+            group = answer.groups[0]
+            if error := group[_ERROR]:
+                raise for_code(error)
+            return len(group[_MEMBERS])
+        except GroupIdNotFound:
+            return 0
+        except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError):
+            # A broker that never had a group makes its topic for them when it is first asked; one that has just started
+            # reads it. Both say so for a second, and no members then would be a false alarm.
+            await asyncio.sleep(RETRY_SECONDS)
 
 
 async def is_dealt_to_nobody(bootstrap: str, group: str, topic: str) -> bool:

@@ -13,7 +13,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.conn import AIOKafkaConnection, create_conn
 from aiokafka.errors import KafkaError
 
-from coordinator.infra.kafka.clients import PARTITION, make_reader, read_range, stop_reader
+from coordinator.infra.kafka.clients import PARTITION, first_record, make_reader, read_range, stop_reader
 from coordinator.infra.kafka.metadata import ClusterFound, ask_metadata
 from coordinator.infra.kafka.probe import why_silent
 from coordinator.infra.kafka.retries import until_kafka_answers
@@ -92,19 +92,16 @@ async def _topics(
     consumer: AIOKafkaConsumer, crunch_id: str, topic_ids: Mapping[str, str]
 ) -> dict[str, TopicFound]:
     partitions = {topic: TopicPartition(topic_name(crunch_id, topic), PARTITION) for topic in topic_ids}
-    consumer.assign(list(partitions.values()))
     begins = await consumer.beginning_offsets(list(partitions.values()))
     ends = await consumer.end_offsets(list(partitions.values()))
     firsts, says = {}, {}
     for topic, partition in partitions.items():
         begin, end = begins[partition], ends[partition]
         if begin == 0 and end > 0:
-            async for _, record in read_range(consumer, partition.topic, 0, 1):
-                firsts[topic] = record
+            firsts[topic] = await first_record(consumer, partition.topic)
         if BY_TOPIC[topic].enveloped and end > begin:
             says[topic] = await _says(consumer, partition.topic, max(begin, end - TAIL_RECORDS), end)
     # Ends are taken again, after the tails: a decision stands behind what it was decided from.
-    consumer.assign(list(partitions.values()))
     ends = await consumer.end_offsets(list(partitions.values()))
     return {
         topic: TopicFound(

@@ -15,7 +15,9 @@ import msgspec
 from coordinator.streams.audit.facts import Asked, Chain, Contracts, Seen, broken
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
+from coordinator.streams.contract.trial_answers import answers_to_try, recorded
 from coordinator.streams.events import PredictionAbsent, PredictionRecorded, RoundScoredData, Terms
+from coordinator.streams.scores.scorer import ANSWERS_TRIED
 from coordinator.streams.scores.units import to_units
 
 WORST_PERCENTILE = 10
@@ -143,7 +145,7 @@ def check_predictions(chain: Chain, rounds: Sequence[Asked]) -> str:
 def score_again(
     contract: CrunchContract, output: dict[str, Any], truth: dict[str, Any]
 ) -> dict[str, int] | None:
-    """Units per numeric field, by the contract; None where it gives no score."""
+    """Units per numeric field, by the contract; None where it says that the answer deserves no score."""
     result = contract.score_type.model_validate(
         contract.score_prediction(
             contract.output_type.model_validate(output), contract.ground_truth_type.model_validate(truth)
@@ -170,28 +172,34 @@ def check_scores(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) ->
         truth = chain.resolved[one.input_id, horizon][0].data.truth
         entries = {entry.model_id: entry for entry in closed.entries()}
         values: list[int] = []
+        faults: dict[str, str] = {}
+        """Model -> whose fault it is said to be that its answer has no score."""
+        refused: set[str] = set()
+        """The models whose answer the contract itself turned down."""
         for answer in chain.answers[one.input_id, scope_key]:
             place = f"input {one.input_id}, scope {scope_key}, model {answer.data.model_id}"
             entry = entries.pop(answer.data.model_id, None)
             if entry is None:
                 broken("scores", f"{place}: it has no final status")
             key = (one.input_id, scope_key, answer.data.model_id)
-            recorded = chain.scored.get(key)
+            said = chain.scored.get(key)
             if not isinstance(answer, PredictionRecorded):
                 status = "ABSENT" if isinstance(answer, PredictionAbsent) else "FAILED"
-                if recorded is not None or (entry.status, entry.fault) != (status, answer.data.fault):
+                if said is not None or (entry.status, entry.fault) != (status, answer.data.fault):
                     broken(
                         "scores",
                         f"{place}: closed as {entry.status}, but it is {status} by {answer.data.fault}",
                     )
                 continue
             if entry.status == "FAILED":
-                if key not in chain.not_scored or recorded is not None:
+                if key not in chain.not_scored or said is not None:
                     broken("scores", f"{place}: FAILED without a reason")
+                faults[answer.data.model_id] = str(entry.fault)
                 if truth is None:
                     continue
-            again = None if truth is None else _score_or_none(contract, answer.data.output, truth)
-            said = recorded
+            again, by_contract = _scored(contract, answer.data.output, truth)
+            if by_contract:
+                refused.add(answer.data.model_id)
             if again != said or (said is not None) != (entry.status == "SCORED"):
                 broken("scores", f"{place}: recorded are {said}, the contract gives {again}")
             if said is not None:
@@ -202,17 +210,37 @@ def check_scores(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) ->
                 "scores",
                 f"input {one.input_id}, scope {scope_key}: {min(entries)} was closed but never asked",
             )
+        could = truth is not None and bool(faults) and (bool(values) or _scores_any(contract, truth))
+        for model_id, fault in faults.items():
+            # No truth is the node's fault. With one it is the model's where the contract turned its answer down, or
+            # could score another by that truth. Where it can score none, it is the author's: the node answers for it.
+            due = "model" if could or model_id in refused else "node"
+            if fault != due:
+                place = f"input {one.input_id}, scope {scope_key}, model {model_id}"
+                broken("scores", f"{place}: no score by the fault of {fault}, but it is that of {due}")
         _check_charges(closed, values, terms)
     return f"{equal} scores computed again and equal, {len(rounds)} rounds closed"
 
 
-def _score_or_none(
-    contract: CrunchContract, output: dict[str, Any], truth: dict[str, Any]
-) -> dict[str, int] | None:
+def _scored(
+    contract: CrunchContract, output: dict[str, Any], truth: dict[str, Any] | None
+) -> tuple[dict[str, int] | None, bool]:
+    """(units, did the contract turn the answer down); no units where there is no score."""
+    if truth is None:
+        return None, False
     try:
-        return score_again(contract, output, truth)
+        units = score_again(contract, output, truth)
     except AUTHORS_ERRORS:  # it must then have failed in the node as well
-        return None
+        return None, False
+    if units is not None and contract.aggregation.value_field not in units:
+        return None, False
+    return units, units is None
+
+
+def _scores_any(contract: CrunchContract, truth: dict[str, Any]) -> bool:
+    """Can the contract score any of the answers that are tried, by this truth?"""
+    tried = answers_to_try(contract.output_type)[:ANSWERS_TRIED]
+    return any(_scored(contract, recorded(answer), truth)[0] is not None for answer in tried)
 
 
 def _check_charges(closed: RoundScoredData, values: Sequence[int], terms: Terms) -> None:

@@ -16,13 +16,14 @@ from tests.projections.test_checks import a_log, submitted
 from coordinator.api.app import create_app
 from coordinator.api.monitor import HOLE_MS_MAX, LAG_MS_MAX, Monitor
 from coordinator.api.replay_check import ReplayCheck
+from coordinator.infra.log.scrub import LogScrub
 from coordinator.infra.webhook import Webhook
 from coordinator.projections.folding.projector import Projector
 from coordinator.projections.views.all_views import open_read_models
 from coordinator.streams import events as ev
 from coordinator.streams.agents.owning.dead_letters import dead_letter
 from coordinator.streams.log.envelope import Append, encode_append
-from coordinator.streams.log.errors import WorldError
+from coordinator.streams.log.errors import CorruptTopicError, WorldError
 from coordinator.streams.settings import Settings
 
 
@@ -221,6 +222,30 @@ async def test_a_source_that_lacks_a_subject_or_is_refused_is_told_and_one_that_
     assert await told(300) == ["generated is reconnecting: silent for 60 s"]
     node.log.feed_state("connected", START_MS + 3)
     assert await told(300) == []
+
+
+async def test_an_alert_makes_the_node_degraded_while_its_process_is_well(node):
+    """Whoever restarts by the code does nothing; whoever looks at the status sees it."""
+    answer = await node.client.get("/healthz")
+    assert (answer.status_code, answer.json()["status"], answer.json()["alerts"]) == (200, "ok", [])
+    await node.look()
+    answer = await node.client.get("/healthz")
+    assert (answer.status_code, answer.json()["status"]) == (200, "degraded")
+    assert len(answer.json()["alerts"]) == 1  # the checkpoint that a_log withholds
+
+
+async def test_a_record_that_the_disk_has_altered_withholds_with_topic_and_offset(node):
+    node.monitor.scrub = LogScrub("nowhere:1", "btc-up", 0)
+    finding = named(await node.look())["log"]
+    assert (finding["ok"], finding["checked"]) == (True, False)
+    node.monitor.scrub.damage["inputs"] = str(CorruptTopicError("btc-up.inputs", 7, "its checksum is wrong"))
+    body = await node.look()
+    assert "topic btc-up.inputs cannot be read at offset 7" in named(body)["log"]["detail"]
+    assert "topics restore" in named(body)["log"]["detail"]
+    assert body["withholding"] == ["log"]
+    assert ("firing", "invariant", "log") in await node.posts(2)
+    node.monitor.scrub.damage.clear()
+    assert (await node.look())["ok"] is True
 
 
 async def test_each_worker_that_a_record_stops_is_told_by_its_name_with_the_record(node):

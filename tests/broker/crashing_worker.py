@@ -23,6 +23,8 @@ from aiokafka.errors import KafkaTimeoutError  # noqa: E402 - found by the line 
 from coordinator.infra.models import gateway as model_gateway  # noqa: E402
 from coordinator.streams.agents import workers as run  # noqa: E402
 from coordinator.streams.agents.owning import log_io, ownership, tenure  # noqa: E402
+from coordinator.streams.contract import CrunchContract  # noqa: E402
+from coordinator.streams.inputs.stage import InputStage  # noqa: E402
 from coordinator.streams.settings import read_settings  # noqa: E402
 from fakes import InProcessGateway  # noqa: E402 - found by the line above
 
@@ -109,6 +111,15 @@ class SlowGateway(InProcessGateway):
         return await super().call(*args)
 
 
+def keep_inputs(worker: run.Worker) -> None:
+    """The stage of `inputs` alone, under any hash by the default contract: `feeds` is what a test wrote there."""
+    contract = CrunchContract()
+    worker.keep(
+        "input", "feeds", lambda: tenure.Tenure(worker.io, InputStage(lambda _: contract), worker.owner)
+    )
+
+
+run._SET_UP["inputs"] = keep_inputs
 ownership.OwnedTopic.send = send  # type: ignore[method-assign]
 ownership.OwnedTopic.claim = claim  # type: ignore[method-assign]
 tenure.Tenure.start = start  # type: ignore[method-assign]

@@ -17,11 +17,16 @@ import pytest
 from tests.broker.crash import Board, Plan, WorkerProcess, board
 from tests.broker.fixed_log import ROUNDS_A_CHUNK, FixedLog, fixed_log, make_commands, settings
 from tests.broker.report import Report, kill_while_folding
+from tests.memory_log import MemoryLog, undisturbed
+from tests.streams.test_crash_inputs import burst
+from tests.streams.test_crash_inputs import new_stage as new_input_stage
 
 from coordinator.infra.kafka.embedded import free_ports
 from coordinator.projections.folding.decisions import Folder
 from coordinator.projections.folding.replay import replay_async
 from coordinator.projections.views.all_views import open_projections
+from coordinator.streams.events import AnyEvent
+from coordinator.streams.log.envelope import encode_event
 
 pytestmark = pytest.mark.broker
 
@@ -109,6 +114,39 @@ async def assert_same_state(field: Board, log: FixedLog, folder: Path, report: R
         one.store.close()
     assert left.state_hash == expected
     assert folded_live == expected
+
+
+async def test_inputs_of_ticks_that_come_in_bursts_are_the_same_after_every_kill(
+    kafka_bootstrap, crunch_id, tmp_path
+):
+    feeds = burst(SEED)["feeds"]
+    expected = [[encode_event(one) for one in events] for events in input_decisions(burst(SEED))]
+    third = len(feeds) // 3
+    lives = [
+        Plan("before-send", "inputs", "live", 1),
+        Plan("take", "inputs", "catch-up", third),
+        Plan("after-send", "inputs", "live", 1),
+    ]
+    async with board(kafka_bootstrap, crunch_id, tmp_path) as field:
+        for number, plan in enumerate(lives):
+            worker = field.start("inputs", plan)
+            if plan.phase == "live":
+                await worker.wait_event("stage_resumed")
+            await field.put("feeds", feeds[number * third : (number + 1) * third])
+            assert await worker.wait_end() == -signal.SIGKILL, worker.tail()
+        await field.put("feeds", feeds[3 * third :])
+        worker = field.start("inputs")
+        async with asyncio.timeout(40):
+            while len(await field.events("inputs")) < len(expected):
+                await asyncio.sleep(0.1)
+        assert await field.events("inputs") == expected
+        assert await worker.stop() == 0
+
+
+def input_decisions(log: MemoryLog) -> list[list[AnyEvent]]:
+    """What the undisturbed stage makes of these feeds."""
+    made = undisturbed(log, new_input_stage)
+    return [one.events for one in made.decisions("inputs") if one.events]
 
 
 async def test_killed_stages_leave_the_log_of_an_undisturbed_run(kafka_bootstrap, crunch_id, tmp_path):

@@ -54,6 +54,8 @@ class OwnedTopic:
         self._tail: Reader | None = None
         self._counter = Counter(topic)
         self._in_flight: deque[asyncio.Future[int]] = deque()
+        self._acknowledged = -1
+        """The offset of the last own record that is durable."""
         self._watching: asyncio.Task[None] | None = None
 
     async def claim(self, remember: Callable[[Decision], None]) -> None:
@@ -77,7 +79,7 @@ class OwnedTopic:
         if self._counter.claims == claims_before:
             message = f"the claim of {self.topic} for epoch {epoch} came second"
             raise LostOwnershipError(message, foreign=False)
-        self.epoch, self.seq = epoch, self._counter.seq
+        self.epoch, self.seq, self._acknowledged = epoch, self._counter.seq, mine
         log.info("topic_claimed", topic=self.topic, epoch=epoch, seq=self.seq, offset=mine)
         self._watching = asyncio.create_task(self._watch(), name=f"watch-{self.topic}")
 
@@ -147,6 +149,13 @@ class OwnedTopic:
         error = future.exception()
         if error is not None:
             self.give_up(LostOwnershipError(f"a send to {self.topic} failed: {error}", foreign=False))
+            return
+        offset = future.result()
+        if 0 <= offset <= self._acknowledged:  # -1: taken before, and the broker does not know where any more
+            # Offsets only grow. The watch over the own log ends this process for it, but looks every few seconds.
+            how = f"it took a record at {offset}, though it has had {self._acknowledged}"
+            self.give_up(LostOwnershipError(f"{self.topic} was made anew: {how}", foreign=False))
+        self._acknowledged = max(offset, self._acknowledged)
 
     async def flush(self) -> None:
         """Wait until all that was sent is durable. Raises LostOwnershipError if something was not."""

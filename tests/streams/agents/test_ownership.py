@@ -69,6 +69,23 @@ async def test_after_a_failed_send_nothing_more_is_sent():
     assert not owned.lost.result().foreign
 
 
+async def test_an_owner_whose_topic_is_made_anew_under_it_sends_nothing_more():
+    """The broker takes what comes, also into another topic of the same name: the offset tells."""
+    io = MemoryLog()
+    owned = await claimed(io)
+    for _ in range(5):
+        await owned.send([], {}, {})
+    await owned.flush()
+    io.records["snapshots"] = [b"another birth"]
+    await owned.send([], {}, {})
+    why = await asyncio.wait_for(owned.lost, 2)
+    assert str(why) == "snapshots was made anew: it took a record at 1, though it has had 5"
+    with pytest.raises(LostOwnershipError):
+        await owned.send([], {}, {})
+    assert len(io.records["snapshots"]) == 2
+    await owned.close()
+
+
 async def test_a_resumed_stage_decides_only_what_was_not_decided():
     io = log_of_ten()
     io.on_send = lambda _topic, number: KafkaTimeoutError("away") if number == 6 else None

@@ -17,7 +17,7 @@ import pytest
 from tests.memory_log import MemoryLog, PlainCounter, undisturbed
 from tests.streams.test_crash_chain import CONTRACTS, STAGES, market
 
-from coordinator.streams.audit.checkpoint import STEPS, check_log
+from coordinator.streams.audit.checkpoint import STEPS, check_chain, check_log
 from coordinator.streams.audit.facts import TOPICS_READ, Chain, ChainBrokenError
 from coordinator.streams.events import (
     AnyEvent,
@@ -26,6 +26,8 @@ from coordinator.streams.events import (
     InputReceived,
     InputResolved,
     RoundOpened,
+    RoundScored,
+    ScoreEntry,
 )
 from coordinator.streams.log.counting import Counter, Decision
 from coordinator.streams.log.envelope import (
@@ -280,6 +282,38 @@ def test_what_came_from_outside_is_as_it_was_when_it_was_used(
     found = verdict(written(market(1), topic, parts, redone=False))
     assert found is not None
     assert found.step in TOUCHED[topic]
+
+
+def test_a_fault_that_is_moved_with_its_charge_is_found_by_the_second_look_too():
+    parts = parts_of(market(1), "scores")
+    start, end = last_checkpoint().period_start, last_checkpoint().period_end
+    events, j = next(
+        (events, j)
+        for events, *_ in parts
+        for j, event in enumerate(events)
+        if isinstance(event, RoundScored) and start <= event.data.resolvable_at < end and not_scored(event)
+    )
+    entry = not_scored(events[j])[0]
+    to = "node" if entry.fault == "model" else "model"
+    i = events[j].data.models.index(entry.model_id)
+    unscored = [
+        msgspec.structs.replace(one, fault=to, charge_units=None) if one.model == i else one
+        for one in events[j].data.unscored
+    ]
+    events[j] = msgspec.structs.replace(
+        events[j], data=msgspec.structs.replace(events[j].data, unscored=unscored)
+    )
+    log = written(market(1), "scores", parts, redone=False)
+    chain = Chain({topic: log.decisions(topic) for topic in TOPICS_READ})
+    says = f"model {entry.model_id}: no score by the fault of {to}, but it is that of {entry.fault}"
+    with pytest.raises(ChainBrokenError, match=says) as found:
+        list(check_chain(chain, last_checkpoint(), CONTRACTS))
+    assert found.value.step == "scores"
+
+
+def not_scored(event: RoundScored) -> list[ScoreEntry]:
+    """Those who had answered, and whose answer got no score."""
+    return [one for one in event.data.entries() if one.status == "FAILED" and one.reason]
 
 
 def test_truths_that_are_nulled_with_the_later_stages_honestly_redone_are_found():

@@ -1,0 +1,113 @@
+"""Reads the crunch's topics again and again, slowly, so that a record which the disk has altered is found while the
+node runs, also where nobody reads it any more.
+
+Kafka hands out the bytes of its files as they are; only a reader compares checksums. A pass goes over all topics, the
+small ones that money hangs on first, at SCRUB_MB_PER_MINUTE; the next begins PASS_SECONDS_MIN after it at the earliest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+
+import structlog
+from aiokafka import AIOKafkaConsumer, TopicPartition
+from aiokafka.errors import KafkaError
+
+from coordinator.infra.kafka.clients import PARTITION, fetched, stand_at
+from coordinator.infra.log.positions import offsets, reading
+from coordinator.streams.log.errors import CorruptTopicError, OperatorError, TruncatedTopicError, WorldError
+from coordinator.streams.topology import topic_name
+
+PASS_SECONDS_MIN = 20.0
+RETRY_SECONDS = 5.0
+READ_MS = 200
+RECORDS_AT_ONCE = 100
+"""Decoded in one go beside the API: a few milliseconds."""
+STALL_SECONDS_MAX = 20.0
+RECORD_BYTES = 100
+"""What a record costs beside its value: small ones are slow by their number."""
+ORDER = (
+    "checkpoints",
+    "snapshots",
+    "models",
+    "commands",
+    "dead-letters",
+    "inputs",
+    "scores",
+    "predictions",
+    "feeds",
+)
+
+log = structlog.get_logger()
+
+
+class LogScrub:
+    """`damage`: topic -> what was found at its last reading; a topic that is not there was whole, or not read yet."""
+
+    def __init__(self, bootstrap: str, crunch_id: str, mb_per_minute: float) -> None:
+        self._bootstrap = bootstrap
+        self._crunch_id = crunch_id
+        self._bytes_per_second = mb_per_minute * 1e6 / 60
+        self.damage: dict[str, str] = {}
+        self.passes = 0
+
+    async def run(self) -> None:
+        """Pass after pass until cancelled; a silent broker is waited for. Ends at once where the rate is 0."""
+        while self._bytes_per_second > 0:
+            try:
+                await self.read_all()
+                await asyncio.sleep(PASS_SECONDS_MIN)
+            except (
+                KafkaError,
+                OSError,
+                WorldError,
+                OperatorError,
+            ) as error:  # others tell of the broker and topics
+                log.info("scrub_waits", reason=str(error) or type(error).__name__)
+                await asyncio.sleep(RETRY_SECONDS)
+
+    async def read_all(self) -> None:
+        """One pass. Raises WorldError, KafkaError, OperatorError (a missing topic)."""
+        async with reading(self._bootstrap) as consumer:
+            for topic in ORDER:
+                _, end = (await offsets(consumer, self._crunch_id))[topic]
+                try:
+                    await self._read(consumer, topic, end)
+                except CorruptTopicError as error:
+                    if topic not in self.damage:
+                        log.exception("topic_damaged", topic=error.topic, offset=error.offset)
+                    self.damage[topic] = str(error)
+                except TruncatedTopicError:
+                    pass  # the watch over the own log names it, and ends this process
+                else:
+                    self.damage.pop(topic, None)
+        self.passes += 1
+
+    async def _read(self, consumer: AIOKafkaConsumer, topic: str, end: int) -> None:
+        partition = TopicPartition(topic_name(self._crunch_id, topic), PARTITION)
+        await stand_at(consumer, partition, 0)
+        loop = asyncio.get_running_loop()
+        expected, moved_at = 0, loop.time()
+        while expected < end:
+            began = loop.time()
+            records = (await fetched(consumer, READ_MS, RECORDS_AT_ONCE)).get(partition, [])
+            for record in records:
+                # The checksum does not cover a batch's own offset. Our topics have a record at every offset.
+                if record.offset != expected:
+                    raise CorruptTopicError(
+                        partition.topic, expected, f"the next record says that it is {record.offset}"
+                    )
+                expected = record.offset + 1
+            if records:
+                moved_at = loop.time()
+                cost = sum(len(record.value or b"") + RECORD_BYTES for record in records)
+                await asyncio.sleep(max(0.0, cost / self._bytes_per_second - (moved_at - began)))
+            elif (position := await consumer.position(partition)) > expected:
+                raise CorruptTopicError(partition.topic, expected, f"the next record stands at {position}")
+            elif loop.time() - moved_at > STALL_SECONDS_MAX:
+                await consumer.end_offsets(
+                    [partition]
+                )  # raises where the broker is away: then it is not the record
+                raise CorruptTopicError(
+                    partition.topic, expected, f"nothing comes for {STALL_SECONDS_MAX:g} s"
+                )

@@ -1,0 +1,198 @@
+"""What stands still on a real Kafka: who works, and a log that the disk altered under a node that runs."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from aiokafka import AIOKafkaConsumer
+from tests.broker.conftest import embedded
+from tests.broker.crash import board
+from tests.broker.fixed_log import fixed_log
+from tests.broker.report import Report
+
+from coordinator.cli import checkup_node
+from coordinator.cli.checkup import State
+from coordinator.infra.kafka.embedded import free_ports
+from coordinator.infra.kafka.groups import WORKER_OF, nobody, stage_members
+from coordinator.infra.kafka.topics import create_topics
+from coordinator.infra.log import scrub as scrub_module
+from coordinator.infra.log.scrub import LogScrub
+from coordinator.projections.folding.replay import replay_async
+from coordinator.streams.log.errors import CorruptTopicError, WorldError
+from coordinator.streams.settings import Settings
+from coordinator.streams.topology import TOPICS, topic_name
+
+pytestmark = pytest.mark.broker
+
+SECONDS_MAX = 60
+
+
+async def test_the_broker_says_who_works(kafka_bootstrap, crunch_id):
+    await create_topics(kafka_bootstrap, crunch_id)
+    topic = topic_name(crunch_id, "inputs")
+    workers = [
+        AIOKafkaConsumer(topic, bootstrap_servers=kafka_bootstrap, group_id=f"{crunch_id}-{stage}")
+        for stage in ("score", "score", "predict")
+    ]
+    try:
+        for worker in workers:
+            await worker.start()
+        found = await stage_members(kafka_bootstrap, crunch_id)
+        assert found == {**dict.fromkeys(WORKER_OF, 0), "score": 2, "predict": 1}
+        assert set(nobody(found)) == {"input", "aggregate", "checkpoint"}
+    finally:
+        for worker in workers:
+            await worker.stop()
+    assert set(nobody(await stage_members(kafka_bootstrap, crunch_id))) == set(WORKER_OF)
+
+
+async def test_a_broker_that_is_not_there_is_the_world_s_fault():
+    with pytest.raises(WorldError, match="does not say who works"):
+        await stage_members(f"127.0.0.1:{free_ports(1)[0]}", "btc-up")
+
+
+BATCH_HEAD_BYTES = 12
+"""Of a batch on the disk: its first offset (8 bytes) and how many bytes follow (4)."""
+
+
+def flip_a_byte(folder: Path, topic: str, at: int = -1) -> None:
+    """Byte `at` of the batch in the middle of a topic, on the disk of a broker that goes on."""
+    (segment,) = [one for one in folder.rglob("*.log") if one.parent.name == f"{topic}-0"]
+    content, batches = segment.read_bytes(), [0]
+    while batches[-1] < len(content):
+        begin = batches[-1]
+        size = int.from_bytes(content[begin + 8 : begin + BATCH_HEAD_BYTES], "big")
+        batches.append(begin + BATCH_HEAD_BYTES + size)
+    middle = (len(batches) - 1) // 2
+    place = (batches[middle] if at >= 0 else batches[middle + 1]) + at
+    with segment.open("r+b") as file:
+        file.seek(place)
+        file.write(bytes((content[place] ^ 0x02,)))
+
+
+def until(report: Report, holds) -> dict:
+    """/healthz, once it says so."""
+    deadline, health = time.monotonic() + SECONDS_MAX, {}
+    while time.monotonic() < deadline:
+        try:
+            health = report.get("/healthz").json()
+        except httpx.TransportError:
+            health = {}
+        if health and holds(health):
+            return health
+        time.sleep(0.1)
+    raise AssertionError(f"{health}\n{report.log.read_text()[-2000:]}")
+
+
+def told(health: dict, words: str) -> bool:
+    return any(words in one["text"] for one in health["alerts"])
+
+
+AT = {
+    "checkpoints": ("first offset, high", 4),
+    "snapshots": ("first offset, low", 7),
+    "models": ("length, high", 8),
+    "commands": ("length, low", 11),
+    "dead-letters": ("time", 30),
+    "inputs": ("checksum", 18),
+    "scores": ("attributes", 22),
+    "predictions": ("count of records", 60),
+    "feeds": ("record", 75),
+}
+"""topic -> which byte of a batch is altered in it, and where that is. No reader looks at the version (byte 16) or the
+leader's epoch (12 to 15) of a batch: with another one there every record is read as it was written."""
+
+
+async def test_whatever_byte_of_a_batch_is_altered_is_found_by_who_reads_on(tmp_path, monkeypatch):
+    monkeypatch.setattr(scrub_module, "STALL_SECONDS_MAX", 3)
+    with embedded(tmp_path / "kafka") as bootstrap:
+        assert await stage_members(bootstrap, "no-group-ever") == dict.fromkeys(WORKER_OF, 0)
+        async with board(bootstrap, "altered", tmp_path) as field:
+            for topic in TOPICS:
+                for number in range(8):  # each a batch of its own
+                    await field.put(topic, [b"record %d" % number])
+            scrub = LogScrub(bootstrap, "altered", 60_000)
+            await scrub.read_all()
+            assert scrub.damage == {}
+            for topic, (_, at) in AT.items():
+                flip_a_byte(tmp_path / "kafka", topic_name("altered", topic), at)
+            await scrub.read_all()
+        for topic, (what, _) in AT.items():
+            assert f"topic altered.{topic} cannot be read at offset 4 " in scrub.damage.get(topic, ""), what
+
+
+@pytest.mark.slow
+async def test_a_byte_that_flips_under_a_running_node_is_told_with_topic_and_offset(tmp_path):
+    log = fixed_log("flipped", 60)
+    with embedded(tmp_path / "kafka") as bootstrap:
+        async with board(bootstrap, "flipped", tmp_path) as field:
+            await field.feed_all(log)
+            settings = Settings(
+                crunch_id="flipped", kafka_bootstrap=bootstrap, data_dir=tmp_path, api_port=free_ports(1)[0],
+                monitor_seconds=0.5, replay_check_seconds=1,
+            )  # fmt: skip
+            report = Report(settings)
+            report.start()
+            try:
+                await tells_of_it_everywhere(field, settings, report, tmp_path)
+            finally:
+                report.process.kill()
+                report.process.wait()
+
+
+async def tells_of_it_everywhere(field, settings, report: Report, folder: Path) -> None:
+    await asyncio.to_thread(report.wait_caught_up, 100)
+    topic = topic_name(settings.crunch_id, "inputs")
+    flip_a_byte(folder / "kafka", topic)
+
+    with pytest.raises(CorruptTopicError) as found:
+        await replay_async(settings.kafka_bootstrap, settings.crunch_id, ["predictions"])
+    where = f"topic {topic} cannot be read at offset {found.value.offset}"
+
+    # Nobody reads that record again but the scrub: the invariant says so, and withholds.
+    assert where in await asyncio.to_thread(until_broken, report, "log")
+    health = await asyncio.to_thread(until, report, lambda one: told(one, where))
+    assert health["status"] == "degraded"
+
+    # A stage that starts again cannot read it; the report worker has read all of it before, and tells it.
+    score = field.start("score")
+    assert await score.wait_end() == 70
+    assert where in score.output
+    await asyncio.to_thread(until, report, lambda one: told(one, "the score worker stands still: topic"))
+
+    # The replay check finds it without anybody's start, and the invariant withholds.
+    assert f"topic {topic} cannot be read at offset" in await asyncio.to_thread(
+        until_broken, report, "replay"
+    )
+
+    # The report worker, rebuilding its read models, stays up and says where it stands.
+    assert report.end() == 0
+    shutil.rmtree(settings.data_dir / "projections")
+    report.start()
+    health = await asyncio.to_thread(until, report, lambda one: one["status"] == "error")
+    assert where in health["error"]
+    assert report.get("/healthz").status_code == 503
+    assert report.get("/readyz").status_code == 503
+    await asyncio.to_thread(until, report, lambda one: told(one, where))
+    finding = (await checkup_node.api(report.url))[0]
+    assert (finding.state, where in finding.says) == (State.FAULT, True)
+
+
+def until_broken(report: Report, name: str) -> str:
+    """What is found of an invariant, once it does not hold."""
+    deadline = time.monotonic() + SECONDS_MAX
+    while time.monotonic() < deadline:
+        try:
+            body = report.get("/reports/invariants").json()
+        except httpx.TransportError:  # a busy machine
+            continue
+        broken = {one["name"]: one["detail"] for one in body["invariants"] if not one["ok"]}
+        if name in broken:
+            return broken[name]
+        time.sleep(0.2)
+    raise AssertionError(report.log.read_text()[-2000:])
