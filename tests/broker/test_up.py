@@ -33,6 +33,8 @@ HOUR = 60 * MINUTE
 HOURS = 12
 MODELS = len(read_models(example_models()))
 SECONDS_MAX = 240
+SPEED = "120"
+"""Of a node that is only looked at: as fast as it can, it takes both cores from the commands that look."""
 FRAC64_ONE = 1_000_000_000
 PROJECTIONS = {
     "leaderboard",
@@ -195,7 +197,7 @@ def test_four_hours_of_candles_give_a_ranked_board_and_two_exact_emissions(tmp_p
 
 def test_ctrl_c_ends_every_process_and_the_next_start_goes_on(tmp_path):
     candles = first_hours(tmp_path)
-    node = up(tmp_path, "--candles", candles)
+    node = up(tmp_path, "--candles", candles, "--speed", SPEED)
     try:
         until_it_says(node, "first score")
         code, out, err = ask(tmp_path, "status", "--json")
@@ -241,7 +243,7 @@ def test_ctrl_c_ends_every_process_and_the_next_start_goes_on(tmp_path):
         stopped = {one["topic"]: one["decisions"] for one in json.loads(out)["topics"]}
         assert all(stopped[topic] >= count for topic, count in before.items())
 
-        node = up(tmp_path, "--candles", candles)
+        node = up(tmp_path, "--candles", candles, "--speed", SPEED)
         until_it_says(node, "first score")
         after = {
             one["topic"]: one["decisions"]
