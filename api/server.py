@@ -1,6 +1,7 @@
 """The report worker: projector and API in one process and one event loop.
 
-The port is taken first, so that a taken one is said before anything is opened. SIGTERM and SIGINT end it
+The port is taken first, so that a taken one is said before anything is opened, and answers from then on: 503 and the
+reason while the worker waits for Kafka (`door.py`). SIGTERM and SIGINT end it
 cleanly. When the projector fails, the API ends with it: serving what no longer moves would look like health. Where a
 record of the log is the reason it stays, ill and saying so, for a start again would not help.
 """
@@ -10,15 +11,16 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-from collections.abc import Coroutine, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import structlog
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from coordinator.api.app import create_app
 from coordinator.api.as_of import let_live_answers_through
+from coordinator.api.door import Door
 from coordinator.api.monitor import Monitor, make_monitor
 from coordinator.api.own_routes import OwnRoutes, load_own_routes
 from coordinator.infra.connections import BACKLOG, Connections, ask_for_files, connections_max
@@ -79,20 +81,23 @@ async def _serve(settings: Settings, bound: socket.socket, own_routes: list[OwnR
 async def _fold_and_serve(
     settings: Settings, bound: socket.socket, own_routes: list[OwnRoutes], stopping: asyncio.Event
 ) -> None:
-    own = OwnLog(settings.kafka_bootstrap, settings.crunch_id, settings.data_dir)
-    if await _unless(stopping, own.check(CONNECT_SECONDS_MAX)) is None:
-        return
-    read = open_read_models(settings.data_dir, own.identity, settings.crunch_id)
-    port = KafkaCommandPort(settings.kafka_bootstrap, settings.crunch_id)
-    try:
-        await port.start()
-        projector = Projector(settings, read)
-        monitor = make_monitor(projector, port)
-        app = create_app(settings, projector, port, own_routes=own_routes, monitor=monitor)
-        await _run(app, settings, projector, monitor, own, bound, stopping)
-    finally:
-        await port.stop()
-        read.close()
+    door = Door(settings.crunch_id, "the node starts: it waits for Kafka and looks at its topics")
+    async with _answering(door, bound) as answering:
+        own = OwnLog(settings.kafka_bootstrap, settings.crunch_id, settings.data_dir)
+        if await _unless(stopping, own.check(CONNECT_SECONDS_MAX)) is None:
+            return
+        read = open_read_models(settings.data_dir, own.identity, settings.crunch_id)
+        port = KafkaCommandPort(settings.kafka_bootstrap, settings.crunch_id)
+        try:
+            await port.start()
+            projector = Projector(settings, read)
+            monitor = make_monitor(projector, port)
+            door.open(create_app(settings, projector, port, own_routes=own_routes, monitor=monitor))
+            _log.info("report_listening", host=settings.api_host, port=bound.getsockname()[1])
+            await _run(projector, monitor, own, answering, stopping)
+        finally:
+            await port.stop()
+            read.close()
 
 
 async def _unless(stopping: asyncio.Event, wanted: Coroutine[None, None, str]) -> str | None:
@@ -107,36 +112,51 @@ async def _unless(stopping: asyncio.Event, wanted: Coroutine[None, None, str]) -
     return task.result()
 
 
+class _Answering:
+    """The HTTP server at work. `serving` ends when it does."""
+
+    def __init__(self, app: ASGIApp, bound: socket.socket) -> None:
+        self._connections = Connections(connections_max())
+        config = uvicorn.Config(
+            app,
+            http=self._connections.protocol,  # type: ignore[arg-type]
+            ws="none",
+            backlog=BACKLOG,
+            proxy_headers=False,  # uvicorn believes whoever calls from here; whom we believe is in `access.py`
+            server_header=False,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=SHUTDOWN_SECONDS_MAX,
+        )
+        self._server = _Server(config)
+        self.serving = asyncio.create_task(self._server.serve([bound]))
+        self.sweeping = asyncio.create_task(self._connections.sweep())
+
+    def stop(self) -> None:
+        """Take no more calls; those under way have `SHUTDOWN_SECONDS_MAX`."""
+        self._server.should_exit = True
+
+
+@asynccontextmanager
+async def _answering(app: ASGIApp, bound: socket.socket) -> AsyncIterator[_Answering]:
+    answering = _Answering(app, bound)
+    try:
+        yield answering
+    finally:
+        answering.stop()
+        answering.sweeping.cancel()
+        await answering.serving
+
+
 async def _run(
-    app: FastAPI,
-    settings: Settings,
-    projector: Projector,
-    monitor: Monitor,
-    own: OwnLog,
-    bound: socket.socket,
-    stopping: asyncio.Event,
+    projector: Projector, monitor: Monitor, own: OwnLog, answering: _Answering, stopping: asyncio.Event
 ) -> None:
-    connections = Connections(connections_max())
-    config = uvicorn.Config(
-        app,
-        http=connections.protocol,  # type: ignore[arg-type]
-        ws="none",
-        backlog=BACKLOG,
-        proxy_headers=False,  # uvicorn believes whoever calls from this machine; whom we believe is in `access.py`
-        server_header=False,
-        log_config=None,
-        access_log=False,
-        lifespan="off",
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS_MAX,
-    )
-    server = _Server(config)
-    serving = asyncio.create_task(server.serve([bound]))
+    serving = answering.serving
     folding = asyncio.create_task(projector.run())
     watching = asyncio.create_task(monitor.run())
     guarding = asyncio.create_task(own.watch())
     stop = asyncio.create_task(stopping.wait())
-    sweeping = asyncio.create_task(connections.sweep())
-    _log.info("report_listening", host=settings.api_host, port=bound.getsockname()[1])
     try:
         await asyncio.wait((serving, folding, watching, guarding, stop), return_when=asyncio.FIRST_COMPLETED)
         error = folding.exception() if folding.done() else None
@@ -145,10 +165,9 @@ async def _run(
             await asyncio.wait((serving, watching, guarding, stop), return_when=asyncio.FIRST_COMPLETED)
     finally:
         projector.stop()
-        server.should_exit = True
+        answering.stop()
         stop.cancel()
         watching.cancel()
-        sweeping.cancel()
         guarding.cancel()
         results = await asyncio.gather(guarding, folding, serving, watching, return_exceptions=True)
     _log.info("report_stopped")

@@ -34,7 +34,7 @@ from coordinator.infra.processes.children import BrokerProcess, LoggedProcess
 from coordinator.infra.processes.data_dir import claim_data_dir
 from coordinator.infra.processes.fork_server import ForkServer
 from coordinator.infra.processes.open_files import OPEN_FILES_WANTED, allow_open_files, too_few_open_files
-from coordinator.infra.processes.sockets import HeldPorts, listens
+from coordinator.infra.processes.sockets import HeldPorts, listens, told
 from coordinator.infra.processes.supervisor import Supervisor
 from coordinator.streams.log.errors import WorldError
 from coordinator.streams.settings import environment
@@ -91,6 +91,7 @@ class Node:
         self._stop = asyncio.Event()
         self._replayed = asyncio.Event()
         self._models_listen = asyncio.Event()
+        self._api_answers = asyncio.Event()  # its port answers before, with 503
         self._began = monotonic()
         # Not in the data directory: a full disk must not look like a worker that hangs.
         self._alive_folder = tempfile.TemporaryDirectory(prefix="coordinator-alive-")
@@ -191,9 +192,9 @@ class Node:
         self._settled.set_result(environment(self.settings))
         self._write_node_file()
         supervisor.on_change(self._write_node_file)
-        await listens(self.settings.api_host, self.settings.api_port, "the API", LISTEN_SECONDS_MAX)
+        await told(self._api_answers, "the API", LISTEN_SECONDS_MAX)
         self.screen.say(f"the page is http://{self.settings.api_host}:{self.settings.api_port}/")
-        await asyncio.wait_for(self._models_listen.wait(), LISTEN_SECONDS_MAX)
+        await told(self._models_listen, "the model host", LISTEN_SECONDS_MAX)
         self.screen.say(f"the whole node listens, {monotonic() - self._began:.1f} s after the start")
 
     async def _kafka_listens(self, broker: EmbeddedBroker) -> None:
@@ -303,6 +304,8 @@ class Node:
             self.screen.say(line)
         elif name == "models" and line.startswith("listening on "):
             self._models_listen.set()
+        elif name == "report" and '"report_listening"' in line:
+            self._api_answers.set()
         elif name == "feed" and '"contract_' in line:
             with suppress(ValueError):
                 said: dict[str, Any] = json.loads(line)

@@ -96,6 +96,16 @@ class HeldPorts:
             bound.close()
 
 
+async def told(event: asyncio.Event, who: str, seconds_max: float) -> None:
+    """Wait until `event` says that somebody is up, whose port is open before. Raises WorldError after the bound."""
+    try:
+        await asyncio.wait_for(event.wait(), seconds_max)
+    except TimeoutError:
+        raise WorldError(
+            f"{who} is not up after {seconds_max:g} s; its log is in the data directory"
+        ) from None
+
+
 async def listens(host: str, port: int, who: str, seconds_max: float) -> None:
     """Wait until somebody accepts connections there. Raises WorldError after the bound."""
     deadline = monotonic() + seconds_max

@@ -13,7 +13,7 @@ from tests.streams.build import HOUR, T0, configured, period_closed, shelf, snap
 
 from coordinator.api.app import create_app
 from coordinator.api.monitor import Monitor, make_monitor
-from coordinator.api.server import _run
+from coordinator.api.server import _answering, _run
 from coordinator.api.times import wall_ms
 from coordinator.infra.processes.sockets import listen
 from coordinator.projections.folding.projector import Projector
@@ -62,7 +62,12 @@ async def serving(projector, port, monitor, ask):
     app = create_app(projector.settings, projector, port, monitor=monitor)
     bound = listen("127.0.0.1", 0, "a port")
     stopping = asyncio.Event()
-    running = asyncio.create_task(_run(app, projector.settings, projector, monitor, Guard(), bound, stopping))
+
+    async def run():
+        async with _answering(app, bound) as answering:
+            await _run(projector, monitor, Guard(), answering, stopping)
+
+    running = asyncio.create_task(run())
     try:
         async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{bound.getsockname()[1]}") as client:
             return await ask(client)

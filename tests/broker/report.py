@@ -68,7 +68,7 @@ class Report:
 
     async def wait_ill(self, seconds=30):
         """What /healthz says once folding has ended for good."""
-        return await self._wait_for("/healthz", lambda body: body.get("error") and body, seconds)
+        return await self._wait_for("/healthz", lambda body: body.get("status") == "error" and body, seconds)
 
     async def wait_alert(self, kind, name, seconds=30):
         """This alert, once it is on."""
