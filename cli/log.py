@@ -15,6 +15,8 @@ from coordinator.streams.topology import BY_TOPIC, TOPICS, topic_name
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from coordinator.streams.log.transitions import Rosters
+
 app = typer.Typer(no_args_is_help=True, help="Read the log itself.")
 HEAD_BYTES = 200
 
@@ -93,6 +95,7 @@ class _Moves:
         from coordinator.streams.log.counting import Counter  # noqa: PLC0415
 
         self._counter = Counter(topic)
+        self._rosters: Rosters = {}
 
     def of(self, offset: int, record: bytes) -> Iterator[bytes]:
         """A line for each move that this record completes."""
@@ -102,5 +105,5 @@ class _Moves:
 
         decision = self._counter.read(offset, record)
         for event in decision.events if decision is not None else ():
-            for move in transitions(event):
+            for move in transitions(event, self._rosters):
                 yield msgspec.json.encode({"offset": offset} | msgspec.to_builtins(move))

@@ -50,9 +50,7 @@ STREAMS: tuple[Stream, ...] = (
         ("feeds", "models"),
         (
             "RoundOpened",
-            "PredictionRecorded",
-            "PredictionAbsent",
-            "PredictionFailed",
+            "ScopeAnswered",
             "RoundAnsweredInPart",
             "RoundAnswered",
         ),

@@ -244,28 +244,27 @@ class LogBuilder:
     def _answers(
         self, input_id: str, scope_key: str, at: int, answers: Mapping[str, float | str]
     ) -> list[ev.Event]:
-        out: list[ev.Event] = []
+        roster = self._opened(input_id, at, list(answers), [scope_key]).data.roster
+        entries = []
         for model_id, answer in answers.items():
-            the_id = ids.prediction_id(input_id, scope_key, model_id)
-            where = {
-                "input_id": input_id, "scope_key": scope_key, "model_id": model_id, "deployment_id": f"{model_id}-d1"
-            }  # fmt: skip
+            who = model_id, f"{model_id}-d1"
             if answer == "ABSENT":
-                data = ev.PredictionMissedData(**where, reason="past the deadline", fault="model")
-                out.append(ev.PredictionAbsent(id=the_id, at=at, data=data))
+                entries.append(ev.AnswerEntry(*who, "ABSENT", reason="past the deadline", fault="model"))
             elif answer == "FAILED":
-                data = ev.PredictionMissedData(**where, reason="not finite", fault="model")
-                out.append(ev.PredictionFailed(id=the_id, at=at, data=data))
+                entries.append(ev.AnswerEntry(*who, "FAILED", reason="not finite", fault="model"))
             else:
                 value = answer if isinstance(answer, float) else 0.5
-                recorded = ev.PredictionRecordedData(**where, output={"value": value}, exec_time_us=1200)
-                out.append(ev.PredictionRecorded(id=the_id, at=at, data=recorded))
-        out.append(
+                output = msgspec.Raw(msgspec.json.encode({"value": value}))
+                entries.append(ev.AnswerEntry(*who, "PENDING", output, 1200))
+        data = ev.ScopeAnsweredData(
+            input_id=input_id, scope_key=scope_key, **ev.answers_in_columns(roster, entries)
+        )
+        return [
+            ev.ScopeAnswered(id=f"{input_id}/{scope_key}/answers", at=at, data=data),
             ev.RoundAnswered(
                 id=f"{input_id}/answered", at=at, data=ev.RoundAnsweredData(input_id=input_id, clock=at)
-            )
-        )
-        return out
+            ),
+        ]
 
     def _scores(
         self,

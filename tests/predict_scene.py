@@ -22,6 +22,7 @@ from coordinator.streams.log.envelope import (
     encode_decision,
     encode_event,
 )
+from coordinator.streams.log.transitions import Rosters, transitions
 from coordinator.streams.ports import ModelNotice
 
 SECONDS_MAX = 60.0
@@ -99,15 +100,39 @@ class Scene:
         return [decision.events for decision in found if decision is not None]
 
     def kinds(self, topic: str = "predictions") -> list[list[str]]:
-        return [[type(event).__name__ for event in decision] for decision in self.decisions(topic)]
+        """Of each decision the kinds of its events; for a ScopeAnswered what it is made of: each model's status."""
+        rosters: Rosters = {}
+        found: list[list[str]] = []
+        for decision in self.decisions(topic):
+            found.append([])
+            for event in decision:
+                moves = [move.after for move in transitions(event, rosters)]
+                found[-1] += moves if isinstance(event, ev.ScopeAnswered) else [type(event).__name__]
+        return found
+
+    def answers(self) -> list[list[tuple[ev.ScopeAnswered, ev.AnswerEntry]]]:
+        """Of each decision every model's answer, with the event that it stands in."""
+        rosters: dict[str, list[ev.RosterEntry]] = {}
+        found = []
+        for decision in self.decisions():
+            rosters |= {e.data.input_id: e.data.roster for e in decision if isinstance(e, ev.RoundOpened)}
+            found.append(
+                [
+                    (event, entry)
+                    for event in decision
+                    if isinstance(event, ev.ScopeAnswered)
+                    for entry in event.data.entries(rosters[event.data.input_id])
+                ]
+            )
+        return found
 
     def missed(self) -> list[tuple[str, str, str]]:
         """(model, fault, reason) of everything absent or failed, in order."""
         return [
-            (event.data.model_id, event.data.fault, event.data.reason)
-            for decision in self.decisions()
-            for event in decision
-            if isinstance(event, (ev.PredictionAbsent, ev.PredictionFailed))
+            (entry.model_id, entry.fault or "", entry.reason)
+            for decision in self.answers()
+            for _, entry in decision
+            if entry.status != "PENDING"
         ]
 
     async def until(self, done: Callable[[], bool]) -> None:

@@ -69,14 +69,18 @@ def mean(total: int, n: int) -> int:
 def scores_by_prediction(predictions: list[dict[str, Any]], prices: dict[int, Decimal]) -> dict[str, int]:
     """input/model -> score in billionths, for every answer whose horizon lies in the file. Horizon: one minute."""
     out = {}
+    rosters = {}
     for event in predictions:
-        if event["kind"] != "PredictionRecorded":
-            continue
         data = event["data"]
+        if event["kind"] == "RoundOpened":
+            rosters[data["input_id"]] = [asked["model_id"] for asked in data["roster"]]
+        if event["kind"] != "ScopeAnswered":
+            continue
         point = int(data["input_id"].rsplit("/", 1)[1])
-        if point + MINUTE in prices:
-            key = f"{data['input_id']}/{data['model_id']}"
-            out[key] = score(data["output"]["value"], prices[point], prices[point + MINUTE])
+        for index, output in zip(data["models"], data["outputs"], strict=True):
+            if output is not None and point + MINUTE in prices:
+                key = f"{data['input_id']}/{rosters[data['input_id']][index]}"
+                out[key] = score(output["value"], prices[point], prices[point + MINUTE])
     return out
 
 

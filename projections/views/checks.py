@@ -29,19 +29,15 @@ from coordinator.streams.events import (
     CheckpointSubmitted,
     CheckpointWithheld,
     PeriodClosed,
-    PredictionAbsent,
-    PredictionFailed,
-    PredictionRecorded,
     RoundAnswered,
     RoundOpened,
     RoundScored,
+    ScopeAnswered,
 )
 from coordinator.streams.log.counting import Decision
 
 PREDICTIONS, REWARDS, PERIODS, SETTLEMENTS = "predictions", "rewards", "periods", "settlements"
 BROKEN_SHOWN = 3
-_RECORDED, _ABSENT, _FAILED = range(3)
-_COLUMN = {PredictionRecorded: _RECORDED, PredictionAbsent: _ABSENT, PredictionFailed: _FAILED}
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -105,18 +101,18 @@ class Checks(Projection):
     # --- predictions: opened = scored + failed + absent + pending ------------------------------------
 
     def _fold_predictions(self, events: list[AnyEvent], batch: Batch) -> None:
-        input_id = scope_key = ""
-        tally = [0, 0, 0]
         touched: set[str] = set()
-        for event in events:  # the hot loop: a switch of tallies only where the round or the scope changes
+        for event in events:
             kind = type(event)
             data: Any = event.data
-            if kind is PredictionRecorded or kind is PredictionAbsent or kind is PredictionFailed:
-                if data.scope_key != scope_key or data.input_id != input_id:
-                    input_id, scope_key = data.input_id, data.scope_key
-                    tally = self._tally(input_id, scope_key, event, batch)
-                    touched.add(input_id)
-                tally[0 if kind is PredictionRecorded else _COLUMN[kind]] += 1
+            if isinstance(event, ScopeAnswered):
+                tally = self._tally(event, batch)
+                missed = event.data.unanswered
+                failed = sum(one.status == "FAILED" for one in missed)
+                tally[0] += len(event.data.models) - len(missed)
+                tally[1] += len(missed) - failed
+                tally[2] += failed
+                touched.add(event.data.input_id)
             elif kind is RoundOpened:
                 if data.input_id in self._open:
                     self._broken(batch, PREDICTIONS, data.input_id, event.at, "the round was opened twice")
@@ -126,24 +122,23 @@ class Checks(Projection):
                 self.count("predictions", "opened", len(data.roster) * len(data.scope_keys))
             elif kind is RoundAnswered:
                 self._answered(data.input_id, event.at, batch)
-                input_id = scope_key = ""
                 touched.discard(data.input_id)
         for one in touched:
             if one in self._open:
                 batch.put(b"O" + key(one), encode_row(self._open[one]))
 
-    def _tally(self, input_id: str, scope_key: str, event: AnyEvent, batch: Batch) -> list[int]:
-        the_round = self._open.get(input_id)
-        if the_round is None or scope_key not in the_round.tallies:
-            self._broken(
-                batch,
-                PREDICTIONS,
-                event.id,
-                event.at,
-                f"a prediction of no open round: {input_id} {scope_key}",
-            )
+    def _tally(self, event: ScopeAnswered, batch: Batch) -> list[int]:
+        data = event.data
+        the_round = self._open.get(data.input_id)
+        if (
+            the_round is None
+            or data.scope_key not in the_round.tallies
+            or (data.models and data.models[-1] >= the_round.roster)
+        ):
+            what = f"predictions of no open round: {data.input_id} {data.scope_key}"
+            self._broken(batch, PREDICTIONS, event.id, event.at, what)
             return [0, 0, 0]
-        return the_round.tallies[scope_key]
+        return the_round.tallies[data.scope_key]
 
     def _answered(self, input_id: str, at: int, batch: Batch) -> None:
         the_round = self._open.pop(input_id, None)

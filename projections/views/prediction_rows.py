@@ -9,12 +9,9 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from coordinator.streams.events import InputReceivedData, Unscored, units_of
+from coordinator.streams.events import AnswerEntry, InputReceivedData, Unscored, units_of
 from coordinator.streams.log.errors import IllegalTransitionError
 from coordinator.streams.log.lifecycle import PREDICTION, advance
-
-Answer = tuple[str, str, int, int, dict[str, Any] | None, str, str | None, str]
-"""model_id, status, at, exec_time_us, output, reason, fault, deployment_id"""
 
 
 class ScoresRow(msgspec.Struct, frozen=True, array_like=True):
@@ -104,11 +101,15 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
         return (self.opened_at, self.input_id, self.scope_key, self.model_id)
 
 
-def join(answer: Answer, score: Score | None, *, closed: bool, **rest: Any) -> Prediction:
-    """A prediction from its answer and its score. `rest` is what all models of the round share. `closed`: what is
-    PENDING shows no answer.
+def join(at: int, answer: AnswerEntry, score: Score | None, *, closed: bool, **rest: Any) -> Prediction:
+    """A prediction from its answer, recorded at `at`, and its score. `rest` is what all models of the round share.
+
+    `closed`: what is PENDING shows no answer.
     """
-    model_id, status, at, exec_time_us, output, reason, fault, deployment_id = answer
+    status: str = answer.status
+    reason = answer.reason
+    fault: str | None = answer.fault
+    output = msgspec.json.decode(answer.output) if status == "PENDING" else None
     units: dict[str, int] | None = None
     scored_at: int | None = None
     moved = score is not None and bool(score.move)
@@ -123,11 +124,11 @@ def join(answer: Answer, score: Score | None, *, closed: bool, **rest: Any) -> P
             reason, fault = score.reason, score.fault
     hidden = closed and status == "PENDING"
     return Prediction(
-        model_id=model_id,
-        deployment_id=deployment_id,
+        model_id=answer.model_id,
+        deployment_id=answer.deployment_id,
         status=status,
         performed_at=at,
-        exec_time_us=exec_time_us,
+        exec_time_us=answer.exec_time_us,
         output=None if hidden else output,
         hidden=hidden,
         reason=reason,

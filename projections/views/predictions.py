@@ -3,7 +3,8 @@ its own.
 
     I input_id             the input, and its ground truth per horizon            from `inputs`
     O at input_id          a round was opened at `at` (an index by time)          from `predictions`
-    A input_id scope_key   the answers half: one entry per model                  from `predictions`
+    R input_id             whom the round asked                                   from `predictions`
+    A input_id scope_key   the answers half: the columns of its events, as JSON   from `predictions`
     N                      when the newest round was opened: nothing past it is    from `predictions`
     U                      up to which time inputs are resolved                     from `inputs`
     S input_id scope_key   the scores half: the columns of its event               from `scores`
@@ -19,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from itertools import islice
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import msgspec
 
@@ -28,7 +29,6 @@ from coordinator.projections.folding.look import Look
 from coordinator.projections.storage.batch import Batch
 from coordinator.projections.storage.store import Store
 from coordinator.projections.views.prediction_rows import (
-    Answer,
     InputRow,
     Prediction,
     ScoresRow,
@@ -36,32 +36,30 @@ from coordinator.projections.views.prediction_rows import (
     join,
 )
 from coordinator.streams.events import (
+    AnswerEntry,
     AnyEvent,
     CrunchConfigured,
     InputReceived,
     InputResolved,
     InputsUntil,
-    PredictionAbsent,
-    PredictionFailed,
-    PredictionRecorded,
+    RosterEntry,
     RoundOpened,
     RoundScored,
+    ScopeAnswered,
+    ScopeAnsweredData,
 )
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.lifecycle import NONE
 
 ROUNDS_PER_LOOK = 500
 ROUND_LOOKS = 20
-_answers_decoder = msgspec.msgpack.Decoder(list[Answer])
+_answers_decoder = msgspec.json.Decoder(list[tuple[int, ScopeAnsweredData]])
+"""(at, columns) of each event: JSON, for its outputs are."""
+_roster_decoder = msgspec.msgpack.Decoder(list[RosterEntry])
+_json = msgspec.json.Encoder()
 _scores_decoder = msgspec.msgpack.Decoder(ScoresRow)
 _input_decoder = msgspec.msgpack.Decoder(InputRow)
 _scopes_decoder = msgspec.msgpack.Decoder(list[str])
-_COUNTED = {
-    "PENDING": "recorded",
-    "ABSENT": "absent",
-    "FAILED": "failed",
-}
-_ENTRIES = (PredictionRecorded, PredictionAbsent, PredictionFailed)
 
 
 class Predictions(Projection):
@@ -69,9 +67,9 @@ class Predictions(Projection):
 
     name = "predictions"
     topics = ("predictions", "scores", "inputs")
-    schema = 4
+    schema = 5
     owners: ClassVar[Mapping[bytes, str]] = {
-        **dict.fromkeys((b"A", b"N", b"O"), "predictions"),
+        **dict.fromkeys((b"A", b"N", b"O", b"R"), "predictions"),
         **dict.fromkeys((b"S", b"T"), "scores"),
         **dict.fromkeys((b"I", b"U"), "inputs"),
     }
@@ -91,50 +89,35 @@ class Predictions(Projection):
             self._fold_inputs(decision.events, batch)
 
     def _fold_answers(self, events: list[AnyEvent], batch: Batch) -> None:
-        rounds: dict[tuple[str, str], list[Any]] = {}
-        entries: list[Any] = []
-        input_id = scope_key = ""
-        for event in events:  # the hot loop: local names, one tuple per event
-            if type(event) is PredictionRecorded:
-                data = event.data
-                if data.input_id != input_id or data.scope_key != scope_key:
-                    input_id, scope_key = data.input_id, data.scope_key
-                    entries = rounds.setdefault((input_id, scope_key), [])
-                entries.append(
-                    (
-                        data.model_id,
-                        "PENDING",
-                        event.at,
-                        data.exec_time_us,
-                        data.output,
-                        "",
-                        None,
-                        data.deployment_id,
-                    )
-                )
-            elif isinstance(event, (PredictionAbsent, PredictionFailed)):
-                missed = event.data
-                status = "ABSENT" if type(event) is PredictionAbsent else "FAILED"
-                input_id, scope_key = missed.input_id, missed.scope_key
-                entries = rounds.setdefault((input_id, scope_key), [])
-                entries.append(
-                    (missed.model_id, status, event.at, missed.exec_time_us, None, missed.reason,
-                    missed.fault,
-                     missed.deployment_id)
-                )  # fmt: skip
+        for event in events:
+            if type(event) is ScopeAnswered:
+                self._fold_answered(event, batch)
             elif type(event) is RoundOpened:
                 opened = event.data
                 batch.put(b"O" + key(event.at, opened.input_id), encode_row(opened.scope_keys))
+                batch.put(b"R" + key(opened.input_id), encode_row(opened.roster))
                 self.count("predictions", "rounds")
                 if event.at > self._newest_round:
                     self._newest_round = event.at
                     batch.put(b"N", eight(event.at))
-        for where, new in rounds.items():
-            name = b"A" + key(*where)
-            row = batch.get(name)
-            before: list[Any] = list(_answers_decoder.decode(row)) if row else []
-            after = self._admit(batch, events, where, before, new)
-            batch.put(name, encode_row(after))
+
+    def _fold_answered(self, event: ScopeAnswered, batch: Batch) -> None:
+        """Add the event's columns. A model's second answer is illegal: its event is refused and changes nothing."""
+        data = event.data
+        name = b"A" + key(data.input_id, data.scope_key)
+        row = batch.get(name)
+        before = _answers_decoder.decode(row) if row else []
+        for _, part in before:
+            if twice := set(part.models).intersection(data.models):
+                place = part.models.index(min(twice))
+                missed = [one.status for one in part.unanswered if one.place == place]
+                self.refuse(batch, "predictions", event, missed[0] if missed else "PENDING")
+                return
+        batch.put(name, _json.encode([*before, (event.at, data)]))
+        failed = sum(one.status == "FAILED" for one in data.unanswered)
+        self.count("predictions", "recorded", len(data.models) - len(data.unanswered))
+        self.count("predictions", "absent", len(data.unanswered) - failed)
+        self.count("predictions", "failed", failed)
 
     def _fold_scores(self, events: list[AnyEvent], batch: Batch) -> None:
         for event in events:
@@ -156,48 +139,6 @@ class Predictions(Projection):
                 self.count("scores", "rounds_closed")
             elif type(event) is CrunchConfigured:
                 self.terms.add(event.data, batch)
-
-    def _admit(
-        self,
-        batch: Batch,
-        events: list[AnyEvent],
-        where: tuple[str, str],
-        before: list[Any],
-        new: list[Any],
-    ) -> list[Any]:
-        """The half with its new entries. A model's second entry is illegal: it is refused and changes
-        nothing.
-        """
-        statuses = {entry[0]: entry[1] for entry in before}
-        after = before + new
-        if len({entry[0] for entry in after}) != len(after):
-            after = before[:]
-            for entry in new:
-                if entry[0] in statuses:
-                    self._refuse_entry(batch, events, where, entry, statuses[entry[0]])
-                else:
-                    statuses[entry[0]] = entry[1]
-                    after.append(entry)
-        kinds = [entry[1] for entry in after[len(before) :]]
-        for kind in set(kinds):
-            self.count("predictions", _COUNTED[kind], kinds.count(kind))
-        return after
-
-    def _refuse_entry(
-        self,
-        batch: Batch,
-        events: list[AnyEvent],
-        where: tuple[str, str],
-        entry: Any,
-        status: str,
-    ) -> None:
-        for event in events:
-            data: Any = event.data
-            if type(event) in _ENTRIES and (data.input_id, data.scope_key, data.model_id) == (
-                *where,
-                entry[0],
-            ):
-                self.refuse(batch, "predictions", event, status)
 
     def _fold_inputs(self, events: list[AnyEvent], batch: Batch) -> None:
         for event in events:
@@ -328,11 +269,9 @@ class Predictions(Projection):
         row = self.store.get(b"A" + key(input_id, scope_key))
         if row is None:
             return []
-        answers = _answers_decoder.decode(row)
-        if model_ids is not None:
-            answers = [answer for answer in answers if answer[0] in model_ids]
-            if not answers:
-                return []
+        answers = self._answers(input_id, row, model_ids)
+        if not answers:
+            return []
         half = self.store.get(b"S" + key(input_id, scope_key))
         scores = _scores_decoder.decode(half) if half else None
         by_model = scores.by_model(model_ids) if scores else {}
@@ -343,8 +282,9 @@ class Predictions(Projection):
         closed = self._is_closed(found, scope_key)
         return [
             join(
+                at,
                 answer,
-                by_model.get(answer[0]),
+                by_model.get(answer.model_id),
                 input_id=input_id,
                 scope_key=scope_key,
                 subject=found.subject if found else "",
@@ -356,7 +296,21 @@ class Predictions(Projection):
                 opened_at=opened_at,
                 closed=closed,
             )
-            for answer in answers
+            for at, answer in answers
+        ]
+
+    def _answers(
+        self, input_id: str, row: bytes, model_ids: set[str] | None
+    ) -> list[tuple[int, AnswerEntry]]:
+        """(at, answer) of each model, of some where given, in the order of recording."""
+        asked = self.store.get(b"R" + key(input_id))
+        roster = _roster_decoder.decode(asked) if asked else []
+        return [
+            (at, answer)
+            for at, data in _answers_decoder.decode(row)
+            if not data.models or data.models[-1] < len(roster)  # else `checks` says that nobody was asked
+            for answer in data.entries(roster)
+            if model_ids is None or answer.model_id in model_ids
         ]
 
     def _is_closed(self, found: InputRow | None, scope_key: str) -> bool:

@@ -16,6 +16,7 @@ import msgspec
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.terms import TermsInForce
 from coordinator.streams.events import (
+    AnswerEntry,
     AnyEvent,
     CheckpointData,
     CheckpointOpened,
@@ -29,19 +30,16 @@ from coordinator.streams.events import (
     InputResolved,
     PeriodClosed,
     PeriodClosedData,
-    PredictionAbsent,
-    PredictionFailed,
-    PredictionRecorded,
     RoundOpened,
     RoundScored,
     RoundScoredData,
+    ScopeAnswered,
     SnapshotTaken,
     SnapshotTakenData,
 )
 from coordinator.streams.log.counting import Decision
 
 Contracts = Callable[[str], CrunchContract]
-Answer = PredictionRecorded | PredictionAbsent | PredictionFailed
 TOPICS_READ = ("feeds", "inputs", "models", "predictions", "scores", "snapshots", "checkpoints")
 Asked = tuple[InputReceivedData, str, int]
 """(input, scope_key, horizon_seconds)"""
@@ -91,7 +89,7 @@ class Chain:
         """(number of its decision, event) of `models`, in order."""
         self.models_seq = 0
         self.gaps: dict[str, list[FeedGapData]] = defaultdict(list)
-        self.answers: dict[tuple[str, str], list[Answer]] = defaultdict(list)
+        self.answers: dict[tuple[str, str], list[AnswerEntry]] = defaultdict(list)
         self.scored: dict[tuple[str, str, str], dict[str, int]] = {}
         """(input_id, scope_key, model_id) -> the units of its score."""
         self.not_scored: dict[tuple[str, str, str], str] = {}
@@ -140,10 +138,11 @@ class Chain:
                 case RoundOpened(data=data) if data.input_id in self.inputs:
                     self.rosters[data.input_id] = event
                     self.opened_counts[data.input_id] += 1
-                case (
-                    PredictionRecorded(data=data) | PredictionAbsent(data=data) | PredictionFailed(data=data)
-                ) if data.input_id in self.inputs:
-                    self.answers[data.input_id, data.scope_key].append(event)
+                case ScopeAnswered(data=data) if data.input_id in self.inputs:
+                    opened = self.rosters.get(data.input_id)
+                    if opened is None or (data.models and data.models[-1] >= len(opened.data.roster)):
+                        broken("predictions", f"{event.id} answers what was never asked")
+                    self.answers[data.input_id, data.scope_key] += data.entries(opened.data.roster)
                 case RoundScored(data=data):
                     self._take_in_scores(data)
                 case SnapshotTaken(data=data):

@@ -16,7 +16,7 @@ from coordinator.streams.audit.facts import Asked, Chain, Contracts, Seen, broke
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
 from coordinator.streams.contract.trial_answers import answers_to_try, recorded
-from coordinator.streams.events import PredictionAbsent, PredictionRecorded, RoundScoredData, Terms
+from coordinator.streams.events import RoundScoredData, Terms
 from coordinator.streams.scores.scorer import ANSWERS_TRIED
 from coordinator.streams.scores.units import to_units
 
@@ -130,16 +130,16 @@ def check_predictions(chain: Chain, rounds: Sequence[Asked]) -> str:
                 )
         roster = Count(entry.model_id for entry in opened.data.roster)
         answers = chain.answers[one.input_id, scope_key]
-        got = Count(answer.data.model_id for answer in answers)
+        got = Count(answer.model_id for answer in answers)
         if got != roster:
             odd = sorted((got - roster) | (roster - got))
             broken(
                 "predictions", f"input {one.input_id}, scope {scope_key}: not one answer of model {odd[0]}"
             )
-        kinds.update(type(answer).__name__ for answer in answers)
+        kinds.update(answer.status for answer in answers)
         models |= roster.keys()
-    absent, failed = kinds["PredictionAbsent"], kinds["PredictionFailed"]
-    return f"{kinds['PredictionRecorded']} answers of {len(models)} models, {absent} absent, {failed} failed"
+    absent, failed = kinds["ABSENT"], kinds["FAILED"]
+    return f"{kinds['PENDING']} answers of {len(models)} models, {absent} absent, {failed} failed"
 
 
 def score_again(
@@ -177,29 +177,28 @@ def check_scores(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) ->
         refused: set[str] = set()
         """The models whose answer the contract itself turned down."""
         for answer in chain.answers[one.input_id, scope_key]:
-            place = f"input {one.input_id}, scope {scope_key}, model {answer.data.model_id}"
-            entry = entries.pop(answer.data.model_id, None)
+            place = f"input {one.input_id}, scope {scope_key}, model {answer.model_id}"
+            entry = entries.pop(answer.model_id, None)
             if entry is None:
                 broken("scores", f"{place}: it has no final status")
-            key = (one.input_id, scope_key, answer.data.model_id)
+            key = (one.input_id, scope_key, answer.model_id)
             said = chain.scored.get(key)
-            if not isinstance(answer, PredictionRecorded):
-                status = "ABSENT" if isinstance(answer, PredictionAbsent) else "FAILED"
-                if said is not None or (entry.status, entry.fault) != (status, answer.data.fault):
+            if answer.status != "PENDING":
+                if said is not None or (entry.status, entry.fault) != (answer.status, answer.fault):
                     broken(
                         "scores",
-                        f"{place}: closed as {entry.status}, but it is {status} by {answer.data.fault}",
+                        f"{place}: closed as {entry.status}, but it is {answer.status} by {answer.fault}",
                     )
                 continue
             if entry.status == "FAILED":
                 if key not in chain.not_scored or said is not None:
                     broken("scores", f"{place}: FAILED without a reason")
-                faults[answer.data.model_id] = str(entry.fault)
+                faults[answer.model_id] = str(entry.fault)
                 if truth is None:
                     continue
-            again, by_contract = _scored(contract, answer.data.output, truth)
+            again, by_contract = _scored(contract, msgspec.json.decode(answer.output), truth)
             if by_contract:
-                refused.add(answer.data.model_id)
+                refused.add(answer.model_id)
             if again != said or (said is not None) != (entry.status == "SCORED"):
                 broken("scores", f"{place}: recorded are {said}, the contract gives {again}")
             if said is not None:

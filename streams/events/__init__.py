@@ -91,11 +91,8 @@ from coordinator.streams.events.models import (
     ModelSeenData,
 )
 from coordinator.streams.events.predictions import (
-    PredictionAbsent,
-    PredictionFailed,
-    PredictionMissedData,
-    PredictionRecorded,
-    PredictionRecordedData,
+    NO_OUTPUT,
+    AnswerEntry,
     RosterEntry,
     RoundAnswered,
     RoundAnsweredData,
@@ -103,6 +100,10 @@ from coordinator.streams.events.predictions import (
     RoundAnsweredInPartData,
     RoundOpened,
     RoundOpenedData,
+    ScopeAnswered,
+    ScopeAnsweredData,
+    Unanswered,
+    answers_in_columns,
 )
 from coordinator.streams.events.scores import (
     RoundScored,
@@ -125,8 +126,10 @@ from coordinator.streams.events.snapshots import (
 from coordinator.streams.events.terms import CrunchConfigured, Feed, Scope, Terms, Window
 
 __all__ = [
+    "NO_OUTPUT",
     "AdvanceCheckpoint",
     "AdvanceCheckpointData",
+    "AnswerEntry",
     "AnyEvent",
     "ApplyContract",
     "ApplyContractData",
@@ -196,11 +199,6 @@ __all__ = [
     "PeriodClosed",
     "PeriodClosedData",
     "PointCount",
-    "PredictionAbsent",
-    "PredictionFailed",
-    "PredictionMissedData",
-    "PredictionRecorded",
-    "PredictionRecordedData",
     "RankedEntry",
     "ReadmitModel",
     "ReadmitModelData",
@@ -218,6 +216,8 @@ __all__ = [
     "RoundScored",
     "RoundScoredData",
     "Scope",
+    "ScopeAnswered",
+    "ScopeAnsweredData",
     "ScoreEntry",
     "ScoredUntil",
     "ScoredUntilData",
@@ -227,10 +227,12 @@ __all__ = [
     "Terms",
     "TopicBorn",
     "TopicBornData",
+    "Unanswered",
     "Unscored",
     "Window",
     "WithholdCheckpoint",
     "WithholdCheckpointData",
+    "answers_in_columns",
     "in_columns",
     "units_of",
 ]
@@ -248,9 +250,7 @@ AnyEvent = (
     | InputResolved
     | InputsUntil
     | RoundOpened
-    | PredictionRecorded
-    | PredictionAbsent
-    | PredictionFailed
+    | ScopeAnswered
     | RoundAnsweredInPart
     | RoundAnswered
     | ModelSeen

@@ -17,9 +17,9 @@ INPUT = {
 }
 
 PREDICTION = {
-    (NONE, "PredictionRecorded"): "PENDING",
-    (NONE, "PredictionAbsent"): "ABSENT",
-    (NONE, "PredictionFailed"): "FAILED",
+    (NONE, "pending"): "PENDING",
+    (NONE, "absent"): "ABSENT",
+    (NONE, "failed"): "FAILED",
     ("PENDING", "scored"): "SCORED",
     ("PENDING", "scoring-failed"): "FAILED",
 }

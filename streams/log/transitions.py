@@ -13,10 +13,11 @@ import msgspec
 from coordinator.streams.events import (
     AnyEvent,
     Fault,
-    PredictionAbsent,
-    PredictionFailed,
-    PredictionRecorded,
+    RosterEntry,
+    RoundAnswered,
+    RoundOpened,
     RoundScored,
+    ScopeAnswered,
 )
 from coordinator.streams.log import ids
 from coordinator.streams.log.lifecycle import NONE, PREDICTION, advance
@@ -34,15 +35,25 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True, rename={"before": "f
     fault: Fault | None = None
 
 
-def transitions(event: AnyEvent) -> Iterator[Transition]:
-    """The moves that an event holds, in its order; none for most kinds."""
+Rosters = dict[str, list[RosterEntry]]
+"""input_id -> who was asked: an answer names its model by the place there."""
+
+
+def transitions(event: AnyEvent, rosters: Rosters) -> Iterator[Transition]:
+    """The moves that an event holds, in its order; none for most kinds.
+
+    `rosters` is the caller's memory between the events of `predictions`: it is filled here and emptied as rounds are
+    answered. Raises KeyError for an answer whose round was never opened.
+    """
     match event:
-        case PredictionRecorded(data=data):
-            yield _move(data.input_id, data.scope_key, data.model_id, NONE, "PredictionRecorded", event.at)
-        case PredictionAbsent(data=data) | PredictionFailed(data=data):
-            kind = type(event).__name__
-            where = data.input_id, data.scope_key, data.model_id
-            yield _move(*where, NONE, kind, event.at, data.reason, data.fault)
+        case RoundOpened(data=data):
+            rosters[data.input_id] = data.roster
+        case RoundAnswered(data=data):
+            rosters.pop(data.input_id, None)
+        case ScopeAnswered(data=data):
+            for answer in data.entries(rosters[data.input_id]):
+                where = data.input_id, data.scope_key, answer.model_id
+                yield _move(*where, NONE, answer.status.lower(), event.at, answer.reason, answer.fault)
         case RoundScored(data=data):
             for entry in data.entries():
                 where = data.input_id, data.scope_key, entry.model_id
@@ -65,13 +76,11 @@ def _move(
     fault: Fault | None = None,
 ) -> Transition:
     prediction_id = ids.prediction_id(input_id, scope_key, model_id)
-    after = advance(PREDICTION, before, what)
-    the_id = f"{prediction_id}:{what if before == 'PENDING' else after.lower()}"
     return Transition(
-        id=the_id,
+        id=f"{prediction_id}:{what}",
         prediction_id=prediction_id,
         before=before,
-        after=after,
+        after=advance(PREDICTION, before, what),
         at=at,
         reason=reason,
         fault=fault,

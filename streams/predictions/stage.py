@@ -1,10 +1,10 @@
-"""A round of predictions: from the roster asked to one event per roster entry and scope.
+"""A round of predictions: from the roster asked to one answer per roster entry and scope, in columns by scope.
 
 Reads `inputs` (what to ask), `models` (whom), `feeds` (how late it is); emits `predictions`. The models
 and the clock are the outside: they are asked once and recorded, never asked again. This module is the
 pure half (who is on the roster, what an answer is worth); the calls are in `agents/predict.py`.
 
-RoundOpened is durable before the first call. Then come one or more decisions with the events of the models
+RoundOpened is durable before the first call. Then come one or more decisions with the answers of the models
 that are done, all scopes of a model together: a slow model does not keep the others' answers out of the
 log. The last decision holds what is left and RoundAnswered; each before it ends with RoundAnsweredInPart. Rounds of
 several subjects are open at a time.
@@ -14,23 +14,20 @@ said, and they do not pay for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import msgspec
 from pydantic import BaseModel, ValidationError
 
 from coordinator.streams.contract.trial_answers import recorded
 from coordinator.streams.events import (
+    NO_OUTPUT,
+    AnswerEntry,
     AnyEvent,
     Fault,
     InputReceivedData,
-    PredictionAbsent,
-    PredictionFailed,
-    PredictionMissedData,
-    PredictionRecorded,
-    PredictionRecordedData,
     RosterEntry,
     RoundAnswered,
     RoundAnsweredData,
@@ -38,10 +35,12 @@ from coordinator.streams.events import (
     RoundAnsweredInPartData,
     RoundOpened,
     RoundOpenedData,
+    ScopeAnswered,
+    ScopeAnsweredData,
+    answers_in_columns,
 )
-from coordinator.streams.log import ids
 from coordinator.streams.log.counting import Decision
-from coordinator.streams.log.envelope import Need, Position
+from coordinator.streams.log.envelope import PART_BYTES_MAX, Need, Position
 from coordinator.streams.log.finite import not_finite
 from coordinator.streams.log.reasons import as_reason
 from coordinator.streams.log.stage import Draft, Stage
@@ -63,6 +62,12 @@ ABSENT_OUTCOMES = frozenset({Outcome.DEADLINE, Outcome.BUSY, Outcome.CRASHED, Ou
 _encoder = msgspec.json.Encoder()
 
 WORKER_DIED = "BAD_OUTPUT: the worker died while it judged the answer"
+
+EVENT_BYTES = PART_BYTES_MAX // 2
+"""Of outputs and reasons in one event: what else it holds is far less, and a record holds four parts."""
+
+Answers = Mapping[str, Sequence[AnswerEntry]]
+"""scope_key -> what models said."""
 
 Holding = Callable[[str], AbstractContextManager[None]]
 
@@ -110,7 +115,8 @@ class PredictStage(Stage):
             case RoundOpened():
                 self.open[event.data.input_id] = OpenRound(event)
             case RoundAnsweredInPart(data=data):
-                self.open[data.input_id].answered_ids |= set(data.model_ids)
+                known = self.open[data.input_id]
+                known.answered_ids |= {known.opened.data.roster[index].model_id for index in data.models}
             case RoundAnswered(data=data):
                 del self.open[data.input_id]
                 self._answered[data.input_id] = None
@@ -158,23 +164,26 @@ class PredictStage(Stage):
         return Draft([event], {}, {})
 
     def answered_in_part(
-        self, input_id: str, events: Iterable[AnyEvent], model_ids: Collection[str], clock: int
+        self, input_id: str, answers: Answers, model_ids: Collection[str], clock: int
     ) -> Draft:
         """The draft that records these models of an open round; it decides nothing of `inputs` yet."""
         known = self.open.get(input_id)
         if known is None or not model_ids or known.answered_ids & set(model_ids):
             message = f"no part of an open round: {sorted(model_ids)}"
             raise RuntimeError(message)
+        roster = known.opened.data.roster
+        models = [index for index, entry in enumerate(roster) if entry.model_id in model_ids]
         part = RoundAnsweredInPart(
-            id=f"{input_id}:part/{min(model_ids)}",
+            id=f"{input_id}:part/{models[0]}",
             at=clock,
-            data=RoundAnsweredInPartData(input_id=input_id, model_ids=sorted(model_ids), clock=clock),
+            data=RoundAnsweredInPartData(input_id=input_id, models=models, clock=clock),
         )
-        return Draft([*events, part], {}, {})
+        return Draft([*in_events(known.opened, answers, clock), part], {}, {})
 
-    def answered(self, input_id: str, events: Iterable[AnyEvent], clock: int) -> Draft:
+    def answered(self, input_id: str, answers: Answers, clock: int) -> Draft:
         """The draft that answers an open round. It decides the inputs up to the oldest one that is open still."""
-        if input_id not in self.open:
+        known = self.open.get(input_id)
+        if known is None:
             message = f"no round of {input_id} is open"
             raise RuntimeError(message)
         done = RoundAnswered(
@@ -186,103 +195,102 @@ class PredictStage(Stage):
             if each != input_id and each not in self._answered:
                 break
             upto, needed = {"inputs": position}, {"inputs": need}
-        return Draft([*events, done], upto, needed)
+        return Draft([*in_events(known.opened, answers, clock), done], upto, needed)
+
+
+def in_events(opened: RoundOpened, answers: Answers, at: int) -> Iterator[AnyEvent]:
+    """The answers as events: one a scope, or several where outputs and reasons together would fill a record."""
+    roster = opened.data.roster
+    for scope_key in opened.data.scope_keys:
+        entries = answers.get(scope_key, ())
+        for group in _in_size(sorted(entries, key=_by_roster(roster))):
+            columns = answers_in_columns(roster, group)
+            yield ScopeAnswered(
+                id=f"{opened.data.input_id}/{scope_key}:answers/{columns['models'][0]}",
+                at=at,
+                data=ScopeAnsweredData(input_id=opened.data.input_id, scope_key=scope_key, **columns),
+            )
+
+
+def _by_roster(roster: Sequence[RosterEntry]) -> Callable[[AnswerEntry], int]:
+    index_of = {entry.model_id: index for index, entry in enumerate(roster)}
+    return lambda entry: index_of[entry.model_id]
+
+
+def _in_size(entries: Iterable[AnswerEntry]) -> Iterator[list[AnswerEntry]]:
+    """The entries in groups of at most EVENT_BYTES of outputs and reasons, or of one. By content alone."""
+    group: list[AnswerEntry] = []
+    size = 0
+    for entry in entries:
+        own = memoryview(entry.output).nbytes + len(entry.reason)
+        if group and size + own > EVENT_BYTES:
+            yield group
+            group, size = [], 0
+        group.append(entry)
+        size += own
+    if group:
+        yield group
 
 
 def all_missed(
-    opened: RoundOpened, reason: str, fault: Fault, at: int, but: Collection[str] = ()
-) -> list[PredictionAbsent]:
-    """ABSENT for every roster entry and scope of a round, but for the models that have their events already."""
-    return [
-        PredictionAbsent(
-            id=_id(opened, scope_key, entry, "absent"),
-            at=at,
-            data=_missed(opened, scope_key, entry, reason, fault),
-        )
-        for scope_key in opened.data.scope_keys
+    opened: RoundOpened, reason: str, fault: Fault, but: Collection[str] = (), died_of: Collection[str] = ()
+) -> Answers:
+    """ABSENT for every roster entry and scope of a round, but for the models that have their answers already.
+
+    `died_of` names those whose answer the process died of while it judged them: FAILED, by their own fault.
+    """
+    entries = [
+        _missed(entry, "FAILED", WORKER_DIED, "model")
+        if entry.model_id in died_of
+        else _missed(entry, "ABSENT", reason, fault)
         for entry in opened.data.roster
         if entry.model_id not in but
     ]
-
-
-def died_of(opened: RoundOpened, model_id: str, at: int) -> list[PredictionFailed]:
-    """FAILED by its own fault, for every scope: the process that judged this model's answer died of it."""
-    return [
-        PredictionFailed(
-            id=_id(opened, scope_key, entry, "failed"),
-            at=at,
-            data=_missed(opened, scope_key, entry, WORKER_DIED, "model"),
-        )
-        for scope_key in opened.data.scope_keys
-        for entry in opened.data.roster
-        if entry.model_id == model_id
-    ]
+    return dict.fromkeys(opened.data.scope_keys, entries)
 
 
 def judge(
     opened: RoundOpened,
-    scope_key: str,
     replies: Mapping[str, ModelReply],
     output_type: type[BaseModel],
     output_max_bytes: int,
-    at: int,
     but: Collection[str] = (),
     holding: Holding = holding_nothing,
-) -> list[AnyEvent]:
-    """One event per roster entry: PENDING for a valid answer, else ABSENT or FAILED with reason and fault.
+) -> list[AnswerEntry]:
+    """One entry per roster entry: PENDING for a valid answer, else ABSENT or FAILED with reason and fault.
 
     `but` names the models left out: those recorded before, or asked still. `holding` is told whose answer is judged:
     the author's type runs code on it, and may take the process with it.
     """
-    events: list[AnyEvent] = []
-    for entry in opened.data.roster:
-        if entry.model_id in but:
+    entries: list[AnswerEntry] = []
+    for asked in opened.data.roster:
+        if asked.model_id in but:
             continue
-        with holding(entry.model_id):
-            reply = replies.get(entry.model_id)
-            events.append(_judge_one(opened, scope_key, entry, reply, output_type, output_max_bytes, at))
-    return events
+        with holding(asked.model_id):
+            reply = replies.get(asked.model_id)
+            entries.append(_judge_one(asked, reply, output_type, output_max_bytes))
+    return entries
 
 
 def _judge_one(
-    opened: RoundOpened,
-    scope_key: str,
-    entry: RosterEntry,
-    reply: ModelReply | None,
-    output_type: type[BaseModel],
-    output_max_bytes: int,
-    at: int,
-) -> AnyEvent:
+    asked: RosterEntry, reply: ModelReply | None, output_type: type[BaseModel], output_max_bytes: int
+) -> AnswerEntry:
     if reply is None:
-        reply = ModelReply(entry.model_id, entry.deployment_id, Outcome.ABSENT, "node", detail="no reply")
+        reply = ModelReply(asked.model_id, asked.deployment_id, Outcome.ABSENT, "node", detail="no reply")
     reason, fault = f"{reply.outcome}: {reply.detail}", reply.fault
     if fault is None:
         output, reason = check_output(reply.output, output_type, output_max_bytes)
         if output is not None:
-            return PredictionRecorded(
-                id=_id(opened, scope_key, entry, "pending"),
-                at=at,
-                data=PredictionRecordedData(
-                    input_id=opened.data.input_id,
-                    scope_key=scope_key,
-                    model_id=entry.model_id,
-                    deployment_id=reply.deployment_id or entry.deployment_id,
-                    output=output,
-                    exec_time_us=reply.exec_time_us,
-                ),
+            return AnswerEntry(
+                asked.model_id,
+                reply.deployment_id or asked.deployment_id,
+                "PENDING",
+                msgspec.Raw(_encoder.encode(output)),
+                reply.exec_time_us,
             )
         fault = "model"
-    if reply.outcome in ABSENT_OUTCOMES:
-        return PredictionAbsent(
-            id=_id(opened, scope_key, entry, "absent"),
-            at=at,
-            data=_missed(opened, scope_key, entry, reason, fault, reply.exec_time_us),
-        )
-    return PredictionFailed(
-        id=_id(opened, scope_key, entry, "failed"),
-        at=at,
-        data=_missed(opened, scope_key, entry, reason, fault, reply.exec_time_us),
-    )
+    status: Literal["ABSENT", "FAILED"] = "ABSENT" if reply.outcome in ABSENT_OUTCOMES else "FAILED"
+    return _missed(asked, status, reason, fault, reply.exec_time_us)
 
 
 def check_output(
@@ -324,19 +332,9 @@ def check_output(
     return plain, ""
 
 
-def _id(opened: RoundOpened, scope_key: str, entry: RosterEntry, what: str) -> str:
-    return f"{ids.prediction_id(opened.data.input_id, scope_key, entry.model_id)}:{what}"
-
-
 def _missed(
-    opened: RoundOpened, scope_key: str, entry: RosterEntry, reason: str, fault: Fault, exec_time_us: int = 0
-) -> PredictionMissedData:
-    return PredictionMissedData(
-        input_id=opened.data.input_id,
-        scope_key=scope_key,
-        model_id=entry.model_id,
-        deployment_id=entry.deployment_id,
-        reason=as_reason(reason),
-        fault=fault,
-        exec_time_us=exec_time_us,
+    asked: RosterEntry, status: Literal["ABSENT", "FAILED"], reason: str, fault: Fault, exec_time_us: int = 0
+) -> AnswerEntry:
+    return AnswerEntry(
+        asked.model_id, asked.deployment_id, status, NO_OUTPUT, exec_time_us, as_reason(reason), fault
     )

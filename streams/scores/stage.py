@@ -21,21 +21,20 @@ import msgspec
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.terms import TermsInForce
 from coordinator.streams.events import (
+    AnswerEntry,
     AnyEvent,
     CrunchConfigured,
-    FinalStatus,
     InputReceived,
     InputReceivedData,
     InputResolved,
     InputsUntil,
-    PredictionAbsent,
-    PredictionFailed,
-    PredictionRecorded,
     RosterEntry,
     RoundAnswered,
     RoundOpened,
     RoundScored,
     RoundScoredData,
+    ScopeAnswered,
+    ScopeAnsweredData,
     ScoredUntil,
     ScoredUntilData,
     ScoreEntry,
@@ -49,20 +48,25 @@ from coordinator.streams.log.stage import EMPTY_DECISION_EVERY, Draft, Stage, pa
 from coordinator.streams.scores.scorer import MODEL, NODE, Scorer
 
 WORST_PERCENTILE = 10
-
-Answer = PredictionRecorded | PredictionAbsent | PredictionFailed
+_decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class Round:
     """A round as far as `predictions` tells it."""
 
-    __slots__ = ("answered", "answers", "before", "crunchers")
+    __slots__ = ("answered", "answers", "before", "roster")
 
     def __init__(self, before: Need, roster: Sequence[RosterEntry]) -> None:
         self.before = before
-        self.crunchers = {entry.model_id: entry.cruncher_id for entry in roster}
-        self.answers: dict[str, list[Answer]] = {}
+        self.roster = roster
+        self.answers: dict[str, list[ScopeAnsweredData]] = {}
         self.answered = False
+
+    def entries(self, scope_key: str) -> Iterator[tuple[AnswerEntry, str]]:
+        """(answer, whose model gave it) of each model in a scope, in the order of recording."""
+        for data in self.answers.get(scope_key, ()):
+            for index, entry in zip(data.models, data.entries(self.roster), strict=True):
+                yield entry, self.roster[index].cruncher_id
 
 
 class ScoreStage(Stage):
@@ -101,10 +105,10 @@ class ScoreStage(Stage):
 
     def _absorb_round(self, decision: Decision) -> None:
         for event in decision.events:
-            if isinstance(event, (PredictionRecorded, PredictionAbsent, PredictionFailed)):
+            if isinstance(event, ScopeAnswered):
                 the_round = self._rounds.get(event.data.input_id)
                 if the_round is not None:  # else it was opened before `need`: its scores are decided
-                    the_round.answers.setdefault(event.data.scope_key, []).append(event)
+                    the_round.answers.setdefault(event.data.scope_key, []).append(event.data)
             elif isinstance(event, RoundOpened):
                 self._rounds[event.data.input_id] = Round(decision.before, event.data.roster)
             elif isinstance(event, RoundAnswered):
@@ -216,10 +220,9 @@ class ScoreStage(Stage):
         for scope in the_input.scopes:
             if scope.horizon_seconds != resolved.data.horizon_seconds:
                 continue
-            whose = the_round.crunchers
             entries = [
-                score_one(one, truth, reason, scorer, whose.get(one.data.model_id, ""))
-                for one in the_round.answers.get(scope.scope_key, [])
+                score_one(answer, truth, reason, scorer, cruncher_id)
+                for answer, cruncher_id in the_round.entries(scope.scope_key)
             ]
             if truth is not None:
                 entries = blamed(entries, lambda: scorer.can_score(truth))
@@ -259,19 +262,17 @@ def _truth(resolved: InputResolved, contract: CrunchContract) -> tuple[Any, str]
 
 
 def score_one(
-    answer: Answer, truth: Any, no_truth_reason: str, scorer: Scorer, cruncher_id: str = ""
+    answer: AnswerEntry, truth: Any, no_truth_reason: str, scorer: Scorer, cruncher_id: str = ""
 ) -> ScoreEntry:
     """One prediction by itself; whose fault a failure is, `blamed` decides by what became of the others."""
-    data = answer.data
-    if not isinstance(answer, PredictionRecorded):
-        status: FinalStatus = "ABSENT" if isinstance(answer, PredictionAbsent) else "FAILED"
-        return ScoreEntry(data.model_id, status, answer.data.fault, cruncher_id=cruncher_id)
+    if answer.status != "PENDING":
+        return ScoreEntry(answer.model_id, answer.status, answer.fault, cruncher_id=cruncher_id)
     units, reason, fault = (
-        ({}, no_truth_reason, NODE) if truth is None else scorer.score(answer.data.output, truth)
+        ({}, no_truth_reason, NODE) if truth is None else scorer.score(_decode(answer.output), truth)
     )
     if reason:
-        return ScoreEntry(data.model_id, "FAILED", fault, cruncher_id=cruncher_id, reason=as_reason(reason))
-    return ScoreEntry(data.model_id, "SCORED", cruncher_id=cruncher_id, units=units)
+        return ScoreEntry(answer.model_id, "FAILED", fault, cruncher_id=cruncher_id, reason=as_reason(reason))
+    return ScoreEntry(answer.model_id, "SCORED", cruncher_id=cruncher_id, units=units)
 
 
 def blamed(entries: list[ScoreEntry], can_score: Callable[[], bool]) -> list[ScoreEntry]:

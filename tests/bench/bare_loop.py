@@ -18,7 +18,7 @@ from aiokafka import TopicPartition
 
 from coordinator.infra.contracts.loading import load_contracts
 from coordinator.infra.kafka.clients import make_reader
-from coordinator.streams.events import InputResolved, PredictionRecorded
+from coordinator.streams.events import InputResolved, ScopeAnswered
 from coordinator.streams.log.envelope import decode_append, decode_events
 from coordinator.streams.settings import read_settings
 from coordinator.streams.topology import topic_name
@@ -55,11 +55,12 @@ async def main() -> None:
                         continue
                     results = []
                     for event in decode_events(append.events):
-                        if type(event) is PredictionRecorded:
+                        if type(event) is ScopeAnswered:
                             truth = truths.get(event.data.input_id)
                             if truth is not None:
-                                output = output_type.model_validate(event.data.output)
-                                results.append((event.id, score(output, truth)))
+                                for index, raw in zip(event.data.models, event.data.outputs, strict=True):
+                                    output = output_type.model_validate(msgspec.json.decode(raw))
+                                    results.append((index, score(output, truth)))
                         elif type(event) is InputResolved:
                             truths[event.data.input_id] = truth_type.model_validate(event.data.truth)
                     if results:

@@ -40,10 +40,11 @@ def score_append(append: dict[str, Any]) -> list[dict[str, Any]]:
     """One append of predictions -> its scores."""
     out = []
     for event in append.get("events", ()):
-        truth = truths.get(event["data"]["input_id"]) if event["kind"] == "PredictionRecorded" else None
+        truth = truths.get(event["data"]["input_id"]) if event["kind"] == "ScopeAnswered" else None
         if truth is not None:
-            result = score_prediction(Output.model_validate(event["data"]["output"]), truth)
-            out.append({"id": event["id"], "value": result["value"]})
+            for index, output in zip(event["data"]["models"], event["data"]["outputs"], strict=True):
+                result = score_prediction(Output.model_validate(output), truth)
+                out.append({"id": f"{event['id']}/{index}", "value": result["value"]})
     if out:
         marks.append((time.perf_counter(), len(out) + (marks[-1][1] if marks else 0)))
     return out

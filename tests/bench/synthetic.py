@@ -205,17 +205,21 @@ class SyntheticLog:
             ),
         )
         chance = self._random.random
-        events: list[ev.Event] = [
-            ev.PredictionRecorded(
-                id=f"{input_id}/{SCOPE_KEY}/{one}:pending",
-                at=point,
-                data=ev.PredictionRecordedData(
-                    input_id=input_id, scope_key=SCOPE_KEY, model_id=one, deployment_id=f"{one}_1",
-                    output={"value": round(2 * chance() - 1, 6)}, exec_time_us=1500,
-                ),
+        entries = [
+            ev.AnswerEntry(
+                one,
+                f"{one}_1",
+                "PENDING",
+                msgspec.Raw(msgspec.json.encode({"value": round(2 * chance() - 1, 6)})),
+                1500,
             )
             for one in self.model_ids
-        ]  # fmt: skip
+        ]
+        columns = ev.answers_in_columns(self._roster, entries)
+        said = ev.ScopeAnsweredData(input_id=input_id, scope_key=SCOPE_KEY, **columns)
+        events: list[ev.Event] = [
+            ev.ScopeAnswered(id=f"{input_id}/{SCOPE_KEY}:answers/0", at=point, data=said)
+        ]
         answered = ev.RoundAnsweredData(input_id=input_id, clock=point)
         events.append(ev.RoundAnswered(id=f"{input_id}:answered", at=point, data=answered))
         before: dict[str, Position] = {"inputs": (1 + n, 0) if n else (-1, -1)}

@@ -77,15 +77,16 @@ async def test_every_prediction_of_a_killed_predict_worker_ends_once(kafka_boots
                     assert data.input_id in open_rounds
                 else:
                     assert data.input_id in open_rounds
-                    answers[data.input_id, data.scope_key, data.model_id] += 1
-                    if isinstance(event, ev.PredictionRecorded):
-                        assert event.at <= asked[data.input_id].deadline_at, "made after its time"
-                        said["recorded"] += 1
-                    else:
-                        assert data.reason
-                        assert isinstance(event, ev.PredictionAbsent)
-                        assert data.fault == "node", "the models did nothing wrong"
-                        said[data.reason] += 1
+                    for entry in data.entries(rounds[data.input_id].data.roster):
+                        answers[data.input_id, data.scope_key, entry.model_id] += 1
+                        if entry.status == "PENDING":
+                            assert event.at <= asked[data.input_id].deadline_at, "made after its time"
+                            said["recorded"] += 1
+                        else:
+                            assert entry.reason
+                            assert entry.status == "ABSENT"
+                            assert entry.fault == "node", "the models did nothing wrong"
+                            said[entry.reason] += 1
         assert rounds.keys() == asked.keys()
         assert answers == Tally(
             (input_id, scope_key, entry.model_id)

@@ -187,12 +187,10 @@ def test_totals_add_up(fold):
 
 def test_a_second_answer_of_a_model_is_refused_and_changes_nothing(log, fold):
     input_id = log.round(0, {"m": 0.5})
-    again = ev.PredictionFailed(
-        id="again", at=START_MS + 5,
-        data=ev.PredictionMissedData(
-            input_id=input_id, scope_key="60s", model_id="m", deployment_id="m-d1", reason="late", fault="model"
-        ),
-    )  # fmt: skip
+    entry = ev.AnswerEntry("m", "m-d1", "FAILED", reason="late", fault="model")
+    roster = [ev.RosterEntry(model_id="m", deployment_id="m-d1")]
+    data = ev.ScopeAnsweredData(input_id=input_id, scope_key="60s", **ev.answers_in_columns(roster, [entry]))
+    again = ev.ScopeAnswered(id="again", at=START_MS + 5, data=data)
     log.append("predictions", again)
     read = fold(log)
     assert [one.status for one in read.predictions.round(input_id, "60s")] == ["SCORED"]

@@ -10,6 +10,7 @@ import msgspec
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.emission import emission_sha256
 from coordinator.streams.events import (
+    AnswerEntry,
     CheckpointData,
     ClockTicked,
     ClockTickedData,
@@ -33,11 +34,6 @@ from coordinator.streams.events import (
     ModelSeenData,
     PeriodClosed,
     PeriodClosedData,
-    PredictionAbsent,
-    PredictionFailed,
-    PredictionMissedData,
-    PredictionRecorded,
-    PredictionRecordedData,
     RankedEntry,
     RosterEntry,
     RoundAnswered,
@@ -47,6 +43,8 @@ from coordinator.streams.events import (
     RoundScored,
     RoundScoredData,
     Scope,
+    ScopeAnswered,
+    ScopeAnsweredData,
     ScoredUntil,
     ScoredUntilData,
     ScoreEntry,
@@ -54,6 +52,7 @@ from coordinator.streams.events import (
     SnapshotTakenData,
     Terms,
     Window,
+    answers_in_columns,
     in_columns,
 )
 from coordinator.streams.log import ids
@@ -264,30 +263,36 @@ Answer = float | str | dict[str, Any]
 """A value, an output, or ABSENT, ABSENT(node), FAILED."""
 
 
+def answer_entries(said: Mapping[str, Answer]) -> list[AnswerEntry]:
+    """What each model said, in order."""
+    out: list[AnswerEntry] = []
+    for model_id, answer in said.items():
+        if isinstance(answer, str):
+            fault: Any = "node" if answer.endswith("(node)") else "model"
+            status: Any = "FAILED" if answer.startswith("FAILED") else "ABSENT"
+            out.append(AnswerEntry(model_id, f"{model_id}-d", status, reason=answer, fault=fault))
+        else:
+            output = answer if isinstance(answer, dict) else {"value": answer}
+            raw = msgspec.Raw(msgspec.json.encode(output))
+            out.append(AnswerEntry(model_id, f"{model_id}-d", "PENDING", raw, 5))
+    return out
+
+
 def answers(
     point: int, said: Mapping[str, Answer], subject: str = SUBJECT, scope_keys: tuple[str, ...] = ("60s",)
 ) -> list[Any]:
-    """The decision that answers a round."""
+    """The decision that answers a round that was opened with these models."""
     input_id = ids.input_id(subject, point)
-    out: list[Any] = []
-    for scope_key in scope_keys:
-        for model_id, answer in said.items():
-            where = {
-                "input_id": input_id,
-                "scope_key": scope_key,
-                "model_id": model_id,
-                "deployment_id": f"{model_id}-d",
-            }
-            the_id = ids.prediction_id(input_id, scope_key, model_id)
-            if isinstance(answer, str):
-                fault: Any = "node" if answer.endswith("(node)") else "model"
-                missed = PredictionMissedData(**where, reason=answer, fault=fault)
-                kind = PredictionFailed if answer.startswith("FAILED") else PredictionAbsent
-                out.append(kind(id=f"{the_id}:{answer}", at=point, data=missed))
-            else:
-                output = answer if isinstance(answer, dict) else {"value": answer}
-                data = PredictionRecordedData(**where, output=output, exec_time_us=5)
-                out.append(PredictionRecorded(id=f"{the_id}:pending", at=point, data=data))
+    roster = opened(point, list(said), subject).data.roster
+    columns = answers_in_columns(roster, answer_entries(said))
+    out: list[Any] = [
+        ScopeAnswered(
+            id=f"{input_id}/{scope_key}:answers/0",
+            at=point,
+            data=ScopeAnsweredData(input_id=input_id, scope_key=scope_key, **columns),
+        )
+        for scope_key in scope_keys
+    ]
     done = RoundAnsweredData(input_id=input_id, clock=point)
     return [*out, RoundAnswered(id=f"{input_id}:answered", at=point, data=done)]
 

@@ -132,23 +132,24 @@ _EVENTS: list[ev.AnyEvent] = [
             models_seq=1,
         ),
     ),
-    ev.PredictionRecorded(
-        id="p1", at=T0, data=ev.PredictionRecordedData(**_WHERE, output={"value": -0.5}, exec_time_us=900)
-    ),
-    ev.PredictionAbsent(
-        id="p2",
+    ev.ScopeAnswered(
+        id="inp/BTCUSDT/1/60s:answers/0",
         at=T0,
-        data=ev.PredictionMissedData(**_WHERE, reason="DEADLINE: ", fault="model", exec_time_us=3),
-    ),
-    ev.PredictionFailed(
-        id="p3",
-        at=T0,
-        data=ev.PredictionMissedData(**_WHERE, reason="BAD_OUTPUT: ", fault="model", exec_time_us=3),
+        data=ev.ScopeAnsweredData(
+            input_id="inp/BTCUSDT/1",
+            scope_key="60s",
+            models=[0, 1, 3],
+            outputs=[msgspec.Raw(b'{"value":-0.5}'), ev.NO_OUTPUT, ev.NO_OUTPUT],
+            exec_times_us=[900, 3, 0],
+            unanswered=[ev.Unanswered(1, "FAILED", "model", 0), ev.Unanswered(2, "ABSENT", "node", 1)],
+            reasons=["BAD_OUTPUT: ", "DEADLINE: "],
+            deployments=[(0, "d2")],
+        ),
     ),
     ev.RoundAnsweredInPart(
-        id="inp/BTCUSDT/1:part/7",
+        id="inp/BTCUSDT/1:part/0",
         at=T0,
-        data=ev.RoundAnsweredInPartData(input_id="inp/BTCUSDT/1", model_ids=["7", "8"], clock=T0),
+        data=ev.RoundAnsweredInPartData(input_id="inp/BTCUSDT/1", models=[0, 2], clock=T0),
     ),
     ev.RoundAnswered(
         id="inp/BTCUSDT/1:answered", at=T0, data=ev.RoundAnsweredData(input_id="inp/BTCUSDT/1", clock=T0)

@@ -204,7 +204,7 @@ def test_the_market_is_worth_the_killing():
     assert kinds["inputs"].count("InputReceived") > 80
     assert kinds["inputs"].count("InputResolved") > 80
     assert kinds["inputs"].count("InputOpenedOverGap") > 10
-    moves = [move.after for event in log.events("scores") for move in transitions(event)]
+    moves = [move.after for event in log.events("scores") for move in transitions(event, {})]
     assert moves.count("SCORED") > 150
     assert moves.count("FAILED") > 3
     assert kinds["snapshots"].count("PeriodClosed") >= 9

@@ -33,7 +33,7 @@ BEAT_SECONDS = 0.1
 STILL_AT_WORK = "still at work on an earlier round"
 NEWER_INPUT = "not done when the next input came"
 
-Answers = dict[str, Mapping[str, ModelReply]]
+Replies = dict[str, Mapping[str, ModelReply]]
 """model_id -> scope_key -> reply."""
 
 
@@ -108,7 +108,7 @@ class Asking:
         self._began, self._given = self._monotonic(), askers.given()
         self._until = self._began + seconds
         self._fair_seconds = fair_seconds
-        self._answers: Answers = {}
+        self._answers: Replies = {}
         """What came and was not given yet."""
         self._in_turn: set[str] = set()
         """The models that are asked now; the others of `_waiting` wait for their turn."""
@@ -136,7 +136,7 @@ class Asking:
         """Is every model done or given up, and its answer taken?"""
         return not self._waiting and not self._answers
 
-    async def next(self, is_superseded: Callable[[], Awaitable[bool]]) -> Answers:
+    async def next(self, is_superseded: Callable[[], Awaitable[bool]]) -> Replies:
         """The next answers to record; with the last ones `over` is true. A round that is superseded by a newer
         input ends: who is not done by then is DEADLINE.
         """

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import msgspec
 
@@ -20,9 +20,9 @@ from coordinator.streams.agents.owning.ahead import FeedClock, InputsAhead
 from coordinator.streams.agents.owning.log_io import LogIO, Reader
 from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic
 from coordinator.streams.agents.owning.tenure import OnGarbage, PlainCounter, Tenure
-from coordinator.streams.agents.predict.asking import Answers, Askers, Asking
+from coordinator.streams.agents.predict.asking import Askers, Asking, Replies
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.events import AnyEvent, InputReceived, InputReceivedData, RoundOpened
+from coordinator.streams.events import InputReceived, InputReceivedData, RoundOpened
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.stage import Draft
@@ -33,9 +33,9 @@ from coordinator.streams.predictions.stage import (
     FELL_BEHIND,
     NODE_LATE,
     NODE_RESTARTED,
+    Answers,
     PredictStage,
     all_missed,
-    died_of,
     holding_nothing,
     judge,
 )
@@ -195,15 +195,9 @@ class PredictTenure(Tenure):
             # A dead owner opened it: what its models said is lost, and they do not pay for that, but for the one whose
             # answer it died of.
             killer = {self._in_hand.left_behind} if self._in_hand is not None else set()
-            killer -= known.answered_ids
-            events: list[AnyEvent] = [
-                one for model_id in killer for one in died_of(known.opened, model_id, clock)
-            ]
-            events += all_missed(
-                known.opened, NODE_RESTARTED, "node", clock, but={*known.answered_ids, *killer}
-            )
-            await self._report(events, self._contracts(data.contract_hash).model_strikes_max)
-            await self._answered(data, events, clock)
+            answers = all_missed(known.opened, NODE_RESTARTED, "node", but=known.answered_ids, died_of=killer)
+            await self._report(answers, self._contracts(data.contract_hash).model_strikes_max)
+            await self._answered(data, answers, clock)
             return
         if self._in_hand is not None:
             self._in_hand.left_behind = (
@@ -224,9 +218,9 @@ class PredictTenure(Tenure):
             await self.owned.flush()
         opened = stage.open[data.input_id].opened
         if clock > data.deadline_at:
-            await self._answered(data, all_missed(opened, NODE_LATE, "node", clock), clock)
+            await self._answered(data, all_missed(opened, NODE_LATE, "node"), clock)
         elif await self._is_superseded(data):
-            await self._answered(data, all_missed(opened, FELL_BEHIND, "node", clock), clock)
+            await self._answered(data, all_missed(opened, FELL_BEHIND, "node"), clock)
         else:
             task = asyncio.create_task(self._ask(data, opened, clock), name=f"round-{data.input_id}")
             self._rounds[task] = data
@@ -250,9 +244,9 @@ class PredictTenure(Tenure):
         """Wait until no round is open. Raises what one of them ended with."""
         await self._wait_for(list(self._rounds))
 
-    async def _answered(self, data: InputReceivedData, events: Sequence[AnyEvent], clock: int) -> None:
+    async def _answered(self, data: InputReceivedData, answers: Answers, clock: int) -> None:
         async with self._sending:
-            await self._send(self.stage.answered(data.input_id, events, clock))
+            await self._send(self.stage.answered(data.input_id, answers, clock))
 
     async def _send(self, draft: Draft) -> None:
         self.stage.remember(draft)
@@ -269,39 +263,40 @@ class PredictTenure(Tenure):
         seconds = BUDGET_SHARE * (data.deadline_at - clock) / 1000
         asking = Asking(self._askers, asked, data, contract, seconds, _fair_seconds(data, contract))
         while True:
-            answers = await asking.next(lambda: self._is_superseded(data))
+            replies = await asking.next(lambda: self._is_superseded(data))
             clock = await self._clock.read()
             # Beside the event loop: an answer as large as it may be takes some ms, and the clock of others runs.
-            events = await asyncio.to_thread(self._judged, data, opened, answers, clock)
-            await self._report(events, contract.model_strikes_max)
+            answers = await asyncio.to_thread(self._judged, data, opened, replies, clock)
+            await self._report(answers, contract.model_strikes_max)
             if asking.over:
-                await self._answered(data, events, clock)
+                await self._answered(data, answers, clock)
                 return
             async with self._sending:
-                await self._send(self.stage.answered_in_part(data.input_id, events, answers.keys(), clock))
+                await self._send(self.stage.answered_in_part(data.input_id, answers, replies.keys(), clock))
 
-    def _judged(
-        self, data: InputReceivedData, opened: RoundOpened, answers: Answers, clock: int
-    ) -> list[AnyEvent]:
-        """The events of these models, in the order of scopes and roster."""
-        others = {entry.model_id for entry in opened.data.roster} - answers.keys()
+    def _judged(self, data: InputReceivedData, opened: RoundOpened, replies: Replies, clock: int) -> Answers:
+        """The answers of these models to each scope, in the order of the roster."""
+        others = {entry.model_id for entry in opened.data.roster} - replies.keys()
         contract = self._contracts(data.contract_hash)
-        events: list[AnyEvent] = []
-        for scope in data.scopes:
-            replies = {
-                model_id: self._excused(of_model[scope.scope_key], late=clock > data.deadline_at)
-                for model_id, of_model in answers.items()
-            }
-            events += judge(
-                *(opened, scope.scope_key, replies, contract.output_type, contract.output_max_bytes, clock),
+        late = clock > data.deadline_at
+        return {
+            scope.scope_key: judge(
+                opened,
+                {
+                    model_id: self._excused(of_model[scope.scope_key], late=late)
+                    for model_id, of_model in replies.items()
+                },
+                contract.output_type,
+                contract.output_max_bytes,
                 but=others,
                 holding=self._holding,
             )
-        return events
+            for scope in data.scopes
+        }
 
-    async def _report(self, events: list[AnyEvent], strikes_max: int) -> None:
+    async def _report(self, answers: Answers, strikes_max: int) -> None:
         """Tell the orchestrator who fails again and again; it stops them. Its answer comes as a notice."""
-        for strike in self._strikes.note(events, strikes_max):
+        for strike in self._strikes.note(answers, strikes_max):
             if await self._gateway.report_failure(strike.model_id, strike.code, strike.reason):
                 self._strikes.reported(strike.model_id)
 

@@ -97,26 +97,25 @@ def check_counts(scene: Scene) -> None:
                 for key in event.data.scope_keys
                 for entry in event.data.roster
             )
-        elif isinstance(event, (ev.PredictionRecorded, ev.PredictionAbsent, ev.PredictionFailed)):
-            found[event.data.input_id, event.data.scope_key, event.data.model_id] += 1
+    for event, entry in (answer for decision in scene.answers() for answer in decision):
+        found[event.data.input_id, event.data.scope_key, entry.model_id] += 1
     assert found == wanted, scene.missed()[:4]
     assert set(found.values()) <= {1}
 
 
 def recorded(scene: Scene, model_id: str) -> int:
     return sum(
-        isinstance(event, ev.PredictionRecorded) and event.data.model_id == model_id
-        for decision in scene.decisions()
-        for event in decision
+        entry.status == "PENDING" and entry.model_id == model_id
+        for decision in scene.answers()
+        for _, entry in decision
     )
 
 
 def final_in_order(scene: Scene) -> dict[str, list[str]]:
     """Round -> its models in the order of their final events in the log."""
     found: dict[str, list[str]] = {}
-    for event in (event for decision in scene.decisions() for event in decision):
-        if isinstance(event, (ev.PredictionRecorded, ev.PredictionAbsent, ev.PredictionFailed)):
-            found.setdefault(event.data.input_id, []).append(event.data.model_id)
+    for event, entry in (answer for decision in scene.answers() for answer in decision):
+        found.setdefault(event.data.input_id, []).append(entry.model_id)
     return found
 
 
@@ -228,8 +227,8 @@ async def test_a_rename_and_a_replacement_lose_no_round(open_play: OpenPlay, tmp
     await play(scene, 2, 1, 30_000)
     check_counts(scene)
     assert scene.missed() == []
-    last = [e.data for e in scene.decisions()[-1] if isinstance(e, ev.PredictionRecorded)]
-    assert {one.model_id: one.output["value"] for one in last}["good2"] == 0.75
+    last = [entry for _, entry in scene.answers()[-1] if entry.status == "PENDING"]
+    assert {one.model_id: msgspec.json.decode(one.output)["value"] for one in last}["good2"] == 0.75
     assert before not in {one.deployment_id for one in last}
 
 
@@ -335,7 +334,7 @@ async def test_redeploying_during_a_call_is_the_models_own_absence(open_play: Op
     main.write_text(model_source("import time; time.sleep(20); return 1"))
     await scene.until(lambda: seen["good2"].data.deployment_id != before)
     playing = asyncio.create_task(play(scene, 0, 1, 60_000))
-    await scene.until(lambda: any("PredictionRecorded" in kinds for kinds in scene.kinds()))
+    await scene.until(lambda: any("PENDING" in kinds for kinds in scene.kinds()))
     main.write_text(model_source("return 1  # a comment"))
     await playing
     check_counts(scene)

@@ -57,7 +57,7 @@ async def test_a_round_is_opened_and_answered_in_two_decisions(scene):
     play = await scene(a=good, b=good)
     play.asked(received(T0))
     await play.deliver()
-    assert play.kinds() == [["RoundOpened"], ["PredictionRecorded", "PredictionRecorded", "RoundAnswered"]]
+    assert play.kinds() == [["RoundOpened"], ["PENDING", "PENDING", "RoundAnswered"]]
 
 
 async def test_a_slow_model_keeps_nobodys_answer_out_of_the_log(scene):
@@ -72,15 +72,15 @@ async def test_a_slow_model_keeps_nobodys_answer_out_of_the_log(scene):
     play.asked(received(T0, scopes={"60s": 60, "5m": 300}))
     delivering = asyncio.create_task(play.deliver())
     await play.until(lambda: len(play.kinds()) == 2)
-    part = play.decisions()[1]
-    assert [(type(e).__name__, e.data.model_id) for e in part[:-1]] == [
-        *[("PredictionRecorded", "a"), ("PredictionRecorded", "c")] * 2
+    part = play.answers()[1]
+    assert [(entry.status, entry.model_id) for _, entry in part] == [
+        *[("PENDING", "a"), ("PENDING", "c")] * 2
     ]
-    assert part[-1].data.model_ids == ["a", "c"]
+    assert play.decisions()[1][-1].data.models == [0, 2]
     gate.set()
     await delivering
-    assert play.kinds()[2] == ["PredictionRecorded", "PredictionRecorded", "RoundAnswered"]
-    assert {event.data.model_id for event in play.decisions()[2][:-1]} == {"b"}
+    assert play.kinds()[2] == ["PENDING", "PENDING", "RoundAnswered"]
+    assert {entry.model_id for _, entry in play.answers()[2]} == {"b"}
 
 
 async def test_what_a_dead_owner_left_is_absent_and_what_it_recorded_stays(scene):
@@ -99,8 +99,8 @@ async def test_what_a_dead_owner_left_is_absent_and_what_it_recorded_stays(scene
     await play.deliver()
     assert play.kinds() == [
         ["RoundOpened"],
-        ["PredictionRecorded", "RoundAnsweredInPart"],
-        ["PredictionAbsent", "RoundAnswered"],
+        ["PENDING", "RoundAnsweredInPart"],
+        ["ABSENT", "RoundAnswered"],
     ]
     assert play.missed() == [("b", "node", NODE_RESTARTED)]
 
@@ -110,8 +110,8 @@ async def test_of_inputs_that_wait_the_newest_of_each_subject_wins(scene):
     play.asked(received(T0), received(T0, "ETHUSDT"), received(T0 + MINUTE), received(T0 + 2 * MINUTE))
     await play.deliver()
     assert sorted(kinds[0] for kinds in play.kinds()) == [
-        *["PredictionAbsent"] * 2,
-        *["PredictionRecorded"] * 2,
+        *["ABSENT"] * 2,
+        *["PENDING"] * 2,
         *["RoundOpened"] * 4,
     ]
     assert play.missed() == [("a", "node", FELL_BEHIND)] * 2
@@ -144,7 +144,7 @@ async def test_a_model_too_slow_for_its_schedule_is_cut_off_by_the_next_input_an
         ("b", f"BUSY: {STILL_AT_WORK}"),
     ]
     assert {fault for _, fault, _ in play.missed()} == {"model"}
-    assert sum(kinds.count("PredictionRecorded") for kinds in play.kinds()) == 2
+    assert sum(kinds.count("PENDING") for kinds in play.kinds()) == 2
     gate.set()
 
 
@@ -163,7 +163,7 @@ async def test_the_subjects_of_a_point_are_asked_side_by_side(scene):
     play = await scene(a=good, b=hangs_in_btc, c=good)
     play.asked(received(T0), received(T0, "ETHUSDT"), received(T0, "SOLUSDT"))
     delivering = asyncio.create_task(play.deliver())
-    recorded = lambda: [kinds.count("PredictionRecorded") for kinds in play.kinds()]  # noqa: E731
+    recorded = lambda: [kinds.count("PENDING") for kinds in play.kinds()]  # noqa: E731
     await play.until(lambda: sum(recorded()) == 6)
     assert ticked == ["BTCUSDT"]  # calls to one model never overlap
     gate.set()
@@ -182,7 +182,7 @@ async def test_rounds_that_a_dead_owner_left_side_by_side_are_each_closed_once(s
     play.gateway.join("a", good)
     play.asked(received(T0), received(T0, "ETHUSDT"), received(T0, "SOLUSDT"))
     delivering = asyncio.create_task(play.deliver())
-    await play.until(lambda: sum(kinds.count("PredictionRecorded") for kinds in play.kinds()) == 3)
+    await play.until(lambda: sum(kinds.count("PENDING") for kinds in play.kinds()) == 3)
     delivering.cancel()
     await asyncio.gather(delivering, return_exceptions=True)
     await play.start()
@@ -238,7 +238,7 @@ async def test_one_second_schedules_are_each_asked_once(scene):
     for number in range(5):
         play.asked(received(second(number)))
         await play.deliver()
-    recorded = [kinds for kinds in play.kinds() if "PredictionRecorded" in kinds]
+    recorded = [kinds for kinds in play.kinds() if "PENDING" in kinds]
     assert (len(recorded), play.missed()) == (5, [])
 
 
@@ -272,7 +272,7 @@ async def test_scopes_of_one_model_are_asked_one_after_another(scene):
     play = await scene(a=lambda method, _: one_at_a_time(method))
     play.asked(received(T0, scopes={"60s": 60, "5m": 300, "1h": 3600}))
     await play.deliver()
-    assert play.kinds()[-1] == ["PredictionRecorded"] * 3 + ["RoundAnswered"]
+    assert play.kinds()[-1] == ["PENDING"] * 3 + ["RoundAnswered"]
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,12 @@ from coordinator.streams.events import (
     FeedRecordReceived,
     InputReceived,
     InputResolved,
+    RosterEntry,
     RoundOpened,
     RoundScored,
+    ScopeAnswered,
     ScoreEntry,
+    answers_in_columns,
 )
 from coordinator.streams.log.counting import Counter, Decision
 from coordinator.streams.log.envelope import (
@@ -258,12 +261,22 @@ def test_what_came_from_outside_is_there_once_and_whole(topic: str, mutation: st
     ("topic", "kind", "change"),
     [
         ("feeds", "FeedRecordReceived", lambda data: {"values": data.values | {"close": "1.00"}}),
-        ("predictions", "PredictionRecorded", lambda data: {"output": {"value": 0.123}}),
-        ("predictions", "PredictionRecorded", lambda data: {"model_id": "nobody"}),
         (
             "predictions",
-            "PredictionAbsent",
-            lambda data: {"fault": "node" if data.fault == "model" else "model"},
+            "ScopeAnswered",
+            lambda data: {"outputs": [msgspec.Raw(b'{"value":0.123}'), *data.outputs[1:]]},
+        ),
+        ("predictions", "ScopeAnswered", lambda data: {"models": [*data.models[:-1], 99]}),
+        ("predictions", "ScopeAnswered", lambda data: {"models": [one + 1 for one in data.models]}),
+        (
+            "predictions",
+            "ScopeAnswered",
+            lambda data: {
+                "unanswered": [
+                    msgspec.structs.replace(one, fault="node" if one.fault == "model" else "model")
+                    for one in data.unanswered
+                ]
+            },
         ),
         ("models", "ModelSeen", lambda data: {"model_id": "nobody"}),
         ("models", "ModelSeen", lambda data: {"cruncher_id": "somebody"}),
@@ -276,6 +289,11 @@ def test_what_came_from_outside_is_as_it_was_when_it_was_used(
     parts = parts_of(market(1), topic)
     i, j = in_period(parts, topic, rng, kind)
     event = parts[i][0][j]
+    while isinstance(event, ScopeAnswered) and (  # one with an answer, and with one that is none
+        not event.data.unanswered or event.data.unanswered[0].place == 0
+    ):
+        i, j = in_period(parts, topic, rng, kind)
+        event = parts[i][0][j]
     parts[i][0][j] = msgspec.structs.replace(
         event, data=msgspec.structs.replace(event.data, **change(event.data))
     )
@@ -363,14 +381,22 @@ def test_a_record_that_is_taken_out_with_everything_honestly_redone_is_found_sin
 @pytest.mark.parametrize("redone", [False, True], ids=["as it was", "redone"])
 def test_a_model_that_is_taken_off_a_roster_with_its_answers_is_found(redone: bool):
     parts = parts_of(market(1), "predictions")
+    rosters: dict[str, list[RosterEntry]] = {}
     for events, *_ in parts:
         for j, event in enumerate(events):
             if isinstance(event, RoundOpened):
+                rosters[event.data.input_id] = event.data.roster
                 roster = [one for one in event.data.roster if one.model_id != "b"]
                 events[j] = msgspec.structs.replace(
                     event, data=msgspec.structs.replace(event.data, roster=roster)
                 )
-        events[:] = [event for event in events if getattr(event.data, "model_id", "") != "b"]
+            elif isinstance(event, ScopeAnswered):
+                roster = rosters[event.data.input_id]
+                left = [one for one in event.data.entries(roster) if one.model_id != "b"]
+                columns = answers_in_columns([one for one in roster if one.model_id != "b"], left)
+                events[j] = msgspec.structs.replace(
+                    event, data=msgspec.structs.replace(event.data, **columns)
+                )
     found = verdict(written(market(1), "predictions", parts, redone=redone))
     assert found is not None
     assert (found.step, "model b" in str(found)) == ("predictions", True)

@@ -14,9 +14,9 @@ LEGAL = {
         ("RECEIVED", "InputResolved", "RESOLVED"),
     },
     "Prediction": {
-        ("(none)", "PredictionRecorded", "PENDING"),
-        ("(none)", "PredictionAbsent", "ABSENT"),
-        ("(none)", "PredictionFailed", "FAILED"),
+        ("(none)", "pending", "PENDING"),
+        ("(none)", "absent", "ABSENT"),
+        ("(none)", "failed", "FAILED"),
         ("PENDING", "scored", "SCORED"),
         ("PENDING", "scoring-failed", "FAILED"),
     },
@@ -82,5 +82,5 @@ def test_every_status_can_be_reached_and_nothing_leaves_a_final_one(name):
 
 def test_the_tables_speak_of_events_that_exist():
     """Or, of a prediction, of the moves that an event in columns holds: `test_transitions.py`."""
-    moves = {"scored", "scoring-failed"}
+    moves = {"pending", "absent", "failed", "scored", "scoring-failed"}
     assert {kind for table in lifecycle.TABLES.values() for _, kind in table} <= set(KINDS) | moves

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from tests.streams.build import T0, answers, round_scores
+from tests.streams.build import T0, answers, opened, round_scores
 
 from coordinator.streams.events import RoundScored, RoundScoredData, ScoreEntry, Unscored, in_columns
 from coordinator.streams.log.envelope import decode_event, encode_event
@@ -13,16 +13,17 @@ from coordinator.streams.log.transitions import transitions
 
 
 def moves(events):
+    rosters = {}
     return [
         (one.prediction_id.rsplit("/", 1)[1], one.before, one.after, one.reason, one.fault)
         for event in events
-        for one in transitions(event)
+        for one in transitions(event, rosters)
     ]
 
 
 def test_an_answer_is_pending_absent_or_failed():
     said = {"a": 0.5, "b": "ABSENT", "c": "ABSENT(node)", "d": "FAILED"}
-    assert moves(answers(T0, said)) == [
+    assert moves([opened(T0, list(said)), *answers(T0, said)]) == [
         ("a", "(none)", "PENDING", "", None),
         ("b", "(none)", "ABSENT", "ABSENT", "model"),
         ("c", "(none)", "ABSENT", "ABSENT(node)", "node"),
@@ -35,7 +36,7 @@ def test_a_round_that_is_scored_moves_what_was_pending_and_nothing_else():
     failed = ScoreEntry("d", "FAILED", "node", reason="score is not finite: nan")
     entries = [*event.data.entries(), failed]
     data = msgspec.structs.replace(event.data, **in_columns(entries))
-    found = list(transitions(msgspec.structs.replace(event, data=data)))
+    found = list(transitions(msgspec.structs.replace(event, data=data), {}))
     assert [(one.id, one.before, one.after, one.reason, one.fault) for one in found] == [
         (f"inp/BTCUSDT/{T0}/60s/a:scored", "PENDING", "SCORED", "", None),
         (

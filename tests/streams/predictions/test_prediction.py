@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import msgspec
 import pytest
 from pydantic import BaseModel, Field, StrictFloat, field_validator
 from tests.given import given
@@ -11,24 +12,32 @@ from tests.streams.build import HASH, MINUTE, T0, opened, received
 
 from coordinator.streams.contract import InferenceOutput
 from coordinator.streams.events import (
-    PredictionAbsent,
-    PredictionFailed,
-    PredictionRecorded,
+    AnswerEntry,
     RosterEntry,
     RoundAnswered,
     RoundOpened,
+    ScopeAnswered,
 )
-from coordinator.streams.log.envelope import Need, encode_decision
+from coordinator.streams.log.envelope import (
+    MESSAGE_BYTES_MAX,
+    Need,
+    decode_append,
+    decode_events,
+    encode_decision,
+)
 from coordinator.streams.log.finite import not_finite
 from coordinator.streams.log.reasons import REASON_CHARS
+from coordinator.streams.log.transitions import transitions
 from coordinator.streams.models.stage import ModelsStage
 from coordinator.streams.ports import ModelInfo, ModelNotice, ModelReply, Outcome
 from coordinator.streams.predictions.stage import (
     NODE_LATE,
     NODE_RESTARTED,
+    WORKER_DIED,
     PredictStage,
     all_missed,
     check_output,
+    in_events,
     judge,
 )
 
@@ -191,91 +200,115 @@ def test_the_first_number_that_is_not_finite_is_found_by_its_path(value, path):
 # --- judging a round -------------------------------------------------------------------------------------
 
 JUDGED = {
-    Outcome.OK: (PredictionRecorded, None),
-    Outcome.MODEL_FAILED: (PredictionFailed, "model"),
-    Outcome.BAD_OUTPUT: (PredictionFailed, "model"),
-    Outcome.TOO_BIG: (PredictionFailed, "model"),
-    Outcome.DEADLINE: (PredictionAbsent, "model"),
-    Outcome.BUSY: (PredictionAbsent, "model"),
-    Outcome.CRASHED: (PredictionAbsent, "model"),
-    Outcome.ABSENT: (PredictionAbsent, "node"),
+    Outcome.OK: ("PENDING", None),
+    Outcome.MODEL_FAILED: ("FAILED", "model"),
+    Outcome.BAD_OUTPUT: ("FAILED", "model"),
+    Outcome.TOO_BIG: ("FAILED", "model"),
+    Outcome.DEADLINE: ("ABSENT", "model"),
+    Outcome.BUSY: ("ABSENT", "model"),
+    Outcome.CRASHED: ("ABSENT", "model"),
+    Outcome.ABSENT: ("ABSENT", "node"),
 }
 
 
 def judged(reply: ModelReply | None, output_type: type[BaseModel] = InferenceOutput):
     the_round = opened(T0, ["m1"])
-    (event,) = judge(the_round, "60s", {} if reply is None else {"m1": reply}, output_type, MAX_BYTES, T0 + 5)
-    return event
+    (entry,) = judge(the_round, {} if reply is None else {"m1": reply}, output_type, MAX_BYTES)
+    return entry
+
+
+def recorded(the_round: RoundOpened, *entries: Any) -> list[Any]:
+    """The events of one scope, through their bytes."""
+    made = list(in_events(the_round, {"60s": entries}, T0 + 5))
+    (record,) = encode_decision(made, epoch=1, seq=1, upto={}, need={})
+    append = decode_append(record)
+    assert append is not None
+    return decode_events(append.events)
 
 
 def test_the_table_names_every_outcome():
     assert set(JUDGED) == set(Outcome)
 
 
-@pytest.mark.parametrize(("outcome", "kind", "fault"), [(one, *worth) for one, worth in JUDGED.items()])
-def test_each_outcome_ends_in_one_event_with_a_reason_and_a_fault(outcome, kind, fault):
+@pytest.mark.parametrize(("outcome", "status", "fault"), [(one, *worth) for one, worth in JUDGED.items()])
+def test_each_outcome_ends_in_one_answer_with_a_reason_and_a_fault(outcome, status, fault):
     output = {"value": 0.5} if outcome is Outcome.OK else None
     event = judged(
         ModelReply("m1", "d2", outcome, fault, output=output, detail="what it said", exec_time_us=7)
     )
-    assert type(event) is kind
-    assert (event.at, event.data.model_id, event.data.exec_time_us) == (T0 + 5, "m1", 7)
+    assert (event.status, event.model_id, event.exec_time_us) == (status, "m1", 7)
     if fault:
-        assert event.data.fault == fault
-        assert event.data.reason == f"{outcome}: what it said"
-        assert event.data.deployment_id == "m1-d"
+        assert (event.fault, event.reason) == (fault, f"{outcome}: what it said")
+        assert event.deployment_id == "m1-d"
     else:
-        assert event.data.output == {"value": 0.5}
-        assert event.data.deployment_id == "d2"
+        assert msgspec.json.decode(event.output) == {"value": 0.5}
+        assert event.deployment_id == "d2"
 
 
 def test_a_model_that_is_recovering_is_absent_by_its_own_fault():
     event = judged(ModelReply("m1", "d", Outcome.ABSENT, "model", detail="recovering"))
-    assert isinstance(event, PredictionAbsent)
-    assert event.data.fault == "model"
+    assert event.status == "ABSENT"
+    assert event.fault == "model"
 
 
 def test_a_model_without_a_reply_is_absent_by_the_node():
     event = judged(None)
-    assert isinstance(event, PredictionAbsent)
-    assert (event.data.fault, event.data.reason) == ("node", "ABSENT: no reply")
+    assert event.status == "ABSENT"
+    assert (event.fault, event.reason) == ("node", "ABSENT: no reply")
 
 
 def test_an_answer_that_is_no_answer_has_failed():
     event = judged(ModelReply("m1", "d", Outcome.OK, output={"value": float("nan")}))
-    assert isinstance(event, PredictionFailed)
-    assert (event.data.fault, event.data.reason) == ("model", "BAD_OUTPUT: .value is not finite")
+    assert event.status == "FAILED"
+    assert (event.fault, event.reason) == ("model", "BAD_OUTPUT: .value is not finite")
 
 
 def test_a_reason_is_cut():
     assert (
-        len(judged(ModelReply("m1", "d", Outcome.MODEL_FAILED, "model", detail="x" * 9999)).data.reason)
+        len(judged(ModelReply("m1", "d", Outcome.MODEL_FAILED, "model", detail="x" * 9999)).reason)
         == REASON_CHARS
     )
 
 
 def test_a_key_that_cannot_be_written_does_not_break_the_record_that_names_it():
     event = judged(ModelReply("m1", "d", Outcome.OK, output={"value": 0.5, "\ud800": float("nan")}))
-    assert event.data.reason == "BAD_OUTPUT: .? is not finite"
-    assert encode_decision([event], epoch=1, seq=1, upto={}, need={})
+    assert event.reason == "BAD_OUTPUT: .? is not finite"
+    assert recorded(opened(T0, ["m1"]), event)
 
 
 def test_a_models_own_words_cannot_break_the_record():
     event = judged(ModelReply("m1", "d", Outcome.MODEL_FAILED, "model", detail="half a letter \ud800"))
-    assert encode_decision([event], epoch=1, seq=1, upto={}, need={})
+    assert recorded(opened(T0, ["m1"]), event)
 
 
-def test_every_model_has_one_event_in_the_order_of_the_roster_and_ids_of_its_own():
+def test_every_model_has_one_answer_in_the_order_of_the_roster():
     models = [f"m{i}" for i in range(30)]
     the_round = opened(T0, models, scope_keys=("a", "b"))
     replies = {one: ModelReply(one, "d", Outcome.OK, output=0.1) for one in models[::2]}
-    events = [
-        event
-        for key in ("a", "b")
-        for event in judge(the_round, key, replies, InferenceOutput, MAX_BYTES, T0)
-    ]
-    assert [event.data.model_id for event in events] == models * 2
-    assert len({event.id for event in events}) == 60
+    entries = judge(the_round, replies, InferenceOutput, MAX_BYTES)
+    events = list(in_events(the_round, {"b": entries[::-1], "a": entries}, T0))
+    assert [event.data.scope_key for event in events] == ["a", "b"]
+    for event in events:
+        assert [one.model_id for one in event.data.entries(the_round.data.roster)] == models
+    rosters: dict[str, list[RosterEntry]] = {}
+    moves = [move for event in [the_round, *events] for move in transitions(event, rosters)]
+    assert len({move.id for move in moves}) == 60
+
+
+@pytest.mark.parametrize("kilobytes", [0, 1, 64])
+def test_large_answers_stand_in_several_events_that_a_record_can_hold(kilobytes):
+    """Who said what is the same; the cut is by content alone, so a decision made twice is cut alike."""
+    models = [f"m{i}" for i in range(100)]
+    the_round = opened(T0, models)
+    output = msgspec.Raw(msgspec.json.encode({"note": "x" * 1000 * kilobytes}))
+    entries = [AnswerEntry(one, f"{one}-d", "PENDING", output, 5) for one in models]
+    events = list(in_events(the_round, {"60s": entries}, T0))
+    assert events == list(in_events(the_round, {"60s": entries[::-1]}, T0))
+    assert len(events) == {0: 1, 1: 1, 64: 7}[kilobytes]
+    assert len({event.id for event in events}) == len(events)
+    assert [one for event in events for one in event.data.entries(the_round.data.roster)] == entries
+    for record in encode_decision(events, epoch=1, seq=1, upto={}, need={}):
+        assert len(record) < MESSAGE_BYTES_MAX
 
 
 def test_one_bad_answer_does_not_touch_the_others():
@@ -286,20 +319,27 @@ def test_one_bad_answer_does_not_touch_the_others():
         "b": ModelReply("b", "d", Outcome.OK, output={"value": float("nan")}),
         "c": ModelReply("c", "d", Outcome.OK, output={"value": 0.2}),
     }
-    kinds = [type(event) for event in judge(the_round, "60s", replies, InferenceOutput, MAX_BYTES, T0)]
-    assert kinds == [PredictionRecorded, PredictionFailed, PredictionRecorded]
+    found = [entry.status for entry in judge(the_round, replies, InferenceOutput, MAX_BYTES)]
+    assert found == ["PENDING", "FAILED", "PENDING"]
 
 
 @pytest.mark.parametrize("reason", [NODE_RESTARTED, NODE_LATE])
 def test_a_round_nobody_could_answer_is_absent_for_all_by_the_node(reason):
-    events = all_missed(opened(T0, ["a", "b"], scope_keys=("x", "y")), reason, "node", T0 + 9)
-    assert [(e.data.scope_key, e.data.model_id) for e in events] == [
-        ("x", "a"),
-        ("x", "b"),
-        ("y", "a"),
-        ("y", "b"),
+    found = all_missed(opened(T0, ["a", "b"], scope_keys=("x", "y")), reason, "node")
+    assert {key: [one.model_id for one in entries] for key, entries in found.items()} == {
+        "x": ["a", "b"],
+        "y": ["a", "b"],
+    }
+    every = [one for entries in found.values() for one in entries]
+    assert {(one.status, one.reason, one.fault) for one in every} == {("ABSENT", reason, "node")}
+
+
+def test_of_a_round_left_open_who_was_recorded_is_left_out_and_who_killed_the_worker_failed():
+    found = all_missed(opened(T0, ["a", "b", "c"]), NODE_RESTARTED, "node", but={"a"}, died_of={"b", "a"})
+    assert [(one.model_id, one.status, one.fault, one.reason) for one in found["60s"]] == [
+        ("b", "FAILED", "model", WORKER_DIED),
+        ("c", "ABSENT", "node", NODE_RESTARTED),
     ]
-    assert {(e.data.reason, e.data.fault, e.at) for e in events} == {(reason, "node", T0 + 9)}
 
 
 # --- the stage's own state -------------------------------------------------------------------------------
@@ -315,9 +355,9 @@ def test_a_round_is_open_from_its_opening_to_its_answer():
     the_id = data.input_id
     assert list(stage.open) == [the_id]
     assert stage.arrived(the_id, (7, 0), Need(7, 1, 6))
-    missed = all_missed(stage.open[the_id].opened, NODE_LATE, "node", T0 + 2)
+    missed = all_missed(stage.open[the_id].opened, NODE_LATE, "node")
     done = stage.answered(the_id, missed, T0 + 2)
-    assert [type(event) for event in done.events] == [PredictionAbsent, RoundAnswered]
+    assert [type(event) for event in done.events] == [ScopeAnswered, RoundAnswered]
     assert (done.upto, done.need) == ({"inputs": (7, 0)}, {"inputs": Need(7, 1, 6)})
     stage.remember(done)
     assert not stage.open
@@ -326,7 +366,7 @@ def test_a_round_is_open_from_its_opening_to_its_answer():
 
 def test_nothing_can_be_answered_that_was_not_opened():
     with pytest.raises(RuntimeError, match="no round of x is open"):
-        PredictStage().answered("x", [], T0)
+        PredictStage().answered("x", {}, T0)
 
 
 def test_a_new_owner_knows_which_round_a_dead_one_left_open():
@@ -346,20 +386,20 @@ def test_rounds_side_by_side_decide_up_to_the_oldest_that_is_open():
         stage.remember(draft)
     a, b, c = (data.input_id for data in inputs)
     for the_id, upto in ((b, {}), (a, {"inputs": (1, 0)})):
-        draft = stage.answered(the_id, [], T0)
+        draft = stage.answered(the_id, {}, T0)
         assert draft.upto == upto
         stage.remember(draft)
         drafts.append(draft)
         if the_id == b:
             for one in drafts:
                 after.remember(one)
-    draft = stage.answered(c, [], T0)
+    draft = stage.answered(c, {}, T0)
     assert (draft.upto, draft.need) == ({"inputs": (2, 0)}, {"inputs": Need(2)})
 
     assert list(after.open) == [a, c]
     assert after.arrived(a, (0, 0), Need(0))
     assert not after.arrived(b, (1, 0), Need(1))
-    assert after.answered(a, [], T0).upto == {"inputs": (1, 0)}
+    assert after.answered(a, {}, T0).upto == {"inputs": (1, 0)}
 
 
 # --- the models ------------------------------------------------------------------------------------------

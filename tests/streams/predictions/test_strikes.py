@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.streams.build import T0, answers
+from tests.streams.build import answer_entries
 
 from coordinator.streams.predictions.strikes import MULTIPLE_FAILED, MULTIPLE_TIMEOUT, Strikes
 
@@ -24,13 +24,13 @@ ROUNDS = {
 
 def rounds(said):
     for number, one in enumerate(said, start=1):
-        yield number, answers(T0 + number, {"m": one, "other": 0.1})
+        yield number, {"60s": answer_entries({"m": one, "other": 0.1})}
 
 
 @pytest.mark.parametrize(("said", "expected"), ROUNDS.values(), ids=ROUNDS)
 def test_who_is_due_for_a_report(said, expected):
     strikes = Strikes()
-    due = [(number, one) for number, events in rounds(said) for one in strikes.note(events, 3)]
+    due = [(number, one) for number, round_ in rounds(said) for one in strikes.note(round_, 3)]
     assert [(number, one.code) for number, one in due] == expected
     assert all(one.model_id == "m" and "rounds in a row" in one.reason for _, one in due)
 
@@ -38,8 +38,8 @@ def test_who_is_due_for_a_report(said, expected):
 def test_counting_begins_anew_once_it_is_reported():
     strikes = Strikes()
     found = []
-    for number, events in rounds(["FAILED"] * 7):
-        for one in strikes.note(events, 3):
+    for number, round_ in rounds(["FAILED"] * 7):
+        for one in strikes.note(round_, 3):
             found.append(number)
             strikes.reported(one.model_id)
     assert found == [3, 6]
@@ -47,10 +47,10 @@ def test_counting_begins_anew_once_it_is_reported():
 
 def test_zero_strikes_mean_that_nobody_is_ever_due():
     strikes = Strikes()
-    assert [one for _, events in rounds(["FAILED"] * 500) for one in strikes.note(events, 0)] == []
+    assert [one for _, round_ in rounds(["FAILED"] * 500) for one in strikes.note(round_, 0)] == []
 
 
 def test_one_good_scope_is_a_good_round():
     strikes = Strikes()
-    both = [*answers(T0, {"m": "FAILED"}), *answers(T0, {"m": 0.1}, scope_keys=("5m",))]
+    both = {"60s": answer_entries({"m": "FAILED"}), "5m": answer_entries({"m": 0.1})}
     assert [one for _ in range(9) for one in strikes.note(both, 3)] == []
