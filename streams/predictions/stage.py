@@ -66,6 +66,9 @@ WORKER_DIED = "BAD_OUTPUT: the worker died while it judged the answer"
 EVENT_BYTES = PART_BYTES_MAX // 2
 """Of outputs and reasons in one event: what else it holds is far less, and a record holds four parts."""
 
+ENTRY_BYTES = 64
+"""Of an entry beside its output and its reason, at most."""
+
 Answers = Mapping[str, Sequence[AnswerEntry]]
 """scope_key -> what models said."""
 
@@ -222,7 +225,7 @@ def _in_size(entries: Iterable[AnswerEntry]) -> Iterator[list[AnswerEntry]]:
     group: list[AnswerEntry] = []
     size = 0
     for entry in entries:
-        own = memoryview(entry.output).nbytes + len(entry.reason)
+        own = ENTRY_BYTES + memoryview(entry.output).nbytes + len(entry.reason)
         if group and size + own > EVENT_BYTES:
             yield group
             group, size = [], 0

@@ -181,18 +181,15 @@ def make_predictions(inputs: TopicLog) -> tuple[TopicLog, list[dict[str, int]]]:
             stage.remember(draft)
             predictions.append(draft, stage.upto, stage.need)
             assert stage.arrived(event.data.input_id, (offset, index), decision.before)
-            answers = [
-                answer
-                for scope in event.data.scopes
-                for answer in judge(
+            answers = {
+                scope.scope_key: judge(
                     stage.open[event.data.input_id].opened,
-                    scope.scope_key,
                     {one: scripted(one, event.data.input_id, scope.scope_key) for one in models},
                     CONTRACT.output_type,
                     CONTRACT.output_max_bytes,
-                    clock,
                 )
-            ]
+                for scope in event.data.scopes
+            }
             done = stage.answered(event.data.input_id, answers, clock)
             stage.remember(done)
             predictions.append(done, stage.upto, stage.need)

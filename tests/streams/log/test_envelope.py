@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 import pytest
-from tests.streams.build import T0, answers, configured, received, record, tick
+from tests.streams.build import T0, answer_entries, answers, configured, opened, received, record, tick
 
 from coordinator.streams.events import (
     ConfirmCheckpoint,
@@ -28,6 +28,7 @@ from coordinator.streams.log.envelope import (
     encode_event,
 )
 from coordinator.streams.log.errors import UnknownEventError
+from coordinator.streams.predictions.stage import in_events
 
 EVENTS = [configured(), record(T0), received(T0), tick(T0)]
 
@@ -79,7 +80,9 @@ def test_parts_fit_into_a_record_of_the_broker():
 
 def test_a_round_of_a_thousand_models_that_say_all_they_may_is_split_and_counts_once():
     note = {"note": "x" * 65_000}
-    events = answers(T0, {f"m{number:04}": note for number in range(1000)})
+    said = {f"m{number:04}": note for number in range(1000)}
+    *_, done = answers(T0, {})
+    events = [*in_events(opened(T0, list(said)), {"60s": answer_entries(said)}, T0), done]
     counter = Counter("predictions")
     counter.read(0, encode_append(Append(e=ENVELOPE_VERSION, epoch=1, seq=0, claim="tests")))
     records = encode_decision(events, epoch=1, seq=1, upto={}, need={})
