@@ -34,6 +34,7 @@ from coordinator.streams.events import (
     RoundScored,
     RoundScoredData,
     ScopeAnswered,
+    ScopeAnsweredData,
     SnapshotTaken,
     SnapshotTakenData,
 )
@@ -89,7 +90,7 @@ class Chain:
         """(number of its decision, event) of `models`, in order."""
         self.models_seq = 0
         self.gaps: dict[str, list[FeedGapData]] = defaultdict(list)
-        self.answers: dict[tuple[str, str], list[AnswerEntry]] = defaultdict(list)
+        self.answers: dict[tuple[str, str], list[ScopeAnsweredData]] = defaultdict(list)
         self.scored: dict[tuple[str, str, str], dict[str, int]] = {}
         """(input_id, scope_key, model_id) -> the units of its score."""
         self.not_scored: dict[tuple[str, str, str], str] = {}
@@ -139,10 +140,7 @@ class Chain:
                     self.rosters[data.input_id] = event
                     self.opened_counts[data.input_id] += 1
                 case ScopeAnswered(data=data) if data.input_id in self.inputs:
-                    opened = self.rosters.get(data.input_id)
-                    if opened is None or (data.models and data.models[-1] >= len(opened.data.roster)):
-                        broken("predictions", f"{event.id} answers what was never asked")
-                    self.answers[data.input_id, data.scope_key] += data.entries(opened.data.roster)
+                    self.answers[data.input_id, data.scope_key].append(data)
                 case RoundScored(data=data):
                     self._take_in_scores(data)
                 case SnapshotTaken(data=data):
@@ -170,6 +168,15 @@ class Chain:
                 self.not_scored[key] = entry.reason
         if data.input_id in self.inputs:
             self.closed[data.input_id, data.scope_key] = data
+
+    def answers_of(self, input_id: str, scope_key: str) -> list[AnswerEntry]:
+        """Every answer in a scope of a round. Raises ChainBrokenError for one of a model that was never asked."""
+        parts = self.answers[input_id, scope_key]
+        opened = self.rosters.get(input_id)
+        roster = opened.data.roster if opened is not None else []
+        if any(data.models and data.models[-1] >= len(roster) for data in parts):
+            broken("predictions", f"input {input_id}, scope {scope_key}: an answer of who was never asked")
+        return [entry for data in parts for entry in data.entries(roster)]
 
     def first_point(self, player: str, until: int) -> int | None:
         """The point of the first round that a player was asked in, of those that were known before `until`."""

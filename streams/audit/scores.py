@@ -129,7 +129,7 @@ def check_predictions(chain: Chain, rounds: Sequence[Asked]) -> str:
                     f"input {one.input_id}: model {entry.model_id} is closed as {entry.cruncher_id}'s",
                 )
         roster = Count(entry.model_id for entry in opened.data.roster)
-        answers = chain.answers[one.input_id, scope_key]
+        answers = chain.answers_of(one.input_id, scope_key)
         got = Count(answer.model_id for answer in answers)
         if got != roster:
             odd = sorted((got - roster) | (roster - got))
@@ -176,7 +176,7 @@ def check_scores(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) ->
         """Model -> whose fault it is said to be that its answer has no score."""
         refused: set[str] = set()
         """The models whose answer the contract itself turned down."""
-        for answer in chain.answers[one.input_id, scope_key]:
+        for answer in chain.answers_of(one.input_id, scope_key):
             place = f"input {one.input_id}, scope {scope_key}, model {answer.model_id}"
             entry = entries.pop(answer.model_id, None)
             if entry is None:
