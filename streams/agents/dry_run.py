@@ -39,7 +39,7 @@ from coordinator.streams.log.envelope import (
     encode_decision,
 )
 from coordinator.streams.log.errors import WorldError
-from coordinator.streams.snapshots.stage import AggregateStage
+from coordinator.streams.snapshots.stage import SnapshotStage
 
 OWNER = "dry-run"
 IDLE_SECONDS = 0.05
@@ -130,7 +130,7 @@ class OverlayWriter:
         """See `Writer`."""
 
 
-class EndingAggregate(AggregateStage):
+class EndingAggregate(SnapshotStage):
     """The stage, and when the last round that it was told of became known."""
 
     latest = -1

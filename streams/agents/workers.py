@@ -39,7 +39,7 @@ from coordinator.streams.ports import FeedSource, ModelNotice
 from coordinator.streams.predictions.strikes import Strikes
 from coordinator.streams.scores.stage import ScoreStage
 from coordinator.streams.settings import Settings
-from coordinator.streams.snapshots.stage import AggregateStage
+from coordinator.streams.snapshots.stage import SnapshotStage
 from coordinator.streams.sources.catalog import source_by_name
 from coordinator.streams.sources.options import options_from
 from coordinator.streams.topology import topic_name
@@ -222,7 +222,7 @@ def _gateway_key(folder: str) -> bytes | None:
 
 def _score(worker: Worker) -> None:
     worker.keep("score", "inputs", lambda: Tenure(worker.io, ScoreStage(worker.shelf), worker.owner))
-    worker.keep("aggregate", "scores", lambda: Tenure(worker.io, AggregateStage(worker.shelf), worker.owner))
+    worker.keep("aggregate", "scores", lambda: Tenure(worker.io, SnapshotStage(worker.shelf), worker.owner))
 
 
 def _checkpoint(worker: Worker) -> None:

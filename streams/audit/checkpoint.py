@@ -29,7 +29,7 @@ from coordinator.streams.events import CheckpointData
 from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.log.stage import Stage
 from coordinator.streams.scores.stage import ScoreStage
-from coordinator.streams.snapshots.stage import AggregateStage
+from coordinator.streams.snapshots.stage import SnapshotStage
 
 
 async def check_log(
@@ -58,7 +58,7 @@ async def check_log(
             ),
         ),
         "snapshots": (
-            AggregateStage(contracts),
+            SnapshotStage(contracts),
             Scope(
                 ("SnapshotTaken", "PeriodClosed"),
                 lambda event: getattr(event.data, "period_end", -1) > start,

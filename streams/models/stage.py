@@ -34,7 +34,7 @@ from coordinator.streams.models.state import ModelsState
 from coordinator.streams.ports import ModelNotice
 
 
-class ModelsStage(Stage):
+class ModelStage(Stage):
     """The outside and commands -> models."""
 
     topic: ClassVar[str] = "models"

@@ -90,7 +90,7 @@ class OpenRound:
         self.answered_ids: set[str] = set()
 
 
-class PredictStage(Stage):
+class PredictionStage(Stage):
     """inputs -> predictions: what has been decided. `agents/predict.py` asks and hands the drafts in.
 
     Rounds are opened in the order of their inputs and go on side by side, so a later one may be answered first.

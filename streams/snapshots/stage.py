@@ -110,7 +110,7 @@ class OpenPeriod:
         return found
 
 
-class AggregateStage(Stage):
+class SnapshotStage(Stage):
     """scores -> snapshots."""
 
     topic: ClassVar[str] = "snapshots"

@@ -29,7 +29,7 @@ from coordinator.streams.log.envelope import encode_decision
 from coordinator.streams.log.stage import Stage
 from coordinator.streams.scores.stage import ScoreStage
 from coordinator.streams.settings import Settings
-from coordinator.streams.snapshots.stage import AggregateStage
+from coordinator.streams.snapshots.stage import SnapshotStage
 
 MODELS = 100
 COMMIT_ROUNDS = 20
@@ -71,7 +71,7 @@ class Pipeline:
 
     def __init__(self, log: SyntheticLog, shelf: ContractShelf, folder: Path) -> None:
         self.score = OwnTopic(ScoreStage(shelf))
-        self.aggregate = OwnTopic(AggregateStage(shelf))
+        self.aggregate = OwnTopic(SnapshotStage(shelf))
         self.projections = open_projections(folder, "bench", "bench", ["leaderboard"])
         self.folder = Folder(self.projections)
         self.offsets = dict.fromkeys(("inputs", "predictions", "scores", "models"), 0)

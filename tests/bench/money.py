@@ -28,7 +28,7 @@ from coordinator.streams.contract.emission import allocate, tier_shares  # noqa:
 from coordinator.streams.contract.strategies import proportional, softmax  # noqa: E402
 from coordinator.streams.events import CheckpointOpened  # noqa: E402
 from coordinator.streams.log.envelope import encode_decision  # noqa: E402
-from coordinator.streams.snapshots.stage import AggregateStage  # noqa: E402
+from coordinator.streams.snapshots.stage import SnapshotStage  # noqa: E402
 
 MODELS = 1_000
 MANY = 10_000
@@ -37,7 +37,7 @@ BEST_OF = 5
 
 def opened(rounds: int, contract: CrunchContract) -> tuple[float, float, CheckpointOpened]:
     """(seconds to open, seconds to take in the snapshots, the checkpoint) over `rounds` rounds of all models."""
-    aggregate, checkpoint = AggregateStage(shelf(contract)), CheckpointStage("bench", shelf(contract))
+    aggregate, checkpoint = SnapshotStage(shelf(contract)), CheckpointStage("bench", shelf(contract))
     snapshots: list[Any] = []
     offset = 0
 

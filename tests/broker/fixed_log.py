@@ -27,10 +27,10 @@ from coordinator.streams.log.counting import Counter
 from coordinator.streams.log.envelope import Append, encode_append, encode_decision, encode_event
 from coordinator.streams.log.stage import Draft, Stage
 from coordinator.streams.ports import ModelReply, Outcome, Subscription
-from coordinator.streams.predictions.stage import PredictStage, judge
+from coordinator.streams.predictions.stage import PredictionStage, judge
 from coordinator.streams.scores.stage import ScoreStage
 from coordinator.streams.settings import Settings
-from coordinator.streams.snapshots.stage import AggregateStage
+from coordinator.streams.snapshots.stage import SnapshotStage
 from coordinator.streams.sources.generated import generated_candles
 
 MINUTE_MS = 60_000
@@ -161,7 +161,7 @@ def make_feeds(rounds: int) -> TopicLog:
 
 def make_predictions(inputs: TopicLog) -> tuple[TopicLog, list[dict[str, int]]]:
     """The rounds, and after each ROUNDS_A_CHUNK of them how far inputs and predictions are."""
-    predictions, stage, counter = TopicLog("predictions"), PredictStage(), Counter("inputs")
+    predictions, stage, counter = TopicLog("predictions"), PredictionStage(), Counter("inputs")
     cuts: list[dict[str, int]] = []
     rounds = 0
     for offset, record in enumerate(inputs.records):
@@ -263,7 +263,7 @@ def fixed_log(crunch_id: str, rounds: int = ROUNDS) -> FixedLog:
     scores, snapshots, checkpoints = TopicLog("scores"), TopicLog("snapshots"), TopicLog("checkpoints")
     sources = {"inputs": inputs.records, "predictions": predictions.records}
     pour(ScoreStage(shelf), scores, sources)
-    pour(AggregateStage(shelf), snapshots, {"scores": scores.records})
+    pour(SnapshotStage(shelf), snapshots, {"scores": scores.records})
     waves = make_commands(crunch_id)
     stage = CheckpointStage(crunch_id, shelf, settle_rehearsals=True)
     # The withholding is known before the first snapshot, the other commands come when all is built.

@@ -24,7 +24,7 @@ from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.scores.stage import ScoreStage
 from coordinator.streams.settings import Settings
-from coordinator.streams.snapshots.stage import AggregateStage
+from coordinator.streams.snapshots.stage import SnapshotStage
 from coordinator.streams.topology import TOPICS
 
 START = 1_677_628_800_000  # 2023-03-01T00:00:00Z
@@ -306,7 +306,7 @@ async def assert_as_if_undisturbed(folder):
     assert checked.equal, checked.verdicts
     shelf = load_contracts(DEMO_CONTRACT)
     checkpoints = CheckpointStage(crunch_id, shelf, settle_rehearsals=True)
-    for stage in (InputStage(shelf), ScoreStage(shelf), AggregateStage(shelf), checkpoints):
+    for stage in (InputStage(shelf), ScoreStage(shelf), SnapshotStage(shelf), checkpoints):
         again = TopicLog(stage.topic)
         pour(stage, again, {source: records[source] for source in stage.sources})
         expected = decided(again.records, stage.topic)

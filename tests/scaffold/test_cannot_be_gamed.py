@@ -29,7 +29,7 @@ from coordinator.streams.log.finite import not_finite
 from coordinator.streams.scores.stage import charged
 from coordinator.streams.scores.units import to_units
 from coordinator.streams.settings import Settings
-from coordinator.streams.snapshots.stage import AggregateStage
+from coordinator.streams.snapshots.stage import SnapshotStage
 
 ROUNDS = 20_000
 EDGES = (-0.06, -0.03, 0.0, 0.0, 0.0, 0.03, 0.07)
@@ -155,7 +155,7 @@ def paid(contract, said: Callable[[int], dict[str, float]], crunchers: dict[str,
     )  # a template's placeholder is paid nothing
     intervals = Settings(snapshot_interval_seconds=300, checkpoint_interval_seconds=1200)
     said_terms = CrunchConfigured(id="terms", at=0, data=make_terms(contract, HASH, intervals, 0))
-    sums = stage_given(AggregateStage(shelf(contract))).when("scores", said_terms)
+    sums = stage_given(SnapshotStage(shelf(contract))).when("scores", said_terms)
     payer = stage_given(CheckpointStage("gamed", shelf(contract))).when("snapshots", said_terms)
     for minute in range(ROUNDS_OF_A_PERIOD):
         values = {model: to_units(scored(contract, value, 0.001), 9) for model, value in said(minute).items()}

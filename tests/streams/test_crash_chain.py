@@ -67,7 +67,7 @@ from coordinator.streams.log.transitions import transitions
 from coordinator.streams.ports import Subscription
 from coordinator.streams.scores.stage import ScoreStage
 from coordinator.streams.snapshots import stage as aggregate
-from coordinator.streams.snapshots.stage import AggregateStage
+from coordinator.streams.snapshots.stage import SnapshotStage
 from coordinator.streams.sources.generated import generated_candles
 
 SUBJECTS = (SUBJECT, "ETHUSDT")
@@ -97,8 +97,8 @@ def score_stage() -> ScoreStage:
     return ScoreStage(CONTRACTS)
 
 
-def aggregate_stage() -> AggregateStage:
-    return AggregateStage(CONTRACTS)
+def aggregate_stage() -> SnapshotStage:
+    return SnapshotStage(CONTRACTS)
 
 
 def checkpoint_stage() -> CheckpointStage:

@@ -27,9 +27,9 @@ from coordinator.streams.feeds.stage import FeedStage
 from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.log.stage import Draft, Stage
 from coordinator.streams.ports import FeedRecord, Subscription
-from coordinator.streams.predictions.stage import PredictStage
+from coordinator.streams.predictions.stage import PredictionStage
 from coordinator.streams.scores.stage import ScoreStage
-from coordinator.streams.snapshots.stage import AggregateStage
+from coordinator.streams.snapshots.stage import SnapshotStage
 
 
 class Watched(Owner):
@@ -77,7 +77,7 @@ def score() -> Stage:
 
 
 def aggregate() -> Stage:
-    return AggregateStage(shelf())
+    return SnapshotStage(shelf())
 
 
 def checkpoint() -> Stage:
@@ -102,7 +102,7 @@ SCENES: dict[str, tuple[Callable[[], Stage], Callable[[], MemoryLog]]] = {
     "snapshots of a market": (aggregate, lambda: after(test_crash_score.mixed_market(1), score)),
     "checkpoints": (checkpoint, lambda: after(a_day_of_rounds(), score, aggregate)),
     "checkpoints and commands": (checkpoint, withheld),
-    "predictions": (PredictStage, a_day_of_rounds),
+    "predictions": (PredictionStage, a_day_of_rounds),
 }
 
 

@@ -26,7 +26,7 @@ from tests.streams.build import (
 
 from coordinator.streams import events as ev
 from coordinator.streams.checkpoints.stage import CheckpointStage
-from coordinator.streams.snapshots.stage import AggregateStage
+from coordinator.streams.snapshots.stage import SnapshotStage
 
 PERIOD = 6 * HOUR
 Rounds = list[tuple[float, dict[str, int | str]]]
@@ -39,7 +39,7 @@ CRUNCHERS = {"again": "lucy", "lucky": "lucy"}
 
 def snapshots_of(rounds: Rounds, hours: int = 6, horizon: float = 1 / 60, **terms: Any) -> list[Any]:
     """What the aggregate stage says of it, hour by hour, as it does on a node: snapshots and closed periods."""
-    scene = given(AggregateStage(shelf(DEFAULT))).when("scores", configured(**terms))
+    scene = given(SnapshotStage(shelf(DEFAULT))).when("scores", configured(**terms))
     told: list[Any] = []
     waiting = sorted(rounds, key=lambda one: one[0])
     for hour in range(1, hours + 1):
@@ -160,7 +160,7 @@ def test_four_who_join_four_minutes_before_the_end_earn_nothing():
     truths = (1, -1)
     late = {f"sybil{a:+d}{b:+d}": (a, b) for a in (1, -1) for b in (1, -1)}
     twenty = {"checkpoint_interval_ms": 20 * MINUTE, "snapshot_interval_ms": 5 * MINUTE}
-    scene = given(AggregateStage(shelf(DEFAULT))).when("scores", configured(**twenty))
+    scene = given(SnapshotStage(shelf(DEFAULT))).when("scores", configured(**twenty))
     payer = given(CheckpointStage("btc-up", shelf(DEFAULT)))
     payer.when("snapshots", configured(min_participation=0.5, **twenty))
     for minute in range(20):
@@ -229,7 +229,7 @@ def test_a_round_that_nobody_could_answer_is_missed_by_nobody_who_was_away():
 
 
 def test_the_closed_period_says_what_was_asked_before_the_checkpoint_period():
-    scene = given(AggregateStage(shelf(DEFAULT))).when("scores", configured())
+    scene = given(SnapshotStage(shelf(DEFAULT))).when("scores", configured())
     for minute, horizon in ((-30, 40), (-30, 40), (-10, 15), (0, 10), (20, 1)):
         at = T0 + minute * MINUTE
         until = at + horizon * MINUTE
@@ -245,7 +245,7 @@ def test_the_closed_period_says_what_was_asked_before_the_checkpoint_period():
 def test_a_new_owner_knows_since_when_a_player_takes_part():
     """`first_point` comes from the stage's own past, however long ago that was."""
     old = snapshot("m", T0 - 1000 * HOUR, 5, first_point=T0 - 1001 * HOUR, cruncher_id="p")
-    scene = given(AggregateStage(shelf(DEFAULT))).own(configured(), old, period_closed(T0 - HOUR, T0))
+    scene = given(SnapshotStage(shelf(DEFAULT))).own(configured(), old, period_closed(T0 - HOUR, T0))
     scene.when("scores", *round_scores(T0 + MINUTE, {"other": 5}))
     scene.when("scores", *round_scores(T0 + 2 * MINUTE, {"m": 5, "m2": 5}, crunchers={"m": "p", "m2": "p"}))
     scene.when("scores", scored_until(T0 + HOUR))

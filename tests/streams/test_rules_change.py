@@ -15,14 +15,14 @@ from coordinator.infra.contracts.meaning import scoring_hash
 from coordinator.streams import events as ev
 from coordinator.streams.contract import Aggregation, CrunchContract
 from coordinator.streams.contract.defaults import aggregate_snapshot
-from coordinator.streams.snapshots.stage import AggregateStage
+from coordinator.streams.snapshots.stage import SnapshotStage
 
 CHANGE = T0 + 6 * HOUR
 
 
 def stage(**new: Any) -> Given:
     """Aggregate, with other terms from CHANGE on."""
-    scene = given(AggregateStage(shelf(DEFAULT, new=DEFAULT)))
+    scene = given(SnapshotStage(shelf(DEFAULT, new=DEFAULT)))
     return scene.when("scores", configured(), configured(contract_hash="new", effective_from=CHANGE, **new))
 
 

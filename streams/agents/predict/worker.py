@@ -26,7 +26,7 @@ from coordinator.streams.events import InputReceived, InputReceivedData, RoundOp
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.stage import Draft
-from coordinator.streams.models.stage import ModelsStage
+from coordinator.streams.models.stage import ModelStage
 from coordinator.streams.ports import ModelGateway, ModelInfo, ModelNotice, ModelReply, Outcome
 from coordinator.streams.predictions.stage import (
     BUDGET_SHARE,
@@ -34,7 +34,7 @@ from coordinator.streams.predictions.stage import (
     NODE_LATE,
     NODE_RESTARTED,
     Answers,
-    PredictStage,
+    PredictionStage,
     all_missed,
     holding_nothing,
     judge,
@@ -50,7 +50,7 @@ GONE = "the orchestrator does not name it any more"
 class PredictTenure(Tenure):
     """The claim on `predictions` and on `models`, and the rounds."""
 
-    stage: PredictStage
+    stage: PredictionStage
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class PredictTenure(Tenure):
         strikes: Strikes | None = None,
         in_hand: InHand | None = None,
     ) -> None:
-        super().__init__(io, PredictStage(), owner, on_garbage)
+        super().__init__(io, PredictionStage(), owner, on_garbage)
         self._gateway = gateway
         self._contracts = contracts
         self._monotonic = monotonic
@@ -74,7 +74,7 @@ class PredictTenure(Tenure):
         self._strikes = strikes or Strikes()
         self._in_hand = in_hand
         self._holding = holding_nothing if in_hand is None else in_hand.holding
-        self.models = ModelsStage()
+        self.models = ModelStage()
         self._models_owned = OwnedTopic(io, "models", owner)
         self._commands: Reader | None = None
         self._commands_counter = PlainCounter("commands")

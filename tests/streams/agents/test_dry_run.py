@@ -12,7 +12,7 @@ from coordinator.streams.agents.dry_run import dry_run
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.contract import FRAC64_ONE, CrunchContract
 from coordinator.streams.log.errors import WorldError
-from coordinator.streams.snapshots.stage import AggregateStage
+from coordinator.streams.snapshots.stage import SnapshotStage
 
 CONTRACTS = shelf(CrunchContract(crunch_pubkey=PUBKEY))
 
@@ -33,7 +33,7 @@ def node(hours: float, *commands: ev.Event, keyless: bool = False) -> memory_io.
         Author(sources, "commands").write(command)
     sources["commands"]
     contracts = shelf(CrunchContract()) if keyless else CONTRACTS
-    log = undisturbed(sources, lambda: AggregateStage(contracts))
+    log = undisturbed(sources, lambda: SnapshotStage(contracts))
     log = undisturbed(log, lambda: CheckpointStage("btc-up", contracts))
     io = memory_io.MemoryLog()
     io.records.update(log.topics)
@@ -84,7 +84,7 @@ async def test_it_is_what_the_checkpoint_would_be_if_the_period_ended_there(hour
     author.write(scored_until(found.until))
     whole["commands"]
     log = undisturbed(
-        undisturbed(whole, lambda: AggregateStage(CONTRACTS)), lambda: CheckpointStage("btc-up", CONTRACTS)
+        undisturbed(whole, lambda: SnapshotStage(CONTRACTS)), lambda: CheckpointStage("btc-up", CONTRACTS)
     )
     (opened,) = [one for one in log.events("checkpoints") if isinstance(one, ev.CheckpointOpened)]
     assert found.checkpoint is not None

@@ -18,7 +18,7 @@ from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.log.envelope import decode_append, decode_event
 from coordinator.streams.log.errors import UnknownEventError
 from coordinator.streams.scores.stage import ScoreStage
-from coordinator.streams.snapshots.stage import AggregateStage
+from coordinator.streams.snapshots.stage import SnapshotStage
 
 CRUNCH_ID = "in-memory"
 
@@ -40,7 +40,7 @@ TENURES: dict[str, Callable[[MemoryLog], Tenure]] = {
     "inputs": plain(lambda: InputStage(fixed_shelf())),
     "predictions": predict,
     "scores": plain(lambda: ScoreStage(fixed_shelf())),
-    "snapshots": plain(lambda: AggregateStage(fixed_shelf())),
+    "snapshots": plain(lambda: SnapshotStage(fixed_shelf())),
     "checkpoints": plain(lambda: CheckpointStage(CRUNCH_ID, fixed_shelf(), settle_rehearsals=True)),
 }
 READS = [

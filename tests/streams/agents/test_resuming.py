@@ -18,7 +18,7 @@ from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.log.envelope import decode_event
 from coordinator.streams.log.stage import Stage
 from coordinator.streams.scores.stage import ScoreStage
-from coordinator.streams.snapshots.stage import AggregateStage
+from coordinator.streams.snapshots.stage import SnapshotStage
 
 CRUNCH_ID = "in-memory"
 
@@ -33,7 +33,7 @@ def new_score() -> Stage:
 
 
 def new_aggregate() -> Stage:
-    return AggregateStage(fixed_shelf())
+    return SnapshotStage(fixed_shelf())
 
 
 def new_checkpoint() -> Stage:

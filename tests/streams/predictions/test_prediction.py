@@ -28,13 +28,13 @@ from coordinator.streams.log.envelope import (
 from coordinator.streams.log.finite import not_finite
 from coordinator.streams.log.reasons import REASON_CHARS
 from coordinator.streams.log.transitions import transitions
-from coordinator.streams.models.stage import ModelsStage
+from coordinator.streams.models.stage import ModelStage
 from coordinator.streams.ports import ModelInfo, ModelNotice, ModelReply, Outcome
 from coordinator.streams.predictions.stage import (
     NODE_LATE,
     NODE_RESTARTED,
     WORKER_DIED,
-    PredictStage,
+    PredictionStage,
     all_missed,
     check_output,
     in_events,
@@ -346,7 +346,7 @@ def test_of_a_round_left_open_who_was_recorded_is_left_out_and_who_killed_the_wo
 
 
 def test_a_round_is_open_from_its_opening_to_its_answer():
-    stage = PredictStage()
+    stage = PredictionStage()
     data = received(T0).data
     draft = stage.opened(data, [RosterEntry(model_id="a", deployment_id="d")], T0 + 1, 1)
     assert [type(event) for event in draft.events] == [RoundOpened]
@@ -366,11 +366,11 @@ def test_a_round_is_open_from_its_opening_to_its_answer():
 
 def test_nothing_can_be_answered_that_was_not_opened():
     with pytest.raises(RuntimeError, match="no round of x is open"):
-        PredictStage().answered("x", {}, T0)
+        PredictionStage().answered("x", {}, T0)
 
 
 def test_a_new_owner_knows_which_round_a_dead_one_left_open():
-    scene = given(PredictStage()).own(opened(T0, ["a"]))
+    scene = given(PredictionStage()).own(opened(T0, ["a"]))
     (left,) = scene.stage.open.values()
     assert left.opened == opened(T0, ["a"])
     assert left.opened.data.contract_hash == HASH
@@ -378,7 +378,7 @@ def test_a_new_owner_knows_which_round_a_dead_one_left_open():
 
 def test_rounds_side_by_side_decide_up_to_the_oldest_that_is_open():
     """Also after a crash: what was answered behind an open round is not asked again."""
-    stage, after = PredictStage(), PredictStage()
+    stage, after = PredictionStage(), PredictionStage()
     inputs = [received(T0, subject).data for subject in ("A", "B", "C")]
     drafts = [stage.opened(data, [RosterEntry(model_id="m", deployment_id="d")], T0, 1) for data in inputs]
     for number, (data, draft) in enumerate(zip(inputs, drafts, strict=True)):
@@ -448,7 +448,7 @@ NOTICES = {
 
 @pytest.mark.parametrize(("turns", "expected"), NOTICES.values(), ids=NOTICES)
 def test_a_notice_makes_an_event_only_where_it_tells_something_new(turns, expected):
-    stage, found = ModelsStage(), []
+    stage, found = ModelStage(), []
     for i, notices in enumerate(turns):
         draft = stage.offer(notices, T0 + i * MINUTE)
         if draft is not None:
@@ -459,7 +459,7 @@ def test_a_notice_makes_an_event_only_where_it_tells_something_new(turns, expect
 
 def test_a_model_seen_before_there_was_a_clock_is_seen_again_when_there_is_one():
     """A node's models come before its first tick; without this they would have been first seen in 1970."""
-    stage = ModelsStage()
+    stage = ModelStage()
     stage.remember(stage.offer([notice("seen"), notice("seen", model_id="gone")], 0))
     assert stage.offer([], 0) is None
     stage.remember(stage.offer([notice("left", model_id="gone")], 0))
@@ -471,12 +471,12 @@ def test_a_model_seen_before_there_was_a_clock_is_seen_again_when_there_is_one()
 
 
 def test_offering_decides_nothing_until_it_is_remembered():
-    stage = ModelsStage()
+    stage = ModelStage()
     assert stage.offer([notice("seen")], T0) == stage.offer([notice("seen")], T0)
 
 
 def roster(*notices: ModelNotice) -> list[tuple[str, str]]:
-    stage = ModelsStage()
+    stage = ModelStage()
     for i, one in enumerate(notices):
         draft = stage.offer([one], T0 + i)
         if draft is not None:
@@ -505,7 +505,7 @@ def test_only_a_model_that_stopped_leaves_the_roster():
 def test_a_banned_model_stays_off_even_when_it_comes_back():
     from coordinator.streams.events import ModelBanned, ModelBannedData
 
-    stage = ModelsStage()
+    stage = ModelStage()
     stage.remember(stage.offer([notice("seen")], T0))
     stage.evolve(ModelBanned(id="b", at=T0, data=ModelBannedData(model_id="7", reason="x")))
     stage.remember(stage.offer([notice("seen", deployment="d2")], T0 + 1))
@@ -513,7 +513,7 @@ def test_a_banned_model_stays_off_even_when_it_comes_back():
 
 
 def test_what_the_orchestrator_says_cannot_break_the_record():
-    draft = ModelsStage().offer(
+    draft = ModelStage().offer(
         [notice("seen"), notice("failed", code="X", reason="half a letter \ud800")], T0
     )
     assert encode_decision(draft.events, epoch=1, seq=1, upto={}, need={})

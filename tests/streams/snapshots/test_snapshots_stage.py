@@ -34,11 +34,11 @@ from coordinator.streams.events import (
 )
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.snapshots import stage as aggregate_module
-from coordinator.streams.snapshots.stage import AggregateStage
+from coordinator.streams.snapshots.stage import SnapshotStage
 
 
 def stage(contract: CrunchContract = DEFAULT, **changes: Any) -> Given:
-    return given(AggregateStage(shelf(contract))).when("scores", configured(**changes)).then(CrunchConfigured)
+    return given(SnapshotStage(shelf(contract))).when("scores", configured(**changes)).then(CrunchConfigured)
 
 
 def rounds(scene: Given, hour: float, values: dict[str, int | str], **where: Any) -> Given:
@@ -284,7 +284,7 @@ def test_new_terms_change_interval_and_windows_from_their_boundary_on():
 
 
 def test_need_is_where_the_oldest_open_period_began():
-    scene = given(AggregateStage(shelf())).at("scores", 10).when("scores", configured())
+    scene = given(SnapshotStage(shelf())).at("scores", 10).when("scores", configured())
     rounds(scene, 0.5, {"a": 1})  # at 11
     rounds(scene, 1.5, {"a": 1})  # at 12
     close(scene, 1)
