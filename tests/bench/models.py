@@ -16,7 +16,7 @@ from statistics import median, quantiles
 from typing import Any
 
 import msgspec
-from core.build import T0, received
+from tests.streams.build import T0, received
 
 from coordinator.infra.models.gateway import RunnerClientGateway
 from coordinator.infra.models.host import variants

@@ -20,6 +20,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import msgspec
@@ -68,7 +69,7 @@ class Sizes(msgspec.Struct, frozen=True):
 FULL = Sizes(
     False, pipeline.Sizes(7_000, 3_000), 500, 150, 5.0, SEVERAL_SECONDS, 10_000, 1_000_000, 50, 60, 3_000, 500
 )
-QUICK = Sizes(True, pipeline.Sizes(100, 60), 20, 10, 10.0, 0.5, 6_000, 75_000, 3, 3, 60, 20)
+QUICK = Sizes(True, pipeline.Sizes(600, 60), 20, 10, 10.0, 0.5, 6_000, 75_000, 3, 3, 60, 20)
 
 
 def verdict(*reached: bool) -> str:

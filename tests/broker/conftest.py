@@ -144,25 +144,32 @@ def kafka_bootstrap(say_at_the_end, tmp_path_factory):
 def one_for_all_processes(file: Path, start) -> Iterator[str]:
     """The first process of the run that needs a broker starts it, and ends it when no other one uses it any more.
 
-    `file` holds its address while it runs. A process that uses it holds a shared lock on the file, which the system
-    takes back from a process that crashed; who starts or ends the broker holds the lock alone.
+    `file` holds its address while it runs, and who uses the broker holds a shared lock on it, which the system takes
+    back from a process that crashed. Who starts or ends the broker holds a lock of its own besides: were that the same
+    file's, a process that comes later would wait for all those that use the broker already.
     """
-    with file.open("a+") as held, ExitStack() as started_here:
-        fcntl.flock(held, fcntl.LOCK_EX)
-        held.seek(0)
-        bootstrap = held.read()
+    with (
+        file.open("a+") as used,
+        file.with_suffix(".starting").open("a") as starting,
+        ExitStack() as started_here,
+    ):
+        fcntl.flock(starting, fcntl.LOCK_EX)
+        used.seek(0)
+        bootstrap = used.read()
         ours = bootstrap == ""
         if ours:
             bootstrap = started_here.enter_context(start())
-            held.write(bootstrap)
-            held.flush()
-        fcntl.flock(held, fcntl.LOCK_SH)
+            used.write(bootstrap)
+            used.flush()
+        fcntl.flock(used, fcntl.LOCK_SH)
+        fcntl.flock(starting, fcntl.LOCK_UN)
         try:
             yield bootstrap
         finally:
             if ours:
-                fcntl.flock(held, fcntl.LOCK_EX)
-                held.truncate(0)
+                fcntl.flock(starting, fcntl.LOCK_EX)
+                fcntl.flock(used, fcntl.LOCK_EX)
+                used.truncate(0)
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ def test_it_loads_from_one_place_and_shows_the_board_at_once(node, open_page):
     watched = open_page(node)
     watched.go()
     watched.page.wait_for_selector(".rows .row")
-    assert watched.page.title() == "Leaderboard · page"
+    assert watched.page.title() == f"Leaderboard · {node.settings.crunch_id}"
     rows = watched.page.locator(".rows .row")
     assert rows.first.locator(".rank").inner_text() == "1"
     assert watched.names()[0] != ""
