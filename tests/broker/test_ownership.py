@@ -200,4 +200,5 @@ async def test_a_round_that_is_larger_than_a_record_goes_through(kafka_bootstrap
     await again.claim(found.append)
     await again.close()
     await io.close()
-    assert [len(one.events) for one in found] == [1, 201, 1]
+    assert len(said) > 10
+    assert [len(one.events) for one in found] == [1, len(said), 1]

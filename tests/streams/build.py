@@ -43,8 +43,6 @@ from coordinator.streams.events import (
     RoundScored,
     RoundScoredData,
     Scope,
-    ScopeAnswered,
-    ScopeAnsweredData,
     ScoredUntil,
     ScoredUntilData,
     ScoreEntry,
@@ -52,10 +50,10 @@ from coordinator.streams.events import (
     SnapshotTakenData,
     Terms,
     Window,
-    answers_in_columns,
     in_columns,
 )
 from coordinator.streams.log import ids
+from coordinator.streams.predictions.stage import in_events
 
 MINUTE = 60_000
 HOUR = 3_600_000
@@ -283,16 +281,9 @@ def answers(
 ) -> list[Any]:
     """The decision that answers a round that was opened with these models."""
     input_id = ids.input_id(subject, point)
-    roster = opened(point, list(said), subject).data.roster
-    columns = answers_in_columns(roster, answer_entries(said))
-    out: list[Any] = [
-        ScopeAnswered(
-            id=f"{input_id}/{scope_key}:answers/0",
-            at=point,
-            data=ScopeAnsweredData(input_id=input_id, scope_key=scope_key, **columns),
-        )
-        for scope_key in scope_keys
-    ]
+    asked = opened(point, list(said), subject, scope_keys)
+    entries = answer_entries(said)
+    out: list[Any] = list(in_events(asked, dict.fromkeys(scope_keys, entries), point))
     done = RoundAnsweredData(input_id=input_id, clock=point)
     return [*out, RoundAnswered(id=f"{input_id}:answered", at=point, data=done)]
 
