@@ -94,10 +94,12 @@ class Node:
                 process.wait(10)
 
     def get(self, path):
+        """None while the report worker does not answer yet, or says that it starts."""
         try:
-            return self.report.get(path).json()
+            answer = self.report.get(path)
         except httpx.TransportError:
             return None
+        return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer.json()
 
     async def until(self, what, seconds=60):
         """The first true answer of `what`; nothing in time shows what the node said."""
