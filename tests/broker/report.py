@@ -86,8 +86,9 @@ class Report:
             while time.monotonic() < deadline:
                 assert self.process.poll() is None, self.log.read_text()
                 with contextlib.suppress(httpx.TransportError):
-                    body = (await client.get(path)).json()
-                    if found := find(body):
+                    answer = await client.get(path)
+                    body = answer.json()
+                    if (answer.is_success or path == "/healthz") and (found := find(body)):
                         return found
                 await asyncio.sleep(0.05)
         raise AssertionError(f"{path} says {body}\n{self.log.read_text()}")

@@ -101,7 +101,8 @@ def until_a_checkpoint(api: str, node: subprocess.Popen[bytes]) -> None:
     while time.monotonic() < deadline:
         assert node.poll() is None
         try:
-            if httpx.get(f"{api}/reports/checkpoints", timeout=5).json():
+            found = httpx.get(f"{api}/reports/checkpoints", timeout=5)
+            if found.is_success and found.json():
                 return
         except (httpx.TransportError, ValueError):
             pass

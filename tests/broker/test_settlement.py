@@ -115,7 +115,8 @@ async def node(kafka_bootstrap, crunch_id, tmp_path):
 
 async def opened(report) -> bool:
     try:
-        return len(report.get("/reports/checkpoints").json()) == PERIODS
+        answer = report.get("/reports/checkpoints")
+        return answer.is_success and len(answer.json()) == PERIODS
     except httpx.TransportError:
         return False
 
