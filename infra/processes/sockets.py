@@ -22,7 +22,10 @@ HANDED_ON = "COORDINATOR_SOCKETS"
 
 
 def listen(host: str, port: int, option: str) -> socket.socket:
-    """A bound socket, the one handed on for this place where there is one.
+    """A listening socket, the one handed on for this place where there is one.
+
+    It listens at once: of two that are only bound, with SO_REUSEADDR, each has the port until one of them listens.
+    Whoever calls before its process accepts waits.
 
     Raises OperatorError naming the port, and the option that chooses another.
     """
@@ -47,6 +50,7 @@ def listen(host: str, port: int, option: str) -> socket.socket:
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))
+        bound.listen()
     except OSError as error:
         bound.close()
         why = (
@@ -66,7 +70,7 @@ def handed_on(places: Iterable[tuple[str, int]], fds: Iterable[int]) -> dict[str
 
 
 class HeldPorts:
-    """Ports that are bound now, for the processes that will listen there, and kept while those come and go."""
+    """Ports that are taken now, for the processes that will accept there, and kept while those come and go."""
 
     def __init__(self, say: Callable[[str], None]) -> None:
         self._say = say

@@ -1,10 +1,10 @@
-"""Ports that are none, and hosts."""
+"""Ports that are none, and ports that are held."""
 
 from __future__ import annotations
 
 import pytest
 
-from coordinator.infra.processes.sockets import listen
+from coordinator.infra.processes.sockets import HeldPorts, listen
 from coordinator.streams.log.errors import OperatorError
 
 
@@ -12,3 +12,23 @@ from coordinator.streams.log.errors import OperatorError
 def test_a_port_that_is_none_is_refused_by_the_options_name(port):
     with pytest.raises(OperatorError, match=rf"port {port} is none: choose one from 0 .* with --port"):
         listen("127.0.0.1", port, "--port")
+
+
+def test_a_port_is_held_before_anybody_accepts_on_it():
+    """Two that are only bound, each with SO_REUSEADDR as servers are, would both have it."""
+    with listen("127.0.0.1", 0, "--port") as first:
+        port = first.getsockname()[1]
+        with pytest.raises(OperatorError, match=f"port {port} on 127.0.0.1 is taken by another process"):
+            listen("127.0.0.1", port, "--port")
+
+
+def test_of_two_nodes_that_start_at_once_one_takes_another_port():
+    told: list[str] = []
+    nodes = [HeldPorts(told.append) for _ in range(2)]
+    first = nodes[0].hold("127.0.0.1", 0, "--port", "the model host", named=False)
+    told.clear()
+    second = nodes[1].hold("127.0.0.1", first, "--port", "the model host", named=False)
+    assert second != first
+    assert told == [f"port {first} was taken meanwhile; the model host uses {second}"]
+    for one in nodes:
+        one.close()
