@@ -1,6 +1,6 @@
 """Loading contracts: from `module:attribute` to a checked contract under its hash.
 
-A contract's hash is its meaning (`contract_meaning`), so that "the same contract" means the same behaviour. Inputs
+A contract's hash is its meaning (`meaning.py`), so that "the same contract" means the same behaviour. Inputs
 carry the hash; a stage that is asked to work for a hash which is not on its shelf stops and says so. Old and new
 contracts stand side by side.
 """

@@ -1,7 +1,7 @@
 """A contract's hash: what it says and does, and nothing else.
 
 What counts: the fields that it sets; the code that its functions and types reach in the operator's own packages, as
-trees (`contract_code`); the values that functions carry along; the versions of installed packages that this code
+trees (`code.py`); the values that functions carry along; the versions of installed packages that this code
 imports; the version of each default, strategy and type of ours (`streams/contract/meaning.py`). What does not:
 comments, docstrings, layout, the order of imports, code that it does not reach, fields of ours that came later and
 fields left unset.

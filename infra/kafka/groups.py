@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from typing import Any
 
 from aiokafka import TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
@@ -42,25 +43,30 @@ _ERROR, _STATE, _MEMBERS = 0, 2, 5
 
 async def stage_members(bootstrap: str, crunch_id: str) -> dict[str, int]:
     """How many processes stand ready for each stage. Raises WorldError when the broker does not say."""
-    names = {f"{crunch_id}-{stage}": stage for stage in WORKER_OF}
-    found = dict.fromkeys(WORKER_OF, 0)
+    groups = await _described(bootstrap, [f"{crunch_id}-{stage}" for stage in WORKER_OF])
+    return {
+        stage: 0 if group is None else len(group[_MEMBERS])
+        for stage, group in zip(WORKER_OF, groups, strict=True)
+    }
+
+
+async def _described(bootstrap: str, names: Sequence[str]) -> list[Any]:
+    """Each group as the broker describes it, None for one that never was. Raises WorldError."""
     admin = AIOKafkaAdminClient(**connection_options(bootstrap), request_timeout_ms=5_000)
     try:
         async with asyncio.timeout(ASK_SECONDS_MAX):
             await admin.start()
             # One by one: of several in one answer aiokafka 0.14 loses its place.
-            for name, stage in names.items():
-                found[stage] = await _members(admin, name)
+            return [await _one(admin, name) for name in names]
     except (KafkaError, OSError) as error:  # TimeoutError is an OSError
         raise WorldError(
             f"Kafka at {bootstrap} does not say who works: {error or type(error).__name__}"
         ) from error
     finally:
         await admin.close()
-    return found
 
 
-async def _members(admin: AIOKafkaAdminClient, name: str) -> int:
+async def _one(admin: AIOKafkaAdminClient, name: str) -> Any:
     """Raises KafkaError."""
     while True:
         try:
@@ -68,28 +74,24 @@ async def _members(admin: AIOKafkaAdminClient, name: str) -> int:
             group = answer.groups[0]
             if error := group[_ERROR]:
                 raise for_code(error)
-            return len(group[_MEMBERS])
         except GroupIdNotFound:
-            return 0
+            return None
         except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError):
             # A broker that never had a group makes its topic for them when it is first asked; one that has just started
             # reads it. Both say so for a second, and no members then would be a false alarm.
             await asyncio.sleep(RETRY_SECONDS)
+        else:
+            return group
 
 
 async def is_dealt_to_nobody(bootstrap: str, group: str, topic: str) -> bool:
     """Has the group settled, with members, of whom none holds the topic's partition? False where nobody says."""
-    admin = AIOKafkaAdminClient(**connection_options(bootstrap), request_timeout_ms=5_000)
     try:
-        async with asyncio.timeout(ASK_SECONDS_MAX):
-            await admin.start()
-            (answer,) = await admin.describe_consumer_groups([group])
-    except (KafkaError, OSError):  # TimeoutError is an OSError
+        (found,) = await _described(bootstrap, [group])
+    except WorldError:
         return False
-    finally:
-        await admin.close()
-    found = answer.groups[0]
-    return found[_STATE] == SETTLED and not any_holds(topic, [one[-1] for one in found[_MEMBERS]])
+    settled = found is not None and found[_STATE] == SETTLED
+    return settled and not any_holds(topic, [one[-1] for one in found[_MEMBERS]])
 
 
 def any_holds(topic: str, assignments: Sequence[bytes]) -> bool:

@@ -1,7 +1,7 @@
 """A process's own log: checked before the first read or write, watched from then on.
 
 `check` compares what is on the broker with what the data directory remembers (`streams/log/check.py`), and from then
-on no connection to another cluster is used (`kafka_guard.py`). `watch` looks again every few seconds: a topic that was
+on no connection to another cluster is used (`kafka/guard.py`). `watch` looks again every few seconds: a topic that was
 deleted, made anew or cut under a running node stops this process with its name, instead of being taken for news. So
 does one whose settings would have its past deleted, before Kafka's next sweep.
 """

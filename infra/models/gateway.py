@@ -8,7 +8,7 @@ notices and replies. The library is taken as it is, its traps are met here:
 - its `call` decodes what a model sent before anybody can bound it (a table of some kB is gigabytes), on the event
   loop, skips models for timeouts that were the node's, and names every gRPC error by a text: here each model is called
   by its own stub, and the library only keeps the connections;
-- a server that lets go of it politely is asked again at once, in a loop: `model_orchestrator` has the pause;
+- a server that lets go of it politely is asked again at once, in a loop: `orchestrator.py` has the pause;
 - a process that restarted unannounced answers "call Setup first" for ever: it is set up again.
 
 The library imports pandas (50 MB) for its own decoding, which is not used here: it gets a stand-in, which imports

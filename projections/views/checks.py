@@ -107,11 +107,8 @@ class Checks(Projection):
             data: Any = event.data
             if isinstance(event, ScopeAnswered):
                 tally = self._tally(event, batch)
-                missed = event.data.unanswered
-                failed = sum(one.status == "FAILED" for one in missed)
-                tally[0] += len(event.data.models) - len(missed)
-                tally[1] += len(missed) - failed
-                tally[2] += failed
+                for column, count in enumerate(event.data.status_counts()):
+                    tally[column] += count
                 touched.add(event.data.input_id)
             elif kind is RoundOpened:
                 if data.input_id in self._open:

@@ -27,6 +27,7 @@ class DeadLetters(Projection):
     name = "dead_letters"
     topics = ("dead-letters", "checkpoints")
     owners: ClassVar[Mapping[bytes, str]] = {b"D": "dead-letters", b"L": "dead-letters"}
+    schema = 2
     keeps_past = False
 
     def apply(self, decision: Decision, batch: Batch) -> None:

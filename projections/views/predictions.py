@@ -114,10 +114,8 @@ class Predictions(Projection):
                 self.refuse(batch, "predictions", event, missed[0] if missed else "PENDING")
                 return
         batch.put(name, _json.encode([*before, (event.at, data)]))
-        failed = sum(one.status == "FAILED" for one in data.unanswered)
-        self.count("predictions", "recorded", len(data.models) - len(data.unanswered))
-        self.count("predictions", "absent", len(data.unanswered) - failed)
-        self.count("predictions", "failed", failed)
+        for counted, count in zip(("recorded", "absent", "failed"), data.status_counts(), strict=True):
+            self.count("predictions", counted, count)
 
     def _fold_scores(self, events: list[AnyEvent], batch: Batch) -> None:
         for event in events:

@@ -175,7 +175,7 @@ def candle_options(settings: Settings) -> dict[str, str]:
 
 
 def _predict(worker: Worker) -> None:
-    from coordinator.infra.models.gateway import RunnerClientGateway  # noqa: PLC0415 - brings pandas and gRPC
+    from coordinator.infra.models.gateway import RunnerClientGateway  # noqa: PLC0415 - brings gRPC
 
     settings = worker.settings
     gateway = RunnerClientGateway(

@@ -5,7 +5,7 @@ values. Pure. Each step is looked at twice:
 - The stage decides again what it recorded (`redo.py`). That finds what was left out or slipped in as well as what
   was altered: grid, inputs, truths and their absence, scores, charges, snapshots, ranking.
 - Other code, without a stage's state, takes truths from records, scores from answers, sums from scores and shares from
-  the ranking (`chain_scores.py`, `chain_sums.py`), so that a fault of a stage does not prove itself.
+  the ranking (`scores.py`, `sums.py`), so that a fault of a stage does not prove itself.
 So whoever holds the topics can check what is paid.
 
 What cannot be found: what came from outside and was forged before anybody saw it (a feed's record, a model's answer,

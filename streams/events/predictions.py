@@ -102,6 +102,11 @@ class ScopeAnsweredData(Data, frozen=True):
             message = "a reason or a deployment of nobody"
             raise ValueError(message)
 
+    def status_counts(self) -> tuple[int, int, int]:
+        """How many are (PENDING, ABSENT, FAILED)."""
+        failed = sum(one.status == "FAILED" for one in self.unanswered)
+        return len(self.models) - len(self.unanswered), len(self.unanswered) - failed, failed
+
     def entries(self, roster: Sequence[RosterEntry]) -> list[AnswerEntry]:
         """The columns as an entry per model, for whoever looks at each. Raises IndexError for another roster."""
         unanswered = {one.place: one for one in self.unanswered}

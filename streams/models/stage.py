@@ -43,7 +43,7 @@ class ModelStage(Stage):
 
     def __init__(self) -> None:
         super().__init__()
-        self.models = ModelsState()
+        self.state = ModelsState()
 
     def absorb(self, decision: Decision) -> None:
         """Commands are handed to `command`, one by one."""
@@ -54,7 +54,7 @@ class ModelStage(Stage):
 
     def evolve(self, event: AnyEvent) -> None:
         """Own events."""
-        self.models.evolve(event)
+        self.state.evolve(event)
 
     def command(self, decision: Decision, at: int) -> Draft | None:
         """The draft for one decision of `commands`, or None for what is decided.
@@ -67,7 +67,7 @@ class ModelStage(Stage):
             return None
         events: list[AnyEvent] = []
         asked = [one for one in decision.events if isinstance(one, (BanModel, ReadmitModel))]
-        banned = set(self.models.banned)
+        banned = set(self.state.banned)
         for one in asked:
             model_id, reason = one.data.model_id, as_reason(one.data.reason)
             if isinstance(one, BanModel) and model_id not in banned:
@@ -88,8 +88,8 @@ class ModelStage(Stage):
         """
         events: list[AnyEvent] = []
         scratch = ModelsState()
-        scratch.seen, scratch.left = dict(self.models.seen), set(self.models.left)
-        for one in self.models.seen.values():
+        scratch.seen, scratch.left = dict(self.state.seen), set(self.state.left)
+        for one in self.state.seen.values():
             if at > 0 and one.at == 0 and one.data.model_id not in scratch.left:
                 again = _seen(one.data, at)
                 scratch.evolve(again)

@@ -2,7 +2,7 @@
 
 Reads `inputs` (what to ask), `models` (whom), `feeds` (how late it is); emits `predictions`. The models
 and the clock are the outside: they are asked once and recorded, never asked again. This module is the
-pure half (who is on the roster, what an answer is worth); the calls are in `agents/predict.py`.
+pure half (who is on the roster, what an answer is worth); the calls are in `agents/predict/worker.py`.
 
 RoundOpened is durable before the first call. Then come one or more decisions with the answers of the models
 that are done, all scopes of a model together: a slow model does not keep the others' answers out of the
@@ -91,7 +91,7 @@ class OpenRound:
 
 
 class PredictionStage(Stage):
-    """inputs -> predictions: what has been decided. `agents/predict.py` asks and hands the drafts in.
+    """inputs -> predictions: what has been decided. `agents/predict/worker.py` asks and hands the drafts in.
 
     Rounds are opened in the order of their inputs and go on side by side, so a later one may be answered first.
     `upto` stands before the oldest one that is open; what is answered behind it is remembered by its input's id.
@@ -204,9 +204,10 @@ class PredictionStage(Stage):
 def in_events(opened: RoundOpened, answers: Answers, at: int) -> Iterator[AnyEvent]:
     """The answers as events: one a scope, or several where outputs and reasons together would fill a record."""
     roster = opened.data.roster
+    by_roster = _by_roster(roster)
     for scope_key in opened.data.scope_keys:
         entries = answers.get(scope_key, ())
-        for group in _in_size(sorted(entries, key=_by_roster(roster))):
+        for group in _in_size(sorted(entries, key=by_roster)):
             columns = answers_in_columns(roster, group)
             yield ScopeAnswered(
                 id=f"{opened.data.input_id}/{scope_key}:answers/{columns['models'][0]}",

@@ -1,1 +1,1 @@
-"""Where feed records come from: shells over sockets, files and a made-up market. Start at `registry`."""
+"""Where feed records come from: shells over sockets, files and a made-up market. Start at `catalog`."""

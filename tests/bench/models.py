@@ -1,7 +1,7 @@
 """Rounds with real models: a process each, a real host, real gRPC; our way to ask them beside the library's bare one.
 
 Three ways take turns round by round, so that the machine's mood is the same for all: the client library alone (tick on
-all, then predict on all), the predict worker's way (`agents/asking.py` over the gateway), and our own stubs on the same
+all, then predict on all), the predict worker's way (`agents/predict/asking.py` over the gateway), and our own stubs on the same
 wire (a channel per model, no library), which the node does not use.
 """
 

@@ -125,14 +125,15 @@ class FeedTenure(Tenure):
         was remembered.
         """
         async with self._writing:
-            draft = make()
-            if draft is None:
-                return None
-            self.feeds.remember(draft)
-            sent = await self._feeds_owned.send(
-                list(draft.events), dict(self.feeds.upto), dict(self.feeds.need)
-            )
-        return await sent
+            sent = await self._sent(make())
+        return None if sent is None else await sent
+
+    async def _sent(self, draft: Draft | None) -> Awaitable[int] | None:
+        """Remember a draft and send it, in the turn of `_writing`; to be awaited outside of it."""
+        if draft is None:
+            return None
+        self.feeds.remember(draft)
+        return await self._feeds_owned.send(list(draft.events), dict(self.feeds.upto), dict(self.feeds.need))
 
     async def _wait_folded(self, offset: int) -> None:
         async with self._folded:
@@ -328,12 +329,15 @@ class FeedTenure(Tenure):
 
     async def _command(self, decision: Decision) -> None:
         terms_of = None if self._contracts is None else self._contracts.terms_of
-        _, refused = self.feeds.command(decision, terms_of)
-        # Letters are durable first. If this process is killed before the decision is, the next owner refuses once more,
-        # and its letters have the same ids; the other way round a refusal would be lost.
-        for position, reason in refused:
-            await self._dead_letters.put("commands", f"{decision.offset} {position}", reason, b"")
-        await self._write(lambda: self.feeds.command(decision, terms_of)[0])
+        async with self._writing:
+            draft, refused = self.feeds.command(decision, terms_of)
+            # Letters are durable first. If this process is killed before the decision is, the next owner refuses once
+            # more, and its letters have the same ids; the other way round a refusal would be lost.
+            for position, reason in refused:
+                await self._dead_letters.put("commands", f"{decision.offset} {position}", reason, b"")
+            sent = await self._sent(draft)
+        if sent is not None:
+            await sent
 
     async def _sound(self, records: Sequence[FeedRecord]) -> list[FeedRecord]:
         """The records that can be: finite decimals, candles that are candles; the others are garbage from outside.

@@ -168,8 +168,8 @@ class PredictTenure(Tenure):
         if announced is None or not self._gateway.connected:
             self._missing_since.clear()
             return []
-        now, seen = self._monotonic(), self.models.models.seen
-        missing = [e for e in self.models.models.roster() if e.model_id not in announced]
+        now, seen = self._monotonic(), self.models.state.seen
+        missing = [e for e in self.models.state.roster() if e.model_id not in announced]
         since = {entry.model_id: self._missing_since.get(entry.model_id, now) for entry in missing}
         self._missing_since = since
         return [
@@ -214,7 +214,7 @@ class PredictTenure(Tenure):
         )
         clock = await self._look_around()
         async with self._sending:
-            await self._send(stage.opened(data, self.models.models.roster(), clock, self._models_owned.seq))
+            await self._send(stage.opened(data, self.models.state.roster(), clock, self._models_owned.seq))
             await self.owned.flush()
         opened = stage.open[data.input_id].opened
         if clock > data.deadline_at:

@@ -1,7 +1,7 @@
 """Binance: candles, trades, books and funding live over websockets, and their history over REST.
 
 Gives `FeedRecord`s of facts only. All subjects of a market share one websocket: spot carries candles and
-ticks, the USD-M futures' path /public carries depth and its path /market funding (`binance_messages` says why).
+ticks, the USD-M futures' path /public carries depth and its path /market funding (`messages.py` says why).
 
 Whose fault a failure is decides what happens: a lost connection, 429 and 5xx are the world's, and are retried with
 backoff, jitter and the server's Retry-After (the stream for ever, history a bounded number of times); a refusal that
