@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from coordinator.cli import model_bans, model_check
+from coordinator.cli.own_kafka import refuse_held
 from coordinator.streams.settings import read_settings
 
 app = typer.Typer(no_args_is_help=True, help="Run models on this machine.")
@@ -51,6 +52,8 @@ def serve(
     from coordinator.infra.models.host.confine import TOKEN, scrubbed_environment  # noqa: PLC0415
 
     settings = read_settings(os.environ)
+    if log_dir is None:
+        refuse_held(settings.data_dir, "its own models' logs are there; name another folder with --log-dir")
     command = [
         sys.executable,
         "-Ium",

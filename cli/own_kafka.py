@@ -29,10 +29,13 @@ def node_log(
 ) -> tuple[Settings, NodeFile | None]:
     """As `node_settings`, with a Kafka that is the node's until the command ends; with `checked`, so are its topics.
 
-    `anew`: a --data-dir that holds no node yet gets a Kafka of its own, too (to restore into).
+    `anew`: the command makes the topics and what the directory remembers of them anew (to restore into). A --data-dir
+    that holds no node yet gets a Kafka of its own then, too; one that a process holds is refused.
     Raises OperatorError (another command uses the directory), WrongLogError, WorldError.
     """
     settings, node = _settings(data_dir, kafka, anew=anew)
+    if anew:
+        refuse_held(settings.data_dir, "stop it first")
     fresh = anew and node is None and kafka is None and data_dir is not None
     of_dir = fresh or (kafka is None and node is not None and settings.kafka_bootstrap == node.bootstrap)
     if of_dir and (fresh or (settings.data_dir / "kafka" / "log").is_dir()):
@@ -48,6 +51,15 @@ def node_log(
     if checked:
         run(_check(settings, of_dir=of_dir or data_dir is not None))
     return settings, node
+
+
+def refuse_held(data_dir: Path, advice: str) -> None:
+    """For what may not be written while a node runs there. Raises OperatorError, which names the process and `advice`.
+
+    A command that has started the directory's Kafka itself may go on.
+    """
+    if data_dir not in _started and (holder := holder_of(data_dir)) is not None:
+        raise OperatorError(f"data directory {data_dir} is in use by process {holder}: {advice}")
 
 
 def refuse_undecided(settings: Settings, offset: int) -> None:

@@ -24,7 +24,7 @@ from aiokafka.errors import (
 
 from coordinator.infra.kafka.clients import PARTITION
 from coordinator.infra.kafka.security import connection_options
-from coordinator.streams.log.errors import WorldError
+from coordinator.streams.log.errors import OperatorError, WorldError
 
 WORKER_OF = {
     "input": "feed",
@@ -48,6 +48,20 @@ async def stage_members(bootstrap: str, crunch_id: str) -> dict[str, int]:
         stage: 0 if group is None else len(group[_MEMBERS])
         for stage, group in zip(WORKER_OF, groups, strict=True)
     }
+
+
+async def refuse_working(bootstrap: str, crunch_id: str) -> None:
+    """For what must not happen under a node that works, wherever its workers run.
+
+    Raises OperatorError that names the stages which have a process, WorldError when the broker does not say.
+    """
+    members = await stage_members(bootstrap, crunch_id)
+    if working := [stage for stage, count in members.items() if count]:
+        raise OperatorError(
+            f"workers of crunch {crunch_id} are running (stages {', '.join(working)}): stop the node first (Ctrl-C of "
+            "`coordinator up`, or `docker compose stop` of the workers); a worker that was killed is gone after "
+            "SESSION_TIMEOUT_SECONDS"
+        )
 
 
 async def _described(bootstrap: str, names: Sequence[str]) -> list[Any]:

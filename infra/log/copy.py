@@ -19,6 +19,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from coordinator.infra.kafka.clients import PARTITION, fetched, make_producer
+from coordinator.infra.kafka.groups import refuse_working
 from coordinator.infra.kafka.topics import empty_topics, new_birth
 from coordinator.infra.log.look import look_at_log
 from coordinator.infra.log.positions import reading
@@ -98,8 +99,8 @@ async def read_backup(
     must fit the rest: a topic shorter than what another one was decided from is refused afterwards, by name.
 
     Raises OperatorError (not a copy, another crunch's unless `other_crunch`, topics of another birth or of a shorter
-    history), LogError (a copy that was cut or altered: what was written by then stays, so make the topics anew),
-    WorldError.
+    history, workers of the crunch that run), LogError (a copy that was cut or altered: what was written by then stays,
+    so make the topics anew), WorldError.
     """
     entries = _read(source)
     head = next(entries, None)
@@ -107,6 +108,7 @@ async def read_backup(
         raise OperatorError("this is no backup of topics")
     if head.crunch_id != crunch_id and not other_crunch:
         raise OperatorError(f"this is a backup of crunch {head.crunch_id}, not of {crunch_id}")
+    await refuse_working(bootstrap, crunch_id)
     there = (await look_at_log(bootstrap, crunch_id)).topics
     kept = {
         topic: one for topic, one in there.items() if one.end > 1 or (one.end and not read_birth(one.first))

@@ -6,6 +6,7 @@ import gzip
 import io
 
 import pytest
+from aiokafka import AIOKafkaConsumer
 from tests.logs import busy_log
 
 from coordinator.infra.kafka.clients import make_producer, read_range
@@ -109,6 +110,24 @@ async def test_what_cannot_be_restored_is_refused(kafka_bootstrap, crunch_id):
     assert gzip.decompress(altered) != plain
     with pytest.raises(LogError, match="altered"):
         await restored(kafka_bootstrap, f"{crunch_id}-e", altered, other_crunch=True)
+
+
+async def test_nothing_is_restored_under_workers_that_run(kafka_bootstrap, crunch_id):
+    await filled(kafka_bootstrap, crunch_id)
+    copy, _ = await backup_of(kafka_bootstrap, crunch_id)
+    was = await contents(kafka_bootstrap, crunch_id)
+    await empty_topics(kafka_bootstrap, crunch_id, ["checkpoints"])
+    worker = AIOKafkaConsumer(
+        topic_name(crunch_id, "scores"), bootstrap_servers=kafka_bootstrap, group_id=f"{crunch_id}-aggregate"
+    )
+    await worker.start()
+    try:
+        with pytest.raises(OperatorError, match=r"are running \(stages aggregate\): stop the node first"):
+            await read_backup(kafka_bootstrap, crunch_id, io.BytesIO(copy), silent)
+    finally:
+        await worker.stop()
+    await read_backup(kafka_bootstrap, crunch_id, io.BytesIO(copy), silent)
+    assert await contents(kafka_bootstrap, crunch_id) == was
 
 
 def test_ends_are_taken_of_a_topic_before_those_that_it_was_made_of():

@@ -5,7 +5,9 @@ from __future__ import annotations
 import os
 
 import pytest
+from typer.testing import CliRunner
 
+from coordinator.cli.main import app
 from coordinator.cli.own_kafka import node_log
 from coordinator.cli.shared import NodeFile, command_ends, write_node_file
 from coordinator.infra.kafka import embedded as broker
@@ -61,3 +63,28 @@ def test_a_directory_that_another_process_uses_is_left_alone(stopped_node):
     ):
         node_log(stopped_node, checked=False)
     assert FakeBroker.did == []
+
+
+@pytest.mark.parametrize("options", [[], ["--kafka", "127.0.0.1:1"]])
+def test_nothing_is_restored_into_a_directory_whose_node_runs(stopped_node, tmp_path, options):
+    node = NodeFile(
+        bootstrap=OLD, api="", crunch_id="btc-up", feed_source="binance", pids={"up": os.getpid()}
+    )
+    write_node_file(stopped_node, node)
+    (tmp_path / "copy").write_bytes(b"")
+    with claim_data_dir(stopped_node, "btc-up"):
+        said = CliRunner().invoke(
+            app, ["topics", "restore", str(tmp_path / "copy"), "--data-dir", str(stopped_node), *options]
+        )
+    assert said.exit_code == 2
+    assert f"in use by process {os.getpid()}: stop it first" in said.output
+    assert FakeBroker.did == []
+
+
+def test_a_second_host_does_not_write_into_the_logs_of_a_running_node_s_models(stopped_node, monkeypatch):
+    monkeypatch.setenv("DATA_DIR", str(stopped_node))
+    with claim_data_dir(stopped_node, "btc-up"):
+        said = CliRunner().invoke(app, ["models", "serve", "my-models"])
+    assert said.exit_code == 2
+    assert f"in use by process {os.getpid()}" in said.output
+    assert "--log-dir" in said.output
