@@ -123,7 +123,7 @@ async def models(settings: Settings, folder: Path) -> list[Finding]:
         with tempfile.TemporaryDirectory(prefix="coordinator-checkup-") as scratch:
             trial = await ModelTrial(
                 entry, challenge, settings.model_base_classname, ticks, limits, Path(scratch)
-            ).run(lambda _done: None)
+            ).run(lambda _done, _total: None)
         if trial.reason:
             again = f"coordinator models check {entry.folder}"
             faults.append(Finding(f"model {entry.model_id}", State.FAULT, trial.reason, again))

@@ -6,8 +6,7 @@ Export writes what the log holds into files by day. All three can be stopped at 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -24,6 +23,7 @@ from coordinator.cli.shared import (
     run,
     time_text,
 )
+from coordinator.cli.terminal import progress_bar
 from coordinator.streams.log.errors import OperatorError
 
 if TYPE_CHECKING:
@@ -84,7 +84,7 @@ def backfill(
     feed = source_by_name(source, options_from(os.environ, source))
     wanted = Subscription(source, subject, kind, granularity)
     settings, _ = node_log(data_dir, kafka)
-    with _bar("days") as advance:
+    with progress_bar("days") as advance:
         new, known = run(_backfill(settings, feed, wanted, start, end, advance))
     typer.echo(
         f"{source}/{subject}/{kind}/{granularity}: {new:,} records given, {known:,} were there already"
@@ -173,7 +173,7 @@ def import_(
     for file in files:
         account.add(file.account)
     settings, _ = node_log(data_dir, kafka)
-    with _bar("records") as advance:
+    with progress_bar("records") as advance:
         giver = run(_import(settings, files, account.records, advance))
     typer.echo(
         f"{path}: {giver.given:,} records given ({giver.corrected:,} of them corrections), "
@@ -191,7 +191,7 @@ def _looked_through(
     from coordinator.streams.sources.files.given_files import BadRow, GivenFile, Whose, keep_first  # noqa: PLC0415
 
     found: list[GivenFile] = []
-    with _bar("files checked") as advance:
+    with progress_bar("files checked") as advance:
         for number, path in enumerate(files, start=1):
             bad: list[BadRow] = []
             file = GivenFile(path, Whose(path, defaults), reading)
@@ -279,23 +279,10 @@ def export(
         raise OperatorError(f"--from {from_} is not before --to {to}")
     wanted = Subscription(source, subject, kind, granularity)
     settings, _ = node_log(data_dir, kafka)
-    with _bar("log") as advance:
+    with progress_bar("log") as advance:
         records, days = run(export_days(settings, wanted, start, end, out, file_format.value, advance))
     if not days:
         raise OperatorError(
             f"the log holds no record of {source}/{subject}/{kind}/{granularity} in that time"
         )
     typer.echo(f"{records:,} records of {days:,} days are in {out}")
-
-
-@contextmanager
-def _bar(what: str) -> Iterator[Advance]:
-    """A bar on stderr, so that stdout holds the result alone."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn  # noqa: PLC0415
-
-    from coordinator.cli.terminal import Console  # noqa: PLC0415
-
-    columns = (TextColumn(what), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(what, total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)

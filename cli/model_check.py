@@ -138,9 +138,9 @@ async def _check_all(
     memory_mb: int,
     console: Console,
 ) -> int:
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn  # noqa: PLC0415
 
     from coordinator.cli.model_trial import ModelTrial  # noqa: PLC0415
+    from coordinator.cli.terminal import progress_bar  # noqa: PLC0415
     from coordinator.infra.models.host.process import Limits  # noqa: PLC0415
 
     hard = contract.deadline_seconds + 1
@@ -149,16 +149,11 @@ async def _check_all(
     for entry in entries:
         with (
             tempfile.TemporaryDirectory(prefix="coordinator-check-") as scratch,
-            Progress(
-                *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()),
-                console=console,
-                transient=True,
-            ) as progress,
+            progress_bar(entry.model_id, console) as advance,
         ):
-            task = progress.add_task(entry.model_id, total=len(ticks))
             trial = await ModelTrial(
                 entry, contract, settings.model_base_classname, ticks, limits, Path(scratch)
-            ).run(lambda done, task=task: progress.update(task, completed=done))  # type: ignore[misc]
+            ).run(advance)
         _show(trial, console)
         failed += bool(trial.reason)
     return failed

@@ -17,7 +17,6 @@ from model_runner_client.grpc.generated import dynamic_subclass_pb2, dynamic_sub
 
 from coordinator.infra.models.host import variants
 from coordinator.infra.models.host.folder import ModelEntry
-from coordinator.infra.models.host.logs import read_log
 from coordinator.infra.models.host.process import (
     Child,
     ChildFailedError,
@@ -27,6 +26,7 @@ from coordinator.infra.models.host.process import (
     log_path,
     start_child,
 )
+from coordinator.infra.rotated_log import read_end
 from coordinator.streams.contract import CrunchContract, ScheduledPrediction
 from coordinator.streams.net.outbound import keep_this_machine_from_proxies
 from coordinator.streams.predictions.stage import BUDGET_SHARE, check_output
@@ -82,8 +82,8 @@ class ModelTrial:
         self._checks: list[Check] = []
         self._now = "its process starts"
 
-    async def run(self, on_round: Callable[[int], None]) -> Trial:
-        """The verdict; `on_round` is told each finished round."""
+    async def run(self, on_round: Callable[[int, int], None]) -> Trial:
+        """The verdict; `on_round` is told (rounds finished, rounds)."""
         reason = ""
         child: Child | None = None
         forks = child_server()
@@ -103,7 +103,7 @@ class ModelTrial:
             if child is not None:
                 await end_child(child)
             forks.stop()
-        tail = read_log(log_path(self._log_dir, self._entry.model_id), LOG_BYTES_MAX) if reason else ""
+        tail = read_end(log_path(self._log_dir, self._entry.model_id), LOG_BYTES_MAX) if reason else ""
         return Trial(self._entry, self._checks, reason, tail.strip())
 
     async def _set_up(self, stub: Any) -> None:
@@ -114,7 +114,7 @@ class ModelTrial:
         _demand(answer.status)
         self._passed(self._now, f"{time.monotonic() - began:.2f} s")
 
-    async def _rounds(self, stub: Any, on_round: Callable[[int], None]) -> None:
+    async def _rounds(self, stub: Any, on_round: Callable[[int, int], None]) -> None:
         schedules, method = self._contract.schedules(), self._contract.call_method
         seconds: list[float] = []
         sizes: list[int] = []
@@ -130,7 +130,7 @@ class ModelTrial:
                     answer = await self._ask(stub, method.predict, self._arguments(schedule, tick), until)
                     sizes.append(self._judge(answer))
             seconds.append(time.monotonic() - began)
-            on_round(number + 1)
+            on_round(number + 1, len(self._ticks))
         self._passed(
             f"{method.tick}() and {method.predict}()", f"{len(seconds)} rounds, {len(sizes)} answers"
         )

@@ -14,9 +14,9 @@ from coordinator.cli.shared import (
     KafkaOption,
     parse_time,
     print_json,
-    record_bar,
     run,
 )
+from coordinator.cli.terminal import progress_bar
 from coordinator.streams.log.errors import OperatorError
 
 
@@ -53,7 +53,7 @@ def replay(
     from coordinator.projections.folding import replay as replays  # noqa: PLC0415
 
     run(topic_ends(settings.kafka_bootstrap, settings.crunch_id))  # says at once when nobody is there
-    with record_bar() as on_progress:
+    with progress_bar("records") as on_progress:
         if verify:
             checked = replays.verify(
                 settings.kafka_bootstrap, settings.crunch_id, settings.data_dir, projection, on_progress

@@ -20,6 +20,7 @@ from rich.text import Text
 from coordinator.cli.shared import one_line
 from coordinator.cli.terminal import Console
 from coordinator.infra.processes.supervisor import ChildState
+from coordinator.streams.log.finite import is_number
 from coordinator.streams.settings import Settings
 
 REFRESH_SECONDS = 1.0
@@ -171,4 +172,4 @@ def picture(news: News, children: Mapping[str, ChildState], address: str) -> Gro
 
 
 def _number(value: Any) -> str:
-    return f"{value:+.6f}" if isinstance(value, (int, float)) else "-"
+    return f"{value:+.6f}" if is_number(value) else "-"

@@ -9,12 +9,14 @@ narrow a terminal is written row by row, a line for each of its columns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import rich.console
 from rich.console import Group
 from rich.measure import Measurement
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
@@ -64,3 +66,15 @@ class Console(rich.console.Console):
 
     def _text(self, cell: Any) -> Text:
         return self.render_str(cell) if isinstance(cell, str) else cell
+
+
+@contextmanager
+def progress_bar(label: str, console: Console | None = None) -> Iterator[Callable[[int, int], None]]:
+    """A bar that is gone when the work is done; yields a function of (done, total).
+
+    It stands on stderr unless `console` is given, so that stdout holds the result alone.
+    """
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console or Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)

@@ -14,9 +14,9 @@ from coordinator.cli.shared import (
     JsonOption,
     KafkaOption,
     print_json,
-    record_bar,
     run,
 )
+from coordinator.cli.terminal import progress_bar
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
 
@@ -112,7 +112,7 @@ def backup(
     settings, _ = node_log(data_dir, kafka)
     if file is None and sys.stdout.isatty():
         raise OperatorError("name a file, or send standard output into one")
-    with record_bar() as on_progress:
+    with progress_bar("records") as on_progress:
         if file is None:
             tail = run(
                 write_backup(settings.kafka_bootstrap, settings.crunch_id, sys.stdout.buffer, on_progress)
@@ -146,7 +146,7 @@ def restore(
     if file is not None and not file.is_file():
         raise OperatorError(f"there is no file {file}")
     source = sys.stdin.buffer if file is None else file.open("rb")
-    with source, record_bar() as on_progress:
+    with source, progress_bar("records") as on_progress:
         tail = run(
             read_backup(
                 settings.kafka_bootstrap, settings.crunch_id, source, on_progress, other_crunch=other_crunch

@@ -4,21 +4,21 @@ An alert is told once when it begins, again every six hours while it lasts, and 
 in time and tries; what waits is bounded in number. The URL and the secret are the operator's: neither is written
 anywhere but into the request, redirects are not followed, nothing of the answer but its status is used, and link-local
 addresses (where clouds keep their credentials) are refused. Each post has an `id` of its content, so that a receiver
-can drop one that it has had, its sentence as `content` for Discord and as `text` for Slack, and with
-WEBHOOK_SECRET a signature: `X-Coordinator-Signature: sha256=<HMAC of the body>`.
+can drop one that it has had, and its sentence as `content` for Discord and as `text` for Slack. With WEBHOOK_SECRET it
+is signed as Standard Webhooks (standardwebhooks.com) says: `webhook-id`, `webhook-timestamp`, `webhook-signature`.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
 from ipaddress import ip_address
 
 import httpx
 import msgspec
 import stamina
+import standardwebhooks
 import structlog
 
 from coordinator.streams.log.errors import OperatorError, WorldError
@@ -104,15 +104,25 @@ class Alerts:
 
 
 class Webhook:
-    """Posts notices in order, one at a time."""
+    """Posts notices in order, one at a time. `secret` is as `check_signing_secret` takes it; empty signs nothing.
+
+    Raises OperatorError for a URL that must not be posted to.
+    """
 
     def __init__(
-        self, url: str, secret: str = "", *, attempts: int = ATTEMPTS, wait_seconds: float = 1.0
+        self,
+        url: str,
+        secret: str = "",
+        *,
+        wall_ms: Callable[[], int],
+        attempts: int = ATTEMPTS,
+        wait_seconds: float = 1.0,
     ) -> None:
         self.host, self._port = http_host("WEBHOOK_URL", url)
         _refuse_link_local(self.host)
         self._url = url
-        self._secret = secret.encode()
+        self._signer = standardwebhooks.Webhook(secret) if secret else None
+        self._wall_ms = wall_ms
         self._attempts = attempts
         self._wait = wait_seconds
         self._waiting: asyncio.Queue[Notice] = asyncio.Queue(WAITING_MAX)
@@ -144,10 +154,6 @@ class Webhook:
 
     async def _deliver(self, client: httpx.AsyncClient, notice: Notice) -> None:
         body = _encode(notice)
-        headers = {"Content-Type": "application/json", "User-Agent": "coordinator-node"}
-        if self._secret:
-            digest = hmac.new(self._secret, body, hashlib.sha256).hexdigest()
-            headers["X-Coordinator-Signature"] = f"sha256={digest}"
         async for attempt in stamina.retry_context(
             on=WorldError,
             attempts=self._attempts,
@@ -157,7 +163,20 @@ class Webhook:
             wait_max=30.0,
         ):
             with attempt:
-                await self._post(client, body, headers)
+                # Signed anew for each try: a receiver refuses a time that is minutes old.
+                await self._post(client, body, self._headers(notice.id, body))
+
+    def _headers(self, notice_id: str, body: bytes) -> dict[str, str]:
+        headers = {"Content-Type": "application/json", "User-Agent": "coordinator-node"}
+        if self._signer is None:
+            return headers
+        seconds = self._wall_ms() // 1000
+        signature = self._signer.sign(notice_id, datetime.fromtimestamp(seconds, UTC), body.decode())
+        return headers | {
+            "webhook-id": notice_id,
+            "webhook-timestamp": str(seconds),
+            "webhook-signature": signature,
+        }
 
     async def _post(self, client: httpx.AsyncClient, body: bytes, headers: dict[str, str]) -> None:
         try:

@@ -6,6 +6,7 @@ in it.
 
 from __future__ import annotations
 
+import base64
 import math
 import re
 import unicodedata
@@ -22,6 +23,7 @@ FAR_FUTURE_MS = 253_402_300_799_000
 SECONDS_LIKE = range(100_000_000, 100_000_000_000)
 """As ms the years 1970 to 1973, before any record of ours; as seconds 1973 to 5138."""
 PORT_MAX = 65_535
+SIGNING_PREFIX, SIGNING_BYTES = "whsec_", range(24, 65)
 
 BOUNDS: dict[str, tuple[float, float]] = {
     "feed_seed": (-(2**63), 2**63 - 1),
@@ -131,6 +133,19 @@ def check_secret(variable: str, text: str) -> None:
     if text and not _PRINTABLE.fullmatch(text):
         raise OperatorError(
             f"{variable} holds blanks or characters that are not ASCII: write the secret alone"
+        )
+
+
+def check_signing_secret(variable: str, text: str) -> None:
+    """A secret of Standard Webhooks: `whsec_` and the base64 of 24 to 64 bytes. It is never part of the message."""
+    try:
+        size = len(base64.b64decode(text.removeprefix(SIGNING_PREFIX), validate=True))
+    except ValueError:
+        size = 0
+    if not text.startswith(SIGNING_PREFIX) or size not in SIGNING_BYTES:
+        raise OperatorError(
+            f"{variable} must be {SIGNING_PREFIX} and the base64 of {SIGNING_BYTES.start} to {SIGNING_BYTES.stop - 1} "
+            f"random bytes: {SIGNING_PREFIX}$(openssl rand -base64 32)"
         )
 
 

@@ -26,6 +26,7 @@ from coordinator.streams.setting_checks import (
     check_name,
     check_number,
     check_secret,
+    check_signing_secret,
     check_subjects,
     check_text,
     host_port,
@@ -133,7 +134,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     webhook_url: str = ""
     """Told of broken invariants, a stalled feed, lag, a checkpoint unpaid or withheld. May hold a key."""
     webhook_secret: str = ""
-    """Signs what is posted (HMAC-SHA256)."""
+    """Signs what is posted, as Standard Webhooks says: `whsec_` and the base64 of 24 to 64 bytes."""
     monitor_seconds: float = 5.0
     replay_check_seconds: float = 3600.0
     """One read model is rebuilt from the log and compared every so often; 0 never."""
@@ -161,6 +162,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         check_contracts("CONTRACT", self.contract)
         check_class("MODEL_BASE_CLASSNAME", self.model_base_classname)
         check_secret("MODEL_RUNNER_NODE_TOKEN", self.model_runner_node_token)
+        if self.webhook_secret:
+            check_signing_secret("WEBHOOK_SECRET", self.webhook_secret)
         self._check_numbers()
         self._check_addresses()
         self._check_feed()

@@ -30,6 +30,7 @@ from coordinator.infra.disk import DiskFullError, has_no_room, says_full
 from coordinator.infra.kafka.broker_settings import server_properties
 from coordinator.infra.kafka.runtime import FetchProgress, KafkaRuntime, ensure_jars, load_runtime, silent
 from coordinator.infra.processes.fork_server import bound_to_us
+from coordinator.infra.rotated_log import RotatedLog
 from coordinator.streams.log.errors import OperatorError, WorldError
 
 HOST = "127.0.0.1"
@@ -230,7 +231,6 @@ class EmbeddedBroker:
 
     def _spawn(self, *options: str) -> subprocess.Popen[bytes]:
         assert self._runtime is not None, "prepare() comes first"  # noqa: S101
-        _roll(self.log_file)
         command = self._runtime.command(
             "kafka.Kafka",
             "-Xms64m",
@@ -240,6 +240,7 @@ class EmbeddedBroker:
             "-Dlog4j2.configurationFile=log4j2.properties",
             *options,
         )
+        RotatedLog(self.log_file, LOG_BYTES_MAX).close()  # a long file of earlier starts becomes the old one
         with self.log_file.open("ab") as log:
             self._log_start_bytes = log.tell()
             return subprocess.Popen(
@@ -369,9 +370,3 @@ def _replace(path: Path, content: bytes) -> None:
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.write_bytes(content)
     partial.replace(path)
-
-
-def _roll(log_file: Path) -> None:
-    """Keep what Kafka says bounded over many starts: one old file beside the current one."""
-    if log_file.is_file() and log_file.stat().st_size > LOG_BYTES_MAX:
-        log_file.replace(log_file.with_suffix(".log.1"))

@@ -19,12 +19,13 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Protocol
 
 from coordinator.infra.disk import DiskFullError
 from coordinator.infra.kafka.embedded import EmbeddedBroker, PortTakenError
 from coordinator.infra.processes.fork_server import Forked, ForkServer, bound_to_us
 from coordinator.infra.processes.sockets import handed_on
+from coordinator.infra.rotated_log import RotatedLog
 
 LOG_BYTES_MAX = 20 * 1024 * 1024
 LINE_BYTES_MAX = 64 * 1024
@@ -67,31 +68,6 @@ class Process(Protocol):
 
     def kill(self) -> None:
         """End it and its process group at once. Nothing happens when they do not run."""
-
-
-class BoundedLog:
-    """A log file of at most about twice `bytes_max`: the current one, and `<name>.log.1` before it."""
-
-    def __init__(self, path: Path, bytes_max: int = LOG_BYTES_MAX) -> None:
-        self._path = path
-        self._bytes_max = bytes_max
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file: IO[bytes] = path.open("ab", buffering=0)
-        self._size = self._file.tell()
-
-    def write(self, chunk: bytes) -> None:
-        """Append. Rolls over first when the file would grow past its bound."""
-        if self._size and self._size + len(chunk) > self._bytes_max:
-            self._file.close()
-            self._path.replace(self._path.with_name(self._path.name + ".1"))
-            self._file = self._path.open("ab", buffering=0)
-            self._size = 0
-        self._file.write(chunk)
-        self._size += len(chunk)
-
-    def close(self) -> None:
-        """Let the file go."""
-        self._file.close()
 
 
 class LoggedProcess:
@@ -172,7 +148,7 @@ class LoggedProcess:
         finally:
             os.close(write_end)
             os.close(stdin)
-        self._said = _Said(read_end, BoundedLog(self.log_file, self._log_bytes_max), self._heard)
+        self._said = _Said(read_end, RotatedLog(self.log_file, self._log_bytes_max), self._heard)
         if self._gate is not None and told is not None:
             self._opening = asyncio.create_task(_open_gate(self._gate, told))
 
@@ -238,7 +214,7 @@ async def _open_gate(gate: Callable[[], Awaitable[bytes]], told: int) -> None:
 class _Said:
     """The reading end of a child's output: into the log as it comes, by line to `heard`."""
 
-    def __init__(self, fd: int, log: BoundedLog, heard: OnLine) -> None:
+    def __init__(self, fd: int, log: RotatedLog, heard: OnLine) -> None:
         self._fd = fd
         self._log = log
         self._heard = heard
@@ -263,8 +239,7 @@ class _Said:
         if not chunk:
             self._close()
             return
-        with contextlib.suppress(OSError):  # a full disk: what the child says is still heard
-            self._log.write(chunk)
+        self._log.write(chunk)
         *lines, self._rest = (self._rest + chunk).split(b"\n")
         if len(self._rest) > LINE_BYTES_MAX:
             lines, self._rest = [*lines, self._rest], b""

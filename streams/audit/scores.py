@@ -17,6 +17,7 @@ from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
 from coordinator.streams.contract.trial_answers import answers_to_try, recorded
 from coordinator.streams.events import RoundScoredData, Terms
+from coordinator.streams.log.finite import is_number
 from coordinator.streams.scores.scorer import ANSWERS_TRIED
 from coordinator.streams.scores.units import to_units
 
@@ -155,9 +156,7 @@ def score_again(
     if not fields.get("success", True):
         return None
     return {
-        name: to_units(value, contract.score_decimals)
-        for name, value in fields.items()
-        if isinstance(value, (int, float)) and not isinstance(value, bool)
+        name: to_units(value, contract.score_decimals) for name, value in fields.items() if is_number(value)
     }
 
 

@@ -89,12 +89,6 @@ class ScoreResult(BaseModel):
     failed_reason: str | None = None
 
 
-class Meta(BaseModel):
-    """Free data of a challenge."""
-
-    model_config = ConfigDict(extra="allow")
-
-
 class CruncherReward(_Strict):
     """`reward_pct` is the protocol's name for frac64: billionths of the pool."""
 
@@ -221,7 +215,6 @@ class CrunchContract(BaseModel):
     output_type: type[BaseModel] = InferenceOutput
     ground_truth_type: type[BaseModel] = GroundTruth
     score_type: type[BaseModel] = ScoreResult
-    meta_type: type[BaseModel] = Meta
 
     scope: PredictionScope = PredictionScope()
     scheduled_predictions: list[ScheduledPrediction] = []

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from coordinator.streams.contract.emission import FRAC64_ONE, tier_shares
+from coordinator.streams.log.finite import is_number
 
 CANDLES_SEEN = 120
 
@@ -59,7 +60,7 @@ def aggregate_snapshot(score_results: Sequence[Any]) -> dict[str, float]:
         if not result.success:
             continue
         for name, value in result:
-            if isinstance(value, (int, float)) and not isinstance(value, bool):
+            if is_number(value):
                 sums[name] = sums.get(name, 0.0) + value
                 counts[name] = counts.get(name, 0) + 1
     return {name: total / counts[name] for name, total in sums.items()}

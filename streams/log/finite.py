@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, TypeGuard
 
 DEPTH_MAX = 100
 """How many objects and lists may stand within each other."""
@@ -15,6 +15,11 @@ DEPTH_MAX = 100
 _HARMLESS = {int, str, bool, type(None)}
 
 _Step = tuple[Any, Any]
+
+
+def is_number(value: object) -> TypeGuard[int | float]:
+    """Whether `value` is an int or a float. A boolean is neither here, although Python counts it among the ints."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
 def plain(value: Any) -> Any:
@@ -28,11 +33,7 @@ def plain(value: Any) -> Any:
 
 def numbers_of(fields: Mapping[str, Any]) -> dict[str, int | float]:
     """The fields that are numbers, in order. Booleans are none."""
-    return {
-        name: value
-        for name, one in fields.items()
-        if isinstance(value := plain(one), (int, float)) and not isinstance(value, bool)
-    }
+    return {name: value for name, one in fields.items() if is_number(value := plain(one))}
 
 
 def not_finite(value: Any, path: str = "") -> str | None:

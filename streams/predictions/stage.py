@@ -41,7 +41,7 @@ from coordinator.streams.events import (
 )
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import PART_BYTES_MAX, Need, Position
-from coordinator.streams.log.finite import not_finite
+from coordinator.streams.log.finite import is_number, not_finite
 from coordinator.streams.log.reasons import as_reason
 from coordinator.streams.log.stage import Draft, Stage
 from coordinator.streams.ports import ModelReply, Outcome
@@ -308,11 +308,7 @@ def check_output(
     them: `true` is 1.0 and "1_000" is 1000.0, unless the type says StrictFloat. The type's own validators are an
     author's code: whatever they raise for an answer refuses that answer.
     """
-    if (
-        isinstance(output, (int, float))
-        and not isinstance(output, bool)
-        and "value" in output_type.model_fields
-    ):
+    if is_number(output) and "value" in output_type.model_fields:
         output = {"value": output}
     if not isinstance(output, dict):
         return None, f"BAD_OUTPUT: a {type(output).__name__}, not an object"

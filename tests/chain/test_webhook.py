@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import json
 
 import pytest
+import standardwebhooks
 import structlog
 from tests.chain.rpc_server import rpc_server
 
+from coordinator.api.times import wall_ms
 from coordinator.infra.webhook import WAITING_MAX, Alert, Alerts, Webhook
 from coordinator.streams.log.errors import OperatorError
 
 HOUR = 3_600_000
+SECRET = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"  # that of the specification's example
 BROKEN = Alert("invariant", "rewards", "they do not sum")
 
 
@@ -41,8 +42,10 @@ def ok(_call):
     return b""
 
 
-async def deliver(server, *notices, secret="", attempts=4, until=lambda hook: hook.sent + hook.failed):
-    hook = Webhook(server.url, secret, attempts=attempts, wait_seconds=0.01)
+async def deliver(
+    server, *notices, secret="", attempts=4, wall_ms=wall_ms, until=lambda hook: hook.sent + hook.failed
+):
+    hook = Webhook(server.url, secret, wall_ms=wall_ms, attempts=attempts, wait_seconds=0.01)
     running = asyncio.create_task(hook.run())
     for one in notices:
         hook.tell(one)
@@ -56,15 +59,34 @@ async def deliver(server, *notices, secret="", attempts=4, until=lambda hook: ho
 async def test_a_notice_arrives_as_json_and_is_signed():
     (notice,) = Alerts("btc-up").update([BROKEN], 5)
     async with rpc_server(ok) as server:
-        hook = await deliver(server, notice, secret="hush")
+        hook = await deliver(server, notice, secret=SECRET)
     assert hook.sent == 1
     body = server.calls[0]
     assert {key: body[key] for key in ("state", "kind", "name", "text", "crunch_id", "since")} == {
         "state": "firing", "kind": "invariant", "name": "rewards", "text": "they do not sum",
         "crunch_id": "btc-up", "since": 5,
     }  # fmt: skip
-    wanted = hmac.new(b"hush", server.bodies[0], hashlib.sha256).hexdigest()
-    assert server.headers[0]["x-coordinator-signature"] == f"sha256={wanted}"
+    receiver = standardwebhooks.Webhook(SECRET)
+    assert receiver.verify(server.bodies[0], dict(server.headers[0]))["id"] == notice.id
+    with pytest.raises(standardwebhooks.WebhookVerificationError):
+        receiver.verify(server.bodies[0].replace(b"rewards", b"nothing"), dict(server.headers[0]))
+
+
+async def test_each_try_is_signed_at_its_own_time_under_one_id():
+    (notice,) = Alerts("btc-up").update([BROKEN], 5)
+    times = iter([1_000_000, 1_030_999])
+    async with rpc_server(lambda _: (500, b""), ok) as server:
+        await deliver(server, notice, secret=SECRET, wall_ms=lambda: next(times))
+    assert [headers["webhook-timestamp"] for headers in server.headers] == ["1000", "1030"]
+    assert {headers["webhook-id"] for headers in server.headers} == {notice.id}
+    assert len({headers["webhook-signature"] for headers in server.headers}) == 2
+
+
+async def test_without_a_secret_nothing_is_signed():
+    (notice,) = Alerts("btc-up").update([BROKEN], 5)
+    async with rpc_server(ok) as server:
+        await deliver(server, notice)
+    assert not any(name.startswith("webhook-") for name in server.headers[0])
 
 
 async def test_what_fails_is_tried_again_then_counted_and_the_next_one_still_goes():
@@ -82,7 +104,7 @@ async def test_what_fails_is_tried_again_then_counted_and_the_next_one_still_goe
 
 
 def test_too_many_waiting_are_dropped_and_said():
-    hook = Webhook("http://127.0.0.1:1/x")
+    hook = Webhook("http://127.0.0.1:1/x", wall_ms=wall_ms)
     (notice,) = Alerts("btc-up").update([BROKEN], 0)
     for _ in range(WAITING_MAX + 3):
         hook.tell(notice)
@@ -96,12 +118,12 @@ def test_too_many_waiting_are_dropped_and_said():
 )  # fmt: skip
 def test_a_url_that_must_not_be_posted_to_is_refused(url):
     with pytest.raises(OperatorError, match="WEBHOOK_URL"):
-        Webhook(url)
+        Webhook(url, wall_ms=wall_ms)
 
 
 async def test_a_name_that_leads_to_a_link_local_address_is_not_posted_to(monkeypatch):
     async with rpc_server(ok) as server:
-        hook = Webhook(server.url.replace("127.0.0.1", "localhost"), attempts=1)
+        hook = Webhook(server.url.replace("127.0.0.1", "localhost"), wall_ms=wall_ms, attempts=1)
         loop = asyncio.get_running_loop()
 
         async def resolves(_host, _port):

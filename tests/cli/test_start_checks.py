@@ -51,7 +51,7 @@ FORMS = {
     "CHAIN": ("ethereum",),
     "SOLANA_RPC_URL": ("h", "ftp://h"),
     "WEBHOOK_URL": ("h", "ftp://h"),
-    "WEBHOOK_SECRET": ("line\n",),
+    "WEBHOOK_SECRET": ("line\n", "hush", "whsec_", "whsec_c2hvcnQ=", f"whsec_{'YWJj' * 22}", "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0", "whsec_é"),
     "DATA_DIR": ("a\nb",),
     "WALLETS_FILE": ("a\tb",),
     "HEALTH_FILE": ("a\x1bb",),

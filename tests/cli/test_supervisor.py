@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.infra.processes.children import BoundedLog, LoggedProcess
+from coordinator.infra.processes.children import LoggedProcess
 from coordinator.infra.processes.supervisor import Pauses, Supervisor, describe_exit, last_words
 from coordinator.streams.log.errors import OperatorError
 
@@ -198,16 +198,6 @@ async def test_a_grandchild_that_keeps_the_pipe_open_does_not_hold_up_the_news_o
     process = python("parent", code, tmp_path)
     await process.start()
     assert await asyncio.wait_for(process.wait(), 8) == 5
-
-
-def test_a_log_stays_within_its_bound_and_loses_only_the_oldest(tmp_path):
-    log = BoundedLog(tmp_path / "x.log", bytes_max=100)
-    for i in range(20):
-        log.write(b"%09d\n" % i)
-    log.close()
-    sizes = {file.name: file.stat().st_size for file in tmp_path.iterdir()}
-    assert sizes == {"x.log": 100, "x.log.1": 100}
-    assert (tmp_path / "x.log").read_bytes().splitlines()[-1] == b"%09d" % 19
 
 
 @pytest.mark.skipif(

@@ -22,8 +22,8 @@ import msgspec
 
 from coordinator.infra.models.host.folder import ModelEntry
 from coordinator.infra.models.host.installed import installed
-from coordinator.infra.models.host.logs import CappedLog
 from coordinator.infra.processes.fork_server import Forked, ForkServer
+from coordinator.infra.rotated_log import RotatedLog
 from coordinator.streams.log.errors import WorldError
 
 TERMINATE_SECONDS = 1.0
@@ -74,7 +74,7 @@ class Child(asyncio.Protocol):
     It has ended when its process has: something that the model started may hold its stdout open long after that.
     """
 
-    def __init__(self, log: CappedLog, folder: Path) -> None:
+    def __init__(self, log: RotatedLog, folder: Path) -> None:
         self._log = log
         self._ended: asyncio.Task[int] | None = None
         self.pid = 0
@@ -134,7 +134,7 @@ async def start_child(
     except OSError as error:  # shutil.Error is one, with a list of (from, to, why)
         raise ChildFailedError(f"could not be copied: {_why_not_copied(error)}") from error
     try:
-        child = Child(CappedLog(log_path(log_dir, entry.model_id), limits.log_bytes_max), folder)
+        child = Child(RotatedLog(log_path(log_dir, entry.model_id), limits.log_bytes_max // 2), folder)
     except OSError as error:  # no room for a log, no file left to open
         raise ChildFailedError(f"could not be started: {error}") from error
     scratch = str(folder / SCRATCH)

@@ -22,8 +22,8 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from coordinator.infra.connections import Connections
-from coordinator.infra.models.host.logs import read_log
 from coordinator.infra.processes.sockets import listen
+from coordinator.infra.rotated_log import read_end
 from coordinator.streams.setting_checks import is_own_host
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ class ReadSide:
         model = self._host.models.get(request.path_params["model_id"])
         if model is None:
             return JSONResponse({"detail": "there is no such model"}, 404)
-        return PlainTextResponse(read_log(self._host.log_path(model), LOG_BYTES_MAX))
+        return PlainTextResponse(read_end(self._host.log_path(model), LOG_BYTES_MAX))
 
     def _row(self, model: HostedModel, request: Request) -> dict[str, Any]:
         entry, failure = model.entry, model.failure
