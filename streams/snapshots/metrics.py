@@ -1,0 +1,270 @@
+"""Metrics over a snapshot period: every model's series side by side, aligned by round and scope.
+
+All functions take a `PeriodSeries` and the model's column, and give a float, or None where the metric is
+undefined: too few rounds, a constant series, nobody to compare with. Undefined is never 0: a 0 would rank above every
+model that is worse than chance. They look only at the rounds in which the model was scored.
+
+Ranks give tied values the mean of their places, as `scipy.stats.rankdata(method="average")` does, so that a constant
+signal has no correlation instead of a perfect one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from numpy.typing import NDArray
+
+from coordinator.streams.contract.metrics import Metrics
+
+ROUNDS_MIN = 2
+"""A correlation, and a deviation, need two values."""
+RESIDUAL_ROUNDS_MIN = 3
+"""Two points lie on every line: with fewer than three nothing is left of a signal."""
+ROUNDING = 1e-12
+"""What is this small beside its series is rounding, not signal."""
+
+Floats = NDArray[np.float64]
+Metric = Callable[["PeriodSeries", int], float | None]
+
+
+@dataclass(frozen=True)
+class PeriodSeries:
+    """One period of n rounds and m models. Rounds are in the order of resolvable time, input and scope.
+
+    `signals` (n, m): what each model said; NaN where it was not scored.
+    `scores` (n, m): the contract's value field; NaN where it was not scored.
+    `outcomes` (n,): what happened; NaN where nobody was scored.
+    `chunks`: into how many pieces `ic_sharpe` cuts the period.
+    """
+
+    model_ids: Sequence[str]
+    signals: Floats
+    scores: Floats
+    outcomes: Floats
+    chunks: int = 10
+
+    @cached_property
+    def present(self) -> NDArray[np.bool_]:
+        """(n, m): was the model scored, with a signal and an outcome?"""
+        return ~(np.isnan(self.signals) | np.isnan(self.outcomes)[:, None])
+
+    @cached_property
+    def ranks(self) -> Floats:
+        """(n, m): each model's signals as ranks among its own; NaN where it has none."""
+        columns = [ranked(self.signals[:, i], self.present[:, i]) for i in range(len(self.model_ids))]
+        return np.column_stack(columns) if columns else np.empty_like(self.signals)
+
+    @cached_property
+    def correlations(self) -> Floats:
+        """(m, m): the Spearman of every two models' signals over the rounds that both have; NaN where undefined."""
+        m = len(self.model_ids)
+        out = np.full((m, m), np.nan)
+        for i in range(m):
+            for j in range(i):
+                correlation = _pair(self, i, j)
+                if correlation is not None:
+                    out[i, j] = out[j, i] = correlation
+        return out
+
+    def own(self, i: int) -> tuple[Floats, Floats]:
+        """(signals, outcomes) of the rounds in which model i was scored."""
+        there = self.present[:, i]
+        return self.signals[there, i], self.outcomes[there]
+
+    def mean_signal(self, without: int | None = None) -> Floats:
+        """(n,): the equal mean of each round's signals, without one model where it is named; NaN where nobody is."""
+        columns = [i for i in range(len(self.model_ids)) if i != without]
+        there = self.present[:, columns]
+        counts = there.sum(axis=1)
+        sums = np.where(there, self.signals[:, columns], 0.0).sum(axis=1)
+        return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
+
+
+def ranked(values: Floats, where: NDArray[np.bool_]) -> Floats:
+    """Ranks from 1 of the values that are there, tied ones with the mean of their places; NaN elsewhere."""
+    out = np.full(len(values), np.nan)
+    out[where] = rank(values[where])
+    return out
+
+
+def rank(values: Floats) -> Floats:
+    """Ranks from 1; tied values share the mean of their places."""
+    if not len(values):
+        return values
+    order = np.argsort(values, kind="stable")
+    in_order = values[order]
+    first = np.concatenate(([True], in_order[1:] != in_order[:-1]))
+    group = np.cumsum(first) - 1
+    starts = np.append(np.flatnonzero(first), len(values))
+    means = (starts[:-1] + starts[1:] + 1) / 2
+    out = np.empty(len(values))
+    out[order] = means[group]
+    return out
+
+
+def pearson(a: Floats, b: Floats) -> float | None:
+    """The linear correlation of two series of equal length; None below two values or where one is constant."""
+    if len(a) < ROUNDS_MIN or a.min() == a.max() or b.min() == b.max():
+        return None
+    x, y = a - a.mean(), b - b.mean()
+    return float(np.clip((x @ y) / np.sqrt((x @ x) * (y @ y)), -1.0, 1.0))
+
+
+def spearman(a: Floats, b: Floats) -> float | None:
+    """The rank correlation: Pearson of the ranks."""
+    return pearson(rank(a), rank(b))
+
+
+def ic(series: PeriodSeries, i: int) -> float | None:
+    """Information coefficient: Spearman(signal, outcome)."""
+    return spearman(*series.own(i))
+
+
+def ic_sharpe(series: PeriodSeries, i: int) -> float | None:
+    """Mean / standard deviation (n - 1) of the IC over equal pieces of the period.
+
+    None with fewer than two pieces that have an IC, or where all are equal: a deviation of 0 says nothing about skill.
+    """
+    signals, outcomes = series.own(i)
+    pieces = min(series.chunks, len(signals) // ROUNDS_MIN)
+    if pieces < ROUNDS_MIN:
+        return None
+    coefficients = [
+        one
+        for a, b in zip(np.array_split(signals, pieces), np.array_split(outcomes, pieces), strict=True)
+        if (one := spearman(a, b)) is not None
+    ]
+    deviation = float(np.std(coefficients, ddof=1)) if len(coefficients) >= ROUNDS_MIN else 0.0
+    return float(np.mean(coefficients)) / deviation if deviation > ROUNDING else None
+
+
+def hit_rate(series: PeriodSeries, i: int) -> float | None:
+    """The share of rounds in which signal and outcome have the same sign, of those in which both have one."""
+    signals, outcomes = series.own(i)
+    said = (signals != 0) & (outcomes != 0)
+    if not said.any():
+        return None
+    return float(np.mean(np.sign(signals[said]) == np.sign(outcomes[said])))
+
+
+def _returns(series: PeriodSeries, i: int) -> Floats:
+    """sign(signal) * outcome of each round: what following the model's direction would have made."""
+    signals, outcomes = series.own(i)
+    return np.sign(signals) * outcomes
+
+
+def mean_return(series: PeriodSeries, i: int) -> float | None:
+    """mean(sign(signal) * outcome); a signal of 0 makes 0."""
+    returns = _returns(series, i)
+    return float(returns.mean()) if len(returns) else None
+
+
+def max_drawdown(series: PeriodSeries, i: int) -> float | None:
+    """The deepest fall of the running sum of scores below its peak so far, the peak beginning at 0. In (-inf, 0]."""
+    scores = series.scores[~np.isnan(series.scores[:, i]), i]
+    if not len(scores):
+        return None
+    total = np.cumsum(scores)
+    peak = np.maximum(np.maximum.accumulate(total), 0.0)
+    return float((total - peak).min())
+
+
+def sortino_ratio(series: PeriodSeries, i: int) -> float | None:
+    """mean(r) / sqrt(mean(min(r, 0)**2)) over all rounds, r = sign(signal) * outcome. None where no r is negative.
+
+    Source: Sortino and van der Meer 1991, with a target of 0: the deviation is over all rounds, not over the losing
+    ones alone, else a model that loses rarely would look as risky as one that loses always.
+    """
+    returns = _returns(series, i)
+    if not (returns < 0).any():
+        return None
+    return float(returns.mean() / np.sqrt(np.mean(np.minimum(returns, 0.0) ** 2)))
+
+
+def turnover(series: PeriodSeries, i: int) -> float | None:
+    """Mean |change of the signal| from one scored round to the next."""
+    signals, _ = series.own(i)
+    return float(np.abs(np.diff(signals)).mean()) if len(signals) > 1 else None
+
+
+def model_correlation(series: PeriodSeries, i: int) -> float | None:
+    """The mean Spearman of the model's signals with each other model's, over the rounds that both have."""
+    others = np.delete(series.correlations[i], i)
+    defined = others[~np.isnan(others)]
+    return float(defined.mean()) if len(defined) else None
+
+
+def _pair(series: PeriodSeries, i: int, j: int) -> float | None:
+    mine, theirs = series.present[:, i], series.present[:, j]
+    both = mine & theirs
+    common = np.count_nonzero(both)
+    # A model's ranks among its own rounds hold for the common ones where those are all that it has: ranking again is
+    # what costs.
+    a, b = (
+        series.ranks[both, one]
+        if common == np.count_nonzero(series.present[:, one])
+        else rank(series.signals[both, one])
+        for one in (i, j)
+    )
+    return pearson(a, b)
+
+
+def fnc(series: PeriodSeries, i: int) -> float | None:
+    """Neutralised IC: Spearman of the outcome with what of the signal the mean of the others does not explain.
+
+    The residual of a least-squares line of the model's signal on the others' mean. None where there are no others.
+    """
+    others = series.mean_signal(without=i)
+    there = series.present[:, i] & ~np.isnan(others)
+    signals, outcomes, mean = series.signals[there, i], series.outcomes[there], others[there]
+    if len(signals) < RESIDUAL_ROUNDS_MIN:
+        return None
+    x, y = mean - mean.mean(), signals - signals.mean()
+    slope = (x @ y) / (x @ x) if x @ x > 0 else 0.0
+    residual = y - slope * x
+    if np.abs(residual).max() <= ROUNDING * max(1.0, np.abs(signals).max()):
+        return None  # a copy of the mean: what is left is rounding
+    return spearman(residual, outcomes)
+
+
+def contribution(series: PeriodSeries, i: int) -> float | None:
+    """IC(equal mean of all models) - IC(equal mean without this one), over the rounds in which the model was scored."""
+    everybody, others = series.mean_signal(), series.mean_signal(without=i)
+    there = series.present[:, i] & ~np.isnan(others)
+    whole = spearman(everybody[there], series.outcomes[there])
+    rest = spearman(others[there], series.outcomes[there])
+    return None if whole is None or rest is None else whole - rest
+
+
+def ensemble_correlation(series: PeriodSeries, i: int) -> float | None:
+    """Spearman of the model's signals with the equal mean of the others."""
+    others = series.mean_signal(without=i)
+    there = series.present[:, i] & ~np.isnan(others)
+    return spearman(series.signals[there, i], others[there])
+
+
+FUNCTIONS: dict[str, Metric] = {
+    function.__name__: function
+    for function in (
+        ic,
+        ic_sharpe,
+        hit_rate,
+        mean_return,
+        max_drawdown,
+        sortino_ratio,
+        turnover,
+        model_correlation,
+        fnc,
+        contribution,
+        ensemble_correlation,
+    )
+}
+"""Every metric that comes with the node, by its name."""
+
+
+def functions_of(metrics: Metrics) -> dict[str, Metric]:
+    """Those that a contract asks for, by the summary key that each makes."""
+    return {name: FUNCTIONS[name] for name in metrics.names} | metrics.own
