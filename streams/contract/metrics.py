@@ -62,7 +62,7 @@ class Metrics(BaseModel):
         twice = sorted({name for name in self.names if self.names.count(name) > 1 or name in self.own})
         taken = sorted(set(self.own) & set(METRIC_NAMES))
         if twice or taken:
-            message = f"aggregation.metrics: {sorted({*twice, *taken})} stand twice, or an own function takes a name of ours"
+            message = f"aggregation.metrics: {sorted({*twice, *taken})} stand twice; our names are taken"
             raise ValueError(message)
         return self
 

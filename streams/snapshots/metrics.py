@@ -34,28 +34,48 @@ Metric = Callable[["PeriodSeries", int], float | None]
 class PeriodSeries:
     """One period of n rounds and m models. Rounds are in the order of resolvable time, input and scope.
 
-    `signals` (n, m): what each model said; NaN where it was not scored.
-    `scores` (n, m): the contract's value field; NaN where it was not scored.
-    `outcomes` (n,): what happened; NaN where nobody was scored.
+    The columns hold whole units (value / `unit`), as the log does, NaN where there is none. Sums of them are exact, so
+    that the order of the models changes no tie: sums of floats would.
+
+    `signal_units` (n, m): what each model said; NaN where it was not scored.
+    `score_units` (n, m): the contract's value field; NaN where it was not scored.
+    `outcome_units` (n,): what happened; NaN where nobody was scored.
+    `unit`: what one unit is worth: 1e-9 with 9 decimals.
     `chunks`: into how many pieces `ic_sharpe` cuts the period.
     """
 
     model_ids: Sequence[str]
-    signals: Floats
-    scores: Floats
-    outcomes: Floats
+    signal_units: Floats
+    score_units: Floats
+    outcome_units: Floats
+    unit: float = 1.0
     chunks: int = 10
+
+    @cached_property
+    def signals(self) -> Floats:
+        """(n, m): what each model said, in the contract's own numbers."""
+        return self.signal_units * self.unit
+
+    @cached_property
+    def scores(self) -> Floats:
+        """(n, m): the contract's value field."""
+        return self.score_units * self.unit
+
+    @cached_property
+    def outcomes(self) -> Floats:
+        """(n,): what happened."""
+        return self.outcome_units * self.unit
 
     @cached_property
     def present(self) -> NDArray[np.bool_]:
         """(n, m): was the model scored, with a signal and an outcome?"""
-        return ~(np.isnan(self.signals) | np.isnan(self.outcomes)[:, None])
+        return ~(np.isnan(self.signal_units) | np.isnan(self.outcome_units)[:, None])
 
     @cached_property
     def ranks(self) -> Floats:
         """(n, m): each model's signals as ranks among its own; NaN where it has none."""
-        columns = [ranked(self.signals[:, i], self.present[:, i]) for i in range(len(self.model_ids))]
-        return np.column_stack(columns) if columns else np.empty_like(self.signals)
+        columns = [ranked(self.signal_units[:, i], self.present[:, i]) for i in range(len(self.model_ids))]
+        return np.column_stack(columns) if columns else np.empty_like(self.signal_units)
 
     @cached_property
     def correlations(self) -> Floats:
@@ -70,17 +90,18 @@ class PeriodSeries:
         return out
 
     def own(self, i: int) -> tuple[Floats, Floats]:
-        """(signals, outcomes) of the rounds in which model i was scored."""
+        """(signals, outcomes) in units, of the rounds in which model i was scored."""
         there = self.present[:, i]
-        return self.signals[there, i], self.outcomes[there]
+        return self.signal_units[there, i], self.outcome_units[there]
 
     def mean_signal(self, without: int | None = None) -> Floats:
-        """(n,): the equal mean of each round's signals, without one model where it is named; NaN where nobody is."""
+        """(n,): the equal mean of each round's signals in units, without one model if named; NaN where nobody is."""
         columns = [i for i in range(len(self.model_ids)) if i != without]
         there = self.present[:, columns]
         counts = there.sum(axis=1)
-        sums = np.where(there, self.signals[:, columns], 0.0).sum(axis=1)
-        return np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
+        sums: Floats = np.where(there, self.signal_units[:, columns], 0.0).sum(axis=1)
+        means: Floats = np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
+        return means
 
 
 def ranked(values: Floats, where: NDArray[np.bool_]) -> Floats:
@@ -99,7 +120,7 @@ def rank(values: Floats) -> Floats:
     first = np.concatenate(([True], in_order[1:] != in_order[:-1]))
     group = np.cumsum(first) - 1
     starts = np.append(np.flatnonzero(first), len(values))
-    means = (starts[:-1] + starts[1:] + 1) / 2
+    means: Floats = (starts[:-1] + starts[1:] + 1) / 2
     out = np.empty(len(values))
     out[order] = means[group]
     return out
@@ -151,7 +172,7 @@ def hit_rate(series: PeriodSeries, i: int) -> float | None:
 
 
 def _returns(series: PeriodSeries, i: int) -> Floats:
-    """sign(signal) * outcome of each round: what following the model's direction would have made."""
+    """sign(signal) * outcome of each round, in units: what following the model's direction would have made."""
     signals, outcomes = series.own(i)
     return np.sign(signals) * outcomes
 
@@ -159,17 +180,17 @@ def _returns(series: PeriodSeries, i: int) -> Floats:
 def mean_return(series: PeriodSeries, i: int) -> float | None:
     """mean(sign(signal) * outcome); a signal of 0 makes 0."""
     returns = _returns(series, i)
-    return float(returns.mean()) if len(returns) else None
+    return float(returns.mean()) * series.unit if len(returns) else None
 
 
 def max_drawdown(series: PeriodSeries, i: int) -> float | None:
     """The deepest fall of the running sum of scores below its peak so far, the peak beginning at 0. In (-inf, 0]."""
-    scores = series.scores[~np.isnan(series.scores[:, i]), i]
+    scores = series.score_units[~np.isnan(series.score_units[:, i]), i]
     if not len(scores):
         return None
     total = np.cumsum(scores)
     peak = np.maximum(np.maximum.accumulate(total), 0.0)
-    return float((total - peak).min())
+    return float((total - peak).min()) * series.unit
 
 
 def sortino_ratio(series: PeriodSeries, i: int) -> float | None:
@@ -187,7 +208,7 @@ def sortino_ratio(series: PeriodSeries, i: int) -> float | None:
 def turnover(series: PeriodSeries, i: int) -> float | None:
     """Mean |change of the signal| from one scored round to the next."""
     signals, _ = series.own(i)
-    return float(np.abs(np.diff(signals)).mean()) if len(signals) > 1 else None
+    return float(np.abs(np.diff(signals)).mean()) * series.unit if len(signals) > 1 else None
 
 
 def model_correlation(series: PeriodSeries, i: int) -> float | None:
@@ -219,7 +240,7 @@ def fnc(series: PeriodSeries, i: int) -> float | None:
     """
     others = series.mean_signal(without=i)
     there = series.present[:, i] & ~np.isnan(others)
-    signals, outcomes, mean = series.signals[there, i], series.outcomes[there], others[there]
+    signals, outcomes, mean = series.signal_units[there, i], series.outcome_units[there], others[there]
     if len(signals) < RESIDUAL_ROUNDS_MIN:
         return None
     x, y = mean - mean.mean(), signals - signals.mean()
@@ -234,8 +255,8 @@ def contribution(series: PeriodSeries, i: int) -> float | None:
     """IC(equal mean of all models) - IC(equal mean without this one), over the rounds in which the model was scored."""
     everybody, others = series.mean_signal(), series.mean_signal(without=i)
     there = series.present[:, i] & ~np.isnan(others)
-    whole = spearman(everybody[there], series.outcomes[there])
-    rest = spearman(others[there], series.outcomes[there])
+    whole = spearman(everybody[there], series.outcome_units[there])
+    rest = spearman(others[there], series.outcome_units[there])
     return None if whole is None or rest is None else whole - rest
 
 
@@ -243,7 +264,7 @@ def ensemble_correlation(series: PeriodSeries, i: int) -> float | None:
     """Spearman of the model's signals with the equal mean of the others."""
     others = series.mean_signal(without=i)
     there = series.present[:, i] & ~np.isnan(others)
-    return spearman(series.signals[there, i], others[there])
+    return spearman(series.signal_units[there, i], others[there])
 
 
 FUNCTIONS: dict[str, Metric] = {

@@ -6,7 +6,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from coordinator.streams.contract.metrics import METRIC_NAMES, Metrics
@@ -21,7 +21,7 @@ def series(outcomes, chunks=10, scores=None, **signals):
     columns = np.column_stack([np.array(column, dtype=float) for column in signals.values()])
     truth = np.array(outcomes, dtype=float)
     scored = columns * truth[:, None] if scores is None else np.array(scores, dtype=float)
-    return PeriodSeries(list(signals), columns, scored, truth, chunks)
+    return PeriodSeries(list(signals), columns, scored, truth, chunks=chunks)
 
 
 UP_DOWN = [1.0, -2.0, 3.0, -4.0, 5.0]
@@ -98,21 +98,34 @@ def test_correlations_agree_with_the_definition_where_models_miss_different_roun
     )
 
 
-NUMBERS = st.integers(-50, 50).map(lambda whole: whole / 10)
+UNITS = st.integers(-50, 50)
 
 
+@settings(max_examples=50)
 @given(st.data())
 def test_the_order_of_the_models_never_matters(data):
     rounds = data.draw(st.integers(1, 12))
-    column = st.lists(st.one_of(NUMBERS, st.just(NAN)), min_size=rounds, max_size=rounds)
+    column = st.lists(st.one_of(UNITS, st.just(NAN)), min_size=rounds, max_size=rounds)
     signals = data.draw(st.lists(column, min_size=2, max_size=5))
-    outcomes = data.draw(st.lists(NUMBERS, min_size=rounds, max_size=rounds))
+    outcomes = data.draw(st.lists(UNITS, min_size=rounds, max_size=rounds))
     order = data.draw(st.permutations(range(len(signals))))
     straight = series(outcomes, chunks=3, **{f"m{i}": one for i, one in enumerate(signals)})
     turned = series(outcomes, chunks=3, **{f"m{i}": signals[i] for i in order})
     for name, function in FUNCTIONS.items():
         for place, i in enumerate(order):
             assert function(turned, place) == pytest.approx(function(straight, i), abs=1e-9), name
+
+
+def test_values_are_in_the_contracts_own_numbers():
+    whole = series([1, -2, 3], a=[1, 2, 4], scores=[[5], [-7], [1]])
+    small = PeriodSeries(["a"], whole.signal_units, whole.score_units, whole.outcome_units, unit=0.001)
+    scaled = {"mean_return": 0.001, "max_drawdown": 0.001, "turnover": 0.001}
+    for name in ("ic", "hit_rate", "mean_return", "max_drawdown", "sortino_ratio", "turnover"):
+        value = FUNCTIONS[name](whole, 0)
+        assert FUNCTIONS[name](small, 0) == pytest.approx(value * scaled.get(name, 1)), name
+    assert (small.signals[2, 0], small.outcomes[1], small.scores[0, 0]) == pytest.approx(
+        (0.004, -0.002, 0.005)
+    )
 
 
 def test_every_name_of_the_contract_has_its_function():
@@ -139,7 +152,8 @@ def a_day(models=100, rounds=1440):
     outcomes = random.normal(size=rounds)
     signals = outcomes[:, None] * 0.1 + random.normal(size=(rounds, models))
     signals[random.random(signals.shape) < 0.01] = np.nan
-    return PeriodSeries([f"m{i}" for i in range(models)], signals, signals * outcomes[:, None], outcomes)
+    units = np.round(signals * 1e9)
+    return PeriodSeries([f"m{i}" for i in range(models)], units, units, np.round(outcomes * 1e9), 1e-9)
 
 
 @pytest.mark.slow

@@ -1,0 +1,186 @@
+"""Which models answer like another one: equal, scaled, lagged, or with noise on top.
+
+Pure: it takes series of numbers aligned by round and gives pairs with the evidence. It accuses nobody: two honest
+models built from the same quickstarter look like copies too, so the operator decides.
+
+Each pair gets the first kind that holds, from the strongest evidence to the weakest:
+
+- `equal`: at least `equal_share_min` of the common values agree to `DIGITS` digits;
+- `scaled`: one is a straight-line function of the other (correlation beyond 1 - 1e-9);
+- `lagged`: one repeats the other `lag` rounds later, and agrees better so than at the same time;
+- `noisy`: the correlation at the same time is at least `correlation_min`.
+
+A series with few distinct values (always 0, or -1 and 1 only) proves nothing by agreeing, and is left out of all but
+`equal`, which tells how many distinct values it saw.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Kind = Literal["equal", "scaled", "lagged", "noisy"]
+
+DIGITS = 12
+SCALED_MIN = 1 - 1e-9
+LAGS = 5
+DISTINCT_MIN = 5
+"""A straight line fits two points always, and a coin's two sides half of the time."""
+
+
+class CopyRules(msgspec.Struct, frozen=True):
+    """From when on a pair is shown. `common_min`: rounds that both answered."""
+
+    common_min: int = 30
+    equal_share_min: float = 0.9
+    correlation_min: float = 0.99
+
+
+RULES = CopyRules()
+
+
+class CopyFound(msgspec.Struct, frozen=True):
+    """One pair with its evidence.
+
+    `lag`: `later` gave at round t what `earlier` gave at t - lag; 0 where nobody was first, and the two are then in the
+    order of their ids. `scale`: later = scale * earlier + a constant, by least squares. `common`: rounds that both
+    answered. `equal_share`: the share of them in which both agree to 12 digits.
+    """
+
+    earlier: str
+    later: str
+    kind: Kind
+    correlation: float | None
+    equal_share: float
+    scale: float | None
+    lag: int
+    common: int
+    distinct: int
+
+
+def find_copies(series: Mapping[str, Sequence[float]], rules: CopyRules = RULES) -> list[CopyFound]:
+    """Every pair that agrees too well, the strongest evidence first.
+
+    `series`: model id -> one number per round, NaN where it did not answer; all of one length. An answer that is more
+    than a number (a density) gives several numbers a round, laid end to end.
+    """
+    model_ids = sorted(series)
+    if len(model_ids) < 2:  # noqa: PLR2004 - a pair
+        return []
+    values = np.column_stack([np.asarray(series[model_id], dtype=float) for model_id in model_ids])
+    by_lag = {lag: _Correlations(values, lag) for lag in range(min(LAGS, len(values) - 1) + 1)}
+    found: list[CopyFound] = []
+    for i in range(len(model_ids)):
+        for j in range(i + 1, len(model_ids)):
+            evidence = _judge(values, model_ids, i, j, by_lag, rules)
+            if evidence is not None:
+                found.append(evidence)
+    strength = {"equal": 0, "scaled": 1, "lagged": 2, "noisy": 3}
+    return sorted(
+        found, key=lambda pair: (strength[pair.kind], -(pair.correlation or 0), pair.earlier, pair.later)
+    )
+
+
+class _Correlations:
+    """Pearson of every ordered pair at one lag, over the rounds that both have: all pairs by a few matrix products.
+
+    `of[i, j]` correlates what i gave at t - lag with what j gave at t.
+    """
+
+    def __init__(self, values: Floats, lag: int) -> None:
+        # Centred and scaled first: the products below subtract squares of sums, and would lose the digits of a series
+        # that moves little around a large value.
+        with np.errstate(invalid="ignore", divide="ignore"):
+            centred = values - np.nanmean(np.where(np.isnan(values).all(axis=0), 0.0, values), axis=0)
+            spread = np.sqrt(np.nanmean(np.where(np.isnan(values).all(axis=0), 0.0, centred**2), axis=0))
+            scaled = centred / np.where(spread > 0, spread, 1.0)
+        before, after = scaled[: len(scaled) - lag], scaled[lag:]
+        has_before, has_after = ~np.isnan(before), ~np.isnan(after)
+        a, b = np.where(has_before, before, 0.0), np.where(has_after, after, 0.0)
+        mask_a, mask_b = has_before.astype(float), has_after.astype(float)
+        n = mask_a.T @ mask_b
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean_a, mean_b = (a.T @ mask_b) / n, (mask_a.T @ b) / n
+            covariance = (a.T @ b) / n - mean_a * mean_b
+            variance_a = ((a**2).T @ mask_b) / n - mean_a**2
+            variance_b = (mask_a.T @ b**2) / n - mean_b**2
+            self.of: Floats = np.clip(covariance / np.sqrt(variance_a * variance_b), -1.0, 1.0)
+        self.common: Floats = n
+
+
+def _judge(
+    values: Floats,
+    model_ids: Sequence[str],
+    i: int,
+    j: int,
+    by_lag: Mapping[int, _Correlations],
+    rules: CopyRules,
+) -> CopyFound | None:
+    at_once = by_lag[0]
+    common = int(at_once.common[i, j])
+    if common < rules.common_min:
+        return None
+    correlation = float(at_once.of[i, j])
+    lag, earlier, later = _best_lag(by_lag, i, j, rules)
+    # Looking at the values themselves is what costs: only where the correlation, or its absence, leaves it open.
+    if not (np.isnan(correlation) or abs(correlation) >= rules.correlation_min or lag):
+        return None
+    both = ~(np.isnan(values[:, i]) | np.isnan(values[:, j]))
+    a, b = values[both, i], values[both, j]
+    equal_share = float(np.mean(np.abs(a - b) <= 10.0**-DIGITS * np.maximum(np.abs(a), np.abs(b))))
+    distinct = min(len(np.unique(a)), len(np.unique(b)))
+    if equal_share >= rules.equal_share_min:
+        kind: Kind = "equal"
+        lag, earlier, later = 0, i, j
+    elif distinct < DISTINCT_MIN or np.isnan(correlation):
+        return None
+    elif abs(correlation) >= SCALED_MIN:
+        kind, lag, earlier, later = "scaled", 0, i, j
+    elif lag:
+        kind = "lagged"
+        correlation = float(by_lag[lag].of[earlier, later])
+    else:
+        kind = "noisy"
+    return CopyFound(
+        earlier=model_ids[earlier],
+        later=model_ids[later],
+        kind=kind,
+        correlation=None if np.isnan(correlation) else correlation,
+        equal_share=equal_share,
+        scale=_scale(values, earlier, later, lag),
+        lag=lag,
+        common=common,
+        distinct=distinct,
+    )
+
+
+def _best_lag(by_lag: Mapping[int, _Correlations], i: int, j: int, rules: CopyRules) -> tuple[int, int, int]:
+    """(lag, who was first, who was later); lag 0 where the two agree best at the same time, or nowhere enough."""
+    best, found = abs(by_lag[0].of[i, j]), (0, i, j)
+    if np.isnan(best):
+        return found
+    for lag, correlations in by_lag.items():
+        if not lag:
+            continue
+        for first, second in ((i, j), (j, i)):
+            one = abs(correlations.of[first, second])
+            if (
+                one >= rules.correlation_min
+                and one > best
+                and correlations.common[first, second] >= rules.common_min
+            ):
+                best, found = one, (lag, first, second)
+    return found
+
+
+def _scale(values: Floats, earlier: int, later: int, lag: int) -> float | None:
+    """The slope of later on earlier by least squares; None where earlier never moves."""
+    a, b = values[: len(values) - lag, earlier], values[lag:, later]
+    both = ~(np.isnan(a) | np.isnan(b))
+    x, y = a[both] - a[both].mean(), b[both] - b[both].mean()
+    return float((x @ y) / (x @ x)) if x @ x > 0 else None

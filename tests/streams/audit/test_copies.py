@@ -1,0 +1,76 @@
+"""Copies among models: each kind found with its evidence, honest models left alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from coordinator.streams.audit.copies import CopyRules, find_copies
+
+NAN = float("nan")
+
+
+def a_walk(seed=1, rounds=200):
+    return np.cumsum(np.random.default_rng(seed).normal(size=rounds))
+
+
+def noise(seed=2, rounds=200, size=1.0):
+    return np.random.default_rng(seed).normal(size=rounds) * size
+
+
+ORIGINAL = noise(1)
+
+
+@pytest.mark.parametrize(
+    ("copy", "kind", "lag", "scale"),
+    [
+        (ORIGINAL, "equal", 0, 1.0),
+        (ORIGINAL + 1e-15, "equal", 0, 1.0),
+        (ORIGINAL * 0.5 + 3, "scaled", 0, 0.5),
+        (ORIGINAL * -2, "scaled", 0, -2.0),
+        (np.concatenate(([0.1, 0.2], ORIGINAL[:-2])), "lagged", 2, 1.0),
+        (np.concatenate(([0.1], ORIGINAL[:-1] + noise(9, 199, 0.01))), "lagged", 1, 1.0),
+        (ORIGINAL + noise(3, size=0.05), "noisy", 0, 1.0),
+        (np.where(np.arange(200) % 3 == 0, NAN, ORIGINAL), "equal", 0, 1.0),
+    ],
+)
+def test_a_copy_is_found_with_its_kind(copy, kind, lag, scale):
+    (found,) = find_copies({"original": ORIGINAL, "taker": copy, "honest": noise(4)})
+    assert (found.earlier, found.later, found.kind, found.lag) == ("original", "taker", kind, lag)
+    assert found.scale == pytest.approx(scale, rel=0.05)
+
+
+def test_who_was_first_is_told_by_the_lag_and_not_by_the_name():
+    late = np.concatenate(([0.0], ORIGINAL[:-1]))
+    (found,) = find_copies({"a-taker": late, "z-original": ORIGINAL})
+    assert (found.earlier, found.later, found.lag) == ("z-original", "a-taker", 1)
+
+
+def test_two_walks_and_two_coins_are_no_copies():
+    coins = np.random.default_rng(5).choice([-1.0, 1.0], size=(200, 2))
+    silent = np.full(200, NAN)
+    assert not find_copies(
+        {"walk": a_walk(), "coin": coins[:, 0], "other coin": coins[:, 1], "silent": silent}
+    )
+
+
+def test_a_constant_answer_is_equal_to_itself_and_says_that_it_never_moved():
+    (found,) = find_copies({"zero": [0.0] * 50, "nought": [0.0] * 50, "walk": a_walk(rounds=50)})
+    assert (found.kind, found.correlation, found.distinct) == ("equal", None, 1)
+
+
+def test_too_few_common_rounds_prove_nothing():
+    short = {"a": ORIGINAL[:29], "b": ORIGINAL[:29]}
+    assert not find_copies(short)
+    assert find_copies(short, CopyRules(common_min=20))
+
+
+def test_a_small_motion_around_a_large_value_keeps_its_digits():
+    price = 60_000 + noise(6, size=1e-3)
+    (found,) = find_copies({"a": price, "b": 60_000 + noise(7, size=1e-3), "c": 2 * price})
+    assert (found.earlier, found.later, found.kind) == ("a", "c", "scaled")
+
+
+def test_nobody_and_one_alone_have_no_copies():
+    assert find_copies({}) == []
+    assert find_copies({"a": ORIGINAL}) == []
