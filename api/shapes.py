@@ -351,3 +351,32 @@ class Summary(Shape):
     state_hash: dict[str, str]
     positions: dict[str, dict[str, int]]
     """Projection -> topic -> offset before which all is in its state_hash."""
+
+
+class CopyPair(Shape):
+    """Two models that answer alike. `later` is earlier's answer `lag` rounds later; lag 0: at the same time."""
+
+    earlier: str
+    earlier_name: str
+    later: str
+    later_name: str
+    kind: Literal["equal", "scaled", "lagged", "noisy"]
+    correlation: float | None
+    """Pearson over the numbers that both gave; null where one of them never moves."""
+    equal_share: float
+    """The share of numbers that agree to 12 digits."""
+    scale: float | None
+    lag: int
+    common: int
+    """How many numbers both gave."""
+    distinct: int
+    """How many different ones the less varied of the two gave: a model that always says 0 agrees with its like."""
+
+
+class Copies(Shape):
+    """Models that answer alike, the strongest evidence first; the 1,000 strongest of `pairs_found`."""
+
+    rounds: int
+    models: int
+    pairs_found: int
+    pairs: list[CopyPair]

@@ -63,7 +63,7 @@ class CopyFound(msgspec.Struct, frozen=True):
     distinct: int
 
 
-def find_copies(series: Mapping[str, Sequence[float]], rules: CopyRules = RULES) -> list[CopyFound]:
+def find_copies(series: Mapping[str, Sequence[float] | Floats], rules: CopyRules = RULES) -> list[CopyFound]:
     """Every pair that agrees too well, the strongest evidence first.
 
     `series`: model id -> one number per round, NaN where it did not answer; all of one length. An answer that is more
@@ -95,7 +95,7 @@ class _Correlations:
     def __init__(self, values: Floats, lag: int) -> None:
         # Centred and scaled first: the products below subtract squares of sums, and would lose the digits of a series
         # that moves little around a large value.
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             centred = values - np.nanmean(np.where(np.isnan(values).all(axis=0), 0.0, values), axis=0)
             spread = np.sqrt(np.nanmean(np.where(np.isnan(values).all(axis=0), 0.0, centred**2), axis=0))
             scaled = centred / np.where(spread > 0, spread, 1.0)
@@ -104,7 +104,7 @@ class _Correlations:
         a, b = np.where(has_before, before, 0.0), np.where(has_after, after, 0.0)
         mask_a, mask_b = has_before.astype(float), has_after.astype(float)
         n = mask_a.T @ mask_b
-        with np.errstate(invalid="ignore", divide="ignore"):
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             mean_a, mean_b = (a.T @ mask_b) / n, (mask_a.T @ b) / n
             covariance = (a.T @ b) / n - mean_a * mean_b
             variance_a = ((a**2).T @ mask_b) / n - mean_a**2

@@ -21,6 +21,7 @@ from coordinator.projections.folding.projector import Projector
 from coordinator.projections.views.all_views import open_read_models
 from coordinator.streams.settings import Settings
 
+NO_COPIES = {"rounds": 0, "models": 0, "pairs_found": 0, "pairs": []}
 ROUTES = (
     "/reports/leaderboard",
     "/reports/leaderboard/history",
@@ -29,6 +30,7 @@ ROUTES = (
     "/reports/models/params",
     "/reports/models/metrics",
     "/reports/models/summary",
+    "/reports/models/copies?common_min=5",
     "/reports/predictions",
     "/reports/predictions?limit=5&status=SCORED",
     "/reports/feeds",
@@ -107,7 +109,7 @@ async def test_before_the_log_there_is_nothing_and_after_it_there_is_all(api):
     for path in ROUTES:
         if path.endswith(("latest", "schema", "history")):
             continue
-        assert (await api.client.get(with_moment(path, as_of=0))).json() in ([], {}), path
+        assert (await api.client.get(with_moment(path, as_of=0))).json() in ([], {}, NO_COPIES), path
         now = await api.client.get(path)
         later = await api.client.get(with_moment(path, as_of="9999-01-01T00:00:00Z"))
         assert later.content == now.content

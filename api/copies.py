@@ -1,0 +1,64 @@
+"""`GET /reports/models/copies`: models that answer alike, with the evidence. It accuses and punishes nobody.
+
+It compares the newest rounds of a span, in a thread of its own, one question at a time.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import msgspec
+from fastapi import APIRouter, Depends, Query, Request
+from fastapi.responses import Response
+
+from coordinator.api.answers import Span, shaped, span
+from coordinator.api.reading import Reading
+from coordinator.api.shapes import Copies
+from coordinator.api.turns import Turns
+
+ROUNDS = 500
+ROUNDS_MAX = 3_000
+PAIRS_MAX = 1_000
+
+
+def router() -> APIRouter:
+    """The route."""
+    routes = APIRouter()
+    turns = Turns("copies")
+
+    @routes.get("/reports/models/copies", response_model=Copies)
+    async def copies(
+        request: Request,
+        read: Reading,
+        when: Annotated[Span, Depends(span)],
+        rounds: Annotated[int, Query(ge=1, le=ROUNDS_MAX)] = ROUNDS,
+        common_min: Annotated[int, Query(ge=5, le=ROUNDS_MAX)] = 30,
+        correlation_min: Annotated[float, Query(gt=0.5, lt=1)] = 0.99,
+    ) -> Response:
+        """Pairs of models whose answers agree too well over the newest `rounds` (round, scope) pairs opened in [start,
+        end]: equal, scaled, lagged or noisy. Answers that are still hidden are left out.
+        """
+
+        def look() -> Response:
+            # numpy weighs 20 MB in this process: only where somebody asks.
+            from coordinator.projections.views.agreement import answers_in_series  # noqa: PLC0415
+            from coordinator.streams.audit.copies import CopyRules, find_copies  # noqa: PLC0415
+
+            series, looked_at = answers_in_series(read.predictions, when.start, when.end, rounds)
+            found = find_copies(series, CopyRules(common_min=common_min, correlation_min=correlation_min))
+            pairs = [
+                msgspec.structs.asdict(one)
+                | {
+                    "earlier_name": read.models.get(one.earlier).model_name,
+                    "later_name": read.models.get(one.later).model_name,
+                }
+                for one in found[:PAIRS_MAX]
+            ]
+            return shaped(
+                Copies,
+                {"rounds": looked_at, "models": len(series), "pairs_found": len(found), "pairs": pairs},
+            )
+
+        return await turns.run(request, look)
+
+    return routes

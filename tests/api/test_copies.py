@@ -1,0 +1,73 @@
+"""`GET /reports/models/copies`: who answers like whom, over the log, through the API."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from tests.logs import HOUR_MS, MINUTE_MS, START_MS, LogBuilder
+
+from coordinator.projections.views.agreement import numbers_in
+
+ROUNDS = 60
+
+
+@pytest.fixture
+def log():
+    """Sixty rounds: `taker` says what `source` says, `late` a round later; the newest round's horizon is open."""
+    log = LogBuilder()
+    log.terms()
+    names = ("source", "taker", "late", "honest")
+    for name in names:
+        log.model(name)
+    chance = random.Random(3)
+    before = 0.1
+    for minute in range(ROUNDS):
+        value = round(chance.uniform(-1, 1), 6)
+        answers = {"source": value, "taker": value, "late": before, "honest": round(chance.uniform(-1, 1), 6)}
+        log.round(minute * MINUTE_MS, answers)
+        before = value
+    log.inputs_until(2 * HOUR_MS)
+    log.round(3 * HOUR_MS, dict.fromkeys(names, 0.5), scored=False)
+    return log
+
+
+async def test_copies_are_shown_with_their_evidence(api):
+    answer = await api.get("/reports/models/copies")
+    pairs = [(one["earlier"], one["later"], one["kind"], one["lag"]) for one in answer["pairs"]]
+    assert pairs == [
+        ("source", "taker", "equal", 0),
+        ("source", "late", "lagged", 1),
+        ("taker", "late", "lagged", 1),
+    ]
+    assert answer["pairs"][0]["common"] == ROUNDS, "the open round's answers are still hidden"
+    assert (answer["models"], answer["pairs_found"]) == (4, 3)
+
+
+async def test_only_the_newest_rounds_of_the_span_are_compared(api):
+    assert (await api.get("/reports/models/copies", rounds=20))["pairs"] == []
+    end = START_MS + 40 * MINUTE_MS
+    answer = await api.get("/reports/models/copies", end=end, rounds=1_000)
+    assert answer["pairs"][0]["common"] == answer["rounds"]
+    assert 35 < answer["rounds"] <= 41
+
+
+@pytest.mark.parametrize(
+    "query", [{"rounds": 0}, {"rounds": 1_000_000}, {"correlation_min": 1.5}, {"common": 3}]
+)
+async def test_a_question_without_bounds_is_refused(api, query):
+    await api.get("/reports/models/copies", 422, **query)
+
+
+@pytest.mark.parametrize(
+    ("answer", "numbers"),
+    [
+        ({"value": 0.5}, [0.5]),
+        ({"b": [1, {"c": 2}], "a": True}, [1.0, 1.0, 2.0]),
+        ({"action": "buy"}, []),
+        (None, []),
+        (10**400, [float("inf")]),
+    ],
+)
+def test_an_answer_is_cut_into_its_numbers(answer, numbers):
+    assert list(numbers_in(answer)) == numbers
