@@ -27,7 +27,7 @@ from coordinator.streams.audit.sums import check_checkpoint, check_emission, che
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.events import CheckpointData
 from coordinator.streams.inputs.stage import InputStage
-from coordinator.streams.log.stage import Stage
+from coordinator.streams.log.stage import AnyStage
 from coordinator.streams.scores.stage import ScoreStage
 from coordinator.streams.snapshots.stage import SnapshotStage
 
@@ -40,7 +40,7 @@ async def check_log(
     Raises ChainBrokenError; OperatorError for a contract that cannot be had.
     """
     start, end = checkpoint.period_start, checkpoint.period_end
-    again: dict[str, tuple[Stage, Scope]] = {
+    again: dict[str, tuple[AnyStage, Scope]] = {
         "input": (
             InputStage(contracts),
             Scope(

@@ -20,7 +20,7 @@ from coordinator.streams.audit.facts import ChainBrokenError, broken
 from coordinator.streams.events import AnyEvent, InputResolved
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need, encode_event
-from coordinator.streams.log.stage import Draft, Stage
+from coordinator.streams.log.stage import AnyStage, Draft
 
 Topics = Callable[[str, Need], AsyncIterator[Decision]]
 """(topic, from where) -> its counted decisions; of `commands`, each event as a decision."""
@@ -37,7 +37,7 @@ class Scope(msgspec.Struct, frozen=True):
     completes: Callable[[Any], bool]
 
 
-async def redo(stage: Stage, topics: Topics, scope: Scope, step: str) -> int:
+async def redo(stage: AnyStage, topics: Topics, scope: Scope, step: str) -> int:
     """How many decisions of the period were decided again, each equal. Raises ChainBrokenError.
 
     `stage` is a new one; the step named is `step`, or `feed` where a truth differs.
@@ -78,7 +78,7 @@ class _Reader:
         return decision
 
 
-async def _draft_beside(stage: Stage, decision: Decision, readers: dict[str, _Reader], step: str) -> Draft:
+async def _draft_beside(stage: AnyStage, decision: Decision, readers: dict[str, _Reader], step: str) -> Draft:
     """What the stage decides next, from what drove the recorded decision and what it may have waited for."""
     for source in stage.drivers:
         until = decision.upto.get(source, (-1, 0))[0]
@@ -104,7 +104,7 @@ async def _draft_beside(stage: Stage, decision: Decision, readers: dict[str, _Re
     return draft
 
 
-def _compare(stage: Stage, decision: Decision, draft: Draft, step: str) -> None:
+def _compare(stage: AnyStage, decision: Decision, draft: Draft, step: str) -> None:
     sources = " and ".join(stage.sources)
     for said, again in zip_longest(decision.events, draft.events):
         if said == again:

@@ -39,14 +39,15 @@ from coordinator.streams.events import (
 from coordinator.streams.log import ids
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need, Position
-from coordinator.streams.log.stage import EMPTY_DECISION_EVERY, Draft, Stage, passing
+from coordinator.streams.log.old_stage import OldStage, passing
+from coordinator.streams.log.stage import EMPTY_DECISION_EVERY, Draft
 from coordinator.streams.topology import BY_TOPIC
 
 OTHERS_COMMANDS = frozenset(BY_TOPIC["commands"].events) - COMMANDS
 """Other stages decide these; here they are passed over."""
 
 
-class CheckpointStage(Stage):
+class CheckpointStage(OldStage):
     """snapshots and commands -> checkpoints."""
 
     topic: ClassVar[str] = "checkpoints"
@@ -100,7 +101,7 @@ class CheckpointStage(Stage):
 
     # --- deciding ----------------------------------------------------------------------------------
 
-    def decide(self) -> Draft | None:
+    def decide(self, *_unused: object) -> Draft | None:
         """What the oldest waiting event makes."""
         if not self._queue:
             return None

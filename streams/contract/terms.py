@@ -147,11 +147,10 @@ def _named(feed: Feed) -> str:
     return f"{feed.source} {feed.kind} {feed.granularity}"
 
 
-class TermsInForce:
+class TermsInForce(msgspec.Struct):
     """All terms so far, by `effective_from`."""
 
-    def __init__(self) -> None:
-        self.events: list[CrunchConfigured] = []
+    events: list[CrunchConfigured] = []
 
     def add(self, event: CrunchConfigured) -> None:
         """Take in new terms; the same event again changes nothing."""

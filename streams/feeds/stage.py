@@ -40,8 +40,8 @@ from coordinator.streams.log import ids
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.log.old_stage import Draft, OldStage
 from coordinator.streams.log.reasons import as_reason
-from coordinator.streams.log.stage import Draft, Stage
 from coordinator.streams.ports import FeedRecord, Subscription
 
 VALUE_CHARS_MAX = 100
@@ -58,7 +58,7 @@ GapClosing = tuple[Subscription, int, int, bool, str]
 """(whose, from_ms, until_ms, complete, reason)"""
 
 
-class FeedStage(Stage):
+class FeedStage(OldStage):
     """The outside -> feeds. `offer`, `command` and `configure` make the drafts; the shell sends them."""
 
     topic: ClassVar[str] = "feeds"
@@ -83,7 +83,7 @@ class FeedStage(Stage):
     def absorb(self, decision: Decision) -> None:
         """Commands are decided one by one, see `command`."""
 
-    def decide(self) -> Draft | None:
+    def decide(self, *_unused: object) -> Draft | None:
         """Only the outside makes decisions due."""
         return None
 

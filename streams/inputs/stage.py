@@ -49,8 +49,9 @@ from coordinator.streams.inputs.market import Arrival, Key, Market, arrivals
 from coordinator.streams.inputs.model_input import RECORDS_SEEN, encode_model_input
 from coordinator.streams.log import ids
 from coordinator.streams.log.counting import Decision
+from coordinator.streams.log.old_stage import OldStage, passing
 from coordinator.streams.log.reasons import as_reason
-from coordinator.streams.log.stage import EMPTY_DECISION_EVERY, NOTHING_DECIDED, Draft, Stage, passing
+from coordinator.streams.log.stage import EMPTY_DECISION_EVERY, NOTHING_DECIDED, Draft
 
 
 class _Then:
@@ -65,7 +66,7 @@ class _Then:
         self.open: list[OpenHorizon] = []
 
 
-class InputStage(Stage):
+class InputStage(OldStage):
     """feeds -> inputs. `contracts` gives the contract of a hash, or raises OperatorError."""
 
     topic: ClassVar[str] = "inputs"
@@ -149,7 +150,7 @@ class InputStage(Stage):
 
     # --- deciding ----------------------------------------------------------------------------------
 
-    def decide(self) -> Draft | None:
+    def decide(self, *_unused: object) -> Draft | None:
         """What the oldest waiting append of the feed makes: inputs opened, truths, the watermark."""
         if not self._queue:
             return None

@@ -1,9 +1,16 @@
-"""The shape that every stage shares: absorb, decide, remember. No I/O, no clock.
+"""The shape that every stage shares: two pure functions over a state that is a value. No I/O, no clock.
 
-- `absorb(decision)` folds one counted decision of a source: what is decided already at once, the rest into a queue.
-- `decide()` gives the next draft that the state allows, or None. It changes nothing: asked twice, it says the same.
-- `remember(...)` folds what the stage itself has decided: right after deciding, and on resume from its own topic.
-- `step()` is the one loop of all shells: it decides, folds, and gives the next draft that is to be written.
+- `decide(state, told)` says what one event makes: a draft, or None where it makes nothing. It changes nothing: asked
+  twice, or of a copy of the state, it says the same.
+- `fold(state, told)` takes one event into the state: an own event when it is made or read again, an event of a source
+  when it is decided. Nothing else changes the state, and nothing is dropped from it anywhere else.
+
+The state is plain data: it can be copied, compared, and written down as JSON. It holds dicts and lists, whose order is
+part of the value, and no sets, which have none. Its `own` part follows from the stage's
+own events alone; the rest follows from the sources since `need`.
+
+What a source that drives says waits in the order of arrival, and is folded once it is decided. What a source says that
+is merely read is folded as it comes: it may be ahead of what is decided, so no decision may depend on how far.
 
 A decision is made in one driving order: that of the positions (offset, event index) of the driving
 source. What is at or before `upto` is folded on resume, never decided again. That makes decision
@@ -13,8 +20,9 @@ n the same whatever the interleaving of the sources and whatever the crash.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Generic, TypeVar
 
 import msgspec
 
@@ -28,58 +36,131 @@ EMPTY_DECISION_EVERY = 1000
 
 
 class Draft(msgspec.Struct, frozen=True):
-    """A decision before it has a number: its events, what it decides up to, what the state still needs.
-
-    A `silent` one is folded and not written: what it passes over makes no event. Its `upto` is only where the queue
-    stands; a new owner passes over the same again.
-    """
+    """A decision before it has a number: its events, what it decides up to, what the state still needs."""
 
     events: Sequence[AnyEvent]
     upto: Mapping[str, Position]
     need: Mapping[str, Need]
-    silent: bool = False
 
 
-def passing(source: str, position: Position) -> Draft:
-    """The silent draft: up to here nothing is made."""
-    return Draft((), {source: position}, {}, silent=True)
+class Told(msgspec.Struct, frozen=True):
+    """One event with its place: its topic, its position there, the reader's state before and after its decision.
+
+    An own event has no place: it is told while the stage decides, before the log has it.
+    """
+
+    topic: str
+    event: Any
+    position: Position = NOTHING_DECIDED
+    before: Need = Need()
+    after: Need = Need()
 
 
-class Stage(ABC):
-    """A pure stage. Subclasses name their topic, what drives them and what they merely read."""
+class State(msgspec.Struct, kw_only=True):
+    """What every stage's state holds: how far each driver is decided, and from where on each source is needed."""
+
+    upto: dict[str, Position] = {}
+    need: dict[str, Need] = {}
+
+
+S = TypeVar("S", bound=State)
+
+
+class Stage(ABC, Generic[S]):
+    """A pure stage. A subclass names its topic, what drives it and what it merely reads, and brings the two functions.
+
+    It holds its state, what waits to be decided, and what never changes (contracts, settings).
+    """
 
     topic: ClassVar[str]
     drivers: ClassVar[tuple[str, ...]]
     reads: ClassVar[tuple[str, ...]] = ()
     memory: ClassVar[tuple[str, ...]]
-    """The kinds of own events that are state: on resume, decisions without any of them are not even decoded."""
+    """The kinds of own events that are folded: on resume, decisions without any of them are not even decoded."""
 
-    def __init__(self) -> None:
-        self.upto: dict[str, Position] = dict.fromkeys(self.drivers, NOTHING_DECIDED)
-        self.need: dict[str, Need] = {source: Need() for source in (*self.drivers, *self.reads)}
+    def __init__(self, state: S) -> None:
+        state.upto = dict.fromkeys(self.drivers, NOTHING_DECIDED)
+        state.need = {source: Need() for source in self.sources}
+        self.state = state
+        self._waiting: deque[Told] = deque()
+
+    # --- what a stage brings -----------------------------------------------------------------------
+
+    @abstractmethod
+    def decide(self, state: S, told: Told) -> Draft | None:
+        """What the event makes, or None. Pure."""
+
+    @abstractmethod
+    def fold(self, state: S, told: Told) -> None:
+        """Take the event into the state. Changes the state alone, by what is given alone."""
+
+    def blocked(self, state: S, told: Told) -> bool:  # noqa: ARG002 - most stages wait for nothing
+        """Can this driving event not be decided before another source, which does not drive, has said more?"""
+        return False
+
+    def needed(self, state: S, told: Told) -> dict[str, Need]:  # noqa: ARG002 - a stage that keeps nothing
+        """What the state still needs of the sources once the event is decided, and makes nothing."""
+        return {told.topic: told.after}
+
+    def unfold(self, decision: Decision) -> Iterator[Told]:
+        """The events of a source's decision, as they are decided and folded: one by one."""
+        before, after = decision.before, decision.after()
+        for index, event in enumerate(decision.events):
+            yield Told(decision.topic, event, (decision.offset, index), before, after)
+
+    # --- what all stages do ------------------------------------------------------------------------
 
     @property
     def sources(self) -> tuple[str, ...]:
         """Every topic the stage folds."""
         return (*self.drivers, *self.reads)
 
-    def remember(self, draft: Draft | Decision) -> None:
-        """Fold an own decision: its events, its positions, then what of the queue is decided by it."""
-        if isinstance(draft, Draft) or _holds(draft, self.memory):
-            for event in draft.events:
-                if type(event).__name__ in self.memory:
-                    self.evolve(event)
-        if isinstance(draft, Decision) or not draft.silent:
-            self.upto.update(draft.upto)
-            self.need.update(draft.need)
-        if isinstance(draft, Draft):
-            self.fold_decided(draft)
+    @property
+    def upto(self) -> dict[str, Position]:
+        """How far each driver is decided."""
+        return self.state.upto
+
+    @property
+    def need(self) -> dict[str, Need]:
+        """From where on a new owner reads each source."""
+        return self.state.need
+
+    def decided(self, source: str, position: Position) -> bool:
+        """Is this driving position already decided?"""
+        return position <= self.state.upto[source]
+
+    def absorb(self, decision: Decision) -> None:
+        """Take one counted decision of a source: what is still to be decided waits, all else is folded."""
+        drives = decision.topic in self.drivers
+        for told in self.unfold(decision):
+            if drives and not self.decided(told.topic, told.position):
+                self._waiting.append(told)
+            else:
+                self.fold(self.state, told)
 
     def next_draft(self) -> Draft | None:
-        """The next draft that is to be written, not folded yet; what is silent before it is. None: nothing is due."""
-        while (draft := self.decide()) is not None and draft.silent:
-            self.remember(draft)
-        return draft
+        """The next draft that is to be written, not folded; what makes nothing before it is. None: nothing is due."""
+        while self._waiting and not self.blocked(self.state, self._waiting[0]):
+            told = self._waiting[0]
+            draft = self.decide(self.state, told)
+            if draft is not None:
+                return draft
+            if told.position[0] - self.state.upto[told.topic][0] >= EMPTY_DECISION_EVERY:
+                return Draft([], {told.topic: told.position}, self.needed(self.state, told))
+            # Passed over and not written: `upto` stays, so a new owner passes over the same again.
+            self.fold(self.state, self._waiting.popleft())
+        return None
+
+    def remember(self, made: Draft | Decision) -> None:
+        """Fold an own decision, right after it is made or on resume: its positions, its events, what it decided."""
+        self.state.upto.update(made.upto)
+        self.state.need.update(made.need)
+        if isinstance(made, Draft) or _holds(made, self.memory):
+            for event in made.events:
+                if type(event).__name__ in self.memory:
+                    self.fold(self.state, Told(self.topic, event))
+        while self._waiting and self.decided(self._waiting[0].topic, self._waiting[0].position):
+            self.fold(self.state, self._waiting.popleft())
 
     def step(self) -> Draft | None:
         """The next draft that is to be written, folded. None: nothing is due."""
@@ -88,30 +169,15 @@ class Stage(ABC):
             self.remember(draft)
         return draft
 
-    def decided(self, source: str, position: Position) -> bool:
-        """Is this driving position already decided?"""
-        return position <= self.upto[source]
-
-    @abstractmethod
-    def absorb(self, decision: Decision) -> None:
-        """Fold one counted decision of a source (`decision.topic`)."""
-
-    @abstractmethod
-    def decide(self) -> Draft | None:
-        """The next decision that is due, or None. Changes nothing."""
-
-    def fold_decided(self, draft: Draft) -> None:  # noqa: B027 - stages without a queue leave it empty
-        """Take out of the queue, and fold, what this draft decided. Own events and positions are folded already."""
-
     def waits(self) -> bool:
-        """After `decide` gave None: does the oldest driving event wait for a source that does not drive?
+        """After `step` gave None: does the oldest driving event wait for a source that does not drive?
 
         Then the driver need not be read further for now: what comes behind would only be held.
         """
-        return False
+        return bool(self._waiting)
 
-    def evolve(self, event: AnyEvent) -> None:  # noqa: B027 - stages without own memory leave it empty
-        """Fold one own event."""
+
+AnyStage = Stage[Any]
 
 
 def _holds(decision: Decision, kinds: tuple[str, ...]) -> bool:

@@ -28,13 +28,14 @@ from coordinator.streams.events import (
 from coordinator.streams.log import ids
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need
+from coordinator.streams.log.old_stage import OldStage
 from coordinator.streams.log.reasons import as_name, as_reason
-from coordinator.streams.log.stage import Draft, Stage
+from coordinator.streams.log.stage import Draft
 from coordinator.streams.models.state import ModelsState
 from coordinator.streams.ports import ModelNotice
 
 
-class ModelStage(Stage):
+class ModelStage(OldStage):
     """The outside and commands -> models."""
 
     topic: ClassVar[str] = "models"
@@ -48,7 +49,7 @@ class ModelStage(Stage):
     def absorb(self, decision: Decision) -> None:
         """Commands are handed to `command`, one by one."""
 
-    def decide(self) -> Draft | None:
+    def decide(self, *_unused: object) -> Draft | None:
         """Only the outside makes decisions due."""
         return None
 

@@ -42,8 +42,9 @@ from coordinator.streams.events import (
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import PART_BYTES_MAX, Need, Position
 from coordinator.streams.log.finite import is_number, not_finite
+from coordinator.streams.log.old_stage import OldStage
 from coordinator.streams.log.reasons import as_reason
-from coordinator.streams.log.stage import Draft, Stage
+from coordinator.streams.log.stage import Draft
 from coordinator.streams.ports import ModelReply, Outcome
 
 BUDGET_SHARE = 0.8
@@ -90,7 +91,7 @@ class OpenRound:
         self.answered_ids: set[str] = set()
 
 
-class PredictionStage(Stage):
+class PredictionStage(OldStage):
     """inputs -> predictions: what has been decided. `agents/predict/worker.py` asks and hands the drafts in.
 
     Rounds are opened in the order of their inputs and go on side by side, so a later one may be answered first.
@@ -130,7 +131,7 @@ class PredictionStage(Stage):
             case _:
                 pass
 
-    def decide(self) -> Draft | None:
+    def decide(self, *_unused: object) -> Draft | None:
         """Nothing is decided without asking."""
         return None
 

@@ -11,7 +11,6 @@ was decided, not of how far the other topic was read, so that a decision made ag
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from itertools import takewhile
 from typing import Any, ClassVar
@@ -25,16 +24,13 @@ from coordinator.streams.events import (
     AnyEvent,
     CrunchConfigured,
     InputReceived,
-    InputReceivedData,
     InputResolved,
+    InputScope,
     InputsUntil,
-    RosterEntry,
     RoundAnswered,
     RoundOpened,
     RoundScored,
     RoundScoredData,
-    ScopeAnswered,
-    ScopeAnsweredData,
     ScoredUntil,
     ScoredUntilData,
     ScoreEntry,
@@ -42,34 +38,46 @@ from coordinator.streams.events import (
     in_columns,
 )
 from coordinator.streams.log.counting import Decision
-from coordinator.streams.log.envelope import Need, Position
+from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.reasons import as_reason
-from coordinator.streams.log.stage import EMPTY_DECISION_EVERY, Draft, Stage, passing
+from coordinator.streams.log.stage import Draft, Stage, State, Told
+from coordinator.streams.scores.rounds import Answers, OpenRound, answers_undecoded
 from coordinator.streams.scores.scorer import MODEL, NODE, Scorer
 
 WORST_PERCENTILE = 10
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
-class Round:
-    """A round as far as `predictions` tells it."""
+class OpenInput(msgspec.Struct, frozen=True):
+    """An input whose round may be read again. `before` is where its InputReceived stands."""
 
-    __slots__ = ("answered", "answers", "before", "roster")
-
-    def __init__(self, before: Need, roster: Sequence[RosterEntry]) -> None:
-        self.before = before
-        self.roster = roster
-        self.answers: dict[str, list[ScopeAnsweredData]] = {}
-        self.answered = False
-
-    def entries(self, scope_key: str) -> Iterator[tuple[AnswerEntry, str]]:
-        """(answer, whose model gave it) of each model in a scope, in the order of recording."""
-        for data in self.answers.get(scope_key, ()):
-            for index, entry in zip(data.models, data.entries(self.roster), strict=True):
-                yield entry, self.roster[index].cruncher_id
+    input_id: str
+    subject: str
+    point: int
+    scopes: list[InputScope]
+    contract_hash: str
+    rehearsal: bool
+    before: Need
 
 
-class ScoreStage(Stage):
+class OwnScores(msgspec.Struct):
+    """What follows from the stage's own events."""
+
+    terms: TermsInForce = msgspec.field(default_factory=TermsInForce)
+    scored_until: int = -1
+
+
+class ScoreState(State):
+    """Own events, and the inputs and rounds that are open; both in the order of their topics."""
+
+    own: OwnScores = msgspec.field(default_factory=OwnScores)
+    inputs: dict[str, OpenInput] = msgspec.field(default_factory=dict)
+    rounds: dict[str, OpenRound] = msgspec.field(default_factory=dict)
+    settled: dict[str, None] = msgspec.field(default_factory=dict)
+    """The inputs whose last horizon is closed, while they or their rounds are kept."""
+
+
+class ScoreStage(Stage[ScoreState]):
     """inputs (and predictions) -> scores."""
 
     topic: ClassVar[str] = "scores"
@@ -78,104 +86,81 @@ class ScoreStage(Stage):
     memory: ClassVar[tuple[str, ...]] = ("CrunchConfigured", "ScoredUntil")
 
     def __init__(self, contracts: Callable[[str], CrunchContract]) -> None:
-        super().__init__()
+        super().__init__(ScoreState())
         self._contracts = contracts
-        self._queue: deque[tuple[Position, AnyEvent, Decision]] = deque()
-        self._inputs: dict[str, tuple[InputReceivedData, Need]] = {}
-        self._rounds: dict[str, Round] = {}
-        self._settled: set[str] = set()
         self._scorers: dict[str, Scorer] = {}
-        # own memory
-        self._terms = TermsInForce()
-        self._scored_until = -1
 
-    def absorb(self, decision: Decision) -> None:
-        """Fold what is decided, queue the rest; keep inputs and rounds until their last horizon is closed."""
-        if decision.topic == "predictions":
-            self._absorb_round(decision)
+    def unfold(self, decision: Decision) -> Iterator[Told]:
+        """Answers are not decoded before they are scored."""
+        if decision.topic != "predictions":
+            yield from super().unfold(decision)
             return
-        for index, event in enumerate(decision.events):
-            if isinstance(event, InputReceived):
-                self._inputs[event.data.input_id] = (event.data, decision.before)
-            position = (decision.offset, index)
-            if self.decided("inputs", position):
-                self._settle(event)
-            else:
-                self._queue.append((position, event, decision))
+        for event in answers_undecoded(decision):
+            yield Told("predictions", event, before=decision.before)
 
-    def _absorb_round(self, decision: Decision) -> None:
-        for event in decision.events:
-            if isinstance(event, ScopeAnswered):
-                the_round = self._rounds.get(event.data.input_id)
+    def blocked(self, state: ScoreState, told: Told) -> bool:
+        """A truth waits for its round."""
+        if not isinstance(told.event, InputResolved):
+            return False
+        the_round = state.rounds.get(told.event.data.input_id)
+        return the_round is None or not the_round.answered
+
+    def decide(self, state: ScoreState, told: Told) -> Draft | None:
+        """The scores of a horizon, the end of a period, terms."""
+        events: list[AnyEvent]
+        match told.event:
+            case InputResolved() as resolved:
+                events = list(self._score(state, resolved))
+            case InputsUntil(data=data) as moved:
+                boundary, _ = state.own.terms.snapshot_period(data.until)
+                if boundary <= state.own.scored_until:
+                    return None
+                done = ScoredUntilData(until=boundary, rehearsal=data.rehearsal)
+                events = [ScoredUntil(id=f"scored-until/{boundary}", at=moved.at, data=done)]
+            case CrunchConfigured() as configured:
+                events = [configured]
+            case _:
+                return None
+        return Draft(events, {"inputs": told.position}, self.needed(state, told))
+
+    def fold(self, state: ScoreState, told: Told) -> None:
+        """Inputs and rounds are kept until their last horizon is closed, and no owner will read them again."""
+        match told.event:
+            case CrunchConfigured() as configured:
+                state.own.terms.add(configured)
+            case ScoredUntil(data=data):
+                state.own.scored_until = data.until
+            case InputReceived(data=data):
+                state.inputs[data.input_id] = OpenInput(
+                    data.input_id,
+                    data.subject,
+                    data.point,
+                    data.scopes,
+                    data.contract_hash,
+                    data.rehearsal,
+                    told.before,
+                )
+            case InputResolved(data=data):
+                for input_id in _passed(state, state.need["predictions"]):
+                    state.rounds.pop(input_id, None)
+                    state.inputs.pop(input_id, None)
+                    state.settled.pop(input_id, None)
+                if data.last:
+                    state.settled[data.input_id] = None
+            case RoundOpened(data=data):
+                state.rounds[data.input_id] = OpenRound(told.before, data.roster)
+            case Answers() as answers:
+                the_round = state.rounds.get(answers.input_id)
                 if the_round is not None:  # else it was opened before `need`: its scores are decided
-                    the_round.answers.setdefault(event.data.scope_key, []).append(event.data)
-            elif isinstance(event, RoundOpened):
-                self._rounds[event.data.input_id] = Round(decision.before, event.data.roster)
-            elif isinstance(event, RoundAnswered):
-                the_round = self._rounds.get(event.data.input_id)
+                    the_round.answers.setdefault(answers.scope_key, []).append(answers.raw)
+            case RoundAnswered(data=data):
+                the_round = state.rounds.get(data.input_id)
                 if the_round is not None:
                     the_round.answered = True
-
-    def evolve(self, event: AnyEvent) -> None:
-        """Own events: terms and how far all is scored."""
-        match event:
-            case CrunchConfigured():
-                self._terms.add(event)
-            case ScoredUntil(data=data):
-                self._scored_until = data.until
             case _:
                 pass
 
-    def decide(self) -> Draft | None:
-        """The decision of the oldest driving event that makes one; None while its round is not there."""
-        passed: Position | None = None
-        for position, event, decision in self._queue:
-            match event:
-                case InputResolved():
-                    the_round = self._rounds.get(event.data.input_id)
-                    if the_round is None or not the_round.answered:
-                        break
-                    return Draft(
-                        list(self._score(event, the_round)),
-                        {"inputs": position},
-                        self._needed(decision, the_round),
-                    )
-                case CrunchConfigured():
-                    return Draft([event], {"inputs": position}, self._needed(decision))
-                case InputsUntil(data=data):
-                    boundary, _ = self._terms.snapshot_period(data.until)
-                    if boundary > self._scored_until:
-                        done = ScoredUntil(
-                            id=f"scored-until/{boundary}",
-                            at=event.at,
-                            data=ScoredUntilData(until=boundary, rehearsal=data.rehearsal),
-                        )
-                        return Draft([done], {"inputs": position}, self._needed(decision))
-                case _:
-                    pass
-            if decision.offset - self.upto["inputs"][0] >= EMPTY_DECISION_EVERY:
-                return Draft([], {"inputs": position}, self._needed(decision))
-            passed = position
-        return None if passed is None else passing("inputs", passed)
-
-    def fold_decided(self, draft: Draft) -> None:
-        """What is decided leaves the queue, and the rounds that no owner will read again are dropped."""
-        if "predictions" in draft.need:
-            self._forget(self._passed(draft.need["predictions"]))
-        while self._queue and self._queue[0][0] <= draft.upto["inputs"]:
-            _, event, _ = self._queue.popleft()
-            self._settle(event)
-
-    def waits(self) -> bool:
-        """Whatever is still queued waits for its round."""
-        return bool(self._queue)
-
-    def _settle(self, event: AnyEvent) -> None:
-        """Note that an input's last horizon is closed."""
-        if isinstance(event, InputResolved) and event.data.last:
-            self._settled.add(event.data.input_id)
-
-    def _needed(self, decision: Decision, released: Round | None = None) -> dict[str, Need]:
+    def needed(self, state: ScoreState, told: Told) -> dict[str, Need]:
         """The oldest round that is not settled, and the oldest input of a round that is not older than that.
 
         Only a release moves the first: the round released is read, so every round before it is too, and the answer
@@ -186,34 +171,20 @@ class ScoreStage(Stage):
         # of thousands, looking at all of them for every round would cost more than scoring them.
         need: dict[str, Need] = {}
         passed: set[str] = set()
-        if released is not None:
-            unsettled = (one.before for key, one in self._rounds.items() if key not in self._settled)
-            need["predictions"] = oldest = min(next(unsettled, released.before), released.before, key=_offset)
-            passed = self._passed(oldest)
-        left = (first for key, (_, first) in self._inputs.items() if key not in passed)
-        need["inputs"] = min(next(left, decision.before), decision.before, key=_offset)
+        if isinstance(told.event, InputResolved):
+            released = state.rounds[told.event.data.input_id].before
+            unsettled = (one.before for key, one in state.rounds.items() if key not in state.settled)
+            need["predictions"] = oldest = min(next(unsettled, released), released, key=_offset)
+            passed = _passed(state, oldest)
+        left = (one.before for key, one in state.inputs.items() if key not in passed)
+        need["inputs"] = min(next(left, told.before), told.before, key=_offset)
         return need
-
-    def _passed(self, oldest: Need) -> set[str]:
-        """The inputs whose rounds no owner will read again, when the first that is needed stands at `oldest`."""
-        rounds = takewhile(lambda item: item[1].before.offset < oldest.offset, self._rounds.items())
-        passed = {key for key, _ in rounds}
-        latest = max((self._inputs[key][1].offset for key in passed if key in self._inputs), default=-1)
-        # Settled by an earlier owner, and its round before our first: it went with an input beside or behind it.
-        beside = takewhile(lambda item: item[1][1].offset <= latest, self._inputs.items())
-        return passed | {key for key, _ in beside if key in self._settled and key not in self._rounds}
-
-    def _forget(self, passed: set[str]) -> None:
-        for key in passed:
-            self._rounds.pop(key, None)
-            self._inputs.pop(key, None)
-            self._settled.discard(key)
 
     # --- one round ---------------------------------------------------------------------------------
 
-    def _score(self, resolved: InputResolved, the_round: Round) -> Iterator[AnyEvent]:
-        the_input, _ = self._inputs[resolved.data.input_id]
-        terms = self._terms.at(the_input.point)
+    def _score(self, state: ScoreState, resolved: InputResolved) -> Iterator[AnyEvent]:
+        the_input, the_round = state.inputs[resolved.data.input_id], state.rounds[resolved.data.input_id]
+        terms = state.own.terms.at(the_input.point)
         contract = self._contracts(the_input.contract_hash)
         scorer = self._scorer(the_input.contract_hash, contract)
         truth, reason = _truth(resolved, contract)
@@ -249,6 +220,16 @@ class ScoreStage(Stage):
         if scorer is None:
             scorer = self._scorers[contract_hash] = Scorer(contract)
         return scorer
+
+
+def _passed(state: ScoreState, oldest: Need) -> set[str]:
+    """The inputs whose rounds no owner will read again, when the first that is needed stands at `oldest`."""
+    rounds = takewhile(lambda item: item[1].before.offset < oldest.offset, state.rounds.items())
+    passed = {key for key, _ in rounds}
+    latest = max((state.inputs[key].before.offset for key in passed if key in state.inputs), default=-1)
+    # Settled by an earlier owner, and its round before our first: it went with an input beside or behind it.
+    beside = takewhile(lambda item: item[1].before.offset <= latest, state.inputs.items())
+    return passed | {key for key, _ in beside if key in state.settled and key not in state.rounds}
 
 
 def _offset(need: Need) -> int:

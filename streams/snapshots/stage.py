@@ -35,8 +35,9 @@ from coordinator.streams.log import ids
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need, Position
 from coordinator.streams.log.finite import numbers_of
+from coordinator.streams.log.old_stage import OldStage, passing
 from coordinator.streams.log.reasons import as_reason
-from coordinator.streams.log.stage import EMPTY_DECISION_EVERY, Draft, Stage, passing
+from coordinator.streams.log.stage import EMPTY_DECISION_EVERY, Draft
 from coordinator.streams.scores.scorer import validator
 from coordinator.streams.scores.units import mean_units, to_float, to_units
 from coordinator.streams.snapshots.trailing import Totals, Trail
@@ -110,7 +111,7 @@ class OpenPeriod:
         return found
 
 
-class SnapshotStage(Stage):
+class SnapshotStage(OldStage):
     """scores -> snapshots."""
 
     topic: ClassVar[str] = "snapshots"
@@ -165,7 +166,7 @@ class SnapshotStage(Stage):
             case _:
                 pass
 
-    def decide(self) -> Draft | None:
+    def decide(self, *_unused: object) -> Draft | None:
         """What the oldest waiting decision of `scores` closes, if anything."""
         if not self._waiting:
             return None

@@ -26,7 +26,7 @@ from tests.streams.build import (
 
 from coordinator.streams.events import RoundScored, ScoredUntil
 from coordinator.streams.log import envelope
-from coordinator.streams.scores import stage as score_module
+from coordinator.streams.log import stage as stage_shape
 from coordinator.streams.scores.stage import ScoreStage
 
 ORDERS = (("inputs", "predictions"), ("predictions", "inputs"))
@@ -135,7 +135,7 @@ SCENES = {
 @pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES)
 @pytest.mark.parametrize("empties", [1000, 3], ids=["", "empty decisions often"])
 def test_killed_after_every_send_and_restarted_with_each_source_first(scene, empties, monkeypatch):
-    monkeypatch.setattr(score_module, "EMPTY_DECISION_EVERY", empties)
+    monkeypatch.setattr(stage_shape, "EMPTY_DECISION_EVERY", empties)
     sources = scene()
     expected = undisturbed(sources, new_stage)
     for order in ORDERS:

@@ -48,7 +48,7 @@ class Watched(Owner):
             assert encoded(first) == encoded(second)
             self.asked += 1
             self.stage.remember(first)
-            if not first.silent:
+            if not getattr(first, "silent", False):
                 self.send(first.events, dict(self.stage.upto), dict(self.stage.need))
 
 
@@ -97,7 +97,6 @@ SCENES: dict[str, tuple[Callable[[], Stage], Callable[[], MemoryLog]]] = {
         f"inputs, {name}": (lambda: InputStage(shelf()), scene)
         for name, scene in test_crash_inputs.SCENES.items()
     },
-    **{f"scores, {name}": (score, scene) for name, scene in test_crash_score.SCENES.items()},
     "snapshots": (aggregate, lambda: after(a_day_of_rounds(), score)),
     "snapshots of a market": (aggregate, lambda: after(test_crash_score.mixed_market(1), score)),
     "checkpoints": (checkpoint, lambda: after(a_day_of_rounds(), score, aggregate)),

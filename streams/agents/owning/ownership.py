@@ -25,7 +25,7 @@ from coordinator.streams.log.envelope import (
     encode_append,
     encode_decision,
 )
-from coordinator.streams.log.stage import Stage
+from coordinator.streams.log.stage import AnyStage
 
 IN_FLIGHT_MAX = 256
 
@@ -175,7 +175,7 @@ class OwnedTopic:
             await self._tail.close()
 
 
-async def pump(stage: Stage, owned: OwnedTopic) -> asyncio.Future[int] | None:
+async def pump(stage: AnyStage, owned: OwnedTopic) -> asyncio.Future[int] | None:
     """Send every decision that is due, in order; gives the future of the last one."""
     last: asyncio.Future[int] | None = None
     while (draft := stage.step()) is not None:

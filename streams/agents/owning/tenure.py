@@ -21,7 +21,7 @@ from coordinator.streams.log.birth import is_birth
 from coordinator.streams.log.counting import Counter, Decision
 from coordinator.streams.log.envelope import Need, decode_outside
 from coordinator.streams.log.errors import WorldError
-from coordinator.streams.log.stage import Stage
+from coordinator.streams.log.stage import AnyStage
 from coordinator.streams.topology import BY_TOPIC
 
 log = structlog.get_logger()
@@ -60,7 +60,7 @@ class PlainCounter:
 class Tenure:
     """A stage with its claim. `start` resumes; `deliver` takes the driving topic's records afterwards."""
 
-    def __init__(self, io: LogIO, stage: Stage, owner: str, on_garbage: OnGarbage | None = None) -> None:
+    def __init__(self, io: LogIO, stage: AnyStage, owner: str, on_garbage: OnGarbage | None = None) -> None:
         self.stage = stage
         self.owned = OwnedTopic(io, stage.topic, owner)
         self._io = io

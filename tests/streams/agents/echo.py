@@ -13,7 +13,8 @@ from tests.memory_io import MemoryLog
 from coordinator.streams import events as ev
 from coordinator.streams.log.counting import Counter, Decision
 from coordinator.streams.log.envelope import Append, encode_append, encode_decision
-from coordinator.streams.log.stage import Draft, Stage
+from coordinator.streams.log.old_stage import OldStage as Stage
+from coordinator.streams.log.stage import Draft
 
 
 class EchoStage(Stage):

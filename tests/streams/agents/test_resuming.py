@@ -78,7 +78,7 @@ async def test_a_score_stage_that_catches_up_reads_what_it_waits_for_and_holds_n
 
     def watched(decision):
         absorb(decision)
-        held.append((len({event_of.offset for _, _, event_of in stage._queue}), len(stage._rounds)))
+        held.append((len({told.position[0] for told in stage._waiting}), len(stage.state.rounds)))
 
     stage.absorb = watched
     tenure = Tenure(io, stage, "me")

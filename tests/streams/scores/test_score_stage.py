@@ -31,8 +31,8 @@ from coordinator.streams.events import (
     ScoredUntil,
     ScoreEntry,
 )
+from coordinator.streams.log import stage as stage_shape
 from coordinator.streams.log.envelope import Need
-from coordinator.streams.scores import stage as score_module
 from coordinator.streams.scores.stage import ScoreStage, charged
 
 
@@ -338,7 +338,7 @@ def test_periods_are_cut_where_new_terms_begin():
 
 
 def test_a_stage_that_has_nothing_to_say_says_so_now_and_then(monkeypatch):
-    monkeypatch.setattr(score_module, "EMPTY_DECISION_EVERY", 5)
+    monkeypatch.setattr(stage_shape, "EMPTY_DECISION_EVERY", 5)
     scene = stage()
     scene.when("inputs", inputs_until(T0 + 1)).then(ScoredUntil)
     empty = []

@@ -1,0 +1,79 @@
+"""A round as `predictions` tells it, and what it answers: until they are scored, answers stay the bytes they came in.
+
+A node that waits a day for its truths holds thousands of rounds of a hundred answers; as objects they would take ten
+times the memory of their JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+
+from coordinator.streams.events import AnswerEntry, RosterEntry, ScopeAnswered
+from coordinator.streams.log.counting import Decision
+from coordinator.streams.log.envelope import KINDS, Need, decode_events
+
+
+class OpenRound(msgspec.Struct):
+    """A round whose last horizon is not scored yet. `before` is where its RoundOpened stands."""
+
+    before: Need
+    roster: list[RosterEntry]
+    answers: dict[str, list[msgspec.Raw]] = {}
+    """scope_key -> its ScopeAnswered events, as JSON."""
+    answered: bool = False
+
+    def entries(self, scope_key: str) -> Iterator[tuple[AnswerEntry, str]]:
+        """(answer, whose model gave it) of each model in a scope, in the order of recording."""
+        for raw in self.answers.get(scope_key, ()):
+            for event in decode_events(b"[%b]" % bytes(raw)):
+                if isinstance(event, ScopeAnswered):
+                    entries = event.data.entries(self.roster)
+                    for index, entry in zip(event.data.models, entries, strict=True):
+                        yield entry, self.roster[index].cruncher_id
+
+
+class Answers(msgspec.Struct, frozen=True):
+    """A ScopeAnswered that is not decoded."""
+
+    input_id: str
+    scope_key: str
+    raw: msgspec.Raw
+
+
+class _HeadData(msgspec.Struct):
+    input_id: str = ""
+    scope_key: str = ""
+
+
+class _Head(msgspec.Struct):
+    """What is read of an event to know whose it is."""
+
+    kind: str
+    data: _HeadData
+
+
+_heads = msgspec.json.Decoder(list[_Head])
+_raws = msgspec.json.Decoder(list[msgspec.Raw])
+
+
+def answers_undecoded(decision: Decision) -> list[object]:
+    """The events of a decision of `predictions`, with `Answers` in place of each ScopeAnswered.
+
+    Raises UnknownEventError as `decision.events` does.
+    """
+    events: list[object] = []
+    for body in decision.bodies:
+        try:
+            heads = _heads.decode(body)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return list(decision.events)  # raises, and says where
+        if any(head.kind not in KINDS for head in heads):
+            return list(decision.events)
+        for head, raw in zip(heads, _raws.decode(body), strict=True):
+            if head.kind == "ScopeAnswered":
+                events.append(Answers(head.data.input_id, head.data.scope_key, raw))
+            else:
+                events += decode_events(b"[%b]" % bytes(raw))
+    return events
