@@ -36,6 +36,7 @@ from coordinator.streams.events import (
 )
 from coordinator.streams.feeds.gaps import Wholeness
 from coordinator.streams.feeds.known import Known, corrects
+from coordinator.streams.feeds.witness import time_fault
 from coordinator.streams.log import ids
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need
@@ -48,7 +49,6 @@ VALUE_CHARS_MAX = 100
 NAME_CHARS_MAX = 200
 VALUES_MAX = 1000
 REVISION_MAX = 1 << 31
-TIME_MS_MAX = 1 << 50
 FILLED = "all its records are there"
 GONE = "history has no such record"
 
@@ -270,10 +270,9 @@ class FeedStage(OldStage):
                     )
                 elif not 0 <= given.revision < REVISION_MAX:
                     fault = f"its revision {given.revision} is not between 0 and {REVISION_MAX}"
-                elif not 0 <= given.ts_event <= given.at <= TIME_MS_MAX:
-                    fault = f"times out of order: ts_event {given.ts_event}, at {given.at}"
-                elif given.at > max(self.clock, event.at):
-                    fault = f"its time {given.at} is in the future of the clock"
+                else:
+                    now_ms = max(self.clock, event.at)
+                    fault = time_fault(given.ts_event, given.at, now_ms, 0) or fault
                 if fault is not None:
                     refused.append((f"{data.source}/{data.subject} {given.ts_event}", fault))
                     continue

@@ -8,6 +8,9 @@ boot tells that the clock is wrong.
 
 Time stands while nobody confirms it. In an outage of all sources it goes on for the bound and no further: no hole is
 said, no point skipped and no period closed until one of them is back; then all of that is made up at once.
+
+A record's own times are judged too (`time_fault`), before anything is made of them: one record from the year 9999 would
+carry every later one with it.
 """
 
 from __future__ import annotations
@@ -17,6 +20,12 @@ from enum import StrEnum
 import msgspec
 
 UNKNOWN = -1
+RECORD_AHEAD_MS_MAX = 86_400_000
+"""How far a record may be ahead of now: a machine whose time zone was set wrong is behind by hours."""
+AGE_SHARE_MAX = 8
+"""No record is older than now / 8, which is 1977: before it lie today's times in seconds (1970)."""
+_UNITS = (("seconds", 1_000, 1), ("microseconds", 1, 1_000), ("nanoseconds", 1, 1_000_000))
+"""(unit, by what to multiply, by what to divide) to have milliseconds."""
 CLOCK = "clock"
 """The name under which the state of this machine's clock stands beside those of the sources."""
 
@@ -28,6 +37,36 @@ class ClockState(StrEnum):
     AHEAD = "ahead"
     BEHIND = "behind"
     UNCONFIRMED = "unconfirmed"
+
+
+def time_fault(ts_event: int, at: int, now_ms: int, ahead_ms_max: int = RECORD_AHEAD_MS_MAX) -> str | None:
+    """Why these cannot be a record's times in ms, or None. Names the unit that they seem to be in.
+
+    `now_ms` is the newest time that is known: the clock's, or a later one that a source confirmed.
+    """
+    for name, time_ms in (("ts_event", ts_event), ("at", at)):
+        if type(time_ms) is not int:
+            return f"{name} {time_ms!r:.40} is no whole number of milliseconds"
+        if time_ms < 0:
+            return f"{name} {time_ms} is before 1970"
+        ahead_ms = time_ms - now_ms
+        if ahead_ms > ahead_ms_max or time_ms < now_ms // AGE_SHARE_MAX:
+            unit = next((unit for unit, *to_ms in _UNITS if _is_near(time_ms, to_ms, now_ms)), None)
+            if unit is not None:
+                return f"{name} {time_ms} is in {unit} by its size: times are in milliseconds"
+        if ahead_ms > ahead_ms_max:
+            return f"{name} {time_ms} is {ahead_ms // 1000} s in the future"
+        if time_ms < now_ms // AGE_SHARE_MAX:
+            return f"{name} {time_ms} is older than any record: is it in milliseconds since 1970?"
+    if ts_event > at:
+        return f"ts_event {ts_event} is after at {at}, the time when it became known"
+    return None
+
+
+def _is_near(time: int, to_ms: list[int], now_ms: int) -> bool:
+    """Would it be a time of the years around now, in this unit?"""
+    times, by = to_ms
+    return now_ms // 2 < time * times // by < 2 * now_ms
 
 
 class Verdict(msgspec.Struct, frozen=True):

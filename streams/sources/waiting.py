@@ -49,6 +49,11 @@ class Patience(msgspec.Struct, frozen=True):
     ping_seconds: float = 20.0
     future_seconds_max: float = 60.0
 
+    @property
+    def future_ms_max(self) -> int:
+        """By how much a record's time may be ahead of now: clocks differ a little."""
+        return int(self.future_seconds_max * 1000)
+
 
 class Probe(msgspec.Struct, frozen=True):
     """Whether a source answered, and if not, why not."""
@@ -162,11 +167,3 @@ def log_garbage(reason: str, text: str) -> None:
 def wall_ms() -> int:
     """The wall clock, in ms: it only bounds what the outside may claim."""
     return time.time_ns() // 1_000_000
-
-
-def future_fault(at_ms: int, now_ms: int, patience: Patience) -> str | None:
-    """Why a time cannot be true yet, or None. A clock in the future would carry every later tick with it."""
-    ahead_seconds = (at_ms - now_ms) / 1000
-    if ahead_seconds <= patience.future_seconds_max:
-        return None
-    return f"time {at_ms} is {ahead_seconds:.0f} s in the future"

@@ -148,17 +148,18 @@ class LiveFeed:
             answers, self._asking = self._asking.result(), None
         if self._keeps_to_the_clock:
             held, answers = self._made_by_our_clock(held, answers)
+        held = await self._sound(held)
+        found = await self._sound([record for answer in answers.values() for record in answer.records])
         uptime_ms = self._uptime_ms()
-        for record in (*held, *(record for answer in answers.values() for record in answer.records)):
+        for record in (*held, *found):
             self._witness.record(record.at, uptime_ms)
         now = self._look().now_ms
         deadline_ms = self._feeds.terms.at(now).deadline_ms
         found = [
             msgspec.structs.replace(record, backfilled=True) if record.at < now - deadline_ms else record
-            for answer in answers.values()
-            for record in answer.records
+            for record in found
         ]
-        records = sorted(await self._sound([*found, *held]), key=lambda one: (one.at, one.subject))
+        records = sorted([*found, *held], key=lambda one: (one.at, one.subject))
         while len(records) > APPEND_RECORDS_MAX:
             part, records = records[:APPEND_RECORDS_MAX], records[APPEND_RECORDS_MAX:]
             await self._write(partial(self._feeds.offer, part, None, rehearsal=False))

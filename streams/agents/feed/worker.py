@@ -14,7 +14,6 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 
-import msgspec
 import structlog
 
 from coordinator.infra.contracts.node import NodeContracts
@@ -27,7 +26,7 @@ from coordinator.streams.agents.owning.ownership import LostOwnershipError, Owne
 from coordinator.streams.agents.owning.tenure import PlainCounter, Tenure
 from coordinator.streams.events import InputReceived, ModelSeen, Terms
 from coordinator.streams.feeds.stage import FeedStage, value_fault
-from coordinator.streams.feeds.witness import Witness
+from coordinator.streams.feeds.witness import Witness, time_fault
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.log.counting import Decision
@@ -265,7 +264,7 @@ class FeedTenure(Tenure):
     async def _replay_stretch(self, start_ms: int, end_ms: int) -> None:
         first = max(start_ms, self.feeds.clock + 1)
         histories = [
-            [record async for record in self._source.history(subscription, first, end_ms)]
+            await self._sound([record async for record in self._source.history(subscription, first, end_ms)])
             for subscription in self.subscriptions
         ]
         began, began_at = time.monotonic(), None
@@ -276,8 +275,7 @@ class FeedTenure(Tenure):
                 began_at = at if began_at is None else began_at
                 due = began + (at - began_at) / 1000 / self._settings.replay_speed
                 await asyncio.sleep(max(0.0, due - time.monotonic()))
-            sound = await self._sound(records)
-            offset = await self._write(partial(self.feeds.replayed, at, self.subscriptions, sound))
+            offset = await self._write(partial(self.feeds.replayed, at, self.subscriptions, records))
             if offset is not None:
                 await self._wait_folded(offset)
         await self._finished.wait(self._unanswered, self.owned.lost)
@@ -340,14 +338,15 @@ class FeedTenure(Tenure):
             await sent
 
     async def _sound(self, records: Sequence[FeedRecord]) -> list[FeedRecord]:
-        """The records that can be: finite decimals, candles that are candles; the others are garbage from outside.
+        """The records that can be, by their times, their decimals and their candles. Others are garbage from outside.
 
         Our own sources look themselves; one that a package brings may not.
         """
         sound: list[FeedRecord] = []
         any_price = self._settings.feed_any_price
+        now_ms = max(self._wall_ms(), self._witness.confirmed_ms, self.feeds.clock)
         for record in records:
-            fault = value_fault(record.values)
+            fault = time_fault(record.ts_event, record.at, now_ms) or value_fault(record.values)
             if fault is None and record.kind == "candle" and record.values.keys() >= set(VALUE_NAMES):
                 fault = candle_fault(record.values, any_price=any_price)
             if fault is None:
@@ -357,7 +356,7 @@ class FeedTenure(Tenure):
                     f"feed {record.source}",
                     f"{record.subject} {record.ts_event}",
                     fault,
-                    msgspec.json.encode(record),
+                    repr(record).encode(errors="backslashreplace"),  # what cannot be may be no JSON either
                 )
         return sound
 

@@ -20,6 +20,7 @@ from typing import ClassVar
 
 import structlog
 
+from coordinator.streams.feeds.witness import time_fault
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.log.errors import NoHistoryError, RefusedError, WorldError
 from coordinator.streams.ports import FeedRecord, SourceHealth, Subscription
@@ -35,7 +36,6 @@ from coordinator.streams.sources.waiting import (
     Patience,
     Probe,
     checked_url,
-    future_fault,
     log_garbage,
     trouble_of,
     wall_ms,
@@ -155,7 +155,7 @@ class BinanceSource:
         self, subscription: Subscription, start_ms: int, end_ms: int
     ) -> AsyncGenerator[FeedRecord, None]:
         interval_of(subscription)
-        end_ms = min(end_ms, self._now_ms() + int(self._patience.future_seconds_max * 1000))
+        end_ms = min(end_ms, self._now_ms() + self._patience.future_ms_max)
         asked = (subscription, start_ms, end_ms, self._refused)
         match subscription.kind, subscription.granularity:
             case "candle", _:
@@ -184,11 +184,12 @@ class BinanceSource:
                 try:
                     record = reader.record(message)
                     now_ms = max(self._now_ms(), self.health.time_ms)
-                    fault = record and future_fault(record.at, now_ms, self._patience)
+                    future_ms_max = self._patience.future_ms_max
+                    fault = record and time_fault(record.ts_event, record.at, now_ms, future_ms_max)
                     if fault:
                         raise ValueError(fault)
                     # One message from the far future must not make the next ones believable.
-                    if future_fault(reader.said_ms, now_ms, self._patience) is None:
+                    if time_fault(reader.said_ms, reader.said_ms, now_ms, future_ms_max) is None:
                         self.health.time_ms = reader.said_ms
                 except ValueError as error:
                     text = message if isinstance(message, str) else message.decode(errors="backslashreplace")

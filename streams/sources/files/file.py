@@ -67,7 +67,7 @@ class FileSource:
         self._path = path
         self._garbage = on_garbage or log_garbage
         self._poll_seconds = poll_seconds
-        self._patience_ms = int((patience or Patience()).future_seconds_max * 1000)
+        self._patience_ms = (patience or Patience()).future_ms_max
         self._now_ms = now_ms
         self._reading = reading or Reading()
         self._made = Records(self._reading)

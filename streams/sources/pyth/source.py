@@ -23,6 +23,7 @@ import httpx
 import msgspec
 import structlog
 
+from coordinator.streams.feeds.witness import time_fault
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.log.errors import NoHistoryError, OperatorError, RefusedError, WorldError
 from coordinator.streams.ports import FeedRecord, SourceHealth, Subscription
@@ -54,7 +55,6 @@ from coordinator.streams.sources.waiting import (
     Patience,
     Probe,
     checked_url,
-    future_fault,
     log_garbage,
     plain_refusal,
     wait_after,
@@ -308,7 +308,8 @@ class PythSource:
                 for record in self._ticks_of(event, wanted, updates_of):
                     now_ms = self._now_ms()
                     age_seconds = (now_ms - record.at) / 1000
-                    fault = future_fault(record.at, max(now_ms, self.health.time_ms), self._patience)
+                    newest_ms = max(now_ms, self.health.time_ms)
+                    fault = time_fault(record.ts_event, record.at, newest_ms, self._patience.future_ms_max)
                     if fault is not None:
                         self._refused(f"pyth stream: {fault}", msgspec.json.encode(record).decode())
                     elif age_seconds > self._stale_seconds_max:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 
+import msgspec
 import pytest
 from tests.memory_io import MemoryLog
 
@@ -16,6 +17,7 @@ from coordinator.streams.agents.owning.dead_letters import DeadLetters
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.log.counting import Counter
+from coordinator.streams.log.envelope import decode_event
 from coordinator.streams.log.errors import OperatorError, RefusedError
 from coordinator.streams.ports import FeedRecord, SourceHealth, Subscription
 from coordinator.streams.settings import Settings
@@ -205,3 +207,55 @@ async def test_a_subject_that_was_served_is_gone_without_ending_the_node_and_a_n
                 await next(task for task in tenure._tails if task.get_name() == "feed-source")
     finally:
         await tenure.close()
+
+
+async def test_a_record_of_a_time_that_cannot_be_is_a_dead_letter_and_moves_no_time():
+    log, source, wall = MemoryLog(), FlakySource(), T0 + 5 * MINUTE
+    tenure = tenure_of(log, source, lambda: wall, "BTCUSDT")
+    letters = asyncio.create_task(tenure._dead_letters.run())
+    source.known = [msgspec.structs.replace(candle(0), ts_event=T0 // 1000), candle(1)]
+    good, year_9999 = candle(4), 253_402_300_799_000
+    source.connect(
+        msgspec.structs.replace(candle(3), ts_event=T0 * 1000, at=(T0 + 4 * MINUTE) * 1000),
+        msgspec.structs.replace(candle(3), ts_event=year_9999, at=year_9999),
+        msgspec.structs.replace(candle(3), ts_event=-1, at=-1),
+        msgspec.structs.replace(candle(3), ts_event=10**30, at=10**30),
+        good,
+    )
+    await tenure.start()
+    try:
+        async with asyncio.timeout(SECONDS_MAX):
+            while tenure.feeds.revision(tenure.subscriptions[0], good.ts_event) < 0 or tenure.feeds.clock < 0:
+                await asyncio.sleep(0.02)
+            while len(log.records["dead-letters"]) < 5:
+                await asyncio.sleep(0.02)
+    finally:
+        await tenure.close()
+        letters.cancel()
+    assert tenure.feeds.last_at(tenure.subscriptions[0]) == good.at
+    assert tenure.feeds.clock <= wall
+    assert tenure._witness.confirmed_ms == good.at
+    reasons = {decode_event(one).data.reason for one in log.records["dead-letters"]}
+    for words in ("before 1970", "is in microseconds", "is in seconds", f"{year_9999} is", f"{10**30} is"):
+        assert [one for one in reasons if words in one], (words, reasons)
+
+
+async def test_a_replay_leaves_out_a_record_of_a_time_that_cannot_be_and_its_clock_goes_on():
+    log, source, wall = MemoryLog(), FlakySource(), T0 + 5 * MINUTE
+    tenure = tenure_of(log, source, lambda: wall, "BTCUSDT")
+    tenure._settings = msgspec.structs.replace(tenure._settings, replay_from_ms=1, replay_until_ms=wall)
+    opened = candle(0).ts_event // 1000
+    source.known = [msgspec.structs.replace(candle(0), ts_event=opened, at=opened + 60), candle(0)]
+    letters = asyncio.create_task(tenure._dead_letters.run())
+    await tenure.start()
+    try:
+        async with asyncio.timeout(SECONDS_MAX):
+            while tenure.feeds.last_at(tenure.subscriptions[0]) < 0:
+                await asyncio.sleep(0.02)
+    finally:
+        await tenure.close()
+        letters.cancel()
+    counter = Counter("feeds")
+    decisions = [counter.read(offset, one) for offset, one in enumerate(log.records["feeds"])]
+    events = [event for decision in decisions if decision is not None for event in decision.events]
+    assert [one.at for one in events if isinstance(one, ev.ClockTicked)] == [candle(0).at]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 from typing import Any
 
 import pytest
@@ -211,9 +212,10 @@ def test_records_given_by_command_are_recorded_once_and_marked():
     ("changes", "why"),
     [
         ({"values": {"close": "NaN"}}, "no finite decimal"),
-        ({"at": T0 - 1}, "out of order"),
-        ({"ts_event": -5}, "out of order"),
-        ({"at": 1 << 51}, "out of order"),
+        ({"at": T0 - 1}, "is after at"),
+        ({"ts_event": -5}, "before 1970"),
+        ({"at": T0 * 1000}, "at .* is in microseconds"),
+        ({"ts_event": T0 // 1000}, "ts_event .* is in seconds"),
         ({"at": T0 + 700 * MINUTE}, "in the future"),
     ],
 )
@@ -224,7 +226,7 @@ def test_a_given_record_that_cannot_be_a_fact_is_refused_and_the_others_are_take
     assert draft is not None
     assert [one.data.ts_event for one in draft.events] == [T0 + MINUTE]
     assert len(refused) == 1
-    assert why in refused[0][1]
+    assert re.search(why, refused[0][1])
 
 
 def test_a_command_about_something_else_is_only_read():

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from coordinator.streams.feeds.witness import ClockState, Witness
+import pytest
+
+from coordinator.streams.feeds.witness import ClockState, Witness, time_fault
 
 NOW = 1_700_000_000_000
 SECOND, MINUTE, HOUR, DAY = 1_000, 60_000, 3_600_000, 86_400_000
@@ -146,3 +148,52 @@ def test_a_replay_never_runs_past_a_jump():
     one = witness(independent=False)
     assert one.capped(NOW, 0) == NOW
     assert one.capped(NOW + DAY, MINUTE) == NOW + MINUTE + BOUND
+
+
+YEAR_9999 = 253_402_300_799_000
+
+
+@pytest.mark.parametrize(
+    ("ts_event", "at", "why"),
+    [
+        (-1, NOW, "ts_event -1 is before 1970"),
+        (NOW, -MINUTE, "at -60000 is before 1970"),
+        (NOW // 1000, NOW, "ts_event 1700000000 is in seconds by its size: times are in milliseconds"),
+        (NOW // 1000, NOW // 1000, "ts_event 1700000000 is in seconds"),
+        (NOW * 1000, NOW * 1000, "ts_event 1700000000000000 is in microseconds"),
+        (NOW, NOW * 1000, "at 1700000000000000 is in microseconds"),
+        (NOW * 1_000_000, NOW * 1_000_000, "is in nanoseconds"),
+        (YEAR_9999, YEAR_9999, "s in the future"),
+        (NOW + DAY + 1, NOW + DAY + 1, "ts_event 1700086400001 is 86400 s in the future"),
+        (0, NOW, "ts_event 0 is older than any record"),
+        (202_311_142_213, NOW, "older than any record"),  # YYYYMMDDHHMM
+        (NOW, NOW - 1, "is after at"),
+        (10**30, 10**30, "s in the future"),
+        (float(NOW), NOW, "is no whole number of milliseconds"),
+        ("1700000000000", NOW, "is no whole number of milliseconds"),
+        (True, NOW, "is no whole number"),
+    ],
+)
+def test_a_time_that_no_record_can_have_is_refused_with_the_unit_that_it_seems_to_be_in(ts_event, at, why):
+    assert why in (time_fault(ts_event, at, NOW) or "")
+
+
+@pytest.mark.parametrize(
+    ("ts_event", "at"),
+    [
+        (NOW - MINUTE, NOW),
+        (NOW, NOW),
+        (NOW + 14 * HOUR, NOW + 14 * HOUR),  # a machine whose zone is wrong
+        (852_076_800_000, NOW),  # 1997, known now
+        (852_076_800_000, 852_076_860_000),
+    ],
+)
+def test_times_of_the_past_and_of_clocks_that_differ_are_taken(ts_event, at):
+    assert time_fault(ts_event, at, NOW) is None
+
+
+def test_whatever_unit_a_source_mistakes_for_another_it_is_found_in_every_year_of_this_century():
+    for year in range(2000, 2100):
+        now = NOW + (year - 2023) * 365 * DAY
+        for wrong in (now // 1000, now * 1000, now * 1_000_000):
+            assert "times are in milliseconds" in (time_fault(wrong, wrong, now) or "")

@@ -312,7 +312,7 @@ async def test_garbage_on_the_stream_is_handed_over_part_by_part(
     reasons = [reason for reason, _ in garbage]
     starts = [
         "not a price update", "a price update without its par", "price is 'NaN', which is not a",
-        "a price of " + "ab" * 9, "not a price", "exponent -99 is beyond 30", f"time {NOW_MS + 3_600_000} is 3600 s",
+        "a price of " + "ab" * 9, "not a price", "exponent -99 is beyond 30", f"{NOW_MS + 3_600_000} is 3600 s",
     ]  # fmt: skip
     assert len(reasons) == len(starts)
     assert all(start in reason for start, reason in zip(starts, reasons, strict=True)), reasons
