@@ -7,6 +7,7 @@ decimal text into the JSON, never through a float.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,7 +15,9 @@ import msgspec
 
 from coordinator.api.times import naive, zulu, zulu_or_none
 from coordinator.projections.views.checkpoints import PENDING, WITHHELD, CheckpointRow, Checkpoints
-from coordinator.streams.contract.emission import allocate, wallet_fault
+from coordinator.streams.contract.emission import PARTS, allocate, wallet_fault
+from coordinator.streams.contract.payout_amounts import money
+from coordinator.streams.events import CheckpointData
 from coordinator.streams.scores.units import to_float
 
 _FRAC64_PER_PERCENT = 10_000_000
@@ -63,6 +66,7 @@ def checkpoint_answer(row: CheckpointRow, read: Checkpoints) -> dict[str, Any]:
             "emission_contract_hash": one.emission_contract_hash or one.contract_hash,
             "emission_sha256": one.emission_sha256,
             "rehearsal": one.rehearsal,
+            "payout": payout_answer(one),
             "moves": [{"status": status, "at": zulu(at)} for status, at in row.moves],
         },
         "created_at": zulu(row.created_at),
@@ -126,21 +130,84 @@ def percent(share_frac64: int) -> msgspec.Raw:
     return msgspec.Raw(b"%d.%07d" % (whole, part))
 
 
-def prizes(row: CheckpointRow, total_prize: int) -> list[dict[str, Any]]:
-    """`[{prizeId, timestamp (s), model, prize}]`: integers by largest remainder that sum to `total_prize`."""
+def amounts(row: CheckpointRow, total_prize: int) -> tuple[list[tuple[str, int]], int]:
+    """([(model_id, whole units)] by place, what the contract's rules retain): together exactly `total_prize`.
+
+    By largest remainder; of a payout by rules it is of its exact parts, which are finer than shares.
+    """
     one = row.checkpoint
+    if one.payout is not None:
+        paid, retained = money(one.payout.pools, total_prize)
+        return [(one.ranking[i].model_id, amount) for i, amount in paid.items()], retained
     # On a tie the better rank gets the odd unit, whatever order the emission lists them in.
-    rewards = sorted(one.emission["cruncher_rewards"], key=lambda reward: reward["cruncher_index"])
-    amounts = allocate([reward["reward_pct"] for reward in rewards], total_prize)
-    return [
-        {
-            "prizeId": f"{one.checkpoint_id}-{one.ranking[reward['cruncher_index']].model_id}",
-            "timestamp": one.period_end // 1000,
-            "model": one.ranking[reward["cruncher_index"]].model_id,
-            "prize": amount,
-        }
-        for reward, amount in zip(rewards, amounts, strict=True)
+    shares = sorted((each["cruncher_index"], each["reward_pct"]) for each in one.emission["cruncher_rewards"])
+    units = allocate([share for _, share in shares], total_prize)
+    return [(one.ranking[i].model_id, unit) for (i, _), unit in zip(shares, units, strict=True)], 0
+
+
+def prizes(row: CheckpointRow, total_prize: int) -> list[dict[str, Any]]:
+    """`[{prizeId, timestamp (s), model, prize}]`, and at the end `{prizeId, timestamp, retained}` where some is."""
+    the_id, timestamp = row.checkpoint.checkpoint_id, row.checkpoint.period_end // 1000
+    paid, retained = amounts(row, total_prize)
+    found: list[dict[str, Any]] = [
+        {"prizeId": f"{the_id}-{model_id}", "timestamp": timestamp, "model": model_id, "prize": amount}
+        for model_id, amount in paid
     ]
+    if retained:
+        found.append({"prizeId": f"{the_id}-retained", "timestamp": timestamp, "retained": retained})
+    return found
+
+
+def prizes_jsonl(row: CheckpointRow, total_prize: int) -> str:
+    """A line `{"timestamp": ms, "model": "14455", "prize": 97370000}` for each paid model, as real payouts are made,
+    and at the end `{"timestamp": ms, "retained": ..}` where the rules retain some.
+    """
+    timestamp = row.checkpoint.period_end
+    paid, retained = amounts(row, total_prize)
+    lines: list[dict[str, Any]] = [
+        {"timestamp": timestamp, "model": model_id, "prize": amount} for model_id, amount in paid if amount
+    ]
+    if retained:
+        lines.append({"timestamp": timestamp, "retained": retained})
+    return "\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
+
+
+def payout_answer(one: CheckpointData) -> dict[str, Any] | None:
+    """The pools in percent of their own, and what is retained; None for a contract that pays without rules."""
+    if one.payout is None:
+        return None
+    whole = sum(pool.weight for pool in one.payout.pools)
+    return {
+        "retained_frac64": one.payout.retained_frac64,
+        "retained_is": one.payout.retained_is,
+        "pools": [
+            {
+                "name": pool.name,
+                "share": pool.weight / whole,
+                "retained": pool.retained_parts / PARTS,
+                "paid": [
+                    {"model_id": one.ranking[i].model_id, "rank": rank, "share": parts / PARTS}
+                    for i, rank, parts in pool.paid
+                ],
+                "unpaid": {
+                    reason: [one.ranking[i].model_id for i in indexes]
+                    for reason, indexes in pool.unpaid.items()
+                },
+            }
+            for pool in one.payout.pools
+        ],
+    }
+
+
+def off_chain(row: CheckpointRow) -> str:
+    """Why its emission is not handed out for the chain though it is offered; empty where it is."""
+    payout = row.checkpoint.payout
+    if payout is None or payout.retained_is != "left":
+        return ""
+    return (
+        f"{payout.retained_frac64} of 1000000000 is retained and the contract pays by prizes only: "
+        "this emission does not sum to the whole, and no chain takes it"
+    )
 
 
 def rewards_of(row: CheckpointRow, read: Checkpoints, model_ids: set[str] | None) -> list[dict[str, Any]]:

@@ -13,6 +13,9 @@ Frac64 = Annotated[int, Field(ge=0, le=1_000_000_000, examples=[350_000_000])]
 """A share in billionths: 350000000 is 35 %."""
 
 
+Fraction01 = Annotated[float, Field(ge=0, le=1, examples=[0.385755688596095])]
+
+
 class CruncherReward(Shape):
     """`cruncher_index` is the position in `meta.ranking`."""
 
@@ -59,6 +62,32 @@ class Move(Shape):
     at: Zulu
 
 
+class PoolShare(Shape):
+    """A part of its pool, and the place in it."""
+
+    model_id: Id
+    rank: int
+    share: Fraction01
+
+
+class PoolPayout(Shape):
+    """One pool: its part of the whole, what it leaves of itself, and who is not paid with the reason."""
+
+    name: str
+    share: Fraction01
+    retained: Fraction01
+    paid: list[PoolShare]
+    unpaid: dict[str, list[Id]]
+
+
+class PayoutMeta(Shape):
+    """What the contract's rules give out. `retained_is` says what becomes of the retained share on chain."""
+
+    retained_frac64: Frac64
+    retained_is: Literal["none", "withheld", "shared_out", "taken", "left"]
+    pools: list[PoolPayout]
+
+
 class CheckpointMeta(Shape):
     """What the emission was made from."""
 
@@ -71,6 +100,7 @@ class CheckpointMeta(Shape):
     emission_contract_hash: str
     emission_sha256: str
     rehearsal: bool
+    payout: PayoutMeta | None
     moves: list[Move]
 
 
@@ -101,6 +131,26 @@ class RankedEntry(Shape):
     failed_count: int
     absent_count: int
     rounds_count: int
+    cruncher_id: str
+    first_point: int
+
+
+class PoolParts(Shape):
+    """A pool as the log has it: `paid` are [position in the ranking, rank, parts of 10**18]."""
+
+    name: str
+    weight: int
+    paid: list[tuple[int, int, int]]
+    retained_parts: int
+    unpaid: dict[str, list[int]]
+
+
+class PayoutParts(Shape):
+    """The payout as the log has it."""
+
+    pools: list[PoolParts]
+    retained_frac64: Frac64
+    retained_is: Literal["none", "withheld", "shared_out", "taken", "left"]
 
 
 class CheckpointPayload(Shape):
@@ -118,6 +168,7 @@ class CheckpointPayload(Shape):
     rehearsal: bool
     unranked_reasons: dict[str, str]
     emission_contract_hash: str
+    payout: PayoutParts | None
 
 
 class Reward(Shape):
@@ -169,6 +220,14 @@ class Prize(Shape):
     timestamp: int
     model: str
     prize: Annotated[int, Field(ge=0)]
+
+
+class Retained(Shape):
+    """Whole micro-USDC that the contract's rules give to nobody."""
+
+    prizeId: str  # noqa: N815 - the platform's name
+    timestamp: int
+    retained: Annotated[int, Field(gt=0)]
 
 
 class Undecided(Shape):

@@ -19,6 +19,7 @@ from coordinator.api.checkpoint_answers import (
     checkpoint_answer,
     cli_format,
     emission_answer,
+    off_chain,
     payable,
     prizes,
     rewards_of,
@@ -30,6 +31,7 @@ from coordinator.api.checkpoint_shapes import (
     Emission,
     LatestEmission,
     Prize,
+    Retained,
     Reward,
 )
 from coordinator.api.paging import PAGED, Cursor, place_of, with_next
@@ -130,6 +132,8 @@ def router(wallets: WalletsFile) -> APIRouter:
         row = _find(read, checkpoint_id)
         if not payable(row):
             return problem(409, NOT_PAYABLE, state=row.status, reason=row.reason)
+        if why := off_chain(row):
+            return problem(409, why, state=row.status)
         return Response(
             canonical_json(row.checkpoint.emission),
             media_type="application/json",
@@ -146,6 +150,8 @@ def router(wallets: WalletsFile) -> APIRouter:
         row = _find(read, checkpoint_id)
         if not payable(row):
             return problem(409, NOT_PAYABLE, state=row.status, reason=row.reason)
+        if why := off_chain(row):
+            return problem(409, why, state=row.status)
         try:
             body, unmapped = cli_format(row, read.checkpoints, wallets.lookup())
         except OperatorError as error:
@@ -156,17 +162,21 @@ def router(wallets: WalletsFile) -> APIRouter:
             answer.headers["X-Unmapped-Models-Count"] = str(len(unmapped))
         return answer
 
-    @routes.get("/reports/checkpoints/{checkpoint_id}/prizes", response_model=list[Prize], responses=HELD)
+    @routes.get(
+        "/reports/checkpoints/{checkpoint_id}/prizes", response_model=list[Prize | Retained], responses=HELD
+    )
     async def checkpoint_prizes(
         read: Reading,
         checkpoint_id: CheckpointId,
         total_prize: Annotated[str, Query(pattern=WHOLE_NUMBER, examples=["1000000000"])],
     ) -> Response:
-        """`total_prize`, whole micro-USDC, split by the shares into integers that sum to exactly it."""
+        """`total_prize`, whole micro-USDC, split into integers that sum to exactly it. What the contract's rules retain
+        stands last, as `retained`: it is nobody's prize.
+        """
         row = _find(read, checkpoint_id)
         if not payable(row):
             return problem(409, NOT_PAYABLE, state=row.status, reason=row.reason)
-        return shaped(list[Prize], prizes(row, int(total_prize)))
+        return shaped(list[Prize | Retained], prizes(row, int(total_prize)))
 
     return routes
 

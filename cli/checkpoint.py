@@ -29,7 +29,7 @@ app = typer.Typer(
     ),
 )
 Status = Literal["PENDING", "SUBMITTED", "CLAIMABLE", "PAID", "WITHHELD"]
-Shape = Literal["checkpoint", "emission", "cli-format", "prizes"]
+Shape = Literal["checkpoint", "emission", "cli-format", "prizes", "prizes-jsonl"]
 LATEST = "latest"
 CheckpointId = Annotated[
     str, typer.Argument(metavar="ID", help="The id, or its beginning; `latest` is the newest one offered.")
@@ -85,7 +85,8 @@ def show(
         typer.Option("--as", help="The whole checkpoint, or one of the shapes that payment tools read."),
     ] = "checkpoint",
     total_prize: Annotated[
-        int | None, typer.Option(min=0, max=10**18, help="For --as prizes: whole micro-USDC to share out.")
+        int | None,
+        typer.Option(min=0, max=10**18, help="For --as prizes and prizes-jsonl: whole micro-USDC."),
     ] = None,
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
@@ -93,12 +94,15 @@ def show(
 ) -> None:
     """Show a checkpoint: who is paid which share, and its way so far. The other shapes print JSON.
 
+    prizes-jsonl is a line for each paid model: timestamp (ms), model, prize (micro-USDC). What the contract's rules
+    retain stands on a last line, as "retained".
+
     Example: [bold]coordinator checkpoint show latest --as prizes --total-prize 1000000000[/bold]
     """
     from coordinator.cli.checkpoint_shapes import in_shape, print_checkpoint  # noqa: PLC0415
 
-    if (shape == "prizes") is not (total_prize is not None):
-        raise OperatorError("--total-prize belongs to --as prizes, and --as prizes needs it")
+    if (shape in ("prizes", "prizes-jsonl")) is not (total_prize is not None):
+        raise OperatorError("--total-prize belongs to --as prizes and prizes-jsonl, and they need it")
     settings, _ = node_log(data_dir, kafka)
 
     async def ask(log: Any) -> Any:

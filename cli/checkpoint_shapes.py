@@ -16,9 +16,11 @@ from coordinator.api.checkpoint_answers import (
     canonical_json,
     checkpoint_answer,
     cli_format,
+    off_chain,
     payable,
     percent,
     prizes,
+    prizes_jsonl,
     wallet_of,
 )
 from coordinator.api.times import zulu
@@ -43,10 +45,14 @@ def in_shape(log: CheckpointsLog, row: CheckpointRow, shape: str, total_prize: i
         return checkpoint_answer(row, log.read_model)
     if not payable(row):
         raise RefusedError(f"the checkpoint is withheld, its emission must not be paid: {row.reason}")
-    if shape == "emission":
-        return canonical_json(row.checkpoint.emission).decode()
+    if shape == "prizes-jsonl":
+        return prizes_jsonl(row, total_prize)
     if shape == "prizes":
         return msgspec.json.encode(prizes(row, total_prize)).decode()
+    if why := off_chain(row):
+        raise RefusedError(why)
+    if shape == "emission":
+        return canonical_json(row.checkpoint.emission).decode()
     body, unmapped = cli_format(row, log.read_model, WalletsFile(wallets_file).lookup())
     if unmapped:
         typer.echo(printable(f"without a wallet, paid under their own ids: {', '.join(unmapped)}"), err=True)
@@ -87,11 +93,25 @@ def print_checkpoint(one: dict[str, Any], heading: str = "") -> None:
             share_text(shares[i]) if i in shares else "-",
         )
     console.print(table)
+    if payout := one["meta"]["payout"]:
+        _print_payout(console, payout)
     for model_id in one["meta"]["unranked"]:
         why = one["meta"]["unranked_reasons"].get(model_id, "no reason is told")
         console.print(f"unranked and unpaid: {model_id} ({why})", markup=False)
     for move in one["meta"]["moves"]:
         console.print(f"  {move['at']}  {move['status']}")
+
+
+def _print_payout(console: Console, payout: dict[str, Any]) -> None:
+    for pool in payout["pools"]:
+        paid = ", ".join(f"{one['model_id']} {100 * one['share']:.4f} %" for one in pool["paid"])
+        console.print(
+            f"pool {pool['name']}, {100 * pool['share']:.4f} % of the whole: {paid or 'nobody'}; "
+            f"retained {100 * pool['retained']:.4f} %",
+            markup=False,
+        )
+    if payout["retained_frac64"]:
+        console.print(f"retained: {share_text(payout['retained_frac64'])} ({payout['retained_is']})")
 
 
 async def run_dry(settings: Settings, contract: str | None, read: Checkpoints) -> dict[str, Any]:

@@ -329,7 +329,11 @@ class LogBuilder:
         )
 
     def checkpoint_data(
-        self, offset_ms: int, shares: Mapping[str, int], keys: Mapping[str, int] | None = None
+        self,
+        offset_ms: int,
+        shares: Mapping[str, int],
+        keys: Mapping[str, int] | None = None,
+        payout: ev.PayoutData | None = None,
     ) -> ev.CheckpointData:
         """A checkpoint of six hours from START_MS + offset_ms; `shares` in frac64, in order of rank."""
         start = START_MS + offset_ms
@@ -353,11 +357,19 @@ class LogBuilder:
             checkpoint_id=ids.checkpoint_id(self.crunch_id, start, end), period_start=start, period_end=end,
             snapshot_count=6 * len(shares), ranking=ranking, unranked=[], emission=emission,
             emission_sha256=emission_sha256(emission), contract_hash=CONTRACT_HASH, rehearsal=True,
+            payout=payout,
         )  # fmt: skip
 
-    def checkpoint(self, offset_ms: int, shares: Mapping[str, int], *, withheld: str = "") -> str:
+    def checkpoint(
+        self,
+        offset_ms: int,
+        shares: Mapping[str, int],
+        *,
+        withheld: str = "",
+        payout: ev.PayoutData | None = None,
+    ) -> str:
         """A checkpoint is offered, or withheld with a reason; gives its id."""
-        data = self.checkpoint_data(offset_ms, shares)
+        data = self.checkpoint_data(offset_ms, shares, payout=payout)
         event: ev.Event
         if withheld:
             event = ev.CheckpointWithheld(

@@ -11,6 +11,9 @@ const MEANING = {
   WITHHELD: "held back", PENDING: "offered for payment", SUBMITTED: "transaction sent", CLAIMABLE: "on chain, may be claimed", PAID: "claimed in full",
 };
 const KIND = { WITHHELD: "down", PENDING: "warn", SUBMITTED: "accent", CLAIMABLE: "accent", PAID: "up" };
+const RETAINED = {
+  withheld: "the contract names nobody who takes it on chain", left: "paid by prizes only", shared_out: "on chain the paid ones have it", taken: "on chain a model takes it", none: "",
+};
 const PER_PAGE = 50;
 
 const pill = (status) => h("span", { class: `pill ${KIND[status] ?? ""}` }, status.toLowerCase());
@@ -124,7 +127,9 @@ function show(body, one, route) {
       fact("Emission's sha256", h("span", { class: "mono" }, one.meta.emission_sha256)),
       fact("As the chain's tools take it", held ? "not handed out while withheld" : [h("a", { href: `/reports/checkpoints/${one.id}/emission` }, "emission"), " · ", h("a", { href: `/reports/checkpoints/${one.id}/emission/cli-format` }, "CLI format")])),
     h("h2", null, "Shares"),
-    h("p", { class: "soft" }, `${count(emission.cruncher_rewards.length)} of ${count(entries.length)} ranked models are paid. The shares sum to ${count(total)} of 1,000,000,000`, total === 1_000_000_000 ? ", exactly." : "."),
+    h("p", { class: "soft" }, `${count(emission.cruncher_rewards.length)} of ${count(entries.length)} ranked models are paid. The shares sum to ${count(total)} of 1,000,000,000`, total === 1_000_000_000 ? ", exactly." : ".",
+      one.meta.payout?.retained_frac64 ? ` The rules retain ${share(one.meta.payout.retained_frac64)} (${RETAINED[one.meta.payout.retained_is]}).` : ""),
+    one.meta.payout ? pools(one.meta) : null,
     h("div", { role: "table", class: "board shares", "aria-label": "Shares by rank", "aria-rowcount": entries.length + 1 },
       h("div", { role: "rowgroup", class: "board-head" }, h("div", { role: "row", class: "row", "aria-rowindex": "1" },
         column("Rank", "rank"), column("Model", "model"), column("Period's score", "number period"), column("Predictions", "number predictions"), column("Share", "number key"), column("", "bar"))),
@@ -132,6 +137,17 @@ function show(body, one, route) {
     one.meta.unranked?.length ? h("p", { class: "soft" }, `Not ranked, not paid: ${one.meta.unranked.slice(0, 50).join(", ")}${one.meta.unranked.length > 50 ? " …" : ""}`) : null);
   rows.set(entries);
   return rows;
+}
+
+// What each pool gives to whom, best first.
+function pools(meta) {
+  const name = new Map(meta.ranking.map((entry) => [entry.model_id, entry.model_name || entry.model_id]));
+  const percent = (part) => `${(100 * part).toFixed(4)} %`;
+  return h("dl", { class: "facts" }, meta.payout.pools.flatMap((pool) => [
+    h("dt", null, `Pool ${pool.name}, ${percent(pool.share)} of the whole`),
+    h("dd", null, pool.paid.slice(0, 20).map((one) => `${one.rank}. ${name.get(one.model_id)} ${percent(one.share)}`).join(", ") || "nobody",
+      pool.retained ? `; retained ${percent(pool.retained)}` : ""),
+  ]));
 }
 
 // The moves as they happened, then the steps that are still ahead.

@@ -162,7 +162,8 @@ class _Reader:
             if name in thing.model_fields_set or name in named:
                 said[name] = self._value(value)
                 continue
-            key = our_key(value) if isinstance(value, (FunctionType, type)) else f"{kind.__name__}.{name}"
+            does = value.func if isinstance(value, functools.partial) else value
+            key = our_key(does) if isinstance(does, (FunctionType, type)) else f"{kind.__name__}.{name}"
             if key in CHANGED:
                 self._reach.ours[key] = version_of(key)
             if isinstance(value, BaseModel) and (inner := self._set_fields(value)):

@@ -28,7 +28,8 @@ from coordinator.infra.contracts.loading import load_contract
 from coordinator.infra.contracts.meaning import meaning_of
 from coordinator.infra.contracts.moved_clock import move_clock
 from coordinator.infra.contracts.sources import is_own_file
-from coordinator.streams.contract import CrunchContract, EmissionCheckpoint
+from coordinator.streams.checkpoints.offering import emission_for
+from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.blame import AUTHORS_ERRORS, described
 from coordinator.streams.contract.checking.check import sample_entries, sample_records, truth_of
 from coordinator.streams.contract.checking.findings import MARKETS, Finding, State, examine
@@ -99,7 +100,14 @@ def tried(path: str, settings: Settings) -> list[Finding]:
     return [*first.findings, *compared]
 
 
-_STEPS = ("build_input", "resolve_ground_truth", "score_prediction", "aggregate_snapshot", "build_emission")
+_STEPS = (
+    "build_input",
+    "resolve_ground_truth",
+    "score_prediction",
+    "aggregate_snapshot",
+    "build_emission",
+    "payout",
+)
 
 
 def _compared(first: Trial, second: Trial) -> Iterator[Finding]:
@@ -313,7 +321,8 @@ def _calls(contract: CrunchContract, kind: str) -> Iterator[tuple[str, Callable[
             name = f"score_prediction, for {shown(answer)} after {market}"
             yield name, partial(_scored, contract, answer, records)
     yield "aggregate_snapshot, for two scores", lambda: _summary(contract)
-    yield "build_emission, for 12 models", lambda: _emission(contract)
+    paying = "build_emission" if contract.payout is None else "payout"
+    yield f"{paying}, for 12 models", lambda: _emission(contract)
 
 
 def _input(contract: CrunchContract, records: Callable[[], list[Any]]) -> str:
@@ -351,9 +360,7 @@ def _summary(contract: CrunchContract) -> str:
 
 def _emission(contract: CrunchContract) -> str:
     pubkey = contract.crunch_pubkey or SAMPLE_PUBKEY
-    entries = sample_entries(contract)
-    built = contract.build_emission(entries, pubkey, contract.compute_provider, contract.data_provider)
-    return _json(EmissionCheckpoint.model_validate(plain(built)))
+    return msgspec.json.encode(emission_for(contract, sample_entries(contract), pubkey)).decode()
 
 
 def _json(model: Any) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from coordinator.streams.audit.facts import Asked, Chain, Contracts, broken
-from coordinator.streams.checkpoints.offering import build_emission
+from coordinator.streams.checkpoints.offering import build_emission, retained_frac64
 from coordinator.streams.checkpoints.period_ranking import PeriodTotals, ranked_entries
 from coordinator.streams.contract.emission import FRAC64_ONE, emission_sha256
 from coordinator.streams.events import (
@@ -225,15 +225,18 @@ def check_emission(chain: Chain, checkpoint: CheckpointData, contracts: Contract
     said, name = checkpoint.emission, checkpoint.checkpoint_id
     rewards = said["cruncher_rewards"]
     total = sum(one["reward_pct"] for one in rewards)
-    if total != FRAC64_ONE:
-        broken("emission", f"{name}: the shares sum to {total}, not to {FRAC64_ONE}")
+    left, _ = retained_frac64(checkpoint)
+    if total != FRAC64_ONE - left:
+        broken("emission", f"{name}: the shares sum to {total}, not to {FRAC64_ONE - left}")
     decimals = chain.terms.at(checkpoint.period_start).score_decimals
     # A release may have needed a mended contract; which one is told.
     made_by = checkpoint.emission_contract_hash or checkpoint.contract_hash
-    again, faults = build_emission(contracts(made_by), checkpoint.ranking, decimals)
-    if faults:
-        broken("emission", f"{name}: {faults[0]}")
-    for field, value in again.items():
+    again = build_emission(contracts(made_by), checkpoint.ranking, decimals, checkpoint.period_end)
+    if again.fault:
+        broken("emission", f"{name}: {again.fault}")
+    if checkpoint.payout != again.payout:
+        broken("emission", f"{name}: the payout is {checkpoint.payout}, the ranking gives {again.payout}")
+    for field, value in again.emission.items():
         if said.get(field) != value:
             broken("emission", f"{name}: {field} is {said.get(field)}, the ranking gives {value}")
     if emission_sha256(said) != checkpoint.emission_sha256:

@@ -30,6 +30,7 @@ class ModelTotals:
         "absent_model",
         "absent_node",
         "asked",
+        "cruncher_id",
         "failed",
         "first_point",
         "last_end",
@@ -46,6 +47,7 @@ class ModelTotals:
         self.summaries: dict[str, list[int]] = {}
         self.windows: dict[str, int | None] = {}
         self.last_end = -1
+        self.cruncher_id = ""
         self.first_point = -1
         self.periods: set[int] = set()
         self.scored = self.failed = self.absent_model = self.absent_node = 0
@@ -82,7 +84,7 @@ class PeriodTotals:
         totals.absent_node += data.absent_node_count
         totals.periods.add(data.period_start)
         totals.asked += data.rounds_count
-        totals.first_point = data.first_point
+        totals.first_point, totals.cruncher_id = data.first_point, data.cruncher_id
         for name, one in data.sums.items():
             total = totals.sums.setdefault(name, [0, 0])
             total[0] += one.sum_units
@@ -158,6 +160,8 @@ def ranked_entries(totals: PeriodTotals, terms: Terms) -> tuple[list[RankedEntry
             failed_count=totals.models[model_id].failed,
             absent_count=totals.models[model_id].absent_model + totals.models[model_id].absent_node,
             rounds_count=asked[model_id],
+            cruncher_id=totals.models[model_id].cruncher_id,
+            first_point=totals.models[model_id].first_point,
         )
         for place, model_id, key in ranked
     ]

@@ -199,7 +199,8 @@ class CheckpointStage(OldStage):
         ranked, unranked = ranked_entries(totals, terms)
         if not ranked:
             return None, []
-        emission, faults = build_emission(self._contracts(terms.contract_hash), ranked, terms.score_decimals)
+        contract = self._contracts(terms.contract_hash)
+        built = build_emission(contract, ranked, terms.score_decimals, totals.end)
         data = CheckpointData(
             checkpoint_id=ids.checkpoint_id(self._crunch_id, totals.start, totals.end),
             period_start=totals.start,
@@ -209,12 +210,13 @@ class CheckpointStage(OldStage):
             unranked=list(unranked),
             unranked_reasons=unranked,
             emission_contract_hash=terms.contract_hash,
-            emission=emission,
-            emission_sha256=emission_sha256(emission),
+            emission=built.emission,
+            emission_sha256=emission_sha256(built.emission),
+            payout=built.payout,
             contract_hash=terms.contract_hash,
             rehearsal=totals.rehearsal(terms.checkpoint_key),
         )
-        return data, faults or offer_faults(data, previous_end, at)
+        return data, [built.fault] if built.fault else offer_faults(data, previous_end, at)
 
     def _rebuilt(self, state: CheckpointState) -> tuple[CheckpointData, list[str]]:
         """A withheld checkpoint computed anew: judged again, and where its emission may not be offered, made again by
@@ -228,14 +230,15 @@ class CheckpointStage(OldStage):
             return before, []
         newest = self._terms.events[-1].data.contract_hash
         decimals = self._terms.at(before.period_start).score_decimals
-        emission, faults = build_emission(self._contracts(newest), before.ranking, decimals)
+        built = build_emission(self._contracts(newest), before.ranking, decimals, before.period_end)
         data = msgspec.structs.replace(
             before,
-            emission=emission,
-            emission_sha256=emission_sha256(emission),
+            emission=built.emission,
+            emission_sha256=emission_sha256(built.emission),
             emission_contract_hash=newest,
+            payout=built.payout,
         )
-        return data, faults or offer_faults(data, -1, before.period_end)
+        return data, [built.fault] if built.fault else offer_faults(data, -1, before.period_end)
 
     def _command(self, event: AnyEvent) -> Iterator[AnyEvent]:
         kind = type(event).__name__

@@ -1,8 +1,8 @@
 """What a challenge author imports: the contract, its parts and types, and the emission strategies.
 
 The folder's files are `contract` (the object), `defaults` (the default challenge), `strategies` and `emission` (how a
-ranking becomes shares), `terms` (which rules hold when), `meaning` (versions of what is ours in a contract's hash), and
-`checking/` (whether a contract can be played).
+ranking becomes shares), `payout` with its rules and amounts (how it is paid by rules), `terms` (which rules hold when),
+`meaning` (versions of what is ours in a contract's hash), and `checking/` (whether a contract can be played).
 """
 
 from coordinator.streams.contract.contract import (
@@ -16,6 +16,7 @@ from coordinator.streams.contract.contract import (
     GroundTruth,
     InferenceOutput,
     ModelInput,
+    Payout,
     PredictionScope,
     ProviderReward,
     RankingDirection,
@@ -23,6 +24,8 @@ from coordinator.streams.contract.contract import (
     ScheduledPrediction,
     ScoreResult,
 )
+from coordinator.streams.contract.payout import Pool, Taker
+from coordinator.streams.contract.payout_rules import by_percentile, in_proportion, top
 from coordinator.streams.contract.strategies import by_weights, proportional, softmax, tiers
 
 __all__ = [
@@ -36,14 +39,20 @@ __all__ = [
     "GroundTruth",
     "InferenceOutput",
     "ModelInput",
+    "Payout",
+    "Pool",
     "PredictionScope",
     "ProviderReward",
     "RankingDirection",
     "RawInput",
     "ScheduledPrediction",
     "ScoreResult",
+    "Taker",
+    "by_percentile",
     "by_weights",
+    "in_proportion",
     "proportional",
     "softmax",
     "tiers",
+    "top",
 ]

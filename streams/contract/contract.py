@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 
 from coordinator.streams.contract import defaults
 from coordinator.streams.contract.emission import FRAC64_ONE
+from coordinator.streams.contract.payout import Payout
 
 __all__ = [
     "FRAC64_ONE",
@@ -29,6 +30,7 @@ __all__ = [
     "GroundTruth",
     "InferenceOutput",
     "ModelInput",
+    "Payout",
     "PredictionScope",
     "ProviderReward",
     "RankingDirection",
@@ -260,6 +262,8 @@ class CrunchContract(BaseModel):
     if it scores none. `success=False` with a `failed_reason` says that an answer is to blame."""
     aggregate_snapshot: Callable[[list[Any]], dict[str, Any]] = defaults.aggregate_snapshot
     build_emission: Callable[..., Any] = defaults.build_emission
+    payout: Payout | None = None
+    """Payout by rules: pools, places, benchmarks, a retained share. It stands instead of `build_emission`."""
 
     @field_validator("scheduled_predictions")
     @classmethod
@@ -269,6 +273,12 @@ class CrunchContract(BaseModel):
             message = f"two schedules share a scope_key: {keys}"
             raise ValueError(message)
         return schedules
+
+    @model_validator(mode="after")
+    def _is_paid_in_one_way(self) -> CrunchContract:
+        if self.payout is not None and self.build_emission is not defaults.build_emission:
+            raise ValueError("payout and build_emission both say how a ranking is paid; set one of them")
+        return self
 
     def schedules(self) -> list[ScheduledPrediction]:
         """The active schedules by `order`; without any, one made from `scope`."""

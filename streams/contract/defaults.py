@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from coordinator.streams.contract.emission import FRAC64_ONE, tier_shares
+from coordinator.streams.contract.emission import emission_of, tier_shares
 from coordinator.streams.log.finite import is_number
 
 CANDLES_SEEN = 120
@@ -79,16 +79,5 @@ def build_emission(
     """
     by_rank = sorted(range(len(ranked_entries)), key=lambda i: ranked_entries[i]["rank"])
     shares = dict(zip(by_rank, tier_shares([ranked_entries[i]["rank"] for i in by_rank]), strict=True))
-    rewards = [
-        {"cruncher_index": i, "reward_pct": shares[i]} for i in range(len(ranked_entries)) if shares[i] > 0
-    ]
-
-    def whole(provider: str | None) -> list[dict[str, Any]]:
-        return [{"provider": provider, "reward_pct": FRAC64_ONE}] if provider else []
-
-    return {
-        "crunch": crunch_pubkey or "",
-        "cruncher_rewards": rewards,
-        "compute_provider_rewards": whole(compute_provider),
-        "data_provider_rewards": whole(data_provider),
-    }
+    in_order = {i: shares[i] for i in range(len(ranked_entries))}
+    return emission_of(in_order, crunch_pubkey, compute_provider, data_provider)

@@ -7,7 +7,7 @@ nothing is lost to rounding and the same ranks always give the same shares.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from fractions import Fraction
 from itertools import groupby, pairwise
 from math import lcm
@@ -18,6 +18,8 @@ import msgspec
 
 FRAC64_ONE = 1_000_000_000
 """The whole pool in the protocol's frac64: integer billionths."""
+PARTS = 10**18
+"""Into how many parts a pool of a payout is split: a thousand times finer than the micro-USDC of a billion USDC."""
 
 TIERS_PERCENT = (35, 10, 10, 10, 10, 5, 5, 5, 5, 5)
 ENTRIES_MAX = 65_536  # cruncher_index fits 16 bits
@@ -122,10 +124,25 @@ def is_tx_hash(text: str) -> bool:
     return len(text) <= TX_HASH_CHARS_MAX and base58_bytes(text) == TX_HASH_BYTES
 
 
-def emission_faults(emission: dict[str, Any], entries: int) -> list[str]:
+def emission_of(
+    shares: Mapping[int, int], crunch: str | None, compute: str | None, data: str | None
+) -> dict[str, Any]:
+    """The emission of these shares: position in the ranking -> frac64. A provider named takes all of its own pool."""
+    return {
+        "crunch": crunch or "",
+        "cruncher_rewards": [
+            {"cruncher_index": i, "reward_pct": share} for i, share in shares.items() if share
+        ],
+        "compute_provider_rewards": [{"provider": compute, "reward_pct": FRAC64_ONE}] if compute else [],
+        "data_provider_rewards": [{"provider": data, "reward_pct": FRAC64_ONE}] if data else [],
+    }
+
+
+def emission_faults(emission: dict[str, Any], entries: int, total: int = FRAC64_ONE) -> list[str]:
     """What forbids offering this emission for payment (stricter than all that is known of the chain).
 
-    `entries` is the length of the ranking. An empty list means that it may be offered.
+    `entries` is the length of the ranking. `total` is what the shares of crunchers must sum to: less than 1,000,000,000
+    only where the contract's rules retain a share. An empty list means that it may be offered.
     """
     faults: list[str] = []
     if not is_pubkey(emission["crunch"]):
@@ -137,8 +154,8 @@ def emission_faults(emission: dict[str, Any], entries: int) -> list[str]:
         faults.append("no cruncher rewards")
     if any(type(share) is not int or not 0 < share <= FRAC64_ONE for share in shares):
         faults.append("a share is not an integer in 1..1000000000")
-    elif rewards and sum(shares) != FRAC64_ONE:
-        faults.append(f"cruncher rewards sum to {sum(shares)}, not to {FRAC64_ONE}")
+    elif rewards and sum(shares) != total:
+        faults.append(f"cruncher rewards sum to {sum(shares)}, not to {total}")
     if len(set(indexes)) != len(indexes) or any(not 0 <= i < min(entries, ENTRIES_MAX) for i in indexes):
         faults.append("a cruncher_index is no distinct position in the ranking")
     for pool in ("compute_provider_rewards", "data_provider_rewards"):

@@ -20,7 +20,7 @@ from functools import partial
 from typing import Any
 
 from coordinator.streams.contract.defaults import build_emission as tiers
-from coordinator.streams.contract.emission import FRAC64_ONE, allocate
+from coordinator.streams.contract.emission import FRAC64_ONE, allocate, emission_of
 from coordinator.streams.log.finite import plain
 
 __all__ = ["Entries", "Strategy", "by_weights", "floored", "proportional", "softmax", "tiers"]
@@ -162,14 +162,7 @@ def _by_weights(
 def _emission(
     weights: Sequence[Fraction | int], crunch: str | None, compute: str | None, data: str | None
 ) -> dict[str, Any]:
-    return {
-        "crunch": crunch or "",
-        "cruncher_rewards": [
-            {"cruncher_index": i, "reward_pct": share} for i, share in enumerate(allocate(weights)) if share
-        ],
-        "compute_provider_rewards": [{"provider": compute, "reward_pct": FRAC64_ONE}] if compute else [],
-        "data_provider_rewards": [{"provider": data, "reward_pct": FRAC64_ONE}] if data else [],
-    }
+    return emission_of(dict(enumerate(allocate(weights))), crunch, compute, data)
 
 
 def _direction(entries: Entries) -> int:

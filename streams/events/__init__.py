@@ -27,6 +27,8 @@ from coordinator.streams.events.checkpoints import (
     CommandRefusedData,
     PayeesBound,
     PayeesBoundData,
+    PayoutData,
+    PoolPaid,
     RankedEntry,
 )
 from coordinator.streams.events.commands import (
@@ -196,9 +198,11 @@ __all__ = [
     "ModelSeenData",
     "PayeesBound",
     "PayeesBoundData",
+    "PayoutData",
     "PeriodClosed",
     "PeriodClosedData",
     "PointCount",
+    "PoolPaid",
     "RankedEntry",
     "ReadmitModel",
     "ReadmitModelData",

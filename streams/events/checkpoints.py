@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from coordinator.streams.events.base import Data, Event
 
@@ -20,6 +20,33 @@ class RankedEntry(Data, frozen=True):
     absent_count: int = 0
     rounds_count: int = 0
     """All rounds of the period, without the node's faults and what a newcomer is excused: what participation is of."""
+    cruncher_id: str = ""
+    """Whose model it is; empty where the orchestrator does not say."""
+    first_point: int = 0
+    """The point (ms) of the first round that any model of the same player was asked in."""
+
+
+class PoolPaid(Data, frozen=True):
+    """One pool in parts of 10**18: those paid and the retained one sum to exactly that."""
+
+    name: str
+    weight: int
+    """Its share of the whole: its weight divided by the sum of all pools' weights."""
+    paid: list[tuple[int, int, int]]
+    """(position in the ranking, rank in the pool, parts), best first."""
+    retained_parts: int
+    unpaid: dict[str, list[int]] = {}
+    """Why not -> positions in the ranking."""
+
+
+class PayoutData(Data, frozen=True):
+    """What the contract's rules give out, exactly, and what they retain."""
+
+    pools: list[PoolPaid]
+    retained_frac64: int
+    """What the pools leave of 1,000,000,000 before anybody takes it."""
+    retained_is: Literal["none", "withheld", "shared_out", "taken", "left"]
+    """What becomes of that on chain; `left`: the emission sums to less, and is paid as prizes alone."""
 
 
 class CheckpointData(Data, frozen=True):
@@ -38,6 +65,8 @@ class CheckpointData(Data, frozen=True):
     unranked_reasons: dict[str, str] = {}
     emission_contract_hash: str = ""
     """The contract that made the emission, where that is told: a release may need a mended one."""
+    payout: PayoutData | None = None
+    """Of a contract that pays by rules."""
 
 
 class CheckpointOpened(Event, frozen=True):

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from tests.logs import HOUR_MS, PUBKEY, LogBuilder
 
 from coordinator.api.app import create_app
-from coordinator.api.checkpoint_answers import cli_format, percent, prizes
+from coordinator.api.checkpoint_answers import cli_format, percent, prizes, prizes_jsonl
 from coordinator.api.commands import Sender
 from coordinator.api.keys import Scope, make_entry
 from coordinator.projections.views.checkpoints import CheckpointRow
@@ -162,6 +162,10 @@ def test_any_shares_sum_to_exactly_the_whole_in_every_shape(weights, total, rng)
     exact = {name: share * total / 10**9 for name, share in zip(names, shares, strict=True)}
     assert all(abs(one["prize"] - exact[one["model"]]) <= 1 + total * 1e-15 for one in rows)
     assert [one["model"] for one in rows] == names  # in order of rank: the better one gets the odd unit
+    lines = [json.loads(line) for line in prizes_jsonl(row, total).splitlines()]
+    assert [(one["model"], one["prize"]) for one in lines] == [
+        (one["model"], one["prize"]) for one in rows if one["prize"]
+    ]
 
 
 @pytest.mark.parametrize(
@@ -175,3 +179,47 @@ def test_any_shares_sum_to_exactly_the_whole_in_every_shape(weights, total, rng)
 )
 def test_a_billionth_is_seven_decimals_of_a_percent(share, text):
     assert bytes(percent(share)).decode() == text
+
+
+async def paid_by_rules(api, log, retained_is: str) -> str:
+    """A checkpoint of two pools of halves: m1 has a third of each, m4 a third of one; folded; its id."""
+    third = 333_333_333_333_333_333
+    pools = [
+        ev.PoolPaid(name="1h", weight=1, paid=[(0, 1, third + 1), (1, 2, third)], retained_parts=third),
+        ev.PoolPaid(name="24h", weight=1, paid=[(0, 1, third)], retained_parts=10**18 - third,
+                    unpaid={"a benchmark": [1]}),
+    ]  # fmt: skip
+    payout = ev.PayoutData(pools=pools, retained_frac64=500_000_000, retained_is=retained_is)
+    the_id = log.checkpoint(18 * HOUR_MS, {"m1": 333_333_333, "m4": 166_666_667}, payout=payout)
+    records = log.records["checkpoints"]
+    await api.projector.take("checkpoints", [(len(records) - 1, records[-1])])
+    return the_id
+
+
+async def test_what_rules_retain_is_said_in_the_checkpoint_in_prizes_and_in_json_lines(api, log):
+    one = await paid_by_rules(api, log, "left")
+    told = (await api.get(f"/reports/checkpoints/{one}"))["meta"]["payout"]
+    assert (told["retained_frac64"], told["retained_is"]) == (500_000_000, "left")
+    assert [(pool["name"], pool["share"]) for pool in told["pools"]] == [("1h", 0.5), ("24h", 0.5)]
+    assert told["pools"][1]["paid"] == [{"model_id": "m1", "rank": 1, "share": pytest.approx(1 / 3)}]
+    assert told["pools"][1]["unpaid"] == {"a benchmark": ["m4"]}
+    # 100 units: 50 a pool; thirds of 50 are 17, 17, 16 and 17, 33 by largest remainder.
+    prizes_ = await api.get(f"/reports/checkpoints/{one}/prizes?total_prize=100")
+    assert [one.get("model") for one in prizes_] == ["m1", "m4", None]
+    assert [one.get("prize", one.get("retained")) for one in prizes_] == [34, 17, 49]
+    row = api.read.checkpoints.get(one)
+    end = row.checkpoint.period_end
+    assert [json.loads(line) for line in prizes_jsonl(row, 100).splitlines()] == [
+        {"timestamp": end, "model": "m1", "prize": 34},
+        {"timestamp": end, "model": "m4", "prize": 17},
+        {"timestamp": end, "retained": 49},
+    ]
+    assert prizes_jsonl(row, 100).splitlines()[0] == f'{{"timestamp": {end}, "model": "m1", "prize": 34}}'
+
+
+async def test_an_emission_that_leaves_a_share_is_not_handed_out_for_the_chain(api, log):
+    one = await paid_by_rules(api, log, "left")
+    for shape in ("emission", "emission/cli-format"):
+        answer = await api.client.get(f"/reports/checkpoints/{one}/{shape}")
+        assert answer.status_code == 409
+        assert "pays by prizes only" in answer.json()["detail"]

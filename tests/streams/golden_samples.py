@@ -21,11 +21,17 @@ _CHECKPOINT = checkpoint_data(
         ev.RankedEntry(
             model_id="m1", rank=1, key_units=5, prediction_count=60, snapshot_count=6,
             result_summary_units={"value": 5}, failed_count=1, absent_count=2, rounds_count=63,
+            cruncher_id="c1", first_point=T0,
         )
     ],
     unranked=["m2"],
     unranked_reasons={"m2": "never scored in the period"},
     emission_contract_hash=HASH,
+    payout=ev.PayoutData(
+        pools=[ev.PoolPaid(name="1h", weight=1, paid=[(0, 1, 3)], retained_parts=7, unpaid={"a benchmark": [0]})],
+        retained_frac64=700_000_000,
+        retained_is="left",
+    ),
 )  # fmt: skip
 
 _EVENTS: list[ev.AnyEvent] = [

@@ -11,10 +11,11 @@ from typing import Any
 
 import msgspec
 
+from coordinator.streams.checkpoints.offering import emission_for
 from coordinator.streams.checkpoints.period_ranking import PERIOD_KEY
-from coordinator.streams.contract import CrunchContract, EmissionCheckpoint
+from coordinator.streams.contract import CrunchContract, RankingDirection
 from coordinator.streams.contract.blame import AUTHORS_ERRORS, described
-from coordinator.streams.contract.emission import SAMPLE_PUBKEY, emission_faults
+from coordinator.streams.contract.emission import FRAC64_ONE, SAMPLE_PUBKEY, emission_faults
 from coordinator.streams.contract.trial_answers import read_back, usual_answer
 from coordinator.streams.log.errors import ContractError
 from coordinator.streams.log.finite import not_finite, numbers_of, plain
@@ -46,7 +47,7 @@ class Rehearsal:
             "resolve_ground_truth": self._truth,
             "score_prediction": self._score,
             "aggregate_snapshot": self._summary,
-            "build_emission": self._emission,
+            "build_emission" if self.contract.payout is None else "payout": self._emission,
         }
 
     def _input(self) -> str:
@@ -110,8 +111,9 @@ class Rehearsal:
         return f"gives {', '.join(self.summary_keys) or 'no number'}"
 
     def _emission(self) -> str:
-        _check_emission(self.contract)
-        return "12 ranked models share exactly 1,000,000,000"
+        left = _check_emission(self.contract)
+        retained = f", and {left:,} is retained" if left else ""
+        return f"12 ranked models share exactly {FRAC64_ONE - left:,}{retained}"
 
 
 def check_contract(contract: CrunchContract, *, kind: str = "candle") -> None:
@@ -140,34 +142,32 @@ def sample_records(contract: CrunchContract, kind: str, prices: Sequence[float] 
 
 
 def sample_entries(contract: CrunchContract) -> list[dict[str, Any]]:
-    """Twelve ranked models, best first, as `build_emission` gets them."""
-    value = contract.aggregation.value_field
-    return [
-        {
-            "model_id": f"model-{i}",
-            "rank": i + 1,
-            "key": 1.0 / (i + 1),
-            value: 1.0 / (i + 1),
-            "prediction_count": 10,
-        }
-        for i in range(12)
-    ]
+    """Twelve ranked models, best first, as `build_emission` and the rules of `payout` get them."""
+    pools = contract.payout.pools if contract.payout else []
+    names = [contract.aggregation.value_field, *(pool.key for pool in pools if pool.key)]
+    counts = {"prediction_count": 10_000, "failed_count": 0, "absent_count": 0, "rounds_count": 10_000}
+    asc = contract.aggregation.ranking_direction == RankingDirection.ASC
+    found: list[dict[str, Any]] = []
+    for i in range(12):
+        key = (i + 1.0) if asc else 1.0 / (i + 1)
+        keys = dict.fromkeys(names, key)
+        who = {"model_id": f"model-{i}", "player": f"player-{i}", "rank": i + 1, "key": key}
+        found.append(keys | who | {"keys": keys, "counts": {}, "hours_here": 10_000.0} | counts)
+    return found
 
 
-def _check_emission(contract: CrunchContract) -> None:
+def _check_emission(contract: CrunchContract) -> int:
+    """What the rules retain of 1,000,000,000."""
     entries = sample_entries(contract)
     pubkey = contract.crunch_pubkey or SAMPLE_PUBKEY
-    built = _step(
-        "build_emission",
-        lambda: contract.build_emission(entries, pubkey, contract.compute_provider, contract.data_provider),
-    )
-    emission = _step(
-        "build_emission", lambda: EmissionCheckpoint.model_validate(plain(built)).model_dump(mode="json")
-    )
-    faults = emission_faults(emission, len(entries))
+    field = "build_emission" if contract.payout is None else "payout"
+    emission, payout = _step(field, lambda: emission_for(contract, entries, pubkey))
+    left = payout.retained_frac64 if payout and payout.retained_is in ("withheld", "left") else 0
+    faults = emission_faults(emission, len(entries), FRAC64_ONE - left)
     if faults:
-        message = f"contract field build_emission: {'; '.join(faults)}"
+        message = f"contract field {field}: {'; '.join(faults)}"
         raise ContractError(message)
+    return left
 
 
 def _step(field: str, run: Callable[[], Any]) -> Any:

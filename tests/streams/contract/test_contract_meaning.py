@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib
 import inspect
 import sys
@@ -14,7 +15,7 @@ import pytest
 from coordinator.infra.contracts import sources as contract_sources
 from coordinator.infra.contracts.code import digest_of, shape
 from coordinator.infra.contracts.loading import contract_hash, load_contract
-from coordinator.streams.contract import CrunchContract, meaning
+from coordinator.streams.contract import CrunchContract, meaning, payout
 from coordinator.streams.contract import contract as contract_module
 
 FILES = {
@@ -238,6 +239,8 @@ def _ours() -> dict[str, tuple[int, str]]:
         ("streams.contract", "defaults"),
         ("streams.contract", "strategies"),
         ("streams.contract", "emission"),
+        ("streams.contract", "payout_rules"),
+        ("streams.contract", "payout_amounts"),
         ("scaffolds.challenge", "scoring"),
     ):
         module = importlib.import_module(f"coordinator.{folder}.{name}")
@@ -245,17 +248,21 @@ def _ours() -> dict[str, tuple[int, str]]:
             sum(key.startswith(f"{name}.") for key in meaning.CHANGED),
             _digest(module),
         )
-    for kind in vars(contract_module).values():
+    found["payout"] = (0, _digest(payout.pools_paid) + _digest(payout._why_not))
+    for kind in [*vars(contract_module).values(), payout.Payout, payout.Pool, payout.Taker]:
         if (
             inspect.isclass(kind)
             and hasattr(kind, "model_fields")
-            and kind.__module__ == contract_module.__name__
+            and kind.__module__ in (contract_module.__name__, payout.__name__)
+            and kind.__name__[0] != "_"
         ):
             for field, info in kind.model_fields.items():
                 key = f"{kind.__name__}.{field}"
                 default = info.get_default(call_default_factory=True)
-                shown = meaning.our_key(default) if callable(default) else repr(default)
-                found[key] = (meaning.version_of(key), digest_of([shown])[:12])
+                does = default.func if isinstance(default, functools.partial) else default
+                shown = meaning.our_key(does) if callable(does) else repr(does)
+                more = [repr(default.keywords)] if does is not default else []
+                found[key] = (meaning.version_of(key), digest_of([shown, *more])[:12])
     return found
 
 

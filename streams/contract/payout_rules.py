@@ -1,0 +1,151 @@
+"""Rules of a pool: which part of it each entry takes. A contract names one as a pool's `rule`.
+
+    Pool(rule=top(4))                                   # e**(1/place) over four places
+    Pool(rule=top(10, alpha=0.5, over="present"))
+    Pool(rule=in_proportion(above=0.1, power=2))        # the squared distance from 0.1
+    Pool(rule=by_percentile(power=20))
+    Pool(rule=my_rule)                                  # your own
+
+A rule is a function `(entries) -> parts`. It gets the pool's entries, best first, as `payout.Entry` describes them. It
+gives as many parts, in the same order: numbers of 0 or more that sum to at most 1. What they leave is retained. Entries
+of the same rank should get the same part. Arithmetic is exact (`Fraction`) or correctly rounded (`Decimal`), since a
+checkpoint is checked on other machines than the one that built it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from decimal import ROUND_HALF_EVEN, Context, Decimal
+from fractions import Fraction
+from functools import partial
+from itertools import groupby
+from typing import Any, Literal
+
+__all__ = ["Entries", "Rule", "by_percentile", "in_proportion", "top"]
+
+Entries = Sequence[dict[str, Any]]
+Rule = Callable[[Entries], Sequence[Any]]
+
+PLACES_MAX = 10_000
+ALPHA_MAX = 100.0
+POWER_MAX = 100
+_exact = Context(prec=30, rounding=ROUND_HALF_EVEN)
+
+
+def top(places: int, *, alpha: float = 1.0, over: Literal["all", "present"] = "all") -> Rule:
+    """The first `places` share the pool with the weights exp(alpha / place), place = 1, 2, ..
+
+    `over="all"` divides by the weights of all places, so that a place without an entry is retained; `"present"` divides
+    by those of the places that are taken. Tied entries share the sum of their places equally, places behind the last
+    one count 0. `places` is in 1..10,000, `alpha` in -100..100 (0: all places alike), else ValueError.
+
+    Source: the rewards of Crunch's Synth and Numinous challenges (their `rewards_function` and `checkpoint_service`).
+    """
+    if not 1 <= places <= PLACES_MAX or int(places) != places:
+        raise ValueError(f"places must be a whole number in 1..{PLACES_MAX}, not {places!r}")
+    if not -ALPHA_MAX <= alpha <= ALPHA_MAX:
+        raise ValueError(f"alpha must be in -{ALPHA_MAX:.0f}..{ALPHA_MAX:.0f}, not {alpha!r}")
+    if over not in ("all", "present"):
+        raise ValueError(f"over must be 'all' or 'present', not {over!r}")
+    return partial(_top, places=int(places), alpha=float(alpha), over=over)
+
+
+def in_proportion(
+    *, above: float = 0.0, above_place: int | None = None, power: int = 1, part_min: float = 0.0
+) -> Rule:
+    """Parts in proportion to (distance from a baseline)**power of the entries that are better than the baseline.
+
+    The baseline is `above`, in the key's own unit; or with `above_place=21` the key of the 21st best entry, of the last
+    one where there are fewer. Where less is better, better is below the baseline. While the smallest part is below
+    `part_min` (0..1), the last entry gives its part up to the others. With nobody above the baseline the whole pool is
+    retained. `power` is in 1..100. ValueError for anything else.
+
+    Sources: Numinous' re-forecast rule of 2026-08 (power 2, 21st place); Metaculus' tournaments (`take`, power 2).
+    """
+    if above != above or above in (float("inf"), float("-inf")):  # noqa: PLR0124 - NaN is unequal to itself
+        raise ValueError(f"above must be finite, not {above!r}")
+    if above_place is not None and (not 1 <= above_place <= PLACES_MAX or above):
+        raise ValueError(
+            f"above_place must be in 1..{PLACES_MAX} and stand without above, not {above_place!r}"
+        )
+    if not 1 <= power <= POWER_MAX or int(power) != power:
+        raise ValueError(f"power must be a whole number in 1..{POWER_MAX}, not {power!r}")
+    if not 0 <= part_min <= 1:
+        raise ValueError(f"part_min must be in 0..1, not {part_min!r}")
+    return partial(
+        _in_proportion,
+        above=float(above),
+        above_place=above_place,
+        power=int(power),
+        part_min=float(part_min),
+    )
+
+
+def by_percentile(*, power: int = 20) -> Rule:
+    """Parts in proportion to (2 * (pct - 1/2))**power of the entries above the middle, the others nothing.
+
+    pct is an entry's mean rank among n, counted from the worst (1) to the best (n), divided by n; tied entries have the
+    mean of their ranks. `power` is in 1..100, else ValueError. Where nobody is above the middle, all is retained.
+
+    Source: DataCrunch 2 (`reward.py` of crunchdao/competitions), power 20.
+    """
+    if not 1 <= power <= POWER_MAX or int(power) != power:
+        raise ValueError(f"power must be a whole number in 1..{POWER_MAX}, not {power!r}")
+    return partial(_by_percentile, power=int(power))
+
+
+def _top(entries: Entries, *, places: int, alpha: float, over: str) -> list[Fraction]:
+    weights = [place_weight(alpha, place) for place in range(1, places + 1)]
+    whole = sum(weights if over == "all" else weights[: len(entries)])
+    parts: list[Fraction] = []
+    for _, tied in groupby(entries, key=lambda one: one["rank"]):
+        size = len(list(tied))
+        taken: Fraction = sum(weights[len(parts) : len(parts) + size], Fraction(0))
+        parts += [taken / size / whole] * size
+    return parts
+
+
+def place_weight(alpha: float, place: int) -> Fraction:
+    """exp(alpha / place), correctly rounded to 30 digits."""
+    exponent = _exact.divide(Decimal(repr(float(alpha))), Decimal(place))
+    return Fraction(_exact.exp(exponent))
+
+
+def _in_proportion(
+    entries: Entries, *, above: float, above_place: int | None, power: int, part_min: float
+) -> list[Fraction]:
+    if not entries:
+        return []
+    sign = -1 if entries[0]["direction"] == "asc" else 1
+    baseline = key_of(entries[min(above_place, len(entries)) - 1]) if above_place else as_written(above)
+    weights = [max(sign * (key_of(one) - baseline), Fraction(0)) ** power for one in entries]
+    kept = sum(1 for one in weights if one)
+    # From the bottom, and all that are tied there: which of them would go first is nobody's merit.
+    while kept and weights[kept - 1] < as_written(part_min) * sum(weights[:kept]):
+        last = weights[kept - 1]
+        while kept and weights[kept - 1] == last:
+            kept -= 1
+    whole = sum(weights[:kept])
+    return [one / whole if i < kept else Fraction(0) for i, one in enumerate(weights)]
+
+
+def _by_percentile(entries: Entries, *, power: int) -> list[Fraction]:
+    n = len(entries)
+    weights: list[Fraction] = []
+    for _, tied in groupby(entries, key=lambda one: one["rank"]):
+        size = len(list(tied))
+        first = n - len(weights)  # the best has rank n, counted from the worst
+        above = 2 * Fraction(2 * first - size + 1, 2 * n) - 1
+        weights += [max(above, Fraction(0)) ** power] * size
+    whole = sum(weights)
+    return [one / whole for one in weights] if whole else weights
+
+
+def key_of(entry: dict[str, Any]) -> Fraction:
+    """An entry's key, exactly as it is written."""
+    return as_written(entry["key"])
+
+
+def as_written(number: float) -> Fraction:
+    """The number as it is written: 0.1 is a tenth, not the binary neighbour of one."""
+    return Fraction(Decimal(repr(float(number))))
