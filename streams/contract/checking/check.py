@@ -111,7 +111,14 @@ class Rehearsal:
         return f"gives {', '.join(self.summary_keys) or 'no number'}"
 
     def _emission(self) -> str:
-        left = _check_emission(self.contract)
+        contract = self.contract
+        windows = [window.name for window in contract.aggregation.windows]
+        known = sorted({*self.numbers, *windows, *(self.summary_keys or [])})
+        for pool in contract.payout.pools if contract.payout else []:
+            if pool.key and self.numbers and pool.key not in known:
+                message = f"contract field payout: pool {pool.name!r} ranks by {pool.key!r}, which is none of {known}"
+                raise ContractError(message)
+        left = _check_emission(contract)
         retained = f", and {left:,} is retained" if left else ""
         return f"12 ranked models share exactly {FRAC64_ONE - left:,}{retained}"
 

@@ -11,14 +11,17 @@ from hypothesis import given as property_of
 from hypothesis import settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
+from tests.streams.build import PUBKEY
 
 from coordinator.infra.contracts.loading import contract_hash
 from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.checking.check import check_contract
 from coordinator.streams.contract.emission import FRAC64_ONE, PARTS
 from coordinator.streams.contract.payout import Payout, Pool, Taker, pools_paid
 from coordinator.streams.contract.payout_amounts import frac64_shares, money, on_chain
 from coordinator.streams.contract.payout_rules import by_percentile, in_proportion, top
 from coordinator.streams.contract.strategies import softmax
+from coordinator.streams.log.errors import ContractError
 
 OLD_HOURS = 1e5
 
@@ -217,6 +220,16 @@ def test_a_contract_is_paid_in_one_way_and_pools_have_names_of_their_own():
         Payout(pools=[Pool(name="a"), Pool(name="a")])
     with pytest.raises(ValidationError, match="at most 9 decimals"):
         Pool(name="a", weight=0.1234567891)
+
+
+def test_a_pool_that_ranks_by_what_nothing_gives_is_found_before_it_plays():
+    def of(key: str) -> CrunchContract:
+        return CrunchContract(crunch_pubkey=PUBKEY, payout=one_pool(key=key))
+
+    for key in ("", "value", "score_recent"):
+        check_contract(of(key))
+    with pytest.raises(ContractError, match=r"payout: pool 'all' ranks by 'score_recnt', which is none of"):
+        check_contract(of("score_recnt"))
 
 
 def test_another_rule_is_another_contract():
