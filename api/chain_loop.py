@@ -184,7 +184,7 @@ class ChainLoop:
 def make_chain(settings: Settings, now_ms: Callable[[], int]) -> ChainPort | None:
     """The adapter that CHAIN names, or None. Raises OperatorError."""
     if settings.chain == "solana":
-        return SolanaChain(settings.solana_rpc_url)
+        return SolanaChain(settings.solana_rpc_url.get_secret_value())
     if settings.chain == "fake":
         return FakeChain(lambda: now_ms() / 1000, path=settings.data_dir / "fake-chain.json")
     return None

@@ -384,7 +384,11 @@ def make_monitor(projector: Projector, port: CommandPort) -> Monitor:
         payees=PayeesLoop(projector, port, wall_ms),
         scrub=LogScrub(settings.kafka_bootstrap, settings.crunch_id, settings.scrub_mb_per_minute),
         members=lambda: stage_members(settings.kafka_bootstrap, settings.crunch_id),
-        webhook=Webhook(settings.webhook_url, settings.webhook_secret, wall_ms=wall_ms)
+        webhook=Webhook(
+            settings.webhook_url.get_secret_value(),
+            settings.webhook_secret.get_secret_value(),
+            wall_ms=wall_ms,
+        )
         if settings.webhook_url
         else None,
     )

@@ -121,7 +121,7 @@ async def run_dry(settings: Settings, contract: str | None, read: Checkpoints) -
     Raises OperatorError for a contract that is not the node's, WorldError when nothing was scored yet.
     """
     chosen = contract or (settings.contract if os.environ.get("CONTRACT") else DEMO_CONTRACT)
-    shelf = NodeContracts(msgspec.structs.replace(settings, contract=chosen)).shelf
+    shelf = NodeContracts(settings.changed(contract=chosen)).shelf
     log = KafkaLog(settings.kafka_bootstrap, settings.crunch_id)
     try:
         with structlog.testing.capture_logs():  # the stages' own words are for a worker's log

@@ -266,7 +266,7 @@ def _with_path(settings: Settings, kept: Kept, path: str | None = None) -> Setti
     chosen = path or (
         settings.contract.split(",")[-1].strip() if os.environ.get("CONTRACT") else kept.newest().data.path
     )
-    return msgspec.structs.replace(settings, contract=chosen)
+    return settings.changed(contract=chosen)
 
 
 def _disk(settings: Settings) -> Archive:

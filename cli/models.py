@@ -71,7 +71,8 @@ def serve(
         *([] if no_http else ["--http-port", str(http_port)]),
     ]
     sys.stdout.flush()
-    token = {TOKEN: settings.model_runner_node_token} if settings.model_runner_node_token else {}
+    secret = settings.model_runner_node_token.get_secret_value()
+    token = {TOKEN: secret} if secret else {}
     os.execve(sys.executable, command, scrubbed_environment() | token)  # noqa: S606 - the host takes this process over, its signals and exit code with it
 
 

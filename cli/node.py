@@ -19,8 +19,6 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import msgspec
-
 from coordinator.cli.plan import CHOSEN_BY_US, Plan, port_is_free
 from coordinator.cli.screen import Screen
 from coordinator.cli.shared import NODE_FILE, NodeFile, quiet_libraries, time_text, write_node_file
@@ -83,9 +81,7 @@ class Node:
         self.plan = plan
         self._workers = workers
         # Made anew each time and told to the two who need it: a model that could connect would lack it.
-        self.settings = msgspec.structs.replace(
-            plan.settings, model_runner_node_token=secrets.token_urlsafe(32)
-        )
+        self.settings = plan.settings.changed(model_runner_node_token=secrets.token_urlsafe(32))
         self.screen = screen
         self._ports = HeldPorts(screen.say)
         self._stop = asyncio.Event()
@@ -100,8 +96,7 @@ class Node:
     def _hold_ports(self) -> None:
         settings = self.settings
         api, models = settings.api_host, settings.model_runner_node_host
-        self.settings = msgspec.structs.replace(
-            settings,
+        self.settings = settings.changed(
             api_port=self._ports.hold(
                 api, settings.api_port, "--port", "the API", named=self.plan.api_port_named
             ),
@@ -184,11 +179,11 @@ class Node:
             supervisor.keep(kafka, last=True)
             await self._kafka_listens(broker)
             kafka.is_known = True
-            self.settings = msgspec.structs.replace(self.settings, kafka_bootstrap=broker.bootstrap)
+            self.settings = self.settings.changed(kafka_bootstrap=broker.bootstrap)
         supervisor.keep(self._model_host())  # two cores: until here they were Kafka's and the imports'
         memory = LogMemoryFile(self.settings.data_dir, self.settings.crunch_id).read()
         await create_topics(self.settings.kafka_bootstrap, self.settings.crunch_id, memory=memory)
-        self.settings = msgspec.structs.replace(self.settings, feed_source=await feed)
+        self.settings = self.settings.changed(feed_source=await feed)
         self._settled.set_result(environment(self.settings))
         self._write_node_file()
         supervisor.on_change(self._write_node_file)
@@ -275,7 +270,7 @@ class Node:
                 *("--http-port", str(MODELS_HTTP_PORT), "--http-port-or-any"),
             ],
             self._log_file("models"),
-            environ=scrubbed_environment() | {TOKEN: settings.model_runner_node_token},
+            environ=scrubbed_environment() | {TOKEN: settings.model_runner_node_token.get_secret_value()},
             on_line=lambda line: self._heard("models", line),
             sockets=self._ports.socket_of(settings.model_runner_node_host, settings.model_runner_node_port),
         )

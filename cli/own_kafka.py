@@ -12,7 +12,6 @@ from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import msgspec
 import typer
 
 from coordinator.cli.shared import NodeFile, command_ends, node_settings, run
@@ -42,7 +41,7 @@ def node_log(
         holder = holder_of(settings.data_dir)
         if holder is None or settings.data_dir in _started:
             bootstrap = _started.get(settings.data_dir) or command_ends.enter_context(_own_kafka(settings))
-            settings = msgspec.structs.replace(settings, kafka_bootstrap=bootstrap)
+            settings = settings.changed(kafka_bootstrap=bootstrap)
         elif node is None or holder != node.pids.get("up"):
             raise OperatorError(
                 f"data directory {settings.data_dir} is in use by process {holder}, which is no node that is up: "

@@ -7,7 +7,6 @@ in it.
 from __future__ import annotations
 
 import base64
-import math
 import re
 import unicodedata
 from collections.abc import Collection
@@ -25,34 +24,9 @@ SECONDS_LIKE = range(100_000_000, 100_000_000_000)
 PORT_MAX = 65_535
 SIGNING_PREFIX, SIGNING_BYTES = "whsec_", range(24, 65)
 
-BOUNDS: dict[str, tuple[float, float]] = {
-    "feed_seed": (-(2**63), 2**63 - 1),
-    "replay_from_ms": (0, FAR_FUTURE_MS),
-    "replay_until_ms": (0, FAR_FUTURE_MS),
-    "replay_days": (0, 3_660),
-    "replay_speed": (0, 1e9),
-    "replay_models_min": (0, 10_000),
-    "snapshot_interval_seconds": (1, 366 * DAY_SECONDS),
-    "checkpoint_interval_seconds": (1, 366 * DAY_SECONDS),
-    "checkpoint_offset_seconds": (0, 366 * DAY_SECONDS),
-    "model_runner_node_port": (1, PORT_MAX),
-    "model_runner_timeout_seconds": (0.001, 3_600),
-    "api_port": (0, PORT_MAX),
-    "api_requests_per_second": (0, 1_000_000),
-    "chain_poll_seconds": (0.1, DAY_SECONDS),
-    "monitor_seconds": (0.1, 3_600),
-    "replay_check_seconds": (0, 366 * DAY_SECONDS),
-    "scrub_mb_per_minute": (0, 100_000),
-    "clock_ahead_seconds_max": (10, 3600),
-    "feed_stall_alert_seconds": (1, 366 * DAY_SECONDS),
-    "price_jump_alert_factor": (1.001, 1e12),
-    "lag_alert_records": (1, 10**12),
-    "unpaid_alert_seconds": (1, 366 * DAY_SECONDS),
-    "session_timeout_seconds": (1, 1_800),
-    "heartbeat_seconds": (0.1, 600),
-}
-"""Setting -> the least and the most that it may be. A number that is not here is refused by the tests."""
-
+CRUNCH_ID_CHARS_MAX = 100
+"""A topic's name may have 249: ours add a stream's."""
+_CRUNCH_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 _HOST_HEADER = re.compile(r"(?P<name>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+)(:[0-9]{1,5})?")
 _HOST_LABEL = re.compile(r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)")
 _PRINTABLE = re.compile(r"[\x21-\x7e]+")
@@ -69,10 +43,13 @@ _PRIVATE = tuple(
 )  # fmt: skip
 
 
-def check_number(variable: str, value: float, low: float, high: float) -> None:
-    """`low` <= value <= `high`, and a number at all."""
-    if not (math.isfinite(value) and low <= value <= high):
-        raise OperatorError(f"{variable}={value} must be a number between {_plain(low)} and {_plain(high)}")
+def check_crunch_id(variable: str, text: str) -> None:
+    """Lower-case words joined by dashes: topics' names begin with it."""
+    if not _CRUNCH_ID.fullmatch(text) or len(text) > CRUNCH_ID_CHARS_MAX:
+        raise OperatorError(
+            f"{variable} {text[:80]!r} must be lower-case words joined by '-', e.g. btc-up, "
+            f"at most {CRUNCH_ID_CHARS_MAX} letters"
+        )
 
 
 def check_moment(variable: str, ms: int) -> None:
@@ -95,6 +72,13 @@ def check_host(variable: str, host: str) -> None:
             raise OperatorError(
                 f"{variable}={host[:80]!r} is no host: write a name or an address, no port, no http://"
             ) from None
+
+
+def check_hosts(variable: str, text: str) -> None:
+    """Hosts joined by commas; `*` is any. Nothing at all is none."""
+    for host in filter(None, (part.strip() for part in text.split(","))):
+        if host != "*":
+            check_host(variable, host)
 
 
 def is_own_host(host: str, names: Collection[str] = ()) -> bool:
@@ -249,6 +233,8 @@ def check_bootstrap(variable: str, text: str) -> None:
 
 def check_subjects(variable: str, subjects: tuple[str, ...]) -> None:
     """Names without blanks and without what separates or encloses names elsewhere; each once, however it is spelt."""
+    if not subjects:
+        raise OperatorError(f"{variable} is empty; name at least one, e.g. {variable}=BTCUSDT")
     spelt: dict[str, int] = {}
     for number, one in enumerate(subjects):
         if not _SUBJECT.fullmatch(one) or not one.isprintable():
@@ -288,7 +274,3 @@ def is_private(network: Network) -> bool:
         for one in _PRIVATE
         if one.version == network.version
     )
-
-
-def _plain(number: float) -> str:
-    return str(int(number)) if number == int(number) else f"{number:g}"

@@ -1,30 +1,51 @@
 """Settings: one frozen object, read once from the environment at the edge of a process.
 
-The names of the variables are the seed's. Durations carry their unit. Nothing in the core reads this:
-what decisions depend on goes into the log as CrunchConfigured.
+The names of the variables are the seed's: a field's name in capitals. Durations carry their unit. Bounds stand at the
+field, what a text may be is checked by `setting_checks.py`, and what holds between fields is checked last. Nothing in
+the core reads this: what decisions depend on goes into the log as CrunchConfigured.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, Self
 
-import msgspec
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    model_validator,
+)
+from pydantic_core import PydanticKnownError
+from pydantic_settings import (
+    BaseSettings,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from coordinator.streams.granularity import GRANULARITIES_MS
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.setting_checks import (
-    BOUNDS,
+    DAY_SECONDS,
+    FAR_FUTURE_MS,
+    PORT_MAX,
     check_bootstrap,
     check_choice,
     check_class,
     check_contracts,
+    check_crunch_id,
     check_host,
+    check_hosts,
     check_moment,
     check_name,
-    check_number,
     check_secret,
     check_signing_secret,
     check_subjects,
@@ -36,87 +57,138 @@ from coordinator.streams.setting_checks import (
     url_host,
 )
 
-CRUNCH_ID = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-CRUNCH_ID_CHARS_MAX = 100
-"""A topic's name may have 249: ours add a stream's."""
-CHAINS = ("", "solana", "fake")
+YEAR_SECONDS = 366 * DAY_SECONDS
 
 
-class Settings(msgspec.Struct, frozen=True, kw_only=True):
-    """What a process of the node needs to know from its operator."""
+def _held_by(check: Callable[[str, Any], object], *, may_be_empty: bool = False) -> AfterValidator:
+    """A field's validator: `check(variable, value)`, which raises OperatorError naming the variable."""
 
-    crunch_id: str = "btc-up"
-    kafka_bootstrap: str = "127.0.0.1:9092"
+    def validate(value: Any, info: ValidationInfo) -> Any:
+        plain = _revealed(value)
+        if plain or not may_be_empty:
+            check(str(info.field_name).upper(), plain)
+        return value
+
+    return AfterValidator(validate)
+
+
+def _revealed(value: Any) -> Any:
+    return value.get_secret_value() if isinstance(value, SecretStr) else value
+
+
+def _split(value: Any) -> Any:
+    """The parts of a comma list; what is no text is left to the type."""
+    return (
+        tuple(part.strip() for part in value.split(",") if part.strip()) if isinstance(value, str) else value
+    )
+
+
+def _plain(kind: Literal["int_parsing", "float_parsing"]) -> BeforeValidator:
+    """Refuses a text that is a number to the library and not to people: `604_800`, digits of another script."""
+
+    def validate(value: Any) -> Any:
+        if isinstance(value, str) and ("_" in value or not value.isascii()):
+            raise PydanticKnownError(kind)
+        return value
+
+    return BeforeValidator(validate)
+
+
+Whole = Annotated[int, _plain("int_parsing")]
+Number = Annotated[float, _plain("float_parsing")]
+Moment = Annotated[Whole, _held_by(check_moment)]
+"""Milliseconds since 1970."""
+Host = Annotated[str, _held_by(check_host)]
+Name = Annotated[str, _held_by(check_name)]
+Networks = Annotated[str, _held_by(networks_of)]
+SecretUrl = Annotated[SecretStr, _held_by(http_host, may_be_empty=True)]
+"""An http or https URL that may hold a key."""
+Subjects = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split), _held_by(check_subjects)]
+
+
+class Settings(BaseSettings):
+    """What a process of the node needs to know from its operator.
+
+    Made by keywords alone (`read_settings` reads the environment). Raises OperatorError naming the variable that is
+    wrong and what it may be; nothing of a secret is ever part of a message or of its `repr`.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+
+    crunch_id: Annotated[str, _held_by(check_crunch_id)] = "btc-up"
+    kafka_bootstrap: Annotated[str, _held_by(check_bootstrap)] = "127.0.0.1:9092"
     data_dir: Path = Path("coordinator-data")
-    contract: str = "coordinator.streams.contract:CrunchContract"
+    contract: Annotated[str, _held_by(check_contracts)] = "coordinator.streams.contract:CrunchContract"
     """`module:attribute` of a CrunchContract (class or instance), or a comma list, the last one current."""
 
-    feed_source: str = "binance"
-    feed_subjects: tuple[str, ...] = ("BTCUSDT",)
-    feed_kind: str = "candle"
-    feed_granularity: str = "1m"
+    feed_source: Name = "binance"
+    feed_subjects: Subjects = ("BTCUSDT",)
+    feed_kind: Name = "candle"
+    feed_granularity: Annotated[str, _held_by(partial(check_choice, choices=GRANULARITIES_MS))] = "1m"
     feed_candles_file: str = ""
     """Candles to replay; `{subject}` in it stands for the subject."""
     feed_columns: str = ""
     """Which column of that file is which, where its header does not say it: `time=NAME,open=2,...`"""
-    feed_stamp: str = "open"
+    feed_stamp: Literal["open", "close"] = "open"
     """Which end of a candle the times in that file are: `open` or `close`."""
     feed_any_price: bool = False
     """Prices in that file may be zero or negative, as those of power or spreads are."""
-    feed_seed: int = 1
-    replay_from_ms: int | None = None
-    replay_until_ms: int | None = None
-    replay_days: float = 0.0
+    feed_seed: Whole = Field(1, ge=-(2**63), le=2**63 - 1)
+    replay_from_ms: Moment | None = Field(None, ge=0, le=FAR_FUTURE_MS)
+    replay_until_ms: Moment | None = Field(None, ge=0, le=FAR_FUTURE_MS)
+    replay_days: Number = Field(0.0, ge=0, le=3_660)
     """A node that has not been live yet first replays so many days; its time is then a rehearsal."""
-    replay_speed: float = 0.0
+    replay_speed: Number = Field(0.0, ge=0, le=1e9)
     """0 is as fast as the stages allow; 60 replays an hour in a minute."""
-    replay_models_min: int = 0
+    replay_models_min: Whole = Field(0, ge=0, le=10_000)
     """A replay waits for this many models to be seen before it sends the first record."""
 
-    clock_ahead_seconds_max: float = 120.0
+    clock_ahead_seconds_max: Number = Field(120.0, ge=10, le=3600)
     """How far this machine's clock may run ahead of what sources confirm before time stands and waits for them."""
-    ntp_server: str = ""
+    ntp_server: Annotated[str, _held_by(partial(host_port, port=123), may_be_empty=True)] = ""
     """HOST or HOST:PORT that is asked for the time too; nobody is asked unless it is set."""
 
-    snapshot_interval_seconds: int = 3600
-    checkpoint_interval_seconds: int = 604_800
-    checkpoint_offset_seconds: int = 0
+    snapshot_interval_seconds: Whole = Field(3600, ge=1, le=YEAR_SECONDS)
+    checkpoint_interval_seconds: Whole = Field(604_800, ge=1, le=YEAR_SECONDS)
+    checkpoint_offset_seconds: Whole = Field(0, ge=0, le=YEAR_SECONDS)
     """Periods begin at multiples of the interval since Thursday 1970-01-01 00:00 UTC, plus this: with weeks, 345600
     (four days) is a Monday."""
     settle_rehearsals: bool = False
     wallets_file: str = ""
     """CSV `model_id,wallet`: where models are paid to, over what the orchestrator tells."""
 
-    model_runner_node_host: str = "127.0.0.1"
-    model_runner_node_port: int = 9091
-    model_runner_node_token: str = ""
+    model_runner_node_host: Host = "127.0.0.1"
+    model_runner_node_port: Whole = Field(9091, ge=1, le=PORT_MAX)
+    model_runner_node_token: Annotated[SecretStr, _held_by(check_secret)] = SecretStr("")
     """A secret that a model host of ours knows too: it then takes reports of failures from nobody else."""
-    model_runner_timeout_seconds: float = 60.0
+    model_runner_timeout_seconds: Number = Field(60.0, ge=0.001, le=3_600)
     """The most that one call may take, whatever the deadline still allows."""
     secure_cert_dir: str = ""
     """Folder with ca.crt, tls.crt and tls.key: mutual TLS to each model."""
     gateway_cert_dir: str = ""
     """Folder with key.pem: TLS to a gateway that stands before the models."""
-    model_base_classname: str = "coordinator.scaffolds.challenge.tracker.TrackerBase"
+    model_base_classname: Annotated[str, _held_by(check_class)] = (
+        "coordinator.scaffolds.challenge.tracker.TrackerBase"
+    )
 
-    api_host: str = "127.0.0.1"
-    api_port: int = 8000
+    api_host: Host = "127.0.0.1"
+    api_port: Whole = Field(8000, ge=0, le=PORT_MAX)
     api_keys: str = ""
     """Entries `ID SCOPE SHA256`, joined by `;`: hashes, no keys. `coordinator keys make` prints one."""
     api_keys_file: str = ""
     """The same, one a line."""
-    api_reads: str = "open"
+    api_reads: Literal["open", "keys"] = "open"
     """`open`, or `keys`: then reading needs a key too."""
-    api_trusted_networks: str = "127.0.0.0/8,::1/128"
+    api_trusted_networks: Networks = "127.0.0.0/8,::1/128"
     """Whose calls are not counted by the rate limit, and may read where API_READS=keys. They may settle without a key
     only where API_SETTLE_WITHOUT_KEY says so."""
     api_settle_without_key: bool = False
     """The web app sends no key: with this, whoever calls from API_TRUSTED_NETWORKS may settle. They must be private."""
-    api_trusted_proxies: str = ""
+    api_trusted_proxies: Networks = ""
     """Networks of proxies whose X-Forwarded-For is believed; of anybody else it is not."""
-    api_allowed_hosts: str = ""
+    api_allowed_hosts: Annotated[str, _held_by(check_hosts)] = ""
     """Host names that the API answers to, besides addresses, names without a dot and localhost; `*` is any."""
-    api_requests_per_second: int = 50
+    api_requests_per_second: Whole = Field(50, ge=0, le=1_000_000)
     """The most that one address outside of the trusted networks may ask; 0 is no limit."""
     api_routes_dir: str = ""
     """Folder of `.py` files with routes of the operator's own; a rendered node's is its `api/`."""
@@ -124,132 +196,103 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     health_file: str = ""
     """A worker touches this file every two seconds while it works; a container's health check looks at its age."""
 
-    chain: str = ""
+    chain: Literal["", "solana", "fake"] = ""
     """How the chain is watched: empty (not at all), `solana`, or `fake` (rehearsals only)."""
-    chain_poll_seconds: float = 15.0
-    solana_rpc_url: str = ""
+    chain_poll_seconds: Number = Field(15.0, ge=0.1, le=DAY_SECONDS)
+    solana_rpc_url: SecretUrl = SecretStr("")
     """May hold a key: only its host is ever logged."""
     solana_finalized_is_claimable: bool = False
     """The operator's word that a final transaction makes prizes claimable; the node cannot see it."""
-    webhook_url: str = ""
+    webhook_url: SecretUrl = SecretStr("")
     """Told of broken invariants, a stalled feed, lag, a checkpoint unpaid or withheld. May hold a key."""
-    webhook_secret: str = ""
+    webhook_secret: Annotated[SecretStr, _held_by(check_signing_secret, may_be_empty=True)] = SecretStr("")
     """Signs what is posted, as Standard Webhooks says: `whsec_` and the base64 of 24 to 64 bytes."""
-    monitor_seconds: float = 5.0
-    replay_check_seconds: float = 3600.0
+    monitor_seconds: Number = Field(5.0, ge=0.1, le=3_600)
+    replay_check_seconds: Number = Field(3600.0, ge=0, le=YEAR_SECONDS)
     """One read model is rebuilt from the log and compared every so often; 0 never."""
-    scrub_mb_per_minute: float = 60.0
+    scrub_mb_per_minute: Number = Field(60.0, ge=0, le=100_000)
     """How fast the topics are read again for what the disk has altered; 0 never."""
-    feed_stall_alert_seconds: float = 300.0
-    price_jump_alert_factor: float = 2.0
+    feed_stall_alert_seconds: Number = Field(300.0, ge=1, le=YEAR_SECONDS)
+    price_jump_alert_factor: Number = Field(2.0, ge=1.001, le=1e12)
     """A price that is so many times the one before it, or its part, is believed and is an alert."""
-    lag_alert_records: int = 20_000
-    unpaid_alert_seconds: float = 172_800.0
+    lag_alert_records: Whole = Field(20_000, ge=1, le=10**12)
+    unpaid_alert_seconds: Number = Field(172_800.0, ge=1, le=YEAR_SECONDS)
 
-    session_timeout_seconds: float = 10.0
-    heartbeat_seconds: float = 2.0
+    session_timeout_seconds: Number = Field(10.0, ge=1, le=1_800)
+    heartbeat_seconds: Number = Field(2.0, ge=0.1, le=600)
 
-    def __post_init__(self) -> None:
-        if not CRUNCH_ID.fullmatch(self.crunch_id) or len(self.crunch_id) > CRUNCH_ID_CHARS_MAX:
-            message = (
-                f"CRUNCH_ID {self.crunch_id[:80]!r} must be lower-case words joined by '-', e.g. btc-up, "
-                f"at most {CRUNCH_ID_CHARS_MAX} letters"
-            )
-            raise OperatorError(message)
-        for name in self.__struct_fields__:
-            if isinstance(text := getattr(self, name), (str, Path)):
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise _refused(error) from None  # its own text shows what was given, which may be a secret
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],  # noqa: ARG003 - the library's signature, and so are the three below
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Keywords alone: which environment is read, says whoever calls `read_settings`."""
+        return (init_settings,)
+
+    def changed(self, **changes: Any) -> Settings:
+        """The same settings but for `changes`, checked anew. Raises OperatorError."""
+        return Settings(**(dict(self) | changes))
+
+    @model_validator(mode="after")
+    def _check_texts(self) -> Self:
+        for name, value in self:
+            if isinstance(text := _revealed(value), (str, Path)):
                 check_text(name.upper(), str(text))
-        check_contracts("CONTRACT", self.contract)
-        check_class("MODEL_BASE_CLASSNAME", self.model_base_classname)
-        check_secret("MODEL_RUNNER_NODE_TOKEN", self.model_runner_node_token)
-        if self.webhook_secret:
-            check_signing_secret("WEBHOOK_SECRET", self.webhook_secret)
-        self._check_numbers()
-        self._check_addresses()
-        self._check_feed()
-        if self.checkpoint_interval_seconds % self.snapshot_interval_seconds:
-            message = (
-                f"SNAPSHOT_INTERVAL_SECONDS ({self.snapshot_interval_seconds}) must divide "
-                f"CHECKPOINT_INTERVAL_SECONDS ({self.checkpoint_interval_seconds})"
-            )
-            raise OperatorError(message)
-        if (
-            self.checkpoint_offset_seconds % self.snapshot_interval_seconds
-            or self.checkpoint_offset_seconds >= self.checkpoint_interval_seconds
-        ):
-            message = (
-                f"CHECKPOINT_OFFSET_SECONDS ({self.checkpoint_offset_seconds}) must be a multiple of "
-                f"SNAPSHOT_INTERVAL_SECONDS ({self.snapshot_interval_seconds}) below CHECKPOINT_INTERVAL_SECONDS "
-                f"({self.checkpoint_interval_seconds}); for weeks that begin on a Monday it is 345600"
-            )
-            raise OperatorError(message)
-        if self.secure_cert_dir and self.gateway_cert_dir:
-            message = (
-                "SECURE_CERT_DIR and GATEWAY_CERT_DIR exclude each other: set the one your models are behind"
-            )
-            raise OperatorError(message)
-        check_choice("API_READS", self.api_reads, ("open", "keys"))
-        if self.chain not in CHAINS:
-            message = f"CHAIN={self.chain!r} is unknown; leave it empty or choose {' or '.join(CHAINS[1:])}"
-            raise OperatorError(message)
-        if self.chain == "fake" and not self.settle_rehearsals:
-            message = "CHAIN=fake pays nobody and settles rehearsals only: it needs SETTLE_REHEARSALS=true"
-            raise OperatorError(message)
-        if self.chain == "solana" and not self.solana_rpc_url:
-            message = "CHAIN=solana needs SOLANA_RPC_URL"
-            raise OperatorError(message)
+        return self
 
-    def _check_numbers(self) -> None:
-        for name, (low, high) in BOUNDS.items():
-            value = getattr(self, name)
-            if value is not None:
-                check_number(name.upper(), value, low, high)
-        for name in ("replay_from_ms", "replay_until_ms"):
-            if (moment := getattr(self, name)) is not None:
-                check_moment(name.upper(), moment)
+    @model_validator(mode="after")
+    def _check_intervals(self) -> Self:
+        snapshot, checkpoint = self.snapshot_interval_seconds, self.checkpoint_interval_seconds
+        if checkpoint % snapshot:
+            raise OperatorError(
+                f"SNAPSHOT_INTERVAL_SECONDS ({snapshot}) must divide CHECKPOINT_INTERVAL_SECONDS ({checkpoint})"
+            )
+        offset = self.checkpoint_offset_seconds
+        if offset % snapshot or offset >= checkpoint:
+            raise OperatorError(
+                f"CHECKPOINT_OFFSET_SECONDS ({offset}) must be a multiple of SNAPSHOT_INTERVAL_SECONDS ({snapshot}) "
+                f"below CHECKPOINT_INTERVAL_SECONDS ({checkpoint}); for weeks that begin on a Monday it is 345600"
+            )
         since, until = self.replay_from_ms, self.replay_until_ms
         if since is not None and until is not None and until <= since:
             raise OperatorError(f"REPLAY_UNTIL_MS ({until}) must be after REPLAY_FROM_MS ({since})")
         if self.heartbeat_seconds >= self.session_timeout_seconds:
-            message = (
+            raise OperatorError(
                 f"HEARTBEAT_SECONDS ({self.heartbeat_seconds:g}) must be less than "
                 f"SESSION_TIMEOUT_SECONDS ({self.session_timeout_seconds:g}), better a fifth of it"
             )
-            raise OperatorError(message)
+        return self
 
-    def _check_addresses(self) -> None:
-        check_bootstrap("KAFKA_BOOTSTRAP", self.kafka_bootstrap)
-        check_host("API_HOST", self.api_host)
-        check_host("MODEL_RUNNER_NODE_HOST", self.model_runner_node_host)
-        for variable, url in (("SOLANA_RPC_URL", self.solana_rpc_url), ("WEBHOOK_URL", self.webhook_url)):
-            if url:
-                http_host(variable, url)
-        if self.ntp_server:
-            host_port("NTP_SERVER", self.ntp_server, 123)
-        networks_of("API_TRUSTED_PROXIES", self.api_trusted_proxies)
+    @model_validator(mode="after")
+    def _check_who_settles(self) -> Self:
         trusted = networks_of("API_TRUSTED_NETWORKS", self.api_trusted_networks)
-        public = [str(one) for one in trusted if not is_private(one)]
+        public = [str(network) for network in trusted if not is_private(network)]
         if self.api_settle_without_key and public:
-            message = (
+            raise OperatorError(
                 f"API_SETTLE_WITHOUT_KEY would let the internet settle: API_TRUSTED_NETWORKS has {', '.join(public)}, "
                 "which is no private network; name private ones or single addresses"
             )
-            raise OperatorError(message)
-        for host in filter(None, (one.strip() for one in self.api_allowed_hosts.split(","))):
-            if host != "*":
-                check_host("API_ALLOWED_HOSTS", host)
-
-    def _check_feed(self) -> None:
-        if self.feed_stamp not in ("open", "close"):
-            message = f"FEED_STAMP={self.feed_stamp!r}: say which end of a candle its time is, open or close"
-            raise OperatorError(message)
-        if not self.feed_subjects:
-            message = "FEED_SUBJECTS is empty; name at least one, e.g. FEED_SUBJECTS=BTCUSDT"
-            raise OperatorError(message)
-        check_subjects("FEED_SUBJECTS", self.feed_subjects)
-        check_name("FEED_SOURCE", self.feed_source)
-        check_name("FEED_KIND", self.feed_kind)
-        check_choice("FEED_GRANULARITY", self.feed_granularity, GRANULARITIES_MS)
+        if self.secure_cert_dir and self.gateway_cert_dir:
+            raise OperatorError(
+                "SECURE_CERT_DIR and GATEWAY_CERT_DIR exclude each other: set the one your models are behind"
+            )
+        if self.chain == "fake" and not self.settle_rehearsals:
+            raise OperatorError(
+                "CHAIN=fake pays nobody and settles rehearsals only: it needs SETTLE_REHEARSALS=true"
+            )
+        if self.chain == "solana" and not self.solana_rpc_url:
+            raise OperatorError("CHAIN=solana needs SOLANA_RPC_URL")
+        return self
 
 
 EMPTY_SAYS_SOMETHING = frozenset(("API_TRUSTED_NETWORKS",))
@@ -257,7 +300,22 @@ EMPTY_SAYS_SOMETHING = frozenset(("API_TRUSTED_NETWORKS",))
 _SOURCE_URL = re.compile(r"(FEED_OPT|PYTH)_(\w+_)?URL")
 """Variables of a feed source that hold an address."""
 _MAY_BE = {"bool": "true or false", "int": "a whole number", "float": "a number"}
-_VARIABLES: dict[str, str] = {name.upper(): name for name in Settings.__struct_fields__}
+_OUT_OF_BOUNDS = ("greater_than_equal", "less_than_equal", "finite_number")
+
+
+class _Variables(EnvSettingsSource):
+    """The library's reading of environment variables, of a mapping that is handed in."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        super().__init__(Settings, case_sensitive=False)
+
+    def _load_env_vars(self) -> Mapping[str, str | None]:
+        return {
+            name.lower(): text
+            for name, text in self._environ.items()
+            if name.isupper() and (text or name in EMPTY_SAYS_SOMETHING)
+        }
 
 
 def read_settings(environ: Mapping[str, str], **overrides: Any) -> Settings:
@@ -267,11 +325,7 @@ def read_settings(environ: Mapping[str, str], **overrides: Any) -> Settings:
 
     Raises OperatorError naming the variable whose value cannot be read.
     """
-    fields: dict[str, Any] = {}
-    for variable, name in _VARIABLES.items():
-        text = environ.get(variable)
-        if text or (text == "" and variable in EMPTY_SAYS_SOMETHING):
-            fields[name] = _parse(variable, name, str(text))
+    fields = _Variables(environ)()
     for variable, text in environ.items():
         if _SOURCE_URL.fullmatch(variable) and text.strip():
             url_host(variable, text.strip())  # which schemes it may have, the source itself says
@@ -284,34 +338,37 @@ def read_settings(environ: Mapping[str, str], **overrides: Any) -> Settings:
 
 
 def environment(settings: Settings) -> dict[str, str]:
-    """The same settings as environment variables: how a supervisor hands them to its children."""
-    out: dict[str, str] = {}
-    for variable, name in _VARIABLES.items():
-        value = getattr(settings, name)
-        if value is not None:
-            out[variable] = ",".join(value) if isinstance(value, tuple) else str(value)
-    return out
+    """The same settings as environment variables, secrets too: how a supervisor hands them to its children."""
+    return {
+        name.upper(): ",".join(value) if isinstance(value, tuple) else str(_revealed(value))
+        for name, value in settings
+        if value is not None
+    }
 
 
-def _parse(variable: str, name: str, text: str) -> Any:
-    wanted = Settings.__annotations__[name]
-    try:
-        if name == "feed_subjects":
-            return tuple(part.strip() for part in text.split(",") if part.strip())
-        if name == "data_dir":
-            return Path(text)
-        if "bool" in wanted:
-            return {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}[
-                text.lower()
-            ]
-        if "int" in wanted or "float" in wanted:
-            if (
-                not text.isascii() or "_" in text
-            ):  # Python reads more than people mean: "604_800", Arabic digits
-                raise ValueError(text)
-            return int(text) if "int" in wanted else float(text)
-    except (ValueError, KeyError):
-        may_be = next(said for word, said in _MAY_BE.items() if word in wanted)
-        message = f"{variable}={text[:200]!r} cannot be read: it must be {may_be}"
-        raise OperatorError(message) from None
-    return text
+def bounds_of(name: str) -> tuple[float, float] | None:
+    """The least and the most that a setting may be; None for one that is no number."""
+    marks = Settings.model_fields[name].metadata
+    low = next((mark.ge for mark in marks if hasattr(mark, "ge")), None)
+    high = next((mark.le for mark in marks if hasattr(mark, "le")), None)
+    return None if low is None or high is None else (low, high)
+
+
+def _refused(error: ValidationError) -> OperatorError:
+    """The first fault in the operator's words: the variable, what was given (unless secret), and what it may be."""
+    fault = error.errors(include_url=False)[0]
+    name, given = str(fault["loc"][0]), str(fault["input"])[:200]
+    variable = name.upper()
+    field = Settings.model_fields.get(name)
+    if field is None:
+        return OperatorError(f"{variable} is no setting")
+    if fault["type"] in _OUT_OF_BOUNDS and (bounds := bounds_of(name)) is not None:
+        low, high = (str(int(bound)) if bound == int(bound) else f"{bound:g}" for bound in bounds)
+        return OperatorError(f"{variable}={given} must be a number between {low} and {high}")
+    if fault["type"] == "literal_error":
+        return OperatorError(
+            f"{variable}={given!r} is unknown: choose {fault['ctx']['expected']}. {field.description or ''}"
+        )
+    may_be = _MAY_BE.get(fault["type"].partition("_")[0], "a text")
+    shown = "" if field.annotation is SecretStr else f"={given!r}"
+    return OperatorError(f"{variable}{shown} cannot be read: it must be {may_be}")

@@ -188,7 +188,7 @@ def _predict(worker: Worker) -> None:
         ),
         gateway_key_pem=_gateway_key(settings.gateway_cert_dir),
         call_seconds_max=settings.model_runner_timeout_seconds,
-        token=settings.model_runner_node_token,
+        token=settings.model_runner_node_token.get_secret_value(),
     )
     noticed: list[ModelNotice] = []
     strikes = Strikes()

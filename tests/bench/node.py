@@ -23,7 +23,7 @@ UP_SECONDS_MAX = 120.0
 
 def start_report(world: World, settings: Settings) -> tuple[Child, Settings]:
     """A report worker that has folded everything, and the settings that say its port."""
-    settings = msgspec.structs.replace(settings, api_port=free_ports(1)[0])
+    settings = settings.changed(api_port=free_ports(1)[0])
     report = world.worker("report", settings)
     report.wait_for("projector_started")
     deadline = time.monotonic() + FOLD_SECONDS_MAX
@@ -46,7 +46,7 @@ def memory_of_node(world: World, scored: Scored) -> dict[str, Memory]:
     log, settings = scored.log, scored.settings
     candles = log.candle_file(settings.data_dir / "candles.csv", scored.rounds + MORE_MINUTES)
     (port,) = free_ports(1)
-    settings = msgspec.structs.replace(settings, feed_candles_file=str(candles), model_runner_node_port=port)
+    settings = settings.changed(feed_candles_file=str(candles), model_runner_node_port=port)
     models = [*("--models", str(example_models())), *("--port", str(port)), *("--crunch", settings.crunch_id)]
     host = world.child(
         "models",

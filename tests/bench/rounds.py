@@ -97,8 +97,7 @@ def horizon_to_board(world: World, rounds: int, rounds_per_second: float, models
     total = rounds + WARM_UP_ROUNDS + 2
     settings.data_dir.mkdir(parents=True)
     candles = log.candle_file(settings.data_dir / "candles.csv", total)
-    settings = msgspec.structs.replace(
-        settings,
+    settings = settings.changed(
         feed_candles_file=str(candles),
         replay_speed=rounds_per_second * MINUTE_MS / 1000,
         replay_models_min=models,

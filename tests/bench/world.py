@@ -24,7 +24,7 @@ ROOT = BENCH.parents[1]
 START_SECONDS_MAX = 90.0
 STOP_SECONDS_MAX = 10.0
 _CLOCK_TICKS = os.sysconf("SC_CLK_TCK")
-_SETTINGS = {name.upper() for name in Settings.__struct_fields__}
+_SETTINGS = {name.upper() for name in Settings.model_fields}
 
 
 class Memory(msgspec.Struct, frozen=True):

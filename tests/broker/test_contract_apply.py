@@ -8,7 +8,6 @@ import os
 import subprocess
 import sys
 
-import msgspec
 import pytest
 from tests.infra.test_kept_contracts import HELPERS, RULES, scored
 
@@ -51,7 +50,7 @@ async def test_a_host_without_the_text_and_without_an_archive_finds_the_contract
     await port.stop()
     for name in ("its_rules.py", "helpers_of_it.py", "weights.txt"):
         (tmp_path / name).unlink()
-    other = msgspec.structs.replace(settings, data_dir=tmp_path / "other host")
+    other = settings.changed(data_dir=tmp_path / "other host")
     other.data_dir.mkdir()
     assert scored(NodeContracts(other).shelf(applied)) == 0.5
     assert list(ArchiveFolder(other.data_dir).hashes()) == [applied]

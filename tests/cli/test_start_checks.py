@@ -17,7 +17,7 @@ from coordinator.cli.main import app
 from coordinator.cli.plan import make_plan
 from coordinator.cli.start_checks import check_start
 from coordinator.streams.log.errors import OperatorError
-from coordinator.streams.settings import Settings, read_settings
+from coordinator.streams.settings import Moment, Settings, read_settings
 from coordinator.streams.topology import WORKERS
 
 FORMS = {
@@ -68,7 +68,12 @@ def test_a_wrong_form_is_refused_by_name_wherever_settings_are_read(variable, te
 
 
 def test_every_setting_that_is_a_text_has_been_thought_of():
-    texts = {name.upper() for name, kind in Settings.__annotations__.items() if kind == "str"}
+    numbers_and_lists = (int, float, bool, Path, tuple[str, ...], Moment | None)
+    texts = {
+        name.upper()
+        for name, field in Settings.model_fields.items()
+        if field.annotation not in numbers_and_lists
+    }
     by_file = {
         "FEED_CANDLES_FILE",
         "FEED_COLUMNS",

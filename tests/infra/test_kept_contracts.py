@@ -140,7 +140,7 @@ def test_a_node_goes_on_with_the_applied_contract_while_the_text_is_another_brok
 def test_a_host_that_has_nothing_finds_the_contract_in_the_log(workspace, tmp_path, monkeypatch):
     command = NodeContracts(workspace()).apply_proposed(1)
     applied = command.data.contract_hash
-    settings = msgspec.structs.replace(workspace(rules="def ("), data_dir=tmp_path / "other host")
+    settings = workspace(rules="def (").changed(data_dir=tmp_path / "other host")
     settings.data_dir.mkdir()
     with pytest.raises(OperatorError, match="neither in the data directory nor in the log"):
         NodeContracts(settings).shelf(applied)

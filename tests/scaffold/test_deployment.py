@@ -12,7 +12,7 @@ from tests.scaffold.workspace import coordinator, run
 from coordinator.cli.node_folder import read_dotenv
 from coordinator.infra.kafka.broker_settings import BEHAVIOUR, FOOTPRINT, replication
 from coordinator.scaffolds.render import render
-from coordinator.streams.settings import read_settings
+from coordinator.streams.settings import Settings, read_settings
 from coordinator.streams.topology import WORKERS
 
 OURS = {*WORKERS, "topics", "models", "tools"}
@@ -110,7 +110,7 @@ def test_the_settings_can_be_read_and_wait_for_as_many_models_as_there_are(made)
 def test_every_setting_that_is_named_in_env_is_one_that_something_reads(made):
     text = (made.node / ".env").read_text()
     named = set(re.findall(r"^#?([A-Z][A-Z_]+)=", text, re.MULTILINE))
-    read = {name.upper() for name in read_settings({}).__struct_fields__}
+    read = {name.upper() for name in Settings.model_fields}
     compose = (made.node / "compose.yaml").read_text()
     ours = {name for name in named if f"${{{name}" in compose} | {"COMPOSE_PROFILES"}
     kafka = {name for name in named if name.startswith("KAFKA_S")}

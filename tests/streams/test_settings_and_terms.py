@@ -14,8 +14,7 @@ from coordinator.streams.contract.terms import TermsInForce, make_terms
 from coordinator.streams.events import CrunchConfigured
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.log.ids import checkpoint_id, feed_record_id, input_id, prediction_id, snapshot_id
-from coordinator.streams.setting_checks import BOUNDS
-from coordinator.streams.settings import Settings, environment, read_settings
+from coordinator.streams.settings import Moment, Settings, bounds_of, environment, read_settings
 
 READ = {
     "CRUNCH_ID": ("eth-down", "crunch_id", "eth-down"),
@@ -99,7 +98,7 @@ WRONG = {
     "two kinds of certificates": (
         {"SECURE_CERT_DIR": "a", "GATEWAY_CERT_DIR": "b"}, "SECURE_CERT_DIR and GATEWAY_CERT_DIR exclude each other",
     ),
-    "no time for a call": ({"MODEL_RUNNER_TIMEOUT_SECONDS": "0"}, "MODEL_RUNNER_TIMEOUT_SECONDS=0.0 must be a number between 0.001 and 3600"),
+    "no time for a call": ({"MODEL_RUNNER_TIMEOUT_SECONDS": "0"}, "MODEL_RUNNER_TIMEOUT_SECONDS=0 must be a number between 0.001 and 3600"),
     "a port in words": ({"API_PORT": "http"}, "API_PORT='http'"),
     "maybe": ({"SETTLE_REHEARSALS": "maybe"}, "SETTLE_REHEARSALS='maybe'"),
     "digits of another script": ({"API_PORT": "٨٠٠٠"}, "API_PORT"),
@@ -140,18 +139,52 @@ def test_what_cannot_be_is_refused_in_one_line_that_names_the_variable(environ, 
     assert "\n" not in str(refused.value)
 
 
-NUMBERS = [name for name, wanted in Settings.__annotations__.items() if wanted.startswith(("int", "float"))]
+NUMBERS = [
+    name for name, field in Settings.model_fields.items() if field.annotation in (int, float, Moment | None)
+]
 
 
-def test_every_number_has_bounds_and_keeps_to_them_by_default():
-    assert set(NUMBERS) == set(BOUNDS)
-    Settings()
+def test_every_number_has_bounds_and_all_defaults_keep_to_what_is_checked():
+    assert len(NUMBERS) == 24
+    assert None not in [bounds_of(name) for name in NUMBERS]
+    assert Settings(**dict(Settings())) == Settings()
+
+
+def test_settings_are_what_they_are_given_and_no_variable_of_the_process(monkeypatch):
+    monkeypatch.setenv("CRUNCH_ID", "of-this-process")
+    assert Settings().crunch_id == read_settings({}).crunch_id == "btc-up"
+
+
+def test_a_name_that_is_no_setting_is_refused():
+    with pytest.raises(OperatorError, match="CRUNCHID is no setting"):
+        Settings(crunchid="x")
+
+
+def test_a_change_is_checked_as_a_start_is():
+    assert Settings().changed(api_port=1).api_port == 1
+    with pytest.raises(OperatorError, match="API_PORT=70000"):
+        Settings().changed(api_port=70_000)
+
+
+SECRETS = {
+    "MODEL_RUNNER_NODE_TOKEN": "hush-hush",
+    "WEBHOOK_SECRET": "whsec_aHVzaC1odXNoLWh1c2gtaHVzaC1odXNoIQ==",
+    "WEBHOOK_URL": "https://h/hush-hush",
+    "SOLANA_RPC_URL": "https://h/hush-hush",
+}
+
+
+def test_what_is_secret_is_shown_nowhere_but_handed_to_children():
+    settings = read_settings(SECRETS)
+    assert "hush" not in f"{settings!r} {settings} {settings.model_dump()} {settings.model_dump_json()}"
+    assert "aHVz" not in repr(settings)
+    assert SECRETS.items() <= environment(settings).items()
 
 
 @pytest.mark.parametrize("name", NUMBERS)
 @pytest.mark.parametrize("wrong", ["nan", "inf", "-inf", "above", "below"])
 def test_a_number_that_is_none_or_out_of_bounds_names_its_variable(name, wrong):
-    low, high = BOUNDS[name]
+    low, high = bounds_of(name)
     text = {"above": str(int(high) + 1), "below": str(int(low) - 1)}.get(wrong, wrong)
     with pytest.raises(OperatorError, match=name.upper()):
         read_settings({name.upper(): text})
