@@ -7,7 +7,7 @@ Reads any topic by offset; never commits anything. Sizes go with `broker_setting
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection
 from functools import cache
 from typing import Any
 
@@ -141,6 +141,19 @@ async def stand_at(consumer: AIOKafkaConsumer, partition: TopicPartition, offset
     # A question to the broker: meanwhile the consumer throws away what it still holds of other partitions, errors too.
     await consumer.end_offsets([partition])
     consumer.seek(partition, offset)
+
+
+async def offsets_of(
+    consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition]
+) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
+    """Each partition's first offset, and the one after its last record. The consumer is left assigned to them all.
+
+    The assignment names all topics to aiokafka at once. A question about topics that it does not know fails for the
+    first of them, which it then learns, and is asked again 50 ms later: half a second for a crunch's nine.
+    """
+    if consumer.assignment() != set(partitions):
+        consumer.assign(list(partitions))
+    return await consumer.beginning_offsets(list(partitions)), await consumer.end_offsets(list(partitions))
 
 
 async def first_record(consumer: AIOKafkaConsumer, topic: str) -> bytes:

@@ -22,7 +22,7 @@ from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from coordinator.infra.kafka.broker_settings import MESSAGE_BYTES_MAX, min_insync_replicas
-from coordinator.infra.kafka.clients import PARTITION, make_producer, make_reader, stop_reader
+from coordinator.infra.kafka.clients import PARTITION, make_producer, make_reader, offsets_of, stop_reader
 from coordinator.infra.kafka.probe import why_silent
 from coordinator.infra.kafka.retries import until_kafka_answers
 from coordinator.infra.kafka.security import connection_options
@@ -312,9 +312,7 @@ async def _end_offsets(bootstrap: str, names: list[str]) -> dict[str, tuple[int,
     try:
         async with asyncio.timeout(LEADER_SECONDS_MAX):
             await consumer.start()
-            consumer.assign(partitions)
-            starts = await consumer.beginning_offsets(partitions)
-            ends = await consumer.end_offsets(partitions)
+            starts, ends = await offsets_of(consumer, partitions)
     except (KafkaError, OSError) as error:  # TimeoutError is an OSError
         raise WorldError(
             f"topics {names[0]} .. at {bootstrap} had no leader within {LEADER_SECONDS_MAX:g} s: {error!r}"

@@ -13,7 +13,14 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.conn import AIOKafkaConnection, create_conn
 from aiokafka.errors import KafkaError
 
-from coordinator.infra.kafka.clients import PARTITION, first_record, make_reader, read_range, stop_reader
+from coordinator.infra.kafka.clients import (
+    PARTITION,
+    first_record,
+    make_reader,
+    offsets_of,
+    read_range,
+    stop_reader,
+)
 from coordinator.infra.kafka.metadata import ClusterFound, ask_metadata
 from coordinator.infra.kafka.probe import why_silent
 from coordinator.infra.kafka.retries import until_kafka_answers
@@ -92,8 +99,7 @@ async def _topics(
     consumer: AIOKafkaConsumer, crunch_id: str, topic_ids: Mapping[str, str]
 ) -> dict[str, TopicFound]:
     partitions = {topic: TopicPartition(topic_name(crunch_id, topic), PARTITION) for topic in topic_ids}
-    begins = await consumer.beginning_offsets(list(partitions.values()))
-    ends = await consumer.end_offsets(list(partitions.values()))
+    begins, ends = await offsets_of(consumer, partitions.values())
     firsts, says = {}, {}
     for topic, partition in partitions.items():
         begin, end = begins[partition], ends[partition]
@@ -102,7 +108,7 @@ async def _topics(
         if BY_TOPIC[topic].enveloped and end > begin:
             says[topic] = await _says(consumer, partition.topic, max(begin, end - TAIL_RECORDS), end)
     # Ends are taken again, after the tails: a decision stands behind what it was decided from.
-    ends = await consumer.end_offsets(list(partitions.values()))
+    _, ends = await offsets_of(consumer, partitions.values())
     return {
         topic: TopicFound(
             topic_ids[topic], begins[partition], ends[partition], firsts.get(topic), says.get(topic, {})

@@ -17,7 +17,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from coordinator.infra.kafka.clients import PARTITION, make_reader, stop_reader
+from coordinator.infra.kafka.clients import PARTITION, make_reader, offsets_of, stop_reader
 from coordinator.infra.kafka.guard import expect_cluster, foreign_cluster
 from coordinator.infra.kafka.topics import refuse_wrong_settings
 from coordinator.infra.log.look import ask_cluster, look_at_log
@@ -122,8 +122,7 @@ class OwnLog:
         partitions = {
             one: TopicPartition(topic_name(self._crunch_id, one), PARTITION) for one in cluster.topic_ids
         }
-        begins = await consumer.beginning_offsets(list(partitions.values()))
-        ends = await consumer.end_offsets(list(partitions.values()))
+        begins, ends = await offsets_of(consumer, partitions.values())
         found = LogFound(
             cluster.cluster_id,
             {

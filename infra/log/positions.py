@@ -24,7 +24,14 @@ import msgspec
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from coordinator.infra.kafka.clients import PARTITION, make_reader, read_range, read_records, stop_reader
+from coordinator.infra.kafka.clients import (
+    PARTITION,
+    make_reader,
+    offsets_of,
+    read_range,
+    read_records,
+    stop_reader,
+)
 from coordinator.infra.kafka.probe import why_silent
 from coordinator.streams.contract.terms import TermsInForce
 from coordinator.streams.events import (
@@ -125,8 +132,7 @@ async def offsets(consumer: AIOKafkaConsumer, crunch_id: str) -> dict[str, tuple
             f"topic {missing[0]} does not exist; `coordinator topics create` makes it (is CRUNCH_ID={crunch_id} right?)"
         )
     partitions = {topic: TopicPartition(name, PARTITION) for topic, name in names.items()}
-    starts = await consumer.beginning_offsets(list(partitions.values()))
-    ends = await consumer.end_offsets(list(partitions.values()))
+    starts, ends = await offsets_of(consumer, partitions.values())
     return {topic: (starts[partition], ends[partition]) for topic, partition in partitions.items()}
 
 

@@ -22,7 +22,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
-from coordinator.infra.kafka.clients import PARTITION, fetched, make_reader, stop_reader
+from coordinator.infra.kafka.clients import PARTITION, fetched, make_reader, offsets_of, stop_reader
 from coordinator.infra.kafka.probe import why_silent
 from coordinator.infra.kafka.retries import until_kafka_answers
 from coordinator.infra.log.positions import PipelineWatch, read_tails
@@ -90,9 +90,7 @@ async def assign_from(
             while missing := {one.topic for one in partitions} - set(await consumer.topics()):
                 _log.info("waiting_for_topics", missing=sorted(missing))
                 await asyncio.sleep(1.0)
-            consumer.assign(list(partitions))
-            begins = await consumer.beginning_offsets(list(partitions))
-            ends = await consumer.end_offsets(list(partitions))
+            begins, ends = await offsets_of(consumer, partitions)
         except TimeoutError as error:
             if not bound.expired():
                 raise

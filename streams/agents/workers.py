@@ -109,7 +109,7 @@ class Worker:
         await self.io.connect()
         for app in self.apps:
             app.finalize()
-            await app.start()
+        await asyncio.gather(*(app.start() for app in self.apps))
         log.info("worker_started", pid=os.getpid())
         while True:
             for app in self.apps:

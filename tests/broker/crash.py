@@ -6,8 +6,6 @@ import asyncio
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
@@ -15,6 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from tests import forked
 from tests.broker.fixed_log import FixedLog, settings
 
 from coordinator.infra.kafka.clients import make_producer, make_reader, read_range
@@ -74,8 +73,9 @@ class WorkerProcess:
             "SESSION_TIMEOUT_SECONDS": str(SESSION_SECONDS),
             "HEARTBEAT_SECONDS": str(HEARTBEAT_SECONDS),
         }
-        self.process = subprocess.Popen(
-            [sys.executable, str(WRAPPER), name],
+        self.process = forked.start(
+            [name],
+            script=WRAPPER,
             env={
                 **os.environ,
                 **environment(settings(crunch_id)),
@@ -83,10 +83,9 @@ class WorkerProcess:
                 **(plan.environment() if plan is not None else {}),
                 **variables,
             },
-            stdin=subprocess.PIPE,
-            stdout=self._out,
-            stderr=subprocess.STDOUT,
+            out=self._out,
             cwd=log_dir,
+            piped=True,
         )
 
     @property
@@ -117,6 +116,11 @@ class WorkerProcess:
             assert time.monotonic() < deadline, f"no {name} {fields} in {seconds:g} s\n{self.tail()}"
             await asyncio.sleep(0.05)
         return found[count - 1]
+
+    async def wait_resumed(self, *topics: str) -> None:
+        """Until the stages of these topics have claimed and resumed, in whatever order."""
+        for topic in topics:
+            await self.wait_event("stage_resumed", stage=topic)
 
     async def wait_end(self, seconds: float = 90) -> int:
         """The exit code; negative is a signal's number."""

@@ -7,24 +7,12 @@ import contextlib
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 
 import httpx
+from tests import forked
 
 from coordinator.streams.settings import Settings, environment
-
-WORKER = """
-import os, sys
-from coordinator.api.server import serve
-from coordinator.streams.log.errors import CoordinatorError
-from coordinator.streams.settings import read_settings
-try:
-    serve(read_settings(os.environ))
-except CoordinatorError as error:
-    sys.exit(f"{type(error).__name__}: {error}")
-"""
 
 
 class Report:
@@ -34,15 +22,12 @@ class Report:
         self.settings = settings
         self.url = f"http://127.0.0.1:{settings.api_port}"
         self.log = settings.data_dir / "report.log"
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: forked.ForkedProcess | None = None
 
     def start(self):
         with self.log.open("ab") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-c", WORKER],
-                env={**os.environ, **environment(self.settings)},
-                stdout=out,
-                stderr=out,
+            self.process = forked.start(
+                ["worker", "report"], env={**os.environ, **environment(self.settings)}, out=out
             )
 
     def end(self, number=signal.SIGTERM):

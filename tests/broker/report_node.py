@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
+from tests import forked
 
 from coordinator.infra.kafka.clients import make_producer
 from coordinator.infra.kafka.embedded import free_ports
@@ -48,10 +47,12 @@ class Node:
 
     def start(self) -> None:
         with self._out.open("ab") as out:
-            self.process = subprocess.Popen(
-                [sys.executable, "-Im", "coordinator.cli.main", "worker", "report"],
-                env={**os.environ, **environment(self.settings)}, stdout=out, stderr=out, cwd=self.settings.data_dir,
-            )  # fmt: skip
+            self.process = forked.start(
+                ["worker", "report"],
+                env={**os.environ, **environment(self.settings)},
+                out=out,
+                cwd=self.settings.data_dir,
+            )
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         self.process.send_signal(number)

@@ -30,7 +30,7 @@ async def test_workers_outlive_the_broker(tmp_path, away_seconds):
             await field.put("commands", commands["before"])
             await field.feed(log)
             workers = [field.start("score")]
-            await workers[0].wait_event("stage_resumed", stage="snapshots")
+            await workers[0].wait_resumed("scores", "snapshots")
             await field.feed(log)
             broker.kill()
             workers.append(field.start("checkpoint"))  # and one begins while there is no broker

@@ -10,13 +10,12 @@ import asyncio
 import os
 import random
 import signal
-import subprocess
-import sys
 
 import httpx
 import msgspec
 import pytest
 from rocksdict import Options, Rdict
+from tests import forked
 from tests.broker.report import Report
 from tests.broker.test_settlement import CONTRACT, produce
 from tests.chain.rpc_server import rpc_server
@@ -58,7 +57,7 @@ class Node:
         )
         self.sent = dict.fromkeys(("snapshots", "checkpoints"), 0)
         self.periods = 0
-        self.worker: subprocess.Popen[bytes] | None = None
+        self.worker: forked.ForkedProcess | None = None
 
     def close_a_period(self) -> None:
         start = T0 + self.periods * PERIOD
@@ -78,10 +77,9 @@ class Node:
 
     def start_worker(self) -> None:
         with (self.settings.data_dir / "checkpoint.log").open("ab") as out:
-            self.worker = subprocess.Popen(
-                [sys.executable, "-Im", "coordinator.cli.main", "worker", "checkpoint"],
-                env={**os.environ, **environment(self.settings)}, stdout=out, stderr=out,
-            )  # fmt: skip
+            self.worker = forked.start(
+                ["worker", "checkpoint"], env={**os.environ, **environment(self.settings)}, out=out
+            )
 
     def start(self) -> None:
         self.start_worker()

@@ -41,8 +41,8 @@ async def test_a_failed_send_costs_a_claim_and_nothing_else(kafka_bootstrap, cru
         await field.feed(log)
         score = field.start("score", Plan("send-dropped", "scores", "live", live))
         checkpoint = field.start("checkpoint", Plan("send-delivered", "checkpoints", "live", 1))
-        for worker, topic in ((score, "scores"), (score, "snapshots"), (checkpoint, "checkpoints")):
-            await worker.wait_event("stage_resumed", stage=topic)
+        await score.wait_resumed("scores", "snapshots")
+        await checkpoint.wait_resumed("checkpoints")
         await field.feed_all(log)
         lost = await score.wait_event("ownership_lost", stage="score")
         assert not lost["foreign"]
@@ -65,13 +65,12 @@ async def test_an_owner_stopped_in_mid_decision_comes_back_to_a_closed_gate(
         zombie = field.start(
             "score", Plan("before-send", "scores", "live", 15, signal="SIGSTOP"), **LONG_SESSION
         )
-        await zombie.wait_event("stage_resumed", stage="snapshots")
+        await zombie.wait_resumed("scores", "snapshots")
         standby = field.start("score", **LONG_SESSION)
         await standby.wait_event("worker_started")
         await field.feed(log)
         await zombie.wait_event("harmed")
-        await standby.wait_event("stage_resumed", stage="scores")
-        await standby.wait_event("stage_resumed", stage="snapshots")
+        await standby.wait_resumed("scores", "snapshots")
         await field.feed(log)
         while len(await field.events("scores")) < scores_of(log.chunk(0)) + 60:
             await asyncio.sleep(0.1)
@@ -143,7 +142,7 @@ async def test_twenty_rebalances_change_owners_and_nothing_else(kafka_bootstrap,
         members = [field.start("score", COORDINATOR_TEST_FLAP="1", **LONG_SESSION) for _ in range(2)]
         owner, other = members
         owner.say("join")
-        await owner.wait_event("stage_resumed", stage="snapshots")
+        await owner.wait_resumed("scores", "snapshots")
         began, done, changes = time.monotonic(), 0, 0
         joined, left = Tally([owner]), Tally()
         while done < REBALANCES:

@@ -37,8 +37,8 @@ async def test_garbage_in_our_topics_is_skipped_by_every_reader_alike(kafka_boot
         await field.put("inputs", GARBAGE)
         await field.feed(log)
         score, checkpoint = field.start("score"), field.start("checkpoint")
-        await score.wait_event("stage_resumed", stage="snapshots")
-        await checkpoint.wait_event("stage_resumed", stage="checkpoints")
+        await score.wait_resumed("scores", "snapshots")
+        await checkpoint.wait_resumed("checkpoints")
         for topic in ("inputs", "predictions", "scores", "snapshots", "checkpoints"):
             await field.put(topic, GARBAGE)
         await field.feed(log)
@@ -64,7 +64,7 @@ async def stops_at_an_unknown_kind(bootstrap: str, log_dir: Path, topic: str) ->
     async with board(bootstrap, f"newer-{topic}", log_dir) as field:
         await field.feed(log)
         worker = field.start("score")
-        await worker.wait_event("stage_resumed", stage="scores")
+        await worker.wait_resumed("scores")
         where = f"{topic} offset {1 + len(log.chunk(0)[topic])}"
         await field.put(topic, [unknown_kind(log, topic)])
         assert await worker.wait_end() == 70
@@ -93,7 +93,7 @@ async def test_garbage_among_the_commands_is_set_aside_and_the_worker_goes_on(
     async with board(kafka_bootstrap, crunch_id, tmp_path) as field:
         await field.put("commands", garbage[:2] + commands["before"])
         worker = field.start("checkpoint")
-        await worker.wait_event("stage_resumed", stage="checkpoints")
+        await worker.wait_resumed("checkpoints")
         await field.put("commands", garbage[2:])
         await field.put("commands", commands["first"][:1])
         while len(await field.events("checkpoints")) < 2:  # two refusals: no such checkpoint

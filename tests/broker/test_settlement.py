@@ -10,11 +10,10 @@ import asyncio
 import itertools
 import json
 import os
-import subprocess
-import sys
 
 import httpx
 import pytest
+from tests import forked
 from tests.broker.report import Report
 from tests.memory_log import Author, MemoryLog
 from tests.streams.build import HOUR, PUBKEY, T0, configured, period_closed, round_scores, snapshot
@@ -94,10 +93,7 @@ async def node(kafka_bootstrap, crunch_id, tmp_path):
         )  # fmt: skip
     settings = reports[0].settings
     with (tmp_path / "checkpoint.log").open("wb") as out:
-        worker = subprocess.Popen(
-            [sys.executable, "-Im", "coordinator.cli.main", "worker", "checkpoint"],
-            env={**os.environ, **environment(settings)}, stdout=out, stderr=out,
-        )  # fmt: skip
+        worker = forked.start(["worker", "checkpoint"], env={**os.environ, **environment(settings)}, out=out)
     for report in reports:
         report.start()
     try:

@@ -100,6 +100,12 @@ class Reader:
     async def stop(self) -> None:
         pass
 
+    def assignment(self):
+        return set()
+
+    def assign(self, partitions):
+        pass
+
     async def beginning_offsets(self, partitions):
         return dict.fromkeys(partitions, 0)
 

@@ -16,7 +16,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from coordinator.infra.kafka.clients import PARTITION, fetched, make_producer, make_reader, stop_reader
 from coordinator.infra.log.own import OwnLog
 from coordinator.streams.log.errors import CorruptTopicError, TruncatedTopicError, WorldError
-from coordinator.streams.topology import topic_name
+from coordinator.streams.topology import TOPICS, topic_name
 
 READ_STALL_SECONDS_MAX = 30.0
 READ_WAIT_MS = 100
@@ -162,6 +162,9 @@ class KafkaLog:
                 prober = make_reader(self._bootstrap)
                 try:
                     await prober.start()
+                    prober.assign(
+                        [TopicPartition(topic_name(self._crunch_id, one), PARTITION) for one in TOPICS]
+                    )
                 except BaseException:
                     await stop_reader(prober)
                     raise

@@ -1,0 +1,149 @@
+"""Processes of tests, forked from one that has imported already: imports are most of what a short life costs.
+
+`start` is to such a test what `subprocess.Popen` is to others. The process asked is the product's own
+(`coordinator.cli.preloaded`, from which a node forks its workers), or `forking_parent.py` beside this module, which
+runs any script in the fork as well. There is one for each process of the test run; it ends, and with it whatever it has
+forked, when that process does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO
+
+PARENT = Path(__file__).with_name("forking_parent.py")
+LENGTH = struct.Struct("!I")
+"""The head of a request, as `infra/processes/fork_server.py` reads it."""
+
+
+class ForkedProcess:
+    """A fork: what tests use of `subprocess.Popen`."""
+
+    def __init__(self) -> None:
+        self.pid = 0
+        self.returncode: int | None = None
+        self.stdin: IO[bytes] | None = None
+        self._ended = threading.Event()
+
+    def poll(self) -> int | None:
+        """The exit code if it has ended; negative: the signal that ended it."""
+        return self.returncode
+
+    def wait(self, timeout: float | None = None) -> int:
+        """The exit code once it has ended. Raises subprocess.TimeoutExpired."""
+        if not self._ended.wait(timeout):
+            raise subprocess.TimeoutExpired(f"fork {self.pid}", timeout or 0)
+        assert self.returncode is not None
+        return self.returncode
+
+    def send_signal(self, number: int) -> None:
+        """Send a signal, while it lives."""
+        if self.returncode is None:
+            os.kill(self.pid, number)
+
+    def terminate(self) -> None:
+        """SIGTERM, while it lives."""
+        self.send_signal(signal.SIGTERM)
+
+    def kill(self) -> None:
+        """SIGKILL, while it lives."""
+        self.send_signal(signal.SIGKILL)
+
+    def end(self, code: int) -> None:
+        """Called by its parent's reader: it has ended."""
+        self.returncode = code
+        self._ended.set()
+
+
+class ForkingParent:
+    """The process that has imported, and the thread that hears of its forks."""
+
+    def __init__(self) -> None:
+        self._asking = threading.Lock()
+        self._starting: deque[tuple[ForkedProcess, threading.Event]] = deque()
+        self._forked: dict[int, ForkedProcess] = {}
+        self._channel, theirs = socket.socketpair()
+        reading, answers = os.pipe()
+        with theirs:
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-Iu", str(PARENT)),
+                    *("--fork-channel", str(theirs.fileno()), "--fork-answers", str(answers)),
+                ],
+                stdin=subprocess.DEVNULL,
+                pass_fds=(theirs.fileno(), answers),
+                start_new_session=True,
+            )
+        os.close(answers)
+        threading.Thread(target=self._hear, args=(reading,), daemon=True, name="forks").start()
+
+    def fork(self, request: Mapping[str, object], fds: Sequence[int]) -> ForkedProcess:
+        """A fork for which `request` is done; the three of `fds` are its stdin, stdout and stderr."""
+        child, started = ForkedProcess(), threading.Event()
+        body = json.dumps(request).encode()
+        with self._asking:
+            self._starting.append((child, started))
+            socket.send_fds(self._channel, [LENGTH.pack(len(body))], fds)
+            self._channel.sendall(body)
+        started.wait()
+        assert child.pid, "the process that forks has ended; what it said stands above"
+        return child
+
+    def _hear(self, answers: int) -> None:
+        with os.fdopen(answers, "rb") as lines:
+            for line in lines:
+                pid, code = json.loads(line)
+                if code is not None:
+                    self._forked.pop(pid).end(code)
+                    continue
+                child, started = self._starting.popleft()
+                child.pid = pid
+                self._forked[pid] = child
+                started.set()
+        for _, started in self._starting:
+            started.set()
+
+
+_parent: list[ForkingParent] = []
+
+
+def start(
+    arguments: Sequence[str | Path],
+    *,
+    env: Mapping[str, str],
+    out: IO[bytes],
+    script: Path | None = None,
+    cwd: Path | None = None,
+    piped: bool = False,
+) -> ForkedProcess:
+    """`coordinator ARGUMENTS` as a process of its own, or `script` with these arguments; stdout and stderr go to `out`.
+
+    `piped`: its stdin is a pipe, `process.stdin`; else there is nothing to read.
+    """
+    if not _parent:
+        _parent.append(ForkingParent())
+    request = {
+        "name": f"test-{arguments[0]}",
+        "script": str(script or ""),
+        "arguments": [str(one) for one in arguments],
+        "environ": dict(env),
+        "cwd": str(cwd or Path.cwd()),
+    }
+    reading, writing = os.pipe() if piped else (os.open(os.devnull, os.O_RDONLY), None)
+    try:
+        child = _parent[0].fork(request, (reading, out.fileno(), out.fileno()))
+    finally:
+        os.close(reading)
+    if writing is not None:
+        child.stdin = os.fdopen(writing, "wb")
+    return child

@@ -1,0 +1,20 @@
+"""The process that tests fork theirs from (`forked.py`): it has imported what a worker needs, and nothing of a test."""
+
+from __future__ import annotations
+
+import runpy
+import sys
+
+from coordinator.cli import preloaded
+from coordinator.cli.main import main
+from coordinator.infra.processes.fork_server import forked
+
+preloaded.import_all()
+if (fork := forked(sys.argv)) is not None:
+    request, _ = fork
+    script = request["script"]
+    sys.argv = [script or "coordinator", *request["arguments"]]
+    if script:
+        runpy.run_path(script, run_name="__main__")
+    else:
+        main()
