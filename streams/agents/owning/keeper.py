@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import structlog
@@ -82,14 +82,15 @@ class Keeper:
         """Does the gate let records through?"""
         return self._open.done()
 
-    async def deliver(self, offset: int, record: bytes) -> None:
-        """Hand one record of the driving topic to the tenure, waiting at the gate; a lost one is tried on the next.
+    async def deliver(self, records: Sequence[tuple[int, bytes]]) -> None:
+        """Hand records of the driving topic, (offset, value) in order, to the tenure, waiting at the gate; with a lost
+        one they are tried on the next, which passes over what is decided.
 
         Raises what is our own bug, or a log that must not be gone on with.
         """
         while True:
             tenure = await asyncio.shield(self._open)
-            delivery = self._delivery = asyncio.ensure_future(tenure.deliver(offset, record))
+            delivery = self._delivery = asyncio.ensure_future(_deliver(tenure, records))
             try:
                 await asyncio.wait({delivery})
             except asyncio.CancelledError:
@@ -210,6 +211,12 @@ class Keeper:
                 if loop.time() - stood_since > self._stalled_seconds_max:
                     message = f"{self.name}: records wait from offset {stood_at} on, but none is delivered"
                     raise StalledError(message)
+
+
+async def _deliver(tenure: Tenure, records: Sequence[tuple[int, bytes]]) -> None:
+    for offset, record in records:
+        await tenure.deliver(offset, record)
+        await asyncio.sleep(0)  # what is sent leaves now, not after the last record
 
 
 async def _first_of(*futures: asyncio.Future[Any], timeout_seconds: float | None = None) -> None:

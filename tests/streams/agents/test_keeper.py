@@ -45,11 +45,11 @@ async def keeper(io, new_tenure) -> AsyncIterator[Keeper]:
 
 async def deliver(keeper: Keeper, io: MemoryLog, offset: int) -> None:
     """What Faust's agent does with a record, bounded."""
-    await asyncio.wait_for(keeper.deliver(offset, io.records["scores"][offset]), 5)
+    await asyncio.wait_for(keeper.deliver([(offset, io.records["scores"][offset])]), 5)
 
 
 async def test_the_gate_opens_when_catch_up_is_done_and_not_before(io, keeper):
-    delivery = asyncio.create_task(keeper.deliver(1, io.records["scores"][1]))
+    delivery = asyncio.create_task(keeper.deliver([(1, io.records["scores"][1])]))
     await asyncio.sleep(0.05)
     assert not delivery.done()
     assert not said(io)
@@ -68,6 +68,27 @@ async def test_a_redelivered_record_changes_nothing(io, keeper):
     for _ in range(3):
         await deliver(keeper, io, 11)
     assert said(io) == list(range(1, 12))
+
+
+async def test_a_fetch_is_delivered_whole_and_a_new_owner_passes_over_what_is_decided(
+    io, keeper, monkeypatch
+):
+    keeper.assigned(ours=True)
+    await until(lambda: keeper.is_open)
+    io.records["scores"] += [score_until(seq) for seq in range(11, 21)]
+    original, failed = Tenure.process, []
+
+    async def failing_once(tenure: Tenure, decision: Decision) -> None:
+        if decision.seq == 15 and not failed:
+            failed.append(True)
+            raise KafkaTimeoutError("away")
+        await original(tenure, decision)
+
+    monkeypatch.setattr(Tenure, "process", failing_once)
+    fetched = list(enumerate(io.records["scores"]))[5:]
+    await asyncio.wait_for(keeper.deliver(fetched), 10)
+    assert said(io) == list(range(1, 21))
+    assert claims(io) == 2
 
 
 async def test_a_hole_in_the_delivery_is_read_from_the_log(io, keeper):
@@ -204,7 +225,7 @@ async def test_a_record_in_the_hands_of_an_owner_that_lost_goes_to_the_next(io, 
 
     monkeypatch.setattr(Tenure, "process", held)
     io.records["scores"].append(score_until(11))
-    delivery = asyncio.create_task(keeper.deliver(11, io.records["scores"][11]))
+    delivery = asyncio.create_task(keeper.deliver([(11, io.records["scores"][11])]))
     await entered.wait()
     keeper.assigned(ours=False)
     await until(lambda: not keeper.is_open)
