@@ -355,18 +355,15 @@ async def _decided(settings: Settings, start: int, contract_hash: str) -> Crunch
     from coordinator.infra.kafka.clients import read_range  # noqa: PLC0415
     from coordinator.infra.log.positions import offsets, reading  # noqa: PLC0415
     from coordinator.streams.events import CrunchConfigured  # noqa: PLC0415
-    from coordinator.streams.log.envelope import decode_append, decode_events, record_named  # noqa: PLC0415
+    from coordinator.streams.log.counting import TailCounter  # noqa: PLC0415
     from coordinator.streams.topology import topic_name  # noqa: PLC0415
 
+    counter = TailCounter("feeds")
     async with reading(settings.kafka_bootstrap) as consumer:
         _, end = (await offsets(consumer, settings.crunch_id))["feeds"]
         async for offset, record in read_range(consumer, topic_name(settings.crunch_id, "feeds"), start, end):
-            with record_named("feeds", offset):
-                append = decode_append(record)
-                if append is None or b'"CrunchConfigured"' not in bytes(append.events):
-                    continue
-                events = decode_events(append.events)
-            for one in events:
+            decision = counter.read(offset, record)
+            for one in [] if decision is None else decision.events:
                 if isinstance(one, CrunchConfigured) and one.data.contract_hash == contract_hash:
                     return one
     return None

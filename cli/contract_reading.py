@@ -64,7 +64,7 @@ async def read_kept(settings: Settings) -> Kept:
     from coordinator.infra.contracts.log import read_applied, read_terms  # noqa: PLC0415
     from coordinator.infra.kafka.clients import read_range  # noqa: PLC0415
     from coordinator.infra.log.positions import offsets, reading  # noqa: PLC0415
-    from coordinator.streams.log.envelope import decode_append, decode_events, record_named  # noqa: PLC0415
+    from coordinator.streams.log.counting import TailCounter  # noqa: PLC0415
     from coordinator.streams.topology import topic_name  # noqa: PLC0415
 
     where = settings.kafka_bootstrap, settings.crunch_id
@@ -73,12 +73,12 @@ async def read_kept(settings: Settings) -> Kept:
     applied = [Applied(command, refusal(letters, offset)) for offset, command in commands]
     async with reading(settings.kafka_bootstrap) as consumer:
         start, end = (await offsets(consumer, settings.crunch_id))["feeds"]
+        counter = TailCounter("feeds")
         feeds = topic_name(settings.crunch_id, "feeds")
         async for offset, record in read_range(consumer, feeds, max(start, end - 20), end):
-            with record_named("feeds", offset):
-                append = decode_append(record)
-                if append is not None and not append.claim:
-                    clock = max([clock, *(one.at for one in decode_events(append.events))])
+            decision = counter.read(offset, record)
+            if decision is not None:
+                clock = max([clock, *(one.at for one in decision.events)])
     return Kept(applied, terms, clock, end)
 
 

@@ -96,6 +96,10 @@ class FeedLog:
         """The highest revision that the feed holds of this record, -1 if there is none."""
         return self._stage.revision(subscription_of(record), record.ts_event)
 
+    def too_late(self, record: FeedRecord) -> bool:
+        """Does the feed worker refuse this record, because it can no more tell it from a repeat?"""
+        return self._stage.refusal(record) is not None
+
     def differs(self, record: FeedRecord) -> bool:
         """Does the feed hold this candle with other values in its newest revision? False where it cannot be told."""
         if self._said is None or record.kind != "candle":
@@ -122,12 +126,14 @@ class FeedGiver:
     """Gives records to the feed worker, a command at a time, and waits for its decisions.
 
     `given` counts what was new, `corrected` those of them that the feed held with other values, `known` what it held
-    already. Leave it by `finish`, which waits for the last one.
+    already, `late` what is older than the feed's memory of its records. Leave it by `finish`, which waits for the last
+    one.
     """
 
     def __init__(self, log: FeedLog, port: KafkaCommandPort) -> None:
         self.given = 0
         self.known = 0
+        self.late = 0
         self.corrected = 0
         self.subjects: set[str] = set()
         self._log = log
@@ -140,6 +146,9 @@ class FeedGiver:
 
         Raises WorldError when nobody decides.
         """
+        if self._log.too_late(record):
+            self.late += 1
+            return
         revision = self._log.revision(record)
         if revision >= record.revision:
             if not self._log.differs(record):

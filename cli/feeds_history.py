@@ -85,15 +85,22 @@ def backfill(
     wanted = Subscription(source, subject, kind, granularity)
     settings, _ = node_log(data_dir, kafka)
     with progress_bar("days") as advance:
-        new, known = run(_backfill(settings, feed, wanted, start, end, advance))
+        giver = run(_backfill(settings, feed, wanted, start, end, advance))
     typer.echo(
-        f"{source}/{subject}/{kind}/{granularity}: {new:,} records given, {known:,} were there already"
+        f"{source}/{subject}/{kind}/{granularity}: {giver.given:,} records given, "
+        f"{giver.known:,} were there already{_late(giver)}"
     )
+
+
+def _late(giver: FeedGiver) -> str:
+    if not giver.late:
+        return ""
+    return f", {giver.late:,} are too old: the feed no more knows which records of their time it holds"
 
 
 async def _backfill(
     settings: Settings, feed: Any, wanted: Subscription, start: int, end: int, advance: Advance
-) -> tuple[int, int]:
+) -> FeedGiver:
     from coordinator.cli.feed_log import FeedGiver, FeedLog  # noqa: PLC0415
     from coordinator.infra.log.commands import KafkaCommandPort  # noqa: PLC0415
     from coordinator.streams.granularity import cadence_ms  # noqa: PLC0415
@@ -123,7 +130,7 @@ async def _backfill(
             await giver.finish()
         finally:
             await port.stop()
-    return giver.given, giver.known
+    return giver
 
 
 def import_(
@@ -177,7 +184,7 @@ def import_(
         giver = run(_import(settings, files, account.records, advance))
     typer.echo(
         f"{path}: {giver.given:,} records given ({giver.corrected:,} of them corrections), "
-        f"{giver.known:,} were there already"
+        f"{giver.known:,} were there already{_late(giver)}"
     )
     typer.echo(f"read: {account.text()}; about {', '.join(sorted(giver.subjects)) or 'nothing new'}")
     for leap in account.leaps[:BAD_ROWS_SHOWN]:
@@ -242,7 +249,7 @@ async def _import(settings: Settings, files: list[GivenFile], total: int, advanc
             for file in files:
                 for record in file.records():
                     await giver.give(record)
-                    advance(giver.given + giver.known, total)
+                    advance(giver.given + giver.known + giver.late, total)
             await giver.finish()
         finally:
             await port.stop()

@@ -9,7 +9,7 @@ import msgspec
 from coordinator.infra.kafka.clients import read_range
 from coordinator.infra.log.positions import offsets, reading
 from coordinator.streams.events import DeadLettered
-from coordinator.streams.log.envelope import decode_outside
+from coordinator.streams.log.plain_topics import PlainCounter
 from coordinator.streams.topology import topic_name
 
 TOPIC = "dead-letters"
@@ -21,15 +21,14 @@ async def read_letters(bootstrap: str, crunch_id: str) -> list[dict[str, Any]]:
     Raises WorldError, OperatorError (no such topic).
     """
     letters: dict[str, dict[str, Any]] = {}
+    counter = PlainCounter(TOPIC)
     async with reading(bootstrap) as consumer:
         start, end = (await offsets(consumer, crunch_id))[TOPIC]
-        async for _, record in read_range(consumer, topic_name(crunch_id, TOPIC), start, end):
-            try:
-                event = decode_outside(record)
-            except msgspec.DecodeError:
-                continue  # no letter that this version can take: every reader skips it alike
-            if isinstance(event, DeadLettered):
-                letters.setdefault(
-                    event.id, {"id": event.id, "at": event.at} | msgspec.to_builtins(event.data)
-                )
+        async for offset, record in read_range(consumer, topic_name(crunch_id, TOPIC), start, end):
+            decision = counter.read(offset, record)
+            for event in [] if decision is None else decision.events:
+                if isinstance(event, DeadLettered):
+                    letters.setdefault(
+                        event.id, {"id": event.id, "at": event.at} | msgspec.to_builtins(event.data)
+                    )
     return list(letters.values())

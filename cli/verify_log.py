@@ -72,13 +72,12 @@ def topics_of(bootstrap: str, crunch_id: str, told: OnRead) -> Topics:
     async def decisions(topic: str, start: Need) -> AsyncIterator[Decision]:
         from coordinator.infra.kafka.clients import read_range  # noqa: PLC0415
         from coordinator.infra.log.positions import offsets, reading  # noqa: PLC0415
-        from coordinator.streams.agents.owning.tenure import PlainCounter  # noqa: PLC0415
-        from coordinator.streams.log.counting import Counter  # noqa: PLC0415
-        from coordinator.streams.topology import BY_TOPIC, topic_name  # noqa: PLC0415
+        from coordinator.streams.log.plain_topics import counter_for  # noqa: PLC0415
+        from coordinator.streams.topology import topic_name  # noqa: PLC0415
 
         async with reading(bootstrap) as consumer:
             begin, end = (await offsets(consumer, crunch_id))[topic]
-            counter = Counter(topic, start) if BY_TOPIC[topic].enveloped else PlainCounter(topic, start)
+            counter = counter_for(topic, start)
             first = max(begin, start.offset)
             async for offset, record in read_range(consumer, topic_name(crunch_id, topic), first, end):
                 if offset % TELL_EVERY == 0:

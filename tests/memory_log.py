@@ -14,8 +14,6 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Iterable, Sequence
 
-import msgspec
-
 from coordinator.streams.events import AnyEvent, Event
 from coordinator.streams.log.counting import Counter, Decision
 from coordinator.streams.log.envelope import (
@@ -28,6 +26,7 @@ from coordinator.streams.log.envelope import (
     encode_decision,
     encode_event,
 )
+from coordinator.streams.log.plain_topics import PlainCounter, counter_for
 from coordinator.streams.log.stage import Stage
 from coordinator.streams.topology import BY_TOPIC
 
@@ -133,21 +132,6 @@ class Author:
         return [self.log.append(self.topic, record) for record in records][-1]
 
 
-class PlainCounter:
-    """`Counter` for topics without an envelope: each record is a decision of one event."""
-
-    def __init__(self, topic: str, start: Need) -> None:
-        self.topic = topic
-        self.next_offset = start.offset
-
-    def read(self, offset: int, record: bytes) -> Decision:
-        """The event as a decision."""
-        self.next_offset = offset + 1
-        return Decision(
-            self.topic, offset, offset, 0, Need(offset), {}, {}, (msgspec.Raw(b"[" + record + b"]"),)
-        )
-
-
 class Owner:
     """One life of a stage's owner: `start`, then `run` as often as the sources grow."""
 
@@ -176,9 +160,7 @@ class Owner:
         for source in self.stage.sources:
             need = self.stage.need[source]
             assert need.offset <= len(self.log[source]), f"{source} was cut"
-            self._counters[source] = (
-                Counter(source, need) if BY_TOPIC[source].enveloped else PlainCounter(source, need)
-            )
+            self._counters[source] = counter_for(source, need)
 
     def _remember(self, counter: Counter) -> None:
         records = self.log[self.stage.topic]

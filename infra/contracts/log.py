@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
-import msgspec
-
 from coordinator.infra.kafka.clients import read_range
 from coordinator.infra.log.positions import offsets, reading
 from coordinator.streams.events import ApplyContract, CrunchConfigured
-from coordinator.streams.log.envelope import decode_append, decode_events, decode_outside, record_named
+from coordinator.streams.log.counting import Counter
+from coordinator.streams.log.plain_topics import PlainCounter
 from coordinator.streams.topology import topic_name
 
 FIND_SECONDS_MAX = 60.0
 _KIND = b'"ApplyContract"'
+_TERMS = b'"CrunchConfigured"'
 
 
 async def read_applied(bootstrap: str, crunch_id: str) -> list[tuple[int, ApplyContract]]:
@@ -23,33 +23,29 @@ async def read_applied(bootstrap: str, crunch_id: str) -> list[tuple[int, ApplyC
     Raises WorldError, OperatorError (no such topic).
     """
     found: list[tuple[int, ApplyContract]] = []
+    counter = PlainCounter("commands")
     async with reading(bootstrap) as consumer:
         start, end = (await offsets(consumer, crunch_id))["commands"]
         async for offset, record in read_range(consumer, topic_name(crunch_id, "commands"), start, end):
-            if _KIND not in record[:200]:
-                continue
-            try:
-                event = decode_outside(record)
-            except msgspec.DecodeError:
-                continue  # every reader passes over it alike
-            if isinstance(event, ApplyContract):
-                found.append((offset, event))
+            decision = counter.read(offset, record) if _KIND in record[:200] else None
+            found += [
+                (offset, event)
+                for event in ([] if decision is None else decision.events)
+                if isinstance(event, ApplyContract)
+            ]
     return found
 
 
 async def read_terms(bootstrap: str, crunch_id: str) -> list[CrunchConfigured]:
     """The terms that came through to the checkpoints, by when they hold. Raises WorldError, OperatorError."""
     found: dict[str, CrunchConfigured] = {}
+    counter = Counter("checkpoints")
     async with reading(bootstrap) as consumer:
         start, end = (await offsets(consumer, crunch_id))["checkpoints"]
         async for offset, record in read_range(consumer, topic_name(crunch_id, "checkpoints"), start, end):
-            with record_named("checkpoints", offset):
-                append = decode_append(record)
-                if append is None or b'"CrunchConfigured"' not in bytes(append.events):
-                    continue
-                found |= {
-                    one.id: one for one in decode_events(append.events) if isinstance(one, CrunchConfigured)
-                }
+            decision = counter.read(offset, record)
+            if decision is not None and any(_TERMS in bytes(body) for body in decision.bodies):
+                found |= {one.id: one for one in decision.events if isinstance(one, CrunchConfigured)}
     return sorted(found.values(), key=lambda one: one.data.effective_from)
 
 

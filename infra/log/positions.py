@@ -43,16 +43,10 @@ from coordinator.streams.events import (
     PeriodClosed,
     ScoredUntil,
 )
-from coordinator.streams.log.birth import is_birth
-from coordinator.streams.log.counting import Counter, Decision
-from coordinator.streams.log.envelope import (
-    Position,
-    decode_append,
-    decode_events,
-    decode_outside,
-    record_named,
-)
+from coordinator.streams.log.counting import Counter, Decision, TailCounter
+from coordinator.streams.log.envelope import Position
 from coordinator.streams.log.errors import OperatorError, WorldError
+from coordinator.streams.log.plain_topics import counter_for
 from coordinator.streams.log.stage import NOTHING_DECIDED
 from coordinator.streams.topology import BY_TOPIC, STREAMS, TOPICS, topic_name
 
@@ -145,33 +139,28 @@ async def topic_ends(bootstrap: str, crunch_id: str) -> dict[str, int]:
 async def read_tails(bootstrap: str, crunch_id: str, records_max: int = TAIL_RECORDS) -> list[TopicTail]:
     """Every topic's tail, from its last records alone: a status that costs the same however long the log is.
 
-    The newest epoch in the tail is taken for the current one and its appends for counted; only in the instant
-    after a failed send is that one decision too many. `PipelineWatch` is exact and reads everything once.
+    Counted as `TailCounter` does: in the instant after a failed send, a decision too many. `PipelineWatch` is exact and
+    reads everything once.
     Raises WorldError, OperatorError (a missing topic), UnknownEventError naming the record.
     """
     found = []
     async with reading(bootstrap) as consumer:
         for topic, (start, end) in (await offsets(consumer, crunch_id)).items():
-            epoch = decisions = 0
+            counter, decisions = TailCounter(topic), 0
             upto: dict[str, Position] = {}
             decided_at = written_at = None
             if BY_TOPIC[topic].enveloped:
                 first = max(start, end - records_max)
                 async for record in read_records(consumer, topic_name(crunch_id, topic), first, end):
                     written_at = record.timestamp
-                    with record_named(topic, record.offset):
-                        append = decode_append(record.value)
-                        if append is None or append.epoch < epoch:
-                            continue
-                        epoch = append.epoch
-                        if not append.claim and append.part[0] == append.part[1]:
-                            decisions = max(decisions, append.seq)
-                            upto.update(append.upto)
-                            if events := decode_events(append.events):
-                                decided_at = events[-1].at
+                    if (decision := counter.read(record.offset, record.value)) is not None:
+                        decisions = decision.seq
+                        upto.update(decision.upto)
+                        if decision.events:
+                            decided_at = decision.events[-1].at
             else:
                 decisions = end - start
-            found.append(TopicTail(topic, start, end, epoch, decisions, upto, decided_at, written_at))
+            found.append(TopicTail(topic, start, end, counter.epoch, decisions, upto, decided_at, written_at))
     return found
 
 
@@ -193,7 +182,7 @@ class PipelineWatch:
 
     def __init__(self, crunch_id: str) -> None:
         self._crunch_id = crunch_id
-        self._counters = {topic: Counter(topic) for topic in TOPICS}
+        self._counters = {topic: counter_for(topic) for topic in TOPICS}
         self._upto: dict[str, dict[str, Position]] = {topic: {} for topic in TOPICS}
         self._last: dict[tuple[str, str], Position] = {}
         """(stage, source) -> the last position in the source that the stage must have decided."""
@@ -211,7 +200,7 @@ class PipelineWatch:
     @property
     def uncounted(self) -> int:
         """Appends that do not count: repeats, late words of former owners, bytes that are nothing of ours."""
-        return sum(counter.uncounted for counter in self._counters.values())
+        return sum(one.uncounted for one in self._counters.values() if isinstance(one, Counter))
 
     async def refresh(self, consumer: AIOKafkaConsumer) -> int:
         """Read what is new in every topic; returns how many records that were.
@@ -224,11 +213,10 @@ class PipelineWatch:
             first = max(start, counter.next_offset)
             async for offset, record in read_range(consumer, topic_name(self._crunch_id, topic), first, end):
                 read += 1
-                if not BY_TOPIC[topic].enveloped:
-                    counter.next_offset = offset + 1
-                    if topic == "commands" and not is_birth(offset, record) and _is_event(record):
-                        self._last["checkpoints", topic] = (offset, 0)
-                elif (decision := counter.read(offset, record)) is not None:
+                decision = counter.read(offset, record)
+                if decision is not None and topic == "commands":
+                    self._last["checkpoints", topic] = (offset, 0)
+                elif decision is not None and isinstance(counter, Counter):
                     self.take(decision)
         return read
 
@@ -305,15 +293,6 @@ class PipelineWatch:
 
 def _holds_watched(decision: Decision) -> bool:
     return any(any(kind in body for kind in _WATCHED_BYTES) for body in map(bytes, decision.bodies))
-
-
-def _is_event(record: bytes) -> bool:
-    """Garbage among the commands goes to the dead letters and decides nothing."""
-    try:
-        decode_outside(record)
-    except msgspec.DecodeError:
-        return False
-    return True
 
 
 async def pipeline_waits_for(bootstrap: str, crunch_id: str, watch: PipelineWatch | None = None) -> list[str]:

@@ -18,8 +18,8 @@ from coordinator.streams.events import (
     FeedRecordReceived,
     FeedStateChanged,
 )
-from coordinator.streams.log.counting import Counter, Decision
-from coordinator.streams.log.envelope import Need, Position, decode_append, record_named
+from coordinator.streams.log.counting import Decision, TailCounter
+from coordinator.streams.log.envelope import Position
 from coordinator.streams.topology import STREAMS, topic_name
 
 FEED_RECORDS = 1_000
@@ -55,7 +55,7 @@ class LogProgress:
 
     def __init__(self, crunch_id: str) -> None:
         self._watch = PipelineWatch(crunch_id)
-        self._counters: dict[str, Counter] = {}
+        self._counters: dict[str, TailCounter] = {}
         self._wanted: dict[Wanted, list[tuple[Position, int]]] = defaultdict(list)
         self._written: dict[str, int] = {}
         self.feed = FeedEnd()
@@ -69,11 +69,7 @@ class LogProgress:
         """The next record of a topic of ours. Raises UnknownEventError naming the record."""
         counter = self._counters.get(topic)
         if counter is None:
-            with record_named(topic, offset):
-                append = decode_append(record)
-            if append is None or append.claim or append.part[0] != 1:
-                return
-            counter = self._counters[topic] = Counter(topic, Need(offset, append.epoch, append.seq - 1))
+            counter = self._counters[topic] = TailCounter(topic)
         decision = counter.read(offset, record)
         if decision is None:
             return

@@ -10,28 +10,27 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-import msgspec
-
 from coordinator.projections.folding.base import Projection
 from coordinator.projections.storage.batch import Batch
-from coordinator.streams.log.birth import is_birth
-from coordinator.streams.log.counting import Counter, Decision
-from coordinator.streams.log.envelope import Need, decode_outside
+from coordinator.streams.log.counting import Decision
+from coordinator.streams.log.envelope import Need
+from coordinator.streams.log.plain_topics import PlainCounter, counter_for
 from coordinator.streams.topology import BY_TOPIC
 
 UNCOUNTED = "uncounted"
 
 
 class TopicReader:
-    """Decisions from the records of one topic. In topics of many writers each event is a decision of its
-    own.
-    """
+    """Decisions from the records of one topic, and what of it did not count."""
 
     def __init__(self, topic: str, start: Need, uncounted: int = 0) -> None:
         self.topic = topic
-        self._counter = Counter(topic, start)
+        self._counter = counter_for(topic, start)
         self._counter.uncounted = uncounted
-        self._enveloped = BY_TOPIC[topic].enveloped
+        self.read: Callable[[int, bytes | None], Decision | None] = self._counter.read
+        """The decision that a record completed, or None. Raises UnknownEventError."""
+        self.state: Callable[[], Need] = self._counter.state
+        """Where this topic may be resumed: before the first part of what is incomplete."""
 
     @property
     def next_offset(self) -> int:
@@ -46,7 +45,7 @@ class TopicReader:
     @property
     def hole(self) -> str:
         """Where the topic's owner skipped a number, in words; empty where it did not."""
-        if self._counter.hole is None:
+        if isinstance(self._counter, PlainCounter) or self._counter.hole is None:
             return ""
         offset, seq = self._counter.hole
         return f"{self.topic} offset {offset} holds decision {seq}, but {self._counter.seq + 1} is missing"
@@ -56,27 +55,7 @@ class TopicReader:
         """The offset of the last record, since we read, that is no append of any version; None in topics of many
         writers.
         """
-        return self._counter.garbage
-
-    def read(self, offset: int, record: bytes | None) -> Decision | None:
-        """The decision that this record completed, or None. Raises UnknownEventError."""
-        if self._enveloped:
-            return self._counter.read(offset, record)
-        self._counter.next_offset = offset + 1
-        try:
-            if is_birth(offset, record):
-                return None
-            event = decode_outside(record)
-        except msgspec.DecodeError:
-            self._counter.uncounted += 1
-            return None
-        decision = Decision(self.topic, offset, offset, 0, Need(offset), {}, {}, ())
-        decision.__dict__["events"] = [event]  # already decoded: fills the cached property
-        return decision
-
-    def state(self) -> Need:
-        """Where this topic may be resumed: before the first part of what is incomplete."""
-        return self._counter.state()
+        return None if isinstance(self._counter, PlainCounter) else self._counter.garbage
 
 
 class Folder:

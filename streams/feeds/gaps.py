@@ -10,38 +10,34 @@ from __future__ import annotations
 from bisect import insort
 from collections.abc import Iterable
 
-from coordinator.streams.granularity import cadence_ms
-from coordinator.streams.ports import Subscription
+import msgspec
 
 LATE = "no record came in time"
 
 
-class Gap:
+class Gap(msgspec.Struct):
     """A hole that was said, (from_ms, until_ms]; `missing`: how many records still lack, None where none can count."""
 
-    __slots__ = ("from_ms", "missing", "until_ms")
-
-    def __init__(self, from_ms: int, until_ms: int, missing: int | None) -> None:
-        self.from_ms = from_ms
-        self.until_ms = until_ms
-        self.missing = missing
+    from_ms: int
+    until_ms: int
+    missing: int | None
 
     def lacks(self, at: int, cadence_ms: int) -> bool:
         """Is this one of the times at which a record should have been?"""
         return self.from_ms < at <= self.until_ms and (at - self.from_ms) % cadence_ms == 0
 
 
-class Wholeness:
+class Wholeness(msgspec.Struct):
     """What is known of one subscription's completeness, in ms of `at`."""
 
-    def __init__(self, subscription: Subscription) -> None:
-        self.cadence_ms = cadence_ms(subscription.kind, subscription.granularity)
-        self.until = -1
-        """Every record up to here is there, or was said to be missing."""
-        self.last_at = -1
-        self.gaps: list[Gap] = []
-        """Said and not closed, in order."""
-        self._ahead: list[int] = []
+    cadence_ms: int | None
+    until: int = -1
+    """Every record up to here is there, or was said to be missing."""
+    last_at: int = -1
+    gaps: list[Gap] = []
+    """Said and not closed, in order."""
+    ahead: list[int] = []
+    """Records after the next hole, which is not said yet; in order."""
 
     def add(self, at: int) -> None:
         """A record is there that was not before."""
@@ -51,8 +47,8 @@ class Wholeness:
                 gap.missing -= 1
         if self.cadence_ms is None or self.until < 0:
             self.until = max(self.until, at)
-        elif at > self.until and at not in self._ahead:
-            insort(self._ahead, at)
+        elif at > self.until and at not in self.ahead:
+            insort(self.ahead, at)
         self._advance()
 
     def add_gap(self, from_ms: int, until_ms: int) -> None:
@@ -60,7 +56,7 @@ class Wholeness:
         missing = None
         if self.cadence_ms is not None:
             said = Gap(from_ms, until_ms, None)
-            there = sum(said.lacks(at, self.cadence_ms) for at in self._ahead)
+            there = sum(said.lacks(at, self.cadence_ms) for at in self.ahead)
             missing = (until_ms - from_ms) // self.cadence_ms - there
         if self.gaps and self.gaps[-1].until_ms == from_ms:
             last = self.gaps[-1]
@@ -76,8 +72,8 @@ class Wholeness:
         self.gaps = [gap for gap in self.gaps if not (from_ms <= gap.from_ms and gap.until_ms <= until_ms)]
 
     def _advance(self) -> None:
-        while self._ahead and (self.cadence_ms is None or self._ahead[0] <= self.until + self.cadence_ms):
-            self.until = max(self.until, self._ahead.pop(0))
+        while self.ahead and (self.cadence_ms is None or self.ahead[0] <= self.until + self.cadence_ms):
+            self.until = max(self.until, self.ahead.pop(0))
 
     def due(
         self, now_ms: int, patience_ms: int, arrived: Iterable[int], *, connected: bool
@@ -86,7 +82,7 @@ class Wholeness:
 
         A record is given up `patience_ms` after it was due; until then time waits for it.
         """
-        until, ahead = self.until, list(self._ahead)
+        until, ahead = self.until, list(self.ahead)
         for at in arrived:
             if self.cadence_ms is None or until < 0:
                 until = max(until, at)

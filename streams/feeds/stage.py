@@ -3,7 +3,8 @@
 The outside drives it: records from sources, ticks of a clock; and `commands`, by which an operator gives records of
 the past. Emits `feeds`. The same record from stream and history is one event (its id); a corrected record carries a
 higher revision, given here where its source numbers none. What comes after a later record of its subscription is
-marked `backfilled`, so order per subscription holds for all else. Ticks never go back, and a tick says whether its
+marked `backfilled`, so order per subscription holds for all else; what comes so late that nobody can tell it from a
+repeat is refused (`known.py`). Ticks never go back, and a tick says whether its
 time is lived or replayed. Another feed or other subjects hold at once, all other terms from the next checkpoint
 boundary on.
 """
@@ -11,7 +12,6 @@ boundary on.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from decimal import Decimal, InvalidOperation
 from typing import ClassVar
 
 import msgspec
@@ -35,8 +35,8 @@ from coordinator.streams.events import (
     Terms,
 )
 from coordinator.streams.feeds.gaps import Wholeness
-from coordinator.streams.feeds.known import Known, corrects
-from coordinator.streams.feeds.witness import time_fault
+from coordinator.streams.feeds.given import given_fault
+from coordinator.streams.feeds.known import Known, corrects, known_of
 from coordinator.streams.log import ids
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need
@@ -45,10 +45,6 @@ from coordinator.streams.log.old_stage import Draft, OldStage
 from coordinator.streams.log.reasons import as_reason
 from coordinator.streams.ports import FeedRecord, Subscription
 
-VALUE_CHARS_MAX = 100
-NAME_CHARS_MAX = 200
-VALUES_MAX = 1000
-REVISION_MAX = 1 << 31
 FILLED = "all its records are there"
 GONE = "history has no such record"
 
@@ -109,7 +105,7 @@ class FeedStage(OldStage):
     def _of(self, subscription: Subscription) -> Known:
         known = self._known.get(subscription)
         if known is None:
-            known = self._known[subscription] = Known(subscription)
+            known = self._known[subscription] = known_of(subscription)
         return known
 
     def last_at(self, subscription: Subscription) -> int:
@@ -121,6 +117,15 @@ class FeedStage(OldStage):
         """The highest revision recorded of a record, -1 if there is none."""
         known = self._known.get(subscription)
         return -1 if known is None else known.revision(ts_event)
+
+    def refusal(self, record: FeedRecord) -> str | None:
+        """Why a record comes too late to be told from a repeat, or None."""
+        known = self._known.get(_subscription(record))
+        return None if known is None else known.refusal(record.ts_event, record.revision)
+
+    def floor_ms(self, subscription: Subscription) -> int:
+        """Records up to this time come too late (`refusal`)."""
+        return self._of(subscription).floor_ms
 
     def whole(self, subscription: Subscription) -> Wholeness:
         """What is known of a subscription's completeness."""
@@ -262,33 +267,22 @@ class FeedStage(OldStage):
                 continue
             data = event.data
             for given in data.records:
-                fault = value_fault(given.values)
-                names = (data.source, data.subject, data.kind, data.granularity, *given.values)
-                if len(names) > VALUES_MAX or max(map(len, names)) > NAME_CHARS_MAX:
-                    fault = (
-                        f"more than {VALUES_MAX} values, or a name of more than {NAME_CHARS_MAX} characters"
-                    )
-                elif not 0 <= given.revision < REVISION_MAX:
-                    fault = f"its revision {given.revision} is not between 0 and {REVISION_MAX}"
-                else:
-                    now_ms = max(self.clock, event.at)
-                    fault = time_fault(given.ts_event, given.at, now_ms, 0) or fault
+                record = FeedRecord(
+                    data.source,
+                    data.subject,
+                    data.kind,
+                    data.granularity,
+                    given.ts_event,
+                    given.at,
+                    given.values,
+                    given.revision,
+                    backfilled=True,
+                )
+                fault = given_fault(data, given, max(self.clock, event.at)) or self.refusal(record)
                 if fault is not None:
                     refused.append((f"{data.source}/{data.subject} {given.ts_event}", fault))
                     continue
-                records.append(
-                    FeedRecord(
-                        data.source,
-                        data.subject,
-                        data.kind,
-                        data.granularity,
-                        given.ts_event,
-                        given.at,
-                        given.values,
-                        given.revision,
-                        backfilled=True,
-                    )
-                )
+                records.append(record)
         draft = Draft(
             [*configured, *self._new_records(records, numbered=True)],
             {"commands": position},
@@ -303,6 +297,8 @@ class FeedStage(OldStage):
         last_at: dict[Subscription, int] = {}
         for given in records:
             record, subscription = given, _subscription(given)
+            if self.refusal(record) is not None:
+                continue
             new = taken.setdefault((subscription, record.ts_event), {})
             known = max([*new, self.revision(subscription, record.ts_event)])
             if record.revision <= known:
@@ -385,15 +381,3 @@ class FeedStage(OldStage):
 
 def _subscription(data: FeedRecord | FeedRecordData | FeedGapData | FeedGapClosedData) -> Subscription:
     return Subscription(data.source, data.subject, data.kind, data.granularity)
-
-
-def value_fault(values: Mapping[str, str]) -> str | None:
-    """Why these values are no finite decimals, or None. One that is not would spoil every input it stands in."""
-    for name, text in values.items():
-        try:
-            finite = len(text) <= VALUE_CHARS_MAX and Decimal(text).is_finite()
-        except InvalidOperation:
-            finite = False
-        if not finite:
-            return f"{name} is no finite decimal: {text[:40]!r}"
-    return None

@@ -16,7 +16,14 @@ import msgspec
 
 from coordinator.streams.events import AnyEvent
 from coordinator.streams.log.birth import is_birth
-from coordinator.streams.log.envelope import Append, Need, Position, decode_append, decode_events
+from coordinator.streams.log.envelope import (
+    Append,
+    Need,
+    Position,
+    decode_append,
+    decode_events,
+    record_named,
+)
 from coordinator.streams.log.errors import UnknownEventError
 
 
@@ -89,13 +96,10 @@ class Counter:
     def read(self, offset: int, record: bytes | None) -> Decision | None:
         """The decision completed by this record, or None. Raises UnknownEventError (newer envelope)."""
         self.next_offset = offset + 1
-        try:
+        with record_named(self.topic, offset):
             if is_birth(offset, record):
                 return None
             append = decode_append(record)
-        except UnknownEventError as error:
-            message = f"{self.topic} offset {offset}: {error}"
-            raise UnknownEventError(message) from error
         if append is None:
             self.uncounted += 1
             self.garbage = offset
@@ -143,3 +147,32 @@ class Counter:
     def state(self) -> Need:
         """Where this reader stands, where it may be resumed: before the first part of what is incomplete."""
         return Need(self._parts_first if self._parts else self.next_offset, self.epoch, self.seq)
+
+
+class TailCounter:
+    """The counting rule over the end of a topic, of which the beginning is not read.
+
+    The newest epoch of a claim or an append is the current one: nobody writes under an epoch before its claim counted.
+    Numbers begin with the first part 1 of it. What a failed send left behind before the first record read cannot be
+    told: it is counted until the next claim, so nothing may be decided by this.
+    """
+
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+        self.epoch = 0
+        """The newest epoch seen, 0 before the first."""
+        self._counter: Counter | None = None
+
+    def read(self, offset: int, record: bytes | None) -> Decision | None:
+        """The decision completed by this record, or None. Raises UnknownEventError (newer envelope)."""
+        with record_named(self.topic, offset):
+            append = None if is_birth(offset, record) else decode_append(record)
+        if append is None or append.epoch < self.epoch:
+            return None
+        if append.epoch > self.epoch:
+            self.epoch, self._counter = append.epoch, None
+        if append.claim:
+            return None
+        if self._counter is None and append.part[0] == 1:
+            self._counter = Counter(self.topic, Need(offset, append.epoch, append.seq - 1))
+        return None if self._counter is None else self._counter.read(offset, record)

@@ -16,7 +16,6 @@ from tests.broker.crash_contract import CONTRACT, UNSCORABLE
 
 from coordinator.infra.contracts.loading import ContractShelf
 from coordinator.streams import events as ev
-from coordinator.streams.agents.owning.tenure import PlainCounter
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.feeds.stage import FeedStage
@@ -25,6 +24,7 @@ from coordinator.streams.log import ids
 from coordinator.streams.log.birth import Birth, birth_records
 from coordinator.streams.log.counting import Counter
 from coordinator.streams.log.envelope import Append, encode_append, encode_decision, encode_event
+from coordinator.streams.log.plain_topics import counter_for
 from coordinator.streams.log.stage import Draft, Stage
 from coordinator.streams.ports import ModelReply, Outcome, Subscription
 from coordinator.streams.predictions.stage import PredictionStage, judge
@@ -110,9 +110,7 @@ def terms() -> ev.Terms:
 
 def pour(stage: Stage, own: TopicLog, sources: Mapping[str, Sequence[bytes]]) -> None:
     """Drive a stage over whole sources, one record of each in turn, and write what it decides."""
-    counters = {
-        topic: PlainCounter(topic) if topic == "commands" else Counter(topic) for topic in stage.sources
-    }
+    counters = {topic: counter_for(topic) for topic in stage.sources}
     for offset in range(max(len(records) for records in sources.values())):
         for topic, counter in counters.items():
             if offset < len(sources[topic]):

@@ -199,8 +199,8 @@ def test_what_changes_is_named(workspace):
 
 
 def decision(offset: int, event: object) -> Decision:
-    from coordinator.streams.agents.owning.tenure import PlainCounter
     from coordinator.streams.log.envelope import Need, encode_event
+    from coordinator.streams.log.plain_topics import PlainCounter
 
     made = PlainCounter("commands", Need(offset)).read(offset, encode_event(event))
     assert made is not None

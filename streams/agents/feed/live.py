@@ -39,6 +39,7 @@ CLOCK_ASK_SECONDS_MAX = 30.0
 
 NO_HISTORY = "the source has no history of it"
 TOO_OLD = f"older than the {BACKFILL_DAYS_MAX} days that are asked for: see coordinator feeds backfill"
+FORGOTTEN = "so long ago that its records could not be told from repeats any more"
 
 log = structlog.get_logger()
 
@@ -202,8 +203,6 @@ class LiveFeed:
         self, one: Subscription, answer: Answer, records: list[FeedRecord], patience_ms: int
     ) -> list[GapClosing]:
         """Which open holes history has settled: filled, or never to be."""
-        if answer.failed:
-            return []
         whole = self._feeds.whole(one)
         arrived = {
             record.at
@@ -216,8 +215,12 @@ class LiveFeed:
             now_there = sum(gap.lacks(at, whole.cadence_ms) for at in arrived) if whole.cadence_ms else 0
             if gap.missing is not None and gap.missing <= now_there:
                 closings.append((one, gap.from_ms, gap.until_ms, True, FILLED))
+            elif gap.from_ms < self._feeds.floor_ms(one):
+                closings.append((one, gap.from_ms, gap.until_ms, False, FORGOTTEN))
             elif gap.from_ms + 1 < answer.from_ms:
                 closings.append((one, gap.from_ms, gap.until_ms, False, TOO_OLD))
+            elif answer.failed:
+                continue
             elif gap.missing is not None and newest <= gap.until_ms:
                 continue  # nothing after it yet: it may still come
             elif answer.none_kept:
@@ -259,7 +262,7 @@ class LiveFeed:
             start = now - WARM_UP_RECORDS * granularity_ms(one.granularity)
         else:
             since = min([whole.until, *(gap.from_ms for gap in whole.gaps)])
-            start = max(since + 1, now - BACKFILL_DAYS_MAX * DAY_MS)
+            start = max(since + 1, now - BACKFILL_DAYS_MAX * DAY_MS, self._feeds.floor_ms(one) + 1)
         if self._monotonic() < self._refused_until:
             return Answer(start, now, [], failed=True)
         try:

@@ -1,64 +1,76 @@
-"""Which rounds are finished: what paces a replay."""
+"""Whether every input has its finished round: what paces a replay."""
 
 from __future__ import annotations
 
 import asyncio
 
-from coordinator.streams.agents.owning.log_io import LogIO, Reader
+from coordinator.streams.agents.owning.log_io import LogIO, Reader, records_until
 from coordinator.streams.agents.owning.ownership import LostOwnershipError
-from coordinator.streams.events import RoundAnswered
-from coordinator.streams.log.envelope import decode_append, decode_events, record_named
+from coordinator.streams.events import InputReceived
+from coordinator.streams.log.counting import TailCounter
 
-ANSWERS_LOOKED_AT = 2000
-"""How many records of `predictions` a restarted replay looks back for rounds that are finished already."""
+RECORDS_LOOKED_AT = 2000
+"""How many records of `predictions` are looked back for how far it has come: one counted decision says it."""
 
 
 class RoundsFinished:
-    """Which inputs have a finished round, as the tail of `predictions` tells.
+    """How far `predictions` has decided `inputs`, and how far it must. It paces the replay and decides nothing.
 
-    It paces the replay and decides nothing. It knows epochs from the claims that it sees, so that a replaced
-    owner's late append does not count here either.
+    `predictions` moves its `upto` past an input once its round and all before it are finished, so one offset says all.
     """
 
     def __init__(self, io: LogIO) -> None:
         self._io = io
         self._reader: Reader | None = None
-        self._epoch = 0
-        self._finished: set[str] = set()
+        self.follows = False
+        """Is it to be told of inputs?"""
+        self._counter = TailCounter("predictions")
+        self._decided = -1
+        self._newest = -1
+        """Where the newest input stands in `inputs`."""
 
     async def start(self) -> None:
-        """Look back, then stand at the end."""
+        """Find how far `predictions` is, and which inputs stand behind that; once. Raises UnknownEventError."""
+        if self.follows:
+            return
+        self.follows = True
         probe = await self._io.reader("predictions", 0)
         end = await probe.end()
         await probe.close()
-        self._reader = await self._io.reader("predictions", max(0, end - ANSWERS_LOOKED_AT))
+        self._reader = await self._io.reader("predictions", max(0, end - RECORDS_LOOKED_AT))
+        async for offset, record in records_until(self._reader, end):
+            self._take(offset, record)
+        inputs, counter = await self._io.reader("inputs", self._decided + 1), TailCounter("inputs")
+        try:
+            async for offset, record in records_until(inputs, await inputs.end()):
+                decision = counter.read(offset, record)
+                if decision is not None and any(isinstance(one, InputReceived) for one in decision.events):
+                    self.expect(decision.offset)
+        finally:
+            await inputs.close()
 
-    async def wait(self, input_ids: set[str], lost: asyncio.Future[LostOwnershipError]) -> None:
-        """Return when every one of these inputs is answered. Raises LostOwnershipError."""
+    def expect(self, offset: int) -> None:
+        """An input stands at this offset of `inputs`."""
+        self._newest = max(offset, self._newest)
+
+    async def wait(self, lost: asyncio.Future[LostOwnershipError]) -> None:
+        """Return when the rounds of all inputs are finished. Raises LostOwnershipError, UnknownEventError."""
         if self._reader is None:
             raise RuntimeError
-        while not input_ids <= self._finished:
+        while self._decided < self._newest:
             if lost.done():
                 raise lost.result()
             for offset, record in await self._reader.read():
-                with record_named("predictions", offset):
-                    self._take(record)
-        self._finished -= input_ids
+                self._take(offset, record)
 
-    def _take(self, record: bytes) -> None:
-        append = decode_append(record)
-        if append is None:
-            return
-        if append.claim:
-            self._epoch = max(self._epoch, append.epoch)
-        elif append.epoch >= self._epoch and b'"RoundAnswered"' in bytes(append.events):
-            self._finished.update(
-                event.data.input_id
-                for event in decode_events(append.events)
-                if isinstance(event, RoundAnswered)
-            )
+    def _take(self, offset: int, record: bytes) -> None:
+        decision = self._counter.read(offset, record)
+        if decision is not None and "inputs" in decision.upto:
+            self._decided = decision.upto["inputs"][0]
 
     async def close(self) -> None:
-        """End the reader."""
+        """End the reader. Nothing waits from here on."""
+        self.follows = False
         if self._reader is not None:
             await self._reader.close()
+            self._reader = None

@@ -23,15 +23,17 @@ from coordinator.streams.agents.feed.rounds_finished import RoundsFinished
 from coordinator.streams.agents.owning.dead_letters import DeadLetters
 from coordinator.streams.agents.owning.log_io import LogIO
 from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic
-from coordinator.streams.agents.owning.tenure import PlainCounter, Tenure
+from coordinator.streams.agents.owning.tenure import Tenure
 from coordinator.streams.events import InputReceived, ModelSeen, Terms
-from coordinator.streams.feeds.stage import FeedStage, value_fault
+from coordinator.streams.feeds.given import value_fault
+from coordinator.streams.feeds.stage import FeedStage
 from coordinator.streams.feeds.witness import Witness, time_fault
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.inputs.stage import InputStage
-from coordinator.streams.log.counting import Decision
-from coordinator.streams.log.envelope import decode_append, decode_events, encode_event, record_named
+from coordinator.streams.log.counting import Counter, Decision
+from coordinator.streams.log.envelope import encode_event
 from coordinator.streams.log.errors import NoHistoryError, OperatorError, RefusedError, WorldError
+from coordinator.streams.log.plain_topics import PlainCounter
 from coordinator.streams.log.stage import Draft
 from coordinator.streams.ports import FeedRecord, FeedSource, Subscription
 from coordinator.streams.settings import Settings
@@ -87,7 +89,6 @@ class FeedTenure(Tenure):
         self._feeds_owned = OwnedTopic(io, "feeds", owner)
         self._writing = asyncio.Lock()
         self._finished = RoundsFinished(io)
-        self._unanswered: set[str] = set()
         self._folded = asyncio.Condition()
         self._folded_offset = -1
         self.subscriptions = [
@@ -102,19 +103,16 @@ class FeedTenure(Tenure):
     async def start(self) -> None:
         """Claim and resume both, then let the source run."""
         await super().start()
-        await self._finished.start()
-        self._unanswered |= self.stage.open_input_ids()
         self._tails.append(asyncio.create_task(self._run_source(), name="feed-source"))
         self._tails.append(asyncio.create_task(self._follow_commands(), name="feed-commands"))
 
     async def process(self, decision: Decision) -> None:
-        """The input stage's part; remembers which inputs now wait for their round."""
+        """The input stage's part; a replay then waits for the rounds of the inputs that it opened."""
         self.stage.absorb(decision)
         while (draft := self.stage.step()) is not None:
-            self._unanswered |= {
-                event.data.input_id for event in draft.events if isinstance(event, InputReceived)
-            }
-            await self.owned.send(list(draft.events), dict(self.stage.upto), dict(self.stage.need))
+            sent = await self.owned.send(list(draft.events), dict(self.stage.upto), dict(self.stage.need))
+            if self._finished.follows and any(isinstance(event, InputReceived) for event in draft.events):
+                self._finished.expect(await sent)
         async with self._folded:
             self._folded_offset = decision.offset
             self._folded.notify_all()
@@ -152,6 +150,7 @@ class FeedTenure(Tenure):
             await self._write(lambda: self.feeds.configure(terms, self._wall_ms_or_clock()))
             await self._wait_for_models()
             await self._replay()
+            await self._finished.close()
             self._refuse_nothing()
             log.info("replay_finished", until=self.feeds.clock)
             await self._live()
@@ -213,15 +212,14 @@ class FeedTenure(Tenure):
         wanted = self._settings.replay_models_min
         if wanted <= 0:
             return
-        reader = await self._io.reader("models", 0)
+        reader, counter = await self._io.reader("models", 0), Counter("models")
         seen: set[str] = set()
         deadline = time.monotonic() + MODELS_WAIT_SECONDS
         try:
             while len(seen) < wanted and time.monotonic() < deadline:
                 for offset, record in await reader.read():
-                    with record_named("models", offset):
-                        append = decode_append(record)
-                        events = decode_events(append.events) if append is not None else []
+                    decision = counter.read(offset, record)
+                    events = [] if decision is None else decision.events
                     seen |= {event.data.model_id for event in events if isinstance(event, ModelSeen)}
         finally:
             await reader.close()
@@ -262,6 +260,7 @@ class FeedTenure(Tenure):
                 return
 
     async def _replay_stretch(self, start_ms: int, end_ms: int) -> None:
+        await self._finished.start()
         first = max(start_ms, self.feeds.clock + 1)
         histories = [
             await self._sound([record async for record in self._source.history(subscription, first, end_ms)])
@@ -269,8 +268,7 @@ class FeedTenure(Tenure):
         ]
         began, began_at = time.monotonic(), None
         for at, records in merge_by_time(histories):
-            await self._finished.wait(self._unanswered, self.owned.lost)
-            self._unanswered.clear()
+            await self._finished.wait(self.owned.lost)
             if self._settings.replay_speed > 0:
                 began_at = at if began_at is None else began_at
                 due = began + (at - began_at) / 1000 / self._settings.replay_speed
@@ -278,8 +276,7 @@ class FeedTenure(Tenure):
             offset = await self._write(partial(self.feeds.replayed, at, self.subscriptions, records))
             if offset is not None:
                 await self._wait_folded(offset)
-        await self._finished.wait(self._unanswered, self.owned.lost)
-        self._unanswered.clear()
+        await self._finished.wait(self.owned.lost)
 
     async def _live(self) -> None:
         """Records as they come, ticks from the wall; a replay of a file or up to a given time ends here."""
@@ -338,7 +335,8 @@ class FeedTenure(Tenure):
             await sent
 
     async def _sound(self, records: Sequence[FeedRecord]) -> list[FeedRecord]:
-        """The records that can be, by their times, their decimals and their candles. Others are garbage from outside.
+        """The records that can be, by their times, their decimals and their candles, and are not too late. Others
+        are garbage from outside.
 
         Our own sources look themselves; one that a package brings may not.
         """
@@ -349,6 +347,7 @@ class FeedTenure(Tenure):
             fault = time_fault(record.ts_event, record.at, now_ms) or value_fault(record.values)
             if fault is None and record.kind == "candle" and record.values.keys() >= set(VALUE_NAMES):
                 fault = candle_fault(record.values, any_price=any_price)
+            fault = fault or self.feeds.refusal(record)
             if fault is None:
                 sound.append(record)
             else:

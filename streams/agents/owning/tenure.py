@@ -11,50 +11,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Collection
 
-import msgspec
 import structlog
 from aiokafka.errors import KafkaError
 
 from coordinator.streams.agents.owning.log_io import LogIO, Reader
 from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic, pump
-from coordinator.streams.log.birth import is_birth
 from coordinator.streams.log.counting import Counter, Decision
-from coordinator.streams.log.envelope import Need, decode_outside
+from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.errors import WorldError
+from coordinator.streams.log.plain_topics import PlainCounter, counter_for
 from coordinator.streams.log.stage import AnyStage
-from coordinator.streams.topology import BY_TOPIC
 
 log = structlog.get_logger()
 
 OnGarbage = Callable[[str, int, bytes, str], Awaitable[None]]
 """(topic, offset, bytes, reason): returns when the piece is set aside for good."""
-
-
-class PlainCounter:
-    """`Counter` for topics of many writers: every record that is an event counts, as a decision of one.
-
-    `garbage` says why the last record read was none; it is empty for the topic's birth.
-    """
-
-    def __init__(self, topic: str, start: Need | None = None) -> None:
-        self.topic = topic
-        self.next_offset = (start or Need()).offset
-        self.garbage = ""
-
-    def read(self, offset: int, record: bytes | None) -> Decision | None:
-        """The event as a decision, or None for what this version cannot take: it is passed over by all alike."""
-        self.next_offset = offset + 1
-        self.garbage = ""
-        if is_birth(offset, record):
-            return None
-        body = record or b""
-        try:
-            decode_outside(body)
-        except msgspec.DecodeError as error:
-            self.garbage = str(error)
-            return None
-        raws = (msgspec.Raw(b"[" + body + b"]"),)
-        return Decision(self.topic, offset, offset, 0, Need(offset), {}, {}, raws)
 
 
 class Tenure:
@@ -78,7 +49,7 @@ class Tenure:
         for source in self.stage.sources:
             need = self.stage.need[source]
             self._readers[source] = reader = await self._io.reader(source, need.offset)
-            self._counters[source] = self._counter(source, need)
+            self._counters[source] = counter_for(source, need)
             ends[source] = await reader.end()
         await self.resumed_memory()
         await self._catch_up(ends)
@@ -87,11 +58,6 @@ class Tenure:
                 self._tails.append(asyncio.create_task(self._tail(source), name=f"tail-{source}"))
         await self._readers[self._driver].close()  # Faust delivers it from here on
         log.info("stage_resumed", stage=self.stage.topic, epoch=self.owned.epoch, ends=ends)
-
-    def _counter(self, source: str, need: Need) -> Counter | PlainCounter:
-        if BY_TOPIC[source].enveloped:
-            return Counter(source, need)
-        return PlainCounter(source, need)
 
     async def resumed_memory(self) -> None:
         """A hook: the own memory is folded, the sources are not."""

@@ -19,12 +19,13 @@ from coordinator.infra.models.in_hand import InHand
 from coordinator.streams.agents.owning.ahead import FeedClock, InputsAhead
 from coordinator.streams.agents.owning.log_io import LogIO, Reader
 from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic
-from coordinator.streams.agents.owning.tenure import OnGarbage, PlainCounter, Tenure
+from coordinator.streams.agents.owning.tenure import OnGarbage, Tenure
 from coordinator.streams.agents.predict.asking import Askers, Asking, Replies
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.events import InputReceived, InputReceivedData, RoundOpened
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need
+from coordinator.streams.log.plain_topics import PlainCounter
 from coordinator.streams.log.stage import Draft
 from coordinator.streams.models.stage import ModelStage
 from coordinator.streams.ports import ModelGateway, ModelInfo, ModelNotice, ModelReply, Outcome

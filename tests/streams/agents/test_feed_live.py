@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
 import msgspec
 import pytest
@@ -15,10 +16,11 @@ from coordinator.streams import events as ev
 from coordinator.streams.agents.feed.worker import FeedTenure
 from coordinator.streams.agents.owning.dead_letters import DeadLetters
 from coordinator.streams.contract.terms import make_terms
+from coordinator.streams.feeds import known
 from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.log.counting import Counter
 from coordinator.streams.log.envelope import decode_event
-from coordinator.streams.log.errors import OperatorError, RefusedError
+from coordinator.streams.log.errors import OperatorError, RefusedError, WorldError
 from coordinator.streams.ports import FeedRecord, SourceHealth, Subscription
 from coordinator.streams.settings import Settings
 
@@ -81,14 +83,9 @@ async def test_what_was_missed_between_two_connections_comes_from_history_once_a
     )
 
     def opened() -> list[tuple[int, bool]]:
-        counter = Counter("feeds")
-        found = (counter.read(offset, one) for offset, one in enumerate(log.records["feeds"]))
         return [
             ((event.data.ts_event - T0) // MINUTE, event.data.backfilled)
-            for decision in found
-            if decision is not None
-            for event in decision.events
-            if isinstance(event, ev.FeedRecordReceived)
+            for event in events_of(log, ev.FeedRecordReceived)
         ]
 
     async def until(*numbers: int) -> None:
@@ -133,8 +130,12 @@ class RefusingSource(FlakySource):
             raise self.error
 
 
-def tenure_of(log: MemoryLog, source: FlakySource, wall: Callable[[], int], subjects: str) -> FeedTenure:
-    settings = Settings(feed_source="fake", feed_subjects=tuple(subjects.split()), crunch_id="test")
+def tenure_of(
+    log: MemoryLog, source: FlakySource, wall: Callable[[], int], subjects: str, **changes: str
+) -> FeedTenure:
+    settings = Settings(
+        feed_source="fake", feed_subjects=tuple(subjects.split()), crunch_id="test", **changes
+    )
     shelf = ContractShelf()
     shelf.put(CONTRACT)
     return FeedTenure(
@@ -146,18 +147,27 @@ def tenure_of(log: MemoryLog, source: FlakySource, wall: Callable[[], int], subj
         lambda: make_terms(shelf.current, shelf.current_hash, settings, 0),
         DeadLetters(log),
         wall_ms=wall,
+        uptime_ms=wall,
     )
 
 
-def states(log: MemoryLog) -> list[tuple[str, str]]:
+def events_of(log: MemoryLog, kind: type[Any]) -> list[Any]:
     counter = Counter("feeds")
     found = (counter.read(offset, one) for offset, one in enumerate(log.records["feeds"]))
     return [
-        (event.data.state, event.data.reason)
+        event
         for decision in found
         if decision is not None
         for event in decision.events
-        if isinstance(event, ev.FeedStateChanged) and event.data.source == "fake"
+        if isinstance(event, kind)
+    ]
+
+
+def states(log: MemoryLog) -> list[tuple[str, str]]:
+    return [
+        (event.data.state, event.data.reason)
+        for event in events_of(log, ev.FeedStateChanged)
+        if event.data.source == "fake"
     ]
 
 
@@ -259,3 +269,64 @@ async def test_a_replay_leaves_out_a_record_of_a_time_that_cannot_be_and_its_clo
     decisions = [counter.read(offset, one) for offset, one in enumerate(log.records["feeds"])]
     events = [event for decision in decisions if decision is not None for event in decision.events]
     assert [one.at for one in events if isinstance(one, ev.ClockTicked)] == [candle(0).at]
+
+
+def price(second: int) -> FeedRecord:
+    at = T0 + second * 1_000
+    return FeedRecord("fake", "BTCUSDT", "tick", "1s", at, at, {"price": "1"})
+
+
+async def until_closed(log: MemoryLog) -> ev.FeedGapClosed:
+    async with asyncio.timeout(SECONDS_MAX):
+        while not (closed := events_of(log, ev.FeedGapClosed)):
+            await asyncio.sleep(0.02)
+    return closed[0]
+
+
+async def test_a_hole_older_than_is_asked_for_is_closed_though_history_does_not_answer():
+    """Else every outage of a node whose source lost its history would be waited for, for ever."""
+    log, source, wall = MemoryLog(), RefusingSource(), T0 + 3 * MINUTE
+    source.known = [candle(number) for number in range(3)]
+    tenure = tenure_of(log, source, lambda: wall, "BTCUSDT")
+    await tenure.start()
+    try:
+        async with asyncio.timeout(SECONDS_MAX):
+            while len(events_of(log, ev.FeedRecordReceived)) < 3:
+                await asyncio.sleep(0.02)
+        source.error = WorldError("no history today")
+        days = 4 * 24 * 60
+        wall = T0 + (days + 1) * MINUTE
+        source.connect(candle(days))
+        closed = await until_closed(log)
+        assert (closed.data.from_ms, closed.data.complete) == (T0 + 3 * MINUTE, False)
+        assert "older than the 3 days" in closed.data.reason
+    finally:
+        await tenure.close()
+
+
+async def test_a_hole_whose_records_could_not_be_told_from_repeats_any_more_is_closed_as_not_filled(
+    monkeypatch,
+):
+    monkeypatch.setattr(known, "RUNS_KEPT", 4)
+    log, source, wall = MemoryLog(), RefusingSource(), T0
+    source.error = WorldError("no history today")
+    source.health.state = "reconnecting"
+    tenure = tenure_of(log, source, lambda: wall, "BTCUSDT", feed_kind="tick", feed_granularity="1s")
+    await tenure.start()
+    try:
+        source.connect(price(0))
+        async with asyncio.timeout(SECONDS_MAX):
+            while not events_of(log, ev.FeedGapFound):
+                wall += 1_000
+                await asyncio.sleep(0.2)
+        source.health.state = "connected"
+        now = (wall - T0) // 1_000
+        for second in range(8):
+            source.records.put_nowait(price(now + second))
+        wall += 10_000
+        source.health.connections += 1
+        closed = await until_closed(log)
+        assert (closed.data.from_ms, closed.data.complete) == (T0, False)
+        assert "repeats" in closed.data.reason
+    finally:
+        await tenure.close()

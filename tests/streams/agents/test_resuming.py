@@ -13,9 +13,10 @@ from tests.streams.agents.echo import until
 
 from coordinator.streams.agents.owning.dead_letters import DeadLetters
 from coordinator.streams.agents.owning.ownership import LostOwnershipError
-from coordinator.streams.agents.owning.tenure import PlainCounter, Tenure
+from coordinator.streams.agents.owning.tenure import Tenure
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.log.envelope import decode_event
+from coordinator.streams.log.plain_topics import PlainCounter
 from coordinator.streams.log.stage import Stage
 from coordinator.streams.scores.stage import ScoreStage
 from coordinator.streams.snapshots.stage import SnapshotStage

@@ -14,7 +14,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.memory_log import MemoryLog, PlainCounter, undisturbed
+from tests.memory_log import MemoryLog, undisturbed
 from tests.streams.test_crash_chain import CONTRACTS, STAGES, market
 
 from coordinator.streams.audit.checkpoint import STEPS, check_chain, check_log
@@ -32,7 +32,7 @@ from coordinator.streams.events import (
     ScoreEntry,
     answers_in_columns,
 )
-from coordinator.streams.log.counting import Counter, Decision
+from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import (
     Append,
     Need,
@@ -41,7 +41,7 @@ from coordinator.streams.log.envelope import (
     encode_decision,
     encode_event,
 )
-from coordinator.streams.topology import BY_TOPIC
+from coordinator.streams.log.plain_topics import counter_for
 
 Parts = list[tuple[list[AnyEvent], dict[str, Any], dict[str, Need]]]
 """A topic as (events, upto, need) per decision."""
@@ -49,7 +49,7 @@ Parts = list[tuple[list[AnyEvent], dict[str, Any], dict[str, Need]]]
 
 def topics_of(log: MemoryLog) -> Callable[[str, Need], AsyncIterator[Decision]]:
     async def decisions(topic: str, start: Need) -> AsyncIterator[Decision]:
-        counter = Counter(topic, start) if BY_TOPIC[topic].enveloped else PlainCounter(topic, start)
+        counter = counter_for(topic, start)
         for offset, record in enumerate(log[topic][start.offset :], start=start.offset):
             if (found := counter.read(offset, record)) is not None:
                 yield found

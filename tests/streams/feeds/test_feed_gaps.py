@@ -20,6 +20,7 @@ from coordinator.streams.events import (
     FeedRecordReceived,
     FeedStateChanged,
 )
+from coordinator.streams.feeds import known
 from coordinator.streams.feeds.gaps import Wholeness
 from coordinator.streams.feeds.stage import FeedStage
 from coordinator.streams.ports import FeedRecord, Subscription
@@ -46,7 +47,7 @@ CANDLES = {
 @pytest.mark.parametrize(("came", "now", "expected"), CANDLES.values(), ids=CANDLES)
 @pytest.mark.parametrize("split", [False, True], ids=["at once", "one already written"])
 def test_a_missing_candle_is_a_hole_wherever_it_is(came, now, expected, split):
-    whole = Wholeness(BTC)
+    whole = Wholeness(MINUTE)
     ats = [T0 + minute * MINUTE for minute in came]
     if split and ats:
         whole.add(ats.pop(0))
@@ -56,7 +57,7 @@ def test_a_missing_candle_is_a_hole_wherever_it_is(came, now, expected, split):
 
 
 def test_a_silence_of_ticks_is_a_hole_only_while_nobody_is_connected():
-    whole = Wholeness(TICKS)
+    whole = Wholeness(None)
     whole.add(T0)
     assert whole.due(T0 + 9_000, PATIENCE_MS, [], connected=True) == ([], T0)
     assert whole.due(T0 + 9_000, PATIENCE_MS, [T0 + 8_500], connected=True) == ([], T0 + 8_500)
@@ -227,6 +228,17 @@ def test_a_given_record_that_cannot_be_a_fact_is_refused_and_the_others_are_take
     assert [one.data.ts_event for one in draft.events] == [T0 + MINUTE]
     assert len(refused) == 1
     assert re.search(why, refused[0][1])
+
+
+def test_a_given_record_that_comes_too_late_is_refused(monkeypatch):
+    monkeypatch.setattr(known, "RUNS_KEPT", 4)
+    feed = Feed()
+    feed.offer(*(candle(minute) for minute in range(0, 20, 2)))
+    draft, refused = feed.stage.command(decision("commands", 0, [give(3, 19)]))
+    assert [(one.data.ts_event - T0) // MINUTE for one in draft.events] == [19]
+    assert [(what, "too late" in why) for what, why in refused] == [
+        (f"binance/{SUBJECT} {T0 + 3 * MINUTE}", True)
+    ]
 
 
 def test_a_command_about_something_else_is_only_read():

@@ -6,6 +6,8 @@ from typing import Any
 
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from tests.given import decision
 from tests.streams.build import HASH, HOUR, MINUTE, SUBJECT, T0, configured, scope, terms
 
@@ -17,8 +19,10 @@ from coordinator.streams.events import (
     FeedRecordReceived,
 )
 from coordinator.streams.events import Feed as TermsFeed
+from coordinator.streams.feeds import known
+from coordinator.streams.feeds.given import value_fault
 from coordinator.streams.feeds.known import CANDLES_COMPARED
-from coordinator.streams.feeds.stage import FeedStage, value_fault
+from coordinator.streams.feeds.stage import FeedStage
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.ports import FeedRecord, Subscription
 
@@ -175,8 +179,7 @@ def test_what_is_remembered_of_candles_is_bounded_and_is_of_the_last_ones():
     ]  # the past comes after the present, as in a backfill
     for minute in minutes_back:
         stage.offer(other(minute, "1.0"))
-    known = stage.stage._known[BTC]
-    assert len(known._said) <= 2 * CANDLES_COMPARED
+    assert len(stage.stage._known[BTC].said) <= CANDLES_COMPARED * 9 // 8
     assert stage.offer(other(9_999, "1.5")) != []
     assert stage.offer(other(0, "1.5")) == []
 
@@ -224,6 +227,51 @@ def test_no_record_is_forgotten_however_long_ago_it_was():
     (late,) = feed.offer(candle(6), candle(7), candle(8))
     assert (late.data.ts_event, late.data.backfilled) == (T0 + 7 * MINUTE, True)
     assert minutes(feed.offer(candle(-3), candle(30_000))) == [(-3, 0), (30_000, 0)]
+
+
+PRICES = Subscription("pyth", SUBJECT, "tick", "1s")
+
+
+def price(second: int, revision: int = 0) -> FeedRecord:
+    at = T0 + 1_000 * second
+    return PRICES.record(at, at, {"price": "1"}, revision)
+
+
+def test_of_ticks_the_last_ones_are_known_and_a_latecomer_behind_them_is_refused(feed, monkeypatch):
+    """A tick feed has no grid: a year of it would be a number for each second."""
+    monkeypatch.setattr(known, "RUNS_KEPT", 80)
+    for second in range(0, 1_000, 2):
+        feed.offer(price(second))
+    assert len(feed.stage._known[PRICES].on_grid.firsts) <= 90
+    floor_ms = feed.stage.floor_ms(PRICES)
+    forgotten = (floor_ms - T0) // 1_000
+    assert forgotten >= 1_000 - 2 * 90
+    assert feed.offer(price(forgotten + 2)) == []  # a repeat that is told
+    assert feed.stage.refusal(price(forgotten + 1)) is None
+    assert [one.data.backfilled for one in feed.offer(price(forgotten + 1))] == [True]
+    for late in (price(0), price(1), price(forgotten, revision=1)):
+        assert f"up to {floor_ms} ms" in feed.stage.refusal(late)
+        assert feed.offer(late) == []
+    assert len({event.id for event in feed.log}) == len(feed.log)
+
+
+def test_a_correction_behind_the_remembered_ones_is_refused_and_the_record_stays_known(feed, monkeypatch):
+    monkeypatch.setattr(known, "REVISIONS_KEPT", 8)
+    for minute in range(20):
+        feed.offer(candle(minute), candle(minute, 1))
+    assert len(feed.stage._known[BTC].revisions) <= 9
+    assert "corrections" in feed.stage.refusal(candle(0, 1))
+    assert feed.offer(candle(0), candle(0, 1), candle(0, 2)) == []
+    assert minutes(feed.offer(candle(19, 1), candle(19, 2))) == [(19, 2)]
+
+
+@given(st.lists(st.integers(0, 60), unique=True), st.sampled_from([1, 5]))
+def test_times_hold_what_was_added_in_as_few_runs_as_there_are(numbers, step_ms):
+    times = known.Times(step_ms)
+    for number in numbers:
+        times.add(number * step_ms)
+    assert [number for number in range(-2, 64) if number * step_ms in times] == sorted(numbers)
+    assert len(times.firsts) == len({number - place for place, number in enumerate(sorted(numbers))})
 
 
 def test_a_record_behind_a_later_one_is_marked_and_opens_nothing(feed):

@@ -23,7 +23,6 @@ from coordinator.streams.feeds.gaps import Wholeness
 from coordinator.streams.inputs.holes import Holes
 from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.log.envelope import Need
-from coordinator.streams.ports import Subscription
 
 WAIT_SECONDS = 600
 FIVE_MINUTES = scope("300s", horizon_seconds=300, interval_seconds=3600)
@@ -130,7 +129,7 @@ def test_an_input_without_holes_says_nothing():
 def test_a_hole_of_years_costs_no_more_than_one_of_minutes():
     """A node that was off for ten years of one-second candles must not count them one by one."""
     second, years = 1_000, 10 * 365 * 86_400_000
-    holes, whole = Holes(), Wholeness(Subscription("x", "BTCUSDT", "candle", "1s"))
+    holes, whole = Holes(), Wholeness(1_000)
     (span,) = holes.seen([T0, T0 + years], T0 + years, second)
     assert (span.from_ms, span.until_ms) == (T0, T0 + years - second)
     lack = holes.in_window([T0, T0 + years], T0, T0 + years, second)

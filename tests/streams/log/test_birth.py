@@ -7,7 +7,6 @@ import pytest
 from tests.streams.build import tick
 
 from coordinator.projections.folding.decisions import TopicReader
-from coordinator.streams.agents.owning.tenure import PlainCounter
 from coordinator.streams.log.birth import Birth, birth_records, read_birth
 from coordinator.streams.log.check import (
     LogFound,
@@ -20,6 +19,7 @@ from coordinator.streams.log.check import (
 from coordinator.streams.log.counting import Counter
 from coordinator.streams.log.envelope import Append, Need, encode_append, encode_decision
 from coordinator.streams.log.errors import WrongLogError
+from coordinator.streams.log.plain_topics import PlainCounter
 from coordinator.streams.topology import TOPICS
 
 BIRTHS = birth_records("btc-up", Birth("b1", 1))

@@ -8,7 +8,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from tests.streams.build import tick
 
-from coordinator.streams.log.counting import Counter
+from coordinator.streams.log.counting import Counter, TailCounter
 from coordinator.streams.log.envelope import Append, Need, decode_append, encode_append, encode_decision
 
 
@@ -120,6 +120,45 @@ def test_a_reader_in_the_middle_of_a_decision_is_resumed_before_its_first_part()
     read_all(log[:3], counter=counter)
     assert counter.state() == Need(2, 1, 1)
     assert seen(read_all(log, counter.state())) == seen(read_all(log))[1:]
+
+
+# --- from the middle --------------------------------------------------------------------------------------
+
+FROM_THE_MIDDLE = {
+    # name: (the topic, where it is begun to read, (seq, offset) of what counts)
+    "one owner": ([claim(1), part(1, 1), part(1, 2), part(1, 3)], 2, [(2, 2), (3, 3)]),
+    "in the middle of a decision": (
+        [claim(1), part(1, 1, 1, 2), part(1, 1, 2, 2), part(1, 2)],
+        2,
+        [(2, 3)],
+    ),
+    "a late word behind the claim": ([claim(1), claim(2), part(1, 1), part(2, 1)], 1, [(1, 3)]),
+    "a late word before the first of the current owner": (
+        [claim(1), part(1, 1), claim(2), part(1, 2), part(2, 2), part(1, 3), part(2, 3)],
+        3,
+        [(2, 3), (2, 4), (3, 6)],
+    ),
+    "repeated sends": (
+        [claim(1), part(1, 1), part(1, 2), part(1, 1), part(1, 2), part(1, 3)],
+        1,
+        [(1, 1), (2, 2), (3, 5)],
+    ),
+    "a hole": ([claim(1), part(1, 1), part(1, 3), claim(2), part(2, 2)], 1, [(1, 1), (2, 4)]),
+    "only what a failed send left behind, and the next owner": (
+        [claim(1), part(1, 1), part(1, 3), claim(2), part(2, 2)],
+        2,
+        [(3, 2), (2, 4)],
+    ),
+    "garbage": ([claim(1), part(1, 1), b"garbage", part(1, 2)], 1, [(1, 1), (2, 3)]),
+    "two claims for one epoch": ([claim(1), claim(2), claim(2), part(2, 1)], 1, [(1, 3)]),
+}
+
+
+@pytest.mark.parametrize(("log", "start", "expected"), FROM_THE_MIDDLE.values(), ids=FROM_THE_MIDDLE)
+def test_from_the_middle_what_counts_is_told_once_the_current_epoch_is_seen(log, start, expected):
+    tail = TailCounter("feeds")
+    told = [one for at in range(start, len(log)) if (one := tail.read(at, log[at]))]
+    assert [(one.seq, one.offset) for one in told] == expected
 
 
 # --- any interleaving ------------------------------------------------------------------------------------

@@ -1,0 +1,36 @@
+"""What an operator, or a source of a package, may give as a record. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal, InvalidOperation
+
+from coordinator.streams.events import GivenRecord, RecordFeedData
+from coordinator.streams.feeds.witness import time_fault
+
+VALUE_CHARS_MAX = 100
+NAME_CHARS_MAX = 200
+VALUES_MAX = 1000
+REVISION_MAX = 1 << 31
+
+
+def value_fault(values: Mapping[str, str]) -> str | None:
+    """Why these values are no finite decimals, or None. One that is not would spoil every input it stands in."""
+    for name, text in values.items():
+        try:
+            finite = len(text) <= VALUE_CHARS_MAX and Decimal(text).is_finite()
+        except InvalidOperation:
+            finite = False
+        if not finite:
+            return f"{name} is no finite decimal: {text[:40]!r}"
+    return None
+
+
+def given_fault(data: RecordFeedData, given: GivenRecord, now_ms: int) -> str | None:
+    """Why a record of the past, given by a command, can be no fact; None for one that can."""
+    names = (data.source, data.subject, data.kind, data.granularity, *given.values)
+    if len(names) > VALUES_MAX or max(map(len, names)) > NAME_CHARS_MAX:
+        return f"more than {VALUES_MAX} values, or a name of more than {NAME_CHARS_MAX} characters"
+    if not 0 <= given.revision < REVISION_MAX:
+        return f"its revision {given.revision} is not between 0 and {REVISION_MAX}"
+    return time_fault(given.ts_event, given.at, now_ms, 0) or value_fault(given.values)
