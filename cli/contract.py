@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from coordinator.cli import contract_kept
+from coordinator.cli import contract_fields, contract_kept
 from coordinator.cli.shared import JsonOption, one_line, print_json
 from coordinator.streams.settings import Settings, read_settings
 
@@ -24,6 +24,7 @@ PLACE = re.compile(r"\((?P<path>[^()]+):(?P<line>\d+)\)")
 MARKS = {"ok": ("ok", "green"), "fault": ("FAULT", "bold red"), "unknown": ("?", "yellow")}
 
 
+app.command("fields")(contract_fields.fields)
 app.command("list")(contract_kept.list_)
 app.command("show")(contract_kept.show)
 app.command("diff")(contract_kept.diff)

@@ -1,0 +1,53 @@
+"""`coordinator contract fields`: what an author reads instead of our source."""
+
+from __future__ import annotations
+
+import json
+
+from typer.testing import CliRunner
+
+from coordinator.cli.main import app
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.fields import fields_of
+
+runner = CliRunner()
+
+
+def test_every_field_of_a_contract_is_listed_with_type_and_default():
+    printed = runner.invoke(app, ["contract", "fields"]).output
+    for name in CrunchContract.model_fields:
+        assert f"\n{name}: " in f"\n{printed}", name
+    assert "deadline_seconds: float = 10" in printed
+
+
+def test_one_field_comes_with_what_is_in_it():
+    printed = runner.invoke(app, ["contract", "fields", "aggregation"]).output
+    assert "aggregation.windows.hours: int = required" in printed
+    assert "deadline_seconds" not in printed
+
+
+def test_a_callable_comes_with_the_signature_of_its_default():
+    printed = runner.invoke(app, ["contract", "fields", "score_prediction"]).output
+    assert "score_prediction(prediction: Any, ground_truth: Any) -> dict[str, Any]" in printed
+    assert "2vd - v**2" in printed
+
+
+def test_as_json_a_field_is_an_object():
+    (found,) = json.loads(runner.invoke(app, ["contract", "fields", "gap_policy", "--json"]).output)
+    assert (found["name"], found["default"]) == ("gap_policy", "'wait'")
+    assert "records" in found["doc"]
+
+
+def test_a_misspelt_name_is_refused_with_what_is_near():
+    failed = runner.invoke(app, ["contract", "fields", "agregation"])
+    assert failed.exit_code != 0
+    assert "did you mean aggregation" in failed.output + failed.stderr
+
+
+def test_a_subclass_of_an_author_shows_its_own_fields_too():
+    class Mine(CrunchContract):
+        lookback_hours: int = 3
+        """How far back it looks."""
+
+    (found,) = [one for one in fields_of(Mine) if one.path == "lookback_hours"]
+    assert (found.type, found.default, found.doc) == ("int", "3", "How far back it looks.")
