@@ -6,8 +6,9 @@ integer number of units of 10**-score_decimals by `to_units`; sums are exact; a 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import ROUND_HALF_EVEN, Decimal
+from fractions import Fraction
 
 UNITS_MAX = 2**53  # beyond it a JSON reader in another language would lose digits
 _SURE = 2.0**40
@@ -62,3 +63,16 @@ def mean_units(sum_units: int, n: int) -> int:
     if twice > n or (twice == n and quotient % 2 == 1):
         quotient += 1
     return quotient
+
+
+def weighted_mean_units(parts: Iterable[tuple[Fraction, Fraction | None]]) -> int | None:
+    """The weighted mean of (weight > 0, value in units), rounded half-even once; None where a value is None or none is.
+
+    Exact until the end: means of sums go in as fractions, so that nothing is rounded twice.
+    """
+    total, weights = Fraction(0), Fraction(0)
+    for weight, value in parts:
+        if value is None:
+            return None
+        total, weights = total + weight * value, weights + weight
+    return round(total / weights) if weights else None

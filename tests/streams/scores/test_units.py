@@ -10,7 +10,14 @@ import pytest
 from hypothesis import given as property_of
 from hypothesis import strategies as st
 
-from coordinator.streams.scores.units import UNITS_MAX, NotRecordableError, mean_units, to_float, to_units
+from coordinator.streams.scores.units import (
+    UNITS_MAX,
+    NotRecordableError,
+    mean_units,
+    to_float,
+    to_units,
+    weighted_mean_units,
+)
 
 ROUNDED = [
     # value, decimals, units
@@ -111,3 +118,14 @@ def test_float_sums_would_depend_on_order():
         rng.shuffle(values)
         sums.add(sum(values[::2]) + sum(values[1::2]))
     assert len(sums) > 1
+
+
+def test_a_weighted_mean_is_rounded_once_and_is_none_where_a_part_is():
+    part = Fraction(1, 3)
+    assert (
+        weighted_mean_units([(Fraction(1), part), (Fraction(1), part), (Fraction(1), 3 * part)]) == 1
+    )  # 5/9
+    assert weighted_mean_units([(Fraction(3), Fraction(10)), (Fraction(1), Fraction(2))]) == 8
+    assert weighted_mean_units([(Fraction(1), Fraction(1, 2))]) == 0  # half-even
+    assert weighted_mean_units([(Fraction(1), Fraction(1)), (Fraction(1), None)]) is None
+    assert weighted_mean_units([]) is None

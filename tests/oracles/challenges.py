@@ -1,0 +1,231 @@
+"""What plays the cases of each challenge: its reference contract through the node, and the answer in the file's form."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from fractions import Fraction
+from typing import Any
+
+from coordinator.streams import events as ev
+from coordinator.streams.checkpoints.offering import build_emission
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.checking.check import sample_records
+from coordinator.streams.contract.emission import PARTS
+from coordinator.streams.contract.payout_amounts import pool_amounts
+from coordinator.streams.contract.payout_rules import as_written
+from coordinator.streams.contract.terms import MS
+from coordinator.streams.log import ids
+from coordinator.streams.scores.units import to_float, to_units, weighted_mean_units
+from oracles.contracts import btc_up, numinous, synth
+from oracles.node import CRUNCH, PUBKEY, Node, missing, ranked_by
+
+DECIMALS = 9
+WEEK_MS = 7 * 86_400 * MS
+MICRO = 1_000_000
+Inputs = Mapping[str, Any]
+
+
+# --- btc-up ----------------------------------------------------------------------------------------------
+
+
+def btc_up_period(inputs: Inputs) -> dict[str, Any]:
+    """Rounds of answers to a period's means, its ranking and its shares."""
+    rules = {name: inputs[name] for name in ("absence_policy", "min_participation", "score_decimals")}
+    contract = btc_up.contract(crunch_pubkey=PUBKEY, **rules)
+    node = Node(contract)
+    models: dict[str, None] = {}
+    rounds = []
+    for one in inputs["rounds"]:
+        said = {
+            model: {"value": answer["value"]}
+            if answer["status"] == "answered"
+            else missing(answer["status"], answer["fault"])
+            for model, answer in one["answers"].items()
+        }
+        models |= dict.fromkeys(said)
+        (scope,) = contract.schedules()
+        records = sample_records(contract, "candle", (one["entry"], one["resolved"]))
+        (scored,) = node.round(records, {scope.scope_key: said}).values()
+        rounds.append(_round(scored, contract))
+    data = node.close()
+    keys = {entry.model_id: to_float(entry.key_units, contract.score_decimals) for entry in data.ranking}
+    return {
+        "rounds": rounds,
+        "aggregates": {"period": {model: keys.get(model) for model in sorted(models)}},
+        "ranking": _ranking(data, contract.score_decimals),
+        "payouts_frac64": _shares(data),
+    }
+
+
+def _round(scored: ev.RoundScoredData, contract: CrunchContract) -> dict[str, Any]:
+    field, decimals = contract.aggregation.value_field, contract.score_decimals
+    entries = scored.entries()
+    units = {one.model_id: one.units.get(field) for one in entries}
+    return {
+        "scores": {model: None if one is None else to_float(one, decimals) for model, one in units.items()},
+        "charges": {
+            one.model_id: to_float(one.charge_units, decimals)
+            for one in entries
+            if one.charge_units is not None
+        },
+    }
+
+
+def _ranking(data: ev.CheckpointData, decimals: int) -> list[dict[str, Any]]:
+    ranked = [
+        {"model": one.model_id, "rank": one.rank, "key": to_float(one.key_units, decimals)}
+        for one in data.ranking
+    ]
+    return ranked + [{"model": model, "rank": None, "key": None} for model in data.unranked]
+
+
+def _shares(data: ev.CheckpointData) -> dict[str, int]:
+    rewards = data.emission["cruncher_rewards"]
+    return {data.ranking[one["cruncher_index"]].model_id: one["reward_pct"] for one in rewards}
+
+
+# --- payouts ---------------------------------------------------------------------------------------------
+
+
+def checkpoint(
+    contract: CrunchContract, ranking: list[ev.RankedEntry], end_ms: int = WEEK_MS
+) -> ev.CheckpointData:
+    """The checkpoint of a week whose ranking is known, as the checkpoint stage makes its emission and payout."""
+    built = build_emission(contract, ranking, DECIMALS, end_ms)
+    if built.fault:
+        raise AssertionError(built.fault)
+    return ev.CheckpointData(
+        checkpoint_id=ids.checkpoint_id(CRUNCH, end_ms - WEEK_MS, end_ms),
+        period_start=end_ms - WEEK_MS,
+        period_end=end_ms,
+        snapshot_count=1,
+        ranking=ranking,
+        unranked=[],
+        emission=built.emission,
+        emission_sha256="",
+        contract_hash="",
+        rehearsal=False,
+        payout=built.payout,
+    )
+
+
+def micro_of(usd: float) -> int:
+    """Whole micro-USDC, rounded down."""
+    return math.floor(Decimal(repr(usd)) * MICRO)
+
+
+def _paid(pool: ev.PoolPaid, data: ev.CheckpointData, pool_usd: float, total: int) -> tuple[list[Any], int]:
+    amounts, retained = pool_amounts(pool, total)
+    rows = [
+        {
+            "model": data.ranking[i].model_id,
+            "rank": rank,
+            "fraction": parts / PARTS,
+            "usd": parts / PARTS * pool_usd,
+            "micro": amount,
+        }
+        for (i, rank, parts), amount in zip(pool.paid, amounts, strict=True)
+    ]
+    return rows, retained
+
+
+def synth_checkpoint(models: list[Inputs], parameters: Inputs, end_ms: int = WEEK_MS) -> ev.CheckpointData:
+    """Anchors by horizon to the payout of a week."""
+    horizons = tuple(sorted({horizon for one in models for horizon in one["scores"]}, key=int))
+    contract = synth.contract(
+        PUBKEY,
+        [one["model_id"] for one in models if one["is_benchmark"]],
+        alpha=parameters["alpha"],
+        top_k=parameters["top_k"],
+        benchmark_cutoff=parameters["benchmark_cutoff"],
+        horizons=horizons,
+    )
+    boards: dict[str, dict[str, int | None]] = {
+        horizon: {one["model_id"]: _units(one["scores"].get(horizon)) for one in models}
+        for horizon in horizons
+    }
+    whole = {
+        one["model_id"]: next(
+            (of[one["model_id"]] for of in boards.values() if of[one["model_id"]] is not None), None
+        )
+        for one in models
+    }
+    players = {one["model_id"]: one["player"] for one in models}
+    return checkpoint(contract, ranked_by(whole, "desc", players, boards), end_ms)
+
+
+def synth_payout(inputs: Inputs) -> dict[str, Any]:
+    """Anchors by horizon to money by horizon and model."""
+    parameters = inputs["parameters"]
+    data = synth_checkpoint(inputs["models"], parameters)
+    pool_usd, pool_micro = parameters["pool_usd"], micro_of(parameters["pool_usd"])
+    pools = data.payout.pools if data.payout else []
+    keys = {one["model_id"]: one["scores"] for one in inputs["models"]}
+    by_horizon: dict[str, Any] = {}
+    by_model: dict[str, int] = {}
+    for pool in pools:
+        rows, retained = _paid(pool, data, pool_usd / len(pools), pool_micro // len(pools))
+        for row in rows:
+            row["key"] = keys[row["model"]][pool.name]
+            by_model[row["model"]] = by_model.get(row["model"], 0) + row["micro"]
+        by_horizon[pool.name] = {"paid": rows, "retained_micro": retained}
+    return {"by_horizon": by_horizon, "by_model_micro": by_model, "pool_micro": pool_micro}
+
+
+def numinous_payout(inputs: Inputs) -> dict[str, Any]:
+    """A board to money."""
+    parameters, board = inputs["parameters"], inputs["board"]
+    contract = numinous.contract(
+        PUBKEY,
+        parameters["benchmark"],
+        alpha=parameters["alpha"],
+        top_k=parameters["top_k"],
+        brier_below=parameters["brier_below"],
+    )
+    keys = {one["model"]: _units(one["weighted"]) for one in board}
+    names = ("global_brier", "geopolitics_brier")
+    numbers = {name: {one["model"]: _units(one[name]) for one in board} for name in names}
+    players = {one["model"]: one["player"] for one in board}
+    data = checkpoint(contract, ranked_by(keys, "asc", players, numbers))
+    (pool,) = data.payout.pools if data.payout else []
+    rows, retained = _paid(pool, data, parameters["pool_usd"], micro_of(parameters["pool_usd"]))
+    return {"paid": [row | {"why_not": None} for row in rows], "retained_micro": retained}
+
+
+# --- the real checkpoint ---------------------------------------------------------------------------------
+
+
+def horizon_anchors(models: list[Inputs], weights: Mapping[str, float]) -> dict[str, dict[str, int | None]]:
+    """Model -> horizon -> its anchor in units: the weighted mean over the horizon's parameters, None where one lacks."""
+    params = sorted({name for one in models for name in one["by_param"]})
+    horizons = sorted({name.partition(":")[2] for name in params}, key=int)
+    found: dict[str, dict[str, int | None]] = {}
+    for one in models:
+        found[one["model_id"]] = {
+            horizon: weighted_mean_units(
+                (as_written(weights[asset]), _exact_units(one["by_param"].get(name)))
+                for name in params
+                for asset, _, of in [name.partition(":")]
+                if of == horizon
+            )
+            for horizon in horizons
+        }
+    return found
+
+
+def _units(value: float | None) -> int | None:
+    return None if value is None else to_units(value, DECIMALS)
+
+
+def _exact_units(value: float | None) -> Fraction | None:
+    return None if value is None else as_written(value) * 10**DECIMALS
+
+
+PLAYED: dict[tuple[str, str], Callable[[Inputs], dict[str, Any]]] = {
+    ("btc-up", "period"): btc_up_period,
+    ("synth", "payout"): synth_payout,
+    ("numinous", "payout"): numinous_payout,
+}
+"""(challenge, kind of case) -> what plays it. A case without a kind is a `period`."""

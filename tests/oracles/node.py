@@ -1,0 +1,180 @@
+"""A node in memory, as an oracle's case plays it: the product's own judging, scoring, snapshots, ranking and payout.
+
+    node = Node(contract, subjects=["BTC"])
+    node.round(records, {"60s": {"m1": {"value": 0.4}, "m2": ABSENT}})
+    data = node.close()
+
+Only what a case says goes in: a round's answers or who gave none, and the records that its truth is made of. The
+stages are driven as their tests drive them, through the bytes of the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import msgspec
+from tests.given import given
+from tests.streams.build import HASH, MINUTE, PUBKEY, T0, received, shelf
+
+from coordinator.streams import events as ev
+from coordinator.streams.checkpoints.ranking import rank
+from coordinator.streams.checkpoints.stage import CheckpointStage
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.checking.check import truth_of
+from coordinator.streams.contract.terms import make_terms
+from coordinator.streams.log import ids
+from coordinator.streams.ports import ModelReply, Outcome
+from coordinator.streams.predictions.stage import in_events, judge
+from coordinator.streams.scores.stage import ScoreStage
+from coordinator.streams.settings import Settings
+from coordinator.streams.snapshots.stage import SnapshotStage
+
+HOUR_SECONDS = 3600
+CRUNCH = "oracle"
+
+
+def missing(how: str, fault: str) -> ModelReply:
+    """No answer: `how` is absent or failed, `fault` whose it is."""
+    outcome = Outcome.DEADLINE if how == "absent" else Outcome.MODEL_FAILED
+    return ModelReply("", "", outcome, fault, detail=how)  # type: ignore[arg-type]
+
+
+class Node:
+    """One crunch from its first round to one checkpoint, in one period."""
+
+    def __init__(
+        self, contract: CrunchContract, subjects: Sequence[str] = ("BTCUSDT",), hours: int = 6
+    ) -> None:
+        self.contract = contract
+        self._end = T0 + hours * HOUR_SECONDS * 1000
+        settings = Settings(feed_subjects=tuple(subjects), checkpoint_interval_seconds=hours * HOUR_SECONDS)
+        terms = make_terms(contract, HASH, settings, 0)
+        configured = ev.CrunchConfigured(id="terms", at=0, data=terms)
+        self._scores = given(ScoreStage(shelf(contract))).when("inputs", configured)
+        self._snapshots = given(SnapshotStage(shelf(contract))).when("scores", configured)
+        self._checkpoints = given(CheckpointStage(CRUNCH, shelf(contract))).when("snapshots", configured)
+        self._rounds = 0
+
+    def round(
+        self,
+        records: Sequence[Any],
+        answers: Mapping[str, Mapping[str, Any]],
+        subject: str = "BTCUSDT",
+        players: Mapping[str, str] | None = None,
+    ) -> dict[str, ev.RoundScoredData]:
+        """Scope key -> what the score stage says. An answer is plain JSON, or `missing(..)`.
+
+        `records` are raw inputs from entry to horizon; rounds are a minute apart.
+        """
+        point = T0 + self._rounds * MINUTE
+        self._rounds += 1
+        models = sorted({model for of_scope in answers.values() for model in of_scope})
+        horizons = {one.scope_key: one.scope.horizon_seconds for one in self.contract.schedules()}
+        horizons = {key: horizons[key] for key in answers}
+        opened = self._opened(point, models, tuple(answers), subject, players or {})
+        judged = {key: self._judged(opened, said) for key, said in answers.items()}
+        answered = ev.RoundAnswered(
+            id=f"{opened.data.input_id}:answered",
+            at=point,
+            data=ev.RoundAnsweredData(input_id=opened.data.input_id, clock=point),
+        )
+        self._scores.when("predictions", opened)
+        self._scores.when("predictions", *in_events(opened, judged, point), answered)
+        self._scores.when("inputs", received(point, subject, horizons))
+        typed = truth_of(self.contract, records)
+        truth = None if typed is None else typed.model_dump(mode="json", by_alias=True)
+        found: dict[str, ev.RoundScoredData] = {}
+        for seconds in sorted(set(horizons.values())):
+            last = seconds == max(horizons.values())
+            self._scores.when("inputs", self._resolved(point, subject, seconds, truth, last=last))
+            scored = self._scores.all(ev.RoundScored)
+            found |= {one.data.scope_key: one.data for one in scored}
+            self._snapshots.when("scores", *scored)
+        return found
+
+    def close(self) -> ev.CheckpointData:
+        """The period's end: its checkpoint, offered or withheld."""
+        until = ev.InputsUntilData(until=self._end, clock=self._end, rehearsal=False, skipped=[])
+        self._scores.when("inputs", ev.InputsUntil(id="until", at=self._end, data=until))
+        self._snapshots.when("scores", *self._scores.made)
+        self._checkpoints.when("snapshots", *self._snapshots.made)
+        (event,) = [
+            one
+            for one in self._checkpoints.made
+            if isinstance(one, (ev.CheckpointOpened, ev.CheckpointWithheld))
+        ]
+        return event.data if isinstance(event, ev.CheckpointOpened) else event.data.checkpoint
+
+    def _opened(
+        self,
+        point: int,
+        models: list[str],
+        scope_keys: tuple[str, ...],
+        subject: str,
+        players: Mapping[str, str],
+    ) -> ev.RoundOpened:
+        the_id = ids.input_id(subject, point)
+        roster = [
+            ev.RosterEntry(model_id=one, deployment_id=one, cruncher_id=players.get(one, ""))
+            for one in models
+        ]
+        data = ev.RoundOpenedData(
+            input_id=the_id,
+            roster=roster,
+            scope_keys=list(scope_keys),
+            clock=point,
+            contract_hash=HASH,
+            models_seq=1,
+        )
+        return ev.RoundOpened(id=f"{the_id}:opened", at=point, data=data)
+
+    def _judged(self, opened: ev.RoundOpened, said: Mapping[str, Any]) -> list[ev.AnswerEntry]:
+        replies = {
+            model: msgspec.structs.replace(answer, model_id=model)
+            if isinstance(answer, ModelReply)
+            else ModelReply(model, model, Outcome.OK, output=answer)
+            for model, answer in said.items()
+        }
+        return judge(opened, replies, self.contract.output_type, self.contract.output_max_bytes)
+
+    def _resolved(
+        self, point: int, subject: str, seconds: int, truth: dict[str, Any] | None, *, last: bool
+    ) -> ev.InputResolved:
+        the_id = ids.input_id(subject, point)
+        data = ev.InputResolvedData(
+            input_id=the_id,
+            horizon_seconds=seconds,
+            resolvable_at=point + seconds * 1000,
+            truth=truth,
+            reason=None if truth is not None else "the contract gave no truth",
+            last=last,
+        )
+        return ev.InputResolved(id=f"{the_id}:resolved:{seconds}s", at=data.resolvable_at, data=data)
+
+
+def ranked_by(
+    keys: Mapping[str, int | None],
+    direction: str,
+    players: Mapping[str, str],
+    numbers: Mapping[str, Mapping[str, int | None]],
+) -> list[ev.RankedEntry]:
+    """The ranking of a period whose keys (units) are known; `numbers` are what its pools may rank by, by name."""
+    ranked, _ = rank(keys.items(), direction)
+    return [
+        ev.RankedEntry(
+            model_id=model,
+            rank=place,
+            key_units=key,
+            prediction_count=1_000_000,
+            snapshot_count=1,
+            result_summary_units={
+                name: of[model] for name, of in numbers.items() if of.get(model) is not None
+            },
+            cruncher_id=players.get(model, ""),
+        )
+        for place, model, key in ranked
+    ]
+
+
+__all__ = ["CRUNCH", "PUBKEY", "Node", "missing", "ranked_by"]

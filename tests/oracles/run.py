@@ -1,0 +1,110 @@
+#!/usr/bin/env -S .venv/bin/python -I
+"""Oracles: cases of what a real challenge gives, played by its reference contract through the node's own code.
+
+    .venv/bin/python -I tests/oracles/run.py FILE.json ..             a line for each case; exit code 1 where one is missed
+    .venv/bin/python -I tests/oracles/run.py --payouts CHECKPOINT.json   the payouts as JSON lines, as they are made
+
+A file has `challenge`, `tolerance` and `cases` with `inputs` and `expected`; or it is a whole checkpoint with `config` and
+`models`. Files come by path: the project carries none. A case that nothing here plays is missed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import traceback
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from coordinator.api.checkpoint_answers import prizes_jsonl
+from coordinator.projections.views.checkpoints import CheckpointRow
+from coordinator.streams import events as ev
+from coordinator.streams.scores.units import to_float
+from oracles.challenges import PLAYED, horizon_anchors, micro_of, synth_checkpoint
+from oracles.compare import differences, floats
+
+SHOWN = 5
+FILE_BYTES_MAX = 256_000_000
+ANCHORS = {"scores": 1e-9}
+Missed = list[str]
+
+
+def cases(content: Mapping[str, Any]) -> Iterator[tuple[str, Missed]]:
+    """(name, differences) of each case."""
+    challenge, tolerance = content["challenge"], content.get("tolerance", {})
+    for case in content["cases"]:
+        play = PLAYED.get((challenge, case.get("kind", "period")))
+        if play is None:
+            yield case["name"], [f"nothing here plays {challenge} {case.get('kind', 'period')} yet"]
+            continue
+        try:
+            made = play(floats(case["inputs"]))
+        except Exception:
+            yield case["name"], traceback.format_exc().splitlines()[-SHOWN:]
+            continue
+        yield case["name"], list(differences(floats(case["expected"]), made, tolerance))
+
+
+def whole_checkpoint(content: Mapping[str, Any]) -> tuple[ev.CheckpointData, Missed]:
+    """A real checkpoint made anew from its anchors by parameter, and where its anchors by horizon are others."""
+    config, models = content["config"], content["models"]
+    anchors = horizon_anchors(models, config["asset_weights"])
+    made = [
+        one
+        | {
+            "scores": {
+                horizon: None if units is None else to_float(units, 9)
+                for horizon, units in anchors[one["model_id"]].items()
+            }
+        }
+        for one in models
+    ]
+    missed = [
+        f"{one['model_id']}: {each}"
+        for one, again in zip(models, made, strict=True)
+        for each in differences({"scores": one["scores"]}, {"scores": again["scores"]}, ANCHORS)
+    ]
+    at = int(datetime.fromisoformat(config["at"]).timestamp() * 1000)
+    return synth_checkpoint(made, config, at), missed
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """The exit code."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("files", nargs="+", type=Path, metavar="FILE.json")
+    parser.add_argument(
+        "--payouts", action="store_true", help="print a checkpoint's payouts as JSON lines, and no more"
+    )
+    asked = parser.parse_args(arguments)
+    missed = 0
+    for path in asked.files:
+        if path.stat().st_size > FILE_BYTES_MAX:
+            parser.error(f"{path} has more than {FILE_BYTES_MAX} bytes")
+        content = json.loads(path.read_text())
+        if "cases" in content:
+            found = list(cases(content))
+        else:
+            data, wrong = whole_checkpoint(content)
+            found = [(f"{len(content['models'])} models by horizon, ranked and paid", wrong)]
+            if asked.payouts:
+                row = CheckpointRow(checkpoint=data, status="PENDING", created_at=0, changed_at=0)
+                print(prizes_jsonl(row, micro_of(content["config"]["pool_usd"])))
+        for name, wrong in found:
+            missed += bool(wrong)
+            out = sys.stderr if asked.payouts else sys.stdout
+            print(f"{'missed' if wrong else 'ok    '}  {path.name}: {name}", file=out)
+            for line in wrong[:SHOWN]:
+                print(f"          {line}", file=out)
+    return 1 if missed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

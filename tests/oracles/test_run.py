@@ -1,0 +1,169 @@
+"""The runner of oracles: what a case expects is what the node makes, and a case that differs is missed."""
+
+from __future__ import annotations
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+RUN = Path(__file__).with_name("run.py")
+
+
+def answered(**values: float | str) -> dict[str, Any]:
+    return {model: {"status": "answered", "value": value} for model, value in values.items()}
+
+
+UP = {
+    "name": "up, then down",
+    "inputs": {
+        "absence_policy": "zero",
+        "min_participation": 0.0,
+        "score_decimals": 9,
+        "rounds": [
+            {"entry": 100.0, "resolved": 101.0, "answers": answered(a=1.0, b=0.5, c="NaN")},
+            {
+                "entry": 101.0,
+                "resolved": 100.0,
+                "answers": answered(a=-0.5) | {"b": {"status": "absent", "fault": "model"}, "c": {"status": "failed", "fault": "model"}},
+            },
+        ],
+    },
+    "expected": {
+        "rounds": [
+            {"scores": {"a": 1.0, "b": 0.75, "c": None}, "charges": {"c": 0.0}},
+            {"scores": {"a": 0.75, "b": None, "c": None}, "charges": {"b": 0.0, "c": 0.0}},
+        ],
+        "aggregates": {"period": {"a": 0.875, "b": 0.375, "c": None}},
+        "ranking": [
+            {"model": "a", "rank": 1, "key": 0.875},
+            {"model": "b", "rank": 2, "key": 0.375},
+            {"model": "c", "rank": None, "key": None},
+        ],
+        "payouts_frac64": {"a": 625_000_000, "b": 375_000_000},
+    },
+}  # fmt: skip
+TOLERANCE = {"scores": 1e-9, "aggregates": 0, "ranking": 0, "payouts_frac64": 0}
+E1, E2 = math.e, math.exp(0.5)
+
+
+def model(
+    name: str, player: str, short: float | None, long: float | None, *, benchmark: bool = False
+) -> dict[str, Any]:
+    return {"model_id": name, "player": player, "is_benchmark": benchmark, "scores": {"3600": short, "86400": long}}  # fmt: skip
+
+
+PLACES = {
+    "name": "two places",
+    "kind": "payout",
+    "inputs": {
+        "parameters": {"alpha": 1.0, "top_k": 2, "pool_usd": 0.002001, "benchmark_cutoff": False},
+        "models": [
+            model("a", "p", 0.5, None), model("b", "p", 0.4, 0.25), model("c", "q", 0.3, 0.0),
+            model("z", "z", 0.9, 0.9, benchmark=True),
+        ],
+    },
+    "expected": {
+        "by_horizon": {
+            "3600": {
+                "paid": [
+                    {"model": "a", "rank": 1, "key": 0.5, "fraction": E1 / (E1 + E2), "usd": 0.0010005 * E1 / (E1 + E2), "micro": 622},
+                    {"model": "c", "rank": 2, "key": 0.3, "fraction": E2 / (E1 + E2), "usd": 0.0010005 * E2 / (E1 + E2), "micro": 378},
+                ],
+                "retained_micro": 0,
+            },
+            "86400": {
+                "paid": [{"model": "b", "rank": 1, "key": 0.25, "fraction": E1 / (E1 + E2), "usd": 0.0010005 * E1 / (E1 + E2), "micro": 622}],
+                "retained_micro": 378,
+            },
+        },
+        "by_model_micro": {"a": 622, "c": 378, "b": 622},
+        "pool_micro": 2001,
+    },
+}  # fmt: skip
+CHECKPOINT = {
+    "config": {"alpha": 1.0, "top_k": 2, "pool_usd": 0.002, "benchmark_cutoff": True, "at": "2026-01-05T12:00:00Z",
+               "asset_weights": {"BTC": 1.0, "ETH": 3.0}},
+    "models": [
+        model("a", "p", 0.25, 0.6) | {"by_param": {"BTC:3600": 0.4, "ETH:3600": 0.2, "BTC:86400": 0.6}},
+        model("b", "q", None, 0.5) | {"by_param": {"BTC:3600": 0.9, "BTC:86400": 0.5}},
+        model("z", "z", 0.1, 0.55, benchmark=True) | {"by_param": {"BTC:3600": 0.1, "ETH:3600": 0.1, "BTC:86400": 0.55}},
+    ],
+}  # fmt: skip
+
+
+def run(
+    tmp_path: Path, *contents: dict[str, Any], options: tuple[str, ...] = ()
+) -> subprocess.CompletedProcess[str]:
+    paths = []
+    for i, content in enumerate(contents):
+        paths.append(tmp_path / f"{i}.json")
+        paths[-1].write_text(json.dumps(content))
+    command = [sys.executable, "-I", str(RUN), *options, *map(str, paths)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+
+
+def file(challenge: str, *cases: dict[str, Any]) -> dict[str, Any]:
+    return {"challenge": challenge, "tolerance": TOLERANCE, "cases": list(cases)}
+
+
+def test_cases_that_the_node_makes_are_ok_and_exit_with_0(tmp_path):
+    found = run(tmp_path, file("btc-up", UP), file("synth", PLACES), CHECKPOINT)
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert found.stdout.splitlines() == [
+        "ok      0.json: up, then down",
+        "ok      1.json: two places",
+        "ok      2.json: 3 models by horizon, ranked and paid",
+    ]
+
+
+def altered(case: Any, path: tuple[Any, ...], value: Any) -> Any:
+    case = json.loads(json.dumps(case))
+    inner = case
+    for name in path[:-1]:
+        inner = inner[name]
+    inner[path[-1]] = value
+    return case
+
+
+WRONG = {
+    "a score": (UP, ("expected", "rounds", 0, "scores", "a"), 0.99),
+    "a charge": (UP, ("expected", "rounds", 1, "charges"), {"b": 0.0}),
+    "a mean by a unit": (UP, ("expected", "aggregates", "period", "a"), 0.875000001),
+    "a rank": (UP, ("expected", "ranking", 1, "rank"), 1),
+    "a share by a billionth": (UP, ("expected", "payouts_frac64", "a"), 625_000_001),
+    "nobody instead of a model": (UP, ("expected", "payouts_frac64"), {"a": 625_000_000}),
+    "money by one micro": (PLACES, ("expected", "by_horizon", "86400", "retained_micro"), 379),
+    "a kind that nothing plays": (PLACES, ("kind",), "unheard of"),
+    "an input that breaks it": (UP, ("inputs", "rounds", 0, "answers", "a", "status"), 7),
+}
+
+
+@pytest.mark.parametrize(("case", "path", "value"), WRONG.values(), ids=WRONG)
+def test_a_case_that_differs_is_missed_and_exits_with_1(tmp_path, case, path, value):
+    challenge = "btc-up" if case is UP else "synth"
+    found = run(tmp_path, file(challenge, altered(case, path, value)))
+    assert found.returncode == 1
+    first, *differences = found.stdout.splitlines()
+    assert first.startswith("missed  0.json")
+    assert differences
+
+
+def test_a_real_checkpoints_payouts_are_json_lines_and_what_is_retained_stands_last(tmp_path):
+    found = run(tmp_path, CHECKPOINT, options=("--payouts",))
+    assert found.returncode == 0, found.stderr
+    at = 1_767_614_400_000
+    assert [json.loads(line) for line in found.stdout.splitlines()] == [
+        {"timestamp": at, "model": "a", "prize": 1244},
+        {"timestamp": at, "retained": 756},
+    ]
+
+
+def test_an_anchor_by_horizon_that_its_parameters_do_not_give_is_missed(tmp_path):
+    found = run(tmp_path, altered(CHECKPOINT, ("models", 0, "scores", "3600"), 0.3))
+    assert found.returncode == 1
+    assert "a: scores.3600 is 0.25, expected 0.3" in found.stdout
