@@ -261,6 +261,7 @@ def wallets(
     Example: [bold]coordinator checkpoint wallets wallets.csv[/bold]
     """
     from coordinator.cli.checkpoint_shapes import print_wallets, wallet_rows  # noqa: PLC0415
+    from coordinator.cli.model_bans import nearest  # noqa: PLC0415
     from coordinator.infra.wallets_file import WalletsFile  # noqa: PLC0415
 
     settings, _ = node_log(data_dir, kafka)
@@ -278,7 +279,10 @@ def wallets(
     else:
         print_wallets(rows)
     if strangers := [row["model_id"] for row in rows if not row["seen"]]:
-        typer.echo(printable(f"no model that was ever seen has the id {', '.join(strangers)}"), err=True)
+        names = {row["model_id"]: row["model_name"] for row in rows if row["seen"]}
+        for stranger in strangers:
+            said = f"no model that was ever seen has the id {stranger}{nearest(stranger, names)}"
+            typer.echo(printable(said), err=True)
     if any(row["wallet"] is None for row in rows):
         raise typer.Exit(1)
 

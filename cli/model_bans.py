@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Mapping
+from difflib import SequenceMatcher
 from typing import Annotated, Any
 
 import typer
@@ -14,10 +16,13 @@ import typer
 from coordinator.cli.own_kafka import node_log, refuse_undecided
 from coordinator.cli.shared import DataDirOption, KafkaOption, run
 from coordinator.streams.log.errors import OperatorError, WorldError
+from coordinator.streams.log.reasons import printable
 from coordinator.streams.settings import Settings
 
 DECIDED_SECONDS_MAX = 15.0
 REASON_CHARS_MAX = 500
+SHOWN_MAX = 5
+ALIKE_MIN = 0.6
 
 ModelId = Annotated[str, typer.Argument(metavar="ID", help="The model's id, as `/reports/models` shows it.")]
 Reason = Annotated[str, typer.Option("--reason", help="Why, for the model's owner and for the log.")]
@@ -26,7 +31,8 @@ Reason = Annotated[str, typer.Option("--reason", help="Why, for the model's owne
 def ban(model_id: ModelId, reason: Reason, kafka: KafkaOption = None, data_dir: DataDirOption = None) -> None:
     """Take a model off the roster, until it is readmitted, whatever the orchestrator says of it.
 
-    It is asked no more from the next round on; what it earned before stays. The ban is an event in the log.
+    It is asked no more from the next round on; what it earned before stays. The ban is an event in the log. A model that
+    has left can be banned too: it stays off when it comes back.
 
     Example: [bold]coordinator models ban 17 --reason "copies model 3"[/bold]
     """
@@ -45,6 +51,21 @@ def readmit(
     typer.echo(run(_decide(settings, model_id, reason, lift=True)))
 
 
+def nearest(wanted: str, names: Mapping[str, str]) -> str:
+    """`; nearest: 17 (trend), ...`: the models (id -> name) whose id or name is like `wanted`, else some of all."""
+    if not names:
+        return "; none was yet"
+    alike = {
+        model_id: max(SequenceMatcher(None, wanted.lower(), one.lower()).ratio() for one in (model_id, name))
+        for model_id, name in names.items()
+    }
+    best = sorted((one for one in alike if alike[one] >= ALIKE_MIN), key=lambda one: (-alike[one], one))
+    shown = (best or sorted(names))[:SHOWN_MAX]
+    more = "" if best or len(names) <= SHOWN_MAX else f" and {len(names) - SHOWN_MAX:,} more"
+    said = ", ".join(f"{one} ({printable(names[one])})" for one in shown)
+    return f"; {'nearest' if best else 'known'}: {said}{more}"
+
+
 async def _decide(settings: Settings, model_id: str, reason: str, *, lift: bool) -> str:
     from coordinator.infra.log.commands import KafkaCommandPort  # noqa: PLC0415
     from coordinator.infra.log.models import ModelsLog  # noqa: PLC0415
@@ -56,11 +77,10 @@ async def _decide(settings: Settings, model_id: str, reason: str, *, lift: bool)
         raise OperatorError(f"--reason needs words, at most {REASON_CHARS_MAX} characters")
     async with ModelsLog(settings) as log:
         await log.read()
-        known = log.models
-        if model_id not in known.seen and model_id not in known.banned:
-            some = ", ".join(sorted(known.seen)[:10]) or "none yet"
-            raise OperatorError(f"no model {model_id!r} was ever seen here; known: {some}")
-        if (model_id in known.banned) is not lift:
+        banned = log.models.banned
+        if model_id not in log.ever_seen and model_id not in banned:
+            raise OperatorError(f"no model {model_id!r} was ever seen here{nearest(model_id, log.ever_seen)}")
+        if (model_id in banned) is not lift:
             return f"model {model_id} is {'not banned' if lift else 'banned already'}; nothing changes"
         at = time.time_ns() // 1_000_000
         the_id = content_id("cmd", "readmit" if lift else "ban", model_id, reason, str(at))

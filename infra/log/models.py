@@ -9,6 +9,7 @@ from aiokafka import AIOKafkaConsumer
 
 from coordinator.infra.kafka.clients import read_range
 from coordinator.infra.log.positions import offsets, reading
+from coordinator.streams.events import ModelSeen
 from coordinator.streams.log.counting import Counter
 from coordinator.streams.models.state import ModelsState
 from coordinator.streams.settings import Settings
@@ -16,13 +17,15 @@ from coordinator.streams.topology import topic_name
 
 
 class ModelsLog:
-    """`async with ModelsLog(settings) as log`: `await log.read()` folds what is new into `models`.
+    """`async with ModelsLog(settings) as log`: `await log.read()` folds what is new into `models` and `ever_seen`.
 
     Raises WorldError when Kafka does not answer, OperatorError when the crunch has no topics.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.models = ModelsState()
+        self.ever_seen: dict[str, str] = {}
+        """Model id -> its name as it was told last, of those that have left too."""
         self._crunch_id = settings.crunch_id
         self._reading = reading(settings.kafka_bootstrap)
         self._consumer: AIOKafkaConsumer | None = None
@@ -47,12 +50,18 @@ class ModelsLog:
         async for offset, record in read_range(
             self._consumer, topic_name(self._crunch_id, "models"), first, end
         ):
-            decision = self._counter.read(offset, record)
-            if decision is None:
-                continue
-            for event in decision.events:
-                self.models.evolve(event)
-            self._decided = max(self._decided, decision.upto.get("commands", (-1, -1))[0])
+            self.take(offset, record)
+
+    def take(self, offset: int, record: bytes) -> None:
+        """Fold one record of the topic, in order."""
+        decision = self._counter.read(offset, record)
+        if decision is None:
+            return
+        for event in decision.events:
+            self.models.evolve(event)
+            if isinstance(event, ModelSeen):
+                self.ever_seen[event.data.model_id] = event.data.model_name
+        self._decided = max(self._decided, decision.upto.get("commands", (-1, -1))[0])
 
     def decided(self, command_offset: int) -> bool:
         """Has the predict worker decided the command at this offset?"""
