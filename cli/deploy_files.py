@@ -34,7 +34,7 @@ def deploy_files(
         typer.echo(f"feed: {os.environ['FEED_SOURCE']}, as the settings say")
         (folder / CHOSEN).unlink(missing_ok=True)
         return
-    before = read_dotenv(folder / CHOSEN).get("FEED_SOURCE")
+    before = read_dotenv(folder / CHOSEN, {}).get("FEED_SOURCE")
     source, why = (before, "as before") if before else run(choose_feed())
     (folder / CHOSEN).write_text(
         f"# Chosen by `make deploy`; FEED_SOURCE in .env overrides it.\nFEED_SOURCE={source}\n",

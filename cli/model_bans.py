@@ -31,8 +31,8 @@ Reason = Annotated[str, typer.Option("--reason", help="Why, for the model's owne
 def ban(model_id: ModelId, reason: Reason, kafka: KafkaOption = None, data_dir: DataDirOption = None) -> None:
     """Take a model off the roster, until it is readmitted, whatever the orchestrator says of it.
 
-    It is asked no more from the next round on; what it earned before stays. The ban is an event in the log. A model that
-    has left can be banned too: it stays off when it comes back.
+    It is asked no more from the next round on; what it earned before stays. The ban is an event in the log. A model
+    that has left can be banned too: it stays off when it comes back.
 
     Example: [bold]coordinator models ban 17 --reason "copies model 3"[/bold]
     """

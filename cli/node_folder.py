@@ -1,18 +1,19 @@
 """What a folder says about the node that is run in it: `.env`, and what `coordinator init` rendered.
 
-Reads `.env` (plain KEY=VALUE) and `.scaffold/answers.yml` of the current folder; fills in what the environment leaves
-open. The environment wins over `.env`, and `.env` over the scaffold. So a command in a node's folder knows its crunch,
-contract and models without an option, and the same file serves the containers.
+Reads `.env` (`dotenv_values.py`) and `.scaffold/answers.yml` of the current folder; fills in what the environment does
+not say. The environment wins over `.env`, and `.env` over the scaffold. So a command in a node's folder knows its
+crunch, contract and models without an option, and the same file serves the containers.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from pathlib import Path
 
 import msgspec
 
+from coordinator.cli.dotenv_values import read_values
 from coordinator.streams.log.errors import OperatorError
 
 DOTENV = ".env"
@@ -28,7 +29,7 @@ class _Answers(msgspec.Struct, frozen=True):
 
 def take_over_settings(environ: MutableMapping[str, str], folder: Path) -> None:
     """Put what `folder` says into `environ` where that says nothing. Raises OperatorError naming file and line."""
-    for name, value in read_dotenv(folder / DOTENV).items():
+    for name, value in read_dotenv(folder / DOTENV, environ).items():
         environ.setdefault(name, value)
     answers = _read_answers(folder / ANSWERS)
     if answers is None:
@@ -50,26 +51,18 @@ def take_over_settings(environ: MutableMapping[str, str], folder: Path) -> None:
         environ[name] = environ.get(name) or value  # compose hands on what is not set as an empty text
 
 
-def read_dotenv(path: Path) -> dict[str, str]:
-    """The variables of a file of KEY=VALUE lines; empty when there is none. `$NAME` in a value is left as it is.
+def read_dotenv(path: Path, environ: Mapping[str, str]) -> dict[str, str]:
+    """The variables of a file of KEY=VALUE lines, as compose reads them; empty when there is none.
 
     Raises OperatorError naming the first line that cannot be read.
     """
     text = _read(path)
     if text is None:
         return {}
-    from io import StringIO  # noqa: PLC0415 - most folders have no such file
-
-    from dotenv.parser import parse_stream  # noqa: PLC0415
-
-    found: dict[str, str] = {}
-    for line in parse_stream(StringIO(text)):
-        if line.error or (line.key is not None and line.value is None):
-            number = line.original.line + len(line.original.string) - len(line.original.string.lstrip("\n"))
-            raise OperatorError(f"{path}, line {number}: cannot be read; write KEY=VALUE")
-        if line.key is not None and line.value is not None:
-            found[line.key] = line.value
-    return found
+    try:
+        return read_values(text, environ)
+    except ValueError as error:
+        raise OperatorError(f"{path}, {error}") from None
 
 
 def _read_answers(path: Path) -> _Answers | None:

@@ -26,7 +26,7 @@ def deploy(tmp_path, monkeypatch):
         monkeypatch.setattr(deploy_files, "choose_feed", choose)
         done = CliRunner().invoke(app, ["deploy-files", ".build"], env=environment)
         assert done.exit_code == 0, done.output
-        return read_dotenv(tmp_path / ".build/chosen.env").get("FEED_SOURCE"), done.stdout
+        return read_dotenv(tmp_path / ".build/chosen.env", {}).get("FEED_SOURCE"), done.stdout
 
     return run
 

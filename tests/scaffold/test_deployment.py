@@ -101,7 +101,7 @@ def test_the_health_checks_need_bash_and_coreutils_only(compose):
 
 
 def test_the_settings_can_be_read_and_wait_for_as_many_models_as_there_are(made):
-    settings = read_settings(read_dotenv(made.node / ".env"))
+    settings = read_settings(read_dotenv(made.node / ".env", {}))
     assert settings.replay_models_min == len(list((made.challenge / "examples").glob("*/main.py"))) == 7
     assert settings.settle_rehearsals
     assert settings.feed_subjects == ("BTCUSDT",)

@@ -2,37 +2,125 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.containers.node import why_no_engine
 from tests.scaffold.workspace import coordinator
 
+from coordinator.cli.dotenv_values import read_values
 from coordinator.cli.node_folder import FILE_BYTES_MAX, read_dotenv, take_over_settings
 from coordinator.scaffolds.render import render
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import read_settings
 
+ENVIRON = {"HOME": "/root", "EMPTY": ""}
 LINES = {
     "CRUNCH_ID=btc-up": {"CRUNCH_ID": "btc-up"},
     "# a comment\n\nA=1\n  B = 2 \n": {"A": "1", "B": "2"},
-    'A="two words"': {"A": "two words"},
-    "A='# no comment'": {"A": "# no comment"},
     "A=1 # said why": {"A": "1"},
     "export A=1": {"A": "1"},
     "A=": {"A": ""},
-    "A=$HOME/x": {"A": "$HOME/x"},
     "A=1\r\nB=2\r\n": {"A": "1", "B": "2"},
+    "\ufeffA=1": {"A": "1"},
     "A=a=b": {"A": "a=b"},
     "": {},
+    "A=1\nA=2\nB=$A": {"A": "2", "B": "2"},
+    # a dollar
+    "A=$HOME/x": {"A": "/root/x"},
+    "A=${HOME}x": {"A": "/rootx"},
+    "A=pa$$word": {"A": "pa$word"},
+    "A='pa$word'": {"A": "pa$word"},
+    "A='$$'": {"A": "$$"},
+    'A="$$"': {"A": "$"},
+    r'A="pa\$word"': {"A": "pa$word"},
+    'A="$HOME"': {"A": "/root"},
+    "A=$5x$": {"A": "$5x$"},
+    "A=${NOBODY:-d}": {"A": "d"},
+    "A=${NOBODY-d}": {"A": "d"},
+    "A=${EMPTY:-d}${EMPTY-e}": {"A": "d"},
+    r"A=\$HOME": {"A": r"\/root"},
+    r'A="x\$y\\$HOME"': {"A": r"x$y\/root"},
+    # quotes, comments, backslashes
+    'A="two words"': {"A": "two words"},
+    "A='# no comment'": {"A": "# no comment"},
+    "A=a#b": {"A": "a#b"},
+    "A=a\t#b": {"A": "a\t#b"},
+    "A= #b": {"A": "#b"},
+    "A=#b": {"A": "#b"},
+    'A="a" # b': {"A": "a"},
+    r"A='it\'s'": {"A": "it's"},
+    r"A='a\\b\n'": {"A": r"a\\b\n"},
+    r'A="a\nb"': {"A": "a\nb"},
+    r'A="a\\b\"c"': {"A": 'a\\b"c'},
+    r'A="a\qb"': {"A": r"a\qb"},
+    r"A=a\\b": {"A": r"a\\b"},
+    "A=it's": {"A": "it's"},
+    'A=a"b': {"A": 'a"b'},
+    "A='a\nb'": {"A": "a\nb"},
+    "A=a;b `c` \u00e9": {"A": "a;b `c` \u00e9"},
 }
 
 
 @pytest.mark.parametrize(("text", "found"), LINES.items(), ids=[repr(one) for one in LINES])
 def test_a_dotenv_file(text, found, tmp_path):
     (tmp_path / ".env").write_bytes(text.encode())
-    assert read_dotenv(tmp_path / ".env") == found
+    assert read_dotenv(tmp_path / ".env", ENVIRON) == found
+
+
+def read_by_compose(folder: Path, text: str) -> dict[str, str]:
+    (folder / "compose.yaml").write_text("services: {a: {image: x, env_file: [.env]}}\n")
+    (folder / ".env").write_bytes(text.encode())
+    done = subprocess.run(
+        ["docker", "compose", "config", "--format", "json"],
+        cwd=folder, env={"PATH": os.environ["PATH"], **ENVIRON}, capture_output=True, check=True,
+    )  # fmt: skip
+    said = json.loads(done.stdout)["services"]["a"].get("environment", {})
+    return {
+        name: value.replace("$$", "$") for name, value in said.items()
+    }  # it writes what compose may read again
+
+
+compose = pytest.mark.skipif(bool(why_no_engine()), reason=why_no_engine() or "docker compose is here")
+
+
+@compose
+def test_docker_compose_reads_the_same(tmp_path):
+    """One file for it: each line of the table, under a name of its own."""
+    plain = {text: found for text, found in LINES.items() if list(found) == ["A"] and text[0] == "A"}
+    lines = [text.replace("A", f"N{number}", 1) for number, text in enumerate(plain)]
+    expected = {f"N{number}": found["A"] for number, found in enumerate(plain.values())}
+    assert len(expected) > 30
+    assert read_by_compose(tmp_path, "\n".join(lines) + "\n") == expected
+
+
+@compose
+@settings(deadline=None, max_examples=10)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(["{}", "'{}'", '"{}"', "'{}' # c", "{} # c"]),
+            st.text(st.sampled_from("$ab{}:-#'\"\\ \t%;=`n"), max_size=8),
+        ),
+        min_size=20,
+        max_size=60,
+    )
+)
+def test_whatever_we_read_docker_compose_reads_so(tmp_path_factory, values):
+    read = {}
+    for number, (form, value) in enumerate(values):
+        try:
+            found = read_values(line := f"N{number}={form.format(value)}\n", ENVIRON)
+        except ValueError:
+            continue
+        read[line] = found
+    expected = {name: value for found in read.values() for name, value in found.items()}
+    assert read_by_compose(tmp_path_factory.mktemp("env"), "".join(read)) == expected
 
 
 BROKEN = {
@@ -40,6 +128,12 @@ BROKEN = {
     "\n\n\nJUST_A_NAME\n": "line 4: cannot be read",
     'A="open\n': "line 1: cannot be read",
     "A=1\n\xff": "line 2: cannot be read",
+    "A='a'b": "line 1: cannot be read",
+    "B=1\nA=pa$word": r"line 2: A has \$word, which nothing sets; put the value in single quotes",
+    "A=${": r"line 1: A has \$\{ without a name",
+    "A=${HOME:?no}": r"line 1: A has \$\{ without a name, or with more",
+    r'A="\a"': r"line 1: A has the escape \\a",
+    "A='a\nb'\nx": "line 3: cannot be read",
 }
 
 
@@ -47,14 +141,14 @@ BROKEN = {
 def test_a_line_that_is_none_is_named(text, words, tmp_path):
     (tmp_path / ".env").write_text(text)
     with pytest.raises(OperatorError, match=words):
-        read_dotenv(tmp_path / ".env")
+        read_dotenv(tmp_path / ".env", ENVIRON)
 
 
 @pytest.mark.parametrize("raw", [b"\xff\xfe=1", b"A=" + b"x" * FILE_BYTES_MAX], ids=["no text", "too long"])
 def test_a_file_that_is_no_settings_is_refused(raw, tmp_path):
     (tmp_path / ".env").write_bytes(raw)
     with pytest.raises(OperatorError, match=r"\.env"):
-        read_dotenv(tmp_path / ".env")
+        read_dotenv(tmp_path / ".env", ENVIRON)
 
 
 @settings(deadline=None, max_examples=50)
@@ -68,7 +162,7 @@ def test_a_file_that_is_no_settings_is_refused(raw, tmp_path):
 def test_what_is_written_plainly_is_read_as_written(tmp_path_factory, values):
     path = tmp_path_factory.mktemp("env") / ".env"
     path.write_text("".join(f"{name}={value}\n" for name, value in values.items()))
-    assert read_dotenv(path) == values
+    assert read_dotenv(path, {}) == values
 
 
 def test_the_environment_wins_over_the_file_and_the_file_over_the_scaffold(tmp_path):
