@@ -137,11 +137,11 @@ class EndingAggregate(SnapshotStage):
 
     def end(self) -> tuple[int, Terms]:
         """(right behind all that is scored or closed, the terms in force then). Raises WorldError before that."""
-        until = max(self.latest, self._closed_until) + 1
+        until = max(self.latest, self.state.own.closed_until) + 1
         if until <= 0:
             message = "nothing has been scored yet"
             raise WorldError(message)
-        return until, self._terms.at(until)
+        return until, self.state.own.terms.at(until)
 
     def absorb(self, decision: Decision) -> None:
         """Fold, and look."""

@@ -44,9 +44,10 @@ class Draft(msgspec.Struct, frozen=True):
 
 
 class Told(msgspec.Struct, frozen=True):
-    """One event with its place: its topic, its position there, the reader's state before and after its decision.
+    """One event with its place: its topic, its position there, where a reader begins who needs it, or what follows it.
 
-    An own event has no place: it is told while the stage decides, before the log has it.
+    Decisions are read whole: `before` is where the event's decision begins, and `after` is past it only for the last
+    of its events. Own events, and what the outside says (topic ""), have no place.
     """
 
     topic: str
@@ -104,9 +105,10 @@ class Stage(ABC, Generic[S]):
 
     def unfold(self, decision: Decision) -> Iterator[Told]:
         """The events of a source's decision, as they are decided and folded: one by one."""
-        before, after = decision.before, decision.after()
+        last = len(decision.events) - 1
         for index, event in enumerate(decision.events):
-            yield Told(decision.topic, event, (decision.offset, index), before, after)
+            after = decision.after() if index == last else decision.before
+            yield Told(decision.topic, event, (decision.offset, index), decision.before, after)
 
     # --- what all stages do ------------------------------------------------------------------------
 
@@ -128,6 +130,10 @@ class Stage(ABC, Generic[S]):
     def decided(self, source: str, position: Position) -> bool:
         """Is this driving position already decided?"""
         return position <= self.state.upto[source]
+
+    def hear(self, event: Any) -> Draft | None:
+        """The draft for something that the outside says, or None. It waits for nothing, and is folded by its events."""
+        return self.decide(self.state, Told("", event))
 
     def absorb(self, decision: Decision) -> None:
         """Take one counted decision of a source: what is still to be decided waits, all else is folded."""

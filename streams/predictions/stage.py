@@ -16,6 +16,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import takewhile
 from typing import Any, ClassVar, Literal
 
 import msgspec
@@ -27,6 +28,7 @@ from coordinator.streams.events import (
     AnswerEntry,
     AnyEvent,
     Fault,
+    InputReceived,
     InputReceivedData,
     RosterEntry,
     RoundAnswered,
@@ -39,19 +41,17 @@ from coordinator.streams.events import (
     ScopeAnsweredData,
     answers_in_columns,
 )
-from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import PART_BYTES_MAX, Need, Position
 from coordinator.streams.log.finite import is_number, not_finite
-from coordinator.streams.log.old_stage import OldStage
 from coordinator.streams.log.reasons import as_reason
-from coordinator.streams.log.stage import Draft
+from coordinator.streams.log.stage import Draft, Stage, State, Told
 from coordinator.streams.ports import ModelReply, Outcome
 
 BUDGET_SHARE = 0.8
 """The part of what is left until the deadline that calls may use: the rest is for recording in time."""
 
-ANSWERED_KEPT = 20_000
-"""So many answered rounds are remembered by id: more than can be answered while one is open."""
+ARRIVED_MAX = 10_000
+"""Inputs that wait behind the oldest open round, at most."""
 
 NODE_RESTARTED = "the node restarted during the round"
 NODE_LATE = "the node was late: the deadline had passed"
@@ -81,18 +81,72 @@ def holding_nothing(_model_id: str) -> AbstractContextManager[None]:
     return nullcontext()
 
 
-class OpenRound:
-    """A round that is not answered yet; `answered_ids` are the models whose events are recorded."""
+class Round(msgspec.Struct):
+    """A round that was opened. `answered_ids` are the models whose answers are recorded before the last decision."""
 
-    __slots__ = ("answered_ids", "opened")
-
-    def __init__(self, opened: RoundOpened) -> None:
-        self.opened = opened
-        self.answered_ids: set[str] = set()
+    opened: RoundOpened
+    answered_ids: list[str] = []
+    answered: bool = False
 
 
-class PredictionStage(OldStage):
-    """inputs -> predictions: what has been decided. `agents/predict/worker.py` asks and hands the drafts in.
+class OwnPredictions(msgspec.Struct):
+    """What follows from the stage's own events."""
+
+    rounds: dict[str, Round] = {}
+    """input_id -> its round, in the order of opening: those that are open, and those answered behind an open one."""
+
+
+class PredictionState(State):
+    """Own events, and where the inputs stand that `upto` does not reach yet, in the order of `inputs`."""
+
+    own: OwnPredictions = msgspec.field(default_factory=OwnPredictions)
+    arrived: dict[str, tuple[Position, Need]] = msgspec.field(default_factory=dict)
+    """input_id -> (its position, where its decision begins)."""
+
+    @property
+    def open_rounds(self) -> dict[str, Round]:
+        """input_id -> its round, in the order of opening."""
+        return {key: one for key, one in self.own.rounds.items() if not one.answered}
+
+    def is_answered(self, input_id: str) -> bool:
+        """Was this input's round answered behind one that is open still? Of what `upto` reaches nothing is known."""
+        the_round = self.own.rounds.get(input_id)
+        return the_round is not None and the_round.answered
+
+    @property
+    def is_full(self) -> bool:
+        """Are so many rounds answered behind the oldest open one that no more may be opened?"""
+        return len(self.arrived) >= ARRIVED_MAX
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """The models on the roster are about to be asked; `clock` is event time in ms, `models_seq` what `models` is at."""
+
+    the_input: InputReceivedData
+    roster: list[RosterEntry]
+    clock: int
+    models_seq: int
+
+
+class AnsweredInPart(msgspec.Struct, frozen=True):
+    """These models of an open round are done with every scope."""
+
+    input_id: str
+    answers: Answers
+    model_ids: Collection[str]
+    clock: int
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """What is left of an open round: nobody is asked any more."""
+
+    input_id: str
+    answers: Answers
+    clock: int
+
+
+class PredictionStage(Stage[PredictionState]):
+    """inputs -> predictions. `agents/predict/worker.py` asks, and tells what was asked and answered.
 
     Rounds are opened in the order of their inputs and go on side by side, so a later one may be answered first.
     `upto` stands before the oldest one that is open; what is answered behind it is remembered by its input's id.
@@ -103,103 +157,97 @@ class PredictionStage(OldStage):
     memory: ClassVar[tuple[str, ...]] = ("RoundOpened", "RoundAnsweredInPart", "RoundAnswered")
 
     def __init__(self) -> None:
-        super().__init__()
-        self.open: dict[str, OpenRound] = {}
-        """input_id -> its round, in the order of opening."""
-        self._answered: dict[str, None] = {}
-        self._arrived: dict[str, tuple[Position, Need]] = {}
-        """input_id -> where it stands, in the order of `inputs`: those that `upto` does not reach yet."""
+        super().__init__(PredictionState())
 
-    def absorb(self, decision: Decision) -> None:
-        """Inputs are asked by the shell, in order; nothing is folded here."""
+    def decide(self, state: PredictionState, told: Told) -> Draft | None:
+        """The opening of a round, a part of its answers, the rest of them. An input by itself makes nothing.
 
-    def evolve(self, event: AnyEvent) -> None:
-        """Own events: which rounds are open."""
-        match event:
-            case RoundOpened():
-                self.open[event.data.input_id] = OpenRound(event)
+        Raises RuntimeError for answers to a round that is not open, or of models that are recorded already.
+        """
+        match told.event:
+            case Asked() as asked:
+                return Draft([_opened(asked)], {}, {})  # a crash now leaves the input to the next owner
+            case AnsweredInPart(input_id=input_id, answers=answers, model_ids=model_ids, clock=clock):
+                the_round = state.open_rounds.get(input_id)
+                if the_round is None or not model_ids or set(model_ids) & set(the_round.answered_ids):
+                    message = f"no part of an open round: {sorted(model_ids)}"
+                    raise RuntimeError(message)
+                roster = the_round.opened.data.roster
+                models = [index for index, entry in enumerate(roster) if entry.model_id in model_ids]
+                part = RoundAnsweredInPart(
+                    id=f"{input_id}:part/{models[0]}",
+                    at=clock,
+                    data=RoundAnsweredInPartData(input_id=input_id, models=models, clock=clock),
+                )
+                return Draft([*in_events(the_round.opened, answers, clock), part], {}, {})
+            case Answered(input_id=input_id, answers=answers, clock=clock):
+                the_round = state.open_rounds.get(input_id)
+                if the_round is None:
+                    message = f"no round of {input_id} is open"
+                    raise RuntimeError(message)
+                done = RoundAnswered(
+                    id=f"{input_id}:answered",
+                    at=clock,
+                    data=RoundAnsweredData(input_id=input_id, clock=clock),
+                )
+                events = [*in_events(the_round.opened, answers, clock), done]
+                return Draft(events, *_decided_by(state, input_id))
+            case _:
+                return None
+
+    def fold(self, state: PredictionState, told: Told) -> None:
+        """Which rounds are open, and where the inputs stand that are not decided."""
+        rounds = state.own.rounds
+        match told.event:
+            case InputReceived(data=data):
+                # One that is answered is decided by the next answer, unless `upto` can stand on none before it.
+                if state.arrived or not state.is_answered(data.input_id):
+                    state.arrived[data.input_id] = (told.position, told.before)
+            case RoundOpened() as opened:
+                rounds[opened.data.input_id] = Round(opened)
             case RoundAnsweredInPart(data=data):
-                known = self.open[data.input_id]
-                known.answered_ids |= {known.opened.data.roster[index].model_id for index in data.models}
+                roster = rounds[data.input_id].opened.data.roster
+                rounds[data.input_id].answered_ids += [roster[index].model_id for index in data.models]
             case RoundAnswered(data=data):
-                del self.open[data.input_id]
-                self._answered[data.input_id] = None
-                while len(self._answered) > ANSWERED_KEPT:
-                    del self._answered[next(iter(self._answered))]
-                while self._arrived and next(iter(self._arrived)) in self._answered:
-                    del self._arrived[next(iter(self._arrived))]
+                rounds[data.input_id].answered = True
+                while state.arrived and state.is_answered(next(iter(state.arrived))):
+                    del state.arrived[next(iter(state.arrived))]
+                # With none open before this one `upto` has reached it: no owner meets these inputs again. Whether it
+                # has reached those answered behind it is not to be seen from own events: they stay until the next.
+                before = takewhile(lambda key: key != data.input_id, rounds)
+                reached = [*before, data.input_id]
+                if all(rounds[key].answered for key in reached):
+                    for key in reached:
+                        del rounds[key]
             case _:
                 pass
 
-    def decide(self, *_unused: object) -> Draft | None:
-        """Nothing is decided without asking."""
-        return None
 
-    def arrived(self, input_id: str, position: Position, need: Need) -> bool:
-        """An input came; is it to be asked or its round to be closed? False for one that is answered."""
-        if input_id not in self._answered:
-            self._arrived[input_id] = (position, need)
-            return True
-        if self._arrived:
-            self._arrived[input_id] = (position, need)
-        return False
+def _opened(asked: Asked) -> RoundOpened:
+    the_input = asked.the_input
+    return RoundOpened(
+        id=f"{the_input.input_id}:opened",
+        at=asked.clock,
+        data=RoundOpenedData(
+            input_id=the_input.input_id,
+            roster=asked.roster,
+            scope_keys=[scope.scope_key for scope in the_input.scopes],
+            clock=asked.clock,
+            contract_hash=the_input.contract_hash,
+            models_seq=asked.models_seq,
+        ),
+    )
 
-    @property
-    def is_full(self) -> bool:
-        """Are so many rounds answered behind the oldest open one that no more may be opened?"""
-        return len(self._arrived) >= ANSWERED_KEPT // 2
 
-    def opened(
-        self, the_input: InputReceivedData, roster: list[RosterEntry], clock: int, models_seq: int
-    ) -> Draft:
-        """The draft that opens a round; it decides nothing of `inputs` yet."""
-        event = RoundOpened(
-            id=f"{the_input.input_id}:opened",
-            at=clock,
-            data=RoundOpenedData(
-                input_id=the_input.input_id,
-                roster=roster,
-                scope_keys=[scope.scope_key for scope in the_input.scopes],
-                clock=clock,
-                contract_hash=the_input.contract_hash,
-                models_seq=models_seq,
-            ),
-        )
-        return Draft([event], {}, {})
-
-    def answered_in_part(
-        self, input_id: str, answers: Answers, model_ids: Collection[str], clock: int
-    ) -> Draft:
-        """The draft that records these models of an open round; it decides nothing of `inputs` yet."""
-        known = self.open.get(input_id)
-        if known is None or not model_ids or known.answered_ids & set(model_ids):
-            message = f"no part of an open round: {sorted(model_ids)}"
-            raise RuntimeError(message)
-        roster = known.opened.data.roster
-        models = [index for index, entry in enumerate(roster) if entry.model_id in model_ids]
-        part = RoundAnsweredInPart(
-            id=f"{input_id}:part/{models[0]}",
-            at=clock,
-            data=RoundAnsweredInPartData(input_id=input_id, models=models, clock=clock),
-        )
-        return Draft([*in_events(known.opened, answers, clock), part], {}, {})
-
-    def answered(self, input_id: str, answers: Answers, clock: int) -> Draft:
-        """The draft that answers an open round. It decides the inputs up to the oldest one that is open still."""
-        known = self.open.get(input_id)
-        if known is None:
-            message = f"no round of {input_id} is open"
-            raise RuntimeError(message)
-        done = RoundAnswered(
-            id=f"{input_id}:answered", at=clock, data=RoundAnsweredData(input_id=input_id, clock=clock)
-        )
-        upto: dict[str, Position] = {}
-        needed: dict[str, Need] = {}
-        for each, (position, need) in self._arrived.items():
-            if each != input_id and each not in self._answered:
-                break
-            upto, needed = {"inputs": position}, {"inputs": need}
-        return Draft([*in_events(known.opened, answers, clock), done], upto, needed)
+def _decided_by(state: PredictionState, input_id: str) -> tuple[dict[str, Position], dict[str, Need]]:
+    """(upto, need) once this round is answered: the inputs up to the oldest one that is open still."""
+    upto: dict[str, Position] = {}
+    need: dict[str, Need] = {}
+    for key, (position, before) in state.arrived.items():
+        if key != input_id and not state.is_answered(key):
+            break
+        upto, need = {"inputs": position}, {"inputs": before}
+    return upto, need
 
 
 def in_events(opened: RoundOpened, answers: Answers, at: int) -> Iterator[AnyEvent]:

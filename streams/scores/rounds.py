@@ -12,7 +12,7 @@ import msgspec
 
 from coordinator.streams.events import AnswerEntry, RosterEntry, ScopeAnswered
 from coordinator.streams.log.counting import Decision
-from coordinator.streams.log.envelope import KINDS, Need, decode_events
+from coordinator.streams.log.envelope import VERSIONS, Need, decode_events
 
 
 class OpenRound(msgspec.Struct):
@@ -51,6 +51,7 @@ class _Head(msgspec.Struct):
     """What is read of an event to know whose it is."""
 
     kind: str
+    v: int
     data: _HeadData
 
 
@@ -69,8 +70,8 @@ def answers_undecoded(decision: Decision) -> list[object]:
             heads = _heads.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return list(decision.events)  # raises, and says where
-        if any(head.kind not in KINDS for head in heads):
-            return list(decision.events)
+        if any(head.v != VERSIONS.get(head.kind) for head in heads):
+            return list(decision.events)  # raises for what is newer, brings up what is older
         for head, raw in zip(heads, _raws.decode(body), strict=True):
             if head.kind == "ScopeAnswered":
                 events.append(Answers(head.data.input_id, head.data.scope_key, raw))

@@ -9,6 +9,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from typing import NamedTuple
 
+import msgspec
+
 
 class Totals(NamedTuple):
     """Sums over periods: of the value field in units and its n, of scores, and how many were rehearsals."""
@@ -19,44 +21,40 @@ class Totals(NamedTuple):
     rehearsals: int = 0
 
 
-class Trail:
+class Trail(msgspec.Struct):
     """One model's periods in the order of their start (ms), as long as a window may reach back."""
 
-    __slots__ = ("_before", "_starts", "_totals")
-
-    def __init__(self) -> None:
-        self._starts: list[int] = []
-        self._totals: list[Totals] = []
-        self._before = Totals()
+    starts: list[int] = []
+    totals: list[Totals] = []
+    before: Totals = Totals()
+    """Of the periods that are forgotten: what the running totals begin with."""
 
     def __bool__(self) -> bool:
-        return bool(self._starts)
+        return bool(self.starts)
 
     def add(self, start: int, sum_units: int, n: int, scored: int, *, rehearsal: bool) -> None:
         """The next period; later than all before it."""
-        last = self._totals[-1] if self._totals else self._before
-        self._starts.append(start)
-        self._totals.append(
+        last = self.totals[-1] if self.totals else self.before
+        self.starts.append(start)
+        self.totals.append(
             Totals(last[0] + sum_units, last[1] + n, last[2] + scored, last[3] + bool(rehearsal))
         )
 
     def since(self, from_ms: int) -> Totals:
         """The sums over the periods that start at or after `from_ms`."""
-        if not self._totals:
+        if not self.totals:
             return Totals()
-        first, last = bisect_left(self._starts, from_ms), self._totals[-1]
-        before = self._totals[first - 1] if first else self._before
+        first, last = bisect_left(self.starts, from_ms), self.totals[-1]
+        before = self.totals[first - 1] if first else self.before
         return Totals(last[0] - before[0], last[1] - before[1], last[2] - before[2], last[3] - before[3])
 
     def drop_before(self, from_ms: int) -> None:
         """Forget the periods that start before `from_ms`."""
-        first = bisect_left(self._starts, from_ms)
+        first = bisect_left(self.starts, from_ms)
         if first:
-            self._before = self._totals[first - 1]
-            del self._starts[:first], self._totals[:first]
+            self.before = self.totals[first - 1]
+            del self.starts[:first], self.totals[:first]
 
     def copy(self) -> Trail:
         """The same periods, to go on from without changing this one."""
-        made = Trail()
-        made._starts, made._totals, made._before = self._starts.copy(), self._totals.copy(), self._before
-        return made
+        return Trail(self.starts.copy(), self.totals.copy(), self.before)

@@ -25,9 +25,9 @@ from coordinator.streams.log.birth import Birth, birth_records
 from coordinator.streams.log.counting import Counter
 from coordinator.streams.log.envelope import Append, encode_append, encode_decision, encode_event
 from coordinator.streams.log.plain_topics import counter_for
-from coordinator.streams.log.stage import Draft, Stage
+from coordinator.streams.log.stage import Draft, Stage, Told
 from coordinator.streams.ports import ModelReply, Outcome, Subscription
-from coordinator.streams.predictions.stage import PredictionStage, judge
+from coordinator.streams.predictions.stage import Answered, Asked, PredictionStage, judge
 from coordinator.streams.scores.stage import ScoreStage
 from coordinator.streams.settings import Settings
 from coordinator.streams.snapshots.stage import SnapshotStage
@@ -175,20 +175,20 @@ def make_predictions(inputs: TopicLog) -> tuple[TopicLog, list[dict[str, int]]]:
             models = [one for one in MODELS if one != "m-late" or rounds > ROUNDS // 3]
             roster = [ev.RosterEntry(model_id=one, deployment_id=f"{one}-d1") for one in models]
             clock = event.data.point
-            draft = stage.opened(event.data, roster, clock, 1)
+            draft = stage.hear(Asked(event.data, roster, clock, 1))
             stage.remember(draft)
             predictions.append(draft, stage.upto, stage.need)
-            assert stage.arrived(event.data.input_id, (offset, index), decision.before)
+            stage.fold(stage.state, Told("inputs", event, (offset, index), decision.before))
             answers = {
                 scope.scope_key: judge(
-                    stage.open[event.data.input_id].opened,
+                    stage.state.open_rounds[event.data.input_id].opened,
                     {one: scripted(one, event.data.input_id, scope.scope_key) for one in models},
                     CONTRACT.output_type,
                     CONTRACT.output_max_bytes,
                 )
                 for scope in event.data.scopes
             }
-            done = stage.answered(event.data.input_id, answers, clock)
+            done = stage.hear(Answered(event.data.input_id, answers, clock))
             stage.remember(done)
             predictions.append(done, stage.upto, stage.need)
             if rounds % ROUNDS_A_CHUNK == 0:

@@ -63,10 +63,10 @@ from coordinator.streams.events import (
 from coordinator.streams.inputs import stage as inputs
 from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.log import envelope
+from coordinator.streams.log import stage as stage_shape
 from coordinator.streams.log.transitions import transitions
 from coordinator.streams.ports import Subscription
 from coordinator.streams.scores.stage import ScoreStage
-from coordinator.streams.snapshots import stage as aggregate
 from coordinator.streams.snapshots.stage import SnapshotStage
 from coordinator.streams.sources.generated import generated_candles
 
@@ -223,7 +223,7 @@ def test_killed_at_any_send(topic, seed, monkeypatch):
     sources, new_stage = sources_of(topic, market(seed)), STAGES[topic]
     monkeypatch.setattr(inputs, "RECORDS_SEEN", 8)
     monkeypatch.setattr(inputs, "EMPTY_DECISION_EVERY", 4)
-    monkeypatch.setattr(aggregate, "EMPTY_DECISION_EVERY", 5)
+    monkeypatch.setattr(stage_shape, "EMPTY_DECISION_EVERY", 5)
     monkeypatch.setattr(checkpoint, "EMPTY_DECISION_EVERY", 2)
     expected = undisturbed(sources, new_stage)
     sends = len(expected[topic])
@@ -244,7 +244,7 @@ def test_killed_again_and_again(topic, seed, monkeypatch):
     monkeypatch.setattr(inputs, "RECORDS_SEEN", 8)
     monkeypatch.setattr(inputs, "EMPTY_DECISION_EVERY", 3)
     monkeypatch.setattr(envelope, "PART_BYTES_MAX", 3000)
-    monkeypatch.setattr(aggregate, "EMPTY_DECISION_EVERY", 3)
+    monkeypatch.setattr(stage_shape, "EMPTY_DECISION_EVERY", 3)
     rng = random.Random(seed)
     expected = undisturbed(sources, new_stage)
     log, lives = sources.copy(), 0

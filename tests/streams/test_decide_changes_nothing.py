@@ -27,7 +27,6 @@ from coordinator.streams.feeds.stage import FeedStage
 from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.log.stage import Draft, Stage
 from coordinator.streams.ports import FeedRecord, Subscription
-from coordinator.streams.predictions.stage import PredictionStage
 from coordinator.streams.scores.stage import ScoreStage
 from coordinator.streams.snapshots.stage import SnapshotStage
 
@@ -97,11 +96,8 @@ SCENES: dict[str, tuple[Callable[[], Stage], Callable[[], MemoryLog]]] = {
         f"inputs, {name}": (lambda: InputStage(shelf()), scene)
         for name, scene in test_crash_inputs.SCENES.items()
     },
-    "snapshots": (aggregate, lambda: after(a_day_of_rounds(), score)),
-    "snapshots of a market": (aggregate, lambda: after(test_crash_score.mixed_market(1), score)),
     "checkpoints": (checkpoint, lambda: after(a_day_of_rounds(), score, aggregate)),
     "checkpoints and commands": (checkpoint, withheld),
-    "predictions": (PredictionStage, a_day_of_rounds),
 }
 
 
@@ -111,7 +107,7 @@ def test_decide_asked_twice_says_the_same_and_changes_nothing(scene):
     owner = Watched(sources(), new_stage())
     owner.start()
     owner.run()
-    assert owner.asked or scene == "predictions"
+    assert owner.asked
 
 
 def test_what_the_feed_stage_is_asked_changes_nothing():

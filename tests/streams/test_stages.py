@@ -7,17 +7,32 @@ read back, it says the same; and both go on to equal states.
 from __future__ import annotations
 
 import copy
+import random
 from typing import Any
 
 import msgspec
 import pytest
-from tests.given import encoded
+from tests.given import decision, encoded
 from tests.memory_log import Author, MemoryLog, Owner, undisturbed
 from tests.streams import test_crash_chain, test_crash_score
-from tests.streams.build import HOUR, MINUTE, T0, configured, inputs_until, received, resolved, shelf
+from tests.streams.build import (
+    HOUR,
+    MINUTE,
+    T0,
+    answer_entries,
+    configured,
+    inputs_until,
+    received,
+    resolved,
+    shelf,
+)
 
+from coordinator.streams.events import RosterEntry
+from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.stage import Draft, State, Told
+from coordinator.streams.predictions.stage import Answered, AnsweredInPart, Asked, PredictionStage
 from coordinator.streams.scores.stage import ScoreStage
+from coordinator.streams.snapshots.stage import SnapshotStage
 
 
 def written(state: State) -> bytes:
@@ -99,10 +114,17 @@ def score() -> ScoreStage:
     return ScoreStage(shelf())
 
 
+def aggregate() -> SnapshotStage:
+    return SnapshotStage(shelf())
+
+
 SCENES: dict[str, Any] = {
     "scores of the chain": of_chain("scores"),
     **{f"scores, {name}": (score, scene) for name, scene in test_crash_score.SCENES.items()},
     "scores of a day": (score, a_day_of_rounds),
+    "snapshots of the chain": of_chain("snapshots"),
+    "snapshots of a day": (aggregate, lambda: undisturbed(a_day_of_rounds(), score)),
+    "snapshots of ten periods at once": (aggregate, test_crash_chain.ten_periods),
 }
 
 
@@ -117,3 +139,49 @@ def test_decide_is_pure_and_the_state_is_a_value(scene: str) -> None:
     assert owner.asked >= owner.made
     topic = owner.stage.topic
     assert log.counted(topic) == undisturbed(sources(), new_stage).counted(topic)
+
+
+# --- stages that the outside drives ---------------------------------------------------------------------
+
+
+def heard(stage: Any, event: Any) -> Draft | None:
+    """The draft for what the outside says: asked twice, and of copies of the state, it is the same; then it is folded."""
+    before = written(stage.state)
+    first, second = stage.hear(event), stage.hear(event)
+    assert written(stage.state) == before, f"{type(stage).__name__}.decide() changes state"
+    twins = [copy.deepcopy(stage.state), read_back(stage.state)]
+    for said in [second, *(stage.decide(twin, Told("", event)) for twin in twins)]:
+        assert (said is None) == (first is None)
+        assert said is None or encoded(said) == encoded(first)
+    if first is not None:
+        stage.remember(first)
+        for twin in twins:
+            remembered_by(stage, twin, first, [])
+            assert written(twin) == written(stage.state)
+    return first
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_rounds_that_go_on_side_by_side(seed: int) -> None:
+    rng, stage, after = random.Random(seed), PredictionStage(), PredictionStage()
+    roster = [RosterEntry(model_id=one, deployment_id="d") for one in "abc"]
+    said = {one.model_id: one for one in answer_entries({"a": 0.5, "b": "ABSENT", "c": "FAILED(node)"})}
+    for number in range(40):
+        the_input = received(T0 + number // 3 * MINUTE, f"S{number % 3}")
+        stage.fold(stage.state, Told("inputs", the_input, (number, 0), Need(number), Need(number + 1)))
+        drafts = [heard(stage, Asked(the_input.data, roster, T0, 1))]
+        while stage.state.open_rounds and (number == 39 or rng.random() < 0.6):
+            input_id, the_round = rng.choice(list(stage.state.open_rounds.items()))
+            left = [one for one in said if one not in the_round.answered_ids]
+            if len(left) > 1 and rng.random() < 0.5:
+                part = rng.sample(left, 1)
+                drafts.append(heard(stage, AnsweredInPart(input_id, {"60s": [said[part[0]]]}, part, T0)))
+            else:
+                drafts.append(heard(stage, Answered(input_id, {"60s": [said[one] for one in left]}, T0)))
+        for draft in drafts:
+            assert draft is not None
+            after.remember(decision("predictions", number, list(draft.events), upto=dict(draft.upto)))
+        assert after.state.own == stage.state.own
+    assert stage.decided("inputs", (39, 0))
+    assert (stage.state.open_rounds, stage.state.arrived) == ({}, {})
+    assert len(stage.state.own.rounds) < 10  # answered behind the last one to be open

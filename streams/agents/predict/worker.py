@@ -24,9 +24,8 @@ from coordinator.streams.agents.predict.asking import Askers, Asking, Replies
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.events import InputReceived, InputReceivedData, RoundOpened
 from coordinator.streams.log.counting import Decision
-from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.plain_topics import PlainCounter
-from coordinator.streams.log.stage import Draft
+from coordinator.streams.log.stage import Draft, Told
 from coordinator.streams.models.stage import ModelStage
 from coordinator.streams.ports import ModelGateway, ModelInfo, ModelNotice, ModelReply, Outcome
 from coordinator.streams.predictions.stage import (
@@ -34,7 +33,10 @@ from coordinator.streams.predictions.stage import (
     FELL_BEHIND,
     NODE_LATE,
     NODE_RESTARTED,
+    Answered,
+    AnsweredInPart,
     Answers,
+    Asked,
     PredictionStage,
     all_missed,
     holding_nothing,
@@ -115,11 +117,10 @@ class PredictTenure(Tenure):
         if "feeds" in decision.need:
             await self._clock.start(decision.need["feeds"])
         self._ahead.learn(decision)
-        for index, event in enumerate(decision.events):
-            position = (decision.offset, index)
-            if isinstance(event, InputReceived) and not self.stage.decided("inputs", position):
-                self._clock.unless_ticked(event.at)
-                await self._round(event.data, position, decision.before)
+        for told in self.stage.unfold(decision):
+            if isinstance(told.event, InputReceived) and not self.stage.decided("inputs", told.position):
+                self._clock.unless_ticked(told.event.at)
+                await self._round(told.event.data, told)
 
     async def _look_around(self) -> int:
         """The clock now, once what was noticed is in `models`. Both topics are asked at a time: each is a way to
@@ -181,16 +182,17 @@ class PredictTenure(Tenure):
             if now - when >= GONE_SECONDS
         ]
 
-    async def _round(self, data: InputReceivedData, position: tuple[int, int], need: Need) -> None:
+    async def _round(self, data: InputReceivedData, told: Told) -> None:
         """Open the input's round, and ask its models in a task of its own: rounds of all subjects go on side by side.
 
         A newer input of the same subject waits for the older one's round, which it ends; a replay's next point waits
         for every round of the one before.
         """
-        stage = self.stage
-        if not stage.arrived(data.input_id, position, need):
+        stage, state = self.stage, self.stage.state
+        stage.fold(state, told)
+        if state.is_answered(data.input_id):
             return
-        known = stage.open.get(data.input_id)
+        known = state.open_rounds.get(data.input_id)
         if known is not None:
             clock = await self._clock.read()
             # A dead owner opened it: what its models said is lost, and they do not pay for that, but for the one whose
@@ -210,14 +212,16 @@ class PredictTenure(Tenure):
                 for task, other in self._rounds.items()
                 if other.subject == data.subject
                 or (data.rehearsal and other.point < data.point)
-                or stage.is_full
+                or state.is_full
             ]
         )
         clock = await self._look_around()
         async with self._sending:
-            await self._send(stage.opened(data, self.models.state.roster(), clock, self._models_owned.seq))
+            await self._send(
+                stage.hear(Asked(data, self.models.state.roster(), clock, self._models_owned.seq))
+            )
             await self.owned.flush()
-        opened = stage.open[data.input_id].opened
+        opened = state.open_rounds[data.input_id].opened
         if clock > data.deadline_at:
             await self._answered(data, all_missed(opened, NODE_LATE, "node"), clock)
         elif await self._is_superseded(data):
@@ -247,9 +251,11 @@ class PredictTenure(Tenure):
 
     async def _answered(self, data: InputReceivedData, answers: Answers, clock: int) -> None:
         async with self._sending:
-            await self._send(self.stage.answered(data.input_id, answers, clock))
+            await self._send(self.stage.hear(Answered(data.input_id, answers, clock)))
 
-    async def _send(self, draft: Draft) -> None:
+    async def _send(self, draft: Draft | None) -> None:
+        if draft is None:
+            return
         self.stage.remember(draft)
         await self.owned.send(list(draft.events), dict(self.stage.upto), dict(self.stage.need))
 
@@ -273,7 +279,9 @@ class PredictTenure(Tenure):
                 await self._answered(data, answers, clock)
                 return
             async with self._sending:
-                await self._send(self.stage.answered_in_part(data.input_id, answers, replies.keys(), clock))
+                await self._send(
+                    self.stage.hear(AnsweredInPart(data.input_id, answers, replies.keys(), clock))
+                )
 
     def _judged(self, data: InputReceivedData, opened: RoundOpened, replies: Replies, clock: int) -> Answers:
         """The answers of these models to each scope, in the order of the roster."""

@@ -27,6 +27,7 @@ from coordinator.streams.log.envelope import (
 )
 from coordinator.streams.log.finite import not_finite
 from coordinator.streams.log.reasons import REASON_CHARS
+from coordinator.streams.log.stage import Told
 from coordinator.streams.log.transitions import transitions
 from coordinator.streams.models.stage import ModelStage
 from coordinator.streams.ports import ModelInfo, ModelNotice, ModelReply, Outcome
@@ -34,6 +35,8 @@ from coordinator.streams.predictions.stage import (
     NODE_LATE,
     NODE_RESTARTED,
     WORKER_DIED,
+    Answered,
+    Asked,
     PredictionStage,
     all_missed,
     check_output,
@@ -342,36 +345,42 @@ def test_of_a_round_left_open_who_was_recorded_is_left_out_and_who_killed_the_wo
     ]
 
 
+def arrive(stage, data, offset: int) -> None:
+    """An input comes, in a decision of its own."""
+    event = msgspec.structs.replace(received(T0), data=data)
+    stage.fold(stage.state, Told("inputs", event, (offset, 0), Need(offset), Need(offset + 1)))
+
+
 # --- the stage's own state -------------------------------------------------------------------------------
 
 
 def test_a_round_is_open_from_its_opening_to_its_answer():
     stage = PredictionStage()
     data = received(T0).data
-    draft = stage.opened(data, [RosterEntry(model_id="a", deployment_id="d")], T0 + 1, 1)
+    draft = stage.hear(Asked(data, [RosterEntry(model_id="a", deployment_id="d")], T0 + 1, 1))
     assert [type(event) for event in draft.events] == [RoundOpened]
     assert draft.upto == {}  # opening decides nothing yet: a crash now leaves the input to the next owner
     stage.remember(draft)
     the_id = data.input_id
-    assert list(stage.open) == [the_id]
-    assert stage.arrived(the_id, (7, 0), Need(7, 1, 6))
-    missed = all_missed(stage.open[the_id].opened, NODE_LATE, "node")
-    done = stage.answered(the_id, missed, T0 + 2)
+    assert list(stage.state.open_rounds) == [the_id]
+    arrive(stage, data, 7)
+    missed = all_missed(stage.state.open_rounds[the_id].opened, NODE_LATE, "node")
+    done = stage.hear(Answered(the_id, missed, T0 + 2))
     assert [type(event) for event in done.events] == [ScopeAnswered, RoundAnswered]
-    assert (done.upto, done.need) == ({"inputs": (7, 0)}, {"inputs": Need(7, 1, 6)})
+    assert (done.upto, done.need) == ({"inputs": (7, 0)}, {"inputs": Need(7)})
     stage.remember(done)
-    assert not stage.open
-    assert not stage.arrived(the_id, (7, 0), Need(7, 1, 6))
+    assert stage.decided("inputs", (7, 0))
+    assert (stage.state.own.rounds, stage.state.arrived) == ({}, {})
 
 
 def test_nothing_can_be_answered_that_was_not_opened():
     with pytest.raises(RuntimeError, match="no round of x is open"):
-        PredictionStage().answered("x", {}, T0)
+        PredictionStage().hear(Answered("x", {}, T0))
 
 
 def test_a_new_owner_knows_which_round_a_dead_one_left_open():
     scene = given(PredictionStage()).own(opened(T0, ["a"]))
-    (left,) = scene.stage.open.values()
+    (left,) = scene.stage.state.open_rounds.values()
     assert left.opened == opened(T0, ["a"])
     assert left.opened.data.contract_hash == HASH
 
@@ -380,26 +389,50 @@ def test_rounds_side_by_side_decide_up_to_the_oldest_that_is_open():
     """Also after a crash: what was answered behind an open round is not asked again."""
     stage, after = PredictionStage(), PredictionStage()
     inputs = [received(T0, subject).data for subject in ("A", "B", "C")]
-    drafts = [stage.opened(data, [RosterEntry(model_id="m", deployment_id="d")], T0, 1) for data in inputs]
+    roster = [RosterEntry(model_id="m", deployment_id="d")]
+    drafts = [stage.hear(Asked(data, roster, T0, 1)) for data in inputs]
     for number, (data, draft) in enumerate(zip(inputs, drafts, strict=True)):
-        assert stage.arrived(data.input_id, (number, 0), Need(number))
+        arrive(stage, data, number)
         stage.remember(draft)
     a, b, c = (data.input_id for data in inputs)
     for the_id, upto in ((b, {}), (a, {"inputs": (1, 0)})):
-        draft = stage.answered(the_id, {}, T0)
+        draft = stage.hear(Answered(the_id, {}, T0))
         assert draft.upto == upto
         stage.remember(draft)
         drafts.append(draft)
         if the_id == b:
             for one in drafts:
                 after.remember(one)
-    draft = stage.answered(c, {}, T0)
+    draft = stage.hear(Answered(c, {}, T0))
     assert (draft.upto, draft.need) == ({"inputs": (2, 0)}, {"inputs": Need(2)})
 
-    assert list(after.open) == [a, c]
-    assert after.arrived(a, (0, 0), Need(0))
-    assert not after.arrived(b, (1, 0), Need(1))
-    assert after.answered(a, {}, T0).upto == {"inputs": (1, 0)}
+    assert list(after.state.open_rounds) == [a, c]
+    arrive(after, inputs[0], 0)
+    arrive(after, inputs[1], 1)
+    assert after.state.is_answered(b)
+    assert after.hear(Answered(a, {}, T0)).upto == {"inputs": (1, 0)}
+
+
+def test_what_was_answered_behind_an_open_round_is_known_until_upto_has_passed_it():
+    """A new owner may close the oldest round before it has read what stands behind it."""
+    stage = PredictionStage()
+    inputs = [received(T0, subject).data for subject in ("A", "B", "C")]
+    roster = [RosterEntry(model_id="m", deployment_id="d")]
+    a, b, c = (data.input_id for data in inputs)
+    for data in inputs[:2]:
+        stage.remember(stage.hear(Asked(data, roster, T0, 1)))
+    stage.remember(stage.hear(Answered(b, {}, T0)))
+    arrive(stage, inputs[0], 0)
+    closing = stage.hear(Answered(a, {}, T0))
+    assert closing.upto == {"inputs": (0, 0)}
+    stage.remember(closing)
+    arrive(stage, inputs[1], 1)
+    assert stage.state.is_answered(b)
+    arrive(stage, inputs[2], 2)
+    stage.remember(stage.hear(Asked(inputs[2], roster, T0, 1)))
+    stage.remember(stage.hear(Answered(c, {}, T0)))
+    assert stage.decided("inputs", (2, 0))
+    assert (stage.state.own.rounds, stage.state.arrived) == ({}, {})
 
 
 # --- the models ------------------------------------------------------------------------------------------

@@ -32,8 +32,8 @@ from coordinator.streams.events import (
     SnapshotTaken,
     Window,
 )
+from coordinator.streams.log import stage as stage_shape
 from coordinator.streams.log.envelope import Need
-from coordinator.streams.snapshots import stage as aggregate_module
 from coordinator.streams.snapshots.stage import SnapshotStage
 
 
@@ -294,7 +294,7 @@ def test_need_is_where_the_oldest_open_period_began():
 
 
 def test_a_stage_that_has_nothing_to_say_says_so_now_and_then(monkeypatch):
-    monkeypatch.setattr(aggregate_module, "EMPTY_DECISION_EVERY", 4)
+    monkeypatch.setattr(stage_shape, "EMPTY_DECISION_EVERY", 4)
     scene = stage()
     empty = []
     for i in range(12):

@@ -1,0 +1,179 @@
+"""The end of periods: what ScoredUntil makes of the sums, without changing them.
+
+One decision may close many periods, and the later ones build on the earlier: so the windows' past is copied first.
+"""
+
+from __future__ import annotations
+
+from collections import Counter as Count
+from collections.abc import Callable, Iterator
+
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.blame import AUTHORS_ERRORS
+from coordinator.streams.events import (
+    AnyEvent,
+    FieldSum,
+    PeriodClosed,
+    PeriodClosedData,
+    PointCount,
+    SnapshotTaken,
+    SnapshotTakenData,
+    Terms,
+    units_of,
+)
+from coordinator.streams.log import ids
+from coordinator.streams.log.finite import numbers_of
+from coordinator.streams.log.reasons import as_reason
+from coordinator.streams.scores.scorer import validator
+from coordinator.streams.scores.units import mean_units, to_float, to_units
+from coordinator.streams.snapshots.state import (
+    FAR_MS,
+    OpenPeriod,
+    ScoredRound,
+    SnapshotState,
+    Tally,
+    drop_trails,
+)
+from coordinator.streams.snapshots.trailing import Totals, Trail
+
+HOUR_MS = 3_600_000
+
+
+class Closing:
+    """One ScoredUntil on its way through the periods that it closes. `at` (ms) is when it became known."""
+
+    def __init__(self, state: SnapshotState, contracts: Callable[[str], CrunchContract], at: int) -> None:
+        self._state, self._own, self._contracts, self._at = state, state.own, contracts, at
+        self._trails = {model_id: one.copy() for model_id, one in self._own.trails.items()}
+        self._joined, self._crunchers = dict(self._own.joined), dict(self._own.crunchers)
+
+    def events(self, until: int) -> Iterator[AnyEvent]:
+        """The snapshots of every period that ends at or before `until` (ms), each run of periods closed."""
+        first = min(self._state.periods, default=until)
+        start = (
+            self._own.closed_until
+            if self._own.closed_until >= 0
+            else self._own.terms.snapshot_period(first)[0]
+        )
+        if start >= until:  # the first boundary seen, before any score: time begins here
+            yield self._period_closed(until, until, 0)
+            return
+        empty_from = start
+        while start < until:
+            _, end = self._own.terms.snapshot_period(start)
+            snapshots = list(self._snapshots(start, end))
+            if snapshots:
+                if empty_from < start:
+                    yield self._period_closed(empty_from, start, 0)
+                yield from snapshots
+                yield self._period_closed(start, end, len(snapshots))
+                empty_from = end
+            elif not self._trails:
+                # Nothing until the next period with scores: a run of empty periods is one event.
+                end = min([until, *(one for one in self._state.periods if one > start)])
+            start = end
+        if empty_from < until:
+            yield self._period_closed(empty_from, until, 0)
+
+    def _period_closed(self, from_ms: int, until_ms: int, count: int) -> PeriodClosed:
+        period = self._state.periods.get(from_ms)
+        began, _ = self._own.terms.checkpoint_period(from_ms)
+        points = Count(period.points) if period is not None else Count[int]()
+        rehearsal = period is not None and any(tally.rehearsal for tally in period.tallies.values())
+        return PeriodClosed(
+            id=f"period-closed/{from_ms}-{until_ms}",
+            at=self._at,
+            data=PeriodClosedData(
+                from_ms=from_ms,
+                until_ms=until_ms,
+                snapshot_count=count,
+                rehearsal=rehearsal,
+                rounds_count=points.total(),
+                other_scoring_count=sum(
+                    one.other_scoring for at, one in self._state.periods.items() if from_ms <= at < until_ms
+                ),
+                asked_before=[PointCount(point, n) for point, n in sorted(points.items()) if point < began],
+            ),
+        )
+
+    def _snapshots(self, start: int, end: int) -> Iterator[SnapshotTaken]:
+        terms = self._own.terms.at(start)
+        period = self._state.periods.get(start)
+        tallies = period.tallies if period is not None else {}
+        longest = max(window.hours for window in terms.windows) * HOUR_MS
+        since = self._own.terms.comparable_since(start)
+        drop_trails(self._trails, max(end - longest, since))
+        rounds_count = len(period.points) if period is not None else 0
+        for model_id, tally in tallies.items():
+            self._crunchers[model_id] = tally.cruncher_id
+            player = tally.cruncher_id or model_id
+            self._joined[player] = min(tally.first_point, self._joined.get(player, FAR_MS))
+        for model_id in sorted(tallies.keys() | self._trails.keys()):
+            tally = tallies.get(model_id) or Tally()
+            trail = self._trails.get(model_id) or Trail()
+            cruncher_id = self._crunchers.get(model_id, "")
+            total = tally.sums.get(terms.value_field)
+            if total is not None:
+                self._trails[model_id] = trail
+                trail.add(start, total[0], total[1], tally.scored, rehearsal=tally.rehearsal)
+            windows = {
+                window.name: trail.since(max(end - window.hours * HOUR_MS, since)) for window in terms.windows
+            }
+            summary, error = self._summary(period, tally, terms)
+            yield SnapshotTaken(
+                id=f"{ids.snapshot_id(model_id, start, end)}:taken",
+                at=self._at,
+                data=SnapshotTakenData(
+                    snapshot_id=ids.snapshot_id(model_id, start, end),
+                    model_id=model_id,
+                    period_start=start,
+                    period_end=end,
+                    sums={name: FieldSum(*one) for name, one in sorted(tally.sums.items())},
+                    summary_units=summary,
+                    summary_error=error,
+                    windows_units={name: _mean(totals) for name, totals in windows.items()},
+                    rehearsal_windows=[name for name, totals in windows.items() if totals.rehearsals],
+                    scored_count=tally.scored,
+                    failed_count=tally.failed,
+                    failed_node_count=tally.failed_node,
+                    cruncher_id=cruncher_id,
+                    first_point=self._joined[cruncher_id or model_id],
+                    rounds_count=rounds_count - tally.missed_by_node,
+                    absent_model_count=tally.absent_model,
+                    absent_node_count=tally.absent_node,
+                    charged_count=tally.charged,
+                    rehearsal=tally.rehearsal,
+                    contract_hash=terms.contract_hash,
+                ),
+            )
+
+    def _summary(self, period: OpenPeriod | None, tally: Tally, terms: Terms) -> tuple[dict[str, int], str]:
+        """The contract's own aggregate over the period's scores, rounded; or why there is none."""
+        if period is None or not tally.scores:
+            return {}, ""
+        contract = self._contracts(terms.contract_hash)
+        as_result = validator(contract.score_type)
+        decimals = terms.score_decimals
+        try:
+            # In the order of resolvable time, input and scope, whatever the order in which rounds were scored.
+            scores = sorted(((period.rounds[number], i) for number, i in tally.scores), key=_place)
+            results = [
+                as_result({name: to_float(units, decimals) for name, units in units_of(one.units, i).items()})
+                for one, i in scores
+            ]
+            summary = numbers_of(contract.aggregate_snapshot(results))
+            return {name: to_units(value, decimals) for name, value in sorted(summary.items())}, ""
+        except AUTHORS_ERRORS as error:  # the period's sums do not depend on it
+            return {}, as_reason(f"aggregate_snapshot: {type(error).__name__}: {error}")
+
+
+def _place(score: tuple[ScoredRound, int]) -> tuple[int, str, str]:
+    return score[0][:3]
+
+
+def _mean(totals: Totals) -> int | None:
+    """The mean over a window, or None when no score is in it.
+
+    Charges alone make no mean: with `absence_policy="zero"` silence would rank above every losing model.
+    """
+    return mean_units(totals.sum_units, totals.n) if totals.scored else None

@@ -1,0 +1,149 @@
+"""The state of the snapshot stage: each open period's sums by model, and what closed periods left behind.
+
+Plain data. Sums are of integers, so the order in which rounds come does not matter to them.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import msgspec
+
+from coordinator.streams.contract.terms import TermsInForce
+from coordinator.streams.events import RoundScoredData, Unscored
+from coordinator.streams.log.envelope import Need
+from coordinator.streams.log.stage import State
+from coordinator.streams.snapshots.trailing import Trail
+
+FAR_MS = 1 << 62
+
+
+class ScoredRound(NamedTuple):
+    """One scope of a round, as far as a summary needs it; in the order in which a summary is given it."""
+
+    resolvable_at: int
+    input_id: str
+    scope_key: str
+    units: dict[str, list[int | None]]
+
+
+class Tally(msgspec.Struct):
+    """One model's period while it is open. `scores` are (index of the round in the period, the model's place in it)."""
+
+    sums: dict[str, list[int]] = {}
+    """Score field -> [sum of units, n]."""
+    scores: list[tuple[int, int]] = []
+    scored: int = 0
+    failed: int = 0
+    failed_node: int = 0
+    absent_model: int = 0
+    absent_node: int = 0
+    charged: int = 0
+    missed_by_node: int = 0
+    first_point: int = FAR_MS
+    cruncher_id: str = ""
+    rehearsal: bool = False
+
+    def add(self, name: str, units: int) -> None:
+        """Add one value to a field's sum."""
+        total = self.sums.setdefault(name, [0, 0])
+        total[0] += units
+        total[1] += 1
+
+    def missed(self, one: Unscored, value_field: str, *, answerable: bool) -> None:
+        """Count a round without a score. `answerable`: some model could answer it."""
+        by_node = one.fault == "node"
+        self.missed_by_node += answerable and by_node
+        if one.status == "FAILED":
+            self.failed += 1
+            self.failed_node += by_node
+        elif by_node:
+            self.absent_node += 1
+        else:
+            self.absent_model += 1
+        if one.charge_units is not None:
+            self.charged += 1
+            self.add(value_field, one.charge_units)
+
+
+class OpenPeriod(msgspec.Struct):
+    """A period some scores have come for. `before` is where the first of them stands."""
+
+    end: int
+    before: Need
+    tallies: dict[str, Tally] = {}
+    rounds: list[ScoredRound] = []
+    points: list[int] = []
+    """Of every round and scope that some model could answer."""
+    other_scoring: int = 0
+
+    def tally(self, model_id: str) -> Tally:
+        """The model's, a new one at its first round."""
+        found = self.tallies.get(model_id)
+        if found is None:
+            found = self.tallies[model_id] = Tally()
+        return found
+
+
+class OwnSnapshots(msgspec.Struct):
+    """What follows from the stage's own events."""
+
+    terms: TermsInForce = msgspec.field(default_factory=TermsInForce)
+    closed_until: int = -1
+    trails: dict[str, Trail] = {}
+    joined: dict[str, int] = {}
+    """Player -> the point of the first round that any of its models was asked in."""
+    crunchers: dict[str, str] = {}
+
+
+class SnapshotState(State):
+    """Own events, and the periods that are open, by their start."""
+
+    own: OwnSnapshots = msgspec.field(default_factory=OwnSnapshots)
+    periods: dict[int, OpenPeriod] = msgspec.field(default_factory=dict)
+
+
+def tally_round(state: SnapshotState, data: RoundScoredData, before: Need) -> None:
+    """Add one scope of a round to its period."""
+    terms = state.own.terms
+    start, end = terms.snapshot_period(data.resolvable_at)
+    period = state.periods.get(start)
+    if period is None:
+        period = state.periods[start] = OpenPeriod(end, before)
+    if not terms.adds_up(data.contract_hash, start):
+        period.other_scoring += 1
+        return
+    # Where nobody could answer (no ground truth, a restart of the node) nobody took part and nobody missed it.
+    answerable = len(data.unscored) < len(data.models) or any(one.fault == "model" for one in data.unscored)
+    if answerable:
+        period.points.append(data.point)
+    number = len(period.rounds)
+    period.rounds.append(ScoredRound(data.resolvable_at, data.input_id, data.scope_key, data.units))
+    tallies = [period.tally(model_id) for model_id in data.models]
+    whose = data.crunchers or [""] * len(tallies)
+    unscored = {one.model for one in data.unscored}
+    rehearsal, point = data.rehearsal, data.point
+    # The hot loops: one pass for the models, then one for each score field.
+    for i, (tally, cruncher_id) in enumerate(zip(tallies, whose, strict=True)):
+        tally.cruncher_id = cruncher_id
+        if rehearsal:
+            tally.rehearsal = True
+        tally.first_point = min(tally.first_point, point)
+        if i not in unscored:
+            tally.scored += 1
+            tally.scores.append((number, i))
+    for name, column in data.units.items():
+        for tally, units in zip(tallies, column, strict=True):
+            if units is not None:
+                tally.add(name, units)
+    value_field = terms.at(start).value_field
+    for one in data.unscored:
+        tallies[one.model].missed(one, value_field, answerable=answerable)
+
+
+def drop_trails(trails: dict[str, Trail], from_ms: int) -> None:
+    """Forget the periods that start before `from_ms`, and models with none left."""
+    for model_id in list(trails):
+        trails[model_id].drop_before(from_ms)
+        if not trails[model_id]:
+            del trails[model_id]
