@@ -6,13 +6,13 @@ times the memory of their JSON.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from coordinator.streams.events import AnswerEntry, RosterEntry, ScopeAnswered
+from coordinator.streams.events import AnswerEntry, Event, RosterEntry, ScopeAnswered
 from coordinator.streams.log.counting import Decision
-from coordinator.streams.log.envelope import VERSIONS, Need, decode_events
+from coordinator.streams.log.envelope import VERSIONS, Need, decode_events, encode_event
 
 
 class OpenRound(msgspec.Struct):
@@ -69,12 +69,21 @@ def answers_undecoded(decision: Decision) -> list[object]:
         try:
             heads = _heads.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return list(decision.events)  # raises, and says where
+            return _undecoded(decision.events)  # raises, and says where
         if any(head.v != VERSIONS.get(head.kind) for head in heads):
-            return list(decision.events)  # raises for what is newer, brings up what is older
+            return _undecoded(decision.events)  # raises for what is newer, brings up what is older
         for head, raw in zip(heads, _raws.decode(body), strict=True):
             if head.kind == "ScopeAnswered":
                 events.append(Answers(head.data.input_id, head.data.scope_key, raw))
             else:
                 events += decode_events(b"[%b]" % bytes(raw))
     return events
+
+
+def _undecoded(events: Sequence[Event]) -> list[object]:
+    return [
+        Answers(event.data.input_id, event.data.scope_key, msgspec.Raw(encode_event(event)))
+        if isinstance(event, ScopeAnswered)
+        else event
+        for event in events
+    ]
