@@ -15,6 +15,7 @@ from coordinator.streams.contract.blame import AUTHORS_ERRORS
 from coordinator.streams.contract.trial_answers import answers_to_try, recorded
 from coordinator.streams.events import Fault
 from coordinator.streams.log.finite import numbers_of, plain
+from coordinator.streams.scores.direct import direct_numbers
 from coordinator.streams.scores.units import NotRecordableError, to_units
 
 MODEL: Final[Fault] = "model"
@@ -33,6 +34,7 @@ class Scorer:
         self._as_output = validator(contract.output_type)
         self._as_result = validator(contract.score_type)
         self._score = contract.score_prediction
+        self._direct = direct_numbers(contract.score_type)
         self._decimals = contract.score_decimals
         self._value_field = contract.aggregation.value_field
         self._output_type = contract.output_type
@@ -40,16 +42,22 @@ class Scorer:
     def score(self, output: dict[str, Any], truth: Any) -> Scored:
         """Score one recorded output against a typed truth. One prediction's failure stays its own."""
         try:
-            result = self._as_result(plain(self._score(self._as_output(output), truth)))
+            result = self._score(self._as_output(output), truth)
+            numbers = None if self._direct is None else self._direct.of(result)
+            if numbers is None:
+                fields = self._as_result(plain(result)).__dict__
+                if not fields.get("success", True):
+                    return (
+                        {},
+                        str(fields.get("failed_reason") or "score_prediction said success=False"),
+                        MODEL,
+                    )
+                numbers = numbers_of(fields)
         except AUTHORS_ERRORS as error:
             return {}, f"score_prediction: {type(error).__name__}: {error}", NODE
-        fields = result.__dict__
-        if not fields.get("success", True):
-            return {}, str(fields.get("failed_reason") or "score_prediction said success=False"), MODEL
-        units: dict[str, int] = {}
+        decimals = self._decimals
         try:
-            for name, value in numbers_of(fields).items():
-                units[name] = to_units(value, self._decimals)
+            units = {name: to_units(value, decimals) for name, value in numbers.items()}
         except NotRecordableError as error:
             return {}, str(error), NODE
         if self._value_field not in units:
