@@ -15,6 +15,7 @@ import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Mapping, Sequence
@@ -122,18 +123,20 @@ def start(
     *,
     env: Mapping[str, str],
     out: IO[bytes],
+    errors: IO[bytes] | None = None,
     script: Path | None = None,
     cwd: Path | None = None,
     piped: bool = False,
 ) -> ForkedProcess:
-    """`coordinator ARGUMENTS` as a process of its own, or `script` with these arguments; stdout and stderr go to `out`.
+    """`coordinator ARGUMENTS` as a process of its own, or `script` with these arguments. `out` takes what it prints, and
+    its stderr too where no `errors` are given.
 
     `piped`: its stdin is a pipe, `process.stdin`; else there is nothing to read.
     """
     if not _parent:
         _parent.append(ForkingParent())
     request = {
-        "name": f"test-{arguments[0]}",
+        "name": script.stem if script else f"test-{arguments[0]}",
         "script": str(script or ""),
         "arguments": [str(one) for one in arguments],
         "environ": dict(env),
@@ -141,9 +144,30 @@ def start(
     }
     reading, writing = os.pipe() if piped else (os.open(os.devnull, os.O_RDONLY), None)
     try:
-        child = _parent[0].fork(request, (reading, out.fileno(), out.fileno()))
+        child = _parent[0].fork(request, (reading, out.fileno(), (errors or out).fileno()))
     finally:
         os.close(reading)
     if writing is not None:
         child.stdin = os.fdopen(writing, "wb")
     return child
+
+
+def run(
+    arguments: Sequence[str | Path],
+    *,
+    env: Mapping[str, str],
+    cwd: Path | None = None,
+    timeout_seconds: float = 300.0,
+) -> subprocess.CompletedProcess[str]:
+    """`coordinator ARGUMENTS` to its end. Raises subprocess.TimeoutExpired, and kills it then."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as errors:
+        child = start(arguments, env=env, out=out, errors=errors, cwd=cwd)
+        try:
+            code = child.wait(timeout_seconds)
+        finally:
+            child.kill()
+        said = []
+        for file in (out, errors):
+            file.seek(0)
+            said.append(file.read().decode())
+    return subprocess.CompletedProcess([*map(str, arguments)], code, *said)

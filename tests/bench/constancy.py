@@ -1,6 +1,6 @@
 """What one score costs after many: the score stage, the aggregate stage and the leaderboard's fold, in one process.
 
-`constancy.py FEW MANY`: CPU time per score, the least of some stretches of two hours each, in a life of FEW
+`constancy.py FEW MANY STRETCHES`: CPU time per score, the least of so many stretches of two hours each, in a life of FEW
 predictions and in one of MANY, measured in turn; and the memory of the long life at both. No broker: what is looked
 for is state that grows, and a broker's noise would hide it. The log is made beside the measured stretch, through
 bytes, as a worker would read it.
@@ -36,7 +36,6 @@ COMMIT_ROUNDS = 20
 PERIOD_ROUNDS = 60
 """A snapshot period: a stretch is made of whole ones, since closing one is part of what scores cost."""
 STRETCH_ROUNDS = 2 * PERIOD_ROUNDS
-STRETCHES = 5
 
 
 class OwnTopic:
@@ -136,7 +135,7 @@ class Life:
         return memory_of(os.getpid()).now_mb
 
 
-def main(few: int, many: int, out: Callable[[str], object]) -> None:
+def main(few: int, many: int, stretches: int, out: Callable[[str], object]) -> None:
     """A machine is not equally fast for minutes, so an old life and a young one are measured in turn, at the end."""
     settings = Settings(crunch_id="bench")
     shelf = load_contracts(settings.contract)
@@ -146,7 +145,7 @@ def main(few: int, many: int, out: Callable[[str], object]) -> None:
         memory_many_mb = old.go_to(many // MODELS)
         young = Life(shelf, settings, Path(folder) / "young")
         young.go_to(few // MODELS)
-        pairs = [(young.go_on(STRETCH_ROUNDS), old.go_on(STRETCH_ROUNDS)) for _ in range(STRETCHES)]
+        pairs = [(young.go_on(STRETCH_ROUNDS), old.go_on(STRETCH_ROUNDS)) for _ in range(stretches)]
         for life in (old, young):
             for projection in life.pipeline.projections:
                 projection.store.close()
@@ -158,4 +157,4 @@ def main(few: int, many: int, out: Callable[[str], object]) -> None:
     out(json.dumps(line) + "\n")
 
 
-main(int(sys.argv[1]), int(sys.argv[2]), sys.stdout.write)
+main(*(int(one) for one in sys.argv[1:]), sys.stdout.write)

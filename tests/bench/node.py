@@ -50,8 +50,9 @@ def memory_of_node(world: World, scored: Scored) -> dict[str, Memory]:
     models = [*("--models", str(example_models())), *("--port", str(port)), *("--crunch", settings.crunch_id)]
     host = world.child(
         "models",
-        ["-Ium", "coordinator.infra.models.host", *models, "--log-dir", str(settings.data_dir / "models")],
+        [*models, "--log-dir", str(settings.data_dir / "models")],
         {},
+        module="coordinator.infra.models.host",
     )
     report, settings = start_report(world, settings)
     workers = {name: world.worker(name, settings) for name in ("checkpoint", "score", "predict", "feed")}
@@ -83,7 +84,7 @@ def start_a_node(world: World) -> Started:
     up = world.child(
         "up",
         [
-            *("-Ium", "coordinator.cli.main", "up", "--feed", "generated", "--port", str(port)),
+            *("up", "--feed", "generated", "--port", str(port)),
             *("--data-dir", str(world.folder / "up-node")),
         ],
         {"COLUMNS": "200", "TERM": "dumb"},

@@ -60,6 +60,7 @@ class Sizes(msgspec.Struct, frozen=True):
     serving_seconds: float
     few: int
     many: int
+    stretches: int
     models: int
     model_rounds: int
     live_rounds: int
@@ -67,9 +68,21 @@ class Sizes(msgspec.Struct, frozen=True):
 
 
 FULL = Sizes(
-    False, pipeline.Sizes(7_000, 3_000), 500, 150, 5.0, SEVERAL_SECONDS, 10_000, 1_000_000, 50, 60, 3_000, 500
+    False,
+    pipeline.Sizes(7_000, 3_000),
+    500,
+    150,
+    5.0,
+    SEVERAL_SECONDS,
+    10_000,
+    1_000_000,
+    5,
+    50,
+    60,
+    3_000,
+    500,
 )
-QUICK = Sizes(True, pipeline.Sizes(600, 60), 20, 10, 10.0, 0.5, 6_000, 75_000, 3, 3, 60, 20)
+QUICK = Sizes(True, pipeline.Sizes(400, 40), 20, 10, 10.0, 0.5, 6_000, 12_000, 1, 2, 3, 20, 5)
 
 
 def verdict(*reached: bool) -> str:
@@ -265,7 +278,9 @@ class Bench:
     def constancy(self) -> list[Row]:
         """The cost of one score, early and late."""
         few, many = self.sizes.few, self.sizes.many
-        child = self.world.child("constancy", ["-Iu", str(BENCH / "constancy.py"), str(few), str(many)], {})
+        child = self.world.child(
+            "constancy", [str(few), str(many), str(self.sizes.stretches)], {}, script=BENCH / "constancy.py"
+        )
         found = child.wait_for("measured", seconds=900)
         ratio = found["late_us"] / found["early_us"]
         grown = found["memory_many_mb"] - found["memory_few_mb"]
@@ -342,7 +357,10 @@ def main() -> int:
     options = options_of()
     console = Console(width=None if sys.stdout.isatty() else 200)
     rows: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="coordinator-bench-") as folder, a_world(Path(folder)) as world:
+    with (
+        tempfile.TemporaryDirectory(prefix="coordinator-bench-") as folder,
+        a_world(Path(folder), forking=options.quick) as world,
+    ):
         bench = Bench(world, QUICK if options.quick else FULL)
         for name in options.only or bench.rows:
             console.print(f"{name} ...", highlight=False)

@@ -8,17 +8,20 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import msgspec
 
+import forked
 from coordinator.infra.fetch import ensure_runtime
 from coordinator.infra.kafka.embedded import EmbeddedBroker
 from coordinator.streams.settings import Settings, environment
+from forked import ForkedProcess
 
+COORDINATOR = "coordinator.cli.main"
 BENCH = Path(__file__).resolve().parent
 ROOT = BENCH.parents[1]
 START_SECONDS_MAX = 90.0
@@ -54,14 +57,13 @@ def load_average() -> float:
 class Child:
     """A process of ours, its output in a file that is read for events (JSON lines)."""
 
-    def __init__(self, name: str, command: list[str], log_dir: Path, environ: Mapping[str, str]) -> None:
+    def __init__(
+        self, name: str, log_dir: Path, begin: Callable[[IO[bytes]], subprocess.Popen[bytes] | ForkedProcess]
+    ) -> None:
         self.name = name
         self.log_file = log_dir / f"{name}-{time.monotonic_ns()}.log"
         with self.log_file.open("wb") as out:
-            self.process = subprocess.Popen(
-                command, env=dict(environ), stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT,
-                start_new_session=True, cwd=log_dir,
-            )  # fmt: skip
+            self.process = begin(out)
         self._read = 0
         self._rest = b""
         self._events: list[dict[str, Any]] = []
@@ -124,10 +126,15 @@ class Child:
 
 
 class World:
-    """One broker and one folder for a run of the bench; every child is ended with it."""
+    """One broker and one folder for a run of the bench; every child is ended with it.
 
-    def __init__(self, folder: Path) -> None:
+    `forking`: children are forks of one process that has imported (`tests/forked.py`). That saves most of their CPU time,
+    and memory cannot be told of them.
+    """
+
+    def __init__(self, folder: Path, *, forking: bool = False) -> None:
         self.folder = folder
+        self._forking = forking
         self.logs = folder / "logs"
         self.logs.mkdir(parents=True)
         self._children: list[Child] = []
@@ -156,16 +163,34 @@ class World:
 
     def worker(self, name: str, settings: Settings) -> Child:
         """A real worker, as a cluster runs it."""
-        return self.child(name, ["-Ium", "coordinator.cli.main", "worker", name], environment(settings))
+        return self.child(name, ["worker", name], environment(settings))
 
     def script(self, name: str, settings: Settings, *arguments: str) -> Child:
         """A script of this folder in a process of its own."""
-        return self.child(name, ["-Iu", str(BENCH / f"{name}.py"), *arguments], environment(settings))
+        return self.child(name, arguments, environment(settings), script=BENCH / f"{name}.py")
 
-    def child(self, name: str, arguments: list[str], variables: Mapping[str, str]) -> Child:
-        """A Python process, with no settings but these."""
+    def child(
+        self,
+        name: str,
+        arguments: Sequence[str],
+        variables: Mapping[str, str],
+        *,
+        script: Path | None = None,
+        module: str = COORDINATOR,
+    ) -> Child:
+        """`coordinator ARGUMENTS`, or another module or a script with these, with no settings but these."""
         environ = {key: value for key, value in os.environ.items() if key not in _SETTINGS} | dict(variables)
-        child = Child(name, [sys.executable, *arguments], self.logs, environ)
+        program = ["-Iu", str(script)] if script else ["-Ium", module]
+
+        def begin(out: IO[bytes]) -> subprocess.Popen[bytes] | ForkedProcess:
+            if self._forking and module == COORDINATOR:
+                return forked.start(arguments, env=environ, out=out, script=script, cwd=self.logs)
+            return subprocess.Popen(
+                [sys.executable, *program, *arguments], env=environ, stdin=subprocess.DEVNULL, stdout=out,
+                stderr=subprocess.STDOUT, start_new_session=True, cwd=self.logs,
+            )  # fmt: skip
+
+        child = Child(name, self.logs, begin)
         self._children.append(child)
         return child
 
@@ -185,9 +210,9 @@ class World:
 
 
 @contextmanager
-def a_world(folder: Path) -> Iterator[World]:
+def a_world(folder: Path, *, forking: bool = False) -> Iterator[World]:
     """A world that is ended whatever happens."""
-    world = World(folder)
+    world = World(folder, forking=forking)
     try:
         yield world
     finally:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
 import sys
 
 import pytest
+from tests import forked
 from tests.infra.test_kept_contracts import HELPERS, RULES, scored
 
 from coordinator.infra.contracts.archive import ArchiveFolder
@@ -60,18 +60,17 @@ async def test_a_text_does_nothing_until_it_is_applied_and_holds_from_the_next_p
     env = {**os.environ, **environment(settings)}
 
     async def coordinator(*words):
-        out = await asyncio.create_subprocess_exec(
-            sys.executable, "-Im", "coordinator.cli.main", "contract", *words, "--json", env=env, cwd=tmp_path,
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-        said, wrong = await asyncio.wait_for(out.communicate(), APPLIED_SECONDS_MAX)
-        return out.returncode, json.loads(said or "null"), wrong.decode()
+        done = await asyncio.to_thread(
+            forked.run,
+            ["contract", *words, "--json"],
+            env=env,
+            cwd=tmp_path,
+            timeout_seconds=APPLIED_SECONDS_MAX,
+        )
+        return done.returncode, json.loads(done.stdout or "null"), done.stderr
 
     with (tmp_path / "feed.log").open("wb") as log:
-        feed = subprocess.Popen(
-            [sys.executable, "-Im", "coordinator.cli.main", "worker", "feed"], env=env, cwd=tmp_path,
-            stdout=log, stderr=log,
-        )  # fmt: skip
+        feed = forked.start(["worker", "feed"], env=env, cwd=tmp_path, out=log)
     try:
         async with asyncio.timeout(APPLIED_SECONDS_MAX):
             while (listed := (await coordinator("list"))[1]) is None or not listed["contracts"]:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests import forked
 from tests.broker.crash import Board, Plan, board
 from tests.streams.sources.conftest import FIRST_OPEN_MS, MINUTE_MS, LocalExchange
 from tests.streams.sources.servers import rest_server
@@ -36,18 +36,16 @@ class Command:
             "COLUMNS": "200",
         }
 
-    async def begin(self, *arguments: str) -> asyncio.subprocess.Process:
-        return await asyncio.create_subprocess_exec(
-            sys.executable, "-Im", "coordinator.cli.main", "feeds", *arguments,
-            env=self._environ, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
-        )  # fmt: skip
+    def begin(self, *arguments: str) -> forked.ForkedProcess:
+        with Path(os.devnull).open("wb") as out:
+            return forked.start(["feeds", *arguments], env=self._environ, out=out)
 
     async def run(self, *arguments: str, code: int = 0) -> str:
-        process = await self.begin(*arguments)
-        async with asyncio.timeout(120):
-            out, errors = await process.communicate()
-        assert process.returncode == code, errors.decode()
-        return (out + errors).decode()
+        done = await asyncio.to_thread(
+            forked.run, ["feeds", *arguments], env=self._environ, timeout_seconds=120
+        )
+        assert done.returncode == code, done.stderr
+        return done.stdout + done.stderr
 
 
 async def records(field: Board) -> list[ev.FeedRecordReceived]:
@@ -84,10 +82,10 @@ async def test_a_backfill_killed_with_its_worker_goes_on_and_ends_exact(
         }
         node = Command(kafka_bootstrap, crunch_id, rest_url)
         worker = field.start("feed", Plan("durable-send", "feeds", count=8), **live)
-        first = await node.begin(*BACKFILL, "--to", to)
+        first = node.begin(*BACKFILL, "--to", to)
         assert await worker.wait_end() == -9
         first.kill()
-        await first.wait()
+        first.wait()
         field.workers.remove(worker)
         before = len(await records(field))
         assert 0 < before < CANDLES

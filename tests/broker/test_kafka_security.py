@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from tests import forked
 from tests.broker.certificates import Authority
 from tests.candles import START, candle_file
 
@@ -87,15 +87,7 @@ def secured(tmp_path_factory):
 
 def coordinator(*arguments: str, cwd: Path, **variables: str) -> subprocess.CompletedProcess[str]:
     environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
-    return subprocess.run(
-        [sys.executable, "-Im", "coordinator.cli.main", *arguments],
-        env=environment | variables,
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-        cwd=cwd,
-    )
+    return forked.run(arguments, env=environment | variables, cwd=cwd)
 
 
 def test_a_whole_node_runs_over_scram_and_tls(secured: Secured, crunch_id: str, tmp_path: Path):

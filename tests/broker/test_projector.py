@@ -7,13 +7,12 @@ import json
 import os
 import signal
 import socket
-import subprocess
-import sys
 from pathlib import Path
 
 import httpx
 import pytest
 from rocksdict import Options, Rdict
+from tests import forked
 from tests.logs import HOUR_MS, START_MS, TX_HASH, busy_log, folded
 
 from coordinator.api.server import serve
@@ -81,13 +80,11 @@ async def test_what_is_produced_is_served_and_verified_beside_the_living_worker(
         database.close()
     result = await verify_async(settings.kafka_bootstrap, settings.crunch_id, settings.data_dir)
     assert [one.projection for one in result.verdicts if one.equal] == []
-    command = [sys.executable, "-Im", "coordinator.cli.main", "replay", "--verify", "--json"]
+    command = ["replay", "--verify", "--json"]
     command += ["--kafka", settings.kafka_bootstrap, "--data-dir", str(settings.data_dir)]
     for name in PROJECTIONS:
         environ = {**os.environ, "CRUNCH_ID": settings.crunch_id}
-        done = subprocess.run(
-            [*command, "--projection", name], env=environ, capture_output=True, text=True, check=False
-        )
+        done = forked.run([*command, "--projection", name], env=environ)
         assert done.returncode == 1, done.stdout + done.stderr
         assert [(one["projection"], one["equal"]) for one in json.loads(done.stdout)["verdicts"]] == [
             (name, False)
