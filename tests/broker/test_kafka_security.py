@@ -97,7 +97,7 @@ def test_a_whole_node_runs_over_scram_and_tls(secured: Secured, crunch_id: str, 
     (port,) = free_ports(1)
     done = coordinator(
         *("up", "--kafka", secured.sasl, "--port", str(port), "--candles", str(candle_file(tmp_path))),
-        *("--until", str(START + 2 * 3_600_000), "--data-dir", str(tmp_path / "node")),
+        *("--until", str(START + 3_600_000), "--data-dir", str(tmp_path / "node")),
         *("--summary", str(summary)),
         cwd=tmp_path,
         CRUNCH_ID=crunch_id,
@@ -108,7 +108,7 @@ def test_a_whole_node_runs_over_scram_and_tls(secured: Secured, crunch_id: str, 
     )
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
     found = json.loads(summary.read_text())
-    assert found["feed_records"] == 120
+    assert found["feed_records"] == 60
     assert found["predictions"]["scored"] > 0
     assert found["predictions"]["failed"] == 0
     written = [file for file in tmp_path.rglob("*") if file.is_file() and file != password]
