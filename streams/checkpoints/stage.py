@@ -24,6 +24,7 @@ from coordinator.streams.checkpoints.settlement import COMMANDS, Settlements
 from coordinator.streams.checkpoints.state import CheckpointState
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.emission import emission_sha256
+from coordinator.streams.contract.periods import unpaid_reason
 from coordinator.streams.contract.terms import TermsInForce
 from coordinator.streams.events import (
     AnyEvent,
@@ -197,7 +198,8 @@ class CheckpointStage(OldStage):
     ) -> tuple[CheckpointData | None, list[str]]:
         terms = self._terms.at(totals.start)
         ranked, unranked = ranked_entries(totals, terms)
-        if not ranked:
+        over = terms.calendar is not None and totals.start >= terms.calendar.ends_at
+        if not ranked or over:
             return None, []
         contract = self._contracts(terms.contract_hash)
         built = build_emission(contract, ranked, terms.score_decimals, totals.end)
@@ -216,7 +218,9 @@ class CheckpointStage(OldStage):
             contract_hash=terms.contract_hash,
             rehearsal=totals.rehearsal(terms.checkpoint_key),
         )
-        return data, [built.fault] if built.fault else offer_faults(data, previous_end, at)
+        unpaid = unpaid_reason(terms.calendar, totals.start)
+        faults = [built.fault] if built.fault else offer_faults(data, previous_end, at)
+        return data, [unpaid, *faults] if unpaid else faults
 
     def _rebuilt(self, state: CheckpointState) -> tuple[CheckpointData, list[str]]:
         """A withheld checkpoint computed anew: judged again, and where its emission may not be offered, made again by
@@ -226,6 +230,8 @@ class CheckpointStage(OldStage):
         old contract need not be at hand. The ranking stays: it follows from the scores, which do not change.
         """
         before = state.data
+        if unpaid := unpaid_reason(self._terms.at(before.period_start).calendar, before.period_start):
+            return before, [unpaid]
         if not offer_faults(before, -1, before.period_end):
             return before, []
         newest = self._terms.events[-1].data.contract_hash

@@ -1,14 +1,15 @@
 """What a challenge author imports: the contract, its parts and types, and the emission strategies.
 
 The folder's files are `contract` (the object), `defaults` (the default challenge), `strategies` and `emission` (how a
-ranking becomes shares), `payout` with its rules and amounts (how it is paid by rules), `terms` (which rules hold when),
-`meaning` (versions of what is ours in a contract's hash), and `checking/` (whether a contract can be played).
+ranking becomes shares), `payout` with its rules and amounts (how it is paid by rules), `terms` and `periods` (which
+rules hold when), `meaning` (versions of what is ours in a contract's hash), and `checking/` (whether a contract can be played).
 """
 
 from coordinator.streams.contract.contract import (
     FRAC64_ONE,
     Aggregation,
     AggregationWindow,
+    Calendar,
     CallMethod,
     CrunchContract,
     CruncherReward,
@@ -32,6 +33,7 @@ __all__ = [
     "FRAC64_ONE",
     "Aggregation",
     "AggregationWindow",
+    "Calendar",
     "CallMethod",
     "CrunchContract",
     "CruncherReward",

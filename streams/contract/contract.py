@@ -18,11 +18,13 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from coordinator.streams.contract import defaults
 from coordinator.streams.contract.emission import FRAC64_ONE
 from coordinator.streams.contract.payout import Payout
+from coordinator.streams.contract.periods import Calendar
 
 __all__ = [
     "FRAC64_ONE",
     "Aggregation",
     "AggregationWindow",
+    "Calendar",
     "CallMethod",
     "CrunchContract",
     "CruncherReward",
@@ -249,6 +251,10 @@ class CrunchContract(BaseModel):
     answers_hidden_until: Literal["resolvable", "recorded"] = "resolvable"
     """Until when the API hides what a model answered: until its horizon has passed, so that no model can copy another;
     or not at all once the round is recorded."""
+
+    calendar: Calendar | None = None
+    """When checkpoint periods begin: by weekday, hour and zone, with a warm-up without pay and an end. Without one the
+    node's intervals say so."""
 
     crunch_pubkey: str | None = None
     compute_provider: str | None = None

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 import msgspec
 
 from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.periods import calendar_fault, calendar_period
 from coordinator.streams.events import CrunchConfigured, Feed, Scope, Terms, Window
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
@@ -60,6 +61,11 @@ def make_terms(
                 f"SNAPSHOT_INTERVAL_SECONDS ({settings.snapshot_interval_seconds}); a window is a sum of snapshots"
             )
             raise OperatorError(message)
+    calendar = contract.calendar.terms() if contract.calendar else None
+    interval_ms = settings.snapshot_interval_seconds * MS
+    if calendar and (fault := calendar_fault(calendar, interval_ms)):
+        message = f"calendar: {fault} (SNAPSHOT_INTERVAL_SECONDS, {settings.snapshot_interval_seconds})"
+        raise OperatorError(message)
     return Terms(
         contract_hash=contract_hash,
         crunch_pubkey=contract.crunch_pubkey,
@@ -86,6 +92,7 @@ def make_terms(
         checkpoint_offset_ms=settings.checkpoint_offset_seconds * MS,
         effective_from=effective_from,
         answers_hidden_until=contract.answers_hidden_until,
+        calendar=calendar,
     )
 
 
@@ -145,6 +152,17 @@ def asking_as(held: Terms, wanted: Terms) -> Terms:
 
 def _named(feed: Feed) -> str:
     return f"{feed.source} {feed.kind} {feed.granularity}"
+
+
+def _of_grid(time_ms: int, interval_ms: int, offset_ms: int) -> tuple[int, int]:
+    floor = (time_ms - offset_ms) // interval_ms * interval_ms + offset_ms
+    return floor, floor + interval_ms
+
+
+def _checkpoint_period(terms: Terms, time_ms: int) -> tuple[int, int]:
+    if terms.calendar is not None:
+        return calendar_period(terms.calendar, time_ms)
+    return _of_grid(time_ms, terms.checkpoint_interval_ms, terms.checkpoint_offset_ms)
 
 
 class TermsInForce(msgspec.Struct):
@@ -211,22 +229,21 @@ class TermsInForce(msgspec.Struct):
                 return f"at {start} {subject} was taken out"
         return None
 
-    def _cut(self, time_ms: int, of: Callable[[Terms], tuple[int, int]]) -> tuple[int, int]:
+    def _cut(self, time_ms: int, of: Callable[[Terms, int], tuple[int, int]]) -> tuple[int, int]:
         for start, until, terms in self._stretches():
             if time_ms < until:
-                interval, offset = of(terms)
-                floor = (time_ms - offset) // interval * interval + offset
-                return max(floor, start), min(floor + interval, until)
+                floor, end = of(terms, time_ms)
+                return max(floor, start), min(end, until)
         message = "no terms in force"
         raise LookupError(message)
 
     def snapshot_period(self, time_ms: int) -> tuple[int, int]:
         """The snapshot period [start, end) that holds a time: multiples since the epoch, cut where terms change."""
-        return self._cut(time_ms, lambda terms: (terms.snapshot_interval_ms, 0))
+        return self._cut(time_ms, lambda terms, time: _of_grid(time, terms.snapshot_interval_ms, 0))
 
     def checkpoint_period(self, time_ms: int) -> tuple[int, int]:
         """The checkpoint period [start, end) that holds a time."""
-        return self._cut(time_ms, lambda terms: (terms.checkpoint_interval_ms, terms.checkpoint_offset_ms))
+        return self._cut(time_ms, _checkpoint_period)
 
     def ends_checkpoint_period(self, from_ms: int, until_ms: int) -> bool:
         """Does a checkpoint period end in (from, until] (ms)? Never before there are terms."""

@@ -125,7 +125,7 @@ from coordinator.streams.events.snapshots import (
     SnapshotTaken,
     SnapshotTakenData,
 )
-from coordinator.streams.events.terms import CrunchConfigured, Feed, Scope, Terms, Window
+from coordinator.streams.events.terms import CalendarTerms, CrunchConfigured, Feed, Scope, Terms, Window
 
 __all__ = [
     "NO_OUTPUT",
@@ -139,6 +139,7 @@ __all__ = [
     "BanModelData",
     "BindPayees",
     "BindPayeesData",
+    "CalendarTerms",
     "CheckpointAdvancedData",
     "CheckpointClaimable",
     "CheckpointData",

@@ -33,6 +33,20 @@ class Window(Data, frozen=True):
     hours: int
 
 
+class CalendarTerms(Data, frozen=True):
+    """When checkpoint periods begin, by the clock of a zone. Times are ms."""
+
+    zone: str
+    weekday: int | None
+    """0 is Monday; null: each day is a period."""
+    minute: int
+    """Of the day, by the zone's clock."""
+    unpaid_until: int
+    """Periods that begin before this are not paid."""
+    ends_at: int
+    """The last period ends here."""
+
+
 class Terms(Data, frozen=True):
     """The declarative half of a contract plus the node's intervals, as one fact."""
 
@@ -61,6 +75,8 @@ class Terms(Data, frozen=True):
     """Checkpoint periods begin at multiples of the interval since 1970-01-01, a Thursday, 00:00 UTC, plus this."""
     effective_from: int
     answers_hidden_until: Literal["resolvable", "recorded"] = "resolvable"
+    calendar: CalendarTerms | None = None
+    """Where the contract has one, checkpoint periods follow it, and the interval and its offset say nothing."""
     goes_on: bool = False
     """They change only what is asked (feed, subjects, scopes), at once: no running period ends where they begin."""
 

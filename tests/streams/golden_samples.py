@@ -45,6 +45,9 @@ _EVENTS: list[ev.AnyEvent] = [
         min_participation=0.25,
         newcomer_excuse_max=0.25,
         checkpoint_offset_ms=3_600_000,
+        calendar=ev.CalendarTerms(
+            zone="Europe/Zurich", weekday=0, minute=720, unpaid_until=T0, ends_at=T0 + 10 * 86_400_000
+        ),
         scoring_hash="s" * 64,
         answers_hidden_until="recorded",
         goes_on=True,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -21,13 +22,16 @@ from tests.streams.build import (
 
 from coordinator.streams.checkpoints import stage as checkpoint_module
 from coordinator.streams.checkpoints.stage import CheckpointStage
-from coordinator.streams.contract import FRAC64_ONE, CrunchContract
+from coordinator.streams.contract import FRAC64_ONE, Calendar, CrunchContract
 from coordinator.streams.contract.emission import emission_sha256
 from coordinator.streams.events import (
     CheckpointOpened,
     CheckpointWithheld,
+    CommandRefused,
     CrunchConfigured,
     FieldSum,
+    ReleaseCheckpoint,
+    ReleaseCheckpointData,
     SnapshotTaken,
     WithholdCheckpoint,
     WithholdCheckpointData,
@@ -417,3 +421,38 @@ def test_a_stage_that_has_nothing_to_say_says_so_now_and_then(monkeypatch):
         scene.when("snapshots", snapshot("a", T0 + i * 1000, 1))
         empty += [(draft.upto["snapshots"], draft.need["snapshots"].offset) for draft in scene.drafts]
     assert empty == [((4, 0), 1), ((8, 0), 1), ((12, 0), 1)]
+
+
+def by_calendar(**fields: object) -> Given:
+    """Six hours from T0, a day of a calendar's, closed at their end."""
+    contract = CrunchContract(crunch_pubkey=PUBKEY)
+    day = Calendar(weekday=None, **fields).terms()
+    scene = given(CheckpointStage("btc-up", shelf(contract))).when("snapshots", configured(calendar=day))
+    scene.when("snapshots", snapshot("a", T0, 2))
+    return scene.when("snapshots", period_closed(T0, T0 + DAY))
+
+
+def moment(time_ms: int) -> datetime:
+    return datetime.fromtimestamp(time_ms / 1000, tz=UTC)
+
+
+def test_a_period_of_the_calendar_is_offered():
+    data = by_calendar().only(CheckpointOpened).data
+    assert (data.period_start, data.period_end) == (T0, T0 + DAY)
+
+
+def test_the_last_period_is_shorter_and_what_comes_after_it_has_no_checkpoint():
+    data = by_calendar(ends_at=moment(T0 + 2 * HOUR)).only(CheckpointOpened).data
+    assert (data.period_start, data.period_end) == (T0, T0 + 2 * HOUR)
+    assert by_calendar(ends_at=moment(T0)).made == []
+
+
+def test_the_warm_up_is_ranked_and_not_paid_and_no_release_pays_it():
+    scene = by_calendar(unpaid_until=moment(T0 + HOUR))
+    data = scene.only(CheckpointWithheld).data
+    assert data.reason.startswith("the period begins in the warm-up")
+    assert [one.model_id for one in data.checkpoint.ranking] == ["a"]
+    said = ReleaseCheckpointData(checkpoint_id=data.checkpoint.checkpoint_id, reason="please")
+    refused = scene.when("commands", ReleaseCheckpoint(id="r", at=T0, data=said)).only(CommandRefused)
+    assert refused.data.reason.startswith("the period begins in the warm-up")
+    by_calendar(unpaid_until=moment(T0)).only(CheckpointOpened)

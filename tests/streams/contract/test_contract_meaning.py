@@ -15,7 +15,7 @@ import pytest
 from coordinator.infra.contracts import sources as contract_sources
 from coordinator.infra.contracts.code import digest_of, shape
 from coordinator.infra.contracts.loading import contract_hash, load_contract
-from coordinator.streams.contract import CrunchContract, meaning, payout
+from coordinator.streams.contract import CrunchContract, meaning, payout, periods
 from coordinator.streams.contract import contract as contract_module
 
 FILES = {
@@ -241,6 +241,7 @@ def _ours() -> dict[str, tuple[int, str]]:
         ("streams.contract", "emission"),
         ("streams.contract", "payout_rules"),
         ("streams.contract", "payout_amounts"),
+        ("streams.contract", "periods"),
         ("scaffolds.challenge", "scoring"),
     ):
         module = importlib.import_module(f"coordinator.{folder}.{name}")
@@ -249,11 +250,11 @@ def _ours() -> dict[str, tuple[int, str]]:
             _digest(module),
         )
     found["payout"] = (0, _digest(payout.pools_paid) + _digest(payout._why_not))
-    for kind in [*vars(contract_module).values(), payout.Payout, payout.Pool, payout.Taker]:
+    for kind in [*vars(contract_module).values(), payout.Payout, payout.Pool, payout.Taker, periods.Calendar]:
         if (
             inspect.isclass(kind)
             and hasattr(kind, "model_fields")
-            and kind.__module__ in (contract_module.__name__, payout.__name__)
+            and kind.__module__ in (contract_module.__name__, payout.__name__, periods.__name__)
             and kind.__name__[0] != "_"
         ):
             for field, info in kind.model_fields.items():
