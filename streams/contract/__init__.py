@@ -2,7 +2,8 @@
 
 The folder's files are `contract` (the object), `defaults` (the default challenge), `strategies` and `emission` (how a
 ranking becomes shares), `payout` with its rules and amounts (how it is paid by rules), `terms` and `periods` (which
-rules hold when), `meaning` (versions of what is ours in a contract's hash), and `checking/` (whether a contract can be played).
+rules hold when), `meaning` (versions of what is ours in a contract's hash), and `checking/` (whether a contract can be
+played).
 """
 
 from coordinator.streams.contract.contract import (
