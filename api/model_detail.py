@@ -1,20 +1,24 @@
 """`GET /reports/models/{model_id}`: one model, as `/reports/models` has it. A page that shows one need not ask for all.
+`GET /reports/models/{model_id}/state`: what it carries from round to round.
 
 Mounted after the routes with names of their own below `/reports/models`: theirs win over an id that reads like one.
 """
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
+import msgspec
 from fastapi import APIRouter, HTTPException, Path
 from fastapi.responses import Response
 
 from coordinator.api.answers import shaped
 from coordinator.api.models import model_row
 from coordinator.api.reading import Reading
-from coordinator.api.shapes import Model
+from coordinator.api.shapes import CarriedState, Model
+from coordinator.api.times import naive
 from coordinator.projections.views.model_rows import ModelRow
+from coordinator.projections.views.prediction_rows import StateRow
 
 
 def router() -> APIRouter:
@@ -33,4 +37,30 @@ def router() -> APIRouter:
             raise HTTPException(404, f"there is no model {model_id}")
         return shaped(Model, model_row(row, read.feeds.clock))
 
+    @routes.get(
+        "/reports/models/{model_id}/state",
+        response_model=list[CarriedState],
+        responses={404: {"description": "No such model was ever seen."}},
+    )
+    async def state(read: Reading, model_id: Annotated[str, Path(max_length=200)]) -> Response:
+        """What the model carries, one row for each subject and scope that it carries something for. Empty where the
+        contract scores each prediction alone.
+        """
+        if read.models.get(model_id) == ModelRow(model_id=model_id):
+            raise HTTPException(404, f"there is no model {model_id}")
+        rows = [_state_row(own, shared) for own, shared in read.predictions.states(model_id)]
+        return shaped(list[CarriedState], rows)
+
     return routes
+
+
+def _state_row(own: StateRow, shared: msgspec.Raw | None) -> dict[str, Any]:
+    of_all = not own.holder
+    return {
+        "subject": None if of_all else own.subject,
+        "scope_key": None if of_all else own.scope_key,
+        "state": msgspec.json.decode(own.state),
+        "shared": None if shared is None else msgspec.json.decode(shared),
+        "changed_at": naive(own.at),
+        "changed_by_input_id": own.input_id,
+    }

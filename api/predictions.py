@@ -142,4 +142,5 @@ def row_of(one: Prediction) -> dict[str, Any]:
         # The web app's alert marks rows that are a success and have a reason: on success it must be null.
         "score_failed_reason": one.reason if final and not scored else None,
         "fault": one.fault,
+        "state": None if one.state is None else msgspec.json.decode(one.state),
     }

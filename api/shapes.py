@@ -182,6 +182,22 @@ class Prediction(Shape):
     score_failed: bool
     score_failed_reason: str | None
     fault: str | None
+    state: Any
+    """What the round left as its model's carried state, where its contract scores rounds as a whole; null where it left
+    it as it was."""
+
+
+class CarriedState(Shape):
+    """What a model carries from round to round: positions, wealth, whatever its contract's `score_round` gave."""
+
+    subject: str | None
+    """Null, as `scope_key`, where all of a contract's rounds share one state."""
+    scope_key: str | None
+    state: Any
+    shared: Any
+    """What all models of the same rounds share; null where there is none."""
+    changed_at: Naive
+    changed_by_input_id: str
 
 
 class Gap(Shape):

@@ -67,7 +67,7 @@ STREAMS: tuple[Stream, ...] = (
         "score",
         ("inputs",),
         ("predictions",),
-        ("CrunchConfigured", "RoundScored", "ScoredUntil"),
+        ("CrunchConfigured", "RoundScored", "StateCarried", "ScoredUntil"),
     ),
     Stream("snapshots", "score", ("scores",), (), ("CrunchConfigured", "SnapshotTaken", "PeriodClosed")),
     Stream(

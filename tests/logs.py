@@ -296,6 +296,27 @@ class LogBuilder:
         )  # fmt: skip
         return [ev.RoundScored(id=f"{input_id}/{scope_key}/scored", at=resolvable_at, data=data)]
 
+    def state(
+        self,
+        offset_ms: int,
+        states: Mapping[str, Any],
+        shared: Any = msgspec.UNSET,
+        *,
+        subject: str = "BTCUSDT",
+        scope_key: str = "60s",
+        holder: str | None = None,
+    ) -> None:
+        """What the round at START_MS + offset_ms, of 60 s, left as carried state, beside its scores."""
+        input_id = ids.input_id(subject, START_MS + offset_ms)
+        data = ev.StateCarriedData(
+            input_id=input_id, scope_key=scope_key, subject=subject,
+            holder=f"{subject}/{scope_key}" if holder is None else holder,
+            states={name: msgspec.Raw(msgspec.json.encode(one)) for name, one in states.items()},
+            shared=[] if shared is msgspec.UNSET else [msgspec.Raw(msgspec.json.encode(shared))],
+        )  # fmt: skip
+        at = START_MS + offset_ms + MINUTE_MS
+        self.append("scores", ev.StateCarried(id=f"{input_id}/{scope_key}/state/{holder}", at=at, data=data))
+
     def inputs_until(self, offset_ms: int) -> None:
         """The inputs' watermark: windows end here."""
         until = START_MS + offset_ms
@@ -425,6 +446,7 @@ def busy_log() -> LogBuilder:
             "m4": "FAILED",
         }
         log.round(minute * MINUTE_MS, answers, charges={"m3": -UNIT}, extra={"brier": minute})
+        log.state(minute * MINUTE_MS, {"m1": {"position": minute}}, minute)
         log.record(START_MS + minute * MINUTE_MS, price=str(100 + minute))
         log.tick(START_MS + (minute + 1) * MINUTE_MS)
     log.round(541 * MINUTE_MS, {"m1": "UNSCORABLE", "m2": 0.5})

@@ -24,11 +24,12 @@ export function modelView(root, route) {
   const crumb = h("p", { class: "crumb" }, back, " / ", short(id, 32));
   const head = h("div");
   const facts = h("div");
+  const carried = h("div");
   const chart = h("div");
   const byScope = h("div");
   const answers = h("div");
   const predictions = h("div");
-  put(root, crumb, head, facts, h("h2", null, "Scores over time"), chart, byScope, h("h2", null, "Answers"), answers, h("h2", null, "Predictions"), predictions);
+  put(root, crumb, head, facts, carried, h("h2", null, "Scores over time"), chart, byScope, h("h2", null, "Answers"), answers, h("h2", null, "Predictions"), predictions);
 
   const showHead = () => {
     const row = store.board?.rows.find((one) => one.model_id === id);
@@ -70,6 +71,7 @@ export function modelView(root, route) {
     loaded = Date.now();
     const { signal } = stopped;
     part(facts, "", async () => modelFacts(await ask(`/reports/models/${encodeURIComponent(id)}`, {}, signal)));
+    part(carried, "", async () => stateTable(await ask(`/reports/models/${encodeURIComponent(id)}/state`, {}, signal)));
     part(byScope, "", async () => scopesTable(await ask("/reports/models/params", { projectIds: id, limit: SCOPES_MAX }, signal)));
     part(chart, "Loading the scores…", async () => scoresChart(await ask("/reports/models/global", { projectIds: id, limit: PERIODS }, signal)));
     part(answers, "Loading the answers…", async () => {
@@ -112,6 +114,18 @@ function modelFacts(row) {
     fact("Deployment", h("span", { class: "mono" }, row.deployment_id || "–"), row.deployments > 1 ? h("span", { class: "soft" }, ` · number ${row.deployments}`) : null),
     row.wallet_pubkey ? fact("Wallet", h("span", { class: "mono" }, row.wallet_pubkey)) : null,
     failure ? fact("Last reported", h("span", { class: "pill down" }, failure.code), ` ${failure.reason}`, h("span", { class: "soft" }, ` · ${minute(failure.at)} UTC`)) : null);
+}
+
+// What it carries from round to round: positions, wealth. Most contracts carry nothing, and then nothing stands here.
+function stateTable(rows) {
+  if (!rows.length) return null;
+  const shared = rows.some((row) => row.shared !== null);
+  const json = (value) => h("td", { class: "reason mono" }, value === null ? "–" : JSON.stringify(value));
+  return h("div", null, h("h3", { class: "sub" }, "Carried from round to round"),
+    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Carried state" }, h("table", null,
+      h("thead", null, h("tr", null, h("th", null, "Subject"), h("th", null, "Scope"), h("th", null, "State"), shared ? h("th", null, "Shared by all") : null, h("th", null, "Since (UTC)"))),
+      h("tbody", null, rows.map((row) => h("tr", null, h("td", null, row.subject ?? "all"), h("td", null, row.scope_key ?? "all"),
+        json(row.state), shared ? json(row.shared) : null, h("td", { class: "when" }, stamp(minute(row.changed_at)))))))));
 }
 
 // The last period's windows of each scope; with one scope the chart says the same.

@@ -34,7 +34,14 @@ from coordinator.streams.contract import Aggregation, CrunchContract
 from coordinator.streams.contract.meaning import CHANGED, our_key, version_of
 from coordinator.streams.log.errors import ContractError
 
-SCORING = ("score_prediction", "score_type", "resolve_ground_truth", "ground_truth_type")
+SCORING = (
+    "score_prediction",
+    "score_round",
+    "state_scope",
+    "score_type",
+    "resolve_ground_truth",
+    "ground_truth_type",
+)
 
 
 class Meaning(msgspec.Struct, frozen=True):

@@ -17,8 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from functools import partial
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -28,16 +27,11 @@ from coordinator.infra.contracts.loading import load_contract
 from coordinator.infra.contracts.meaning import meaning_of
 from coordinator.infra.contracts.moved_clock import move_clock
 from coordinator.infra.contracts.sources import is_own_file
-from coordinator.streams.checkpoints.offering import emission_for
+from coordinator.infra.contracts.trial_calls import calls_of
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.blame import AUTHORS_ERRORS, described
-from coordinator.streams.contract.checking.check import sample_entries, sample_records, truth_of
-from coordinator.streams.contract.checking.findings import MARKETS, Finding, State, examine
-from coordinator.streams.contract.emission import SAMPLE_PUBKEY
-from coordinator.streams.contract.trial_answers import answers_to_try, more_answers, read_back, shown
+from coordinator.streams.contract.checking.findings import Finding, State, examine
 from coordinator.streams.log.errors import OperatorError
-from coordinator.streams.log.finite import numbers_of, plain
-from coordinator.streams.scores.units import NotRecordableError, to_units
 from coordinator.streams.settings import Settings, environment, read_settings
 
 CALL_SECONDS_MAX = 10.0
@@ -93,7 +87,11 @@ def tried(path: str, settings: Settings) -> list[Finding]:
             Finding("the same twice", State.UNKNOWN, "not reached, since an earlier one has a fault"),
         ]
     compared = list(_compared(first, _run(path, settings, other=True)))
-    if any("score_prediction" in one.says for one in compared if one.state is State.FAULT):
+    if any(
+        "score_prediction" in one.says or "score_round" in one.says
+        for one in compared
+        if one.state is State.FAULT
+    ):
         unsure = "not judged, since the score is not the same twice"
         kept = [one for one in first.findings if one.check != "score and size"]
         return [*kept, Finding("score and size", State.UNKNOWN, unsure), *compared]
@@ -104,6 +102,7 @@ _STEPS = (
     "build_input",
     "resolve_ground_truth",
     "score_prediction",
+    "score_round",
     "aggregate_snapshot",
     "build_emission",
     "payout",
@@ -264,7 +263,7 @@ class _Child:
             return
         self.say(loaded=meaning_of(contract).hash)
         settings = read_settings(self.task.settings)
-        calls = list(_calls(contract, settings.feed_kind))
+        calls = list(calls_of(contract, settings.feed_kind))
         for name, call in reversed(calls) if self.task.other else calls:
             self.say(doing=name)
             for _ in range(2):
@@ -308,67 +307,6 @@ class _Child:
             self._reads = "asks the network"
         elif event in ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn"):
             self._reads = "starts another program"
-
-
-def _calls(contract: CrunchContract, kind: str) -> Iterator[tuple[str, Callable[[], str]]]:
-    """Each call by its name, with the data made anew each time: a function may spoil what it is given."""
-    answers = [*answers_to_try(contract.output_type), *more_answers(contract.output_type)]
-    for market, prices in MARKETS.items():
-        records = partial(sample_records, contract, kind, prices)
-        yield f"build_input, for {market}", partial(_input, contract, records)
-        yield f"resolve_ground_truth, for {market}", partial(_truth, contract, records)
-        for answer in answers:
-            name = f"score_prediction, for {shown(answer)} after {market}"
-            yield name, partial(_scored, contract, answer, records)
-    yield "aggregate_snapshot, for two scores", lambda: _summary(contract)
-    paying = "build_emission" if contract.payout is None else "payout"
-    yield f"{paying}, for 12 models", lambda: _emission(contract)
-
-
-def _input(contract: CrunchContract, records: Callable[[], list[Any]]) -> str:
-    return _json(contract.input_type.model_validate(plain(contract.build_input(records()))))
-
-
-def _truth(contract: CrunchContract, records: Callable[[], list[Any]]) -> str:
-    return _json(truth_of(contract, records()))
-
-
-def _scored(contract: CrunchContract, answer: Any, records: Callable[[], list[Any]]) -> str:
-    truth = truth_of(contract, records())
-    if truth is None:
-        return "no truth"
-    scored = contract.score_type.model_validate(plain(contract.score_prediction(read_back(answer), truth)))
-    return _units(contract, scored.__dict__)
-
-
-def _units(contract: CrunchContract, fields: dict[str, Any]) -> str:
-    """As it would be recorded: what is rounded away makes no difference."""
-    said: dict[str, Any] = {}
-    for name, value in numbers_of(fields).items():
-        try:
-            said[name] = to_units(value, contract.score_decimals) / 10**contract.score_decimals
-        except NotRecordableError as error:
-            said[name] = str(error)
-    return msgspec.json.encode(said).decode()
-
-
-def _summary(contract: CrunchContract) -> str:
-    value = contract.aggregation.value_field
-    scores = [contract.score_type.model_validate({value: one}) for one in (0.25, -0.5, 0.125)]
-    return _units(contract, dict(contract.aggregate_snapshot(scores)))
-
-
-def _emission(contract: CrunchContract) -> str:
-    pubkey = contract.crunch_pubkey or SAMPLE_PUBKEY
-    return msgspec.json.encode(emission_for(contract, sample_entries(contract), pubkey)).decode()
-
-
-def _json(model: Any) -> str:
-    return (
-        "none"
-        if model is None
-        else msgspec.json.encode(model.model_dump(mode="json", by_alias=True)).decode()
-    )
 
 
 def _main() -> None:

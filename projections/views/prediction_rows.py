@@ -69,6 +69,17 @@ class InputRow(msgspec.Struct, kw_only=True):
     truths: dict[str, tuple[dict[str, Any] | None, str | None]] = {}
 
 
+class StateRow(msgspec.Struct, frozen=True, array_like=True):
+    """What a model carries from round to round, and the round that left it so. JSON, for the state is."""
+
+    at: int
+    input_id: str
+    subject: str
+    scope_key: str
+    holder: str
+    state: msgspec.Raw
+
+
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     """One prediction, joined. `score_units` only when SCORED; `resolvable_at` and horizons where known."""
 
@@ -94,6 +105,8 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     opened_at: int = 0
     hidden: bool = False
     """`output` is None because others could still copy it."""
+    state: msgspec.Raw | None = None
+    """JSON of what the round left as its model's carried state, where it changed it."""
 
     @property
     def place(self) -> tuple[int, str, str, str]:

@@ -8,6 +8,9 @@ its own.
     N                      when the newest round was opened: nothing past it is    from `predictions`
     U                      up to which time inputs are resolved                     from `inputs`
     S input_id scope_key   the scores half: the columns of its event               from `scores`
+    C input_id scope_key   model -> the carried state as the round left it         from `scores`
+    D model_id holder      the model's carried state now, and what made it         from `scores`
+    E holder               the state that all models of a holder share             from `scores`
 
 One row per round, scope and half, not per event. Reading joins the halves by the lifecycle's table: SCORED
 comes after PENDING whichever was folded first.
@@ -32,6 +35,7 @@ from coordinator.projections.views.prediction_rows import (
     InputRow,
     Prediction,
     ScoresRow,
+    StateRow,
     input_row,
     join,
 )
@@ -47,6 +51,7 @@ from coordinator.streams.events import (
     RoundScored,
     ScopeAnswered,
     ScopeAnsweredData,
+    StateCarried,
 )
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.lifecycle import NONE
@@ -57,6 +62,8 @@ _answers_decoder = msgspec.json.Decoder(list[tuple[int, ScopeAnsweredData]])
 """(at, columns) of each event: JSON, for its outputs are."""
 _roster_decoder = msgspec.msgpack.Decoder(list[RosterEntry])
 _json = msgspec.json.Encoder()
+_states_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_state_decoder = msgspec.json.Decoder(StateRow)
 _scores_decoder = msgspec.msgpack.Decoder(ScoresRow)
 _input_decoder = msgspec.msgpack.Decoder(InputRow)
 _scopes_decoder = msgspec.msgpack.Decoder(list[str])
@@ -67,10 +74,10 @@ class Predictions(Projection):
 
     name = "predictions"
     topics = ("predictions", "scores", "inputs")
-    schema = 5
+    schema = 6
     owners: ClassVar[Mapping[bytes, str]] = {
         **dict.fromkeys((b"A", b"N", b"O", b"R"), "predictions"),
-        **dict.fromkeys((b"S", b"T"), "scores"),
+        **dict.fromkeys((b"C", b"D", b"E", b"S", b"T"), "scores"),
         **dict.fromkeys((b"I", b"U"), "inputs"),
     }
 
@@ -135,8 +142,25 @@ class Predictions(Projection):
                 self.count("scores", "scored", len(data.models) - unscored)
                 self.count("scores", "scoring_failed", failed)
                 self.count("scores", "rounds_closed")
+            elif type(event) is StateCarried:
+                self._fold_state(event, batch)
             elif type(event) is CrunchConfigured:
                 self.terms.add(event.data, batch)
+
+    def _fold_state(self, event: StateCarried, batch: Batch) -> None:
+        data = event.data
+        name = b"C" + key(data.input_id, data.scope_key)
+        row = batch.get(name)
+        batch.put(name, _json.encode({**(_states_decoder.decode(row) if row else {}), **data.states}))
+        for model_id, state in data.states.items():
+            newest = b"D" + key(model_id, data.holder)
+            if bytes(state) == b"null":
+                batch.delete(newest)
+            else:
+                made = StateRow(event.at, data.input_id, data.subject, data.scope_key, data.holder, state)
+                batch.put(newest, _json.encode(made))
+        for state in data.shared:
+            batch.put(b"E" + key(data.holder), bytes(state))
 
     def _fold_inputs(self, events: list[AnyEvent], batch: Batch) -> None:
         for event in events:
@@ -273,6 +297,8 @@ class Predictions(Projection):
         half = self.store.get(b"S" + key(input_id, scope_key))
         scores = _scores_decoder.decode(half) if half else None
         by_model = scores.by_model(model_ids) if scores else {}
+        left = self.store.get(b"C" + key(input_id, scope_key)) if scores else None
+        states = _states_decoder.decode(left) if left else {}
         found = self.input(input_id)
         horizon, step, resolvable_at = (found.scopes.get(scope_key) if found else None) or (None, None, None)
         decimals = self.terms.decimals(scores.contract_hash if scores else "")
@@ -293,9 +319,19 @@ class Predictions(Projection):
                 value_field=made_by.value_field if made_by else "value",
                 opened_at=opened_at,
                 closed=closed,
+                state=states.get(answer.model_id),
             )
             for at, answer in answers
         ]
+
+    def states(self, model_id: str) -> list[tuple[StateRow, msgspec.Raw | None]]:
+        """(what the model carries, what it shares with all of that holder) of each of its holders, in their order."""
+        found: list[tuple[StateRow, msgspec.Raw | None]] = []
+        for _, row in self.store.scan(b"D" + key(model_id)):
+            own = _state_decoder.decode(row)
+            shared = self.store.get(b"E" + key(own.holder))
+            found.append((own, None if shared is None else msgspec.Raw(shared)))
+        return found
 
     def _answers(
         self, input_id: str, row: bytes, model_ids: set[str] | None

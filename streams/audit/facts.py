@@ -37,9 +37,14 @@ from coordinator.streams.events import (
     ScopeAnsweredData,
     SnapshotTaken,
     SnapshotTakenData,
+    StateCarried,
+    StateCarriedData,
 )
 from coordinator.streams.log.counting import Decision
+from coordinator.streams.scores.round_scorer import Carried
 
+UNCHANGED = msgspec.Raw(b"")
+"""In place of a shared state that a round left as it was."""
 Contracts = Callable[[str], CrunchContract]
 TOPICS_READ = ("feeds", "inputs", "models", "predictions", "scores", "snapshots", "checkpoints")
 Asked = tuple[InputReceivedData, str, int]
@@ -96,6 +101,11 @@ class Chain:
         self.not_scored: dict[tuple[str, str, str], str] = {}
         """(input_id, scope_key, model_id) -> why it could not be scored."""
         self.closed: dict[tuple[str, str], RoundScoredData] = {}
+        self._carried: dict[str, Carried] = {}
+        self.carried_before: dict[tuple[str, str], dict[str, Carried]] = {}
+        """(input_id, scope_key) -> by holder the state that the round began with; only what there is."""
+        self.carried_by: dict[tuple[str, str], Carried] = {}
+        """(input_id, scope_key) -> what the round changed in its holder's state."""
         self.snapshots: dict[str, SnapshotTakenData] = {}
         self.periods: dict[int, PeriodClosedData] = {}
         self._joined: dict[str, list[tuple[int, int]]] = defaultdict(list)
@@ -143,6 +153,8 @@ class Chain:
                     self.answers[data.input_id, data.scope_key].append(data)
                 case RoundScored(data=data):
                     self._take_in_scores(data)
+                case StateCarried(data=data):
+                    self._take_in_state(data)
                 case SnapshotTaken(data=data):
                     self.snapshots[data.snapshot_id] = data
                 case PeriodClosed(data=data):
@@ -168,6 +180,18 @@ class Chain:
                 self.not_scored[key] = entry.reason
         if data.input_id in self.inputs:
             self.closed[data.input_id, data.scope_key] = data
+            self.carried_before[data.input_id, data.scope_key] = {
+                holder: Carried(dict(one.states), one.shared)
+                for holder, one in self._carried.items()
+                if holder in ("", f"{data.subject}/{data.scope_key}")
+            }
+
+    def _take_in_state(self, data: StateCarriedData) -> None:
+        self._carried.setdefault(data.holder, Carried()).take(data.states, data.shared)
+        if data.input_id in self.inputs:
+            changed = self.carried_by.setdefault((data.input_id, data.scope_key), Carried(shared=UNCHANGED))
+            changed.states.update(data.states)
+            changed.shared = data.shared[0] if data.shared else changed.shared
 
     def answers_of(self, input_id: str, scope_key: str) -> list[AnswerEntry]:
         """Every answer in a scope of a round. Raises ChainBrokenError for one of a model that was never asked."""

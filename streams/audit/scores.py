@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections import Counter as Count
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
 from coordinator.streams.audit.facts import Asked, Chain, Contracts, Seen, broken
+from coordinator.streams.audit.whole_rounds import any_answer_scores, check_carried, round_again
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
 from coordinator.streams.contract.trial_answers import answers_to_try, recorded
@@ -175,7 +176,13 @@ def check_scores(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) ->
         """Model -> whose fault it is said to be that its answer has no score."""
         refused: set[str] = set()
         """The models whose answer the contract itself turned down."""
-        for answer in chain.answers_of(one.input_id, scope_key):
+        answers = chain.answers_of(one.input_id, scope_key)
+        whole = None
+        if contract.score_round is not None:
+            whole = round_again(chain, (one, scope_key, horizon), contract, answers, truth)
+            refused |= whole.refused
+            check_carried(chain, (one, scope_key, horizon), whole)
+        for answer in answers:
             place = f"input {one.input_id}, scope {scope_key}, model {answer.model_id}"
             entry = entries.pop(answer.model_id, None)
             if entry is None:
@@ -195,9 +202,12 @@ def check_scores(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) ->
                 faults[answer.model_id] = str(entry.fault)
                 if truth is None:
                     continue
-            again, by_contract = _scored(contract, msgspec.json.decode(answer.output), truth)
-            if by_contract:
-                refused.add(answer.model_id)
+            if whole is not None:
+                again = whole.units.get(answer.model_id)
+            else:
+                again, by_contract = _scored(contract, msgspec.json.decode(answer.output), truth)
+                if by_contract:
+                    refused.add(answer.model_id)
             if again != said or (said is not None) != (entry.status == "SCORED"):
                 broken("scores", f"{place}: recorded are {said}, the contract gives {again}")
             if said is not None:
@@ -208,7 +218,11 @@ def check_scores(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) ->
                 "scores",
                 f"input {one.input_id}, scope {scope_key}: {min(entries)} was closed but never asked",
             )
-        could = truth is not None and bool(faults) and (bool(values) or _scores_any(contract, truth))
+        could = truth is not None and bool(faults) and not (whole is not None and whole.raised)
+        if could and not values and whole is not None:
+            could = any_answer_scores(chain, (one, scope_key, horizon), contract, answers, truth)
+        elif could and not values and truth is not None:
+            could = _scores_any(contract, truth)
         for model_id, fault in faults.items():
             # No truth is the node's fault. With one it is the model's where the contract turned its answer down, or
             # could score another by that truth. Where it can score none, it is the author's: the node answers for it.
@@ -216,7 +230,7 @@ def check_scores(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) ->
             if fault != due:
                 place = f"input {one.input_id}, scope {scope_key}, model {model_id}"
                 broken("scores", f"{place}: no score by the fault of {fault}, but it is that of {due}")
-        _check_charges(closed, values, terms)
+        _check_charges(closed, values, terms, whole.for_missing if whole is not None else {})
     return f"{equal} scores computed again and equal, {len(rounds)} rounds closed"
 
 
@@ -241,8 +255,12 @@ def _scores_any(contract: CrunchContract, truth: dict[str, Any]) -> bool:
     return any(_scored(contract, recorded(answer), truth)[0] is not None for answer in tried)
 
 
-def _check_charges(closed: RoundScoredData, values: Sequence[int], terms: Terms) -> None:
-    """What silence costs: nothing, 0, or the score a tenth from the worse end (nearest rank)."""
+def _check_charges(
+    closed: RoundScoredData, values: Sequence[int], terms: Terms, for_missing: Mapping[str, int]
+) -> None:
+    """What silence costs: nothing, 0, the score a tenth from the worse end (nearest rank), or what the contract gave
+    for who was missing.
+    """
     charge: int | None = None
     if terms.absence_policy == "zero":
         charge = 0
@@ -251,6 +269,8 @@ def _check_charges(closed: RoundScoredData, values: Sequence[int], terms: Terms)
         charge = from_worst[-(-len(values) * WORST_PERCENTILE // 100) - 1]
     for entry in closed.entries():
         due = charge if entry.fault == "model" else None
+        if terms.absence_policy == "scored" and entry.status != "SCORED":
+            due = None if entry.reason else for_missing.get(entry.model_id)
         if entry.charge_units != due:
             broken(
                 "scores",

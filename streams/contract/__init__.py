@@ -1,9 +1,9 @@
 """What a challenge author imports: the contract, its parts and types, and the emission strategies.
 
 The folder's files are `contract` (the object), `defaults` (the default challenge), `strategies` and `emission` (how a
-ranking becomes shares), `payout` with its rules and amounts (how it is paid by rules), `terms` and `periods` (which
-rules hold when), `meaning` (versions of what is ours in a contract's hash), and `checking/` (whether a contract can be
-played).
+ranking becomes shares), `payout` with its rules and amounts (how it is paid by rules), `rounds` (what `score_round` is
+given and gives), `terms` and `periods` (which rules hold when), `meaning` (versions of what is ours in a contract's
+hash), and `checking/` (whether a contract can be played).
 """
 
 from coordinator.streams.contract.contract import (
@@ -28,17 +28,20 @@ from coordinator.streams.contract.contract import (
 )
 from coordinator.streams.contract.payout import Pool, Taker
 from coordinator.streams.contract.payout_rules import by_percentile, in_proportion, top
+from coordinator.streams.contract.rounds import Answer, Failed, RoundAnswers, RoundContext, RoundScores
 from coordinator.streams.contract.strategies import by_weights, proportional, softmax, tiers
 
 __all__ = [
     "FRAC64_ONE",
     "Aggregation",
     "AggregationWindow",
+    "Answer",
     "Calendar",
     "CallMethod",
     "CrunchContract",
     "CruncherReward",
     "EmissionCheckpoint",
+    "Failed",
     "GroundTruth",
     "InferenceOutput",
     "ModelInput",
@@ -48,6 +51,9 @@ __all__ = [
     "ProviderReward",
     "RankingDirection",
     "RawInput",
+    "RoundAnswers",
+    "RoundContext",
+    "RoundScores",
     "ScheduledPrediction",
     "ScoreResult",
     "Taker",

@@ -19,6 +19,7 @@ from coordinator.streams.contract import defaults
 from coordinator.streams.contract.emission import FRAC64_ONE
 from coordinator.streams.contract.payout import Payout
 from coordinator.streams.contract.periods import Calendar
+from coordinator.streams.contract.rounds import RoundAnswers, RoundContext
 
 __all__ = [
     "FRAC64_ONE",
@@ -240,7 +241,9 @@ class CrunchContract(BaseModel):
     """After so many rounds in a row without a valid prediction, by its own fault, a model is reported to the
     orchestrator, which stops it. 0: never."""
     score_decimals: int = Field(default=9, ge=0, le=12)
-    absence_policy: Literal["ignore", "zero", "worst_percentile"] = "ignore"
+    absence_policy: Literal["ignore", "zero", "worst_percentile", "scored"] = "ignore"
+    """What a round costs a model that did not answer it, by its own fault: nothing, a score of 0, the 10th percentile
+    of the round's scores; or `scored`, what `score_round` gives for it, whoever's fault it is."""
     min_participation: float = Field(default=0.0, ge=0.0, le=1.0)
     """Who is scored in less than this share of the period's rounds is unpaid. All rounds that become known in the
     period count, for everybody; only those that the node spoilt do not."""
@@ -266,6 +269,25 @@ class CrunchContract(BaseModel):
     """(prediction, ground truth) -> score_type. Where it raises, or gives what is not finite or above 2**53 units, that
     prediction is FAILED: by its model's fault if the function scores another answer by the same truth, by the author's
     if it scores none. `success=False` with a `failed_reason` says that an answer is to blame."""
+    score_round: Callable[[RoundAnswers, Any, RoundContext], Any] | None = None
+    """(answers, ground truth, context) -> a score for each of the n models asked, instead of `score_prediction`: for
+    scores that depend on the other answers, or on state that is carried from round to round.
+
+    `answers` are a `RoundAnswers` of one round and scope, in the order of model ids; `context` is a `RoundContext`. It
+    gives columns, `{"value": <n numbers: a numpy array or a list, NaN for no score>, ..}`, or a sequence of n: each a
+    number, a `score_type` or its dict, `Failed("why")`, or None; or a `RoundScores` of either, with who failed and with
+    state. What is no number for an answer is FAILED, by its model's fault if the function scores another in this round;
+    a function that raises fails the round by the node's fault, and the state stays as it was.
+
+        def score_round(answers, truth, context):
+            value = answers.column("value")               # (n,) float64, NaN for who gave no answer
+            return {"value": value * truth.return_ - np.nanmean(value) * truth.return_}
+    """
+    state_scope: Literal["scope", "all"] = "scope"
+    """What shares the state that `score_round` carries: each subject and scope_key its own, or all of them one."""
+    state_max_bytes: int = Field(default=4096, gt=0, le=65536)
+    """What the state of one model, or the shared one, may have as JSON. A model whose state is larger is FAILED in that
+    round and keeps the state it had; a larger shared one fails the round."""
     aggregate_snapshot: Callable[[list[Any]], dict[str, Any]] = defaults.aggregate_snapshot
     build_emission: Callable[..., Any] = defaults.build_emission
     payout: Payout | None = None
@@ -284,6 +306,16 @@ class CrunchContract(BaseModel):
     def _is_paid_in_one_way(self) -> CrunchContract:
         if self.payout is not None and self.build_emission is not defaults.build_emission:
             raise ValueError("payout and build_emission both say how a ranking is paid; set one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _is_scored_in_one_way(self) -> CrunchContract:
+        if self.score_round is not None and self.score_prediction is not defaults.score_prediction:
+            message = "score_prediction and score_round are both set: a contract scores by one of them"
+            raise ValueError(message)
+        if self.absence_policy == "scored" and self.score_round is None:
+            message = "absence_policy 'scored' is what score_round gives, and there is none"
+            raise ValueError(message)
         return self
 
     def schedules(self) -> list[ScheduledPrediction]:

@@ -113,6 +113,8 @@ from coordinator.streams.events.scores import (
     ScoredUntil,
     ScoredUntilData,
     ScoreEntry,
+    StateCarried,
+    StateCarriedData,
     Unscored,
     in_columns,
     units_of,
@@ -229,6 +231,8 @@ __all__ = [
     "SkippedPoints",
     "SnapshotTaken",
     "SnapshotTakenData",
+    "StateCarried",
+    "StateCarriedData",
     "Terms",
     "TopicBorn",
     "TopicBornData",
@@ -265,6 +269,7 @@ AnyEvent = (
     | ModelFailureReported
     | RoundScored
     | ScoredUntil
+    | StateCarried
     | SnapshotTaken
     | PeriodClosed
     | CheckpointOpened

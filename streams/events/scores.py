@@ -140,6 +140,29 @@ def in_columns(entries: Sequence[ScoreEntry]) -> dict[str, Any]:
     }
 
 
+class StateCarriedData(Data, frozen=True):
+    """What a scored round changed in the state that its contract carries from round to round; what is not named stays.
+
+    Stands behind the RoundScored of its round, in the same decision; a large state in several of these.
+    """
+
+    input_id: str
+    scope_key: str
+    subject: str
+    holder: str
+    """Which rounds share it: `subject/scope_key`, or empty where all of a contract's rounds do."""
+    states: dict[str, msgspec.Raw]
+    """model id -> its state as JSON; null where it is forgotten."""
+    shared: list[msgspec.Raw] = []
+    """[the state of all], where it changed; else empty."""
+
+
+class StateCarried(Event, frozen=True):
+    """The state that the next round of the same holder begins with has changed."""
+
+    data: StateCarriedData
+
+
 class ScoredUntilData(Data, frozen=True):
     """Every round with resolvable time < `until` is closed. `until` is a period boundary."""
 

@@ -66,7 +66,7 @@ class Terms(Data, frozen=True):
     deadline_ms: int
     grace_ms: int
     output_max_bytes: int
-    absence_policy: Literal["ignore", "zero", "worst_percentile"]
+    absence_policy: Literal["ignore", "zero", "worst_percentile", "scored"]
     min_participation: float
     newcomer_excuse_max: float
     snapshot_interval_ms: int

@@ -10,9 +10,28 @@ from collections.abc import Iterator, Sequence
 
 import msgspec
 
-from coordinator.streams.events import AnswerEntry, Event, RosterEntry, ScopeAnswered
+from coordinator.streams.events import (
+    AnswerEntry,
+    Event,
+    InputScope,
+    RosterEntry,
+    ScopeAnswered,
+    ScopeAnsweredData,
+)
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import VERSIONS, Need, decode_events, encode_event
+
+
+class OpenInput(msgspec.Struct, frozen=True):
+    """An input whose round may be read again. `before` is where its InputReceived stands."""
+
+    input_id: str
+    subject: str
+    point: int
+    scopes: list[InputScope]
+    contract_hash: str
+    rehearsal: bool
+    before: Need
 
 
 class OpenRound(msgspec.Struct):
@@ -26,12 +45,16 @@ class OpenRound(msgspec.Struct):
 
     def entries(self, scope_key: str) -> Iterator[tuple[AnswerEntry, str]]:
         """(answer, whose model gave it) of each model in a scope, in the order of recording."""
+        for data in self.answers_of(scope_key):
+            for index, entry in zip(data.models, data.entries(self.roster), strict=True):
+                yield entry, self.roster[index].cruncher_id
+
+    def answers_of(self, scope_key: str) -> Iterator[ScopeAnsweredData]:
+        """The columns of a scope's answers, decoded, in the order of recording."""
         for raw in self.answers.get(scope_key, ()):
             for event in decode_events(b"[%b]" % bytes(raw)):
                 if isinstance(event, ScopeAnswered):
-                    entries = event.data.entries(self.roster)
-                    for index, entry in zip(event.data.models, entries, strict=True):
-                        yield entry, self.roster[index].cruncher_id
+                    yield event.data
 
 
 class Answers(msgspec.Struct, frozen=True):

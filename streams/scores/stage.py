@@ -25,7 +25,6 @@ from coordinator.streams.events import (
     CrunchConfigured,
     InputReceived,
     InputResolved,
-    InputScope,
     InputsUntil,
     RoundAnswered,
     RoundOpened,
@@ -34,6 +33,7 @@ from coordinator.streams.events import (
     ScoredUntil,
     ScoredUntilData,
     ScoreEntry,
+    StateCarried,
     Terms,
     in_columns,
 )
@@ -41,23 +41,13 @@ from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.reasons import as_reason
 from coordinator.streams.log.stage import Draft, Stage, State, Told
-from coordinator.streams.scores.rounds import Answers, OpenRound, answers_undecoded
+from coordinator.streams.scores.charges import charge_of
+from coordinator.streams.scores.round_scorer import Carried, RoundScorer, holder_of
+from coordinator.streams.scores.rounds import Answers, OpenInput, OpenRound, answers_undecoded
 from coordinator.streams.scores.scorer import MODEL, NODE, Scorer
+from coordinator.streams.scores.whole_rounds import ResolvedScope, whole_round_events
 
-WORST_PERCENTILE = 10
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
-
-
-class OpenInput(msgspec.Struct, frozen=True):
-    """An input whose round may be read again. `before` is where its InputReceived stands."""
-
-    input_id: str
-    subject: str
-    point: int
-    scopes: list[InputScope]
-    contract_hash: str
-    rehearsal: bool
-    before: Need
 
 
 class OwnScores(msgspec.Struct):
@@ -65,6 +55,8 @@ class OwnScores(msgspec.Struct):
 
     terms: TermsInForce = msgspec.field(default_factory=TermsInForce)
     scored_until: int = -1
+    carried: dict[str, Carried] = msgspec.field(default_factory=dict)
+    """By holder: what rounds that are scored as a whole carry from one to the next."""
 
 
 class ScoreState(State):
@@ -83,12 +75,13 @@ class ScoreStage(Stage[ScoreState]):
     topic: ClassVar[str] = "scores"
     drivers: ClassVar[tuple[str, ...]] = ("inputs",)
     reads: ClassVar[tuple[str, ...]] = ("predictions",)
-    memory: ClassVar[tuple[str, ...]] = ("CrunchConfigured", "ScoredUntil")
+    memory: ClassVar[tuple[str, ...]] = ("CrunchConfigured", "StateCarried", "ScoredUntil")
 
     def __init__(self, contracts: Callable[[str], CrunchContract]) -> None:
         super().__init__(ScoreState())
         self._contracts = contracts
         self._scorers: dict[str, Scorer] = {}
+        self._round_scorers: dict[str, RoundScorer] = {}
 
     def unfold(self, decision: Decision) -> Iterator[Told]:
         """Answers are not decoded before they are scored."""
@@ -130,6 +123,8 @@ class ScoreStage(Stage[ScoreState]):
                 state.own.terms.add(configured)
             case ScoredUntil(data=data):
                 state.own.scored_until = data.until
+            case StateCarried(data=data):
+                state.own.carried.setdefault(data.holder, Carried()).take(data.states, data.shared)
             case InputReceived(data=data):
                 state.inputs[data.input_id] = OpenInput(
                     data.input_id,
@@ -186,11 +181,14 @@ class ScoreStage(Stage[ScoreState]):
         the_input, the_round = state.inputs[resolved.data.input_id], state.rounds[resolved.data.input_id]
         terms = state.own.terms.at(the_input.point)
         contract = self._contracts(the_input.contract_hash)
-        scorer = self._scorer(the_input.contract_hash, contract)
         truth, reason = _truth(resolved, contract)
-        for scope in the_input.scopes:
-            if scope.horizon_seconds != resolved.data.horizon_seconds:
-                continue
+        scopes = [one for one in the_input.scopes if one.horizon_seconds == resolved.data.horizon_seconds]
+        if contract.score_round is not None:
+            whole = [ResolvedScope(resolved.at, the_input, one, truth, reason) for one in scopes]
+            yield from self._score_whole(state, whole, the_round, contract, terms)
+            return
+        scorer = self._scorer(the_input.contract_hash, contract)
+        for scope in scopes:
             entries = [
                 score_one(answer, truth, reason, scorer, cruncher_id)
                 for answer, cruncher_id in the_round.entries(scope.scope_key)
@@ -214,6 +212,30 @@ class ScoreStage(Stage[ScoreState]):
                     **in_columns(charged(entries, values, terms)),
                 ),
             )
+
+    def _score_whole(
+        self,
+        state: ScoreState,
+        scopes: Sequence[ResolvedScope],
+        the_round: OpenRound,
+        contract: CrunchContract,
+        terms: Terms,
+    ) -> Iterator[AnyEvent]:
+        """The scopes of one decision in turn: each begins with the state that the one before left."""
+        carried: dict[str, Carried] = {}
+        for one in scopes:
+            contract_hash = one.the_input.contract_hash
+            scorer = self._round_scorers.get(contract_hash)
+            if scorer is None:
+                scorer = self._round_scorers[contract_hash] = RoundScorer(contract)
+            holder = holder_of(contract, one.the_input.subject, one.scope.scope_key)
+            before = carried.get(holder) or state.own.carried.get(holder) or Carried()
+            answers = the_round.answers_of(one.scope.scope_key)
+            for event in whole_round_events(one, answers, the_round.roster, scorer, contract, terms, before):
+                if isinstance(event, StateCarried):
+                    after = carried[holder] = Carried(dict(before.states), before.shared)
+                    after.take(event.data.states, event.data.shared)
+                yield event
 
     def _scorer(self, contract_hash: str, contract: CrunchContract) -> Scorer:
         scorer = self._scorers.get(contract_hash)
@@ -270,18 +292,10 @@ def blamed(entries: list[ScoreEntry], can_score: Callable[[], bool]) -> list[Sco
 
 
 def charged(entries: Sequence[ScoreEntry], values: Sequence[int], terms: Terms) -> list[ScoreEntry]:
-    """The entries with what absence and failure cost by the declared policy; only where `fault = model`.
-
-    `zero` costs a score of 0; `worst_percentile` the 10th percentile (nearest rank, from the worse end) of the
-    round's scores, nothing when nobody scored.
-    """
-    if terms.absence_policy == "ignore":
+    """The entries with what absence and failure cost by the declared policy; only where `fault = model`."""
+    charge = charge_of(values, terms)
+    if charge is None:
         return list(entries)
-    charge: int | None = 0
-    if terms.absence_policy == "worst_percentile":
-        worst_first = sorted(values, reverse=terms.ranking_direction == "asc")
-        rank = -(-len(worst_first) * WORST_PERCENTILE // 100)
-        charge = worst_first[rank - 1] if worst_first else None
     return [
         msgspec.structs.replace(entry, charge_units=charge) if entry.fault == "model" else entry
         for entry in entries

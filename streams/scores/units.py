@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from decimal import ROUND_HALF_EVEN, Decimal
 from fractions import Fraction
+from typing import Any
 
 UNITS_MAX = 2**53  # beyond it a JSON reader in another language would lose digits
 _SURE = 2.0**40
@@ -76,3 +77,34 @@ def weighted_mean_units(parts: Iterable[tuple[Fraction, Fraction | None]]) -> in
             return None
         total, weights = total + weight * value, weights + weight
     return round(total / weights) if weights else None
+
+
+def column_to_units(values: Any, decimals: int) -> tuple[list[int | None], dict[int, str]]:
+    """(`to_units` of each, place -> why it cannot be recorded) of a sequence or a numpy array of one dimension.
+
+    None, in a sequence, and NaN stand for no number: None without a reason. The values are those of `to_units`, digit
+    by digit; away from ties they are rounded all at once.
+    """
+    import numpy as np  # noqa: PLC0415 - who scores predictions one by one needs none of it
+
+    column = np.array(values, dtype=np.float64)
+    if column.ndim != 1:
+        message = f"a column of scores has one dimension, not {column.ndim}"
+        raise ValueError(message)
+    with np.errstate(over="ignore", invalid="ignore"):  # what overflows here is not sure, and looked at alone
+        scaled = column * 10.0**decimals
+        nearest = np.rint(scaled)
+        sure = (np.abs(scaled) < _SURE) & (np.abs(scaled - nearest) < _FAR_FROM_TIE)
+    if sure.all():
+        return nearest.astype(np.int64).tolist(), {}
+    units: list[int | None] = np.where(sure, nearest, 0).astype(np.int64).tolist()
+    reasons: dict[int, str] = {}
+    for place in np.flatnonzero(~sure).tolist():
+        units[place] = None
+        if column[place] != column[place]:
+            continue
+        try:
+            units[place] = to_units(float(column[place]), decimals)
+        except NotRecordableError as error:
+            reasons[place] = str(error)
+    return units, reasons

@@ -107,3 +107,40 @@ def test_a_file_that_does_not_load_is_one_finding(trial):
     (found,) = trial("", text="import nothing_like_this\nCONTRACT = 1")
     assert (found.check, found.state) == ("loads", State.FAULT)
     assert "nothing_like_this" in found.says
+
+
+ROUND = """
+import time
+import numpy as np
+from coordinator.streams.contract import CrunchContract, RoundScores
+
+seen = []
+
+def score_round(answers, truth, context):
+    v = np.clip(answers.column("value"), -1, 1)
+    score = 2 * v * np.sign(truth.return_) - v * v
+    {extra}
+    return RoundScores({{"value": {value}}}, shared=(context.shared or 0) + 1)
+
+CONTRACT = CrunchContract(score_round=score_round)
+"""
+
+
+def test_a_round_that_is_a_function_of_its_answers_and_state_is_the_same_twice(trial):
+    result = {
+        one.check: one.state for one in trial("score - np.nanmean(score) + (context.shared or 0)", text=ROUND)
+    }
+    assert result["the same twice"] is State.OK
+    assert result["score_round"] is State.OK
+
+
+@pytest.mark.parametrize(
+    ("value", "extra"),
+    [
+        ("score + np.random.default_rng().random() / 1e6", "pass"),
+        ("score + len(seen) / 1e6", "seen.append(1)"),
+        ("score + time.time() / 1e9", "pass"),
+    ],
+)
+def test_a_round_scored_by_chance_the_clock_or_earlier_calls_is_named(trial, value, extra):
+    assert "score_round is not the same twice" in faults(trial(value, extra, text=ROUND))

@@ -221,6 +221,18 @@ _EVENTS: list[ev.AnyEvent] = [
             reasons=["score is not finite: nan"],
         ),
     ),
+    ev.StateCarried(
+        id="inp/BTCUSDT/1/60s:state",
+        at=T0,
+        data=ev.StateCarriedData(
+            input_id="inp/BTCUSDT/1",
+            scope_key="60s",
+            subject="BTCUSDT",
+            holder="BTCUSDT/60s",
+            states={"7": msgspec.Raw(b'{"wealth":1000.25}'), "8": msgspec.Raw(b"null")},
+            shared=[msgspec.Raw(b'{"pot":1.5}')],
+        ),
+    ),
     ev.ScoredUntil(id="scored-until/1", at=T0, data=ev.ScoredUntilData(until=T0, rehearsal=True)),
     ev.SnapshotTaken(
         id="snap/7/1-2:taken",

@@ -24,9 +24,11 @@ from tests.streams.build import (
     shelf,
 )
 
-from coordinator.streams.events import RoundScored, ScoredUntil
+from coordinator.streams.contract import CrunchContract, RoundScores
+from coordinator.streams.events import InputReceived, RoundScored, ScoredUntil, StateCarried
 from coordinator.streams.log import envelope
 from coordinator.streams.log import stage as stage_shape
+from coordinator.streams.scores import whole_rounds
 from coordinator.streams.scores.stage import ScoreStage
 
 ORDERS = (("inputs", "predictions"), ("predictions", "inputs"))
@@ -169,6 +171,46 @@ def test_killed_at_random_while_the_sources_are_read_in_any_mixture(seed):
         lives += 1
     assert lives > 2
     assert log.counted("scores") == expected.counted("scores")
+
+
+def betting(round_answers, truth, context):
+    """Each stakes a tenth of its wealth on its answer; the pot is counted. What a round scores hangs on all before."""
+    wealth = {
+        one.model_id: context.states.get(one.model_id, 100.0) * (1 + truth.return_ * one.output.value)
+        for one in round_answers
+        if one.output is not None
+    }
+    scores = [wealth.get(model_id) for model_id in round_answers.models]
+    return RoundScores(scores, states=wealth, shared=(context.shared or 0.0) + sum(wealth.values()))
+
+
+@pytest.mark.parametrize("state_scope", ["scope", "all"])
+@pytest.mark.parametrize("scene", [three_subjects, lambda: mixed_market(2)], ids=["three subjects", "mixed"])
+def test_carried_state_is_the_same_wherever_the_owner_is_killed(scene, state_scope, monkeypatch):
+    monkeypatch.setattr(whole_rounds, "STATES_BYTES", 60)
+    contract = CrunchContract(score_round=betting, state_scope=state_scope)
+    sources = scene()
+
+    def betting_stage() -> ScoreStage:
+        return ScoreStage(shelf(contract))
+
+    expected = undisturbed(sources, betting_stage)
+    carried = [event for event in expected.events("scores") if isinstance(event, StateCarried)]
+    assert len(carried) >= 8
+    assert len({event.data.holder for event in carried}) == (
+        1 if state_scope == "all" else len(holders(sources))
+    )
+    for what, log in killed_everywhere(sources, betting_stage, ORDERS):
+        assert log.counted("scores") == expected.counted("scores"), what
+
+
+def holders(log: MemoryLog) -> set[tuple[str, str]]:
+    return {
+        (event.data.subject, one.scope_key)
+        for event in log.events("inputs")
+        if isinstance(event, InputReceived)
+        for one in event.data.scopes
+    }
 
 
 def test_every_input_of_the_market_is_closed_once_and_before_its_period_is():

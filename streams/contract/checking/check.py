@@ -15,13 +15,17 @@ from coordinator.streams.checkpoints.offering import emission_for
 from coordinator.streams.checkpoints.period_ranking import PERIOD_KEY
 from coordinator.streams.contract import CrunchContract, RankingDirection
 from coordinator.streams.contract.blame import AUTHORS_ERRORS, described
+from coordinator.streams.contract.checking.sample_rounds import after, sample_round, scoring_field
 from coordinator.streams.contract.emission import FRAC64_ONE, SAMPLE_PUBKEY, emission_faults
-from coordinator.streams.contract.trial_answers import read_back, usual_answer
+from coordinator.streams.contract.trial_answers import answers_to_try, read_back, usual_answer
 from coordinator.streams.log.errors import ContractError
 from coordinator.streams.log.finite import not_finite, numbers_of, plain
-from coordinator.streams.scores.units import to_units
+from coordinator.streams.scores.round_scorer import Carried
+from coordinator.streams.scores.units import to_float, to_units
 
 SAMPLE_PRICES = (20000.25, 20007.25, 20014.25, 20021.25, 20028.25)
+ROUND_ANSWERS = 12
+"""How many models a sample round has that answer."""
 _MINUTE_MS = 60_000
 
 
@@ -45,7 +49,7 @@ class Rehearsal:
         return {
             "build_input": self._input,
             "resolve_ground_truth": self._truth,
-            "score_prediction": self._score,
+            scoring_field(self.contract): self._score if self.contract.score_round is None else self._round,
             "aggregate_snapshot": self._summary,
             "build_emission" if self.contract.payout is None else "payout": self._emission,
         }
@@ -88,6 +92,30 @@ class Rehearsal:
         # Only numbers are recorded: what is read back later has nothing else.
         self._scored = _step("score_type", lambda: contract.score_type.model_validate(self.numbers))
         return f"gives {', '.join(sorted(self.numbers))}"
+
+    def _round(self) -> str:
+        """Two rounds of different answers and an absent model, the second with the state that the first left."""
+        contract = self.contract
+        answers = answers_to_try(contract.output_type)[:ROUND_ANSWERS] or [
+            _step(
+                "output_type", lambda: contract.output_type.model_validate(usual_answer(contract.output_type))
+            )
+        ]
+        first = sample_round(contract, answers, self.truth)
+        second = sample_round(contract, answers, self.truth, after(Carried(), first), number=1)
+        for place, units in enumerate(first.units.get(contract.aggregation.value_field, [])):
+            if units is not None:
+                columns = {name: column[place] for name, column in first.units.items()}
+                self.numbers = {
+                    name: to_float(one, contract.score_decimals)
+                    for name, one in columns.items()
+                    if one is not None
+                }
+                break
+        self._scored = _step("score_type", lambda: contract.score_type.model_validate(self.numbers))
+        carries = len(first.states | second.states)
+        state = f", and carries a state for {carries} of them" if carries else ""
+        return f"gives {', '.join(sorted(self.numbers))} for {len(answers)} models in a round{state}"
 
     def _summary(self) -> str:
         contract = self.contract

@@ -9,6 +9,7 @@ show only after days, as a board that makes no sense; here it is a line.
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable, Iterator, Sequence
 from enum import StrEnum
 from itertools import pairwise
@@ -20,6 +21,7 @@ from coordinator.streams.checkpoints.period_ranking import PERIOD_KEY
 from coordinator.streams.contract import CrunchContract, RankingDirection
 from coordinator.streams.contract.blame import AUTHORS_ERRORS, described
 from coordinator.streams.contract.checking.check import Rehearsal, sample_records, truth_of
+from coordinator.streams.contract.checking.sample_rounds import scoring_field, values_of
 from coordinator.streams.contract.emission import SAMPLE_PUBKEY
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.contract.trial_answers import answers_to_try, huge_answers, read_back, shown
@@ -41,6 +43,7 @@ CALLED_WITH: dict[str, tuple[str, ...]] = {
     "build_input": ("feed_records",),
     "resolve_ground_truth": ("feed_records",),
     "score_prediction": ("prediction", "ground_truth"),
+    "score_round": ("answers", "ground_truth", "context"),
     "aggregate_snapshot": ("score_results",),
     "build_emission": ("ranked_entries", "crunch_pubkey", "compute_provider", "data_provider"),
 }
@@ -72,7 +75,7 @@ def examine(contract: CrunchContract, settings: Settings) -> list[Finding]:
         if found[-1].state is not State.OK:
             break
     reached = [one.check for one in found if one.state is State.OK]
-    if "score_prediction" in reached:
+    if scoring_field(contract) in reached:
         found += _scoring(contract, settings.feed_kind)
     found += [
         Finding(field, State.UNKNOWN, "not reached, since an earlier one has a fault")
@@ -131,6 +134,8 @@ def _scoring(contract: CrunchContract, kind: str) -> Iterator[Finding]:
         yield Finding("score and size", State.UNKNOWN, "not reached, since an earlier one has a fault")
     else:
         yield _judged("score and size", lambda: _size(contract, truths))
+    if contract.score_round is not None:
+        yield _judged("score and place", lambda: _place(contract, answers, truths))
 
 
 def _judged(check: str, look: Callable[[], tuple[State, str]]) -> Finding:
@@ -150,25 +155,24 @@ def _varies(contract: CrunchContract, answers: Sequence[Any], truths: dict[str, 
         )
     if len({repr(truth) for truth in truths.values()}) == 1:
         return State.FAULT, "resolve_ground_truth gives the same for a rise, a fall and a flat market"
-    table = {
-        name: [_score(contract, answer, truth, name) for answer in answers] for name, truth in truths.items()
-    }
+    field = scoring_field(contract)
+    table = {name: _scores(contract, answers, truth, name) for name, truth in truths.items()}
     different = {score for row in table.values() for score in row}
     pairs = len(answers) * len(truths)
     if len(different) == 1:
         return State.FAULT, (
-            f"score_prediction gives {different.pop():g} for each of {pairs} different pairs of answer and outcome: "
+            f"{field} gives {different.pop():g} for each of {pairs} different pairs of answer and outcome: "
             "a stub?"
         )
     if all(len(set(row)) == 1 for row in table.values()):
         return (
             State.FAULT,
-            "score_prediction does not look at the answer: every answer to an outcome scores the same",
+            f"{field} does not look at the answer: every answer to an outcome scores the same",
         )
     if all(len(set(column)) == 1 for column in zip(*table.values(), strict=True)):
         return (
             State.FAULT,
-            "score_prediction does not look at the outcome: an answer scores the same whatever happens",
+            f"{field} does not look at the outcome: an answer scores the same whatever happens",
         )
     return State.OK, (
         f"{len(different)} different scores for {pairs} pairs of answer and outcome, from {min(different):g} to "
@@ -184,16 +188,37 @@ def _size(contract: CrunchContract, truths: dict[str, Any]) -> tuple[State, str]
     sign = -1 if contract.aggregation.ranking_direction is RankingDirection.ASC else 1
     for name, truth in truths.items():
         for rungs in ladder:
-            scores = [
-                sign * _score(contract, answer, truth, name, "could win by size or escape: ")
-                for answer in rungs
-            ]
+            could = "could win by size or escape: "
+            scores = [sign * score for score in _scores(contract, rungs, truth, name, could)]
             if all(small < large for small, large in pairwise(scores)):
                 return State.FAULT, (
-                    f"score_prediction rewards size: after {name} {shown(rungs[-1])} scores {sign * scores[-1]:g} and "
-                    f"{shown(rungs[0])} {sign * scores[0]:g}; clip the answer"
+                    f"{scoring_field(contract)} rewards size: after {name} {shown(rungs[-1])} scores "
+                    f"{sign * scores[-1]:g} and {shown(rungs[0])} {sign * scores[0]:g}; clip the answer"
                 )
     return State.OK, "a huge answer scores no better for its size, and can be recorded"
+
+
+def _place(contract: CrunchContract, answers: Sequence[Any], truths: dict[str, Any]) -> tuple[State, str]:
+    """A fault when the same answers score otherwise in another order: by the model's id or its place."""
+    for name, truth in truths.items():
+        forwards = _scores(contract, answers, truth, name)
+        backwards = _scores(contract, answers[::-1], truth, name)[::-1]
+        for answer, one, other in zip(answers, forwards, backwards, strict=True):
+            if not math.isclose(one, other, rel_tol=1e-6, abs_tol=1e-6):
+                return State.FAULT, (
+                    f"score_round goes by a model's id or its place: after {name} {shown(answer)} scores {one:g}, and "
+                    f"{other:g} when the models exchange their answers; break ties by what was answered"
+                )
+    return State.OK, "models that exchange their answers exchange their scores"
+
+
+def _scores(
+    contract: CrunchContract, answers: Sequence[Any], truth: Any, market: str, hint: str = ""
+) -> list[float]:
+    """The score of each answer, of all in one round where the contract scores rounds. Raises ContractError."""
+    if contract.score_round is not None:
+        return values_of(contract, answers, truth, f"after {market}: {hint}")
+    return [_score(contract, answer, truth, market, hint) for answer in answers]
 
 
 def _score(contract: CrunchContract, answer: Any, truth: Any, market: str, hint: str = "") -> float:

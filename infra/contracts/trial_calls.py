@@ -1,0 +1,101 @@
+"""Every function of a contract as calls on sample data: what `trial.py` runs in two processes and compares."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import msgspec
+
+from coordinator.streams.checkpoints.offering import emission_for
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.checking.check import sample_entries, sample_records, truth_of
+from coordinator.streams.contract.checking.findings import MARKETS
+from coordinator.streams.contract.checking.sample_rounds import after, sample_round
+from coordinator.streams.contract.emission import SAMPLE_PUBKEY
+from coordinator.streams.contract.trial_answers import answers_to_try, more_answers, read_back, shown
+from coordinator.streams.log.finite import numbers_of, plain
+from coordinator.streams.scores.round_scorer import Carried
+from coordinator.streams.scores.units import NotRecordableError, to_units
+
+
+def calls_of(contract: CrunchContract, kind: str) -> Iterator[tuple[str, Callable[[], str]]]:
+    """Each call by its name, with the data made anew each time: a function may spoil what it is given."""
+    answers = [*answers_to_try(contract.output_type), *more_answers(contract.output_type)]
+    for market, prices in MARKETS.items():
+        records = partial(sample_records, contract, kind, prices)
+        yield f"build_input, for {market}", partial(_input, contract, records)
+        yield f"resolve_ground_truth, for {market}", partial(_truth, contract, records)
+        if contract.score_round is not None:
+            yield (
+                f"score_round, for {len(answers)} models after {market}",
+                partial(_round, contract, answers, records),
+            )
+            continue
+        for answer in answers:
+            name = f"score_prediction, for {shown(answer)} after {market}"
+            yield name, partial(_scored, contract, answer, records)
+    yield "aggregate_snapshot, for two scores", lambda: _summary(contract)
+    paying = "build_emission" if contract.payout is None else "payout"
+    yield f"{paying}, for 12 models", lambda: _emission(contract)
+
+
+def _input(contract: CrunchContract, records: Callable[[], list[Any]]) -> str:
+    return _json(contract.input_type.model_validate(plain(contract.build_input(records()))))
+
+
+def _truth(contract: CrunchContract, records: Callable[[], list[Any]]) -> str:
+    return _json(truth_of(contract, records()))
+
+
+def _scored(contract: CrunchContract, answer: Any, records: Callable[[], list[Any]]) -> str:
+    truth = truth_of(contract, records())
+    if truth is None:
+        return "no truth"
+    scored = contract.score_type.model_validate(plain(contract.score_prediction(read_back(answer), truth)))
+    return _units(contract, scored.__dict__)
+
+
+def _round(contract: CrunchContract, answers: list[Any], records: Callable[[], list[Any]]) -> str:
+    """Two rounds, the second with the state that the first left: what of them is recorded."""
+    truth = truth_of(contract, records())
+    if truth is None:
+        return "no truth"
+    first = sample_round(contract, answers, truth)
+    second = sample_round(contract, answers, truth, after(Carried(), first), number=1)
+    said = [
+        [one.units, list(one.unscored.values()), one.charges, one.states, one.shared]
+        for one in (first, second)
+    ]
+    return msgspec.json.encode(said).decode()
+
+
+def _units(contract: CrunchContract, fields: dict[str, Any]) -> str:
+    """As it would be recorded: what is rounded away makes no difference."""
+    said: dict[str, Any] = {}
+    for name, value in numbers_of(fields).items():
+        try:
+            said[name] = to_units(value, contract.score_decimals) / 10**contract.score_decimals
+        except NotRecordableError as error:
+            said[name] = str(error)
+    return msgspec.json.encode(said).decode()
+
+
+def _summary(contract: CrunchContract) -> str:
+    value = contract.aggregation.value_field
+    scores = [contract.score_type.model_validate({value: one}) for one in (0.25, -0.5, 0.125)]
+    return _units(contract, dict(contract.aggregate_snapshot(scores)))
+
+
+def _emission(contract: CrunchContract) -> str:
+    pubkey = contract.crunch_pubkey or SAMPLE_PUBKEY
+    return msgspec.json.encode(emission_for(contract, sample_entries(contract), pubkey)).decode()
+
+
+def _json(model: Any) -> str:
+    return (
+        "none"
+        if model is None
+        else msgspec.json.encode(model.model_dump(mode="json", by_alias=True)).decode()
+    )

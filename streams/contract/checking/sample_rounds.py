@@ -1,0 +1,82 @@
+"""Rounds of sample answers, scored as the node would score them, for a contract that has `score_round`. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from pydantic import BaseModel
+
+from coordinator.streams.contract import CrunchContract, RoundContext
+from coordinator.streams.contract.trial_answers import read_back, recorded, shown
+from coordinator.streams.events import NO_OUTPUT, Fault
+from coordinator.streams.log.errors import ContractError
+from coordinator.streams.scores.round_scorer import Asked, Carried, RoundOutcome, RoundScorer
+from coordinator.streams.scores.units import to_float
+
+_AWAY: tuple[str, Fault] = ("ABSENT", "model")
+_MINUTE_MS = 60_000
+
+
+def scoring_field(contract: CrunchContract) -> str:
+    """The field that scores: `score_round` where it is set, else `score_prediction`."""
+    return "score_prediction" if contract.score_round is None else "score_round"
+
+
+def sample_round(
+    contract: CrunchContract,
+    answers: Sequence[BaseModel],
+    truth: Any,
+    before: Carried | None = None,
+    number: int = 0,
+) -> RoundOutcome:
+    """The outcome of round `number` with these answers, each a model's and a player's own; one model more is absent.
+
+    Raises ContractError with the reason where the function fails the whole round.
+    """
+    n = len(answers)
+    for answer in answers:
+        read_back(answer)
+    asked = Asked(
+        models=[f"model-{i:03d}" for i in range(n + 1)],
+        crunchers=[f"player-{i:03d}" for i in range(n + 1)],
+        outputs=[*(msgspec.Raw(msgspec.json.encode(recorded(one))) for one in answers), NO_OUTPUT],
+        missed={n: _AWAY},
+    )
+    schedules = contract.schedules()
+    scope_key = schedules[0].scope_key if schedules else "sample"
+    scope = schedules[0].scope if schedules else contract.scope
+    point = number * schedules[0].interval_seconds * 1000 if schedules else number * _MINUTE_MS
+    carried = before or Carried()
+    context = RoundContext(
+        scope_key=scope_key,
+        subject="SAMPLE",
+        horizon_seconds=scope.horizon_seconds,
+        step_seconds=scope.step_seconds,
+        point=point,
+        resolvable_at=point + scope.horizon_seconds * 1000,
+        **carried.given(),
+    )
+    outcome = RoundScorer(contract).score(asked, truth, context, carried)
+    why = {reason for _, _, reason in outcome.unscored.values() if reason}
+    if n and len(outcome.unscored) == n + 1 and len(why) == 1:
+        raise ContractError(f"contract field score_round: {why.pop().removeprefix('score_round: ')}")
+    return outcome
+
+
+def after(before: Carried, outcome: RoundOutcome) -> Carried:
+    """The state that the round after `outcome` begins with."""
+    carried = Carried(dict(before.states), before.shared)
+    carried.take(outcome.states, outcome.shared)
+    return carried
+
+
+def values_of(contract: CrunchContract, answers: Sequence[BaseModel], truth: Any, about: str) -> list[float]:
+    """The value of each answer in one round. Raises ContractError that says which answer has none; `about` is when."""
+    outcome = sample_round(contract, answers, truth)
+    for place, (_, _, reason) in sorted(outcome.unscored.items()):
+        if place < len(answers):
+            raise ContractError(f"score_round, for {shown(answers[place])} {about}{reason}")
+    column = outcome.units[contract.aggregation.value_field][: len(answers)]
+    return [to_float(units, contract.score_decimals) for units in column if units is not None]

@@ -1,0 +1,133 @@
+"""What one scope of a resolved round makes where the contract scores rounds as a whole: its events.
+
+Pure. RoundScored first, then what the round changed in the carried state, cut where states fill a record.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+import msgspec
+
+from coordinator.streams.contract import CrunchContract, RoundContext
+from coordinator.streams.events import (
+    AnyEvent,
+    InputScope,
+    RosterEntry,
+    RoundScored,
+    RoundScoredData,
+    ScopeAnsweredData,
+    StateCarried,
+    StateCarriedData,
+    Terms,
+)
+from coordinator.streams.log.envelope import PART_BYTES_MAX
+from coordinator.streams.scores.charges import charge_of
+from coordinator.streams.scores.round_scorer import (
+    Carried,
+    RoundOutcome,
+    RoundScorer,
+    asked_in,
+    columns_of,
+    holder_of,
+)
+from coordinator.streams.scores.rounds import OpenInput
+
+STATES_BYTES = PART_BYTES_MAX // 2
+"""Of states in one event."""
+
+
+class ResolvedScope(msgspec.Struct, frozen=True):
+    """One scope of a round whose truth is known, or known to be none (`truth` None, and why)."""
+
+    at: int
+    """When that became known (ms)."""
+    the_input: OpenInput
+    scope: InputScope
+    truth: Any
+    no_truth_reason: str
+
+
+def whole_round_events(
+    what: ResolvedScope,
+    answers: Iterable[ScopeAnsweredData],
+    roster: Sequence[RosterEntry],
+    scorer: RoundScorer,
+    contract: CrunchContract,
+    terms: Terms,
+    before: Carried,
+) -> Iterator[AnyEvent]:
+    """RoundScored, then StateCarried where the state changed. `before` stays as it is."""
+    the_input, scope = what.the_input, what.scope
+    asked = asked_in(answers, roster)
+    if what.truth is None:
+        outcome = scorer.failed(asked, what.no_truth_reason)
+    else:
+        context = RoundContext(
+            scope_key=scope.scope_key,
+            subject=the_input.subject,
+            horizon_seconds=scope.horizon_seconds,
+            step_seconds=scope.step_seconds,
+            point=the_input.point,
+            resolvable_at=scope.resolvable_at,
+            **before.given(),
+        )
+        outcome = scorer.score(asked, what.truth, context, before)
+    name = f"{the_input.input_id}/{scope.scope_key}"
+    yield RoundScored(
+        id=f"{name}:scored",
+        at=what.at,
+        data=RoundScoredData(
+            input_id=the_input.input_id,
+            scope_key=scope.scope_key,
+            subject=the_input.subject,
+            point=the_input.point,
+            resolvable_at=scope.resolvable_at,
+            horizon_seconds=scope.horizon_seconds,
+            rehearsal=the_input.rehearsal,
+            contract_hash=the_input.contract_hash,
+            **columns_of(asked, outcome, _charges(outcome, contract, terms)),
+        ),
+    )
+    holder = holder_of(contract, the_input.subject, scope.scope_key)
+    for number, (states, shared) in enumerate(_in_records(outcome)):
+        yield StateCarried(
+            id=f"{name}:state" + (f":{number}" if number else ""),
+            at=what.at,
+            data=StateCarriedData(
+                input_id=the_input.input_id,
+                scope_key=scope.scope_key,
+                subject=the_input.subject,
+                holder=holder,
+                states=states,
+                shared=shared,
+            ),
+        )
+
+
+def _charges(outcome: RoundOutcome, contract: CrunchContract, terms: Terms) -> dict[int, int]:
+    """Place -> what a missing answer costs: as `score_round` says, or by the declared policy."""
+    if terms.absence_policy == "scored":
+        return outcome.charges
+    column = outcome.units.get(contract.aggregation.value_field, [])
+    charge = charge_of([units for units in column if units is not None], terms)
+    if charge is None:
+        return {}
+    return {place: charge for place, (_, fault, _) in outcome.unscored.items() if fault == "model"}
+
+
+def _in_records(outcome: RoundOutcome) -> Iterator[tuple[dict[str, msgspec.Raw], list[msgspec.Raw]]]:
+    """The changed state in parts that a record holds, the shared one in the first."""
+    if not outcome.states and not outcome.shared:
+        return
+    part: dict[str, msgspec.Raw] = {}
+    shared, size = outcome.shared, 0
+    for model_id, state in outcome.states.items():
+        own = len(bytes(state)) + len(model_id)
+        if part and size + own > STATES_BYTES:
+            yield part, shared
+            part, shared, size = {}, [], 0
+        part[model_id] = state
+        size += own
+    yield part, shared

@@ -1,0 +1,188 @@
+"""A log of rounds that are scored as a whole: an honest one holds, an altered score, charge or state is named."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import msgspec
+import pytest
+from tests.memory_log import MemoryLog, undisturbed
+from tests.streams import test_crash_chain as crash_chain
+from tests.streams.audit.test_mutations import parts_of, topics_of
+from tests.streams.build import PUBKEY, shelf
+
+from coordinator.streams.audit.checkpoint import STEPS, check_chain, check_log
+from coordinator.streams.audit.facts import TOPICS_READ, Chain, ChainBrokenError
+from coordinator.streams.checkpoints.stage import CheckpointStage
+from coordinator.streams.contract import CrunchContract, Failed, RoundScores
+from coordinator.streams.events import CheckpointData, RoundScored, StateCarried
+from coordinator.streams.inputs.stage import InputStage
+from coordinator.streams.log.envelope import Append, encode_append, encode_decision
+from coordinator.streams.scores.stage import ScoreStage
+from coordinator.streams.snapshots.stage import SnapshotStage
+
+
+def betting(round_answers, truth, context):
+    """Wealth that grows with the return; who is away pays a tenth, a bet of exactly 0.5 is refused."""
+    if int(context.point) % 420_000 == 0:
+        raise ValueError("a case that the author forgot")
+    wealth = {name: context.states.get(name, 100.0) for name in round_answers.models}
+    scores: list[Any] = []
+    for one in round_answers:
+        if one.output is None:
+            wealth[one.model_id] -= 0.1
+            scores.append(wealth[one.model_id])
+        elif one.output.value == 0.5:
+            scores.append(Failed("no half bets"))
+        elif one.output.value > 0.9 and truth.return_ > 0:
+            scores.append(None)
+        else:
+            wealth[one.model_id] *= 1 + truth.return_ * one.output.value
+            scores.append({"value": wealth[one.model_id]})
+    return RoundScores(scores, states=wealth, shared=sum(wealth.values()))
+
+
+def relative(round_answers, truth, context):
+    value = round_answers.column("value") * truth.return_ * 1000
+    return RoundScores(
+        {"value": value - value[round_answers.answered()].mean()},
+        failed={"b": "not today"} if value[0] > 0 else {},
+    )
+
+
+CONTRACTS = {"betting": ("scored", betting), "relative": ("zero", relative)}
+
+
+def shelf_of(name: str) -> Callable[[str], CrunchContract]:
+    policy, function = CONTRACTS[name]
+    fields: dict[str, Any] = {"crunch_pubkey": PUBKEY, "score_round": function, "absence_policy": policy}
+    return shelf(
+        CrunchContract(**fields, gap_wait_seconds=600),
+        new=CrunchContract(**fields, grace_seconds=0, gap_policy="accept"),
+    )
+
+
+@pytest.fixture(scope="module", params=CONTRACTS)
+def played(request) -> tuple[MemoryLog, Callable[[str], CrunchContract]]:
+    contracts = shelf_of(request.param)
+    with pytest.MonkeyPatch.context() as patch:
+        terms = crash_chain.TERMS | {"absence_policy": CONTRACTS[request.param][0]}
+        patch.setattr(crash_chain, "TERMS", terms)
+        log = undisturbed(crash_chain.feeds(1, 100), lambda: InputStage(contracts))
+    crash_chain.predictions(log, 1)
+    for stage in (ScoreStage, SnapshotStage, partial(CheckpointStage, "btc-up")):
+        log = undisturbed(log, partial(stage, contracts))
+    return log, contracts
+
+
+def last_checkpoint(log: MemoryLog) -> CheckpointData:
+    honest = Chain({"checkpoints": log.decisions("checkpoints")})
+    return max(honest.checkpoints.values(), key=lambda one: one.period_end)
+
+
+def both_looks(log: MemoryLog, checkpoint: CheckpointData, contracts: Any) -> list[ChainBrokenError | None]:
+    """What the second look alone finds, and what both together find."""
+    period = (checkpoint.period_start, checkpoint.period_end)
+
+    def chain() -> Chain:
+        return Chain({topic: log.decisions(topic) for topic in TOPICS_READ}, period)
+
+    async def walk() -> None:
+        steps = [one async for one, _ in check_log(topics_of(log), chain(), checkpoint, contracts, "btc-up")]
+        assert tuple(steps) == STEPS
+
+    found: list[ChainBrokenError | None] = []
+    for look in (lambda: list(check_chain(chain(), checkpoint, contracts)), lambda: asyncio.run(walk())):
+        try:
+            look()
+            found.append(None)
+        except ChainBrokenError as error:
+            found.append(error)
+    return found
+
+
+def test_an_honest_log_holds(played):
+    log, contracts = played
+    scored = [event for event in log.events("scores") if isinstance(event, RoundScored)]
+    assert any(one.charge_units is not None for event in scored for one in event.data.unscored)
+    assert both_looks(log, last_checkpoint(log), contracts) == [None, None]
+
+
+def rewritten(log: MemoryLog, kind: type, change: Callable[[Any], Any], since: int, until: int) -> MemoryLog:
+    """The log with the first event of a kind within the period for which `change` gives other data, and later topics as
+    they were.
+    """
+    parts = parts_of(log, "scores")
+    events, j, data = next(
+        (events, j, data)
+        for events, *_ in parts
+        for j, event in enumerate(events)
+        if isinstance(event, kind)
+        and since + 600_000 <= event.at < until
+        and (data := change(event.data)) is not None
+    )
+    events[j] = msgspec.structs.replace(events[j], data=data)
+    out = log.copy()
+    out.topics["scores"] = [encode_append(Append(e=1, epoch=1, seq=0, claim="forger"))]
+    for number, (one, upto, need) in enumerate(parts, start=1):
+        for record in encode_decision(one, epoch=1, seq=number, upto=upto, need=need):
+            out.append("scores", record)
+    return out
+
+
+def richer(data):
+    states = {name: msgspec.Raw(b"%d" % 1000) for name in data.states}
+    return msgspec.structs.replace(data, states=states) if states else None
+
+
+def without_a_model(data):
+    return msgspec.structs.replace(data, states=dict(list(data.states.items())[1:])) if data.states else None
+
+
+def other_pot(data):
+    return msgspec.structs.replace(data, shared=[msgspec.Raw(b"1")]) if data.shared else None
+
+
+def better(data):
+    column = data.units.get("value", [])
+    if all(one is None for one in column):
+        return None
+    return msgspec.structs.replace(data, units={"value": [one if one is None else one + 1 for one in column]})
+
+
+def cheaper(data):
+    if not any(one.charge_units is not None for one in data.unscored):
+        return None
+    unscored = [
+        one if one.charge_units is None else msgspec.structs.replace(one, charge_units=one.charge_units + 1)
+        for one in data.unscored
+    ]
+    return msgspec.structs.replace(data, unscored=unscored)
+
+
+ALTERED = {
+    "a state": (StateCarried, richer, "state carried"),
+    "a state left out": (StateCarried, without_a_model, "state carried is as before"),
+    "the shared state": (StateCarried, other_pot, "the shared state carried is 1"),
+    "a score": (RoundScored, better, "the contract gives"),
+    "a charge": (RoundScored, cheaper, "charged"),
+}
+
+
+@pytest.mark.parametrize("what", ALTERED)
+def test_what_is_altered_is_named_by_each_look(played, what):
+    log, contracts = played
+    kind, change, says = ALTERED[what]
+    if kind is StateCarried and not any(isinstance(event, kind) for event in log.events("scores")):
+        assert contracts("new").score_round is relative  # which carries none
+        return
+    checkpoint = last_checkpoint(log)
+    forged = rewritten(log, kind, change, checkpoint.period_start, checkpoint.period_end)
+    alone, both = both_looks(forged, checkpoint, contracts)
+    assert alone is not None
+    assert (alone.step, says in str(alone)) == ("scores", True), alone
+    assert both is not None
+    assert both.step == "scores"

@@ -1,0 +1,98 @@
+"""What `contract check` finds about a contract that scores rounds as a whole."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.streams.build import PUBKEY
+
+from coordinator.streams.contract import CrunchContract, RoundScores
+from coordinator.streams.contract.checking.check import check_contract
+from coordinator.streams.contract.checking.findings import State, examine
+from coordinator.streams.log.errors import ContractError
+from coordinator.streams.settings import Settings
+
+
+def quadratic(answers, truth):
+    value = np.clip(answers.column("value"), -1, 1)
+    return 2 * value * np.sign(truth.return_) - value**2
+
+
+def relative(answers, truth, context):
+    score = quadratic(answers, truth)
+    return {"value": score - np.nanmean(score)}
+
+
+def betting(answers, truth, context):
+    score = quadratic(answers, truth)
+    wealth = {
+        name: context.states.get(name, 100.0) + (0.0 if np.isnan(one) else float(one))
+        for name, one in zip(answers.models, score, strict=True)
+    }
+    return RoundScores({"value": score}, states=wealth)
+
+
+def by_row(answers, truth, context):
+    score = np.nan_to_num(quadratic(answers, truth), nan=-9)
+    places = np.argsort(np.argsort(-score, kind="stable"))
+    return {"value": 1.0 / (1 + places)}
+
+
+def of_size(answers, truth, context):
+    value = answers.column("value")
+    return {"value": np.sign(value * truth.return_) * np.log1p(np.abs(value))}
+
+
+def fragile(answers, truth, context):
+    if np.nanmax(np.abs(answers.column("value"))) > 1e8:
+        raise OverflowError("too large")
+    return relative(answers, truth, context)
+
+
+def found(function: Any, **fields: Any) -> dict[str, Any]:
+    contract = CrunchContract(score_round=function, crunch_pubkey=PUBKEY, **fields)
+    return {one.check: one for one in examine(contract, Settings())}
+
+
+@pytest.mark.parametrize("function", [relative, betting])
+def test_a_round_that_can_be_played_has_no_fault(function):
+    result = found(function)
+    assert {one.state for one in result.values()} == {State.OK}, result
+    assert {"score_round", "score varies", "score and size", "score and place"} <= set(result)
+    assert "score_prediction" not in result
+    assert result["score_round"].says.startswith("gives value for 12 models in a round")
+    check_contract(CrunchContract(score_round=function))
+
+
+def test_state_that_is_carried_is_said():
+    assert found(betting)["score_round"].says.endswith("and carries a state for 13 of them")
+
+
+FAULTS = {
+    # a function, the check, and what is said
+    "raises": (lambda a, t, c: 1 / 0, "score_round", "division by zero"),
+    "forgets who is absent": (
+        lambda a, t, c: [one.output.value for one in a], "score_round", "'NoneType' object has no attribute 'value'",
+    ),
+    "too few": (lambda a, t, c: {"value": a.column("value")[:-1]}, "score_round", "13 models were asked"),
+    "takes too little": (lambda a, t: relative(a, t, None), "score_round", "is called with (answers, ground_truth, context)"),
+    "a stub": (lambda a, t, c: {"value": np.zeros(len(a))}, "score varies", "score_round gives 0"),
+    "blind to the outcome": (lambda a, t, c: {"value": np.clip(a.column("value"), -1, 1)}, "score varies", "does not look at the outcome"),
+    "breaks ties by row": (by_row, "score and place", "goes by a model's id or its place"),
+    "rewards size": (of_size, "score and size", "score_round rewards size"),
+    "one absurd answer ends the round of all": (fragile, "score and size", "too large"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("function", "check", "says"), FAULTS.values(), ids=FAULTS)
+def test_what_cannot_be_played_is_a_fault(function, check, says):
+    result = found(function)
+    assert result[check].state is State.FAULT, result
+    assert says in result[check].says
+
+
+def test_the_dry_run_names_the_field():
+    with pytest.raises(ContractError, match=r"contract field score_round: .*division by zero"):
+        check_contract(CrunchContract(score_round=lambda a, t, c: 1 / 0))
