@@ -19,7 +19,7 @@ from coordinator.scaffolds.render import render
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import read_settings
 
-ENVIRON = {"HOME": "/root", "EMPTY": ""}
+ENVIRON = {"PLACE": "/srv", "EMPTY": ""}
 LINES = {
     "CRUNCH_ID=btc-up": {"CRUNCH_ID": "btc-up"},
     "# a comment\n\nA=1\n  B = 2 \n": {"A": "1", "B": "2"},
@@ -32,20 +32,20 @@ LINES = {
     "": {},
     "A=1\nA=2\nB=$A": {"A": "2", "B": "2"},
     # a dollar
-    "A=$HOME/x": {"A": "/root/x"},
-    "A=${HOME}x": {"A": "/rootx"},
+    "A=$PLACE/x": {"A": "/srv/x"},
+    "A=${PLACE}x": {"A": "/srvx"},
     "A=pa$$word": {"A": "pa$word"},
     "A='pa$word'": {"A": "pa$word"},
     "A='$$'": {"A": "$$"},
     'A="$$"': {"A": "$"},
     r'A="pa\$word"': {"A": "pa$word"},
-    'A="$HOME"': {"A": "/root"},
+    'A="$PLACE"': {"A": "/srv"},
     "A=$5x$": {"A": "$5x$"},
     "A=${NOBODY:-d}": {"A": "d"},
     "A=${NOBODY-d}": {"A": "d"},
     "A=${EMPTY:-d}${EMPTY-e}": {"A": "d"},
-    r"A=\$HOME": {"A": r"\/root"},
-    r'A="x\$y\\$HOME"': {"A": r"x$y\/root"},
+    r"A=\$PLACE": {"A": r"\/srv"},
+    r'A="x\$y\\$PLACE"': {"A": r"x$y\/srv"},
     # quotes, comments, backslashes
     'A="two words"': {"A": "two words"},
     "A='# no comment'": {"A": "# no comment"},
@@ -78,7 +78,7 @@ def read_by_compose(folder: Path, text: str) -> dict[str, str]:
     (folder / ".env").write_bytes(text.encode())
     done = subprocess.run(
         ["docker", "compose", "config", "--format", "json"],
-        cwd=folder, env={"PATH": os.environ["PATH"], **ENVIRON}, capture_output=True, check=True,
+        cwd=folder, env={name: os.environ[name] for name in ("PATH", "HOME")} | ENVIRON, capture_output=True, check=True,
     )  # fmt: skip
     said = json.loads(done.stdout)["services"]["a"].get("environment", {})
     return {
@@ -131,7 +131,7 @@ BROKEN = {
     "A='a'b": "line 1: cannot be read",
     "B=1\nA=pa$word": r"line 2: A has \$word, which nothing sets; put the value in single quotes",
     "A=${": r"line 1: A has \$\{ without a name",
-    "A=${HOME:?no}": r"line 1: A has \$\{ without a name, or with more",
+    "A=${PLACE:?no}": r"line 1: A has \$\{ without a name, or with more",
     r'A="\a"': r"line 1: A has the escape \\a",
     "A='a\nb'\nx": "line 3: cannot be read",
 }
