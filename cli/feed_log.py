@@ -94,11 +94,11 @@ class FeedLog:
 
     def revision(self, record: FeedRecord) -> int:
         """The highest revision that the feed holds of this record, -1 if there is none."""
-        return self._stage.revision(subscription_of(record), record.ts_event)
+        return self._stage.own.revision(subscription_of(record), record.ts_event)
 
     def too_late(self, record: FeedRecord) -> bool:
         """Does the feed worker refuse this record, because it can no more tell it from a repeat?"""
-        return self._stage.refusal(record) is not None
+        return self._stage.own.refusal(record) is not None
 
     def differs(self, record: FeedRecord) -> bool:
         """Does the feed hold this candle with other values in its newest revision? False where it cannot be told."""
@@ -109,7 +109,7 @@ class FeedLog:
 
     def holds_all(self, subscription: Subscription, times: Iterable[int]) -> bool:
         """Does it hold a record of each of these times (`ts_event`)?"""
-        return all(self._stage.revision(subscription, time) >= 0 for time in times)
+        return all(self._stage.own.revision(subscription, time) >= 0 for time in times)
 
     def _note(self, data: FeedRecordData) -> None:
         assert self._said is not None  # noqa: S101 - read() asked

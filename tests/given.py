@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from coordinator.streams.events import AnyEvent, Event
+from coordinator.streams.feeds.stage import FeedStage
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need, Position, encode_event
 from coordinator.streams.log.stage import Draft, Stage
@@ -89,6 +90,12 @@ class Given:
     def all(self, kind: type[Any]) -> list[Any]:
         """Every event of a kind that the last `when` made."""
         return [event for event in self.made if isinstance(event, kind)]
+
+
+def heard(stage: FeedStage, command: Decision) -> tuple[Draft | None, list[tuple[str, str]]]:
+    """What the feed stage makes of a command, not remembered yet, and what of it is refused."""
+    stage.absorb(command)
+    return stage.next_draft(), stage.refused()
 
 
 def encoded(draft: Draft) -> bytes:

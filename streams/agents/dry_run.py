@@ -15,10 +15,9 @@ import msgspec
 
 from coordinator.streams.agents.owning.log_io import LogIO, Reader
 from coordinator.streams.agents.owning.tenure import Tenure
-from coordinator.streams.checkpoints.stage import CheckpointStage
+from coordinator.streams.checkpoints.stage import CheckpointsState, CheckpointStage
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.events import (
-    AnyEvent,
     CheckpointData,
     CheckpointOpened,
     CheckpointWithheld,
@@ -39,6 +38,7 @@ from coordinator.streams.log.envelope import (
     encode_decision,
 )
 from coordinator.streams.log.errors import WorldError
+from coordinator.streams.log.stage import Told
 from coordinator.streams.snapshots.stage import SnapshotStage
 
 OWNER = "dry-run"
@@ -154,13 +154,13 @@ class EndingAggregate(SnapshotStage):
 class EndingCheckpoint(CheckpointStage):
     """The stage, for terms that begin within the running period: it ends there. Real ones begin at a boundary."""
 
-    def evolve(self, event: AnyEvent) -> None:
-        """Own events, and the running period's new end."""
-        super().evolve(event)
-        if isinstance(event, CrunchConfigured):
-            for one in self._totals.values():
-                if one.start < event.data.effective_from < one.end:
-                    one.end = event.data.effective_from
+    def fold(self, state: CheckpointsState, told: Told) -> None:
+        """As the stage does; and the running period's new end."""
+        super().fold(state, told)
+        if told.topic == self.topic and isinstance(told.event, CrunchConfigured):
+            for one in state.totals.values():
+                if one.start < told.event.data.effective_from < one.end:
+                    one.end = told.event.data.effective_from
 
 
 async def dry_run(

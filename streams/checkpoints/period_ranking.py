@@ -7,11 +7,12 @@ averaged by scored predictions: one key per model, an integer in units, ranked b
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
 from copy import copy
 from decimal import Decimal
 from itertools import accumulate, chain
 from operator import attrgetter
+
+import msgspec
 
 from coordinator.streams.checkpoints.ranking import rank
 from coordinator.streams.events import PeriodClosedData, PointCount, RankedEntry, SnapshotTakenData, Terms
@@ -23,55 +24,39 @@ ENSEMBLE_PREFIX = "__ensemble_"
 """Ids of what a node made of several models: on no chain, and never paid."""
 
 
-class ModelTotals:
+class ModelTotals(msgspec.Struct):
     """What one model's snapshots of the period add up to."""
 
-    __slots__ = (
-        "absent_model",
-        "absent_node",
-        "asked",
-        "cruncher_id",
-        "failed",
-        "first_point",
-        "last_end",
-        "periods",
-        "scored",
-        "snapshots",
-        "summaries",
-        "sums",
-        "windows",
-    )
-
-    def __init__(self) -> None:
-        self.sums: dict[str, list[int]] = {}
-        self.summaries: dict[str, list[int]] = {}
-        self.windows: dict[str, int | None] = {}
-        self.last_end = -1
-        self.cruncher_id = ""
-        self.first_point = -1
-        self.periods: set[int] = set()
-        self.scored = self.failed = self.absent_model = self.absent_node = 0
-        self.asked = self.snapshots = 0
+    sums: dict[str, list[int]] = {}
+    """field -> [sum in units, n]"""
+    summaries: dict[str, list[int]] = {}
+    windows: dict[str, int | None] = {}
+    last_end: int = -1
+    cruncher_id: str = ""
+    first_point: int = -1
+    periods: dict[int, None] = {}
+    """The starts of its snapshot periods, in ms."""
+    scored: int = 0
+    failed: int = 0
+    absent_model: int = 0
+    absent_node: int = 0
+    asked: int = 0
+    snapshots: int = 0
 
 
-class PeriodTotals:
+class PeriodTotals(msgspec.Struct):
     """One checkpoint period [start, end); `before` is where its first snapshot stands in the log."""
 
-    __slots__ = (
-        "_asked_before", "before", "end", "models", "rounds", "snapshot_count", "start", "tainted", "tainted_windows",
-    )  # fmt: skip
-
-    def __init__(self, start: int, end: int, before: Need) -> None:
-        self.start = start
-        self.end = end
-        self.before = before
-        self.models: dict[str, ModelTotals] = {}
-        self.snapshot_count = 0
-        self.rounds: dict[int, int] = {}
-        """Start of each closed snapshot period -> its rounds that some model could answer."""
-        self._asked_before: dict[int, Sequence[PointCount]] = {}
-        self.tainted = False
-        self.tainted_windows: dict[str, int] = {}
+    start: int
+    end: int
+    before: Need
+    models: dict[str, ModelTotals] = {}
+    snapshot_count: int = 0
+    rounds: dict[int, int] = {}
+    """Start of each closed snapshot period -> its rounds that some model could answer."""
+    asked_before: dict[int, list[PointCount]] = {}
+    tainted: bool = False
+    tainted_windows: dict[str, int] = {}
 
     def add(self, data: SnapshotTakenData) -> None:
         """Take in one snapshot."""
@@ -82,7 +67,7 @@ class PeriodTotals:
         totals.failed += data.failed_count
         totals.absent_model += data.absent_model_count
         totals.absent_node += data.absent_node_count
-        totals.periods.add(data.period_start)
+        totals.periods[data.period_start] = None
         totals.asked += data.rounds_count
         totals.first_point, totals.cruncher_id = data.first_point, data.cruncher_id
         for name, one in data.sums.items():
@@ -103,13 +88,13 @@ class PeriodTotals:
         """Take in that a snapshot period is closed; the same one again changes nothing."""
         if self.start <= data.from_ms < self.end:
             self.rounds[data.from_ms] = data.rounds_count
-            self._asked_before[data.from_ms] = data.asked_before
+            self.asked_before[data.from_ms] = list(data.asked_before)
 
     def closing(self, data: PeriodClosedData) -> PeriodTotals:
         """The totals as they will be once `data` is taken in; these here stay as they are."""
         then = copy(self)
         then.rounds = dict(self.rounds)
-        then._asked_before = dict(self._asked_before)  # noqa: SLF001 - of its own class
+        then.asked_before = dict(self.asked_before)
         then.closed(data)
         return then
 
@@ -117,7 +102,7 @@ class PeriodTotals:
         """Per model the (round, scope) pairs that its participation is of: all of the period, whoever was there,
         without those that the node spoilt for it and what a newcomer is excused (`CrunchContract.newcomer_excuse_max`).
         """
-        early = sorted(chain.from_iterable(self._asked_before.values()), key=attrgetter("point"))
+        early = sorted(chain.from_iterable(self.asked_before.values()), key=attrgetter("point"))
         points = [asked.point for asked in early]
         before = list(accumulate((asked.n for asked in early), initial=0))
         whole = sum(self.rounds.values())

@@ -8,7 +8,10 @@ status that says whose fault it is. Pure; `checkpoint.py` drives it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
+
+import msgspec
 
 from coordinator.streams.checkpoints.state import CheckpointState
 from coordinator.streams.contract.emission import is_tx_hash, wallet_fault
@@ -50,18 +53,16 @@ COMMANDS = frozenset(
     }
 )
 """The kinds of commands that are decided here."""
-Rebuild = Callable[[CheckpointState], tuple[CheckpointData, list[str]]]
+Rebuild = Callable[[CheckpointData], tuple[CheckpointData, list[str]]]
 """The checkpoint computed anew, and what forbids offering it."""
 
 
-class Settlements:
-    """Every checkpoint so far, by id, and what commands make of it."""
+class Settlements(msgspec.Struct):
+    """Every checkpoint so far, by id, and what commands make of it. A value."""
 
-    def __init__(self, *, settle_rehearsals: bool = False) -> None:
-        self.states: dict[str, CheckpointState] = {}
-        self.built_until = -1
-        """Where the newest checkpoint's period ends, in ms; -1 before the first."""
-        self._settle_rehearsals = settle_rehearsals
+    states: dict[str, CheckpointState] = {}
+    built_until: int = -1
+    """Where the newest checkpoint's period ends, in ms; -1 before the first."""
 
     def evolve(self, event: AnyEvent) -> None:
         """Fold an own event. Raises IllegalTransitionError for a move that the lifecycle's table does not have."""
@@ -76,15 +77,19 @@ class Settlements:
                 self._advanced(data.checkpoint_id, event).tx_hash = data.tx_hash
             case CheckpointSubmissionFailed(data=data):
                 state = self._advanced(data.checkpoint_id, event)
-                state.refused_hashes.add(state.tx_hash)
+                state.refused_hashes[state.tx_hash] = None
                 state.tx_hash = ""
-            case CheckpointClaimable(data=data) | CheckpointPaid(data=data):
+            case CheckpointClaimable(data=data):
                 self._advanced(data.checkpoint_id, event)
+            case CheckpointPaid(data=data):
+                state = self._advanced(data.checkpoint_id, event)
+                state.data, state.payees = None, {}
             case _:
                 pass
 
     def _move(self, data: CheckpointData, event: CheckpointOpened | CheckpointWithheld) -> CheckpointState:
-        state = self.states.setdefault(data.checkpoint_id, CheckpointState(data))
+        fresh = CheckpointState(data.period_start, data.period_end, data)
+        state = self.states.setdefault(data.checkpoint_id, fresh)
         state.status = lifecycle.advance(lifecycle.CHECKPOINT, state.status, type(event).__name__)
         state.data = data
         self.built_until = max(self.built_until, data.period_end)
@@ -95,8 +100,12 @@ class Settlements:
         state.status = lifecycle.advance(lifecycle.CHECKPOINT, state.status, type(event).__name__)
         return state
 
-    def decide(self, event: AnyEvent, rebuild: Rebuild) -> Iterator[AnyEvent]:
-        """What a command about an existing checkpoint makes; `rebuild` computes a withheld one anew."""
+    def decide(
+        self, event: AnyEvent, rebuild: Rebuild, *, settle_rehearsals: bool = False
+    ) -> Iterator[AnyEvent]:
+        """What a command about an existing checkpoint makes; `rebuild` computes a withheld one anew. Replayed time is
+        settled only with `settle_rehearsals`.
+        """
         match event:
             case WithholdCheckpoint(data=data):
                 if data.period_at is not None and self.built_until > data.period_at:
@@ -104,14 +113,12 @@ class Settlements:
             case BindPayees(data=data):
                 yield from self._for_state(event, data.checkpoint_id, self._bind)
             case ConfirmCheckpoint(data=data):
-                yield from self._for_state(event, data.checkpoint_id, self._confirm)
+                confirm = partial(self._confirm, settle_rehearsals=settle_rehearsals)
+                yield from self._for_state(event, data.checkpoint_id, confirm)
             case AdvanceCheckpoint(data=data):
                 yield from self._for_state(event, data.checkpoint_id, self._advance)
             case ReleaseCheckpoint(data=data):
-
-                def release(command: ReleaseCheckpoint, state: CheckpointState) -> Iterator[AnyEvent]:
-                    return self._release(command, state, rebuild)
-
+                release = partial(self._release, rebuild=rebuild)
                 yield from self._for_state(event, data.checkpoint_id, release)
             case FailCheckpointSubmission(data=data):
                 yield from self._for_state(event, data.checkpoint_id, self._fail)
@@ -133,6 +140,10 @@ class Settlements:
     def _bind(self, event: BindPayees, state: CheckpointState) -> Iterator[AnyEvent]:
         """Who is paid is bound once, while the checkpoint is offered; another wallet needs the operator's own word."""
         data, the_id = event.data, event.data.checkpoint_id
+        too_late = "who is paid is bound while a checkpoint is offered, and not after"
+        if state.data is None:
+            yield self._refused(event, the_id, too_late, state.status, 409)
+            return
         ranked = {entry.model_id for entry in state.data.ranking}
         wrong = next((f"{one} is not in its ranking" for one in data.payees if one not in ranked), None)
         for model_id, wallet in data.payees.items():
@@ -149,8 +160,7 @@ class Settlements:
         if not changed:
             return
         if state.status != "PENDING":
-            what = "who is paid is bound while a checkpoint is offered, and not after"
-            yield self._refused(event, the_id, what, state.status, 409)
+            yield self._refused(event, the_id, too_late, state.status, 409)
             return
         yield PayeesBound(
             id=f"{the_id}:payees:{event.id}",
@@ -158,14 +168,16 @@ class Settlements:
             data=PayeesBoundData(checkpoint_id=the_id, payees=changed, command_id=event.id),
         )
 
-    def _confirm(self, event: ConfirmCheckpoint, state: CheckpointState) -> Iterator[AnyEvent]:
+    def _confirm(
+        self, event: ConfirmCheckpoint, state: CheckpointState, *, settle_rehearsals: bool
+    ) -> Iterator[AnyEvent]:
         tx_hash, the_id = event.data.tx_hash, event.data.checkpoint_id
         if state.tx_hash == tx_hash != "":
             return
         if (wrong := self._unusable(tx_hash, the_id)) is not None:
             yield self._refused(event, the_id, wrong[0], state.status, wrong[1])
             return
-        if state.data.rehearsal and not self._settle_rehearsals:
+        if state.data is not None and state.data.rehearsal and not settle_rehearsals:
             what = "the period is a rehearsal (replayed time); SETTLE_REHEARSALS=true allows settling it"
             yield self._refused(event, the_id, what, state.status, 409)
             return
@@ -214,7 +226,7 @@ class Settlements:
     def _withhold_late(self, event: WithholdCheckpoint, at: int) -> Iterator[AnyEvent]:
         """The checkpoint of that time is built: done if it is withheld, else too late, and that must be said."""
         for the_id, state in self.states.items():
-            if state.data.period_start <= at < state.data.period_end:
+            if state.period_start <= at < state.period_end:
                 if state.status != "WITHHELD":
                     what = "the checkpoint of that time has been offered already"
                     yield self._refused(event, the_id, what, state.status, 409)
@@ -227,10 +239,10 @@ class Settlements:
         the_id = event.data.checkpoint_id
         if state.status == "PENDING" and state.withheld_reason:
             return
-        if state.status != "WITHHELD":
+        if state.status != "WITHHELD" or state.data is None:
             yield self._refused(event, the_id, "only a withheld checkpoint is released", state.status, 409)
             return
-        data, faults = rebuild(state)
+        data, faults = rebuild(state.data)
         if faults:
             yield self._refused(event, the_id, "; ".join(faults), state.status, 409)
             return

@@ -12,8 +12,8 @@ only the running period's snapshots, and commands to withhold that wait for a ch
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import ClassVar
 
 import msgspec
@@ -21,7 +21,6 @@ import msgspec
 from coordinator.streams.checkpoints.offering import build_emission, offer_faults
 from coordinator.streams.checkpoints.period_ranking import PeriodTotals, ranked_entries
 from coordinator.streams.checkpoints.settlement import COMMANDS, Settlements
-from coordinator.streams.checkpoints.state import CheckpointState
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.emission import emission_sha256
 from coordinator.streams.contract.periods import unpaid_reason
@@ -38,17 +37,33 @@ from coordinator.streams.events import (
     WithholdCheckpoint,
 )
 from coordinator.streams.log import ids
-from coordinator.streams.log.counting import Decision
-from coordinator.streams.log.envelope import Need, Position
-from coordinator.streams.log.old_stage import OldStage, passing
-from coordinator.streams.log.stage import EMPTY_DECISION_EVERY, Draft
+from coordinator.streams.log.envelope import Need
+from coordinator.streams.log.stage import Draft, Stage, State, Told
 from coordinator.streams.topology import BY_TOPIC
 
 OTHERS_COMMANDS = frozenset(BY_TOPIC["commands"].events) - COMMANDS
 """Other stages decide these; here they are passed over."""
 
 
-class CheckpointStage(OldStage):
+class OwnCheckpoints(msgspec.Struct):
+    """What follows from the stage's own events: terms, statuses, up to which command the last checkpoint was built."""
+
+    terms: TermsInForce = msgspec.field(default_factory=TermsInForce)
+    settlements: Settlements = msgspec.field(default_factory=Settlements)
+    built_commands: int = -1
+
+
+class CheckpointsState(State):
+    """Own events, the periods that are running, and the commands to withhold that wait for their checkpoint."""
+
+    own: OwnCheckpoints = msgspec.field(default_factory=OwnCheckpoints)
+    totals: dict[int, PeriodTotals] = msgspec.field(default_factory=dict)
+    """By the period's start, in ms."""
+    withholds: dict[int, WithholdCheckpoint] = msgspec.field(default_factory=dict)
+    """By the command's offset."""
+
+
+class CheckpointStage(Stage[CheckpointsState]):
     """snapshots and commands -> checkpoints."""
 
     topic: ClassVar[str] = "checkpoints"
@@ -67,115 +82,81 @@ class CheckpointStage(OldStage):
     def __init__(
         self, crunch_id: str, contracts: Callable[[str], CrunchContract], *, settle_rehearsals: bool = False
     ) -> None:
-        super().__init__()
+        super().__init__(CheckpointsState())
         self._crunch_id = crunch_id
         self._contracts = contracts
-        self._queue: deque[tuple[Position, AnyEvent, Decision]] = deque()
-        self._totals: dict[int, PeriodTotals] = {}
-        self._withholds: dict[int, WithholdCheckpoint] = {}
-        # own memory
-        self._terms = TermsInForce()
-        self.settlements = Settlements(settle_rehearsals=settle_rehearsals)
-        self._built_commands = -1
+        self._settle_rehearsals = settle_rehearsals
 
-    # --- folding -----------------------------------------------------------------------------------
+    @property
+    def settlements(self) -> Settlements:
+        """Every checkpoint as it stands."""
+        return self.state.own.settlements
 
-    def absorb(self, decision: Decision) -> None:
-        """Fold what is decided, queue the rest. A command comes as a decision of one event."""
-        for index, event in enumerate(decision.events):
-            position = (decision.offset, index)
-            if self.decided(decision.topic, position):
-                self._take_in(position, event, decision)
-            else:
-                self._queue.append((position, event, decision))
-
-    def evolve(self, event: AnyEvent) -> None:
-        """Own events: terms, statuses by the lifecycle's table, up to which command the last checkpoint was built."""
-        match event:
-            case CrunchConfigured():
-                self._terms.add(event)
+    def decide(self, state: CheckpointsState, told: Told) -> Draft | None:
+        """The checkpoints of a period that ended, what a command makes, terms."""
+        events: list[AnyEvent]
+        match told.event:
+            case CrunchConfigured() as configured:
+                events = [configured]
+            case PeriodClosed(data=data) as closed:
+                events = list(self._build(state, closed))
+                # Said aloud also where nobody could be ranked: else it looks like a stage that stands still.
+                if not events and not state.own.terms.ends_checkpoint_period(data.from_ms, data.until_ms):
+                    return None
+            case command if told.topic == "commands":
+                events = list(self._command(state, command))
             case _:
-                before = self.settlements.built_until
-                self.settlements.evolve(event)
-                if self.settlements.built_until > before:  # a period's close moves no command
-                    self._built_commands = self.upto["commands"][0]
+                return None
+        return Draft(events, {told.topic: told.position}, self.needed(state, told))
 
-    # --- deciding ----------------------------------------------------------------------------------
-
-    def decide(self, *_unused: object) -> Draft | None:
-        """What the oldest waiting event makes."""
-        if not self._queue:
-            return None
-        position, event, decision = self._queue[0]
-        source = decision.topic
-        if source == "commands":
-            events = list(self._command(event))
-            return self._draft(source, position, decision, events, event)
-        if isinstance(event, CrunchConfigured):
-            return self._draft(source, position, decision, [event], event)
-        if isinstance(event, PeriodClosed):
-            events = list(self._build(event))
-            # Said aloud also where nobody could be ranked: else that is not to be told from a stage that stands still.
-            if events or self._terms.ends_checkpoint_period(event.data.from_ms, event.data.until_ms):
-                return self._draft(source, position, decision, events, event)
-        if decision.offset - self.upto[source][0] >= EMPTY_DECISION_EVERY:
-            return self._draft(source, position, decision, [], event)
-        return passing(source, position)
-
-    def fold_decided(self, draft: Draft) -> None:  # noqa: ARG002 - each draft decides one event
-        """The event that was decided leaves the queue."""
-        self._take_in(*self._queue.popleft())
-
-    def _take_in(self, position: Position, event: AnyEvent, decision: Decision) -> None:
-        """Fold a source's event once nothing more is decided by it."""
-        match event:
+    def fold(self, state: CheckpointsState, told: Told) -> None:
+        """Own events make the statuses; snapshots are kept for their period, a withholding until it is used up."""
+        own = state.own
+        match told.event:
+            case CrunchConfigured() as configured:
+                if told.topic == self.topic:
+                    own.terms.add(configured)
             case SnapshotTaken(data=data):
-                start, end = self._terms.checkpoint_period(data.period_start)
-                if end > self.settlements.built_until:
-                    totals = self._totals.get(start)
-                    if totals is None:
-                        totals = self._totals[start] = PeriodTotals(start, end, decision.before)
-                    totals.add(data)
+                start, end = own.terms.checkpoint_period(data.period_start)
+                if end > own.settlements.built_until:
+                    state.totals.setdefault(start, PeriodTotals(start, end, told.before)).add(data)
             case PeriodClosed(data=data):
-                for one in self._totals.values():
-                    one.closed(data)
-                self._totals = {start: one for start, one in self._totals.items() if one.end > data.until_ms}
-                if self._built_commands >= 0:
-                    self._withholds = {
-                        o: one for o, one in self._withholds.items() if not self._consumed(o, one)
+                for totals in state.totals.values():
+                    totals.closed(data)
+                state.totals = {start: one for start, one in state.totals.items() if one.end > data.until_ms}
+                if own.built_commands >= 0:
+                    waiting = state.withholds.items()
+                    state.withholds = {
+                        offset: one for offset, one in waiting if not _used_up(own, offset, one)
                     }
-            case WithholdCheckpoint():
-                if not self._consumed(position[0], event):
-                    self._withholds[position[0]] = event
+            case WithholdCheckpoint() as command:
+                if not _used_up(own, told.position[0], command):
+                    state.withholds[told.position[0]] = command
+            case event if told.topic == self.topic:
+                built_until = own.settlements.built_until
+                own.settlements.evolve(event)
+                if own.settlements.built_until > built_until:  # a period's close moves no command
+                    own.built_commands = state.upto["commands"][0]
             case _:
                 pass
 
-    def _consumed(self, offset: int, command: WithholdCheckpoint) -> bool:
-        at = command.data.period_at
-        return self.settlements.built_until > at if at is not None else offset <= self._built_commands
-
-    def _draft(
-        self, source: str, position: Position, decision: Decision, events: list[AnyEvent], event: AnyEvent
-    ) -> Draft:
-        need: dict[str, Need] = {}
-        if source == "snapshots":
-            closing = event.data.until_ms if isinstance(event, PeriodClosed) else -1
-            still = [one.before for one in self._totals.values() if one.end > closing]
-            need["snapshots"] = min([*still, decision.before], key=lambda one: one.offset)
-        else:
-            # A withhold command stays needed until its checkpoint is built.
-            need["commands"] = Need(min([*self._withholds, position[0]]))
-        return Draft(events, {source: position}, need)
+    def needed(self, state: CheckpointsState, told: Told) -> dict[str, Need]:
+        """The first snapshot of a running period; the first command to withhold that waits for its checkpoint."""
+        if told.topic == "snapshots":
+            closing = told.event.data.until_ms if isinstance(told.event, PeriodClosed) else -1
+            running = [one.before for one in state.totals.values() if one.end > closing]
+            return {"snapshots": min([*running, told.before], key=lambda one: one.offset)}
+        return {"commands": Need(min([*state.withholds, told.position[0]]))}
 
     # --- building ----------------------------------------------------------------------------------
 
-    def _build(self, event: PeriodClosed) -> Iterator[AnyEvent]:
-        withholds = dict(self._withholds)
-        built_until = self.settlements.built_until
-        for start in sorted(self._totals):
-            totals = self._totals[start].closing(event.data)
+    def _build(self, state: CheckpointsState, event: PeriodClosed) -> Iterator[AnyEvent]:
+        withholds = dict(state.withholds)
+        built_until = state.own.settlements.built_until
+        for start in sorted(state.totals):
+            totals = state.totals[start].closing(event.data)
             if built_until < totals.end <= event.data.until_ms:
-                data, faults = self._checkpoint(totals, built_until, event.at)
+                data, faults = self._checkpoint(state.own.terms, totals, built_until, event.at)
                 if data is None:
                     continue
                 built_until = totals.end
@@ -194,9 +175,9 @@ class CheckpointStage(OldStage):
                     yield CheckpointOpened(id=f"{data.checkpoint_id}:opened", at=event.at, data=data)
 
     def _checkpoint(
-        self, totals: PeriodTotals, previous_end: int, at: int
+        self, in_force: TermsInForce, totals: PeriodTotals, previous_end: int, at: int
     ) -> tuple[CheckpointData | None, list[str]]:
-        terms = self._terms.at(totals.start)
+        terms = in_force.at(totals.start)
         ranked, unranked = ranked_entries(totals, terms)
         over = terms.calendar is not None and totals.start >= terms.calendar.ends_at
         if not ranked or over:
@@ -222,20 +203,19 @@ class CheckpointStage(OldStage):
         faults = [built.fault] if built.fault else offer_faults(data, previous_end, at)
         return data, [unpaid, *faults] if unpaid else faults
 
-    def _rebuilt(self, state: CheckpointState) -> tuple[CheckpointData, list[str]]:
+    def _rebuilt(self, terms: TermsInForce, before: CheckpointData) -> tuple[CheckpointData, list[str]]:
         """A withheld checkpoint computed anew: judged again, and where its emission may not be offered, made again by
         the newest contract.
 
         A right emission stays as its period's contract made it: a later one must not change what was promised, and an
         old contract need not be at hand. The ranking stays: it follows from the scores, which do not change.
         """
-        before = state.data
-        if unpaid := unpaid_reason(self._terms.at(before.period_start).calendar, before.period_start):
+        if unpaid := unpaid_reason(terms.at(before.period_start).calendar, before.period_start):
             return before, [unpaid]
         if not offer_faults(before, -1, before.period_end):
             return before, []
-        newest = self._terms.events[-1].data.contract_hash
-        decimals = self._terms.at(before.period_start).score_decimals
+        newest = terms.events[-1].data.contract_hash
+        decimals = terms.at(before.period_start).score_decimals
         built = build_emission(self._contracts(newest), before.ranking, decimals, before.period_end)
         data = msgspec.structs.replace(
             before,
@@ -246,8 +226,15 @@ class CheckpointStage(OldStage):
         )
         return data, [built.fault] if built.fault else offer_faults(data, -1, before.period_end)
 
-    def _command(self, event: AnyEvent) -> Iterator[AnyEvent]:
-        kind = type(event).__name__
-        if kind in OTHERS_COMMANDS:
+    def _command(self, state: CheckpointsState, event: AnyEvent) -> Iterator[AnyEvent]:
+        if type(event).__name__ in OTHERS_COMMANDS:
             return
-        yield from self.settlements.decide(event, self._rebuilt)
+        rebuild = partial(self._rebuilt, state.own.terms)
+        settle = self._settle_rehearsals
+        yield from state.own.settlements.decide(event, rebuild, settle_rehearsals=settle)
+
+
+def _used_up(own: OwnCheckpoints, offset: int, command: WithholdCheckpoint) -> bool:
+    """Has the checkpoint that a command withholds been built?"""
+    at = command.data.period_at
+    return own.settlements.built_until > at if at is not None else offset <= own.built_commands

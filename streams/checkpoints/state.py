@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from coordinator.streams.events import CheckpointData
 from coordinator.streams.log import lifecycle
 
 
-class CheckpointState:
+class CheckpointState(msgspec.Struct):
     """`tx_hash` is the transaction under way or done; the ones in `refused_hashes` finally failed."""
 
-    __slots__ = ("data", "payees", "refused_hashes", "status", "tx_hash", "withheld_reason")
-
-    def __init__(self, data: CheckpointData) -> None:
-        self.data = data
-        self.status = lifecycle.NONE
-        self.tx_hash = ""
-        self.payees: dict[str, str] = {}
-        """model_id -> wallet, as bound since it was offered."""
-        self.refused_hashes: set[str] = set()
-        self.withheld_reason = ""
+    period_start: int
+    period_end: int
+    data: CheckpointData | None
+    """None once it is PAID: nothing is decided by its ranking and its emission any more, and there are more of these
+    every period.
+    """
+    status: str = lifecycle.NONE
+    tx_hash: str = ""
+    payees: dict[str, str] = {}
+    """model_id -> wallet, as bound since it was offered; empty once it is PAID."""
+    refused_hashes: dict[str, None] = {}
+    withheld_reason: str = ""

@@ -39,6 +39,10 @@ class Times(msgspec.Struct):
     floor_ms: int = NOTHING_FORGOTTEN
     """The newest time that was forgotten."""
 
+    def __len__(self) -> int:
+        runs = zip(self.firsts, self.lasts, strict=True)
+        return sum((last - first) // self.step_ms + 1 for first, last in runs)
+
     def __contains__(self, time_ms: int) -> bool:
         i = bisect_right(self.firsts, time_ms) - 1
         return i >= 0 and time_ms <= self.lasts[i]
@@ -67,6 +71,7 @@ class Times(msgspec.Struct):
 class Known(msgspec.Struct):
     """The records of one subscription that are known, and how whole it is. Made by `known_of`."""
 
+    of: Subscription
     whole: Wholeness
     compared: bool
     """Are values kept, to tell corrections? Those of candles are."""
@@ -76,7 +81,7 @@ class Known(msgspec.Struct):
     revisions: dict[int, int] = {}
     """ts_event -> the highest revision, where that is above 0."""
     revisions_floor_ms: int = NOTHING_FORGOTTEN
-    said: dict[int, dict[int, Mapping[str, str]]] = {}
+    said: dict[int, dict[int, dict[str, str]]] = {}
     """ts_event -> revision -> values."""
 
     def revision(self, ts_event: int) -> int:
@@ -104,7 +109,7 @@ class Known(msgspec.Struct):
         """What is remembered of one record: revision -> values."""
         return self.said.get(ts_event, {})
 
-    def add(self, ts_event: int, revision: int, at: int, values: Mapping[str, str]) -> None:
+    def add(self, ts_event: int, revision: int, at: int, values: dict[str, str]) -> None:
         """A record was recorded."""
         if self.compared:
             self.said.setdefault(ts_event, {})[revision] = values
@@ -125,7 +130,9 @@ class Known(msgspec.Struct):
 def known_of(subscription: Subscription) -> Known:
     """Nothing is known of it yet."""
     cadence = cadence_ms(subscription.kind, subscription.granularity)
-    return Known(Wholeness(cadence), subscription.kind == "candle", Times(cadence or 1), Times(1))
+    return Known(
+        subscription, Wholeness(cadence), subscription.kind == "candle", Times(cadence or 1), Times(1)
+    )
 
 
 def corrects(record: FeedRecord, versions: Mapping[int, Mapping[str, str]]) -> bool:

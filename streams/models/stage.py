@@ -8,7 +8,10 @@ model cannot dodge a hard minute by crashing. A ban of a model that nobody has s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import ClassVar
+
+import msgspec
 
 from coordinator.streams.events import (
     AnyEvent,
@@ -27,15 +30,19 @@ from coordinator.streams.events import (
 )
 from coordinator.streams.log import ids
 from coordinator.streams.log.counting import Decision
-from coordinator.streams.log.envelope import Need
-from coordinator.streams.log.old_stage import OldStage
 from coordinator.streams.log.reasons import as_name, as_reason
-from coordinator.streams.log.stage import Draft
+from coordinator.streams.log.stage import Draft, Stage, State, Told
 from coordinator.streams.models.state import ModelsState
 from coordinator.streams.ports import ModelNotice
 
 
-class ModelStage(OldStage):
+class ModelsStageState(State):
+    """All of it follows from the stage's own events."""
+
+    own: ModelsState = msgspec.field(default_factory=ModelsState)
+
+
+class ModelStage(Stage[ModelsStageState]):
     """The outside and commands -> models."""
 
     topic: ClassVar[str] = "models"
@@ -43,54 +50,42 @@ class ModelStage(OldStage):
     memory: ClassVar[tuple[str, ...]] = ("ModelSeen", "ModelLeft", "ModelBanned", "ModelReadmitted")
 
     def __init__(self) -> None:
-        super().__init__()
-        self.state = ModelsState()
+        super().__init__(ModelsStageState())
 
-    def absorb(self, decision: Decision) -> None:
-        """Commands are handed to `command`, one by one."""
+    @property
+    def models(self) -> ModelsState:
+        """The models as they stand."""
+        return self.state.own
 
-    def decide(self, *_unused: object) -> Draft | None:
-        """Only the outside makes decisions due."""
-        return None
-
-    def evolve(self, event: AnyEvent) -> None:
-        """Own events."""
-        self.state.evolve(event)
-
-    def command(self, decision: Decision, at: int) -> Draft | None:
-        """The draft for one decision of `commands`, or None for what is decided.
-
-        A ban of a banned model changes nothing, nor does a command about something else: the draft is empty then,
-        and says that the command was read.
+    def decide(self, state: ModelsStageState, told: Told) -> Draft:
+        """What a command makes, at the command's own time. A ban of a banned model changes nothing, nor does a command
+        about something else: the draft is empty then, and says that the command was read.
         """
-        position = (decision.offset, len(decision.events) - 1)
-        if self.decided("commands", position):
-            return None
         events: list[AnyEvent] = []
-        asked = [one for one in decision.events if isinstance(one, (BanModel, ReadmitModel))]
-        banned = set(self.state.banned)
-        for one in asked:
-            model_id, reason = one.data.model_id, as_reason(one.data.reason)
-            if isinstance(one, BanModel) and model_id not in banned:
-                banned.add(model_id)
-                ban = ModelBannedData(model_id=model_id, reason=reason)
-                events.append(ModelBanned(id=ids.content_id("model-banned", one.id), at=at, data=ban))
-            elif isinstance(one, ReadmitModel) and model_id in banned:
-                banned.discard(model_id)
-                lift = ModelReadmittedData(model_id=model_id, reason=reason)
-                events.append(
-                    ModelReadmitted(id=ids.content_id("model-readmitted", one.id), at=at, data=lift)
-                )
-        return Draft(events, {"commands": position}, {"commands": Need(decision.offset + 1)})
+        match told.event:
+            case BanModel(data=data) as asked if data.model_id not in state.own.banned:
+                ban = ModelBannedData(model_id=data.model_id, reason=as_reason(data.reason))
+                events.append(ModelBanned(id=ids.content_id("model-banned", asked.id), at=asked.at, data=ban))
+            case ReadmitModel(data=data) as asked if data.model_id in state.own.banned:
+                lift = ModelReadmittedData(model_id=data.model_id, reason=as_reason(data.reason))
+                the_id = ids.content_id("model-readmitted", asked.id)
+                events.append(ModelReadmitted(id=the_id, at=asked.at, data=lift))
+            case _:
+                pass
+        return Draft(events, {told.topic: told.position}, self.needed(state, told))
+
+    def fold(self, state: ModelsStageState, told: Told) -> None:
+        """Own events. Of a command nothing is kept once it is decided."""
+        if told.topic == self.topic:
+            state.own.evolve(told.event)
 
     def offer(self, notices: Sequence[ModelNotice], at: int) -> Draft | None:
         """The draft for what the gateway noticed, or None when it tells nothing new. `at` is the clock in ms, 0 before
         its first tick: who was seen then is seen again with the first time there is.
         """
         events: list[AnyEvent] = []
-        scratch = ModelsState()
-        scratch.seen, scratch.left = dict(self.state.seen), set(self.state.left)
-        for one in self.state.seen.values():
+        scratch = ModelsState(dict(self.models.seen), dict(self.models.left), dict(self.models.banned))
+        for one in self.models.seen.values():
             if at > 0 and one.at == 0 and one.data.model_id not in scratch.left:
                 again = _seen(one.data, at)
                 scratch.evolve(again)
@@ -149,3 +144,10 @@ class ModelStage(OldStage):
 def _seen(data: ModelSeenData, at: int) -> ModelSeen:
     content = (data.model_id, data.deployment_id, data.model_name, data.cruncher_name, str(at))
     return ModelSeen(id=ids.content_id("model-seen", *content), at=at, data=data)
+
+
+def timed(decision: Decision, at: int) -> Decision:
+    """A decision of `commands` as it is decided at `at`, the clock in ms: a replay's is not the operator's."""
+    then = copy(decision)
+    then.__dict__["events"] = [msgspec.structs.replace(event, at=at) for event in decision.events]
+    return then

@@ -5,6 +5,8 @@ Folds `models`; a value without I/O, for the stages and for whoever reads the to
 
 from __future__ import annotations
 
+import msgspec
+
 from coordinator.streams.events import (
     AnyEvent,
     ModelBanned,
@@ -15,28 +17,27 @@ from coordinator.streams.events import (
 )
 
 
-class ModelsState:
+class ModelsState(msgspec.Struct):
     """The models that are asked: seen, not left, not banned. Folded from `models`, in order of first sight."""
 
-    def __init__(self) -> None:
-        self.seen: dict[str, ModelSeen] = {}
-        self.left: set[str] = set()
-        self.banned: set[str] = set()
+    seen: dict[str, ModelSeen] = {}
+    left: dict[str, None] = {}
+    banned: dict[str, None] = {}
 
     def evolve(self, event: AnyEvent) -> None:
         """Fold one event of `models`."""
         match event:
             case ModelSeen(data=data):
                 self.seen[data.model_id] = event
-                self.left.discard(data.model_id)
+                self.left.pop(data.model_id, None)
             case ModelLeft(data=data):
                 known = self.seen.get(data.model_id)
                 if known is not None and known.data.deployment_id == data.deployment_id:
-                    self.left.add(data.model_id)
+                    self.left[data.model_id] = None
             case ModelBanned(data=data):
-                self.banned.add(data.model_id)
+                self.banned[data.model_id] = None
             case ModelReadmitted(data=data):
-                self.banned.discard(data.model_id)
+                self.banned.pop(data.model_id, None)
             case _:
                 pass
 

@@ -79,7 +79,7 @@ async def messages(bootstrap: str, url: str) -> float:
     began, done = time.monotonic(), 0
     while done < MESSAGES:
         await asyncio.sleep(0.01)
-        done = sum(len(tenure.feeds._known[one]._regular) for one in tenure.feeds._known)
+        done = sum(len(one.on_grid) for one in tenure.feeds.own.known.values())
     await tenure._feeds_owned.flush()
     seconds = time.monotonic() - began
     await tenure.close()

@@ -63,6 +63,7 @@ class View:
     def __init__(self, log: MemoryLog) -> None:
         self.log, self.counter, self.settlements = log, Counter("checkpoints"), Settlements()
         self.rows: dict[str, CheckpointRow] = {}
+        self.data: dict[str, ev.CheckpointData] = {}
         self.models = SimpleNamespace(get=lambda _: SimpleNamespace(wallet_pubkey=PUBKEY))
         self.version = 0
         self.offered_again: list[tuple[str, int]] = []
@@ -77,6 +78,9 @@ class View:
             self.version += 1
             for event in decision.events:
                 self.settlements.evolve(event)  # raises for an illegal move
+                if isinstance(event, ev.CheckpointOpened | ev.CheckpointWithheld):
+                    data = event.data if isinstance(event, ev.CheckpointOpened) else event.data.checkpoint
+                    self.data[data.checkpoint_id] = data
                 if isinstance(event, ev.CheckpointSubmissionFailed):
                     the_id = event.data.checkpoint_id
                     if len(decision.events) == 1:
@@ -87,7 +91,7 @@ class View:
                 if not moves or moves[-1][0] != state.status:
                     moves = [*moves, (state.status, 0)]
                 self.rows[the_id] = CheckpointRow(
-                    checkpoint=state.data, status=state.status, created_at=state.data.period_end, changed_at=0,
+                    checkpoint=self.data[the_id], status=state.status, created_at=state.period_end, changed_at=0,
                     tx_hash=state.tx_hash or None, moves=moves, payees=dict(state.payees),
                 )  # fmt: skip
 

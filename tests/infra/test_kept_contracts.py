@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import msgspec
 import pytest
+from tests.given import heard
 
 from coordinator.infra.contracts import archive as contract_archive
 from coordinator.infra.contracts import meaning as contract_meaning
@@ -212,19 +213,21 @@ def test_an_applied_contract_holds_from_the_next_checkpoint_boundary_and_the_sam
 ):
     contracts = NodeContracts(workspace())
     first = contracts.apply_proposed(1)
-    stage = FeedStage()
+    kept = contracts
+    stage = FeedStage(lambda command: kept.terms_of(command))  # noqa: PLW0108 - `kept` is another one later
     stage.remember(stage.configure(contracts.terms_of(first), 0))
-    draft, refused = stage.command(decision(3, first), contracts.terms_of)
+    draft, refused = heard(stage, decision(3, first))
     assert (list(draft.events), refused) == ([], [])
     stage.remember(draft)
     new = NodeContracts(workspace(weights="0.25"))
-    draft, refused = stage.command(decision(4, new.apply_proposed(2)), new.terms_of)
+    kept = new
+    draft, refused = heard(stage, decision(4, new.apply_proposed(2)))
     (event,) = draft.events
     assert isinstance(event, CrunchConfigured)
     assert event.data.contract_hash == new.proposed != contracts.proposed
     assert event.data.effective_from == 604_800_000
     stage.remember(draft)
-    assert stage.command(decision(4, new.apply_proposed(2)), new.terms_of) == (None, [])
+    assert heard(stage, decision(4, new.apply_proposed(2))) == (None, [])
 
 
 def test_a_contract_that_does_not_fit_the_node_is_refused_with_its_reason(workspace):
@@ -237,9 +240,9 @@ def test_a_contract_that_does_not_fit_the_node_is_refused_with_its_reason(worksp
     fault = NodeContracts(workspace(rules=elsewhere))
     with pytest.raises(OperatorError, match="none of FEED_SUBJECTS"):
         fault.apply_proposed(2)
-    stage = FeedStage()
+    stage = FeedStage(contracts.terms_of)
     stage.remember(stage.configure(contracts.terms_of(command), 0))
     bad = msgspec.structs.replace(command, data=msgspec.structs.replace(command.data, archive=b"{}"))
-    draft, refused = stage.command(decision(5, bad), contracts.terms_of)
+    draft, refused = heard(stage, decision(5, bad))
     assert list(draft.events) == []
     assert "cannot be read" in refused[0][1]

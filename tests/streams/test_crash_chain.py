@@ -47,7 +47,6 @@ from tests.streams.build import (
 )
 from tests.streams.checkpoints.test_checkpoint_commands import CKP, advance, confirm, fail, release
 
-from coordinator.streams.checkpoints import stage as checkpoint
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.contract import FRAC64_ONE, CrunchContract
 from coordinator.streams.events import (
@@ -223,8 +222,7 @@ def test_killed_at_any_send(topic, seed, monkeypatch):
     sources, new_stage = sources_of(topic, market(seed)), STAGES[topic]
     monkeypatch.setattr(inputs, "RECORDS_SEEN", 8)
     monkeypatch.setattr(inputs, "EMPTY_DECISION_EVERY", 4)
-    monkeypatch.setattr(stage_shape, "EMPTY_DECISION_EVERY", 5)
-    monkeypatch.setattr(checkpoint, "EMPTY_DECISION_EVERY", 2)
+    monkeypatch.setattr(stage_shape, "EMPTY_DECISION_EVERY", 2 if topic == "checkpoints" else 5)
     expected = undisturbed(sources, new_stage)
     sends = len(expected[topic])
     rng = random.Random(seed)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import random
+from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -18,6 +19,7 @@ from tests.streams import test_crash_chain, test_crash_score
 from tests.streams.build import (
     HOUR,
     MINUTE,
+    SUBJECT,
     T0,
     answer_entries,
     configured,
@@ -25,11 +27,17 @@ from tests.streams.build import (
     received,
     resolved,
     shelf,
+    terms,
 )
 
+from coordinator.streams import events as ev
+from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.events import RosterEntry
+from coordinator.streams.feeds.stage import FeedStage
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.stage import Draft, State, Told
+from coordinator.streams.models.stage import ModelStage
+from coordinator.streams.ports import FeedRecord, ModelInfo, ModelNotice, Subscription
 from coordinator.streams.predictions.stage import Answered, AnsweredInPart, Asked, PredictionStage
 from coordinator.streams.scores.stage import ScoreStage
 from coordinator.streams.snapshots.stage import SnapshotStage
@@ -118,6 +126,24 @@ def aggregate() -> SnapshotStage:
     return SnapshotStage(shelf())
 
 
+def checkpoint() -> CheckpointStage:
+    return CheckpointStage("btc-up", shelf())
+
+
+def snapshots_of_a_day() -> MemoryLog:
+    return undisturbed(undisturbed(a_day_of_rounds(), score), aggregate)
+
+
+def withheld() -> MemoryLog:
+    """Two commands that hold the next checkpoint, and some about it."""
+    log = snapshots_of_a_day()
+    commands = Author(log, "commands")
+    for number in range(2):
+        data = ev.WithholdCheckpointData(reason="look first")
+        commands.write(ev.WithholdCheckpoint(id=f"w/{number}", at=T0, data=data))
+    return log
+
+
 SCENES: dict[str, Any] = {
     "scores of the chain": of_chain("scores"),
     **{f"scores, {name}": (score, scene) for name, scene in test_crash_score.SCENES.items()},
@@ -125,6 +151,9 @@ SCENES: dict[str, Any] = {
     "snapshots of the chain": of_chain("snapshots"),
     "snapshots of a day": (aggregate, lambda: undisturbed(a_day_of_rounds(), score)),
     "snapshots of ten periods at once": (aggregate, test_crash_chain.ten_periods),
+    "checkpoints of the chain": of_chain("checkpoints"),
+    "checkpoints of a day": (checkpoint, snapshots_of_a_day),
+    "checkpoints and commands": (checkpoint, withheld),
 }
 
 
@@ -189,3 +218,88 @@ def test_rounds_that_go_on_side_by_side(seed: int) -> None:
     heard(stage, Asked(last.data, roster, T0, 1))
     heard(stage, Answered(last.data.input_id, {}, T0))
     assert stage.state.own.rounds == {}
+
+
+class OutsideDriven:
+    """A stage whose decisions come from outside. Each is asked for twice, and of a state that was written down."""
+
+    def __init__(self, stage: FeedStage | ModelStage) -> None:
+        self.stage = stage
+
+    def same(self, make: Callable[[Any], Draft | None]) -> Draft:
+        stage: Any = self.stage
+        before = written(stage.state)
+        first, second = make(stage), make(stage)
+        assert written(stage.state) == before, f"{type(stage).__name__} is changed by asking"
+        twin = copy.copy(stage)
+        twin.state, twin._waiting = read_back(stage.state), copy.copy(stage._waiting)
+        assert twin.state == stage.state
+        third = make(twin)
+        assert first is not None
+        assert second is not None
+        assert third is not None
+        assert encoded(first) == encoded(second) == encoded(third)
+        stage.remember(first)
+        twin.remember(third)
+        assert written(twin.state) == written(stage.state)
+        return first
+
+    def hear(self, offset: int, command: ev.Event) -> Draft:
+        self.stage.absorb(decision("commands", offset, [command]))
+        return self.same(lambda stage: stage.next_draft())
+
+
+def test_what_the_outside_makes_in_feeds_follows_from_the_written_state() -> None:
+    feed = OutsideDriven(FeedStage(lambda _command: terms(min_participation=0.25)))
+    of = Subscription("generated", SUBJECT, "candle", "1m")
+    prices = Subscription("generated", SUBJECT, "tick", "1s")
+
+    def candle(minute: int, close: str = "1", revision: int = 0) -> FeedRecord:
+        opened = T0 + minute * MINUTE
+        return of.record(opened, opened + MINUTE, {"close": close}, revision)
+
+    feed.same(lambda stage: stage.configure(terms(), 0))
+    for minute in (0, 1, 2, 3, 7):
+        at = T0 + (minute + 1) * MINUTE
+        price = prices.record(at - 7, at - 7, {"price": "5"})
+        feed.same(
+            lambda stage, at=at, minute=minute, price=price: stage.offer(
+                [candle(minute), price], at, rehearsal=False
+            )
+        )
+    feed.same(lambda stage: stage.offer([candle(2, "9"), candle(3, "1", 4)], None, rehearsal=False))
+    late = T0 + HOUR
+    due = feed.stage.own.due(late, [of], [], 0, "late", connected=True)
+    assert due == feed.stage.own.due(late, [of], [], 0, "late", connected=True)
+    feed.same(
+        lambda stage: stage.offer(
+            [], late, rehearsal=False, gaps=due[0], states=[("generated", "degraded", "x")]
+        )
+    )
+    feed.same(lambda stage: stage.offer([candle(5), candle(4), candle(6)], None, rehearsal=False))
+    feed.same(lambda stage: stage.configure(terms(min_participation=0.5), 0))
+    given = [ev.GivenRecord(ts_event=T0 - MINUTE, at=T0, values={"close": "1"})]
+    data = ev.RecordFeedData(
+        source="generated", subject=SUBJECT, kind="candle", granularity="1m", records=given
+    )
+    assert len(feed.hear(0, ev.RecordFeed(id="r", at=T0, data=data)).events) == 1
+    assert feed.hear(1, ev.RecordFeed(id="again", at=T0, data=data)).events == []
+    applied = ev.ApplyContractData(contract_hash="new", path="p", archive=b"")
+    assert len(feed.hear(2, ev.ApplyContract(id="a", at=T0, data=applied)).events) == 1
+
+
+def test_what_the_outside_makes_in_models_follows_from_the_written_state() -> None:
+    models = OutsideDriven(ModelStage())
+
+    def notice(change: str, model_id: str, deployment: str = "d1") -> ModelNotice:
+        return ModelNotice(change, ModelInfo(model_id, f"model {model_id}", deployment), "X", "why")
+
+    models.same(lambda stage: stage.offer([notice("seen", "7"), notice("seen", "8")], 0))
+    models.same(lambda stage: stage.offer([notice("failed", "7"), notice("left", "8")], T0))
+    for number, command in enumerate((ev.BanModel, ev.BanModel)):
+        data = ev.BanModelData(model_id="7", reason="copied")
+        draft = models.hear(number, command(id=f"b{number}", at=T0, data=data))
+        assert len(draft.events) == (0 if number else 1)
+    lifted = ev.ReadmitModelData(model_id="7", reason="cleared")
+    assert len(models.hear(2, ev.ReadmitModel(id="r", at=T0, data=lifted)).events) == 1
+    models.same(lambda stage: stage.offer([notice("seen", "7", "d2"), notice("seen", "8")], T0 + 1))

@@ -19,7 +19,9 @@ import structlog
 
 from coordinator.streams.feeds.gaps import LATE
 from coordinator.streams.feeds.listening import Listening
-from coordinator.streams.feeds.stage import FILLED, GONE, FeedStage, GapClosing, GapSaid
+from coordinator.streams.feeds.made import FILLED
+from coordinator.streams.feeds.stage import GONE, FeedStage
+from coordinator.streams.feeds.state import GapClosing, GapSaid
 from coordinator.streams.feeds.witness import CLOCK, ClockState, Verdict, Witness
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.log.errors import NoHistoryError, OperatorError, RefusedError, WorldError
@@ -155,7 +157,7 @@ class LiveFeed:
         for record in (*held, *found):
             self._witness.record(record.at, uptime_ms)
         now = self._look().now_ms
-        deadline_ms = self._feeds.terms.at(now).deadline_ms
+        deadline_ms = self._feeds.own.terms.at(now).deadline_ms
         found = [
             msgspec.structs.replace(record, backfilled=True) if record.at < now - deadline_ms else record
             for record in found
@@ -174,13 +176,13 @@ class LiveFeed:
     def _draft(self, records: list[FeedRecord], answers: dict[Subscription, Answer]) -> Draft | None:
         verdict, feeds = self._look(), self._feeds
         now = verdict.now_ms
-        patience_ms = 2 * feeds.terms.at(now).grace_ms
+        patience_ms = 2 * feeds.own.terms.at(now).grace_ms
         health = self._health()
         connected = health is not None and health.state == "connected"
         gaps: list[GapSaid] = []
         tick_at: int | None = None
         if verdict.believed:
-            gaps, tick_at = feeds.due(
+            gaps, tick_at = feeds.own.due(
                 now, self._subscriptions, records, patience_ms, LATE, connected=connected
             )
         closings = [
@@ -189,10 +191,10 @@ class LiveFeed:
             for closing in self._closings(one, answer, records, patience_ms)
         ]
         stands = self._listening.state(health, self._monotonic())
-        if stands is None and self._listening.has_heard and feeds.state_of(self._source.name):
+        if stands is None and self._listening.has_heard and feeds.own.state_of(self._source.name):
             stands = ("connected", "")  # it says no state itself: what we said of it is over
         states = [] if stands is None else [(self._source.name, *stands)]
-        if verdict.state != (feeds.state_of(CLOCK) or ClockState.RIGHT):
+        if verdict.state != (feeds.own.state_of(CLOCK) or ClockState.RIGHT):
             # Told by the state alone: the seconds in its reason change with every look.
             states.append((CLOCK, verdict.state.value, verdict.reason))
             say = log.info if verdict.state is ClockState.RIGHT else log.error
@@ -203,11 +205,11 @@ class LiveFeed:
         self, one: Subscription, answer: Answer, records: list[FeedRecord], patience_ms: int
     ) -> list[GapClosing]:
         """Which open holes history has settled: filled, or never to be."""
-        whole = self._feeds.whole(one)
+        whole = self._feeds.own.whole(one)
         arrived = {
             record.at
             for record in records
-            if record.subject == one.subject and self._feeds.revision(one, record.ts_event) < 0
+            if record.subject == one.subject and self._feeds.own.revision(one, record.ts_event) < 0
         }
         newest = max([whole.last_at, *arrived])
         closings: list[GapClosing] = []
@@ -215,7 +217,7 @@ class LiveFeed:
             now_there = sum(gap.lacks(at, whole.cadence_ms) for at in arrived) if whole.cadence_ms else 0
             if gap.missing is not None and gap.missing <= now_there:
                 closings.append((one, gap.from_ms, gap.until_ms, True, FILLED))
-            elif gap.from_ms < self._feeds.floor_ms(one):
+            elif gap.from_ms < self._feeds.own.floor_ms(one):
                 closings.append((one, gap.from_ms, gap.until_ms, False, FORGOTTEN))
             elif gap.from_ms + 1 < answer.from_ms:
                 closings.append((one, gap.from_ms, gap.until_ms, False, TOO_OLD))
@@ -234,11 +236,11 @@ class LiveFeed:
     # --- history -----------------------------------------------------------------------------------
 
     def _open_gaps(self) -> bool:
-        return any(self._feeds.whole(one).gaps for one in self._subscriptions)
+        return any(self._feeds.own.whole(one).gaps for one in self._subscriptions)
 
     def _ask(self, *, hold: bool) -> None:
         self._asking = asyncio.create_task(self._answers(), name="feed-history")
-        deadline_seconds = self._feeds.terms.at(self._verdict.now_ms).deadline_ms / 1000
+        deadline_seconds = self._feeds.own.terms.at(self._verdict.now_ms).deadline_ms / 1000
         self._hold_until = (
             self._monotonic() + min(HOLD_SECONDS_MAX, deadline_seconds / 2) if hold else self._monotonic()
         )
@@ -256,13 +258,13 @@ class LiveFeed:
         """What history has since the subscription was last whole, or enough of it for a first input."""
         now, whole = (
             self._wall_ms(),
-            self._feeds.whole(one),
+            self._feeds.own.whole(one),
         )  # a clock that is wrong asks for more, or for less
         if whole.last_at < 0:
             start = now - WARM_UP_RECORDS * granularity_ms(one.granularity)
         else:
             since = min([whole.until, *(gap.from_ms for gap in whole.gaps)])
-            start = max(since + 1, now - BACKFILL_DAYS_MAX * DAY_MS, self._feeds.floor_ms(one) + 1)
+            start = max(since + 1, now - BACKFILL_DAYS_MAX * DAY_MS, self._feeds.own.floor_ms(one) + 1)
         if self._monotonic() < self._refused_until:
             return Answer(start, now, [], failed=True)
         try:
@@ -335,7 +337,7 @@ class LiveFeed:
         health = self._health()
         unknown = {} if health is None else health.unknown
         for one in self._subscriptions:
-            if one.subject in unknown and self._feeds.whole(one).last_at < 0:
+            if one.subject in unknown and self._feeds.own.whole(one).last_at < 0:
                 raise OperatorError(unknown[one.subject])
 
     def _health(self) -> SourceHealth | None:

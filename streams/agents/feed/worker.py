@@ -22,7 +22,7 @@ from coordinator.streams.agents.feed.live import LiveFeed, keeps_to_the_clock
 from coordinator.streams.agents.feed.rounds_finished import RoundsFinished
 from coordinator.streams.agents.owning.dead_letters import DeadLetters
 from coordinator.streams.agents.owning.log_io import LogIO
-from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic
+from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic, pump
 from coordinator.streams.agents.owning.tenure import Tenure
 from coordinator.streams.events import InputReceived, ModelSeen, Terms
 from coordinator.streams.feeds.given import value_fault
@@ -85,7 +85,7 @@ class FeedTenure(Tenure):
         self._uptime_ms = uptime_ms
         self._ntp = ntp
         self._witness = witness or make_witness(settings, source)
-        self.feeds = FeedStage()
+        self.feeds = FeedStage(None if contracts is None else contracts.terms_of)
         self._feeds_owned = OwnedTopic(io, "feeds", owner)
         self._writing = asyncio.Lock()
         self._finished = RoundsFinished(io)
@@ -122,15 +122,13 @@ class FeedTenure(Tenure):
         was remembered.
         """
         async with self._writing:
-            sent = await self._sent(make())
-        return None if sent is None else await sent
-
-    async def _sent(self, draft: Draft | None) -> Awaitable[int] | None:
-        """Remember a draft and send it, in the turn of `_writing`; to be awaited outside of it."""
-        if draft is None:
-            return None
-        self.feeds.remember(draft)
-        return await self._feeds_owned.send(list(draft.events), dict(self.feeds.upto), dict(self.feeds.need))
+            draft = make()
+            if draft is None:
+                return None
+            self.feeds.remember(draft)
+            events, feeds = list(draft.events), self.feeds
+            sent = await self._feeds_owned.send(events, dict(feeds.upto), dict(feeds.need))
+        return await sent
 
     async def _wait_folded(self, offset: int) -> None:
         async with self._folded:
@@ -152,7 +150,7 @@ class FeedTenure(Tenure):
             await self._replay()
             await self._finished.close()
             self._refuse_nothing()
-            log.info("replay_finished", until=self.feeds.clock)
+            log.info("replay_finished", until=self.feeds.own.clock)
             await self._live()
         except LostOwnershipError as why:
             self.owned.give_up(why)
@@ -170,7 +168,7 @@ class FeedTenure(Tenure):
     def _refuse_nothing(self) -> None:
         """A replay that ends by itself has to have had something: an empty one is a wrong file, source or time."""
         until = self._settings.replay_until_ms
-        if self.feeds.clock >= 0 or not (self._from_file() or until is not None):
+        if self.feeds.own.clock >= 0 or not (self._from_file() or until is not None):
             return
         source = self._settings.feed_candles_file or f"feed source {self._settings.feed_source}"
         start = self._settings.replay_from_ms
@@ -190,7 +188,7 @@ class FeedTenure(Tenure):
         """
         if self._contracts is None:
             return self._new_terms()
-        if not self.feeds.terms:
+        if not self.feeds.own.terms:
             command = self._contracts.apply_proposed(self._wall_ms())
             writer = await self._io.writer()
             try:
@@ -199,13 +197,13 @@ class FeedTenure(Tenure):
                 await writer.close()
             log.info("contract_applied", contract=command.data.contract_hash[:12], path=command.data.path)
             return self._contracts.terms_of(command)
-        applied = self.feeds.terms.events[-1].data.contract_hash
+        applied = self.feeds.own.terms.events[-1].data.contract_hash
         if remark := self._contracts.remark(applied):
             log.warning("contract_remark", says=remark)
         return self._contracts.terms_under(applied)
 
     def _wall_ms_or_clock(self) -> int:
-        return max(self.feeds.clock, 0)
+        return max(self.feeds.own.clock, 0)
 
     async def _wait_for_models(self) -> None:
         """A replay that starts before its models would be a replay of absences."""
@@ -237,16 +235,16 @@ class FeedTenure(Tenure):
             return
         # What has been lived is not rehearsed: after an outage the points that were missed stay missed.
         wanted = self._settings.replay_from_ms is not None or self._settings.replay_days > 0
-        if self.feeds.lived or not wanted:
+        if self.feeds.own.lived or not wanted:
             return
         length = granularity_ms(self._settings.feed_granularity)
         days_ms = int(self._settings.replay_days * DAY_MS)
         start = self._settings.replay_from_ms or (self._wall_ms() - days_ms) // length * length
         while True:
             now = min(self._witness.capped(self._wall_ms(), self._uptime_ms()), until or (1 << 62))
-            if now - max(self.feeds.clock, start) < length or self.feeds.clock >= (until or 1 << 62):
+            if now - max(self.feeds.own.clock, start) < length or self.feeds.own.clock >= (until or 1 << 62):
                 return
-            before = self.feeds.clock
+            before = self.feeds.own.clock
             try:
                 await self._replay_stretch(start, now)
             except NoHistoryError as error:
@@ -256,12 +254,12 @@ class FeedTenure(Tenure):
                 await self._say_state("refused", error)
                 await asyncio.sleep(error.again_seconds)
                 continue
-            if self.feeds.clock == before:
+            if self.feeds.own.clock == before:
                 return
 
     async def _replay_stretch(self, start_ms: int, end_ms: int) -> None:
         await self._finished.start()
-        first = max(start_ms, self.feeds.clock + 1)
+        first = max(start_ms, self.feeds.own.clock + 1)
         histories = [
             await self._sound([record async for record in self._source.history(subscription, first, end_ms)])
             for subscription in self.subscriptions
@@ -282,7 +280,7 @@ class FeedTenure(Tenure):
         """Records as they come, ticks from the wall; a replay of a file or up to a given time ends here."""
         if self._from_file() or self._settings.replay_until_ms is not None:
             await asyncio.Event().wait()
-        for known in (self.feeds.clock, *(self.feeds.last_at(one) for one in self.subscriptions)):
+        for known in (self.feeds.own.clock, *(self.feeds.own.last_at(one) for one in self.subscriptions)):
             self._witness.record(known)
         live = LiveFeed(
             self._source,
@@ -323,14 +321,13 @@ class FeedTenure(Tenure):
             await reader.close()
 
     async def _command(self, decision: Decision) -> None:
-        terms_of = None if self._contracts is None else self._contracts.terms_of
         async with self._writing:
-            draft, refused = self.feeds.command(decision, terms_of)
+            self.feeds.absorb(decision)
             # Letters are durable first. If this process is killed before the decision is, the next owner refuses once
             # more, and its letters have the same ids; the other way round a refusal would be lost.
-            for position, reason in refused:
+            for position, reason in self.feeds.refused():
                 await self._dead_letters.put("commands", f"{decision.offset} {position}", reason, b"")
-            sent = await self._sent(draft)
+            sent = await pump(self.feeds, self._feeds_owned)
         if sent is not None:
             await sent
 
@@ -342,12 +339,12 @@ class FeedTenure(Tenure):
         """
         sound: list[FeedRecord] = []
         any_price = self._settings.feed_any_price
-        now_ms = max(self._wall_ms(), self._witness.confirmed_ms, self.feeds.clock)
+        now_ms = max(self._wall_ms(), self._witness.confirmed_ms, self.feeds.own.clock)
         for record in records:
             fault = time_fault(record.ts_event, record.at, now_ms) or value_fault(record.values)
             if fault is None and record.kind == "candle" and record.values.keys() >= set(VALUE_NAMES):
                 fault = candle_fault(record.values, any_price=any_price)
-            fault = fault or self.feeds.refusal(record)
+            fault = fault or self.feeds.own.refusal(record)
             if fault is None:
                 sound.append(record)
             else:

@@ -18,7 +18,7 @@ import msgspec
 from coordinator.infra.models.in_hand import InHand
 from coordinator.streams.agents.owning.ahead import FeedClock, InputsAhead
 from coordinator.streams.agents.owning.log_io import LogIO, Reader
-from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic
+from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic, pump
 from coordinator.streams.agents.owning.tenure import OnGarbage, Tenure
 from coordinator.streams.agents.predict.asking import Askers, Asking, Replies
 from coordinator.streams.contract import CrunchContract
@@ -26,7 +26,7 @@ from coordinator.streams.events import InputReceived, InputReceivedData, RoundOp
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.plain_topics import PlainCounter
 from coordinator.streams.log.stage import Draft, Told
-from coordinator.streams.models.stage import ModelStage
+from coordinator.streams.models.stage import ModelStage, timed
 from coordinator.streams.ports import ModelGateway, ModelInfo, ModelNotice, ModelReply, Outcome
 from coordinator.streams.predictions.stage import (
     BUDGET_SHARE,
@@ -154,9 +154,9 @@ class PredictTenure(Tenure):
         while batch := await self._commands.read(end):
             for offset, record in batch:
                 decision = self._commands_counter.read(offset, record)
-                draft = self.models.command(decision, at) if decision is not None else None
-                if draft is not None:
-                    await self._send_models(draft)
+                if decision is not None:
+                    self.models.absorb(timed(decision, at))
+                    await pump(self.models, self._models_owned)
 
     async def _send_models(self, draft: Draft) -> None:
         self.models.remember(draft)
@@ -170,8 +170,8 @@ class PredictTenure(Tenure):
         if announced is None or not self._gateway.connected:
             self._missing_since.clear()
             return []
-        now, seen = self._monotonic(), self.models.state.seen
-        missing = [e for e in self.models.state.roster() if e.model_id not in announced]
+        now, seen = self._monotonic(), self.models.models.seen
+        missing = [e for e in self.models.models.roster() if e.model_id not in announced]
         since = {entry.model_id: self._missing_since.get(entry.model_id, now) for entry in missing}
         self._missing_since = since
         return [
@@ -218,7 +218,7 @@ class PredictTenure(Tenure):
         clock = await self._look_around()
         async with self._sending:
             await self._send(
-                stage.hear(Asked(data, self.models.state.roster(), clock, self._models_owned.seq))
+                stage.hear(Asked(data, self.models.models.roster(), clock, self._models_owned.seq))
             )
             await self.owned.flush()
         opened = state.open_rounds[data.input_id].opened

@@ -69,7 +69,7 @@ async def open_play(tmp_path: Path, open_stage: OpenStage) -> AsyncIterator[Open
 
 def on_roster(scene: Scene) -> list[str]:
     assert scene.tenure is not None
-    return [entry.model_id for entry in scene.tenure.models.state.roster()]
+    return [entry.model_id for entry in scene.tenure.models.models.roster()]
 
 
 async def play(scene: Scene, first: int, count: int = ROUNDS, budget_ms: int = BUDGET_MS) -> None:
@@ -175,7 +175,7 @@ async def test_one_models_fault_stays_its_own(
     bad = model_alone(write_model(tmp_path / "models", "bad", source))
     await stage.host.add(bad)
     assert scene.tenure is not None
-    await scene.until(lambda: "bad" in scene.tenure.models.state.seen)
+    await scene.until(lambda: "bad" in scene.tenure.models.models.seen)
     await play(scene, ROUNDS)
 
     check_counts(scene)
@@ -218,7 +218,7 @@ async def test_a_rename_and_a_replacement_lose_no_round(open_play: OpenPlay, tmp
     assert scene.tenure is not None
     await play(scene, 0, 1, 30_000)
     (tmp_path / "models/models.yaml").write_text("models: [{folder: good1, model_name: renamed}]")
-    seen = scene.tenure.models.state.seen
+    seen = scene.tenure.models.models.seen
     await scene.until(lambda: seen["good1"].data.model_name == "renamed")
     before = seen["good2"].data.deployment_id
     await play(scene, 1, 1, 30_000)
@@ -329,7 +329,7 @@ async def test_redeploying_during_a_call_is_the_models_own_absence(open_play: Op
     """Else an edit in a hard minute would be a way out of it."""
     _, scene = await open_play("good1", "good2")
     assert scene.tenure is not None
-    seen, main = scene.tenure.models.state.seen, tmp_path / "models/good2/main.py"
+    seen, main = scene.tenure.models.models.seen, tmp_path / "models/good2/main.py"
     before = seen["good2"].data.deployment_id
     main.write_text(model_source("import time; time.sleep(20); return 1"))
     await scene.until(lambda: seen["good2"].data.deployment_id != before)

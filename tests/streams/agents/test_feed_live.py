@@ -197,7 +197,7 @@ async def test_a_subject_that_was_served_is_gone_without_ending_the_node_and_a_n
     await tenure.start()
     try:
         async with asyncio.timeout(SECONDS_MAX):
-            while tenure.feeds.last_at(Subscription("fake", "BTCUSDT", "candle", "1m")) < 0:
+            while tenure.feeds.own.last_at(Subscription("fake", "BTCUSDT", "candle", "1m")) < 0:
                 await asyncio.sleep(0.02)
             source.error = OperatorError("Invalid symbol (code -1121)")
             source.health.unknown["BTCUSDT"] = "no BTCUSDT any more"
@@ -235,15 +235,18 @@ async def test_a_record_of_a_time_that_cannot_be_is_a_dead_letter_and_moves_no_t
     await tenure.start()
     try:
         async with asyncio.timeout(SECONDS_MAX):
-            while tenure.feeds.revision(tenure.subscriptions[0], good.ts_event) < 0 or tenure.feeds.clock < 0:
+            while (
+                tenure.feeds.own.revision(tenure.subscriptions[0], good.ts_event) < 0
+                or tenure.feeds.own.clock < 0
+            ):
                 await asyncio.sleep(0.02)
             while len(log.records["dead-letters"]) < 5:
                 await asyncio.sleep(0.02)
     finally:
         await tenure.close()
         letters.cancel()
-    assert tenure.feeds.last_at(tenure.subscriptions[0]) == good.at
-    assert tenure.feeds.clock <= wall
+    assert tenure.feeds.own.last_at(tenure.subscriptions[0]) == good.at
+    assert tenure.feeds.own.clock <= wall
     assert tenure._witness.confirmed_ms == good.at
     reasons = {decode_event(one).data.reason for one in log.records["dead-letters"]}
     for words in ("before 1970", "is in microseconds", "is in seconds", f"{year_9999} is", f"{10**30} is"):
@@ -253,14 +256,14 @@ async def test_a_record_of_a_time_that_cannot_be_is_a_dead_letter_and_moves_no_t
 async def test_a_replay_leaves_out_a_record_of_a_time_that_cannot_be_and_its_clock_goes_on():
     log, source, wall = MemoryLog(), FlakySource(), T0 + 5 * MINUTE
     tenure = tenure_of(log, source, lambda: wall, "BTCUSDT")
-    tenure._settings = msgspec.structs.replace(tenure._settings, replay_from_ms=1, replay_until_ms=wall)
+    tenure._settings = tenure._settings.model_copy(update={"replay_from_ms": 1, "replay_until_ms": wall})
     opened = candle(0).ts_event // 1000
     source.known = [msgspec.structs.replace(candle(0), ts_event=opened, at=opened + 60), candle(0)]
     letters = asyncio.create_task(tenure._dead_letters.run())
     await tenure.start()
     try:
         async with asyncio.timeout(SECONDS_MAX):
-            while tenure.feeds.last_at(tenure.subscriptions[0]) < 0:
+            while tenure.feeds.own.last_at(tenure.subscriptions[0]) < 0:
                 await asyncio.sleep(0.02)
     finally:
         await tenure.close()

@@ -20,7 +20,6 @@ from tests.streams.build import (
     snapshot,
 )
 
-from coordinator.streams.checkpoints import stage as checkpoint_module
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.contract import FRAC64_ONE, Calendar, CrunchContract
 from coordinator.streams.contract.emission import emission_sha256
@@ -37,6 +36,7 @@ from coordinator.streams.events import (
     WithholdCheckpointData,
 )
 from coordinator.streams.log import ids
+from coordinator.streams.log import stage as stage_module
 from coordinator.streams.log.envelope import Need
 
 PERIOD = 6 * HOUR
@@ -415,7 +415,7 @@ def test_need_is_where_the_running_period_began_and_the_oldest_command_that_wait
 
 
 def test_a_stage_that_has_nothing_to_say_says_so_now_and_then(monkeypatch):
-    monkeypatch.setattr(checkpoint_module, "EMPTY_DECISION_EVERY", 4)
+    monkeypatch.setattr(stage_module, "EMPTY_DECISION_EVERY", 4)
     scene, empty = stage(), []
     for i in range(12):
         scene.when("snapshots", snapshot("a", T0 + i * 1000, 1))

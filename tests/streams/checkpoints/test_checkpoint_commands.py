@@ -188,6 +188,19 @@ def test_the_whole_way_to_paid():
     assert scene.stage.settlements.states[CKP].status == "PAID"
 
 
+def test_of_a_paid_checkpoint_only_what_commands_still_ask_is_kept():
+    """Rankings and emissions of every period there ever was would be the largest part of the state."""
+    scene = stage(*history("PAID"))
+    state = scene.stage.settlements.states[CKP]
+    assert (state.status, state.data, state.payees, state.tx_hash) == ("PAID", None, {}, TX_A)
+    data = ev.WithholdCheckpointData(reason="late", period_at=state.period_start)
+    assert outcome(scene, ev.WithholdCheckpoint(id="w", at=T0 + 1, data=data)) == NO
+    other = checkpoint_data(checkpoint_id="ckp_other", period_end=state.period_end + 1)
+    scene.own(ev.CheckpointOpened(id="o", at=T0, data=other))
+    assert outcome(scene, confirm(TX_A, "ckp_other")) == NO
+    assert outcome(scene, confirm(TX_B, "ckp_other")) == SUBMITS
+
+
 def test_a_hash_whose_transaction_failed_stays_refused_and_another_is_taken():
     scene = stage(*history("SUBMITTED"), failed())
     assert outcome(scene, confirm(TX_A)) == NO

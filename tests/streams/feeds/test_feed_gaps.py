@@ -6,10 +6,11 @@ import random
 import re
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests.given import decision
+from tests.given import decision, heard
 from tests.streams.build import MINUTE, SUBJECT, T0
 from tests.streams.feeds.test_feed_stage import BTC, Feed, candle, kinds
 
@@ -145,7 +146,7 @@ def test_the_log_holds_each_candle_once_in_order_but_for_what_is_marked(order, s
                 for r in stretch
             ]
         now += rng.randrange(0, 2 * MINUTE)
-        gaps, tick = feed.stage.due(now, subscriptions, stretch, PATIENCE_MS, "late", connected=True)
+        gaps, tick = feed.stage.own.due(now, subscriptions, stretch, PATIENCE_MS, "late", connected=True)
         feed._take(feed.stage.offer(stretch, tick, rehearsal=False, gaps=gaps))
     records = [event for event in feed.log if isinstance(event, FeedRecordReceived)]
     assert sorted((one.data.subject, one.data.ts_event) for one in records) == sorted(wanted)
@@ -198,14 +199,14 @@ def test_records_given_by_command_are_recorded_once_and_marked():
     feed = Feed()
     feed.offer(candle(2))
     command = decision("commands", 0, [give(0, 1, 2)])
-    draft, refused = feed.stage.command(command)
+    draft, refused = heard(feed.stage, command)
     events = feed._take(draft)
     assert [(one.data.ts_event - T0) // MINUTE for one in events] == [0, 1]
     assert all(one.data.backfilled for one in events)
     assert refused == []
     assert dict(draft.upto) == {"commands": (0, 0)}
-    assert feed.stage.command(command) == (None, [])
-    again, _ = feed.stage.command(decision("commands", 1, [give(0, 1, 2)]))
+    assert heard(feed.stage, command) == (None, [])
+    again, _ = heard(feed.stage, decision("commands", 1, [give(0, 1, 2)]))
     assert list(again.events) == []
 
 
@@ -222,8 +223,10 @@ def test_records_given_by_command_are_recorded_once_and_marked():
 )
 def test_a_given_record_that_cannot_be_a_fact_is_refused_and_the_others_are_taken(changes, why):
     stage = FeedStage()
-    good, bad = give(1), give(0, **changes)
-    draft, refused = stage.command(decision("commands", 0, [good, bad]))
+    command = give(1)
+    bad = give(0, **changes).data.records
+    data = msgspec.structs.replace(command.data, records=[*command.data.records, *bad])
+    draft, refused = heard(stage, decision("commands", 0, [msgspec.structs.replace(command, data=data)]))
     assert draft is not None
     assert [one.data.ts_event for one in draft.events] == [T0 + MINUTE]
     assert len(refused) == 1
@@ -234,7 +237,7 @@ def test_a_given_record_that_comes_too_late_is_refused(monkeypatch):
     monkeypatch.setattr(known, "RUNS_KEPT", 4)
     feed = Feed()
     feed.offer(*(candle(minute) for minute in range(0, 20, 2)))
-    draft, refused = feed.stage.command(decision("commands", 0, [give(3, 19)]))
+    draft, refused = heard(feed.stage, decision("commands", 0, [give(3, 19)]))
     assert [(one.data.ts_event - T0) // MINUTE for one in draft.events] == [19]
     assert [(what, "too late" in why) for what, why in refused] == [
         (f"binance/{SUBJECT} {T0 + 3 * MINUTE}", True)
@@ -244,6 +247,6 @@ def test_a_given_record_that_comes_too_late_is_refused(monkeypatch):
 def test_a_command_about_something_else_is_only_read():
     from tests.streams.checkpoints.test_checkpoint_commands import confirm
 
-    draft, refused = FeedStage().command(decision("commands", 3, [confirm()]))
+    draft, refused = heard(FeedStage(), decision("commands", 3, [confirm()]))
     assert draft is not None
     assert (list(draft.events), dict(draft.upto), refused) == ([], {"commands": (3, 0)}, [])

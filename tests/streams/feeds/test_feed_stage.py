@@ -179,7 +179,7 @@ def test_what_is_remembered_of_candles_is_bounded_and_is_of_the_last_ones():
     ]  # the past comes after the present, as in a backfill
     for minute in minutes_back:
         stage.offer(other(minute, "1.0"))
-    assert len(stage.stage._known[BTC].said) <= CANDLES_COMPARED * 9 // 8
+    assert len(stage.stage.own.of(BTC).said) <= CANDLES_COMPARED * 9 // 8
     assert stage.offer(other(9_999, "1.5")) != []
     assert stage.offer(other(0, "1.5")) == []
 
@@ -213,9 +213,9 @@ def test_what_came_late_is_marked(feed):
 def test_the_watermark_is_per_subscription(feed):
     feed.offer(candle(5), candle(2, of=ETH))
     feed.offer(candle(1))
-    assert feed.stage.last_at(BTC) == T0 + 6 * MINUTE
-    assert feed.stage.last_at(ETH) == T0 + 3 * MINUTE
-    assert feed.stage.last_at(Subscription("x", "y", "z", "1m")) == -1
+    assert feed.stage.own.last_at(BTC) == T0 + 6 * MINUTE
+    assert feed.stage.own.last_at(ETH) == T0 + 3 * MINUTE
+    assert feed.stage.own.last_at(Subscription("x", "y", "z", "1m")) == -1
 
 
 def test_no_record_is_forgotten_however_long_ago_it_was():
@@ -242,15 +242,15 @@ def test_of_ticks_the_last_ones_are_known_and_a_latecomer_behind_them_is_refused
     monkeypatch.setattr(known, "RUNS_KEPT", 80)
     for second in range(0, 1_000, 2):
         feed.offer(price(second))
-    assert len(feed.stage._known[PRICES].on_grid.firsts) <= 90
-    floor_ms = feed.stage.floor_ms(PRICES)
+    assert len(feed.stage.own.of(PRICES).on_grid.firsts) <= 90
+    floor_ms = feed.stage.own.floor_ms(PRICES)
     forgotten = (floor_ms - T0) // 1_000
     assert forgotten >= 1_000 - 2 * 90
     assert feed.offer(price(forgotten + 2)) == []  # a repeat that is told
-    assert feed.stage.refusal(price(forgotten + 1)) is None
+    assert feed.stage.own.refusal(price(forgotten + 1)) is None
     assert [one.data.backfilled for one in feed.offer(price(forgotten + 1))] == [True]
     for late in (price(0), price(1), price(forgotten, revision=1)):
-        assert f"up to {floor_ms} ms" in feed.stage.refusal(late)
+        assert f"up to {floor_ms} ms" in feed.stage.own.refusal(late)
         assert feed.offer(late) == []
     assert len({event.id for event in feed.log}) == len(feed.log)
 
@@ -259,8 +259,8 @@ def test_a_correction_behind_the_remembered_ones_is_refused_and_the_record_stays
     monkeypatch.setattr(known, "REVISIONS_KEPT", 8)
     for minute in range(20):
         feed.offer(candle(minute), candle(minute, 1))
-    assert len(feed.stage._known[BTC].revisions) <= 9
-    assert "corrections" in feed.stage.refusal(candle(0, 1))
+    assert len(feed.stage.own.of(BTC).revisions) <= 9
+    assert "corrections" in feed.stage.own.refusal(candle(0, 1))
     assert feed.offer(candle(0), candle(0, 1), candle(0, 2)) == []
     assert minutes(feed.offer(candle(19, 1), candle(19, 2))) == [(19, 2)]
 
@@ -293,7 +293,7 @@ def test_ticks_never_go_back_nor_stand(feed, back):
     assert kinds(feed.offer(tick=T0)) == ["ClockTicked"]
     assert feed.offer(tick=T0 - back) == []
     assert minutes(feed.offer(candle(0), tick=T0 - back)) == [(0, 0)]
-    assert feed.stage.clock == T0
+    assert feed.stage.own.clock == T0
     assert kinds(feed.offer(tick=T0 + 1)) == ["ClockTicked"]
 
 
@@ -379,8 +379,8 @@ def test_newer_terms_before_the_new_ones_hold_take_their_place(feed):
     feed.configure(contract_hash="new", checkpoint_interval_ms=12 * HOUR)
     (event,) = feed.configure(contract_hash="newer")
     assert event.data.effective_from == T0 + 6 * HOUR
-    assert feed.stage.terms.at(T0 + 6 * HOUR).contract_hash == "newer"
-    assert feed.stage.terms.checkpoint_period(T0 + 7 * HOUR) == (T0 + 6 * HOUR, T0 + 12 * HOUR)
+    assert feed.stage.own.terms.at(T0 + 6 * HOUR).contract_hash == "newer"
+    assert feed.stage.own.terms.checkpoint_period(T0 + 7 * HOUR) == (T0 + 6 * HOUR, T0 + 12 * HOUR)
 
 
 def test_new_terms_that_are_taken_back_before_they_hold_never_hold(feed):
@@ -389,7 +389,7 @@ def test_new_terms_that_are_taken_back_before_they_hold_never_hold(feed):
     feed.configure(contract_hash="new")
     (event,) = feed.configure()
     assert (event.data.contract_hash, event.data.effective_from) == (HASH, T0 + 6 * HOUR)
-    assert all(feed.stage.terms.at(T0 + n * HOUR).contract_hash == HASH for n in range(24))
+    assert all(feed.stage.own.terms.at(T0 + n * HOUR).contract_hash == HASH for n in range(24))
     assert len({one.id for one in feed.log}) == len(feed.log)
 
 
@@ -404,9 +404,9 @@ def test_another_feed_holds_from_the_next_instant_on_and_ends_no_period(feed):
     feed.offer(candle(1), tick=T0 + HOUR)
     (event,) = feed.configure(feed=TICKS)
     assert (event.data.effective_from, event.data.feed) == (T0 + HOUR + 1, TICKS)
-    assert feed.stage.terms.at(T0 + HOUR).feed == MINUTES
-    assert feed.stage.terms.checkpoint_period(T0 + HOUR + 1) == (T0, T0 + 6 * HOUR)
-    assert feed.stage.terms.snapshot_period(T0 + HOUR + 1) == (T0 + HOUR, T0 + 2 * HOUR)
+    assert feed.stage.own.terms.at(T0 + HOUR).feed == MINUTES
+    assert feed.stage.own.terms.checkpoint_period(T0 + HOUR + 1) == (T0, T0 + 6 * HOUR)
+    assert feed.stage.own.terms.snapshot_period(T0 + HOUR + 1) == (T0 + HOUR, T0 + 2 * HOUR)
     assert feed.configure(feed=TICKS) == []
 
 
@@ -415,7 +415,7 @@ def test_a_feed_that_is_changed_and_changed_back_at_once_and_again(feed):
     feed.offer(tick=T0 + HOUR)
     for wanted in (TICKS, MINUTES, TICKS, MINUTES, TICKS):
         assert len(feed.configure(feed=wanted)) == 1
-        assert feed.stage.terms.at(T0 + HOUR + 1).feed == wanted
+        assert feed.stage.own.terms.at(T0 + HOUR + 1).feed == wanted
     assert len({one.id for one in feed.log}) == len(feed.log)
 
 
@@ -434,7 +434,7 @@ def test_other_subjects_are_asked_at_once_under_the_contract_in_force_and_the_ne
     # The contract is taken back, the subjects stay: nothing of the new contract ever holds.
     (event,) = feed.configure(scopes=[scope("60s", one) for one in two["subjects"]], **two)
     assert event.data.effective_from == T0 + 6 * HOUR
-    assert all(feed.stage.terms.at(T0 + n * HOUR).contract_hash == HASH for n in range(24))
+    assert all(feed.stage.own.terms.at(T0 + n * HOUR).contract_hash == HASH for n in range(24))
 
 
 def test_a_feed_that_is_changed_while_other_terms_wait_is_theirs_too(feed):
@@ -442,7 +442,7 @@ def test_a_feed_that_is_changed_while_other_terms_wait_is_theirs_too(feed):
     feed.offer(tick=T0 + HOUR)
     feed.configure(min_participation=0.5)
     assert len(feed.configure(min_participation=0.5, feed=TICKS)) == 2
-    held = [feed.stage.terms.at(T0 + n * HOUR + 1) for n in (1, 5, 6, 12)]
+    held = [feed.stage.own.terms.at(T0 + n * HOUR + 1) for n in (1, 5, 6, 12)]
     assert [one.feed for one in held] == [TICKS] * 4
     assert [one.min_participation for one in held] == [0.0, 0.0, 0.5, 0.5]
 
@@ -493,7 +493,7 @@ def test_finite_decimals_have_no_fault():
 def test_a_stage_that_has_lived_knows_it_after_a_restart():
     stage = FeedStage()
     stage.remember(stage.offer([], 1000, rehearsal=True))
-    assert not stage.lived
+    assert not stage.own.lived
     stage.remember(stage.offer([], 2000, rehearsal=False))
     stage.remember(stage.offer([], 3000, rehearsal=True))
-    assert stage.lived
+    assert stage.own.lived

@@ -500,7 +500,7 @@ def test_a_model_seen_before_there_was_a_clock_is_seen_again_when_there_is_one()
     assert [(type(event).__name__, event.at) for event in draft.events] == [("ModelSeen", T0)]
     stage.remember(draft)
     assert stage.offer([], T0 + 1) is None
-    assert len(stage.state.roster()) == 1
+    assert len(stage.models.roster()) == 1
 
 
 def test_offering_decides_nothing_until_it_is_remembered():
@@ -514,7 +514,7 @@ def roster(*notices: ModelNotice) -> list[tuple[str, str]]:
         draft = stage.offer([one], T0 + i)
         if draft is not None:
             stage.remember(draft)
-    return [(entry.model_id, entry.deployment_id) for entry in stage.state.roster()]
+    return [(entry.model_id, entry.deployment_id) for entry in stage.models.roster()]
 
 
 def test_the_roster_names_whom_to_ask_in_order():
@@ -540,9 +540,12 @@ def test_a_banned_model_stays_off_even_when_it_comes_back():
 
     stage = ModelStage()
     stage.remember(stage.offer([notice("seen")], T0))
-    stage.evolve(ModelBanned(id="b", at=T0, data=ModelBannedData(model_id="7", reason="x")))
+    stage.fold(
+        stage.state,
+        Told("models", ModelBanned(id="b", at=T0, data=ModelBannedData(model_id="7", reason="x"))),
+    )
     stage.remember(stage.offer([notice("seen", deployment="d2")], T0 + 1))
-    assert stage.state.roster() == []
+    assert stage.models.roster() == []
 
 
 def test_what_the_orchestrator_says_cannot_break_the_record():

@@ -57,7 +57,7 @@ async def test_a_restart_backfills_exactly_what_was_missed(exchange: Any) -> Non
     source = source_at(exchange)
     exchange.candles_count, exchange.now_ms = 1_503, FIRST_OPEN + 1_503 * MINUTE + 5
     live = asyncio.create_task(take(source.stream([BTC]), 1))
-    missed = source.history(BTC, stage.last_at(BTC) + 1, exchange.now_ms)
+    missed = source.history(BTC, stage.own.last_at(BTC) + 1, exchange.now_ms)
     log += offered(stage, [one async for one in missed])
     assert [one.data.ts_event for one in log[2:]] == [FIRST_OPEN + n * MINUTE for n in range(2, 1_503)]
     log += offered(stage, await live)

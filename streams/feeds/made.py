@@ -1,0 +1,120 @@
+"""The events of `feeds`: of records, holes and closings that are offered, those that tell something new.
+
+Pure. Reads what the feed is known to hold, gives events.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from coordinator.streams.events import (
+    AnyEvent,
+    FeedGapClosed,
+    FeedGapClosedData,
+    FeedGapData,
+    FeedGapFound,
+    FeedRecordData,
+    FeedRecordReceived,
+)
+from coordinator.streams.feeds.known import corrects
+from coordinator.streams.feeds.state import FeedMemory, GapClosing, GapSaid, subscription_of
+from coordinator.streams.log import ids
+from coordinator.streams.ports import FeedRecord, Subscription
+
+FILLED = "all its records are there"
+
+
+def new_records(
+    memory: FeedMemory, records: Sequence[FeedRecord], *, numbered: bool = False
+) -> list[AnyEvent]:
+    """The events of what is new. Not `numbered`: a candle may be a correction though its revision does not say."""
+    events: list[AnyEvent] = []
+    taken: dict[tuple[Subscription, int], dict[int, Mapping[str, str]]] = {}
+    last_at: dict[Subscription, int] = {}
+    for given in records:
+        record, subscription = given, subscription_of(given)
+        if memory.refusal(record) is not None:
+            continue
+        new = taken.setdefault((subscription, record.ts_event), {})
+        known = max([*new, memory.revision(subscription, record.ts_event)])
+        if record.revision <= known:
+            versions = {**memory.of(subscription).versions(record.ts_event), **new}
+            if numbered or record.kind != "candle" or not corrects(record, versions):
+                continue
+            record = msgspec.structs.replace(record, revision=known + 1)
+        new[record.revision] = record.values
+        before = last_at.get(subscription, memory.last_at(subscription))
+        last_at[subscription] = max(before, record.at)
+        the_id = ids.feed_record_id(
+            record.source,
+            record.subject,
+            record.kind,
+            record.granularity,
+            record.ts_event,
+            record.revision,
+        )
+        data = FeedRecordData(
+            source=record.source,
+            subject=record.subject,
+            kind=record.kind,
+            granularity=record.granularity,
+            ts_event=record.ts_event,
+            values=record.values,
+            revision=record.revision,
+            backfilled=record.backfilled or record.at < before,
+        )
+        events.append(FeedRecordReceived(id=the_id, at=record.at, data=data))
+    return events
+
+
+def new_gaps(memory: FeedMemory, gaps: Sequence[GapSaid]) -> list[AnyEvent]:
+    """The part of each hole that was not said before."""
+    events: list[AnyEvent] = []
+    said: dict[Subscription, int] = {}
+    for one, found_ms, until_ms, reason in gaps:
+        from_ms = max(found_ms, said.get(one, memory.whole(one).until))
+        if until_ms <= from_ms:
+            continue  # said already; an outage is found anew with every tick
+        said[one] = until_ms
+        content = (one.source, one.subject, one.kind, one.granularity)
+        the_id = ids.content_id("gap", *content, str(from_ms), str(until_ms))
+        data = FeedGapData(
+            source=one.source,
+            subject=one.subject,
+            kind=one.kind,
+            granularity=one.granularity,
+            from_ms=from_ms,
+            until_ms=until_ms,
+            reason=reason,
+        )
+        events.append(FeedGapFound(id=the_id, at=until_ms, data=data))
+    return events
+
+
+def new_closings(memory: FeedMemory, closings: Sequence[GapClosing], now: int) -> list[AnyEvent]:
+    """The closings given, of gaps that are open or said in this draft; and those of gaps that were filled."""
+    given = {(one, from_ms, until_ms) for one, from_ms, until_ms, _, _ in closings}
+    filled = [
+        (known.of, from_ms, until_ms, True, FILLED)
+        for known in memory.known.values()
+        for from_ms, until_ms in known.whole.filled()
+        if (known.of, from_ms, until_ms) not in given
+    ]
+    events: list[AnyEvent] = []
+    for one, from_ms, until_ms, complete, reason in [*closings, *filled]:
+        content = (one.source, one.subject, one.kind, one.granularity)
+        the_id = ids.content_id("gap-closed", *content, str(from_ms), str(until_ms), str(complete))
+        data = FeedGapClosedData(
+            source=one.source,
+            subject=one.subject,
+            kind=one.kind,
+            granularity=one.granularity,
+            from_ms=from_ms,
+            until_ms=until_ms,
+            complete=complete,
+            reason=reason,
+        )
+        events.append(FeedGapClosed(id=the_id, at=max(now, until_ms), data=data))
+    return events

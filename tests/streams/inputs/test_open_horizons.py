@@ -1,0 +1,58 @@
+"""The truths that are waited for: the same as a plain list of them says, looked at by their heads alone."""
+
+from __future__ import annotations
+
+from hypothesis import given
+from hypothesis import strategies as st
+from tests.streams.build import configured
+
+from coordinator.streams.contract.terms import TermsInForce
+from coordinator.streams.events import Feed
+from coordinator.streams.inputs.open_horizons import OpenHorizon, OpenHorizons
+
+OTHER_FEED = Feed(source="other", kind="candle", granularity="1m")
+CHANGED_AT = 40_000
+
+
+def truth(subject: str, point: int, seconds: int) -> OpenHorizon:
+    return OpenHorizon(point + seconds * 1000, point, subject, seconds, "hash", f"{subject}/{point}")
+
+
+truths = st.builds(
+    truth, st.sampled_from(["A", "B"]), st.integers(0, 9).map(lambda n: n * 10_000), st.sampled_from([10, 60])
+)
+
+
+def with_a_change() -> TermsInForce:
+    in_force = TermsInForce()
+    in_force.add(configured())
+    in_force.add(configured(feed=OTHER_FEED, effective_from=CHANGED_AT))
+    return in_force
+
+
+@given(st.lists(truths, unique=True), st.lists(truths, unique=True), st.integers(0, 150_000), st.booleans())
+def test_what_is_open_is_what_a_list_of_all_says(opened, resolved, now, changes):
+    in_force, waited, before = with_a_change(), OpenHorizons(), OpenHorizons()
+    for one in opened:
+        waited.add(one)
+    at_once = before.after(opened, resolved)
+    assert before == OpenHorizons()
+    for one in resolved:
+        waited.remove(one.input_id, one.horizon_seconds, one.resolvable_at)
+    assert at_once == waited
+    left = sorted(set(opened) - set(resolved))
+    changed_at = CHANGED_AT if changes else -1
+    assert waited.due(now, changed_at) == [
+        one for one in left if one.resolvable_at <= now or one.point < changed_at
+    ]
+    assert waited.earliest() == min((one.resolvable_at for one in left), default=None)
+    entries: dict[tuple[Feed, str], int] = {}
+    for one in left:
+        key = (in_force.at(one.point).feed, one.subject)
+        entries[key] = min(one.point, entries.get(key, one.point))
+    assert waited.entries(in_force) == entries
+    for subject in "AB":
+        for point in range(0, 100_000, 10_000):
+            assert waited.waits(subject, point) == any(
+                (one.subject, one.point) == (subject, point) for one in left
+            )
