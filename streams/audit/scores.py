@@ -8,6 +8,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections import Counter as Count
 from collections.abc import Mapping, Sequence
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -22,7 +23,8 @@ from coordinator.streams.log.finite import is_number
 from coordinator.streams.scores.scorer import ANSWERS_TRIED
 from coordinator.streams.scores.units import to_units
 
-WORST_PERCENTILE = 10
+PERCENTILES = {"worst": 1e-9, "worst_percentile": 10, "percentile": None}
+"""Policies that charge a percentile of the round's scores; None: the one that the terms name."""
 
 
 # --- feed and inputs ---------------------------------------------------------------------------------------
@@ -258,15 +260,17 @@ def _scores_any(contract: CrunchContract, truth: dict[str, Any]) -> bool:
 def _check_charges(
     closed: RoundScoredData, values: Sequence[int], terms: Terms, for_missing: Mapping[str, int]
 ) -> None:
-    """What silence costs: nothing, 0, the score a tenth from the worse end (nearest rank), or what the contract gave
-    for who was missing.
+    """What silence costs: nothing, one score for all, the score at a percentile from the worse end (nearest rank), or
+    what the contract gave for who was missing.
     """
     charge: int | None = None
-    if terms.absence_policy == "zero":
-        charge = 0
-    elif terms.absence_policy == "worst_percentile" and values:
+    if terms.absence_policy in ("zero", "constant"):
+        charge = terms.absence_units if terms.absence_policy == "constant" else 0
+    elif terms.absence_policy in PERCENTILES and values:
+        percent = Decimal(repr(PERCENTILES[terms.absence_policy] or terms.absence_percent))
         from_worst = sorted(values, reverse=terms.ranking_direction == "asc")
-        charge = from_worst[-(-len(values) * WORST_PERCENTILE // 100) - 1]
+        reached = [i for i in range(len(values)) if (i + 1) * 100 >= percent * len(values)]
+        charge = from_worst[reached[0]]
     for entry in closed.entries():
         due = charge if entry.fault == "model" else None
         if terms.absence_policy == "scored" and entry.status != "SCORED":

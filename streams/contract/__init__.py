@@ -8,6 +8,8 @@ hash), and `checking/` (whether a contract can be played).
 
 from coordinator.streams.contract.contract import (
     FRAC64_ONE,
+    AbsenceConstant,
+    AbsencePercentile,
     Aggregation,
     AggregationWindow,
     Calendar,
@@ -33,6 +35,8 @@ from coordinator.streams.contract.strategies import by_weights, proportional, so
 
 __all__ = [
     "FRAC64_ONE",
+    "AbsenceConstant",
+    "AbsencePercentile",
     "Aggregation",
     "AggregationWindow",
     "Answer",

@@ -23,6 +23,8 @@ from coordinator.streams.contract.rounds import RoundAnswers, RoundContext
 
 __all__ = [
     "FRAC64_ONE",
+    "AbsenceConstant",
+    "AbsencePercentile",
     "Aggregation",
     "AggregationWindow",
     "Calendar",
@@ -142,6 +144,18 @@ class AggregationWindow(_Strict):
     hours: int = Field(gt=0)
 
 
+class AbsenceConstant(_Strict):
+    """A missing answer counts as this score."""
+
+    value: float = Field(allow_inf_nan=False)
+
+
+class AbsencePercentile(_Strict):
+    """A missing answer counts as this percentile of the round's scores, from the worse end (nearest rank)."""
+
+    percent: float = Field(gt=0, le=100)
+
+
 class RankingDirection(StrEnum):
     """`desc`: more is better."""
 
@@ -241,9 +255,12 @@ class CrunchContract(BaseModel):
     """After so many rounds in a row without a valid prediction, by its own fault, a model is reported to the
     orchestrator, which stops it. 0: never."""
     score_decimals: int = Field(default=9, ge=0, le=12)
-    absence_policy: Literal["ignore", "zero", "worst_percentile", "scored"] = "ignore"
-    """What a round costs a model that did not answer it, by its own fault: nothing, a score of 0, the 10th percentile
-    of the round's scores; or `scored`, what `score_round` gives for it, whoever's fault it is."""
+    absence_policy: (
+        Literal["ignore", "zero", "worst", "worst_percentile", "scored"] | AbsenceConstant | AbsencePercentile
+    ) = "ignore"
+    """What a round costs a model that did not answer it, by its own fault: nothing, a score of 0, the round's worst
+    score, the 10th percentile of the round's scores, `AbsenceConstant(value=-1)`, `AbsencePercentile(percent=25)`; or
+    `scored`, what `score_round` gives for it, whoever's fault it is."""
     min_participation: float = Field(default=0.0, ge=0.0, le=1.0)
     """Who is scored in less than this share of the period's rounds is unpaid. All rounds that become known in the
     period count, for everybody; only those that the node spoilt do not."""

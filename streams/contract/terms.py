@@ -8,16 +8,19 @@ only change what is asked (`goes_on`).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from fractions import Fraction
+from typing import Any
 
 import msgspec
 
-from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract import AbsenceConstant, AbsencePercentile, CrunchContract
 from coordinator.streams.contract.periods import calendar_fault, calendar_period
 from coordinator.streams.events import CrunchConfigured, Feed, Scope, Terms, Window
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
 
 MS = 1000
+UNITS_MAX = 2**53
 
 
 def make_terms(
@@ -84,7 +87,7 @@ def make_terms(
         deadline_ms=round(contract.deadline_seconds * MS),
         grace_ms=round(contract.grace_seconds * MS),
         output_max_bytes=contract.output_max_bytes,
-        absence_policy=contract.absence_policy,
+        **_absence(contract),
         min_participation=contract.min_participation,
         newcomer_excuse_max=contract.newcomer_excuse_max,
         snapshot_interval_ms=settings.snapshot_interval_seconds * MS,
@@ -94,6 +97,20 @@ def make_terms(
         answers_hidden_until=contract.answers_hidden_until,
         calendar=calendar,
     )
+
+
+def _absence(contract: CrunchContract) -> dict[str, Any]:
+    """The fields of Terms that say what a missing answer costs. Raises OperatorError for a score that no log holds."""
+    match contract.absence_policy:
+        case AbsenceConstant(value=value):
+            units = round(Fraction(repr(value)) * 10**contract.score_decimals)
+            if abs(units) > UNITS_MAX:
+                raise OperatorError(f"absence_policy: {value:g} is beyond 2**53 units; lower score_decimals")
+            return {"absence_policy": "constant", "absence_units": units}
+        case AbsencePercentile(percent=percent):
+            return {"absence_policy": "percentile", "absence_percent": percent}
+        case policy:
+            return {"absence_policy": policy}
 
 
 def comparable_since(in_order: Sequence[Terms], time_ms: int) -> int:

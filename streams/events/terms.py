@@ -33,6 +33,10 @@ class Window(Data, frozen=True):
     hours: int
 
 
+AbsencePolicy = Literal["ignore", "zero", "constant", "worst", "worst_percentile", "percentile", "scored"]
+"""What a missing answer costs; `scores/charges.py` has the rules."""
+
+
 class CalendarTerms(Data, frozen=True):
     """When checkpoint periods begin, by the clock of a zone. Times are ms."""
 
@@ -66,7 +70,7 @@ class Terms(Data, frozen=True):
     deadline_ms: int
     grace_ms: int
     output_max_bytes: int
-    absence_policy: Literal["ignore", "zero", "worst_percentile", "scored"]
+    absence_policy: AbsencePolicy
     min_participation: float
     newcomer_excuse_max: float
     snapshot_interval_ms: int
@@ -75,6 +79,10 @@ class Terms(Data, frozen=True):
     """Checkpoint periods begin at multiples of the interval since 1970-01-01, a Thursday, 00:00 UTC, plus this."""
     effective_from: int
     answers_hidden_until: Literal["resolvable", "recorded"] = "resolvable"
+    absence_units: int = 0
+    """What the policy `constant` charges."""
+    absence_percent: float = 10.0
+    """Which percentile of the round's scores the policy `percentile` charges, counted from the worse end."""
     calendar: CalendarTerms | None = None
     """Where the contract has one, checkpoint periods follow it, and the interval and its offset say nothing."""
     goes_on: bool = False

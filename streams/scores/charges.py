@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
+from math import ceil
 
 from coordinator.streams.events import Terms
 
@@ -12,12 +14,25 @@ WORST_PERCENTILE = 10
 def charge_of(values: Sequence[int], terms: Terms) -> int | None:
     """The charge in units for whoever is missing by its model's fault; None where there is none.
 
-    `zero` costs a score of 0; `worst_percentile` the 10th percentile (nearest rank, from the worse end) of the
-    round's scores `values`, nothing when nobody scored.
+    `values` are the round's scores in units, in any order. `zero` and `constant` cost a score of that size; `worst` the
+    round's worst score, `percentile` that percentile (nearest rank, from the worse end; `worst_percentile`: the 10th),
+    nothing when nobody scored. `scored` is not asked here: the contract gave each its own.
     """
-    if terms.absence_policy == "zero":
-        return 0
-    if terms.absence_policy != "worst_percentile" or not values:
-        return None
+    match terms.absence_policy:
+        case "zero":
+            return 0
+        case "constant":
+            return terms.absence_units
+        case "worst" if values:
+            return (max if terms.ranking_direction == "asc" else min)(values)
+        case "worst_percentile" if values:
+            return _from_worse_end(values, Fraction(WORST_PERCENTILE), terms)
+        case "percentile" if values:
+            return _from_worse_end(values, Fraction(repr(terms.absence_percent)), terms)
+        case _:
+            return None
+
+
+def _from_worse_end(values: Sequence[int], percent: Fraction, terms: Terms) -> int:
     worst_first = sorted(values, reverse=terms.ranking_direction == "asc")
-    return worst_first[-(-len(worst_first) * WORST_PERCENTILE // 100) - 1]
+    return worst_first[ceil(len(worst_first) * percent / 100) - 1]

@@ -50,6 +50,9 @@ _EVENTS: list[ev.AnyEvent] = [
         ),
         scoring_hash="s" * 64,
         answers_hidden_until="recorded",
+        absence_policy="percentile",
+        absence_units=-5,
+        absence_percent=12.5,
         goes_on=True,
     ),
     ev.FeedRecordReceived(

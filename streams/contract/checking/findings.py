@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from coordinator.streams.checkpoints.period_ranking import PERIOD_KEY
-from coordinator.streams.contract import CrunchContract, RankingDirection
+from coordinator.streams.contract import AbsenceConstant, CrunchContract, RankingDirection
 from coordinator.streams.contract.blame import AUTHORS_ERRORS, described
 from coordinator.streams.contract.checking.check import Rehearsal, sample_records, truth_of
 from coordinator.streams.contract.checking.sample_rounds import scoring_field, values_of
@@ -253,13 +253,14 @@ def _ranking(contract: CrunchContract, rehearsal: Rehearsal) -> tuple[State, str
         raise ContractError(
             f"aggregation.checkpoint_key {aggregation.checkpoint_key!r} is in no snapshot; there are {known}"
         )
+    absence = contract.absence_policy
     if (
-        contract.absence_policy == "zero"
+        (absence == "zero" or (isinstance(absence, AbsenceConstant) and absence.value <= 0))
         and aggregation.ranking_direction is RankingDirection.ASC
         and aggregation.checkpoint_key not in (rehearsal.summary_keys or ())
     ):
         raise ContractError(
-            "absence_policy 'zero' where less is better: who does not answer gets the best error; "
+            f"absence_policy {absence!r} where less is better: who does not answer gets the best error; "
             "use 'worst_percentile', or 'ignore' with min_participation"
         )
     return State.OK, (

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from pydantic import BaseModel
 from tests.given import Given, given
@@ -21,10 +22,10 @@ from tests.streams.build import (
     received,
     resolved,
     shelf,
-    terms,
 )
 
-from coordinator.streams.contract import CrunchContract, ScoreResult
+from coordinator.streams.contract import AbsenceConstant, AbsencePercentile, CrunchContract, ScoreResult
+from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.events import (
     CrunchConfigured,
     RoundScored,
@@ -34,6 +35,7 @@ from coordinator.streams.events import (
 from coordinator.streams.log import stage as stage_shape
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.scores.stage import ScoreStage, charged
+from coordinator.streams.settings import Settings
 
 
 def stage(contract: CrunchContract = DEFAULT, **changes: Any) -> Given:
@@ -282,12 +284,22 @@ CHARGES = {
     "less is better": ("worst_percentile", "asc", [5, 1, 3], 5),
     "less is better, of eleven": ("worst_percentile", "asc", list(range(11)), 9),
     "nobody scored": ("worst_percentile", "desc", [], None),
+    "the round's worst": ("worst", "desc", [5, 1, 3], 1),
+    "the round's worst where less is better": ("worst", "asc", [5, 1, 3], 5),
+    "the worst of nobody": ("worst", "desc", [], None),
+    "a constant": (AbsenceConstant(value=-2e-9), "desc", [5, 1], -2),
+    "a constant though nobody scored": (AbsenceConstant(value=7e-9), "asc", [], 7),
+    "the median": (AbsencePercentile(percent=50), "desc", [5, 1, 3], 3),
+    "the 90th where less is better": (AbsencePercentile(percent=10), "asc", list(range(20)), 18),
+    "0.07 of a hundred is the seventh": (AbsencePercentile(percent=7), "desc", list(range(100)), 6),
+    "the best": (AbsencePercentile(percent=100), "desc", [5, 1, 3], 5),
 }
 
 
 @pytest.mark.parametrize(("policy", "direction", "values", "charge"), CHARGES.values(), ids=CHARGES)
 def test_charges(policy, direction, values, charge):
-    out = charged(ENTRIES, values, terms(absence_policy=policy, ranking_direction=direction))
+    made = make_terms(CrunchContract(absence_policy=policy), HASH, Settings(), 0)
+    out = charged(ENTRIES, values, msgspec.structs.replace(made, ranking_direction=direction))
     assert [one.charge_units for one in out] == [None, charge, None, charge, None]
     assert [(one.model_id, one.status, one.fault) for one in out] == [
         (o.model_id, o.status, o.fault) for o in ENTRIES
