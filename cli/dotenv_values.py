@@ -15,7 +15,7 @@ from collections.abc import Mapping
 LITERAL = "put the value in single quotes if it is meant as it stands: NAME='...'"
 
 _LINE = re.compile(
-    r"""[^\S\n]*(?:export[^\S\n]+)?(?P<name>[A-Za-z0-9_.]+)[^\S\n]*=[^\S\n]*
+    r"""[^\S\n]*(?:export[^\S\n]+)?(?P<name>[A-Za-z0-9_.]+)[^\S\n]*=[^\S\n]*+
         (?: '(?P<single>(?:\\.|[^'\\])*)'(?P<after_single>[^\n]*)
           | "(?P<double>(?:\\.|[^"\\])*)"(?P<after_double>[^\n]*)
           | (?P<plain>(?!['"])[^\n]*) )(?:\n|\Z)""",
