@@ -41,6 +41,7 @@ async def read_chain(bootstrap: str, crunch_id: str, checkpoint_id: str, told: O
     from coordinator.infra.kafka.clients import read_range  # noqa: PLC0415
     from coordinator.infra.log.positions import offsets, reading  # noqa: PLC0415
     from coordinator.streams.audit.facts import TOPICS_READ, Chain  # noqa: PLC0415
+    from coordinator.streams.log.birth import read_birth  # noqa: PLC0415
     from coordinator.streams.log.counting import Counter  # noqa: PLC0415
     from coordinator.streams.topology import topic_name  # noqa: PLC0415
 
@@ -50,6 +51,8 @@ async def read_chain(bootstrap: str, crunch_id: str, checkpoint_id: str, told: O
         async def take_in(chain: Chain, topic: str) -> None:
             counter = Counter(topic)
             async for offset, record in read_range(consumer, topic_name(crunch_id, topic), *ends[topic]):
+                if offset == 0 and (birth := read_birth(record)) is not None:
+                    chain.copy_of = birth.data.copy_of
                 if offset % TELL_EVERY == 0:
                     told(topic, offset, ends[topic][1])
                 decision = counter.read(offset, record)

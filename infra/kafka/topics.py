@@ -96,9 +96,9 @@ async def create_topics(
     return check_log(crunch_id, found, memory, bootstrap)
 
 
-def new_birth(before: str = "") -> Birth:
+def new_birth(before: str = "", copy_of: str = "") -> Birth:
     """A birth of now, with an id of chance: for who makes topics."""
-    return Birth(secrets.token_hex(16), time.time_ns() // 1_000_000, before)
+    return Birth(secrets.token_hex(16), time.time_ns() // 1_000_000, before, copy_of)
 
 
 def _may_begin(found: LogFound, memory: LogMemory | None) -> bool:

@@ -121,7 +121,9 @@ async def read_backup(
             )
     await empty_topics(bootstrap, crunch_id, [topic for topic in TOPICS if topic not in kept])
     births = (
-        None if head.crunch_id == crunch_id else birth_records(crunch_id, new_birth(before=head.birth_id))
+        None
+        if head.crunch_id == crunch_id
+        else birth_records(crunch_id, new_birth(before=head.birth_id, copy_of=head.crunch_id))
     )
     firsts = {topic: one.first for topic, one in kept.items()}
     producer = make_producer(bootstrap)

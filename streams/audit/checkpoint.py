@@ -27,6 +27,7 @@ from coordinator.streams.audit.sums import check_checkpoint, check_emission, che
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.events import CheckpointData
 from coordinator.streams.inputs.stage import InputStage
+from coordinator.streams.log import ids
 from coordinator.streams.log.stage import AnyStage
 from coordinator.streams.scores.stage import ScoreStage
 from coordinator.streams.snapshots.stage import SnapshotStage
@@ -66,7 +67,7 @@ async def check_log(
             ),
         ),
         "checkpoint": (
-            CheckpointStage(crunch_id, contracts),
+            CheckpointStage(_opened_by(crunch_id, chain.copy_of, checkpoint), contracts),
             Scope(
                 ("CheckpointOpened", "CheckpointWithheld"),
                 partial(_builds, checkpoint.checkpoint_id),
@@ -108,6 +109,12 @@ def check_chain(chain: Chain, checkpoint: CheckpointData, contracts: Contracts) 
     yield "snapshots", check_snapshots(chain, rounds, checkpoint, contracts)
     yield "checkpoint", check_checkpoint(chain, checkpoint)
     yield "emission", check_emission(chain, checkpoint, contracts)
+
+
+def _opened_by(crunch_id: str, copy_of: str, checkpoint: CheckpointData) -> str:
+    """The crunch whose checkpoint it is: in a copy under another crunch id those of the original stand too."""
+    of_original = ids.checkpoint_id(copy_of, checkpoint.period_start, checkpoint.period_end)
+    return copy_of if copy_of and checkpoint.checkpoint_id == of_original else crunch_id
 
 
 def _builds(checkpoint_id: str, event: Any) -> bool:

@@ -85,6 +85,8 @@ class Chain:
         period: tuple[int, int] | None = None,
     ) -> None:
         self._period = period
+        self.copy_of = ""
+        """The crunch whose log was copied in under another crunch id, as the topics' birth says."""
         self.terms = TermsInForce()
         self.records: dict[str, list[Seen]] = defaultdict(list)
         self.inputs: dict[str, InputReceivedData] = {}

@@ -8,7 +8,8 @@ from coordinator.streams.events.base import Data, Event
 class TopicBornData(Data, frozen=True):
     """Whose topic this is. `format` is the envelope's version; `birth_id` is the same in all topics of a crunch.
 
-    `before` is the birth id of the log whose records were copied in behind this one, empty for a new crunch.
+    `before` is the birth id of the log whose records were copied in behind this one, `copy_of` its crunch id. Both are
+    empty for a new crunch.
     """
 
     crunch_id: str
@@ -16,6 +17,7 @@ class TopicBornData(Data, frozen=True):
     format: int
     birth_id: str
     before: str = ""
+    copy_of: str = ""
 
 
 class TopicBorn(Event, frozen=True):

@@ -19,11 +19,12 @@ HEAD_BYTES = 200  # an event begins with its kind; an append does not
 
 
 class Birth(msgspec.Struct, frozen=True):
-    """One crunch's birth. `before` is the birth id of the log whose records were copied in, empty for a new crunch."""
+    """One crunch's birth. Of a log whose records were copied in, `before` is the birth id, `copy_of` the crunch id."""
 
     birth_id: str
     at_ms: int
     before: str = ""
+    copy_of: str = ""
 
 
 def birth_records(crunch_id: str, birth: Birth) -> dict[str, bytes]:
@@ -38,6 +39,7 @@ def _born(crunch_id: str, topic: str, birth: Birth) -> TopicBorn:
         format=ENVELOPE_VERSION,
         birth_id=birth.birth_id,
         before=birth.before,
+        copy_of=birth.copy_of,
     )
     return TopicBorn(id=f"birth/{birth.birth_id}/{topic}", at=birth.at_ms, data=data)
 

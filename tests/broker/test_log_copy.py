@@ -77,7 +77,9 @@ async def test_a_restored_log_is_the_same_bytes_at_the_same_offsets(kafka_bootst
         topic: records[1:] for topic, records in was.items()
     }
     births = [read_birth(records[0][1]).data for records in again.values()]
-    assert {(one.crunch_id, one.before) for one in births} == {(f"{crunch_id}-again", f"of-{crunch_id}")}
+    assert {(one.crunch_id, one.before, one.copy_of) for one in births} == {
+        (f"{crunch_id}-again", f"of-{crunch_id}", crunch_id)
+    }
 
 
 async def test_one_lost_topic_comes_back_from_a_copy_beside_those_that_stayed(kafka_bootstrap, crunch_id):

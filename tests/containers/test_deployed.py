@@ -155,7 +155,7 @@ def altered(backup: bytes, topic: str, after: bytes, period: tuple[int, int]) ->
     [
         ("scores", b'"units":{"value":', "scores"),
         ("snapshots", b'"sums":{"value":[', "snapshots"),
-        ("checkpoints", b'"reward_pct":', "emission"),
+        ("checkpoints", b'"reward_pct":', "checkpoint"),
     ],
 )
 def test_one_altered_number_in_a_log_is_found_by_its_step(node, backup, topic, after, step):
@@ -199,7 +199,7 @@ def test_a_backup_is_restored_into_a_node_that_then_goes_on(node):
     was = len(node.get("/reports/checkpoints"))
     refused = node.make("restore", f"FILE={file}", check=False)
     assert refused.returncode != 0
-    assert "takes empty topics" in refused.stderr
+    assert "stop the node first" in refused.stderr
     node.make("reset", f"YES={NAME}")
     node.make("restore", f"FILE={file}")
     node.make("deploy")

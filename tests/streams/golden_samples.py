@@ -38,7 +38,9 @@ _EVENTS: list[ev.AnyEvent] = [
     ev.TopicBorn(
         id="birth/b1/feeds",
         at=T0,
-        data=ev.TopicBornData(crunch_id="btc-up", topic="feeds", format=1, birth_id="b1", before="b0"),
+        data=ev.TopicBornData(
+            crunch_id="btc-up", topic="feeds", format=1, birth_id="b1", before="b0", copy_of="eth-up"
+        ),
     ),
     configured(
         scopes=[_SCOPE],

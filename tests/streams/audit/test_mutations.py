@@ -63,18 +63,20 @@ def last_checkpoint() -> CheckpointData:
     return max(honest.checkpoints.values(), key=lambda one: one.period_end)
 
 
-def verdict(log: MemoryLog) -> ChainBrokenError | None:
+def verdict(log: MemoryLog, crunch_id: str = "btc-up", copy_of: str = "") -> ChainBrokenError | None:
     """What is found against the last checkpoint of the honest log; None if all holds."""
     wanted = last_checkpoint()
     chain = Chain(
         {topic: log.decisions(topic) for topic in TOPICS_READ}, (wanted.period_start, wanted.period_end)
     )
 
+    chain.copy_of = copy_of
+
     async def walk() -> None:
         checkpoint = chain.checkpoints.get(wanted.checkpoint_id)
         if checkpoint is None:
             raise ChainBrokenError("checkpoint", f"the topics have no checkpoint {wanted.checkpoint_id}")
-        steps = [step async for step, _ in check_log(topics_of(log), chain, checkpoint, CONTRACTS, "btc-up")]
+        steps = [step async for step, _ in check_log(topics_of(log), chain, checkpoint, CONTRACTS, crunch_id)]
         assert tuple(steps) == STEPS
 
     try:
@@ -213,6 +215,13 @@ TOUCHED = {
     "snapshots": {"snapshots", "checkpoint"},  # without PeriodClosed there is none
     "checkpoints": {"checkpoint", "emission"},
 }
+
+
+def test_a_copy_under_another_crunch_id_holds_and_a_log_that_is_no_copy_does_not():
+    assert verdict(market(1), "btc-up-mirror", copy_of="btc-up") is None
+    found = verdict(market(1), "btc-up-mirror")
+    assert found is not None
+    assert found.step == "checkpoint"
 
 
 def test_an_honest_log_holds_whatever_its_market_was():
