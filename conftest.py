@@ -11,7 +11,9 @@ root back) is refused with the right name. tests/test_packaging.py proves both.
 from __future__ import annotations
 
 import os
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Sequence
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder
@@ -53,10 +55,29 @@ settings.register_profile("no deadline", deadline=None)
 settings.load_profile("no deadline")
 
 said_at_the_end = pytest.StashKey[list[str]]()
+SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - looked at before it is used
+SHARED_MEMORY_FREE_BYTES_MIN = 4 * 1024**3
+folder_in_memory, succeeded = pytest.StashKey[Path](), pytest.StashKey[bool]()
 
 
 def pytest_configure(config: pytest.Config) -> None:
     config.stash[said_at_the_end] = []
+    if has_room_in_memory() and not {"PYTEST_XDIST_WORKER", "PYTEST_DEBUG_TEMPROOT"} & os.environ.keys():
+        # A store that is opened waits for the disk, and every test of the API opens eight: on a busy disk most of its
+        # time. Whatever makes temporary folders, in this process or a child of it, makes them here.
+        folder = config.stash[folder_in_memory] = Path(
+            tempfile.mkdtemp(prefix="coordinator-tests-", dir=SHARED_MEMORY)
+        )
+        os.environ |= {"PYTEST_DEBUG_TEMPROOT": str(folder), "TMPDIR": str(folder)}
+        tempfile.tempdir = None  # it is looked up again
+
+
+def has_room_in_memory() -> bool:
+    """Whether folders can be made in memory, and programs run in them."""
+    if not os.access(SHARED_MEMORY, os.W_OK):
+        return False
+    found = os.statvfs(SHARED_MEMORY)
+    return found.f_bavail * found.f_frsize >= SHARED_MEMORY_FREE_BYTES_MIN and not found.f_flag & os.ST_NOEXEC
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -83,7 +104,16 @@ def say_at_the_end(pytestconfig: pytest.Config) -> Callable[[str], None]:
     return pytestconfig.stash[said_at_the_end].append
 
 
-def pytest_sessionfinish(session: pytest.Session) -> None:
+@pytest.hookimpl(trylast=True)
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """What the tests left goes with the run; of a failed one it is kept, until the machine starts again."""
+    folder = config.stash.get(folder_in_memory, None)
+    if folder is not None and config.stash.get(succeeded, False):
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
+    session.config.stash[succeeded] = exitstatus == pytest.ExitCode.OK
     if hasattr(session.config, "workeroutput"):  # a process of several: another one prints the results
         session.config.workeroutput["said"] = session.config.stash[said_at_the_end]
 
