@@ -132,6 +132,7 @@ class RankedEntry(Shape):
     absent_count: int
     rounds_count: int
     cruncher_id: str
+    counts: dict[str, int]
     first_point: int
 
 

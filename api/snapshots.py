@@ -65,7 +65,7 @@ def snapshots_page(
 
 def _row(at: int, one: SnapshotTakenData, decimals: int, read: Readable) -> dict[str, Any]:
     model = read.models.get(one.model_id)
-    windows = to_floats(one.windows_units, decimals)
+    windows = to_floats(one.windows_units | one.boards_units, decimals)
     return {
         "id": one.snapshot_id,
         "model_id": one.model_id,

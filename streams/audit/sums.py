@@ -19,11 +19,13 @@ from coordinator.streams.events import (
     PeriodClosedData,
     PointCount,
     RoundScoredData,
+    ScopeSum,
     ScoreEntry,
     SnapshotTakenData,
 )
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.finite import numbers_of
+from coordinator.streams.scores.boards import board_units
 from coordinator.streams.scores.units import mean_units, to_float, to_units
 
 HOUR_MS = 3_600_000
@@ -36,12 +38,18 @@ class _Sums:
     def __init__(self) -> None:
         self.sums: dict[str, list[int]] = {}
         self.counts: Count[str] = Count()
+        self.scopes: dict[str, list[int]] = {}
         self.scores: list[tuple[int, str, str, dict[str, int]]] = []
 
     def add(self, name: str, units: int) -> None:
         total = self.sums.setdefault(name, [0, 0])
         total[0] += units
         total[1] += 1
+
+    def add_in_scope(self, scope: str, units: int, scored: int) -> None:
+        total = self.scopes.setdefault(scope, [0, 0, 0])
+        for i, one in enumerate((units, 1, scored)):
+            total[i] += one
 
     def take_in(self, entry: ScoreEntry) -> None:
         name = "scored" if entry.status == "SCORED" else f"{entry.status}_{entry.fault}"
@@ -62,7 +70,8 @@ def check_snapshots(
         if not chain.terms.adds_up(closed.contract_hash, closed.resolvable_at):
             continue
         start, _ = chain.terms.snapshot_period(closed.resolvable_at)
-        value_field = chain.terms.at(start).value_field
+        value_field, boards = chain.terms.at(start).value_field, chain.terms.at(start).boards
+        scope = f"{closed.subject}/{closed.scope_key}"
         for entry in closed.entries():
             sums = wanted[start, entry.model_id]
             sums.take_in(entry)
@@ -71,8 +80,12 @@ def check_snapshots(
                 sums.scores.append((closed.resolvable_at, one.input_id, scope_key, units))
                 for name, value in units.items():
                     sums.add(name, value)
+                if boards and value_field in units:
+                    sums.add_in_scope(scope, units[value_field], 1)
             if entry.charge_units is not None:
                 sums.add(value_field, entry.charge_units)
+                if boards:
+                    sums.add_in_scope(scope, entry.charge_units, 0)
     mine = _of_period(chain, checkpoint)
     there = {(one.period_start, one.model_id): one for one in mine}
     for (start, model_id), sums in sorted(wanted.items()):
@@ -123,6 +136,9 @@ def _compare(snapshot: SnapshotTakenData, sums: _Sums, chain: Chain, contracts: 
         "charged_count": (snapshot.charged_count, counts["charged"]),
         "windows": (snapshot.windows_units, _windows(snapshot, chain)),
     }
+    said_scopes = {name: [one.sum_units, one.n, one.scored] for name, one in snapshot.scopes.items()}
+    pairs["scopes"] = (said_scopes, sums.scopes)
+    pairs["boards"] = (snapshot.boards_units, _boards(snapshot, chain))
     pairs["first_point"] = (
         snapshot.first_point,
         chain.first_point(snapshot.player, snapshot.period_end),
@@ -174,6 +190,28 @@ def _windows(snapshot: SnapshotTakenData, chain: Chain) -> dict[str, int | None]
         out[window.name] = (
             mean_units(sum(one.sum_units for one in sums), sum(one.n for one in sums)) if any_scored else None
         )
+    return out
+
+
+def _boards(snapshot: SnapshotTakenData, chain: Chain) -> dict[str, int | None]:
+    """Each board over a window: of the scopes of the model's snapshots that begin inside it."""
+    terms = chain.terms.at(snapshot.period_start)
+    since = chain.terms.comparable_since(snapshot.period_start)
+    hours = {window.name: window.hours for window in terms.windows}
+    out: dict[str, int | None] = {}
+    for board in terms.boards:
+        if not board.window:
+            continue
+        first = max(snapshot.period_end - hours[board.window] * HOUR_MS, since)
+        sums: dict[str, ScopeSum] = {}
+        for one in chain.snapshots.values():
+            if one.model_id == snapshot.model_id and first <= one.period_start < snapshot.period_end:
+                for name, scope in one.scopes.items():
+                    before = sums.get(name, ScopeSum(0, 0, 0))
+                    sums[name] = ScopeSum(
+                        before.sum_units + scope.sum_units, before.n + scope.n, before.scored + scope.scored
+                    )
+        out[board.name] = board_units(board, sums)
     return out
 
 

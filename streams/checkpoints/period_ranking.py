@@ -7,6 +7,7 @@ averaged by scored predictions: one key per model, an integer in units, ranked b
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable
 from copy import copy
 from decimal import Decimal
 from itertools import accumulate, chain
@@ -15,8 +16,16 @@ from operator import attrgetter
 import msgspec
 
 from coordinator.streams.checkpoints.ranking import rank
-from coordinator.streams.events import PeriodClosedData, PointCount, RankedEntry, SnapshotTakenData, Terms
+from coordinator.streams.events import (
+    PeriodClosedData,
+    PointCount,
+    RankedEntry,
+    ScopeSum,
+    SnapshotTakenData,
+    Terms,
+)
 from coordinator.streams.log.envelope import Need
+from coordinator.streams.scores.boards import board_count, board_units
 from coordinator.streams.scores.units import mean_units
 
 PERIOD_KEY = "period"
@@ -31,6 +40,8 @@ class ModelTotals(msgspec.Struct):
     """field -> [sum in units, n]"""
     summaries: dict[str, list[int]] = {}
     windows: dict[str, int | None] = {}
+    boards: dict[str, int | None] = {}
+    scopes: dict[str, ScopeSum] = {}
     last_end: int = -1
     cruncher_id: str = ""
     first_point: int = -1
@@ -80,6 +91,12 @@ class PeriodTotals(msgspec.Struct):
             total[1] += data.scored_count
         if data.period_end >= totals.last_end:
             totals.last_end, totals.windows = data.period_end, data.windows_units
+            totals.boards = data.boards_units
+        for name, scope in data.scopes.items():
+            so_far = totals.scopes.get(name, ScopeSum(0, 0, 0))
+            totals.scopes[name] = ScopeSum(
+                so_far.sum_units + scope.sum_units, so_far.n + scope.n, so_far.scored + scope.scored
+            )
         self.tainted |= data.rehearsal
         for name in data.rehearsal_windows:
             self.tainted_windows[name] = max(self.tainted_windows.get(name, -1), data.period_end)
@@ -114,9 +131,9 @@ class PeriodTotals(msgspec.Struct):
             found[model_id] = one.asked + away - min(excused, excused_max)
         return found
 
-    def rehearsal(self, checkpoint_key: str) -> bool:
-        """Did the ranking use any score of replayed time?"""
-        return self.tainted or self.tainted_windows.get(checkpoint_key, -1) == self.end
+    def rehearsal(self, windows: Iterable[str]) -> bool:
+        """Did the ranking or its payout use any score of replayed time? `windows` are those that they look at."""
+        return self.tainted or any(self.tainted_windows.get(name, -1) == self.end for name in windows)
 
 
 def ranked_entries(totals: PeriodTotals, terms: Terms) -> tuple[list[RankedEntry], dict[str, str]]:
@@ -141,7 +158,8 @@ def ranked_entries(totals: PeriodTotals, terms: Terms) -> tuple[list[RankedEntry
             key_units=key,
             prediction_count=totals.models[model_id].scored,
             snapshot_count=totals.models[model_id].snapshots,
-            result_summary_units=_summary(totals.models[model_id]),
+            result_summary_units=_summary(totals.models[model_id], terms, totals.end),
+            counts={board.name: board_count(board, totals.models[model_id].scopes) for board in terms.boards},
             failed_count=totals.models[model_id].failed,
             absent_count=totals.models[model_id].absent_model + totals.models[model_id].absent_node,
             rounds_count=asked[model_id],
@@ -166,16 +184,28 @@ def _key(one: ModelTotals, terms: Terms, period_end: int, asked: int) -> int | s
     if any(window.name == terms.checkpoint_key for window in terms.windows):
         window = one.windows.get(terms.checkpoint_key) if one.last_end == period_end else None
         return f"nothing in {terms.checkpoint_key} at the period's end" if window is None else window
+    if any(board.name == terms.checkpoint_key for board in terms.boards):
+        units = _boards(one, terms, period_end)[terms.checkpoint_key]
+        return f"has no number on the board {terms.checkpoint_key}" if units is None else units
     summary = one.summaries.get(terms.checkpoint_key)
     if summary and summary[1]:
         return mean_units(summary[0], summary[1])
     return f"no summary has {terms.checkpoint_key}"
 
 
-def _summary(one: ModelTotals) -> dict[str, int]:
-    """Means over the period per summed field, then the windows and the summary keys under their own names."""
+def _boards(one: ModelTotals, terms: Terms, period_end: int) -> dict[str, int | None]:
+    """Each board's number: of the period's scopes, or over its window as of the period's end."""
+    at_end = one.boards if one.last_end == period_end else {}
+    return {
+        board.name: at_end.get(board.name) if board.window else board_units(board, one.scopes)
+        for board in terms.boards
+    }
+
+
+def _summary(one: ModelTotals, terms: Terms, period_end: int) -> dict[str, int]:
+    """Means over the period per summed field, then boards, windows and summary keys under their own names."""
     out = {name: mean_units(total[0], total[1]) for name, total in one.sums.items() if total[1]}
-    for name, units in one.windows.items():
+    for name, units in (_boards(one, terms, period_end) | one.windows).items():
         if units is not None:
             out.setdefault(name, units)
     for name, total in one.summaries.items():

@@ -184,6 +184,7 @@ class CheckpointStage(Stage[CheckpointsState]):
             return None, []
         contract = self._contracts(terms.contract_hash)
         built = build_emission(contract, ranked, terms.score_decimals, totals.end)
+        pools = [pool.key for pool in contract.payout.pools] if contract.payout else []
         data = CheckpointData(
             checkpoint_id=ids.checkpoint_id(self._crunch_id, totals.start, totals.end),
             period_start=totals.start,
@@ -197,7 +198,9 @@ class CheckpointStage(Stage[CheckpointsState]):
             emission_sha256=emission_sha256(built.emission),
             payout=built.payout,
             contract_hash=terms.contract_hash,
-            rehearsal=totals.rehearsal(terms.checkpoint_key),
+            rehearsal=totals.rehearsal(
+                [terms.checkpoint_key, *pools, *(board.window for board in terms.boards)]
+            ),
         )
         unpaid = unpaid_reason(terms.calendar, totals.start)
         faults = [built.fault] if built.fault else offer_faults(data, previous_end, at)

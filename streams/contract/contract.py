@@ -16,6 +16,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from coordinator.streams.contract import defaults
+from coordinator.streams.contract.boards import BOARDS_MAX, Board
 from coordinator.streams.contract.emission import FRAC64_ONE
 from coordinator.streams.contract.payout import Payout
 from coordinator.streams.contract.periods import Calendar
@@ -27,6 +28,7 @@ __all__ = [
     "AbsencePercentile",
     "Aggregation",
     "AggregationWindow",
+    "Board",
     "Calendar",
     "CallMethod",
     "CrunchContract",
@@ -167,7 +169,7 @@ class Aggregation(_Strict):
     """How scores become a board and a payment.
 
     `ranking_key` is a window (the live board); `checkpoint_key` is `period` (the mean over the whole
-    checkpoint period), a window as of the period's end, or a key of the snapshot summary.
+    checkpoint period), a window as of the period's end, a board, or a key of the snapshot summary.
     """
 
     windows: list[AggregationWindow] = [
@@ -175,6 +177,8 @@ class Aggregation(_Strict):
         AggregationWindow(name="score_steady", hours=72),
         AggregationWindow(name="score_anchor", hours=168),
     ]
+    boards: list[Board] = Field(default=[], max_length=BOARDS_MAX)
+    """Rankings of some scopes beside the whole one, each with a number that pools and `checkpoint_key` may rank by."""
     value_field: str = "value"
     ranking_key: str = "score_recent"
     checkpoint_key: str = "period"
@@ -185,6 +189,11 @@ class Aggregation(_Strict):
         names = [window.name for window in self.windows]
         if len(set(names)) != len(names):
             message = f"aggregation.windows: two windows share a name: {names}"
+            raise ValueError(message)
+        boards = [board.name for board in self.boards]
+        taken = {*names, "period", self.value_field}
+        if len(set(boards)) != len(boards) or taken & set(boards):
+            message = f"aggregation.boards: a name means two things: {boards} beside {sorted(taken)}"
             raise ValueError(message)
         if self.ranking_key not in names:
             message = f"aggregation.ranking_key: {self.ranking_key!r} is none of the windows {names}"

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from coordinator.streams.contract import AbsenceConstant, AbsencePercentile, CrunchContract
+from coordinator.streams.contract.boards import board_terms
 from coordinator.streams.contract.periods import calendar_fault, calendar_period
 from coordinator.streams.events import CrunchConfigured, Feed, Scope, Terms, Window
 from coordinator.streams.log.errors import OperatorError
@@ -95,6 +96,7 @@ def make_terms(
         checkpoint_offset_ms=settings.checkpoint_offset_seconds * MS,
         effective_from=effective_from,
         answers_hidden_until=contract.answers_hidden_until,
+        boards=board_terms(aggregation.boards, scopes, [window.name for window in aggregation.windows]),
         calendar=calendar,
     )
 

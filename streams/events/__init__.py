@@ -124,10 +124,20 @@ from coordinator.streams.events.snapshots import (
     PeriodClosed,
     PeriodClosedData,
     PointCount,
+    ScopeSum,
     SnapshotTaken,
     SnapshotTakenData,
 )
-from coordinator.streams.events.terms import CalendarTerms, CrunchConfigured, Feed, Scope, Terms, Window
+from coordinator.streams.events.terms import (
+    BoardPart,
+    BoardTerms,
+    CalendarTerms,
+    CrunchConfigured,
+    Feed,
+    Scope,
+    Terms,
+    Window,
+)
 
 __all__ = [
     "NO_OUTPUT",
@@ -141,6 +151,8 @@ __all__ = [
     "BanModelData",
     "BindPayees",
     "BindPayeesData",
+    "BoardPart",
+    "BoardTerms",
     "CalendarTerms",
     "CheckpointAdvancedData",
     "CheckpointClaimable",
@@ -225,6 +237,7 @@ __all__ = [
     "Scope",
     "ScopeAnswered",
     "ScopeAnsweredData",
+    "ScopeSum",
     "ScoreEntry",
     "ScoredUntil",
     "ScoredUntilData",

@@ -22,6 +22,8 @@ class RankedEntry(Data, frozen=True):
     """All rounds of the period, without the node's faults and what a newcomer is excused: what participation is of."""
     cruncher_id: str = ""
     """Whose model it is; empty where the orchestrator does not say."""
+    counts: dict[str, int] = {}
+    """Board -> the period's scores in its scopes."""
     first_point: int = 0
     """The point (ms) of the first round that any model of the same player was asked in."""
 

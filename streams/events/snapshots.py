@@ -14,6 +14,14 @@ class FieldSum(msgspec.Struct, frozen=True, array_like=True):
     n: int
 
 
+class ScopeSum(msgspec.Struct, frozen=True, array_like=True):
+    """[sum of the value field in units, n, how many of the n are scores]: the others are charges."""
+
+    sum_units: int
+    n: int
+    scored: int
+
+
 class SnapshotTakenData(Data, frozen=True):
     """One model in one period [period_start, period_end). Counts are of (round, scope) pairs.
 
@@ -44,6 +52,10 @@ class SnapshotTakenData(Data, frozen=True):
     rounds_count: int = 0
     """The period's (round, scope) pairs that some model could answer, without those that this one missed by the node's
     fault; it need not have been asked: who comes late or has left misses them."""
+    scopes: dict[str, ScopeSum] = {}
+    """`subject/scope_key` -> the value field's sum, where the contract has boards."""
+    boards_units: dict[str, int | None] = {}
+    """The boards over a window, as of the period's end."""
 
     @property
     def player(self) -> str:

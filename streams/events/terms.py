@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Literal
 
+import msgspec
+
 from coordinator.streams.events.base import Data, Event
 
 
@@ -35,6 +37,23 @@ class Window(Data, frozen=True):
 
 AbsencePolicy = Literal["ignore", "zero", "constant", "worst", "worst_percentile", "percentile", "scored"]
 """What a missing answer costs; `scores/charges.py` has the rules."""
+
+
+class BoardPart(msgspec.Struct, frozen=True, array_like=True):
+    """[subject, scope_key, weight as a whole number in text]: it may have more digits than a number in JSON."""
+
+    subject: str
+    scope_key: str
+    weight: str
+
+
+class BoardTerms(Data, frozen=True):
+    """A board of some scopes. `window` is empty for the checkpoint period."""
+
+    name: str
+    window: str
+    parts: list[BoardPart]
+    every_scope: bool
 
 
 class CalendarTerms(Data, frozen=True):
@@ -83,6 +102,7 @@ class Terms(Data, frozen=True):
     """What the policy `constant` charges."""
     absence_percent: float = 10.0
     """Which percentile of the round's scores the policy `percentile` charges, counted from the worse end."""
+    boards: list[BoardTerms] = []
     calendar: CalendarTerms | None = None
     """Where the contract has one, checkpoint periods follow it, and the interval and its offset say nothing."""
     goes_on: bool = False

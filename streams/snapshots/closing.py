@@ -16,6 +16,7 @@ from coordinator.streams.events import (
     PeriodClosed,
     PeriodClosedData,
     PointCount,
+    ScopeSum,
     SnapshotTaken,
     SnapshotTakenData,
     Terms,
@@ -24,6 +25,7 @@ from coordinator.streams.events import (
 from coordinator.streams.log import ids
 from coordinator.streams.log.finite import numbers_of
 from coordinator.streams.log.reasons import as_reason
+from coordinator.streams.scores.boards import board_units
 from coordinator.streams.scores.scorer import validator
 from coordinator.streams.scores.units import mean_units, to_float, to_units
 from coordinator.streams.snapshots.state import (
@@ -32,6 +34,7 @@ from coordinator.streams.snapshots.state import (
     ScoredRound,
     SnapshotState,
     Tally,
+    drop_scope_trails,
     drop_trails,
 )
 from coordinator.streams.snapshots.trailing import Totals, Trail
@@ -45,6 +48,10 @@ class Closing:
     def __init__(self, state: SnapshotState, contracts: Callable[[str], CrunchContract], at: int) -> None:
         self._state, self._own, self._contracts, self._at = state, state.own, contracts, at
         self._trails = {model_id: one.copy() for model_id, one in self._own.trails.items()}
+        self._scope_trails = {
+            model_id: {scope: one.copy() for scope, one in trails.items()}
+            for model_id, trails in self._own.scope_trails.items()
+        }
         self._joined, self._crunchers = dict(self._own.joined), dict(self._own.crunchers)
 
     def events(self, until: int) -> Iterator[AnyEvent]:
@@ -103,6 +110,7 @@ class Closing:
         longest = max(window.hours for window in terms.windows) * HOUR_MS
         since = self._own.terms.comparable_since(start)
         drop_trails(self._trails, max(end - longest, since))
+        drop_scope_trails(self._scope_trails, max(end - longest, since))
         rounds_count = len(period.points) if period is not None else 0
         for model_id, tally in tallies.items():
             self._crunchers[model_id] = tally.cruncher_id
@@ -120,6 +128,7 @@ class Closing:
                 window.name: trail.since(max(end - window.hours * HOUR_MS, since)) for window in terms.windows
             }
             summary, error = self._summary(period, tally, terms)
+            scopes = {name: ScopeSum(*one) for name, one in sorted(tally.scopes.items())}
             yield SnapshotTaken(
                 id=f"{ids.snapshot_id(model_id, start, end)}:taken",
                 at=self._at,
@@ -144,8 +153,30 @@ class Closing:
                     charged_count=tally.charged,
                     rehearsal=tally.rehearsal,
                     contract_hash=terms.contract_hash,
+                    scopes=scopes,
+                    boards_units=self._boards(model_id, start, end, since, scopes, terms)
+                    if terms.boards
+                    else {},
                 ),
             )
+
+    def _boards(
+        self, model_id: str, start: int, end: int, since: int, scopes: dict[str, ScopeSum], terms: Terms
+    ) -> dict[str, int | None]:
+        """The boards over a window, as of `end`; the scopes of the period that ends here are added to the past."""
+        trails = self._scope_trails.setdefault(model_id, {})
+        for name, one in scopes.items():
+            trails.setdefault(name, Trail()).add(start, one.sum_units, one.n, one.scored, rehearsal=False)
+        hours = {window.name: window.hours for window in terms.windows}
+        found: dict[str, int | None] = {}
+        for board in terms.boards:
+            if board.window:
+                from_ms = max(end - hours[board.window] * HOUR_MS, since)
+                past = {name: trail.since(from_ms) for name, trail in trails.items()}
+                found[board.name] = board_units(
+                    board, {name: ScopeSum(one.sum_units, one.n, one.scored) for name, one in past.items()}
+                )
+        return found
 
     def _summary(self, period: OpenPeriod | None, tally: Tally, terms: Terms) -> tuple[dict[str, int], str]:
         """The contract's own aggregate over the period's scores, rounded; or why there is none."""

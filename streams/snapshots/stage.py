@@ -23,7 +23,7 @@ from coordinator.streams.events import (
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.stage import Draft, Stage, Told
 from coordinator.streams.snapshots.closing import HOUR_MS, Closing
-from coordinator.streams.snapshots.state import SnapshotState, drop_trails, tally_round
+from coordinator.streams.snapshots.state import SnapshotState, drop_scope_trails, drop_trails, tally_round
 from coordinator.streams.snapshots.trailing import Trail
 
 
@@ -72,11 +72,17 @@ class SnapshotStage(Stage[SnapshotState]):
                         data.scored_count,
                         rehearsal=data.rehearsal,
                     )
+                for scope, one in data.scopes.items():
+                    of_model = own.scope_trails.setdefault(data.model_id, {})
+                    of_model.setdefault(scope, Trail()).add(
+                        data.period_start, one.sum_units, one.n, one.scored, rehearsal=data.rehearsal
+                    )
             case PeriodClosed(data=data):
                 own.closed_until = max(own.closed_until, data.until_ms)
                 state.periods = {at: one for at, one in state.periods.items() if one.end > data.until_ms}
                 longest = max(window.hours for terms in own.terms.spans() for window in terms[2].windows)
                 drop_trails(own.trails, own.closed_until - longest * HOUR_MS)
+                drop_scope_trails(own.scope_trails, own.closed_until - longest * HOUR_MS)
             case _:
                 pass
 

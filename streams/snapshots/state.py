@@ -13,6 +13,7 @@ from coordinator.streams.contract.terms import TermsInForce
 from coordinator.streams.events import RoundScoredData, Unscored
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.stage import State
+from coordinator.streams.scores.boards import scope_name
 from coordinator.streams.snapshots.trailing import Trail
 
 FAR_MS = 1 << 62
@@ -32,6 +33,8 @@ class Tally(msgspec.Struct):
 
     sums: dict[str, list[int]] = {}
     """Score field -> [sum of units, n]."""
+    scopes: dict[str, list[int]] = {}
+    """Scope -> [sum of the value field in units, n, scores], where the terms have boards."""
     scores: list[tuple[int, int]] = []
     scored: int = 0
     failed: int = 0
@@ -49,6 +52,13 @@ class Tally(msgspec.Struct):
         total = self.sums.setdefault(name, [0, 0])
         total[0] += units
         total[1] += 1
+
+    def add_in_scope(self, scope: str, units: int, scored: int) -> None:
+        """Add one value of a scope: a score (1), or a charge (0)."""
+        total = self.scopes.setdefault(scope, [0, 0, 0])
+        total[0] += units
+        total[1] += 1
+        total[2] += scored
 
     def missed(self, one: Unscored, value_field: str, *, answerable: bool) -> None:
         """Count a round without a score. `answerable`: some model could answer it."""
@@ -91,6 +101,8 @@ class OwnSnapshots(msgspec.Struct):
     terms: TermsInForce = msgspec.field(default_factory=TermsInForce)
     closed_until: int = -1
     trails: dict[str, Trail] = {}
+    scope_trails: dict[str, dict[str, Trail]] = {}
+    """Model -> scope -> its past, where the terms have boards."""
     joined: dict[str, int] = {}
     """Player -> the point of the first round that any of its models was asked in."""
     crunchers: dict[str, str] = {}
@@ -136,14 +148,30 @@ def tally_round(state: SnapshotState, data: RoundScoredData, before: Need) -> No
         for tally, units in zip(tallies, column, strict=True):
             if units is not None:
                 tally.add(name, units)
-    value_field = terms.at(start).value_field
+    held = terms.at(start)
     for one in data.unscored:
-        tallies[one.model].missed(one, value_field, answerable=answerable)
+        tallies[one.model].missed(one, held.value_field, answerable=answerable)
+    if held.boards:
+        scope = scope_name(data.subject, data.scope_key)
+        for tally, units in zip(tallies, data.units.get(held.value_field, ()), strict=False):
+            if units is not None:
+                tally.add_in_scope(scope, units, 1)
+        for one in data.unscored:
+            if one.charge_units is not None:
+                tallies[one.model].add_in_scope(scope, one.charge_units, 0)
+
+
+def drop_scope_trails(trails: dict[str, dict[str, Trail]], from_ms: int) -> None:
+    """Of every model, as `drop_trails`."""
+    for model_id in list(trails):
+        drop_trails(trails[model_id], from_ms)
+        if not trails[model_id]:
+            del trails[model_id]
 
 
 def drop_trails(trails: dict[str, Trail], from_ms: int) -> None:
-    """Forget the periods that start before `from_ms`, and models with none left."""
-    for model_id in list(trails):
-        trails[model_id].drop_before(from_ms)
-        if not trails[model_id]:
-            del trails[model_id]
+    """Forget the periods that start before `from_ms`, and what has none left."""
+    for name in list(trails):
+        trails[name].drop_before(from_ms)
+        if not trails[name]:
+            del trails[name]

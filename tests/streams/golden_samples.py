@@ -21,7 +21,7 @@ _CHECKPOINT = checkpoint_data(
         ev.RankedEntry(
             model_id="m1", rank=1, key_units=5, prediction_count=60, snapshot_count=6,
             result_summary_units={"value": 5}, failed_count=1, absent_count=2, rounds_count=63,
-            cruncher_id="c1", first_point=T0,
+            cruncher_id="c1", counts={"1h": 60}, first_point=T0,
         )
     ],
     unranked=["m2"],
@@ -47,6 +47,14 @@ _EVENTS: list[ev.AnyEvent] = [
         min_participation=0.25,
         newcomer_excuse_max=0.25,
         checkpoint_offset_ms=3_600_000,
+        boards=[
+            ev.BoardTerms(
+                name="1h",
+                window="score_recent",
+                parts=[ev.BoardPart("BTCUSDT", "60s", "7")],
+                every_scope=False,
+            )
+        ],
         calendar=ev.CalendarTerms(
             zone="Europe/Zurich", weekday=0, minute=720, unpaid_until=T0, ends_at=T0 + 10 * 86_400_000
         ),
@@ -250,6 +258,8 @@ _EVENTS: list[ev.AnyEvent] = [
             sums={"value": ev.FieldSum(-5, 2)},
             summary_units={"value": -2},
             windows_units={"score_recent": -2, "score_steady": None},
+            scopes={"BTCUSDT/60s": ev.ScopeSum(-5, 2, 1)},
+            boards_units={"1h": None},
             scored_count=2,
             failed_count=3,
             absent_model_count=4,

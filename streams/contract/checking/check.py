@@ -132,7 +132,13 @@ class Rehearsal:
         )
         self.summary_keys = list(found)
         key = contract.aggregation.checkpoint_key
-        known = [PERIOD_KEY, *(window.name for window in contract.aggregation.windows), *self.summary_keys]
+        names = _named(contract)
+        if double := [one.name for one in contract.aggregation.boards if one.name in found]:
+            message = (
+                f"contract field aggregation.boards: a name means two things: {double} are summary keys too"
+            )
+            raise ContractError(message)
+        known = [PERIOD_KEY, *names, *self.summary_keys]
         if key not in known:
             message = f"contract field aggregation.checkpoint_key: {key!r} is none of {known}"
             raise ContractError(message)
@@ -140,8 +146,8 @@ class Rehearsal:
 
     def _emission(self) -> str:
         contract = self.contract
-        windows = [window.name for window in contract.aggregation.windows]
-        known = sorted({*self.numbers, *windows, *(self.summary_keys or [])})
+        names = _named(contract)
+        known = sorted({*self.numbers, *names, *(self.summary_keys or [])})
         for pool in contract.payout.pools if contract.payout else []:
             if pool.key and self.numbers and pool.key not in known:
                 message = f"contract field payout: pool {pool.name!r} ranks by {pool.key!r}, which is none of {known}"
@@ -149,6 +155,12 @@ class Rehearsal:
         left = _check_emission(contract)
         retained = f", and {left:,} is retained" if left else ""
         return f"12 ranked models share exactly {FRAC64_ONE - left:,}{retained}"
+
+
+def _named(contract: CrunchContract) -> list[str]:
+    """The windows and the boards."""
+    aggregation = contract.aggregation
+    return [*(one.name for one in aggregation.windows), *(one.name for one in aggregation.boards)]
 
 
 def check_contract(contract: CrunchContract, *, kind: str = "candle") -> None:

@@ -15,7 +15,7 @@ import pytest
 from coordinator.infra.contracts import sources as contract_sources
 from coordinator.infra.contracts.code import digest_of, shape
 from coordinator.infra.contracts.loading import contract_hash, load_contract
-from coordinator.streams.contract import CrunchContract, meaning, payout, periods
+from coordinator.streams.contract import CrunchContract, boards, meaning, payout, periods
 from coordinator.streams.contract import contract as contract_module
 
 FILES = {
@@ -240,21 +240,25 @@ def _ours() -> dict[str, tuple[int, str]]:
         ("streams.contract", "strategies"),
         ("streams.contract", "emission"),
         ("streams.contract", "payout_rules"),
+        ("streams.contract", "boards"),
+        ("streams.scores", "boards"),
         ("streams.contract", "payout_amounts"),
         ("streams.contract", "periods"),
         ("scaffolds.challenge", "scoring"),
     ):
         module = importlib.import_module(f"coordinator.{folder}.{name}")
-        found[name] = (
+        found[f"{folder.rpartition('.')[2]}.{name}" if name == "boards" else name] = (
             sum(key.startswith(f"{name}.") for key in meaning.CHANGED),
             _digest(module),
         )
     found["payout"] = (0, _digest(payout.pools_paid) + _digest(payout._why_not))
-    for kind in [*vars(contract_module).values(), payout.Payout, payout.Pool, payout.Taker, periods.Calendar]:
+    modules = (contract_module, boards, payout, periods)
+    kinds = {id(kind): kind for module in modules for kind in vars(module).values()}
+    for kind in kinds.values():
         if (
             inspect.isclass(kind)
             and hasattr(kind, "model_fields")
-            and kind.__module__ in (contract_module.__name__, payout.__name__, periods.__name__)
+            and kind.__module__ in {module.__name__ for module in modules}
             and kind.__name__[0] != "_"
         ):
             for field, info in kind.model_fields.items():

@@ -1,0 +1,34 @@
+"""A model's number on a board: the weighted mean of its scopes' means, rounded once. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from fractions import Fraction
+
+from coordinator.streams.events import BoardTerms, ScopeSum
+from coordinator.streams.scores.units import weighted_mean_units
+
+
+def scope_name(subject: str, scope_key: str) -> str:
+    """What a scope is called in sums by scope."""
+    return f"{subject}/{scope_key}"
+
+
+def board_units(board: BoardTerms, sums: Mapping[str, ScopeSum]) -> int | None:
+    """The number in units, None for a model without one.
+
+    A scope's mean has its charges in it; where a model has charges alone it has none: silence would rank above a loss.
+    """
+    parts: list[tuple[Fraction, Fraction | None]] = []
+    for part in board.parts:
+        total = sums.get(scope_name(part.subject, part.scope_key))
+        mean = Fraction(total.sum_units, total.n) if total is not None and total.scored else None
+        if mean is not None or board.every_scope:
+            parts.append((Fraction(int(part.weight)), mean))
+    return weighted_mean_units(parts)
+
+
+def board_count(board: BoardTerms, sums: Mapping[str, ScopeSum]) -> int:
+    """How many scores a model has in the scopes of a board."""
+    names = (scope_name(part.subject, part.scope_key) for part in board.parts)
+    return sum(sums[name].scored for name in names if name in sums)
