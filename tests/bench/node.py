@@ -90,14 +90,15 @@ def start_a_node(world: World) -> Started:
         {"COLUMNS": "200", "TERM": "dumb"},
     )
     try:
-        listens = _said(up, r"whole node listens, ([\d.]+) s after")
-        score = _said(up, r"first score, ([\d.]+) s after")
+        listens = said(up, r"whole node listens, ([\d.]+) s after")
+        score = said(up, r"first score, ([\d.]+) s after")
     finally:
         up.stop(signal.SIGINT)
     return Started(listens, score)
 
 
-def _said(up: Child, pattern: str) -> float:
+def said(up: Child, pattern: str) -> float:
+    """The number in what `up` has said, once it has. Raises RuntimeError when it does not come."""
     deadline = time.monotonic() + UP_SECONDS_MAX
     while (found := re.search(pattern, up.log_file.read_text(errors="replace"))) is None:
         up.check()

@@ -13,7 +13,7 @@ pytestmark = pytest.mark.broker
 
 RUN = Path(__file__).parent / "run.py"
 SECONDS_MAX = 180
-# `start` is what tests/broker/test_up.py does anyway, and `memory` is five more processes.
+# `start`, `node` and `rest` are what tests/broker/test_up.py does anyway, and `memory` is five more processes.
 NAMES = ("scoring", "replay", "predictions", "models", "horizon", "serving", "live", "constancy")
 
 
@@ -35,6 +35,11 @@ def test_a_quick_bench_measures_every_path_and_writes_what_it_prints(tmp_path: P
     for path, row in rows.items():
         assert row["verdict"] in ("pass", "missed", "info"), path
         assert path.strip()[:40] in done.stdout.replace("\n", " ")
+    lines = file.with_suffix(".md").read_text().splitlines()
+    table = [line.split(" | ") for line in lines if line.startswith("| ")]
+    assert [cells[0].removeprefix("| ") for cells in table[2:]] == [path.strip() for path in rows]
+    assert any("cores" in line and "Load average" in line for line in lines)
+    assert any("`make bench ARGS=" in line for line in lines)
     rates = [row["figures"]["predictions_per_second"] for path, row in rows.items() if "recorded" in path]
     assert all(rate > 0 for rate in rates)
 
