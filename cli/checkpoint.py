@@ -3,12 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import msgspec
 import typer
+from rich.table import Column, Table
+from rich.text import Text
 
+from coordinator.api.checkpoint_answers import checkpoint_answer
+from coordinator.api.payees import PAYEES_MAX, unbound
+from coordinator.cli.checkpoint_log import CheckpointsLog
+from coordinator.cli.checkpoint_shapes import (
+    in_shape,
+    print_checkpoint,
+    print_dry_run,
+    print_wallets,
+    run_dry,
+    wallet_rows,
+)
+from coordinator.cli.model_bans import nearest
 from coordinator.cli.own_kafka import node_log
 from coordinator.cli.shared import (
     DataDirOption,
@@ -17,8 +32,12 @@ from coordinator.cli.shared import (
     print_json,
     run,
 )
+from coordinator.cli.terminal import Console
+from coordinator.infra.wallets_file import WalletsFile
+from coordinator.streams import events as ev
+from coordinator.streams.contract.emission import is_tx_hash
 from coordinator.streams.log.errors import OperatorError
-from coordinator.streams.log.reasons import printable
+from coordinator.streams.log.reasons import as_reason, printable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -49,9 +68,6 @@ def list_(
 
     Example: [bold]coordinator checkpoint list --status PENDING[/bold]
     """
-    from itertools import islice  # noqa: PLC0415
-
-    from coordinator.api.checkpoint_answers import checkpoint_answer  # noqa: PLC0415
 
     async def ask(log: Any) -> Any:
         read = log.read_model
@@ -61,10 +77,6 @@ def list_(
     if as_json:
         print_json(found)
         return
-    from rich.table import Column, Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    from coordinator.cli.terminal import Console  # noqa: PLC0415
 
     table = Table(Column("id", no_wrap=True), "period (UTC)", "status", "transaction or reason")
     for one in found:
@@ -99,8 +111,6 @@ def show(
 
     Example: [bold]coordinator checkpoint show latest --as prizes --total-prize 1000000000[/bold]
     """
-    from coordinator.cli.checkpoint_shapes import in_shape, print_checkpoint  # noqa: PLC0415
-
     if (shape in ("prizes", "prizes-jsonl")) is not (total_prize is not None):
         raise OperatorError("--total-prize belongs to --as prizes and prizes-jsonl, and they need it")
     settings, _ = node_log(data_dir, kafka)
@@ -133,9 +143,6 @@ def confirm(
 
     Example: [bold]coordinator checkpoint confirm ckp_1f0c 5VERv8NM...[/bold]
     """
-    from coordinator.streams import events as ev  # noqa: PLC0415
-    from coordinator.streams.contract.emission import is_tx_hash  # noqa: PLC0415
-
     wanted = tx_hash.strip()
     if not is_tx_hash(wanted):
         raise OperatorError("TX_HASH must be base58 of 64 bytes (87 or 88 characters)")
@@ -166,8 +173,6 @@ def advance(
 
     Example: [bold]coordinator checkpoint advance ckp_1f0c CLAIMABLE[/bold]
     """
-    from coordinator.streams import events as ev  # noqa: PLC0415
-
     _command(data_dir, kafka, checkpoint_id, as_json, lambda row: (
         ev.AdvanceCheckpoint,
         ev.AdvanceCheckpointData(
@@ -192,9 +197,6 @@ def release(
 
     Example: [bold]coordinator checkpoint release ckp_1f0c --reason "looked at it: the feed was late"[/bold]
     """
-    from coordinator.streams import events as ev  # noqa: PLC0415
-    from coordinator.streams.log.reasons import as_reason  # noqa: PLC0415
-
     _command(data_dir, kafka, checkpoint_id, as_json, lambda row: (
         ev.ReleaseCheckpoint,
         ev.ReleaseCheckpointData(checkpoint_id=row.checkpoint.checkpoint_id, reason=as_reason(reason, 500)),
@@ -219,9 +221,6 @@ def dry_run(
 
     Example: [bold]coordinator checkpoint dry-run --json[/bold]
     """
-    from coordinator.cli.checkpoint_shapes import print_dry_run, run_dry  # noqa: PLC0415
-    from coordinator.cli.terminal import Console  # noqa: PLC0415
-
     settings, _ = node_log(data_dir, kafka)
 
     async def ask(log: Any) -> Any:
@@ -260,10 +259,6 @@ def wallets(
 
     Example: [bold]coordinator checkpoint wallets wallets.csv[/bold]
     """
-    from coordinator.cli.checkpoint_shapes import print_wallets, wallet_rows  # noqa: PLC0415
-    from coordinator.cli.model_bans import nearest  # noqa: PLC0415
-    from coordinator.infra.wallets_file import WalletsFile  # noqa: PLC0415
-
     settings, _ = node_log(data_dir, kafka)
     mapping = WalletsFile(str(path) if path else settings.wallets_file).lookup()
     if bind is not None:
@@ -290,9 +285,6 @@ def wallets(
 def _bind(
     data_dir: Path | None, kafka: str | None, checkpoint_id: str, mapping: Mapping[str, str], *, as_json: bool
 ) -> None:
-    from coordinator.api.payees import PAYEES_MAX, unbound  # noqa: PLC0415
-    from coordinator.streams import events as ev  # noqa: PLC0415
-
     async def ask(log: Any) -> dict[str, str]:
         row = log.find(checkpoint_id)
         return unbound(msgspec.structs.replace(row, payees={}), log.read_model, mapping)
@@ -309,8 +301,6 @@ def _bind(
 
 
 def _ask(data_dir: Path | None, kafka: str | None, question: Callable[[Any], Awaitable[Any]]) -> Any:
-    from coordinator.cli.checkpoint_log import CheckpointsLog  # noqa: PLC0415
-
     settings, _ = node_log(data_dir, kafka)
 
     async def work() -> Any:
@@ -327,8 +317,6 @@ def _command(
     as_json: bool,
     make: Callable[[Any], tuple[type[Any], Any]],
 ) -> None:
-    from coordinator.api.checkpoint_answers import checkpoint_answer  # noqa: PLC0415
-
     if checkpoint_id == LATEST:
         raise OperatorError("name the checkpoint by its id: the latest may be another one by now")
 

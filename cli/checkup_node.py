@@ -12,9 +12,30 @@ import tempfile
 from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
+from coordinator.api.progress import stands_still
+from coordinator.api.times import zulu
 from coordinator.cli.checkup import Finding, State
+from coordinator.cli.contract import examined
+from coordinator.cli.contract_kept import applied_and_disk
+from coordinator.cli.feeds import probe_source
+from coordinator.cli.model_check import make_ticks, models_to_check
+from coordinator.cli.model_trial import ModelTrial
+from coordinator.cli.plan import looked_through
+from coordinator.cli.status import ask_api
+from coordinator.infra.contracts.loading import load_contracts
+from coordinator.infra.kafka.groups import nobody, stage_members
+from coordinator.infra.kafka.probe import why_silent
+from coordinator.infra.kafka.topics import list_topics
+from coordinator.infra.log.models import ModelsLog
+from coordinator.infra.log.progress import look_at_ends
+from coordinator.infra.models.host.folder import read_models
+from coordinator.infra.models.host.process import Limits
+from coordinator.infra.ntp import ntp_time_ms
+from coordinator.infra.wallets_file import WalletsFile
 from coordinator.streams.log.errors import CoordinatorError, LogError, OperatorError
 from coordinator.streams.settings import Settings
+from coordinator.streams.sources.catalog import source_by_name
+from coordinator.streams.sources.options import options_from
 from coordinator.streams.sources.waiting import wall_ms
 
 ROUNDS = 3
@@ -34,8 +55,6 @@ async def stopped(settings: Settings) -> Finding:
 
 async def contract(settings: Settings) -> list[Finding]:
     """What `coordinator contract check` finds; all well is one line."""
-    from coordinator.cli.contract import examined  # noqa: PLC0415
-
     out: list[Finding] = []
     for path in settings.contract.split(","):
         found = examined(path.strip(), settings)
@@ -60,8 +79,6 @@ async def wallets(
     """Can the operator's file of wallets be paid by, where one is named? `known` gives the ids that models have,
     `stranger` says how bad another id is.
     """
-    from coordinator.infra.wallets_file import WalletsFile  # noqa: PLC0415
-
     if not settings.wallets_file:
         return Finding("wallets", State.OK, "WALLETS_FILE is not set: wallets are those that models bring")
     try:
@@ -88,8 +105,6 @@ async def wallets(
 
 async def ids_in_log(settings: Settings, own: OwnCheck) -> Collection[str]:
     """Of every model that this node has ever seen. Raises CoordinatorError."""
-    from coordinator.infra.log.models import ModelsLog  # noqa: PLC0415
-
     await own()
     async with ModelsLog(settings) as log:
         await log.read()
@@ -98,18 +113,11 @@ async def ids_in_log(settings: Settings, own: OwnCheck) -> Collection[str]:
 
 async def ids_in_folder(folder: Path) -> Collection[str]:
     """Of the models that the node will run. Raises OperatorError."""
-    from coordinator.infra.models.host.folder import read_models  # noqa: PLC0415
-
     return [one.model_id for one in read_models(folder, strict=False)]
 
 
 async def models(settings: Settings, folder: Path) -> list[Finding]:
     """Three rounds with every model of `folder`, as the model host would run them."""
-    from coordinator.cli.model_check import make_ticks, models_to_check  # noqa: PLC0415
-    from coordinator.cli.model_trial import ModelTrial  # noqa: PLC0415
-    from coordinator.infra.contracts.loading import load_contracts  # noqa: PLC0415
-    from coordinator.infra.models.host.process import Limits  # noqa: PLC0415
-
     try:
         entries = models_to_check(folder)
         challenge = load_contracts(settings.contract, kind=settings.feed_kind).current
@@ -133,10 +141,6 @@ async def models(settings: Settings, folder: Path) -> list[Finding]:
 
 async def clock(settings: Settings, wall_ms: Callable[[], int] = wall_ms) -> list[Finding]:
     """Does this machine's clock agree with the source's own, and with NTP_SERVER where one is named?"""
-    from coordinator.infra.ntp import ntp_time_ms  # noqa: PLC0415
-    from coordinator.streams.sources.catalog import source_by_name  # noqa: PLC0415
-    from coordinator.streams.sources.options import options_from  # noqa: PLC0415
-
     name = settings.feed_source
     asked: dict[str, Callable[[], Awaitable[int]]] = {}
     if settings.ntp_server:
@@ -175,9 +179,6 @@ async def _clock_beside(whose: str, ask: Callable[[], Awaitable[int]], wall_ms: 
 
 async def feed(settings: Settings, seconds: float) -> list[Finding]:
     """Does the source deliver each subject now? `seconds` for each."""
-    from coordinator.cli.feeds import probe_source  # noqa: PLC0415
-    from coordinator.cli.plan import looked_through  # noqa: PLC0415
-
     if settings.feed_candles_file:
         try:
             said = await asyncio.to_thread(looked_through, settings)
@@ -201,8 +202,6 @@ async def feed(settings: Settings, seconds: float) -> list[Finding]:
 
 async def kafka(bootstrap: str, crunch_id: str, *, own: OwnCheck | None) -> list[Finding]:
     """Does Kafka let us in, and are the crunch's topics as they must be? Without `own` the node has not begun."""
-    from coordinator.infra.kafka.probe import why_silent  # noqa: PLC0415
-
     try:
         reason = await why_silent(bootstrap)
     except OperatorError as error:
@@ -216,8 +215,6 @@ async def kafka(bootstrap: str, crunch_id: str, *, own: OwnCheck | None) -> list
 
 async def topics(bootstrap: str, crunch_id: str, own: OwnCheck | None) -> Finding:
     """Are the crunch's topics as they must be? Without `own` the start of a node makes missing ones."""
-    from coordinator.infra.kafka.topics import list_topics  # noqa: PLC0415
-
     try:
         found = await list_topics(bootstrap, crunch_id)
     except CoordinatorError as error:
@@ -243,8 +240,6 @@ async def topics(bootstrap: str, crunch_id: str, own: OwnCheck | None) -> Findin
 
 async def applied(settings: Settings, own: OwnCheck) -> Finding:
     """Which contract does the node go by, and is the text on disk that one?"""
-    from coordinator.cli.contract_kept import applied_and_disk  # noqa: PLC0415
-
     try:
         await own()
         return Finding("applied", State.OK, await applied_and_disk(settings))
@@ -254,11 +249,6 @@ async def applied(settings: Settings, own: OwnCheck) -> Finding:
 
 async def stages(settings: Settings, own: OwnCheck) -> list[Finding]:
     """Does every stage decide, and does the feed go on? Told by the log, whether the API answers or not."""
-    from coordinator.api.progress import stands_still  # noqa: PLC0415
-    from coordinator.api.times import zulu  # noqa: PLC0415
-    from coordinator.infra.kafka.groups import nobody, stage_members  # noqa: PLC0415
-    from coordinator.infra.log.progress import look_at_ends  # noqa: PLC0415
-
     bootstrap, crunch_id = settings.kafka_bootstrap, settings.crunch_id
     try:
         await own()
@@ -284,8 +274,6 @@ async def stages(settings: Settings, own: OwnCheck) -> list[Finding]:
 
 async def api(address: str) -> list[Finding]:
     """What does the API say of itself, and what do the node's own alerts say?"""
-    from coordinator.cli.status import ask_api  # noqa: PLC0415
-
     answer = await ask_api(address)
     if answer["ok"]:
         alerts = (answer["health"] or {}).get("alerts", [])

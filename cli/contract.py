@@ -6,16 +6,20 @@ import linecache
 import os
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
 from coordinator.cli import contract_fields, contract_kept
-from coordinator.cli.shared import JsonOption, one_line, print_json
+from coordinator.cli.groups import one_line
+from coordinator.cli.shared import JsonOption, print_json
+from coordinator.cli.terminal import Console
+from coordinator.infra.contracts.trial import tried
+from coordinator.streams.contract.checking.findings import Finding, State
 from coordinator.streams.settings import Settings, read_settings
-
-if TYPE_CHECKING:
-    from coordinator.streams.contract.checking.findings import Finding
+from coordinator.streams.sources.catalog import known_sources
 
 app = typer.Typer(no_args_is_help=True, help="The contract: what is asked, how it is scored, how it pays.")
 EXIT_FAULT = 1
@@ -68,17 +72,12 @@ def check(
 
 def examined(path: str, settings: Settings) -> list[Finding]:
     """The findings on one contract, `module:attribute`; one that does not load is a finding too."""
-    from coordinator.infra.contracts.trial import tried  # noqa: PLC0415
-
     found = tried(path, settings)
     return [*found[:1], _feed(settings), *found[1:]] if len(found) > 1 else found
 
 
 def _feed(settings: Settings) -> Finding:
     """Does the source deliver what the settings take from it?"""
-    from coordinator.streams.contract.checking.findings import Finding, State  # noqa: PLC0415
-    from coordinator.streams.sources.catalog import known_sources  # noqa: PLC0415
-
     taken = f"{settings.feed_source}: {settings.feed_kind} {settings.feed_granularity}"
     known = known_sources()
     source = known.get(settings.feed_source)
@@ -97,11 +96,6 @@ def _feed(settings: Settings) -> Finding:
 
 
 def _show(settings: Settings, found: list[Finding]) -> None:
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    from coordinator.cli.terminal import Console  # noqa: PLC0415
-
     console = Console()
     table = Table("", "check", "what was seen", title=f"contract {settings.contract}", title_justify="left")
     places: dict[str, str] = {}

@@ -9,6 +9,8 @@ from typing import Annotated
 import typer
 
 from coordinator.cli.shared import JsonOption, print_json
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.fields import fields_of
 from coordinator.streams.log.errors import OperatorError
 
 WIDTH = 100
@@ -28,9 +30,6 @@ def fields(
 
     Examples: [bold]coordinator contract fields[/bold], [bold]coordinator contract fields score_prediction[/bold]
     """
-    from coordinator.streams.contract import CrunchContract  # noqa: PLC0415
-    from coordinator.streams.contract.fields import fields_of  # noqa: PLC0415
-
     known = fields_of(CrunchContract)
     found = [one for one in known if name is None or one.path == name or one.path.startswith(f"{name}.")]
     if not found:

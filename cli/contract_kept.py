@@ -7,29 +7,33 @@ import difflib
 import os
 import sys
 import time
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import msgspec
 import typer
+from rich.table import Table
+from rich.text import Text
 
 from coordinator.cli.contract_reading import Kept, read_kept, refusal
+from coordinator.cli.groups import EXIT_DIFFERENT
+from coordinator.cli.letters import read_letters
 from coordinator.cli.own_kafka import node_log
-from coordinator.cli.shared import (
-    EXIT_DIFFERENT,
-    DataDirOption,
-    JsonOption,
-    KafkaOption,
-    print_json,
-    run,
-    time_text,
-)
+from coordinator.cli.shared import DataDirOption, JsonOption, KafkaOption, print_json, run, time_text
+from coordinator.cli.terminal import Console
+from coordinator.infra.contracts.archive import Archive, differences, pack, read_archive
+from coordinator.infra.contracts.loading import load_contract
+from coordinator.infra.contracts.node import NodeContracts
+from coordinator.infra.contracts.trial import tried
+from coordinator.infra.kafka.clients import read_range
+from coordinator.infra.log.commands import KafkaCommandPort
+from coordinator.infra.log.positions import offsets, reading
+from coordinator.streams.contract.terms import TermsInForce
+from coordinator.streams.events import ApplyContract, CrunchConfigured
+from coordinator.streams.log.counting import TailCounter
 from coordinator.streams.log.errors import OperatorError, WorldError
 from coordinator.streams.log.reasons import printable
-
-if TYPE_CHECKING:
-    from coordinator.infra.contracts.archive import Archive
-    from coordinator.streams.events import ApplyContract, CrunchConfigured
-    from coordinator.streams.settings import Settings
+from coordinator.streams.settings import Settings
+from coordinator.streams.topology import topic_name
 
 DECIDED_SECONDS_MAX = 30.0
 POLL_SECONDS = 0.3
@@ -50,10 +54,6 @@ def list_(kafka: KafkaOption = None, data_dir: DataDirOption = None, as_json: Js
     if as_json:
         print_json({"contracts": rows, "on_disk": remark})
         return
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    from coordinator.cli.terminal import Console  # noqa: PLC0415
 
     table = Table("hash", "contract", "applied", "holds from", "")
     for row in rows:
@@ -207,8 +207,6 @@ def _end(as_json: bool, answer: dict[str, Any], text: str) -> None:
 
 
 def _in_force(kept: Kept) -> Any:
-    from coordinator.streams.contract.terms import TermsInForce  # noqa: PLC0415
-
     terms = TermsInForce()
     for one in kept.terms:
         terms.add(one)
@@ -256,8 +254,6 @@ def _rows(kept: Kept) -> list[dict[str, Any]]:
 
 
 def _opened(command: ApplyContract) -> Archive:
-    from coordinator.infra.contracts.archive import read_archive  # noqa: PLC0415
-
     return read_archive(bytes(command.data.archive))
 
 
@@ -270,15 +266,10 @@ def _with_path(settings: Settings, kept: Kept, path: str | None = None) -> Setti
 
 
 def _disk(settings: Settings) -> Archive:
-    from coordinator.infra.contracts.archive import pack, read_archive  # noqa: PLC0415
-    from coordinator.infra.contracts.loading import load_contract  # noqa: PLC0415
-
     return read_archive(pack(load_contract(settings.contract), settings.contract))
 
 
 def _differences(before: Archive, after: Archive) -> list[str]:
-    from coordinator.infra.contracts.archive import differences  # noqa: PLC0415
-
     return [] if before.meaning.hash == after.meaning.hash else differences(before.meaning, after.meaning)
 
 
@@ -311,8 +302,6 @@ def _on_disk(settings: Settings, kept: Kept) -> str:
 
 
 def _refuse_faults(settings: Settings) -> None:
-    from coordinator.infra.contracts.trial import tried  # noqa: PLC0415
-
     faults = [one for one in tried(settings.contract, settings) if one.state == "fault"]
     if faults:
         for one in faults:
@@ -322,9 +311,6 @@ def _refuse_faults(settings: Settings) -> None:
 
 async def _apply(settings: Settings, kept: Kept, *, running: bool) -> int | None:
     """Since when it holds, in ms; None where no feed worker runs that could say it."""
-    from coordinator.infra.contracts.node import NodeContracts  # noqa: PLC0415
-    from coordinator.infra.log.commands import KafkaCommandPort  # noqa: PLC0415
-
     contracts = NodeContracts(settings)
     command = contracts.apply_proposed(time.time_ns() // 1_000_000)
     port = KafkaCommandPort(settings.kafka_bootstrap, settings.crunch_id)
@@ -352,12 +338,6 @@ async def _apply(settings: Settings, kept: Kept, *, running: bool) -> int | None
 
 
 async def _decided(settings: Settings, start: int, contract_hash: str) -> CrunchConfigured | None:
-    from coordinator.infra.kafka.clients import read_range  # noqa: PLC0415
-    from coordinator.infra.log.positions import offsets, reading  # noqa: PLC0415
-    from coordinator.streams.events import CrunchConfigured  # noqa: PLC0415
-    from coordinator.streams.log.counting import TailCounter  # noqa: PLC0415
-    from coordinator.streams.topology import topic_name  # noqa: PLC0415
-
     counter = TailCounter("feeds")
     async with reading(settings.kafka_bootstrap) as consumer:
         _, end = (await offsets(consumer, settings.crunch_id))["feeds"]
@@ -371,8 +351,6 @@ async def _decided(settings: Settings, start: int, contract_hash: str) -> Crunch
 
 async def _refuse_dead(settings: Settings, offset: int) -> None:
     """Raises OperatorError when the feed worker set the command aside, with its reason."""
-    from coordinator.cli.letters import read_letters  # noqa: PLC0415
-
     reason = refusal(await read_letters(settings.kafka_bootstrap, settings.crunch_id), offset)
     if reason:
         raise OperatorError(f"the node refused the contract: {reason}")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from coordinator.cli.letters import read_letters
+from coordinator.infra.contracts.log import read_applied, read_terms
+from coordinator.infra.kafka.clients import read_range
+from coordinator.infra.log.positions import offsets, reading
+from coordinator.streams.events import ApplyContract, CrunchConfigured
+from coordinator.streams.log.counting import TailCounter
 from coordinator.streams.log.errors import OperatorError
-
-if TYPE_CHECKING:
-    from coordinator.streams.events import ApplyContract, CrunchConfigured
-    from coordinator.streams.settings import Settings
+from coordinator.streams.settings import Settings
+from coordinator.streams.topology import topic_name
 
 
 @dataclasses.dataclass
@@ -60,13 +64,6 @@ class Kept:
 
 async def read_kept(settings: Settings) -> Kept:
     """Of topics that were seen to be the node's. Raises WorldError, OperatorError (no topics)."""
-    from coordinator.cli.letters import read_letters  # noqa: PLC0415
-    from coordinator.infra.contracts.log import read_applied, read_terms  # noqa: PLC0415
-    from coordinator.infra.kafka.clients import read_range  # noqa: PLC0415
-    from coordinator.infra.log.positions import offsets, reading  # noqa: PLC0415
-    from coordinator.streams.log.counting import TailCounter  # noqa: PLC0415
-    from coordinator.streams.topology import topic_name  # noqa: PLC0415
-
     where = settings.kafka_bootstrap, settings.crunch_id
     commands, terms, clock = await read_applied(*where), await read_terms(*where), -1
     letters = await read_letters(*where) if commands else []

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
+from coordinator.cli.letters import read_letters
 from coordinator.cli.own_kafka import node_log
 from coordinator.cli.shared import (
     DataDirOption,
@@ -15,6 +17,7 @@ from coordinator.cli.shared import (
     run,
     time_text,
 )
+from coordinator.cli.terminal import Console
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.log.reasons import printable
 
@@ -37,9 +40,6 @@ def list_(
     if as_json:
         print_json({"total": len(letters), "dead_letters": shown})
         return
-    from rich.table import Table  # noqa: PLC0415
-
-    from coordinator.cli.terminal import Console  # noqa: PLC0415
 
     table = Table("id", "at", "origin", "position", "reason", title=f"{len(letters)} dead letters")
     for one in shown:
@@ -74,7 +74,5 @@ def show(
 
 
 def _letters(data_dir: Any, kafka: str | None) -> list[dict[str, Any]]:
-    from coordinator.cli.letters import read_letters  # noqa: PLC0415
-
     settings, _ = node_log(data_dir, kafka)
     return run(read_letters(settings.kafka_bootstrap, settings.crunch_id))

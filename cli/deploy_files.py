@@ -14,6 +14,8 @@ import typer
 
 from coordinator.cli.node_folder import read_dotenv
 from coordinator.cli.shared import run
+from coordinator.infra.image_files import write_image_files
+from coordinator.streams.sources.binance.source import BinanceSource
 
 CHOSEN = "chosen.env"
 PROBE_SECONDS = 5.0
@@ -26,8 +28,6 @@ def deploy_files(
 
     Part of [bold]make deploy[/bold] in a node's folder.
     """
-    from coordinator.infra.image_files import write_image_files  # noqa: PLC0415
-
     wheel = write_image_files(folder)
     typer.echo(f"the image gets {wheel.name}")
     if os.environ.get("FEED_SOURCE"):
@@ -45,8 +45,6 @@ def deploy_files(
 
 async def choose_feed() -> tuple[str, str]:
     """Real history where it can be had, else a generated market; and why."""
-    from coordinator.streams.sources.binance.source import BinanceSource  # noqa: PLC0415
-
     answer = await BinanceSource().probe(PROBE_SECONDS)
     if answer.ok:
         return "binance", "which answers"

@@ -10,28 +10,23 @@ import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from rich.text import Text
 
+from coordinator.cli import checkup, checkup_node
+from coordinator.cli.checkup import Finding, State
+from coordinator.cli.groups import one_line
 from coordinator.cli.own_kafka import is_stopped, running_log
-from coordinator.cli.shared import (
-    DataDirOption,
-    JsonOption,
-    KafkaOption,
-    one_line,
-    print_json,
-    read_node_file,
-    run,
-)
+from coordinator.cli.plan import example_models
+from coordinator.cli.shared import DataDirOption, JsonOption, KafkaOption, print_json, read_node_file, run
 from coordinator.cli.start_checks import check_start
+from coordinator.cli.terminal import Console
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings, read_settings
 
-if TYPE_CHECKING:
-    from coordinator.cli.checkup import Finding
-
-    Look = Callable[[], Awaitable[Finding | list[Finding]]]
+Look = Callable[[], Awaitable[Finding | list[Finding]]]
 
 EXIT_FAULT = 1
 OF_A_RUNNING_NODE = ("kafka", "applied", "stages", "api")
@@ -99,7 +94,6 @@ def doctor(
     """
     settings, node, own = running_log(data_dir, kafka)
     check_start(settings, os.environ)
-    from coordinator.cli import checkup_node  # noqa: PLC0415
 
     api = node.api if node is not None else f"http://{settings.api_host}:{settings.api_port}"
     steps = _during(settings, api, feed_seconds, own)
@@ -111,8 +105,6 @@ def doctor(
 
 
 def _before(settings: Settings, models: Path, feed_seconds: float, *, named: bool) -> dict[str, Look]:
-    from coordinator.cli import checkup, checkup_node  # noqa: PLC0415
-
     async def kafka() -> list[Finding]:
         if not named:
             return [checkup.Finding("kafka", checkup.State.SKIPPED, "none is named: the node starts its own")]
@@ -139,8 +131,6 @@ def _before(settings: Settings, models: Path, feed_seconds: float, *, named: boo
 def _during(
     settings: Settings, api: str, feed_seconds: float, own: Callable[[], Awaitable[None]]
 ) -> dict[str, Look]:
-    from coordinator.cli import checkup, checkup_node  # noqa: PLC0415
-
     bootstrap, crunch_id = settings.kafka_bootstrap, settings.crunch_id
     return {
         "docker": checkup.docker,
@@ -160,8 +150,6 @@ def _during(
 
 async def _look(steps: dict[str, Look], left_out: set[str]) -> AsyncIterator[Finding]:
     """The findings, each as soon as it is known."""
-    from coordinator.cli.checkup import Finding, State  # noqa: PLC0415
-
     for name, look in steps.items():
         if name in left_out:
             yield Finding(name, State.SKIPPED, "left out (--skip)")
@@ -179,8 +167,6 @@ def _left_out(skip: list[str] | None, steps: dict[str, Look]) -> set[str]:
 
 
 def _examples() -> Path:
-    from coordinator.cli.plan import example_models  # noqa: PLC0415
-
     return example_models()
 
 
@@ -190,8 +176,6 @@ def _report(findings: AsyncIterator[Finding], when: str, *, as_json: bool) -> No
     if as_json:
         print_json({"when": when, "faults": faults, "findings": found})
     else:
-        from coordinator.cli.terminal import Console  # noqa: PLC0415
-
         text = f"{faults} {'thing needs' if faults == 1 else 'things need'} you" if faults else "all is well"
         Console().print(text, style="bold red" if faults else "green")
     raise typer.Exit(EXIT_FAULT if faults else 0)
@@ -208,10 +192,6 @@ async def _gather(findings: AsyncIterator[Finding], say: Callable[[Finding], Non
 
 def _say(one: Finding) -> None:
     """One line as soon as it is known, and what to do on the next."""
-    from rich.text import Text  # noqa: PLC0415
-
-    from coordinator.cli.terminal import Console  # noqa: PLC0415
-
     mark, style = MARKS[one.state]
     console = Console()
     console.print(

@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
+from rich.text import Text
 
 from coordinator.cli import feeds_history
 from coordinator.cli.shared import JsonOption, print_json, run, time_text
+from coordinator.cli.terminal import Console
 from coordinator.streams.log.errors import OperatorError, WorldError
+from coordinator.streams.ports import FeedRecord, Subscription
+from coordinator.streams.sources.catalog import known_sources, source_by_name
+from coordinator.streams.sources.options import options_from
 
 app = typer.Typer(no_args_is_help=True, help="Sources of market data, and the past of a feed.")
 app.command("backfill")(feeds_history.backfill)
@@ -30,16 +37,10 @@ def list_(as_json: JsonOption = False) -> None:
 
     Example: [bold]coordinator feeds list[/bold]
     """
-    from coordinator.streams.sources.catalog import known_sources  # noqa: PLC0415
-
     sources = known_sources()
     if as_json:
         print_json({"sources": list(sources.values())})
         return
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
-    from coordinator.cli.terminal import Console  # noqa: PLC0415
 
     table = Table("source", "kind", "granularities", "from", "about")
     for one in sources.values():
@@ -87,12 +88,6 @@ async def probe_source(
     name: str, subject: str, kind: str | None, granularity: str | None, seconds: float
 ) -> dict[str, Any]:
     """`{subscription, said, records}`: the first records of a source. Raises OperatorError, WorldError (silence)."""
-    import time  # noqa: PLC0415
-
-    from coordinator.streams.ports import FeedRecord, Subscription  # noqa: PLC0415
-    from coordinator.streams.sources.catalog import known_sources, source_by_name  # noqa: PLC0415
-    from coordinator.streams.sources.options import options_from  # noqa: PLC0415
-
     offers = known_sources()[name].offers if name in known_sources() else {}
     kind = kind or next(iter(offers), "candle")
     if offers and kind not in offers:

@@ -6,13 +6,17 @@ Export writes what the log holds into files by day. All three can be stopped at 
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
+from coordinator.cli.feed_log import FeedGiver, FeedLog, digest, subscription_of
+from coordinator.cli.feeds_export import export_days
 from coordinator.cli.own_kafka import node_log
 from coordinator.cli.shared import (
     COLUMNS,
@@ -24,14 +28,16 @@ from coordinator.cli.shared import (
     time_text,
 )
 from coordinator.cli.terminal import progress_bar
+from coordinator.infra.log.commands import KafkaCommandPort
+from coordinator.streams.granularity import cadence_ms, granularity_ms
 from coordinator.streams.log.errors import OperatorError
-
-if TYPE_CHECKING:
-    from coordinator.cli.feed_log import FeedGiver
-    from coordinator.streams.ports import Subscription
-    from coordinator.streams.settings import Settings
-    from coordinator.streams.sources.files.given_files import GivenFile
-    from coordinator.streams.sources.files.given_rows import Reading
+from coordinator.streams.ports import Subscription
+from coordinator.streams.settings import Settings
+from coordinator.streams.sources.catalog import source_by_name
+from coordinator.streams.sources.files.given_files import BadRow, GivenFile, Whose, given_files, keep_first
+from coordinator.streams.sources.files.given_order import Account
+from coordinator.streams.sources.files.given_rows import Reading, make_reading
+from coordinator.streams.sources.options import options_from
 
 DAY_MS = 86_400_000
 BAD_ROWS_SHOWN = 5
@@ -68,14 +74,6 @@ def backfill(
 
     Example: [bold]coordinator feeds backfill binance BTCUSDT candle 1m --from 2026-11-01T00:00:00Z[/bold]
     """
-    import os  # noqa: PLC0415
-    import time  # noqa: PLC0415
-
-    from coordinator.streams.granularity import granularity_ms  # noqa: PLC0415
-    from coordinator.streams.ports import Subscription  # noqa: PLC0415
-    from coordinator.streams.sources.catalog import source_by_name  # noqa: PLC0415
-    from coordinator.streams.sources.options import options_from  # noqa: PLC0415
-
     now = time.time_ns() // 1_000_000
     start, end = parse_time(from_), min(now, now if to is None else parse_time(to))
     if start >= end:
@@ -101,10 +99,6 @@ def _late(giver: FeedGiver) -> str:
 async def _backfill(
     settings: Settings, feed: Any, wanted: Subscription, start: int, end: int, advance: Advance
 ) -> FeedGiver:
-    from coordinator.cli.feed_log import FeedGiver, FeedLog  # noqa: PLC0415
-    from coordinator.infra.log.commands import KafkaCommandPort  # noqa: PLC0415
-    from coordinator.streams.granularity import cadence_ms  # noqa: PLC0415
-
     every_ms = cadence_ms(wanted.kind, wanted.granularity)
     days = list(range(start // DAY_MS * DAY_MS, end, DAY_MS))
     port = KafkaCommandPort(settings.kafka_bootstrap, settings.crunch_id)
@@ -168,10 +162,6 @@ def import_(
     [bold]coordinator feeds import btc.csv.gz --source binance --subject BTCUSDT --kind candle --granularity 1m[/bold],
     [bold]coordinator feeds import x.csv ... --columns time=when,open=2,high=3,low=4,close=5,volume=6[/bold]
     """
-    from coordinator.streams.sources.files.given_files import given_files  # noqa: PLC0415
-    from coordinator.streams.sources.files.given_order import Account  # noqa: PLC0415
-    from coordinator.streams.sources.files.given_rows import make_reading  # noqa: PLC0415
-
     reading = make_reading(columns or "", stamp or "open", any_price=any_price)
     options = {"source": source, "subject": subject, "kind": kind, "granularity": granularity}
     defaults = {name: text for name, text in options.items() if text}
@@ -195,8 +185,6 @@ def _looked_through(
     files: list[Path], defaults: dict[str, str], reading: Reading, *, skip_bad_rows: bool
 ) -> list[GivenFile]:
     """The files, each looked through. Raises OperatorError for the first that cannot be taken."""
-    from coordinator.streams.sources.files.given_files import BadRow, GivenFile, Whose, keep_first  # noqa: PLC0415
-
     found: list[GivenFile] = []
     with progress_bar("files checked") as advance:
         for number, path in enumerate(files, start=1):
@@ -219,8 +207,6 @@ def _looked_through(
 
 def _refuse_contradictions(files: list[GivenFile]) -> None:
     """Two files that say two things of one candle: which is right, nobody can tell from here. Raises OperatorError."""
-    from coordinator.cli.feed_log import digest, subscription_of  # noqa: PLC0415
-
     said: dict[tuple[Subscription, int, int], tuple[int, Path]] = {}
     for file in files:
         for record in file.records():
@@ -236,9 +222,6 @@ def _refuse_contradictions(files: list[GivenFile]) -> None:
 
 
 async def _import(settings: Settings, files: list[GivenFile], total: int, advance: Advance) -> FeedGiver:
-    from coordinator.cli.feed_log import FeedGiver, FeedLog  # noqa: PLC0415
-    from coordinator.infra.log.commands import KafkaCommandPort  # noqa: PLC0415
-
     port = KafkaCommandPort(settings.kafka_bootstrap, settings.crunch_id)
     async with FeedLog(settings) as log:
         log.remember_values()
@@ -278,9 +261,6 @@ def export(
 
     Example: [bold]coordinator feeds export binance BTCUSDT candle 1m --out data --format csv[/bold]
     """
-    from coordinator.cli.feeds_export import export_days  # noqa: PLC0415
-    from coordinator.streams.ports import Subscription  # noqa: PLC0415
-
     start, end = 0 if from_ is None else parse_time(from_), 1 << 62 if to is None else parse_time(to)
     if start >= end:
         raise OperatorError(f"--from {from_} is not before --to {to}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -69,8 +70,6 @@ def list_packs(as_json: JsonOption = False) -> None:
 
 
 def _make(name: str, pack: str, output: Path, *, force: bool) -> None:
-    from importlib.metadata import version  # noqa: PLC0415
-
     try:
         made = render(name, pack, output, version=version("coordinator-node"), force=force)
     except RenderError as error:

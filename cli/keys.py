@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from coordinator.api.keys import Scope, make_entry, read_key_ring
 from coordinator.cli.shared import JsonOption, print_json
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import read_settings
@@ -34,8 +35,6 @@ def make(
 
     Example: [bold]coordinator keys make settle --id payments[/bold]
     """
-    from coordinator.api.keys import Scope, make_entry  # noqa: PLC0415
-
     known = {"read": Scope.READ, "settle": Scope.SETTLE, "admin": Scope.ADMIN}
     if scope not in known:
         raise OperatorError(f"{scope!r} is no scope: choose from {', '.join(known)}")
@@ -56,8 +55,6 @@ def list_(as_json: JsonOption = False) -> None:
 
     Example: [bold]API_KEYS_FILE=keys.txt coordinator keys list[/bold]
     """
-    from coordinator.api.keys import read_key_ring  # noqa: PLC0415
-
     settings = read_settings(os.environ)
     entries = read_key_ring(settings.api_keys, settings.api_keys_file).entries()
     if as_json:

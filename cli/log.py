@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterator
+from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from coordinator.cli.own_kafka import node_log
 from coordinator.cli.shared import DataDirOption, KafkaOption, run
+from coordinator.infra.kafka.clients import read_range
+from coordinator.infra.log.positions import offsets, reading
+from coordinator.streams.log.counting import Counter
 from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.log.transitions import Rosters, transitions
 from coordinator.streams.topology import BY_TOPIC, TOPICS, topic_name
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from coordinator.streams.log.transitions import Rosters
 
 app = typer.Typer(no_args_is_help=True, help="Read the log itself.")
 HEAD_BYTES = 200
@@ -54,9 +55,6 @@ def cat(
 async def _cat(
     bootstrap: str, crunch_id: str, topic: str, start: int, limit: int, *, transitions: bool
 ) -> None:
-    from coordinator.infra.kafka.clients import read_range  # noqa: PLC0415
-    from coordinator.infra.log.positions import offsets, reading  # noqa: PLC0415
-
     lines = _Moves(topic) if transitions else _Records()
     written = 0
     async with reading(bootstrap) as consumer:
@@ -78,8 +76,6 @@ class _Records:
 
     def of(self, offset: int, record: bytes) -> Iterator[bytes]:
         """The line of one record."""
-        import msgspec  # noqa: PLC0415
-
         try:
             msgspec.json.decode(record, type=dict[str, Any])
             yield b'{"offset":%d,"record":%s}' % (offset, record.replace(b"\n", b" "))
@@ -92,17 +88,11 @@ class _Moves:
     """The moves of predictions, of counted decisions alone."""
 
     def __init__(self, topic: str) -> None:
-        from coordinator.streams.log.counting import Counter  # noqa: PLC0415
-
         self._counter = Counter(topic)
         self._rosters: Rosters = {}
 
     def of(self, offset: int, record: bytes) -> Iterator[bytes]:
         """A line for each move that this record completes."""
-        import msgspec  # noqa: PLC0415
-
-        from coordinator.streams.log.transitions import transitions  # noqa: PLC0415
-
         decision = self._counter.read(offset, record)
         for event in decision.events if decision is not None else ():
             for move in transitions(event, self._rosters):

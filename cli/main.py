@@ -1,4 +1,4 @@
-"""`coordinator`: the command line. One module for each command; this one only puts them together."""
+"""`coordinator`: the command line. One module for each command; this one only names them."""
 
 from __future__ import annotations
 
@@ -8,30 +8,71 @@ from typing import Annotated
 
 import typer
 
-from coordinator.cli import (
-    checkpoint,
-    contract,
-    dead_letters,
-    deploy_files,
-    doctor,
-    feeds,
-    init,
-    keys,
-    log,
-    models,
-    replay,
-    status,
-    topics,
-    topology,
-    up,
-    verify_e2e,
-    worker,
-)
+from coordinator.cli.groups import lazy_group
 from coordinator.cli.node_folder import take_over_settings
-from coordinator.cli.shared import ClearErrors
+
+COMMANDS = {
+    "init": (
+        "init:init",
+        "Make a workspace for a challenge of your own: the node's folder and the participants' package.",
+    ),
+    "demo": (
+        "init:demo",
+        "Make the workspace `btc-up`: the realtime pack with its example models, ready to run.",
+    ),
+    "packs": (
+        "init:list_packs",
+        "List the packs: the kinds of challenge that `coordinator init --pack` can start from.",
+    ),
+    "up": (
+        "up:up",
+        "Start Kafka, the models, the five workers and the page here, and keep them running until Ctrl-C.",
+    ),
+    "worker": ("worker:worker", "Run one worker until SIGTERM, with settings from the environment."),
+    "status": (
+        "status:status",
+        "Show how far every stage is, what is in the topics, and the last checkpoint.",
+    ),
+    "preflight": (
+        "doctor:preflight",
+        (
+            "Look before you start: Docker, compose, ports, memory, disk, files, contract, models, clock, feed, "
+            "Kafka, topics."
+        ),
+    ),
+    "doctor": (
+        "doctor:doctor",
+        "Look at a node that runs: Docker, disk, contract, clock, feed, Kafka and its topics, each stage, the API.",
+    ),
+    "replay": (
+        "replay:replay",
+        "Rebuild the read models from the first event on; print events, events/s and each state_hash.",
+    ),
+    "topology": (
+        "topology:topology",
+        "Print the stages and topics as a table, and as a Mermaid diagram (paste it into any Markdown).",
+    ),
+    "verify-e2e": (
+        "verify_e2e:verify_e2e",
+        "Follow a running node from outside, and compute again what it says: exit 1 names the step that does not hold.",
+    ),
+    "deploy-files": (
+        "deploy_files:deploy_files",
+        "Write this installation's wheel, the lists of its libraries, and the chosen feed, for `docker compose build`.",
+    ),
+    "contract": ("contract:app", "The contract: what is asked, how it is scored, how it pays."),
+    "topics": ("topics:app", "Make or look at the crunch's topics."),
+    "log": ("log:app", "Read the log itself."),
+    "dead-letters": ("dead_letters:app", "Look at what was set aside because it could not be read."),
+    "feeds": ("feeds:app", "Sources of market data, and the past of a feed."),
+    "keys": ("keys:app", "Keys for the report API: read, settle, admin."),
+    "models": ("models:app", "Run models on this machine."),
+    "checkpoint": ("checkpoint:app", "Look at checkpoints, and bring them to PAID."),
+}
+"""What `cli/groups.py` takes; a test compares each line with the help of the command itself."""
 
 app = typer.Typer(
-    cls=ClearErrors,
+    cls=lazy_group(COMMANDS),
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -52,7 +93,7 @@ app = typer.Typer(
 
 def _version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version  # noqa: PLC0415
+        from importlib.metadata import version  # noqa: PLC0415 - most runs do not ask
 
         typer.echo(version("coordinator-node"))
         raise typer.Exit
@@ -66,28 +107,6 @@ def _options(
 ) -> None:
     """Options that stand before a command."""
     take_over_settings(os.environ, Path.cwd())
-
-
-app.command("init")(init.init)
-app.command("demo")(init.demo)
-app.command("packs")(init.list_packs)
-app.command("up")(up.up)
-app.command("worker")(worker.worker)
-app.command("status")(status.status)
-app.command("preflight")(doctor.preflight)
-app.command("doctor")(doctor.doctor)
-app.command("replay")(replay.replay)
-app.command("topology")(topology.topology)
-app.command("verify-e2e")(verify_e2e.verify_e2e)
-app.command("deploy-files")(deploy_files.deploy_files)
-app.add_typer(contract.app, name="contract")
-app.add_typer(topics.app, name="topics")
-app.add_typer(log.app, name="log")
-app.add_typer(dead_letters.app, name="dead-letters")
-app.add_typer(feeds.app, name="feeds")
-app.add_typer(keys.app, name="keys")
-app.add_typer(models.app, name="models")
-app.add_typer(checkpoint.app, name="checkpoint")
 
 
 def main() -> None:

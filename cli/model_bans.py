@@ -15,7 +15,11 @@ import typer
 
 from coordinator.cli.own_kafka import node_log, refuse_undecided
 from coordinator.cli.shared import DataDirOption, KafkaOption, run
+from coordinator.infra.log.commands import KafkaCommandPort
+from coordinator.infra.log.models import ModelsLog
+from coordinator.streams import events as ev
 from coordinator.streams.log.errors import OperatorError, WorldError
+from coordinator.streams.log.ids import content_id
 from coordinator.streams.log.reasons import printable
 from coordinator.streams.settings import Settings
 
@@ -67,11 +71,6 @@ def nearest(wanted: str, names: Mapping[str, str]) -> str:
 
 
 async def _decide(settings: Settings, model_id: str, reason: str, *, lift: bool) -> str:
-    from coordinator.infra.log.commands import KafkaCommandPort  # noqa: PLC0415
-    from coordinator.infra.log.models import ModelsLog  # noqa: PLC0415
-    from coordinator.streams import events as ev  # noqa: PLC0415
-    from coordinator.streams.log.ids import content_id  # noqa: PLC0415
-
     reason = reason.strip()
     if not reason or len(reason) > REASON_CHARS_MAX:
         raise OperatorError(f"--reason needs words, at most {REASON_CHARS_MAX} characters")

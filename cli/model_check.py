@@ -6,18 +6,25 @@ import asyncio
 import os
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+import msgspec
 import typer
+from rich.table import Table
+from rich.text import Text
 
+from coordinator.cli.model_trial import ModelTrial, Tick, Trial
+from coordinator.cli.terminal import Console, progress_bar
+from coordinator.infra.contracts.loading import load_contracts
+from coordinator.infra.models.host.folder import MAIN_FILE, SAFE_ID, ModelEntry, model_alone, read_models
+from coordinator.infra.models.host.process import Limits
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.inputs.model_input import RECORDS_SEEN, encode_model_input
 from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.ports import Subscription
 from coordinator.streams.settings import Settings, read_settings
-
-if TYPE_CHECKING:
-    from coordinator.cli.model_trial import Tick, Trial
-    from coordinator.cli.terminal import Console
-    from coordinator.infra.models.host.folder import ModelEntry
-    from coordinator.streams.contract import CrunchContract
+from coordinator.streams.sources.files.candles import iter_candles
+from coordinator.streams.sources.generated import generated_candles
 
 MARKET_END_MS = 1_700_000_040_000  # a full minute of November 2023: the made-up market is the same every day
 MINUTE_MS = 60_000
@@ -55,9 +62,6 @@ def check(
       [bold]coordinator models check my-models/trend[/bold]
       [bold]coordinator models check my-models --candles btc.csv.gz --rounds 500[/bold]
     """
-    from coordinator.cli.terminal import Console  # noqa: PLC0415
-    from coordinator.infra.contracts.loading import load_contracts  # noqa: PLC0415
-
     entries = models_to_check(directory)
     settings = read_settings(os.environ, contract=contract)
     if contract is None and not os.environ.get("CONTRACT"):
@@ -78,8 +82,6 @@ def check(
 
 def models_to_check(directory: Path) -> list[ModelEntry]:
     """The model of a folder with a main.py, or all models of a folder of folders. Raises OperatorError."""
-    from coordinator.infra.models.host.folder import MAIN_FILE, SAFE_ID, model_alone, read_models  # noqa: PLC0415
-
     if not directory.is_dir():
         raise OperatorError(
             f"{directory} is no folder: name a folder with a {MAIN_FILE}, or a folder of such"
@@ -97,14 +99,6 @@ def models_to_check(directory: Path) -> list[ModelEntry]:
 
 def make_ticks(contract: CrunchContract, candles: Path | None, subject: str, rounds: int) -> list[Tick]:
     """The ticks of `rounds` consecutive minutes, made as the node makes them. Raises OperatorError."""
-    import msgspec  # noqa: PLC0415
-
-    from coordinator.cli.model_trial import Tick  # noqa: PLC0415
-    from coordinator.streams.inputs.model_input import RECORDS_SEEN, encode_model_input  # noqa: PLC0415
-    from coordinator.streams.ports import Subscription  # noqa: PLC0415
-    from coordinator.streams.sources.files.candles import iter_candles  # noqa: PLC0415
-    from coordinator.streams.sources.generated import generated_candles  # noqa: PLC0415
-
     wanted = RECORDS_SEEN + rounds - 1
     if candles is None:
         market = Subscription("generated", subject, "candle", "1m")
@@ -139,10 +133,6 @@ async def _check_all(
     console: Console,
 ) -> int:
 
-    from coordinator.cli.model_trial import ModelTrial  # noqa: PLC0415
-    from coordinator.cli.terminal import progress_bar  # noqa: PLC0415
-    from coordinator.infra.models.host.process import Limits  # noqa: PLC0415
-
     hard = contract.deadline_seconds + 1
     limits = Limits(call_limit_seconds=hard, setup_limit_seconds=max(hard, 30.0), memory_limit_mb=memory_mb)
     failed = 0
@@ -160,9 +150,6 @@ async def _check_all(
 
 
 def _show(trial: Trial, console: Console) -> None:
-    from rich.table import Table  # noqa: PLC0415
-    from rich.text import Text  # noqa: PLC0415
-
     table = Table(
         "",
         "check",

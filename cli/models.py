@@ -11,6 +11,7 @@ import typer
 
 from coordinator.cli import model_bans, model_check
 from coordinator.cli.own_kafka import refuse_held
+from coordinator.infra.models.host.confine import TOKEN, scrubbed_environment
 from coordinator.streams.settings import read_settings
 
 app = typer.Typer(no_args_is_help=True, help="Run models on this machine.")
@@ -49,8 +50,6 @@ def serve(
 
     Example: [bold]coordinator models serve my-models --port 9091[/bold]
     """
-    from coordinator.infra.models.host.confine import TOKEN, scrubbed_environment  # noqa: PLC0415
-
     settings = read_settings(os.environ)
     if log_dir is None:
         refuse_held(settings.data_dir, "its own models' logs are there; name another folder with --log-dir")

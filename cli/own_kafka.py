@@ -14,7 +14,10 @@ from pathlib import Path
 
 import typer
 
-from coordinator.cli.shared import NodeFile, command_ends, node_settings, run
+from coordinator.cli.groups import command_ends
+from coordinator.cli.shared import NodeFile, node_settings, run
+from coordinator.infra.kafka.embedded import EmbeddedBroker
+from coordinator.infra.log.own import OwnLog
 from coordinator.infra.processes.data_dir import claim_data_dir, holder_of
 from coordinator.streams.log.errors import OperatorError, WorldError
 from coordinator.streams.settings import Settings, read_settings
@@ -91,8 +94,6 @@ def running_log(
 
 
 async def _check(settings: Settings, *, of_dir: bool) -> None:
-    from coordinator.infra.log.own import OwnLog  # noqa: PLC0415
-
     remembered = settings.data_dir if of_dir else None
     await OwnLog(settings.kafka_bootstrap, settings.crunch_id, remembered).check()
 
@@ -106,8 +107,6 @@ def _settings(data_dir: Path | None, kafka: str | None, *, anew: bool) -> tuple[
 @contextmanager
 def _own_kafka(settings: Settings) -> Iterator[str]:
     """The address of the directory's own Kafka, which runs until the end; nobody else uses the directory meanwhile."""
-    from coordinator.infra.kafka.embedded import EmbeddedBroker  # noqa: PLC0415
-
     with claim_data_dir(settings.data_dir, settings.crunch_id):
         typer.echo("the node is not running: its Kafka is started for this command", err=True)
         broker = EmbeddedBroker(settings.data_dir / "kafka")

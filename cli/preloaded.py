@@ -11,6 +11,7 @@ import os
 import sys
 
 import coordinator.api.server
+import coordinator.cli.worker
 import coordinator.infra.models.gateway
 import coordinator.streams.agents.workers  # noqa: F401
 from coordinator.cli.main import main

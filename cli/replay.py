@@ -6,17 +6,12 @@ from typing import Annotated
 
 import typer
 
+from coordinator.cli.groups import EXIT_DIFFERENT
 from coordinator.cli.own_kafka import node_log
-from coordinator.cli.shared import (
-    EXIT_DIFFERENT,
-    DataDirOption,
-    JsonOption,
-    KafkaOption,
-    parse_time,
-    print_json,
-    run,
-)
+from coordinator.cli.shared import DataDirOption, JsonOption, KafkaOption, parse_time, print_json, run
 from coordinator.cli.terminal import progress_bar
+from coordinator.infra.log.positions import topic_ends
+from coordinator.projections.folding import replay as replays
 from coordinator.streams.log.errors import OperatorError
 
 
@@ -49,8 +44,6 @@ def replay(
     if verify and until_ms is not None:
         raise OperatorError("--verify compares at the positions of the living stores; leave --until out")
     settings, _ = node_log(data_dir, kafka)
-    from coordinator.infra.log.positions import topic_ends  # noqa: PLC0415
-    from coordinator.projections.folding import replay as replays  # noqa: PLC0415
 
     run(topic_ends(settings.kafka_bootstrap, settings.crunch_id))  # says at once when nobody is there
     with progress_bar("records") as on_progress:

@@ -1,37 +1,28 @@
-"""What the commands share: times and speeds as people write them, settings, where a node is, printing, errors.
-
-Only light imports: `coordinator --help` answers in a fraction of a second because every command brings its heavy
-modules itself, when it runs.
-"""
+"""What the commands share: options, times and speeds as people write them, settings, where a node is, printing."""
 
 from __future__ import annotations
 
+import asyncio
 import json
+import logging
 import os
 import sys
 from collections.abc import Coroutine
-from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import msgspec
+import stamina.instrumentation
+import structlog
 import typer
-from typer.core import TyperGroup
 
-from coordinator.infra.disk import full_disk_of
-from coordinator.streams.log.errors import CoordinatorError, OperatorError, WorldError
-from coordinator.streams.log.reasons import printable
+from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.setting_checks import FAR_FUTURE_MS, SECONDS_LIKE
 from coordinator.streams.settings import Settings, read_settings
 
 NODE_FILE = "node.json"
-EXIT_DIFFERENT = 1
-EXIT_OPERATOR = 2
-EXIT_WORLD = 3
 Result = TypeVar("Result")
-command_ends = ExitStack()
-"""What is let go when the command ends, however it ends."""
 
 DataDirOption = Annotated[
     Path | None,
@@ -57,28 +48,6 @@ STAMP = typer.Option(
     show_default=False,
 )
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
-
-
-class ClearErrors(TyperGroup):
-    """A group whose commands end with one clear line and an exit code by whose fault it is."""
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run the command; OperatorError gives 2, WorldError and a full disk 3, any other error raised on purpose 1."""
-        try:
-            with command_ends:
-                return super().invoke(ctx)
-        except CoordinatorError as error:
-            raise _said(error) from error
-        except OSError as error:
-            if (full := full_disk_of(error)) is None:
-                raise
-            raise _said(full) from error
-
-
-def _said(error: CoordinatorError) -> typer.Exit:
-    typer.echo(f"error: {one_line(str(error))}", err=True)
-    code = {OperatorError: EXIT_OPERATOR, WorldError: EXIT_WORLD}
-    return typer.Exit(next((n for kind, n in code.items() if isinstance(error, kind)), 1))
 
 
 class NodeFile(msgspec.Struct, kw_only=True):
@@ -213,26 +182,14 @@ def print_json(value: Any) -> None:
     typer.echo(json.dumps(msgspec.to_builtins(value), indent=2))
 
 
-def one_line(text: str) -> str:
-    """`text` without line breaks and controls of the terminal."""
-    return printable(" ".join(text.split()))
-
-
 def run(work: Coroutine[Any, Any, Result]) -> Result:
     """Run a coroutine that speaks to Kafka, without the libraries' own words on stderr."""
-    import asyncio  # noqa: PLC0415 - costs time that --help need not pay
-
     quiet_libraries()
     return asyncio.run(work)
 
 
 def quiet_libraries() -> None:
     """A command says in one line what went wrong; what its libraries tried before that is not for people."""
-    import logging  # noqa: PLC0415
-
-    import stamina.instrumentation  # noqa: PLC0415
-    import structlog  # noqa: PLC0415
-
     # stdout holds the result alone. Asked for at each line, since whoever calls us may give us another one to write to.
     structlog.configure(logger_factory=lambda *_: structlog.PrintLogger(sys.stderr))
     logging.getLogger("aiokafka").setLevel(logging.CRITICAL)

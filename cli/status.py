@@ -5,6 +5,10 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Any
 
+import httpx
+import msgspec
+from rich.table import Table
+
 from coordinator.cli.own_kafka import node_log
 from coordinator.cli.shared import (
     DataDirOption,
@@ -14,6 +18,14 @@ from coordinator.cli.shared import (
     run,
     time_text,
 )
+from coordinator.cli.terminal import Console
+from coordinator.infra.kafka.clients import read_range
+from coordinator.infra.log.positions import offsets, read_tails, reading, stage_positions
+from coordinator.streams.events import CheckpointOpened, CheckpointWithheld
+from coordinator.streams.log.counting import Counter
+from coordinator.streams.log.lifecycle import CHECKPOINT
+from coordinator.streams.net.outbound import http_client
+from coordinator.streams.topology import topic_name
 
 API_SECONDS_MAX = 2.0
 
@@ -35,9 +47,6 @@ def status(
     if as_json:
         print_json(found)
         return
-    from rich.table import Table  # noqa: PLC0415
-
-    from coordinator.cli.terminal import Console  # noqa: PLC0415
 
     console = Console()
     console.print(f"crunch {found['crunch_id']} on {found['bootstrap']}", highlight=False)
@@ -69,10 +78,6 @@ def status(
 
 async def gather(bootstrap: str, crunch_id: str, api: str) -> dict[str, Any]:
     """Everything that `status` prints. Raises WorldError, OperatorError (no topics)."""
-    import msgspec  # noqa: PLC0415
-
-    from coordinator.infra.log.positions import read_tails, stage_positions  # noqa: PLC0415
-
     tails = await read_tails(bootstrap, crunch_id)
     checkpoints = await read_checkpoints(bootstrap, crunch_id)
     return {
@@ -88,13 +93,6 @@ async def gather(bootstrap: str, crunch_id: str, api: str) -> dict[str, Any]:
 
 async def read_checkpoints(bootstrap: str, crunch_id: str) -> dict[str, dict[str, Any]]:
     """`{id, status, period_start, period_end}` by id: a pass over `checkpoints`, which holds a few events a period."""
-    from coordinator.infra.kafka.clients import read_range  # noqa: PLC0415
-    from coordinator.infra.log.positions import offsets, reading  # noqa: PLC0415
-    from coordinator.streams.events import CheckpointOpened, CheckpointWithheld  # noqa: PLC0415
-    from coordinator.streams.log.counting import Counter  # noqa: PLC0415
-    from coordinator.streams.log.lifecycle import CHECKPOINT  # noqa: PLC0415
-    from coordinator.streams.topology import topic_name  # noqa: PLC0415
-
     after = {kind: state for (_, kind), state in CHECKPOINT.items()}
     found: dict[str, dict[str, Any]] = {}
     counter = Counter("checkpoints")
@@ -119,10 +117,6 @@ async def read_checkpoints(bootstrap: str, crunch_id: str) -> dict[str, dict[str
 
 async def ask_api(api: str) -> dict[str, Any]:
     """What /healthz says: `{address, ok, reason, health}`."""
-    import httpx  # noqa: PLC0415
-
-    from coordinator.streams.net.outbound import http_client  # noqa: PLC0415
-
     try:
         async with http_client(api, timeout=API_SECONDS_MAX) as client:
             answer = await client.get(f"{api}/healthz")

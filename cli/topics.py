@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.table import Table
 
 from coordinator.cli.own_kafka import node_log
 from coordinator.cli.shared import (
@@ -16,7 +17,13 @@ from coordinator.cli.shared import (
     print_json,
     run,
 )
-from coordinator.cli.terminal import progress_bar
+from coordinator.cli.terminal import Console, progress_bar
+from coordinator.infra.kafka.topics import create_topics, list_topics, mend_settings
+from coordinator.infra.log.copy import read_backup, write_backup
+from coordinator.infra.log.look import look_at_log
+from coordinator.infra.log.memory import LogMemoryFile
+from coordinator.infra.log.positions import reading
+from coordinator.streams.log.check import check_log
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
 
@@ -37,9 +44,6 @@ def create(
 
     Example: [bold]CRUNCH_ID=btc-up coordinator topics create --kafka kafka-1:9092 --replication 3[/bold]
     """
-    from coordinator.infra.kafka.topics import create_topics  # noqa: PLC0415
-    from coordinator.infra.log.memory import LogMemoryFile  # noqa: PLC0415
-
     settings, _ = node_log(data_dir, kafka, checked=False)
     memory = LogMemoryFile(settings.data_dir, settings.crunch_id).read() if data_dir is not None else None
     run(create_topics(settings.kafka_bootstrap, settings.crunch_id, replication, memory=memory))
@@ -61,9 +65,6 @@ def list_(
     if as_json:
         print_json({"bootstrap": settings.kafka_bootstrap, "crunch_id": settings.crunch_id, "topics": found})
         return
-    from rich.table import Table  # noqa: PLC0415
-
-    from coordinator.cli.terminal import Console  # noqa: PLC0415
 
     table = Table(
         "topic", "first", "end", "remarks", title=f"{settings.crunch_id} on {settings.kafka_bootstrap}"
@@ -84,9 +85,6 @@ def mend(
 
     Example: [bold]coordinator topics mend --data-dir node[/bold]
     """
-    from coordinator.infra.kafka.topics import create_topics, mend_settings  # noqa: PLC0415
-    from coordinator.infra.log.memory import LogMemoryFile  # noqa: PLC0415
-
     settings, _ = node_log(data_dir, kafka, checked=False)
     where = settings.kafka_bootstrap, settings.crunch_id
     mended = run(mend_settings(*where, replication))
@@ -107,8 +105,6 @@ def backup(
 
     Example: [bold]coordinator topics backup btc-up.backup[/bold]
     """
-    from coordinator.infra.log.copy import write_backup  # noqa: PLC0415
-
     settings, _ = node_log(data_dir, kafka)
     if file is None and sys.stdout.isatty():
         raise OperatorError("name a file, or send standard output into one")
@@ -140,8 +136,6 @@ def restore(
 
     Example: [bold]coordinator topics restore btc-up.backup --data-dir node[/bold]
     """
-    from coordinator.infra.log.copy import read_backup  # noqa: PLC0415
-
     settings, _ = node_log(data_dir, kafka, checked=False, anew=True)
     if file is not None and not file.is_file():
         raise OperatorError(f"there is no file {file}")
@@ -161,10 +155,6 @@ def restore(
 
 def _remember(settings: Settings) -> None:
     """Let the directory remember the restored topics; not when something that it has seen is missing in them."""
-    from coordinator.infra.log.look import look_at_log  # noqa: PLC0415
-    from coordinator.infra.log.memory import LogMemoryFile  # noqa: PLC0415
-    from coordinator.streams.log.check import check_log  # noqa: PLC0415
-
     file = LogMemoryFile(settings.data_dir, settings.crunch_id)
     before, found = file.read(), run(look_at_log(settings.kafka_bootstrap, settings.crunch_id))
     seen = before.topics if before is not None else {}
@@ -179,8 +169,5 @@ def _remember(settings: Settings) -> None:
 
 
 async def _list(bootstrap: str, crunch_id: str) -> list[Any]:
-    from coordinator.infra.kafka.topics import list_topics  # noqa: PLC0415
-    from coordinator.infra.log.positions import reading  # noqa: PLC0415
-
     async with reading(bootstrap):  # says at once when nobody is there; `list_topics` would wait for a broker
         return list(await list_topics(bootstrap, crunch_id))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import typer
+from rich.table import Table
 
 from coordinator.cli.shared import JsonOption, print_json
+from coordinator.cli.terminal import Console
 from coordinator.streams.topology import STREAMS, mermaid
 
 
@@ -16,9 +18,6 @@ def topology(as_json: JsonOption = False) -> None:
     if as_json:
         print_json({"streams": STREAMS, "mermaid": mermaid()})
         return
-    from rich.table import Table  # noqa: PLC0415
-
-    from coordinator.cli.terminal import Console  # noqa: PLC0415
 
     table = Table("topic", "written by", "driven by", "reads", "events", show_lines=True)
     for stream in STREAMS:

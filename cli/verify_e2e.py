@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from time import monotonic
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
+import httpx
 import typer
+from rich.text import Text
 
 from coordinator.cli.own_kafka import running_log
 from coordinator.cli.shared import (
@@ -22,10 +24,16 @@ from coordinator.cli.shared import (
     run,
     time_text,
 )
-
-if TYPE_CHECKING:
-    from coordinator.streams.events import CheckpointData
-    from coordinator.streams.settings import Settings
+from coordinator.cli.terminal import Console
+from coordinator.cli.verify_log import found_in, read_chain, topics_of
+from coordinator.infra.contracts.node import NodeContracts
+from coordinator.projections.folding.replay import replay_async
+from coordinator.streams.audit.checkpoint import check_log
+from coordinator.streams.audit.facts import ChainBrokenError
+from coordinator.streams.events import CheckpointData
+from coordinator.streams.log.errors import CoordinatorError
+from coordinator.streams.net.outbound import http_client
+from coordinator.streams.settings import Settings
 
 EXIT_BROKEN = 1
 POLL_SECONDS = 1.0
@@ -69,8 +77,6 @@ def verify_e2e(
 
     Examples: [bold]coordinator verify-e2e[/bold], [bold]make verify-e2e ARGS='--timeout 900'[/bold]
     """
-    from coordinator.cli.terminal import Console  # noqa: PLC0415
-
     settings, node, own = running_log(data_dir, kafka)
     address = api or (node.api if node is not None else f"http://{settings.api_host}:{settings.api_port}")
     # Lines for people go to stderr with --json, so that stdout holds the result alone.
@@ -90,11 +96,6 @@ async def _verify(
     checkpoint_id: str | None,
 ) -> dict[str, Any]:
     """Walk the steps, the waiting under one time limit; gives `{ok, steps, failed_step, reason, seconds}`."""
-    from rich.text import Text  # noqa: PLC0415
-
-    from coordinator.streams.audit.facts import ChainBrokenError  # noqa: PLC0415
-    from coordinator.streams.log.errors import CoordinatorError  # noqa: PLC0415
-
     began = monotonic()
     done: list[dict[str, str]] = []
     failed, reason = "", ""
@@ -141,11 +142,6 @@ async def _walk(
     timeout_seconds: float,
     wanted: str | None,
 ) -> AsyncIterator[tuple[str, str]]:
-    from coordinator.cli.verify_log import found_in, read_chain, topics_of  # noqa: PLC0415
-    from coordinator.infra.contracts.node import NodeContracts  # noqa: PLC0415
-    from coordinator.streams.audit.checkpoint import check_log  # noqa: PLC0415
-    from coordinator.streams.net.outbound import http_client  # noqa: PLC0415
-
     contracts = NodeContracts(settings).shelf
     async with http_client(address, timeout=API_SECONDS_MAX) as client:
         until = asyncio.get_running_loop().time() + timeout_seconds
@@ -190,8 +186,6 @@ async def _until(look: Callable[[], Awaitable[str | tuple[str, str]]], waiting: 
 
 async def _get(client: Any, path: str) -> tuple[int, Any, str]:
     """(status, JSON, "") or (0, None, why there is no answer)."""
-    import httpx  # noqa: PLC0415
-
     try:
         answer = await client.get(path)
         return answer.status_code, answer.json(), ""
@@ -200,8 +194,6 @@ async def _get(client: Any, path: str) -> tuple[int, Any, str]:
 
 
 async def _health(client: Any, crunch_id: str) -> str | tuple[str, str]:
-    from coordinator.streams.audit.facts import ChainBrokenError  # noqa: PLC0415
-
     status, body, no_answer = await _get(client, "/healthz")
     if no_answer:
         return "health", no_answer
@@ -260,8 +252,6 @@ async def _checkpoint(client: Any) -> str | tuple[str, str]:
 
 async def _offered(client: Any, checkpoint: CheckpointData) -> str:
     """What the API offers for payment is what the log says; of a withheld checkpoint it offers nothing."""
-    from coordinator.streams.audit.facts import ChainBrokenError  # noqa: PLC0415
-
     status, shown, no_answer = await _get(client, f"/reports/checkpoints/{checkpoint.checkpoint_id}")
     if status == OK and shown.get("status") == "WITHHELD":
         why = shown.get("reason") or "see `coordinator checkpoint show`"
@@ -278,9 +268,6 @@ async def _offered(client: Any, checkpoint: CheckpointData) -> str:
 
 async def _replay(client: Any, settings: Settings) -> str:
     """All topics folded anew up to where the living read models stand: the same hashes, or which one differs."""
-    from coordinator.projections.folding.replay import replay_async  # noqa: PLC0415
-    from coordinator.streams.audit.facts import ChainBrokenError  # noqa: PLC0415
-
     status, live, no_answer = await _get(client, "/reports/summary")
     if status != OK:
         raise ChainBrokenError("replay", no_answer or f"/reports/summary says {status}")

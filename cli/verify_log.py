@@ -6,14 +6,17 @@ Reads Kafka as anybody may; writes nothing. Records are taken one after the othe
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from coordinator.streams.audit.facts import Chain
-    from coordinator.streams.audit.redo import Topics
-    from coordinator.streams.events import CheckpointData
-    from coordinator.streams.log.counting import Decision
-    from coordinator.streams.log.envelope import Need
+from coordinator.infra.kafka.clients import read_range
+from coordinator.infra.log.positions import offsets, reading
+from coordinator.streams.audit.facts import TOPICS_READ, Chain, ChainBrokenError
+from coordinator.streams.audit.redo import Topics
+from coordinator.streams.events import CheckpointData
+from coordinator.streams.log.birth import read_birth
+from coordinator.streams.log.counting import Counter, Decision
+from coordinator.streams.log.envelope import Need
+from coordinator.streams.log.plain_topics import counter_for
+from coordinator.streams.topology import topic_name
 
 OnRead = Callable[[str, int, int], None]
 """(topic, records read, records in all)"""
@@ -22,8 +25,6 @@ TELL_EVERY = 5_000
 
 def found_in(chain: Chain, checkpoint_id: str) -> CheckpointData:
     """The checkpoint. Raises ChainBrokenError when the topics do not have it."""
-    from coordinator.streams.audit.facts import ChainBrokenError  # noqa: PLC0415
-
     checkpoint = chain.checkpoints.get(checkpoint_id)
     if checkpoint is None:
         raise ChainBrokenError(
@@ -38,13 +39,6 @@ async def read_chain(bootstrap: str, crunch_id: str, checkpoint_id: str, told: O
 
     Raises WorldError, OperatorError, LogError, ChainBrokenError when the topics do not have the checkpoint.
     """
-    from coordinator.infra.kafka.clients import read_range  # noqa: PLC0415
-    from coordinator.infra.log.positions import offsets, reading  # noqa: PLC0415
-    from coordinator.streams.audit.facts import TOPICS_READ, Chain  # noqa: PLC0415
-    from coordinator.streams.log.birth import read_birth  # noqa: PLC0415
-    from coordinator.streams.log.counting import Counter  # noqa: PLC0415
-    from coordinator.streams.topology import topic_name  # noqa: PLC0415
-
     async with reading(bootstrap) as consumer:
         ends = await offsets(consumer, crunch_id)
 
@@ -73,11 +67,6 @@ def topics_of(bootstrap: str, crunch_id: str, told: OnRead) -> Topics:
     """Each topic's counted decisions from a position to its end as of the asking, each on a connection of its own."""
 
     async def decisions(topic: str, start: Need) -> AsyncIterator[Decision]:
-        from coordinator.infra.kafka.clients import read_range  # noqa: PLC0415
-        from coordinator.infra.log.positions import offsets, reading  # noqa: PLC0415
-        from coordinator.streams.log.plain_topics import counter_for  # noqa: PLC0415
-        from coordinator.streams.topology import topic_name  # noqa: PLC0415
-
         async with reading(bootstrap) as consumer:
             begin, end = (await offsets(consumer, crunch_id))[topic]
             counter = counter_for(topic, start)

@@ -12,6 +12,8 @@ import stamina
 from tests.cpu import loops
 from typer.testing import CliRunner
 
+from coordinator.cli.groups import load_command
+from coordinator.cli.main import COMMANDS as MAIN_COMMANDS
 from coordinator.cli.main import app
 from coordinator.cli.shared import NodeFile, write_node_file
 from coordinator.streams.topology import TOPICS, mermaid
@@ -159,6 +161,18 @@ def test_a_broken_node_file_is_named(coordinator, tmp_path):
     result = coordinator("status", "--data-dir", str(tmp_path))
     assert result.exit_code == 2
     assert "node.json cannot be read" in result.stderr
+
+
+@pytest.mark.parametrize("name", MAIN_COMMANDS)
+def test_the_line_of_a_command_in_help_is_that_of_its_own_help(name):
+    own = load_command(MAIN_COMMANDS, name).help
+    assert " ".join(own.split("\n\n")[0].split()) == MAIN_COMMANDS[name][1]
+
+
+def test_a_name_that_is_nearly_a_command_is_answered_with_that_command(coordinator):
+    result = coordinator("statsu")
+    assert result.exit_code == 2
+    assert "status" in result.stderr
 
 
 def test_no_command_brings_a_heavy_library_before_it_runs():

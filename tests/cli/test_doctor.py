@@ -16,7 +16,6 @@ from coordinator.cli import checkup, checkup_node
 from coordinator.cli.checkup import GIB, State
 from coordinator.cli.main import app
 from coordinator.cli.shared import NodeFile, write_node_file
-from coordinator.infra.kafka import topics
 from coordinator.streams.log.errors import WorldError, WrongLogError
 from coordinator.streams.settings import Settings
 
@@ -233,7 +232,7 @@ async def test_topics_that_are_not_the_nodes_own_are_no_ground_for_a_finding(mon
     async def own():
         raise error
 
-    monkeypatch.setattr(topics, "list_topics", listed)
+    monkeypatch.setattr(checkup_node, "list_topics", listed)
     settings = Settings()
     where = settings.kafka_bootstrap, settings.crunch_id
     found = [

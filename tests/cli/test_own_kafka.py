@@ -7,10 +7,11 @@ import os
 import pytest
 from typer.testing import CliRunner
 
+from coordinator.cli import own_kafka
+from coordinator.cli.groups import command_ends
 from coordinator.cli.main import app
 from coordinator.cli.own_kafka import node_log
-from coordinator.cli.shared import NodeFile, command_ends, write_node_file
-from coordinator.infra.kafka import embedded as broker
+from coordinator.cli.shared import NodeFile, write_node_file
 from coordinator.infra.processes.data_dir import claim_data_dir
 from coordinator.streams.log.errors import OperatorError
 
@@ -38,7 +39,7 @@ class FakeBroker:
 @pytest.fixture
 def stopped_node(tmp_path, monkeypatch):
     FakeBroker.did = []
-    monkeypatch.setattr(broker, "EmbeddedBroker", FakeBroker)
+    monkeypatch.setattr(own_kafka, "EmbeddedBroker", FakeBroker)
     with claim_data_dir(tmp_path, "btc-up"):
         pass
     (tmp_path / "kafka" / "log").mkdir(parents=True)

@@ -11,7 +11,7 @@ from rich.table import Table
 from rich.text import Text
 
 import coordinator.cli
-from coordinator.cli.shared import one_line
+from coordinator.cli.groups import one_line
 from coordinator.cli.terminal import Console
 from coordinator.streams.log.reasons import as_name, as_reason, printable
 
