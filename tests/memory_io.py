@@ -78,10 +78,13 @@ class MemoryLog:
         self.on_send: Callable[[str, int], Exception | None] = lambda _topic, _number: None
         self.batch_max = batch_max
         self.readers: list[MemoryReader] = []
+        self.opened: list[tuple[str, int]] = []
+        """(topic, offset) of every reader, in order."""
 
     async def reader(self, topic: str, offset: int, *, patient: bool = False) -> MemoryReader:
         if offset > len(self.records[topic]):
             raise TruncatedTopicError(f"topic {topic} ends before {offset}: it was cut or made anew")
+        self.opened.append((topic, offset))
         self.readers.append(MemoryReader(self, topic, offset))
         return self.readers[-1]
 

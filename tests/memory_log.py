@@ -15,6 +15,7 @@ import random
 from collections.abc import Callable, Iterable, Sequence
 
 from coordinator.streams.events import AnyEvent, Event
+from coordinator.streams.log import recorded
 from coordinator.streams.log.counting import Counter, Decision
 from coordinator.streams.log.envelope import (
     ENVELOPE_VERSION,
@@ -143,11 +144,16 @@ class Owner:
         self.seq = 0
         self._unsent: list[bytes] = []
         self._counters: dict[str, Counter | PlainCounter] = {}
+        self.taken_up = False
+        """Did this life begin at a recorded state?"""
+        self._bytes_since = self._state_bytes = 0
 
     def start(self) -> None:
-        """Claim, remember the own decisions, stand at what the stage needs of its sources."""
+        """Claim, take up the newest recorded state, remember the own decisions behind it, stand at what the stage needs
+        of its sources.
+        """
         topic = self.stage.topic
-        counter = Counter(topic)
+        counter = Counter(topic, self._take_up())
         self._remember(counter)
         epoch = counter.epoch + 1
         self._send(encode_append(Append(e=ENVELOPE_VERSION, epoch=epoch, seq=0, claim="owner")))
@@ -162,11 +168,29 @@ class Owner:
             assert need.offset <= len(self.log[source]), f"{source} was cut"
             self._counters[source] = counter_for(source, need)
 
+    def _take_up(self) -> Need:
+        if not self._records_states:
+            return Need()
+        states = recorded.StatesRead(recorded.form_of(self.stage))
+        for record in self.log[self.stage.topic]:
+            states.read(record)
+        if states.newest is None:
+            return Need()
+        recorded.take(self.stage, states.newest)
+        self.taken_up = True
+        self._state_bytes = sum(map(len, states.newest.parts))
+        return states.newest.after
+
+    @property
+    def _records_states(self) -> bool:
+        return getattr(self.stage.state, "own", None) is not None
+
     def _remember(self, counter: Counter) -> None:
         records = self.log[self.stage.topic]
         while counter.next_offset < len(records):
             decision = counter.read(counter.next_offset, records[counter.next_offset])
             if decision is not None:
+                self._bytes_since += sum(len(bytes(body)) for body in decision.bodies)
                 self.stage.remember(decision)
 
     def run(self, order: Sequence[str] | None = None) -> None:
@@ -206,8 +230,19 @@ class Owner:
         """One decision as the next number, part by part."""
         self.seq += 1
         self._unsent = encode_decision(events, epoch=self.epoch, seq=self.seq, upto=upto, need=need)
+        self._bytes_since += sum(map(len, self._unsent))
         while self._unsent:
             self._send(self._unsent.pop(0))
+        if self._records_states and recorded.is_due(self._bytes_since, self._state_bytes):
+            parts = recorded.parts_of(self.stage.state.own)
+            self._bytes_since, self._state_bytes = 0, sum(map(len, parts))
+            after = Need(len(self.log[self.stage.topic]), self.epoch, self.seq)
+            form = recorded.form_of(self.stage)
+            self._unsent = recorded.records_of(
+                form, parts, epoch=self.epoch, after=after, upto=upto, need=need
+            )
+            while self._unsent:
+                self._send(self._unsent.pop(0))
 
     def leave_zombie(self) -> None:
         """What a killed owner still had on its way: the other parts of its decision, or a whole next one."""

@@ -4,7 +4,7 @@ An append counts if its epoch is the topic's current one and it is the next part
 decision, or part 1 of the last counted `seq` + 1. A claim counts if its epoch is exactly the next;
 it drops what is incomplete. A decision counts once its last part is there. Nothing else is compared:
 so a zombie's late append, a repeated send and a hole after a failed send are all seen alike by all.
-A topic's birth record is passed over.
+A topic's birth record is passed over, and so is a recorded state (`recorded.py`).
 """
 
 from __future__ import annotations
@@ -104,6 +104,8 @@ class Counter:
             self.uncounted += 1
             self.garbage = offset
             return None
+        if append.state is not None:
+            return None
         if append.claim:
             self._claim(append)
             return None
@@ -171,7 +173,7 @@ class TailCounter:
             return None
         if append.epoch > self.epoch:
             self.epoch, self._counter = append.epoch, None
-        if append.claim:
+        if append.claim or append.state is not None:
             return None
         if self._counter is None and append.part[0] == 1:
             self._counter = Counter(self.topic, Need(offset, append.epoch, append.seq - 1))

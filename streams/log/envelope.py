@@ -47,15 +47,29 @@ class Need(msgspec.Struct, frozen=True, array_like=True):
     seq: int = 0
 
 
+class Recorded(msgspec.Struct, frozen=True):
+    """A stage's state as its own events give it, just after the decision behind which `after` stands.
+
+    Written only once its writer has seen that decision counted: so it is true wherever it stands, also behind another
+    owner's claim. `form` names the state's fields and what they mean; `own` is one part of its JSON.
+    """
+
+    form: str
+    after: Need
+    own: msgspec.Raw
+
+
 class Append(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """One record. `events` stays raw: most readers need the header only.
 
-    `part` is (k, n). `claim` is the owner's name in a claim (then `seq` is 0 and there are no events).
+    `part` is (k, n). `claim` is the owner's name in a claim (then `seq` is 0 and there are no events). A `state` has no
+    events either: who counts passes over it, and a new owner of the topic begins there.
     """
 
     e: int  # envelope version
     epoch: int
     seq: int
+    state: Recorded | None = None
     part: tuple[int, int] = (1, 1)
     upto: dict[str, Position] = {}
     need: dict[str, Need] = {}

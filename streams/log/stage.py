@@ -62,6 +62,8 @@ class State(msgspec.Struct, kw_only=True):
 
     upto: dict[str, Position] = {}
     need: dict[str, Need] = {}
+    own: Any = None
+    """What follows from the stage's own events; a struct of its own for each stage."""
 
 
 S = TypeVar("S", bound=State)
@@ -78,6 +80,8 @@ class Stage(ABC, Generic[S]):
     reads: ClassVar[tuple[str, ...]] = ()
     memory: ClassVar[tuple[str, ...]]
     """The kinds of own events that are folded: on resume, decisions without any of them are not even decoded."""
+    form: ClassVar[int] = 1
+    """Grows whenever `fold` makes another state of the same own events: recorded states of before are not read then."""
 
     def __init__(self, state: S) -> None:
         state.upto = dict.fromkeys(self.drivers, NOTHING_DECIDED)

@@ -98,7 +98,7 @@ class FeedTenure(Tenure):
 
     async def resumed_memory(self) -> None:
         """Claim `feeds` too."""
-        await self.claim_also(self._feeds_owned, self.feeds.remember)
+        await self.claim_also(self._feeds_owned, self.feeds.remember, self.feeds)
 
     async def start(self) -> None:
         """Claim and resume both, then let the source run."""

@@ -1,8 +1,8 @@
 """Owning a topic: the claim, the numbered sends, the watch for a successor.
 
-A new owner writes a claim (epoch = current + 1) and reads its topic up to it. Only if that claim counted
-does it write anything under its epoch. From then on every append carries the epoch and the next number;
-an append of an owner that was replaced does not count, whenever it arrives. A failed send ends the
+A new owner reads its topic from the newest state that is recorded there, and writes a claim (epoch = current + 1).
+Only if that claim counted does it write anything under its epoch. From then on every append carries the epoch and the
+next number; an append of an owner that was replaced does not count, whenever it arrives. A failed send ends the
 ownership at once: what was sent after it could stand in the log without what went before.
 """
 
@@ -11,10 +11,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 import structlog
 
 from coordinator.streams.agents.owning.log_io import LogIO, Reader, Writer, records_until
+from coordinator.streams.agents.owning.states import newest_state
 from coordinator.streams.events import AnyEvent
 from coordinator.streams.log.counting import Counter, Decision
 from coordinator.streams.log.envelope import (
@@ -25,6 +27,7 @@ from coordinator.streams.log.envelope import (
     encode_append,
     encode_decision,
 )
+from coordinator.streams.log.recorded import form_of, is_due, parts_of, records_of, take
 from coordinator.streams.log.stage import AnyStage
 
 IN_FLIGHT_MAX = 256
@@ -38,6 +41,15 @@ class LostOwnershipError(Exception):
     def __init__(self, reason: str, *, foreign: bool) -> None:
         super().__init__(reason)
         self.foreign = foreign
+
+
+class _StateToRecord(NamedTuple):
+    """A stage's state just after its own decision `seq`, which nobody has read back yet."""
+
+    seq: int
+    parts: tuple[bytes, ...]
+    upto: dict[str, Position]
+    need: dict[str, Need]
 
 
 class OwnedTopic:
@@ -57,13 +69,30 @@ class OwnedTopic:
         self._acknowledged = -1
         """The offset of the last own record that is durable."""
         self._watching: asyncio.Task[None] | None = None
+        self._stage: AnyStage | None = None
+        self._form = ""
+        self._bytes_since = self._state_bytes = 0
+        """Of decisions since the last state that was recorded or is to be, and of that state."""
+        self._state: _StateToRecord | None = None
 
-    async def claim(self, remember: Callable[[Decision], None]) -> None:
+    async def claim(self, remember: Callable[[Decision], None], stage: AnyStage | None = None) -> None:
         """Read the topic, claim it, hand every counted decision to `remember`, in order.
 
-        Raises LostOwnershipError when another claim took the epoch first.
+        A `stage` that is given takes up the newest state that is recorded of it, and `remember` hears what follows;
+        from here on its state is recorded now and then. Raises LostOwnershipError when another claim took the epoch
+        first.
         """
         self._tail = reader = await self._io.reader(self.topic, 0)
+        start = Need()
+        if stage is not None and getattr(stage.state, "own", None) is not None:
+            self._stage, self._form = stage, form_of(stage)
+            found = await newest_state(self._io, self.topic, await reader.end(), self._form)
+            if found is not None:
+                take(stage, found)
+                start, self._state_bytes = found.after, sum(map(len, found.parts))
+                self._counter = Counter(self.topic, start)
+                await reader.close()
+                self._tail = reader = await self._io.reader(self.topic, start.offset)
         await self._fold(await reader.end(), remember)
         self._writer = await self._io.writer()
         epoch = self._counter.epoch + 1
@@ -80,7 +109,9 @@ class OwnedTopic:
             message = f"the claim of {self.topic} for epoch {epoch} came second"
             raise LostOwnershipError(message, foreign=False)
         self.epoch, self.seq, self._acknowledged = epoch, self._counter.seq, mine
-        log.info("topic_claimed", topic=self.topic, epoch=epoch, seq=self.seq, offset=mine)
+        log.info(
+            "topic_claimed", topic=self.topic, epoch=epoch, seq=self.seq, offset=mine, read_from=start.offset
+        )
         self._watching = asyncio.create_task(self._watch(), name=f"watch-{self.topic}")
 
     async def _fold(self, end: int, remember: Callable[[Decision], None]) -> None:
@@ -89,6 +120,7 @@ class OwnedTopic:
         async for offset, record in records_until(self._tail, end):
             decision = self._counter.read(offset, record)
             if decision is not None:
+                self._bytes_since += sum(memoryview(body).nbytes for body in decision.bodies)
                 remember(decision)
 
     async def _watch(self) -> None:
@@ -104,11 +136,13 @@ class OwnedTopic:
             self._tail = await self._io.reader(self.topic, self._counter.next_offset, patient=True)
             while not self.lost.done():
                 for offset, record in await self._tail.read():
-                    self._counter.read(offset, record)
+                    decision = self._counter.read(offset, record)
                     if self._counter.epoch > self.epoch:
                         message = f"{self.topic} was claimed by another owner (epoch {self._counter.epoch})"
                         self.give_up(LostOwnershipError(message, foreign=True))
                         return
+                    if decision is not None and self._state is not None and decision.seq == self._state.seq:
+                        await self._record_state(self._state, decision.after())
         except Exception as error:  # noqa: BLE001 - an owner that cannot watch its topic is no owner
             self.give_up(LostOwnershipError(f"{self.topic} cannot be watched: {error}", foreign=False))
 
@@ -127,7 +161,13 @@ class OwnedTopic:
             raise RuntimeError
         self.seq += 1
         last: asyncio.Future[int] | None = None
-        for record in encode_decision(events, epoch=self.epoch, seq=self.seq, upto=upto, need=need):
+        records = encode_decision(events, epoch=self.epoch, seq=self.seq, upto=upto, need=need)
+        self._bytes_since += sum(map(len, records))
+        # Now, before anybody else has a turn: the stage's state is that of this very decision.
+        if self._stage is not None and self._state is None and is_due(self._bytes_since, self._state_bytes):
+            self._state = _StateToRecord(self.seq, parts_of(self._stage.state.own), dict(upto), dict(need))
+            self._bytes_since, self._state_bytes = 0, sum(map(len, self._state.parts))
+        for record in records:
             try:
                 last = await self._writer.send(self.topic, record)
             except Exception as error:
@@ -142,6 +182,21 @@ class OwnedTopic:
         if last is None:
             raise RuntimeError
         return last
+
+    async def _record_state(self, state: _StateToRecord, after: Need) -> None:
+        """Write down a state whose decision has been counted: from here on it is true whoever owns the topic."""
+        if self._writer is None:
+            raise RuntimeError
+        self._state = None
+        for record in records_of(
+            self._form,
+            state.parts,
+            epoch=self.epoch,
+            after=after,
+            upto=state.upto,
+            need=state.need,
+        ):
+            (await self._writer.send(self.topic, record)).add_done_callback(self._sent)
 
     def _sent(self, future: asyncio.Future[int]) -> None:
         if future.cancelled():

@@ -44,7 +44,7 @@ class Tenure:
 
     async def start(self) -> None:
         """Claim and resume. Raises LostOwnershipError, TruncatedTopicError, UnknownEventError."""
-        await self.owned.claim(self.stage.remember)
+        await self.owned.claim(self.stage.remember, self.stage)
         ends: dict[str, int] = {}
         for source in self.stage.sources:
             need = self.stage.need[source]
@@ -62,11 +62,13 @@ class Tenure:
     async def resumed_memory(self) -> None:
         """A hook: the own memory is folded, the sources are not."""
 
-    async def claim_also(self, other: OwnedTopic, remember: Callable[[Decision], None]) -> None:
+    async def claim_also(
+        self, other: OwnedTopic, remember: Callable[[Decision], None], stage: AnyStage | None = None
+    ) -> None:
         """Claim a second topic; losing either is losing both. Raises LostOwnershipError."""
         if self.owned.lost.done():  # then the second topic belongs to the first one's new owner
             raise self.owned.lost.result()
-        await other.claim(remember)
+        await other.claim(remember, stage)
         other.lost.add_done_callback(lambda lost: self.owned.give_up(lost.result()))
 
     async def _catch_up(self, ends: dict[str, int]) -> None:

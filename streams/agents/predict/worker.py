@@ -107,7 +107,7 @@ class PredictTenure(Tenure):
 
     async def resumed_memory(self) -> None:
         """Claim `models` too; its fold is the roster, and says which commands are decided."""
-        await self.claim_also(self._models_owned, self.models.remember)
+        await self.claim_also(self._models_owned, self.models.remember, self.models)
         start = self.models.need["commands"]
         self._commands = await self._io.reader("commands", start.offset)
         self._commands_counter = PlainCounter("commands", start)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 
 import pytest
@@ -11,11 +12,13 @@ from tests.broker.fixed_log import FixedLog, decided, fixed_log, fixed_shelf, ma
 from tests.memory_io import MemoryLog
 from tests.streams.agents.echo import until
 
+from coordinator.streams.agents.owning import states
 from coordinator.streams.agents.owning.dead_letters import DeadLetters
 from coordinator.streams.agents.owning.ownership import LostOwnershipError
 from coordinator.streams.agents.owning.tenure import Tenure
 from coordinator.streams.checkpoints.stage import CheckpointStage
-from coordinator.streams.log.envelope import decode_event
+from coordinator.streams.log import recorded
+from coordinator.streams.log.envelope import decode_append, decode_event
 from coordinator.streams.log.plain_topics import PlainCounter
 from coordinator.streams.log.stage import Stage
 from coordinator.streams.scores.stage import ScoreStage
@@ -89,6 +92,64 @@ async def test_a_score_stage_that_catches_up_reads_what_it_waits_for_and_holds_n
     most = [max(one) for one in zip(*held, strict=True)]
     assert most[0] <= 2 * 7, most  # records of inputs that wait, of some sixty
     assert most[1] <= 3 * 7, most
+
+
+@pytest.fixture
+def states_often(monkeypatch):
+    """States are recorded every few decisions, and looked for in topics of any length."""
+    monkeypatch.setattr(recorded, "EVERY_BYTES_MIN", 3000)
+    monkeypatch.setattr(recorded, "EVERY_STATES", 1)
+    monkeypatch.setattr(states, "LOOK_RECORDS", 4)
+
+
+def places_of_states(io: MemoryLog, topic: str) -> list[int]:
+    return [place for place, record in enumerate(io.records[topic]) if b'"state":' in record[:100]]
+
+
+@pytest.mark.parametrize("topic", ["scores", "snapshots"])
+@pytest.mark.usefixtures("states_often")
+async def test_a_new_owner_reads_its_topic_from_the_newest_state(log, topic):
+    io, new_stage = await whole(log), {"scores": new_score, "snapshots": new_aggregate}[topic]
+    io.records[topic].clear()
+    first = Tenure(io, new_stage(), "first")
+    await first.start()
+    await first.owned.flush()
+    await until(lambda: bool(places_of_states(io, topic)))
+    await first.close()
+    assert decided(io.records[topic], topic) == log.expected[topic]
+    place = places_of_states(io, topic)[-1]
+    state = decode_append(io.records[topic][place]).state
+
+    io.opened.clear()
+    second = Tenure(io, new_stage(), "second")
+    await second.start()
+    read_from = [offset for name, offset in io.opened if name == topic]
+    assert state.after.offset in read_from
+    for part in ("own", "upto", "need"):
+        assert getattr(second.stage.state, part) == getattr(first.stage.state, part)
+    await second.close()
+    assert decided(io.records[topic], topic) == log.expected[topic]
+
+
+@pytest.mark.usefixtures("states_often")
+async def test_owners_that_end_at_any_send_record_states_that_are_what_their_events_make(log):
+    checked = 0
+    for number in range(2, len(log.expected["scores"]) + 2, 7):
+        io = MemoryLog(batch_max=7)
+        io.on_send = fails_at(number)
+        io.records["inputs"], io.records["predictions"] = log.records["inputs"], log.records["predictions"]
+        for _ in range(3):
+            tenure = Tenure(io, new_score(), "me")
+            with contextlib.suppress(LostOwnershipError):
+                await tenure.start()
+                await asyncio.sleep(0.1)  # the watch has read back what was sent
+            await tenure.close()
+        assert decided(io.records["scores"], "scores") == log.expected["scores"], f"send {number}"
+        check = recorded.StateCheck(new_score())
+        for offset, record in enumerate(io.records["scores"]):
+            check.read(offset, record)
+        checked += check.checked
+    assert checked > 3
 
 
 @pytest.mark.parametrize("first", ["inputs", "predictions"])

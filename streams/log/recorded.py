@@ -1,0 +1,216 @@
+"""A stage's state in its own topic, so that a new owner need not read the topic from its first record.
+
+Now and then an owner writes down what its own events have made of the state (`own`), as an append that nobody counts:
+the state, and the position behind the decision it is of. It can be computed again from the events before it, and
+whoever checks a log does so (`StateCheck`). A new owner finds the newest from the end of its topic, takes it as its
+own, and reads on from its position.
+
+The writer waits until it has read that decision back and counted it. So what a recorded state says is true for ever,
+even if the record itself comes behind a successor's claim, and the reader knows the owner and the number to count on
+from. What follows from the sources is not recorded: it is read again from `need`, which moves with the decisions.
+
+Pure: bytes in, bytes out.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from coordinator.streams.log.counting import Counter, Decision
+from coordinator.streams.log.envelope import (
+    ENVELOPE_VERSION,
+    PART_BYTES_MAX,
+    Append,
+    Need,
+    Position,
+    Recorded,
+    decode_append,
+    encode_append,
+)
+from coordinator.streams.log.errors import LogError
+from coordinator.streams.log.stage import AnyStage
+
+EVERY_BYTES_MIN = 1 << 20
+EVERY_STATES = 20
+"""A state is recorded once the decisions since the last have this many times its bytes: five per cent of a topic."""
+_HEAD_BYTES = 100
+_encode = msgspec.json.Encoder().encode
+_fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
+
+
+class WrongStateError(LogError):
+    """A recorded state is not what the events before it make."""
+
+
+class StateFound(msgspec.Struct, frozen=True):
+    """A recorded state, whole. `upto` and `need` are the stage's, as of `after`."""
+
+    after: Need
+    upto: Mapping[str, Position]
+    need: Mapping[str, Need]
+    parts: tuple[bytes, ...]
+
+
+def is_due(bytes_since: int, state_bytes: int) -> bool:
+    """Is it time, so many bytes of decisions after a state of so many?"""
+    return bytes_since >= max(EVERY_BYTES_MIN, EVERY_STATES * state_bytes)
+
+
+def form_of(stage: AnyStage) -> str:
+    """Names the state's fields and what they mean: another form is not read, and the topic is read from the first."""
+    schema = msgspec.json.encode(msgspec.json.schema(type(stage.state.own)), order="deterministic")
+    return f"{stage.form}-{hashlib.sha256(schema).hexdigest()[:12]}"
+
+
+def parts_of(own: msgspec.Struct) -> tuple[bytes, ...]:
+    """The state as JSON objects of at most PART_BYTES_MAX each, unless one entry of a field alone is larger.
+
+    The fields of all of them together, joined where one is cut into several, are the state.
+    """
+    whole = _encode(own)
+    if len(whole) <= PART_BYTES_MAX:
+        return (whole,)
+    parts: list[bytes] = []
+    for name, raw in _fields(whole).items():
+        value, key = getattr(own, name), _encode(name)
+        if isinstance(value, dict):
+            entries: Iterable[bytes] = (_encode({k: v})[1:-1] for k, v in value.items())
+        elif isinstance(value, list):
+            entries = (_encode(one) for one in value)
+        else:
+            parts.append(b"{%b:%b}" % (key, bytes(raw)))
+            continue
+        opening, closing = (b"{", b"}") if isinstance(value, dict) else (b"[", b"]")
+        parts += [b"{%b:%b%b%b}" % (key, opening, b",".join(group), closing) for group in _in_groups(entries)]
+    return tuple(parts)
+
+
+def _in_groups(entries: Iterable[bytes]) -> Iterable[list[bytes]]:
+    group: list[bytes] = []
+    size = 0
+    for entry in entries:
+        if group and size + len(entry) > PART_BYTES_MAX:
+            yield group
+            group, size = [], 0
+        group.append(entry)
+        size += len(entry) + 1
+    yield group
+
+
+def joined(parts: Iterable[bytes]) -> bytes:
+    """The state's JSON, of its parts."""
+    fields: dict[str, list[bytes]] = {}
+    for part in parts:
+        for name, raw in _fields(part).items():
+            fields.setdefault(name, []).append(bytes(raw))
+    texts: list[bytes] = []
+    for name, raws in fields.items():
+        text = raws[0]
+        if len(raws) > 1:
+            inner = b",".join(one[1:-1] for one in raws if len(one) > 2)  # noqa: PLR2004 - "{}" and "[]" add nothing
+            text = text[:1] + inner + text[-1:]
+        texts.append(b"%b:%b" % (_encode(name), text))
+    return b"{%b}" % b",".join(texts)
+
+
+def records_of(
+    form: str,
+    parts: tuple[bytes, ...],
+    *,
+    epoch: int,
+    after: Need,
+    upto: Mapping[str, Position],
+    need: Mapping[str, Need],
+) -> list[bytes]:
+    """The records that say so. `after` is the reader's state just behind the decision."""
+    return [
+        encode_append(
+            Append(
+                e=ENVELOPE_VERSION,
+                epoch=epoch,
+                seq=after.seq,
+                state=Recorded(form, after, msgspec.Raw(own)),
+                part=(k, len(parts)),
+                upto=dict(upto),
+                need=dict(need),
+            )
+        )
+        for k, own in enumerate(parts, start=1)
+    ]
+
+
+def take(stage: AnyStage, found: StateFound) -> None:
+    """Make a new stage what its own events up to there would have made it."""
+    stage.state.own = msgspec.json.decode(joined(found.parts), type=type(stage.state.own))
+    stage.state.upto.update(found.upto)
+    stage.state.need.update(found.need)
+
+
+class StatesRead:
+    """Gathers the parts of recorded states from records, in any order; `newest` is the last whole one."""
+
+    def __init__(self, form: str | None = None) -> None:
+        """Of this form; None: of any."""
+        self._form = form
+        self._parts: dict[tuple[Need, int], dict[int, Append]] = {}
+        self.newest: StateFound | None = None
+
+    def read(self, record: bytes | None) -> StateFound | None:
+        """The state that this record completes, if any."""
+        if record is None or b'"state":' not in record[:_HEAD_BYTES]:
+            return None
+        append = decode_append(record)
+        if append is None or append.state is None or self._form not in (None, append.state.form):
+            return None
+        k, n = append.part
+        parts = self._parts.setdefault((append.state.after, n), {})
+        parts[k] = append
+        if len(parts) < n:
+            return None
+        del self._parts[append.state.after, n]
+        raws = tuple(bytes(parts[i].state.own) for i in range(1, n + 1))  # type: ignore[union-attr]
+        found = StateFound(append.state.after, append.upto, append.need, raws)
+        if self.newest is None or found.after.offset > self.newest.after.offset:
+            self.newest = found
+        return found
+
+
+class StateCheck:
+    """Reads a stage's topic from its first record, and folds it beside what is recorded of it.
+
+    A state comes a little behind the decision it is of: decisions wait here until one does.
+    """
+
+    def __init__(self, stage: AnyStage) -> None:
+        self._stage = stage
+        self._counter = Counter(stage.topic)
+        self._states = StatesRead(form_of(stage))
+        self._waiting: deque[Decision] = deque()
+        self.checked = 0
+
+    def read(self, offset: int, record: bytes | None) -> None:
+        """The next record. Raises WrongStateError naming topic and offset."""
+        decision = self._counter.read(offset, record)
+        if decision is not None:
+            self._waiting.append(decision)
+        found = self._states.read(record)
+        if found is None:
+            return
+        while self._waiting and self._waiting[0].seq <= found.after.seq:
+            self._stage.remember(self._waiting.popleft())
+        stage, place = self._stage, f"{self._stage.topic} offset {offset}"
+        if joined(found.parts) != joined(parts_of(stage.state.own)):
+            said, made = _fields(joined(found.parts)), _fields(_encode(stage.state.own))
+            names = [name for name in made if bytes(said.get(name, b"")) != bytes(made[name])]
+            message = f"{place}: the recorded state is not what the events before it make: {', '.join(names)}"
+            raise WrongStateError(message)
+        if (dict(found.upto), dict(found.need)) != (stage.upto, stage.need):
+            message = (
+                f"{place}: the recorded state says it is made of {dict(found.upto)}, not of {stage.upto}"
+            )
+            raise WrongStateError(message)
+        self.checked += 1
