@@ -62,8 +62,28 @@ def is_due(bytes_since: int, state_bytes: int) -> bool:
 
 def form_of(stage: AnyStage) -> str:
     """Names the state's fields and what they mean: another form is not read, and the topic is read from the first."""
-    schema = msgspec.json.encode(msgspec.json.schema(type(stage.state.own)), order="deterministic")
-    return f"{stage.form}-{hashlib.sha256(schema).hexdigest()[:12]}"
+    shape = _shape(msgspec.inspect.type_info(type(stage.state.own)), set())
+    return f"{stage.form}-{hashlib.sha256(shape.encode()).hexdigest()[:12]}"
+
+
+def _shape(described: object, seen: set[str]) -> str:
+    """A type in words: names and types of fields, and of theirs. Not their defaults: they change no state."""
+    if isinstance(described, (msgspec.inspect.StructType, msgspec.inspect.NamedTupleType)):
+        name = described.cls.__name__
+        if name in seen:
+            return name
+        seen.add(name)
+        fields = (f"{field.encode_name}:{_shape(field.type, seen)}" for field in described.fields)
+        return f"{name}({','.join(fields)})"
+    if isinstance(described, tuple):
+        return ",".join(_shape(one, seen) for one in described)
+    names = ("item_type", "item_types", "key_type", "value_type", "types", "values")
+    parts = (_shape(getattr(described, name), seen) for name in names if hasattr(described, name))
+    return (
+        f"{type(described).__name__}[{';'.join(parts)}]"
+        if not isinstance(described, (str, int))
+        else str(described)
+    )
 
 
 def parts_of(own: msgspec.Struct) -> tuple[bytes, ...]:
