@@ -24,9 +24,9 @@ from coordinator.streams.events import (
     SnapshotTakenData,
 )
 from coordinator.streams.log.envelope import Need
-from coordinator.streams.log.finite import numbers_of
 from coordinator.streams.scores.boards import board_units
-from coordinator.streams.scores.units import mean_units, to_float, to_units
+from coordinator.streams.scores.units import mean_units
+from coordinator.streams.snapshots.summary import NO_SCORES, Scored, Summary, summaries
 
 HOUR_MS = 3_600_000
 
@@ -39,7 +39,7 @@ class _Sums:
         self.sums: dict[str, list[int]] = {}
         self.counts: Count[str] = Count()
         self.scopes: dict[str, list[int]] = {}
-        self.scores: list[tuple[int, str, str, dict[str, int]]] = []
+        self.scores: list[Scored] = []
 
     def add(self, name: str, units: int) -> None:
         total = self.sums.setdefault(name, [0, 0])
@@ -88,14 +88,21 @@ def check_snapshots(
                     sums.add_in_scope(scope, entry.charge_units, 0)
     mine = _of_period(chain, checkpoint)
     there = {(one.period_start, one.model_id): one for one in mine}
+    scores: dict[int, dict[str, list[Scored]]] = defaultdict(dict)
+    for (start, model_id), sums in wanted.items():
+        if sums.scores:
+            scores[start][model_id] = sums.scores
+    summary_of: dict[int, dict[str, Summary]] = defaultdict(dict)
+    for start, by_model in scores.items():
+        summary_of[start] = summaries(contracts(chain.terms.at(start).contract_hash), by_model)
     for (start, model_id), sums in sorted(wanted.items()):
         snapshot = there.get((start, model_id))
         if snapshot is None:
             broken("snapshots", f"model {model_id} has none for the period from {start}")
-        _compare(snapshot, sums, chain, contracts)
+        _compare(snapshot, sums, summary_of[start].get(model_id, NO_SCORES), chain)
     for key, snapshot in there.items():
         if key not in wanted:
-            _compare(snapshot, _Sums(), chain, contracts)
+            _compare(snapshot, _Sums(), NO_SCORES, chain)
     for period in chain.periods.values():
         if checkpoint.period_start <= period.from_ms < checkpoint.period_end:
             _compare_period(period, chain)
@@ -124,7 +131,7 @@ def _of_period(chain: Chain, checkpoint: CheckpointData) -> list[SnapshotTakenDa
     ]
 
 
-def _compare(snapshot: SnapshotTakenData, sums: _Sums, chain: Chain, contracts: Contracts) -> None:
+def _compare(snapshot: SnapshotTakenData, sums: _Sums, summary: Summary, chain: Chain) -> None:
     counts = sums.counts
     pairs: dict[str, tuple[Any, Any]] = {
         "sums": ({name: [one.sum_units, one.n] for name, one in snapshot.sums.items()}, sums.sums),
@@ -144,8 +151,9 @@ def _compare(snapshot: SnapshotTakenData, sums: _Sums, chain: Chain, contracts: 
         chain.first_point(snapshot.player, snapshot.period_end),
     )
     pairs["rounds_count"] = (snapshot.rounds_count, _rounds(snapshot, chain))
-    if not snapshot.summary_error:
-        pairs["summary"] = (snapshot.summary_units, _summary(snapshot, sums, contracts))
+    pairs["summary"] = (snapshot.summary_units, summary.units)
+    # An error's text may name an address of that process's memory: that there is one must agree.
+    pairs["summary_error"] = (bool(snapshot.summary_error), bool(summary.error))
     for name, (said, again) in pairs.items():
         if said != again:
             broken("snapshots", f"{snapshot.snapshot_id}: {name} is {said}, the scores give {again}")
@@ -213,22 +221,6 @@ def _boards(snapshot: SnapshotTakenData, chain: Chain) -> dict[str, int | None]:
                     )
         out[board.name] = board_units(board, sums)
     return out
-
-
-def _summary(snapshot: SnapshotTakenData, sums: _Sums, contracts: Contracts) -> dict[str, int]:
-    if not sums.scores:
-        return {}
-    contract = contracts(snapshot.contract_hash)
-    results = [
-        contract.score_type.model_validate(
-            {name: to_float(one, contract.score_decimals) for name, one in units.items()}
-        )
-        for *_, units in sorted(sums.scores, key=lambda score: score[:3])
-    ]
-    return {
-        name: to_units(value, contract.score_decimals)
-        for name, value in sorted(numbers_of(contract.aggregate_snapshot(results)).items())
-    }
 
 
 # --- checkpoint and emission -------------------------------------------------------------------------------

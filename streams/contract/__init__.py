@@ -29,6 +29,7 @@ from coordinator.streams.contract.contract import (
     ScheduledPrediction,
     ScoreResult,
 )
+from coordinator.streams.contract.metrics import Metrics
 from coordinator.streams.contract.payout import Pool, Taker
 from coordinator.streams.contract.payout_rules import by_percentile, in_proportion, top
 from coordinator.streams.contract.rounds import Answer, Failed, RoundAnswers, RoundContext, RoundScores
@@ -50,6 +51,7 @@ __all__ = [
     "Failed",
     "GroundTruth",
     "InferenceOutput",
+    "Metrics",
     "ModelInput",
     "Payout",
     "Pool",

@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from coordinator.streams.contract import defaults
 from coordinator.streams.contract.boards import BOARDS_MAX, Board
 from coordinator.streams.contract.emission import FRAC64_ONE
+from coordinator.streams.contract.metrics import Metrics
 from coordinator.streams.contract.payout import Payout
 from coordinator.streams.contract.periods import Calendar
 from coordinator.streams.contract.rounds import RoundAnswers, RoundContext
@@ -183,6 +184,8 @@ class Aggregation(_Strict):
     ranking_key: str = "score_recent"
     checkpoint_key: str = "period"
     ranking_direction: RankingDirection = RankingDirection.DESC
+    metrics: Metrics | None = None
+    """Metrics over the whole snapshot period (ic, max_drawdown, ..), each a key of the summary."""
 
     @model_validator(mode="after")
     def _ranking_key_is_a_window(self) -> Aggregation:
@@ -197,6 +200,10 @@ class Aggregation(_Strict):
             raise ValueError(message)
         if self.ranking_key not in names:
             message = f"aggregation.ranking_key: {self.ranking_key!r} is none of the windows {names}"
+            raise ValueError(message)
+        both = sorted({*names, "period"}.intersection(self.metrics.keys if self.metrics else ()))
+        if both:
+            message = f"aggregation.metrics: {both} name a window or the period too; one name means one thing"
             raise ValueError(message)
         return self
 

@@ -9,7 +9,6 @@ from collections import Counter as Count
 from collections.abc import Callable, Iterator
 
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.contract.blame import AUTHORS_ERRORS
 from coordinator.streams.events import (
     AnyEvent,
     FieldSum,
@@ -23,20 +22,17 @@ from coordinator.streams.events import (
     units_of,
 )
 from coordinator.streams.log import ids
-from coordinator.streams.log.finite import numbers_of
-from coordinator.streams.log.reasons import as_reason
 from coordinator.streams.scores.boards import board_units
-from coordinator.streams.scores.scorer import validator
-from coordinator.streams.scores.units import mean_units, to_float, to_units
+from coordinator.streams.scores.units import mean_units
 from coordinator.streams.snapshots.state import (
     FAR_MS,
     OpenPeriod,
-    ScoredRound,
     SnapshotState,
     Tally,
     drop_scope_trails,
     drop_trails,
 )
+from coordinator.streams.snapshots.summary import NO_SCORES, Scored, summaries
 from coordinator.streams.snapshots.trailing import Totals, Trail
 
 HOUR_MS = 3_600_000
@@ -116,6 +112,8 @@ class Closing:
             self._crunchers[model_id] = tally.cruncher_id
             player = tally.cruncher_id or model_id
             self._joined[player] = min(tally.first_point, self._joined.get(player, FAR_MS))
+        scores = _scores_of(period)
+        summary_of = summaries(self._contracts(terms.contract_hash), scores) if scores else {}
         for model_id in sorted(tallies.keys() | self._trails.keys()):
             tally = tallies.get(model_id) or Tally()
             trail = self._trails.get(model_id) or Trail()
@@ -127,7 +125,7 @@ class Closing:
             windows = {
                 window.name: trail.since(max(end - window.hours * HOUR_MS, since)) for window in terms.windows
             }
-            summary, error = self._summary(period, tally, terms)
+            summary = summary_of.get(model_id, NO_SCORES)
             scopes = {name: ScopeSum(*one) for name, one in sorted(tally.scopes.items())}
             yield SnapshotTaken(
                 id=f"{ids.snapshot_id(model_id, start, end)}:taken",
@@ -138,8 +136,8 @@ class Closing:
                     period_start=start,
                     period_end=end,
                     sums={name: FieldSum(*one) for name, one in sorted(tally.sums.items())},
-                    summary_units=summary,
-                    summary_error=error,
+                    summary_units=summary.units,
+                    summary_error=summary.error,
                     windows_units={name: _mean(totals) for name, totals in windows.items()},
                     rehearsal_windows=[name for name, totals in windows.items() if totals.rehearsals],
                     scored_count=tally.scored,
@@ -178,28 +176,19 @@ class Closing:
                 )
         return found
 
-    def _summary(self, period: OpenPeriod | None, tally: Tally, terms: Terms) -> tuple[dict[str, int], str]:
-        """The contract's own aggregate over the period's scores, rounded; or why there is none."""
-        if period is None or not tally.scores:
-            return {}, ""
-        contract = self._contracts(terms.contract_hash)
-        as_result = validator(contract.score_type)
-        decimals = terms.score_decimals
-        try:
-            # In the order of resolvable time, input and scope, whatever the order in which rounds were scored.
-            scores = sorted(((period.rounds[number], i) for number, i in tally.scores), key=_place)
-            results = [
-                as_result({name: to_float(units, decimals) for name, units in units_of(one.units, i).items()})
-                for one, i in scores
-            ]
-            summary = numbers_of(contract.aggregate_snapshot(results))
-            return {name: to_units(value, decimals) for name, value in sorted(summary.items())}, ""
-        except AUTHORS_ERRORS as error:  # the period's sums do not depend on it
-            return {}, as_reason(f"aggregate_snapshot: {type(error).__name__}: {error}")
 
-
-def _place(score: tuple[ScoredRound, int]) -> tuple[int, str, str]:
-    return score[0][:3]
+def _scores_of(period: OpenPeriod | None) -> dict[str, list[Scored]]:
+    """The scores of every model that was scored in a period."""
+    if period is None:
+        return {}
+    return {
+        model_id: [
+            (*period.rounds[number][:3], units_of(period.rounds[number].units, i))
+            for number, i in tally.scores
+        ]
+        for model_id, tally in period.tallies.items()
+        if tally.scores
+    }
 
 
 def _mean(totals: Totals) -> int | None:

@@ -290,7 +290,7 @@ def answers(
 
 def round_scores(
     point: int,
-    values: Mapping[str, int | str],
+    values: Mapping[str, int | str | Mapping[str, int]],
     *,
     subject: str = SUBJECT,
     scope_key: str = "60s",
@@ -300,7 +300,9 @@ def round_scores(
     crunchers: Mapping[str, str] | None = None,
     contract_hash: str = HASH,
 ) -> list[Any]:
-    """What the score stage says of one round: units per model, or a status (ABSENT, ABSENT(node), FAILED ..)."""
+    """What the score stage says of one round: per model the value's units, those of several fields, or a status (ABSENT,
+    ABSENT(node), FAILED ..).
+    """
     whose = crunchers or {}
     input_id = ids.input_id(subject, point)
     at = point + MINUTE if resolvable_at is None else resolvable_at
@@ -312,7 +314,8 @@ def round_scores(
             fault: Any = "node" if value.endswith("(node)") else "model"
             entries.append(ScoreEntry(model_id, status, fault, (charges or {}).get(model_id), cruncher_id))
         else:
-            entries.append(ScoreEntry(model_id, "SCORED", cruncher_id=cruncher_id, units={"value": value}))
+            units = {"value": value} if isinstance(value, int) else dict(value)
+            entries.append(ScoreEntry(model_id, "SCORED", cruncher_id=cruncher_id, units=units))
     data = RoundScoredData(
         input_id=input_id,
         scope_key=scope_key,

@@ -5,7 +5,7 @@ The samples are records of the feed's own kind, in a made-up market. No I/O here
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from coordinator.streams.log.errors import ContractError
 from coordinator.streams.log.finite import not_finite, numbers_of, plain
 from coordinator.streams.scores.round_scorer import Carried
 from coordinator.streams.scores.units import to_float, to_units
+from coordinator.streams.snapshots.summary import summaries
 
 SAMPLE_PRICES = (20000.25, 20007.25, 20014.25, 20021.25, 20028.25)
 ROUND_ANSWERS = 12
@@ -130,7 +131,7 @@ class Rehearsal:
             "aggregate_snapshot",
             lambda: [to_units(value, contract.score_decimals) for value in found.values()],
         )
-        self.summary_keys = list(found)
+        self.summary_keys = [*found, *self._metrics(found)]
         key = contract.aggregation.checkpoint_key
         names = _named(contract)
         if double := [one.name for one in contract.aggregation.boards if one.name in found]:
@@ -143,6 +144,28 @@ class Rehearsal:
             message = f"contract field aggregation.checkpoint_key: {key!r} is none of {known}"
             raise ContractError(message)
         return f"gives {', '.join(self.summary_keys) or 'no number'}"
+
+    def _metrics(self, summary: Mapping[str, Any]) -> list[str]:
+        """The summary keys that the contract's metrics make, each tried on two rounds of one model."""
+        metrics = self.contract.aggregation.metrics
+        if metrics is None:
+            return []
+        for field in (metrics.signal_field, metrics.outcome_field):
+            if field not in self.numbers:
+                has = ", ".join(sorted(self.numbers)) or "none"
+                message = f"contract field aggregation.metrics: score_type has no number {field!r}, has {has}"
+                raise ContractError(message)
+        twice = sorted(summary.keys() & set(metrics.keys))
+        if twice:
+            message = f"contract field aggregation.metrics: aggregate_snapshot gives {twice} too"
+            raise ContractError(message)
+        units = {name: to_units(value, self.contract.score_decimals) for name, value in self.numbers.items()}
+        rounds = [(at, f"in-{at}", "scope", units) for at in range(2)]
+        error = summaries(self.contract, {"sample": rounds})["sample"].error
+        if error:
+            message = f"contract field aggregation.metrics: {error}"
+            raise ContractError(message)
+        return metrics.keys
 
     def _emission(self) -> str:
         contract = self.contract
