@@ -122,6 +122,10 @@ class _Reader:
     def meaning(self) -> Meaning:
         contract, reach = self._contract, self._reach
         fields = self._set_fields(contract, top=True)
+        metrics = contract.aggregation.metrics
+        for name in metrics.names if metrics else ():
+            key = f"metrics.{name}"  # a contract names a metric by text, so no value leads to its function
+            reach.ours[key] = version_of(key)
         if self._sources is not None:
             for name in self._sources.modules():
                 module = reach.module(name)
