@@ -81,20 +81,17 @@ class Hub:
 
     def _begin(self) -> None:
         self._state = LiveState(self._projector.read)
-        self._state.turn(self._positions())
+        self._state.turn(self._projector.positions())
         self._next_turn = asyncio.get_running_loop().create_future()
         self._task = asyncio.create_task(self.side_task.supervise())
 
-    def _positions(self) -> Mapping[str, int]:
-        return {topic: reader.next_offset for topic, reader in self._projector.folder.readers.items()}
-
     def _moved(self) -> bool:
-        return self._state is not None and self._positions() != self._state.positions
+        return self._state is not None and self._projector.positions() != self._state.positions
 
     async def _run(self) -> None:
         while not self._projector.stopping:
             if await self._projector.wait_until(self._moved, STOP_SECONDS_MAX):
-                self.state.turn(self._positions())
+                self.state.turn(self._projector.positions())
                 self._wake()
                 await asyncio.sleep(self._pause_seconds())
 
@@ -110,8 +107,8 @@ class Hub:
 
     def since(self, told: Mapping[str, int] | None) -> Since:
         """Where a new listener stands."""
-        if self._positions() != self.state.positions:
-            self.state.turn(self._positions())
+        if self._projector.positions() != self.state.positions:
+            self.state.turn(self._projector.positions())
             self._wake()
         return self.state.since(told)
 

@@ -128,10 +128,10 @@ class _ReadModels(Collector):
             lag.add_metric([topic], records)
         yield lag
         at = GaugeMetricFamily("coordinator_next_offset", "Where folding goes on.", labels=["topic"])
-        for topic, reader in projector.folder.readers.items():
-            at.add_metric([topic], reader.next_offset)
+        for topic, position in projector.positions().items():
+            at.add_metric([topic], position)
         yield at
-        yield CounterMetricFamily("coordinator_events_folded", "Events folded here.", projector.folder.events)
+        yield CounterMetricFamily("coordinator_events_folded", "Events folded here.", projector.events_folded)
         behind = GaugeMetricFamily(
             "coordinator_stage_behind_seconds",
             "Event time from a stage's newest decision to the feed's clock.",

@@ -35,7 +35,7 @@ from coordinator.streams.feeds.witness import CLOCK, ClockState
 from coordinator.streams.log.errors import WorldError
 from coordinator.streams.log.ids import content_id
 from coordinator.streams.log.reasons import as_reason
-from coordinator.streams.topology import BY_TOPIC, WORKERS
+from coordinator.streams.topology import WORKERS
 
 HOLE_MS_MAX = 30_000
 """An owner whose send failed leaves a hole until it has claimed anew."""
@@ -84,7 +84,7 @@ class Monitor:
         self.webhook = webhook
         self.payees = payees
         self.scrub = scrub
-        self.replay_check = replay_check or ReplayCheck(projector.settings, folded=self._has_folded)
+        self.replay_check = replay_check or ReplayCheck(projector.settings, folded=projector.has_folded)
         self.alerts = Alerts(projector.settings.crunch_id)
         self.findings: list[Finding] = []
         self.looked_at: int | None = None
@@ -101,9 +101,6 @@ class Monitor:
         self._send_error = ""
         self.side_tasks: list[SideTask] = []
         """What is supervised beside the projector: an error of one is an alert."""
-
-    def _has_folded(self, name: str) -> bool:
-        return any(one.name == name and one.store.positions for one in self._projector.read.all())
 
     async def run(self) -> None:
         """Look every MONITOR_SECONDS until cancelled; the replay check, the chain and the webhook run beside it. Each
@@ -192,9 +189,7 @@ class Monitor:
         )
 
     def _numbers(self, now: int) -> Finding:
-        holes = {
-            topic: reader.hole for topic, reader in self._projector.folder.readers.items() if reader.hole
-        }
+        holes = self._projector.holes()
         self._holes = {topic: self._holes.get(topic, now) for topic in holes}
         lasting = [holes[topic] for topic, since in self._holes.items() if now - since >= HOLE_MS_MAX]
         return Finding(
@@ -282,12 +277,11 @@ class Monitor:
         """What is wrong with the log itself, and what came from outside that nobody could take."""
         if self._projector.error is not None:
             yield Alert("log", "report", f"the read models stand still: {self._projector.error}")
-        for topic, reader in self._projector.folder.readers.items():
-            if reader.garbage is not None and BY_TOPIC[topic].enveloped:
-                what = f"{topic} offset {reader.garbage} is no append of any version: somebody else wrote there, or "
-                yield Alert(
-                    "log", f"garbage {topic}", what + "the broker's disk has altered it; all pass over it"
-                )
+        for topic, offset in self._projector.garbage().items():
+            what = f"{topic} offset {offset} is no append of any version: somebody else wrote there, or "
+            yield Alert(
+                "log", f"garbage {topic}", what + "the broker's disk has altered it; all pass over it"
+            )
         faults = [
             one
             for one in self._projector.read.dead_letters.newest(LETTERS_LOOKED_AT)

@@ -1,6 +1,6 @@
-"""Does the log still give the read models that we serve? A sample in the background, one read model at a time.
+"""Checks in the background that the log still gives the read models that we serve, one read model at a time.
 
-`coordinator replay --verify` in a process of its own, at the lowest priority, bounded in time: it rebuilds one read
+A process of its own (`projections/folding/verify.py`), at the lowest priority and bounded in time, rebuilds one read
 model from the first event, up to where ours stands, and compares three hashes.
 
 A read model that differs is an alert and withholds nothing: what is paid is decided from the log, and the read model
@@ -20,6 +20,7 @@ import msgspec
 import psutil
 import structlog
 
+from coordinator.projections.folding import verify
 from coordinator.projections.folding.replay import VerifyResult
 from coordinator.projections.views.all_views import PROJECTIONS
 from coordinator.projections.views.checks import Finding
@@ -30,7 +31,6 @@ ABOUT = "The log, folded again from the first event, gives the hash of the read 
 CHECK_SECONDS_MAX = 1800.0
 LOWEST_PRIORITY = 19
 WORDS_BYTES_MAX = 64 * 1024
-EQUAL, DIFFERENT = 0, 1
 _decoder = msgspec.json.Decoder(VerifyResult)
 _log = structlog.get_logger()
 
@@ -49,7 +49,7 @@ class ReplayCheck:
     ) -> None:
         self._settings = settings
         self._folded = folded
-        self._command = command or (sys.executable, "-I", "-m", "coordinator.cli.main", "replay")
+        self._command = command or (sys.executable, "-I", "-m", verify.__name__)
         self._verdicts: dict[str, tuple[bool, str]] = {}
         self._damaged: dict[str, str] = {}
         """Read model -> why the log could not be folded into it."""
@@ -67,7 +67,7 @@ class ReplayCheck:
         """Check one read model now."""
         if not self._folded(name):
             return
-        command = [*self._command, "--verify", "--json", "--projection", name]
+        command = [*self._command, name]
         try:
             child = await asyncio.create_subprocess_exec(
                 *command,
@@ -97,7 +97,7 @@ class ReplayCheck:
 
     def _judge(self, name: str, code: int | None, said: bytes, words: bytes) -> None:
         try:
-            if code not in (EQUAL, DIFFERENT):
+            if code not in (verify.EQUAL, verify.DIFFERENT):
                 raise ValueError(_last_words(words))
             result = _decoder.decode(said)
             verdict = None if result.log_fault else result.verdicts[0]

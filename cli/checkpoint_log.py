@@ -72,8 +72,9 @@ class CheckpointsLog:
         if self._consumer is None:
             raise RuntimeError
         ends = await offsets(self._consumer, self._settings.crunch_id)
+        positions = self._folder.positions()
         for topic in Checkpoints.topics:
-            first = max(ends[topic][0], self._folder.readers[topic].next_offset)
+            first = max(ends[topic][0], positions[topic])
             name = topic_name(self._settings.crunch_id, topic)
             async for offset, record in read_range(self._consumer, name, first, ends[topic][1]):
                 self._folder.fold(topic, offset, record)

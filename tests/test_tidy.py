@@ -128,6 +128,27 @@ def test_infra_implements_ports_and_imports_no_stage() -> None:
     assert not wrong, "\n".join(wrong)
 
 
+def test_only_the_command_line_starts_a_command_of_it() -> None:
+    """A process that is started by name is an import all the same."""
+    wrong = [
+        f"{path.relative_to(ROOT)} names coordinator.cli"
+        for path, part in _modules()
+        if part not in ("cli", "scaffolds") and "coordinator.cli" in path.read_text()
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_the_api_and_the_command_line_ask_the_projector_and_reach_into_nothing() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{number}: {line.strip()}"
+        for path, part in _modules()
+        if part in ("api", "cli")
+        for number, line in enumerate(path.read_text().splitlines(), start=1)
+        if re.search(r"folder\.readers|projector\.folder|store\.positions", line)
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
 @pytest.mark.parametrize(("pattern", "instead"), BANNED_IN_CORE.items())
 def test_the_core_is_pure(pattern: str, instead: str) -> None:
     wrong = [

@@ -99,6 +99,18 @@ class Folder:
         """Records that do not count, over all topics."""
         return sum(reader.uncounted for reader in self.readers.values())
 
+    def positions(self) -> dict[str, int]:
+        """Topic -> the offset where folding goes on."""
+        return {topic: reader.next_offset for topic, reader in self.readers.items()}
+
+    def holes(self) -> dict[str, str]:
+        """Topic -> which decision's number is missing there, in words; topics without a hole are left out."""
+        return {topic: reader.hole for topic, reader in self.readers.items() if reader.hole}
+
+    def garbage(self) -> dict[str, int]:
+        """Topic -> offset of the last record that is no append of any version; topics without one are left out."""
+        return {topic: reader.garbage for topic, reader in self.readers.items() if reader.garbage is not None}
+
     def fold(self, topic: str, offset: int, record: bytes | None) -> int:
         """Read one record; the number of events folded. Raises UnknownEventError, naming topic and offset."""
         decision = self.readers[topic].read(offset, record)

@@ -133,7 +133,7 @@ class Projector:
         consumer = make_reader(self.settings.kafka_bootstrap)
         try:
             await self._start(consumer)
-            starts = {topic: reader.next_offset for topic, reader in self.folder.readers.items()}
+            starts = self.folder.positions()
             partitions, self._ends = await assign_from(consumer, self.settings.crunch_id, starts)
             await self._look_at_tails()
             self._last_progress = asyncio.get_running_loop().time()
@@ -188,7 +188,7 @@ class Projector:
             self._last_progress = now
         elif now - self._last_progress > STALL_SECONDS_MAX:
             waiting = {
-                f"{topic} from offset {self.folder.readers[topic].next_offset}": count
+                f"{topic} from offset {self.folder.positions()[topic]}": count
                 for topic, count in self.lag().items()
                 if count
             }
@@ -253,8 +253,8 @@ class Projector:
     def lag(self) -> dict[str, int]:
         """Records known to be in each topic and not read yet."""
         return {
-            topic: max(0, self._ends.get(topic, 0) - reader.next_offset)
-            for topic, reader in self.folder.readers.items()
+            topic: max(0, self._ends.get(topic, 0) - position)
+            for topic, position in self.folder.positions().items()
         }
 
     def caught_up(self) -> bool:
@@ -272,12 +272,33 @@ class Projector:
             ok=self._started and self.error is None and not stalled,
             started=self._started,
             lag=lag,
-            positions={topic: reader.next_offset for topic, reader in self.folder.readers.items()},
+            positions=self.folder.positions(),
             events=self.folder.events,
             duplicates_ignored=self.folder.uncounted,
             last_fold_seconds_ago=None if self._last_fold is None else round(now - self._last_fold, 3),
             error=None if self.error is None else str(self.error),
         )
+
+    def positions(self) -> dict[str, int]:
+        """Topic -> the offset where folding goes on."""
+        return self.folder.positions()
+
+    def holes(self) -> dict[str, str]:
+        """Topic -> which decision's number is missing there, in words; topics without a hole are left out."""
+        return self.folder.holes()
+
+    def garbage(self) -> dict[str, int]:
+        """Topic of one writer -> offset of the last record that is no append of any version."""
+        return self.folder.garbage()
+
+    @property
+    def events_folded(self) -> int:
+        """Since this start."""
+        return self.folder.events
+
+    def has_folded(self, read_model: str) -> bool:
+        """Whether the read model of this name has read anything yet, in this start or an earlier one."""
+        return any(one.name == read_model and one.store.positions for one in self.read.all())
 
     def state_hashes(self) -> dict[str, str]:
         """Projection -> state_hash, as of the last commit."""

@@ -126,7 +126,7 @@ async def _fold_all(
     consumer = make_reader(bootstrap)
     await consumer.start()
     try:
-        starts = {topic: reader.next_offset for topic, reader in folder.readers.items()}
+        starts = folder.positions()
         partitions, ends = await assign_from(consumer, crunch_id, starts)
         if limits is not None:
             ends = {
