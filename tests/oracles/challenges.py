@@ -10,7 +10,7 @@ from typing import Any
 
 from coordinator.streams import events as ev
 from coordinator.streams.checkpoints.offering import build_emission
-from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract import CrunchContract, PredictionScope, ScheduledPrediction
 from coordinator.streams.contract.checking.check import sample_records
 from coordinator.streams.contract.emission import PARTS
 from coordinator.streams.contract.payout_amounts import pool_amounts
@@ -18,8 +18,8 @@ from coordinator.streams.contract.payout_rules import as_written
 from coordinator.streams.contract.terms import MS
 from coordinator.streams.log import ids
 from coordinator.streams.scores.units import to_float, to_units, weighted_mean_units
-from oracles.contracts import btc_up, numinous, synth
-from oracles.node import CRUNCH, PUBKEY, Node, missing, ranked_by
+from oracles.contracts import btc_up, numinous, synth, synth_subnet
+from oracles.node import CRUNCH, PUBKEY, Node, missing, ranked_by, ticks
 
 DECIMALS = 9
 WEEK_MS = 7 * 86_400 * MS
@@ -131,17 +131,89 @@ def _paid(pool: ev.PoolPaid, data: ev.CheckpointData, pool_usd: float, total: in
     return rows, retained
 
 
+def scores_of(scored: ev.RoundScoredData, decimals: int = DECIMALS) -> dict[str, float | None]:
+    """What a round is worth to each model: its score, or what its absence or failure costs."""
+    found: dict[str, float | None] = {}
+    for one in scored.entries():
+        units = one.charge_units if one.status != "SCORED" else one.units["value"]
+        found[one.model_id] = None if units is None else to_float(units, decimals)
+    return found
+
+
+def field_of(scored: ev.RoundScoredData, name: str, decimals: int = DECIMALS) -> dict[str, float | None]:
+    """One more number of each score."""
+    return {
+        one.model_id: to_float(one.units[name], decimals) if name in one.units else None
+        for one in scored.entries()
+    }
+
+
+def refused_in(scored: ev.RoundScoredData) -> dict[str, str]:
+    """Who has no score, with what the node says of it."""
+    return {one.model_id: one.reason or one.status for one in scored.entries() if one.status != "SCORED"}
+
+
+def synth_round(inputs: Inputs) -> dict[str, Any]:
+    """A round of densities to refusals, CRPS and scores."""
+    told, parameters = inputs["round"], inputs["parameters"]
+    scope = PredictionScope(horizon_seconds=told["horizon"], subject=told["asset"])
+    contract = synth.contract(
+        PUBKEY,
+        steps=told["steps"],
+        half_width=parameters["half_width"],
+        points=parameters["num_points"],
+        normalise=parameters["normalise_pdf"],
+        scheduled_predictions=[ScheduledPrediction(scope_key="round", scope=scope)],
+    )
+    node = Node(contract, [told["asset"]])
+    said = {
+        model: missing("absent", "model") if answer is None else {"steps": answer}
+        for model, answer in told["answers"].items()
+    }
+    records = ticks(told["prices"], told["asset"])
+    (scored,) = node.round(records, {"round": said}, told["asset"], at=told["asked"] * MS).values()
+    return {"refused": refused_in(scored), "crps": field_of(scored, "crps"), "scores": scores_of(scored)}
+
+
+def subnet_prompt(inputs: Inputs) -> dict[str, Any]:
+    """Paths of one prompt to refusals, CRPS and scores; less is better."""
+    told, rule = inputs["prompt"], inputs["rule"]
+    scope = PredictionScope(horizon_seconds=told["length"])
+    contract = synth_subnet.contract(
+        PUBKEY, told, rule, scheduled_predictions=[ScheduledPrediction(scope_key="prompt", scope=scope)]
+    )
+    said = {
+        model: missing("absent", "model") if answer is None else {"answer": answer}
+        for model, answer in told["answers"].items()
+    }
+    records = ticks([(told["start"] + i * told["increment"], one) for i, one in enumerate(told["real"])])
+    for record in records:
+        if math.isnan(record.values["price"]):
+            del record.values["price"]
+    (scored,) = Node(contract).round(records, {"prompt": said}, at=told["start"] * MS).values()
+    crps, scores = field_of(scored, "crps"), scores_of(scored)
+    valid = [one for one in crps.values() if one is not None]
+    fill = field_of(scored, "fill")
+    return {
+        "refused": {model: "refused" for model, one in crps.items() if one is None},
+        "crps": crps,
+        "scores": scores,
+        "fill": next(one for one in fill.values() if one is not None),
+        "best": min(valid),
+    }
+
+
 def synth_checkpoint(models: list[Inputs], parameters: Inputs, end_ms: int = WEEK_MS) -> ev.CheckpointData:
     """Anchors by horizon to the payout of a week."""
     horizons = tuple(sorted({horizon for one in models for horizon in one["scores"]}, key=int))
-    contract = synth.contract(
-        PUBKEY,
-        [one["model_id"] for one in models if one["is_benchmark"]],
-        alpha=parameters["alpha"],
-        top_k=parameters["top_k"],
-        benchmark_cutoff=parameters["benchmark_cutoff"],
-        horizons=horizons,
-    )
+    benchmarks = [one["model_id"] for one in models if one["is_benchmark"]]
+    rules = {
+        "alpha": parameters["alpha"],
+        "top_k": parameters["top_k"],
+        "cutoff": parameters["benchmark_cutoff"],
+    }
+    payout = synth.payout(benchmarks, horizons, **rules)
+    contract = synth.contract(PUBKEY, steps=[], half_width={}, payout=payout)
     boards: dict[str, dict[str, int | None]] = {
         horizon: {one["model_id"]: _units(one["scores"].get(horizon)) for one in models}
         for horizon in horizons
@@ -225,7 +297,9 @@ def _exact_units(value: float | None) -> Fraction | None:
 
 PLAYED: dict[tuple[str, str], Callable[[Inputs], dict[str, Any]]] = {
     ("btc-up", "period"): btc_up_period,
+    ("synth", "round"): synth_round,
     ("synth", "payout"): synth_payout,
+    ("synth-subnet", "prompt"): subnet_prompt,
     ("numinous", "payout"): numinous_payout,
 }
 """(challenge, kind of case) -> what plays it. A case without a kind is a `period`."""

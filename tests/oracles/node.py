@@ -20,7 +20,7 @@ from tests.streams.build import HASH, MINUTE, PUBKEY, T0, received, shelf
 from coordinator.streams import events as ev
 from coordinator.streams.checkpoints.ranking import rank
 from coordinator.streams.checkpoints.stage import CheckpointStage
-from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract import CrunchContract, RawInput
 from coordinator.streams.contract.checking.check import truth_of
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.log import ids
@@ -30,8 +30,26 @@ from coordinator.streams.scores.stage import ScoreStage
 from coordinator.streams.settings import Settings
 from coordinator.streams.snapshots.stage import SnapshotStage
 
-HOUR_SECONDS = 3600
+HOUR_SECONDS, DAY_SECONDS = 3600, 86_400
 CRUNCH = "oracle"
+
+
+def ticks(
+    prices: Sequence[Sequence[float]], subject: str = "BTCUSDT", **values: Sequence[float]
+) -> list[RawInput]:
+    """Raw inputs of [time in s, price], with more values by name."""
+    return [
+        RawInput(
+            source="oracle",
+            subject=subject,
+            kind="tick",
+            granularity="1s",
+            ts_event=round(time * 1000),
+            at=round(time * 1000),
+            values={"price": price} | {name: column[i] for name, column in values.items()},
+        )
+        for i, (time, price) in enumerate(prices)
+    ]
 
 
 def missing(how: str, fault: str) -> ModelReply:
@@ -44,17 +62,30 @@ class Node:
     """One crunch from its first round to one checkpoint, in one period."""
 
     def __init__(
-        self, contract: CrunchContract, subjects: Sequence[str] = ("BTCUSDT",), hours: int = 6
+        self,
+        contract: CrunchContract,
+        subjects: Sequence[str] = ("BTCUSDT",),
+        hours: int = 6,
+        end_ms: int | None = None,
     ) -> None:
         self.contract = contract
-        self._end = T0 + hours * HOUR_SECONDS * 1000
-        settings = Settings(feed_subjects=tuple(subjects), checkpoint_interval_seconds=hours * HOUR_SECONDS)
+        self._end = T0 + hours * HOUR_SECONDS * 1000 if end_ms is None else end_ms
+        settings = Settings(
+            feed_subjects=tuple(subjects),
+            snapshot_interval_seconds=DAY_SECONDS if hours % 24 == 0 else HOUR_SECONDS,
+            checkpoint_interval_seconds=hours * HOUR_SECONDS,
+        )
         terms = make_terms(contract, HASH, settings, 0)
         configured = ev.CrunchConfigured(id="terms", at=0, data=terms)
         self._scores = given(ScoreStage(shelf(contract))).when("inputs", configured)
         self._snapshots = given(SnapshotStage(shelf(contract))).when("scores", configured)
         self._checkpoints = given(CheckpointStage(CRUNCH, shelf(contract))).when("snapshots", configured)
         self._rounds = 0
+        self.states: dict[str, Any] = {}
+        """model id -> the state that rounds have left it."""
+        self.shared: Any = None
+        """The state that rounds have left to all."""
+        self.snapshots: list[ev.SnapshotTakenData] = []
 
     def round(
         self,
@@ -62,12 +93,13 @@ class Node:
         answers: Mapping[str, Mapping[str, Any]],
         subject: str = "BTCUSDT",
         players: Mapping[str, str] | None = None,
+        at: int | None = None,
     ) -> dict[str, ev.RoundScoredData]:
         """Scope key -> what the score stage says. An answer is plain JSON, or `missing(..)`.
 
-        `records` are raw inputs from entry to horizon; rounds are a minute apart.
+        `records` are raw inputs from entry to horizon; rounds are a minute apart, or asked `at` (ms).
         """
-        point = T0 + self._rounds * MINUTE
+        point = T0 + self._rounds * MINUTE if at is None else at
         self._rounds += 1
         models = sorted({model for of_scope in answers.values() for model in of_scope})
         horizons = {one.scope_key: one.scope.horizon_seconds for one in self.contract.schedules()}
@@ -89,6 +121,11 @@ class Node:
             last = seconds == max(horizons.values())
             self._scores.when("inputs", self._resolved(point, subject, seconds, truth, last=last))
             scored = self._scores.all(ev.RoundScored)
+            for carried in self._scores.all(ev.StateCarried):
+                self.states |= {model: msgspec.json.decode(one) for model, one in carried.data.states.items()}
+                self.shared = (
+                    msgspec.json.decode(carried.data.shared[0]) if carried.data.shared else self.shared
+                )
             found |= {one.data.scope_key: one.data for one in scored}
             self._snapshots.when("scores", *scored)
         return found
@@ -98,6 +135,7 @@ class Node:
         until = ev.InputsUntilData(until=self._end, clock=self._end, rehearsal=False, skipped=[])
         self._scores.when("inputs", ev.InputsUntil(id="until", at=self._end, data=until))
         self._snapshots.when("scores", *self._scores.made)
+        self.snapshots = [one.data for one in self._snapshots.all(ev.SnapshotTaken)]
         self._checkpoints.when("snapshots", *self._snapshots.made)
         (event,) = [
             one

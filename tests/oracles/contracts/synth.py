@@ -1,34 +1,134 @@
-"""Crunch Synth as a contract: how its boards are weighted, and how its pools are paid."""
+"""Crunch Synth as a contract: densities of price changes by step, scored by their CRPS within the round."""
 
 from __future__ import annotations
 
-from coordinator.streams.contract import CrunchContract, Payout, Pool, top
+from typing import Any
 
-ASSET_WEIGHTS = {
-    "BTC": 1.0, "ETH": 0.7064366394033871, "XAUT": 1.7370922597118699, "SOL": 0.6310037175639559,
-    "SP500": 3.437935601155441, "SPYX": 3.437935601155441, "NVDAX": 1.6028217601617174,
-    "TSLAX": 1.6068755936957768, "AAPLX": 2.0916380815843123, "GOOGLX": 1.6827392777257926,
-    "XRP": 0.5658394110809131, "HYPE": 0.4784547133706857, "WTIOIL": 0.8475062847978935,
+import numpy as np
+from pydantic import BaseModel
+
+from coordinator.streams.contract import CrunchContract, Failed, Payout, Pool, top
+from oracles.contracts.densities import Refused, leaves, pdf
+
+HALF_WIDTH = {
+    "BTC": 1500, "ETH": 80, "SOL": 4, "XAUT": 33, "SP500": 21, "NVDAX": 2.3, "TSLAX": 5.9, "AAPLX": 2.1,
+    "GOOGLX": 3.4, "XRP": 0.04, "HYPE": 1.1, "WTIOIL": 1.2,
 }  # fmt: skip
-HORIZONS = ("3600", "86400")
+
+
+class Densities(BaseModel):
+    """By step in seconds: a density of the price's change for each increment of the horizon."""
+
+    steps: dict[str, list[Any]]
+
+
+class Prices(BaseModel):
+    """What happened: times in seconds, ascending, and prices."""
+
+    subject: str
+    times: list[float]
+    prices: list[float]
+
+    def at(self, time: float) -> int:
+        """The record closest to a time."""
+        return int(np.argmin(np.abs(np.array(self.times) - time)))
+
+
+class Score(BaseModel):
+    value: float
+    crps: float
+
+
+def resolve(records: list[Any]) -> dict[str, Any]:
+    prices = [record.values["price"] for record in records]
+    return {
+        "subject": records[0].subject,
+        "times": [record.at / 1000 for record in records],
+        "prices": prices,
+    }
+
+
+def crps(
+    answer: Densities,
+    truth: Prices,
+    asked: float,
+    horizon: int,
+    steps: list[int],
+    t: float,
+    points: int,
+    normalise: bool,
+) -> float:
+    """The sum over steps and increments of the integral of (F - 1[z >= x])**2, divided by t. Raises Refused."""
+    total = 0.0
+    for step in steps:
+        densities, n = answer.steps.get(str(step), []), horizon // step
+        if len(densities) != n:
+            raise Refused(f"step {step}: not {n} densities")
+        grid = np.linspace(-1.0, 1.0, points) * max(1.0, (step / 300) ** 0.5) * t
+        dz = grid[1] - grid[0]
+        for i, density in enumerate(densities):
+            known = leaves(density, digits=6)
+            first, last = truth.at(asked + i * step), truth.at(asked + (i + 1) * step)
+            if first != last:
+                change = truth.prices[last] - truth.prices[first]
+                below = np.cumsum(pdf(known, grid)) * dz
+                below = np.clip(below / below[-1] if normalise and below[-1] > 0 else below, 0, 1)
+                total += float(np.trapezoid((below - (grid >= change)) ** 2, dx=dz))
+    return total / t
 
 
 def contract(
     pubkey: str,
+    *,
+    steps: list[int],
+    half_width: dict[str, float],
+    points: int = 256,
+    normalise: bool = False,
+    **fields: Any,
+) -> CrunchContract:
+    """Best 1, worst 5 % 0, linear between; who gave no valid answer has the round's worst, 0."""
+
+    def score_round(answers: Any, truth: Prices, context: Any) -> list[Any]:
+        t, found = half_width[truth.subject], []
+        for answer in answers:
+            try:
+                asked, horizon = context.point / 1000, context.horizon_seconds
+                on = truth, asked, horizon, steps, t, points, normalise
+                found.append(answer.output and crps(answer.output, *on))
+            except Refused as why:
+                found.append(Failed(str(why)))
+        valid = [one for one in found if isinstance(one, float)]
+        best, worst = (min(valid), float(np.percentile(valid, 95))) if valid else (0.0, 0.0)
+
+        def scored(one: Any) -> Any:
+            if not isinstance(one, float):
+                return one
+            value = 1.0 if worst == best else min(1.0, max(0.0, (worst - one) / (worst - best)))
+            return {"value": value, "crps": one}
+
+        return [scored(one) for one in found]
+
+    return CrunchContract(
+        crunch_pubkey=pubkey, output_type=Densities, ground_truth_type=Prices, score_type=Score,
+        resolve_ground_truth=resolve, score_round=score_round, absence_policy="zero", output_max_bytes=1_000_000,
+        **fields,
+    )  # fmt: skip
+
+
+def payout(
     benchmarks: list[str],
+    horizons: tuple[str, ...],
     *,
     alpha: float = 1.0,
     top_k: int = 4,
-    benchmark_cutoff: bool = False,
-    horizons: tuple[str, ...] = HORIZONS,
-) -> CrunchContract:
+    cutoff: bool = False,
+) -> Payout:
     """A pool for each horizon, of equal weight; who has 0 or nothing there is not paid. What is left stays unpaid."""
-    pools = [Pool(name=horizon, key=horizon, rule=top(top_k, alpha=alpha), above=0) for horizon in horizons]
-    payout = Payout(
+    pools = [Pool(name=one, key=one, rule=top(top_k, alpha=alpha), above=0) for one in horizons]
+    return Payout(
         pools=pools,
         best_model_only=True,
         benchmarks=benchmarks,
-        beat_benchmark=benchmark_cutoff,
+        beat_benchmark=cutoff,
         retained="prizes_only",
     )
-    return CrunchContract(crunch_pubkey=pubkey, payout=payout)

@@ -1,0 +1,231 @@
+"""What plays the cases of challenges with state: Falcon's pot, Predictoor's balances, trading."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from coordinator.streams import events as ev
+from coordinator.streams.contract import CrunchContract, PredictionScope, RawInput, ScheduledPrediction
+from coordinator.streams.contract.payout_amounts import money
+from coordinator.streams.contract.terms import MS
+from coordinator.streams.scores.units import to_float
+from oracles.contracts import falcon, predictoor, trading
+from oracles.node import PUBKEY, Node, missing, ticks
+
+MICRO = 1_000_000
+BASE_S = 1_678_406_400
+"""Where a session that counts its own seconds begins."""
+Inputs = Mapping[str, Any]
+
+
+def field(scored: ev.RoundScoredData, name: str, decimals: int) -> dict[str, float | None]:
+    """A number of each score."""
+    return {
+        one.model_id: to_float(one.units[name], decimals) if name in one.units else None
+        for one in scored.entries()
+    }
+
+
+def ranking(data: ev.CheckpointData, decimals: int) -> list[dict[str, Any]]:
+    """Ranked, then unranked."""
+    ranked = [
+        {"model": one.model_id, "rank": one.rank, "key": to_float(one.key_units, decimals)}
+        for one in data.ranking
+    ]
+    return ranked + [{"model": model, "rank": None, "key": None} for model in data.unranked]
+
+
+def _scheduled(contract: CrunchContract, *scope_keys: str) -> CrunchContract:
+    scope = PredictionScope(horizon_seconds=1)
+    scopes = [ScheduledPrediction(scope_key=one, scope=scope) for one in scope_keys]
+    return contract.model_copy(update={"scheduled_predictions": scopes, "crunch_pubkey": PUBKEY})
+
+
+def as_json(value: Any) -> Any:
+    """What JSON has no word for stands as text: so an answer holds it on its way to a contract that refuses it."""
+    if isinstance(value, dict):
+        return {key: as_json(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [as_json(one) for one in value]
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+# --- falcon ----------------------------------------------------------------------------------------------
+
+
+def falcon_pot(inputs: Inputs) -> dict[str, Any]:
+    """Likelihoods per tick to wealth and the week's money."""
+    rounds = [{model: {"likelihood": one} for model, one in tick.items()} for tick in inputs["likelihoods"]]
+    records = [ticks([(BASE_S + i, 0.0)]) for i in range(len(rounds))]
+    made, data = _falcon(inputs, rounds, records)
+    paid, retained = money(data.payout.pools if data.payout else [], round(inputs["pool_usd"] * MICRO))
+    amounts = {data.ranking[i].model_id: amount for i, amount in paid.items()}
+    models = sorted(made["total"])
+    return made | {
+        "payouts_micro": {one: amounts.get(one, 0) for one in models}, "retained_micro": retained
+    }  # fmt: skip
+
+
+def falcon_whole(inputs: Inputs) -> dict[str, Any]:
+    """Records and densities to likelihoods and wealth."""
+    records = [ticks([(BASE_S + one["time"], one["dove_location"])]) for one in inputs["records"]]
+    answers = as_json(inputs["answers"])
+    rounds = [{model: {"density": said[i]} for model, said in answers.items()} for i in range(len(records))]
+    made, _ = _falcon(inputs, rounds, records)
+    return made | {"likelihoods": made.pop("seen")}
+
+
+def _falcon(
+    inputs: Inputs, rounds: list[Any], records: list[Any]
+) -> tuple[dict[str, Any], ev.CheckpointData]:
+    contract = _scheduled(falcon.contract(PUBKEY, inputs["parameters"], inputs.get("initial_wealth")), "tick")
+    node = Node(contract)
+    wealth, seen = [], []
+    for said, truth in zip(rounds, records, strict=True):
+        (scored,) = node.round(truth, {"tick": said}, at=truth[0].at).values()
+        wealth.append(field(scored, "value", contract.score_decimals))
+        seen.append(field(scored, "likelihood", contract.score_decimals))
+    data = node.close()
+    state = {
+        model: {name: one.get(name) for name in ("wealth", "realised", "short", "long")}
+        for model, one in node.states.items()
+    }
+    total = {model: one["wealth"] + one["realised"] for model, one in state.items()}
+    made = {
+        "wealth_per_tick": wealth, "state": state, "total": total, "ranking": ranking(data, contract.score_decimals)
+    }  # fmt: skip
+    return made | ({"seen": seen} if "answers" in inputs else {}), data
+
+
+# --- predictoor ------------------------------------------------------------------------------------------
+
+
+def predictoor_epochs(inputs: Inputs) -> dict[str, Any]:
+    """Posts with stakes to payouts and balances."""
+    balances, rules = inputs["balances"], inputs["parameters"]
+    contract = _scheduled(predictoor.contract(PUBKEY, rules, balances), "epoch")
+    told = inputs["rounds"]
+    node = Node(contract, hours=24, end_ms=(told[-1]["epoch"] // 86_400 + 1) * 86_400 * MS)
+    rounds = []
+    for one in told:
+        epoch = one["epoch"]
+        said: dict[str, Any] = {model: {"posts": []} for model in balances}
+        for post in one["posts"]:
+            said[post["model"]]["posts"].append({name: post[name] for name in ("at", "epoch", "up", "stake")})
+        prices = [inputs["prices"][str(at)] for at in (epoch - rules["epoch_seconds"], epoch)]
+        (before, after) = ticks([(epoch - rules["epoch_seconds"], prices[0]), (epoch, prices[1])])
+        after.values.update(epoch=epoch, resolved_at=one["resolved_at"])
+        sales = [_sale(at, amount) for at, amount in inputs["sales"]]
+        (_scored,) = node.round([before, *sales, after], {"epoch": said}, at=epoch * MS).values()
+        shared, states = node.shared, node.states
+        order = [post["model"] for post in one["posts"]]
+        refused = [
+            {"model": model, "at": at, "why": why}
+            for model in balances
+            for at, why in states[model]["refused"]
+        ]
+        rounds.append(
+            {
+                "refused": sorted(refused, key=lambda post: post["at"]),
+                "stakes_up": shared["stakes_up"],
+                "stakes": shared["stakes"],
+                "truth": shared["truth"],
+                "revenue": shared["revenue"],
+                "payouts": {
+                    model: states[model]["payout"]
+                    for model in dict.fromkeys(order)
+                    if states[model]["posted"]
+                },
+                "slashed_to_collector": shared["slashed"],
+                "undistributed": shared["left"],
+                "balances": {model: states[model]["balance"] for model in balances},
+            }
+        )
+    data = node.close()
+    gain = {model: node.states[model]["balance"] - start for model, start in balances.items()}
+    return {
+        "rounds": rounds,
+        "aggregates": {"gain": gain},
+        "ranking": ranking(data, 0),
+        "collector": node.shared["collector"],
+        "undistributed": node.shared["undistributed"],
+    }
+
+
+def _sale(at: int, amount: int) -> RawInput:
+    (record,) = ticks([(at, 0.0)])
+    record.values.update(sale=amount)
+    return record
+
+
+# --- trading ---------------------------------------------------------------------------------------------
+
+
+def trading_session(inputs: Inputs) -> dict[str, Any]:
+    """Marks, answers and snapshots in time order to positions, profit and shares."""
+    contract = _scheduled(trading.contract(PUBKEY, inputs["parameters"]), "order", "snapshot")
+    subjects = sorted({name for one in inputs["events"] for name in one.get("prices", {})})
+    end = max(one["at"] for one in inputs["events"])
+    node = Node(contract, subjects, hours=24, end_ms=(end // 86_400 + 1) * 86_400 * MS)
+    marks: list[RawInput] = []
+    steps: list[dict[str, Any]] = []
+    for i, one in enumerate(inputs["events"]):
+        at = one["at"]
+        if "prices" in one:
+            marks.append(_mark(at, one["prices"]))
+            continue
+        snapshot = "snapshot" in one
+        given = {key: {"amount": 0} for key in inputs["models"]} if snapshot else one["answers"]
+        said = {
+            model: missing("absent", "model") if given.get(model) is None else given[model]
+            for model in inputs["models"]
+        }
+        scope, subject = ("snapshot", subjects[0]) if snapshot else ("order", one["subject"])
+        # Two rounds at the same second are some milliseconds apart, as they are in time.
+        (scored,) = node.round(
+            [*marks, _mark(at, {})], {scope: said}, subject, at=at * MS + i % 1000
+        ).values()
+        marks = []
+        if snapshot:
+            steps.append(
+                {"at": at, "snapshot": {model: _book(node.states[model]) for model in inputs["models"]}}
+            )
+        else:
+            refused = {one.model_id: one.reason for one in scored.entries() if one.status != "SCORED"}
+            steps.append(
+                {"at": at, "refused": {model: why for model, why in refused.items() if why != trading.NEVER}}
+            )
+    data = node.close()
+    rewards = data.emission["cruncher_rewards"]
+    return {
+        "steps": steps,
+        "aggregates": {model: trading.metrics(node.states[model]) for model in inputs["models"]},
+        "ranking": ranking(data, contract.score_decimals),
+        "payouts_frac64": {
+            data.ranking[one["cruncher_index"]].model_id: one["reward_pct"] for one in rewards
+        },
+    }
+
+
+def _mark(at: int, prices: Mapping[str, float]) -> RawInput:
+    (record,) = ticks([(at, 0.0)])
+    return record.model_copy(update={"values": dict(prices)})
+
+
+def _book(state: Inputs) -> dict[str, Any]:
+    names = ("net_pnl", "unrealised", "realised", "fees", "carry")
+    positions = {
+        name: {"size": one["size"], "entry": one["entry"]} for name, one in state["positions"].items()
+    }
+    return {name: state[name] for name in names} | {"positions": positions}
+
+
+PLAYED: dict[tuple[str, str], Callable[[Inputs], dict[str, Any]]] = {
+    ("falcon", "pot"): falcon_pot,
+    ("falcon", "whole"): falcon_whole,
+    ("predictoor", "epochs"): predictoor_epochs,
+    ("trading", "session"): trading_session,
+}
+"""(challenge, kind of case) -> what plays it."""

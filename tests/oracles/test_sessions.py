@@ -1,0 +1,134 @@
+"""Challenges with state, by vectors small enough to be reckoned by hand."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from oracles.challenges import subnet_prompt, synth_round
+from oracles.sessions import falcon_pot, falcon_whole, predictoor_epochs, trading_session
+
+POT = {
+    "investment_fraction": 0.01, "inflation_bps": 100, "initial_wealth": 1000, "alpha_short": 0.5, "alpha_long": 0.5,
+    "w_short": 0.5, "ewma_weight": 1.0, "horizon": 3,
+}  # fmt: skip
+
+
+def norm(loc: float, scale: float) -> dict[str, object]:
+    return {"type": "builtin", "name": "norm", "params": {"loc": loc, "scale": scale}}
+
+
+def test_a_pot_is_shared_by_likelihood_and_who_skips_keeps_what_it_has():
+    made = falcon_pot(
+        {"parameters": POT, "initial_wealth": {"a": 3000.0}, "pool_usd": 10.0,
+         "likelihoods": [{"a": 3.0, "b": 1.0, "c": None}]}
+    )  # fmt: skip
+    # Stakes 30 and 10, a pot of 40.4, shares 3/4 and 1/4; a has more than 2000 and withdraws a tenth.
+    assert made["state"]["a"]["realised"] == pytest.approx(0.1 * (3000 - 30 + 30.3))
+    assert made["total"]["b"] == pytest.approx(1000 - 10 + 10.1)
+    assert made["total"]["c"] == 1000
+    assert made["payouts_micro"] == {"a": 10_000_000, "b": 0, "c": 0}
+    assert [(one["model"], one["rank"]) for one in made["ranking"]] == [("a", 1), ("b", 2), ("c", 3)]
+
+
+def test_the_newest_answer_that_is_old_enough_counts_and_a_refused_one_takes_no_part():
+    records = [{"time": float(i), "dove_location": 5.0} for i in range(5)]
+    answers = {
+        "a": [norm(5, 1), norm(5, 2), *[None] * 3],
+        "zero": [norm(5, 0)] * 5,
+        "nan": [norm(float("nan"), 1)] * 5,
+    }
+    made = falcon_whole({"parameters": POT, "records": records, "answers": answers})
+    assert [tick["a"] for tick in made["likelihoods"]] == [
+        None, None, None, pytest.approx(0.398942280), pytest.approx(0.199471140)
+    ]  # fmt: skip
+    assert made["total"]["zero"] == made["total"]["nan"] == 1000
+
+
+def test_who_is_right_shares_the_stakes_and_the_revenue():
+    e = 1_780_000_800
+    made = predictoor_epochs({
+        "parameters": {"epoch_seconds": 300, "subscription_seconds": 86_400, "truth_timeout_seconds": 100},
+        "balances": {"a": 100, "b": 100, "c": 100},
+        "prices": {str(e - 300): 1.0, str(e): 2.0, str(e + 300): 3.0},
+        "sales": [[e - 86_400, 9999], [e - 600, 288]],
+        "rounds": [
+            {"epoch": e, "resolved_at": e + 30, "posts": [
+                {"model": "a", "at": e - 500, "epoch": e, "up": True, "stake": 30},
+                {"model": "b", "at": e - 400, "epoch": e, "up": True, "stake": 20},
+                {"model": "b", "at": e - 390, "epoch": e, "up": False, "stake": 101},
+                {"model": "c", "at": e - 380, "epoch": e, "up": False, "stake": 10}]},
+            {"epoch": e + 300, "resolved_at": e + 500, "posts": [
+                {"model": "c", "at": e - 100, "epoch": e + 300, "up": True, "stake": 7}]},
+        ],
+    })  # fmt: skip
+    first, late = made["rounds"]
+    assert first["refused"] == [{"model": "b", "at": e - 390, "why": "not enough balance"}]
+    assert (first["revenue"], first["payouts"]) == (
+        1,
+        {"a": 36, "b": 24, "c": 0},
+    )  # 61 by 30 : 20, rounded down
+    assert (first["undistributed"], late["truth"], late["payouts"]) == (1, None, {"c": 7})
+    assert made["aggregates"]["gain"] == {"a": 6, "b": 4, "c": -10}
+
+
+def test_an_order_is_cut_to_its_limit_and_pays_fee_and_carry():
+    rules = {"mode": "order", "trading_fee_pct": 0.01, "spread_pct": 0.0, "carry_annual_pct": 0.365,
+             "max_position_size": 100.0, "max_portfolio_size": 1000.0}  # fmt: skip
+    at, later = 1_780_000_000, 4320
+    made = trading_session({
+        "parameters": rules, "models": ["a", "b"],
+        "events": [
+            {"at": at, "prices": {"X": 10.0}},
+            {"at": at, "subject": "X", "answers": {"a": {"action": "buy", "amount": 500.0}, "b": {"action": "buy"}}},
+            {"at": at + later, "prices": {"X": 11.0}},
+            {"at": at + later, "snapshot": True},
+        ],
+    })  # fmt: skip
+    first, seen = made["steps"]
+    assert set(first["refused"]) == {"b"}
+    assert seen["snapshot"]["a"]["positions"] == {"X": {"size": 100.0, "entry": 10.0}}
+    assert seen["snapshot"]["a"]["net_pnl"] == pytest.approx(10 - 1 - 0.005)
+    assert [(one["model"], one["rank"]) for one in made["ranking"]] == [("a", 1), ("b", None)]
+    assert made["payouts_frac64"] == {"a": 10**9}
+
+
+def test_densities_are_scored_within_their_round_and_who_gave_none_has_the_worst():
+    asked = 1_780_041_600
+    answers = {
+        "near": {"300": [norm(10, 5)]},
+        "far": {"300": [norm(900, 5)]},
+        "none": None,
+        "short": {"300": []},
+    }
+    made = synth_round({
+        "parameters": {"half_width": {"BTC": 1500}, "num_points": 256, "normalise_pdf": False},
+        "round": {"asset": "BTC", "horizon": 300, "steps": [300], "asked": asked,
+                  "prices": [[asked, 100.0], [asked + 300, 110.0]], "answers": answers},
+    })  # fmt: skip
+    assert set(made["refused"]) == {"none", "short"}
+    assert made["scores"] == {"near": 1.0, "far": 0.0, "none": 0.0, "short": 0.0}
+    assert made["crps"]["far"] == pytest.approx(890 / 1500, rel=0.02)
+
+
+def test_paths_are_scored_against_the_best_and_who_gave_none_has_the_fill():
+    start = 1_780_000_020
+    answers = {"exact": [start, 60, [100.0, 101.0], [100.0, 101.0]], "off": [start, 60, [100.0, 103.0], [100.0, 103.0]],
+               "none": None, "late": [start + 1, 60, [100.0, 101.0], [100.0, 101.0]]}  # fmt: skip
+    made = subnet_prompt({
+        "rule": "2026-05",
+        "prompt": {"start": start, "increment": 60, "length": 60, "simulations": 2, "intervals": {"1min": 60},
+                   "vol_blocks": [], "real": [100.0, 101.0], "answers": answers},
+    })  # fmt: skip
+    assert set(made["refused"]) == {"none", "late"}
+    assert made["crps"] == {"exact": 0.0, "off": pytest.approx(200), "none": None, "late": None}
+    assert made["scores"] == {
+        "exact": 0.0,
+        "off": pytest.approx(180),
+        "none": pytest.approx(180),
+        "late": pytest.approx(180),
+    }
