@@ -51,7 +51,7 @@ async def node(tmp_path):
     log, port = a_log(), Commands()
     clock = SimpleNamespace(now=START_MS + 100 * HOUR_MS)
     async with rpc_server(lambda _call: b"") as hook:
-        webhook = Webhook(hook.url)
+        webhook = Webhook(hook.url, wall_ms=lambda: 0)
         monitor = Monitor(projector, port, lambda: clock.now, webhook=webhook)
         app = create_app(settings, projector, port, monitor=monitor)
         posting = asyncio.create_task(webhook.run())
@@ -375,7 +375,7 @@ async def test_a_process_that_cannot_be_started_breaks_nothing_and_is_said(node)
 
 async def test_a_read_model_that_has_read_nothing_yet_is_not_compared(node):
     check = says(node, VERDICT.format(equal="false", reason="has no positions"), 1)
-    check._folded = node.monitor._has_folded
+    check._folded = node.projector.has_folded
     await check.check("models")  # nothing is folded in this node yet
     assert check.checks == 0
     await node.look()
