@@ -6,7 +6,6 @@ import runpy
 import sys
 
 from coordinator.cli import preloaded
-from coordinator.cli.main import main
 from coordinator.infra.processes.fork_server import forked
 
 preloaded.import_all()
@@ -17,4 +16,4 @@ if (fork := forked(sys.argv)) is not None:
     if script:
         runpy.run_path(script, run_name="__main__")
     else:
-        main()
+        preloaded.command()
