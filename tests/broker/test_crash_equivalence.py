@@ -12,7 +12,6 @@ import random
 import signal
 from pathlib import Path
 
-import msgspec
 import pytest
 from tests.broker.crash import Board, Plan, WorkerProcess, board
 from tests.broker.fixed_log import ROUNDS_A_CHUNK, FixedLog, fixed_log, make_commands, settings
@@ -81,8 +80,7 @@ async def report_lives(field: Board, kills: int, seed: int) -> Report:
     """The report worker, killed while it folds what the others write; its last life goes on."""
     draw = random.Random(seed)
     report = Report(
-        msgspec.structs.replace(
-            settings(field.crunch_id),
+        settings(field.crunch_id).changed(
             kafka_bootstrap=field.bootstrap,
             data_dir=field.log_dir,
             api_port=free_ports(1)[0],
