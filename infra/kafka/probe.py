@@ -1,4 +1,6 @@
-"""Why Kafka does not answer: one connection by hand, whose error is not hidden behind "unable to bootstrap".
+"""How we wait for a Kafka that does not answer yet, and why it does not answer.
+
+The reason comes from one connection by hand, whose error is not hidden behind "unable to bootstrap".
 
 The client libraries try every address, write what went wrong to their own log and raise one word. An operator with a
 wrong password or an unknown authority needs the reason itself. Reads nothing but the answer to the handshake.
@@ -8,7 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import AsyncIterator
 
+import stamina
 from aiokafka.conn import create_conn
 from aiokafka.errors import (
     IllegalSaslStateError,
@@ -64,3 +68,14 @@ def _hint() -> str:
     if security.protocol == "PLAINTEXT":
         return "; a broker that wants TLS or SASL does so: see KAFKA_SECURITY_PROTOCOL"
     return f"; KAFKA_SECURITY_PROTOCOL is {security.protocol}"
+
+
+def until_kafka_answers(timeout_seconds: float, wait_seconds_max: float) -> AsyncIterator[stamina.Attempt]:
+    """Attempts, with growing pauses from 0.1 s on, until one succeeds. The last error is raised after the timeout."""
+    return stamina.retry_context(
+        on=(KafkaError, OSError),
+        attempts=None,
+        timeout=timeout_seconds,
+        wait_initial=0.1,
+        wait_max=wait_seconds_max,
+    )

@@ -23,8 +23,7 @@ from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
 
 from coordinator.infra.kafka.broker_settings import MESSAGE_BYTES_MAX, min_insync_replicas
 from coordinator.infra.kafka.clients import PARTITION, make_producer, make_reader, offsets_of, stop_reader
-from coordinator.infra.kafka.probe import why_silent
-from coordinator.infra.kafka.retries import until_kafka_answers
+from coordinator.infra.kafka.probe import until_kafka_answers, why_silent
 from coordinator.infra.kafka.security import connection_options
 from coordinator.infra.log.look import look_at_log
 from coordinator.streams.log.birth import Birth, birth_records

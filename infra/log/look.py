@@ -22,8 +22,7 @@ from coordinator.infra.kafka.clients import (
     stop_reader,
 )
 from coordinator.infra.kafka.metadata import ClusterFound, ask_metadata
-from coordinator.infra.kafka.probe import why_silent
-from coordinator.infra.kafka.retries import until_kafka_answers
+from coordinator.infra.kafka.probe import until_kafka_answers, why_silent
 from coordinator.infra.kafka.security import connection_options
 from coordinator.streams.log.check import LogFound, TopicFound
 from coordinator.streams.log.envelope import decode_append

@@ -23,8 +23,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from coordinator.infra.kafka.clients import PARTITION, fetched, make_reader, offsets_of, stop_reader
-from coordinator.infra.kafka.probe import why_silent
-from coordinator.infra.kafka.retries import until_kafka_answers
+from coordinator.infra.kafka.probe import until_kafka_answers, why_silent
 from coordinator.infra.log.positions import PipelineWatch, read_tails
 from coordinator.projections.folding.decisions import Folder
 from coordinator.projections.storage.database import StoreDamagedError

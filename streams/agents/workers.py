@@ -24,7 +24,6 @@ from coordinator.infra.ntp import ntp_time_ms
 from coordinator.infra.operator_files import check_files
 from coordinator.infra.processes.json_logs import set_up_logging
 from coordinator.infra.processes.loop_watch import watch_loop
-from coordinator.streams.agents.checkpoint import checkpoint_tenure
 from coordinator.streams.agents.feed.worker import FeedTenure, make_witness
 from coordinator.streams.agents.owning.dead_letters import DeadLetters
 from coordinator.streams.agents.owning.faust_app import end_process, stage_app
@@ -32,6 +31,7 @@ from coordinator.streams.agents.owning.keeper import Keeper
 from coordinator.streams.agents.owning.log_io import KafkaLog
 from coordinator.streams.agents.owning.tenure import Tenure
 from coordinator.streams.agents.predict.worker import PredictTenure
+from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.events import Terms
 from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.log.errors import WorldError
@@ -227,11 +227,15 @@ def _score(worker: Worker) -> None:
 
 def _checkpoint(worker: Worker) -> None:
     settings = worker.settings
-    worker.keep(
-        "checkpoint",
-        "snapshots",
-        lambda: checkpoint_tenure(worker.io, settings, worker.shelf, worker.owner, worker.dead_letters),
-    )
+
+    def tenure() -> Tenure:
+        stage = CheckpointStage(
+            settings.crunch_id, worker.shelf, settle_rehearsals=settings.settle_rehearsals
+        )
+        # What stands in `commands` and is no command goes to the dead letters.
+        return Tenure(worker.io, stage, worker.owner, worker.dead_letters.from_topic)
+
+    worker.keep("checkpoint", "snapshots", tenure)
 
 
 _SET_UP: dict[str, Callable[[Worker], None]] = {
