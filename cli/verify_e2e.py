@@ -32,6 +32,7 @@ from coordinator.streams.audit.checkpoint import check_log
 from coordinator.streams.audit.facts import ChainBrokenError
 from coordinator.streams.events import CheckpointData
 from coordinator.streams.log.errors import CoordinatorError
+from coordinator.streams.log.recorded import WrongStateError
 from coordinator.streams.net.outbound import http_client
 from coordinator.streams.settings import Settings
 
@@ -271,11 +272,17 @@ async def _replay(client: Any, settings: Settings) -> str:
     status, live, no_answer = await _get(client, "/reports/summary")
     if status != OK:
         raise ChainBrokenError("replay", no_answer or f"/reports/summary says {status}")
-    result = await replay_async(settings.kafka_bootstrap, settings.crunch_id, limits=live["positions"])
+    try:
+        result = await replay_async(settings.kafka_bootstrap, settings.crunch_id, limits=live["positions"])
+    except WrongStateError as error:
+        raise ChainBrokenError("replay", str(error)) from error
     for name, state_hash in live["state_hash"].items():
         if result.state_hash[name] != state_hash:
             raise ChainBrokenError(
                 "replay",
                 f"{name}: the live state_hash is {state_hash}, the replayed one {result.state_hash[name]}",
             )
-    return f"{result.events:,} events folded anew, {len(result.state_hash)} state hashes equal"
+    states = f", {result.states_checked} recorded states as their events make them" * bool(
+        result.states_checked
+    )
+    return f"{result.events:,} events folded anew, {len(result.state_hash)} state hashes equal{states}"

@@ -22,7 +22,9 @@ from coordinator.projections.folding.projector import assign_from
 from coordinator.projections.storage.database import StoreDamagedError
 from coordinator.projections.storage.store import Store
 from coordinator.projections.views.all_views import PROJECTIONS, check_names, identity_of, open_projections
+from coordinator.streams.audit.states import state_checks
 from coordinator.streams.log.errors import CorruptTopicError, WorldError
+from coordinator.streams.log.recorded import StateCheck, WrongStateError
 
 OnProgress = Callable[[int, int], None]
 """(records read, records in all)"""
@@ -41,6 +43,8 @@ class ReplayResult(msgspec.Struct, frozen=True, kw_only=True):
     events_per_second: float
     duplicates_ignored: int
     state_hash: dict[str, str]
+    states_checked: int = 0
+    """How many recorded states of stages were what the events before them make; looked at when verifying."""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +94,9 @@ async def replay_async(
     *,
     limits: Mapping[str, Mapping[str, int]] | None = None,
 ) -> ReplayResult:
-    """`replay` inside an event loop. `limits`: projection -> topic -> offset to stop before."""
+    """`replay` inside an event loop. `limits`: projection -> topic -> offset to stop before; then recorded states are
+    checked too. Raises WrongStateError for one that is wrong.
+    """
     wanted = check_names(names)
     cluster_id = await log_identity(bootstrap, crunch_id)
     with tempfile.TemporaryDirectory(prefix="coordinator-replay-") as passing:
@@ -99,8 +105,9 @@ async def replay_async(
         try:
             folder = Folder(projections, until_ms=until_ms, limits=limits)
             started = time.perf_counter()
+            checks = {} if limits is None else state_checks(crunch_id)
             records = await _fold_all(
-                folder, bootstrap, crunch_id, limits, on_progress or (lambda _done, _all: None)
+                folder, bootstrap, crunch_id, limits, checks, on_progress or (lambda _done, _all: None)
             )
             seconds = time.perf_counter() - started
             return ReplayResult(
@@ -110,6 +117,7 @@ async def replay_async(
                 events_per_second=folder.events / seconds if seconds > 0 else 0.0,
                 duplicates_ignored=folder.uncounted,
                 state_hash={one.name: one.store.state_hash for one in projections},
+                states_checked=sum(check.checked for check in checks.values()),
             )
         finally:
             for projection in projections:
@@ -121,6 +129,7 @@ async def _fold_all(
     bootstrap: str,
     crunch_id: str,
     limits: Mapping[str, Mapping[str, int]] | None,
+    checks: Mapping[str, StateCheck],
     on_progress: OnProgress,
 ) -> int:
     consumer = make_reader(bootstrap)
@@ -144,6 +153,8 @@ async def _fold_all(
                 for record in found:
                     if record.offset < ends[topic]:
                         events += folder.fold(topic, record.offset, record.value)
+                        if topic in checks:
+                            checks[topic].read(record.offset, record.value)
                         records += 1
                         if events >= COMMIT_EVENTS:
                             folder.commit()
@@ -175,11 +186,12 @@ def verify(
     runs.
 
     Blocking; call it outside an event loop. Raises as `replay` does. A store that cannot be read is unequal,
-    with the reason, and so is a log whose record the disk has altered (`log_fault`).
+    with the reason, and so is a log whose record the disk has altered, or in which a stage's recorded state is not
+    what its events make (`log_fault`).
     """
     try:
         return asyncio.run(verify_async(bootstrap, crunch_id, data_dir, names, on_progress))
-    except CorruptTopicError as error:
+    except (CorruptTopicError, WrongStateError) as error:
         return VerifyResult(equal=False, log_fault=str(error))
 
 

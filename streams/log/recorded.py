@@ -37,6 +37,8 @@ from coordinator.streams.log.stage import AnyStage
 EVERY_BYTES_MIN = 1 << 20
 EVERY_STATES = 20
 """A state is recorded once the decisions since the last have this many times its bytes: five per cent of a topic."""
+WAITING_MAX = 2_000
+"""Decisions between one and the state that is recorded of it, at most: some hundreds are in flight or unread."""
 _HEAD_BYTES = 100
 _encode = msgspec.json.Encoder().encode
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
@@ -202,7 +204,8 @@ class StatesRead:
 class StateCheck:
     """Reads a stage's topic from its first record, and folds it beside what is recorded of it.
 
-    A state comes a little behind the decision it is of: decisions wait here until one does.
+    A state comes a little behind the decision it is of: decisions wait here until one does, at most WAITING_MAX. A
+    state of another form is not compared.
     """
 
     def __init__(self, stage: AnyStage) -> None:
@@ -210,7 +213,10 @@ class StateCheck:
         self._counter = Counter(stage.topic)
         self._states = StatesRead(form_of(stage))
         self._waiting: deque[Decision] = deque()
+        self._folded = Need()
+        """The reader's state behind the last decision that was folded."""
         self.checked = 0
+        """How many states were what the events before them make."""
 
     def read(self, offset: int, record: bytes | None) -> None:
         """The next record. Raises WrongStateError naming topic and offset."""
@@ -218,19 +224,27 @@ class StateCheck:
         if decision is not None:
             self._waiting.append(decision)
         found = self._states.read(record)
-        if found is None:
-            return
-        while self._waiting and self._waiting[0].seq <= found.after.seq:
+        while self._waiting and (
+            len(self._waiting) > WAITING_MAX
+            or (found is not None and self._waiting[0].seq <= found.after.seq)
+        ):
+            self._folded = self._waiting[0].after()
             self._stage.remember(self._waiting.popleft())
-        stage, place = self._stage, f"{self._stage.topic} offset {offset}"
-        if joined(found.parts) != joined(parts_of(stage.state.own)):
-            said, made = _fields(joined(found.parts)), _fields(_encode(stage.state.own))
-            names = [name for name in made if bytes(said.get(name, b"")) != bytes(made[name])]
+        # One that came so late that its decision did not wait any more cannot be compared.
+        if found is not None and found.after.seq >= self._folded.seq:
+            self._compare(found, f"{self._stage.topic} offset {offset}")
+
+    def _compare(self, found: StateFound, place: str) -> None:
+        if found.after != self._folded:
+            message = f"{place}: the recorded state is of {found.after}, and before it stands {self._folded}"
+            raise WrongStateError(message)
+        said, made = _fields(joined(found.parts)), _fields(_encode(self._stage.state.own))
+        if names := [name for name in made if bytes(said.get(name, b"")) != bytes(made[name])]:
             message = f"{place}: the recorded state is not what the events before it make: {', '.join(names)}"
             raise WrongStateError(message)
-        if (dict(found.upto), dict(found.need)) != (stage.upto, stage.need):
+        if (dict(found.upto), dict(found.need)) != (self._stage.upto, self._stage.need):
             message = (
-                f"{place}: the recorded state says it is made of {dict(found.upto)}, not of {stage.upto}"
+                f"{place}: the recorded state says it is made of {found.upto}, not of {self._stage.upto}"
             )
             raise WrongStateError(message)
         self.checked += 1

@@ -1,0 +1,37 @@
+"""What stages have recorded of their own state, checked against their own events: one `StateCheck` a topic.
+
+Only own events are folded, so no contract is needed.
+"""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+from coordinator.streams.checkpoints.stage import CheckpointStage
+from coordinator.streams.feeds.stage import FeedStage
+from coordinator.streams.inputs.stage import InputStage
+from coordinator.streams.log.recorded import StateCheck
+from coordinator.streams.log.stage import AnyStage
+from coordinator.streams.models.stage import ModelStage
+from coordinator.streams.predictions.stage import PredictionStage
+from coordinator.streams.scores.stage import ScoreStage
+from coordinator.streams.snapshots.stage import SnapshotStage
+
+
+def state_checks(crunch_id: str) -> dict[str, StateCheck]:
+    """Topic -> what checks its recorded states, from its first record on."""
+    stages: tuple[AnyStage, ...] = (
+        FeedStage(),
+        InputStage(_no_contract),
+        PredictionStage(),
+        ModelStage(),
+        ScoreStage(_no_contract),
+        SnapshotStage(_no_contract),
+        CheckpointStage(crunch_id, _no_contract),
+    )
+    return {stage.topic: StateCheck(stage) for stage in stages if stage.state.own is not None}
+
+
+def _no_contract(contract_hash: str) -> NoReturn:
+    message = f"a fold asked for contract {contract_hash[:12]}"
+    raise RuntimeError(message)

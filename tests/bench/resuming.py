@@ -1,0 +1,151 @@
+"""How long a new owner of each topic needs to its first decision, by the age of the log.
+
+`resuming.py MINUTES AGE MODELS`: logs of MINUTES and of AGE times as many minutes, each topic's owner begun anew on
+both, from its newest recorded state and, for comparison, from the first record. The log is in memory: what is looked
+for is work that grows with age, and a broker only adds what reading costs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import structlog
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.insert(0, str(Path(__file__).parents[2]))
+
+from tests.memory_io import MemoryLog
+
+from bench.synthetic import SyntheticLog
+from coordinator.infra.contracts.loading import load_contracts
+from coordinator.streams.agents.owning import states
+from coordinator.streams.agents.owning.tenure import Tenure
+from coordinator.streams.checkpoints.stage import CheckpointStage
+from coordinator.streams.feeds.stage import FeedStage
+from coordinator.streams.inputs.stage import InputStage
+from coordinator.streams.log.counting import Counter
+from coordinator.streams.log.envelope import Append, Need, encode_append, encode_decision
+from coordinator.streams.log.recorded import form_of, is_due, parts_of, records_of
+from coordinator.streams.log.stage import AnyStage
+from coordinator.streams.predictions.stage import PredictionStage
+from coordinator.streams.scores.stage import ScoreStage
+from coordinator.streams.settings import Settings
+from coordinator.streams.snapshots.stage import SnapshotStage
+
+READ_AT_A_TIME = 2000
+NEVER = 1 << 40
+Records = dict[str, list[bytes]]
+
+
+def made_by(stage: AnyStage, sources: Records) -> list[bytes]:
+    """What the stage writes over whole sources, one record of each in turn."""
+    counters = {topic: Counter(topic) for topic in stage.sources if topic in sources}
+    out = [encode_append(Append(e=1, epoch=1, seq=0, claim="bench"))]
+    seq = 0
+    for offset in range(max(map(len, (sources[topic] for topic in counters)))):
+        for topic, counter in counters.items():
+            records = sources[topic]
+            # Two records a minute in predictions, one in inputs: in step, or a backlog is all that is measured.
+            per = max(1, round(len(records) / min(len(sources[one]) for one in counters)))
+            for at in range(offset * per, min((offset + 1) * per, len(records))):
+                decision = counter.read(at, records[at])
+                if decision is not None:
+                    stage.absorb(decision)
+        while (draft := stage.step()) is not None:
+            seq += 1
+            out += encode_decision(
+                draft.events, epoch=1, seq=seq, upto=dict(stage.upto), need=dict(stage.need)
+            )
+    return out
+
+
+def with_states(stage: AnyStage, records: list[bytes]) -> tuple[list[bytes], int]:
+    """(a topic with the states that its owner would have recorded, how many bytes of it are states)."""
+    counter, out = Counter(stage.topic), list[bytes]()
+    since = state_bytes = all_states = 0
+    for offset, record in enumerate(records):
+        decision = counter.read(offset, record)
+        out.append(record)
+        if decision is None or stage.state.own is None:
+            continue
+        stage.remember(decision)
+        since += len(record)
+        if is_due(since, state_bytes):
+            parts = parts_of(stage.state.own)
+            after = Need(len(out), 1, decision.seq)
+            recorded = records_of(
+                form_of(stage), parts, epoch=1, after=after, upto=stage.upto, need=stage.need
+            )
+            out += recorded
+            since, state_bytes = 0, sum(map(len, parts))
+            all_states += sum(map(len, recorded))
+    return out, all_states
+
+
+async def seconds_to_begin(topics: Records, new_stage: Callable[[], AnyStage], look: int) -> float:
+    """From nothing to a claim and all sources folded: the next record may be decided."""
+    states.LOOK_RECORDS = look
+    io = MemoryLog(batch_max=READ_AT_A_TIME)
+    io.records.update({topic: list(records) for topic, records in topics.items()})
+    tenure = Tenure(io, new_stage(), "bench")
+    gc.collect()
+    began = time.perf_counter()
+    await tenure.start()
+    seconds = time.perf_counter() - began
+    await tenure.close()
+    return seconds
+
+
+def measure(minutes: int, models: int) -> list[dict[str, object]]:
+    settings = Settings(crunch_id="bench")
+    shelf = load_contracts(settings.contract)
+    log = SyntheticLog(settings, models)
+    log._payload = msgspec.Raw(b"{}")
+    topics: Records = {topic: list(records) for topic, records in log.head().items()}
+    for minute in log.minutes(0, minutes):
+        for topic, records in minute.items():
+            topics[topic] += records
+    new: dict[str, Callable[[], AnyStage]] = {
+        "feeds": FeedStage,
+        "inputs": lambda: InputStage(shelf),
+        "predictions": PredictionStage,
+        "scores": lambda: ScoreStage(shelf),
+        "snapshots": lambda: SnapshotStage(shelf),
+        "checkpoints": lambda: CheckpointStage("bench", shelf),
+    }
+    rows: list[dict[str, object]] = []
+    for topic, new_stage in new.items():
+        if topic not in topics:
+            topics[topic] = made_by(new_stage(), topics)
+        own, state_bytes = with_states(new_stage(), topics[topic])
+        mine = {one: topics.get(one, []) for one in new_stage().sources} | {topic: own}
+        began = {
+            name: asyncio.run(seconds_to_begin(mine, new_stage, look))
+            for name, look in (("from_state_seconds", 512), ("from_first_seconds", NEVER))
+        }
+        rows.append(
+            {
+                "topic": topic, "minutes": minutes, "models": models, "mb": sum(map(len, own)) / 1e6,
+                "state_bytes_per_prediction": state_bytes / minutes / models, **began,
+            }
+        )  # fmt: skip
+    return rows
+
+
+def main(minutes: int, age: int, models: int, out: Callable[[str], object]) -> None:
+    """A JSON line for each topic and age."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
+    for length in (minutes, minutes * age):
+        for row in measure(length, models):
+            out(json.dumps({"event": "measured", **row}) + "\n")
+
+
+if __name__ == "__main__":
+    main(*(int(one) for one in sys.argv[1:]), sys.stdout.write)
