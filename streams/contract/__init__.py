@@ -31,7 +31,7 @@ from coordinator.streams.contract.contract import (
 )
 from coordinator.streams.contract.metrics import Metrics
 from coordinator.streams.contract.payout import Pool, Taker
-from coordinator.streams.contract.payout_rules import by_percentile, in_proportion, top
+from coordinator.streams.contract.payout_rules import by_percentile, by_softmax, in_proportion, top
 from coordinator.streams.contract.rounds import Answer, Failed, RoundAnswers, RoundContext, RoundScores
 from coordinator.streams.contract.strategies import by_weights, proportional, softmax, tiers
 
@@ -66,6 +66,7 @@ __all__ = [
     "ScoreResult",
     "Taker",
     "by_percentile",
+    "by_softmax",
     "by_weights",
     "in_proportion",
     "proportional",

@@ -8,8 +8,7 @@
         checkpoint_key="1h",
     )
 
-Each scope's mean is taken by itself, and then their weighted mean: a scope that is asked more often weighs no more. A
-board's number is an entry's `keys["1h"]` for the pools of a payout, and `checkpoint_key` may be its name.
+A board's number is an entry's `keys["1h"]` for the pools of a payout, and `checkpoint_key` may be its name.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from collections.abc import Sequence
 from decimal import Decimal
 from fractions import Fraction
 from math import lcm, prod
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -25,7 +25,7 @@ from coordinator.streams.events import BoardPart, BoardTerms, Scope
 from coordinator.streams.log.errors import OperatorError
 
 PERIOD = "period"
-BOARDS_MAX = 64
+BOARDS_MAX = 256
 
 
 class Board(BaseModel):
@@ -44,6 +44,9 @@ class Board(BaseModel):
     """What a scope weighs (above 0), by its subject or its key, both multiplied. What is not named weighs 1."""
     window: str = PERIOD
     """`period`: the scores of the checkpoint period; or the name of a window, as of the period's end."""
+    weigh: Literal["scopes", "scores"] = "scopes"
+    """`scopes`: the weighted mean of the scopes' means, so that a scope that is asked more often weighs no more.
+    `scores`: the weighted mean of all scores, each with its scope's weight."""
     every_scope: bool = True
     """A model without a score in one of the scopes has no number here; False: it has that of its own scopes."""
 
@@ -80,6 +83,7 @@ def board_terms(boards: Sequence[Board], scopes: Sequence[Scope], windows: Seque
                 window="" if board.window == PERIOD else board.window,
                 parts=[BoardPart(subject, key, str(int(weight * common))) for subject, key, weight in parts],
                 every_scope=board.every_scope,
+                of_scores=board.weigh == "scores",
             )
         )
     return found

@@ -4,6 +4,7 @@
     Pool(rule=top(10, alpha=0.5, over="present"))
     Pool(rule=in_proportion(above=0.1, power=2))        # the squared distance from 0.1
     Pool(rule=by_percentile(power=20))
+    Pool(rule=by_softmax(beta=0.1))
     Pool(rule=my_rule)                                  # your own
 
 A rule is a function `(entries) -> parts`. It gets the pool's entries, best first, as `payout.Entry` describes them. It
@@ -21,7 +22,7 @@ from functools import partial
 from itertools import groupby
 from typing import Any, Literal
 
-__all__ = ["Entries", "Rule", "by_percentile", "in_proportion", "top"]
+__all__ = ["Entries", "Rule", "by_percentile", "by_softmax", "in_proportion", "top"]
 
 Entries = Sequence[dict[str, Any]]
 Rule = Callable[[Entries], Sequence[Any]]
@@ -29,6 +30,8 @@ Rule = Callable[[Entries], Sequence[Any]]
 PLACES_MAX = 10_000
 ALPHA_MAX = 100.0
 POWER_MAX = 100
+BETA_MAX = 1e6
+FAINT = -60
 _exact = Context(prec=30, rounding=ROUND_HALF_EVEN)
 
 
@@ -92,6 +95,31 @@ def by_percentile(*, power: int = 20) -> Rule:
     if not 1 <= power <= POWER_MAX or int(power) != power:
         raise ValueError(f"power must be a whole number in 1..{POWER_MAX}, not {power!r}")
     return partial(_by_percentile, power=int(power))
+
+
+def by_softmax(*, beta: float = 1.0) -> Rule:
+    """Parts in proportion to exp(beta * key), or exp(-beta * key) where less is better: every entry has one.
+
+    `beta` is per unit of the key, in 0..1,000,000 (0: all alike), else ValueError. A part below 1e-26 of the best one's
+    is nothing.
+
+    Source: the Synth subnet's weights (`compute_softmax` of its reward.py).
+    """
+    if not 0 <= beta <= BETA_MAX:
+        raise ValueError(f"beta must be in 0..{BETA_MAX:.0f}, not {beta!r}")
+    return partial(_by_softmax, beta=float(beta))
+
+
+def _by_softmax(entries: Entries, *, beta: float) -> list[Fraction]:
+    if not entries:
+        return []
+    best, weights = Decimal(repr(float(entries[0]["key"]))), []
+    for one in entries:
+        behind = abs(_exact.subtract(Decimal(repr(float(one["key"]))), best))
+        exponent = _exact.multiply(Decimal(repr(-beta)), behind)
+        weights.append(Fraction(_exact.exp(exponent)) if exponent > FAINT else Fraction(0))
+    whole = sum(weights)
+    return [one / whole for one in weights]
 
 
 def _top(entries: Entries, *, places: int, alpha: float, over: str) -> list[Fraction]:

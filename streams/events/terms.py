@@ -54,6 +54,8 @@ class BoardTerms(Data, frozen=True):
     window: str
     parts: list[BoardPart]
     every_scope: bool
+    of_scores: bool = False
+    """A weight is of each score, not of a scope's mean."""
 
 
 class CalendarTerms(Data, frozen=True):

@@ -1,4 +1,4 @@
-"""A model's number on a board: the weighted mean of its scopes' means, rounded once. Pure."""
+"""A model's number on a board: the weighted mean of its scopes' means or of its scores, rounded once. Pure."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def board_units(board: BoardTerms, sums: Mapping[str, ScopeSum]) -> int | None:
         total = sums.get(scope_name(part.subject, part.scope_key))
         mean = Fraction(total.sum_units, total.n) if total is not None and total.scored else None
         if mean is not None or board.every_scope:
-            parts.append((Fraction(int(part.weight)), mean))
+            times = total.n if total is not None and board.of_scores else 1
+            parts.append((Fraction(int(part.weight) * times), mean))
     return weighted_mean_units(parts)
 
 

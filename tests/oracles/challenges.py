@@ -10,7 +10,7 @@ from typing import Any
 
 from coordinator.streams import events as ev
 from coordinator.streams.checkpoints.offering import build_emission
-from coordinator.streams.contract import CrunchContract, PredictionScope, ScheduledPrediction
+from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.checking.check import sample_records
 from coordinator.streams.contract.emission import PARTS
 from coordinator.streams.contract.payout_amounts import pool_amounts
@@ -18,13 +18,12 @@ from coordinator.streams.contract.payout_rules import as_written
 from coordinator.streams.contract.terms import MS
 from coordinator.streams.log import ids
 from coordinator.streams.scores.units import to_float, to_units, weighted_mean_units
-from oracles.contracts import btc_up, numinous, synth, synth_subnet
-from oracles.node import CRUNCH, PUBKEY, Node, missing, ranked_by, ticks
+from oracles.contracts import btc_up, numinous, synth
+from oracles.node import CRUNCH, PUBKEY, Node, missing, ranked_by
+from oracles.reading import DECIMALS, Inputs, ranking, shares_of
 
-DECIMALS = 9
 WEEK_MS = 7 * 86_400 * MS
 MICRO = 1_000_000
-Inputs = Mapping[str, Any]
 
 
 # --- btc-up ----------------------------------------------------------------------------------------------
@@ -54,8 +53,8 @@ def btc_up_period(inputs: Inputs) -> dict[str, Any]:
     return {
         "rounds": rounds,
         "aggregates": {"period": {model: keys.get(model) for model in sorted(models)}},
-        "ranking": _ranking(data, contract.score_decimals),
-        "payouts_frac64": _shares(data),
+        "ranking": ranking(data, contract.score_decimals),
+        "payouts_frac64": shares_of(data),
     }
 
 
@@ -71,19 +70,6 @@ def _round(scored: ev.RoundScoredData, contract: CrunchContract) -> dict[str, An
             if one.charge_units is not None
         },
     }
-
-
-def _ranking(data: ev.CheckpointData, decimals: int) -> list[dict[str, Any]]:
-    ranked = [
-        {"model": one.model_id, "rank": one.rank, "key": to_float(one.key_units, decimals)}
-        for one in data.ranking
-    ]
-    return ranked + [{"model": model, "rank": None, "key": None} for model in data.unranked]
-
-
-def _shares(data: ev.CheckpointData) -> dict[str, int]:
-    rewards = data.emission["cruncher_rewards"]
-    return {data.ranking[one["cruncher_index"]].model_id: one["reward_pct"] for one in rewards}
 
 
 # --- payouts ---------------------------------------------------------------------------------------------
@@ -129,78 +115,6 @@ def _paid(pool: ev.PoolPaid, data: ev.CheckpointData, pool_usd: float, total: in
         for (i, rank, parts), amount in zip(pool.paid, amounts, strict=True)
     ]
     return rows, retained
-
-
-def scores_of(scored: ev.RoundScoredData, decimals: int = DECIMALS) -> dict[str, float | None]:
-    """What a round is worth to each model: its score, or what its absence or failure costs."""
-    found: dict[str, float | None] = {}
-    for one in scored.entries():
-        units = one.charge_units if one.status != "SCORED" else one.units["value"]
-        found[one.model_id] = None if units is None else to_float(units, decimals)
-    return found
-
-
-def field_of(scored: ev.RoundScoredData, name: str, decimals: int = DECIMALS) -> dict[str, float | None]:
-    """One more number of each score."""
-    return {
-        one.model_id: to_float(one.units[name], decimals) if name in one.units else None
-        for one in scored.entries()
-    }
-
-
-def refused_in(scored: ev.RoundScoredData) -> dict[str, str]:
-    """Who has no score, with what the node says of it."""
-    return {one.model_id: one.reason or one.status for one in scored.entries() if one.status != "SCORED"}
-
-
-def synth_round(inputs: Inputs) -> dict[str, Any]:
-    """A round of densities to refusals, CRPS and scores."""
-    told, parameters = inputs["round"], inputs["parameters"]
-    scope = PredictionScope(horizon_seconds=told["horizon"], subject=told["asset"])
-    contract = synth.contract(
-        PUBKEY,
-        steps=told["steps"],
-        half_width=parameters["half_width"],
-        points=parameters["num_points"],
-        normalise=parameters["normalise_pdf"],
-        scheduled_predictions=[ScheduledPrediction(scope_key="round", scope=scope)],
-    )
-    node = Node(contract, [told["asset"]])
-    said = {
-        model: missing("absent", "model") if answer is None else {"steps": answer}
-        for model, answer in told["answers"].items()
-    }
-    records = ticks(told["prices"], told["asset"])
-    (scored,) = node.round(records, {"round": said}, told["asset"], at=told["asked"] * MS).values()
-    return {"refused": refused_in(scored), "crps": field_of(scored, "crps"), "scores": scores_of(scored)}
-
-
-def subnet_prompt(inputs: Inputs) -> dict[str, Any]:
-    """Paths of one prompt to refusals, CRPS and scores; less is better."""
-    told, rule = inputs["prompt"], inputs["rule"]
-    scope = PredictionScope(horizon_seconds=told["length"])
-    contract = synth_subnet.contract(
-        PUBKEY, told, rule, scheduled_predictions=[ScheduledPrediction(scope_key="prompt", scope=scope)]
-    )
-    said = {
-        model: missing("absent", "model") if answer is None else {"answer": answer}
-        for model, answer in told["answers"].items()
-    }
-    records = ticks([(told["start"] + i * told["increment"], one) for i, one in enumerate(told["real"])])
-    for record in records:
-        if math.isnan(record.values["price"]):
-            del record.values["price"]
-    (scored,) = Node(contract).round(records, {"prompt": said}, at=told["start"] * MS).values()
-    crps, scores = field_of(scored, "crps"), scores_of(scored)
-    valid = [one for one in crps.values() if one is not None]
-    fill = field_of(scored, "fill")
-    return {
-        "refused": {model: "refused" for model, one in crps.items() if one is None},
-        "crps": crps,
-        "scores": scores,
-        "fill": next(one for one in fill.values() if one is not None),
-        "best": min(valid),
-    }
 
 
 def synth_checkpoint(models: list[Inputs], parameters: Inputs, end_ms: int = WEEK_MS) -> ev.CheckpointData:
@@ -297,9 +211,7 @@ def _exact_units(value: float | None) -> Fraction | None:
 
 PLAYED: dict[tuple[str, str], Callable[[Inputs], dict[str, Any]]] = {
     ("btc-up", "period"): btc_up_period,
-    ("synth", "round"): synth_round,
     ("synth", "payout"): synth_payout,
-    ("synth-subnet", "prompt"): subnet_prompt,
     ("numinous", "payout"): numinous_payout,
 }
 """(challenge, kind of case) -> what plays it. A case without a kind is a `period`."""

@@ -85,7 +85,6 @@ class Node:
         """model id -> the state that rounds have left it."""
         self.shared: Any = None
         """The state that rounds have left to all."""
-        self.snapshots: list[ev.SnapshotTakenData] = []
 
     def round(
         self,
@@ -130,12 +129,16 @@ class Node:
             self._snapshots.when("scores", *scored)
         return found
 
-    def close(self) -> ev.CheckpointData:
-        """The period's end: its checkpoint, offered or withheld."""
+    def summed(self) -> list[ev.SnapshotTakenData]:
+        """The snapshots up to the end."""
         until = ev.InputsUntilData(until=self._end, clock=self._end, rehearsal=False, skipped=[])
         self._scores.when("inputs", ev.InputsUntil(id="until", at=self._end, data=until))
         self._snapshots.when("scores", *self._scores.made)
-        self.snapshots = [one.data for one in self._snapshots.all(ev.SnapshotTaken)]
+        return [one.data for one in self._snapshots.all(ev.SnapshotTaken)]
+
+    def close(self) -> ev.CheckpointData:
+        """The period's end: its checkpoint, offered or withheld."""
+        self.summed()
         self._checkpoints.when("snapshots", *self._snapshots.made)
         (event,) = [
             one

@@ -26,13 +26,13 @@ from coordinator.api.checkpoint_answers import prizes_jsonl
 from coordinator.projections.views.checkpoints import CheckpointRow
 from coordinator.streams import events as ev
 from coordinator.streams.scores.units import to_float
-from oracles import challenges, sessions
+from oracles import challenges, sessions, synths
 from oracles.challenges import horizon_anchors, micro_of, synth_checkpoint
 from oracles.compare import differences, floats
 
 SHOWN = 5
 FILE_BYTES_MAX = 256_000_000
-PLAYED = challenges.PLAYED | sessions.PLAYED
+PLAYED = challenges.PLAYED | sessions.PLAYED | synths.PLAYED
 ANCHORS = {"scores": 1e-9}
 Missed = list[str]
 

@@ -10,31 +10,13 @@ from coordinator.streams import events as ev
 from coordinator.streams.contract import CrunchContract, PredictionScope, RawInput, ScheduledPrediction
 from coordinator.streams.contract.payout_amounts import money
 from coordinator.streams.contract.terms import MS
-from coordinator.streams.scores.units import to_float
 from oracles.contracts import falcon, predictoor, trading
 from oracles.node import PUBKEY, Node, missing, ticks
+from oracles.reading import Inputs, field_of, ranking, shares_of
 
 MICRO = 1_000_000
 BASE_S = 1_678_406_400
 """Where a session that counts its own seconds begins."""
-Inputs = Mapping[str, Any]
-
-
-def field(scored: ev.RoundScoredData, name: str, decimals: int) -> dict[str, float | None]:
-    """A number of each score."""
-    return {
-        one.model_id: to_float(one.units[name], decimals) if name in one.units else None
-        for one in scored.entries()
-    }
-
-
-def ranking(data: ev.CheckpointData, decimals: int) -> list[dict[str, Any]]:
-    """Ranked, then unranked."""
-    ranked = [
-        {"model": one.model_id, "rank": one.rank, "key": to_float(one.key_units, decimals)}
-        for one in data.ranking
-    ]
-    return ranked + [{"model": model, "rank": None, "key": None} for model in data.unranked]
 
 
 def _scheduled(contract: CrunchContract, *scope_keys: str) -> CrunchContract:
@@ -85,8 +67,8 @@ def _falcon(
     wealth, seen = [], []
     for said, truth in zip(rounds, records, strict=True):
         (scored,) = node.round(truth, {"tick": said}, at=truth[0].at).values()
-        wealth.append(field(scored, "value", contract.score_decimals))
-        seen.append(field(scored, "likelihood", contract.score_decimals))
+        wealth.append(field_of(scored, "value", contract.score_decimals))
+        seen.append(field_of(scored, "likelihood", contract.score_decimals))
     data = node.close()
     state = {
         model: {name: one.get(name) for name in ("wealth", "realised", "short", "long")}
@@ -198,14 +180,11 @@ def trading_session(inputs: Inputs) -> dict[str, Any]:
                 {"at": at, "refused": {model: why for model, why in refused.items() if why != trading.NEVER}}
             )
     data = node.close()
-    rewards = data.emission["cruncher_rewards"]
     return {
         "steps": steps,
         "aggregates": {model: trading.metrics(node.states[model]) for model in inputs["models"]},
         "ranking": ranking(data, contract.score_decimals),
-        "payouts_frac64": {
-            data.ranking[one["cruncher_index"]].model_id: one["reward_pct"] for one in rewards
-        },
+        "payouts_frac64": shares_of(data),
     }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
 
@@ -9,8 +10,8 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from oracles.challenges import subnet_prompt, synth_round
 from oracles.sessions import falcon_pot, falcon_whole, predictoor_epochs, trading_session
+from oracles.synths import subnet_prompt, subnet_window, synth_aggregate, synth_round
 
 POT = {
     "investment_fraction": 0.01, "inflation_bps": 100, "initial_wealth": 1000, "alpha_short": 0.5, "alpha_long": 0.5,
@@ -132,3 +133,43 @@ def test_paths_are_scored_against_the_best_and_who_gave_none_has_the_fill():
         "none": pytest.approx(180),
         "late": pytest.approx(180),
     }
+
+
+def test_windows_hold_what_began_inside_them_and_anchors_are_weighted_means_of_means():
+    at, day = 1_781_654_400, 86_400
+    scores = [
+        ["BTC:3600", at - 2 * day, {"a": 0.2, "b": 0.4}],
+        ["BTC:3600", at - day, {"a": 0.4, "b": 0.4}],
+        ["ETH:3600", at - 3600, {"a": 1.0}],
+        ["ETH:3600", at, {"a": 0.0, "b": 1.0}],  # not yet
+    ]
+    made = synth_aggregate({
+        "at": at, "params": ["BTC:3600", "ETH:3600"], "asset_weights": {"BTC": 1.0, "ETH": 3.0}, "scores": scores
+    })  # fmt: skip
+    assert made["aggregates"]["a"]["recent"] == {
+        "by_param": {"BTC:3600": 0.4, "ETH:3600": 1.0}, "all": 0.85, "3600": 0.85
+    }  # fmt: skip
+    assert made["aggregates"]["a"]["steady"]["all"] == pytest.approx((0.3 + 3 * 1.0) / 4)
+    assert made["aggregates"]["b"]["anchor"] == {
+        "by_param": {"BTC:3600": 0.4, "ETH:3600": None},
+        "all": None,
+        "3600": None,
+    }
+    assert made["ranking"]["3600"] == [
+        {"model": "a", "rank": 1, "key": pytest.approx(0.825)}, {"model": "b", "rank": None, "key": None}
+    ]  # fmt: skip
+
+
+def test_competitions_share_by_softmax_and_who_missed_a_prompt_has_its_worst():
+    rows = [
+        {"time": 1_780_000_000, "asset": "BTC", "scores": {"a": 0.0, "b": 2.0}, "worst": 4.0},
+        {"time": 1_780_000_600, "asset": "ETH", "scores": {"a": 0.0}, "worst": 5.0},
+    ]
+    made = subnet_window({
+        "asset_weights": {"BTC": 1.0, "ETH": 0.5},
+        "competitions": [{"label": "low", "share": 1.0, "beta": 0.5, "rows": rows}],
+    })  # fmt: skip
+    assert made["aggregates"]["low"] == {"a": 0.0, "b": 3.0}  # (2 + 0.5 * 5) / 1.5
+    share = 1 / (1 + math.exp(-1.5))
+    assert made["weights"] == {"a": pytest.approx(share), "b": pytest.approx(1 - share)}
+    assert sum(made["payouts_frac64"].values()) == 10**9

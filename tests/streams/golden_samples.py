@@ -53,6 +53,7 @@ _EVENTS: list[ev.AnyEvent] = [
                 window="score_recent",
                 parts=[ev.BoardPart("BTCUSDT", "60s", "7")],
                 every_scope=False,
+                of_scores=True,
             )
         ],
         calendar=ev.CalendarTerms(

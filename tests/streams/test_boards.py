@@ -99,6 +99,12 @@ def test_a_number_is_the_weighted_mean_of_means_and_not_of_scores():
     assert (board_units(board, sums), board_count(board, sums)) == (4, 101)  # (10 + 3 * 2) / 4
 
 
+def test_a_number_may_be_the_weighted_mean_of_scores():
+    board = told(horizon_seconds=3600, weights={"ETH": 3}, weigh="scores")
+    sums = {"BTC/1h": ScopeSum(1000, 100, 100), "ETH/1h": ScopeSum(70, 10, 9)}
+    assert board_units(board, sums) == round((1000 + 3 * 70) / (100 + 3 * 10))
+
+
 NONE = {
     "a scope without a score": ({"BTC/1h": ScopeSum(1000, 100, 100)}, None, 10),
     "a scope of charges alone": ({"BTC/1h": ScopeSum(1000, 100, 100), "ETH/1h": ScopeSum(0, 5, 0)}, None, 10),

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from coordinator.streams.contract import CrunchContract, Failed, Payout, Pool, top
+from coordinator.streams.contract import Board, CrunchContract, Failed, Payout, Pool, top
 from oracles.contracts.densities import Refused, leaves, pdf
 
 HALF_WIDTH = {
@@ -113,6 +113,22 @@ def contract(
         resolve_ground_truth=resolve, score_round=score_round, absence_policy="zero", output_max_bytes=1_000_000,
         **fields,
     )  # fmt: skip
+
+
+def boards(params: list[str], weights: dict[str, float], windows: list[str]) -> list[Board]:
+    """In each window: one for each parameter (asset:horizon), for each horizon, and the whole one."""
+    horizons = sorted({name.partition(":")[2] for name in params}, key=int)
+    found = []
+    for window in windows:
+        found += [Board(name=f"{window} {name}", window=window, scope_keys=[name]) for name in params]
+        for horizon in horizons:
+            assets = {name.partition(":")[0] for name in params if name.endswith(f":{horizon}")}
+            of = {one: weights[one] for one in sorted(assets)}
+            found.append(
+                Board(name=f"{window} {horizon}", window=window, horizon_seconds=int(horizon), weights=of)
+            )
+        found.append(Board(name=f"{window} all", window=window, weights=weights))
+    return found
 
 
 def payout(

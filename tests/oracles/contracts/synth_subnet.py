@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from pydantic import BaseModel
 
-from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract import Board, CrunchContract, Pool, by_softmax
 
 BP = 1e4
 CAP_MEDIANS, VOLATILITY = 10, 5.25
@@ -84,6 +84,12 @@ def crps(paths: Any, real: Any, prompt: dict[str, Any]) -> float:
                     VOLATILITY / (len(prompt["vol_blocks"]) * len(starts)) * pairs_crps(of_paths, volatility)
                 )
     return total
+
+
+def competition(label: str, share: float, beta: float, weights: dict[str, float]) -> tuple[Board, Pool]:
+    """A board of the weighted mean of all prompts' scores, and a pool that is shared by softmax."""
+    board = Board(name=label, scope_keys=[label], weights=weights, weigh="scores", every_scope=False)
+    return board, Pool(name=label, key=label, weight=share, rule=by_softmax(beta=beta))
 
 
 def bp(prices: Any, first: int, last: int) -> Any:

@@ -19,7 +19,7 @@ from coordinator.streams.contract.checking.check import check_contract
 from coordinator.streams.contract.emission import FRAC64_ONE, PARTS
 from coordinator.streams.contract.payout import Payout, Pool, Taker, pools_paid
 from coordinator.streams.contract.payout_amounts import frac64_shares, money, on_chain
-from coordinator.streams.contract.payout_rules import by_percentile, in_proportion, top
+from coordinator.streams.contract.payout_rules import by_percentile, by_softmax, in_proportion, top
 from coordinator.streams.contract.strategies import softmax
 from coordinator.streams.log.errors import ContractError
 
@@ -69,6 +69,10 @@ RULES = {
     "tied ones are given up together": (in_proportion(part_min=0.3), "desc", [4, 2, 2, 2], [1, 0, 0, 0]),
     "by percentile": (by_percentile(power=1), "desc", [4, 3, 2, 1], [2 / 3, 1 / 3, 0, 0]),
     "by percentile, all tied": (by_percentile(), "desc", [1, 1, 1], [1 / 3, 1 / 3, 1 / 3]),
+    "softmax": (by_softmax(beta=2), "desc", [1, 0.5], [math.e / (math.e + 1), 1 / (math.e + 1)]),
+    "softmax where less is better": (by_softmax(beta=2), "asc", [-1, -0.5], [math.e / (math.e + 1), 1 / (math.e + 1)]),
+    "softmax, beta 0": (by_softmax(beta=0), "desc", [9, 1], [0.5, 0.5]),
+    "softmax, far behind": (by_softmax(beta=1e6), "desc", [9, 1], [1, 0]),
     "by percentile, alone": (by_percentile(), "desc", [1], [1]),
 }  # fmt: skip
 
@@ -88,7 +92,7 @@ def test_a_rule_gives_parts_of_a_pool(rule, direction, keys, parts):
         (lambda: top(4, alpha=math.nan), "alpha"), (lambda: top(4, over="some"), "over"),
         (lambda: in_proportion(above=math.inf), "above"), (lambda: in_proportion(power=0), "power"),
         (lambda: in_proportion(above=1, above_place=2), "above_place"), (lambda: in_proportion(part_min=2), "part_min"),
-        (lambda: by_percentile(power=101), "power"),
+        (lambda: by_percentile(power=101), "power"), (lambda: by_softmax(beta=-1), "beta"),
     ],
 )  # fmt: skip
 def test_a_rule_that_makes_no_sense_is_refused_when_it_is_made(wrong, words):
@@ -243,7 +247,7 @@ def test_another_rule_is_another_contract():
 
 some_rules = st.sampled_from(
     [top(1), top(4), top(10, alpha=-3), top(7, over="present"), in_proportion(), in_proportion(power=2, part_min=0.1),
-     in_proportion(above_place=3, power=3), by_percentile(), by_percentile(power=1)]
+     in_proportion(above_place=3, power=3), by_percentile(), by_percentile(power=1), by_softmax(beta=3)]
 )  # fmt: skip
 some_pools = st.lists(
     st.builds(

@@ -1,0 +1,214 @@
+"""What plays the rounds and the windows of Synth and of the Synth subnet."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from pydantic import BaseModel
+
+from coordinator.streams.contract import (
+    Aggregation,
+    AggregationWindow,
+    CrunchContract,
+    Payout,
+    PredictionScope,
+    ScheduledPrediction,
+)
+from coordinator.streams.contract.emission import PARTS
+from coordinator.streams.contract.terms import MS
+from oracles.contracts import synth, synth_subnet
+from oracles.node import PUBKEY, Node, missing, ticks
+from oracles.reading import Inputs, board, field_of, number, refused_in, scores_of, shares_of
+
+
+def synth_round(inputs: Inputs) -> dict[str, Any]:
+    """A round of densities to refusals, CRPS and scores."""
+    told, parameters = inputs["round"], inputs["parameters"]
+    scope = PredictionScope(horizon_seconds=told["horizon"], subject=told["asset"])
+    contract = synth.contract(
+        PUBKEY,
+        steps=told["steps"],
+        half_width=parameters["half_width"],
+        points=parameters["num_points"],
+        normalise=parameters["normalise_pdf"],
+        scheduled_predictions=[ScheduledPrediction(scope_key="round", scope=scope)],
+    )
+    node = Node(contract, [told["asset"]])
+    said = {
+        model: missing("absent", "model") if answer is None else {"steps": answer}
+        for model, answer in told["answers"].items()
+    }
+    records = ticks(told["prices"], told["asset"])
+    (scored,) = node.round(records, {"round": said}, told["asset"], at=told["asked"] * MS).values()
+    return {"refused": refused_in(scored), "crps": field_of(scored, "crps"), "scores": scores_of(scored)}
+
+
+def _given(records: list[Any]) -> dict[str, Any]:
+    """The truth of a round whose scores are told: what an absent model is worth."""
+    return {"absent": records[-1].values["price"]}
+
+
+class Told(BaseModel):
+    """What an absent model is worth in a round."""
+
+    absent: float
+
+
+def _told_score(answers: Any, truth: Told, _: Any) -> list[float]:
+    return [truth.absent if one.output is None else one.output.value for one in answers]
+
+
+def synth_aggregate(inputs: Inputs) -> dict[str, Any]:
+    """Scores by parameter and time to means by window, anchors by horizon, and their rankings."""
+    params, weights = inputs["params"], inputs["asset_weights"]
+    windows = {"recent": 24, "steady": 72, "anchor": 168}
+    horizons = sorted({name.partition(":")[2] for name in params}, key=int)
+    assets = sorted({name.partition(":")[0] for name in params})
+    contract = CrunchContract(
+        crunch_pubkey=PUBKEY,
+        ground_truth_type=Told,
+        resolve_ground_truth=_given,
+        score_round=_told_score,
+        scheduled_predictions=[
+            ScheduledPrediction(
+                scope_key=name,
+                scope=PredictionScope(
+                    subject=name.partition(":")[0], horizon_seconds=int(name.partition(":")[2])
+                ),
+            )
+            for name in params
+        ],
+        aggregation=Aggregation(
+            windows=[AggregationWindow(name=name, hours=hours) for name, hours in windows.items()],
+            ranking_key="recent",
+            boards=synth.boards(params, weights, list(windows)),
+        ),
+    )
+    node = Node(contract, assets, end_ms=inputs["at"] * MS)
+    models = sorted({model for *_, scores in inputs["scores"] for model in scores})
+    for name, time, scores in sorted(inputs["scores"], key=lambda row: row[1]):
+        asset, _, horizon = name.partition(":")
+        said = {model: {"value": one} for model, one in scores.items() if one is not None}
+        if time < inputs["at"]:
+            node.round(ticks([(time, 0.0)], asset), {name: said}, asset, at=(time - int(horizon)) * MS)
+    last = {one.model_id: one.boards_units for one in node.summed() if one.period_end == inputs["at"] * MS}
+    numbers = {model: {name: number(units) for name, units in last[model].items()} for model in models}
+    found = {
+        model: {
+            window: {
+                "by_param": {name: numbers[model][f"{window} {name}"] for name in params},
+                **{name: numbers[model][f"{window} {name}"] for name in ("all", *horizons)},
+            }
+            for window in windows
+        }
+        for model in models
+    }
+    boards = {
+        name: board({model: last[model][f"anchor {name}"] for model in models}) for name in ("all", *horizons)
+    }
+    return {"aggregates": found, "ranking": boards}
+
+
+def subnet_window(inputs: Inputs) -> dict[str, Any]:
+    """Scores of a window's prompts to rolling means, softmax weights and shares."""
+    told, weights = inputs["competitions"], inputs["asset_weights"]
+    assets = {one["label"]: sorted({row["asset"] for row in one["rows"]}) for one in told}
+    made = [
+        synth_subnet.competition(
+            one["label"], one["share"], one["beta"], {asset: weights[asset] for asset in assets[one["label"]]}
+        )
+        for one in told
+    ]
+    contract = CrunchContract(
+        crunch_pubkey=PUBKEY,
+        ground_truth_type=Told,
+        resolve_ground_truth=_given,
+        score_round=_told_score,
+        absence_policy="scored",
+        scheduled_predictions=[
+            ScheduledPrediction(scope_key=label, scope=PredictionScope(horizon_seconds=1 + i))
+            for i, label in enumerate(assets)
+        ],
+        aggregation=Aggregation(
+            boards=[board for board, _ in made], ranking_direction="asc", checkpoint_key=told[0]["label"]
+        ),
+        payout=Payout(pools=[pool for _, pool in made], retained="prizes_only"),
+    )
+    last = max(row["time"] for one in told for row in one["rows"])
+    node = Node(
+        contract, sorted({name for of in assets.values() for name in of}), 24 * 30, end_ms=_later(last)
+    )
+    models = sorted({model for one in told for row in one["rows"] for model in row["scores"]})
+    rows = [(row, one["label"], i) for i, one in enumerate(told) for row in one["rows"]]
+    for row, label, i in sorted(rows, key=lambda each: (each[0]["time"], each[2])):
+        said = {
+            model: missing("absent", "model")
+            if row["scores"].get(model) is None
+            else {"value": row["scores"][model]}
+            for model in models
+        }
+        at = (row["time"] - 1 - i) * MS
+        node.round(ticks([(row["time"], row["worst"])], row["asset"]), {label: said}, row["asset"], at=at)
+    data = node.close()
+    pools = data.payout.pools if data.payout else []
+    whole = sum(pool.weight for pool in pools)
+    part: dict[str, float] = dict.fromkeys(models, 0.0)
+    for pool in pools:
+        for i, _, parts in pool.paid:
+            part[data.ranking[i].model_id] += parts / PARTS * pool.weight / whole
+    keys = {
+        label: {one.model_id: one.result_summary_units.get(label) for one in data.ranking} for label in assets
+    }
+    return {
+        "aggregates": {
+            label: {model: number(units) for model, units in of.items()} for label, of in keys.items()
+        },
+        "weights": part,
+        "ranking": {label: board(of, "asc") for label, of in keys.items()},
+        "payouts_frac64": shares_of(data),
+    }
+
+
+def _later(time: int) -> int:
+    """The end of a month of days, so that a window's prompts lie in one period."""
+    month = 24 * 30 * 3600
+    return (time // month + 1) * month * MS
+
+
+def subnet_prompt(inputs: Inputs) -> dict[str, Any]:
+    """Paths of one prompt to refusals, CRPS and scores; less is better."""
+    told, rule = inputs["prompt"], inputs["rule"]
+    scope = PredictionScope(horizon_seconds=told["length"])
+    contract = synth_subnet.contract(
+        PUBKEY, told, rule, scheduled_predictions=[ScheduledPrediction(scope_key="prompt", scope=scope)]
+    )
+    said = {
+        model: missing("absent", "model") if answer is None else {"answer": answer}
+        for model, answer in told["answers"].items()
+    }
+    records = ticks([(told["start"] + i * told["increment"], one) for i, one in enumerate(told["real"])])
+    for record in records:
+        if math.isnan(record.values["price"]):
+            del record.values["price"]
+    (scored,) = Node(contract).round(records, {"prompt": said}, at=told["start"] * MS).values()
+    crps, scores = field_of(scored, "crps"), scores_of(scored)
+    valid = [one for one in crps.values() if one is not None]
+    fill = field_of(scored, "fill")
+    return {
+        "refused": {model: "refused" for model, one in crps.items() if one is None},
+        "crps": crps,
+        "scores": scores,
+        "fill": next(one for one in fill.values() if one is not None),
+        "best": min(valid),
+    }
+
+
+PLAYED: dict[tuple[str, str], Callable[[Inputs], dict[str, Any]]] = {
+    ("synth", "round"): synth_round,
+    ("synth", "aggregate"): synth_aggregate,
+    ("synth-subnet", "prompt"): subnet_prompt,
+    ("synth-subnet", "window"): subnet_window,
+}
+"""(challenge, kind of case) -> what plays it."""
