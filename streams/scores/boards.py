@@ -17,12 +17,15 @@ def scope_name(subject: str, scope_key: str) -> str:
 def board_units(board: BoardTerms, sums: Mapping[str, ScopeSum]) -> int | None:
     """The number in units, None for a model without one.
 
-    A scope's mean has its charges in it; where a model has charges alone it has none: silence would rank above a loss.
+    A scope's mean has its charges in it, and may be of charges alone: who is silent in one scope does not lose it. Who
+    has no score in any scope has no number: silence would rank above a loss.
     """
+    if not board_count(board, sums):
+        return None
     parts: list[tuple[Fraction, Fraction | None]] = []
     for part in board.parts:
         total = sums.get(scope_name(part.subject, part.scope_key))
-        mean = Fraction(total.sum_units, total.n) if total is not None and total.scored else None
+        mean = Fraction(total.sum_units, total.n) if total is not None else None
         if mean is not None or board.every_scope:
             times = total.n if total is not None and board.of_scores else 1
             parts.append((Fraction(int(part.weight) * times), mean))

@@ -107,7 +107,8 @@ def test_a_number_may_be_the_weighted_mean_of_scores():
 
 NONE = {
     "a scope without a score": ({"BTC/1h": ScopeSum(1000, 100, 100)}, None, 10),
-    "a scope of charges alone": ({"BTC/1h": ScopeSum(1000, 100, 100), "ETH/1h": ScopeSum(0, 5, 0)}, None, 10),
+    "a scope of charges alone": ({"BTC/1h": ScopeSum(1000, 100, 100), "ETH/1h": ScopeSum(0, 5, 0)}, 5, 5),
+    "charges everywhere": ({"BTC/1h": ScopeSum(0, 9, 0), "ETH/1h": ScopeSum(0, 5, 0)}, None, None),
     "charges beside scores count": ({"BTC/1h": ScopeSum(1000, 100, 99), "ETH/1h": ScopeSum(0, 5, 1)}, 5, 5),
     "nothing": ({}, None, None),
 }
