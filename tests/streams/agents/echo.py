@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable
 from typing import ClassVar
 
+import msgspec
 from tests.memory_io import MemoryLog
 
 from coordinator.streams import events as ev
-from coordinator.streams.log.counting import Counter, Decision
+from coordinator.streams.log.counting import Counter
 from coordinator.streams.log.envelope import Append, encode_append, encode_decision
-from coordinator.streams.log.old_stage import OldStage as Stage
-from coordinator.streams.log.stage import Draft
+from coordinator.streams.log.stage import Draft, Stage, State, Told
 
 
-class EchoStage(Stage):
+class OwnEcho(msgspec.Struct):
+    said: list[int] = []
+
+
+class EchoState(State):
+    own: OwnEcho = msgspec.field(default_factory=OwnEcho)
+
+
+class EchoStage(Stage[EchoState]):
     """scores -> snapshots: says PeriodClosed for every ScoredUntil, with the sum of all that it has heard of."""
 
     topic: ClassVar[str] = "snapshots"
@@ -25,29 +32,25 @@ class EchoStage(Stage):
     memory: ClassVar[tuple[str, ...]] = ("PeriodClosed",)
 
     def __init__(self) -> None:
-        super().__init__()
-        self._queue: deque[Decision] = deque()
-        self.said: list[int] = []
+        super().__init__(EchoState())
 
-    def absorb(self, decision: Decision) -> None:
-        self._queue.append(decision)
+    @property
+    def said(self) -> list[int]:
+        return self.state.own.said
 
-    def evolve(self, event: ev.AnyEvent) -> None:
-        if isinstance(event, ev.PeriodClosed):
-            self.said.append(event.data.until_ms)
+    def fold(self, state: EchoState, told: Told) -> None:
+        if isinstance(told.event, ev.PeriodClosed):
+            state.own.said.append(told.event.data.until_ms)
 
-    def decide(self) -> Draft | None:
-        while self._queue:
-            decision = self._queue.popleft()
-            if self.decided("scores", (decision.offset, 0)):
-                continue
-            until = decision.events[0].data.until
-            data = ev.PeriodClosedData(
-                from_ms=sum(self.said), until_ms=until, snapshot_count=len(self.said), rehearsal=False
-            )
-            event = ev.PeriodClosed(id=f"closed/{until}", at=until, data=data)
-            return Draft([event], {"scores": (decision.offset, 0)}, {"scores": decision.after()})
-        return None
+    def decide(self, state: EchoState, told: Told) -> Draft | None:
+        if not isinstance(told.event, ev.ScoredUntil):
+            return None
+        until, said = told.event.data.until, state.own.said
+        data = ev.PeriodClosedData(
+            from_ms=sum(said), until_ms=until, snapshot_count=len(said), rehearsal=False
+        )
+        event = ev.PeriodClosed(id=f"closed/{until}", at=until, data=data)
+        return Draft([event], {"scores": told.position}, {"scores": told.after})
 
 
 def claim_of(epoch: int) -> bytes:
