@@ -18,7 +18,6 @@ from coordinator.streams.settings import Settings
 
 OPEN_AT = 10 * HOUR_MS
 ANSWERS = {"m1": 0.123456, "m2": -0.654321, "m3": "ABSENT"}
-SECRETS = (b"0.123456", b"-0.654321")
 ROUTES = ("predictions", "predictions.ndjson", "predictions.csv", "predictions.parquet")
 
 
@@ -91,16 +90,54 @@ async def test_a_past_shows_what_was_shown_then(api, log):
     assert any(row["output"] for row in await read(api, "predictions"))
 
 
-async def test_no_route_says_an_answer_of_an_open_round(api):
+def opened_up(path, content):
+    """What a reader of the body can see: a Parquet file is compressed."""
+    if not path.endswith("parquet"):
+        return content
+    return content + repr(pq.read_table(io.BytesIO(content)).to_pylist()).encode()
+
+
+async def everything(api, **params):
+    """Route -> the body of each GET route that answers, of every checkpoint and model too."""
     document = (await api.client.get("/openapi.json")).json()
-    asked = 0
-    for path, methods in document["paths"].items():
-        if "get" not in methods or path.endswith("live"):
+    of_each = {"{model_id}": "crowd-7", "{checkpoint_id}": "", "{command_id}": "cmd_1"}
+    bodies = {}
+    for template, methods in document["paths"].items():
+        if "get" not in methods or template.endswith("live"):
             continue
-        answer = await api.client.get(path.replace("{model_id}", "m1").replace("{checkpoint_id}", "latest"))
-        asked += answer.status_code == 200
-        assert not any(secret in answer.content for secret in SECRETS), path
-    assert asked > 10
+        checkpoints = [one.checkpoint.checkpoint_id for one in api.read.checkpoints.newest(None)]
+        for checkpoint in checkpoints if "{checkpoint_id}" in template else [""]:
+            path = template
+            for name, value in of_each.items():
+                path = path.replace(name, value or checkpoint)
+            answer = await api.client.get(path, params=params)
+            if answer.status_code == 200:
+                bodies[path] = opened_up(path, answer.content)
+    return bodies
+
+
+async def test_no_route_and_no_file_says_one_of_many_answers_of_an_open_round(api, log):
+    crowd = {f"crowd-{number}": round(0.7 + number * 0.00012347, 8) for number in range(120)}
+    secrets = {repr(value).encode() for value in crowd.values()}
+    assert len(secrets) == 120
+    for model_id in crowd:
+        log.model(model_id)
+        await take(api, log, "models")
+    written = {topic: len(records) for topic, records in log.records.items()}
+    log.round(OPEN_AT + MINUTE_MS, crowd, scored=False)
+    for topic, start in written.items():
+        new = list(enumerate(log.records[topic]))[start:]
+        if new:
+            await api.projector.take(topic, new)
+    for params in ({}, {"start": START_MS}, {"as_of": START_MS + OPEN_AT + MINUTE_MS + 1}):
+        bodies = await everything(api, **params)
+        assert len(bodies) > (10 if "as_of" in params else 20)
+        assert {path for path, body in bodies.items() if any(one in body for one in secrets)} == set()
+    log.inputs_until(OPEN_AT + 3 * MINUTE_MS)
+    await take(api, log, "inputs")
+    bodies = await everything(api, start=START_MS)
+    for path in ROUTES:  # the search finds them where they may be seen
+        assert all(one in bodies[f"/reports/{path}"] for one in secrets), path
 
 
 async def test_a_contract_may_show_answers_as_soon_as_they_are_recorded(api):
