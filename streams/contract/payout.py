@@ -77,7 +77,10 @@ class Pool(_Strict):
 
 
 class Payout(_Strict):
-    """How a period's ranking is paid. Where a contract has one, its `build_emission` is not called.
+    """How a period's ranking is paid. Where a contract has one, its `build_emission` is not called."""
+
+    pools: list[Pool] = Field(min_length=1, max_length=POOLS_MAX)
+    """What is paid apart, each with its own key and rule.
 
     An entry, as rules and `eligible` get it, is a dict:
 
@@ -89,8 +92,6 @@ class Payout(_Strict):
          "prediction_count": 1700, "failed_count": 2, "absent_count": 0, "rounds_count": 1702,
          "hours_here": 2400.0}                 # from its player's first round to the period's end
     """
-
-    pools: list[Pool] = Field(min_length=1, max_length=POOLS_MAX)
     best_model_only: bool = False
     """In each pool only the best eligible model of a player is paid; of tied ones the one with the lower id."""
     benchmarks: list[str] = []

@@ -26,7 +26,8 @@ from coordinator.streams.log.finite import plain
 __all__ = ["Entries", "Strategy", "by_weights", "floored", "proportional", "softmax", "tiers"]
 
 Entries = Sequence[dict[str, Any]]
-"""Ranked entries, best first: `model_id`, `rank` (equal rank means tied), `key` (what they are ranked by), ..."""
+"""Ranked entries, best first: `model_id`, `player`, `rank` (equal rank means tied), `key` (what they are ranked by),
+`keys`, `counts`, .. as `Payout.pools` describes them."""
 Strategy = Callable[..., dict[str, Any]]
 """(ranked_entries, crunch_pubkey, compute_provider, data_provider) -> the emission's fields."""
 
