@@ -6,8 +6,8 @@ command imports at the top of its module whatever it needs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from importlib import import_module
 from typing import Any
 
@@ -49,17 +49,24 @@ def lazy_group(commands: Commands) -> type[TyperGroup]:
             return name, load_command(commands, name) if name else command, rest
 
         def invoke(self, ctx: Any) -> Any:
-            try:
-                with command_ends:
-                    return super().invoke(ctx)
-            except CoordinatorError as error:
-                raise _ended(error) from error
-            except OSError as error:
-                if (full := full_disk_of(error)) is None:
-                    raise
-                raise _ended(full) from error
+            with clear_end():
+                return super().invoke(ctx)
 
     return LazyGroup
+
+
+@contextmanager
+def clear_end() -> Iterator[None]:
+    """What ends within it on purpose ends with one clear line: raises typer.Exit with the exit code."""
+    try:
+        with command_ends:
+            yield
+    except CoordinatorError as error:
+        raise _ended(error) from error
+    except OSError as error:
+        if (full := full_disk_of(error)) is None:
+            raise
+        raise _ended(full) from error
 
 
 def load_command(commands: Commands, name: str) -> Any:

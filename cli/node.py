@@ -240,7 +240,7 @@ class Node:
         settings = self.settings
         return LoggedProcess(
             name,
-            ["worker", name, "--wait"],
+            [name],
             self._log_file(name),
             environ=dict(os.environ) | environment(self.settings),
             on_line=lambda line: self._heard(name, line),

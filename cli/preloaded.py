@@ -10,13 +10,13 @@ import inspect
 import os
 import sys
 
-import typer.main
+import typer
 
 import coordinator.api.server
-import coordinator.cli.worker
 import coordinator.infra.models.gateway
 import coordinator.streams.agents.workers  # noqa: F401
-from coordinator.cli.main import app
+from coordinator.cli.groups import clear_end
+from coordinator.cli.worker import run
 from coordinator.infra.models.host.confine import hide_from_others
 from coordinator.infra.processes.fork_server import forked
 from coordinator.infra.processes.sockets import handed_on
@@ -29,10 +29,6 @@ IMPORTED_LATE = (
     *("pydantic.v1", "uvicorn.lifespan.off", "typer._adapters", "encodings.idna"),
 )
 """What libraries import when they are first used, which would be in every fork."""
-
-
-command = typer.main.get_command(app)
-"""`coordinator`, put together once for all forks."""
 
 
 def import_all() -> None:
@@ -53,8 +49,11 @@ def serve() -> None:
     if fork is not None:
         request, fds = fork
         os.environ |= handed_on(request["sockets"], fds)
-        sys.argv = ["coordinator", *request["arguments"]]
-        command()
+        try:
+            with clear_end():
+                run(request["arguments"][0], wait=True)
+        except typer.Exit as end:
+            sys.exit(end.exit_code)
 
 
 if __name__ == "__main__":

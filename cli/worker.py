@@ -21,12 +21,6 @@ REPORT = "report"
 
 def worker(
     name: Annotated[str, typer.Argument(help=f"One of {', '.join(WORKERS)}.", show_default=False)],
-    wait: Annotated[
-        bool,
-        typer.Option(
-            "--wait", hidden=True, help="Import, then read the settings as one line of JSON from stdin."
-        ),
-    ] = False,
 ) -> None:
     """Run one worker until SIGTERM, with settings from the environment.
 
@@ -36,6 +30,15 @@ def worker(
     """
     if name not in WORKERS:
         raise OperatorError(f"there is no worker {name!r}; choose one of {', '.join(WORKERS)}")
+    run(name, wait=False)
+
+
+def run(name: str, *, wait: bool) -> None:
+    """Run the worker. With `wait` its settings come as one line of JSON from stdin, on top of the environment: a
+    supervisor starts it while it still starts the rest.
+
+    Raises OperatorError and what a worker raises.
+    """
     # Seconds of imports: done before the settings are asked for, while a supervisor still starts the rest.
     if name == REPORT:
         from coordinator.api.server import serve  # noqa: PLC0415

@@ -5,10 +5,14 @@ from __future__ import annotations
 import runpy
 import sys
 
+from typer.main import get_command
+
 from coordinator.cli import preloaded
+from coordinator.cli.main import app
 from coordinator.infra.processes.fork_server import forked
 
 preloaded.import_all()
+command = get_command(app)
 if (fork := forked(sys.argv)) is not None:
     request, _ = fork
     script = request["script"]
@@ -16,4 +20,4 @@ if (fork := forked(sys.argv)) is not None:
     if script:
         runpy.run_path(script, run_name="__main__")
     else:
-        preloaded.command()
+        command()
