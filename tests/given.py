@@ -9,7 +9,6 @@ decision that becomes due, `then` names what was decided since: kinds, or whole 
 
 from __future__ import annotations
 
-from collections import deque
 from typing import Any
 
 import msgspec
@@ -101,31 +100,6 @@ def heard(stage: FeedStage, command: Decision) -> tuple[Draft | None, list[tuple
 def encoded(draft: Draft) -> bytes:
     """A draft as bytes, to compare."""
     return msgspec.json.encode([list(draft.events), dict(draft.upto), dict(draft.need)])
-
-
-def state_of(stage: Stage) -> str:
-    """All that a stage holds, as text, to compare: containers by content, in order."""
-    return repr(
-        {name: _plain(value) for name, value in vars(stage).items() if name not in ("_contracts", "_scorers")}
-    )
-
-
-def _plain(value: Any) -> Any:
-    match value:
-        case dict():
-            return [(key, _plain(one)) for key, one in value.items()]
-        case list() | tuple() | deque():
-            return [_plain(one) for one in value]
-        case set() | frozenset():
-            return sorted(map(repr, value))
-        case Decision():
-            return (value.topic, value.offset)
-        case _ if type(value).__module__.startswith("coordinator.streams") and not isinstance(value, Event):
-            names = getattr(type(value), "__slots__", ()) or vars(value)
-            fields = value.__struct_fields__ if isinstance(value, msgspec.Struct) else names
-            return [(name, _plain(getattr(value, name))) for name in fields if name != "typed"]
-        case _:
-            return value
 
 
 def given(stage: Stage) -> Given:

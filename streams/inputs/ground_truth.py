@@ -9,7 +9,7 @@ not the model.
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -19,48 +19,27 @@ from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
 from coordinator.streams.events import (
     FeedRecordData,
-    InputReceivedData,
     InputResolved,
     InputResolvedData,
     Terms,
 )
 from coordinator.streams.granularity import cadence_ms
 from coordinator.streams.inputs.holes import Holes
+from coordinator.streams.inputs.open_horizons import OpenHorizon
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.finite import not_finite, plain
 from coordinator.streams.log.reasons import as_reason
 
-
-class Record:
-    """A feed record in memory, with its place in the log and its typed form per contract."""
-
-    __slots__ = ("at", "before", "data", "offset", "typed")
-
-    def __init__(self, at: int, data: FeedRecordData, offset: int, before: Need) -> None:
-        self.at = at
-        self.data = data
-        self.offset = offset
-        self.before = before
-        self.typed: dict[str, Any] = {}
-
-    def as_type(self, contract_hash: str, raw_type: type[BaseModel]) -> Any:
-        """The record as the contract's raw input type."""
-        typed = self.typed.get(contract_hash)
-        if typed is None:
-            fields = msgspec.structs.asdict(self.data) | {"at": self.at}
-            typed = self.typed[contract_hash] = raw_type.model_validate(fields)
-        return typed
+SPARE = 1_000
+"""How many typed records more than are of use may be held."""
 
 
-class OpenHorizon(msgspec.Struct, frozen=True, order=True):
-    """A truth that is waited for; ordered by when it is due."""
+class Record(msgspec.Struct, frozen=True):
+    """A feed record, when it became known, in ms, and where its append stands."""
 
-    resolvable_at: int
-    point: int
-    subject: str
-    horizon_seconds: int
-    contract_hash: str
-    input_id: str
+    at: int
+    data: FeedRecordData
+    before: Need
 
 
 def at_of(record: Record) -> int:
@@ -68,14 +47,34 @@ def at_of(record: Record) -> int:
     return record.at
 
 
-def horizons(data: InputReceivedData) -> list[OpenHorizon]:
-    """The truths that an input waits for: one for each of its horizons, however many scopes share it."""
-    return [
-        OpenHorizon(
-            data.point + seconds * 1000, data.point, data.subject, seconds, data.contract_hash, data.input_id
-        )
-        for seconds in sorted({scope.horizon_seconds for scope in data.scopes})
-    ]
+class TypedRecords:
+    """Records as the raw input type of a contract. Each is made once: windows share most of theirs.
+
+    A cache beside the state: what it gives depends on the record alone.
+    """
+
+    def __init__(self, contracts: Callable[[str], CrunchContract]) -> None:
+        self.contracts = contracts
+        self._made: dict[tuple[str, int], tuple[Record, BaseModel]] = {}
+        """(contract, id of the record) -> the record, which keeps its id while it stands here, and its typed form."""
+
+    def of(self, contract_hash: str, records: Sequence[Record]) -> list[BaseModel]:
+        """The records as the contract's type. Raises what the author's validators raise."""
+        raw_type = self.contracts(contract_hash).raw_input_type
+        made = self._made
+        found = []
+        for record in records:
+            known = made.get((contract_hash, id(record)))
+            if known is None:
+                fields = msgspec.structs.asdict(record.data) | {"at": record.at}
+                known = made[contract_hash, id(record)] = (record, raw_type.model_validate(fields))
+            found.append(known[1])
+        return found
+
+    def forget(self, kept: int) -> None:
+        """Begin anew once far more is held than the `kept` records that are still of use."""
+        if len(self._made) > 2 * kept + SPARE:
+            self._made.clear()
 
 
 def resolve(
@@ -83,7 +82,7 @@ def resolve(
     records: list[Record],
     holes: Holes,
     terms: Terms,
-    contracts: Callable[[str], CrunchContract],
+    typed: TypedRecords,
     clock: int,
     now: int,
 ) -> InputResolved | None:
@@ -96,7 +95,7 @@ def resolve(
     past_ms = clock - one.resolvable_at
     if not complete and past_ms < terms.grace_ms:
         return None
-    contract = contracts(one.contract_hash)
+    contract = typed.contracts(one.contract_hash)
     waits = contract.gap_policy == "wait"
     given_up = past_ms >= max(terms.grace_ms, round(contract.gap_wait_seconds * 1000) if waits else 0)
     truth: dict[str, Any] | None = None
@@ -121,7 +120,7 @@ def resolve(
     elif entry < 0 or len(window) < 2:  # noqa: PLR2004 - the entry and at least one after it
         reason = "gap: no record within the window"
     else:
-        truth, reason = _truth(one.contract_hash, window, contracts)
+        truth, reason = _truth(one.contract_hash, window, typed)
     at = clock
     if complete:
         # It became known when the closing record did; or now, where that or another came late.
@@ -152,12 +151,11 @@ def _resolved(one: OpenHorizon, at: int, truth: dict[str, Any] | None, reason: s
 
 
 def _truth(
-    contract_hash: str, window: list[Record], contracts: Callable[[str], CrunchContract]
+    contract_hash: str, window: list[Record], typed: TypedRecords
 ) -> tuple[dict[str, Any] | None, str | None]:
-    contract = contracts(contract_hash)
+    contract = typed.contracts(contract_hash)
     try:
-        typed = [record.as_type(contract_hash, contract.raw_input_type) for record in window]
-        truth = contract.resolve_ground_truth(typed)
+        truth = contract.resolve_ground_truth(typed.of(contract_hash, window))
         if truth is None:
             return None, "resolve_ground_truth gave None"
         typed_truth = contract.ground_truth_type.model_validate(plain(truth))

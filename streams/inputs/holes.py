@@ -20,7 +20,6 @@ class Span(msgspec.Struct, frozen=True):
 
     from_ms: int
     until_ms: int
-    offset: int
     before: Need
 
     def meets(self, from_ms: int, until_ms: int) -> bool:
@@ -35,45 +34,42 @@ class Lack(msgspec.Struct, frozen=True):
     lasting: bool
 
 
-class Holes:
-    """The holes of one subject."""
+class Holes(msgspec.Struct):
+    """The holes of one subject, in the order in which they were told."""
 
-    def __init__(self) -> None:
-        self._open: list[Span] = []
-        self._lasting: list[Span] = []
+    open: list[Span] = []
+    lasting: list[Span] = []
 
-    def found(self, data: FeedGapData, offset: int, before: Need) -> None:
+    def found(self, data: FeedGapData, before: Need) -> None:
         """A hole was found; records may still come."""
-        self._open.append(Span(data.from_ms, data.until_ms, offset, before))
+        self.open.append(Span(data.from_ms, data.until_ms, before))
 
-    def closed(self, data: FeedGapClosedData, offset: int, before: Need) -> None:
+    def closed(self, data: FeedGapClosedData, before: Need) -> None:
         """Nothing more comes in (from_ms, until_ms]."""
-        self._open = [one for one in self._open if one.from_ms < data.from_ms or one.until_ms > data.until_ms]
+        self.open = [one for one in self.open if one.from_ms < data.from_ms or one.until_ms > data.until_ms]
         if not data.complete:
-            self._lasting.append(Span(data.from_ms, data.until_ms, offset, before))
+            self.lasting.append(Span(data.from_ms, data.until_ms, before))
 
     def copy(self) -> Holes:
         """Its own holes, to be changed without this one."""
-        then = Holes()
-        then._open, then._lasting = list(self._open), list(self._lasting)
-        return then
+        return Holes(list(self.open), list(self.lasting))
 
     def trim(self, before_ms: int) -> None:
         """Forget what ended at or before the oldest record that is still kept."""
-        self._open = [one for one in self._open if one.until_ms > before_ms]
-        self._lasting = [one for one in self._lasting if one.until_ms > before_ms]
+        self.open = [one for one in self.open if one.until_ms > before_ms]
+        self.lasting = [one for one in self.lasting if one.until_ms > before_ms]
 
     def spans(self) -> list[Span]:
         """All that is kept: the stage's need reaches back to the oldest."""
-        return [*self._open, *self._lasting]
+        return [*self.open, *self.lasting]
 
     def in_window(
         self, ats: Sequence[int], from_ms: int, until_ms: int, cadence_ms: int | None
     ) -> Lack | None:
         """What the records at `ats` (the entry first) lack up to `until_ms`; `from_ms` is the input's time."""
         if cadence_ms is None:
-            open_ones = any(one.meets(ats[0], until_ms) for one in self._open)
-            if open_ones or any(one.meets(ats[0], until_ms) for one in self._lasting):
+            open_ones = any(one.meets(ats[0], until_ms) for one in self.open)
+            if open_ones or any(one.meets(ats[0], until_ms) for one in self.lasting):
                 return Lack("a stretch of the feed is", not open_ones)
             return None
         runs = [
@@ -91,7 +87,7 @@ class Holes:
         """Will none of a run's records ever come?"""
         at = run.first
         while at <= run.last:
-            span = next((one for one in self._lasting if one.meets(at - 1, at)), None)
+            span = next((one for one in self.lasting if one.meets(at - 1, at)), None)
             if span is None:
                 return False
             at = run.first + -(-(span.until_ms + 1 - run.first) // run.cadence_ms) * run.cadence_ms

@@ -1,13 +1,13 @@
 """The market as far as the input stage still needs it: records in order of `at`, and holes, by feed and subject.
 
-Reads events of `feeds`. Two feeds are never mixed: an input sees, and a truth is made of, the records of one alone.
-Folding (`take`, `trim`) changes it; `after` gives the market as it would be and leaves this one as it is.
+A value. Reads events of `feeds`. Two feeds are never mixed: an input sees, and a truth is made of, the records of one
+alone. Folding (`take`, `trim`) changes it; `after` gives the market as it would be and leaves this one as it is.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_right, insort
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import msgspec
 
@@ -25,17 +25,15 @@ from coordinator.streams.inputs.model_input import RECORDS_SEEN
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need
 
-Key = tuple[Feed, str]
-"""A feed, and a subject of it."""
 NO_HOLES = Holes()
 
 
 class Arrival(msgspec.Struct, frozen=True):
-    """One record or hole, with its place in the log."""
+    """One record or hole of a subject of a feed, with the place of its append in the log."""
 
-    key: Key
+    feed: Feed
+    subject: str
     told: Record | FeedGapData | FeedGapClosedData
-    offset: int
     before: Need
 
 
@@ -45,96 +43,122 @@ def arrivals(decision: Decision) -> list[Arrival]:
     for event in decision.events:
         if not isinstance(event, (FeedRecordReceived, FeedGapFound, FeedGapClosed)):
             continue
-        data = event.data
-        key = (Feed(source=data.source, kind=data.kind, granularity=data.granularity), data.subject)
-        place = (decision.first_offset, decision.before)
-        told = Record(event.at, event.data, *place) if isinstance(event, FeedRecordReceived) else event.data
-        found.append(Arrival(key, told, *place))
+        data, before = event.data, decision.before
+        feed = Feed(source=data.source, kind=data.kind, granularity=data.granularity)
+        told = Record(event.at, event.data, before) if isinstance(event, FeedRecordReceived) else event.data
+        found.append(Arrival(feed, data.subject, told, before))
     return found
 
 
-class Market:
-    """Records and holes by feed and subject."""
+def feed_key(feed: Feed) -> str:
+    """The feed as text, to key by."""
+    return f"{feed.source}\x1f{feed.kind}\x1f{feed.granularity}"
 
-    def __init__(self) -> None:
-        self._records: dict[Key, list[Record]] = {}
-        self._holes: dict[Key, Holes] = {}
+
+class Strip(msgspec.Struct):
+    """The records and holes of one subject of one feed."""
+
+    feed: Feed
+    subject: str
+    records: list[Record] = []
+    holes: Holes = msgspec.field(default_factory=Holes)
+
+    def copy(self) -> Strip:
+        """Its own records and holes, to be changed without this one."""
+        return Strip(self.feed, self.subject, list(self.records), self.holes.copy())
+
+    def needed(self, start: int, clock: int) -> list[Need]:
+        """Where those stand that `trim` keeps with `start` as the first: the oldest of the records, and each hole."""
+        found: list[Need] = []
+        for record in self.records[start:]:
+            found.append(record.before)
+            if not record.data.backfilled and not record.data.revision:
+                break  # it came in order, so whatever lies behind it came later
+        before_ms = self.records[start].at if self.records else clock
+        return found + [one.before for one in self.holes.spans() if one.until_ms > before_ms]
+
+
+class Market(msgspec.Struct):
+    """All strips, by feed and subject."""
+
+    strips: dict[str, Strip] = {}
+
+    def strip(self, feed: Feed, subject: str) -> Strip | None:
+        """Not to be changed."""
+        return self.strips.get(_key(feed, subject))
 
     def records(self, feed: Feed, subject: str) -> list[Record]:
         """In order of `at`; not to be changed."""
-        return self._records.get((feed, subject), [])
+        strip = self.strip(feed, subject)
+        return [] if strip is None else strip.records
 
     def holes(self, feed: Feed, subject: str) -> Holes:
         """Not to be changed."""
-        return self._holes.get((feed, subject), NO_HOLES)
+        strip = self.strip(feed, subject)
+        return NO_HOLES if strip is None else strip.holes
 
     def newest_at(self) -> int:
         """The latest `at` of all records, -1 when there are none."""
-        return max((records[-1].at for records in self._records.values() if records), default=-1)
+        return max((one.records[-1].at for one in self.strips.values() if one.records), default=-1)
 
-    def after(self, told: Iterable[Arrival]) -> Market:
+    def count(self) -> int:
+        """How many records are kept."""
+        return sum(len(one.records) for one in self.strips.values())
+
+    def after(self, told: Collection[Arrival]) -> Market:
         """The market once this is taken in. What is not touched is shared."""
-        told = list(told)
-        then = Market()
-        then._records, then._holes = dict(self._records), dict(self._holes)
-        for key in {one.key for one in told}:
-            if key in then._records:
-                then._records[key] = list(then._records[key])
-            if key in then._holes:
-                then._holes[key] = then._holes[key].copy()
+        then = Market(dict(self.strips))
+        for key in {_key(one.feed, one.subject) for one in told} & self.strips.keys():
+            then.strips[key] = self.strips[key].copy()
         then.take(told)
         return then
 
     def take(self, told: Iterable[Arrival]) -> None:
         """Fold records and holes."""
         for one in told:
+            strip = self.strips.setdefault(_key(one.feed, one.subject), Strip(one.feed, one.subject))
             match one.told:
                 case Record() as record:
-                    _insert(self._records.setdefault(one.key, []), record)
+                    _insert(strip.records, record)
                 case FeedGapClosedData() as data:
-                    self._holes.setdefault(one.key, Holes()).closed(data, one.offset, one.before)
+                    strip.holes.closed(data, one.before)
                 case FeedGapData() as data:
-                    self._holes.setdefault(one.key, Holes()).found(data, one.offset, one.before)
+                    strip.holes.found(data, one.before)
 
-    def trim(self, entries: Mapping[Key, int], feeds: Iterable[Feed], clock: int) -> None:
+    def trim(self, entries: Mapping[tuple[Feed, str], int], feeds: Collection[str], clock: int) -> None:
         """Keep the last RECORDS_SEEN records before the next point and all that an open truth needs, of these feeds.
 
-        `entries` has the oldest point, in ms, of the open truths of a key.
+        `entries` has the oldest point, in ms, of the open truths of a feed's subject; `feeds` are keys of feeds.
         """
-        for key, start in self._kept(entries, frozenset(feeds)):
-            if start is None:
-                self._records.pop(key, None)
-                self._holes.pop(key, None)
-                continue
-            records = self._records.get(key, [])
-            del records[:start]
-            if key in self._holes:
-                self._holes[key].trim(records[0].at if records else clock)
+        self.strips = {key: one for key, one in self.strips.items() if feed_key(one.feed) in feeds}
+        for strip, start in self._kept(entries, feeds):
+            if start:
+                del strip.records[:start]
+            strip.holes.trim(strip.records[0].at if strip.records else clock)
 
-    def needed(self, entries: Mapping[Key, int], feeds: Iterable[Feed], clock: int) -> Need | None:
+    def needed(
+        self, entries: Mapping[tuple[Feed, str], int], feeds: Collection[str], clock: int
+    ) -> Need | None:
         """Where the oldest stands of what `trim` would keep; None when it keeps nothing."""
-        oldest: list[Need] = []
-        for key, start in self._kept(entries, frozenset(feeds)):
-            if start is None:
-                continue
-            records = self._records.get(key, [])
-            if start < len(records):
-                oldest.append(min(records[start:], key=lambda one: one.offset).before)
-            before_ms = records[start].at if records else clock
-            oldest += [one.before for one in self.holes(*key).spans() if one.until_ms > before_ms]
-        return min(oldest, key=lambda one: one.offset, default=None)
+        needs = [need for strip, start in self._kept(entries, feeds) for need in strip.needed(start, clock)]
+        return min(needs, key=lambda one: one.offset, default=None)
 
-    def _kept(self, entries: Mapping[Key, int], feeds: frozenset[Feed]) -> Iterator[tuple[Key, int | None]]:
-        """(key, index of the first record that is kept), None for the index where nothing is."""
-        for key in list(self._records.keys() | self._holes.keys()):
-            if key[0] not in feeds:
-                yield key, None
+    def _kept(
+        self, entries: Mapping[tuple[Feed, str], int], feeds: Collection[str]
+    ) -> Iterator[tuple[Strip, int]]:
+        """(strip, index of the first record that is kept) of each strip that is."""
+        for strip in self.strips.values():
+            if feed_key(strip.feed) not in feeds:
                 continue
-            records = self._records.get(key, [])
-            start = max(0, len(records) - RECORDS_SEEN - 1)
-            if key in entries:
-                start = min(start, max(0, bisect_right(records, entries[key], key=at_of) - 1))
-            yield key, start
+            start = max(0, len(strip.records) - RECORDS_SEEN - 1)
+            entry = entries.get((strip.feed, strip.subject))
+            if entry is not None:
+                start = min(start, max(0, bisect_right(strip.records, entry, key=at_of) - 1))
+            yield strip, start
+
+
+def _key(feed: Feed, subject: str) -> str:
+    return f"{feed_key(feed)}\x1f{subject}"
 
 
 def _insert(records: list[Record], record: Record) -> None:

@@ -19,7 +19,7 @@ from coordinator.infra.contracts.loading import load_contracts
 from coordinator.infra.kafka.clients import PARTITION
 from coordinator.streams import events as ev
 from coordinator.streams.contract.terms import make_terms
-from coordinator.streams.inputs.stage import RECORDS_SEEN
+from coordinator.streams.inputs.model_input import RECORDS_SEEN
 from coordinator.streams.log import ids
 from coordinator.streams.log.envelope import Append, Need, Position, encode_append, encode_decision
 from coordinator.streams.settings import Settings

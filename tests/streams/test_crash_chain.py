@@ -59,7 +59,7 @@ from coordinator.streams.events import (
     WithholdCheckpoint,
     WithholdCheckpointData,
 )
-from coordinator.streams.inputs import stage as inputs
+from coordinator.streams.inputs import opening
 from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.log import envelope
 from coordinator.streams.log import stage as stage_shape
@@ -220,9 +220,8 @@ def test_the_market_is_worth_the_killing():
 def test_killed_at_any_send(topic, seed, monkeypatch):
     """One kill at each of many places, spread over the whole log."""
     sources, new_stage = sources_of(topic, market(seed)), STAGES[topic]
-    monkeypatch.setattr(inputs, "RECORDS_SEEN", 8)
-    monkeypatch.setattr(inputs, "EMPTY_DECISION_EVERY", 4)
-    monkeypatch.setattr(stage_shape, "EMPTY_DECISION_EVERY", 2 if topic == "checkpoints" else 5)
+    monkeypatch.setattr(opening, "RECORDS_SEEN", 8)
+    monkeypatch.setattr(stage_shape, "EMPTY_DECISION_EVERY", {"checkpoints": 2, "inputs": 4}.get(topic, 5))
     expected = undisturbed(sources, new_stage)
     sends = len(expected[topic])
     rng = random.Random(seed)
@@ -239,8 +238,7 @@ def test_killed_at_any_send(topic, seed, monkeypatch):
 def test_killed_again_and_again(topic, seed, monkeypatch):
     """Lives of one to six sends, decisions cut into small parts."""
     sources, new_stage = sources_of(topic, market(seed, 60)), STAGES[topic]
-    monkeypatch.setattr(inputs, "RECORDS_SEEN", 8)
-    monkeypatch.setattr(inputs, "EMPTY_DECISION_EVERY", 3)
+    monkeypatch.setattr(opening, "RECORDS_SEEN", 8)
     monkeypatch.setattr(envelope, "PART_BYTES_MAX", 3000)
     monkeypatch.setattr(stage_shape, "EMPTY_DECISION_EVERY", 3)
     rng = random.Random(seed)

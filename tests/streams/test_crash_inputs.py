@@ -15,8 +15,8 @@ from tests.memory_log import Author, MemoryLog, killed_everywhere, undisturbed
 from tests.streams.build import HOUR, MINUTE, SUBJECT, T0, configured, record, scope, shelf, tick
 
 from coordinator.streams.events import Feed, FeedRecordReceived, InputReceived, InputResolved
-from coordinator.streams.inputs import stage as inputs_module
 from coordinator.streams.inputs.stage import InputStage
+from coordinator.streams.log import stage as stage_shape
 
 SUBJECTS = (SUBJECT, "ETHUSDT")
 TICKS = Feed(source="binance", kind="tick", granularity="1s")
@@ -124,7 +124,7 @@ SCENES: dict[str, Callable[[], MemoryLog]] = {
 @pytest.mark.parametrize("scene", SCENES.values(), ids=SCENES)
 @pytest.mark.parametrize("empties", [1000, 2], ids=["", "empty decisions often"])
 def test_killed_after_every_send_the_log_is_that_of_an_undisturbed_run(scene, empties, monkeypatch):
-    monkeypatch.setattr(inputs_module, "EMPTY_DECISION_EVERY", empties)
+    monkeypatch.setattr(stage_shape, "EMPTY_DECISION_EVERY", empties)
     sources = scene()
     expected = undisturbed(sources, new_stage)
     assert any(isinstance(event, InputReceived) for event in expected.events("inputs"))

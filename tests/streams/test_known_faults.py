@@ -166,7 +166,7 @@ def test_after_a_restart_an_input_holds_the_last_records_and_not_the_first():
         )
     for one in decisions[need.offset :]:
         second.absorb(one)
-        assert second.decide() is None
+        assert second.next_draft() is None
     (payload,) = after(second)
     assert [payload] == after(first)
     closes = [candle["close"] for candle in json.loads(payload)["candles"]]

@@ -15,7 +15,7 @@ import msgspec
 import pytest
 from tests.given import decision, encoded
 from tests.memory_log import Author, MemoryLog, Owner, undisturbed
-from tests.streams import test_crash_chain, test_crash_score
+from tests.streams import test_crash_chain, test_crash_inputs, test_crash_score
 from tests.streams.build import (
     HOUR,
     MINUTE,
@@ -145,6 +145,11 @@ def withheld() -> MemoryLog:
 
 
 SCENES: dict[str, Any] = {
+    "inputs of the chain": of_chain("inputs"),
+    **{
+        f"inputs, {name}": (test_crash_inputs.new_stage, scene)
+        for name, scene in test_crash_inputs.SCENES.items()
+    },
     "scores of the chain": of_chain("scores"),
     **{f"scores, {name}": (score, scene) for name, scene in test_crash_score.SCENES.items()},
     "scores of a day": (score, a_day_of_rounds),

@@ -139,7 +139,7 @@ def test_a_hole_of_years_costs_no_more_than_one_of_minutes():
     ((from_ms, until_ms),), _ = whole.due(T0 + years, 10_000, [], connected=False)
     whole.add_gap(from_ms, until_ms)
     assert whole.gaps[0].missing == years // second - 10
-    holes.closed(gap_closed(from_ms, until_ms, 0).data, 0, Need())
+    holes.closed(gap_closed(from_ms, until_ms, 0).data, Need())
     lack = holes.in_window([T0], T0, until_ms, second)
     assert lack is not None
     assert lack.lasting

@@ -1,0 +1,147 @@
+"""Which points open: a subject's records and the clock against the grid of its scopes; and the input of a point.
+
+Pure. Reads the state as it will be, gives inputs and the points that were left out; what is handled is noted there.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from typing import NamedTuple
+
+import msgspec
+
+from coordinator.streams.contract.blame import AUTHORS_ERRORS
+from coordinator.streams.events import (
+    InputOpenedOverGap,
+    InputOpenedOverGapData,
+    InputReceived,
+    InputReceivedData,
+    InputScope,
+    Scope,
+    SkippedPoints,
+    Terms,
+)
+from coordinator.streams.granularity import cadence_ms
+from coordinator.streams.inputs.grid import grid_ceil, skip
+from coordinator.streams.inputs.ground_truth import TypedRecords, at_of
+from coordinator.streams.inputs.market import Market
+from coordinator.streams.inputs.model_input import RECORDS_SEEN, encode_model_input
+from coordinator.streams.inputs.state import Then
+from coordinator.streams.log import ids
+from coordinator.streams.log.reasons import as_reason
+
+
+class Opened(NamedTuple):
+    """What became of the points that were due."""
+
+    inputs: list[InputReceived]
+    skipped: list[SkippedPoints]
+
+
+def open_points(ahead: Then, typed: TypedRecords) -> Opened:
+    """The inputs in order of point and subject, and the points left out; `ahead.handled` has them all afterwards."""
+    opened = Opened([], [])
+    for start, until, terms in ahead.terms.spans():
+        due = _due_points(ahead, terms, start, until, opened.skipped)
+        for (point, subject), scopes in sorted(due.items(), key=lambda item: item[0]):
+            made = _input(point, subject, scopes, terms, ahead, typed)
+            if isinstance(made, InputReceived):
+                opened.inputs.append(made)
+            else:
+                opened.skipped.extend(skip(scope, point, made) for scope in scopes)
+    opened.inputs.sort(key=lambda event: (event.data.point, event.data.subject))
+    return opened
+
+
+def _due_points(
+    ahead: Then, terms: Terms, start: int, until: int, skipped: list[SkippedPoints]
+) -> dict[tuple[int, str], list[Scope]]:
+    """(point, subject) -> the scopes that ask there, of the terms that hold from `start` until `until`."""
+    due: dict[tuple[int, str], list[Scope]] = {}
+    for scope in sorted(terms.scopes, key=lambda one: (one.order, one.scope_key)):
+        interval = scope.interval_seconds * 1000
+        records = ahead.market.records(terms.feed, scope.subject)
+        handled = ahead.handled.get(scope.subject, {}).get(scope.scope_key)
+        if handled is None and not records:
+            continue
+        first = records[0].at if handled is None else handled + 1
+        point = grid_ceil(max(first, start), interval)
+        oldest_fresh = ahead.now - terms.deadline_ms
+        if point < oldest_fresh and point < until:
+            last = min((oldest_fresh - 1) // interval * interval, (until - 1) // interval * interval)
+            if last >= point:
+                skipped.append(skip(scope, point, "the clock passed the deadline before a record came", last))
+                _handle(ahead, scope, last)
+                point = last + interval
+        while point < until and records and records[-1].at >= point:
+            i = bisect_right(records, point - 1, key=at_of)
+            if records[i].data.backfilled:  # came late: to open on it would be hindsight
+                skipped.append(skip(scope, point, "its record came late (backfilled)"))
+            elif bisect_right(records, point, key=at_of) == 0:
+                skipped.append(skip(scope, point, "no record up to the point"))
+            else:
+                due.setdefault((point, scope.subject), []).append(scope)
+            _handle(ahead, scope, point)
+            point += interval
+    return due
+
+
+def _handle(ahead: Then, scope: Scope, point: int) -> None:
+    ahead.handled.setdefault(scope.subject, {})[scope.scope_key] = point
+
+
+def _input(
+    point: int, subject: str, scopes: list[Scope], terms: Terms, ahead: Then, typed: TypedRecords
+) -> InputReceived | str:
+    """The input of a point, or the reason why the contract could not make one."""
+    records = ahead.market.records(terms.feed, subject)
+    opened_at = records[bisect_right(records, point - 1, key=at_of)].at
+    contract = typed.contracts(terms.contract_hash)
+    window = records[: bisect_right(records, point, key=at_of)][-RECORDS_SEEN:]
+    try:
+        raw = typed.of(terms.contract_hash, window)
+    except AUTHORS_ERRORS as error:  # its fault is recorded, and the node goes on
+        return as_reason(f"raw_input_type: {type(error).__name__}: {error}", 500)
+    payload, fault = encode_model_input(contract, raw)
+    if fault:
+        return fault
+    the_id = ids.input_id(subject, point)
+    return InputReceived(
+        id=f"{the_id}:received",
+        at=opened_at,
+        data=InputReceivedData(
+            input_id=the_id,
+            subject=subject,
+            point=point,
+            deadline_at=opened_at + terms.deadline_ms,
+            scopes=[
+                InputScope(
+                    scope_key=scope.scope_key,
+                    horizon_seconds=scope.horizon_seconds,
+                    step_seconds=scope.step_seconds,
+                    resolvable_at=point + scope.horizon_seconds * 1000,
+                )
+                for scope in scopes
+            ],
+            contract_hash=terms.contract_hash,
+            rehearsal=ahead.rehearsal,
+            payload=msgspec.Raw(payload),
+        ),
+    )
+
+
+def gaps_seen(data: InputReceivedData, market: Market, terms: Terms) -> InputOpenedOverGap | None:
+    """What the models of this input were shown with holes in it, if there were any."""
+    records = market.records(terms.feed, data.subject)
+    ats = [record.at for record in records[: bisect_right(records, data.point, key=at_of)][-RECORDS_SEEN:]]
+    cadence = cadence_ms(terms.feed.kind, terms.feed.granularity)
+    gaps = market.holes(terms.feed, data.subject).seen(ats, data.point, cadence)
+    if not gaps:
+        return None
+    return InputOpenedOverGap(
+        id=f"{data.input_id}:over-gap",
+        at=data.deadline_at - terms.deadline_ms,
+        data=InputOpenedOverGapData(
+            input_id=data.input_id, subject=data.subject, point=data.point, gaps=gaps
+        ),
+    )
