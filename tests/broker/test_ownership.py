@@ -12,11 +12,15 @@ from collections import Counter as Tally
 import pytest
 from tests.broker.crash import LONG_SESSION, Plan, board
 from tests.broker.fixed_log import TopicLog, fixed_log, fixed_shelf, make_commands, pour
-from tests.streams.build import T0, answers
+from tests.given import decision
+from tests.streams.agents.echo import EchoStage
+from tests.streams.build import T0, answers, scored_until
 
 from coordinator.infra.kafka.topics import create_topics
+from coordinator.streams.agents.owning import states
 from coordinator.streams.agents.owning.log_io import KafkaLog, KafkaWriter
-from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic
+from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic, pump
+from coordinator.streams.log import recorded
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.scores.stage import ScoreStage
 
@@ -201,3 +205,34 @@ async def test_a_round_that_is_larger_than_a_record_goes_through(kafka_bootstrap
     await io.close()
     assert len(said) > 10
     assert [len(one.events) for one in found] == [1, len(said), 1]
+
+
+async def test_a_new_owner_begins_at_the_state_that_the_one_before_recorded(
+    kafka_bootstrap, crunch_id, monkeypatch
+):
+    monkeypatch.setattr(recorded, "EVERY_BYTES_MIN", 3000)
+    monkeypatch.setattr(states, "LOOK_RECORDS", 4)
+    await create_topics(kafka_bootstrap, crunch_id)
+    io, stage = KafkaLog(kafka_bootstrap, crunch_id), EchoStage()
+    owned = OwnedTopic(io, "snapshots", "first")
+    await owned.claim(stage.remember, stage)
+    for number in range(60):
+        stage.absorb(decision("scores", number, [scored_until(number)]))
+        await pump(stage, owned)
+    await owned.flush()
+    reader = await io.reader("snapshots", 0)
+    async with asyncio.timeout(20):
+        found: list[bytes] = []
+        while not any(b'"state":' in record[:100] for record in found):
+            found += [record for _, record in await reader.read()]
+    await reader.close()
+    await owned.close()
+
+    after = EchoStage()
+    again = OwnedTopic(io, "snapshots", "the next")
+    await again.claim(after.remember, after)
+    assert again.read_from > 4
+    assert (again.epoch, again.seq) == (2, 60)
+    assert after.state == stage.state
+    await again.close()
+    await io.close()

@@ -69,6 +69,8 @@ class OwnedTopic:
         self._acknowledged = -1
         """The offset of the last own record that is durable."""
         self._watching: asyncio.Task[None] | None = None
+        self.read_from = 0
+        """Where the reading of the topic began: behind the decision that the newest recorded state is of."""
         self._stage: AnyStage | None = None
         self._form = ""
         self._bytes_since = self._state_bytes = 0
@@ -90,7 +92,7 @@ class OwnedTopic:
             if found is not None:
                 take(stage, found)
                 start, self._state_bytes = found.after, sum(map(len, found.parts))
-                self._counter = Counter(self.topic, start)
+                self._counter, self.read_from = Counter(self.topic, start), start.offset
                 await reader.close()
                 self._tail = reader = await self._io.reader(self.topic, start.offset)
         await self._fold(await reader.end(), remember)
@@ -110,7 +112,12 @@ class OwnedTopic:
             raise LostOwnershipError(message, foreign=False)
         self.epoch, self.seq, self._acknowledged = epoch, self._counter.seq, mine
         log.info(
-            "topic_claimed", topic=self.topic, epoch=epoch, seq=self.seq, offset=mine, read_from=start.offset
+            "topic_claimed",
+            topic=self.topic,
+            epoch=epoch,
+            seq=self.seq,
+            offset=mine,
+            read_from=self.read_from,
         )
         self._watching = asyncio.create_task(self._watch(), name=f"watch-{self.topic}")
 
