@@ -143,7 +143,10 @@ class ScoreStage(Stage[ScoreState]):
                 if data.last:
                     state.settled[data.input_id] = None
             case RoundOpened(data=data):
-                state.rounds[data.input_id] = OpenRound(told.before, data.roster)
+                # Mostly the same models as in the round before: thousands of open rounds share one list.
+                last = next(reversed(state.rounds.values()), None)
+                roster = last.roster if last is not None and last.roster == data.roster else data.roster
+                state.rounds[data.input_id] = OpenRound(told.before, roster)
             case Answers() as answers:
                 the_round = state.rounds.get(answers.input_id)
                 if the_round is not None:  # else it was opened before `need`: its scores are decided
