@@ -5,9 +5,9 @@ This is the route that a page polls, so it bypasses FastAPI: a plain ASGI endpoi
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, HTTPException, Query
 from fastapi.responses import Response
 from starlette.datastructures import QueryParams
 from starlette.routing import Match, Route
@@ -29,9 +29,19 @@ def router() -> APIRouter:
     routes = APIRouter()
 
     @routes.get("/reports/leaderboard", response_model=list[LeaderboardRow])
-    async def leaderboard(read: Reading) -> Response:
-        """The board in display order: ranked models, then those without a score or gone, `rank` null."""
-        return shaped(list[LeaderboardRow], board_rows(read.leaderboard.board()))
+    async def leaderboard(
+        read: Reading, by: Annotated[str | None, Query(min_length=1, max_length=100)] = None
+    ) -> Response:
+        """The board in display order: ranked models, then those without a score or gone, `rank` null.
+
+        `by`: the window that ranks, in place of the contract's own. A window of one subject, scope or horizon is its
+        board.
+        """
+        try:
+            board = read.leaderboard.board(by)
+        except KeyError as error:
+            raise HTTPException(422, f"by: the contract has no window {by!r}") from error
+        return shaped(list[LeaderboardRow], board_rows(board))
 
     return routes
 

@@ -329,14 +329,24 @@ class LogBuilder:
         data = ev.ScoredUntilData(until=until, rehearsal=True)
         self.append("scores", ev.ScoredUntil(id=f"scores/{until}", at=until, data=data))
 
-    def snapshot(self, model_id: str, period_start: int, period_end: int, mean: float = 0.5) -> None:
+    def snapshot(
+        self,
+        model_id: str,
+        period_start: int,
+        period_end: int,
+        mean: float = 0.5,
+        *,
+        windows: Mapping[str, int] | None = None,
+        counts: Mapping[str, int] | None = None,
+    ) -> None:
         """One model's period."""
         units = round(mean * UNIT)
         data = ev.SnapshotTakenData(
             snapshot_id=ids.snapshot_id(model_id, period_start, period_end), model_id=model_id,
             period_start=period_start, period_end=period_end, sums={"value": ev.FieldSum(2 * units, 2)},
             summary_units={"value": units},
-            windows_units={"score_recent": units, "score_steady": units, "score_anchor": None},
+            windows_units=dict(windows or {"score_recent": units, "score_steady": units, "score_anchor": None}),
+            windows_counts=dict(counts or {}),
             scored_count=2, failed_count=1, absent_model_count=1, absent_node_count=0, charged_count=0,
             rehearsal=True, contract_hash=self.contract_at(period_start),
         )  # fmt: skip

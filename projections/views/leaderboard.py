@@ -1,6 +1,7 @@
 """The live leaderboard: sums per bucket, ranked over trailing windows.
 
-Folds `scores` (sums and charges), `models` (who is there) and `inputs` (where the windows end). A bucket is
+Folds `scores` (sums and charges), `models` (who is there), `inputs` (where the windows end), and of `snapshots` the
+windows that do not follow from sums. A bucket is
 one snapshot interval b by resolvable time, per subject and scope; it holds, per model and numeric field, an
 integer sum and n. Windows end at T, the last InputsUntil, and cover [floor(T/b)*b - W, T). At a period's end
 that is what the snapshot says; between two ends a bucket counts with what is in it so far.
@@ -21,6 +22,7 @@ from coordinator.projections.folding.base import Projection, TermsRows, eight, e
 from coordinator.projections.folding.look import Look
 from coordinator.projections.storage.batch import Batch
 from coordinator.projections.storage.store import Store
+from coordinator.projections.views.ended_windows import EndedWindows
 from coordinator.projections.views.model_rows import RUNNING, ModelRow, ModelRows
 from coordinator.projections.views.windows import (
     CHARGES,
@@ -30,7 +32,7 @@ from coordinator.projections.views.windows import (
     Scope,
     TrailingSums,
     mean_of,
-    over_scopes,
+    numbers_by_model,
 )
 from coordinator.streams.checkpoints.ranking import rank
 from coordinator.streams.events import (
@@ -42,6 +44,7 @@ from coordinator.streams.events import (
     Terms,
 )
 from coordinator.streams.log.counting import Decision
+from coordinator.streams.snapshots.windows import NO_NUMBER
 
 _AFTER_ALL_MODELS = "\U0010ffff"
 BUCKETS_SPARE = 2
@@ -95,10 +98,11 @@ class Leaderboard(Projection):
     """Ranked models, now and per scope at each period's end."""
 
     name = "leaderboard"
-    topics = ("scores", "models", "inputs")
-    schema = 3
+    topics = ("scores", "models", "inputs", "snapshots")
+    schema = 4
     owners: ClassVar[Mapping[bytes, str]] = {
         **dict.fromkeys((b"B", b"H", b"L", b"N", b"T", b"W"), "scores"),
+        **dict.fromkeys((b"E", b"V"), "snapshots"),
         b"M": "models",
         b"U": "inputs",
     }
@@ -119,7 +123,9 @@ class Leaderboard(Projection):
         self._buckets: dict[int, dict[Scope, Bucket]] = {}
         self._dirty: set[tuple[int, Scope]] = set()
         self._loaded = False
-        self._board: tuple[int, Board] | None = None
+        self._boards: dict[str, Board] = {}
+        self._boards_version = -1
+        self._ended = EndedWindows(store)
         self._board_sums = TrailingSums()
         self._history_sums = TrailingSums()
 
@@ -146,6 +152,8 @@ class Leaderboard(Projection):
             self._fold_scores(decision, batch)
         elif decision.topic == "models":
             self.models.apply(decision, batch)
+        elif decision.topic == "snapshots":
+            self._ended.fold(decision, batch)
         else:
             for event in decision.events:
                 if type(event) is InputsUntil and event.data.until > self.until:
@@ -221,7 +229,7 @@ class Leaderboard(Projection):
         if not told:
             return
         # Of all terms so far, as the aggregate stage has it: a window that will be shorter is not shorter yet.
-        longest = max(window.hours for terms in told for window in terms.windows) * HOUR_MS
+        longest = max(terms.hours_max for terms in told) * HOUR_MS
         floor = newest - longest - BUCKETS_SPARE * max(terms.snapshot_interval_ms for terms in told)
         if floor <= self._floor:
             return
@@ -280,29 +288,37 @@ class Leaderboard(Projection):
         """The terms in force where the board ends; those that are told for later are not."""
         return self.terms.at(self.until - 1)
 
-    def board(self) -> Board | None:
-        """The board as folded so far, or None before the first terms. Computed once per version."""
+    def board(self, by: str | None = None) -> Board | None:
+        """The board as folded so far, or None before the first terms. Computed once per version and ranking.
+
+        `by` is the window, or the board over a window, that it is ranked by; the contract's own where it is None.
+        Raises KeyError for none of them.
+        """
         terms = self.terms_now
         if terms is None:
             return None
         self._load()
-        if self._board is None or self._board[0] != self.version:
-            self._board = (self.version, self._make_board(terms))
-        return self._board[1]
+        ranking_key = terms.ranking_key if by is None else by
+        boards = [board.name for board in terms.boards if board.window]
+        if ranking_key not in [*boards, *(window.name for window in terms.windows)]:
+            raise KeyError(ranking_key)
+        if self._boards_version != self.version:
+            self._boards, self._boards_version = {}, self.version
+        if ranking_key not in self._boards:
+            self._boards[ranking_key] = self._make_board(terms, ranking_key)
+        return self._boards[ranking_key]
 
-    def _make_board(self, terms: Terms) -> Board:
+    def _make_board(self, terms: Terms, ranking_key: str) -> Board:
         since = self.terms.comparable_since(self.until - 1)
-        windows = {
-            name: over_scopes(sums)
-            for name, sums in self._board_sums.at(self._buckets, self.until, terms, since).items()
-        }
-        longest = max((window.hours for window in terms.windows), default=0) * HOUR_MS
+        sums = self._board_sums.at(self._buckets, self.until, terms, since)
+        windows = numbers_by_model(terms, sums, self._ended.by_model())
+        longest = terms.hours_max * HOUR_MS
         contracts = self.terms.contracts(max(self.until - longest, since), self.until)
         known = set(self.models.by_id).union(*windows.values())
         active = {model_id for model_id in known if self.models.get(model_id).status == RUNNING}
-        keys = windows[terms.ranking_key]
+        keys = windows[ranking_key]
         ranked, unranked = rank(
-            ((one, mean_of(keys.get(one))) for one in active),
+            ((one, keys.get(one, NO_NUMBER).units) for one in active),
             terms.ranking_direction,
         )
         places: list[tuple[int | None, str]] = [(place, model_id) for place, model_id, _ in ranked]
@@ -313,15 +329,13 @@ class Leaderboard(Projection):
                 place,
                 self.models.get(model_id),
                 place is not None,
-                {name: mean_of(cells.get(model_id)) for name, cells in windows.items()},
-                keys[model_id][2] if model_id in keys else 0,
+                {name: numbers.get(model_id, NO_NUMBER).units for name, numbers in windows.items()},
+                keys.get(model_id, NO_NUMBER).scored,
                 self._last_scored.get(model_id),
             )
             for place, model_id in places
         ]
-        return Board(
-            self.until, terms.ranking_key, terms.ranking_direction, terms.score_decimals, rows, contracts
-        )
+        return Board(self.until, ranking_key, terms.ranking_direction, terms.score_decimals, rows, contracts)
 
     def history(
         self,

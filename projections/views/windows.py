@@ -9,8 +9,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from coordinator.streams.events import Terms
+from coordinator.streams.events import BoardTerms, ScopeSum, Terms, Window
+from coordinator.streams.scores.boards import board_count, board_units, scope_name
 from coordinator.streams.scores.units import mean_units
+from coordinator.streams.snapshots.windows import NO_NUMBER, Number, numbers_of_windows, of_sums
 
 HOUR_MS = 3_600_000
 Sums = dict[str, list[int]]
@@ -42,7 +44,7 @@ def window_sums(
     running: dict[Scope, dict[str, list[int]]] = {}
     found: dict[str, WindowSums] = {}
     at = 0
-    for window in sorted(terms.windows, key=lambda one: one.hours):
+    for window in sorted(terms.summed_windows, key=lambda one: one.hours):
         oldest = max(end - window.hours * HOUR_MS, since)
         while at < len(starts) and starts[at] >= oldest:
             for scope, bucket in buckets[starts[at]].items():
@@ -91,7 +93,7 @@ class TrailingSums:
         """The bucket at `start` is about to change, or be dropped."""
         if self._terms is None or start >= self._end:
             return
-        longest = max((window.hours for window in self._terms.windows), default=0) * HOUR_MS
+        longest = self._terms.hours_max * HOUR_MS
         if start >= self._end - longest:
             self._terms = None
 
@@ -109,7 +111,7 @@ class TrailingSums:
                 for name, sums in window_sums(buckets, end, terms, since).items()
             }
         elif end > self._end:
-            for window in terms.windows:
+            for window in terms.summed_windows:
                 kept = self._kept[window.name]
                 span = window.hours * HOUR_MS
                 for start, scopes in buckets.items():
@@ -121,7 +123,7 @@ class TrailingSums:
         self._terms, self._end, self._since = terms, end, since
         open_buckets = [scopes for start, scopes in buckets.items() if end <= start < until]
         found: dict[str, WindowSums] = {}
-        for window in terms.windows:
+        for window in terms.summed_windows:
             sums = self._kept[window.name]
             if open_buckets:
                 sums = {scope: {one: cell[:] for one, cell in kept.items()} for scope, kept in sums.items()}
@@ -145,6 +147,54 @@ def _add(
             _add_cell(total, sums, field, sign)
             if total[1] == 0:  # nothing of this model is left in the window: no score is not a score of 0
                 del totals[model_id]
+
+
+def numbers_by_model(
+    terms: Terms, sums: Mapping[str, WindowSums], at_period_end: Mapping[str, Mapping[str, Number]]
+) -> dict[str, dict[str, Number]]:
+    """Window, and board over a window -> model_id -> its number.
+
+    `at_period_end` has, by model, the windows that do not follow from sums: as the last snapshot has them.
+    """
+    cells = {name: over_scopes(of_window) for name, of_window in sums.items()}
+    found: dict[str, dict[str, Number]] = {}
+    if all(window.plain for window in terms.windows):
+        for window in terms.windows:
+            found[window.name] = {
+                model_id: Number(mean_of(cell), cell[2]) for model_id, cell in cells[window.name].items()
+            }
+    else:
+        found = {window.name: {} for window in terms.windows}
+        for model_id in set(at_period_end).union(*cells.values()):
+            ended = at_period_end.get(model_id, {})
+            numbers = {name: of_model.get(model_id, (0, 0, 0)) for name, of_model in cells.items()}
+
+            def number(
+                window: Window,
+                ended: Mapping[str, Number] = ended,
+                numbers: Mapping[str, Cell] = numbers,
+            ) -> Number:
+                if window.of_sums:
+                    return of_sums(window, *numbers[window.name])
+                return ended.get(window.name, NO_NUMBER)
+
+            for name, value in numbers_of_windows(terms.windows, number).items():
+                found[name][model_id] = value
+    for board in terms.boards:
+        if board.window:
+            found[board.name] = _board(board, sums[board.window])
+    return found
+
+
+def _board(board: BoardTerms, sums: WindowSums) -> dict[str, Number]:
+    by_model: dict[str, dict[str, ScopeSum]] = {}
+    for scope, cells in sums.items():
+        for model_id, cell in cells.items():
+            by_model.setdefault(model_id, {})[scope_name(*scope)] = ScopeSum(*cell)
+    return {
+        model_id: Number(board_units(board, scopes), board_count(board, scopes))
+        for model_id, scopes in by_model.items()
+    }
 
 
 def over_scopes(sums: WindowSums) -> dict[str, Cell]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from coordinator.streams.audit.facts import Asked, Chain, Contracts, broken
+from coordinator.streams.audit.windows import windows_again
 from coordinator.streams.checkpoints.offering import build_emission, retained_frac64
 from coordinator.streams.checkpoints.period_ranking import PeriodTotals, ranked_entries
 from coordinator.streams.contract.emission import FRAC64_ONE, emission_sha256
@@ -25,7 +26,6 @@ from coordinator.streams.events import (
 )
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.scores.boards import board_units
-from coordinator.streams.scores.units import mean_units
 from coordinator.streams.snapshots.summary import NO_SCORES, Scored, Summary, summaries
 
 HOUR_MS = 3_600_000
@@ -40,6 +40,8 @@ class _Sums:
         self.counts: Count[str] = Count()
         self.scopes: dict[str, list[int]] = {}
         self.scores: list[Scored] = []
+        self.series: list[tuple[tuple[int, str, str], int, bool]] = []
+        """((resolvable_at, input_id, scope_key), units of the value field, is it a score) of each score and charge."""
 
     def add(self, name: str, units: int) -> None:
         total = self.sums.setdefault(name, [0, 0])
@@ -72,17 +74,20 @@ def check_snapshots(
         start, _ = chain.terms.snapshot_period(closed.resolvable_at)
         value_field, boards = chain.terms.at(start).value_field, chain.terms.at(start).boards
         scope = f"{closed.subject}/{closed.scope_key}"
+        place = closed.resolvable_at, one.input_id, scope_key
         for entry in closed.entries():
             sums = wanted[start, entry.model_id]
             sums.take_in(entry)
             if entry.status == "SCORED":
                 units = chain.scored[one.input_id, scope_key, entry.model_id]
                 sums.scores.append((closed.resolvable_at, one.input_id, scope_key, units))
+                sums.series.append((place, units[value_field], True))
                 for name, value in units.items():
                     sums.add(name, value)
                 if boards and value_field in units:
                     sums.add_in_scope(scope, units[value_field], 1)
             if entry.charge_units is not None:
+                sums.series.append((place, entry.charge_units, False))
                 sums.add(value_field, entry.charge_units)
                 if boards:
                     sums.add_in_scope(scope, entry.charge_units, 0)
@@ -141,7 +146,7 @@ def _compare(snapshot: SnapshotTakenData, sums: _Sums, summary: Summary, chain: 
         "absent_model_count": (snapshot.absent_model_count, counts["ABSENT_model"]),
         "absent_node_count": (snapshot.absent_node_count, counts["ABSENT_node"]),
         "charged_count": (snapshot.charged_count, counts["charged"]),
-        "windows": (snapshot.windows_units, _windows(snapshot, chain)),
+        "windows": (snapshot.windows_units, windows_again(snapshot, chain)),
     }
     said_scopes = {name: [one.sum_units, one.n, one.scored] for name, one in snapshot.scopes.items()}
     pairs["scopes"] = (said_scopes, sums.scopes)
@@ -150,6 +155,10 @@ def _compare(snapshot: SnapshotTakenData, sums: _Sums, summary: Summary, chain: 
         snapshot.first_point,
         chain.first_point(snapshot.player, snapshot.period_end),
     )
+    windows = chain.terms.at(snapshot.period_start).windows
+    ordered = any(one.last or one.rule in ("ewma", "latest") for one in windows)
+    series = [(units, scored) for _, units, scored in sorted(sums.series)] if ordered else []
+    pairs["series"] = ([(one.units, one.scored) for one in snapshot.series], series)
     pairs["rounds_count"] = (snapshot.rounds_count, _rounds(snapshot, chain))
     pairs["summary"] = (snapshot.summary_units, summary.units)
     # An error's text may name an address of that process's memory: that there is one must agree.
@@ -176,29 +185,6 @@ def _rounds(snapshot: SnapshotTakenData, chain: Chain) -> int:
         not any(entry.model_id == snapshot.model_id and entry.fault == "node" for entry in closed.entries())
         for closed in _answerable(chain, snapshot.period_start, snapshot.period_end)
     )
-
-
-def _windows(snapshot: SnapshotTakenData, chain: Chain) -> dict[str, int | None]:
-    """Each window's mean over the model's snapshots that begin inside it."""
-    terms = chain.terms.at(snapshot.period_start)
-    own = [
-        one
-        for one in chain.snapshots.values()
-        if one.model_id == snapshot.model_id
-        and one.period_end <= snapshot.period_end
-        and terms.value_field in one.sums
-    ]
-    since = chain.terms.comparable_since(snapshot.period_start)
-    out: dict[str, int | None] = {}
-    for window in terms.windows:
-        first = max(snapshot.period_end - window.hours * HOUR_MS, since)
-        inside = [one for one in own if one.period_start >= first]
-        sums = [one.sums[terms.value_field] for one in inside]
-        any_scored = any(one.scored_count for one in inside)
-        out[window.name] = (
-            mean_units(sum(one.sum_units for one in sums), sum(one.n for one in sums)) if any_scored else None
-        )
-    return out
 
 
 def _boards(snapshot: SnapshotTakenData, chain: Chain) -> dict[str, int | None]:

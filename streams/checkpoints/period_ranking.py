@@ -41,6 +41,8 @@ class ModelTotals(msgspec.Struct):
     summaries: dict[str, list[int]] = {}
     windows: dict[str, int | None] = {}
     boards: dict[str, int | None] = {}
+    counts: dict[str, int] = {}
+    """Window that is no plain mean -> its scores, as `windows`."""
     scopes: dict[str, ScopeSum] = {}
     last_end: int = -1
     cruncher_id: str = ""
@@ -91,7 +93,7 @@ class PeriodTotals(msgspec.Struct):
             total[1] += data.scored_count
         if data.period_end >= totals.last_end:
             totals.last_end, totals.windows = data.period_end, data.windows_units
-            totals.boards = data.boards_units
+            totals.boards, totals.counts = data.boards_units, data.windows_counts
         for name, scope in data.scopes.items():
             so_far = totals.scopes.get(name, ScopeSum(0, 0, 0))
             totals.scopes[name] = ScopeSum(
@@ -159,7 +161,7 @@ def ranked_entries(totals: PeriodTotals, terms: Terms) -> tuple[list[RankedEntry
             prediction_count=totals.models[model_id].scored,
             snapshot_count=totals.models[model_id].snapshots,
             result_summary_units=_summary(totals.models[model_id], terms, totals.end),
-            counts={board.name: board_count(board, totals.models[model_id].scopes) for board in terms.boards},
+            counts=_counts(totals.models[model_id], terms, totals.end),
             failed_count=totals.models[model_id].failed,
             absent_count=totals.models[model_id].absent_model + totals.models[model_id].absent_node,
             rounds_count=asked[model_id],
@@ -193,6 +195,12 @@ def _key(one: ModelTotals, terms: Terms, period_end: int, asked: int) -> int | s
     return f"no summary has {terms.checkpoint_key}"
 
 
+def _counts(one: ModelTotals, terms: Terms, period_end: int) -> dict[str, int]:
+    """Scores in the scopes of each board in the period, and in the windows that are no plain means at its end."""
+    boards = {board.name: board_count(board, one.scopes) for board in terms.boards}
+    return boards | (one.counts if one.last_end == period_end else {})
+
+
 def _boards(one: ModelTotals, terms: Terms, period_end: int) -> dict[str, int | None]:
     """Each board's number: of the period's scopes, or over its window as of the period's end."""
     at_end = one.boards if one.last_end == period_end else {}
@@ -205,7 +213,8 @@ def _boards(one: ModelTotals, terms: Terms, period_end: int) -> dict[str, int | 
 def _summary(one: ModelTotals, terms: Terms, period_end: int) -> dict[str, int]:
     """Means over the period per summed field, then boards, windows and summary keys under their own names."""
     out = {name: mean_units(total[0], total[1]) for name, total in one.sums.items() if total[1]}
-    for name, units in (_boards(one, terms, period_end) | one.windows).items():
+    windows = one.windows if one.last_end == period_end else {}
+    for name, units in (_boards(one, terms, period_end) | windows).items():
         if units is not None:
             out.setdefault(name, units)
     for name, total in one.summaries.items():

@@ -10,15 +10,14 @@ The default challenge: the sign of the return over the horizon, scored by a quad
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import StrEnum
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from coordinator.streams.contract import defaults
-from coordinator.streams.contract.boards import BOARDS_MAX, Board
+from coordinator.streams.contract.aggregation import Aggregation, AggregationWindow, Ewma, RankingDirection
+from coordinator.streams.contract.boards import Board
 from coordinator.streams.contract.emission import FRAC64_ONE
-from coordinator.streams.contract.metrics import Metrics
 from coordinator.streams.contract.payout import Payout
 from coordinator.streams.contract.periods import Calendar
 from coordinator.streams.contract.rounds import RoundAnswers, RoundContext
@@ -35,6 +34,7 @@ __all__ = [
     "CrunchContract",
     "CruncherReward",
     "EmissionCheckpoint",
+    "Ewma",
     "GroundTruth",
     "InferenceOutput",
     "ModelInput",
@@ -140,13 +140,6 @@ class ScheduledPrediction(_Strict):
     order: int = 0
 
 
-class AggregationWindow(_Strict):
-    """A trailing window of the leaderboard."""
-
-    name: str = Field(min_length=1)
-    hours: int = Field(gt=0)
-
-
 class AbsenceConstant(_Strict):
     """A missing answer counts as this score."""
 
@@ -157,55 +150,6 @@ class AbsencePercentile(_Strict):
     """A missing answer counts as this percentile of the round's scores, from the worse end (nearest rank)."""
 
     percent: float = Field(gt=0, le=100)
-
-
-class RankingDirection(StrEnum):
-    """`desc`: more is better."""
-
-    ASC = "asc"
-    DESC = "desc"
-
-
-class Aggregation(_Strict):
-    """How scores become a board and a payment.
-
-    `ranking_key` is a window (the live board); `checkpoint_key` is `period` (the mean over the whole
-    checkpoint period), a window as of the period's end, a board, or a key of the snapshot summary.
-    """
-
-    windows: list[AggregationWindow] = [
-        AggregationWindow(name="score_recent", hours=24),
-        AggregationWindow(name="score_steady", hours=72),
-        AggregationWindow(name="score_anchor", hours=168),
-    ]
-    boards: list[Board] = Field(default=[], max_length=BOARDS_MAX)
-    """Rankings of some scopes beside the whole one, each with a number that pools and `checkpoint_key` may rank by."""
-    value_field: str = "value"
-    ranking_key: str = "score_recent"
-    checkpoint_key: str = "period"
-    ranking_direction: RankingDirection = RankingDirection.DESC
-    metrics: Metrics | None = None
-    """Metrics over the whole snapshot period (ic, max_drawdown, ..), each a key of the summary."""
-
-    @model_validator(mode="after")
-    def _ranking_key_is_a_window(self) -> Aggregation:
-        names = [window.name for window in self.windows]
-        if len(set(names)) != len(names):
-            message = f"aggregation.windows: two windows share a name: {names}"
-            raise ValueError(message)
-        boards = [board.name for board in self.boards]
-        taken = {*names, "period", self.value_field}
-        if len(set(boards)) != len(boards) or taken & set(boards):
-            message = f"aggregation.boards: a name means two things: {boards} beside {sorted(taken)}"
-            raise ValueError(message)
-        if self.ranking_key not in names:
-            message = f"aggregation.ranking_key: {self.ranking_key!r} is none of the windows {names}"
-            raise ValueError(message)
-        both = sorted({*names, "period"}.intersection(self.metrics.keys if self.metrics else ()))
-        if both:
-            message = f"aggregation.metrics: {both} name a window or the period too; one name means one thing"
-            raise ValueError(message)
-        return self
 
 
 class CallMethod(_Strict):

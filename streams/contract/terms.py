@@ -13,7 +13,13 @@ from typing import Any
 
 import msgspec
 
-from coordinator.streams.contract import AbsenceConstant, AbsencePercentile, CrunchContract
+from coordinator.streams.contract import (
+    AbsenceConstant,
+    AbsencePercentile,
+    AggregationWindow,
+    CrunchContract,
+    Ewma,
+)
 from coordinator.streams.contract.boards import board_terms
 from coordinator.streams.contract.periods import calendar_fault, calendar_period
 from coordinator.streams.events import CrunchConfigured, Feed, Scope, Terms, Window
@@ -22,6 +28,7 @@ from coordinator.streams.settings import Settings
 
 MS = 1000
 UNITS_MAX = 2**53
+HOURS_A_YEAR = 8760
 
 
 def make_terms(
@@ -59,7 +66,7 @@ def make_terms(
         )
     aggregation = contract.aggregation
     for window in aggregation.windows:
-        if window.hours * 3600 % settings.snapshot_interval_seconds:
+        if (window.hours or 0) * 3600 % settings.snapshot_interval_seconds:
             message = (
                 f"aggregation.windows: {window.name!r} of {window.hours} h is no multiple of "
                 f"SNAPSHOT_INTERVAL_SECONDS ({settings.snapshot_interval_seconds}); a window is a sum of snapshots"
@@ -78,7 +85,7 @@ def make_terms(
         ),
         subjects=list(settings.feed_subjects),
         scopes=scopes,
-        windows=[Window(name=window.name, hours=window.hours) for window in aggregation.windows],
+        windows=[_window(window) for window in aggregation.windows],
         ranking_key=aggregation.ranking_key,
         checkpoint_key=aggregation.checkpoint_key,
         ranking_direction=aggregation.ranking_direction.value,
@@ -98,6 +105,19 @@ def make_terms(
         answers_hidden_until=contract.answers_hidden_until,
         boards=board_terms(aggregation.boards, scopes, [window.name for window in aggregation.windows]),
         calendar=calendar,
+    )
+
+
+def _window(window: AggregationWindow) -> Window:
+    ewma = window.rule if isinstance(window.rule, Ewma) else None
+    return Window(
+        name=window.name,
+        hours=0 if window.combines else window.hours or HOURS_A_YEAR,
+        last=window.last or 0,
+        least=window.least,
+        rule="ewma" if isinstance(window.rule, Ewma) else window.rule,
+        alpha=ewma.alpha if ewma else 0.0,
+        combines=window.combines,
     )
 
 

@@ -125,6 +125,7 @@ from coordinator.streams.events.snapshots import (
     PeriodClosedData,
     PointCount,
     ScopeSum,
+    SeriesValue,
     SnapshotTaken,
     SnapshotTakenData,
 )
@@ -241,6 +242,7 @@ __all__ = [
     "ScoreEntry",
     "ScoredUntil",
     "ScoredUntilData",
+    "SeriesValue",
     "SkippedPoints",
     "SnapshotTaken",
     "SnapshotTakenData",

@@ -23,7 +23,7 @@ class RankedEntry(Data, frozen=True):
     cruncher_id: str = ""
     """Whose model it is; empty where the orchestrator does not say."""
     counts: dict[str, int] = {}
-    """Board -> the period's scores in its scopes."""
+    """Board -> the period's scores in its scopes; window that is no plain mean -> its scores at the period's end."""
     first_point: int = 0
     """The point (ms) of the first round that any model of the same player was asked in."""
 

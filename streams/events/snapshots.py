@@ -22,6 +22,13 @@ class ScopeSum(msgspec.Struct, frozen=True, array_like=True):
     scored: int
 
 
+class SeriesValue(msgspec.Struct, frozen=True, array_like=True):
+    """[units of the value field, whether it is a score (else a charge)]"""
+
+    units: int
+    scored: bool
+
+
 class SnapshotTakenData(Data, frozen=True):
     """One model in one period [period_start, period_end). Counts are of (round, scope) pairs.
 
@@ -56,6 +63,11 @@ class SnapshotTakenData(Data, frozen=True):
     """`subject/scope_key` -> the value field's sum, where the contract has boards."""
     boards_units: dict[str, int | None] = {}
     """The boards over a window, as of the period's end."""
+
+    series: list[SeriesValue] = []
+    """The period's values in the order of resolvable time, input and scope; only where a window needs an order."""
+    windows_counts: dict[str, int] = {}
+    """How many scores are in each window that is no plain mean."""
 
     @property
     def player(self) -> str:

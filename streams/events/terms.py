@@ -33,6 +33,30 @@ class Window(Data, frozen=True):
 
     name: str
     hours: int
+    last: int = 0
+    """Of the newest so many scores and charges within `hours`; 0: of all within them."""
+    least: int = 0
+    """With fewer scores and charges it is no number."""
+    rule: Literal["mean", "sum", "ewma", "latest"] = "mean"
+    alpha: float = 0.0
+    """How much a new value weighs in the rule `ewma`."""
+    combines: dict[str, float] = {}
+    """Name of another window -> weight: the weighted mean of their numbers."""
+
+    @property
+    def plain(self) -> bool:
+        """The mean of all values within its hours."""
+        return self.of_sums and self.rule == "mean" and not self.least
+
+    @property
+    def of_sums(self) -> bool:
+        """Does it follow from sums of periods? Else it needs values in their order, or other windows."""
+        return not self.last and self.rule in ("mean", "sum") and not self.combines
+
+    @property
+    def in_order(self) -> bool:
+        """Does it need values in their order?"""
+        return bool(self.last) or self.rule in ("ewma", "latest")
 
 
 AbsencePolicy = Literal["ignore", "zero", "constant", "worst", "worst_percentile", "percentile", "scored"]
@@ -109,6 +133,16 @@ class Terms(Data, frozen=True):
     """Where the contract has one, checkpoint periods follow it, and the interval and its offset say nothing."""
     goes_on: bool = False
     """They change only what is asked (feed, subjects, scopes), at once: no running period ends where they begin."""
+
+    @property
+    def summed_windows(self) -> list[Window]:
+        """The windows that follow from sums of periods."""
+        return [window for window in self.windows if window.of_sums]
+
+    @property
+    def hours_max(self) -> int:
+        """How far back (h) sums of periods are looked at; 0 where no window is of sums."""
+        return max((window.hours for window in self.windows if window.of_sums), default=0)
 
 
 class CrunchConfigured(Event, frozen=True):

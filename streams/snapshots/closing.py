@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter as Count
 from collections.abc import Callable, Iterator
+from operator import itemgetter
 
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.events import (
@@ -16,14 +17,16 @@ from coordinator.streams.events import (
     PeriodClosedData,
     PointCount,
     ScopeSum,
+    SeriesValue,
     SnapshotTaken,
     SnapshotTakenData,
     Terms,
+    Window,
     units_of,
 )
 from coordinator.streams.log import ids
 from coordinator.streams.scores.boards import board_units
-from coordinator.streams.scores.units import mean_units
+from coordinator.streams.snapshots.past import ModelPast, needs_order
 from coordinator.streams.snapshots.state import (
     FAR_MS,
     OpenPeriod,
@@ -33,7 +36,8 @@ from coordinator.streams.snapshots.state import (
     drop_trails,
 )
 from coordinator.streams.snapshots.summary import NO_SCORES, Scored, summaries
-from coordinator.streams.snapshots.trailing import Totals, Trail
+from coordinator.streams.snapshots.trailing import Trail
+from coordinator.streams.snapshots.windows import Number, numbers_of_windows, of_sums
 
 HOUR_MS = 3_600_000
 
@@ -48,6 +52,7 @@ class Closing:
             model_id: {scope: one.copy() for scope, one in trails.items()}
             for model_id, trails in self._own.scope_trails.items()
         }
+        self._past = {model_id: one.copy() for model_id, one in self._own.past.items()}
         self._joined, self._crunchers = dict(self._own.joined), dict(self._own.crunchers)
 
     def events(self, until: int) -> Iterator[AnyEvent]:
@@ -71,7 +76,7 @@ class Closing:
                 yield from snapshots
                 yield self._period_closed(start, end, len(snapshots))
                 empty_from = end
-            elif not self._trails:
+            elif not self._trails and not self._past:
                 # Nothing until the next period with scores: a run of empty periods is one event.
                 end = min([until, *(one for one in self._state.periods if one > start)])
             start = end
@@ -103,10 +108,13 @@ class Closing:
         terms = self._own.terms.at(start)
         period = self._state.periods.get(start)
         tallies = period.tallies if period is not None else {}
-        longest = max(window.hours for window in terms.windows) * HOUR_MS
+        longest = terms.hours_max * HOUR_MS
         since = self._own.terms.comparable_since(start)
         drop_trails(self._trails, max(end - longest, since))
         drop_scope_trails(self._scope_trails, max(end - longest, since))
+        for past in self._past.values():
+            past.drop_before(self._own.terms, end, since)
+        self._past = {model_id: past for model_id, past in self._past.items() if past}
         rounds_count = len(period.points) if period is not None else 0
         for model_id, tally in tallies.items():
             self._crunchers[model_id] = tally.cruncher_id
@@ -114,7 +122,8 @@ class Closing:
             self._joined[player] = min(tally.first_point, self._joined.get(player, FAR_MS))
         scores = _scores_of(period)
         summary_of = summaries(self._contracts(terms.contract_hash), scores) if scores else {}
-        for model_id in sorted(tallies.keys() | self._trails.keys()):
+        ordered = needs_order(terms)
+        for model_id in sorted(tallies.keys() | self._trails.keys() | self._past.keys()):
             tally = tallies.get(model_id) or Tally()
             trail = self._trails.get(model_id) or Trail()
             cruncher_id = self._crunchers.get(model_id, "")
@@ -122,9 +131,11 @@ class Closing:
             if total is not None:
                 self._trails[model_id] = trail
                 trail.add(start, total[0], total[1], tally.scored, rehearsal=tally.rehearsal)
-            windows = {
-                window.name: trail.since(max(end - window.hours * HOUR_MS, since)) for window in terms.windows
-            }
+            series = _series(period, tally, terms.value_field) if ordered and period is not None else []
+            if series:
+                past = self._past.setdefault(model_id, ModelPast())
+                past.take(self._own.terms, start, end, series, rehearsal=tally.rehearsal)
+            windows, rehearsed = _windows(terms, end, since, trail, self._past.get(model_id) or ModelPast())
             summary = summary_of.get(model_id, NO_SCORES)
             scopes = {name: ScopeSum(*one) for name, one in sorted(tally.scopes.items())}
             yield SnapshotTaken(
@@ -138,8 +149,8 @@ class Closing:
                     sums={name: FieldSum(*one) for name, one in sorted(tally.sums.items())},
                     summary_units=summary.units,
                     summary_error=summary.error,
-                    windows_units={name: _mean(totals) for name, totals in windows.items()},
-                    rehearsal_windows=[name for name, totals in windows.items() if totals.rehearsals],
+                    windows_units={name: one.units for name, one in windows.items()},
+                    rehearsal_windows=[window.name for window in terms.windows if window.name in rehearsed],
                     scored_count=tally.scored,
                     failed_count=tally.failed,
                     failed_node_count=tally.failed_node,
@@ -151,6 +162,10 @@ class Closing:
                     charged_count=tally.charged,
                     rehearsal=tally.rehearsal,
                     contract_hash=terms.contract_hash,
+                    series=series,
+                    windows_counts={
+                        one.name: windows[one.name].scored for one in terms.windows if not one.plain
+                    },
                     scopes=scopes,
                     boards_units=self._boards(model_id, start, end, since, scopes, terms)
                     if terms.boards
@@ -191,9 +206,33 @@ def _scores_of(period: OpenPeriod | None) -> dict[str, list[Scored]]:
     }
 
 
-def _mean(totals: Totals) -> int | None:
-    """The mean over a window, or None when no score is in it.
+def _series(period: OpenPeriod, tally: Tally, value_field: str) -> list[SeriesValue]:
+    """A model's scores and charges of the period, in the order of resolvable time, input and scope."""
+    found = [
+        (period.rounds[number][:3], units, True)
+        for number, i in tally.scores
+        if (units := period.rounds[number].units[value_field][i]) is not None
+    ]
+    found += [(period.rounds[number][:3], units, False) for number, units in tally.charges]
+    return [SeriesValue(units, scored) for _, units, scored in sorted(found, key=itemgetter(0))]
 
-    Charges alone make no mean: with `absence_policy="zero"` silence would rank above every losing model.
-    """
-    return mean_units(totals.sum_units, totals.n) if totals.scored else None
+
+def _windows(
+    terms: Terms, end: int, since: int, trail: Trail, past: ModelPast
+) -> tuple[dict[str, Number], set[str]]:
+    """(a model's number in each window at a period's end, the windows that a rehearsal is in)."""
+    rehearsed: set[str] = set()
+
+    def number(window: Window) -> Number:
+        if window.of_sums:
+            totals = trail.since(max(end - window.hours * HOUR_MS, since))
+            found, tainted = of_sums(window, *totals[:3]), bool(totals.rehearsals)
+        else:
+            found, tainted = past.number(window, end, since)
+        if tainted:
+            rehearsed.add(window.name)
+        return found
+
+    numbers = numbers_of_windows(terms.windows, number)
+    rehearsed.update(window.name for window in terms.windows if rehearsed.intersection(window.combines))
+    return numbers, rehearsed

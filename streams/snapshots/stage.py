@@ -23,6 +23,7 @@ from coordinator.streams.events import (
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.stage import Draft, Stage, Told
 from coordinator.streams.snapshots.closing import HOUR_MS, Closing
+from coordinator.streams.snapshots.past import ModelPast
 from coordinator.streams.snapshots.state import SnapshotState, drop_scope_trails, drop_trails, tally_round
 from coordinator.streams.snapshots.trailing import Trail
 
@@ -77,12 +78,20 @@ class SnapshotStage(Stage[SnapshotState]):
                     of_model.setdefault(scope, Trail()).add(
                         data.period_start, one.sum_units, one.n, one.scored, rehearsal=data.rehearsal
                     )
+                if data.series:
+                    own.past.setdefault(data.model_id, ModelPast()).take(
+                        own.terms, data.period_start, data.period_end, data.series, rehearsal=data.rehearsal
+                    )
             case PeriodClosed(data=data):
                 own.closed_until = max(own.closed_until, data.until_ms)
                 state.periods = {at: one for at, one in state.periods.items() if one.end > data.until_ms}
-                longest = max(window.hours for terms in own.terms.spans() for window in terms[2].windows)
+                longest = max(terms.hours_max for _, _, terms in own.terms.spans())
                 drop_trails(own.trails, own.closed_until - longest * HOUR_MS)
                 drop_scope_trails(own.scope_trails, own.closed_until - longest * HOUR_MS)
+                since = own.terms.comparable_since(data.until_ms - 1) if own.past else 0
+                for past in own.past.values():
+                    past.drop_before(own.terms, data.until_ms, since)
+                own.past = {model_id: past for model_id, past in own.past.items() if past}
             case _:
                 pass
 

@@ -14,6 +14,7 @@ from coordinator.streams.events import RoundScoredData, Unscored
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.stage import State
 from coordinator.streams.scores.boards import scope_name
+from coordinator.streams.snapshots.past import ModelPast
 from coordinator.streams.snapshots.trailing import Trail
 
 FAR_MS = 1 << 62
@@ -36,6 +37,8 @@ class Tally(msgspec.Struct):
     scopes: dict[str, list[int]] = {}
     """Scope -> [sum of the value field in units, n, scores], where the terms have boards."""
     scores: list[tuple[int, int]] = []
+    charges: list[tuple[int, int]] = []
+    """(index of the round in the period, units) of each."""
     scored: int = 0
     failed: int = 0
     failed_node: int = 0
@@ -60,8 +63,8 @@ class Tally(msgspec.Struct):
         total[1] += 1
         total[2] += scored
 
-    def missed(self, one: Unscored, value_field: str, *, answerable: bool) -> None:
-        """Count a round without a score. `answerable`: some model could answer it."""
+    def missed(self, one: Unscored, number: int, value_field: str, *, answerable: bool) -> None:
+        """Count a round without a score, by its index in the period. `answerable`: some model could answer it."""
         by_node = one.fault == "node"
         self.missed_by_node += answerable and by_node
         if one.status == "FAILED":
@@ -73,6 +76,7 @@ class Tally(msgspec.Struct):
             self.absent_model += 1
         if one.charge_units is not None:
             self.charged += 1
+            self.charges.append((number, one.charge_units))
             self.add(value_field, one.charge_units)
 
 
@@ -103,6 +107,8 @@ class OwnSnapshots(msgspec.Struct):
     trails: dict[str, Trail] = {}
     scope_trails: dict[str, dict[str, Trail]] = {}
     """Model -> scope -> its past, where the terms have boards."""
+    past: dict[str, ModelPast] = {}
+    """Where the terms have windows that need values in their order."""
     joined: dict[str, int] = {}
     """Player -> the point of the first round that any of its models was asked in."""
     crunchers: dict[str, str] = {}
@@ -150,7 +156,7 @@ def tally_round(state: SnapshotState, data: RoundScoredData, before: Need) -> No
                 tally.add(name, units)
     held = terms.at(start)
     for one in data.unscored:
-        tallies[one.model].missed(one, held.value_field, answerable=answerable)
+        tallies[one.model].missed(one, number, held.value_field, answerable=answerable)
     if held.boards:
         scope = scope_name(data.subject, data.scope_key)
         for tally, units in zip(tallies, data.units.get(held.value_field, ()), strict=False):

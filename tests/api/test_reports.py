@@ -26,6 +26,15 @@ async def test_the_leaderboard_is_a_bare_array_in_order_with_numbers_at_the_top_
     assert rows[-1] | {"rank": None, "status": False, "score_recent": None} == rows[-1]
 
 
+async def test_the_leaderboard_ranks_by_any_window(api):
+    rows = await api.get("/reports/leaderboard?by=score_steady")
+    assert [row["rank"] for row in rows][:2] == [1, 2]
+    assert {row["score_ranking"]["key"] for row in rows} == {"score_steady"}
+    assert all(row["ranking_score"] == row["score_steady"] for row in rows)
+    answer = await api.client.get("/reports/leaderboard?by=nothing")
+    assert (answer.status_code, answer.json()["detail"]) == (422, "by: the contract has no window 'nothing'")
+
+
 async def test_the_leaderboard_is_encoded_once_per_folded_version(api, log):
     first = (await api.client.get("/reports/leaderboard")).content
     assert (await api.client.get("/reports/leaderboard")).content is not None

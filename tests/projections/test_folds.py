@@ -99,6 +99,59 @@ def test_a_charge_counts_as_one_more_value(log, fold):
     assert board_of(fold(log)) == [(1, "m", 0)]
 
 
+def test_a_board_of_some_scopes_and_a_window_of_another_rule_rank_too(fold):
+    log = LogBuilder()
+    part = ev.BoardPart("BTCUSDT", "1h", "1")
+    parts = [ev.BoardPart("BTCUSDT", "60s", "3"), part]
+    log.terms(
+        windows=[
+            ev.Window(name="score_recent", hours=24),
+            ev.Window(name="sum", hours=24, rule="sum", least=2),
+        ],
+        boards=[
+            ev.BoardTerms(name="hour", window="score_recent", parts=[part], every_scope=True),
+            ev.BoardTerms(name="weighted", window="score_recent", parts=parts, every_scope=True),
+            ev.BoardTerms(name="of the period", window="", parts=parts, every_scope=True),
+        ],
+    )
+    for model_id in ("a", "b", "c"):
+        log.model(model_id)
+    log.round(0, {"a": 1.0, "b": 0.5, "c": 0.25})
+    log.round(MINUTE_MS, {"a": 0.25, "b": 0.75}, scope_key="1h")
+    log.inputs_until(HOUR_MS)
+    read = fold(log)
+
+    def by(name):
+        rows = read.leaderboard.board(name).rows
+        return [(row.rank, row.model.model_id, row.windows_units[name]) for row in rows]
+
+    assert board_of(read) == [(1, "a", 5 * UNIT // 8), (1, "b", 5 * UNIT // 8), (3, "c", UNIT // 4)]
+    assert by("hour") == [(1, "b", 3 * UNIT // 4), (2, "a", UNIT // 4), (None, "c", None)]
+    assert by("weighted") == [(1, "a", 13 * UNIT // 16), (2, "b", 9 * UNIT // 16), (None, "c", None)]
+    assert by("sum") == [(1, "a", 5 * UNIT // 4), (1, "b", 5 * UNIT // 4), (None, "c", None)]
+    for name in ("nothing", "of the period"):
+        with pytest.raises(KeyError):
+            read.leaderboard.board(name)
+
+
+def test_a_window_in_order_stands_as_the_last_period_has_it(fold):
+    log = LogBuilder()
+    log.terms(windows=[ev.Window(name="score_recent", hours=24), ev.Window(name="last", hours=24, last=1)])
+    log.model("a")
+    log.model("gone")
+    log.round(0, {"a": 1.0, "gone": 1.0})
+    for model_id, hour, units in (("gone", 0, 7), ("a", 0, 5), ("a", 1, 6)):
+        start = START_MS + hour * HOUR_MS
+        log.snapshot(
+            model_id, start, start + HOUR_MS, windows={"score_recent": 1, "last": units}, counts={"last": 1}
+        )
+    log.inputs_until(2 * HOUR_MS)
+    board = fold(log).leaderboard.board("last")
+    assert [(row.model.model_id, row.windows_units["last"], row.scored_count) for row in board.rows] == [
+        ("a", 6, 1), ("gone", None, 0),
+    ]  # fmt: skip
+
+
 def test_charges_alone_rank_nobody(log, fold):
     log.model("m")
     log.round(0, {"m": "ABSENT"}, charges={"m": 0})

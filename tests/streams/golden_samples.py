@@ -274,6 +274,8 @@ _EVENTS: list[ev.AnyEvent] = [
             cruncher_id="c1",
             first_point=T0 - 60_000,
             rounds_count=9,
+            series=[ev.SeriesValue(-4, True), ev.SeriesValue(-1, False)],
+            windows_counts={"score_steady": 1},
         ),
     ),
     ev.PeriodClosed(

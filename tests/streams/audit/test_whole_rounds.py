@@ -18,7 +18,7 @@ from coordinator.streams.audit.checkpoint import STEPS, check_chain, check_log
 from coordinator.streams.audit.facts import TOPICS_READ, Chain, ChainBrokenError
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.contract import CrunchContract, Failed, RoundScores
-from coordinator.streams.events import CheckpointData, RoundScored, StateCarried
+from coordinator.streams.events import CheckpointData, RoundScored, SnapshotTaken, StateCarried, Window
 from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.log.envelope import Append, encode_append, encode_decision
 from coordinator.streams.scores.stage import ScoreStage
@@ -53,6 +53,12 @@ def relative(round_answers, truth, context):
     )
 
 
+SPECIAL = [
+    Window(name="sum", hours=1, rule="sum"),
+    Window(name="last", hours=24, last=9, least=3),
+    Window(name="ewma", hours=24, rule="ewma", alpha=0.1),
+    Window(name="all", hours=0, combines={"last": 1.0, "sum": 2.0}),
+]
 CONTRACTS = {"betting": ("scored", betting), "relative": ("zero", relative)}
 
 
@@ -69,7 +75,8 @@ def shelf_of(name: str) -> Callable[[str], CrunchContract]:
 def played(request) -> tuple[MemoryLog, Callable[[str], CrunchContract]]:
     contracts = shelf_of(request.param)
     with pytest.MonkeyPatch.context() as patch:
-        terms = crash_chain.TERMS | {"absence_policy": CONTRACTS[request.param][0]}
+        windows = {"windows": crash_chain.TERMS["windows"] + SPECIAL} if request.param == "betting" else {}
+        terms = crash_chain.TERMS | windows | {"absence_policy": CONTRACTS[request.param][0]}
         patch.setattr(crash_chain, "TERMS", terms)
         log = undisturbed(crash_chain.feeds(1, 100), lambda: InputStage(contracts))
     crash_chain.predictions(log, 1)
@@ -111,11 +118,13 @@ def test_an_honest_log_holds(played):
     assert both_looks(log, last_checkpoint(log), contracts) == [None, None]
 
 
-def rewritten(log: MemoryLog, kind: type, change: Callable[[Any], Any], since: int, until: int) -> MemoryLog:
+def rewritten(
+    log: MemoryLog, kind: type, change: Callable[[Any], Any], since: int, until: int, topic: str = "scores"
+) -> MemoryLog:
     """The log with the first event of a kind within the period for which `change` gives other data, and later topics as
     they were.
     """
-    parts = parts_of(log, "scores")
+    parts = parts_of(log, topic)
     events, j, data = next(
         (events, j, data)
         for events, *_ in parts
@@ -126,10 +135,10 @@ def rewritten(log: MemoryLog, kind: type, change: Callable[[Any], Any], since: i
     )
     events[j] = msgspec.structs.replace(events[j], data=data)
     out = log.copy()
-    out.topics["scores"] = [encode_append(Append(e=1, epoch=1, seq=0, claim="forger"))]
+    out.topics[topic] = [encode_append(Append(e=1, epoch=1, seq=0, claim="forger"))]
     for number, (one, upto, need) in enumerate(parts, start=1):
         for record in encode_decision(one, epoch=1, seq=number, upto=upto, need=need):
-            out.append("scores", record)
+            out.append(topic, record)
     return out
 
 
@@ -186,3 +195,42 @@ def test_what_is_altered_is_named_by_each_look(played, what):
     assert (alone.step, says in str(alone)) == ("scores", True), alone
     assert both is not None
     assert both.step == "scores"
+
+
+def other_order(data):
+    if len({one.units for one in data.series}) < 2:
+        return None
+    return msgspec.structs.replace(data, series=data.series[::-1])
+
+
+def other_window(name):
+    def change(data):
+        units = data.windows_units[name]
+        if units is None:
+            return None
+        return msgspec.structs.replace(data, windows_units=data.windows_units | {name: units + 1})
+
+    return change
+
+
+SNAPSHOTS = {"series": other_order} | {one.name: other_window(one.name) for one in SPECIAL}
+
+
+@pytest.mark.parametrize("what", SNAPSHOTS)
+def test_a_window_that_is_altered_is_named_by_each_look(played, what):
+    log, contracts = played
+    if contracts("new").score_round is relative:  # its windows are plain
+        return
+    checkpoint = last_checkpoint(log)
+
+    def change(data):
+        return SNAPSHOTS[what](data) if data.period_start >= checkpoint.period_start else None
+
+    forged = rewritten(
+        log, SnapshotTaken, change, checkpoint.period_start, checkpoint.period_end + 1, topic="snapshots"
+    )
+    alone, both = both_looks(forged, checkpoint, contracts)
+    assert alone is not None
+    assert alone.step == "snapshots", alone
+    assert both is not None
+    assert both.step == "snapshots"

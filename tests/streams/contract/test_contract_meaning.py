@@ -15,7 +15,15 @@ import pytest
 from coordinator.infra.contracts import sources as contract_sources
 from coordinator.infra.contracts.code import digest_of, shape
 from coordinator.infra.contracts.loading import contract_hash, load_contract
-from coordinator.streams.contract import CrunchContract, boards, meaning, metrics, payout, periods
+from coordinator.streams.contract import (
+    CrunchContract,
+    aggregation,
+    boards,
+    meaning,
+    metrics,
+    payout,
+    periods,
+)
 from coordinator.streams.contract import contract as contract_module
 
 FILES = {
@@ -245,6 +253,8 @@ def _ours() -> dict[str, tuple[int, str]]:
         ("streams.contract", "payout_amounts"),
         ("streams.contract", "periods"),
         ("streams.snapshots", "metrics"),
+        ("streams.snapshots", "windows"),
+        ("streams.scores", "charges"),
         ("scaffolds.challenge", "scoring"),
     ):
         module = importlib.import_module(f"coordinator.{folder}.{name}")
@@ -253,7 +263,7 @@ def _ours() -> dict[str, tuple[int, str]]:
             _digest(module),
         )
     found["payout"] = (0, _digest(payout.pools_paid) + _digest(payout._why_not))
-    modules = (contract_module, boards, metrics, payout, periods)
+    modules = (contract_module, aggregation, boards, metrics, payout, periods)
     kinds = {id(kind): kind for module in modules for kind in vars(module).values()}
     for kind in kinds.values():
         if (
