@@ -23,7 +23,7 @@ SECONDS_MAX = 900
 MODELS = len(read_models(example_models()))
 
 
-@pytest.mark.parametrize(("hours", "period_hours"), [(4, 2), pytest.param(72, 6, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(("hours", "period_hours"), [(2, 1), pytest.param(72, 6, marks=pytest.mark.slow)])
 async def test_every_score_and_every_share_is_what_the_file_says(
     kafka_bootstrap: str, crunch_id: str, tmp_path: Path, hours: int, period_hours: int
 ):

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests import forked
 from tests.broker.fixed_log import TopicLog, decided, pour
 from tests.broker.records import records_of
 
@@ -105,14 +106,8 @@ def pids_of(folder):
 
 
 def ask(folder, *arguments):
-    done = subprocess.run(
-        command(*arguments, "--data-dir", folder / "node"),
-        capture_output=True,
-        text=True,
-        env=run_environment(),
-        cwd=folder,
-        timeout=60,
-        check=False,
+    done = forked.run(
+        [*arguments, "--data-dir", folder / "node"], env=run_environment(), cwd=folder, timeout_seconds=60
     )
     return done.returncode, done.stdout, done.stderr
 
@@ -129,12 +124,12 @@ def until_it_says(process, words, seconds=60):
     pytest.fail(f"it ended without saying {words!r}:\n{''.join(said)}")
 
 
-def test_four_hours_of_candles_give_a_ranked_board_and_two_exact_emissions(tmp_path):
+def test_two_hours_of_candles_give_a_ranked_board_and_two_exact_emissions(tmp_path):
     summary_file = tmp_path / "summary.json"
-    candles, hours = first_hours(tmp_path), 4
+    candles, hours = first_hours(tmp_path), 2
     node = up(
         *(tmp_path, "--candles", candles, "--until", START + hours * HOUR, "--summary", summary_file),
-        CHECKPOINT_INTERVAL_SECONDS="7200",
+        CHECKPOINT_INTERVAL_SECONDS="3600",
     )
     try:
         said, _ = node.communicate(timeout=SECONDS_MAX)
@@ -156,7 +151,7 @@ def test_four_hours_of_candles_give_a_ranked_board_and_two_exact_emissions(tmp_p
         ),
         *("state_hash", "duplicates_ignored", "dead_letters", "restarts", "rehearsal", "clock"),
     }
-    # The candle that closes at 00:00 opens before the file; the one that closes at 04:00 is the last.
+    # The candle that closes at 00:00 opens before the file; the one that closes at 02:00 is the last.
     records = hours * 60
     assert summary["feed_records"] == records
     assert summary["inputs"] == {
@@ -174,8 +169,8 @@ def test_four_hours_of_candles_give_a_ranked_board_and_two_exact_emissions(tmp_p
         (one["status"], one["period_start"], one["period_end"], one["sum"], one["rehearsal"])
         for one in summary["checkpoints"]
     ] == [
-        ("PENDING", START, START + 2 * HOUR, FRAC64_ONE, True),
-        ("PENDING", START + 2 * HOUR, START + 4 * HOUR, FRAC64_ONE, True),
+        ("PENDING", START, START + HOUR, FRAC64_ONE, True),
+        ("PENDING", START + HOUR, START + 2 * HOUR, FRAC64_ONE, True),
     ]
     board = summary["leaderboard"]
     scores = [row["score_recent"] for row in board]

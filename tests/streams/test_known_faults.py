@@ -62,7 +62,7 @@ FAULTS: dict[str, tuple[str, ...]] = {
         "broker/test_crash_equivalence.py::test_killed_stages_leave_the_log_of_an_undisturbed_run",
     ),
     "W9 a fresh database could not be set up": (
-        "broker/test_up.py::test_four_hours_of_candles_give_a_ranked_board_and_two_exact_emissions",
+        "broker/test_up.py::test_two_hours_of_candles_give_a_ranked_board_and_two_exact_emissions",
         "projections/test_replay_equality.py::test_a_store_of_another_cluster_is_rebuilt",
         "projections/test_replay_equality.py::test_a_damaged_store_is_rebuilt",
     ),
