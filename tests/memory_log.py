@@ -169,8 +169,6 @@ class Owner:
             self._counters[source] = counter_for(source, need)
 
     def _take_up(self) -> Need:
-        if not self._records_states:
-            return Need()
         states = recorded.StatesRead(recorded.form_of(self.stage))
         for record in self.log[self.stage.topic]:
             states.read(record)
@@ -180,10 +178,6 @@ class Owner:
         self.taken_up = True
         self._state_bytes = sum(map(len, states.newest.parts))
         return states.newest.after
-
-    @property
-    def _records_states(self) -> bool:
-        return getattr(self.stage.state, "own", None) is not None
 
     def _remember(self, counter: Counter) -> None:
         records = self.log[self.stage.topic]
@@ -233,7 +227,7 @@ class Owner:
         self._bytes_since += sum(map(len, self._unsent))
         while self._unsent:
             self._send(self._unsent.pop(0))
-        if self._records_states and recorded.is_due(self._bytes_since, self._state_bytes):
+        if recorded.is_due(self._bytes_since, self._state_bytes):
             parts = recorded.parts_of(self.stage.state.own)
             self._bytes_since, self._state_bytes = 0, sum(map(len, parts))
             after = Need(len(self.log[self.stage.topic]), self.epoch, self.seq)

@@ -40,7 +40,7 @@ def events(records: list[bytes]) -> list[dict[str, Any]]:
     assert births == [0]
     for record in records[1:]:
         append = json.loads(record)
-        if append.get("claim"):
+        if append.get("claim") or append.get("state"):
             continue
         if append.get("part", [1, 1])[0] == 1:
             seq += 1

@@ -170,7 +170,7 @@ async def dry_run(
 ) -> DryRun:
     """The running period's checkpoint as of the last scored round.
 
-    Reads `snapshots` and `checkpoints` from their beginnings and what is open of `scores` and `commands`. Raises
+    Reads `snapshots` and `checkpoints` as a new owner does, and what is open of `scores` and `commands`. Raises
     WorldError when nothing was scored yet, OperatorError for a contract that is not at hand, and what `LogIO` raises.
     """
     overlay = OverlayLog(log)

@@ -29,7 +29,7 @@ def state_checks(crunch_id: str) -> dict[str, StateCheck]:
         SnapshotStage(_no_contract),
         CheckpointStage(crunch_id, _no_contract),
     )
-    return {stage.topic: StateCheck(stage) for stage in stages if stage.state.own is not None}
+    return {stage.topic: StateCheck(stage) for stage in stages}
 
 
 def _no_contract(contract_hash: str) -> NoReturn:

@@ -73,7 +73,7 @@ def with_states(stage: AnyStage, records: list[bytes]) -> tuple[list[bytes], int
     for offset, record in enumerate(records):
         decision = counter.read(offset, record)
         out.append(record)
-        if decision is None or stage.state.own is None:
+        if decision is None:
             continue
         stage.remember(decision)
         since += len(record)

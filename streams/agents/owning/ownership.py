@@ -86,7 +86,7 @@ class OwnedTopic:
         """
         self._tail = reader = await self._io.reader(self.topic, 0)
         start = Need()
-        if stage is not None and getattr(stage.state, "own", None) is not None:
+        if stage is not None:
             self._stage, self._form = stage, form_of(stage)
             found = await newest_state(self._io, self.topic, await reader.end(), self._form)
             if found is not None:
