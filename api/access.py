@@ -78,7 +78,7 @@ class Rules:
         self.trusted = tuple(trusted)
         self.settle_without_key = settle_without_key
         self.proxies = tuple(proxies)
-        self.hosts = frozenset(one.lower().removesuffix(".") for one in hosts)
+        self.hosts = frozenset(host.lower().removesuffix(".") for host in hosts)
         self.requests_per_second = requests_per_second
 
     def caller(self, peer: str, headers: Headers) -> tuple[str, bool]:
@@ -87,7 +87,7 @@ class Rules:
         if not within(peer, self.proxies):
             return peer, not passed_on and within(peer, self.trusted)
         # From the right: what stands further left is whatever the caller of the proxy wrote.
-        hops = [one.strip() for text in headers.getlist("x-forwarded-for") for one in text.split(",")]
+        hops = [part.strip() for text in headers.getlist("x-forwarded-for") for part in text.split(",")]
         for hop in reversed(hops):
             if not within(hop, self.proxies):
                 return hop, within(hop, self.trusted)
@@ -106,7 +106,7 @@ def read_rules(settings: Settings) -> Rules:
         trusted=networks_of("API_TRUSTED_NETWORKS", settings.api_trusted_networks),
         settle_without_key=settings.api_settle_without_key,
         proxies=networks_of("API_TRUSTED_PROXIES", settings.api_trusted_proxies),
-        hosts=[one.strip() for one in settings.api_allowed_hosts.split(",") if one.strip()],
+        hosts=[part.strip() for part in settings.api_allowed_hosts.split(",") if part.strip()],
         requests_per_second=settings.api_requests_per_second,
     )
 

@@ -213,7 +213,7 @@ class AsOf:
             reads = self._reads.get(question.path)
             if reads is None or not reads <= set(cuts):
                 return None
-            name = (question.path, question.query, position_text({one: cuts[one] for one in reads}))
+            name = (question.path, question.query, position_text({read: cuts[read] for read in reads}))
             found = self._kept.get(name)
             if found is not None:
                 self._kept.move_to_end(name)
@@ -227,7 +227,7 @@ class AsOf:
             reads = self._reads[question.path] = self._reads.get(question.path, frozenset()) | reads
             if not reads <= set(cuts):
                 return
-            name = (question.path, question.query, position_text({one: cuts[one] for one in reads}))
+            name = (question.path, question.query, position_text({read: cuts[read] for read in reads}))
             if name not in self._kept:
                 self._kept_bytes += len(answer.body)
             self._kept[name] = answer

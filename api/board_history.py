@@ -132,6 +132,6 @@ def history_answer(found: list[Period], compare_ms: int) -> dict[str, Any]:
     }
 
 
-def _alike(one: Terms, other: Terms) -> bool:
+def _alike(terms: Terms, other: Terms) -> bool:
     """Are the values of the key of one meaning?"""
-    return (one.ranking_key, one.scoring_hash) == (other.ranking_key, other.scoring_hash)
+    return (terms.ranking_key, terms.scoring_hash) == (other.ranking_key, other.scoring_hash)

@@ -115,7 +115,7 @@ def cli_format(
         where = wallet or model_id
         shares[where] = shares.get(where, 0) + reward["reward_pct"]
     providers = {
-        name: {one["provider"]: percent(one["reward_pct"]) for one in emission[pool]}
+        name: {reward["provider"]: percent(reward["reward_pct"]) for reward in emission[pool]}
         for name, pool in (
             ("computeProvider", "compute_provider_rewards"), ("dataProvider", "data_provider_rewards")
         )
@@ -172,29 +172,29 @@ def prizes_jsonl(row: CheckpointRow, total_prize: int) -> str:
     return "\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
 
 
-def payout_answer(one: CheckpointData) -> dict[str, Any] | None:
+def payout_answer(checkpoint: CheckpointData) -> dict[str, Any] | None:
     """The pools in percent of their own, and what is retained; None for a contract that pays without rules."""
-    if one.payout is None:
+    if checkpoint.payout is None:
         return None
-    whole = sum(pool.weight for pool in one.payout.pools)
+    whole = sum(pool.weight for pool in checkpoint.payout.pools)
     return {
-        "retained_frac64": one.payout.retained_frac64,
-        "retained_is": one.payout.retained_is,
+        "retained_frac64": checkpoint.payout.retained_frac64,
+        "retained_is": checkpoint.payout.retained_is,
         "pools": [
             {
                 "name": pool.name,
                 "share": pool.weight / whole,
                 "retained": pool.retained_parts / PARTS,
                 "paid": [
-                    {"model_id": one.ranking[i].model_id, "rank": rank, "share": parts / PARTS}
+                    {"model_id": checkpoint.ranking[i].model_id, "rank": rank, "share": parts / PARTS}
                     for i, rank, parts in pool.paid
                 ],
                 "unpaid": {
-                    reason: [one.ranking[i].model_id for i in indexes]
+                    reason: [checkpoint.ranking[i].model_id for i in indexes]
                     for reason, indexes in pool.unpaid.items()
                 },
             }
-            for pool in one.payout.pools
+            for pool in checkpoint.payout.pools
         ],
     }
 

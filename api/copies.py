@@ -47,12 +47,12 @@ def router() -> APIRouter:
             series, looked_at = answers_in_series(read.predictions, when.start, when.end, rounds)
             found = find_copies(series, CopyRules(common_min=common_min, correlation_min=correlation_min))
             pairs = [
-                msgspec.structs.asdict(one)
+                msgspec.structs.asdict(pair)
                 | {
-                    "earlier_name": read.models.get(one.earlier).model_name,
-                    "later_name": read.models.get(one.later).model_name,
+                    "earlier_name": read.models.get(pair.earlier).model_name,
+                    "later_name": read.models.get(pair.later).model_name,
                 }
-                for one in found[:PAIRS_MAX]
+                for pair in found[:PAIRS_MAX]
             ]
             return shaped(
                 Copies,

@@ -226,31 +226,35 @@ class _Chunks(io.RawIOBase):
         return out
 
 
-def _flat(one: Prediction) -> dict[str, Any]:
-    scores = {name: to_float(units, one.decimals) for name, units in (one.score_units or {}).items()}
-    final = one.status not in {"PENDING", "SCORED"}
+def _flat(prediction: Prediction) -> dict[str, Any]:
+    scores = {
+        name: to_float(units, prediction.decimals) for name, units in (prediction.score_units or {}).items()
+    }
+    final = prediction.status not in {"PENDING", "SCORED"}
     return {
-        "id": prediction_id(one.input_id, one.scope_key, one.model_id),
-        "input_id": one.input_id,
-        "model_id": one.model_id,
-        "deployment_id": one.deployment_id,
-        "scope_key": one.scope_key,
-        "subject": one.subject,
-        "horizon_seconds": one.horizon_seconds,
-        "step_seconds": one.step_seconds,
-        "status": one.status,
-        "performed_at": zulu(one.performed_at),
-        "resolvable_at": zulu_or_none(one.resolvable_at),
-        "scored_at": zulu_or_none(one.scored_at),
-        "exec_time_us": one.exec_time_us,
-        "output_json": None if one.output is None else _encode(one.output).decode(),
-        "output_hidden": one.hidden,
-        "output_hidden_until": zulu_or_none(one.resolvable_at if one.hidden else None),
-        "score_value": scores.get(one.value_field),
+        "id": prediction_id(prediction.input_id, prediction.scope_key, prediction.model_id),
+        "input_id": prediction.input_id,
+        "model_id": prediction.model_id,
+        "deployment_id": prediction.deployment_id,
+        "scope_key": prediction.scope_key,
+        "subject": prediction.subject,
+        "horizon_seconds": prediction.horizon_seconds,
+        "step_seconds": prediction.step_seconds,
+        "status": prediction.status,
+        "performed_at": zulu(prediction.performed_at),
+        "resolvable_at": zulu_or_none(prediction.resolvable_at),
+        "scored_at": zulu_or_none(prediction.scored_at),
+        "exec_time_us": prediction.exec_time_us,
+        "output_json": None if prediction.output is None else _encode(prediction.output).decode(),
+        "output_hidden": prediction.hidden,
+        "output_hidden_until": zulu_or_none(prediction.resolvable_at if prediction.hidden else None),
+        "score_value": scores.get(prediction.value_field),
         "score_json": _encode(scores).decode() if scores else None,
-        "score_charge": None if one.charge_units is None else to_float(one.charge_units, one.decimals),
-        "reason": one.reason if final else None,
-        "fault": one.fault,
+        "score_charge": None
+        if prediction.charge_units is None
+        else to_float(prediction.charge_units, prediction.decimals),
+        "reason": prediction.reason if final else None,
+        "fault": prediction.fault,
     }
 
 

@@ -30,7 +30,7 @@ def router() -> APIRouter:
         A hole is (from_ts, until_ts] in the time at which records are known; `state` is open, filled, or missing for
         good. `cadence_seconds` is null where records come as they happen, `source_state` where the source says none.
         """
-        states = {one.source: one for one in read.feeds.states()}
+        states = {state.source: state for state in read.feeds.states()}
         return shaped(
             list[Feed],
             [_feed(row, read.feeds, states.get(row.source)) for row in read.feeds.all()],

@@ -66,10 +66,15 @@ def router(projector: Projector, alerts: Alerts) -> APIRouter:
             "clock_ts": zulu(read.feeds.clock) if read.feeds.clock > 0 else None,
             "stages": stage_rows(projector, wall_ms()),
             "sources": [
-                {"source": one.source, "state": one.state, "reason": one.reason, "since": zulu(one.since_ms)}
-                for one in read.feeds.states()
+                {
+                    "source": state.source,
+                    "state": state.state,
+                    "reason": state.reason,
+                    "since": zulu(state.since_ms),
+                }
+                for state in read.feeds.states()
             ],
-            "alerts": [msgspec.structs.asdict(one) for one in alerts.current.values()],
+            "alerts": [msgspec.structs.asdict(alert) for alert in alerts.current.values()],
             "open_gaps": sum(read.feeds.open_gap_count(row) for row in read.feeds.all()),
         }
         return shaped(Healthz, body, 200 if health.ok else 503)

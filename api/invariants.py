@@ -28,14 +28,16 @@ def router(monitor: Monitor) -> APIRouter:
         """Each invariant with what was found, and the alerts that are on. A broken one withholds a checkpoint."""
         if monitor.looked_at is None:
             monitor.peek()
-        broken = [one.name for one in monitor.findings if not one.ok]
+        broken = [finding.name for finding in monitor.findings if not finding.ok]
         return shaped(
             Invariants,
             {
                 "ok": not broken,
                 "looked_at": _time(monitor.looked_at),
-                "withholding": [one.name for one in monitor.findings if not one.ok and one.withholds],
-                "invariants": [msgspec.structs.asdict(one) for one in monitor.findings],
+                "withholding": [
+                    finding.name for finding in monitor.findings if not finding.ok and finding.withholds
+                ],
+                "invariants": [msgspec.structs.asdict(finding) for finding in monitor.findings],
                 "alerts": [
                     msgspec.structs.asdict(one) | {"since": _time(monitor.alerts.since[which])}
                     for which, one in monitor.alerts.current.items()
@@ -52,7 +54,7 @@ def router(monitor: Monitor) -> APIRouter:
             "checked_at": _time(loop.checked_at) if loop else None,
             "error": (loop.error or None) if loop else None,
             "transactions": loop.transactions if loop else [],
-            "concerns": [msgspec.structs.asdict(one) for one in loop.concerns] if loop else [],
+            "concerns": [msgspec.structs.asdict(concern) for concern in loop.concerns] if loop else [],
         }
         return shaped(Chain, body)
 
@@ -80,10 +82,10 @@ class GuardMetrics(Collector):
         counts = GaugeMetricFamily(
             "coordinator_invariant_count", "The numbers behind an invariant.", labels=["name", "count"]
         )
-        for one in monitor.findings:
-            holds.add_metric([one.name], float(one.ok))
-            for name, number in one.counts.items():
-                counts.add_metric([one.name, name], number)
+        for finding in monitor.findings:
+            holds.add_metric([finding.name], float(finding.ok))
+            for name, number in finding.counts.items():
+                counts.add_metric([finding.name, name], number)
         yield holds
         yield counts
         kinds: dict[str, int] = {}

@@ -46,7 +46,7 @@ class KeyRing:
     """The keys that are known."""
 
     def __init__(self, entries: Iterable[Entry] = ()) -> None:
-        self._by_id = {one.key_id: one for one in entries}
+        self._by_id = {entry.key_id: entry for entry in entries}
 
     def __len__(self) -> int:
         return len(self._by_id)

@@ -229,8 +229,13 @@ def feeds_line(read: ReadModels) -> dict[str, Any]:
     """How the feeds stand."""
     return {
         "sources": [
-            {"source": one.source, "state": one.state, "reason": one.reason, "since": zulu(one.since_ms)}
-            for one in read.feeds.states()
+            {
+                "source": state.source,
+                "state": state.state,
+                "reason": state.reason,
+                "since": zulu(state.since_ms),
+            }
+            for state in read.feeds.states()
         ],
         "feeds": [
             {

@@ -62,21 +62,21 @@ def router() -> APIRouter:
     return routes
 
 
-def _row(one: SnapshotTakenData, read: Readable) -> dict[str, Any]:
-    decimals = read.snapshots.terms.decimals(one.contract_hash)
-    model = read.models.get(one.model_id)
-    summary = {name: to_float(units, decimals) for name, units in one.summary_units.items()}
-    windows = to_floats(one.windows_units, decimals)
+def _row(snapshot: SnapshotTakenData, read: Readable) -> dict[str, Any]:
+    decimals = read.snapshots.terms.decimals(snapshot.contract_hash)
+    model = read.models.get(snapshot.model_id)
+    summary = {name: to_float(units, decimals) for name, units in snapshot.summary_units.items()}
+    windows = to_floats(snapshot.windows_units, decimals)
     return {
         # Aggregates of the contract's first: a name of ours is never one of theirs.
         **summary,
         **windows,
-        "model_id": one.model_id,
+        "model_id": snapshot.model_id,
         "model_name": model.model_name,
         "cruncher_name": model.cruncher_name,
-        "performed_at": naive(one.period_end),
-        "scored_count": one.scored_count,
-        "failed_count": one.failed_count,
-        "absent_model_count": one.absent_model_count,
-        "absent_node_count": one.absent_node_count,
+        "performed_at": naive(snapshot.period_end),
+        "scored_count": snapshot.scored_count,
+        "failed_count": snapshot.failed_count,
+        "absent_model_count": snapshot.absent_model_count,
+        "absent_node_count": snapshot.absent_node_count,
     }

@@ -92,9 +92,14 @@ def router() -> APIRouter:
         for row in found[:limit][::-1]:
             now = terms.at(row.until - 1)
             asked = (known for known in (now, *terms.in_order) if known is not None)
-            scopes = (one for known in asked for one in known.scopes)
+            scopes = (scope for known in asked for scope in known.scopes)
             scope = next(
-                (one for one in scopes if (one.subject, one.scope_key) == (row.subject, row.scope_key)), None
+                (
+                    scope
+                    for scope in scopes
+                    if (scope.subject, scope.scope_key) == (row.subject, row.scope_key)
+                ),
+                None,
             )
             scores = to_floats(row.windows_units, now.score_decimals if now else 9)
             rows.append(

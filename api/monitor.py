@@ -175,9 +175,9 @@ class Monitor:
 
     def _moves(self) -> Finding:
         illegal = {
-            one.name: count
-            for one in self._projector.read.all()
-            if (count := sum(one.counted(topic, "illegal") for topic in one.topics))
+            projection.name: count
+            for projection in self._projector.read.all()
+            if (count := sum(projection.counted(topic, "illegal") for topic in projection.topics))
         }
         return Finding(
             name="lifecycles",
@@ -203,12 +203,14 @@ class Monitor:
     async def _withhold(self, now: int) -> None:
         built = self._projector.read.checks.checkpoints_built
         self._send_error = ""
-        for one in self.findings:
-            if one.ok or not one.withholds or (one.name, built) in self._withheld:
+        for finding in self.findings:
+            if finding.ok or not finding.withholds or (finding.name, built) in self._withheld:
                 continue
-            reason = as_reason(f"the invariant {one.name!r} is broken: {one.detail}", REASON_CHARS_MAX)
+            reason = as_reason(
+                f"the invariant {finding.name!r} is broken: {finding.detail}", REASON_CHARS_MAX
+            )
             command = WithholdCheckpoint(
-                id=content_id("monitor", one.name, str(built)),
+                id=content_id("monitor", finding.name, str(built)),
                 at=now,
                 data=WithholdCheckpointData(reason=reason),
             )
@@ -216,10 +218,10 @@ class Monitor:
                 offset = await self._port.send(command)
             except WorldError as error:  # tried again at the next look
                 self._send_error = f"the next checkpoint could not be withheld: {error}"
-                _log.error("withhold_not_sent", invariant=one.name, reason=str(error))
+                _log.error("withhold_not_sent", invariant=finding.name, reason=str(error))
                 return
-            _log.error("checkpoint_withheld", invariant=one.name, reason=reason, offset=offset)
-            self._withheld = {mark for mark in self._withheld if mark[1] == built} | {(one.name, built)}
+            _log.error("checkpoint_withheld", invariant=finding.name, reason=reason, offset=offset)
+            self._withheld = {mark for mark in self._withheld if mark[1] == built} | {(finding.name, built)}
 
     async def _look_at_members(self) -> None:
         if self._ask_members is None:
@@ -232,9 +234,9 @@ class Monitor:
     # --- alerts ----------------------------------------------------------------------------------------
 
     def _alerts(self, now: int) -> Iterator[Alert]:
-        for one in self.findings:
-            if not one.ok:
-                yield Alert("invariant", one.name, f"{one.about}: {one.detail}")
+        for finding in self.findings:
+            if not finding.ok:
+                yield Alert("invariant", finding.name, f"{finding.about}: {finding.detail}")
         if self.payees is not None and self.payees.error:
             yield Alert("command", "payees", f"who is paid could not be bound: {self.payees.error}")
         if self._send_error:
@@ -283,9 +285,9 @@ class Monitor:
                 "log", f"garbage {topic}", what + "the broker's disk has altered it; all pass over it"
             )
         faults = [
-            one
-            for one in self._projector.read.dead_letters.newest(LETTERS_LOOKED_AT)
-            if now - one[1] < LETTERS_MS
+            letter
+            for letter in self._projector.read.dead_letters.newest(LETTERS_LOOKED_AT)
+            if now - letter[1] < LETTERS_MS
         ]
         newest: dict[str, Alert] = {}
         for _, _, letter in faults:
@@ -303,10 +305,10 @@ class Monitor:
         if feeds.clock != self._clock[0]:
             self._clock = (feeds.clock, now)
         stood_ms = now - self._clock[1]
-        states = [one for one in feeds.states() if one.source != CLOCK]
-        for one in feeds.states():
-            if one.source == CLOCK and one.state != ClockState.RIGHT:
-                yield Alert("clock", one.state, f"{one.reason}; the feed's time waits or is late for it")
+        states = [state for state in feeds.states() if state.source != CLOCK]
+        for state in feeds.states():
+            if state.source == CLOCK and state.state != ClockState.RIGHT:
+                yield Alert("clock", state.state, f"{state.reason}; the feed's time waits or is late for it")
         if feeds.clock - now > self._settings.clock_ahead_seconds_max * 1000:
             behind_seconds = (feeds.clock - now) // 1000
             yield Alert(
@@ -315,11 +317,13 @@ class Monitor:
         patience_ms = int(self._settings.feed_stall_alert_seconds * 1000)
         yield from self._progress.sources(states, patience_ms, now)
         yield from self._price_jumps.alerts(feeds, self._settings.price_jump_alert_factor, now)
-        if states and all(one.state == "ended" for one in states):
+        if states and all(state.state == "ended" for state in states):
             return
         if stood_ms >= self._settings.feed_stall_alert_seconds * 1000 and feeds.clock > 0:
             why = "; ".join(
-                f"{one.source} is {one.state}: {one.reason}" for one in states if one.state != "connected"
+                f"{state.source} is {state.state}: {state.reason}"
+                for state in states
+                if state.state != "connected"
             )
             yield Alert(
                 "feed", "stalled", f"the clock stands for {stood_ms // 1000} s{'; ' if why else ''}{why}"

@@ -50,7 +50,7 @@ def parse_position(text: str) -> dict[str, Cut]:
     for topic, offset, late in _part.findall(text):
         if topic in found:
             raise ContradictionError(f"as_of_offsets names {topic} twice")
-        behind = tuple(int(one) for one in late.split("~")[1:])
+        behind = tuple(int(part) for part in late.split("~")[1:])
         if list(behind) != sorted(set(behind)) or (behind and behind[0] < int(offset)):
             raise ContradictionError(f"the decisions behind the cut of {topic} are not in order")
         found[topic] = Cut(int(offset), behind)

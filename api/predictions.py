@@ -103,44 +103,48 @@ def _answer(request: Request, read: Readable, asked: Question) -> Response:
     return with_next(request, shaped(list[shapes.Prediction], rows[::-1]), last)
 
 
-def row_of(one: Prediction) -> dict[str, Any]:
+def row_of(prediction: Prediction) -> dict[str, Any]:
     """A prediction as the web app reads it. Its contract's value field is `score_value`."""
-    scores = {name: to_float(units, one.decimals) for name, units in (one.score_units or {}).items()}
-    final = one.status != "PENDING"
-    scored = one.status == "SCORED"
+    scores = {
+        name: to_float(units, prediction.decimals) for name, units in (prediction.score_units or {}).items()
+    }
+    final = prediction.status != "PENDING"
+    scored = prediction.status == "SCORED"
     return {
-        "id": prediction_id(one.input_id, one.scope_key, one.model_id),
-        "input_id": one.input_id,
-        "model_id": one.model_id,
-        "deployment_id": one.deployment_id,
-        "prediction_config_id": one.scope_key,
-        "scope_key": one.scope_key,
+        "id": prediction_id(prediction.input_id, prediction.scope_key, prediction.model_id),
+        "input_id": prediction.input_id,
+        "model_id": prediction.model_id,
+        "deployment_id": prediction.deployment_id,
+        "prediction_config_id": prediction.scope_key,
+        "scope_key": prediction.scope_key,
         "scope": {
-            "subject": one.subject,
-            "horizon_seconds": one.horizon_seconds,
-            "step_seconds": one.step_seconds,
+            "subject": prediction.subject,
+            "horizon_seconds": prediction.horizon_seconds,
+            "step_seconds": prediction.step_seconds,
         },
-        "asset": one.subject,
-        "subject": one.subject,
-        "horizon": one.horizon_seconds,
-        "param": one.scope_key,
-        "status": one.status,
-        "output": one.output,
-        "output_hidden": one.hidden,
-        "output_hidden_until": naive(one.resolvable_at)
-        if one.hidden and one.resolvable_at is not None
+        "asset": prediction.subject,
+        "subject": prediction.subject,
+        "horizon": prediction.horizon_seconds,
+        "param": prediction.scope_key,
+        "status": prediction.status,
+        "output": prediction.output,
+        "output_hidden": prediction.hidden,
+        "output_hidden_until": naive(prediction.resolvable_at)
+        if prediction.hidden and prediction.resolvable_at is not None
         else None,
-        "exec_time_us": one.exec_time_us,
-        "performed_at": naive(one.performed_at),
-        "resolvable_at": None if one.resolvable_at is None else naive(one.resolvable_at),
-        "scored_at": None if one.scored_at is None else naive(one.scored_at),
-        "score_value": scores.get(one.value_field),
+        "exec_time_us": prediction.exec_time_us,
+        "performed_at": naive(prediction.performed_at),
+        "resolvable_at": None if prediction.resolvable_at is None else naive(prediction.resolvable_at),
+        "scored_at": None if prediction.scored_at is None else naive(prediction.scored_at),
+        "score_value": scores.get(prediction.value_field),
         "score": scores or None,
-        "score_charge": None if one.charge_units is None else to_float(one.charge_units, one.decimals),
+        "score_charge": None
+        if prediction.charge_units is None
+        else to_float(prediction.charge_units, prediction.decimals),
         "score_success": scored if final else None,
         "score_failed": final and not scored,
         # The web app's alert marks rows that are a success and have a reason: on success it must be null.
-        "score_failed_reason": one.reason if final and not scored else None,
-        "fault": one.fault,
-        "state": None if one.state is None else msgspec.json.decode(one.state),
+        "score_failed_reason": prediction.reason if final and not scored else None,
+        "fault": prediction.fault,
+        "state": None if prediction.state is None else msgspec.json.decode(prediction.state),
     }

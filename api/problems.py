@@ -49,8 +49,8 @@ async def _http(_request: Request, error: Exception) -> Response:
 async def _invalid(_request: Request, error: Exception) -> Response:
     """422 with one sentence for people and `errors` for programs; what was sent is not sent back."""
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    errors = [{"in": ".".join(map(str, one["loc"])), "says": one["msg"]} for one in error.errors()]
-    detail = "; ".join(f"{one['in']}: {one['says']}" for one in errors)
+    errors = [{"in": ".".join(map(str, error_["loc"])), "says": error_["msg"]} for error_ in error.errors()]
+    detail = "; ".join(f"{error['in']}: {error['says']}" for error in errors)
     return problem(422, detail[:2000], errors=errors[:20])
 
 

@@ -160,10 +160,10 @@ def silent_subjects(
 def stands_still(progress: LogProgress, settings: Settings, now: int) -> Iterator[Alert]:
     """What the ends of the topics say of stages and feed, as a monitor that has watched them would say it."""
     patience_ms = LASTING_MS + progress.deadline_ms
-    for one in progress.waiting():
-        idle_ms = now - max(one.since, one.decided or 0)
+    for waiting in progress.waiting():
+        idle_ms = now - max(waiting.since, waiting.decided or 0)
         if idle_ms >= patience_ms:
-            yield _idle_stage(one.stage, one.text, idle_ms)
+            yield _idle_stage(waiting.stage, waiting.text, idle_ms)
     feed = progress.feed
     states = {state for source, state in feed.states.items() if source != CLOCK}
     if feed.ticked is None or states == {"ended"}:

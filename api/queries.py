@@ -35,5 +35,5 @@ def check_names(given: Iterable[str], known: frozenset[str]) -> None:
 
 def names_of(dependant: Dependant) -> frozenset[str]:
     """The query's names that a route and what it depends on declare."""
-    own = {one.alias for one in dependant.query_params}
-    return frozenset(own.union(*(names_of(one) for one in dependant.dependencies)))
+    own = {query_param.alias for query_param in dependant.query_params}
+    return frozenset(own.union(*(names_of(dependency) for dependency in dependant.dependencies)))

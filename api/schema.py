@@ -94,7 +94,7 @@ def columns(window_hours: dict[str, int]) -> list[dict[str, Any]]:
     ]
     ids = dict(zip(DEFAULT_WINDOWS, (3, 4, 5), strict=True))
     free = 12
-    for name in [*DEFAULT_WINDOWS, *(one for one in window_hours if one not in ids)]:
+    for name in [*DEFAULT_WINDOWS, *(window_hour for window_hour in window_hours if window_hour not in ids)]:
         hours = window_hours.get(name)
         if hours is None and window_hours:
             continue

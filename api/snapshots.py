@@ -63,29 +63,29 @@ def snapshots_page(
     return found, look.stopped_at
 
 
-def _row(at: int, one: SnapshotTakenData, decimals: int, read: Readable) -> dict[str, Any]:
-    model = read.models.get(one.model_id)
-    windows = to_floats(one.windows_units | one.boards_units, decimals)
+def _row(at: int, snapshot: SnapshotTakenData, decimals: int, read: Readable) -> dict[str, Any]:
+    model = read.models.get(snapshot.model_id)
+    windows = to_floats(snapshot.windows_units | snapshot.boards_units, decimals)
     return {
-        "id": one.snapshot_id,
-        "model_id": one.model_id,
+        "id": snapshot.snapshot_id,
+        "model_id": snapshot.model_id,
         "model_name": model.model_name,
         "cruncher_name": model.cruncher_name,
-        "period_start": zulu(one.period_start),
-        "period_end": zulu(one.period_end),
-        "performed_at": naive(one.period_end),
+        "period_start": zulu(snapshot.period_start),
+        "period_end": zulu(snapshot.period_end),
+        "performed_at": naive(snapshot.period_end),
         # every pair of the period that ended for this model, whatever its end
-        "prediction_count": one.scored_count
-        + one.failed_count
-        + one.absent_model_count
-        + one.absent_node_count,
-        "scored_count": one.scored_count,
-        "failed_count": one.failed_count,
-        "absent_model_count": one.absent_model_count,
-        "absent_node_count": one.absent_node_count,
-        "result_summary": {name: to_float(units, decimals) for name, units in one.summary_units.items()},
+        "prediction_count": snapshot.scored_count
+        + snapshot.failed_count
+        + snapshot.absent_model_count
+        + snapshot.absent_node_count,
+        "scored_count": snapshot.scored_count,
+        "failed_count": snapshot.failed_count,
+        "absent_model_count": snapshot.absent_model_count,
+        "absent_node_count": snapshot.absent_node_count,
+        "result_summary": {name: to_float(units, decimals) for name, units in snapshot.summary_units.items()},
         "windows": windows,
         **windows,
-        "rehearsal": one.rehearsal,
+        "rehearsal": snapshot.rehearsal,
         "created_at": zulu(at),
     }

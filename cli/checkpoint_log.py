@@ -92,7 +92,7 @@ class CheckpointsLog:
             if latest is None:
                 raise OperatorError("no checkpoint has been offered yet")
             return latest
-        found = [one for one in self.read_model.newest() if one.checkpoint.checkpoint_id.startswith(wanted)]
+        found = [row for row in self.read_model.newest() if row.checkpoint.checkpoint_id.startswith(wanted)]
         exact = [one for one in found if one.checkpoint.checkpoint_id == wanted]
         if len(found) != 1 and not exact:
             what = f"{len(found)} checkpoints' ids begin with" if found else "no checkpoint's id begins with"

@@ -166,7 +166,7 @@ def _count_models(models_dir: Path) -> int:
 
 def _disk_here(data_dir: Path) -> Finding:
     folder = data_dir.absolute()
-    there = next(one for one in (folder, *folder.parents) if one.is_dir())
+    there = next(parent for parent in (folder, *folder.parents) if parent.is_dir())
     return disk(there, shutil.disk_usage(there).free)
 
 

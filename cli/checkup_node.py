@@ -113,7 +113,7 @@ async def ids_in_log(settings: Settings, own: OwnCheck) -> Collection[str]:
 
 async def ids_in_folder(folder: Path) -> Collection[str]:
     """Of the models that the node will run. Raises OperatorError."""
-    return [one.model_id for one in read_models(folder, strict=False)]
+    return [entry.model_id for entry in read_models(folder, strict=False)]
 
 
 async def models(settings: Settings, folder: Path) -> list[Finding]:
@@ -263,8 +263,8 @@ async def stages(settings: Settings, own: OwnCheck) -> list[Finding]:
         for stage, text in missing.items()
     ]
     late += [
-        Finding(f"{one.kind} {one.name}", State.FAULT, one.text, "its worker's log says why")
-        for one in stands_still(progress, settings, wall_ms())
+        Finding(f"{alert.kind} {alert.name}", State.FAULT, alert.text, "its worker's log says why")
+        for alert in stands_still(progress, settings, wall_ms())
     ]
     at = zulu(progress.feed.clock) if progress.feed.clock else "nowhere yet"
     return late or [
@@ -279,9 +279,12 @@ async def api(address: str) -> list[Finding]:
         alerts = (answer["health"] or {}).get("alerts", [])
         return [Finding("api", State.OK, f"{address} answers, {len(alerts)} alerts are on")] + [
             Finding(
-                f"alert {one['kind']}", State.FAULT, f"{one['name']}: {one['text']}", "see the page's alerts"
+                f"alert {alert['kind']}",
+                State.FAULT,
+                f"{alert['name']}: {alert['text']}",
+                "see the page's alerts",
             )
-            for one in alerts
+            for alert in alerts
         ]
     health = answer["health"] if isinstance(answer["health"], dict) else {}
     reason = health.get("error") or answer["reason"]

@@ -61,7 +61,7 @@ def check(
     settings = read_settings(os.environ, contract=contract)
     if contract is None and not os.environ.get("CONTRACT"):
         typer.echo(f"this is no node's folder, and CONTRACT is not set: {BUILT_IN}", err=as_json)
-    found = [one for path in settings.contract.split(",") for one in examined(path.strip(), settings)]
+    found = [finding for path in settings.contract.split(",") for finding in examined(path.strip(), settings)]
     faults = sum(one.state == "fault" for one in found)
     if as_json:
         print_json({"contract": settings.contract, "faults": faults, "findings": found})

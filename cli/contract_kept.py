@@ -139,7 +139,9 @@ def diff(
         for one in said:
             typer.echo(printable(f"  {one}"))
         for name in sorted(before.files.keys() | after.files.keys()):
-            a, b = (one.files.get(name, b"").decode(errors="replace").splitlines() for one in (before, after))
+            a, b = (
+                side.files.get(name, b"").decode(errors="replace").splitlines() for side in (before, after)
+            )
             for line in difflib.unified_diff(a, b, f"kept/{name}", f"new/{name}", lineterm=""):
                 typer.echo(printable(line))
     raise typer.Exit(EXIT_DIFFERENT if said else 0)
@@ -302,10 +304,10 @@ def _on_disk(settings: Settings, kept: Kept) -> str:
 
 
 def _refuse_faults(settings: Settings) -> None:
-    faults = [one for one in tried(settings.contract, settings) if one.state == "fault"]
+    faults = [finding for finding in tried(settings.contract, settings) if finding.state == "fault"]
     if faults:
-        for one in faults:
-            typer.echo(printable(f"FAULT {one.check}: {one.says}"), err=True)
+        for fault in faults:
+            typer.echo(printable(f"FAULT {fault.check}: {fault.says}"), err=True)
         raise OperatorError(f"{settings.contract} has {len(faults)} faults; it is not applied")
 
 
@@ -343,9 +345,9 @@ async def _decided(settings: Settings, start: int, contract_hash: str) -> Crunch
         _, end = (await offsets(consumer, settings.crunch_id))["feeds"]
         async for offset, record in read_range(consumer, topic_name(settings.crunch_id, "feeds"), start, end):
             decision = counter.read(offset, record)
-            for one in [] if decision is None else decision.events:
-                if isinstance(one, CrunchConfigured) and one.data.contract_hash == contract_hash:
-                    return one
+            for event in [] if decision is None else decision.events:
+                if isinstance(event, CrunchConfigured) and event.data.contract_hash == contract_hash:
+                    return event
     return None
 
 

@@ -75,7 +75,7 @@ async def read_kept(settings: Settings) -> Kept:
         async for offset, record in read_range(consumer, feeds, max(start, end - 20), end):
             decision = counter.read(offset, record)
             if decision is not None:
-                clock = max([clock, *(one.at for one in decision.events)])
+                clock = max([clock, *(event.at for event in decision.events)])
     return Kept(applied, terms, clock, end)
 
 
@@ -83,9 +83,9 @@ def refusal(letters: list[dict[str, Any]], offset: int) -> str:
     """Why the command at `offset` was refused, by the dead letters; "" where it was not."""
     return next(
         (
-            str(one["reason"])
-            for one in letters
-            if one["origin"] == "commands" and str(one["position"]).split(" ", 1)[0] == str(offset)
+            str(letter["reason"])
+            for letter in letters
+            if letter["origin"] == "commands" and str(letter["position"]).split(" ", 1)[0] == str(offset)
         ),
         "",
     )

@@ -58,7 +58,7 @@ def show(
 
     Example: [bold]coordinator dead-letters show dead/1f0c[/bold]
     """
-    found = [one for one in _letters(data_dir, kafka) if one["id"].startswith(letter_id)]
+    found = [letter for letter in _letters(data_dir, kafka) if letter["id"].startswith(letter_id)]
     if not found:
         raise OperatorError(
             f"no dead letter's id begins with {letter_id!r}; `coordinator dead-letters list` has them"

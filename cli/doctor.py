@@ -183,20 +183,22 @@ def _report(findings: AsyncIterator[Finding], when: str, *, as_json: bool) -> No
 
 async def _gather(findings: AsyncIterator[Finding], say: Callable[[Finding], None] | None) -> list[Finding]:
     out = []
-    async for one in findings:
-        out.append(one)
+    async for finding in findings:
+        out.append(finding)
         if say is not None:
-            say(one)
+            say(finding)
     return out
 
 
-def _say(one: Finding) -> None:
+def _say(finding: Finding) -> None:
     """One line as soon as it is known, and what to do on the next."""
-    mark, style = MARKS[one.state]
+    mark, style = MARKS[finding.state]
     console = Console()
     console.print(
-        Text.assemble((f"{mark:>5}", style), "  ", (f"{one.check:<10}", "bold"), "  ", one_line(one.says)),
+        Text.assemble(
+            (f"{mark:>5}", style), "  ", (f"{finding.check:<10}", "bold"), "  ", one_line(finding.says)
+        ),
         soft_wrap=True,
     )
-    if one.bad and one.do:
-        console.print(Text(f"       -> {one.do}"), soft_wrap=True)
+    if finding.bad and finding.do:
+        console.print(Text(f"       -> {finding.do}"), soft_wrap=True)

@@ -181,8 +181,10 @@ class FeedGiver:
             kind=first.kind,
             granularity=first.granularity,
             records=[
-                GivenRecord(ts_event=one.ts_event, at=one.at, values=one.values, revision=one.revision)
-                for one in records
+                GivenRecord(
+                    ts_event=record.ts_event, at=record.at, values=record.values, revision=record.revision
+                )
+                for record in records
             ],
         )
         self._undecided.append(

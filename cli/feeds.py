@@ -43,16 +43,16 @@ def list_(as_json: JsonOption = False) -> None:
         return
 
     table = Table("source", "kind", "granularities", "from", "about")
-    for one in sources.values():
-        about = Text(f"cannot be used: {one.error}", style="red") if one.error else Text(one.about)
-        offers = list(one.offers.items()) or [("-", ())]
+    for source in sources.values():
+        about = Text(f"cannot be used: {source.error}", style="red") if source.error else Text(source.about)
+        offers = list(source.offers.items()) or [("-", ())]
         for row, (kind, granularities) in enumerate(offers):
             first = row == 0
             table.add_row(
-                one.name if first else "",
+                source.name if first else "",
                 kind,
                 " ".join(granularities) or "-",
-                one.origin if first else "",
+                source.origin if first else "",
                 about if first else Text(),
             )
     Console().print(table)
@@ -127,7 +127,7 @@ async def probe_source(
         now = time.time_ns() // 1_000_000
         try:
             async with asyncio.timeout(max(seconds, 30.0)):
-                recent = [one async for one in feed.history(wanted, now - HISTORY_MS, now)]
+                recent = [record async for record in feed.history(wanted, now - HISTORY_MS, now)]
         except (WorldError, TimeoutError) as error:
             why = str(error) or "history did not answer in time"
             hint = f"; refused: {refused[-1]}" if refused else ""

@@ -58,9 +58,9 @@ def list_(as_json: JsonOption = False) -> None:
     settings = read_settings(os.environ)
     entries = read_key_ring(settings.api_keys, settings.api_keys_file).entries()
     if as_json:
-        print_json([{"id": one.key_id, "scope": one.scope.name.lower()} for one in entries])
+        print_json([{"id": entry.key_id, "scope": entry.scope.name.lower()} for entry in entries])
         return
-    for one in entries:
-        typer.echo(f"{one.key_id}  {one.scope.name.lower()}")
+    for entry in entries:
+        typer.echo(f"{entry.key_id}  {entry.scope.name.lower()}")
     if not entries:
         typer.echo("no key: set API_KEYS_FILE or API_KEYS; `coordinator keys make` makes one")

@@ -70,7 +70,7 @@ def check(
     if timeout is not None:
         challenge = challenge.model_copy(update={"deadline_seconds": timeout})
     subject = subject or settings.feed_subjects[0]
-    if not any(one.scope.subject in (None, subject) for one in challenge.schedules()):
+    if not any(schedule.scope.subject in (None, subject) for schedule in challenge.schedules()):
         raise OperatorError(f"the challenge asks nothing about {subject}; choose another with --subject")
     ticks = make_ticks(challenge, candles, subject, rounds)
     console = Console()
@@ -114,7 +114,7 @@ def make_ticks(contract: CrunchContract, candles: Path | None, subject: str, rou
                 break
     if not records:
         raise OperatorError(f"--candles {candles} holds no candle")
-    raw = [contract.raw_input_type.model_validate(msgspec.structs.asdict(one)) for one in records]
+    raw = [contract.raw_input_type.model_validate(msgspec.structs.asdict(record)) for record in records]
     ticks = []
     for end in range(max(1, len(raw) - rounds + 1), len(raw) + 1):
         payload, fault = encode_model_input(contract, raw[max(0, end - RECORDS_SEEN) : end])

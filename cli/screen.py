@@ -140,7 +140,7 @@ def status_line(news: News, children: Mapping[str, ChildState]) -> str:
     if best is not None:
         value = best.get("score_ranking", {}).get("value")
         leader = f" | best {best.get('model_name') or best.get('model_id')} {_number(value)}"
-    ill = [f"{one.name} {one.state}" for one in children.values() if one.state != "running"]
+    ill = [f"{child.name} {child.state}" for child in children.values() if child.state != "running"]
     return f"event time {event_time(news)} | {counts(news)} | checkpoint {checkpoint_text(news)}{leader}" + (
         f" | {', '.join(ill)}" if ill else ""
     )
@@ -159,8 +159,8 @@ def picture(news: News, children: Mapping[str, ChildState], address: str) -> Gro
             f"{row.get('scored_count', 0):,}",
         )
     states = "  ".join(
-        f"{one.name} {one.state}" + (f" ({one.restarts}x again)" if one.restarts else "")
-        for one in children.values()
+        f"{child.name} {child.state}" + (f" ({child.restarts}x again)" if child.restarts else "")
+        for child in children.values()
     )
     return Group(
         table,

@@ -70,11 +70,11 @@ class Connections:
             self.drop(min(idle, key=lambda one: one.since) if idle else new)
         self.open.add(new)
 
-    def drop(self, one: BoundedProtocol) -> None:
+    def drop(self, connection: BoundedProtocol) -> None:
         """End it without waiting for anything."""
         self.dropped += 1
-        self.open.discard(one)
-        one.transport.abort()
+        self.open.discard(connection)
+        connection.transport.abort()
 
     async def sweep(self) -> None:
         """Drop what takes too long, until cancelled."""

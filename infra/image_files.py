@@ -42,7 +42,9 @@ def write_image_files(folder: Path) -> Path:
     wheels.mkdir()
     checkout = editable_checkout(own)
     wheel = _repack(own, wheels) if checkout is None else _build(checkout, wheels)
-    (folder / "requirements.txt").write_text("".join(f"{one}\n" for one in requirements(own)), "utf-8")
+    (folder / "requirements.txt").write_text(
+        "".join(f"{requirement}\n" for requirement in requirements(own)), "utf-8"
+    )
     (folder / "constraints.txt").write_text("".join(f"{one}\n" for one in _constraints()), "utf-8")
     return wheel
 

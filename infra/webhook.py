@@ -72,7 +72,7 @@ class Alerts:
 
     def update(self, alerts: Iterable[Alert], now_ms: int) -> list[Notice]:
         """Take all that is wrong now; the notices that are due."""
-        found = {(one.kind, one.name): one for one in alerts}
+        found = {(alert.kind, alert.name): alert for alert in alerts}
         due: list[Notice] = []
         for which, one in found.items():
             self.since.setdefault(which, now_ms)
@@ -86,17 +86,17 @@ class Alerts:
         self.current = found
         return due
 
-    def _notice(self, state: str, one: Alert, now_ms: int) -> Notice:
-        since = self.since[one.kind, one.name]
+    def _notice(self, state: str, alert: Alert, now_ms: int) -> Notice:
+        since = self.since[alert.kind, alert.name]
         return Notice(
-            id=content_id("alert", self._crunch_id, state, one.kind, one.name, str(since), str(now_ms)),
+            id=content_id("alert", self._crunch_id, state, alert.kind, alert.name, str(since), str(now_ms)),
             crunch_id=self._crunch_id,
             state=state,
-            kind=one.kind,
-            name=one.name,
-            text=as_reason(one.text, TEXT_CHARS_MAX),
+            kind=alert.kind,
+            name=alert.name,
+            text=as_reason(alert.text, TEXT_CHARS_MAX),
             content=as_reason(
-                f"{self._crunch_id}: {state}: {one.kind} {one.name}: {one.text}", CONTENT_CHARS_MAX
+                f"{self._crunch_id}: {state}: {alert.kind} {alert.name}: {alert.text}", CONTENT_CHARS_MAX
             ),
             since=since,
             at=now_ms,

@@ -72,13 +72,13 @@ class FakeChain:
         """See `ChainPort`."""
         return {tx_hash: self._status(self.settlements.get(tx_hash)) for tx_hash in tx_hashes}
 
-    def _status(self, one: Settlement | None) -> TxStatus:
-        if one is None:
+    def _status(self, settlement: Settlement | None) -> TxStatus:
+        if settlement is None:
             return TxStatus(TxState.UNKNOWN)
-        error = "made to fail" if one.fails else ""
-        if self._now() - one.at < self._final:
+        error = "made to fail" if settlement.fails else ""
+        if self._now() - settlement.at < self._final:
             return TxStatus(TxState.SEEN, error)
-        return TxStatus(TxState.FAILED if one.fails else TxState.FINALIZED, error)
+        return TxStatus(TxState.FAILED if settlement.fails else TxState.FINALIZED, error)
 
     async def checkpoints_of(self, crunch: str, since_ms: int) -> list[ChainCheckpoint]:  # noqa: ARG002 - more is harmless
         """See `ChainPort`. It tells which checkpoint each one settles."""
@@ -88,9 +88,9 @@ class FakeChain:
             if one.crunch == crunch
         ]
 
-    def _state(self, one: Settlement) -> ChainState:
-        age = self._now() - one.at
-        if one.fails:
+    def _state(self, settlement: Settlement) -> ChainState:
+        age = self._now() - settlement.at
+        if settlement.fails:
             return ChainState.FAILED if age >= self._final else ChainState.SUBMITTED
         if age >= self._paid:
             return ChainState.PAID

@@ -201,13 +201,13 @@ class SolanaChain:
             return bytes(held)
 
 
-def _status(one: _Status | None) -> TxStatus:
-    if one is None:
+def _status(status: _Status | None) -> TxStatus:
+    if status is None:
         return TxStatus(TxState.UNKNOWN)
-    error = "" if one.err is None else msgspec.json.encode(one.err).decode()[:300]
+    error = "" if status.err is None else msgspec.json.encode(status.err).decode()[:300]
     # Old nodes tell no confirmationStatus; a null in `confirmations` then means rooted, which is finalized.
-    final = one.confirmation_status == FINALIZED or (
-        one.confirmation_status is None and one.confirmations is None
+    final = status.confirmation_status == FINALIZED or (
+        status.confirmation_status is None and status.confirmations is None
     )
     if not final:
         return TxStatus(TxState.SEEN, error)

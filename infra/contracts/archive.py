@@ -151,4 +151,4 @@ class ArchiveFolder:
     def hashes(self) -> Iterator[str]:
         """What is kept here, in order."""
         if self.folder.is_dir():
-            yield from sorted(one.name for one in self.folder.iterdir() if len(one.name) == 64)  # noqa: PLR2004
+            yield from sorted(path.name for path in self.folder.iterdir() if len(path.name) == 64)  # noqa: PLR2004

@@ -234,7 +234,7 @@ def _acts(statement: ast.stmt) -> bool:
 
 def _is_names(target: ast.expr) -> bool:
     if isinstance(target, (ast.Tuple, ast.List)):
-        return all(_is_names(one) for one in target.elts)
+        return all(_is_names(elt) for elt in target.elts)
     return isinstance(target, ast.Name) or (isinstance(target, ast.Starred) and _is_names(target.value))
 
 
@@ -265,14 +265,14 @@ def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
 
 
 def _without_annotations(arguments: ast.arguments) -> ast.arguments:
-    def bare(one: ast.arg | None) -> ast.arg | None:
-        return None if one is None else ast.arg(arg=one.arg)
+    def bare(argument: ast.arg | None) -> ast.arg | None:
+        return None if argument is None else ast.arg(arg=argument.arg)
 
     return ast.arguments(
-        posonlyargs=[ast.arg(arg=one.arg) for one in arguments.posonlyargs],
-        args=[ast.arg(arg=one.arg) for one in arguments.args],
+        posonlyargs=[ast.arg(arg=posonlyarg.arg) for posonlyarg in arguments.posonlyargs],
+        args=[ast.arg(arg=arg.arg) for arg in arguments.args],
         vararg=bare(arguments.vararg),
-        kwonlyargs=[ast.arg(arg=one.arg) for one in arguments.kwonlyargs],
+        kwonlyargs=[ast.arg(arg=kwonlyarg.arg) for kwonlyarg in arguments.kwonlyargs],
         kw_defaults=arguments.kw_defaults,
         kwarg=bare(arguments.kwarg),
         defaults=arguments.defaults,

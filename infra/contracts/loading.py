@@ -117,10 +117,10 @@ def load_contract(path: str, sources: Sources | None = None) -> CrunchContract:
 def wrong_fields(error: ValidationError) -> str:
     """Every field that pydantic refused, with its reason, in one line."""
     said = []
-    for one in error.errors(include_url=False):
-        reason = one["msg"]
-        if one["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(one["loc"][-1]), CrunchContract.model_fields, 1)
+    for error_ in error.errors(include_url=False):
+        reason = error_["msg"]
+        if error_["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(str(error_["loc"][-1]), CrunchContract.model_fields, 1)
             reason = "there is no such field" + (f"; did you mean {near[0]}?" if near else "")
-        said.append(f"field {'.'.join(map(str, one['loc'])) or '?'}: {reason}")
+        said.append(f"field {'.'.join(map(str, error_['loc'])) or '?'}: {reason}")
     return "; ".join(said)

@@ -45,7 +45,7 @@ async def read_terms(bootstrap: str, crunch_id: str) -> list[CrunchConfigured]:
         async for offset, record in read_range(consumer, topic_name(crunch_id, "checkpoints"), start, end):
             decision = counter.read(offset, record)
             if decision is not None and any(_TERMS in bytes(body) for body in decision.bodies):
-                found |= {one.id: one for one in decision.events if isinstance(one, CrunchConfigured)}
+                found |= {event.id: event for event in decision.events if isinstance(event, CrunchConfigured)}
     return sorted(found.values(), key=lambda one: one.data.effective_from)
 
 

@@ -164,8 +164,8 @@ class _Reader:
         """The fields that a model or a subclass sets; of the others only whether their meaning has changed."""
         kind = type(thing)
         said: dict[str, Any] = {}
-        theirs = [one for one in kind.__mro__ if not _is_ours(one)]
-        named = {name for one in theirs for name in inspect.get_annotations(one)}
+        theirs = [parent for parent in kind.__mro__ if not _is_ours(parent)]
+        named = {name for their in theirs for name in inspect.get_annotations(their)}
         for name in sorted(kind.model_fields):
             value = getattr(thing, name)
             if top:
@@ -260,7 +260,7 @@ class _Reader:
         said: list[Any] = [self._named(function)]
         module = self._reach.module(public_name(function.__module__ or ""))
         if said[0] is None and module is not None:
-            said = [[self._lambda(module, one) for one in _lambdas(module.tree, function)]]
+            said = [[self._lambda(module, function_) for function_ in _lambdas(module.tree, function)]]
         if not said[0]:  # defined at a prompt: there is no file to read
             said = [_code(function.__code__)]
         if "<" in function.__qualname__:  # made by another function: what it was made with is part of it
@@ -296,7 +296,7 @@ class _Reader:
 def _lambdas(tree: ast.Module, function: FunctionType) -> list[ast.Lambda]:
     """The lambdas on the line that a function without a name stands on."""
     line = function.__code__.co_firstlineno
-    return [one for one in ast.walk(tree) if isinstance(one, ast.Lambda) and one.lineno == line]
+    return [node for node in ast.walk(tree) if isinstance(node, ast.Lambda) and node.lineno == line]
 
 
 def _is_ours(thing: Any) -> bool:
@@ -324,9 +324,9 @@ def _without_words(schema: Any) -> Any:
 def _code(code: CodeType) -> list[Any]:
     """A code object as text: its own `repr`, and that of code inside it, holds an address; a set has no order."""
     constants = [
-        _code(one)
-        if isinstance(one, CodeType)
-        else repr(sorted(map(repr, one)) if isinstance(one, frozenset) else one)
-        for one in code.co_consts
+        _code(constant)
+        if isinstance(constant, CodeType)
+        else repr(sorted(map(repr, constant)) if isinstance(constant, frozenset) else constant)
+        for constant in code.co_consts
     ]
     return [code.co_code.hex(), code.co_names, constants]

@@ -81,7 +81,7 @@ def tried(path: str, settings: Settings) -> list[Finding]:
     if first.broke or not first.loaded:
         end = [Finding("ends", State.FAULT, first.broke)] if first.broke else []
         return first.findings + end
-    if any(one.state is State.FAULT and one.check in _STEPS for one in first.findings):
+    if any(finding.state is State.FAULT and finding.check in _STEPS for finding in first.findings):
         return [
             *first.findings,
             Finding("the same twice", State.UNKNOWN, "not reached, since an earlier one has a fault"),
@@ -93,7 +93,7 @@ def tried(path: str, settings: Settings) -> list[Finding]:
         if one.state is State.FAULT
     ):
         unsure = "not judged, since the score is not the same twice"
-        kept = [one for one in first.findings if one.check != "score and size"]
+        kept = [finding for finding in first.findings if finding.check != "score and size"]
         return [*kept, Finding("score and size", State.UNKNOWN, unsure), *compared]
     return [*first.findings, *compared]
 
@@ -112,7 +112,7 @@ _STEPS = (
 def _compared(first: Trial, second: Trial) -> Iterator[Finding]:
     check = "the same twice"
     if second.broke or not second.loaded:
-        why = second.broke or "; ".join(one.says for one in second.findings)
+        why = second.broke or "; ".join(finding.says for finding in second.findings)
         yield Finding(check, State.FAULT, f"it runs here, and not in another folder and environment: {why}")
         return
     faults = [_differs(name, got, second.results.get(name, [])) for name, got in first.results.items()]
@@ -157,7 +157,7 @@ def _differs(name: str, here: list[str], there: list[str]) -> str:
 
 
 def _run(path: str, settings: Settings, *, other: bool) -> Trial:
-    here = [str(Path(one).absolute()) for one in sys.path if one]
+    here = [str(Path(folder).absolute()) for folder in sys.path if folder]
     if not (Path.cwd() / "streams").is_dir():
         here.insert(0, str(Path.cwd()))  # as `load_contract` does: the second process stands elsewhere
     task = Task(path, environment(settings), here, other)

@@ -104,7 +104,7 @@ def _escaped(value: str) -> str:
     """A value as Java reads it from a .properties file: Latin-1, in which a backslash begins an escape."""
     units = value.encode("utf-16-be")
     letters = [chr(int.from_bytes(units[i : i + 2], "big")) for i in range(0, len(units), 2)]
-    plain = [one.isascii() and one.isprintable() and one not in " \\" for one in letters]
+    plain = [letter.isascii() and letter.isprintable() and letter not in " \\" for letter in letters]
     return "".join(
         one if as_it_is else f"\\u{ord(one):04x}" for one, as_it_is in zip(letters, plain, strict=True)
     )

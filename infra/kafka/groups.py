@@ -111,7 +111,11 @@ async def is_dealt_to_nobody(bootstrap: str, group: str, topic: str) -> bool:
 def any_holds(topic: str, assignments: Sequence[bytes]) -> bool:
     """Does one of these, as the members of a group have them, name the topic's partition? True without members."""
     wanted = TopicPartition(topic, PARTITION)
-    held = [ConsumerProtocolMemberAssignment.decode(one).partitions() for one in assignments if one]
+    held = [
+        ConsumerProtocolMemberAssignment.decode(assignment).partitions()
+        for assignment in assignments
+        if assignment
+    ]
     return not assignments or any(wanted in one for one in held)
 
 

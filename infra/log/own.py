@@ -120,7 +120,8 @@ class OwnLog:
         if 0 < self._missing < MISSING_LOOKS:
             return
         partitions = {
-            one: TopicPartition(topic_name(self._crunch_id, one), PARTITION) for one in cluster.topic_ids
+            topic: TopicPartition(topic_name(self._crunch_id, topic), PARTITION)
+            for topic in cluster.topic_ids
         }
         begins, ends = await offsets_of(consumer, partitions.values())
         found = LogFound(

@@ -200,7 +200,7 @@ class PipelineWatch:
     @property
     def uncounted(self) -> int:
         """Appends that do not count: repeats, late words of former owners, bytes that are nothing of ours."""
-        return sum(one.uncounted for one in self._counters.values() if isinstance(one, Counter))
+        return sum(counter.uncounted for counter in self._counters.values() if isinstance(counter, Counter))
 
     async def refresh(self, consumer: AIOKafkaConsumer) -> int:
         """Read what is new in every topic; returns how many records that were.

@@ -119,7 +119,10 @@ async def look_at_ends(bootstrap: str, crunch_id: str) -> LogProgress:
     async with reading(bootstrap) as consumer:
         ends = await offsets(consumer, crunch_id)
         whole = ("checkpoints",)
-        for topic in (*whole, *(one.topic for one in STREAMS if one.enveloped and one.topic not in whole)):
+        for topic in (
+            *whole,
+            *(stream.topic for stream in STREAMS if stream.enveloped and stream.topic not in whole),
+        ):
             start, end = ends[topic]
             if topic not in whole:
                 start = max(start, end - (FEED_RECORDS if topic == "feeds" else TAIL_RECORDS))

@@ -153,7 +153,7 @@ class LoggedProcess:
             self._opening = asyncio.create_task(_open_gate(self._gate, told))
 
     async def _started(self, stdin: int, output: int) -> asyncio.subprocess.Process | Forked:
-        given = [one.fileno() for one in self._sockets.values()]
+        given = [socket_.fileno() for socket_ in self._sockets.values()]
         if self._forked_by is not None:
             request = {
                 "name": self.name,

@@ -29,8 +29,8 @@ def listen(host: str, port: int, option: str) -> socket.socket:
 
     Raises OperatorError naming the port, and the option that chooses another.
     """
-    for one in os.environ.get(HANDED_ON, "").split():
-        place, _, fd = one.rpartition("=")
+    for part in os.environ.get(HANDED_ON, "").split():
+        place, _, fd = part.rpartition("=")
         if place == f"{host}:{port}":
             return socket.socket(fileno=os.dup(int(fd)))
     if not 0 <= port <= PORT_MAX:

@@ -78,15 +78,18 @@ class Folder:
         """Called with each counted decision, once it can be read."""
         self._until_ms = until_ms
         self._limits = limits
-        self._batches = {one.name: Batch(one.store, keeps_past=one.keeps_past) for one in self.projections}
+        self._batches = {
+            projection.name: Batch(projection.store, keeps_past=projection.keeps_past)
+            for projection in self.projections
+        }
         self._readers_of: dict[str, list[tuple[Projection, int]]] = {}
         self._moved: set[str] = set()
         self._changed: set[str] = set()
         for topic in BY_TOPIC:
             starts = [
-                (one.store.positions.get(topic, Need()), one)
-                for one in self.projections
-                if topic in one.topics
+                (projection.store.positions.get(topic, Need()), projection)
+                for projection in self.projections
+                if topic in projection.topics
             ]
             if starts:
                 self._readers_of[topic] = [(one, start.offset) for start, one in starts]

@@ -239,9 +239,9 @@ KEEPERS: dict[str, str] = {
 def cuts_of(projections: Sequence[Projection]) -> dict[str, Cut]:
     """How far the topics of these projections are folded: cuts that hold all that their rows are made of."""
     found: dict[str, Cut] = {}
-    for one in projections:
-        for topic in one.topics:
-            at = one.store.positions.get(topic, Need()).offset
+    for projection in projections:
+        for topic in projection.topics:
+            at = projection.store.positions.get(topic, Need()).offset
             found[topic] = Cut(min(at, found[topic].offset) if topic in found else at)
     return found
 

@@ -86,7 +86,7 @@ async def assign_from(
     partitions = {TopicPartition(topic_name(crunch_id, topic), PARTITION): topic for topic in starts}
     async with asyncio.timeout(CONNECT_SECONDS_MAX) as bound:
         try:
-            while missing := {one.topic for one in partitions} - set(await consumer.topics()):
+            while missing := {partition.topic for partition in partitions} - set(await consumer.topics()):
                 _log.info("waiting_for_topics", missing=sorted(missing))
                 await asyncio.sleep(1.0)
             begins, ends = await offsets_of(consumer, partitions)
@@ -179,9 +179,9 @@ class Projector:
             if figures := self.stages.get(partitions[partition]):
                 figures.written_at = max(figures.written_at or 0, records[-1].timestamp)
             await self.take(partitions[partition], [(record.offset, record.value) for record in records])
-        for one in self.read.all():
-            if one.store.damage:  # found by whoever read it; a new start sets it aside and rebuilds it
-                raise StoreDamagedError(one.store.damage)
+        for projection in self.read.all():
+            if projection.store.damage:  # found by whoever read it; a new start sets it aside and rebuilds it
+                raise StoreDamagedError(projection.store.damage)
         now = asyncio.get_running_loop().time()
         if batches or not any(self.lag().values()):
             self._last_progress = now
@@ -297,17 +297,19 @@ class Projector:
 
     def has_folded(self, read_model: str) -> bool:
         """Whether the read model of this name has read anything yet, in this start or an earlier one."""
-        return any(one.name == read_model and one.store.positions for one in self.read.all())
+        return any(
+            projection.name == read_model and projection.store.positions for projection in self.read.all()
+        )
 
     def state_hashes(self) -> dict[str, str]:
         """Projection -> state_hash, as of the last commit."""
-        return {one.name: one.store.state_hash for one in self.read.all()}
+        return {projection.name: projection.store.state_hash for projection in self.read.all()}
 
     def committed(self) -> dict[str, dict[str, int]]:
         """Projection -> topic -> offset before which all is in its state_hash, as of the last commit."""
         return {
-            one.name: {topic: need.offset for topic, need in one.store.positions.items()}
-            for one in self.read.all()
+            projection.name: {topic: need.offset for topic, need in projection.store.positions.items()}
+            for projection in self.read.all()
         }
 
     def summary(self) -> dict[str, Any]:
@@ -323,7 +325,9 @@ class Projector:
             "dead_letters": self.read.dead_letters.total(),
             "refused_commands": self.read.dead_letters.counted("checkpoints", "refused"),
             "illegal_transitions": sum(
-                one.counted(topic, "illegal") for one in self.read.all() for topic in one.topics
+                projection.counted(topic, "illegal")
+                for projection in self.read.all()
+                for topic in projection.topics
             ),
             "duplicates_ignored": self.folder.uncounted,
             "state_hash": self.state_hashes(),

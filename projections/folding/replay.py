@@ -116,7 +116,7 @@ async def replay_async(
                 seconds=seconds,
                 events_per_second=folder.events / seconds if seconds > 0 else 0.0,
                 duplicates_ignored=folder.uncounted,
-                state_hash={one.name: one.store.state_hash for one in projections},
+                state_hash={projection.name: projection.store.state_hash for projection in projections},
                 states_checked=sum(check.checked for check in checks.values()),
             )
         finally:
@@ -223,7 +223,7 @@ async def verify_async(
     verdicts = [
         _judge(name, living.get(name), result.state_hash[name], broken.get(name, "")) for name in wanted
     ]
-    return VerifyResult(equal=all(one.equal for one in verdicts), verdicts=verdicts, replay=result)
+    return VerifyResult(equal=all(verdict.equal for verdict in verdicts), verdicts=verdicts, replay=result)
 
 
 def _look(path: Path, name: str, cluster_id: str, crunch_id: str) -> _Living:

@@ -82,7 +82,7 @@ def late_key(topic: str, latest_at: int, at: int, offset: int) -> bytes:
 
 def late_value(latest_at: int, decision: Decision) -> bytes:
     """What is needed to fold it again."""
-    return _late_encoder.encode((latest_at, decision.first_offset, [bytes(one) for one in decision.bodies]))
+    return _late_encoder.encode((latest_at, decision.first_offset, [bytes(body) for body in decision.bodies]))
 
 
 def known_at(decision: Decision) -> int | None:
@@ -197,7 +197,7 @@ def late_at(database: Any, topic: str, offset: int) -> Decision | None:
 
 def _late_decision(topic: str, offset: int, raw: bytes) -> tuple[int, Decision]:
     latest_at, first_offset, bodies = _late_decoder.decode(raw)
-    parts = tuple(msgspec.Raw(one) for one in bodies)
+    parts = tuple(msgspec.Raw(body) for body in bodies)
     return latest_at, Decision(topic, first_offset, offset, 0, Need(first_offset), {}, {}, parts)
 
 

@@ -81,6 +81,7 @@ def open_read_models(data_dir: Path, cluster_id: str, crunch_id: str) -> ReadMod
     open.
     """
     found: dict[str, Any] = {
-        one.name: one for one in open_projections(data_dir / "projections", cluster_id, crunch_id)
+        projection.name: projection
+        for projection in open_projections(data_dir / "projections", cluster_id, crunch_id)
     }
     return ReadModels(**found)

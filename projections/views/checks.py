@@ -113,7 +113,7 @@ class Checks(Projection):
             elif kind is RoundOpened:
                 if data.input_id in self._open:
                     self._broken(batch, PREDICTIONS, data.input_id, event.at, "the round was opened twice")
-                tallies = {one: [0, 0, 0] for one in data.scope_keys}
+                tallies = {scope_key: [0, 0, 0] for scope_key in data.scope_keys}
                 self._open[data.input_id] = OpenRound(len(data.roster), tallies)
                 touched.add(data.input_id)
                 self.count("predictions", "opened", len(data.roster) * len(data.scope_keys))
@@ -162,14 +162,14 @@ class Checks(Projection):
             if type(event) is not RoundScored:
                 continue
             data = event.data
-            failed = sum(one.status == "FAILED" for one in data.unscored)
+            failed = sum(entry.status == "FAILED" for entry in data.unscored)
             numbers = [len(column) - column.count(None) for column in data.units.values()]
             closed = Closed(
                 scored=len(data.models) - len(data.unscored),
                 failed=failed,
                 absent=len(data.unscored) - failed,
                 scored_events=max(numbers, default=0),
-                failed_events=sum(one.reason is not None for one in data.unscored),
+                failed_events=sum(entry.reason is not None for entry in data.unscored),
             )
             for name in ("scored", "failed", "absent"):
                 self.count("scores", name, getattr(closed, name))
@@ -274,9 +274,9 @@ class Checks(Projection):
             closed = _closed_decoder.decode(row)
             ahead += closed.scored + closed.failed + closed.absent
         asked = answered = 0
-        for one in self._open.values():
-            asked += one.roster * len(one.tallies)
-            answered += sum(map(sum, one.tallies.values()))
+        for projection in self._open.values():
+            asked += projection.roster * len(projection.tallies)
+            answered += sum(map(sum, projection.tallies.values()))
         opened = self.counted("predictions", "opened")
         counts = {
             "opened": opened,

@@ -176,7 +176,7 @@ class Leaderboard(Projection):
         A round too old for any window, or made by a scoring that its period does not have, only moves the last.
         """
         last = self._last_scored
-        out = {one.model for one in data.unscored}
+        out = {entry.model for entry in data.unscored}
         scored = [model_id for i, model_id in enumerate(data.models) if i not in out] if out else data.models
         for model_id in scored:
             last[model_id] = max(data.resolvable_at, last.get(model_id, -1))
@@ -214,10 +214,10 @@ class Leaderboard(Projection):
                 else:
                     known[0] += units
                     known[1] += 1
-        for one in data.unscored:
-            if one.charge_units is not None:
-                charges = bucket.setdefault(data.models[one.model], {}).setdefault(CHARGES, [0, 0])
-                charges[0] += one.charge_units
+        for entry in data.unscored:
+            if entry.charge_units is not None:
+                charges = bucket.setdefault(data.models[entry.model], {}).setdefault(CHARGES, [0, 0])
+                charges[0] += entry.charge_units
                 charges[1] += 1
 
     def _touch(self, start: int) -> None:

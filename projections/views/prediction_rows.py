@@ -27,7 +27,7 @@ class ScoresRow(msgspec.Struct, frozen=True, array_like=True):
 
     def by_model(self, model_ids: set[str] | None = None) -> dict[str, Score]:
         """What became of each prediction; of some models where given."""
-        unscored = {one.model: one for one in self.unscored}
+        unscored = {entry.model: entry for entry in self.unscored}
         found: dict[str, Score] = {}
         for i, model_id in enumerate(self.models):
             if model_ids is not None and model_id not in model_ids:

@@ -138,7 +138,7 @@ class Predictions(Projection):
                 )  # fmt: skip
                 batch.put(name, encode_row(row))
                 unscored = len(data.unscored)
-                failed = sum(one.reason is not None for one in data.unscored)
+                failed = sum(entry.reason is not None for entry in data.unscored)
                 self.count("scores", "scored", len(data.models) - unscored)
                 self.count("scores", "scoring_failed", failed)
                 self.count("scores", "rounds_closed")

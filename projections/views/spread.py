@@ -28,8 +28,8 @@ def spread(
         return []
     first, last = _opened_at(oldest[0]), newest.opened_at
     samples = [oldest, _moment(read, last, until)]
-    cost = max(ROUND_LOOKS * len(one) + len(_rows(read, one, None)) for one in samples)
-    rows = max(len(_rows(read, one, model_ids)) for one in samples)
+    cost = max(ROUND_LOOKS * len(sample) + len(_rows(read, sample, None)) for sample in samples)
+    rows = max(len(_rows(read, sample, model_ids)) for sample in samples)
     count = max(2, min(rows_max // max(1, rows), look // max(1, cost)))
     found: list[list[Prediction]] = []
     behind = -1

@@ -176,7 +176,7 @@ def _known(target: Any, keywords: dict[str, Any]) -> dict[str, Any]:
     if not keywords:
         return keywords
     parameters = inspect.signature(target).parameters
-    if any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values()):
+    if any(parameter.kind is inspect.Parameter.VAR_KEYWORD for parameter in parameters.values()):
         return keywords
     return {name: value for name, value in keywords.items() if name in parameters}
 

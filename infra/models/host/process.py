@@ -152,7 +152,7 @@ async def start_child(
     try:
         line = await asyncio.wait_for(_read_line(ready_fd), limits.start_limit_seconds)
         ready = msgspec.json.decode(line, type=Ready)
-        child.port, child.confined = ready.port, tuple(one for one in ready.confined if one)
+        child.port, child.confined = ready.port, tuple(limit for limit in ready.confined if limit)
     except (TimeoutError, msgspec.DecodeError):
         child.signal(signal.SIGKILL)
         raise ChildFailedError(f"did not serve; it ended with {await child.wait()}") from None

@@ -49,8 +49,8 @@ def _rule(error: OSError) -> str:
         return ""
     if error.filename is not None:
         return FILES
-    return NETWORK if any(_is_of(one, NETWORK_MODULES) for one in frames) else ""
+    return NETWORK if any(_is_of(frame, NETWORK_MODULES) for frame in frames) else ""
 
 
 def _is_of(module: str, packages: tuple[str, ...]) -> bool:
-    return any(module == one or module.startswith(f"{one}.") for one in packages)
+    return any(module == package or module.startswith(f"{package}.") for package in packages)

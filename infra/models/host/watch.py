@@ -35,7 +35,7 @@ def signature_of(folder: Path) -> Signature:
     """Every file's path, size and time of change; empty for a folder that is gone."""
     found = []
     for parent, folders, files in os.walk(folder):
-        folders[:] = sorted(one for one in folders if one not in NOT_WATCHED)
+        folders[:] = sorted(folder for folder in folders if folder not in NOT_WATCHED)
         for name in sorted(files):
             path = Path(parent, name)
             try:
