@@ -232,9 +232,12 @@ class _Answer:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.began = True
-            given = list(message.get("headers", ()))
-            names = {name.lower() for name, _ in given}
-            message = {**message, "headers": given + [one for one in HEADERS.items() if one[0] not in names]}
+            headers_sent = list(message.get("headers", ()))
+            names = {name.lower() for name, _ in headers_sent}
+            message = {
+                **message,
+                "headers": headers_sent + [header for header in HEADERS.items() if header[0] not in names],
+            }
         await self._send(message)
 
 
@@ -251,13 +254,13 @@ async def _whole_body(receive: Receive) -> bytes | None:
 
 
 def _replayed(body: bytes, receive: Receive) -> Receive:
-    given = False
+    was_given = False
 
     async def receiving() -> Message:
-        nonlocal given
-        if given:
+        nonlocal was_given
+        if was_given:
             return await receive()
-        given = True
+        was_given = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return receiving

@@ -109,7 +109,7 @@ async def project_ids(
     """`projectIds`, repeated or joined by commas; None when not given: all models."""
     if project_ids is None:
         return None
-    found = {part.strip() for text in project_ids for part in text.split(",") if part.strip()}
-    if len(found) > IDS_MAX:
-        raise HTTPException(422, f"projectIds names {len(found)} models; at most {IDS_MAX}")
-    return found or None
+    ids = {part.strip() for text in project_ids for part in text.split(",") if part.strip()}
+    if len(ids) > IDS_MAX:
+        raise HTTPException(422, f"projectIds names {len(ids)} models; at most {IDS_MAX}")
+    return ids or None

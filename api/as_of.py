@@ -85,16 +85,16 @@ def asked(scope: Scope) -> Asked | None:
         return None
     pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=2_000)
     named = {name: [value for one, value in pairs if one == name] for name in ("as_of", "as_of_offsets")}
-    given = [(name, value) for name, values in named.items() for value in values]
-    if not given:
+    pairs_of_query = [(name, value) for name, values in named.items() for value in values]
+    if not pairs_of_query:
         return None
-    if len(given) > 1:
+    if len(pairs_of_query) > 1:
         raise ContradictionError("give as_of or as_of_offsets, and once")
     path = scope["path"]
     if HAS_A_PAST.fullmatch(path) is None:
         raise ValueError(f"{path} is about now alone: ask it without as_of")
     rest = tuple(sorted((name, value) for name, value in pairs if name not in named))
-    name, value = given[0]
+    name, value = pairs_of_query[0]
     if name == "as_of_offsets":
         return Asked(path, rest, None, parse_position(value))
     if len(value) > TIME_CHARS_MAX:
@@ -179,18 +179,18 @@ class AsOf:
             else:
                 cuts = question.cuts or {}
                 check_cuts(self._live, cuts, ends)
-            kept = self._get(question, cuts)
-            if kept is None:
+            answer = self._get(question, cuts)
+            if answer is None:
                 read = PastReadModels(self._live, cuts)
-                kept = self._run({**scope, READ: read})
+                answer = self._run({**scope, READ: read})
                 if read.used():
                     more = tuple(_headers(read, ""))
-                    kept = Answer(kept.status, kept.headers + more, kept.body)
-                    self._keep(question, cuts, frozenset(read.cuts_read()), kept)
+                    answer = Answer(answer.status, answer.headers + more, answer.body)
+                    self._keep(question, cuts, frozenset(read.cuts_read()), answer)
         except (NotInThePastError, TooManyLatecomersError) as error:
-            kept = _plain(409, str(error))
-        headers = [pair for pair in kept.headers if pair[0] != b"x-as-of"]
-        return Answer(kept.status, (*headers, (b"x-as-of", stands_for.encode())), kept.body)
+            answer = _plain(409, str(error))
+        headers = [pair for pair in answer.headers if pair[0] != b"x-as-of"]
+        return Answer(answer.status, (*headers, (b"x-as-of", stands_for.encode())), answer.body)
 
     def _run(self, scope: Scope) -> Answer:
         loop = getattr(self._local, "loop", None)
@@ -214,10 +214,10 @@ class AsOf:
             if reads is None or not reads <= set(cuts):
                 return None
             name = (question.path, question.query, position_text({read: cuts[read] for read in reads}))
-            found = self._kept.get(name)
-            if found is not None:
+            answer = self._kept.get(name)
+            if answer is not None:
                 self._kept.move_to_end(name)
-            return found
+            return answer
 
     def _keep(self, question: Asked, cuts: Cuts, reads: frozenset[str], answer: Answer) -> None:
         if answer.status != OK or len(answer.body) > CACHED_ANSWER_BYTES_MAX:

@@ -50,17 +50,17 @@ class BoardHistory:
         self._known: dict[int, Period] = {}
         self._lock = Lock()  # questions about the past run in threads of their own
 
-    def last(self, snapshots: Snapshots, wanted: int) -> list[Period]:
+    def last(self, snapshots: Snapshots, count: int) -> list[Period]:
         """The newest `wanted` periods that have snapshots, oldest first."""
-        found: list[Period] = []
+        periods_of: list[Period] = []
         until = snapshots.closed_until
-        while len(found) < wanted:
+        while len(periods_of) < count:
             period = self._before(snapshots, until)
             if period is None:
                 break
-            found.append(period)
+            periods_of.append(period)
             until = period.end - 1
-        return found[::-1]
+        return periods_of[::-1]
 
     def _before(self, snapshots: Snapshots, until: int) -> Period | None:
         newest = next(snapshots.newest(0, until), None)
@@ -71,7 +71,7 @@ class BoardHistory:
         terms = snapshots.terms.at(newest[1].period_start)
         if period is None and terms is not None:
             rows = snapshots.newest(end, end)
-            units = {one.model_id: one.windows_units.get(terms.ranking_key) for _, one in rows}
+            units = {snapshot.model_id: snapshot.windows_units.get(terms.ranking_key) for _, snapshot in rows}
             ranked, _ = rank(units.items(), terms.ranking_direction)
             places = {model_id: place for place, model_id, _ in ranked}
             period = Period(end, terms, units, places)
@@ -106,25 +106,27 @@ def router() -> APIRouter:
     return routes
 
 
-def history_answer(found: list[Period], compare_ms: int) -> dict[str, Any]:
+def history_answer(periods: list[Period], compare_ms: int) -> dict[str, Any]:
     """The body of the answer. `found` is not empty; ends ranked by another key than the newest have no values in it."""
-    terms = found[-1].terms
-    back = found[-1].end - compare_ms
-    base = max((one for one in found if one.end <= back), key=lambda one: one.end, default=found[0])
-    models = sorted({model_id for one in found for model_id in one.units})
+    terms = periods[-1].terms
+    back = periods[-1].end - compare_ms
+    base = max((one for one in periods if one.end <= back), key=lambda one: one.end, default=periods[0])
+    models = sorted({model_id for one in periods for model_id in one.units})
     decimals = terms.score_decimals
     series = {
         model_id: {
             "scores": [
                 None if units is None else to_float(units, decimals)
-                for units in (one.units.get(model_id) if _alike(one.terms, terms) else None for one in found)
+                for units in (
+                    one.units.get(model_id) if _alike(one.terms, terms) else None for one in periods
+                )
             ],
             "change_from": base.ranks.get(model_id),
         }
         for model_id in models
     }
     return {
-        "ends": [zulu(one.end) for one in found],
+        "ends": [zulu(one.end) for one in periods],
         "series": series,
         "change_since": zulu_or_none(base.end),
         "period_seconds": terms.snapshot_interval_ms // 1000,

@@ -87,7 +87,7 @@ class ChainLoop:
         self.error = ""
 
     async def _look(self, began: int) -> None:
-        open_rows, known = self._read()
+        open_rows, rows_known = self._read()
         statuses = await self.chain.status_of(
             sorted({row.tx_hash for row in open_rows if row.tx_hash}) if open_rows else []
         )
@@ -98,15 +98,15 @@ class ChainLoop:
         for crunch, some in _by_crunch(open_rows).items():
             on_chain = await self._on_chain(crunch, some)
             watched = [_watched(row) for row in some]
-            found = judge(
+            verdict = judge(
                 watched,
-                known,
+                rows_known,
                 statuses,
                 on_chain,
                 finalized_is_claimable=self._settings.solana_finalized_is_claimable,
             )
-            concerns += found.concerns
-            for wish in found.wishes:
+            concerns += verdict.concerns
+            for wish in verdict.wishes:
                 wishes += 1
                 await self._send(wish, began)
         if not wishes:
@@ -151,7 +151,7 @@ class ChainLoop:
         last = self._sent.get(wish)
         if last is not None and now - last < RESEND_MS:
             return
-        self._sent = {one: at for one, at in self._sent.items() if now - at < RESEND_MS}
+        self._sent = {command_key: at for command_key, at in self._sent.items() if now - at < RESEND_MS}
         if wish.kind == "confirm":
             read = self._projector.read.checkpoints
             await bind_before_confirm(self._port, read.get(wish.checkpoint_id), read, self._wallets, now)
@@ -195,7 +195,7 @@ def _watched(row: CheckpointRow) -> Watched:
 
 
 def _by_crunch(rows: list[CheckpointRow]) -> dict[str, list[CheckpointRow]]:
-    found: dict[str, list[CheckpointRow]] = {}
+    rows_of: dict[str, list[CheckpointRow]] = {}
     for row in rows:
-        found.setdefault(str(row.checkpoint.emission["crunch"]), []).append(row)
-    return found
+        rows_of.setdefault(str(row.checkpoint.emission["crunch"]), []).append(row)
+    return rows_of

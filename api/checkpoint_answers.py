@@ -27,10 +27,10 @@ canonical_json = msgspec.json.Encoder(order="deterministic").encode
 
 def checkpoint_answer(row: CheckpointRow, read: Checkpoints) -> dict[str, Any]:
     """The web app's shape. A withheld one carries its reason; its status is never PENDING."""
-    one = row.checkpoint
-    decimals = read.terms.decimals(one.contract_hash)
+    checkpoint = row.checkpoint
+    decimals = read.terms.decimals(checkpoint.contract_hash)
     ranking = []
-    for entry in one.ranking:
+    for entry in checkpoint.ranking:
         model = read.models.get(entry.model_id)
         ranking.append(
             {
@@ -50,23 +50,23 @@ def checkpoint_answer(row: CheckpointRow, read: Checkpoints) -> dict[str, Any]:
             }
         )
     return {
-        "id": one.checkpoint_id,
-        "period_start": zulu(one.period_start),
-        "period_end": zulu(one.period_end),
+        "id": checkpoint.checkpoint_id,
+        "period_start": zulu(checkpoint.period_start),
+        "period_end": zulu(checkpoint.period_end),
         "status": row.status,
         "reason": row.reason or None,
-        "entries": [one.emission],
+        "entries": [checkpoint.emission],
         "meta": {
-            "snapshot_count": one.snapshot_count,
-            "model_count": len(one.ranking),
+            "snapshot_count": checkpoint.snapshot_count,
+            "model_count": len(checkpoint.ranking),
             "ranking": ranking,
-            "unranked": one.unranked,
-            "unranked_reasons": one.unranked_reasons,
-            "contract_hash": one.contract_hash,
-            "emission_contract_hash": one.emission_contract_hash or one.contract_hash,
-            "emission_sha256": one.emission_sha256,
-            "rehearsal": one.rehearsal,
-            "payout": payout_answer(one),
+            "unranked": checkpoint.unranked,
+            "unranked_reasons": checkpoint.unranked_reasons,
+            "contract_hash": checkpoint.contract_hash,
+            "emission_contract_hash": checkpoint.emission_contract_hash or checkpoint.contract_hash,
+            "emission_sha256": checkpoint.emission_sha256,
+            "rehearsal": checkpoint.rehearsal,
+            "payout": payout_answer(checkpoint),
             "moves": [{"status": status, "at": zulu(at)} for status, at in row.moves],
         },
         "created_at": zulu(row.created_at),
@@ -77,21 +77,21 @@ def checkpoint_answer(row: CheckpointRow, read: Checkpoints) -> dict[str, Any]:
 
 def emission_answer(row: CheckpointRow) -> dict[str, Any]:
     """`{checkpoint_id, status, period_start, period_end, emission, emission_sha256}`."""
-    one = row.checkpoint
+    checkpoint = row.checkpoint
     return {
-        "checkpoint_id": one.checkpoint_id,
+        "checkpoint_id": checkpoint.checkpoint_id,
         "status": row.status,
-        "period_start": zulu(one.period_start),
-        "period_end": zulu(one.period_end),
-        "emission": one.emission,
-        "emission_sha256": one.emission_sha256,
+        "period_start": zulu(checkpoint.period_start),
+        "period_end": zulu(checkpoint.period_end),
+        "emission": checkpoint.emission,
+        "emission_sha256": checkpoint.emission_sha256,
     }
 
 
 def wallet_of(model_id: str, read: Checkpoints, wallets: Mapping[str, str]) -> str | None:
     """Where a model is paid: the operator's file first, then what the `models` topic tells, if that can be paid."""
-    told = wallets.get(model_id) or read.models.get(model_id).wallet_pubkey
-    return None if wallet_fault(told) else told
+    wallet = wallets.get(model_id) or read.models.get(model_id).wallet_pubkey
+    return None if wallet_fault(wallet) else wallet
 
 
 def cli_format(
@@ -135,27 +135,29 @@ def amounts(row: CheckpointRow, total_prize: int) -> tuple[list[tuple[str, int]]
 
     By largest remainder; of a payout by rules it is of its exact parts, which are finer than shares.
     """
-    one = row.checkpoint
-    if one.payout is not None:
-        paid, retained = money(one.payout.pools, total_prize)
-        return [(one.ranking[i].model_id, amount) for i, amount in paid.items()], retained
+    checkpoint = row.checkpoint
+    if checkpoint.payout is not None:
+        paid, retained = money(checkpoint.payout.pools, total_prize)
+        return [(checkpoint.ranking[i].model_id, amount) for i, amount in paid.items()], retained
     # On a tie the better rank gets the odd unit, whatever order the emission lists them in.
-    shares = sorted((each["cruncher_index"], each["reward_pct"]) for each in one.emission["cruncher_rewards"])
+    shares = sorted(
+        (each["cruncher_index"], each["reward_pct"]) for each in checkpoint.emission["cruncher_rewards"]
+    )
     units = allocate([share for _, share in shares], total_prize)
-    return [(one.ranking[i].model_id, unit) for (i, _), unit in zip(shares, units, strict=True)], 0
+    return [(checkpoint.ranking[i].model_id, unit) for (i, _), unit in zip(shares, units, strict=True)], 0
 
 
 def prizes(row: CheckpointRow, total_prize: int) -> list[dict[str, Any]]:
     """`[{prizeId, timestamp (s), model, prize}]`, and at the end `{prizeId, timestamp, retained}` where some is."""
     the_id, timestamp = row.checkpoint.checkpoint_id, row.checkpoint.period_end // 1000
     paid, retained = amounts(row, total_prize)
-    found: list[dict[str, Any]] = [
+    prizes_of_row: list[dict[str, Any]] = [
         {"prizeId": f"{the_id}-{model_id}", "timestamp": timestamp, "model": model_id, "prize": amount}
         for model_id, amount in paid
     ]
     if retained:
-        found.append({"prizeId": f"{the_id}-retained", "timestamp": timestamp, "retained": retained})
-    return found
+        prizes_of_row.append({"prizeId": f"{the_id}-retained", "timestamp": timestamp, "retained": retained})
+    return prizes_of_row
 
 
 def prizes_jsonl(row: CheckpointRow, total_prize: int) -> str:
@@ -212,17 +214,17 @@ def off_chain(row: CheckpointRow) -> str:
 
 def rewards_of(row: CheckpointRow, read: Checkpoints, model_ids: set[str] | None) -> list[dict[str, Any]]:
     """One flat row per paid model of a checkpoint, by place; of some models where given."""
-    one = row.checkpoint
-    found = []
-    for reward in sorted(one.emission["cruncher_rewards"], key=lambda each: each["cruncher_index"]):
-        entry = one.ranking[reward["cruncher_index"]]
+    checkpoint = row.checkpoint
+    rewards = []
+    for reward in sorted(checkpoint.emission["cruncher_rewards"], key=lambda each: each["cruncher_index"]):
+        entry = checkpoint.ranking[reward["cruncher_index"]]
         if model_ids is not None and entry.model_id not in model_ids:
             continue
         model = read.models.get(entry.model_id)
-        found.append(
+        rewards.append(
             {
-                "checkpoint_id": one.checkpoint_id,
-                "performed_at": naive(one.period_end),
+                "checkpoint_id": checkpoint.checkpoint_id,
+                "performed_at": naive(checkpoint.period_end),
                 "status": row.status,
                 "model_id": entry.model_id,
                 "model_name": model.model_name,
@@ -232,7 +234,7 @@ def rewards_of(row: CheckpointRow, read: Checkpoints, model_ids: set[str] | None
                 "reward_percent": reward["reward_pct"] / _FRAC64_PER_PERCENT,
             }
         )
-    return found
+    return rewards
 
 
 def payable(row: CheckpointRow) -> bool:

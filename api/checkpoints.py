@@ -109,7 +109,7 @@ def router(wallets: WalletsFile) -> APIRouter:
         )
         offered = (row for row in rows if payable(row) and row.checkpoint.period_end <= when.end)
         found, last = _page(offered, limit)
-        shares = [one for row in reversed(found) for one in rewards_of(row, read.checkpoints, wanted)]
+        shares = [reward for row in reversed(found) for reward in rewards_of(row, read.checkpoints, wanted)]
         return with_next(request, shaped(list[Reward], shares), last)
 
     @routes.get("/reports/checkpoints/{checkpoint_id}", response_model=Checkpoint, responses=UNKNOWN)
@@ -183,15 +183,15 @@ def router(wallets: WalletsFile) -> APIRouter:
 
 def _page(rows: Iterable[CheckpointRow], limit: int) -> tuple[list[CheckpointRow], Place | None]:
     """(at most `limit` of them, fewer of very many models; where the next page begins, None at the end)."""
-    found: list[CheckpointRow] = []
+    rows_of_page: list[CheckpointRow] = []
     entries = 0
     for row in rows:
         entries += len(row.checkpoint.ranking)
-        if found and (len(found) == limit or entries > ENTRIES_MAX):
-            last = found[-1].checkpoint
-            return found, (last.period_end, last.checkpoint_id)
-        found.append(row)
-    return found, None
+        if rows_of_page and (len(rows_of_page) == limit or entries > ENTRIES_MAX):
+            last = rows_of_page[-1].checkpoint
+            return rows_of_page, (last.period_end, last.checkpoint_id)
+        rows_of_page.append(row)
+    return rows_of_page, None
 
 
 def _find(read: Readable, checkpoint_id: str) -> CheckpointRow:

@@ -96,11 +96,11 @@ class Sender(msgspec.Struct, frozen=True):
     now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
     nonce: Callable[[], str] = lambda: secrets.token_hex(8)
 
-    def command_id(self, kind: str, checkpoint_id: str, wanted: str, at: int) -> str:
+    def command_id(self, kind: str, checkpoint_id: str, key: str, at: int) -> str:
         """An id of its own for each asking: the same wish asked twice is two commands, each with its
         answer.
         """
-        return content_id("cmd", kind, checkpoint_id, wanted, str(at), self.nonce())
+        return content_id("cmd", kind, checkpoint_id, key, str(at), self.nonce())
 
     async def decide(self, command: Event, checkpoint_id: str) -> Response:
         """Send, wait for the decision, answer."""

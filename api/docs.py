@@ -65,21 +65,21 @@ def page(document: dict[str, Any]) -> str:
     )
 
 
-def _operation(method: str, path: str, one: dict[str, Any]) -> str:
+def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
     parts = [
         f'<section><h2><span class="method">{method.upper()}</span> <code>{escape(path)}</code></h2>',
-        *(f"<p>{_prose(text)}</p>" for text in one.get("description", "").split("\n\n") if text),
+        *(f"<p>{_prose(text)}</p>" for text in operation.get("description", "").split("\n\n") if text),
     ]
-    if {} not in one["security"]:
+    if {} not in operation["security"]:
         parts.append(
             '<p class="soft">Needs a key, or a trusted network: X-API-Key, or Authorization: Bearer.</p>'
         )
-    parameters = list(_parameters(one))
+    parameters = list(_parameters(operation))
     if parameters:
         parts.append(f"<h3>Parameters</h3><dl>{''.join(parameters)}</dl>")
     own = {
         status: answer.get("description", "")
-        for status, answer in sorted(one["responses"].items())
+        for status, answer in sorted(operation["responses"].items())
         if status not in ALWAYS and status != "200"
     }
     if own:
@@ -96,8 +96,8 @@ def _answers(described: Mapping[str, str]) -> str:
     return f"<dl>{''.join(rows)}</dl>"
 
 
-def _parameters(one: dict[str, Any]) -> Iterator[str]:
-    for parameter in one.get("parameters", ()):
+def _parameters(operation: dict[str, Any]) -> Iterator[str]:
+    for parameter in operation.get("parameters", ()):
         schema = parameter.get("schema", {})
         notes = [
             parameter["in"],

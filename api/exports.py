@@ -97,9 +97,9 @@ def router() -> APIRouter:
             if not running[address]:
                 del running[address]
 
-        found = read.predictions.oldest(when.start, when.end, ids, status)
+        predictions = read.predictions.oldest(when.start, when.end, ids, status)
         write = {"ndjson": _ndjson, "csv": _csv, "parquet": _parquet}[form]
-        return _Export(write(_pages(found, making)), release, form)
+        return _Export(write(_pages(predictions, making)), release, form)
 
     @routes.get("/reports/predictions.ndjson", **_file("ndjson"))
     async def predictions_ndjson(
@@ -166,10 +166,10 @@ class _Export(StreamingResponse):
             self._release()
 
 
-def _pages(found: Iterator[Prediction], making: threading.BoundedSemaphore) -> Rows:
+def _pages(predictions: Iterator[Prediction], making: threading.BoundedSemaphore) -> Rows:
     while True:
         with making:
-            page = list(islice(found, ROWS_PER_PAGE))
+            page = list(islice(predictions, ROWS_PER_PAGE))
         if not page:
             return
         yield page
@@ -177,14 +177,16 @@ def _pages(found: Iterator[Prediction], making: threading.BoundedSemaphore) -> R
 
 def _ndjson(pages: Rows) -> Iterator[bytes]:
     for page in pages:
-        yield b"".join(_encode(row_of(one)) + b"\n" for one in page)
+        yield b"".join(_encode(row_of(prediction)) + b"\n" for prediction in page)
 
 
 def _csv(pages: Rows) -> Iterator[bytes]:
     yield ",".join(COLUMNS).encode() + b"\r\n"
     for page in pages:
         text = io.StringIO()
-        csv.writer(text).writerows([_harmless(cell) for cell in _flat(one).values()] for one in page)
+        csv.writer(text).writerows(
+            [_harmless(cell) for cell in _flat(prediction).values()] for prediction in page
+        )
         yield text.getvalue().encode()
 
 
@@ -196,7 +198,7 @@ def _parquet(pages: Rows) -> Iterator[bytes]:
     sink = _Chunks()
     with pq.ParquetWriter(sink, schema, compression="zstd", write_page_checksum=True) as writer:
         for page in pages:
-            writer.write_table(pa.Table.from_pylist([_flat(one) for one in page], schema))
+            writer.write_table(pa.Table.from_pylist([_flat(prediction) for prediction in page], schema))
             yield sink.take()
     yield sink.take()
 

@@ -21,11 +21,11 @@ def stage_rows(projector: Projector, now: int) -> list[dict[str, Any]]:
     return [
         {
             "stage": stage,
-            "decided_ts": zulu_or_none(one.decided_at),
-            "behind_seconds": _seconds(clock, one.decided_at),
-            "last_written_seconds_ago": _seconds(now, one.written_at),
+            "decided_ts": zulu_or_none(figures.decided_at),
+            "behind_seconds": _seconds(clock, figures.decided_at),
+            "last_written_seconds_ago": _seconds(now, figures.written_at),
         }
-        for stage, one in projector.stages.items()
+        for stage, figures in projector.stages.items()
     ]
 
 

@@ -39,8 +39,8 @@ def router(monitor: Monitor) -> APIRouter:
                 ],
                 "invariants": [msgspec.structs.asdict(finding) for finding in monitor.findings],
                 "alerts": [
-                    msgspec.structs.asdict(one) | {"since": _time(monitor.alerts.since[which])}
-                    for which, one in monitor.alerts.current.items()
+                    msgspec.structs.asdict(alert) | {"since": _time(monitor.alerts.since[which])}
+                    for which, alert in monitor.alerts.current.items()
                 ],
             },
         )

@@ -79,38 +79,38 @@ def parse_entries(text: str, where: str) -> list[Entry]:
     """The entries of a text with one a line (or `;`). Raises OperatorError naming `where` and the line, never its text:
     somebody may have put a key there.
     """
-    found: dict[str, Entry] = {}
+    entry_of: dict[str, Entry] = {}
     for number, line in enumerate(text.replace(";", "\n").splitlines(), 1):
-        wanted = line.partition("#")[0].strip()
-        if not wanted:
+        entry_text = line.partition("#")[0].strip()
+        if not entry_text:
             continue
-        match = _ENTRY.fullmatch(wanted)
+        match = _ENTRY.fullmatch(entry_text)
         scope = match["scope"].upper() if match else ""
         if match is None or scope not in ("READ", "SETTLE", "ADMIN"):
             raise OperatorError(
                 f"{where}, line {number}: an entry is ID SCOPE SHA256 with scope read, settle or admin; "
                 "`coordinator keys make` prints one"
             )
-        if match["id"] in found:
+        if match["id"] in entry_of:
             raise OperatorError(f"{where}, line {number}: the id {match['id']} stands there twice")
-        found[match["id"]] = Entry(match["id"], Scope[scope], match["hash"])
-        if len(found) > ENTRIES_MAX:
+        entry_of[match["id"]] = Entry(match["id"], Scope[scope], match["hash"])
+        if len(entry_of) > ENTRIES_MAX:
             raise OperatorError(f"{where} holds more than {ENTRIES_MAX} keys")
-    return list(found.values())
+    return list(entry_of.values())
 
 
 def read_key_ring(entries: str, file: str) -> KeyRing:
     """The keys of API_KEYS and of the file that API_KEYS_FILE names. Raises OperatorError."""
-    found = parse_entries(entries, "API_KEYS")
+    entries_found = parse_entries(entries, "API_KEYS")
     if file:
         try:
             with Path(file).open("rb") as opened:
                 raw = opened.read(FILE_BYTES_MAX + 1)
             if len(raw) > FILE_BYTES_MAX:
                 raise OperatorError(f"API_KEYS_FILE={file} is longer than {FILE_BYTES_MAX} bytes")
-            found += parse_entries(raw.decode(), f"API_KEYS_FILE={file}")
+            entries_found += parse_entries(raw.decode(), f"API_KEYS_FILE={file}")
         except (OSError, UnicodeDecodeError) as error:
             raise OperatorError(f"API_KEYS_FILE={file} cannot be read: {error}") from error
-    if len({one.key_id for one in found}) != len(found):
+    if len({entry.key_id for entry in entries_found}) != len(entries_found):
         raise OperatorError("API_KEYS and API_KEYS_FILE name the same id")
-    return KeyRing(found)
+    return KeyRing(entries_found)

@@ -56,8 +56,8 @@ class LeaderboardRoute(Route):
         """A question with parameters is the other route's."""
         if scope.get("query_string"):
             return Match.NONE, {}
-        match, found = super().matches(scope)
-        return match, {**found, "route": self}  # as FastAPI does: the metrics count by it
+        match, child_scope = super().matches(scope)
+        return match, {**child_scope, "route": self}  # as FastAPI does: the metrics count by it
 
 
 def board_rows(board: Board | None) -> list[dict[str, Any]]:

@@ -47,10 +47,10 @@ class LiveStream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, hub: Hub, told: dict[str, int] | None, hello: dict[str, Any]) -> None:
+    def __init__(self, hub: Hub, reached: dict[str, int] | None, hello: dict[str, Any]) -> None:
         super().__init__(headers=_HEADERS)
         del self.headers["content-length"]
-        self._hub, self._told, self._hello = hub, told, hello
+        self._hub, self._told, self._hello = hub, reached, hello
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         client = scope.get("client")
@@ -146,7 +146,7 @@ def router(projector: Projector, hub: Hub, registry: CollectorRegistry) -> APIRo
         if as_of is not None:
             raise HTTPException(422, "the live stream has no past: ask the other routes with as_of")
         try:
-            told = parse_position(last_event_id) if last_event_id else None
+            reached = parse_position(last_event_id) if last_event_id else None
         except ValueError as error:
             raise HTTPException(422, str(error)) from None
         hello = {
@@ -154,6 +154,6 @@ def router(projector: Projector, hub: Hub, registry: CollectorRegistry) -> APIRo
             **times(projector.read),
             "resumed_from": last_event_id or None,
         }
-        return LiveStream(hub, told, hello)
+        return LiveStream(hub, reached, hello)
 
     return routes

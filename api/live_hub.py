@@ -105,12 +105,12 @@ class Hub:
         if before is not None and not before.done():
             before.set_result(None)
 
-    def since(self, told: Mapping[str, int] | None) -> Since:
+    def since(self, reached: Mapping[str, int] | None) -> Since:
         """Where a new listener stands."""
         if self._projector.positions() != self.state.positions:
             self.state.turn(self._projector.positions())
             self._wake()
-        return self.state.since(told)
+        return self.state.since(reached)
 
     async def wait_beyond(self, turn: int, leaving: asyncio.Future[object]) -> None:
         """Until there is a turn after this one, the listener leaves, the beat is due, or the turns have ended."""

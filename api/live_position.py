@@ -20,13 +20,13 @@ def position_text(positions: Mapping[str, int]) -> str:
 
 def parse_position(text: str) -> dict[str, int]:
     """The next offsets that an id names. Raises ValueError."""
-    found: dict[str, int] = {}
+    turn_of: dict[str, int] = {}
     for part in text.split(".") if len(text) <= CHARS_MAX else ("",):
         match = _PART.fullmatch(part)
         if match is None:
             raise ValueError("Last-Event-ID is not one of ours: topic:offset joined by '.'")
-        found[match[1]] = int(match[2])
-    return found
+        turn_of[match[1]] = int(match[2])
+    return turn_of
 
 
 def reached(positions: Mapping[str, int], by: Mapping[str, int]) -> bool:

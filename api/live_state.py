@@ -114,9 +114,9 @@ class LiveState:
         if told.keys() - now.keys() or not reached(told, now):
             why = "the id is ahead of this node, which is catching up or reads another log: all is sent anew"
             return msgspec.structs.replace(everything, reason=why)
-        found = bisect_right(self._turns, False, key=lambda turn: not reached(turn[1], told))
-        if found:
-            return Since(self._turns[found - 1][0])
+        turns_reached = bisect_right(self._turns, False, key=lambda turn: not reached(turn[1], told))
+        if turns_reached:
+            return Since(self._turns[turns_reached - 1][0])
         changed = self._read.checkpoints.changed_since(told.get("checkpoints", 0))
         if changed is None:
             why = "the id is older than the changes of checkpoints that are kept: all is sent anew"
@@ -138,10 +138,10 @@ class LiveState:
             parts.append(message("feeds", self._feeds[1]))
         return b"".join(parts) + self.changes_since(where.turn, always=True)
 
-    def _owed_checkpoints(self, wanted: list[str] | None) -> list[dict[str, Any]]:
-        if wanted is None:
+    def _owed_checkpoints(self, reference_ids: list[str] | None) -> list[dict[str, Any]]:
+        if reference_ids is None:
             return [line for _, line in reversed(self._checkpoints.values())]
-        rows = (self._read.checkpoints.get(one) for one in wanted)
+        rows = (self._read.checkpoints.get(checkpoint_id) for checkpoint_id in reference_ids)
         return [checkpoint_line(row) for row in rows if row is not None]
 
     def changes_since(self, turn: int, *, always: bool = False) -> bytes:
@@ -169,7 +169,7 @@ class LiveState:
                 **self._head[1],
                 "complete": turn < 0,
                 "rows": [line for at, line in self._board.values() if at > turn],
-                "gone": [one for one, at in self._gone.items() if at > turn >= 0],
+                "gone": [model_id for model_id, at in self._gone.items() if at > turn >= 0],
             },
         )
 
@@ -209,18 +209,18 @@ def board_line(board: Board, place: int, row: BoardRow) -> dict[str, Any]:
 
 def checkpoint_line(row: CheckpointRow) -> dict[str, Any]:
     """A checkpoint on its way, without its shares: `/reports/checkpoints/{id}` has them."""
-    one = row.checkpoint
+    checkpoint = row.checkpoint
     return {
-        "id": one.checkpoint_id,
+        "id": checkpoint.checkpoint_id,
         "status": row.status,
         "reason": row.reason or None,
-        "period_start": zulu(one.period_start),
-        "period_end": zulu(one.period_end),
+        "period_start": zulu(checkpoint.period_start),
+        "period_end": zulu(checkpoint.period_end),
         "created_at": zulu(row.created_at),
         "submitted_at": zulu_or_none(row.submitted_at),
         "tx_hash": row.tx_hash,
-        "model_count": len(one.ranking),
-        "rehearsal": one.rehearsal,
+        "model_count": len(checkpoint.ranking),
+        "rehearsal": checkpoint.rehearsal,
         "moves": [{"status": status, "at": zulu(at)} for status, at in row.moves],
     }
 
@@ -254,8 +254,8 @@ def feeds_line(read: ReadModels) -> dict[str, Any]:
 
 
 def _stamped(before: Rows, rows: dict[str, dict[str, Any]], number: int) -> Rows:
-    found: Rows = {}
+    stamped: Rows = {}
     for name, row in rows.items():
         old = before.get(name)
-        found[name] = old if old is not None and old[1] == row else (number, row)
-    return found
+        stamped[name] = old if old is not None and old[1] == row else (number, row)
+    return stamped

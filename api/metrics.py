@@ -153,17 +153,17 @@ class _ReadModels(Collector):
         for status in ("pending", "scored", "failed", "absent"):
             states.add_metric([status], totals[status])
         yield states
-        found: dict[str, int] = {}
+        count_of_status: dict[str, int] = {}
         for row in islice(projector.read.checkpoints.newest(), CHECKPOINTS_COUNTED):
-            found[row.status] = found.get(row.status, 0) + 1
-        kept = GaugeMetricFamily(
+            count_of_status[row.status] = count_of_status.get(row.status, 0) + 1
+        checkpoints = GaugeMetricFamily(
             "coordinator_checkpoints",
             "Statuses of the newest 100 checkpoints.",
             labels=["status"],
         )
-        for status, count in sorted(found.items()):
-            kept.add_metric([status], count)
-        yield kept
+        for status, count in sorted(count_of_status.items()):
+            checkpoints.add_metric([status], count)
+        yield checkpoints
         yield GaugeMetricFamily(
             "coordinator_healthy", "1 while folding moves, as /healthz says.", float(projector.health().ok)
         )

@@ -40,7 +40,7 @@ def router() -> APIRouter:
     ) -> Response:
         """One row per model and period: counts, windows and the contract's own aggregates, oldest first."""
         found, last = snapshots_page(read, when, ids, limit, cursor)
-        rows = [_row(one, read) for _, one in found]
+        rows = [_row(snapshot, read) for _, snapshot in found]
         return with_next(request, shaped(list[ModelMetrics], rows[::-1]), last)
 
     @routes.get("/reports/models/summary", response_model=list[ModelMetrics])
@@ -51,11 +51,11 @@ def router() -> APIRouter:
     ) -> Response:
         """Each model's newest row with period end in [start, end], by id."""
         newest: dict[str, SnapshotTakenData] = {}
-        wanted = len(read.models.all()) if ids is None else len(ids)
+        rows_max = len(read.models.all()) if ids is None else len(ids)
         looked = read.snapshots.newest(when.start, when.end, ids, look=Look(LOOK_MAX))
-        for _, one in islice(looked, LOOK_MAX):
-            newest.setdefault(one.model_id, one)
-            if len(newest) == wanted:
+        for _, snapshot in islice(looked, LOOK_MAX):
+            newest.setdefault(snapshot.model_id, snapshot)
+            if len(newest) == rows_max:
                 break
         return shaped(list[ModelMetrics], [_row(newest[model_id], read) for model_id in sorted(newest)])
 

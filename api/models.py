@@ -37,9 +37,9 @@ def router() -> APIRouter:
         """Every model ever seen, by id."""
         clock = read.feeds.clock
         after = place_of(cursor, tuple[str])
-        found = [row for row in read.models.all() if after is None or row.model_id > after[0]]
-        last = (found[limit - 1].model_id,) if len(found) > limit else None
-        return with_next(request, shaped(list[Model], [model_row(row, clock) for row in found[:limit]]), last)
+        rows = [row for row in read.models.all() if after is None or row.model_id > after[0]]
+        last = (rows[limit - 1].model_id,) if len(rows) > limit else None
+        return with_next(request, shaped(list[Model], [model_row(row, clock) for row in rows[:limit]]), last)
 
     @routes.get(
         "/reports/models/global", response_model=list[ModelPoint], responses={200: {"headers": PAGED}}
@@ -55,16 +55,16 @@ def router() -> APIRouter:
         """Each model's windows at each period's end, oldest first."""
         rows = []
         found, last = snapshots_page(read, when, ids, limit, cursor)
-        for _at, one in found:
-            decimals = read.snapshots.terms.decimals(one.contract_hash)
-            scores = to_floats(one.windows_units, decimals)
+        for _at, snapshot in found:
+            decimals = read.snapshots.terms.decimals(snapshot.contract_hash)
+            scores = to_floats(snapshot.windows_units, decimals)
             rows.append(
                 {
-                    "model_id": one.model_id,
-                    "performed_at": naive(one.period_end),
+                    "model_id": snapshot.model_id,
+                    "performed_at": naive(snapshot.period_end),
                     **scores,
                     "score_metrics": scores,
-                    **_ranking(scores, read.snapshots.terms.at(one.period_start)),
+                    **_ranking(scores, read.snapshots.terms.at(snapshot.period_start)),
                 }
             )
         return with_next(request, shaped(list[ModelPoint], rows[::-1]), last)
@@ -91,8 +91,8 @@ def router() -> APIRouter:
         found = list(islice(history, limit + 1))
         for row in found[:limit][::-1]:
             now = terms.at(row.until - 1)
-            asked = (known for known in (now, *terms.in_order) if known is not None)
-            scopes = (scope for known in asked for scope in known.scopes)
+            asked = (terms_known for terms_known in (now, *terms.in_order) if terms_known is not None)
+            scopes = (scope for terms_known in asked for scope in terms_known.scopes)
             scope = next(
                 (
                     scope

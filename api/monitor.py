@@ -118,8 +118,8 @@ class Monitor:
         self.side_tasks += own
         try:
             async with asyncio.TaskGroup() as group:
-                for one in own:
-                    group.create_task(one.supervise())
+                for task in own:
+                    group.create_task(task.supervise())
         finally:
             if self.chain is not None:
                 await self.chain.chain.close()
@@ -159,8 +159,8 @@ class Monitor:
 
     def _find(self, now: int) -> list[Finding]:
         read = self._projector.read
-        found = [*read.checks.findings(), self._moves(), self._numbers(now), self.replay_check.finding()]
-        return found if self.scrub is None else [*found, self._whole(self.scrub)]
+        findings = [*read.checks.findings(), self._moves(), self._numbers(now), self.replay_check.finding()]
+        return findings if self.scrub is None else [*findings, self._whole(self.scrub)]
 
     def _whole(self, scrub: LogScrub) -> Finding:
         return Finding(
@@ -347,19 +347,19 @@ class Monitor:
                 checkpoints.version,
                 [_standing(row) for row in rows if row.status in UNSETTLED],
             )
-        for one in self._standing[1]:
-            age_ms = now - one.created_at
-            if one.status == "WITHHELD":
+        for standing in self._standing[1]:
+            age_ms = now - standing.created_at
+            if standing.status == "WITHHELD":
                 yield Alert(
                     "checkpoint",
-                    f"withheld {one.checkpoint_id}",
-                    f"{one.checkpoint_id} is withheld: {one.reason}",
+                    f"withheld {standing.checkpoint_id}",
+                    f"{standing.checkpoint_id} is withheld: {standing.reason}",
                 )
-            elif not one.rehearsal and age_ms >= self._settings.unpaid_alert_seconds * 1000:
+            elif not standing.rehearsal and age_ms >= self._settings.unpaid_alert_seconds * 1000:
                 yield Alert(
                     "checkpoint",
-                    f"unpaid {one.checkpoint_id}",
-                    f"{one.checkpoint_id} is {one.status} for {age_ms // 3_600_000} hours",
+                    f"unpaid {standing.checkpoint_id}",
+                    f"{standing.checkpoint_id} is {standing.status} for {age_ms // 3_600_000} hours",
                 )
 
 

@@ -52,8 +52,8 @@ def load_own_routes(folder: str) -> list[OwnRoutes]:
 
 def mount_own_routes(app: FastAPI, loaded: Iterable[OwnRoutes]) -> None:
     """Mount them into `app`, after all that it has."""
-    for one in loaded:
-        app.include_router(one.router, prefix=one.prefix, tags=[f"own: {one.file.stem}"])
+    for routes in loaded:
+        app.include_router(routes.router, prefix=routes.prefix, tags=[f"own: {routes.file.stem}"])
 
 
 def _router(file: Path) -> APIRouter:

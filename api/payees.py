@@ -55,9 +55,9 @@ class PayeesLoop:
             return
         read = self._projector.read.checkpoints
         try:
-            known = self._wallets.lookup()
+            wallet_of_model = self._wallets.lookup()
             for row in list(islice(read.newest("PENDING"), OFFERED_MAX)):
-                await bind_unbound(self._port, row, read, known, self._now_ms())
+                await bind_unbound(self._port, row, read, wallet_of_model, self._now_ms())
         except (OperatorError, WorldError) as error:
             self.error = str(error)
             return
@@ -94,8 +94,8 @@ def unbound(row: CheckpointRow, read: Checkpoints, wallets: Mapping[str, str]) -
     paid = [
         ranking[reward["cruncher_index"]].model_id for reward in row.checkpoint.emission["cruncher_rewards"]
     ]
-    found = {one: wallet_of(one, read, wallets) for one in paid if one not in row.payees}
-    return {model_id: wallet for model_id, wallet in found.items() if wallet is not None}
+    wallet_of_model = {one: wallet_of(one, read, wallets) for one in paid if one not in row.payees}
+    return {model_id: wallet for model_id, wallet in wallet_of_model.items() if wallet is not None}
 
 
 def in_parts(payees: Mapping[str, str]) -> Iterator[dict[str, str]]:
@@ -108,9 +108,9 @@ def in_parts(payees: Mapping[str, str]) -> Iterator[dict[str, str]]:
 def bind_payees(row: CheckpointRow, payees: dict[str, str], at: int, *, replaces: bool = False) -> BindPayees:
     """The command; the same wish has the same id."""
     the_id = row.checkpoint.checkpoint_id
-    said = [f"{model_id}={wallet}" for model_id, wallet in sorted(payees.items())]
+    pairs = [f"{model_id}={wallet}" for model_id, wallet in sorted(payees.items())]
     return BindPayees(
-        id=content_id("bind-payees", the_id, str(replaces), *said, *([str(at)] if replaces else [])),
+        id=content_id("bind-payees", the_id, str(replaces), *pairs, *([str(at)] if replaces else [])),
         at=at,
         data=BindPayeesData(checkpoint_id=the_id, payees=payees, replaces=replaces),
     )

@@ -29,7 +29,7 @@ class ContradictionError(ValueError):
 def position_text(cuts: Cuts) -> str:
     """The cuts as `X-Log-Position` says them."""
     return ".".join(
-        f"{topic}:{cut.offset}" + "".join(f"~{one}" for one in cut.late)
+        f"{topic}:{cut.offset}" + "".join(f"~{offset}" for offset in cut.late)
         for topic, cut in sorted(cuts.items())
     )
 
@@ -39,7 +39,7 @@ def parse_position(text: str) -> dict[str, Cut]:
 
     Raises ValueError with a sentence, ContradictionError where the form is right.
     """
-    found: dict[str, Cut] = {}
+    cut_of_topic: dict[str, Cut] = {}
     if len(text) > OFFSETS_CHARS_MAX:
         raise ValueError(f"as_of_offsets has more than {OFFSETS_CHARS_MAX} characters")
     if _POSITION.fullmatch(text) is None:
@@ -48,21 +48,21 @@ def parse_position(text: str) -> dict[str, Cut]:
             + ", ".join(sorted(KEEPERS))
         )
     for topic, offset, late in _part.findall(text):
-        if topic in found:
+        if topic in cut_of_topic:
             raise ContradictionError(f"as_of_offsets names {topic} twice")
         behind = tuple(int(part) for part in late.split("~")[1:])
         if list(behind) != sorted(set(behind)) or (behind and behind[0] < int(offset)):
             raise ContradictionError(f"the decisions behind the cut of {topic} are not in order")
-        found[topic] = Cut(int(offset), behind)
-    return found
+        cut_of_topic[topic] = Cut(int(offset), behind)
+    return cut_of_topic
 
 
 def headers_of(used: Sequence[Projection], cuts: Cuts, stands_for: str) -> list[tuple[bytes, bytes]]:
     """The headers of an answer made from the read models `used`, at `cuts`."""
-    hashes = ", ".join(f"{one.name}={one.store.state_hash}" for one in used)
-    found = [(b"x-log-position", position_text(cuts).encode())]
+    hashes = ", ".join(f"{read.name}={read.store.state_hash}" for read in used)
+    headers = [(b"x-log-position", position_text(cuts).encode())]
     if hashes:
-        found.append((b"x-state-hash", hashes.encode()))
+        headers.append((b"x-state-hash", hashes.encode()))
     if stands_for:
-        found.append((b"x-as-of", stands_for.encode()))
-    return found
+        headers.append((b"x-as-of", stands_for.encode()))
+    return headers

@@ -89,8 +89,8 @@ def _answer(request: Request, read: Readable, asked: Question) -> Response:
     rounds = read.predictions.newest(
         when.start, when.end, asked.ids, asked.status, after=asked.after, look=look
     )
-    found = list(islice(rounds, limit + 1))
-    if asked.chart and (len(found) > limit or look.stopped_at is not None):
+    page = list(islice(rounds, limit + 1))
+    if asked.chart and (len(page) > limit or look.stopped_at is not None):
         some = spread(read.predictions, when.start, when.end, asked.ids, limit, LOOKS_MAX)
         answer = shaped(list[shapes.Prediction], [row_of(one) for one in some])
         answer.headers["X-Thinned"] = (
@@ -98,8 +98,8 @@ def _answer(request: Request, read: Readable, asked: Question) -> Response:
         )
         answer.headers["X-Truncated"] = "true"
         return answer
-    rows = [row_of(one) for one in found[:limit]]
-    last = found[limit - 1].place if len(found) > limit else look.stopped_at
+    rows = [row_of(one) for one in page[:limit]]
+    last = page[limit - 1].place if len(page) > limit else look.stopped_at
     return with_next(request, shaped(list[shapes.Prediction], rows[::-1]), last)
 
 

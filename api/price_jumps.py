@@ -48,18 +48,22 @@ class PriceJumps:
     def alerts(self, feeds: Feeds, factor: float, now: int) -> Iterator[Alert]:
         """One for each subscription with a price `factor` times the one before it, or less than its part."""
         for row in feeds.all():
-            one = (row.source, row.subject, row.kind, row.granularity)
-            grown = row.record_count - self._counts.get(one, 0)
+            subscription = (row.source, row.subject, row.kind, row.granularity)
+            grown = row.record_count - self._counts.get(subscription, 0)
             if grown:
-                self._counts[one] = row.record_count
+                self._counts[subscription] = row.record_count
                 limit = min(max(grown + 1, LOOKED_AT_MIN), LOOKED_AT_MAX)
-                newest = [record for _, record in feeds.tail(limit, *one)]
-                before = self._seen.get(one, {})
-                kept = {jump: since for jump, since in before.items() if now - since < TOLD_MS}
-                found = {jump: before.get(jump, now) for jump in jumps(newest, factor)}
-                self._seen[one] = dict([*kept.items(), *found.items()][-LOOKED_AT_MAX:])
+                newest = [record for _, record in feeds.tail(limit, *subscription)]
+                before = self._seen.get(subscription, {})
+                lasting_since = {jump: since for jump, since in before.items() if now - since < TOLD_MS}
+                since_of_jump = {jump: before.get(jump, now) for jump in jumps(newest, factor)}
+                self._seen[subscription] = dict(
+                    [*lasting_since.items(), *since_of_jump.items()][-LOOKED_AT_MAX:]
+                )
             lasting = {
-                jump: since for jump, since in self._seen.get(one, {}).items() if now - since < TOLD_MS
+                jump: since
+                for jump, since in self._seen.get(subscription, {}).items()
+                if now - since < TOLD_MS
             }
             if told := sorted(lasting, key=lambda jump: jump.ts_event)[-NAMED_MAX:]:
                 what = "; ".join(
@@ -67,7 +71,9 @@ class PriceJumps:
                     for jump in told
                 )
                 yield Alert(
-                    "feed", f"price {row.subject}", f"{' '.join(one)}: {what}. It is believed: is it right?"
+                    "feed",
+                    f"price {row.subject}",
+                    f"{' '.join(subscription)}: {what}. It is believed: is it right?",
                 )
 
 
@@ -77,7 +83,7 @@ def jumps(newest: Sequence[TailRecord], factor: float) -> list[Jump]:
     for record in reversed(newest):
         if record.ts_event not in last or last[record.ts_event].revision < record.revision:
             last[record.ts_event] = record
-    found: list[Jump] = []
+    jumps_found: list[Jump] = []
     for before, after in pairwise(last[ts] for ts in sorted(last)):
         reference = next((before.values[name] for name in LAST_PRICES if name in before.values), None)
         if reference is None or float(reference) <= 0 or after.ts_event - before.ts_event > APART_MS_MAX:
@@ -85,8 +91,8 @@ def jumps(newest: Sequence[TailRecord], factor: float) -> list[Jump]:
         times = [value / float(reference) for value in _prices(after.values)]
         worst = max(times, key=_far, default=1.0)
         if _far(worst) >= factor:
-            found.append(Jump(after.ts_event, worst * float(reference), float(reference)))
-    return found
+            jumps_found.append(Jump(after.ts_event, worst * float(reference), float(reference)))
+    return jumps_found
 
 
 def _far(times: float) -> float:

@@ -46,12 +46,12 @@ class Standing:
 
     def lasting_ms(self, now: int, standing: Mapping[str, object]) -> dict[str, int]:
         """For each thing that stands, how long it has stood at the same mark (any value that changes as it moves)."""
-        kept: dict[str, tuple[int, object]] = {}
+        marks: dict[str, tuple[int, object]] = {}
         for name, mark in standing.items():
             since, before = self._since.get(name, (now, mark))
-            kept[name] = (since if before == mark else now, mark)
-        self._since = kept
-        return {name: now - since for name, (since, _) in kept.items()}
+            marks[name] = (since if before == mark else now, mark)
+        self._since = marks
+        return {name: now - since for name, (since, _) in marks.items()}
 
 
 class Progress:
@@ -127,8 +127,8 @@ def overdue(snapshots: Snapshots, decided_offset: int, first_tick: int, clock: i
         closed = snapshots.closed_until or first_tick
         _, end = terms.checkpoint_period(closed)
         why = f"its scores are whole up to {zulu(closed)} alone: look at the stages before it"
-    held = terms.at(end - 1)
-    if clock - end < held.grace_ms + held.deadline_ms + OVERDUE_MS:
+    terms_then = terms.at(end - 1)
+    if clock - end < terms_then.grace_ms + terms_then.deadline_ms + OVERDUE_MS:
         return None
     late = f"{(clock - end) // 60_000} min after its end"
     return Overdue(end, f"no checkpoint, and no reason why, for the period up to {zulu(end)} {late}: {why}")

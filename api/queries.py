@@ -24,11 +24,11 @@ async def known_names(request: Request) -> None:
         check_names(request.query_params.keys(), names_of(route.dependant))
 
 
-def check_names(given: Iterable[str], known: frozenset[str]) -> None:
+def check_names(names: Iterable[str], allowed: frozenset[str]) -> None:
     """Raises HTTPException 422 for a name that is neither known nor known to all."""
-    for name in given:
-        if name not in known and name not in WIDGET_NAMES and name not in PAST_NAMES:
-            near = get_close_matches(name[:40], sorted(known | WIDGET_NAMES | PAST_NAMES), 1)
+    for name in names:
+        if name not in allowed and name not in WIDGET_NAMES and name not in PAST_NAMES:
+            near = get_close_matches(name[:40], sorted(allowed | WIDGET_NAMES | PAST_NAMES), 1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
             raise HTTPException(422, f"query: {name[:40]!r} is no parameter of this route{hint}")
 

@@ -84,7 +84,7 @@ class ReplayCheck:
             with contextlib.suppress(psutil.Error):
                 psutil.Process(child.pid).nice(LOWEST_PRIORITY)
             async with asyncio.timeout(CHECK_SECONDS_MAX):
-                said, words = await child.communicate()
+                stdout, stderr = await child.communicate()
         except TimeoutError:
             self._failed = f"{name}: not done within {CHECK_SECONDS_MAX:g} s"
             return
@@ -93,16 +93,16 @@ class ReplayCheck:
                 child.kill()
                 await child.wait()
         self.checks += 1
-        self._judge(name, child.returncode, said, words)
+        self._judge(name, child.returncode, stdout, stderr)
 
-    def _judge(self, name: str, code: int | None, said: bytes, words: bytes) -> None:
+    def _judge(self, name: str, code: int | None, stdout: bytes, stderr: bytes) -> None:
         try:
             if code not in (verify.EQUAL, verify.DIFFERENT):
-                raise ValueError(_last_words(words))
-            result = _decoder.decode(said)
+                raise ValueError(_last_words(stderr))
+            result = _decoder.decode(stdout)
             verdict = None if result.log_fault else result.verdicts[0]
         except (msgspec.DecodeError, ValueError, IndexError) as error:
-            why = _last_words(words) or str(error)
+            why = _last_words(stderr) or str(error)
             self._failed = f"{name} could not be checked (exit {code}): {why}"
             _log.warning("replay_check_failed", projection=name, code=code, reason=why)
             return

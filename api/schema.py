@@ -48,13 +48,13 @@ def widgets(aggregates: list[str]) -> list[dict[str, Any]]:
     merges charts of one address, so each has an address of its own.
     """
     series = [(name, _label(name)) for name in aggregates] or [("scored_count", "Scored predictions")]
-    found = [
+    charts = [
         _chart(10, "Scores per period", "/reports/models/metrics", series, "decimal-4"),
         _chart(
             11, "Rewards", "/reports/checkpoints/rewards", [("reward_percent", "Share in %")], "decimal-4"
         ),
     ]
-    return [chart | {"order": 100 + order} for order, chart in enumerate(found)]
+    return [chart | {"order": 100 + order} for order, chart in enumerate(charts)]
 
 
 def _chart(number: int, title: str, url: str, series: list[tuple[str, str]], form: str) -> dict[str, Any]:
@@ -80,7 +80,7 @@ def _label(name: str) -> str:
 
 def columns(window_hours: dict[str, int]) -> list[dict[str, Any]]:
     """The board's columns; windows named unlike the defaults come after them."""
-    found = [
+    columns_of_board = [
         _column(1, "USERNAME", "username", "Username", None, "Who made the model"),
         _column(
             2,
@@ -101,10 +101,14 @@ def columns(window_hours: dict[str, int]) -> list[dict[str, Any]]:
         number = ids.get(name, free)
         free += name not in ids
         tip = f"Mean score of the last {hours} h" if hours else None
-        found.append(_column(number, "VALUE", name, _label(name), "decimal-4", tip))
-    found.append(_column(10, "VALUE", "rank", "Rank", "integer", "1 is best; equal ranks are tied"))
-    found.append(_column(11, "VALUE", "ranking_score", "Score", "decimal-6", "What the ranks are by"))
-    return [column | {"order": order} for order, column in enumerate(found)]
+        columns_of_board.append(_column(number, "VALUE", name, _label(name), "decimal-4", tip))
+    columns_of_board.append(
+        _column(10, "VALUE", "rank", "Rank", "integer", "1 is best; equal ranks are tied")
+    )
+    columns_of_board.append(
+        _column(11, "VALUE", "ranking_score", "Score", "decimal-6", "What the ranks are by")
+    )
+    return [column | {"order": order} for order, column in enumerate(columns_of_board)]
 
 
 def _column(

@@ -100,8 +100,8 @@ async def _fold_and_serve(
             read.close()
 
 
-async def _unless(stopping: asyncio.Event, wanted: Coroutine[None, None, str]) -> str | None:
-    task = asyncio.create_task(wanted)
+async def _unless(stopping: asyncio.Event, work: Coroutine[None, None, str]) -> str | None:
+    task = asyncio.create_task(work)
     stop = asyncio.create_task(stopping.wait())
     await asyncio.wait((task, stop), return_when=asyncio.FIRST_COMPLETED)
     stop.cancel()

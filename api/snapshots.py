@@ -41,7 +41,7 @@ def router() -> APIRouter:
         wanted = {model_id} if model_id is not None else ids
         terms = read.snapshots.terms
         found, last = snapshots_page(read, when, wanted, limit, cursor)
-        rows = [_row(at, one, terms.decimals(one.contract_hash), read) for at, one in found]
+        rows = [_row(at, snapshot, terms.decimals(snapshot.contract_hash), read) for at, snapshot in found]
         return with_next(request, shaped(list[Snapshot], rows), last)
 
     return routes
@@ -56,11 +56,11 @@ def snapshots_page(
     """
     look = Look(SNAPSHOTS_LOOKED_MAX)
     rows = read.snapshots.newest(when.start, when.end, ids, after=place_of(cursor, Place), look=look)
-    found = list(islice(rows, limit + 1))
-    if len(found) > limit:
-        last = found[limit - 1][1]
-        return found[:limit], (last.period_end, last.model_id)
-    return found, look.stopped_at
+    page = list(islice(rows, limit + 1))
+    if len(page) > limit:
+        last = page[limit - 1][1]
+        return page[:limit], (last.period_end, last.model_id)
+    return page, look.stopped_at
 
 
 def _row(at: int, snapshot: SnapshotTakenData, decimals: int, read: Readable) -> dict[str, Any]:

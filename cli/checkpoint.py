@@ -73,19 +73,19 @@ def list_(
         read = log.read_model
         return [checkpoint_answer(row, read) for row in islice(read.newest(status), limit)]
 
-    found = _ask(data_dir, kafka, ask)
+    rows = _ask(data_dir, kafka, ask)
     if as_json:
-        print_json(found)
+        print_json(rows)
         return
 
     table = Table(Column("id", no_wrap=True), "period (UTC)", "status", "transaction or reason")
-    for one in found:
+    for one in rows:
         period = f"{one['period_start'][:16]} to {one['period_end'][:16]}".replace("T", " ")
         why = one["reason"] if one["status"] == "WITHHELD" else one["tx_hash"] or one["reason"] or ""
         rehearsal = " (rehearsal)" if one["meta"]["rehearsal"] else ""
         table.add_row(one["id"], period, one["status"] + rehearsal, Text(why))
     Console().print(table)
-    if not found:
+    if not rows:
         typer.echo("no checkpoint" + (f" stands at {status}" if status else " was opened yet"))
 
 
@@ -143,12 +143,12 @@ def confirm(
 
     Example: [bold]coordinator checkpoint confirm ckp_1f0c 5VERv8NM...[/bold]
     """
-    wanted = tx_hash.strip()
-    if not is_tx_hash(wanted):
+    tx_hash_stripped = tx_hash.strip()
+    if not is_tx_hash(tx_hash_stripped):
         raise OperatorError("TX_HASH must be base58 of 64 bytes (87 or 88 characters)")
     _command(data_dir, kafka, checkpoint_id, as_json, lambda row: (
         ev.ConfirmCheckpoint,
-        ev.ConfirmCheckpointData(checkpoint_id=row.checkpoint.checkpoint_id, tx_hash=wanted),
+        ev.ConfirmCheckpointData(checkpoint_id=row.checkpoint.checkpoint_id, tx_hash=tx_hash_stripped),
     ))  # fmt: skip
 
 
@@ -227,11 +227,11 @@ def dry_run(
         return await run_dry(settings, contract, log.read_model)
 
     with Console(stderr=True).status("closing the running period in memory"):
-        found = _ask(data_dir, kafka, ask)
+        result = _ask(data_dir, kafka, ask)
     if as_json:
-        print_json(found)
+        print_json(result)
     else:
-        print_dry_run(found)
+        print_dry_run(result)
 
 
 @app.command("wallets")

@@ -82,22 +82,28 @@ class CheckpointsLog:
                     self._folder.commit()
         self._folder.commit()
 
-    def find(self, wanted: str) -> CheckpointRow:
+    def find(self, beginning: str) -> CheckpointRow:
         """The checkpoint whose id is, or alone begins with, `wanted`; `latest` is the newest one offered.
 
         Raises OperatorError.
         """
-        if wanted == "latest":
+        if beginning == "latest":
             latest = self.read_model.latest_offered()
             if latest is None:
                 raise OperatorError("no checkpoint has been offered yet")
             return latest
-        found = [row for row in self.read_model.newest() if row.checkpoint.checkpoint_id.startswith(wanted)]
-        exact = [one for one in found if one.checkpoint.checkpoint_id == wanted]
-        if len(found) != 1 and not exact:
-            what = f"{len(found)} checkpoints' ids begin with" if found else "no checkpoint's id begins with"
-            raise OperatorError(f"{what} {wanted!r}; `coordinator checkpoint list` has them")
-        return (exact or found)[0]
+        matching = [
+            row for row in self.read_model.newest() if row.checkpoint.checkpoint_id.startswith(beginning)
+        ]
+        exact = [one for one in matching if one.checkpoint.checkpoint_id == beginning]
+        if len(matching) != 1 and not exact:
+            what = (
+                f"{len(matching)} checkpoints' ids begin with"
+                if matching
+                else "no checkpoint's id begins with"
+            )
+            raise OperatorError(f"{what} {beginning!r}; `coordinator checkpoint list` has them")
+        return (exact or matching)[0]
 
     async def decide(self, kind: type[Any], data: Any) -> CheckpointRow:
         """Append the command, wait for its decision, give the checkpoint as it then stands.

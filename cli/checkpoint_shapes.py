@@ -64,25 +64,27 @@ def share_text(share_frac64: int) -> str:
     return f"{bytes(percent(share_frac64)).decode()} %"
 
 
-def print_checkpoint(one: dict[str, Any], heading: str = "") -> None:
+def print_checkpoint(checkpoint: dict[str, Any], heading: str = "") -> None:
     """A checkpoint for people: what it is, its ranking with shares, its way."""
     console = Console(highlight=False)
-    console.print(heading or f"checkpoint {one['id']}: {one['status']}")
+    console.print(heading or f"checkpoint {checkpoint['id']}: {checkpoint['status']}")
     console.print(
-        f"period {one['period_start']} to {one['period_end']}, {one['meta']['snapshot_count']} snapshots"
+        f"period {checkpoint['period_start']} to {checkpoint['period_end']}, "
+        f"{checkpoint['meta']['snapshot_count']} snapshots"
     )
-    if one["reason"]:
-        console.print(f"reason: {one['reason']}", markup=False)
-    if one["meta"]["rehearsal"]:
+    if checkpoint["reason"]:
+        console.print(f"reason: {checkpoint['reason']}", markup=False)
+    if checkpoint["meta"]["rehearsal"]:
         console.print("a rehearsal (replayed time): settled only where SETTLE_REHEARSALS=true")
-    if one["tx_hash"]:
-        console.print(f"transaction {one['tx_hash']}, submitted {one['submitted_at']}")
+    if checkpoint["tx_hash"]:
+        console.print(f"transaction {checkpoint['tx_hash']}, submitted {checkpoint['submitted_at']}")
     shares = {
-        reward["cruncher_index"]: reward["reward_pct"] for reward in one["entries"][0]["cruncher_rewards"]
+        reward["cruncher_index"]: reward["reward_pct"]
+        for reward in checkpoint["entries"][0]["cruncher_rewards"]
     }
     whole = [Column(name, no_wrap=True) for name in ("score", "scored", "share")]
     table = Table("rank", "model", "name", "cruncher", *whole)
-    for i, entry in enumerate(one["meta"]["ranking"]):
+    for i, entry in enumerate(checkpoint["meta"]["ranking"]):
         table.add_row(
             str(entry["rank"]),
             Text(entry["model_id"]),  # participants choose their names, and [/] means something to rich
@@ -93,12 +95,12 @@ def print_checkpoint(one: dict[str, Any], heading: str = "") -> None:
             share_text(shares[i]) if i in shares else "-",
         )
     console.print(table)
-    if payout := one["meta"]["payout"]:
+    if payout := checkpoint["meta"]["payout"]:
         _print_payout(console, payout)
-    for model_id in one["meta"]["unranked"]:
-        why = one["meta"]["unranked_reasons"].get(model_id, "no reason is told")
+    for model_id in checkpoint["meta"]["unranked"]:
+        why = checkpoint["meta"]["unranked_reasons"].get(model_id, "no reason is told")
         console.print(f"unranked and unpaid: {model_id} ({why})", markup=False)
-    for move in one["meta"]["moves"]:
+    for move in checkpoint["meta"]["moves"]:
         console.print(f"  {move['at']}  {move['status']}")
 
 
@@ -125,37 +127,37 @@ async def run_dry(settings: Settings, contract: str | None, read: Checkpoints) -
     log = KafkaLog(settings.kafka_bootstrap, settings.crunch_id)
     try:
         with structlog.testing.capture_logs():  # the stages' own words are for a worker's log
-            found = await dry_run(log, settings.crunch_id, shelf)
+            result = await dry_run(log, settings.crunch_id, shelf)
     finally:
         await log.close()
     answer: dict[str, Any] = {
-        "until": zulu(found.until),
+        "until": zulu(result.until),
         "status": None,
-        "reason": found.reason or None,
+        "reason": result.reason or None,
         "checkpoint": None,
     }
-    if found.checkpoint is not None:
-        answer["status"] = WITHHELD if found.reason else "PENDING"
+    if result.checkpoint is not None:
+        answer["status"] = WITHHELD if result.reason else "PENDING"
         row = CheckpointRow(
-            checkpoint=found.checkpoint,
+            checkpoint=result.checkpoint,
             status=answer["status"],
-            created_at=found.until,
-            changed_at=found.until,
-            reason=found.reason,
+            created_at=result.until,
+            changed_at=result.until,
+            reason=result.reason,
         )
         answer["checkpoint"] = checkpoint_answer(row, read)
     return answer
 
 
-def print_dry_run(found: dict[str, Any]) -> None:
+def print_dry_run(result: dict[str, Any]) -> None:
     """The same for people."""
-    if found["checkpoint"] is None:
+    if result["checkpoint"] is None:
         typer.echo(
-            f"if the period ended at {found['until']}, nobody would be ranked: there would be no checkpoint"
+            f"if the period ended at {result['until']}, nobody would be ranked: there would be no checkpoint"
         )
         return
     print_checkpoint(
-        found["checkpoint"], f"if the period ended at {found['until']}, this would be {found['status']}"
+        result["checkpoint"], f"if the period ended at {result['until']}, this would be {result['status']}"
     )
 
 

@@ -105,12 +105,12 @@ async def compose(folder: Path) -> Finding:
 
 def memory(models: int, available_bytes: int, total_bytes: int) -> Finding:
     """Is there room for a node with so many models? `available_bytes` is what new processes can take without swap."""
-    wanted = NODE_MEMORY_BYTES + models * MODEL_MEMORY_BYTES
+    bytes_needed = NODE_MEMORY_BYTES + models * MODEL_MEMORY_BYTES
     says = (
-        f"{available_bytes / GIB:.1f} of {total_bytes / GIB:.1f} GiB are free, {wanted / GIB:.1f} are wanted "
+        f"{available_bytes / GIB:.1f} of {total_bytes / GIB:.1f} GiB are free, {bytes_needed / GIB:.1f} are wanted "
         f"(a node, and {models} models at {MODEL_MEMORY_BYTES // MIB} MiB)"
     )
-    if available_bytes >= wanted:
+    if available_bytes >= bytes_needed:
         return Finding("memory", State.OK, says)
     return Finding("memory", State.FAULT, says, "end something, take fewer models, or use a larger machine")
 
@@ -144,9 +144,9 @@ def free_port(port: int, whose: str, variable: str) -> Finding:
     )
 
 
-async def ports(wanted: dict[int, tuple[str, str]]) -> list[Finding]:
+async def ports(purpose_of_port: dict[int, tuple[str, str]]) -> list[Finding]:
     """`wanted` maps each port to whose it is and the variable that names another."""
-    return [free_port(port, whose, variable) for port, (whose, variable) in wanted.items()]
+    return [free_port(port, whose, variable) for port, (whose, variable) in purpose_of_port.items()]
 
 
 async def memory_here(models_dir: Path) -> Finding:

@@ -57,24 +57,24 @@ async def contract(settings: Settings) -> list[Finding]:
     """What `coordinator contract check` finds; all well is one line."""
     out: list[Finding] = []
     for path in settings.contract.split(","):
-        found = examined(path.strip(), settings)
-        bad = [one for one in found if one.state != "ok"]
+        findings = examined(path.strip(), settings)
+        bad = [finding for finding in findings if finding.state != "ok"]
         out += [
             Finding(
-                f"contract: {one.check}",
-                State.FAULT if one.state == "fault" else State.UNKNOWN,
-                one.says,
+                f"contract: {finding.check}",
+                State.FAULT if finding.state == "fault" else State.UNKNOWN,
+                finding.says,
                 "mend it; `coordinator contract check` shows the line",
             )
-            for one in bad
+            for finding in bad
         ]
         if not bad:
-            out.append(Finding("contract", State.OK, f"{path.strip()}: {len(found)} checks, no fault"))
+            out.append(Finding("contract", State.OK, f"{path.strip()}: {len(findings)} checks, no fault"))
     return out
 
 
 async def wallets(
-    settings: Settings, known: Callable[[], Awaitable[Collection[str]]], stranger: State
+    settings: Settings, model_ids_known: Callable[[], Awaitable[Collection[str]]], stranger: State
 ) -> Finding:
     """Can the operator's file of wallets be paid by, where one is named? `known` gives the ids that models have,
     `stranger` says how bad another id is.
@@ -82,14 +82,14 @@ async def wallets(
     if not settings.wallets_file:
         return Finding("wallets", State.OK, "WALLETS_FILE is not set: wallets are those that models bring")
     try:
-        found = WalletsFile(settings.wallets_file).lookup()
+        wallet_of_model = WalletsFile(settings.wallets_file).lookup()
     except OperatorError as error:
         return Finding(
             "wallets", State.FAULT, str(error), "mend it: coordinator checkpoint wallets checks it anew"
         )
-    says = f"{settings.wallets_file} names the wallets of {len(found)} models"
+    says = f"{settings.wallets_file} names the wallets of {len(wallet_of_model)} models"
     try:
-        strangers = sorted(found.keys() - set(await known()))
+        strangers = sorted(wallet_of_model.keys() - set(await model_ids_known()))
     except CoordinatorError as error:
         return Finding("wallets", State.OK, f"{says}; not compared with the models: {error}")
     if strangers:
@@ -135,8 +135,8 @@ async def models(settings: Settings, folder: Path) -> list[Finding]:
         if trial.reason:
             again = f"coordinator models check {entry.folder}"
             faults.append(Finding(f"model {entry.model_id}", State.FAULT, trial.reason, again))
-    said = f"{len(entries)} in {folder}, each answered {ROUNDS} rounds"
-    return faults or [Finding("models", State.OK, said)]
+    text = f"{len(entries)} in {folder}, each answered {ROUNDS} rounds"
+    return faults or [Finding("models", State.OK, text)]
 
 
 async def clock(settings: Settings, wall_ms: Callable[[], int] = wall_ms) -> list[Finding]:
@@ -181,22 +181,22 @@ async def feed(settings: Settings, seconds: float) -> list[Finding]:
     """Does the source deliver each subject now? `seconds` for each."""
     if settings.feed_candles_file:
         try:
-            said = await asyncio.to_thread(looked_through, settings)
+            text = await asyncio.to_thread(looked_through, settings)
         except OperatorError as error:
             return [Finding("feed", State.FAULT, str(error), "mend the file, or name another with --candles")]
-        return [Finding("feed", State.OK, f"a replay of {'; '.join(said)}")]
+        return [Finding("feed", State.OK, f"a replay of {'; '.join(text)}")]
     out = []
     for subject in settings.feed_subjects:
         name, source = f"feed {subject}", settings.feed_source
         try:
-            found = await probe_source(
+            probed = await probe_source(
                 source, subject, settings.feed_kind, settings.feed_granularity, seconds
             )
         except CoordinatorError as error:
             how = "check the network, FEED_SOURCE and FEED_SUBJECTS; `coordinator feeds list` shows what is known"
             out.append(Finding(name, State.FAULT, f"{source}: {error}", how))
         else:
-            out.append(Finding(name, State.OK, f"{source}: {found['said']}"))
+            out.append(Finding(name, State.OK, f"{source}: {probed['said']}"))
     return out
 
 
@@ -216,15 +216,15 @@ async def kafka(bootstrap: str, crunch_id: str, *, own: OwnCheck | None) -> list
 async def topics(bootstrap: str, crunch_id: str, own: OwnCheck | None) -> Finding:
     """Are the crunch's topics as they must be? Without `own` the start of a node makes missing ones."""
     try:
-        found = await list_topics(bootstrap, crunch_id)
+        topics_there = await list_topics(bootstrap, crunch_id)
     except CoordinatorError as error:
         return Finding("topics", State.UNKNOWN, str(error), "see `coordinator topics list`")
-    wrong = [f"{one.name}: {'; '.join(one.mismatches)}" for one in found if one.mismatches]
+    wrong = [f"{topic.name}: {'; '.join(topic.mismatches)}" for topic in topics_there if topic.mismatches]
     if wrong:
         return Finding(
             "topics", State.FAULT, wrong[0], "coordinator topics mend, or choose another CRUNCH_ID"
         )
-    missing = [one.name for one in found if one.partitions == 0]
+    missing = [topic.name for topic in topics_there if topic.partitions == 0]
     if own is not None:
         try:
             await own()
@@ -232,9 +232,9 @@ async def topics(bootstrap: str, crunch_id: str, own: OwnCheck | None) -> Findin
             return Finding("topics", State.FAULT, str(error), "see `coordinator topics list`")
         except CoordinatorError as error:
             return Finding("topics", State.UNKNOWN, str(error), "see `coordinator topics list`")
-    said = f"{len(found) - len(missing)} of {crunch_id} are as they must be"
+    text = f"{len(topics_there) - len(missing)} of {crunch_id} are as they must be"
     return Finding(
-        "topics", State.OK, said + (f", {len(missing)} will be made at the start" if missing else "")
+        "topics", State.OK, text + (f", {len(missing)} will be made at the start" if missing else "")
     )
 
 

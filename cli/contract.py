@@ -61,28 +61,30 @@ def check(
     settings = read_settings(os.environ, contract=contract)
     if contract is None and not os.environ.get("CONTRACT"):
         typer.echo(f"this is no node's folder, and CONTRACT is not set: {BUILT_IN}", err=as_json)
-    found = [finding for path in settings.contract.split(",") for finding in examined(path.strip(), settings)]
-    faults = sum(one.state == "fault" for one in found)
+    findings = [
+        finding for path in settings.contract.split(",") for finding in examined(path.strip(), settings)
+    ]
+    faults = sum(one.state == "fault" for one in findings)
     if as_json:
-        print_json({"contract": settings.contract, "faults": faults, "findings": found})
+        print_json({"contract": settings.contract, "faults": faults, "findings": findings})
     else:
-        _show(settings, found)
+        _show(settings, findings)
     raise typer.Exit(EXIT_FAULT if faults else 0)
 
 
 def examined(path: str, settings: Settings) -> list[Finding]:
     """The findings on one contract, `module:attribute`; one that does not load is a finding too."""
-    found = tried(path, settings)
-    return [*found[:1], _feed(settings), *found[1:]] if len(found) > 1 else found
+    findings = tried(path, settings)
+    return [*findings[:1], _feed(settings), *findings[1:]] if len(findings) > 1 else findings
 
 
 def _feed(settings: Settings) -> Finding:
     """Does the source deliver what the settings take from it?"""
     taken = f"{settings.feed_source}: {settings.feed_kind} {settings.feed_granularity}"
-    known = known_sources()
-    source = known.get(settings.feed_source)
+    sources = known_sources()
+    source = sources.get(settings.feed_source)
     if source is None:
-        text = f"FEED_SOURCE {settings.feed_source!r} is unknown; known are {', '.join(known)}"
+        text = f"FEED_SOURCE {settings.feed_source!r} is unknown; known are {', '.join(sources)}"
         return Finding("feed", State.FAULT, text)
     if source.error:
         return Finding("feed", State.FAULT, source.error)
@@ -95,21 +97,21 @@ def _feed(settings: Settings) -> Finding:
     return Finding("feed", State.OK, f"{taken}, of {', '.join(settings.feed_subjects)}")
 
 
-def _show(settings: Settings, found: list[Finding]) -> None:
+def _show(settings: Settings, findings: list[Finding]) -> None:
     console = Console()
     table = Table("", "check", "what was seen", title=f"contract {settings.contract}", title_justify="left")
     places: dict[str, str] = {}
-    for one in found:
-        mark, style = MARKS[one.state]
-        table.add_row(Text(mark, style=style), Text(one.check), Text(_from_here(one_line(one.says))))
-        for place in PLACE.finditer(one.says):
+    for finding in findings:
+        mark, style = MARKS[finding.state]
+        table.add_row(Text(mark, style=style), Text(finding.check), Text(_from_here(one_line(finding.says))))
+        for place in PLACE.finditer(finding.says):
             line = linecache.getline(place["path"], int(place["line"])).strip()
             if line:
                 places.setdefault(_from_here(f"{place['path']}:{place['line']}"), line)
     console.print(table)
     for shown, line in places.items():
         console.print(Text(f"{shown}:  {line}"), soft_wrap=True)
-    faults, unknown = (sum(one.state == state for one in found) for state in ("fault", "unknown"))
+    faults, unknown = (sum(finding.state == state for finding in findings) for state in ("fault", "unknown"))
     if faults:
         console.print(Text(f"{faults} {'fault' if faults == 1 else 'faults'}", style="bold red"))
     else:

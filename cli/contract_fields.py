@@ -30,21 +30,28 @@ def fields(
 
     Examples: [bold]coordinator contract fields[/bold], [bold]coordinator contract fields score_prediction[/bold]
     """
-    known = fields_of(CrunchContract)
-    found = [one for one in known if name is None or one.path == name or one.path.startswith(f"{name}.")]
-    if not found:
-        near = get_close_matches(str(name), [one.path for one in known], 3)
+    all_fields = fields_of(CrunchContract)
+    fields_shown = [
+        field
+        for field in all_fields
+        if name is None or field.path == name or field.path.startswith(f"{name}.")
+    ]
+    if not fields_shown:
+        near = get_close_matches(str(name), [field.path for field in all_fields], 3)
         hint = f"; did you mean {', '.join(near)}?" if near else ""
         raise OperatorError(f"a contract has no field {name!r}{hint}")
     if as_json:
         print_json(
-            [{"name": one.path, "type": one.type, "default": one.default, "doc": one.doc} for one in found]
+            [
+                {"name": field.path, "type": field.type, "default": field.default, "doc": field.doc}
+                for field in fields_shown
+            ]
         )
         return
-    for one in found:
-        depth = "  " * one.path.count(".")
-        typer.echo(f"{depth}{one.path}: {one.type} = {one.default}")
-        doc = one.doc if name is not None else one.doc.partition("\n\n")[0]
+    for field in fields_shown:
+        depth = "  " * field.path.count(".")
+        typer.echo(f"{depth}{field.path}: {field.type} = {field.default}")
+        doc = field.doc if name is not None else field.doc.partition("\n\n")[0]
         for paragraph in filter(None, doc.split("\n\n")):
             # What is indented is an example or a signature, and keeps its lines.
             lines = paragraph.splitlines()

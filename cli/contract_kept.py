@@ -84,13 +84,13 @@ def show(
     files = {name: content.decode(errors="replace") for name, content in sorted(archive.files.items())}
     meaning = archive.meaning
     if as_json:
-        said = {
+        document = {
             "hash": command.data.contract_hash,
             "path": archive.path,
             "applied_at": command.at,
             "refused": applied.refused,
         }
-        print_json(said | msgspec.to_builtins(meaning) | {"files": files if source else list(files)})
+        print_json(document | msgspec.to_builtins(meaning) | {"files": files if source else list(files)})
         return
     typer.echo(f"contract {command.data.contract_hash}\n  {archive.path}, applied {time_text(command.at)}")
     if applied.refused:
@@ -129,14 +129,15 @@ def diff(
     after = (
         _disk(_with_path(settings, kept)) if new in (None, ON_DISK) else _opened(kept.of(str(new)).command)
     )
-    said = _differences(before, after)
+    differences_said = _differences(before, after)
     if as_json:
-        print_json({"old": before.meaning.hash, "new": after.meaning.hash, "differences": said})
+        print_json({"old": before.meaning.hash, "new": after.meaning.hash, "differences": differences_said})
     else:
         typer.echo(
-            f"{before.meaning.hash[:12]} -> {after.meaning.hash[:12]}: {'another' if said else 'the same'} contract"
+            f"{before.meaning.hash[:12]} -> {after.meaning.hash[:12]}: "
+            f"{'another' if differences_said else 'the same'} contract"
         )
-        for one in said:
+        for one in differences_said:
             typer.echo(printable(f"  {one}"))
         for name in sorted(before.files.keys() | after.files.keys()):
             a, b = (
@@ -144,7 +145,7 @@ def diff(
             )
             for line in difflib.unified_diff(a, b, f"kept/{name}", f"new/{name}", lineterm=""):
                 typer.echo(printable(line))
-    raise typer.Exit(EXIT_DIFFERENT if said else 0)
+    raise typer.Exit(EXIT_DIFFERENT if differences_said else 0)
 
 
 def apply(
@@ -180,19 +181,24 @@ def apply(
             "nothing to apply: it is the one applied last",
         )
     _refuse_faults(settings)
-    said = _differences(before, after)
+    differences_said = _differences(before, after)
     from_ms = _boundary(kept)
     if not as_json:
         typer.echo(f"{before.meaning.hash[:12]} -> {after.meaning.hash[:12]}, {settings.contract}")
-        for one in said:
-            typer.echo(printable(f"  {one}"))
+        for line in differences_said:
+            typer.echo(printable(f"  {line}"))
         typer.echo(f"holds from the end of the running checkpoint period on: {time_text(from_ms)}")
     if not yes:
         if not sys.stdin.isatty():
             raise OperatorError("nobody can be asked here: say --yes")
         typer.confirm("apply it?", abort=True)
     holds = run(_apply(settings, kept, running=not started))
-    answer = {"applied": True, "contract": after.meaning.hash, "effective_from": holds, "differences": said}
+    answer = {
+        "applied": True,
+        "contract": after.meaning.hash,
+        "effective_from": holds,
+        "differences": differences_said,
+    }
     since = "the node takes it up when it starts" if holds is None else f"it holds from {time_text(holds)} on"
     _end(as_json, answer, f"contract {after.meaning.hash[:12]} is applied and kept; {since}")
 
@@ -288,16 +294,16 @@ def _on_disk(settings: Settings, kept: Kept) -> str:
     refused = kept.refused_since()
     since = f"; {refused.hash[:12]} was refused: {refused.refused}" if refused is not None else ""
     try:
-        found = _disk(_with_path(settings, kept)).meaning.hash
+        hash_on_disk = _disk(_with_path(settings, kept)).meaning.hash
     except OperatorError as error:
         return f"the text on disk cannot be applied: {error}{since}"
-    if found == kept.newest().data.contract_hash:
+    if hash_on_disk == kept.newest().data.contract_hash:
         return f"the text on disk is the contract applied last{since}"
-    if refused is not None and found == refused.hash:
-        return f"the text on disk is the contract {found[:12]}, which the node refused: {refused.refused}"
-    return (
-        f"the text on disk is another contract, {found[:12]}: `coordinator contract apply` applies it{since}"
-    )
+    if refused is not None and hash_on_disk == refused.hash:
+        return (
+            f"the text on disk is the contract {hash_on_disk[:12]}, which the node refused: {refused.refused}"
+        )
+    return f"the text on disk is another contract, {hash_on_disk[:12]}: `coordinator contract apply` applies it{since}"
 
 
 # --- applying ----------------------------------------------------------------------------------------------------
@@ -327,9 +333,9 @@ async def _apply(settings: Settings, kept: Kept, *, running: bool) -> int | None
         async with asyncio.timeout(DECIDED_SECONDS_MAX):
             while True:
                 if (
-                    found := await _decided(settings, kept.feeds_end, command.data.contract_hash)
+                    fault := await _decided(settings, kept.feeds_end, command.data.contract_hash)
                 ) is not None:
-                    return found.data.effective_from
+                    return fault.data.effective_from
                 await _refuse_dead(settings, offset)
                 await asyncio.sleep(POLL_SECONDS)
     except TimeoutError:

@@ -40,7 +40,7 @@ class Kept:
 
     def newest(self) -> ApplyContract:
         """The contract that was applied last and not refused. Raises OperatorError before the first."""
-        taken = [one.command for one in self.applied if not one.refused]
+        taken = [applied.command for applied in self.applied if not applied.refused]
         if not taken:
             raise OperatorError(
                 "no contract was applied yet: the first start of the node applies the text on disk"
@@ -54,12 +54,13 @@ class Kept:
 
     def of(self, beginning: str) -> Applied:
         """The newest command that applied the contract of a hash. Raises OperatorError for none or several."""
-        found = {one.hash: one for one in self.applied if one.hash.startswith(beginning)}
-        if len(found) != 1:
+        contracts = {applied.hash: applied for applied in self.applied if applied.hash.startswith(beginning)}
+        if len(contracts) != 1:
             raise OperatorError(
-                f"{len(found) or 'no'} kept contracts begin with {beginning!r}; `coordinator contract list` has them"
+                f"{len(contracts) or 'no'} kept contracts begin with {beginning!r}; "
+                "`coordinator contract list` has them"
             )
-        return next(iter(found.values()))
+        return next(iter(contracts.values()))
 
 
 async def read_kept(settings: Settings) -> Kept:

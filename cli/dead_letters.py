@@ -42,8 +42,10 @@ def list_(
         return
 
     table = Table("id", "at", "origin", "position", "reason", title=f"{len(letters)} dead letters")
-    for one in shown:
-        table.add_row(one["id"], time_text(one["at"]), one["origin"], one["position"], one["reason"])
+    for letter in shown:
+        table.add_row(
+            letter["id"], time_text(letter["at"]), letter["origin"], letter["position"], letter["reason"]
+        )
     Console().print(table)
 
 
@@ -58,17 +60,17 @@ def show(
 
     Example: [bold]coordinator dead-letters show dead/1f0c[/bold]
     """
-    found = [letter for letter in _letters(data_dir, kafka) if letter["id"].startswith(letter_id)]
-    if not found:
+    letters = [letter for letter in _letters(data_dir, kafka) if letter["id"].startswith(letter_id)]
+    if not letters:
         raise OperatorError(
             f"no dead letter's id begins with {letter_id!r}; `coordinator dead-letters list` has them"
         )
-    if len(found) > 1:
-        raise OperatorError(f"{len(found)} dead letters' ids begin with {letter_id!r}; give more of it")
+    if len(letters) > 1:
+        raise OperatorError(f"{len(letters)} dead letters' ids begin with {letter_id!r}; give more of it")
     if as_json:
-        print_json(found[0])
+        print_json(letters[0])
         return
-    for name, value in found[0].items():
+    for name, value in letters[0].items():
         text = time_text(value) if name == "at" else printable(str(value), lines=True)
         typer.echo(f"{name + ':':<10}{text}")
 

@@ -154,9 +154,9 @@ async def _look(steps: dict[str, Look], left_out: set[str]) -> AsyncIterator[Fin
         if name in left_out:
             yield Finding(name, State.SKIPPED, "left out (--skip)")
             continue
-        found = await look()
-        for one in found if isinstance(found, list) else [found]:
-            yield one
+        finding = await look()
+        for single in finding if isinstance(finding, list) else [finding]:
+            yield single
 
 
 def _left_out(skip: list[str] | None, steps: dict[str, Look]) -> set[str]:
@@ -172,7 +172,7 @@ def _examples() -> Path:
 
 def _report(findings: AsyncIterator[Finding], when: str, *, as_json: bool) -> None:
     found = run(_gather(findings, None if as_json else _say))
-    faults = sum(one.bad for one in found)
+    faults = sum(finding.bad for finding in found)
     if as_json:
         print_json({"when": when, "faults": faults, "findings": found})
     else:

@@ -34,8 +34,8 @@ _DOLLAR = re.compile(
 def read_values(text: str, environ: Mapping[str, str]) -> dict[str, str]:
     """Name -> value. `$NAME` is taken from `environ`, else from a line above. Raises ValueError naming the line."""
     text = text.removeprefix("\ufeff").replace("\r\n", "\n")
-    found: dict[str, str] = {}
-    known = ChainMap(dict(environ), found)
+    values: dict[str, str] = {}
+    known = ChainMap(dict(environ), values)
     at, number, counted = 0, 1, 0
     while at < len(text):
         if (nothing := _NO_LINE.match(text, at)) is not None:
@@ -47,11 +47,11 @@ def read_values(text: str, environ: Mapping[str, str]) -> dict[str, str]:
         if line is None or (after and not after.startswith("#")):
             raise ValueError(f"line {number}: cannot be read; write KEY=VALUE")
         try:
-            found[line["name"]] = _value(line, known)
+            values[line["name"]] = _value(line, known)
         except ValueError as error:
             raise ValueError(f"line {number}: {line['name']} {error}; {LITERAL}") from None
         at = line.end()
-    return found
+    return values
 
 
 def _value(line: re.Match[str], known: Mapping[str, str]) -> str:

@@ -104,8 +104,8 @@ class FeedLog:
         """Does the feed hold this candle with other values in its newest revision? False where it cannot be told."""
         if self._said is None or record.kind != "candle":
             return False
-        known = self._said.get(subscription_of(record), {}).get(record.ts_event)
-        return known is not None and known != digest(record.values)
+        digest_known = self._said.get(subscription_of(record), {}).get(record.ts_event)
+        return digest_known is not None and digest_known != digest(record.values)
 
     def holds_all(self, subscription: Subscription, times: Iterable[int]) -> bool:
         """Does it hold a record of each of these times (`ts_event`)?"""
@@ -113,9 +113,11 @@ class FeedLog:
 
     def _note(self, data: FeedRecordData) -> None:
         assert self._said is not None  # noqa: S101 - read() asked
-        said = self._said.setdefault(Subscription(data.source, data.subject, data.kind, data.granularity), {})
+        digests = self._said.setdefault(
+            Subscription(data.source, data.subject, data.kind, data.granularity), {}
+        )
         # One append may hold two revisions; the highest comes last, and an older one never after a newer.
-        said[data.ts_event] = digest(data.values)
+        digests[data.ts_event] = digest(data.values)
 
     def decided(self, command_offset: int) -> bool:
         """Has the feed worker decided the command at this offset?"""

@@ -74,12 +74,12 @@ def probe(
 
     Example: [bold]coordinator feeds probe binance BTCUSDT --kind tick[/bold]
     """
-    found = run(probe_source(source, subject, kind, granularity, seconds))
+    probed = run(probe_source(source, subject, kind, granularity, seconds))
     if as_json:
-        print_json(found)
+        print_json(probed)
         return
-    typer.echo(f"{found['subscription']}: {found['said']}")
-    for record in found["records"]:
+    typer.echo(f"{probed['subscription']}: {probed['said']}")
+    for record in probed["records"]:
         values = "  ".join(f"{name} {value}" for name, value in record.values.items())
         typer.echo(f"  {time_text(record.ts_event)}  {values}")
 
@@ -96,11 +96,11 @@ async def probe_source(
         granularity = "1m" if "1m" in offers.get(kind, ("1m",)) else offers[kind][0]
     refused: list[str] = []
     feed = source_by_name(name, options_from(os.environ, name), lambda reason, _text: refused.append(reason))
-    wanted = Subscription(name, subject, kind, granularity)
+    subscription = Subscription(name, subject, kind, granularity)
     records: list[FeedRecord] = []
 
     async def listen() -> None:
-        stream = feed.stream([wanted])
+        stream = feed.stream([subscription])
         try:
             async for record in stream:
                 if records and (record.ts_event, record.revision) == (
@@ -122,12 +122,12 @@ async def probe_source(
     except TimeoutError:
         health = getattr(feed, "health", None)
         silence = f" ({health.state}{': ' + health.reason if health.reason else ''})" if health else ""
-    said = f"live, {len(records)} records"
+    text = f"live, {len(records)} records"
     if not records:
         now = time.time_ns() // 1_000_000
         try:
             async with asyncio.timeout(max(seconds, 30.0)):
-                recent = [record async for record in feed.history(wanted, now - HISTORY_MS, now)]
+                recent = [record async for record in feed.history(subscription, now - HISTORY_MS, now)]
         except (WorldError, TimeoutError) as error:
             why = str(error) or "history did not answer in time"
             hint = f"; refused: {refused[-1]}" if refused else ""
@@ -135,5 +135,5 @@ async def probe_source(
         if not recent:
             raise WorldError(f"nothing came in {seconds:g} s{silence}, and the last hour's history is empty")
         records = recent[-RECORDS_SHOWN:]
-        said = f"nothing live in {seconds:g} s{silence}; history has {len(recent)} records of the last hour"
-    return {"subscription": f"{name}/{subject}/{kind}/{granularity}", "said": said, "records": records}
+        text = f"nothing live in {seconds:g} s{silence}; history has {len(recent)} records of the last hour"
+    return {"subscription": f"{name}/{subject}/{kind}/{granularity}", "said": text, "records": records}

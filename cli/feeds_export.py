@@ -27,7 +27,7 @@ Rows = dict[int, tuple[int, int, bool, dict[str, str]]]
 
 async def export_days(
     settings: Settings,
-    wanted: Subscription,
+    subscription: Subscription,
     start_ms: int,
     end_ms: int,
     out: Path,
@@ -36,22 +36,22 @@ async def export_days(
 ) -> tuple[int, int]:
     """(records, days) written: those with start_ms <= ts_event < end_ms."""
     counts: Tally[int] = Tally()
-    async for _, data in _records(settings, wanted, start_ms, end_ms, on_progress):
+    async for _, data in _records(settings, subscription, start_ms, end_ms, on_progress):
         counts[data.ts_event // DAY_MS] += 1
     folder = out.joinpath(
         *(
-            f"{name}={quote(getattr(wanted, name), safe='')}"
+            f"{name}={quote(getattr(subscription, name), safe='')}"
             for name in ("source", "subject", "kind", "granularity")
         )
     )
     written = 0
     for days in _parts(counts):
-        found: dict[int, Rows] = {day: {} for day in days}
-        async for at, data in _records(settings, wanted, start_ms, end_ms, on_progress):
-            rows = found.get(data.ts_event // DAY_MS)
+        rows_of_day: dict[int, Rows] = {day: {} for day in days}
+        async for at, data in _records(settings, subscription, start_ms, end_ms, on_progress):
+            rows = rows_of_day.get(data.ts_event // DAY_MS)
             if rows is not None and (data.ts_event not in rows or rows[data.ts_event][0] <= data.revision):
                 rows[data.ts_event] = (data.revision, at, data.backfilled, data.values)
-        for day, rows in found.items():
+        for day, rows in rows_of_day.items():
             date = datetime.fromtimestamp(day * DAY_MS / 1000, UTC).date().isoformat()
             _write(folder / f"date={date}", file_format, rows)
             written += len(rows)
@@ -60,7 +60,7 @@ async def export_days(
 
 async def _records(
     settings: Settings,
-    wanted: Subscription,
+    subscription: Subscription,
     start_ms: int,
     end_ms: int,
     on_progress: Callable[[int, int], None],
@@ -70,19 +70,19 @@ async def _records(
             for event in decision.events:
                 if isinstance(event, FeedRecordReceived) and start_ms <= event.data.ts_event < end_ms:
                     data = event.data
-                    if Subscription(data.source, data.subject, data.kind, data.granularity) == wanted:
+                    if Subscription(data.source, data.subject, data.kind, data.granularity) == subscription:
                         yield event.at, data
 
 
 def _parts(counts: Tally[int]) -> Iterator[list[int]]:
     part: list[int] = []
-    held = 0
+    rows_held = 0
     for day in sorted(counts):
-        if part and held + counts[day] > DAYS_RECORDS_MAX:
+        if part and rows_held + counts[day] > DAYS_RECORDS_MAX:
             yield part
-            part, held = [], 0
+            part, rows_held = [], 0
         part.append(day)
-        held += counts[day]
+        rows_held += counts[day]
     if part:
         yield part
 

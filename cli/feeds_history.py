@@ -80,10 +80,10 @@ def backfill(
         raise OperatorError(f"--from {from_} is not before {'now' if to is None else f'--to {to}'}")
     granularity_ms(granularity)
     feed = source_by_name(source, options_from(os.environ, source))
-    wanted = Subscription(source, subject, kind, granularity)
+    subscription = Subscription(source, subject, kind, granularity)
     settings, _ = node_log(data_dir, kafka)
     with progress_bar("days") as advance:
-        giver = run(_backfill(settings, feed, wanted, start, end, advance))
+        giver = run(_backfill(settings, feed, subscription, start, end, advance))
     typer.echo(
         f"{source}/{subject}/{kind}/{granularity}: {giver.given:,} records given, "
         f"{giver.known:,} were there already{_late(giver)}"
@@ -97,9 +97,9 @@ def _late(giver: FeedGiver) -> str:
 
 
 async def _backfill(
-    settings: Settings, feed: Any, wanted: Subscription, start: int, end: int, advance: Advance
+    settings: Settings, feed: Any, subscription: Subscription, start: int, end: int, advance: Advance
 ) -> FeedGiver:
-    every_ms = cadence_ms(wanted.kind, wanted.granularity)
+    every_ms = cadence_ms(subscription.kind, subscription.granularity)
     days = list(range(start // DAY_MS * DAY_MS, end, DAY_MS))
     port = KafkaCommandPort(settings.kafka_bootstrap, settings.crunch_id)
     async with FeedLog(settings) as log:
@@ -112,12 +112,12 @@ async def _backfill(
                 if every_ms is not None:
                     first = -(-first // every_ms) * every_ms
                     times = range(first, last - every_ms + 1, every_ms)
-                    if log.holds_all(wanted, times):
+                    if log.holds_all(subscription, times):
                         giver.known += len(times)
                         advance(number + 1, len(days))
                         continue
                 length_ms = every_ms or 0
-                async for record in feed.history(wanted, first + length_ms, last - 1 + length_ms):
+                async for record in feed.history(subscription, first + length_ms, last - 1 + length_ms):
                     if first <= record.ts_event < last and record.at <= end:
                         await giver.give(record)
                 advance(number + 1, len(days))
@@ -207,13 +207,15 @@ def _looked_through(
 
 def _refuse_contradictions(files: list[GivenFile]) -> None:
     """Two files that say two things of one candle: which is right, nobody can tell from here. Raises OperatorError."""
-    said: dict[tuple[Subscription, int, int], tuple[int, Path]] = {}
+    digest_and_file: dict[tuple[Subscription, int, int], tuple[int, Path]] = {}
     for file in files:
         for record in file.records():
             if record.kind != "candle":
                 continue
             now = (digest(record.values), file.path)
-            before = said.setdefault((subscription_of(record), record.ts_event, record.revision), now)
+            before = digest_and_file.setdefault(
+                (subscription_of(record), record.ts_event, record.revision), now
+            )
             if before[0] != now[0]:
                 raise OperatorError(
                     f"{file.path} and {before[1]} have other values for {record.subject} {time_text(record.ts_event)}; "
@@ -264,10 +266,10 @@ def export(
     start, end = 0 if from_ is None else parse_time(from_), 1 << 62 if to is None else parse_time(to)
     if start >= end:
         raise OperatorError(f"--from {from_} is not before --to {to}")
-    wanted = Subscription(source, subject, kind, granularity)
+    subscription = Subscription(source, subject, kind, granularity)
     settings, _ = node_log(data_dir, kafka)
     with progress_bar("log") as advance:
-        records, days = run(export_days(settings, wanted, start, end, out, file_format.value, advance))
+        records, days = run(export_days(settings, subscription, start, end, out, file_format.value, advance))
     if not days:
         raise OperatorError(
             f"the log holds no record of {source}/{subject}/{kind}/{granularity} in that time"

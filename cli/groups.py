@@ -72,12 +72,12 @@ def clear_end() -> Iterator[None]:
 def load_command(commands: Commands, name: str) -> Any:
     """Import a command of the table."""
     module, _, attribute = commands[name][0].partition(":")
-    found = getattr(import_module(f"coordinator.cli.{module}"), attribute)
-    if not isinstance(found, typer.Typer):
+    command_or_app = getattr(import_module(f"coordinator.cli.{module}"), attribute)
+    if not isinstance(command_or_app, typer.Typer):
         alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
-        alone.command(name)(found)
-        found = alone
-    command = get_command(found)
+        alone.command(name)(command_or_app)
+        command_or_app = alone
+    command = get_command(command_or_app)
     command.name = name
     return command
 

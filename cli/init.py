@@ -58,39 +58,41 @@ def list_packs(as_json: JsonOption = False) -> None:
     if as_json:
         print_json(
             [
-                {"name": one.name, "about": one.about, "default": one.name == DEFAULT_PACK}
-                for one in found.values()
+                {"name": pack.name, "about": pack.about, "default": pack.name == DEFAULT_PACK}
+                for pack in found.values()
             ]
         )
         return
     width = max(map(len, found))
-    for one in found.values():
-        default = " (the default)" if one.name == DEFAULT_PACK else ""
-        typer.echo(f"{one.name:{width}}  {one.about}{default}")
+    for pack in found.values():
+        default = " (the default)" if pack.name == DEFAULT_PACK else ""
+        typer.echo(f"{pack.name:{width}}  {pack.about}{default}")
 
 
 def _make(name: str, pack: str, output: Path, *, force: bool) -> None:
     try:
-        made = render(name, pack, output, version=version("coordinator-node"), force=force)
+        workspace = render(name, pack, output, version=version("coordinator-node"), force=force)
     except RenderError as error:
         typer.echo(f"error: {error}", err=True)
         raise typer.Exit(EXIT_REFUSED) from error
-    _say(made)
+    _say(workspace)
 
 
-def _say(made: Workspace) -> None:
+def _say(workspace: Workspace) -> None:
     here = Path.cwd()
 
     def shown(path: Path) -> Path:
         return path.relative_to(here) if path.is_relative_to(here) else path
 
-    if made.kept_aside is not None:
-        typer.echo(f"what was there is now {shown(made.kept_aside)}")
-    typer.echo(f"{shown(made.node)}  the node: contract, settings, deployment")
-    typer.echo(f"{shown(made.challenge)}  the package {made.package}: base class, scoring, example models")
+    if workspace.kept_aside is not None:
+        typer.echo(f"what was there is now {shown(workspace.kept_aside)}")
+    typer.echo(f"{shown(workspace.node)}  the node: contract, settings, deployment")
+    typer.echo(
+        f"{shown(workspace.challenge)}  the package {workspace.package}: base class, scoring, example models"
+    )
     typer.echo("")
-    typer.echo(f"next:  cd {shlex.quote(str(shown(made.node)))}")
+    typer.echo(f"next:  cd {shlex.quote(str(shown(workspace.node)))}")
     typer.echo("       coordinator contract check    # is the contract right?")
     typer.echo("       coordinator up                # the whole node here, without Docker")
-    if (made.node / "Makefile").is_file():
+    if (workspace.node / "Makefile").is_file():
         typer.echo("       make deploy && make verify-e2e    # the same in containers")

@@ -35,13 +35,13 @@ def make(
 
     Example: [bold]coordinator keys make settle --id payments[/bold]
     """
-    known = {"read": Scope.READ, "settle": Scope.SETTLE, "admin": Scope.ADMIN}
-    if scope not in known:
-        raise OperatorError(f"{scope!r} is no scope: choose from {', '.join(known)}")
+    scopes = {"read": Scope.READ, "settle": Scope.SETTLE, "admin": Scope.ADMIN}
+    if scope not in scopes:
+        raise OperatorError(f"{scope!r} is no scope: choose from {', '.join(scopes)}")
     name = key_id if key_id is not None else secrets.token_hex(4)
     if not ID.fullmatch(name):
         raise OperatorError(f"--id {name!r}: use 1 to 64 letters, digits, _ or -")
-    key, line = make_entry(name, known[scope], secrets.token_urlsafe(32))
+    key, line = make_entry(name, scopes[scope], secrets.token_urlsafe(32))
     if as_json:
         print_json({"key": key, "entry": line})
         return

@@ -66,8 +66,8 @@ def nearest(wanted: str, names: Mapping[str, str]) -> str:
     best = sorted((one for one in alike if alike[one] >= ALIKE_MIN), key=lambda one: (-alike[one], one))
     shown = (best or sorted(names))[:SHOWN_MAX]
     more = "" if best or len(names) <= SHOWN_MAX else f" and {len(names) - SHOWN_MAX:,} more"
-    said = ", ".join(f"{one} ({printable(names[one])})" for one in shown)
-    return f"; {'nearest' if best else 'known'}: {said}{more}"
+    names_shown = ", ".join(f"{one} ({printable(names[one])})" for one in shown)
+    return f"; {'nearest' if best else 'known'}: {names_shown}{more}"
 
 
 async def _decide(settings: Settings, model_id: str, reason: str, *, lift: bool) -> str:

@@ -99,10 +99,10 @@ def models_to_check(directory: Path) -> list[ModelEntry]:
 
 def make_ticks(contract: CrunchContract, candles: Path | None, subject: str, rounds: int) -> list[Tick]:
     """The ticks of `rounds` consecutive minutes, made as the node makes them. Raises OperatorError."""
-    wanted = RECORDS_SEEN + rounds - 1
+    records_needed = RECORDS_SEEN + rounds - 1
     if candles is None:
         market = Subscription("generated", subject, "candle", "1m")
-        start = MARKET_END_MS - (wanted - 1) * MINUTE_MS
+        start = MARKET_END_MS - (records_needed - 1) * MINUTE_MS
         records = list(generated_candles(market, start, MARKET_END_MS, 1))
     else:
         if not candles.is_file():
@@ -110,7 +110,7 @@ def make_ticks(contract: CrunchContract, candles: Path | None, subject: str, rou
         records = []
         for record in iter_candles(candles, Subscription("candles", subject, "candle", "1m")):
             records.append(record)
-            if len(records) == wanted:
+            if len(records) == records_needed:
                 break
     if not records:
         raise OperatorError(f"--candles {candles} holds no candle")
@@ -157,9 +157,9 @@ def _show(trial: Trial, console: Console) -> None:
         title=f"{trial.entry.folder.name} (model_id {trial.entry.model_id})",
         title_justify="left",
     )
-    for one in trial.checks:
-        mark = Text("ok", style="green") if one.ok else Text("FAULT", style="bold red")
-        table.add_row(mark, Text(one.name), Text(one.measured))
+    for check in trial.checks:
+        mark = Text("ok", style="green") if check.ok else Text("FAULT", style="bold red")
+        table.add_row(mark, Text(check.name), Text(check.measured))
     console.print(table)
     if trial.reason:
         console.print(Text(f"{trial.entry.model_id}: {trial.reason}", style="bold red"))

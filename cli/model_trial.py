@@ -207,5 +207,5 @@ def _peak_mb(pid: int) -> float | None:
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
     except OSError:
         return None
-    found = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
-    return int(found[0]) / 1024 if found else None
+    peaks_kb = [line.split()[1] for line in lines if line.startswith("VmHWM:")]
+    return int(peaks_kb[0]) / 1024 if peaks_kb else None

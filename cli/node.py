@@ -214,8 +214,8 @@ class Node:
             port = broker.port  # it moves when somebody was faster
             with suppress(WorldError):
                 await listens(HOST, port, "the Kafka broker", min(left, MOVED_LOOK_SECONDS))
-                found = await ask_cluster(f"{HOST}:{port}", self.settings.crunch_id)
-                if found.cluster_id == broker.cluster_id:
+                cluster = await ask_cluster(f"{HOST}:{port}", self.settings.crunch_id)
+                if cluster.cluster_id == broker.cluster_id:
                     return
                 if said_of != port:
                     said_of = port
@@ -255,8 +255,8 @@ class Node:
 
     async def _told(self, name: str) -> bytes:
         """What a worker waits for on its stdin: the settings as they turned out."""
-        told = await asyncio.shield(self._settled)
-        return json.dumps(told | {"HEALTH_FILE": str(self._alive / name)}).encode() + b"\n"
+        told_settings = await asyncio.shield(self._settled)
+        return json.dumps(told_settings | {"HEALTH_FILE": str(self._alive / name)}).encode() + b"\n"
 
     def _model_host(self) -> LoggedProcess:
         settings = self.settings

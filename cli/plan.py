@@ -88,8 +88,10 @@ def make_plan(
     if candles is None and feed is None and first.feed_candles_file:
         candles = Path(first.feed_candles_file)
     chosen = _feed(feed, candles, before, remarks)
-    told = read_settings(os.environ, feed_source=chosen, feed_kind=kind, feed_granularity=granularity)
-    is_candles = told.feed_kind == "candle"  # three days of every trade are no demonstration
+    settings_told = read_settings(
+        os.environ, feed_source=chosen, feed_kind=kind, feed_granularity=granularity
+    )
+    is_candles = settings_told.feed_kind == "candle"  # three days of every trade are no demonstration
     settings = read_settings(
         os.environ,
         data_dir=first.data_dir.absolute(),
@@ -153,9 +155,9 @@ def _feed(feed: str | None, candles: Path | None, before: NodeFile | None, remar
         from coordinator.streams.sources.catalog import source_names  # noqa: PLC0415
 
         if feed not in source_names() or feed == "candles":
-            known = ", ".join(name for name in source_names() if name != "candles")
+            names_known = ", ".join(name for name in source_names() if name != "candles")
             raise OperatorError(
-                f"--feed {feed} is unknown; known are {known}; a file is named with --candles FILE"
+                f"--feed {feed} is unknown; known are {names_known}; a file is named with --candles FILE"
             )
         return feed
     if os.environ.get("FEED_SOURCE"):
@@ -178,9 +180,9 @@ def looked_through(settings: Settings) -> list[str]:
     served: dict[Path, str] = {}
     for subject in settings.feed_subjects:
         path = path_for(settings.feed_candles_file, subject)
-        wanted = Subscription("candles", subject, "candle", settings.feed_granularity)
+        subscription = Subscription("candles", subject, "candle", settings.feed_granularity)
         bad: list[BadRow] = []
-        file, says_whose = candle_file(path, wanted, keep_first(bad, BAD_ROWS_SHOWN), reading)
+        file, says_whose = candle_file(path, subscription, keep_first(bad, BAD_ROWS_SHOWN), reading)
         if not says_whose and served.setdefault(path, subject) != subject:
             raise two_subjects(path, [served[path], subject])
         account = file.account

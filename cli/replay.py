@@ -71,7 +71,7 @@ def replay(
                 typer.echo(f"{name:<14}{state_hash}")
         else:
             for verdict in checked.verdicts:
-                said = "equal" if verdict.equal else f"DIFFERENT: {verdict.reason}"
-                typer.echo(f"{verdict.projection:<14}{verdict.kept or '-':<66}{said}")
+                outcome = "equal" if verdict.equal else f"DIFFERENT: {verdict.reason}"
+                typer.echo(f"{verdict.projection:<14}{verdict.kept or '-':<66}{outcome}")
     if checked is not None and not checked.equal:
         raise typer.Exit(EXIT_DIFFERENT)

@@ -127,9 +127,11 @@ def counts(news: News) -> str:
 
 def checkpoint_text(news: News) -> str:
     """The last checkpoint and its status."""
-    one = news.checkpoint
+    checkpoint = news.checkpoint
     return (
-        f"{one['id']} {one.get('status', '')} {one.get('period_start', '')}" if one.get("id") else "none yet"
+        f"{checkpoint['id']} {checkpoint.get('status', '')} {checkpoint.get('period_start', '')}"
+        if checkpoint.get("id")
+        else "none yet"
     )
 
 

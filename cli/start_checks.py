@@ -75,16 +75,16 @@ def _check_offered(settings: Settings, source: str) -> None:
     """Refuse a kind or granularity that the source does not deliver."""
     from coordinator.streams.sources.catalog import known_sources  # noqa: PLC0415
 
-    known = known_sources().get(source)
-    if known is None or not known.offers:
+    source_info = known_sources().get(source)
+    if source_info is None or not source_info.offers:
         return
-    if settings.feed_kind not in known.offers:
+    if settings.feed_kind not in source_info.offers:
         raise OperatorError(
-            f"FEED_KIND: {known.name} delivers no {settings.feed_kind}; it has {', '.join(known.offers)}"
+            f"FEED_KIND: {source_info.name} delivers no {settings.feed_kind}; it has {', '.join(source_info.offers)}"
         )
-    names = known.offers[settings.feed_kind]
+    names = source_info.offers[settings.feed_kind]
     if settings.feed_granularity not in names:
         raise OperatorError(
-            f"FEED_GRANULARITY: {known.name} delivers no {settings.feed_kind} of {settings.feed_granularity}; "
+            f"FEED_GRANULARITY: {source_info.name} delivers no {settings.feed_kind} of {settings.feed_granularity}; "
             f"it has {', '.join(names)}"
         )

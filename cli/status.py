@@ -43,31 +43,33 @@ def status(
     """
     settings, node = node_log(data_dir, kafka)
     api = node.api if node is not None else f"http://{settings.api_host}:{settings.api_port}"
-    found = run(gather(settings.kafka_bootstrap, settings.crunch_id, api))
+    node_state = run(gather(settings.kafka_bootstrap, settings.crunch_id, api))
     if as_json:
-        print_json(found)
+        print_json(node_state)
         return
 
     console = Console()
-    console.print(f"crunch {found['crunch_id']} on {found['bootstrap']}", highlight=False)
+    console.print(f"crunch {node_state['crunch_id']} on {node_state['bootstrap']}", highlight=False)
     topics = Table("topic", "records", "decisions", "epoch")
-    for one in found["topics"]:
-        records = one["end_offset"] - one["start_offset"]
-        topics.add_row(one["topic"], f"{records:,}", f"{one['decisions']:,}", str(one["epoch"] or "-"))
+    for row in node_state["topics"]:
+        records = row["end_offset"] - row["start_offset"]
+        topics.add_row(row["topic"], f"{records:,}", f"{row['decisions']:,}", str(row["epoch"] or "-"))
     console.print(topics)
     stages = Table("stage", "driven by", "decided up to", "end", "lag")
-    for one in found["stages"]:
-        done = "-" if one["decided_offset"] < 0 else f"{one['decided_offset']:,}"
-        stages.add_row(one["stage"], one["source"], done, f"{one['end_offset']:,}", f"{one['lag_records']:,}")
+    for row in node_state["stages"]:
+        done = "-" if row["decided_offset"] < 0 else f"{row['decided_offset']:,}"
+        stages.add_row(row["stage"], row["source"], done, f"{row['end_offset']:,}", f"{row['lag_records']:,}")
     console.print(stages)
-    last = found["last_checkpoint"]
+    last = node_state["last_checkpoint"]
     if last is None:
         console.print("no checkpoint yet")
     else:
         day = datetime.fromtimestamp(last["period_start"] / 1000, UTC).strftime("%A")
         period = f"{day} {time_text(last['period_start'])} to {time_text(last['period_end'])}"
-        console.print(f"last of {found['checkpoints']} checkpoints: {last['id']} {last['status']}, {period}")
-    answer = found["api"]
+        console.print(
+            f"last of {node_state['checkpoints']} checkpoints: {last['id']} {last['status']}, {period}"
+        )
+    answer = node_state["api"]
     console.print(
         f"API {answer['address']}: {answer['health']['status'] if answer['ok'] else answer['reason']}",
         highlight=False,
@@ -94,7 +96,7 @@ async def gather(bootstrap: str, crunch_id: str, api: str) -> dict[str, Any]:
 async def read_checkpoints(bootstrap: str, crunch_id: str) -> dict[str, dict[str, Any]]:
     """`{id, status, period_start, period_end}` by id: a pass over `checkpoints`, which holds a few events a period."""
     after = {kind: state for (_, kind), state in CHECKPOINT.items()}
-    found: dict[str, dict[str, Any]] = {}
+    checkpoints: dict[str, dict[str, Any]] = {}
     counter = Counter("checkpoints")
     async with reading(bootstrap) as consumer:
         start, end = (await offsets(consumer, crunch_id))["checkpoints"]
@@ -104,15 +106,15 @@ async def read_checkpoints(bootstrap: str, crunch_id: str) -> dict[str, dict[str
                 kind = type(event).__name__
                 if isinstance(event, (CheckpointOpened, CheckpointWithheld)):
                     data = event.data.checkpoint if isinstance(event, CheckpointWithheld) else event.data
-                    found[data.checkpoint_id] = {
+                    checkpoints[data.checkpoint_id] = {
                         "id": data.checkpoint_id,
                         "status": after[kind],
                         "period_start": data.period_start,
                         "period_end": data.period_end,
                     }
                 elif kind in after:
-                    found[event.data.checkpoint_id]["status"] = after[kind]  # type: ignore[union-attr]
-    return found
+                    checkpoints[event.data.checkpoint_id]["status"] = after[kind]  # type: ignore[union-attr]
+    return checkpoints
 
 
 async def ask_api(api: str) -> dict[str, Any]:

@@ -61,17 +61,17 @@ def list_(
     Example: [bold]coordinator topics list --json[/bold]
     """
     settings, _ = node_log(data_dir, kafka, checked=False)
-    found = run(_list(settings.kafka_bootstrap, settings.crunch_id))
+    topics = run(_list(settings.kafka_bootstrap, settings.crunch_id))
     if as_json:
-        print_json({"bootstrap": settings.kafka_bootstrap, "crunch_id": settings.crunch_id, "topics": found})
+        print_json({"bootstrap": settings.kafka_bootstrap, "crunch_id": settings.crunch_id, "topics": topics})
         return
 
     table = Table(
         "topic", "first", "end", "remarks", title=f"{settings.crunch_id} on {settings.kafka_bootstrap}"
     )
-    for one in found:
-        remarks = "; ".join(one.mismatches) if one.partitions else "missing"
-        table.add_row(one.name, str(one.start_offset), str(one.end_offset), remarks)
+    for topic in topics:
+        remarks = "; ".join(topic.mismatches) if topic.partitions else "missing"
+        table.add_row(topic.name, str(topic.start_offset), str(topic.end_offset), remarks)
     Console().print(table)
 
 
@@ -88,8 +88,8 @@ def mend(
     settings, _ = node_log(data_dir, kafka, checked=False)
     where = settings.kafka_bootstrap, settings.crunch_id
     mended = run(mend_settings(*where, replication))
-    for one in mended:
-        typer.echo(one)
+    for topic in mended:
+        typer.echo(topic)
     memory = LogMemoryFile(settings.data_dir, settings.crunch_id).read() if data_dir is not None else None
     run(create_topics(*where, replication, memory=memory))
     typer.echo(f"{len(mended)} topics were mended, and all are whole")
@@ -156,16 +156,16 @@ def restore(
 def _remember(settings: Settings) -> None:
     """Let the directory remember the restored topics; not when something that it has seen is missing in them."""
     file = LogMemoryFile(settings.data_dir, settings.crunch_id)
-    before, found = file.read(), run(look_at_log(settings.kafka_bootstrap, settings.crunch_id))
+    before, log_found = file.read(), run(look_at_log(settings.kafka_bootstrap, settings.crunch_id))
     seen = before.topics if before is not None else {}
-    gone = {topic: one.end - found.topics[topic].end for topic, one in seen.items()}
+    gone = {topic: topic_found.end - log_found.topics[topic].end for topic, topic_found in seen.items()}
     if lost := [f"{topic} ({count:,})" for topic, count in gone.items() if count > 0]:
         raise OperatorError(
             f"the backup is older than what was here; these topics lost their last records: {', '.join(lost)}. They "
             "may have told of a payment: compare every checkpoint with the chain first. Then remove "
             f"{file.path}, and the node starts"
         )
-    file.write(found, check_log(settings.crunch_id, found, None, settings.kafka_bootstrap), anew=True)
+    file.write(log_found, check_log(settings.crunch_id, log_found, None, settings.kafka_bootstrap), anew=True)
 
 
 async def _list(bootstrap: str, crunch_id: str) -> list[Any]:

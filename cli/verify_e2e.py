@@ -147,8 +147,8 @@ async def _walk(
     async with http_client(address, timeout=API_SECONDS_MAX) as client:
         until = asyncio.get_running_loop().time() + timeout_seconds
         async with asyncio.timeout_at(until):
-            found = await _until(lambda: _health(client, settings.crunch_id), waiting)
-        yield "health", found
+            health = await _until(lambda: _health(client, settings.crunch_id), waiting)
+        yield "health", health
         async with asyncio.timeout_at(until):
             running = await _until(lambda: _models(client), waiting)
         yield "models", running
@@ -178,10 +178,10 @@ async def _walk(
 async def _until(look: Callable[[], Awaitable[str | tuple[str, str]]], waiting: OnWait) -> str:
     """Look until it gives something; (step, why not yet) goes on. The time limit is the caller's."""
     while True:
-        found = await look()
-        if isinstance(found, str):
-            return found
-        waiting(*found)
+        answer = await look()
+        if isinstance(answer, str):
+            return answer
+        waiting(*answer)
         await asyncio.sleep(POLL_SECONDS)
 
 
@@ -209,7 +209,7 @@ async def _models(client: Any) -> str | tuple[str, str]:
     status, body, no_answer = await _get(client, "/reports/models")
     if no_answer or status != OK:
         return "models", no_answer or f"/reports/models says {status}"
-    running = [one["model_name"] for one in body if one["state"] == "RUNNING"]
+    running = [model["model_name"] for model in body if model["state"] == "RUNNING"]
     if not running:
         return "models", f"none of {len(body)} models runs"
     shown = ", ".join(sorted(running)[:NAMES_SHOWN]) + (", .." if len(running) > NAMES_SHOWN else "")

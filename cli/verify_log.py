@@ -34,7 +34,7 @@ def found_in(chain: Chain, checkpoint_id: str) -> CheckpointData:
     return checkpoint
 
 
-async def read_chain(bootstrap: str, crunch_id: str, checkpoint_id: str, told: OnRead) -> Chain:
+async def read_chain(bootstrap: str, crunch_id: str, checkpoint_id: str, on_read: OnRead) -> Chain:
     """All topics as they are now, with the rounds of one checkpoint's period.
 
     Raises WorldError, OperatorError, LogError, ChainBrokenError when the topics do not have the checkpoint.
@@ -48,7 +48,7 @@ async def read_chain(bootstrap: str, crunch_id: str, checkpoint_id: str, told: O
                 if offset == 0 and (birth := read_birth(record)) is not None:
                     chain.copy_of = birth.data.copy_of
                 if offset % TELL_EVERY == 0:
-                    told(topic, offset, ends[topic][1])
+                    on_read(topic, offset, ends[topic][1])
                 decision = counter.read(offset, record)
                 if decision is not None:
                     chain.take_in(decision)
@@ -63,7 +63,7 @@ async def read_chain(bootstrap: str, crunch_id: str, checkpoint_id: str, told: O
     return chain
 
 
-def topics_of(bootstrap: str, crunch_id: str, told: OnRead) -> Topics:
+def topics_of(bootstrap: str, crunch_id: str, on_read: OnRead) -> Topics:
     """Each topic's counted decisions from a position to its end as of the asking, each on a connection of its own."""
 
     async def decisions(topic: str, start: Need) -> AsyncIterator[Decision]:
@@ -73,7 +73,7 @@ def topics_of(bootstrap: str, crunch_id: str, told: OnRead) -> Topics:
             first = max(begin, start.offset)
             async for offset, record in read_range(consumer, topic_name(crunch_id, topic), first, end):
                 if offset % TELL_EVERY == 0:
-                    told(topic, offset, end)
+                    on_read(topic, offset, end)
                 if (decision := counter.read(offset, record)) is not None:
                     yield decision
 

@@ -83,5 +83,5 @@ def _environment(*, wait: bool) -> dict[str, str]:
     line = sys.stdin.readline()
     if not line:
         raise OperatorError("the supervisor ended before the node was up")
-    told: dict[str, str] = json.loads(line)
-    return dict(os.environ) | told
+    variables: dict[str, str] = json.loads(line)
+    return dict(os.environ) | variables

@@ -81,9 +81,9 @@ class Connections:
         loop = asyncio.get_running_loop()
         while True:
             await asyncio.sleep(SWEEP_SECONDS)
-            late = [one for one in self.open if one.is_late(loop.time())]
-            for one in late:
-                self.drop(one)
+            late = [connection for connection in self.open if connection.is_late(loop.time())]
+            for connection in late:
+                self.drop(connection)
             if late:
                 _log.info("connections_dropped", count=len(late), open=len(self.open))
 

@@ -42,8 +42,8 @@ def full_disk_of(error: BaseException) -> DiskFullError | None:
 def has_no_room(folder: Path) -> bool:
     """Are no blocks, or no names of files, left on the file system of `folder`? False where nobody can look."""
     try:
-        found = os.statvfs(folder)
+        space = os.statvfs(folder)
     except OSError:
         return False
-    no_names_left = found.f_files > 0 and found.f_favail == 0  # some file systems count none
-    return found.f_bavail * found.f_frsize < LEFT_BYTES_MAX or no_names_left
+    no_names_left = space.f_files > 0 and space.f_favail == 0  # some file systems count none
+    return space.f_bavail * space.f_frsize < LEFT_BYTES_MAX or no_names_left

@@ -45,28 +45,38 @@ def write_image_files(folder: Path) -> Path:
     (folder / "requirements.txt").write_text(
         "".join(f"{requirement}\n" for requirement in requirements(own)), "utf-8"
     )
-    (folder / "constraints.txt").write_text("".join(f"{one}\n" for one in _constraints()), "utf-8")
+    (folder / "constraints.txt").write_text(
+        "".join(f"{constraint}\n" for constraint in _constraints()), "utf-8"
+    )
     return wheel
 
 
 def requirements(own: Distribution) -> list[str]:
     """What a container needs beside our wheel: our requirements, but for extras and the embedded broker's."""
-    needed = [one for one in own.requires or [] if "extra ==" not in one]
-    return [one for one in needed if re.split(r"[^A-Za-z0-9._-]", one)[0] not in EMBEDDED_BROKER_ONLY]
+    needed = [requirement for requirement in own.requires or [] if "extra ==" not in requirement]
+    return [
+        requirement
+        for requirement in needed
+        if re.split(r"[^A-Za-z0-9._-]", requirement)[0] not in EMBEDDED_BROKER_ONLY
+    ]
 
 
 def editable_checkout(own: Distribution) -> Path | None:
     """The checkout that an editable installation runs from; None for any other installation."""
     text = own.read_text("direct_url.json")
-    said = json.loads(text) if text else {}
-    if not said.get("dir_info", {}).get("editable"):
+    direct_url = json.loads(text) if text else {}
+    if not direct_url.get("dir_info", {}).get("editable"):
         return None
-    return Path(unquote(urlsplit(said["url"]).path))
+    return Path(unquote(urlsplit(direct_url["url"]).path))
 
 
 def _constraints() -> list[str]:
-    found = {one.metadata["Name"]: one.version for one in distributions() if one.metadata["Name"]}
-    return sorted(f"{name}=={version}" for name, version in found.items() if name.lower() != PACKAGE)
+    version_of = {
+        distribution.metadata["Name"]: distribution.version
+        for distribution in distributions()
+        if distribution.metadata["Name"]
+    }
+    return sorted(f"{name}=={version}" for name, version in version_of.items() if name.lower() != PACKAGE)
 
 
 def _build(checkout: Path, wheels: Path) -> Path:
@@ -94,13 +104,13 @@ def _build(checkout: Path, wheels: Path) -> Path:
             str(checkout),
         ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=BUILD_SECONDS_MAX, check=False)
-    made = sorted(wheels.glob("*.whl"))
-    if done.returncode != 0 or len(made) != 1:
+    wheel_files = sorted(wheels.glob("*.whl"))
+    if done.returncode != 0 or len(wheel_files) != 1:
         last = [line for line in (done.stderr or done.stdout).splitlines() if line.strip()][-1:]
         raise OperatorError(
             f"the wheel of {checkout} could not be built: {' '.join(last) or 'nothing was said'}"
         )
-    return made[0]
+    return wheel_files[0]
 
 
 def _repack(own: Distribution, wheels: Path) -> Path:

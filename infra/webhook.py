@@ -72,18 +72,18 @@ class Alerts:
 
     def update(self, alerts: Iterable[Alert], now_ms: int) -> list[Notice]:
         """Take all that is wrong now; the notices that are due."""
-        found = {(alert.kind, alert.name): alert for alert in alerts}
+        alert_of = {(alert.kind, alert.name): alert for alert in alerts}
         due: list[Notice] = []
-        for which, one in found.items():
+        for which, one in alert_of.items():
             self.since.setdefault(which, now_ms)
-            told = self._told.get(which)
-            if told is None or now_ms - told >= self._repeat_ms:
+            told_ms = self._told.get(which)
+            if told_ms is None or now_ms - told_ms >= self._repeat_ms:
                 self._told[which] = now_ms
                 due.append(self._notice("firing", one, now_ms))
-        for which in [one for one in self.current if one not in found]:
+        for which in [one for one in self.current if one not in alert_of]:
             due.append(self._notice("resolved", self.current[which], now_ms))
             del self.since[which], self._told[which]
-        self.current = found
+        self.current = alert_of
         return due
 
     def _notice(self, state: str, alert: Alert, now_ms: int) -> Notice:
@@ -183,8 +183,8 @@ class Webhook:
             async with asyncio.timeout(2 * POST_SECONDS_MAX):
                 loop = asyncio.get_running_loop()
                 if proxy_for(self._url) is None:  # a proxy resolves the name itself, in its own network
-                    for found in await loop.getaddrinfo(self.host, self._port):
-                        _refuse_link_local(str(found[4][0]))
+                    for address_info in await loop.getaddrinfo(self.host, self._port):
+                        _refuse_link_local(str(address_info[4][0]))
                 async with client.stream("POST", self._url, content=body, headers=headers) as answer:
                     status = answer.status_code
         except (httpx.HTTPError, httpx.InvalidURL, OSError, TimeoutError, UnicodeError) as error:

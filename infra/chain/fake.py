@@ -83,9 +83,11 @@ class FakeChain:
     async def checkpoints_of(self, crunch: str, since_ms: int) -> list[ChainCheckpoint]:  # noqa: ARG002 - more is harmless
         """See `ChainPort`. It tells which checkpoint each one settles."""
         return [
-            ChainCheckpoint(tx_hash, self._state(one), one.checkpoint_id, int(one.at * 1000))
-            for tx_hash, one in self.settlements.items()
-            if one.crunch == crunch
+            ChainCheckpoint(
+                tx_hash, self._state(settlement), settlement.checkpoint_id, int(settlement.at * 1000)
+            )
+            for tx_hash, settlement in self.settlements.items()
+            if settlement.crunch == crunch
         ]
 
     def _state(self, settlement: Settlement) -> ChainState:

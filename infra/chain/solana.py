@@ -98,24 +98,24 @@ class SolanaChain:
 
     async def status_of(self, tx_hashes: Sequence[str]) -> dict[str, TxStatus]:
         """See `ChainPort`. A null is UNKNOWN; an error is FAILED only once its block is finalized."""
-        found: dict[str, TxStatus] = {}
-        wanted = list(dict.fromkeys(tx_hashes))
-        for start in range(0, len(wanted), SIGNATURES_PER_CALL):
-            some = wanted[start : start + SIGNATURES_PER_CALL]
+        status_of_hash: dict[str, TxStatus] = {}
+        hashes = list(dict.fromkeys(tx_hashes))
+        for start in range(0, len(hashes), SIGNATURES_PER_CALL):
+            some = hashes[start : start + SIGNATURES_PER_CALL]
             answer = await self._call(
                 "getSignatureStatuses", [some, {"searchTransactionHistory": True}], _Statuses
             )
             if len(answer.value) != len(some):
                 raise self._wrong(f"{len(answer.value)} statuses for {len(some)} signatures")
-            found.update(zip(some, map(_status, answer.value), strict=True))
-        return found
+            status_of_hash.update(zip(some, map(_status, answer.value), strict=True))
+        return status_of_hash
 
     async def checkpoints_of(self, crunch: str, since_ms: int) -> list[ChainCheckpoint]:
         """Finalized and confirmed transactions that touched the crunch's account since then, newest first.
 
         None is attributed. A block without a time counts as recent: leaving one out is what may cost money.
         """
-        found: list[ChainCheckpoint] = []
+        checkpoints: list[ChainCheckpoint] = []
         before: str | None = None
         for _ in range(PAGES_MAX):
             options: dict[str, Any] = {"limit": PAGE, "commitment": "confirmed"}
@@ -125,13 +125,13 @@ class SolanaChain:
             for one in page:
                 at_ms = None if one.block_time is None else one.block_time * 1000
                 if at_ms is not None and at_ms < since_ms:
-                    return found
+                    return checkpoints
                 # Until its block is final, one with an error may yet stand in another block without.
                 failed = one.err is not None and one.confirmation_status == FINALIZED
                 state = ChainState.FAILED if failed else ChainState.SUBMITTED
-                found.append(ChainCheckpoint(one.signature, state, at_ms=at_ms))
+                checkpoints.append(ChainCheckpoint(one.signature, state, at_ms=at_ms))
             if len(page) < PAGE:
-                return found
+                return checkpoints
             before = page[-1].signature
         raise self._wrong(f"more than {PAGE * PAGES_MAX} transactions since the oldest open checkpoint")
 
@@ -193,12 +193,12 @@ class SolanaChain:
                 raise _AgainError(f"HTTP {answer.status_code}")
             if answer.status_code != httpx.codes.OK:
                 raise self._wrong(f"HTTP {answer.status_code}")
-            held = bytearray()
+            body = bytearray()
             async for piece in answer.aiter_bytes():
-                held += piece
-                if len(held) > ANSWER_BYTES_MAX:
+                body += piece
+                if len(body) > ANSWER_BYTES_MAX:
                     raise self._wrong(f"an answer of more than {ANSWER_BYTES_MAX} bytes")
-            return bytes(held)
+            return bytes(body)
 
 
 def _status(status: _Status | None) -> TxStatus:

@@ -60,7 +60,7 @@ def read_archive(content: bytes) -> Archive:
         raise ContractError(f"a kept contract cannot be read: {error}") from error
 
 
-def unpack(content: bytes, wanted: str) -> CrunchContract:
+def unpack(content: bytes, contract_hash: str) -> CrunchContract:
     """The contract of an archive, run from it alone and under private names.
 
     Another version of a package that it imports, or of a default of ours, is said and no error: the contract is the one
@@ -70,21 +70,25 @@ def unpack(content: bytes, wanted: str) -> CrunchContract:
     contract = load_contract(archive.path, Sources(archive.files) if archive.files else None)
     if archive.format != FORMAT:
         return contract
-    if archive.meaning.hash != wanted:
+    if archive.meaning.hash != contract_hash:
         raise ContractError(
-            f"what is kept as contract {wanted[:12]} is {archive.meaning.hash[:12]}: it is damaged"
+            f"what is kept as contract {contract_hash[:12]} is {archive.meaning.hash[:12]}: it is damaged"
         )
     now = meaning_of(contract)
     for name in sorted(archive.meaning.installed.keys() | now.installed.keys()):
         then, here = archive.meaning.installed.get(name), now.installed.get(name)
         if then != here:
             log.warning(
-                "contract_on_other_version", contract=wanted[:12], package=name, applied_with=then, here=here
+                "contract_on_other_version",
+                contract=contract_hash[:12],
+                package=name,
+                applied_with=then,
+                here=here,
             )
     same = msgspec.structs.replace(now, installed=archive.meaning.installed, ours=archive.meaning.ours)
-    if archive.files and same.hash != wanted:
+    if archive.files and same.hash != contract_hash:
         raise ContractError(
-            f"contract {wanted[:12]}, run from what is kept of it, is not what was applied: "
+            f"contract {contract_hash[:12]}, run from what is kept of it, is not what was applied: "
             f"{', '.join(differences(archive.meaning, same)) or 'it is damaged'}"
         )
     return contract
@@ -92,24 +96,24 @@ def unpack(content: bytes, wanted: str) -> CrunchContract:
 
 def differences(old: Meaning, new: Meaning) -> list[str]:
     """What two contracts differ in, one short text each: fields, code, files, versions."""
-    said = []
+    lines = []
     for name in sorted(old.fields.keys() | new.fields.keys()):
         before, after = old.fields.get(name, "not set"), new.fields.get(name, "not set")
         if before != after:
-            said.append(f"{name}: {_short(before)} -> {_short(after)}")
+            lines.append(f"{name}: {_short(before)} -> {_short(after)}")
     pairs = (("", old.code, new.code), ("file ", old.data, new.data))
     for kind, olds, news in pairs:
         for name in sorted(olds.keys() | news.keys()):
             if olds.get(name) != news.get(name):
                 how = "new" if name not in olds else "gone" if name not in news else "changed"
-                said.append(f"{kind}{name} {how}")
+                lines.append(f"{kind}{name} {how}")
     for versions, other in ((old.installed, new.installed), (old.ours, new.ours)):
-        said += [
+        lines += [
             f"{name} {versions.get(name, 'not used')} -> {other.get(name, 'not used')}"
             for name in sorted(versions.keys() | other.keys())
             if versions.get(name) != other.get(name)
         ]
-    return said
+    return lines
 
 
 def _short(value: object) -> str:

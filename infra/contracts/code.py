@@ -201,15 +201,15 @@ def _binds(statement: ast.stmt) -> set[str]:
     """The names that a statement of a module binds there."""
     if isinstance(statement, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
         return {statement.name}
-    found: set[str] = set()
+    names_bound: set[str] = set()
     for node in ast.walk(statement):
         if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-            found.add(node.id)
+            names_bound.add(node.id)
         elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)):
-            found.add(node.name)
+            names_bound.add(node.name)
         elif isinstance(node, (ast.Import, ast.ImportFrom)):
-            found |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
-    return found
+            names_bound |= {alias.asname or alias.name.partition(".")[0] for alias in node.names}
+    return names_bound
 
 
 def _acts(statement: ast.stmt) -> bool:
@@ -256,7 +256,7 @@ def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
         if plain and field == "returns":
             continue
         if isinstance(value, list):
-            value = [one for one in value if not _is_text(one)]
+            value = [value_of_field for value_of_field in value if not _is_text(value_of_field)]
             if not value:
                 continue
         if plain and field == "args":
@@ -286,7 +286,7 @@ def shape(node: Any) -> Any:
     if isinstance(node, ast.AST):
         return [type(node).__name__, [[field, shape(value)] for field, value in _fields(node)]]
     if isinstance(node, list):
-        return [shape(one) for one in node]
+        return [shape(child) for child in node]
     return node if isinstance(node, (str, int, type(None))) else repr(node)
 
 
@@ -301,8 +301,8 @@ Use = tuple[str, tuple[str, ...]] | ast.Import | ast.ImportFrom | str
 def uses(node: Any, *, annotation: bool = False) -> Iterator[Use]:
     """What a tree names: `a.b.c` as (a, (b, c)), imports inside of it, and its texts."""
     if isinstance(node, list):
-        for one in node:
-            yield from uses(one, annotation=annotation)
+        for child in node:
+            yield from uses(child, annotation=annotation)
     elif isinstance(node, ast.Name):
         yield node.id, ()
     elif isinstance(node, ast.Attribute):

@@ -52,17 +52,18 @@ class ContractShelf:
         """The contract that new inputs are made under."""
         return self._by_hash[self.current_hash]
 
-    def __call__(self, wanted: str) -> CrunchContract:
+    def __call__(self, contract_hash: str) -> CrunchContract:
         """The contract of a hash. Raises OperatorError when it is not here."""
-        contract = self._by_hash.get(wanted) or self._find(wanted)
+        contract = self._by_hash.get(contract_hash) or self._find(contract_hash)
         if contract is None:
             message = (
-                f"an input asks for contract {wanted[:12]}, which is kept neither in the data directory nor in the log "
+                f"an input asks for contract {contract_hash[:12]}, which is kept neither in the data "
+                "directory nor in the log "
                 f"(here: {', '.join(one[:12] for one in self._by_hash) or 'none'}); restore `contracts/` of the data "
                 "directory or the topics from a backup, or name its text too: CONTRACT=old.module:NAME,new.module:NAME"
             )
             raise OperatorError(message)
-        self._by_hash[wanted] = contract
+        self._by_hash[contract_hash] = contract
         return contract
 
 
@@ -98,8 +99,8 @@ def load_contract(path: str, sources: Sources | None = None) -> CrunchContract:
             module = load(sources, module_name)
         else:
             module = importlib.import_module(module_name) if ours else run_from_disk(module_name)
-        found: Any = getattr(module, attribute)
-        contract = found() if isinstance(found, type) else found
+        contract_or_class: Any = getattr(module, attribute)
+        contract = contract_or_class() if isinstance(contract_or_class, type) else contract_or_class
     except ValidationError as error:
         place = where(error)
         raise ContractError(
@@ -116,11 +117,11 @@ def load_contract(path: str, sources: Sources | None = None) -> CrunchContract:
 
 def wrong_fields(error: ValidationError) -> str:
     """Every field that pydantic refused, with its reason, in one line."""
-    said = []
+    faults = []
     for error_ in error.errors(include_url=False):
         reason = error_["msg"]
         if error_["type"] == "extra_forbidden":
             near = difflib.get_close_matches(str(error_["loc"][-1]), CrunchContract.model_fields, 1)
             reason = "there is no such field" + (f"; did you mean {near[0]}?" if near else "")
-        said.append(f"field {'.'.join(map(str, error_['loc'])) or '?'}: {reason}")
-    return "; ".join(said)
+        faults.append(f"field {'.'.join(map(str, error_['loc'])) or '?'}: {reason}")
+    return "; ".join(faults)

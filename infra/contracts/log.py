@@ -22,31 +22,33 @@ async def read_applied(bootstrap: str, crunch_id: str) -> list[tuple[int, ApplyC
 
     Raises WorldError, OperatorError (no such topic).
     """
-    found: list[tuple[int, ApplyContract]] = []
+    applied: list[tuple[int, ApplyContract]] = []
     counter = PlainCounter("commands")
     async with reading(bootstrap) as consumer:
         start, end = (await offsets(consumer, crunch_id))["commands"]
         async for offset, record in read_range(consumer, topic_name(crunch_id, "commands"), start, end):
             decision = counter.read(offset, record) if _KIND in record[:200] else None
-            found += [
+            applied += [
                 (offset, event)
                 for event in ([] if decision is None else decision.events)
                 if isinstance(event, ApplyContract)
             ]
-    return found
+    return applied
 
 
 async def read_terms(bootstrap: str, crunch_id: str) -> list[CrunchConfigured]:
     """The terms that came through to the checkpoints, by when they hold. Raises WorldError, OperatorError."""
-    found: dict[str, CrunchConfigured] = {}
+    terms_of_hash: dict[str, CrunchConfigured] = {}
     counter = Counter("checkpoints")
     async with reading(bootstrap) as consumer:
         start, end = (await offsets(consumer, crunch_id))["checkpoints"]
         async for offset, record in read_range(consumer, topic_name(crunch_id, "checkpoints"), start, end):
             decision = counter.read(offset, record)
             if decision is not None and any(_TERMS in bytes(body) for body in decision.bodies):
-                found |= {event.id: event for event in decision.events if isinstance(event, CrunchConfigured)}
-    return sorted(found.values(), key=lambda one: one.data.effective_from)
+                terms_of_hash |= {
+                    event.id: event for event in decision.events if isinstance(event, CrunchConfigured)
+                }
+    return sorted(terms_of_hash.values(), key=lambda one: one.data.effective_from)
 
 
 def find_archive(bootstrap: str, crunch_id: str, contract_hash: str) -> bytes | None:
@@ -57,9 +59,9 @@ def find_archive(bootstrap: str, crunch_id: str, contract_hash: str) -> bytes | 
 
     async def find() -> bytes | None:
         async with asyncio.timeout(FIND_SECONDS_MAX):
-            for _, one in await read_applied(bootstrap, crunch_id):
-                if one.data.contract_hash == contract_hash:
-                    return bytes(one.data.archive)
+            for _, command in await read_applied(bootstrap, crunch_id):
+                if command.data.contract_hash == contract_hash:
+                    return bytes(command.data.archive)
         return None
 
     with ThreadPoolExecutor(1) as apart:

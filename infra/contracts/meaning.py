@@ -83,10 +83,10 @@ def contract_hash(contract: CrunchContract) -> str:
 def scoring_hash(contract: CrunchContract) -> str:
     """The hash of what a score of this contract means. Scores of two hashes are never added."""
     fields = CrunchContract.model_fields
-    said = {name: getattr(contract, name) for name in SCORING}
-    told = {name: value for name, value in said.items() if value is not fields[name].default}
+    field_values = {name: getattr(contract, name) for name in SCORING}
+    fields_set = {name: value for name, value in field_values.items() if value is not fields[name].default}
     field = Aggregation(value_field=contract.aggregation.value_field)
-    return contract_hash(CrunchContract(**told, aggregation=field))
+    return contract_hash(CrunchContract(**fields_set, aggregation=field))
 
 
 def meaning_of(contract: CrunchContract) -> Meaning:
@@ -105,9 +105,9 @@ def sources_of_contract(contract: CrunchContract) -> Sources | None:
         inner = thing
         while isinstance(inner, functools.partial):
             inner = inner.func
-        found = sources_of(getattr(inner, "__module__", "")) or sources_of(type(inner).__module__)
-        if found is not None:
-            return found
+        module_sources = sources_of(getattr(inner, "__module__", "")) or sources_of(type(inner).__module__)
+        if module_sources is not None:
+            return module_sources
     return None
 
 
@@ -163,7 +163,7 @@ class _Reader:
     def _set_fields(self, thing: BaseModel, *, top: bool = False) -> dict[str, Any]:
         """The fields that a model or a subclass sets; of the others only whether their meaning has changed."""
         kind = type(thing)
-        said: dict[str, Any] = {}
+        described: dict[str, Any] = {}
         theirs = [parent for parent in kind.__mro__ if not _is_ours(parent)]
         named = {name for their in theirs for name in inspect.get_annotations(their)}
         for name in sorted(kind.model_fields):
@@ -171,26 +171,26 @@ class _Reader:
             if top:
                 self._field = name
             if name in thing.model_fields_set or name in named:
-                said[name] = self._value(value)
+                described[name] = self._value(value)
                 continue
             does = value.func if isinstance(value, functools.partial) else value
             key = our_key(does) if isinstance(does, (FunctionType, type)) else f"{kind.__name__}.{name}"
             if key in CHANGED:
                 self._reach.ours[key] = version_of(key)
             if isinstance(value, BaseModel) and (inner := self._set_fields(value)):
-                said[name] = inner
+                described[name] = inner
         if not _is_ours(kind):
-            said["class"] = self._value(kind)
-        return said
+            described["class"] = self._value(kind)
+        return described
 
     def _value(self, value: Any) -> Any:
         """Plain data for anything that a contract, a partial, a closure or an object may hold."""
         if isinstance(value, BaseModel):
             return self._set_fields(value)
         if isinstance(value, dict):
-            return [[self._value(key), self._value(one)] for key, one in value.items()]
+            return [[self._value(key), self._value(inner_value)] for key, inner_value in value.items()]
         if isinstance(value, (list, tuple)):
-            return [self._value(one) for one in value]
+            return [self._value(inner_value) for inner_value in value]
         if isinstance(value, ModuleType):
             return f"module {public_name(value.__name__)}"
         if callable(value):
@@ -257,18 +257,18 @@ class _Reader:
         return found or thing.__qualname__
 
     def _function(self, function: FunctionType) -> Any:
-        said: list[Any] = [self._named(function)]
+        described: list[Any] = [self._named(function)]
         module = self._reach.module(public_name(function.__module__ or ""))
-        if said[0] is None and module is not None:
-            said = [[self._lambda(module, function_) for function_ in _lambdas(module.tree, function)]]
-        if not said[0]:  # defined at a prompt: there is no file to read
-            said = [_code(function.__code__)]
+        if described[0] is None and module is not None:
+            described = [[self._lambda(module, function_) for function_ in _lambdas(module.tree, function)]]
+        if not described[0]:  # defined at a prompt: there is no file to read
+            described = [_code(function.__code__)]
         if "<" in function.__qualname__:  # made by another function: what it was made with is part of it
-            said.append(self._value([function.__defaults__, function.__kwdefaults__]))
+            described.append(self._value([function.__defaults__, function.__kwdefaults__]))
             names = function.__code__.co_freevars
             cells = [_content(cell) for cell in function.__closure__ or ()]
-            said.append({name: self._value(one) for name, one in zip(names, cells, strict=True)})
-        return said
+            described.append({name: self._value(one) for name, one in zip(names, cells, strict=True)})
+        return described
 
     def _named(self, thing: type | FunctionType) -> str | None:
         """Reach the statement that a function or type was defined by; gives its name, None without one."""
@@ -277,13 +277,13 @@ class _Reader:
             key = our_key(thing)
             self._reach.ours[key] = version_of(key)
             return f"ours {key}"
-        found = self._reach.module(module)
-        if found is None:
+        module_in_reach = self._reach.module(module)
+        if module_in_reach is None:
             if module not in sys.modules:
                 return None
             self._reach.foreign(module, name)
             return f"{module}.{thing.__qualname__}"
-        if name not in found.bound:
+        if name not in module_in_reach.bound:
             return None
         self._reach.name(module, name)
         return f"{module}:{thing.__qualname__}"
@@ -314,11 +314,11 @@ def _without_words(schema: Any) -> Any:
     """A JSON schema without titles and descriptions: they say, and do nothing."""
     if isinstance(schema, dict):
         return {
-            key: _without_words(one)
-            for key, one in schema.items()
-            if not (key in ("title", "description") and isinstance(one, str))
+            key: _without_words(value)
+            for key, value in schema.items()
+            if not (key in ("title", "description") and isinstance(value, str))
         }
-    return [_without_words(one) for one in schema] if isinstance(schema, list) else schema
+    return [_without_words(value) for value in schema] if isinstance(schema, list) else schema
 
 
 def _code(code: CodeType) -> list[Any]:

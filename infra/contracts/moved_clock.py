@@ -27,8 +27,8 @@ def _later(asked: Any, more: int) -> Any:
     return lambda: asked() + more
 
 
-def _of_now(told: Any) -> Any:
-    return lambda at=None: told(time.time() if at is None else at)
+def _of_now(value: Any) -> Any:
+    return lambda at=None: value(time.time() if at is None else at)
 
 
 class _SameKind(type):

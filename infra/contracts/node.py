@@ -46,15 +46,15 @@ class NodeContracts:
             self.shelf.put(contract)
         self.proposed = on_disk.current_hash
 
-    def _find(self, wanted: str) -> CrunchContract | None:
-        content = self.folder.get(wanted)
+    def _find(self, contract_hash: str) -> CrunchContract | None:
+        content = self.folder.get(contract_hash)
         if content is None:
-            content = find_archive(self.settings.kafka_bootstrap, self.settings.crunch_id, wanted)
+            content = find_archive(self.settings.kafka_bootstrap, self.settings.crunch_id, contract_hash)
         if content is None:
             return None
-        self.folder.put(wanted, content)
-        log.info("contract_from_what_is_kept", contract=wanted[:12])
-        return unpack(content, wanted)
+        self.folder.put(contract_hash, content)
+        log.info("contract_from_what_is_kept", contract=contract_hash[:12])
+        return unpack(content, contract_hash)
 
     def apply_proposed(self, at: int) -> ApplyContract:
         """The command that applies the text on disk; `at` in ms. Raises OperatorError when that cannot be."""

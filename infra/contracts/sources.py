@@ -71,8 +71,8 @@ def public_name(module: str) -> str:
 
 def sources_of(module: object) -> Sources | None:
     """The sources that a module, by its name, was run from; None for one that Python imported by itself."""
-    found = _LOADED.get(str(module).partition(".")[0])
-    return None if found is None else found.sources
+    loaded = _LOADED.get(str(module).partition(".")[0])
+    return None if loaded is None else loaded.sources
 
 
 # --- gathering ---------------------------------------------------------------------------------------------------
@@ -215,7 +215,12 @@ def place_of(module: str) -> Path | None:
 def _file(root: Path, module: str) -> Path | None:
     path = root.joinpath(*module.split("."))
     return next(
-        (one for one in (path / "__init__.py", path.with_name(path.name + ".py")) if one.is_file()), None
+        (
+            candidate
+            for candidate in (path / "__init__.py", path.with_name(path.name + ".py"))
+            if candidate.is_file()
+        ),
+        None,
     )
 
 
@@ -288,9 +293,12 @@ class _Importer(MetaPathFinder, Loader):
         module = importlib.import_module(f"{self.sources.prefix}.{name}")
         if not fromlist:
             return sys.modules[f"{self.sources.prefix}.{name.partition('.')[0]}"]
-        for one in fromlist:
-            if not hasattr(module, one) and self.sources.file_of(f"{name}.{one}") is not None:
-                importlib.import_module(f"{module.__name__}.{one}")
+        for name_imported in fromlist:
+            if (
+                not hasattr(module, name_imported)
+                and self.sources.file_of(f"{name}.{name_imported}") is not None
+            ):
+                importlib.import_module(f"{module.__name__}.{name_imported}")
         return module
 
 

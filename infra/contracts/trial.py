@@ -93,8 +93,8 @@ def tried(path: str, settings: Settings) -> list[Finding]:
         if one.state is State.FAULT
     ):
         unsure = "not judged, since the score is not the same twice"
-        kept = [finding for finding in first.findings if finding.check != "score and size"]
-        return [*kept, Finding("score and size", State.UNKNOWN, unsure), *compared]
+        findings = [finding for finding in first.findings if finding.check != "score and size"]
+        return [*findings, Finding("score and size", State.UNKNOWN, unsure), *compared]
     return [*first.findings, *compared]
 
 
@@ -195,18 +195,21 @@ def _listen(child: subprocess.Popen[bytes], task: bytes) -> Trial:
         if line is None:
             trial.broke = f"{doing}: did not come back within {min(patience, TRIAL_SECONDS_MAX):g} s"
             return trial
-        said = msgspec.json.decode(line, type=Said)
-        if said.doing:
-            doing, patience = said.doing, LOAD_SECONDS_MAX if said.doing == EXAMINED else CALL_SECONDS_MAX
+        message = msgspec.json.decode(line, type=Said)
+        if message.doing:
+            doing, patience = (
+                message.doing,
+                LOAD_SECONDS_MAX if message.doing == EXAMINED else CALL_SECONDS_MAX,
+            )
             trial.results.setdefault(doing, [])
-        if said.got:
-            trial.results[doing].append(said.got)
-        if said.finding is not None:
-            trial.findings.append(said.finding)
-        if said.reads:
-            trial.reads.setdefault(doing.partition(",")[0], f"{doing.partition(',')[0]} {said.reads}")
-        trial.loaded = said.loaded or trial.loaded
-        done = done or said.done
+        if message.got:
+            trial.results[doing].append(message.got)
+        if message.finding is not None:
+            trial.findings.append(message.finding)
+        if message.reads:
+            trial.reads.setdefault(doing.partition(",")[0], f"{doing.partition(',')[0]} {message.reads}")
+        trial.loaded = message.loaded or trial.loaded
+        done = done or message.done
     trial.results = {name: got for name, got in trial.results.items() if got}
     if not done:
         code = child.wait()
@@ -297,9 +300,11 @@ class _Child:
             return
         if event == "open":
             path, mode = str(arguments[0]), str(arguments[1])
-            known = path.endswith(_NO_DATA) or path.startswith((*_SYSTEM_FILES, sys.prefix, sys.base_prefix))
+            is_harmless = path.endswith(_NO_DATA) or path.startswith(
+                (*_SYSTEM_FILES, sys.prefix, sys.base_prefix)
+            )
             reads = (mode == "None" and not int(arguments[2] or 0) & os.O_ACCMODE) or "r" in mode
-            if not known and reads and not path.isdigit() and not is_own_file(path):
+            if not is_harmless and reads and not path.isdigit() and not is_own_file(path):
                 self._reads = (
                     f"reads {path}, which is no part of the contract: put it beside the module that names it"
                 )

@@ -65,21 +65,21 @@ def _round(contract: CrunchContract, answers: list[Any], records: Callable[[], l
     first = sample_round(contract, answers, truth)
     second = sample_round(contract, answers, truth, after(Carried(), first), number=1)
     said = [
-        [one.units, list(one.unscored.values()), one.charges, one.states, one.shared]
-        for one in (first, second)
+        [scored.units, list(scored.unscored.values()), scored.charges, scored.states, scored.shared]
+        for scored in (first, second)
     ]
     return msgspec.json.encode(said).decode()
 
 
 def _units(contract: CrunchContract, fields: dict[str, Any]) -> str:
     """As it would be recorded: what is rounded away makes no difference."""
-    said: dict[str, Any] = {}
+    units: dict[str, Any] = {}
     for name, value in numbers_of(fields).items():
         try:
-            said[name] = to_units(value, contract.score_decimals) / 10**contract.score_decimals
+            units[name] = to_units(value, contract.score_decimals) / 10**contract.score_decimals
         except NotRecordableError as error:
-            said[name] = str(error)
-    return msgspec.json.encode(said).decode()
+            units[name] = str(error)
+    return msgspec.json.encode(units).decode()
 
 
 def _summary(contract: CrunchContract) -> str:

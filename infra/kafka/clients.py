@@ -118,7 +118,7 @@ async def fetched(
     except CorruptRecordException as error:
         # aiokafka names the partition in its text alone; a reader of one topic need not look there.
         assigned = sorted(consumer.assignment())
-        at = next((one for one in assigned if repr(one) in str(error)), assigned[0])
+        at = next((partition for partition in assigned if repr(partition) in str(error)), assigned[0])
         offset = await _first_corrupt(consumer, at)
         raise CorruptTopicError(at.topic, offset, "its checksum is wrong") from error
 

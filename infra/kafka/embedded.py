@@ -265,14 +265,14 @@ class EmbeddedBroker:
         if (log / "meta.properties").is_file():
             return
         assert self._runtime is not None, "prepare() comes first"  # noqa: S101
-        cluster_id, kept = self._keep_cluster_id(), self._runtime.bootstrap
-        if kept is None or not kept.is_file():
+        cluster_id, bootstrap_file = self._keep_cluster_id(), self._runtime.bootstrap
+        if bootstrap_file is None or not bootstrap_file.is_file():
             self._format_by_kafka(cluster_id)
-            if kept is not None:
-                _replace(kept, (log / "bootstrap.checkpoint").read_bytes())
+            if bootstrap_file is not None:
+                _replace(bootstrap_file, (log / "bootstrap.checkpoint").read_bytes())
             return
         log.mkdir(exist_ok=True)
-        _replace(log / "bootstrap.checkpoint", kept.read_bytes())
+        _replace(log / "bootstrap.checkpoint", bootstrap_file.read_bytes())
         ids = f"version=1\ncluster.id={cluster_id}\nnode.id={self.node_id}\ndirectory.id={new_cluster_id()}\n"
         _replace(log / "meta.properties", ids.encode())  # last: with it the directory is formatted
 
@@ -296,8 +296,8 @@ class EmbeddedBroker:
             cwd=self.data_dir,
         )
         if done.returncode != 0:
-            said = (done.stderr or done.stdout).strip()
-            raise WorldError(f"Kafka's storage in {self.data_dir} could not be formatted: {said}")
+            output = (done.stderr or done.stdout).strip()
+            raise WorldError(f"Kafka's storage in {self.data_dir} could not be formatted: {output}")
 
     def _keep_cluster_id(self) -> str:
         file = self.data_dir / "cluster_id"
@@ -327,27 +327,27 @@ def new_cluster_id() -> str:
 
     It names a broker's data and enters no event.
     """
-    while (made := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
+    while (cluster_id := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
         pass  # a dash in front reads as an option of Kafka's tools: one id in 64
-    return made
+    return cluster_id
 
 
 def free_ports(count: int) -> list[int]:
     """`count` different TCP ports on 127.0.0.1 that nobody has now, drawn from below those that the kernel gives to
     outgoing connections: one of these may be taken by anybody before we listen there.
     """
-    found: list[int] = []
-    with ExitStack() as held:
+    ports: list[int] = []
+    with ExitStack() as probes:
         for attempt in range(PORTS_TRIED_MAX):
-            probe = held.enter_context(socket.socket())
+            probe = probes.enter_context(socket.socket())
             try:
                 # Chance, not the next number: several nodes start side by side.
                 probe.bind((HOST, secrets.choice(PORTS) if attempt < PORTS_TRIED_MAX // 2 else 0))
             except OSError:
                 continue
-            found.append(int(probe.getsockname()[1]))
-            if len(found) == count:
-                return found
+            ports.append(int(probe.getsockname()[1]))
+            if len(ports) == count:
+                return ports
     raise OperatorError(f"no {count} free ports on {HOST}: end what listens there")
 
 

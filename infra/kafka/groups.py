@@ -101,22 +101,22 @@ async def _one(admin: AIOKafkaAdminClient, name: str) -> Any:
 async def is_dealt_to_nobody(bootstrap: str, group: str, topic: str) -> bool:
     """Has the group settled, with members, of whom none holds the topic's partition? False where nobody says."""
     try:
-        (found,) = await _described(bootstrap, [group])
+        (description,) = await _described(bootstrap, [group])
     except WorldError:
         return False
-    settled = found is not None and found[_STATE] == SETTLED
-    return settled and not any_holds(topic, [one[-1] for one in found[_MEMBERS]])
+    settled = description is not None and description[_STATE] == SETTLED
+    return settled and not any_holds(topic, [member[-1] for member in description[_MEMBERS]])
 
 
 def any_holds(topic: str, assignments: Sequence[bytes]) -> bool:
     """Does one of these, as the members of a group have them, name the topic's partition? True without members."""
-    wanted = TopicPartition(topic, PARTITION)
-    held = [
+    partition = TopicPartition(topic, PARTITION)
+    assigned = [
         ConsumerProtocolMemberAssignment.decode(assignment).partitions()
         for assignment in assignments
         if assignment
     ]
-    return not assignments or any(wanted in one for one in held)
+    return not assignments or any(partition in partitions for partitions in assigned)
 
 
 def nobody(members: dict[str, int]) -> dict[str, str]:

@@ -40,13 +40,13 @@ async def _create_conn(host: str, port: int, **options: Any) -> AIOKafkaConnecti
     connection = await create_conn(host, port, **options)
     if _Expected.cluster_id:
         try:
-            found = (await ask_metadata(connection)).cluster_id
+            cluster_id = (await ask_metadata(connection)).cluster_id
         except BaseException:
             connection.close()
             raise
-        if found != _Expected.cluster_id:
+        if cluster_id != _Expected.cluster_id:
             connection.close()
-            _Expected.fault = f"{host}:{port} is cluster {found}"
+            _Expected.fault = f"{host}:{port} is cluster {cluster_id}"
             raise KafkaConnectionError(f"{_Expected.fault}, and not ours, {_Expected.cluster_id}")
     return connection
 

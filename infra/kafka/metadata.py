@@ -143,15 +143,15 @@ async def ask_metadata(connection: AIOKafkaConnection, names: Sequence[str] = ()
     made or moved: ask again.
     """
     answer = await connection.send(_MetadataRequest(names))
-    found = {}
+    id_of_topic = {}
     for error_code, name, *rest in answer.topics:
         if error_code == UNKNOWN_TOPIC:
             continue
         if error_code:
             raise _error(error_code, name)
         the_id = rest[0] if isinstance(rest[0], UUID) else NO_ID
-        found[name] = "" if the_id == NO_ID else the_id.hex
-    return ClusterFound(str(answer.cluster_id or ""), found)
+        id_of_topic[name] = "" if the_id == NO_ID else the_id.hex
+    return ClusterFound(str(answer.cluster_id or ""), id_of_topic)
 
 
 def _error(code: int, name: str) -> KafkaError:

@@ -159,11 +159,13 @@ def _java_candidates() -> Iterator[Path]:
 
 def _java_major(program: Path) -> int:
     try:
-        said = subprocess.run([program, "-version"], capture_output=True, text=True, timeout=30, check=True)
+        finished = subprocess.run(
+            [program, "-version"], capture_output=True, text=True, timeout=30, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return 0
-    found = re.search(r'version "(\d+)', said.stderr + said.stdout)
-    return int(found[1]) if found else 0
+    version = re.search(r'version "(\d+)', finished.stderr + finished.stdout)
+    return int(version[1]) if version else 0
 
 
 def _fetch_jars(libs: Path, progress: FetchProgress) -> None:
@@ -218,8 +220,8 @@ def _fetch_all(repository: Path, libs: Path, progress: FetchProgress) -> None:
     def fetch(jar: tuple[str, str, str, str]) -> None:
         group, artifact, version, digest = jar
         content = context.project(group, artifact).at_version(version).artifact().resolve().read_bytes()
-        if (found := hashlib.sha256(content).hexdigest()) != digest:
-            raise ValueError(f"{artifact}-{version}.jar is another file than it should be (SHA-256 {found})")
+        if (sha256 := hashlib.sha256(content).hexdigest()) != digest:
+            raise ValueError(f"{artifact}-{version}.jar is another file than it should be (SHA-256 {sha256})")
         (libs / f"{artifact}-{version}.jar").write_bytes(content)
 
     with ThreadPoolExecutor(FETCHED_AT_ONCE) as pool:

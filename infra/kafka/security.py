@@ -71,17 +71,17 @@ def read_security(environ: Mapping[str, str]) -> KafkaSecurity:
     protocol = environ.get("KAFKA_SECURITY_PROTOCOL", "").strip().upper() or "PLAINTEXT"
     if protocol not in PROTOCOLS:
         raise OperatorError(f"KAFKA_SECURITY_PROTOCOL={protocol}: choose one of {', '.join(PROTOCOLS)}")
-    given = {name for name in VARIABLES[1:] if environ.get(name)}
+    names_set = {name for name in VARIABLES[1:] if environ.get(name)}
     for prefix, used in (
         ("KAFKA_SASL_", protocol.startswith("SASL")),
         ("KAFKA_SSL_", protocol.endswith("SSL")),
     ):
-        unused = sorted(name for name in given if name.startswith(prefix))
+        unused = sorted(name for name in names_set if name.startswith(prefix))
         if unused and not used:
-            wanted = "SASL_SSL" if prefix == "KAFKA_SASL_" else "SSL or SASL_SSL"
+            protocols = "SASL_SSL" if prefix == "KAFKA_SASL_" else "SSL or SASL_SSL"
             raise OperatorError(
                 f"{unused[0]} is set, but KAFKA_SECURITY_PROTOCOL={protocol} does not use it: "
-                f"set the protocol to {wanted}, or remove it"
+                f"set the protocol to {protocols}, or remove it"
             )
     security = KafkaSecurity(
         protocol=protocol,

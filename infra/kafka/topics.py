@@ -81,18 +81,18 @@ async def create_topics(
     does not answer in 30 s.
     """
     await make_topics(
-        bootstrap, crunch_id, replication_factor, only_if=lambda found: _may_begin(found, memory)
+        bootstrap, crunch_id, replication_factor, only_if=lambda log_found: _may_begin(log_found, memory)
     )
-    found = await look_at_log(bootstrap, crunch_id, CONNECT_SECONDS_MAX)
-    begun = None if memory is not None else unfinished_birth(found)
+    log_found = await look_at_log(bootstrap, crunch_id, CONNECT_SECONDS_MAX)
+    begun = None if memory is not None else unfinished_birth(log_found)
     if begun is not None:
         birth = birth or new_birth()
         if begun:
             birth = msgspec.structs.replace(birth, birth_id=begun)
-        bare = [topic for topic, one in found.topics.items() if one.end == 0]
+        bare = [topic for topic, topic_found in log_found.topics.items() if topic_found.end == 0]
         await write_births(bootstrap, crunch_id, birth, bare)
-        found = await look_at_log(bootstrap, crunch_id)
-    return check_log(crunch_id, found, memory, bootstrap)
+        log_found = await look_at_log(bootstrap, crunch_id)
+    return check_log(crunch_id, log_found, memory, bootstrap)
 
 
 def new_birth(before: str = "", copy_of: str = "") -> Birth:
@@ -100,8 +100,8 @@ def new_birth(before: str = "", copy_of: str = "") -> Birth:
     return Birth(secrets.token_hex(16), time.time_ns() // 1_000_000, before, copy_of)
 
 
-def _may_begin(found: LogFound, memory: LogMemory | None) -> bool:
-    return memory is None and unfinished_birth(found) is not None
+def _may_begin(log_found: LogFound, memory: LogMemory | None) -> bool:
+    return memory is None and unfinished_birth(log_found) is not None
 
 
 async def write_births(bootstrap: str, crunch_id: str, birth: Birth, topics: Sequence[str]) -> None:
@@ -138,20 +138,20 @@ async def make_topics(
     """
     _check_crunch_id(crunch_id)
     async with _admin(bootstrap) as admin:
-        found = await _statuses(admin, crunch_id, replication_factor)
-        _refuse_wrong(found)
-        missing = [status.name for status in found if status.partitions == 0]
+        status_of_topic = await _statuses(admin, crunch_id, replication_factor)
+        _refuse_wrong(status_of_topic)
+        missing = [status.name for status in status_of_topic if status.partitions == 0]
         if not missing or not only_if(await look_at_log(bootstrap, crunch_id)):
             return
         settings = topic_settings(replication_factor)
-        made = await admin.create_topics(
+        created = await admin.create_topics(
             [NewTopic(name, 1, replication_factor, topic_configs=settings) for name in missing]
         )
-        for name, code, *why in made.topic_errors:
+        for name, code, *why in created.topic_errors:
             kind = for_code(code)
             if code and kind is not TopicAlreadyExistsError:  # another process may have been faster
                 raise OperatorError(f"topic {name} could not be made: {kind.__name__}: {_first_text(why)}")
-        if missing != [status.name for status in found]:
+        if missing != [status.name for status in status_of_topic]:
             _refuse_wrong(await _statuses(admin, crunch_id, replication_factor))
     await _end_offsets(bootstrap, [topic_name(crunch_id, topic) for topic in TOPICS])
 
@@ -186,12 +186,16 @@ async def mend_settings(bootstrap: str, crunch_id: str, replication_factor: int 
     What was deleted meanwhile does not come back. Raises WrongLogError (a second partition stays), WorldError.
     """
     async with _admin(bootstrap) as admin:
-        wrong = [one for one in await _statuses(admin, crunch_id, replication_factor) if one.mismatches]
+        wrong = [
+            topic_status
+            for topic_status in await _statuses(admin, crunch_id, replication_factor)
+            if topic_status.mismatches
+        ]
         if not wrong:
             return []
         settings = topic_settings(replication_factor)
         for answer in await admin.alter_configs(
-            [ConfigResource(ConfigResourceType.TOPIC, one.name, settings) for one in wrong]
+            [ConfigResource(ConfigResourceType.TOPIC, topic_status.name, settings) for topic_status in wrong]
         ):
             for code, message, _kind, name in answer.resources:
                 if code:
@@ -199,7 +203,7 @@ async def mend_settings(bootstrap: str, crunch_id: str, replication_factor: int 
                         f"the settings of topic {name} could not be changed: {message or for_code(code)}"
                     )
         _refuse_wrong(await _statuses(admin, crunch_id, replication_factor))
-    return [f"{one.name}: {'; '.join(one.mismatches)}" for one in wrong]
+    return [f"{topic_status.name}: {'; '.join(topic_status.mismatches)}" for topic_status in wrong]
 
 
 async def list_topics(bootstrap: str, crunch_id: str, replication_factor: int = 1) -> list[TopicStatus]:
@@ -209,15 +213,15 @@ async def list_topics(bootstrap: str, crunch_id: str, replication_factor: int = 
     """
     _check_crunch_id(crunch_id)
     async with _admin(bootstrap) as admin:
-        found = await _statuses(admin, crunch_id, replication_factor)
-    offsets = await _end_offsets(bootstrap, [status.name for status in found if status.partitions])
+        status_of_topic = await _statuses(admin, crunch_id, replication_factor)
+    offsets = await _end_offsets(bootstrap, [status.name for status in status_of_topic if status.partitions])
     return [
         msgspec.structs.replace(
             status, start_offset=offsets[status.name][0], end_offset=offsets[status.name][1]
         )
         if status.name in offsets
         else status
-        for status in found
+        for status in status_of_topic
     ]
 
 
@@ -266,15 +270,17 @@ async def _statuses(admin: AIOKafkaAdminClient, crunch_id: str, replication_fact
     there = {entry["topic"]: len(entry["partitions"]) for entry in await admin.describe_topics()}
     names = {topic: topic_name(crunch_id, topic) for topic in TOPICS}
     settings = await _settings(admin, [name for name in names.values() if name in there])
-    wanted = topic_settings(replication_factor)
+    settings_wanted = topic_settings(replication_factor)
     statuses = []
     for topic, name in names.items():
         partitions = there.get(name, 0)
         wrong = [f"it has {partitions} partitions instead of 1"] if partitions > 1 else []
         wrong += [
-            f"{key} is {value} instead of {wanted[key]}"
+            f"{key} is {value} instead of {settings_wanted[key]}"
             for key, value in sorted(settings.get(name, {}).items())
-            if key in wanted and value != wanted[key] and not _harmless(key, value, wanted[key])
+            if key in settings_wanted
+            and value != settings_wanted[key]
+            and not _harmless(key, value, settings_wanted[key])
         ]
         statuses.append(TopicStatus(topic, name, partitions, 0, 0, tuple(wrong)))
     return statuses
@@ -289,15 +295,15 @@ async def _settings(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, d
     if not names:
         return {}
     answers = await admin.describe_configs([ConfigResource(ConfigResourceType.TOPIC, name) for name in names])
-    found: dict[str, dict[str, str]] = {}
+    settings_of_topic: dict[str, dict[str, str]] = {}
     for answer in answers:
         for code, message, _kind, name, entries in answer.resources:
             if code:
                 raise WorldError(
                     f"the settings of topic {name} could not be read: {message or for_code(code)}"
                 )
-            found[name] = {entry[0]: entry[1] for entry in entries}
-    return found
+            settings_of_topic[name] = {entry[0]: entry[1] for entry in entries}
+    return settings_of_topic
 
 
 async def _end_offsets(bootstrap: str, names: list[str]) -> dict[str, tuple[int, int]]:

@@ -110,22 +110,24 @@ async def read_backup(
         raise OperatorError(f"this is a backup of crunch {head.crunch_id}, not of {crunch_id}")
     await refuse_working(bootstrap, crunch_id)
     there = (await look_at_log(bootstrap, crunch_id)).topics
-    kept = {
-        topic: one for topic, one in there.items() if one.end > 1 or (one.end and not read_birth(one.first))
+    not_empty = {
+        topic: span
+        for topic, span in there.items()
+        if span.end > 1 or (span.end and not read_birth(span.first))
     }
-    for topic, one in kept.items():
-        if one.end < head.ends[topic] or one.begin:
+    for topic, span in not_empty.items():
+        if span.end < head.ends[topic] or span.begin:
             raise OperatorError(
-                f"topic {topic_name(crunch_id, topic)} holds {one.end} records, fewer than the backup's "
+                f"topic {topic_name(crunch_id, topic)} holds {span.end} records, fewer than the backup's "
                 f"{head.ends[topic]}: a restore completes no topic; delete it first, with Kafka's tools"
             )
-    await empty_topics(bootstrap, crunch_id, [topic for topic in TOPICS if topic not in kept])
+    await empty_topics(bootstrap, crunch_id, [topic for topic in TOPICS if topic not in not_empty])
     births = (
         None
         if head.crunch_id == crunch_id
         else birth_records(crunch_id, new_birth(before=head.birth_id, copy_of=head.crunch_id))
     )
-    firsts = {topic: one.first for topic, one in kept.items()}
+    firsts = {topic: span.first for topic, span in not_empty.items()}
     producer = make_producer(bootstrap)
     try:
         await producer.start()
@@ -160,25 +162,27 @@ class _Restore:
         """Every record to its topic; the copy's tail. Raises LogError, OperatorError, KafkaError."""
         digest = hashlib.sha256()
         waiting: list[tuple[Copied, Any]] = []
-        for count, one in enumerate(entries):
-            if isinstance(one, Tail):
+        for count, entry in enumerate(entries):
+            if isinstance(entry, Tail):
                 await _settle(waiting)
-                if (one.records, one.sha256) != (count, digest.hexdigest()):
+                if (entry.records, entry.sha256) != (count, digest.hexdigest()):
                     raise LogError("the backup was altered: its records are not those that were copied")
-                return one
-            if isinstance(one, Head) or one.topic not in TOPICS:
+                return entry
+            if isinstance(entry, Head) or entry.topic not in TOPICS:
                 raise LogError("the backup is damaged: something else than a record stands among the records")
-            digest.update(_encode(one))
-            name = topic_name(self._crunch_id, one.topic)
-            if one.topic in self._firsts:
-                if one.offset == 0 and one.value != self._firsts[one.topic]:
+            digest.update(_encode(entry))
+            name = topic_name(self._crunch_id, entry.topic)
+            if entry.topic in self._firsts:
+                if entry.offset == 0 and entry.value != self._firsts[entry.topic]:
                     raise OperatorError(f"topic {name} holds another history than the one that was copied")
                 continue
-            value = one.value
-            if one.offset == 0 and self._births is not None:
-                value = self._births[one.topic]
-            sent = await self._producer.send(name, value, partition=PARTITION, timestamp_ms=one.timestamp_ms)
-            waiting.append((one, sent))
+            value = entry.value
+            if entry.offset == 0 and self._births is not None:
+                value = self._births[entry.topic]
+            sent = await self._producer.send(
+                name, value, partition=PARTITION, timestamp_ms=entry.timestamp_ms
+            )
+            waiting.append((entry, sent))
             if len(waiting) >= IN_FLIGHT_MAX:
                 await _settle(waiting)
                 on_progress(count, total)
@@ -186,11 +190,11 @@ class _Restore:
 
 
 async def _settle(waiting: list[tuple[Copied, Any]]) -> None:
-    for one, sent in waiting:
+    for future, sent in waiting:
         at = (await sent).offset
-        if at != one.offset:
+        if at != future.offset:
             raise LogError(
-                f"topic {one.topic}: record {one.offset} came to stand at {at}; who else writes there?"
+                f"topic {future.topic}: record {future.offset} came to stand at {at}; who else writes there?"
             )
     waiting.clear()
 

@@ -59,13 +59,15 @@ async def ask_cluster(bootstrap: str, crunch_id: str, seconds_max: float = ASK_S
             with attempt:
                 connection = await connect(bootstrap)
                 try:
-                    found = await ask_metadata(connection, list(names))
+                    metadata = await ask_metadata(connection, list(names))
                 finally:
                     connection.close()
     except (KafkaError, OSError) as error:
         reason = await why_silent(bootstrap) or str(error) or f"waited {seconds_max:g} s"
         raise WorldError(f"Kafka at {bootstrap} does not answer ({reason})") from error
-    return ClusterFound(found.cluster_id, {names[name]: one for name, one in found.topic_ids.items()})
+    return ClusterFound(
+        metadata.cluster_id, {names[name]: topic_id for name, topic_id in metadata.topic_ids.items()}
+    )
 
 
 async def look_at_log(bootstrap: str, crunch_id: str, seconds_max: float = ASK_SECONDS_MAX) -> LogFound:

@@ -29,32 +29,36 @@ class LogMemoryFile:
     def read(self) -> LogMemory | None:
         """What is remembered. Raises OperatorError for a file that cannot be read, or of another crunch."""
         try:
-            found = msgspec.json.decode(self.path.read_bytes(), type=LogMemory)
+            memory = msgspec.json.decode(self.path.read_bytes(), type=LogMemory)
         except (FileNotFoundError, NotADirectoryError):
             return None
         except (OSError, msgspec.DecodeError) as error:
             raise OperatorError(
                 f"{self.path} cannot be read ({error}); remove it if you are sure that the topics are whole"
             ) from error
-        if found.crunch_id != self._crunch_id:
+        if memory.crunch_id != self._crunch_id:
             raise OperatorError(
-                f"{self.path} is about crunch {found.crunch_id}, not {self._crunch_id}; set CRUNCH_ID, or choose "
+                f"{self.path} is about crunch {memory.crunch_id}, not {self._crunch_id}; set CRUNCH_ID, or choose "
                 "another directory with --data-dir"
             )
-        return msgspec.structs.replace(found, where=str(self.path))
+        return msgspec.structs.replace(memory, where=str(self.path))
 
-    def write(self, found: LogFound, birth_id: str, *, anew: bool = False) -> None:
+    def write(self, log_found: LogFound, birth_id: str, *, anew: bool = False) -> None:
         """Remember what was found; ends never go back, unless `anew` (after a restore)."""
         if not os.access(self.path.parent, os.W_OK | os.X_OK):
             return
         with exclusive(self.path.with_suffix(".lock")):
             before = None if anew else self.read()
-            ends = {topic: one.end for topic, one in before.topics.items()} if before is not None else {}
+            ends = (
+                {topic: topic_found.end for topic, topic_found in before.topics.items()}
+                if before is not None
+                else {}
+            )
             topics = {
-                topic: TopicSeen(one.topic_id, max(one.end, ends.get(topic, 0)))
-                for topic, one in found.topics.items()
+                topic: TopicSeen(topic_found.topic_id, max(topic_found.end, ends.get(topic, 0)))
+                for topic, topic_found in log_found.topics.items()
             }
-            now = LogMemory(self._crunch_id, found.cluster_id, birth_id, topics)
+            now = LogMemory(self._crunch_id, log_found.cluster_id, birth_id, topics)
             if now == self._written:
                 return
             partial = self.path.with_suffix(".partial")

@@ -60,22 +60,25 @@ class OwnLog:
 
         Raises WrongLogError, OperatorError (the memory's file), WorldError (nobody answers).
         """
-        found = await look_at_log(self._bootstrap, self._crunch_id, seconds_max)
-        self.birth_id = check_log(self._crunch_id, found, self.memory, self._bootstrap)
-        self.cluster_id = found.cluster_id
-        expect_cluster(found.cluster_id)
-        self._remember(found)
-        topic_ids = ",".join(one.topic_id for _, one in sorted(found.topics.items()))
+        log_found = await look_at_log(self._bootstrap, self._crunch_id, seconds_max)
+        self.birth_id = check_log(self._crunch_id, log_found, self.memory, self._bootstrap)
+        self.cluster_id = log_found.cluster_id
+        expect_cluster(log_found.cluster_id)
+        self._remember(log_found)
+        topic_ids = ",".join(topic_found.topic_id for _, topic_found in sorted(log_found.topics.items()))
         self.identity = (
             f"{self.birth_id}/{hashlib.sha256(f'{self.cluster_id},{topic_ids}'.encode()).hexdigest()[:16]}"
         )
         return self.birth_id
 
-    def _remember(self, found: LogFound) -> None:
-        topics = {topic: TopicSeen(one.topic_id, one.end) for topic, one in found.topics.items()}
-        self._seen = LogMemory(self._crunch_id, found.cluster_id, self.birth_id, topics)
+    def _remember(self, log_found: LogFound) -> None:
+        topics = {
+            topic: TopicSeen(topic_found.topic_id, topic_found.end)
+            for topic, topic_found in log_found.topics.items()
+        }
+        self._seen = LogMemory(self._crunch_id, log_found.cluster_id, self.birth_id, topics)
         if self._file is not None:
-            self._file.write(found, self.birth_id)
+            self._file.write(log_found, self.birth_id)
 
     async def watch(self) -> None:
         """For ever, after `check`. Raises WrongLogError for a log that is not what it was; a silent broker is waited
@@ -101,9 +104,9 @@ class OwnLog:
                 await stop_reader(consumer)
 
     def _refuse_foreign(self) -> None:
-        if said := foreign_cluster():
+        if fault := foreign_cluster():
             raise WrongLogError(
-                f"Kafka at {said}, but crunch {self._crunch_id} lives in cluster {self.cluster_id}: another node's "
+                f"Kafka at {fault}, but crunch {self._crunch_id} lives in cluster {self.cluster_id}: another node's "
                 "Kafka took the place of ours; end it, or start this node again"
             )
 
@@ -124,15 +127,15 @@ class OwnLog:
             for topic in cluster.topic_ids
         }
         begins, ends = await offsets_of(consumer, partitions.values())
-        found = LogFound(
+        log_found = LogFound(
             cluster.cluster_id,
             {
                 topic: TopicFound(cluster.topic_ids[topic], begins[partition], ends[partition])
                 for topic, partition in partitions.items()
             },
         )
-        check_seen(self._crunch_id, found, self._seen)
-        self._remember(found)
+        check_seen(self._crunch_id, log_found, self._seen)
+        self._remember(log_found)
         if monotonic() >= self._settings_due:
             self._settings_due = monotonic() + SETTINGS_LOOK_SECONDS
             await refuse_wrong_settings(self._bootstrap, self._crunch_id)

@@ -143,7 +143,7 @@ async def read_tails(bootstrap: str, crunch_id: str, records_max: int = TAIL_REC
     reads everything once.
     Raises WorldError, OperatorError (a missing topic), UnknownEventError naming the record.
     """
-    found = []
+    tails = []
     async with reading(bootstrap) as consumer:
         for topic, (start, end) in (await offsets(consumer, crunch_id)).items():
             counter, decisions = TailCounter(topic), 0
@@ -160,21 +160,21 @@ async def read_tails(bootstrap: str, crunch_id: str, records_max: int = TAIL_REC
                             decided_at = decision.events[-1].at
             else:
                 decisions = end - start
-            found.append(TopicTail(topic, start, end, counter.epoch, decisions, upto, decided_at, written_at))
-    return found
+            tails.append(TopicTail(topic, start, end, counter.epoch, decisions, upto, decided_at, written_at))
+    return tails
 
 
 def stage_positions(tails: list[TopicTail]) -> list[StagePosition]:
     """How far each stage is behind each topic that drives it, in the topology's order."""
     by_topic = {tail.topic: tail for tail in tails}
-    found = []
+    positions = []
     for stream in STREAMS:
         for source in stream.driven_by:
             if source in by_topic:
                 decided = by_topic[stream.topic].upto.get(source, NOTHING_DECIDED)[0]
                 end = by_topic[source].end_offset
-                found.append(StagePosition(stream.topic, source, decided, end, max(0, end - 1 - decided)))
-    return found
+                positions.append(StagePosition(stream.topic, source, decided, end, max(0, end - 1 - decided)))
+    return positions
 
 
 class PipelineWatch:
@@ -274,21 +274,23 @@ class PipelineWatch:
 
     def waiting_stages(self) -> dict[str, str]:
         """Stage -> what its sources hold that it has not decided yet."""
-        found: dict[str, str] = {}
-        for (stage, source), wanted in self._last.items():
+        reason_of_stage: dict[str, str] = {}
+        for (stage, source), positions in self._last.items():
             done = self.decided(stage, source)
-            if tuple(done) < wanted:
-                found[stage] = f"{stage} has decided {source} up to {done[0]}, not yet {wanted[0]}"
-        return found
+            if tuple(done) < positions:
+                reason_of_stage[stage] = (
+                    f"{stage} has decided {source} up to {done[0]}, not yet {positions[0]}"
+                )
+        return reason_of_stage
 
     def waiting(self) -> list[str]:
         """What is not decided yet, one sentence for each stage; empty when the pipeline is idle."""
-        found = list(self.waiting_stages().values())
+        reasons = list(self.waiting_stages().values())
         if self._scored_terms and self._inputs_until >= 0:
             boundary, _ = self._scored_terms.snapshot_period(self._inputs_until)
             if boundary > self._scored_until:
-                found.append(f"scores has not closed the periods up to {boundary}")
-        return found
+                reasons.append(f"scores has not closed the periods up to {boundary}")
+        return reasons
 
 
 def _holds_watched(decision: Decision) -> bool:

@@ -103,14 +103,14 @@ class LogProgress:
 
     def waiting(self) -> list[Waiting]:
         """The stages that have something to decide."""
-        found = []
+        stages_waiting = []
         for (stage, source), wanted in self._wanted.items():
             done = tuple(self._watch.decided(stage, source))
             undecided = [written for position, written in wanted if position > done]
             if undecided:
                 text = f"{stage} has decided {source} up to {done[0]}, not yet {wanted[-1][0][0]}"
-                found.append(Waiting(stage, text, undecided[0], self._written.get(stage)))
-        return found
+                stages_waiting.append(Waiting(stage, text, undecided[0], self._written.get(stage)))
+        return stages_waiting
 
 
 async def look_at_ends(bootstrap: str, crunch_id: str) -> LogProgress:

@@ -145,8 +145,8 @@ class RunnerClientGateway:
             return
         cluster = self._runner.model_cluster
         await cluster.ws_client.disconnect()
-        known = [*cluster.models_run.values(), *cluster.pending_model_runs.values()]
-        await asyncio.gather(*(cluster.remove_model_runner(one) for one in known))
+        runners = [*cluster.models_run.values(), *cluster.pending_model_runs.values()]
+        await asyncio.gather(*(cluster.remove_model_runner(runner) for runner in runners))
 
     def notices(self) -> list[ModelNotice]:
         """What changed since the last call, in order; empties the list.

@@ -45,13 +45,15 @@ def cleaned(state: dict[str, Any]) -> dict[str, Any] | None:
     Names are participants' own words; an id is compared, so it is taken as it is or not at all.
     """
     infos = state.get("infos")
-    known = infos if isinstance(infos, dict) else {}
-    found: dict[str, Any] = {name: _text(state.get(name)) for name in STATE_TEXTS}
-    found["infos"] = {name: _text(known[name]) for name in INFOS_TEXTS if known.get(name) is not None}
+    infos_known = infos if isinstance(infos, dict) else {}
+    state_cleaned: dict[str, Any] = {name: _text(state.get(name)) for name in STATE_TEXTS}
+    state_cleaned["infos"] = {
+        name: _text(infos_known[name]) for name in INFOS_TEXTS if infos_known.get(name) is not None
+    }
     for name in ("model_id", "deployment_id"):
-        if not found[name] or str(state[name]) != found[name]:
+        if not state_cleaned[name] or str(state[name]) != state_cleaned[name]:
             return None
-    return found
+    return state_cleaned
 
 
 def _text(value: Any) -> str:
@@ -67,7 +69,7 @@ def take_over(socket: Any, crunch_id: str, handler: Handler, pause_seconds: floa
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     where = f"{socket.host}:{socket.port}"
     tried_at = -pause_seconds
-    said = ""
+    fault = ""
 
     async def connect() -> None:
         nonlocal tried_at
@@ -92,21 +94,21 @@ def take_over(socket: Any, crunch_id: str, handler: Handler, pause_seconds: floa
         raise TimeoutError from why  # what the library takes for a lost connection, and tries again
 
     async def handle(text: str | bytes) -> None:
-        nonlocal said
+        nonlocal fault
         try:
             message = msgspec.json.decode(text, type=_Message)
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             log.warning("a message of the orchestrator at %s cannot be read: %s", where, error)
             return
         if message.error:
-            if message.error != said:  # it says so at every try
+            if message.error != fault:  # it says so at every try
                 log.error(
                     "the orchestrator at %s refuses CRUNCH_ID=%s: %s; trying on",
                     *(where, crunch_id, as_reason(message.error, TEXT_CHARS_SHOWN)),
                 )
-            said = message.error
+            fault = message.error
             return
-        said = ""
+        fault = ""
         states = [cleaned(state) for state in message.data]
         if refused := states.count(None):
             log.warning("the orchestrator at %s names %d models by ids that cannot be", where, refused)

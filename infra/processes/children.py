@@ -137,23 +137,23 @@ class LoggedProcess:
         if self._alive_file is not None:
             self._alive_file.unlink(missing_ok=True)
         read_end, write_end = os.pipe()
-        stdin, told = (os.open(os.devnull, os.O_RDONLY), None) if self._gate is None else os.pipe()
+        stdin, gate_fd = (os.open(os.devnull, os.O_RDONLY), None) if self._gate is None else os.pipe()
         try:
             self._process = await self._started(stdin, write_end)
         except BaseException:
             os.close(read_end)
-            if told is not None:
-                os.close(told)
+            if gate_fd is not None:
+                os.close(gate_fd)
             raise
         finally:
             os.close(write_end)
             os.close(stdin)
         self._said = _Said(read_end, RotatedLog(self.log_file, self._log_bytes_max), self._heard)
-        if self._gate is not None and told is not None:
-            self._opening = asyncio.create_task(_open_gate(self._gate, told))
+        if self._gate is not None and gate_fd is not None:
+            self._opening = asyncio.create_task(_open_gate(self._gate, gate_fd))
 
     async def _started(self, stdin: int, output: int) -> asyncio.subprocess.Process | Forked:
-        given = [socket_.fileno() for socket_ in self._sockets.values()]
+        socket_fds = [socket_.fileno() for socket_ in self._sockets.values()]
         if self._forked_by is not None:
             request = {
                 "name": self.name,
@@ -161,14 +161,14 @@ class LoggedProcess:
                 "environ": self._environ,
                 "sockets": list(self._sockets),
             }
-            return await self._forked_by.fork(request, (stdin, output, output, *given))
+            return await self._forked_by.fork(request, (stdin, output, output, *socket_fds))
         return await asyncio.create_subprocess_exec(
             *bound_to_us(self._command),
             stdin=stdin,
             stdout=output,
             stderr=output,
-            pass_fds=given,
-            env=self._environ | handed_on(self._sockets, given),
+            pass_fds=socket_fds,
+            env=self._environ | handed_on(self._sockets, socket_fds),
             start_new_session=True,
         )
 
@@ -203,9 +203,9 @@ class LoggedProcess:
             self._on_line(line)
 
 
-async def _open_gate(gate: Callable[[], Awaitable[bytes]], told: int) -> None:
+async def _open_gate(gate: Callable[[], Awaitable[bytes]], stdin_fd: int) -> None:
     """Write what the gate gives, a few kB, to a child that waits for it."""
-    with os.fdopen(told, "wb", buffering=0) as stdin:
+    with os.fdopen(stdin_fd, "wb", buffering=0) as stdin:
         line = await gate()
         with contextlib.suppress(BrokenPipeError):  # it has ended; `wait` tells
             stdin.write(line)

@@ -89,8 +89,8 @@ def holder_of(data_dir: Path) -> int | None:
         try:
             fcntl.flock(lock_file, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except BlockingIOError:
-            said = re.match(r"process (\d+) ", lock_file.read())
-            return int(said[1]) if said else 0
+            match = re.match(r"process (\d+) ", lock_file.read())
+            return int(match[1]) if match else 0
     return None
 
 

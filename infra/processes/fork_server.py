@@ -103,9 +103,9 @@ class ForkServer:
         """
         async with self._asking:
             for _ in range(TRIES):
-                one = await self._running()
+                server = await self._running()
                 with suppress(ConnectionError):
-                    return await one.fork(request, fds)
+                    return await server.fork(request, fds)
         raise WorldError(f"processes could not be started: {self._command} ends before it has started one")
 
     def stop(self) -> None:

@@ -84,11 +84,11 @@ class HeldPorts:
             if named:
                 raise
             bound = listen(host, 0, option)
-        held = int(bound.getsockname()[1])
-        if held != port:
-            self._say(f"port {port} was taken meanwhile; {whose} uses {held}")
-        self._bound[host, held] = bound
-        return held
+        port_held = int(bound.getsockname()[1])
+        if port_held != port:
+            self._say(f"port {port} was taken meanwhile; {whose} uses {port_held}")
+        self._bound[host, port_held] = bound
+        return port_held
 
     def socket_of(self, host: str, port: int) -> dict[tuple[str, int], socket.socket]:
         """What a child is handed."""

@@ -175,8 +175,8 @@ class Supervisor:
             state.state = "waiting"
             state.restarts += 1
             words = last_words(process.last_line)
-            said = f", it last said: {words}" if words else ""
-            self._say(f"{process.name} ended ({state.last_exit}{said}); starting it again in {pause:g} s")
+            remark = f", it last said: {words}" if words else ""
+            self._say(f"{process.name} ended ({state.last_exit}{remark}); starting it again in {pause:g} s")
             await asyncio.sleep(pause)
             state.state = "starting"
 
@@ -212,8 +212,12 @@ def last_words(line: str) -> str:
     """What a log line says, short enough for a message: of a JSON line its event and its error or message."""
     if line.startswith("{"):
         with contextlib.suppress(msgspec.DecodeError):
-            found = msgspec.json.decode(line)
-            parts = [str(found[name]) for name in ("event", "error", "message", "reason") if found.get(name)]
+            line_fields = msgspec.json.decode(line)
+            parts = [
+                str(line_fields[name])
+                for name in ("event", "error", "message", "reason")
+                if line_fields.get(name)
+            ]
             line = ": ".join(parts) or line
     line = " ".join(line.split())
     return line if len(line) <= WORDS_CHARS else line[: WORDS_CHARS - 1] + "\N{HORIZONTAL ELLIPSIS}"

@@ -124,14 +124,14 @@ class Projection(ABC):
 
     def refused(self, limit: int = 100) -> list[dict[str, Any]]:
         """The illegal moves met so far: `topic, event_id, kind, at, state`."""
-        found = []
+        refusals = []
         for name, row in self.store.scan(b"!"):
             topic, event_id, kind = name[1:-1].decode().split("\x00")
             at, status = msgspec.msgpack.decode(row)
-            found.append({"topic": topic, "event_id": event_id, "kind": kind, "at": at, "state": status})
-            if len(found) >= limit:
+            refusals.append({"topic": topic, "event_id": event_id, "kind": kind, "at": at, "state": status})
+            if len(refusals) >= limit:
                 break
-        return found
+        return refusals
 
 
 def _begins(terms: Terms) -> int:
@@ -175,14 +175,14 @@ class TermsRows:
         A round becomes known a horizon after it was asked, and is in no sum of another scoring.
         """
         now = self.at(until - 1)
-        found: list[str] = []
+        hashes: list[str] = []
         for i, terms in enumerate(self.in_order):
             horizon_ms = 1000 * max((scope.horizon_seconds for scope in terms.scopes), default=0)
             ends = self.in_order[i + 1].effective_from if i + 1 < len(self.in_order) else until
             alike = now is not None and terms.scoring_hash == now.scoring_hash
             if alike and terms.effective_from < until and ends + horizon_ms > start:
-                found.append(terms.contract_hash)
-        return list(dict.fromkeys(found))
+                hashes.append(terms.contract_hash)
+        return list(dict.fromkeys(hashes))
 
     def at(self, at_ms: int) -> Terms | None:
         """The terms in force at `at_ms`; before the first ones, the first."""

@@ -100,9 +100,9 @@ class PastStore(Store):
     def scan(
         self, prefix: bytes, *, start: bytes | None = None, backwards: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
-        found = self._scan_versions(prefix, start=start, backwards=backwards)
+        versions = self._scan_versions(prefix, start=start, backwards=backwards)
         if not self._rows:
-            return found
+            return versions
         on_top = [
             (key, row)
             for key, row in self._rows.items()
@@ -111,7 +111,7 @@ class PastStore(Store):
             and (start is None or (key <= start if backwards else key >= start))
         ]
         on_top.sort(reverse=backwards)
-        below = ((key, row) for key, row in found if key not in self._rows)
+        below = ((key, row) for key, row in versions if key not in self._rows)
         return heapq.merge(below, on_top, key=itemgetter(0), reverse=backwards)
 
     def _scan_versions(
@@ -149,8 +149,8 @@ class PastReadModels:
         self._made: dict[str, Projection] = {}
 
     def _make(self, kind: type[_Any]) -> _Any:
-        made: _Any | None = self._made.get(kind.name)  # type: ignore[assignment]
-        if made is None:
+        projection: _Any | None = self._made.get(kind.name)  # type: ignore[assignment]
+        if projection is None:
             store = getattr(self._live, kind.name).store
             missing = [topic for topic in kind.topics if topic not in self.cuts]
             if missing:
@@ -159,20 +159,20 @@ class PastReadModels:
                 )
             offsets = {topic: self.cuts[topic].offset for topic in kind.topics}
             past = PastStore(store, kind, offsets)
-            made = kind(past)
-            self._made[kind.name] = made
+            projection = kind(past)
+            self._made[kind.name] = projection
             late = [
                 one for topic in kind.topics for one in _late_decisions(store, topic, self.cuts[topic].late)
             ]
             if late:
                 batch = Batch(past)
                 for decision in late:
-                    made.apply(decision, batch)
-                    made.flush(batch)
+                    projection.apply(decision, batch)
+                    projection.flush(batch)
                     batch.end_of(decision)
                 past.commit(batch, {}, {})
-                made.version += 1
-        return made
+                projection.version += 1
+        return projection
 
     @property
     def leaderboard(self) -> Leaderboard:
@@ -210,7 +210,7 @@ class PastReadModels:
 
     def cuts_read(self) -> dict[str, Cut]:
         """The cuts of the topics that they fold."""
-        return {topic: self.cuts[topic] for one in self._made.values() for topic in one.topics}
+        return {topic: self.cuts[topic] for projection in self._made.values() for topic in projection.topics}
 
     def all(self) -> list[Projection]:
         """Every one of which a past is kept."""
@@ -238,12 +238,12 @@ KEEPERS: dict[str, str] = {
 
 def cuts_of(projections: Sequence[Projection]) -> dict[str, Cut]:
     """How far the topics of these projections are folded: cuts that hold all that their rows are made of."""
-    found: dict[str, Cut] = {}
+    cut_of_topic: dict[str, Cut] = {}
     for projection in projections:
         for topic in projection.topics:
             at = projection.store.positions.get(topic, Need()).offset
-            found[topic] = Cut(min(at, found[topic].offset) if topic in found else at)
-    return found
+            cut_of_topic[topic] = Cut(min(at, cut_of_topic[topic].offset) if topic in cut_of_topic else at)
+    return cut_of_topic
 
 
 def folded_until(live: Readable) -> dict[str, int]:
@@ -257,7 +257,7 @@ def cuts_at(live: Readable, until_ms: int, ends: Mapping[str, int]) -> dict[str,
 
     Raises TooManyLatecomersError.
     """
-    found: dict[str, Cut] = {}
+    cut_of_topic: dict[str, Cut] = {}
     for topic, keeper in KEEPERS.items():
         database = getattr(live, keeper).store.database
         late = latecomers(database, topic, until_ms, ends[topic], LATECOMERS_MAX)
@@ -266,23 +266,25 @@ def cuts_at(live: Readable, until_ms: int, ends: Mapping[str, int]) -> dict[str,
                 f"more than {LATECOMERS_MAX} decisions of {topic} were known at this moment and came after others "
                 "that were not"
             )
-        found[topic] = Cut(cut_at(database, topic, until_ms, ends[topic]), tuple(one.offset for one in late))
-    return found
+        cut_of_topic[topic] = Cut(
+            cut_at(database, topic, until_ms, ends[topic]), tuple(decision.offset for decision in late)
+        )
+    return cut_of_topic
 
 
 def check_cuts(live: Readable, cuts: Cuts, ends: Mapping[str, int]) -> None:
     """Raises NotInThePastError where a cut is not folded yet or its latecomers are none."""
     for topic, cut in cuts.items():
-        if max((cut.offset, *(one + 1 for one in cut.late))) > ends[topic]:
+        if max((cut.offset, *(offset + 1 for offset in cut.late))) > ends[topic]:
             raise NotInThePastError(f"{topic} is folded up to {ends[topic]}, not to {cut.offset}")
         _late_decisions(getattr(live, KEEPERS[topic]).store, topic, cut.late)
 
 
 def _late_decisions(store: Store, topic: str, offsets: Sequence[int]) -> list[Decision]:
-    found = []
+    late = []
     for offset in offsets:
         decision = late_at(store.database, topic, offset)
         if decision is None:
             raise NotInThePastError(f"{topic} has no latecomer at {offset}")
-        found.append(decision)
-    return found
+        late.append(decision)
+    return late

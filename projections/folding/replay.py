@@ -97,11 +97,11 @@ async def replay_async(
     """`replay` inside an event loop. `limits`: projection -> topic -> offset to stop before; then recorded states are
     checked too. Raises WrongStateError for one that is wrong.
     """
-    wanted = check_names(names)
+    names_wanted = check_names(names)
     cluster_id = await log_identity(bootstrap, crunch_id)
     with tempfile.TemporaryDirectory(prefix="coordinator-replay-") as passing:
         folder_path = target_dir or Path(passing)
-        projections = open_projections(folder_path, cluster_id, crunch_id, wanted)
+        projections = open_projections(folder_path, cluster_id, crunch_id, names_wanted)
         try:
             folder = Folder(projections, until_ms=until_ms, limits=limits)
             started = time.perf_counter()
@@ -148,9 +148,9 @@ async def _fold_all(
         last = time.monotonic()
         while open_topics:
             batches = await fetched(consumer, POLL_MS, RECORDS_PER_POLL)
-            for partition, found in batches.items():
+            for partition, fetched_records in batches.items():
                 topic = partitions[partition]
-                for record in found:
+                for record in fetched_records:
                     if record.offset < ends[topic]:
                         events += folder.fold(topic, record.offset, record.value)
                         if topic in checks:
@@ -209,19 +209,19 @@ async def verify_async(
     on_progress: OnProgress | None = None,
 ) -> VerifyResult:
     """`verify` inside an event loop."""
-    wanted = check_names(names)
+    names_wanted = check_names(names)
     cluster_id = await log_identity(bootstrap, crunch_id)
     living: dict[str, _Living] = {}
     broken: dict[str, str] = {}
-    for name in wanted:
+    for name in names_wanted:
         try:
             living[name] = _look(data_dir / "projections" / name, name, cluster_id, crunch_id)
         except StoreDamagedError as error:
             broken[name] = str(error)
-    limits = {name: living[name].positions if name in living else {} for name in wanted}
-    result = await replay_async(bootstrap, crunch_id, wanted, None, on_progress, None, limits=limits)
+    limits = {name: living[name].positions if name in living else {} for name in names_wanted}
+    result = await replay_async(bootstrap, crunch_id, names_wanted, None, on_progress, None, limits=limits)
     verdicts = [
-        _judge(name, living.get(name), result.state_hash[name], broken.get(name, "")) for name in wanted
+        _judge(name, living.get(name), result.state_hash[name], broken.get(name, "")) for name in names_wanted
     ]
     return VerifyResult(equal=all(verdict.equal for verdict in verdicts), verdicts=verdicts, replay=result)
 

@@ -82,12 +82,12 @@ class Database:
         """Why it can no longer be trusted; empty while it can."""
 
     def _raise(self, error: Exception) -> Exception:
-        found = judged(self.path, error)
-        if isinstance(found, StoreDamagedError) and not self.damage:
-            self.damage = str(found)
+        judged_error = judged(self.path, error)
+        if isinstance(judged_error, StoreDamagedError) and not self.damage:
+            self.damage = str(judged_error)
             if self._on_damage is not None:
                 self._on_damage(self.damage)
-        return found
+        return judged_error
 
     def get(self, key: bytes) -> bytes | None:
         """The value, or None."""

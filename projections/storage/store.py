@@ -102,15 +102,15 @@ class Store:
         try:
             if noted.is_file():
                 raise StoreDamagedError(noted.read_text(encoding="utf-8", errors="replace")[:2000])
-            found = cls._open(path, identity)
+            store = cls._open(path, identity)
         except StoreDamagedError as error:
             _set_aside(path, str(error))
             return cls._rebuild(path, identity, str(error))
-        if found.identity != identity:
-            reason = f"it belongs to {found.identity}, not to {identity}"
-            found.close()
+        if store.identity != identity:
+            reason = f"it belongs to {store.identity}, not to {identity}"
+            store.close()
             return cls._rebuild(path, identity, reason)
-        return found
+        return store
 
     @classmethod
     def _rebuild(cls, path: Path, identity: Identity, reason: str) -> Self:

@@ -87,10 +87,10 @@ def late_value(latest_at: int, decision: Decision) -> bytes:
 
 def known_at(decision: Decision) -> int | None:
     """When the whole decision is known: the latest `at` of its events (ms, at least 0); None without events."""
-    known = decision.__dict__
-    if "known_at" not in known:  # asked by every projection
-        known["known_at"] = max((max(event.at, 0) for event in decision.events), default=None)
-    at: int | None = known["known_at"]
+    attributes = decision.__dict__
+    if "known_at" not in attributes:  # asked by every projection
+        attributes["known_at"] = max((max(event.at, 0) for event in decision.events), default=None)
+    at: int | None = attributes["known_at"]
     return at
 
 
@@ -110,8 +110,8 @@ def value_at(database: Any, key: bytes, stored: bytes | None, cut: int) -> bytes
         cursor.seek(first)
         if not cursor.valid():
             return None
-        found = cursor.key()
-        if len(found) != len(first) or found[:-8] != first[:-8]:
+        version_key = cursor.key()
+        if len(version_key) != len(first) or version_key[:-8] != first[:-8]:
             return None
         stored = cursor.value()
         if version_of(stored) >= cut:
@@ -155,11 +155,11 @@ def cut_at(database: Any, topic: str, until_ms: int, end: int) -> int:
     low, high = 0, end
     while low < high:
         middle = (low + high) // 2
-        known = next_known(middle)
-        if known is None:
+        known_ms = next_known(middle)
+        if known_ms is None:
             high = middle
         else:
-            low = known + 1
+            low = known_ms + 1
     cursor.seek(mark_key(topic, low))
     mark = _mark_at(cursor, topic)
     # When there is no decision left, what stands behind the last one is read too: claims, and what does not count.
@@ -172,18 +172,18 @@ def latecomers(database: Any, topic: str, until_ms: int, end: int, limit: int) -
     At most `limit` + 1 of them: more than `limit` says that there are too many.
     """
     prefix = LATE + topic.encode() + b"\x00"
-    found: list[Decision] = []
+    late: list[Decision] = []
     cursor = database.iter()
     cursor.seek(prefix)
     while cursor.valid() and cursor.key().startswith(prefix):
         lateness_class = _PLACE.unpack(cursor.key()[len(prefix) :])[0]
         for decision in _of_class(cursor, prefix, lateness_class, until_ms):
             if decision.offset < end:
-                found.append(decision)
-                if len(found) > limit:
-                    return found
+                late.append(decision)
+                if len(late) > limit:
+                    return late
         cursor.seek(prefix + _PLACE.pack(lateness_class + 1, 0, 0))
-    return sorted(found, key=lambda one: one.offset)
+    return sorted(late, key=lambda one: one.offset)
 
 
 def late_at(database: Any, topic: str, offset: int) -> Decision | None:

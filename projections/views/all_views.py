@@ -57,11 +57,11 @@ def identity_of(name: str, cluster_id: str, crunch_id: str) -> Identity:
 
 def check_names(names: Iterable[str] | None) -> list[str]:
     """The names asked for, or all. Raises OperatorError naming an unknown one."""
-    wanted = list(names or PROJECTIONS)
-    for name in wanted:
+    names_wanted = list(names or PROJECTIONS)
+    for name in names_wanted:
         if name not in PROJECTIONS:
             raise OperatorError(f"there is no projection {name!r}; choose from {', '.join(PROJECTIONS)}")
-    return wanted
+    return names_wanted
 
 
 def open_projections(
@@ -80,8 +80,8 @@ def open_read_models(data_dir: Path, cluster_id: str, crunch_id: str) -> ReadMod
     """All projections under `<data_dir>/projections`. Raises OperatorError when another process has them
     open.
     """
-    found: dict[str, Any] = {
+    by_name: dict[str, Any] = {
         projection.name: projection
         for projection in open_projections(data_dir / "projections", cluster_id, crunch_id)
     }
-    return ReadModels(**found)
+    return ReadModels(**by_name)

@@ -91,7 +91,7 @@ class Checkpoints(Projection):
             CHANGES, (store.positions["checkpoints"].offset if "checkpoints" in store.positions else 0, [])
         )
         self._changes_known_from: int = known_from
-        self._changes: list[tuple[int, str]] = [(offset, one) for offset, one in changes]
+        self._changes: list[tuple[int, str]] = [(offset, checkpoint_id) for offset, checkpoint_id in changes]
         self._offset = 0
 
     def apply(self, decision: Decision, batch: Batch) -> None:
@@ -202,7 +202,7 @@ class Checkpoints(Projection):
         """
         if offset < self._changes_known_from:
             return None
-        return list(dict.fromkeys(one for at, one in self._changes if at >= offset))
+        return list(dict.fromkeys(checkpoint_id for at, checkpoint_id in self._changes if at >= offset))
 
     def newest(
         self, status: str | None = None, *, after: tuple[int, str] | None = None

@@ -120,9 +120,9 @@ class Checks(Projection):
             elif kind is RoundAnswered:
                 self._answered(data.input_id, event.at, batch)
                 touched.discard(data.input_id)
-        for one in touched:
-            if one in self._open:
-                batch.put(b"O" + key(one), encode_row(self._open[one]))
+        for round_key in touched:
+            if round_key in self._open:
+                batch.put(b"O" + key(round_key), encode_row(self._open[round_key]))
 
     def _tally(self, event: ScopeAnswered, batch: Batch) -> list[int]:
         data = event.data

@@ -48,12 +48,12 @@ class DeadLetters(Projection):
 
     def newest(self, limit: int) -> list[tuple[str, int, DeadLetteredData]]:
         """(id, at, letter), newest first."""
-        found: list[tuple[str, int, DeadLetteredData]] = []
+        letters: list[tuple[str, int, DeadLetteredData]] = []
         for _, raw in self.store.scan(b"D", backwards=True):
-            if len(found) >= limit:
+            if len(letters) >= limit:
                 break
-            found.append(_letter_decoder.decode(raw))
-        return found
+            letters.append(_letter_decoder.decode(raw))
+        return letters
 
     def get(self, letter_id: str) -> tuple[str, int, DeadLetteredData] | None:
         """One letter by its id, or None."""

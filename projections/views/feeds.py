@@ -227,22 +227,22 @@ class Feeds(Projection):
         self, limit: int, source: str | None, subject: str | None, kind: str | None, granularity: str | None
     ) -> list[tuple[FeedRow, TailRecord]]:
         """The newest records of all subscriptions that match (None matches any), newest first."""
-        wanted = (source, subject, kind, granularity)
-        found = [
+        filters = (source, subject, kind, granularity)
+        tails = [
             (self._rows[subscription], record)
             for subscription in sorted(self._rows)
-            if all(want in (None, have) for want, have in zip(wanted, subscription, strict=True))
+            if all(want in (None, have) for want, have in zip(filters, subscription, strict=True))
             for record in self._read_tail(subscription, limit)
         ]
-        found.sort(key=lambda one: (one[1].ts_event, one[1].revision), reverse=True)
-        return found[:limit]
+        tails.sort(key=lambda one: (one[1].ts_event, one[1].revision), reverse=True)
+        return tails[:limit]
 
     def _read_tail(self, subscription: Subscription, limit: int) -> list[TailRecord]:
         """From the newest record back: those that came later than a past moment are not even looked at."""
         prefix = b"R" + key(*subscription)
         start = _record_key(subscription, self._rows[subscription].newest, _REVISION_MAX)
-        found = self.store.scan(prefix, start=start, backwards=True)
-        return [_record_decoder.decode(raw) for _, raw in islice(found, limit)]
+        newest_first = self.store.scan(prefix, start=start, backwards=True)
+        return [_record_decoder.decode(raw) for _, raw in islice(newest_first, limit)]
 
 
 def _record_key(subscription: Subscription, ts_event: int, revision: int) -> bytes:

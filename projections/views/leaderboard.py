@@ -208,12 +208,12 @@ class Leaderboard(Projection):
             for sums, units in zip(sums_of, column, strict=True):
                 if units is None:
                     continue
-                known = sums.get(field)
-                if known is None:
+                field_sums = sums.get(field)
+                if field_sums is None:
                     sums[field] = [units, 1]
                 else:
-                    known[0] += units
-                    known[1] += 1
+                    field_sums[0] += units
+                    field_sums[1] += 1
         for entry in data.unscored:
             if entry.charge_units is not None:
                 charges = bucket.setdefault(data.models[entry.model], {}).setdefault(CHARGES, [0, 0])
@@ -225,12 +225,12 @@ class Leaderboard(Projection):
         self._history_sums.touch(start)
 
     def _drop_old(self, newest: int, batch: Batch) -> None:
-        told = self.terms.in_order
-        if not told:
+        terms_in_order = self.terms.in_order
+        if not terms_in_order:
             return
         # Of all terms so far, as the aggregate stage has it: a window that will be shorter is not shorter yet.
-        longest = max(terms.hours_max for terms in told) * HOUR_MS
-        floor = newest - longest - BUCKETS_SPARE * max(terms.snapshot_interval_ms for terms in told)
+        longest = max(terms.hours_max for terms in terms_in_order) * HOUR_MS
+        floor = newest - longest - BUCKETS_SPARE * max(terms.snapshot_interval_ms for terms in terms_in_order)
         if floor <= self._floor:
             return
         self._floor = floor
@@ -314,8 +314,8 @@ class Leaderboard(Projection):
         windows = numbers_by_model(terms, sums, self._ended.by_model())
         longest = terms.hours_max * HOUR_MS
         contracts = self.terms.contracts(max(self.until - longest, since), self.until)
-        known = set(self.models.by_id).union(*windows.values())
-        active = {model_id for model_id in known if self.models.get(model_id).status == RUNNING}
+        model_ids = set(self.models.by_id).union(*windows.values())
+        active = {model_id for model_id in model_ids if self.models.get(model_id).status == RUNNING}
         keys = windows[ranking_key]
         ranked, unranked = rank(
             ((one, keys.get(one, NO_NUMBER).units) for one in active),
@@ -323,7 +323,7 @@ class Leaderboard(Projection):
         )
         places: list[tuple[int | None, str]] = [(place, model_id) for place, model_id, _ in ranked]
         places += [(None, model_id) for model_id in unranked]
-        places += [(None, model_id) for model_id in sorted(known - active)]
+        places += [(None, model_id) for model_id in sorted(model_ids - active)]
         rows = [
             BoardRow(
                 place,

@@ -28,19 +28,21 @@ class ScoresRow(msgspec.Struct, frozen=True, array_like=True):
     def by_model(self, model_ids: set[str] | None = None) -> dict[str, Score]:
         """What became of each prediction; of some models where given."""
         unscored = {entry.model: entry for entry in self.unscored}
-        found: dict[str, Score] = {}
+        score_of_model: dict[str, Score] = {}
         for i, model_id in enumerate(self.models):
             if model_ids is not None and model_id not in model_ids:
                 continue
-            one = unscored.get(i)
-            if one is None:
-                found[model_id] = Score("scored", units_of(self.units, i), "", None, self.at, None)
-            elif one.reason is None:
-                found[model_id] = Score("", None, "", None, None, one.charge_units)
+            unscored_entry = unscored.get(i)
+            if unscored_entry is None:
+                score_of_model[model_id] = Score("scored", units_of(self.units, i), "", None, self.at, None)
+            elif unscored_entry.reason is None:
+                score_of_model[model_id] = Score("", None, "", None, None, unscored_entry.charge_units)
             else:
-                reason = self.reasons[one.reason]
-                found[model_id] = Score("scoring-failed", None, reason, one.fault, self.at, one.charge_units)
-        return found
+                reason = self.reasons[unscored_entry.reason]
+                score_of_model[model_id] = Score(
+                    "scoring-failed", None, reason, unscored_entry.fault, self.at, unscored_entry.charge_units
+                )
+        return score_of_model
 
 
 class Score(NamedTuple):

@@ -231,9 +231,9 @@ class Predictions(Projection):
             costs = look if behind else None
             if costs is not None:
                 costs.costs(ROUND_LOOKS)
-            for one in self.of_round(name, row, None if behind else after, model_ids):
-                if status in (None, one.status):
-                    yield one
+            for prediction in self.of_round(name, row, None if behind else after, model_ids):
+                if status in (None, prediction.status):
+                    yield prediction
                 elif costs is not None:
                     costs.costs(1)
             behind = True
@@ -252,12 +252,12 @@ class Predictions(Projection):
         for scope_key in _scopes_decoder.decode(row):
             if skipping and after is not None and scope_key != after[2]:
                 continue
-            wanted = None if skipping else model_ids  # the row that was last may be of another model
-            for one in self.round(input_id, scope_key, wanted, opened_at=opened_at):
+            ids_wanted = None if skipping else model_ids  # the row that was last may be of another model
+            for prediction in self.round(input_id, scope_key, ids_wanted, opened_at=opened_at):
                 if skipping:
-                    skipping = after is not None and one.model_id != after[3]
-                elif model_ids is None or one.model_id in model_ids:
-                    yield one
+                    skipping = after is not None and prediction.model_id != after[3]
+                elif model_ids is None or prediction.model_id in model_ids:
+                    yield prediction
             skipping = False
 
     def oldest(
@@ -269,15 +269,15 @@ class Predictions(Projection):
         after = b"O" + key(start)
         while names := self._rounds_from(after, min(until, self._newest_round)):
             for name, row in names:
-                for one in self.of_round(name, row, None, model_ids):
-                    if status in (None, one.status):
-                        yield one
+                for prediction in self.of_round(name, row, None, model_ids):
+                    if status in (None, prediction.status):
+                        yield prediction
             after = names[-1][0] + b"\x00"
 
     def _rounds_from(self, first: bytes, until: int) -> list[tuple[bytes, bytes]]:
         """Some rounds in order: an iterator kept open would pin what the store wants to compact away."""
-        found = islice(self.store.scan(b"O", start=first), ROUNDS_PER_LOOK)
-        return [(name, row) for name, row in found if int.from_bytes(name[1:9], "big") <= until]
+        open_rounds = islice(self.store.scan(b"O", start=first), ROUNDS_PER_LOOK)
+        return [(name, row) for name, row in open_rounds if int.from_bytes(name[1:9], "big") <= until]
 
     def input(self, input_id: str) -> InputRow | None:
         """An input with its ground truths, or None."""
@@ -299,11 +299,15 @@ class Predictions(Projection):
         by_model = scores.by_model(model_ids) if scores else {}
         left = self.store.get(b"C" + key(input_id, scope_key)) if scores else None
         states = _states_decoder.decode(left) if left else {}
-        found = self.input(input_id)
-        horizon, step, resolvable_at = (found.scopes.get(scope_key) if found else None) or (None, None, None)
+        input_row = self.input(input_id)
+        horizon, step, resolvable_at = (input_row.scopes.get(scope_key) if input_row else None) or (
+            None,
+            None,
+            None,
+        )
         decimals = self.terms.decimals(scores.contract_hash if scores else "")
-        made_by = self.terms.by_hash.get(found.contract_hash) if found else None
-        closed = self._is_closed(found, scope_key)
+        made_by = self.terms.by_hash.get(input_row.contract_hash) if input_row else None
+        closed = self._is_closed(input_row, scope_key)
         return [
             join(
                 at,
@@ -311,7 +315,7 @@ class Predictions(Projection):
                 by_model.get(answer.model_id),
                 input_id=input_id,
                 scope_key=scope_key,
-                subject=found.subject if found else "",
+                subject=input_row.subject if input_row else "",
                 horizon_seconds=horizon,
                 step_seconds=step,
                 resolvable_at=scores.resolvable_at if scores else resolvable_at,
@@ -326,12 +330,12 @@ class Predictions(Projection):
 
     def states(self, model_id: str) -> list[tuple[StateRow, msgspec.Raw | None]]:
         """(what the model carries, what it shares with all of that holder) of each of its holders, in their order."""
-        found: list[tuple[StateRow, msgspec.Raw | None]] = []
+        rows: list[tuple[StateRow, msgspec.Raw | None]] = []
         for _, row in self.store.scan(b"D" + key(model_id)):
             own = _state_decoder.decode(row)
             shared = self.store.get(b"E" + key(own.holder))
-            found.append((own, None if shared is None else msgspec.Raw(shared)))
-        return found
+            rows.append((own, None if shared is None else msgspec.Raw(shared)))
+        return rows
 
     def _answers(
         self, input_id: str, row: bytes, model_ids: set[str] | None
@@ -347,12 +351,12 @@ class Predictions(Projection):
             if model_ids is None or answer.model_id in model_ids
         ]
 
-    def _is_closed(self, found: InputRow | None, scope_key: str) -> bool:
+    def _is_closed(self, input_row: InputRow | None, scope_key: str) -> bool:
         """Could an answer to this still be copied? What is not known yet counts as if it could."""
-        if found is None or scope_key not in found.scopes:
+        if input_row is None or scope_key not in input_row.scopes:
             return True
-        terms = self.terms.by_hash.get(found.contract_hash)
+        terms = self.terms.by_hash.get(input_row.contract_hash)
         if terms is not None and terms.answers_hidden_until == "recorded":
             return False
-        horizon, _, resolvable_at = found.scopes[scope_key]
-        return str(horizon) not in found.truths and resolvable_at >= self._resolved_until
+        horizon, _, resolvable_at = input_row.scopes[scope_key]
+        return str(horizon) not in input_row.truths and resolvable_at >= self._resolved_until

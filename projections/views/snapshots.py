@@ -100,11 +100,11 @@ class Snapshots(Projection):
         after: tuple[int, str] | None,
         look: Look | None,
     ) -> Iterator[tuple[int, SnapshotTakenData]]:
-        wanted = sorted(model_ids, reverse=True)
+        ids_descending = sorted(model_ids, reverse=True)
         end = self._end_before((until if after is None else min(until, after[0])) + 1)
         before: tuple[int, str] | None = None
         while end is not None and end >= start:
-            for model_id in wanted or [""]:
+            for model_id in ids_descending or [""]:
                 if after is not None and (end, model_id) >= after:
                     continue
                 if look is not None and before is not None and not look.at(*before):

@@ -31,42 +31,42 @@ def spread(
     cost = max(ROUND_LOOKS * len(sample) + len(_rows(read, sample, None)) for sample in samples)
     rows = max(len(_rows(read, sample, model_ids)) for sample in samples)
     count = max(2, min(rows_max // max(1, rows), look // max(1, cost)))
-    found: list[list[Prediction]] = []
+    spreads: list[list[Prediction]] = []
     behind = -1
     for i in range(count):
         moment = _moment(read, max(behind + 1, first + (last - first) * i // (count - 1)), until)
         if not moment:
             break
         behind = _opened_at(moment[-1])
-        found.append(_rows(read, moment, model_ids))
-    kept = found
-    while (total := sum(map(len, kept))) > rows_max and len(kept) > 2:  # noqa: PLR2004 - both ends stay
+        spreads.append(_rows(read, moment, model_ids))
+    chosen = spreads
+    while (total := sum(map(len, chosen))) > rows_max and len(chosen) > 2:  # noqa: PLR2004 - both ends stay
         # Rounds between were larger than those at the ends: fewer of them.
-        count = max(2, min(len(kept) - 1, len(kept) * rows_max // total))
-        kept = [found[(len(found) - 1) * i // (count - 1)] for i in range(count)]
-    return [one for some in kept for one in some][:rows_max]
+        count = max(2, min(len(chosen) - 1, len(chosen) * rows_max // total))
+        chosen = [spreads[(len(spreads) - 1) * i // (count - 1)] for i in range(count)]
+    return [prediction for some in chosen for prediction in some][:rows_max]
 
 
 def is_rehearsing(read: Predictions) -> bool:
     """Is the newest round one of a rehearsal?"""
     newest = next(read.newest(0, FAR_FUTURE_MS), None)
-    found = read.input(newest.input_id) if newest is not None else None
-    return found is not None and found.rehearsal
+    input_row = read.input(newest.input_id) if newest is not None else None
+    return input_row is not None and input_row.rehearsal
 
 
 def _moment(read: Predictions, at: int, until: int) -> Rounds:
     """The first rounds opened at or after `at`, and those within MOMENT_MS of the first."""
-    found: Rounds = []
+    rounds: Rounds = []
     for one in islice(read.store.scan(b"O", start=b"O" + key(at)), ROUNDS_PER_MOMENT_MAX):
-        if _opened_at(one) > until or (found and _opened_at(one) - _opened_at(found[0]) > MOMENT_MS):
+        if _opened_at(one) > until or (rounds and _opened_at(one) - _opened_at(rounds[0]) > MOMENT_MS):
             break
-        found.append(one)
-    return found
+        rounds.append(one)
+    return rounds
 
 
 def _rows(read: Predictions, rounds: Rounds, model_ids: set[str] | None) -> list[Prediction]:
-    return [one for name, row in rounds for one in read.of_round(name, row, None, model_ids)]
+    return [prediction for name, row in rounds for prediction in read.of_round(name, row, None, model_ids)]
 
 
-def _opened_at(one: tuple[bytes, bytes]) -> int:
-    return int.from_bytes(one[0][1:9], "big")
+def _opened_at(entry: tuple[bytes, bytes]) -> int:
+    return int.from_bytes(entry[0][1:9], "big")

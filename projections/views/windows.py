@@ -42,7 +42,7 @@ def window_sums(
     field = terms.value_field
     starts = sorted((start for start in buckets if start < until), reverse=True)
     running: dict[Scope, dict[str, list[int]]] = {}
-    found: dict[str, WindowSums] = {}
+    sums_of_window: dict[str, WindowSums] = {}
     at = 0
     for window in sorted(terms.summed_windows, key=lambda one: one.hours):
         oldest = max(end - window.hours * HOUR_MS, since)
@@ -56,8 +56,8 @@ def window_sums(
             scope: {one: (total[0], total[1], total[2]) for one, total in totals.items() if total[1]}
             for scope, totals in running.items()
         }
-        found[window.name] = {scope: of_scope for scope, of_scope in cells.items() if of_scope}
-    return found
+        sums_of_window[window.name] = {scope: of_scope for scope, of_scope in cells.items() if of_scope}
+    return sums_of_window
 
 
 def mean_of(cell: Cell | None) -> int | None:
@@ -122,26 +122,26 @@ class TrailingSums:
                         _add(kept, scopes, terms.value_field, 1 if came else -1)
         self._terms, self._end, self._since = terms, end, since
         open_buckets = [scopes for start, scopes in buckets.items() if end <= start < until]
-        found: dict[str, WindowSums] = {}
+        sums_of_window: dict[str, WindowSums] = {}
         for window in terms.summed_windows:
             sums = self._kept[window.name]
             if open_buckets:
                 sums = {scope: {one: cell[:] for one, cell in kept.items()} for scope, kept in sums.items()}
                 for scopes in open_buckets:
                     _add(sums, scopes, terms.value_field, 1)
-            found[window.name] = {
+            sums_of_window[window.name] = {
                 scope: {model_id: (cell[0], cell[1], cell[2]) for model_id, cell in totals.items()}
                 for scope, totals in sums.items()
                 if totals
             }
-        return found
+        return sums_of_window
 
 
 def _add(
-    kept: dict[Scope, dict[str, list[int]]], scopes: Mapping[Scope, Bucket], field: str, sign: int
+    cells_of_scope: dict[Scope, dict[str, list[int]]], scopes: Mapping[Scope, Bucket], field: str, sign: int
 ) -> None:
     for scope, bucket in scopes.items():
-        totals = kept.setdefault(scope, {})
+        totals = cells_of_scope.setdefault(scope, {})
         for model_id, sums in bucket.items():
             total = totals.setdefault(model_id, [0, 0, 0])
             _add_cell(total, sums, field, sign)
@@ -199,9 +199,9 @@ def _board(board: BoardTerms, sums: WindowSums) -> dict[str, Number]:
 
 def over_scopes(sums: WindowSums) -> dict[str, Cell]:
     """model_id -> its cell over all scopes: the board asks how good a model is, not at what."""
-    found: dict[str, Cell] = {}
+    cell_of_model: dict[str, Cell] = {}
     for totals in sums.values():
         for model_id, (total, n, scored) in totals.items():
-            before = found.get(model_id, (0, 0, 0))
-            found[model_id] = (before[0] + total, before[1] + n, before[2] + scored)
-    return found
+            before = cell_of_model.get(model_id, (0, 0, 0))
+            cell_of_model[model_id] = (before[0] + total, before[1] + n, before[2] + scored)
+    return cell_of_model

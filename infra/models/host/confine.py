@@ -268,7 +268,7 @@ def _program(architecture: int, column: int, alone: dict[str, tuple[tuple[int, i
             (RETURN, 0, 0, ALLOW),
         ]
     program.append((RETURN, 0, 0, ALLOW))
-    return b"".join(struct.pack("=HBBI", *one) for one in program)
+    return b"".join(struct.pack("=HBBI", *instruction) for instruction in program)
 
 
 def scrubbed_environment() -> dict[str, str]:

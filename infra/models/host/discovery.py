@@ -33,12 +33,12 @@ def import_base_class(dotted_name: str) -> type:
     """The class called `package.module.Class`. Raises UnknownBaseClassError."""
     module_name, _, class_name = dotted_name.rpartition(".")
     try:
-        found = getattr(importlib.import_module(module_name), class_name)
+        base_class = getattr(importlib.import_module(module_name), class_name)
     except (ImportError, AttributeError, ValueError) as error:
         raise UnknownBaseClassError(f"base class {dotted_name!r} cannot be imported here: {error}") from error
-    if not isinstance(found, type):
+    if not isinstance(base_class, type):
         raise UnknownBaseClassError(f"{dotted_name!r} is not a class")
-    return found
+    return base_class
 
 
 def find_model_class(folder: Path, base: type) -> type:
@@ -50,16 +50,18 @@ def find_model_class(folder: Path, base: type) -> type:
         if group == [MAIN_MODULE] and broken:
             break
         seen = [value for module in modules for value in vars(module).values() if _is_model(value, base)]
-        own = [one for one in seen if one.__module__ in group]
-        found = _leaves(own) or _leaves(seen)  # the second: a main.py that only imports its model
-        if len(found) > 1:
-            listed = " and ".join(sorted(f"{one.__module__}.{one.__qualname__}" for one in found))
-            count = {2: "two"}.get(len(found), str(len(found)))
+        own = [candidate for candidate in seen if candidate.__module__ in group]
+        classes = _leaves(own) or _leaves(seen)  # the second: a main.py that only imports its model
+        if len(classes) > 1:
+            listed = " and ".join(
+                sorted(f"{candidate.__module__}.{candidate.__qualname__}" for candidate in classes)
+            )
+            count = {2: "two"}.get(len(classes), str(len(classes)))
             raise BadImplementationError(
                 f"{count} models found: {listed}. Keep one subclass of {base.__qualname__}"
             )
-        if found:
-            return found[0]
+        if classes:
+            return classes[0]
     if broken:
         raise BadImplementationError("; ".join(broken))
     raise BadImplementationError(f"no subclass of {base.__module__}.{base.__qualname__} in {folder.name}")
@@ -77,7 +79,11 @@ def _import(name: str, broken: list[str]) -> ModuleType | None:
 def _leaves(classes: list[type]) -> list[type]:
     """Without repeats, and without those that only serve as a base for another one here."""
     unique = list(dict.fromkeys(classes))
-    return [one for one in unique if not any(other is not one and issubclass(other, one) for other in unique)]
+    return [
+        candidate
+        for candidate in unique
+        if not any(other is not candidate and issubclass(other, candidate) for other in unique)
+    ]
 
 
 def _is_model(value: object, base: type) -> TypeGuard[type]:

@@ -105,13 +105,13 @@ def read_models(models_dir: Path, *, strict: bool = True) -> list[ModelEntry]:
         raise OperatorError(
             f"{MODELS_FILE} names {missing[0]!r}, but there is no {missing[0]}/{MAIN_FILE} beside it"
         )
-    found = [
+    entries = [
         _entry(models_dir.resolve() / folder, named.get(folder, _YamlModel(folder)))
         for folder in sorted(present)
         if _active(named, folder) and (folder in named or SAFE_ID.fullmatch(folder))
     ]
     by_id: dict[str, ModelEntry] = {}
-    for entry in found:
+    for entry in entries:
         if not SAFE_ID.fullmatch(entry.model_id):
             raise OperatorError(
                 f"model_id {entry.model_id!r} of {entry.folder.name}: use letters, digits, . _ - "
@@ -125,13 +125,13 @@ def read_models(models_dir: Path, *, strict: bool = True) -> list[ModelEntry]:
                 f"and of {entry.folder.name}: change one"
             )
         by_id[entry.model_id] = entry
-    return sorted(found, key=lambda entry: entry.model_id)
+    return sorted(entries, key=lambda entry: entry.model_id)
 
 
 def left_out(models_dir: Path) -> list[str]:
     """A sentence for each folder that is no model here, and what to do about it."""
     named, present = _named_and_present(models_dir)
-    said = []
+    reasons = []
     for path in sorted(models_dir.iterdir()):
         folder = path.name
         if (
@@ -140,14 +140,14 @@ def left_out(models_dir: Path) -> list[str]:
             and folder not in named
             and not SAFE_ID.fullmatch(folder)
         ):
-            said.append(
+            reasons.append(
                 f"{folder!r} is left out: its name cannot be a model_id; rename it, or give it one in {MODELS_FILE}"
             )
         elif folder in present and not _active(named, folder):
-            said.append(f"{folder!r} is left out: {MODELS_FILE} says active: false")
+            reasons.append(f"{folder!r} is left out: {MODELS_FILE} says active: false")
         elif path.is_dir() and folder not in present and not folder.startswith((".", "__")):
-            said.append(f"{folder!r} is left out: it has no {MAIN_FILE}")
-    return said
+            reasons.append(f"{folder!r} is left out: it has no {MAIN_FILE}")
+    return reasons
 
 
 def _named_and_present(models_dir: Path) -> tuple[dict[str, _YamlModel], set[str]]:
@@ -158,16 +158,16 @@ def _named_and_present(models_dir: Path) -> tuple[dict[str, _YamlModel], set[str
     ).exists():  # names and wallets in it would be missed without a word
         raise OperatorError(f"{other} is not read: call it {MODELS_FILE}")
     named: dict[str, _YamlModel] = {}
-    for one in _read_yaml(models_dir / MODELS_FILE):
-        if one.folder in named:
-            raise OperatorError(f"{MODELS_FILE} names the folder {one.folder!r} twice: keep one of them")
-        if not one.folder or Path(one.folder).name != one.folder:
-            raise OperatorError(f"{MODELS_FILE} names {one.folder!r}: give the name of a folder beside it")
-        if one.active.lower() not in ACTIVE:
+    for listed in _read_yaml(models_dir / MODELS_FILE):
+        if listed.folder in named:
+            raise OperatorError(f"{MODELS_FILE} names the folder {listed.folder!r} twice: keep one of them")
+        if not listed.folder or Path(listed.folder).name != listed.folder:
+            raise OperatorError(f"{MODELS_FILE} names {listed.folder!r}: give the name of a folder beside it")
+        if listed.active.lower() not in ACTIVE:
             raise OperatorError(
-                f"{MODELS_FILE}: active of {one.folder!r} is {one.active!r}; write true or false"
+                f"{MODELS_FILE}: active of {listed.folder!r} is {listed.active!r}; write true or false"
             )
-        named[one.folder] = one
+        named[listed.folder] = listed
     return named, {path.parent.name for path in models_dir.glob(f"*/{MAIN_FILE}") if path.is_file()}
 
 
@@ -193,14 +193,14 @@ def _read_yaml(path: Path) -> list[_YamlModel]:
         raise OperatorError(f"{path} cannot be used: {' '.join(str(error).split())}") from error
 
 
-def _entry(folder: Path, given: _YamlModel) -> ModelEntry:
-    cruncher_id = given.cruncher_id or given.wallet_pubkey or f"{folder.name}-cruncher"
+def _entry(folder: Path, listed: _YamlModel) -> ModelEntry:
+    cruncher_id = listed.cruncher_id or listed.wallet_pubkey or f"{folder.name}-cruncher"
     return ModelEntry(
-        model_id=given.model_id or folder.name,
-        model_name=given.model_name or folder.name.replace("_", "-"),
+        model_id=listed.model_id or folder.name,
+        model_name=listed.model_name or folder.name.replace("_", "-"),
         cruncher_id=cruncher_id,
-        cruncher_name=given.cruncher_name or cruncher_id,
-        wallet_pubkey=given.wallet_pubkey,
-        hotkey=given.hotkey,
+        cruncher_name=listed.cruncher_name or cruncher_id,
+        wallet_pubkey=listed.wallet_pubkey,
+        hotkey=listed.hotkey,
         folder=folder,
     )

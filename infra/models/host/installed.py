@@ -23,16 +23,16 @@ IMPORT_ROOT = Path(__file__).parents[4]  # the folder that holds `coordinator/`
 @functools.cache
 def installed() -> tuple[tuple[Path, ...], tuple[Path, ...]]:
     """(what a model may read, the folders whose names it may list: an import looks its module up among them)."""
-    python = {Path(one).resolve() for one in (sys.prefix, sys.base_prefix, sys.exec_prefix)}
+    python = {Path(prefix).resolve() for prefix in (sys.prefix, sys.base_prefix, sys.exec_prefix)}
     python |= {Path(sys.executable).resolve(), Path(site.getusersitepackages()).resolve()}
-    found, listed = set(python), set()
+    readable, listed = set(python), set()
     for folder in _folders():
         if any(folder.is_relative_to(place) for place in python):
             continue
         listed.add(folder)
-        found.update(_packages(folder))
-    found.update(path.resolve() for path in (IMPORT_ROOT / "coordinator").glob("*"))
-    return tuple(sorted(filter(Path.exists, found))), tuple(sorted(filter(Path.exists, listed)))
+        readable.update(_packages(folder))
+    readable.update(path.resolve() for path in (IMPORT_ROOT / "coordinator").glob("*"))
+    return tuple(sorted(filter(Path.exists, readable))), tuple(sorted(filter(Path.exists, listed)))
 
 
 def _folders() -> Iterator[Path]:

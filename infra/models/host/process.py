@@ -191,8 +191,8 @@ async def _forked(server: ForkServer, request: dict[str, Any], child: Child) -> 
         stdin = os.open(os.devnull, os.O_RDONLY)
         ends.callback(os.close, stdin)
         try:
-            said, ready = pipe(), pipe()
-            child.runs(await server.fork(request, (stdin, said, said, ready)))
+            output, ready = pipe(), pipe()
+            child.runs(await server.fork(request, (stdin, output, output, ready)))
         except BaseException:
             for fd in ours:
                 os.close(fd)

@@ -92,7 +92,7 @@ class ReadSide:
     def start(self) -> None:
         """Serve, in tasks."""
         serving = self._server.serve([self._socket])
-        self._tasks = [asyncio.create_task(one) for one in (serving, self._connections.sweep())]
+        self._tasks = [asyncio.create_task(work) for work in (serving, self._connections.sweep())]
 
     @property
     def serving(self) -> bool:
@@ -108,7 +108,7 @@ class ReadSide:
         self._socket.close()
 
     async def _models(self, request: Request) -> Response:
-        return JSONResponse([self._row(one, request) for _, one in sorted(self._host.models.items())])
+        return JSONResponse([self._row(model, request) for _, model in sorted(self._host.models.items())])
 
     async def _one(self, request: Request) -> Response:
         model = self._host.models.get(request.path_params["model_id"])

@@ -31,12 +31,12 @@ def told(error: BaseException) -> str:
 def rule_of(error: BaseException) -> str:
     """The rule that an exception, or one that it came from, met; empty where none did."""
     seen: set[int] = set()
-    one: BaseException | None = error
-    while one is not None and id(one) not in seen:
-        seen.add(id(one))
-        if isinstance(one, OSError) and (rule := _rule(one)):
+    cause: BaseException | None = error
+    while cause is not None and id(cause) not in seen:
+        seen.add(id(cause))
+        if isinstance(cause, OSError) and (rule := _rule(cause)):
             return rule
-        one = one.__cause__ or one.__context__
+        cause = cause.__cause__ or cause.__context__
     return ""
 
 

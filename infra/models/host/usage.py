@@ -29,16 +29,16 @@ class Usage(msgspec.Struct):
 
 def usage_by_group(groups: Iterable[int], proc: Path = PROC) -> dict[int, Usage]:
     """What each of these process groups holds now. A model cannot leave its group (`confine.py`)."""
-    found = {group: Usage() for group in groups}
+    usage_of_group = {group: Usage() for group in groups}
     for entry in proc.glob("[0-9]*/stat"):
         try:
             fields = entry.read_text(errors="replace").rpartition(")")[2].split()
         except OSError:
             continue  # it ended while we looked
-        if (usage := found.get(int(fields[GROUP]))) is not None:
+        if (usage := usage_of_group.get(int(fields[GROUP]))) is not None:
             usage.processes += 1
             usage.memory_bytes += int(fields[RESIDENT]) * PAGE_BYTES
-    return found
+    return usage_of_group
 
 
 def written_bytes(folder: Path, bytes_max: int) -> int:
@@ -58,13 +58,15 @@ def written_bytes(folder: Path, bytes_max: int) -> int:
 def excesses(children: Mapping[str, tuple[int, Path]], limits: Limits, proc: Path = PROC) -> dict[str, str]:
     """Of models by id, with their process group and working copy: why each one that uses too much must end."""
     groups = usage_by_group((group for group, _ in children.values()), proc)
-    found: dict[str, str] = {}
+    reason_of_model: dict[str, str] = {}
     for model_id, (group, folder) in children.items():
         usage = groups[group]
         if usage.processes > limits.processes_max:
-            found[model_id] = f"it runs {usage.processes} processes; {limits.processes_max} are allowed"
+            reason_of_model[model_id] = (
+                f"it runs {usage.processes} processes; {limits.processes_max} are allowed"
+            )
         elif limits.memory_limit_mb and usage.memory_bytes > limits.memory_limit_mb * MB:
-            found[model_id] = (
+            reason_of_model[model_id] = (
                 f"its {usage.processes} processes hold {usage.memory_bytes // MB} MB of memory; "
                 f"{limits.memory_limit_mb} are allowed"
             )
@@ -72,5 +74,7 @@ def excesses(children: Mapping[str, tuple[int, Path]], limits: Limits, proc: Pat
             limits.disk_limit_mb
             and written_bytes(folder, limits.disk_limit_mb * MB) > limits.disk_limit_mb * MB
         ):
-            found[model_id] = f"it has written more than the {limits.disk_limit_mb} MB that are allowed"
-    return found
+            reason_of_model[model_id] = (
+                f"it has written more than the {limits.disk_limit_mb} MB that are allowed"
+            )
+    return reason_of_model

@@ -124,12 +124,12 @@ def decode_keywords(arguments: Iterable[KwArgument]) -> dict[str, Any]:
 
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Of two values under one key, nobody could say which was meant."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    values = dict(pairs)
+    if len(values) < len(pairs):
         seen: set[str] = set()
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise VariantError(f"the key {twice[:KEY_CHARS_SHOWN]!r} stands twice in one object")
-    return found
+    return values
 
 
 def _utf8(text: str) -> bytes:

@@ -33,7 +33,7 @@ class Change(msgspec.Struct, frozen=True):
 
 def signature_of(folder: Path) -> Signature:
     """Every file's path, size and time of change; empty for a folder that is gone."""
-    found = []
+    signatures = []
     for parent, folders, files in os.walk(folder):
         folders[:] = sorted(folder for folder in folders if folder not in NOT_WATCHED)
         for name in sorted(files):
@@ -42,8 +42,8 @@ def signature_of(folder: Path) -> Signature:
                 stat = path.stat()
             except OSError:
                 continue  # gone while we looked: the next look sees it
-            found.append((str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns))
-    return tuple(found)
+            signatures.append((str(path.relative_to(folder)), stat.st_size, stat.st_mtime_ns))
+    return tuple(signatures)
 
 
 class FolderWatch:
@@ -65,7 +65,7 @@ class FolderWatch:
                 log.warning("%s; the models stay as they are", error)
             return []
         self._said = ""
-        changes = [Change("left", entry) for one, (entry, _) in self._taken.items() if one not in now]
+        changes = [Change("left", entry) for name, (entry, _) in self._taken.items() if name not in now]
         for change in changes:
             del self._taken[change.entry.model_id]
         for model_id, entry in now.items():
