@@ -16,6 +16,7 @@ from fastapi.responses import Response
 from coordinator.api.answers import shaped
 from coordinator.api.reading import Reading
 from coordinator.api.shapes import Schema
+from coordinator.streams.events import Window
 from coordinator.streams.setting_checks import FAR_FUTURE_MS
 
 SCHEMA_VERSION = "1"
@@ -32,10 +33,14 @@ def router() -> APIRouter:
         terms = read.leaderboard.terms_now
         newest = next(read.snapshots.newest(0, FAR_FUTURE_MS), None)
         aggregates = sorted(newest[1].summary_units) if newest else []
-        hours = {window.name: window.hours for window in terms.windows} if terms else {}
+        tips = {window.name: _tip(window) for window in terms.windows} if terms else {}
+        boards = [board for board in terms.boards if board.window] if terms else []
+        tips |= {
+            board.name: f"Mean over {len(board.parts)} scopes, each as {board.window}" for board in boards
+        }
         body = {
             "schema_version": SCHEMA_VERSION,
-            "leaderboard_columns": columns(hours),
+            "leaderboard_columns": columns(tips),
             "metrics_widgets": widgets(aggregates),
         }
         return shaped(Schema, body)
@@ -78,8 +83,20 @@ def _label(name: str) -> str:
     return name.removeprefix("score_").replace("_", " ").capitalize()
 
 
-def columns(window_hours: dict[str, int]) -> list[dict[str, Any]]:
-    """The board's columns; windows named unlike the defaults come after them."""
+def _tip(window: Window) -> str:
+    if window.combines:
+        return f"The weighted mean of {', '.join(window.combines)}"
+    words = {
+        "mean": "Mean score",
+        "sum": "Sum of the scores",
+        "ewma": "Weighted mean score, newer ones weigh more",
+    }
+    newest = f", of the newest {window.last}" if window.last else ""
+    return f"{words.get(window.rule, 'Latest score')} of the last {window.hours} h{newest}"
+
+
+def columns(tips: dict[str, str]) -> list[dict[str, Any]]:
+    """The board's columns, each with its tooltip; windows named unlike the defaults come after them, then boards."""
     columns_of_board = [
         _column(1, "USERNAME", "username", "Username", None, "Who made the model"),
         _column(
@@ -94,14 +111,12 @@ def columns(window_hours: dict[str, int]) -> list[dict[str, Any]]:
     ]
     ids = dict(zip(DEFAULT_WINDOWS, (3, 4, 5), strict=True))
     free = 12
-    for name in [*DEFAULT_WINDOWS, *(window_hour for window_hour in window_hours if window_hour not in ids)]:
-        hours = window_hours.get(name)
-        if hours is None and window_hours:
+    for name in [*DEFAULT_WINDOWS, *(name for name in tips if name not in ids)]:
+        if name not in tips and tips:
             continue
         number = ids.get(name, free)
         free += name not in ids
-        tip = f"Mean score of the last {hours} h" if hours else None
-        columns_of_board.append(_column(number, "VALUE", name, _label(name), "decimal-4", tip))
+        columns_of_board.append(_column(number, "VALUE", name, _label(name), "decimal-4", tips.get(name)))
     columns_of_board.append(
         _column(10, "VALUE", "rank", "Rank", "integer", "1 is best; equal ranks are tied")
     )
