@@ -47,12 +47,18 @@ class Pack:
     name: str
     about: str
     package_from: str
+    scored_by: str
+    subjects: str
     folder: Path
 
 
 class _PackFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     about: str
     package_from: str
+    scored_by: str = "CONTRACT.score_prediction"
+    """What of the contract's module must be the function of the same name in the participants' `scoring`."""
+    subjects: str = "BTCUSDT"
+    """FEED_SUBJECTS of the new node."""
 
 
 @dataclass(frozen=True)
@@ -71,7 +77,7 @@ def packs() -> dict[str, Pack]:
     found = {}
     for path in sorted(PACKS.glob("*/pack.yaml")):
         said = msgspec.yaml.decode(path.read_bytes(), type=_PackFile)
-        found[path.parent.name] = Pack(path.parent.name, said.about, said.package_from, path.parent)
+        found[path.parent.name] = Pack(path.parent.name, folder=path.parent, **msgspec.structs.asdict(said))
     return found
 
 
@@ -102,6 +108,8 @@ def render(slug: str, pack: str, output: Path, *, version: str, force: bool = Fa
         "slug": slug,
         "package": package,
         "pack": pack,
+        "scored_by": known[pack].scored_by,
+        "subjects": known[pack].subjects,
         "coordinator_version": version,
         "cluster_id": _cluster_id(slug),
         "models_dir": f"../crunch-{slug}/examples",

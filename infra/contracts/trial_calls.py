@@ -10,7 +10,7 @@ import msgspec
 
 from coordinator.streams.checkpoints.offering import emission_for
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.contract.checking.check import sample_entries, sample_records, truth_of
+from coordinator.streams.contract.checking.check import sample_entries, sample_window, truth_of
 from coordinator.streams.contract.checking.findings import MARKETS
 from coordinator.streams.contract.checking.sample_rounds import after, sample_round
 from coordinator.streams.contract.emission import SAMPLE_PUBKEY
@@ -24,7 +24,7 @@ def calls_of(contract: CrunchContract, kind: str) -> Iterator[tuple[str, Callabl
     """Each call by its name, with the data made anew each time: a function may spoil what it is given."""
     answers = [*answers_to_try(contract.output_type), *more_answers(contract.output_type)]
     for market, prices in MARKETS.items():
-        records = partial(sample_records, contract, kind, prices)
+        records = partial(sample_window, contract, kind, prices)
         yield f"build_input, for {market}", partial(_input, contract, records)
         yield f"resolve_ground_truth, for {market}", partial(_truth, contract, records)
         if contract.score_round is not None:

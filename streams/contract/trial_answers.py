@@ -26,10 +26,15 @@ _NUMERIC = (float, int, Decimal)
 
 
 def answers_to_try(output_type: type[BaseModel], deep: int = 0) -> list[BaseModel]:
-    """Valid answers, no two alike: each field varied alone, then all together. May be empty.
+    """Valid answers, no two alike: the type's own examples, else each field varied alone, then all together.
 
-    `deep` is how many types it stands within: a type may hold itself.
+    An author gives examples as pydantic has them, by the names that the type reads; they are needed where a type is
+    nested, or asks for more than the types of its fields say:
+    `model_config = ConfigDict(json_schema_extra={"examples": [{"steps": [..]}, ..]})`. May be empty. `deep` is how many
+    types it stands within: a type may hold itself.
     """
+    if said := _examples(output_type):
+        return _valid_by_alias(output_type, said)
     choices = {name: _choices(field.annotation, deep) for name, field in output_type.model_fields.items()}
     usual = {name: found[0] for name, found in choices.items() if found}
     raw = [usual]
@@ -40,6 +45,12 @@ def answers_to_try(output_type: type[BaseModel], deep: int = 0) -> list[BaseMode
         {name: found[i % len(found)] for name, found in choices.items() if found} for i in range(1, longest)
     ]
     return _valid(output_type, raw)
+
+
+def _examples(output_type: type[BaseModel]) -> list[Any]:
+    extra = output_type.model_config.get("json_schema_extra")
+    said = extra.get("examples") if isinstance(extra, dict) else None
+    return said if isinstance(said, list) else []
 
 
 def more_answers(output_type: type[BaseModel], count: int = 16) -> list[BaseModel]:
@@ -56,11 +67,12 @@ def more_answers(output_type: type[BaseModel], count: int = 16) -> list[BaseMode
 def usual_answer(output_type: type[BaseModel]) -> dict[str, Any]:
     """A plausible answer: a value for each field that has no default, 0.5 where the type is not known here.
 
-    Where the type refuses that, the first one of `answers_to_try`.
+    The first one of `answers_to_try` where the type has examples, or refuses that.
     """
     fields = {name: field for name, field in output_type.model_fields.items() if field.is_required()}
     usual = {field.alias or name: (_choices(field.annotation) or [0.5])[0] for name, field in fields.items()}
-    valid = _valid_by_alias(output_type, [usual]) or answers_to_try(output_type)
+    plain = [] if _examples(output_type) else _valid_by_alias(output_type, [usual])
+    valid = plain or answers_to_try(output_type)
     return valid[0].model_dump(by_alias=True) if valid else usual
 
 
@@ -98,7 +110,7 @@ def _valid(output_type: type[BaseModel], raw: list[dict[str, Any]]) -> list[Base
     return _valid_by_alias(output_type, [{aliases[name]: one[name] for name in one} for one in raw])
 
 
-def _valid_by_alias(output_type: type[BaseModel], raw: list[dict[str, Any]]) -> list[BaseModel]:
+def _valid_by_alias(output_type: type[BaseModel], raw: list[Any]) -> list[BaseModel]:
     found: dict[str, BaseModel] = {}
     for one in raw:
         try:

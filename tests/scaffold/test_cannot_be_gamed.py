@@ -7,9 +7,7 @@ what silence costs by the stage's own `charged`.
 
 from __future__ import annotations
 
-import importlib
 import random
-import sys
 from collections.abc import Callable
 from statistics import fmean
 
@@ -17,10 +15,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.given import given as stage_given
+from tests.scaffold.workspace import load_contract
 from tests.streams.build import HASH, MINUTE, PUBKEY, T0, round_scores, scored_until, shelf
 
 from coordinator.scaffolds.challenge import scoring
-from coordinator.scaffolds.render import render
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.contract import GroundTruth, InferenceOutput, defaults
 from coordinator.streams.contract.terms import make_terms
@@ -38,18 +36,8 @@ UNIT = 1e-9
 
 @pytest.fixture(scope="module")
 def contract(tmp_path_factory):
-    """The contract of a rendered workspace, loaded as the node does."""
-    made = render("gamed", "realtime", tmp_path_factory.mktemp("gamed"), version="1")
-    kept = list(sys.path)
-    sys.path[:0] = [str(made.node), str(made.challenge)]
-    try:
-        yield importlib.import_module("runtime_definitions.contracts").CONTRACT
-    finally:
-        sys.path[:] = kept
-        for name in [
-            one for one in sys.modules if one.partition(".")[0] in ("runtime_definitions", "crunch_gamed")
-        ]:
-            del sys.modules[name]
+    with load_contract("realtime", tmp_path_factory.mktemp("gamed")) as loaded:
+        yield loaded
 
 
 def market() -> list[tuple[float, float, float]]:

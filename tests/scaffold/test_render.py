@@ -152,10 +152,10 @@ def test_the_demo_is_btc_up_with_the_realtime_pack(tmp_path):
 
 def test_packs_lists_what_there_is(tmp_path):
     said = coordinator(tmp_path, "packs").stdout
-    assert said.startswith("realtime")
-    assert "(the default)" in said
+    assert "realtime  Which way" in said
+    assert said.count("(the default)") == 1
     listed = json.loads(coordinator(tmp_path, "packs", "--json").stdout)
-    assert [(one["name"], one["default"]) for one in listed] == [("realtime", True)]
+    assert [(one["name"], one["default"]) for one in listed] == [("density", False), ("realtime", True)]
     assert all(one["about"] in said for one in listed)
 
 
@@ -201,7 +201,10 @@ REFUSED = {
     "an existing folder": (("init", "there"), "there exists; choose another name"),
     "a file in its place": (("init", "file"), "file exists; choose another name"),
     "a link in its place, to nowhere": (("init", "link"), "link exists; choose another name"),
-    "an unknown pack": (("init", "a", "--pack", "nope"), "there is no pack 'nope'; known are realtime"),
+    "an unknown pack": (
+        ("init", "a", "--pack", "nope"),
+        "there is no pack 'nope'; known are density, realtime",
+    ),
     "a pack that escapes": (("init", "a", "--pack", "../base"), "there is no pack '../base'"),
     "an output that is a file": (("init", "a", "--output", "file"), "cannot write into"),
     "an output below a file": (("init", "a", "--output", "file/b/c"), "cannot write into"),
@@ -259,6 +262,20 @@ def test_a_rendering_that_fails_half_way_leaves_what_was_there(tmp_path, monkeyp
     with pytest.raises(RenderError, match="No space"):
         render("new", "realtime", tmp_path / "a" / "b", version="1", force=True)
     assert everything_in(tmp_path) == before
+
+
+@pytest.mark.parametrize("pack", packs())
+def test_a_pack_has_three_models_with_owners_and_a_contract_that_fits_a_page(pack, tmp_path):
+    made = render("a-b", pack, tmp_path, version="1")
+    entries = read_models(made.challenge / "examples")
+    assert len(entries) >= 3
+    assert len({entry.cruncher_id for entry in entries}) == len(entries)
+    assert all(entry.wallet_pubkey and entry.cruncher_name for entry in entries)
+    contract = (made.node / "runtime_definitions/contracts.py").read_text()
+    assert len(contract.splitlines()) <= 85
+    reasons = made.challenge / "CANNOT_BE_GAMED.md"
+    assert "cannot be gamed" in (reasons.read_text() if reasons.exists() else contract)
+    assert "coordinator.scaffolds" not in "".join(path.read_text() for path in made.challenge.rglob("*.py"))
 
 
 def test_a_pack_is_laid_over_the_base(tmp_path, monkeypatch):

@@ -11,7 +11,7 @@ import pytest
 from tests.scaffold.workspace import clean_environment, command, run
 
 from coordinator.infra.kafka.embedded import free_ports
-from coordinator.scaffolds.render import render
+from coordinator.scaffolds.render import packs, render
 
 START = "2023-03-01T00:00:00Z"
 END = "2023-03-01T01:00:00Z"
@@ -29,8 +29,9 @@ class Mine(TrackerBase):
 
 
 @pytest.mark.skipif(shutil.which("make") is None, reason="make is not on this machine")
-def test_a_rendered_workspace_passes_its_own_tests(tmp_path):
-    made = render("a-b", "realtime", tmp_path, version="1")
+@pytest.mark.parametrize("pack", packs())
+def test_a_rendered_workspace_passes_its_own_tests(pack, tmp_path):
+    made = render("a-b", pack, tmp_path, version="1")
     done = run(made.root, ["make", "test", f"PYTHON={sys.executable}"])
     assert done.returncode == 0, done.stdout + done.stderr
     assert done.stdout.count(" passed") == 2

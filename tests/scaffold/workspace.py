@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+from coordinator.scaffolds.render import render
+from coordinator.streams.contract import CrunchContract
 
 OURS = (
     "CRUNCH_ID",
@@ -50,3 +56,19 @@ def run(folder: Path, command: list[str], **environment: str) -> subprocess.Comp
         timeout=120,
         check=False,
     )
+
+
+@contextmanager
+def load_contract(pack: str, folder: Path) -> Iterator[CrunchContract]:
+    """The contract of a workspace rendered from `pack`, loaded as the node does. Its modules are forgotten after."""
+    made = render("gamed", pack, folder, version="1")
+    kept = list(sys.path)
+    sys.path[:0] = [str(made.node), str(made.challenge)]
+    try:
+        yield importlib.import_module("runtime_definitions.contracts").CONTRACT
+    finally:
+        sys.path[:] = kept
+        for name in [
+            one for one in sys.modules if one.partition(".")[0] in ("runtime_definitions", "crunch_gamed")
+        ]:
+            del sys.modules[name]

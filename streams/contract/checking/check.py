@@ -28,6 +28,7 @@ SAMPLE_PRICES = (20000.25, 20007.25, 20014.25, 20021.25, 20028.25)
 ROUND_ANSWERS = 12
 """How many models a sample round has that answer."""
 _MINUTE_MS = 60_000
+_WINDOW_MINUTES_MAX = 1440
 
 
 class Rehearsal:
@@ -57,7 +58,7 @@ class Rehearsal:
 
     def _input(self) -> str:
         contract = self.contract
-        self.records = sample_records(contract, self.kind)
+        self.records = sample_window(contract, self.kind)
         built = _step("build_input", lambda: contract.build_input(self.records))
         checked = _step("input_type", lambda: contract.input_type.model_validate(plain(built)))
         _finite("build_input", checked.model_dump(by_alias=True))  # in JSON's form NaN would be null already
@@ -209,6 +210,21 @@ def sample_records(contract: CrunchContract, kind: str, prices: Sequence[float] 
         _step("raw_input_type", partial(contract.raw_input_type.model_validate, _sample(kind, i, price)))
         for i, price in enumerate(prices)
     ]
+
+
+def sample_window(contract: CrunchContract, kind: str, prices: Sequence[float] = SAMPLE_PRICES) -> list[Any]:
+    """`sample_records` that last as long as the horizon of the first schedule: the same course, in more minutes.
+
+    At most a day of them; a horizon that the prices last for anyhow has the prices as they are. Raises ContractError.
+    """
+    schedules = contract.schedules()
+    seconds = (schedules[0].scope if schedules else contract.scope).horizon_seconds
+    minutes, last = min(seconds // 60, _WINDOW_MINUTES_MAX), len(prices) - 1
+    if minutes <= last:
+        return sample_records(contract, kind, prices)
+    course = [divmod(i * last, minutes) for i in range(minutes)]
+    between = [prices[at] + (prices[at + 1] - prices[at]) * part / minutes for at, part in course]
+    return sample_records(contract, kind, [*between, prices[last]])
 
 
 def sample_entries(contract: CrunchContract) -> list[dict[str, Any]]:

@@ -20,7 +20,7 @@ import msgspec
 from coordinator.streams.checkpoints.period_ranking import PERIOD_KEY
 from coordinator.streams.contract import AbsenceConstant, CrunchContract, RankingDirection
 from coordinator.streams.contract.blame import AUTHORS_ERRORS, described
-from coordinator.streams.contract.checking.check import Rehearsal, sample_records, truth_of
+from coordinator.streams.contract.checking.check import Rehearsal, sample_window, truth_of
 from coordinator.streams.contract.checking.sample_rounds import scoring_field, values_of
 from coordinator.streams.contract.emission import SAMPLE_PUBKEY
 from coordinator.streams.contract.terms import make_terms
@@ -122,7 +122,7 @@ def _scoring(contract: CrunchContract, kind: str) -> Iterator[Finding]:
         truths = {
             name: truth
             for name, prices in MARKETS.items()
-            if (truth := truth_of(contract, sample_records(contract, kind, prices))) is not None
+            if (truth := truth_of(contract, sample_window(contract, kind, prices))) is not None
         }
     except ContractError as error:
         yield Finding("score varies", State.FAULT, str(error).removeprefix("contract field "))

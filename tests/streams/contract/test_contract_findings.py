@@ -6,7 +6,7 @@ import enum
 from typing import Annotated, Any, Literal
 
 import pytest
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 from tests.streams.build import PUBKEY
 
 from coordinator.streams.contract import (
@@ -19,7 +19,7 @@ from coordinator.streams.contract import (
 )
 from coordinator.streams.contract.blame import described, where
 from coordinator.streams.contract.checking.findings import State, examine
-from coordinator.streams.contract.trial_answers import answers_to_try, huge_answers
+from coordinator.streams.contract.trial_answers import answers_to_try, huge_answers, usual_answer
 from coordinator.streams.settings import Settings
 
 THIS = __file__
@@ -345,6 +345,26 @@ def test_answers_to_try_are_valid_and_differ(kind):
     answers = answers_to_try(kind)
     assert len({repr(one) for one in answers}) == len(answers) >= 2
     assert all(kind.model_validate(one.model_dump()) == one for one in answers)
+
+
+class Four(BaseModel):
+    """Four numbers in order: more than the types of its fields say."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"at": [1, 2, 3, 4]}, {"at": [0, 0, 1, 1]}, {"at": [1]}]}
+    )
+    at: Annotated[list[float], Field(min_length=4, max_length=4)]
+
+
+def test_the_examples_of_a_type_are_its_answers_to_try_where_they_are_valid():
+    assert [one.at for one in answers_to_try(Four)] == [[1, 2, 3, 4], [0, 0, 1, 1]]
+    assert usual_answer(Four) == {"at": [1, 2, 3, 4]}
+    contract = CrunchContract(
+        crunch_pubkey=PUBKEY,
+        output_type=Four,
+        score_prediction=lambda answer, truth: {"value": answer.at[0] * truth.return_},
+    )
+    assert faults(contract) == {}
 
 
 def test_huge_answers_are_made_only_where_the_type_lets_them():
