@@ -52,7 +52,11 @@ class InputStage(Stage[InputState]):
         self._typed = TypedRecords(contracts)
 
     def unfold(self, decision: Decision) -> Iterator[Told]:
-        """An append of the feed is decided as a whole."""
+        """An append of the feed is decided as a whole; one without events, by which a feed only says where it stands,
+        decides nothing.
+        """
+        if not decision.events:
+            return
         position = (decision.offset, len(decision.events) - 1)
         yield Told("feeds", append_of(decision), position, decision.before, decision.after())
 

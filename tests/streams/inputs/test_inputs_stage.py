@@ -55,6 +55,14 @@ def test_nothing_is_asked_before_there_are_terms():
     given(InputStage(shelf())).when("feeds", record(T0), tick(T0)).then()
 
 
+def test_an_empty_decision_of_the_feed_is_passed_over():
+    """A feed that decides nothing for long says so in one: a new owner begins there."""
+    scene = stage()
+    before = len(minutes(scene, 0))
+    scene.when("feeds").then()
+    assert before == len(minutes(scene, 1)) == 1
+
+
 def test_terms_are_passed_on_unchanged():
     event = configured()
     given(InputStage(shelf())).when("feeds", event).then(event)
