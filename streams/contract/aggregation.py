@@ -22,6 +22,7 @@ class Ewma(_Strict):
     """
 
     alpha: float = Field(gt=0, le=1)
+    """The weight of the newest value: 0.003 remembers some 300 of them."""
 
 
 class AggregationWindow(_Strict):
@@ -34,6 +35,7 @@ class AggregationWindow(_Strict):
     """
 
     name: str = Field(min_length=1, max_length=100)
+    """Its name on the board, and what `ranking_key`, `checkpoint_key` and pools call it."""
     hours: int | None = Field(default=None, gt=0, le=24 * 3660)
     """What resolved within so many hours before a period's end. May be left out for `last`, `ewma` and `latest` (then
     it is a year) and is for `combines`."""
@@ -80,12 +82,17 @@ class Aggregation(_Strict):
         AggregationWindow(name="score_steady", hours=72),
         AggregationWindow(name="score_anchor", hours=168),
     ]
+    """Trailing windows: each a number per model and a column of the board."""
     boards: list[Board] = Field(default=[], max_length=BOARDS_MAX)
     """Rankings of some scopes beside the whole one, each with a number that pools and `checkpoint_key` may rank by."""
     value_field: str = "value"
+    """The field of score_type that windows and boards are made of."""
     ranking_key: str = "score_recent"
+    """The window that the live board ranks by."""
     checkpoint_key: str = "period"
+    """What a checkpoint ranks by: `period`, a window, a board, or a key of the summary."""
     ranking_direction: RankingDirection = RankingDirection.DESC
+    """`desc`: more is better; `asc`: less is."""
     metrics: Metrics | None = None
     """Metrics over the whole snapshot period (ic, max_drawdown, ..), each a key of the summary."""
 

@@ -34,6 +34,7 @@ class Board(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(min_length=1, max_length=100)
+    """Its name: a column, and what `checkpoint_key` and pools call it."""
     subjects: list[str] | None = None
     """Only scopes of these subjects."""
     horizon_seconds: int | None = Field(default=None, gt=0)

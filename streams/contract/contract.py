@@ -21,6 +21,16 @@ from coordinator.streams.contract.emission import FRAC64_ONE
 from coordinator.streams.contract.payout import Payout
 from coordinator.streams.contract.periods import Calendar
 from coordinator.streams.contract.rounds import RoundAnswers, RoundContext
+from coordinator.streams.contract.types import (
+    CruncherReward,
+    EmissionCheckpoint,
+    GroundTruth,
+    InferenceOutput,
+    ModelInput,
+    ProviderReward,
+    RawInput,
+    ScoreResult,
+)
 
 __all__ = [
     "FRAC64_ONE",
@@ -55,101 +65,44 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class RawInput(BaseModel):
-    """One feed record as the callables get it. Override with Decimal values where floats lose too much."""
-
-    source: str
-    subject: str
-    kind: str
-    granularity: str
-    ts_event: int
-    at: int
-    values: dict[str, float]
-
-
-class ModelInput(BaseModel):
-    """What a model's `tick` receives: `candles` or `ticks`, oldest first."""
-
-    model_config = ConfigDict(extra="allow")
-    symbol: str
-    asof_ts: int
-
-
-class InferenceOutput(BaseModel):
-    """A model's answer: `value` in [-1, 1] is a signed confidence; beyond is clipped by the scoring."""
-
-    value: float
-
-
-class GroundTruth(BaseModel):
-    """What happened between entry and horizon."""
-
-    model_config = ConfigDict(extra="allow")
-    entry_price: float
-    resolved_price: float
-    return_: float = Field(alias="return")
-    direction_up: bool
-
-
-class ScoreResult(BaseModel):
-    """One score. More numeric fields may be added in a subclass; each is recorded and averaged."""
-
-    value: float
-    success: bool = True
-    failed_reason: str | None = None
-
-
-class CruncherReward(_Strict):
-    """`reward_pct` is the protocol's name for frac64: billionths of the pool."""
-
-    cruncher_index: int = Field(ge=0, lt=65536)
-    reward_pct: int = Field(gt=0, le=FRAC64_ONE)
-
-
-class ProviderReward(_Strict):
-    """A provider's share in frac64."""
-
-    provider: str
-    reward_pct: int = Field(gt=0, le=FRAC64_ONE)
-
-
-class EmissionCheckpoint(_Strict):
-    """The emission in the shape of the on-chain protocol."""
-
-    crunch: str
-    cruncher_rewards: list[CruncherReward]
-    compute_provider_rewards: list[ProviderReward] = []
-    data_provider_rewards: list[ProviderReward] = []
-
-
 class PredictionScope(_Strict):
     """What is predicted. `subject` None: one scope for each feed subject."""
 
     subject: str | None = None
+    """One feed subject, such as `BTCUSD`; None: each subject of the feed."""
     horizon_seconds: int = Field(default=60, gt=0)
+    """How far ahead: the truth is known this long after the round's point."""
     step_seconds: int = Field(default=15, gt=0)
+    """The step that a model is told, for answers that go step by step to the horizon."""
 
 
 class ScheduledPrediction(_Strict):
     """A scope asked on a grid of `interval_seconds` in event time, from the epoch on."""
 
     scope_key: str = Field(min_length=1, max_length=100)
+    """Its name in predictions, scores and boards: `1h`."""
     scope: PredictionScope = PredictionScope()
+    """What is asked."""
     interval_seconds: int = Field(default=60, gt=0)
+    """How often, counted from the epoch: 60 asks at every full minute of event time."""
     active: bool = True
+    """False: it is asked no more."""
     order: int = 0
+    """Those of a lower order are asked first."""
 
 
 class AbsenceConstant(_Strict):
     """A missing answer counts as this score."""
 
     value: float = Field(allow_inf_nan=False)
+    """The score that a missing answer counts as."""
 
 
 class AbsencePercentile(_Strict):
     """A missing answer counts as this percentile of the round's scores, from the worse end (nearest rank)."""
 
     percent: float = Field(gt=0, le=100)
+    """25: a quarter of the round's scores are no better."""
 
 
 class CallMethod(_Strict):
@@ -159,11 +112,15 @@ class CallMethod(_Strict):
     """
 
     tick: str = Field(default="tick", pattern=METHOD_NAME)
+    """The method that receives each new input."""
     tick_arguments: tuple[Literal["data", "subject", "asof_ts"], ...] = ("data",)
+    """What `tick` is called with, in order."""
     predict: str = Field(default="predict", pattern=METHOD_NAME)
+    """The method that is asked for an answer, once for each scope."""
     predict_arguments: tuple[
         Literal["subject", "horizon_seconds", "step_seconds", "scope_key", "asof_ts"], ...
     ] = ("subject", "horizon_seconds", "step_seconds")
+    """What `predict` is called with, in order."""
 
     def tick_values(self, data: Any, subject: str, asof_ts: int) -> list[Any]:
         """What one tick is called with, in order."""
@@ -190,18 +147,29 @@ class CrunchContract(BaseModel):
     model_config = ConfigDict(extra="forbid", arbitrary_types_allowed=True, validate_default=True)
 
     raw_input_type: type[BaseModel] = RawInput
+    """The type of a feed record, as `build_input` and `resolve_ground_truth` get it: `values["close"]` is a float."""
     input_type: type[BaseModel] = ModelInput
+    """The type of what `build_input` gives and a model's `tick` receives; what does not fit is the author's fault."""
     output_type: type[BaseModel] = InferenceOutput
+    """The type of an answer: `{"value": 0.4}`. An answer that does not fit it is FAILED by its model's fault."""
     ground_truth_type: type[BaseModel] = GroundTruth
+    """The type of what `resolve_ground_truth` gives and the scoring receives."""
     score_type: type[BaseModel] = ScoreResult
+    """The type of a score. Each of its numeric fields is recorded in units of 10**-score_decimals, shown and summed."""
 
     scope: PredictionScope = PredictionScope()
+    """What is asked each minute of each subject, where `scheduled_predictions` is empty: the horizon and the step."""
     scheduled_predictions: list[ScheduledPrediction] = []
+    """What is asked when, as a list: several horizons, subjects or grids. Each needs a `scope_key` of its own."""
     call_method: CallMethod = CallMethod()
+    """The names of a model's two methods, and what they are called with."""
     aggregation: Aggregation = Aggregation()
+    """How scores become a board and a payment."""
 
     deadline_seconds: float = Field(default=10, gt=0, le=3600)
+    """How long a model may take, from the moment the input is made. What comes later is ABSENT by its model's fault."""
     grace_seconds: float = Field(default=5, ge=0, le=86400)
+    """How long after a horizon the record at or past its end is waited for, before there is no truth."""
     gap_policy: Literal["wait", "accept"] = "wait"
     """A truth whose window lacks records: `wait` for them up to `gap_wait_seconds`, then there is no truth, with that
     reason; or `accept` what is there once the window has ended."""
@@ -215,6 +183,7 @@ class CrunchContract(BaseModel):
     """After so many rounds in a row without a valid prediction, by its own fault, a model is reported to the
     orchestrator, which stops it. 0: never."""
     score_decimals: int = Field(default=9, ge=0, le=12)
+    """The decimals of every recorded number: 9 means units of 1e-9. Sums of units are exact."""
     absence_policy: (
         Literal["ignore", "zero", "worst", "worst_percentile", "scored"] | AbsenceConstant | AbsencePercentile
     ) = "ignore"
@@ -237,11 +206,17 @@ class CrunchContract(BaseModel):
     node's intervals say so."""
 
     crunch_pubkey: str | None = None
+    """The crunch's address on chain (base58), as the emission names it."""
     compute_provider: str | None = None
+    """Who takes the whole pool of compute providers (base58); None: that pool is empty."""
     data_provider: str | None = None
+    """Who takes the whole pool of data providers (base58); None: that pool is empty."""
 
     build_input: Callable[[list[Any]], Any] = defaults.build_input
+    """(feed records up to now, oldest first) -> input_type or its dict. It is called once for a round and subject."""
     resolve_ground_truth: Callable[[list[Any]], dict[str, Any] | None] = defaults.resolve_ground_truth
+    """(the records from the round's point to its horizon, oldest first) -> ground_truth_type or its dict; None:
+    there is no truth, and nobody is scored, by the node's fault."""
     score_prediction: Callable[[Any, Any], Any] = defaults.score_prediction
     """(prediction, ground truth) -> score_type. Where it raises, or gives what is not finite or above 2**53 units, that
     prediction is FAILED: by its model's fault if the function scores another answer by the same truth, by the author's
@@ -266,7 +241,11 @@ class CrunchContract(BaseModel):
     """What the state of one model, or the shared one, may have as JSON. A model whose state is larger is FAILED in that
     round and keeps the state it had; a larger shared one fails the round."""
     aggregate_snapshot: Callable[[list[Any]], dict[str, Any]] = defaults.aggregate_snapshot
+    """(a model's scores of one snapshot period, by resolvable time) -> numbers by name. Each stands in the snapshot's
+    summary, and `checkpoint_key` may rank by it. Where it raises, the summary says why; sums and windows stay."""
     build_emission: Callable[..., Any] = defaults.build_emission
+    """(ranked entries, crunch_pubkey, compute_provider, data_provider) -> the emission on chain. An entry is a dict of
+    `model_id`, `rank` (equal rank: tied) and its figures; shares are billionths and sum to 1,000,000,000."""
     payout: Payout | None = None
     """Payout by rules: pools, places, benchmarks, a retained share. It stands instead of `build_emission`."""
 

@@ -32,24 +32,24 @@ METRIC_NAMES = (
 class Metrics(BaseModel):
     """Which metrics a snapshot has beside the sums. Each is a key of its summary and can rank a board.
 
-    `signal_field`: the field of score_type with what the model said, as a number: 0.4.
-    `outcome_field`: the field of score_type with what happened, the same for every model of a round: -0.0012.
-    `names`: of `METRIC_NAMES`, in any order.
-    `own`: name -> function(series, i) -> float or None. `series` is a
-    `coordinator.streams.snapshots.metrics.PeriodSeries`, `i` the model's column in it; None means undefined. A
-    function that raises leaves its metric out of that snapshot, and the snapshot says why.
-    `chunks`: into how many pieces, by time, `ic_sharpe` cuts the period.
-
     Example: `Metrics(signal_field="signal", outcome_field="outcome", names=["ic", "max_drawdown"])`.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, arbitrary_types_allowed=True)
 
     signal_field: str = "signal"
+    """The field of score_type with what the model said, as a number: 0.4."""
     outcome_field: str = "outcome"
+    """The field of score_type with what happened, the same for every model of a round: -0.0012."""
     names: list[str] = []
+    """Of ic, ic_sharpe, hit_rate, mean_return, max_drawdown, sortino_ratio, turnover, model_correlation, fnc,
+    contribution, ensemble_correlation."""
     own: dict[str, Callable[[Any, int], float | None]] = {}
+    """Name -> function(series, i) -> float, or None for undefined. `series` is a `PeriodSeries` (signals and scores of
+    n rounds and m models, outcomes of n rounds), `i` the model's column in it. A function that raises leaves its metric
+    out of that snapshot, which says why."""
     chunks: int = Field(default=10, ge=2, le=1000)
+    """Into how many pieces, by time, `ic_sharpe` cuts the period."""
 
     @model_validator(mode="after")
     def _names_are_known_and_mean_one_thing(self) -> Metrics:

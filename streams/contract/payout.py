@@ -47,12 +47,14 @@ class Taker(_Strict):
     """A ranked model that takes on chain what the rules do not give out, for example the operator's own benchmark."""
 
     model_id: str = Field(min_length=1)
+    """Who takes what the rules do not give out."""
 
 
 class Pool(_Strict):
     """A part of the whole, with the key and the rule that it is paid by."""
 
     name: str = Field(min_length=1, max_length=100)
+    """Its name in the checkpoint and in what is said of it."""
     weight: float = Field(default=1.0, gt=0, le=1e6)
     """Its share of the whole is its weight divided by the sum of all pools' weights: 1 and 1 are halves. At most 9
     decimals. In money a pool is rounded down to the unit, and what is left of all is retained."""

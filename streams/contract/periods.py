@@ -42,7 +42,9 @@ class Calendar(BaseModel):
     )
     """The day on which a week begins; None: each day is a period."""
     hour: int = Field(default=0, ge=0, le=23)
+    """The hour at which a period begins, in the zone: 0 to 23."""
     minute: int = Field(default=0, ge=0, le=59)
+    """The minute of that hour."""
     zone: str = "UTC"
     """A name of the IANA database, like Europe/Zurich: hour and minute are of its clock."""
     unpaid_until: datetime | None = None

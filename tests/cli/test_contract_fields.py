@@ -51,3 +51,8 @@ def test_a_subclass_of_an_author_shows_its_own_fields_too():
 
     (found,) = [one for one in fields_of(Mine) if one.path == "lookback_hours"]
     assert (found.type, found.default, found.doc) == ("int", "3", "How far back it looks.")
+
+
+def test_every_field_says_what_it_means():
+    silent = [one.path for one in fields_of(CrunchContract) if not one.doc or one.doc.startswith("Default:")]
+    assert silent == [], "a docstring under each field: what it means, its unit, an example"

@@ -23,6 +23,7 @@ from coordinator.streams.contract import (
     metrics,
     payout,
     periods,
+    types,
 )
 from coordinator.streams.contract import contract as contract_module
 
@@ -263,7 +264,7 @@ def _ours() -> dict[str, tuple[int, str]]:
             _digest(module),
         )
     found["payout"] = (0, _digest(payout.pools_paid) + _digest(payout._why_not))
-    modules = (contract_module, aggregation, boards, metrics, payout, periods)
+    modules = (contract_module, aggregation, boards, metrics, payout, periods, types)
     kinds = {id(kind): kind for module in modules for kind in vars(module).values()}
     for kind in kinds.values():
         if (
