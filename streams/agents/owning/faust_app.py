@@ -10,9 +10,11 @@ stands in its own topic.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import dataclasses
 import os
 import sys
+from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NoReturn
 
@@ -35,8 +37,44 @@ OPERATOR_EXIT_CODE = 2
 OUR_BUG_EXIT_CODE = 70
 FETCHED_RECORDS_MAX = 64
 """In one event; of 25 kB each, with a hundred models."""
-BUFFERED_FETCHES_MAX = 4
+FETCHES_AHEAD_MAX = 3
+BUFFERED_FETCHES_MAX = 8
 """Faust would hold 4,096 that wait at the gate."""
+ROOM_SECONDS_MAX = 0.5
+
+
+class FetchesAhead:
+    """What was fetched and waits for the agent, by the offset of each fetch's last record.
+
+    Faust has a bound of its own, `BUFFERED_FETCHES_MAX`. Once that is reached it looks again a second later, when the
+    agent has long had nothing to do. So a fetch waits here for room, before that bound is reached.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[int] = deque()
+        self._moved = asyncio.Event()
+
+    async def room(self) -> None:
+        """Return once the agent is near. Not for ever: what Faust threw away in a rebalance is never taken."""
+        if len(self._waiting) >= FETCHES_AHEAD_MAX:
+            self._moved.clear()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._moved.wait(), ROOM_SECONDS_MAX)
+
+    def fetched(self, offset: int) -> None:
+        """This was given to Faust."""
+        self._waiting.append(offset)
+
+    def taken(self, offset: int) -> None:
+        """The agent has it."""
+        while self._waiting and self._waiting[0] <= offset:
+            self._waiting.popleft()
+        self._moved.set()
+
+    def forget(self) -> None:
+        """After an assignment offsets may go back."""
+        self._waiting.clear()
+        self._moved.set()
 
 
 class _Consumer(aiokafka.Consumer):
@@ -48,7 +86,11 @@ class _Consumer(aiokafka.Consumer):
     """
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, list[Any]]:
+        ahead: FetchesAhead = self.app.ahead  # type: ignore[attr-defined]
+        await ahead.room()
         fetched = await super()._getmany(active_partitions, timeout)
+        for records in fetched.values():
+            ahead.fetched(records[-1].offset)
         return {partition: [_as_one(records)] for partition, records in fetched.items() if records}
 
 
@@ -62,6 +104,10 @@ class _Transport(aiokafka.Transport):
 
 class _App(faust.App):
     """An app without tables, which therefore needs no folder: in a container there may be none that it could make."""
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self.ahead = FetchesAhead()
+        super().__init__(*args, **options)
 
     def _new_transport(self) -> _Transport:
         return _Transport(self.conf.broker_consumer, self)
@@ -109,6 +155,7 @@ def stage_app(
     @app.agent(channel, name=f"{stage_name}-agent", concurrency=1)
     async def agent(stream: StreamT[list[tuple[int, bytes]]]) -> None:
         async for event in stream.events():
+            app.ahead.taken(event.message.offset)
             try:
                 await keeper.deliver(event.message.value)
             except asyncio.CancelledError:
@@ -118,6 +165,7 @@ def stage_app(
                 end_process(stage_name, error)
 
     def assigned(*args: Any, **_kwargs: Any) -> None:
+        app.ahead.forget()
         keeper.assigned(ours=partition in args[1])
 
     def revoked(*args: Any, **_kwargs: Any) -> None:
