@@ -22,7 +22,7 @@ def test_every_field_of_a_contract_is_listed_with_type_and_default():
 
 def test_one_field_comes_with_what_is_in_it():
     printed = runner.invoke(app, ["contract", "fields", "aggregation"]).output
-    assert "aggregation.windows.hours: int = required" in printed
+    assert "aggregation.windows.least: int = 0" in printed
     assert "deadline_seconds" not in printed
 
 
