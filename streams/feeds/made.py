@@ -1,4 +1,4 @@
-"""The events of `feeds`: of records, holes and closings that are offered, those that tell something new.
+"""The events of `feeds`: of records, holes, closings and terms, those that tell something new.
 
 Pure. Reads what the feed is known to hold, gives events.
 """
@@ -9,18 +9,22 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from coordinator.streams.contract.terms import asking_as, same_terms
 from coordinator.streams.events import (
     AnyEvent,
+    CrunchConfigured,
     FeedGapClosed,
     FeedGapClosedData,
     FeedGapData,
     FeedGapFound,
     FeedRecordData,
     FeedRecordReceived,
+    Terms,
 )
 from coordinator.streams.feeds.known import corrects
 from coordinator.streams.feeds.state import FeedMemory, GapClosing, GapSaid, subscription_of
 from coordinator.streams.log import ids
+from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.ports import FeedRecord, Subscription
 
 FILLED = "all its records are there"
@@ -118,3 +122,44 @@ def new_closings(memory: FeedMemory, closings: Sequence[GapClosing], now: int) -
         )
         events.append(FeedGapClosed(id=the_id, at=max(now, until_ms), data=data))
     return events
+
+
+def new_terms(memory: FeedMemory, terms: Terms, at: int) -> list[AnyEvent]:
+    """What puts new terms into the log, nothing when it holds them already.
+
+    The first hold from the beginning. What is asked (feed, subjects) changes at once: right after the clock and
+    every record, without an end of the running period; and a change that is taken back is taken back at once.
+    The rest holds from the next checkpoint boundary on, in place of what was to change there. Raises OperatorError
+    for terms whose scores could not stand beside those that are recorded.
+    """
+    if not memory.terms:
+        return [_configured(memory, terms, 0, at)]
+    now = max(memory.clock, memory.newest_at()) + 1
+    newest = memory.terms.events[-1].data
+    if terms.score_decimals != newest.score_decimals:
+        message = (
+            f"the contract's score_decimals is {terms.score_decimals}, but the scores of this crunch are "
+            f"recorded with {newest.score_decimals}, and units of both cannot be added: set "
+            f"score_decimals={newest.score_decimals}, or begin another crunch (CRUNCH_ID and a data directory "
+            "of its own)"
+        )
+        raise OperatorError(message)
+    held = memory.terms.at(now)
+    asked = asking_as(held, terms)
+    events: list[AnyEvent] = [] if same_terms(asked, held) else [_configured(memory, asked, now, at)]
+    planned = newest if newest.effective_from > now else asked
+    if not same_terms(terms, planned):
+        _, boundary = memory.terms.checkpoint_period(now)
+        events.append(_configured(memory, terms, boundary, at))
+    return events
+
+
+def _configured(memory: FeedMemory, terms: Terms, effective_from: int, at: int) -> CrunchConfigured:
+    terms = msgspec.structs.replace(terms, effective_from=effective_from)
+    content = msgspec.json.Encoder(order="deterministic").encode(terms).decode()
+    the_id = ids.content_id("terms", content)
+    if the_id in {
+        known.id for known in memory.terms.events
+    }:  # taken back, and wanted again before time moved
+        the_id = ids.content_id("terms", content, str(len(memory.terms.events)))
+    return CrunchConfigured(id=the_id, at=max(at, memory.clock, 0), data=terms)

@@ -16,20 +16,18 @@ from typing import ClassVar
 
 import msgspec
 
-from coordinator.streams.contract.terms import asking_as, same_terms
 from coordinator.streams.events import (
     AnyEvent,
     ApplyContract,
     ClockTicked,
     ClockTickedData,
-    CrunchConfigured,
     FeedStateChanged,
     FeedStateChangedData,
     RecordFeed,
     Terms,
 )
 from coordinator.streams.feeds.given import given_fault
-from coordinator.streams.feeds.made import new_closings, new_gaps, new_records
+from coordinator.streams.feeds.made import new_closings, new_gaps, new_records, new_terms
 from coordinator.streams.feeds.state import FeedMemory, GapClosing, GapSaid
 from coordinator.streams.log import ids
 from coordinator.streams.log.errors import OperatorError
@@ -38,6 +36,26 @@ from coordinator.streams.log.stage import Draft, Stage, State, Told
 from coordinator.streams.ports import FeedRecord, Subscription
 
 GONE = "history has no such record"
+
+
+class Offered(msgspec.Struct, frozen=True):
+    """What came at once from the outside. `tick_at` is the time, in ms; `rehearsal`: it is replayed. Each of the states
+    is (source, state, reason).
+    """
+
+    records: Sequence[FeedRecord]
+    tick_at: int | None
+    rehearsal: bool
+    gaps: Sequence[GapSaid] = ()
+    closings: Sequence[GapClosing] = ()
+    states: Sequence[tuple[str, str, str]] = ()
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """The terms that the node is to go by; `at` is when they are told, in ms."""
+
+    terms: Terms
+    at: int
 
 
 class FeedState(State):
@@ -70,10 +88,19 @@ class FeedStage(Stage[FeedState]):
         """What the feed is known to hold."""
         return self.state.own
 
-    def decide(self, state: FeedState, told: Told) -> Draft:
-        """What a command makes. The draft of one about something else is empty, and says that the command was read."""
-        events, _ = self._heard(state.own, told.event)
-        return Draft(events, {told.topic: told.position}, self.needed(state, told))
+    def decide(self, state: FeedState, told: Told) -> Draft | None:
+        """What the outside makes, or a command. The draft of a command about something else is empty, and says that it
+        was read. Raises OperatorError for terms that cannot be.
+        """
+        match told.event:
+            case Offered() as offered:
+                events = _told(state.own, offered)
+            case Wanted(terms=terms, at=at):
+                events = new_terms(state.own, terms, at)
+            case command:
+                events, _ = self._heard(state.own, command)
+                return Draft(events, {told.topic: told.position}, self.needed(state, told))
+        return Draft(events, {}, {}) if events else None
 
     def fold(self, state: FeedState, told: Told) -> None:
         """Own events. Of a command nothing is kept once it is decided."""
@@ -91,10 +118,9 @@ class FeedStage(Stage[FeedState]):
         match event:
             case ApplyContract(data=applied) if self._terms_of is not None:
                 try:
-                    draft = self.configure(self._terms_of(event), memory.clock)
+                    return new_terms(memory, self._terms_of(event), memory.clock), []
                 except OperatorError as error:
                     return [], [(f"contract {applied.contract_hash[:12]}", str(error))]
-                return [] if draft is None else list(draft.events), []
             case RecordFeed():
                 records, refused = _given(memory, event)
                 return new_records(memory, records, numbered=True), refused
@@ -104,43 +130,10 @@ class FeedStage(Stage[FeedState]):
     # --- the outside -------------------------------------------------------------------------------
 
     def configure(self, terms: Terms, at: int) -> Draft | None:
-        """The draft that puts new terms into the log, or None when it holds them already.
-
-        The first hold from the beginning. What is asked (feed, subjects) changes at once: right after the clock and
-        every record, without an end of the running period; and a change that is taken back is taken back at once.
-        The rest holds from the next checkpoint boundary on, in place of what was to change there. Raises OperatorError
-        for terms whose scores could not stand beside those that are recorded.
+        """The draft that puts new terms into the log, or None when it holds them already. Raises OperatorError for
+        terms whose scores could not stand beside those that are recorded.
         """
-        if not self.own.terms:
-            return Draft([self._configured(terms, 0, at)], {}, {})
-        now = max(self.own.clock, self.own.newest_at()) + 1
-        newest = self.own.terms.events[-1].data
-        if terms.score_decimals != newest.score_decimals:
-            message = (
-                f"the contract's score_decimals is {terms.score_decimals}, but the scores of this crunch are "
-                f"recorded with {newest.score_decimals}, and units of both cannot be added: set "
-                f"score_decimals={newest.score_decimals}, or begin another crunch (CRUNCH_ID and a data directory "
-                "of its own)"
-            )
-            raise OperatorError(message)
-        held = self.own.terms.at(now)
-        asked = asking_as(held, terms)
-        events = [] if same_terms(asked, held) else [self._configured(asked, now, at)]
-        planned = newest if newest.effective_from > now else asked
-        if not same_terms(terms, planned):
-            _, boundary = self.own.terms.checkpoint_period(now)
-            events.append(self._configured(terms, boundary, at))
-        return Draft(events, {}, {}) if events else None
-
-    def _configured(self, terms: Terms, effective_from: int, at: int) -> CrunchConfigured:
-        terms = msgspec.structs.replace(terms, effective_from=effective_from)
-        content = msgspec.json.Encoder(order="deterministic").encode(terms).decode()
-        the_id = ids.content_id("terms", content)
-        if the_id in {
-            known.id for known in self.own.terms.events
-        }:  # taken back, and wanted again before time moved
-            the_id = ids.content_id("terms", content, str(len(self.own.terms.events)))
-        return CrunchConfigured(id=the_id, at=max(at, self.own.clock, 0), data=terms)
+        return self.hear(Wanted(terms, at))
 
     def replayed(
         self, at: int, subscriptions: Sequence[Subscription], records: Sequence[FeedRecord]
@@ -162,27 +155,31 @@ class FeedStage(Stage[FeedState]):
         closings: Sequence[GapClosing] = (),
         states: Sequence[tuple[str, str, str]] = (),
     ) -> Draft | None:
-        """The draft of one append: new records in order, gaps, closings, then the tick. None when all is known.
+        """The draft of one append, see `Offered`; None when it tells nothing new."""
+        return self.hear(Offered(records, tick_at, rehearsal, gaps, closings, states))
 
-        A tick that does not go forward is left out, and so is the part of a gap that was said before, and a state
-        (source, state, reason) that says nothing new. `at` of gaps and states is never before the clock.
-        """
-        now = max(self.own.clock, -1 if tick_at is None else tick_at, 0)
-        events: list[AnyEvent] = []
-        for source, name, why in states:
-            if self.own.states.get(source) == (name, why):
-                continue
-            data = FeedStateChangedData(source=source, state=name, reason=as_reason(why) if why else "")
-            the_id = ids.content_id("feed-state", source, name, why, str(now))
-            events.append(FeedStateChanged(id=the_id, at=now, data=data))
-        events += new_records(self.own, records)
-        events += new_gaps(self.own, gaps)
-        events += new_closings(self.own, closings, now)
-        if tick_at is not None and tick_at > self.own.clock:
-            events.append(
-                ClockTicked(id=ids.tick_id(tick_at), at=tick_at, data=ClockTickedData(rehearsal=rehearsal))
-            )
-        return Draft(events, {}, {}) if events else None
+
+def _told(memory: FeedMemory, offered: Offered) -> list[AnyEvent]:
+    """New records in order, gaps, closings, then the tick. A tick that does not go forward is left out, and so is the
+    part of a gap that was said before, and a state that says nothing new. `at` of gaps and states is never before the
+    clock.
+    """
+    tick_at = offered.tick_at
+    now = max(memory.clock, -1 if tick_at is None else tick_at, 0)
+    events: list[AnyEvent] = []
+    for source, name, why in offered.states:
+        if memory.states.get(source) == (name, why):
+            continue
+        data = FeedStateChangedData(source=source, state=name, reason=as_reason(why) if why else "")
+        the_id = ids.content_id("feed-state", source, name, why, str(now))
+        events.append(FeedStateChanged(id=the_id, at=now, data=data))
+    events += new_records(memory, offered.records)
+    events += new_gaps(memory, offered.gaps)
+    events += new_closings(memory, offered.closings, now)
+    if tick_at is not None and tick_at > memory.clock:
+        lived = ClockTickedData(rehearsal=offered.rehearsal)
+        events.append(ClockTicked(id=ids.tick_id(tick_at), at=tick_at, data=lived))
+    return events
 
 
 def _given(memory: FeedMemory, command: RecordFeed) -> tuple[list[FeedRecord], list[tuple[str, str]]]:

@@ -36,6 +36,15 @@ from coordinator.streams.models.state import ModelsState
 from coordinator.streams.ports import ModelNotice
 
 
+class Noticed(msgspec.Struct, frozen=True):
+    """What the gateway noticed. `at` is the clock in ms, 0 before its first tick: who was seen then is seen again with
+    the first time there is.
+    """
+
+    notices: Sequence[ModelNotice]
+    at: int
+
+
 class ModelsStageState(State):
     """All of it follows from the stage's own events."""
 
@@ -57,12 +66,15 @@ class ModelStage(Stage[ModelsStageState]):
         """The models as they stand."""
         return self.state.own
 
-    def decide(self, state: ModelsStageState, told: Told) -> Draft:
-        """What a command makes, at the command's own time. A ban of a banned model changes nothing, nor does a command
-        about something else: the draft is empty then, and says that the command was read.
+    def decide(self, state: ModelsStageState, told: Told) -> Draft | None:
+        """What the gateway noticed, or what a command makes, at the command's own time. A ban of a banned model changes
+        nothing, nor does a command about something else: the draft is empty then, and says that the command was read.
         """
         events: list[AnyEvent] = []
         match told.event:
+            case Noticed() as noticed:
+                events = _told(state.own, noticed)
+                return Draft(events, {}, {}) if events else None
             case BanModel(data=data) as asked if data.model_id not in state.own.banned:
                 ban = ModelBannedData(model_id=data.model_id, reason=as_reason(data.reason))
                 events.append(ModelBanned(id=ids.content_id("model-banned", asked.id), at=asked.at, data=ban))
@@ -80,65 +92,64 @@ class ModelStage(Stage[ModelsStageState]):
             state.own.evolve(told.event)
 
     def offer(self, notices: Sequence[ModelNotice], at: int) -> Draft | None:
-        """The draft for what the gateway noticed, or None when it tells nothing new. `at` is the clock in ms, 0 before
-        its first tick: who was seen then is seen again with the first time there is.
-        """
-        events: list[AnyEvent] = []
-        scratch = ModelsState(dict(self.models.seen), dict(self.models.left), dict(self.models.banned))
-        for one in self.models.seen.values():
-            if at > 0 and one.at == 0 and one.data.model_id not in scratch.left:
-                again = _seen(one.data, at)
-                scratch.evolve(again)
-                events.append(again)
-        for notice in notices:
-            event = self._event(notice, at, scratch)
-            if event is not None:
-                scratch.evolve(event)
-                events.append(event)
-        return Draft(events, {}, {}) if events else None
+        """The draft for what the gateway noticed, or None when it tells nothing new."""
+        return self.hear(Noticed(notices, at))
 
-    def _event(self, notice: ModelNotice, at: int, models: ModelsState) -> AnyEvent | None:
-        info = notice.info
-        known = models.seen.get(info.model_id)
-        if notice.change == "seen":
-            data = ModelSeenData(
+
+def _told(models: ModelsState, noticed: Noticed) -> list[AnyEvent]:
+    events: list[AnyEvent] = []
+    scratch = ModelsState(dict(models.seen), dict(models.left), dict(models.banned))
+    for one in models.seen.values():
+        if noticed.at > 0 and one.at == 0 and one.data.model_id not in scratch.left:
+            again = _seen(one.data, noticed.at)
+            scratch.evolve(again)
+            events.append(again)
+    for notice in noticed.notices:
+        event = _event(notice, noticed.at, scratch)
+        if event is not None:
+            scratch.evolve(event)
+            events.append(event)
+    return events
+
+
+def _event(notice: ModelNotice, at: int, models: ModelsState) -> AnyEvent | None:
+    info = notice.info
+    known = models.seen.get(info.model_id)
+    if notice.change == "seen":
+        data = ModelSeenData(
+            model_id=info.model_id,
+            model_name=as_name(info.model_name),
+            deployment_id=info.deployment_id,
+            cruncher_id=info.cruncher_id,
+            cruncher_name=as_name(info.cruncher_name),
+            wallet_pubkey=info.wallet_pubkey,
+            hotkey=info.hotkey,
+        )
+        if known is not None and known.data == data and info.model_id not in models.left:
+            return None
+        return _seen(data, at)
+    if notice.change == "left":
+        if known is None or info.model_id in models.left or known.data.deployment_id != info.deployment_id:
+            return None
+        return ModelLeft(
+            id=ids.content_id("model-left", info.model_id, info.deployment_id, str(at)),
+            at=at,
+            data=ModelLeftData(
+                model_id=info.model_id, deployment_id=info.deployment_id, reason=as_reason(notice.reason)
+            ),
+        )
+    if notice.change == "failed":
+        return ModelFailureReported(
+            id=ids.content_id("model-failed", info.model_id, info.deployment_id, notice.code, str(at)),
+            at=at,
+            data=ModelFailureData(
                 model_id=info.model_id,
-                model_name=as_name(info.model_name),
                 deployment_id=info.deployment_id,
-                cruncher_id=info.cruncher_id,
-                cruncher_name=as_name(info.cruncher_name),
-                wallet_pubkey=info.wallet_pubkey,
-                hotkey=info.hotkey,
-            )
-            if known is not None and known.data == data and info.model_id not in models.left:
-                return None
-            return _seen(data, at)
-        if notice.change == "left":
-            if (
-                known is None
-                or info.model_id in models.left
-                or known.data.deployment_id != info.deployment_id
-            ):
-                return None
-            return ModelLeft(
-                id=ids.content_id("model-left", info.model_id, info.deployment_id, str(at)),
-                at=at,
-                data=ModelLeftData(
-                    model_id=info.model_id, deployment_id=info.deployment_id, reason=as_reason(notice.reason)
-                ),
-            )
-        if notice.change == "failed":
-            return ModelFailureReported(
-                id=ids.content_id("model-failed", info.model_id, info.deployment_id, notice.code, str(at)),
-                at=at,
-                data=ModelFailureData(
-                    model_id=info.model_id,
-                    deployment_id=info.deployment_id,
-                    code=notice.code,
-                    reason=as_reason(notice.reason),
-                ),
-            )
-        return None
+                code=notice.code,
+                reason=as_reason(notice.reason),
+            ),
+        )
+    return None
 
 
 def _seen(data: ModelSeenData, at: int) -> ModelSeen:
