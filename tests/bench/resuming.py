@@ -1,8 +1,7 @@
 """How long a new owner of each topic needs to its first decision, by the age of the log.
 
 `resuming.py MINUTES AGE MODELS`: logs of MINUTES and of AGE times as many minutes, each topic's owner begun anew on
-both, from its newest recorded state and, for comparison, from the first record. The log is in memory: what is looked
-for is work that grows with age, and a broker only adds what reading costs.
+both. The log is in memory: what is looked for is work that grows with age, and a broker only adds what reading costs.
 """
 
 from __future__ import annotations
@@ -10,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import gc
 import json
+import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import structlog
@@ -25,7 +26,6 @@ from tests.memory_io import MemoryLog
 
 from bench.synthetic import SyntheticLog
 from coordinator.infra.contracts.loading import load_contracts
-from coordinator.streams.agents.owning import states
 from coordinator.streams.agents.owning.tenure import Tenure
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.feeds.stage import FeedStage
@@ -40,7 +40,6 @@ from coordinator.streams.settings import Settings
 from coordinator.streams.snapshots.stage import SnapshotStage
 
 READ_AT_A_TIME = 2000
-NEVER = 1 << 40
 Records = dict[str, list[bytes]]
 
 
@@ -89,9 +88,8 @@ def with_states(stage: AnyStage, records: list[bytes]) -> tuple[list[bytes], int
     return out, all_states
 
 
-async def seconds_to_begin(topics: Records, new_stage: Callable[[], AnyStage], look: int) -> float:
+async def seconds_to_begin(topics: Records, new_stage: Callable[[], AnyStage]) -> float:
     """From nothing to a claim and all sources folded: the next record may be decided."""
-    states.LOOK_RECORDS = look
     io = MemoryLog(batch_max=READ_AT_A_TIME)
     io.records.update({topic: list(records) for topic, records in topics.items()})
     tenure = Tenure(io, new_stage(), "bench")
@@ -103,7 +101,8 @@ async def seconds_to_begin(topics: Records, new_stage: Callable[[], AnyStage], l
     return seconds
 
 
-def measure(minutes: int, models: int) -> list[dict[str, object]]:
+def measure(minutes: int, models: int) -> Iterator[dict[str, Any]]:
+    """One row a topic, in the order of the flow: each is made of those before it."""
     settings = Settings(crunch_id="bench")
     shelf = load_contracts(settings.contract)
     log = SyntheticLog(settings, models)
@@ -120,31 +119,30 @@ def measure(minutes: int, models: int) -> list[dict[str, object]]:
         "snapshots": lambda: SnapshotStage(shelf),
         "checkpoints": lambda: CheckpointStage("bench", shelf),
     }
-    rows: list[dict[str, object]] = []
     for topic, new_stage in new.items():
         if topic not in topics:
             topics[topic] = made_by(new_stage(), topics)
         own, state_bytes = with_states(new_stage(), topics[topic])
         mine = {one: topics.get(one, []) for one in new_stage().sources} | {topic: own}
-        began = {
-            name: asyncio.run(seconds_to_begin(mine, new_stage, look))
-            for name, look in (("from_state_seconds", 512), ("from_first_seconds", NEVER))
-        }
-        rows.append(
-            {
-                "topic": topic, "minutes": minutes, "models": models, "mb": sum(map(len, own)) / 1e6,
-                "state_bytes_per_prediction": state_bytes / minutes / models, **began,
-            }
-        )  # fmt: skip
-    return rows
+        seconds = asyncio.run(seconds_to_begin(mine, new_stage))
+        yield {"topic": topic, "mb": sum(map(len, own)) / 1e6, "state_bytes": state_bytes, "seconds": seconds}
 
 
 def main(minutes: int, age: int, models: int, out: Callable[[str], object]) -> None:
-    """A JSON line for each topic and age."""
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(40))
-    for length in (minutes, minutes * age):
-        for row in measure(length, models):
-            out(json.dumps({"event": "measured", **row}) + "\n")
+    """One JSON line: each topic young and old, and the slowest of them."""
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    young, old = (list(measure(length, models)) for length in (minutes, minutes * age))
+    line = {
+        "event": "measured",
+        "models": models,
+        "minutes": minutes * age,
+        "young_seconds": max(row["seconds"] for row in young),
+        "old_seconds": max(row["seconds"] for row in old),
+        "state_bytes_per_prediction": sum(row["state_bytes"] for row in old) / (minutes * age * models),
+        "young": young,
+        "old": old,
+    }
+    out(json.dumps(line) + "\n")
 
 
 if __name__ == "__main__":

@@ -32,6 +32,7 @@ from bench.world import BENCH, ROOT, World, a_world, load_average
 CONNECTIONS = 8
 GROWTH_MB_MAX = 20
 """A million predictions are the seven days of the longest window: its hourly sums of 100 models fill meanwhile."""
+RESTART_MODELS = 100
 MB_MAX = {"feed": 150, "score": 120, "checkpoint": 150, "report": 120, "predict": 220, "broker": 600}
 
 
@@ -50,6 +51,7 @@ class Bench:
             "serving": self.serving,
             "live": self.live,
             "constancy": self.constancy,
+            "restart": self.restart,
             "memory": self.memory,
             "start": self.start,
             "node": self.node,
@@ -237,6 +239,25 @@ class Bench:
                 reached=f"{ratio:.2f} ({found['early_us']:.1f} -> {found['late_us']:.1f} us), memory +{grown:.0f} MB",
                 aim=f"ratio <= 1.1, memory flat (windows fill: + {GROWTH_MB_MAX} MB)",
                 verdict=verdict(ratio <= 1.1, grown <= GROWTH_MB_MAX),
+                figures={key: value for key, value in found.items() if key != "event"},
+            )
+        ]
+
+    def restart(self) -> list[Row]:
+        """A new owner's way to its first decision, on a young log and on an old one."""
+        minutes, age = self.sizes.restart_minutes, self.sizes.restart_age
+        sizes = [str(minutes), str(age), str(RESTART_MODELS)]
+        child = self.world.child("resuming", sizes, {}, script=BENCH / "resuming.py")
+        found = child.wait_for("measured", seconds=1800)
+        young, old, states = (
+            found[name] for name in ("young_seconds", "old_seconds", "state_bytes_per_prediction")
+        )
+        return [
+            Row(
+                path=f"a new owner's first decision, the slowest topic, after {minutes * age:,} minutes",
+                reached=f"{old:.2f} s ({young:.2f} s after {minutes:,}); states are {states:.2f} bytes a prediction",
+                aim="<= 5 s whatever the age, states <= 2 bytes a prediction",
+                verdict=verdict(old <= 5, states <= 2),
                 figures={key: value for key, value in found.items() if key != "event"},
             )
         ]

@@ -24,6 +24,8 @@ class Sizes(msgspec.Struct, frozen=True):
     live_rounds: int
     listeners: int
     node_seconds: float
+    restart_minutes: int
+    restart_age: int
 
 
 FULL = Sizes(
@@ -41,6 +43,8 @@ FULL = Sizes(
     live_rounds=3_000,
     listeners=500,
     node_seconds=30.0,
+    restart_minutes=600,
+    restart_age=100,
 )
 QUICK = Sizes(
     quick=True,
@@ -57,4 +61,6 @@ QUICK = Sizes(
     live_rounds=20,
     listeners=5,
     node_seconds=3.0,
+    restart_minutes=60,
+    restart_age=2,
 )
