@@ -24,7 +24,7 @@ def checkpoint(name: str) -> dict[str, Any]:
         "prediction_count": 12_345,
     }  # fmt: skip
     meta = {
-        "snapshot_count": 3, "rehearsal": False, "moves": [{"status": "PENDING", "at": "now"}], "ranking": [entry],
+        "snapshot_count": 3, "payout": None, "rehearsal": False, "moves": [{"status": "PENDING", "at": "now"}], "ranking": [entry],
         "unranked": [name], "unranked_reasons": {name: "never scored in the period"},
     }  # fmt: skip
     return {
