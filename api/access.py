@@ -1,12 +1,12 @@
-"""The door of the API: who may call what, how often and with how much; and the headers that every answer carries.
+"""Access control of the API: who may call what, how often and with how large a body; and the headers of every answer.
 
-An ASGI layer around the whole application, so that no route can forget it: a path that is not known to settle and is
-not a reading one needs the highest scope. Reads are open unless API_READS=keys. Writes need a key, except that with
+An ASGI layer around the whole application, so that no route can forget it. A path that neither reads nor is known to
+settle needs the highest scope. Reads are open unless API_READS=keys. Writes need a key, except that with
 API_SETTLE_WITHOUT_KEY a caller from API_TRUSTED_NETWORKS may settle without one: the web app sends no key, ever. Such a
 keyless write from a browser's page is refused: any page on the operator's screen could send it.
 
-Who calls is who holds the connection. X-Forwarded-For is believed from API_TRUSTED_PROXIES alone; a call that another
-proxy has passed on is trusted in nothing, since whoever stands behind that proxy may have made it. The Host must be an
+The caller is the peer of the connection. X-Forwarded-For is believed from API_TRUSTED_PROXIES alone. A call that
+another proxy passed on is never trusted, since anybody behind that proxy may have made it. The Host must be an
 address, a name without a dot, localhost, or one of API_ALLOWED_HOSTS: a page whose own name points at this machine (DNS
 rebinding) could else read and settle from the operator's browser.
 
@@ -60,7 +60,7 @@ _log = structlog.get_logger()
 
 
 class Rules:
-    """What the operator said: keys, whether reads need one, who is trusted, and how often others may ask."""
+    """The operator's rules: keys, whether reads need one, which networks are trusted, and how often others may ask."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class Rules:
         return peer, not passed_on and within(peer, self.trusted)
 
     def knows_host(self, host: str) -> bool:
-        """May a request name this Host?"""
+        """Whether a request may name this Host."""
         return is_own_host(host, self.hosts)
 
 
@@ -112,7 +112,7 @@ def read_rules(settings: Settings) -> Rules:
 
 
 def scope_needed(method: str, path: str) -> Scope:
-    """What a call needs when nobody is trusted and reads are closed. What is not known needs the most."""
+    """The scope that a call needs when nobody is trusted and reads are closed. An unknown path needs the highest."""
     if method in READING:
         return Scope.NONE if path in ALWAYS_OPEN else Scope.READ
     if SETTLING.fullmatch(path):

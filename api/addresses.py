@@ -9,7 +9,7 @@ from coordinator.streams.setting_checks import Network
 
 
 def address_of(text: str) -> IPv4Address | IPv6Address | None:
-    """The address, None for what is none; an IPv4 address in IPv6 clothes is the IPv4 address."""
+    """The address, None for what is none; an IPv4 address that is mapped into IPv6 is the IPv4 address."""
     try:
         address = ip_address(text)
     except ValueError:
@@ -20,13 +20,13 @@ def address_of(text: str) -> IPv4Address | IPv6Address | None:
 
 
 def within(text: str, networks: Sequence[Network]) -> bool:
-    """What is no address (a socket file, a test) is in no network."""
+    """Whether the host lies in one of the networks. A host that is no IP address lies in none."""
     address = address_of(text)
     return address is not None and any(address in network for network in networks)
 
 
 def address_group(host: str) -> str:
-    """Whose requests are counted together: an address, of IPv6 the 64 bits that one customer has."""
+    """The group whose requests are counted together: an IPv4 address, or the 64 bits of IPv6 that one customer has."""
     try:
         address = ip_address(host)
     except ValueError:

@@ -1,8 +1,8 @@
-"""What all routes share: answers as bytes, and the parameters of lists.
+"""Shared by all routes: answers as bytes, and the parameters of lists.
 
 Answers are bare JSON of a declared shape. A wrong parameter is 422 with a sentence.
-Routes are `async` though they wait for nothing: in the event loop they never run while a fold is half done, as they
-would in a thread.
+Routes are `async` although they wait for nothing: in the event loop they never run while a fold is half done. In a
+thread they would.
 """
 
 from __future__ import annotations
@@ -74,7 +74,7 @@ async def span(request: Request, start: Moment = None, end: Moment = None) -> Sp
 
 
 def rehearsed(asked: Span, live: ReadModels | None) -> Span:
-    """The window that is meant, of a node that may be rehearsing; of a past (`live` is None) the one that was asked."""
+    """The window to answer for: moved back where the node rehearses, as asked in the past (`live` is None)."""
     clock = live.feeds.clock if live is not None else 0
     if live is None or not 0 < clock < asked.start <= asked.end or not is_rehearsing(live.predictions):
         return asked

@@ -107,7 +107,7 @@ def router() -> APIRouter:
 
 
 def history_answer(periods: list[Period], compare_ms: int) -> dict[str, Any]:
-    """The body of the answer. `found` is not empty; ends ranked by another key than the newest have no values in it."""
+    """The body of the answer. `periods` is not empty. Periods ranked by another key have no values."""
     terms = periods[-1].terms
     back = periods[-1].end - compare_ms
     base = max((one for one in periods if one.end <= back), key=lambda one: one.end, default=periods[0])
@@ -135,5 +135,5 @@ def history_answer(periods: list[Period], compare_ms: int) -> dict[str, Any]:
 
 
 def _alike(terms: Terms, other: Terms) -> bool:
-    """Are the values of the key of one meaning?"""
+    """Whether values of the ranking key mean the same under both terms."""
     return (terms.ranking_key, terms.scoring_hash) == (other.ranking_key, other.scoring_hash)

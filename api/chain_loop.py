@@ -1,8 +1,9 @@
-"""Watching the chain: at each look, what it says of our checkpoints becomes commands, sent as anyone's are.
+"""Watches the chain: each look turns what the chain says of our checkpoints into commands.
 
-Runs beside the API where CHAIN is set. It reads only: nothing is signed or sent to a chain from here, but for the fake
-one, whose settlements are made here too (rehearsals only), so that a newcomer sees a checkpoint go all its way.
-A look starts only when all of the log is folded; the stage meets each command in the state of its turn anyway.
+Runs beside the API where CHAIN is set. It only reads: nothing is signed or sent to a chain from here. The fake chain is
+the exception: its settlements are made here (rehearsals only), so that a newcomer sees a checkpoint reach PAID.
+A look starts only when all of the log is folded. That is no lock: the stage judges each command by the state that the
+checkpoint has when the command is decided.
 """
 
 from __future__ import annotations
@@ -35,8 +36,8 @@ _log = structlog.get_logger()
 
 
 class ChainLoop:
-    """`checked_at` is when the last look began (ms) that was whole and found nothing to be done: as of then, what is
-    PENDING here was not settled on the chain. `error` says why the last look failed.
+    """`checked_at` (ms) is when the last complete look began that found nothing to do: no checkpoint that is PENDING
+    here was settled on the chain by then. `error` says why the last look failed.
     """
 
     def __init__(
@@ -124,7 +125,9 @@ class ChainLoop:
         ]
 
     def _read(self) -> tuple[list[CheckpointRow], frozenset[str]]:
-        """What is open, and every hash used. A row holds its whole ranking: read only when something changed."""
+        """The open checkpoints and every transaction hash in use. Read after changes only: a row holds a whole
+        ranking.
+        """
         checkpoints = self._projector.read.checkpoints
         if checkpoints.version != self._read_at:
             self._open, hashes = [], []
@@ -141,7 +144,7 @@ class ChainLoop:
 
     async def _on_chain(self, crunch: str, rows: list[CheckpointRow]) -> list[ChainCheckpoint]:
         if not is_pubkey(crunch):
-            return []  # withheld for just that: nobody can have settled it
+            return []  # it was withheld for this fault, so nobody can have settled it
         return await self.chain.checkpoints_of(crunch, min(row.created_at for row in rows) - SINCE_MARGIN_MS)
 
     def _minds(self, row: CheckpointRow) -> bool:
@@ -164,7 +167,9 @@ class ChainLoop:
     async def _settle(
         self, chain: FakeChain, rows: list[CheckpointRow], statuses: dict[str, TxStatus], now: int
     ) -> None:
-        """First the hash is recorded here, then it is sent: whatever is killed in between, there is one settlement."""
+        """Settle on the fake chain. The hash is recorded before the command is sent, so that a crash in between does
+        not lead to a second settlement.
+        """
         for row in rows:
             the_id, crunch = row.checkpoint.checkpoint_id, str(row.checkpoint.emission["crunch"])
             if row.status == "PENDING":

@@ -1,5 +1,6 @@
-"""A checkpoint in the shapes that people, the web app and the chain's tools ask for. All from the stored
-shares. Pure.
+"""A checkpoint in the shapes that people, the web app and the chain's tools ask for. Pure.
+
+Everything is made from the shares that were stored when the checkpoint was offered; nothing is computed anew.
 
 Percentages have 7 decimals, because one frac64 is 1e-7 %: so they sum to exactly 100. They are written as
 decimal text into the JSON, never through a float.
@@ -89,7 +90,9 @@ def emission_answer(row: CheckpointRow) -> dict[str, Any]:
 
 
 def wallet_of(model_id: str, read: Checkpoints, wallets: Mapping[str, str]) -> str | None:
-    """Where a model is paid: the operator's file first, then what the `models` topic tells, if that can be paid."""
+    """Where a model is paid, or None. The operator's file comes first; then the wallet that the `models` topic holds,
+    if somebody can own it.
+    """
     wallet = wallets.get(model_id) or read.models.get(model_id).wallet_pubkey
     return None if wallet_fault(wallet) else wallet
 
@@ -99,8 +102,8 @@ def cli_format(
 ) -> tuple[dict[str, Any], list[str]]:
     """`{crunch, crunchEmission: {wallet: %}, computeProvider, dataProvider}`, and the models without a wallet.
 
-    Keyed by the model's wallet, by its id where no wallet is known; models of one wallet are summed. What was bound
-    since the checkpoint was offered holds; `wallets`, the operator's file, only until then.
+    Keyed by the model's wallet, or by its id where no wallet is known. Shares of models with one wallet are added. A
+    wallet bound to this checkpoint wins; `wallets`, the operator's file, counts only for models without one.
     """
     emission = row.checkpoint.emission
     shares: dict[str, int] = {}
@@ -202,7 +205,7 @@ def payout_answer(checkpoint: CheckpointData) -> dict[str, Any] | None:
 
 
 def off_chain(row: CheckpointRow) -> str:
-    """Why its emission is not handed out for the chain though it is offered; empty where it is."""
+    """Why the emission of an offered checkpoint is not handed out for the chain; empty where it is handed out."""
     payout = row.checkpoint.payout
     if payout is None or payout.retained_is != "left":
         return ""
@@ -238,5 +241,5 @@ def rewards_of(row: CheckpointRow, read: Checkpoints, model_ids: set[str] | None
 
 
 def payable(row: CheckpointRow) -> bool:
-    """May its emission be handed out for signing?"""
+    """Whether its emission may be handed out for signing."""
     return row.status != WITHHELD

@@ -97,7 +97,7 @@ class Sender(msgspec.Struct, frozen=True):
     nonce: Callable[[], str] = lambda: secrets.token_hex(8)
 
     def command_id(self, kind: str, checkpoint_id: str, key: str, at: int) -> str:
-        """An id of its own for each asking: the same wish asked twice is two commands, each with its
+        """A new id for each request: the same request sent twice is two commands, each with its
         answer.
         """
         return content_id("cmd", kind, checkpoint_id, key, str(at), self.nonce())

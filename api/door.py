@@ -1,7 +1,7 @@
-"""What the API's port answers before the node can: 503 and the reason, at once.
+"""What the API's port answers until the node can: 503 with the reason, at once.
 
-The report worker takes its port first and may then wait a minute for Kafka. Whoever calls meanwhile (a health check, a
-page) is told so instead of being left to hang.
+The report worker takes its port first and may then wait a minute for Kafka. A caller (a health check, a
+page) is told so meanwhile, and does not hang.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Door:
         self._app: ASGIApp | None = None
 
     def open(self, app: ASGIApp) -> None:
-        """From now on `app` answers."""
+        """Let `app` answer from now on."""
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

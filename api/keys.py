@@ -56,7 +56,7 @@ class KeyRing:
         return list(self._by_id.values())
 
     def scope_of(self, key: str) -> Scope:
-        """What this key may do; NONE for one that is not known."""
+        """The scope of this key; NONE for a key that is not known."""
         if len(key) > KEY_CHARS_MAX or not key.isascii():
             return Scope.NONE
         entry = self._by_id.get(key.partition(".")[0])

@@ -30,5 +30,5 @@ def parse_position(text: str) -> dict[str, int]:
 
 
 def reached(positions: Mapping[str, int], by: Mapping[str, int]) -> bool:
-    """Is every topic of `positions` read at least so far in `by`?"""
+    """Whether `by` lies at or behind `positions` in every topic."""
     return all(by.get(topic, 0) >= offset for topic, offset in positions.items())

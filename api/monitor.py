@@ -61,7 +61,7 @@ class Standing(msgspec.Struct, frozen=True):
 
 
 class Monitor:
-    """`findings` and `alerts` are those of the last look. Without `run` each call of `look` is one (tests)."""
+    """`findings` and `alerts` are those of the last look. Tests call `look` themselves instead of `run`."""
 
     def __init__(
         self,
@@ -103,8 +103,9 @@ class Monitor:
         """What is supervised beside the projector: an error of one is an alert."""
 
     async def run(self) -> None:
-        """Look every MONITOR_SECONDS until cancelled; the replay check, the chain and the webhook run beside it. Each
-        is supervised alone: none falls with another, and one that fails is an alert.
+        """Look every MONITOR_SECONDS until cancelled; the replay check, the chain watch and the webhook run beside it.
+
+        Each is supervised on its own: when one fails, that is an alert and the others go on.
         """
         own = [SideTask("monitor", self._look_on), SideTask("replay check", self.replay_check.run)]
         if self.chain is not None:
@@ -148,11 +149,13 @@ class Monitor:
     def _tell(self, alerts: Iterable[Alert], now: int) -> None:
         for notice in self.alerts.update(alerts, now):
             _log.warning("alert", state=notice.state, kind=notice.kind, name=notice.name, text=notice.text)
-            if self.webhook is not None and notice.kind != "webhook":  # it cannot tell that it cannot tell
+            if (
+                self.webhook is not None and notice.kind != "webhook"
+            ):  # a webhook that fails cannot deliver the alert about itself
                 self.webhook.tell(notice)
 
     def peek(self) -> None:
-        """Find without any consequence: before the first look."""
+        """Compute the findings once and withhold nothing: for answers before the first look."""
         self.findings = self._find(self._now_ms())
 
     # --- invariants ------------------------------------------------------------------------------------

@@ -1,8 +1,9 @@
-"""Who is paid, bound when a checkpoint is offered: at each look, what is known of wallets becomes a command.
+"""Binds payees: which wallet each paid model of an offered checkpoint is paid to. Each look sends what is known.
 
-Reads the checkpoints that are PENDING, the operator's file and what models tell; sends BindPayees for those that are
-not bound yet; a confirm binds the rest before it. The first word counts: a file that is edited after a checkpoint was
-offered moves no payment of it (`coordinator checkpoint wallets --bind ID` does, while nothing is submitted).
+Reads the PENDING checkpoints, the operator's file and the wallets that models announce. Sends BindPayees for models
+that are not bound yet; a confirm binds the rest before it. The first binding counts: an edit of the file after a
+checkpoint was offered moves none of its payments (`coordinator checkpoint wallets --bind ID` does, while nothing is
+submitted).
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class PayeesLoop:
             await asyncio.sleep(LOOK_SECONDS)
 
     async def look(self) -> None:
-        """One look, and the commands that it gives. A file that is wrong binds nobody, and is said."""
+        """Look once and send the commands. A file with a fault binds nobody; `error` says so."""
         if not self._projector.caught_up():
             return
         read = self._projector.read.checkpoints
@@ -67,9 +68,9 @@ class PayeesLoop:
 async def bind_before_confirm(
     port: CommandPort, row: CheckpointRow | None, read: Checkpoints, wallets: WalletsFile, at: int
 ) -> None:
-    """Bind what was handed out to pay by, before a transaction of it is recorded: whoever confirms, by any route.
+    """Bind the wallets that were handed out for payment, before the transaction is recorded. Every confirm calls this.
 
-    The transaction is out, and that it is recorded comes first: what stands in the way here is said and stops nothing.
+    The transaction exists already, so recording it comes first: a fault here is logged and does not stop the confirm.
     """
     if row is None or row.status != PENDING:
         return
@@ -82,14 +83,14 @@ async def bind_before_confirm(
 async def bind_unbound(
     port: CommandPort, row: CheckpointRow, read: Checkpoints, wallets: Mapping[str, str], at: int
 ) -> None:
-    """Send what binds the paid models that are not bound yet. Raises WorldError."""
+    """Send commands that bind the paid models that are not bound yet. Raises WorldError."""
     for payees in in_parts(unbound(row, read, wallets)):
         offset = await port.send(bind_payees(row, payees, at))
         _log.info("payees_bound", checkpoint=row.checkpoint.checkpoint_id, models=len(payees), offset=offset)
 
 
 def unbound(row: CheckpointRow, read: Checkpoints, wallets: Mapping[str, str]) -> dict[str, str]:
-    """model_id -> wallet of those that are paid by a checkpoint, have a wallet by now, and are not bound yet."""
+    """model_id -> wallet, of the models that the checkpoint pays, that have a wallet by now and are not bound yet."""
     ranking = row.checkpoint.ranking
     paid = [
         ranking[reward["cruncher_index"]].model_id for reward in row.checkpoint.emission["cruncher_rewards"]
@@ -99,14 +100,14 @@ def unbound(row: CheckpointRow, read: Checkpoints, wallets: Mapping[str, str]) -
 
 
 def in_parts(payees: Mapping[str, str]) -> Iterator[dict[str, str]]:
-    """The same, so many at a time."""
+    """The same mapping in parts of at most so many models, since a command has a bound in bytes."""
     pairs = iter(sorted(payees.items()))
     while part := dict(islice(pairs, PAYEES_MAX)):
         yield part
 
 
 def bind_payees(row: CheckpointRow, payees: dict[str, str], at: int, *, replaces: bool = False) -> BindPayees:
-    """The command; the same wish has the same id."""
+    """The command. Its id is made of its content, so that sending the same binding twice is one command."""
     the_id = row.checkpoint.checkpoint_id
     pairs = [f"{model_id}={wallet}" for model_id, wallet in sorted(payees.items())]
     return BindPayees(

@@ -23,7 +23,7 @@ PATTERN = "^" + _POSITION.pattern + "$"
 
 
 class ContradictionError(ValueError):
-    """A well-formed question that cannot be meant: it names two moments, or one cut twice."""
+    """The question is well formed and contradicts itself: it names two moments, or one cut twice."""
 
 
 def position_text(cuts: Cuts) -> str:

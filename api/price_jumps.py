@@ -1,4 +1,4 @@
-"""Prices that cannot well be: many times the one before, or a small part of it. They are believed, and told.
+"""Finds prices that are hardly possible: many times the one before, or a small part of it. They count, with an alert.
 
 A vendor that sends pence for pounds in one record decides scores: a person should look before money follows. Reads the
 newest records of each subscription when there are more than at the last look, LOOKED_AT_MAX at most; of a replay that
@@ -100,5 +100,5 @@ def _far(times: float) -> float:
 
 
 def _prices(values: Mapping[str, str]) -> list[float]:
-    """Those above zero: what a negative price is times another says nothing."""
+    """The prices above zero: the ratio to a price that is zero or negative means nothing."""
     return [value for name in PRICES if name in values and (value := float(values[name])) > 0]

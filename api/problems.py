@@ -1,7 +1,7 @@
 """Errors on the wire: problem details of RFC 9457, with `detail` as the web app reads it.
 
-Nothing of a traceback ever leaves the process: what we did not expect is logged under an id, and the answer carries the
-id alone.
+Nothing of a traceback leaves the process: an unexpected error is logged under an id, and the answer carries only that
+id.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Checkpoints read from their topics, and commands about them: what `coordinator checkpoint` stands on.
+"""Reads checkpoints from their topics and sends commands about them, for `coordinator checkpoint`.
 
 It asks the log, not the API, and folds it with the API's own read model, so both give the same answers. A command is
 appended to `commands`; the checkpoint stage decides it, and this waits for that decision.
@@ -83,7 +83,8 @@ class CheckpointsLog:
         self._folder.commit()
 
     def find(self, beginning: str) -> CheckpointRow:
-        """The checkpoint whose id is, or alone begins with, `wanted`; `latest` is the newest one offered.
+        """The checkpoint whose id is `beginning`, or the only one whose id begins so; `latest` is the newest one
+        offered.
 
         Raises OperatorError.
         """

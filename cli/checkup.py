@@ -1,7 +1,7 @@
-"""What a check-up is made of: one finding per thing looked at, and the questions about the machine.
+"""The parts of a check-up: one finding for each thing that is looked at, and the checks of the machine.
 
-Reads the machine (commands, ports, memory, disk) and changes nothing. A thing that could not be looked at is no pass:
-an operator who asks whether all is well must not hear "yes" for "I do not know".
+Reads the machine (commands, ports, memory, disk) and changes nothing. A check that could not be made does not
+pass: "all is well" must never mean "I do not know".
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ DISK_BYTES_MIN = 5 * GIB
 
 
 class State(enum.StrEnum):
-    """How it went. UNKNOWN could not be looked at, and counts as a fault; SKIPPED was left out by the operator."""
+    """How a check went. UNKNOWN: it could not be made, which counts as a fault. SKIPPED: the operator left it out."""
 
     OK = "ok"
     FAULT = "fault"
@@ -52,7 +52,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 async def docker() -> Finding:
-    """Does a container engine answer?"""
+    """Whether a container engine answers."""
     if shutil.which("docker") is None:
         return Finding(
             "docker",
@@ -76,7 +76,7 @@ async def docker() -> Finding:
 
 
 async def compose(folder: Path) -> Finding:
-    """Is there compose v2, and can it read the compose file of `folder`, where there is one?"""
+    """Whether compose v2 is there, and can read the compose file of `folder` if that has one."""
     if shutil.which("docker") is None:
         return Finding(
             "compose", State.FAULT, "there is no `docker` command", "install Docker Engine with compose"
@@ -104,7 +104,7 @@ async def compose(folder: Path) -> Finding:
 
 
 def memory(models: int, available_bytes: int, total_bytes: int) -> Finding:
-    """Is there room for a node with so many models? `available_bytes` is what new processes can take without swap."""
+    """Whether there is memory for a node with so many models. `available_bytes`: free without swapping."""
     bytes_needed = NODE_MEMORY_BYTES + models * MODEL_MEMORY_BYTES
     says = (
         f"{available_bytes / GIB:.1f} of {total_bytes / GIB:.1f} GiB are free, {bytes_needed / GIB:.1f} are wanted "
@@ -116,7 +116,7 @@ def memory(models: int, available_bytes: int, total_bytes: int) -> Finding:
 
 
 def disk(folder: Path, free_bytes: int) -> Finding:
-    """Is there room for the log, which is kept for ever?"""
+    """Whether there is room for the log, which is kept for ever."""
     says = f"{free_bytes / GIB:.1f} GiB are free for {folder}, {DISK_BYTES_MIN / GIB:g} are wanted"
     if free_bytes >= DISK_BYTES_MIN:
         return Finding("disk", State.OK, says)
@@ -124,7 +124,7 @@ def disk(folder: Path, free_bytes: int) -> Finding:
 
 
 async def open_files() -> Finding:
-    """May a node of this shell open enough files and sockets?"""
+    """Whether a node that is started from this shell may open enough files and sockets."""
     allowed = allow_open_files()
     if allowed >= OPEN_FILES_WANTED:
         return Finding("open files", State.OK, f"{allowed} are allowed, {OPEN_FILES_WANTED} are wanted")
@@ -133,7 +133,7 @@ async def open_files() -> Finding:
 
 
 def free_port(port: int, whose: str, variable: str) -> Finding:
-    """Can `port` on this machine be listened on?"""
+    """Whether somebody can listen on `port` of this machine now."""
     if port_is_free(port):
         return Finding(f"port {port}", State.OK, f"free for {whose}")
     return Finding(
@@ -145,7 +145,7 @@ def free_port(port: int, whose: str, variable: str) -> Finding:
 
 
 async def ports(purpose_of_port: dict[int, tuple[str, str]]) -> list[Finding]:
-    """`wanted` maps each port to whose it is and the variable that names another."""
+    """Whether the ports are free. `purpose_of_port`: port -> (what it is for, the variable that names another)."""
     return [free_port(port, whose, variable) for port, (whose, variable) in purpose_of_port.items()]
 
 
@@ -189,5 +189,5 @@ async def command(*arguments: str, cwd: Path | None = None) -> tuple[int, str, s
 
 
 def last_line(text: str) -> str:
-    """The last line that says something: commands end with their reason."""
+    """The last line that is not empty: commands print their reason last."""
     return next((line.strip() for line in reversed(text.splitlines()) if line.strip()), "no reason given")

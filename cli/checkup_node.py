@@ -1,4 +1,4 @@
-"""The check-up's questions about the challenge and about a node that runs: contract, models, clock, feed, Kafka, API.
+"""The check-up of the challenge and of a running node: contract, models, clock, feed, Kafka, API.
 
 Each does what the node itself would do, for a moment: runs the contract on sample data, starts every model in a
 process of its own, connects to the feed, asks Kafka for its topics. Nothing is written anywhere.
@@ -48,7 +48,7 @@ OwnCheck = Callable[[], Awaitable[None]]
 
 
 async def stopped(settings: Settings) -> Finding:
-    """That the node is not running: nobody is asked what it would say, least of all whoever listens at its address."""
+    """The finding that the node is not running. Nothing is asked then: another program may listen at its address."""
     how = f"start it: coordinator up --data-dir {settings.data_dir}"
     return Finding("node", State.FAULT, f"the node of {settings.data_dir} is not running", how)
 
@@ -140,7 +140,7 @@ async def models(settings: Settings, folder: Path) -> list[Finding]:
 
 
 async def clock(settings: Settings, wall_ms: Callable[[], int] = wall_ms) -> list[Finding]:
-    """Does this machine's clock agree with the source's own, and with NTP_SERVER where one is named?"""
+    """Whether this machine's clock agrees with the source's, and with NTP_SERVER where one is named."""
     name = settings.feed_source
     asked: dict[str, Callable[[], Awaitable[int]]] = {}
     if settings.ntp_server:
@@ -178,7 +178,7 @@ async def _clock_beside(whose: str, ask: Callable[[], Awaitable[int]], wall_ms: 
 
 
 async def feed(settings: Settings, seconds: float) -> list[Finding]:
-    """Does the source deliver each subject now? `seconds` for each."""
+    """Whether the source delivers each subject now, within `seconds` for each."""
     if settings.feed_candles_file:
         try:
             text = await asyncio.to_thread(looked_through, settings)
@@ -201,7 +201,7 @@ async def feed(settings: Settings, seconds: float) -> list[Finding]:
 
 
 async def kafka(bootstrap: str, crunch_id: str, *, own: OwnCheck | None) -> list[Finding]:
-    """Does Kafka let us in, and are the crunch's topics as they must be? Without `own` the node has not begun."""
+    """Whether Kafka lets us in, and the crunch's topics are as they must be. Without `own` the node has not begun."""
     try:
         reason = await why_silent(bootstrap)
     except OperatorError as error:
@@ -214,7 +214,7 @@ async def kafka(bootstrap: str, crunch_id: str, *, own: OwnCheck | None) -> list
 
 
 async def topics(bootstrap: str, crunch_id: str, own: OwnCheck | None) -> Finding:
-    """Are the crunch's topics as they must be? Without `own` the start of a node makes missing ones."""
+    """Whether the crunch's topics are as they must be. Without `own`, missing ones are made when a node starts."""
     try:
         topics_there = await list_topics(bootstrap, crunch_id)
     except CoordinatorError as error:
@@ -239,7 +239,7 @@ async def topics(bootstrap: str, crunch_id: str, own: OwnCheck | None) -> Findin
 
 
 async def applied(settings: Settings, own: OwnCheck) -> Finding:
-    """Which contract does the node go by, and is the text on disk that one?"""
+    """Which contract the node applies, and whether the text on disk is that contract."""
     try:
         await own()
         return Finding("applied", State.OK, await applied_and_disk(settings))
@@ -248,7 +248,7 @@ async def applied(settings: Settings, own: OwnCheck) -> Finding:
 
 
 async def stages(settings: Settings, own: OwnCheck) -> list[Finding]:
-    """Does every stage decide, and does the feed go on? Told by the log, whether the API answers or not."""
+    """Whether every stage decides and the feed goes on. Read from the log, so it works while the API is down."""
     bootstrap, crunch_id = settings.kafka_bootstrap, settings.crunch_id
     try:
         await own()
@@ -273,7 +273,7 @@ async def stages(settings: Settings, own: OwnCheck) -> list[Finding]:
 
 
 async def api(address: str) -> list[Finding]:
-    """What does the API say of itself, and what do the node's own alerts say?"""
+    """What the API's health says, and which of the node's own alerts are on."""
     answer = await ask_api(address)
     if answer["ok"]:
         alerts = (answer["health"] or {}).get("alerts", [])

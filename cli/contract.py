@@ -1,4 +1,4 @@
-"""`coordinator contract`: is one right, is it a challenge at all, and which ones does the node keep?"""
+"""`coordinator contract`: checks a contract, and shows and applies those that the node keeps."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def examined(path: str, settings: Settings) -> list[Finding]:
 
 
 def _feed(settings: Settings) -> Finding:
-    """Does the source deliver what the settings take from it?"""
+    """Findings on whether the source delivers what the settings take from it."""
     taken = f"{settings.feed_source}: {settings.feed_kind} {settings.feed_granularity}"
     sources = known_sources()
     source = sources.get(settings.feed_source)

@@ -266,7 +266,7 @@ def _opened(command: ApplyContract) -> Archive:
 
 
 def _with_path(settings: Settings, kept: Kept, path: str | None = None) -> Settings:
-    """The settings with the contract that is meant: the one named, CONTRACT, else the path of the one applied last."""
+    """The settings with the path of a contract: the one named, else CONTRACT, else that of the one applied last."""
     chosen = path or (
         settings.contract.split(",")[-1].strip() if os.environ.get("CONTRACT") else kept.newest().data.path
     )
@@ -318,7 +318,7 @@ def _refuse_faults(settings: Settings) -> None:
 
 
 async def _apply(settings: Settings, kept: Kept, *, running: bool) -> int | None:
-    """Since when it holds, in ms; None where no feed worker runs that could say it."""
+    """From when on it holds (ms); None where no feed worker runs to decide that."""
     contracts = NodeContracts(settings)
     command = contracts.apply_proposed(time.time_ns() // 1_000_000)
     port = KafkaCommandPort(settings.kafka_bootstrap, settings.crunch_id)

@@ -1,4 +1,4 @@
-"""What the log says of contracts: which were applied, which terms hold, what time it is."""
+"""Reads from the log which contracts were applied, which terms hold, and what time it is."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Kept:
         return taken[-1]
 
     def refused_since(self) -> Applied | None:
-        """The last command where the node refused it: what was applied before it still holds."""
+        """The last command if the node refused it, else None. What was applied before still holds then."""
         return self.applied[-1] if self.applied and self.applied[-1].refused else None
 
     def of(self, beginning: str) -> Applied:
@@ -64,7 +64,7 @@ class Kept:
 
 
 async def read_kept(settings: Settings) -> Kept:
-    """Of topics that were seen to be the node's. Raises WorldError, OperatorError (no topics)."""
+    """Read the topics, which the caller has checked to be the node's. Raises WorldError, OperatorError (no topics)."""
     where = settings.kafka_bootstrap, settings.crunch_id
     commands, terms, clock = await read_applied(*where), await read_terms(*where), -1
     letters = await read_letters(*where) if commands else []

@@ -1,7 +1,7 @@
-"""`coordinator preflight` before a node is started, `coordinator doctor` while it runs: is all well, and what to do.
+"""`coordinator preflight` before a node is started, `coordinator doctor` while it runs: what is wrong, and what to do.
 
-Both ask one thing after the other, say each answer as it comes, and end with 1 when anything is wrong or could not be
-looked at. What an operator does not use is left out by name, and the table says so.
+Both run one check after the other, print each result as it comes, and end with 1 when anything is wrong or could not be
+checked. The operator leaves out by name what is not used, and the table says so.
 """
 
 from __future__ import annotations
@@ -191,7 +191,7 @@ async def _gather(findings: AsyncIterator[Finding], say: Callable[[Finding], Non
 
 
 def _say(finding: Finding) -> None:
-    """One line as soon as it is known, and what to do on the next."""
+    """Print a finding on one line, and what to do about it on the next."""
     mark, style = MARKS[finding.state]
     console = Console()
     console.print(

@@ -1,8 +1,8 @@
-"""The feed as a process sees it that owns nothing: reads `feeds`, gives records of the past by command.
+"""The feed for a process that does not own it: reads `feeds`, and sends records of the past as commands.
 
-The feed worker alone writes `feeds`. Whoever has records of the past sends them as RecordFeed commands; the worker
-decides each once, records what does not stand there yet, and marks it `backfilled`. So the same records given twice,
-or after a stop half-way, change nothing, and a running node needs no pause.
+Only the feed worker writes `feeds`. Records of the past are sent to it as RecordFeed commands. The worker decides each
+once, records what the topic lacks, and marks it `backfilled`. So sending the same records twice, or again after a stop
+half-way, changes nothing, and a running node needs no pause.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class FeedLog:
         await self._reading.__aexit__(kind, error, trace)
 
     async def read(self, on_progress: Callable[[int, int], None] = lambda _done, _total: None) -> None:
-        """To the topic's end as of now; `on_progress` is told (records read, records there)."""
+        """Read to the topic's end as of now; `on_progress` is called with (records read, records there)."""
         async for decision in self.decisions(on_progress):
             self._stage.remember(decision)
             for event in decision.events if self._said is not None else ():
@@ -97,18 +97,20 @@ class FeedLog:
         return self._stage.own.revision(subscription_of(record), record.ts_event)
 
     def too_late(self, record: FeedRecord) -> bool:
-        """Does the feed worker refuse this record, because it can no more tell it from a repeat?"""
+        """Whether the feed worker refuses this record: it is older than what the worker remembers for finding
+        repeats.
+        """
         return self._stage.own.refusal(record) is not None
 
     def differs(self, record: FeedRecord) -> bool:
-        """Does the feed hold this candle with other values in its newest revision? False where it cannot be told."""
+        """Whether the feed's newest revision of this candle has other values. False where that is not known."""
         if self._said is None or record.kind != "candle":
             return False
         digest_known = self._said.get(subscription_of(record), {}).get(record.ts_event)
         return digest_known is not None and digest_known != digest(record.values)
 
     def holds_all(self, subscription: Subscription, times: Iterable[int]) -> bool:
-        """Does it hold a record of each of these times (`ts_event`)?"""
+        """Whether the feed holds a record of each of these times (`ts_event`, ms)."""
         return all(self._stage.own.revision(subscription, time) >= 0 for time in times)
 
     def _note(self, data: FeedRecordData) -> None:
@@ -120,16 +122,16 @@ class FeedLog:
         digests[data.ts_event] = digest(data.values)
 
     def decided(self, command_offset: int) -> bool:
-        """Has the feed worker decided the command at this offset?"""
+        """Whether the feed worker has decided the command at this offset."""
         return self._stage.upto["commands"][0] >= command_offset
 
 
 class FeedGiver:
     """Gives records to the feed worker, a command at a time, and waits for its decisions.
 
-    `given` counts what was new, `corrected` those of them that the feed held with other values, `known` what it held
-    already, `late` what is older than the feed's memory of its records. Leave it by `finish`, which waits for the last
-    one.
+    `given` counts records that were new, `corrected` those of them that the feed held with other values, `known` those
+    that it held already, `late` those older than the feed's memory of its records. Call `finish` at the end: it waits
+    for the last command.
     """
 
     def __init__(self, log: FeedLog, port: KafkaCommandPort) -> None:
@@ -144,7 +146,7 @@ class FeedGiver:
         self._undecided: deque[int] = deque()
 
     async def give(self, record: FeedRecord) -> None:
-        """One more record; what the feed holds already is not sent, a candle with other values is a new revision.
+        """Send one record, unless the feed holds it already. A candle with other values is sent as a new revision.
 
         Raises WorldError when nobody decides.
         """
@@ -214,10 +216,10 @@ class FeedGiver:
 
 
 def digest(values: Mapping[str, str]) -> int:
-    """A number that stands for what a record says, whatever its digits look like."""
+    """A hash of a record's values as numbers: 1.0 and 1.00 have the same one."""
     return hash(tuple(sorted((name, Decimal(text)) for name, text in values.items())))
 
 
 def subscription_of(record: FeedRecord) -> Subscription:
-    """Whose record it is."""
+    """The subscription that the record belongs to."""
     return Subscription(record.source, record.subject, record.kind, record.granularity)

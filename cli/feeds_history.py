@@ -206,7 +206,7 @@ def _looked_through(
 
 
 def _refuse_contradictions(files: list[GivenFile]) -> None:
-    """Two files that say two things of one candle: which is right, nobody can tell from here. Raises OperatorError."""
+    """Refuse files that give different values for one candle: nobody knows which is right. Raises OperatorError."""
     digest_and_file: dict[tuple[Subscription, int, int], tuple[int, Path]] = {}
     for file in files:
         for record in file.records():

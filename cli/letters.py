@@ -1,4 +1,4 @@
-"""Reading the dead letters from their topic, each once, in order."""
+"""Reads the dead letters from their topic, each once, in order."""
 
 from __future__ import annotations
 

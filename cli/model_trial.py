@@ -1,4 +1,4 @@
-"""One model on trial: a real child, real gRPC, real ticks, and each thing that the node would hold against it.
+"""Tries one model: a real child process, real gRPC, real ticks, and every check that the node would make.
 
 Starts the child by the model host's own code and asks it as the node does: Setup, then round by round the tick and
 each scope's predict. Every check has a row; the first fault ends the trial.
@@ -36,7 +36,7 @@ LOG_BYTES_MAX = 4000
 
 
 class Tick(msgspec.Struct, frozen=True):
-    """What one round knows: the subject, its point in ms, and the payload as plain data."""
+    """The input of one round: the subject, its time (`asof_ts`, ms), and the payload as plain data."""
 
     subject: str
     asof_ts: int
@@ -61,7 +61,7 @@ class Trial(msgspec.Struct, frozen=True):
 
 
 class FaultFoundError(Exception):
-    """The model did what the node would hold against it."""
+    """The model did something that the node would count as its fault."""
 
 
 class ModelTrial:

@@ -1,4 +1,4 @@
-"""The process that `up` forks its workers from: it has imported what any of them needs, and nothing of a node.
+"""The process that `up` forks its workers from: it has imported everything that any of them needs, and no setting.
 
 A contract, a source or a model's code is never imported here: a worker that is started again reads them anew.
 """

@@ -1,5 +1,5 @@
-"""What a process will use of the world, looked at before it starts: files and folders that settings name, the source's
-options, keys, certificates.
+"""Checks before a process starts what it will use: files and folders that settings name, the source's options, keys,
+certificates.
 
 The form of a setting is checked where it is read (`streams/settings.py`); here is what needs the disk or a library. A
 worker looks at what it uses itself: in a deployment of containers the others have no such file.
@@ -26,7 +26,7 @@ def check_start(
     workers: Collection[str] = WORKERS,
     source: str | None = None,
 ) -> None:
-    """See that what `workers` will need of the world can be had. `source` stands for FEED_SOURCE where none is chosen.
+    """Check everything that these workers will use. `source` stands for FEED_SOURCE where none is chosen.
 
     Raises OperatorError that begins with the variable, and says what it may be.
     """

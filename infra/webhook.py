@@ -1,11 +1,12 @@
-"""Telling a person: alerts as they begin and end, posted to the operator's webhook.
+"""Posts alerts to the operator's webhook as they begin and end.
 
-An alert is told once when it begins, again every six hours while it lasts, and once when it is over. A post is bounded
-in time and tries; what waits is bounded in number. The URL and the secret are the operator's: neither is written
-anywhere but into the request, redirects are not followed, nothing of the answer but its status is used, and link-local
-addresses (where clouds keep their credentials) are refused. Each post has an `id` of its content, so that a receiver
-can drop one that it has had, and its sentence as `content` for Discord and as `text` for Slack. With WEBHOOK_SECRET it
-is signed as Standard Webhooks (standardwebhooks.com) says: `webhook-id`, `webhook-timestamp`, `webhook-signature`.
+An alert is posted once when it begins, again every six hours while it lasts, and once when it is over. Each post is
+bounded in time and tries; the posts that wait are bounded in number. The URL and the secret are the operator's:
+neither is written anywhere but into the request, redirects are not followed, nothing of the answer but its status is
+used, and link-local addresses (where clouds keep their credentials) are refused. Each post has an `id` of its content,
+so that a receiver can drop one that it has had, and its sentence as `content` for Discord and as `text` for Slack.
+With WEBHOOK_SECRET it is signed as Standard Webhooks (standardwebhooks.com) says: `webhook-id`, `webhook-timestamp`,
+`webhook-signature`.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ _log = structlog.get_logger()
 
 
 class Alert(msgspec.Struct, frozen=True):
-    """What is wrong now. `kind` and `name` say that it is the same trouble as before; the text may change."""
+    """Something that is wrong now. Alerts with the same `kind` and `name` are one alert, whatever their text."""
 
     kind: str
     name: str
@@ -61,7 +62,7 @@ class Notice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Alerts:
-    """Which alerts are on, and what there is to tell of it. Pure: time is an argument."""
+    """Which alerts are on, and which notices are due. Pure: time is an argument."""
 
     def __init__(self, crunch_id: str, repeat_ms: int = REPEAT_MS) -> None:
         self._crunch_id = crunch_id
@@ -71,7 +72,7 @@ class Alerts:
         self._told: dict[tuple[str, str], int] = {}
 
     def update(self, alerts: Iterable[Alert], now_ms: int) -> list[Notice]:
-        """Take all that is wrong now; the notices that are due."""
+        """Take all alerts of now (not only new ones); the notices that are due, in order."""
         alert_of = {(alert.kind, alert.name): alert for alert in alerts}
         due: list[Notice] = []
         for which, one in alert_of.items():
@@ -131,7 +132,7 @@ class Webhook:
         """Why the last post failed; empty once one has arrived."""
 
     def tell(self, notice: Notice) -> None:
-        """Put a notice behind those that wait; with too many waiting it is dropped, and that is said."""
+        """Queue a notice. With WAITING_MAX in the queue it is dropped; `dropped` counts it and the log says so."""
         try:
             self._waiting.put_nowait(notice)
         except asyncio.QueueFull:
@@ -139,7 +140,7 @@ class Webhook:
             _log.error("webhook_dropped", kind=notice.kind, name=notice.name, waiting=WAITING_MAX)
 
     async def run(self) -> None:
-        """Post until cancelled. A post that fails for good is counted and said; the next one is tried."""
+        """Post until cancelled. A post that fails after all tries is counted and logged; the next one is tried."""
         async with http_client(self._url, timeout=POST_SECONDS_MAX) as client:
             while True:
                 notice = await self._waiting.get()

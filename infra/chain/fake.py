@@ -1,8 +1,8 @@
-"""A chain that is none, for the demo and for tests: it takes settlements, gives blocks, and fails on purpose.
+"""A simulated chain for the demo and for tests: it accepts settlements, makes blocks, and fails on purpose.
 
-It pays nobody. `CHAIN=fake` only ever settles rehearsals (`coordinator.api.chain_loop` sees to it). Time comes from
-outside, so that a test turns it by hand: a settlement is seen at once, final after `final_seconds`, then its prizes
-are loaded, then all are claimed. With a `path` it outlives its process, as a chain does.
+It pays nobody, and `CHAIN=fake` settles rehearsals only (`coordinator.api.chain_loop` ensures that). Time is an
+argument, so that a test sets it. A settlement is seen at once and final after `final_seconds`; then its prizes are
+loaded, then all are claimed. With a `path` its state is kept in a file and outlives the process, as a chain does.
 """
 
 from __future__ import annotations
@@ -59,7 +59,9 @@ class FakeChain:
             self.settlements = msgspec.json.decode(path.read_bytes(), type=dict[str, Settlement])
 
     def send(self, tx_hash: str, crunch: str, checkpoint_id: str, *, fails: bool = False) -> None:
-        """Accept a signed transaction. The same one again is the same one: a chain knows it by its signature."""
+        """Accept a signed transaction. Sending it again changes nothing: a chain knows a transaction by its
+        signature.
+        """
         if tx_hash in self.settlements:
             return
         self.settlements[tx_hash] = Settlement(crunch, checkpoint_id, self._now(), fails)

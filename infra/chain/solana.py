@@ -113,7 +113,8 @@ class SolanaChain:
     async def checkpoints_of(self, crunch: str, since_ms: int) -> list[ChainCheckpoint]:
         """Finalized and confirmed transactions that touched the crunch's account since then, newest first.
 
-        None is attributed. A block without a time counts as recent: leaving one out is what may cost money.
+        None is attributed to a checkpoint. A block without a time counts as recent: if one were left out, a payment
+        that was made could be missed and made again.
         """
         checkpoints: list[ChainCheckpoint] = []
         before: str | None = None
@@ -126,7 +127,8 @@ class SolanaChain:
                 at_ms = None if one.block_time is None else one.block_time * 1000
                 if at_ms is not None and at_ms < since_ms:
                     return checkpoints
-                # Until its block is final, one with an error may yet stand in another block without.
+                # Until its block is final, the same transaction may still succeed in another block: an early FAILED
+                # would let it be paid twice.
                 failed = one.err is not None and one.confirmation_status == FINALIZED
                 state = ChainState.FAILED if failed else ChainState.SUBMITTED
                 checkpoints.append(ChainCheckpoint(one.signature, state, at_ms=at_ms))
@@ -184,7 +186,9 @@ class SolanaChain:
         return answer.result
 
     async def _bytes(self, asked: dict[str, Any]) -> bytes:
-        """The body, within the bounds. httpx bounds each read; a server that drips is bounded by the whole."""
+        """The body within the bounds. httpx bounds each read; the bound on the whole stops a server that sends
+        slowly.
+        """
         async with (
             asyncio.timeout(self._seconds),
             self._client.stream("POST", self._url, json=asked, timeout=self._seconds) as answer,

@@ -1,6 +1,6 @@
-"""Who the orchestrator says is there, as notices.
+"""Turns what the orchestrator says about models into notices.
 
-Reads ModelStates from the wire, emits `ModelNotice`s. No I/O: the gateway tells it what it heard.
+Reads ModelStates from the wire, emits `ModelNotice`s. It does no I/O: the gateway passes messages on.
 A model counts as `seen` only once it can be called; a model whose Setup fails is `seen` just before
 its `failed`, so that its names are known. What is said about a deployment that was replaced is ignored.
 """
@@ -48,10 +48,10 @@ class AnnouncedModels:
         return self._infos.keys()
 
     def absence(self, model_id: str) -> tuple[Fault, str]:
-        """Whose fault it is that a model cannot be called now, and why.
+        """Why a model cannot be called now, and whose fault that is.
 
-        The model's, once this node could call it: it crashed, it was reported, its owner replaced or stopped it, or it
-        forgot its setup. The node's before that: it has just started, and is still connecting, or cannot at all.
+        It is the model's fault once this node could call it: it crashed, was reported, was replaced or stopped by its
+        owner, or lost its setup. Before that it is the node's fault: the connection is being made, or cannot be made.
         """
         if model_id in self._recovering:
             return "model", "recovering"

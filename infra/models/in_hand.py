@@ -1,4 +1,4 @@
-"""Whose answer a process holds in its hands: kept where it outlives the process, so that its death has a name.
+"""Notes whose answer a process is judging, where the note outlives the process: so a crash names the model.
 
 Writes one page of a file through shared memory: an answer costs a microsecond, and the page stays when the process is
 killed. Reads, when opened, what the process before left there.
@@ -45,7 +45,7 @@ class InHand:
 
     @contextmanager
     def holding(self, model_id: str) -> Iterator[None]:
-        """While the answer of `model_id` is judged."""
+        """A context in which the answer of `model_id` is judged."""
         if self._page is None:
             yield
             return

@@ -1,8 +1,9 @@
-"""What the orchestrator says on its websocket, read; and how often it is asked again.
+"""Reads what the orchestrator says on its websocket, and paces how often a connection is tried.
 
-Reads texts of the client library's websocket; gives (event, data) for the gateway. The library would connect again at
-once to a server that lets go of it politely, several hundred times a second, and would read no list of more than some
-three thousand models: here a connection is tried at most once in `pause_seconds`, and a message may be 32 MB.
+Reads texts of the client library's websocket; gives (event, data) for the gateway. When a server
+closes the connection cleanly, the library connects again at once, several hundred times a second; and it cannot read a
+list of more than some three thousand models. Here a connection is tried at most once in `pause_seconds`, and a message
+may have 32 MB.
 """
 
 from __future__ import annotations

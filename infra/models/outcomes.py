@@ -1,7 +1,7 @@
-"""From what came over gRPC to our outcomes, each with its fault.
+"""Turns results of gRPC calls into our outcomes, each with whose fault it is.
 
-Reads a `CallResponse` or a gRPC status code, emits a `ModelReply`. The model's process sends both, so neither can make
-an ending the node's fault: what the node did wrong, the gateway and the stage know by themselves.
+Reads a `CallResponse` or a gRPC status code, emits a `ModelReply`. The model's process sends both, so
+neither may blame the node: faults of the node are found by the gateway and the stage themselves.
 """
 
 from __future__ import annotations

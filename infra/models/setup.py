@@ -1,4 +1,4 @@
-"""Setting a model up, and why that failed: the client library tells the code of a failed setup and drops the reason."""
+"""Keeps the reason of a failed Setup: the client library reports its code and drops the text."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def reason_of(runner: Any, code: str, reason: str | None) -> str:
 
 
 class _Heard:
-    """A channel on which the answer to a setup is heard, too."""
+    """A channel that also notes the answer to a Setup call."""
 
     def __init__(self, channel: Any, runner: Any) -> None:
         self._channel, self._runner = channel, runner

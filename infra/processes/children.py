@@ -1,8 +1,8 @@
-"""Child processes: started in a session of their own, bound to our life, their words kept.
+"""Child processes: each in a session of its own, killed when we die, with its output kept.
 
 Reads a child's stdout and stderr (one pipe, so that their order is kept); writes them to a log file of
-bounded size and hands each line on. Why not simply let the child write its file: the supervisor needs the last
-line for its message, and the events in the lines for its state.
+bounded size and hands each line on. The child does not write the file itself, because the supervisor
+needs the last line for its message, and the events in the lines for its state.
 
 A child is the leader of a process group, so that Ctrl-C in the terminal reaches the supervisor alone and
 `kill()` takes along whatever the child has started. The kernel kills it when its parent dies (Linux). That
@@ -55,7 +55,7 @@ class Process(Protocol):
 
     @property
     def silent_seconds(self) -> float:
-        """For how long it has given no sign of life, as far as it gives any; 0 where it does not."""
+        """Seconds since its last sign of life; 0 for a process that gives none."""
 
     async def start(self) -> None:
         """Start it (again). Returns once it is forked."""
@@ -73,7 +73,7 @@ class Process(Protocol):
 class LoggedProcess:
     """A command as a child. `gate`, where given, is awaited after each start; its bytes go to the child's stdin.
 
-    So a child may import while the rest of the node still starts, and learn then what only turned out meanwhile.
+    So a child imports while the rest of the node still starts, and learns afterwards what became known meanwhile.
     With `forked_by` it is a fork of that server, and `command` the arguments of what the server has imported.
     `sockets` are handed on: by their (host, port), under which the child asks for them (`infra/processes/sockets.py`).
     """
@@ -286,7 +286,7 @@ class BrokerProcess:
 
     @property
     def silent_seconds(self) -> float:
-        """It gives no sign that we look at: the workers say when it does not answer."""
+        """Always 0: the workers notice when Kafka does not answer."""
         return 0.0
 
     @property

@@ -20,7 +20,7 @@ HANGS_EXIT_CODE = 70
 
 
 async def watch_loop(health_file: str, hangs_seconds: float = HANGS_SECONDS) -> None:
-    """Beat until cancelled. Ends the process when the loop does not come round for `hangs_seconds`."""
+    """Touch the file until cancelled. Ends the process when the loop has been stuck for `hangs_seconds`."""
     beat = [time.monotonic()]
     over = threading.Event()
     threading.Thread(target=_watch, args=(beat, over, hangs_seconds), daemon=True, name="loop-watch").start()

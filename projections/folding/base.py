@@ -30,7 +30,7 @@ _INT64 = 1 << 63
 
 
 def encode_row(value: object) -> bytes:
-    """MessagePack with sorted keys: equal content, equal bytes, whatever the order in which it came."""
+    """MessagePack with sorted keys: equal content gives equal bytes, in whatever order it arrived."""
     return _encoder.encode(value)
 
 
@@ -49,7 +49,7 @@ def key(*parts: str | int) -> bytes:
 def eight(value: int) -> bytes:
     """An integer as a key or a short row holds it: 8 bytes big-endian, within [0, 2**63).
 
-    What lies outside is put at that end: a time before 1970 in a log must not stop a fold for good.
+    A number outside of this range is put at its nearer end: a time before 1970 in a log must not stop a fold for good.
     """
     return min(max(value, 0), _INT64 - 1).to_bytes(8, "big")
 
@@ -139,7 +139,7 @@ def _begins(terms: Terms) -> int:
 
 
 class TermsRows:
-    """The terms known so far, by contract hash, as one topic told them (rows `T`)."""
+    """The terms known so far by contract hash, as one topic holds them (rows `T`)."""
 
     def __init__(self, store: Store) -> None:
         self.by_hash: dict[str, Terms] = {}
@@ -165,7 +165,10 @@ class TermsRows:
         return comparable_since(self.in_order, at_ms)
 
     def adds_up(self, contract_hash: str, at_ms: int) -> bool:
-        """Do scores made by that contract mean what scores mean at a time? True for a contract that is not known."""
+        """Whether a score of that contract may be added to the scores of the terms in force at this time (ms).
+
+        True for a contract that is not known.
+        """
         made_by, now = self.by_hash.get(contract_hash), self.at(at_ms)
         return made_by is None or now is None or made_by.scoring_hash == now.scoring_hash
 

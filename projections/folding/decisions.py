@@ -1,8 +1,8 @@
-"""From records to rows: the counting rule once per topic, one decode per decision, all projections, one
-commit each.
+"""Turns records into rows: counts once per topic, decodes each decision once, hands it to all projections, and
+commits once per projection.
 
-No broker here: the runner, a replay and the tests feed it alike. A decision that cannot be read (unknown
-kind, newer version) raises before any projection has seen it; what was folded before it can still be
+It knows no broker: the projector, a replay and the tests feed it in the same way. A decision that cannot be read
+(unknown kind, newer version) raises before any projection has seen it; what was folded before it can still be
 committed.
 """
 

@@ -1,4 +1,7 @@
-"""How much of a history one question may look at: what is rare, or nowhere, would else be looked for in all of it."""
+"""Bounds how much of a history one question may read.
+
+Without a bound, a question about something rare, or about something that does not exist, would read all of it.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,9 @@ from typing import Any
 
 
 class Look:
-    """So many looks, beside a first one that is free: a question goes on even from where the last one stopped.
+    """A budget of `most` reads.
 
-    When they are used up, `stopped_at` is the place behind which the next question goes on.
+    When it is used up, `stopped_at` is the last place that was read: the next question goes on behind it.
     """
 
     __slots__ = ("left", "stopped_at")
@@ -18,7 +21,7 @@ class Look:
         self.stopped_at: Any = None
 
     def at(self, *place: Any) -> bool:
-        """Take a look; False when there is none left, and then everything up to `place` was looked at."""
+        """Spend one read on `place`; False when none is left. Everything up to `stopped_at` was read then."""
         if self.left <= 0:
             self.stopped_at = place
             return False
@@ -26,5 +29,5 @@ class Look:
         return True
 
     def costs(self, looks: int) -> None:
-        """The look that was taken is worth so many more."""
+        """Spend `looks` more: the last read cost more than one."""
         self.left -= looks

@@ -1,7 +1,7 @@
-"""Read models as they were: views of the living stores at a cut of the log, for the very projections that run live.
+"""Read models as they were: views of the live stores at a cut of the log, for the same projections.
 
-Reads the stores' versions (`versions.py`) and folds only what no cut can say: the latecomers of a moment. A view writes
-nothing, and does not change while the living stores go on: what was before a cut stays as it was.
+Reads the versions of rows (`versions.py`). Folds only the decisions that a cut cannot express: those made late for a
+moment. A view writes nothing. It stays the same while the live stores move on: rows before a cut never change.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ _Any = TypeVar("_Any", bound=Projection)
 
 
 class TooManyLatecomersError(CoordinatorError):
-    """So many decisions came after their time that the moment cannot be answered at a bounded cost."""
+    """Too many decisions were made late for this moment: it cannot be answered at a bounded cost."""
 
 
 class NotInThePastError(CoordinatorError):
-    """A position that was not reached yet, or that names no latecomer."""
+    """The position lies ahead of what is folded, or names as late a decision that was not."""
 
 
 class Cut(msgspec.Struct, frozen=True):
@@ -59,7 +59,7 @@ Cuts = Mapping[str, Cut]
 
 
 class Readable(Protocol):
-    """What questions are answered from: the living read models, or a view of them."""
+    """What questions are answered from: the live read models, or a view of them in the past."""
 
     @property
     def leaderboard(self) -> Leaderboard: ...
@@ -76,7 +76,7 @@ class Readable(Protocol):
 
 
 class PastStore(Store):
-    """A store as decisions before a cut left it. What is committed to it stays in memory, on top."""
+    """A store as the decisions before a cut left it. Rows that are committed to it are kept in memory, on top."""
 
     def __init__(self, store: Store, kind: type[Projection], cuts: Mapping[str, int]) -> None:
         self.path = store.path

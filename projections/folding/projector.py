@@ -161,7 +161,7 @@ class Projector:
             raise WorldError(f"Kafka at {bootstrap} did not answer: {reason}") from error
 
     async def _look_at_tails(self) -> None:
-        """What stood still before this start has no news that would tell how long it does."""
+        """Read when each stage last wrote: a stage that stood still before this start sends nothing that would tell."""
         settings = self.settings
         try:
             tails = await read_tails(settings.kafka_bootstrap, settings.crunch_id, TAIL_RECORDS_AT_START)
@@ -246,7 +246,7 @@ class Projector:
 
     @property
     def stopping(self) -> bool:
-        """Was it asked to stop?"""
+        """Whether `stop` was called."""
         return self._stopping
 
     def lag(self) -> dict[str, int]:

@@ -87,7 +87,7 @@ class Changes:
         return before
 
     def _mark(self, decision: Decision) -> None:
-        """One that changed no row too: a tick that comes behind a later one was the clock for a while all the same."""
+        """Note where a decision ended, also one that changed no row: a past state may end with it."""
         at = known_at(decision)
         if at is None:
             return

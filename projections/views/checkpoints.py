@@ -42,7 +42,7 @@ DECIDED = "commands_decided"
 SNAPSHOTS_DECIDED = "snapshots_decided"
 CHANGES = "changes"
 CHANGES_KEPT = 256
-"""A live listener that was away for more changes than these gets everything anew; the meta record stays small."""
+"""How many changes are kept for live listeners. One that was away for longer gets everything anew."""
 PENDING = "PENDING"
 WITHHELD = "WITHHELD"
 
@@ -141,7 +141,8 @@ class Checkpoints(Projection):
             row = CheckpointRow(
                 checkpoint=data, status=status, created_at=event.at, changed_at=event.at, reason=reason
             )
-        else:  # released: what is offered is what this event says
+        else:
+            # A withheld checkpoint is released: it was computed anew, so the shares to pay are those of this event.
             row = msgspec.structs.replace(
                 before, checkpoint=data, status=status, changed_at=event.at, reason=reason
             )
@@ -150,7 +151,8 @@ class Checkpoints(Projection):
     def _bind(self, data: PayeesBoundData, batch: Batch) -> None:
         before = self._read(batch, data.checkpoint_id)
         if before is None:
-            return  # the stage binds what it has opened: there is none in a log of ours
+            return  # cannot happen in a log of ours: the stage binds payees of checkpoints that it has opened
+        # The first wallet that was bound for a model stays: the stage sends only models that were not bound yet.
         batch.put(b"K" + key(data.command_id), encode_row((data.checkpoint_id, before.status)))
         row = msgspec.structs.replace(before, payees=before.payees | data.payees)
         batch.put(b"C" + key(data.checkpoint_id), encode_row(row))
@@ -222,7 +224,7 @@ class Checkpoints(Projection):
                 yield row
 
     def latest_offered(self) -> CheckpointRow | None:
-        """The newest checkpoint that is or was offered for payment; a withheld one is not."""
+        """The newest checkpoint that is or was offered for payment. A withheld one was not offered."""
         return next((row for row in self.newest() if row.status != WITHHELD), None)
 
     def refusal(self, command_id: str) -> CommandRefusedData | None:

@@ -56,14 +56,14 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class OpenRound(msgspec.Struct, array_like=True):
-    """A round under way: how many were asked per scope, and per scope [recorded, absent, failed]."""
+    """A round under way: how many models were asked, and scope_key -> [recorded, absent, failed] so far."""
 
     roster: int
     tallies: dict[str, list[int]]
 
 
 class Closed(msgspec.Struct, array_like=True):
-    """What `scores` says of one scope of a round: the final statuses, and the scores and reasons beside them."""
+    """One scope of a round as `scores` closed it: counts of the final statuses, and of the scores and reasons given."""
 
     scored: int
     failed: int
@@ -79,7 +79,7 @@ _text_decoder = msgspec.msgpack.Decoder(tuple[int, str])
 
 
 class Checks(Projection):
-    """The sums, and what does not add up."""
+    """Counts both sides of each sum, and keeps a row for each difference."""
 
     name = "checks"
     topics = ("predictions", "scores", "snapshots", "checkpoints")
@@ -183,6 +183,8 @@ class Checks(Projection):
 
     def _balance(self, batch: Batch, input_id: str, scope_key: str, tally: list[int], closed: Closed) -> None:
         recorded, absent, failed = tally
+        # Each recorded answer must end as a score or as a failure to score. A model that failed or was absent when it
+        # was asked keeps that status. So `failed` of the scores counts both kinds of failure, `absent` one alone.
         sums = (closed.scored, closed.failed, closed.absent)
         right = (
             closed.scored == closed.scored_events
@@ -204,6 +206,7 @@ class Checks(Projection):
     def _fold_money(self, event: AnyEvent, batch: Batch) -> None:
         match event:
             case PeriodClosed(data=data):
+                # Periods must join without a hole or an overlap: else a score would be paid for never, or twice.
                 until = _number(batch.get(b"P"))
                 if until is not None and data.from_ms != until:
                     what = f"the period from {data.from_ms} follows one that ended at {until}"
@@ -217,6 +220,7 @@ class Checks(Projection):
                 batch.put(b"K" + key(data.checkpoint.checkpoint_id), encode_row("WITHHELD"))
                 self.count("checkpoints", "withheld")
             case CheckpointSubmitted(data=data):
+                # One transaction pays one checkpoint: a hash that comes again may hide that a payment was never made.
                 name = b"H" + key(data.tx_hash)
                 before = batch.get(name)
                 if before is not None:
@@ -239,6 +243,7 @@ class Checks(Projection):
                 batch, SETTLEMENTS, event.id, event.at, f"{data.checkpoint_id} was offered a second time"
             )
         batch.put(name, encode_row("OFFERED"))
+        # Computed again from the event alone: the stage that made the emission is what is checked here.
         faults = emission_faults(data.emission, len(data.ranking))
         if emission_sha256(data.emission) != data.emission_sha256:
             faults.append("the emission is not the one that was hashed")
@@ -269,7 +274,7 @@ class Checks(Projection):
         waiting = [0, 0, 0]
         for _, row in self.store.scan(b"A"):
             waiting = [a + b for a, b in zip(waiting, _answers_decoder.decode(row), strict=True)]
-        ahead = 0
+        ahead = 0  # closed by `scores` before `predictions` was folded so far
         for _, row in self.store.scan(b"S"):
             closed = _closed_decoder.decode(row)
             ahead += closed.scored + closed.failed + closed.absent
@@ -285,6 +290,8 @@ class Checks(Projection):
             "absent": self.counted("scores", "absent"),
             "pending": sum(waiting) + asked,
         }
+        # `scores` may be folded ahead of `predictions`: what it closed and `predictions` has not opened is in `ends`
+        # and in neither of the other two numbers, so it is subtracted.
         ends = counts["scored"] + counts["failed"] + counts["absent"]
         adds_up = opened == ends - ahead + counts["pending"]
         text = (

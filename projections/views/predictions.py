@@ -352,7 +352,7 @@ class Predictions(Projection):
         ]
 
     def _is_closed(self, input_row: InputRow | None, scope_key: str) -> bool:
-        """Could an answer to this still be copied? What is not known yet counts as if it could."""
+        """Whether answers are hidden, since they could be copied. An input that is not known yet hides them too."""
         if input_row is None or scope_key not in input_row.scopes:
             return True
         terms = self.terms.by_hash.get(input_row.contract_hash)

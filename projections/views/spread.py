@@ -48,7 +48,7 @@ def spread(
 
 
 def is_rehearsing(read: Predictions) -> bool:
-    """Is the newest round one of a rehearsal?"""
+    """Whether the newest round is one of a rehearsal (replayed time)."""
     newest = next(read.newest(0, FAR_FUTURE_MS), None)
     input_row = read.input(newest.input_id) if newest is not None else None
     return input_row is not None and input_row.rehearsal

@@ -35,12 +35,16 @@ LAST = "\x00last"
 def window_sums(
     buckets: Mapping[int, Mapping[Scope, Bucket]], until: int, terms: Terms, since: int = 0
 ) -> dict[str, WindowSums]:
-    """Per window of the terms, the sums of the value field in the buckets that start in it and before `until`, and
-    not before `since`: there scores meant something else.
+    """Window name -> scope -> model_id -> (sum in units, n, how many of the n are scores), of the value field.
+
+    `until` and `since` are ms. A bucket belongs to each window that its start lies in. Buckets before `since` are left
+    out: their scores were made by terms with another meaning, and adding them would mix units.
     """
     end = until // terms.snapshot_interval_ms * terms.snapshot_interval_ms
     field = terms.value_field
     starts = sorted((start for start in buckets if start < until), reverse=True)
+    # From the shortest window to the longest, and from the newest bucket to the oldest: a longer window contains the
+    # shorter one, so its sums go on from there and no bucket is added twice.
     running: dict[Scope, dict[str, list[int]]] = {}
     sums_of_window: dict[str, WindowSums] = {}
     at = 0
@@ -61,7 +65,10 @@ def window_sums(
 
 
 def mean_of(cell: Cell | None) -> int | None:
-    """The mean in units, or None where nothing was scored: charges alone are no score."""
+    """The mean in units (integer, see `mean_units`), or None where nothing was scored.
+
+    A model with charges for absence alone has no score: it must not be ranked by them.
+    """
     return mean_units(cell[0], cell[1]) if cell is not None and cell[2] else None
 
 
@@ -78,10 +85,11 @@ def _add_cell(total: list[int], sums: Sums, field: str, sign: int) -> None:
 
 
 class TrailingSums:
-    """The same sums, kept between two askings: only what came in is added and what fell out taken away.
+    """The same sums, kept from one call to the next: buckets that entered a window are added, those that left it are
+    subtracted.
 
-    The buckets before the last full boundary are kept summed; the open ones behind it are added when asked. A kept
-    bucket that changes or vanishes must be told by `touch`: then the next asking sums all anew.
+    Buckets before the last full boundary are held as sums; the open ones behind it are added at each call. Whoever
+    changes or drops a bucket calls `touch` before: if it is part of the held sums, the next call sums everything anew.
     """
 
     def __init__(self) -> None:
@@ -145,7 +153,7 @@ def _add(
         for model_id, sums in bucket.items():
             total = totals.setdefault(model_id, [0, 0, 0])
             _add_cell(total, sums, field, sign)
-            if total[1] == 0:  # nothing of this model is left in the window: no score is not a score of 0
+            if total[1] == 0:  # no score is left in the window, which is not a score of 0
                 del totals[model_id]
 
 
@@ -198,7 +206,7 @@ def _board(board: BoardTerms, sums: WindowSums) -> dict[str, Number]:
 
 
 def over_scopes(sums: WindowSums) -> dict[str, Cell]:
-    """model_id -> its cell over all scopes: the board asks how good a model is, not at what."""
+    """model_id -> its cell summed over all scopes: the board ranks a model as a whole."""
     cell_of_model: dict[str, Cell] = {}
     for totals in sums.values():
         for model_id, (total, n, scored) in totals.items():

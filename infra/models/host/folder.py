@@ -1,4 +1,4 @@
-"""Which models a folder holds, and whose they are.
+"""Finds the models of a folder, and whose they are.
 
 Reads `<models_dir>/<name>/main.py` and an optional `<models_dir>/models.yaml`; emits `ModelEntry`s.
 A folder alone is enough: the file only adds names. A misspelt field is refused, not ignored, because
@@ -35,7 +35,7 @@ YAML_BYTES_MAX = 5_000_000
 
 
 class ModelEntry(msgspec.Struct, frozen=True):
-    """One model to run: who it is, and where its code lies."""
+    """One model to run: its ids and names, and the folder of its code."""
 
     model_id: str
     model_name: str
@@ -129,7 +129,7 @@ def read_models(models_dir: Path, *, strict: bool = True) -> list[ModelEntry]:
 
 
 def left_out(models_dir: Path) -> list[str]:
-    """A sentence for each folder that is no model here, and what to do about it."""
+    """One sentence for each folder that is not run as a model, with what to do about it."""
     named, present = _named_and_present(models_dir)
     reasons = []
     for path in sorted(models_dir.iterdir()):

@@ -69,7 +69,7 @@ class Failure(msgspec.Struct, frozen=True):
 
 
 class HostedModel:
-    """A model and what has become of it; `state` is STARTING or one of the three on the wire."""
+    """A model and its state: STARTING, or one of the three of the protocol."""
 
     def __init__(self, entry: ModelEntry, ip: str = HOST) -> None:
         self.entry = entry
@@ -194,7 +194,7 @@ class ModelHost:
         ]
 
     def _supervised(self, model: HostedModel, task: asyncio.Task[None]) -> None:
-        """A supervisor that raised has met a fault of ours: its model stops, and nobody waits for it for ever."""
+        """Run a supervisor. Where it raises, by a fault of ours, its model is stopped: nobody may wait for it."""
         if task.cancelled() or (error := task.exception()) is None:
             return
         log.error("model %s: the host failed", model.entry.model_id, exc_info=error)
@@ -376,7 +376,7 @@ class ModelHost:
 
 
 async def _how_it_ended(model: HostedModel) -> str:
-    """Wait until the model's process ends, not one that was replaced meanwhile; how it did."""
+    """Wait until the model's current process ends, passing over one that was replaced; how it ended."""
     while True:
         child = model.child
         if child is None:

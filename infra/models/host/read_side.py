@@ -42,7 +42,7 @@ STATUS = {
 class _Server(uvicorn.Server):
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Signals are the host's."""
+        """Install no signal handlers: the host has its own."""
         yield
 
 
@@ -96,7 +96,7 @@ class ReadSide:
 
     @property
     def serving(self) -> bool:
-        """Are connections taken by now?"""
+        """Whether connections are accepted by now."""
         return self._server.started
 
     async def stop(self) -> None:

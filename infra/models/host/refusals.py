@@ -1,7 +1,8 @@
-"""What a participant is told when the confinement refuses something: the rule, in plain words, beside the exception.
+"""Tells a participant which rule refused something, in plain words beside the exception.
 
-Python says `[Errno 13] Permission denied`; whose rule that is and what to do instead, only the host knows. Told by
-where an exception comes from, never by its text. Only the standard library: a model's process must stay small.
+Python says `[Errno 13] Permission denied`. Only the host knows which of its rules that was, and what to do instead.
+The rule is found by where an exception comes from, never by its text. Only the standard library: a model's process
+must stay small.
 """
 
 from __future__ import annotations

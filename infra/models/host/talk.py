@@ -1,6 +1,6 @@
-"""What coordinators say to the host, read; and what the host says to them, sent.
+"""Reads what coordinators send to the host, and sends what the host answers.
 
-A message has at most a mebibyte (the websocket's bound); what cannot be read is said and passed over.
+A message has at most a mebibyte (the websocket's bound); a message that cannot be read is logged and passed over.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 
 class Report(msgspec.Struct, frozen=True):
-    """A coordinator's word that a model failed."""
+    """A coordinator reports that a model failed."""
 
     model_id: str
     failure_code: str
@@ -30,7 +30,7 @@ class _Incoming(msgspec.Struct, frozen=True):
 
 
 def reports_in(text: str | bytes) -> list[Report]:
-    """The reports of a `report_failure` message; of any other none."""
+    """The reports of a `report_failure` message; an empty list for any other message."""
     try:
         message = msgspec.json.decode(text, type=_Incoming)
     except msgspec.DecodeError as error:
@@ -43,7 +43,7 @@ def reports_in(text: str | bytes) -> list[Report]:
 
 
 async def send_all(connection: ServerConnection, messages: asyncio.Queue[str]) -> None:
-    """Send what comes, until the connection is gone."""
+    """Send each message of the queue until the connection is gone."""
     try:
         while True:
             await connection.send(await messages.get())

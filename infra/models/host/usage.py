@@ -1,4 +1,4 @@
-"""What each model's processes come to together: the kernel bounds one process and one file, not their number.
+"""Adds up what each model's processes use: the kernel bounds one process and one file, and not their number.
 
 Reads `/proc` (elsewhere nothing is known, and nothing is ended) and the working copies; emits sentences.
 """
@@ -21,7 +21,7 @@ GROUP, RESIDENT = 2, 21
 
 
 class Usage(msgspec.Struct):
-    """Of one process group: how many processes, and the bytes of memory that they hold."""
+    """Use of one process group: the number of processes, and the bytes of memory that they hold."""
 
     processes: int = 0
     memory_bytes: int = 0
@@ -42,7 +42,7 @@ def usage_by_group(groups: Iterable[int], proc: Path = PROC) -> dict[int, Usage]
 
 
 def written_bytes(folder: Path, bytes_max: int) -> int:
-    """What lies in a working copy; the walk ends once it is more than `bytes_max`."""
+    """Bytes in a working copy. The walk ends once it has counted more than `bytes_max`."""
     total = 0
     for parent, _, names in os.walk(folder):
         for name in names:
@@ -56,7 +56,7 @@ def written_bytes(folder: Path, bytes_max: int) -> int:
 
 
 def excesses(children: Mapping[str, tuple[int, Path]], limits: Limits, proc: Path = PROC) -> dict[str, str]:
-    """Of models by id, with their process group and working copy: why each one that uses too much must end."""
+    """model_id -> why it must end, for each model that uses too much. Models are given with process group and copy."""
     groups = usage_by_group((group for group, _ in children.values()), proc)
     reason_of_model: dict[str, str] = {}
     for model_id, (group, folder) in children.items():

@@ -1,8 +1,8 @@
-"""What changes in a folder of models while the host runs.
+"""Finds what changes in a folder of models while the host runs.
 
 Reads the folder's listing and its files' sizes and times, about once a second; emits `Change`s. A submission that is
-still being written is left alone: it counts once two looks in a row have found it the same. A `models.yaml` that
-cannot be used is said once, and the last good one stands.
+still being written is left alone: it counts once two looks in a row saw the same files. A `models.yaml` that
+cannot be used is logged once, and the last good one stays in force.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class FolderWatch:
         self._said = ""
 
     def look(self) -> list[Change]:
-        """What changed since the last look, and is whole."""
+        """The changes since the last look, of submissions that are complete."""
         try:
             now = {entry.model_id: entry for entry in read_models(self._models_dir, strict=False)}
         except OperatorError as error:
