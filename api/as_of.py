@@ -47,7 +47,7 @@ CACHED_ANSWER_BYTES_MAX = 1024 * 1024
 TIME_CHARS_MAX = 64
 OK = 200
 HAS_A_PAST = re.compile(
-    r"/reports/(leaderboard(/history)?|models(/[^/]+(/state)?)?|predictions|snapshots|feeds(/tail)?|schema|checkpoints(/[^/]+)?)"
+    r"/reports/(leaderboard(/history)?|pools|models(/[^/]+(/state)?)?|predictions|snapshots|feeds(/tail)?|schema|checkpoints(/[^/]+)?)"
 )
 """What pays (`emission`, `prizes`) is answered as of now alone: an old state must not be signed for."""
 FROM_ROWS_ALONE = "/reports/predictions"

@@ -25,6 +25,7 @@ NO_COPIES = {"rounds": 0, "models": 0, "pairs_found": 0, "pairs": []}
 ROUTES = (
     "/reports/leaderboard",
     "/reports/leaderboard/history",
+    "/reports/pools",
     "/reports/models",
     "/reports/models/global",
     "/reports/models/params",

@@ -49,3 +49,12 @@ async def test_a_board_has_a_column(api):
     assert columns["score_recent"]["tooltip"] == "Mean score of the last 24 h"
     assert columns["weighted"]["tooltip"] == "Mean over 2 scopes, each as score_recent"
     assert "of the period" not in columns
+
+
+async def test_each_board_over_a_window_is_a_pool_and_the_whole_one_is_global(api):
+    pools = (await api.get("/reports/pools"))["pools"]
+    assert [(one["pool"], one["metric"]) for one in pools] == [("global", "avg_pnl"), ("weighted", "avg_pnl")]
+    assert pools[1]["rankings"][0] == {
+        "rank": 1, "model_id": "b", "model_name": "name of b", "avg_brier": 0.0, "avg_pnl": 0.5, "events_scored": 3
+    }  # fmt: skip
+    assert [one["model_id"] for one in pools[1]["rankings"]] == ["b", "a"]  # c is not ranked

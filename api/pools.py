@@ -1,0 +1,78 @@
+"""`GET /reports/pools`: the whole board and the boards beside it, as the web app's page of pools reads them."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from fastapi import APIRouter
+from fastapi.responses import Response
+
+from coordinator.api.answers import shaped
+from coordinator.api.reading import Reading
+from coordinator.api.shapes import Id, Shape
+from coordinator.projections.views.leaderboard import Board
+from coordinator.streams.scores.units import to_float
+
+GLOBAL = "global"
+POOLS_MAX = 64
+RANKED_MAX = 1000
+"""Of each pool the best so many: an answer has a few megabytes at most."""
+
+
+class PoolRanking(Shape):
+    """A ranked model. The number that ranks stands under the pool's `metric`; the other one is 0, never null."""
+
+    rank: int
+    model_id: Id
+    model_name: str
+    avg_brier: float
+    avg_pnl: float
+    events_scored: int
+
+
+class PoolBoard(Shape):
+    """One board, best first."""
+
+    pool: str
+    metric: Literal["avg_brier", "avg_pnl"]
+    """`avg_brier` where less is better, else `avg_pnl`."""
+    rankings: list[PoolRanking]
+
+
+class Pools(Shape):
+    """The pool named `global` is always there, and first."""
+
+    pools: list[PoolBoard]
+
+
+def router() -> APIRouter:
+    """The route of the pools."""
+    routes = APIRouter()
+
+    @routes.get("/reports/pools", response_model=Pools)
+    async def pools(read: Reading) -> Response:
+        """The live board as the pool `global`, then each board over a window by its own name; ranked models alone."""
+        leaderboard, terms = read.leaderboard, read.leaderboard.terms_now
+        boards = (
+            [board.name for board in terms.boards if board.window and board.name != GLOBAL] if terms else []
+        )
+        pools = [_pool(GLOBAL, leaderboard.board())]
+        pools += [_pool(name, leaderboard.board(name)) for name in boards[: POOLS_MAX - 1]]
+        return shaped(Pools, {"pools": pools})
+
+    return routes
+
+
+def _pool(name: str, board: Board | None) -> dict[str, Any]:
+    if board is None:
+        return {"pool": name, "metric": "avg_pnl", "rankings": []}
+    metric = "avg_brier" if board.direction == "asc" else "avg_pnl"
+    rankings = []
+    for row in board.rows[:RANKED_MAX]:
+        units = row.windows_units[board.ranking_key]
+        if row.rank is None or units is None:
+            break  # unranked ones come last
+        numbers = {"avg_brier": 0.0, "avg_pnl": 0.0, metric: to_float(units, board.decimals)}
+        model = {"rank": row.rank, "model_id": row.model.model_id, "model_name": row.model.model_name}
+        rankings.append(model | numbers | {"events_scored": row.scored_count})
+    return {"pool": name, "metric": metric, "rankings": rankings}
