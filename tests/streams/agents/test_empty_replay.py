@@ -7,10 +7,13 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 from tests import virtual_time
 from tests.memory_io import MemoryLog
 from tests.streams.agents.test_clock_seams import SHELF
+from tests.streams.build import seen
 
+from coordinator.streams.agents.feed import worker
 from coordinator.streams.agents.feed.worker import FeedTenure
 from coordinator.streams.agents.owning.dead_letters import DeadLetters
 from coordinator.streams.agents.workers import candle_options
@@ -18,6 +21,7 @@ from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.events import FeedStateChanged
 from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.log.counting import Counter
+from coordinator.streams.log.envelope import Append, encode_append, encode_decision
 from coordinator.streams.log.errors import OperatorError, RefusedError, WorldError
 from coordinator.streams.ports import FeedRecord, Subscription
 from coordinator.streams.settings import Settings
@@ -101,3 +105,21 @@ def test_a_file_with_records_in_the_window_is_replayed(tmp_path: Path, start_ms,
     )
     why = virtual_time.run(replay(settings, source_by_name("candles", candle_options(settings))))
     assert isinstance(why, OperatorError) == empty
+
+
+async def test_a_replay_waits_for_models_that_count_and_says_which_it_saw(monkeypatch):
+    """A replaced owner's late word is no model: the rosters that come will not name it."""
+    monkeypatch.setattr(worker, "MODELS_WAIT_SECONDS", 0.2)
+    log = MemoryLog()
+
+    def told(model_id: str, epoch: int, seq: int) -> list[bytes]:
+        return encode_decision([seen(model_id)], epoch=epoch, seq=seq, upto={}, need={})
+
+    claims = [encode_append(Append(e=1, epoch=epoch, seq=0, claim="owner")) for epoch in (1, 2)]
+    log.records["models"] = [claims[0], *told("a", 1, 1), claims[1], *told("late", 1, 2), *told("b", 2, 2)]
+    settings = Settings(feed_source="file", replay_models_min=3)
+    terms = make_terms(SHELF.current, SHELF.current_hash, settings, 0)
+    tenure = FeedTenure(log, InputStage(SHELF), "tests", settings, Nothing(), lambda: terms, DeadLetters(log))
+    with capture_logs() as lines:
+        await tenure._wait_for_models()
+    assert [(one["event"], one["seen"]) for one in lines] == [("models_missing", ["a", "b"])]
