@@ -128,6 +128,7 @@ def row_of(prediction: Prediction) -> dict[str, Any]:
         "param": prediction.scope_key,
         "status": prediction.status,
         "output": prediction.output,
+        "output_bytes": prediction.output_bytes,
         "output_hidden": prediction.hidden,
         "output_hidden_until": naive(prediction.resolvable_at)
         if prediction.hidden and prediction.resolvable_at is not None

@@ -167,7 +167,9 @@ class Prediction(Shape):
     horizon: int | None
     param: str
     status: Literal["PENDING", "SCORED", "FAILED", "ABSENT"]
-    output: dict[str, Any] | None
+    output: Any
+    output_bytes: int | None
+    """Of an answer above 64 KiB, which is in the log alone: then `output` is null."""
     output_hidden: bool
     """True while others could still copy the answer: `output` is null until the horizon has passed."""
     output_hidden_until: Naive | None

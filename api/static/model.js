@@ -233,7 +233,7 @@ async function predictionsTable(id, signal) {
 
 function predictionRow(row) {
   const kind = { SCORED: "up", PENDING: "accent", ABSENT: "warn", FAILED: "down" }[row.status];
-  const answer = row.output && typeof row.output.value === "number" ? score(row.output.value) : row.output ? JSON.stringify(row.output).slice(0, 60) : row.output_hidden ? "hidden" : "–";
+  const answer = row.output && typeof row.output.value === "number" ? score(row.output.value) : row.output ? JSON.stringify(row.output).slice(0, 60) : row.output_hidden ? "hidden" : row.output_bytes ? `${count(row.output_bytes)} bytes` : "–";
   return h("tr", null,
     h("td", { class: "when" }, stamp(second(row.performed_at))), h("td", { class: "wide" }, row.subject), h("td", { class: "wide" }, row.scope_key),
     h("td", null, h("span", { class: `pill ${kind}` }, row.status.toLowerCase())),

@@ -92,7 +92,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     performed_at: int
     exec_time_us: int
-    output: dict[str, Any] | None
+    output: Any
     reason: str
     fault: str | None
     subject: str
@@ -107,6 +107,8 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     opened_at: int = 0
     hidden: bool = False
     """`output` is None because others could still copy it."""
+    output_bytes: int | None = None
+    """How large an answer is that is in the log alone: then `output` is None."""
     state: msgspec.Raw | None = None
     """JSON of what the round left as its model's carried state, where it changed it."""
 

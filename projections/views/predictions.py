@@ -4,6 +4,7 @@ its own.
     I input_id             the input, and its ground truth per horizon            from `inputs`
     O at input_id          a round was opened at `at` (an index by time)          from `predictions`
     R input_id             whom the round asked                                   from `predictions`
+    G input_id scope_key   model -> bytes of an answer that is in the log alone   from `predictions`
     A input_id scope_key   the answers half: the columns of its events, as JSON   from `predictions`
     N                      when the newest round was opened: nothing past it is    from `predictions`
     U                      up to which time inputs are resolved                     from `inputs`
@@ -40,6 +41,7 @@ from coordinator.projections.views.prediction_rows import (
     join,
 )
 from coordinator.streams.events import (
+    NO_OUTPUT,
     AnswerEntry,
     AnyEvent,
     CrunchConfigured,
@@ -58,10 +60,13 @@ from coordinator.streams.log.lifecycle import NONE
 
 ROUNDS_PER_LOOK = 500
 ROUND_LOOKS = 20
+OUTPUT_BYTES_KEPT = 64 * 1024
+"""A larger answer stays in the log alone."""
 _answers_decoder = msgspec.json.Decoder(list[tuple[int, ScopeAnsweredData]])
 """(at, columns) of each event: JSON, for its outputs are."""
 _roster_decoder = msgspec.msgpack.Decoder(list[RosterEntry])
 _json = msgspec.json.Encoder()
+_large_decoder = msgspec.msgpack.Decoder(dict[str, int])
 _states_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _state_decoder = msgspec.json.Decoder(StateRow)
 _scores_decoder = msgspec.msgpack.Decoder(ScoresRow)
@@ -74,9 +79,9 @@ class Predictions(Projection):
 
     name = "predictions"
     topics = ("predictions", "scores", "inputs")
-    schema = 6
+    schema = 7
     owners: ClassVar[Mapping[bytes, str]] = {
-        **dict.fromkeys((b"A", b"N", b"O", b"R"), "predictions"),
+        **dict.fromkeys((b"A", b"G", b"N", b"O", b"R"), "predictions"),
         **dict.fromkeys((b"C", b"D", b"E", b"S", b"T"), "scores"),
         **dict.fromkeys((b"I", b"U"), "inputs"),
     }
@@ -120,6 +125,20 @@ class Predictions(Projection):
                 missed = [one.status for one in part.unanswered if one.place == place]
                 self.refuse(batch, "predictions", event, missed[0] if missed else "PENDING")
                 return
+        large = {
+            str(index): size
+            for index, output in zip(data.models, data.outputs, strict=True)
+            if (size := memoryview(output).nbytes) > OUTPUT_BYTES_KEPT
+        }
+        if large:
+            outputs = [
+                NO_OUTPUT if str(index) in large else output
+                for index, output in zip(data.models, data.outputs, strict=True)
+            ]
+            data = msgspec.structs.replace(data, outputs=outputs)
+            other = b"G" + key(data.input_id, data.scope_key)
+            row = batch.get(other)
+            batch.put(other, encode_row((_large_decoder.decode(row) if row else {}) | large))
         batch.put(name, _json.encode([*before, (event.at, data)]))
         for counted, count in zip(("recorded", "absent", "failed"), data.status_counts(), strict=True):
             self.count("predictions", counted, count)
@@ -308,6 +327,7 @@ class Predictions(Projection):
         decimals = self.terms.decimals(scores.contract_hash if scores else "")
         made_by = self.terms.by_hash.get(input_row.contract_hash) if input_row else None
         closed = self._is_closed(input_row, scope_key)
+        large = self._large(input_id, scope_key)
         return [
             join(
                 at,
@@ -324,6 +344,7 @@ class Predictions(Projection):
                 opened_at=opened_at,
                 closed=closed,
                 state=states.get(answer.model_id),
+                output_bytes=large.get(answer.model_id),
             )
             for at, answer in answers
         ]
@@ -350,6 +371,16 @@ class Predictions(Projection):
             for answer in data.entries(roster)
             if model_ids is None or answer.model_id in model_ids
         ]
+
+    def _large(self, input_id: str, scope_key: str) -> dict[str, int]:
+        """Model -> the bytes of its answer, where that is in the log alone."""
+        row = self.store.get(b"G" + key(input_id, scope_key))
+        if row is None:
+            return {}
+        asked = self.store.get(b"R" + key(input_id))
+        roster = _roster_decoder.decode(asked) if asked else []
+        sizes = _large_decoder.decode(row).items()
+        return {roster[int(index)].model_id: size for index, size in sizes if int(index) < len(roster)}
 
     def _is_closed(self, input_row: InputRow | None, scope_key: str) -> bool:
         """Whether answers are hidden, since they could be copied. An input that is not known yet hides them too."""

@@ -146,9 +146,7 @@ def check_predictions(chain: Chain, rounds: Sequence[Asked]) -> str:
     return f"{kinds['PENDING']} answers of {len(models)} models, {absent} absent, {failed} failed"
 
 
-def score_again(
-    contract: CrunchContract, output: dict[str, Any], truth: dict[str, Any]
-) -> dict[str, int] | None:
+def score_again(contract: CrunchContract, output: Any, truth: dict[str, Any]) -> dict[str, int] | None:
     """Units per numeric field, by the contract; None where it says that the answer deserves no score."""
     result = contract.score_type.model_validate(
         contract.score_prediction(
@@ -237,7 +235,7 @@ def check_scores(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) ->
 
 
 def _scored(
-    contract: CrunchContract, output: dict[str, Any], truth: dict[str, Any] | None
+    contract: CrunchContract, output: Any, truth: dict[str, Any] | None
 ) -> tuple[dict[str, int] | None, bool]:
     """(units, did the contract turn the answer down); no units where there is no score."""
     if truth is None:

@@ -151,7 +151,10 @@ class CrunchContract(BaseModel):
     input_type: type[BaseModel] = ModelInput
     """The type of what `build_input` gives and a model's `tick` receives; what does not fit is the author's fault."""
     output_type: type[BaseModel] = InferenceOutput
-    """The type of an answer: `{"value": 0.4}`. An answer that does not fit it is FAILED by its model's fault."""
+    """The type of an answer: `{"value": 0.4}`, or whatever a `RootModel` describes, such as a list:
+    `class Paths(RootModel[list[list[float]]]): model_config = ConfigDict(json_schema_extra={"examples": [[[1.0]]]})`.
+    Such examples, and those of single fields (`Field(examples=[..])`), are what `contract check` tries. An answer that
+    does not fit it is FAILED by its model's fault."""
     ground_truth_type: type[BaseModel] = GroundTruth
     """The type of what `resolve_ground_truth` gives and the scoring receives."""
     score_type: type[BaseModel] = ScoreResult
@@ -176,9 +179,10 @@ class CrunchContract(BaseModel):
     gap_wait_seconds: float = Field(default=21_600, ge=0, le=604_800)
     """How long after its window's end a truth waits for missing records. Periods close no earlier than that, where
     records are missing; a hole that history says will stay is not waited for."""
-    output_max_bytes: int = Field(default=65536, gt=0, le=1_000_000)
-    """What is recorded of one answer, as JSON. On the wire an answer may have 4 times that: one with more is refused
-    before it is decoded. What is refused is FAILED by its model's fault."""
+    output_max_bytes: int = Field(default=65536, gt=0, le=4_000_000)
+    """What is recorded of one answer, as JSON. On the wire an answer may have 4 times that, and no more than 4 MiB: one
+    with more is refused before it is decoded. What is refused is FAILED by its model's fault. Answers above 64 KiB are
+    in the log alone: the API says how large they are."""
     model_strikes_max: int = Field(default=100, ge=0)
     """After so many rounds in a row without a valid prediction, by its own fault, a model is reported to the
     orchestrator, which stops it. 0: never."""

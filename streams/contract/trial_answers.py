@@ -9,19 +9,21 @@ from __future__ import annotations
 
 import types
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from enum import Enum
 from typing import Any, Literal, Union, get_args, get_origin
 
 import msgspec
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, RootModel, ValidationError
 
 NUMBERS = (0.5, -1.0, -0.5, -0.1, -0.001, 0.0, 0.001, 0.1, 1.0, 16000.0, 19990.0, 20000.25, 20010.0, 24000.0)
 WHOLE = (1, -1, 0, 2, 19990, 20010)
 HUGE = (1.0, 1e3, 1e6, 1e9)
 GOLDEN = 0.6180339887
 DEPTH_MAX = 3
+_ROOT = "root"
+"""The one field of a RootModel."""
 _NUMERIC = (float, int, Decimal)
 
 
@@ -34,8 +36,8 @@ def answers_to_try(output_type: type[BaseModel], deep: int = 0) -> list[BaseMode
     types it stands within: a type may hold itself.
     """
     if said := _examples(output_type):
-        return _valid_by_alias(output_type, said)
-    choices = {name: _choices(field.annotation, deep) for name, field in output_type.model_fields.items()}
+        return said
+    choices = _choices_of(output_type, deep)
     usual = {name: found[0] for name, found in choices.items() if found}
     raw = [usual]
     for name, found in choices.items():
@@ -47,15 +49,9 @@ def answers_to_try(output_type: type[BaseModel], deep: int = 0) -> list[BaseMode
     return _valid(output_type, raw)
 
 
-def _examples(output_type: type[BaseModel]) -> list[Any]:
-    extra = output_type.model_config.get("json_schema_extra")
-    said = extra.get("examples") if isinstance(extra, dict) else None
-    return said if isinstance(said, list) else []
-
-
 def more_answers(output_type: type[BaseModel], count: int = 16) -> list[BaseModel]:
     """Valid answers with numbers between -1 and 1 that nobody would think of; all numeric fields vary together."""
-    choices = {name: _choices(field.annotation) for name, field in output_type.model_fields.items()}
+    choices = _choices_of(output_type)
     usual = {name: found[0] for name, found in choices.items() if found}
     numeric = [
         name for name in usual if _unwrapped(output_type.model_fields[name].annotation) in (float, Decimal)
@@ -64,21 +60,23 @@ def more_answers(output_type: type[BaseModel], count: int = 16) -> list[BaseMode
     return _valid(output_type, [usual | dict.fromkeys(numeric, value) for value in spread]) if numeric else []
 
 
-def usual_answer(output_type: type[BaseModel]) -> dict[str, Any]:
+def usual_answer(output_type: type[BaseModel]) -> Any:
     """A plausible answer: a value for each field that has no default, 0.5 where the type is not known here.
 
     The first one of `answers_to_try` where the type has examples, or refuses that.
     """
+    choices = _choices_of(output_type)
     fields = {name: field for name, field in output_type.model_fields.items() if field.is_required()}
-    usual = {field.alias or name: (_choices(field.annotation) or [0.5])[0] for name, field in fields.items()}
-    plain = [] if _examples(output_type) else _valid_by_alias(output_type, [usual])
-    valid = plain or answers_to_try(output_type)
-    return valid[0].model_dump(by_alias=True) if valid else usual
+    usual = {field.alias or name: (choices[name] or [0.5])[0] for name, field in fields.items()}
+    valid = _examples(output_type) or _valid_by_alias(output_type, [usual]) or answers_to_try(output_type)
+    if valid:
+        return valid[0].model_dump(by_alias=True)
+    return usual.get(_ROOT) if issubclass(output_type, RootModel) else usual
 
 
 def huge_answers(output_type: type[BaseModel]) -> list[list[BaseModel]]:
     """For each numeric field and sign a ladder of valid answers, 1 to 1e9; none where the type sets a bound."""
-    choices = {name: _choices(field.annotation) for name, field in output_type.model_fields.items()}
+    choices = _choices_of(output_type)
     usual = {name: found[0] for name, found in choices.items() if found}
     ladders = []
     for name, field in output_type.model_fields.items():
@@ -90,8 +88,8 @@ def huge_answers(output_type: type[BaseModel]) -> list[list[BaseModel]]:
     return ladders
 
 
-def recorded(answer: BaseModel) -> dict[str, Any]:
-    """An answer as it stands in the log: plain JSON, under the names that its type reads."""
+def recorded(answer: BaseModel) -> Any:
+    """An answer as it stands in the log: plain JSON, under the names that its type reads. Of a RootModel its root."""
     return answer.model_dump(mode="json", by_alias=True)
 
 
@@ -110,15 +108,40 @@ def _valid(output_type: type[BaseModel], raw: list[dict[str, Any]]) -> list[Base
     return _valid_by_alias(output_type, [{aliases[name]: one[name] for name in one} for one in raw])
 
 
-def _valid_by_alias(output_type: type[BaseModel], raw: list[Any]) -> list[BaseModel]:
-    found: dict[str, BaseModel] = {}
+def _valid_by_alias(output_type: type[BaseModel], raw: list[dict[str, Any]]) -> list[BaseModel]:
+    if issubclass(output_type, RootModel):
+        return _taken(output_type, [one[_ROOT] for one in raw if _ROOT in one])
+    return _taken(output_type, raw)
+
+
+def _taken(output_type: type[BaseModel], raw: Iterable[Any]) -> list[BaseModel]:
+    """Those that the type does not refuse, as it would refuse the others from a model."""
+    found: list[BaseModel] = []
     for one in raw:
         try:
-            answer = output_type.model_validate(one)
+            found.append(output_type.model_validate(one))
         except ValidationError:
-            continue  # the type refuses it, as it would refuse it from a model
-        found.setdefault(repr(answer), answer)
-    return list(found.values())
+            continue
+    return _distinct(found)
+
+
+def _distinct(answers: Iterable[BaseModel]) -> list[BaseModel]:
+    return list({repr(one): one for one in answers}.values())
+
+
+def _examples(output_type: type[BaseModel]) -> list[BaseModel]:
+    """The author's own: `model_config = ConfigDict(json_schema_extra={"examples": [..]})`."""
+    extra = output_type.model_config.get("json_schema_extra")
+    said = extra.get("examples") if isinstance(extra, dict) else None
+    return _taken(output_type, said) if isinstance(said, list) else []
+
+
+def _choices_of(output_type: type[BaseModel], deep: int = 0) -> dict[str, list[Any]]:
+    """Field -> values to try: the author's examples of it before those of its type."""
+    return {
+        name: [*(field.examples or ()), *_choices(field.annotation, deep)]
+        for name, field in output_type.model_fields.items()
+    }
 
 
 def _choices(annotation: Any, deep: int = 0) -> list[Any]:
@@ -137,6 +160,10 @@ def _choices(annotation: Any, deep: int = 0) -> list[Any]:
         return list(inner)
     if isinstance(kind, type) and issubclass(kind, Enum):
         return list(kind)
+    if origin is tuple and inner and inner[-1] is not Ellipsis:
+        each = [_choices(one, deep) for one in inner]
+        longest = max(map(len, each)) if all(each) else 0
+        return [[found[i % len(found)] for found in each] for i in range(longest)]
     if origin in (list, tuple, set, frozenset) and inner:
         return [[value, value, value] for value in _choices(inner[0], deep)]
     if origin is dict and len(inner) > 1:

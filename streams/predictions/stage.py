@@ -20,7 +20,7 @@ from itertools import takewhile
 from typing import Any, ClassVar, Literal
 
 import msgspec
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel, RootModel, ValidationError
 
 from coordinator.streams.contract.trial_answers import recorded
 from coordinator.streams.events import (
@@ -350,24 +350,31 @@ def check_output(
     output: Any,
     output_type: type[BaseModel],
     output_max_bytes: int,
-) -> tuple[dict[str, Any] | None, str]:
+) -> tuple[Any, str]:
     """(the output as plain JSON, "") or (None, what is wrong). Finite, of the contract's type, not too big.
 
-    A dict must share at least one key with the type: defaults alone are no answer. Numbers are read as pydantic reads
+    An object must share at least one key with the type: defaults alone are no answer. A type that is a RootModel takes
+    whatever JSON it describes, lists too; null is no answer. Numbers are read as pydantic reads
     them: `true` is 1.0 and "1_000" is 1000.0, unless the type says StrictFloat. The type's own validators are an
     author's code: whatever they raise for an answer refuses that answer.
     """
-    if is_number(output) and "value" in output_type.model_fields:
-        output = {"value": output}
-    if not isinstance(output, dict):
-        return None, f"BAD_OUTPUT: a {type(output).__name__}, not an object"
-    names = {one for name, field in output_type.model_fields.items() for one in (name, field.alias)}
-    if not names & output.keys():
-        return None, f"BAD_OUTPUT: none of the fields {sorted(output_type.model_fields)}"
+    if issubclass(output_type, RootModel):
+        if output is None:
+            return None, "BAD_OUTPUT: null is no answer"
+    else:
+        if is_number(output) and "value" in output_type.model_fields:
+            output = {"value": output}
+        if not isinstance(output, dict):
+            return None, f"BAD_OUTPUT: a {type(output).__name__}, not an object"
+        names = {one for name, field in output_type.model_fields.items() for one in (name, field.alias)}
+        if not names & output.keys():
+            return None, f"BAD_OUTPUT: none of the fields {sorted(output_type.model_fields)}"
     try:
         if bad := not_finite(output):
             return None, f"BAD_OUTPUT: {bad} is not finite"
         plain = recorded(output_type.model_validate(output))
+        if plain is None:
+            return None, "BAD_OUTPUT: null is no answer"
         if bad := not_finite(plain):
             return None, f"BAD_OUTPUT: {bad} is not finite"
         size = len(_encoder.encode(plain))

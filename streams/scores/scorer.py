@@ -39,7 +39,7 @@ class Scorer:
         self._value_field = contract.aggregation.value_field
         self._output_type = contract.output_type
 
-    def score(self, output: dict[str, Any], truth: Any) -> Scored:
+    def score(self, output: Any, truth: Any) -> Scored:
         """Score one recorded output against a typed truth. One prediction's failure stays its own."""
         try:
             result = self._score(self._as_output(output), truth)

@@ -47,7 +47,7 @@ from coordinator.streams.scores.rounds import Answers, OpenInput, OpenRound, ans
 from coordinator.streams.scores.scorer import MODEL, NODE, Scorer
 from coordinator.streams.scores.whole_rounds import ResolvedScope, whole_round_events
 
-_decode = msgspec.json.Decoder(dict[str, Any]).decode
+_decode = msgspec.json.Decoder().decode
 
 
 class OwnScores(msgspec.Struct):

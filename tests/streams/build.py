@@ -257,7 +257,7 @@ def opened(
     return RoundOpened(id=f"{the_id}:opened", at=point, data=data)
 
 
-Answer = float | str | dict[str, Any]
+Answer = float | str | dict[str, Any] | list[Any]
 """A value, an output, or ABSENT, ABSENT(node), FAILED."""
 
 
@@ -270,7 +270,7 @@ def answer_entries(said: Mapping[str, Answer]) -> list[AnswerEntry]:
             status: Any = "FAILED" if answer.startswith("FAILED") else "ABSENT"
             out.append(AnswerEntry(model_id, f"{model_id}-d", status, reason=answer, fault=fault))
         else:
-            output = answer if isinstance(answer, dict) else {"value": answer}
+            output = answer if isinstance(answer, (dict, list)) else {"value": answer}
             raw = msgspec.Raw(msgspec.json.encode(output))
             out.append(AnswerEntry(model_id, f"{model_id}-d", "PENDING", raw, 5))
     return out
