@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Collection
 from functools import cache
 from typing import Any
 
+import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.codec import has_lz4
 from aiokafka.errors import CorruptRecordException, OffsetOutOfRangeError, RecordTooLargeError
@@ -26,6 +27,9 @@ PARTITION = 0  # every topic has one
 READ_WAIT_MS = 200
 READ_STALL_SECONDS_MAX = 30.0
 CORRUPT_SECONDS_MAX = 10.0
+STOP_SECONDS_MAX = 10.0
+
+_log = structlog.get_logger()
 
 
 @cache
@@ -95,9 +99,15 @@ def make_reader(bootstrap: str, *, wait_ms: int = 100, patient: bool = False) ->
 async def stop_reader(consumer: AIOKafkaConsumer) -> None:
     """End a reader. One that has only just started raises its own inner task's cancellation (aiokafka 0.14):
     that is swallowed here, a cancellation meant for the caller is not.
+
+    One that does not end in STOP_SECONDS_MAX is left behind: its inner task may have missed its cancellation, and the
+    whole process would wait for it. The end of the event loop cancels that task once more.
     """
     try:
-        await consumer.stop()
+        async with asyncio.timeout(STOP_SECONDS_MAX):
+            await consumer.stop()
+    except TimeoutError:
+        _log.warning("reader_left_behind", seconds=STOP_SECONDS_MAX)
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is not None and task.cancelling():

@@ -1,0 +1,64 @@
+"""A reader ends, or is left behind: what aiokafka does inside must not keep a whole process from ending."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from coordinator.infra.kafka import clients
+from coordinator.infra.kafka.clients import stop_reader
+
+SECONDS_MAX = 30.0
+
+
+class Deaf:
+    """Its inner task has missed its cancellation, and `stop` waits for it."""
+
+    def __init__(self, hears_at: int) -> None:
+        self.told = 0
+        self.hears_at = hears_at
+        self.inner = asyncio.create_task(self._fetch())
+
+    async def _fetch(self) -> None:
+        while True:
+            try:
+                await asyncio.sleep(3600)
+            except asyncio.CancelledError:
+                self.told += 1
+                if self.told >= self.hears_at:
+                    raise
+
+    async def stop(self) -> None:
+        await asyncio.sleep(0)
+        self.inner.cancel()
+        await asyncio.wait((self.inner,))
+
+
+async def test_a_reader_that_does_not_end_is_left_behind(monkeypatch):
+    monkeypatch.setattr(clients, "STOP_SECONDS_MAX", 0.05)
+    deaf = Deaf(hears_at=2)
+    async with asyncio.timeout(SECONDS_MAX):
+        await stop_reader(deaf)
+    assert not deaf.inner.done()
+    deaf.inner.cancel()  # so does the end of the event loop
+    with pytest.raises(asyncio.CancelledError):
+        await deaf.inner
+
+
+async def test_a_cancellation_meant_for_the_caller_is_not_swallowed(monkeypatch):
+    monkeypatch.setattr(clients, "STOP_SECONDS_MAX", SECONDS_MAX)
+    deaf = Deaf(hears_at=2)
+    stopping = asyncio.create_task(stop_reader(deaf))
+    await asyncio.sleep(0.05)
+    stopping.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await stopping
+    deaf.inner.cancel()
+
+
+async def test_a_reader_that_ends_at_once_is_not_waited_for():
+    deaf = Deaf(hears_at=1)
+    async with asyncio.timeout(SECONDS_MAX):
+        await stop_reader(deaf)
+    assert deaf.inner.done()
