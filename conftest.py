@@ -56,6 +56,7 @@ settings.load_profile("no deadline")
 
 said_at_the_end = pytest.StashKey[list[str]]()
 SHARED_MEMORY = Path("/dev/shm")  # noqa: S108 - looked at before it is used
+FOLDER = "coordinator-tests-"
 SHARED_MEMORY_FREE_BYTES_MIN = 4 * 1024**3
 folder_in_memory, succeeded = pytest.StashKey[Path](), pytest.StashKey[bool]()
 
@@ -65,11 +66,20 @@ def pytest_configure(config: pytest.Config) -> None:
     if has_room_in_memory() and not {"PYTEST_XDIST_WORKER", "PYTEST_DEBUG_TEMPROOT"} & os.environ.keys():
         # A store that is opened waits for the disk, and every test of the API opens eight: on a busy disk most of its
         # time. Whatever makes temporary folders, in this process or a child of it, makes them here.
+        remove_left_folders()
         folder = config.stash[folder_in_memory] = Path(
-            tempfile.mkdtemp(prefix="coordinator-tests-", dir=SHARED_MEMORY)
+            tempfile.mkdtemp(prefix=f"{FOLDER}{os.getpid()}-", dir=SHARED_MEMORY)
         )
         os.environ |= {"PYTEST_DEBUG_TEMPROOT": str(folder), "TMPDIR": str(folder)}
         tempfile.tempdir = None  # it is looked up again
+
+
+def remove_left_folders() -> None:
+    """Those of runs that failed and have ended: they were kept to be looked at."""
+    for left in SHARED_MEMORY.glob(f"{FOLDER}*-*"):
+        pid = left.name.removeprefix(FOLDER).partition("-")[0]
+        if pid.isdigit() and not Path(f"/proc/{pid}").exists():
+            shutil.rmtree(left, ignore_errors=True)
 
 
 def has_room_in_memory() -> bool:
@@ -106,7 +116,7 @@ def say_at_the_end(pytestconfig: pytest.Config) -> Callable[[str], None]:
 
 @pytest.hookimpl(trylast=True)
 def pytest_unconfigure(config: pytest.Config) -> None:
-    """What the tests left goes with the run; of a failed one it is kept, until the machine starts again."""
+    """What the tests left goes with the run; of a failed one it is kept, until the next run."""
     folder = config.stash.get(folder_in_memory, None)
     if folder is not None and config.stash.get(succeeded, False):
         shutil.rmtree(folder, ignore_errors=True)
