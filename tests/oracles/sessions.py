@@ -10,7 +10,7 @@ from coordinator.streams import events as ev
 from coordinator.streams.contract import CrunchContract, PredictionScope, RawInput, ScheduledPrediction
 from coordinator.streams.contract.payout_amounts import money
 from coordinator.streams.contract.terms import MS
-from oracles.contracts import falcon, predictoor, trading
+from oracles.contracts import books, falcon, predictoor, trading
 from oracles.node import PUBKEY, Node, missing, ticks
 from oracles.reading import Inputs, field_of, ranking, shares_of
 
@@ -67,7 +67,7 @@ def _falcon(
     wealth, seen = [], []
     for said, truth in zip(rounds, records, strict=True):
         (scored,) = node.round(truth, {"tick": said}, at=truth[0].at).values()
-        wealth.append(field_of(scored, "value", contract.score_decimals))
+        wealth.append(field_of(scored, "wealth", contract.score_decimals))
         seen.append(field_of(scored, "likelihood", contract.score_decimals))
     data = node.close()
     state = {
@@ -182,7 +182,7 @@ def trading_session(inputs: Inputs) -> dict[str, Any]:
     data = node.close()
     return {
         "steps": steps,
-        "aggregates": {model: trading.metrics(node.states[model]) for model in inputs["models"]},
+        "aggregates": {model: books.metrics(node.states[model]) for model in inputs["models"]},
         "ranking": ranking(data, contract.score_decimals),
         "payouts_frac64": shares_of(data),
     }

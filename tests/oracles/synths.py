@@ -18,7 +18,7 @@ from coordinator.streams.contract import (
 )
 from coordinator.streams.contract.emission import PARTS
 from coordinator.streams.contract.terms import MS
-from oracles.contracts import synth, synth_subnet
+from oracles.contracts import synth, synth_pay, synth_subnet
 from oracles.node import PUBKEY, Node, missing, ticks
 from oracles.reading import Inputs, board, field_of, number, refused_in, scores_of, shares_of
 
@@ -83,7 +83,7 @@ def synth_aggregate(inputs: Inputs) -> dict[str, Any]:
         aggregation=Aggregation(
             windows=[AggregationWindow(name=name, hours=hours) for name, hours in windows.items()],
             ranking_key="recent",
-            boards=synth.boards(params, weights, list(windows)),
+            boards=synth_pay.boards(params, weights, list(windows)),
         ),
     )
     node = Node(contract, assets, end_ms=inputs["at"] * MS)

@@ -12,6 +12,8 @@ from typing import Any
 import numpy as np
 
 LEAVES_MAX, DEPTH_MAX = 3, 3
+Leaves = list[tuple[float, str, dict[str, float]]]
+"""[(weight, name, parameters)]"""
 
 
 class Refused(ValueError):  # noqa: N818 - it is an answer that is refused, by its model's fault
@@ -32,7 +34,7 @@ KNOWN = {
 """Of loc 0 and scale 1."""
 
 
-def leaves(density: Any, digits: int | None = None) -> list[tuple[float, str, dict[str, float]]]:
+def leaves(density: Any, digits: int | None = None) -> Leaves:
     """[(weight, name, parameters)]; weights are absolute and sum to 1, parameters have so many significant digits.
     Raises Refused.
     """
@@ -53,7 +55,7 @@ def leaves(density: Any, digits: int | None = None) -> list[tuple[float, str, di
     return checked
 
 
-def _leaves(density: Any, weight: float, depth: int) -> list[tuple[float, str, dict[str, float]]]:
+def _leaves(density: Any, weight: float, depth: int) -> Leaves:
     try:
         if density["type"] == "mixture":
             if depth > DEPTH_MAX:
@@ -73,7 +75,7 @@ def _leaves(density: Any, weight: float, depth: int) -> list[tuple[float, str, d
     return [(weight, density["name"], params)]
 
 
-def pdf(found: list[tuple[float, str, dict[str, float]]], x: Any) -> Any:
+def pdf(found: Leaves, x: Any) -> Any:
     """The density at x, a number or an array."""
     total = np.zeros_like(np.asarray(x, dtype=float))
     for weight, name, params in found:
@@ -81,3 +83,12 @@ def pdf(found: list[tuple[float, str, dict[str, float]]], x: Any) -> Any:
         z = (np.asarray(x, dtype=float) - params.get("loc", 0.0)) / scale
         total = total + weight * (_t(z, params["df"]) if name == "t" else KNOWN[name](z)) / scale
     return total
+
+
+def crps(found: Leaves, x: float, half_width: float, points: int, *, normalise: bool) -> float:
+    """The integral of (F - 1[z >= x])**2 over +-half_width, F the running sum of the density."""
+    grid = np.linspace(-half_width, half_width, points)
+    dz = grid[1] - grid[0]
+    below = np.cumsum(pdf(found, grid)) * dz
+    below = np.clip(below / below[-1] if normalise and below[-1] > 0 else below, 0, 1)
+    return float(np.trapezoid((below - (grid >= x)) ** 2, dx=dz))

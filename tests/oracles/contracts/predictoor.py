@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 from pydantic import BaseModel
 
-from coordinator.streams.contract import Aggregation, CrunchContract, RoundScores
+from coordinator.streams.contract import Aggregation, AggregationWindow, CrunchContract, RoundScores
+from oracles.contracts.posts import accepted, truth_of_epoch
+
+LAST = AggregationWindow(name="last", rule="latest")
 
 
 class Posts(BaseModel):
@@ -25,29 +29,6 @@ class Epoch(BaseModel):
 
 class Gain(BaseModel):
     value: int
-
-
-def accepted(
-    posts: list[dict[str, Any]], epoch: int, seconds: int, balance: int
-) -> tuple[dict[str, Any], list[Any]]:
-    """(the post that counts, [(when, why) of those refused])."""
-    held: dict[str, Any] = {"up": None, "stake": 0}
-    refused = []
-    for post in posts:
-        stake, up, why = post.get("stake"), post.get("up"), ""
-        if post.get("epoch") != epoch:
-            why = "no epoch"
-        elif type(up) is not bool or type(stake) is not int or stake < 0:
-            why = "not a direction and an amount"
-        elif post["at"] >= epoch - seconds:
-            why = "too late"
-        elif stake > balance:
-            why = "not enough balance"
-        if why:
-            refused.append([post["at"], why])
-        else:
-            held = {"up": up, "stake": stake}
-    return held, refused
 
 
 def contract(pubkey: str, rules: dict[str, Any], balances: dict[str, int]) -> CrunchContract:
@@ -84,19 +65,8 @@ def contract(pubkey: str, rules: dict[str, Any], balances: dict[str, int]) -> Cr
         scores = [states[model]["balance"] - balances[model] for model in answers.models]
         return RoundScores([{"value": one} for one in scores], states=states, shared=shared)
 
-    def resolve(records: list[Any]) -> dict[str, Any]:
-        values, day = records[-1].values, rules["subscription_seconds"]
-        epoch, seconds = int(values["epoch"]), rules["epoch_seconds"]
-        late = values["resolved_at"] - epoch > rules["truth_timeout_seconds"]
-        before, after = records[0].values["price"], values["price"]
-        sales = [(int(one.at // 1000), int(one.values["sale"])) for one in records[1:-1]]
-        revenue = sum(
-            amount // (day // seconds) for at, amount in sales if 0 <= epoch - at // seconds * seconds < day
-        )
-        return {"epoch": epoch, "up": None if late or before == after else after > before, "revenue": revenue}
-
     return CrunchContract(
         crunch_pubkey=pubkey, output_type=Posts, ground_truth_type=Epoch, score_type=Gain, score_decimals=0,
-        resolve_ground_truth=resolve, score_round=score_round, state_scope="all", absence_policy="scored",
-        aggregate_snapshot=lambda scores: {"last": scores[-1].value}, aggregation=Aggregation(checkpoint_key="last"),
+        resolve_ground_truth=partial(truth_of_epoch, rules=rules), score_round=score_round, state_scope="all", absence_policy="scored",
+        aggregation=Aggregation(windows=[LAST], ranking_key="last", checkpoint_key="last"),
     )  # fmt: skip

@@ -1,0 +1,41 @@
+"""Posts and epochs of Predictoor: which post counts, and what an epoch comes to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+
+def accepted(
+    posts: list[dict[str, Any]], epoch: int, seconds: int, balance: int
+) -> tuple[dict[str, Any], list[Any]]:
+    """(the post that counts, [(when, why) of those refused])."""
+    held: dict[str, Any] = {"up": None, "stake": 0}
+    refused = []
+    for post in posts:
+        stake, up, why = post.get("stake"), post.get("up"), ""
+        if post.get("epoch") != epoch:
+            why = "no epoch"
+        elif type(up) is not bool or type(stake) is not int or stake < 0:
+            why = "not a direction and an amount"
+        elif post["at"] >= epoch - seconds:
+            why = "too late"
+        elif stake > balance:
+            why = "not enough balance"
+        if why:
+            refused.append([post["at"], why])
+        else:
+            held = {"up": up, "stake": stake}
+    return held, refused
+
+
+def truth_of_epoch(records: list[Any], rules: dict[str, Any]) -> dict[str, Any]:
+    """The epoch, its direction and its revenue: price, sales, price."""
+    values, day = records[-1].values, rules["subscription_seconds"]
+    epoch, seconds = int(values["epoch"]), rules["epoch_seconds"]
+    late = values["resolved_at"] - epoch > rules["truth_timeout_seconds"]
+    before, after = records[0].values["price"], values["price"]
+    sales = [(int(one.at // 1000), int(one.values["sale"])) for one in records[1:-1]]
+    revenue = sum(
+        amount // (day // seconds) for at, amount in sales if 0 <= epoch - at // seconds * seconds < day
+    )
+    return {"epoch": epoch, "up": None if late or before == after else after > before, "revenue": revenue}

@@ -1,0 +1,49 @@
+"""Falcon's pot: the likelihood of the answer that counts, averages, stakes and shares."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from oracles.contracts.densities import Refused, leaves, pdf
+
+FAINT = 1e-12
+
+
+def likelihood(state: dict[str, Any], answer: Any, truth: Any, horizon: float) -> float | None:
+    """Of the newest answer that is old enough; the answer given now is kept for later."""
+    if answer is not None and answer.likelihood is not None:
+        return float(answer.likelihood)
+    waiting = state.setdefault("waiting", [])
+    if answer is not None:
+        waiting.append([truth.at, answer.density])
+    old = [one for one in waiting if one[0] <= truth.at - horizon + 1e-9]
+    state["waiting"] = old[-1:] + waiting[len(old) :]
+    if not old or old[-1][1] is None:
+        return None
+    try:
+        return float(pdf(leaves(old[-1][1]), truth.location))
+    except Refused:
+        return None
+
+
+def share_out(states: dict[str, Any], playing: dict[str, float], rules: dict[str, Any]) -> None:
+    """Averages of the log-likelihood, a stake of each one's wealth, inflation, and shares of the pot."""
+    blends: dict[str, float] = {}
+    for model, one in playing.items():
+        state, log = states[model], math.log(max(one, FAINT))
+        for name in ("short", "long"):
+            alpha = rules[f"alpha_{name}"]
+            state[name] = log if state.get(name) is None else (1 - alpha) * state[name] + alpha * log
+        blends[model] = rules["w_short"] * state["short"] + (1 - rules["w_short"]) * state["long"]
+    stakes = {model: rules["investment_fraction"] * states[model]["wealth"] for model in playing}
+    pot = sum(stakes.values()) * (1 + rules["inflation_bps"] / 10_000)
+    smooth, instant = _shares({model: math.exp(one) for model, one in blends.items()}), _shares(playing)
+    for model in playing:
+        share = rules["ewma_weight"] * smooth[model] + (1 - rules["ewma_weight"]) * instant[model]
+        states[model]["wealth"] += pot * share - stakes[model]
+
+
+def _shares(of: dict[str, float]) -> dict[str, float]:
+    total = sum(of.values())
+    return {model: one / total if total else 1 / len(of) for model, one in of.items()}
