@@ -9,24 +9,21 @@ is an alert: on `/reports/invariants`, in `/metrics`, and at the webhook where o
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
 import msgspec
 import structlog
 
-from coordinator.api.chain_loop import ChainLoop, make_chain
 from coordinator.api.commands import CommandPort
-from coordinator.api.payees import PayeesLoop
 from coordinator.api.price_jumps import PriceJumps
 from coordinator.api.progress import Progress, full_disk, silent_subjects
 from coordinator.api.replay_check import ReplayCheck
 from coordinator.api.side_tasks import SideTask
 from coordinator.api.times import wall_ms
-from coordinator.infra.chain.fake import FakeChain
-from coordinator.infra.kafka.groups import stage_members
+from coordinator.api.watches import Watches, make_watches
 from coordinator.infra.log.scrub import LogScrub
-from coordinator.infra.webhook import Alert, Alerts, Webhook
+from coordinator.infra.webhook import Alert, Alerts
 from coordinator.projections.folding.projector import Projector
 from coordinator.projections.views.checkpoints import CheckpointRow
 from coordinator.projections.views.checks import Finding
@@ -68,22 +65,19 @@ class Monitor:
         projector: Projector,
         port: CommandPort,
         now_ms: Callable[[], int],
+        watches: Watches | None = None,
         *,
-        chain: ChainLoop | None = None,
-        webhook: Webhook | None = None,
         replay_check: ReplayCheck | None = None,
-        members: Callable[[], Awaitable[dict[str, int]]] | None = None,
-        payees: PayeesLoop | None = None,
-        scrub: LogScrub | None = None,
     ) -> None:
+        watches = watches or Watches()
         self._projector = projector
         self._settings = projector.settings
         self._port = port
         self._now_ms = now_ms
-        self.chain = chain
-        self.webhook = webhook
-        self.payees = payees
-        self.scrub = scrub
+        self.chain = watches.chain
+        self.webhook = watches.webhook
+        self.payees = watches.payees
+        self.scrub = watches.scrub
         self.replay_check = replay_check or ReplayCheck(projector.settings, folded=projector.has_folded)
         self.alerts = Alerts(projector.settings.crunch_id)
         self.findings: list[Finding] = []
@@ -95,7 +89,7 @@ class Monitor:
         self._withheld: set[tuple[str, int]] = set()
         self._progress = Progress()
         self._price_jumps = PriceJumps()
-        self._ask_members = members
+        self._ask_members = watches.members
         self._members: dict[str, int] = {}
         self._members_error = ""
         self._send_error = ""
@@ -374,22 +368,4 @@ def _standing(row: CheckpointRow) -> Standing:
 
 def make_monitor(projector: Projector, port: CommandPort) -> Monitor:
     """The monitor that the settings ask for. Raises OperatorError for a chain or a webhook that cannot be."""
-    settings = projector.settings
-    chain = make_chain(settings, wall_ms)
-    fake = chain if isinstance(chain, FakeChain) else None
-    return Monitor(
-        projector,
-        port,
-        wall_ms,
-        chain=None if chain is None else ChainLoop(chain, projector, port, wall_ms, settles_on=fake),
-        payees=PayeesLoop(projector, port, wall_ms),
-        scrub=LogScrub(settings.kafka_bootstrap, settings.crunch_id, settings.scrub_mb_per_minute),
-        members=lambda: stage_members(settings.kafka_bootstrap, settings.crunch_id),
-        webhook=Webhook(
-            settings.webhook_url.get_secret_value(),
-            settings.webhook_secret.get_secret_value(),
-            wall_ms=wall_ms,
-        )
-        if settings.webhook_url
-        else None,
-    )
+    return Monitor(projector, port, wall_ms, make_watches(projector, port))

@@ -48,27 +48,34 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     remarks: list[str]
 
 
-def make_plan(
-    *,
-    data_dir: Path | None = None,
-    replay_speed: float = 0.0,
-    replay_from_ms: int | None = None,
-    replay_until_ms: int | None = None,
-    for_seconds: float | None = None,
-    api_port: int | None = None,
-    kafka: str | None = None,
-    models_dir: Path | None = None,
-    contract: str | None = None,
-    feed: str | None = None,
-    subjects: tuple[str, ...] = (),
-    kind: str | None = None,
-    granularity: str | None = None,
-    candles: Path | None = None,
-    columns: str | None = None,
-    stamp: str | None = None,
-    summary: Path | None = None,
-) -> Plan:
+class UpOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """What the operator asked `up` for; None where an option was left out. Times are ms.
+
+    `replay_speed` is how many times faster than life, 0 as fast as the stages allow.
+    """
+
+    data_dir: Path | None = None
+    replay_speed: float = 0.0
+    replay_from_ms: int | None = None
+    replay_until_ms: int | None = None
+    for_seconds: float | None = None
+    api_port: int | None = None
+    kafka: str | None = None
+    models_dir: Path | None = None
+    contract: str | None = None
+    feed: str | None = None
+    subjects: tuple[str, ...] = ()
+    kind: str | None = None
+    granularity: str | None = None
+    candles: Path | None = None
+    columns: str | None = None
+    stamp: str | None = None
+    summary: Path | None = None
+
+
+def make_plan(options: UpOptions) -> Plan:
     """The plan for these options. Raises OperatorError naming what to change."""
+    kafka, candles = options.kafka, options.candles
     if kafka is not None and ":" not in kafka:
         raise OperatorError(f"--kafka {kafka}: give HOST:PORT, e.g. 127.0.0.1:9092")
     kafka = kafka or os.environ.get("KAFKA_BOOTSTRAP") or None
@@ -78,38 +85,38 @@ def make_plan(
             "the one started here speaks plain text on this machine only: name yours: --kafka HOST:PORT, or unset it"
         )
     remarks: list[str] = [] if kafka is None else [f"Kafka: {kafka}, which runs already"]
-    models_dir = models_dir or Path(os.environ.get("MODELS_DIR") or example_models())
+    models_dir = options.models_dir or Path(os.environ.get("MODELS_DIR") or example_models())
     models = read_models(models_dir)
     remarks += left_out(models_dir)
     if not models:
         raise OperatorError(f"no models in {models_dir}: put a folder with a main.py there")
-    first = read_settings(os.environ, data_dir=data_dir)
+    first = read_settings(os.environ, data_dir=options.data_dir)
     before = read_node_file(first.data_dir.absolute())
-    if candles is None and feed is None and first.feed_candles_file:
+    if candles is None and options.feed is None and first.feed_candles_file:
         candles = Path(first.feed_candles_file)
-    chosen = _feed(feed, candles, before, remarks)
+    chosen = _feed(options.feed, candles, before, remarks)
     settings_told = read_settings(
-        os.environ, feed_source=chosen, feed_kind=kind, feed_granularity=granularity
+        os.environ, feed_source=chosen, feed_kind=options.kind, feed_granularity=options.granularity
     )
     is_candles = settings_told.feed_kind == "candle"  # three days of every trade are no demonstration
     settings = read_settings(
         os.environ,
         data_dir=first.data_dir.absolute(),
-        contract=contract or (None if os.environ.get("CONTRACT") else DEMO_CONTRACT),
+        contract=options.contract or (None if os.environ.get("CONTRACT") else DEMO_CONTRACT),
         kafka_bootstrap=kafka or f"{HOST}:{_port_or_free(KAFKA_PORT, 'Kafka', remarks)}",
         model_runner_node_host=HOST,
         model_runner_node_port=_port_or_free(first.model_runner_node_port, "the model host", remarks),
-        api_port=_api_port(api_port, first, remarks),
+        api_port=_api_port(options.api_port, first, remarks),
         feed_source=chosen,
-        feed_subjects=subjects or None,
-        feed_kind=kind,
-        feed_granularity=granularity,
+        feed_subjects=options.subjects or None,
+        feed_kind=options.kind,
+        feed_granularity=options.granularity,
         feed_candles_file="" if candles is None else str(candles.absolute()),
-        feed_columns=columns,
-        feed_stamp=stamp,
-        replay_from_ms=replay_from_ms,
-        replay_until_ms=replay_until_ms,
-        replay_speed=replay_speed,
+        feed_columns=options.columns,
+        feed_stamp=options.stamp,
+        replay_from_ms=options.replay_from_ms,
+        replay_until_ms=options.replay_until_ms,
+        replay_speed=options.replay_speed,
         replay_days=None if os.environ.get("REPLAY_DAYS") else DEMO_REPLAY_DAYS * is_candles,
         replay_models_min=None if os.environ.get("REPLAY_MODELS_MIN") else len(models),
         checkpoint_interval_seconds=_unless_set("CHECKPOINT_INTERVAL_SECONDS", DEMO_CHECKPOINT_SECONDS),
@@ -122,11 +129,11 @@ def make_plan(
     return Plan(
         settings=settings,
         embedded=kafka is None,
-        api_port_named=api_port is not None or bool(os.environ.get("API_PORT")),
+        api_port_named=options.api_port is not None or bool(os.environ.get("API_PORT")),
         choose_feed=chosen is None,
         models_dir=models_dir.absolute(),
-        for_seconds=for_seconds,
-        summary=None if summary is None else summary.absolute(),
+        for_seconds=options.for_seconds,
+        summary=None if options.summary is None else options.summary.absolute(),
         remarks=remarks,
     )
 

@@ -113,9 +113,9 @@ def up(
 
     workers = ForkServer([sys.executable, "-Ium", "coordinator.cli.preloaded"], os.environ)
     workers.start()
-    from coordinator.cli.plan import make_plan  # noqa: PLC0415
+    from coordinator.cli.plan import UpOptions, make_plan  # noqa: PLC0415
 
-    plan = make_plan(
+    options = UpOptions(
         data_dir=data_dir,
         replay_speed=parse_speed(speed),
         replay_from_ms=times["from"],
@@ -134,6 +134,7 @@ def up(
         stamp=stamp,
         summary=summary,
     )
+    plan = make_plan(options)
     from coordinator.cli.node import run_node  # noqa: PLC0415
 
     run_node(plan, workers)

@@ -80,6 +80,18 @@ def _import_library() -> tuple[Any, Any]:
 _Runner, _AuthError = _import_library()
 
 
+class Credentials(msgspec.Struct, frozen=True, kw_only=True):
+    """What this node shows to the models and to the orchestrator.
+
+    `secure_cert_dir` is a folder for mutual TLS to each model, `gateway_key_pem` a key for TLS to a gateway before
+    them; at most one of the two is given. `token` makes a model host of ours believe this node's reports of failures.
+    """
+
+    secure_cert_dir: str | None = None
+    gateway_key_pem: bytes | None = None
+    token: str = ""
+
+
 class RunnerClientGateway:
     """`ModelGateway` over websocket and gRPC, for a local model host and the hosted orchestrator alike."""
 
@@ -89,19 +101,20 @@ class RunnerClientGateway:
         port: int,
         crunch_id: str,
         base_classname: str = DEFAULT_BASE_CLASSNAME,
+        credentials: Credentials | None = None,
         *,
-        secure_cert_dir: str | None = None,
-        gateway_key_pem: bytes | None = None,
         report_failures: bool = True,
         call_seconds_max: float = CALL_TIMEOUT_SECONDS,
-        token: str = "",
     ) -> None:
-        """Give `secure_cert_dir` (mTLS to each model) or `gateway_key_pem` (TLS to a gateway), or neither."""
+        credentials = credentials or Credentials()
         self._host, self._port, self._crunch_id, self._base_classname = host, port, crunch_id, base_classname
-        self._secure_cert_dir, self._gateway_key_pem = secure_cert_dir, gateway_key_pem
+        self._secure_cert_dir, self._gateway_key_pem = (
+            credentials.secure_cert_dir,
+            credentials.gateway_key_pem,
+        )
         self._report_failures = report_failures
         self._call_seconds_max = call_seconds_max
-        self._token = token
+        self._token = credentials.token
         self._encoded: tuple[Sequence[Any] | None, Any] = (None, None)
         self._runner: Any = None
         self._report: Any = None

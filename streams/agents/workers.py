@@ -175,7 +175,7 @@ def candle_options(settings: Settings) -> dict[str, str]:
 
 
 def _predict(worker: Worker) -> None:
-    from coordinator.infra.models.gateway import RunnerClientGateway  # noqa: PLC0415 - brings gRPC
+    from coordinator.infra.models.gateway import Credentials, RunnerClientGateway  # noqa: PLC0415 - brings gRPC
 
     settings = worker.settings
     gateway = RunnerClientGateway(
@@ -183,12 +183,14 @@ def _predict(worker: Worker) -> None:
         settings.model_runner_node_port,
         settings.crunch_id,
         settings.model_base_classname,
-        secure_cert_dir=_cert_dir(
-            "SECURE_CERT_DIR", settings.secure_cert_dir, "ca.crt", "tls.crt", "tls.key"
+        Credentials(
+            secure_cert_dir=_cert_dir(
+                "SECURE_CERT_DIR", settings.secure_cert_dir, "ca.crt", "tls.crt", "tls.key"
+            ),
+            gateway_key_pem=_gateway_key(settings.gateway_cert_dir),
+            token=settings.model_runner_node_token.get_secret_value(),
         ),
-        gateway_key_pem=_gateway_key(settings.gateway_cert_dir),
         call_seconds_max=settings.model_runner_timeout_seconds,
-        token=settings.model_runner_node_token.get_secret_value(),
     )
     noticed: list[ModelNotice] = []
     strikes = Strikes()

@@ -16,6 +16,7 @@ from tests.projections.test_checks import a_log, submitted
 from coordinator.api.app import create_app
 from coordinator.api.monitor import HOLE_MS_MAX, LAG_MS_MAX, Monitor
 from coordinator.api.replay_check import ReplayCheck
+from coordinator.api.watches import Watches
 from coordinator.infra.log.scrub import LogScrub
 from coordinator.infra.webhook import Webhook
 from coordinator.projections.folding.projector import Projector
@@ -52,7 +53,7 @@ async def node(tmp_path):
     clock = SimpleNamespace(now=START_MS + 100 * HOUR_MS)
     async with rpc_server(lambda _call: b"") as hook:
         webhook = Webhook(hook.url, wall_ms=lambda: 0)
-        monitor = Monitor(projector, port, lambda: clock.now, webhook=webhook)
+        monitor = Monitor(projector, port, lambda: clock.now, Watches(webhook=webhook))
         app = create_app(settings, projector, port, monitor=monitor)
         posting = asyncio.create_task(webhook.run())
         async with httpx.AsyncClient(

@@ -15,6 +15,7 @@ from tests.projections.test_checks import a_log, submitted
 from coordinator.api.app import create_app
 from coordinator.api.chain_loop import RESEND_MS, ChainLoop, make_chain
 from coordinator.api.monitor import Monitor, make_monitor
+from coordinator.api.watches import Watches
 from coordinator.infra.chain.fake import FakeChain
 from coordinator.infra.chain.solana import SolanaChain
 from coordinator.projections.folding.projector import Projector
@@ -63,7 +64,7 @@ async def test_over_the_wire_a_final_failure_is_taken_back_and_shown(scene):
     async with rpc_server(result({"value": [FAILED]}), result([])) as server:
         watch = loop(scene, SolanaChain(server.url))
         await watch.look()
-        monitor = Monitor(scene.projector, scene.port, lambda: scene.clock.now, chain=watch)
+        monitor = Monitor(scene.projector, scene.port, lambda: scene.clock.now, Watches(chain=watch))
         app = create_app(scene.projector.settings, scene.projector, scene.port, monitor=monitor)
         transport = httpx.ASGITransport(app, client=("127.0.0.1", 1))
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1") as client:
@@ -101,7 +102,7 @@ async def test_a_chain_that_does_not_answer_gives_an_alert_and_no_command(scene)
         await watch.look()
         await watch.chain.close()
     assert (scene.sent, watch.checked_at, watch.failures) == ([], None, 1)
-    monitor = Monitor(scene.projector, scene.port, lambda: scene.clock.now, chain=watch)
+    monitor = Monitor(scene.projector, scene.port, lambda: scene.clock.now, Watches(chain=watch))
     await monitor.look()
     (alert,) = [one for one in monitor.alerts.current.values() if one.kind == "chain"]
     assert alert.name == "unreachable"

@@ -6,7 +6,7 @@ import socket
 
 import pytest
 
-from coordinator.cli.plan import DEMO_CONTRACT, example_models, make_plan
+from coordinator.cli.plan import DEMO_CONTRACT, UpOptions, example_models, make_plan
 from coordinator.cli.shared import NodeFile, node_settings, write_node_file
 from coordinator.infra.models.host.folder import read_models
 from coordinator.streams.log.errors import OperatorError
@@ -31,7 +31,7 @@ def left_by(folder, **fields):
 
 
 def test_the_defaults_are_those_of_a_demonstration(tmp_path):
-    plan = make_plan(data_dir=tmp_path)
+    plan = make_plan(UpOptions(data_dir=tmp_path))
     assert plan.embedded
     assert plan.choose_feed
     assert plan.settings.checkpoint_interval_seconds == 21_600
@@ -44,25 +44,30 @@ def test_the_environment_wins_over_the_demonstrations_defaults(tmp_path, monkeyp
     monkeypatch.setenv("CHECKPOINT_INTERVAL_SECONDS", "604800")
     monkeypatch.setenv("SETTLE_REHEARSALS", "false")
     monkeypatch.setenv("CONTRACT", "mine:Contract")
-    plan = make_plan(data_dir=tmp_path)
+    plan = make_plan(UpOptions(data_dir=tmp_path))
     assert plan.settings.checkpoint_interval_seconds == 604_800
     assert not plan.settings.settle_rehearsals
     assert plan.settings.contract == "mine:Contract"
-    assert make_plan(data_dir=tmp_path, contract="other:Contract").settings.contract == "other:Contract"
+    assert (
+        make_plan(UpOptions(data_dir=tmp_path, contract="other:Contract")).settings.contract
+        == "other:Contract"
+    )
 
 
 def test_what_is_taken_from_a_feed_is_named_in_options_or_in_the_environment(tmp_path, monkeypatch):
     plan = make_plan(
-        data_dir=tmp_path, feed="binance", subjects=("BTCUSDT", "ETHUSDT"), kind="tick", granularity="1s"
+        UpOptions(
+            data_dir=tmp_path, feed="binance", subjects=("BTCUSDT", "ETHUSDT"), kind="tick", granularity="1s"
+        )
     )
     asked = plan.settings
     assert (asked.feed_source, asked.feed_subjects) == ("binance", ("BTCUSDT", "ETHUSDT"))
     assert (asked.feed_kind, asked.feed_granularity, asked.replay_days) == ("tick", "1s", 0.0)
     monkeypatch.setenv("FEED_SOURCE", "pyth")
     monkeypatch.setenv("FEED_SUBJECTS", "BTC/USD")
-    streamed = make_plan(data_dir=tmp_path).settings
+    streamed = make_plan(UpOptions(data_dir=tmp_path)).settings
     assert (streamed.feed_subjects, streamed.feed_kind, streamed.replay_days) == (("BTC/USD",), "tick", 0.0)
-    assert make_plan(data_dir=tmp_path, kind="candle").settings.replay_days == 3.0
+    assert make_plan(UpOptions(data_dir=tmp_path, kind="candle")).settings.replay_days == 3.0
 
 
 @pytest.mark.parametrize(
@@ -74,7 +79,7 @@ def test_what_is_taken_from_a_feed_is_named_in_options_or_in_the_environment(tmp
 )
 def test_what_a_source_does_not_deliver_is_refused_before_anything_is_started(tmp_path, options, said):
     with pytest.raises(OperatorError, match=said):
-        make_plan(data_dir=tmp_path, feed="binance", **options)
+        make_plan(UpOptions(data_dir=tmp_path, feed="binance", **options))
 
 
 HEADER = "open_time,open,high,low,close,volume\n"
@@ -90,7 +95,9 @@ def test_a_file_of_candles_is_the_feed_and_was_looked_through(tmp_path):
     file = candles(tmp_path / "x.csv")
     with file.open("a") as more:
         more.write(f"{T0 + 180_000},1,3,0.5,9,10\n{T0 + 240_000},100,300,50,200,10\n")
-    plan = make_plan(data_dir=tmp_path, candles=file, replay_from_ms=T0, replay_until_ms=T0 + 90_000)
+    plan = make_plan(
+        UpOptions(data_dir=tmp_path, candles=file, replay_from_ms=T0, replay_until_ms=T0 + 90_000)
+    )
     assert not plan.choose_feed
     assert plan.settings.feed_source == "candles"
     assert plan.settings.feed_candles_file == str(file)
@@ -126,13 +133,15 @@ def test_a_file_of_candles_that_cannot_be_used_is_refused_before_anything_is_sta
     candles(tmp_path / "BTCUSDT.csv")
     options = options | {"candles": tmp_path / options["candles"]}
     with pytest.raises(OperatorError, match=said):
-        make_plan(data_dir=tmp_path, **options)
+        make_plan(UpOptions(data_dir=tmp_path, **options))
 
 
 def test_a_file_for_each_subject_gives_each_its_own(tmp_path):
     candles(tmp_path / "BTCUSDT.csv")
     candles(tmp_path / "ETHUSDT.csv", 5)
-    plan = make_plan(data_dir=tmp_path, candles=tmp_path / "{subject}.csv", subjects=("BTCUSDT", "ETHUSDT"))
+    plan = make_plan(
+        UpOptions(data_dir=tmp_path, candles=tmp_path / "{subject}.csv", subjects=("BTCUSDT", "ETHUSDT"))
+    )
     assert [line.split(";")[0] for line in plan.remarks[-2:]] == [
         "BTCUSDT.csv: BTCUSDT 1m, 3 records",
         "ETHUSDT.csv: ETHUSDT 1m, 5 records",
@@ -170,7 +179,7 @@ def test_a_command_looks_at_the_feed_that_the_node_runs_with(tmp_path, monkeypat
 def test_a_log_that_began_with_one_market_goes_on_with_it(tmp_path, before, feed, source, choose):
     if before is not None:
         left_by(tmp_path, **before)
-    plan = make_plan(data_dir=tmp_path, feed=feed)
+    plan = make_plan(UpOptions(data_dir=tmp_path, feed=feed))
     assert plan.choose_feed is choose
     if source is not None:
         assert plan.settings.feed_source == source
@@ -182,15 +191,15 @@ def test_a_taken_default_port_gives_way_and_says_so(tmp_path, monkeypatch):
         taken.listen()
         port = taken.getsockname()[1]
         monkeypatch.setenv("MODEL_RUNNER_NODE_PORT", str(port))
-        plan = make_plan(data_dir=tmp_path)
+        plan = make_plan(UpOptions(data_dir=tmp_path))
         assert plan.settings.model_runner_node_port != port
         assert any(f"port {port} is taken" in remark for remark in plan.remarks)
         with pytest.raises(OperatorError, match=f"port {port} on"):
-            make_plan(data_dir=tmp_path, api_port=port)
+            make_plan(UpOptions(data_dir=tmp_path, api_port=port))
 
 
 def test_a_foreign_kafka_is_used_and_none_started(tmp_path):
-    plan = make_plan(data_dir=tmp_path, kafka="kafka-1:9092")
+    plan = make_plan(UpOptions(data_dir=tmp_path, kafka="kafka-1:9092"))
     assert not plan.embedded
     assert plan.settings.kafka_bootstrap == "kafka-1:9092"
 
@@ -218,14 +227,16 @@ def test_where_a_command_finds_kafka(tmp_path, monkeypatch, by_hand, kafka, vari
 
 def test_a_kafka_that_the_environment_names_is_used_and_said(tmp_path, monkeypatch):
     monkeypatch.setenv("KAFKA_BOOTSTRAP", "127.0.0.1:9")
-    plan = make_plan(data_dir=tmp_path)
+    plan = make_plan(UpOptions(data_dir=tmp_path))
     assert not plan.embedded
     assert plan.settings.kafka_bootstrap == "127.0.0.1:9"
     assert "Kafka: 127.0.0.1:9, which runs already" in plan.remarks
-    assert make_plan(data_dir=tmp_path, kafka="127.0.0.1:8").settings.kafka_bootstrap == "127.0.0.1:8"
+    assert (
+        make_plan(UpOptions(data_dir=tmp_path, kafka="127.0.0.1:8")).settings.kafka_bootstrap == "127.0.0.1:8"
+    )
 
 
 def test_a_kind_that_is_nobodys_is_refused_though_the_source_is_still_to_be_chosen(tmp_path, monkeypatch):
     monkeypatch.setenv("FEED_KIND", "kline")
     with pytest.raises(OperatorError, match="binance delivers no kline; it has candle"):
-        make_plan(data_dir=tmp_path)
+        make_plan(UpOptions(data_dir=tmp_path))

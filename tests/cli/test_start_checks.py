@@ -14,7 +14,7 @@ import pytest
 from typer.testing import CliRunner
 
 from coordinator.cli.main import app
-from coordinator.cli.plan import make_plan
+from coordinator.cli.plan import UpOptions, make_plan
 from coordinator.cli.start_checks import check_start
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Moment, Settings, read_settings
@@ -180,7 +180,7 @@ def test_a_key_in_an_address_is_never_said(folder):
 def test_up_refuses_before_anything_is_started(folder, monkeypatch):
     monkeypatch.setenv("FEED_OPT_REST_URL", "ws://h")
     with pytest.raises(OperatorError, match="FEED_OPT_REST_URL must be"):
-        make_plan(data_dir=folder / "node")
+        make_plan(UpOptions(data_dir=folder / "node"))
     assert not (folder / "node").exists()
 
 

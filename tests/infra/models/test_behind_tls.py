@@ -22,7 +22,7 @@ from tests.infra.models.secured import (
 )
 from tests.infra.models.stage import CRUNCH_ID, changes, gather_notices
 
-from coordinator.infra.models.gateway import RunnerClientGateway
+from coordinator.infra.models.gateway import Credentials, RunnerClientGateway
 from coordinator.streams.agents.workers import _cert_dir, _gateway_key
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.ports import ModelReply, Outcome
@@ -34,7 +34,7 @@ HOTKEY = "hotkey-1"
 
 @asynccontextmanager
 async def connected(port: int, **credentials: Any) -> AsyncIterator[RunnerClientGateway]:
-    gateway = RunnerClientGateway("127.0.0.1", port, CRUNCH_ID, **credentials)
+    gateway = RunnerClientGateway("127.0.0.1", port, CRUNCH_ID, credentials=Credentials(**credentials))
     await gateway.start()
     try:
         yield gateway
@@ -156,12 +156,18 @@ async def test_files_that_hold_no_certificate_or_key_are_the_operators_to_change
     for name in ("ca.crt", "tls.crt", "tls.key"):
         (tmp_path / name).write_text("not a certificate")
     with pytest.raises(OperatorError, match="SECURE_CERT_DIR"):
-        await RunnerClientGateway("127.0.0.1", 1, CRUNCH_ID, secure_cert_dir=str(tmp_path)).start()
+        await RunnerClientGateway(
+            "127.0.0.1", 1, CRUNCH_ID, credentials=Credentials(secure_cert_dir=str(tmp_path))
+        ).start()
     with pytest.raises(OperatorError, match="GATEWAY_CERT_DIR"):
-        await RunnerClientGateway("127.0.0.1", 1, CRUNCH_ID, gateway_key_pem=b"not a key").start()
+        await RunnerClientGateway(
+            "127.0.0.1", 1, CRUNCH_ID, credentials=Credentials(gateway_key_pem=b"not a key")
+        ).start()
     _, elliptic = authority.issue("elliptic")
     with pytest.raises(OperatorError, match=r"GATEWAY_CERT_DIR.*RSA"):
-        await RunnerClientGateway("127.0.0.1", 1, CRUNCH_ID, gateway_key_pem=elliptic.read_bytes()).start()
+        await RunnerClientGateway(
+            "127.0.0.1", 1, CRUNCH_ID, credentials=Credentials(gateway_key_pem=elliptic.read_bytes())
+        ).start()
 
 
 async def wait_for_text(caplog: pytest.LogCaptureFixture, text: str) -> None:

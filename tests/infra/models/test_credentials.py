@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import NameOID
 from tests.infra.models.stage import CRUNCH_ID
 
-from coordinator.infra.models.gateway import RunnerClientGateway
+from coordinator.infra.models.gateway import Credentials, RunnerClientGateway
 from coordinator.streams.agents.workers import _cert_dir, _gateway_key
 from coordinator.streams.log.errors import OperatorError
 
@@ -51,8 +51,12 @@ async def test_what_the_operator_names_reaches_the_client_library(tmp_path: Path
         "127.0.0.1",
         1,
         CRUNCH_ID,
-        secure_cert_dir=_cert_dir("SECURE_CERT_DIR", str(tmp_path), *SECURE) if kind == "secure" else None,
-        gateway_key_pem=_gateway_key(str(tmp_path)) if kind == "gateway" else None,
+        credentials=Credentials(
+            secure_cert_dir=_cert_dir("SECURE_CERT_DIR", str(tmp_path), *SECURE)
+            if kind == "secure"
+            else None,
+            gateway_key_pem=_gateway_key(str(tmp_path)) if kind == "gateway" else None,
+        ),
     )
     await gateway.start()
     try:

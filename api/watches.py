@@ -1,0 +1,50 @@
+"""What the monitor looks after beside the read models: the chain, payees, the log on disk, and who is told of alerts."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from coordinator.api.chain_loop import ChainLoop, make_chain
+from coordinator.api.commands import CommandPort
+from coordinator.api.payees import PayeesLoop
+from coordinator.api.times import wall_ms
+from coordinator.infra.chain.fake import FakeChain
+from coordinator.infra.kafka.groups import stage_members
+from coordinator.infra.log.scrub import LogScrub
+from coordinator.infra.webhook import Webhook
+from coordinator.projections.folding.projector import Projector
+
+
+class Watches(msgspec.Struct, frozen=True, kw_only=True):
+    """What the monitor looks after beside the read models; None is not looked after.
+
+    `members` asks Kafka for the members of each stage's group: stage -> how many.
+    """
+
+    chain: ChainLoop | None = None
+    webhook: Webhook | None = None
+    payees: PayeesLoop | None = None
+    scrub: LogScrub | None = None
+    members: Callable[[], Awaitable[dict[str, int]]] | None = None
+
+
+def make_watches(projector: Projector, port: CommandPort) -> Watches:
+    """Those that the settings ask for. Raises OperatorError for a chain or a webhook that cannot be."""
+    settings = projector.settings
+    chain = make_chain(settings, wall_ms)
+    fake = chain if isinstance(chain, FakeChain) else None
+    return Watches(
+        chain=None if chain is None else ChainLoop(chain, projector, port, wall_ms, settles_on=fake),
+        payees=PayeesLoop(projector, port, wall_ms),
+        scrub=LogScrub(settings.kafka_bootstrap, settings.crunch_id, settings.scrub_mb_per_minute),
+        members=lambda: stage_members(settings.kafka_bootstrap, settings.crunch_id),
+        webhook=Webhook(
+            settings.webhook_url.get_secret_value(),
+            settings.webhook_secret.get_secret_value(),
+            wall_ms=wall_ms,
+        )
+        if settings.webhook_url
+        else None,
+    )
