@@ -1,4 +1,4 @@
-"""What the monitor looks after beside the read models: the chain, payees, the log on disk, and who is told of alerts."""
+"""What the monitor looks after beside the read models: the chain, payees, the log on disk, and the webhook."""
 
 from __future__ import annotations
 
