@@ -39,18 +39,19 @@ def new_records(
     last_at: dict[Subscription, int] = {}
     for given in records:
         record, subscription = given, subscription_of(given)
-        if memory.refusal(record) is not None:
+        before = memory.of(subscription)
+        if before.refusal(record.ts_event, record.revision) is not None:
             continue
         new = taken.setdefault((subscription, record.ts_event), {})
-        known = max([*new, memory.revision(subscription, record.ts_event)])
+        known = max([*new, before.revision(record.ts_event)])
         if record.revision <= known:
-            versions = {**memory.of(subscription).versions(record.ts_event), **new}
+            versions = {**before.versions(record.ts_event), **new}
             if numbered or record.kind != "candle" or not corrects(record, versions):
                 continue
             record = msgspec.structs.replace(record, revision=known + 1)
         new[record.revision] = record.values
-        before = last_at.get(subscription, memory.last_at(subscription))
-        last_at[subscription] = max(before, record.at)
+        newest_at = last_at.get(subscription, before.whole.last_at)
+        last_at[subscription] = max(newest_at, record.at)
         the_id = ids.feed_record_id(
             record.source,
             record.subject,
@@ -67,7 +68,7 @@ def new_records(
             ts_event=record.ts_event,
             values=record.values,
             revision=record.revision,
-            backfilled=record.backfilled or record.at < before,
+            backfilled=record.backfilled or record.at < newest_at,
         )
         events.append(FeedRecordReceived(id=the_id, at=record.at, data=data))
     return events

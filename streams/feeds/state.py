@@ -65,7 +65,11 @@ class FeedMemory(msgspec.Struct):
                 pass
 
     def _kept(self, subscription: Subscription) -> Known:
-        return self.known.setdefault(_key(subscription), known_of(subscription))
+        key = _key(subscription)
+        known = self.known.get(key)
+        if known is None:
+            known = self.known[key] = known_of(subscription)
+        return known
 
     def of(self, subscription: Subscription) -> Known:
         """What is known of a subscription's records; not to be changed."""
@@ -126,4 +130,4 @@ def subscription_of(data: FeedRecord | FeedRecordData | FeedGapData | FeedGapClo
 
 
 def _key(subscription: Subscription) -> str:
-    return "\x1f".join(msgspec.structs.astuple(subscription))
+    return f"{subscription.source}\x1f{subscription.subject}\x1f{subscription.kind}\x1f{subscription.granularity}"

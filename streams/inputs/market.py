@@ -116,7 +116,10 @@ class Market(msgspec.Struct):
     def take(self, told: Iterable[Arrival]) -> None:
         """Fold records and holes."""
         for one in told:
-            strip = self.strips.setdefault(_key(one.feed, one.subject), Strip(one.feed, one.subject))
+            key = _key(one.feed, one.subject)
+            strip = self.strips.get(key)
+            if strip is None:
+                strip = self.strips[key] = Strip(one.feed, one.subject)
             match one.told:
                 case Record() as record:
                     _insert(strip.records, record)
