@@ -149,6 +149,7 @@ class ModelTrial:
             *(tick.subject, tick.asof_ts, schedule.scope_key),
             horizon_seconds=schedule.scope.horizon_seconds,
             step_seconds=schedule.scope.step_seconds,
+            params=schedule.params,
         )
 
     async def _ask(self, stub: Any, name: str, arguments: list[Any], until: float) -> Any:

@@ -30,7 +30,7 @@ from coordinator.infra.contracts.sources import (
     sources_of,
     whose,
 )
-from coordinator.streams.contract import Aggregation, CrunchContract
+from coordinator.streams.contract import Aggregation, CrunchContract, ScheduledPrediction
 from coordinator.streams.contract.meaning import CHANGED, our_key, version_of
 from coordinator.streams.log.errors import ContractError
 
@@ -85,6 +85,10 @@ def scoring_hash(contract: CrunchContract) -> str:
     fields = CrunchContract.model_fields
     field_values = {name: getattr(contract, name) for name in SCORING}
     fields_set = {name: value for name, value in field_values.items() if value is not fields[name].default}
+    if params := [(one.scope_key, one.params) for one in contract.scheduled_predictions if one.params]:
+        fields_set["scheduled_predictions"] = [
+            ScheduledPrediction(scope_key=key, params=one) for key, one in params
+        ]
     field = Aggregation(value_field=contract.aggregation.value_field)
     return contract_hash(CrunchContract(**fields_set, aggregation=field))
 

@@ -61,6 +61,7 @@ def round_again(
         step_seconds=scope.step_seconds,
         point=the_input.point,
         resolvable_at=scope.resolvable_at,
+        params=contract.params_of(scope_key),
         **before.given(),
     )
     players = {entry.model_id: entry.cruncher_id for entry in chain.rosters[the_input.input_id].data.roster}

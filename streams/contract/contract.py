@@ -9,9 +9,10 @@ The default challenge: the sign of the return over the horizon, scored by a quad
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
+import msgspec
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from coordinator.streams.contract import defaults
@@ -31,6 +32,7 @@ from coordinator.streams.contract.types import (
     RawInput,
     ScoreResult,
 )
+from coordinator.streams.log.finite import not_finite
 
 __all__ = [
     "FRAC64_ONE",
@@ -59,6 +61,9 @@ __all__ = [
 
 
 METHOD_NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
+PREDICT_NAMES = frozenset({"subject", "horizon_seconds", "step_seconds", "scope_key", "asof_ts", "params"})
+"""What a prediction may be called with beside the params of its schedule."""
+PARAMS_BYTES_MAX = 8192
 
 
 class _Strict(BaseModel):
@@ -89,6 +94,23 @@ class ScheduledPrediction(_Strict):
     """False: it is asked no more."""
     order: int = 0
     """Those of a lower order are asked first."""
+    params: dict[str, Any] = {}
+    """Free arguments, by name: plain JSON, at most 8 kB. `CallMethod.predict_arguments` may name each of them, or all
+    as `params`; `score_round` has them as `context.params`. For example `{"steps": [300, 3600], "asset": "BTC"}`."""
+
+    @field_validator("params")
+    @classmethod
+    def _are_plain(cls, params: dict[str, Any]) -> dict[str, Any]:
+        if taken := sorted(PREDICT_NAMES & params.keys()):
+            raise ValueError(f"params: {taken} have a meaning already")
+        try:
+            body = msgspec.json.encode(params)
+            same = msgspec.json.decode(body) == params and not not_finite(params)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"params: no plain JSON: {error}") from error
+        if not same or len(body) > PARAMS_BYTES_MAX:
+            raise ValueError(f"params: plain JSON of at most {PARAMS_BYTES_MAX} bytes, this has {len(body)}")
+        return params
 
 
 class AbsenceConstant(_Strict):
@@ -117,10 +139,9 @@ class CallMethod(_Strict):
     """What `tick` is called with, in order."""
     predict: str = Field(default="predict", pattern=METHOD_NAME)
     """The method that is asked for an answer, once for each scope."""
-    predict_arguments: tuple[
-        Literal["subject", "horizon_seconds", "step_seconds", "scope_key", "asof_ts"], ...
-    ] = ("subject", "horizon_seconds", "step_seconds")
-    """What `predict` is called with, in order."""
+    predict_arguments: tuple[str, ...] = ("subject", "horizon_seconds", "step_seconds")
+    """What `predict` is called with, in order: `subject`, `horizon_seconds`, `step_seconds`, `scope_key`, `asof_ts`,
+    `params` (the schedule's, as an object), or the name of one of them."""
 
     def tick_values(self, data: Any, subject: str, asof_ts: int) -> list[Any]:
         """What one tick is called with, in order."""
@@ -128,10 +149,18 @@ class CallMethod(_Strict):
         return [values[name] for name in self.tick_arguments]
 
     def predict_values(
-        self, subject: str, asof_ts: int, scope_key: str, horizon_seconds: int, step_seconds: int
+        self,
+        subject: str,
+        asof_ts: int,
+        scope_key: str,
+        horizon_seconds: int,
+        step_seconds: int,
+        params: Mapping[str, Any],
     ) -> list[Any]:
-        """What one prediction is called with, in order."""
+        """What one prediction is called with, in order. Raises KeyError for an argument that no param is."""
         values: dict[str, Any] = {
+            **params,
+            "params": dict(params),
             "subject": subject,
             "horizon_seconds": horizon_seconds,
             "step_seconds": step_seconds,
@@ -277,6 +306,22 @@ class CrunchContract(BaseModel):
             message = "absence_policy 'scored' is what score_round gives, and there is none"
             raise ValueError(message)
         return self
+
+    @model_validator(mode="after")
+    def _arguments_are_known(self) -> CrunchContract:
+        for schedule in self.schedules():
+            known = PREDICT_NAMES | schedule.params.keys()
+            if unknown := [name for name in self.call_method.predict_arguments if name not in known]:
+                message = (
+                    f"call_method.predict_arguments: {unknown} are neither of {sorted(PREDICT_NAMES)} nor params of "
+                    f"the schedule {schedule.scope_key!r}"
+                )
+                raise ValueError(message)
+        return self
+
+    def params_of(self, scope_key: str) -> dict[str, Any]:
+        """The params of a schedule; empty for a key that is none of them."""
+        return next((one.params for one in self.scheduled_predictions if one.scope_key == scope_key), {})
 
     def schedules(self) -> list[ScheduledPrediction]:
         """The active schedules by `order`; without any, one made from `scope`."""

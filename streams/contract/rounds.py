@@ -134,6 +134,8 @@ class RoundContext(msgspec.Struct, frozen=True, kw_only=True):
     """When it was asked."""
     resolvable_at: int
     """When its horizon ended: `point` plus the horizon."""
+    params: Mapping[str, Any] = {}
+    """The schedule's free arguments (`ScheduledPrediction.params`)."""
     states: Mapping[str, Any] = {}
     """model id -> the JSON value that an earlier round left for it; of models that are not in this round too."""
     shared: Any = None

@@ -71,6 +71,7 @@ def whole_round_events(
             step_seconds=scope.step_seconds,
             point=the_input.point,
             resolvable_at=scope.resolvable_at,
+            params=contract.params_of(scope.scope_key),
             **before.given(),
         )
         outcome = scorer.score(asked, what.truth, context, before)

@@ -104,7 +104,7 @@ class Asking:
         self._askers = askers
         self._gateway, self._monotonic = askers.gateway, askers.monotonic
         self._data, self._method = data, contract.call_method
-        self._output_max_bytes = contract.output_max_bytes
+        self._output_max_bytes, self._params_of = contract.output_max_bytes, contract.params_of
         self._began, self._given = self._monotonic(), askers.given()
         self._until = self._began + seconds
         self._fair_seconds = fair_seconds
@@ -254,4 +254,5 @@ class Asking:
             *(self._data.subject, self._data.point, scope.scope_key),
             horizon_seconds=scope.horizon_seconds,
             step_seconds=scope.step_seconds,
+            params=self._params_of(scope.scope_key),
         )

@@ -56,6 +56,7 @@ def sample_round(
         step_seconds=scope.step_seconds,
         point=point,
         resolvable_at=point + scope.horizon_seconds * 1000,
+        params=contract.params_of(scope_key),
         **carried.given(),
     )
     outcome = RoundScorer(contract).score(asked, truth, context, carried)

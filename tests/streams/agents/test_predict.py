@@ -259,6 +259,43 @@ async def test_methods_and_arguments_follow_the_contract(scene):
     ]
 
 
+async def test_free_arguments_of_a_schedule_are_given_by_name(scene):
+    contract = CrunchContract(
+        scheduled_predictions=[
+            ScheduledPrediction(scope_key="60s", params={"steps": [300, 3600], "asset": "BTC"}),
+            ScheduledPrediction(scope_key="5m", params={"steps": [60], "asset": "ETH"}),
+        ],
+        call_method=CallMethod(predict_arguments=("asset", "horizon_seconds", "steps", "params")),
+    )
+    play = await scene(contract, a=lambda method, _: None if method == "tick" else {"value": 0.1})
+    play.asked(received(T0, scopes={"60s": 60, "5m": 300}))
+    await play.deliver()
+    assert [call.arguments for call in play.gateway.calls if call.method == "predict"] == [
+        ("BTC", 60, [300, 3600], {"steps": [300, 3600], "asset": "BTC"}),
+        ("ETH", 300, [60], {"steps": [60], "asset": "ETH"}),
+    ]
+
+
+REFUSED_PARAMS = {
+    "an argument that no schedule has": ({"steps": [1]}, ("asset",), "neither of"),
+    "an argument that one schedule lacks": ({}, ("steps",), "neither of"),
+    "a name that is taken": ({"subject": "x"}, ("subject",), "have a meaning already"),
+    "no JSON": ({"x": object()}, ("x",), "no plain JSON"),
+    "a key that is no text when read back": ({"x": {1: 2}}, ("x",), "plain JSON"),
+    "not finite": ({"x": float("nan")}, ("x",), "plain JSON"),
+    "too large": ({"x": "y" * 9000}, ("x",), "at most 8192 bytes"),
+}
+
+
+@pytest.mark.parametrize(("params", "arguments", "says"), REFUSED_PARAMS.values(), ids=REFUSED_PARAMS)
+def test_free_arguments_are_plain_and_known(params, arguments, says):
+    with pytest.raises(ValueError, match=says):
+        CrunchContract(
+            scheduled_predictions=[ScheduledPrediction(scope_key="60s", params=params)],
+            call_method=CallMethod(predict_arguments=arguments),
+        )
+
+
 async def test_scopes_of_one_model_are_asked_one_after_another(scene):
     busy: set[str] = set()
 

@@ -11,11 +11,13 @@ from typing import Any
 import pytest
 
 from coordinator.infra.contracts.loading import ContractShelf, contract_hash, load_contracts
-from coordinator.streams.contract import CrunchContract
+from coordinator.infra.contracts.meaning import scoring_hash
+from coordinator.streams.contract import CrunchContract, ScheduledPrediction
 from coordinator.streams.log.errors import ContractError, OperatorError
 
 MODULE = """
-from coordinator.streams.contract import CrunchContract
+from coordinator.infra.contracts.meaning import scoring_hash
+from coordinator.streams.contract import CrunchContract, ScheduledPrediction
 
 FACTOR = {factor}
 
@@ -137,3 +139,13 @@ def test_old_and_new_contracts_stand_side_by_side_by_hash(author):
 def test_a_path_that_leads_nowhere_is_never_replaced_by_the_default(path, message):
     with pytest.raises(OperatorError, match=message):
         load_contracts(path)
+
+
+def test_a_score_means_another_thing_where_its_params_are_others():
+    def scoring(**params: Any) -> str:
+        schedule = ScheduledPrediction(scope_key="1h", params=params, interval_seconds=60 + len(params))
+        return scoring_hash(CrunchContract(scheduled_predictions=[schedule]))
+
+    assert scoring() == scoring_hash(CrunchContract())
+    assert scoring(scale=1) == scoring(scale=1)
+    assert scoring(scale=1) != scoring(scale=2) != scoring()

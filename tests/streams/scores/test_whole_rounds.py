@@ -24,7 +24,7 @@ from tests.streams.build import (
     shelf,
 )
 
-from coordinator.streams.contract import CrunchContract, Failed, RoundScores, ScoreResult
+from coordinator.streams.contract import CrunchContract, Failed, RoundScores, ScheduledPrediction, ScoreResult
 from coordinator.streams.events import CrunchConfigured, RoundScored, ScoreEntry, StateCarried
 from coordinator.streams.scores import whole_rounds
 from coordinator.streams.scores.stage import ScoreStage
@@ -123,6 +123,15 @@ def test_the_order_in_which_models_answer_never_matters(seed):
     one = play(stage(summing), T0, said).only(RoundScored)
     other = play(stage(summing), T0, shuffled).only(RoundScored)
     assert msgspec.json.encode(one) == msgspec.json.encode(other)
+
+
+def test_the_schedules_params_are_given():
+    def stepping(round_answers, truth, context):
+        return {"value": round_answers.column("value") * context.params["scale"]}
+
+    schedules = [ScheduledPrediction(scope_key="60s", params={"scale": 2})]
+    scene = play(stage(stepping, scheduled_predictions=schedules), T0, {"a": 0.25}).then(RoundScored)
+    assert units(scene) == {"a": 0.5}
 
 
 class Rich(ScoreResult):
