@@ -21,6 +21,7 @@ from coordinator.projections.folding.projector import Projector
 from coordinator.projections.views.all_views import open_read_models
 from coordinator.streams.settings import Settings
 
+NO_POOLS = {"pools": [{"pool": "global", "metric": "avg_pnl", "rankings": []}]}
 NO_COPIES = {"rounds": 0, "models": 0, "pairs_found": 0, "pairs": []}
 ROUTES = (
     "/reports/leaderboard",
@@ -111,7 +112,9 @@ async def test_before_the_log_there_is_nothing_and_after_it_there_is_all(api):
     for path in ROUTES:
         if path.endswith(("latest", "schema", "history", "state")):
             continue
-        assert (await api.client.get(with_moment(path, as_of=0))).json() in ([], {}, NO_COPIES), path
+        assert (await api.client.get(with_moment(path, as_of=0))).json() in ([], {}, NO_COPIES, NO_POOLS), (
+            path
+        )
         now = await api.client.get(path)
         later = await api.client.get(with_moment(path, as_of="9999-01-01T00:00:00Z"))
         assert later.content == now.content
