@@ -28,7 +28,7 @@ from coordinator.infra.kafka.topics import create_topics
 from coordinator.infra.log.look import ask_cluster
 from coordinator.infra.log.memory import LogMemoryFile
 from coordinator.infra.models.host.confine import NOT_CONFINED, TOKEN, hide_from_others, scrubbed_environment
-from coordinator.infra.processes.children import BrokerProcess, LoggedProcess
+from coordinator.infra.processes.children import BrokerProcess, Launch, LoggedProcess
 from coordinator.infra.processes.data_dir import claim_data_dir
 from coordinator.infra.processes.fork_server import ForkServer
 from coordinator.infra.processes.open_files import OPEN_FILES_WANTED, allow_open_files, too_few_open_files
@@ -238,16 +238,19 @@ class Node:
 
     def _worker(self, name: str) -> LoggedProcess:
         settings = self.settings
+        api = self._ports.socket_of(settings.api_host, settings.api_port)
         return LoggedProcess(
             name,
-            [name],
+            Launch(
+                [name],
+                environ=dict(os.environ) | environment(self.settings),
+                forked_by=self._workers,
+                sockets=api if name == REPORT else None,
+            ),
             self._log_file(name),
-            environ=dict(os.environ) | environment(self.settings),
             on_line=lambda line: self._heard(name, line),
             gate=lambda: self._told(name),
             alive_file=self._alive / name,
-            forked_by=self._workers,
-            sockets=self._ports.socket_of(settings.api_host, settings.api_port) if name == REPORT else None,
         )
 
     def _log_file(self, name: str) -> Path:
@@ -262,17 +265,21 @@ class Node:
         settings = self.settings
         return LoggedProcess(
             "models",
-            [
-                *(sys.executable, "-Ium", "coordinator.infra.models.host"),
-                *("--models", str(self.plan.models_dir), "--port", str(settings.model_runner_node_port)),
-                *("--crunch", settings.crunch_id, "--log-dir", str(settings.data_dir / "models")),
-                # The web app looks for it at 8001; beside another node it takes any port, and says which.
-                *("--http-port", str(MODELS_HTTP_PORT), "--http-port-or-any"),
-            ],
+            Launch(
+                [
+                    *(sys.executable, "-Ium", "coordinator.infra.models.host"),
+                    *("--models", str(self.plan.models_dir), "--port", str(settings.model_runner_node_port)),
+                    *("--crunch", settings.crunch_id, "--log-dir", str(settings.data_dir / "models")),
+                    # The web app looks for it at 8001; beside another node it takes any port, and says which.
+                    *("--http-port", str(MODELS_HTTP_PORT), "--http-port-or-any"),
+                ],
+                environ=scrubbed_environment() | {TOKEN: settings.model_runner_node_token.get_secret_value()},
+                sockets=self._ports.socket_of(
+                    settings.model_runner_node_host, settings.model_runner_node_port
+                ),
+            ),
             self._log_file("models"),
-            environ=scrubbed_environment() | {TOKEN: settings.model_runner_node_token.get_secret_value()},
             on_line=lambda line: self._heard("models", line),
-            sockets=self._ports.socket_of(settings.model_runner_node_host, settings.model_runner_node_port),
         )
 
     async def _feed_source(self) -> str:
@@ -332,12 +339,10 @@ class Node:
         )
         try:
             write_node_file(settings.data_dir, node)
-        except (
-            OSError
-        ) as error:  # a full disk: the node goes on, and the other commands know the last start's
-            self.screen.say(
-                f"{settings.data_dir / NODE_FILE} could not be written: {error.strerror or error}"
-            )
+        except OSError as error:
+            # The disk is full: the node goes on, and the other commands know what the last start wrote.
+            why = error.strerror or error
+            self.screen.say(f"{settings.data_dir / NODE_FILE} could not be written: {why}")
 
     # --- ending --------------------------------------------------------------------------------------
 

@@ -18,6 +18,7 @@ import signal
 import socket
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -70,37 +71,47 @@ class Process(Protocol):
         """End it and its process group at once. Nothing happens when they do not run."""
 
 
+@dataclass(frozen=True)
+class Launch:
+    """How a child is started.
+
+    `environ` is its whole environment; None is a copy of ours. With `forked_by` it is a fork of that server, and
+    `command` the arguments of what the server has imported. `sockets` are handed on by their (host, port), under which
+    the child asks for them (`infra/processes/sockets.py`).
+    """
+
+    command: Sequence[str]
+    environ: Mapping[str, str] | None = None
+    forked_by: ForkServer | None = None
+    sockets: Mapping[tuple[str, int], socket.socket] | None = None
+
+
 class LoggedProcess:
     """A command as a child. `gate`, where given, is awaited after each start; its bytes go to the child's stdin.
 
     So a child imports while the rest of the node still starts, and learns afterwards what became known meanwhile.
-    With `forked_by` it is a fork of that server, and `command` the arguments of what the server has imported.
-    `sockets` are handed on: by their (host, port), under which the child asks for them (`infra/processes/sockets.py`).
     """
 
     def __init__(
         self,
         name: str,
-        command: Sequence[str],
+        launch: Launch,
         log_file: Path,
         *,
-        environ: Mapping[str, str] | None = None,
         on_line: OnLine | None = None,
         gate: Callable[[], Awaitable[bytes]] | None = None,
         log_bytes_max: int = LOG_BYTES_MAX,
         alive_file: Path | None = None,
-        forked_by: ForkServer | None = None,
-        sockets: Mapping[tuple[str, int], socket.socket] | None = None,
     ) -> None:
         self.name = name
         self.stop_seconds_max = 0.0
-        self._forked_by = forked_by
-        self._sockets = dict(sockets or {})
+        self._forked_by = launch.forked_by
+        self._sockets = dict(launch.sockets or {})
         self._alive_file = alive_file
         self._touched = (-1, 0.0)
         self.log_file = log_file
-        self._command = tuple(command)
-        self._environ = dict(os.environ if environ is None else environ)
+        self._command = tuple(launch.command)
+        self._environ = dict(os.environ if launch.environ is None else launch.environ)
         self._on_line = on_line
         self._gate = gate
         self._log_bytes_max = log_bytes_max

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from coordinator.infra.processes.children import LoggedProcess
+from coordinator.infra.processes.children import Launch, LoggedProcess
 from coordinator.infra.processes.supervisor import Pauses, Supervisor, describe_exit, last_words
 from coordinator.streams.log.errors import OperatorError
 
@@ -23,7 +23,7 @@ DEAF = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); prin
 
 
 def python(name, code, folder, **options):
-    return LoggedProcess(name, [sys.executable, "-Iuc", code], folder / f"{name}.log", **options)
+    return LoggedProcess(name, Launch([sys.executable, "-Iuc", code]), folder / f"{name}.log", **options)
 
 
 def is_alive(pid):
@@ -69,7 +69,9 @@ async def test_a_child_that_lives_and_gives_no_sign_of_life_is_killed_and_starte
     monkeypatch.setattr("coordinator.infra.processes.supervisor.SILENT_SECONDS_MAX", 0.3)
     alive = tmp_path / "alive"
     code = f"import pathlib, time; pathlib.Path({str(alive)!r}).touch(); print('well', flush=True); time.sleep(60)"
-    child = LoggedProcess("poor", [sys.executable, "-c", code], tmp_path / "poor.log", alive_file=alive)
+    child = LoggedProcess(
+        "poor", Launch([sys.executable, "-c", code]), tmp_path / "poor.log", alive_file=alive
+    )
     said = Lines()
     supervisor = Supervisor(said, QUICK)
     supervisor.keep(child)
@@ -207,13 +209,13 @@ def test_children_die_with_a_supervisor_that_is_killed(tmp_path):
     code = f"""
 import asyncio, sys
 from pathlib import Path
-from coordinator.infra.processes.children import LoggedProcess
+from coordinator.infra.processes.children import Launch, LoggedProcess
 from coordinator.infra.processes.supervisor import Supervisor
 
 async def main():
     supervisor = Supervisor(print)
     for name in ("a", "b"):
-        supervisor.keep(LoggedProcess(name, [sys.executable, "-Iuc", {SLEEPS!r}], Path({str(tmp_path)!r}) / name))
+        supervisor.keep(LoggedProcess(name, Launch([sys.executable, "-Iuc", {SLEEPS!r}]), Path({str(tmp_path)!r}) / name))
     while not all(state.pid and (Path({str(tmp_path)!r}) / state.name).read_text() for state in supervisor.states.values()):
         await asyncio.sleep(0.02)
     print([state.pid for state in supervisor.states.values()], flush=True)
