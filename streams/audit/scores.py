@@ -230,7 +230,7 @@ def check_scores(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) ->
             if fault != due:
                 place = f"input {one.input_id}, scope {scope_key}, model {model_id}"
                 broken("scores", f"{place}: no score by the fault of {fault}, but it is that of {due}")
-        _check_charges(closed, values, terms, whole.for_missing if whole is not None else {})
+        _check_charges(closed, values, terms, whole.costs if whole is not None else {})
     return f"{equal} scores computed again and equal, {len(rounds)} rounds closed"
 
 
@@ -256,10 +256,10 @@ def _scores_any(contract: CrunchContract, truth: dict[str, Any]) -> bool:
 
 
 def _check_charges(
-    closed: RoundScoredData, values: Sequence[int], terms: Terms, for_missing: Mapping[str, int]
+    closed: RoundScoredData, values: Sequence[int], terms: Terms, costs: Mapping[str, int]
 ) -> None:
     """What silence costs: nothing, one score for all, the score at a percentile from the worse end (nearest rank), or
-    what the contract gave for who was missing.
+    what the contract gave for who was missing, or for whom it failed.
     """
     charge: int | None = None
     if terms.absence_policy in ("zero", "constant"):
@@ -272,7 +272,7 @@ def _check_charges(
     for entry in closed.entries():
         due = charge if entry.fault == "model" else None
         if terms.absence_policy == "scored" and entry.status != "SCORED":
-            due = None if entry.reason else for_missing.get(entry.model_id)
+            due = costs.get(entry.model_id)
         if entry.charge_units != due:
             broken(
                 "scores",

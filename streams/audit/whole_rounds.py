@@ -33,8 +33,8 @@ class RoundAgain(msgspec.Struct):
     """Of who answered and is scored."""
     refused: set[str] = set()
     """Whose answer the function itself turned down."""
-    for_missing: dict[str, int] = {}
-    """What it gives, in units of the value field, for who did not answer."""
+    costs: dict[str, int] = {}
+    """What it gives, in units of the value field, for who did not answer, or whom it failed."""
     states: dict[str, msgspec.Raw] = {}
     shared: msgspec.Raw = UNCHANGED
     raised: bool = False
@@ -126,7 +126,7 @@ def _read(
         fields = {} if row is None else row
         if not fields.get("success", True):
             again.refused.add(model_id)
-        if model_id in again.refused | unrecordable:
+        if (model_id in again.refused and model_id not in said.failed) or model_id in unrecordable:
             continue
         try:
             units = {
@@ -134,10 +134,13 @@ def _read(
             }
         except NotRecordableError:
             continue
-        if value_field in units and answer.status == "PENDING":
+        if value_field not in units:
+            continue
+        answered, failed = answer.status == "PENDING", model_id in said.failed
+        if answered and not failed:
             again.units[model_id] = units
-        elif value_field in units:
-            again.for_missing[model_id] = units[value_field]
+        elif answered or not failed:
+            again.costs[model_id] = units[value_field]
     return again
 
 

@@ -159,6 +159,7 @@ class RoundScores(msgspec.Struct, frozen=True):
     scores: Mapping[str, Any] | Sequence[Any]
     """As `score_round` gives them without this."""
     failed: Mapping[str, str] = {}
-    """model id -> why its answer deserves no score, by its model's fault; its place in `scores` is not looked at."""
+    """model id -> why its answer deserves no score, by its model's fault. Where absence_policy is "scored", what stands
+    at its place in `scores` is what that costs; else it is not looked at."""
     states: Mapping[str, Any] = {}
     shared: Any = msgspec.UNSET

@@ -96,7 +96,7 @@ class RoundOutcome(msgspec.Struct, frozen=True):
     unscored: dict[int, tuple[Any, Fault, str]]
     """Place -> (status, fault, reason); the reason is empty where the answer is what was missing."""
     charges: dict[int, int]
-    """Place -> what the function gave for an answer that is missing, in units of the value field."""
+    """Place -> what the function gave for an answer that is missing, or that it failed, in units of the value field."""
     states: dict[str, msgspec.Raw] = {}
     shared: list[msgspec.Raw] = []
     raised: bool = False
@@ -177,6 +177,8 @@ class RoundScorer:
                         charges[place] = value
                 elif place in failed:
                     unscored[place] = ("FAILED", failed[place][0], as_reason(failed[place][1]))
+                    if value is not None and asked.models[place] in given.failed:
+                        charges[place] = value
                 elif value is None:
                     unscored[place] = (
                         "FAILED",

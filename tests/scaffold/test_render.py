@@ -155,7 +155,11 @@ def test_packs_lists_what_there_is(tmp_path):
     assert "realtime  Which way" in said
     assert said.count("(the default)") == 1
     listed = json.loads(coordinator(tmp_path, "packs", "--json").stdout)
-    assert [(one["name"], one["default"]) for one in listed] == [("density", False), ("realtime", True)]
+    assert [(one["name"], one["default"]) for one in listed] == [
+        ("density", False),
+        ("realtime", True),
+        ("trading", False),
+    ]
     assert all(one["about"] in said for one in listed)
 
 
@@ -203,7 +207,7 @@ REFUSED = {
     "a link in its place, to nowhere": (("init", "link"), "link exists; choose another name"),
     "an unknown pack": (
         ("init", "a", "--pack", "nope"),
-        "there is no pack 'nope'; known are density, realtime",
+        "there is no pack 'nope'; known are density, realtime, trading",
     ),
     "a pack that escapes": (("init", "a", "--pack", "../base"), "there is no pack '../base'"),
     "an output that is a file": (("init", "a", "--output", "file"), "cannot write into"),

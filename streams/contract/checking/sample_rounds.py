@@ -74,10 +74,14 @@ def after(before: Carried, outcome: RoundOutcome) -> Carried:
 
 
 def values_of(contract: CrunchContract, answers: Sequence[BaseModel], truth: Any, about: str) -> list[float]:
-    """The value of each answer in one round. Raises ContractError that says which answer has none; `about` is when."""
+    """The value of each answer in one round: its score, or what it costs where the function failed it and says so.
+
+    Raises ContractError that says which answer has none; `about` is when.
+    """
     outcome = sample_round(contract, answers, truth)
     for place, (_, _, reason) in sorted(outcome.unscored.items()):
-        if place < len(answers):
+        if place < len(answers) and place not in outcome.charges:
             raise ContractError(f"score_round, for {shown(answers[place])} {about}{reason}")
-    column = outcome.units[contract.aggregation.value_field][: len(answers)]
-    return [to_float(units, contract.score_decimals) for units in column if units is not None]
+    column = outcome.units[contract.aggregation.value_field]
+    each = [outcome.charges.get(place, column[place]) for place in range(len(answers))]
+    return [to_float(units, contract.score_decimals) for units in each if units is not None]

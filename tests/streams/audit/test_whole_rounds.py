@@ -42,7 +42,8 @@ def betting(round_answers, truth, context):
         else:
             wealth[one.model_id] *= 1 + truth.return_ * one.output.value
             scores.append({"value": wealth[one.model_id]})
-    return RoundScores(scores, states=wealth, shared=sum(wealth.values()))
+    named = {one.model_id: "too bold" for one in round_answers if one.output and one.output.value < -0.9}
+    return RoundScores(scores, failed=named, states=wealth, shared=sum(wealth.values()))
 
 
 def relative(round_answers, truth, context):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import sys
 from typing import Any
@@ -281,6 +282,22 @@ def test_what_absence_costs(policy):
     charges = tuple(ended(scene)[name].charge_units for name in "xyz")
     assert charges == CHARGES[policy]
     assert units(scene) == {"a": 0.5, "b": 0.1}
+
+
+@pytest.mark.parametrize(("policy", "charge"), [("scored", -UNIT // 2), ("ignore", None), ("zero", 0)])
+def test_what_it_costs_to_be_failed(policy, charge):
+    """The number beside a failure is its cost where the contract says what silence costs; NaN is none."""
+
+    def refuses(round_answers, truth, context):
+        value = [0.25, -0.5, math.nan, math.nan][: len(round_answers)]
+        return RoundScores({"value": value}, failed={"b": "no trade yet", "c": "no side", "d": "away"})
+
+    said = {"a": 0.5, "b": 0.1, "c": 0.1, "d": "ABSENT"}
+    scene = play(stage(refuses, absence_policy=policy), T0, said).then(RoundScored)
+    assert ended(scene)["b"] == ScoreEntry("b", "FAILED", "model", charge, reason="no trade yet")
+    assert [ended(scene)[one].charge_units for one in "cd"] == (
+        [None] * 2 if policy == "scored" else [charge] * 2
+    )
 
 
 def test_scored_absence_needs_a_function_that_scores_it():
