@@ -33,7 +33,7 @@ def router() -> APIRouter:
         terms = read.leaderboard.terms_now
         newest = next(read.snapshots.newest(0, FAR_FUTURE_MS), None)
         aggregates = sorted(newest[1].summary_units) if newest else []
-        tips = {window.name: _tip(window) for window in terms.windows} if terms else {}
+        tips = {window.name: tip_of(window) for window in terms.windows} if terms else {}
         boards = [board for board in terms.boards if board.window] if terms else []
         tips |= {
             board.name: f"Mean over {len(board.parts)} scopes, each as {board.window}" for board in boards
@@ -83,7 +83,8 @@ def _label(name: str) -> str:
     return name.removeprefix("score_").replace("_", " ").capitalize()
 
 
-def _tip(window: Window) -> str:
+def tip_of(window: Window) -> str:
+    """A window's tooltip: what its number is."""
     if window.combines:
         return f"The weighted mean of {', '.join(window.combines)}"
     words = {

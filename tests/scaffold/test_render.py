@@ -10,13 +10,15 @@ import zipfile
 from pathlib import Path
 
 import pytest
-from tests.scaffold.workspace import clean_environment, command, coordinator, run
+from tests.scaffold.workspace import clean_environment, command, coordinator, load_contract, run
 from typer.testing import CliRunner
 
 from coordinator.cli.main import app
 from coordinator.infra.models.host.folder import read_models
 from coordinator.scaffolds import render as rendering
 from coordinator.scaffolds.render import SLUG_CHARS_MAX, RenderError, package_name, packs, render
+from coordinator.streams.contract.terms import make_terms
+from coordinator.streams.settings import Settings
 
 ROOT = Path(__file__).resolve().parents[2]
 NODE = "crunch-node-my-challenge"
@@ -103,13 +105,14 @@ def test_the_answers_and_the_pristine_rendering_are_kept_for_an_upgrade(made):
     )
 
 
-def test_the_columns_for_the_web_app_are_those_of_the_nodes_own_schema(made):
-    from coordinator.api.schema import columns
+@pytest.mark.parametrize("pack", packs())
+def test_the_columns_for_the_web_app_are_those_of_the_nodes_own_schema(pack, tmp_path):
+    from coordinator.api.schema import columns, tip_of
 
-    shipped = made.node / "deployment/report-ui/config/leaderboard-columns.json"
-    assert json.loads(shipped.read_text()) == columns(
-        {"score_recent": 24, "score_steady": 72, "score_anchor": 168}
-    )
+    with load_contract(pack, tmp_path) as contract:
+        windows = make_terms(contract, "", Settings(), 0).windows
+    shipped = tmp_path / "gamed/crunch-node-gamed/deployment/report-ui/config/leaderboard-columns.json"
+    assert json.loads(shipped.read_text()) == columns({one.name: tip_of(one) for one in windows})
 
 
 def test_two_renderings_are_equal_byte_for_byte(made, tmp_path):
