@@ -180,13 +180,18 @@ class StatesRead:
         self._form = form
         self._parts: dict[tuple[Need, int], dict[int, Append]] = {}
         self.newest: StateFound | None = None
+        self.others = False
+        """Was there one of another form?"""
 
     def read(self, record: bytes | None) -> StateFound | None:
         """The state that this record completes, if any."""
         if record is None or b'"state":' not in record[:_HEAD_BYTES]:
             return None
         append = decode_append(record)
-        if append is None or append.state is None or self._form not in (None, append.state.form):
+        if append is None or append.state is None:
+            return None
+        if self._form not in (None, append.state.form):
+            self.others = True
             return None
         k, n = append.part
         parts = self._parts.setdefault((append.state.after, n), {})

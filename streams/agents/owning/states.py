@@ -14,12 +14,13 @@ async def newest_state(io: LogIO, topic: str, end: int, form: str) -> StateFound
     """The newest whole state of this form before the offset `end`; None where there is none, or too little to look.
 
     Each look goes eight times as far back as the one before, so what is read is in proportion to what lies behind
-    the state, whatever lies before it.
+    the state, whatever lies before it. Where one of another form comes first, those before it are taken to be too: an
+    upgrade changed the form, and the topic is read from its first record, once.
     """
     if end <= LOOK_RECORDS:
         return None
     states, upper, look = StatesRead(form), end, LOOK_RECORDS
-    while upper > 0 and states.newest is None:
+    while upper > 0 and states.newest is None and not states.others:
         lower = max(0, upper - look)
         reader = await io.reader(topic, lower)
         try:

@@ -132,6 +132,30 @@ async def test_a_new_owner_reads_its_topic_from_the_newest_state(log, topic):
 
 
 @pytest.mark.usefixtures("states_often")
+async def test_after_an_upgrade_that_means_another_state_the_topic_is_read_from_its_first_record_once(
+    log, monkeypatch
+):
+    io = await whole(log)
+    io.records["scores"].clear()
+    first = Tenure(io, new_score(), "first")
+    await first.start()
+    await first.owned.flush()
+    await until(lambda: bool(places_of_states(io, "scores")))
+    await first.close()
+    monkeypatch.setattr(ScoreStage, "form", 2)
+    io.opened.clear()
+    second = Tenure(io, new_score(), "second")
+    await second.start()
+    assert second.owned.read_from == 0
+    assert (
+        len([one for one in io.opened if one[0] == "scores"]) < 6
+    )  # it does not look back to the first record
+    assert second.stage.state.own == first.stage.state.own
+    await second.close()
+    assert decided(io.records["scores"], "scores") == log.expected["scores"]
+
+
+@pytest.mark.usefixtures("states_often")
 async def test_owners_that_end_at_any_send_record_states_that_are_what_their_events_make(log):
     checked = 0
     for number in range(2, len(log.expected["scores"]) + 2, 7):

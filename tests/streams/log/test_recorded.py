@@ -77,7 +77,9 @@ def test_a_state_is_found_once_all_its_parts_are_read_whatever_their_order():
 
 def test_a_state_of_another_form_is_passed_over():
     states = StatesRead("g")
+    assert not states.others
     assert [states.read(one) for one in state_records(Need(10, 1, 9))] == [None] * 3
+    assert (states.newest, states.others) == (None, True)
 
 
 def test_nobody_counts_a_recorded_state():
