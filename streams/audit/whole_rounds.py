@@ -14,7 +14,6 @@ import msgspec
 from coordinator.streams.audit.facts import UNCHANGED, Asked, Chain, broken
 from coordinator.streams.contract import CrunchContract, Failed, RoundAnswers, RoundContext, RoundScores
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
-from coordinator.streams.contract.rounds import STATES
 from coordinator.streams.contract.trial_answers import answers_to_try
 from coordinator.streams.contract.trial_answers import recorded as recorded_answer
 from coordinator.streams.events import AnswerEntry
@@ -68,9 +67,12 @@ def round_again(
     asked = sorted(answers, key=lambda answer: answer.model_id)
     given = RoundAnswers(
         [answer.model_id for answer in asked],
-        [players.get(answer.model_id) or answer.model_id for answer in asked],
-        [STATES[answer.status] for answer in asked],
-        [answer.fault or "" if answer.status != "PENDING" else "" for answer in asked],
+        [players.get(answer.model_id, "") for answer in asked],
+        {
+            place: (answer.status, answer.fault or "")
+            for place, answer in enumerate(asked)
+            if answer.status != "PENDING"
+        },
         [answer.output for answer in asked],
         contract.output_type.model_validate,
     )

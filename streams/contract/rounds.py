@@ -44,23 +44,39 @@ class RoundAnswers:
 
     def __init__(
         self,
-        models: Sequence[str],
-        players: Sequence[str],
-        statuses: Sequence[AnswerState],
-        faults: Sequence[str],
+        models: list[str],
+        crunchers: Sequence[str],
+        missed: Mapping[int, tuple[str, str]],
         recorded: Sequence[bytes | msgspec.Raw],
         typed: Callable[[Any], Any],
     ) -> None:
-        self.models = list(models)
+        """`missed` is place -> (status of the log, fault) of who has no answer; `recorded` is JSON, null for those."""
+        self.models = models
         """n model ids, ascending."""
-        self.players = list(players)
-        """n player ids; a model's own id where no player is known."""
-        self.statuses = list(statuses)
-        """n of "answered", "absent", "failed"."""
-        self.faults = list(faults)
-        """n of "" (answered), "model", "node"."""
-        self._recorded, self._typed = recorded, typed
-        self._outputs: list[Any] | None = None
+        self._crunchers, self._missed, self._recorded, self._typed = crunchers, missed, recorded, typed
+
+    # Made at the first reading: a score of numbers alone needs none of them.
+
+    @functools.cached_property
+    def players(self) -> list[str]:
+        """N player ids; a model's own id where no player is known."""
+        return [player or model_id for player, model_id in zip(self._crunchers, self.models, strict=True)]
+
+    @functools.cached_property
+    def statuses(self) -> list[AnswerState]:
+        """N of "answered", "absent", "failed"."""
+        statuses: list[AnswerState] = ["answered"] * len(self.models)
+        for place, (status, _) in self._missed.items():
+            statuses[place] = STATES[status]
+        return statuses
+
+    @functools.cached_property
+    def faults(self) -> list[str]:
+        """N of "" (answered), "model", "node"."""
+        faults = [""] * len(self.models)
+        for place, (_, fault) in self._missed.items():
+            faults[place] = fault
+        return faults
 
     def __len__(self) -> int:
         return len(self.models)
@@ -68,12 +84,10 @@ class RoundAnswers:
     def __iter__(self) -> Iterator[Answer]:
         return map(Answer, self.models, self.players, self.statuses, self.faults, self.outputs)
 
-    @property
+    @functools.cached_property
     def outputs(self) -> list[Any]:
         """N answers of the contract's `output_type`; None where there is none. Typed at the first reading."""
-        if self._outputs is None:
-            self._outputs = [None if one is None else self._typed(one) for one in self._json(Any)]
-        return self._outputs
+        return [None if one is None else self._typed(one) for one in self._json(Any)]
 
     def column(self, name: str = "") -> Floats:
         """One numeric field of every answer as float64: shape (n,), NaN where a model has none.
@@ -106,7 +120,9 @@ class RoundAnswers:
         """Shape (n,) of bool: who gave a valid answer."""
         import numpy as np  # noqa: PLC0415
 
-        return np.array([one == "answered" for one in self.statuses], dtype=bool)
+        answered = np.ones(len(self.models), dtype=bool)
+        answered[list(self._missed)] = False
+        return answered
 
     def _json(self, kind: Any) -> list[Any]:
         return _rows_decoder(kind).decode(b"[" + b",".join(self._recorded) + b"]")

@@ -13,7 +13,6 @@ import msgspec
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
 from coordinator.streams.contract.rounds import (
-    STATES,
     Failed,
     RoundAnswers,
     RoundContext,
@@ -42,8 +41,16 @@ class Asked(msgspec.Struct, frozen=True):
 
 def asked_in(parts: Iterable[ScopeAnsweredData], roster: Sequence[RosterEntry]) -> Asked:
     """The answers of one scope, put in order. Raises IndexError for a model that is not on the roster."""
+    known = list(parts)
+    if len(known) == 1:
+        (data,) = known
+        models = [roster[index].model_id for index in data.models]
+        if models == sorted(models):  # as a rule: a roster is in the order of ids, and a round in one part
+            crunchers = [roster[index].cruncher_id for index in data.models]
+            missing = {one.place: (one.status, one.fault) for one in data.unanswered}
+            return Asked(models, crunchers, data.outputs, missing)
     rows: list[tuple[str, str, msgspec.Raw, Any, Fault]] = []
-    for data in parts:
+    for data in known:
         unanswered = {one.place: one for one in data.unanswered}
         for place, (index, output) in enumerate(zip(data.models, data.outputs, strict=True)):
             entry, missed = roster[index], unanswered.get(place)
@@ -114,7 +121,11 @@ class RoundScorer:
         self._typed = validator(contract.output_type)
         self._as_result = validator(contract.score_type)
         self._output_type = contract.output_type
-        self._fields = contract.score_type.model_fields
+        fields = contract.score_type.model_fields
+        self._fields = frozenset(fields)
+        self._required = frozenset(
+            {name for name, one in fields.items() if one.is_required()} | {contract.aggregation.value_field}
+        )
         self._open = contract.score_type.model_config.get("extra") == "allow"
         self._decimals = contract.score_decimals
         self._value_field = contract.aggregation.value_field
@@ -147,14 +158,8 @@ class RoundScorer:
 
     def _scored(self, asked: Asked, truth: Any, context: RoundContext, before: Carried) -> RoundOutcome:
         n, missed = len(asked.models), asked.missed
-        answers = RoundAnswers(
-            asked.models,
-            [player or model_id for player, model_id in zip(asked.crunchers, asked.models, strict=True)],
-            [STATES[missed[i][0]] if i in missed else "answered" for i in range(n)],
-            [missed[i][1] if i in missed else "" for i in range(n)],
-            asked.outputs,
-            self._typed,
-        )
+        # A list of its own: the function may change it.
+        answers = RoundAnswers(list(asked.models), asked.crunchers, missed, asked.outputs, self._typed)
         try:
             said = self._function(answers, truth, context)
             given = said if isinstance(said, RoundScores) else RoundScores(said)
@@ -240,10 +245,9 @@ class RoundScorer:
         return NODE, ""
 
     def _check_names(self, scores: Mapping[str, Any]) -> None:
-        unknown = [name for name in scores if name not in self._fields and not self._open]
-        lacking = [name for name, one in self._fields.items() if one.is_required() and name not in scores]
-        if unknown or lacking or self._value_field not in scores:
-            message = f"columns {list(scores)} do not make a score_type of {list(self._fields)}"
+        names = scores.keys()
+        if not names >= self._required or not (self._open or names <= self._fields):
+            message = f"columns {list(scores)} do not make a score_type of {sorted(self._fields)}"
             raise ValueError(message)
 
     def _changed(
