@@ -60,6 +60,12 @@ class Calendar(BaseModel):
             raise ValueError(f"{zone!r} is no time zone of the IANA database, like UTC or Europe/Zurich")
         return zone
 
+    @field_validator("unpaid_until", "ends_at")
+    @classmethod
+    def _is_of_the_plain_kind(cls, moment: datetime | None) -> datetime | None:
+        """A subclass of datetime says no more, and has no plain form that a contract's hash could be over."""
+        return None if moment is None else datetime.fromisoformat(moment.isoformat())
+
     def terms(self) -> CalendarTerms:
         """As the log has it."""
         return CalendarTerms(

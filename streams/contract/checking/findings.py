@@ -243,7 +243,8 @@ def _score(contract: CrunchContract, answer: Any, truth: Any, market: str, hint:
 def _ranking(contract: CrunchContract, rehearsal: Rehearsal) -> tuple[State, str]:
     aggregation = contract.aggregation
     windows = [window.name for window in aggregation.windows]
-    known = [PERIOD_KEY, *windows, *(rehearsal.summary_keys or ())]
+    boards = [board.name for board in aggregation.boards]
+    known = [PERIOD_KEY, *windows, *boards, *(rehearsal.summary_keys or ())]
     if aggregation.checkpoint_key not in known:
         if rehearsal.summary_keys is None:
             return (

@@ -12,6 +12,7 @@ from tests.streams.build import PUBKEY
 from coordinator.streams.contract import (
     Aggregation,
     AggregationWindow,
+    Board,
     CrunchContract,
     PredictionScope,
     RankingDirection,
@@ -400,3 +401,13 @@ def test_silence_must_not_win_where_less_is_better():
     assert "who does not answer gets the best error" in said
     assert "ranking" not in faults(CrunchContract(crunch_pubkey=PUBKEY, absence_policy="zero"))
     assert "ranking" not in faults(CrunchContract(absence_policy="worst_percentile", aggregation=error))
+
+
+def test_a_checkpoint_that_ranks_by_a_board_is_known_and_one_by_nothing_is_not():
+    board = Board(name="one minute", horizon_seconds=60)
+    for key, state in (("one minute", State.OK), ("one hour", State.FAULT)):
+        contract = CrunchContract(
+            crunch_pubkey=PUBKEY, aggregation=Aggregation(boards=[board], checkpoint_key=key)
+        )
+        seen = {one.check: one.state for one in examine(contract, Settings())}
+        assert seen["ranking"] == state

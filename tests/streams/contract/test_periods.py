@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from tests.streams.build import HASH, configured
 
+from coordinator.infra.contracts.loading import contract_hash
 from coordinator.streams.contract import Calendar, CrunchContract
 from coordinator.streams.contract.periods import calendar_period, unpaid_reason
 from coordinator.streams.contract.terms import TermsInForce, make_terms
@@ -139,3 +140,16 @@ def test_the_calendar_is_told_with_the_terms():
 def test_a_checkpoint_is_of_whole_snapshots(fields, words):
     with pytest.raises(OperatorError, match=words):
         made(**fields)
+
+
+def test_a_moment_of_another_class_is_the_same_contract():
+    """`contract check` runs a contract with a clock that is moved: its datetime is a class of its own."""
+
+    class Moment(datetime):
+        pass
+
+    hashes = {
+        contract_hash(CrunchContract(calendar=Calendar(unpaid_until=kind.fromisoformat("2026-06-01"))))
+        for kind in (datetime, Moment)
+    }
+    assert len(hashes) == 1
