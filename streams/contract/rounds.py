@@ -106,7 +106,9 @@ class RoundAnswers:
                 rows = self._json(Any)
                 values = [None if one is None else one[name] for one in rows]
             else:
-                return np.array([np.nan if one is None else one.field for one in rows], dtype=np.float64)
+                return np.fromiter(
+                    (np.nan if one is None else one.field for one in rows), np.float64, count=len(rows)
+                )
         else:
             values = self._json(Any)
         usual = next((one for one in values if one is not None), None)

@@ -24,7 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import msgspec
 from rich.console import Console
 
-from bench import live, models, node, pipeline, rounds, whole_node
+from bench import live, models, node, pipeline, rounds, whole_node, whole_rounds
 from bench.page import Row, machine, page, table, verdict
 from bench.sizes import FULL, QUICK, Sizes
 from bench.world import BENCH, ROOT, World, a_world, load_average
@@ -44,6 +44,7 @@ class Bench:
         self.sizes = sizes
         self.rows: dict[str, Callable[[], list[Row]]] = {
             "scoring": self.scoring,
+            "whole_rounds": self.whole_rounds,
             "replay": self.replay,
             "predictions": self.predictions,
             "models": self.models,
@@ -101,6 +102,19 @@ class Bench:
             )
         )
         return rows
+
+    def whole_rounds(self) -> list[Row]:
+        """A round that its contract scores as a whole."""
+        cost = whole_rounds.measured(self.sizes.rounds)
+        return [
+            Row(
+                path=f"score_round of {whole_rounds.MODELS} models: by columns; five mixtures of three, CRPS",
+                reached=f"{cost.columns_us:.0f} us; {cost.densities_ms:.1f} ms",
+                aim="50 us; 20 ms",
+                verdict=verdict(cost.columns_us <= 50, cost.densities_ms <= 20),
+                figures=msgspec.structs.asdict(cost),
+            )
+        ]
 
     def replay(self) -> list[Row]:
         """`coordinator replay` over the scored log."""

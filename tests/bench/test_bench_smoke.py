@@ -14,7 +14,18 @@ pytestmark = pytest.mark.broker
 RUN = Path(__file__).parent / "run.py"
 SECONDS_MAX = 180
 # `start`, `node` and `rest` are what tests/broker/test_up.py does anyway, and `memory` is five more processes.
-NAMES = ("scoring", "replay", "predictions", "models", "horizon", "serving", "live", "constancy", "restart")
+NAMES = (
+    "scoring",
+    "whole_rounds",
+    "replay",
+    "predictions",
+    "models",
+    "horizon",
+    "serving",
+    "live",
+    "constancy",
+    "restart",
+)
 
 
 def test_a_quick_bench_measures_every_path_and_writes_what_it_prints(tmp_path: Path):
