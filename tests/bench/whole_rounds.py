@@ -13,6 +13,7 @@ from statistics import median
 from typing import Any
 
 import msgspec
+import numpy as np
 from tests.scaffold.workspace import load_contract
 
 from coordinator.streams.contract import CrunchContract, GroundTruth, RoundContext
@@ -49,7 +50,7 @@ def measured(rounds: int) -> Cost:
 
 def _against_the_mean(answers: Any, truth: Any, context: Any) -> dict[str, Any]:
     value = answers.column("value") * truth.return_
-    return {"value": value - value[answers.answered()].mean()}
+    return {"value": value - np.nanmean(value)}
 
 
 def _mixture(rng: random.Random) -> dict[str, Any]:
