@@ -21,7 +21,9 @@ import msgspec
 from coordinator.projections.folding.base import Projection, encode_row, key
 from coordinator.projections.storage.batch import Batch
 from coordinator.projections.storage.store import Store
-from coordinator.streams.contract.emission import emission_faults, emission_sha256
+from coordinator.streams.checkpoints.offering import retained_frac64
+from coordinator.streams.contract.emission import FRAC64_ONE, emission_faults, emission_sha256
+from coordinator.streams.contract.payout_amounts import frac64_shares
 from coordinator.streams.events import (
     AnyEvent,
     CheckpointData,
@@ -244,7 +246,10 @@ class Checks(Projection):
             )
         batch.put(name, encode_row("OFFERED"))
         # Computed again from the event alone: the stage that made the emission is what is checked here.
-        faults = emission_faults(data.emission, len(data.ranking))
+        retained, _ = retained_frac64(data)
+        faults = emission_faults(data.emission, len(data.ranking), FRAC64_ONE - retained)
+        if data.payout is not None and frac64_shares(data.payout.pools)[1] != data.payout.retained_frac64:
+            faults.append("the pools do not leave what the payout says is retained")
         if emission_sha256(data.emission) != data.emission_sha256:
             faults.append("the emission is not the one that was hashed")
         if faults:

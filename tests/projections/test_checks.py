@@ -238,3 +238,19 @@ def test_an_owner_that_skips_a_number_is_seen_until_the_next_claim(tmp_path):
     fold_into(folder, log)
     assert reader.hole == ""
     checks.store.close()
+
+
+def paid_by_rules(retained_parts: int, retained_frac64: int) -> LogBuilder:
+    """Two models share what one pool does not retain, and the contract pays by prizes only."""
+    log = a_log()
+    part = (10**18 - retained_parts) // 2
+    pool = ev.PoolPaid(name="all", weight=1, paid=[(0, 1, part), (1, 1, part)], retained_parts=retained_parts)
+    payout = ev.PayoutData(pools=[pool], retained_frac64=retained_frac64, retained_is="left")
+    log.checkpoint(12 * HOUR_MS, {"m1": 450_000_000, "m2": 450_000_000}, payout=payout)
+    return log
+
+
+def test_a_share_that_the_rules_retain_is_no_broken_sum_and_a_false_word_on_it_is(tmp_path):
+    assert "rewards" not in broken(paid_by_rules(10**17, 100_000_000), tmp_path / "honest")
+    found = broken(paid_by_rules(2 * 10**17, 100_000_000), tmp_path / "false")
+    assert "the pools do not leave what the payout says is retained" in found["rewards"]
