@@ -41,7 +41,20 @@ TRIAL_SECONDS_MAX = 120.0
 ELSEWHERE_SECONDS = 211 * 24 * 3600 + 7 * 3600 + 13 * 60 + 37
 """How far the second process's clock is ahead: another month, weekday, hour and minute."""
 KEPT_VARIABLES = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SYSTEMROOT")
-_SYSTEM_FILES = ("/proc/", "/sys/", "/dev/", "/etc/", "/usr/", "/lib")
+_SYSTEM_FILES = (
+    "/proc/",
+    "/sys/",
+    "/dev/null",
+    "/dev/random",
+    "/dev/urandom",
+    "/dev/zero",
+    "/dev/tty",
+    "/dev/pts/",
+    "/etc/",
+    "/usr/",
+    "/lib",
+)
+"""What lies in /dev/shm is anybody's file."""
 _NO_DATA = (".py", ".pyc", ".so", ".pth", ".zip")
 
 
