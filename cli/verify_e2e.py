@@ -258,7 +258,11 @@ async def _offered(client: Any, checkpoint: CheckpointData) -> str:
         why = shown.get("reason") or "see `coordinator checkpoint show`"
         return f"{checkpoint.checkpoint_id} is withheld, so that nothing is offered for payment: {why}"
     path = f"/reports/checkpoints/{checkpoint.checkpoint_id}/emission"
+    if checkpoint.payout is not None and checkpoint.payout.retained_is == "left":
+        path = f"/reports/checkpoints/{checkpoint.checkpoint_id}/payload"  # paid by prizes: no emission is handed out
     status, body, no_answer = await _get(client, path)
+    if status == OK and path.endswith("/payload"):
+        body = body.get("emission")
     if status != OK or body != checkpoint.emission:
         raise ChainBrokenError(
             "api", no_answer or f"{path} says {status}: {body}, the log {checkpoint.emission}"
