@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from itertools import islice, pairwise
 from typing import Any
 
 import numpy as np
 from pydantic import BaseModel
 
 from coordinator.streams.contract import CrunchContract, Failed
-from oracles.contracts.densities import Refused, crps, leaves
+from oracles.contracts.densities import Leaves, Refused, crps, leaves
 
 HALF_WIDTH = {
     "BTC": 1500, "ETH": 80, "SOL": 4, "XAUT": 33, "SP500": 21, "NVDAX": 2.3, "TSLAX": 5.9, "AAPLX": 2.1,
@@ -48,20 +49,30 @@ def resolve(records: list[Any]) -> dict[str, Any]:
     }
 
 
-def distance(answer: Densities, truth: Prices, context: Any, steps: list[int], t: float, **how: Any) -> float:
-    """The sum over steps and increments of the CRPS, divided by t. Raises Refused."""
-    total, asked = 0.0, context.point / 1000
+def increments(truth: Prices, asked: float, horizon: int, steps: list[int]) -> dict[int, list[float | None]]:
+    """By step the price's change within each increment; None where both ends have the same record."""
+    found: dict[int, list[float | None]] = {}
     for step in steps:
-        densities, n = answer.steps.get(str(step), []), context.horizon_seconds // step
-        if len(densities) != n:
-            raise Refused(f"step {step}: not {n} densities")
-        for i, density in enumerate(densities):
+        ends = [truth.at(asked + time) for time in range(0, horizon // step * step + 1, step)]
+        pairs = pairwise(ends)
+        found[step] = [None if a == b else truth.prices[b] - truth.prices[a] for a, b in pairs]
+    return found
+
+
+def judged(
+    answer: Densities, changes: dict[int, list[float | None]], t: float
+) -> list[tuple[Leaves, float, float]]:
+    """(density, change, half width) of each increment. Raises Refused."""
+    found = []
+    for step, of_step in changes.items():
+        densities = answer.steps.get(str(step), [])
+        if len(densities) != len(of_step):
+            raise Refused(f"step {step}: not {len(of_step)} densities")
+        for density, change in zip(densities, of_step, strict=True):
             known = leaves(density, digits=6)
-            first, last = truth.at(asked + i * step), truth.at(asked + (i + 1) * step)
-            if first != last:
-                change = truth.prices[last] - truth.prices[first]
-                total += crps(known, change, max(1.0, (step / 300) ** 0.5) * t, **how)
-    return total / t
+            if change is not None:
+                found.append((known, change, max(1.0, (step / 300) ** 0.5) * t))
+    return found
 
 
 def contract(
@@ -76,13 +87,16 @@ def contract(
     """Best 1, worst 5 % 0, linear between; who gave no valid answer has the round's worst, 0."""
 
     def score_round(answers: Any, truth: Prices, context: Any) -> list[Any]:
-        t, found = half_width[truth.subject], []
+        t, each = half_width[truth.subject], []
+        changes = increments(truth, context.point / 1000, context.horizon_seconds, steps)
         for answer in answers:
             try:
-                how = {"points": points, "normalise": normalise}
-                found.append(answer.output and distance(answer.output, truth, context, steps, t, **how))
+                each.append(answer.output and judged(answer.output, changes, t))
             except Refused as why:
-                found.append(Failed(str(why)))
+                each.append(Failed(str(why)))
+        many = [one for own in each if isinstance(own, list) for one in own]
+        errors = iter(crps(many, points, normalise=normalise))
+        found = [sum(islice(errors, len(own))) / t if isinstance(own, list) else own for own in each]
         valid = [one for one in found if isinstance(one, float)]
         best, worst = (min(valid), float(np.percentile(valid, 95))) if valid else (0.0, 0.0)
 
