@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from coordinator.streams.agents.owning.log_io import LogIO, Reader, records_until
 from coordinator.streams.agents.owning.ownership import LostOwnershipError
-from coordinator.streams.events import InputReceived
+from coordinator.streams.events import AnyEvent, InputReceived
 from coordinator.streams.log.counting import TailCounter
+from coordinator.streams.log.envelope import Position
+from coordinator.streams.log.stage import NOTHING_DECIDED
 
 RECORDS_LOOKED_AT = 2000
-"""How many records of `predictions` are looked back for how far it has come: one counted decision says it."""
+"""How many records are looked back for how far `predictions` has come: one counted decision says it."""
+
+
+def newest_input(events: Sequence[AnyEvent]) -> int | None:
+    """The index of the last input that these events of one decision open; None where they open none."""
+    return max((i for i, event in enumerate(events) if isinstance(event, InputReceived)), default=None)
 
 
 class RoundsFinished:
     """How far `predictions` has decided `inputs`, and how far it must. It paces the replay and decides nothing.
 
-    `predictions` moves its `upto` past an input once its round and all before it are finished, so one offset says all.
+    `predictions` moves its `upto` past an input once its round and all before it are finished, so one position says
+    all. It is a position and no offset: the inputs of several subjects at one moment stand in one decision.
     """
 
     def __init__(self, io: LogIO) -> None:
@@ -25,8 +34,8 @@ class RoundsFinished:
         self.follows = False
         """Is it to be told of inputs?"""
         self._counter = TailCounter("predictions")
-        self._decided = -1
-        self._newest = -1
+        self._decided = NOTHING_DECIDED
+        self._newest = NOTHING_DECIDED
         """Where the newest input stands in `inputs`."""
 
     async def start(self) -> None:
@@ -40,18 +49,20 @@ class RoundsFinished:
         self._reader = await self._io.reader("predictions", max(0, end - RECORDS_LOOKED_AT))
         async for offset, record in records_until(self._reader, end):
             self._take(offset, record)
-        inputs, counter = await self._io.reader("inputs", self._decided + 1), TailCounter("inputs")
+        # From a little before: the decision that `upto` stands in may begin some records earlier.
+        first = max(0, self._decided[0] - RECORDS_LOOKED_AT)
+        inputs, counter = await self._io.reader("inputs", first), TailCounter("inputs")
         try:
             async for offset, record in records_until(inputs, await inputs.end()):
                 decision = counter.read(offset, record)
-                if decision is not None and any(isinstance(one, InputReceived) for one in decision.events):
-                    self.expect(decision.offset)
+                if decision is not None and (index := newest_input(decision.events)) is not None:
+                    self.expect((decision.offset, index))
         finally:
             await inputs.close()
 
-    def expect(self, offset: int) -> None:
-        """An input stands at this offset of `inputs`."""
-        self._newest = max(offset, self._newest)
+    def expect(self, position: Position) -> None:
+        """An input stands at this position of `inputs`."""
+        self._newest = max(position, self._newest)
 
     async def wait(self, lost: asyncio.Future[LostOwnershipError]) -> None:
         """Return when the rounds of all inputs are finished. Raises LostOwnershipError, UnknownEventError."""
@@ -66,7 +77,7 @@ class RoundsFinished:
     def _take(self, offset: int, record: bytes) -> None:
         decision = self._counter.read(offset, record)
         if decision is not None and "inputs" in decision.upto:
-            self._decided = decision.upto["inputs"][0]
+            self._decided = decision.upto["inputs"]
 
     async def close(self) -> None:
         """End the reader. Nothing waits from here on."""

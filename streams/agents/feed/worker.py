@@ -19,12 +19,12 @@ import structlog
 from coordinator.infra.contracts.node import NodeContracts
 from coordinator.streams.agents.feed.boot import since_boot_ms
 from coordinator.streams.agents.feed.live import LiveFeed, keeps_to_the_clock
-from coordinator.streams.agents.feed.rounds_finished import RoundsFinished
+from coordinator.streams.agents.feed.rounds_finished import RoundsFinished, newest_input
 from coordinator.streams.agents.owning.dead_letters import DeadLetters
 from coordinator.streams.agents.owning.log_io import LogIO
 from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic, pump
 from coordinator.streams.agents.owning.tenure import Tenure
-from coordinator.streams.events import InputReceived, ModelSeen, Terms
+from coordinator.streams.events import ModelSeen, Terms
 from coordinator.streams.feeds.given import value_fault
 from coordinator.streams.feeds.stage import FeedStage
 from coordinator.streams.feeds.witness import Witness, time_fault
@@ -111,8 +111,8 @@ class FeedTenure(Tenure):
         self.stage.absorb(decision)
         while (draft := self.stage.step()) is not None:
             sent = await self.owned.send(list(draft.events), dict(self.stage.upto), dict(self.stage.need))
-            if self._finished.follows and any(isinstance(event, InputReceived) for event in draft.events):
-                self._finished.expect(await sent)
+            if self._finished.follows and (index := newest_input(draft.events)) is not None:
+                self._finished.expect((await sent, index))
         async with self._folded:
             self._folded_offset = decision.offset
             self._folded.notify_all()

@@ -108,9 +108,27 @@ async def test_an_input_that_is_opened_later_is_waited_for(scene):
     rounds = RoundsFinished(scene.log)
     await rounds.start()
     assert not await scene.waits(rounds)
-    rounds.expect(scene.open())
+    rounds.expect((scene.open(), 0))
     assert await scene.waits(rounds)
     scene.answer(0)
+    assert not await scene.waits(rounds)
+
+
+@pytest.mark.parametrize("told", ["by the log", "as it opens"])
+async def test_of_inputs_that_one_decision_opens_each_is_waited_for(scene, told):
+    """Two subjects at one minute are two inputs in one append: the first round's end is not the second's."""
+    rounds = RoundsFinished(scene.log)
+    if told == "as it opens":
+        await rounds.start()
+    both = [received(T0, subject) for subject in ("BTCUSDT", "ETHUSDT")]
+    offset = scene.inputs.write(*both)
+    if told == "as it opens":
+        rounds.expect((offset, 1))
+    else:
+        await rounds.start()
+    scene.predictions.write(answered(0), upto={"inputs": (offset, 0)})
+    assert await scene.waits(rounds)
+    scene.predictions.write(answered(1), upto={"inputs": (offset, 1)})
     assert not await scene.waits(rounds)
 
 
