@@ -28,7 +28,11 @@ def router() -> APIRouter:
     """The route as FastAPI knows it: for the OpenAPI, and for a question with parameters."""
     routes = APIRouter()
 
-    @routes.get("/reports/leaderboard", response_model=list[LeaderboardRow])
+    @routes.get(
+        "/reports/leaderboard",
+        response_model=list[LeaderboardRow],
+        responses={404: {"description": "The contract has no window of that name."}},
+    )
     async def leaderboard(
         read: Reading, by: Annotated[str | None, Query(min_length=1, max_length=100)] = None
     ) -> Response:
@@ -40,7 +44,7 @@ def router() -> APIRouter:
         try:
             board = read.leaderboard.board(by)
         except KeyError as error:
-            raise HTTPException(422, f"by: the contract has no window {by!r}") from error
+            raise HTTPException(404, f"by: the contract has no window {by!r}") from error
         return shaped(list[LeaderboardRow], board_rows(board))
 
     return routes
