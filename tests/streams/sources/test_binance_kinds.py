@@ -225,7 +225,7 @@ async def test_a_clock_in_the_future_and_a_candle_closed_before_its_end_are_garb
     (record,) = await first_of(source.stream([CANDLES]), 1)
     assert record.ts_event == FIRST_OPEN
     assert [reason for reason, _ in garbage] == [
-        f"binance stream: time {now + 3 * MINUTE} is 180 s in the future",
+        f"binance stream: ts_event {now + 2 * MINUTE} is 120 s in the future",
         f"binance stream: a candle said to be closed at {now - 5_000}, before its end at {now}",
     ]
     assert source.health.refused == 2
