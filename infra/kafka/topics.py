@@ -35,6 +35,9 @@ NAME = re.compile(r"[A-Za-z0-9._-]+")
 CRUNCH_ID_LENGTH_MAX = 200  # Kafka allows 249 for the whole name
 CONNECT_SECONDS_MAX = 30.0
 LEADER_SECONDS_MAX = 30.0
+SHOWN_SECONDS_MAX = 10.0
+"""How long a change of settings may take until the broker shows it."""
+SHOWN_POLL_SECONDS = 0.1
 
 
 class TopicStatus(msgspec.Struct, frozen=True):
@@ -202,7 +205,13 @@ async def mend_settings(bootstrap: str, crunch_id: str, replication_factor: int 
                     raise WorldError(
                         f"the settings of topic {name} could not be changed: {message or for_code(code)}"
                     )
-        _refuse_wrong(await _statuses(admin, crunch_id, replication_factor))
+        # A broker takes a change before it shows it: it reads the metadata log a moment later.
+        deadline = time.monotonic() + SHOWN_SECONDS_MAX
+        shown = await _statuses(admin, crunch_id, replication_factor)
+        while any(one.mismatches for one in shown) and time.monotonic() < deadline:
+            await asyncio.sleep(SHOWN_POLL_SECONDS)
+            shown = await _statuses(admin, crunch_id, replication_factor)
+        _refuse_wrong(shown)
     return [f"{topic_status.name}: {'; '.join(topic_status.mismatches)}" for topic_status in wrong]
 
 

@@ -57,6 +57,6 @@ async def test_a_replay_names_it(monkeypatch):
 
     monkeypatch.setattr(replay, "make_reader", lambda _bootstrap: DamagedTopic())
     monkeypatch.setattr(replay, "assign_from", assigned)
-    folder = SimpleNamespace(readers={"scores": SimpleNamespace(next_offset=0)})
+    folder = SimpleNamespace(positions=lambda: {"scores": 0})
     with pytest.raises(CorruptTopicError, match=f"{SCORES.topic} cannot be read at offset {DAMAGED_AT} "):
         await replay._fold_all(folder, "", "btc-up", None, {}, lambda *_: None)  # type: ignore[arg-type]
