@@ -127,11 +127,10 @@ CONTRACT = CrunchContract(score_round=score_round)
 
 
 def test_a_round_that_is_a_function_of_its_answers_and_state_is_the_same_twice(trial):
-    result = {
-        one.check: one.state for one in trial("score - np.nanmean(score) + (context.shared or 0)", text=ROUND)
-    }
-    assert result["the same twice"] is State.OK
-    assert result["score_round"] is State.OK
+    found = trial("score - np.nanmean(score) + (context.shared or 0)", text=ROUND)
+    assert not faults(found)
+    states = {one.check: one.state for one in found}
+    assert (states["the same twice"], states["score_round"]) == (State.OK, State.OK)
 
 
 @pytest.mark.parametrize(
