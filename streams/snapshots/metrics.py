@@ -94,12 +94,20 @@ class PeriodSeries:
         there = self.present[:, i]
         return self.signal_units[there, i], self.outcome_units[there]
 
+    @cached_property
+    def totals(self) -> tuple[Floats, Floats]:
+        """(n,) each: the sum of every round's signals in units, and how many there are."""
+        return np.where(self.present, self.signal_units, 0.0).sum(axis=1), self.present.sum(axis=1).astype(
+            float
+        )
+
     def mean_signal(self, without: int | None = None) -> Floats:
         """(n,): the equal mean of each round's signals in units, without one model if named; NaN where nobody is."""
-        columns = [i for i in range(len(self.model_ids)) if i != without]
-        there = self.present[:, columns]
-        counts = there.sum(axis=1)
-        sums: Floats = np.where(there, self.signal_units[:, columns], 0.0).sum(axis=1)
+        sums, counts = self.totals
+        if without is not None:
+            # Whole units: taking one out of a sum is exact, so it is the sum of the others to the last digit.
+            there = self.present[:, without]
+            sums, counts = sums - np.where(there, self.signal_units[:, without], 0.0), counts - there
         means: Floats = np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
         return means
 
