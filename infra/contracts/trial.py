@@ -316,6 +316,8 @@ class _Child:
             is_harmless = path.endswith(_NO_DATA) or path.startswith(
                 (*_SYSTEM_FILES, sys.prefix, sys.base_prefix)
             )
+            # An import looks at each entry of the module path, and opens one that is no folder: it may be an archive.
+            is_harmless = is_harmless or path in sys.path
             reads = (mode == "None" and not int(arguments[2] or 0) & os.O_ACCMODE) or "r" in mode
             if not is_harmless and reads and not path.isdigit() and not is_own_file(path):
                 self._reads = (

@@ -133,6 +133,13 @@ def test_a_round_that_is_a_function_of_its_answers_and_state_is_the_same_twice(t
     assert (states["the same twice"], states["score_round"]) == (State.OK, State.OK)
 
 
+def test_an_import_that_looks_at_a_folder_of_the_module_path_that_is_gone_is_no_fault(
+    trial, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(sys, "path", [str(tmp_path.parent / "gone"), *sys.path])
+    assert not faults(trial("score - np.nanmean(score)", "import xml.dom.minidom", text=ROUND))
+
+
 @pytest.mark.parametrize(
     ("value", "extra"),
     [
