@@ -28,8 +28,6 @@ from coordinator.streams.events import (
     InputsUntil,
     RoundAnswered,
     RoundOpened,
-    RoundScored,
-    RoundScoredData,
     ScoredUntil,
     ScoredUntilData,
     ScoreEntry,
@@ -185,36 +183,25 @@ class ScoreStage(Stage[ScoreState]):
         terms = state.own.terms.at(the_input.point)
         contract = self._contracts(the_input.contract_hash)
         truth, reason = _truth(resolved, contract)
-        scopes = [one for one in the_input.scopes if one.horizon_seconds == resolved.data.horizon_seconds]
+        scopes = [
+            ResolvedScope(resolved.at, the_input, one, truth, reason)
+            for one in the_input.scopes
+            if one.horizon_seconds == resolved.data.horizon_seconds
+        ]
         if contract.score_round is not None:
-            whole = [ResolvedScope(resolved.at, the_input, one, truth, reason) for one in scopes]
-            yield from self._score_whole(state, whole, the_round, contract, terms)
+            yield from self._score_whole(state, scopes, the_round, contract, terms)
             return
         scorer = self._scorer(the_input.contract_hash, contract)
-        for scope in scopes:
+        for resolved_scope in scopes:
             entries = [
                 score_one(answer, truth, reason, scorer, cruncher_id)
-                for answer, cruncher_id in the_round.entries(scope.scope_key)
+                for answer, cruncher_id in the_round.entries(resolved_scope.scope.scope_key)
             ]
             if truth is not None:
                 entries = blamed(entries, lambda: scorer.can_score(truth))
             value_field = contract.aggregation.value_field
             values = [entry.units[value_field] for entry in entries if entry.status == "SCORED"]
-            yield RoundScored(
-                id=f"{the_input.input_id}/{scope.scope_key}:scored",
-                at=resolved.at,
-                data=RoundScoredData(
-                    input_id=the_input.input_id,
-                    scope_key=scope.scope_key,
-                    subject=the_input.subject,
-                    point=the_input.point,
-                    resolvable_at=scope.resolvable_at,
-                    horizon_seconds=scope.horizon_seconds,
-                    rehearsal=the_input.rehearsal,
-                    contract_hash=the_input.contract_hash,
-                    **in_columns(charged(entries, values, terms)),
-                ),
-            )
+            yield resolved_scope.scored(in_columns(charged(entries, values, terms)))
 
     def _score_whole(
         self,

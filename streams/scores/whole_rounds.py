@@ -48,6 +48,24 @@ class ResolvedScope(msgspec.Struct, frozen=True):
     truth: Any
     no_truth_reason: str
 
+    def scored(self, columns: dict[str, Any]) -> RoundScored:
+        """What became of the scope's answers, from the columns of RoundScoredData."""
+        return RoundScored(
+            id=f"{self.the_input.input_id}/{self.scope.scope_key}:scored",
+            at=self.at,
+            data=RoundScoredData(
+                input_id=self.the_input.input_id,
+                scope_key=self.scope.scope_key,
+                subject=self.the_input.subject,
+                point=self.the_input.point,
+                resolvable_at=self.scope.resolvable_at,
+                horizon_seconds=self.scope.horizon_seconds,
+                rehearsal=self.the_input.rehearsal,
+                contract_hash=self.the_input.contract_hash,
+                **columns,
+            ),
+        )
+
 
 def whole_round_events(
     what: ResolvedScope,
@@ -76,21 +94,7 @@ def whole_round_events(
         )
         outcome = scorer.score(asked, what.truth, context, before)
     name = f"{the_input.input_id}/{scope.scope_key}"
-    yield RoundScored(
-        id=f"{name}:scored",
-        at=what.at,
-        data=RoundScoredData(
-            input_id=the_input.input_id,
-            scope_key=scope.scope_key,
-            subject=the_input.subject,
-            point=the_input.point,
-            resolvable_at=scope.resolvable_at,
-            horizon_seconds=scope.horizon_seconds,
-            rehearsal=the_input.rehearsal,
-            contract_hash=the_input.contract_hash,
-            **columns_of(asked, outcome, _charges(outcome, contract, terms)),
-        ),
-    )
+    yield what.scored(columns_of(asked, outcome, _charges(outcome, contract, terms)))
     holder = holder_of(contract, the_input.subject, scope.scope_key)
     for number, (states, shared) in enumerate(_in_records(outcome)):
         yield StateCarried(
