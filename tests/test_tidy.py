@@ -32,6 +32,7 @@ CORE = (
     "streams/contract/checking",
     *PIPELINE,
     "streams/audit",
+    "streams/evidence",
 )
 """What is pure: no I/O, no clock, no chance."""
 
@@ -51,6 +52,7 @@ ALLOWED = {
     # What tries a contract or computes a checkpoint again runs the stages' own parts.
     "streams/contract/checking": {"streams", "streams/log", "streams/contract", *PIPELINE},
     "streams/audit": {"streams", "streams/log", "streams/contract", *PIPELINE},
+    "streams/evidence": {"streams", "streams/log", "streams/contract", "streams/audit"},
     # The shells. infra implements ports and imports no stage (below); scaffolds imports nothing.
     "streams/net": {*CORE},
     "streams/sources": {*CORE, "streams/net"},
