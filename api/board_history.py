@@ -19,6 +19,7 @@ from coordinator.api.shapes import LeaderboardHistory
 from coordinator.api.times import zulu, zulu_or_none
 from coordinator.projections.views.snapshots import Snapshots
 from coordinator.streams.checkpoints.ranking import rank
+from coordinator.streams.contract.terms import score_alike
 from coordinator.streams.events import Terms
 from coordinator.streams.scores.units import to_float
 
@@ -136,4 +137,4 @@ def history_answer(periods: list[Period], compare_ms: int) -> dict[str, Any]:
 
 def _alike(terms: Terms, other: Terms) -> bool:
     """Whether values of the ranking key mean the same under both terms."""
-    return (terms.ranking_key, terms.scoring_hash) == (other.ranking_key, other.scoring_hash)
+    return terms.ranking_key == other.ranking_key and score_alike(terms, other)

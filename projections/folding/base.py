@@ -17,7 +17,7 @@ import structlog
 
 from coordinator.projections.storage.batch import Batch
 from coordinator.projections.storage.store import Store
-from coordinator.streams.contract.terms import comparable_since
+from coordinator.streams.contract.terms import adds_up, comparable_since, score_alike
 from coordinator.streams.events import AnyEvent, Terms
 from coordinator.streams.log.counting import Decision
 
@@ -169,8 +169,8 @@ class TermsRows:
 
         True for a contract that is not known.
         """
-        made_by, now = self.by_hash.get(contract_hash), self.at(at_ms)
-        return made_by is None or now is None or made_by.scoring_hash == now.scoring_hash
+        now = self.at(at_ms)
+        return now is None or adds_up(self.in_order, contract_hash, now)
 
     def contracts(self, start: int, until: int) -> list[str]:
         """The contracts whose rounds may be in sums over [start, until) (ms), oldest first.
@@ -182,7 +182,7 @@ class TermsRows:
         for i, terms in enumerate(self.in_order):
             horizon_ms = 1000 * max((scope.horizon_seconds for scope in terms.scopes), default=0)
             ends = self.in_order[i + 1].effective_from if i + 1 < len(self.in_order) else until
-            alike = now is not None and terms.scoring_hash == now.scoring_hash
+            alike = now is not None and score_alike(terms, now)
             if alike and terms.effective_from < until and ends + horizon_ms > start:
                 hashes.append(terms.contract_hash)
         return list(dict.fromkeys(hashes))

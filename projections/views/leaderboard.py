@@ -31,8 +31,8 @@ from coordinator.projections.views.windows import (
     Bucket,
     Scope,
     TrailingSums,
-    mean_of,
     numbers_by_model,
+    part_of,
 )
 from coordinator.streams.checkpoints.ranking import rank
 from coordinator.streams.events import (
@@ -99,7 +99,7 @@ class Leaderboard(Projection):
 
     name = "leaderboard"
     topics = ("scores", "models", "inputs", "snapshots")
-    schema = 4
+    schema = 5
     owners: ClassVar[Mapping[bytes, str]] = {
         **dict.fromkeys((b"B", b"H", b"L", b"N", b"T", b"W"), "scores"),
         **dict.fromkeys((b"E", b"V"), "snapshots"),
@@ -253,14 +253,15 @@ class Leaderboard(Projection):
         terms = self.terms.at(until - 1)
         if terms is None:
             return
-        names = [window.name for window in terms.windows]
+        windows = {window.name: window for window in terms.windows}
         by_scope: dict[Scope, dict[str, dict[str, int | None]]] = {}
         since = self.terms.comparable_since(until - 1)
         for name, scopes in self._history_sums.at(self._buckets, until, terms, since).items():
             for scope, totals in scopes.items():
                 rows = by_scope.setdefault(scope, {})
                 for model_id, cell in totals.items():
-                    rows.setdefault(model_id, dict.fromkeys(names))[name] = mean_of(cell)
+                    units = part_of(windows[name], cell)
+                    rows.setdefault(model_id, dict.fromkeys(windows))[name] = units
         for scope, rows in by_scope.items():
             batch.put(_history_key(until, *scope), encode_row(rows))
         if by_scope and until > self._newest_history:

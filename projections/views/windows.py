@@ -72,6 +72,14 @@ def mean_of(cell: Cell | None) -> int | None:
     return mean_units(cell[0], cell[1]) if cell is not None and cell[2] else None
 
 
+def part_of(window: Window, cell: Cell) -> int | None:
+    """What one scope adds to a window that follows from sums: its sum or its mean, as the window's rule is.
+
+    The window's `least` is of all scopes together, and is not asked of one of them.
+    """
+    return cell[0] if window.rule == "sum" and cell[2] else mean_of(cell)
+
+
 def _add_cell(total: list[int], sums: Sums, field: str, sign: int) -> None:
     cell = sums.get(field)
     if cell is not None:

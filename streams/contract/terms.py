@@ -148,11 +148,29 @@ def comparable_since(in_order: Sequence[Terms], time_ms: int) -> int:
         if after is None or after.effective_from > one.effective_from
     ]
     since = held[-1].effective_from
-    for one in reversed(held):
-        if one.scoring_hash != held[-1].scoring_hash:
+    for one, after in zip(held[-2::-1], held[:0:-1], strict=True):
+        if not score_alike(one, after):
             break
         since = one.effective_from
     return since
+
+
+def score_alike(one: Terms, other: Terms) -> bool:
+    """Do scores mean the same under both? A contract always means the same, though a release of ours that hashes its
+    scoring in another way tells another `scoring_hash` for it.
+    """
+    return one.contract_hash == other.contract_hash or one.scoring_hash == other.scoring_hash
+
+
+def adds_up(in_order: Sequence[Terms], contract_hash: str, held: Terms) -> bool:
+    """Do scores made by that contract mean what scores mean under the terms `held`, which are among `in_order`?
+
+    True for a contract that is not known.
+    """
+    if contract_hash == held.contract_hash:
+        return True
+    made_by = [one for one in in_order if one.contract_hash == contract_hash]
+    return not made_by or any(score_alike(one, held) for one in made_by)
 
 
 def in_force(told: Sequence[Terms]) -> TermsInForce:
@@ -240,8 +258,7 @@ class TermsInForce(msgspec.Struct):
 
     def adds_up(self, contract_hash: str, time_ms: int) -> bool:
         """Do scores made by that contract mean what scores mean at a time? True for a contract that is not known."""
-        made_by = next((one.data for one in self.events if one.data.contract_hash == contract_hash), None)
-        return made_by is None or made_by.scoring_hash == self.at(time_ms).scoring_hash
+        return adds_up([event.data for event in self.events], contract_hash, self.at(time_ms))
 
     def _stretches(self) -> Iterator[tuple[int, int, Terms]]:
         """The spans, but terms that only go on make the one before them longer."""

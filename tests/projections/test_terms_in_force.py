@@ -21,7 +21,8 @@ def log_of(later_by_ms: int = 0, **new) -> LogBuilder:
     for hour in range(6):
         if hour == 1:
             effective_from = START_MS + CHANGE_MS
-            log.terms(START_MS + HOUR_MS, contract_hash="n" * 64, effective_from=effective_from, **new)
+            new = {"contract_hash": "n" * 64, "effective_from": effective_from, **new}
+            log.terms(START_MS + HOUR_MS, **new)
         good = 0.9 if hour < 3 else 0.1
         log.round(hour * HOUR_MS + 30 * MINUTE_MS, {"a": good, "b": 0.2})
     if later_by_ms:
@@ -88,6 +89,15 @@ def test_a_round_of_the_old_scoring_is_in_no_window_of_the_new(board):
     made = board(log)
     assert places(made) == [(1, "a", UNIT // 10, 1)]
     assert made.rows[0].last_scored_at == START_MS + CHANGE_MS + 30 * MINUTE_MS
+
+
+def test_a_release_that_hashes_the_same_contract_s_scoring_anew_changes_no_sum(board):
+    """The board stood still from when such terms were told until they held; the snapshots, from then on."""
+    same = {"contract_hash": CONTRACT_HASH, "scoring_hash": "hashed in another way"}
+    assert board(log_of(contract_hash=CONTRACT_HASH, scoring_hash=same["scoring_hash"])) == board(log_of())
+    made = board(log_of(HOUR_MS, **same))
+    assert places(made) == places(board(log_of(HOUR_MS, contract_hash=CONTRACT_HASH)))
+    assert made.mixed_contracts == []
 
 
 def test_a_board_whose_windows_mix_two_rules_says_so(board):

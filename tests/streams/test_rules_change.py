@@ -67,6 +67,19 @@ def test_a_scoring_that_comes_back_begins_anew_too():
     assert set(snapshot.data.windows_units.values()) == {3}
 
 
+def test_a_release_that_hashes_the_same_contract_s_scoring_anew_changes_no_sum():
+    scene = given(SnapshotStage(shelf(DEFAULT)))
+    scene.when(
+        "scores", configured(), configured(effective_from=CHANGE, scoring_hash="hashed in another way")
+    )
+    scene.when("scores", *round_scores(CHANGE - HOUR, {"m": 5}), scored_until(CHANGE))
+    scene.when("scores", *round_scores(CHANGE + MINUTE, {"m": 7}, resolvable_at=CHANGE + 2 * MINUTE))
+    (snapshot,) = scene.when("scores", scored_until(CHANGE + HOUR)).all(ev.SnapshotTaken)
+    assert snapshot.data.sums == {"value": ev.FieldSum(7, 1)}
+    assert snapshot.data.windows_units["score_recent"] == 6  # of 5 and 7
+    assert scene.only(ev.PeriodClosed).data.other_scoring_count == 0
+
+
 def test_a_period_with_nothing_but_rounds_of_the_old_scoring_says_so():
     scene = stage(scoring_hash="other")
     scene.when("scores", *round_scores(CHANGE - HOUR, {"m": 5}), scored_until(CHANGE))
