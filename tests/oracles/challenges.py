@@ -33,7 +33,7 @@ def btc_up_period(inputs: Inputs) -> dict[str, Any]:
     """Rounds of answers to a period's means, its ranking and its shares."""
     rules = {name: inputs[name] for name in ("absence_policy", "min_participation", "score_decimals")}
     contract = btc_up.contract(crunch_pubkey=PUBKEY, **rules)
-    node = Node(contract)
+    node = Node(contract, hours=24)
     models: dict[str, None] = {}
     rounds = []
     for one in inputs["rounds"]:

@@ -137,15 +137,30 @@ class Node:
         return [one.data for one in self._snapshots.all(ev.SnapshotTaken)]
 
     def close(self) -> ev.CheckpointData:
-        """The period's end: its checkpoint, offered or withheld."""
-        self.summed()
+        """The end of the last period: its checkpoint, offered or withheld. Where nobody is ranked, and the node makes none,
+        an empty one.
+        """
+        snapshots = self.summed()
         self._checkpoints.when("snapshots", *self._snapshots.made)
-        (event,) = [
-            one
-            for one in self._checkpoints.made
-            if isinstance(one, (ev.CheckpointOpened, ev.CheckpointWithheld))
+        made = [
+            event
+            for event in self._checkpoints.made
+            if isinstance(event, (ev.CheckpointOpened, ev.CheckpointWithheld))
         ]
-        return event.data if isinstance(event, ev.CheckpointOpened) else event.data.checkpoint
+        if made:
+            return made[-1].data if isinstance(made[-1], ev.CheckpointOpened) else made[-1].data.checkpoint
+        return ev.CheckpointData(
+            checkpoint_id="",
+            period_start=T0,
+            period_end=self._end,
+            snapshot_count=len(snapshots),
+            ranking=[],
+            unranked=sorted({one.model_id for one in snapshots}),
+            emission={"cruncher_rewards": []},
+            emission_sha256="",
+            contract_hash=HASH,
+            rehearsal=False,
+        )
 
     def _opened(
         self,

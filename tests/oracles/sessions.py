@@ -39,7 +39,13 @@ def as_json(value: Any) -> Any:
 
 def falcon_pot(inputs: Inputs) -> dict[str, Any]:
     """Likelihoods per tick to wealth and the week's money."""
-    rounds = [{model: {"likelihood": one} for model, one in tick.items()} for tick in inputs["likelihoods"]]
+    rounds = [
+        {
+            model: {"likelihood": one if one is None or math.isfinite(one) else None}
+            for model, one in tick.items()
+        }
+        for tick in inputs["likelihoods"]
+    ]
     records = [ticks([(BASE_S + i, 0.0)]) for i in range(len(rounds))]
     made, data = _falcon(inputs, rounds, records)
     paid, retained = money(data.payout.pools if data.payout else [], round(inputs["pool_usd"] * MICRO))
@@ -52,9 +58,14 @@ def falcon_pot(inputs: Inputs) -> dict[str, Any]:
 
 def falcon_whole(inputs: Inputs) -> dict[str, Any]:
     """Records and densities to likelihoods and wealth."""
-    records = [ticks([(BASE_S + one["time"], one["dove_location"])]) for one in inputs["records"]]
+    told = inputs["records"]
+    base = BASE_S - int(told[0]["time"]) if told else BASE_S
+    records = [ticks([(base + one["time"], one["dove_location"])]) for one in told]
     answers = as_json(inputs["answers"])
-    rounds = [{model: {"density": said[i]} for model, said in answers.items()} for i in range(len(records))]
+    rounds = [
+        {model: {"density": said[i] if i < len(said) else None} for model, said in answers.items()}
+        for i in range(len(records))
+    ]
     made, _ = _falcon(inputs, rounds, records)
     return made | {"likelihoods": made.pop("seen")}
 
@@ -62,8 +73,9 @@ def falcon_whole(inputs: Inputs) -> dict[str, Any]:
 def _falcon(
     inputs: Inputs, rounds: list[Any], records: list[Any]
 ) -> tuple[dict[str, Any], ev.CheckpointData]:
-    contract = _scheduled(falcon.contract(PUBKEY, inputs["parameters"], inputs.get("initial_wealth")), "tick")
-    node = Node(contract)
+    rules = inputs["parameters"] | {"warm_up_ticks": inputs.get("warm_up_ticks", 0)}
+    contract = _scheduled(falcon.contract(PUBKEY, rules, inputs.get("initial_wealth")), "tick")
+    node = Node(contract, hours=24)
     wealth, seen = [], []
     for said, truth in zip(rounds, records, strict=True):
         (scored,) = node.round(truth, {"tick": said}, at=truth[0].at).values()
@@ -89,16 +101,20 @@ def predictoor_epochs(inputs: Inputs) -> dict[str, Any]:
     balances, rules = inputs["balances"], inputs["parameters"]
     contract = _scheduled(predictoor.contract(PUBKEY, rules, balances), "epoch")
     told = inputs["rounds"]
-    node = Node(contract, hours=24, end_ms=(told[-1]["epoch"] // 86_400 + 1) * 86_400 * MS)
+    last = max((one["epoch"] for one in told), default=0)
+    node = Node(contract, hours=24, end_ms=(last // 86_400 + 1) * 86_400 * MS)
     rounds = []
     for one in told:
         epoch = one["epoch"]
         said: dict[str, Any] = {model: {"posts": []} for model in balances}
         for post in one["posts"]:
-            said[post["model"]]["posts"].append({name: post[name] for name in ("at", "epoch", "up", "stake")})
-        prices = [inputs["prices"][str(at)] for at in (epoch - rules["epoch_seconds"], epoch)]
-        (before, after) = ticks([(epoch - rules["epoch_seconds"], prices[0]), (epoch, prices[1])])
-        after.values.update(epoch=epoch, resolved_at=one["resolved_at"])
+            said[post["model"]]["posts"].append(
+                as_json({name: post[name] for name in ("at", "epoch", "up", "stake")})
+            )
+        before, after = (_close(inputs["prices"], at) for at in (epoch - rules["epoch_seconds"], epoch))
+        after.values.update(epoch=epoch)
+        if one["resolved_at"] is not None:
+            after.values.update(resolved_at=one["resolved_at"])
         sales = [_sale(at, amount) for at, amount in inputs["sales"]]
         (_scored,) = node.round([before, *sales, after], {"epoch": said}, at=epoch * MS).values()
         shared, states = node.shared, node.states
@@ -126,14 +142,27 @@ def predictoor_epochs(inputs: Inputs) -> dict[str, Any]:
             }
         )
     data = node.close()
-    gain = {model: node.states[model]["balance"] - start for model, start in balances.items()}
+    gain = {
+        model: node.states.get(model, {"balance": start})["balance"] - start
+        for model, start in balances.items()
+    }
+    shared = node.shared or {"collector": 0, "undistributed": 0}
     return {
         "rounds": rounds,
         "aggregates": {"gain": gain},
         "ranking": ranking(data, 0),
-        "collector": node.shared["collector"],
-        "undistributed": node.shared["undistributed"],
+        "collector": shared["collector"],
+        "undistributed": shared["undistributed"],
     }
+
+
+def _close(prices: Mapping[str, float | None], at: int) -> RawInput:
+    """The close at a time; without a price where none is known."""
+    price = prices.get(str(at))
+    (record,) = ticks([(at, 0.0 if price is None else price)])
+    if price is None:
+        del record.values["price"]
+    return record
 
 
 def _sale(at: int, amount: int) -> RawInput:
@@ -149,7 +178,7 @@ def trading_session(inputs: Inputs) -> dict[str, Any]:
     """Marks, answers and snapshots in time order to positions, profit and shares."""
     contract = _scheduled(trading.contract(PUBKEY, inputs["parameters"]), "order", "snapshot")
     subjects = sorted({name for one in inputs["events"] for name in one.get("prices", {})})
-    end = max(one["at"] for one in inputs["events"])
+    end = max((one["at"] for one in inputs["events"]), default=0)
     node = Node(contract, subjects, hours=24, end_ms=(end // 86_400 + 1) * 86_400 * MS)
     marks: list[RawInput] = []
     steps: list[dict[str, Any]] = []
@@ -182,7 +211,9 @@ def trading_session(inputs: Inputs) -> dict[str, Any]:
     data = node.close()
     return {
         "steps": steps,
-        "aggregates": {model: books.metrics(node.states[model]) for model in inputs["models"]},
+        "aggregates": {
+            model: books.metrics(node.states.get(model) or books.new_book()) for model in inputs["models"]
+        },
         "ranking": ranking(data, contract.score_decimals),
         "payouts_frac64": shares_of(data),
     }
@@ -190,7 +221,9 @@ def trading_session(inputs: Inputs) -> dict[str, Any]:
 
 def _mark(at: int, prices: Mapping[str, float]) -> RawInput:
     (record,) = ticks([(at, 0.0)])
-    return record.model_copy(update={"values": dict(prices)})
+    return record.model_copy(
+        update={"values": {name: price for name, price in prices.items() if price is not None}}
+    )
 
 
 def _book(state: Inputs) -> dict[str, Any]:

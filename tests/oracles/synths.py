@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable
+from fractions import Fraction
 from typing import Any
 
 from pydantic import BaseModel
@@ -21,6 +23,8 @@ from coordinator.streams.contract.terms import MS
 from oracles.contracts import synth, synth_pay, synth_subnet
 from oracles.node import PUBKEY, Node, missing, ticks
 from oracles.reading import Inputs, board, field_of, number, refused_in, scores_of, shares_of
+
+DAY_S = 86_400
 
 
 def synth_round(inputs: Inputs) -> dict[str, Any]:
@@ -94,7 +98,9 @@ def synth_aggregate(inputs: Inputs) -> dict[str, Any]:
         if time < inputs["at"]:
             node.round(ticks([(time, 0.0)], asset), {name: said}, asset, at=(time - int(horizon)) * MS)
     last = {one.model_id: one.boards_units for one in node.summed() if one.period_end == inputs["at"] * MS}
-    numbers = {model: {name: number(units) for name, units in last[model].items()} for model in models}
+    names = [one.name for one in contract.aggregation.boards]
+    units_of = {model: last.get(model) or dict.fromkeys(names) for model in models}
+    numbers = {model: {name: number(units) for name, units in of.items()} for model, of in units_of.items()}
     found = {
         model: {
             window: {
@@ -106,7 +112,8 @@ def synth_aggregate(inputs: Inputs) -> dict[str, Any]:
         for model in models
     }
     boards = {
-        name: board({model: last[model][f"anchor {name}"] for model in models}) for name in ("all", *horizons)
+        name: board({model: units_of[model][f"anchor {name}"] for model in models})
+        for name in ("all", *horizons)
     }
     return {"aggregates": found, "ranking": boards}
 
@@ -117,9 +124,9 @@ def subnet_window(inputs: Inputs) -> dict[str, Any]:
     assets = {one["label"]: sorted({row["asset"] for row in one["rows"]}) for one in told}
     made = [
         synth_subnet.competition(
-            one["label"], one["share"], one["beta"], {asset: weights[asset] for asset in assets[one["label"]]}
+            one["label"], share, one["beta"], {asset: weights[asset] for asset in assets[one["label"]]}
         )
-        for one in told
+        for one, share in zip(told, _whole([one["share"] for one in told]), strict=True)
     ]
     contract = CrunchContract(
         crunch_pubkey=PUBKEY,
@@ -136,19 +143,26 @@ def subnet_window(inputs: Inputs) -> dict[str, Any]:
         ),
         payout=Payout(pools=[pool for _, pool in made], retained="prizes_only"),
     )
-    last = max(row["time"] for one in told for row in one["rows"])
+    times = [row["time"] for one in told for row in one["rows"]]
+    days = _days_around(min(times), max(times))
     node = Node(
-        contract, sorted({name for of in assets.values() for name in of}), 24 * 30, end_ms=_later(last)
+        contract,
+        sorted({name for of in assets.values() for name in of}),
+        24 * days,
+        end_ms=(max(times) // (days * DAY_S) + 1) * days * DAY_S * MS,
     )
     models = sorted({model for one in told for row in one["rows"] for model in row["scores"]})
     rows = [(row, one["label"], i) for i, one in enumerate(told) for row in one["rows"]]
-    for row, label, i in sorted(rows, key=lambda each: (each[0]["time"], each[2])):
-        said = {
-            model: missing("absent", "model")
-            if row["scores"].get(model) is None
-            else {"value": row["scores"][model]}
-            for model in models
+    # Who has a score in a competition takes part in it; what it was not asked, or missed, counts as the prompt's worst.
+    players = {
+        one["label"]: {
+            model for row in one["rows"] for model, score in row["scores"].items() if score is not None
         }
+        for one in told
+    }
+    for row, label, i in sorted(rows, key=lambda each: (each[0]["time"], each[2])):
+        said: dict[str, Any] = {model: missing("absent", "model") for model in players[label]}
+        said |= {model: {"value": one} for model, one in row["scores"].items() if one is not None}
         at = (row["time"] - 1 - i) * MS
         node.round(ticks([(row["time"], row["worst"])], row["asset"]), {label: said}, row["asset"], at=at)
     data = node.close()
@@ -171,10 +185,15 @@ def subnet_window(inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def _later(time: int) -> int:
-    """The end of a month of days, so that a window's prompts lie in one period."""
-    month = 24 * 30 * 3600
-    return (time // month + 1) * month * MS
+def _whole(shares: list[float]) -> list[int]:
+    """These shares as whole numbers of the same ratio: a third has no end as a decimal."""
+    exact = [Fraction(one).limit_denominator(1000) for one in shares]
+    return [int(one * math.lcm(*(each.denominator for each in exact))) for one in exact]
+
+
+def _days_around(first: int, last: int) -> int:
+    """Days of a period, counted from the epoch, that holds both times."""
+    return next(days for days in itertools.count(30) if first // (days * DAY_S) == last // (days * DAY_S))
 
 
 def subnet_prompt(inputs: Inputs) -> dict[str, Any]:
@@ -188,7 +207,12 @@ def subnet_prompt(inputs: Inputs) -> dict[str, Any]:
         model: missing("absent", "model") if answer is None else {"answer": answer}
         for model, answer in told["answers"].items()
     }
-    records = ticks([(told["start"] + i * told["increment"], one) for i, one in enumerate(told["real"])])
+    records = ticks(
+        [
+            (told["start"] + i * told["increment"], math.nan if one is None else one)
+            for i, one in enumerate(told["real"])
+        ]
+    )
     for record in records:
         if math.isnan(record.values["price"]):
             del record.values["price"]
@@ -200,8 +224,8 @@ def subnet_prompt(inputs: Inputs) -> dict[str, Any]:
         "refused": {model: "refused" for model, one in crps.items() if one is None},
         "crps": crps,
         "scores": scores,
-        "fill": next(one for one in fill.values() if one is not None),
-        "best": min(valid),
+        "fill": next((one for one in fill.values() if one is not None), None),
+        "best": min(valid, default=None),
     }
 
 

@@ -42,7 +42,7 @@ class Wealth(BaseModel):
 
 
 def contract(pubkey: str, rules: dict[str, Any], wealth: dict[str, float] | None = None) -> CrunchContract:
-    """In a tick: averages, stakes, inflation, shares, withdrawal."""
+    """In a tick: averages, stakes, inflation, shares, withdrawal. In the ticks of a warm-up: averages alone."""
 
     def score_round(answers: Any, truth: Location, context: Any) -> RoundScores:
         states = {
@@ -55,9 +55,12 @@ def contract(pubkey: str, rules: dict[str, Any], wealth: dict[str, float] | None
             for one in answers
         }
         playing = {model: one for model, one in seen.items() if one is not None}
-        share_out(states, playing, rules)
+        warm_up = rules.get("warm_up_ticks", 0)
+        ticks = min(warm_up, (context.shared or 0) + 1)
+        stake = (context.shared or 0) >= warm_up
+        share_out(states, playing, rules, stake=stake)
         for state in states.values():
-            if state["wealth"] > RICH:
+            if stake and state["wealth"] > RICH:
                 taken = WITHDRAWN * state["wealth"]
                 state["wealth"], state["realised"] = state["wealth"] - taken, state["realised"] + taken
         scores = [
@@ -69,7 +72,7 @@ def contract(pubkey: str, rules: dict[str, Any], wealth: dict[str, float] | None
             }
             for model in answers.models
         ]
-        return RoundScores(scores, states=states)
+        return RoundScores(scores, states=states, shared=ticks)
 
     return CrunchContract(
         crunch_pubkey=pubkey, output_type=Density, ground_truth_type=Location, score_type=Wealth,

@@ -2,29 +2,43 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
 
-BP, VOLATILITY = 1e4, 5.25
+BP, VOLATILITY, BLOCK_SIZES = 1e4, 5.25, 3
+DIGITS_MAX = 8
+PRICE_MIN, PRICE_MAX = (float(np.finfo(np.float32).smallest_subnormal), float(np.finfo(np.float32).max))
+"""Prices are kept as float32."""
 
 
-def paths_of(answer: list[Any], prompt: dict[str, Any]) -> Any:
-    """Shape (simulations, points), or why there is none: a text."""
+def paths_of(answer: list[Any], prompt: dict[str, Any], *, characters: bool) -> Any:
+    """Shape (simulations, points), or why there is none: a text.
+
+    A price has at most 8 digits: `characters` counts those that it is written with, else only significant ones.
+    """
     points = prompt["length"] // prompt["increment"] + 1
-    if len(answer) < 2 or answer[0] != prompt["start"] or answer[1] != prompt["increment"]:
+    if [type(one) for one in answer[:2]] != [int, int] or answer[:2] != [
+        prompt["start"],
+        prompt["increment"],
+    ]:
         return "start or increment"
     if len(answer) - 2 != prompt["simulations"]:
         return "number of paths"
     if any(not isinstance(path, list) or len(path) != points for path in answer[2:]):
         return "number of points"
-    numbers = [price for path in answer[2:] for price in path]
-    if any(isinstance(p, bool) or not isinstance(p, (int, float)) or not math.isfinite(p) for p in numbers):
+    prices = [price for path in answer[2:] for price in path]
+    if not all(_fits(price, characters=characters) for price in prices):
         return "not a number of at most 8 digits"
-    if any(len(f"{price}".replace(".", "").strip("0")) > 8 for price in numbers):
-        return "not a number of at most 8 digits"
-    return "zero price" if 0 in numbers else np.array(answer[2:], dtype=float)
+    return "zero price" if 0 in prices else np.array(answer[2:], dtype=float)
+
+
+def _fits(price: Any, *, characters: bool) -> bool:
+    if isinstance(price, bool) or not isinstance(price, (int, float)) or not abs(price) <= PRICE_MAX:
+        return False
+    if characters:
+        return len(str(price).replace(".", "")) <= DIGITS_MAX
+    return float(f"{price:.{DIGITS_MAX - 1}e}") == price and (price == 0 or abs(price) >= PRICE_MIN)
 
 
 def pairs_crps(samples: Any, real: float) -> float:
@@ -42,25 +56,23 @@ def crps(paths: Any, real: Any, prompt: dict[str, Any]) -> float:
         k = seconds // increment
         if name.endswith("_abs"):
             k = min(k, len(real) - 1)
-            last = real[~np.isnan(real)][-1]
             known = [i for i in range(k, len(real), k) if not np.isnan(real[i])]
-            total += sum(pairs_crps(paths[:, i], real[i]) for i in known) / last * BP
+            last = real[~np.isnan(real)][-1:]
+            total += sum(pairs_crps(paths[:, i], real[i]) / last[0] * BP for i in known)
             continue
-        ends = [k] if name.endswith("_gaps") else range(k, len(real), k)
-        for end in ends:
+        for end in range(k, len(real), k)[: 1 if name.endswith("_gaps") else None]:
             change = bp(real, end - k, end)
             if not np.isnan(change):
                 total += pairs_crps(bp(paths.T, end - k, end), change)
-    for seconds in prompt["vol_blocks"]:
+    for seconds in prompt.get("vol_blocks", ()):
         k = seconds // increment
-        starts = range(0, len(real) - k, k)
-        for start in starts:
-            volatility = np.std(steps_bp(real[start : start + k + 1]), ddof=1)
-            if not np.isnan(volatility):
+        blocks = (len(real) - 1) // k
+        for start in range(0, blocks * k, k):
+            seen = steps_bp(real[start : start + k + 1])
+            if np.count_nonzero(~np.isnan(seen)) > 1:
                 of_paths = np.std(steps_bp(paths[:, start : start + k + 1]), axis=1, ddof=1)
-                total += (
-                    VOLATILITY / (len(prompt["vol_blocks"]) * len(starts)) * pairs_crps(of_paths, volatility)
-                )
+                weight = VOLATILITY / (BLOCK_SIZES * blocks)
+                total += weight * pairs_crps(of_paths, float(np.nanstd(seen, ddof=1)))
     return total
 
 

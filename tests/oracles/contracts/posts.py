@@ -32,8 +32,9 @@ def truth_of_epoch(records: list[Any], rules: dict[str, Any]) -> dict[str, Any]:
     """The epoch, its direction and its revenue: price, sales, price."""
     values, day = records[-1].values, rules["subscription_seconds"]
     epoch, seconds = int(values["epoch"]), rules["epoch_seconds"]
-    late = values["resolved_at"] - epoch > rules["truth_timeout_seconds"]
-    before, after = records[0].values["price"], values["price"]
+    before, after = records[0].values.get("price"), values.get("price")
+    at = values.get("resolved_at")
+    late = None in (at, before, after) or at - epoch > rules["truth_timeout_seconds"]
     sales = [(int(one.at // 1000), int(one.values["sale"])) for one in records[1:-1]]
     revenue = sum(
         amount // (day // seconds) for at, amount in sales if 0 <= epoch - at // seconds * seconds < day

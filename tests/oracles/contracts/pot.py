@@ -22,13 +22,19 @@ def likelihood(state: dict[str, Any], answer: Any, truth: Any, horizon: float) -
     if not old or old[-1][1] is None:
         return None
     try:
-        return float(pdf(leaves(old[-1][1]), truth.location))
+        known = pdf(leaves(old[-1][1]), truth.location)
     except Refused:
         return None
+    return known if math.isfinite(known) else None
 
 
-def share_out(states: dict[str, Any], playing: dict[str, float], rules: dict[str, Any]) -> None:
-    """Averages of the log-likelihood, a stake of each one's wealth, inflation, and shares of the pot."""
+def share_out(
+    states: dict[str, Any], playing: dict[str, float], rules: dict[str, Any], *, stake: bool = True
+) -> None:
+    """Averages of the log-likelihood; then a stake of each one's wealth, inflation, and shares of the pot.
+
+    Nothing is staked where `stake` is False, as in a warm-up, nor where all likelihoods are 0.
+    """
     blends: dict[str, float] = {}
     for model, one in playing.items():
         state, log = states[model], math.log(max(one, FAINT))
@@ -36,14 +42,15 @@ def share_out(states: dict[str, Any], playing: dict[str, float], rules: dict[str
             alpha = rules[f"alpha_{name}"]
             state[name] = log if state.get(name) is None else (1 - alpha) * state[name] + alpha * log
         blends[model] = rules["w_short"] * state["short"] + (1 - rules["w_short"]) * state["long"]
+    likelihoods = sum(playing.values())
+    if not stake or not likelihoods > 0:
+        return
+    most = max(blends.values())
+    smooth = {model: math.exp(one - most) for model, one in blends.items()}
+    smooths = sum(smooth.values())
     stakes = {model: rules["investment_fraction"] * states[model]["wealth"] for model in playing}
     pot = sum(stakes.values()) * (1 + rules["inflation_bps"] / 10_000)
-    smooth, instant = _shares({model: math.exp(one) for model, one in blends.items()}), _shares(playing)
-    for model in playing:
-        share = rules["ewma_weight"] * smooth[model] + (1 - rules["ewma_weight"]) * instant[model]
+    for model, one in playing.items():
+        share = rules["ewma_weight"] * smooth[model] / smooths
+        share += (1 - rules["ewma_weight"]) * one / likelihoods
         states[model]["wealth"] += pot * share - stakes[model]
-
-
-def _shares(of: dict[str, float]) -> dict[str, float]:
-    total = sum(of.values())
-    return {model: one / total if total else 1 / len(of) for model, one in of.items()}

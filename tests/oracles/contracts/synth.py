@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import BaseModel
 
 from coordinator.streams.contract import CrunchContract, Failed
-from oracles.contracts.densities import Leaves, Refused, crps, leaves
+from oracles.contracts.densities import Leaf, Refused, crps, leaves
 
 HALF_WIDTH = {
     "BTC": 1500, "ETH": 80, "SOL": 4, "XAUT": 33, "SP500": 21, "NVDAX": 2.3, "TSLAX": 5.9, "AAPLX": 2.1,
@@ -61,7 +61,7 @@ def increments(truth: Prices, asked: float, horizon: int, steps: list[int]) -> d
 
 def judged(
     answer: Densities, changes: dict[int, list[float | None]], t: float
-) -> list[tuple[Leaves, float, float]]:
+) -> list[tuple[list[Leaf], float, float]]:
     """(density, change, half width) of each increment. Raises Refused."""
     found = []
     for step, of_step in changes.items():
@@ -69,7 +69,7 @@ def judged(
         if len(densities) != len(of_step):
             raise Refused(f"step {step}: not {len(of_step)} densities")
         for density, change in zip(densities, of_step, strict=True):
-            known = leaves(density, digits=6)
+            known = leaves(density, digits=6, leaves_max=3)
             if change is not None:
                 found.append((known, change, max(1.0, (step / 300) ** 0.5) * t))
     return found

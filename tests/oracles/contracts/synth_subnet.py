@@ -11,6 +11,8 @@ from coordinator.streams.contract import Board, CrunchContract, Pool, by_softmax
 from oracles.contracts.paths import crps, paths_of
 
 CAP_MEDIANS = 10
+ANSWER_MAX_BYTES = 4_000_000
+"""1000 paths of 289 prices are 2.6 MB."""
 
 
 class Paths(BaseModel):
@@ -42,15 +44,19 @@ def contract(pubkey: str, prompt: dict[str, Any], rule: str, **fields: Any) -> C
 
     def score_round(answers: Any, truth: Real, _: Any) -> list[Any]:
         real = np.array([np.nan if one is None else one for one in truth.prices])
-        read = [None if one is None else paths_of(one.answer, prompt) for one in answers.outputs]
+        read = [
+            None if one is None else paths_of(one.answer, prompt, characters=rule == "2026-05")
+            for one in answers.outputs
+        ]
         found = [crps(one, real, prompt) if isinstance(one, np.ndarray) else None for one in read]
+        found = [one if one is not None and np.isfinite(one) else None for one in found]
         valid = np.array([one for one in found if one is not None])
         if not valid.size:
             return [None] * len(found)
         if rule == "2026-05":
             fill = cap = float(np.percentile(valid, 90))
         else:
-            cap = CAP_MEDIANS * float(np.median(valid))
+            cap = CAP_MEDIANS * float(np.median(valid)) or np.inf
             fill = float(np.percentile(valid[valid <= cap], 95))
         best = float(valid.min())
         of = {"fill": fill}
@@ -62,5 +68,5 @@ def contract(pubkey: str, prompt: dict[str, Any], rule: str, **fields: Any) -> C
     return CrunchContract(
         crunch_pubkey=pubkey, output_type=Paths, ground_truth_type=Real, score_type=Score, score_round=score_round,
         resolve_ground_truth=lambda records: {"prices": [one.values.get("price") for one in records]},
-        absence_policy="scored", output_max_bytes=1_000_000, **fields,
+        absence_policy="scored", output_max_bytes=ANSWER_MAX_BYTES, **fields,
     )  # fmt: skip

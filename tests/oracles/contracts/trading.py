@@ -7,7 +7,7 @@ from typing import Any
 from pydantic import BaseModel
 
 from coordinator.streams.contract import Aggregation, AggregationWindow, CrunchContract, RoundScores
-from oracles.contracts.books import accrue, metrics, new_book, profit, size_wanted, trade
+from oracles.contracts.books import accrue, metrics, new_book, order_of, snapshot, trade
 
 NEVER = "has not traded yet"
 
@@ -35,7 +35,7 @@ class Profit(BaseModel):
 
 
 def contract(pubkey: str, rules: dict[str, Any]) -> CrunchContract:
-    """Every round trades at the last price; the scope `snapshot` looks at the profit and moves nothing."""
+    """Every round trades at the last price; the scope `snapshot` looks at the profit, which counts, and moves nothing."""
 
     def score_round(answers: Any, truth: Marks, context: Any) -> RoundScores:
         books = {one: context.states.get(one) or new_book() for one in answers.models}
@@ -43,25 +43,24 @@ def contract(pubkey: str, rules: dict[str, Any]) -> CrunchContract:
         for at, marked in truth.marks:
             prices |= marked
             for book in books.values():
-                for position in book["positions"].values():
-                    accrue(book, position, at, rules)
+                for subject in marked:
+                    accrue(book, subject, at, rules)
         for one in answers:
             book = books[one.model_id]
             if context.scope_key == "snapshot":
-                profit(book, prices)
-                book["seen"].append(book["net_pnl"])
+                snapshot(book, prices)
             elif one.output is not None:
                 size = book["positions"].get(context.subject, {"size": 0.0})["size"]
-                wanted = size_wanted(one.output, size, rules["mode"])
-                if wanted is None:
+                amount = order_of(one.output, size, rules["mode"])
+                if amount is None:
                     failed[one.model_id] = "not an action and an amount"
                 elif context.subject not in prices:
                     failed[one.model_id] = "no price"
                 else:
-                    trade(book, context.subject, wanted, prices[context.subject], truth.at, rules)
+                    trade(book, context.subject, amount, prices[context.subject], truth.at, rules)
             if not book["traded"]:
                 failed.setdefault(one.model_id, NEVER)
-        scores = [{"value": profit(books[one], prices), **metrics(books[one])} for one in answers.models]
+        scores = [{"value": books[one]["net_pnl"], **metrics(books[one])} for one in answers.models]
         return RoundScores(scores, failed=failed, states=books, shared=prices)
 
     return CrunchContract(
