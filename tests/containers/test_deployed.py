@@ -14,7 +14,7 @@ import subprocess
 import time
 
 import pytest
-from tests.containers.node import Node, why_no_engine
+from tests.containers.node import STUCK_SECONDS, Node, why_no_engine
 
 from coordinator.infra.log.copy import _LENGTH, Copied, Tail, _encode, _read
 from coordinator.streams.topology import WORKERS
@@ -25,7 +25,6 @@ pytestmark = [
 ]
 NAME = "containers-under-test"
 IMAGE_BYTES_MAX = 600_000_000
-FIRST_SCORE_SECONDS_MAX = 90
 STEPS = [
     *("health", "models", "feed", "input", "predictions", "scores", "snapshots", "checkpoint", "emission"),
     *("api", "replay"),
@@ -41,14 +40,12 @@ def node(tmp_path_factory):
     made.remove()
 
 
-def test_deploy_starts_everything_and_the_first_score_comes_soon(node):
+def test_deploy_starts_everything_and_the_first_score_comes(node):
     began = time.monotonic()
     said = node.make("deploy").stdout
     assert f"http://127.0.0.1:{node.port}/" in said
-    node.wait_until(lambda: node.scored() > 0, FIRST_SCORE_SECONDS_MAX, "a scored prediction")
-    seconds = time.monotonic() - began
-    print(f"from built images to the first scored prediction: {seconds:.1f} s")
-    assert seconds < FIRST_SCORE_SECONDS_MAX
+    node.wait_until(lambda: node.scored() > 0, "a scored prediction")
+    print(f"from built images to the first scored prediction: {time.monotonic() - began:.1f} s")
     assert node.all_healthy()
     assert set(node.states()) == {*WORKERS, "models", "kafka", "topics"}
 
@@ -103,9 +100,9 @@ def test_a_container_that_is_killed_comes_back_and_the_flow_holds(node, service)
     restarts = int(node.inspect("{{.RestartCount}}", service))
     node.kill(service)
     node.wait_until(
-        lambda: int(node.inspect("{{.RestartCount}}", service)) > restarts, 60, f"{service} is started again"
+        lambda: int(node.inspect("{{.RestartCount}}", service)) > restarts, f"{service} is started again"
     )
-    node.wait_until(node.all_healthy, 120, f"all healthy after {service} was killed")
+    node.wait_until(node.all_healthy, f"all healthy after {service} was killed")
     result = node.verify()
     assert result["ok"], result
 
@@ -181,7 +178,9 @@ def test_one_altered_number_in_a_log_is_found_by_its_step(node, backup, topic, a
          "-e", "DATA_DIR=/tmp/data", "-e", "API_HOST=0.0.0.0", "tools", "worker", "report"]
     )  # fmt: skip
     try:
-        done = node.tools("verify-e2e", "--json", "--timeout", "90", "--api", f"http://{api}:8000", **mirror)
+        done = node.tools(
+            "verify-e2e", "--json", "--timeout", str(STUCK_SECONDS), "--api", f"http://{api}:8000", **mirror
+        )
     finally:
         subprocess.run(["docker", "rm", "--force", api], capture_output=True, check=False)
     result = json.loads(done.stdout)

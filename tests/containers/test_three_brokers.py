@@ -46,19 +46,19 @@ def test_every_topic_has_three_copies(node):
 
 @pytest.mark.parametrize("broker", ["kafka-1", "kafka-2", "kafka-3"])
 def test_a_broker_that_dies_under_load_takes_nothing_with_it(node, broker):
-    node.wait_until(lambda: node.scored() > 0, 120, "a scored prediction")
+    node.wait_until(lambda: node.scored() > 0, "a scored prediction")
     before = node.scored()
     # Killed by the engine's own command it is not started again: it stays away.
     subprocess.run(
         ["docker", "kill", "--signal", "KILL", node.container(broker)], check=True, capture_output=True
     )
-    took = node.wait_until(lambda: node.scored() > before + 20 * MODELS, 120, f"scores without {broker}")
+    took = node.wait_until(lambda: node.scored() > before + 20 * MODELS, f"scores without {broker}")
     print(f"20 more rounds {took:.1f} s after {broker} was killed")
     assert node.states()[broker][0] == "exited"
     result = node.verify()
     assert result["ok"], result
     subprocess.run(["docker", "start", node.container(broker)], check=True, capture_output=True)
-    node.wait_until(lambda: node.states()[broker] == ("running", "healthy"), 120, f"{broker} is back")
+    node.wait_until(lambda: node.states()[broker] == ("running", "healthy"), f"{broker} is back")
 
     summary = node.get("/reports/summary")
     finals = summary["predictions"]
