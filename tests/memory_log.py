@@ -1,35 +1,38 @@
-"""The log as a list: topics of bytes, and an owner that drives a real stage over them and can be killed.
+"""Owners that can be killed, over the product's log in memory (streams/engine).
 
-`MemoryLog` holds the topics; offsets are places in a list. `Author` writes made-up decisions into a source topic under
-a claim of its own. `Owner` does what streams/agents/owning/tenure.py and ownership.py do, without a broker: it claims, hands
-its own counted decisions to `remember`, folds each source from the stage's `need`, decides nothing at or before
-`upto`, and numbers its sends. A `Budget` kills it after so many sends.
-
-`counted(topic)` is what every reader sees: the counted decisions' records with epochs set to 0. Two logs are equal
-when these are, byte for byte.
+`Author` writes made-up decisions into a source topic under a claim of its own. `Owner` is the engine's, with a `Budget`
+that kills it after so many sends, and what it still had on its way then.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
-from coordinator.streams.events import AnyEvent, Event
-from coordinator.streams.log import recorded
-from coordinator.streams.log.counting import Counter, Decision
+from coordinator.streams import engine
+from coordinator.streams.engine import normalised
+from coordinator.streams.events import Event
 from coordinator.streams.log.envelope import (
     ENVELOPE_VERSION,
     Append,
-    Need,
-    Position,
-    decode_event,
     encode_append,
     encode_decision,
     encode_event,
 )
-from coordinator.streams.log.plain_topics import PlainCounter, counter_for
 from coordinator.streams.log.stage import Stage
 from coordinator.streams.topology import BY_TOPIC
+
+__all__ = [
+    "Author",
+    "Budget",
+    "KilledError",
+    "MemoryLog",
+    "Owner",
+    "killed_everywhere",
+    "live",
+    "normalised",
+    "undisturbed",
+]
 
 
 class KilledError(Exception):
@@ -52,66 +55,17 @@ class Budget:
                 raise KilledError
 
 
-class MemoryLog:
-    """Topics as lists of records."""
+class MemoryLog(engine.MemoryLog):
+    """The log in memory, and what killed owners still have on their way into it."""
 
-    def __init__(self, topics: dict[str, list[bytes]] | None = None) -> None:
-        self.topics: dict[str, list[bytes]] = {
-            name: list(records) for name, records in (topics or {}).items()
-        }
+    def __init__(self, topics: Mapping[str, Iterable[bytes]] | None = None) -> None:
+        super().__init__(topics)
         self.zombies: list[tuple[str, bytes]] = []
         """Sends of killed owners that are still on their way; they arrive behind the next claim."""
-
-    def __getitem__(self, topic: str) -> list[bytes]:
-        return self.topics.setdefault(topic, [])
-
-    def append(self, topic: str, record: bytes) -> int:
-        """Put a record at the end; gives its offset."""
-        self[topic].append(record)
-        return len(self[topic]) - 1
 
     def copy(self, *topics: str) -> MemoryLog:
         """A log with these topics only (all when none is named)."""
         return MemoryLog({name: self[name] for name in topics or self.topics})
-
-    def decisions(self, topic: str, start: Need | None = None) -> list[Decision]:
-        """Every counted decision from a position on."""
-        counter = Counter(topic, start)
-        begin = counter.next_offset
-        found = (
-            counter.read(offset, record) for offset, record in enumerate(self[topic][begin:], start=begin)
-        )
-        return [one for one in found if one is not None]
-
-    def events(self, topic: str) -> list[AnyEvent]:
-        """Every counted event."""
-        if not BY_TOPIC[topic].enveloped:
-            return [decode_event(record) for record in self[topic]]
-        return [event for one in self.decisions(topic) for event in one.events]
-
-    def counted(self, topic: str) -> list[list[bytes]]:
-        """Per counted decision its records (parts), as bytes, with every epoch 0."""
-        return [normalised(one) for one in self.decisions(topic)]
-
-
-def normalised(decision: Decision) -> list[bytes]:
-    """The records of a decision with epochs set to 0, also inside `need`."""
-    need = {source: Need(one.offset, 0, one.seq) for source, one in decision.need.items()}
-    n = len(decision.bodies)
-    return [
-        encode_append(
-            Append(
-                e=ENVELOPE_VERSION,
-                epoch=0,
-                seq=decision.seq,
-                part=(k, n),
-                upto=dict(decision.upto),
-                need=need,
-                events=body,
-            )
-        )
-        for k, body in enumerate(decision.bodies, start=1)
-    ]
 
 
 class Author:
@@ -133,65 +87,20 @@ class Author:
         return [self.log.append(self.topic, record) for record in records][-1]
 
 
-class Owner:
-    """One life of a stage's owner: `start`, then `run` as often as the sources grow."""
+class Owner(engine.Owner):
+    """One life of a stage's owner, that ends when its budget is spent."""
+
+    log: MemoryLog
 
     def __init__(self, log: MemoryLog, stage: Stage, budget: Budget | None = None) -> None:
-        self.log = log
-        self.stage = stage
+        super().__init__(log, stage, records_states=True)
         self.budget = budget or Budget()
-        self.epoch = 0
-        self.seq = 0
-        self._unsent: list[bytes] = []
-        self._counters: dict[str, Counter | PlainCounter] = {}
-        self.taken_up = False
-        """Did this life begin at a recorded state?"""
-        self._bytes_since = self._state_bytes = 0
 
-    def start(self) -> None:
-        """Claim, take up the newest recorded state, remember the own decisions behind it, stand at what the stage needs
-        of its sources.
-        """
-        topic = self.stage.topic
-        counter = Counter(topic, self._take_up())
-        self._remember(counter)
-        epoch = counter.epoch + 1
-        self._send(encode_append(Append(e=ENVELOPE_VERSION, epoch=epoch, seq=0, claim="owner")))
-        self._remember(counter)
-        assert counter.epoch == epoch, "the claim did not count"
+    def _open(self) -> None:
         for late_topic, record in self.log.zombies:
             self.log.append(late_topic, record)
         self.log.zombies.clear()
-        self.epoch, self.seq = epoch, counter.seq
-        for source in self.stage.sources:
-            need = self.stage.need[source]
-            assert need.offset <= len(self.log[source]), f"{source} was cut"
-            self._counters[source] = counter_for(source, need)
-
-    def _take_up(self) -> Need:
-        states = recorded.StatesRead(recorded.form_of(self.stage))
-        for record in self.log[self.stage.topic]:
-            states.read(record)
-        if states.newest is None:
-            return Need()
-        recorded.take(self.stage, states.newest)
-        self.taken_up = True
-        self._state_bytes = sum(map(len, states.newest.parts))
-        return states.newest.after
-
-    def _remember(self, counter: Counter) -> None:
-        records = self.log[self.stage.topic]
-        while counter.next_offset < len(records):
-            decision = counter.read(counter.next_offset, records[counter.next_offset])
-            if decision is not None:
-                self._bytes_since += sum(len(bytes(body)) for body in decision.bodies)
-                self.stage.remember(decision)
-
-    def run(self, order: Sequence[str] | None = None) -> None:
-        """Fold each source to its end, one source wholly before the next."""
-        for source in order or self.stage.sources:
-            while self.step(source):
-                pass
+        super()._open()
 
     def run_mixed(self, rng: random.Random) -> None:
         """Fold the sources to their ends, a few records of a random one at a time."""
@@ -202,41 +111,6 @@ class Owner:
                 if not self.step(source):
                     going.remove(source)
                     break
-
-    def step(self, source: str) -> bool:
-        """Fold one record of a source and send what it makes due. False at its end."""
-        counter = self._counters[source]
-        offset = counter.next_offset
-        if offset >= len(self.log[source]):
-            return False
-        decision = counter.read(offset, self.log[source][offset])
-        if decision is not None:
-            self.stage.absorb(decision)
-            self.pump()
-        return True
-
-    def pump(self) -> None:
-        """Send every decision that is due."""
-        while (draft := self.stage.step()) is not None:
-            self.send(draft.events, dict(self.stage.upto), dict(self.stage.need))
-
-    def send(self, events: Sequence[Event], upto: dict[str, Position], need: dict[str, Need]) -> None:
-        """One decision as the next number, part by part."""
-        self.seq += 1
-        self._unsent = encode_decision(events, epoch=self.epoch, seq=self.seq, upto=upto, need=need)
-        self._bytes_since += sum(map(len, self._unsent))
-        while self._unsent:
-            self._send(self._unsent.pop(0))
-        if recorded.is_due(self._bytes_since, self._state_bytes):
-            parts = recorded.parts_of(self.stage.state.own)
-            self._bytes_since, self._state_bytes = 0, sum(map(len, parts))
-            after = Need(len(self.log[self.stage.topic]), self.epoch, self.seq)
-            form = recorded.form_of(self.stage)
-            self._unsent = recorded.records_of(
-                form, parts, epoch=self.epoch, after=after, upto=upto, need=need
-            )
-            while self._unsent:
-                self._send(self._unsent.pop(0))
 
     def leave_zombie(self) -> None:
         """What a killed owner still had on its way: the other parts of its decision, or a whole next one."""
@@ -253,8 +127,8 @@ class Owner:
                 )
         self.log.zombies += [(self.stage.topic, record) for record in late]
 
-    def _send(self, record: bytes) -> None:
-        self.log.append(self.stage.topic, record)
+    def send_record(self, record: bytes) -> None:
+        super().send_record(record)
         self.budget.spend()
 
 

@@ -31,6 +31,7 @@ CORE = (
     "streams/contract",
     "streams/contract/checking",
     *PIPELINE,
+    "streams/engine",
     "streams/audit",
     "streams/evidence",
 )
@@ -51,8 +52,9 @@ ALLOWED = {
     "streams/checkpoints": {"streams", "streams/log", "streams/contract", "streams/scores"},
     # What tries a contract or computes a checkpoint again runs the stages' own parts.
     "streams/contract/checking": {"streams", "streams/log", "streams/contract", *PIPELINE},
-    "streams/audit": {"streams", "streams/log", "streams/contract", *PIPELINE},
     "streams/evidence": {"streams", "streams/log", "streams/contract", "streams/audit"},
+    "streams/engine": {"streams", "streams/log", "streams/contract", *PIPELINE},
+    "streams/audit": {"streams", "streams/log", "streams/contract", *PIPELINE, "streams/engine"},
     # The shells. infra implements ports and imports no stage (below); scaffolds imports nothing.
     "streams/net": {*CORE},
     "streams/sources": {*CORE, "streams/net"},

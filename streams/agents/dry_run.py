@@ -1,8 +1,7 @@
 """What the running period would pay if it ended now: the real stages over the real log, and nothing is written.
 
 Their sends go into memory, behind the ends of the topics as they were when it began, so claims, decisions and readers
-work as ever. Once all is folded, terms that hold from now on are put in: a change of terms cuts every period, so the
-running snapshot and checkpoint periods end there, and the stages close them by the only code that pays.
+work as ever. Once all is folded, the running periods are ended on copies of the states (`engine/ending.py`).
 """
 
 from __future__ import annotations
@@ -11,49 +10,14 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable
 
-import msgspec
-
 from coordinator.streams.agents.owning.log_io import LogIO, Reader
 from coordinator.streams.agents.owning.tenure import Tenure
-from coordinator.streams.checkpoints.stage import CheckpointsState, CheckpointStage
+from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.events import (
-    CheckpointData,
-    CheckpointOpened,
-    CheckpointWithheld,
-    CrunchConfigured,
-    RoundScored,
-    ScoredUntil,
-    ScoredUntilData,
-    Terms,
-)
-from coordinator.streams.log.counting import Decision
-from coordinator.streams.log.envelope import (
-    ENVELOPE_VERSION,
-    Append,
-    Need,
-    decode_append,
-    decode_events,
-    encode_append,
-    encode_decision,
-)
-from coordinator.streams.log.errors import WorldError
-from coordinator.streams.log.stage import Told
-from coordinator.streams.snapshots.stage import SnapshotStage
+from coordinator.streams.engine.ending import Ending, SeenSnapshotStage, end_now
 
 OWNER = "dry-run"
 IDLE_SECONDS = 0.05
-
-
-class DryRun(msgspec.Struct, frozen=True):
-    """The checkpoint of [period_start, until) as it would be; `reason` is why it would be withheld.
-
-    `checkpoint` is None when nobody would be ranked. `until` (ms) is right behind the last scored round.
-    """
-
-    until: int
-    checkpoint: CheckpointData | None
-    reason: str = ""
 
 
 class OverlayLog:
@@ -130,87 +94,18 @@ class OverlayWriter:
         """See `Writer`."""
 
 
-class EndingAggregate(SnapshotStage):
-    """The stage, and when the last round that it was told of became known."""
-
-    latest = -1
-
-    def end(self) -> tuple[int, Terms]:
-        """(right behind all that is scored or closed, the terms in force then). Raises WorldError before that."""
-        until = max(self.latest, self.state.own.closed_until) + 1
-        if until <= 0:
-            message = "nothing has been scored yet"
-            raise WorldError(message)
-        return until, self.state.own.terms.at(until)
-
-    def absorb(self, decision: Decision) -> None:
-        """Fold, and look."""
-        super().absorb(decision)
-        for event in decision.events:
-            if isinstance(event, RoundScored):
-                self.latest = max(self.latest, event.data.resolvable_at)
-
-
-class EndingCheckpoint(CheckpointStage):
-    """The stage, for terms that begin within the running period: it ends there. Real ones begin at a boundary."""
-
-    def fold(self, state: CheckpointsState, told: Told) -> None:
-        """As the stage does; and the running period's new end."""
-        super().fold(state, told)
-        if told.topic == self.topic and isinstance(told.event, CrunchConfigured):
-            for one in state.totals.values():
-                if one.start < told.event.data.effective_from < one.end:
-                    one.end = told.event.data.effective_from
-
-
-async def dry_run(
-    log: LogIO,
-    crunch_id: str,
-    contracts: Callable[[str], CrunchContract],
-) -> DryRun:
+async def dry_run(log: LogIO, crunch_id: str, contracts: Callable[[str], CrunchContract]) -> Ending:
     """The running period's checkpoint as of the last scored round.
 
     Reads `snapshots` and `checkpoints` as a new owner does, and what is open of `scores` and `commands`. Raises
     WorldError when nothing was scored yet, OperatorError for a contract that is not at hand, and what `LogIO` raises.
     """
     overlay = OverlayLog(log)
-    aggregate = EndingAggregate(contracts)
-    tenure = Tenure(overlay, aggregate, OWNER)
-    try:
-        await tenure.start()
-        until, terms = aggregate.end()
-        for record in _ending(until, terms, tenure.counter_of("scores")):
-            await tenure.deliver(overlay.append("scores", record), record)
-    finally:
-        await tenure.close()
-
-    payment = Tenure(overlay, EndingCheckpoint(crunch_id, contracts), OWNER)
-    try:
-        await payment.start()
-    finally:
-        await payment.close()
-    return _result(overlay.sent["checkpoints"], until)
-
-
-def _ending(until: int, terms: Terms, scores: Need) -> list[bytes]:
-    """The appends of an owner of `scores` who says that all is scored, and that other terms hold from here."""
-    from_here = msgspec.structs.replace(terms, effective_from=until)
-    configured = CrunchConfigured(id=f"{OWNER}/terms", at=until, data=from_here)
-    done = ScoredUntil(id=f"{OWNER}/{until}", at=until, data=ScoredUntilData(until=until, rehearsal=False))
-    epoch = scores.epoch + 1
-    return [
-        encode_append(Append(e=ENVELOPE_VERSION, epoch=epoch, seq=0, claim=OWNER)),
-        *encode_decision([configured], epoch=epoch, seq=scores.seq + 1, upto={}, need={}),
-        *encode_decision([done], epoch=epoch, seq=scores.seq + 2, upto={}, need={}),
-    ]
-
-
-def _result(sent: list[bytes], until: int) -> DryRun:
-    for record in sent:
-        append = decode_append(record)
-        for event in decode_events(append.events) if append is not None else ():
-            if isinstance(event, CheckpointOpened) and event.data.period_end == until:
-                return DryRun(until, event.data)
-            if isinstance(event, CheckpointWithheld) and event.data.checkpoint.period_end == until:
-                return DryRun(until, event.data.checkpoint, event.data.reason)
-    return DryRun(until, None)
+    aggregate, payment = SeenSnapshotStage(contracts), CheckpointStage(crunch_id, contracts)
+    for stage in (aggregate, payment):
+        tenure = Tenure(overlay, stage, OWNER)
+        try:
+            await tenure.start()
+        finally:
+            await tenure.close()
+    return end_now(aggregate.state, aggregate.latest, payment.state, crunch_id, contracts)

@@ -25,6 +25,7 @@ from coordinator.streams.events import (
 )
 from coordinator.streams.granularity import cadence_ms
 from coordinator.streams.inputs.holes import Holes
+from coordinator.streams.inputs.model_input import Pieces
 from coordinator.streams.inputs.open_horizons import OpenHorizon
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.finite import not_finite, plain
@@ -57,6 +58,8 @@ class TypedRecords:
         self.contracts = contracts
         self._made: dict[tuple[str, int], tuple[Record, BaseModel]] = {}
         """(contract, id of the record) -> the record, which keeps its id while it stands here, and its typed form."""
+        self.pieces: Pieces = {}
+        """What inputs are put together of, of the typed forms."""
 
     def of(self, contract_hash: str, records: Sequence[Record]) -> list[BaseModel]:
         """The records as the contract's type. Raises what the author's validators raise."""
@@ -75,6 +78,7 @@ class TypedRecords:
         """Begin anew once far more is held than the `kept` records that are still of use."""
         if len(self._made) > 2 * kept + SPARE:
             self._made.clear()
+            self.pieces.clear()
 
 
 def resolve(

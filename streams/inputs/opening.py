@@ -102,7 +102,7 @@ def _input(
         raw = typed.of(terms.contract_hash, window)
     except AUTHORS_ERRORS as error:  # its fault is recorded, and the node goes on
         return as_reason(f"raw_input_type: {type(error).__name__}: {error}", 500)
-    payload, fault = encode_model_input(contract, raw)
+    payload, fault = encode_model_input(contract, raw, typed.pieces)
     if fault:
         return fault
     the_id = ids.input_id(subject, point)

@@ -13,6 +13,7 @@ DEPTH_MAX = 100
 """How many objects and lists may stand within each other."""
 
 _HARMLESS = {int, str, bool, type(None)}
+_PLAIN = frozenset({*_HARMLESS, float})
 
 _Step = tuple[Any, Any]
 
@@ -25,9 +26,11 @@ def is_number(value: object) -> TypeGuard[int | float]:
 def plain(value: Any) -> Any:
     """`value` with numpy's numbers and arrays as Python's, inside of dicts and lists too."""
     if isinstance(value, dict):
+        if _PLAIN.issuperset(map(type, value.values())):
+            return dict(value)
         return {key: plain(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [plain(one) for one in value]
+        return list(value) if _PLAIN.issuperset(map(type, value)) else [plain(one) for one in value]
     return value.tolist() if hasattr(value, "dtype") and hasattr(value, "tolist") else value
 
 

@@ -25,10 +25,10 @@ from typing import ClassVar
 
 import msgspec
 
+from coordinator.streams.feeds.order import merge_by_time
 from coordinator.streams.granularity import GRANULARITIES_MS, granularity_ms
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.ports import FeedRecord, Subscription
-from coordinator.streams.sources.replay import merge_by_time
 
 _MINUTE_MS = 60_000
 _DAY_MINUTES = 1_440

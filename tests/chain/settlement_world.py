@@ -221,10 +221,9 @@ class World:
     def resume(self, owner: Owner) -> None:
         """As the tenure does: all that is decided is folded first, of both sources."""
         for source in owner.stage.drivers:
-            counter = owner._counters[source]
-            while counter.next_offset <= min(owner.stage.upto[source][0], len(self.log[source]) - 1):
-                offset = counter.next_offset
-                decision = counter.read(offset, self.log[source][offset])
+            reader = owner.readers[source]
+            while not reader.at_end and reader.counter.next_offset <= owner.stage.upto[source][0]:
+                decision = reader.step()
                 if decision is not None:
                     owner.stage.absorb(decision)
         owner.pump()

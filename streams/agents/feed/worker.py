@@ -26,6 +26,7 @@ from coordinator.streams.agents.owning.ownership import LostOwnershipError, Owne
 from coordinator.streams.agents.owning.tenure import Tenure
 from coordinator.streams.events import ModelSeen, Terms
 from coordinator.streams.feeds.given import value_fault
+from coordinator.streams.feeds.order import merge_by_time
 from coordinator.streams.feeds.stage import FeedStage
 from coordinator.streams.feeds.witness import Witness, time_fault
 from coordinator.streams.granularity import granularity_ms
@@ -39,7 +40,6 @@ from coordinator.streams.ports import FeedRecord, FeedSource, Subscription
 from coordinator.streams.settings import Settings
 from coordinator.streams.sources.candle_values import VALUE_NAMES, candle_fault
 from coordinator.streams.sources.files.given_times import utc_text
-from coordinator.streams.sources.replay import merge_by_time
 
 MODELS_WAIT_SECONDS = 60.0
 DAY_MS = 86_400_000

@@ -17,7 +17,6 @@ from aiokafka.errors import KafkaError
 from coordinator.streams.agents.owning.log_io import LogIO, Reader
 from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic, pump
 from coordinator.streams.log.counting import Counter, Decision
-from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.errors import WorldError
 from coordinator.streams.log.plain_topics import PlainCounter, counter_for
 from coordinator.streams.log.stage import AnyStage
@@ -158,13 +157,6 @@ class Tenure:
     def position(self) -> int:
         """The next offset of the driving topic that the stage waits for."""
         return self._counters[self._driver].next_offset
-
-    def counter_of(self, source: str) -> Need:
-        """Which owner and which decision of a source were read last."""
-        counter = self._counters[source]
-        if isinstance(counter, PlainCounter):
-            return Need(counter.next_offset)
-        return Need(counter.next_offset, counter.epoch, counter.seq)
 
     async def behind(self) -> bool:
         """Does the driving topic hold records that the stage has not seen? False while nobody can say."""

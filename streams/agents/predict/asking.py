@@ -14,11 +14,10 @@ from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
-import msgspec
-
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.events import Fault, InputReceivedData, InputScope
+from coordinator.streams.events import Fault, InputReceivedData
 from coordinator.streams.ports import ModelGateway, ModelReply, Outcome
+from coordinator.streams.predictions.calls import calls_of
 
 QUIET_SECONDS_MIN = 0.005
 QUIET_SECONDS_MAX = 0.2
@@ -104,7 +103,7 @@ class Asking:
         self._askers = askers
         self._gateway, self._monotonic = askers.gateway, askers.monotonic
         self._data, self._method = data, contract.call_method
-        self._output_max_bytes, self._params_of = contract.output_max_bytes, contract.params_of
+        self._output_max_bytes = contract.output_max_bytes
         self._began, self._given = self._monotonic(), askers.given()
         self._until = self._began + seconds
         self._fair_seconds = fair_seconds
@@ -116,10 +115,8 @@ class Asking:
         self._all_done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if not model_ids:
             self._all_done.set_result(None)
-        payload = msgspec.json.decode(data.payload)
         # The same list objects for every model: the gateway encodes them once.
-        self._tick_arguments = self._method.tick_values(payload, data.subject, data.point)
-        self._predict_arguments = [(scope, self._arguments(scope)) for scope in data.scopes]
+        self._calls = calls_of(data, contract)
         for model_id in model_ids:
             turn = askers.turns[model_id]
             if turn.given_up_at is not None:
@@ -190,12 +187,12 @@ class Asking:
             turn.lock.release()
 
     async def _ask(self, model_id: str, turn: Turn) -> None:
-        ticked = await self._call(model_id, turn, self._method.tick, self._tick_arguments, 0)
+        ticked = await self._call(model_id, turn, self._method.tick, self._calls.tick, 0)
         if ticked.outcome is not Outcome.OK:
             self._finish(model_id, self._all(ticked))
             return
         replies: dict[str, ModelReply] = {}
-        for scope, arguments in self._predict_arguments:
+        for scope, arguments in self._calls.predicts:
             if model_id not in self._waiting:
                 return  # given up: what it would still say, nobody records
             replies[scope.scope_key] = await self._call(
@@ -248,11 +245,3 @@ class Asking:
 
     def _all(self, reply: ModelReply) -> dict[str, ModelReply]:
         return {scope.scope_key: reply for scope in self._data.scopes}
-
-    def _arguments(self, scope: InputScope) -> list[Any]:
-        return self._method.predict_values(
-            *(self._data.subject, self._data.point, scope.scope_key),
-            horizon_seconds=scope.horizon_seconds,
-            step_seconds=scope.step_seconds,
-            params=self._params_of(scope.scope_key),
-        )

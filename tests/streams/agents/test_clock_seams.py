@@ -21,13 +21,13 @@ from coordinator.streams.agents.feed.worker import FeedTenure
 from coordinator.streams.agents.owning.dead_letters import DeadLetters
 from coordinator.streams.agents.owning.ownership import LostOwnershipError
 from coordinator.streams.contract.terms import make_terms
+from coordinator.streams.feeds.order import merge_by_time
 from coordinator.streams.feeds.stage import FeedStage
 from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.log.counting import Counter
 from coordinator.streams.ports import FeedRecord, SourceHealth, Subscription
 from coordinator.streams.settings import Settings
 from coordinator.streams.sources.generated import generated_candles
-from coordinator.streams.sources.replay import merge_by_time
 
 MINUTE = 60_000
 HOUR = 60 * MINUTE

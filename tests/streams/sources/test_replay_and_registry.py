@@ -11,12 +11,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from coordinator.streams.feeds.order import merge_by_time
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.ports import FeedRecord
 from coordinator.streams.sources import catalog as registry
 from coordinator.streams.sources.binance.source import BinanceSource
 from coordinator.streams.sources.catalog import source_by_name, source_names
-from coordinator.streams.sources.replay import merge_by_time
 
 
 def record(subject: str, at: int) -> FeedRecord:

@@ -1,0 +1,143 @@
+"""The log in memory: topics as lists of records, where an offset is a place in a list. No broker, no I/O.
+
+A log that is kept holds every record. Another is trimmed behind what its readers still need (`forget`), so that a run
+of any length takes the memory of its state alone; offsets go on as they would.
+
+`counted(topic)` is what every reader sees: the counted decisions' records with epochs set to 0. Two logs are equal
+when these are, byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from coordinator.streams.events import AnyEvent
+from coordinator.streams.log.counting import Counter, Decision
+from coordinator.streams.log.envelope import ENVELOPE_VERSION, Append, Need, decode_event, encode_append
+from coordinator.streams.log.plain_topics import PlainCounter, counter_for
+from coordinator.streams.topology import BY_TOPIC
+
+DECISIONS_SHARED = 16
+"""How many of a topic's last decisions are decoded once for all of its readers."""
+
+
+class MemoryLog:
+    """Topics as lists of records."""
+
+    def __init__(self, topics: Mapping[str, Iterable[bytes]] | None = None) -> None:
+        self.topics: dict[str, list[bytes]] = {
+            name: list(records) for name, records in (topics or {}).items()
+        }
+        self.bases: dict[str, int] = {}
+        """Topic -> the offset of the first record that is held."""
+        self._shared: dict[str, dict[int, Decision]] = {}
+
+    def __getitem__(self, topic: str) -> list[bytes]:
+        return self.topics.setdefault(topic, [])
+
+    def append(self, topic: str, record: bytes) -> int:
+        """Put a record at the end; gives its offset."""
+        self[topic].append(record)
+        return self.end(topic) - 1
+
+    def end(self, topic: str) -> int:
+        """The offset after the last record."""
+        return self.bases.get(topic, 0) + len(self[topic])
+
+    def record(self, topic: str, offset: int) -> bytes:
+        """The record at an offset. Raises IndexError for one that is forgotten, or not there yet."""
+        place = offset - self.bases.get(topic, 0)
+        if place < 0:
+            raise IndexError(f"{topic} offset {offset} is forgotten")
+        return self[topic][place]
+
+    def forget(self, topic: str, before: int) -> None:
+        """Drop the records before an offset."""
+        base = self.bases.get(topic, 0)
+        if before > base:
+            del self[topic][: before - base]
+            self.bases[topic] = before
+
+    def copy(self, *topics: str) -> MemoryLog:
+        """A log with these topics only (all when none is named)."""
+        log = MemoryLog({name: self[name] for name in topics or self.topics})
+        log.bases = dict(self.bases)
+        return log
+
+    def decisions(self, topic: str, start: Need | None = None) -> list[Decision]:
+        """Every counted decision from a position on; of a topic of many writers each event is one."""
+        reader = LogReader(self, topic, start)
+        return [*iter(reader.next, None)]
+
+    def events(self, topic: str) -> list[AnyEvent]:
+        """Every counted event. Of a topic of many writers raises msgspec.DecodeError for what is none."""
+        if not BY_TOPIC[topic].enveloped:
+            return [decode_event(record) for record in self[topic]]
+        return [event for one in self.decisions(topic) for event in one.events]
+
+    def counted(self, topic: str) -> list[list[bytes]]:
+        """Per counted decision its records (parts), as bytes, with every epoch 0."""
+        return [normalised(one) for one in self.decisions(topic)]
+
+    def shared(self, topic: str) -> dict[int, Decision]:
+        """The topic's last decisions as a reader has read them, by the offset of their first record."""
+        return self._shared.setdefault(topic, {})
+
+
+class LogReader:
+    """A place in a topic, by the counting rule."""
+
+    def __init__(self, log: MemoryLog, topic: str, start: Need | None = None) -> None:
+        self.log, self.topic = log, topic
+        self.counter: Counter | PlainCounter = counter_for(topic, start)
+
+    @property
+    def at_end(self) -> bool:
+        """Is everything read?"""
+        return self.counter.next_offset >= self.log.end(self.topic)
+
+    def next(self) -> Decision | None:
+        """The next counted decision; None at the end."""
+        while not self.at_end:
+            decision = self.step()
+            if decision is not None:
+                return decision
+        return None
+
+    def step(self) -> Decision | None:
+        """Read one record, which is there: the decision that it completes, if any.
+
+        What another reader has read from the very same state is taken as it is, decoded once.
+        """
+        counter, shared = self.counter, self.log.shared(self.topic)
+        offset = counter.next_offset
+        known = shared.get(offset)
+        if known is not None and isinstance(counter, Counter) and counter.state() == known.before:
+            counter.next_offset, counter.seq = known.offset + 1, known.seq
+            return known
+        decision = counter.read(offset, self.log.record(self.topic, offset))
+        if decision is not None:
+            shared[decision.first_offset] = decision
+            if len(shared) > DECISIONS_SHARED:
+                del shared[next(iter(shared))]
+        return decision
+
+
+def normalised(decision: Decision) -> list[bytes]:
+    """The records of a decision with epochs set to 0, also inside `need`."""
+    need = {source: Need(one.offset, 0, one.seq) for source, one in decision.need.items()}
+    n = len(decision.bodies)
+    return [
+        encode_append(
+            Append(
+                e=ENVELOPE_VERSION,
+                epoch=0,
+                seq=decision.seq,
+                part=(k, n),
+                upto=dict(decision.upto),
+                need=need,
+                events=body,
+            )
+        )
+        for k, body in enumerate(decision.bodies, start=1)
+    ]

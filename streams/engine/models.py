@@ -1,0 +1,186 @@
+"""Who answers an engine's rounds: the port, models that are plain functions or objects here, and recorded answers.
+
+An answer is made as the node makes it: what a model raises or sends is judged by the contract and becomes ABSENT or
+FAILED with its reason, and whose fault it was.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+import msgspec
+
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.events import (
+    AnswerEntry,
+    InputReceivedData,
+    RosterEntry,
+    RoundOpened,
+    ScopeAnswered,
+)
+from coordinator.streams.log.counting import Decision
+from coordinator.streams.log.reasons import as_reason
+from coordinator.streams.ports import ModelInfo, ModelNotice, ModelReply, Outcome
+from coordinator.streams.predictions.calls import calls_of
+from coordinator.streams.predictions.stage import Answers, judge
+
+Replies = Mapping[str, Mapping[str, ModelReply]]
+"""model_id -> scope_key -> reply."""
+
+
+class Models(Protocol):
+    """The models of an engine. One caller; everything is asked once, in the order of the rounds."""
+
+    def notices(self) -> Sequence[ModelNotice]:
+        """Who was seen or left since the last call, in order."""
+        ...
+
+    def roster(self, data: InputReceivedData, known: list[RosterEntry]) -> list[RosterEntry]:
+        """Whom this input's round asks; `known` are those that are seen, not left and not banned."""
+        ...
+
+    def answers(self, opened: RoundOpened, data: InputReceivedData, contract: CrunchContract) -> Answers:
+        """One entry per roster entry and scope of the round."""
+        ...
+
+
+class NoModels:
+    """Nobody takes part."""
+
+    def notices(self) -> Sequence[ModelNotice]:
+        return ()
+
+    def roster(self, data: InputReceivedData, known: list[RosterEntry]) -> list[RosterEntry]:  # noqa: ARG002
+        return known
+
+    def answers(self, opened: RoundOpened, data: InputReceivedData, contract: CrunchContract) -> Answers:
+        return judged(opened, data, contract, {})
+
+
+class Functions(NoModels):
+    """Models in this process, by their id: functions `(data, call) -> output`, or objects with the contract's methods.
+
+    `data` is the model input as plain JSON and `call` what `predict` is called with, by name (`subject`,
+    `horizon_seconds`, `step_seconds`, or what the contract's `call_method` says). Each model has a copy of its own.
+    Whoever `players` names (model id -> player's id) is paid for it.
+    """
+
+    def __init__(self, models: Mapping[str, Any], players: Mapping[str, str] | None = None) -> None:
+        self._models = dict(models)
+        self._players = players or {}
+        self._told = False
+
+    def notices(self) -> Sequence[ModelNotice]:
+        """Every model, once."""
+        if self._told:
+            return ()
+        self._told = True
+        return [ModelNotice("seen", self._info(model_id)) for model_id in self._models]
+
+    def _info(self, model_id: str) -> ModelInfo:
+        player = self._players.get(model_id, f"{model_id}-cruncher")
+        return ModelInfo(model_id, model_id, f"{model_id}-1", player, player)
+
+    def answers(self, opened: RoundOpened, data: InputReceivedData, contract: CrunchContract) -> Answers:
+        """Each model's own, one model after the other in the order of the roster."""
+        replies = {entry.model_id: self._ask(entry.model_id, data, contract) for entry in opened.data.roster}
+        return judged(opened, data, contract, replies)
+
+    def _ask(
+        self, model_id: str, data: InputReceivedData, contract: CrunchContract
+    ) -> Mapping[str, ModelReply]:
+        model, calls, method = self._models[model_id], calls_of(data, contract), contract.call_method
+        if hasattr(model, method.predict):
+            ticked = _called(model_id, getattr(model, method.tick, None), calls.tick, looked_at=False)
+            if ticked.outcome is not Outcome.OK:
+                return {scope.scope_key: ticked for scope, _ in calls.predicts}
+            predict = getattr(model, method.predict)
+            return {scope.scope_key: _called(model_id, predict, values) for scope, values in calls.predicts}
+        names = method.predict_arguments
+        return {
+            scope.scope_key: _called(
+                model_id, model, [msgspec.json.decode(data.payload), dict(zip(names, values, strict=True))]
+            )
+            for scope, values in calls.predicts
+        }
+
+
+class RecordedAnswers:
+    """The rounds of a log again: its rosters and its answers, nobody is asked. An input that the log does not know has
+    an empty roster.
+    """
+
+    def __init__(self, predictions: Iterable[Decision]) -> None:
+        """`predictions` are the counted decisions of that topic, in order."""
+        self._opened: dict[str, RoundOpened] = {}
+        self._entries: dict[str, dict[str, list[AnswerEntry]]] = {}
+        for decision in predictions:
+            for event in decision.events:
+                if isinstance(event, RoundOpened):
+                    self._opened[event.data.input_id] = event
+                elif isinstance(event, ScopeAnswered):
+                    roster = self._opened[event.data.input_id].data.roster
+                    of_input = self._entries.setdefault(event.data.input_id, {})
+                    of_input.setdefault(event.data.scope_key, []).extend(event.data.entries(roster))
+
+    def notices(self) -> Sequence[ModelNotice]:
+        return ()
+
+    def roster(self, data: InputReceivedData, known: list[RosterEntry]) -> list[RosterEntry]:  # noqa: ARG002
+        opened = self._opened.get(data.input_id)
+        return [] if opened is None else opened.data.roster
+
+    def answers(self, opened: RoundOpened, data: InputReceivedData, contract: CrunchContract) -> Answers:  # noqa: ARG002
+        return self._entries.get(data.input_id, {})
+
+
+def judged(
+    opened: RoundOpened, data: InputReceivedData, contract: CrunchContract, replies: Replies
+) -> Answers:
+    """The answers of a round to each scope; who gave no reply is absent by the node's fault."""
+    return {
+        scope.scope_key: judge(
+            opened,
+            {model_id: of_model[scope.scope_key] for model_id, of_model in replies.items()},
+            contract.output_type,
+            contract.output_max_bytes,
+        )
+        for scope in data.scopes
+    }
+
+
+def _called(
+    model_id: str, method: Callable[..., Any] | None, values: list[Any], *, looked_at: bool = True
+) -> ModelReply:
+    """One call, answered as a model's process would answer it."""
+    deployment = f"{model_id}-1"
+    if not callable(method):
+        return ModelReply(
+            model_id, deployment, Outcome.MODEL_FAILED, "model", detail="the model has no such method"
+        )
+    try:
+        output = method(*values)
+        return ModelReply(model_id, deployment, Outcome.OK, output=as_sent(output) if looked_at else None)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a participant's code: whatever it raises is its answer
+        reason = as_reason(f"{type(error).__name__}: {error}")
+        return ModelReply(model_id, deployment, Outcome.MODEL_FAILED, "model", detail=reason)
+
+
+def as_sent(value: Any) -> Any:
+    """What a model returned, as it arrives at the node: JSON, in which a bool alone travels as a number.
+
+    Raises ValueError for what cannot be sent.
+    """
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, float):
+        return float(value)
+    if isinstance(value, int):
+        if not -(2**63) <= value < 2**63:
+            raise ValueError(f"the integer {value:.3e} does not fit 64 bit signed")
+        return int(value)
+    if isinstance(value, (dict, list)):
+        return json.loads(json.dumps(value))
+    raise ValueError(f"a {type(value).__name__} cannot be sent: use None, float, int, str, dict or list")

@@ -1,0 +1,180 @@
+"""One stage driven over a log in memory, as an owner of its topic does it (streams/agents/owning), without a broker.
+
+An owner claims, hands its own counted decisions to `remember`, folds each source from the stage's `need`, decides
+nothing at or before `upto`, and numbers its sends. It may begin at a state that was recorded in its topic, or at one
+that an engine kept beside the log (`Kept`); both are caches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from coordinator.streams.engine.log import LogReader, MemoryLog
+from coordinator.streams.events import Event
+from coordinator.streams.log import recorded
+from coordinator.streams.log.counting import Counter, Decision
+from coordinator.streams.log.envelope import (
+    ENVELOPE_VERSION,
+    Append,
+    Need,
+    Position,
+    encode_append,
+    encode_decision,
+)
+from coordinator.streams.log.errors import LogError
+from coordinator.streams.log.stage import AnyStage, Draft
+
+
+class Kept(msgspec.Struct, frozen=True):
+    """Where an owner stands, to go on from: under the same claim, with the same numbers."""
+
+    form: str
+    epoch: int
+    seq: int
+    upto: dict[str, Position]
+    need: dict[str, Need]
+    parts: tuple[bytes, ...]
+
+
+class Owner:
+    """One life of a stage's owner: `start` (or `go_on`), then `run` as often as the sources grow."""
+
+    def __init__(self, log: MemoryLog, stage: AnyStage, *, records_states: bool = False) -> None:
+        self.log = log
+        self.stage = stage
+        self.epoch = 0
+        self.seq = 0
+        self.readers: dict[str, LogReader] = {}
+        self.taken_up = False
+        """Did this life begin at a recorded state?"""
+        self._records_states = records_states
+        self._unsent: list[bytes] = []
+        self._bytes_since = self._state_bytes = 0
+
+    def start(self) -> None:
+        """Claim, take up the newest recorded state, remember the own decisions behind it, stand at what the stage needs
+        of its sources. Raises LogError for a claim that does not count, or a source that was cut.
+        """
+        topic = self.stage.topic
+        counter = Counter(topic, self._take_up())
+        self._remember(counter)
+        epoch = counter.epoch + 1
+        self.send_record(encode_append(Append(e=ENVELOPE_VERSION, epoch=epoch, seq=0, claim="owner")))
+        self._remember(counter)
+        if counter.epoch != epoch:
+            raise LogError(f"the claim on {topic} did not count")
+        self.epoch, self.seq = epoch, counter.seq
+        self._open()
+
+    def go_on(self, kept: Kept) -> None:
+        """Take up what another owner kept, under its claim. The log holds the sources from the stage's needs on."""
+        recorded.take(self.stage, recorded.StateFound(Need(), kept.upto, kept.need, kept.parts))
+        self.epoch, self.seq = kept.epoch, kept.seq
+        self._open()
+
+    def keep(self) -> Kept:
+        """Where this owner stands. Raises LogError while something waits to be decided."""
+        if self.stage.waits() or not all(reader.at_end for reader in self.readers.values()):
+            raise LogError(f"{self.stage.topic} is not at rest: something waits to be decided")
+        return Kept(
+            recorded.form_of(self.stage),
+            self.epoch,
+            self.seq,
+            dict(self.stage.upto),
+            dict(self.stage.need),
+            recorded.parts_of(self.stage.state.own),
+        )
+
+    def _open(self) -> None:
+        for source in self.stage.sources:
+            need = self.stage.need[source]
+            if need.offset > self.log.end(source):
+                raise LogError(f"{source} was cut: it ends before offset {need.offset}")
+            self.readers[source] = LogReader(self.log, source, need)
+
+    def _take_up(self) -> Need:
+        states = recorded.StatesRead(recorded.form_of(self.stage))
+        for record in self.log[self.stage.topic]:
+            states.read(record)
+        if states.newest is None:
+            return Need()
+        recorded.take(self.stage, states.newest)
+        self.taken_up = True
+        self._state_bytes = sum(map(len, states.newest.parts))
+        return states.newest.after
+
+    def _remember(self, counter: Counter) -> None:
+        while counter.next_offset < self.log.end(self.stage.topic):
+            decision = counter.read(
+                counter.next_offset, self.log.record(self.stage.topic, counter.next_offset)
+            )
+            if decision is not None:
+                self._bytes_since += sum(len(bytes(body)) for body in decision.bodies)
+                self.stage.remember(decision)
+
+    def run(self, order: Sequence[str] | None = None) -> None:
+        """Fold each source to its end, one source wholly before the next."""
+        for source in order or self.stage.sources:
+            while self.step(source):
+                pass
+
+    def run_in_turn(self) -> None:
+        """Fold the sources to their ends, one record of each in turn."""
+        going = list(self.stage.sources)
+        while going:
+            going = [source for source in going if self.step(source)]
+
+    def step(self, source: str) -> bool:
+        """Fold one record of a source and send what it makes due. False at its end."""
+        reader = self.readers[source]
+        if reader.at_end:
+            return False
+        decision = reader.step()
+        if decision is not None:
+            self.take(decision)
+        return True
+
+    def take(self, decision: Decision) -> None:
+        """Fold one counted decision of a source, and send what it makes due."""
+        self.stage.absorb(decision)
+        self.pump()
+
+    def pump(self) -> None:
+        """Send every decision that is due."""
+        while (draft := self.stage.step()) is not None:
+            self._send(draft)
+
+    def put(self, draft: Draft | None) -> bool:
+        """Send a draft that the stage made of what it heard. Was there one?"""
+        if draft is not None:
+            self.stage.remember(draft)
+            self._send(draft)
+        return draft is not None
+
+    def _send(self, draft: Draft) -> None:
+        self.send(draft.events, dict(self.stage.upto), dict(self.stage.need))
+
+    def send(self, events: Sequence[Event], upto: dict[str, Position], need: dict[str, Need]) -> None:
+        """One decision as the next number, part by part."""
+        self.seq += 1
+        self._put_out(encode_decision(events, epoch=self.epoch, seq=self.seq, upto=upto, need=need))
+        if not self._records_states or not recorded.is_due(self._bytes_since, self._state_bytes):
+            return
+        parts = recorded.parts_of(self.stage.state.own)
+        self._state_bytes = sum(map(len, parts))
+        after = Need(self.log.end(self.stage.topic), self.epoch, self.seq)
+        form = recorded.form_of(self.stage)
+        self._put_out(recorded.records_of(form, parts, epoch=self.epoch, after=after, upto=upto, need=need))
+        self._bytes_since = 0
+
+    def _put_out(self, records: list[bytes]) -> None:
+        self._bytes_since += sum(map(len, records))
+        self._unsent = records
+        while self._unsent:
+            self.send_record(self._unsent.pop(0))
+
+    def send_record(self, record: bytes) -> None:
+        """Put one record of the own topic into the log."""
+        self.log.append(self.stage.topic, record)

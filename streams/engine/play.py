@@ -1,0 +1,146 @@
+"""A challenge played through in one call: records, a contract and models in; scores, board and emission out.
+
+    from coordinator.streams.engine import candles, play
+
+    played = play(CONTRACT, candles([100, 101, 99]), {"up": lambda data, call: {"value": 1.0}})
+    assert [score.units["value"] for score in played.scores["up"]] == [10**9, -3 * 10**9]
+    assert played.board[0].model_id == "up"
+    assert played.emission["cruncher_rewards"] == [{"cruncher_index": 0, "reward_pct": 10**9}]
+
+For authors of contracts and of models, and for their tests: the stages are the node's own, and no broker is there. The
+period ends right behind the last round that is scored, so that there is an emission whatever the node's intervals are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from coordinator.streams.checkpoints.ranking import rank
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.terms import make_terms
+from coordinator.streams.engine.ending import Ending
+from coordinator.streams.engine.engine import Engine
+from coordinator.streams.engine.models import Functions
+from coordinator.streams.events import RoundScored, ScoreEntry
+from coordinator.streams.feeds.order import merge_by_time
+from coordinator.streams.granularity import granularity_ms
+from coordinator.streams.log.counting import Decision
+from coordinator.streams.ports import FeedRecord, Subscription
+from coordinator.streams.settings import Settings
+
+START_MS = 1_704_067_200_000
+"""2024-01-01T00:00Z: a boundary of every interval."""
+ANY_HASH = "0" * 64
+
+
+class Score(msgspec.Struct, frozen=True):
+    """One prediction's ending. `units` are its score's fields in units of 10**-score_decimals, empty unless SCORED;
+    times are in ms.
+    """
+
+    point: int
+    subject: str
+    scope_key: str
+    resolvable_at: int
+    status: str
+    units: dict[str, int]
+    reason: str
+
+
+class Place(msgspec.Struct, frozen=True):
+    """One line of the board: by the contract's `ranking_key`, in units. Equal ranks are tied."""
+
+    rank: int
+    model_id: str
+    units: int
+
+
+class Played(msgspec.Struct, frozen=True):
+    """What came of it. `scores` are by model, in the order of their resolving; `engine` has all the rest."""
+
+    engine: Engine
+    scores: dict[str, list[Score]]
+    board: list[Place]
+    ending: Ending | None
+    """What the running period would pay; None where nothing was scored."""
+
+    @property
+    def emission(self) -> dict[str, Any] | None:
+        """The emission in the shape of the chain; None where nobody would be ranked."""
+        checkpoint = self.ending.checkpoint if self.ending else None
+        return None if checkpoint is None else checkpoint.emission
+
+
+def candles(
+    closes: Sequence[float | str],
+    *,
+    subject: str = "BTCUSDT",
+    granularity: str = "1m",
+    start_ms: int = START_MS,
+) -> list[FeedRecord]:
+    """Candles that close at these prices, one after the other without a hole; the first closes at `start_ms`."""
+    of, length = Subscription("generated", subject, "candle", granularity), granularity_ms(granularity)
+    records: list[FeedRecord] = []
+    before = closes[0] if closes else ""
+    for number, close in enumerate(closes):
+        at = start_ms + number * length
+        low, high = sorted((before, close), key=float)
+        values = {"open": before, "high": high, "low": low, "close": close, "volume": 1}
+        records.append(of.record(at - length, at, {name: str(value) for name, value in values.items()}))
+        before = close
+    return records
+
+
+def play(
+    contract: CrunchContract,
+    records: Iterable[FeedRecord],
+    models: Mapping[str, Any],
+    *,
+    players: Mapping[str, str] | None = None,
+    **settings: Any,
+) -> Played:
+    """Play the records (any number of subjects, each in order of `at`) through the contract and the models.
+
+    `models` are functions `(data, call) -> output` or objects with the contract's methods, see `Functions`; `players`
+    says whose each is. `settings` are the node's, such as `snapshot_interval_seconds=600`. Raises OperatorError for
+    settings or terms that cannot be.
+    """
+    by_subject: dict[str, list[FeedRecord]] = {}
+    for record in records:
+        by_subject.setdefault(record.subject, []).append(record)
+    scores: dict[str, list[Score]] = {model_id: [] for model_id in models}
+
+    def scored(decision: Decision) -> None:
+        for event in decision.events:
+            if isinstance(event, RoundScored):
+                for entry in event.data.entries():
+                    scores[entry.model_id].append(score_of(event, entry))
+
+    engine = Engine(lambda _: contract, Functions(models, players), taps={"scores": scored})
+    if first := next((of[0] for of in by_subject.values()), None):
+        named = {"feed_source": first.source, "feed_kind": first.kind, "feed_granularity": first.granularity}
+        node = Settings(**(named | {"feed_subjects": tuple(by_subject)} | settings))
+        engine.configure(make_terms(contract, ANY_HASH, node, 0))
+    for at, of_instant in merge_by_time(by_subject.values()):
+        engine.feed(at, of_instant)
+    ending = engine.end_now() if any(scores.values()) else None
+    return Played(engine, scores, _board(ending, contract), ending)
+
+
+def score_of(event: RoundScored, entry: ScoreEntry) -> Score:
+    """One entry of a scored round."""
+    data = event.data
+    return Score(
+        data.point, data.subject, data.scope_key, data.resolvable_at, entry.status, entry.units, entry.reason
+    )
+
+
+def _board(ending: Ending | None, contract: CrunchContract) -> list[Place]:
+    """Every model that has a number in the ranking's window, as of the end."""
+    key, direction = contract.aggregation.ranking_key, contract.aggregation.ranking_direction.value
+    taken = ending.snapshots if ending else ()
+    ranked, _ = rank(((one.model_id, one.windows_units.get(key)) for one in taken), direction)
+    return [Place(place, model_id, units) for place, model_id, units in ranked]

@@ -1,0 +1,174 @@
+"""The engine: one log from one feed, whatever it is kept for; its state taken up anywhere; memory that stays flat."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+import pytest
+from tests.streams.build import DEFAULT, HASH, MINUTE, T0
+
+from coordinator.streams import events as ev
+from coordinator.streams.contract.terms import make_terms
+from coordinator.streams.engine import Engine, Functions, RecordedAnswers, StaleStateError
+from coordinator.streams.log.errors import WorldError
+from coordinator.streams.ports import Subscription
+from coordinator.streams.settings import Settings
+from coordinator.streams.sources.generated import generated_candles
+from coordinator.streams.topology import TOPICS
+
+ROUNDS = 240
+OF = Subscription("generated", "BTCUSDT", "candle", "1m")
+CANDLES = list(generated_candles(OF, T0, T0 + (ROUNDS - 1) * MINUTE, seed=3))
+SETTINGS = Settings(feed_source="generated", snapshot_interval_seconds=600, checkpoint_interval_seconds=7200)
+DECIDED = [topic for topic in TOPICS if topic not in ("commands", "dead-letters")]
+
+
+class Momentum:
+    """Follows the last candle; raises in some minutes and says nonsense in others. It has a memory."""
+
+    def __init__(self) -> None:
+        self.closes = []
+
+    def tick(self, data):
+        self.closes.append(data["candles"][-1]["close"])
+        if len(self.closes) % 50 == 0:
+            raise ValueError("no opinion")
+
+    def predict(self, subject, horizon_seconds, step_seconds):
+        if len(self.closes) % 33 == 0:
+            return {"value": float("nan")}
+        return {"value": 0.3 if self.closes[-1] > self.closes[0] else -0.3}
+
+
+def models():
+    return Functions({"m": Momentum(), "flat": lambda data, call: {"value": 0.1}})
+
+
+def engine(the_models=None, **options):
+    made = Engine(lambda _: DEFAULT, the_models or models(), **options)
+    if "kept" not in options:
+        made.configure(make_terms(DEFAULT, HASH, SETTINGS, 0))
+    return made
+
+
+def fed(made, candles=CANDLES):
+    for candle in candles:
+        made.feed(candle.at, [candle])
+    return made
+
+
+@pytest.fixture(scope="module")
+def whole():
+    return fed(engine())
+
+
+def test_the_same_feed_models_and_contract_give_the_same_counted_log(whole):
+    again = fed(engine())
+    assert {topic: whole.log.counted(topic) for topic in DECIDED} == {
+        topic: again.log.counted(topic) for topic in DECIDED
+    }
+
+
+def test_the_whole_chain_is_there(whole):
+    kinds = {topic: {type(one).__name__ for one in whole.log.events(topic)} for topic in DECIDED}
+    assert kinds["predictions"] == {"RoundOpened", "ScopeAnswered", "RoundAnswered"}
+    assert {"RoundScored", "ScoredUntil"} <= kinds["scores"]
+    assert {"SnapshotTaken", "PeriodClosed"} <= kinds["snapshots"]
+    opened = [one for one in whole.log.events("checkpoints") if isinstance(one, ev.CheckpointOpened)]
+    assert len(opened) == ROUNDS // 120
+    assert all(
+        sum(one["reward_pct"] for one in event.data.emission["cruncher_rewards"]) == 10**9 for event in opened
+    )
+
+
+def test_what_a_model_raises_or_says_wrong_is_its_answer(whole):
+    reasons = {
+        entry.reason
+        for event in whole.log.events("predictions")
+        if isinstance(event, ev.ScopeAnswered)
+        for entry in event.data.entries([ev.RosterEntry(one, f"{one}-1") for one in ("flat", "m")])
+        if entry.status != "PENDING"
+    }
+    assert reasons == {"MODEL_FAILED: ValueError: no opinion", "BAD_OUTPUT: .value is not finite"}
+
+
+@pytest.mark.parametrize("at", sorted(random.Random(5).sample(range(1, ROUNDS), 4)))
+def test_an_engine_goes_on_from_a_kept_state_to_the_very_same_log(whole, at):
+    """Positions and epochs too: deleting the state changes nothing but time."""
+    the_models = models()
+    first = fed(engine(the_models), CANDLES[:at])
+    second = fed(engine(the_models, kept=first.keep()), CANDLES[at:])
+    for topic in TOPICS:
+        held = second.log[topic]
+        begin = second.log.bases.get(topic, 0)
+        assert held == whole.log[topic][begin:], topic
+    assert second.end_now() == whole.end_now()
+
+
+def test_a_kept_state_of_another_version_is_not_taken():
+    kept = engine().keep()
+    with pytest.raises(StaleStateError, match="another version or crunch"):
+        engine(kept=kept, crunch_id="other")
+    state = msgspec.msgpack.decode(kept)
+    state["owners"]["scores"]["form"] = "other-1"
+    with pytest.raises(StaleStateError, match="another version"):
+        engine(kept=msgspec.msgpack.encode(state))
+    with pytest.raises(StaleStateError, match="cannot be read"):
+        engine(kept=kept[:-1])
+
+
+def test_a_log_that_is_not_kept_stays_small_and_says_the_same(whole):
+    heard = []
+    made = fed(engine(keeps_log=False, taps={"checkpoints": heard.append, "scores": heard.append}))
+    assert {topic: made.log.end(topic) for topic in TOPICS} == {
+        topic: whole.log.end(topic) for topic in TOPICS
+    }
+    made._trim()
+    assert sum(len(records) for records in made.log.topics.values()) < 700
+    expected = [event for topic in ("scores", "checkpoints") for event in whole.log.events(topic)]
+    said = sorted((event for decision in heard for event in decision.events), key=lambda one: one.id)
+    # The terms stand in both topics, and were told before a tap was there.
+    assert said == sorted(
+        (
+            one
+            for one in expected
+            if one.id not in {e.id for e in expected if isinstance(e, ev.CrunchConfigured)}
+        ),
+        key=lambda one: one.id,
+    ) or said == sorted(expected, key=lambda one: one.id)
+
+
+def test_recorded_answers_are_asked_of_nobody(whole):
+    again = fed(engine(RecordedAnswers(whole.log.decisions("predictions"))))
+    for topic in ("predictions", "scores", "snapshots", "checkpoints"):
+        plain = [[msgspec.structs.asdict(one) for one in log.log.events(topic)] for log in (whole, again)]
+        if topic == "predictions":
+            for events in plain:
+                for one in events:
+                    one["data"] = msgspec.to_builtins(one["data"])
+                    one["data"].pop("models_seq", None)
+        assert plain[0] == plain[1], topic
+
+
+def test_the_running_period_ends_now_and_nothing_is_changed(whole):
+    before = {topic: list(whole.log[topic]) for topic in TOPICS}
+    ending = whole.end_now()
+    assert {topic: list(whole.log[topic]) for topic in TOPICS} == before
+    assert ending.until == CANDLES[-1].at + 1
+    assert ending.checkpoint is not None
+    assert ending.checkpoint.period_start == CANDLES[-1].at // 7_200_000 * 7_200_000
+    with pytest.raises(WorldError, match="nothing has been scored"):
+        engine().end_now()
+
+
+def test_a_command_is_decided_by_its_stage():
+    made = fed(engine(), CANDLES[:5])
+    made.command(ev.BanModel(id="b1", at=T0, data=ev.BanModelData(model_id="flat", reason="a test")))
+    fed(made, CANDLES[5:8])
+    rosters = [
+        [entry.model_id for entry in one.data.roster]
+        for one in made.log.events("predictions")
+        if isinstance(one, ev.RoundOpened)
+    ]
+    assert rosters == [["flat", "m"]] * 5 + [["m"]] * 3

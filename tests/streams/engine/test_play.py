@@ -1,0 +1,76 @@
+"""A challenge in five lines, for authors: scores by hand, the board, the emission."""
+
+from __future__ import annotations
+
+import pytest
+from tests.streams.build import DEFAULT, UNIT
+
+from coordinator.streams.contract import Aggregation, CrunchContract, PredictionScope, ScheduledPrediction
+from coordinator.streams.engine import candles, play
+
+
+def test_five_lines_are_a_whole_challenge():
+    played = play(DEFAULT, candles([100, 101, 99]), {"up": lambda data, call: {"value": 1.0}})
+    assert [score.units["value"] for score in played.scores["up"]] == [UNIT, -3 * UNIT]
+    assert [(place.rank, place.model_id, place.units) for place in played.board] == [(1, "up", -UNIT)]
+    assert played.emission is not None
+    assert played.emission["cruncher_rewards"] == [{"cruncher_index": 0, "reward_pct": UNIT}]
+
+
+def test_a_model_is_given_what_was_known_and_what_is_asked():
+    said = []
+
+    def model(data, call):
+        said.append(([one["close"] for one in data["candles"]], data["asof_ts"], call))
+        data["candles"].clear()  # its own copy
+        return {"value": 0}
+
+    records = candles(["1.5", "2.5", "2.25"], subject="ETHUSDT")
+    play(DEFAULT, records, {"a": model, "b": model})
+    asked = {"subject": "ETHUSDT", "horizon_seconds": 60, "step_seconds": 15}
+    expected = [([1.5, 2.5, 2.25][: n + 1], record.at, asked) for n, record in enumerate(records)]
+    assert said == [one for one in expected for _ in "ab"]
+
+
+def test_two_subjects_and_two_scopes():
+    contract = CrunchContract(
+        scheduled_predictions=[
+            ScheduledPrediction(scope_key="1m", scope=PredictionScope(horizon_seconds=60)),
+            ScheduledPrediction(scope_key="2m", scope=PredictionScope(horizon_seconds=120)),
+        ]
+    )
+    records = [*candles([1, 2, 3], subject="A"), *candles([3, 2, 1], subject="B")]
+    played = play(contract, records, {"up": lambda data, call: {"value": 1}})
+    found = {(one.subject, one.scope_key, one.units["value"] // UNIT) for one in played.scores["up"]}
+    assert found == {("A", "1m", 1), ("A", "2m", 1), ("B", "1m", -3), ("B", "2m", -3)}
+    assert len(played.scores["up"]) == 2 * (2 + 1)
+
+
+def test_without_a_score_there_is_no_emission():
+    played = play(DEFAULT, candles([100]), {"up": lambda data, call: {"value": 1.0}})
+    assert (played.scores, played.board, played.ending, played.emission) == ({"up": []}, [], None, None)
+    assert play(DEFAULT, [], {}).ending is None
+
+
+@pytest.mark.parametrize(
+    ("output", "reason"),
+    [
+        ("up", "BAD_OUTPUT"),
+        ({"value": float("inf")}, "BAD_OUTPUT"),
+        ({1, 2}, "MODEL_FAILED"),
+        (2**64, "MODEL_FAILED"),
+    ],
+)
+def test_a_bad_answer_is_a_failure_by_its_models_fault(output, reason):
+    contract = DEFAULT.model_copy(update={"aggregation": Aggregation()})
+    played = play(contract, candles([1, 2, 3]), {"bad": lambda data, call: output})
+    assert {score.status for score in played.scores["bad"]} == {"FAILED"}
+    said = [
+        entry.reason
+        for event in played.engine.log.events("predictions")
+        if hasattr(event.data, "outputs")
+        for entry in event.data.entries(played.engine.models.stage.models.roster())
+    ]
+    assert said
+    assert all(one.startswith(reason) for one in said)
+    assert played.board == []
