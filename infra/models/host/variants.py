@@ -16,11 +16,10 @@ from typing import Any
 
 from model_runner_client.grpc.generated.commons_pb2 import Argument, KwArgument, Variant, VariantType
 
+from coordinator.streams.predictions.answer_size import answer_size_fault
+
 INT_BITS = 64
 KEY_CHARS_SHOWN = 50
-ANSWER_BYTES_PER_RECORDED = 4
-ANSWER_BYTES_SPARE = 1024
-"""An answer travels with spaces, escapes and fields that are not recorded: it may be so much larger than its record."""
 
 
 class VariantError(ValueError):
@@ -84,26 +83,13 @@ def decode(variant: Variant) -> Any:
     raise VariantError(f"type {variant.type} is not supported here: send JSON")
 
 
-def answer_bytes_max(output_max_bytes: int) -> int:
-    """How many bytes an answer may have on the wire, where `output_max_bytes` of it may be recorded."""
-    return ANSWER_BYTES_PER_RECORDED * output_max_bytes + ANSWER_BYTES_SPARE
-
-
 def decode_answer(variant: Variant, output_max_bytes: int) -> Any:
     """What a model answered, decoded only if its bytes and the number of its elements are within the contract's bound.
 
-    What is recorded has at most `output_max_bytes` bytes, and so no more commas and brackets than that: an answer
-    with more of them cannot be one. Raises AnswerTooBigError, and VariantError as `decode` does.
+    Raises AnswerTooBigError, and VariantError as `decode` does.
     """
-    data = variant.value
-    most = answer_bytes_max(output_max_bytes)
-    if len(data) > most:
-        raise AnswerTooBigError(f"{len(data)} bytes on the wire, more than {most}")
-    elements = sum(data.count(mark) for mark in (b",", b"[", b"{"))
-    if elements > output_max_bytes:
-        raise AnswerTooBigError(
-            f"{elements} elements, more than output_max_bytes ({output_max_bytes}) can hold"
-        )
+    if fault := answer_size_fault(variant.value, output_max_bytes):
+        raise AnswerTooBigError(fault)
     return decode(variant)
 
 
