@@ -14,8 +14,8 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from coordinator.api.answers import shaped
+from coordinator.api.board_shapes import LeaderboardHistory
 from coordinator.api.reading import Reading
-from coordinator.api.shapes import LeaderboardHistory
 from coordinator.api.times import zulu, zulu_or_none
 from coordinator.projections.views.snapshots import Snapshots
 from coordinator.streams.checkpoints.ranking import rank

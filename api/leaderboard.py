@@ -14,10 +14,10 @@ from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
 from coordinator.api.answers import encoded, shaped
+from coordinator.api.board_shapes import LeaderboardRow
 from coordinator.api.positions import headers_of
 from coordinator.api.queries import check_names
 from coordinator.api.reading import Reading
-from coordinator.api.shapes import LeaderboardRow
 from coordinator.api.times import naive
 from coordinator.projections.folding.past import cuts_of
 from coordinator.projections.views.leaderboard import Board, BoardRow, Leaderboard

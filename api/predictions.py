@@ -143,7 +143,7 @@ def row_of(prediction: Prediction) -> dict[str, Any]:
         if prediction.charge_units is None
         else to_float(prediction.charge_units, prediction.decimals),
         "score_success": scored if final else None,
-        "score_failed": final and not scored,
+        "score_failed": final and not scored and prediction.fault != "nobody",
         # The web app's alert marks rows that are a success and have a reason: on success it must be null.
         "score_failed_reason": prediction.reason if final and not scored else None,
         "fault": prediction.fault,

@@ -78,11 +78,13 @@ def _row(at: int, snapshot: SnapshotTakenData, decimals: int, read: Readable) ->
         "prediction_count": snapshot.scored_count
         + snapshot.failed_count
         + snapshot.absent_model_count
-        + snapshot.absent_node_count,
+        + snapshot.absent_node_count
+        + snapshot.no_score_count,
         "scored_count": snapshot.scored_count,
         "failed_count": snapshot.failed_count,
         "absent_model_count": snapshot.absent_model_count,
         "absent_node_count": snapshot.absent_node_count,
+        "no_score_count": snapshot.no_score_count,
         "result_summary": {name: to_float(units, decimals) for name, units in snapshot.summary_units.items()},
         "windows": windows,
         **windows,

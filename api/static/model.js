@@ -185,9 +185,9 @@ function misses(rows) {
     groups.set(name, group);
   }
   const body = [...groups.values()].sort((a, b) => b.last - a.last).map(({ row, n, last, charge }) => h("tr", null,
-    h("td", null, h("span", { class: row.status === "ABSENT" ? "pill warn" : "pill down" }, row.status.toLowerCase())),
+    h("td", null, row.fault === "nobody" ? h("span", { class: "pill" }, "no score yet") : h("span", { class: row.status === "ABSENT" ? "pill warn" : "pill down" }, row.status.toLowerCase())),
     h("td", { class: "reason" }, row.score_failed_reason || "no reason was recorded",
-      h("div", { class: "soft" }, row.fault === "node" ? "the node's fault: never charged" : row.fault === "model" ? "the model's fault" : "")),
+      h("div", { class: "soft" }, row.fault === "node" ? "the node's fault: never charged" : row.fault === "model" ? "the model's fault" : row.fault === "nobody" ? "nobody's fault: never charged" : "")),
     h("td", { class: "number wide" }, charge ? score(charge) : "–"),
     h("td", { class: "number" }, count(n)), h("td", { class: "when" }, stamp(minute(last)))));
   return h("div", null, title, h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Absences and failures by reason" }, h("table", null,

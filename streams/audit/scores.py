@@ -9,13 +9,13 @@ from bisect import bisect_right
 from collections import Counter as Count
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
 from coordinator.streams.audit.facts import Asked, Chain, Contracts, Seen, broken
 from coordinator.streams.audit.whole_rounds import any_answer_scores, check_carried, round_again
-from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract import CrunchContract, NoScore
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
 from coordinator.streams.contract.trial_answers import answers_to_try, recorded
 from coordinator.streams.events import RoundScoredData, Terms
@@ -146,14 +146,16 @@ def check_predictions(chain: Chain, rounds: Sequence[Asked]) -> str:
     return f"{kinds['PENDING']} answers of {len(models)} models, {absent} absent, {failed} failed"
 
 
-def score_again(contract: CrunchContract, output: Any, truth: dict[str, Any]) -> dict[str, int] | None:
+def score_again(
+    contract: CrunchContract, output: Any, truth: dict[str, Any]
+) -> dict[str, int] | NoScore | None:
     """Units per numeric field, by the contract; None where it says that the answer deserves no score."""
-    result = contract.score_type.model_validate(
-        contract.score_prediction(
-            contract.output_type.model_validate(output), contract.ground_truth_type.model_validate(truth)
-        )
+    given = contract.score_prediction(
+        contract.output_type.model_validate(output), contract.ground_truth_type.model_validate(truth)
     )
-    fields = result.__dict__
+    if isinstance(given, NoScore):
+        return given
+    fields = contract.score_type.model_validate(given).__dict__
     if not fields.get("success", True):
         return None
     return {
@@ -176,11 +178,14 @@ def check_scores(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) ->
         """Model -> whose fault it is said to be that its answer has no score."""
         refused: set[str] = set()
         """The models whose answer the contract itself turned down."""
+        no_score: set[str] = set()
+        """The models that have no score by nobody's fault, as the contract says."""
         answers = chain.answers_of(one.input_id, scope_key)
         whole = None
         if contract.score_round is not None:
             whole = round_again(chain, (one, scope_key, horizon), contract, answers, truth)
             refused |= whole.refused
+            no_score |= whole.no_score
             check_carried(chain, (one, scope_key, horizon), whole)
         for answer in answers:
             place = f"input {one.input_id}, scope {scope_key}, model {answer.model_id}"
@@ -205,9 +210,9 @@ def check_scores(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) ->
             if whole is not None:
                 again = whole.units.get(answer.model_id)
             else:
-                again, by_contract = _scored(contract, msgspec.json.decode(answer.output), truth)
-                if by_contract:
-                    refused.add(answer.model_id)
+                again, without = _scored(contract, msgspec.json.decode(answer.output), truth)
+                if without is not None:
+                    (refused if without == "refused" else no_score).add(answer.model_id)
             if again != said or (said is not None) != (entry.status == "SCORED"):
                 broken("scores", f"{place}: recorded are {said}, the contract gives {again}")
             if said is not None:
@@ -224,9 +229,12 @@ def check_scores(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) ->
         elif could and not values and truth is not None:
             could = _scores_any(contract, truth)
         for model_id, fault in faults.items():
-            # No truth is the node's fault. With one it is the model's where the contract turned its answer down, or
-            # could score another by that truth. Where it can score none, it is the author's: the node answers for it.
+            # No truth is the node's fault. With one it is nobody's where the contract says so; the model's where the
+            # contract turned its answer down, or could score another by that truth. Where it can score none, it is the
+            # author's: the node answers for it.
             due = "model" if could or model_id in refused else "node"
+            if truth is not None and model_id in no_score:
+                due = "nobody"
             if fault != due:
                 place = f"input {one.input_id}, scope {scope_key}, model {model_id}"
                 broken("scores", f"{place}: no score by the fault of {fault}, but it is that of {due}")
@@ -236,17 +244,19 @@ def check_scores(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) ->
 
 def _scored(
     contract: CrunchContract, output: Any, truth: dict[str, Any] | None
-) -> tuple[dict[str, int] | None, bool]:
-    """(units, did the contract turn the answer down); no units where there is no score."""
+) -> tuple[dict[str, int] | None, Literal["refused", "no score"] | None]:
+    """(units, what the contract itself says of an answer without a score); no units where there is no score."""
     if truth is None:
-        return None, False
+        return None, None
     try:
         units = score_again(contract, output, truth)
     except AUTHORS_ERRORS:  # it must then have failed in the node as well
-        return None, False
+        return None, None
+    if isinstance(units, NoScore):
+        return None, "no score"
     if units is not None and contract.aggregation.value_field not in units:
-        return None, False
-    return units, units is None
+        return None, None
+    return units, "refused" if units is None else None
 
 
 def _scores_any(contract: CrunchContract, truth: dict[str, Any]) -> bool:

@@ -145,6 +145,7 @@ def _compare(snapshot: SnapshotTakenData, sums: _Sums, summary: Summary, chain: 
         "failed_node_count": (snapshot.failed_node_count, counts["FAILED_node"]),
         "absent_model_count": (snapshot.absent_model_count, counts["ABSENT_model"]),
         "absent_node_count": (snapshot.absent_node_count, counts["ABSENT_node"]),
+        "no_score_count": (snapshot.no_score_count, counts["FAILED_nobody"]),
         "charged_count": (snapshot.charged_count, counts["charged"]),
         "windows": (snapshot.windows_units, windows_again(snapshot, chain)),
     }
@@ -180,9 +181,12 @@ def _answerable(chain: Chain, start: int, end: int) -> list[RoundScoredData]:
 
 
 def _rounds(snapshot: SnapshotTakenData, chain: Chain) -> int:
-    """The period's rounds that some model could answer, without those that this one missed by the node."""
+    """The period's rounds that some model could answer, without those that this one missed by no fault of its own."""
     return sum(
-        not any(entry.model_id == snapshot.model_id and entry.fault == "node" for entry in closed.entries())
+        not any(
+            entry.model_id == snapshot.model_id and entry.fault in ("node", "nobody")
+            for entry in closed.entries()
+        )
         for closed in _answerable(chain, snapshot.period_start, snapshot.period_end)
     )
 

@@ -12,7 +12,14 @@ from typing import Any
 import msgspec
 
 from coordinator.streams.audit.facts import UNCHANGED, Asked, Chain, broken
-from coordinator.streams.contract import CrunchContract, Failed, RoundAnswers, RoundContext, RoundScores
+from coordinator.streams.contract import (
+    CrunchContract,
+    Failed,
+    NoScore,
+    RoundAnswers,
+    RoundContext,
+    RoundScores,
+)
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
 from coordinator.streams.contract.trial_answers import answers_to_try
 from coordinator.streams.contract.trial_answers import recorded as recorded_answer
@@ -32,6 +39,8 @@ class RoundAgain(msgspec.Struct):
     """Of who answered and is scored."""
     refused: set[str] = set()
     """Whose answer the function itself turned down."""
+    no_score: set[str] = set()
+    """Who has no score by nobody's fault, as the function says."""
     costs: dict[str, int] = {}
     """What it gives, in units of the value field, for who did not answer, or whom it failed."""
     states: dict[str, msgspec.Raw] = {}
@@ -104,10 +113,12 @@ def _read(
 ) -> RoundAgain:
     """What is recorded of it, value by value. Raises what makes no round of it."""
     names = {answer.model_id for answer in asked}
-    if not names.issuperset(said.failed) or not (names | before.states.keys()).issuperset(said.states):
+    if not names.issuperset([*said.failed, *said.no_score]) or not (names | before.states.keys()).issuperset(
+        said.states
+    ):
         message = "names a model that was not asked"
         raise ValueError(message)
-    again = RoundAgain(refused=set(said.failed))
+    again = RoundAgain(refused=set(said.failed), no_score=set(said.no_score) - set(said.failed))
     unrecordable: set[str] = set()
     for model_id, state in said.states.items():
         try:
@@ -125,7 +136,11 @@ def _read(
     value_field = contract.aggregation.value_field
     for answer, row in zip(asked, _rows(said.scores, len(asked), contract), strict=True):
         model_id = answer.model_id
-        fields = {} if row is None else row
+        if isinstance(row, NoScore) and model_id not in again.refused:
+            again.no_score.add(model_id)
+        if model_id in again.no_score:
+            continue
+        fields = row if isinstance(row, dict) else {}
         if not fields.get("success", True):
             again.refused.add(model_id)
         if (model_id in again.refused and model_id not in said.failed) or model_id in unrecordable:
@@ -146,7 +161,7 @@ def _read(
     return again
 
 
-def _rows(scores: Any, n: int, contract: CrunchContract) -> list[dict[str, Any] | None]:
+def _rows(scores: Any, n: int, contract: CrunchContract) -> list[dict[str, Any] | NoScore | None]:
     """What was said of each of the n models: its fields, None where it has no score."""
     if not isinstance(scores, Mapping):
         return [_row(plain(one), contract) for one in scores]
@@ -168,9 +183,9 @@ def _rows(scores: Any, n: int, contract: CrunchContract) -> list[dict[str, Any] 
     ]
 
 
-def _row(one: Any, contract: CrunchContract) -> dict[str, Any] | None:
-    if one is None:
-        return None
+def _row(one: Any, contract: CrunchContract) -> dict[str, Any] | NoScore | None:
+    if one is None or isinstance(one, NoScore):
+        return one
     if isinstance(one, Failed):
         return {"success": False}
     number = isinstance(one, (int, float)) and not isinstance(one, bool)

@@ -33,7 +33,14 @@ from coordinator.streams.contract.contract import (
 from coordinator.streams.contract.metrics import Metrics
 from coordinator.streams.contract.payout import Pool, Taker
 from coordinator.streams.contract.payout_rules import by_percentile, by_softmax, in_proportion, top
-from coordinator.streams.contract.rounds import Answer, Failed, RoundAnswers, RoundContext, RoundScores
+from coordinator.streams.contract.rounds import (
+    Answer,
+    Failed,
+    NoScore,
+    RoundAnswers,
+    RoundContext,
+    RoundScores,
+)
 from coordinator.streams.contract.strategies import by_weights, proportional, softmax, tiers
 
 __all__ = [
@@ -55,6 +62,7 @@ __all__ = [
     "InferenceOutput",
     "Metrics",
     "ModelInput",
+    "NoScore",
     "Payout",
     "Pool",
     "PredictionScope",

@@ -253,16 +253,18 @@ class CrunchContract(BaseModel):
     score_prediction: Callable[[Any, Any], Any] = defaults.score_prediction
     """(prediction, ground truth) -> score_type. Where it raises, or gives what is not finite or above 2**53 units, that
     prediction is FAILED: by its model's fault if the function scores another answer by the same truth, by the author's
-    if it scores none. `success=False` with a `failed_reason` says that an answer is to blame."""
+    if it scores none. `success=False` with a `failed_reason` says that an answer is to blame; `NoScore("why")`, in
+    place of a score, that nobody is."""
     score_round: Callable[[RoundAnswers, Any, RoundContext], Any] | None = None
     """(answers, ground truth, context) -> a score for each of the n models asked, instead of `score_prediction`: for
     scores that depend on the other answers, or on state that is carried from round to round.
 
     `answers` are a `RoundAnswers` of one round and scope, in the order of model ids; `context` is a `RoundContext`. It
     gives columns, `{"value": <n numbers: a numpy array or a list, NaN for no score>, ..}`, or a sequence of n: each a
-    number, a `score_type` or its dict, `Failed("why")`, or None; or a `RoundScores` of either, with who failed and with
-    state. What is no number for an answer is FAILED, by its model's fault if the function scores another in this round;
-    a function that raises fails the round by the node's fault, and the state stays as it was.
+    number, a `score_type` or its dict, `Failed("why")`, `NoScore("why")`, or None; or a `RoundScores` of either, with
+    who failed, who has no score yet, and state. What is no number for an answer is FAILED, by its model's fault if the
+    function scores another in this round; a function that raises fails the round by the node's fault, and the state
+    stays as it was.
 
         def score_round(answers, truth, context):
             value = answers.column("value")               # (n,) float64, NaN for who gave no answer

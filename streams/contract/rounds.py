@@ -166,6 +166,17 @@ class Failed(msgspec.Struct, frozen=True):
     reason: str
 
 
+class NoScore(msgspec.Struct, frozen=True):
+    """Instead of a score: there is none, by nobody's fault; who never traded has no profit. `reason` is recorded and
+    shown.
+
+    It costs nothing, and the round does not count in the participation of this model. A model must not be able to
+    choose it where its score would be a bad one.
+    """
+
+    reason: str
+
+
 class RoundScores(msgspec.Struct, frozen=True):
     """What `score_round` may give where scores alone are not enough.
 
@@ -179,5 +190,7 @@ class RoundScores(msgspec.Struct, frozen=True):
     failed: Mapping[str, str] = {}
     """model id -> why its answer deserves no score, by its model's fault. Where absence_policy is "scored", what stands
     at its place in `scores` is what that costs; else it is not looked at."""
+    no_score: Mapping[str, str] = {}
+    """model id -> why it has no score, by nobody's fault (`NoScore`). Its place in `scores` is not looked at."""
     states: Mapping[str, Any] = {}
     shared: Any = msgspec.UNSET

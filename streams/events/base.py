@@ -6,7 +6,8 @@ from typing import Literal
 
 import msgspec
 
-Fault = Literal["model", "node"]
+Fault = Literal["model", "node", "nobody"]
+"""Whose fault a missing score is. `nobody`: the contract has no score for the answer yet; of `scores` alone."""
 FinalStatus = Literal["SCORED", "FAILED", "ABSENT"]
 
 

@@ -52,13 +52,15 @@ class SnapshotTakenData(Data, frozen=True):
     summary_error: str = ""
     rehearsal_windows: list[str] = []
     failed_node_count: int = 0
+    no_score_count: int = 0
+    """Answers that the contract had no score for yet, by nobody's fault; in no other count."""
     cruncher_id: str = ""
     """Whose model it is, as the newest round says; empty where the orchestrator does not say."""
     first_point: int = 0
     """The point (ms) of the first round that any model of the same cruncher was ever asked in."""
     rounds_count: int = 0
-    """The period's (round, scope) pairs that some model could answer, without those that this one missed by the node's
-    fault; it need not have been asked: who comes late or has left misses them."""
+    """The period's (round, scope) pairs that some model could answer, without those that this one missed by no fault
+    of its own; it need not have been asked: who comes late or has left misses them."""
     scopes: dict[str, ScopeSum] = {}
     """`subject/scope_key` -> the value field's sum, where the contract has boards."""
     boards_units: dict[str, int | None] = {}

@@ -14,6 +14,7 @@ from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
 from coordinator.streams.contract.rounds import (
     Failed,
+    NoScore,
     RoundAnswers,
     RoundContext,
     RoundScores,
@@ -22,11 +23,12 @@ from coordinator.streams.contract.trial_answers import answers_to_try, recorded
 from coordinator.streams.events import NO_OUTPUT, Fault, RosterEntry, ScopeAnsweredData, Unscored
 from coordinator.streams.log.finite import not_finite, numbers_of, plain
 from coordinator.streams.log.reasons import as_reason
-from coordinator.streams.scores.scorer import ANSWERS_TRIED, MODEL, NODE, validator
+from coordinator.streams.scores.scorer import ANSWERS_TRIED, MODEL, NOBODY, NODE, validator
 from coordinator.streams.scores.units import NotRecordableError, column_to_units, to_units
 
 _encoder = msgspec.json.Encoder(order="deterministic")
 FORGOTTEN = msgspec.Raw(b"null")
+NO_SCORE = "score_round said NoScore"
 
 
 class Asked(msgspec.Struct, frozen=True):
@@ -163,9 +165,13 @@ class RoundScorer:
         try:
             said = self._function(answers, truth, context)
             given = said if isinstance(said, RoundScores) else RoundScores(said)
-            named = given.failed or given.states
+            named = given.failed or given.no_score or given.states
             places = {model_id: place for place, model_id in enumerate(asked.models)} if named else {}
-            failed = {places[model_id]: (MODEL, str(why)) for model_id, why in given.failed.items()}
+            failed: dict[int, tuple[Fault, str]] = {
+                places[model_id]: (MODEL, str(why)) for model_id, why in given.failed.items()
+            }
+            for model_id, why in given.no_score.items():
+                failed.setdefault(places[model_id], (NOBODY, str(why) or NO_SCORE))
             units = self._units(given.scores, n, failed, missed)
             states = self._changed(given.states, places, before, failed)
             shared = None if given.shared is msgspec.UNSET else self._state("shared", given.shared)
@@ -234,6 +240,8 @@ class RoundScorer:
             return NODE, ""
         if isinstance(one, Failed):
             return MODEL, one.reason or "score_round said Failed"
+        if isinstance(one, NoScore):
+            return NOBODY, one.reason or NO_SCORE
         if isinstance(one, (int, float)) and not isinstance(one, bool):
             one = {self._value_field: one}
         fields = self._as_result(one).__dict__

@@ -12,6 +12,7 @@ from pydantic import BaseModel, TypeAdapter
 
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
+from coordinator.streams.contract.rounds import NoScore
 from coordinator.streams.contract.trial_answers import answers_to_try, recorded
 from coordinator.streams.events import Fault
 from coordinator.streams.log.finite import numbers_of, plain
@@ -20,6 +21,7 @@ from coordinator.streams.scores.units import NotRecordableError, to_units
 
 MODEL: Final[Fault] = "model"
 NODE: Final[Fault] = "node"
+NOBODY: Final[Fault] = "nobody"
 
 ANSWERS_TRIED = 5
 
@@ -45,6 +47,8 @@ class Scorer:
             result = self._score(self._as_output(output), truth)
             numbers = None if self._direct is None else self._direct.of(result)
             if numbers is None:
+                if isinstance(result, NoScore):
+                    return {}, result.reason or "score_prediction said NoScore", NOBODY
                 fields = self._as_result(plain(result)).__dict__
                 if not fields.get("success", True):
                     return (

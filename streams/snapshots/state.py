@@ -45,7 +45,9 @@ class Tally(msgspec.Struct):
     absent_model: int = 0
     absent_node: int = 0
     charged: int = 0
-    missed_by_node: int = 0
+    no_score: int = 0
+    excused: int = 0
+    """Rounds that some model could answer and that this one missed, not by its own fault."""
     first_point: int = FAR_MS
     cruncher_id: str = ""
     rehearsal: bool = False
@@ -66,8 +68,10 @@ class Tally(msgspec.Struct):
     def missed(self, one: Unscored, number: int, value_field: str, *, answerable: bool) -> None:
         """Count a round without a score, by its index in the period. `answerable`: some model could answer it."""
         by_node = one.fault == "node"
-        self.missed_by_node += answerable and by_node
-        if one.status == "FAILED":
+        self.excused += answerable and one.fault != "model"
+        if one.fault == "nobody":
+            self.no_score += 1
+        elif one.status == "FAILED":
             self.failed += 1
             self.failed_node += by_node
         elif by_node:

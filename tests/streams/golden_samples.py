@@ -271,6 +271,7 @@ _EVENTS: list[ev.AnyEvent] = [
             summary_error="aggregate_snapshot: ValueError: no",
             rehearsal_windows=["score_recent"],
             failed_node_count=1,
+            no_score_count=7,
             cruncher_id="c1",
             first_point=T0 - 60_000,
             rounds_count=9,

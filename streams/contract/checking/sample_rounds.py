@@ -13,6 +13,7 @@ from coordinator.streams.contract.trial_answers import read_back, recorded, show
 from coordinator.streams.events import NO_OUTPUT, Fault
 from coordinator.streams.log.errors import ContractError
 from coordinator.streams.scores.round_scorer import Asked, Carried, RoundOutcome, RoundScorer
+from coordinator.streams.scores.scorer import NOBODY
 from coordinator.streams.scores.units import to_float
 
 _AWAY: tuple[str, Fault] = ("ABSENT", "model")
@@ -60,7 +61,7 @@ def sample_round(
         **carried.given(),
     )
     outcome = RoundScorer(contract).score(asked, truth, context, carried)
-    why = {reason for _, _, reason in outcome.unscored.values() if reason}
+    why = {reason for _, fault, reason in outcome.unscored.values() if reason and fault != NOBODY}
     if n and len(outcome.unscored) == n + 1 and len(why) == 1:
         raise ContractError(f"contract field score_round: {why.pop().removeprefix('score_round: ')}")
     return outcome
@@ -74,14 +75,20 @@ def after(before: Carried, outcome: RoundOutcome) -> Carried:
 
 
 def values_of(contract: CrunchContract, answers: Sequence[BaseModel], truth: Any, about: str) -> list[float]:
-    """The value of each answer in one round: its score, or what it costs where the function failed it and says so.
+    """The value of each answer in one round: its score, or what it costs where the function failed it and says so; 0
+    where it has no score by nobody's fault.
 
     Raises ContractError that says which answer has none; `about` is when.
     """
     outcome = sample_round(contract, answers, truth)
-    for place, (_, _, reason) in sorted(outcome.unscored.items()):
-        if place < len(answers) and place not in outcome.charges:
+    if all(fault == NOBODY for place, (_, fault, _) in outcome.unscored.items() if place < len(answers)) and (
+        len(outcome.unscored) > len(answers)
+    ):
+        # Who has no score before there is a state may have one with it.
+        outcome = sample_round(contract, answers, truth, after(Carried(), outcome), number=1)
+    for place, (_, fault, reason) in sorted(outcome.unscored.items()):
+        if place < len(answers) and place not in outcome.charges and fault != NOBODY:
             raise ContractError(f"score_round, for {shown(answers[place])} {about}{reason}")
-    column = outcome.units[contract.aggregation.value_field]
+    column = outcome.units.get(contract.aggregation.value_field) or [None] * len(answers)
     each = [outcome.charges.get(place, column[place]) for place in range(len(answers))]
-    return [to_float(units, contract.score_decimals) for units in each if units is not None]
+    return [to_float(units or 0, contract.score_decimals) for units in each]

@@ -39,7 +39,7 @@ def contract(pubkey: str, rules: dict[str, Any]) -> CrunchContract:
 
     def score_round(answers: Any, truth: Marks, context: Any) -> RoundScores:
         books = {one: context.states.get(one) or new_book() for one in answers.models}
-        prices, failed = dict(context.shared or {}), {}
+        prices, failed, waiting = dict(context.shared or {}), {}, {}
         for at, marked in truth.marks:
             prices |= marked
             for book in books.values():
@@ -59,9 +59,9 @@ def contract(pubkey: str, rules: dict[str, Any]) -> CrunchContract:
                 else:
                     trade(book, context.subject, amount, prices[context.subject], truth.at, rules)
             if not book["traded"]:
-                failed.setdefault(one.model_id, NEVER)
+                waiting[one.model_id] = NEVER
         scores = [{"value": books[one]["net_pnl"], **metrics(books[one])} for one in answers.models]
-        return RoundScores(scores, failed=failed, states=books, shared=prices)
+        return RoundScores(scores, failed=failed, no_score=waiting, states=books, shared=prices)
 
     return CrunchContract(
         crunch_pubkey=pubkey, output_type=Order, ground_truth_type=Marks, score_type=Profit, score_round=score_round,

@@ -17,7 +17,7 @@ from tests.streams.build import PUBKEY, shelf
 from coordinator.streams.audit.checkpoint import STEPS, check_chain, check_log
 from coordinator.streams.audit.facts import TOPICS_READ, Chain, ChainBrokenError
 from coordinator.streams.checkpoints.stage import CheckpointStage
-from coordinator.streams.contract import CrunchContract, Failed, RoundScores
+from coordinator.streams.contract import CrunchContract, Failed, NoScore, RoundScores
 from coordinator.streams.events import CheckpointData, RoundScored, SnapshotTaken, StateCarried, Window
 from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.log.envelope import Append, encode_append, encode_decision
@@ -39,6 +39,8 @@ def betting(round_answers, truth, context):
             scores.append(Failed("no half bets"))
         elif one.output.value > 0.9 and truth.return_ > 0:
             scores.append(None)
+        elif abs(one.output.value) < 0.1:
+            scores.append(NoScore("sits out"))
         else:
             wealth[one.model_id] *= 1 + truth.return_ * one.output.value
             scores.append({"value": wealth[one.model_id]})
@@ -51,6 +53,7 @@ def relative(round_answers, truth, context):
     return RoundScores(
         {"value": value - value[round_answers.answered()].mean()},
         failed={"b": "not today"} if value[0] > 0 else {},
+        no_score={"c": "too early"} if value[0] < 0 else {},
     )
 
 
@@ -173,7 +176,17 @@ def cheaper(data):
     return msgspec.structs.replace(data, unscored=unscored)
 
 
+def by_the_model(data):
+    if not any(one.fault == "nobody" for one in data.unscored):
+        return None
+    unscored = [
+        msgspec.structs.replace(one, fault="model") if one.fault == "nobody" else one for one in data.unscored
+    ]
+    return msgspec.structs.replace(data, unscored=unscored)
+
+
 ALTERED = {
+    "whose fault it is": (RoundScored, by_the_model, "but it is that of nobody"),
     "a state": (StateCarried, richer, "state carried"),
     "a state left out": (StateCarried, without_a_model, "state carried is as before"),
     "the shared state": (StateCarried, other_pot, "the shared state carried is 1"),
