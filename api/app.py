@@ -43,10 +43,10 @@ from coordinator.api.metrics import Measured, Metrics
 from coordinator.api.monitor import Monitor
 from coordinator.api.openapi import describe_access
 from coordinator.api.own_routes import OwnRoutes, mount_own_routes
-from coordinator.api.times import wall_ms
 from coordinator.infra.connections import connections_max
 from coordinator.infra.wallets_file import WalletsFile
 from coordinator.projections.folding.projector import Projector
+from coordinator.streams.clock import wall_ms
 from coordinator.streams.settings import Settings
 
 

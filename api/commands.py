@@ -10,7 +10,6 @@ with the command's id: `GET /reports/commands/{id}` says what became of it, and 
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Callable
 from typing import Annotated, Any, Protocol
 
@@ -29,6 +28,7 @@ from coordinator.api.reading import Reading
 from coordinator.api.shapes import Status
 from coordinator.infra.wallets_file import WalletsFile
 from coordinator.projections.folding.projector import Projector
+from coordinator.streams.clock import wall_ms
 from coordinator.streams.contract.emission import is_tx_hash
 from coordinator.streams.events import (
     AdvanceCheckpoint,
@@ -93,7 +93,7 @@ class Sender(msgspec.Struct, frozen=True):
     projector: Projector
     port: CommandPort
     wait_seconds: float = DECIDED_SECONDS_MAX
-    now_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000
+    now_ms: Callable[[], int] = wall_ms
     nonce: Callable[[], str] = lambda: secrets.token_hex(8)
 
     def command_id(self, kind: str, checkpoint_id: str, key: str, at: int) -> str:

@@ -10,9 +10,10 @@ from fastapi.responses import Response
 
 from coordinator.api.answers import shaped
 from coordinator.api.shapes import Healthz, Info, Readyz, Summary
-from coordinator.api.times import wall_ms, zulu, zulu_or_none
+from coordinator.api.times import zulu, zulu_or_none
 from coordinator.infra.webhook import Alerts
 from coordinator.projections.folding.projector import Health, Projector
+from coordinator.streams.clock import wall_ms
 
 
 def stage_rows(projector: Projector, now: int) -> list[dict[str, Any]]:

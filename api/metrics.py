@@ -19,8 +19,8 @@ from prometheus_client.registry import Collector
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coordinator.api.health import stage_rows
-from coordinator.api.times import wall_ms
 from coordinator.projections.folding.projector import Projector
+from coordinator.streams.clock import wall_ms
 
 CHECKPOINTS_COUNTED = 100
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)

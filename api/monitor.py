@@ -20,13 +20,13 @@ from coordinator.api.price_jumps import PriceJumps
 from coordinator.api.progress import Progress, full_disk, silent_subjects
 from coordinator.api.replay_check import ReplayCheck
 from coordinator.api.side_tasks import SideTask
-from coordinator.api.times import wall_ms
 from coordinator.api.watches import Watches, make_watches
 from coordinator.infra.log.scrub import LogScrub
 from coordinator.infra.webhook import Alert, Alerts
 from coordinator.projections.folding.projector import Projector
 from coordinator.projections.views.checkpoints import CheckpointRow
 from coordinator.projections.views.checks import Finding
+from coordinator.streams.clock import wall_ms
 from coordinator.streams.events import WithholdCheckpoint, WithholdCheckpointData
 from coordinator.streams.feeds.witness import CLOCK, ClockState
 from coordinator.streams.log.errors import WorldError

@@ -7,7 +7,6 @@ are parsed as they are, so they carry Z. Sending the wrong one empties the chart
 from __future__ import annotations
 
 import re
-import time
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -17,11 +16,6 @@ from coordinator.streams.setting_checks import FAR_FUTURE_MS, SECONDS_LIKE
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _NAIVE_EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001
 _NUMBER = re.compile(r"-?\d{1,16}")
-
-
-def wall_ms() -> int:
-    """The wall's clock in ms: when a look was made, and since when something stands. It decides nothing of the log."""
-    return time.time_ns() // 1_000_000
 
 
 MOMENT_SCHEMA: dict[str, Any] = {

@@ -9,12 +9,12 @@ import msgspec
 from coordinator.api.chain_loop import ChainLoop, make_chain
 from coordinator.api.commands import CommandPort
 from coordinator.api.payees import PayeesLoop
-from coordinator.api.times import wall_ms
 from coordinator.infra.chain.fake import FakeChain
 from coordinator.infra.kafka.groups import stage_members
 from coordinator.infra.log.scrub import LogScrub
 from coordinator.infra.webhook import Webhook
 from coordinator.projections.folding.projector import Projector
+from coordinator.streams.clock import wall_ms
 
 
 class Watches(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import secrets
 import tempfile
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,6 +25,7 @@ from coordinator.projections.folding.decisions import Folder
 from coordinator.projections.storage.store import Store
 from coordinator.projections.views.all_views import identity_of
 from coordinator.projections.views.checkpoints import CheckpointRow, Checkpoints
+from coordinator.streams.clock import wall_ms
 from coordinator.streams.events import ConfirmCheckpoint
 from coordinator.streams.log.errors import CoordinatorError, OperatorError, WorldError
 from coordinator.streams.log.ids import content_id
@@ -111,7 +111,7 @@ class CheckpointsLog:
 
         Raises RefusedError with the stage's reason, WorldError when nobody decides in time.
         """
-        at = time.time_ns() // 1_000_000
+        at = wall_ms()
         the_id = content_id("cmd", kind.__name__, data.checkpoint_id, str(at), secrets.token_hex(8))
         port = KafkaCommandPort(self._settings.kafka_bootstrap, self._settings.crunch_id)
         await port.start()

@@ -32,11 +32,11 @@ from coordinator.infra.models.host.folder import read_models
 from coordinator.infra.models.host.process import Limits
 from coordinator.infra.ntp import ntp_time_ms
 from coordinator.infra.wallets_file import WalletsFile
+from coordinator.streams.clock import wall_ms
 from coordinator.streams.log.errors import CoordinatorError, LogError, OperatorError
 from coordinator.streams.settings import Settings
 from coordinator.streams.sources.catalog import source_by_name
 from coordinator.streams.sources.options import options_from
-from coordinator.streams.sources.waiting import wall_ms
 
 ROUNDS = 3
 IDS_NAMED_MAX = 5

@@ -6,7 +6,6 @@ import asyncio
 import difflib
 import os
 import sys
-import time
 from typing import Annotated, Any
 
 import msgspec
@@ -27,6 +26,7 @@ from coordinator.infra.contracts.trial import tried
 from coordinator.infra.kafka.clients import read_range
 from coordinator.infra.log.commands import KafkaCommandPort
 from coordinator.infra.log.positions import offsets, reading
+from coordinator.streams.clock import wall_ms
 from coordinator.streams.contract.terms import TermsInForce
 from coordinator.streams.events import ApplyContract, CrunchConfigured
 from coordinator.streams.log.counting import TailCounter
@@ -320,7 +320,7 @@ def _refuse_faults(settings: Settings) -> None:
 async def _apply(settings: Settings, kept: Kept, *, running: bool) -> int | None:
     """From when on it holds (ms); None where no feed worker runs to decide that."""
     contracts = NodeContracts(settings)
-    command = contracts.apply_proposed(time.time_ns() // 1_000_000)
+    command = contracts.apply_proposed(wall_ms())
     port = KafkaCommandPort(settings.kafka_bootstrap, settings.crunch_id)
     await port.start()
     try:

@@ -21,6 +21,7 @@ from aiokafka import AIOKafkaConsumer
 from coordinator.infra.kafka.clients import read_range
 from coordinator.infra.log.commands import KafkaCommandPort
 from coordinator.infra.log.positions import offsets, reading
+from coordinator.streams.clock import wall_ms
 from coordinator.streams.events import (
     FeedRecordData,
     FeedRecordReceived,
@@ -177,7 +178,7 @@ class FeedGiver:
         if not self._waiting:
             return
         first, records = self._waiting[0], self._waiting
-        at = time.time_ns() // 1_000_000
+        at = wall_ms()
         content = (first.source, first.subject, first.kind, first.granularity, str(first.ts_event), str(at))
         data = RecordFeedData(
             source=first.source,

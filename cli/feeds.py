@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import time
 from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
@@ -15,6 +14,7 @@ from rich.text import Text
 from coordinator.cli import feeds_history
 from coordinator.cli.shared import JsonOption, print_json, run, time_text
 from coordinator.cli.terminal import Console
+from coordinator.streams.clock import wall_ms
 from coordinator.streams.log.errors import OperatorError, WorldError
 from coordinator.streams.ports import FeedRecord, Subscription
 from coordinator.streams.sources.catalog import known_sources, source_by_name
@@ -124,7 +124,7 @@ async def probe_source(
         silence = f" ({health.state}{': ' + health.reason if health.reason else ''})" if health else ""
     text = f"live, {len(records)} records"
     if not records:
-        now = time.time_ns() // 1_000_000
+        now = wall_ms()
         try:
             async with asyncio.timeout(max(seconds, 30.0)):
                 recent = [record async for record in feed.history(subscription, now - HISTORY_MS, now)]

@@ -7,7 +7,6 @@ Export writes what the log holds into files by day. All three can be stopped at 
 from __future__ import annotations
 
 import os
-import time
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -29,6 +28,7 @@ from coordinator.cli.shared import (
 )
 from coordinator.cli.terminal import progress_bar
 from coordinator.infra.log.commands import KafkaCommandPort
+from coordinator.streams.clock import wall_ms
 from coordinator.streams.granularity import cadence_ms, granularity_ms
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.ports import Subscription
@@ -74,7 +74,7 @@ def backfill(
 
     Example: [bold]coordinator feeds backfill binance BTCUSDT candle 1m --from 2026-11-01T00:00:00Z[/bold]
     """
-    now = time.time_ns() // 1_000_000
+    now = wall_ms()
     start, end = parse_time(from_), min(now, now if to is None else parse_time(to))
     if start >= end:
         raise OperatorError(f"--from {from_} is not before {'now' if to is None else f'--to {to}'}")

@@ -6,7 +6,6 @@ The predict worker decides it; this waits for that decision, so that what it pri
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
 from difflib import SequenceMatcher
 from typing import Annotated, Any
@@ -18,6 +17,7 @@ from coordinator.cli.shared import DataDirOption, KafkaOption, run
 from coordinator.infra.log.commands import KafkaCommandPort
 from coordinator.infra.log.models import ModelsLog
 from coordinator.streams import events as ev
+from coordinator.streams.clock import wall_ms
 from coordinator.streams.log.errors import OperatorError, WorldError
 from coordinator.streams.log.ids import content_id
 from coordinator.streams.log.reasons import printable
@@ -81,7 +81,7 @@ async def _decide(settings: Settings, model_id: str, reason: str, *, lift: bool)
             raise OperatorError(f"no model {model_id!r} was ever seen here{nearest(model_id, log.ever_seen)}")
         if (model_id in banned) is not lift:
             return f"model {model_id} is {'not banned' if lift else 'banned already'}; nothing changes"
-        at = time.time_ns() // 1_000_000
+        at = wall_ms()
         the_id = content_id("cmd", "readmit" if lift else "ban", model_id, reason, str(at))
         command: Any = (
             ev.ReadmitModel(id=the_id, at=at, data=ev.ReadmitModelData(model_id=model_id, reason=reason))

@@ -26,6 +26,7 @@ from coordinator.infra.kafka.clients import PARTITION, make_producer, make_reade
 from coordinator.infra.kafka.probe import until_kafka_answers, why_silent
 from coordinator.infra.kafka.security import connection_options
 from coordinator.infra.log.look import look_at_log
+from coordinator.streams.clock import wall_ms
 from coordinator.streams.log.birth import Birth, birth_records
 from coordinator.streams.log.check import LogFound, LogMemory, check_log, unfinished_birth
 from coordinator.streams.log.errors import OperatorError, WorldError, WrongLogError
@@ -100,7 +101,7 @@ async def create_topics(
 
 def new_birth(before: str = "", copy_of: str = "") -> Birth:
     """A birth of now, with an id of chance: for who makes topics."""
-    return Birth(secrets.token_hex(16), time.time_ns() // 1_000_000, before, copy_of)
+    return Birth(secrets.token_hex(16), wall_ms(), before, copy_of)
 
 
 def _may_begin(log_found: LogFound, memory: LogMemory | None) -> bool:

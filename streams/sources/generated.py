@@ -17,7 +17,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import struct
-import time
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from types import MappingProxyType
@@ -25,6 +24,7 @@ from typing import ClassVar
 
 import msgspec
 
+from coordinator.streams.clock import wall_ms
 from coordinator.streams.feeds.order import merge_by_time
 from coordinator.streams.granularity import GRANULARITIES_MS, granularity_ms
 from coordinator.streams.log.errors import OperatorError
@@ -85,7 +85,7 @@ class GeneratedSource:
 
     def __init__(self, seed: int = 1, now_ms: Callable[[], int] | None = None) -> None:
         self._seed = seed
-        self._now_ms = now_ms or _wall_ms
+        self._now_ms = now_ms or wall_ms
 
     async def history(
         self, subscription: Subscription, start_ms: int, end_ms: int
@@ -108,10 +108,6 @@ class GeneratedSource:
                 for record in records:
                     yield record
             done_ms = next_ms
-
-
-def _wall_ms() -> int:
-    return time.time_ns() // 1_000_000
 
 
 def _length_ms(subscription: Subscription) -> int:

@@ -162,8 +162,3 @@ def checked_url(source: str, option: str, text: str, schemes: tuple[str, ...]) -
 def log_garbage(reason: str, text: str) -> None:
     """What happens to garbage where nobody takes it."""
     log.warning("feed_garbage_received", reason=reason, text=text[:200])
-
-
-def wall_ms() -> int:
-    """The wall clock, in ms: it only bounds what the outside may claim."""
-    return time.time_ns() // 1_000_000

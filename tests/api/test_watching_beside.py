@@ -14,12 +14,12 @@ from tests.streams.build import HOUR, T0, configured, period_closed, shelf, snap
 from coordinator.api.app import create_app
 from coordinator.api.monitor import Monitor, make_monitor
 from coordinator.api.server import _answering, _run
-from coordinator.api.times import wall_ms
 from coordinator.infra.processes.sockets import listen
 from coordinator.projections.folding.projector import Projector
 from coordinator.projections.views.all_views import open_read_models
 from coordinator.streams import events as ev
 from coordinator.streams.checkpoints.stage import CheckpointStage
+from coordinator.streams.clock import wall_ms
 from coordinator.streams.settings import Settings
 
 

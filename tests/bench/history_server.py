@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, urlsplit
+
+from coordinator.streams.clock import wall_ms
 
 MINUTE_MS = 60_000
 
@@ -17,7 +18,7 @@ class Klines(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         query = {name: values[0] for name, values in parse_qs(urlsplit(self.path).query).items()}
-        answer: object = {"serverTime": time.time_ns() // 1_000_000}
+        answer: object = {"serverTime": wall_ms()}
         if "startTime" in query:
             first, last = -(-int(query["startTime"]) // MINUTE_MS) * MINUTE_MS, int(query["endTime"])
             opens = range(first, last + 1, MINUTE_MS)[: int(query["limit"])]

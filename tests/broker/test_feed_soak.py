@@ -18,6 +18,7 @@ from tests.broker.crash import WorkerProcess, board
 from tests.streams.sources.test_soak import SUBJECTS, record_messages
 
 from coordinator.cli.feed_log import FeedLog
+from coordinator.streams.clock import wall_ms
 from coordinator.streams.events import FeedGapClosed, FeedGapFound, FeedRecordReceived
 from coordinator.streams.settings import Settings
 
@@ -38,7 +39,7 @@ async def test_the_log_holds_every_recorded_fact_once(
     kafka_bootstrap: str, crunch_id: str, tmp_path: Path, count: int
 ) -> None:
     path = tmp_path / "messages.jsonl"
-    began_ms = time.time_ns() // 1_000_000 - (count // 6 + 60) * 1_000
+    began_ms = wall_ms() - (count // 6 + 60) * 1_000
     facts, expected = record_messages(path, count, began_ms // 1_000 * 1_000)
     server = subprocess.Popen(
         [sys.executable, "-I", str(SERVER), str(path), str(PER_CONNECTION)], stdout=subprocess.PIPE

@@ -10,8 +10,8 @@ import standardwebhooks
 import structlog
 from tests.chain.rpc_server import rpc_server
 
-from coordinator.api.times import wall_ms
 from coordinator.infra.webhook import WAITING_MAX, Alert, Alerts, Webhook
+from coordinator.streams.clock import wall_ms
 from coordinator.streams.log.errors import OperatorError
 
 HOUR = 3_600_000

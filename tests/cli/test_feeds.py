@@ -7,7 +7,6 @@ import json
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +15,7 @@ from tests.streams.sources.conftest import exchange  # noqa: F401 - the fixture
 from typer.testing import CliRunner
 
 from coordinator.cli.main import app
+from coordinator.streams.clock import wall_ms
 
 
 def feeds(*arguments: str, **environ: str):
@@ -35,7 +35,7 @@ def test_every_source_is_listed_with_what_it_delivers():
 
 def test_a_probe_shows_the_first_records(tmp_path: Path):
     lines = tmp_path / "ticks.jsonl"
-    now = time.time_ns() // 1_000_000
+    now = wall_ms()
     rows = [{"ts": now - 5000 + i, "price": f"{i}.5"} for i in range(5)]
     lines.write_text("".join(json.dumps(row) + "\n" for row in rows))
     asked = ("file", "BTCUSDT", "--kind", "tick", "--granularity", "1s", "--seconds", "1")

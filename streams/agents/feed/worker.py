@@ -24,6 +24,7 @@ from coordinator.streams.agents.owning.dead_letters import DeadLetters
 from coordinator.streams.agents.owning.log_io import LogIO
 from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic, pump
 from coordinator.streams.agents.owning.tenure import Tenure
+from coordinator.streams.clock import wall_ms
 from coordinator.streams.events import ModelSeen, Terms
 from coordinator.streams.feeds.given import value_fault
 from coordinator.streams.feeds.order import merge_by_time
@@ -68,7 +69,7 @@ class FeedTenure(Tenure):
         source: FeedSource,
         new_terms: Callable[[], Terms],
         dead_letters: DeadLetters,
-        wall_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        wall_ms: Callable[[], int] = wall_ms,
         contracts: NodeContracts | None = None,
         uptime_ms: Callable[[], int] = since_boot_ms,
         ntp: Callable[[str], Awaitable[int]] | None = None,

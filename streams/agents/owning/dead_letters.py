@@ -10,6 +10,7 @@ import time
 import structlog
 
 from coordinator.streams.agents.owning.log_io import LogIO, Writer
+from coordinator.streams.clock import wall_ms
 from coordinator.streams.events import DeadLettered, DeadLetteredData
 from coordinator.streams.log import ids
 from coordinator.streams.log.envelope import HEAD_CHARS, encode_event
@@ -58,7 +59,7 @@ class DeadLetters:
         """Set one piece aside; the future is done when it is durable. Wall time: a dead letter decides nothing."""
         log.warning("dead_letter", origin=origin, position=position, reason=reason)
         durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        letter = dead_letter(origin, position, reason, body, time.time_ns() // 1_000_000)
+        letter = dead_letter(origin, position, reason, body, wall_ms())
         self._queue.put_nowait((letter, durable))
         return durable
 

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar
 
+from coordinator.streams.clock import wall_ms
 from coordinator.streams.granularity import GRANULARITIES_MS, granularity_ms
 from coordinator.streams.log.errors import OperatorError, WorldError
 from coordinator.streams.ports import FeedRecord, SourceHealth, Subscription
@@ -36,7 +37,7 @@ from coordinator.streams.sources.files.given_rows import (
 from coordinator.streams.sources.files.grown_lines import GrownLines, Line
 from coordinator.streams.sources.merged import merged
 from coordinator.streams.sources.options import Options
-from coordinator.streams.sources.waiting import Patience, log_garbage, wall_ms
+from coordinator.streams.sources.waiting import Patience, log_garbage
 
 KINDS = ("candle", "tick", "depth", "funding")
 ENDINGS = (".jsonl", ".ndjson", ".csv", ".parquet")

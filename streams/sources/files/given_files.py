@@ -19,6 +19,7 @@ from urllib.parse import unquote
 
 import msgspec
 
+from coordinator.streams.clock import wall_ms
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.ports import FeedRecord, Subscription
@@ -26,7 +27,6 @@ from coordinator.streams.sources.files.given_lines import damage_of
 from coordinator.streams.sources.files.given_order import Account, Check, Item, Order, OutOfOrderError
 from coordinator.streams.sources.files.given_rows import Hole, OffGridError, Reading, Records, rows_of_file
 from coordinator.streams.sources.files.given_times import FileFaultError
-from coordinator.streams.sources.waiting import wall_ms
 
 SUFFIXES = (".csv", ".csv.gz", ".csv.zip", ".zip", ".tsv", ".jsonl", ".jsonl.gz", ".ndjson", ".parquet")
 DIMENSIONS = ("source", "subject", "kind", "granularity")

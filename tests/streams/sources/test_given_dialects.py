@@ -184,7 +184,7 @@ def test_bad_rows_after_a_step_back_are_told_once_each(tmp_path: Path) -> None:
 
 
 def test_a_candle_that_is_not_over_is_left_out(tmp_path: Path) -> None:
-    from coordinator.streams.sources.waiting import wall_ms
+    from coordinator.streams.clock import wall_ms
 
     opened = wall_ms() // 86_400_000 * 86_400_000
     path = written(tmp_path / "a.csv", f"{HEADER}{opened - 86_400_000},{KLINE}\n{opened},{KLINE}\n")
