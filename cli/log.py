@@ -1,4 +1,4 @@
-"""`coordinator log cat`: a topic's records as JSON lines, or each prediction's moves by itself."""
+"""`coordinator log cat`: a topic's records, each prediction's transitions, or the recorded states, as JSON lines."""
 
 from __future__ import annotations
 
@@ -14,7 +14,9 @@ from coordinator.cli.shared import DataDirOption, KafkaOption, run
 from coordinator.infra.kafka.clients import read_range
 from coordinator.infra.log.positions import offsets, reading
 from coordinator.streams.log.counting import Counter
+from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.log.recorded import StatesRead, joined
 from coordinator.streams.log.transitions import Rosters, transitions
 from coordinator.streams.topology import BY_TOPIC, TOPICS, topic_name
 
@@ -37,10 +39,15 @@ def cat(
     transitions: Annotated[
         bool, typer.Option("--transitions", help="Each prediction's moves, out of counted events in columns.")
     ] = False,
+    states: Annotated[
+        bool, typer.Option("--states", help="The states that the topic's stage recorded, each joined whole.")
+    ] = False,
 ) -> None:
     """Print a topic as JSON lines: `{"offset", "record"}`, or `unreadable` with the first bytes of what is no JSON.
 
     With --transitions a line is a move of one prediction: `offset, id, prediction_id, from, to, at, reason, fault`.
+
+    With --states a line is a recorded state: `offset` (of its last part), `parts, bytes, form, after, upto, need, own`.
 
     Example: [bold]coordinator log cat scores --transitions | jq 'select(.to == "FAILED")'[/bold]
     """
@@ -48,19 +55,22 @@ def cat(
         raise OperatorError(f"there is no topic {topic!r}; there are {', '.join(TOPICS)}")
     if transitions and topic not in ("predictions", "scores"):
         raise OperatorError("--transitions is of predictions and scores: no other topic moves a prediction")
+    if states and not BY_TOPIC[topic].enveloped:
+        raise OperatorError(f"--states is of the topics that a stage writes: {topic} holds no recorded state")
+    if states and transitions:
+        raise OperatorError("give --transitions or --states, not both")
     settings, _ = node_log(data_dir, kafka)
-    run(_cat(settings.kafka_bootstrap, settings.crunch_id, topic, start, limit, transitions=transitions))
+    lines = _Moves(topic) if transitions else _States() if states else _Records()
+    run(_cat(settings.kafka_bootstrap, settings.crunch_id, topic, lines, start, limit))
 
 
 async def _cat(
-    bootstrap: str, crunch_id: str, topic: str, start: int, limit: int, *, transitions: bool
+    bootstrap: str, crunch_id: str, topic: str, lines: _Records | _Moves | _States, start: int, limit: int
 ) -> None:
-    lines = _Moves(topic) if transitions else _Records()
     written = 0
     async with reading(bootstrap) as consumer:
         first, end = (await offsets(consumer, crunch_id))[topic]
-        # What counts depends on every record before: moves are read from the beginning.
-        begin = first if transitions else max(first, start)
+        begin = first if lines.from_first else max(first, start)
         async for offset, record in read_range(consumer, topic_name(crunch_id, topic), begin, end):
             for line in lines.of(offset, record):
                 if offset < start:
@@ -73,6 +83,8 @@ async def _cat(
 
 class _Records:
     """Records as they stand there; of those that are no JSON, the beginning."""
+
+    from_first = False
 
     def of(self, offset: int, record: bytes) -> Iterator[bytes]:
         """The line of one record."""
@@ -87,6 +99,8 @@ class _Records:
 class _Moves:
     """The moves of predictions, of counted decisions alone."""
 
+    from_first = True  # whether a record counts depends on every record before it
+
     def __init__(self, topic: str) -> None:
         self._counter = Counter(topic)
         self._rosters: Rosters = {}
@@ -97,3 +111,36 @@ class _Moves:
         for event in decision.events if decision is not None else ():
             for move in transitions(event, self._rosters):
                 yield msgspec.json.encode({"offset": offset} | msgspec.to_builtins(move))
+
+
+class _States:
+    """The states that a stage recorded in its topic, of any form; the parts of a large state are joined."""
+
+    from_first = True  # an earlier part of a state may stand before the first offset asked for
+
+    def __init__(self) -> None:
+        self._read = StatesRead()
+
+    def of(self, offset: int, record: bytes) -> Iterator[bytes]:
+        """The line of the state that this record completes, if it completes one."""
+        state = self._read.read(record)
+        if state is None:
+            return
+        own = joined(state.parts)
+        yield msgspec.json.encode(
+            {
+                "offset": offset,
+                "parts": len(state.parts),
+                "bytes": len(own),
+                "form": state.form,
+                "after": _named(state.after),
+                "upto": state.upto,
+                "need": {topic: _named(need) for topic, need in state.need.items()},
+                "own": msgspec.Raw(own),
+            }
+        )
+
+
+def _named(need: Need) -> dict[str, int]:
+    """A reader's position with its fields named: in the record it is an array."""
+    return {"offset": need.offset, "epoch": need.epoch, "seq": need.seq}

@@ -51,6 +51,7 @@ class WrongStateError(LogError):
 class StateFound(msgspec.Struct, frozen=True):
     """A recorded state, whole. `upto` and `need` are the stage's, as of `after`."""
 
+    form: str
     after: Need
     upto: Mapping[str, Position]
     need: Mapping[str, Need]
@@ -200,7 +201,7 @@ class StatesRead:
             return None
         del self._parts[append.state.after, n]
         raws = tuple(bytes(parts[i].state.own) for i in range(1, n + 1))  # type: ignore[union-attr]
-        found = StateFound(append.state.after, append.upto, append.need, raws)
+        found = StateFound(append.state.form, append.state.after, append.upto, append.need, raws)
         if self.newest is None or found.after.offset > self.newest.after.offset:
             self.newest = found
         return found

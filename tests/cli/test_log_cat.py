@@ -8,9 +8,10 @@ import pytest
 from tests.logs import START_MS, LogBuilder
 from typer.testing import CliRunner
 
-from coordinator.cli.log import _Moves, _Records
+from coordinator.cli.log import _Moves, _Records, _States
 from coordinator.cli.main import app
-from coordinator.streams.log.envelope import Append, encode_append
+from coordinator.streams.log import recorded
+from coordinator.streams.log.envelope import Append, Need, encode_append
 
 
 def lines(reader, log: LogBuilder, topic: str) -> list[dict]:
@@ -50,9 +51,38 @@ def test_the_moves_are_those_of_every_prediction_and_of_nothing_that_does_not_co
     ]
 
 
+def test_a_recorded_state_is_one_line_with_its_parts_joined(log):
+    parts = (b'{"known":{"a":1}}', b'{"known":{"b":2},"until":7}')
+    after = Need(3, 1, 2)
+    records = recorded.records_of(
+        "1-abc", parts, epoch=1, after=after, upto={"inputs": (5, 0)}, need={"feeds": Need(9, 2, 4)}
+    )
+    begin = len(log.records["scores"])
+    for record in records:
+        log.garbage("scores", record)
+    assert lines(_States(), log, "scores") == [
+        {
+            "offset": begin + 1,
+            "parts": 2,
+            "bytes": len(b'{"known":{"a":1,"b":2},"until":7}'),
+            "form": "1-abc",
+            "after": {"offset": 3, "epoch": 1, "seq": 2},
+            "upto": {"inputs": [5, 0]},
+            "need": {"feeds": {"offset": 9, "epoch": 2, "seq": 4}},
+            "own": {"known": {"a": 1, "b": 2}, "until": 7},
+        }
+    ]
+    assert lines(_Records(), log, "scores")[begin]["record"]["state"]["own"] == {"known": {"a": 1}}
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
-    [(["nothing"], "there is no topic 'nothing'"), (["feeds", "--transitions"], "of predictions and scores")],
+    [
+        (["nothing"], "there is no topic 'nothing'"),
+        (["feeds", "--transitions"], "of predictions and scores"),
+        (["commands", "--states"], "holds no recorded state"),
+        (["scores", "--states", "--transitions"], "not both"),
+    ],
 )
 def test_what_cannot_be_shown_is_said_before_anybody_is_asked(arguments, said):
     done = CliRunner().invoke(app, ["log", "cat", *arguments])
