@@ -1,8 +1,8 @@
-"""A node on this machine: everything started at once, kept running, and ended together.
+"""A node on this machine: starts all its processes, keeps them running, and ends them together.
 
-Starts what a plan names; emits lines and a table for people, `node.json` for the other commands, a summary at the
-end. What does not depend on each other starts side by side: the workers import (seconds of CPU) while the broker
-formats and starts and Binance is asked; they get their settings through their stdin when the topics are there.
+Reads a plan; prints lines and a table for people, writes `node.json` for the other commands and a summary at the end.
+What is independent starts in parallel: the workers import their modules (seconds of CPU) while the broker formats its
+log and starts and while Binance is probed. The workers get their settings through stdin once the topics exist.
 """
 
 from __future__ import annotations
@@ -19,37 +19,31 @@ from pathlib import Path
 from time import monotonic
 from typing import Any
 
-from coordinator.cli.plan import CHOSEN_BY_US, Plan, port_is_free
+from coordinator.cli.node_end import until_decided, write_summary
+from coordinator.cli.node_kafka import prepared_broker, until_kafka_listens
+from coordinator.cli.plan import CHOSEN_BY_US, Plan
 from coordinator.cli.screen import Screen
 from coordinator.cli.shared import NODE_FILE, NodeFile, quiet_libraries, time_text, write_node_file
 from coordinator.cli.worker import REPORT
-from coordinator.infra.kafka.embedded import HOST, EmbeddedBroker, PortTakenError
 from coordinator.infra.kafka.topics import create_topics
-from coordinator.infra.log.look import ask_cluster
 from coordinator.infra.log.memory import LogMemoryFile
 from coordinator.infra.models.host.confine import NOT_CONFINED, TOKEN, hide_from_others, scrubbed_environment
 from coordinator.infra.processes.children import BrokerProcess, Launch, LoggedProcess
 from coordinator.infra.processes.data_dir import claim_data_dir
 from coordinator.infra.processes.fork_server import ForkServer
 from coordinator.infra.processes.open_files import OPEN_FILES_WANTED, allow_open_files, too_few_open_files
-from coordinator.infra.processes.sockets import HeldPorts, listens, told
+from coordinator.infra.processes.sockets import HeldPorts, told
 from coordinator.infra.processes.supervisor import Supervisor
-from coordinator.streams.log.errors import WorldError
 from coordinator.streams.settings import environment
 from coordinator.streams.topology import WORKERS
 
 PROBE_SECONDS = 3.0
-REMARK_SECONDS = 10.0
 MODELS_HTTP_PORT = 8001
 LISTEN_SECONDS_MAX = 120.0
-POLL_SECONDS = 0.1
-MOVED_LOOK_SECONDS = 2.0
-IDLE_POLL_SECONDS = 0.5
-STUCK_REMARK_SECONDS = 30.0
 
 
 def run_node(plan: Plan, workers: ForkServer) -> None:
-    """Run until Ctrl-C, SIGTERM or the plan's end; blocking. `workers` forks them.
+    """Run until Ctrl-C, SIGTERM or the plan's end; blocking. `workers` forks the worker processes.
 
     Raises OperatorError and WorldError.
     """
@@ -67,7 +61,7 @@ def run_node(plan: Plan, workers: ForkServer) -> None:
 
 
 def _fetch(screen: Screen) -> None:
-    """Jars, Java and the start-up cache: on the first run this is minutes, before an event loop could be held up."""
+    """Fetch jars, Java and the start-up cache. The first run takes minutes, and it blocks: no event loop runs yet."""
     from coordinator.infra.fetch import ensure_runtime, progress_bars  # noqa: PLC0415
 
     with progress_bars(screen.console) as progress:
@@ -75,21 +69,22 @@ def _fetch(screen: Screen) -> None:
 
 
 class Node:
-    """One `up`. `run()` once."""
+    """One run of `coordinator up`; call `run()` once."""
 
     def __init__(self, plan: Plan, screen: Screen, workers: ForkServer) -> None:
         self.plan = plan
         self._workers = workers
-        # Made anew each time and told to the two who need it: a model that could connect would lack it.
+        # A new token for each run, told to the predict worker and the model host alone. A model that connects to the
+        # host does not have it, and cannot report a rival's failure.
         self.settings = plan.settings.changed(model_runner_node_token=secrets.token_urlsafe(32))
         self.screen = screen
         self._ports = HeldPorts(screen.say)
         self._stop = asyncio.Event()
         self._replayed = asyncio.Event()
         self._models_listen = asyncio.Event()
-        self._api_answers = asyncio.Event()  # its port answers before, with 503
+        self._api_answers = asyncio.Event()  # before this its port answers 503
         self._began = monotonic()
-        # Not in the data directory: a full disk must not look like a worker that hangs.
+        # Not in the data directory: on a full disk every worker would look as if it hung.
         self._alive_folder = tempfile.TemporaryDirectory(prefix="coordinator-alive-")
         self._alive = Path(self._alive_folder.name)
 
@@ -110,11 +105,14 @@ class Node:
         )
 
     async def run(self) -> None:
-        """Start, keep, end. Raises OperatorError when a child says that the operator must change something."""
+        """Start the node, keep it running, end it.
+
+        Raises OperatorError when a child says that the operator must change something.
+        """
         self.supervisor = Supervisor(self.screen.say)
-        self._settled: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
+        self._workers_environ: asyncio.Future[dict[str, str]] = asyncio.get_running_loop().create_future()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, self._asked_to_end)
+            asyncio.get_running_loop().add_signal_handler(number, self._on_signal)
         work = asyncio.create_task(self._work())
         asked = asyncio.create_task(self._stop.wait())
         try:
@@ -137,8 +135,8 @@ class Node:
             self._alive_folder.cleanup()
             self.screen.say("ended")
 
-    def _asked_to_end(self) -> None:
-        if self._stop.is_set():
+    def _on_signal(self) -> None:
+        if self._stop.is_set():  # the second signal: do not wait for a clean end
             self.supervisor.kill_all()
         self._stop.set()
 
@@ -153,7 +151,7 @@ class Node:
                 await board
         self.screen.close()
         if self.plan.summary is not None:
-            await self._summarize()
+            await self._summarize(self.plan.summary)
 
     # --- starting ------------------------------------------------------------------------------------
 
@@ -164,77 +162,35 @@ class Node:
         if (allowed := allow_open_files()) < OPEN_FILES_WANTED:
             self.screen.say(too_few_open_files(allowed))
         if not plan.embedded:
-            from coordinator.infra.log.positions import reading  # noqa: PLC0415 - a sixth of a second, mostly not needed
+            from coordinator.infra.log.positions import reading  # noqa: PLC0415 - a sixth of a second, seldom needed
 
             async with reading(self.settings.kafka_bootstrap):
-                pass  # says at once when nobody is there, before anything was started
+                pass  # raises at once if no Kafka answers, before anything was started
         self._hold_ports()
         feed = asyncio.create_task(self._feed_source())
-        preparing = asyncio.create_task(self._broker()) if plan.embedded else None
-        for name in sorted(WORKERS, key=lambda one: one != REPORT):  # people look at the page first
+        preparing = asyncio.create_task(prepared_broker(self.settings)) if plan.embedded else None
+        for name in sorted(WORKERS, key=lambda name: name != REPORT):  # people look at the page first
             supervisor.keep(self._worker(name))
         if preparing is not None:
             broker = await preparing
             kafka = BrokerProcess(broker)
             supervisor.keep(kafka, last=True)
-            await self._kafka_listens(broker)
+            await until_kafka_listens(broker, self.settings.crunch_id, supervisor.states, self.screen.say)
             kafka.is_known = True
             self.settings = self.settings.changed(kafka_bootstrap=broker.bootstrap)
-        supervisor.keep(self._model_host())  # two cores: until here they were Kafka's and the imports'
+        supervisor.keep(
+            self._model_host()
+        )  # not earlier: on two cores Kafka and the workers' imports come first
         memory = LogMemoryFile(self.settings.data_dir, self.settings.crunch_id).read()
         await create_topics(self.settings.kafka_bootstrap, self.settings.crunch_id, memory=memory)
         self.settings = self.settings.changed(feed_source=await feed)
-        self._settled.set_result(environment(self.settings))
+        self._workers_environ.set_result(environment(self.settings))
         self._write_node_file()
         supervisor.on_change(self._write_node_file)
         await told(self._api_answers, "the API", LISTEN_SECONDS_MAX)
         self.screen.say(f"the page is http://{self.settings.api_host}:{self.settings.api_port}/")
         await told(self._models_listen, "the model host", LISTEN_SECONDS_MAX)
         self.screen.say(f"the whole node listens, {monotonic() - self._began:.1f} s after the start")
-
-    async def _kafka_listens(self, broker: EmbeddedBroker) -> None:
-        """As long as a log of its size may need, and the wait is said. Raises WorldError."""
-        log_bytes, seconds_max = broker.log_bytes, broker.start_seconds_max
-        listening = asyncio.create_task(self._ours_listens(broker, seconds_max))
-        try:
-            while not (await asyncio.wait({listening}, timeout=REMARK_SECONDS))[0]:
-                what = (
-                    self.supervisor.states["kafka"].last_exit
-                    or f"its log has {log_bytes / 1e6:,.0f} MB to look through"
-                )
-                self.screen.say(f"Kafka does not listen yet ({what}); it has up to {seconds_max:.0f} s")
-            listening.result()
-        finally:
-            listening.cancel()
-
-    async def _ours_listens(self, broker: EmbeddedBroker, seconds_max: float) -> None:
-        """Whoever listens on that port may be another node's: topics would be made there. Raises WorldError."""
-        deadline, said_of = monotonic() + seconds_max, 0
-        while (left := deadline - monotonic()) > 0:
-            port = broker.port  # it moves when somebody was faster
-            with suppress(WorldError):
-                await listens(HOST, port, "the Kafka broker", min(left, MOVED_LOOK_SECONDS))
-                cluster = await ask_cluster(f"{HOST}:{port}", self.settings.crunch_id)
-                if cluster.cluster_id == broker.cluster_id:
-                    return
-                if said_of != port:
-                    said_of = port
-                    self.screen.say(f"another Kafka took port {port} first; ours takes another one")
-            await asyncio.sleep(POLL_SECONDS)
-        raise WorldError(f"our Kafka does not listen after {seconds_max:g} s; its log is {broker.log_file}")
-
-    async def _broker(self) -> EmbeddedBroker:
-        """The broker, prepared; on another port when somebody took the planned one since it was chosen."""
-        folder = self.settings.data_dir / "kafka"
-        broker = EmbeddedBroker(folder, int(self.settings.kafka_bootstrap.rsplit(":", 1)[1]))
-        try:
-            await asyncio.to_thread(broker.prepare)
-        except PortTakenError:
-            # Perhaps for a moment, or the port was its controller's, which is chosen with every start.
-            if not port_is_free(broker.port):
-                broker.move()
-            await asyncio.to_thread(broker.prepare)
-        return broker
 
     def _worker(self, name: str) -> LoggedProcess:
         settings = self.settings
@@ -248,18 +204,18 @@ class Node:
                 sockets=api if name == REPORT else None,
             ),
             self._log_file(name),
-            on_line=lambda line: self._heard(name, line),
-            gate=lambda: self._told(name),
+            on_line=lambda line: self._on_line(name, line),
+            gate=lambda: self._worker_settings(name),
             alive_file=self._alive / name,
         )
 
     def _log_file(self, name: str) -> Path:
         return self.settings.data_dir / "logs" / f"{name}.log"
 
-    async def _told(self, name: str) -> bytes:
-        """What a worker waits for on its stdin: the settings as they turned out."""
-        told_settings = await asyncio.shield(self._settled)
-        return json.dumps(told_settings | {"HEALTH_FILE": str(self._alive / name)}).encode() + b"\n"
+    async def _worker_settings(self, name: str) -> bytes:
+        """What a worker waits for on its stdin: the settings as JSON, with the ports and the feed finally chosen."""
+        worker_environ = await asyncio.shield(self._workers_environ)
+        return json.dumps(worker_environ | {"HEALTH_FILE": str(self._alive / name)}).encode() + b"\n"
 
     def _model_host(self) -> LoggedProcess:
         settings = self.settings
@@ -270,7 +226,7 @@ class Node:
                     *(sys.executable, "-Ium", "coordinator.infra.models.host"),
                     *("--models", str(self.plan.models_dir), "--port", str(settings.model_runner_node_port)),
                     *("--crunch", settings.crunch_id, "--log-dir", str(settings.data_dir / "models")),
-                    # The web app looks for it at 8001; beside another node it takes any port, and says which.
+                    # The web app expects it at 8001; if another node has that port it takes a free one and prints it.
                     *("--http-port", str(MODELS_HTTP_PORT), "--http-port-or-any"),
                 ],
                 environ=scrubbed_environment() | {TOKEN: settings.model_runner_node_token.get_secret_value()},
@@ -279,11 +235,11 @@ class Node:
                 ),
             ),
             self._log_file("models"),
-            on_line=lambda line: self._heard("models", line),
+            on_line=lambda line: self._on_line("models", line),
         )
 
     async def _feed_source(self) -> str:
-        """The source planned, or the one chosen now: real history where it can be had, and it says what it is."""
+        """The planned source, or the one chosen now and printed: Binance if it answers, else the generated market."""
         settings = self.settings
         if settings.feed_candles_file:
             self.screen.say(f"feed: candles from {settings.feed_candles_file}")
@@ -300,8 +256,8 @@ class Node:
         self.screen.say(f"feed: a generated market, since Binance does not answer ({answer.reason})")
         return generated
 
-    def _heard(self, name: str, line: str) -> None:
-        """One line of a child: the few events that the node's own course depends on."""
+    def _on_line(self, name: str, line: str) -> None:
+        """Read one line of a child's output for the few events that the node waits for or shows."""
         if name == "models" and line.startswith(NOT_CONFINED):
             self.screen.say(line)
         elif name == "models" and line.startswith("listening on "):
@@ -310,9 +266,9 @@ class Node:
             self._api_answers.set()
         elif name == "feed" and '"contract_' in line:
             with suppress(ValueError):
-                said: dict[str, Any] = json.loads(line)
-                if said.get("event") == "contract_remark":
-                    self.screen.say(str(said.get("says")))
+                remark: dict[str, Any] = json.loads(line)
+                if remark.get("event") == "contract_remark":
+                    self.screen.say(str(remark.get("says")))
         elif name == "models" and line.startswith("GET /models on "):
             self.screen.say(
                 f"the web app's Models page reads http://{line.removeprefix('GET /models on ').strip()}"
@@ -340,14 +296,14 @@ class Node:
         try:
             write_node_file(settings.data_dir, node)
         except OSError as error:
-            # The disk is full: the node goes on, and the other commands know what the last start wrote.
+            # The disk is full. The node runs on; the other commands read what the last start wrote.
             why = error.strerror or error
             self.screen.say(f"{settings.data_dir / NODE_FILE} could not be written: {why}")
 
     # --- ending --------------------------------------------------------------------------------------
 
     async def _until_over(self) -> None:
-        """Return when the run's end is reached; without one, never."""
+        """Return when the plan's end is reached; never, if the plan has none."""
         ends = []
         if self.plan.for_seconds is not None:
             ends.append(asyncio.create_task(asyncio.sleep(self.plan.for_seconds)))
@@ -357,44 +313,20 @@ class Node:
             await asyncio.Event().wait()
         try:
             done, _ = await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-            for one in done:
-                one.result()
+            for task in done:
+                task.result()
         finally:
-            for one in ends:
-                one.cancel()
+            for task in ends:
+                task.cancel()
 
     async def _until_folded(self) -> None:
-        """Return when the replay is over and every stage has decided all that it made."""
-        from coordinator.infra.log.positions import PipelineWatch, pipeline_waits_for  # noqa: PLC0415
-
+        """Return when the replay is over and every stage has decided all that follows from it."""
         await self._replayed.wait()
-        watch = PipelineWatch(self.settings.crunch_id)
-        said_at = monotonic()
-        while True:
-            try:
-                waits_for = await pipeline_waits_for(
-                    self.settings.kafka_bootstrap, self.settings.crunch_id, watch
-                )
-            except WorldError as error:
-                waits_for = [str(error)]  # the broker is being started again, or will be
-            if not waits_for:
-                self.screen.say("every stage has decided everything")
-                return
-            if monotonic() - said_at > STUCK_REMARK_SECONDS:
-                said_at = monotonic()
-                self.screen.say(f"not over yet: {'; '.join(waits_for)}")
-            await asyncio.sleep(IDLE_POLL_SECONDS)
+        await until_decided(self.settings, self.screen.say)
 
-    async def _summarize(self) -> None:
-        """End the workers, so that the log stands still, and write what it came to."""
-        from coordinator.cli.summary import make_summary  # noqa: PLC0415
-
+    async def _summarize(self, path: Path) -> None:
+        """End the workers, so that nobody writes to the log any more, and write the summary."""
         restarts = {name: state.restarts for name, state in self.supervisor.states.items()}
         await self.supervisor.end_early()
-        summary = await make_summary(self.settings.kafka_bootstrap, self.settings.crunch_id, restarts)
-        path = self.plan.summary
-        if path is not None:
-            partial = path.with_name(path.name + ".partial")
-            partial.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-            partial.replace(path)
-            self.screen.say(f"the summary is in {path}")
+        await write_summary(self.settings, restarts, path)
+        self.screen.say(f"the summary is in {path}")

@@ -7,8 +7,9 @@ from types import SimpleNamespace
 
 import pytest
 
-from coordinator.cli import node as node_module
+from coordinator.cli import node_kafka
 from coordinator.cli.node import Node
+from coordinator.cli.node_kafka import prepared_broker, until_ours_listens
 from coordinator.infra.kafka.embedded import PortTakenError, free_ports
 from coordinator.infra.processes.sockets import HANDED_ON, handed_on, listen
 from coordinator.streams.log.errors import OperatorError, WorldError
@@ -38,7 +39,7 @@ class Broker:
 @pytest.fixture
 def node(tmp_path, monkeypatch):
     """(node, its planned port of Kafka, what it says)"""
-    monkeypatch.setattr(node_module, "EmbeddedBroker", Broker)
+    monkeypatch.setattr(node_kafka, "EmbeddedBroker", Broker)
     (port,) = free_ports(1)
     settings = Settings(data_dir=tmp_path, kafka_bootstrap=f"127.0.0.1:{port}")
     told: list[str] = []
@@ -49,19 +50,19 @@ def node(tmp_path, monkeypatch):
 async def test_a_port_that_was_used_for_a_moment_costs_another_try_and_no_start(node, failures):
     made, port, told = node
     Broker.failures_left = failures
-    assert (await made._broker()).port == port
+    assert (await prepared_broker(made.settings)).port == port
     assert told == []
 
 
 async def test_a_reason_that_stays_is_said(node):
     Broker.failures_left = 2
     with pytest.raises(OperatorError, match="cannot be used for Kafka"):
-        await node[0]._broker()
+        await prepared_broker(node[0].settings)
 
 
 async def test_a_strangers_kafka_on_our_port_is_not_taken_for_ours(node, monkeypatch):
     """Nothing is asked of it but its name: the topics of a new crunch would be made there."""
-    made, port, told = node
+    _, port, told = node
     broker = Broker(None, port)
     clusters = {port: "another node's", port + 1: "ours"}
 
@@ -73,13 +74,13 @@ async def test_a_strangers_kafka_on_our_port_is_not_taken_for_ours(node, monkeyp
         broker.port = port + 1  # the supervisor starts ours again, elsewhere
         return SimpleNamespace(cluster_id=clusters[asked])
 
-    monkeypatch.setattr(node_module, "listens", listens)
-    monkeypatch.setattr(node_module, "ask_cluster", ask_cluster)
-    await made._ours_listens(broker, 60)
+    monkeypatch.setattr(node_kafka, "listens", listens)
+    monkeypatch.setattr(node_kafka, "ask_cluster", ask_cluster)
+    await until_ours_listens(broker, "crunch", 60, told.append)
     assert told == [f"another Kafka took port {port} first; ours takes another one"]
     clusters[port + 1] = "another node's"
     with pytest.raises(WorldError, match="our Kafka does not listen"):
-        await made._ours_listens(broker, 0.05)
+        await until_ours_listens(broker, "crunch", 0.05, told.append)
 
 
 def test_ports_are_held_from_their_choice_on_and_handed_to_the_process_that_listens(node, monkeypatch):
