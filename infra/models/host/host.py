@@ -19,11 +19,7 @@ import hmac
 import logging
 import signal
 import time
-from collections import deque
-from collections.abc import Iterable
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 from urllib.parse import unquote
 
 import msgspec
@@ -32,8 +28,8 @@ from websockets.asyncio.server import Server, ServerConnection, serve
 
 from coordinator.infra.models.host.confine import TOKEN
 from coordinator.infra.models.host.folder import ModelEntry, left_out, read_models
+from coordinator.infra.models.host.hosted import Failure, HostedModel, message_of
 from coordinator.infra.models.host.process import (
-    Child,
     ChildFailedError,
     Limits,
     child_server,
@@ -49,61 +45,19 @@ from coordinator.streams.log.errors import OperatorError
 
 log = logging.getLogger(__name__)
 
-HOST = "127.0.0.1"
 STARTS_AT_ONCE = 8
 LOOK_SECONDS = 1.0
 USAGE_SECONDS = 2.0
 CONFINED = 2
-"""From files and from the network: what `confine.py` says when it could do both."""
-CLOSE_SECONDS = 1.0  # whoever leaves a connection open does not hold up the end
+"""The number of confinements that `confine.py` reports if it could keep a model from both files and the network."""
+CLOSE_SECONDS = 1.0  # a connection that stays open must not delay the end
 LAST_CALLS_SECONDS = 2.0
-"""How long a replaced process may finish what it was asked."""
+"""How long a replaced process may finish its open calls."""
 REQUIREMENTS_FILE = "requirements.txt"
 
 
-class Failure(msgspec.Struct, frozen=True):
-    """Why a model was stopped."""
-
-    code: str
-    reason: str
-
-
-class HostedModel:
-    """A model and its state: STARTING, or one of the three of the protocol."""
-
-    def __init__(self, entry: ModelEntry, ip: str = HOST) -> None:
-        self.entry = entry
-        self.ip = ip
-        self.state = "STARTING"
-        self.deployment_id = ""
-        self.port = 0
-        self.child: Child | None = None
-        self.failure: Failure | None = None
-        self.settled = asyncio.Event()  # RUNNING or STOPPED for the first time
-        self.deaths: deque[float] = deque()
-        self.submissions = 1
-
-    def on_wire(self) -> dict[str, Any]:
-        """The protocol's ModelState."""
-        entry = self.entry
-        return {
-            "deployment_id": self.deployment_id,
-            "model_id": entry.model_id,
-            "state": self.state,
-            "ip": self.ip,
-            "port": str(self.port),
-            "infos": {
-                "model_name": entry.model_name,
-                "cruncher_id": entry.cruncher_id,
-                "cruncher_name": entry.cruncher_name,
-                "cruncher_wallet_pubkey": entry.wallet_pubkey or None,
-                "cruncher_hotkey": entry.hotkey or None,
-            },
-        }
-
-
 class ModelHost:
-    """Runs the models of a folder and tells the coordinators that connect where they are."""
+    """Runs the models of a folder, and tells the coordinators that connect to it where each model listens."""
 
     def __init__(
         self,
@@ -115,14 +69,14 @@ class ModelHost:
         announce: str | None = None,
         token: str = "",
     ) -> None:
-        """`token`: what a coordinator shows when it connects, to be believed when it reports a model's failure."""
+        """`token`: a coordinator that shows it when it connects may report failures of models."""
         self._models_dir, self._crunch_id, self._port = models_dir, crunch_id, port
-        self._log_dir = log_dir.absolute()  # a child changes its folder before it looks for its files
+        self._log_dir = log_dir.absolute()  # a child changes its working directory before it opens files
         self._limits = limits or Limits()
         self._listen = self._limits.listen_address
         self._token = token
         self.announce = announce or self._listen
-        """The address that coordinators are told for each model: a name, where the network has one for this host."""
+        """The address that coordinators are told for each model: this host's name, if the network knows one."""
         self._forks = child_server()
         self.models: dict[str, HostedModel] = {}
         self._supervisors: dict[str, asyncio.Task[None]] = {}
@@ -169,7 +123,7 @@ class ModelHost:
         return model
 
     async def stop(self) -> None:
-        """End every child (within about two seconds) and close the port. Again: nothing more happens."""
+        """End every child, within about two seconds, and close the port. A second call does nothing."""
         if self._server is not None:
             self._server.close()
         tasks = [*self._supervisors.values(), *self._changing, *self._watching]
@@ -187,27 +141,29 @@ class ModelHost:
 
     @property
     def unconfined(self) -> list[str]:
-        """The models whose running process the kernel keeps neither from files nor from the network."""
+        """The models whose process the kernel does not keep from both files and the network."""
         children = ((model_id, model.child) for model_id, model in sorted(self.models.items()))
         return [
             model_id for model_id, child in children if child is not None and len(child.confined) < CONFINED
         ]
 
     def _supervised(self, model: HostedModel, task: asyncio.Task[None]) -> None:
-        """Run a supervisor. Where it raises, by a fault of ours, its model is stopped: nobody may wait for it."""
+        """A supervisor task has ended. If it raised, by a fault of ours, stop its model: nobody may wait for it."""
         if task.cancelled() or (error := task.exception()) is None:
             return
         log.error("model %s: the host failed", model.entry.model_id, exc_info=error)
         self._stop_model(model, Failure("HOST_FAILED", f"{type(error).__name__}: {error}"))
 
     async def _watch_usage(self) -> None:
-        """End a model whose processes or files are more together than its limits allow; it may start anew."""
+        """End each model whose processes or files together exceed its limits; its budget may allow a restart."""
         while True:
             await asyncio.sleep(USAGE_SECONDS)
-            children = {one: model.child for one, model in self.models.items() if model.child is not None}
-            looked_at = {one: (child.pid, child.folder) for one, child in children.items()}
-            for model_id, why in (await asyncio.to_thread(excesses, looked_at, self._limits)).items():
-                children[model_id].ended_for = why
+            children = {
+                model_id: model.child for model_id, model in self.models.items() if model.child is not None
+            }
+            processes = {model_id: (child.pid, child.folder) for model_id, child in children.items()}
+            for model_id, reason in (await asyncio.to_thread(excesses, processes, self._limits)).items():
+                children[model_id].ended_for = reason
                 children[model_id].signal(signal.SIGKILL)
 
     async def _watch(self, watch: FolderWatch) -> None:
@@ -237,17 +193,17 @@ class ModelHost:
             model.entry = change.entry
             if model.state == "RUNNING":
                 self._move(model, "RUNNING")
-        elif _stopped(model):  # other code: it may try anew
+        elif model.stopped:  # other code gets a fresh restart budget
             await self._remove(model)
             await self.add(change.entry)
         elif model.child is None or model.state != "RUNNING":
-            model.entry = change.entry  # it is being started: the next copy is of the new code
+            model.entry = change.entry  # it is starting: the next process runs the new code
         else:
             await self._replace(model, change.entry)
 
     async def _remove(self, model: HostedModel) -> None:
-        """End a model whose folder is gone, or holds other code than the one that was stopped."""
-        if not _stopped(model):
+        """End a model and forget it: its folder is gone, or holds other code than what was stopped."""
+        if not model.stopped:
             self._stop_model(model, Failure("REMOVED", "its folder was removed"))
         supervisor = self._supervisors.pop(model.entry.model_id)
         supervisor.cancel()
@@ -256,7 +212,7 @@ class ModelHost:
         del self.models[model.entry.model_id]
 
     async def _replace(self, model: HostedModel, entry: ModelEntry) -> None:
-        """Start the new code beside the old; announce it; let the old one finish and end."""
+        """Start the new code beside the old process, announce it, and end the old process after its last calls."""
         model.submissions += 1
         try:
             child = await start_child(
@@ -266,51 +222,44 @@ class ModelHost:
             log.warning("model %s: its new code %s; the old one runs on", entry.model_id, error)
             return
         old = model.child
-        if _stopped(model) or old is None:  # while it started
+        if model.stopped or old is None:  # it was stopped, or died, while the new code started
             child.signal(signal.SIGKILL)
             model.entry = entry
             return
-        model.entry, model.child, model.port = entry, child, child.port
-        model.deployment_id = _deployment_id(model)
+        model.entry = entry
+        model.deploy(child)
         self._move(model, "RUNNING")
         try:
             await asyncio.sleep(LAST_CALLS_SECONDS)
         finally:
-            await end_child(old)  # also when the host ends meanwhile
+            await end_child(old)  # also if the host ends meanwhile
 
     async def _supervise(self, model: HostedModel) -> None:
         """Keep one model's process running until it is stopped or its budget is used up."""
-        while not _stopped(model):
+        while not model.stopped:
             try:
                 async with self._starting:
-                    model.child = await start_child(self._forks, model.entry, self._limits, self._log_dir)
+                    child = await start_child(self._forks, model.entry, self._limits, self._log_dir)
             except ChildFailedError as error:
                 end = str(error)
             else:
-                if _stopped(model):  # reported while it was being restarted
-                    model.child.signal(signal.SIGKILL)
+                if model.stopped:  # reported while it was being restarted
+                    model.child = child
+                    child.signal(signal.SIGKILL)
                 else:
-                    model.port = model.child.port
-                    model.deployment_id = _deployment_id(model)
+                    model.deploy(child)
                     self._move(model, "RUNNING")
-                end = await _how_it_ended(model)
+                end = await model.process_end()
                 model.child = None
-            if _stopped(model):
+            if model.stopped:
                 return
-            if not self._may_restart(model):
+            if not model.died(time.monotonic(), self._limits):
                 self._stop_model(model, Failure("UNEXPECTED_STOP", f"{end}; no restarts left"))
                 return
             if model.state == "RUNNING":
                 self._move(model, "RECOVERING")
             log.warning("model %s: %s; restarting", model.entry.model_id, end)
             await asyncio.sleep(min(0.1 * 2 ** len(model.deaths), 5.0))
-
-    def _may_restart(self, model: HostedModel) -> bool:
-        now = time.monotonic()
-        model.deaths.append(now)
-        while model.deaths[0] < now - self._limits.restart_window_seconds:
-            model.deaths.popleft()
-        return len(model.deaths) <= self._limits.restarts_max
 
     def _stop_model(self, model: HostedModel, failure: Failure) -> None:
         log.warning("model %s stopped: %s %s", model.entry.model_id, failure.code, failure.reason)
@@ -321,15 +270,14 @@ class ModelHost:
 
     async def _end(self, model: HostedModel) -> None:
         child, model.child = model.child, None
-        if child is None:
-            return
-        await end_child(child)
+        if child is not None:
+            await end_child(child)
 
     def _move(self, model: HostedModel, state: str) -> None:
         model.state = state
         if state in ("RUNNING", "STOPPED"):
             model.settled.set()
-        message = _message("update", [model])
+        message = message_of("update", [model])
         for listener in self._listeners:
             listener.put_nowait(message)
 
@@ -341,7 +289,7 @@ class ModelHost:
         may_report = self._may_report(connection)
         messages: asyncio.Queue[str] = asyncio.Queue()
         running = [model for model in self.models.values() if model.state == "RUNNING"]
-        messages.put_nowait(_message("init", running))
+        messages.put_nowait(message_of("init", running))
         self._listeners.add(messages)  # no await since `init` was made: no update can fall between them
         sender = asyncio.create_task(send_all(connection, messages))
         try:
@@ -358,8 +306,10 @@ class ModelHost:
             sender.cancel()
 
     def _may_report(self, connection: ServerConnection) -> bool:
-        """Only a coordinator stops models, never a rival. One that shows the token is one; without a token, one that
-        no model can be: where each is sealed from the network.
+        """Whether failure reports on this connection are obeyed: a coordinator may stop models, a rival model may not.
+
+        A connection that shows the token is a coordinator's. If the host has no token, every connection may report, but
+        only while all models are kept from the network: then none of them can be at the other end.
         """
         if self._token and connection.request is not None:
             shown = connection.request.headers.get("Authorization", "")
@@ -373,28 +323,3 @@ class ModelHost:
                 log.warning("a failure report that matches no running model: %s", report.model_id)
                 continue
             self._stop_model(model, Failure(report.failure_code, report.failure_reason or "no reason given"))
-
-
-async def _how_it_ended(model: HostedModel) -> str:
-    """Wait until the model's current process ends, passing over one that was replaced; how it ended."""
-    while True:
-        child = model.child
-        if child is None:
-            return "its process is gone"
-        code = await child.wait()
-        if model.child is child:
-            return child.ended_for or f"its process ended with {code}"
-
-
-def _message(event: str, models: Iterable[HostedModel]) -> str:
-    return msgspec.json.encode({"event": event, "data": [model.on_wire() for model in models]}).decode()
-
-
-def _stopped(model: HostedModel) -> bool:
-    return model.state == "STOPPED"
-
-
-def _deployment_id(model: HostedModel) -> str:
-    """`{model_id}_{YYYYmmdd_HHMMSS_mmm}`, UTC. A clock may step back; these ids never do."""
-    now = datetime.now(UTC).strftime("%Y%m%d_%H%M%S_%f")[:-3]
-    return max(f"{model.entry.model_id}_{now}", f"{model.deployment_id}0" if model.deployment_id else "")

@@ -27,7 +27,8 @@ from coordinator.infra.rotated_log import read_end
 from coordinator.streams.setting_checks import is_own_host
 
 if TYPE_CHECKING:
-    from coordinator.infra.models.host.host import HostedModel, ModelHost
+    from coordinator.infra.models.host.host import ModelHost
+    from coordinator.infra.models.host.hosted import HostedModel
 
 LOG_BYTES_MAX = 256 * 1024
 CONNECTIONS_MAX = 64

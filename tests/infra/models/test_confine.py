@@ -23,6 +23,7 @@ from tests.infra.models.stage import (
 
 from coordinator.infra.models.host.confine import HOST_ENVIRONMENT, scrubbed_environment
 from coordinator.infra.models.host.host import ModelHost
+from coordinator.infra.models.host.hosted import HostedModel
 from coordinator.infra.models.host.installed import installed
 from coordinator.infra.models.host.process import Limits
 from coordinator.infra.models.host.usage import excesses
@@ -228,17 +229,17 @@ async def test_a_fault_of_the_host_itself_stops_one_model_and_holds_up_no_start(
 ):
     write_model(tmp_path / "models", "good", model_source(PREDICT["good"]))
     write_model(tmp_path / "models", "odd", model_source(PREDICT["good"]))
-    may_restart = ModelHost._may_restart
+    died = HostedModel.died
 
-    def broken(host: ModelHost, model: object) -> bool:
+    def broken(model: HostedModel, now_seconds: float, limits: Limits) -> bool:
         raise RuntimeError("a bug")
 
-    monkeypatch.setattr(ModelHost, "_may_restart", broken)
+    monkeypatch.setattr(HostedModel, "died", broken)
     (tmp_path / "models" / "odd" / "pipe").unlink(missing_ok=True)
     os.mkfifo(tmp_path / "models" / "odd" / "pipe")
     async with asyncio.timeout(20):
         stage = await open_stage(tmp_path / "models")
-    monkeypatch.setattr(ModelHost, "_may_restart", may_restart)
+    monkeypatch.setattr(HostedModel, "died", died)
     assert stage.host.models["good"].state == "RUNNING"
     failure = stage.host.models["odd"].failure
     assert failure is not None
