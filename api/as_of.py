@@ -1,8 +1,8 @@
-"""`?as_of=TIME` and `?as_of_offsets=POSITION`: the reading routes as of any moment, or at a cut of the log.
+"""`?as_of=TIME` and `?as_of_offsets=POSITION`: the reading routes as of a past time, or at a cut of the log.
 
-The routes run unchanged, over views of the stores (`projections/folding/past.py`), in threads of their own with an
-event loop each: the one that folds and serves live answers never waits for the past. A few questions run at a time,
-some wait, the rest are told to come again. Answers are kept by the position that they stand for, as much as fits into
+The routes run unchanged over views of the stores (`projections/folding/past.py`), in threads that have their own event
+loop: the loop that folds and serves live answers never waits for a question about the past. THREADS questions run at a
+time, WAITING_MAX wait, more are refused with 503. Answers are cached by the position that they are of, up to
 CACHE_BYTES.
 """
 
@@ -38,31 +38,37 @@ from coordinator.projections.folding.past import (
 from coordinator.projections.views.all_views import ReadModels
 
 THREADS = 1
-"""More would not answer faster, the interpreter being one; they would take it from the live answers."""
+"""More threads would not answer faster, because they share one interpreter, and would delay the live answers."""
 SWITCH_SECONDS = 0.0005
 WAITING_MAX = 64
 RETRY_AFTER_SECONDS = "1"
 CACHE_BYTES = 16 * 1024 * 1024
 CACHED_ANSWER_BYTES_MAX = 1024 * 1024
 TIME_CHARS_MAX = 64
+MOMENT_PARAMETERS = ("as_of", "as_of_offsets")
 OK = 200
 HAS_A_PAST = re.compile(
     r"/reports/(leaderboard(/history)?|pools|models(/[^/]+(/state)?)?|predictions|snapshots|feeds(/tail)?|schema|checkpoints(/[^/]+)?)"
 )
-"""What pays (`emission`, `prizes`) is answered as of now alone: an old state must not be signed for."""
-FROM_ROWS_ALONE = "/reports/predictions"
+"""Not what pays (`emission`, `prizes`): nobody may sign for an old state."""
+ROWS_ONLY_PATH = "/reports/predictions"
 
 
 def let_live_answers_through() -> None:
-    """A thread that computes keeps the interpreter for so long before another gets it. Python's own 5 ms cost a live
-    answer, which needs it several times, 33 ms beside a flood of questions about the past; this 1.5 ms, and those
-    questions a fifth of their speed (`tests/bench/as_of.py`). It holds for the whole process.
+    """Shorten the interpreter's switch interval, for the whole process.
+
+    A thread that computes holds the interpreter for one interval before another thread gets it, and a live answer needs
+    the interpreter several times. Under a flood of questions about the past a live answer takes 33 ms with Python's
+    default of 5 ms, and 1.5 ms with SWITCH_SECONDS; the questions get a fifth slower (`tests/bench/as_of.py`).
     """
     sys.setswitchinterval(SWITCH_SECONDS)
 
 
-class Asked(msgspec.Struct, frozen=True):
-    """One question about the past. `query` is without what names the moment."""
+class Question(msgspec.Struct, frozen=True):
+    """A question about the past: a path and its query, without the parameter that names the moment.
+
+    Either `at_ms` (a time) or `cuts` (topic -> where to cut the log) names the moment; the other is None.
+    """
 
     path: str
     query: tuple[tuple[str, str], ...]
@@ -71,40 +77,39 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class Answer(msgspec.Struct, frozen=True):
-    """A whole answer."""
+    """A whole HTTP answer, so that it can be cached."""
 
     status: int
     headers: tuple[tuple[bytes, bytes], ...]
     body: bytes
 
 
-def asked(scope: Scope) -> Asked | None:
-    """The question, or None when it is about now. Raises ValueError with a sentence."""
+def question_of(scope: Scope) -> Question | None:
+    """The question about the past that a request asks; None if it asks about now. Raises ValueError with a sentence."""
     query = scope["query_string"].decode("latin-1")
     if "as_of" not in query:
         return None
     pairs = parse_qsl(query, keep_blank_values=True, max_num_fields=2_000)
-    named = {name: [value for one, value in pairs if one == name] for name in ("as_of", "as_of_offsets")}
-    pairs_of_query = [(name, value) for name, values in named.items() for value in values]
-    if not pairs_of_query:
+    moments = [(name, value) for name, value in pairs if name in MOMENT_PARAMETERS]
+    if not moments:
         return None
-    if len(pairs_of_query) > 1:
-        raise ContradictionError("give as_of or as_of_offsets, and once")
+    if len(moments) > 1:
+        raise ContradictionError("give either as_of or as_of_offsets, and only once")
     path = scope["path"]
     if HAS_A_PAST.fullmatch(path) is None:
-        raise ValueError(f"{path} is about now alone: ask it without as_of")
-    rest = tuple(sorted((name, value) for name, value in pairs if name not in named))
-    name, value = pairs_of_query[0]
+        raise ValueError(f"{path} answers about now only: ask it without as_of")
+    rest = tuple(sorted((name, value) for name, value in pairs if name not in MOMENT_PARAMETERS))
+    name, value = moments[0]
     if name == "as_of_offsets":
-        return Asked(path, rest, None, parse_position(value))
+        return Question(path, rest, None, parse_position(value))
     if len(value) > TIME_CHARS_MAX:
         raise ValueError("as_of is ISO 8601 or epoch ms")
-    # "+" in a query is a blank to HTTP, and then no zone: take it back.
-    return Asked(path, rest, parse_ms(value.replace(" ", "+") if "T" in value else value), None)
+    # In a query "+" stands for a blank. A time with a blank has lost the sign of its zone: put it back.
+    return Question(path, rest, parse_ms(value.replace(" ", "+") if "T" in value else value), None)
 
 
 class AsOf:
-    """The layer next to the routes. It gives them the read models that they are to answer from."""
+    """The innermost ASGI layer: it hands the routes the read models to answer from, of now or of a past moment."""
 
     def __init__(self, app: ASGIApp, read: ReadModels) -> None:
         self._app = app
@@ -112,18 +117,18 @@ class AsOf:
         self._threads = ThreadPoolExecutor(THREADS, "as-of")
         self._local = threading.local()
         self._lock = threading.Lock()
-        self._kept: OrderedDict[tuple[Any, ...], Answer] = OrderedDict()
-        self._kept_bytes = 0
-        self._reads: dict[str, frozenset[str]] = {}
+        self._cache: OrderedDict[tuple[Any, ...], Answer] = OrderedDict()  # the least recently used first
+        self._cached_bytes = 0
+        self._topics_read: dict[str, frozenset[str]] = {}  # path -> every topic that it ever read
         self._running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer about now, or about the past where the query says so."""
+        """Answer about the past if the query asks for it, otherwise about now."""
         if scope["type"] != "http" or scope["method"] not in ("GET", "HEAD"):
             await self._app(scope, receive, send)
             return
         try:
-            question = asked(scope)
+            question = question_of(scope)
         except ContradictionError as error:
             await problem(409, str(error))(scope, receive, send)
             return
@@ -141,7 +146,7 @@ class AsOf:
             return
         self._running += 1
         try:
-            # Between two commits: no store is ahead of another.
+            # Taken on the loop, between two commits: all stores are folded up to the same events.
             ends = folded_until(self._live)
             answer = await asyncio.get_running_loop().run_in_executor(
                 self._threads, self._past, question, dict(scope), ends
@@ -153,8 +158,8 @@ class AsOf:
 
     async def _now(self, scope: Scope, receive: Receive, send: Send) -> None:
         read: Looked | PastReadModels
-        if scope["path"] == FROM_ROWS_ALONE:
-            # This route runs in a thread beside the folds: over a view of this moment, all its rows are of one state.
+        if scope["path"] == ROWS_ONLY_PATH:
+            # This route runs in a thread beside the folds. A view of this moment keeps all its rows in one state.
             ends = folded_until(self._live)
             read = PastReadModels(self._live, {topic: Cut(end) for topic, end in ends.items()})
         else:
@@ -164,15 +169,19 @@ class AsOf:
 
         async def send_with_position(message: Message) -> None:
             if message["type"] == "http.response.start" and read.used():
-                moved = [(b"x-window", one.encode()) for one in window]
-                message["headers"] = [*message.get("headers", ()), *_headers(read, "live"), *moved]
+                window_headers = [(b"x-window", text.encode()) for text in window]
+                message["headers"] = [
+                    *message.get("headers", ()),
+                    *_headers(read, "live"),
+                    *window_headers,
+                ]
             await send(message)
 
         await self._app(scope, receive, send_with_position)
 
-    def _past(self, question: Asked, scope: Scope, ends: Mapping[str, int]) -> Answer:
-        """In one of our threads: find the cut, and run the route over the view there, unless the answer is kept."""
-        stands_for = "offsets" if question.at_ms is None else f"time {zulu(question.at_ms)}"
+    def _past(self, question: Question, scope: Scope, ends: Mapping[str, int]) -> Answer:
+        """Find the cut, and run the route over a view of it, unless the answer is cached. Runs in an as-of thread."""
+        moment_text = "offsets" if question.at_ms is None else f"time {zulu(question.at_ms)}"
         try:
             if question.at_ms is not None:
                 cuts: Cuts = cuts_at(self._live, question.at_ms, ends)
@@ -184,13 +193,14 @@ class AsOf:
                 read = PastReadModels(self._live, cuts)
                 answer = self._run({**scope, READ: read})
                 if read.used():
-                    more = tuple(_headers(read, ""))
-                    answer = Answer(answer.status, answer.headers + more, answer.body)
+                    position_headers = tuple(_headers(read, ""))
+                    answer = Answer(answer.status, answer.headers + position_headers, answer.body)
                     self._keep(question, cuts, frozenset(read.cuts_read()), answer)
         except (NotInThePastError, TooManyLatecomersError) as error:
             answer = _plain(409, str(error))
+        # Not part of the cached answer: different times may lead to the same cut.
         headers = [pair for pair in answer.headers if pair[0] != b"x-as-of"]
-        return Answer(answer.status, (*headers, (b"x-as-of", stands_for.encode())), answer.body)
+        return Answer(answer.status, (*headers, (b"x-as-of", moment_text.encode())), answer.body)
 
     def _run(self, scope: Scope) -> Answer:
         loop = getattr(self._local, "loop", None)
@@ -208,36 +218,42 @@ class AsOf:
         body = b"".join(message.get("body", b"") for message in sent[1:])
         return Answer(sent[0]["status"], tuple(sent[0]["headers"]), body)
 
-    def _get(self, question: Asked, cuts: Cuts) -> Answer | None:
+    def _get(self, question: Question, cuts: Cuts) -> Answer | None:
         with self._lock:
-            reads = self._reads.get(question.path)
-            if reads is None or not reads <= set(cuts):
+            topics = self._topics_read.get(question.path)
+            if topics is None or not topics <= set(cuts):
                 return None
-            name = (question.path, question.query, position_text({read: cuts[read] for read in reads}))
-            answer = self._kept.get(name)
+            key = _cache_key(question, cuts, topics)
+            answer = self._cache.get(key)
             if answer is not None:
-                self._kept.move_to_end(name)
+                self._cache.move_to_end(key)
             return answer
 
-    def _keep(self, question: Asked, cuts: Cuts, reads: frozenset[str], answer: Answer) -> None:
+    def _keep(self, question: Question, cuts: Cuts, topics: frozenset[str], answer: Answer) -> None:
         if answer.status != OK or len(answer.body) > CACHED_ANSWER_BYTES_MAX:
             return
         with self._lock:
-            # A route may read more at another moment: what is kept goes by all the topics that it ever read.
-            reads = self._reads[question.path] = self._reads.get(question.path, frozenset()) | reads
-            if not reads <= set(cuts):
+            # At another moment a route may read more topics. So the key names the cuts of all topics that it ever read.
+            topics = self._topics_read[question.path] = (
+                self._topics_read.get(question.path, frozenset()) | topics
+            )
+            if not topics <= set(cuts):
                 return
-            name = (question.path, question.query, position_text({read: cuts[read] for read in reads}))
-            if name not in self._kept:
-                self._kept_bytes += len(answer.body)
-            self._kept[name] = answer
-            while self._kept_bytes > CACHE_BYTES:
-                _, dropped = self._kept.popitem(last=False)
-                self._kept_bytes -= len(dropped.body)
+            key = _cache_key(question, cuts, topics)
+            if key not in self._cache:
+                self._cached_bytes += len(answer.body)
+            self._cache[key] = answer
+            while self._cached_bytes > CACHE_BYTES:
+                _, dropped = self._cache.popitem(last=False)
+                self._cached_bytes -= len(dropped.body)
 
 
-def _headers(read: Looked | PastReadModels, stands_for: str) -> list[tuple[bytes, bytes]]:
-    return headers_of(read.used(), read.cuts_read(), stands_for)
+def _cache_key(question: Question, cuts: Cuts, topics: frozenset[str]) -> tuple[Any, ...]:
+    return question.path, question.query, position_text({topic: cuts[topic] for topic in topics})
+
+
+def _headers(read: Looked | PastReadModels, moment_text: str) -> list[tuple[bytes, bytes]]:
+    return headers_of(read.used(), read.cuts_read(), moment_text)
 
 
 def _plain(status: int, detail: str) -> Answer:

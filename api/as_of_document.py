@@ -1,4 +1,4 @@
-"""What the OpenAPI says of the past: two parameters, three headers, and what may be answered beside the rows."""
+"""What the OpenAPI document says about `as_of`: two parameters, three headers, and the possible errors."""
 
 from __future__ import annotations
 
@@ -21,23 +21,23 @@ _PARAMETERS: list[dict[str, Any]] = [
         "name": "as_of_offsets",
         "in": "query",
         "required": False,
-        "description": "Answer from this cut of the log: an `X-Log-Position` of an answer. Every topic that the route "
-        f"reads must be in it. At most {OFFSETS_CHARS_MAX} characters. Not together with `as_of`.",
-        # No `maxLength` beside the pattern: who makes test calls from this document would spend half a minute on a
-        # text of exactly that length. The limit holds all the same (422).
+        "description": "Answer from this cut of the log: the `X-Log-Position` of an answer. It must name every topic "
+        f"that the route reads. At most {OFFSETS_CHARS_MAX} characters. Not together with `as_of`.",
+        # No `maxLength` beside the pattern: a tool that makes test calls from this document takes half a minute to make
+        # a text of exactly that length. The limit is checked all the same (422).
         "schema": {"type": "string", "pattern": PATTERN},
         "examples": {"a cut": {"value": "inputs:120.models:7.scores:90"}},
     },
 ]
 _HEADERS = {
     "X-As-Of": "`live`, `time` and the moment, or `offsets`.",
-    "X-Log-Position": "Per topic read, the next offset; `~n` names a decision behind it that counts too.",
-    "X-State-Hash": "Per read model, the hash that a replay stopping there has.",
+    "X-Log-Position": "Per topic read, the next offset; `~n` adds a decision after it.",
+    "X-State-Hash": "Per read model, the state hash that a replay up to there gives.",
 }
 
 
 def describe_past(operation: dict[str, Any]) -> None:
-    """Complete an operation that can be asked as of any moment."""
+    """Add the parameters, headers and errors of `as_of` to an operation of the OpenAPI document."""
     operation.setdefault("parameters", []).extend(_PARAMETERS)
     answers = operation["responses"]
     answers["200"].setdefault("headers", {}).update(
@@ -45,6 +45,7 @@ def describe_past(operation: dict[str, Any]) -> None:
     )
     answers.setdefault("422", {"description": "A parameter is wrong; `detail` says how."})
     answers.setdefault(
-        "409", {"description": "There is no such moment: it is not folded yet, or contradicts itself."}
+        "409",
+        {"description": "There is no such moment: it is not folded yet, or its parts contradict each other."},
     )
     answers.setdefault("503", {"description": "Many questions about the past are waiting; ask again."})

@@ -6,14 +6,14 @@ from coordinator.api.shapes import Id, Naive, ScoreRanking, Shape, WithWindows, 
 
 
 class LeaderboardRow(WithWindows):
-    """One model on the board, in display order. Unranked ones come last, `rank` null."""
+    """One model on the board, in display order. Unranked models come last, with `rank` null."""
 
     created_at: Naive
     model_id: Id
     score_metrics: dict[str, float | None]
     score_ranking: ScoreRanking
     ranking_score: float | None
-    """The value of `score_ranking`, where a column of the web app can name it."""
+    """`score_ranking.value` again: a column of the web app can name only a field of the row itself."""
     rank: int | None
     model_name: str
     cruncher_name: str
@@ -22,7 +22,7 @@ class LeaderboardRow(WithWindows):
     status: bool
     scored_count: int
     mixed_contracts: list[str]
-    """The contracts' hashes, oldest first, where the board's windows mix rounds of several; else empty."""
+    """The hashes of the contracts, oldest first, if the board's windows hold rounds of several; otherwise empty."""
     last_scored_at: Naive | None
 
 
@@ -34,7 +34,7 @@ class SeriesRow(Shape):
 
 
 class LeaderboardHistory(Shape):
-    """Each model's way over the last periods."""
+    """Each model's key score at the ends of the last periods."""
 
     ends: list[Zulu]
     series: dict[str, SeriesRow]

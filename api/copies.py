@@ -12,8 +12,8 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
 from coordinator.api.answers import Span, shaped, span
+from coordinator.api.model_shapes import Copies
 from coordinator.api.reading import Reading
-from coordinator.api.shapes import Copies
 from coordinator.api.turns import Turns
 
 ROUNDS = 500

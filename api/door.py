@@ -11,8 +11,8 @@ from typing import Any
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from coordinator.api.answers import shaped
+from coordinator.api.health_shapes import Healthz
 from coordinator.api.problems import problem
-from coordinator.api.shapes import Healthz
 
 RETRY_AFTER_SECONDS = 2
 

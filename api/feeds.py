@@ -8,8 +8,8 @@ from fastapi import APIRouter, Query
 from fastapi.responses import Response
 
 from coordinator.api.answers import shaped
+from coordinator.api.feed_shapes import Feed, FeedRecord
 from coordinator.api.reading import Reading
-from coordinator.api.shapes import Feed, FeedRecord
 from coordinator.api.times import zulu
 from coordinator.projections.views.feeds import FeedRow, Feeds, StateRow
 from coordinator.streams.granularity import cadence_ms

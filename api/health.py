@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from fastapi.responses import Response
 
 from coordinator.api.answers import shaped
-from coordinator.api.shapes import Healthz, Info, Readyz, Summary
+from coordinator.api.health_shapes import Healthz, Info, Readyz, Summary
 from coordinator.api.times import zulu, zulu_or_none
 from coordinator.infra.webhook import Alerts
 from coordinator.projections.folding.projector import Health, Projector

@@ -1,17 +1,18 @@
-"""`GET /reports/live`: what changes, as server-sent events.
+"""`GET /reports/live`: changes as server-sent events.
 
-    state        first: crunch_id, clock_ts, first_ts; `reset` says why an id could not be resumed from
-    leaderboard  the rows that changed (`complete`: all of them), in order of `place`
-    checkpoint   one that was opened, withheld, or moved on
-    feeds        how sources and subscriptions stand
-    beat         ends every message, and comes alone when nothing changes: clock_ts, first_ts; it alone carries an id
+    state        first: crunch_id, clock_ts, first_ts; `reset` says why the stream could not resume from the id
+    leaderboard  the rows that changed (`complete`: all rows), in order of `place`
+    checkpoint   a checkpoint that was opened, withheld, or changed its status
+    feeds        the state of the sources and subscriptions
+    beat         ends every message, and is sent alone when nothing changes: clock_ts, first_ts; only it carries an id
 
-The id is a log position (`live_position.py`). A listener that comes back with it as Last-Event-ID is told what changed
-since, after a restart of this process too; of the board and the feeds then all rows, since how they stood is not kept.
-An id that is too old (256 changes of checkpoints) or that names another log gets everything, and `reset` says so.
+The id is a log position (`live_position.py`). A listener that reconnects with it as Last-Event-ID gets what changed
+since, also after a restart of this process. If that is longer ago than the turns in memory, it gets all rows of a board
+or of feeds that changed, because their older state is not stored. If the id is too old (more than 256 changes of
+checkpoints) or names another log, the listener gets everything, and `reset` gives the reason.
 
-A listener that reads slower than things change misses nothing and costs nothing: it is told the newest state, in fewer
-messages. One that takes nothing for WRITE_SECONDS_MAX is cut off; with its id it can come back.
+A slow listener loses nothing and needs no queue: it gets the newest state in fewer messages. A listener that reads
+nothing for WRITE_SECONDS_MAX is disconnected; it can reconnect with its id.
 """
 
 from __future__ import annotations
@@ -43,39 +44,41 @@ _log = structlog.get_logger()
 
 
 class LiveStream(Response):
-    """The answer that does not end."""
+    """A response without an end: the listener's messages, until one side closes the connection."""
 
     media_type = "text/event-stream"
 
     def __init__(self, hub: Hub, reached: dict[str, int] | None, hello: dict[str, Any]) -> None:
         super().__init__(headers=_HEADERS)
         del self.headers["content-length"]
-        self._hub, self._told, self._hello = hub, reached, hello
+        self._hub, self._reached, self._hello = hub, reached, hello
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         client = scope.get("client")
         try:
             async with self._hub.listener(client[0] if client else ""):
-                await self._speak(scope, receive, send)
+                await self._send_changes(scope, receive, send)
         except TooManyListenersError:
             body = b'{"detail":"too many live listeners; ask again later"}'
             headers = {"Retry-After": str(RETRY_AFTER_SECONDS)}
             refusal = Response(body, 503, headers, media_type="application/problem+json")
             await refusal(scope, receive, send)
 
-    async def _speak(self, scope: Scope, receive: Receive, send: Send) -> None:
-        leaving: asyncio.Future[object] = asyncio.ensure_future(_left(receive))
+    async def _send_changes(self, scope: Scope, receive: Receive, send: Send) -> None:
+        leaving: asyncio.Future[object] = asyncio.ensure_future(_until_disconnected(receive))
         try:
-            async with asyncio.timeout(WRITE_SECONDS_MAX) as bound:
+            async with asyncio.timeout(WRITE_SECONDS_MAX) as write_timeout:
                 await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-                where = self._hub.since(self._told)
-                turn = where.turn
+                owed = self._hub.since(self._reached)
+                turn = owed.turn
+                # Listeners that lose the node together must not reconnect together.
                 retry = b"retry: %d\n" % (RETRY_MS_MIN + secrets.randbelow(RETRY_MS_SPREAD))
-                await _send(send, retry + self._hub.state.first_message(where, self._hello))
+                await _send(send, retry + self._hub.state.first_message(owed, self._hello))
                 while not leaving.done() and not self._hub.ended:
-                    bound.reschedule(None)
+                    # The timeout is for writes alone: waiting for a change may take any time.
+                    write_timeout.reschedule(None)
                     await self._hub.wait_beyond(turn, leaving)
-                    bound.reschedule(asyncio.get_running_loop().time() + WRITE_SECONDS_MAX)
+                    write_timeout.reschedule(asyncio.get_running_loop().time() + WRITE_SECONDS_MAX)
                     if leaving.done() or self._hub.ended:
                         break
                     state = self._hub.state
@@ -87,6 +90,7 @@ class LiveStream(Response):
         except TimeoutError:
             self._hub.cut_off += 1
             _log.info("live_listener_cut_off", seconds=WRITE_SECONDS_MAX)
+            # A clean close would wait for the listener to read what was written to it.
             abort = scope.get("extensions", {}).get(ABORT)
             if abort is not None:
                 abort["abort"]()
@@ -95,7 +99,7 @@ class LiveStream(Response):
             leaving.cancel()
 
 
-async def _left(receive: Receive) -> None:
+async def _until_disconnected(receive: Receive) -> None:
     while (await receive())["type"] != "http.disconnect":
         pass
 
@@ -104,38 +108,38 @@ async def _send(send: Send, body: bytes) -> None:
     await send({"type": "http.response.body", "body": body, "more_body": True})
 
 
-class _Listening(Collector):
-    """What Prometheus hears of the listeners."""
+class _ListenerMetrics(Collector):
+    """The listeners' metrics for Prometheus."""
 
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
 
     def collect(self) -> Iterator[Metric]:
-        """As it is now."""
+        """The values as of now."""
         yield GaugeMetricFamily("coordinator_live_listeners", "Open live streams.", self._hub.listeners)
         for name, about, count in (
-            ("cut_off", "Live listeners dropped because they took nothing.", self._hub.cut_off),
-            ("refused", "Live listeners turned away because there was no room.", self._hub.refused),
+            ("cut_off", "Live listeners disconnected because they did not read.", self._hub.cut_off),
+            ("refused", "Live listeners refused because there were too many.", self._hub.refused),
         ):
             yield CounterMetricFamily(f"coordinator_live_{name}", about, count)
 
 
 def router(projector: Projector, hub: Hub, registry: CollectorRegistry) -> APIRouter:
-    """The route, counted in `registry`."""
+    """The route; its listeners are counted in `registry`."""
     routes = APIRouter()
-    registry.register(_Listening(hub))
+    registry.register(_ListenerMetrics(hub))
 
     @routes.get(
         "/reports/live",
         response_class=LiveStream,
-        status_code=200,  # FastAPI would look for it in the class, and the OpenAPI would fail
+        status_code=200,  # without it FastAPI looks in the response class, and making the OpenAPI document fails
         responses={
             200: {
                 "description": "Server-sent events, until one side ends it.",
                 "content": {"text/event-stream": {}},
             },
-            422: {"description": "Last-Event-ID is no log position."},
-            503: {"description": "No room for another listener; Retry-After says when to ask again."},
+            422: {"description": "Last-Event-ID is not a log position."},
+            503: {"description": "Too many listeners; Retry-After says when to ask again."},
         },
     )
     async def live(

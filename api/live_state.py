@@ -1,9 +1,9 @@
-"""What live listeners are told, and since when each part of it is so. Pure.
+"""What live listeners are sent, with the turn in which each part last changed. Pure.
 
 The state is what a page shows: the board's rows, the newest checkpoints, the feeds. `turn` compares it with what the
-projections now hold and stamps what changed with the turn's number. A listener holds one number, the last turn it was
-told; what it is owed is everything stamped later. So a slow listener gets fewer and larger messages, never a queue, and
-what everybody is owed is encoded once.
+projections hold now, and stamps what changed with the turn's number. A listener remembers one number, the last turn
+that it was sent; it is owed everything with a later stamp. A slow listener therefore gets fewer and larger messages and
+needs no queue, and listeners that are owed the same share one encoding.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ from coordinator.projections.views.checkpoints import CheckpointRow
 from coordinator.projections.views.leaderboard import Board, BoardRow
 from coordinator.streams.scores.units import to_float
 
-TURNS_KEPT = 4_096
-CHECKPOINTS_TOLD = 50
+TURNS_MAX = 4_096
+CHECKPOINTS_MAX = 50
 BOARD_TOPICS = ("inputs", "models", "scores")
 _encode = msgspec.json.Encoder().encode
 Rows = dict[str, tuple[int, dict[str, Any]]]
-"""key -> (the turn in which it last changed, its content)"""
+"""key -> (turn in which the row last changed, row)"""
 
 
 class Since(msgspec.Struct, frozen=True):
-    """Where a listener stands: the turn it was told last, and of older things what it still is owed.
+    """What a listener is owed: all changes after `turn`, and in addition what changed before `turn`.
 
-    `board`, `feeds`: all of it. `checkpoints`: these, or with None the newest ones. `reason`: why it is no resumption.
+    `board`, `feeds`: whether it is owed the whole board, all feeds. `checkpoints`: the ids of checkpoints it is owed;
+    None: the newest. `reason`: why the stream could not resume; None: it resumed, or the listener is new.
     """
 
     turn: int
@@ -56,35 +57,36 @@ class LiveState:
         self._feeds: tuple[int, dict[str, Any]] = (0, {})
         self._checkpoints: Rows = {}
         self._versions: tuple[int, int, int] | None = None
-        self._told: dict[int, bytes] = {}
+        self._encoded: dict[int, bytes] = {}  # turn -> the changes since it, until the next turn
 
     @property
     def positions(self) -> dict[str, int]:
-        """The log up to which the last turn speaks."""
+        """Up to where the log was folded at the last turn: topic -> next offset."""
         return self._turns[-1][1]
 
     def turn(self, positions: Mapping[str, int]) -> None:
-        """Take in what is folded by now."""
+        """Take over what the projections hold now; `positions` is up to where they are folded."""
         self.number += 1
         self._turns.append((self.number, dict(positions)))
-        del self._turns[:-TURNS_KEPT]
-        self._told.clear()
+        del self._turns[:-TURNS_MAX]
+        self._encoded.clear()
         read = self._read
+        # A projection counts its changes: what has the same version as at the last turn need not be compared.
         versions = (read.leaderboard.version, read.checkpoints.version, read.feeds.version)
-        before = self._versions or (-1, -1, -1)
-        if versions[0] != before[0]:
+        last_versions = self._versions or (-1, -1, -1)
+        if versions[0] != last_versions[0]:
             self._turn_board(read.leaderboard.board())
-        if versions[1] != before[1]:
+        if versions[1] != last_versions[1]:
             rows = {row.checkpoint.checkpoint_id: checkpoint_line(row) for row in self._newest()}
             self._checkpoints = _stamped(self._checkpoints, rows, self.number)
-        if versions[2] != before[2]:
+        if versions[2] != last_versions[2]:
             feeds = feeds_line(read)
             if feeds != self._feeds[1]:
                 self._feeds = (self.number, feeds)
-        self._versions = versions  # last: what failed on the way is taken again
+        self._versions = versions  # last: if a step above raised, the next turn does it again
 
     def _newest(self) -> list[CheckpointRow]:
-        return list(islice(self._read.checkpoints.newest(), CHECKPOINTS_TOLD))
+        return list(islice(self._read.checkpoints.newest(), CHECKPOINTS_MAX))
 
     def _turn_board(self, board: Board | None) -> None:
         if board is None:
@@ -105,61 +107,67 @@ class LiveState:
             del self._gone[model_id]
         self._board = _stamped(self._board, rows, self.number)
 
-    def since(self, told: Mapping[str, int] | None) -> Since:
-        """Where a listener stands that was told everything up to these positions; None: nothing yet."""
+    def since(self, sent: Mapping[str, int] | None) -> Since:
+        """What a listener is owed that was sent everything before these offsets; None: nothing yet."""
         everything = Since(self.number, board=True, feeds=True, checkpoints=None)
-        if told is None:
+        if sent is None:
             return everything
         now = self.positions
-        if told.keys() - now.keys() or not reached(told, now):
-            why = "the id is ahead of this node, which is catching up or reads another log: all is sent anew"
-            return msgspec.structs.replace(everything, reason=why)
-        turns_reached = bisect_right(self._turns, False, key=lambda turn: not reached(turn[1], told))
-        if turns_reached:
-            return Since(self._turns[turns_reached - 1][0])
-        changed = self._read.checkpoints.changed_since(told.get("checkpoints", 0))
+        if sent.keys() - now.keys() or not reached(sent, now):
+            reason = (
+                "the id is ahead of this node, which is catching up or reads another log: all is sent again"
+            )
+            return msgspec.structs.replace(everything, reason=reason)
+        # Positions only grow, so the turns whose positions the listener has are the first ones.
+        turns_sent = bisect_right(self._turns, False, key=lambda turn: not reached(turn[1], sent))
+        if turns_sent:
+            return Since(self._turns[turns_sent - 1][0])
+        changed = self._read.checkpoints.changed_since(sent.get("checkpoints", 0))
         if changed is None:
-            why = "the id is older than the changes of checkpoints that are kept: all is sent anew"
-            return msgspec.structs.replace(everything, reason=why)
+            reason = "the id is older than the stored changes of checkpoints: all is sent again"
+            return msgspec.structs.replace(everything, reason=reason)
         return Since(
             self.number,
-            board=any(told.get(topic, 0) < now.get(topic, 0) for topic in BOARD_TOPICS),
-            feeds=told.get("feeds", 0) < now.get("feeds", 0),
+            board=any(sent.get(topic, 0) < now.get(topic, 0) for topic in BOARD_TOPICS),
+            feeds=sent.get("feeds", 0) < now.get("feeds", 0),
             checkpoints=changed,
         )
 
-    def first_message(self, where: Since, hello: Mapping[str, Any]) -> bytes:
-        """What a listener is told first: who speaks, and what it is owed from before."""
-        parts = [message("state", {**hello, "reset": where.reason})]
-        if where.board and self._head[1]:
+    def first_message(self, owed: Since, hello: Mapping[str, Any]) -> bytes:
+        """A listener's first message: the `state` event, then what it is owed."""
+        parts = [message("state", {**hello, "reset": owed.reason})]
+        if owed.board and self._head[1]:
             parts.append(self._board_message(-1))
-        parts += [message("checkpoint", line) for line in self._owed_checkpoints(where.checkpoints)]
-        if where.feeds:
+        parts += [message("checkpoint", line) for line in self._owed_checkpoints(owed.checkpoints)]
+        if owed.feeds:
             parts.append(message("feeds", self._feeds[1]))
-        return b"".join(parts) + self.changes_since(where.turn, always=True)
+        return b"".join(parts) + self.changes_since(owed.turn, always=True)
 
-    def _owed_checkpoints(self, reference_ids: list[str] | None) -> list[dict[str, Any]]:
-        if reference_ids is None:
+    def _owed_checkpoints(self, checkpoint_ids: list[str] | None) -> list[dict[str, Any]]:
+        if checkpoint_ids is None:
             return [line for _, line in reversed(self._checkpoints.values())]
-        rows = (self._read.checkpoints.get(checkpoint_id) for checkpoint_id in reference_ids)
+        rows = (self._read.checkpoints.get(checkpoint_id) for checkpoint_id in checkpoint_ids)
         return [checkpoint_line(row) for row in rows if row is not None]
 
     def changes_since(self, turn: int, *, always: bool = False) -> bytes:
-        """Everything that changed after `turn`, closed by the id; empty when nothing did (unless `always`)."""
-        body = self._told.get(turn)
+        """Everything that changed after `turn`, and a beat with the id; empty if nothing changed (unless `always`)."""
+        body = self._encoded.get(turn)
         if body is None:
             parts = []
             if self._head[0] > turn or any(at > turn for at, _ in self._board.values()):
                 parts.append(self._board_message(turn))
             changed = [(at, line) for at, line in self._checkpoints.values() if at > turn]
-            parts += [message("checkpoint", line) for _, line in sorted(changed, key=lambda one: one[0])]
+            parts += [
+                message("checkpoint", line)
+                for _, line in sorted(changed, key=lambda at_and_line: at_and_line[0])
+            ]
             if self._feeds[0] > turn:
                 parts.append(message("feeds", self._feeds[1]))
-            body = self._told[turn] = b"".join(parts)
+            body = self._encoded[turn] = b"".join(parts)
         return body + self.beat() if body or always else b""
 
     def beat(self) -> bytes:
-        """The times, and the id: what was sent up to here is complete up to it."""
+        """The times, and the id: everything up to that position was sent."""
         return message("beat", times(self._read), position_text(self.positions))
 
     def _board_message(self, turn: int) -> bytes:
@@ -175,7 +183,7 @@ class LiveState:
 
 
 def times(read: ReadModels) -> dict[str, Any]:
-    """Between which times the node can be asked: since its first terms, up to its clock. Null before there are any."""
+    """The times that `as_of` can ask for: from the first terms up to the feed's clock. Null before there are any."""
     terms = read.leaderboard.terms.in_order
     return {
         "first_ts": zulu_or_none(terms[0].effective_from if terms else None),
@@ -184,13 +192,13 @@ def times(read: ReadModels) -> dict[str, Any]:
 
 
 def message(event: str, body: Any, message_id: str | None = None) -> bytes:
-    """One server-sent event. JSON never holds a raw line break, so one data line is enough."""
+    """One server-sent event. JSON holds no raw line break, so one data line is enough."""
     head = f"event: {event}\n" if message_id is None else f"id: {message_id}\nevent: {event}\n"
     return head.encode() + b"data: " + _encode(body) + b"\n\n"
 
 
 def board_line(board: Board, place: int, row: BoardRow) -> dict[str, Any]:
-    """One row of the board. `place` orders the rows, from 0: ranked ones first."""
+    """One row of the board. `place` counts the rows from 0, ranked models first."""
     return {
         "model_id": row.model.model_id,
         "model_name": row.model.model_name,
@@ -208,7 +216,7 @@ def board_line(board: Board, place: int, row: BoardRow) -> dict[str, Any]:
 
 
 def checkpoint_line(row: CheckpointRow) -> dict[str, Any]:
-    """A checkpoint on its way, without its shares: `/reports/checkpoints/{id}` has them."""
+    """A checkpoint and its moves, without its shares: `/reports/checkpoints/{id}` has them."""
     checkpoint = row.checkpoint
     return {
         "id": checkpoint.checkpoint_id,
@@ -226,7 +234,7 @@ def checkpoint_line(row: CheckpointRow) -> dict[str, Any]:
 
 
 def feeds_line(read: ReadModels) -> dict[str, Any]:
-    """How the feeds stand."""
+    """The state of the sources and of each subscription."""
     return {
         "sources": [
             {
@@ -254,6 +262,7 @@ def feeds_line(read: ReadModels) -> dict[str, Any]:
 
 
 def _stamped(before: Rows, rows: dict[str, dict[str, Any]], number: int) -> Rows:
+    """`rows`, each with the turn in which it last changed: an equal row keeps its stamp."""
     stamped: Rows = {}
     for name, row in rows.items():
         old = before.get(name)

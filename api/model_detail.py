@@ -13,9 +13,9 @@ from fastapi import APIRouter, HTTPException, Path
 from fastapi.responses import Response
 
 from coordinator.api.answers import shaped
+from coordinator.api.model_shapes import CarriedState, Model
 from coordinator.api.models import model_row
 from coordinator.api.reading import Reading
-from coordinator.api.shapes import CarriedState, Model
 from coordinator.api.times import naive
 from coordinator.projections.views.model_rows import ModelRow
 from coordinator.projections.views.prediction_rows import StateRow

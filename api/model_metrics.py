@@ -9,9 +9,9 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
 from coordinator.api.answers import ROWS_MAX, Span, project_ids, shaped, span
+from coordinator.api.model_shapes import ModelMetrics
 from coordinator.api.paging import PAGED, Cursor, with_next
 from coordinator.api.reading import Reading
-from coordinator.api.shapes import ModelMetrics
 from coordinator.api.snapshots import snapshots_page
 from coordinator.api.times import naive
 from coordinator.projections.folding.look import Look

@@ -9,7 +9,7 @@ import msgspec
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
-from coordinator.api import shapes
+from coordinator.api import model_shapes as shapes
 from coordinator.api.answers import ROWS_MAX, Span, project_ids, shaped, span
 from coordinator.api.paging import PAGED, Cursor, place_of, with_next
 from coordinator.api.reading import Reading

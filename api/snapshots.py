@@ -9,9 +9,9 @@ from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
 from coordinator.api.answers import Span, project_ids, shaped, span
+from coordinator.api.model_shapes import Snapshot
 from coordinator.api.paging import PAGED, Cursor, place_of, with_next
 from coordinator.api.reading import Reading
-from coordinator.api.shapes import Snapshot
 from coordinator.api.times import naive, zulu
 from coordinator.projections.folding.look import Look
 from coordinator.projections.folding.past import Readable

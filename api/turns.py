@@ -1,4 +1,4 @@
-"""Questions that cost much, one at a time beside the live answers: some wait, the rest are told to come again."""
+"""Expensive questions: one at a time in a thread beside the live answers. A few wait; more are refused with 503."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ RETRY_AFTER_SECONDS = "1"
 
 
 class Turns:
-    """A thread of its own. The event loop, and with it every cheap answer, keeps its share of the interpreter."""
+    """One thread for expensive work. The event loop keeps its share of the interpreter for the cheap answers."""
 
     def __init__(self, name: str) -> None:
         self._thread = ThreadPoolExecutor(1, name)
-        self._lock = threading.Lock()  # answers about the past are asked for from a thread of theirs
+        self._lock = threading.Lock()  # `run` is also called from the threads that answer about the past
         self._waiting: Counter[str] = Counter()
 
     async def run(self, request: Request, work: Callable[[], Response]) -> Response:
-        """What `work` gives, when its turn has come. Raises HTTPException 503 when too many wait."""
+        """Run `work` in the thread when its turn comes. Raises HTTPException 503 when too many wait already."""
         address = address_group(request.client.host if request.client else "")
         with self._lock:
             if self._waiting.total() >= WAITING_MAX or self._waiting[address] >= WAITING_PER_ADDRESS_MAX:

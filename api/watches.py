@@ -1,4 +1,4 @@
-"""What the monitor looks after beside the read models: the chain, payees, the log on disk, and the webhook."""
+"""What the monitor watches besides the read models: the chain, the payees, the log on disk, and the webhook."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from coordinator.streams.clock import wall_ms
 
 
 class Watches(msgspec.Struct, frozen=True, kw_only=True):
-    """What the monitor looks after beside the read models; None is not looked after.
+    """What the monitor watches besides the read models. A part that is None is not watched.
 
-    `members` asks Kafka for the members of each stage's group: stage -> how many.
+    `members` asks Kafka how many members each stage's group has: stage -> count.
     """
 
     chain: ChainLoop | None = None
@@ -31,7 +31,7 @@ class Watches(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def make_watches(projector: Projector, port: CommandPort) -> Watches:
-    """Those that the settings ask for. Raises OperatorError for a chain or a webhook that cannot be."""
+    """The parts that the settings ask for. Raises OperatorError for an impossible chain or webhook."""
     settings = projector.settings
     chain = make_chain(settings, wall_ms)
     fake = chain if isinstance(chain, FakeChain) else None
