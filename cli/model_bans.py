@@ -77,8 +77,8 @@ async def _decide(settings: Settings, model_id: str, reason: str, *, lift: bool)
     async with ModelsLog(settings) as log:
         await log.read()
         banned = log.models.banned
-        if model_id not in log.ever_seen and model_id not in banned:
-            raise OperatorError(f"no model {model_id!r} was ever seen here{nearest(model_id, log.ever_seen)}")
+        if model_id not in log.names and model_id not in banned:
+            raise OperatorError(f"no model {model_id!r} was ever seen here{nearest(model_id, log.names)}")
         if (model_id in banned) is not lift:
             return f"model {model_id} is {'not banned' if lift else 'banned already'}; nothing changes"
         at = wall_ms()

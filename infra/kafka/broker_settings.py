@@ -1,13 +1,11 @@
-"""The broker's settings, in one place: the embedded broker and the test container run on the same ones.
+"""The broker's settings in one place: the embedded broker and the test container use the same.
 
-Why they are as they are:
-- Nothing is ever deleted (design section 2, events are facts) and no topic comes into being by a typing
-  error.
-- One crunch has nine partitions, so few threads, one partition for each of Kafka's own topics and a small
-  cleaner buffer: the defaults are made for thousands of partitions and cost memory and seconds at start.
-- Sessions may be short (a stage's group hands over in seconds on one machine) and a group forms without
-  waiting.
-- Event time is data: a record may carry any time stamp, years back in a replay.
+The reasons:
+- Events are facts: nothing is ever deleted, and a misspelt name creates no topic.
+- One crunch has nine partitions. So a few threads, one partition for each of Kafka's own topics and a small cleaner
+  buffer are enough; the defaults are for thousands of partitions, and cost memory and seconds at the start.
+- Sessions may be short, so that on one machine a stage's group hands over in seconds, and a group forms at once.
+- Event time is data: a record may carry any timestamp, in a replay one of years ago.
 """
 
 from __future__ import annotations
@@ -44,17 +42,16 @@ FOOTPRINT: Mapping[str, str] = {
     "log.index.size.max.bytes": str(2 * 1024 * 1024),
     "socket.send.buffer.bytes": str(1024 * 1024),
     "socket.receive.buffer.bytes": str(1024 * 1024),
-    # After kill -9 the controller waits for the old session to end before it lets the broker in again: 9 s by
-    # default.
+    # After kill -9 the controller admits the broker again only when its old session has ended: after 9 s by default.
     "broker.session.timeout.ms": "3000",
     "broker.heartbeat.interval.ms": "500",
-    # The controller writes a no-op twice a second by default: a log that grows while nothing happens.
+    # By default the controller writes a no-op twice a second, and its log grows while nothing happens.
     "metadata.max.idle.interval.ms": "5000",
 }
 
 
 def replication(brokers: int) -> dict[str, str]:
-    """Replication of Kafka's own topics for a cluster of `brokers` (1 to n): at most 3 copies, 2 in sync."""
+    """The replication settings of a cluster of `brokers` (1 to n): at most 3 copies, of which 2 are in sync."""
     copies, in_sync = min(3, brokers), min_insync_replicas(min(3, brokers))
     return {
         "default.replication.factor": str(copies),
@@ -68,8 +65,8 @@ def replication(brokers: int) -> dict[str, str]:
 
 
 def min_insync_replicas(replication_factor: int) -> int:
-    """How many copies must hold a record before it is acknowledged: 2 of 3, else 1."""
-    return 2 if replication_factor >= 3 else 1  # noqa: PLR2004  # 3 copies are the least that survive a broker
+    """How many copies must hold a record before it is acknowledged: 2 if there are 3 or more, otherwise 1."""
+    return 2 if replication_factor >= 3 else 1  # noqa: PLR2004  # with 2 of 2 the loss of one broker stops all writes
 
 
 def server_properties(
@@ -83,8 +80,8 @@ def server_properties(
 ) -> str:
     """The text of a broker's server.properties.
 
-    `voters` maps each node id of the cluster to its controller port; one entry makes a single node.
-    Every listener is on 127.0.0.1, unless `more` says otherwise, which wins.
+    `voters`: node id -> controller port, for each node of the cluster; one entry is a single node. Every listener is
+    on 127.0.0.1. `more` overrides any setting.
     """
     place = {
         "process.roles": "broker,controller",
@@ -101,19 +98,18 @@ def server_properties(
 
 
 def _escaped(value: str) -> str:
-    """A value as Java reads it from a .properties file: Latin-1, in which a backslash begins an escape."""
+    """A value as a .properties file needs it: Java reads the file as Latin-1, in which a backslash begins an escape."""
     units = value.encode("utf-16-be")
     letters = [chr(int.from_bytes(units[i : i + 2], "big")) for i in range(0, len(units), 2)]
     plain = [letter.isascii() and letter.isprintable() and letter not in " \\" for letter in letters]
     return "".join(
-        one if as_it_is else f"\\u{ord(one):04x}" for one, as_it_is in zip(letters, plain, strict=True)
+        letter if is_plain else f"\\u{ord(letter):04x}"
+        for letter, is_plain in zip(letters, plain, strict=True)
     )
 
 
 def container_environment(*, port: int) -> dict[str, str]:
-    """The same settings as variables of the public Kafka image, for a single node reached on
-    127.0.0.1:`port`.
-    """
+    """The same settings as environment variables of the public Kafka image, for a single node at 127.0.0.1:`port`."""
     place = {
         "node.id": "1",
         "process.roles": "broker,controller",

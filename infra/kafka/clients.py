@@ -1,7 +1,6 @@
-"""How we speak to Kafka: the options of every producer and reader, in one place, and reading a range of a
-topic.
+"""Our Kafka clients: the options of every producer and reader in one place, and reading a range of a topic.
 
-Reads any topic by offset; never commits anything. Sizes go with `broker_settings.MESSAGE_BYTES_MAX`.
+Reads topics by offset, and commits nothing. The sizes follow `broker_settings.MESSAGE_BYTES_MAX`.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from aiokafka.codec import has_lz4
 from aiokafka.errors import CorruptRecordException, OffsetOutOfRangeError, RecordTooLargeError
 from aiokafka.structs import ConsumerRecord
 
-from coordinator.infra.kafka import guard as kafka_guard  # noqa: F401 - every connection is asked whose it is
+from coordinator.infra.kafka import guard as kafka_guard  # noqa: F401 - checks each connection's cluster
 from coordinator.infra.kafka.broker_settings import MESSAGE_BYTES_MAX
 from coordinator.infra.kafka.security import connection_options
 from coordinator.streams.log.errors import CorruptTopicError, TruncatedTopicError, WorldError
@@ -34,15 +33,15 @@ _log = structlog.get_logger()
 
 @cache
 def compression() -> str:
-    """lz4 where its codec is installed (cramjam), else gzip, which Python always has."""
+    """lz4 if its codec (cramjam) is installed, otherwise gzip, which Python always has."""
     return "lz4" if has_lz4() else "gzip"
 
 
 def producer_options(bootstrap: str) -> dict[str, Any]:
-    """Options of an AIOKafkaProducer: acknowledged by all in sync, idempotent, in order, sent at once.
+    """Options of an AIOKafkaProducer: acknowledged by all in-sync copies, idempotent, in order, sent at once.
 
-    With idempotence a retry inside the client neither repeats nor reorders; a send that fails after all is
-    final: close the producer and make another (design section 5: claim anew).
+    Because the producer is idempotent, a retry inside the client neither repeats nor reorders records. A send that
+    still fails is final: close the producer, make another, and claim the topic again.
     """
     return {
         **connection_options(bootstrap),
@@ -59,9 +58,9 @@ def producer_options(bootstrap: str) -> dict[str, Any]:
 
 
 def reader_options(bootstrap: str) -> dict[str, Any]:
-    """Options of a group-less AIOKafkaConsumer: positions are its owner's, nothing is committed.
+    """Options of an AIOKafkaConsumer without a group: its owner keeps the positions, and nothing is committed.
 
-    An offset that the topic no longer has is an error, never a silent jump to one of its ends.
+    A read at an offset that the topic no longer has is an error; the consumer never jumps to one of the topic's ends.
     """
     return {
         **connection_options(bootstrap),
@@ -70,7 +69,7 @@ def reader_options(bootstrap: str) -> dict[str, Any]:
         "auto_offset_reset": "none",
         "fetch_max_wait_ms": 100,
         "fetch_max_bytes": MESSAGE_BYTES_MAX,
-        # Compressed bytes held for each topic; a larger record comes alone (the broker gives at least one batch).
+        # Compressed bytes per topic and fetch. A larger record is fetched alone: the broker sends at least one batch.
         "max_partition_fetch_bytes": FETCH_BYTES_MAX,
         "request_timeout_ms": 20_000,
         "retry_backoff_ms": 50,
@@ -84,11 +83,11 @@ def make_producer(bootstrap: str) -> AIOKafkaProducer:
 
 
 def make_reader(bootstrap: str, *, wait_ms: int = 100, patient: bool = False) -> AIOKafkaConsumer:
-    """A group-less consumer with our options, not started. Call it inside a running event loop.
+    """A consumer without a group, with our options, not started. Call it inside a running event loop.
 
-    `wait_ms` is how long the broker holds an answer back while there is nothing new: long for a tail (an idle
-    one then costs little), short where the same consumer is soon asked about another topic. A `patient` one has it
-    held back for so long while there is little new, too.
+    `wait_ms` is how long the broker delays its answer while there is nothing new: long for a consumer that follows a
+    topic's end (it then costs little while idle), short if the consumer will soon read another topic. With `patient`
+    the broker also delays an answer while there is less than FETCH_BYTES_MAX.
     """
     options = reader_options(bootstrap) | {"fetch_max_wait_ms": wait_ms}
     if patient:
@@ -97,11 +96,13 @@ def make_reader(bootstrap: str, *, wait_ms: int = 100, patient: bool = False) ->
 
 
 async def stop_reader(consumer: AIOKafkaConsumer) -> None:
-    """End a reader. One that has only just started raises its own inner task's cancellation (aiokafka 0.14):
-    that is swallowed here, a cancellation meant for the caller is not.
+    """Stop a reader.
 
-    One that does not end in STOP_SECONDS_MAX is left behind: its inner task may have missed its cancellation, and the
-    whole process would wait for it. The end of the event loop cancels that task once more.
+    A reader that has only just started raises the cancellation of its own inner task (aiokafka 0.14). That one is
+    suppressed here; a cancellation of the caller is not.
+
+    A reader that does not stop in STOP_SECONDS_MAX is abandoned: its inner task may have missed its cancellation, and
+    the whole process would wait for it. The end of the event loop cancels that task again.
     """
     try:
         async with asyncio.timeout(STOP_SECONDS_MAX):
@@ -117,38 +118,40 @@ async def stop_reader(consumer: AIOKafkaConsumer) -> None:
 async def fetched(
     consumer: AIOKafkaConsumer, timeout_ms: int, max_records: int | None = None
 ) -> dict[TopicPartition, list[Any]]:
-    """`getmany`, with the errors that name the topic. Raises TruncatedTopicError, CorruptTopicError."""
+    """`getmany`, with errors that name the topic. Raises TruncatedTopicError, CorruptTopicError."""
     try:
         return await consumer.getmany(timeout_ms=timeout_ms, max_records=max_records)  # type: ignore[no-any-return]
     except OffsetOutOfRangeError as error:
         raise TruncatedTopicError(f"a topic was cut while it was read: {error}") from error
-    except RecordTooLargeError as error:  # none of ours is: a damaged batch says that it is longer than it is
-        _, at, offset, *_ = error.args
-        raise CorruptTopicError(at.topic, offset, "its length is wrong") from error
+    except (
+        RecordTooLargeError
+    ) as error:  # no record of ours is too large: a damaged batch states a wrong length
+        _, partition, offset, *_ = error.args
+        raise CorruptTopicError(partition.topic, offset, "its length is wrong") from error
     except CorruptRecordException as error:
-        # aiokafka names the partition in its text alone; a reader of one topic need not look there.
+        # aiokafka names the partition only in the error's text. With one assigned partition the text does not matter.
         assigned = sorted(consumer.assignment())
-        at = next((partition for partition in assigned if repr(partition) in str(error)), assigned[0])
-        offset = await _first_corrupt(consumer, at)
-        raise CorruptTopicError(at.topic, offset, "its checksum is wrong") from error
+        partition = next((each for each in assigned if repr(each) in str(error)), assigned[0])
+        offset = await _first_corrupt(consumer, partition)
+        raise CorruptTopicError(partition.topic, offset, "its checksum is wrong") from error
 
 
-async def _first_corrupt(consumer: AIOKafkaConsumer, at: TopicPartition) -> int:
-    """Where the record begins that cannot be read: aiokafka throws away what it had read before it, so one by one."""
-    consumer.pause(*(consumer.assignment() - {at}))
+async def _first_corrupt(consumer: AIOKafkaConsumer, partition: TopicPartition) -> int:
+    """The offset of the unreadable record. aiokafka drops the good records it fetched with it: read one at a time."""
+    consumer.pause(*(consumer.assignment() - {partition}))
     try:
         async with asyncio.timeout(CORRUPT_SECONDS_MAX):
             while await consumer.getmany(timeout_ms=READ_WAIT_MS, max_records=1):
                 pass
     except (CorruptRecordException, RecordTooLargeError, TimeoutError):
-        pass  # here it is; or nearly, which is better than nothing
-    return int(await consumer.position(at))
+        pass  # the position is at the damaged record, after a timeout a little before it
+    return int(await consumer.position(partition))
 
 
 async def stand_at(consumer: AIOKafkaConsumer, partition: TopicPartition, offset: int) -> None:
-    """Read this partition alone, from `offset` on."""
+    """Let the consumer read this partition alone, from `offset` on."""
     consumer.assign([partition])
-    # A question to the broker: meanwhile the consumer throws away what it still holds of other partitions, errors too.
+    # While this waits for the broker, the consumer drops what it still holds of other partitions, errors included.
     await consumer.end_offsets([partition])
     consumer.seek(partition, offset)
 
@@ -156,10 +159,10 @@ async def stand_at(consumer: AIOKafkaConsumer, partition: TopicPartition, offset
 async def offsets_of(
     consumer: AIOKafkaConsumer, partitions: Collection[TopicPartition]
 ) -> tuple[dict[TopicPartition, int], dict[TopicPartition, int]]:
-    """Each partition's first offset, and the one after its last record. The consumer is left assigned to them all.
+    """Each partition's first offset and end offset. Afterwards the consumer is assigned to all of them.
 
-    The assignment names all topics to aiokafka at once. A question about topics that it does not know fails for the
-    first of them, which it then learns, and is asked again 50 ms later: half a second for a crunch's nine.
+    The assignment makes all topics known to aiokafka at once. A request about unknown topics fails at the first of
+    them, which aiokafka then learns, and is repeated 50 ms later: half a second for the nine topics of a crunch.
     """
     if consumer.assignment() != set(partitions):
         consumer.assign(list(partitions))
@@ -167,14 +170,14 @@ async def offsets_of(
 
 
 async def first_record(consumer: AIOKafkaConsumer, topic: str) -> bytes:
-    """The value at offset 0 of a topic that has one, whatever has become of the records behind it.
+    """The value of the record at offset 0, even if later records are damaged.
 
-    The consumer is left assigned to `topic`. Raises TruncatedTopicError, CorruptTopicError, WorldError.
+    Afterwards the consumer is assigned to `topic`. Raises TruncatedTopicError, CorruptTopicError, WorldError.
     """
     partition = TopicPartition(topic, PARTITION)
     await stand_at(consumer, partition, 0)
     for _ in range(int(READ_STALL_SECONDS_MAX * 1000 / READ_WAIT_MS)):
-        # One: aiokafka would throw it away too for a damaged one in the same answer.
+        # A single record: aiokafka would drop it if a later record in the same answer is damaged.
         for record in (await fetched(consumer, READ_WAIT_MS, 1)).get(partition, []):
             return record.value or b""
     raise WorldError(f"topic {topic} gave nothing at offset 0 for {READ_STALL_SECONDS_MAX:g} s")
@@ -183,7 +186,7 @@ async def first_record(consumer: AIOKafkaConsumer, topic: str) -> bytes:
 async def read_range(
     consumer: AIOKafkaConsumer, topic: str, start: int, end: int
 ) -> AsyncIterator[tuple[int, bytes]]:
-    """`read_records`, as (offset, value). A record without a value gives b""."""
+    """`read_records` as (offset, value). The value of a record without one is b""."""
     async for record in read_records(consumer, topic, start, end):
         yield record.offset, record.value or b""
 
@@ -193,18 +196,17 @@ async def read_records(
 ) -> AsyncIterator[ConsumerRecord[bytes, bytes]]:
     """The records of `topic` at offsets start <= offset < end, in order.
 
-    `topic` is the full name. The consumer is this call's alone while it runs: it is assigned to `topic` and
-    left so, at the position after the last record yielded.
+    `topic` is the full name. Nobody else may use the consumer while this runs. Afterwards it is assigned to `topic`, at
+    the position after the last record yielded.
 
-    Raises TruncatedTopicError when the topic no longer reaches from `start` to `end`, WorldError when the
-    broker gives nothing for 30 s.
+    Raises TruncatedTopicError when the topic no longer reaches from `start` to `end`, WorldError when the broker sends
+    nothing for READ_STALL_SECONDS_MAX.
     """
     if end <= start:
         return
     partition = TopicPartition(topic, PARTITION)
-    # Other partitions' records would come out of the same fetches; and `seek_to_beginning(tp)` with
-    # `getmany(tp)` was seen to return nothing for ever (aiokafka 0.14), so: assign one, seek to a number,
-    # getmany of all.
+    # One partition is assigned, because a fetch also returns the records of others. The position is set by number:
+    # `seek_to_beginning(partition)` followed by `getmany(partition)` returned nothing for ever (aiokafka 0.14).
     if consumer.assignment() != {partition}:
         consumer.assign([partition])
     begins = (await consumer.beginning_offsets([partition]))[partition]
@@ -212,7 +214,7 @@ async def read_records(
     if start < begins or end > ends:
         raise TruncatedTopicError(
             f"topic {topic} holds offsets {begins} to {ends}, but {start} to {end} are needed: "
-            "it was cut or made anew"
+            "it was cut or made again"
         )
     consumer.seek(partition, start)
     position, waited_ms = start, 0
@@ -220,7 +222,7 @@ async def read_records(
         batches = await fetched(consumer, READ_WAIT_MS)
         records = batches.get(partition, [])
         if not records:
-            # Offsets need not be dense: the position moves over what is not a record.
+            # Offsets need not be dense: the position moves over offsets that hold no record.
             position = max(position, await consumer.position(partition))
             waited_ms += READ_WAIT_MS
             if waited_ms > READ_STALL_SECONDS_MAX * 1000:

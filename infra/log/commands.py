@@ -1,7 +1,8 @@
-"""Appending a command to `commands`: the one topic that the API and the operator's tools write.
+"""Append commands to the topic `commands`, the only topic that the API and the operator's tools write.
 
-What was handed to the producer cannot be taken back: it may arrive long after its caller gave up. So a failure before
-that is a WorldError (nothing was written, and nothing will be), one after it an OutcomeUnknownError.
+A record that was handed to the producer cannot be taken back: it may arrive long after its caller gave up. A failure
+before the hand-over is therefore a WorldError (nothing was written, and nothing will be), a failure after it an
+OutcomeUnknownError.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ _log = structlog.get_logger()
 
 
 class KafkaCommandPort:
-    """Appends commands to the topic, each acknowledged before its offset is given."""
+    """Appends commands to the topic, and returns an offset only once the broker has acknowledged the record."""
 
     def __init__(self, bootstrap: str, crunch_id: str) -> None:
         self._bootstrap = bootstrap
@@ -43,15 +44,15 @@ class KafkaCommandPort:
             raise WorldError(f"Kafka at {self._bootstrap} did not answer: {reason}") from error
 
     async def stop(self) -> None:
-        """Let go."""
+        """Close the connection."""
         if self._producer is not None:
             await self._producer.stop()
 
     async def send(self, command: Event) -> int:
-        """Append; the offset.
+        """Append a command; returns its offset.
 
-        Raises WorldError when it was not written and will not be, OutcomeUnknownError when the broker has not confirmed
-        it within 10 s: it may still arrive.
+        Raises WorldError when the command was not written and will not be. Raises OutcomeUnknownError when the broker
+        has not acknowledged it within SEND_SECONDS_MAX: it may still arrive.
         """
         if self._producer is None:
             raise RuntimeError
@@ -59,27 +60,30 @@ class KafkaCommandPort:
         try:
             async with asyncio.timeout_at(ends_at):
                 queued = await self._producer.send(self._topic, encode_event(command))
-        except (KafkaError, TimeoutError) as error:  # it waited for the topic or for room: nothing is queued
-            raise WorldError(f"the command was not written to Kafka: {_said(error)}") from error
+        except (
+            KafkaError,
+            TimeoutError,
+        ) as error:  # it waited for the topic or for room: nothing is queued
+            raise WorldError(f"the command was not written to Kafka: {_text_of(error)}") from error
         try:
             async with asyncio.timeout_at(ends_at):
                 sent = await asyncio.shield(queued)
         except (KafkaError, TimeoutError) as error:
-            queued.add_done_callback(lambda done: _say_outcome(command, done))
+            queued.add_done_callback(lambda done: _log_outcome(command, done))
             raise OutcomeUnknownError(
-                f"Kafka has not confirmed the command: {_said(error)}; it may still arrive"
+                f"Kafka has not confirmed the command: {_text_of(error)}; it may still arrive"
             ) from error
         return int(sent.offset)
 
 
-def _said(error: BaseException) -> str:
+def _text_of(error: BaseException) -> str:
     return str(error) or type(error).__name__
 
 
-def _say_outcome(command: Event, done: asyncio.Future[Any]) -> None:
-    """What became of a command whose caller was told that nobody knows."""
+def _log_outcome(command: Event, done: asyncio.Future[Any]) -> None:
+    """Log what became of a command after its caller got an OutcomeUnknownError."""
     if done.cancelled() or (error := done.exception()) is not None:
-        reason = "cancelled" if done.cancelled() else _said(error)  # type: ignore[arg-type]
+        reason = "cancelled" if done.cancelled() else _text_of(error)  # type: ignore[arg-type]
         _log.warning("command_not_confirmed", command_id=command.id, reason=reason)
     else:
         _log.warning("command_arrived_late", command_id=command.id, offset=done.result().offset)

@@ -1,9 +1,11 @@
-"""The topics as one file, and back: every record with its offset, while the node runs.
+"""Back up the topics into one file while the node runs, and restore them: every record with its offset.
 
-Writes and reads a gzip stream of length-prefixed MessagePack: a head, the records topic by topic, a tail with their
-number and sha256. Records come back at the same offsets, because what stages decided names offsets of other topics;
-so a restore fills no topic that has a history. Ends are taken downstream first: whatever a copied decision was made of
-is in the copy too, and what a stage had not yet decided it decides again after a restore, like after a crash.
+The file is a gzip stream of length-prefixed MessagePack: a head, the records topic by topic, and a tail with their
+number and sha256. A restore writes each record at its old offset, because decisions name offsets of other topics. It
+therefore fills only topics without a history.
+
+The backup takes the ends of the topics downstream first. So everything that a copied decision was made of is in the
+copy too; what a stage had not decided by then, it decides after the restore, as after a crash.
 """
 
 from __future__ import annotations
@@ -41,7 +43,7 @@ _LENGTH = struct.Struct(">I")
 
 
 class Head(msgspec.Struct, frozen=True, tag="head"):
-    """What the file is of. `ends` are the offsets after each topic's last record."""
+    """Which log the file is a copy of. `ends`: topic -> offset after its last copied record."""
 
     format: str
     crunch_id: str
@@ -50,7 +52,7 @@ class Head(msgspec.Struct, frozen=True, tag="head"):
 
 
 class Copied(msgspec.Struct, frozen=True, tag="record"):
-    """One record as it stands in the topic."""
+    """One record of a topic, as it is on the broker."""
 
     topic: str
     offset: int
@@ -59,7 +61,7 @@ class Copied(msgspec.Struct, frozen=True, tag="record"):
 
 
 class Tail(msgspec.Struct, frozen=True, tag="tail"):
-    """How many records came before it, and the sha256 (hex) of them as they are encoded."""
+    """The end of the file: the number of records before it, and the sha256 (hex) of their encoded bytes."""
 
     records: int
     sha256: str
@@ -70,7 +72,10 @@ _decoder = msgspec.msgpack.Decoder(Head | Copied | Tail)
 
 
 async def write_backup(bootstrap: str, crunch_id: str, out: IO[bytes], on_progress: OnProgress) -> Tail:
-    """Copy all topics as they are now. Raises WorldError, WrongLogError (no topics, or not whole), LogError."""
+    """Copy all topics as they are now.
+
+    Raises WorldError, WrongLogError (topics are missing or incomplete), LogError (a topic has gaps).
+    """
     birth_id = check_log(crunch_id, await look_at_log(bootstrap, crunch_id), None, bootstrap)
     async with reading(bootstrap) as consumer:
         ends = await _ends(consumer, crunch_id)
@@ -93,14 +98,15 @@ async def write_backup(bootstrap: str, crunch_id: str, out: IO[bytes], on_progre
 async def read_backup(
     bootstrap: str, crunch_id: str, source: IO[bytes], on_progress: OnProgress, *, other_crunch: bool = False
 ) -> Tail:
-    """Put a copy back, each record at its offset: into topics that are missing or hold nothing but their birth.
+    """Restore a backup, each record at its offset, into topics that are missing or hold only their birth record.
 
-    A topic that holds a history stays as it is; it must be the one that was copied, and reach as far. What was restored
-    must fit the rest: a topic shorter than what another one was decided from is refused afterwards, by name.
+    A topic that holds a history stays as it is. It must be the topic that was copied, and be at least as long. Finally
+    the topics are checked against each other: a topic that is shorter than the decisions of another topic say is an
+    error that names it.
 
-    Raises OperatorError (not a copy, another crunch's unless `other_crunch`, topics of another birth or of a shorter
-    history, workers of the crunch that run), LogError (a copy that was cut or altered: what was written by then stays,
-    so make the topics anew), WorldError.
+    Raises OperatorError (not a backup; a backup of another crunch, unless `other_crunch`; topics of another birth or
+    with a shorter history; running workers of the crunch), LogError (the backup was cut or altered: what was written
+    until then stays, so the topics must be deleted and made again), WorldError.
     """
     entries = _read(source)
     head = next(entries, None)
@@ -142,7 +148,11 @@ async def read_backup(
 
 
 class _Restore:
-    """Writes a copy's records. `firsts`: topic -> birth record of those that stay; `births`: of another crunch."""
+    """Writes the records of a backup.
+
+    `firsts`: topic -> birth record of each topic that stays as it is. `births`: topic -> birth record to write in place
+    of the copied one; None keeps the copied ones (the same crunch).
+    """
 
     def __init__(
         self,
@@ -159,7 +169,7 @@ class _Restore:
     async def write(
         self, entries: Iterator[Head | Copied | Tail], total: int, on_progress: OnProgress
     ) -> Tail:
-        """Every record to its topic; the copy's tail. Raises LogError, OperatorError, KafkaError."""
+        """Write every record to its topic; returns the backup's tail. Raises LogError, OperatorError, KafkaError."""
         digest = hashlib.sha256()
         waiting: list[tuple[Copied, Any]] = []
         for count, entry in enumerate(entries):
@@ -190,11 +200,13 @@ class _Restore:
 
 
 async def _settle(waiting: list[tuple[Copied, Any]]) -> None:
-    for future, sent in waiting:
-        at = (await sent).offset
-        if at != future.offset:
+    """Wait for the acknowledgements, and check that each record has its old offset."""
+    for copied, sent in waiting:
+        offset = (await sent).offset
+        if offset != copied.offset:
             raise LogError(
-                f"topic {future.topic}: record {future.offset} came to stand at {at}; who else writes there?"
+                f"topic {copied.topic}: record {copied.offset} was written at offset {offset}: another process writes "
+                "to this topic"
             )
     waiting.clear()
 

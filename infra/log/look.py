@@ -1,6 +1,6 @@
-"""The crunch's topics as they are on the broker: ids, lengths, first records, and what their ends say of each other.
+"""Reads the state of a crunch's topics from the broker: ids, lengths, first records, and what their ends say of others.
 
-Reads two small fetches of every topic; writes nothing. What it means is decided in `streams/log/check.py`.
+Two small fetches of every topic; writes nothing. `streams/log/check.py` decides whether the log is ours and whole.
 """
 
 from __future__ import annotations
@@ -32,27 +32,27 @@ from coordinator.streams.topology import BY_TOPIC, TOPICS, topic_name
 TAIL_RECORDS = 8
 ASK_SECONDS_MAX = 10.0
 READ_SECONDS_MAX = 30.0
-"""How much longer the reading may take, after the cluster has answered."""
+"""How long the reading may take after the cluster has answered."""
 LOOK_WAIT_MS = 1
-"""A fetch that waits at a topic's end holds up the next topic's: sixteen times, at every start of every process."""
+"""Short: a fetch that waits at a topic's end delays the next one, and there are sixteen at each start of a process."""
 
 
 async def connect(bootstrap: str) -> AIOKafkaConnection:
-    """A connection to the first address that answers. Raises KafkaError, OSError."""
+    """A connection to the first address of `bootstrap` that answers. Raises KafkaError, OSError: the last failure."""
     options = connection_options(bootstrap)
     options.pop("bootstrap_servers")
-    last: Exception = OSError(f"{bootstrap!r} names no address")
+    last_error: Exception = OSError(f"{bootstrap!r} names no address")
     for address in bootstrap.split(","):
         host, _, port = address.strip().rpartition(":")
         try:
             return await create_conn(host.strip("[]"), int(port or 0), request_timeout_ms=10_000, **options)
         except (KafkaError, OSError) as error:
-            last = error
-    raise last
+            last_error = error
+    raise last_error
 
 
 async def ask_cluster(bootstrap: str, crunch_id: str, seconds_max: float = ASK_SECONDS_MAX) -> ClusterFound:
-    """The cluster's id, and topic -> id of the crunch's topics. Raises WorldError when it does not answer in time."""
+    """The cluster's id and the ids of the crunch's topics there. Raises WorldError if it does not answer in time."""
     names = {topic_name(crunch_id, topic): topic for topic in TOPICS}
     try:
         async for attempt in until_kafka_answers(seconds_max, 1.0):
@@ -71,14 +71,14 @@ async def ask_cluster(bootstrap: str, crunch_id: str, seconds_max: float = ASK_S
 
 
 async def look_at_log(bootstrap: str, crunch_id: str, seconds_max: float = ASK_SECONDS_MAX) -> LogFound:
-    """All that `check_log` asks for. Raises WorldError, TruncatedTopicError (cut meanwhile)."""
+    """The log's state, for `check_log`. Raises WorldError, TruncatedTopicError (a topic was cut meanwhile)."""
     cluster = await ask_cluster(bootstrap, crunch_id, seconds_max)
     if not cluster.topic_ids:
         return LogFound(cluster.cluster_id, {})
     try:
         async with asyncio.timeout(seconds_max + 2 * READ_SECONDS_MAX):
-            # A broker that has just made the topics, on a busy machine, may let a client wait for its 20 s and then
-            # answer the next one at once.
+            # A busy broker that has just made the topics may leave one client without an answer for 20 s, and answer
+            # the next one at once. So an attempt that failed is made again.
             async for attempt in until_kafka_answers(seconds_max + READ_SECONDS_MAX, 2.0):
                 with attempt:
                     topics = await _read_topics(bootstrap, crunch_id, cluster.topic_ids)
@@ -101,36 +101,41 @@ async def _topics(
 ) -> dict[str, TopicFound]:
     partitions = {topic: TopicPartition(topic_name(crunch_id, topic), PARTITION) for topic in topic_ids}
     begins, ends = await offsets_of(consumer, partitions.values())
-    firsts, says = {}, {}
+    firsts, required = {}, {}
     for topic, partition in partitions.items():
         begin, end = begins[partition], ends[partition]
         if begin == 0 and end > 0:
             firsts[topic] = await first_record(consumer, partition.topic)
         if BY_TOPIC[topic].enveloped and end > begin:
-            says[topic] = await _says(consumer, partition.topic, max(begin, end - TAIL_RECORDS), end)
-    # Ends are taken again, after the tails: a decision stands behind what it was decided from.
+            tail_start = max(begin, end - TAIL_RECORDS)
+            required[topic] = await _required_ends(consumer, partition.topic, tail_start, end)
+    # Ends are taken again after the tails were read: what a decision was made of was written before it, so by now every
+    # source must be as long as the tails say.
     _, ends = await offsets_of(consumer, partitions.values())
     return {
         topic: TopicFound(
-            topic_ids[topic], begins[partition], ends[partition], firsts.get(topic), says.get(topic, {})
+            topic_ids[topic], begins[partition], ends[partition], firsts.get(topic), required.get(topic, {})
         )
         for topic, partition in partitions.items()
     }
 
 
-async def _says(consumer: AIOKafkaConsumer, name: str, start: int, end: int) -> dict[str, int]:
-    """Source -> how many records it must have. Even an append that does not count was made of what was there."""
-    says: dict[str, int] = {}
-    with suppress(CorruptTopicError):  # whoever has to read that record stops there, and says so
+async def _required_ends(consumer: AIOKafkaConsumer, name: str, start: int, end: int) -> dict[str, int]:
+    """Source topic -> how many records it must have, by the appends in this range.
+
+    Appends that do not count are included: their writer, too, had read those records.
+    """
+    required: dict[str, int] = {}
+    with suppress(CorruptTopicError):  # the stage that has to read that record stops there and reports it
         async for _, record in read_range(consumer, name, start, end):
             try:
                 append = decode_append(record)
             except UnknownEventError:
-                continue  # a newer version's: the same
+                continue  # of a newer version: the stage that has to read it reports it
             if append is None:
                 continue
             for source, (offset, _) in append.upto.items():
-                says[source] = max(says.get(source, 0), offset + 1)
+                required[source] = max(required.get(source, 0), offset + 1)
             for source, need in append.need.items():
-                says[source] = max(says.get(source, 0), need.offset)
-    return says
+                required[source] = max(required.get(source, 0), need.offset)
+    return required

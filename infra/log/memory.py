@@ -1,7 +1,8 @@
 """What a data directory remembers of its crunch's log: `topics.json` with cluster, birth, and each topic's id and end.
 
-Written by who watches the log; several processes may share a directory. Losing the file loses no truth: the log tells
-most by itself. It tells more: that all topics are gone, or that one lost its last records.
+The process that watches the log writes the file; several processes may share a directory. The file holds no fact that
+the log does not hold. It only reveals what a log cannot show by itself: that all topics are gone, or that a topic lost
+its last records.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class LogMemoryFile:
         self._written: LogMemory | None = None
 
     def read(self) -> LogMemory | None:
-        """What is remembered. Raises OperatorError for a file that cannot be read, or of another crunch."""
+        """The memory; None if there is none yet. Raises OperatorError for an unreadable file or another crunch's."""
         try:
             memory = msgspec.json.decode(self.path.read_bytes(), type=LogMemory)
         except (FileNotFoundError, NotADirectoryError):
@@ -44,7 +45,7 @@ class LogMemoryFile:
         return msgspec.structs.replace(memory, where=str(self.path))
 
     def write(self, log_found: LogFound, birth_id: str, *, anew: bool = False) -> None:
-        """Remember what was found; ends never go back, unless `anew` (after a restore)."""
+        """Remember the log's state. A remembered end never decreases, unless `anew` (after a restore)."""
         if not os.access(self.path.parent, os.W_OK | os.X_OK):
             return
         with exclusive(self.path.with_suffix(".lock")):

@@ -1,4 +1,4 @@
-"""The models as their topic tells them, read by a process that owns nothing."""
+"""The models' state, folded from the topic `models` by a process that owns no topic."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from coordinator.streams.topology import topic_name
 
 
 class ModelsLog:
-    """`async with ModelsLog(settings) as log`: `await log.read()` folds what is new into `models` and `ever_seen`.
+    """`async with ModelsLog(settings) as log`: `await log.read()` folds new records into `models` and `names`.
 
     Raises WorldError when Kafka does not answer, OperatorError when the crunch has no topics.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.models = ModelsState()
-        self.ever_seen: dict[str, str] = {}
-        """Model id -> its name as it was told last, of those that have left too."""
+        self.names: dict[str, str] = {}
+        """Model id -> its newest name, for every model that was ever seen."""
         self._crunch_id = settings.crunch_id
         self._reading = reading(settings.kafka_bootstrap)
         self._consumer: AIOKafkaConsumer | None = None
@@ -42,7 +42,7 @@ class ModelsLog:
         await self._reading.__aexit__(kind, error, trace)
 
     async def read(self) -> None:
-        """To the topic's end as of now."""
+        """Read up to the topic's end as of now."""
         if self._consumer is None:
             raise RuntimeError
         start, end = (await offsets(self._consumer, self._crunch_id))["models"]
@@ -60,9 +60,9 @@ class ModelsLog:
         for event in decision.events:
             self.models.evolve(event)
             if isinstance(event, ModelSeen):
-                self.ever_seen[event.data.model_id] = event.data.model_name
+                self.names[event.data.model_id] = event.data.model_name
         self._decided = max(self._decided, decision.upto.get("commands", (-1, -1))[0])
 
     def decided(self, command_offset: int) -> bool:
-        """Has the predict worker decided the command at this offset?"""
+        """Whether the predict worker has decided the command at this offset."""
         return self._decided >= command_offset

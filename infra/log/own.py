@@ -1,9 +1,9 @@
-"""A process's own log: checked before the first read or write, watched from then on.
+"""A process's own log: checked before the first read or write, and watched from then on.
 
-`check` compares what is on the broker with what the data directory remembers (`streams/log/check.py`), and from then
-on no connection to another cluster is used (`kafka/guard.py`). `watch` looks again every few seconds: a topic that was
-deleted, made anew or cut under a running node stops this process with its name, instead of being taken for news. So
-does one whose settings would have its past deleted, before Kafka's next sweep.
+`check` compares the topics on the broker with what the data directory remembers (`streams/log/check.py`). After it, the
+process uses no connection to another cluster (`kafka/guard.py`). `watch` looks again every few seconds: if a topic was
+deleted, made again or cut under the running node, the process ends with an error that names it, and does not take the
+topic for a new one. The same happens if a topic's settings would delete its past, before Kafka's next sweep.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ LOOK_SECONDS = 3.0
 SETTINGS_LOOK_SECONDS = 60.0
 """Kafka deletes what is past its retention every five minutes."""
 MISSING_LOOKS = 3
-"""How often in a row a topic must be missing: a broker that has just started may not know all of its topics yet."""
+"""In how many looks in a row a topic must be missing: a broker that just started may not know all its topics yet."""
 
 log = structlog.get_logger()
 
 
 class OwnLog:
-    """The log of one crunch, for one process. `data_dir`: where it is remembered, if it exists."""
+    """The log of one crunch, for one process. `data_dir`: where its state is remembered; None: nowhere."""
 
     def __init__(self, bootstrap: str, crunch_id: str, data_dir: Path | None) -> None:
         self.birth_id = ""
         self.cluster_id = ""
         self.identity = ""
-        """Of the very topics: what was made of them is of no use beside others, restored ones among them."""
+        """Names exactly these topics. What was derived from them is invalid for others, restored topics included."""
         self._bootstrap = bootstrap
         self._crunch_id = crunch_id
         self._file = LogMemoryFile(data_dir, crunch_id) if data_dir is not None else None
@@ -56,9 +56,9 @@ class OwnLog:
         return self._file.read() if self._file is not None else None
 
     async def check(self, seconds_max: float = 10.0) -> str:
-        """The crunch's birth id, once all fits; from here on no other cluster is spoken to.
+        """Check the log, and bind the process to its cluster; returns the crunch's birth id.
 
-        Raises WrongLogError, OperatorError (the memory's file), WorldError (nobody answers).
+        Raises WrongLogError, OperatorError (the memory's file), WorldError (Kafka does not answer in `seconds_max`).
         """
         log_found = await look_at_log(self._bootstrap, self._crunch_id, seconds_max)
         self.birth_id = check_log(self._crunch_id, log_found, self.memory, self._bootstrap)
@@ -81,8 +81,9 @@ class OwnLog:
             self._file.write(log_found, self.birth_id)
 
     async def watch(self) -> None:
-        """For ever, after `check`. Raises WrongLogError for a log that is not what it was; a silent broker is waited
-        for.
+        """Look again every LOOK_SECONDS until cancelled; call `check` first.
+
+        Raises WrongLogError when the log is no longer what it was. Waits for a broker that does not answer.
         """
         consumer: AIOKafkaConsumer | None = None
         try:
@@ -112,7 +113,7 @@ class OwnLog:
 
     async def _look(self, consumer: AIOKafkaConsumer) -> None:
         if self._seen is None:
-            raise RuntimeError("check() comes first")
+            raise RuntimeError("call check() first")
         cluster = await ask_cluster(self._bootstrap, self._crunch_id)
         if cluster.cluster_id != self.cluster_id:
             raise WrongLogError(
@@ -142,7 +143,7 @@ class OwnLog:
 
 
 async def log_identity(bootstrap: str, crunch_id: str) -> str:
-    """`OwnLog.identity` of the topics there, once they are seen to be whole. Raises as `OwnLog.check` does."""
+    """`OwnLog.identity` of the topics on the broker, after a check. Raises as `OwnLog.check` does."""
     own = OwnLog(bootstrap, crunch_id, None)
     await own.check(60.0)
     return own.identity

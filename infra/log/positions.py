@@ -1,17 +1,17 @@
-"""Where every stage stands, asked of the topics themselves: lag, positions, and whether all is folded.
+"""How far every stage is, read from the topics themselves: positions, lag, and whether everything is decided.
 
-Reads the crunch's topics with a group-less reader and applies the counting rule; writes nothing. A stage's own
-words are the `upto` in its counted appends. What decides nothing moves `upto` only now and then, so "idle" is not
-"`upto` is at the end": it is "`upto` covers the last record that must make a decision".
+Reads the crunch's topics with a reader without a group, and applies the counting rule; writes nothing. A stage tells
+how far it is by the `upto` of its counted appends. Records that make no decision move `upto` only now and then. So a
+stage is idle not when `upto` is at the source's end, but when `upto` covers the last record that must make a decision:
 
     inputs       covers the last tick or terms in feeds
     predictions  covers the last InputReceived in inputs
-    scores       covers the last InputResolved, and has said ScoredUntil for every period that InputsUntil passed
+    scores       covers the last InputResolved, and has written ScoredUntil for every period that InputsUntil passed
     snapshots    covers the last ScoredUntil or terms in scores
     checkpoints  covers the last terms in snapshots, the last PeriodClosed there that ended a checkpoint period, and
                  the last command
 
-Only the events in this table are looked at, so a watch that goes on (`refresh` again) reads what is new.
+A watch folds only the events in this table; each `refresh` reads only what is new.
 """
 
 from __future__ import annotations
@@ -68,14 +68,14 @@ MUST_DECIDE = {
     "scores": (ScoredUntil, CrunchConfigured),
     "snapshots": (CrunchConfigured,),
 }
-"""Topic -> the events of it that always make a decision of every stage that it drives."""
+"""Topic -> its events for which every stage that it drives must make a decision."""
 
 
 class StagePosition(msgspec.Struct, frozen=True):
-    """How far a stage has decided of one of its driving topics.
+    """How far a stage has decided one of its driving topics.
 
-    `decided_offset` is -1 before its first decision. `lag_records` counts the source's records beyond it: an upper
-    bound, since records that decide nothing move it only now and then.
+    `decided_offset` is -1 before its first decision. `lag_records` counts the source's records after it. This is an
+    upper bound, because records that make no decision move `decided_offset` only now and then.
     """
 
     stage: str
@@ -86,7 +86,7 @@ class StagePosition(msgspec.Struct, frozen=True):
 
 
 class TopicTail(msgspec.Struct, frozen=True):
-    """A topic as its last records tell it: offsets, the owner's epoch, and how many decisions it holds."""
+    """What a topic's last records say: its offsets, its owner's epoch, and how many decisions it holds."""
 
     topic: str
     start_offset: int
@@ -95,14 +95,14 @@ class TopicTail(msgspec.Struct, frozen=True):
     decisions: int
     upto: dict[str, Position]
     decided_at: int | None = None
-    """Event time (ms) of its last decision that made anything; None where none of the last records did."""
+    """Event time (ms) of its last decision that holds events; None if none of the last records does."""
     written_at: int | None = None
-    """When its last record was written, by the wall's clock (ms)."""
+    """Wall-clock time (ms) at which its last record was written."""
 
 
 @asynccontextmanager
 async def reading(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
-    """A started group-less reader. Raises WorldError when the broker does not answer in 10 s."""
+    """A started reader without a group. Raises WorldError if the broker does not answer in CONNECT_SECONDS_MAX."""
     consumer = make_reader(bootstrap)
     try:
         async with asyncio.timeout(CONNECT_SECONDS_MAX):
@@ -118,10 +118,10 @@ async def reading(bootstrap: str) -> AsyncIterator[AIOKafkaConsumer]:
 
 
 async def offsets(consumer: AIOKafkaConsumer, crunch_id: str) -> dict[str, tuple[int, int]]:
-    """(start, end) of each of the crunch's topics. Raises OperatorError when one is missing."""
-    there = await consumer.topics()
+    """Topic -> (first offset, end offset), for each of the crunch's topics. Raises OperatorError if one is missing."""
+    existing = await consumer.topics()
     names = {topic: topic_name(crunch_id, topic) for topic in TOPICS}
-    if missing := [name for name in names.values() if name not in there]:
+    if missing := [name for name in names.values() if name not in existing]:
         raise OperatorError(
             f"topic {missing[0]} does not exist; `coordinator topics create` makes it (is CRUNCH_ID={crunch_id} right?)"
         )
@@ -131,17 +131,16 @@ async def offsets(consumer: AIOKafkaConsumer, crunch_id: str) -> dict[str, tuple
 
 
 async def topic_ends(bootstrap: str, crunch_id: str) -> dict[str, int]:
-    """The end offset of each topic. Raises WorldError, OperatorError (a missing topic)."""
+    """Topic -> end offset. Raises WorldError, OperatorError (a missing topic)."""
     async with reading(bootstrap) as consumer:
         return {topic: end for topic, (_, end) in (await offsets(consumer, crunch_id)).items()}
 
 
 async def read_tails(bootstrap: str, crunch_id: str, records_max: int = TAIL_RECORDS) -> list[TopicTail]:
-    """Every topic's tail, from its last records alone: a status that costs the same however long the log is.
+    """Every topic's tail, from its last records alone: the cost does not grow with the log.
 
-    Counted as `TailCounter` does: in the instant after a failed send, a decision too many. `PipelineWatch` is exact and
-    reads everything once.
-    Raises WorldError, OperatorError (a missing topic), UnknownEventError naming the record.
+    `TailCounter` may count a decision too many for an instant after a failed send. `PipelineWatch` is exact, and reads
+    everything once. Raises WorldError, OperatorError (a missing topic), UnknownEventError naming the record.
     """
     tails = []
     async with reading(bootstrap) as consumer:
@@ -178,20 +177,20 @@ def stage_positions(tails: list[TopicTail]) -> list[StagePosition]:
 
 
 class PipelineWatch:
-    """The pipeline's progress, exactly: every counted decision of every topic, folded as it comes."""
+    """The exact progress of the pipeline: folds every counted decision of every topic, in order."""
 
     def __init__(self, crunch_id: str) -> None:
         self._crunch_id = crunch_id
         self._counters = {topic: counter_for(topic) for topic in TOPICS}
         self._upto: dict[str, dict[str, Position]] = {topic: {} for topic in TOPICS}
         self._last: dict[tuple[str, str], Position] = {}
-        """(stage, source) -> the last position in the source that the stage must have decided."""
+        """(stage, source) -> the last position in the source that the stage must decide."""
         self.clock = -1
-        """The event time of the inputs, in ms."""
+        """The event time of the inputs, in ms; -1 before the first."""
         self.rehearsal = False
-        """Whether that time is replayed."""
+        """Whether the clock is replayed time."""
         self.deadline_ms = 0
-        """How long the models may take for the newest input."""
+        """How long the models may take to answer the newest input."""
         self._inputs_until = -1
         self._scored_until = -1
         self._scored_terms = TermsInForce()
@@ -199,11 +198,11 @@ class PipelineWatch:
 
     @property
     def uncounted(self) -> int:
-        """Appends that do not count: repeats, late words of former owners, bytes that are nothing of ours."""
+        """How many appends do not count: repeats, late appends of former owners, bytes that are not an append."""
         return sum(counter.uncounted for counter in self._counters.values() if isinstance(counter, Counter))
 
     async def refresh(self, consumer: AIOKafkaConsumer) -> int:
-        """Read what is new in every topic; returns how many records that were.
+        """Read the new records of every topic; returns how many there were.
 
         Raises OperatorError (a missing topic), LogError, WorldError.
         """
@@ -225,7 +224,7 @@ class PipelineWatch:
         topic = decision.topic
         self._upto[topic].update(decision.upto)
         if topic not in WATCHED_TOPICS or not _holds_watched(decision):
-            return  # a round of predictions or scores: decoding it would cost twenty times more
+            return  # a round of predictions or scores: decoding it costs twenty times more than the search for kinds
         for index, event in enumerate(decision.events):
             here = (decision.offset, index)
             if isinstance(event, MUST_DECIDE.get(topic, ())):
@@ -255,7 +254,7 @@ class PipelineWatch:
                     pass
 
     def know(self, terms: CrunchConfigured) -> None:
-        """Terms that were told before what is read: where periods end follows from them."""
+        """Take terms from before the first record read: the ends of periods follow from them."""
         self._scored_terms.add(terms)
         self._snapshot_terms.add(terms)
 
@@ -265,15 +264,15 @@ class PipelineWatch:
         return dict(self._last)
 
     def decided(self, stage: str, source: str) -> Position:
-        """Up to where the stage has decided its source."""
+        """The position in the source up to which the stage has decided."""
         return self._upto[stage].get(source, NOTHING_DECIDED)
 
     def mark_of(self, stage: str) -> tuple[tuple[str, Position], ...]:
-        """How far the stage has decided: another value as soon as it has decided anything more."""
+        """How far the stage has decided all its sources: the value changes with every further decision."""
         return tuple(sorted((source, (at[0], at[1])) for source, at in self._upto[stage].items()))
 
     def waiting_stages(self) -> dict[str, str]:
-        """Stage -> what its sources hold that it has not decided yet."""
+        """Stage -> a sentence: how far it has decided, and what its source holds beyond that."""
         reason_of_stage: dict[str, str] = {}
         for (stage, source), positions in self._last.items():
             done = self.decided(stage, source)
@@ -284,7 +283,7 @@ class PipelineWatch:
         return reason_of_stage
 
     def waiting(self) -> list[str]:
-        """What is not decided yet, one sentence for each stage; empty when the pipeline is idle."""
+        """A sentence for each stage that has something left to decide; empty when the pipeline is idle."""
         reasons = list(self.waiting_stages().values())
         if self._scored_terms and self._inputs_until >= 0:
             boundary, _ = self._scored_terms.snapshot_period(self._inputs_until)
@@ -298,7 +297,7 @@ def _holds_watched(decision: Decision) -> bool:
 
 
 async def pipeline_waits_for(bootstrap: str, crunch_id: str, watch: PipelineWatch | None = None) -> list[str]:
-    """What the pipeline still has to do. Pass a `watch` to read only what came since the last call.
+    """What the pipeline still has to decide, as sentences. Pass a `watch` to read only what is new since the last call.
 
     Raises WorldError, OperatorError (no topics), LogError.
     """
@@ -307,5 +306,5 @@ async def pipeline_waits_for(bootstrap: str, crunch_id: str, watch: PipelineWatc
         async with reading(bootstrap) as consumer:
             await watch.refresh(consumer)
     except KafkaError as error:
-        raise WorldError(f"Kafka at {bootstrap} went away: {error}") from error
+        raise WorldError(f"Kafka at {bootstrap} stopped answering: {error}") from error
     return watch.waiting()

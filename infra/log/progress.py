@@ -1,7 +1,7 @@
-"""How far the stages are and whether the feed goes on, told by the ends of the topics: for who finds no API to ask.
+"""How far the stages are and whether the feed moves, read from the ends of the topics: for when the API is down.
 
-Costs the same however long the log is: the last records of each topic, and `checkpoints`, which has a few events a
-period. Each topic is counted from the first whole append among them. Reads only.
+The cost does not grow with the log: the last records of each topic, and all of `checkpoints`, which has a few events a
+period. Each topic is counted from the first complete append among its last records. Reads only.
 """
 
 from __future__ import annotations
@@ -28,8 +28,10 @@ Wanted = tuple[str, str]
 
 
 class Waiting(msgspec.Struct, frozen=True):
-    """A stage has not decided a record of a source. `since` is when it was written, `decided` when anything last was
-    written by the stage: ms of the wall's clock, None where it never did.
+    """A stage has not decided a record of one of its sources.
+
+    `since` is when that record was written, `decided` when the stage last wrote anything (None: never), both in ms of
+    the wall clock.
     """
 
     stage: str
@@ -39,8 +41,11 @@ class Waiting(msgspec.Struct, frozen=True):
 
 
 class FeedEnd(msgspec.Struct):
-    """The end of `feeds`, in ms: when the clock last moved by the wall's (`ticked`), each subject's newest record
-    (`heard`) and from when on that is known (`since`), both event time.
+    """What the last records of `feeds` say.
+
+    `clock`, `since` and `heard` are event times in ms: the feed's clock, the first record that was read, and each
+    subject's newest record. `ticked` is the wall-clock time in ms at which the clock last moved. `states`: source ->
+    state.
     """
 
     clock: int = 0
@@ -51,7 +56,7 @@ class FeedEnd(msgspec.Struct):
 
 
 class LogProgress:
-    """What the records say that it is given, topic by topic, in order."""
+    """The progress that follows from the records it reads: topic by topic, each in order."""
 
     def __init__(self, crunch_id: str) -> None:
         self._watch = PipelineWatch(crunch_id)
@@ -62,22 +67,22 @@ class LogProgress:
 
     @property
     def deadline_ms(self) -> int:
-        """How long the models may take for the newest input."""
+        """How long the models may take to answer the newest input."""
         return self._watch.deadline_ms
 
     def read(self, topic: str, offset: int, record: bytes | None, written_at: int) -> None:
-        """The next record of a topic of ours. Raises UnknownEventError naming the record."""
+        """Take the next record of a topic. Raises UnknownEventError naming the record."""
         counter = self._counters.get(topic)
         if counter is None:
             counter = self._counters[topic] = TailCounter(topic)
         decision = counter.read(offset, record)
         if decision is None:
             return
-        before = self._watch.wanted
+        wanted_before = self._watch.wanted
         self._watch.take(decision)
         self._written[topic] = written_at
         for which, position in self._watch.wanted.items():
-            if position != before.get(which):
+            if position != wanted_before.get(which):
                 self._wanted[which].append((position, written_at))
         if topic == "feeds":
             self._fold_feed(decision, written_at)
@@ -102,7 +107,7 @@ class LogProgress:
                     pass
 
     def waiting(self) -> list[Waiting]:
-        """The stages that have something to decide."""
+        """The stages that have something left to decide."""
         stages_waiting = []
         for (stage, source), wanted in self._wanted.items():
             done = tuple(self._watch.decided(stage, source))

@@ -1,8 +1,8 @@
-"""Reads the crunch's topics again and again, slowly, so that a record which the disk has altered is found while the
-node runs, also where nobody reads it any more.
+"""Reads the crunch's topics over and over, slowly, to find records that the disk has altered.
 
-Kafka hands out the bytes of its files as they are; only a reader compares checksums. A pass goes over all topics, the
-small ones that money hangs on first, at SCRUB_MB_PER_MINUTE; the next begins PASS_SECONDS_MIN after it at the earliest.
+Kafka sends the bytes of its files unchecked; only a reader compares checksums, and nobody else reads old records while
+the node runs. A pass reads all topics at SCRUB_MB_PER_MINUTE, the small ones that payments depend on first. The next
+pass begins at least PASS_SECONDS_MIN later.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ PASS_SECONDS_MIN = 20.0
 RETRY_SECONDS = 5.0
 READ_MS = 200
 RECORDS_AT_ONCE = 100
-"""Decoded in one go beside the API: a few milliseconds."""
+"""They are decoded at once, on the API's event loop: this takes a few milliseconds."""
 STALL_SECONDS_MAX = 20.0
 RECORD_BYTES = 100
-"""What a record costs beside its value: small ones are slow by their number."""
+"""The cost of a record apart from its value, as bytes: many small records take time, too."""
 ORDER = (
     "checkpoints",
     "snapshots",
@@ -42,7 +42,7 @@ log = structlog.get_logger()
 
 
 class LogScrub:
-    """`damage`: topic -> what was found at its last reading; a topic that is not there was whole, or not read yet."""
+    """`damage`: topic -> the damage that its last reading found. A topic not in it was intact, or was not read yet."""
 
     def __init__(self, bootstrap: str, crunch_id: str, mb_per_minute: float) -> None:
         self._bootstrap = bootstrap
@@ -52,7 +52,7 @@ class LogScrub:
         self.passes = 0
 
     async def run(self) -> None:
-        """Pass after pass until cancelled; a silent broker is waited for. Ends at once where the rate is 0."""
+        """Make passes until cancelled; wait for a broker that does not answer. With a rate of 0, return at once."""
         while self._bytes_per_second > 0:
             try:
                 await self.read_all()
@@ -62,7 +62,7 @@ class LogScrub:
                 OSError,
                 WorldError,
                 OperatorError,
-            ) as error:  # others tell of the broker and topics
+            ) as error:  # the log's watch reports a broker or a topic that is gone
                 log.info("scrub_waits", reason=str(error) or type(error).__name__)
                 await asyncio.sleep(RETRY_SECONDS)
 
@@ -78,7 +78,7 @@ class LogScrub:
                         log.exception("topic_damaged", topic=error.topic, offset=error.offset)
                     self.damage[topic] = str(error)
                 except TruncatedTopicError:
-                    pass  # the watch over the own log names it, and ends this process
+                    pass  # the log's watch (`own.py`) names the topic and ends this process
                 else:
                     self.damage.pop(topic, None)
         self.passes += 1
@@ -92,10 +92,10 @@ class LogScrub:
             began = loop.time()
             records = (await fetched(consumer, READ_MS, RECORDS_AT_ONCE)).get(partition, [])
             for record in records:
-                # The checksum does not cover a batch's own offset. Our topics have a record at every offset.
+                # The checksum does not cover the offset of a batch. Our topics have a record at every offset.
                 if record.offset != expected:
                     raise CorruptTopicError(
-                        partition.topic, expected, f"the next record says that it is {record.offset}"
+                        partition.topic, expected, f"the next record has offset {record.offset}"
                     )
                 expected = record.offset + 1
             if records:
@@ -103,11 +103,9 @@ class LogScrub:
                 cost = sum(len(record.value or b"") + RECORD_BYTES for record in records)
                 await asyncio.sleep(max(0.0, cost / self._bytes_per_second - (moved_at - began)))
             elif (position := await consumer.position(partition)) > expected:
-                raise CorruptTopicError(partition.topic, expected, f"the next record stands at {position}")
+                raise CorruptTopicError(partition.topic, expected, f"the next record is at {position}")
             elif loop.time() - moved_at > STALL_SECONDS_MAX:
                 await consumer.end_offsets(
                     [partition]
-                )  # raises where the broker is away: then it is not the record
-                raise CorruptTopicError(
-                    partition.topic, expected, f"nothing comes for {STALL_SECONDS_MAX:g} s"
-                )
+                )  # raises if the broker does not answer: then the record is not to blame
+                raise CorruptTopicError(partition.topic, expected, f"no record for {STALL_SECONDS_MAX:g} s")

@@ -21,7 +21,7 @@ async def test_a_model_that_left_is_known_for_ever_by_its_last_name():
     for offset, record in enumerate(topic.records["models"]):
         log.take(offset, record)
     assert [one.model_id for one in log.models.roster()] == []
-    assert log.ever_seen == {"17": "trend-2"}
+    assert log.names == {"17": "trend-2"}
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from typing import ClassVar
 
 import structlog
 
+from coordinator.streams.clock import wall_ms
 from coordinator.streams.feeds.witness import time_fault
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.log.errors import NoHistoryError, RefusedError, WorldError
@@ -38,7 +39,6 @@ from coordinator.streams.sources.waiting import (
     checked_url,
     log_garbage,
     trouble_of,
-    wall_ms,
 )
 
 REST_URL = "https://api.binance.com"

@@ -23,6 +23,7 @@ import httpx
 import msgspec
 import structlog
 
+from coordinator.streams.clock import wall_ms
 from coordinator.streams.feeds.witness import time_fault
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.log.errors import NoHistoryError, OperatorError, RefusedError, WorldError
@@ -58,7 +59,6 @@ from coordinator.streams.sources.waiting import (
     log_garbage,
     plain_refusal,
     wait_after,
-    wall_ms,
 )
 
 HERMES_URL = "https://pyth.dourolabs.app/hermes"
