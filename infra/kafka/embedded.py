@@ -1,15 +1,14 @@
 """The embedded broker: a real Kafka (KRaft, one node) as a child process, without Docker.
 
-Reads and writes `data_dir`: `cluster_id`, `server.properties`, `log/` (Kafka's own data, the truth of the
-node), `broker.log` (what Kafka says). It survives `kill -9` of anything, not a power cut: for that, use a
-cluster.
+Reads and writes `data_dir`: `cluster_id`, `server.properties`, `log/` (Kafka's data, which is the node's log), and
+`broker.log` (Kafka's output). The data survives `kill -9` of any process, but not a power cut: for that, use a cluster.
 
-The child is a session of its own, so that Ctrl-C reaches the supervisor alone, and the kernel kills it when
-its parent dies: no broker is ever left behind on a data directory. The kernel's rule is per thread: the
-thread that calls `start()` must live as long as the broker (call it from the main thread; `prepare()` and
-`wait_ready()`, which take seconds, may run in any thread).
+The child has a session of its own, so that Ctrl-C reaches only the supervisor. The kernel kills the child when its
+parent dies, so that no broker stays on a data directory. The kernel's rule is per thread: the thread that calls
+`start()` must live as long as the broker. Call it from the main thread; `prepare()` and `wait_ready()`, which take
+seconds, may run in any thread.
 
-Several brokers of one cluster: give each its `node_id`, the same `cluster_id` and the same `voters`.
+For several brokers of one cluster, give each its own `node_id`, and all the same `cluster_id` and `voters`.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ PORTS = range(20_000, 32_000)
 PORTS_TRIED_MAX = 200
 LOG_BYTES_MAX = 10 * 1024 * 1024
 LOCALE = {"LC_ALL": "C.UTF-8"}
-"""Java turns every letter of a path that its locale lacks into a question mark."""
+"""Without it Java replaces each letter of a path that the locale does not have by a question mark."""
 STOP_SECONDS_MIN, STOP_BYTES_PER_SECOND = 30.0, 50 * 1024 * 1024
 START_SECONDS_MIN, START_BYTES_PER_SECOND = 60.0, 5 * 1024 * 1024
 PORT_HELP = (
@@ -55,11 +54,11 @@ appender.out.layout.pattern = %d{yyyy-MM-dd'T'HH:mm:ss.SSSXXX} %p %c{1} %m%n
 
 
 class EmbeddedBroker:
-    """One broker in `data_dir`. `port` 0 takes a free one, which then stays for the life of this object.
+    """One broker in `data_dir`. `port` 0 takes a free port, which this object then keeps.
 
-    `heap_mb` bounds Java's heap (resident memory is about 150 MB more). `voters` maps every node id of a
-    cluster to its controller port; left out, this broker is a cluster by itself. `more_settings` are Kafka's own and
-    win over ours (further listeners, say).
+    `heap_mb` bounds Java's heap; resident memory is about 150 MB more. `voters`: node id -> controller port, for each
+    node of the cluster; None: this broker is a cluster by itself. `more_settings` are Kafka's settings that override
+    ours, for example further listeners.
     """
 
     def __init__(
@@ -92,11 +91,11 @@ class EmbeddedBroker:
 
     @property
     def cluster_id(self) -> str:
-        """What the cluster of this directory is called; known once `prepare()` has run."""
+        """The id of this directory's cluster; made at the first call."""
         return self._keep_cluster_id()
 
     def move(self) -> None:
-        """Take free ports at the next start: for one that nobody has been told of yet."""
+        """Take other free ports at the next start: for a broker whose port no client knows yet."""
         self.port, self._voters = 0, None
 
     @property
@@ -115,45 +114,45 @@ class EmbeddedBroker:
 
     @property
     def log_bytes(self) -> int:
-        """What Kafka's own data takes on the disk now."""
+        """The size of Kafka's data on the disk now."""
         files = (self.data_dir / "log").rglob("*.log")
         return sum(file.stat().st_size for file in files if file.exists())
 
     @property
     def stop_seconds_max(self) -> float:
-        """How long a clean end may take: killed before it, the next start recovers the whole log."""
+        """How long a clean stop may take. If Kafka is killed before it ends, the next start recovers the whole log."""
         return STOP_SECONDS_MIN + self.log_bytes / STOP_BYTES_PER_SECOND
 
     @property
     def start_seconds_max(self) -> float:
-        """How long a start may take, with the recovery of the whole log on a slow disk."""
+        """How long a start may take that recovers the whole log from a slow disk."""
         return START_SECONDS_MIN + self.log_bytes / START_BYTES_PER_SECOND
 
     @property
     def disk_is_full(self) -> bool:
-        """Did Kafka, since this start, find no room? Its log lies on the same disk: it may not have got it written."""
-        return says_full(self._heard()) or (not self.is_alive() and has_no_room(self.data_dir))
+        """Whether the disk was full since this start. `broker.log` is on the same disk, and may lack the message."""
+        return says_full(self._output()) or (not self.is_alive() and has_no_room(self.data_dir))
 
     def ensure_jars(self, progress: FetchProgress = silent) -> None:
-        """Fetch Kafka's jars where they are missing. Raises WorldError when they cannot be had."""
+        """Fetch Kafka's jars if they are missing. Raises WorldError if they cannot be fetched."""
         ensure_jars(progress)
 
     @property
     def runtime(self) -> KafkaRuntime | None:
-        """What the broker runs on; known once `prepare()` has run."""
+        """Java and the jars; None before `prepare()`."""
         return self._runtime
 
     def prepare(self, progress: FetchProgress = silent) -> None:
-        """Everything before the start: jars, Java, ports, settings, the first format. Repeatable.
+        """Prepare the start: jars, Java, ports, settings, and the first format. It can be called again.
 
-        Raises OperatorError (no Java, a taken port, another node id's directory), WorldError (no jars, no
-        format).
+        Raises OperatorError (no Java, a taken port, a directory of another node id), WorldError (the jars cannot be
+        fetched, the format fails).
         """
         self._runtime = load_runtime(progress)
-        # Ports are kept for this object's life: a broker that died comes back where clients know it.
-        free = free_ports(2)
-        self.port = self.port or free[0]
-        self._voters = self._voters or {self.node_id: free[1]}
+        # This object keeps its ports: a broker that died starts again where its clients know it.
+        ports = free_ports(2)
+        self.port = self.port or ports[0]
+        self._voters = self._voters or {self.node_id: ports[1]}
         controller_port = self._voters[self.node_id]
         for port in (self.port, controller_port):
             _check_port(port)
@@ -165,7 +164,7 @@ class EmbeddedBroker:
                 port=self.port,
                 controller_port=controller_port,
                 voters=self._voters,
-                log_dir="log",  # below where it runs: Kafka splits this at commas, which a folder's name may have
+                log_dir="log",  # relative: Kafka splits the setting at commas, and the folder's path may have some
                 more=self._more_settings,
             ),
             encoding="utf-8",
@@ -173,7 +172,7 @@ class EmbeddedBroker:
         self._format()
 
     def start(self, progress: FetchProgress = silent, *, java_options: tuple[str, ...] = ()) -> None:
-        """Start the child; returns once it is forked. Call `wait_ready()` next. A running one is kept.
+        """Start the child, unless it runs; returns once it is forked. Call `wait_ready()` next.
 
         Raises as `prepare()` does.
         """
@@ -183,9 +182,9 @@ class EmbeddedBroker:
         self._process = self._spawn(*java_options)
 
     def wait_ready(self, timeout_seconds: float | None = None) -> None:
-        """Wait until clients can connect, for as long as a log of this size may need.
+        """Wait until clients can connect, at most as long as a log of this size may need.
 
-        Raises WorldError, with Kafka's last lines, if they cannot.
+        Raises WorldError with Kafka's last lines when the time is over or the child ended.
         """
         timeout_seconds = self.start_seconds_max if timeout_seconds is None else timeout_seconds
         deadline = time.monotonic() + timeout_seconds
@@ -194,7 +193,7 @@ class EmbeddedBroker:
                 raise WorldError("the Kafka broker was not started")
             if (code := self._process.poll()) is not None:
                 raise WorldError(
-                    f"the Kafka broker ended (exit code {code}) before it listened. {self._said()}"
+                    f"the Kafka broker ended (exit code {code}) before it listened. {self._last_lines()}"
                 )
             try:
                 socket.create_connection((HOST, self.port), timeout=0.5).close()
@@ -203,12 +202,13 @@ class EmbeddedBroker:
             else:
                 return
         raise WorldError(
-            f"Kafka does not listen on {self.bootstrap} after {timeout_seconds:g} s. {self._said()}"
+            f"Kafka does not listen on {self.bootstrap} after {timeout_seconds:g} s. {self._last_lines()}"
         )
 
     def stop(self, grace_seconds: float | None = None) -> None:
-        """End the child: asked first (SIGTERM), killed after `grace_seconds` (as long as a log of this size may need).
-        Stopping twice does nothing.
+        """Stop the child with SIGTERM, and kill it after `grace_seconds` (default: what a log of this size may need).
+
+        A second call does nothing.
         """
         if self._process is None or self._process.poll() is not None:
             return
@@ -220,7 +220,7 @@ class EmbeddedBroker:
             self.kill()
 
     def kill(self) -> None:
-        """End the child with SIGKILL, as a power user or a fault test would."""
+        """Kill the child with SIGKILL."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
@@ -233,7 +233,7 @@ class EmbeddedBroker:
         assert self._runtime is not None, "prepare() comes first"  # noqa: S101
         command = self._runtime.command(
             "kafka.Kafka",
-            # A node's broker keeps some 20 MB: its heap begins small, and what a busy hour took is given back.
+            # A node's broker needs about 20 MB of heap. The heap starts small, and returns what a busy hour needed.
             *("-Xms16m", "-XX:MinHeapFreeRatio=20", "-XX:MaxHeapFreeRatio=40"),
             "-XX:TrimNativeHeapInterval=5000",
             f"-Xmx{self.heap_mb}m",
@@ -242,7 +242,7 @@ class EmbeddedBroker:
             "-Dlog4j2.configurationFile=log4j2.properties",
             *options,
         )
-        RotatedLog(self.log_file, LOG_BYTES_MAX).close()  # a long file of earlier starts becomes the old one
+        RotatedLog(self.log_file, LOG_BYTES_MAX).close()  # rotates the file if earlier starts have filled it
         with self.log_file.open("ab") as log:
             self._log_start_bytes = log.tell()
             return subprocess.Popen(
@@ -256,10 +256,10 @@ class EmbeddedBroker:
             )
 
     def _format(self) -> None:
-        """Give the directory its cluster id, once. A start after that keeps it.
+        """Format the data directory, once: it gets its cluster id.
 
-        Kafka's own tool writes two files and takes a second or two for it. The larger one, with the features of this
-        version of Kafka, is the same every time: it is kept, and the other one, three ids, is written here.
+        Kafka's own tool writes two files, and needs a second or two. The larger file, with the features of this version
+        of Kafka, is the same every time: it is cached. The other file, with three ids, is written here.
         """
         log = self.data_dir / "log"
         if (log / "meta.properties").is_file():
@@ -279,7 +279,7 @@ class EmbeddedBroker:
     def _format_by_kafka(self, cluster_id: str) -> None:
         assert self._runtime is not None, "prepare() comes first"  # noqa: S101
         command = self._runtime.command("kafka.tools.StorageTool", "-Xmx128m")
-        done = subprocess.run(
+        finished = subprocess.run(
             [
                 *command,
                 "format",
@@ -295,8 +295,8 @@ class EmbeddedBroker:
             check=False,
             cwd=self.data_dir,
         )
-        if done.returncode != 0:
-            output = (done.stderr or done.stdout).strip()
+        if finished.returncode != 0:
+            output = (finished.stderr or finished.stdout).strip()
             raise WorldError(f"Kafka's storage in {self.data_dir} could not be formatted: {output}")
 
     def _keep_cluster_id(self) -> str:
@@ -305,43 +305,45 @@ class EmbeddedBroker:
             file.write_text(self._cluster_id or new_cluster_id(), encoding="utf-8")
         return file.read_text(encoding="utf-8").strip()
 
-    def _heard(self) -> str:
-        """What Kafka has said since this start."""
+    def _output(self) -> str:
+        """Kafka's output since this start."""
         if not self.log_file.exists():
             return ""
         with self.log_file.open("rb") as log:
             log.seek(self._log_start_bytes)
             return log.read(LOG_BYTES_MAX).decode(errors="replace")
 
-    def _said(self) -> str:
-        """Kafka's last words since this start, without the stack traces' inner lines."""
+    def _last_lines(self) -> str:
+        """Where Kafka's log is, with its last lines since this start; the inner lines of stack traces are left out."""
         if self.disk_is_full:
             return str(DiskFullError(self.data_dir))
-        text = self._heard()
+        text = self._output()
         lines = [line for line in text.splitlines() if line.strip() and not line.startswith("\t")]
         return f"Its log is {self.log_file}; last lines: " + (" | ".join(lines[-5:]) or "none")
 
 
 def new_cluster_id() -> str:
-    """A cluster id as Kafka makes them: 16 random bytes in URL-safe base64, never beginning with a dash.
+    """A cluster id as Kafka makes them: 16 random bytes in URL-safe base64, not beginning with a dash.
 
-    It names a broker's data and enters no event.
+    It names a broker's data, and no event holds it.
     """
     while (cluster_id := base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")).startswith("-"):
-        pass  # a dash in front reads as an option of Kafka's tools: one id in 64
+        pass  # Kafka's tools take a leading dash for an option: one id in 64 has it
     return cluster_id
 
 
 def free_ports(count: int) -> list[int]:
-    """`count` different TCP ports on 127.0.0.1 that nobody has now, drawn from below those that the kernel gives to
-    outgoing connections: one of these may be taken by anybody before we listen there.
+    """`count` different TCP ports on 127.0.0.1 that are free now. Raises OperatorError if there are not enough.
+
+    They are below the ports that the kernel assigns to outgoing connections: such a port could be taken by any
+    connection before we listen on it.
     """
     ports: list[int] = []
     with ExitStack() as probes:
         for attempt in range(PORTS_TRIED_MAX):
             probe = probes.enter_context(socket.socket())
             try:
-                # Chance, not the next number: several nodes start side by side.
+                # A random port, not the next one: several nodes may start at the same time.
                 probe.bind((HOST, secrets.choice(PORTS) if attempt < PORTS_TRIED_MAX // 2 else 0))
             except OSError:
                 continue
@@ -352,13 +354,15 @@ def free_ports(count: int) -> list[int]:
 
 
 class PortTakenError(OperatorError):
-    """Nobody else can listen on that port now."""
+    """The port cannot be used now: another process has it, or it is not a port that we may use."""
 
 
 def _check_port(port: int) -> None:
-    """Raises PortTakenError, naming the port, if nobody can listen on it now."""
+    """Raises PortTakenError, naming the port, if we cannot listen on it now."""
     with socket.socket() as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as Java does: TIME_WAIT is no listener
+        probe.setsockopt(
+            socket.SOL_SOCKET, socket.SO_REUSEADDR, 1
+        )  # as Java does: a port in TIME_WAIT is free
         try:
             probe.bind((HOST, port))
         except (OSError, OverflowError) as error:
@@ -368,7 +372,7 @@ def _check_port(port: int) -> None:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    """Whole or not at all, also beside another process that does the same."""
+    """Write the file whole or not at all, even if another process does the same at the same time."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     partial.write_bytes(content)
     partial.replace(path)

@@ -1,7 +1,7 @@
-"""Who works: the members of each stage's consumer group, as the broker knows them.
+"""Which stages have a worker: the members of each stage's consumer group, as the broker knows them.
 
-A worker that died or hangs leaves its group within a session; so this sees what no record tells, a stage that has
-nothing to do and nobody to do it. Reads only.
+A worker that died or hangs is removed from its group when its session times out. So this shows what no record shows: a
+stage without a worker that has nothing to decide at the moment. Reads only.
 """
 
 from __future__ import annotations
@@ -33,16 +33,16 @@ WORKER_OF = {
     "aggregate": "score",
     "checkpoint": "checkpoint",
 }
-"""Stage, as its group is called, -> the worker that runs it."""
+"""Stage, as in the group's name -> the worker that runs it."""
 ASK_SECONDS_MAX = 10.0
 RETRY_SECONDS = 0.5
 SETTLED = "Stable"
 _ERROR, _STATE, _MEMBERS = 0, 2, 5
-"""Where a described group has its error, its state and its members."""
+"""Indices of a group's error, state and members in the broker's description."""
 
 
 async def stage_members(bootstrap: str, crunch_id: str) -> dict[str, int]:
-    """How many processes stand ready for each stage. Raises WorldError when the broker does not say."""
+    """Stage -> how many processes are in its group. Raises WorldError when the broker does not answer."""
     groups = await _described(bootstrap, [f"{crunch_id}-{stage}" for stage in WORKER_OF])
     return {
         stage: 0 if group is None else len(group[_MEMBERS])
@@ -51,9 +51,9 @@ async def stage_members(bootstrap: str, crunch_id: str) -> dict[str, int]:
 
 
 async def refuse_working(bootstrap: str, crunch_id: str) -> None:
-    """For what must not happen under a node that works, wherever its workers run.
+    """Refuse an operation that must not happen while the node runs, on whatever machine its workers are.
 
-    Raises OperatorError that names the stages which have a process, WorldError when the broker does not say.
+    Raises OperatorError naming the stages that have a process, WorldError when the broker does not answer.
     """
     members = await stage_members(bootstrap, crunch_id)
     if working := [stage for stage, count in members.items() if count]:
@@ -65,23 +65,23 @@ async def refuse_working(bootstrap: str, crunch_id: str) -> None:
 
 
 async def _described(bootstrap: str, names: Sequence[str]) -> list[Any]:
-    """Each group as the broker describes it, None for one that never was. Raises WorldError."""
+    """Each group as the broker describes it; None for a group that never existed. Raises WorldError."""
     admin = AIOKafkaAdminClient(**connection_options(bootstrap), request_timeout_ms=5_000)
     try:
         async with asyncio.timeout(ASK_SECONDS_MAX):
             await admin.start()
-            # One by one: of several in one answer aiokafka 0.14 loses its place.
-            return [await _one(admin, name) for name in names]
+            # One request per group: aiokafka 0.14 misreads an answer that describes several.
+            return [await _described_group(admin, name) for name in names]
     except (KafkaError, OSError) as error:  # TimeoutError is an OSError
         raise WorldError(
-            f"Kafka at {bootstrap} does not say who works: {error or type(error).__name__}"
+            f"Kafka at {bootstrap} does not say which workers run: {error or type(error).__name__}"
         ) from error
     finally:
         await admin.close()
 
 
-async def _one(admin: AIOKafkaAdminClient, name: str) -> Any:
-    """Raises KafkaError."""
+async def _described_group(admin: AIOKafkaAdminClient, name: str) -> Any:
+    """One group as the broker describes it, or None. Raises KafkaError."""
     while True:
         try:
             (answer,) = await admin.describe_consumer_groups([name])
@@ -91,15 +91,18 @@ async def _one(admin: AIOKafkaAdminClient, name: str) -> Any:
         except GroupIdNotFound:
             return None
         except (GroupCoordinatorNotAvailableError, GroupLoadInProgressError, NotCoordinatorForGroupError):
-            # A broker that never had a group makes its topic for them when it is first asked; one that has just started
-            # reads it. Both say so for a second, and no members then would be a false alarm.
+            # A broker makes its topic for groups at the first request, and reads it after a start. Either takes about a
+            # second, in which it answers with these errors: "no members" would be a false alarm.
             await asyncio.sleep(RETRY_SECONDS)
         else:
             return group
 
 
 async def is_dealt_to_nobody(bootstrap: str, group: str, topic: str) -> bool:
-    """Has the group settled, with members, of whom none holds the topic's partition? False where nobody says."""
+    """Whether the group is stable and has members, but none of them holds the topic's partition.
+
+    False if the broker does not answer.
+    """
     try:
         (description,) = await _described(bootstrap, [group])
     except WorldError:
@@ -109,7 +112,7 @@ async def is_dealt_to_nobody(bootstrap: str, group: str, topic: str) -> bool:
 
 
 def any_holds(topic: str, assignments: Sequence[bytes]) -> bool:
-    """Does one of these, as the members of a group have them, name the topic's partition? True without members."""
+    """Whether one of the group members' encoded assignments names the topic's partition. True without members."""
     partition = TopicPartition(topic, PARTITION)
     assigned = [
         ConsumerProtocolMemberAssignment.decode(assignment).partitions()
@@ -120,7 +123,7 @@ def any_holds(topic: str, assignments: Sequence[bytes]) -> bool:
 
 
 def nobody(members: dict[str, int]) -> dict[str, str]:
-    """Stage -> what to say, for each stage without a process."""
+    """Stage -> a sentence for the operator, for each stage without a process."""
     return {
         stage: f"no {WORKER_OF[stage]} worker runs for the stage {stage}: start it, its log says why it ended"
         for stage, count in members.items()

@@ -1,11 +1,12 @@
-"""A connection to Kafka is used only when our cluster is at its other end.
+"""Lets this process use a connection to Kafka only if our cluster is at its other end.
 
-An address is no identity: while our broker is away, another one may listen on its port. So every fresh connection of
-aiokafka, whoever opens it (our readers and producers, Faust's consumer, admin clients), is asked for the cluster's id
-before it is used. A process has one cluster: once it has expected one, a connection to another is closed, and `fault`
-says so to whoever watches; what waits for that connection fails as if nobody listened there.
+An address does not identify a cluster: while our broker is down, another one may listen on its port. So before a new
+connection of aiokafka is used, whoever opened it (our readers and producers, Faust's consumer, admin clients), the
+broker is asked for its cluster id. Once the process has named its cluster with `expect_cluster`, a connection to
+another one is closed. The caller gets a connection error, as if nobody listened there, and `foreign_cluster` gives the
+reason to the log's watch.
 
-aiokafka opens every connection by `aiokafka.client.create_conn`; there the question is put in.
+aiokafka opens every connection with `aiokafka.client.create_conn`; this module replaces that function.
 """
 
 from __future__ import annotations
@@ -20,19 +21,19 @@ from coordinator.infra.kafka.metadata import ask_metadata
 
 
 class _Expected:
-    """This process's cluster, and what was found in its place."""
+    """This process's cluster, and the last foreign cluster that answered in its place."""
 
     cluster_id = ""
     fault = ""
 
 
 def expect_cluster(cluster_id: str) -> None:
-    """From here on this process speaks to no other cluster. "" takes any again (tests, which have several)."""
+    """From now on, use connections to this cluster only. "" allows any cluster again (for tests with several)."""
     _Expected.cluster_id, _Expected.fault = cluster_id, ""
 
 
 def foreign_cluster() -> str:
-    """The address and the id of the foreign cluster that answered last, in words; "" when none did."""
+    """Address and id of the last foreign cluster that answered, as text; "" if none did."""
     return _Expected.fault
 
 

@@ -1,7 +1,7 @@
-"""Which cluster answers, and which topics it has: its id and theirs, in one question over one connection.
+"""Asks a broker for its cluster id and for the ids of topics, in one request over one connection.
 
-aiokafka asks for metadata in a version that does not know topic ids; Kafka has had them since 2.8. They tell a topic
-that was deleted and made anew from the one that it was. A broker too old for that gives none.
+A topic's id tells a topic that was deleted and created again from the original. Kafka has topic ids since 2.8, but the
+version of the metadata request that aiokafka sends does not know them. An older broker gives no ids.
 """
 
 from __future__ import annotations
@@ -32,26 +32,26 @@ NO_ID = UUID(int=0)
 
 
 class Uuid(AbstractType[UUID]):  # type: ignore[misc]
-    """16 bytes."""
+    """A UUID as 16 bytes, for aiokafka's schemas."""
 
     @classmethod
     def encode(cls, value: UUID) -> bytes:
-        """The bytes."""
+        """The UUID's bytes."""
         return value.bytes
 
     @classmethod
     def decode(cls, data: BytesIO) -> UUID:
-        """The id."""
+        """The UUID of the next 16 bytes."""
         return UUID(bytes=data.read(16))
 
     @classmethod
     def repr(cls, value: UUID) -> str:
-        """For the library's own log."""
+        """The UUID as text, for the library's log."""
         return str(value)
 
 
 class MetadataResponse_v12(Response):  # type: ignore[misc]  # noqa: N801 - as aiokafka names them
-    """Kafka's answer, fields as in its protocol guide."""
+    """Kafka's answer; the fields are those of its protocol guide."""
 
     API_KEY = METADATA
     API_VERSION = 12
@@ -98,7 +98,7 @@ class MetadataResponse_v12(Response):  # type: ignore[misc]  # noqa: N801 - as a
 
 
 class MetadataRequest_v12(RequestStruct):  # type: ignore[misc]  # noqa: N801 - as aiokafka names them
-    """Topics by name or id."""
+    """Asks for topics by name or id."""
 
     FLEXIBLE_VERSION = True
     API_KEY = METADATA
@@ -116,7 +116,7 @@ class MetadataRequest_v12(RequestStruct):  # type: ignore[misc]  # noqa: N801 - 
 
 
 class _MetadataRequest(Request[MetadataRequest_v5 | MetadataRequest_v12]):  # type: ignore[misc]
-    """Asks for these topics; makes none."""
+    """Asks for topics by name, without creating them."""
 
     API_KEY = METADATA
 
@@ -132,15 +132,16 @@ class _MetadataRequest(Request[MetadataRequest_v5 | MetadataRequest_v12]):  # ty
 
 
 class ClusterFound(msgspec.Struct, frozen=True):
-    """A cluster's id, and the id of each topic asked for that it has ("" from a broker that does not tell)."""
+    """A cluster's id, and the id of each requested topic that exists ("" from a broker too old for topic ids)."""
 
     cluster_id: str
     topic_ids: Mapping[str, str]
 
 
 async def ask_metadata(connection: AIOKafkaConnection, names: Sequence[str] = ()) -> ClusterFound:
-    """Ask the broker at the other end. Raises KafkaError, TimeoutError; KafkaError, too, for a topic that is being
-    made or moved: ask again.
+    """Ask the broker at the other end of the connection.
+
+    Raises KafkaError, TimeoutError. A KafkaError may also mean that a topic is being created or moved: ask again.
     """
     answer = await connection.send(_MetadataRequest(names))
     id_of_topic = {}
@@ -149,8 +150,8 @@ async def ask_metadata(connection: AIOKafkaConnection, names: Sequence[str] = ()
             continue
         if error_code:
             raise _error(error_code, name)
-        the_id = rest[0] if isinstance(rest[0], UUID) else NO_ID
-        id_of_topic[name] = "" if the_id == NO_ID else the_id.hex
+        topic_id = rest[0] if isinstance(rest[0], UUID) else NO_ID
+        id_of_topic[name] = "" if topic_id == NO_ID else topic_id.hex
     return ClusterFound(str(answer.cluster_id or ""), id_of_topic)
 
 

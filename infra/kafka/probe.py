@@ -1,9 +1,8 @@
-"""How we wait for a Kafka that does not answer yet, and why it does not answer.
+"""Waits for a Kafka that does not answer yet, and finds out why it does not answer.
 
-The reason comes from one connection by hand, whose error is not hidden behind "unable to bootstrap".
-
-The client libraries try every address, write what went wrong to their own log and raise one word. An operator with a
-wrong password or an unknown authority needs the reason itself. Reads nothing but the answer to the handshake.
+The client libraries try every address, log what failed, and raise only "unable to bootstrap". An operator with a wrong
+password or an unknown certificate authority needs the reason. So `why_silent` opens one connection itself, and puts the
+error into words. It reads only the answer to the handshake.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ PROBE_SECONDS_MAX = 5.0
 
 
 async def why_silent(bootstrap: str) -> str:
-    """One line: why the first address of `bootstrap` refuses us, "" when it does not.
+    """One line: why no connection to the first address of `bootstrap` is possible; "" if it is possible.
 
     Raises OperatorError when the security settings themselves cannot be used.
     """
@@ -37,7 +36,7 @@ async def why_silent(bootstrap: str) -> str:
     }
     host, _, port = bootstrap.split(",", maxsplit=1)[0].strip().rpartition(":")
     if not host or not port.isdecimal():
-        return f"{bootstrap!r} is no HOST:PORT"
+        return f"{bootstrap!r} is not HOST:PORT"
     try:
         async with asyncio.timeout(PROBE_SECONDS_MAX):
             connection = await create_conn(host.strip("[]"), int(port), request_timeout_ms=4000, **options)
@@ -66,12 +65,12 @@ async def why_silent(bootstrap: str) -> str:
 def _hint() -> str:
     security = process_security()
     if security.protocol == "PLAINTEXT":
-        return "; a broker that wants TLS or SASL does so: see KAFKA_SECURITY_PROTOCOL"
+        return "; a broker that requires TLS or SASL does this: see KAFKA_SECURITY_PROTOCOL"
     return f"; KAFKA_SECURITY_PROTOCOL is {security.protocol}"
 
 
 def until_kafka_answers(timeout_seconds: float, wait_seconds_max: float) -> AsyncIterator[stamina.Attempt]:
-    """Attempts, with growing pauses from 0.1 s on, until one succeeds. The last error is raised after the timeout."""
+    """Attempts with growing pauses, from 0.1 s, until one succeeds. After the timeout the last error is raised."""
     return stamina.retry_context(
         on=(KafkaError, OSError),
         attempts=None,

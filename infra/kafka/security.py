@@ -1,7 +1,7 @@
-"""TLS and SASL towards Kafka: how a cluster that is not ours is reached.
+"""TLS and SASL towards Kafka, for a cluster that is not the embedded one.
 
-Reads KAFKA_SECURITY_PROTOCOL and its companions from the environment of the process, once. They are not part of
-`Settings`: those are handed to children as text, written to files and shown, and a password must be in none of these.
+Reads KAFKA_SECURITY_PROTOCOL and the variables beside it once, from the environment of the process. They are not part
+of `Settings`, which are passed to children as text, written to files and shown: a password must be in none of these.
 Every client of ours gets its options here (`infra/kafka/clients.py`), and Faust its credentials.
 """
 
@@ -36,7 +36,7 @@ VARIABLES = (
 
 
 class KafkaSecurity(msgspec.Struct, frozen=True, kw_only=True):
-    """What was asked for; its `repr` shows no secret. Empty strings are what was not given."""
+    """The security settings; "" for each that is not set. The `repr` shows no secret."""
 
     protocol: str = "PLAINTEXT"
     mechanism: str = ""
@@ -49,12 +49,12 @@ class KafkaSecurity(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def tls(self) -> bool:
-        """Whether the connection is encrypted and the broker's certificate checked, its host name included."""
+        """Whether the connection is encrypted, and the broker's certificate and host name are checked."""
         return self.protocol.endswith("SSL")
 
     @property
     def sasl(self) -> bool:
-        """Whether a user name and a password are given."""
+        """Whether the client logs in with a user name and a password."""
         return self.protocol.startswith("SASL")
 
     def __repr__(self) -> str:
@@ -63,9 +63,9 @@ class KafkaSecurity(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_security(environ: Mapping[str, str]) -> KafkaSecurity:
-    """Security settings from environment variables; plain text when KAFKA_SECURITY_PROTOCOL is not set.
+    """The security settings from environment variables; plain text if KAFKA_SECURITY_PROTOCOL is not set.
 
-    Raises OperatorError naming the variable to change. A companion that the protocol would leave unused is refused:
+    Raises OperatorError naming the variable to change, also for a variable that the protocol does not use: an operator
     who sets a password does not expect it to be ignored.
     """
     protocol = environ.get("KAFKA_SECURITY_PROTOCOL", "").strip().upper() or "PLAINTEXT"
@@ -110,7 +110,7 @@ def read_security(environ: Mapping[str, str]) -> KafkaSecurity:
 
 
 def client_options(security: KafkaSecurity) -> dict[str, Any]:
-    """The options of an aiokafka client for it; empty for plain text. Raises OperatorError on an unusable file."""
+    """The options of an aiokafka client; empty for plain text. Raises OperatorError for an unusable file."""
     if security.protocol == "PLAINTEXT":
         return {}
     options: dict[str, Any] = {"security_protocol": security.protocol}
@@ -126,7 +126,7 @@ def client_options(security: KafkaSecurity) -> dict[str, Any]:
 
 
 def ssl_context(security: KafkaSecurity) -> ssl.SSLContext:
-    """TLS 1.2 or newer, against the given authority or the system's. Raises OperatorError naming the variable."""
+    """TLS 1.2 or newer, with the configured certificate authority or the system's. Raises OperatorError."""
     try:
         context = ssl.create_default_context(cafile=security.ca_file or None)
     except (OSError, ssl.SSLError) as error:
@@ -136,7 +136,7 @@ def ssl_context(security: KafkaSecurity) -> ssl.SSLContext:
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     if security.cert_file:
         try:
-            # A password of ours even when there is none: OpenSSL would ask on the terminal.
+            # Always pass a password, even an empty one: otherwise OpenSSL asks for it on the terminal.
             context.load_cert_chain(security.cert_file, security.key_file, lambda: security.key_password)
         except (OSError, ssl.SSLError) as error:
             raise OperatorError(
@@ -148,7 +148,7 @@ def ssl_context(security: KafkaSecurity) -> ssl.SSLContext:
 
 @cache
 def process_security() -> KafkaSecurity:
-    """Of this process: read from its environment at the first call. Raises OperatorError."""
+    """The settings of this process, read from its environment at the first call. Raises OperatorError."""
     return read_security(os.environ)
 
 
@@ -158,12 +158,12 @@ def _process_options() -> dict[str, Any]:
 
 
 def connection_options(bootstrap: str) -> dict[str, Any]:
-    """Where Kafka is and how it is spoken to: what every aiokafka client of this process begins with."""
+    """Address and security options: every aiokafka client of this process starts with these."""
     return {"bootstrap_servers": bootstrap, **_process_options()}
 
 
 def _secret(environ: Mapping[str, str], name: str) -> str:
-    """The secret itself, or the first line of the file that `NAME_FILE` names (container secrets are files)."""
+    """The secret in variable `name`, or the first line of the file that `name`_FILE names (container secrets)."""
     value, path = environ.get(name, ""), environ.get(f"{name}_FILE", "")
     if value and path:
         raise OperatorError(f"{name} and {name}_FILE exclude each other: set one")

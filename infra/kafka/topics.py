@@ -1,8 +1,8 @@
-"""The crunch's topics on the broker: made once, looked at; only their settings are ever put back.
+"""Creates the crunch's topics on the broker, lists them, and restores their settings.
 
-Reads the table of `streams/topology.py`; writes topics named `<crunch_id>.<topic>`. One partition each (a
-topic is one order), nothing ever deleted or compacted (events are facts). A topic that is otherwise is
-refused: a second partition has no place in the order, and what compaction removed is gone.
+Reads the table of `streams/topology.py`; creates topics named `<crunch_id>.<topic>`. Each has one partition, because a
+topic is one order, and nothing is ever deleted or compacted, because events are facts. Any other topic is refused: the
+records of a second partition have no place in the order, and what compaction removed is lost.
 """
 
 from __future__ import annotations
@@ -37,15 +37,15 @@ CRUNCH_ID_LENGTH_MAX = 200  # Kafka allows 249 for the whole name
 CONNECT_SECONDS_MAX = 30.0
 LEADER_SECONDS_MAX = 30.0
 SHOWN_SECONDS_MAX = 10.0
-"""How long a change of settings may take until the broker shows it."""
+"""How long the broker may take until it shows a change of settings."""
 SHOWN_POLL_SECONDS = 0.1
 
 
 class TopicStatus(msgspec.Struct, frozen=True):
     """One topic as the broker has it.
 
-    `partitions` 0 means that it does not exist. `start_offset` and `end_offset` are partition 0's;
-    `mismatches` are sentences, one for each setting that is not ours.
+    `partitions` is 0 if the topic does not exist. `start_offset` and `end_offset` are those of partition 0.
+    `mismatches` has a sentence for each setting that differs from ours.
     """
 
     topic: str
@@ -57,7 +57,7 @@ class TopicStatus(msgspec.Struct, frozen=True):
 
 
 def topic_settings(replication_factor: int = 1) -> dict[str, str]:
-    """The settings of every topic."""
+    """The settings that every topic must have."""
     return {
         "cleanup.policy": "delete",
         "retention.ms": "-1",
@@ -75,14 +75,14 @@ async def create_topics(
     birth: Birth | None = None,
     memory: LogMemory | None = None,
 ) -> str:
-    """Begin the crunch where it has no topics: make all, each with its birth record. Its birth id.
+    """Create all topics of a crunch that has none, each with its birth record; returns the birth id.
 
-    Where it has topics nothing is made: they are looked at (`streams/log/check.py`), since a topic made in the place of
-    a lost one would be a history in which nothing was paid. What a stopped `create_topics` left half done is done.
+    If the crunch has topics, none is created, and they are checked (`streams/log/check.py`): a new topic in place of a
+    lost one would be a history in which nothing was paid. What an interrupted `create_topics` left undone is completed.
 
-    Raises OperatorError for a crunch id that Kafka cannot name topics by; WrongLogError for topics that are not ours or
-    not whole, with more than one partition, with compaction or with a limited retention; WorldError when the broker
-    does not answer in 30 s.
+    Raises OperatorError for a crunch id that cannot be part of a topic's name; WrongLogError for topics that are not
+    ours or incomplete, have several partitions, compaction or a limited retention; WorldError when the broker does not
+    answer in CONNECT_SECONDS_MAX.
     """
     await make_topics(
         bootstrap, crunch_id, replication_factor, only_if=lambda log_found: _may_begin(log_found, memory)
@@ -100,7 +100,7 @@ async def create_topics(
 
 
 def new_birth(before: str = "", copy_of: str = "") -> Birth:
-    """A birth of now, with an id of chance: for who makes topics."""
+    """A birth with the time of now and a random id, for whoever creates topics."""
     return Birth(secrets.token_hex(16), wall_ms(), before, copy_of)
 
 
@@ -109,7 +109,7 @@ def _may_begin(log_found: LogFound, memory: LogMemory | None) -> bool:
 
 
 async def write_births(bootstrap: str, crunch_id: str, birth: Birth, topics: Sequence[str]) -> None:
-    """Write the birth record of each of these topics, which are empty. Raises WorldError, WrongLogError (not empty)."""
+    """Write the birth record of each of these empty topics. Raises WorldError, WrongLogError (a topic is not empty)."""
     records = birth_records(crunch_id, birth)
     producer = make_producer(bootstrap)
     try:
@@ -136,9 +136,9 @@ async def make_topics(
     *,
     only_if: Callable[[LogFound], bool] = lambda _: True,
 ) -> None:
-    """Make the topics that are missing, empty, and wait until each has a leader that answers. Births are not written.
+    """Create the missing topics without birth records, and wait until each has a leader that answers.
 
-    `only_if` decides from what is there whether any is made. Raises as `create_topics` does.
+    `only_if` decides from the log's state whether they are created. Raises as `create_topics` does.
     """
     _check_crunch_id(crunch_id)
     async with _admin(bootstrap) as admin:
@@ -161,15 +161,15 @@ async def make_topics(
 
 
 async def empty_topics(bootstrap: str, crunch_id: str, topics: Sequence[str]) -> None:
-    """Make these topics anew, without even a birth; for a restore, which brings the births along.
+    """Delete these topics and create them again without birth records, for a restore, which writes the births itself.
 
-    The caller answers for it that they hold no history. Raises as `create_topics` does.
+    The caller must know that they hold no history. Raises as `create_topics` does.
     """
     names = [topic_name(crunch_id, topic) for topic in topics]
     async with _admin(bootstrap) as admin:
-        there = await admin.list_topics()
-        if going := [name for name in names if name in there]:
-            await admin.delete_topics(going)
+        existing = await admin.list_topics()
+        if to_delete := [name for name in names if name in existing]:
+            await admin.delete_topics(to_delete)
         async with asyncio.timeout(LEADER_SECONDS_MAX):
             while set(names) & set(await admin.list_topics()):  # noqa: ASYNC110 - it is Kafka that we wait for
                 await asyncio.sleep(0.1)
@@ -177,17 +177,15 @@ async def empty_topics(bootstrap: str, crunch_id: str, topics: Sequence[str]) ->
 
 
 async def refuse_wrong_settings(bootstrap: str, crunch_id: str) -> None:
-    """Raises WrongLogError for a topic with more than one partition, or whose past would be deleted or compacted;
-    WorldError.
-    """
+    """Raises WrongLogError for a topic with several partitions, or whose settings delete or compact it; WorldError."""
     async with _admin(bootstrap) as admin:
         _refuse_wrong(await _statuses(admin, crunch_id, 1))
 
 
 async def mend_settings(bootstrap: str, crunch_id: str, replication_factor: int = 1) -> list[str]:
-    """Put the settings of the topics back to ours; what was mended, a sentence for each topic.
+    """Restore the settings of the topics; returns what was wrong, a sentence for each topic.
 
-    What was deleted meanwhile does not come back. Raises WrongLogError (a second partition stays), WorldError.
+    Records that were deleted meanwhile stay lost. Raises WrongLogError (a second partition stays), WorldError.
     """
     async with _admin(bootstrap) as admin:
         wrong = [
@@ -206,20 +204,20 @@ async def mend_settings(bootstrap: str, crunch_id: str, replication_factor: int 
                     raise WorldError(
                         f"the settings of topic {name} could not be changed: {message or for_code(code)}"
                     )
-        # A broker takes a change before it shows it: it reads the metadata log a moment later.
+        # The broker acknowledges a change before it shows it: it reads the metadata log a moment later.
         deadline = time.monotonic() + SHOWN_SECONDS_MAX
-        shown = await _statuses(admin, crunch_id, replication_factor)
-        while any(one.mismatches for one in shown) and time.monotonic() < deadline:
+        statuses = await _statuses(admin, crunch_id, replication_factor)
+        while any(status.mismatches for status in statuses) and time.monotonic() < deadline:
             await asyncio.sleep(SHOWN_POLL_SECONDS)
-            shown = await _statuses(admin, crunch_id, replication_factor)
-        _refuse_wrong(shown)
+            statuses = await _statuses(admin, crunch_id, replication_factor)
+        _refuse_wrong(statuses)
     return [f"{topic_status.name}: {'; '.join(topic_status.mismatches)}" for topic_status in wrong]
 
 
 async def list_topics(bootstrap: str, crunch_id: str, replication_factor: int = 1) -> list[TopicStatus]:
-    """The crunch's topics in the topology's order, missing ones included, with offsets and wrong settings.
+    """The crunch's topics in the topology's order, missing topics included, with offsets and wrong settings.
 
-    Raises OperatorError for an impossible crunch id, WorldError when the broker does not answer in 30 s.
+    Raises OperatorError for an impossible crunch id, WorldError when the broker does not answer in CONNECT_SECONDS_MAX.
     """
     _check_crunch_id(crunch_id)
     async with _admin(bootstrap) as admin:
@@ -297,7 +295,7 @@ async def _statuses(admin: AIOKafkaAdminClient, crunch_id: str, replication_fact
 
 
 def _harmless(key: str, value: str, wanted: str) -> bool:
-    """Larger messages or more copies in sync than we ask for take nothing away."""
+    """Whether a setting that differs is at least as safe: larger messages, or more copies in sync."""
     return key in {"max.message.bytes", "min.insync.replicas"} and int(value) >= int(wanted)
 
 
@@ -317,8 +315,9 @@ async def _settings(admin: AIOKafkaAdminClient, names: list[str]) -> dict[str, d
 
 
 async def _end_offsets(bootstrap: str, names: list[str]) -> dict[str, tuple[int, int]]:
-    """(start, end) of every topic. That a leader gives them is the only sure sign that it leads: a topic just
-    made is in the metadata before its broker takes records for it.
+    """Topic name -> (first offset, end offset).
+
+    Only a leader that answers with offsets is ready: a new topic is in the metadata before its broker accepts records.
     """
     if not names:
         return {}
