@@ -1,8 +1,8 @@
-"""Contracts as bytes: what a node keeps of each one, so that it needs no file of the operator's to go on.
+"""Contracts as bytes: the archive that a node stores of each contract, so that it needs no file of the operator's.
 
-An archive has the files that a contract runs, its meaning and its path. It travels in the log (the command that
-applies it) and lies in the data directory under the contract's hash. It is checked whenever it is opened: the same
-bytes as were kept, and the same meaning when they run.
+An archive holds the files that a contract runs, its meaning and its path. It is in the log (in the command that applies
+the contract) and in the data directory under the contract's hash. Whenever an archive is opened it is checked: its
+bytes are those that were stored, and they have the same meaning when they run.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from coordinator.streams.contract import CrunchContract
 from coordinator.streams.log.errors import ContractError
 
 FORMAT = 1
-"""Of the meaning too: a release that reads meanings in another way raises it, and then only the bytes are compared."""
+"""Raise it when a release computes meanings in another way: of older archives only the bytes are then compared."""
 ARCHIVE_BYTES_MAX = 2 * SOURCES_BYTES_MAX
 FOLDER = "contracts"
 
@@ -29,7 +29,10 @@ log = structlog.get_logger()
 
 
 class Archive(msgspec.Struct, frozen=True):
-    """What is kept of a contract. `path` is its `module:attribute`, `files` are by name below the import folder."""
+    """What is stored of a contract.
+
+    `path` is its `module:attribute`; `files`: name below the import folder -> bytes.
+    """
 
     format: int
     path: str
@@ -42,7 +45,7 @@ _decoder = msgspec.json.Decoder(Archive)
 
 
 def pack(contract: CrunchContract, path: str) -> bytes:
-    """The archive of a loaded contract. Raises ContractError when it does not load from there to the same meaning."""
+    """The archive of a loaded contract. Raises ContractError if the contract loaded from it has another meaning."""
     sources = sources_of_contract(contract)
     meaning = meaning_of(contract)
     content = _encoder.encode(Archive(FORMAT, path, meaning, {} if sources is None else sources.files))
@@ -51,20 +54,20 @@ def pack(contract: CrunchContract, path: str) -> bytes:
 
 
 def read_archive(content: bytes) -> Archive:
-    """Raises ContractError for bytes that are no archive."""
+    """The archive in these bytes. Raises ContractError if there is none."""
     if len(content) > ARCHIVE_BYTES_MAX:
-        raise ContractError(f"a kept contract of {len(content)} bytes, the most is {ARCHIVE_BYTES_MAX}")
+        raise ContractError(f"a stored contract has {len(content)} bytes, more than {ARCHIVE_BYTES_MAX}")
     try:
         return _decoder.decode(content)
     except msgspec.DecodeError as error:
-        raise ContractError(f"a kept contract cannot be read: {error}") from error
+        raise ContractError(f"a stored contract cannot be read: {error}") from error
 
 
 def unpack(content: bytes, contract_hash: str) -> CrunchContract:
-    """The contract of an archive, run from it alone and under private names.
+    """The contract of an archive, run from the archive alone, under private module names.
 
-    Another version of a package that it imports, or of a default of ours, is said and no error: the contract is the one
-    that was applied. Raises ContractError when it is not the one of the hash `wanted`.
+    If a package that it imports has another version here, this is logged and is no error: the operator applied this
+    contract. The same holds for a default of ours. Raises ContractError if the contract does not have `contract_hash`.
     """
     archive = read_archive(content)
     contract = load_contract(archive.path, Sources(archive.files) if archive.files else None)
@@ -72,7 +75,7 @@ def unpack(content: bytes, contract_hash: str) -> CrunchContract:
         return contract
     if archive.meaning.hash != contract_hash:
         raise ContractError(
-            f"what is kept as contract {contract_hash[:12]} is {archive.meaning.hash[:12]}: it is damaged"
+            f"the archive of contract {contract_hash[:12]} holds {archive.meaning.hash[:12]}: it is damaged"
         )
     now = meaning_of(contract)
     for name in sorted(archive.meaning.installed.keys() | now.installed.keys()):
@@ -88,14 +91,14 @@ def unpack(content: bytes, contract_hash: str) -> CrunchContract:
     same = msgspec.structs.replace(now, installed=archive.meaning.installed, ours=archive.meaning.ours)
     if archive.files and same.hash != contract_hash:
         raise ContractError(
-            f"contract {contract_hash[:12]}, run from what is kept of it, is not what was applied: "
+            f"contract {contract_hash[:12]}, run from its archive, is not what was applied: "
             f"{', '.join(differences(archive.meaning, same)) or 'it is damaged'}"
         )
     return contract
 
 
 def differences(old: Meaning, new: Meaning) -> list[str]:
-    """What two contracts differ in, one short text each: fields, code, files, versions."""
+    """The differences of two contracts in fields, code, files and versions, each as a short text."""
     lines = []
     for name in sorted(old.fields.keys() | new.fields.keys()):
         before, after = old.fields.get(name, "not set"), new.fields.get(name, "not set")
@@ -105,8 +108,8 @@ def differences(old: Meaning, new: Meaning) -> list[str]:
     for kind, olds, news in pairs:
         for name in sorted(olds.keys() | news.keys()):
             if olds.get(name) != news.get(name):
-                how = "new" if name not in olds else "gone" if name not in news else "changed"
-                lines.append(f"{kind}{name} {how}")
+                change = "new" if name not in olds else "gone" if name not in news else "changed"
+                lines.append(f"{kind}{name} {change}")
     for versions, other in ((old.installed, new.installed), (old.ours, new.ours)):
         lines += [
             f"{name} {versions.get(name, 'not used')} -> {other.get(name, 'not used')}"
@@ -121,13 +124,13 @@ def _short(value: object) -> str:
 
 
 class ArchiveFolder:
-    """Archives in the data directory, a file each: the sha256 of what follows, a line end, the archive."""
+    """Archives in the data directory, one file each: the sha256 (hex) of the archive, a line end, the archive."""
 
     def __init__(self, data_dir: Path) -> None:
         self.folder = data_dir / FOLDER
 
     def get(self, contract_hash: str) -> bytes | None:
-        """The archive of a hash; None where it is not kept here, or no longer whole (then the log has it)."""
+        """The archive of a hash; None if it is not in the folder or is damaged there (the log has it, too)."""
         try:
             stored = (self.folder / contract_hash).read_bytes()
         except OSError:
@@ -141,7 +144,7 @@ class ArchiveFolder:
         return content
 
     def put(self, contract_hash: str, content: bytes) -> None:
-        """Keep it, whole or not at all. Without a data directory, or with a read-only one, the log alone keeps it."""
+        """Store an archive, whole or not at all. If there is no writable data directory, only the log holds it."""
         try:
             if not self.folder.parent.is_dir() or self.get(contract_hash) == content:
                 return
@@ -153,6 +156,6 @@ class ArchiveFolder:
             log.info("contract_kept_in_the_log_alone", contract=contract_hash[:12], reason=error.strerror)
 
     def hashes(self) -> Iterator[str]:
-        """What is kept here, in order."""
+        """The hashes of the archives in the folder, sorted."""
         if self.folder.is_dir():
             yield from sorted(path.name for path in self.folder.iterdir() if len(path.name) == 64)  # noqa: PLR2004

@@ -1,9 +1,9 @@
-"""What code reaches: the statements of the operator's own modules that a function or a type depends on.
+"""Finds the statements of the operator's own modules that a function or a type depends on.
 
-Runs nothing: it reads syntax trees. A name leads to the statement that binds it, and that one's names further,
-through imports into other modules of the operator's. Kept is the hash of each statement as a tree, so that comments,
-docstrings, layout, the order of imports and annotations that nobody reads do not count. Statements that act when a
-module is imported (`random.seed(0)`, `scoring.FACTOR = 2`) count wherever they stand.
+Reads syntax trees and runs nothing. A name leads to the statement that binds it; the names in that statement lead on,
+through imports also into other modules of the operator. The result holds a hash of each statement as a tree. So
+comments, docstrings, layout, the order of imports and annotations that nothing reads make no difference. A statement
+that acts when its module is imported (`random.seed(0)`, `scoring.FACTOR = 2`) always counts.
 """
 
 from __future__ import annotations
@@ -28,20 +28,24 @@ from coordinator.infra.contracts.sources import (
 from coordinator.streams.contract.meaning import our_key, version_of
 
 Text = tuple[bytes, bool]
-"""(what stands in a module's file, is it a package)"""
+"""(the content of a module's file, whether the module is a package)"""
 _TESTS_OF_MAIN = ("TYPE_CHECKING", "typing.TYPE_CHECKING", "__name__ == '__main__'")
 
 
 def _our_key(module_name: str, name: str) -> str:
-    """The key of something of ours, by where it is defined: from which door it was imported does not count."""
-    thing = getattr(importlib.import_module(module_name), name, None)
-    if isinstance(thing, (type, FunctionType)):
-        return our_key(thing)
+    """The key of an object of ours, by the module that defines it, from whichever module it was imported."""
+    our_object = getattr(importlib.import_module(module_name), name, None)
+    if isinstance(our_object, (type, FunctionType)):
+        return our_key(our_object)
     return f"{module_name.rpartition('.')[2]}.{name}"
 
 
 class Module:
-    """One module's statements by the names that they bind."""
+    """The statements of one module.
+
+    `bound`: name -> the statements that bind it. `effects`: the statements that act on import. `stars`: the modules
+    that it imports everything from.
+    """
 
     def __init__(self, name: str, text: bytes, *, is_package: bool) -> None:
         self.name = name
@@ -56,8 +60,8 @@ class Module:
 
     def _take(self, statement: ast.stmt) -> None:
         if isinstance(statement, ast.If) and ast.unparse(statement.test) in _TESTS_OF_MAIN:
-            for other in statement.orelse:
-                self._take(other)
+            for alternative in statement.orelse:  # only this branch runs when a contract is loaded
+                self._take(alternative)
             return
         if isinstance(statement, ast.ImportFrom) and statement.names[0].name == "*":
             self.stars.append(imported_from(statement, self.package))
@@ -69,7 +73,11 @@ class Module:
 
 
 class Reach:
-    """What was reached so far: statements, versions, files."""
+    """What was reached until now.
+
+    `code`: `module:name` -> digests of its statements; `ours`: key of ours -> version; `installed`: distribution ->
+    version; `data`: file -> sha256 (hex).
+    """
 
     def __init__(self, sources: Sources | None, text_of: Callable[[str], Text | None]) -> None:
         self.code: dict[str, list[str]] = {}
@@ -79,18 +87,18 @@ class Reach:
         self._sources = sources
         self._text_of = text_of
         self._modules: dict[str, Module | None] = {}
-        self._acted: set[str] = set()
+        self._effects_taken: set[str] = set()
         self._reached: set[tuple[str, int]] = set()
 
     def module(self, name: str) -> Module | None:
-        """A module of the operator's; None for any other."""
+        """A module of the operator; None for any other module."""
         if name not in self._modules:
             text = self._text_of(name)
             self._modules[name] = None if text is None else Module(name, text[0], is_package=text[1])
         return self._modules[name]
 
     def name(self, module_name: str, name: str, attributes: tuple[str, ...] = ()) -> None:
-        """Reach what `name.attributes` stands for in a module."""
+        """Follow `name.attributes` as it is used in a module."""
         module = self.module(module_name)
         if module is None:
             self.foreign(module_name, name)
@@ -115,10 +123,10 @@ class Reach:
                 self._statement(module, statement, f"{module_name}:{name}")
 
     def effects_of(self, module: Module) -> None:
-        """Reach what a module does when it is imported."""
-        if module.name in self._acted:
+        """Follow the statements of a module that act when it is imported."""
+        if module.name in self._effects_taken:
             return
-        self._acted.add(module.name)
+        self._effects_taken.add(module.name)
         for statement in module.effects:
             self._statement(module, statement, f"{module.name}:(import)")
 
@@ -130,19 +138,19 @@ class Reach:
         self.tree(module, statement)
 
     def tree(self, module: Module, node: ast.AST) -> None:
-        """Reach every name that stands in a tree."""
-        for one in uses(node):
-            if isinstance(one, (ast.Import, ast.ImportFrom)):
-                self._import(module, one, "", ())
-            elif isinstance(one, str):
-                self._data(module, one)
+        """Follow every name, import and text in a tree."""
+        for use in uses(node):
+            if isinstance(use, (ast.Import, ast.ImportFrom)):
+                self._import(module, use, "", ())
+            elif isinstance(use, str):
+                self._data(module, use)
             else:
-                self.name(module.name, one[0], one[1])
+                self.name(module.name, use[0], use[1])
 
     def _import(
         self, module: Module, statement: ast.Import | ast.ImportFrom, name: str, attributes: tuple[str, ...]
     ) -> None:
-        """Reach what an import binds to `name`, or all that it binds."""
+        """Follow what an import binds to `name`; all that it binds if `name` is empty."""
         for alias in statement.names:
             bound = alias.asname or alias.name.partition(".")[0]
             if name and bound != name:
@@ -163,7 +171,7 @@ class Reach:
             self.code.setdefault(f"{module.name}:{name}", [f"= {target}"])
 
     def _through(self, module_name: str, attributes: tuple[str, ...]) -> None:
-        """Reach `module.attributes`; the module as a whole where none is named."""
+        """Follow `module.attributes`; the whole module if there are no attributes."""
         module = self.module(module_name)
         if module is None:
             self.foreign(module_name, attributes[0] if attributes else "")
@@ -175,7 +183,7 @@ class Reach:
                     self.name(module_name, name)
 
     def foreign(self, module_name: str, name: str) -> None:
-        """Something that is not the operator's: ours by its version, the installed by theirs."""
+        """Note a name of a module that is not the operator's: the version of our object, or of the distribution."""
         top = module_name.partition(".")[0]
         owner = whose(top)
         if owner == "ours":
@@ -213,7 +221,7 @@ def _binds(statement: ast.stmt) -> set[str]:
 
 
 def _acts(statement: ast.stmt) -> bool:
-    """Does a statement do more, when it is run, than bind names?"""
+    """Whether a statement does more than bind names when it runs."""
     match statement:
         case ast.FunctionDef() | ast.AsyncFunctionDef() | ast.ClassDef() | ast.Import() | ast.ImportFrom():
             return False
@@ -224,10 +232,10 @@ def _acts(statement: ast.stmt) -> bool:
         case ast.AnnAssign(target=target):
             return not _is_names(target)
         case ast.If(body=body, orelse=orelse):
-            return any(_acts(one) for one in (*body, *orelse))
+            return any(_acts(inner) for inner in (*body, *orelse))
         case ast.Try(body=body, handlers=handlers, orelse=orelse, finalbody=finalbody):
-            inner = [*body, *orelse, *finalbody, *(one for handler in handlers for one in handler.body)]
-            return any(_acts(one) for one in inner)
+            handled = [inner for handler in handlers for inner in handler.body]
+            return any(_acts(inner) for inner in (*body, *orelse, *finalbody, *handled))
         case _:
             return True
 
@@ -247,7 +255,8 @@ def _is_text(node: object) -> bool:
 
 
 def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
-    """The fields of a node that have a meaning when it runs."""
+    """The fields of a node that have an effect when it runs."""
+    # A decorator may read the annotations of a function; without decorators nothing reads them.
     plain = isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)) and not node.decorator_list
     for field in node._fields:
         value: Any = getattr(node, field, None)
@@ -256,7 +265,7 @@ def _fields(node: ast.AST) -> Iterator[tuple[str, Any]]:
         if plain and field == "returns":
             continue
         if isinstance(value, list):
-            value = [value_of_field for value_of_field in value if not _is_text(value_of_field)]
+            value = [child for child in value if not _is_text(child)]  # docstrings, `pass`, `...`
             if not value:
                 continue
         if plain and field == "args":
@@ -269,10 +278,10 @@ def _without_annotations(arguments: ast.arguments) -> ast.arguments:
         return None if argument is None else ast.arg(arg=argument.arg)
 
     return ast.arguments(
-        posonlyargs=[ast.arg(arg=posonlyarg.arg) for posonlyarg in arguments.posonlyargs],
-        args=[ast.arg(arg=arg.arg) for arg in arguments.args],
+        posonlyargs=[ast.arg(arg=argument.arg) for argument in arguments.posonlyargs],
+        args=[ast.arg(arg=argument.arg) for argument in arguments.args],
         vararg=bare(arguments.vararg),
-        kwonlyargs=[ast.arg(arg=kwonlyarg.arg) for kwonlyarg in arguments.kwonlyargs],
+        kwonlyargs=[ast.arg(arg=argument.arg) for argument in arguments.kwonlyargs],
         kw_defaults=arguments.kw_defaults,
         kwarg=bare(arguments.kwarg),
         defaults=arguments.defaults,
@@ -280,7 +289,7 @@ def _without_annotations(arguments: ast.arguments) -> ast.arguments:
 
 
 def shape(node: Any) -> Any:
-    """A tree as plain lists; the same on every version of Python for the same text."""
+    """A tree as plain lists, the same for the same text on every version of Python."""
     if isinstance(node, ast.Constant):
         return [type(node.value).__name__, repr(node.value)]
     if isinstance(node, ast.AST):
@@ -299,7 +308,7 @@ Use = tuple[str, tuple[str, ...]] | ast.Import | ast.ImportFrom | str
 
 
 def uses(node: Any, *, annotation: bool = False) -> Iterator[Use]:
-    """What a tree names: `a.b.c` as (a, (b, c)), imports inside of it, and its texts."""
+    """What a tree uses: names (`a.b.c` as (a, (b, c))), imports, and texts. Names inside annotations' texts count."""
     if isinstance(node, list):
         for child in node:
             yield from uses(child, annotation=annotation)

@@ -1,7 +1,7 @@
-"""The contract of `coordinator up`: the default challenge, with a valid placeholder for the crunch's key.
+"""The contract of `coordinator up`: the default challenge, with a valid placeholder for the crunch's public key.
 
-Without a key checkpoints are withheld, rightly: nobody could be paid. A newcomer should see a whole checkpoint,
-so the node that runs on replayed time uses this key. It belongs to no crunch.
+Without a key every checkpoint is withheld, because nobody could be paid. To show a newcomer a whole checkpoint, the
+demo on replayed time uses this placeholder. It is the key of no crunch.
 """
 
 from __future__ import annotations

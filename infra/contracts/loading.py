@@ -1,8 +1,8 @@
-"""Loading contracts: from `module:attribute` to a checked contract under its hash.
+"""Loads contracts: from `module:attribute` to a checked contract under its hash.
 
-A contract's hash is its meaning (`meaning.py`), so that "the same contract" means the same behaviour. Inputs
-carry the hash; a stage that is asked to work for a hash which is not on its shelf stops and says so. Old and new
-contracts stand side by side.
+The hash is computed from the contract's meaning (`meaning.py`): two contracts with the same hash behave the same.
+Inputs carry the hash. A stage that needs a contract which is not on its shelf stops with an error that names the hash.
+Old and new contracts are on the shelf side by side.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ __all__ = ["ContractShelf", "contract_hash", "load_contract", "load_contracts", 
 
 
 class ContractShelf:
-    """Contracts by hash; the last one put is the current one.
+    """Contracts by hash; the current one is the last that was put.
 
-    What is not in memory is asked of `find` (the kept ones: data directory, then log) and opened by it.
+    `find` is called for a hash that is not in memory: it loads the contract from its archive, or returns None.
     """
 
     def __init__(self, find: Callable[[str], CrunchContract | None] = lambda _: None) -> None:
@@ -38,13 +38,13 @@ class ContractShelf:
         self.current_hash = ""
 
     def put(self, contract: CrunchContract) -> str:
-        """Keep a contract and make it the current one; gives its hash."""
+        """Add a contract and make it the current one; returns its hash."""
         self.current_hash = contract_hash(contract)
         self._by_hash[self.current_hash] = contract
         return self.current_hash
 
     def contracts(self) -> list[CrunchContract]:
-        """All that were put, in order."""
+        """All contracts in memory, in the order in which they were added."""
         return list(self._by_hash.values())
 
     @property
@@ -53,14 +53,14 @@ class ContractShelf:
         return self._by_hash[self.current_hash]
 
     def __call__(self, contract_hash: str) -> CrunchContract:
-        """The contract of a hash. Raises OperatorError when it is not here."""
+        """The contract of a hash. Raises OperatorError if it is neither in memory nor found."""
         contract = self._by_hash.get(contract_hash) or self._find(contract_hash)
         if contract is None:
             message = (
-                f"an input asks for contract {contract_hash[:12]}, which is kept neither in the data "
-                "directory nor in the log "
-                f"(here: {', '.join(one[:12] for one in self._by_hash) or 'none'}); restore `contracts/` of the data "
-                "directory or the topics from a backup, or name its text too: CONTRACT=old.module:NAME,new.module:NAME"
+                f"an input needs contract {contract_hash[:12]}, which is neither in the data directory nor in the log "
+                f"(loaded: {', '.join(loaded[:12] for loaded in self._by_hash) or 'none'}); restore `contracts/` of "
+                "the data directory or the topics from a backup, or name its module too: "
+                "CONTRACT=old.module:NAME,new.module:NAME"
             )
             raise OperatorError(message)
         self._by_hash[contract_hash] = contract
@@ -68,10 +68,10 @@ class ContractShelf:
 
 
 def load_contracts(paths: str, *, kind: str = "candle") -> ContractShelf:
-    """A shelf of every `module:attribute` in a comma list, each checked on sample data.
+    """A shelf with every contract of a comma-separated list of `module:attribute`, each checked on sample data.
 
-    Raises OperatorError for a path that cannot be imported (with the cause: a broken contract is never replaced
-    by the default), ContractError for one that fails its check.
+    A broken contract is never replaced by the default. Raises OperatorError with the cause for a path that cannot be
+    imported, ContractError for a contract that fails its check.
     """
     shelf = ContractShelf()
     for path in (part.strip() for part in paths.split(",")):
@@ -82,9 +82,9 @@ def load_contracts(paths: str, *, kind: str = "candle") -> ContractShelf:
 
 
 def load_contract(path: str, sources: Sources | None = None) -> CrunchContract:
-    """The contract at `module:attribute`, run from disk, or from `sources` alone.
+    """The contract at `module:attribute`, run from disk, or from `sources` alone if they are given.
 
-    It is an instance, or a class that is made without arguments. Raises OperatorError, ContractError.
+    The attribute is an instance, or a class that needs no arguments. Raises OperatorError, ContractError.
     """
     module_name, _, attribute = path.partition(":")
     if not module_name or not attribute:
@@ -92,7 +92,7 @@ def load_contract(path: str, sources: Sources | None = None) -> CrunchContract:
         raise OperatorError(message)
     here = str(Path.cwd())
     if here not in sys.path and not (Path(here) / "streams").is_dir():
-        sys.path.insert(0, here)  # the node's own folder: runtime_definitions lives there
+        sys.path.insert(0, here)  # a node's folder holds the package `runtime_definitions`
     try:
         ours = module_name.partition(".")[0] == "coordinator"
         if sources is not None:
@@ -106,7 +106,7 @@ def load_contract(path: str, sources: Sources | None = None) -> CrunchContract:
         raise ContractError(
             f"contract {path}: {wrong_fields(error)}" + (f" ({place})" if place else "")
         ) from error
-    except (Exception, SystemExit) as error:  # a file that calls sys.exit() would end us without a word
+    except (Exception, SystemExit) as error:  # a module that calls sys.exit() would end this process silently
         message = f"contract {path} cannot be loaded: {described(error)}"
         raise OperatorError(message) from error
     if not isinstance(contract, CrunchContract):
@@ -116,12 +116,12 @@ def load_contract(path: str, sources: Sources | None = None) -> CrunchContract:
 
 
 def wrong_fields(error: ValidationError) -> str:
-    """Every field that pydantic refused, with its reason, in one line."""
-    faults = []
-    for error_ in error.errors(include_url=False):
-        reason = error_["msg"]
-        if error_["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(str(error_["loc"][-1]), CrunchContract.model_fields, 1)
-            reason = "there is no such field" + (f"; did you mean {near[0]}?" if near else "")
-        faults.append(f"field {'.'.join(map(str, error_['loc'])) or '?'}: {reason}")
-    return "; ".join(faults)
+    """Every field that pydantic refused with the reason, in one line."""
+    texts = []
+    for fault in error.errors(include_url=False):
+        reason = fault["msg"]
+        if fault["type"] == "extra_forbidden":
+            similar = difflib.get_close_matches(str(fault["loc"][-1]), CrunchContract.model_fields, 1)
+            reason = "there is no such field" + (f"; did you mean {similar[0]}?" if similar else "")
+        texts.append(f"field {'.'.join(map(str, fault['loc'])) or '?'}: {reason}")
+    return "; ".join(texts)

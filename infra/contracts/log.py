@@ -1,4 +1,4 @@
-"""The contracts in the log: each command that applied one, with its archive. Read from `commands`, by any process."""
+"""Reads the contracts in the log: the commands that applied them, with their archives, and the terms that hold."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TERMS = b'"CrunchConfigured"'
 
 
 async def read_applied(bootstrap: str, crunch_id: str) -> list[tuple[int, ApplyContract]]:
-    """(offset, command) of every command that applies a contract, oldest first, whether it was refused or not.
+    """(offset, command) of every command that applies a contract, oldest first, refused commands included.
 
     Raises WorldError, OperatorError (no such topic).
     """
@@ -37,7 +37,7 @@ async def read_applied(bootstrap: str, crunch_id: str) -> list[tuple[int, ApplyC
 
 
 async def read_terms(bootstrap: str, crunch_id: str) -> list[CrunchConfigured]:
-    """The terms that came through to the checkpoints, by when they hold. Raises WorldError, OperatorError."""
+    """The terms that have reached the topic `checkpoints`, by `effective_from`. Raises WorldError, OperatorError."""
     terms_of_hash: dict[str, CrunchConfigured] = {}
     counter = Counter("checkpoints")
     async with reading(bootstrap) as consumer:
@@ -48,13 +48,13 @@ async def read_terms(bootstrap: str, crunch_id: str) -> list[CrunchConfigured]:
                 terms_of_hash |= {
                     event.id: event for event in decision.events if isinstance(event, CrunchConfigured)
                 }
-    return sorted(terms_of_hash.values(), key=lambda one: one.data.effective_from)
+    return sorted(terms_of_hash.values(), key=lambda terms: terms.data.effective_from)
 
 
 def find_archive(bootstrap: str, crunch_id: str, contract_hash: str) -> bytes | None:
-    """The archive of a hash from the log; None when no command applied it. Blocks; for a process that lacks it.
+    """The archive of a hash from the log; None if no command applied it.
 
-    A stage that is asked for a contract which it does not have cannot go on without it, so its loop waits.
+    Blocks, also the event loop of the caller: a stage cannot decide anything more without the contract it needs.
     """
 
     async def find() -> bytes | None:
@@ -64,5 +64,5 @@ def find_archive(bootstrap: str, crunch_id: str, contract_hash: str) -> bytes | 
                     return bytes(command.data.archive)
         return None
 
-    with ThreadPoolExecutor(1) as apart:
-        return apart.submit(asyncio.run, find()).result()
+    with ThreadPoolExecutor(1) as thread:  # a loop of its own: the caller's may be running
+        return thread.submit(asyncio.run, find()).result()

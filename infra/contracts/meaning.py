@@ -1,10 +1,10 @@
-"""A contract's hash: what it says and does, and nothing else.
+"""A contract's hash, computed from what the contract says and does, and from nothing else.
 
-What counts: the fields that it sets; the code that its functions and types reach in the operator's own packages, as
-trees (`code.py`); the values that functions carry along; the versions of installed packages that this code
-imports; the version of each default, strategy and type of ours (`streams/contract/meaning.py`). What does not:
-comments, docstrings, layout, the order of imports, code that it does not reach, fields of ours that came later and
-fields left unset.
+What counts: the fields that it sets; the code in the operator's own packages that its functions and types depend on, as
+trees (`code.py`); the values that functions hold (closures, partials, objects); the versions of installed packages that
+this code imports; the version of each default, strategy and type of ours (`streams/contract/meaning.py`). What does not
+count: comments, docstrings, layout, the order of imports, code that it does not depend on, fields that it leaves unset,
+and fields that a later version of ours adds.
 """
 
 from __future__ import annotations
@@ -45,9 +45,11 @@ SCORING = (
 
 
 class Meaning(msgspec.Struct, frozen=True):
-    """What a contract means. `code` has, by module and name, the digests of the statements reached.
+    """What a contract means.
 
-    `modules` are the operator's modules in the order in which they were reached.
+    `fields`: name -> value, as plain data. `code`: `module:name` -> digests of the statements that bind it. `data`:
+    file -> sha256 (hex). `ours`: key of ours -> version. `installed`: distribution -> version. `modules` are the
+    operator's modules in the order in which they were reached.
     """
 
     modules: list[str]
@@ -59,20 +61,24 @@ class Meaning(msgspec.Struct, frozen=True):
 
     @property
     def hash(self) -> str:
-        """sha256 (hex); the same on every machine, and whatever the modules are called: a name does nothing."""
+        """sha256 (hex), the same on every machine.
+
+        The names of modules do not count: a renamed module does the same.
+        """
         numbers = {name: f"module {i}" for i, name in enumerate(self.modules)}
 
-        def bare(value: Any) -> Any:
+        def numbered(value: Any) -> Any:
+            """The value with each module's name replaced by its number."""
             if isinstance(value, str):
                 sign = "= " if value.startswith("= ") else ""
                 module, colon, name = value.removeprefix("= ").partition(":")
                 return sign + numbers.get(module, module) + colon + name
             if isinstance(value, dict):
-                return {bare(key): bare(one) for key, one in value.items()}
-            return [bare(one) for one in value] if isinstance(value, list) else value
+                return {numbered(key): numbered(inner) for key, inner in value.items()}
+            return [numbered(inner) for inner in value] if isinstance(value, list) else value
 
         data = sorted([name.rpartition("/")[2], digest] for name, digest in self.data.items())
-        return digest_of([bare(self.fields), bare(self.code), data, self.ours, self.installed])
+        return digest_of([numbered(self.fields), numbered(self.code), data, self.ours, self.installed])
 
 
 def contract_hash(contract: CrunchContract) -> str:
@@ -81,13 +87,14 @@ def contract_hash(contract: CrunchContract) -> str:
 
 
 def scoring_hash(contract: CrunchContract) -> str:
-    """The hash of what a score of this contract means. Scores of two hashes are never added."""
+    """The hash of what a score of this contract means. Scores with different hashes are never added."""
     fields = CrunchContract.model_fields
     field_values = {name: getattr(contract, name) for name in SCORING}
     fields_set = {name: value for name, value in field_values.items() if value is not fields[name].default}
-    if params := [(one.scope_key, one.params) for one in contract.scheduled_predictions if one.params]:
+    if with_params := [scheduled for scheduled in contract.scheduled_predictions if scheduled.params]:
         fields_set["scheduled_predictions"] = [
-            ScheduledPrediction(scope_key=key, params=one) for key, one in params
+            ScheduledPrediction(scope_key=scheduled.scope_key, params=scheduled.params)
+            for scheduled in with_params
         ]
     field = Aggregation(value_field=contract.aggregation.value_field)
     return contract_hash(CrunchContract(**fields_set, aggregation=field))
@@ -96,17 +103,17 @@ def scoring_hash(contract: CrunchContract) -> str:
 def meaning_of(contract: CrunchContract) -> Meaning:
     """What a contract says and does.
 
-    Raises ContractError for a function that carries what is no plain data: its text may hold an address, and then the
-    same contract would be another one after every restart.
+    Raises ContractError for a function that holds a value which is not plain data: the text of such a value may contain
+    a memory address, and the same contract would have another hash after every restart.
     """
     return _Reader(contract).meaning()
 
 
 def sources_of_contract(contract: CrunchContract) -> Sources | None:
-    """The sources that a contract was loaded from, found by its class and functions."""
-    things = [type(contract), *(getattr(contract, name) for name in type(contract).model_fields)]
-    for thing in things:
-        inner = thing
+    """The sources that a contract was loaded from, by the modules of its class and of its fields' values."""
+    values = [type(contract), *(getattr(contract, name) for name in type(contract).model_fields)]
+    for value in values:
+        inner = value
         while isinstance(inner, functools.partial):
             inner = inner.func
         module_sources = sources_of(getattr(inner, "__module__", "")) or sources_of(type(inner).__module__)
@@ -128,7 +135,7 @@ class _Reader:
         fields = self._set_fields(contract, top=True)
         metrics = contract.aggregation.metrics
         for name in metrics.names if metrics else ():
-            key = f"metrics.{name}"  # a contract names a metric by text, so no value leads to its function
+            key = f"metrics.{name}"  # a contract names a metric as text: no value of a field leads to its function
             reach.ours[key] = version_of(key)
         if self._sources is not None:
             for name in self._sources.modules():
@@ -165,20 +172,24 @@ class _Reader:
     # --- fields --------------------------------------------------------------------------------------------------
 
     def _set_fields(self, thing: BaseModel, *, top: bool = False) -> dict[str, Any]:
-        """The fields that a model or a subclass sets; of the others only whether their meaning has changed."""
+        """The fields that an object or its subclass sets.
+
+        Of unset fields only a default whose version changed counts.
+        """
         kind = type(thing)
         described: dict[str, Any] = {}
-        theirs = [parent for parent in kind.__mro__ if not _is_ours(parent)]
-        named = {name for their in theirs for name in inspect.get_annotations(their)}
+        operators_classes = [parent for parent in kind.__mro__ if not _is_ours(parent)]
+        declared = {name for parent in operators_classes for name in inspect.get_annotations(parent)}
         for name in sorted(kind.model_fields):
             value = getattr(thing, name)
             if top:
                 self._field = name
-            if name in thing.model_fields_set or name in named:
+            if name in thing.model_fields_set or name in declared:
                 described[name] = self._value(value)
                 continue
-            does = value.func if isinstance(value, functools.partial) else value
-            key = our_key(does) if isinstance(does, (FunctionType, type)) else f"{kind.__name__}.{name}"
+            default = value.func if isinstance(value, functools.partial) else value
+            key = our_key(default) if isinstance(default, (FunctionType, type)) else f"{kind.__name__}.{name}"
+            # A default that never changed is left out, so that a field which we add later changes no hash.
             if key in CHANGED:
                 self._reach.ours[key] = version_of(key)
             if isinstance(value, BaseModel) and (inner := self._set_fields(value)):
@@ -205,13 +216,13 @@ class _Reader:
             return msgspec.to_builtins(value, order="deterministic")
         except (TypeError, ValueError) as error:
             raise ContractError(
-                f"contract field {self._field}: carries values that are no plain data ({error}); use a plain function"
+                f"contract field {self._field}: holds values that are not plain data ({error}); use a plain function"
             ) from error
 
     # --- functions and types -------------------------------------------------------------------------------------
 
     def _behaviour(self, thing: Callable[..., Any]) -> Any:
-        if id(thing) in self._within:
+        if id(thing) in self._within:  # a function that refers to itself
             return "itself"
         self._within.append(id(thing))
         try:
@@ -231,7 +242,7 @@ class _Reader:
             owner = thing.__self__
             if isinstance(owner, type):
                 return ["method", thing.__name__, self._behaviour(owner)]
-            return ["method", thing.__name__, self._behaviour(type(owner)), self._carried(owner)]
+            return ["method", thing.__name__, self._behaviour(type(owner)), self._held_by(owner)]
         if isinstance(thing, type):
             return self._type(thing)
         inner = inspect.unwrap(thing)
@@ -239,43 +250,42 @@ class _Reader:
             return self._function(inner)
         if inspect.isroutine(inner):
             return f"built in {getattr(inner, '__module__', '')}.{inner.__qualname__}"
-        return ["object", self._behaviour(type(thing)), self._carried(thing)]
+        return ["object", self._behaviour(type(thing)), self._held_by(thing)]
 
-    def _carried(self, thing: Any) -> Any:
+    def _held_by(self, thing: Any) -> Any:
         if hasattr(thing, "__dict__"):
             return self._value(vars(thing))
         try:
-            return self._value(
-                thing.__reduce__()[1]
-            )  # what pickle would make it anew from: operator.itemgetter
+            # What pickle would rebuild the object from, for example an `operator.itemgetter`.
+            return self._value(thing.__reduce__()[1])
         except TypeError as error:
             raise ContractError(
-                f"contract field {self._field}: a {type(thing).__name__} does not say what it holds ({error}); "
+                f"contract field {self._field}: the values of a {type(thing).__name__} cannot be read ({error}); "
                 "use a plain function"
             ) from error
 
     def _type(self, thing: type) -> Any:
-        found = self._named(thing)
-        if found is None and issubclass(thing, BaseModel):  # made at run time: there is no text
+        name = self._named(thing)
+        if name is None and issubclass(thing, BaseModel):  # made at run time: it has no statement
             return [thing.__qualname__, _without_words(thing.model_json_schema())]
-        return found or thing.__qualname__
+        return name or thing.__qualname__
 
     def _function(self, function: FunctionType) -> Any:
         described: list[Any] = [self._named(function)]
         module = self._reach.module(public_name(function.__module__ or ""))
         if described[0] is None and module is not None:
-            described = [[self._lambda(module, function_) for function_ in _lambdas(module.tree, function)]]
+            described = [[self._lambda(module, node) for node in _lambdas(module.tree, function)]]
         if not described[0]:  # defined at a prompt: there is no file to read
             described = [_code(function.__code__)]
-        if "<" in function.__qualname__:  # made by another function: what it was made with is part of it
+        if "<" in function.__qualname__:  # made by another function: its defaults and closure are part of it
             described.append(self._value([function.__defaults__, function.__kwdefaults__]))
             names = function.__code__.co_freevars
             cells = [_content(cell) for cell in function.__closure__ or ()]
-            described.append({name: self._value(one) for name, one in zip(names, cells, strict=True)})
+            described.append({name: self._value(cell) for name, cell in zip(names, cells, strict=True)})
         return described
 
     def _named(self, thing: type | FunctionType) -> str | None:
-        """Reach the statement that a function or type was defined by; gives its name, None without one."""
+        """Follow the statement that defines a function or a type; returns its name, None if there is no statement."""
         module, name = public_name(thing.__module__ or ""), thing.__qualname__.partition(".")[0]
         if _is_ours(thing):
             key = our_key(thing)
@@ -298,7 +308,7 @@ class _Reader:
 
 
 def _lambdas(tree: ast.Module, function: FunctionType) -> list[ast.Lambda]:
-    """The lambdas on the line that a function without a name stands on."""
+    """The lambdas on the line of a function without a name."""
     line = function.__code__.co_firstlineno
     return [node for node in ast.walk(tree) if isinstance(node, ast.Lambda) and node.lineno == line]
 
@@ -310,12 +320,12 @@ def _is_ours(thing: Any) -> bool:
 def _content(cell: Any) -> Any:
     try:
         return cell.cell_contents
-    except ValueError:  # not filled yet
+    except ValueError:  # the cell is still empty
         return None
 
 
 def _without_words(schema: Any) -> Any:
-    """A JSON schema without titles and descriptions: they say, and do nothing."""
+    """A JSON schema without titles and descriptions, which have no effect."""
     if isinstance(schema, dict):
         return {
             key: _without_words(value)
@@ -326,7 +336,7 @@ def _without_words(schema: Any) -> Any:
 
 
 def _code(code: CodeType) -> list[Any]:
-    """A code object as text: its own `repr`, and that of code inside it, holds an address; a set has no order."""
+    """A code object as plain data. Its `repr` would hold a memory address, and a set's `repr` has no fixed order."""
     constants = [
         _code(constant)
         if isinstance(constant, CodeType)

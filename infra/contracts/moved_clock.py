@@ -1,4 +1,4 @@
-"""Another time for a whole process: what a trial runs a contract by, to see whether it looks at the clock."""
+"""Moves the clock of a whole process: a trial runs a contract under it, to see whether the contract reads the clock."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from coordinator.infra.contracts.sources import STAND_INS
 
 
 def move_clock(seconds: int) -> None:
-    """From now on `time` says a time so much later, and so does the `datetime` that a contract imports."""
+    """From now on the module `time`, and the `datetime` that a contract imports, tell a time `seconds` later."""
     module: Any = time
     for name in ("time", "monotonic", "perf_counter"):
         setattr(module, name, _later(getattr(time, name), seconds))
@@ -23,16 +23,17 @@ def move_clock(seconds: int) -> None:
     STAND_INS["datetime"] = _moved_datetime(dt.timedelta(seconds=seconds))
 
 
-def _later(asked: Any, more: int) -> Any:
-    return lambda: asked() + more
+def _later(clock: Any, difference: int) -> Any:
+    return lambda: clock() + difference
 
 
-def _of_now(value: Any) -> Any:
-    return lambda at=None: value(time.time() if at is None else at)
+def _of_now(convert: Any) -> Any:
+    """A function like `time.localtime` that converts the moved time when it is called without one."""
+    return lambda at=None: convert(time.time() if at is None else at)
 
 
 class _SameKind(type):
-    """A stand-in takes for its own whatever the class that it stands for does."""
+    """Makes `isinstance` with a stand-in class true for instances of the class that it replaces."""
 
     def __instancecheck__(cls, thing: object) -> bool:
         return isinstance(thing, cls.__mro__[1])

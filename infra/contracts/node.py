@@ -1,7 +1,7 @@
-"""The contracts that a process of the node goes by: the ones that were applied, and the text on disk as a proposal.
+"""The contracts that a process of the node uses: those that were applied, and the one on disk as a proposal.
 
-A text does nothing until it is applied, except the first of a new crunch. A process that starts while the text is
-broken, another one or gone goes on with what was applied: from its data directory, else from the log.
+The contract on disk has no effect until it is applied, except for the first of a new crunch. If it is broken, changed
+or missing when a process starts, the process uses the applied contract: from the data directory, else from the log.
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ from coordinator.streams.log import ids
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
 
-APPLY = "`coordinator contract diff` shows in what, `coordinator contract apply` applies it"
+APPLY = "`coordinator contract diff` shows the differences, `coordinator contract apply` applies it"
 
 log = structlog.get_logger()
 
 
 class NodeContracts:
-    """`shelf` gives the contract of a hash.
+    """`shelf` returns the contract of a hash.
 
-    `proposed` is the hash of the text on disk; it is "" where `fault` says why it cannot be.
+    `proposed` is the hash of the contract on disk; it is "" if that contract cannot be loaded, and then `fault` says
+    why.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -57,7 +58,7 @@ class NodeContracts:
         return unpack(content, contract_hash)
 
     def apply_proposed(self, at: int) -> ApplyContract:
-        """The command that applies the text on disk; `at` in ms. Raises OperatorError when that cannot be."""
+        """The command that applies the contract on disk; `at` in ms. Raises OperatorError if it cannot be applied."""
         if self.fault is not None:
             raise self.fault
         self.terms_under(self.proposed)
@@ -68,24 +69,26 @@ class NodeContracts:
         return ApplyContract(id=ids.content_id("cmd", "apply", self.proposed, str(at)), at=at, data=data)
 
     def terms_of(self, command: ApplyContract) -> Terms:
-        """The terms of a contract that is applied, kept from here on. Raises OperatorError, ContractError."""
+        """The terms of the contract that a command applies; stores its archive. Raises OperatorError, ContractError."""
         contract_hash, content = command.data.contract_hash, bytes(command.data.archive)
-        unpack(content, contract_hash)  # the bytes that will be kept, also where the text on disk is the same
+        unpack(
+            content, contract_hash
+        )  # checks the bytes to be stored, even if the contract is loaded already
         self.folder.put(contract_hash, content)
         return self.terms_under(contract_hash)
 
     def terms_under(self, contract_hash: str) -> Terms:
-        """The terms of a kept contract with the settings of now. Raises OperatorError."""
+        """The terms of a contract on the shelf with the present settings. Raises OperatorError."""
         contract = self.shelf(contract_hash)
         return make_terms(contract, contract_hash, self.settings, 0, scoring_hash=scoring_hash(contract))
 
     def remark(self, applied: str) -> str:
-        """What to tell the operator about the text on disk, beside the contract that was applied; "" for nothing."""
+        """What to tell the operator if the contract on disk is not the applied one; "" if it is."""
         if self.fault is not None:
-            return f"going on with the applied contract {applied[:12]}, since the text on disk is broken: {self.fault}"
+            return f"using the applied contract {applied[:12]}, because the contract on disk is broken: {self.fault}"
         if self.proposed != applied:
             return (
-                f"going on with the applied contract {applied[:12]}; the text on disk is another, "
+                f"using the applied contract {applied[:12]}; the contract on disk differs, "
                 f"{self.proposed[:12]}: {APPLY}"
             )
         return ""

@@ -1,8 +1,8 @@
-"""The text of a contract: which files of the operator's own it imports, and running them from memory.
+"""The files of a contract: gathers those of the operator's own that it imports, and runs them from memory.
 
-Reads the files of the operator's packages (theirs is what is neither ours, nor Python's, nor installed from an index),
-following every import; gives their bytes by name. `load` runs such files under private module names: what is on disk
-or imported otherwise is not touched and does not count, so old and new contracts stand side by side in one process.
+A file is the operator's own if it is neither ours, nor Python's, nor installed from a package index. `gather` follows
+every import and returns the bytes of the files by name. `load` runs such files under private module names, so that
+files on disk and other imported modules have no effect: old and new contracts run side by side in one process.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ Whose = Literal["ours", "python", "installed", "own"]
 
 
 class Sources:
-    """Files by their name below the folder that Python imports from (`crunch_btc/scoring.py`), as bytes.
+    """Files: name below the folder that Python imports from (`crunch_btc/scoring.py`) -> bytes.
 
-    `places` says where each lay, for messages; it is no part of the content.
+    `places`: name -> path on disk, for messages. It is not part of the content.
     """
 
     def __init__(self, files: Mapping[str, bytes], places: Mapping[str, str] | None = None) -> None:
@@ -50,7 +50,7 @@ class Sources:
         return digest.hexdigest()
 
     def file_of(self, module: str) -> str | None:
-        """The name of a module's file; "" for a package without one; None when the module is not here."""
+        """The name of a module's file; "" for a package without `__init__.py`; None if the module is not among them."""
         path = module.replace(".", "/")
         for name in (f"{path}/__init__.py", f"{path}.py"):
             if name in self.files:
@@ -58,19 +58,19 @@ class Sources:
         return "" if path in self._folders else None
 
     def modules(self) -> Iterator[str]:
-        """The names of all modules here, in order."""
+        """The names of all modules, sorted."""
         for name in sorted(self.files):
             if name.endswith(".py"):
                 yield name.removesuffix(".py").removesuffix("/__init__").replace("/", ".")
 
 
 def public_name(module: str) -> str:
-    """The name of a module as the operator knows it: without the private prefix."""
+    """A module's name as the operator knows it, without the private prefix."""
     return module.partition(".")[2] if module.startswith(PRIVATE) else module
 
 
 def sources_of(module: object) -> Sources | None:
-    """The sources that a module, by its name, was run from; None for one that Python imported by itself."""
+    """The sources that the module of this name was run from; None for a module that Python imported normally."""
     loaded = _LOADED.get(str(module).partition(".")[0])
     return None if loaded is None else loaded.sources
 
@@ -79,7 +79,10 @@ def sources_of(module: object) -> Sources | None:
 
 
 def gather(module: str) -> Sources:
-    """The files that running `module` takes, from disk. Raises ModuleNotFoundError, SyntaxError, ContractError."""
+    """The files on disk that `module` needs to run.
+
+    Raises ModuleNotFoundError, SyntaxError, ContractError (too large).
+    """
     files: dict[str, bytes] = {}
     places: dict[str, str] = {}
     top = module.partition(".")[0]
@@ -102,7 +105,7 @@ def gather(module: str) -> Sources:
         if path is None or root is None:
             if name == module:
                 raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-            continue  # an attribute of a package, or a module that is not there: running it will tell
+            continue  # an attribute of a package, or a missing module: running the contract will show which
         text = _read(path, root, files, places)
         tree = ast.parse(text, str(path))
         package = name if path.name == "__init__.py" else name.rpartition(".")[0]
@@ -111,10 +114,10 @@ def gather(module: str) -> Sources:
             if isinstance(constant, ast.Constant) and isinstance(constant.value, str):
                 _read_named(constant.value, path.parent, root, files, places)
         if sum(map(len, files.values())) > SOURCES_BYTES_MAX:
-            largest = max(files, key=lambda one: len(files[one]))
+            largest = max(files, key=lambda name: len(files[name]))
             raise ContractError(
-                f"the files that {module} takes have more than {SOURCES_BYTES_MAX} bytes, {largest} "
-                f"{len(files[largest])}: the log keeps them, so they must be smaller"
+                f"the files that {module} needs have more than {SOURCES_BYTES_MAX} bytes, {largest} alone "
+                f"{len(files[largest])}: the log stores them, so they must be smaller"
             )
     return Sources(files, places)
 
@@ -128,7 +131,7 @@ def _read(path: Path, root: Path, files: dict[str, bytes], places: dict[str, str
 
 
 def _read_named(text: str, folder: Path, root: Path, files: dict[str, bytes], places: dict[str, str]) -> None:
-    """A file beside the module that it names in a constant (`weights.json`) is part of it."""
+    """If a text constant of a module names a file beside it (`weights.json`), that file is part of the contract."""
     if not 0 < len(text) <= NAMED_FILE_CHARS_MAX or not text.isprintable() or text.startswith("/"):
         return
     path = folder / text
@@ -136,11 +139,11 @@ def _read_named(text: str, folder: Path, root: Path, files: dict[str, bytes], pl
         if path.is_file() and path.resolve().is_relative_to(root.resolve()):
             _read(path, root, files, places)
     except OSError:
-        return  # no name of a file
+        return  # the text is not a file's name
 
 
 def imported(tree: ast.AST, package: str) -> Iterator[str]:
-    """Every module that a text may import, by its full name; `from a import b` gives `a` and `a.b`."""
+    """The full name of every module that a syntax tree may import; `from a import b` yields `a` and `a.b`."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -160,7 +163,7 @@ def imported_from(node: ast.ImportFrom, package: str) -> str:
 
 
 def whose(top: str) -> Whose:
-    """Whose a top-level module is. Installed from a folder or a file of the operator's own is the operator's."""
+    """To whom a top-level module belongs. What is installed from the operator's own folder or file is "own"."""
     if top == "coordinator":
         return "ours"
     if top in sys.stdlib_module_names or top in sys.builtin_module_names or top == "__future__":
@@ -186,7 +189,7 @@ def distribution_of(top: str) -> str | None:
 
 
 def version_of_distribution(name: str) -> str:
-    """Its version; empty when it is not installed."""
+    """The version of a distribution; "" if it is not installed."""
     try:
         return distribution(name).version
     except PackageNotFoundError:
@@ -207,7 +210,7 @@ def _root(top: str) -> Path | None:
 
 
 def place_of(module: str) -> Path | None:
-    """The file of a module, found without importing anything; None where there is none."""
+    """The file of a module, found without importing anything; None if there is none."""
     root = _root(module.partition(".")[0])
     return None if root is None else _file(root, module)
 
@@ -228,7 +231,7 @@ def _file(root: Path, module: str) -> Path | None:
 
 
 class _Importer(MetaPathFinder, Loader):
-    """Imports the modules of one `Sources` under its private names, each import inside of them too."""
+    """Imports the modules of one `Sources` under private names; imports inside these modules lead to it, too."""
 
     def __init__(self, sources: Sources) -> None:
         self.sources = sources
@@ -251,7 +254,7 @@ class _Importer(MetaPathFinder, Loader):
         return spec
 
     def _place(self, file: str) -> str | None:
-        """Where a file lies: where it was read, else a copy where a module may look for what lies beside it."""
+        """The path of a file: where it was read, or else in a copy on disk, if modules may look for files beside it."""
         if not file:
             return None
         if file in self.sources.places:
@@ -272,10 +275,10 @@ class _Importer(MetaPathFinder, Loader):
             return
         module.__dict__["__builtins__"] = {**vars(builtins), "__import__": self._import}
         code = compile(self.sources.files[file], module.__file__ or file, "exec", dont_inherit=True)
-        exec(code, module.__dict__)  # noqa: S102 - the operator's contract: what it is for
+        exec(code, module.__dict__)  # noqa: S102 - the purpose: to run the operator's contract
 
     def get_source(self, fullname: str) -> str:
-        """For tracebacks and `inspect`."""
+        """The source text, for tracebacks and `inspect`."""
         return self.sources.files[self.sources.file_of(public_name(fullname)) or ""].decode()
 
     def _import(
@@ -303,35 +306,35 @@ class _Importer(MetaPathFinder, Loader):
 
 
 def run_from_disk(module: str) -> ModuleType:
-    """Run `module` from the files that it takes. Raises whatever they raise.
+    """Run `module` from the files on disk that it needs. Raises whatever they raise.
 
-    A package's `__init__` may say where Python finds another (a workspace's does): what is found only then is gathered,
-    and all is run again.
+    Running a package's `__init__` may change where Python finds other packages (as in a workspace). If more files are
+    found after the run, all are run again.
     """
     sources = gather(module)
     while True:
-        ran = load(sources, module)
-        again = gather(module)
-        if again.files.keys() <= sources.files.keys():
-            return ran
-        sources = again
+        loaded = load(sources, module)
+        sources_after = gather(module)
+        if sources_after.files.keys() <= sources.files.keys():
+            return loaded
+        sources = sources_after
 
 
 _LOADED: dict[str, _Importer] = {}
 _GATHERED: set[str] = set()
 STAND_INS: dict[str, ModuleType] = {}
-"""Modules that a contract gets instead of Python's own: a trial moves the clock."""
+"""Modules that a contract imports in place of Python's own: a trial replaces `datetime` to move the clock."""
 
 
 def is_own_file(path: str) -> bool:
-    """Is it one of the files that a contract was gathered from?"""
+    """Whether a contract was gathered from this file."""
     return path in _GATHERED
 
 
 def load(sources: Sources, module: str) -> ModuleType:
-    """Run `module` of these sources, under a private name; the same sources give the same module again.
+    """Run `module` of these sources under a private name. The same sources return the same module again.
 
-    Raises whatever the operator's text raises.
+    Raises whatever the operator's code raises.
     """
     importer = _LOADED.get(sources.prefix)
     if importer is None:

@@ -1,11 +1,12 @@
-"""Is a contract a function? It is run in two processes that differ in all that must not count, and compared.
+"""Tests whether a contract is deterministic: runs it in two processes that differ in everything that must not matter.
 
 The log is replayed and audited on other machines, so the same records must give the same numbers. Two child processes
-run every function of a contract twice on the same data: with another seed for hashes, in another order, in another
-environment and folder, with another time. They also say what a function reads from outside. Nothing of the contract
-runs in the process that asks: a function that ends it, prints, or never comes back is a finding like any other.
+run every function of a contract twice on the same data. The second has another hash seed, order of calls, environment,
+folder and time. Both also report what a function reads from outside. The contract does not run in the calling process:
+a function that ends its process, prints, or never returns is a finding like any other.
 
-`python -m coordinator.infra.contracts.trial` is the child: a `Task` as JSON on stdin, lines of JSON on stdout.
+`python -m coordinator.infra.contracts.trial` is the child. It reads a `Task` as JSON from stdin and writes a `Report`
+as JSON per line.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ LOAD_SECONDS_MAX = 60.0
 EXAMINED = "its functions, on sample data"
 TRIAL_SECONDS_MAX = 120.0
 ELSEWHERE_SECONDS = 211 * 24 * 3600 + 7 * 3600 + 13 * 60 + 37
-"""How far the second process's clock is ahead: another month, weekday, hour and minute."""
+"""How far the clock of the second process is ahead: another month, weekday, hour and minute."""
 KEPT_VARIABLES = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SYSTEMROOT")
 _SYSTEM_FILES = (
     "/proc/",
@@ -54,12 +55,12 @@ _SYSTEM_FILES = (
     "/usr/",
     "/lib",
 )
-"""What lies in /dev/shm is anybody's file."""
+"""Files of the system, which a function may read. Not all of /dev: any process may write to /dev/shm."""
 _NO_DATA = (".py", ".pyc", ".so", ".pth", ".zip")
 
 
 class Task(msgspec.Struct):
-    """What a child runs; `other` is the second one."""
+    """What a child runs. `paths` is its module path; `other` is true for the second process."""
 
     path: str
     settings: dict[str, str]
@@ -67,11 +68,15 @@ class Task(msgspec.Struct):
     other: bool
 
 
-class Said(msgspec.Struct, omit_defaults=True):
-    """One line of a child. `doing`: what begins now; `got`: its result, by the same name, as JSON."""
+class Report(msgspec.Struct, omit_defaults=True):
+    """One line of a child.
+
+    `doing`: the call that begins now; `result`: the result of that call as text; `loaded`: the contract's hash;
+    `reads`: what the call read from outside; `done`: the child has finished.
+    """
 
     doing: str = ""
-    got: str = ""
+    result: str = ""
     loaded: str = ""
     finding: Finding | None = None
     reads: str = ""
@@ -79,7 +84,11 @@ class Said(msgspec.Struct, omit_defaults=True):
 
 
 class Trial(msgspec.Struct):
-    """What one child said until it ended."""
+    """What one child reported until it ended.
+
+    `results`: call -> its results, one per run. `reads`: function -> a sentence about what it read. `broke`: why the
+    child ended early; "" if it did not.
+    """
 
     results: dict[str, list[str]] = {}
     findings: list[Finding] = []
@@ -89,7 +98,7 @@ class Trial(msgspec.Struct):
 
 
 def tried(path: str, settings: Settings) -> list[Finding]:
-    """Every finding on the contract at `module:attribute`; one that does not load is a finding too."""
+    """Every finding on the contract at `module:attribute`. That it does not load is a finding, too."""
     first = _run(path, settings, other=False)
     if first.broke or not first.loaded:
         end = [Finding("ends", State.FAULT, first.broke)] if first.broke else []
@@ -97,15 +106,15 @@ def tried(path: str, settings: Settings) -> list[Finding]:
     if any(finding.state is State.FAULT and finding.check in _STEPS for finding in first.findings):
         return [
             *first.findings,
-            Finding("the same twice", State.UNKNOWN, "not reached, since an earlier one has a fault"),
+            Finding("the same twice", State.UNKNOWN, "not reached, because an earlier check found a fault"),
         ]
     compared = list(_compared(first, _run(path, settings, other=True)))
     if any(
-        "score_prediction" in one.says or "score_round" in one.says
-        for one in compared
-        if one.state is State.FAULT
+        "score_prediction" in finding.says or "score_round" in finding.says
+        for finding in compared
+        if finding.state is State.FAULT
     ):
-        unsure = "not judged, since the score is not the same twice"
+        unsure = "not judged, because the score is not the same twice"
         findings = [finding for finding in first.findings if finding.check != "score and size"]
         return [*findings, Finding("score and size", State.UNKNOWN, unsure), *compared]
     return [*first.findings, *compared]
@@ -125,42 +134,44 @@ _STEPS = (
 def _compared(first: Trial, second: Trial) -> Iterator[Finding]:
     check = "the same twice"
     if second.broke or not second.loaded:
-        why = second.broke or "; ".join(finding.says for finding in second.findings)
-        yield Finding(check, State.FAULT, f"it runs here, and not in another folder and environment: {why}")
-        return
-    faults = [_differs(name, got, second.results.get(name, [])) for name, got in first.results.items()]
-    named: dict[str, str] = {}
-    for fault in faults:
-        if fault:
-            named.setdefault(fault.partition(" ")[0], fault)
-    for name, got in first.results.items():
-        if got[0].startswith("raises "):
-            named.setdefault(name.partition(",")[0], f"{name}: {got[0]}")
-    if first.loaded != second.loaded:
-        named["contract"] = (
-            "the contract itself is another one in another environment: its fields or what its "
-            "functions carry come from outside"
+        reason = second.broke or "; ".join(finding.says for finding in second.findings)
+        yield Finding(
+            check, State.FAULT, f"it runs here, but not in another folder and environment: {reason}"
         )
-    for function, what in (first.reads | second.reads).items():
-        named.setdefault(function, what)
-    for fault in named.values():
-        yield Finding(check, State.FAULT, f"{fault}; the log is replayed, and the same must come out")
-    if not named:
+        return
+    # One fault per function, the first that was found: its other calls would only repeat it.
+    fault_of_function: dict[str, str] = {}
+    for name, results in first.results.items():
+        if fault := _difference(name, results, second.results.get(name, [])):
+            fault_of_function.setdefault(fault.partition(" ")[0], fault)
+    for name, results in first.results.items():
+        if results[0].startswith("raises "):
+            fault_of_function.setdefault(name.partition(",")[0], f"{name}: {results[0]}")
+    if first.loaded != second.loaded:
+        fault_of_function["contract"] = (
+            "the contract itself differs in another environment: its fields, or values that its functions hold, come "
+            "from outside"
+        )
+    for function, sentence in (first.reads | second.reads).items():
+        fault_of_function.setdefault(function, sentence)
+    for fault in fault_of_function.values():
+        yield Finding(check, State.FAULT, f"{fault}; a replay of the log must give the same results")
+    if not fault_of_function:
         yield Finding(
             check, State.OK, f"{len(first.results)} calls gave the same in another process, order and time"
         )
 
 
-def _differs(name: str, here: list[str], there: list[str]) -> str:
-    """What kind of difference there is between the results of one call, or nothing."""
+def _difference(name: str, here: list[str], there: list[str]) -> str:
+    """How the results of one call differ, in the first process or between the two; "" if they do not."""
     function, _, about = name.partition(", ")
     shown_about = f", {about}" if about else ""
-    if len(set(here)) > 1 or len(set(there)) > 1:
-        one = here if len(set(here)) > 1 else there
-        return (
-            f"{function} is not the same twice{shown_about}: {one[0]} and then {next(x for x in one if x != one[0])} "
-            "(chance, or something that it remembers)"
-        )
+    for results in (here, there):
+        if other := next((result for result in results if result != results[0]), None):
+            return (
+                f"{function} is not the same twice{shown_about}: {results[0]} and then {other} "
+                "(chance, or something that it remembers)"
+            )
     if here[:1] != there[:1]:
         return (
             f"{function} is not the same twice{shown_about}: {here[0]}, and {there[0] if there else 'nothing'} in "
@@ -172,7 +183,7 @@ def _differs(name: str, here: list[str], there: list[str]) -> str:
 def _run(path: str, settings: Settings, *, other: bool) -> Trial:
     here = [str(Path(folder).absolute()) for folder in sys.path if folder]
     if not (Path.cwd() / "streams").is_dir():
-        here.insert(0, str(Path.cwd()))  # as `load_contract` does: the second process stands elsewhere
+        here.insert(0, str(Path.cwd()))  # as `load_contract` does: the second process runs in another folder
     task = Task(path, environment(settings), here, other)
     environ = dict(os.environ) | {"PYTHONHASHSEED": "1"}
     if other:
@@ -196,6 +207,7 @@ def _run(path: str, settings: Settings, *, other: bool) -> Trial:
 
 
 def _listen(child: subprocess.Popen[bytes], task: bytes) -> Trial:
+    """Write the task to a child and read its reports until it ends, or until a call takes too long."""
     trial, doing = Trial(), "being loaded"
     if child.stdin is None or child.stdout is None:
         raise RuntimeError
@@ -208,31 +220,30 @@ def _listen(child: subprocess.Popen[bytes], task: bytes) -> Trial:
         if line is None:
             trial.broke = f"{doing}: did not come back within {min(patience, TRIAL_SECONDS_MAX):g} s"
             return trial
-        message = msgspec.json.decode(line, type=Said)
-        if message.doing:
-            doing, patience = (
-                message.doing,
-                LOAD_SECONDS_MAX if message.doing == EXAMINED else CALL_SECONDS_MAX,
-            )
+        report = msgspec.json.decode(line, type=Report)
+        if report.doing:
+            doing = report.doing
+            patience = LOAD_SECONDS_MAX if doing == EXAMINED else CALL_SECONDS_MAX
             trial.results.setdefault(doing, [])
-        if message.got:
-            trial.results[doing].append(message.got)
-        if message.finding is not None:
-            trial.findings.append(message.finding)
-        if message.reads:
-            trial.reads.setdefault(doing.partition(",")[0], f"{doing.partition(',')[0]} {message.reads}")
-        trial.loaded = message.loaded or trial.loaded
-        done = done or message.done
-    trial.results = {name: got for name, got in trial.results.items() if got}
+        if report.result:
+            trial.results[doing].append(report.result)
+        if report.finding is not None:
+            trial.findings.append(report.finding)
+        if report.reads:
+            function = doing.partition(",")[0]
+            trial.reads.setdefault(function, f"{function} {report.reads}")
+        trial.loaded = report.loaded or trial.loaded
+        done = done or report.done
+    trial.results = {name: results for name, results in trial.results.items() if results}
     if not done:
         code = child.wait()
-        how = f"signal {-code}" if code < 0 else f"exit code {code}"
-        trial.broke = f"{doing}: ended the whole process ({how})"
+        end = f"signal {-code}" if code < 0 else f"exit code {code}"
+        trial.broke = f"{doing}: ended the whole process ({end})"
     return trial
 
 
 class _Lines:
-    """Lines of a pipe as they come."""
+    """The lines of a pipe, read with a timeout."""
 
     def __init__(self, out: IO[bytes]) -> None:
         self._out = out
@@ -240,7 +251,7 @@ class _Lines:
         self._rest = b""
 
     def next(self, seconds: float) -> bytes | None:
-        """The next line; b"" at the end, None when none comes in time."""
+        """The next line; b"" at the end of the pipe, None after `seconds` without a line."""
         while not self._whole:
             if not select.select([self._out], [], [], seconds)[0]:
                 return None
@@ -262,8 +273,8 @@ class _Child:
         self._reads = ""
         self._own: set[str] = set()
 
-    def say(self, **what: Any) -> None:
-        self._out.write(msgspec.json.encode(Said(**what)) + b"\n")
+    def report(self, **fields: Any) -> None:
+        self._out.write(msgspec.json.encode(Report(**fields)) + b"\n")
         self._out.flush()
 
     def run(self) -> None:
@@ -275,40 +286,40 @@ class _Child:
         try:
             contract = self._load()
         except OperatorError as error:
-            self.say(finding=Finding("loads", State.FAULT, str(error)), done=True)
+            self.report(finding=Finding("loads", State.FAULT, str(error)), done=True)
             return
-        self.say(loaded=meaning_of(contract).hash)
+        self.report(loaded=meaning_of(contract).hash)
         settings = read_settings(self.task.settings)
         calls = list(calls_of(contract, settings.feed_kind))
         for name, call in reversed(calls) if self.task.other else calls:
-            self.say(doing=name)
+            self.report(doing=name)
             for _ in range(2):
                 self._reads, self._armed = "", True
                 try:
-                    got = call()
+                    result = call()
                 except AUTHORS_ERRORS as error:
-                    got = f"raises {described(error)}"
+                    result = f"raises {described(error)}"
                 finally:
                     self._armed = False
-                self.say(got=got, reads=self._reads)
+                self.report(result=result, reads=self._reads)
         if not self.task.other:
             loads = f"{self.task.path}, hash {meaning_of(contract).hash[:12]}"
-            self.say(doing=EXAMINED, finding=Finding("loads", State.OK, loads))
+            self.report(doing=EXAMINED, finding=Finding("loads", State.OK, loads))
             for finding in examine(contract, settings):
-                self.say(finding=finding)
-        self.say(done=True)
+                self.report(finding=finding)
+        self.report(done=True)
 
     def _load(self) -> CrunchContract:
-        self.say(doing="its file, when it is imported")
+        self.report(doing="its file, when it is imported")
         self._armed = True
         try:
             return load_contract(self.task.path)
         finally:
             self._armed = False
-            self.say(reads=self._reads)
+            self.report(reads=self._reads)
 
     def _audit(self, event: str, arguments: tuple[Any, ...]) -> None:
-        """Called by Python for what a process does to the outside; it cannot be taken off again."""
+        """Python calls this for what the process does to the outside. A hook cannot be removed: hence `_armed`."""
         if not self._armed:
             return
         if event == "open":
@@ -316,15 +327,15 @@ class _Child:
             is_harmless = path.endswith(_NO_DATA) or path.startswith(
                 (*_SYSTEM_FILES, sys.prefix, sys.base_prefix)
             )
-            # An import looks at each entry of the module path, and opens one that is no folder: it may be an archive.
+            # An import opens each entry of the module path that is not a folder, because it may be an archive.
             is_harmless = is_harmless or path in sys.path
             reads = (mode == "None" and not int(arguments[2] or 0) & os.O_ACCMODE) or "r" in mode
             if not is_harmless and reads and not path.isdigit() and not is_own_file(path):
                 self._reads = (
-                    f"reads {path}, which is no part of the contract: put it beside the module that names it"
+                    f"reads {path}, which is not part of the contract: put it beside the module that names it"
                 )
         elif event in ("socket.connect", "socket.getaddrinfo"):
-            self._reads = "asks the network"
+            self._reads = "uses the network"
         elif event in ("subprocess.Popen", "os.system", "os.exec", "os.posix_spawn"):
             self._reads = "starts another program"
 
@@ -334,14 +345,14 @@ def _main() -> None:
     out = os.fdopen(os.dup(1), "wb")
     nowhere = os.open(os.devnull, os.O_RDWR)
     os.dup2(nowhere, 0)
-    os.dup2(nowhere, 1)  # what a contract prints is not for the one who listens here
+    os.dup2(nowhere, 1)  # what a contract prints must not mix with the reports
     child = _Child(task, out)
     try:
         child.run()
     except KeyboardInterrupt:
         os._exit(130)
     out.flush()
-    os._exit(0)  # threads that a contract left behind are not waited for
+    os._exit(0)  # do not wait for threads that the contract has started
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Every function of a contract as calls on sample data: what `trial.py` runs in two processes and compares."""
+"""Calls of every function of a contract on sample data. `trial.py` runs them in two processes and compares."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from coordinator.streams.scores.units import NotRecordableError, to_units
 
 
 def calls_of(contract: CrunchContract, kind: str) -> Iterator[tuple[str, Callable[[], str]]]:
-    """Each call by its name, with the data made anew each time: a function may spoil what it is given."""
+    """(name, call) of each function. Each call makes its data again, because a function may change its arguments."""
     answers = [*answers_to_try(contract.output_type), *more_answers(contract.output_type)]
     for market, prices in MARKETS.items():
         records = partial(sample_window, contract, kind, prices)
@@ -35,7 +35,7 @@ def calls_of(contract: CrunchContract, kind: str) -> Iterator[tuple[str, Callabl
             continue
         for answer in answers:
             name = f"score_prediction, for {shown(answer)} after {market}"
-            yield name, partial(_scored, contract, answer, records)
+            yield name, partial(_score, contract, answer, records)
     yield "aggregate_snapshot, for two scores", lambda: _summary(contract)
     paying = "build_emission" if contract.payout is None else "payout"
     yield f"{paying}, for 12 models", lambda: _emission(contract)
@@ -49,30 +49,30 @@ def _truth(contract: CrunchContract, records: Callable[[], list[Any]]) -> str:
     return _json(truth_of(contract, records()))
 
 
-def _scored(contract: CrunchContract, answer: Any, records: Callable[[], list[Any]]) -> str:
+def _score(contract: CrunchContract, answer: Any, records: Callable[[], list[Any]]) -> str:
     truth = truth_of(contract, records())
     if truth is None:
         return "no truth"
-    scored = contract.score_type.model_validate(plain(contract.score_prediction(read_back(answer), truth)))
-    return _units(contract, scored.__dict__)
+    score = contract.score_type.model_validate(plain(contract.score_prediction(read_back(answer), truth)))
+    return _units(contract, score.__dict__)
 
 
 def _round(contract: CrunchContract, answers: list[Any], records: Callable[[], list[Any]]) -> str:
-    """Two rounds, the second with the state that the first left: what of them is recorded."""
+    """What would be recorded of two rounds, the second with the state that the first left."""
     truth = truth_of(contract, records())
     if truth is None:
         return "no truth"
     first = sample_round(contract, answers, truth)
     second = sample_round(contract, answers, truth, after(Carried(), first), number=1)
-    said = [
+    rounds = [
         [scored.units, list(scored.unscored.values()), scored.charges, scored.states, scored.shared]
         for scored in (first, second)
     ]
-    return msgspec.json.encode(said).decode()
+    return msgspec.json.encode(rounds).decode()
 
 
 def _units(contract: CrunchContract, fields: dict[str, Any]) -> str:
-    """As it would be recorded: what is rounded away makes no difference."""
+    """The numbers as they would be recorded: a difference that is rounded away does not count."""
     units: dict[str, Any] = {}
     for name, value in numbers_of(fields).items():
         try:
@@ -83,8 +83,8 @@ def _units(contract: CrunchContract, fields: dict[str, Any]) -> str:
 
 
 def _summary(contract: CrunchContract) -> str:
-    value = contract.aggregation.value_field
-    scores = [contract.score_type.model_validate({value: one}) for one in (0.25, -0.5, 0.125)]
+    value_field = contract.aggregation.value_field
+    scores = [contract.score_type.model_validate({value_field: value}) for value in (0.25, -0.5, 0.125)]
     return _units(contract, dict(contract.aggregate_snapshot(scores)))
 
 

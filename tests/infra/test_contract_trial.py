@@ -69,7 +69,7 @@ def test_what_is_not_the_same_twice_is_named(trial, monkeypatch, value, extra):
 def test_a_file_that_is_no_part_of_it_is_named_and_one_beside_it_is_not(trial, tmp_path):
     (tmp_path.parent / "elsewhere.txt").write_text("2")
     outside = f"float(open({str(tmp_path.parent / 'elsewhere.txt')!r}).read())"
-    assert "elsewhere.txt, which is no part of the contract" in faults(
+    assert "elsewhere.txt, which is not part of the contract" in faults(
         trial(f"base(prediction, truth) * {outside}")
     )
     (tmp_path / "beside.txt").write_text("2")

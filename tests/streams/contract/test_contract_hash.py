@@ -123,7 +123,7 @@ def test_old_and_new_contracts_stand_side_by_side_by_hash(author):
     old = load_contracts(author(factor=2)).current_hash
     assert old != shelf.current_hash
     assert shelf(old).grace_seconds == 5
-    with pytest.raises(OperatorError, match="is kept neither in the data directory nor in the log"):
+    with pytest.raises(OperatorError, match="is neither in the data directory nor in the log"):
         shelf("f" * 64)
 
 
