@@ -1,8 +1,8 @@
-"""What every projection is: a fold of counted decisions into rows, and questions about them.
+"""The base of every projection: it folds counted decisions into rows, and answers questions from them.
 
-Each topic writes keys of its own, and what belongs together is joined when it is asked for. So the order in
-which topics are read never matters: any interleaving gives byte-equal rows. Folding calls no contract, no
-clock, no randomness. A fold looks at each event once and writes one row per round, not per event.
+Each topic writes keys of its own; rows of several topics are joined when a question is asked. So the order in which
+topics are read does not matter: any interleaving gives byte-equal rows. A fold calls no contract, no clock and no
+randomness. It reads each event once, and writes a row per round, not per event.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from bisect import insort
 from collections.abc import Mapping
+from operator import itemgetter
 from typing import Any, ClassVar
 
 import msgspec
@@ -30,45 +31,43 @@ _INT64 = 1 << 63
 
 
 def encode_row(value: object) -> bytes:
-    """MessagePack with sorted keys: equal content gives equal bytes, in whatever order it arrived."""
+    """MessagePack with sorted keys: equal content gives equal bytes, in whatever order it was put in."""
     return _encoder.encode(value)
 
 
 def wide(number: int) -> int | str:
-    """An integer as a row may hold it: beyond 64 bits as text. Sums of extreme scores get there."""
+    """An integer as a row can hold it: as text if it has more than 64 bits (sums of extreme scores)."""
     return number if -_INT64 <= number < _INT64 else str(number)
 
 
 def key(*parts: str | int) -> bytes:
-    """A row's key: texts end in 0x00 and integers are 8 bytes big-endian, so that keys sort as their parts
-    do.
-    """
+    """A row's key: texts end in 0x00, and integers are 8 bytes big-endian. So keys sort as their parts do."""
     return b"".join(eight(part) if isinstance(part, int) else part.encode() + b"\x00" for part in parts)
 
 
 def eight(value: int) -> bytes:
-    """An integer as a key or a short row holds it: 8 bytes big-endian, within [0, 2**63).
+    """An integer in a key or a short row: 8 bytes big-endian, clamped to [0, 2**63).
 
-    A number outside of this range is put at its nearer end: a time before 1970 in a log must not stop a fold for good.
+    It is clamped because a time before 1970 in the log must not stop the fold.
     """
     return min(max(value, 0), _INT64 - 1).to_bytes(8, "big")
 
 
 class Projection(ABC):
-    """A fold. `schema` grows when rows change their shape: the store is then rebuilt from the log."""
+    """A fold of topics into rows. Raise `schema` when the rows change: the store is then rebuilt from the log."""
 
     name: ClassVar[str]
     topics: ClassVar[tuple[str, ...]]
     schema: ClassVar[int] = 1
     owners: ClassVar[Mapping[bytes, str]] = {}
-    """First byte of a key -> the one topic that writes such rows, where the projection folds several."""
+    """First byte of a key -> the topic that writes such rows; only for a projection of several topics."""
     keeps_past: ClassVar[bool] = True
-    """Are the versions of its rows kept, so that a past state can be asked for?"""
+    """Whether the versions of its rows are stored, so that a past state can be read."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
         self.version = 0
-        """Grows with every commit that may have changed an answer; what caches of answers go by."""
+        """Grows with every commit that may have changed an answer: the key of cached answers."""
         self._counts: dict[str, dict[str, int]] = {}
         for name, row in store.scan(b"#"):
             self._counts[name[1:-1].decode()] = _counts_decoder.decode(row)
@@ -87,19 +86,17 @@ class Projection(ABC):
         """Fold one counted decision of one of `topics`."""
 
     def flush(self, batch: Batch) -> None:
-        """Put what was gathered in memory since the last decision into the batch."""
+        """Put what the last decision left in memory into the batch."""
         for topic in self._counted:
             batch.put(key("#" + topic), encode_row(self._counts[topic]))
         self._counted.clear()
 
     def notes(self) -> dict[str, Any]:
-        """Facts to keep beside the positions that are not content (and so not hashed)."""
+        """Facts to store beside the positions. They are not content, and are not hashed."""
         return {}
 
     def count(self, topic: str, name: str, n: int = 1) -> None:
-        """Add to a count that belongs to a topic: so counts do not depend on the order across topics
-        either.
-        """
+        """Add to a count of a topic. Counts are per topic so that the order across topics does not matter."""
         counts = self._counts.setdefault(topic, {})
         counts[name] = counts.get(name, 0) + n
         self._counted.add(topic)
@@ -109,7 +106,7 @@ class Projection(ABC):
         return self._counts.get(topic, {}).get(name, 0)
 
     def refuse(self, batch: Batch, topic: str, event: AnyEvent, status: str) -> None:
-        """Record an event that is not legal in the status it met. Nothing else changes."""
+        """Record an event that is illegal in the present status. Nothing else changes."""
         kind = type(event).__name__
         batch.put(key("!" + topic, event.id, kind), encode_row([event.at, status]))
         self.count(topic, "illegal")
@@ -123,7 +120,7 @@ class Projection(ABC):
         )
 
     def refused(self, limit: int = 100) -> list[dict[str, Any]]:
-        """The illegal moves met so far: `topic, event_id, kind, at, state`."""
+        """The first `limit` illegal events, as `topic, event_id, kind, at, state`."""
         refusals = []
         for name, row in self.store.scan(b"!"):
             topic, event_id, kind = name[1:-1].decode().split("\x00")
@@ -134,34 +131,34 @@ class Projection(ABC):
         return refusals
 
 
-def _begins(terms: Terms) -> int:
+def _effective_from(terms: Terms) -> int:
     return terms.effective_from
 
 
 class TermsRows:
-    """The terms known so far by contract hash, as one topic holds them (rows `T`)."""
+    """The terms that one topic holds, by contract hash (rows `T`, numbered in the order in which they were read)."""
 
     def __init__(self, store: Store) -> None:
         self.by_hash: dict[str, Terms] = {}
-        found = [
+        numbered = [
             (int.from_bytes(name[1:9], "big"), _terms_decoder.decode(row)) for name, row in store.scan(b"T")
         ]
-        told = [terms for _, terms in sorted(found, key=lambda one: one[0])]
-        self.in_order: list[Terms] = sorted(told, key=_begins)
-        """By the time from which they hold; of those of one time the last told holds."""
-        for terms in told:
+        as_read = [terms for _, terms in sorted(numbered, key=itemgetter(0))]
+        self.in_order: list[Terms] = sorted(as_read, key=_effective_from)
+        """By `effective_from`; of terms with the same time, the last read holds."""
+        for terms in as_read:
             self.by_hash[terms.contract_hash] = terms
 
     def add(self, terms: Terms, batch: Batch) -> None:
-        """Take new terms; the same ones again change nothing."""
+        """Take new terms. Terms that are there already change nothing."""
         if terms in self.in_order:
             return
         batch.put(b"T" + len(self.in_order).to_bytes(8, "big"), encode_row(terms))
-        insort(self.in_order, terms, key=_begins)
+        insort(self.in_order, terms, key=_effective_from)
         self.by_hash[terms.contract_hash] = terms
 
     def comparable_since(self, at_ms: int) -> int:
-        """See `streams.terms.comparable_since`."""
+        """See `streams.contract.terms.comparable_since`."""
         return comparable_since(self.in_order, at_ms)
 
     def adds_up(self, contract_hash: str, at_ms: int) -> bool:
@@ -173,9 +170,9 @@ class TermsRows:
         return now is None or adds_up(self.in_order, contract_hash, now)
 
     def contracts(self, start: int, until: int) -> list[str]:
-        """The contracts whose rounds may be in sums over [start, until) (ms), oldest first.
+        """The hashes of the contracts whose rounds may be in sums over [start, until) (ms), oldest first.
 
-        A round becomes known a horizon after it was asked, and is in no sum of another scoring.
+        A round is scored a horizon after its request, and is never in a sum with scores of another scoring.
         """
         now = self.at(until - 1)
         hashes: list[str] = []
@@ -188,13 +185,13 @@ class TermsRows:
         return list(dict.fromkeys(hashes))
 
     def at(self, at_ms: int) -> Terms | None:
-        """The terms in force at `at_ms`; before the first ones, the first."""
+        """The terms in force at `at_ms`; before the first terms, the first; None if there are none."""
         for terms in reversed(self.in_order):
             if terms.effective_from <= at_ms:
                 return terms
         return self.in_order[0] if self.in_order else None
 
     def decimals(self, contract_hash: str) -> int:
-        """How many decimals scores under this contract have."""
+        """How many decimals the scores of this contract have."""
         terms = self.by_hash.get(contract_hash)
         return terms.score_decimals if terms else DEFAULT_SCORE_DECIMALS

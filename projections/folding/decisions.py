@@ -1,5 +1,5 @@
-"""Turns records into rows: counts once per topic, decodes each decision once, hands it to all projections, and
-commits once per projection.
+"""Turns records into rows: applies the counting rule per topic, decodes each decision once, hands it to all
+projections, and commits once per projection.
 
 It knows no broker: the projector, a replay and the tests feed it in the same way. A decision that cannot be read
 (unknown kind, newer version) raises before any projection has seen it; what was folded before it can still be
@@ -21,7 +21,7 @@ UNCOUNTED = "uncounted"
 
 
 class TopicReader:
-    """Decisions from the records of one topic, and what of it did not count."""
+    """Reads the decisions of one topic from its records, and counts the records that do not count."""
 
     def __init__(self, topic: str, start: Need, uncounted: int = 0) -> None:
         self.topic = topic
@@ -30,7 +30,7 @@ class TopicReader:
         self.read: Callable[[int, bytes | None], Decision | None] = self._counter.read
         """The decision that a record completed, or None. Raises UnknownEventError."""
         self.state: Callable[[], Need] = self._counter.state
-        """Where this topic may be resumed: before the first part of what is incomplete."""
+        """Where reading this topic can resume: before the first part of an incomplete decision."""
 
     @property
     def next_offset(self) -> int:
@@ -39,12 +39,12 @@ class TopicReader:
 
     @property
     def uncounted(self) -> int:
-        """Records read that do not count: repeated sends, zombies' appends, garbage."""
+        """How many records do not count: repeated sends, late appends of former owners, garbage."""
         return self._counter.uncounted
 
     @property
     def hole(self) -> str:
-        """Where the topic's owner skipped a number, in words; empty where it did not."""
+        """A sentence that says where the topic's owner skipped a number; "" if it did not."""
         if isinstance(self._counter, PlainCounter) or self._counter.hole is None:
             return ""
         offset, seq = self._counter.hole
@@ -52,16 +52,15 @@ class TopicReader:
 
     @property
     def garbage(self) -> int | None:
-        """The offset of the last record, since we read, that is no append of any version; None in topics of many
-        writers.
-        """
+        """The offset of the last record read that is no append of any version; None for a topic of many writers."""
         return None if isinstance(self._counter, PlainCounter) else self._counter.garbage
 
 
 class Folder:
-    """Projections and the readers of their topics. `until_ms`: decisions with a later event are left out.
+    """Projections and the readers of their topics.
 
-    `limits`: projection -> topic -> the offset to stop before; used to rebuild a store as it stood.
+    `until_ms`: decisions with a later event are left out. `limits`: projection -> topic -> the offset to stop before,
+    to rebuild a store as it was at that position.
     """
 
     def __init__(
@@ -75,7 +74,7 @@ class Folder:
         self.readers: dict[str, TopicReader] = {}
         self.events = 0
         self.on_decision: Callable[[Decision], None] = lambda _decision: None
-        """Called with each counted decision, once it can be read."""
+        """Called with each counted decision after it was decoded."""
         self._until_ms = until_ms
         self._limits = limits
         self._batches = {
@@ -92,22 +91,22 @@ class Folder:
                 if topic in projection.topics
             ]
             if starts:
-                self._readers_of[topic] = [(one, start.offset) for start, one in starts]
-                need, last = min(starts, key=lambda pair: pair[0].offset)
-                uncounted = last.store.notes.get(UNCOUNTED, {}).get(topic, 0)
+                self._readers_of[topic] = [(projection, start.offset) for start, projection in starts]
+                need, hindmost = min(starts, key=lambda pair: pair[0].offset)
+                uncounted = hindmost.store.notes.get(UNCOUNTED, {}).get(topic, 0)
                 self.readers[topic] = TopicReader(topic, need, uncounted)
 
     @property
     def uncounted(self) -> int:
-        """Records that do not count, over all topics."""
+        """How many records do not count, over all topics."""
         return sum(reader.uncounted for reader in self.readers.values())
 
     def positions(self) -> dict[str, int]:
-        """Topic -> the offset where folding goes on."""
+        """Topic -> the offset where folding continues."""
         return {topic: reader.next_offset for topic, reader in self.readers.items()}
 
     def holes(self) -> dict[str, str]:
-        """Topic -> which decision's number is missing there, in words; topics without a hole are left out."""
+        """Topic -> a sentence that names the missing decision; topics without a hole are left out."""
         return {topic: reader.hole for topic, reader in self.readers.items() if reader.hole}
 
     def garbage(self) -> dict[str, int]:
@@ -115,7 +114,7 @@ class Folder:
         return {topic: reader.garbage for topic, reader in self.readers.items() if reader.garbage is not None}
 
     def fold(self, topic: str, offset: int, record: bytes | None) -> int:
-        """Read one record; the number of events folded. Raises UnknownEventError, naming topic and offset."""
+        """Read one record; returns how many events were folded. Raises UnknownEventError naming topic and offset."""
         decision = self.readers[topic].read(offset, record)
         self._moved.add(topic)
         if decision is None:
@@ -127,7 +126,7 @@ class Folder:
         folded = False
         for projection, start in self._readers_of[topic]:
             if decision.offset < start:
-                continue  # this store has it already; another one started earlier
+                continue  # this store has folded it before; reading began earlier because of another store
             if self._limits is not None and decision.offset >= self._limits[projection.name].get(topic, 0):
                 continue
             batch = self._batches[projection.name]
@@ -142,7 +141,7 @@ class Folder:
         return len(events)
 
     def commit(self) -> None:
-        """One WriteBatch per projection that has anything new: rows, positions and hash together."""
+        """Write one WriteBatch for each projection whose topics moved: rows, positions and hash together."""
         if not self._moved:
             return
         for projection in self.projections:

@@ -1,7 +1,7 @@
-"""Read models as they were: views of the live stores at a cut of the log, for the same projections.
+"""Read models as of the past: views of the live stores at a cut of the log, used by the same projections.
 
-Reads the versions of rows (`versions.py`). Folds only the decisions that a cut cannot express: those made late for a
-moment. A view writes nothing. It stays the same while the live stores move on: rows before a cut never change.
+Reads the versions of rows (`versions.py`). Folds only the decisions that a cut cannot express, the latecomers of a
+moment. A view writes nothing, and stays the same while the live stores change: rows before a cut never change.
 """
 
 from __future__ import annotations
@@ -40,15 +40,15 @@ _Any = TypeVar("_Any", bound=Projection)
 
 
 class TooManyLatecomersError(CoordinatorError):
-    """Too many decisions were made late for this moment: it cannot be answered at a bounded cost."""
+    """This moment has too many latecomers to answer at a bounded cost."""
 
 
 class NotInThePastError(CoordinatorError):
-    """The position lies ahead of what is folded, or names as late a decision that was not."""
+    """The position is not folded yet, or names a decision as a latecomer that is none."""
 
 
 class Cut(msgspec.Struct, frozen=True):
-    """Where one topic is cut: the decisions before `offset`, and those at the offsets `late` behind it."""
+    """A cut of one topic: the decisions before `offset`, and those that end at the offsets `late` after it."""
 
     offset: int
     late: tuple[int, ...] = ()
@@ -59,7 +59,7 @@ Cuts = Mapping[str, Cut]
 
 
 class Readable(Protocol):
-    """What questions are answered from: the live read models, or a view of them in the past."""
+    """The read models that questions are answered from: the live ones, or a view of their past."""
 
     @property
     def leaderboard(self) -> Leaderboard: ...
@@ -76,7 +76,7 @@ class Readable(Protocol):
 
 
 class PastStore(Store):
-    """A store as the decisions before a cut left it. Rows that are committed to it are kept in memory, on top."""
+    """A store as the decisions before a cut left it. Rows that are committed to it stay in memory, over those below."""
 
     def __init__(self, store: Store, kind: type[Projection], cuts: Mapping[str, int]) -> None:
         self.path = store.path
@@ -123,8 +123,8 @@ class PastStore(Store):
                 yield key, row
 
     def commit(self, batch: Batch, positions: Mapping[str, Need], notes: Mapping[str, Any]) -> None:
-        """Keep the batch's rows on top, and the hash with them; nothing is written."""
-        del positions, notes  # they are those of the living store
+        """Keep the batch's rows in memory and update the hash; nothing is written."""
+        del positions, notes  # a view keeps those of the live store
         total = self._hash
         for step in batch.steps():
             for key, value in step.rows.items():
@@ -137,32 +137,34 @@ class PastStore(Store):
         batch.clear()
 
     def close(self) -> None:
-        """Nothing to let go: the living store is another's."""
+        """Do nothing: the live store belongs to its projection."""
 
 
 class PastReadModels:
-    """The read models at a cut. Each is made when it is first asked for; keep them no longer than an answer takes."""
+    """The read models at a cut, each made at its first use. Keep the object no longer than one answer takes."""
 
     def __init__(self, live: Readable, cuts: Cuts) -> None:
         self._live = live
         self.cuts = cuts
-        self._made: dict[str, Projection] = {}
+        self._projections: dict[str, Projection] = {}
 
-    def _make(self, kind: type[_Any]) -> _Any:
-        projection: _Any | None = self._made.get(kind.name)  # type: ignore[assignment]
+    def _get(self, kind: type[_Any]) -> _Any:
+        projection: _Any | None = self._projections.get(kind.name)  # type: ignore[assignment]
         if projection is None:
             store = getattr(self._live, kind.name).store
             missing = [topic for topic in kind.topics if topic not in self.cuts]
             if missing:
                 raise NotInThePastError(
-                    f"this question also reads {', '.join(missing)}: name where to cut it"
+                    f"this question also reads {', '.join(missing)}: give its position, too"
                 )
             offsets = {topic: self.cuts[topic].offset for topic in kind.topics}
             past = PastStore(store, kind, offsets)
             projection = kind(past)
-            self._made[kind.name] = projection
+            self._projections[kind.name] = projection
             late = [
-                one for topic in kind.topics for one in _late_decisions(store, topic, self.cuts[topic].late)
+                decision
+                for topic in kind.topics
+                for decision in _late_decisions(store, topic, self.cuts[topic].late)
             ]
             if late:
                 batch = Batch(past)
@@ -177,43 +179,47 @@ class PastReadModels:
     @property
     def leaderboard(self) -> Leaderboard:
         """As it was."""
-        return self._make(Leaderboard)
+        return self._get(Leaderboard)
 
     @property
     def models(self) -> Models:
         """As they were."""
-        return self._make(Models)
+        return self._get(Models)
 
     @property
     def predictions(self) -> Predictions:
         """As they were."""
-        return self._make(Predictions)
+        return self._get(Predictions)
 
     @property
     def feeds(self) -> Feeds:
         """As they were."""
-        return self._make(Feeds)
+        return self._get(Feeds)
 
     @property
     def snapshots(self) -> Snapshots:
         """As they were."""
-        return self._make(Snapshots)
+        return self._get(Snapshots)
 
     @property
     def checkpoints(self) -> Checkpoints:
         """As they were."""
-        return self._make(Checkpoints)
+        return self._get(Checkpoints)
 
     def used(self) -> list[Projection]:
-        """Those that were looked at, by name."""
-        return [self._made[name] for name in sorted(self._made)]
+        """The projections that were used, by name."""
+        return [self._projections[name] for name in sorted(self._projections)]
 
     def cuts_read(self) -> dict[str, Cut]:
-        """The cuts of the topics that they fold."""
-        return {topic: self.cuts[topic] for projection in self._made.values() for topic in projection.topics}
+        """The cuts of the topics that the used projections fold."""
+        return {
+            topic: self.cuts[topic]
+            for projection in self._projections.values()
+            for topic in projection.topics
+        }
 
     def all(self) -> list[Projection]:
-        """Every one of which a past is kept."""
+        """Every projection whose past is stored."""
         return [
             self.leaderboard,
             self.models,
@@ -233,27 +239,39 @@ KEEPERS: dict[str, str] = {
     "snapshots": "snapshots",
     "checkpoints": "checkpoints",
 }
-"""Topic -> the projection whose marks say where it is cut."""
+"""Topic -> the projection whose marks are used to cut it."""
 
 
 def cuts_of(projections: Sequence[Projection]) -> dict[str, Cut]:
-    """How far the topics of these projections are folded: cuts that hold all that their rows are made of."""
+    """Topic -> a cut at the offset before which all these projections have folded it."""
     cut_of_topic: dict[str, Cut] = {}
     for projection in projections:
         for topic in projection.topics:
-            at = projection.store.positions.get(topic, Need()).offset
-            cut_of_topic[topic] = Cut(min(at, cut_of_topic[topic].offset) if topic in cut_of_topic else at)
+            offset = projection.store.positions.get(topic, Need()).offset
+            if topic in cut_of_topic:
+                offset = min(offset, cut_of_topic[topic].offset)
+            cut_of_topic[topic] = Cut(offset)
     return cut_of_topic
 
 
 def folded_until(live: Readable) -> dict[str, int]:
-    """Topic -> the offset before which every read model has folded it. Ask between two commits: in the event loop."""
-    every = [live.leaderboard, live.models, live.predictions, live.feeds, live.snapshots, live.checkpoints]
-    return {topic: cut.offset for topic, cut in cuts_of(every).items()}
+    """Topic -> the offset before which every read model has folded it.
+
+    Call it in the event loop: then no commit is under way, and all stores are at the same events.
+    """
+    projections = [
+        live.leaderboard,
+        live.models,
+        live.predictions,
+        live.feeds,
+        live.snapshots,
+        live.checkpoints,
+    ]
+    return {topic: cut.offset for topic, cut in cuts_of(projections).items()}
 
 
 def cuts_at(live: Readable, until_ms: int, ends: Mapping[str, int]) -> dict[str, Cut]:
-    """The cuts that hold every decision before `ends` whose events all have `at` <= `until_ms`.
+    """The cuts with all decisions before `ends` whose events all have `at` <= `until_ms`.
 
     Raises TooManyLatecomersError.
     """
@@ -263,7 +281,7 @@ def cuts_at(live: Readable, until_ms: int, ends: Mapping[str, int]) -> dict[str,
         late = latecomers(database, topic, until_ms, ends[topic], LATECOMERS_MAX)
         if len(late) > LATECOMERS_MAX:
             raise TooManyLatecomersError(
-                f"more than {LATECOMERS_MAX} decisions of {topic} were known at this moment and came after others "
+                f"more than {LATECOMERS_MAX} decisions of {topic} were known at this moment, but come after decisions "
                 "that were not"
             )
         cut_of_topic[topic] = Cut(
@@ -273,7 +291,7 @@ def cuts_at(live: Readable, until_ms: int, ends: Mapping[str, int]) -> dict[str,
 
 
 def check_cuts(live: Readable, cuts: Cuts, ends: Mapping[str, int]) -> None:
-    """Raises NotInThePastError where a cut is not folded yet or its latecomers are none."""
+    """Raises NotInThePastError if a cut is not folded yet, or a latecomer that it names is none."""
     for topic, cut in cuts.items():
         if max((cut.offset, *(offset + 1 for offset in cut.late))) > ends[topic]:
             raise NotInThePastError(f"{topic} is folded up to {ends[topic]}, not to {cut.offset}")

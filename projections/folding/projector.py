@@ -1,13 +1,10 @@
-"""The projector: reads all topics without a group, folds them, and lets others wait until something is
-folded.
+"""The projector: reads all topics without a group, folds them, and lets callers wait until something is folded.
 
-A shell. Positions come from the stores, nothing is committed to Kafka. Folding runs in slices of a few
-milliseconds, one commit each, with the event loop let go in between, so that the API beside it keeps
-answering.
+A shell. Positions come from the stores; nothing is committed to Kafka. It folds in slices of SLICE_SECONDS with a
+commit after each, and gives the event loop back in between, so that the API in the same process keeps answering.
 
-It stops for good, naming the record, at an event that this version cannot read. It ends itself when there is
-something to read and nothing was read for a minute: a client library that died silently is cured by a
-restart.
+At an event that this version cannot read, it stops with an error that names the record. If records are waiting and none
+was read for STALL_SECONDS_MAX, it ends with an error: a client library that died silently needs a restart.
 """
 
 from __future__ import annotations
@@ -50,12 +47,14 @@ _log = structlog.get_logger()
 
 
 class StalledError(CoordinatorError):
-    """Records are waiting, but none was read for a minute."""
+    """Records are waiting, but none was read for STALL_SECONDS_MAX."""
 
 
 class StageFigures(msgspec.Struct):
-    """How far a stage's topic is: the event time of its last decision that made anything, and when its last record was
-    written by the wall's clock. In ms; None where neither is known.
+    """How far a stage's topic is, in ms; None: not known.
+
+    `decided_at` is the event time of its last decision that holds events, `written_at` the wall-clock time at which its
+    last record was written.
     """
 
     decided_at: int | None = None
@@ -63,7 +62,7 @@ class StageFigures(msgspec.Struct):
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """Progress as seen now. `lag` counts records per topic; ages are seconds by the loop's clock."""
+    """The projector's progress now. `lag`: topic -> records not read yet. Ages are seconds by the loop's clock."""
 
     ok: bool
     started: bool
@@ -78,20 +77,20 @@ class Health(msgspec.Struct, frozen=True, kw_only=True):
 async def assign_from(
     consumer: AIOKafkaConsumer, crunch_id: str, starts: Mapping[str, int]
 ) -> tuple[dict[TopicPartition, str], dict[str, int]]:
-    """Assign the crunch's topics and seek: (partition -> our topic, topic -> end offset).
+    """Assign the crunch's topics and seek to `starts`; returns (partition -> topic, topic -> end offset).
 
-    Raises TruncatedTopicError when a topic does not reach from its first record to where we go on,
-    WorldError when topics are missing for a minute.
+    Raises TruncatedTopicError when a topic does not hold the offset where reading continues, WorldError when topics are
+    missing for CONNECT_SECONDS_MAX.
     """
     partitions = {TopicPartition(topic_name(crunch_id, topic), PARTITION): topic for topic in starts}
-    async with asyncio.timeout(CONNECT_SECONDS_MAX) as bound:
+    async with asyncio.timeout(CONNECT_SECONDS_MAX) as timeout:
         try:
             while missing := {partition.topic for partition in partitions} - set(await consumer.topics()):
                 _log.info("waiting_for_topics", missing=sorted(missing))
                 await asyncio.sleep(1.0)
             begins, ends = await offsets_of(consumer, partitions)
         except TimeoutError as error:
-            if not bound.expired():
+            if not timeout.expired():
                 raise
             raise WorldError(
                 f"topics of {crunch_id} are missing: create them with `coordinator topics create`"
@@ -100,21 +99,21 @@ async def assign_from(
         if begins[partition] > starts[topic] or ends[partition] < starts[topic]:
             raise TruncatedTopicError(
                 f"topic {partition.topic} holds offsets {begins[partition]} to {ends[partition]}, but "
-                f"{starts[topic]} is needed: it was cut or made anew"
+                f"{starts[topic]} is needed: it was cut or made again"
             )
         consumer.seek(partition, starts[topic])
     return partitions, {topic: ends[partition] for partition, topic in partitions.items()}
 
 
 class Projector:
-    """Folds the topics into the read models until stopped. Without `run` it can be fed by `take` (tests)."""
+    """Folds the topics into the read models until stopped. Tests feed it with `take` instead of `run`."""
 
     def __init__(self, settings: Settings, read_models: ReadModels) -> None:
         self.settings = settings
         self.read = read_models
         self.folder = Folder(read_models.all())
         self.watch = PipelineWatch(settings.crunch_id)
-        """What each stage has decided of what it must, since this start."""
+        """What each stage must decide and has decided, of the records read since this start."""
         self.folder.on_decision = self._watch
         self.stages = {stream.topic: StageFigures() for stream in STREAMS if stream.enveloped}
         self.error: BaseException | None = None
@@ -126,9 +125,7 @@ class Projector:
         self._waiting: list[tuple[Callable[[], bool], asyncio.Future[None]]] = []
 
     async def run(self) -> None:
-        """Read and fold until `stop`. Raises LogError naming the record, StalledError, WorldError at the
-        start.
-        """
+        """Read and fold until `stop`. Raises LogError naming the record, StalledError; at the start WorldError."""
         consumer = make_reader(self.settings.kafka_bootstrap)
         try:
             await self._start(consumer)
@@ -161,12 +158,12 @@ class Projector:
             raise WorldError(f"Kafka at {bootstrap} did not answer: {reason}") from error
 
     async def _look_at_tails(self) -> None:
-        """Read when each stage last wrote: a stage that stood still before this start sends nothing that would tell."""
+        """Find out when each stage last wrote: a stage that stopped before this start sends no new record that says."""
         settings = self.settings
         try:
             tails = await read_tails(settings.kafka_bootstrap, settings.crunch_id, TAIL_RECORDS_AT_START)
         except (UnknownEventError, CorruptTopicError):
-            return  # folding comes to that record, names it and stops there: all before it is served
+            return  # folding will stop at that record and name it; until then the records before it are served
         for tail in tails:
             if tail.topic in self.stages:
                 self.stages[tail.topic] = StageFigures(tail.decided_at, tail.written_at)
@@ -180,7 +177,9 @@ class Projector:
                 figures.written_at = max(figures.written_at or 0, records[-1].timestamp)
             await self.take(partitions[partition], [(record.offset, record.value) for record in records])
         for projection in self.read.all():
-            if projection.store.damage:  # found by whoever read it; a new start sets it aside and rebuilds it
+            if (
+                projection.store.damage
+            ):  # some reader found it; the next start sets the store aside and rebuilds it
                 raise StoreDamagedError(projection.store.damage)
         now = asyncio.get_running_loop().time()
         if batches or not any(self.lag().values()):
@@ -196,7 +195,7 @@ class Projector:
             )
 
     async def take(self, topic: str, records: list[tuple[int, bytes | None]]) -> None:
-        """Fold records of one topic in slices, and wake who waits. Raises UnknownEventError."""
+        """Fold records of one topic in slices, and wake the callers that wait. Raises UnknownEventError."""
         slice_end = time.perf_counter() + SLICE_SECONDS
         try:
             for offset, value in records:
@@ -225,7 +224,7 @@ class Projector:
                     future.set_result(None)
 
     async def wait_until(self, condition: Callable[[], bool], timeout_seconds: float) -> bool:
-        """Wait until `condition` over folded state holds; False when it does not within the time."""
+        """Wait until `condition` over the folded state is true; False if it is not within the time."""
         if condition():
             return True
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -250,19 +249,19 @@ class Projector:
         return self._stopping
 
     def lag(self) -> dict[str, int]:
-        """Records known to be in each topic and not read yet."""
+        """Topic -> how many records are known to be there and not read yet."""
         return {
             topic: max(0, self._ends.get(topic, 0) - position)
             for topic, position in self.folder.positions().items()
         }
 
     def caught_up(self) -> bool:
-        """Is everything folded that was in the topics when they were last asked?"""
+        """Whether everything is folded that is known to be in the topics."""
         return self._started and not any(self.lag().values())
 
     def health(self) -> Health:
-        """Progress: not ok before the start, after an error, or when records wait and none was read for 30
-        s.
+        """The progress now. It is not ok before the start, after an error, or if records wait and none was read for
+        half of STALL_SECONDS_MAX.
         """
         now = asyncio.get_running_loop().time()
         lag = self.lag()
@@ -279,24 +278,24 @@ class Projector:
         )
 
     def positions(self) -> dict[str, int]:
-        """Topic -> the offset where folding goes on."""
+        """Topic -> the offset where folding continues."""
         return self.folder.positions()
 
     def holes(self) -> dict[str, str]:
-        """Topic -> which decision's number is missing there, in words; topics without a hole are left out."""
+        """Topic -> a sentence that names the missing decision; topics without a hole are left out."""
         return self.folder.holes()
 
     def garbage(self) -> dict[str, int]:
-        """Topic of one writer -> offset of the last record that is no append of any version."""
+        """Topic -> offset of its last record that is no append of any version; topics without one are left out."""
         return self.folder.garbage()
 
     @property
     def events_folded(self) -> int:
-        """Since this start."""
+        """How many events were folded since this start."""
         return self.folder.events
 
     def has_folded(self, read_model: str) -> bool:
-        """Whether the read model of this name has read anything yet, in this start or an earlier one."""
+        """Whether the read model of this name has read anything, in this start or an earlier one."""
         return any(
             projection.name == read_model and projection.store.positions for projection in self.read.all()
         )
@@ -306,16 +305,14 @@ class Projector:
         return {projection.name: projection.store.state_hash for projection in self.read.all()}
 
     def committed(self) -> dict[str, dict[str, int]]:
-        """Projection -> topic -> offset before which all is in its state_hash, as of the last commit."""
+        """Projection -> topic -> next offset, as of the last commit: all records before it are in its state_hash."""
         return {
             projection.name: {topic: need.offset for topic, need in projection.store.positions.items()}
             for projection in self.read.all()
         }
 
     def summary(self) -> dict[str, Any]:
-        """Counts of what was folded: `feed_records, inputs, predictions, snapshots, dead_letters,
-        duplicates_ignored`.
-        """
+        """Counts over the folded events, with the state hashes and the positions that belong to them."""
         totals = self.read.predictions.totals()
         return {
             "feed_records": self.read.feeds.counted("feeds", "records"),
@@ -331,6 +328,6 @@ class Projector:
             ),
             "duplicates_ignored": self.folder.uncounted,
             "state_hash": self.state_hashes(),
-            # Taken in one step with the hashes: whoever folds the topics up to here must come to the same.
+            # Read together with the hashes: who folds the topics up to these positions must get the same hashes.
             "positions": self.committed(),
         }

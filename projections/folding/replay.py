@@ -1,8 +1,9 @@
-"""Rebuilding projections from offset 0, and checking the living ones against that.
+"""Rebuilds projections from offset 0, and verifies the node's stores against such a rebuild.
 
-A replay folds the log into a fresh directory with the very folds that run live. Verifying opens the living
-store beside its writer, reads its positions, recomputes its hash from the rows, replays the log up to just
-these positions, and compares three hashes: kept, recomputed, replayed. One altered byte makes them differ.
+A replay folds the log into a fresh directory with the same folds that run live. To verify a store, it is opened beside
+its writer; its positions are read, its hash is computed again from its rows, the log is replayed up to exactly these
+positions, and three hashes are compared: the stored, the recomputed and the replayed one. One altered byte makes them
+differ.
 """
 
 from __future__ import annotations
@@ -35,7 +36,7 @@ STALL_SECONDS_MAX = 30.0
 
 
 class ReplayResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What a replay folded. `events_per_second` is over the whole of it, reading included."""
+    """What a replay folded. `events_per_second` includes the time for reading."""
 
     events: int
     records: int
@@ -44,11 +45,11 @@ class ReplayResult(msgspec.Struct, frozen=True, kw_only=True):
     duplicates_ignored: int
     state_hash: dict[str, str]
     states_checked: int = 0
-    """How many recorded states of stages were what the events before them make; looked at when verifying."""
+    """How many recorded states of stages agree with the events before them; counted only when verifying."""
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
-    """One projection: the hash kept in the living store, the one its rows give, the one the log gives."""
+    """One projection's hashes: `kept` in the store, `recomputed` from its rows, `replayed` from the log."""
 
     projection: str
     equal: bool
@@ -59,7 +60,7 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VerifyResult(msgspec.Struct, frozen=True, kw_only=True):
-    """`equal` when every projection is. `log_fault` says where the log itself is damaged; nothing was compared then."""
+    """`equal` if every projection is. `log_fault` says where the log is damaged; then nothing was compared."""
 
     equal: bool
     verdicts: list[Verdict] = []
@@ -75,11 +76,11 @@ def replay(
     on_progress: OnProgress | None = None,
     target_dir: Path | None = None,
 ) -> ReplayResult:
-    """Rebuild the projections named (all by default) from offset 0 into `target_dir` (else a passing one).
+    """Rebuild projections (`names`, by default all) from offset 0 in `target_dir` (by default a temporary one).
 
-    `until_ms`: only decisions whose events all have `at` <= it. Blocking; call it outside an event loop.
-    Raises OperatorError for an unknown name, WorldError without a broker, LogError naming a record that
-    cannot be read.
+    `until_ms`: only decisions whose events all have `at` <= it. Blocks; call it outside an event loop. Raises
+    OperatorError for an unknown name, WorldError if the broker does not answer, LogError naming a record that cannot be
+    read.
     """
     return asyncio.run(replay_async(bootstrap, crunch_id, names, until_ms, on_progress, target_dir))
 
@@ -94,13 +95,15 @@ async def replay_async(
     *,
     limits: Mapping[str, Mapping[str, int]] | None = None,
 ) -> ReplayResult:
-    """`replay` inside an event loop. `limits`: projection -> topic -> offset to stop before; then recorded states are
-    checked too. Raises WrongStateError for one that is wrong.
+    """`replay` inside an event loop.
+
+    `limits`: projection -> topic -> offset to stop before. With limits the stages' recorded states are checked too:
+    raises WrongStateError for a wrong one.
     """
     names_wanted = check_names(names)
     cluster_id = await log_identity(bootstrap, crunch_id)
-    with tempfile.TemporaryDirectory(prefix="coordinator-replay-") as passing:
-        folder_path = target_dir or Path(passing)
+    with tempfile.TemporaryDirectory(prefix="coordinator-replay-") as temporary:
+        folder_path = target_dir or Path(temporary)
         projections = open_projections(folder_path, cluster_id, crunch_id, names_wanted)
         try:
             folder = Folder(projections, until_ms=until_ms, limits=limits)
@@ -182,12 +185,11 @@ def verify(
     names: Iterable[str] | None = None,
     on_progress: OnProgress | None = None,
 ) -> VerifyResult:
-    """Compare the living stores under `<data_dir>/projections` with the log. Works while the report worker
-    runs.
+    """Compare the stores under `<data_dir>/projections` with the log, also while the report worker runs.
 
-    Blocking; call it outside an event loop. Raises as `replay` does. A store that cannot be read is unequal,
-    with the reason, and so is a log whose record the disk has altered, or in which a stage's recorded state is not
-    what its events make (`log_fault`).
+    Blocks; call it outside an event loop. Raises as `replay` does. A store that cannot be read is not equal, and its
+    verdict gives the reason. If the disk has altered a record of the log, or a stage's recorded state disagrees with
+    the events before it, the result is not equal, and `log_fault` gives the reason.
     """
     try:
         return asyncio.run(verify_async(bootstrap, crunch_id, data_dir, names, on_progress))
@@ -195,7 +197,9 @@ def verify(
         return VerifyResult(equal=False, log_fault=str(error))
 
 
-class _Living(msgspec.Struct, frozen=True):
+class _Store(msgspec.Struct, frozen=True):
+    """A store's hash, the hash that its rows give, and topic -> next offset."""
+
     kept: str
     recomputed: str
     positions: dict[str, int]
@@ -211,22 +215,22 @@ async def verify_async(
     """`verify` inside an event loop."""
     names_wanted = check_names(names)
     cluster_id = await log_identity(bootstrap, crunch_id)
-    living: dict[str, _Living] = {}
-    broken: dict[str, str] = {}
+    stores: dict[str, _Store] = {}
+    damage: dict[str, str] = {}
     for name in names_wanted:
         try:
-            living[name] = _look(data_dir / "projections" / name, name, cluster_id, crunch_id)
+            stores[name] = _look(data_dir / "projections" / name, name, cluster_id, crunch_id)
         except StoreDamagedError as error:
-            broken[name] = str(error)
-    limits = {name: living[name].positions if name in living else {} for name in names_wanted}
+            damage[name] = str(error)
+    limits = {name: stores[name].positions if name in stores else {} for name in names_wanted}
     result = await replay_async(bootstrap, crunch_id, names_wanted, None, on_progress, None, limits=limits)
     verdicts = [
-        _judge(name, living.get(name), result.state_hash[name], broken.get(name, "")) for name in names_wanted
+        _judge(name, stores.get(name), result.state_hash[name], damage.get(name, "")) for name in names_wanted
     ]
     return VerifyResult(equal=all(verdict.equal for verdict in verdicts), verdicts=verdicts, replay=result)
 
 
-def _look(path: Path, name: str, cluster_id: str, crunch_id: str) -> _Living:
+def _look(path: Path, name: str, cluster_id: str, crunch_id: str) -> _Store:
     store = Store.open_secondary(path)
     try:
         identity = identity_of(name, cluster_id, crunch_id)
@@ -237,23 +241,23 @@ def _look(path: Path, name: str, cluster_id: str, crunch_id: str) -> _Living:
             for topic in PROJECTIONS[name].topics
             if topic in store.positions
         }
-        return _Living(store.state_hash, store.recompute_hash(), positions)
+        return _Store(store.state_hash, store.recompute_hash(), positions)
     finally:
         store.close()
 
 
-def _judge(name: str, living: _Living | None, replayed: str, reason: str) -> Verdict:
-    if living is None:
+def _judge(name: str, store: _Store | None, replayed: str, reason: str) -> Verdict:
+    if store is None:
         return Verdict(projection=name, equal=False, kept=None, recomputed=None, replayed=None, reason=reason)
-    if living.recomputed != living.kept:
+    if store.recomputed != store.kept:
         reason = "the rows do not give the hash kept with them: a row was altered"
-    elif living.kept != replayed:
+    elif store.kept != replayed:
         reason = "the log gives other rows"
     return Verdict(
         projection=name,
         equal=not reason,
-        kept=living.kept,
-        recomputed=living.recomputed,
+        kept=store.kept,
+        recomputed=store.recomputed,
         replayed=replayed,
         reason=reason,
     )

@@ -1,8 +1,8 @@
-"""`python -m coordinator.projections.folding.verify READ_MODEL`: compares one read model with the log, in a process of
+"""`python -m coordinator.projections.folding.verify READ_MODEL`: compares a read model with the log, in a process of
 its own.
 
-Settings come from the environment. The result stands on stdout as JSON (`VerifyResult`), words for people on stderr.
-Exit code 0: equal; 1: different, or the log is damaged; 2: it could not be compared, and the last line says why.
+Settings come from the environment. The result is written to stdout as JSON (`VerifyResult`), messages for people to
+stderr. Exit code 0: equal; 1: different, or the log is damaged; 2: not compared, the last line of stderr says why.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ EQUAL, DIFFERENT, NOT_COMPARED = 0, 1, 2
 
 
 def main() -> int:
-    """Compare, print, and give the exit code."""
+    """Compare, print the result, and return the exit code."""
     structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     try:
         settings = read_settings(os.environ)

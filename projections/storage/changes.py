@@ -1,7 +1,7 @@
-"""What a commit writes: rows, what they were before, marks and hashes, gathered decision by decision.
+"""What a commit writes: rows, their earlier versions, marks and hashes, collected decision by decision.
 
-A row that several decisions of one commit changed has each of its versions kept, so that a past state may end with any
-decision and not only where a commit happened to end. Rows without a history are written once.
+If several decisions of one commit change a row, each version of the row is stored: a past state may end with any
+decision, and not only where a commit happened to end. Rows without a history are written once.
 """
 
 from __future__ import annotations
@@ -28,12 +28,16 @@ MODULUS = 1 << 256
 
 
 def row_hash(key: bytes, value: bytes) -> int:
-    """One row's part of the sum. The length makes ("a", "bc") and ("ab", "c") differ."""
+    """The summand of one row in the state hash. The length makes ("a", "bc") and ("ab", "c") differ."""
     return int.from_bytes(hashlib.sha256(len(key).to_bytes(4, "big") + key + value).digest(), "big")
 
 
 class Changes:
-    """The content of one WriteBatch but for the meta record."""
+    """Fills one WriteBatch, except for the meta record.
+
+    `hash_of_topic`: topic -> its part of the state hash; `latest_at`: topic -> latest `at` until now, in ms. Both are
+    those before the commit, and afterwards those after it.
+    """
 
     def __init__(
         self, database: Any, write: Any, hash_of_topic: Mapping[str, int], latest_at: Mapping[str, int]
@@ -43,14 +47,14 @@ class Changes:
         self._database = database
         self._write = write
         self._stored: dict[bytes, tuple[bytes | None, int]] = {}
-        """key -> (the row as it is stored after the steps so far, its hash)"""
-        self._loose: dict[bytes, tuple[str, bytes | None]] = {}
+        """key -> (the row as stored after the steps until now, its hash)"""
+        self._without_past: dict[bytes, tuple[str, bytes | None]] = {}
 
     def add(self, batch: Batch) -> None:
-        """All steps of a batch, in order."""
+        """Add all steps of a batch, in order."""
         for step in batch.steps():
             self._add(step, batch)
-        for key, (topic, value) in self._loose.items():
+        for key, (topic, value) in self._without_past.items():
             self._change(key, topic, 0, value)
         for key, (stored, _) in self._stored.items():
             if stored is None:
@@ -62,7 +66,7 @@ class Changes:
         decision = step.decision
         topic, version = (decision.topic, decision.offset) if decision is not None else ("", 0)
         if decision is None or not batch.keeps_past:
-            self._loose.update({key: (topic, value) for key, value in step.rows.items()})
+            self._without_past.update({key: (topic, value) for key, value in step.rows.items()})
             return
         for key, value in step.rows.items():
             before = self._change(key, topic, version, value)
@@ -71,7 +75,7 @@ class Changes:
         self._mark(decision)
 
     def _change(self, key: bytes, topic: str, version: int, value: bytes | None) -> bytes | None:
-        """Change a row; what was stored before, or None where nothing was or it is the same."""
+        """Change a row; returns what was stored before, None if nothing was or if the row stays the same."""
         if key in self._stored:
             before, before_hash = self._stored[key]
         else:
@@ -82,12 +86,13 @@ class Changes:
             return None
         after_hash = 0 if value is None else row_hash(key, value)
         self.hash_of_topic[topic] = (self.hash_of_topic.get(topic, 0) - before_hash + after_hash) % MODULUS
-        loose = value is None and (before is None or key in self._loose)
-        self._stored[key] = (None if loose else stamped(version, value), after_hash)
+        # A deleted row leaves a version without a value, unless no past state can show the row.
+        vanishes = value is None and (before is None or key in self._without_past)
+        self._stored[key] = (None if vanishes else stamped(version, value), after_hash)
         return before
 
     def _mark(self, decision: Decision) -> None:
-        """Note where a decision ended, also one that changed no row: a past state may end with it."""
+        """Write the mark of a decision, even if it changed no row: a past state may end with it."""
         at = known_at(decision)
         if at is None:
             return

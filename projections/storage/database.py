@@ -1,8 +1,9 @@
-"""RocksDB as our stores use it: whatever it raises is told apart by what must be done about it.
+"""RocksDB as our stores use it, with its errors sorted by what must be done about them.
 
-Reads and writes the files under one folder. A damaged file gives StoreDamagedError, a full disk DiskFullError, too few
-open files, no leave to write or another process OperatorError. RocksDB's own iterators end at a damaged block as if
-there were no more rows, and tell only by their status: here every end of an iteration is looked at.
+Reads and writes the files in one folder. A damaged file raises StoreDamagedError, a full disk DiskFullError; a limit of
+open files, missing permissions and a lock of another process raise OperatorError. RocksDB's own iterators end at a
+damaged block as if there were no more rows, and only their status shows it: here the status is read at every end of an
+iteration.
 """
 
 from __future__ import annotations
@@ -18,25 +19,23 @@ from rocksdict import Rdict, RdictIter
 from coordinator.infra.disk import DiskFullError, says_full
 from coordinator.streams.log.errors import CoordinatorError, OperatorError
 
-HELD = ("While lock file", "lock hold by")
-"""RocksDB's words for a lock that somebody has. A damaged block is a "b-lock checksum mismatch", which is none."""
-NOT_LET = tuple(os.strerror(number) for number in (errno.EACCES, errno.EPERM, errno.EROFS))
+LOCKED = ("While lock file", "lock hold by")
+"""RocksDB's words for a lock of another process. Longer than "lock": a damaged block is a "block checksum mismatch"."""
+NOT_PERMITTED = tuple(os.strerror(number) for number in (errno.EACCES, errno.EPERM, errno.EROFS))
 
 
 class StoreDamagedError(CoordinatorError):
-    """A store cannot be read: not a database, or a checksum in it is wrong. Rebuilding it from the log mends
-    it.
-    """
+    """A store cannot be read: it is not a database, or a checksum is wrong. It must be rebuilt from the log."""
 
 
 def judged(path: Path, error: Exception) -> Exception:
-    """What RocksDB's error means: the one to raise in its place."""
+    """The error to raise in place of RocksDB's."""
     text = " ".join(str(error).split())
-    if any(words in text for words in HELD):
+    if any(words in text for words in LOCKED):
         return OperatorError(f"{path} is open in another process: stop it first ({text})")
     if says_full(text):
         return DiskFullError(path, text)
-    if any(words in text for words in NOT_LET):
+    if any(words in text for words in NOT_PERMITTED):
         return OperatorError(f"{path} cannot be used: {text}; let the node's user read and write there")
     if "Too many open files" in text:
         return OperatorError(f"{path}: too many open files; raise the limit (ulimit -n 65536) ({text})")
@@ -46,7 +45,7 @@ def judged(path: Path, error: Exception) -> Exception:
 
 
 class Cursor:
-    """A RocksDB iterator. Raises StoreDamagedError where it ends by damage and not by the end of the rows."""
+    """A RocksDB iterator that raises StoreDamagedError if it ends because of damage."""
 
     __slots__ = ("_cursor", "_raise", "key", "next", "prev", "seek", "seek_for_prev", "value")
 
@@ -57,14 +56,14 @@ class Cursor:
         self.seek, self.seek_for_prev = cursor.seek, cursor.seek_for_prev
 
     def valid(self) -> bool:
-        """Does it stand at a row?"""
+        """Whether the cursor is at a row. Raises StoreDamagedError if damage ended it."""
         if self._cursor.valid():
             return True
         self.status()
         return False
 
     def status(self) -> None:
-        """Raise what ended it, if anything did."""
+        """Raise the error that ended the iteration, if there was one."""
         try:
             self._cursor.status()
         except Exception as error:
@@ -79,7 +78,7 @@ class Database:
         self._raw = raw
         self._on_damage = on_damage
         self.damage = ""
-        """Why it can no longer be trusted; empty while it can."""
+        """Why the database can no longer be trusted; "" while it can."""
 
     def _raise(self, error: Exception) -> Exception:
         judged_error = judged(self.path, error)
@@ -101,12 +100,13 @@ class Database:
         return Cursor(self._raw.iter(), self._raise)
 
     def items(self, first: bytes, *, backwards: bool) -> Iterator[tuple[bytes, bytes]]:
-        """(key, value) in key order from `first` on, or backwards."""
+        """(key, value) in key order from `first` on, or backwards. Raises StoreDamagedError at a damaged block."""
         last = first
         items: Any = self._raw.items(backwards=backwards, from_key=first)
         for key, value in items:
             last = key
             yield key, value
+        # The iteration ended, which may be damage. Step over the end again with a cursor, whose status shows it.
         cursor = self.iter()
         (cursor.seek_for_prev if backwards else cursor.seek)(last)
         if cursor.valid() and cursor.key() == last:
@@ -114,19 +114,19 @@ class Database:
             cursor.valid()
 
     def write(self, batch: Any) -> None:
-        """All of the batch or nothing."""
+        """Write all of the batch or nothing."""
         try:
             self._raw.write(batch)
         except Exception as error:
             raise self._raise(error) from error
 
     def flush(self) -> None:
-        """Write out what is in memory."""
+        """Write to disk what is in memory."""
         try:
             self._raw.flush()
         except Exception as error:
             raise self._raise(error) from error
 
     def close(self) -> None:
-        """Let go."""
+        """Close the database."""
         self._raw.close()

@@ -1,13 +1,13 @@
 """The store of one projection: rows, positions and hash in one RocksDB, written in one WriteBatch.
 
-Rows and positions can therefore never drift apart: after kill -9 the store stands at some batch's end, and
-the rest is folded again. `state_hash` is a sum modulo 2**256 of sha256(len(key) || key || value) over all
-rows: it is kept up to date row by row, does not depend on the order of writing, and covers content alone.
-Positions, notes and the identity live in one meta record that is not hashed.
+Because of the single WriteBatch, rows and positions always match: after kill -9 the store is as some commit left it,
+and the rest of the log is folded again. `state_hash` is the sum modulo 2**256 of sha256(len(key) || key || value) over
+all rows. It is updated with each row, does not depend on the order of writing, and covers only the rows. Positions,
+notes and the identity are in one meta record, which is not hashed.
 
-A store belongs to (cluster, crunch, schema). Another one's is dropped and rebuilt from the log, which says
-so. A damaged one is set aside under `<name>.damaged`, with the reason in it, and rebuilt; damage found while it is
-in use is noted beside it, so that the next opening does the same.
+A store belongs to (cluster, crunch, schema). If any of them differs, the store is deleted and rebuilt from the log, and
+this is logged. A damaged store is moved to `<name>.damaged` with the reason in it, and rebuilt. Damage that is found
+while the store is in use is noted in a file beside it, and the next opening rebuilds the store.
 """
 
 from __future__ import annotations
@@ -46,18 +46,17 @@ WRITE_BUFFERS_BYTES = 16 * 1024 * 1024
 WRITE_BUFFER_BYTES = 4 * 1024 * 1024
 _META = b"m"
 SET_ASIDE = ".damaged"
-NOTED = ".damage"
+DAMAGE_NOTE = ".damage"
 REASON = "REASON"
 
 _log = structlog.get_logger()
-# One cache and one budget of write buffers for all stores of the process: their number must not decide its
-# size.
+# One cache and one budget of write buffers for all stores of the process: its memory must not grow with their number.
 _cache = Cache(CACHE_BYTES)
 _buffers = WriteBufferManager(WRITE_BUFFERS_BYTES, False)
 
 
 class Identity(msgspec.Struct, frozen=True, array_like=True):
-    """Whose rows these are. Any difference means: rebuild."""
+    """What a store's rows belong to. A store with another identity is rebuilt."""
 
     cluster_id: str
     crunch_id: str
@@ -65,9 +64,10 @@ class Identity(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Meta(msgspec.Struct, kw_only=True):
-    """What stands beside the rows. `notes` are a projection's own facts that are not content.
+    """The record beside the rows. `notes` are facts of a projection that are not content.
 
-    `hash_of_topic` are the parts of `state_hash`; `latest_at` is the latest `at` of each topic so far (ms).
+    `hash_of_topic`: topic -> its part of `state_hash`. `latest_at`: topic -> latest `at` of its events until now, in
+    ms.
     """
 
     identity: Identity
@@ -83,25 +83,23 @@ _decode_meta = msgspec.json.Decoder(Meta).decode
 
 
 class Store:
-    """Rows by key (bytes to bytes), in key order. One writer; readers of other processes open a secondary."""
+    """Rows by key (bytes to bytes), in key order. One process writes; other processes open a secondary to read."""
 
     def __init__(self, path: Path, database: Database, meta: Meta) -> None:
         self.path = path
         self.database = database
-        """The RocksDB itself, for those who read versions in it (`versions.py`); writing is `commit`'s alone."""
+        """The RocksDB itself, for readers of versions (`versions.py`). Only `commit` writes to it."""
         self._meta = meta
         self._hash = int(meta.state_hash, 16)
         self._scratch: tempfile.TemporaryDirectory[str] | None = None
 
     @classmethod
     def open(cls, path: Path, identity: Identity) -> Self:
-        """Open for writing, making or rebuilding where needed. Raises OperatorError when another process has
-        it.
-        """
-        noted = _beside(path, NOTED)
+        """Open for writing; create or rebuild the store if needed. Raises OperatorError if another process has it."""
+        note = _beside(path, DAMAGE_NOTE)
         try:
-            if noted.is_file():
-                raise StoreDamagedError(noted.read_text(encoding="utf-8", errors="replace")[:2000])
+            if note.is_file():
+                raise StoreDamagedError(note.read_text(encoding="utf-8", errors="replace")[:2000])
             store = cls._open(path, identity)
         except StoreDamagedError as error:
             _set_aside(path, str(error))
@@ -122,14 +120,14 @@ class Store:
     def _open(cls, path: Path, identity: Identity) -> Self:
         try:
             path.mkdir(parents=True, exist_ok=True)
-            made = Rdict(str(path), _options())
+            rocksdb = Rdict(str(path), _options())
         except FileExistsError as error:
-            raise StoreDamagedError(f"{path} is no folder") from error
+            raise StoreDamagedError(f"{path} is not a folder") from error
         except OSError as error:
             raise OperatorError(f"{path} cannot be used: {error.strerror or error}") from error
         except Exception as error:  # rocksdict raises nothing finer
             raise judged(path, error) from error
-        database = Database(path, made, lambda reason: _note(path, reason))
+        database = Database(path, rocksdb, lambda reason: _note(path, reason))
         try:
             raw = database.get(_META)
             meta = _read_meta(path, raw) if raw is not None else Meta(identity=identity)
@@ -140,20 +138,20 @@ class Store:
 
     @classmethod
     def open_secondary(cls, path: Path) -> Self:
-        """A view of the store as it is now, beside its living writer. Raises StoreDamagedError."""
+        """Open for reading as of now, while another process may write. Raises StoreDamagedError."""
         if not (path / "CURRENT").exists():
             raise StoreDamagedError(f"{path} holds no store")
         scratch = tempfile.TemporaryDirectory(prefix="coordinator-secondary-")
         options = _options()
-        options.set_max_open_files(-1)  # a secondary keeps its files, though compaction removes them
+        options.set_max_open_files(-1)  # keep all files open: the writer's compaction may delete them
         try:
-            made = Rdict(str(path), options, access_type=AccessType.secondary(scratch.name))
-            made.try_catch_up_with_primary()
-            raw = made.get(_META)
+            rocksdb = Rdict(str(path), options, access_type=AccessType.secondary(scratch.name))
+            rocksdb.try_catch_up_with_primary()
+            raw = rocksdb.get(_META)
         except Exception as error:  # rocksdict raises nothing finer
             scratch.cleanup()
             raise StoreDamagedError(f"{path} cannot be read: {error}") from error
-        database = Database(path, made)
+        database = Database(path, rocksdb)
         if raw is None:
             database.close()
             scratch.cleanup()
@@ -166,31 +164,29 @@ class Store:
 
     @property
     def identity(self) -> Identity:
-        """Whose store this is."""
+        """What the store's rows belong to."""
         return self._meta.identity
 
     @property
     def damage(self) -> str:
-        """Why what it holds can no longer be trusted; empty while it can. Opening it anew mends it."""
+        """Why the store can no longer be trusted; "" while it can. Opening it again rebuilds it."""
         return self.database.damage
 
     @property
     def set_aside(self) -> str:
-        """What was found damaged here before and still lies beside it: where and why; empty where nothing does."""
+        """Where an earlier damaged store was moved, and why it was damaged; "" if there is none."""
         aside = _beside(self.path, SET_ASIDE)
         if not aside.is_dir():
             return ""
-        reason = aside / REASON
-        why = (
-            reason.read_text(encoding="utf-8", errors="replace")[:500]
-            if reason.is_file()
-            else "no reason kept"
+        file = aside / REASON
+        reason = (
+            file.read_text(encoding="utf-8", errors="replace")[:500] if file.is_file() else "no reason noted"
         )
-        return f"it was damaged, set aside at {aside} and rebuilt from the log: {why}"
+        return f"it was damaged, set aside at {aside} and rebuilt from the log: {reason}"
 
     @property
     def positions(self) -> Mapping[str, Need]:
-        """Per topic, where a reader goes on."""
+        """Topic -> where reading continues."""
         return self._meta.positions
 
     @property
@@ -200,7 +196,7 @@ class Store:
 
     @property
     def state_hash(self) -> str:
-        """64 hex digits over the content; no rows give 64 zeros."""
+        """64 hex digits over the rows; 64 zeros if there are none."""
         return f"{self._hash:064x}"
 
     def get(self, key: bytes) -> bytes | None:
@@ -210,24 +206,24 @@ class Store:
     def scan(
         self, prefix: bytes, *, start: bytes | None = None, backwards: bool = False
     ) -> Iterator[tuple[bytes, bytes]]:
-        """Committed rows under `prefix` in key order (or backwards), from `start` on where given."""
+        """(key, row) of the committed rows under `prefix` in key order, or backwards; from `start` on if given."""
         for key, stored in self.stored(prefix, start=start, backwards=backwards):
             if (row := value_of(stored)) is not None:
                 yield key, row
 
     def stored(self, prefix: bytes, *, start: bytes | None, backwards: bool) -> Iterator[tuple[bytes, bytes]]:
-        """Rows as they are stored, with their versions, deleted ones too."""
+        """(key, stored row) with the rows' versions, deleted rows included."""
         whole = ROW + prefix
         first = ROW + start if start is not None else (_after(whole) if backwards else whole)
         for key, stored in self.database.items(first, backwards=backwards):
             if key.startswith(whole):
                 yield key[1:], stored
             elif not (backwards and key > whole):
-                # The first key at or below the end may lie just past the prefix; all others are past it for good.
+                # Backwards, the first key may be just after the prefix. Any other key ends the scan.
                 return
 
     def commit(self, batch: Batch, positions: Mapping[str, Need], notes: Mapping[str, Any]) -> None:
-        """Write the batch's rows and what they were before, the positions and the hash: all of it or nothing."""
+        """Write the batch's rows and their earlier versions, the positions and the hash: all or nothing."""
         write = WriteBatch(raw_mode=True)
         parts = {topic: int(text, 16) for topic, text in self._meta.hash_of_topic.items()}
         changes = Changes(self.database, write, parts, self._meta.latest_at)
@@ -248,9 +244,7 @@ class Store:
         batch.clear()
 
     def recompute_hash(self) -> str:
-        """The hash from every row as it lies there now. Raises StoreDamagedError for rows that cannot be
-        read.
-        """
+        """The state hash computed from all stored rows. Raises StoreDamagedError for rows that cannot be read."""
         total = 0
         try:
             cursor = self.database.iter()
@@ -260,21 +254,21 @@ class Store:
                 if key.startswith(MARK):
                     break
                 if not key.startswith(ROW):
-                    # Nothing else is ever written behind the rows: it is one whose first byte was altered.
+                    # No other kind of key sorts here: it is a key whose first byte was altered.
                     raise StoreDamagedError(f"{self.path} holds the foreign key {key!r}")
                 row = value_of(cursor.value())
                 if row is not None:
                     total += row_hash(key[1:], row)
                 cursor.next()
-        except ValueError as error:  # what is no stored row
+        except ValueError as error:  # the value is not a stored row
             raise StoreDamagedError(f"{self.path} cannot be read: {error}") from error
         return f"{total % MODULUS:064x}"
 
     def close(self) -> None:
-        """Write out and let go."""
+        """Write everything to disk and close the store."""
         if self._scratch is None:
-            with contextlib.suppress(StoreDamagedError):  # noted: the next opening rebuilds it
-                self.database.flush()  # leaves no write-ahead log: the next opening replays nothing
+            with contextlib.suppress(StoreDamagedError):  # it is noted: the next opening rebuilds the store
+                self.database.flush()  # empties the write-ahead log: the next opening replays nothing
         self.database.close()
         if self._scratch is not None:
             self._scratch.cleanup()
@@ -297,14 +291,16 @@ def _beside(path: Path, suffix: str) -> Path:
 
 
 def _note(path: Path, reason: str) -> None:
-    """For the next opening: a store that opens may still hold the damage."""
+    """Note damage for the next opening, which might not find it: opening reads only a few blocks."""
     _log.error("projection_damaged", projection=path.name, reason=reason)
-    with contextlib.suppress(OSError):  # no room to note it: whoever reads the same block finds it again
-        _beside(path, NOTED).write_text(reason, encoding="utf-8")
+    with contextlib.suppress(
+        OSError
+    ):  # a full disk, say: the next reader of the same block finds the damage again
+        _beside(path, DAMAGE_NOTE).write_text(reason, encoding="utf-8")
 
 
 def _set_aside(path: Path, reason: str) -> None:
-    """Keep the last damaged one for whoever wants to know why, and make place for a new one. Raises OperatorError."""
+    """Move a damaged store away, so that it can be examined, and delete the one moved before. Raises OperatorError."""
     aside = _beside(path, SET_ASIDE)
     try:
         if aside.exists():
@@ -314,7 +310,7 @@ def _set_aside(path: Path, reason: str) -> None:
             (aside / REASON).write_text(reason + "\n", encoding="utf-8")
         elif path.exists():
             path.unlink()
-        _beside(path, NOTED).unlink(missing_ok=True)
+        _beside(path, DAMAGE_NOTE).unlink(missing_ok=True)
     except OSError as error:
         raise OperatorError(
             f"{path} is damaged ({reason}) and cannot be set aside ({error.strerror}): remove it, "
@@ -323,7 +319,7 @@ def _set_aside(path: Path, reason: str) -> None:
 
 
 def _after(prefix: bytes) -> bytes:
-    """The first key after all that start with `prefix` (which does not end in 0xff: rows never use it)."""
+    """The first key after all keys that start with `prefix`, which must not end in 0xff (no row's key does)."""
     return prefix[:-1] + bytes((prefix[-1] + 1,))
 
 
@@ -337,7 +333,7 @@ def _options() -> Options:
     options.set_keep_log_file_num(2)
     options.set_max_background_jobs(2)
     options.set_compression_type(DBCompressionType.lz4())
-    # A torn last record is what kill -9 leaves. Damage before it must not pass for an older state.
+    # kill -9 may leave an incomplete last record. Damage before it must not be taken for an older state.
     options.set_wal_recovery_mode(DBRecoveryMode.tolerate_corrupted_tail_records())
     table = BlockBasedOptions()
     table.set_block_cache(_cache)

@@ -1,17 +1,18 @@
-"""How a store keeps what its rows were: versions, marks and latecomers, as bytes. Pure.
+"""How a store holds the earlier versions of its rows: versions, marks and latecomers, as bytes. Pure.
 
-Every row belongs to one topic, so its versions are offsets of that topic, and a past state is a cut per topic: the rows
-as the decisions before it left them. No record of the log is folded again for that, and nothing is copied.
+Every row belongs to one topic, and a row's version is the offset of the decision that wrote it. A past state is a cut
+per topic: the rows as the decisions before the cut left them. To read it, no record of the log is folded again, and
+nothing is copied.
 
-    r key                     version, value          the row now; a deleted one stays as a version without a value
-    h len(key) key version    version, value          what the row was before this version replaced it
-    v topic offset            latest at, at, hash     after this decision: the latest `at` so far, and the topic's part
-                                                      of the state hash
-    l topic class at offset   the decision's events   a decision that stands behind one with a later `at`
+    r key                     version, value          the row now; a deleted row stays as a version without a value
+    h len(key) key version    version, value          the row before this version replaced it
+    v topic offset            latest at, at, hash     the mark of a decision: the latest `at` up to it, its own, and
+                                                      the topic's part of the state hash after it
+    l topic class at offset   the decision's events   a latecomer: a decision after one with a later `at`
 
-As of a time means: every decision whose events all have `at` <= it. These are a cut, but for the latecomers: decisions
-that stand behind one with a later `at`. They are kept by how late they are (class k: less than 2**k ms), so that those
-that matter to a moment, at <= moment < latest `at` before them, are found without looking at the others.
+"As of a time" means: all decisions whose events all have `at` <= that time. These are all decisions before some cut,
+plus latecomers. Latecomers are stored by how late they are (class k: less than 2**k ms). So those that matter at a
+moment (`at` <= moment < latest `at` before them) are found without reading the others.
 """
 
 from __future__ import annotations
@@ -36,7 +37,11 @@ _late_decoder = msgspec.msgpack.Decoder(tuple[int, int, list[bytes]])
 
 
 class Mark(msgspec.Struct, frozen=True):
-    """How a topic stood after the decision at `offset`. Times are ms; `state_hash` is this topic's part of the sum."""
+    """A topic's state after the decision at `offset`.
+
+    `at` is the latest time of the decision's own events, `latest_at` that of all events up to it, in ms. `state_hash`
+    is the topic's part of the state hash.
+    """
 
     offset: int
     latest_at: int
@@ -45,27 +50,27 @@ class Mark(msgspec.Struct, frozen=True):
 
 
 def stamped(version: int, value: bytes | None) -> bytes:
-    """A row as it is stored; None is a deleted one."""
+    """A row as it is stored; None stands for a deleted row."""
     return _VERSION.pack(version if value is not None else version | _GONE) + (value or b"")
 
 
 def version_of(stored: bytes) -> int:
-    """The offset of the decision that wrote it."""
+    """The offset of the decision that wrote a stored row."""
     return int(_VERSION.unpack_from(stored)[0]) & ~_GONE
 
 
 def value_of(stored: bytes | None) -> bytes | None:
-    """The row, or None where there is none (any more)."""
+    """The row in what is stored; None if it was deleted or never existed."""
     return None if stored is None or stored[0] & 0x80 else stored[8:]
 
 
 def undo_key(key: bytes, version: int) -> bytes:
-    """Where the row that `version` replaced is kept."""
+    """The key of the row that `version` replaced."""
     return UNDO + len(key).to_bytes(2, "big") + key + _VERSION.pack(version)
 
 
 def mark_key(topic: str, offset: int) -> bytes:
-    """Where the mark of the decision at `offset` is kept."""
+    """The key of the mark of the decision at `offset`."""
     return MARK + topic.encode() + b"\x00" + _VERSION.pack(offset)
 
 
@@ -75,36 +80,37 @@ def mark_value(latest_at: int, at: int, state_hash: int) -> bytes:
 
 
 def late_key(topic: str, latest_at: int, at: int, offset: int) -> bytes:
-    """Where a decision is kept that came `latest_at` - `at` ms late."""
+    """The key of a decision that is `latest_at` - `at` ms late."""
     lateness_class = (latest_at - at).bit_length()
     return LATE + topic.encode() + b"\x00" + _PLACE.pack(lateness_class, at, offset)
 
 
 def late_value(latest_at: int, decision: Decision) -> bytes:
-    """What is needed to fold it again."""
+    """What is needed to fold a latecomer again."""
     return _late_encoder.encode((latest_at, decision.first_offset, [bytes(body) for body in decision.bodies]))
 
 
 def known_at(decision: Decision) -> int | None:
-    """When the whole decision is known: the latest `at` of its events (ms, at least 0); None without events."""
+    """When the whole decision is known: the latest `at` of its events (ms, at least 0); None if it has no events."""
     attributes = decision.__dict__
-    if "known_at" not in attributes:  # asked by every projection
+    if "known_at" not in attributes:  # computed once, though every projection needs it
         attributes["known_at"] = max((max(event.at, 0) for event in decision.events), default=None)
     at: int | None = attributes["known_at"]
     return at
 
 
 def find_before(database: Any, key: bytes, cut: int) -> bytes | None:
-    """The row's value as the decisions before offset `cut` of its topic left it, or None."""
+    """The row as the decisions before offset `cut` of its topic left it, or None."""
     stored: bytes | None = database.get(ROW + key)
     return value_at(database, key, stored, cut)
 
 
 def value_at(database: Any, key: bytes, stored: bytes | None, cut: int) -> bytes | None:
-    """As `find_before`, where the row as it is stored now is known."""
+    """As `find_before`, for a caller that has read the row's newest version, `stored`."""
     if stored is None:
         return None
     if version_of(stored) >= cut:
+        # The oldest version from the cut on replaced the row that we want.
         cursor = database.iter()
         first = undo_key(key, cut)
         cursor.seek(first)
@@ -120,7 +126,7 @@ def value_at(database: Any, key: bytes, stored: bytes | None, cut: int) -> bytes
 
 
 def mark_before(database: Any, topic: str, cut: int) -> Mark | None:
-    """The mark of the last decision before offset `cut`, or None where there is none."""
+    """The mark of the last decision before offset `cut`, or None if there is none."""
     if cut <= 0:
         return None
     cursor = database.iter()
@@ -140,9 +146,9 @@ def _mark_at(cursor: Any, topic: str) -> Mark | None:
 
 
 def cut_at(database: Any, topic: str, until_ms: int, end: int) -> int:
-    """Where the longest run of decisions from the start ends that are all known at `until_ms`; at most `end`.
+    """The largest cut, at most `end`, before which all decisions are known at `until_ms`.
 
-    The latest `at` never falls along a topic, so it is found by halving: log2 of the topic's length.
+    Along a topic the latest `at` never decreases, so a binary search finds the cut in log2(topic length) steps.
     """
     cursor = database.iter()
 
@@ -162,14 +168,14 @@ def cut_at(database: Any, topic: str, until_ms: int, end: int) -> int:
             low = known_ms + 1
     cursor.seek(mark_key(topic, low))
     mark = _mark_at(cursor, topic)
-    # When there is no decision left, what stands behind the last one is read too: claims, and what does not count.
+    # After the last decision there may be records that are no decisions, such as claims: the cut is after them, too.
     return end if mark is None or mark.offset >= end else low
 
 
 def latecomers(database: Any, topic: str, until_ms: int, end: int, limit: int) -> list[Decision]:
-    """The decisions before `end`, in order, that are known at `until_ms` but stand behind one that is not.
+    """The decisions before `end`, in order, that are known at `until_ms`, but come after a decision that is not.
 
-    At most `limit` + 1 of them: more than `limit` says that there are too many.
+    At most `limit` + 1 of them: a result longer than `limit` means that there are too many.
     """
     prefix = LATE + topic.encode() + b"\x00"
     late: list[Decision] = []
@@ -183,11 +189,11 @@ def latecomers(database: Any, topic: str, until_ms: int, end: int, limit: int) -
                 if len(late) > limit:
                     return late
         cursor.seek(prefix + _PLACE.pack(lateness_class + 1, 0, 0))
-    return sorted(late, key=lambda one: one.offset)
+    return sorted(late, key=lambda decision: decision.offset)
 
 
 def late_at(database: Any, topic: str, offset: int) -> Decision | None:
-    """The latecomer that ended at this offset, or None where there is none."""
+    """The latecomer whose last part is at this offset, or None if there is none."""
     mark, before = mark_before(database, topic, offset + 1), mark_before(database, topic, offset)
     if mark is None or before is None or mark.offset != offset or mark.at >= before.latest_at:
         return None
@@ -202,12 +208,13 @@ def _late_decision(topic: str, offset: int, raw: bytes) -> tuple[int, Decision]:
 
 
 def _of_class(cursor: Any, prefix: bytes, lateness_class: int, until_ms: int) -> Iterator[Decision]:
+    """The latecomers of one class that matter at `until_ms`: known then, after a decision that was not."""
     topic = prefix[1:-1].decode()
     earliest = max(0, until_ms - (1 << lateness_class) + 1)
     cursor.seek(prefix + _PLACE.pack(lateness_class, earliest, 0))
     while cursor.valid() and cursor.key().startswith(prefix):
-        found_class, at, offset = _PLACE.unpack(cursor.key()[len(prefix) :])
-        if found_class != lateness_class or at > until_ms:
+        class_of_row, at, offset = _PLACE.unpack(cursor.key()[len(prefix) :])
+        if class_of_row != lateness_class or at > until_ms:
             return
         latest_at, decision = _late_decision(topic, offset, cursor.value())
         if latest_at > until_ms:
