@@ -1,7 +1,7 @@
-"""What the running period would pay if it ended now: the real stages over the real log, and nothing is written.
+"""What the running period would pay if it ended now: the real stages run over the real log, and nothing is written.
 
-Their sends go into memory, behind the ends of the topics as they were when it began, so claims, decisions and readers
-work as ever. Once all is folded, the running periods are ended on copies of the states (`engine/ending.py`).
+The stages' sends go into memory, after the ends that the topics had at the beginning. So claims, decisions and readers
+work as usual. Once everything is folded, the running periods are ended on copies of the states (`engine/ending.py`).
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ IDLE_SECONDS = 0.05
 
 
 class OverlayLog:
-    """`LogIO` whose readers go on from a log's end into what was sent here; the log itself is only read."""
+    """A `LogIO` that only reads the log below, and keeps sends in memory; readers continue into these."""
 
     def __init__(self, log: LogIO) -> None:
         self._log = log
@@ -40,13 +40,13 @@ class OverlayLog:
         return OverlayWriter(self)
 
     def append(self, topic: str, record: bytes) -> int:
-        """Put a record behind the end; its offset. The topic must have been opened."""
+        """Append a record in memory; returns its offset. A reader of the topic must have been opened before."""
         self.sent[topic].append(record)
         return self._ends[topic] + len(self.sent[topic]) - 1
 
 
 class OverlayReader:
-    """`Reader`: the log below up to its end as it was, then what was sent."""
+    """`Reader`: reads the log below up to the end that it had, then what was sent."""
 
     def __init__(self, below: Reader, sent: list[bytes], below_end: int, offset: int) -> None:
         self._below, self._sent, self._below_end, self._position = below, sent, below_end, offset
@@ -61,7 +61,7 @@ class OverlayReader:
                 return batch
             if until is not None and until <= self._below_end:
                 return []
-            self._position = self._below_end  # offsets need not be dense
+            self._position = self._below_end  # there may be offsets without a record before the end
         first = self._position - self._below_end
         last = len(self._sent) if until is None else until - self._below_end
         batch = list(enumerate(self._sent[first:last], start=self._position))

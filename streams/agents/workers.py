@@ -1,7 +1,8 @@
-"""The workers: settings in, a running process until SIGTERM.
+"""The workers: each takes the settings, and runs as a process until SIGTERM.
 
-`feed`: sources and the input stage. `predict`: the models. `score`: score and aggregate. `checkpoint`.
-Each stage has its own Faust app and keeper; a worker ends when told to, or loudly.
+`feed` runs the sources and the input stage, `predict` asks the models, `score` runs the score and the snapshot stage,
+`checkpoint` the checkpoint stage. Each stage has its own Faust app and keeper. A worker ends when it is told to, or
+with an error.
 """
 
 from __future__ import annotations
@@ -46,13 +47,13 @@ from coordinator.streams.topology import topic_name
 
 STOP_SECONDS_MAX = 6.0
 ALIVE_SECONDS = 2.0
-"""How often Faust's apps are looked at."""
+"""How often it is checked that Faust's apps still run."""
 
 log = structlog.get_logger()
 
 
 class Worker:
-    """One process: its stages, each kept by a Faust app, and what runs beside them."""
+    """One process: its stages, each with a Faust app and a keeper, and the tasks beside them."""
 
     def __init__(self, settings: Settings, name: str) -> None:
         self.settings = settings
@@ -66,8 +67,9 @@ class Worker:
         self.closing: list[Callable[[], Coroutine[Any, Any, None]]] = []
 
     def keep(self, stage_name: str, driver: str, new_tenure: Callable[[], Tenure]) -> None:
-        """Keep one stage, driven by the topic `driver`."""
-        # A member that the group has dropped learns it within a session; longer than that, silence means "yours".
+        """Add a stage that is driven by the topic `driver`. `new_tenure` is called for each claim."""
+        # A member that the group has dropped learns it within one session. If the group says nothing for longer, the
+        # partition is still assigned to this process.
         settings = self.settings
         group, topic = f"{settings.crunch_id}-{stage_name}", topic_name(settings.crunch_id, driver)
         keeper = Keeper(
@@ -82,17 +84,17 @@ class Worker:
         self.tasks.append(keeper.run())
 
     async def run(self) -> None:
-        """Until SIGTERM or SIGINT, or until a task ends with an exception."""
+        """Run until SIGTERM or SIGINT, or until a task ends with an exception."""
         stop = asyncio.Event()
         loop = asyncio.get_running_loop()
-        for one in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(one, stop.set)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, stop.set)
         await self.run_until(stop)
 
     async def run_until(self, stop: asyncio.Event) -> None:
         """Run until `stop` is set, or until a task ends with an exception."""
         watching = watch_loop(self.settings.health_file)
-        tasks = [asyncio.create_task(one) for one in [*self.tasks, self._drive(), watching]]
+        tasks = [asyncio.create_task(work) for work in [*self.tasks, self._drive(), watching]]
         stopping = asyncio.create_task(stop.wait())
         done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
         failed = [task for task in done if task is not stopping]
@@ -105,7 +107,10 @@ class Worker:
         log.info("worker_stopped", pid=os.getpid())
 
     async def _drive(self) -> None:
-        """Start Faust, and watch it: an app that crashes inside tells nobody. Raises WorldError then."""
+        """Start Faust's apps and watch them, because an app that crashes reports it to nobody.
+
+        Raises WorldError then.
+        """
         await self.io.connect()
         for app in self.apps:
             app.finalize()
@@ -212,14 +217,14 @@ def _predict(worker: Worker) -> None:
 
 
 def _cert_dir(variable: str, folder: str, *files: str) -> str | None:
-    """The folder, None where none is set. Raises OperatorError naming the file that cannot be read."""
+    """The folder; None if none is set. Raises OperatorError naming a file in it that cannot be read."""
     check_files(variable, folder, files)
     return folder or None
 
 
 def _gateway_key(folder: str) -> bytes | None:
-    found = _cert_dir("GATEWAY_CERT_DIR", folder, "key.pem")
-    return None if found is None else (Path(found) / "key.pem").read_bytes()
+    cert_dir = _cert_dir("GATEWAY_CERT_DIR", folder, "key.pem")
+    return None if cert_dir is None else (Path(cert_dir) / "key.pem").read_bytes()
 
 
 def _score(worker: Worker) -> None:
@@ -234,7 +239,7 @@ def _checkpoint(worker: Worker) -> None:
         stage = CheckpointStage(
             settings.crunch_id, worker.shelf, settle_rehearsals=settings.settle_rehearsals
         )
-        # What stands in `commands` and is no command goes to the dead letters.
+        # Records in `commands` that are no commands go to the dead letters.
         return Tenure(worker.io, stage, worker.owner, worker.dead_letters.from_topic)
 
     worker.keep("checkpoint", "snapshots", tenure)
@@ -249,10 +254,10 @@ _SET_UP: dict[str, Callable[[Worker], None]] = {
 
 
 def run_worker(name: str, settings: Settings) -> None:
-    """Run one of feed, predict, score, checkpoint until SIGTERM; ends the process with an exit code.
+    """Run one of feed, predict, score, checkpoint until SIGTERM, then end the process with an exit code.
 
-    0: told to stop. 2: the operator must change something (one line says what). 70: a bug of ours, or a log that
-    this version may not go on with.
+    0: it was told to stop. 2: the operator must change something, and one line says what. 70: a bug of ours, or a log
+    that this version must not continue.
     """
 
     async def main() -> None:
@@ -260,9 +265,9 @@ def run_worker(name: str, settings: Settings) -> None:
             worker = Worker(settings, name)
             _SET_UP[name](worker)
             await worker.run()
-        except Exception as error:  # noqa: BLE001 - the process's edge: every error ends it, said
+        except Exception as error:  # noqa: BLE001 - the process's edge: every error is reported and ends it
             end_process(name, error)
-        end_process(name, None)  # from inside: the loop's own end would wait for Faust's and gRPC's threads
+        end_process(name, None)  # inside the loop, whose own end would wait for the threads of Faust and gRPC
 
     set_up_logging(name)
     asyncio.run(main())

@@ -1,7 +1,7 @@
-"""Looking further in a topic than the record in hand: what the time is, and whether newer inputs wait.
+"""Reads a topic beyond the record being decided: what the time is, and whether newer inputs wait.
 
-Both read their topic to its end on demand, beside Faust's delivery, and hold no position that anything is decided
-from: what they said is recorded with the decision that asked.
+Both classes read their topic to its end on demand, beside Faust's delivery. Their positions are no part of a decision:
+what they answered is recorded in the decision that asked.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from coordinator.streams.log.envelope import Need
 
 
 class FeedClock:
-    """The time as `feeds` tells it, read to its end on demand."""
+    """The time of the last tick in `feeds`, which is read to its end on demand."""
 
     def __init__(self, io: LogIO) -> None:
         self._io = io
@@ -25,13 +25,13 @@ class FeedClock:
         self.now = -1
 
     async def start(self, start: Need) -> None:
-        """Begin reading where the inputs' own need stands: the clock there is not later than any input's."""
+        """Begin to read at the need of the first input: the clock there is not later than the clock of any input."""
         if self._reader is None:
             self._reader = await self._io.reader("feeds", start.offset)
             self._counter = Counter("feeds", start)
 
     async def read(self) -> int:
-        """The last tick in `feeds` as of now, in ms."""
+        """The last tick in `feeds` as of now, in ms; -1 before the first."""
         if self._reader is None:
             return self.now
         async with self._reading:
@@ -40,23 +40,23 @@ class FeedClock:
                 for offset, record in batch:
                     decision = self._counter.read(offset, record)
                     if decision is not None:
-                        ticks = (e.at for e in decision.events if isinstance(e, ClockTicked))
+                        ticks = (event.at for event in decision.events if isinstance(event, ClockTicked))
                         self.now = max([self.now, *ticks])
         return self.now
 
     def unless_ticked(self, known_at: int) -> None:
-        """Before the first tick the time is that of what was seen: a round must not open before 1970."""
+        """Set the time (ms) if there was no tick yet: a round must not open at -1."""
         if self.now < 0:
             self.now = known_at
 
     async def close(self) -> None:
-        """End the reader."""
+        """Close the reader."""
         if self._reader is not None:
             await self._reader.close()
 
 
 class InputsAhead:
-    """The newest input of each subject, as far as `inputs` goes."""
+    """The newest input of each subject in `inputs`, which is read to its end on demand."""
 
     def __init__(self, io: LogIO) -> None:
         self._io = io
@@ -66,13 +66,13 @@ class InputsAhead:
         self._newest: dict[str, int] = {}
 
     def learn(self, decision: Decision) -> None:
-        """The decision in hand; the first one says where to read on."""
+        """Take a decision that was delivered; after the first one, reading begins."""
         if self._reader is None:
             self._counter = Counter("inputs", decision.after())
         self._note(decision)
 
     async def is_newer(self, than: InputReceivedData) -> bool:
-        """Does an input of the same subject with a later point wait? Reads `inputs` to its end."""
+        """Whether `inputs` holds an input of the same subject with a later point. Reads it to its end."""
         if self._newest.get(than.subject, -1) > than.point:
             return True
         async with self._reading:

@@ -1,4 +1,4 @@
-"""Garbage from outside goes to `dead-letters`, with its reason, and the worker goes on."""
+"""Writes garbage from outside to `dead-letters` with its reason; the worker continues."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from coordinator.streams.log.reasons import as_reason
 log = structlog.get_logger()
 
 WAITING_MAX = 1_000
-"""How many pieces of a source's garbage may wait to be sent."""
+"""How many letters may wait to be sent before a source's garbage is only counted."""
 PLACE_CHARS_MAX = 300
 LOG = "log"
-"""The origin of a letter about a record of our own that stops a stage."""
+"""The origin of a letter about a record in our own log that stops a stage."""
 LOG_LETTER_SECONDS_MAX = 5.0
 LOG_LETTER_NS = 600 * 1_000_000_000
 
 
 def dead_letter(origin: str, position: str, reason: str, body: bytes, at: int) -> DeadLettered:
-    """The event for one piece of garbage; the same piece gives the same id."""
+    """The event for one piece of garbage. Equal garbage at the same place has the same id."""
     origin, position = as_reason(origin, PLACE_CHARS_MAX), as_reason(position, PLACE_CHARS_MAX)
     digest = hashlib.sha256(body).hexdigest()
     return DeadLettered(
@@ -46,7 +46,7 @@ def dead_letter(origin: str, position: str, reason: str, body: bytes, at: int) -
 
 
 class DeadLetters:
-    """Collects letters from anywhere in the process and sends them from one task."""
+    """Takes letters from anywhere in the process, and sends them in one task (`run`)."""
 
     def __init__(self, io: LogIO, worker: str = "") -> None:
         self._io = io
@@ -56,7 +56,10 @@ class DeadLetters:
         self._last_left_out = ("", "")
 
     def put(self, origin: str, position: str, reason: str, body: bytes) -> asyncio.Future[None]:
-        """Set one piece aside; the future is done when it is durable. Wall time: a dead letter decides nothing."""
+        """Queue a letter; the future is done when the letter is durable.
+
+        The letter has wall-clock time, because no decision depends on it.
+        """
         log.warning("dead_letter", origin=origin, position=position, reason=reason)
         durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         letter = dead_letter(origin, position, reason, body, wall_ms())
@@ -64,38 +67,40 @@ class DeadLetters:
         return durable
 
     async def say_log_fault(self, error: BaseException) -> None:
-        """Tell the node what in its own log stops this process, before it ends: a letter of the origin LOG whose
-        position is the worker's name, one in ten minutes while it lasts. Anything but a LogError is told nowhere here.
+        """Write a letter about the fault in our own log that is about to end this process; for other errors, nothing.
+
+        Its origin is LOG, its position the worker's name. A worker that restarts and ends again writes the same letter:
+        its id changes once in ten minutes.
         """
         if isinstance(error, LogError):
             body = f"{error} {time.time_ns() // LOG_LETTER_NS}".encode()
-            with contextlib.suppress(TimeoutError):  # the broker is away: the process's last line says it
+            with contextlib.suppress(TimeoutError):  # no broker: the last line on stderr has it
                 await asyncio.wait_for(self.put(LOG, self._worker, str(error), body), LOG_LETTER_SECONDS_MAX)
 
     async def from_topic(self, topic: str, offset: int, body: bytes, reason: str) -> None:
-        """`OnGarbage` for a topic of many writers: a stage goes on past the record once its letter is durable."""
+        """`OnGarbage` for a topic of many writers: returns when the letter is durable; then the stage continues."""
         await self.put(topic, str(offset), reason, body)
 
     def from_source(self, reason: str, text: str) -> None:
-        """`on_garbage` for a feed source. What comes faster than it can be sent is counted, and the count is sent."""
+        """`on_garbage` for a feed source. Garbage that arrives faster than it can be sent is counted in one letter."""
         if self._queue.qsize() < WAITING_MAX:
             self.put("feed source", "", reason, text.encode("utf-8", "replace"))
         else:
             self._left_out += 1
             self._last_left_out = (reason, text)
 
-    def _say_left_out(self) -> None:
+    def _put_left_out(self) -> None:
         count, (reason, text) = self._left_out, self._last_left_out
         self._left_out = 0
-        why = f"{count} more came meanwhile, too many to keep; the last: {reason}"
-        self.put("feed source", "", why, text.encode("utf-8", "replace"))
+        summary = f"{count} more came meanwhile, too many to keep; the last: {reason}"
+        self.put("feed source", "", summary, text.encode("utf-8", "replace"))
 
     async def run(self) -> None:
-        """Send for ever; a letter waits until the broker is back."""
+        """Send letters until cancelled. If the broker does not answer, a letter waits and is sent again."""
         writer: Writer | None = None
         while True:
             if self._left_out and self._queue.empty():
-                self._say_left_out()
+                self._put_left_out()
             letter, durable = await self._queue.get()
             while True:
                 try:
@@ -105,7 +110,7 @@ class DeadLetters:
                     if not durable.done():
                         durable.set_result(None)
                     break
-                except Exception as error:  # noqa: BLE001 - the world; the letter is kept and tried again
+                except Exception as error:  # noqa: BLE001 - whatever the broker does, the letter is sent again
                     log.warning("dead_letter_waits", error=str(error))
                     if writer is not None:
                         await writer.close()

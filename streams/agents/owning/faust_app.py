@@ -1,10 +1,9 @@
-"""Faust drives a stage: it gives the consumer group, the assignment, the live delivery and the commits.
+"""Faust drives a stage: it brings the consumer group, the assignment, the live delivery and the commits.
 
-One app per stage (a rebalance of one does not stop the others), one agent with concurrency 1 on the
-driving topic, raw bytes in. What one fetch brought is one event: Faust takes a fifth of a millisecond
-for each. No Faust tables, windows or exactly-once mode: see the module heads of `ownership` and
-`tenure` for what stands in their place. The committed offset is a hint only; what a stage has decided
-stands in its own topic.
+One app per stage, so that a rebalance of one does not stop the others. One agent with concurrency 1 reads the driving
+topic as raw bytes. All records of one fetch are one event, because Faust takes a fifth of a millisecond per event.
+Faust's tables, windows and exactly-once mode are not used: `ownership` and `tenure` say what replaces them. The
+committed offset is only a hint; the stage's own topic says what it has decided.
 """
 
 from __future__ import annotations
@@ -36,18 +35,18 @@ log = structlog.get_logger()
 OPERATOR_EXIT_CODE = 2
 OUR_BUG_EXIT_CODE = 70
 FETCHED_RECORDS_MAX = 64
-"""In one event; of 25 kB each, with a hundred models."""
+"""Records per event; with a hundred models a record has 25 kB."""
 FETCHES_AHEAD_MAX = 3
 BUFFERED_FETCHES_MAX = 8
-"""Faust would hold 4,096 that wait at the gate."""
+"""Faust's default would hold 4,096 fetches while the gate is closed."""
 ROOM_SECONDS_MAX = 0.5
 
 
 class FetchesAhead:
-    """What was fetched and waits for the agent, by the offset of each fetch's last record.
+    """The fetches that wait for the agent, each by the offset of its last record.
 
-    Faust has a bound of its own, `BUFFERED_FETCHES_MAX`. Once that is reached it looks again a second later, when the
-    agent has long had nothing to do. So a fetch waits here for room, before that bound is reached.
+    Faust has a bound, too, `BUFFERED_FETCHES_MAX`. But when it is reached Faust fetches again only a second later, and
+    meanwhile the agent runs out of records. So a fetch waits here before that bound is reached.
     """
 
     def __init__(self) -> None:
@@ -55,34 +54,37 @@ class FetchesAhead:
         self._moved = asyncio.Event()
 
     async def room(self) -> None:
-        """Return once the agent is near. Not for ever: what Faust threw away in a rebalance is never taken."""
+        """Return when fewer than FETCHES_AHEAD_MAX fetches wait.
+
+        At most ROOM_SECONDS_MAX: the agent never takes what Faust dropped in a rebalance.
+        """
         if len(self._waiting) >= FETCHES_AHEAD_MAX:
             self._moved.clear()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._moved.wait(), ROOM_SECONDS_MAX)
 
     def fetched(self, offset: int) -> None:
-        """This was given to Faust."""
+        """Note a fetch that was handed to Faust."""
         self._waiting.append(offset)
 
     def taken(self, offset: int) -> None:
-        """The agent has it."""
+        """Note that the agent has taken the fetches up to this offset."""
         while self._waiting and self._waiting[0] <= offset:
             self._waiting.popleft()
         self._moved.set()
 
     def forget(self) -> None:
-        """After an assignment offsets may go back."""
+        """Forget all fetches: after an assignment the offsets may go back."""
         self._waiting.clear()
         self._moved.set()
 
 
 class _Consumer(aiokafka.Consumer):
-    """Gives all records of one fetch as one message, at the offset of the last one.
+    """Hands all records of one fetch to Faust as one message, with the offset of the last record.
 
-    Its value is [(offset, value), ..]. Faust takes the offsets before the last one for a gap and may commit them before
-    the agent has seen them. That loses nothing: a new owner reads what its own topic has not decided, and a hole in the
-    delivery is read from the log (`Tenure.deliver`).
+    The message's value is [(offset, value), ..]. Faust takes the offsets before the last one for a gap, and may commit
+    them before the agent has seen them. Nothing is lost by that: a new owner reads what its own topic has not decided,
+    and a hole in the delivery is read from the log (`Tenure.deliver`).
     """
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, list[Any]]:
@@ -91,11 +93,13 @@ class _Consumer(aiokafka.Consumer):
         fetched = await super()._getmany(active_partitions, timeout)
         for records in fetched.values():
             ahead.fetched(records[-1].offset)
-        return {partition: [_as_one(records)] for partition, records in fetched.items() if records}
+        return {partition: [_one_message(records)] for partition, records in fetched.items() if records}
 
 
-def _as_one(records: Sequence[Any]) -> Any:
-    return dataclasses.replace(records[-1], value=[(one.offset, one.value or b"") for one in records])
+def _one_message(records: Sequence[Any]) -> Any:
+    return dataclasses.replace(
+        records[-1], value=[(record.offset, record.value or b"") for record in records]
+    )
 
 
 class _Transport(aiokafka.Transport):
@@ -103,7 +107,7 @@ class _Transport(aiokafka.Transport):
 
 
 class _App(faust.App):
-    """An app without tables, which therefore needs no folder: in a container there may be none that it could make."""
+    """An app without tables. It creates no folder: in a container there may be no place where it can."""
 
     def __init__(self, *args: Any, **options: Any) -> None:
         self.ahead = FetchesAhead()
@@ -121,16 +125,17 @@ def stage_app(
     stage_name: str,
     driver: str,
     keeper: Keeper,
-    tell: Callable[[BaseException], Awaitable[None]],
+    on_fault: Callable[[BaseException], Awaitable[None]],
 ) -> faust.App:
-    """A Faust app whose agent hands the records of `driver` to the keeper, a fetch at a time, and which tells it the
-    assignment. `tell` hears what ends the process before it does.
+    """A Faust app that hands the records of `driver` to the keeper, a fetch at a time, and tells it the assignment.
+
+    `on_fault` is called with an error of the keeper before that error ends the process.
     """
     topic = topic_name(settings.crunch_id, driver)
     partition = TP(topic, PARTITION)
     app = _App(
         f"{settings.crunch_id}-{stage_name}",
-        broker=[f"aiokafka://{one}" for one in settings.kafka_bootstrap.split(",")],
+        broker=[f"aiokafka://{address}" for address in settings.kafka_bootstrap.split(",")],
         broker_credentials=_credentials(),
         store="memory://",
         autodiscover=False,
@@ -148,7 +153,7 @@ def stage_app(
         stream_wait_empty=False,
         value_serializer="raw",
         key_serializer="raw",
-        datadir=os.path.join(os.devnull, "no-tables"),  # noqa: PTH118 - a place where nobody can make a folder
+        datadir=os.path.join(os.devnull, "no-tables"),  # noqa: PTH118 - a path where no folder can be created
     )
     channel = app.topic(topic, key_type=bytes, value_serializer="raw", key_serializer="raw")
 
@@ -160,8 +165,8 @@ def stage_app(
                 await keeper.deliver(event.message.value)
             except asyncio.CancelledError:
                 raise
-            except BaseException as error:  # noqa: BLE001 - Faust would acknowledge the record and go on
-                await tell(error)
+            except BaseException as error:  # noqa: BLE001 - Faust would acknowledge the record and continue
+                await on_fault(error)
                 end_process(stage_name, error)
 
     def assigned(*args: Any, **_kwargs: Any) -> None:
@@ -177,7 +182,7 @@ def stage_app(
 
 
 def _credentials() -> faust.auth.Credentials | None:
-    """What Faust's own consumer shows the broker: the same as our clients."""
+    """The credentials of Faust's consumer, the same as those of our clients; None without TLS and SASL."""
     security = process_security()
     context = ssl_context(security) if security.tls else None
     if security.sasl:
@@ -191,10 +196,10 @@ def _credentials() -> faust.auth.Credentials | None:
 
 
 def end_process(worker: str, error: BaseException | None) -> NoReturn:
-    """End this process at once, before anything more is acknowledged, with the reason said in one line.
+    """End this process at once, before anything more is acknowledged; one line on stderr gives the reason.
 
-    0: told to stop. 2: the operator must change something. 70: the log or the world will not let us go on, or a bug
-    of ours, which comes with its traceback.
+    Exit code 0: it was told to stop. 2: the operator must change something. 70: the log or the world does not let it
+    continue, or it has a bug, which is logged with its traceback.
     """
     code = 0
     if error is not None:

@@ -1,10 +1,10 @@
-"""Keeps one stage owned: a tenure for each assignment, a gate in front of Faust's delivery.
+"""Keeps one stage owned: one tenure per assignment, and a gate in front of Faust's delivery.
 
-The assigned set is the whole truth (Faust's `revoked` is sometimes empty). A claim is made only when the
-partition is newly assigned, or after an own failed send, after a pause of 1, 2, 4 .. 30 s. At a foreign
-claim the gate closes and waits for the group's next word; a group that says nothing for longer than a session
-lasts counts us as its member still, and then the claim was that of an owner who has gone. A partition kept
-through a rebalance keeps its claim.
+Only the assigned set counts; Faust's `revoked` is sometimes empty. The stage is claimed when its partition is newly
+assigned, and again after a failed send of our own, after a pause of 1, 2, 4 .. 30 s. When another owner claims the
+stage, the gate closes and waits for the next assignment from the group. If the group says nothing for longer than a
+session, this process is still its member, and the other owner is gone: the stage is claimed again. A partition that
+stays assigned through a rebalance keeps its claim.
 """
 
 from __future__ import annotations
@@ -27,25 +27,26 @@ SILENT_SECONDS_MAX = 15.0
 STALLED_SECONDS_MAX = 60.0
 LOOK_SECONDS = 10.0
 ORPHAN_LOOKS = 3
-"""So often in a row the group must have dealt the partition to nobody: it may be about to deal."""
+"""In how many looks in a row no member must hold the partition: the group may be about to assign it."""
 
 WORLD = (WorldError, KafkaError, ConsumerStoppedError, OSError)
-"""What the world does to us; an ownership does not outlive it, a process does."""
+"""Errors of the world: they end an ownership, but not the process."""
 
 log = structlog.get_logger()
 
 
 class StalledError(CoordinatorError):
-    """Faust will deliver nothing more: its consumer died in silence, or its group dealt the partition to nobody. The
-    process must start anew.
+    """Faust will deliver nothing more: its consumer died silently, or its group assigned the partition to no member.
+
+    The process must be restarted.
     """
 
 
 class Keeper:
     """Runs tenures made by `new_tenure` while the stage's driving partition is assigned to this process.
 
-    `silent_seconds_max` bounds the wait for the group's word after a foreign claim: longer than a session. `is_orphan`
-    asks whether the group has settled and dealt the partition to none of its members.
+    `silent_seconds_max` bounds the wait for an assignment after a foreign claim; it must be longer than a session.
+    `is_orphan` asks whether the group is stable, but has assigned the partition to none of its members.
     """
 
     def __init__(
@@ -66,27 +67,27 @@ class Keeper:
         self._look_seconds = look_seconds
         self._assigned = False
         self._changed = asyncio.Event()
-        self._told = asyncio.Event()
+        self._heard_of_group = asyncio.Event()
         self._open: asyncio.Future[Tenure] = asyncio.get_running_loop().create_future()
         self._delivery: asyncio.Task[None] | None = None
 
     def assigned(self, *, ours: bool) -> None:
-        """What the group says now. Only a change ends or begins a tenure."""
-        self._told.set()
+        """Take the group's newest assignment. Only a change ends or begins a tenure."""
+        self._heard_of_group.set()
         if ours != self._assigned:
             self._assigned = ours
             self._changed.set()
 
     @property
     def is_open(self) -> bool:
-        """Does the gate let records through?"""
+        """Whether the gate lets records through."""
         return self._open.done()
 
     async def deliver(self, records: Sequence[tuple[int, bytes]]) -> None:
-        """Hand records of the driving topic, (offset, value) in order, to the tenure, waiting at the gate; with a lost
-        one they are tried on the next, which passes over what is decided.
+        """Hand records of the driving topic, (offset, value) in order, to the tenure; wait until there is one.
 
-        Raises what is our own bug, or a log that must not be gone on with.
+        If the tenure is lost meanwhile, all records are handed to the next one, which skips what is decided. Raises an
+        error that is a bug of ours, or a fault of the log.
         """
         while True:
             tenure = await asyncio.shield(self._open)
@@ -114,7 +115,10 @@ class Keeper:
             self._open = asyncio.get_running_loop().create_future()
 
     async def run(self) -> None:
-        """For ever: own while assigned. Ends by cancellation, or by an exception that is our bug or the operator's."""
+        """Own the stage while it is assigned, until cancelled.
+
+        Raises errors that are a bug of ours or the operator's.
+        """
         pause = 1.0
         loop = asyncio.get_running_loop()
         while True:
@@ -126,25 +130,27 @@ class Keeper:
             began = loop.time()
             tenure = self._new_tenure()
             try:
-                why = await self._hold(tenure)
+                loss = await self._hold(tenure)
             finally:
-                self._told.clear()  # what the group says from here on is news
+                self._heard_of_group.clear()  # an assignment from here on is a new one
                 self._close_gate(tenure)
                 await self._end(tenure)
-            if why is None:
+            if loss is None:
                 continue
-            log.warning("ownership_lost", stage=self.name, reason=str(why), foreign=why.foreign)
-            if why.foreign:
+            log.warning("ownership_lost", stage=self.name, reason=str(loss), foreign=loss.foreign)
+            if loss.foreign:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._told.wait(), self._silent_seconds_max)
+                    await asyncio.wait_for(self._heard_of_group.wait(), self._silent_seconds_max)
                 continue
             pause = 1.0 if loop.time() - began > HEALTHY_SECONDS else pause
             await asyncio.sleep(pause)
             pause = min(2 * pause, PAUSE_SECONDS_MAX)
 
     async def _wait_assigned(self) -> None:
-        """As long as another holds the partition. Raises StalledError when nobody does: Faust's leader deals by the
-        topics that it knows, and one that joined while the broker was coming up knows none; nobody deals again.
+        """Wait while another process holds the partition. Raises StalledError when no process does.
+
+        This happens: Faust's leader assigns the topics that it knows, and a leader that joined while the broker was
+        starting knows none. The group does not assign again by itself.
         """
         orphaned = 0
         while orphaned < ORPHAN_LOOKS:
@@ -154,11 +160,11 @@ class Keeper:
             is_orphan = self._is_orphan is not None and await self._is_orphan()
             orphaned = orphaned + 1 if is_orphan else 0
         raise StalledError(
-            f"{self.name}: its group has settled and dealt the partition to none of its members"
+            f"{self.name}: its group is stable, but has assigned the partition to none of its members"
         )
 
     async def _end(self, tenure: Tenure) -> None:
-        """Close a tenure; a record in its hands goes back to the gate, so that no two tenures work at a time."""
+        """Close a tenure. The records it was working on go back to the gate: only one tenure works at a time."""
         if self._delivery is not None:
             self._delivery.cancel()
             await asyncio.gather(self._delivery, return_exceptions=True)
@@ -166,7 +172,7 @@ class Keeper:
         await tenure.close()
 
     async def _hold(self, tenure: Tenure) -> LostOwnershipError | None:
-        """One tenure from claim to loss; None when the partition went away."""
+        """Run one tenure from its claim until it is lost; returns the reason, None if the partition was revoked."""
         lost = tenure.owned.lost
         starting = asyncio.create_task(tenure.start())
         changed = asyncio.create_task(self._wait_changed())
@@ -178,8 +184,8 @@ class Keeper:
             self.claims += 1
             self._open.set_result(tenure)
             await self._watch(tenure, changed)
-        except LostOwnershipError as why:
-            return why
+        except LostOwnershipError as loss:
+            return loss
         except WORLD as error:
             return LostOwnershipError(f"{type(error).__name__}: {error}", foreign=False)
         finally:
@@ -192,31 +198,33 @@ class Keeper:
         await self._changed.wait()
 
     async def _watch(self, tenure: Tenure, changed: asyncio.Future[None]) -> None:
-        """Until the partition or the ownership goes. Raises what killed a tail, or StalledError."""
+        """Return when the partition is revoked or the ownership lost. Raises the error of a tail, or StalledError."""
         loop = asyncio.get_running_loop()
-        look_at, stood_at, stood_since = loop.time() + LOOK_SECONDS, tenure.position, loop.time()
+        look_at, last_position, unmoved_since = loop.time() + LOOK_SECONDS, tenure.position, loop.time()
         while not changed.done() and not tenure.owned.lost.done():
             if (bug := tenure.tails_failed()) is not None:
                 raise bug
             await _first_of(changed, tenure.owned.lost, timeout_seconds=1)
             busy = self._delivery is not None and not self._delivery.done()
-            if busy or tenure.position != stood_at:
-                stood_at, stood_since = tenure.position, loop.time()
+            if busy or tenure.position != last_position:
+                last_position, unmoved_since = tenure.position, loop.time()
             elif loop.time() >= look_at:
                 look_at = loop.time() + LOOK_SECONDS
                 if not await tenure.behind():
-                    stood_since = loop.time()
+                    unmoved_since = loop.time()
                     continue
                 await tenure.look_ahead()
-                if loop.time() - stood_since > self._stalled_seconds_max:
-                    message = f"{self.name}: records wait from offset {stood_at} on, but none is delivered"
+                if loop.time() - unmoved_since > self._stalled_seconds_max:
+                    message = (
+                        f"{self.name}: records wait from offset {last_position} on, but none is delivered"
+                    )
                     raise StalledError(message)
 
 
 async def _deliver(tenure: Tenure, records: Sequence[tuple[int, bytes]]) -> None:
     for offset, record in records:
         await tenure.deliver(offset, record)
-        await asyncio.sleep(0)  # what is sent leaves now, not after the last record
+        await asyncio.sleep(0)  # lets the producer send now, not after the last record
 
 
 async def _first_of(*futures: asyncio.Future[Any], timeout_seconds: float | None = None) -> None:

@@ -1,6 +1,6 @@
-"""The log as a stage's shell sees it: ends, ranges, tails, sends. Kafka behind it; tests bring a list.
+"""The log as a stage's shell uses it: readers and writers of topics. Kafka implements it, and a list in tests.
 
-Topics are named in the domain's words here (`feeds`); the adapter adds the crunch's prefix.
+Topics have their short names here (`feeds`); the Kafka adapter adds the crunch's prefix.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from coordinator.streams.topology import TOPICS, topic_name
 READ_STALL_SECONDS_MAX = 30.0
 READ_WAIT_MS = 100
 READ_RECORDS_MAX = 200
-"""At a time: a stage that catches up reads its sources in turn, and holds what one is ahead of the other, decoded."""
+"""Records per read. A stage that catches up reads its sources in turn, and holds decoded what one is ahead."""
 TAIL_WAIT_MS = 500
 CLOSE_SECONDS_MAX = 5.0
 CONNECT_SECONDS_MAX = 30.0
@@ -30,10 +30,14 @@ log = structlog.get_logger()
 
 
 class Reader(Protocol):
-    """One reader of one topic, standing at an offset."""
+    """Reads one topic from an offset on."""
 
     async def read(self, until: int | None = None) -> list[tuple[int, bytes]]:
-        """The next records: up to `until` (exclusive) if given, empty if none came within a moment."""
+        """The next records as (offset, value).
+
+        With `until`: those before this offset; an empty list means that it is reached. Without: an empty list means
+        that there was no new record for a moment.
+        """
         ...
 
     async def end(self) -> int:
@@ -44,22 +48,22 @@ class Reader(Protocol):
 
 
 class Writer(Protocol):
-    """One idempotent producer; sends to one topic keep their order."""
+    """Sends records without repeating any (an idempotent producer); sends to one topic keep their order."""
 
     async def send(self, topic: str, value: bytes) -> asyncio.Future[int]:
-        """Enqueue a record; the future gives its offset once it is durable, or the error."""
+        """Queue a record. The future's result is its offset once it is durable; the future raises if it is not."""
         ...
 
     async def close(self) -> None: ...
 
 
 class LogIO(Protocol):
-    """Where readers and writers come from."""
+    """Makes readers and writers."""
 
     async def reader(self, topic: str, offset: int, *, patient: bool = False) -> Reader:
-        """A reader standing at `offset`. A patient one may give records half a second late, many at a time.
+        """A reader at `offset`. With `patient` it may return records half a second late, and many at a time.
 
-        Raises TruncatedTopicError when the topic does not reach it.
+        Raises TruncatedTopicError when the topic does not hold that offset.
         """
         ...
 
@@ -67,7 +71,10 @@ class LogIO(Protocol):
 
 
 class KafkaReader:
-    """A group-less consumer of one topic."""
+    """A `Reader` on a Kafka consumer without a group.
+
+    `prober` is a consumer that all readers share to ask for ends.
+    """
 
     def __init__(self, consumer: AIOKafkaConsumer, prober: AIOKafkaConsumer, topic: str, offset: int) -> None:
         self._consumer = consumer
@@ -78,45 +85,45 @@ class KafkaReader:
         self._held: list[tuple[int, bytes]] = []
 
     async def read(self, until: int | None = None) -> list[tuple[int, bytes]]:
-        """See `Reader`. Raises WorldError when a bounded read gets nothing for a minute."""
+        """See `Reader`. With `until`, raises WorldError when there is no record for READ_STALL_SECONDS_MAX."""
         waited = 0.0
         while True:
             if until is not None and self._position >= until:
                 return []
             if not self._held:
                 batches = await fetched(self._consumer, READ_WAIT_MS, READ_RECORDS_MAX)
-                for records in batches.values():
-                    self._held.extend((record.offset, record.value or b"") for record in records)
+                for batch in batches.values():
+                    self._held.extend((record.offset, record.value or b"") for record in batch)
             if self._held:
                 if until is None:
-                    out, self._held = self._held, []
+                    records, self._held = self._held, []
                 else:
-                    out = [one for one in self._held if one[0] < until]
-                    self._held = self._held[len(out) :]
-                self._position = (out[-1][0] + 1) if out else (until or self._position)
-                return out
+                    records = [held for held in self._held if held[0] < until]
+                    self._held = self._held[len(records) :]
+                self._position = (records[-1][0] + 1) if records else (until or self._position)
+                return records
             if until is None:
                 return []
             waited += READ_WAIT_MS / 1000
             if waited > READ_STALL_SECONDS_MAX:
-                if await self.end() > self._position:  # the broker answers, and has more
+                if await self.end() > self._position:  # the broker answers, and has the record
                     raise CorruptTopicError(self._topic, self._position, f"nothing came for {waited:.0f} s")
                 message = f"topic {self._topic} gave nothing at offset {self._position} for {waited:.0f} s"
                 raise WorldError(message)
 
     async def end(self) -> int:
         """See `Reader`."""
-        # On a connection of its own: behind a waiting fetch the question would take that fetch's 100 ms.
+        # On another connection: behind a fetch that waits for records, the request would wait, too.
         ends = await self._prober.end_offsets([self._partition])
         return int(ends[self._partition])
 
     async def close(self) -> None:
-        """End the consumer."""
+        """Stop the consumer."""
         await stop_reader(self._consumer)
 
 
 class KafkaWriter:
-    """An idempotent producer for the topics of one crunch."""
+    """A `Writer` on an idempotent producer, for the topics of one crunch."""
 
     def __init__(self, producer: AIOKafkaProducer, crunch_id: str) -> None:
         self._producer = producer
@@ -133,14 +140,14 @@ class KafkaWriter:
         return asyncio.ensure_future(offset())
 
     async def close(self) -> None:
-        """End the producer. What it still holds it may deliver or give up later: of an old epoch either way."""
+        """Stop the producer. Records that it still holds may be sent later; they have an old epoch and do not count."""
         stopping = asyncio.ensure_future(self._producer.stop())
-        # Not cancelled when it takes long (a broker that is away): a producer stopped half way would live for ever.
-        stopping.add_done_callback(_say_why)
+        # Not cancelled if it takes long (the broker does not answer): a producer stopped half way would never end.
+        stopping.add_done_callback(_log_failure)
         await asyncio.wait({stopping}, timeout=CLOSE_SECONDS_MAX)
 
 
-def _say_why(stopping: asyncio.Future[None]) -> None:
+def _log_failure(stopping: asyncio.Future[None]) -> None:
     if not stopping.cancelled() and stopping.exception() is not None:
         log.warning("producer_not_closed", error=str(stopping.exception()))
 
@@ -163,7 +170,7 @@ class KafkaLog:
                 try:
                     await prober.start()
                     prober.assign(
-                        [TopicPartition(topic_name(self._crunch_id, one), PARTITION) for one in TOPICS]
+                        [TopicPartition(topic_name(self._crunch_id, topic), PARTITION) for topic in TOPICS]
                     )
                 except BaseException:
                     await stop_reader(prober)
@@ -172,22 +179,22 @@ class KafkaLog:
             return self._prober
 
     async def connect(self) -> None:
-        """Wait for the cluster, and see that the crunch's topics are ours and whole; once. Nothing is read or written
-        before.
+        """Wait for the cluster, and check that the crunch's topics are ours and complete. Later calls do nothing.
 
-        Raises WorldError when it does not answer in CONNECT_SECONDS_MAX, WrongLogError naming the topic.
+        Nothing is read or written before this check. Raises WorldError when the cluster does not answer in
+        CONNECT_SECONDS_MAX, WrongLogError naming the topic.
         """
         async with self._checking:
             if not self._own.birth_id:
                 await self._own.check(CONNECT_SECONDS_MAX)
 
     async def watch(self) -> None:
-        """For ever: raises WrongLogError when the topics are not what they were."""
+        """Watch the topics until cancelled. Raises WrongLogError when they are no longer what they were."""
         await self.connect()
         await self._own.watch()
 
     async def close(self) -> None:
-        """End what readers share."""
+        """Stop the consumer that the readers share."""
         if self._prober is not None:
             await stop_reader(self._prober)
             self._prober = None
@@ -205,7 +212,7 @@ class KafkaLog:
             end = (await consumer.end_offsets([partition]))[partition]
             if not begin <= offset <= end:
                 raise TruncatedTopicError(
-                    f"topic {name} holds offsets {begin} to {end}, but {offset} is needed: it was cut or made anew"
+                    f"topic {name} holds offsets {begin} to {end}, but {offset} is needed: it was cut or made again"
                 )
             consumer.seek(partition, offset)
             prober = await self._shared_prober()
@@ -227,7 +234,7 @@ class KafkaLog:
 
 
 async def records_until(reader: Reader, end: int) -> AsyncIterator[tuple[int, bytes]]:
-    """Every record from where the reader stands up to `end` (exclusive)."""
+    """Every record, as (offset, value), from the reader's position up to `end` (exclusive)."""
     while batch := await reader.read(end):
-        for one in batch:
-            yield one
+        for offset_and_value in batch:
+            yield offset_and_value

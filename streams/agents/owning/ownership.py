@@ -1,9 +1,9 @@
 """Owning a topic: the claim, the numbered sends, the watch for a successor.
 
-A new owner reads its topic from the newest state that is recorded there, and writes a claim (epoch = current + 1).
-Only if that claim counted does it write anything under its epoch. From then on every append carries the epoch and the
-next number; an append of an owner that was replaced does not count, whenever it arrives. A failed send ends the
-ownership at once: what was sent after it could stand in the log without what went before.
+A new owner reads its topic from the newest recorded state on, and appends a claim (epoch = current + 1). It writes
+under its epoch only if that claim counts. From then on every append has the epoch and the next number. An append of a
+former owner does not count, whenever it arrives. A failed send ends the ownership at once: otherwise a later append
+could be in the log without the earlier one.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ log = structlog.get_logger()
 
 
 class LostOwnershipError(Exception):
-    """Somebody else claimed the topic, or an own send failed. `foreign`: wait for a new assignment."""
+    """Another owner claimed the topic (`foreign`: wait for a new assignment), or a send of our own failed."""
 
     def __init__(self, reason: str, *, foreign: bool) -> None:
         super().__init__(reason)
@@ -44,7 +44,7 @@ class LostOwnershipError(Exception):
 
 
 class _StateToRecord(NamedTuple):
-    """A stage's state just after its own decision `seq`, which nobody has read back yet."""
+    """A stage's state just after its decision `seq`, which was not read back yet."""
 
     seq: int
     parts: tuple[bytes, ...]
@@ -53,7 +53,7 @@ class _StateToRecord(NamedTuple):
 
 
 class OwnedTopic:
-    """One topic, claimed. Made by `claim`."""
+    """A topic that this process owns, from `claim` until `lost` is done."""
 
     def __init__(self, io: LogIO, topic: str, owner: str) -> None:
         self.topic = topic
@@ -67,31 +67,31 @@ class OwnedTopic:
         self._counter = Counter(topic)
         self._in_flight: deque[asyncio.Future[int]] = deque()
         self._acknowledged = -1
-        """The offset of the last own record that is durable."""
+        """The offset of our last durable record."""
         self._watching: asyncio.Task[None] | None = None
         self.read_from = 0
-        """Where the reading of the topic began: behind the decision that the newest recorded state is of."""
+        """Where reading the topic began: after the decision whose state is the newest recorded one."""
         self._stage: AnyStage | None = None
         self._form = ""
         self._bytes_since = self._state_bytes = 0
-        """Of decisions since the last state that was recorded or is to be, and of that state."""
-        self._state: _StateToRecord | None = None
+        """The bytes of the decisions since the last state that is recorded or will be, and of that state."""
+        self._state: _StateToRecord | None = None  # to be recorded once its decision is read back
 
     async def claim(self, remember: Callable[[Decision], None], stage: AnyStage | None = None) -> None:
-        """Read the topic, claim it, hand every counted decision to `remember`, in order.
+        """Read the topic, claim it, and hand every counted decision to `remember`, in order.
 
-        A `stage` that is given takes up the newest state that is recorded of it, and `remember` hears what follows;
-        from here on its state is recorded now and then. Raises LostOwnershipError when another claim took the epoch
+        A `stage`, if given, takes over its newest recorded state, and `remember` gets only the decisions after it; from
+        then on the stage's state is recorded now and then. Raises LostOwnershipError when another claim took the epoch
         first.
         """
         self._tail = reader = await self._io.reader(self.topic, 0)
         start = Need()
         if stage is not None:
             self._stage, self._form = stage, form_of(stage)
-            found = await newest_state(self._io, self.topic, await reader.end(), self._form)
-            if found is not None:
-                take(stage, found)
-                start, self._state_bytes = found.after, sum(map(len, found.parts))
+            recorded = await newest_state(self._io, self.topic, await reader.end(), self._form)
+            if recorded is not None:
+                take(stage, recorded)
+                start, self._state_bytes = recorded.after, sum(map(len, recorded.parts))
                 self._counter, self.read_from = Counter(self.topic, start), start.offset
                 await reader.close()
                 self._tail = reader = await self._io.reader(self.topic, start.offset)
@@ -100,23 +100,25 @@ class OwnedTopic:
         epoch = self._counter.epoch + 1
         claim = Append(e=ENVELOPE_VERSION, epoch=epoch, seq=0, claim=self.owner)
         try:
-            mine = await (await self._writer.send(self.topic, encode_append(claim)))
+            claimed_at = await (await self._writer.send(self.topic, encode_append(claim)))
         except Exception as error:
             message = f"the claim of {self.topic} could not be sent: {error}"
             raise LostOwnershipError(message, foreign=False) from error
-        await self._fold(mine, remember)
+        # Another owner may have appended before our claim: read up to it, then the claim itself. It counts only if no
+        # other claim has taken the epoch.
+        await self._fold(claimed_at, remember)
         claims_before = self._counter.claims
-        await self._fold(mine + 1, remember)
+        await self._fold(claimed_at + 1, remember)
         if self._counter.claims == claims_before:
             message = f"the claim of {self.topic} for epoch {epoch} came second"
             raise LostOwnershipError(message, foreign=False)
-        self.epoch, self.seq, self._acknowledged = epoch, self._counter.seq, mine
+        self.epoch, self.seq, self._acknowledged = epoch, self._counter.seq, claimed_at
         log.info(
             "topic_claimed",
             topic=self.topic,
             epoch=epoch,
             seq=self.seq,
-            offset=mine,
+            offset=claimed_at,
             read_from=self.read_from,
         )
         self._watching = asyncio.create_task(self._watch(), name=f"watch-{self.topic}")
@@ -131,10 +133,10 @@ class OwnedTopic:
                 remember(decision)
 
     async def _watch(self) -> None:
-        """Tail the own topic: a claim that is not ours, and counts, ends this ownership.
+        """Follow our own topic: a counted claim of another owner ends this ownership.
 
-        Patiently: what is sent until the claim is noticed does not count, and a fetch for every own append would cost
-        as much as a tenth of the deciding.
+        The reader is patient, because what we send until the claim is noticed does not count anyway. A fetch for each
+        append of our own would cost a tenth of the time for deciding.
         """
         if self._tail is None:
             raise RuntimeError
@@ -150,18 +152,18 @@ class OwnedTopic:
                         return
                     if decision is not None and self._state is not None and decision.seq == self._state.seq:
                         await self._record_state(self._state, decision.after())
-        except Exception as error:  # noqa: BLE001 - an owner that cannot watch its topic is no owner
+        except Exception as error:  # noqa: BLE001 - without the watch nobody would notice another owner
             self.give_up(LostOwnershipError(f"{self.topic} cannot be watched: {error}", foreign=False))
 
-    def give_up(self, why: LostOwnershipError) -> None:
-        """End the ownership, once."""
+    def give_up(self, loss: LostOwnershipError) -> None:
+        """End the ownership. Later calls do nothing."""
         if not self.lost.done():
-            self.lost.set_result(why)
+            self.lost.set_result(loss)
 
     async def send(
         self, events: list[AnyEvent], upto: dict[str, Position], need: dict[str, Need]
     ) -> asyncio.Future[int]:
-        """Send one decision as the next number; the future is its last part's. Raises LostOwnershipError."""
+        """Send one decision under the next number; returns the future of its last part. Raises LostOwnershipError."""
         if self.lost.done():
             raise self.lost.result()
         if self._writer is None:
@@ -170,7 +172,7 @@ class OwnedTopic:
         last: asyncio.Future[int] | None = None
         records = encode_decision(events, epoch=self.epoch, seq=self.seq, upto=upto, need=need)
         self._bytes_since += sum(map(len, records))
-        # Now, before anybody else has a turn: the stage's state is that of this very decision.
+        # Before the first await: now the stage's state is the one after this decision.
         if self._stage is not None and self._state is None and is_due(self._bytes_since, self._state_bytes):
             self._state = _StateToRecord(self.seq, parts_of(self._stage.state.own), dict(upto), dict(need))
             self._bytes_since, self._state_bytes = 0, sum(map(len, self._state.parts))
@@ -178,9 +180,9 @@ class OwnedTopic:
             try:
                 last = await self._writer.send(self.topic, record)
             except Exception as error:
-                why = LostOwnershipError(f"a send to {self.topic} failed: {error}", foreign=False)
-                self.give_up(why)
-                raise why from error
+                loss = LostOwnershipError(f"a send to {self.topic} failed: {error}", foreign=False)
+                self.give_up(loss)
+                raise loss from error
             last.add_done_callback(self._sent)
             self._in_flight.append(last)
         while len(self._in_flight) > IN_FLIGHT_MAX:
@@ -191,7 +193,7 @@ class OwnedTopic:
         return last
 
     async def _record_state(self, state: _StateToRecord, after: Need) -> None:
-        """Write down a state whose decision has been counted: from here on it is true whoever owns the topic."""
+        """Append a state whose decision was counted: from now on it is true, whoever owns the topic."""
         if self._writer is None:
             raise RuntimeError
         self._state = None
@@ -213,14 +215,14 @@ class OwnedTopic:
             self.give_up(LostOwnershipError(f"a send to {self.topic} failed: {error}", foreign=False))
             return
         offset = future.result()
-        if 0 <= offset <= self._acknowledged:  # -1: taken before, and the broker does not know where any more
-            # Offsets only grow. The watch over the own log ends this process for it, but looks every few seconds.
-            how = f"it took a record at {offset}, though it has had {self._acknowledged}"
-            self.give_up(LostOwnershipError(f"{self.topic} was made anew: {how}", foreign=False))
+        if 0 <= offset <= self._acknowledged:  # -1: a repeated send, whose offset the broker no longer knows
+            # The offsets of a topic only grow. The log's watch will end this process, but looks only every few seconds.
+            reason = f"a record has offset {offset}, after one at {self._acknowledged}"
+            self.give_up(LostOwnershipError(f"{self.topic} was made again: {reason}", foreign=False))
         self._acknowledged = max(offset, self._acknowledged)
 
     async def flush(self) -> None:
-        """Wait until all that was sent is durable. Raises LostOwnershipError if something was not."""
+        """Wait until everything that was sent is durable. Raises LostOwnershipError if a send failed."""
         while self._in_flight:
             await asyncio.wait([self._in_flight.popleft()])
         if self.lost.done():
@@ -238,7 +240,7 @@ class OwnedTopic:
 
 
 async def pump(stage: AnyStage, owned: OwnedTopic) -> asyncio.Future[int] | None:
-    """Send every decision that is due, in order; gives the future of the last one."""
+    """Send every decision that is due, in order; returns the future of the last one, None if there was none."""
     last: asyncio.Future[int] | None = None
     while (draft := stage.step()) is not None:
         last = await owned.send(list(draft.events), dict(stage.upto), dict(stage.need))

@@ -1,4 +1,4 @@
-"""The newest recorded state of a topic, looked for from its end."""
+"""Finds the newest recorded state of a topic, backwards from the topic's end."""
 
 from __future__ import annotations
 
@@ -6,16 +6,16 @@ from coordinator.streams.agents.owning.log_io import LogIO, records_until
 from coordinator.streams.log.recorded import StateFound, StatesRead
 
 LOOK_RECORDS = 512
-"""A topic that is not longer is read from its first record: looking would cost more."""
-LOOK_FURTHER = 8
+"""How many records the first look reads. A topic that is not longer is read from its first record."""
+LOOK_GROWTH = 8
 
 
 async def newest_state(io: LogIO, topic: str, end: int, form: str) -> StateFound | None:
-    """The newest whole state of this form before the offset `end`; None where there is none, or too little to look.
+    """The newest complete state of this form before the offset `end`; None if there is none, or if the topic is short.
 
-    Each look goes eight times as far back as the one before, so what is read is in proportion to what lies behind
-    the state, whatever lies before it. Where one of another form comes first, those before it are taken to be too: an
-    upgrade changed the form, and the topic is read from its first record, once.
+    Each look reads LOOK_GROWTH times as many records as the one before. So the cost is in proportion to the distance of
+    the state from the end, however long the topic is. The search stops at a state of another form: an upgrade changed
+    the form, older states have the old one, too, and the topic is read from its first record once.
     """
     if end <= LOOK_RECORDS:
         return None
@@ -28,5 +28,5 @@ async def newest_state(io: LogIO, topic: str, end: int, form: str) -> StateFound
                 states.read(record)
         finally:
             await reader.close()
-        upper, look = lower, LOOK_FURTHER * look
+        upper, look = lower, LOOK_GROWTH * look
     return states.newest

@@ -1,9 +1,9 @@
-"""One owner's time with one stage: claim, resume, then follow the sources until it is lost.
+"""A tenure: one owner claims a stage, resumes it, and then follows its sources until the ownership is lost.
 
-Resuming: the own topic gives the stage's memory; the sources are folded from the last counted `need`, and what
-is at or before `upto` is not decided again; then the same function goes on to the end of the sources as of the
-claim. Only then is the gate opened to Faust's delivery of the driving topic. The other sources are
-tailed by plain readers: a stage's ownership must hang on one partition, not on two.
+To resume, the stage's memory is folded from its own topic. Then the sources are folded from the last counted `need`,
+without deciding again what is at or before `upto`, and the same function decides up to the end that the sources had at
+the claim. Only then does the gate open for Faust's delivery of the driving topic. The other sources are followed by
+plain readers: the ownership of a stage must depend on one partition, not on two.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from coordinator.streams.log.stage import AnyStage
 log = structlog.get_logger()
 
 OnGarbage = Callable[[str, int, bytes, str], Awaitable[None]]
-"""(topic, offset, bytes, reason): returns when the piece is set aside for good."""
+"""(topic, offset, bytes, reason): returns when the dead letter about the record is durable."""
 
 
 class Tenure:
-    """A stage with its claim. `start` resumes; `deliver` takes the driving topic's records afterwards."""
+    """A stage with its claim. `start` claims and resumes; afterwards `deliver` takes the driving topic's records."""
 
     def __init__(self, io: LogIO, stage: AnyStage, owner: str, on_garbage: OnGarbage | None = None) -> None:
         self.stage = stage
@@ -55,29 +55,30 @@ class Tenure:
         for source in self.stage.sources:
             if source != self._driver:
                 self._tails.append(asyncio.create_task(self._tail(source), name=f"tail-{source}"))
-        await self._readers[self._driver].close()  # Faust delivers it from here on
+        await self._readers[self._driver].close()  # from here on Faust delivers the driving topic
         log.info("stage_resumed", stage=self.stage.topic, epoch=self.owned.epoch, ends=ends)
 
     async def resumed_memory(self) -> None:
-        """A hook: the own memory is folded, the sources are not."""
+        """Called when the stage's memory is folded, and the sources are not yet. For subclasses."""
 
     async def claim_also(
         self, other: OwnedTopic, remember: Callable[[Decision], None], stage: AnyStage | None = None
     ) -> None:
-        """Claim a second topic; losing either is losing both. Raises LostOwnershipError."""
-        if self.owned.lost.done():  # then the second topic belongs to the first one's new owner
+        """Claim a second topic; if either is lost, both are. Raises LostOwnershipError."""
+        if self.owned.lost.done():  # the new owner of the first topic claims the second one, too
             raise self.owned.lost.result()
         await other.claim(remember, stage)
         other.lost.add_done_callback(lambda lost: self.owned.give_up(lost.result()))
 
     async def _catch_up(self, ends: dict[str, int]) -> None:
-        """Fold every source to its end as of the claim, deciding as it goes.
+        """Fold every source up to the end that it had at the claim, and decide what is due.
 
-        A stage with one driving topic reads what it waits for: its waiting makes the order unimportant, and what
-        is read too early is held in memory.
-        With two driving topics the order is part of what it decides. All that is decided is folded first, of
-        both, or a command decided long ago would be missing where a snapshot is decided anew. Then come the
-        later drivers (commands): what an operator said while nobody listened bears on what is built now.
+        A stage with one driving topic waits for its other sources as it needs them. So the order of reading does not
+        matter; what is read too early is held in memory.
+
+        With two driving topics the order is part of the decisions. First, what is already decided of both is folded:
+        otherwise an old command would be missing when a snapshot is decided again. Then the later drivers (commands)
+        are read to their ends, because what the operator commanded meanwhile concerns what is decided now.
         """
         drivers = self.stage.drivers
         if len(drivers) > 1:
@@ -90,19 +91,19 @@ class Tenure:
         await self._read_to(ends, self.process)
 
     async def _read_to(self, ends: dict[str, int], handle: Callable[[Decision], Awaitable[None]]) -> None:
-        left = dict(ends)
-        while left:
-            for source in self._due(left):
-                batch = await self._readers[source].read(left[source])
+        unread = dict(ends)
+        while unread:
+            for source in self._due(unread):
+                batch = await self._readers[source].read(unread[source])
                 if not batch:
-                    del left[source]
+                    del unread[source]
                 for offset, record in batch:
                     await self._take(source, offset, record, handle)
 
-    def _due(self, left: Collection[str]) -> list[str]:
-        """Which of these sources to read next: the driver, or the others while its oldest event waits for them."""
-        others = [source for source in left if source not in self.stage.drivers]
-        drivers = [source for source in left if source in self.stage.drivers]
+    def _due(self, unread: Collection[str]) -> list[str]:
+        """The sources to read next: the drivers, or the others while the driver's oldest event waits for them."""
+        others = [source for source in unread if source not in self.stage.drivers]
+        drivers = [source for source in unread if source in self.stage.drivers]
         return (others or drivers) if self.stage.waits() else (drivers or others)
 
     async def _fold(self, decision: Decision) -> None:
@@ -128,7 +129,7 @@ class Tenure:
                 await self._on_garbage(source, offset, record, counter.garbage)
 
     async def process(self, decision: Decision) -> None:
-        """Fold one counted decision and send what it makes due."""
+        """Fold one counted decision of a source, and send the decisions that are due then."""
         self.stage.absorb(decision)
         await pump(self.stage, self.owned)
 
@@ -137,11 +138,11 @@ class Tenure:
             while True:
                 for offset, record in await self._readers[source].read():
                     await self._take(source, offset, record)
-        except LostOwnershipError as why:
-            self.owned.give_up(why)
+        except LostOwnershipError as loss:
+            self.owned.give_up(loss)
 
     async def deliver(self, offset: int, record: bytes) -> None:
-        """Take one record of the driving topic. A hole before it is read directly: Faust may start later than we."""
+        """Take one record of the driving topic. Records missing before it are read directly: Faust may start later."""
         counter = self._counters[self._driver]
         if offset > counter.next_offset:
             reader = await self._io.reader(self._driver, counter.next_offset)
@@ -155,19 +156,20 @@ class Tenure:
 
     @property
     def position(self) -> int:
-        """The next offset of the driving topic that the stage waits for."""
+        """The next offset of the driving topic."""
         return self._counters[self._driver].next_offset
 
     async def behind(self) -> bool:
-        """Does the driving topic hold records that the stage has not seen? False while nobody can say."""
+        """Whether the driving topic holds records that were not delivered. False if the broker does not answer."""
         try:
             return await self._readers[self._driver].end() > self.position
         except (KafkaError, WorldError, OSError):
             return False
 
     async def look_ahead(self) -> None:
-        """Read the driving topic's next records directly. Raises CorruptTopicError for one that Kafka's consumer, which
-        says nothing, cannot get past.
+        """Read the next records of the driving topic directly.
+
+        Raises CorruptTopicError for a damaged record, at which Faust's consumer would stop silently.
         """
         reader = await self._io.reader(self._driver, self.position)
         try:
@@ -176,14 +178,14 @@ class Tenure:
             await reader.close()
 
     def tails_failed(self) -> BaseException | None:
-        """The exception of a tail that died of our own bug, if any."""
+        """The exception of a tail that failed because of a bug of ours, if there is one."""
         for task in self._tails:
             if task.done() and not task.cancelled() and task.exception() is not None:
                 return task.exception()
         return None
 
     async def close(self) -> None:
-        """Stop the tails, the readers and the claim's watch; nothing is sent from here on."""
+        """Stop the tails, the readers and the watch of the claim; afterwards nothing is sent."""
         self.owned.give_up(LostOwnershipError("this tenure has ended", foreign=False))
         for task in self._tails:
             task.cancel()

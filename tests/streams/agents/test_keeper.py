@@ -289,7 +289,7 @@ async def test_a_partition_that_its_settled_group_dealt_to_nobody_ends_the_proce
         return next(coming)
 
     keeper = Keeper("aggregate", lambda: None, SILENT_SECONDS, is_orphan=is_orphan, look_seconds=0.01)
-    with pytest.raises(StalledError, match="dealt the partition to none"):
+    with pytest.raises(StalledError, match="assigned the partition to none"):
         await keeper.run()
     assert list(coming) == []
 

@@ -79,7 +79,7 @@ async def test_an_owner_whose_topic_is_made_anew_under_it_sends_nothing_more():
     io.records["snapshots"] = [b"another birth"]
     await owned.send([], {}, {})
     why = await asyncio.wait_for(owned.lost, 2)
-    assert str(why) == "snapshots was made anew: it took a record at 1, though it has had 5"
+    assert str(why) == "snapshots was made again: a record has offset 1, after one at 5"
     with pytest.raises(LostOwnershipError):
         await owned.send([], {}, {})
     assert len(io.records["snapshots"]) == 2
