@@ -85,10 +85,12 @@ class NodeContracts:
     def remark(self, applied: str) -> str:
         """What to tell the operator if the contract on disk is not the applied one; "" if it is."""
         if self.fault is not None:
-            return f"using the applied contract {applied[:12]}, because the contract on disk is broken: {self.fault}"
+            return (
+                f"using the applied contract {applied[:12]}, because the text on disk is broken: {self.fault}"
+            )
         if self.proposed != applied:
             return (
-                f"using the applied contract {applied[:12]}; the contract on disk differs, "
+                f"using the applied contract {applied[:12]}; the text on disk is another, "
                 f"{self.proposed[:12]}: {APPLY}"
             )
         return ""
