@@ -5,8 +5,8 @@ A shape says which fields an answer has and of what type. Each answer is checked
 OpenAPI document is made from the same classes. Some shapes follow the web app: its field names, times without a zone
 where it plots them, numbers at the top level of a row. They say so.
 
-The shapes: `board_shapes`, `model_shapes`, `feed_shapes`, `health_shapes`, `checkpoint_shapes`, `invariant_shapes`, and those of
-the pools in `pools`.
+The shapes are in `board_shapes`, `model_shapes`, `feed_shapes`, `health_shapes`, `checkpoint_shapes`,
+`invariant_shapes` and `pools`.
 """
 
 from __future__ import annotations

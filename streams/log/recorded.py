@@ -51,11 +51,12 @@ class WrongStateError(LogError):
 class StateFound(msgspec.Struct, frozen=True):
     """A recorded state, whole. `upto` and `need` are the stage's, as of `after`."""
 
-    form: str
     after: Need
     upto: Mapping[str, Position]
     need: Mapping[str, Need]
     parts: tuple[bytes, ...]
+    form: str = ""
+    """As the record names it; "" for a state that was handed over and not read from a topic."""
 
 
 def is_due(bytes_since: int, state_bytes: int) -> bool:
@@ -201,7 +202,7 @@ class StatesRead:
             return None
         del self._parts[append.state.after, n]
         raws = tuple(bytes(parts[i].state.own) for i in range(1, n + 1))  # type: ignore[union-attr]
-        found = StateFound(append.state.form, append.state.after, append.upto, append.need, raws)
+        found = StateFound(append.state.after, append.upto, append.need, raws, append.state.form)
         if self.newest is None or found.after.offset > self.newest.after.offset:
             self.newest = found
         return found
