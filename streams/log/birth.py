@@ -1,10 +1,10 @@
-"""Birth records: the first record of each topic says whose topic it is, and a log without them is none of ours.
+"""Birth records: the first record of each topic says which crunch and topic it is. A log without them is not ours.
 
-A crunch is born once: nine topics, one `TopicBorn` in each, at offset 0, with one random birth id in all of them. A
-topic that was deleted and made anew has no birth or another one, so no reader takes it for the topic that it was.
-A birth is about the topic and not about the crunch's history: every reader passes over it, it counts as nothing.
+A crunch is born once: each of its nine topics has a `TopicBorn` at offset 0, all with the same random birth id. A topic
+that was deleted and created again has no birth record or another birth id, so no reader takes it for the original. A
+birth record says something about the topic, and nothing about the crunch's history: readers skip it.
 
-Randomness and the clock come in as a `Birth`; `infra/kafka/topics.py` makes one when it makes topics.
+The random id and the time are arguments (`Birth`); `infra/kafka/topics.py` makes them when it creates topics.
 """
 
 from __future__ import annotations
@@ -15,11 +15,14 @@ from coordinator.streams.events import TopicBorn, TopicBornData
 from coordinator.streams.log.envelope import ENVELOPE_VERSION, decode_event, encode_event
 from coordinator.streams.topology import TOPICS
 
-HEAD_BYTES = 200  # an event begins with its kind; an append does not
+HEAD_BYTES = 200  # the JSON of an event begins with its kind, that of an append does not
 
 
 class Birth(msgspec.Struct, frozen=True):
-    """One crunch's birth. Of a log whose records were copied in, `before` is the birth id, `copy_of` the crunch id."""
+    """One crunch's birth.
+
+    In a restored copy of another crunch, `before` is its birth id and `copy_of` its crunch id.
+    """
 
     birth_id: str
     at_ms: int
@@ -28,7 +31,7 @@ class Birth(msgspec.Struct, frozen=True):
 
 
 def birth_records(crunch_id: str, birth: Birth) -> dict[str, bytes]:
-    """Topic -> its first record."""
+    """Topic -> its birth record."""
     return {topic: encode_event(_born(crunch_id, topic, birth)) for topic in TOPICS}
 
 
@@ -45,7 +48,7 @@ def _born(crunch_id: str, topic: str, birth: Birth) -> TopicBorn:
 
 
 def read_birth(record: bytes | None) -> TopicBorn | None:
-    """The birth in a record, None for anything else. Raises UnknownEventError for a birth of a newer version."""
+    """The birth in a record; None if it holds anything else. Raises UnknownEventError for a newer version's birth."""
     if record is None or b'"TopicBorn"' not in record[:HEAD_BYTES]:
         return None
     try:
@@ -56,5 +59,5 @@ def read_birth(record: bytes | None) -> TopicBorn | None:
 
 
 def is_birth(offset: int, record: bytes | None) -> bool:
-    """Is this a topic's birth record? Only the first record can be. Raises UnknownEventError as `read_birth` does."""
+    """Whether this is a topic's birth record, which only its first record can be. Raises as `read_birth` does."""
     return offset == 0 and read_birth(record) is not None

@@ -1,7 +1,8 @@
-"""Is this log ours, and whole? Decided from what was found on the broker and what is remembered of it.
+"""Checks that a log is ours and complete, from its state on the broker and from what is remembered of it. Pure.
 
-Every process asks this before it reads or writes, and goes on asking: a log that does not fit stops it, with the name
-of the topic and the way back. A topic made anew would be read as a history in which nothing was ever paid.
+Every process does this check before it reads or writes, and repeats it. A log that fails it stops the process with an
+error that names the topic and the remedy: a topic that was created again would be read as a history in which nothing
+was ever paid.
 """
 
 from __future__ import annotations
@@ -23,9 +24,9 @@ WAY_BACK = (
 
 
 class TopicFound(msgspec.Struct, frozen=True):
-    """One topic as the broker has it. `first` is the record at offset 0, None where there is none.
+    """One topic as the broker has it. `first` is the record at offset 0, None if there is none.
 
-    `says` is what its last appends say of other topics: how many records each must have.
+    `says`: other topic -> how many records it must have, by the last appends of this topic.
     """
 
     topic_id: str
@@ -36,21 +37,21 @@ class TopicFound(msgspec.Struct, frozen=True):
 
 
 class LogFound(msgspec.Struct, frozen=True):
-    """The crunch's topics in a cluster; those that are missing are not in `topics`."""
+    """The crunch's topics in a cluster; missing topics are not in `topics`."""
 
     cluster_id: str
     topics: Mapping[str, TopicFound]
 
 
 class TopicSeen(msgspec.Struct, frozen=True):
-    """What was seen of a topic: its id ("" where the broker does not tell) and the furthest end offset."""
+    """What was seen of a topic: its id ("" if the broker has no ids), and the largest end offset."""
 
     topic_id: str
     end: int
 
 
 class LogMemory(msgspec.Struct, frozen=True):
-    """What a data directory remembers of its log. `where` names it for people."""
+    """What a data directory remembers of its log. `where` is the file's path, for messages."""
 
     crunch_id: str
     cluster_id: str
@@ -71,20 +72,20 @@ def check_cluster(cluster_id: str, memory: LogMemory, address: str) -> None:
 
 
 def check_log(crunch_id: str, found: LogFound, memory: LogMemory | None, address: str) -> str:
-    """The crunch's birth id, when all of its topics are there, ours and whole.
+    """Check that all topics of the crunch exist, are ours and complete; returns the crunch's birth id.
 
-    Raises WrongLogError, naming the first topic that is missing, empty, cut, without its birth, of another birth, or
-    shorter than what was seen of it or than what other topics were decided from.
+    Raises WrongLogError naming the first topic that is missing, empty, cut, without birth record or of another birth,
+    or that is shorter than it was seen to be, or shorter than what another topic was decided from.
     """
     if memory is not None:
         check_cluster(found.cluster_id, memory, address)
     birth_ids = {topic: _birth_of(crunch_id, topic, found, memory, address) for topic in TOPICS}
     birth_id = memory.birth_id if memory is not None else Tally(birth_ids.values()).most_common(1)[0][0]
-    for topic, one in birth_ids.items():
-        if one != birth_id:
+    for topic, birth_id_of_topic in birth_ids.items():
+        if birth_id_of_topic != birth_id:
             name = topic_name(crunch_id, topic)
             raise WrongLogError(
-                f"topic {name} was born with another crunch: its birth is {one}, and not {birth_id}; "
+                f"topic {name} was born with another crunch: its birth is {birth_id_of_topic}, and not {birth_id}; "
                 f"{WAY_BACK}{_forget(memory)}"
             )
     if memory is not None:
@@ -94,31 +95,31 @@ def check_log(crunch_id: str, found: LogFound, memory: LogMemory | None, address
 
 
 def check_seen(crunch_id: str, found: LogFound, memory: LogMemory) -> None:
-    """Raises WrongLogError for a topic that is missing, another one, or not as long as it was seen to be."""
+    """Raises WrongLogError for a topic that is missing, was replaced, or is shorter than it was seen to be."""
     for topic, seen in memory.topics.items():
         name = topic_name(crunch_id, topic)
         now = found.topics.get(topic)
         if now is None:
             raise _lost(name, "does not exist any more")
         if now.topic_id and seen.topic_id and now.topic_id != seen.topic_id:
-            raise _lost(name, "is another one than before: it was deleted and made anew", memory)
+            raise _lost(name, "is another one than before: it was deleted and made again", memory)
         if now.begin > 0:
             raise _lost(name, f"begins at offset {now.begin}: its past was deleted")
         if now.end < seen.end:
             raise _lost(
-                name, f"holds {now.end} records, but it had {seen.end}: it was cut or made anew", memory
+                name, f"holds {now.end} records, but it had {seen.end}: it was cut or made again", memory
             )
 
 
 def check_sayings(crunch_id: str, found: LogFound) -> None:
     """Raises WrongLogError for a topic that is shorter than what another topic was decided from."""
-    for teller, one in found.topics.items():
-        for topic, count in one.says.items():
+    for derived_topic, derived in found.topics.items():
+        for topic, count in derived.says.items():
             if topic in found.topics and found.topics[topic].end < count:
                 raise _lost(
                     topic_name(crunch_id, topic),
-                    f"holds {found.topics[topic].end} records, but {topic_name(crunch_id, teller)} was decided "
-                    f"from {count} of its records: it was cut or made anew",
+                    f"holds {found.topics[topic].end} records, but {topic_name(crunch_id, derived_topic)} was decided "
+                    f"from {count} of its records: it was cut or made again",
                 )
 
 
@@ -137,21 +138,21 @@ def _birth_of(crunch_id: str, topic: str, found: LogFound, memory: LogMemory | N
     if now.begin > 0:
         raise _lost(name, f"begins at offset {now.begin}: its past was deleted")
     if now.end == 0:
-        raise _lost(name, "is empty: it was made anew")
+        raise _lost(name, "is empty: it was made again")
     with record_named(name, 0):
         born = read_birth(now.first)
     if born is None:
-        raise _lost(name, "has no birth record: it was made anew, or something else wrote into it")
+        raise _lost(name, "has no birth record: it was made again, or something else wrote into it")
     if (born.data.crunch_id, born.data.topic) != (crunch_id, topic):
         raise WrongLogError(
             f"topic {name} is the topic {born.data.topic} of crunch {born.data.crunch_id}: a copy under a wrong name; "
-            f"check CRUNCH_ID, else {WAY_BACK}"
+            f"check CRUNCH_ID, or {WAY_BACK}"
         )
     return born.data.birth_id
 
 
-def _lost(name: str, how: str, memory: LogMemory | None = None) -> WrongLogError:
-    return WrongLogError(f"topic {name} {how}. Going on could pay twice: {WAY_BACK}{_forget(memory)}")
+def _lost(name: str, fault: str, memory: LogMemory | None = None) -> WrongLogError:
+    return WrongLogError(f"topic {name} {fault}. Going on could pay twice: {WAY_BACK}{_forget(memory)}")
 
 
 def _forget(memory: LogMemory | None) -> str:
@@ -161,15 +162,15 @@ def _forget(memory: LogMemory | None) -> str:
 
 
 def unfinished_birth(found: LogFound) -> str | None:
-    """The birth id of topics that were being made when somebody was stopped: none holds more than its birth.
+    """The birth id of topics whose creation was interrupted: none of them holds more than its birth record.
 
-    "" when there is no birth among them yet, so none was begun; None when the topics hold a history.
+    "" if none has a birth record yet; None if the topics hold a history.
     """
     births = set()
-    for topic, one in found.topics.items():
+    for topic, now in found.topics.items():
         with record_named(topic, 0):
-            born = read_birth(one.first)
-        if one.begin or one.end > 1 or (one.end and born is None):
+            born = read_birth(now.first)
+        if now.begin or now.end > 1 or (now.end and born is None):
             return None
         if born is not None:
             births.add(born.data.birth_id)

@@ -1,10 +1,10 @@
-"""Which appends count: the one rule that every reader of our topics applies.
+"""Which appends count: the rule that every reader of our topics applies.
 
-An append counts if its epoch is the topic's current one and it is the next part of the current
-decision, or part 1 of the last counted `seq` + 1. A claim counts if its epoch is exactly the next;
-it drops what is incomplete. A decision counts once its last part is there. Nothing else is compared:
-so a zombie's late append, a repeated send and a hole after a failed send are all seen alike by all.
-A topic's birth record is passed over, and so is a recorded state (`recorded.py`).
+An append counts if its epoch is the topic's current one, and if it is the next part of the current decision or part 1
+of the decision after the last counted `seq`. A claim counts if its epoch is the current one + 1; it drops an incomplete
+decision. A decision counts once its last part is there. Nothing else is compared. So every reader treats a late append
+of a former owner, a repeated send and a hole after a failed send in the same way. A topic's birth record and recorded
+states (`recorded.py`) are skipped.
 """
 
 from __future__ import annotations
@@ -28,7 +28,10 @@ from coordinator.streams.log.errors import UnknownEventError
 
 
 class Decision:
-    """A counted decision: its events in order, where it stands, and what it had decided."""
+    """A counted decision: its events in order, its place in the topic, and what it had decided.
+
+    `first_offset` and `offset` are the offsets of its first and last part, `before` is the reader's state before it.
+    """
 
     __slots__ = ("__dict__", "before", "bodies", "first_offset", "need", "offset", "seq", "topic", "upto")
 
@@ -54,7 +57,7 @@ class Decision:
 
     @cached_property
     def events(self) -> list[AnyEvent]:
-        """Decoded on first use. Raises UnknownEventError naming topic and offset."""
+        """The events, decoded at the first use. Raises UnknownEventError naming topic and offset."""
         try:
             if len(self.bodies) == 1:
                 return decode_events(self.bodies[0])
@@ -69,10 +72,10 @@ class Decision:
 
 
 class Counter:
-    """The counting rule over one topic, from the start or from a `Need`.
+    """The counting rule over one topic, from its start or from a `Need`.
 
-    `read` takes records in the order of the log and gives the decision that a record completed, if any.
-    The whole state is `epoch, seq, pending`; a projection stores it with its rows.
+    `read` takes the records in order, and returns the decision that a record completes. A projection stores the
+    reader's position, as a `Need`, with its rows.
     """
 
     def __init__(self, topic: str, start: Need | None = None) -> None:
@@ -84,17 +87,17 @@ class Counter:
         self.uncounted = 0
         self.claims = 0
         self.hole: tuple[int, int] | None = None
-        """(offset, seq) of the first append of the current owner that skips a number: nothing it writes counts any
-        more. The next claim ends it; an owner whose send failed leaves one behind for that long.
+        """(offset, seq) of the first append of the current owner that skips a number. From there on nothing that this
+        owner writes counts, until the next claim. An owner whose send failed leaves such a hole.
         """
         self.garbage: int | None = None
-        """The offset of the last record that no version could have written."""
+        """The offset of the last record that is no append of any version."""
         self._parts: list[msgspec.Raw] = []
         self._parts_first = 0
         self._parts_of = 0
 
     def read(self, offset: int, record: bytes | None) -> Decision | None:
-        """The decision completed by this record, or None. Raises UnknownEventError (newer envelope)."""
+        """The decision that this record completes, or None. Raises UnknownEventError for a newer envelope."""
         self.next_offset = offset + 1
         with record_named(self.topic, offset):
             if is_birth(offset, record):
@@ -147,26 +150,26 @@ class Counter:
         )
 
     def state(self) -> Need:
-        """Where this reader stands, where it may be resumed: before the first part of what is incomplete."""
+        """Where another reader can resume: before the first part of an incomplete decision."""
         return Need(self._parts_first if self._parts else self.next_offset, self.epoch, self.seq)
 
 
 class TailCounter:
-    """The counting rule over the end of a topic, of which the beginning is not read.
+    """The counting rule over the end of a topic, without its beginning.
 
-    The newest epoch of a claim or an append is the current one: nobody writes under an epoch before its claim counted.
-    Numbers begin with the first part 1 of it. What a failed send left behind before the first record read cannot be
-    told: it is counted until the next claim, so nothing may be decided by this.
+    The newest epoch of a claim or an append is the current one, because nobody writes under an epoch before its claim
+    counts. Counting begins at the first part 1 under that epoch. Appends after a hole that is before the first record
+    read are counted here, though they do not count, until the next claim. So nothing may be decided from this.
     """
 
     def __init__(self, topic: str) -> None:
         self.topic = topic
         self.epoch = 0
-        """The newest epoch seen, 0 before the first."""
+        """The newest epoch seen; 0 before the first."""
         self._counter: Counter | None = None
 
     def read(self, offset: int, record: bytes | None) -> Decision | None:
-        """The decision completed by this record, or None. Raises UnknownEventError (newer envelope)."""
+        """The decision that this record completes, or None. Raises UnknownEventError for a newer envelope."""
         with record_named(self.topic, offset):
             append = None if is_birth(offset, record) else decode_append(record)
         if append is None or append.epoch < self.epoch:

@@ -1,13 +1,13 @@
-"""The envelope: what one Kafka record carries, and the bytes of it.
+"""The envelope: what one Kafka record holds, and how it is encoded.
 
-A record carries one append: the events of one decision, or one part of a large one, or a claim.
-`commands` and `dead-letters` have many writers and carry plain events without an envelope.
+A record holds one append: the events of one decision, one part of a large decision, a claim, or a recorded state.
+`commands` and `dead-letters` have many writers; their records are plain events without an envelope.
 
-Reading knows three outcomes. Bytes that no version of this format could read are `None`: every reader
-skips them alike. A known envelope with an unknown kind or a newer version raises UnknownEventError:
-skipping it would make replay differ from live. All else is an `Append` or an event.
+Reading a record has three outcomes. Bytes that no version of this format could have written are `None`, and every
+reader skips them. An envelope with an unknown kind or a newer version raises UnknownEventError, because skipping it
+would make a replay differ from the live run. Anything else is an `Append` or an event.
 
-Topics that anybody may write to are read with `decode_outside`: there nothing stops a reader.
+Topics that anybody may write to are read with `decode_outside`: no record there stops a reader.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ PART_BYTES_MAX = MESSAGE_BYTES_MAX // 4
 EVENT_PARTS_MAX = 3
 HEAD_CHARS = 1000
 OUTSIDE_BYTES_MAX = 64 * 1024
-"""Of a command or a dead letter; one that brings feed records may fill a Kafka record."""
+"""The size of a command or a dead letter. A command that brings feed records or a contract may fill a Kafka record."""
 OUTSIDE_ID_CHARS_MAX = 200
 OUTSIDE_AT_MS_MAX = 253_402_300_799_000  # 9999-12-31T23:59:59Z
 
 Position = tuple[int, int]
-"""(offset of a decision's last part, index of the event in it): everything at or before is decided."""
+"""(offset of a decision's last part, index of an event in it). In `upto`: everything at or before it is decided."""
 
 
 class Need(msgspec.Struct, frozen=True, array_like=True):
-    """The first position a stage's state depends on, with the reader's state just before it.
+    """Where a reader of a topic resumes: the next offset, with the `epoch` and `seq` that the counting rule has there.
 
-    `epoch` and `seq` let the counting rule start in the middle of a topic.
+    As a stage's need, it is the first position of a source that the stage's state depends on.
     """
 
     offset: int = 0
@@ -48,10 +48,10 @@ class Need(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Recorded(msgspec.Struct, frozen=True):
-    """A stage's state as its own events give it, just after the decision behind which `after` stands.
+    """A stage's state as its own events make it, just after the decision that ends at `after`.
 
-    Written only once its writer has seen that decision counted: so it is true wherever it stands, also behind another
-    owner's claim. `form` names the state's fields and what they mean; `own` is one part of its JSON.
+    Its writer has seen that decision count, so the state is true wherever its record is, also after another owner's
+    claim. `form` names the state's fields and their meaning; `own` is one part of its JSON.
     """
 
     form: str
@@ -60,10 +60,10 @@ class Recorded(msgspec.Struct, frozen=True):
 
 
 class Append(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One record. `events` stays raw: most readers need the header only.
+    """One record. `events` stays raw, because most readers need only the other fields.
 
-    `part` is (k, n). `claim` is the owner's name in a claim (then `seq` is 0 and there are no events). A `state` has no
-    events either: who counts passes over it, and a new owner of the topic begins there.
+    `part` (k, n) is the k-th of n parts. `claim` is the owner's name in a claim, in which `seq` is 0 and there are no
+    events. An append with a `state` has no events, either: the counting rule skips it, and a new owner begins there.
     """
 
     e: int  # envelope version
@@ -78,7 +78,7 @@ class Append(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class _Probe(msgspec.Struct):
-    """The slow path: an event before its version is known."""
+    """The fields that tell an event's kind and version, for events that the decoder refused."""
 
     kind: str
     v: int
@@ -92,7 +92,7 @@ _raws_decoder = msgspec.json.Decoder(list[msgspec.Raw])
 _probe_decoder = msgspec.json.Decoder(_Probe)
 _encoder = msgspec.json.Encoder()
 _UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)
-"""What bytes can do to a decoder: no JSON or of another shape, no UTF-8, nested without end."""
+"""What a decoder raises: for bytes that are not JSON or have another shape, for invalid UTF-8, for too deep nesting."""
 
 KINDS: dict[str, type[Event]] = {cls.__name__: cls for cls in AnyEvent.__args__}
 VERSIONS: dict[str, int] = dict.fromkeys(KINDS, 1)
@@ -100,11 +100,11 @@ VERSIONS: dict[str, int] = dict.fromkeys(KINDS, 1)
 
 Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
 UPCASTERS: dict[tuple[str, int], Upcaster] = {}
-"""(kind, from version) -> the event as a dict of the next version."""
+"""(kind, version) -> a function from the event as a dict to a dict of the next version."""
 
 
 def encode_event(event: Event) -> bytes:
-    """The JSON of one event, fields in the order of their declaration: the same event, the same bytes."""
+    """The JSON of one event, with its fields in the order of their declaration: equal events have equal bytes."""
     try:
         return _encoder.encode(event)
     except UnicodeEncodeError:
@@ -112,8 +112,9 @@ def encode_event(event: Event) -> bytes:
 
 
 def _writable(value: Any) -> Any:
-    """`value` with a question mark for each half of a letter in any text: no JSON writer takes one, and an event that
-    cannot be written would stop its stage for good.
+    """`value` with a question mark in place of each lone surrogate in its texts.
+
+    JSON writers refuse lone surrogates, and an event that cannot be written would stop its stage.
     """
     if isinstance(value, str):
         return as_reason(value, len(value))
@@ -121,9 +122,9 @@ def _writable(value: Any) -> Any:
         fields = {name: _writable(getattr(value, name)) for name in value.__struct_fields__}
         return type(value)(**fields)
     if isinstance(value, dict):
-        return {_writable(name): _writable(one) for name, one in value.items()}
+        return {_writable(key): _writable(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return type(value)(_writable(one) for one in value)
+        return type(value)(_writable(inner) for inner in value)
     return value
 
 
@@ -135,11 +136,11 @@ def encode_append(append: Append) -> bytes:
 def encode_decision(
     events: Sequence[Event], *, epoch: int, seq: int, upto: dict[str, Position], need: dict[str, Need]
 ) -> list[bytes]:
-    """The records of one decision: one, or parts 1..n of at most PART_BYTES_MAX each.
+    """The records of one decision: a single one, or parts 1..n of at most PART_BYTES_MAX each.
 
-    An event is never cut: a larger one (a checkpoint of thousands of models) is a part of its own.
-    The cut depends on the content alone, so a decision made twice is cut alike.
-    Raises ValueError for an event of more than EVENT_PARTS_MAX parts' size, which no record could hold.
+    An event is never cut: a larger event (a checkpoint of thousands of models) is a part by itself. Where a decision is
+    cut depends only on its content, so a decision that is made twice is cut in the same places. Raises ValueError for
+    an event larger than EVENT_PARTS_MAX parts, which no record can hold.
     """
     try:
         body = _encoder.encode(events)
@@ -168,21 +169,21 @@ def _cut(events: Sequence[Event]) -> list[bytes]:
     groups: list[list[bytes]] = [[]]
     size = 0
     for event in events:
-        one = _encoder.encode(event)
-        if len(one) > EVENT_PARTS_MAX * PART_BYTES_MAX:
+        encoded = _encoder.encode(event)
+        if len(encoded) > EVENT_PARTS_MAX * PART_BYTES_MAX:
             limit = EVENT_PARTS_MAX * PART_BYTES_MAX
-            message = f"event {event.id} has {len(one)} bytes, more than a record may hold ({limit})"
+            message = f"event {event.id} has {len(encoded)} bytes, more than a record may hold ({limit})"
             raise ValueError(message)
-        if size + len(one) + 1 > PART_BYTES_MAX and groups[-1]:
+        if size + len(encoded) + 1 > PART_BYTES_MAX and groups[-1]:
             groups.append([])
             size = 0
-        groups[-1].append(one)
-        size += len(one) + 1
+        groups[-1].append(encoded)
+        size += len(encoded) + 1
     return [b"[" + b",".join(group) + b"]" for group in groups]
 
 
 def decode_append(record: bytes | None) -> Append | None:
-    """The append in a record, or None for bytes that no version could read.
+    """The append in a record, or None for bytes that no version could have written.
 
     Raises UnknownEventError for an envelope of a newer version.
     """
@@ -210,14 +211,14 @@ def _refuse_newer_envelope(record: bytes) -> None:
 
 
 def decode_events(raw: msgspec.Raw | bytes) -> list[AnyEvent]:
-    """The events of an append. Raises UnknownEventError for an unknown kind, a newer version, or no event at all.
+    """The events of an append. Raises UnknownEventError for an unknown kind, a newer version, or bytes without events.
 
-    In a counted append of ours even the last is no garbage: skipping it would make replay differ from live.
+    The append counted, so it is one of ours, and nothing in it may be skipped: a replay would differ from the live run.
     """
     try:
         return _events_decoder.decode(raw)
     except msgspec.ValidationError:
-        pass  # unknown, newer or older: looked at one by one
+        pass  # one of them is unknown, newer or older: decode them one by one
     except _UNREADABLE as error:
         message = f"no list of events: {error}"
         raise UnknownEventError(message) from error
@@ -227,16 +228,16 @@ def decode_events(raw: msgspec.Raw | bytes) -> list[AnyEvent]:
         message = f"no list of events: {error}"
         raise UnknownEventError(message) from error
     try:
-        return [_lift(one) for one in raws]
+        return [_lift(raw_event) for raw_event in raws]
     except _UNREADABLE as error:
         raise UnknownEventError(str(error)) from error
 
 
 def decode_event(record: bytes) -> AnyEvent:
-    """One plain event (commands, dead letters: topics that many may write to).
+    """One plain event, as in `commands` and `dead-letters`, which have many writers.
 
-    Raises UnknownEventError for an unknown kind or a newer version; msgspec.DecodeError for bytes that no version
-    wrote, a known kind without its fields among them: that is somebody's garbage and must not stop a reader.
+    Raises UnknownEventError for an unknown kind or a newer version; msgspec.DecodeError for bytes that no version has
+    written, also for a known kind without its fields: such garbage from outside must not stop a reader.
     """
     try:
         try:
@@ -251,9 +252,10 @@ def decode_event(record: bytes) -> AnyEvent:
 def decode_outside(record: bytes | None) -> AnyEvent:
     """One event of a topic that anybody may write to.
 
-    Raises msgspec.DecodeError, whose text is the reason, for whatever this version cannot take: no event, an unknown
-    kind, a newer version, a time that is none, an id or a record beyond its bound. Every reader passes over it alike,
-    so that no record from outside stops one. What only a newer version knows is to be sent again after the upgrade.
+    Raises msgspec.DecodeError, with the reason as its text, for everything that this version cannot take: no event, an
+    unknown kind, a newer version, an impossible time, an id or a record that is too long. Every reader skips such a
+    record, so that no record from outside stops a reader. An event that only a newer version knows must be sent again
+    after the upgrade.
     """
     body = record or b""
     try:
@@ -268,14 +270,14 @@ def decode_outside(record: bytes | None) -> AnyEvent:
         message = f"an id of {len(event.id)} characters, more than {OUTSIDE_ID_CHARS_MAX}"
         raise msgspec.DecodeError(message)
     if not 0 <= event.at <= OUTSIDE_AT_MS_MAX:
-        message = "`at` is no time between 1970 and 9999"
+        message = "`at` is not a time between 1970 and 9999"
         raise msgspec.DecodeError(message)
     return event
 
 
 @contextmanager
 def record_named(topic: str, offset: int) -> Iterator[None]:
-    """Put the record's place before an UnknownEventError's text: without it nobody finds the record."""
+    """Put topic and offset before the text of an UnknownEventError, so that the record can be found."""
     try:
         yield
     except UnknownEventError as error:
@@ -284,9 +286,9 @@ def record_named(topic: str, offset: int) -> Iterator[None]:
 
 
 def _lift(raw: msgspec.Raw) -> AnyEvent:
-    """An event that the decoder refused, brought to its newest version.
+    """Decode an event that the decoder refused, after converting it to its newest version.
 
-    Raises UnknownEventError for what a later version may know, msgspec.ValidationError for what none can.
+    Raises UnknownEventError for an event that a later version may know, msgspec.ValidationError for one that none can.
     """
     try:
         probe = _probe_decoder.decode(raw)
@@ -310,7 +312,7 @@ def _lift(raw: msgspec.Raw) -> AnyEvent:
 
 
 def _upcast(raw: msgspec.Raw, probe: _Probe, newest: int) -> bytes:
-    """The JSON of an older event as one of the newest version. JSON again, since a field may hold raw JSON."""
+    """The JSON of an older event, converted to the newest version. As JSON, because a field may hold raw JSON."""
     fields: dict[str, Any] = msgspec.json.decode(raw)
     for version in range(probe.v, newest):
         upcaster = UPCASTERS.get((probe.kind, version))

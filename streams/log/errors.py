@@ -1,22 +1,22 @@
-"""Errors, sorted by whose fault they are; the kind decides what happens next.
+"""Errors by whose fault they are; the class decides what happens next.
 
-- `OperatorError`: a setting, a path, a contract is wrong. The message says what to change; the process exits 2.
-- `WorldError`: a broker, a source, a model host does not answer. Retried, then said.
-- `LogError`: a topic of ours holds what this version must not skip. The reader stops and names the record.
-- Anything else is our own bug and is left to crash the process.
+- `OperatorError`: a setting, a path or a contract is wrong. The message says what to change; the process exits with 2.
+- `WorldError`: a broker, a source or a model host does not answer. The operation is retried; if that fails, reported.
+- `LogError`: a topic of ours holds a record that this version must not skip. The reader stops and names the record.
+- Any other exception is a bug of ours, and crashes the process.
 
-A participant's fault is never an exception here: it becomes an event with a reason.
+A participant's fault is never an exception: it becomes an event with a reason.
 """
 
 from __future__ import annotations
 
 
 class CoordinatorError(Exception):
-    """Root of the errors that this project raises on purpose."""
+    """The base class of all errors that this project raises on purpose."""
 
 
 class OperatorError(CoordinatorError):
-    """The operator can mend this; `str()` is one line that names the thing and the change."""
+    """The operator can correct this; `str()` is one line that says what is wrong and what to change."""
 
 
 class ContractError(OperatorError):
@@ -24,15 +24,15 @@ class ContractError(OperatorError):
 
 
 class WorldError(CoordinatorError):
-    """Something outside did not answer within its bounds."""
+    """Something outside the node did not answer in time."""
 
 
 class OutcomeUnknownError(WorldError):
-    """It was handed over and not confirmed: it may have happened, or may yet happen. Never say that it did not."""
+    """A request was sent and not confirmed: it may have had its effect, or may still. Never say that it failed."""
 
 
 class RefusedError(WorldError):
-    """The other side says no, and will for a while: `again_seconds` is when to ask again at the earliest."""
+    """The other side refuses, and will for some time: ask again after `again_seconds` at the earliest."""
 
     def __init__(self, message: str, again_seconds: float) -> None:
         super().__init__(message)
@@ -40,37 +40,35 @@ class RefusedError(WorldError):
 
 
 class NoHistoryError(WorldError):
-    """The source has no history of this: asking again is of no use."""
+    """The source has no history of this; asking again is useless."""
 
 
 class LogError(CoordinatorError):
-    """A record in one of our own topics that this version may not skip."""
+    """A topic of ours holds a record that this version must not skip."""
 
 
 class UnknownEventError(LogError):
-    """A known envelope with an unknown kind or a newer version: upgrade this reader."""
+    """An envelope of ours holds an event of an unknown kind or a newer version: upgrade this reader."""
 
 
 class WrongLogError(LogError, OperatorError):
-    """The topics are not this crunch's, or not whole: nothing is read or written until the operator has mended it."""
+    """The topics are not this crunch's, or are incomplete: nothing is read or written until they are restored."""
 
 
 class TruncatedTopicError(WrongLogError):
-    """A topic ends before the position that the state depends on: it was cut or made anew."""
+    """A topic does not hold the position that the state depends on: it was cut or made again."""
 
 
 class CorruptTopicError(LogError):
-    """A record of a topic of ours cannot be read from Kafka any more: the disk has altered it. `topic` is its full
-    name.
-    """
+    """A record of ours can no longer be read from Kafka: the disk has altered it. `topic` is the topic's full name."""
 
-    def __init__(self, topic: str, offset: int, why: str) -> None:
+    def __init__(self, topic: str, offset: int, reason: str) -> None:
         super().__init__(
-            f"topic {topic} cannot be read at offset {offset} ({why}): the broker's disk has altered it. Stop the node "
-            "and put a backup into new topics (coordinator topics restore)"
+            f"topic {topic} cannot be read at offset {offset} ({reason}): the broker's disk has altered it. Stop the "
+            "node and put a backup into new topics (coordinator topics restore)"
         )
         self.topic, self.offset = topic, offset
 
 
 class IllegalTransitionError(CoordinatorError):
-    """A move that the lifecycle's table does not have; names the event and the state, changes nothing."""
+    """A lifecycle does not allow this event in this state; the message names both, and nothing has changed."""

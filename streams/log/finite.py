@@ -1,6 +1,6 @@
-"""Refuses in JSON values what cannot be recorded: NaN and infinity, which JSON has no word for, and endless nesting.
+"""Finds what cannot be recorded in a JSON value: NaN and infinity, which JSON does not have, and too deep nesting.
 
-Nothing ranks below or above a NaN; and what nests without end stops whoever walks through it by recursion.
+A NaN has no place in an order, and a deeply nested value overflows the stack of a recursive reader.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, TypeGuard
 
 DEPTH_MAX = 100
-"""How many objects and lists may stand within each other."""
+"""How deep objects and lists may be nested."""
 
 _HARMLESS = {int, str, bool, type(None)}
 _PLAIN = frozenset({*_HARMLESS, float})
@@ -24,26 +24,26 @@ def is_number(value: object) -> TypeGuard[int | float]:
 
 
 def plain(value: Any) -> Any:
-    """`value` with numpy's numbers and arrays as Python's, inside of dicts and lists too."""
+    """`value` with numpy's numbers and arrays converted to Python's, also inside dicts and lists."""
     if isinstance(value, dict):
         if _PLAIN.issuperset(map(type, value.values())):
             return dict(value)
-        return {key: plain(one) for key, one in value.items()}
+        return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, (list, tuple)):
-        return list(value) if _PLAIN.issuperset(map(type, value)) else [plain(one) for one in value]
+        return list(value) if _PLAIN.issuperset(map(type, value)) else [plain(inner) for inner in value]
     return value.tolist() if hasattr(value, "dtype") and hasattr(value, "tolist") else value
 
 
 def numbers_of(fields: Mapping[str, Any]) -> dict[str, int | float]:
-    """The fields that are numbers, in order. Booleans are none."""
-    return {name: value for name, one in fields.items() if is_number(value := plain(one))}
+    """The fields that are numbers, in order. Booleans are not numbers here."""
+    return {name: value for name, raw in fields.items() if is_number(value := plain(raw))}
 
 
 def not_finite(value: Any, path: str = "") -> str | None:
-    """The path of the first number that is not finite in a JSON value (in order of the value), or None.
+    """The path of the first number in a JSON value that is not finite, or None. `path` is that of the value itself.
 
-    Memory grows with the depth alone: the path is put together only for what is found. Without recursion.
-    Raises ValueError for a value that nests deeper than `DEPTH_MAX`.
+    Without recursion, and with memory in proportion to the depth: a path is built only for the number that is found.
+    Raises ValueError for a value that is nested deeper than DEPTH_MAX.
     """
     if isinstance(value, float) and not math.isfinite(value):
         return path or "the value"
@@ -56,29 +56,32 @@ def not_finite(value: Any, path: str = "") -> str | None:
             if keys:
                 keys.pop()
             continue
-        key, one = step
-        if isinstance(one, float):
-            if not math.isfinite(one):
+        key, inner = step
+        if isinstance(inner, float):
+            if not math.isfinite(inner):
                 return path + "".join(
                     f"[{name}]" if isinstance(name, int) else f".{name}" for name in (*keys, key)
                 )
-        elif isinstance(one, (dict, list, tuple)):
+        elif isinstance(inner, (dict, list, tuple)):
             if len(within) >= DEPTH_MAX:
                 message = f"nested deeper than {DEPTH_MAX}"
                 raise ValueError(message)
-            within.append(_steps(one))
+            within.append(_steps(inner))
             keys.append(key)
     return None
 
 
 def _steps(value: Any) -> Iterator[_Step]:
-    """What within a value is to be looked at. Long lists of plain numbers or texts are passed over in compiled code: a
-    step costs a microsecond, and a model may send tens of thousands.
+    """The (key, value) pairs inside a value that must be checked one by one.
+
+    A list of texts or of finite numbers is checked as a whole, in compiled code: a step in Python takes a microsecond,
+    and a model may send tens of thousands of numbers.
     """
     if not isinstance(value, (dict, list, tuple)):
         return iter(())
-    each = value.values() if isinstance(value, dict) else value
-    kinds = set(map(type, each))
-    if kinds <= _HARMLESS or (kinds == {float} and math.isfinite(sum(each))):
+    inner_values = value.values() if isinstance(value, dict) else value
+    kinds = set(map(type, inner_values))
+    # A sum of floats is finite only if all of them are.
+    if kinds <= _HARMLESS or (kinds == {float} and math.isfinite(sum(inner_values))):
         return iter(())
     return iter(value.items()) if isinstance(value, dict) else enumerate(value)

@@ -1,8 +1,8 @@
-"""The lifecycles as tables: which event moves which status to which.
+"""The lifecycles as tables: (status, event) -> next status.
 
-An illegal move raises IllegalTransitionError naming the event and the state, and changes nothing.
-A prediction's moves are those that `transitions.py` finds in an event of columns; its ids end in their names.
-The README's picture of the statuses is these tables.
+An illegal move raises IllegalTransitionError, which names the event and the status, and changes nothing. A prediction's
+moves are found by `transitions.py` in events that hold a whole round; their ids end in the names used here. The README
+draws its diagram of the statuses from these tables.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ NONE = "(none)"
 
 INPUT = {
     (NONE, "InputReceived"): "RECEIVED",
-    ("RECEIVED", "InputResolved"): "RESOLVED",  # with its last horizon
+    ("RECEIVED", "InputResolved"): "RESOLVED",  # when the last horizon of the input has passed
 }
 
 PREDICTION = {
@@ -27,7 +27,10 @@ PREDICTION = {
 CHECKPOINT = {
     (NONE, "CheckpointOpened"): "PENDING",
     (NONE, "CheckpointWithheld"): "WITHHELD",
-    ("WITHHELD", "CheckpointOpened"): "PENDING",  # released: the only legal second opening
+    (
+        "WITHHELD",
+        "CheckpointOpened",
+    ): "PENDING",  # the operator released it; no other checkpoint is opened twice
     ("PENDING", "CheckpointSubmitted"): "SUBMITTED",
     ("SUBMITTED", "CheckpointSubmissionFailed"): "PENDING",
     ("SUBMITTED", "CheckpointClaimable"): "CLAIMABLE",

@@ -1,6 +1,6 @@
-"""The topics that anybody may write to: every record that is an event counts, as a decision of its own.
+"""Topics that anybody may write to: every record that is an event counts as a decision of its own.
 
-What is no event is garbage. Every reader passes over it alike, so that no record from outside stops one.
+A record that is not an event is garbage. Every reader skips it, so that no record from outside stops a reader.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ class PlainCounter:
         self.next_offset = (start or Need()).offset
         self.uncounted = 0
         self.garbage = ""
-        """Why the last record read was no event; empty for one that was, and for the topic's birth."""
+        """Why the last record read is not an event; "" if it is one, or the topic's birth record."""
 
     def read(self, offset: int, record: bytes | None) -> Decision | None:
-        """The event as a decision, or None for what this version cannot take."""
+        """The event as a decision, or None for a record that this version cannot take."""
         self.next_offset = offset + 1
         self.garbage = ""
         try:
@@ -38,14 +38,14 @@ class PlainCounter:
             return None
         bodies = (msgspec.Raw(b"[" + (record or b"") + b"]"),)
         decision = Decision(self.topic, offset, offset, 0, Need(offset), {}, {}, bodies)
-        decision.__dict__["events"] = [event]  # the cached property is filled: it is decoded already
+        decision.__dict__["events"] = [event]  # fills the cached property: the event is decoded already
         return decision
 
     def state(self) -> Need:
-        """Where this reader stands."""
+        """Where another reader can resume."""
         return Need(self.next_offset)
 
 
 def counter_for(topic: str, start: Need | None = None) -> Counter | PlainCounter:
-    """The counting rule of a topic, from its start or from where it may be resumed."""
+    """The counting rule of a topic, from its start or from where it is resumed."""
     return Counter(topic, start) if BY_TOPIC[topic].enveloped else PlainCounter(topic, start)

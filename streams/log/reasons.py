@@ -1,9 +1,9 @@
-"""Text of strangers as it may stand in an event, in a log and on a terminal: short, and harmless to write and to show.
+"""Makes text from outside safe for an event, a log and a terminal: short, and without characters that do harm.
 
-Names and reasons quote what a model, a participant, an author's function or a program outside said. Python holds halves
-of letters (lone surrogates, which JSON can spell) that no JSON writer takes: one of them would stop the stage that
-records it. An escape sequence moves a terminal's cursor, sets its title, or hides what stands before it; signs that
-turn the direction of writing make one name look like another.
+Names and reasons quote what a model, a participant, an author's function or another program wrote. A Python string may
+hold lone surrogates (JSON can spell them), which no JSON writer accepts: one of them would stop the stage that records
+it. An escape sequence moves a terminal's cursor, sets its title, or hides text. Characters that change the direction of
+writing make one name look like another.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ NAME_CHARS = 100
 
 _REPLACED = frozenset(
     {"Cc", "Cs", "Zl", "Zp"}
-)  # controls, halves of letters, separators of lines and paragraphs
-_TURNS = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+)  # control characters, surrogates, separators of lines and paragraphs
+_DIRECTIONS = frozenset("\u200e\u200f\u061c\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 def printable(text: str, *, lines: bool = False) -> str:
-    """`text` with a question mark for each sign that is not to be shown but obeyed; a tab or a line's end is a space.
+    """`text` with a question mark in place of each control character, and a space in place of tabs and line ends.
 
-    With `lines`, tabs and the ends of lines stay.
+    With `lines`, tabs and line feeds stay.
     """
     if text.isprintable():
         return text
@@ -42,4 +42,4 @@ def as_name(text: str, chars: int = NAME_CHARS) -> str:
 def _shown(char: str, *, lines: bool) -> str:
     if char in "\t\n\r":
         return char if lines and char != "\r" else " "
-    return "?" if char in _TURNS or unicodedata.category(char) in _REPLACED else char
+    return "?" if char in _DIRECTIONS or unicodedata.category(char) in _REPLACED else char

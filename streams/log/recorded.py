@@ -1,13 +1,13 @@
-"""A stage's state in its own topic, so that a new owner need not read the topic from its first record.
+"""A stage's state recorded in its own topic, so that a new owner need not read the topic from its first record.
 
-Now and then an owner writes down what its own events have made of the state (`own`), as an append that nobody counts:
-the state, and the position behind the decision it is of. It can be computed again from the events before it, and
-whoever checks a log does so (`StateCheck`). A new owner finds the newest from the end of its topic, takes it as its
-own, and reads on from its position.
+Now and then an owner appends the part of the state that follows from its own events (`own`), with the position after
+the decision that it belongs to. Such an append does not count. A recorded state can be computed again from the events
+before it, and a check of the log does so (`StateCheck`). A new owner finds the newest recorded state from the end of
+its topic, takes it over, and reads on from its position.
 
-The writer waits until it has read that decision back and counted it. So what a recorded state says is true for ever,
-even if the record itself comes behind a successor's claim, and the reader knows the owner and the number to count on
-from. What follows from the sources is not recorded: it is read again from `need`, which moves with the decisions.
+The writer first waits until it has read that decision back and counted it. So a recorded state stays true for ever,
+even if its record comes after a successor's claim, and its reader knows the epoch and the number to continue counting
+from. What follows from the sources is not recorded: it is read again from `need`, which moves on with the decisions.
 
 Pure: bytes in, bytes out.
 """
@@ -36,20 +36,20 @@ from coordinator.streams.log.stage import AnyStage
 
 EVERY_BYTES_MIN = 1 << 20
 EVERY_STATES = 20
-"""A state is recorded once the decisions since the last have this many times its bytes: five per cent of a topic."""
+"""A state is recorded once the decisions since the last have this many times its bytes: 5 % of a topic are states."""
 WAITING_MAX = 2_000
-"""Decisions between one and the state that is recorded of it, at most: some hundreds are in flight or unread."""
+"""The most decisions between a decision and the record of its state: some hundreds are in flight or unread."""
 _HEAD_BYTES = 100
 _encode = msgspec.json.Encoder().encode
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
 
 class WrongStateError(LogError):
-    """A recorded state is not what the events before it make."""
+    """A recorded state disagrees with the events before it."""
 
 
 class StateFound(msgspec.Struct, frozen=True):
-    """A recorded state, whole. `upto` and `need` are the stage's, as of `after`."""
+    """A complete recorded state. `upto` and `need` are the stage's as of `after`; `joined(parts)` is its JSON."""
 
     after: Need
     upto: Mapping[str, Position]
@@ -60,18 +60,18 @@ class StateFound(msgspec.Struct, frozen=True):
 
 
 def is_due(bytes_since: int, state_bytes: int) -> bool:
-    """Is it time, so many bytes of decisions after a state of so many?"""
+    """Whether the next state is due, given the bytes of decisions since the last state and that state's bytes."""
     return bytes_since >= max(EVERY_BYTES_MIN, EVERY_STATES * state_bytes)
 
 
 def form_of(stage: AnyStage) -> str:
-    """Names the state's fields and what they mean: another form is not read, and the topic is read from the first."""
+    """Names the fields of a stage's state and their meaning. A recorded state of another form is not read."""
     shape = _shape(msgspec.inspect.type_info(type(stage.state.own)), set())
     return f"{stage.form}-{hashlib.sha256(shape.encode()).hexdigest()[:12]}"
 
 
 def _shape(described: object, seen: set[str]) -> str:
-    """A type in words: names and types of fields, and of theirs. Not their defaults: they change no state."""
+    """A type as text: the names and types of its fields, recursively. Without defaults, which change no state."""
     if isinstance(described, (msgspec.inspect.StructType, msgspec.inspect.NamedTupleType)):
         name = described.cls.__name__
         if name in seen:
@@ -80,7 +80,7 @@ def _shape(described: object, seen: set[str]) -> str:
         fields = (f"{field.encode_name}:{_shape(field.type, seen)}" for field in described.fields)
         return f"{name}({','.join(fields)})"
     if isinstance(described, tuple):
-        return ",".join(_shape(one, seen) for one in described)
+        return ",".join(_shape(inner, seen) for inner in described)
     names = ("item_type", "item_types", "key_type", "value_type", "types", "values")
     parts = (_shape(getattr(described, name), seen) for name in names if hasattr(described, name))
     return (
@@ -91,9 +91,9 @@ def _shape(described: object, seen: set[str]) -> str:
 
 
 def parts_of(own: msgspec.Struct) -> tuple[bytes, ...]:
-    """The state as JSON objects of at most PART_BYTES_MAX each, unless one entry of a field alone is larger.
+    """The state as JSON objects of at most PART_BYTES_MAX each, or larger if a single entry of a field is.
 
-    The fields of all of them together, joined where one is cut into several, are the state.
+    A field that does not fit is cut into several parts; `joined` puts them together again.
     """
     whole = _encode(own)
     if len(whole) <= PART_BYTES_MAX:
@@ -104,7 +104,7 @@ def parts_of(own: msgspec.Struct) -> tuple[bytes, ...]:
         if isinstance(value, dict):
             entries: Iterable[bytes] = (_encode({k: v})[1:-1] for k, v in value.items())
         elif isinstance(value, list):
-            entries = (_encode(one) for one in value)
+            entries = (_encode(item) for item in value)
         else:
             parts.append(b"{%b:%b}" % (key, bytes(raw)))
             continue
@@ -126,7 +126,7 @@ def _in_groups(entries: Iterable[bytes]) -> Iterable[list[bytes]]:
 
 
 def joined(parts: Iterable[bytes]) -> bytes:
-    """The state's JSON, of its parts."""
+    """The state's JSON, from its parts."""
     fields: dict[str, list[bytes]] = {}
     for part in parts:
         for name, raw in _fields(part).items():
@@ -135,7 +135,7 @@ def joined(parts: Iterable[bytes]) -> bytes:
     for name, raws in fields.items():
         text = raws[0]
         if len(raws) > 1:
-            inner = b",".join(one[1:-1] for one in raws if len(one) > 2)  # noqa: PLR2004 - "{}" and "[]" add nothing
+            inner = b",".join(raw[1:-1] for raw in raws if len(raw) > 2)  # noqa: PLR2004 - "{}" and "[]" add nothing
             text = text[:1] + inner + text[-1:]
         texts.append(b"%b:%b" % (_encode(name), text))
     return b"{%b}" % b",".join(texts)
@@ -150,7 +150,7 @@ def records_of(
     upto: Mapping[str, Position],
     need: Mapping[str, Need],
 ) -> list[bytes]:
-    """The records that say so. `after` is the reader's state just behind the decision."""
+    """The records of a state. `after` is the reader's position just after the decision that the state belongs to."""
     return [
         encode_append(
             Append(
@@ -167,26 +167,26 @@ def records_of(
     ]
 
 
-def take(stage: AnyStage, found: StateFound) -> None:
-    """Make a new stage what its own events up to there would have made it."""
-    stage.state.own = msgspec.json.decode(joined(found.parts), type=type(stage.state.own))
-    stage.state.upto.update(found.upto)
-    stage.state.need.update(found.need)
+def take(stage: AnyStage, recorded: StateFound) -> None:
+    """Give a new stage the state that its own events up to there would have made."""
+    stage.state.own = msgspec.json.decode(joined(recorded.parts), type=type(stage.state.own))
+    stage.state.upto.update(recorded.upto)
+    stage.state.need.update(recorded.need)
 
 
 class StatesRead:
-    """Gathers the parts of recorded states from records, in any order; `newest` is the last whole one."""
+    """Collects the parts of recorded states from records, in any order; `newest` is the last complete state."""
 
     def __init__(self, form: str | None = None) -> None:
-        """Of this form; None: of any."""
+        """`form`: read only states of this form; None: of any."""
         self._form = form
         self._parts: dict[tuple[Need, int], dict[int, Append]] = {}
         self.newest: StateFound | None = None
         self.others = False
-        """Was there one of another form?"""
+        """Whether a state of another form was read."""
 
     def read(self, record: bytes | None) -> StateFound | None:
-        """The state that this record completes, if any."""
+        """The state that this record completes, or None."""
         if record is None or b'"state":' not in record[:_HEAD_BYTES]:
             return None
         append = decode_append(record)
@@ -202,17 +202,17 @@ class StatesRead:
             return None
         del self._parts[append.state.after, n]
         raws = tuple(bytes(parts[i].state.own) for i in range(1, n + 1))  # type: ignore[union-attr]
-        found = StateFound(append.state.after, append.upto, append.need, raws, append.state.form)
-        if self.newest is None or found.after.offset > self.newest.after.offset:
-            self.newest = found
-        return found
+        state = StateFound(append.state.after, append.upto, append.need, raws, append.state.form)
+        if self.newest is None or state.after.offset > self.newest.after.offset:
+            self.newest = state
+        return state
 
 
 class StateCheck:
-    """Reads a stage's topic from its first record, and folds it beside what is recorded of it.
+    """Reads a stage's topic from its first record, folds its events, and compares the recorded states with the result.
 
-    A state comes a little behind the decision it is of: decisions wait here until one does, at most WAITING_MAX. A
-    state of another form is not compared.
+    A state is recorded some decisions after the one that it belongs to. So decisions wait here, at most WAITING_MAX,
+    until a state arrives. A state of another form is not compared.
     """
 
     def __init__(self, stage: AnyStage) -> None:
@@ -221,37 +221,44 @@ class StateCheck:
         self._states = StatesRead(form_of(stage))
         self._waiting: deque[Decision] = deque()
         self._folded = Need()
-        """The reader's state behind the last decision that was folded."""
+        """The reader's position after the last decision that was folded."""
         self.checked = 0
-        """How many states were what the events before them make."""
+        """How many states agreed with the events before them."""
 
     def read(self, offset: int, record: bytes | None) -> None:
-        """The next record. Raises WrongStateError naming topic and offset."""
+        """Take the next record. Raises WrongStateError naming topic and offset."""
         decision = self._counter.read(offset, record)
         if decision is not None:
             self._waiting.append(decision)
-        found = self._states.read(record)
+        recorded = self._states.read(record)
         while self._waiting and (
             len(self._waiting) > WAITING_MAX
-            or (found is not None and self._waiting[0].seq <= found.after.seq)
+            or (recorded is not None and self._waiting[0].seq <= recorded.after.seq)
         ):
             self._folded = self._waiting[0].after()
             self._stage.remember(self._waiting.popleft())
-        # One that came so late that its decision did not wait any more cannot be compared.
-        if found is not None and found.after.seq >= self._folded.seq:
-            self._compare(found, f"{self._stage.topic} offset {offset}")
+        # If the state came so late that decisions after its own are folded already, it cannot be compared.
+        if recorded is not None and recorded.after.seq >= self._folded.seq:
+            self._compare(recorded, f"{self._stage.topic} offset {offset}")
 
-    def _compare(self, found: StateFound, place: str) -> None:
-        if found.after != self._folded:
-            message = f"{place}: the recorded state is of {found.after}, and before it stands {self._folded}"
+    def _compare(self, recorded: StateFound, place: str) -> None:
+        if recorded.after != self._folded:
+            message = f"{place}: the recorded state is of {recorded.after}, but before it is {self._folded}"
             raise WrongStateError(message)
-        said, made = _fields(joined(found.parts)), _fields(_encode(self._stage.state.own))
-        if names := [name for name in made if bytes(said.get(name, b"")) != bytes(made[name])]:
+        recorded_fields, folded_fields = (
+            _fields(joined(recorded.parts)),
+            _fields(_encode(self._stage.state.own)),
+        )
+        if names := [
+            name
+            for name, folded in folded_fields.items()
+            if bytes(recorded_fields.get(name, b"")) != bytes(folded)
+        ]:
             message = f"{place}: the recorded state is not what the events before it make: {', '.join(names)}"
             raise WrongStateError(message)
-        if (dict(found.upto), dict(found.need)) != (self._stage.upto, self._stage.need):
+        if (dict(recorded.upto), dict(recorded.need)) != (self._stage.upto, self._stage.need):
             message = (
-                f"{place}: the recorded state says it is made of {found.upto}, not of {self._stage.upto}"
+                f"{place}: the recorded state says it is made of {recorded.upto}, not of {self._stage.upto}"
             )
             raise WrongStateError(message)
         self.checked += 1

@@ -1,20 +1,21 @@
-"""The shape that every stage shares: two pure functions over a state that is a value. No I/O, no clock.
+"""What every stage is: two pure functions over a state that is a value. No I/O, no clock.
 
-- `decide(state, told)` says what one event makes: a draft, or None where it makes nothing. It changes nothing: asked
-  twice, or of a copy of the state, it says the same.
-- `fold(state, told)` takes one event into the state: an own event when it is made or read again, an event of a source
-  when it is decided. Nothing else changes the state, and nothing is dropped from it anywhere else.
+- `decide(state, told)` returns what one event makes: a draft, or None if it makes nothing. It changes nothing: called
+  twice, or with a copy of the state, it returns the same.
+- `fold(state, told)` takes one event into the state: an event of the stage itself when it is made or read again, an
+  event of a source when it is decided. Nothing else changes the state or removes anything from it.
 
-The state is plain data: it can be copied, compared, and written down as JSON. It holds dicts and lists, whose order is
-part of the value, and no sets, which have none. Its `own` part follows from the stage's
-own events alone; the rest follows from the sources since `need`.
+The state is plain data: it can be copied, compared, and written as JSON. It holds dicts and lists, whose order is part
+of the value, and no sets, which have no order. Its part `own` follows from the stage's own events alone; the rest
+follows from the sources since `need`.
 
-What a source that drives says waits in the order of arrival, and is folded once it is decided. What a source says that
-is merely read is folded as it comes: it may be ahead of what is decided, so no decision may depend on how far.
+Events of a driving source wait in the order of arrival, and are folded when they are decided. Events of a source that
+is only read are folded as they arrive. Such a source may be ahead of what is decided, so no decision may depend on how
+far it is.
 
-A decision is made in one driving order: that of the positions (offset, event index) of the driving
-source. What is at or before `upto` is folded on resume, never decided again. That makes decision
-n the same whatever the interleaving of the sources and whatever the crash.
+Decisions follow the order of the positions (offset, event index) in the driving source. After a restart, everything at
+or before `upto` is folded and not decided again. So decision n is the same, however the sources interleave and whenever
+the process crashes.
 """
 
 from __future__ import annotations
@@ -32,11 +33,11 @@ from coordinator.streams.log.envelope import Need, Position
 
 NOTHING_DECIDED: Position = (-1, -1)
 EMPTY_DECISION_EVERY = 1000
-"""A stage that decides nothing for this many driving records writes an empty decision, so that `upto` moves."""
+"""A stage that makes no decision for this many driving records writes an empty one, so that `upto` moves."""
 
 
 class Draft(msgspec.Struct, frozen=True):
-    """A decision before it has a number: its events, what it decides up to, what the state still needs."""
+    """A decision without a number yet: its events, up to where it decides, and what the state still needs."""
 
     events: Sequence[AnyEvent]
     upto: Mapping[str, Position]
@@ -44,10 +45,10 @@ class Draft(msgspec.Struct, frozen=True):
 
 
 class Told(msgspec.Struct, frozen=True):
-    """One event with its place: its topic, its position there, where a reader begins who needs it, or what follows it.
+    """One event with its place: its topic, its position there, and where a reader must begin to get it or what follows.
 
-    Decisions are read whole: `before` is where the event's decision begins, and `after` is past it only for the last
-    of its events. Own events, and what the outside says (topic ""), have no place.
+    Decisions are read whole. So `before` is the start of the event's decision, and `after` is its end for the last
+    event and its start for all others. The stage's own events and calls from outside (topic "") have no place.
     """
 
     topic: str
@@ -58,30 +59,30 @@ class Told(msgspec.Struct, frozen=True):
 
 
 class State(msgspec.Struct, kw_only=True):
-    """What every stage's state holds: how far each driver is decided, and from where on each source is needed."""
+    """What the state of every stage holds: up to where each driver is decided, and from where each source is needed."""
 
     upto: dict[str, Position] = {}
     need: dict[str, Need] = {}
     own: Any = None
-    """What follows from the stage's own events; a struct of its own for each stage."""
+    """What follows from the stage's own events: a struct that each stage defines."""
 
 
 S = TypeVar("S", bound=State)
 
 
 class Stage(ABC, Generic[S]):
-    """A pure stage. A subclass names its topic, what drives it and what it merely reads, and brings the two functions.
+    """A pure stage. A subclass names its topic, its drivers and what it only reads, and defines the two functions.
 
-    It holds its state, what waits to be decided, and what never changes (contracts, settings).
+    The object holds the state, the events that wait to be decided, and what never changes (contracts, settings).
     """
 
     topic: ClassVar[str]
     drivers: ClassVar[tuple[str, ...]]
     reads: ClassVar[tuple[str, ...]] = ()
     memory: ClassVar[tuple[str, ...]]
-    """The kinds of own events that are folded: on resume, decisions without any of them are not even decoded."""
+    """The kinds of own events that are folded. On resume, decisions without any of them are not decoded."""
     form: ClassVar[int] = 1
-    """Grows whenever `fold` makes another state of the same own events: recorded states of before are not read then."""
+    """Raise it when `fold` makes another state from the same own events: older recorded states are then not read."""
 
     def __init__(self, state: S) -> None:
         state.upto = dict.fromkeys(self.drivers, NOTHING_DECIDED)
@@ -93,22 +94,22 @@ class Stage(ABC, Generic[S]):
 
     @abstractmethod
     def decide(self, state: S, told: Told) -> Draft | None:
-        """What the event makes, or None. Pure."""
+        """The draft that the event makes, or None. Pure."""
 
     @abstractmethod
     def fold(self, state: S, told: Told) -> None:
-        """Take the event into the state. Changes the state alone, by what is given alone."""
+        """Take the event into the state. It may change only the state, and depend only on its arguments."""
 
     def blocked(self, state: S, told: Told) -> bool:  # noqa: ARG002 - most stages wait for nothing
-        """Can this driving event not be decided before another source, which does not drive, has said more?"""
+        """Whether this driving event must wait for more of a source that does not drive."""
         return False
 
     def needed(self, state: S, told: Told) -> dict[str, Need]:  # noqa: ARG002 - a stage that keeps nothing
-        """What the state still needs of the sources once the event is decided, and makes nothing."""
+        """From where the state needs each source once this event, which makes nothing, is decided."""
         return {told.topic: told.after}
 
     def unfold(self, decision: Decision) -> Iterator[Told]:
-        """The events of a source's decision, as they are decided and folded: one by one."""
+        """The events of a source's decision, each as it is decided and folded."""
         last = len(decision.events) - 1
         for index, event in enumerate(decision.events):
             after = decision.after() if index == last else decision.before
@@ -118,29 +119,29 @@ class Stage(ABC, Generic[S]):
 
     @property
     def sources(self) -> tuple[str, ...]:
-        """Every topic the stage folds."""
+        """Every topic that the stage folds, apart from its own."""
         return (*self.drivers, *self.reads)
 
     @property
     def upto(self) -> dict[str, Position]:
-        """How far each driver is decided."""
+        """Driver -> the position up to which it is decided."""
         return self.state.upto
 
     @property
     def need(self) -> dict[str, Need]:
-        """From where on a new owner reads each source."""
+        """Source -> where a new owner begins to read it."""
         return self.state.need
 
     def decided(self, source: str, position: Position) -> bool:
-        """Is this driving position already decided?"""
+        """Whether this position of a driver is decided already."""
         return position <= self.state.upto[source]
 
     def hear(self, event: Any) -> Draft | None:
-        """The draft for something that the outside says, or None. It waits for nothing, and is folded by its events."""
+        """The draft for a call from outside, or None. A call waits for nothing; it is folded by the events it makes."""
         return self.decide(self.state, Told("", event))
 
     def absorb(self, decision: Decision) -> None:
-        """Take one counted decision of a source: what is still to be decided waits, all else is folded."""
+        """Take one counted decision of a source: events that are not decided yet wait, all others are folded."""
         drives = decision.topic in self.drivers
         for told in self.unfold(decision):
             if drives and not self.decided(told.topic, told.position):
@@ -149,7 +150,7 @@ class Stage(ABC, Generic[S]):
                 self.fold(self.state, told)
 
     def next_draft(self) -> Draft | None:
-        """The next draft that is to be written, not folded; what makes nothing before it is. None: nothing is due."""
+        """The next draft to write, not folded yet; events before it that make nothing are. None: nothing is due."""
         while self._waiting and not self.blocked(self.state, self._waiting[0]):
             told = self._waiting[0]
             draft = self.decide(self.state, told)
@@ -157,12 +158,12 @@ class Stage(ABC, Generic[S]):
                 return draft
             if told.position[0] - self.state.upto[told.topic][0] >= EMPTY_DECISION_EVERY:
                 return Draft([], {told.topic: told.position}, self.needed(self.state, told))
-            # Passed over and not written: `upto` stays, so a new owner passes over the same again.
+            # Skipped without a write: `upto` stays, so a new owner skips the same events again.
             self.fold(self.state, self._waiting.popleft())
         return None
 
     def remember(self, made: Draft | Decision) -> None:
-        """Fold an own decision, right after it is made or on resume: its positions, its events, what it decided."""
+        """Fold a decision of the stage itself, when it is made or on resume: positions, events, and what it decided."""
         self.state.upto.update(made.upto)
         self.state.need.update(made.need)
         if isinstance(made, Draft) or _holds(made, self.memory):
@@ -173,16 +174,16 @@ class Stage(ABC, Generic[S]):
             self.fold(self.state, self._waiting.popleft())
 
     def step(self) -> Draft | None:
-        """The next draft that is to be written, folded. None: nothing is due."""
+        """The next draft to write, already folded. None: nothing is due."""
         draft = self.next_draft()
         if draft is not None:
             self.remember(draft)
         return draft
 
     def waits(self) -> bool:
-        """After `step` gave None: does the oldest driving event wait for a source that does not drive?
+        """After `step` returned None: whether the oldest driving event waits for a source that does not drive.
 
-        Then the driver need not be read further for now: what comes behind would only be held.
+        If so, the driver need not be read further for now: its next events would only be held in memory.
         """
         return bool(self._waiting)
 
@@ -191,5 +192,5 @@ AnyStage = Stage[Any]
 
 
 def _holds(decision: Decision, kinds: tuple[str, ...]) -> bool:
-    """Could one of these kinds be in the decision? Looks at the bytes: decoding costs twenty times more."""
+    """Whether one of these kinds may be in the decision. Searches the bytes: decoding takes twenty times longer."""
     return any(f'"{kind}"'.encode() in bytes(body) for body in decision.bodies for kind in kinds)

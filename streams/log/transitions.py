@@ -1,7 +1,7 @@
-"""Every move of every prediction, out of events that hold a whole round in columns.
+"""Every status transition of every prediction, expanded from events that hold a whole round in columns.
 
-Reads one event; gives its transitions. `coordinator log cat --transitions`, tests and whoever checks a prediction by
-itself use it; what is hot reads the columns. Each has an id made of content: the prediction's, and what became of it.
+`coordinator log cat --transitions`, tests, and checks of a single prediction use it; hot code reads the columns. Each
+transition has an id made from content: the prediction's id and the name of the move.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from coordinator.streams.log.lifecycle import NONE, PREDICTION, advance
 
 
 class Transition(msgspec.Struct, frozen=True, kw_only=True, rename={"before": "from", "after": "to"}):
-    """One prediction's move, at event time `at` (ms). `reason` and `fault` say why, where it has no score or answer."""
+    """One prediction's move at event time `at` (ms). `reason` and `fault` say why it has no answer or no score."""
 
     id: str
     prediction_id: str
@@ -36,14 +36,14 @@ class Transition(msgspec.Struct, frozen=True, kw_only=True, rename={"before": "f
 
 
 Rosters = dict[str, list[RosterEntry]]
-"""input_id -> who was asked: an answer names its model by the place there."""
+"""input_id -> the models that were asked; an answer names its model by the index in this list."""
 
 
 def transitions(event: AnyEvent, rosters: Rosters) -> Iterator[Transition]:
-    """The moves that an event holds, in its order; none for most kinds.
+    """The transitions in an event, in its order; none for most kinds of events.
 
-    `rosters` is the caller's memory between the events of `predictions`: it is filled here and emptied as rounds are
-    answered. Raises KeyError for an answer whose round was never opened.
+    `rosters` is the caller's memory between the events of `predictions`: this function adds a round when it is opened
+    and removes it when it is answered. Raises KeyError for an answer whose round was never opened.
     """
     match event:
         case RoundOpened(data=data):
@@ -52,35 +52,29 @@ def transitions(event: AnyEvent, rosters: Rosters) -> Iterator[Transition]:
             rosters.pop(data.input_id, None)
         case ScopeAnswered(data=data):
             for answer in data.entries(rosters[data.input_id]):
-                where = data.input_id, data.scope_key, answer.model_id
-                yield _move(*where, NONE, answer.status.lower(), event.at, answer.reason, answer.fault)
+                prediction_id = ids.prediction_id(data.input_id, data.scope_key, answer.model_id)
+                move = answer.status.lower()
+                yield _transition(prediction_id, NONE, move, event.at, answer.reason, answer.fault)
         case RoundScored(data=data):
             for entry in data.entries():
-                where = data.input_id, data.scope_key, entry.model_id
+                prediction_id = ids.prediction_id(data.input_id, data.scope_key, entry.model_id)
                 if entry.status == "SCORED":
-                    yield _move(*where, "PENDING", "scored", event.at)
+                    yield _transition(prediction_id, "PENDING", "scored", event.at)
                 elif entry.reason:
-                    yield _move(*where, "PENDING", "scoring-failed", event.at, entry.reason, entry.fault)
+                    move = "scoring-failed"
+                    yield _transition(prediction_id, "PENDING", move, event.at, entry.reason, entry.fault)
         case _:
             pass
 
 
-def _move(
-    input_id: str,
-    scope_key: str,
-    model_id: str,
-    before: str,
-    what: str,
-    at: int,
-    reason: str = "",
-    fault: Fault | None = None,
+def _transition(
+    prediction_id: str, before: str, move: str, at: int, reason: str = "", fault: Fault | None = None
 ) -> Transition:
-    prediction_id = ids.prediction_id(input_id, scope_key, model_id)
     return Transition(
-        id=f"{prediction_id}:{what}",
+        id=f"{prediction_id}:{move}",
         prediction_id=prediction_id,
         before=before,
-        after=advance(PREDICTION, before, what),
+        after=advance(PREDICTION, before, move),
         at=at,
         reason=reason,
         fault=fault,
