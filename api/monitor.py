@@ -78,6 +78,7 @@ class Monitor:
         self.webhook = watches.webhook
         self.payees = watches.payees
         self.scrub = watches.scrub
+        self.evidence = watches.evidence
         self.replay_check = replay_check or ReplayCheck(projector.settings, folded=projector.has_folded)
         self.alerts = Alerts(projector.settings.crunch_id)
         self.findings: list[Finding] = []
@@ -110,6 +111,8 @@ class Monitor:
             own.append(SideTask("payees", self.payees.run))
         if self.scrub is not None:
             own.append(SideTask("scrub", self.scrub.run))
+        if self.evidence is not None:
+            own.append(SideTask("evidence", self.evidence.run))
         self.side_tasks += own
         try:
             async with asyncio.TaskGroup() as group:

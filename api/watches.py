@@ -8,6 +8,7 @@ import msgspec
 
 from coordinator.api.chain_loop import ChainLoop, make_chain
 from coordinator.api.commands import CommandPort
+from coordinator.api.evidence_loop import EvidenceLoop
 from coordinator.api.payees import PayeesLoop
 from coordinator.infra.chain.fake import FakeChain
 from coordinator.infra.kafka.groups import stage_members
@@ -27,6 +28,7 @@ class Watches(msgspec.Struct, frozen=True, kw_only=True):
     webhook: Webhook | None = None
     payees: PayeesLoop | None = None
     scrub: LogScrub | None = None
+    evidence: EvidenceLoop | None = None
     members: Callable[[], Awaitable[dict[str, int]]] | None = None
 
 
@@ -39,6 +41,7 @@ def make_watches(projector: Projector, port: CommandPort) -> Watches:
         chain=None if chain is None else ChainLoop(chain, projector, port, wall_ms, settles_on=fake),
         payees=PayeesLoop(projector, port, wall_ms),
         scrub=LogScrub(settings.kafka_bootstrap, settings.crunch_id, settings.scrub_mb_per_minute),
+        evidence=EvidenceLoop(settings, projector.read.evidence),
         members=lambda: stage_members(settings.kafka_bootstrap, settings.crunch_id),
         webhook=Webhook(
             settings.webhook_url.get_secret_value(),

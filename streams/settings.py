@@ -207,6 +207,9 @@ class Settings(BaseSettings):
     """Told of broken invariants, a stalled feed, lag, a checkpoint unpaid or withheld. May hold a key."""
     webhook_secret: Annotated[SecretStr, _held_by(check_signing_secret, may_be_empty=True)] = SecretStr("")
     """Signs what is posted, as Standard Webhooks says: `whsec_` and the base64 of 24 to 64 bytes."""
+    evidence_key: Annotated[SecretStr, _held_by(check_secret, may_be_empty=True)] = SecretStr("")
+    """Signs notes about the log, `PRIVATE+KEY+coordinator/<crunch>+..`; empty: the one in the data directory, which the
+    first start makes."""
     monitor_seconds: Number = Field(5.0, ge=0.1, le=3_600)
     replay_check_seconds: Number = Field(3600.0, ge=0, le=YEAR_SECONDS)
     """One read model is rebuilt from the log and compared every so often; 0 never."""

@@ -13,6 +13,7 @@ from coordinator.projections.storage.store import Identity, Store
 from coordinator.projections.views.checkpoints import Checkpoints
 from coordinator.projections.views.checks import Checks
 from coordinator.projections.views.dead_letters import DeadLetters
+from coordinator.projections.views.evidence import Evidence
 from coordinator.projections.views.feeds import Feeds
 from coordinator.projections.views.leaderboard import Leaderboard
 from coordinator.projections.views.models import Models
@@ -22,14 +23,17 @@ from coordinator.streams.log.errors import OperatorError
 
 PROJECTIONS: dict[str, type[Projection]] = {
     one.name: one
-    for one in (Leaderboard, Models, Predictions, Feeds, Snapshots, Checkpoints, DeadLetters, Checks)
+    for one in (
+        *(Leaderboard, Models, Predictions, Feeds, Snapshots, Checkpoints),
+        *(DeadLetters, Checks, Evidence),
+    )
 }
 SCHEMA = 3
 """Of the stores as a whole: raise it when what all share changes; `Projection.schema` when one's rows do."""
 
 
 class ReadModels(msgspec.Struct, frozen=True):
-    """The eight projections of one crunch."""
+    """The nine projections of one crunch."""
 
     leaderboard: Leaderboard
     models: Models
@@ -39,6 +43,7 @@ class ReadModels(msgspec.Struct, frozen=True):
     checkpoints: Checkpoints
     dead_letters: DeadLetters
     checks: Checks
+    evidence: Evidence
 
     def all(self) -> list[Projection]:
         """As a list, in the registry's order."""

@@ -46,6 +46,7 @@ PROJECTIONS = {
     "checkpoints",
     "dead_letters",
     "checks",
+    "evidence",
 }
 
 pytestmark = pytest.mark.broker

@@ -52,6 +52,7 @@ FORMS = {
     "SOLANA_RPC_URL": ("h", "ftp://h"),
     "WEBHOOK_URL": ("h", "ftp://h"),
     "WEBHOOK_SECRET": ("line\n", "hush", "whsec_", "whsec_c2hvcnQ=", f"whsec_{'YWJj' * 22}", "c2VjcmV0c2VjcmV0c2VjcmV0c2VjcmV0", "whsec_é"),
+    "EVIDENCE_KEY": ("a key", "x\ny"),
     "DATA_DIR": ("a\nb",),
     "WALLETS_FILE": ("a\tb",),
     "HEALTH_FILE": ("a\x1bb",),

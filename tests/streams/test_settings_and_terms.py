@@ -167,6 +167,7 @@ def test_a_change_is_checked_as_a_start_is():
 
 
 SECRETS = {
+    "EVIDENCE_KEY": "PRIVATE+KEY+hush+hush+hush",
     "MODEL_RUNNER_NODE_TOKEN": "hush-hush",
     "WEBHOOK_SECRET": "whsec_aHVzaC1odXNoLWh1c2gtaHVzaC1odXNoIQ==",
     "WEBHOOK_URL": "https://h/hush-hush",

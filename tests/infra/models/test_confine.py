@@ -299,6 +299,7 @@ def test_what_starts_models_gets_no_secret_of_the_node(monkeypatch: pytest.Monke
     for name in (
         "KAFKA_SASL_PASSWORD",
         "WEBHOOK_SECRET",
+        "EVIDENCE_KEY",
         "API_KEYS",
         "SOLANA_RPC_URL",
         "AWS_SECRET_ACCESS_KEY",

@@ -1,0 +1,68 @@
+"""The key that signs notes about the log: given by a setting, else made on the first start, in the data directory.
+
+Reads and writes `<data_dir>/evidence/key`, with owner-only rights, in the form of Go's note package. It never goes into
+the log, a bundle or an answer; what others need is its public half, `key.pub` beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import stat
+from pathlib import Path
+
+from coordinator.infra.processes.data_dir import exclusive
+from coordinator.streams.evidence.notes import SignerKey
+from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.settings import Settings
+
+FOLDER = "evidence"
+FILE, PUBLIC_FILE = "key", "key.pub"
+OWNER_ONLY = 0o600
+
+
+def origin_of(crunch_id: str) -> str:
+    """The name under which a crunch's notes are signed."""
+    return f"coordinator/{crunch_id}"
+
+
+def signing_key(settings: Settings) -> SignerKey:
+    """The node's key. Raises OperatorError for one that cannot be read, that others may read, or of another name."""
+    origin = origin_of(settings.crunch_id)
+    given = settings.evidence_key.get_secret_value()
+    folder = settings.data_dir / FOLDER
+    if given:
+        key = SignerKey.parse(given)
+        if key.verifier.name != origin:
+            raise OperatorError(f"EVIDENCE_KEY is the key of {key.verifier.name}, not of {origin}")
+        return key
+    path = folder / FILE
+    try:
+        with exclusive(folder / "lock"):
+            if not path.exists():
+                _write(path, SignerKey(origin, secrets.token_bytes(32)))
+            if stat.S_IMODE(path.stat().st_mode) & 0o077:
+                raise OperatorError(
+                    f"{path} may be read by others: chmod 600 it, or make a new key if they have"
+                )
+            key = SignerKey.parse(path.read_text(encoding="ascii"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise OperatorError(
+            f"the signing key {path} cannot be used ({error}); or set EVIDENCE_KEY"
+        ) from error
+    if key.verifier.name != origin:
+        raise OperatorError(f"{path} is the key of {key.verifier.name}, not of {origin}")
+    (folder / PUBLIC_FILE).write_text(f"{key.verifier}\n", encoding="ascii")
+    return key
+
+
+def _write(path: Path, key: SignerKey) -> None:
+    """Whole or not at all, and never readable by others, not even for an instant."""
+    partial = path.with_suffix(".partial")
+    partial.unlink(missing_ok=True)
+    handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
+    with os.fdopen(handle, "w", encoding="ascii") as file:
+        file.write(key.secret_text())
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)

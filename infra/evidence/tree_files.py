@@ -1,0 +1,110 @@
+"""The tree as files: `<data_dir>/evidence` holds tiles, a signed note for each batch, and what each batch holds.
+
+Reads what is kept of the log's decisions; writes tiles first, then the note, then the batch's file, each by renaming:
+so a process that is killed leaves nothing half done, and the next one writes the same bytes again. All of it but the
+key can be made anew from the log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import msgspec
+
+from coordinator.infra.evidence.key import FOLDER
+from coordinator.streams.evidence.extent import Batch, LeafRows, entries_of, next_batch
+from coordinator.streams.evidence.merkle import root
+from coordinator.streams.evidence.notes import Checkpoint, SignerKey, signed_note
+from coordinator.streams.evidence.tiles import ENTRIES, WIDTH, grown, subtrees_of, tile_path
+from coordinator.streams.evidence.tiles import entries_of as entries_in
+from coordinator.streams.log.errors import OperatorError
+
+BATCHES, NOTES, LATEST = "batches", "notes", "checkpoint"
+
+
+class TreeFiles:
+    """The tree of one data directory. One process writes; anybody may read."""
+
+    def __init__(self, data_dir: Path, key: SignerKey) -> None:
+        self.folder = data_dir / FOLDER
+        self.key = key
+        self.last = self._newest()
+
+    def next(self, rows: LeafRows) -> tuple[Batch, list[bytes]] | None:
+        """The next batch and its entries, where the checkpoint and all that it was made of is there; else None.
+
+        Raises OperatorError where the files are another log's.
+        """
+        if self.last is not None:
+            self._check_same_log(rows, self.last)
+        batch = next_batch(rows, self.last)
+        return None if batch is None else (batch, list(entries_of(rows, self.last, batch)))
+
+    def keep(self, batch: Batch, entries: Sequence[bytes]) -> None:
+        """Write what `next` gave: tiles, note, batch."""
+        for path, content in grown(self.tile, batch.first, entries):
+            self._write(path, content)
+        computed = root(subtrees_of(self.tile, batch.size), batch.size)
+        note = signed_note(Checkpoint(self.key.verifier.name, batch.size, computed), self.key)
+        self._write(f"{NOTES}/{batch.number}", note)
+        self._write(LATEST, note)
+        self._write(
+            f"{BATCHES}/{batch.number}.json", msgspec.json.encode(batch)
+        )  # last: by it the rest is known whole
+        self.last = batch
+
+    def batches(self) -> Iterator[Batch]:
+        """Every batch, newest first."""
+        for number in range(self.last.number if self.last else 0, 0, -1):
+            yield self._batch(number)
+
+    def batch_of(self, checkpoint_id: str) -> Batch | None:
+        """The newest batch that holds a checkpoint of this id."""
+        return next((batch for batch in self.batches() if checkpoint_id in batch.checkpoint_ids), None)
+
+    def note(self, batch: Batch) -> bytes:
+        """The signed note of the tree with this batch as its last."""
+        return (self.folder / NOTES / str(batch.number)).read_bytes()
+
+    def tile(self, path: str) -> bytes:
+        """A tile by its path. Raises KeyError for one that is not there."""
+        try:
+            return (self.folder / path).read_bytes()
+        except OSError as error:
+            raise KeyError(path) from error
+
+    def _check_same_log(self, rows: LeafRows, batch: Batch) -> None:
+        row = rows.row("checkpoints", batch.offset)
+        if row is None:
+            return  # not folded so far yet
+        index = batch.index_of("checkpoints", row)
+        width = min(WIDTH, batch.size - index // WIDTH * WIDTH)
+        stored = entries_in(self.tile(tile_path(ENTRIES, index // WIDTH, width)))[index % WIDTH]
+        if stored != row.entries[:32]:
+            raise OperatorError(
+                f"{self.folder} is about another log than the one that is folded: the decision at offset "
+                f"{batch.offset} of checkpoints is another. Nothing is signed: whoever holds an earlier note could "
+                "show that the past was rewritten"
+            )
+
+    def _newest(self) -> Batch | None:
+        numbers = [int(path.stem) for path in (self.folder / BATCHES).glob("*.json") if path.stem.isdigit()]
+        return self._batch(max(numbers)) if numbers else None
+
+    def _batch(self, number: int) -> Batch:
+        path = self.folder / BATCHES / f"{number}.json"
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=Batch)
+        except (OSError, msgspec.DecodeError) as error:
+            raise OperatorError(
+                f"{path} cannot be read ({error}): remove the folders of {self.folder}, not the key; the node makes "
+                "them again from its log"
+            ) from error
+
+    def _write(self, name: str, content: bytes) -> None:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(path.name + ".partial")
+        partial.write_bytes(content)
+        partial.replace(path)

@@ -1,0 +1,90 @@
+"""What the tree over the log is made of: the leaves of each counted decision.
+
+Folds the topics whose appends are leaves (`streams/evidence/leaves.py`), each into rows of its own; the tree's order
+over topics is joined when it is asked for (`streams/evidence/extent.py`). It looks at every decision of the node, so it
+must cost next to nothing: a row holds many decisions, and those that fill none yet stand beside the positions.
+"""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import Any, ClassVar
+
+import msgspec
+
+from coordinator.projections.folding.base import Projection, eight, encode_row
+from coordinator.projections.storage.batch import Batch
+from coordinator.projections.storage.store import Store
+from coordinator.streams.evidence.leaves import LEAF_TOPICS, Leafed, leafed
+from coordinator.streams.evidence.merkle import HASH_BYTES
+from coordinator.streams.log.counting import Decision
+
+ROWS = dict(zip(LEAF_TOPICS, (b"f", b"i", b"m", b"p", b"s", b"n", b"c"), strict=True))
+"""Topic -> the first byte of its rows."""
+DECISIONS_IN_ROW = 16
+TAILS = "tails"
+Kept = tuple[int, Leafed]
+"""(the decision's offset, what is kept of it)"""
+_decoder = msgspec.msgpack.Decoder(list[Kept])
+
+
+class Evidence(Projection):
+    """Rows of 16 decisions each, by topic and the offset of the first. To be read where it is folded."""
+
+    name = "evidence"
+    topics = LEAF_TOPICS
+    owners: ClassVar[Mapping[bytes, str]] = {first: topic for topic, first in ROWS.items()}
+    keeps_past = False
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store)
+        self._tails: dict[str, list[Kept]] = {topic: [] for topic in LEAF_TOPICS}
+        self._tail_notes: dict[str, str] = dict(store.notes.get(TAILS, {}))
+        for topic, text in self._tail_notes.items():
+            self._tails[topic] = _decoder.decode(base64.b64decode(text))
+        self._leaves = {topic: self._count_leaves(topic) for topic in LEAF_TOPICS}
+
+    def _count_leaves(self, topic: str) -> int:
+        last = self._tails[topic][-1:] or [
+            kept for _, raw in self._newest(topic) for kept in _decoder.decode(raw)[-1:]
+        ]
+        return sum(row.first_leaf + len(row.entries) // HASH_BYTES for _, row in last)
+
+    def _newest(self, topic: str) -> list[tuple[bytes, bytes]]:
+        newest = next(self.store.scan(ROWS[topic], backwards=True), None)
+        return [newest] if newest else []
+
+    def apply(self, decision: Decision, batch: Batch) -> None:
+        topic = decision.topic
+        row = leafed(decision, self._leaves[topic])
+        self._leaves[topic] += len(row.entries) // HASH_BYTES
+        tail = self._tails[topic]
+        tail.append((decision.offset, row))
+        self._tail_notes.pop(topic, None)
+        if len(tail) == DECISIONS_IN_ROW:
+            batch.put(ROWS[topic] + eight(tail[0][0]), encode_row(tail))
+            self._tails[topic] = []
+
+    def notes(self) -> dict[str, Any]:
+        for topic, tail in self._tails.items():
+            if topic not in self._tail_notes:
+                self._tail_notes[topic] = base64.b64encode(encode_row(tail)).decode()
+        return {TAILS: dict(self._tail_notes)}
+
+    def row(self, topic: str, offset: int) -> Leafed | None:
+        """See `LeafRows`."""
+        return next((row for _, row in self.rows(topic, offset - 1, offset)), None)
+
+    def rows(self, topic: str, after: int, until: int | None = None) -> Iterator[Kept]:
+        """See `LeafRows`."""
+        first = ROWS[topic]
+        containing = next(self.store.scan(first, start=first + eight(after + 1), backwards=True), None)
+        start = containing[0] if containing else first
+        in_rows = (kept for _, raw in self.store.scan(first, start=start) for kept in _decoder.decode(raw))
+        for offset, row in chain(in_rows, self._tails[topic]):
+            if until is not None and offset > until:
+                return
+            if offset > after:
+                yield offset, row
