@@ -18,7 +18,7 @@ from coordinator.cli.checkup import Finding, State
 from coordinator.cli.contract import examined
 from coordinator.cli.contract_kept import applied_and_disk
 from coordinator.cli.feeds import probe_source
-from coordinator.cli.model_check import make_ticks, models_to_check
+from coordinator.cli.model_check import make_ticks
 from coordinator.cli.model_trial import ModelTrial
 from coordinator.cli.plan import looked_through
 from coordinator.cli.status import ask_api
@@ -28,7 +28,7 @@ from coordinator.infra.kafka.probe import why_silent
 from coordinator.infra.kafka.topics import list_topics
 from coordinator.infra.log.models import ModelsLog
 from coordinator.infra.log.progress import look_at_ends
-from coordinator.infra.models.host.folder import read_models
+from coordinator.infra.models.host.folder import models_of, read_models
 from coordinator.infra.models.host.process import Limits
 from coordinator.infra.ntp import ntp_time_ms
 from coordinator.infra.wallets_file import WalletsFile
@@ -119,7 +119,7 @@ async def ids_in_folder(folder: Path) -> Collection[str]:
 async def models(settings: Settings, folder: Path) -> list[Finding]:
     """Three rounds with every model of `folder`, as the model host would run them."""
     try:
-        entries = models_to_check(folder)
+        entries = models_of(folder)
         challenge = load_contracts(settings.contract, kind=settings.feed_kind).current
         ticks = make_ticks(challenge, None, settings.feed_subjects[0], ROUNDS)
     except OperatorError as error:

@@ -67,6 +67,10 @@ COMMANDS = {
     "feeds": ("feeds:app", "Sources of market data, and the past of a feed."),
     "keys": ("keys:app", "Keys for the report API: read, settle, admin."),
     "models": ("models:app", "Run models on this machine."),
+    "backtest": (
+        "backtest:backtest",
+        "Play models through a market of the past, by the node's own stages: scores, board and payout to the unit.",
+    ),
     "checkpoint": ("checkpoint:app", "Look at checkpoints, and bring them to PAID."),
 }
 """What `cli/groups.py` takes; a test compares each line with the help of the command itself."""

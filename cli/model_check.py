@@ -16,7 +16,7 @@ from rich.text import Text
 from coordinator.cli.model_trial import ModelTrial, Tick, Trial
 from coordinator.cli.terminal import Console, progress_bar
 from coordinator.infra.contracts.loading import load_contracts
-from coordinator.infra.models.host.folder import MAIN_FILE, SAFE_ID, ModelEntry, model_alone, read_models
+from coordinator.infra.models.host.folder import ModelEntry, models_of
 from coordinator.infra.models.host.process import Limits
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.inputs.model_input import RECORDS_SEEN, encode_model_input
@@ -62,7 +62,7 @@ def check(
       [bold]coordinator models check my-models/trend[/bold]
       [bold]coordinator models check my-models --candles btc.csv.gz --rounds 500[/bold]
     """
-    entries = models_to_check(directory)
+    entries = models_of(directory)
     settings = read_settings(os.environ, contract=contract)
     if contract is None and not os.environ.get("CONTRACT"):
         settings = read_settings(os.environ, contract="coordinator.infra.contracts.demo:CONTRACT")
@@ -78,23 +78,6 @@ def check(
     console.print(f"{len(ticks)} rounds on {market}, {ticks[0].subject}", highlight=False)
     failed = asyncio.run(_check_all(entries, challenge, settings, ticks, memory_mb, console))
     raise typer.Exit(EXIT_FAULT if failed else 0)
-
-
-def models_to_check(directory: Path) -> list[ModelEntry]:
-    """The model of a folder with a main.py, or all models of a folder of folders. Raises OperatorError."""
-    if not directory.is_dir():
-        raise OperatorError(
-            f"{directory} is no folder: name a folder with a {MAIN_FILE}, or a folder of such"
-        )
-    if (directory / MAIN_FILE).is_file():
-        name = directory.resolve().name
-        if not SAFE_ID.fullmatch(name):
-            raise OperatorError(f"the folder's name {name!r} cannot be a model's: use letters, digits, . _ -")
-        return [model_alone(directory.resolve())]
-    entries = read_models(directory)
-    if not entries:
-        raise OperatorError(f"no model in {directory}: it has no {MAIN_FILE}, and no folder in it has one")
-    return entries
 
 
 def make_ticks(contract: CrunchContract, candles: Path | None, subject: str, rounds: int) -> list[Tick]:

@@ -58,6 +58,7 @@ ALLOWED = {
     # The shells. infra implements ports and imports no stage (below); scaffolds imports nothing.
     "streams/net": {*CORE},
     "streams/sources": {*CORE, "streams/net"},
+    "streams/backtest": {*CORE, "streams/sources", "infra"},
     "streams/agents": {*CORE, "streams/net", "streams/sources", "infra"},
     "projections": {*CORE, "infra"},
     "api": {*CORE, "projections", "infra"},
@@ -68,6 +69,7 @@ ALLOWED = {
         "streams/net",
         "streams/sources",
         "streams/agents",
+        "streams/backtest",
         "projections",
         "api",
         "infra",

@@ -20,11 +20,17 @@ class Calls(msgspec.Struct, frozen=True):
     predicts: list[tuple[InputScope, list[Any]]]
 
 
-def calls_of(data: InputReceivedData, contract: CrunchContract) -> Calls:
-    """The calls of one input. Raises KeyError for an argument that no param of the scope is."""
+def calls_of(data: InputReceivedData, contract: CrunchContract, payload: Any = msgspec.UNSET) -> Calls:
+    """The calls of one input; `payload` stands for its data, decoded unless it is given.
+
+    Raises KeyError for an argument that no param of the scope is.
+    """
     method = contract.call_method
     return Calls(
-        method.tick_values(msgspec.json.decode(data.payload), data.subject, data.point),
+        method.tick_values(
+            msgspec.json.decode(data.payload) if payload is msgspec.UNSET else payload,
+            *(data.subject, data.point),
+        ),
         [
             (
                 scope,

@@ -128,6 +128,23 @@ def read_models(models_dir: Path, *, strict: bool = True) -> list[ModelEntry]:
     return sorted(entries, key=lambda entry: entry.model_id)
 
 
+def models_of(directory: Path) -> list[ModelEntry]:
+    """The model of a folder with a main.py, or all models of a folder of folders. Raises OperatorError."""
+    if not directory.is_dir():
+        raise OperatorError(
+            f"{directory} is no folder: name a folder with a {MAIN_FILE}, or a folder of such"
+        )
+    if (directory / MAIN_FILE).is_file():
+        name = directory.resolve().name
+        if not SAFE_ID.fullmatch(name):
+            raise OperatorError(f"the folder's name {name!r} cannot be a model's: use letters, digits, . _ -")
+        return [model_alone(directory.resolve())]
+    entries = read_models(directory)
+    if not entries:
+        raise OperatorError(f"no model in {directory}: it has no {MAIN_FILE}, and no folder in it has one")
+    return entries
+
+
 def left_out(models_dir: Path) -> list[str]:
     """One sentence for each folder that is not run as a model, with what to do about it."""
     named, present = _named_and_present(models_dir)

@@ -130,7 +130,7 @@ async def start_child(
     """
     work = log_dir / "work" / f"{entry.model_id}{copy}"
     try:
-        folder = await asyncio.to_thread(_fresh_copy, entry.folder, work)
+        folder = await asyncio.to_thread(fresh_copy, entry.folder, work)
     except OSError as error:  # shutil.Error is one, with a list of (from, to, why)
         raise ChildFailedError(f"could not be copied: {_why_not_copied(error)}") from error
     try:
@@ -223,7 +223,7 @@ def _environment() -> dict[str, str]:
     return {name: os.environ[name] for name in ENVIRONMENT_KEPT if name in os.environ}
 
 
-def _fresh_copy(source: Path, target: Path) -> Path:
+def fresh_copy(source: Path, target: Path) -> Path:
     """A copy of the submission, without what is no file of its own: links stay links, and lead nowhere it may read.
 
     Raises OSError for what cannot be copied, or is more than a submission may hold.

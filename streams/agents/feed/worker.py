@@ -26,10 +26,9 @@ from coordinator.streams.agents.owning.ownership import LostOwnershipError, Owne
 from coordinator.streams.agents.owning.tenure import Tenure
 from coordinator.streams.clock import wall_ms
 from coordinator.streams.events import ModelSeen, Terms
-from coordinator.streams.feeds.given import value_fault
 from coordinator.streams.feeds.order import merge_by_time
 from coordinator.streams.feeds.stage import FeedStage
-from coordinator.streams.feeds.witness import Witness, time_fault
+from coordinator.streams.feeds.witness import Witness
 from coordinator.streams.granularity import granularity_ms
 from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.log.counting import Counter, Decision
@@ -39,8 +38,8 @@ from coordinator.streams.log.plain_topics import PlainCounter
 from coordinator.streams.log.stage import Draft
 from coordinator.streams.ports import FeedRecord, FeedSource, Subscription
 from coordinator.streams.settings import Settings
-from coordinator.streams.sources.candle_values import VALUE_NAMES, candle_fault
 from coordinator.streams.sources.files.given_times import utc_text
+from coordinator.streams.sources.sound import record_fault
 
 MODELS_WAIT_SECONDS = 60.0
 DAY_MS = 86_400_000
@@ -333,19 +332,12 @@ class FeedTenure(Tenure):
             await sent
 
     async def _sound(self, records: Sequence[FeedRecord]) -> list[FeedRecord]:
-        """The records that can be, by their times, their decimals and their candles, and are not too late. Others
-        are garbage from outside.
-
-        Our own sources look themselves; one that a package brings may not.
-        """
+        """The records that can be, and are not too late. Others are garbage from outside."""
         sound: list[FeedRecord] = []
         any_price = self._settings.feed_any_price
         now_ms = max(self._wall_ms(), self._witness.confirmed_ms, self.feeds.own.clock)
         for record in records:
-            fault = time_fault(record.ts_event, record.at, now_ms) or value_fault(record.values)
-            if fault is None and record.kind == "candle" and record.values.keys() >= set(VALUE_NAMES):
-                fault = candle_fault(record.values, any_price=any_price)
-            fault = fault or self.feeds.own.refusal(record)
+            fault = record_fault(record, now_ms, any_price=any_price) or self.feeds.own.refusal(record)
             if fault is None:
                 sound.append(record)
             else:

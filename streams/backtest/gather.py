@@ -1,0 +1,225 @@
+"""What a backtest is told about its models while it runs: sums of bounded size, and rows for whoever wants every one.
+
+Reads the counted decisions of `inputs`, `predictions`, `scores`, `snapshots` and `checkpoints`, in that order for each
+instant. Sums are of integers; memory grows with the hours, not with the rounds.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import msgspec
+
+from coordinator.streams.events import (
+    CheckpointData,
+    CheckpointOpened,
+    CheckpointWithheld,
+    InputResolved,
+    RosterEntry,
+    RoundOpened,
+    RoundScored,
+    ScopeAnswered,
+    SnapshotTaken,
+)
+from coordinator.streams.log.counting import Decision
+
+HOUR_MS = 3_600_000
+BINS = 20
+"""Of answers in [-1, 1]: each a tenth wide."""
+REASONS_MAX = 200
+OTHER = "other reasons"
+Sum = list[int]
+"""[sum of units, n]"""
+OnRow = Callable[[str, dict[str, Any]], None]
+"""(table, row)"""
+
+
+def _sum() -> Sum:
+    return [0, 0]
+
+
+def _sums() -> defaultdict[Any, Sum]:
+    return defaultdict(_sum)
+
+
+class OfModel(msgspec.Struct):
+    """One model's sums of the value field, by the start of the hour (ms), the hour of the day (UTC) and the scope."""
+
+    hours: defaultdict[int, Sum] = msgspec.field(default_factory=_sums)
+    hours_of_day: defaultdict[int, Sum] = msgspec.field(default_factory=_sums)
+    scopes: defaultdict[str, Sum] = msgspec.field(default_factory=_sums)
+    missing: Counter[tuple[str, str]] = msgspec.field(default_factory=Counter)
+    """(status, reason) of every answer that failed or did not come."""
+    bins: dict[int, list[float]] = {}
+    """Bin of the answer's `value` -> [n, sum of values, sum of the signs of the returns that came]."""
+    scored: int = 0
+    failed: int = 0
+    absent: int = 0
+    charged: int = 0
+
+    @property
+    def total(self) -> Sum:
+        """Of all hours."""
+        return [sum(one[0] for one in self.hours.values()), sum(one[1] for one in self.hours.values())]
+
+
+class Gathered:
+    """The taps of one backtest, and what they have gathered."""
+
+    def __init__(self, value_field: str, on_row: OnRow | None = None) -> None:
+        self.models: defaultdict[str, OfModel] = defaultdict(OfModel)
+        self.rounds = 0
+        self.first_point = self.last_point = -1
+        self.checkpoints: list[CheckpointData] = []
+        self.rows: Counter[str] = Counter()
+        self._value_field, self._on_row = value_field, on_row
+        self._rosters: dict[str, list[RosterEntry]] = {}
+        self._said: dict[str, dict[str, float]] = {}
+        """`input id/scope key` -> model -> the number that it said, until it is scored."""
+        self._returns: dict[str, float] = {}
+        """`input id/resolvable time` -> the return, until its scores come."""
+
+    @property
+    def taps(self) -> Mapping[str, Callable[[Decision], None]]:
+        """For an engine."""
+        return {
+            "inputs": self._inputs,
+            "predictions": self._predictions,
+            "scores": self._scores,
+            "snapshots": self._snapshots,
+            "checkpoints": self._checkpoints,
+        }
+
+    def _inputs(self, decision: Decision) -> None:
+        self._returns.clear()  # all that was resolved before this instant is scored
+        for event in decision.events:
+            if isinstance(event, InputResolved) and isinstance(event.data.truth, dict):
+                change = event.data.truth.get("return")
+                if isinstance(change, (int, float)):
+                    self._returns[f"{event.data.input_id}/{event.data.resolvable_at}"] = change
+
+    def _predictions(self, decision: Decision) -> None:
+        for event in decision.events:
+            match event:
+                case RoundOpened(data=data):
+                    self.rounds += 1
+                    self._rosters = {data.input_id: data.roster}
+                    self.last_point = int(data.input_id.rpartition("/")[2])
+                    if self.first_point < 0:
+                        self.first_point = self.last_point
+                case ScopeAnswered(data=data):
+                    self._answered(event)
+
+    def _answered(self, event: ScopeAnswered) -> None:
+        data = event.data
+        said: dict[str, float] = {}
+        for entry in data.entries(self._rosters[data.input_id]):
+            if entry.status == "PENDING":
+                value = _number(bytes(entry.output))
+                if value is not None:
+                    said[entry.model_id] = value
+            else:
+                missing = self.models[entry.model_id].missing
+                key = (entry.status, entry.reason)
+                missing[key if key in missing or len(missing) < REASONS_MAX else (entry.status, OTHER)] += 1
+            if self._on_row is not None:
+                subject, point = data.input_id.split("/", 1)[1].rsplit("/", 1)
+                self._row(
+                    "predictions",
+                    point=int(point),
+                    subject=subject,
+                    scope_key=data.scope_key,
+                    model_id=entry.model_id,
+                    status=entry.status,
+                    output=bytes(entry.output).decode() if entry.status == "PENDING" else None,
+                    reason=entry.reason,
+                    fault=entry.fault,
+                )
+        self._said[f"{data.input_id}/{data.scope_key}"] = said
+
+    def _scores(self, decision: Decision) -> None:
+        for event in decision.events:
+            if isinstance(event, RoundScored):
+                self._scored(event)
+
+    def _scored(self, event: RoundScored) -> None:
+        data = event.data
+        said = self._said.pop(f"{data.input_id}/{data.scope_key}", {})
+        change = self._returns.get(f"{data.input_id}/{data.resolvable_at}")
+        hour = data.resolvable_at // HOUR_MS
+        for entry in data.entries():
+            of = self.models[entry.model_id]
+            units = entry.units.get(self._value_field, entry.charge_units)
+            of.scored += entry.status == "SCORED"
+            of.failed += entry.status == "FAILED"
+            of.absent += entry.status == "ABSENT"
+            of.charged += entry.charge_units is not None
+            if entry.reason:
+                of.missing[entry.status, entry.reason[:200]] += 1
+            if units is not None:
+                scope = f"{data.subject} {data.scope_key}"
+                for total in (of.hours[hour * HOUR_MS], of.hours_of_day[hour % 24], of.scopes[scope]):
+                    total[0] += units
+                    total[1] += 1
+            value = said.get(entry.model_id)
+            if value is not None and change is not None and -1 <= value <= 1:
+                into = of.bins.setdefault(min(int((value + 1) * BINS / 2), BINS - 1), [0, 0.0, 0.0])
+                into[0] += 1
+                into[1] += value
+                into[2] += (change > 0) - (change < 0)
+            if self._on_row is not None:
+                self._row(
+                    "scores",
+                    point=data.point,
+                    resolvable_at=data.resolvable_at,
+                    subject=data.subject,
+                    scope_key=data.scope_key,
+                    model_id=entry.model_id,
+                    status=entry.status,
+                    value_units=entry.units.get(self._value_field),
+                    charge_units=entry.charge_units,
+                    units=msgspec.json.encode(entry.units).decode(),
+                    reason=entry.reason,
+                )
+
+    def _snapshots(self, decision: Decision) -> None:
+        for event in decision.events:
+            if isinstance(event, SnapshotTaken) and self._on_row is not None:
+                data = event.data
+                self._row(
+                    "snapshots",
+                    model_id=data.model_id,
+                    period_start=data.period_start,
+                    period_end=data.period_end,
+                    scored_count=data.scored_count,
+                    failed_count=data.failed_count,
+                    absent_model_count=data.absent_model_count,
+                    summary_units=msgspec.json.encode(data.summary_units).decode(),
+                    windows_units=msgspec.json.encode(data.windows_units).decode(),
+                )
+
+    def _checkpoints(self, decision: Decision) -> None:
+        for event in decision.events:
+            if isinstance(event, CheckpointOpened):
+                self.checkpoints.append(event.data)
+            elif isinstance(event, CheckpointWithheld):
+                self.checkpoints.append(event.data.checkpoint)
+
+    def _row(self, table: str, **row: Any) -> None:
+        self.rows[table] += 1
+        if self._on_row is not None:
+            self._on_row(table, row)
+
+
+def _number(output: bytes) -> float | None:
+    """The `value` of an answer, where it is a number."""
+    try:
+        return msgspec.json.decode(output, type=_Valued).value
+    except msgspec.DecodeError:
+        return None
+
+
+class _Valued(msgspec.Struct):
+    value: float

@@ -1,0 +1,81 @@
+"""The market of a backtest, instant by instant: from a file of candles, or from a feed's history, day by day.
+
+Memory is bounded: a file is read as it is needed, a history a day at a time. A record that cannot be is refused and
+counted, as at the node.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from coordinator.streams.feeds.order import merge_by_time
+from coordinator.streams.ports import FeedRecord, FeedSource, Subscription
+from coordinator.streams.settings import Settings
+from coordinator.streams.sources.files.candles import iter_candles, path_for
+from coordinator.streams.sources.files.given_rows import make_reading
+from coordinator.streams.sources.sound import record_fault
+
+DAY_MS = 86_400_000
+OnRefused = Callable[[str], None]
+"""(why): a row or record that cannot be."""
+
+
+def subscriptions_of(settings: Settings) -> list[Subscription]:
+    """What the settings ask of a feed."""
+    return [
+        Subscription(settings.feed_source, subject, settings.feed_kind, settings.feed_granularity)
+        for subject in settings.feed_subjects
+    ]
+
+
+def from_file(settings: Settings, on_refused: OnRefused) -> Iterator[tuple[int, Sequence[FeedRecord]]]:
+    """The candles of FEED_CANDLES_FILE within REPLAY_FROM_MS..REPLAY_UNTIL_MS. Raises OperatorError."""
+    reading = make_reading(settings.feed_columns, settings.feed_stamp, any_price=settings.feed_any_price)
+    histories = [
+        iter_candles(
+            path_for(settings.feed_candles_file, one.subject),
+            one,
+            settings.replay_from_ms,
+            settings.replay_until_ms,
+            lambda row: on_refused(row.said(Path(settings.feed_candles_file).name)),
+            reading,
+        )
+        for one in subscriptions_of(settings)
+    ]
+    return merge_by_time(histories)
+
+
+def from_history(
+    settings: Settings, source: FeedSource, start_ms: int, end_ms: int, on_refused: OnRefused
+) -> Iterator[tuple[int, Sequence[FeedRecord]]]:
+    """What a feed's history holds with start_ms <= at <= end_ms. Raises WorldError."""
+    with asyncio.Runner() as runner:
+        yield from merge_by_time(
+            [
+                _by_day(settings, source, one, start_ms, end_ms, on_refused, runner)
+                for one in subscriptions_of(settings)
+            ]
+        )
+
+
+def _by_day(
+    settings: Settings,
+    source: FeedSource,
+    subscription: Subscription,
+    start_ms: int,
+    end_ms: int,
+    on_refused: OnRefused,
+    runner: asyncio.Runner,
+) -> Iterator[FeedRecord]:
+    async def of_day(first: int, last: int) -> list[FeedRecord]:
+        return [record async for record in source.history(subscription, first, last)]
+
+    for day in range(start_ms // DAY_MS * DAY_MS, end_ms + 1, DAY_MS):
+        for record in runner.run(of_day(max(day, start_ms), min(day + DAY_MS - 1, end_ms))):
+            fault = record_fault(record, end_ms, any_price=settings.feed_any_price)
+            if fault is None:
+                yield record
+            else:
+                on_refused(f"{record.subject} {record.ts_event}: {fault}")

@@ -1,0 +1,162 @@
+"""A backtest: the node's own stages over a market of the past, and the models in processes of their own.
+
+    result = run_backtest(Plan(entries, shelf, settings, base_classname), instants, work_dir)
+
+Production's rules exactly: the grid, what was known when, truths with their gaps, absence, windows, ranking, payout.
+Deadlines are measured and told, and cost nothing unless asked for. There is no broker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from coordinator.infra.models.host.folder import ModelEntry
+from coordinator.streams.backtest.gather import Gathered, OfModel, OnRow
+from coordinator.streams.backtest.models import ProcessModels
+from coordinator.streams.checkpoints.ranking import rank
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.terms import make_terms
+from coordinator.streams.engine import Ending, Engine
+from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.ports import FeedRecord
+from coordinator.streams.predictions.stage import BUDGET_SHARE
+from coordinator.streams.settings import Settings
+
+Instants = Iterable[tuple[int, Sequence[FeedRecord]]]
+"""(at in ms, the records that became known then), `at` rising."""
+OnProgress = Callable[[int, int], None]
+"""(rounds asked, time in ms)"""
+PROGRESS_EVERY = 200
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What is played: models, rules, and how they are asked."""
+
+    entries: Sequence[ModelEntry]
+    contract: CrunchContract
+    contract_hash: str
+    settings: Settings
+    base_classname: str
+    deadlines: bool = False
+
+
+class ModelResult(msgspec.Struct, frozen=True):
+    """One model's line. Units are of 10**-score_decimals, times in microseconds."""
+
+    model_id: str
+    rank: int | None
+    """By the contract's ranking key, at the end."""
+    rank_units: int | None
+    mean_units: float | None
+    share: int
+    """Frac64, summed over all checkpoints and the running period."""
+    of: OfModel
+    p50_us: int
+    p95_us: int
+    max_us: int
+    late_count: int
+    """Rounds that took longer than the node would have waited."""
+
+
+class Result(msgspec.Struct, frozen=True):
+    """What came of it. `models` stand in the order of the board, those without a number last."""
+
+    models: list[ModelResult]
+    rounds: int
+    first_point: int
+    last_point: int
+    checkpoints: int
+    ending: Ending | None
+    ranking_key: str
+    score_decimals: int
+    direction: str
+
+
+def run_backtest(
+    plan: Plan,
+    instants: Instants,
+    work_dir: Path,
+    on_progress: OnProgress = lambda _rounds, _at: None,
+    on_row: OnRow | None = None,
+) -> Result:
+    """Play it. Raises OperatorError for a model that cannot be made, terms that cannot be, and a market without an
+    instant; what the instants raise passes through.
+    """
+    models = ProcessModels(plan.entries, plan.base_classname, work_dir, deadlines=plan.deadlines)
+    terms = make_terms(plan.contract, plan.contract_hash, plan.settings, 0)
+    gathered = Gathered(terms.value_field, on_row)
+    engine = Engine(
+        lambda _: plan.contract,
+        models,
+        crunch_id=plan.settings.crunch_id,
+        taps=gathered.taps,
+        keeps_log=False,
+    )
+    try:
+        models.start()
+        engine.configure(terms)
+        for number, (at, records) in enumerate(instants):
+            engine.feed(at, records)
+            if number % PROGRESS_EVERY == 0:
+                on_progress(gathered.rounds, at)
+    finally:
+        models.close()
+    if engine.feeds.own.clock < 0:
+        raise OperatorError(
+            f"there is no record of {', '.join(plan.settings.feed_subjects)}: nothing was played"
+        )
+    on_progress(gathered.rounds, engine.feeds.own.clock)
+    ending = engine.end_now() if any(one.hours for one in gathered.models.values()) else None
+    return _result(plan, models, gathered, ending)
+
+
+def _result(plan: Plan, models: ProcessModels, gathered: Gathered, ending: Ending | None) -> Result:
+    aggregation = plan.contract.aggregation
+    key, direction = aggregation.ranking_key, aggregation.ranking_direction.value
+    windows = {one.model_id: one.windows_units.get(key) for one in (ending.snapshots if ending else ())}
+    names = [entry.model_id for entry in plan.entries]
+    ranked, unranked = rank([(name, windows.get(name)) for name in names], direction)
+    shares = _shares(gathered, ending)
+    budget_us = round(BUDGET_SHARE * plan.contract.deadline_seconds * 1e6)
+    lines = []
+    for place, name, units in [*ranked, *((None, name, None) for name in unranked)]:
+        of, times = gathered.models[name], sorted(models.times[name])
+        total, n = of.total
+        lines.append(
+            ModelResult(
+                name,
+                place,
+                units,
+                total / n if n else None,
+                shares.get(name, 0),
+                of,
+                *(times[min(len(times) * part // 100, len(times) - 1)] if times else 0 for part in (50, 95)),
+                max_us=times[-1] if times else 0,
+                late_count=sum(one > budget_us for one in times),
+            )
+        )
+    return Result(
+        lines,
+        gathered.rounds,
+        gathered.first_point,
+        gathered.last_point,
+        len(gathered.checkpoints),
+        ending,
+        key,
+        plan.contract.score_decimals,
+        direction,
+    )
+
+
+def _shares(gathered: Gathered, ending: Ending | None) -> dict[str, int]:
+    """Model -> frac64 over all checkpoints, the running period's with them."""
+    running = [ending.checkpoint] if ending and ending.checkpoint else []
+    shares: dict[str, int] = {}
+    for data in [*gathered.checkpoints, *running]:
+        for reward in data.emission["cruncher_rewards"]:
+            model_id = data.ranking[reward["cruncher_index"]].model_id
+            shares[model_id] = shares.get(model_id, 0) + reward["reward_pct"]
+    return shares
