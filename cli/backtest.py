@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import ExitStack, closing
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from rich.table import Table
@@ -19,8 +19,11 @@ from coordinator.cli.terminal import Console, progress_bar
 from coordinator.infra.contracts.loading import load_contracts
 from coordinator.infra.models.host.folder import ModelEntry, models_of
 from coordinator.streams.backtest.market import from_file, from_history
-from coordinator.streams.backtest.run import ModelResult, Plan, Result, run_backtest
+from coordinator.streams.backtest.report import page_of
+from coordinator.streams.backtest.run import Instant, ModelResult, Plan, Result, run_backtest
+from coordinator.streams.backtest.tables import Tables
 from coordinator.streams.contract import FRAC64_ONE
+from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings, read_settings
 from coordinator.streams.sources.catalog import source_by_name
@@ -63,6 +66,14 @@ def backtest(
     deadlines: Annotated[
         bool, typer.Option("--deadlines", help="An answer later than the node would wait is none.")
     ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Write a page (index.html) and every prediction, score and snapshot (Parquet) into this folder.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Play models through a market of the past, by the node's own stages: scores, board and payout to the unit.
 
@@ -105,8 +116,18 @@ def backtest(
         scratch = Path(ends.enter_context(tempfile.TemporaryDirectory(prefix="coordinator-backtest-")))
         ends.enter_context(closing(instants))
         advance = ends.enter_context(progress_bar("rounds"))
-        result = run_backtest(plan, instants, scratch, lambda rounds, _at: advance(rounds, 0))
+        take: Callable[[Decision], None] = lambda _decision: None  # noqa: E731
+        if report is not None:
+            tables = Tables(report, plan.contract.aggregation.value_field)
+            take = ends.enter_context(tables).take
+        result = run_backtest(plan, instants, scratch, lambda rounds, _at: advance(rounds, 0), take)
     show(result, console)
+    if report is not None:
+        market = str(candles) if candles is not None else f"the history of {settings.feed_source}"
+        names = ", ".join(entry.model_id for entry in entries)
+        page = report / "index.html"
+        page.write_text(page_of(result, f"Backtest of {names}", [f"The market: {market}."]))
+        console.print(Text(f"report: {page}"))
     seconds = time.monotonic() - began
     console.print(f"{result.rounds:,} rounds in {seconds:.1f} s", highlight=False)
     if refused:
@@ -126,9 +147,12 @@ def _entries(models: list[Path]) -> list[ModelEntry]:
     return sorted(by_id.values(), key=lambda entry: entry.model_id)
 
 
-def _instants(settings: Settings, feed: str | None, on_refused: Callable[[str], None]) -> Iterator[Any]:
+def _instants(
+    settings: Settings, feed: str | None, on_refused: Callable[[str], None]
+) -> Generator[Instant, None, None]:
     if settings.feed_candles_file:
-        return iter(from_file(settings, on_refused))
+        yield from from_file(settings, on_refused)
+        return
     if feed is None:
         options, end = {"seed": str(settings.feed_seed)}, settings.replay_until_ms or GENERATED_END_MS
     else:
@@ -138,7 +162,7 @@ def _instants(settings: Settings, feed: str | None, on_refused: Callable[[str], 
         end = settings.replay_until_ms
     start = settings.replay_from_ms if settings.replay_from_ms is not None else end - DAYS * DAY_MS + 1
     source = source_by_name(settings.feed_source, options, lambda reason, _text: on_refused(reason))
-    return iter(from_history(settings, source, start, end, on_refused))
+    yield from from_history(settings, source, start, end, on_refused)
 
 
 def show(result: Result, console: Console) -> None:

@@ -1,7 +1,7 @@
-"""What a backtest is told about its models while it runs: sums of bounded size, and rows for whoever wants every one.
+"""What a backtest is told about its models while it runs, as sums of bounded size.
 
-Reads the counted decisions of `inputs`, `predictions`, `scores`, `snapshots` and `checkpoints`, in that order for each
-instant. Sums are of integers; memory grows with the hours, not with the rounds.
+Reads the counted decisions of `inputs`, `predictions`, `scores` and `checkpoints`, in that order for each instant. Sums
+are of integers; memory grows with the hours, not with the rounds.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from coordinator.streams.events import (
     RoundOpened,
     RoundScored,
     ScopeAnswered,
-    SnapshotTaken,
 )
 from coordinator.streams.log.counting import Decision
 
@@ -32,8 +31,6 @@ REASONS_MAX = 200
 OTHER = "other reasons"
 Sum = list[int]
 """[sum of units, n]"""
-OnRow = Callable[[str, dict[str, Any]], None]
-"""(table, row)"""
 
 
 def _sum() -> Sum:
@@ -68,13 +65,12 @@ class OfModel(msgspec.Struct):
 class Gathered:
     """The taps of one backtest, and what they have gathered."""
 
-    def __init__(self, value_field: str, on_row: OnRow | None = None) -> None:
+    def __init__(self, value_field: str) -> None:
         self.models: defaultdict[str, OfModel] = defaultdict(OfModel)
         self.rounds = 0
         self.first_point = self.last_point = -1
         self.checkpoints: list[CheckpointData] = []
-        self.rows: Counter[str] = Counter()
-        self._value_field, self._on_row = value_field, on_row
+        self._value_field = value_field
         self._rosters: dict[str, list[RosterEntry]] = {}
         self._said: dict[str, dict[str, float]] = {}
         """`input id/scope key` -> model -> the number that it said, until it is scored."""
@@ -88,7 +84,6 @@ class Gathered:
             "inputs": self._inputs,
             "predictions": self._predictions,
             "scores": self._scores,
-            "snapshots": self._snapshots,
             "checkpoints": self._checkpoints,
         }
 
@@ -124,19 +119,6 @@ class Gathered:
                 missing = self.models[entry.model_id].missing
                 key = (entry.status, entry.reason)
                 missing[key if key in missing or len(missing) < REASONS_MAX else (entry.status, OTHER)] += 1
-            if self._on_row is not None:
-                subject, point = data.input_id.split("/", 1)[1].rsplit("/", 1)
-                self._row(
-                    "predictions",
-                    point=int(point),
-                    subject=subject,
-                    scope_key=data.scope_key,
-                    model_id=entry.model_id,
-                    status=entry.status,
-                    output=bytes(entry.output).decode() if entry.status == "PENDING" else None,
-                    reason=entry.reason,
-                    fault=entry.fault,
-                )
         self._said[f"{data.input_id}/{data.scope_key}"] = said
 
     def _scores(self, decision: Decision) -> None:
@@ -169,36 +151,6 @@ class Gathered:
                 into[0] += 1
                 into[1] += value
                 into[2] += (change > 0) - (change < 0)
-            if self._on_row is not None:
-                self._row(
-                    "scores",
-                    point=data.point,
-                    resolvable_at=data.resolvable_at,
-                    subject=data.subject,
-                    scope_key=data.scope_key,
-                    model_id=entry.model_id,
-                    status=entry.status,
-                    value_units=entry.units.get(self._value_field),
-                    charge_units=entry.charge_units,
-                    units=msgspec.json.encode(entry.units).decode(),
-                    reason=entry.reason,
-                )
-
-    def _snapshots(self, decision: Decision) -> None:
-        for event in decision.events:
-            if isinstance(event, SnapshotTaken) and self._on_row is not None:
-                data = event.data
-                self._row(
-                    "snapshots",
-                    model_id=data.model_id,
-                    period_start=data.period_start,
-                    period_end=data.period_end,
-                    scored_count=data.scored_count,
-                    failed_count=data.failed_count,
-                    absent_model_count=data.absent_model_count,
-                    summary_units=msgspec.json.encode(data.summary_units).decode(),
-                    windows_units=msgspec.json.encode(data.windows_units).decode(),
-                )
 
     def _checkpoints(self, decision: Decision) -> None:
         for event in decision.events:
@@ -206,11 +158,6 @@ class Gathered:
                 self.checkpoints.append(event.data)
             elif isinstance(event, CheckpointWithheld):
                 self.checkpoints.append(event.data.checkpoint)
-
-    def _row(self, table: str, **row: Any) -> None:
-        self.rows[table] += 1
-        if self._on_row is not None:
-            self._on_row(table, row)
 
 
 def _number(output: bytes) -> float | None:

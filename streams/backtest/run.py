@@ -14,22 +14,25 @@ from pathlib import Path
 import msgspec
 
 from coordinator.infra.models.host.folder import ModelEntry
-from coordinator.streams.backtest.gather import Gathered, OfModel, OnRow
+from coordinator.streams.backtest.gather import Gathered, OfModel
 from coordinator.streams.backtest.models import ProcessModels
 from coordinator.streams.checkpoints.ranking import rank
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.engine import Ending, Engine
+from coordinator.streams.engine.engine import Tap
+from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.ports import FeedRecord
 from coordinator.streams.predictions.stage import BUDGET_SHARE
 from coordinator.streams.settings import Settings
 
-Instants = Iterable[tuple[int, Sequence[FeedRecord]]]
-"""(at in ms, the records that became known then), `at` rising."""
+Instant = tuple[int, Sequence[FeedRecord]]
+"""(at in ms, the records that became known then)"""
 OnProgress = Callable[[int, int], None]
 """(rounds asked, time in ms)"""
 PROGRESS_EVERY = 200
+TOLD = ("inputs", "predictions", "scores", "snapshots", "checkpoints")
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -77,22 +80,24 @@ class Result(msgspec.Struct, frozen=True):
 
 def run_backtest(
     plan: Plan,
-    instants: Instants,
+    instants: Iterable[Instant],
     work_dir: Path,
     on_progress: OnProgress = lambda _rounds, _at: None,
-    on_row: OnRow | None = None,
+    on_decision: Callable[[Decision], None] = lambda _decision: None,
 ) -> Result:
-    """Play it. Raises OperatorError for a model that cannot be made, terms that cannot be, and a market without an
-    instant; what the instants raise passes through.
+    """Play it; `on_decision` is called with every counted decision of TOLD, topic by topic for each instant.
+
+    Raises OperatorError for a model that cannot be made, terms that cannot be, and a market without an instant; what
+    the instants raise passes through. They come in order of time.
     """
     models = ProcessModels(plan.entries, plan.base_classname, work_dir, deadlines=plan.deadlines)
     terms = make_terms(plan.contract, plan.contract_hash, plan.settings, 0)
-    gathered = Gathered(terms.value_field, on_row)
+    gathered = Gathered(terms.value_field)
     engine = Engine(
         lambda _: plan.contract,
         models,
         crunch_id=plan.settings.crunch_id,
-        taps=gathered.taps,
+        taps={topic: _both(gathered.taps.get(topic), on_decision) for topic in TOLD},
         keeps_log=False,
     )
     try:
@@ -111,6 +116,17 @@ def run_backtest(
     on_progress(gathered.rounds, engine.feeds.own.clock)
     ending = engine.end_now() if any(one.hours for one in gathered.models.values()) else None
     return _result(plan, models, gathered, ending)
+
+
+def _both(first: Tap | None, second: Tap) -> Tap:
+    if first is None:
+        return second
+
+    def tap(decision: Decision) -> None:
+        first(decision)
+        second(decision)
+
+    return tap
 
 
 def _result(plan: Plan, models: ProcessModels, gathered: Gathered, ending: Ending | None) -> Result:
@@ -133,8 +149,9 @@ def _result(plan: Plan, models: ProcessModels, gathered: Gathered, ending: Endin
                 total / n if n else None,
                 shares.get(name, 0),
                 of,
-                *(times[min(len(times) * part // 100, len(times) - 1)] if times else 0 for part in (50, 95)),
-                max_us=times[-1] if times else 0,
+                p50_us=_part(times, 50),
+                p95_us=_part(times, 95),
+                max_us=_part(times, 100),
                 late_count=sum(one > budget_us for one in times),
             )
         )
@@ -149,6 +166,10 @@ def _result(plan: Plan, models: ProcessModels, gathered: Gathered, ending: Endin
         plan.contract.score_decimals,
         direction,
     )
+
+
+def _part(times: Sequence[int], percent: int) -> int:
+    return times[min(len(times) * percent // 100, len(times) - 1)] if times else 0
 
 
 def _shares(gathered: Gathered, ending: Ending | None) -> dict[str, int]:

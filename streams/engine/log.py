@@ -79,6 +79,13 @@ class MemoryLog:
         """Per counted decision its records (parts), as bytes, with every epoch 0."""
         return [normalised(one) for one in self.decisions(topic)]
 
+    def share(self, decision: Decision) -> None:
+        """Let other readers at the same place take it as it was read."""
+        shared = self.shared(decision.topic)
+        shared[decision.first_offset] = decision
+        if len(shared) > DECISIONS_SHARED:
+            del shared[next(iter(shared))]
+
     def shared(self, topic: str) -> dict[int, Decision]:
         """The topic's last decisions as a reader has read them, by the offset of their first record."""
         return self._shared.setdefault(topic, {})
@@ -117,9 +124,7 @@ class LogReader:
             return known
         decision = counter.read(offset, self.log.record(self.topic, offset))
         if decision is not None:
-            shared[decision.first_offset] = decision
-            if len(shared) > DECISIONS_SHARED:
-                del shared[next(iter(shared))]
+            self.log.share(decision)
         return decision
 
 

@@ -25,7 +25,7 @@ from coordinator.streams.events import (
 )
 from coordinator.streams.granularity import cadence_ms
 from coordinator.streams.inputs.holes import Holes
-from coordinator.streams.inputs.model_input import Pieces
+from coordinator.streams.inputs.model_input import DefaultInputs, encode_model_input, is_default
 from coordinator.streams.inputs.open_horizons import OpenHorizon
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.finite import not_finite, plain
@@ -58,8 +58,7 @@ class TypedRecords:
         self.contracts = contracts
         self._made: dict[tuple[str, int], tuple[Record, BaseModel]] = {}
         """(contract, id of the record) -> the record, which keeps its id while it stands here, and its typed form."""
-        self.pieces: Pieces = {}
-        """What inputs are put together of, of the typed forms."""
+        self._inputs = DefaultInputs()
 
     def of(self, contract_hash: str, records: Sequence[Record]) -> list[BaseModel]:
         """The records as the contract's type. Raises what the author's validators raise."""
@@ -74,11 +73,21 @@ class TypedRecords:
             found.append(known[1])
         return found
 
+    def model_input(self, contract_hash: str, subject: str, window: Sequence[Record]) -> tuple[bytes, str]:
+        """(the JSON of what a window's input is, "") or (b"", what is wrong), by the contract's own function. Raises
+        what the author's validators raise.
+        """
+        contract = self.contracts(contract_hash)
+        if is_default(contract) and (
+            payload := self._inputs.encoded(subject, window, lambda records: self.of(contract_hash, records))
+        ):
+            return payload, ""
+        return encode_model_input(contract, self.of(contract_hash, window))
+
     def forget(self, kept: int) -> None:
         """Begin anew once far more is held than the `kept` records that are still of use."""
         if len(self._made) > 2 * kept + SPARE:
             self._made.clear()
-            self.pieces.clear()
 
 
 def resolve(

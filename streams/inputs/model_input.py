@@ -6,7 +6,7 @@ Pure. The input stage makes every tick with it, and `coordinator models check` t
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import msgspec
@@ -21,19 +21,9 @@ RECORDS_SEEN = 120
 
 _encoder = msgspec.json.Encoder()
 
-Pieces = dict[int, tuple[Any, bytes]]
-"""id of a raw input -> itself, which keeps its id while it stands here, and its JSON within the default input."""
 
-
-def encode_model_input(
-    contract: CrunchContract, records: Sequence[Any], pieces: Pieces | None = None
-) -> tuple[bytes, str]:
-    """(JSON, "") or (b"", what is wrong). `records` are raw inputs of the contract's type, oldest first.
-
-    `pieces` is a cache for who makes many: two windows share most of their records.
-    """
-    if pieces is not None and _is_default(contract) and (payload := _default_input(records, pieces)):
-        return payload, ""
+def encode_model_input(contract: CrunchContract, records: Sequence[Any]) -> tuple[bytes, str]:
+    """(JSON, "") or (b"", what is wrong). `records` are raw inputs of the contract's type, oldest first."""
     bad = None
     try:
         checked = contract.input_type.model_validate(plain(contract.build_input(list(records))))
@@ -49,7 +39,8 @@ def encode_model_input(
     return payload, ""
 
 
-def _is_default(contract: CrunchContract) -> bool:
+def is_default(contract: CrunchContract) -> bool:
+    """Does it build the input that a contract has unless its author says otherwise?"""
     return (
         contract.build_input is defaults.build_input
         and contract.input_type is ModelInput
@@ -57,17 +48,44 @@ def _is_default(contract: CrunchContract) -> bool:
     )
 
 
-def _default_input(records: Sequence[Any], pieces: Pieces) -> bytes:
-    """What `defaults.build_input` gives, in the same bytes; empty where a value is not finite."""
-    found: list[bytes] = []
-    for record in records[-defaults.CANDLES_SEEN :]:
-        known = pieces.get(id(record))
-        if known is None:
-            if not all(map(math.isfinite, record.values.values())):
-                return b""
-            known = pieces[id(record)] = (record, _encoder.encode({"ts": record.ts_event, **record.values}))
-        found.append(known[1])
-    last = records[-1]
-    head = _encoder.encode({"symbol": last.subject, "asof_ts": last.at})
-    name = b"candles" if last.kind == "candle" else b"ticks"
-    return b'%b,"%b":[%b]}' % (head[:-1], name, b",".join(found))
+class DefaultInputs:
+    """What `defaults.build_input` gives, put together of the JSON of its records: a window shares all but one of them
+    with the window before it. A cache: the bytes are those that `encode_model_input` makes.
+    """
+
+    def __init__(self) -> None:
+        self._last: dict[str, tuple[Sequence[Any], list[bytes], bytes]] = {}
+        """Subject -> the last window's records, the JSON of each, and all of it joined."""
+
+    def encoded(
+        self, subject: str, window: Sequence[Any], raw_of: Callable[[Sequence[Any]], Sequence[Any]]
+    ) -> bytes:
+        """The input of a window of at most RECORDS_SEEN records, oldest first; empty where a value is not finite.
+
+        `raw_of` gives records as raw inputs.
+        """
+        records, pieces, body = self._last.get(subject, ((), [], b""))
+        (last,) = raw_of(window[-1:])
+        dropped = len(records) + 1 - len(window)
+        if records and dropped in (0, 1) and window[:-1] == records[dropped:]:
+            new = _piece(last)
+            if dropped:
+                body = body[len(pieces.pop(0)) + 1 :]
+            pieces.append(new)
+            body = b"%b,%b" % (body, new) if len(pieces) > 1 else new
+        else:
+            pieces = [_piece(raw) for raw in raw_of(window)]
+            new, body = b"" if b"" in pieces else pieces[-1], b",".join(pieces)
+        if not new:
+            self._last.pop(subject, None)
+            return b""
+        self._last[subject] = (window, pieces, body)
+        head = _encoder.encode({"symbol": last.subject, "asof_ts": last.at})
+        return b'%b,"%b":[%b]}' % (head[:-1], b"candles" if last.kind == "candle" else b"ticks", body)
+
+
+def _piece(raw: Any) -> bytes:
+    """One record within the input; empty where a value is not finite."""
+    if not all(map(math.isfinite, raw.values.values())):
+        return b""
+    return _encoder.encode({"ts": raw.ts_event, **raw.values})

@@ -25,7 +25,7 @@ from coordinator.streams.granularity import cadence_ms
 from coordinator.streams.inputs.grid import grid_ceil, skip
 from coordinator.streams.inputs.ground_truth import TypedRecords, at_of
 from coordinator.streams.inputs.market import Market
-from coordinator.streams.inputs.model_input import RECORDS_SEEN, encode_model_input
+from coordinator.streams.inputs.model_input import RECORDS_SEEN
 from coordinator.streams.inputs.state import Then
 from coordinator.streams.log import ids
 from coordinator.streams.log.reasons import as_reason
@@ -96,13 +96,11 @@ def _input(
     """The input of a point, or the reason why the contract could not make one."""
     records = ahead.market.records(terms.feed, subject)
     opened_at = records[bisect_right(records, point - 1, key=at_of)].at
-    contract = typed.contracts(terms.contract_hash)
     window = records[: bisect_right(records, point, key=at_of)][-RECORDS_SEEN:]
     try:
-        raw = typed.of(terms.contract_hash, window)
+        payload, fault = typed.model_input(terms.contract_hash, subject, window)
     except AUTHORS_ERRORS as error:  # its fault is recorded, and the node goes on
         return as_reason(f"raw_input_type: {type(error).__name__}: {error}", 500)
-    payload, fault = encode_model_input(contract, raw, typed.pieces)
     if fault:
         return fault
     the_id = ids.input_id(subject, point)

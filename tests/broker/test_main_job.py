@@ -10,12 +10,14 @@ from pathlib import Path
 
 import pytest
 from tests import recompute
+from tests.broker.backtested import backtested, differences
 from tests.broker.records import records_of
 from tests.candles import START, candle_file
 
-from coordinator.cli.plan import example_models
+from coordinator.cli.plan import DEMO_CONTRACT, example_models
 from coordinator.infra.kafka.embedded import free_ports
 from coordinator.infra.models.host.folder import read_models
+from coordinator.streams.settings import Settings
 
 pytestmark = pytest.mark.broker
 
@@ -79,6 +81,21 @@ async def test_every_score_and_every_share_is_what_the_file_says(
         }
         assert paid == recompute.shares(means)
         assert sum(paid.values()) == 1_000_000_000
+
+    settings = Settings(
+        crunch_id=crunch_id,
+        contract=DEMO_CONTRACT,
+        feed_source="candles",
+        feed_candles_file=str(candles),
+        replay_until_ms=until,
+        checkpoint_interval_seconds=period_seconds,
+    )
+    compared, differing = differences(topics, backtested(settings, tmp_path / "backtest"))
+    assert compared["predictions"] == hours * 60 * MODELS
+    assert compared["scores"] == len(expected)
+    assert compared["checkpoints"] == hours // period_hours
+    assert compared["snapshots"] == hours * MODELS
+    assert differing == []
 
     summary = json.loads(summary_file.read_text())
     assert summary["feed_records"] == hours * 60

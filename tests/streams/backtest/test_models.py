@@ -5,10 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from pyarrow import parquet
 from tests.streams.build import DEFAULT, MINUTE, T0
 
 from coordinator.infra.models.host.folder import models_of
 from coordinator.streams.backtest.run import Plan, run_backtest
+from coordinator.streams.backtest.tables import Tables
 from coordinator.streams.engine import candles, play
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
@@ -39,7 +41,6 @@ def folder_of(tmp_path: Path, *names: str, body: str = "") -> Path:
 
 
 def played(folder: Path, tmp_path: Path, **options):
-    rows = []
     settings = Settings(
         feed_source="generated", snapshot_interval_seconds=60, checkpoint_interval_seconds=300
     )
@@ -52,13 +53,11 @@ def played(folder: Path, tmp_path: Path, **options):
         **options,
     )
     instants = [(one.at, [one]) for one in RECORDS]
-    result = run_backtest(
-        plan, instants, tmp_path / "work", on_row=lambda table, row: rows.append((table, row))
-    )
+    with Tables(tmp_path / "tables", "value") as tables:
+        result = run_backtest(plan, instants, tmp_path / "work", on_decision=tables.take)
     by_model: dict = {}
-    for table, row in rows:
-        if table == "predictions":
-            by_model.setdefault(row["model_id"], []).append(row)
+    for row in parquet.read_table(tmp_path / "tables" / "predictions.parquet").to_pylist():
+        by_model.setdefault(row["model_id"], []).append(row)
     return result, by_model
 
 
@@ -88,6 +87,7 @@ def test_every_way_to_go_wrong_costs_what_it_costs_at_the_node(tmp_path):
 def test_the_numbers_are_those_of_the_engine(tmp_path):
     """The same model as a function in this process."""
     result, _ = played(folder_of(tmp_path, "counts"), tmp_path)
+    scores = parquet.read_table(tmp_path / "tables" / "scores.parquet").to_pylist()
     n = iter(range(1, 13))
     same = play(
         CONTRACT,
@@ -95,6 +95,7 @@ def test_the_numbers_are_those_of_the_engine(tmp_path):
         {"counts": lambda data, call: {"value": next(n) / 100}},
         snapshot_interval_seconds=60,
     )
+    assert [row["value_units"] for row in scores] == [one.units["value"] for one in same.scores["counts"]]
     (line,) = result.models
     assert line.of.total[0] == sum(one.units.get("value", 0) for one in same.scores["counts"])
     assert (line.of.scored, result.rounds) == (11, 12)

@@ -9,7 +9,7 @@ import pytest
 from tests.streams.build import DEFAULT, MINUTE, T0
 
 from coordinator.streams.contract import RawInput, defaults
-from coordinator.streams.inputs.model_input import RECORDS_SEEN, Pieces, encode_model_input
+from coordinator.streams.inputs.model_input import RECORDS_SEEN, DefaultInputs, encode_model_input, is_default
 
 
 def raw(number: int, kind: str, **values: float) -> RawInput:
@@ -20,31 +20,34 @@ def raw(number: int, kind: str, **values: float) -> RawInput:
 
 @pytest.mark.parametrize("kind", ["candle", "tick"])
 def test_the_default_input_of_pieces_is_the_one_that_the_function_builds(kind):
+    """Windows that grow, that move on, that skip, and one with a record that was corrected."""
     records = [
         raw(n, kind, close=1 / (n + 3), low=1e-30 * n, big=2.0**60 + n) for n in range(2 * RECORDS_SEEN)
     ]
-    pieces: Pieces = {}
-    for end in range(1, len(records) + 1):
+    made = DefaultInputs()
+    ends = [*range(1, 200), 205, 206, 150, 151, 240]
+    for end in ends:
         window = records[max(0, end - RECORDS_SEEN) : end]
-        assert encode_model_input(DEFAULT, window, pieces) == encode_model_input(DEFAULT, window)
-    assert len(pieces) == len(records)
+        assert made.encoded("s", window, list) == encode_model_input(DEFAULT, window)[0]
+        if end == 160:
+            records[end - 5] = raw(end - 5, kind, close=7.0)
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
-def test_a_value_that_is_not_finite_is_named(bad):
-    window = [raw(0, "candle", close=1.0), raw(1, "candle", close=bad)]
-    for pieces in (None, {}):
-        payload, fault = encode_model_input(DEFAULT, window, pieces)
-        assert payload == b""
-        assert fault == "build_input gave a value that is not finite: .candles[1].close"
+def test_a_value_that_is_not_finite_is_left_to_the_function_which_names_it(bad):
+    records = [raw(0, "candle", close=1.0), raw(1, "candle", close=bad), raw(2, "candle", close=2.0)]
+    made = DefaultInputs()
+    assert [bool(made.encoded("s", records[:end], list)) for end in (1, 2, 3)] == [True, False, False]
+    payload, fault = encode_model_input(DEFAULT, records)
+    assert (payload, fault) == (b"", "build_input gave a value that is not finite: .candles[1].close")
 
 
-def test_another_function_is_asked_whatever_pieces_there_are():
+def test_another_function_is_asked_and_gives_numpys_numbers_too():
     other = DEFAULT.model_copy(
         update={"build_input": lambda records: defaults.build_input(records) | {"more": np.float64(0.5)}}
     )
-    window, pieces = [raw(0, "candle", close=1.0)], {}
-    encode_model_input(DEFAULT, window, pieces)
-    payload, fault = encode_model_input(other, window, pieces)
+    assert is_default(DEFAULT)
+    assert not is_default(other)
+    payload, fault = encode_model_input(other, [raw(0, "candle", close=1.0)])
     assert fault == ""
     assert payload.endswith(b'"more":0.5}')

@@ -1,0 +1,210 @@
+"""A backtest as one page that needs no network: the board, and each model's score over time and by what it depends on.
+
+Reads a `Result`, gives HTML. The pictures are plotly's, whose script stands in the page. Whatever a model or its folder
+says is text here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from html import escape
+from itertools import accumulate
+from typing import Any
+
+import plotly.graph_objects as go
+from plotly.offline import get_plotlyjs
+
+from coordinator.streams.backtest.gather import BINS, Sum
+from coordinator.streams.backtest.run import ModelResult, Result
+from coordinator.streams.contract import FRAC64_ONE
+
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+"""Okabe and Ito's, which people of every sight tell apart."""
+HEIGHT_PX = 380
+_STYLE = """
+body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#1a1a1a}
+table{border-collapse:collapse;width:100%}th,td{padding:.35rem .6rem;border-bottom:1px solid #ddd;text-align:right}
+th:nth-child(2),td:nth-child(2){text-align:left}h2{margin-top:2.5rem}p{color:#444}
+.reasons td:first-child,.reasons th:first-child,.reasons td:last-child,.reasons th:last-child{text-align:left}
+"""
+
+
+def page_of(result: Result, title: str, notes: Sequence[str] = ()) -> str:
+    """The whole page. `notes` are sentences about where the market came from."""
+    unit = 10**result.score_decimals
+    models = result.models
+    parts = [
+        _head(result, title, notes),
+        _board(result, unit),
+        _section(
+            "Score over time",
+            "The sum of all scores, and how far it stands below its highest point so far (drawdown), by the hour.",
+            _over_time(models, unit),
+        ),
+        _calibration(models),
+        _section(
+            "By hour of the day (UTC)",
+            "The mean score of what became known in each hour.",
+            _bars(models, unit, lambda one: sorted(one.of.hours_of_day.items()), "hour"),
+        ),
+        _section(
+            "By scope",
+            "The mean score of each subject and scope.",
+            _bars(models, unit, lambda one: sorted(one.of.scopes.items()), "scope"),
+        ),
+        _missing(models),
+    ]
+    body = "\n".join(parts)
+    return (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
+        f"<style>{_STYLE}</style><script>{get_plotlyjs()}</script></head><body>{body}</body></html>\n"
+    )
+
+
+def _head(result: Result, title: str, notes: Sequence[str]) -> str:
+    end = result.ending.until if result.ending else result.last_point
+    said = [
+        f"{_time(result.first_point)} to {_time(end)}: {result.rounds:,} rounds, {result.checkpoints} checkpoints.",
+        *notes,
+    ]
+    return f"<h1>{escape(title)}</h1><p>{'<br>'.join(map(escape, said))}</p>"
+
+
+def _board(result: Result, unit: int) -> str:
+    paid = max(1, result.checkpoints + bool(result.ending and result.ending.checkpoint))
+    names = (
+        "rank",
+        "model",
+        result.ranking_key,
+        "mean",
+        "scored",
+        "failed",
+        "absent",
+        "share",
+        "p50 / p95 ms",
+    )
+    rows = [
+        (
+            "" if one.rank is None else str(one.rank),
+            one.model_id,
+            "" if one.rank_units is None else f"{one.rank_units / unit:.6f}",
+            "" if one.mean_units is None else f"{one.mean_units / unit:.6f}",
+            f"{one.of.scored:,}",
+            f"{one.of.failed:,}",
+            f"{one.of.absent:,}",
+            f"{one.share / FRAC64_ONE / paid:.2%}",
+            f"{one.p50_us / 1000:.1f} / {one.p95_us / 1000:.1f}",
+        )
+        for one in result.models
+    ]
+    return f"<h2>Board</h2>{_table(names, rows)}"
+
+
+def _over_time(models: Sequence[ModelResult], unit: int) -> str:
+    figure = go.Figure()
+    for color, one in _colored(models):
+        hours = sorted(one.of.hours.items())
+        times = [datetime.fromtimestamp(hour / 1000 + 3600, UTC) for hour, _ in hours]
+        sums = [total / unit for total in accumulate(of_hour[0] for _, of_hour in hours)]
+        highest = accumulate(sums, max, initial=0.0)
+        next(highest)
+        below = [value - high for value, high in zip(sums, highest, strict=True)]
+        line = {"color": color, "width": 1.5}
+        figure.add_scatter(x=times, y=sums, name=one.model_id, legendgroup=one.model_id, line=line)
+        figure.add_scatter(
+            x=times,
+            y=below,
+            name=f"{one.model_id}, drawdown",
+            legendgroup=one.model_id,
+            showlegend=False,
+            line=line,
+            yaxis="y2",
+        )
+    figure.update_layout(
+        yaxis={"domain": [0.36, 1], "title": "sum of scores"},
+        yaxis2={"domain": [0, 0.28], "title": "drawdown"},
+        height=HEIGHT_PX + 160,
+    )
+    return _picture(figure, "over-time")
+
+
+def _calibration(models: Sequence[ModelResult]) -> str:
+    if not any(one.of.bins for one in models):
+        return ""
+    figure = go.Figure()
+    figure.add_scatter(
+        x=[-1, 1], y=[-1, 1], mode="lines", line={"color": "#999", "dash": "dot"}, name="exactly right"
+    )
+    for color, one in _colored(models):
+        bins = [one.of.bins[number] for number in range(BINS) if number in one.of.bins]
+        figure.add_scatter(
+            x=[value / n for n, value, _ in bins],
+            y=[came / n for n, _, came in bins],
+            text=[f"{n:,.0f} answers" for n, _, _ in bins],
+            mode="lines+markers",
+            name=one.model_id,
+            line={"color": color},
+        )
+    figure.update_layout(xaxis={"title": "what it said"}, yaxis={"title": "what came", "range": [-1, 1]})
+    return _section(
+        "Calibration",
+        "What the model said, in bins, against the mean direction that came (+1 up, -1 down). On the dotted line its "
+        "confidence is exactly right; flatter is too sure of itself.",
+        _picture(figure, "calibration"),
+    )
+
+
+def _bars(models: Sequence[ModelResult], unit: int, of: Any, name: str) -> str:
+    figure = go.Figure()
+    for color, one in _colored(models):
+        sums: list[tuple[Any, Sum]] = of(one)
+        figure.add_bar(
+            x=[str(key) for key, _ in sums],
+            y=[total / n / unit for _, (total, n) in sums],
+            name=one.model_id,
+            marker={"color": color},
+        )
+    figure.update_layout(xaxis={"title": name, "type": "category"}, yaxis={"title": "mean score"})
+    return _picture(figure, f"by-{name}")
+
+
+def _missing(models: Sequence[ModelResult]) -> str:
+    rows = [
+        (one.model_id, status, f"{count:,}", reason)
+        for one in models
+        for (status, reason), count in one.of.missing.most_common(20)
+    ]
+    if not rows:
+        return "<h2>Missing answers</h2><p>None: every model answered every round.</p>"
+    return f'<h2>Missing answers</h2><div class="reasons">{_table(("model", "status", "count", "reason"), rows)}</div>'
+
+
+def _section(title: str, text: str, picture: str) -> str:
+    return f"<h2>{escape(title)}</h2><p>{escape(text)}</p>{picture}"
+
+
+def _picture(figure: go.Figure, name: str) -> str:
+    figure.update_layout(
+        template="plotly_white", margin={"l": 60, "r": 20, "t": 20, "b": 50}, hovermode="x unified"
+    )
+    if figure.layout.height is None:
+        figure.update_layout(height=HEIGHT_PX)
+    found: str = figure.to_html(
+        full_html=False, include_plotlyjs=False, div_id=name, config={"displaylogo": False}
+    )
+    return found
+
+
+def _table(names: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
+    head = "".join(f"<th>{escape(name)}</th>" for name in names)
+    lines = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
+
+
+def _colored(models: Sequence[ModelResult]) -> Iterable[tuple[str, ModelResult]]:
+    return ((COLORS[index % len(COLORS)], one) for index, one in enumerate(models))
+
+
+def _time(time_ms: int) -> str:
+    return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M} UTC"

@@ -1,0 +1,155 @@
+"""Every prediction, score and snapshot of a backtest as Parquet files, written while it runs.
+
+Reads counted decisions; writes `predictions.parquet`, `scores.parquet` and `snapshots.parquet` into a folder. Times are
+in ms, units of 10**-score_decimals; what has fields of its own (`output`, `units`, ..) is JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+import pyarrow as pa
+from pyarrow import parquet
+
+from coordinator.streams.events import RosterEntry, RoundOpened, RoundScored, ScopeAnswered, SnapshotTaken
+from coordinator.streams.log.counting import Decision
+
+ROWS_A_GROUP = 20_000
+_TEXT, _WHOLE = pa.string(), pa.int64()
+COLUMNS: dict[str, dict[str, pa.DataType]] = {
+    "predictions": {
+        "point": _WHOLE,
+        "subject": _TEXT,
+        "scope_key": _TEXT,
+        "model_id": _TEXT,
+        "status": _TEXT,
+        "output": _TEXT,
+        "reason": _TEXT,
+        "fault": _TEXT,
+    },
+    "scores": {
+        "point": _WHOLE,
+        "resolvable_at": _WHOLE,
+        "subject": _TEXT,
+        "scope_key": _TEXT,
+        "model_id": _TEXT,
+        "status": _TEXT,
+        "value_units": _WHOLE,
+        "charge_units": _WHOLE,
+        "units": _TEXT,
+        "reason": _TEXT,
+    },
+    "snapshots": {
+        "model_id": _TEXT,
+        "period_start": _WHOLE,
+        "period_end": _WHOLE,
+        "scored_count": _WHOLE,
+        "failed_count": _WHOLE,
+        "absent_model_count": _WHOLE,
+        "summary_units": _TEXT,
+        "windows_units": _TEXT,
+    },
+}
+Row = dict[str, Any]
+
+
+class Tables:
+    """A context: within it decisions are taken, at its end the files are whole."""
+
+    def __init__(self, folder: Path, value_field: str) -> None:
+        self._folder, self._value_field = folder, value_field
+        self._rows: dict[str, list[Row]] = {name: [] for name in COLUMNS}
+        self._rosters: dict[str, list[RosterEntry]] = {}
+        self._writers: dict[str, parquet.ParquetWriter] = {}
+
+    def __enter__(self) -> Self:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        for name, columns in COLUMNS.items():
+            self._writers[name] = parquet.ParquetWriter(
+                self._folder / f"{name}.parquet", pa.schema(list(columns.items()))
+            )
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for name, writer in self._writers.items():
+            self._flush(name)
+            writer.close()
+
+    def take(self, decision: Decision) -> None:
+        """Write its rows, some time."""
+        if decision.topic not in COLUMNS:
+            return
+        rows = self._rows[decision.topic]
+        for event in decision.events:
+            match event:
+                case RoundOpened(data=data):
+                    self._rosters = {data.input_id: data.roster}
+                case ScopeAnswered():
+                    rows.extend(self._answers(event))
+                case RoundScored():
+                    rows.extend(self._scores(event))
+                case SnapshotTaken():
+                    rows.append(_snapshot(event))
+        if len(rows) >= ROWS_A_GROUP:
+            self._flush(decision.topic)
+
+    def _flush(self, name: str) -> None:
+        rows = self._rows[name]
+        if rows:
+            self._writers[name].write_table(pa.Table.from_pylist(rows, self._writers[name].schema))
+            rows.clear()
+
+    def _answers(self, event: ScopeAnswered) -> Iterator[Row]:
+        data = event.data
+        subject, point = data.input_id.split("/", 1)[1].rsplit("/", 1)
+        for entry in data.entries(self._rosters[data.input_id]):
+            yield {
+                "point": int(point),
+                "subject": subject,
+                "scope_key": data.scope_key,
+                "model_id": entry.model_id,
+                "status": entry.status,
+                "output": bytes(entry.output).decode() if entry.status == "PENDING" else None,
+                "reason": entry.reason,
+                "fault": entry.fault,
+            }
+
+    def _scores(self, event: RoundScored) -> Iterator[Row]:
+        data = event.data
+        for entry in data.entries():
+            yield {
+                "point": data.point,
+                "resolvable_at": data.resolvable_at,
+                "subject": data.subject,
+                "scope_key": data.scope_key,
+                "model_id": entry.model_id,
+                "status": entry.status,
+                "value_units": entry.units.get(self._value_field),
+                "charge_units": entry.charge_units,
+                "units": _json(entry.units),
+                "reason": entry.reason,
+            }
+
+
+def _snapshot(event: SnapshotTaken) -> Row:
+    data = event.data
+    return {
+        "model_id": data.model_id,
+        "period_start": data.period_start,
+        "period_end": data.period_end,
+        "scored_count": data.scored_count,
+        "failed_count": data.failed_count,
+        "absent_model_count": data.absent_model_count,
+        "summary_units": _json(data.summary_units),
+        "windows_units": _json(data.windows_units),
+    }
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()

@@ -1,0 +1,83 @@
+"""`coordinator backtest`: a table, and on request a page that needs no network, with Parquet files beside it."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from pyarrow import parquet
+from typer.testing import CliRunner
+
+from coordinator.cli.main import app
+
+HEAD = "from coordinator.scaffolds.challenge.tracker import TrackerBase\n\n\nclass M(TrackerBase):\n"
+WINDOW = ["--from", "2023-11-14T00:00:00Z", "--to", "2023-11-14T01:30:00Z"]
+MINUTES = 91
+
+
+def models(folder: Path) -> list[str]:
+    said = {
+        "up": "    def predict(self, s, h, t): return {'value': 0.5}\n",
+        "evil": "    def predict(self, s, h, t): raise ValueError('<script>alert(1)</script>')\n",
+    }
+    for name, body in said.items():
+        (folder / name).mkdir()
+        (folder / name / "main.py").write_text(HEAD + body)
+    return [str(folder / name) for name in said]
+
+
+def run(*arguments: str):
+    return CliRunner(env={"COLUMNS": "200"}).invoke(app, ["backtest", *arguments])
+
+
+def test_a_table_a_page_and_every_row(tmp_path):
+    report = tmp_path / "report"
+    done = run(*models(tmp_path), *WINDOW, "--report", str(report))
+    assert done.exit_code == 0, done.output
+    assert f"{MINUTES} rounds in" in done.output
+    assert re.search(r"1\s+│ up", done.output)
+    assert re.search(r"evil: \d+ FAILED: MODEL_FAILED: ValueError: <script>alert\(1\)</script>", done.output)
+    rows = {
+        name: parquet.read_table(report / f"{name}.parquet").to_pylist() for name in ("predictions", "scores")
+    }
+    assert sum(row["model_id"] == "up" for row in rows["predictions"]) == MINUTES
+    scored = [row["value_units"] for row in rows["scores"] if row["model_id"] == "up"]
+    assert len(scored) == MINUTES - 1
+    assert set(scored) <= {750_000_000, -1_250_000_000, -250_000_000}
+    page = (report / "index.html").read_text()
+    assert "alert(1)</script>" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert not re.findall(r"<(?:script|link|img)[^>]+(?:src|href)=", page)
+    for title in (
+        "Board",
+        "Score over time",
+        "Calibration",
+        "By hour of the day",
+        "By scope",
+        "Missing answers",
+    ):
+        assert f"<h2>{title}" in page
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (["--candles", "x.csv", "--feed", "binance"], "exclude each other"),
+        (["--candles", "missing.csv"], "missing.csv"),
+        (["--feed", "binance"], "needs --from and --to"),
+    ],
+)
+def test_what_cannot_be_is_said_in_one_line(tmp_path, arguments, says):
+    done = run(*models(tmp_path), *arguments)
+    assert done.exit_code == 2, done.output
+    assert says in done.output
+
+
+def test_two_models_of_one_name_are_refused(tmp_path):
+    (tmp_path / "a").mkdir()
+    (tmp_path / "b").mkdir()
+    first, second = models(tmp_path / "a"), models(tmp_path / "b")
+    done = run(first[0], second[0], *WINDOW)
+    assert done.exit_code == 2
+    assert "have the model_id 'up'" in done.output
