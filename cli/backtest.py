@@ -19,7 +19,6 @@ from coordinator.cli.terminal import Console, progress_bar
 from coordinator.infra.contracts.loading import load_contracts
 from coordinator.infra.models.host.folder import ModelEntry, models_of
 from coordinator.streams.backtest.market import from_file, from_history
-from coordinator.streams.backtest.report import page_of
 from coordinator.streams.backtest.run import Instant, ModelResult, Plan, Result, run_backtest
 from coordinator.streams.backtest.tables import Tables
 from coordinator.streams.contract import FRAC64_ONE
@@ -85,6 +84,7 @@ def backtest(
       [bold]coordinator backtest my-models/trend --candles btc.csv.gz[/bold]
       [bold]coordinator backtest examples --feed binance --from 2026-11-01T00:00:00Z --to 2026-11-08T00:00:00Z[/bold]
     """
+    page_of = None if report is None else _page_maker()
     if candles is not None and feed is not None:
         raise OperatorError("--candles and --feed exclude each other: a file of candles is a feed")
     entries = _entries(models)
@@ -122,7 +122,7 @@ def backtest(
             take = ends.enter_context(tables).take
         result = run_backtest(plan, instants, scratch, lambda rounds, _at: advance(rounds, 0), take)
     show(result, console)
-    if report is not None:
+    if report is not None and page_of is not None:
         market = str(candles) if candles is not None else f"the history of {settings.feed_source}"
         names = ", ".join(entry.model_id for entry in entries)
         page = report / "index.html"
@@ -132,6 +132,17 @@ def backtest(
     console.print(f"{result.rounds:,} rounds in {seconds:.1f} s", highlight=False)
     if refused:
         console.print(Text(f"{len(refused):,} rows or records were refused; the first: {refused[0]}"))
+
+
+def _page_maker() -> Callable[..., str]:
+    """Raises OperatorError where its library is not installed, before anything is played."""
+    try:
+        from coordinator.streams.backtest.report import page_of  # noqa: PLC0415 - brings plotly, which is an extra
+    except ModuleNotFoundError as error:
+        raise OperatorError(
+            f"--report needs {error.name}: pip install 'coordinator-node[backtest]'"
+        ) from error
+    return page_of
 
 
 def _entries(models: list[Path]) -> list[ModelEntry]:
