@@ -9,7 +9,6 @@ record of the log is the reason it stays, ill and saying so, for a start again w
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -26,6 +25,7 @@ from coordinator.api.own_routes import OwnRoutes, load_own_routes
 from coordinator.infra.connections import BACKLOG, Connections, ask_for_files, connections_max
 from coordinator.infra.log.commands import KafkaCommandPort
 from coordinator.infra.log.own import OwnLog
+from coordinator.infra.processes.ending import end_when_told
 from coordinator.infra.processes.loop_watch import watch_loop
 from coordinator.infra.processes.sockets import listen
 from coordinator.projections.folding.projector import Projector
@@ -68,9 +68,7 @@ def serve(settings: Settings) -> None:
 
 async def _serve(settings: Settings, bound: socket.socket, own_routes: list[OwnRoutes]) -> None:
     stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
+    end_when_told(stopping)
     alive = asyncio.create_task(watch_loop(settings.health_file))
     try:
         await _fold_and_serve(settings, bound, own_routes, stopping)
@@ -165,6 +163,7 @@ async def _run(
             await asyncio.wait((serving, watching, guarding, stop), return_when=asyncio.FIRST_COMPLETED)
     finally:
         projector.stop()
+        folding.cancel()  # at its start it may wait for the broker for minutes
         answering.stop()
         stop.cancel()
         watching.cancel()

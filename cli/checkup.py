@@ -180,7 +180,8 @@ async def command(*arguments: str, cwd: Path | None = None) -> tuple[int, str, s
         cwd=cwd,
     )
     try:
-        out, err = await asyncio.wait_for(process.communicate(), COMMAND_SECONDS_MAX)
+        async with asyncio.timeout(COMMAND_SECONDS_MAX):
+            out, err = await process.communicate()
     except TimeoutError:
         process.kill()
         await process.wait()

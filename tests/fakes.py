@@ -122,7 +122,8 @@ class FakeGateway:
         try:
             output = self._behaviours[model_id](method, arguments)
             if inspect.isawaitable(output):
-                output = await asyncio.wait_for(output, timeout_seconds)
+                async with asyncio.timeout(timeout_seconds):
+                    output = await output
         except TimeoutError:
             return ModelReply(model_id, deployment_id, Outcome.DEADLINE, "model", detail="DEADLINE_EXCEEDED")
         except Exception:

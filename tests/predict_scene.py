@@ -8,6 +8,7 @@ from typing import Any
 
 from tests.fakes import FakeGateway
 from tests.memory_io import MemoryLog
+from tests.waiting import limit
 
 from coordinator.infra.models.in_hand import InHand
 from coordinator.streams import events as ev
@@ -24,8 +25,6 @@ from coordinator.streams.log.envelope import (
 )
 from coordinator.streams.log.transitions import Rosters, transitions
 from coordinator.streams.ports import ModelNotice
-
-SECONDS_MAX = 60.0
 
 
 class Scene:
@@ -88,10 +87,10 @@ class Scene:
         records = self.log.records["inputs"]
         end = len(records) if count is None else min(self._next + count, len(records))
         for offset in range(self._next, end):
-            async with asyncio.timeout(SECONDS_MAX):
+            async with limit():
                 await self.tenure.deliver(offset, records[offset])
         self._next = end
-        async with asyncio.timeout(SECONDS_MAX):
+        async with limit():
             await self.tenure.settled()
 
     def decisions(self, topic: str = "predictions") -> list[list[ev.AnyEvent]]:
@@ -136,6 +135,6 @@ class Scene:
         ]
 
     async def until(self, done: Callable[[], bool]) -> None:
-        async with asyncio.timeout(SECONDS_MAX):
+        async with limit():
             while not done():
                 await asyncio.sleep(0.01)

@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 
 import pytest
+from tests.waiting import LIMIT_SECONDS
 
 ROOT = Path(__file__).resolve().parents[1]
 FOLDERS = ("api", "cli", "infra", "projections", "scaffolds", "streams")
@@ -25,7 +26,7 @@ def built(tmp_path_factory):
         [sys.executable, "-Im", "build", "--no-isolation", "--outdir", out, ROOT],
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=LIMIT_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
@@ -101,7 +102,7 @@ def rerun(*options):
         [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *options, chosen],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LIMIT_SECONDS,
         check=False,
         cwd=ROOT,
     )

@@ -238,7 +238,8 @@ class _Said:
     async def ended(self, timeout_seconds: float) -> None:
         """Wait for the end of the output, or no longer than that, and let everything go."""
         try:
-            await asyncio.wait_for(self._end.wait(), timeout_seconds)
+            async with asyncio.timeout(timeout_seconds):
+                await self._end.wait()
         except TimeoutError:
             self._close()
 

@@ -103,7 +103,8 @@ class HeldPorts:
 async def told(event: asyncio.Event, who: str, seconds_max: float) -> None:
     """Wait until `event` says that somebody is up, whose port is open before. Raises WorldError after the bound."""
     try:
-        await asyncio.wait_for(event.wait(), seconds_max)
+        async with asyncio.timeout(seconds_max):
+            await event.wait()
     except TimeoutError:
         raise WorldError(
             f"{who} is not up after {seconds_max:g} s; its log is in the data directory"

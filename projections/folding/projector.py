@@ -231,7 +231,8 @@ class Projector:
         waiting = (condition, future)
         self._waiting.append(waiting)
         try:
-            await asyncio.wait_for(future, timeout_seconds)
+            async with asyncio.timeout(timeout_seconds):
+                await future
         except TimeoutError:
             return False
         finally:
@@ -240,7 +241,7 @@ class Projector:
         return True
 
     def stop(self) -> None:
-        """Let `run` end after the current batch."""
+        """Let `run` end after the current batch, and who waits for news go."""
         self._stopping = True
 
     @property

@@ -8,9 +8,7 @@ with an error.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import os
-import signal
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -23,6 +21,7 @@ from coordinator.infra.kafka.groups import is_dealt_to_nobody
 from coordinator.infra.models.in_hand import InHand
 from coordinator.infra.ntp import ntp_time_ms
 from coordinator.infra.operator_files import check_files
+from coordinator.infra.processes.ending import end_when_told
 from coordinator.infra.processes.json_logs import set_up_logging
 from coordinator.infra.processes.loop_watch import watch_loop
 from coordinator.streams.agents.feed.worker import FeedTenure, make_witness
@@ -45,7 +44,6 @@ from coordinator.streams.sources.catalog import source_by_name
 from coordinator.streams.sources.options import options_from
 from coordinator.streams.topology import topic_name
 
-STOP_SECONDS_MAX = 6.0
 ALIVE_SECONDS = 2.0
 """How often it is checked that Faust's apps still run."""
 
@@ -86,9 +84,7 @@ class Worker:
     async def run(self) -> None:
         """Run until SIGTERM or SIGINT, or until a task ends with an exception."""
         stop = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, stop.set)
+        end_when_told(stop)
         await self.run_until(stop)
 
     async def run_until(self, stop: asyncio.Event) -> None:
@@ -102,8 +98,7 @@ class Worker:
             if not task.cancelled() and (error := task.exception()) is not None:
                 await self.dead_letters.say_log_fault(error)
             task.result()
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(self._stop(tasks), STOP_SECONDS_MAX)
+        await self._stop(tasks)
         log.info("worker_stopped", pid=os.getpid())
 
     async def _drive(self) -> None:
@@ -129,8 +124,9 @@ class Worker:
         await asyncio.gather(*tasks, return_exceptions=True)
         for close in self.closing:
             await close()
-        for app in self.apps:
-            await app.stop()
+        await asyncio.gather(
+            *(app.stop() for app in self.apps)
+        )  # each leaves its group: none waits for another's
 
 
 def _feed(worker: Worker) -> None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import httpx
 import pytest
+from tests.waiting import limit
 
 from coordinator.api.access import BODY_BYTES_MAX, HEADERS, Rules, key_of, scope_needed
 from coordinator.api.app import create_app
@@ -399,7 +398,7 @@ async def test_any_host_where_the_operator_says_so(door):
      "/reports/models?as_of=2023-03-10T00:00:00Z"],
 )  # fmt: skip
 async def test_head_is_answered_wherever_get_is_with_the_same_head_and_no_body(door, path):
-    async with door(INSIDE) as client, asyncio.timeout(10):
+    async with door(INSIDE) as client, limit():
         head = await client.head(path)
         assert (head.status_code, head.content) == (200, b"")
         if not path.endswith("live"):

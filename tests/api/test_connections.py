@@ -10,6 +10,7 @@ import httpx
 import pytest
 import uvicorn
 from starlette.responses import Response, StreamingResponse
+from tests.waiting import in_time, limit
 
 from coordinator.api.server import _Server
 from coordinator.infra import connections
@@ -68,7 +69,7 @@ async def serving(most=100):
             writer.transport.abort()
         server.should_exit = True
         sweeping.cancel()
-        await asyncio.wait_for(running, 10)
+        await in_time(running)
         bound.close()
 
 
@@ -80,7 +81,7 @@ def _short(monkeypatch):
 
 
 async def dropped(reader):
-    async with asyncio.timeout(10):
+    async with limit():
         with contextlib.suppress(ConnectionError):
             return await reader.read() == b""
     return True
@@ -118,14 +119,14 @@ async def test_a_byte_now_and_then_is_as_slow_as_none():
 async def test_who_does_not_read_an_answer_is_dropped_and_the_route_is_told():
     async with serving() as (here, _, connect):
         await connect(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
-        async with asyncio.timeout(10):
+        async with limit():
             while not here.dropped:
                 await asyncio.sleep(0.02)
         assert not here.open
 
 
 async def test_a_head_without_an_end_is_dropped_by_its_size(monkeypatch):
-    monkeypatch.setattr(connections, "HEAD_SECONDS_MAX", 60.0)
+    monkeypatch.setattr(connections, "HEAD_SECONDS_MAX", 3600.0)
     async with serving() as (_, _, connect):
         reader, writer = await connect(b"GET / HTTP/1.1\r\n")
         with contextlib.suppress(ConnectionError):
@@ -137,7 +138,7 @@ async def test_a_head_without_an_end_is_dropped_by_its_size(monkeypatch):
 
 async def test_when_there_is_no_room_a_new_one_takes_the_place_of_the_one_idle_for_longest(monkeypatch):
     """1,100 idle sockets at 1,024 descriptors: nobody was answered, a container's health check neither."""
-    monkeypatch.setattr(connections, "HEAD_SECONDS_MAX", 60.0)
+    monkeypatch.setattr(connections, "HEAD_SECONDS_MAX", 3600.0)
     async with serving(most=10) as (here, url, connect):
         busy, _ = await connect(b"GET /endless HTTP/1.1\r\nHost: x\r\n\r\n")
         await busy.readexactly(10)

@@ -10,6 +10,7 @@ import httpx
 import pytest
 from tests.api.fuzz_server import KEY
 from tests.api.fuzzing import findings, fuzz, links_covered
+from tests.waiting import LIMIT_SECONDS
 
 from coordinator.infra.kafka.embedded import free_ports
 
@@ -21,7 +22,7 @@ def server(tmp_path):
         [sys.executable, "-m", "tests.api.fuzz_server", str(port), str(tmp_path / "data")]
     )
     address = f"http://127.0.0.1:{port}"
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + LIMIT_SECONDS
     while True:
         try:
             httpx.get(f"{address}/healthz")
@@ -32,7 +33,7 @@ def server(tmp_path):
             time.sleep(0.1)
     yield address
     process.terminate()
-    process.wait(10)
+    process.wait(LIMIT_SECONDS)
 
 
 def test_a_thousand_calls_find_nothing_that_the_document_does_not_say(server, tmp_path):

@@ -12,6 +12,7 @@ import pytest
 from tests.chain.rpc_server import rpc_server
 from tests.logs import HOUR_MS, MINUTE_MS, START_MS, TX_HASH, fold_into
 from tests.projections.test_checks import a_log, submitted
+from tests.waiting import limit
 
 from coordinator.api.app import create_app
 from coordinator.api.monitor import HOLE_MS_MAX, LAG_MS_MAX, Monitor
@@ -67,7 +68,7 @@ async def node(tmp_path):
                 return (await client.get("/reports/invariants")).json()
 
             async def posts(number):
-                async with asyncio.timeout(5):
+                async with limit():
                     while len(hook.calls) < number:
                         await asyncio.sleep(0.01)
                 return [(one["state"], one["kind"], one["name"]) for one in hook.calls]

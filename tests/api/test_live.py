@@ -11,6 +11,7 @@ import pytest
 import uvicorn
 from httpx_sse import aconnect_sse
 from tests.logs import START_MS, TX_HASH, fold_into
+from tests.waiting import LIMIT_SECONDS, limit
 
 from coordinator.api import live, live_hub
 from coordinator.api.app import create_app
@@ -85,7 +86,7 @@ class Listener:
         headers = {"Last-Event-ID": self.last_id} if self.last_id else {}
         url = f"{self.node.url}/reports/live"
         async with (
-            httpx.AsyncClient(timeout=20) as client,
+            httpx.AsyncClient(timeout=LIMIT_SECONDS) as client,
             aconnect_sse(client, "GET", url, headers=headers) as source,
         ):
             async for one in source.aiter_sse():
@@ -99,8 +100,8 @@ class Listener:
     def of(self, kind):
         return [data for event, data, _ in self.messages if event == kind]
 
-    async def until(self, condition, seconds=30):
-        async with asyncio.timeout(seconds):
+    async def until(self, condition):
+        async with limit():
             while not condition():
                 if self._task.done():
                     self._task.result()
@@ -252,20 +253,22 @@ async def test_a_listener_that_does_not_read_is_cut_off_and_the_others_go_on(nod
     deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     deaf.connect(node.bound.getsockname())
     deaf.sendall(b"GET /reports/live HTTP/1.1\r\nHost: node\r\n\r\n")
-    async with Listener(node) as listener:
-        for i in range(12):  # each of these changes every row's place
-            log.model(f"a{999 - i:04}")
+    async with Listener(node) as listener, httpx.AsyncClient() as client, limit():
+        number = 1_000
+        while "coordinator_live_cut_off_total 1.0" not in (await client.get(f"{node.url}/metrics")).text:
+            number -= 1
+            newest = log.model(f"a{number:04}").model_id  # changes every row's place
             await node.fold()
-            await asyncio.sleep(0.15)
-        await listener.until(lambda: any(row["model_id"] == "a0988" for one in listener.of("leaderboard") for row in one["rows"]))  # fmt: skip
-    deaf.settimeout(5)
+            await listener.until(lambda newest=newest: any(row["model_id"] == newest for one in listener.of("leaderboard")[-1:] for row in one["rows"]))  # fmt: skip
+    deaf.settimeout(LIMIT_SECONDS)
     got = b"".join(iter(lambda: deaf.recv(1 << 20), b""))
     deaf.close()
     assert got.startswith(b"HTTP/1.1 200")
     assert not got.endswith(b"0\r\n\r\n")  # broken off, not ended
 
 
-async def test_a_stopping_node_ends_its_streams_at_once(node):
+async def test_a_stopping_node_ends_its_streams_at_once(node, monkeypatch):
+    monkeypatch.setattr(live_hub, "BEAT_SECONDS", 3600.0)  # no beat wakes it
     async with Listener(node) as listener:
         node.projector.stop()
-        await listener.until(lambda: listener.ended, seconds=live_hub.BEAT_SECONDS * 0.7)  # no beat wakes it
+        await listener.until(lambda: listener.ended)

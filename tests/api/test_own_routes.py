@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from tests.waiting import LIMIT_SECONDS
 
 from coordinator.api.own_routes import FILES_MAX, load_own_routes, mount_own_routes
 from coordinator.streams.log.errors import OperatorError
@@ -133,7 +134,7 @@ def test_the_report_worker_ends_with_the_line_of_a_broken_file(tmp_path):
         env=os.environ | {"API_ROUTES_DIR": str(folder), "API_PORT": "0", "KAFKA_BOOTSTRAP": "127.0.0.1:1"},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=LIMIT_SECONDS,
         check=False,
     )
     assert done.returncode == 2, done.stderr

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from tests.waiting import limit
 
 from coordinator.api import side_tasks
 from coordinator.api.monitor import Monitor
@@ -18,7 +19,7 @@ def _no_pauses(monkeypatch):
 
 
 async def until(true):
-    async with asyncio.timeout(10):
+    async with limit():
         while not true():
             await asyncio.sleep(0.001)
 

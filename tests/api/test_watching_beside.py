@@ -10,6 +10,7 @@ from tests.given import given
 from tests.logs import fold_into
 from tests.projections.test_checks import a_log
 from tests.streams.build import HOUR, T0, configured, period_closed, shelf, snapshot
+from tests.waiting import in_time, limit
 
 from coordinator.api.app import create_app
 from coordinator.api.monitor import Monitor, make_monitor
@@ -73,7 +74,7 @@ async def serving(projector, port, monitor, ask):
             return await ask(client)
     finally:
         stopping.set()
-        await asyncio.wait_for(running, 10)
+        await in_time(running)
         bound.close()
 
 
@@ -85,7 +86,7 @@ async def test_a_broken_log_is_found_by_itself_and_the_stage_withholds_the_next_
     fold_into(projector.folder, log)
 
     async def ask(client):
-        async with asyncio.timeout(10):
+        async with limit():
             while True:
                 body = (await client.get("/reports/invariants")).json()
                 if body["looked_at"] is not None:
@@ -106,6 +107,17 @@ async def test_a_broken_log_is_found_by_itself_and_the_stage_withholds_the_next_
     assert "2 were asked, 1 are recorded" in withheld.data.reason
 
 
+async def test_a_projector_that_waits_for_the_broker_does_not_hold_up_the_end(parts, monkeypatch):
+    """It looks at the topics' ends as it starts: half a minute for each that gives nothing."""
+    projector, port = parts
+    monkeypatch.setattr(projector, "run", asyncio.Event().wait)
+
+    async def ask(client):
+        return (await client.get("/healthz")).status_code
+
+    assert await serving(projector, port, make_monitor(projector, port), ask) == 200
+
+
 async def test_a_bug_of_the_monitor_is_an_alert_and_the_api_goes_on(parts):
     """It fell with any bug beside it, and with it the answers to everybody."""
     projector, port = parts
@@ -115,7 +127,7 @@ async def test_a_bug_of_the_monitor_is_an_alert_and_the_api_goes_on(parts):
             raise ZeroDivisionError
 
     async def ask(client):
-        async with asyncio.timeout(10):
+        async with limit():
             while not (alerts := (await client.get("/reports/invariants")).json()["alerts"]):
                 await asyncio.sleep(0.05)
         return alerts, (await client.get("/reports/leaderboard")).status_code

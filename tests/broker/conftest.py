@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 from tests.broker.records import crunch_name
 from tests.broker.report import Report
+from tests.waiting import LIMIT_SECONDS
 
 from coordinator.infra.fetch import ensure_runtime
 from coordinator.infra.kafka.broker_settings import container_environment
@@ -26,7 +27,6 @@ from coordinator.streams.settings import Settings
 
 IMAGE = "apache/kafka:4.1.0"
 CHOICES = ("embedded", "testcontainers")
-START_SECONDS_MAX = 90
 
 
 class NoEngineError(Exception):
@@ -78,7 +78,7 @@ def embedded(data_dir) -> Iterator[str]:
     broker = EmbeddedBroker(data_dir)
     broker.start()
     try:
-        broker.wait_ready(START_SECONDS_MAX)
+        broker.wait_ready(LIMIT_SECONDS)
         yield broker.bootstrap
     finally:
         broker.stop()
@@ -97,7 +97,7 @@ def wait_until_kafka_answers(bootstrap, started):
         finally:
             await admin.close()
 
-    deadline = time.monotonic() + START_SECONDS_MAX
+    deadline = time.monotonic() + LIMIT_SECONDS
     while True:
         try:
             return asyncio.run(ask())
@@ -207,4 +207,4 @@ async def worker(kafka_bootstrap, crunch_id, tmp_path):
     yield report
     if report.process is not None and report.process.poll() is None:
         report.process.kill()
-        report.process.wait(10)
+        report.process.wait(LIMIT_SECONDS)

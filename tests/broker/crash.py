@@ -15,6 +15,7 @@ from typing import Any
 
 from tests import forked
 from tests.broker.fixed_log import FixedLog, settings
+from tests.waiting import LIMIT_SECONDS, until
 
 from coordinator.infra.kafka.clients import make_producer, make_reader, read_range
 from coordinator.infra.kafka.topics import create_topics
@@ -106,29 +107,28 @@ class WorkerProcess:
                 found.append(entry)
         return found
 
-    async def wait_event(
-        self, name: str, count: int = 1, seconds: float = 90, **fields: Any
-    ) -> dict[str, Any]:
+    async def wait_event(self, name: str, count: int = 1, **fields: Any) -> dict[str, Any]:
         """The `count`-th line of this event. Fails with the output's end if it does not come."""
-        deadline = time.monotonic() + seconds
-        while len(found := self.events(name, **fields)) < count:
+
+        def has_come() -> bool:
             assert self.process.poll() is None, f"{self.name} ended: {self.process.returncode}\n{self.tail()}"
-            assert time.monotonic() < deadline, f"no {name} {fields} in {seconds:g} s\n{self.tail()}"
-            await asyncio.sleep(0.05)
-        return found[count - 1]
+            return len(self.events(name, **fields)) >= count
+
+        await until(has_come, 0.05, lambda: f"no {name} {fields}\n{self.tail()}")
+        return self.events(name, **fields)[count - 1]
 
     async def wait_resumed(self, *topics: str) -> None:
         """Until the stages of these topics have claimed and resumed, in whatever order."""
         for topic in topics:
             await self.wait_event("stage_resumed", stage=topic)
 
-    async def wait_end(self, seconds: float = 90) -> int:
+    async def wait_end(self) -> int:
         """The exit code; negative is a signal's number."""
-        deadline = time.monotonic() + seconds
-        while (code := self.process.poll()) is None:
-            assert time.monotonic() < deadline, f"{self.name} goes on after {seconds:g} s\n{self.tail()}"
-            await asyncio.sleep(0.05)
-        return code
+        await until(
+            lambda: self.process.poll() is not None, 0.05, lambda: f"{self.name} goes on\n{self.tail()}"
+        )
+        assert self.process.returncode is not None
+        return self.process.returncode
 
     def tail(self) -> str:
         return self.output[-4000:]
@@ -142,7 +142,7 @@ class WorkerProcess:
         """SIGTERM; gives the exit code."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-        return await self.wait_end(15)
+        return await self.wait_end()
 
     def kill(self) -> None:
         """SIGKILL, and no process left behind."""
@@ -232,14 +232,14 @@ class Board:
         """The events of every counted decision that has any."""
         return [[encode_event(event) for event in one.events] for one in await self.look(topic) if one.events]
 
-    async def wait_decided(self, log: FixedLog, topics: Iterable[str], seconds: float = 120) -> None:
+    async def wait_decided(self, log: FixedLog, topics: Iterable[str]) -> None:
         """Until these topics hold as many counted decisions as expected."""
-        deadline = time.monotonic() + seconds
+        deadline = time.monotonic() + LIMIT_SECONDS
         for topic in topics:
             while len(now := await self.events(topic)) < len(log.expected[topic]):
                 tails = "\n".join(worker.tail()[-1500:] for worker in self.workers[-3:])
                 assert time.monotonic() < deadline, (
-                    f"{topic}: {len(now)} of {len(log.expected[topic])} decisions after {seconds:g} s\n{tails}"
+                    f"{topic}: {len(now)} of {len(log.expected[topic])} decisions\n{tails}"
                 )
                 for worker in self.workers:
                     code = worker.process.poll()
@@ -250,7 +250,7 @@ class Board:
 
     async def wait_built(self, log: FixedLog, wanted: int | None = None) -> None:
         """Until every checkpoint is there, or the first few: nobody confirms what he has not seen."""
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + LIMIT_SECONDS
         wanted = wanted or built(log.expected["checkpoints"])
         while built(now := await self.events("checkpoints")) < wanted:
             tails = "\n".join(worker.tail()[-1500:] for worker in self.workers[-3:])

@@ -11,6 +11,7 @@ import time
 
 import httpx
 from tests import forked
+from tests.waiting import LIMIT_SECONDS
 
 from coordinator.streams.settings import Settings, environment
 
@@ -32,13 +33,13 @@ class Report:
 
     def end(self, number=signal.SIGTERM):
         self.process.send_signal(number)
-        return self.process.wait(15)
+        return self.process.wait(LIMIT_SECONDS)
 
     def get(self, path):
-        return httpx.get(self.url + path, timeout=5)
+        return httpx.get(self.url + path, timeout=LIMIT_SECONDS)
 
     def wait_caught_up(self, events):
-        deadline = time.monotonic() + 90
+        deadline = time.monotonic() + LIMIT_SECONDS
         while time.monotonic() < deadline:
             try:
                 health = self.get("/healthz").json()
@@ -51,23 +52,23 @@ class Report:
             time.sleep(0.05)
         raise AssertionError(self.log.read_text())
 
-    async def wait_ill(self, seconds=30):
+    async def wait_ill(self):
         """What /healthz says once folding has ended for good."""
-        return await self._wait_for("/healthz", lambda body: body.get("status") == "error" and body, seconds)
+        return await self._wait_for("/healthz", lambda body: body.get("status") == "error" and body)
 
-    async def wait_alert(self, kind, name, seconds=30):
+    async def wait_alert(self, kind, name):
         """This alert, once it is on."""
 
         def find(body):
             alerts = body["alerts"]
             return next((one for one in alerts if (one["kind"], one["name"]) == (kind, name)), None)
 
-        return await self._wait_for("/reports/invariants", find, seconds)
+        return await self._wait_for("/reports/invariants", find)
 
-    async def _wait_for(self, path, find, seconds):
-        deadline = time.monotonic() + seconds
+    async def _wait_for(self, path, find):
+        deadline = time.monotonic() + LIMIT_SECONDS
         body = None
-        async with httpx.AsyncClient(base_url=self.url, timeout=5) as client:
+        async with httpx.AsyncClient(base_url=self.url, timeout=LIMIT_SECONDS) as client:
             while time.monotonic() < deadline:
                 assert self.process.poll() is None, self.log.read_text()
                 with contextlib.suppress(httpx.TransportError):
@@ -79,10 +80,10 @@ class Report:
         raise AssertionError(f"{path} says {body}\n{self.log.read_text()}")
 
 
-async def kill_while_folding(report: Report, draw: random.Random, seconds: float = 60) -> None:
+async def kill_while_folding(report: Report, draw: random.Random) -> None:
     """SIGKILL at a drawn instant at which it folds: its positions have just moved."""
-    wanted, deadline, before = draw.randint(1, 60), time.monotonic() + seconds, -1
-    async with httpx.AsyncClient(base_url=report.url, timeout=5) as client:
+    wanted, deadline, before = draw.randint(1, 60), time.monotonic() + LIMIT_SECONDS, -1
+    async with httpx.AsyncClient(base_url=report.url, timeout=LIMIT_SECONDS) as client:
         while True:
             assert time.monotonic() < deadline, report.log.read_text()[-2000:]
             await asyncio.sleep(0.02)

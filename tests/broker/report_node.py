@@ -11,6 +11,7 @@ from pathlib import Path
 
 import httpx
 from tests import forked
+from tests.waiting import LIMIT_SECONDS
 
 from coordinator.infra.kafka.clients import make_producer
 from coordinator.infra.kafka.embedded import free_ports
@@ -18,8 +19,6 @@ from coordinator.infra.kafka.topics import create_topics
 from coordinator.streams.log.birth import read_birth
 from coordinator.streams.settings import Settings, environment
 from coordinator.streams.topology import topic_name
-
-START_SECONDS_MAX = 60
 
 
 def apart(coroutine):
@@ -56,16 +55,16 @@ class Node:
 
     def stop(self, number: int = signal.SIGTERM) -> None:
         self.process.send_signal(number)
-        self.process.wait(15)
+        self.process.wait(LIMIT_SECONDS)
 
     def say(self) -> None:
         """Send the new records, and wait until the worker has folded them."""
         apart(self._send())
-        deadline = time.monotonic() + START_SECONDS_MAX
+        deadline = time.monotonic() + LIMIT_SECONDS
         while time.monotonic() < deadline:
             assert self.process.poll() is None, self._out.read_text()
             try:
-                places = httpx.get(f"{self.url}/healthz", timeout=5).json()["positions"]
+                places = httpx.get(f"{self.url}/healthz", timeout=LIMIT_SECONDS).json()["positions"]
             except httpx.TransportError:
                 places = {}
             if places and all(places[topic] > sent for topic, sent in self._sent.items() if topic in places):

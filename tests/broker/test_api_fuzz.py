@@ -14,6 +14,7 @@ import httpx
 import pytest
 from tests.api.fuzzing import ALL_PHASES, RANDOM_PHASES, findings, fuzz, links_covered
 from tests.candles import candle_file
+from tests.waiting import LIMIT_SECONDS
 
 from coordinator.api.keys import Scope, make_entry
 from coordinator.infra.kafka.embedded import free_ports
@@ -63,13 +64,13 @@ def test_a_node_at_work_answers_twenty_thousand_calls_as_its_document_says(
         assert calls >= CALLS_MIN
         assert min(links) > 0
         assert max(links) >= LINKS_MIN
-        health = httpx.get(f"{api}/healthz", timeout=10)
+        health = httpx.get(f"{api}/healthz", timeout=LIMIT_SECONDS)
         assert health.status_code == 200, health.text
-        metrics = httpx.get(f"{api}/metrics", timeout=10).text
+        metrics = httpx.get(f"{api}/metrics", timeout=LIMIT_SECONDS).text
         assert 'status="500"' not in metrics
     finally:
         node.send_signal(signal.SIGINT)
-        node.wait(30)
+        node.wait(LIMIT_SECONDS)
 
 
 def many_calls(api: str, key: str, tmp_path: Path) -> tuple[int, list[int]]:
@@ -101,7 +102,7 @@ def until_a_checkpoint(api: str, node: subprocess.Popen[bytes]) -> None:
     while time.monotonic() < deadline:
         assert node.poll() is None
         try:
-            found = httpx.get(f"{api}/reports/checkpoints", timeout=5)
+            found = httpx.get(f"{api}/reports/checkpoints", timeout=LIMIT_SECONDS)
             if found.is_success and found.json():
                 return
         except (httpx.TransportError, ValueError):

@@ -18,6 +18,7 @@ from tests.broker.fixed_log import fixed_log
 from tests.broker.test_projector import produce
 from tests.logs import START_MS, LogBuilder
 from tests.projections.test_past import late_log, moments
+from tests.waiting import LIMIT_SECONDS
 
 from coordinator.api.access import Rules
 from coordinator.api.app import create_app
@@ -66,7 +67,7 @@ async def assert_moments(worker, log, tmp_path, wanted: int) -> None:
     worker.wait_caught_up(sum(len(records) for topic, records in log.records.items() if topic != "commands"))
     rng = random.Random(SEED)
     with_latecomers = 0
-    async with httpx.AsyncClient(base_url=worker.url, timeout=30) as client:
+    async with httpx.AsyncClient(base_url=worker.url, timeout=LIMIT_SECONDS) as client:
         for i, until in enumerate(rng.sample(moments(log), wanted)):
             if i == wanted // 2:  # what was kept is not lost with the process
                 worker.end(9)

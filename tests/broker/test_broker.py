@@ -13,6 +13,7 @@ import time
 
 import pytest
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from tests.waiting import LIMIT_SECONDS
 
 from coordinator.infra.fetch import ensure_runtime
 from coordinator.infra.kafka.broker_settings import MESSAGE_BYTES_MAX
@@ -162,7 +163,7 @@ def test_the_broker_dies_with_its_parent(tmp_path):
     os.kill(pid, 0)
     parent.kill()
     parent.communicate()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + LIMIT_SECONDS
     while time.monotonic() < deadline and os.path.exists(f"/proc/{pid}") and state_of(pid) != "Z":
         time.sleep(0.05)
     assert not os.path.exists(f"/proc/{pid}") or state_of(pid) == "Z"

@@ -43,10 +43,10 @@ async def test_workers_outlive_the_broker(tmp_path, away_seconds):
             broker.start()
             broker.wait_ready()
             await field.feed_all(log)
-            await field.wait_decided(log, STAGES[:2], seconds=90)
+            await field.wait_decided(log, STAGES[:2])
             await field.wait_built(log)
             await field.put("commands", commands["first"] + commands["last"])
-            await field.wait_decided(log, STAGES[2:], seconds=90)
+            await field.wait_decided(log, STAGES[2:])
             await field.assert_equal(log, STAGES)
             assert [await field.claims(topic) for topic in STAGES] == [1, 1, 1]
             assert [worker.process.poll() for worker in workers] == [None, None], "ended and did not go on"

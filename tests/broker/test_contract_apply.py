@@ -10,6 +10,7 @@ import sys
 import pytest
 from tests import forked
 from tests.infra.test_kept_contracts import HELPERS, RULES, scored
+from tests.waiting import LIMIT_SECONDS, limit
 
 from coordinator.infra.contracts.archive import ArchiveFolder
 from coordinator.infra.contracts.node import NodeContracts
@@ -18,7 +19,6 @@ from coordinator.infra.log.commands import KafkaCommandPort
 from coordinator.streams.settings import Settings, environment
 
 pytestmark = pytest.mark.broker
-APPLIED_SECONDS_MAX = 60
 
 
 def write(folder, rules=RULES, weights="0.5"):
@@ -65,14 +65,13 @@ async def test_a_text_does_nothing_until_it_is_applied_and_holds_from_the_next_p
             ["contract", *words, "--json"],
             env=env,
             cwd=tmp_path,
-            timeout_seconds=APPLIED_SECONDS_MAX,
         )
         return done.returncode, json.loads(done.stdout or "null"), done.stderr
 
     with (tmp_path / "feed.log").open("wb") as log:
         feed = forked.start(["worker", "feed"], env=env, cwd=tmp_path, out=log)
     try:
-        async with asyncio.timeout(APPLIED_SECONDS_MAX):
+        async with limit():
             while (listed := (await coordinator("list"))[1]) is None or not listed["contracts"]:
                 await asyncio.sleep(0.5)
         (first,) = listed["contracts"]
@@ -111,4 +110,4 @@ async def test_a_text_does_nothing_until_it_is_applied_and_holds_from_the_next_p
         assert "its_rules.py" in wrong
     finally:
         feed.kill()
-        feed.wait(10)
+        feed.wait(LIMIT_SECONDS)

@@ -19,6 +19,7 @@ from tests.broker.report import Report, kill_while_folding
 from tests.memory_log import MemoryLog, undisturbed
 from tests.streams.test_crash_inputs import burst
 from tests.streams.test_crash_inputs import new_stage as new_input_stage
+from tests.waiting import limit
 
 from coordinator.infra.kafka.embedded import free_ports
 from coordinator.projections.folding.decisions import Folder
@@ -134,7 +135,7 @@ async def test_inputs_of_ticks_that_come_in_bursts_are_the_same_after_every_kill
             assert await worker.wait_end() == -signal.SIGKILL, worker.tail()
         await field.put("feeds", feeds[3 * third :])
         worker = field.start("inputs")
-        async with asyncio.timeout(40):
+        async with limit():
             while len(await field.events("inputs")) < len(expected):
                 await asyncio.sleep(0.1)
         assert await field.events("inputs") == expected

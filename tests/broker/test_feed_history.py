@@ -12,6 +12,7 @@ from tests import forked
 from tests.broker.crash import Board, Plan, board
 from tests.streams.sources.conftest import FIRST_OPEN_MS, MINUTE_MS, LocalExchange
 from tests.streams.sources.servers import rest_server
+from tests.waiting import limit
 from websockets.asyncio.server import serve
 
 from coordinator.streams import events as ev
@@ -41,9 +42,7 @@ class Command:
             return forked.start(["feeds", *arguments], env=self._environ, out=out)
 
     async def run(self, *arguments: str, code: int = 0) -> str:
-        done = await asyncio.to_thread(
-            forked.run, ["feeds", *arguments], env=self._environ, timeout_seconds=120
-        )
+        done = await asyncio.to_thread(forked.run, ["feeds", *arguments], env=self._environ)
         assert done.returncode == code, done.stderr
         return done.stdout + done.stderr
 
@@ -54,7 +53,7 @@ async def records(field: Board) -> list[ev.FeedRecordReceived]:
 
 
 async def until_recorded(field: Board, count: int) -> None:
-    async with asyncio.timeout(60):
+    async with limit():
         while len(await records(field)) < count:
             await asyncio.sleep(0.1)
 
@@ -155,7 +154,7 @@ async def test_without_a_worker_the_records_wait_in_the_log_and_the_command_says
                 await giver.finish()
         await port.stop()
         field.start("feed", None, FEED_SOURCE="generated")
-        async with asyncio.timeout(60):
+        async with limit():
             while not any(one.data.ts_event == FIRST_OPEN_MS for one in await records(field)):
                 await asyncio.sleep(0.1)
 

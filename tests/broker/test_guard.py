@@ -22,6 +22,7 @@ from tests.chain.rpc_server import rpc_server
 from tests.logs import LogBuilder
 from tests.memory_log import Author, MemoryLog
 from tests.streams.build import HOUR, T0, checkpoint_data, configured, period_closed, snapshot
+from tests.waiting import LIMIT_SECONDS
 
 from coordinator.api.keys import Scope, make_entry
 from coordinator.infra.chain.fake import FakeChain
@@ -89,7 +90,7 @@ class Node:
         for process in (self.worker, self.report.process):
             if process is not None:
                 process.kill()
-                process.wait(10)
+                process.wait(LIMIT_SECONDS)
 
     def get(self, path):
         """None while the report worker does not answer yet, or says that it starts."""
@@ -99,7 +100,7 @@ class Node:
             return None
         return None if answer.status_code == httpx.codes.SERVICE_UNAVAILABLE else answer.json()
 
-    async def until(self, what, seconds=60):
+    async def until(self, what, seconds=LIMIT_SECONDS):
         """The first true answer of `what`; nothing in time shows what the node said."""
         async with asyncio.timeout(seconds):
             while True:
@@ -141,13 +142,13 @@ async def test_the_chain_watch_brings_every_checkpoint_to_paid_through_kills(nod
         await asyncio.sleep(rng.uniform(1, 4))
         if rng.random() < 0.5:
             node.worker.send_signal(signal.SIGKILL)
-            node.worker.wait(10)
+            node.worker.wait(LIMIT_SECONDS)
             node.start_worker()
         else:
             node.report.process.send_signal(signal.SIGKILL)
-            node.report.process.wait(10)
+            node.report.process.wait(LIMIT_SECONDS)
             node.report.start()
-    await node.until(lambda: node.statuses() == ["PAID", "PAID"], 90)
+    await node.until(lambda: node.statuses() == ["PAID", "PAID"])
     for one in node.get("/reports/checkpoints"):
         moves = [move["status"] for move in one["meta"]["moves"]]
         assert moves == ["PENDING", "SUBMITTED", "CLAIMABLE", "PAID"]
@@ -196,7 +197,7 @@ async def test_a_broken_log_is_said_withheld_and_told_until_the_operator_release
     released = httpx.post(
         f"{node.report.url}/reports/checkpoints/{held[1]['id']}/release",
         headers={"X-API-Key": KEY},
-        timeout=20,
+        timeout=LIMIT_SECONDS,
     )
     assert released.status_code == 200, released.text
     await node.until(lambda: sorted(node.statuses()) == ["PAID", "PAID", "WITHHELD"])
@@ -232,7 +233,7 @@ async def test_each_way_to_break_a_log_withholds_the_next_checkpoint(node, name,
     break_it(node)
     await node.write()
     node.start()
-    await node.until(lambda: node.broken() == {name}, 90)
+    await node.until(lambda: node.broken() == {name})
     await node.until(lambda: ("firing", "invariant", name) in node.told())
     node.close_a_period()
     await node.write()

@@ -12,6 +12,7 @@ import pytest
 from tests import forked
 from tests.broker.certificates import Authority
 from tests.candles import START, candle_file
+from tests.waiting import LIMIT_SECONDS
 
 from coordinator.infra.fetch import ensure_runtime
 from coordinator.infra.kafka.embedded import EmbeddedBroker, free_ports
@@ -76,7 +77,7 @@ def secured(tmp_path_factory):
             ],
             check=True,
             capture_output=True,
-            timeout=60,
+            timeout=LIMIT_SECONDS,
         )
         yield Secured(
             f"127.0.0.1:{plain}", f"127.0.0.1:{tls}", f"127.0.0.1:{sasl}", authority, broker.data_dir

@@ -17,6 +17,7 @@ from httpx_sse import connect_sse
 from tests.broker.browser.scene import add_round, rich_log, submit
 from tests.broker.report_node import started
 from tests.logs import HOUR_MS, START_MS
+from tests.waiting import LIMIT_SECONDS, limit
 
 pytestmark = pytest.mark.broker
 MODELS = [f"m{i:04}" for i in range(12)]
@@ -34,7 +35,7 @@ def hear(node, last_id=None, until=lambda said: said[-1][0] == "beat"):
     said = []
     headers = {"Last-Event-ID": last_id} if last_id else {}
     with (
-        httpx.Client(timeout=20) as client,
+        httpx.Client(timeout=LIMIT_SECONDS) as client,
         connect_sse(client, "GET", f"{node.url}/reports/live", headers=headers) as source,
     ):
         for one in source.iter_sse():
@@ -102,7 +103,7 @@ async def test_five_hundred_hear_a_score_and_the_board_is_served_meanwhile(node)
     deaf.sendall(request)
 
     async def all_hear(words):
-        async with asyncio.timeout(20):
+        async with limit():
             while not all(words in ear.heard for ear in ears):
                 await asyncio.sleep(0.05)
 
@@ -128,7 +129,7 @@ async def test_five_hundred_hear_a_score_and_the_board_is_served_meanwhile(node)
         ear.transport.close()
     deaf.close()
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(5):  # all who left are forgotten: there is room again
+        async with limit():  # all who left are forgotten: there is room again
             while (await _listening(node.process.pid)) > 20:
                 await asyncio.sleep(0.1)
     assert await _listening(node.process.pid) <= 20

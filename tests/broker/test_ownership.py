@@ -15,6 +15,7 @@ from tests.broker.fixed_log import TopicLog, fixed_log, fixed_shelf, make_comman
 from tests.given import decision
 from tests.streams.agents.echo import EchoStage
 from tests.streams.build import T0, answers, scored_until
+from tests.waiting import LIMIT_SECONDS, in_time, limit
 
 from coordinator.infra.kafka.topics import create_topics
 from coordinator.streams.agents.owning import states
@@ -82,7 +83,7 @@ async def test_an_owner_stopped_in_mid_decision_comes_back_to_a_closed_gate(
 
         os.kill(zombie.process.pid, signal.SIGCONT)
         # It hears of its end from the group or from the foreign claim, whichever is read first; the gate is closed by both.
-        async with asyncio.timeout(60):
+        async with limit():
             while await field.late_appends("scores") == 0:
                 await asyncio.sleep(0.1)
         await field.feed_all(log)
@@ -92,6 +93,19 @@ async def test_an_owner_stopped_in_mid_decision_comes_back_to_a_closed_gate(
         assert await field.late_appends("scores") >= 1, "the zombie's append did not come"
         assert await field.claims("scores") <= 3, "the group may hand the partition back once"
         assert [await zombie.stop(), await standby.stop()] == [0, 0]
+
+
+async def test_a_worker_ends_when_told_though_its_group_cannot_settle(kafka_bootstrap, crunch_id, tmp_path):
+    """A member that stands still holds up the group for its session, and with it the farewell of every other."""
+    session = {"SESSION_TIMEOUT_SECONDS": "600", "HEARTBEAT_SECONDS": "1"}
+    async with board(kafka_bootstrap, crunch_id, tmp_path) as field:
+        still = field.start("score", **session)
+        await still.wait_resumed("scores", "snapshots")
+        os.kill(still.process.pid, signal.SIGSTOP)
+        joins = field.start("score", **session)
+        await joins.wait_event("partitions_revoked")
+        assert await joins.stop() == 0
+        assert joins.events("end_forced")
 
 
 class TogetherLog(KafkaLog):
@@ -127,7 +141,7 @@ async def test_of_two_claimants_of_one_epoch_exactly_one_owns(kafka_bootstrap, c
     await again.claim(seen[loser.owner].append)
     assert again.epoch == 2
     assert [one.seq for one in seen[loser.owner]] == [1], "the next owner knows what the first one decided"
-    why = await asyncio.wait_for(winner.lost, 5)
+    why = await in_time(winner.lost)
     assert why.foreign
     with pytest.raises(LostOwnershipError):
         await winner.send([], {}, {})
@@ -180,7 +194,7 @@ async def progress(field, log):
     """The next chunk of the log makes decisions."""
     before = len(await field.events("scores"))
     assert await field.feed(log) or field.next_chunk == len(log.cuts)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + LIMIT_SECONDS
     while len(await field.events("scores")) == before < len(log.expected["scores"]):
         assert time.monotonic() < deadline, "no progress\n" + "\n".join(one.tail() for one in field.workers)
         await asyncio.sleep(0.05)
@@ -221,7 +235,7 @@ async def test_a_new_owner_begins_at_the_state_that_the_one_before_recorded(
         await pump(stage, owned)
     await owned.flush()
     reader = await io.reader("snapshots", 0)
-    async with asyncio.timeout(20):
+    async with limit():
         found: list[bytes] = []
         while not any(b'"state":' in record[:100] for record in found):
             found += [record for _, record in await reader.read()]

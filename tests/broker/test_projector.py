@@ -14,6 +14,7 @@ import pytest
 from rocksdict import Options, Rdict
 from tests import forked
 from tests.logs import HOUR_MS, START_MS, TX_HASH, busy_log, folded
+from tests.waiting import LIMIT_SECONDS
 
 from coordinator.api.server import serve
 from coordinator.infra.kafka.clients import make_producer
@@ -67,7 +68,9 @@ async def test_what_is_produced_is_served_and_verified_beside_the_living_worker(
     # no stage listens: the command is written, and the answer says that it is not decided
     checkpoint_id = worker.get("/reports/checkpoints/latest").json()["id"]
     answer = httpx.post(
-        f"{worker.url}/reports/checkpoints/{checkpoint_id}/confirm", json={"tx_hash": TX_HASH}, timeout=15
+        f"{worker.url}/reports/checkpoints/{checkpoint_id}/confirm",
+        json={"tx_hash": TX_HASH},
+        timeout=LIMIT_SECONDS,
     )
     assert answer.status_code == 202
     assert worker.end() == 0

@@ -17,6 +17,7 @@ from tests import forked
 from tests.broker.report import Report
 from tests.memory_log import Author, MemoryLog
 from tests.streams.build import HOUR, PUBKEY, T0, configured, period_closed, round_scores, snapshot
+from tests.waiting import LIMIT_SECONDS, limit
 from typer.testing import CliRunner
 
 from coordinator.cli.main import app
@@ -98,7 +99,7 @@ async def node(kafka_bootstrap, crunch_id, tmp_path):
         report.start()
     try:
         for report in reports:
-            async with asyncio.timeout(60):
+            async with limit():
                 while not (await opened(report)):
                     assert worker.poll() is None, (tmp_path / "checkpoint.log").read_text()
                     await asyncio.sleep(0.1)
@@ -106,7 +107,7 @@ async def node(kafka_bootstrap, crunch_id, tmp_path):
     finally:
         for process in (worker, *(report.process for report in reports)):
             process.kill()
-            process.wait(10)
+            process.wait(LIMIT_SECONDS)
 
 
 async def opened(report) -> bool:
@@ -121,7 +122,7 @@ async def test_of_two_confirms_at_once_one_wins_and_the_other_hears_409(node):
     reports, _ = node
     ids = [one["id"] for one in reports[0].get("/reports/checkpoints").json()]
     hashes = map(hash_of, itertools.count())
-    async with httpx.AsyncClient(timeout=20) as client:
+    async with httpx.AsyncClient(timeout=LIMIT_SECONDS) as client:
 
         async def confirm(report, the_id, tx_hash):
             url = f"{report.url}/reports/checkpoints/{the_id}/confirm"

@@ -14,6 +14,7 @@ from tests.broker.conftest import embedded
 from tests.broker.crash import board
 from tests.broker.fixed_log import fixed_log
 from tests.broker.report import Report
+from tests.waiting import LIMIT_SECONDS
 
 from coordinator.cli import checkup_node
 from coordinator.cli.checkup import State
@@ -28,8 +29,6 @@ from coordinator.streams.settings import Settings
 from coordinator.streams.topology import TOPICS, topic_name
 
 pytestmark = pytest.mark.broker
-
-SECONDS_MAX = 60
 
 
 async def test_the_broker_says_who_works(kafka_bootstrap, crunch_id):
@@ -77,7 +76,7 @@ def flip_a_byte(folder: Path, topic: str, at: int = -1) -> None:
 
 def until(report: Report, holds) -> dict:
     """/healthz, once it says so."""
-    deadline, health = time.monotonic() + SECONDS_MAX, {}
+    deadline, health = time.monotonic() + LIMIT_SECONDS, {}
     while time.monotonic() < deadline:
         try:
             health = report.get("/healthz").json()
@@ -185,7 +184,7 @@ async def tells_of_it_everywhere(field, settings, report: Report, folder: Path) 
 
 def until_broken(report: Report, name: str) -> str:
     """What is found of an invariant, once it does not hold."""
-    deadline = time.monotonic() + SECONDS_MAX
+    deadline = time.monotonic() + LIMIT_SECONDS
     while time.monotonic() < deadline:
         try:
             body = report.get("/reports/invariants").json()

@@ -15,6 +15,7 @@ import pytest
 from tests import forked
 from tests.broker.fixed_log import TopicLog, decided, pour
 from tests.broker.records import records_of
+from tests.waiting import LIMIT_SECONDS
 
 from coordinator.cli.plan import DEMO_CONTRACT, example_models
 from coordinator.infra.contracts.loading import load_contracts
@@ -107,16 +108,14 @@ def pids_of(folder):
 
 
 def ask(folder, *arguments):
-    done = forked.run(
-        [*arguments, "--data-dir", folder / "node"], env=run_environment(), cwd=folder, timeout_seconds=60
-    )
+    done = forked.run([*arguments, "--data-dir", folder / "node"], env=run_environment(), cwd=folder)
     return done.returncode, done.stdout, done.stderr
 
 
-def until_it_says(process, words, seconds=60):
+def until_it_says(process, words):
     """Lines up to the one with these words. The process's own end, and the test's bound, end the waiting."""
     said = []
-    deadline = time.monotonic() + seconds
+    deadline = time.monotonic() + LIMIT_SECONDS
     for line in process.stdout:
         said.append(line)
         if words in line:
@@ -229,7 +228,7 @@ def test_ctrl_c_ends_every_process_and_the_next_start_goes_on(tmp_path):
         pids = pids_of(tmp_path)
         assert set(pids) == {"feed", "predict", "score", "checkpoint", "report", "models", "kafka", "up"}
         node.send_signal(signal.SIGINT)
-        node.communicate(timeout=60)
+        node.communicate(timeout=LIMIT_SECONDS)
         assert node.returncode == 0
         assert not [name for name, pid in pids.items() if Path(f"/proc/{pid}").exists()]
         code, out, err = ask(
@@ -248,7 +247,7 @@ def test_ctrl_c_ends_every_process_and_the_next_start_goes_on(tmp_path):
         assert all(after[topic] >= n for topic, n in before.items())
         assert after["scores"] > before["scores"]
         node.send_signal(signal.SIGTERM)
-        node.communicate(timeout=20)
+        node.communicate(timeout=LIMIT_SECONDS)
         assert node.returncode == 0
     finally:
         node.kill()

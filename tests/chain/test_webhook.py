@@ -9,6 +9,7 @@ import pytest
 import standardwebhooks
 import structlog
 from tests.chain.rpc_server import rpc_server
+from tests.waiting import limit
 
 from coordinator.infra.webhook import WAITING_MAX, Alert, Alerts, Webhook
 from coordinator.streams.clock import wall_ms
@@ -49,7 +50,7 @@ async def deliver(
     running = asyncio.create_task(hook.run())
     for one in notices:
         hook.tell(one)
-    async with asyncio.timeout(10):
+    async with limit():
         while until(hook) < len(notices):
             await asyncio.sleep(0.01)
     running.cancel()
@@ -133,7 +134,7 @@ async def test_a_name_that_leads_to_a_link_local_address_is_not_posted_to(monkey
         (notice,) = Alerts("btc-up").update([BROKEN], 0)
         hook.tell(notice)
         running = asyncio.create_task(hook.run())
-        async with asyncio.timeout(5):
+        async with limit():
             while not hook.failed:
                 await asyncio.sleep(0.01)
         running.cancel()

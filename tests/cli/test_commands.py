@@ -10,6 +10,7 @@ import sys
 import pytest
 import stamina
 from tests.cpu import loops
+from tests.waiting import LIMIT_SECONDS
 from typer.testing import CliRunner
 
 from coordinator.cli.groups import load_command
@@ -196,7 +197,7 @@ def test_no_worker_brings_at_its_start_a_library_that_only_some_work_needs(modul
     code = f"import sys, {modules}\n"
     code += "print([one for one in ('pandas', 'pyarrow', 'numpy', 'grpc') if one in sys.modules])"
     done = subprocess.run(
-        [sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=60, check=True
+        [sys.executable, "-I", "-c", code], capture_output=True, text=True, timeout=LIMIT_SECONDS, check=True
     )
     assert done.stdout.strip() == str(brought)
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from tests.streams.sources.conftest import exchange  # noqa: F401 - the fixture
+from tests.waiting import LIMIT_SECONDS, in_time
 from typer.testing import CliRunner
 
 from coordinator.cli.main import app
@@ -58,7 +59,7 @@ async def test_a_probe_of_a_live_stream_closes_its_connection(exchange: Any):  #
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
     )
-    out, errors = await asyncio.wait_for(process.communicate(), 60)
+    out, errors = await in_time(process.communicate())
     assert (process.returncode, errors.decode()) == (0, "")
     first, *shown = out.decode().splitlines()
     assert first == "binance/BTCUSDT/candle/1m: live, 3 records"
@@ -103,7 +104,7 @@ def test_a_backfill_without_a_kafka_is_one_line_with_exit_three():
         capture_output=True,
         text=True,
         check=False,
-        timeout=60,
+        timeout=LIMIT_SECONDS,
     )
     (said,) = [line for line in done.stderr.splitlines() if line.strip()]
     assert said.startswith("error: Kafka at 127.0.0.1:9 does not answer")

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.waiting import LIMIT_SECONDS
 from typer.testing import CliRunner
 
 from coordinator.cli.main import app
@@ -202,7 +203,7 @@ def test_a_worker_ends_with_2_and_the_variables_name(folder, name):
     done = subprocess.run(
         [sys.executable, "-Im", "coordinator.cli.main", "worker", name],
         env={"FEED_GRANULARITY": "0m", "PATH": "/usr/bin:/bin"},
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False,
     )  # fmt: skip
     assert done.returncode == 2
     assert "FEED_GRANULARITY='0m' is unknown: choose one of 1s" in done.stderr + done.stdout

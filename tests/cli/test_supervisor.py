@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from tests.waiting import LIMIT_SECONDS, in_time, limit, until
 
 from coordinator.infra.processes.children import Launch, LoggedProcess
 from coordinator.infra.processes.supervisor import Pauses, Supervisor, describe_exit, last_words
@@ -32,13 +33,6 @@ def is_alive(pid):
     except FileNotFoundError:
         return False
     return state != "Z"
-
-
-async def until(condition, seconds=10.0):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen in time"
-        await asyncio.sleep(0.01)
 
 
 class Lines(list):
@@ -76,7 +70,7 @@ async def test_a_child_that_lives_and_gives_no_sign_of_life_is_killed_and_starte
     supervisor = Supervisor(said, QUICK)
     supervisor.keep(child)
     try:
-        async with asyncio.timeout(20):
+        async with limit():
             while supervisor.states["poor"].restarts < 2:
                 await asyncio.sleep(0.05)
     finally:
@@ -121,7 +115,7 @@ async def test_exit_code_2_ends_the_node_with_the_childs_own_message(tmp_path):
     supervisor.keep(python("wrong", code, tmp_path))
     supervisor.keep(python("sleeper", SLEEPS, tmp_path))
     with pytest.raises(OperatorError, match=r"^turn it on$"):
-        await asyncio.wait_for(supervisor.failure, 10)
+        await in_time(supervisor.failure)
     await supervisor.stop()
     assert said == []
     assert all(one.state == "ended" for one in supervisor.states.values())
@@ -138,8 +132,8 @@ async def test_stopping_ends_the_deaf_and_their_children_after_the_grace_and_no_
     patient = asyncio.create_task(supervisor.stop(grace_seconds=600))
     await asyncio.sleep(0.2)
     assert all(is_alive(pid) for pid in pids)
-    await asyncio.wait_for(supervisor.stop(grace_seconds=0.5), 60)
-    await asyncio.wait_for(patient, 60)
+    await in_time(supervisor.stop(grace_seconds=0.5))
+    await in_time(patient)
     await until(lambda: not any(is_alive(pid) for pid in pids))
 
 
@@ -159,10 +153,10 @@ async def test_the_last_child_is_ended_after_the_others(tmp_path):
 
 async def test_a_child_that_waits_for_its_next_start_does_not_hold_up_the_end(tmp_path):
     said = Lines()
-    supervisor = Supervisor(said, Pauses(first=60.0, longest=60.0))
+    supervisor = Supervisor(said, Pauses(first=3600.0, longest=3600.0))
     supervisor.keep(python("poor", "raise SystemExit(1)", tmp_path))
     await until(lambda: said)
-    await asyncio.wait_for(supervisor.stop(), 30)
+    await in_time(supervisor.stop())
 
 
 async def test_a_gate_holds_each_start_until_it_is_opened_and_tells_the_child(tmp_path):
@@ -199,7 +193,7 @@ async def test_a_grandchild_that_keeps_the_pipe_open_does_not_hold_up_the_news_o
     code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-Ic', {SLEEPS!r}]); sys.exit(5)"
     process = python("parent", code, tmp_path)
     await process.start()
-    assert await asyncio.wait_for(process.wait(), 8) == 5
+    assert await in_time(process.wait()) == 5
 
 
 @pytest.mark.skipif(
@@ -230,7 +224,7 @@ asyncio.run(main())
         assert all(is_alive(pid) for pid in pids)
         parent.kill()
         parent.wait()
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + LIMIT_SECONDS
     while any(is_alive(pid) for pid in pids):
         assert time.monotonic() < deadline, "a child outlived its supervisor"
         time.sleep(0.02)

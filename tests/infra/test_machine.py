@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from tests.waiting import LIMIT_SECONDS
 
 from coordinator.infra.kafka import embedded as broker_module
 from coordinator.infra.kafka.broker_settings import server_properties
@@ -107,7 +108,7 @@ def test_a_value_of_the_brokers_settings_is_read_by_java_as_it_was_meant(value, 
 
 def test_a_process_whose_event_loop_hangs_ends_itself_and_says_where_it_stood():
     ended = subprocess.run(
-        [sys.executable, "-Ic", HANGS], capture_output=True, text=True, timeout=50, check=False
+        [sys.executable, "-Ic", HANGS], capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
     )
     assert ended.returncode == 70
     assert "hangs: the event loop has not come round" in ended.stderr

@@ -5,11 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from tests.waiting import LIMIT_SECONDS, limit
 
 from coordinator.infra.kafka import clients
 from coordinator.infra.kafka.clients import stop_reader
-
-SECONDS_MAX = 30.0
 
 
 class Deaf:
@@ -38,7 +37,7 @@ class Deaf:
 async def test_a_reader_that_does_not_end_is_left_behind(monkeypatch):
     monkeypatch.setattr(clients, "STOP_SECONDS_MAX", 0.05)
     deaf = Deaf(hears_at=2)
-    async with asyncio.timeout(SECONDS_MAX):
+    async with limit():
         await stop_reader(deaf)
     assert not deaf.inner.done()
     deaf.inner.cancel()  # so does the end of the event loop
@@ -47,7 +46,7 @@ async def test_a_reader_that_does_not_end_is_left_behind(monkeypatch):
 
 
 async def test_a_cancellation_meant_for_the_caller_is_not_swallowed(monkeypatch):
-    monkeypatch.setattr(clients, "STOP_SECONDS_MAX", SECONDS_MAX)
+    monkeypatch.setattr(clients, "STOP_SECONDS_MAX", LIMIT_SECONDS)
     deaf = Deaf(hears_at=2)
     stopping = asyncio.create_task(stop_reader(deaf))
     await asyncio.sleep(0.05)
@@ -59,6 +58,6 @@ async def test_a_cancellation_meant_for_the_caller_is_not_swallowed(monkeypatch)
 
 async def test_a_reader_that_ends_at_once_is_not_waited_for():
     deaf = Deaf(hears_at=1)
-    async with asyncio.timeout(SECONDS_MAX):
+    async with limit():
         await stop_reader(deaf)
     assert deaf.inner.done()

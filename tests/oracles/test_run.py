@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.waiting import LIMIT_SECONDS
 
 RUN = Path(__file__).with_name("run.py")
 
@@ -104,7 +105,7 @@ def run(
         paths.append(tmp_path / f"{i}.json")
         paths[-1].write_text(json.dumps(content))
     command = [sys.executable, "-I", str(RUN), *options, *map(str, paths)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=120)
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=LIMIT_SECONDS)
 
 
 def file(challenge: str, *cases: dict[str, Any]) -> dict[str, Any]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import subprocess
 import sys
 
+from tests.waiting import LIMIT_SECONDS
+
 from coordinator.projections.folding import verify
 
 
 def test_a_read_model_that_is_none_is_not_compared():
     command = [sys.executable, "-Im", verify.__name__, "nonsense"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env={})
+    done = subprocess.run(command, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False, env={})
     assert done.returncode == verify.NOT_COMPARED
     assert done.stdout == ""
     assert done.stderr.startswith("error: ")
@@ -20,7 +22,7 @@ def test_a_read_model_that_is_none_is_not_compared():
 def test_settings_that_cannot_be_read_are_named():
     command = [sys.executable, "-Im", verify.__name__, "leaderboard"]
     done = subprocess.run(
-        command, capture_output=True, text=True, timeout=60, check=False, env={"API_PORT": "x"}
+        command, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False, env={"API_PORT": "x"}
     )
     assert done.returncode == verify.NOT_COMPARED
     assert done.stderr == "error: API_PORT='x' cannot be read: it must be a whole number\n"

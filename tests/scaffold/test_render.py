@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from tests.scaffold.workspace import clean_environment, command, coordinator, load_contract, run
+from tests.waiting import LIMIT_SECONDS
 from typer.testing import CliRunner
 
 from coordinator.cli.main import app
@@ -337,7 +338,7 @@ def test_the_challenge_is_an_installable_package_that_needs_nothing(made, tmp_pa
 
 def test_copier_is_not_imported_before_it_is_needed(tmp_path):
     code = "import sys; from coordinator.cli import main; sys.exit('copier' in sys.modules)"
-    assert subprocess.run([sys.executable, "-Ic", code], check=False, timeout=60).returncode == 0
+    assert subprocess.run([sys.executable, "-Ic", code], check=False, timeout=LIMIT_SECONDS).returncode == 0
     assert (
         "init"
         in subprocess.run(
@@ -345,7 +346,7 @@ def test_copier_is_not_imported_before_it_is_needed(tmp_path):
             capture_output=True,
             text=True,
             check=False,
-            timeout=60,
+            timeout=LIMIT_SECONDS,
             env=clean_environment(),
         ).stdout
     )

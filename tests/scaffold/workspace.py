@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests.waiting import LIMIT_SECONDS
+
 from coordinator.scaffolds.render import render
 from coordinator.streams.contract import CrunchContract
 
@@ -53,7 +55,7 @@ def run(folder: Path, command: list[str], **environment: str) -> subprocess.Comp
         env=clean_environment(COLUMNS="200", **environment),
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=LIMIT_SECONDS,
         check=False,
     )
 

@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 from tests.streams.test_crash_chain import market
+from tests.waiting import LIMIT_SECONDS
 
 ROOT = Path(__file__).resolve().parents[2]
 CODE = """
@@ -40,7 +41,7 @@ def test_processes_with_different_hash_seeds_write_the_same_bytes():
             [sys.executable, "-c", CODE.format(root=str(ROOT))],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=LIMIT_SECONDS,
             check=False,
             env={"PYTHONHASHSEED": seed, "PYTHONPATH": path},
         )

@@ -150,7 +150,8 @@ async def start_child(
         child.connection_lost(None)
         raise ChildFailedError(f"could not be started: {error}") from error
     try:
-        line = await asyncio.wait_for(_read_line(ready_fd), limits.start_limit_seconds)
+        async with asyncio.timeout(limits.start_limit_seconds):
+            line = await _read_line(ready_fd)
         ready = msgspec.json.decode(line, type=Ready)
         child.port, child.confined = ready.port, tuple(limit for limit in ready.confined if limit)
     except (TimeoutError, msgspec.DecodeError):

@@ -358,8 +358,10 @@ def keeps_to_the_clock(source: FeedSource) -> bool:
 async def _drain(queue: asyncio.Queue[FeedRecord], seconds: float) -> AsyncIterator[FeedRecord]:
     """What the queue holds; waits up to `seconds` for the first."""
     try:
-        yield await asyncio.wait_for(queue.get(), seconds)
+        async with asyncio.timeout(seconds):
+            first = await queue.get()
     except TimeoutError:
         return
+    yield first
     while not queue.empty():
         yield queue.get_nowait()

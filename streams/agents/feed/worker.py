@@ -136,7 +136,8 @@ class FeedTenure(Tenure):
                 if self.owned.lost.done():
                     raise self.owned.lost.result()
                 try:
-                    await asyncio.wait_for(self._folded.wait(), 1)
+                    async with asyncio.timeout(1):
+                        await self._folded.wait()
                 except TimeoutError:
                     continue
 

@@ -75,7 +75,8 @@ class DeadLetters:
         if isinstance(error, LogError):
             body = f"{error} {time.time_ns() // LOG_LETTER_NS}".encode()
             with contextlib.suppress(TimeoutError):  # no broker: the last line on stderr has it
-                await asyncio.wait_for(self.put(LOG, self._worker, str(error), body), LOG_LETTER_SECONDS_MAX)
+                async with asyncio.timeout(LOG_LETTER_SECONDS_MAX):
+                    await self.put(LOG, self._worker, str(error), body)
 
     async def from_topic(self, topic: str, offset: int, body: bytes, reason: str) -> None:
         """`OnGarbage` for a topic of many writers: returns when the letter is durable; then the stage continues."""

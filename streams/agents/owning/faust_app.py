@@ -40,6 +40,7 @@ FETCHES_AHEAD_MAX = 3
 BUFFERED_FETCHES_MAX = 8
 """Faust's default would hold 4,096 fetches while the gate is closed."""
 ROOM_SECONDS_MAX = 0.5
+REQUEST_SECONDS = 90.0
 
 
 class FetchesAhead:
@@ -61,7 +62,8 @@ class FetchesAhead:
         if len(self._waiting) >= FETCHES_AHEAD_MAX:
             self._moved.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._moved.wait(), ROOM_SECONDS_MAX)
+                async with asyncio.timeout(ROOM_SECONDS_MAX):
+                    await self._moved.wait()
 
     def fetched(self, offset: int) -> None:
         """Note a fetch that was handed to Faust."""
@@ -145,6 +147,8 @@ def stage_app(
         topic_partitions=1,
         consumer_auto_offset_reset="earliest",
         broker_session_timeout=settings.session_timeout_seconds,
+        # Faust refuses a session that is longer.
+        broker_request_timeout=max(REQUEST_SECONDS, settings.session_timeout_seconds),
         broker_heartbeat_interval=settings.heartbeat_seconds,
         broker_commit_interval=1.0,
         broker_max_poll_records=FETCHED_RECORDS_MAX,

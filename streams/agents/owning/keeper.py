@@ -140,7 +140,8 @@ class Keeper:
             log.warning("ownership_lost", stage=self.name, reason=str(loss), foreign=loss.foreign)
             if loss.foreign:
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._heard_of_group.wait(), self._silent_seconds_max)
+                    async with asyncio.timeout(self._silent_seconds_max):
+                        await self._heard_of_group.wait()
                 continue
             pause = 1.0 if loop.time() - began > HEALTHY_SECONDS else pause
             await asyncio.sleep(pause)
@@ -155,7 +156,8 @@ class Keeper:
         orphaned = 0
         while orphaned < ORPHAN_LOOKS:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._changed.wait(), self._look_seconds)
+                async with asyncio.timeout(self._look_seconds):
+                    await self._changed.wait()
                 return
             is_orphan = self._is_orphan is not None and await self._is_orphan()
             orphaned = orphaned + 1 if is_orphan else 0

@@ -18,6 +18,7 @@ import pytest
 from tests.broker.browser.scene import rich_log
 from tests.broker.records import crunch_name
 from tests.broker.report_node import started
+from tests.waiting import LIMIT_SECONDS
 
 AXE = "axe-core@4.14.1"
 AXE_SHA256 = "29348999450cdf2849a8e70b7912fc2da85a849da39c0d0d5394f51d4a9ed95c"
@@ -55,7 +56,7 @@ def axe_source() -> str:
             missing("there is no npm to fetch axe-core with")
         folder.mkdir(parents=True, exist_ok=True)
         done = subprocess.run(
-            [npm, "pack", AXE, "--silent"], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+            [npm, "pack", AXE, "--silent"], cwd=folder, capture_output=True, text=True, timeout=LIMIT_SECONDS, check=False
         )  # fmt: skip
         if done.returncode != 0:
             missing(f"npm could not fetch {AXE}: {done.stderr[-300:]}")

@@ -9,9 +9,9 @@ import httpx
 import pytest
 from tests.broker.test_up import HOUR, HOURS, START, first_hours, up
 from tests.logs import TX_HASH
+from tests.waiting import LIMIT_SECONDS
 
 pytestmark = [pytest.mark.broker, pytest.mark.slow]
-MODELS_SECONDS_MAX = 60
 
 
 @pytest.fixture(scope="module")
@@ -39,29 +39,35 @@ def real_node(tmp_path_factory):
         assert node.poll() is None, "the node ended before the tests did"
     finally:
         node.send_signal(signal.SIGTERM)
-        node.communicate(timeout=30)
+        node.communicate(timeout=LIMIT_SECONDS)
 
 
 def test_a_node_that_starts_fills_the_page_and_a_confirm_moves_the_timeline(real_node, open_page):
     watched = open_page(real_node)
     watched.go()
-    watched.page.wait_for_selector(".rows .row", timeout=MODELS_SECONDS_MAX * 1000)
-    watched.page.wait_for_selector(".rows .row .rank >> text=1", timeout=MODELS_SECONDS_MAX * 1000)
+    watched.page.wait_for_selector(".rows .row", timeout=LIMIT_SECONDS * 1000)
+    watched.page.wait_for_selector(".rows .row .rank >> text=1", timeout=LIMIT_SECONDS * 1000)
     before = watched.page.locator(".head .soft").first.inner_text()
     watched.page.wait_for_function(
         "(before) => document.querySelector('.head .soft').innerText !== before", arg=before
     )
-    watched.page.wait_for_selector(".rows .spark path", timeout=MODELS_SECONDS_MAX * 1000)
+    watched.page.wait_for_selector(".rows .spark path", timeout=LIMIT_SECONDS * 1000)
 
     watched.page.get_by_role("link", name="Checkpoints").click()
     row = watched.page.locator("tbody tr", has_text="pending").first
-    row.wait_for(timeout=MODELS_SECONDS_MAX * 1000)
+    row.wait_for(timeout=LIMIT_SECONDS * 1000)
     row.locator("a").click()
     watched.page.wait_for_selector(".timeline [aria-current=step] >> text=pending")
     checkpoint = f"{real_node.url}/reports/checkpoints/{watched.page.url.split('/')[-1]}"
-    assert httpx.post(f"{checkpoint}/confirm", json={"tx_hash": TX_HASH}, timeout=20).status_code == 200
+    assert (
+        httpx.post(f"{checkpoint}/confirm", json={"tx_hash": TX_HASH}, timeout=LIMIT_SECONDS).status_code
+        == 200
+    )
     watched.page.wait_for_selector(".timeline [aria-current=step] >> text=submitted")
-    assert httpx.patch(f"{checkpoint}/status", json={"status": "CLAIMABLE"}, timeout=20).status_code == 200
+    assert (
+        httpx.patch(f"{checkpoint}/status", json={"status": "CLAIMABLE"}, timeout=LIMIT_SECONDS).status_code
+        == 200
+    )
     watched.page.wait_for_selector(".timeline [aria-current=step] >> text=claimable")
     assert TX_HASH in watched.page.locator("main").inner_text()
     assert {url.split("/")[2] for url in watched.asked} == {real_node.url.split("/")[2]}

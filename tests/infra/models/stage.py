@@ -7,6 +7,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from textwrap import dedent
 
+from tests.waiting import limit
+
 from coordinator.infra.models.gateway import RunnerClientGateway
 from coordinator.infra.models.host.host import ModelHost
 from coordinator.streams.ports import ModelNotice
@@ -45,11 +47,12 @@ def write_model(models_dir: Path, name: str, source: str) -> Path:
 
 
 async def gather_notices(
-    gateway: RunnerClientGateway, until: Callable[[list[ModelNotice]], bool], timeout_seconds: float = 20.0
+    gateway: RunnerClientGateway,
+    until: Callable[[list[ModelNotice]], bool],
 ) -> list[ModelNotice]:
     """Collect notices until the list satisfies `until`."""
     collected: list[ModelNotice] = []
-    async with asyncio.timeout(timeout_seconds):
+    async with limit():
         while not until(collected):
             collected += gateway.notices()
             await asyncio.sleep(0.01)

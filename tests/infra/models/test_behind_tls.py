@@ -21,6 +21,7 @@ from tests.infra.models.secured import (
     token_gate,
 )
 from tests.infra.models.stage import CRUNCH_ID, changes, gather_notices
+from tests.waiting import limit
 
 from coordinator.infra.models.gateway import Credentials, RunnerClientGateway
 from coordinator.streams.agents.workers import _cert_dir, _gateway_key
@@ -171,6 +172,6 @@ async def test_files_that_hold_no_certificate_or_key_are_the_operators_to_change
 
 
 async def wait_for_text(caplog: pytest.LogCaptureFixture, text: str) -> None:
-    async with asyncio.timeout(45):
+    async with limit():
         while text not in caplog.text:
             await asyncio.sleep(0.05)

@@ -20,6 +20,7 @@ from tests.infra.models.stage import (
     model_source,
     write_model,
 )
+from tests.waiting import limit
 
 from coordinator.infra.models.host.confine import HOST_ENVIRONMENT, scrubbed_environment
 from coordinator.infra.models.host.host import ModelHost
@@ -150,7 +151,7 @@ async def test_a_model_reaches_neither_the_machine_nor_the_node_nor_its_rivals(
     ("does", "why"),
     [
         (
-            "import subprocess; self.kept = [subprocess.Popen(['sleep', '60']) for _ in range(9)]",
+            "import subprocess; self.kept = [subprocess.Popen(['sleep', '3600']) for _ in range(9)]",
             "processes; 8 are allowed",
         ),
         (
@@ -201,7 +202,7 @@ async def test_a_file_that_cannot_be_copied_fails_its_own_model_alone(
         Path("x" * 200).mkdir()
         Path("folder").mkdir()
         os.mkfifo("folder/pipe")
-    async with asyncio.timeout(20):
+    async with limit():
         stage = await open_stage(tmp_path / "models", Limits(restarts_max=0))
         await stage.seen("good")
     failure = stage.host.models["odd"].failure
@@ -237,7 +238,7 @@ async def test_a_fault_of_the_host_itself_stops_one_model_and_holds_up_no_start(
     monkeypatch.setattr(HostedModel, "died", broken)
     (tmp_path / "models" / "odd" / "pipe").unlink(missing_ok=True)
     os.mkfifo(tmp_path / "models" / "odd" / "pipe")
-    async with asyncio.timeout(20):
+    async with limit():
         stage = await open_stage(tmp_path / "models")
     monkeypatch.setattr(HostedModel, "died", died)
     assert stage.host.models["good"].state == "RUNNING"

@@ -23,6 +23,7 @@ from tests.infra.models.stage import (
     model_source,
     write_model,
 )
+from tests.waiting import LIMIT_SECONDS, limit
 
 from coordinator.infra.models.host import process
 from coordinator.infra.models.host.host import ModelHost
@@ -226,7 +227,7 @@ async def test_a_wrong_base_class_stops_no_model(
 ):
     write_model(tmp_path / "models", "good", model_source(PREDICT["good"]))
     stage = await open_stage(tmp_path / "models", base_classname="cruncher.ModelBaseClass")
-    async with asyncio.timeout(10):
+    async with limit():
         while "MODEL_BASE_CLASSNAME=cruncher.ModelBaseClass" not in caplog.text:
             await asyncio.sleep(0.05)
     assert stage.gateway.notices() == []
@@ -258,7 +259,7 @@ async def test_what_a_model_prints_is_kept_up_to_a_cap(tmp_path: Path, open_stag
     await stage.seen("loud")
     for _ in range(3):
         assert (await ask(stage, "loud"))["loud"].output == 1
-    async with asyncio.timeout(5):
+    async with limit():
         while "the end" not in (stage.log_dir / "loud.log").read_text():
             await asyncio.sleep(0.05)
     kept = sum(path.stat().st_size for path in stage.log_dir.glob("loud.log*"))
@@ -273,7 +274,7 @@ async def test_the_gateway_finds_a_host_that_comes_up_later(tmp_path: Path):
     port = await first.start()
     await first.stop()
     gateway = RunnerClientGateway("127.0.0.1", port, CRUNCH_ID)
-    async with asyncio.timeout(5):
+    async with limit():
         await gateway.start()
     assert (await gateway.call("predict", ASK, 1.0, ["good"]))["good"].outcome is Outcome.ABSENT
     second = ModelHost(tmp_path / "models", CRUNCH_ID, port, tmp_path / "logs")
@@ -342,7 +343,7 @@ async def test_a_process_that_forgot_its_setup_is_set_up_again(tmp_path: Path, o
     await stage.seen("forgets")
     await ask(stage, "forgets")
     assert (await ask(stage, "forgets"))["forgets"].outcome is Outcome.CRASHED
-    async with asyncio.timeout(5):
+    async with limit():
         while (await ask(stage, "forgets"))["forgets"].outcome is not Outcome.OK:
             await asyncio.sleep(0.05)
 
@@ -350,24 +351,24 @@ async def test_a_process_that_forgot_its_setup_is_set_up_again(tmp_path: Path, o
 async def test_a_crash_is_noticed_though_the_model_left_something_running(
     tmp_path: Path, open_stage: OpenStage
 ):
-    crash = model_source("import os, subprocess; subprocess.Popen(['sleep', '60']); os._exit(3)")
+    crash = model_source("import os, subprocess; subprocess.Popen(['sleep', '3600']); os._exit(3)")
     write_model(tmp_path / "models", "parent", crash)
     stage = await open_stage(tmp_path / "models")
     await stage.seen("parent")
     assert_ended_in_the_call((await ask(stage, "parent"))["parent"])
-    notices = await gather_notices(stage.gateway, lambda all_: len(all_) >= 2, timeout_seconds=10)
+    notices = await gather_notices(stage.gateway, lambda all_: len(all_) >= 2)
     assert changes(notices, "parent") == ["recovering", "seen"]
 
 
 async def test_what_a_model_started_ends_with_it(tmp_path: Path, open_stage: OpenStage):
-    source = model_source("import subprocess; return subprocess.Popen(['sleep', '60']).pid")
+    source = model_source("import subprocess; return subprocess.Popen(['sleep', '3600']).pid")
     write_model(tmp_path / "models", "parent", source)
     stage = await open_stage(tmp_path / "models")
     await stage.seen("parent")
     pid = (await ask(stage, "parent"))["parent"].output
     assert alive(pid)
     await stage.host.stop()
-    async with asyncio.timeout(3):
+    async with limit():
         while alive(pid) and not zombie(pid):
             await asyncio.sleep(0.02)
 
@@ -415,8 +416,8 @@ async def test_the_end_of_the_host_is_the_end_of_its_children(
     pids = children_of(host.pid)
     assert len(pids) == 2
     host.send_signal(number)
-    assert host.wait(3.0) == code
-    async with asyncio.timeout(3.0):
+    assert host.wait(LIMIT_SECONDS) == code
+    async with limit():
         while any(alive(pid) for pid in pids):
             await asyncio.sleep(0.02)
     host.communicate()
@@ -426,7 +427,7 @@ def test_a_wrong_folder_is_one_line_and_exit_code_two(tmp_path: Path):
     host = run_host(
         *("--models", str(tmp_path / "nowhere"), "--port", "0", "--crunch", "c", "--log-dir", str(tmp_path))
     )
-    _, error = host.communicate(timeout=20)
+    _, error = host.communicate(timeout=LIMIT_SECONDS)
     assert host.returncode == 2
     assert error.startswith("error: the models folder")
     assert len(error.splitlines()) == 1

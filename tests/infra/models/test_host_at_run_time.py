@@ -23,6 +23,7 @@ from tests.infra.models.stage import (
     model_source,
     write_model,
 )
+from tests.waiting import LIMIT_SECONDS, limit
 
 from coordinator.infra.models.host.folder import read_models
 from coordinator.infra.models.host.process import Limits
@@ -58,7 +59,7 @@ async def test_a_new_folder_joins_and_a_removed_one_leaves(stage: Stage, tmp_pat
     pid = stage.pid("second")
     shutil.rmtree(tmp_path / "models/second")
     await gather_notices(stage.gateway, told("second", "left"))
-    async with asyncio.timeout(20):
+    async with limit():
         while "second" in stage.host.models or Path(f"/proc/{pid}").exists():
             await asyncio.sleep(0.05)
     assert await answer(stage, "second") is Outcome.ABSENT
@@ -129,7 +130,7 @@ def test_weights_and_caches_are_no_new_submission(tmp_path: Path):
 async def get(port: int, path: str) -> tuple[int, bytes]:
     def fetch() -> tuple[int, bytes]:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=10) as response:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=LIMIT_SECONDS) as response:
                 return response.status, response.read()
         except urllib.error.HTTPError as error:
             return error.code, error.read()
@@ -146,7 +147,7 @@ async def test_the_read_side_fills_the_web_apps_models_page(tmp_path: Path, open
     try:
         await stage.seen("good")
         await answer(stage, "good")
-        async with asyncio.timeout(20):
+        async with limit():
             while stage.host.models["dies"].state != "STOPPED":
                 await asyncio.sleep(0.05)
         status, body = await get(read_side.port, "/models")

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 from tests.infra.models.secured import orchestrator
 from tests.infra.models.stage import CRUNCH_ID, PREDICT, OpenStage, Stage, model_source, write_model
+from tests.waiting import in_time, limit
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
@@ -61,7 +62,7 @@ async def test_a_message_that_is_none_changes_nothing(stage: Stage):
 async def test_who_asks_for_another_crunch_is_told_and_let_go(stage: Stage):
     async with connect(f"ws://127.0.0.1:{stage.port}/another-crunch") as socket:
         assert "another-crunch" in json.loads(await socket.recv())["error"]
-        await asyncio.wait_for(socket.wait_closed(), 5)
+        await in_time(socket.wait_closed())
 
 
 async def test_a_plain_request_is_asked_to_upgrade_and_left_open_it_does_not_hold_up_the_hosts_end(
@@ -70,7 +71,7 @@ async def test_a_plain_request_is_asked_to_upgrade_and_left_open_it_does_not_hol
     reader, writer = await asyncio.open_connection("127.0.0.1", stage.port)
     writer.write(f"GET /{CRUNCH_ID} HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n".encode())
     assert (await reader.readline()).split()[1] == b"426"
-    await asyncio.wait_for(stage.host.stop(), 9)  # the library alone waits for ten
+    await in_time(stage.host.stop())
     writer.close()
 
 
@@ -112,7 +113,7 @@ async def test_what_an_orchestrator_says_that_cannot_be_read_is_passed_over(capl
         port = next(iter(server.sockets)).getsockname()[1]
         gateway = RunnerClientGateway("127.0.0.1", port, CRUNCH_ID)
         await gateway.start()
-        async with asyncio.timeout(10):
+        async with limit():
             await gateway.listed.wait()
         assert gateway.connected
         assert list(gateway.announced or ()) == []
@@ -136,7 +137,7 @@ async def test_a_report_that_waits_for_an_orchestrator_that_stays_away_stops_not
     assert "no orchestrator answers at" in caplog.text
     assert "unexpected" not in caplog.text
     stage.host._server = await serve(stage.host._serve_coordinator, "127.0.0.1", stage.port)
-    async with asyncio.timeout(20):
+    async with limit():
         while stage.host.models["good"].state != "STOPPED":  # the report arrived
             await asyncio.sleep(0.05)
 
@@ -159,7 +160,7 @@ async def test_a_list_longer_than_a_megabyte_is_read():
         gateway = RunnerClientGateway("127.0.0.1", port, CRUNCH_ID)
         await gateway.start()
         try:
-            async with asyncio.timeout(20):
+            async with limit():
                 await gateway.listed.wait()
         finally:
             await gateway.stop()

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Callable
 from typing import ClassVar
 
 import msgspec
@@ -81,14 +78,6 @@ def claims(io: MemoryLog, topic: str = "snapshots") -> int:
     for offset, record in enumerate(io.records[topic]):
         counter.read(offset, record)
     return counter.claims
-
-
-async def until(true: Callable[[], bool], seconds: float = 5) -> None:
-    """Wait for it; fail when it does not come."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, "it did not come"
-        await asyncio.sleep(0.005)
 
 
 def log_of_ten() -> MemoryLog:

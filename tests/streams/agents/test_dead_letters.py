@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from tests.memory_io import MemoryLog
+from tests.waiting import limit
 
 from coordinator.streams.agents.owning import dead_letters
 from coordinator.streams.agents.owning.dead_letters import DeadLetters
@@ -19,7 +20,7 @@ async def test_halves_of_letters_anywhere_in_a_letter_do_not_keep_the_next_one_w
     log = MemoryLog()
     letters = DeadLetters(log)
     sending = asyncio.create_task(letters.run())
-    async with asyncio.timeout(5):
+    async with limit():
         await letters.put("feed \ud83d", "BTC\udc00 1", "no number: \ud800", b"\xff")
         await letters.put("feed", "", "the next", b"")
     sending.cancel()
@@ -33,11 +34,11 @@ async def test_a_flood_of_garbage_while_the_broker_is_away_is_bounded_and_counte
     for number in range(10):
         letters.from_source(f"garbage {number}", "x")
     sending = asyncio.create_task(letters.run())
-    async with asyncio.timeout(5):
+    async with limit():
         while len(reasons(log)) < 4:
             await asyncio.sleep(0.01)
     letters.from_source("later", "y")
-    async with asyncio.timeout(5):
+    async with limit():
         while len(reasons(log)) < 5:
             await asyncio.sleep(0.01)
     sending.cancel()

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 from tests.memory_io import MemoryLog
+from tests.waiting import limit
 
 from coordinator.infra.contracts.demo import CONTRACT
 from coordinator.infra.contracts.loading import ContractShelf
@@ -26,7 +27,6 @@ from coordinator.streams.settings import Settings
 
 MINUTE = 60_000
 T0 = 1_700_000_040_000
-SECONDS_MAX = 30.0
 
 
 def candle(number: int) -> FeedRecord:
@@ -89,7 +89,7 @@ async def test_what_was_missed_between_two_connections_comes_from_history_once_a
         ]
 
     async def until(*numbers: int) -> None:
-        async with asyncio.timeout(SECONDS_MAX):
+        async with limit():
             while sorted(number for number, _ in opened()) != list(numbers):
                 await asyncio.sleep(0.02)
 
@@ -178,7 +178,7 @@ async def test_a_history_that_is_refused_for_long_is_asked_once_for_all_subjects
     tenure = tenure_of(log, source, lambda: wall, "BTCUSDT ETHUSDT DOGEUSDT")
     await tenure.start()
     try:
-        async with asyncio.timeout(SECONDS_MAX):
+        async with limit():
             while ("degraded", "fake: status 451: not from here") not in states(log):
                 await asyncio.sleep(0.02)
         for _ in range(3):
@@ -196,7 +196,7 @@ async def test_a_subject_that_was_served_is_gone_without_ending_the_node_and_a_n
     tenure = tenure_of(log, source, lambda: wall, "BTCUSDT")
     await tenure.start()
     try:
-        async with asyncio.timeout(SECONDS_MAX):
+        async with limit():
             while tenure.feeds.own.last_at(Subscription("fake", "BTCUSDT", "candle", "1m")) < 0:
                 await asyncio.sleep(0.02)
             source.error = OperatorError("Invalid symbol (code -1121)")
@@ -212,7 +212,7 @@ async def test_a_subject_that_was_served_is_gone_without_ending_the_node_and_a_n
     tenure = tenure_of(MemoryLog(), source, lambda: wall, "ETHUSDT")
     await tenure.start()
     try:
-        async with asyncio.timeout(SECONDS_MAX):
+        async with limit():
             with pytest.raises(OperatorError, match="no ETHUSDT"):
                 await next(task for task in tenure._tails if task.get_name() == "feed-source")
     finally:
@@ -234,7 +234,7 @@ async def test_a_record_of_a_time_that_cannot_be_is_a_dead_letter_and_moves_no_t
     )
     await tenure.start()
     try:
-        async with asyncio.timeout(SECONDS_MAX):
+        async with limit():
             while (
                 tenure.feeds.own.revision(tenure.subscriptions[0], good.ts_event) < 0
                 or tenure.feeds.own.clock < 0
@@ -262,7 +262,7 @@ async def test_a_replay_leaves_out_a_record_of_a_time_that_cannot_be_and_its_clo
     letters = asyncio.create_task(tenure._dead_letters.run())
     await tenure.start()
     try:
-        async with asyncio.timeout(SECONDS_MAX):
+        async with limit():
             while tenure.feeds.own.last_at(tenure.subscriptions[0]) < 0:
                 await asyncio.sleep(0.02)
     finally:
@@ -280,7 +280,7 @@ def price(second: int) -> FeedRecord:
 
 
 async def until_closed(log: MemoryLog) -> ev.FeedGapClosed:
-    async with asyncio.timeout(SECONDS_MAX):
+    async with limit():
         while not (closed := events_of(log, ev.FeedGapClosed)):
             await asyncio.sleep(0.02)
     return closed[0]
@@ -293,7 +293,7 @@ async def test_a_hole_older_than_is_asked_for_is_closed_though_history_does_not_
     tenure = tenure_of(log, source, lambda: wall, "BTCUSDT")
     await tenure.start()
     try:
-        async with asyncio.timeout(SECONDS_MAX):
+        async with limit():
             while len(events_of(log, ev.FeedRecordReceived)) < 3:
                 await asyncio.sleep(0.02)
         source.error = WorldError("no history today")
@@ -318,7 +318,7 @@ async def test_a_hole_whose_records_could_not_be_told_from_repeats_any_more_is_c
     await tenure.start()
     try:
         source.connect(price(0))
-        async with asyncio.timeout(SECONDS_MAX):
+        async with limit():
             while not events_of(log, ev.FeedGapFound):
                 wall += 1_000
                 await asyncio.sleep(0.2)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from tests.waiting import in_time
 
 from coordinator.streams.agents.owning import faust_app
 from coordinator.streams.agents.owning.faust_app import FETCHES_AHEAD_MAX, FetchesAhead
@@ -13,7 +14,7 @@ from coordinator.streams.agents.owning.faust_app import FETCHES_AHEAD_MAX, Fetch
 @pytest.fixture
 def ahead(monkeypatch):
     """As many fetches as may wait: up to offsets 9, 19, 29."""
-    monkeypatch.setattr(faust_app, "ROOM_SECONDS_MAX", 60.0)
+    monkeypatch.setattr(faust_app, "ROOM_SECONDS_MAX", 3600.0)
     made = FetchesAhead()
     for number in range(FETCHES_AHEAD_MAX):
         made.fetched(10 * number + 9)
@@ -30,8 +31,8 @@ async def test_the_next_fetch_goes_out_as_soon_as_one_is_taken(ahead):
     fetch = await waiting(ahead)
     assert not fetch.done()
     ahead.taken(9)
-    await asyncio.wait_for(fetch, 5)
-    await asyncio.wait_for(ahead.room(), 5)
+    await in_time(fetch)
+    await in_time(ahead.room())
     ahead.fetched(39)
     fetch = await waiting(ahead)
     assert not fetch.done()
@@ -42,17 +43,17 @@ async def test_what_was_thrown_away_is_forgotten_with_the_next_that_is_taken(ahe
     ahead.taken(29)
     for number in range(FETCHES_AHEAD_MAX - 1):
         ahead.fetched(100 + number)
-    await asyncio.wait_for(ahead.room(), 5)
+    await in_time(ahead.room())
 
 
 async def test_an_assignment_forgets_what_waited(ahead):
     fetch = await waiting(ahead)
     ahead.forget()
-    await asyncio.wait_for(fetch, 5)
+    await in_time(fetch)
     ahead.fetched(3)  # offsets went back
-    await asyncio.wait_for(ahead.room(), 5)
+    await in_time(ahead.room())
 
 
 async def test_no_fetch_waits_for_ever(ahead, monkeypatch):
     monkeypatch.setattr(faust_app, "ROOM_SECONDS_MAX", 0.01)
-    await asyncio.wait_for(ahead.room(), 5)
+    await in_time(ahead.room())

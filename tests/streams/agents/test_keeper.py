@@ -8,7 +8,8 @@ from collections.abc import AsyncIterator, Callable
 import pytest
 from aiokafka.errors import KafkaTimeoutError
 from tests.memory_io import MemoryLog
-from tests.streams.agents.echo import EchoStage, claim_of, claims, log_of_ten, said, score_until, until
+from tests.streams.agents.echo import EchoStage, claim_of, claims, log_of_ten, said, score_until
+from tests.waiting import in_time, until
 
 from coordinator.infra.kafka.groups import any_holds
 from coordinator.streams.agents.owning import keeper as keeper_module
@@ -45,7 +46,7 @@ async def keeper(io, new_tenure) -> AsyncIterator[Keeper]:
 
 async def deliver(keeper: Keeper, io: MemoryLog, offset: int) -> None:
     """What Faust's agent does with a record, bounded."""
-    await asyncio.wait_for(keeper.deliver([(offset, io.records["scores"][offset])]), 5)
+    await in_time(keeper.deliver([(offset, io.records["scores"][offset])]))
 
 
 async def test_the_gate_opens_when_catch_up_is_done_and_not_before(io, keeper):
@@ -86,7 +87,7 @@ async def test_a_fetch_is_delivered_whole_and_a_new_owner_passes_over_what_is_de
 
     monkeypatch.setattr(Tenure, "process", failing_once)
     fetched = list(enumerate(io.records["scores"]))[5:]
-    await asyncio.wait_for(keeper.deliver(fetched), 10)
+    await in_time(keeper.deliver(fetched))
     assert said(io) == list(range(1, 21))
     assert claims(io) == 2
 
@@ -230,7 +231,7 @@ async def test_a_record_in_the_hands_of_an_owner_that_lost_goes_to_the_next(io, 
     keeper.assigned(ours=False)
     await until(lambda: not keeper.is_open)
     keeper.assigned(ours=True)
-    await asyncio.wait_for(delivery, 5)
+    await in_time(delivery)
     assert said(io) == list(range(1, 12))
     assert claims(io) == 2
 
@@ -277,7 +278,7 @@ async def test_records_that_nobody_delivers_end_the_process(io, new_tenure, monk
     assert not running.done(), "an idle stage is not a stalled one"
     io.records["scores"].append(score_until(11))
     with pytest.raises(StalledError, match=r"aggregate.*offset 11"):
-        await asyncio.wait_for(running, 10)
+        await in_time(running)
 
 
 @pytest.mark.parametrize("answers", [[True, True, True], [True, False, True, True, True]])

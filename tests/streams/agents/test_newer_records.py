@@ -9,6 +9,7 @@ import pytest
 from tests.broker.fixed_log import FixedLog, fixed_log, fixed_shelf
 from tests.fakes import FakeGateway
 from tests.memory_io import MemoryLog
+from tests.waiting import limit
 
 from coordinator.streams.agents.owning.dead_letters import DeadLetters
 from coordinator.streams.agents.owning.tenure import Tenure
@@ -81,7 +82,7 @@ def newer_record(log: FixedLog, topic: str, what: str) -> bytes:
 
 async def start_and_tail(tenure: Tenure) -> None:
     """Catch up, then read on what is tailed. Raises what ends the tenure."""
-    async with asyncio.timeout(5):
+    async with limit():
         await tenure.start()
         while (bug := tenure.tails_failed()) is None:
             await asyncio.sleep(0)

@@ -7,7 +7,8 @@ import asyncio
 import pytest
 from aiokafka.errors import KafkaTimeoutError
 from tests.memory_io import MemoryLog
-from tests.streams.agents.echo import EchoStage, claim_of, claims, log_of_ten, said, until
+from tests.streams.agents.echo import EchoStage, claim_of, claims, log_of_ten, said
+from tests.waiting import in_time, until
 
 from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic
 from coordinator.streams.agents.owning.tenure import Tenure
@@ -25,7 +26,7 @@ async def test_a_foreign_claim_ends_an_ownership_and_what_it_sends_later_does_no
     first = await claimed(io)
     await first.send([], {}, {})
     second = await claimed(io, "you")
-    why = await asyncio.wait_for(first.lost, 2)
+    why = await in_time(first.lost)
     assert why.foreign
     with pytest.raises(LostOwnershipError):
         await first.send([], {}, {})
@@ -78,7 +79,7 @@ async def test_an_owner_whose_topic_is_made_anew_under_it_sends_nothing_more():
     await owned.flush()
     io.records["snapshots"] = [b"another birth"]
     await owned.send([], {}, {})
-    why = await asyncio.wait_for(owned.lost, 2)
+    why = await in_time(owned.lost)
     assert str(why) == "snapshots was made again: a record has offset 1, after one at 5"
     with pytest.raises(LostOwnershipError):
         await owned.send([], {}, {})

@@ -10,7 +10,7 @@ import pytest
 from aiokafka.errors import KafkaTimeoutError
 from tests.broker.fixed_log import FixedLog, decided, fixed_log, fixed_shelf, make_commands
 from tests.memory_io import MemoryLog
-from tests.streams.agents.echo import until
+from tests.waiting import in_time, until
 
 from coordinator.streams.agents.owning import states
 from coordinator.streams.agents.owning.dead_letters import DeadLetters
@@ -238,7 +238,7 @@ async def test_a_command_after_garbage_is_decided_once_the_letter_is_durable(log
     assert not starting.done()
     assert not decided(io.records["checkpoints"], "checkpoints")
     held = False
-    await asyncio.wait_for(starting, 5)
+    await in_time(starting)
     assert len(io.records["dead-letters"]) == 1
     assert decided(io.records["checkpoints"], "checkpoints")
     await tenure.close()

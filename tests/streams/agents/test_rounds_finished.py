@@ -7,6 +7,7 @@ import asyncio
 import pytest
 from tests.memory_io import MemoryLog
 from tests.streams.build import T0, inputs_until, received
+from tests.waiting import in_time
 
 from coordinator.streams.agents.feed import rounds_finished
 from coordinator.streams.agents.feed.rounds_finished import RoundsFinished
@@ -67,12 +68,25 @@ class Scene:
         self.predictions.write(answered(number), upto={"inputs": (decided, 0)}, epoch=epoch)
 
     async def waits(self, rounds: RoundsFinished) -> bool:
+        """Whether it waits on, though it has read all that is there."""
         lost: asyncio.Future[LostOwnershipError] = asyncio.get_running_loop().create_future()
+        read = rounds._reader.read
+
+        async def read_to_the_end() -> list[tuple[int, bytes]]:
+            records = await read()
+            if not records:
+                lost.set_result(LostOwnershipError("nothing more is there", foreign=False))
+            return records
+
+        rounds._reader.read = read_to_the_end
         try:
-            await asyncio.wait_for(rounds.wait(lost), 0.1)
-        except TimeoutError:
+            await in_time(rounds.wait(lost))
+        except LostOwnershipError:
             return True
-        return False
+        else:
+            return False
+        finally:
+            rounds._reader.read = read
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from tests.waiting import in_time, limit
 
 from coordinator.streams.agents.owning.faust_app import stage_app
 from coordinator.streams.agents.owning.keeper import Keeper
@@ -53,7 +54,7 @@ async def test_a_worker_told_to_stop_stops_its_apps(worker):
     running = asyncio.create_task(worker.run_until(stop))
     await asyncio.sleep(0.05)
     stop.set()
-    await asyncio.wait_for(running, 5)
+    await in_time(running)
     assert worker.apps[0].stopped
 
 
@@ -62,7 +63,7 @@ async def test_an_app_that_crashes_inside_ends_the_worker(worker):
     await asyncio.sleep(0.05)
     worker.apps[0].crash_reason, worker.apps[0].should_stop = RuntimeError("its consumer died"), True
     with pytest.raises(WorldError, match=r"a-stage.*its consumer died"):
-        await asyncio.wait_for(running, 5)
+        await in_time(running)
 
 
 async def test_a_task_that_fails_ends_the_worker(worker):
@@ -71,23 +72,7 @@ async def test_a_task_that_fails_ends_the_worker(worker):
 
     worker.tasks.append(fails())
     with pytest.raises(ZeroDivisionError):
-        await asyncio.wait_for(worker.run_until(asyncio.Event()), 5)
-
-
-async def test_a_shutdown_that_hangs_is_given_up(worker, monkeypatch):
-    monkeypatch.setattr("coordinator.streams.agents.workers.STOP_SECONDS_MAX", 0.1)
-
-    hanging = []
-
-    async def hangs() -> None:
-        hanging.append(True)
-        await asyncio.Event().wait()
-
-    worker.closing.append(hangs)
-    stop = asyncio.Event()
-    stop.set()
-    await asyncio.wait_for(worker.run_until(stop), 30)
-    assert hanging == [True]
+        await in_time(worker.run_until(asyncio.Event()))
 
 
 @pytest.mark.parametrize(
@@ -126,7 +111,7 @@ async def test_a_worker_at_work_touches_its_health_file(worker, tmp_path, monkey
     worker.settings = Settings(health_file=str(touched))
     running = asyncio.create_task(worker.run_until(stop))
     for _ in range(2):
-        async with asyncio.timeout(5):
+        async with limit():
             while not touched.exists():
                 await asyncio.sleep(0.01)
         touched.unlink()

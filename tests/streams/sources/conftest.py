@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from fastapi import FastAPI, Request, Response
 from tests.streams.sources.servers import rest_server
+from tests.waiting import in_time
 from websockets.asyncio.server import ServerConnection, serve
 
 from coordinator.streams.ports import Subscription
@@ -106,7 +107,7 @@ class LocalExchange:
             elif message == "close":
                 await connection.close(1001)
             elif message == "ping":
-                await asyncio.wait_for(await connection.ping("24"), 5)
+                await in_time(await connection.ping("24"))
                 self.pongs += 1
             elif isinstance(message, float):
                 await asyncio.sleep(message)

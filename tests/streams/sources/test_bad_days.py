@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from tests.memory_io import MemoryLog
 from tests.streams.sources.conftest import FIRST_OPEN_MS, MINUTE_MS
+from tests.waiting import limit
 
 from coordinator.infra.contracts.demo import CONTRACT
 from coordinator.infra.contracts.loading import ContractShelf
@@ -73,7 +74,7 @@ class Day:
         return [decode_event(one).data.reason for one in self.log.records["dead-letters"]]
 
     async def until(self, done: Callable[[], bool]) -> None:
-        async with asyncio.timeout(20):
+        async with limit():
             while not done():
                 await asyncio.sleep(0.02)
 

@@ -15,6 +15,7 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.waiting import LIMIT_SECONDS, limit
 
 from coordinator.streams.log.errors import OperatorError, RefusedError, WorldError
 from coordinator.streams.ports import FeedRecord, Subscription
@@ -50,13 +51,13 @@ def source(exchange: Any, garbage: list[tuple[str, str]]) -> BinanceSource:
 
 
 async def whole(records: AsyncIterator[FeedRecord]) -> list[FeedRecord]:
-    async with asyncio.timeout(10):
+    async with limit():
         return [record async for record in records]
 
 
 async def first_of(records: AsyncIterator[FeedRecord], count: int) -> list[FeedRecord]:
     assert isinstance(records, AsyncGenerator)
-    async with asyncio.timeout(10), aclosing(records) as stream:
+    async with limit(), aclosing(records) as stream:
         return [await anext(stream) for _ in range(count)]
 
 
@@ -341,7 +342,7 @@ async def test_a_stream_that_waits_to_connect_or_for_a_message_can_be_cancelled(
         task = asyncio.create_task(first_of(source.stream([btc_minutes]), 1))
         await asyncio.sleep(0.3)
         task.cancel()
-        done, _ = await asyncio.wait([task], timeout=3)
+        done, _ = await asyncio.wait([task], timeout=LIMIT_SECONDS)
         assert done == {task}
         assert task.cancelled()
 
@@ -426,7 +427,7 @@ async def test_a_refused_handshake_keeps_its_reason_and_is_tried_slowly(
         assert isinstance(stream, AsyncGenerator)
         async with aclosing(stream):
             waiting = asyncio.ensure_future(anext(stream))
-            async with asyncio.timeout(10):
+            async with limit():
                 while said not in source.health.reason:
                     await asyncio.sleep(0.01)
             assert source.health.state == "refused"

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.waiting import limit
 
 from coordinator.streams.feeds.stage import FeedStage
 from coordinator.streams.log.errors import OperatorError, WorldError
@@ -57,12 +58,12 @@ def source_at(exchange: Any, garbage: list[tuple[str, str]], **options: Any) -> 
 
 async def first_of(records: AsyncIterator[FeedRecord], count: int) -> list[FeedRecord]:
     assert isinstance(records, AsyncGenerator)
-    async with asyncio.timeout(20), aclosing(records) as stream:
+    async with limit(), aclosing(records) as stream:
         return [await anext(stream) for _ in range(count)]
 
 
 async def whole(records: AsyncIterator[FeedRecord]) -> list[FeedRecord]:
-    async with asyncio.timeout(20):
+    async with limit():
         return [record async for record in records]
 
 
@@ -203,7 +204,7 @@ async def test_settled_rates_are_asked_for_while_live(exchange: Any, garbage: li
     stream = source.stream([SETTLED, CANDLES])
     exchange.script = [[exchange.message(-2), "hold"]]
     assert isinstance(stream, AsyncGenerator)
-    async with asyncio.timeout(20), aclosing(stream):
+    async with limit(), aclosing(stream):
         assert (await anext(stream)).kind == "candle"
         now += 5
         exchange.now_ms = now + MINUTE
@@ -370,7 +371,7 @@ async def test_each_path_of_the_futures_has_its_own_socket(
         exchange.script = [[said(book), "hold"], [said(mark), "hold"]]
         source = BinanceSource(exchange.rest_url, patience=HURRIED, futures_websocket_url=address)
         await first_of(source.stream([DEPTH, FUNDING]), 1)
-        async with asyncio.timeout(10):
+        async with limit():
             while len(exchange.paths) < 2:
                 await asyncio.sleep(0.01)
         assert sorted(exchange.paths) == [

@@ -16,6 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.waiting import limit
 
 from coordinator.streams.log.errors import OperatorError, WorldError
 from coordinator.streams.ports import FeedRecord, Subscription
@@ -44,7 +45,7 @@ def append(path: Path, text: str) -> None:
 
 
 async def whole(records: AsyncIterator[FeedRecord]) -> list[FeedRecord]:
-    async with asyncio.timeout(20):
+    async with limit():
         return [record async for record in records]
 
 
@@ -55,7 +56,7 @@ async def followed(
     stream = source.stream(subscriptions)
     assert isinstance(stream, AsyncGenerator)
     taken: list[FeedRecord] = []
-    async with asyncio.timeout(20), aclosing(stream):
+    async with limit(), aclosing(stream):
         coming = asyncio.ensure_future(anext(stream))
         await asyncio.sleep(0.1)
         for step, count in steps:

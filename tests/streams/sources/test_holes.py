@@ -10,6 +10,7 @@ from random import Random
 from typing import Any
 
 import pytest
+from tests.waiting import limit
 
 from coordinator.streams.feeds.stage import FeedStage
 from coordinator.streams.ports import FeedRecord, Subscription
@@ -29,7 +30,7 @@ def source_at(exchange: Any) -> BinanceSource:
 
 async def take(records: AsyncIterator[FeedRecord], count: int) -> list[FeedRecord]:
     assert isinstance(records, AsyncGenerator)
-    async with asyncio.timeout(30), aclosing(records) as stream:
+    async with limit(), aclosing(records) as stream:
         return [await anext(stream) for _ in range(count)]
 
 
@@ -116,7 +117,7 @@ async def test_random_ranges_withheld_by_the_stream_leave_no_trace_in_the_log(
     source, stage, log = source_at(exchange), FeedStage(), []
     stream = source.stream([BTC, ETH])
     assert isinstance(stream, AsyncGenerator)
-    async with asyncio.timeout(60), aclosing(stream):
+    async with limit(), aclosing(stream):
         async for record in stream:
             log += offered(stage, [record])
             if not exchange.script:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 from fastapi import FastAPI
 from fastapi.responses import PlainTextResponse
 from tests.streams.sources.servers import rest_server
+from tests.waiting import LIMIT_SECONDS, limit
 
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.ports import Subscription
@@ -120,7 +120,7 @@ async def test_the_source_in_the_documentation_works_as_it_stands_there(site: Pa
         source = source_by_name("ticker", {"url": url}, lambda _reason, text: garbage.append(text))
         stream = source.stream([Subscription("ticker", "BTC", "tick", "1s")])
         assert isinstance(stream, AsyncGenerator)
-        async with asyncio.timeout(20), aclosing(stream):
+        async with limit(), aclosing(stream):
             record = await anext(stream)
     assert (record.at, record.values) == (1_700_000_000_123, {"price": "37000.10"})
     assert garbage == ["oops"]
@@ -159,6 +159,6 @@ def test_a_new_process_sees_the_package_too(site: Path) -> None:
         "print(known_sources()['counting3'].origin)"
     )
     ran = subprocess.run(
-        [sys.executable, "-Ic", code], capture_output=True, text=True, check=True, timeout=60
+        [sys.executable, "-Ic", code], capture_output=True, text=True, check=True, timeout=LIMIT_SECONDS
     )
     assert ran.stdout.strip() == "counting-feed3"

@@ -15,6 +15,7 @@ from fastapi.responses import StreamingResponse
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.streams.sources.servers import rest_server
+from tests.waiting import limit
 
 from coordinator.streams.log.errors import NoHistoryError, OperatorError, RefusedError, WorldError
 from coordinator.streams.ports import FeedRecord, Subscription
@@ -176,12 +177,12 @@ def source(pyth: LocalPyth, garbage: list[tuple[str, str]]) -> PythSource:
 
 async def first_of(records: AsyncIterator[FeedRecord], count: int) -> list[FeedRecord]:
     assert isinstance(records, AsyncGenerator)
-    async with asyncio.timeout(20), aclosing(records) as stream:
+    async with limit(), aclosing(records) as stream:
         return [await anext(stream) for _ in range(count)]
 
 
 async def whole(records: AsyncIterator[FeedRecord]) -> list[FeedRecord]:
-    async with asyncio.timeout(20):
+    async with limit():
         return [record async for record in records]
 
 
@@ -359,7 +360,7 @@ async def test_a_live_candle_is_asked_for_until_it_is_there(
     )  # fmt: skip
     stream = source.stream([MINUTES])
     assert isinstance(stream, AsyncGenerator)
-    async with asyncio.timeout(20), aclosing(stream):
+    async with limit(), aclosing(stream):
         waiting = asyncio.ensure_future(anext(stream))
         await asyncio.sleep(0.05)
         now = (SECOND + 61) * 1000
@@ -446,7 +447,7 @@ def test_the_environment_gives_pyth_its_options() -> None:
 
 
 async def soon(what: Callable[[], bool]) -> None:
-    async with asyncio.timeout(20):
+    async with limit():
         while not what():
             await asyncio.sleep(0.01)
 

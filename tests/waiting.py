@@ -1,0 +1,47 @@
+"""What every test waits with: one limit, which no busy machine reaches.
+
+A test waits for an event. How many seconds that takes is the machine's affair, and benches measure it; the limit only
+ends a wait for what will never come.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from time import monotonic, sleep
+from typing import TypeVar
+
+LIMIT_SECONDS = 180.0
+Result = TypeVar("Result")
+
+
+def limit() -> asyncio.Timeout:
+    """`async with limit():` around what waits."""
+    return asyncio.timeout(LIMIT_SECONDS)
+
+
+async def in_time(awaited: Awaitable[Result]) -> Result:
+    """Its result. Raises TimeoutError after the limit."""
+    async with limit():
+        return await awaited
+
+
+def looks(every_seconds: float = 0.05, said: Callable[[], str] = str) -> Iterator[None]:
+    """`for _ in looks(): if it_has_come: break`, for a test without an event loop. Fails with what `said` gives after
+    the limit.
+    """
+    ends_at = monotonic() + LIMIT_SECONDS
+    while monotonic() < ends_at:
+        yield
+        sleep(every_seconds)
+    raise AssertionError(f"it did not come in {LIMIT_SECONDS:g} s\n{said()}")
+
+
+async def until(
+    condition: Callable[[], object], every_seconds: float = 0.02, said: Callable[[], str] = str
+) -> None:
+    """Return once `condition()` is true. Fails with what `said` gives after the limit."""
+    ends_at = monotonic() + LIMIT_SECONDS
+    while not condition():
+        assert monotonic() < ends_at, f"it did not come in {LIMIT_SECONDS:g} s\n{said()}"
+        await asyncio.sleep(every_seconds)
