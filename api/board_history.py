@@ -19,6 +19,7 @@ from coordinator.api.reading import Reading
 from coordinator.api.times import zulu, zulu_or_none
 from coordinator.projections.views.snapshots import Snapshots
 from coordinator.streams.checkpoints.ranking import rank
+from coordinator.streams.contract.coverage import why_uncovered
 from coordinator.streams.contract.terms import score_alike
 from coordinator.streams.events import Terms
 from coordinator.streams.scores.units import to_float
@@ -71,9 +72,12 @@ class BoardHistory:
         period = self._known.get(end)
         terms = snapshots.terms.at(newest[1].period_start)
         if period is None and terms is not None:
-            rows = snapshots.newest(end, end)
-            units = {snapshot.model_id: snapshot.windows_units.get(terms.ranking_key) for _, snapshot in rows}
-            ranked, _ = rank(units.items(), terms.ranking_direction)
+            rows = [snapshot for _, snapshot in snapshots.newest(end, end)]
+            units = {snapshot.model_id: snapshot.windows_units.get(terms.ranking_key) for snapshot in rows}
+            covered = [one for one in rows if not why_uncovered(terms.coverage, one.coverage)]
+            ranked, _ = rank(
+                ((one.model_id, units[one.model_id]) for one in covered), terms.ranking_direction
+            )
             places = {model_id: place for place, model_id, _ in ranked}
             period = Period(end, terms, units, places)
             with self._lock:

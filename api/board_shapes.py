@@ -24,6 +24,8 @@ class LeaderboardRow(WithWindows):
     mixed_contracts: list[str]
     """The hashes of the contracts, oldest first, if the board's windows hold rounds of several; otherwise empty."""
     last_scored_at: Naive | None
+    unranked_reason: str | None
+    """Why `rank` is null."""
 
 
 class SeriesRow(Shape):

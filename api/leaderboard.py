@@ -93,6 +93,7 @@ def _row(board: Board, row: BoardRow) -> dict[str, Any]:
         "scored_count": row.scored_count,
         "mixed_contracts": board.mixed_contracts,
         "last_scored_at": None if row.last_scored_at is None else naive(row.last_scored_at),
+        "unranked_reason": row.unranked_reason or None,
     }
 
 

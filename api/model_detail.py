@@ -14,7 +14,7 @@ from fastapi.responses import Response
 
 from coordinator.api.answers import shaped
 from coordinator.api.model_shapes import CarriedState, Model
-from coordinator.api.models import model_row
+from coordinator.api.models import model_row, places_of
 from coordinator.api.reading import Reading
 from coordinator.api.times import naive
 from coordinator.projections.views.model_rows import ModelRow
@@ -35,7 +35,8 @@ def router() -> APIRouter:
         row = read.models.get(model_id)
         if row == ModelRow(model_id=model_id):
             raise HTTPException(404, f"there is no model {model_id}")
-        return shaped(Model, model_row(row, read.feeds.clock))
+        place = places_of(read.leaderboard.board()).get(model_id)
+        return shaped(Model, model_row(row, read.feeds.clock, place))
 
     @routes.get(
         "/reports/models/{model_id}/state",

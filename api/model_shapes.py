@@ -31,6 +31,10 @@ class Model(Shape):
     last_failure: Failure | None
     wallet_pubkey: str | None
     hotkey: str | None
+    rank: int | None
+    """Its place on the board."""
+    unranked_reason: str | None
+    """Why it has none."""
 
 
 class ModelPoint(WithWindows):

@@ -15,6 +15,7 @@ from coordinator.api.reading import Reading
 from coordinator.api.snapshots import snapshots_page
 from coordinator.api.times import naive
 from coordinator.projections.folding.look import Look
+from coordinator.projections.views.leaderboard import Board, BoardRow
 from coordinator.projections.views.model_rows import ModelRow
 from coordinator.streams.events import Terms
 from coordinator.streams.scores.units import to_floats
@@ -39,7 +40,9 @@ def router() -> APIRouter:
         after = place_of(cursor, tuple[str])
         rows = [row for row in read.models.all() if after is None or row.model_id > after[0]]
         last = (rows[limit - 1].model_id,) if len(rows) > limit else None
-        return with_next(request, shaped(list[Model], [model_row(row, clock) for row in rows[:limit]]), last)
+        places = places_of(read.leaderboard.board())
+        shown = [model_row(row, clock, places.get(row.model_id)) for row in rows[:limit]]
+        return with_next(request, shaped(list[Model], shown), last)
 
     @routes.get(
         "/reports/models/global", response_model=list[ModelPoint], responses={200: {"headers": PAGED}}
@@ -132,9 +135,14 @@ def router() -> APIRouter:
     return routes
 
 
-def model_row(row: ModelRow, clock: int) -> dict[str, Any]:
+def places_of(board: Board | None) -> dict[str, BoardRow]:
+    """Each model's row of the board."""
+    return {row.model.model_id: row for row in board.rows} if board is not None else {}
+
+
+def model_row(row: ModelRow, clock: int, place: BoardRow | None) -> dict[str, Any]:
     """The web app's five fields, and what an operator asks next. A model that runs was last seen now, which is the
-    node's clock; `deployments` counts them.
+    node's clock; `deployments` counts them. `place` is its row of the board, None before there is one.
     """
     failure = row.last_failure
     last_seen = clock if row.left_at is None else row.left_at
@@ -154,6 +162,8 @@ def model_row(row: ModelRow, clock: int) -> dict[str, Any]:
         else {"code": failure.code, "reason": failure.reason, "at": _time(failure.at)},
         "wallet_pubkey": row.wallet_pubkey or None,
         "hotkey": row.hotkey or None,
+        "rank": None if place is None else place.rank,
+        "unranked_reason": None if place is None else place.unranked_reason or None,
     }
 
 

@@ -338,8 +338,9 @@ class LogBuilder:
         *,
         windows: Mapping[str, int] | None = None,
         counts: Mapping[str, int] | None = None,
+        **changes: Any,
     ) -> None:
-        """One model's period."""
+        """One model's period; `changes` are fields of its event."""
         units = round(mean * UNIT)
         data = ev.SnapshotTakenData(
             snapshot_id=ids.snapshot_id(model_id, period_start, period_end), model_id=model_id,
@@ -350,6 +351,7 @@ class LogBuilder:
             scored_count=2, failed_count=1, absent_model_count=1, absent_node_count=0, charged_count=0,
             rehearsal=True, contract_hash=self.contract_at(period_start),
         )  # fmt: skip
+        data = msgspec.structs.replace(data, **changes)
         closed = ev.PeriodClosedData(
             from_ms=period_start, until_ms=period_end, snapshot_count=1, rehearsal=True
         )

@@ -52,7 +52,7 @@ export function boardView(root, route) {
     element.dataset.score = String(row.scores[key]);
     const values = past ? [...past.scores, row.scores[key]] : [];
     const cells = [
-      h("div", { role: "cell", class: "rank" }, row.rank ?? [h("span", { "aria-hidden": "true" }, "–"), hidden("not ranked")]),
+      h("div", { role: "cell", class: "rank" }, row.rank ?? [h("span", { "aria-hidden": "true", title: row.unranked_reason }, "–"), hidden(`not ranked: ${row.unranked_reason}`)]),
       h("div", { role: "cell", class: "change" }, change(row, past)),
       h("div", { role: "rowheader", class: "model" },
         h("a", { href: `#/models/${encodeURIComponent(row.model_id)}${route.query()}` }, name),

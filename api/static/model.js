@@ -110,6 +110,7 @@ function modelFacts(row) {
   const gone = { LEFT: "Left", BANNED: "Banned" }[row.state];
   return h("dl", { class: "facts" },
     gone ? fact(gone, row.reason || "no reason was given") : null,
+    row.unranked_reason && !gone ? fact("Not ranked", row.unranked_reason) : null,
     fact("Seen", `${minute(row.first_seen_at)} to ${minute(row.last_seen_at)} UTC`),
     fact("Deployment", h("span", { class: "mono" }, row.deployment_id || "–"), row.deployments > 1 ? h("span", { class: "soft" }, ` · number ${row.deployments}`) : null),
     row.wallet_pubkey ? fact("Wallet", h("span", { class: "mono" }, row.wallet_pubkey)) : null,

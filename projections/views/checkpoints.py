@@ -76,7 +76,7 @@ class Checkpoints(Projection):
         **dict.fromkeys((b"C", b"E", b"K", b"N", b"R", b"T"), "checkpoints"),
         b"M": "models",
     }
-    schema = 6
+    schema = 7
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)

@@ -4,7 +4,8 @@ Folds `scores` (sums and charges), `models` (who is there), `inputs` (where the 
 windows that do not follow from sums. A bucket is
 one snapshot interval b by resolvable time, per subject and scope; it holds, per model and numeric field, an
 integer sum and n. Windows end at T, the last InputsUntil, and cover [floor(T/b)*b - W, T). At a period's end
-that is what the snapshot says; between two ends a bucket counts with what is in it so far.
+that is what the snapshot says; between two ends a bucket counts with what is in it so far. Where newcomers have a past,
+windows stand as the last snapshots have them.
 
 Buckets older than the longest window behind the newest one are dropped: by content alone, so that a replay
 drops the same ones at the same event. At each ScoredUntil the windows per scope are kept as one row of
@@ -24,6 +25,7 @@ from coordinator.projections.storage.batch import Batch
 from coordinator.projections.storage.store import Store
 from coordinator.projections.views.ended_windows import EndedWindows
 from coordinator.projections.views.model_rows import RUNNING, ModelRow, ModelRows
+from coordinator.projections.views.unranked import why_unranked
 from coordinator.projections.views.windows import (
     CHARGES,
     HOUR_MS,
@@ -65,6 +67,8 @@ class BoardRow(msgspec.Struct, frozen=True):
     scored_count: int
     last_scored_at: int | None = None
     """The resolvable time of its newest score (ms)."""
+    unranked_reason: str = ""
+    """Why it has no rank; empty where it has one."""
 
 
 class Board(msgspec.Struct, frozen=True):
@@ -99,7 +103,7 @@ class Leaderboard(Projection):
 
     name = "leaderboard"
     topics = ("scores", "models", "inputs", "snapshots")
-    schema = 5
+    schema = 6
     owners: ClassVar[Mapping[bytes, str]] = {
         **dict.fromkeys((b"B", b"H", b"L", b"N", b"T", b"W"), "scores"),
         **dict.fromkeys((b"E", b"V"), "snapshots"),
@@ -318,8 +322,18 @@ class Leaderboard(Projection):
         model_ids = set(self.models.by_id).union(*windows.values())
         active = {model_id for model_id in model_ids if self.models.get(model_id).status == RUNNING}
         keys = windows[ranking_key]
+        reasons = {
+            one: why_unranked(
+                self.models.get(one).status,
+                terms,
+                ranking_key,
+                keys.get(one, NO_NUMBER),
+                self._ended.answered(one),
+            )
+            for one in model_ids
+        }
         ranked, unranked = rank(
-            ((one, keys.get(one, NO_NUMBER).units) for one in active),
+            ((one, None if reasons[one] else keys[one].units) for one in active),
             terms.ranking_direction,
         )
         places: list[tuple[int | None, str]] = [(place, model_id) for place, model_id, _ in ranked]
@@ -333,6 +347,7 @@ class Leaderboard(Projection):
                 {name: numbers.get(model_id, NO_NUMBER).units for name, numbers in windows.items()},
                 keys.get(model_id, NO_NUMBER).scored,
                 self._last_scored.get(model_id),
+                reasons[model_id],
             )
             for place, model_id in places
         ]

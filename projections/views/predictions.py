@@ -79,7 +79,7 @@ class Predictions(Projection):
 
     name = "predictions"
     topics = ("predictions", "scores", "inputs")
-    schema = 7
+    schema = 8
     owners: ClassVar[Mapping[bytes, str]] = {
         **dict.fromkeys((b"A", b"G", b"N", b"O", b"R"), "predictions"),
         **dict.fromkeys((b"C", b"D", b"E", b"S", b"T"), "scores"),

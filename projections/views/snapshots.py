@@ -26,7 +26,7 @@ class Snapshots(Projection):
 
     name = "snapshots"
     topics = ("snapshots",)
-    schema = 6
+    schema = 7
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)

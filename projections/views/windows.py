@@ -170,9 +170,12 @@ def numbers_by_model(
 ) -> dict[str, dict[str, Number]]:
     """Window, and board over a window -> model_id -> its number.
 
-    `at_period_end` has, by model, the windows that do not follow from sums: as the last snapshot has them.
+    `at_period_end` has, by model, the windows that do not follow from sums: as the last snapshot has them. Where
+    newcomers have a past it has all of them, and the sums say only how many scores are in each.
     """
     cells = {name: over_scopes(of_window) for name, of_window in sums.items()}
+    if terms.newcomer_past != "nothing":
+        return _with_past(terms, sums, cells, at_period_end)
     found: dict[str, dict[str, Number]] = {}
     if all(window.plain for window in terms.windows):
         for window in terms.windows:
@@ -200,6 +203,31 @@ def numbers_by_model(
         if board.window:
             found[board.name] = _board(board, sums[board.window])
     return found
+
+
+def _with_past(
+    terms: Terms,
+    sums: Mapping[str, WindowSums],
+    cells: Mapping[str, Mapping[str, Cell]],
+    at_period_end: Mapping[str, Mapping[str, Number]],
+) -> dict[str, dict[str, Number]]:
+    scored = {
+        name: {model_id: cell[2] for model_id, cell in of_window.items()} for name, of_window in cells.items()
+    }
+    for board in terms.boards:
+        if board.window:
+            scored[board.name] = {
+                model_id: number.scored for model_id, number in _board(board, sums[board.window]).items()
+            }
+    names = [*(window.name for window in terms.windows), *(one.name for one in terms.boards if one.window)]
+    return {
+        name: {
+            model_id: Number(numbers[name].units, scored.get(name, {}).get(model_id, numbers[name].scored))
+            for model_id, numbers in at_period_end.items()
+            if name in numbers
+        }
+        for name in names
+    }
 
 
 def _board(board: BoardTerms, sums: WindowSums) -> dict[str, Number]:

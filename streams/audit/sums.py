@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from coordinator.streams.audit.facts import Asked, Chain, Contracts, broken
-from coordinator.streams.audit.windows import windows_again
+from coordinator.streams.audit.newcomers import NONE, Newcomers
+from coordinator.streams.audit.windows import covered_again, periods_of, windows_again
 from coordinator.streams.checkpoints.offering import build_emission, retained_frac64
 from coordinator.streams.checkpoints.period_ranking import PeriodTotals, ranked_entries
 from coordinator.streams.contract.emission import FRAC64_ONE, emission_sha256
@@ -91,8 +92,18 @@ def check_snapshots(
                 sums.add(value_field, entry.charge_units)
                 if boards:
                     sums.add_in_scope(scope, entry.charge_units, 0)
+    newcomers = Newcomers(chain, [chain.closed[one.input_id, key] for one, key, _ in rounds])
     mine = _of_period(chain, checkpoint)
     there = {(one.period_start, one.model_id): one for one in mine}
+    for key, taken in there.items():
+        held = chain.terms.at(taken.period_start)
+        for of_round in newcomers.before(taken):
+            sums = wanted[key]
+            sums.counts["filled"] += 1
+            sums.series.append((of_round.place, of_round.units, False))
+            sums.add(held.value_field, of_round.units)
+            if held.boards:
+                sums.add_in_scope(of_round.scope, of_round.units, 0)
     scores: dict[int, dict[str, list[Scored]]] = defaultdict(dict)
     for (start, model_id), sums in wanted.items():
         if sums.scores:
@@ -105,16 +116,30 @@ def check_snapshots(
         if snapshot is None:
             broken("snapshots", f"model {model_id} has none for the period from {start}")
         _compare(snapshot, sums, summary_of[start].get(model_id, NO_SCORES), chain)
-    for key, snapshot in there.items():
+        _compare_joined(snapshot, newcomers)
+    for key, taken in there.items():
         if key not in wanted:
-            _compare(snapshot, _Sums(), NO_SCORES, chain)
+            _compare(taken, _Sums(), NO_SCORES, chain)
+            _compare_joined(taken, newcomers)
     for period in chain.periods.values():
         if checkpoint.period_start <= period.from_ms < checkpoint.period_end:
-            _compare_period(period, chain)
+            _compare_period(period, chain, newcomers)
     return f"{len(mine)} snapshots summed again and equal"
 
 
-def _compare_period(said: PeriodClosedData, chain: Chain) -> None:
+def _compare_joined(snapshot: SnapshotTakenData, newcomers: Newcomers) -> None:
+    due = newcomers.joined(snapshot)
+    if snapshot.joined != due:
+        broken("snapshots", f"{snapshot.snapshot_id}: joined is {snapshot.joined}, the scores give {due}")
+
+
+def _compare_period(said: PeriodClosedData, chain: Chain, newcomers: Newcomers) -> None:
+    past = newcomers.past(said)
+    if (said.newcomer_past or NONE) != (past or NONE) or (past is None and said.newcomer_past is not None):
+        broken(
+            "snapshots",
+            f"the period from {said.from_ms}: newcomers have {said.newcomer_past}, the scores give {past}",
+        )
     began, _ = chain.terms.checkpoint_period(said.from_ms)
     points = Count(closed.point for closed in _answerable(chain, said.from_ms, said.until_ms))
     early = [PointCount(point, n) for point, n in sorted(points.items()) if point < began]
@@ -147,6 +172,7 @@ def _compare(snapshot: SnapshotTakenData, sums: _Sums, summary: Summary, chain: 
         "absent_node_count": (snapshot.absent_node_count, counts["ABSENT_node"]),
         "no_score_count": (snapshot.no_score_count, counts["FAILED_nobody"]),
         "charged_count": (snapshot.charged_count, counts["charged"]),
+        "filled_count": (snapshot.filled_count, counts["filled"]),
         "windows": (snapshot.windows_units, windows_again(snapshot, chain)),
     }
     said_scopes = {name: [one.sum_units, one.n, one.scored] for name, one in snapshot.scopes.items()}
@@ -160,7 +186,11 @@ def _compare(snapshot: SnapshotTakenData, sums: _Sums, summary: Summary, chain: 
     ordered = any(one.last or one.rule in ("ewma", "latest") for one in windows)
     series = [(units, scored) for _, units, scored in sorted(sums.series)] if ordered else []
     pairs["series"] = ([(one.units, one.scored) for one in snapshot.series], series)
-    pairs["rounds_count"] = (snapshot.rounds_count, _rounds(snapshot, chain))
+    answerable = _answerable(chain, snapshot.period_start, snapshot.period_end)
+    excused = sum(_is_excused(snapshot.model_id, closed) for closed in answerable)
+    pairs["rounds_count"] = (snapshot.rounds_count, len(answerable) - excused)
+    pairs["excused_count"] = (snapshot.excused_count, excused)
+    pairs["coverage"] = (snapshot.coverage, covered_again(snapshot, chain))
     pairs["summary"] = (snapshot.summary_units, summary.units)
     # An error's text may name an address of that process's memory: that there is one must agree.
     pairs["summary_error"] = (bool(snapshot.summary_error), bool(summary.error))
@@ -180,15 +210,9 @@ def _answerable(chain: Chain, start: int, end: int) -> list[RoundScoredData]:
     ]
 
 
-def _rounds(snapshot: SnapshotTakenData, chain: Chain) -> int:
-    """The period's rounds that some model could answer, without those that this one missed by no fault of its own."""
-    return sum(
-        not any(
-            entry.model_id == snapshot.model_id and entry.fault in ("node", "nobody")
-            for entry in closed.entries()
-        )
-        for closed in _answerable(chain, snapshot.period_start, snapshot.period_end)
-    )
+def _is_excused(model_id: str, closed: RoundScoredData) -> bool:
+    """Did a model miss this round by no fault of its own?"""
+    return any(entry.model_id == model_id and entry.fault in ("node", "nobody") for entry in closed.entries())
 
 
 def _boards(snapshot: SnapshotTakenData, chain: Chain) -> dict[str, int | None]:
@@ -202,8 +226,8 @@ def _boards(snapshot: SnapshotTakenData, chain: Chain) -> dict[str, int | None]:
             continue
         first = max(snapshot.period_end - hours[board.window] * HOUR_MS, since)
         sums: dict[str, ScopeSum] = {}
-        for one in chain.snapshots.values():
-            if one.model_id == snapshot.model_id and first <= one.period_start < snapshot.period_end:
+        for one in periods_of(snapshot, chain):
+            if first <= one.period_start:
                 for name, scope in one.scopes.items():
                     before = sums.get(name, ScopeSum(0, 0, 0))
                     sums[name] = ScopeSum(

@@ -7,7 +7,7 @@ averaged by scored predictions: one key per model, an integer in units, ranked b
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from copy import copy
 from decimal import Decimal
 from itertools import accumulate, chain
@@ -16,7 +16,11 @@ from operator import attrgetter
 import msgspec
 
 from coordinator.streams.checkpoints.ranking import rank
+from coordinator.streams.contract.coverage import why_uncovered
 from coordinator.streams.events import (
+    Answered,
+    JoinedAt,
+    NewcomerPast,
     PeriodClosedData,
     PointCount,
     RankedEntry,
@@ -44,6 +48,9 @@ class ModelTotals(msgspec.Struct):
     counts: dict[str, int] = {}
     """Window that is no plain mean -> its scores, as `windows`."""
     scopes: dict[str, ScopeSum] = {}
+    coverage: Answered | None = None
+    """As `windows`."""
+    joined: JoinedAt | None = None
     last_end: int = -1
     cruncher_id: str = ""
     first_point: int = -1
@@ -68,6 +75,8 @@ class PeriodTotals(msgspec.Struct):
     rounds: dict[int, int] = {}
     """Start of each closed snapshot period -> its rounds that some model could answer."""
     asked_before: dict[int, list[PointCount]] = {}
+    newcomer_past: dict[int, NewcomerPast] = {}
+    """Start of each closed snapshot period -> what it is worth to who joined after it."""
     tainted: bool = False
     tainted_windows: dict[str, int] = {}
 
@@ -94,6 +103,7 @@ class PeriodTotals(msgspec.Struct):
         if data.period_end >= totals.last_end:
             totals.last_end, totals.windows = data.period_end, data.windows_units
             totals.boards, totals.counts = data.boards_units, data.windows_counts
+            totals.coverage, totals.joined = data.coverage, data.joined
         for name, scope in data.scopes.items():
             so_far = totals.scopes.get(name, ScopeSum(0, 0, 0))
             totals.scopes[name] = ScopeSum(
@@ -108,14 +118,26 @@ class PeriodTotals(msgspec.Struct):
         if self.start <= data.from_ms < self.end:
             self.rounds[data.from_ms] = data.rounds_count
             self.asked_before[data.from_ms] = list(data.asked_before)
+            if data.newcomer_past is not None:
+                self.newcomer_past[data.from_ms] = data.newcomer_past
 
     def closing(self, data: PeriodClosedData) -> PeriodTotals:
         """The totals as they will be once `data` is taken in; these here stay as they are."""
         then = copy(self)
         then.rounds = dict(self.rounds)
         then.asked_before = dict(self.asked_before)
+        then.newcomer_past = dict(self.newcomer_past)
         then.closed(data)
         return then
+
+    def with_past(self, terms: Terms) -> dict[str, ModelTotals]:
+        """Each model's totals; of who joined in this period, with what newcomers have for its time before that."""
+        found: dict[str, ModelTotals] = {}
+        for model_id, one in self.models.items():
+            joined = one.joined.period_start if one.joined is not None else 0
+            before = [past for start, past in self.newcomer_past.items() if start < joined]
+            found[model_id] = _with_sums(one, before, terms.value_field) if before else one
+        return found
 
     def participation(self, excuse_max: float) -> dict[str, int]:
         """Per model the (round, scope) pairs that its participation is of: all of the period, whoever was there,
@@ -142,8 +164,9 @@ def ranked_entries(totals: PeriodTotals, terms: Terms) -> tuple[list[RankedEntry
     """The period's ranking in order, and the unranked model ids in order with the reason."""
     keys: list[tuple[str, int | None]] = []
     asked = totals.participation(terms.newcomer_excuse_max)
+    models = totals.with_past(terms)
     reasons: dict[str, str] = {}
-    for model_id, one in totals.models.items():
+    for model_id, one in models.items():
         key = (
             "an ensemble, on no chain"
             if model_id.startswith(ENSEMBLE_PREFIX)
@@ -158,19 +181,30 @@ def ranked_entries(totals: PeriodTotals, terms: Terms) -> tuple[list[RankedEntry
             model_id=model_id,
             rank=place,
             key_units=key,
-            prediction_count=totals.models[model_id].scored,
-            snapshot_count=totals.models[model_id].snapshots,
-            result_summary_units=_summary(totals.models[model_id], terms, totals.end),
-            counts=_counts(totals.models[model_id], terms, totals.end),
-            failed_count=totals.models[model_id].failed,
-            absent_count=totals.models[model_id].absent_model + totals.models[model_id].absent_node,
+            prediction_count=models[model_id].scored,
+            snapshot_count=models[model_id].snapshots,
+            result_summary_units=_summary(models[model_id], terms, totals.end),
+            counts=_counts(models[model_id], terms, totals.end),
+            failed_count=models[model_id].failed,
+            absent_count=models[model_id].absent_model + models[model_id].absent_node,
             rounds_count=asked[model_id],
-            cruncher_id=totals.models[model_id].cruncher_id,
-            first_point=totals.models[model_id].first_point,
+            cruncher_id=models[model_id].cruncher_id,
+            first_point=models[model_id].first_point,
         )
         for place, model_id, key in ranked
     ]
     return entries, {model_id: reasons[model_id] for model_id in unranked}
+
+
+def _with_sums(one: ModelTotals, past: Sequence[NewcomerPast], value_field: str) -> ModelTotals:
+    """The totals with what newcomers have for periods of before a model joined."""
+    own = one.sums.get(value_field, [0, 0])
+    total = [own[0] + sum(of.total.sum_units for of in past), own[1] + sum(of.total.n for of in past)]
+    scopes = dict(one.scopes)
+    for name, scope in chain.from_iterable(of.scopes.items() for of in past):
+        so_far = scopes.get(name, ScopeSum(0, 0, 0))
+        scopes[name] = ScopeSum(so_far.sum_units + scope.sum_units, so_far.n + scope.n, so_far.scored)
+    return msgspec.structs.replace(one, sums=one.sums | {value_field: total}, scopes=scopes)
 
 
 def _key(one: ModelTotals, terms: Terms, period_end: int, asked: int) -> int | str:
@@ -180,6 +214,9 @@ def _key(one: ModelTotals, terms: Terms, period_end: int, asked: int) -> int | s
     # As decimals: 0.07 * 100 is more than 7 in binary.
     if one.scored < Decimal(repr(terms.min_participation)) * asked:
         return f"scored in {one.scored} of {asked} rounds of the period, min_participation is {terms.min_participation}"
+    answered = one.coverage if one.last_end == period_end else None
+    if uncovered := why_uncovered(terms.coverage, answered):
+        return uncovered
     if terms.checkpoint_key == PERIOD_KEY:
         total = one.sums.get(terms.value_field)
         return mean_units(total[0], total[1]) if total else f"no score has {terms.value_field}"

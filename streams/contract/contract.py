@@ -18,6 +18,7 @@ from pydantic import BaseModel, ConfigDict, Field, field_validator, model_valida
 from coordinator.streams.contract import defaults
 from coordinator.streams.contract.aggregation import Aggregation, AggregationWindow, Ewma, RankingDirection
 from coordinator.streams.contract.boards import Board
+from coordinator.streams.contract.coverage import Coverage
 from coordinator.streams.contract.emission import FRAC64_ONE
 from coordinator.streams.contract.payout import Payout
 from coordinator.streams.contract.periods import Calendar
@@ -43,6 +44,7 @@ __all__ = [
     "Board",
     "Calendar",
     "CallMethod",
+    "Coverage",
     "CrunchContract",
     "CruncherReward",
     "EmissionCheckpoint",
@@ -230,6 +232,14 @@ class CrunchContract(BaseModel):
     """A new player is excused the rounds that were asked both before it joined and before the period began: with a
     horizon of a day, those of the day before. At most this share of the period's rounds is excused; 0 excuses nothing.
     Another model of a player who was here before is excused nothing."""
+    newcomer_past: Literal["nothing", "worst", "median"] = "nothing"
+    """What a model has for the rounds before it joined, within the windows and the checkpoint period: nothing, so that
+    its first scores alone are its mean; or, for each round and scope, the worst or the median of the round's scores, as
+    if it had been charged that. It needs a score of its own to be ranked. With `worst` or `median` the live board shows
+    windows as of the end of the last snapshot period; summary keys have no such past."""
+    coverage: Coverage | None = None
+    """The least share of a trailing span's rounds that a model is scored in, to be ranked on the board and paid:
+    `Coverage(share=0.85, hours=336)`, or `Coverage(share=0.9, rounds=600)`. None: no such rule."""
     answers_hidden_until: Literal["resolvable", "recorded"] = "resolvable"
     """Until when the API hides what a model answered: until its horizon has passed, so that no model can copy another;
     or not at all once the round is recorded."""

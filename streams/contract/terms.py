@@ -72,6 +72,12 @@ def make_terms(
                 f"SNAPSHOT_INTERVAL_SECONDS ({settings.snapshot_interval_seconds}); a window is a sum of snapshots"
             )
             raise OperatorError(message)
+    if contract.coverage and (contract.coverage.hours or 0) * 3600 % settings.snapshot_interval_seconds:
+        message = (
+            f"coverage: {contract.coverage.hours} h is no multiple of SNAPSHOT_INTERVAL_SECONDS "
+            f"({settings.snapshot_interval_seconds}); a span is a sum of snapshots"
+        )
+        raise OperatorError(message)
     calendar = contract.calendar.terms() if contract.calendar else None
     interval_ms = settings.snapshot_interval_seconds * MS
     if calendar and (fault := calendar_fault(calendar, interval_ms)):
@@ -98,6 +104,8 @@ def make_terms(
         **_absence(contract),
         min_participation=contract.min_participation,
         newcomer_excuse_max=contract.newcomer_excuse_max,
+        newcomer_past=contract.newcomer_past,
+        coverage=contract.coverage.terms() if contract.coverage else None,
         snapshot_interval_ms=settings.snapshot_interval_seconds * MS,
         checkpoint_interval_ms=settings.checkpoint_interval_seconds * MS,
         checkpoint_offset_ms=settings.checkpoint_offset_seconds * MS,

@@ -29,6 +29,25 @@ class SeriesValue(msgspec.Struct, frozen=True, array_like=True):
     scored: bool
 
 
+class Answered(msgspec.Struct, frozen=True, array_like=True):
+    """[rounds that a model was scored in, of how many]: of (round, scope) pairs that some model could answer, without
+    those that it missed by no fault of its own.
+    """
+
+    scored: int
+    asked: int
+
+
+class JoinedAt(msgspec.Struct, frozen=True, array_like=True):
+    """[the first point (ms) of a model's rounds in the first snapshot period that has any, the start (ms) of that].
+
+    [0, 0] of a model that was here before newcomers had a past.
+    """
+
+    point: int
+    period_start: int
+
+
 class SnapshotTakenData(Data, frozen=True):
     """One model in one period [period_start, period_end). Counts are of (round, scope) pairs.
 
@@ -61,6 +80,14 @@ class SnapshotTakenData(Data, frozen=True):
     rounds_count: int = 0
     """The period's (round, scope) pairs that some model could answer, without those that this one missed by no fault
     of its own; it need not have been asked: who comes late or has left misses them."""
+    excused_count: int = 0
+    """Those that it missed by no fault of its own; `rounds_count` is without them."""
+    coverage: Answered | None = None
+    """Of the span that the terms' coverage names, as of the period's end; null where the terms have none."""
+    joined: JoinedAt | None = None
+    """When it joined, where newcomers have a past; null where they have none."""
+    filled_count: int = 0
+    """Rounds of the period from before it joined, whose values for newcomers are in its sums, as charges are."""
     scopes: dict[str, ScopeSum] = {}
     """`subject/scope_key` -> the value field's sum, where the contract has boards."""
     boards_units: dict[str, int | None] = {}
@@ -90,6 +117,16 @@ class PointCount(msgspec.Struct, frozen=True, array_like=True):
     n: int
 
 
+class NewcomerPast(Data, frozen=True):
+    """What the period's rounds are worth to a model that had not joined, by `CrunchContract.newcomer_past`."""
+
+    total: FieldSum
+    scopes: dict[str, ScopeSum] = {}
+    """Where the contract has boards; `scored` is 0."""
+    series: list[SeriesValue] = []
+    """In the order of resolvable time, input and scope, where a window needs an order."""
+
+
 class PeriodClosedData(Data, frozen=True):
     """Periods in [from_ms, until_ms) are closed; a run of empty ones is one event (snapshot_count 0)."""
 
@@ -101,6 +138,8 @@ class PeriodClosedData(Data, frozen=True):
     """(round, scope) pairs of the period that some model could answer."""
     asked_before: list[PointCount] = []
     """Those of them that were asked before the checkpoint period began, by point: a newcomer may be excused them."""
+    newcomer_past: NewcomerPast | None = None
+    """Null where the terms give newcomers none."""
     other_scoring_count: int = 0
     """(round, scope) pairs that were asked, and are scored, by a scoring that the period does not have: in no sum."""
 

@@ -96,6 +96,14 @@ class CalendarTerms(Data, frozen=True):
     """The last period ends here."""
 
 
+class CoverageTerms(Data, frozen=True):
+    """The least share of a trailing span's rounds that a ranked model is scored in; `hours` or `rounds` is 0."""
+
+    share: float
+    hours: int
+    rounds: int
+
+
 class Terms(Data, frozen=True):
     """The declarative half of a contract plus the node's intervals, as one fact."""
 
@@ -131,6 +139,9 @@ class Terms(Data, frozen=True):
     boards: list[BoardTerms] = []
     calendar: CalendarTerms | None = None
     """Where the contract has one, checkpoint periods follow it, and the interval and its offset say nothing."""
+    coverage: CoverageTerms | None = None
+    newcomer_past: Literal["nothing", "worst", "median"] = "nothing"
+    """What a model has for each round of before it joined."""
     goes_on: bool = False
     """They change only what is asked (feed, subjects, scopes), at once: no running period ends where they begin."""
 

@@ -25,7 +25,7 @@ def board_units(board: BoardTerms, sums: Mapping[str, ScopeSum]) -> int | None:
     parts: list[tuple[Fraction, Fraction | None]] = []
     for part in board.parts:
         total = sums.get(scope_name(part.subject, part.scope_key))
-        mean = Fraction(total.sum_units, total.n) if total is not None else None
+        mean = Fraction(total.sum_units, total.n) if total is not None and total.n else None
         if mean is not None or board.every_scope:
             times = total.n if total is not None and board.of_scores else 1
             parts.append((Fraction(int(part.weight) * times), mean))

@@ -7,6 +7,7 @@ from fractions import Fraction
 from math import ceil
 
 from coordinator.streams.events import Terms
+from coordinator.streams.scores.units import mean_units
 
 WORST_PERCENTILE = 10
 
@@ -31,6 +32,21 @@ def charge_of(values: Sequence[int], terms: Terms) -> int | None:
             return _from_worse_end(values, Fraction(repr(terms.absence_percent)), terms)
         case _:
             return None
+
+
+def newcomers_value(values: Sequence[int], terms: Terms) -> int | None:
+    """What a round is worth to a model that had not joined: its worst score, or the median (of two in the middle their
+    mean, half-even); None where nobody scored.
+    """
+    if not values:
+        return None
+    if terms.newcomer_past == "worst":
+        return (max if terms.ranking_direction == "asc" else min)(values)
+    ascending = sorted(values)
+    middle = len(ascending) // 2
+    return (
+        ascending[middle] if len(ascending) % 2 else mean_units(ascending[middle - 1] + ascending[middle], 2)
+    )
 
 
 def _from_worse_end(values: Sequence[int], percent: Fraction, terms: Terms) -> int:

@@ -6,13 +6,16 @@ One decision may close many periods, and the later ones build on the earlier: so
 from __future__ import annotations
 
 from collections import Counter as Count
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from operator import itemgetter
 
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.events import (
+    Answered,
     AnyEvent,
     FieldSum,
+    JoinedAt,
+    NewcomerPast,
     PeriodClosed,
     PeriodClosedData,
     PointCount,
@@ -26,17 +29,17 @@ from coordinator.streams.events import (
 )
 from coordinator.streams.log import ids
 from coordinator.streams.scores.boards import board_units
+from coordinator.streams.snapshots.filling import past_of, tally_with_past
+from coordinator.streams.snapshots.newcomers import ALWAYS_HERE
 from coordinator.streams.snapshots.past import ModelPast, needs_order
 from coordinator.streams.snapshots.state import (
     FAR_MS,
     OpenPeriod,
     SnapshotState,
     Tally,
-    drop_scope_trails,
-    drop_trails,
 )
 from coordinator.streams.snapshots.summary import NO_SCORES, Scored, summaries
-from coordinator.streams.snapshots.trailing import Trail
+from coordinator.streams.snapshots.trailing import Trail, drop_scope_trails, drop_trails
 from coordinator.streams.snapshots.windows import Number, numbers_of_windows, of_sums
 
 HOUR_MS = 3_600_000
@@ -54,6 +57,7 @@ class Closing:
         }
         self._past = {model_id: one.copy() for model_id, one in self._own.past.items()}
         self._joined, self._crunchers = dict(self._own.joined), dict(self._own.crunchers)
+        self._newcomers, self._coverage = self._own.newcomers.copy(), self._own.coverage.copy()
 
     def events(self, until: int) -> Iterator[AnyEvent]:
         """The snapshots of every period that ends at or before `until` (ms), each run of periods closed."""
@@ -75,8 +79,9 @@ class Closing:
                     yield self._period_closed(empty_from, start, 0)
                 yield from snapshots
                 yield self._period_closed(start, end, len(snapshots))
+                self._take_period(start, end)
                 empty_from = end
-            elif not self._trails and not self._past:
+            elif not self._trails and not self._past and not self._coverage.models:
                 # Nothing until the next period with scores: a run of empty periods is one event.
                 end = min([until, *(one for one in self._state.periods if one > start)])
             start = end
@@ -97,6 +102,7 @@ class Closing:
                 snapshot_count=count,
                 rehearsal=rehearsal,
                 rounds_count=points.total(),
+                newcomer_past=self._newcomer_past(from_ms, until_ms),
                 other_scoring_count=sum(
                     one.other_scoring for at, one in self._state.periods.items() if from_ms <= at < until_ms
                 ),
@@ -116,6 +122,13 @@ class Closing:
             past.drop_before(self._own.terms, end, since)
         self._past = {model_id: past for model_id, past in self._past.items() if past}
         rounds_count = len(period.points) if period is not None else 0
+        if terms.coverage is not None:
+            # As far as the periods before this one: what this one adds, each model's part and its rounds, comes below.
+            self._coverage.take_period(start, rounds_count)
+            self._coverage.drop_before(self._own.terms, end)
+        gives_past = terms.newcomer_past != "nothing"
+        if gives_past:
+            self._join(tallies, start)
         for model_id, tally in tallies.items():
             self._crunchers[model_id] = tally.cruncher_id
             player = tally.cruncher_id or model_id
@@ -123,8 +136,12 @@ class Closing:
         scores = _scores_of(period)
         summary_of = summaries(self._contracts(terms.contract_hash), scores) if scores else {}
         ordered = needs_order(terms)
-        for model_id in sorted(tallies.keys() | self._trails.keys() | self._past.keys()):
+        known = tallies.keys() | self._trails.keys() | self._past.keys() | self._coverage.models.keys()
+        for model_id in sorted(known):
             tally = tallies.get(model_id) or Tally()
+            joined = self._newcomers.joined.get(model_id, ALWAYS_HERE) if gives_past else None
+            if joined is not None:
+                tally = tally_with_past(tally, period, model_id, joined, terms.value_field)
             trail = self._trails.get(model_id) or Trail()
             cruncher_id = self._crunchers.get(model_id, "")
             total = tally.sums.get(terms.value_field)
@@ -137,6 +154,10 @@ class Closing:
                 past.take(self._own.terms, start, end, series, rehearsal=tally.rehearsal)
             windows, rehearsed = _windows(terms, end, since, trail, self._past.get(model_id) or ModelPast())
             summary = summary_of.get(model_id, NO_SCORES)
+            answered: Answered | None = None
+            if terms.coverage is not None:
+                self._coverage.take_model(model_id, start, tally.scored, tally.excused)
+                answered = self._coverage.answered(model_id, terms.coverage, end)
             scopes = {name: ScopeSum(*one) for name, one in sorted(tally.scopes.items())}
             yield SnapshotTaken(
                 id=f"{ids.snapshot_id(model_id, start, end)}:taken",
@@ -157,6 +178,10 @@ class Closing:
                     cruncher_id=cruncher_id,
                     first_point=self._joined[cruncher_id or model_id],
                     rounds_count=rounds_count - tally.excused,
+                    excused_count=tally.excused,
+                    coverage=answered,
+                    joined=joined,
+                    filled_count=tally.filled,
                     absent_model_count=tally.absent_model,
                     absent_node_count=tally.absent_node,
                     charged_count=tally.charged,
@@ -173,6 +198,31 @@ class Closing:
                     else {},
                 ),
             )
+
+    def _join(self, tallies: Mapping[str, Tally], start: int) -> None:
+        """Who has its first rounds in the period from `start` on begins with the past of a newcomer."""
+        for model_id in sorted(tallies.keys() - self._crunchers.keys()):
+            self._newcomers.joined[model_id] = JoinedAt(tallies[model_id].first_point, start)
+            trail, scope_trails, past = self._newcomers.beginning()
+            self._trails[model_id], self._scope_trails[model_id], self._past[model_id] = (
+                trail,
+                scope_trails,
+                past,
+            )
+
+    def _newcomer_past(self, from_ms: int, until_ms: int) -> NewcomerPast | None:
+        """Of a period; None of a run of empty ones too."""
+        period, terms = self._state.periods.get(from_ms), self._own.terms.at(from_ms)
+        if terms.newcomer_past == "nothing" or period is None or period.end != until_ms:
+            return None
+        return past_of(period, ordered=needs_order(terms))
+
+    def _take_period(self, start: int, end: int) -> None:
+        """The period is closed: who joins after it has its past."""
+        past = self._newcomer_past(start, end)
+        if past is not None:
+            rehearsal = any(tally.rehearsal for tally in self._state.periods[start].tallies.values())
+            self._newcomers.take(self._own.terms, start, end, past, rehearsal=rehearsal)
 
     def _boards(
         self, model_id: str, start: int, end: int, since: int, scopes: dict[str, ScopeSum], terms: Terms

@@ -19,13 +19,14 @@ from coordinator.streams.events import (
     RoundScored,
     ScoredUntil,
     SnapshotTaken,
+    SnapshotTakenData,
 )
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.stage import Draft, Stage, Told
 from coordinator.streams.snapshots.closing import HOUR_MS, Closing
 from coordinator.streams.snapshots.past import ModelPast
-from coordinator.streams.snapshots.state import SnapshotState, drop_scope_trails, drop_trails, tally_round
-from coordinator.streams.snapshots.trailing import Trail
+from coordinator.streams.snapshots.state import OwnSnapshots, SnapshotState, tally_round
+from coordinator.streams.snapshots.trailing import Trail, drop_scope_trails, drop_trails
 
 
 class SnapshotStage(Stage[SnapshotState]):
@@ -33,6 +34,7 @@ class SnapshotStage(Stage[SnapshotState]):
 
     topic: ClassVar[str] = "snapshots"
     drivers: ClassVar[tuple[str, ...]] = ("scores",)
+    form: ClassVar[int] = 2
     memory: ClassVar[tuple[str, ...]] = ("CrunchConfigured", "SnapshotTaken", "PeriodClosed")
 
     def __init__(self, contracts: Callable[[str], CrunchContract]) -> None:
@@ -61,6 +63,7 @@ class SnapshotStage(Stage[SnapshotState]):
             case CrunchConfigured() as configured:
                 own.terms.add(configured)
             case SnapshotTaken(data=data):
+                self._begin(own, data)
                 known = own.joined.get(data.player, data.first_point)
                 own.joined[data.player] = min(data.first_point, known)
                 own.crunchers[data.model_id] = data.cruncher_id
@@ -78,22 +81,51 @@ class SnapshotStage(Stage[SnapshotState]):
                     of_model.setdefault(scope, Trail()).add(
                         data.period_start, one.sum_units, one.n, one.scored, rehearsal=data.rehearsal
                     )
+                if data.coverage is not None:
+                    own.coverage.take_model(
+                        data.model_id, data.period_start, data.scored_count, data.excused_count
+                    )
                 if data.series:
                     own.past.setdefault(data.model_id, ModelPast()).take(
                         own.terms, data.period_start, data.period_end, data.series, rehearsal=data.rehearsal
                     )
             case PeriodClosed(data=data):
                 own.closed_until = max(own.closed_until, data.until_ms)
+                if own.terms.at(data.from_ms).coverage is not None:
+                    own.coverage.take_period(data.from_ms, data.rounds_count)
+                    own.coverage.drop_before(own.terms, data.until_ms)
+                if data.newcomer_past is not None:
+                    own.newcomers.take(
+                        own.terms,
+                        data.from_ms,
+                        data.until_ms,
+                        data.newcomer_past,
+                        rehearsal=data.rehearsal,
+                    )
                 state.periods = {at: one for at, one in state.periods.items() if one.end > data.until_ms}
                 longest = max(terms.hours_max for _, _, terms in own.terms.spans())
                 drop_trails(own.trails, own.closed_until - longest * HOUR_MS)
                 drop_scope_trails(own.scope_trails, own.closed_until - longest * HOUR_MS)
-                since = own.terms.comparable_since(data.until_ms - 1) if own.past else 0
+                since = own.terms.comparable_since(data.until_ms - 1) if own.past or own.newcomers.past else 0
+                own.newcomers.drop_before(
+                    own.terms, data.until_ms, own.closed_until - longest * HOUR_MS, since
+                )
                 for past in own.past.values():
                     past.drop_before(own.terms, data.until_ms, since)
                 own.past = {model_id: past for model_id, past in own.past.items() if past}
             case _:
                 pass
+
+    @staticmethod
+    def _begin(own: OwnSnapshots, data: SnapshotTakenData) -> None:
+        """The model's first snapshot: it begins with the past that newcomers have."""
+        if data.joined is None or own.newcomers.joined.get(data.model_id) == data.joined:
+            return
+        own.newcomers.joined[data.model_id] = data.joined
+        if data.joined.period_start == data.period_start:
+            trail, scope_trails, past = own.newcomers.beginning()
+            own.trails[data.model_id], own.scope_trails[data.model_id] = trail, scope_trails
+            own.past[data.model_id] = past
 
     def needed(self, state: SnapshotState, told: Told) -> dict[str, Need]:
         """The first scores of the oldest period that stays open."""

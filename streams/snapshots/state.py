@@ -14,6 +14,9 @@ from coordinator.streams.events import RoundScoredData, Unscored
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.stage import State
 from coordinator.streams.scores.boards import scope_name
+from coordinator.streams.scores.charges import newcomers_value
+from coordinator.streams.snapshots.coverage import CoveragePast
+from coordinator.streams.snapshots.newcomers import NewcomersPast
 from coordinator.streams.snapshots.past import ModelPast
 from coordinator.streams.snapshots.trailing import Trail
 
@@ -27,6 +30,19 @@ class ScoredRound(NamedTuple):
     input_id: str
     scope_key: str
     units: dict[str, list[int | None]]
+
+
+class Fill(NamedTuple):
+    """What a round is worth to who had not joined: its index in the period, its point (ms), who was asked, the units.
+
+    `scope` is its scope where the terms have boards, else "".
+    """
+
+    number: int
+    point: int
+    models: list[str]
+    units: int
+    scope: str
 
 
 class Tally(msgspec.Struct):
@@ -45,6 +61,7 @@ class Tally(msgspec.Struct):
     absent_model: int = 0
     absent_node: int = 0
     charged: int = 0
+    filled: int = 0
     no_score: int = 0
     excused: int = 0
     """Rounds that some model could answer and that this one missed, not by its own fault."""
@@ -94,6 +111,8 @@ class OpenPeriod(msgspec.Struct):
     points: list[int] = []
     """Of every round and scope that some model could answer."""
     other_scoring: int = 0
+    fills: list[Fill] = []
+    """Where newcomers have a past."""
 
     def tally(self, model_id: str) -> Tally:
         """The model's, a new one at its first round."""
@@ -116,6 +135,10 @@ class OwnSnapshots(msgspec.Struct):
     joined: dict[str, int] = {}
     """Player -> the point of the first round that any of its models was asked in."""
     crunchers: dict[str, str] = {}
+    newcomers: NewcomersPast = msgspec.field(default_factory=NewcomersPast)
+    """Where the terms give newcomers a past."""
+    coverage: CoveragePast = msgspec.field(default_factory=CoveragePast)
+    """Where the terms have a coverage."""
 
 
 class SnapshotState(State):
@@ -159,29 +182,18 @@ def tally_round(state: SnapshotState, data: RoundScoredData, before: Need) -> No
             if units is not None:
                 tally.add(name, units)
     held = terms.at(start)
+    scope = scope_name(data.subject, data.scope_key) if held.boards else ""
+    if held.newcomer_past != "nothing":
+        column = data.units.get(held.value_field, [])
+        value = newcomers_value([units for units in column if units is not None], held)
+        if value is not None:
+            period.fills.append(Fill(number, data.point, data.models, value, scope))
     for one in data.unscored:
         tallies[one.model].missed(one, number, held.value_field, answerable=answerable)
-    if held.boards:
-        scope = scope_name(data.subject, data.scope_key)
+    if scope:
         for tally, units in zip(tallies, data.units.get(held.value_field, ()), strict=False):
             if units is not None:
                 tally.add_in_scope(scope, units, 1)
         for one in data.unscored:
             if one.charge_units is not None:
                 tallies[one.model].add_in_scope(scope, one.charge_units, 0)
-
-
-def drop_scope_trails(trails: dict[str, dict[str, Trail]], from_ms: int) -> None:
-    """Of every model, as `drop_trails`."""
-    for model_id in list(trails):
-        drop_trails(trails[model_id], from_ms)
-        if not trails[model_id]:
-            del trails[model_id]
-
-
-def drop_trails(trails: dict[str, Trail], from_ms: int) -> None:
-    """Forget the periods that start before `from_ms`, and what has none left."""
-    for name in list(trails):
-        trails[name].drop_before(from_ms)
-        if not trails[name]:
-            del trails[name]

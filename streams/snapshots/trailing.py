@@ -6,7 +6,8 @@ close, a full week of hours made the ten thousandth hour dearer than the first.
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
+from operator import itemgetter
 from typing import NamedTuple
 
 import msgspec
@@ -48,6 +49,14 @@ class Trail(msgspec.Struct):
         before = self.totals[first - 1] if first else self.before
         return Totals(last[0] - before[0], last[1] - before[1], last[2] - before[2], last[3] - before[3])
 
+    def start_of_newest(self, n: int) -> int:
+        """Where (ms) the fewest newest periods begin whose n sum up to this many (1 or more); if none do, all begin."""
+        if not self.totals:
+            return 0
+        enough = self.totals[-1].n - n
+        first = bisect_right(self.totals, enough, key=itemgetter(1))
+        return self.starts[first]
+
     def drop_before(self, from_ms: int) -> None:
         """Forget the periods that start before `from_ms`."""
         first = bisect_left(self.starts, from_ms)
@@ -58,3 +67,19 @@ class Trail(msgspec.Struct):
     def copy(self) -> Trail:
         """The same periods, to go on from without changing this one."""
         return Trail(self.starts.copy(), self.totals.copy(), self.before)
+
+
+def drop_scope_trails(trails: dict[str, dict[str, Trail]], from_ms: int) -> None:
+    """Of every model, as `drop_trails`."""
+    for model_id in list(trails):
+        drop_trails(trails[model_id], from_ms)
+        if not trails[model_id]:
+            del trails[model_id]
+
+
+def drop_trails(trails: dict[str, Trail], from_ms: int) -> None:
+    """Forget the periods that start before `from_ms`, and what has none left."""
+    for name in list(trails):
+        trails[name].drop_before(from_ms)
+        if not trails[name]:
+            del trails[name]

@@ -46,6 +46,8 @@ _EVENTS: list[ev.AnyEvent] = [
         scopes=[_SCOPE],
         min_participation=0.25,
         newcomer_excuse_max=0.25,
+        newcomer_past="worst",
+        coverage=ev.CoverageTerms(share=0.85, hours=336, rounds=1),
         checkpoint_offset_ms=3_600_000,
         boards=[
             ev.BoardTerms(
@@ -275,6 +277,10 @@ _EVENTS: list[ev.AnyEvent] = [
             cruncher_id="c1",
             first_point=T0 - 60_000,
             rounds_count=9,
+            excused_count=2,
+            coverage=ev.Answered(7, 9),
+            joined=ev.JoinedAt(T0 - 60_000, T0),
+            filled_count=1,
             series=[ev.SeriesValue(-4, True), ev.SeriesValue(-1, False)],
             windows_counts={"score_steady": 1},
         ),
@@ -290,6 +296,11 @@ _EVENTS: list[ev.AnyEvent] = [
             rounds_count=60,
             asked_before=[ev.PointCount(T0 - 60_000, 2)],
             other_scoring_count=3,
+            newcomer_past=ev.NewcomerPast(
+                total=ev.FieldSum(-9, 2),
+                scopes={"BTCUSDT/60s": ev.ScopeSum(-9, 2, 0)},
+                series=[ev.SeriesValue(-4, scored=False)],
+            ),
         ),
     ),
     ev.CheckpointOpened(id="ckp_1:opened", at=T0, data=_CHECKPOINT),

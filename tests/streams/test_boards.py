@@ -110,6 +110,11 @@ NONE = {
     "a scope of charges alone": ({"BTC/1h": ScopeSum(1000, 100, 100), "ETH/1h": ScopeSum(0, 5, 0)}, 5, 5),
     "charges everywhere": ({"BTC/1h": ScopeSum(0, 9, 0), "ETH/1h": ScopeSum(0, 5, 0)}, None, None),
     "charges beside scores count": ({"BTC/1h": ScopeSum(1000, 100, 99), "ETH/1h": ScopeSum(0, 5, 1)}, 5, 5),
+    "a scope without a value any more": (
+        {"BTC/1h": ScopeSum(1000, 100, 100), "ETH/1h": ScopeSum(0, 0, 0)},
+        None,
+        10,
+    ),
     "nothing": ({}, None, None),
 }
 

@@ -13,7 +13,7 @@ import msgspec
 
 from coordinator.streams.checkpoints.offering import emission_for
 from coordinator.streams.checkpoints.period_ranking import PERIOD_KEY
-from coordinator.streams.contract import CrunchContract, RankingDirection
+from coordinator.streams.contract import CrunchContract, NoScore, RankingDirection
 from coordinator.streams.contract.blame import AUTHORS_ERRORS, described
 from coordinator.streams.contract.checking.sample_rounds import after, sample_round, scoring_field
 from coordinator.streams.contract.emission import FRAC64_ONE, SAMPLE_PUBKEY, emission_faults
@@ -76,8 +76,15 @@ class Rehearsal:
         contract = self.contract
         usual = usual_answer(contract.output_type)
         given = _step("output_type", lambda: contract.output_type.model_validate(usual))
-        output = _step("output_type", lambda: read_back(given))
-        scored = _step("score_prediction", lambda: contract.score_prediction(output, self.truth))
+        scored: Any = NoScore("not tried")
+        for answer in [
+            given,
+            *answers_to_try(contract.output_type),
+        ]:  # one may have no score, by nobody's fault
+            output = _step("output_type", partial(read_back, answer))
+            scored = _step("score_prediction", partial(contract.score_prediction, output, self.truth))
+            if not isinstance(scored, NoScore):
+                break
         result = _step("score_type", lambda: contract.score_type.model_validate(plain(scored)))
         self.numbers = numbers_of(result.__dict__)
         value_field = contract.aggregation.value_field

@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from coordinator.streams.checkpoints.period_ranking import PERIOD_KEY
-from coordinator.streams.contract import AbsenceConstant, CrunchContract, RankingDirection
+from coordinator.streams.contract import AbsenceConstant, CrunchContract, NoScore, RankingDirection
 from coordinator.streams.contract.blame import AUTHORS_ERRORS, described
 from coordinator.streams.contract.checking.check import Rehearsal, sample_window, truth_of
 from coordinator.streams.contract.checking.sample_rounds import scoring_field, values_of
@@ -222,12 +222,15 @@ def _scores(
 
 
 def _score(contract: CrunchContract, answer: Any, truth: Any, market: str, hint: str = "") -> float:
-    """One score as it would be recorded. Raises ContractError that says for which answer it cannot be."""
+    """One score as it would be recorded, 0 where nobody is to blame that there is none. Raises ContractError that says for
+    which answer it cannot be.
+    """
     about = f"score_prediction, for {shown(answer)} after {market}: {hint}"
     try:
-        result = contract.score_type.model_validate(
-            plain(contract.score_prediction(read_back(answer), truth))
-        )
+        given = contract.score_prediction(read_back(answer), truth)
+        if isinstance(given, NoScore):
+            return 0.0
+        result = contract.score_type.model_validate(plain(given))
         value = float(numbers_of(result.__dict__)[contract.aggregation.value_field])
         to_units(value, contract.score_decimals)
     except NotRecordableError as error:

@@ -1,0 +1,282 @@
+"""What a model has for the time before it joined, and the share of a span that it answered. Against brute force."""
+
+from __future__ import annotations
+
+import random
+import statistics
+from fractions import Fraction
+from typing import Any, NamedTuple
+
+import pytest
+from hypothesis import given as for_all
+from hypothesis import settings
+from hypothesis import strategies as st
+from tests.given import Given
+from tests.streams.build import HOUR, MINUTE, T0, UNIT, configured, round_scores, scope, scored_until, shelf
+from tests.streams.snapshots.test_snapshots_stage import stage
+from tests.streams.snapshots.test_special_windows import WINDOWS, brute
+
+from coordinator.streams.contract.boards import Board, board_terms
+from coordinator.streams.events import (
+    Answered,
+    CoverageTerms,
+    FieldSum,
+    JoinedAt,
+    PeriodClosed,
+    SnapshotTaken,
+    SnapshotTakenData,
+)
+from coordinator.streams.snapshots.stage import SnapshotStage
+
+ETH = "ETHUSDT"
+SCOPES = [
+    scope("1m"),
+    scope("1m", ETH),
+    scope("1h", horizon_seconds=3600),
+    scope("3h", ETH, horizon_seconds=10_800),
+]
+BOARD = Board(name="eth", subjects=[ETH], window="score_recent", every_scope=False)
+BOARDS = board_terms([BOARD], SCOPES, ["score_recent"])
+HERE = {"a": (0, 99), "b": (0, 30), "c": (0, 99), "n": (41, 99), "late": (70, 71), "o": (52, 80)}
+"""Quarters of an hour from T0 between which each model is asked."""
+
+
+class Round(NamedTuple):
+    at: int
+    subject: str
+    scope_key: str
+    point: int
+    values: dict[str, int]
+    """Of who is scored."""
+    missing: set[str]
+    charge: int | None
+
+
+def sessions(seed: int) -> list[list[Round]]:
+    """The rounds of each quarter of an hour of a day; by the point each was asked at, models come and go."""
+    rng = random.Random(seed)
+    quarters: list[list[Round]] = []
+    for step in range(96):
+        at = T0 + step * HOUR // 4
+        rounds: list[Round] = []
+        for one in SCOPES:
+            point = at - one.horizon_seconds * 1000
+            quarter = (point - T0) * 4 / HOUR
+            asked = [model for model, (first, last) in HERE.items() if first <= quarter <= last]
+            values = {model: rng.randint(-UNIT, UNIT) for model in asked if rng.random() < 0.7}
+            rounds.append(Round(at, one.subject, one.scope_key, point, values, {*asked} - {*values}, -UNIT))
+        quarters.append(rounds)
+    return quarters
+
+
+def told(scene: Given, one: Round) -> None:
+    said: dict[str, Any] = dict(one.values) | dict.fromkeys(sorted(one.missing), "ABSENT")
+    where = {"subject": one.subject, "scope_key": one.scope_key, "resolvable_at": one.at}
+    scene.when("scores", *round_scores(one.point, said, charges=dict.fromkeys(one.missing, -UNIT), **where))
+
+
+def value_of(one: Round, rule: str, direction: str) -> int | None:
+    if not one.values:
+        return None
+    if rule == "worst":
+        return (min if direction == "desc" else max)(one.values.values())
+    return round(Fraction(statistics.median(map(Fraction, one.values.values()))))
+
+
+def values_of(data: SnapshotTakenData, rounds: list[Round], rule: str, direction: str) -> list[Any]:
+    """(resolvable_at, subject, scope, units, is a score) of a model up to a period's end, from the rounds alone."""
+    its = [one for one in rounds if data.model_id in one.values or data.model_id in one.missing]
+    first_period = min(one.at for one in its) // HOUR * HOUR
+    joined = min(one.point for one in its if one.at < first_period + HOUR)
+    assert data.joined == JoinedAt(joined, first_period)
+    found = []
+    for one in rounds:
+        if one.at >= data.period_end:
+            continue
+        name = data.model_id
+        if name in one.values:
+            found.append((one.at, one.subject, one.scope_key, one.values[name], True))
+        elif name in one.missing:
+            found.append((one.at, one.subject, one.scope_key, -UNIT, False))
+        elif one.at < first_period or one.point < joined:
+            units = value_of(one, rule, direction)
+            if units is not None:
+                found.append((one.at, one.subject, one.scope_key, units, False))
+    points = {"1m": MINUTE, "1h": HOUR, "3h": 3 * HOUR}
+    return sorted(found, key=lambda one: (one[0], f"{one[1]}/{one[0] - points[one[2]]}", one[2]))
+
+
+@pytest.mark.parametrize(("rule", "direction"), [("worst", "desc"), ("worst", "asc"), ("median", "desc")])
+def test_a_newcomers_windows_hold_what_it_has_for_the_time_before_and_resume_alike(rule, direction):
+    terms = {
+        "windows": WINDOWS,
+        "scopes": SCOPES,
+        "subjects": ["BTCUSDT", ETH],
+        "absence_policy": "constant",
+        "absence_units": -UNIT,
+        "newcomer_past": rule,
+        "ranking_direction": direction,
+        "boards": BOARDS,
+    }
+    scene = stage(**terms)
+    resumed = Given(SnapshotStage(shelf())).own(configured(**terms))
+    rounds: list[Round] = []
+    taken: list[SnapshotTakenData] = []
+    for step, quarter in enumerate(sessions(7)):
+        for one in quarter:
+            told(scene, one)
+            rounds.append(one)
+        if step % 4 == 3 and step % 3:  # two hours are closed at once now and then
+            scene.when("scores", scored_until(T0 + (step + 1) * HOUR // 4))
+            taken += [event.data for event in scene.all(SnapshotTaken)]
+            for draft in scene.drafts:
+                resumed.own(*draft.events)
+    filled = 0
+    for data in taken:
+        values = values_of(data, rounds, rule, direction)
+        found: dict[str, Any] = {}
+        for window in WINDOWS:
+            found[window.name] = brute(window, values, data.period_end, found)
+        assert data.windows_units == found, (data.model_id, data.period_end - T0)
+        recent = [
+            one for one in values if one[1] == ETH and one[0] // HOUR * HOUR >= data.period_end - 4 * HOUR
+        ]
+        assert data.boards_units == {"eth": eth_board(recent)}
+        filled += data.filled_count
+    assert filled > 10
+    assert {one.model_id for one in taken} == HERE.keys()
+    own, again = scene.stage.state.own, resumed.stage.state.own
+    assert own.newcomers == again.newcomers
+    assert (own.trails, own.past, own.scope_trails) == (again.trails, again.past, again.scope_trails)
+
+
+def eth_board(values: list[Any]) -> int | None:
+    """The mean of its scopes' means, over those that it has values in."""
+    if not any(score for *_, score in values):
+        return None
+    scopes = [[one[3] for one in values if one[2] == key] for key in ("1m", "3h")]
+    means = [Fraction(sum(units), len(units)) for units in scopes if units]
+    return round(sum(means) / len(means))
+
+
+def test_who_was_here_before_newcomers_had_a_past_is_none():
+    scene = stage()
+    scene.when("scores", configured(contract_hash="new", effective_from=T0 + 2 * HOUR, newcomer_past="worst"))
+    scene.stage._contracts = shelf(new=shelf()("c" * 64))
+    for hour in range(4):
+        said = {"old": 4, "new": 9} if hour == 3 else {"old": 4}
+        by = "c" * 64 if hour < 2 else "new"
+        scene.when("scores", *round_scores(T0 + hour * HOUR, said, contract_hash=by))
+    scene.when("scores", scored_until(T0 + 4 * HOUR))
+    last = {one.data.model_id: one.data for one in scene.all(SnapshotTaken)}
+    assert last["old"].joined == JoinedAt(0, 0)
+    assert last["new"].joined == JoinedAt(T0 + 3 * HOUR, T0 + 3 * HOUR)
+    assert last["new"].windows_units["score_recent"] == round(
+        Fraction(4 + 9, 2)
+    )  # of the one hour with such a past
+    assert scene.all(SnapshotTaken)[0].data.joined is None
+
+
+def test_by_default_newcomers_have_nothing_and_nothing_is_kept():
+    scene = stage()
+    for hour, said in enumerate([{"a": 4}, {"a": 4, "b": 8}]):
+        scene.when("scores", *round_scores(T0 + hour * HOUR, said))
+    scene.when("scores", scored_until(T0 + 2 * HOUR))
+    data = scene.all(SnapshotTaken)[-1].data
+    assert (data.model_id, data.windows_units["score_recent"], data.joined) == ("b", 8, None)
+    assert (data.filled_count, data.coverage) == (0, None)
+    assert {one.data.newcomer_past for one in scene.all(PeriodClosed)} == {None}
+    own = scene.stage.state.own
+    assert not own.newcomers.joined
+    assert not own.newcomers.trail
+    assert not own.coverage.rounds
+
+
+# --- who comes and goes changes nobody's record ------------------------------------------------------------
+
+
+@settings(max_examples=25, deadline=None)
+@for_all(
+    seed=st.integers(0, 999),
+    stay=st.tuples(st.integers(0, 11), st.integers(0, 11)),
+    rule=st.sampled_from(["nothing", "worst", "median"]),
+)
+def test_a_model_that_joins_or_leaves_anywhere_changes_nobodys_recorded_sums(seed, stay, rule):
+    """Other than by `absence_policy`, which here ignores. Only what newcomers have for rounds that it was in may differ,
+    and only for who joins after it was there.
+    """
+    rng = random.Random(seed)
+    first, last = sorted(stay)
+    values = [{name: rng.randint(-UNIT, UNIT) for name in "ab"} for _ in range(12)]
+    without, with_guest = (stage(newcomer_past=rule), stage(newcomer_past=rule))
+    found = []
+    for scene in (without, with_guest):
+        for hour, said in enumerate(values):
+            guest = {"guest": seed} if scene is with_guest and first <= hour <= last else {}
+            joined = {"new": seed + hour} if hour >= 6 else {}
+            scene.when("scores", *round_scores(T0 + hour * HOUR, said | guest | joined))
+        scene.when("scores", scored_until(T0 + 12 * HOUR))
+        found.append([one.data for one in scene.all(SnapshotTaken) if one.data.model_id != "guest"])
+    for alone, beside in zip(*found, strict=True):
+        assert (alone.sums, alone.scored_count, alone.rounds_count) == (
+            beside.sums,
+            beside.scored_count,
+            beside.rounds_count,
+        )
+        if alone.model_id != "new" or rule == "nothing" or first >= 6:
+            assert alone == beside
+
+
+# --- coverage ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "span", [CoverageTerms(0.5, 5, 0), CoverageTerms(0.5, 0, 40), CoverageTerms(0.5, 0, 9999)]
+)
+def test_coverage_is_of_the_span_and_resumes_alike(span):
+    rng = random.Random(3)
+    terms = {"coverage": span, "windows": [WINDOWS[0]]}
+    scene = stage(**terms)
+    resumed = Given(SnapshotStage(shelf())).own(configured(**terms))
+    hours: list[list[dict[str, Any]]] = []
+    seen = 0
+    for hour in range(30):
+        busy = rng.choice([0, 3, 12])
+        hours.append([])
+        for i in range(busy):
+            fate = {
+                name: rng.choice([1, 1, "ABSENT", "ABSENT(node)"])
+                for name in "ab"
+                if name == "a" or hour < 17
+            }
+            hours[-1].append(fate)
+            scene.when("scores", *round_scores(T0 + hour * HOUR + i * MINUTE, fate))
+        scene.when("scores", scored_until(T0 + (hour + 1) * HOUR))
+        for draft in scene.drafts:
+            resumed.own(*draft.events)
+        answerable = [[one for one in of if {*one.values()} != {"ABSENT(node)"}] for of in hours]
+        inside: list[dict[str, Any]] = []
+        for i, of in enumerate(reversed(answerable)):
+            if (i < span.hours) if span.hours else (len(inside) < span.rounds):
+                inside += of
+        for event in scene.all(SnapshotTaken):
+            name = event.data.model_id
+            scored = sum(one.get(name) == 1 for one in inside)
+            asked = sum(one.get(name) != "ABSENT(node)" for one in inside)
+            assert event.data.coverage == Answered(scored, asked), (hour, name)
+            seen += 1
+    assert seen > 30
+    assert scene.stage.state.own.coverage == resumed.stage.state.own.coverage
+
+
+def test_a_period_says_what_it_is_worth_to_who_joins_after_it():
+    scene = stage(newcomer_past="median")
+    for i, said in enumerate([{"a": 5, "b": 2}, {"a": "ABSENT", "b": "ABSENT"}, {"a": 1, "b": 8, "c": 7}]):
+        scene.when("scores", *round_scores(T0 + i * MINUTE, said))
+    scene.when("scores", scored_until(T0 + HOUR))
+    past = scene.only(PeriodClosed).data.newcomer_past
+    assert past.total == FieldSum(round(Fraction(7, 2)) + 7, 2)  # nobody scored in the second round
+    assert (past.scopes, past.series) == ({}, [])
+    taken = {one.data.model_id: one.data for one in scene.all(SnapshotTaken)}
+    assert taken["c"].filled_count == 1
+    assert taken["c"].sums["value"] == FieldSum(7 + 4, 2)
