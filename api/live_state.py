@@ -209,6 +209,7 @@ def board_line(board: Board, place: int, row: BoardRow) -> dict[str, Any]:
         "state": row.model.status,
         "scored_count": row.scored_count,
         "last_scored_at": zulu_or_none(row.last_scored_at),
+        "unranked_reason": row.unranked_reason or None,
         "scores": [
             None if units is None else to_float(units, board.decimals) for units in row.windows_units.values()
         ],

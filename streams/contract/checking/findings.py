@@ -222,8 +222,9 @@ def _scores(
 
 
 def _score(contract: CrunchContract, answer: Any, truth: Any, market: str, hint: str = "") -> float:
-    """One score as it would be recorded, 0 where nobody is to blame that there is none. Raises ContractError that says for
-    which answer it cannot be.
+    """One score as it would be recorded, 0 where there is none by nobody's fault.
+
+    Raises ContractError that says for which answer it cannot be.
     """
     about = f"score_prediction, for {shown(answer)} after {market}: {hint}"
     try:
