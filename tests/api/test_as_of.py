@@ -130,8 +130,8 @@ async def test_before_the_log_there_is_nothing_and_after_it_there_is_all(api):
         ("as_of=", 422, "neither ISO 8601 nor epoch ms"),
         ("as_of=-1", 422, "-1"),
         ("as_of=" + "1" * 80, 422, "ISO 8601 or epoch ms"),
-        ("as_of=1&as_of=2", 409, "and once"),
-        ("as_of=1&as_of_offsets=scores:1", 409, "and once"),
+        ("as_of=1&as_of=2", 409, "only once"),
+        ("as_of=1&as_of_offsets=scores:1", 409, "only once"),
         ("as_of_offsets=", 422, "topic:offset"),
         ("as_of_offsets=scores", 422, "topic:offset"),
         ("as_of_offsets=scores:1,inputs:2", 422, "topic:offset"),
@@ -160,7 +160,7 @@ async def test_what_has_no_past_refuses_the_question(api, path):
     """Answering with the present under another time would be worse; and an old state must not be signed for."""
     answer = await api.client.get(f"/reports/{path}?as_of=2023-03-10T00:00:00Z")
     assert answer.status_code == 422
-    assert "about now alone" in answer.json()["detail"]
+    assert "about now only" in answer.json()["detail"]
 
 
 async def test_a_flood_is_bounded_and_the_rest_is_told_to_come_again(api, monkeypatch):

@@ -207,7 +207,7 @@ async def test_an_id_from_another_log_or_too_long_ago_gets_everything_and_is_tol
     confirmed(log, next(one for one in listener.of("checkpoint") if one["status"] == "PENDING")["id"])
     await node.fold()
     async with Listener(node, early) as listener:
-        assert "older than the changes" in listener.of("state")[0]["reset"]
+        assert "older than the stored changes" in listener.of("state")[0]["reset"]
         assert len(listener.of("checkpoint")) == 2
 
 

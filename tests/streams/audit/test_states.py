@@ -49,5 +49,5 @@ def test_a_decision_that_was_altered_before_a_state_is_found(log: MemoryLog) -> 
 def test_a_decision_that_was_left_out_before_a_state_is_found(log: MemoryLog) -> None:
     records = log["snapshots"]
     records[next(i for i, one in enumerate(records) if b'"sums":{"value":[' in one)] = b"garbage"
-    with pytest.raises(WrongStateError, match="before it stands"):
+    with pytest.raises(WrongStateError, match="but before it is"):
         read_whole("snapshots", records)
