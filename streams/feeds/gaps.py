@@ -1,8 +1,8 @@
-"""Holes in a feed: up to when a subscription is whole, what it lacks, and how far time may go on.
+"""Gaps in a feed: up to when a subscription is complete, which records are missing, and how far time may advance.
 
-Pure. Folds the feed's own events (records, gaps found, gaps closed); says which gaps are due and which tick.
-Where records keep a cadence (candles) a hole is a missing one, wherever it is. Where they come as they happen
-(ticks), silence is a hole only while the source is not connected: a quiet market is no fault.
+Pure. Folds the feed's own events (records, gaps found, gaps closed); computes which gaps and which tick are due. If
+records have a cadence (candles), every missing record is a gap. If they arrive as they happen (ticks), silence is a gap
+only while the source is not connected: a quiet market is not a fault.
 """
 
 from __future__ import annotations
@@ -16,31 +16,31 @@ LATE = "no record came in time"
 
 
 class Gap(msgspec.Struct):
-    """A hole that was said, (from_ms, until_ms]; `missing`: how many records still lack, None where none can count."""
+    """A gap that was recorded, (from_ms, until_ms]. `missing`: how many records are still missing; None: not known."""
 
     from_ms: int
     until_ms: int
     missing: int | None
 
     def lacks(self, at: int, cadence_ms: int) -> bool:
-        """Is this one of the times at which a record should have been?"""
+        """Whether the gap has a record missing at this time (ms)."""
         return self.from_ms < at <= self.until_ms and (at - self.from_ms) % cadence_ms == 0
 
 
 class Wholeness(msgspec.Struct):
-    """What is known of one subscription's completeness, in ms of `at`."""
+    """How complete one subscription is. All times are `at`s in ms."""
 
     cadence_ms: int | None
     until: int = -1
-    """Every record up to here is there, or was said to be missing."""
+    """Every record up to this time is there, or is in a recorded gap."""
     last_at: int = -1
     gaps: list[Gap] = []
-    """Said and not closed, in order."""
+    """The gaps that are recorded and not closed, in order."""
     ahead: list[int] = []
-    """Records after the next hole, which is not said yet; in order."""
+    """Times of records after the next gap, which is not recorded yet; in order."""
 
     def add(self, at: int) -> None:
-        """A record is there that was not before."""
+        """Take a new record of this time."""
         self.last_at = max(self.last_at, at)
         for gap in self.gaps:
             if gap.missing and self.cadence_ms is not None and gap.lacks(at, self.cadence_ms):
@@ -52,12 +52,12 @@ class Wholeness(msgspec.Struct):
         self._advance()
 
     def add_gap(self, from_ms: int, until_ms: int) -> None:
-        """A hole was said; what touches the last one makes it longer."""
+        """Take a recorded gap. If it begins where the last gap ends, that gap gets longer."""
         missing = None
         if self.cadence_ms is not None:
-            said = Gap(from_ms, until_ms, None)
-            there = sum(said.lacks(at, self.cadence_ms) for at in self.ahead)
-            missing = (until_ms - from_ms) // self.cadence_ms - there
+            gap = Gap(from_ms, until_ms, None)
+            arrived = sum(gap.lacks(at, self.cadence_ms) for at in self.ahead)
+            missing = (until_ms - from_ms) // self.cadence_ms - arrived
         if self.gaps and self.gaps[-1].until_ms == from_ms:
             last = self.gaps[-1]
             last.until_ms = until_ms
@@ -68,7 +68,7 @@ class Wholeness(msgspec.Struct):
         self._advance()
 
     def close(self, from_ms: int, until_ms: int) -> None:
-        """A hole was closed: nothing more is waited for in (from_ms, until_ms]."""
+        """Close the gaps in (from_ms, until_ms]: no more records are expected there."""
         self.gaps = [gap for gap in self.gaps if not (from_ms <= gap.from_ms and gap.until_ms <= until_ms)]
 
     def _advance(self) -> None:
@@ -78,9 +78,9 @@ class Wholeness(msgspec.Struct):
     def due(
         self, now_ms: int, patience_ms: int, arrived: Iterable[int], *, connected: bool
     ) -> tuple[list[tuple[int, int]], int]:
-        """(gaps to say, how far time may go), with the records about to be written counted in.
+        """(gaps to record, how far time may advance), as if the records of the times `arrived` were added before.
 
-        A record is given up `patience_ms` after it was due; until then time waits for it.
+        A record is given up `patience_ms` after it was due; until then, time waits for it.
         """
         until, ahead = self.until, list(self.ahead)
         for at in arrived:
@@ -110,7 +110,7 @@ class Wholeness(msgspec.Struct):
             until = gaps[-1][1]
 
     def filled(self) -> list[tuple[int, int]]:
-        """The gaps whose records have all come."""
+        """The gaps whose records have all arrived."""
         return [
             (gap.from_ms, gap.until_ms) for gap in self.gaps if gap.missing is not None and not gap.missing
         ]

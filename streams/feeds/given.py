@@ -1,4 +1,4 @@
-"""What an operator, or a source of a package, may give as a record. Pure."""
+"""Checks the records that an operator's command, or a source of another package, delivers. Pure."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ REVISION_MAX = 1 << 31
 
 
 def value_fault(values: Mapping[str, str]) -> str | None:
-    """Why these values are no finite decimals, or None. One that is not would spoil every input it stands in."""
+    """Why one of these values is not a finite decimal, or None. Such a value would spoil every input that holds it."""
     for name, text in values.items():
         try:
             finite = len(text) <= VALUE_CHARS_MAX and Decimal(text).is_finite()
         except InvalidOperation:
             finite = False
         if not finite:
-            return f"{name} is no finite decimal: {text[:40]!r}"
+            return f"{name} is not a finite decimal: {text[:40]!r}"
     return None
 
 
 def given_fault(data: RecordFeedData, given: GivenRecord, now_ms: int) -> str | None:
-    """Why a record of the past, given by a command, can be no fact; None for one that can."""
+    """Why a command's record of the past cannot be recorded; None if it can."""
     names = (data.source, data.subject, data.kind, data.granularity, *given.values)
     if len(names) > VALUES_MAX or max(map(len, names)) > NAME_CHARS_MAX:
         return f"more than {VALUES_MAX} values, or a name of more than {NAME_CHARS_MAX} characters"

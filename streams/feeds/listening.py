@@ -1,7 +1,7 @@
-"""What a source lacks while it says that it is connected: what it serves no more, and that of which nothing comes.
+"""What is wrong with a source that says it is connected: subscriptions it no longer serves, and silent ones.
 
-Pure; time is an argument, in seconds of a clock that only goes on. An exchange acknowledges a subscription that it then
-never pushes: the connection is well, and only the silence of that one tells.
+Pure; the time is an argument, in seconds of a monotonic clock. An exchange may acknowledge a subscription and never
+send a record of it: the connection is healthy, and only the silence of that subscription shows the fault.
 """
 
 from __future__ import annotations
@@ -18,56 +18,64 @@ NAMED_MAX = 5
 
 
 class Listening:
-    """One source's subscriptions since `now`. One is quiet after `quiet_seconds`, or three times its granularity, of
-    silence while the source is connected: that nothing comes of one that is away is no news.
+    """Follows one source's subscriptions from the time `now` on.
+
+    A subscription is reported as silent if it had no record for `quiet_seconds`, and for QUIET_GRANULES times its
+    granularity. Only time while the source is connected counts: a source that is away sends nothing anyway.
     """
 
     def __init__(self, subscriptions: Sequence[Subscription], quiet_seconds: float, now: float) -> None:
         self._silent_seconds = dict.fromkeys(subscriptions, 0.0)
         self._looked_at = now
-        self._patience = {one: _patience(one, quiet_seconds) for one in subscriptions}
+        self._patience = {
+            subscription: _patience(subscription, quiet_seconds) for subscription in subscriptions
+        }
         self.has_heard = False
-        """Has any live record come since?"""
+        """Whether any live record has arrived."""
         self.history_trouble = ""
-        """Why history is not had, where that lasts."""
+        """Why history cannot be read at present; "" if it can."""
 
     def heard(self, records: Iterable[FeedRecord]) -> None:
-        """Live records have come."""
+        """Take live records that have arrived."""
         for record in records:
-            one = Subscription(record.source, record.subject, record.kind, record.granularity)
-            if one in self._silent_seconds:
-                self._silent_seconds[one] = 0.0
+            subscription = Subscription(record.source, record.subject, record.kind, record.granularity)
+            if subscription in self._silent_seconds:
+                self._silent_seconds[subscription] = 0.0
                 self.has_heard = True
 
     def state(self, health: SourceHealth | None, now: float) -> tuple[str, str] | None:
-        """(state, reason) of the source with what it lacks; None for one that says no state and lacks nothing.
+        """(state, reason) of the source, with its faults; None if the source reports no state and has no faults.
 
-        The reason stays the same while the lack does: every change of it is written.
+        The reason does not change while the faults stay the same, because every change of it is recorded.
         """
         passed, self._looked_at = now - self._looked_at, now
         if health is None or health.state == "connected":
-            self._silent_seconds = {one: silent + passed for one, silent in self._silent_seconds.items()}
-        lacks = [] if health is None else [*health.gone.values(), *health.unknown.values()]
-        served = {} if health is None else {**health.gone, **health.unknown}
-        by_limit: dict[float, list[str]] = {}
-        for one, silent in self._silent_seconds.items():
-            limit = self._patience[one]
-            if one.subject not in served and silent >= limit:
-                by_limit.setdefault(limit, []).append(f"{one.subject} {one.kind} {one.granularity}")
-        for limit, names in by_limit.items():
+            self._silent_seconds = {
+                subscription: silent + passed for subscription, silent in self._silent_seconds.items()
+            }
+        faults = [] if health is None else [*health.gone.values(), *health.unknown.values()]
+        not_served = {} if health is None else {**health.gone, **health.unknown}
+        names_by_limit: dict[float, list[str]] = {}
+        for subscription, silent in self._silent_seconds.items():
+            limit = self._patience[subscription]
+            if subscription.subject not in not_served and silent >= limit:
+                name = f"{subscription.subject} {subscription.kind} {subscription.granularity}"
+                names_by_limit.setdefault(limit, []).append(name)
+        for limit, names in names_by_limit.items():
             more = f" and {len(names) - NAMED_MAX} more" if len(names) > NAMED_MAX else ""
-            lacks.append(f"nothing has come of {', '.join(names[:NAMED_MAX])}{more} for over {limit:g} s")
+            faults.append(f"nothing has come of {', '.join(names[:NAMED_MAX])}{more} for over {limit:g} s")
         if self.history_trouble:
-            lacks.append(self.history_trouble)
-        if not lacks or (health is not None and health.state in ("refused", "ended", "not started")):
+            faults.append(self.history_trouble)
+        if not faults or (health is not None and health.state in ("refused", "ended", "not started")):
             return None if health is None else (health.state, health.reason)
         if health is not None and health.state != "connected" and health.reason:
-            lacks.append(health.reason)
-        return DEGRADED, "; ".join(lacks)
+            faults.append(health.reason)
+        return DEGRADED, "; ".join(faults)
 
 
-def _patience(one: Subscription, quiet_seconds: float) -> float:
+def _patience(subscription: Subscription, quiet_seconds: float) -> float:
+    """How many seconds a subscription may be silent."""
     try:
-        return max(quiet_seconds, QUIET_GRANULES * granularity_ms(one.granularity) / 1000)
-    except OperatorError:  # a plug-in's own word
+        return max(quiet_seconds, QUIET_GRANULES * granularity_ms(subscription.granularity) / 1000)
+    except OperatorError:  # a granularity that only the plug-in knows
         return quiet_seconds

@@ -1,6 +1,6 @@
-"""The events of `feeds`: of records, holes, closings and terms, those that tell something new.
+"""Makes the events of `feeds` from what the outside delivered: for records, gaps, closings and terms that are new.
 
-Pure. Reads what the feed is known to hold, gives events.
+Pure. Reads the feed's state.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from coordinator.streams.events import (
     FeedRecordReceived,
     Terms,
 )
-from coordinator.streams.feeds.known import corrects
-from coordinator.streams.feeds.state import FeedMemory, GapClosing, GapSaid, subscription_of
+from coordinator.streams.feeds.known import Known, corrects
+from coordinator.streams.feeds.state import FeedMemory, GapClosing, GapSaid, key_of, subscription_of
 from coordinator.streams.log import ids
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.ports import FeedRecord, Subscription
@@ -33,105 +33,113 @@ FILLED = "all its records are there"
 def new_records(
     memory: FeedMemory, records: Sequence[FeedRecord], *, numbered: bool = False
 ) -> list[AnyEvent]:
-    """The events of what is new. Not `numbered`: a candle may be a correction though its revision does not say."""
+    """The events of the new records. Unless `numbered`, a repeated candle may be a correction without a number."""
     events: list[AnyEvent] = []
-    taken: dict[tuple[Subscription, int], dict[int, Mapping[str, str]]] = {}
-    last_at: dict[Subscription, int] = {}
-    for given in records:
-        record, subscription = given, subscription_of(given)
-        before = memory.of(subscription)
-        if before.refusal(record.ts_event, record.revision) is not None:
+    # By the text of `key_of`: a subscription would be made and hashed several times for each record.
+    known_of_key: dict[str, Known] = {}
+    last_at: dict[str, int] = {}
+    added: dict[tuple[str, int], dict[int, Mapping[str, str]]] = {}  # of this call: revision -> values
+    for delivered in records:
+        record, key, ts_event = delivered, key_of(delivered), delivered.ts_event
+        known = known_of_key.get(key)
+        if known is None:
+            known = known_of_key[key] = memory.of(subscription_of(record))
+            last_at[key] = known.whole.last_at
+        if known.refusal(ts_event, record.revision) is not None:
             continue
-        new = taken.setdefault((subscription, record.ts_event), {})
-        known = max([*new, before.revision(record.ts_event)])
-        if record.revision <= known:
-            versions = {**before.versions(record.ts_event), **new}
+        added_versions = added.get((key, ts_event))
+        revision = known.revision(ts_event) if added_versions is None else max(added_versions)
+        if record.revision <= revision:
+            versions = {**known.versions(ts_event), **(added_versions or {})}
             if numbered or record.kind != "candle" or not corrects(record, versions):
                 continue
-            record = msgspec.structs.replace(record, revision=known + 1)
-        new[record.revision] = record.values
-        newest_at = last_at.get(subscription, before.whole.last_at)
-        last_at[subscription] = max(newest_at, record.at)
-        the_id = ids.feed_record_id(
-            record.source,
-            record.subject,
-            record.kind,
-            record.granularity,
-            record.ts_event,
-            record.revision,
-        )
+            record = msgspec.structs.replace(record, revision=revision + 1)
+        if added_versions is None:
+            added[key, ts_event] = {record.revision: record.values}
+        else:
+            added_versions[record.revision] = record.values
+        source, subject, kind, granularity = record.source, record.subject, record.kind, record.granularity
         data = FeedRecordData(
-            source=record.source,
-            subject=record.subject,
-            kind=record.kind,
-            granularity=record.granularity,
-            ts_event=record.ts_event,
+            source=source,
+            subject=subject,
+            kind=kind,
+            granularity=granularity,
+            ts_event=ts_event,
             values=record.values,
             revision=record.revision,
-            backfilled=record.backfilled or record.at < newest_at,
+            backfilled=record.backfilled or record.at < last_at[key],
         )
-        events.append(FeedRecordReceived(id=the_id, at=record.at, data=data))
+        last_at[key] = max(last_at[key], record.at)
+        record_id = ids.feed_record_id(source, subject, kind, granularity, ts_event, record.revision)
+        events.append(FeedRecordReceived(id=record_id, at=record.at, data=data))
     return events
 
 
 def new_gaps(memory: FeedMemory, gaps: Sequence[GapSaid]) -> list[AnyEvent]:
-    """The part of each hole that was not said before."""
+    """The events of gaps, without the part of each that is recorded already."""
     events: list[AnyEvent] = []
-    said: dict[Subscription, int] = {}
-    for one, found_ms, until_ms, reason in gaps:
-        from_ms = max(found_ms, said.get(one, memory.whole(one).until))
+    recorded_until: dict[Subscription, int] = {}
+    for of, gap_from_ms, until_ms, reason in gaps:
+        from_ms = max(gap_from_ms, recorded_until.get(of, memory.whole(of).until))
         if until_ms <= from_ms:
-            continue  # said already; an outage is found anew with every tick
-        said[one] = until_ms
-        content = (one.source, one.subject, one.kind, one.granularity)
-        the_id = ids.content_id("gap", *content, str(from_ms), str(until_ms))
+            continue  # recorded already: during an outage every tick finds the gap again
+        recorded_until[of] = until_ms
+        gap_id = ids.content_id("gap", *_names(of), str(from_ms), str(until_ms))
         data = FeedGapData(
-            source=one.source,
-            subject=one.subject,
-            kind=one.kind,
-            granularity=one.granularity,
+            source=of.source,
+            subject=of.subject,
+            kind=of.kind,
+            granularity=of.granularity,
             from_ms=from_ms,
             until_ms=until_ms,
             reason=reason,
         )
-        events.append(FeedGapFound(id=the_id, at=until_ms, data=data))
+        events.append(FeedGapFound(id=gap_id, at=until_ms, data=data))
     return events
 
 
 def new_closings(memory: FeedMemory, closings: Sequence[GapClosing], now: int) -> list[AnyEvent]:
-    """The closings given, of gaps that are open or said in this draft; and those of gaps that were filled."""
-    given = {(one, from_ms, until_ms) for one, from_ms, until_ms, _, _ in closings}
+    """The events that close gaps: those of `closings`, and those whose records have all arrived.
+
+    `closings` are of gaps that are open, or that the same draft records.
+    """
+    in_closings = {(of, from_ms, until_ms) for of, from_ms, until_ms, _, _ in closings}
     filled = [
         (known.of, from_ms, until_ms, True, FILLED)
         for known in memory.known.values()
+        if known.whole.gaps
         for from_ms, until_ms in known.whole.filled()
-        if (known.of, from_ms, until_ms) not in given
+        if (known.of, from_ms, until_ms) not in in_closings
     ]
     events: list[AnyEvent] = []
-    for one, from_ms, until_ms, complete, reason in [*closings, *filled]:
-        content = (one.source, one.subject, one.kind, one.granularity)
-        the_id = ids.content_id("gap-closed", *content, str(from_ms), str(until_ms), str(complete))
+    for of, from_ms, until_ms, complete, reason in [*closings, *filled]:
+        closing_id = ids.content_id("gap-closed", *_names(of), str(from_ms), str(until_ms), str(complete))
         data = FeedGapClosedData(
-            source=one.source,
-            subject=one.subject,
-            kind=one.kind,
-            granularity=one.granularity,
+            source=of.source,
+            subject=of.subject,
+            kind=of.kind,
+            granularity=of.granularity,
             from_ms=from_ms,
             until_ms=until_ms,
             complete=complete,
             reason=reason,
         )
-        events.append(FeedGapClosed(id=the_id, at=max(now, until_ms), data=data))
+        events.append(FeedGapClosed(id=closing_id, at=max(now, until_ms), data=data))
     return events
 
 
-def new_terms(memory: FeedMemory, terms: Terms, at: int) -> list[AnyEvent]:
-    """What puts new terms into the log, nothing when it holds them already.
+def _names(of: Subscription) -> tuple[str, str, str, str]:
+    return of.source, of.subject, of.kind, of.granularity
 
-    The first hold from the beginning. What is asked (feed, subjects) changes at once: right after the clock and
-    every record, without an end of the running period; and a change that is taken back is taken back at once.
-    The rest holds from the next checkpoint boundary on, in place of what was to change there. Raises OperatorError
-    for terms whose scores could not stand beside those that are recorded.
+
+def new_terms(memory: FeedMemory, terms: Terms, at: int) -> list[AnyEvent]:
+    """The events that put new terms into the log; none if the log has these terms already.
+
+    The first terms hold from the beginning. Later, what is asked (feed, subjects) changes at once, just after the clock
+    and every record, and does not end the running period; if the operator takes such a change back, that holds at once,
+    too. Everything else holds from the next checkpoint boundary, in place of what was planned to change there.
+
+    Raises OperatorError for terms whose scores cannot be added to the recorded ones.
     """
     if not memory.terms:
         return [_configured(memory, terms, 0, at)]
@@ -145,10 +153,10 @@ def new_terms(memory: FeedMemory, terms: Terms, at: int) -> list[AnyEvent]:
             "of its own)"
         )
         raise OperatorError(message)
-    held = memory.terms.at(now)
-    asked = asking_as(held, terms)
-    events: list[AnyEvent] = [] if same_terms(asked, held) else [_configured(memory, asked, now, at)]
-    planned = newest if newest.effective_from > now else asked
+    present = memory.terms.at(now)
+    asking = asking_as(present, terms)  # the present terms, but with what the new ones ask
+    events: list[AnyEvent] = [] if same_terms(asking, present) else [_configured(memory, asking, now, at)]
+    planned = newest if newest.effective_from > now else asking
     if not same_terms(terms, planned):
         _, boundary = memory.terms.checkpoint_period(now)
         events.append(_configured(memory, terms, boundary, at))
@@ -158,9 +166,8 @@ def new_terms(memory: FeedMemory, terms: Terms, at: int) -> list[AnyEvent]:
 def _configured(memory: FeedMemory, terms: Terms, effective_from: int, at: int) -> CrunchConfigured:
     terms = msgspec.structs.replace(terms, effective_from=effective_from)
     content = msgspec.json.Encoder(order="deterministic").encode(terms).decode()
-    the_id = ids.content_id("terms", content)
-    if the_id in {
-        known.id for known in memory.terms.events
-    }:  # taken back, and wanted again before time moved
-        the_id = ids.content_id("terms", content, str(len(memory.terms.events)))
-    return CrunchConfigured(id=the_id, at=max(at, memory.clock, 0), data=terms)
+    terms_id = ids.content_id("terms", content)
+    if terms_id in {recorded.id for recorded in memory.terms.events}:
+        # A change was taken back, and is wanted again before time moved: the id must be another one.
+        terms_id = ids.content_id("terms", content, str(len(memory.terms.events)))
+    return CrunchConfigured(id=terms_id, at=max(at, memory.clock, 0), data=terms)

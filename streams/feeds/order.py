@@ -1,9 +1,9 @@
-"""The order in which recorded facts are played again.
+"""The order in which a replay sends recorded facts.
 
-Pure. Reads records of any number of subjects, each in order of `at`; gives them in groups of equal `at`,
-oldest first. A group is what one instant of replayed time holds: the closed-loop replay sends it whole and
-then one clock tick. The order inside a group depends on the records alone, not on which subject was named
-first, so that two replays write the same log.
+Pure. Reads the records of any number of subjects, each in order of `at`, and yields them in groups of equal `at`,
+oldest first. A group is one instant of replayed time: the closed-loop replay sends it as a whole and then one clock
+tick. The order inside a group depends only on the records, not on the order of the subjects, so that two replays write
+the same log.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ from coordinator.streams.ports import FeedRecord
 
 
 def merge_by_time(histories: Iterable[Iterable[FeedRecord]]) -> Iterator[tuple[int, list[FeedRecord]]]:
-    """Groups (at_ms, records), at_ms strictly rising; holds one record per history and one group.
+    """Groups (at_ms, records) with strictly increasing at_ms; holds one record per history and one group in memory.
 
-    Raises ValueError if a history goes back in time: its source broke its promise.
+    Raises ValueError if a history goes back in time, which a source must not do.
     """
     ordered = merge(*[_in_order(history) for history in histories], key=_at)
     for at_ms, group in groupby(ordered, key=_at):

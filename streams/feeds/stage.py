@@ -1,12 +1,13 @@
-"""Feeds: what the outside delivered, once each, and what time it is.
+"""The stage of `feeds`: records each delivered fact once, and the time.
 
-The outside drives it: records from sources, ticks of a clock; and `commands`, by which an operator gives records of
-the past. Emits `feeds`. The same record from stream and history is one event (its id); a corrected record carries a
-higher revision, given here where its source numbers none. What comes after a later record of its subscription is
-marked `backfilled`, so order per subscription holds for all else; what comes so late that nobody can tell it from a
-repeat is refused (`known.py`). Ticks never go back, and a tick says whether its
-time is lived or replayed. Another feed or other subjects hold at once, all other terms from the next checkpoint
-boundary on.
+Driven by the outside (records from sources, ticks of a clock) and by `commands` (an operator's records of the past, and
+contracts to apply). Emits `feeds`.
+
+A record that arrives from the stream and from history is one event, because both have the same id. A corrected record
+has a higher revision, which is assigned here if the source does not number revisions. A record that arrives after a
+later record of its subscription is marked `backfilled`; all others are in order. A record that is so late that it may
+be a repeat is refused (`known.py`). Ticks never go back, and say whether their time is live or replayed. Another feed
+or other subjects hold at once, all other terms from the next checkpoint boundary.
 """
 
 from __future__ import annotations
@@ -39,8 +40,10 @@ GONE = "history has no such record"
 
 
 class Offered(msgspec.Struct, frozen=True):
-    """What came at once from the outside. `tick_at` is the time, in ms; `rehearsal`: it is replayed. Each of the states
-    is (source, state, reason).
+    """What the outside delivered together.
+
+    `tick_at`: the time in ms, None for no tick; `rehearsal`: whether this time is replayed; `states`: (source, state,
+    reason) of each source.
     """
 
     records: Sequence[FeedRecord]
@@ -52,20 +55,20 @@ class Offered(msgspec.Struct, frozen=True):
 
 
 class Wanted(msgspec.Struct, frozen=True):
-    """The terms that the node is to go by; `at` is when they are told, in ms."""
+    """The terms that the node shall have from now on; `at` is the time of the event, in ms."""
 
     terms: Terms
     at: int
 
 
 class FeedState(State):
-    """All of it follows from the stage's own events."""
+    """The state. All of it follows from the stage's own events."""
 
     own: FeedMemory = msgspec.field(default_factory=FeedMemory)
 
 
 class FeedStage(Stage[FeedState]):
-    """The outside and commands -> feeds. `offer`, `replayed` and `configure` make the outside's drafts."""
+    """The outside and `commands` -> `feeds`. `offer`, `replayed` and `configure` make drafts for the outside."""
 
     topic: ClassVar[str] = "feeds"
     drivers: ClassVar[tuple[str, ...]] = ("commands",)
@@ -79,42 +82,44 @@ class FeedStage(Stage[FeedState]):
     )
 
     def __init__(self, terms_of: Callable[[ApplyContract], Terms] | None = None) -> None:
-        """`terms_of` gives the terms of a contract that an operator applies, or raises OperatorError."""
+        """`terms_of` returns the terms of a contract that an operator applies, or raises OperatorError."""
         super().__init__(FeedState())
         self._terms_of = terms_of
 
     @property
     def own(self) -> FeedMemory:
-        """What the feed is known to hold."""
+        """The feed's state."""
         return self.state.own
 
     def decide(self, state: FeedState, told: Told) -> Draft | None:
-        """What the outside makes, or a command. The draft of a command about something else is empty, and says that it
-        was read. Raises OperatorError for terms that cannot be.
+        """The draft for what the outside delivered, or for a command.
+
+        A command that concerns another stage makes an empty draft, which records that it was read. Raises OperatorError
+        for impossible terms.
         """
         match told.event:
             case Offered() as offered:
-                events = _told(state.own, offered)
+                events = _events_of(state.own, offered)
             case Wanted(terms=terms, at=at):
                 events = new_terms(state.own, terms, at)
             case command:
-                events, _ = self._heard(state.own, command)
+                events, _ = self._command(state.own, command)
                 return Draft(events, {told.topic: told.position}, self.needed(state, told))
         return Draft(events, {}, {}) if events else None
 
     def fold(self, state: FeedState, told: Told) -> None:
-        """Own events. Of a command nothing is kept once it is decided."""
+        """Fold the stage's own events. Commands leave nothing in the state."""
         if told.topic == self.topic:
             state.own.evolve(told.event)
 
     # --- commands ----------------------------------------------------------------------------------
 
     def refused(self) -> list[tuple[str, str]]:
-        """(what, why) of the command that is decided next: what of it cannot be."""
-        return self._heard(self.own, self._waiting[0].event)[1] if self._waiting else []
+        """(item, reason) for each item of the command decided next that is refused."""
+        return self._command(self.own, self._waiting[0].event)[1] if self._waiting else []
 
-    def _heard(self, memory: FeedMemory, event: AnyEvent) -> tuple[list[AnyEvent], list[tuple[str, str]]]:
-        """What a command makes, and what of it is refused."""
+    def _command(self, memory: FeedMemory, event: AnyEvent) -> tuple[list[AnyEvent], list[tuple[str, str]]]:
+        """(the events that a command makes, the (item, reason) of what is refused)."""
         match event:
             case ApplyContract(data=applied) if self._terms_of is not None:
                 try:
@@ -130,20 +135,22 @@ class FeedStage(Stage[FeedState]):
     # --- the outside -------------------------------------------------------------------------------
 
     def configure(self, terms: Terms, at: int) -> Draft | None:
-        """The draft that puts new terms into the log, or None when it holds them already. Raises OperatorError for
-        terms whose scores could not stand beside those that are recorded.
+        """The draft that puts new terms into the log; None if the log has them.
+
+        Raises OperatorError, see `new_terms`.
         """
         return self.hear(Wanted(terms, at))
 
     def replayed(
         self, at: int, subscriptions: Sequence[Subscription], records: Sequence[FeedRecord]
     ) -> Draft | None:
-        """The draft of one instant of history. What it leaves out will not come later: such a hole is closed as it is
-        found.
+        """The draft of one instant of history.
+
+        A record that history lacks will not arrive later: such a gap is recorded and closed in the same draft.
         """
-        found, _ = self.own.due(at, subscriptions, records, 0, GONE, connected=True)
-        closings = [(one, from_ms, until_ms, False, GONE) for one, from_ms, until_ms, _ in found]
-        return self.offer(records, at, rehearsal=True, gaps=found, closings=closings)
+        gaps, _ = self.own.due(at, subscriptions, records, 0, GONE, connected=True)
+        closings = [(of, from_ms, until_ms, False, GONE) for of, from_ms, until_ms, _ in gaps]
+        return self.offer(records, at, rehearsal=True, gaps=gaps, closings=closings)
 
     def offer(
         self,
@@ -155,35 +162,36 @@ class FeedStage(Stage[FeedState]):
         closings: Sequence[GapClosing] = (),
         states: Sequence[tuple[str, str, str]] = (),
     ) -> Draft | None:
-        """The draft of one append, see `Offered`; None when it tells nothing new."""
+        """The draft for what was delivered, see `Offered`; None if there is nothing new."""
         return self.hear(Offered(records, tick_at, rehearsal, gaps, closings, states))
 
 
-def _told(memory: FeedMemory, offered: Offered) -> list[AnyEvent]:
-    """New records in order, gaps, closings, then the tick. A tick that does not go forward is left out, and so is the
-    part of a gap that was said before, and a state that says nothing new. `at` of gaps and states is never before the
-    clock.
+def _events_of(memory: FeedMemory, offered: Offered) -> list[AnyEvent]:
+    """Changed states, new records, gaps, closings, then the tick.
+
+    Left out: a tick that does not advance, the part of a gap that is recorded already, a state that has not changed.
+    `at` of states and closings is never before the clock.
     """
     tick_at = offered.tick_at
     now = max(memory.clock, -1 if tick_at is None else tick_at, 0)
     events: list[AnyEvent] = []
-    for source, name, why in offered.states:
-        if memory.states.get(source) == (name, why):
+    for source, name, reason in offered.states:
+        if memory.states.get(source) == (name, reason):
             continue
-        data = FeedStateChangedData(source=source, state=name, reason=as_reason(why) if why else "")
-        the_id = ids.content_id("feed-state", source, name, why, str(now))
-        events.append(FeedStateChanged(id=the_id, at=now, data=data))
+        data = FeedStateChangedData(source=source, state=name, reason=as_reason(reason) if reason else "")
+        state_id = ids.content_id("feed-state", source, name, reason, str(now))
+        events.append(FeedStateChanged(id=state_id, at=now, data=data))
     events += new_records(memory, offered.records)
     events += new_gaps(memory, offered.gaps)
     events += new_closings(memory, offered.closings, now)
     if tick_at is not None and tick_at > memory.clock:
-        lived = ClockTickedData(rehearsal=offered.rehearsal)
-        events.append(ClockTicked(id=ids.tick_id(tick_at), at=tick_at, data=lived))
+        tick = ClockTickedData(rehearsal=offered.rehearsal)
+        events.append(ClockTicked(id=ids.tick_id(tick_at), at=tick_at, data=tick))
     return events
 
 
 def _given(memory: FeedMemory, command: RecordFeed) -> tuple[list[FeedRecord], list[tuple[str, str]]]:
-    """The records that a command gives, and what of them cannot be. They are of the past: each is `backfilled`."""
+    """(the records of a command, the (item, reason) of those refused). They are of the past: each is `backfilled`."""
     data = command.data
     records: list[FeedRecord] = []
     refused: list[tuple[str, str]] = []

@@ -1,6 +1,6 @@
-"""What the feed is known to hold: terms, records, holes, how its sources stand, what time it is.
+"""The feed's state: terms, known records, gaps, the state of its sources, and the time.
 
-A value, folded from the feed's own events. What grows in it is bounded (`known.py`, `gaps.py`).
+A value, folded from the feed's own events. Its size is bounded (`known.py`, `gaps.py`).
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ from coordinator.streams.feeds.known import Known, known_of
 from coordinator.streams.ports import FeedRecord, Subscription
 
 GapSaid = tuple[Subscription, int, int, str]
-"""(whose, from_ms, until_ms, reason)"""
+"""(subscription, from_ms, until_ms, reason)"""
 GapClosing = tuple[Subscription, int, int, bool, str]
-"""(whose, from_ms, until_ms, complete, reason)"""
+"""(subscription, from_ms, until_ms, complete, reason)"""
 
 
 class FeedMemory(msgspec.Struct):
-    """All of it follows from the events of `feeds`."""
+    """The feed's state. All of it follows from the events of `feeds`."""
 
     clock: int = -1
-    """The last tick, in ms."""
+    """The last tick, in ms; -1 before the first."""
     lived: bool = False
-    """Was any tick one of lived time?"""
+    """Whether any tick was of live time, not replayed."""
     terms: TermsInForce = msgspec.field(default_factory=TermsInForce)
     known: dict[str, Known] = {}
-    """By the subscription's `_key`."""
+    """A subscription's `key_of` -> its known records."""
     states: dict[str, tuple[str, str]] = {}
-    """source -> (state, reason) as it was said last."""
+    """source -> (state, reason) as last recorded."""
 
     def evolve(self, event: AnyEvent) -> None:
         """Fold one event of `feeds`."""
         match event:
+            case FeedRecordReceived(data=data):  # first: nearly all events are records
+                self._get_or_add(data).add(data.ts_event, data.revision, event.at, data.values)
             case CrunchConfigured():
                 self.terms.add(event)
-            case FeedRecordReceived(data=data):
-                self._kept(subscription_of(data)).add(data.ts_event, data.revision, event.at, data.values)
             case FeedGapFound(data=data):
-                self._kept(subscription_of(data)).whole.add_gap(data.from_ms, data.until_ms)
+                self._get_or_add(data).whole.add_gap(data.from_ms, data.until_ms)
             case FeedGapClosed(data=data):
-                self._kept(subscription_of(data)).whole.close(data.from_ms, data.until_ms)
+                self._get_or_add(data).whole.close(data.from_ms, data.until_ms)
             case FeedStateChanged(data=data):
                 self.states[data.source] = (data.state, data.reason)
             case ClockTicked(data=data):
@@ -64,43 +64,43 @@ class FeedMemory(msgspec.Struct):
             case _:
                 pass
 
-    def _kept(self, subscription: Subscription) -> Known:
-        key = _key(subscription)
+    def _get_or_add(self, data: FeedRecordData | FeedGapData | FeedGapClosedData) -> Known:
+        key = key_of(data)
         known = self.known.get(key)
         if known is None:
-            known = self.known[key] = known_of(subscription)
+            known = self.known[key] = known_of(subscription_of(data))
         return known
 
     def of(self, subscription: Subscription) -> Known:
-        """What is known of a subscription's records; not to be changed."""
-        return self.known.get(_key(subscription)) or known_of(subscription)
+        """A subscription's known records. The caller must not change them."""
+        return self.known.get(key_of(subscription)) or known_of(subscription)
 
     def whole(self, subscription: Subscription) -> Wholeness:
-        """What is known of its completeness; not to be changed."""
+        """How complete a subscription is. The caller must not change it."""
         return self.of(subscription).whole
 
     def last_at(self, subscription: Subscription) -> int:
-        """The watermark: the latest `at` of its records, -1 before the first."""
+        """The watermark: the latest `at` of a subscription's records; -1 before the first."""
         return self.of(subscription).whole.last_at
 
     def newest_at(self) -> int:
-        """The latest `at` of all records, -1 before the first."""
+        """The latest `at` of all records; -1 before the first."""
         return max((known.whole.last_at for known in self.known.values()), default=-1)
 
     def revision(self, subscription: Subscription, ts_event: int) -> int:
-        """The highest revision recorded of a record, -1 if there is none."""
+        """The highest recorded revision of a record; -1 if there is none."""
         return self.of(subscription).revision(ts_event)
 
     def refusal(self, record: FeedRecord) -> str | None:
-        """Why a record comes too late to be told from a repeat, or None."""
+        """Why a record is so late that it may be a repeat, or None."""
         return self.of(subscription_of(record)).refusal(record.ts_event, record.revision)
 
     def floor_ms(self, subscription: Subscription) -> int:
-        """Records up to this time come too late (`refusal`)."""
+        """Records up to this time (ms) are too late (`refusal`)."""
         return self.of(subscription).floor_ms
 
     def state_of(self, source: str) -> str:
-        """How a source stood when it was last said, empty before that."""
+        """The last recorded state of a source; "" before the first."""
         return self.states.get(source, ("", ""))[0]
 
     def due(
@@ -113,21 +113,26 @@ class FeedMemory(msgspec.Struct):
         *,
         connected: bool,
     ) -> tuple[list[GapSaid], int]:
-        """(gaps to say, the tick): not beyond what every subscription has delivered or is known to lack."""
+        """(gaps to record, time of the tick): no later than every subscription is complete or has recorded gaps.
+
+        `records` are about to be recorded; see `Wholeness.due` for the rest.
+        """
         gaps: list[GapSaid] = []
         tick_at = now_ms
-        for one in subscriptions:
-            arrived = [record.at for record in records if subscription_of(record) == one]
-            found, allowed = self.of(one).whole.due(now_ms, patience_ms, arrived, connected=connected)
-            gaps += [(one, from_ms, until_ms, reason) for from_ms, until_ms in found]
+        for subscription in subscriptions:
+            arrived = [record.at for record in records if subscription_of(record) == subscription]
+            whole = self.of(subscription).whole
+            spans, allowed = whole.due(now_ms, patience_ms, arrived, connected=connected)
+            gaps += [(subscription, from_ms, until_ms, reason) for from_ms, until_ms in spans]
             tick_at = min(tick_at, allowed)
         return gaps, tick_at
 
 
 def subscription_of(data: FeedRecord | FeedRecordData | FeedGapData | FeedGapClosedData) -> Subscription:
-    """Whose record or hole it is."""
+    """The subscription that a record or a gap belongs to."""
     return Subscription(data.source, data.subject, data.kind, data.granularity)
 
 
-def _key(subscription: Subscription) -> str:
-    return f"{subscription.source}\x1f{subscription.subject}\x1f{subscription.kind}\x1f{subscription.granularity}"
+def key_of(data: Subscription | FeedRecord | FeedRecordData | FeedGapData | FeedGapClosedData) -> str:
+    """The key of the subscription that a record or a gap belongs to, without making the subscription."""
+    return f"{data.source}\x1f{data.subject}\x1f{data.kind}\x1f{data.granularity}"

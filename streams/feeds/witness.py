@@ -1,16 +1,15 @@
-"""Whether the machine's clock may be believed: what sources confirm, beside the seconds that the machine counts itself.
+"""Judges whether the machine's clock is right, from what sources confirm and from the seconds since boot.
 
-Pure: the wall clock, the seconds since the boot and all that was said are arguments. A source confirms a time by a
-record of it or by its own clock (`SourceHealth.time_ms`, `FeedSource.time_ms`); so does an NTP server that
-the operator named.
-A source that keeps to our clock (`keeps_to_the_clock`) confirms nothing: then only a jump against the count since the
-boot tells that the clock is wrong.
+Pure: the wall clock, the time since boot and what sources said are arguments. A source confirms a time by a record of
+that time, or by its own clock (`SourceHealth.time_ms`, `FeedSource.time_ms`). An NTP server that the operator names
+confirms the time, too. A source whose records are timed by our own clock (`keeps_to_the_clock`) confirms nothing: then
+only a jump relative to the time since boot shows that the clock is wrong.
 
-Time stands while nobody confirms it. In an outage of all sources it goes on for the bound and no further: no hole is
-said, no point skipped and no period closed until one of them is back; then all of that is made up at once.
+While nobody confirms the time, it stops. In an outage of all sources it advances by the bound and no further: no gap is
+recorded, no grid point skipped and no period closed until a source is back; then all of this is caught up at once.
 
-A record's own times are judged too (`time_fault`), before anything is made of them: one record from the year 9999 would
-carry every later one with it.
+A record's own times are judged (`time_fault`) before anything is made of them: a record from the year 9999 would push
+the time of everything after it.
 """
 
 from __future__ import annotations
@@ -21,17 +20,17 @@ import msgspec
 
 UNKNOWN = -1
 RECORD_AHEAD_MS_MAX = 86_400_000
-"""How far a record may be ahead of now: a machine whose time zone was set wrong is behind by hours."""
+"""How far a record may be ahead of now. It is a day, because a machine with a wrong time zone is behind by hours."""
 AGE_SHARE_MAX = 8
-"""No record is older than now / 8, which is 1977: before it lie today's times in seconds (1970)."""
+"""No record is older than now / 8, which is in 1977: today's time in seconds, taken for ms, would be in 1970."""
 _UNITS = (("seconds", 1_000, 1), ("microseconds", 1, 1_000), ("nanoseconds", 1, 1_000_000))
-"""(unit, by what to multiply, by what to divide) to have milliseconds."""
+"""(unit, factor, divisor): a time in the unit, times factor, by divisor, is in milliseconds."""
 CLOCK = "clock"
-"""The name under which the state of this machine's clock stands beside those of the sources."""
+"""The name of this machine's clock among the states of the sources."""
 
 
 class ClockState(StrEnum):
-    """How the machine's clock stands. BEHIND is said only: a tick that comes late runs ahead of nobody."""
+    """The state of the machine's clock. BEHIND is only reported: a late tick does no harm."""
 
     RIGHT = "right"
     AHEAD = "ahead"
@@ -40,13 +39,13 @@ class ClockState(StrEnum):
 
 
 def time_fault(ts_event: int, at: int, now_ms: int, ahead_ms_max: int = RECORD_AHEAD_MS_MAX) -> str | None:
-    """Why these cannot be a record's times in ms, or None. Names the unit that they seem to be in.
+    """Why these cannot be a record's times in ms, or None. Names the unit that they seem to have.
 
-    `now_ms` is the newest time that is known: the clock's, or a later one that a source confirmed.
+    `now_ms` is the newest known time: the clock's, or a later time that a source confirmed.
     """
     for name, time_ms in (("ts_event", ts_event), ("at", at)):
         if type(time_ms) is not int:
-            return f"{name} {time_ms!r:.40} is no whole number of milliseconds"
+            return f"{name} {time_ms!r:.40} is not a whole number of milliseconds"
         if time_ms < 0:
             return f"{name} {time_ms} is before 1970"
         ahead_ms = time_ms - now_ms
@@ -64,28 +63,28 @@ def time_fault(ts_event: int, at: int, now_ms: int, ahead_ms_max: int = RECORD_A
 
 
 def _is_near(time: int, to_ms: list[int], now_ms: int) -> bool:
-    """Would it be a time of the years around now, in this unit?"""
-    times, by = to_ms
-    return now_ms // 2 < time * times // by < 2 * now_ms
+    """Whether the time, converted to ms with (factor, divisor), lies between now / 2 and twice now."""
+    factor, divisor = to_ms
+    return now_ms // 2 < time * factor // divisor < 2 * now_ms
 
 
 class Verdict(msgspec.Struct, frozen=True):
-    """May ticks be written by this reading of the clock, and what is to be said of it."""
+    """Whether ticks may be written by this reading of the clock, and the clock's state to report."""
 
     believed: bool
     now_ms: int
-    """What may be taken for now: the reading, or where it is not believed the newest time that was confirmed."""
+    """The time to use as now: the reading, or the newest confirmed time if the reading is not believed."""
     state: ClockState
     reason: str = ""
 
 
 class Witness:
-    """Follows one clock. `ahead_ms_max` bounds how far it may run ahead of what was confirmed."""
+    """Follows one clock. `ahead_ms_max` bounds how far the clock may be ahead of what was confirmed."""
 
     def __init__(self, ahead_ms_max: int, *, independent: bool, silence_ms: int = 0) -> None:
-        """`independent`: the source's records do not come from this clock.
+        """`independent`: the source's records are not timed by this clock.
 
-        `silence_ms`: how long a source that says no time of its own may be silent between two records.
+        `silence_ms`: how long a source without a clock of its own may be silent between two records.
         """
         self._ahead_ms_max = ahead_ms_max
         self._independent = independent
@@ -97,30 +96,30 @@ class Witness:
 
     @property
     def confirmed_ms(self) -> int:
-        """The newest time that was confirmed, -1 before the first."""
+        """The newest confirmed time; -1 before the first."""
         return max(self._newest, self._said[0] if self._said else UNKNOWN)
 
     def record(self, at_ms: int, uptime_ms: int | None = None) -> None:
-        """A record of this time is there, or a tick of it: it is at least so late."""
+        """Take a record or a tick of this time: it confirms that it is at least so late."""
         if self._independent and at_ms > self._newest:
             self._newest = at_ms
             self._confirmed_at = uptime_ms if uptime_ms is not None else self._confirmed_at
 
     def said(self, time_ms: int, uptime_ms: int) -> None:
-        """A source's own clock, or an NTP server, said the time; the latest word counts."""
+        """Take the time of a source's own clock or an NTP server. The latest one counts."""
         if self._said is None or time_ms != self._said[0]:
             self._said = (time_ms, uptime_ms)
             self._confirmed_at = uptime_ms
             self._independent = True
 
     def capped(self, wall_ms: int, uptime_ms: int) -> int:
-        """The reading, but never ahead of the first one and the seconds counted since by more than the bound."""
+        """The reading, limited to the first reading plus the uptime since then plus `ahead_ms_max`."""
         if self._offset is None:
             self._offset = wall_ms - uptime_ms
         return min(wall_ms, uptime_ms + self._offset + self._ahead_ms_max)
 
     def look(self, wall_ms: int, uptime_ms: int) -> Verdict:
-        """Judge one reading of the clock. Asked about once a second."""
+        """Judge one reading of the clock. Called about once a second."""
         if self._offset is None:
             self._offset = wall_ms - uptime_ms
         if self._confirmed_at is None:
@@ -138,7 +137,9 @@ class Witness:
         confirmed = self.confirmed_ms
         silent_ms = uptime_ms - (self._confirmed_at or 0)
         if confirmed == UNKNOWN or wall_ms > confirmed + bound_ms:
-            ahead_ms = wall_ms - confirmed - silent_ms  # what time and a late record's delay do not explain
+            ahead_ms = (
+                wall_ms - confirmed - silent_ms
+            )  # what the time since the last confirmation does not explain
             if confirmed != UNKNOWN and max(jumped_ms, ahead_ms) > bound_ms:
                 ahead = f"{(wall_ms - confirmed) / 1000:.0f} s ahead of what the sources confirm"
                 return Verdict(False, confirmed, ClockState.AHEAD, f"this machine's clock is {ahead}")

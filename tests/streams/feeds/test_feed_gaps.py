@@ -213,7 +213,7 @@ def test_records_given_by_command_are_recorded_once_and_marked():
 @pytest.mark.parametrize(
     ("changes", "why"),
     [
-        ({"values": {"close": "NaN"}}, "no finite decimal"),
+        ({"values": {"close": "NaN"}}, "not a finite decimal"),
         ({"at": T0 - 1}, "is after at"),
         ({"ts_event": -5}, "before 1970"),
         ({"at": T0 * 1000}, "at .* is in microseconds"),

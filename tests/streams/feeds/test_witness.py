@@ -169,8 +169,8 @@ YEAR_9999 = 253_402_300_799_000
         (202_311_142_213, NOW, "older than any record"),  # YYYYMMDDHHMM
         (NOW, NOW - 1, "is after at"),
         (10**30, 10**30, "s in the future"),
-        (float(NOW), NOW, "is no whole number of milliseconds"),
-        ("1700000000000", NOW, "is no whole number of milliseconds"),
+        (float(NOW), NOW, "is not a whole number of milliseconds"),
+        ("1700000000000", NOW, "is not a whole number of milliseconds"),
         (True, NOW, "is no whole number"),
     ],
 )
