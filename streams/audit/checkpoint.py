@@ -1,15 +1,15 @@
-"""One checkpoint followed back to the feed it was made of: all computed again, and the first difference named.
+"""Follows one checkpoint back to the feed it was made from: computes everything again, and names the first difference.
 
-Reads the topics; gives what was checked, step by step, or raises ChainBrokenError with the step, the place and both
-values. Pure. Each step is looked at twice:
-- The stage decides again what it recorded (`redo.py`). That finds what was left out or slipped in as well as what
-  was altered: grid, inputs, truths and their absence, scores, charges, snapshots, ranking.
-- Other code, without a stage's state, takes truths from records, scores from answers, sums from scores and shares from
-  the ranking (`scores.py`, `sums.py`), so that a fault of a stage does not prove itself.
-So whoever holds the topics can check what is paid.
+Reads the topics; yields what was checked, step by step, or raises ChainBrokenError with the step, the place and both
+values. Pure. Each step is checked twice:
 
-What cannot be found: what came from outside and was forged before anybody saw it (a feed's record, a model's answer,
-that a model was there at all), where every topic was then made from it honestly.
+- The stage decides again what it recorded (`redo.py`). This finds everything that was altered, left out or inserted:
+  grid, inputs, truths and missing truths, scores, charges, snapshots, ranking.
+- Other code, without the state of a stage, computes truths from records, scores from answers, sums from scores and
+  shares from the ranking (`scores.py`, `sums.py`). So a fault of a stage does not confirm itself.
+
+Whoever holds the topics can thus check what is paid. It does not find a fact from outside that was forged before it was
+recorded (a feed record, a model's answer, the presence of a model), if every topic was then made from it honestly.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ async def check_log(
 ) -> AsyncIterator[tuple[str, str]]:
     """(step, what was checked) for each step from the feed to the emission.
 
-    Raises ChainBrokenError; OperatorError for a contract that cannot be had.
+    Raises ChainBrokenError; OperatorError for a contract that is not available.
     """
     start, end = checkpoint.period_start, checkpoint.period_end
     again: dict[str, tuple[AnyStage, Scope]] = {
@@ -46,7 +46,9 @@ async def check_log(
             InputStage(contracts),
             Scope(
                 ("InputReceived", "InputsUntil"),
-                lambda event: any(one.resolvable_at >= start for one in getattr(event.data, "scopes", ())),
+                lambda event: any(
+                    scope.resolvable_at >= start for scope in getattr(event.data, "scopes", ())
+                ),
                 lambda event: getattr(event.data, "until", -1) >= end,
             ),
         ),
@@ -76,28 +78,28 @@ async def check_log(
         ),
     }
     for terms in chain.terms.events:
-        contracts(terms.data.contract_hash)  # one that is not at hand is no fault of the log
+        contracts(terms.data.contract_hash)  # raises here: a missing contract is not a fault of the log
     steps = check_chain(chain, checkpoint, contracts)
     for step in STEPS:
         try:
-            said = ""
+            redone = ""
             if step in again:
                 stage, scope = again[step]
                 count = await redo(stage, topics, scope, step)
-                said = f"; {count} decisions made again and equal"
-            found, checked = next(steps)
+                redone = f"; {count} decisions made again and equal"
+            name, checked = next(steps)
         except ChainBrokenError:
             raise
-        except Exception as error:  # noqa: BLE001 - a log that was tampered with may break any fold: that is the finding
-            broken(step, f"what stands there cannot be computed again: {type(error).__name__}: {error}")
-        yield found, checked + said
+        except Exception as error:  # noqa: BLE001 - a log that was tampered with may make any fold raise: that is a finding
+            broken(step, f"what is recorded cannot be computed again: {type(error).__name__}: {error}")
+        yield name, checked + redone
 
 
 STEPS = ("feed", "input", "predictions", "scores", "snapshots", "checkpoint", "emission")
 
 
 def check_chain(chain: Chain, checkpoint: CheckpointData, contracts: Contracts) -> Iterator[tuple[str, str]]:
-    """The second look of each step, without any stage's state. Raises ChainBrokenError."""
+    """The second check of each step, without the state of any stage. Raises ChainBrokenError."""
     rounds = chain.rounds(checkpoint.period_start, checkpoint.period_end)
     if not rounds:
         broken("input", f"no input is resolvable in the period of {checkpoint.checkpoint_id}")
@@ -112,7 +114,10 @@ def check_chain(chain: Chain, checkpoint: CheckpointData, contracts: Contracts) 
 
 
 def _opened_by(crunch_id: str, copy_of: str, checkpoint: CheckpointData) -> str:
-    """The crunch whose checkpoint it is: in a copy under another crunch id those of the original stand too."""
+    """The crunch id of a checkpoint.
+
+    A copy under another crunch id also holds the checkpoints of the original crunch.
+    """
     of_original = ids.checkpoint_id(copy_of, checkpoint.period_start, checkpoint.period_end)
     return copy_of if copy_of and checkpoint.checkpoint_id == of_original else crunch_id
 

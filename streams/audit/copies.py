@@ -1,17 +1,17 @@
-"""Which models answer like another one: equal, scaled, lagged, or with noise on top.
+"""Finds pairs of models with similar answers: equal, scaled, lagged, or with noise added.
 
-Pure: it takes series of numbers aligned by round and gives pairs with the evidence. It accuses nobody: two honest
-models built from the same quickstarter look like copies too, so the operator decides.
+Pure: takes series of numbers aligned by round, returns pairs with the evidence. A pair is no proof: two honest models
+that were built from the same quickstarter look like copies, too. The operator decides.
 
-Each pair gets the first kind that holds, from the strongest evidence to the weakest:
+Each pair has the first kind that applies, from the strongest evidence to the weakest:
 
 - `equal`: at least `equal_share_min` of the common values agree to `DIGITS` digits;
 - `scaled`: one is a straight-line function of the other (correlation beyond 1 - 1e-9);
-- `lagged`: one repeats the other `lag` rounds later, and agrees better so than at the same time;
+- `lagged`: one repeats the other `lag` rounds later, with a higher correlation than in the same round;
 - `noisy`: the correlation at the same time is at least `correlation_min`.
 
-A series with few distinct values (always 0, or -1 and 1 only) proves nothing by agreeing, and is left out of all but
-`equal`, which tells how many distinct values it saw.
+Agreement of series with few distinct values (always 0, or only -1 and 1) proves nothing. Such pairs are reported only
+as `equal`, with the number of distinct values.
 """
 
 from __future__ import annotations
@@ -30,11 +30,11 @@ DIGITS = 12
 SCALED_MIN = 1 - 1e-9
 LAGS = 5
 DISTINCT_MIN = 5
-"""A straight line fits two points always, and a coin's two sides half of the time."""
+"""A straight line always fits two points, and two coins agree half of the time."""
 
 
 class CopyRules(msgspec.Struct, frozen=True):
-    """From when on a pair is shown. `common_min`: rounds that both answered."""
+    """The thresholds for a pair to be reported. `common_min`: how many rounds both must have answered."""
 
     common_min: int = 30
     equal_share_min: float = 0.9
@@ -47,9 +47,10 @@ RULES = CopyRules()
 class CopyFound(msgspec.Struct, frozen=True):
     """One pair with its evidence.
 
-    `lag`: `later` gave at round t what `earlier` gave at t - lag; 0 where nobody was first, and the two are then in the
-    order of their ids. `scale`: later = scale * earlier + a constant, by least squares. `common`: rounds that both
-    answered. `equal_share`: the share of them in which both agree to 12 digits.
+    `lag`: `later` answers in round t what `earlier` answered in round t - lag. With lag 0 neither was first, and the
+    two are in the order of their ids. `scale`: later = scale * earlier + a constant, by least squares. `common`: how
+    many rounds both answered. `equal_share`: the share of these in which both agree to DIGITS digits. `distinct`: how
+    many distinct values each has, the smaller number.
     """
 
     earlier: str
@@ -64,37 +65,38 @@ class CopyFound(msgspec.Struct, frozen=True):
 
 
 def find_copies(series: Mapping[str, Sequence[float] | Floats], rules: CopyRules = RULES) -> list[CopyFound]:
-    """Every pair that agrees too well, the strongest evidence first.
+    """Every pair above the thresholds, the strongest evidence first.
 
-    `series`: model id -> one number per round, NaN where it did not answer; all of one length. An answer that is more
-    than a number (a density) gives several numbers a round, laid end to end.
+    `series`: model id -> one number per round, NaN if it did not answer; all have the same length. An answer that is
+    more than one number (a density) has several numbers per round, one after another.
     """
     model_ids = sorted(series)
     if len(model_ids) < 2:  # noqa: PLR2004 - a pair
         return []
     values = np.column_stack([np.asarray(series[model_id], dtype=float) for model_id in model_ids])
     by_lag = {lag: _Correlations(values, lag) for lag in range(min(LAGS, len(values) - 1) + 1)}
-    found: list[CopyFound] = []
+    copies: list[CopyFound] = []
     for i in range(len(model_ids)):
         for j in range(i + 1, len(model_ids)):
             evidence = _judge(values, model_ids, i, j, by_lag, rules)
             if evidence is not None:
-                found.append(evidence)
+                copies.append(evidence)
     strength = {"equal": 0, "scaled": 1, "lagged": 2, "noisy": 3}
     return sorted(
-        found, key=lambda pair: (strength[pair.kind], -(pair.correlation or 0), pair.earlier, pair.later)
+        copies, key=lambda pair: (strength[pair.kind], -(pair.correlation or 0), pair.earlier, pair.later)
     )
 
 
 class _Correlations:
-    """Pearson of every ordered pair at one lag, over the rounds that both have: all pairs by a few matrix products.
+    """Pearson's correlation of every ordered pair at one lag, over the rounds that both answered.
 
-    `of[i, j]` correlates what i gave at t - lag with what j gave at t.
+    `of[i, j]` correlates the answers of i in round t - lag with those of j in round t. All pairs are computed with a
+    few matrix products.
     """
 
     def __init__(self, values: Floats, lag: int) -> None:
-        # Centred and scaled first: the products below subtract squares of sums, and would lose the digits of a series
-        # that moves little around a large value.
+        # Centre and scale first. The formulas below subtract squares of sums, and would lose the digits of a series
+        # that varies little around a large value.
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             centred = values - np.nanmean(np.where(np.isnan(values).all(axis=0), 0.0, values), axis=0)
             spread = np.sqrt(np.nanmean(np.where(np.isnan(values).all(axis=0), 0.0, centred**2), axis=0))
@@ -127,7 +129,7 @@ def _judge(
         return None
     correlation = float(at_once.of[i, j])
     lag, earlier, later = _best_lag(by_lag, i, j, rules)
-    # Looking at the values themselves is what costs: only where the correlation, or its absence, leaves it open.
+    # Comparing the values is expensive: only if the correlations alone do not rule the pair out.
     if not (np.isnan(correlation) or abs(correlation) >= rules.correlation_min or lag):
         return None
     both = ~(np.isnan(values[:, i]) | np.isnan(values[:, j]))
@@ -160,26 +162,26 @@ def _judge(
 
 
 def _best_lag(by_lag: Mapping[int, _Correlations], i: int, j: int, rules: CopyRules) -> tuple[int, int, int]:
-    """(lag, who was first, who was later); lag 0 where the two agree best at the same time, or nowhere enough."""
-    best, found = abs(by_lag[0].of[i, j]), (0, i, j)
+    """(lag, index of the earlier, index of the later); lag 0 if no lag has a sufficient and higher correlation."""
+    best, result = abs(by_lag[0].of[i, j]), (0, i, j)
     if np.isnan(best):
-        return found
+        return result
     for lag, correlations in by_lag.items():
         if not lag:
             continue
         for first, second in ((i, j), (j, i)):
-            one = abs(correlations.of[first, second])
+            strength = abs(correlations.of[first, second])
             if (
-                one >= rules.correlation_min
-                and one > best
+                strength >= rules.correlation_min
+                and strength > best
                 and correlations.common[first, second] >= rules.common_min
             ):
-                best, found = one, (lag, first, second)
-    return found
+                best, result = strength, (lag, first, second)
+    return result
 
 
 def _scale(values: Floats, earlier: int, later: int, lag: int) -> float | None:
-    """The slope of later on earlier by least squares; None where earlier never moves."""
+    """The slope of `later` on `earlier` by least squares; None if `earlier` is constant."""
     a, b = values[: len(values) - lag, earlier], values[lag:, later]
     both = ~(np.isnan(a) | np.isnan(b))
     x, y = a[both] - a[both].mean(), b[both] - b[both].mean()

@@ -1,7 +1,7 @@
-"""The topics as one chain: what was fed, asked, answered, scored, summed up and offered, by what belongs together.
+"""The facts of all topics, linked: feed records, inputs, rosters, answers, scores, snapshots and checkpoints.
 
-Reads the counted decisions of the topics, as any reader has them; emits nothing. For whoever checks what is paid
-(`checkpoint.py`); the stages do not use it.
+Reads the counted decisions of the topics; emits nothing. The check of a payment (`checkpoint.py`) uses it, the stages
+do not.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from coordinator.streams.log.counting import Decision
 from coordinator.streams.scores.round_scorer import Carried
 
 UNCHANGED = msgspec.Raw(b"")
-"""In place of a shared state that a round left as it was."""
+"""Stands for a shared state that a round did not change."""
 Contracts = Callable[[str], CrunchContract]
 TOPICS_READ = ("feeds", "inputs", "models", "predictions", "scores", "snapshots", "checkpoints")
 Asked = tuple[InputReceivedData, str, int]
@@ -52,7 +52,7 @@ Asked = tuple[InputReceivedData, str, int]
 
 
 class ChainBrokenError(Exception):
-    """`step` does not hold; `reason` says where, and what stands there against what should."""
+    """The check of a step failed. `reason` says where, with the recorded value and the one that it should be."""
 
     def __init__(self, step: str, reason: str) -> None:
         super().__init__(f"{step}: {reason}")
@@ -60,12 +60,12 @@ class ChainBrokenError(Exception):
 
 
 def broken(step: str, reason: str) -> NoReturn:
-    """Raise it."""
+    """Raise ChainBrokenError."""
     raise ChainBrokenError(step, reason)
 
 
 class Seen(msgspec.Struct, frozen=True):
-    """A feed record, and the offset from which on it was known."""
+    """A feed record, and its offset: decisions made from later offsets know it."""
 
     at: int
     offset: int
@@ -73,10 +73,10 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 class Chain:
-    """What the topics say, by what belongs together.
+    """The facts of the topics, by the ids that link them.
 
-    With a `period` [start, end) in ms, rounds that resolve outside of it are passed over: a year's log does not fit
-    into memory, a period of it does. Topics are taken in in the order of TOPICS_READ; `settle()` ends it.
+    With a `period` [start, end) in ms, rounds that resolve outside it are skipped: the log of a year does not fit into
+    memory, a period does. Take in the topics in the order of TOPICS_READ, then call `settle()`.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Chain:
     ) -> None:
         self._period = period
         self.copy_of = ""
-        """The crunch whose log was copied in under another crunch id, as the topics' birth says."""
+        """If the log is a copy under another crunch id: the original crunch id, from the topics' birth records."""
         self.terms = TermsInForce()
         self.records: dict[str, list[Seen]] = defaultdict(list)
         self.inputs: dict[str, InputReceivedData] = {}
@@ -94,24 +94,24 @@ class Chain:
         self.rosters: dict[str, RoundOpened] = {}
         self.opened_counts: Count[str] = Count()
         self.models: list[tuple[int, AnyEvent]] = []
-        """(number of its decision, event) of `models`, in order."""
+        """(seq of its decision, event) for each event of `models`, in order."""
         self.models_seq = 0
         self.gaps: dict[str, list[FeedGapData]] = defaultdict(list)
         self.answers: dict[tuple[str, str], list[ScopeAnsweredData]] = defaultdict(list)
         self.scored: dict[tuple[str, str, str], dict[str, int]] = {}
-        """(input_id, scope_key, model_id) -> the units of its score."""
+        """(input_id, scope_key, model_id) -> field -> units of the score."""
         self.not_scored: dict[tuple[str, str, str], str] = {}
-        """(input_id, scope_key, model_id) -> why it could not be scored."""
+        """(input_id, scope_key, model_id) -> the reason why the answer has no score."""
         self.closed: dict[tuple[str, str], RoundScoredData] = {}
         self._carried: dict[str, Carried] = {}
         self.carried_before: dict[tuple[str, str], dict[str, Carried]] = {}
-        """(input_id, scope_key) -> by holder the state that the round began with; only what there is."""
+        """(input_id, scope_key) -> holder -> the state that the round began with, if there was any."""
         self.carried_by: dict[tuple[str, str], Carried] = {}
-        """(input_id, scope_key) -> what the round changed in its holder's state."""
+        """(input_id, scope_key) -> what the round changed in the state of its holder."""
         self.snapshots: dict[str, SnapshotTakenData] = {}
         self.periods: dict[int, PeriodClosedData] = {}
         self._joined: dict[str, list[tuple[int, int]]] = defaultdict(list)
-        """Player -> (resolvable_at, point) of its rounds, as long as the points fall."""
+        """Player -> (resolvable_at, point) of its rounds whose point is before those of all rounds resolved earlier."""
         self.checkpoints: dict[str, CheckpointData] = {}
         for topic in TOPICS_READ:
             for decision in (decisions or {}).get(topic, ()):
@@ -119,9 +119,9 @@ class Chain:
         self.settle()
 
     def settle(self) -> None:
-        """All is taken in: put the records in order of `at`."""
+        """Sort the records by `at`, after all decisions were taken in."""
         for seen in self.records.values():
-            seen.sort(key=lambda one: (one.at, one.offset))
+            seen.sort(key=lambda record: (record.at, record.offset))
 
     def _passes_over(self, data: InputReceivedData) -> bool:
         return self._period is not None and not any(
@@ -146,8 +146,8 @@ class Chain:
                     if not self._passes_over(data):
                         self.inputs[data.input_id] = data
                 case InputResolved(data=data) if data.input_id in self.inputs:
-                    known = decision.upto.get("feeds", (1 << 62, 0))[0]
-                    self.resolved[data.input_id, data.horizon_seconds] = (event, known)
+                    feeds_offset = decision.upto.get("feeds", (1 << 62, 0))[0]
+                    self.resolved[data.input_id, data.horizon_seconds] = (event, feeds_offset)
                 case RoundOpened(data=data) if data.input_id in self.inputs:
                     self.rosters[data.input_id] = event
                     self.opened_counts[data.input_id] += 1
@@ -183,8 +183,8 @@ class Chain:
         if data.input_id in self.inputs:
             self.closed[data.input_id, data.scope_key] = data
             self.carried_before[data.input_id, data.scope_key] = {
-                holder: Carried(dict(one.states), one.shared)
-                for holder, one in self._carried.items()
+                holder: Carried(dict(carried.states), carried.shared)
+                for holder, carried in self._carried.items()
                 if holder in ("", f"{data.subject}/{data.scope_key}")
             }
 
@@ -196,25 +196,28 @@ class Chain:
             changed.shared = data.shared[0] if data.shared else changed.shared
 
     def answers_of(self, input_id: str, scope_key: str) -> list[AnswerEntry]:
-        """Every answer in a scope of a round. Raises ChainBrokenError for one of a model that was never asked."""
+        """Every answer to a scope of a round. Raises ChainBrokenError for an answer of a model that was not asked."""
         parts = self.answers[input_id, scope_key]
         opened = self.rosters.get(input_id)
         roster = opened.data.roster if opened is not None else []
         if any(data.models and data.models[-1] >= len(roster) for data in parts):
-            broken("predictions", f"input {input_id}, scope {scope_key}: an answer of who was never asked")
+            broken(
+                "predictions",
+                f"input {input_id}, scope {scope_key}: an answer of a model that was never asked",
+            )
         return [entry for data in parts for entry in data.entries(roster)]
 
     def first_point(self, player: str, until: int) -> int | None:
-        """The point of the first round that a player was asked in, of those that were known before `until`."""
+        """The point of the first round in which a player was asked, among those that resolved before `until`."""
         return min((point for at, point in self._joined[player] if at < until), default=None)
 
     def rounds(self, start: int, end: int) -> list[Asked]:
-        """(input, scope_key, horizon_seconds) of all that is resolvable in [start, end), in order."""
+        """(input, scope_key, horizon_seconds) of all scopes that are resolvable in [start, end), in order."""
         return sorted(
             (
-                (one, scope.scope_key, scope.horizon_seconds)
-                for one in self.inputs.values()
-                for scope in one.scopes
+                (input_data, scope.scope_key, scope.horizon_seconds)
+                for input_data in self.inputs.values()
+                for scope in input_data.scopes
                 if start <= scope.resolvable_at < end
             ),
             key=lambda item: (item[0].point, item[0].input_id, item[1]),

@@ -1,7 +1,7 @@
-"""The feed of one period by itself: each record once, at its own time, and none missing without a word.
+"""Checks the feed of one period by itself: each record once, at its own time, and every missing record in a gap.
 
-Reads a `Chain`; gives a line, or raises ChainBrokenError. Pure. What a record says cannot be computed again (it came
-from outside); that one was taken out can be seen, since the feed names each hole before time goes past it.
+Reads a `Chain`; returns a line of text, or raises ChainBrokenError. Pure. The values of a record came from outside, and
+cannot be computed again. But a removed record is found, because the feed records each gap before time passes it.
 """
 
 from __future__ import annotations
@@ -15,55 +15,59 @@ from coordinator.streams.log import ids
 
 
 def check_records(chain: Chain, rounds: Sequence[Asked]) -> str:
-    """The records from the first point's to the last horizon's, of every subject that is asked about."""
+    """Check the records of every subject of the rounds, from its first point to the end of its last horizon."""
     spans: dict[str, tuple[int, int]] = {}
-    for one, _, horizon in rounds:
-        first, last = spans.get(one.subject, (one.point, one.point))
-        spans[one.subject] = (min(first, one.point), max(last, one.point + horizon * 1000))
+    for input_data, _, horizon in rounds:
+        first, last = spans.get(input_data.subject, (input_data.point, input_data.point))
+        spans[input_data.subject] = (
+            min(first, input_data.point),
+            max(last, input_data.point + horizon * 1000),
+        )
     count = 0
     for subject, (first, last) in sorted(spans.items()):
-        seen = [one for one in chain.records[subject] if first <= one.at <= last]
+        seen = [record for record in chain.records[subject] if first <= record.at <= last]
         _check_ids(seen)
         _check_cadence(chain, subject, seen)
         count += len(seen)
-    return f"{count} records, none twice, none missing unsaid"
+    return f"{count} records, none twice, every missing one in a recorded gap"
 
 
 def _check_ids(seen: Sequence[Seen]) -> None:
-    known: set[str] = set()
-    for one in seen:
-        data = one.event.data
-        the_id = ids.feed_record_id(
+    ids_seen: set[str] = set()
+    for record in seen:
+        data = record.event.data
+        record_id = ids.feed_record_id(
             data.source, data.subject, data.kind, data.granularity, data.ts_event, data.revision
         )
-        if one.event.id != the_id:
-            broken("feed", f"record {one.event.id} is called another than {the_id}, which it is")
-        if the_id in known:
-            broken("feed", f"record {the_id} stands twice")
-        known.add(the_id)
+        if record.event.id != record_id:
+            broken("feed", f"record {record.event.id} has another id than its content gives, {record_id}")
+        if record_id in ids_seen:
+            broken("feed", f"record {record_id} is there twice")
+        ids_seen.add(record_id)
         length_ms = cadence_ms(data.kind, data.granularity)
-        if length_ms is not None and one.at != data.ts_event + length_ms:
+        if length_ms is not None and record.at != data.ts_event + length_ms:
             broken(
-                "feed", f"record {one.event.id} is known at {one.at}, though its candle ends at another time"
+                "feed",
+                f"record {record.event.id} is known at {record.at}, though its candle ends at another time",
             )
 
 
 def _check_cadence(chain: Chain, subject: str, seen: Sequence[Seen]) -> None:
-    """Of a candle that is not there a FeedGapFound must speak, whether or not it was closed since."""
+    """Each missing candle must be in a FeedGapFound, whether or not that gap was closed since."""
     if not seen:
         return
     feed = chain.terms.at(seen[0].at).feed
     step = cadence_ms(feed.kind, feed.granularity)
-    ats = sorted({one.at for one in seen if _is_of(one, feed.source, feed.kind, feed.granularity)})
+    ats = sorted({record.at for record in seen if _is_of(record, feed.source, feed.kind, feed.granularity)})
     if step is None:
         return
-    said = [(data.from_ms, data.until_ms) for data in chain.gaps[subject]]
+    recorded_gaps = [(data.from_ms, data.until_ms) for data in chain.gaps[subject]]
     for before, after in pairwise(ats):
         for at in range(before + step, after, step):
-            if not any(from_ms < at <= until_ms for from_ms, until_ms in said):
+            if not any(from_ms < at <= until_ms for from_ms, until_ms in recorded_gaps):
                 broken("feed", f"{subject} lacks the record of {at}, and no FeedGapFound says so")
 
 
-def _is_of(one: Seen, source: str, kind: str, granularity: str) -> bool:
-    data = one.event.data
+def _is_of(record: Seen, source: str, kind: str, granularity: str) -> bool:
+    data = record.event.data
     return (data.source, data.kind, data.granularity) == (source, kind, granularity)

@@ -1,11 +1,11 @@
-"""One stage decided again beside its own topic: what it recorded is what its sources give, nothing more, nothing less.
+"""Lets one stage decide again, and compares with its topic: what is recorded must be exactly what its sources give.
 
-Reads a stage's topic and the topics that it folds; raises ChainBrokenError at the first decision that is another, with
-the figure. A stage is a pure function of its sources, so this finds whatever was altered, left out, slipped in, doubled
-or exchanged: in the stage's topic, or in a source after the stage had decided. The stage takes up its work as a new
-owner would: from its own decisions before the period, which the checkpoints before answer for.
+Reads a stage's topic and the topics that it folds; raises ChainBrokenError at the first decision that differs, with the
+values. A stage is a pure function of its sources. So this finds everything that was altered, left out, inserted,
+doubled or exchanged, in the stage's topic, or in a source after the stage had decided. The stage resumes as a new owner
+does, from its own decisions before the period; these are the subject of the checks of earlier checkpoints.
 
-Async only because the topics come from a broker; there is no I/O here.
+It is async only because the topics come from a broker; there is no I/O here.
 """
 
 from __future__ import annotations
@@ -23,13 +23,15 @@ from coordinator.streams.log.envelope import Need, encode_event
 from coordinator.streams.log.stage import AnyStage, Draft
 
 Topics = Callable[[str, Need], AsyncIterator[Decision]]
-"""(topic, from where) -> its counted decisions; of `commands`, each event as a decision."""
+"""(topic, where to begin) -> its counted decisions; in `commands` each event is a decision."""
 SHOWN_CHARS = 120
 
 
 class Scope(msgspec.Struct, frozen=True):
-    """Which of a stage's decisions belong to the period: from the first event that `concerns`, to the first that
-    `completes` it. Both are asked for events of `kinds` alone.
+    """Which decisions of a stage belong to the period.
+
+    They begin with the first event for which `concerns` is true, and end with the first for which `completes` is. Both
+    are called only with events of `kinds`.
     """
 
     kinds: tuple[str, ...]
@@ -38,9 +40,9 @@ class Scope(msgspec.Struct, frozen=True):
 
 
 async def redo(stage: AnyStage, topics: Topics, scope: Scope, step: str) -> int:
-    """How many decisions of the period were decided again, each equal. Raises ChainBrokenError.
+    """Decide the decisions of the period again, and compare them; returns how many there are.
 
-    `stage` is a new one; the step named is `step`, or `feed` where a truth differs.
+    `stage` is a new stage. Raises ChainBrokenError, which names `step`, or `feed` if a truth differs.
     """
     readers: dict[str, _Reader] = {}
     count = 0
@@ -49,19 +51,19 @@ async def redo(stage: AnyStage, topics: Topics, scope: Scope, step: str) -> int:
             if not any(scope.concerns(event) for event in _of_kinds(decision, scope.kinds)):
                 stage.remember(decision)
                 continue
-            readers = {one: _Reader(topics(one, stage.need[one])) for one in stage.sources}
+            readers = {source: _Reader(topics(source, stage.need[source])) for source in stage.sources}
         draft = await _draft_beside(stage, decision, readers, step)
         _compare(stage, decision, draft, step)
         stage.remember(draft)
         count += 1
         if any(scope.completes(event) for event in _of_kinds(decision, scope.kinds)):
             return count
-    last = f"it ends after {count} of them" if count else "none concerns it"
-    raise ChainBrokenError(step, f"{stage.topic} lacks decisions of the period: {last}")
+    reason = f"it ends after {count} of them" if count else "it has none"
+    raise ChainBrokenError(step, f"{stage.topic} lacks decisions of the period: {reason}")
 
 
 def _of_kinds(decision: Decision, kinds: tuple[str, ...]) -> Iterator[AnyEvent]:
-    """Its events of these kinds; most decisions hold none, and need not be decoded to see that."""
+    """A decision's events of these kinds. Most decisions have none, which the bytes show without decoding."""
     if any(f'"{kind}"'.encode() in bytes(body) for body in decision.bodies for kind in kinds):
         yield from (event for event in decision.events if type(event).__name__ in kinds)
 
@@ -79,46 +81,53 @@ class _Reader:
 
 
 async def _draft_beside(stage: AnyStage, decision: Decision, readers: dict[str, _Reader], step: str) -> Draft:
-    """What the stage decides next, from what drove the recorded decision and what it may have waited for."""
+    """What the stage decides next, from the events that drove the recorded decision and those that it waited for."""
     for source in stage.drivers:
         until = decision.upto.get(source, (-1, 0))[0]
         while readers[source].offset < until:
-            found = await readers[source].next()
-            if found is None:
+            read = await readers[source].next()
+            if read is None:
                 broken(
-                    step, f"decision {decision.seq} of {stage.topic} is of what {source} does not hold (yet)"
+                    step, f"decision {decision.seq} of {stage.topic} is made of events that {source} lacks"
                 )
-            stage.absorb(found)
+            stage.absorb(read)
     waiting = [readers[source] for source in stage.reads]
     while (draft := stage.next_draft()) is None:
-        read = [found for reader in waiting if (found := await reader.next()) is not None]
-        if not read:
-            what = ", ".join(f"{type(event).__name__} {event.id}" for event in decision.events[:3])
+        decisions = [read for reader in waiting if (read := await reader.next()) is not None]
+        if not decisions:
+            events = ", ".join(f"{type(event).__name__} {event.id}" for event in decision.events[:3])
             broken(
                 step,
-                f"decision {decision.seq} of {stage.topic} ({what or 'empty'}): nothing in "
+                f"decision {decision.seq} of {stage.topic} ({events or 'empty'}): nothing in "
                 f"{' and '.join(stage.sources)} makes it",
             )
-        for found in read:
-            stage.absorb(found)
+        for read in decisions:
+            stage.absorb(read)
     return draft
 
 
 def _compare(stage: AnyStage, decision: Decision, draft: Draft, step: str) -> None:
     sources = " and ".join(stage.sources)
-    for said, again in zip_longest(decision.events, draft.events):
-        if said == again:
+    for recorded, redone in zip_longest(decision.events, draft.events):
+        if recorded == redone:
             continue
         place = f"decision {decision.seq} of {stage.topic}"
-        if again is None or (said is not None and said.id != again.id and _is_in(again, decision.events)):
-            broken(_blamed(said, step), f"{place}: {_named(said)} is recorded, but {sources} do not give it")
-        if said is None or said.id != again.id:
+        if redone is None or (
+            recorded is not None and recorded.id != redone.id and _is_in(redone, decision.events)
+        ):
             broken(
-                _blamed(again, step), f"{place}: {_named(again)} was left out; {_named(said)} stands there"
+                _blamed(recorded, step),
+                f"{place}: {_named(recorded)} is recorded, but {sources} do not give it",
             )
-        field, was, should = next(_differences(_plain(said), _plain(again)))
+        if recorded is None or recorded.id != redone.id:
+            broken(
+                _blamed(redone, step),
+                f"{place}: {_named(redone)} was left out; {_named(recorded)} stands there",
+            )
+        field, was, should = next(_differences(_plain(recorded), _plain(redone)))
         broken(
-            _blamed(said, step), f"{_named(said)}: {field} is {_short(was)}, {sources} give {_short(should)}"
+            _blamed(recorded, step),
+            f"{_named(recorded)}: {field} is {_short(was)}, {sources} give {_short(should)}",
         )
     upto = {**stage.upto, **draft.upto}
     if dict(decision.upto) != upto:
@@ -129,12 +138,12 @@ def _compare(stage: AnyStage, decision: Decision, draft: Draft, step: str) -> No
 
 
 def _blamed(event: AnyEvent | None, step: str) -> str:
-    """A truth is what the feed said."""
+    """The step to name for a wrong event: a wrong truth is a fault of the feed."""
     return "feed" if isinstance(event, InputResolved) else step
 
 
 def _is_in(event: AnyEvent, events: list[AnyEvent]) -> bool:
-    return any(one.id == event.id for one in events)
+    return any(other.id == event.id for other in events)
 
 
 def _named(event: AnyEvent | None) -> str:
@@ -145,15 +154,17 @@ def _plain(event: AnyEvent) -> Any:
     return msgspec.json.decode(encode_event(event))  # a field may hold raw JSON
 
 
-def _differences(said: Any, again: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
-    if isinstance(said, dict) and isinstance(again, dict):
-        for name in dict.fromkeys((*said, *again)):
-            yield from _differences(said.get(name), again.get(name), f"{path}.{name}" if path else str(name))
-    elif isinstance(said, list) and isinstance(again, list) and len(said) == len(again):
-        for index, pair in enumerate(zip(said, again, strict=True)):
+def _differences(recorded: Any, redone: Any, path: str = "") -> Iterator[tuple[str, Any, Any]]:
+    if isinstance(recorded, dict) and isinstance(redone, dict):
+        for name in dict.fromkeys((*recorded, *redone)):
+            yield from _differences(
+                recorded.get(name), redone.get(name), f"{path}.{name}" if path else str(name)
+            )
+    elif isinstance(recorded, list) and isinstance(redone, list) and len(recorded) == len(redone):
+        for index, pair in enumerate(zip(recorded, redone, strict=True)):
             yield from _differences(*pair, f"{path}[{index}]")
-    elif said != again or type(said) is not type(again):
-        yield path.removeprefix("data."), said, again
+    elif recorded != redone or type(recorded) is not type(redone):
+        yield path.removeprefix("data."), recorded, redone
 
 
 def _short(value: Any) -> str:

@@ -1,7 +1,7 @@
-"""Who was asked in one period: each round's roster is the models that its topic told by then.
+"""Checks whom the rounds of one period asked: each roster must be the models that `models` had at that time.
 
-Reads a `Chain`; gives a line, or raises ChainBrokenError. Pure. RoundOpened names the last decision of `models` that
-it knew, so a model that was left out of a round, or slipped into one, is found.
+Reads a `Chain`; returns a line of text, or raises ChainBrokenError. Pure. RoundOpened names the last decision of
+`models` that it knew, so a model that was left out of a round, or inserted, is found.
 """
 
 from __future__ import annotations
@@ -13,29 +13,38 @@ from coordinator.streams.models.state import ModelsState
 
 
 def check_rosters(chain: Chain, rounds: Sequence[Asked]) -> str:
-    """Each round of the period was opened once, for its input's scopes, and asked whom it had to ask."""
-    inputs = {one.input_id: one for one, _, _ in rounds}
+    """Check that each round was opened once, for the scopes of its input, and asked exactly the known models."""
+    inputs = {input_data.input_id: input_data for input_data, _, _ in rounds}
     opened = [chain.rosters[input_id] for input_id in inputs if input_id in chain.rosters]
-    models, known = ModelsState(), iter(chain.models)
-    upcoming = next(known, None)
-    for event in sorted(opened, key=lambda one: one.data.models_seq):
+    models, changes = ModelsState(), iter(chain.models)
+    change = next(changes, None)
+    for event in sorted(opened, key=lambda event: event.data.models_seq):
         data = event.data
-        while upcoming is not None and upcoming[0] <= data.models_seq:
-            models.evolve(upcoming[1])
-            upcoming = next(known, None)
+        while change is not None and change[0] <= data.models_seq:
+            models.evolve(change[1])
+            change = next(changes, None)
         place = f"the round of {data.input_id}"
         if data.models_seq > chain.models_seq:
             broken(
                 "predictions",
                 f"{place} knows decision {data.models_seq} of models, which ends at {chain.models_seq}",
             )
-        should, said = models.roster(), list(data.roster)
-        if said != should:
-            odd = next(
-                one for one in (*said, *should) if (one in said) != (one in should) or said.count(one) > 1
+        expected, recorded = models.roster(), list(data.roster)
+        if recorded != expected:
+            differing = next(
+                entry
+                for entry in (*recorded, *expected)
+                if (entry in recorded) != (entry in expected) or recorded.count(entry) > 1
             )
-            was = "was asked, though it was not there" if odd in said else "was there, and was not asked"
-            broken("predictions", f"{place}: model {odd.model_id} (deployment {odd.deployment_id}) {was}")
+            was = (
+                "was asked, though it was not there"
+                if differing in recorded
+                else "was there, and was not asked"
+            )
+            broken(
+                "predictions",
+                f"{place}: model {differing.model_id} (deployment {differing.deployment_id}) {was}",
+            )
         if chain.opened_counts[data.input_id] > 1:
             broken("predictions", f"{place} was opened {chain.opened_counts[data.input_id]} times")
         keys = [scope.scope_key for scope in inputs[data.input_id].scopes]
@@ -44,4 +53,4 @@ def check_rosters(chain: Chain, rounds: Sequence[Asked]) -> str:
                 "predictions",
                 f"{place} asks {data.scope_keys} by another contract or of other scopes than {keys}",
             )
-    return f"{len(opened)} rosters as models tells them"
+    return f"{len(opened)} rosters equal to what models holds"

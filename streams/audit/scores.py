@@ -1,6 +1,6 @@
-"""From the feed to the scores of one period, computed again: truths, rounds, answers, scores, charges.
+"""Computes again the steps from the feed to the scores of one period: truths, rounds, answers, scores, charges.
 
-Reads a `Chain`; gives one line a step, or raises ChainBrokenError. Pure.
+Reads a `Chain`; each step returns a line of text, or raises ChainBrokenError. Pure.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ from coordinator.streams.scores.scorer import ANSWERS_TRIED
 from coordinator.streams.scores.units import to_units
 
 PERCENTILES = {"worst": 1e-9, "worst_percentile": 10, "percentile": None}
-"""Policies that charge a percentile of the round's scores; None: the one that the terms name."""
+"""Absence policies that charge a percentile of the round's scores -> that percentile; None: the terms name it."""
 
 
 # --- feed and inputs ---------------------------------------------------------------------------------------
 
 
 def _known(chain: Chain, subject: str, terms: Terms, offset: int) -> list[Seen]:
-    """The subject's records of the contract's feed as they were known at an offset: of each its latest revision."""
+    """The subject's records of the contract's feed as known at an offset of `feeds`: of each the latest revision."""
     latest: dict[int, Seen] = {}
-    for one in chain.records[subject]:
-        data = one.event.data
-        if one.offset > offset or (data.source, data.kind, data.granularity) != (
+    for seen in chain.records[subject]:
+        data = seen.event.data
+        if seen.offset > offset or (data.source, data.kind, data.granularity) != (
             terms.feed.source,
             terms.feed.kind,
             terms.feed.granularity,
@@ -43,37 +43,40 @@ def _known(chain: Chain, subject: str, terms: Terms, offset: int) -> list[Seen]:
             continue
         before = latest.get(data.ts_event)
         if before is None or before.event.data.revision < data.revision:
-            latest[data.ts_event] = one
-    return sorted(latest.values(), key=lambda one: one.at)
+            latest[data.ts_event] = seen
+    return sorted(latest.values(), key=lambda seen: seen.at)
 
 
 def check_feed(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) -> str:
-    """Every truth again from the records of its window, by the contract."""
+    """Check every truth: compute it again with the contract from the records of its window."""
     truths: set[tuple[str, int]] = set()
     used: set[str] = set()
     latest: dict[str, list[Seen]] = {}
     revised = {
         subject
         for subject, seen in chain.records.items()
-        if any(one.event.data.revision or one.event.data.backfilled for one in seen)
+        if any(record.event.data.revision or record.event.data.backfilled for record in seen)
     }
-    for one, _, horizon in rounds:
-        if (one.input_id, horizon) in truths:
+    for input_data, _, horizon in rounds:
+        if (input_data.input_id, horizon) in truths:
             continue
-        truths.add((one.input_id, horizon))
-        found = chain.resolved.get((one.input_id, horizon))
-        if found is None:
-            broken("feed", f"input {one.input_id} has no truth for {horizon} s, though its period is closed")
-        event, offset = found
+        truths.add((input_data.input_id, horizon))
+        resolution = chain.resolved.get((input_data.input_id, horizon))
+        if resolution is None:
+            broken(
+                "feed",
+                f"input {input_data.input_id} has no truth for {horizon} s, though its period is closed",
+            )
+        event, offset = resolution
         if event.data.truth is None:
             continue
-        terms = chain.terms.at(one.point)
-        if one.subject in revised:
-            seen = _known(chain, one.subject, terms, offset)
-        else:  # no record has a second form: what is known never changes, so it is laid out once
-            seen = latest.setdefault(one.subject, _known(chain, one.subject, terms, 1 << 62))
-        window = _window(seen, one.point, event.data.resolvable_at)
-        contract = contracts(one.contract_hash)
+        terms = chain.terms.at(input_data.point)
+        if input_data.subject in revised:
+            seen = _known(chain, input_data.subject, terms, offset)
+        else:  # no record was revised or backfilled: the same records are known at any offset
+            seen = latest.setdefault(input_data.subject, _known(chain, input_data.subject, terms, 1 << 62))
+        window = _window(seen, input_data.point, event.data.resolvable_at)
+        contract = contracts(input_data.contract_hash)
         typed = [
             contract.raw_input_type.model_validate(
                 msgspec.structs.asdict(record.event.data) | {"at": record.at}
@@ -86,59 +89,60 @@ def check_feed(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) -> s
         if again != event.data.truth:
             broken(
                 "feed",
-                f"input {one.input_id}, {horizon} s: recorded is {event.data.truth}, the records give {again}",
+                f"input {input_data.input_id}, {horizon} s: recorded is {event.data.truth}, the records give {again}",
             )
     return f"{len(used)} records, {len(truths)} truths computed again"
 
 
 def _window(seen: Sequence[Seen], point: int, end: int) -> list[Seen]:
-    """The last record with at <= point, then all up to `end`."""
-    first = bisect_right(seen, point, key=lambda one: one.at) - 1
-    last = bisect_right(seen, end, key=lambda one: one.at)
+    """The last record with at <= point, and all later ones up to `end`."""
+    first = bisect_right(seen, point, key=lambda record: record.at) - 1
+    last = bisect_right(seen, end, key=lambda record: record.at)
     return list(seen[max(first, 0) : last])
 
 
 def check_inputs(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) -> str:
-    """The step; see the module."""
-    inputs = {one.input_id: one for one, _, _ in rounds}
-    for one in inputs.values():
-        terms = chain.terms.at(one.point)
-        contract = contracts(one.contract_hash)
-        if one.subject not in terms.subjects:
-            broken("input", f"{one.input_id} is about {one.subject}, which no scope asks for")
+    """Check that each input is of a subject that its terms ask for, and of the contract's input type."""
+    inputs = {input_data.input_id: input_data for input_data, _, _ in rounds}
+    for input_data in inputs.values():
+        terms = chain.terms.at(input_data.point)
+        contract = contracts(input_data.contract_hash)
+        if input_data.subject not in terms.subjects:
+            broken("input", f"{input_data.input_id} is about {input_data.subject}, which no scope asks for")
         try:
-            contract.input_type.model_validate(msgspec.json.decode(one.payload))
+            contract.input_type.model_validate(msgspec.json.decode(input_data.payload))
         except ValueError as error:
-            broken("input", f"{one.input_id} is not of the contract's input type: {error}")
-    return f"{len(inputs)} inputs, the last at {max(one.point for one in inputs.values())} ms"
+            broken("input", f"{input_data.input_id} is not of the contract's input type: {error}")
+    return f"{len(inputs)} inputs, the last at {max(input_data.point for input_data in inputs.values())} ms"
 
 
 # --- predictions and scores --------------------------------------------------------------------------------
 
 
 def check_predictions(chain: Chain, rounds: Sequence[Asked]) -> str:
-    """Each model on the roster has exactly one answer, or a reason for none, in every scope."""
+    """Check that each model of the roster has exactly one answer, or a reason for none, in every scope."""
     kinds: Count[str] = Count()
     models: set[str] = set()
-    for one, scope_key, _ in rounds:
-        opened = chain.rosters.get(one.input_id)
+    for input_data, scope_key, _ in rounds:
+        opened = chain.rosters.get(input_data.input_id)
         if opened is None:
-            broken("predictions", f"input {one.input_id} was never asked of any model")
+            broken("predictions", f"input {input_data.input_id}: no model was ever asked")
         crunchers = {entry.model_id: entry.cruncher_id for entry in opened.data.roster}
-        closed = chain.closed.get((one.input_id, scope_key))
+        closed = chain.closed.get((input_data.input_id, scope_key))
         for entry in () if closed is None else closed.entries():
             if entry.cruncher_id != crunchers.get(entry.model_id, entry.cruncher_id):
                 broken(
                     "scores",
-                    f"input {one.input_id}: model {entry.model_id} is closed as {entry.cruncher_id}'s",
+                    f"input {input_data.input_id}: model {entry.model_id} is closed as {entry.cruncher_id}'s",
                 )
         roster = Count(entry.model_id for entry in opened.data.roster)
-        answers = chain.answers_of(one.input_id, scope_key)
-        got = Count(answer.model_id for answer in answers)
-        if got != roster:
-            odd = sorted((got - roster) | (roster - got))
+        answers = chain.answers_of(input_data.input_id, scope_key)
+        answered = Count(answer.model_id for answer in answers)
+        if answered != roster:
+            odd = sorted((answered - roster) | (roster - answered))
             broken(
-                "predictions", f"input {one.input_id}, scope {scope_key}: not one answer of model {odd[0]}"
+                "predictions",
+                f"input {input_data.input_id}, scope {scope_key}: not one answer of model {odd[0]}",
             )
         kinds.update(answer.status for answer in answers)
         models |= roster.keys()
@@ -149,13 +153,13 @@ def check_predictions(chain: Chain, rounds: Sequence[Asked]) -> str:
 def score_again(
     contract: CrunchContract, output: Any, truth: dict[str, Any]
 ) -> dict[str, int] | NoScore | None:
-    """Units per numeric field, by the contract; None where it says that the answer deserves no score."""
-    given = contract.score_prediction(
+    """The units of each numeric field by the contract; None: it refuses the answer; NoScore: no score yet."""
+    score = contract.score_prediction(
         contract.output_type.model_validate(output), contract.ground_truth_type.model_validate(truth)
     )
-    if isinstance(given, NoScore):
-        return given
-    fields = contract.score_type.model_validate(given).__dict__
+    if isinstance(score, NoScore):
+        return score
+    fields = contract.score_type.model_validate(score).__dict__
     if not fields.get("success", True):
         return None
     return {
@@ -164,79 +168,79 @@ def score_again(
 
 
 def check_scores(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) -> str:
-    """The step; see the module."""
+    """Check each score, each reason for a missing score, whose fault it is, and the charges."""
     equal = 0
-    for one, scope_key, horizon in rounds:
-        closed = chain.closed.get((one.input_id, scope_key))
+    for input_data, scope_key, horizon in rounds:
+        closed = chain.closed.get((input_data.input_id, scope_key))
         if closed is None:
-            broken("scores", f"the round {one.input_id}, scope {scope_key}, was never closed")
-        contract, terms = contracts(one.contract_hash), chain.terms.at(one.point)
-        truth = chain.resolved[one.input_id, horizon][0].data.truth
+            broken("scores", f"the round {input_data.input_id}, scope {scope_key}, was never closed")
+        contract, terms = contracts(input_data.contract_hash), chain.terms.at(input_data.point)
+        truth = chain.resolved[input_data.input_id, horizon][0].data.truth
         entries = {entry.model_id: entry for entry in closed.entries()}
         values: list[int] = []
         faults: dict[str, str] = {}
-        """Model -> whose fault it is said to be that its answer has no score."""
+        """Model -> whose fault it is, by the log, that its answer has no score."""
         refused: set[str] = set()
-        """The models whose answer the contract itself turned down."""
+        """The models whose answer the contract refused."""
         no_score: set[str] = set()
         """The models that have no score by nobody's fault, as the contract says."""
-        answers = chain.answers_of(one.input_id, scope_key)
+        answers = chain.answers_of(input_data.input_id, scope_key)
         whole = None
         if contract.score_round is not None:
-            whole = round_again(chain, (one, scope_key, horizon), contract, answers, truth)
+            whole = round_again(chain, (input_data, scope_key, horizon), contract, answers, truth)
             refused |= whole.refused
             no_score |= whole.no_score
-            check_carried(chain, (one, scope_key, horizon), whole)
+            check_carried(chain, (input_data, scope_key, horizon), whole)
         for answer in answers:
-            place = f"input {one.input_id}, scope {scope_key}, model {answer.model_id}"
+            place = f"input {input_data.input_id}, scope {scope_key}, model {answer.model_id}"
             entry = entries.pop(answer.model_id, None)
             if entry is None:
                 broken("scores", f"{place}: it has no final status")
-            key = (one.input_id, scope_key, answer.model_id)
-            said = chain.scored.get(key)
+            key = (input_data.input_id, scope_key, answer.model_id)
+            recorded_units = chain.scored.get(key)
             if answer.status != "PENDING":
-                if said is not None or (entry.status, entry.fault) != (answer.status, answer.fault):
+                if recorded_units is not None or (entry.status, entry.fault) != (answer.status, answer.fault):
                     broken(
                         "scores",
                         f"{place}: closed as {entry.status}, but it is {answer.status} by {answer.fault}",
                     )
                 continue
             if entry.status == "FAILED":
-                if key not in chain.not_scored or said is not None:
+                if key not in chain.not_scored or recorded_units is not None:
                     broken("scores", f"{place}: FAILED without a reason")
                 faults[answer.model_id] = str(entry.fault)
                 if truth is None:
                     continue
             if whole is not None:
-                again = whole.units.get(answer.model_id)
+                units_again = whole.units.get(answer.model_id)
             else:
-                again, without = _scored(contract, msgspec.json.decode(answer.output), truth)
-                if without is not None:
-                    (refused if without == "refused" else no_score).add(answer.model_id)
-            if again != said or (said is not None) != (entry.status == "SCORED"):
-                broken("scores", f"{place}: recorded are {said}, the contract gives {again}")
-            if said is not None:
+                units_again, without_score = _scored(contract, msgspec.json.decode(answer.output), truth)
+                if without_score is not None:
+                    (refused if without_score == "refused" else no_score).add(answer.model_id)
+            if units_again != recorded_units or (recorded_units is not None) != (entry.status == "SCORED"):
+                broken("scores", f"{place}: recorded are {recorded_units}, the contract gives {units_again}")
+            if recorded_units is not None:
                 equal += 1
-                values.append(said[terms.value_field])
+                values.append(recorded_units[terms.value_field])
         if entries:
             broken(
                 "scores",
-                f"input {one.input_id}, scope {scope_key}: {min(entries)} was closed but never asked",
+                f"input {input_data.input_id}, scope {scope_key}: {min(entries)} was closed but never asked",
             )
-        could = truth is not None and bool(faults) and not (whole is not None and whole.raised)
-        if could and not values and whole is not None:
-            could = any_answer_scores(chain, (one, scope_key, horizon), contract, answers, truth)
-        elif could and not values and truth is not None:
-            could = _scores_any(contract, truth)
+        scorable = truth is not None and bool(faults) and not (whole is not None and whole.raised)
+        if scorable and not values and whole is not None:
+            scorable = any_answer_scores(chain, (input_data, scope_key, horizon), contract, answers, truth)
+        elif scorable and not values and truth is not None:
+            scorable = _scores_any(contract, truth)
         for model_id, fault in faults.items():
-            # No truth is the node's fault. With one it is nobody's where the contract says so; the model's where the
-            # contract turned its answer down, or could score another by that truth. Where it can score none, it is the
-            # author's: the node answers for it.
-            due = "model" if could or model_id in refused else "node"
+            # A missing truth is the node's fault. With a truth, it is nobody's fault if the contract says so, and the
+            # model's if the contract refused its answer or can score another answer. If it can score none, the author
+            # of the contract is at fault, and the node answers for it.
+            due = "model" if scorable or model_id in refused else "node"
             if truth is not None and model_id in no_score:
                 due = "nobody"
             if fault != due:
-                place = f"input {one.input_id}, scope {scope_key}, model {model_id}"
+                place = f"input {input_data.input_id}, scope {scope_key}, model {model_id}"
                 broken("scores", f"{place}: no score by the fault of {fault}, but it is that of {due}")
         _check_charges(closed, values, terms, whole.costs if whole is not None else {})
     return f"{equal} scores computed again and equal, {len(rounds)} rounds closed"
@@ -245,12 +249,12 @@ def check_scores(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) ->
 def _scored(
     contract: CrunchContract, output: Any, truth: dict[str, Any] | None
 ) -> tuple[dict[str, int] | None, Literal["refused", "no score"] | None]:
-    """(units, what the contract itself says of an answer without a score); no units where there is no score."""
+    """(units, None) of a score; (None, why) without a score, where why is None if the contract's function failed."""
     if truth is None:
         return None, None
     try:
         units = score_again(contract, output, truth)
-    except AUTHORS_ERRORS:  # it must then have failed in the node as well
+    except AUTHORS_ERRORS:  # then it must have failed in the node, too
         return None, None
     if isinstance(units, NoScore):
         return None, "no score"
@@ -260,16 +264,18 @@ def _scored(
 
 
 def _scores_any(contract: CrunchContract, truth: dict[str, Any]) -> bool:
-    """Can the contract score any of the answers that are tried, by this truth?"""
-    tried = answers_to_try(contract.output_type)[:ANSWERS_TRIED]
-    return any(_scored(contract, recorded(answer), truth)[0] is not None for answer in tried)
+    """Whether the contract can score any of the sample answers with this truth."""
+    answers = answers_to_try(contract.output_type)[:ANSWERS_TRIED]
+    return any(_scored(contract, recorded(answer), truth)[0] is not None for answer in answers)
 
 
 def _check_charges(
     closed: RoundScoredData, values: Sequence[int], terms: Terms, costs: Mapping[str, int]
 ) -> None:
-    """What silence costs: nothing, one score for all, the score at a percentile from the worse end (nearest rank), or
-    what the contract gave for who was missing, or for whom it failed.
+    """Check what each model without a score is charged.
+
+    By the absence policy this is nothing, a constant, the score at a percentile from the worst (nearest rank), or what
+    the contract gives for models that did not answer or whose answer it refused.
     """
     charge: int | None = None
     if terms.absence_policy in ("zero", "constant"):

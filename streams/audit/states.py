@@ -1,6 +1,6 @@
-"""What stages have recorded of their own state, checked against their own events: one `StateCheck` a topic.
+"""The checks of the states that stages have recorded: one `StateCheck` per topic.
 
-Only own events are folded, so no contract is needed.
+A check folds only the stage's own events, so it needs no contract.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from coordinator.streams.snapshots.stage import SnapshotStage
 
 
 def state_checks(crunch_id: str) -> dict[str, StateCheck]:
-    """Topic -> what checks its recorded states, from its first record on."""
+    """Topic -> the check of its recorded states, which reads the topic from its first record."""
     stages: tuple[AnyStage, ...] = (
         FeedStage(),
         InputStage(_no_contract),

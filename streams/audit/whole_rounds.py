@@ -1,6 +1,6 @@
-"""A round that its contract scores as a whole, computed again: scores, charges of who is missing, carried state.
+"""Computes a round again that its contract scores as a whole: scores, charges of missing models, carried state.
 
-Other code than the stage's: value by value, by the model's name. Pure.
+This is other code than the stage's: it works value by value, by the model's name. Pure.
 """
 
 from __future__ import annotations
@@ -33,94 +33,104 @@ _json = msgspec.json.Encoder(order="deterministic").encode
 
 
 class RoundAgain(msgspec.Struct):
-    """What a contract gives for a round, by model."""
+    """What a contract gives for a round, per model."""
 
     units: dict[str, dict[str, int]] = {}
-    """Of who answered and is scored."""
+    """Model that answered and is scored -> field -> units."""
     refused: set[str] = set()
-    """Whose answer the function itself turned down."""
+    """The models whose answer the contract's function refused."""
     no_score: set[str] = set()
-    """Who has no score by nobody's fault, as the function says."""
+    """The models that have no score by nobody's fault, as the function says."""
     costs: dict[str, int] = {}
-    """What it gives, in units of the value field, for who did not answer, or whom it failed."""
+    """Model that did not answer, or whose answer was refused -> units of the value field that it is charged."""
     states: dict[str, msgspec.Raw] = {}
+    """Model -> its carried state after the round, if the round changed it."""
     shared: msgspec.Raw = UNCHANGED
+    """The shared state after the round; UNCHANGED if the round did not change it."""
     raised: bool = False
+    """Whether the contract's function raised."""
 
 
 def round_again(
     chain: Chain,
-    one: Asked,
+    asked_round: Asked,
     contract: CrunchContract,
     answers: Sequence[AnswerEntry],
     truth: dict[str, Any] | None,
 ) -> RoundAgain:
-    """The round computed again from its answers and from the state that the log says it began with."""
-    the_input, scope_key, _ = one
+    """Compute a round again from its answers and from the state that it began with, as the log has it."""
+    input_data, scope_key, _ = asked_round
     if truth is None or contract.score_round is None:
         return RoundAgain(raised=True)
-    scope = next(scope for scope in the_input.scopes if scope.scope_key == scope_key)
-    holder = holder_of(contract, the_input.subject, scope_key)
-    before = chain.carried_before[the_input.input_id, scope_key].get(holder) or Carried()
+    scope = next(scope for scope in input_data.scopes if scope.scope_key == scope_key)
+    holder = holder_of(contract, input_data.subject, scope_key)
+    before = chain.carried_before[input_data.input_id, scope_key].get(holder) or Carried()
     context = RoundContext(
         scope_key=scope_key,
-        subject=the_input.subject,
+        subject=input_data.subject,
         horizon_seconds=scope.horizon_seconds,
         step_seconds=scope.step_seconds,
-        point=the_input.point,
+        point=input_data.point,
         resolvable_at=scope.resolvable_at,
         params=contract.params_of(scope_key),
         **before.given(),
     )
-    players = {entry.model_id: entry.cruncher_id for entry in chain.rosters[the_input.input_id].data.roster}
-    asked = sorted(answers, key=lambda answer: answer.model_id)
-    given = RoundAnswers(
-        [answer.model_id for answer in asked],
-        [players.get(answer.model_id, "") for answer in asked],
+    players = {entry.model_id: entry.cruncher_id for entry in chain.rosters[input_data.input_id].data.roster}
+    asked_answers = sorted(answers, key=lambda answer: answer.model_id)
+    round_answers = RoundAnswers(
+        [answer.model_id for answer in asked_answers],
+        [players.get(answer.model_id, "") for answer in asked_answers],
         {
             place: (answer.status, answer.fault or "")
-            for place, answer in enumerate(asked)
+            for place, answer in enumerate(asked_answers)
             if answer.status != "PENDING"
         },
-        [answer.output for answer in asked],
+        [answer.output for answer in asked_answers],
         contract.output_type.model_validate,
     )
     try:
-        said = contract.score_round(given, contract.ground_truth_type.model_validate(truth), context)
-        return _read(said if isinstance(said, RoundScores) else RoundScores(said), asked, contract, before)
-    except AUTHORS_ERRORS:  # it must then have failed in the node as well
+        scores = contract.score_round(
+            round_answers, contract.ground_truth_type.model_validate(truth), context
+        )
+        return _read(
+            scores if isinstance(scores, RoundScores) else RoundScores(scores),
+            asked_answers,
+            contract,
+            before,
+        )
+    except AUTHORS_ERRORS:  # then it must have failed in the node, too
         return RoundAgain(raised=True)
 
 
 def any_answer_scores(
     chain: Chain,
-    one: Asked,
+    asked_round: Asked,
     contract: CrunchContract,
     answers: Sequence[AnswerEntry],
     truth: dict[str, Any] | None,
 ) -> bool:
-    """Would another answer of the contract's type, given by everybody who was asked, have been scored?"""
+    """Whether another answer of the contract's type, given by all models that were asked, would have been scored."""
     for answer in answers_to_try(contract.output_type)[:ANSWERS_TRIED]:
         output = msgspec.Raw(msgspec.json.encode(recorded_answer(answer)))
-        others = [AnswerEntry(entry.model_id, "", "PENDING", output) for entry in answers]
-        if round_again(chain, one, contract, others, truth).units:
+        same_answers = [AnswerEntry(entry.model_id, "", "PENDING", output) for entry in answers]
+        if round_again(chain, asked_round, contract, same_answers, truth).units:
             return True
     return False
 
 
 def _read(
-    said: RoundScores, asked: Sequence[AnswerEntry], contract: CrunchContract, before: Carried
+    scores: RoundScores, answers: Sequence[AnswerEntry], contract: CrunchContract, before: Carried
 ) -> RoundAgain:
-    """What is recorded of it, value by value. Raises what makes no round of it."""
-    names = {answer.model_id for answer in asked}
-    if not names.issuperset([*said.failed, *said.no_score]) or not (names | before.states.keys()).issuperset(
-        said.states
-    ):
+    """What would be recorded of a contract's scores, value by value. Raises for scores that cannot be of the round."""
+    names = {answer.model_id for answer in answers}
+    if not names.issuperset([*scores.failed, *scores.no_score]) or not (
+        names | before.states.keys()
+    ).issuperset(scores.states):
         message = "names a model that was not asked"
         raise ValueError(message)
-    again = RoundAgain(refused=set(said.failed), no_score=set(said.no_score) - set(said.failed))
+    again = RoundAgain(refused=set(scores.failed), no_score=set(scores.no_score) - set(scores.failed))
     unrecordable: set[str] = set()
-    for model_id, state in said.states.items():
+    for model_id, state in scores.states.items():
         try:
             recorded = _recorded(state, contract)
         except (ValueError, TypeError, RecursionError):
@@ -130,11 +140,11 @@ def _read(
             continue
         if bytes(recorded) != bytes(before.states.get(model_id, b"null")):
             again.states[model_id] = recorded
-    if said.shared is not msgspec.UNSET:
-        shared = _recorded(said.shared, contract)
+    if scores.shared is not msgspec.UNSET:
+        shared = _recorded(scores.shared, contract)
         again.shared = UNCHANGED if bytes(shared) == bytes(before.shared) else shared
     value_field = contract.aggregation.value_field
-    for answer, row in zip(asked, _rows(said.scores, len(asked), contract), strict=True):
+    for answer, row in zip(answers, _rows(scores.scores, len(answers), contract), strict=True):
         model_id = answer.model_id
         if isinstance(row, NoScore) and model_id not in again.refused:
             again.no_score.add(model_id)
@@ -143,7 +153,7 @@ def _read(
         fields = row if isinstance(row, dict) else {}
         if not fields.get("success", True):
             again.refused.add(model_id)
-        if (model_id in again.refused and model_id not in said.failed) or model_id in unrecordable:
+        if (model_id in again.refused and model_id not in scores.failed) or model_id in unrecordable:
             continue
         try:
             units = {
@@ -153,7 +163,7 @@ def _read(
             continue
         if value_field not in units:
             continue
-        answered, failed = answer.status == "PENDING", model_id in said.failed
+        answered, failed = answer.status == "PENDING", model_id in scores.failed
         if answered and not failed:
             again.units[model_id] = units
         elif answered or not failed:
@@ -162,16 +172,18 @@ def _read(
 
 
 def _rows(scores: Any, n: int, contract: CrunchContract) -> list[dict[str, Any] | NoScore | None]:
-    """What was said of each of the n models: its fields, None where it has no score."""
+    """The fields of each of the n models' scores, in order; None or NoScore for a model without a score."""
     if not isinstance(scores, Mapping):
-        return [_row(plain(one), contract) for one in scores]
+        return [_row(plain(row), contract) for row in scores]
     columns = {name: list(plain(column)) for name, column in scores.items()}
     fields = contract.score_type.model_fields
-    lacking = {name for name, one in fields.items() if one.is_required()} | {contract.aggregation.value_field}
+    required = {name for name, field in fields.items() if field.is_required()} | {
+        contract.aggregation.value_field
+    }
     unknown = (
         columns.keys() - fields.keys() if contract.score_type.model_config.get("extra") != "allow" else set()
     )
-    if lacking - columns.keys() or unknown or any(len(column) != n for column in columns.values()):
+    if required - columns.keys() or unknown or any(len(column) != n for column in columns.values()):
         message = "columns that do not make scores of the models asked"
         raise ValueError(message)
     return [
@@ -183,18 +195,18 @@ def _rows(scores: Any, n: int, contract: CrunchContract) -> list[dict[str, Any] 
     ]
 
 
-def _row(one: Any, contract: CrunchContract) -> dict[str, Any] | NoScore | None:
-    if one is None or isinstance(one, NoScore):
-        return one
-    if isinstance(one, Failed):
+def _row(row: Any, contract: CrunchContract) -> dict[str, Any] | NoScore | None:
+    if row is None or isinstance(row, NoScore):
+        return row
+    if isinstance(row, Failed):
         return {"success": False}
-    number = isinstance(one, (int, float)) and not isinstance(one, bool)
-    typed = contract.score_type.model_validate({contract.aggregation.value_field: one} if number else one)
+    number = isinstance(row, (int, float)) and not isinstance(row, bool)
+    typed = contract.score_type.model_validate({contract.aggregation.value_field: row} if number else row)
     return dict(typed.__dict__)
 
 
 def _recorded(state: Any, contract: CrunchContract) -> msgspec.Raw:
-    """As JSON, within what the contract allows. Raises ValueError for what is not."""
+    """A state as JSON. Raises ValueError for a state that is not finite, or larger than the contract allows."""
     body = _json(plain(state))
     if not_finite(plain(state)) or len(body) > contract.state_max_bytes:
         message = "a state that is not finite, or too large"
@@ -203,18 +215,18 @@ def _recorded(state: Any, contract: CrunchContract) -> msgspec.Raw:
 
 
 def check_carried(chain: Chain, one: Asked, again: RoundAgain) -> None:
-    """The state that the round is said to leave is what the contract gives."""
-    the_input, scope_key, _ = one
-    said = chain.carried_by.get((the_input.input_id, scope_key)) or Carried(shared=UNCHANGED)
-    place = f"input {the_input.input_id}, scope {scope_key}"
-    for model_id in sorted(said.states.keys() | again.states.keys()):
-        was, due = (bytes(one.states.get(model_id, UNCHANGED)).decode() for one in (said, again))
+    """Check that the state that the log says a round left is the one that the contract gives."""
+    input_data, scope_key, _ = one
+    recorded = chain.carried_by.get((input_data.input_id, scope_key)) or Carried(shared=UNCHANGED)
+    place = f"input {input_data.input_id}, scope {scope_key}"
+    for model_id in sorted(recorded.states.keys() | again.states.keys()):
+        was, due = (bytes(carried.states.get(model_id, UNCHANGED)).decode() for carried in (recorded, again))
         if was != due:
             broken(
                 "scores",
                 f"{place}, model {model_id}: the state carried is {was or 'as before'}, the contract gives "
                 f"{due or 'as before'}",
             )
-    if bytes(said.shared) != bytes(again.shared):
-        was, due = (bytes(one.shared).decode() or "as before" for one in (said, again))
+    if bytes(recorded.shared) != bytes(again.shared):
+        was, due = (bytes(carried.shared).decode() or "as before" for carried in (recorded, again))
         broken("scores", f"{place}: the shared state carried is {was}, the contract gives {due}")
