@@ -1,4 +1,4 @@
-"""Whether every input has its finished round: what paces a replay."""
+"""Waits until every input has its finished round: this paces a replay."""
 
 from __future__ import annotations
 
@@ -13,33 +13,34 @@ from coordinator.streams.log.envelope import Position
 from coordinator.streams.log.stage import NOTHING_DECIDED
 
 RECORDS_LOOKED_AT = 2000
-"""How many records are looked back for how far `predictions` has come: one counted decision says it."""
+"""How many of the last records of `predictions` are read to find how far it is: one counted decision shows it."""
 
 
 def newest_input(events: Sequence[AnyEvent]) -> int | None:
-    """The index of the last input that these events of one decision open; None where they open none."""
+    """The index of the last InputReceived among the events of one decision; None if there is none."""
     return max((i for i, event in enumerate(events) if isinstance(event, InputReceived)), default=None)
 
 
 class RoundsFinished:
-    """How far `predictions` has decided `inputs`, and how far it must. It paces the replay and decides nothing.
+    """How far `predictions` has decided `inputs`, and how far it must. Paces the replay; decides nothing.
 
-    `predictions` moves its `upto` past an input once its round and all before it are finished, so one position says
-    all. It is a position and no offset: the inputs of several subjects at one moment stand in one decision.
+    `predictions` moves its `upto` past an input when the round of this input and all earlier rounds are finished. So
+    one position is enough. It is a position and not an offset, because one decision holds the inputs of several
+    subjects.
     """
 
     def __init__(self, io: LogIO) -> None:
         self._io = io
         self._reader: Reader | None = None
         self.follows = False
-        """Is it to be told of inputs?"""
+        """Whether it must be told of new inputs (`expect`)."""
         self._counter = TailCounter("predictions")
         self._decided = NOTHING_DECIDED
         self._newest = NOTHING_DECIDED
-        """Where the newest input stands in `inputs`."""
+        """The position of the newest input in `inputs`."""
 
     async def start(self) -> None:
-        """Find how far `predictions` is, and which inputs stand behind that; once. Raises UnknownEventError."""
+        """Find how far `predictions` is, and the newest input. Later calls do nothing. Raises UnknownEventError."""
         if self.follows:
             return
         self.follows = True
@@ -49,7 +50,7 @@ class RoundsFinished:
         self._reader = await self._io.reader("predictions", max(0, end - RECORDS_LOOKED_AT))
         async for offset, record in records_until(self._reader, end):
             self._take(offset, record)
-        # From a little before: the decision that `upto` stands in may begin some records earlier.
+        # Begin a little before `upto`: the decision that it is in may begin some records earlier.
         first = max(0, self._decided[0] - RECORDS_LOOKED_AT)
         inputs, counter = await self._io.reader("inputs", first), TailCounter("inputs")
         try:
@@ -61,7 +62,7 @@ class RoundsFinished:
             await inputs.close()
 
     def expect(self, position: Position) -> None:
-        """An input stands at this position of `inputs`."""
+        """Note that there is an input at this position of `inputs`."""
         self._newest = max(position, self._newest)
 
     async def wait(self, lost: asyncio.Future[LostOwnershipError]) -> None:
@@ -80,7 +81,7 @@ class RoundsFinished:
             self._decided = decision.upto["inputs"]
 
     async def close(self) -> None:
-        """End the reader. Nothing waits from here on."""
+        """Close the reader. Nothing waits afterwards."""
         self.follows = False
         if self._reader is not None:
             await self._reader.close()

@@ -1,9 +1,9 @@
-"""The feed worker's shell: sources in, `feeds` and `inputs` out, and the clock.
+"""The feed worker's shell: reads sources and the clock, writes `feeds` and `inputs`.
 
-One assignment owns both topics: the partition of `feeds`. The source part writes `feeds`; the input stage folds
-it as Faust delivers it. A replay is closed-loop: nothing with at > t is sent while an input with at <= t has no
-finished round, or while the input stage has not folded what was sent; so replayed time loses nothing, however
-slow the models. Live ticks come from the wall, but never run ahead of what the sources have delivered.
+One assignment, the partition of `feeds`, owns both topics. The source part writes `feeds`; the input stage folds it as
+Faust delivers it. A replay is closed-loop: nothing with at > t is sent while an input with at <= t has no finished
+round, or while the input stage has not folded what was sent. So replayed time loses nothing, however slow the models
+are. Live ticks come from the wall clock, but are never ahead of what the sources have delivered.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from functools import partial
 import structlog
 
 from coordinator.infra.contracts.node import NodeContracts
-from coordinator.streams.agents.feed.boot import since_boot_ms
+from coordinator.streams.agents.feed.clocks import Clocks, since_boot_ms
 from coordinator.streams.agents.feed.live import LiveFeed, keeps_to_the_clock
 from coordinator.streams.agents.feed.rounds_finished import RoundsFinished, newest_input
 from coordinator.streams.agents.owning.dead_letters import DeadLetters
@@ -42,13 +42,14 @@ from coordinator.streams.sources.files.given_times import utc_text
 from coordinator.streams.sources.sound import record_fault
 
 MODELS_WAIT_SECONDS = 60.0
+CLOCK_ASK_SECONDS_MAX = 30.0
 DAY_MS = 86_400_000
 
 log = structlog.get_logger()
 
 
 def make_witness(settings: Settings, source: FeedSource) -> Witness:
-    """Who judges this process's clock, as the settings and the source have it."""
+    """The judge of this process's clock, by the settings and the source."""
     bound_ms = round(settings.clock_ahead_seconds_max * 1000)
     silence_ms = granularity_ms(settings.feed_granularity)
     return Witness(bound_ms, independent=not keeps_to_the_clock(source), silence_ms=silence_ms)
@@ -74,7 +75,7 @@ class FeedTenure(Tenure):
         ntp: Callable[[str], Awaitable[int]] | None = None,
         witness: Witness | None = None,
     ) -> None:
-        """`witness` is kept from one tenure to the next: a new one believes the clock as it stands."""
+        """Pass the same `witness` to each tenure: a new one believes whatever the clock shows at its start."""
         super().__init__(io, stage, owner)
         self._settings = settings
         self._source = source
@@ -97,17 +98,17 @@ class FeedTenure(Tenure):
         ]
 
     async def resumed_memory(self) -> None:
-        """Claim `feeds` too."""
+        """Claim `feeds`, too."""
         await self.claim_also(self._feeds_owned, self.feeds.remember, self.feeds)
 
     async def start(self) -> None:
-        """Claim and resume both, then let the source run."""
+        """Claim and resume both topics, then run the source and follow the commands."""
         await super().start()
         self._tails.append(asyncio.create_task(self._run_source(), name="feed-source"))
         self._tails.append(asyncio.create_task(self._follow_commands(), name="feed-commands"))
 
     async def process(self, decision: Decision) -> None:
-        """The input stage's part; a replay then waits for the rounds of the inputs that it opened."""
+        """Fold and decide as the input stage; a replay will wait for the rounds of the new inputs."""
         self.stage.absorb(decision)
         while (draft := self.stage.step()) is not None:
             sent = await self.owned.send(list(draft.events), dict(self.stage.upto), dict(self.stage.need))
@@ -118,8 +119,9 @@ class FeedTenure(Tenure):
             self._folded.notify_all()
 
     async def _write(self, make: Callable[[], Draft | None]) -> int | None:
-        """Put what `make` drafts into `feeds`, durably; gives its offset. One at a time: each is made after the last
-        was remembered.
+        """Write the draft that `make` returns to `feeds`; returns its offset once it is durable, None without a draft.
+
+        One call at a time runs: each draft is made after the last was folded.
         """
         async with self._writing:
             draft = make()
@@ -150,24 +152,24 @@ class FeedTenure(Tenure):
             await self._wait_for_models()
             await self._replay()
             await self._finished.close()
-            self._refuse_nothing()
+            self._refuse_empty_replay()
             log.info("replay_finished", until=self.feeds.own.clock)
             await self._live()
-        except LostOwnershipError as why:
-            self.owned.give_up(why)
+        except LostOwnershipError as loss:
+            self.owned.give_up(loss)
         except WorldError as error:
             with contextlib.suppress(LostOwnershipError):
-                await self._say_state("reconnecting", error)
+                await self._record_state("reconnecting", error)
             self.owned.give_up(LostOwnershipError(f"feed source: {error}", foreign=False))
 
-    async def _say_state(self, state: str, why: WorldError) -> None:
-        """How the source stands, where it is not followed live: a replay that cannot be had is said too."""
-        log.warning("feed_source_away", state=state, reason=str(why))
-        said = [(self._source.name, state, str(why))]
-        await self._write(lambda: self.feeds.offer([], None, rehearsal=False, states=said))
+    async def _record_state(self, state: str, error: WorldError) -> None:
+        """Record the state of a source that is not followed live, also of one whose history cannot be read."""
+        log.warning("feed_source_away", state=state, reason=str(error))
+        states = [(self._source.name, state, str(error))]
+        await self._write(lambda: self.feeds.offer([], None, rehearsal=False, states=states))
 
-    def _refuse_nothing(self) -> None:
-        """A replay that ends by itself has to have had something: an empty one is a wrong file, source or time."""
+    def _refuse_empty_replay(self) -> None:
+        """Raises OperatorError if a replay with an end had no record: the file, source or time must be wrong."""
         until = self._settings.replay_until_ms
         if self.feeds.own.clock >= 0 or not (self._from_file() or until is not None):
             return
@@ -183,9 +185,9 @@ class FeedTenure(Tenure):
         )
 
     async def _terms(self) -> Terms:
-        """The settings of now under the contract that was applied last; the first text of a new crunch applies itself.
+        """The terms of the contract applied last, with the present settings. Raises OperatorError.
 
-        It stands in the log before the terms that name it do. Raises OperatorError.
+        In a new crunch the contract on disk is applied first, so that it is in the log before the terms that name it.
         """
         if self._contracts is None:
             return self._new_terms()
@@ -207,7 +209,7 @@ class FeedTenure(Tenure):
         return max(self.feeds.own.clock, 0)
 
     async def _wait_for_models(self) -> None:
-        """A replay that starts before its models would be a replay of absences."""
+        """Wait for the models that a replay needs: without them it would record only absences."""
         wanted = self._settings.replay_models_min
         if wanted <= 0:
             return
@@ -229,12 +231,12 @@ class FeedTenure(Tenure):
         return bool(self._settings.feed_candles_file)
 
     async def _replay(self) -> None:
-        """History up to the end of the file, or until the replay has caught up with the wall."""
+        """Replay history up to the end of the file, or until the replay has caught up with the wall clock."""
         until = self._settings.replay_until_ms
         if self._from_file():
             await self._replay_stretch(self._settings.replay_from_ms or 0, until or (1 << 62))
             return
-        # What has been lived is not rehearsed: after an outage the points that were missed stay missed.
+        # After live time there is no replay: the grid points that were missed in an outage stay missed.
         wanted = self._settings.replay_from_ms is not None or self._settings.replay_days > 0
         if self.feeds.own.lived or not wanted:
             return
@@ -245,17 +247,19 @@ class FeedTenure(Tenure):
             now = min(self._witness.capped(self._wall_ms(), self._uptime_ms()), until or (1 << 62))
             if now - max(self.feeds.own.clock, start) < length or self.feeds.own.clock >= (until or 1 << 62):
                 return
-            before = self.feeds.own.clock
+            clock_before = self.feeds.own.clock
             try:
                 await self._replay_stretch(start, now)
             except NoHistoryError as error:
                 log.warning("replay_left_out", reason=str(error))
                 return
-            except RefusedError as error:  # to begin anew would be to ask at once
-                await self._say_state("refused", error)
+            except (
+                RefusedError
+            ) as error:  # do not give up the ownership: the next tenure would ask again at once
+                await self._record_state("refused", error)
                 await asyncio.sleep(error.again_seconds)
                 continue
-            if self.feeds.own.clock == before:
+            if self.feeds.own.clock == clock_before:
                 return
 
     async def _replay_stretch(self, start_ms: int, end_ms: int) -> None:
@@ -278,36 +282,39 @@ class FeedTenure(Tenure):
         await self._finished.wait(self.owned.lost)
 
     async def _live(self) -> None:
-        """Records as they come, ticks from the wall; a replay of a file or up to a given time ends here."""
+        """Follow the source live. A replay of a file, or up to a given time, waits here for ever."""
         if self._from_file() or self._settings.replay_until_ms is not None:
             await asyncio.Event().wait()
-        for known in (self.feeds.own.clock, *(self.feeds.own.last_at(one) for one in self.subscriptions)):
-            self._witness.record(known)
+        watermarks = (self.feeds.own.last_at(subscription) for subscription in self.subscriptions)
+        for at_ms in (self.feeds.own.clock, *watermarks):
+            self._witness.record(at_ms)
         live = LiveFeed(
             self._source,
             self.subscriptions,
             self.feeds,
             self._write,
             self._sound,
-            self._wall_ms,
-            self._uptime_ms,
-            self._witness,
-            self._time_asked(),
-            self._settings.clock_ahead_seconds_max / 4,
+            Clocks(
+                self._wall_ms,
+                self._uptime_ms,
+                self._witness,
+                self._time_question(),
+                min(self._settings.clock_ahead_seconds_max / 4, CLOCK_ASK_SECONDS_MAX),
+            ),
             self._settings.feed_stall_alert_seconds,
         )
         await live.run()
 
-    def _time_asked(self) -> Callable[[], Awaitable[int]] | None:
-        """Who is asked for the time: the NTP server that the operator named, else the source itself, where it can."""
+    def _time_question(self) -> Callable[[], Awaitable[int]] | None:
+        """How to ask for the time: the operator's NTP server, or else the source; None if the source has no clock."""
         if self._ntp is not None and self._settings.ntp_server:
             return partial(self._ntp, self._settings.ntp_server)
         return getattr(self._source, "time_ms", None)
 
-    # --- what an operator gives --------------------------------------------------------------------
+    # --- commands ------------------------------------------------------------------------------------
 
     async def _follow_commands(self) -> None:
-        """Decide each command once; those that give records of the past put them into `feeds`."""
+        """Decide each command once; a command with records of the past puts them into `feeds`."""
         need = self.feeds.need["commands"]
         reader, counter = await self._io.reader("commands", need.offset), PlainCounter("commands", need)
         try:
@@ -316,16 +323,16 @@ class FeedTenure(Tenure):
                     decision = counter.read(offset, record)
                     if decision is not None:
                         await self._command(decision)
-        except LostOwnershipError as why:
-            self.owned.give_up(why)
+        except LostOwnershipError as loss:
+            self.owned.give_up(loss)
         finally:
             await reader.close()
 
     async def _command(self, decision: Decision) -> None:
         async with self._writing:
             self.feeds.absorb(decision)
-            # Letters are durable first. If this process is killed before the decision is, the next owner refuses once
-            # more, and its letters have the same ids; the other way round a refusal would be lost.
+            # The letters must be durable before the decision. If this process is killed in between, the next owner
+            # refuses again, with letters of the same ids. In the other order a refusal could be lost.
             for position, reason in self.feeds.refused():
                 await self._dead_letters.put("commands", f"{decision.offset} {position}", reason, b"")
             sent = await pump(self.feeds, self._feeds_owned)
@@ -333,7 +340,7 @@ class FeedTenure(Tenure):
             await sent
 
     async def _sound(self, records: Sequence[FeedRecord]) -> list[FeedRecord]:
-        """The records that can be, and are not too late. Others are garbage from outside."""
+        """The records that are possible and not too late; others go to the dead letters."""
         sound: list[FeedRecord] = []
         any_price = self._settings.feed_any_price
         now_ms = max(self._wall_ms(), self._witness.confirmed_ms, self.feeds.own.clock)
@@ -346,12 +353,12 @@ class FeedTenure(Tenure):
                     f"feed {record.source}",
                     f"{record.subject} {record.ts_event}",
                     fault,
-                    repr(record).encode(errors="backslashreplace"),  # what cannot be may be no JSON either
+                    repr(record).encode(errors="backslashreplace"),  # a wrong record may not be valid JSON
                 )
         return sound
 
     async def close(self) -> None:
-        """End both claims."""
+        """Give up both claims."""
         await super().close()
         await self._feeds_owned.close()
         await self._finished.close()
