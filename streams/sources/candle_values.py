@@ -1,8 +1,8 @@
-"""What every candle and every price must be, whichever source it came from.
+"""The rules for the values of candles and prices from any source.
 
-Pure. Reads values as text and says what is wrong with them, if anything. The text is kept as it was quoted; numbers
-are built only to compare. low <= open, close <= high; prices are above zero, unless `any_price` says that this market
-has others (power, spreads); a volume is never negative.
+Pure. Checks values as text. The text stays as it was quoted; numbers are made only to compare. low <= open, close <=
+high; prices are above zero, unless `any_price` says that this market has others (power, spreads); a volume is not
+negative.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ VALUE_NAMES = ("open", "high", "low", "close", "volume")
 NUMBER_CHARS_MAX = 100
 
 OnGarbage = Callable[[str, str], None]
-"""Takes (reason, the raw text): what a source calls for anything that it cannot read."""
+"""(reason, raw text): a source calls it for everything that it cannot read."""
 
 # Stricter than Decimal(): that one also takes "NaN", "Infinity", "1_000" and digits of other scripts.
 _NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][+-]?\d{1,3})?", re.ASCII)
@@ -27,7 +27,7 @@ _WITH_COMMAS = re.compile(r"[+-]?\d[\d.,' \u00a0\u202f]*", re.ASCII)
 
 
 def number_fault(name: str, text: str) -> str | None:
-    """Why `text` is no finite decimal number of at most NUMBER_CHARS_MAX characters, or None if it is one."""
+    """Why `text` is not a finite decimal number of at most NUMBER_CHARS_MAX characters, or None if it is one."""
     if len(text) > NUMBER_CHARS_MAX:
         return f"{name} has {len(text)} characters, at most {NUMBER_CHARS_MAX} are taken"
     if _NUMBER.fullmatch(text) is None or math.isinf(float(text)):
@@ -37,16 +37,16 @@ def number_fault(name: str, text: str) -> str | None:
 
 
 def price_fault(name: str, text: str, *, any_price: bool = False) -> str | None:
-    """Why `text` is no price, or None if it is one."""
+    """Why `text` is not a price, or None if it is one."""
     fault = number_fault(name, text)
-    # A float of a tiny decimal may be 0.0: the decimal decides then.
+    # The float of a tiny decimal may be 0.0: then the decimal decides.
     if fault is None and not any_price and float(text) <= 0 and Decimal(text) <= 0:
         return f"{name} is {text}, and a price is above zero"
     return fault
 
 
 def amount_fault(name: str, text: str) -> str | None:
-    """Why `text` is no volume or quantity, or None if it is one."""
+    """Why `text` is not a volume or quantity, or None if it is one."""
     fault = number_fault(name, text)
     if fault is None and float(text) < 0:
         return f"{name} is {text}, and none is below zero"
@@ -54,7 +54,7 @@ def amount_fault(name: str, text: str) -> str | None:
 
 
 def candle_fault(values: Mapping[str, str], *, any_price: bool = False) -> str | None:
-    """Why these values (all of VALUE_NAMES, as text) are no candle, or None if they are one."""
+    """Why these values (all of VALUE_NAMES, as text) are not a candle, or None if they are one."""
     if _plainly_a_candle(*(values[name] for name in VALUE_NAMES)):
         return None
     for name in VALUE_NAMES[:4]:
@@ -75,7 +75,7 @@ def candle_fault(values: Mapping[str, str], *, any_price: bool = False) -> str |
 
 
 def _plainly_a_candle(opened: str, high: str, low: str, closed: str, volume: str) -> bool:
-    """Nearly every candle is one at first sight; False leaves it to the slower look."""
+    """A fast check that nearly every candle passes; False means that the slower check must decide."""
     texts = (opened, high, low, closed, volume)
     if not all(len(text) <= NUMBER_CHARS_MAX and _NUMBER.fullmatch(text) for text in texts):
         return False
@@ -92,7 +92,7 @@ def _plainly_a_candle(opened: str, high: str, low: str, closed: str, volume: str
 
 
 def _above(left: str, right: str) -> bool:
-    """Floats settle nearly every pair, four times as fast; decimals settle what floats cannot tell apart."""
+    """Whether left > right. Floats decide nearly every pair, four times as fast; decimals decide equal floats."""
     return float(left) >= float(right) and Decimal(left) > Decimal(right)
 
 
@@ -104,7 +104,7 @@ def same_values(left: Mapping[str, str], right: Mapping[str, str]) -> bool:
 
 
 def closed_candle(subscription: Subscription, open_ms: int, values: dict[str, str]) -> FeedRecord:
-    """The candle that a source's message has, known at its close. Raises ValueError for one that cannot be."""
+    """The candle of a source's message, known at its close. Raises ValueError for an impossible one."""
     length_ms = granularity_ms(subscription.granularity)
     if open_ms <= 0 or open_ms % length_ms:
         raise ValueError(

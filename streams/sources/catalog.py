@@ -1,9 +1,9 @@
-"""Sources by their name: the built-in ones, and those that other packages bring.
+"""Sources by name: the built-in ones, and those of other packages.
 
-Reads a name and its options (text, as `FEED_OPT_*` gives them), gives a `FeedSource`; and lists what is known,
-with kinds and granularities. A package brings a source by an entry point in the group `coordinator.feeds`: a
-callable (usually the class itself) that takes (options, on_garbage) and returns the source. A name that is
-taken twice is refused, since nobody could say which one ran. One plug-in that cannot be loaded hides no other.
+Makes a `FeedSource` from its name and its options (texts, as in `FEED_OPT_*`), and lists all sources with their kinds
+and granularities. A package adds a source by an entry point in the group `coordinator.feeds`: a callable (usually the
+class itself) that takes (options, on_garbage) and returns the source. A name that is taken twice is refused, because
+nobody could say which source ran. A plug-in that cannot be loaded does not hide the others.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ SourceFactory = Callable[[Mapping[str, str], OnGarbage | None], FeedSource]
 
 
 class SourceOffer(msgspec.Struct, frozen=True):
-    """What one source delivers: kind -> granularities, as its class says it.
+    """What one source delivers: kind -> granularities, as its class declares it.
 
-    `origin` is "built-in" or the distribution that brings it. `error` is empty unless the source cannot be
-    used; `offers` is empty when it says nothing, and then only a try can tell.
+    `origin` is "built-in" or the name of the distribution. `error` is "" unless the source cannot be used. `offers` is
+    empty if the class declares nothing; then only a try shows what it delivers.
     """
 
     name: str
@@ -48,12 +48,12 @@ class SourceOffer(msgspec.Struct, frozen=True):
 
 
 def source_names() -> list[str]:
-    """Names that `source_by_name` knows now, sorted."""
+    """The names that `source_by_name` accepts now, sorted."""
     return sorted({*_BUILT_IN, *(point.name for point in entry_points(group=ENTRY_POINT_GROUP))})
 
 
 def known_sources() -> dict[str, SourceOffer]:
-    """Every source by its name, sorted; one that cannot be loaded stands there with its `error`."""
+    """Name -> source, sorted. A source that cannot be loaded is included, with its `error`."""
     return {name: _offer(name) for name in source_names()}
 
 
@@ -62,7 +62,7 @@ def source_by_name(
 ) -> FeedSource:
     """The source `name`, made with its options.
 
-    Raises OperatorError for an unknown name (with the known ones), a name taken twice, a wrong option.
+    Raises OperatorError for an unknown name (it lists the known ones), a name taken twice, or a wrong option.
     """
     factory = _factory(name)
     if name in _BUILT_IN:
@@ -71,16 +71,16 @@ def source_by_name(
         return factory(options or {}, on_garbage)
     except OperatorError:
         raise
-    except Exception as error:  # another's code: an option that it misses, or a bug of its own
+    except Exception as error:  # code of another package: a missing option or a bug may raise anything
         raise OperatorError(
             f"FEED_SOURCE={name} cannot be made from its options (FEED_OPT_...): {described(error)}"
         ) from error
 
 
 def check_source(name: str, options: Mapping[str, str]) -> None:
-    """Can the source be made? One of ours is, and let go; of a package's that would do no one knows what.
+    """Check that the source can be made. Raises OperatorError as `source_by_name` does.
 
-    Raises OperatorError as `source_by_name`.
+    A built-in source is made and dropped. A source of another package is not made, because that may have any effect.
     """
     factory = _factory(name)
     if name in _BUILT_IN:
@@ -91,7 +91,7 @@ def _factory(name: str) -> SourceFactory:
     points = list(entry_points(group=ENTRY_POINT_GROUP, name=name))
     if len(points) + (name in _BUILT_IN) > 1:
         owners = ", ".join(["coordinator"] * (name in _BUILT_IN) + [point.value for point in points])
-        raise OperatorError(f"feed source {name!r} is given by {owners}; uninstall all but one")
+        raise OperatorError(f"feed source {name!r} comes from {owners}; uninstall all but one")
     if points:
         return _loaded(points[0])
     if name not in _BUILT_IN:
@@ -117,20 +117,20 @@ def _offer(name: str) -> SourceOffer:
 def _loaded(point: EntryPoint) -> SourceFactory:
     try:
         factory: SourceFactory = point.load()
-    except Exception as error:  # another's module runs here, and may raise anything at all
+    except Exception as error:  # the module of another package runs here, and may raise anything
         raise OperatorError(
             f"feed source {point.name!r} ({point.value}) cannot be loaded: {error}"
         ) from error
     if not callable(factory):
-        raise OperatorError(f"feed source {point.name!r} ({point.value}) is no class and no function")
+        raise OperatorError(f"feed source {point.name!r} ({point.value}) is neither a class nor a function")
     return factory
 
 
 def _candles(options: Mapping[str, str], on_garbage: OnGarbage | None) -> FeedSource:
-    given = Options("candles", options, ("path", *READING_OPTIONS))
-    if not given.text("path"):
+    checked = Options("candles", options, ("path", *READING_OPTIONS))
+    if not checked.text("path"):
         raise OperatorError("feed source 'candles' needs the option path: a file of candles")
-    return CandleFileSource(given.text("path"), on_garbage, reading_of(given))
+    return CandleFileSource(checked.text("path"), on_garbage, reading_of(checked))
 
 
 def _generated(options: Mapping[str, str], _on_garbage: OnGarbage | None) -> FeedSource:

@@ -1,15 +1,14 @@
-"""A made-up market, the same on every machine, for when there is no network and no file.
+"""A generated market, the same on every machine, for use without a network and without a file.
 
-Reads a seed, gives one-minute candles and longer ones. Every number is an integer function of
-(seed, subject, minute): no floats, no state, so any stretch can be made again, in any cuts, and be continued
-live.
+Makes candles of one minute and longer from a seed. Every number is an integer function of (seed, subject, minute),
+without floats and without state. So any period can be made again, in any pieces, and be continued live.
 
-How a price is made. Each UTC day has a price at midnight, drawn from slow waves of 1 to 64 days. Between two
-midnights the price walks by minutes, and what it missed of the next midnight is spread evenly over the day.
-The day is cut in spells of two hours: drift up, drift down, return to where the spell began, or neither;
-so a follower of trends and a bettor on returns each have their hours. Each spell has its own unrest, which
-also feeds on the last moves, and rarely a minute leaps. The walk is in parts per billion of the day's first
-price, prices in cents.
+A price is made as follows. Each UTC day has a price at midnight, from slow waves of 1 to 64 days. Between two midnights
+the price makes a random walk by minutes, and its difference to the next midnight's price is spread evenly over the day.
+The day is divided into regimes of two hours: drift up, drift down, mean reversion to the price at the regime's start,
+or none of these. So both a trend follower and a mean-reversion model have their hours. Each regime has its own
+volatility, which also rises after large moves, and now and then a minute jumps. The walk is in parts per billion of the
+day's first price, prices are in cents.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ _DRAWS = struct.Struct(">16H")
 
 
 class _Minute(msgspec.Struct, frozen=True):
-    """One minute, in cents and millionths of a coin."""
+    """One minute's candle: prices in cents, the volume in millionths of a coin."""
 
     open: int
     high: int
@@ -56,7 +55,7 @@ class _Minute(msgspec.Struct, frozen=True):
 def generated_candles(
     subscription: Subscription, start_ms: int, end_ms: int, seed: int
 ) -> Iterator[FeedRecord]:
-    """Candles with start_ms <= at <= end_ms in order. Raises OperatorError for other kinds or under 1m."""
+    """Candles with start_ms <= at <= end_ms, in order. Raises OperatorError for another kind, or shorter than 1m."""
     length_ms = _length_ms(subscription)
     minutes = length_ms // _MINUTE_MS
     first_open_ms = -(-(start_ms - length_ms) // length_ms) * length_ms
@@ -74,7 +73,7 @@ def generated_candles(
 
 
 class GeneratedSource:
-    """A feed source over the made-up market: its history has no beginning, its stream keeps to the clock."""
+    """A feed source of the generated market. Its history has no beginning; its stream follows the wall clock."""
 
     name = "generated"
     about = "a made-up market, the same for one seed on every machine; needs no network"
@@ -90,12 +89,12 @@ class GeneratedSource:
     async def history(
         self, subscription: Subscription, start_ms: int, end_ms: int
     ) -> AsyncIterator[FeedRecord]:
-        """Candles with start_ms <= at <= end_ms, none that has not closed yet."""
+        """Closed candles with start_ms <= at <= end_ms."""
         for record in generated_candles(subscription, start_ms, min(end_ms, self._now_ms()), self._seed):
             yield record
 
     async def stream(self, subscriptions: Sequence[Subscription]) -> AsyncIterator[FeedRecord]:
-        """Each candle once its time has come, from the first that closes after the call."""
+        """Each candle when it closes, from the first that closes after the call."""
         done_ms = self._now_ms()
         lengths = {_length_ms(subscription) for subscription in subscriptions}
         while lengths:
@@ -132,7 +131,7 @@ def _draws(seed: int, subject: str, what: str, number: int) -> tuple[int, ...]:
 
 
 def _midnight_cents(seed: int, subject: str, day: int) -> int:
-    """Price at the day's first instant: the subject's level, moved by waves that are straight lines."""
+    """The price at the day's start: the subject's level, moved by piecewise linear waves."""
     level = next((cents for name, cents in _START_CENTS.items() if subject.startswith(name)), 10_000)
     moved_ppb = 0
     for days, ppb in _WAVES_DAYS_AND_PPB:
@@ -145,7 +144,7 @@ def _midnight_cents(seed: int, subject: str, day: int) -> int:
     return level * (_PPB + moved_ppb) // _PPB
 
 
-@lru_cache(maxsize=16)  # a year of minutes holds no more than the last days, and a live minute costs nothing
+@lru_cache(maxsize=16)  # bounded: a replay needs only the last days, and a live minute comes from the cache
 def _day(seed: int, subject: str, day: int) -> tuple[_Minute, ...]:
     """The 1440 minutes of one day."""
     first_cents, next_cents = (_midnight_cents(seed, subject, at) for at in (day, day + 1))
@@ -159,7 +158,7 @@ def _day(seed: int, subject: str, day: int) -> tuple[_Minute, ...]:
     for i, (unrest, drawn) in enumerate(zip(unrests, draws, strict=True)):
         opened, closed = prices[i], prices[i + 1]
         reach = opened * unrest // _PPB
-        # The product of two draws makes short wicks usual and long ones rare.
+        # The product of two draws makes short wicks common and long ones rare.
         above, below = (reach * drawn[at] * drawn[at + 1] >> 32 for at in (8, 10))
         volume = 20_000 + (unrest + 4 * abs(closed - opened) * _PPB // opened) * drawn[12] // 65_535
         high, low = max(opened, closed) + above, max(1, min(opened, closed) - below)
@@ -168,7 +167,7 @@ def _day(seed: int, subject: str, day: int) -> tuple[_Minute, ...]:
 
 
 def _walk(seed: int, subject: str, day: int) -> tuple[list[int], list[int], list[tuple[int, ...]]]:
-    """Where the price stands after each minute (ppb from midnight), each minute's unrest, and the draws."""
+    """The price after each minute (ppb from midnight), the volatility of each minute (ppb), and the random draws."""
     where, last, unrest = 0, 0, _UNREST_PPB[1]
     walk, unrests, all_draws = [], [], []
     mood, calm, began = _RETURN, unrest, 0
@@ -179,7 +178,7 @@ def _walk(seed: int, subject: str, day: int) -> tuple[list[int], list[int], list
             mood, calm, began = spell[0] % 4, _UNREST_PPB[spell[1] % 4], where
         drawn = _draws(seed, subject, "minute", minute)
         unrest = (80 * unrest + 12 * calm + 10 * min(abs(last), 4 * calm)) // 100
-        # Four uniform draws around 0, scaled to the unrest: close enough to a bell.
+        # Four uniform draws around 0, scaled to the volatility: nearly a normal distribution.
         noise = (sum(drawn[:4]) - 131_070) * unrest // 37_837
         if drawn[4] < _LEAPS_OF_65536:
             noise *= 6

@@ -1,6 +1,6 @@
-"""Several live streams as one, in order of arrival.
+"""Merges several live streams into one, in order of arrival.
 
-The first that fails ends all of them with its error: a half of a source is not the source.
+If one of them fails, all end with its error, so that a source is never half connected.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ QUEUE_MAX = 1_000
 
 
 async def merged(streams: Sequence[AsyncGenerator[Item, None]]) -> AsyncGenerator[Item, None]:
-    """What any of the streams gives, until it is closed. Raises what one of them raised."""
+    """The items of all streams, until closed. Raises the error of a stream that fails."""
     if len(streams) == 1:
         async with aclosing(streams[0]) as only:
             async for item in only:
@@ -30,13 +30,13 @@ async def merged(streams: Sequence[AsyncGenerator[Item, None]]) -> AsyncGenerato
     pumps = [asyncio.create_task(pump(stream)) for stream in streams]
     getting: asyncio.Task[Item] | None = None
     try:
-        while not all(one.done() for one in pumps) or not queue.empty():
+        while not all(task.done() for task in pumps) or not queue.empty():
             getting = asyncio.create_task(queue.get())
-            running = [one for one in pumps if not one.done()]
+            running = [task for task in pumps if not task.done()]
             await asyncio.wait([getting, *running], return_when=asyncio.FIRST_COMPLETED)
-            for one in pumps:
-                if one.done():
-                    one.result()
+            for task in pumps:
+                if task.done():
+                    task.result()
             if getting.done():
                 yield getting.result()
             else:

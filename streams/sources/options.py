@@ -1,8 +1,8 @@
-"""A source's options: text, as `FEED_OPT_*` gives it, read as what the source needs.
+"""A source's options: texts, as in `FEED_OPT_*`, converted to what the source needs.
 
-Pure. `options_from` takes the variables of one source out of an environment: `FEED_OPT_REST_URL=...` is the
-option `rest_url`, and Pyth's own `PYTH_API_KEY` and `PYTH_HERMES_URL` stand for `api_key` and `hermes_url`.
-A wrong option is the operator's fault and says what to change; a secret is never part of a message.
+Pure. `options_from` takes the variables of one source from an environment: `FEED_OPT_REST_URL=...` is the option
+`rest_url`, and Pyth's own `PYTH_API_KEY` and `PYTH_HERMES_URL` are `api_key` and `hermes_url`. A wrong option is the
+operator's fault, and the message says what to change; a message never holds a secret.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ _SETTINGS: Mapping[str, Mapping[str, str]] = MappingProxyType(
         "generated": MappingProxyType({"seed": "FEED_SEED"}),
     }
 )
-"""Options that are settings of their own, and no FEED_OPT_*."""
+"""Source -> option -> the setting that it is taken from, in place of FEED_OPT_*."""
 
 
 def options_from(environ: Mapping[str, str], source: str) -> dict[str, str]:
-    """The options of `source` that an environment holds. `FEED_OPT_*` wins over a source's own variables."""
+    """The options of `source` in an environment. `FEED_OPT_*` overrides a source's own variables."""
     own = _OWN_VARIABLES.get(source, {})
     options = {option: environ[variable] for variable, option in own.items() if environ.get(variable)}
     for variable, text in environ.items():
@@ -54,18 +54,18 @@ def options_from(environ: Mapping[str, str], source: str) -> dict[str, str]:
 
 
 def variable_of(source: str, option: str) -> str:
-    """What an operator sets for an option: the name that a message about it begins with."""
+    """The variable that an operator sets for an option; messages begin with it."""
     own = [variable for variable, name in _OWN_VARIABLES.get(source, {}).items() if name == option]
     return " or ".join([_SETTINGS.get(source, {}).get(option, f"{PREFIX}{option.upper()}"), *own])
 
 
 class Options:
-    """The options given to one source. Raises OperatorError for a name that the source does not have."""
+    """The options of one source. Raises OperatorError for an option that the source does not have."""
 
-    def __init__(self, source: str, given: Mapping[str, str], known: Collection[str]) -> None:
+    def __init__(self, source: str, texts: Mapping[str, str], known: Collection[str]) -> None:
         self._source = source
-        self._given = given
-        unknown = sorted(set(given) - set(known))
+        self._texts = texts
+        unknown = sorted(set(texts) - set(known))
         if unknown:
             raise OperatorError(
                 f"{variable_of(source, unknown[0])}: feed source {source!r} has no option {unknown[0]}; "
@@ -73,8 +73,8 @@ class Options:
             )
 
     def text(self, name: str, default: str = "") -> str:
-        """The option's text, without blanks around it."""
-        return self._given.get(name, default).strip()
+        """The option's text without surrounding blanks."""
+        return self._texts.get(name, default).strip()
 
     def whole(self, name: str, default: int, least: int | None = None) -> int:
         """A whole number. Raises OperatorError."""
@@ -92,7 +92,7 @@ class Options:
         return self.positive(name, default, "a positive number of seconds")
 
     def positive(self, name: str, default: float, what: str) -> float:
-        """A positive, finite number, `what` in words. Raises OperatorError."""
+        """A positive, finite number; `what` describes it in a message. Raises OperatorError."""
         text = self.text(name, str(default))
         try:
             number = float(_plain(text))
@@ -103,12 +103,12 @@ class Options:
         return number
 
     def secret(self, name: str) -> str:
-        """A text that goes into a header. Raises OperatorError, without the text."""
+        """A secret that is sent in a header. Raises OperatorError, without the secret."""
         check_secret(variable_of(self._source, name), self.text(name))
         return self.text(name)
 
     def yes(self, name: str) -> bool:
-        """`true` or `false`, which is the default. Raises OperatorError."""
+        """`true` or `false`; `false` is the default. Raises OperatorError."""
         text = self.text(name, "false").lower()
         if text not in ("true", "false"):
             raise self.wrong(name, "give true or false")
@@ -123,7 +123,7 @@ class Options:
 
 
 def _plain(text: str) -> str:
-    """`text`, if it holds no more than people mean: Python reads 1_000 and Arabic digits too. Raises ValueError."""
+    """`text`, if it is ASCII without underscores: Python also accepts 1_000 and Arabic digits. Raises ValueError."""
     if not text.isascii() or "_" in text:
         raise ValueError(text)
     return text

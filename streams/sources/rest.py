@@ -1,8 +1,8 @@
-"""Questions to a REST side: one good answer, after as many attempts as patience allows.
+"""Requests to a REST server: one good answer, after as many attempts as `Patience` allows.
 
-Raises by whose fault it is: WorldError for what does not answer or cannot, RefusedError where asking again soon is of
-no use, NoHistoryError for a route that is served no more, OperatorError for what the other side refuses (a wrong
-symbol, a missing key). Headers, where secrets are, never become part of a message.
+Raises by whose fault it is: WorldError if the server does not answer or cannot, RefusedError if it is useless to ask
+again soon, NoHistoryError for a route that no longer exists, OperatorError for a request that the server refuses (a
+wrong symbol, a missing key). Headers hold secrets, and are never part of a message.
 """
 
 from __future__ import annotations
@@ -30,8 +30,10 @@ Params = Mapping[str, str | int | Sequence[str]]
 
 
 class Rest:
-    """One base URL. `advice` maps statuses that are the operator's fault to what to change, `lasting` those of the
-    world that end when somebody has done something, `gone` those of a route that is served no more.
+    """The REST server at one base URL.
+
+    Texts for statuses: `advice` says what the operator must change, if a status is the operator's fault; `lasting`
+    explains a refusal of the world that does not end by itself; `gone` is for a route that no longer exists.
     """
 
     def __init__(
@@ -55,7 +57,7 @@ class Rest:
         self._gone = gone
 
     def client(self) -> httpx.AsyncClient:
-        """A client for a run of questions; close it."""
+        """A client for a series of requests; close it."""
         return http_client(
             self.base_url,
             timeout=self._patience.request_timeout_seconds,
@@ -63,7 +65,7 @@ class Rest:
         )
 
     async def get(self, client: httpx.AsyncClient, path: str, params: Params) -> httpx.Response:
-        """The answer with status 200."""
+        """The answer, which has status 200."""
         try:
             async for attempt in attempts(self._patience, self._patience.attempts):
                 with attempt:
@@ -82,40 +84,40 @@ class Rest:
         return response
 
     def check(self, status: int, path: str, params: Params, body: bytes) -> None:
-        """Raises what a status other than 200 means."""
+        """Raise the error that a status other than 200 means."""
         if status == httpx.codes.OK:
             return
         text = self.refusal(body)
         if status in self._advice:
-            asked = " ".join(f"{name}={value}" for name, value in params.items())
+            params_text = " ".join(f"{name}={value}" for name, value in params.items())
             advice = self._advice[status]
             raise OperatorError(
-                f"{self._source} refuses {path} {asked}: {text or f'status {status}'}"
+                f"{self._source} refuses {path} {params_text}: {text or f'status {status}'}"
                 + (f"; {advice}" if advice else "")
             )
-        what = self._gone.get(status) or self._lasting.get(status)
-        why = f"{text}; {what}" if what else text
-        said = f"{self._source}: {self.base_url}{path}: status {status}: {why}"
+        remark = self._gone.get(status) or self._lasting.get(status)
+        reason = f"{text}; {remark}" if remark else text
+        message = f"{self._source}: {self.base_url}{path}: status {status}: {reason}"
         if status in self._gone:
-            raise NoHistoryError(said)
-        raise RefusedError(said, self._patience.refused_seconds)
+            raise NoHistoryError(message)
+        raise RefusedError(message, self._patience.refused_seconds)
 
     def busy(self, response: httpx.Response, body: bytes) -> BusyError:
-        """What an answer other than 200 is, with the other side's own reason."""
+        """The error for an answer other than 200, with the server's own reason."""
         return BusyError(response.status_code, response.headers.get("Retry-After"), self.refusal(body))
 
     def refusal(self, body: bytes) -> str:
-        """What the other side says about it, in one line."""
+        """The server's reason as one line, without secrets."""
         return self._without_secrets(self._refusal_text(body))
 
     def _without_secrets(self, text: str) -> str:
-        """A server may say back what it was sent."""
+        """Replace the secrets of the headers: a server may send back what it received."""
         for value in self._headers.values():
             text = text.replace(value.rpartition(" ")[2], "***")
         return text
 
     async def time_ms(self, path: str) -> int:
-        """What time this side says it is, in ms, by the Date header of any answer. Raises WorldError."""
+        """The server's time in ms, from the Date header of an answer. Raises WorldError."""
         try:
             async with self.client() as client:
                 response = await client.get(path)
@@ -126,7 +128,7 @@ class Rest:
             raise WorldError(f"{self._source}: {self.base_url}{path}: the answer has no Date") from None
 
     async def probe(self, path: str, timeout_seconds: float) -> Probe:
-        """Whether this side answers in time; asked once, never retried, never raises for the world."""
+        """Whether the server answers in time. Asks once; does not raise for a fault of the world."""
         try:
             async with self.client() as client:
                 response = await client.get(path, timeout=timeout_seconds)

@@ -1,8 +1,8 @@
-"""How sources wait: backoff with jitter, the server's Retry-After, bounds.
+"""How sources retry: backoff with jitter, the server's Retry-After, and bounds.
 
-Reads errors, says whether to try again and when. A lost connection, 418, 429 and 5xx are the world's and are
-retried; everything else goes up at once. A refusal that will not end by itself (403, 451, a ban) is tried again after
-`refused_seconds`, and only where nothing else is left to do. The waiting itself is stamina's.
+Decides from an error whether to retry and when. A lost connection, 418, 429 and 5xx are the world's fault and are
+retried; any other error is raised at once. A refusal that will not end by itself (403, 451, a ban) is retried after
+`refused_seconds`, and only if there is nothing else to do. The library stamina does the waiting.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from coordinator.streams.setting_checks import url_host
 from coordinator.streams.sources.options import variable_of
 
 BANNED = 418
-"""Binance's word for an address that went on after 429."""
+"""Binance's status for an address that kept sending requests after 429."""
 BUSY_STATUSES = (408, BANNED, 425, 429)
 SERVER_ERRORS_FROM = 500
 BODY_CHARS_MAX = 200
@@ -36,7 +36,7 @@ log = structlog.get_logger(__name__)
 
 
 class Patience(msgspec.Struct, frozen=True):
-    """How long a source waits, and for what; the tests wait less."""
+    """How long a source waits, and for what. Tests use shorter times."""
 
     request_timeout_seconds: float = 10.0
     attempts: int = 6
@@ -51,7 +51,7 @@ class Patience(msgspec.Struct, frozen=True):
 
     @property
     def future_ms_max(self) -> int:
-        """By how much a record's time may be ahead of now: clocks differ a little."""
+        """How far a record's time may be ahead of now, in ms: clocks differ a little."""
         return int(self.future_seconds_max * 1000)
 
 
@@ -63,8 +63,9 @@ class Probe(msgspec.Struct, frozen=True):
 
 
 class BusyError(Exception):
-    """The other side answered that it cannot now, or will not; with its reason and the pause that it asks for, if it
-    said them.
+    """The other side answered that it cannot answer now, or will not.
+
+    The message has its reason and the pause that it asks for, if it gave them.
     """
 
     def __init__(self, status: int, retry_after: str | None, text: str = "") -> None:
@@ -76,17 +77,17 @@ class BusyError(Exception):
 
     @property
     def is_refusal(self) -> bool:
-        """Will it not end by itself within moments?"""
+        """Whether the other side refuses for good, and is not only busy for a moment."""
         return self.status == BANNED or not is_busy(self.status)
 
 
 def is_busy(status: int) -> bool:
-    """Whether a status says "not now"."""
+    """Whether a status means "not now"."""
     return status in BUSY_STATUSES or status >= SERVER_ERRORS_FROM
 
 
 def attempts(patience: Patience, count: int | None) -> AsyncIterator[stamina.Attempt]:
-    """Up to `count` attempts (None: for ever) with backoff, jitter and the server's own pauses."""
+    """Up to `count` attempts (None: without limit) with backoff, jitter and the pauses that the server asks for."""
     return aiter(
         stamina.retry_context(
             on=partial(_pause_after, patience=patience, for_ever=count is None),
@@ -100,7 +101,7 @@ def attempts(patience: Patience, count: int | None) -> AsyncIterator[stamina.Att
 
 
 def _pause_after(error: Exception, *, patience: Patience, for_ever: bool) -> bool | float:
-    """Whether to try again: True for the usual backoff, seconds where the server asked for them."""
+    """Whether to retry: True for the usual backoff, or the seconds to wait."""
     if isinstance(error, BusyError):
         asked_seconds = error.retry_after_seconds
         if asked_seconds is None and error.is_refusal:
@@ -114,7 +115,7 @@ def _pause_after(error: Exception, *, patience: Patience, for_ever: bool) -> boo
 
 
 def retry_after_seconds(header: str | None) -> float | None:
-    """The server's Retry-After (seconds or an HTTP date) as seconds from now; None if it is not clear."""
+    """The server's Retry-After (seconds or an HTTP date) in seconds from now; None if it cannot be read."""
     if header is None:
         return None
     if header.strip().isdecimal():
@@ -127,38 +128,39 @@ def retry_after_seconds(header: str | None) -> float | None:
 
 
 def reason_of(error: BaseException) -> str:
-    """An error as a reason: its text, or its name where it has none."""
+    """An error's text, or the name of its class if it has none."""
     return str(error) or type(error).__name__
 
 
 def trouble_of(error: BaseException) -> tuple[str, str]:
-    """The state and the reason of a source that this error keeps away."""
+    """(state, reason) of a source that cannot be reached because of this error."""
     refused = (isinstance(error, BusyError) and error.is_refusal) or isinstance(error, RefusedError)
     return ("refused" if refused else "reconnecting"), reason_of(error)
 
 
 async def wait_after(error: WorldError, source: str, health: SourceHealth, patience: Patience) -> None:
-    """Let `health` stand as this error says, and wait as long as it asks for. What stays the same is logged once."""
+    """Set `health` by this error, and wait until the next try. A reason that stays the same is logged once."""
     if health.reason != str(error):
         log.warning("feed_connection_lost", source=source, reason=str(error))
     health.state, health.reason = trouble_of(error)
-    usual = uniform(0, patience.wait_max_seconds)
-    await asyncio.sleep(error.again_seconds if isinstance(error, RefusedError) else usual)
+    backoff_seconds = uniform(0, patience.wait_max_seconds)
+    await asyncio.sleep(error.again_seconds if isinstance(error, RefusedError) else backoff_seconds)
 
 
 def plain_refusal(body: bytes) -> str:
-    """The start of a body, in one line."""
+    """The start of a body as one line."""
     return " ".join(body[:BODY_CHARS_MAX].decode(errors="replace").split())
 
 
 def checked_url(source: str, option: str, text: str, schemes: tuple[str, ...]) -> str:
-    """The URL without a slash at its end. Raises OperatorError for what is no URL of these schemes, without showing it:
-    it may hold a key.
+    """The URL without a slash at its end.
+
+    Raises OperatorError if it is not a URL of these schemes. The message does not show it, because it may hold a key.
     """
     url_host(variable_of(source, option), text, schemes)
     return text.rstrip("/")
 
 
 def log_garbage(reason: str, text: str) -> None:
-    """What happens to garbage where nobody takes it."""
+    """Log garbage: the default, if a source is made without `on_garbage`."""
     log.warning("feed_garbage_received", reason=reason, text=text[:200])

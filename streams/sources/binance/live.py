@@ -1,7 +1,7 @@
-"""The messages of Binance's combined streams, as records.
+"""Converts the messages of Binance's combined streams to records.
 
-Pure but for the folds of trades that a `LiveReader` keeps. One reader serves one connection after the other.
-A message is read once, whatever its kind; an update of an open candle is no fact and gives nothing.
+A `LiveReader` keeps the trades of the running second, and nothing else. It can serve several connections, one after the
+other. An update of an open candle is not final, and yields no record.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from coordinator.streams.sources.binance.messages import (
 )
 
 STREAMS_MAX = 1_024
-"""How many streams Binance lets one connection carry."""
+"""How many streams Binance allows on one connection."""
 
 
 CLOCKS_APART_MS = 1_000
-"""How far the exchange's own machines may disagree about the time."""
+"""How far the clocks of the exchange's own machines may differ."""
 
 
 class _Kline(msgspec.Struct, frozen=True):
@@ -75,7 +75,7 @@ class _DepthEvent(msgspec.Struct, frozen=True, tag_field="e", tag="depthUpdate")
 
 
 class _Goodbye(msgspec.Struct, frozen=True, tag_field="e", tag="serverShutdown"):
-    """Said before the server goes; the connection then ends, and the next one is made as always."""
+    """Announces that the server will stop: the connection will end, and the source reconnects as usual."""
 
 
 class _Message(msgspec.Struct, frozen=True):
@@ -86,32 +86,41 @@ _MESSAGES = msgspec.json.Decoder(_Message)
 
 
 FUTURES_ROUTES: Mapping[str, str] = MappingProxyType({"depth": "/public", "funding": "/market"})
-"""Where on the USD-M futures' host a kind is pushed. Without it the host acknowledges all and pushes the book alone."""
+"""Kind -> its route on the USD-M futures host.
+
+Without a route the host acknowledges every stream, but sends only depth.
+"""
 
 
 def stream_path(
     subscriptions: Sequence[Subscription], depth_levels: int = 5
 ) -> dict[str, list[Subscription]]:
-    """Path and query of each websocket that they need, with what it carries: one for spot, one for each route of the
-    futures. Raises OperatorError for more than one connection carries, and for one symbol in two spellings.
+    """Path and query of each websocket -> its subscriptions: one for spot, one for each route of the futures.
+
+    Raises OperatorError for more streams than one connection allows, and for one symbol in two spellings.
     """
     by_route: dict[str, list[Subscription]] = {}
-    for one in subscriptions:
-        by_route.setdefault(FUTURES_ROUTES.get(one.kind, ""), []).append(one)
-    found: dict[str, list[Subscription]] = {}
+    for subscription in subscriptions:
+        by_route.setdefault(FUTURES_ROUTES.get(subscription.kind, ""), []).append(subscription)
+    paths: dict[str, list[Subscription]] = {}
     spelt: dict[tuple[str, str], Subscription] = {}
-    for one in subscriptions:
-        other = spelt.setdefault((one.subject.upper(), _stream_name(one, depth_levels)), one)
-        if other != one:
+    for subscription in subscriptions:
+        first_spelt = spelt.setdefault(
+            (subscription.subject.upper(), _stream_name(subscription, depth_levels)), subscription
+        )
+        if first_spelt != subscription:
             raise OperatorError(
-                f"binance: {other.subject} and {one.subject} are one symbol in two spellings; keep one"
+                f"binance: {first_spelt.subject} and {subscription.subject} are one symbol in two spellings; keep one"
             )
     for route, carried in by_route.items():
         if len(carried) > STREAMS_MAX:
             raise OperatorError(f"binance: one connection carries {STREAMS_MAX} subjects, not {len(carried)}")
-        names = [f"{one.subject.lower()}@{_stream_name(one, depth_levels)}" for one in carried]
-        found[f"{route}/stream?streams={'/'.join(names)}"] = carried
-    return found
+        names = [
+            f"{subscription.subject.lower()}@{_stream_name(subscription, depth_levels)}"
+            for subscription in carried
+        ]
+        paths[f"{route}/stream?streams={'/'.join(names)}"] = carried
+    return paths
 
 
 def _stream_name(subscription: Subscription, depth_levels: int) -> str:
@@ -127,16 +136,19 @@ def _stream_name(subscription: Subscription, depth_levels: int) -> str:
 
 
 class LiveReader:
-    """Turns messages into records of the subscriptions. Symbols are compared without regard to case."""
+    """Converts messages to records of the subscriptions. Symbols are compared without regard to case."""
 
     def __init__(self, subscriptions: Sequence[Subscription]) -> None:
-        self._wanted = {(one.subject.upper(), one.kind, interval_of(one)): one for one in subscriptions}
+        self._wanted = {
+            (subscription.subject.upper(), subscription.kind, interval_of(subscription)): subscription
+            for subscription in subscriptions
+        }
         self._folds: dict[Subscription, TradeFold] = {}
         self.said_ms = -1
         """When the exchange sent the last message, by its own clock."""
 
     def record(self, raw: str | bytes) -> FeedRecord | None:
-        """The fact in a message; None when it holds none (yet). Raises ValueError for what was not asked for."""
+        """The record in a message; None if it holds none (yet). Raises ValueError for an unwanted stream."""
         try:
             event = _MESSAGES.decode(raw).data
         except (msgspec.DecodeError, UnicodeDecodeError) as error:

@@ -76,7 +76,7 @@ class BinanceSource:
         self._spot = self._rest(checked_url(self.name, "rest_url", rest_url, web))
         self._futures = self._rest(checked_url(self.name, "futures_rest_url", futures_rest_url, web))
         self._spot_socket = checked_url(self.name, "websocket_url", websocket_url, sockets)
-        # The route is ours to choose: an address that names one is taken without it.
+        # The route is chosen per kind: drop it from an address that names one.
         self._futures_socket = re.sub(
             "/(public|market)$",
             "",
@@ -94,7 +94,7 @@ class BinanceSource:
         urls = ("rest_url", "websocket_url", "futures_rest_url", "futures_websocket_url")
         waits = ("request_timeout_seconds", "idle_seconds_min", "ping_seconds", "future_seconds_max")
         options = Options(cls.name, given, (*urls, *waits, "attempts", "depth_levels"))
-        usual = Patience()
+        default = Patience()
         depth_levels = options.whole("depth_levels", 5)
         if depth_levels not in DEPTH_LEVELS:
             raise options.wrong("depth_levels", f"give one of {', '.join(map(str, DEPTH_LEVELS))}")
@@ -103,8 +103,8 @@ class BinanceSource:
             options.text("websocket_url", WEBSOCKET_URL),
             on_garbage,
             Patience(
-                **{name: options.seconds(name, getattr(usual, name)) for name in waits},
-                attempts=options.whole("attempts", usual.attempts, 1),
+                **{name: options.seconds(name, getattr(default, name)) for name in waits},
+                attempts=options.whole("attempts", default.attempts, 1),
             ),
             futures_rest_url=options.text("futures_rest_url", FUTURES_REST_URL),
             futures_websocket_url=options.text("futures_websocket_url", FUTURES_WEBSOCKET_URL),
@@ -113,12 +113,12 @@ class BinanceSource:
 
     @property
     def state(self) -> str:
-        """How the live side stands, in one line."""
+        """The state of the live side as one line."""
         health = self.health
         return f"{health.state}: {health.reason}" if health.reason else health.state
 
     async def probe(self, timeout_seconds: float = 3.0) -> Probe:
-        """Whether the REST side answers in time; asked once, never retried, never raises for the world."""
+        """Whether the REST server answers in time. Asks once; does not raise for a fault of the world."""
         return await self._spot.probe("/api/v3/ping", timeout_seconds)
 
     async def time_ms(self) -> int:
@@ -129,22 +129,34 @@ class BinanceSource:
     def history(self, subscription: Subscription, start_ms: int, end_ms: int) -> AsyncIterator[FeedRecord]:
         """Records with start_ms <= at <= end_ms, in order.
 
-        Raises WorldError when they cannot be had (NoHistoryError for depth and `funding 1s`, which have none at all),
-        OperatorError when the exchange refuses the request.
+        Raises WorldError if they cannot be read (NoHistoryError for depth and `funding 1s`, which have no history),
+        OperatorError if the exchange refuses the request.
         """
         return self._history(subscription, start_ms, end_ms)
 
     async def stream(self, subscriptions: Sequence[Subscription]) -> AsyncIterator[FeedRecord]:
-        """Facts as they become known, for ever; reconnects by itself."""
-        spot = [one for one in subscriptions if interval_of(one) and one.kind in ("candle", "tick")]
-        settled = [one for one in subscriptions if (one.kind, one.granularity) == ("funding", "8h")]
-        futures = [one for one in subscriptions if one not in spot and one not in settled]
-        parts = [
-            self._live(url + path, carried)
-            for url, part in ((self._spot_socket, spot), (self._futures_socket, futures))
-            for path, carried in stream_path(part, self._depth_levels).items()
+        """Records as they arrive, without end; reconnects by itself."""
+        spot = [
+            subscription
+            for subscription in subscriptions
+            if interval_of(subscription) and subscription.kind in ("candle", "tick")
         ]
-        parts += [self._polled(one) for one in settled]
+        settled = [
+            subscription
+            for subscription in subscriptions
+            if (subscription.kind, subscription.granularity) == ("funding", "8h")
+        ]
+        futures = [
+            subscription
+            for subscription in subscriptions
+            if subscription not in spot and subscription not in settled
+        ]
+        parts = [
+            self._live(url + path, streamed)
+            for url, part in ((self._spot_socket, spot), (self._futures_socket, futures))
+            for path, streamed in stream_path(part, self._depth_levels).items()
+        ]
+        parts += [self._polled(subscription) for subscription in settled]
         if not parts:
             return
         async with aclosing(merged(parts)) as records:
@@ -156,14 +168,14 @@ class BinanceSource:
     ) -> AsyncGenerator[FeedRecord, None]:
         interval_of(subscription)
         end_ms = min(end_ms, self._now_ms() + self._patience.future_ms_max)
-        asked = (subscription, start_ms, end_ms, self._refused)
+        question = (subscription, start_ms, end_ms, self._refused)
         match subscription.kind, subscription.granularity:
             case "candle", _:
-                pages = binance_history.candles(self._spot, *asked)
+                pages = binance_history.candles(self._spot, *question)
             case "tick", _:
-                pages = binance_history.trades(self._spot, *asked)
+                pages = binance_history.trades(self._spot, *question)
             case "funding", "8h":
-                pages = binance_history.fundings(self._futures, *asked)
+                pages = binance_history.fundings(self._futures, *question)
             case kind, granularity:
                 raise NoHistoryError(f"binance has no history of {kind} {granularity}")
         async with aclosing(pages) as records:
@@ -176,7 +188,7 @@ class BinanceSource:
         reader = LiveReader(subscriptions)
         idle_seconds = max(
             self._patience.idle_seconds_min,
-            2 * min(granularity_ms(one.granularity) for one in subscriptions) / 1000,
+            2 * min(granularity_ms(subscription.granularity) for subscription in subscriptions) / 1000,
         )
         messages = socket_messages(url, self.name, self._patience, idle_seconds, self.health, refusal_text)
         async with aclosing(messages):
@@ -188,7 +200,7 @@ class BinanceSource:
                     fault = record and time_fault(record.ts_event, record.at, now_ms, future_ms_max)
                     if fault:
                         raise ValueError(fault)
-                    # One message from the far future must not make the next ones believable.
+                    # A message from the far future must not make later ones credible.
                     if time_fault(reader.said_ms, reader.said_ms, now_ms, future_ms_max) is None:
                         self.health.time_ms = reader.said_ms
                 except ValueError as error:
@@ -199,7 +211,7 @@ class BinanceSource:
                     yield record
 
     async def _polled(self, subscription: Subscription) -> AsyncGenerator[FeedRecord, None]:
-        """Settled rates have no stream: they are asked for, from now on."""
+        """Poll for settled rates from now on: there is no stream of them."""
         next_ms = self._now_ms() - FUNDING_LOOK_BACK_MS
         while True:
             try:

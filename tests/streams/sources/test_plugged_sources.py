@@ -82,7 +82,7 @@ def test_a_package_that_cannot_be_loaded_is_listed_with_its_reason_and_hides_no_
     assert list(known) == sorted(known) == source_names()
     assert "no licence" in known["broken"].error
     assert known["broken"].origin == "broken-feed"
-    assert "is no class and no function" in known["odd"].error
+    assert "is neither a class nor a function" in known["odd"].error
     assert "uninstall all but one" in known["binance"].error
     assert known["counting"].error == ""
     with pytest.raises(OperatorError, match="cannot be loaded: no licence"):

@@ -125,7 +125,7 @@ def test_a_package_brings_a_source_by_entry_point(monkeypatch: pytest.MonkeyPatc
         OperatorError, match=r"feed source 'lost' \(no_such_package:Source\) cannot be loaded"
     ):
         source_by_name("lost")
-    with pytest.raises(OperatorError, match="feed source 'binance' is given by coordinator, no_such_package"):
+    with pytest.raises(OperatorError, match="feed source 'binance' comes from coordinator, no_such_package"):
         source_by_name("binance")
 
 
