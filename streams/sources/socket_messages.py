@@ -1,10 +1,10 @@
-"""Messages of one websocket, for ever: it reconnects by itself.
+"""The messages of one websocket, without end: it reconnects by itself.
 
-A connection counts once it has said something, so that one which opens and falls silent is backed off from
-like one that never opened. A handshake that is refused keeps the server's own reason; one that will not be taken soon
-is tried slowly. Server pings are answered and our own are sent by the library; a pong that does
-not come ends the connection. What was missed between two connections is not looked for here: `health` counts
-the connections, and the feed worker asks history.
+A connection counts once it has sent a message, so that a server which accepts connections and stays silent is backed
+off from like one that does not accept any. A refused handshake keeps the server's own reason; if it is refused for
+good, it is retried slowly. The library answers pings and sends ours; a missing pong ends the connection. This module
+does not fetch what was missed between two connections: `health` counts the connections, and the feed worker reads
+history.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ async def socket_messages(
     health: SourceHealth,
     refusal_text: Callable[[bytes], str] = plain_refusal,
 ) -> AsyncGenerator[str | bytes, None]:
-    """What the server says, in its order. Ends only when it is closed or cancelled."""
+    """The server's messages, in order. Ends only when it is closed or cancelled."""
     while True:
         socket, message = await _connected(url, patience, idle_seconds, health, refusal_text)
         try:
@@ -53,7 +53,7 @@ async def socket_messages(
             log.warning("feed_connection_lost", source=source, reason=reason_of(error))
         finally:
             await socket.close()
-        # One pause before the first new attempt, so that many nodes do not come back in one instant.
+        # A random pause before the first new attempt, so that many nodes do not reconnect at the same time.
         await asyncio.sleep(uniform(0, patience.wait_initial_seconds))
 
 

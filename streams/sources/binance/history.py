@@ -1,9 +1,9 @@
-"""Binance's past, page by page: candles, trades and settled funding rates.
+"""Reads Binance's history page by page: candles, trades and settled funding rates.
 
-Reads the REST routes; gives records in order of time. Whether the last candle has closed is asked of the
-exchange's clock, never only of ours, because a candle taken too early would be frozen half-made. A page that
-brings nothing forward ends the reading with an error, so that a server which repeats itself cannot hold us.
-Raises WorldError when it cannot be had, OperatorError when the exchange refuses.
+Reads the REST routes; yields records in order of time. The exchange's clock decides whether the last candle has closed,
+because a candle that is read too early would be recorded half-made. A page without progress raises an error, so that a
+server which repeats itself cannot hold the reader. Raises WorldError if history cannot be read, OperatorError if the
+exchange refuses.
 """
 
 from __future__ import annotations
@@ -57,12 +57,13 @@ async def candles(
                 return
             rows = _read(kline_of, page, on_garbage)
             records = [_made(candle_of_row, row, subscription, on_garbage) for row in rows]
-            fresh = [one for one in records if one is not None and next_ms <= one.ts_event <= last_ms]
-            if (
-                not fresh
-            ):  # rows that are no candles settle their minutes, else they would be asked for, for ever
+            new_records = [
+                record for record in records if record is not None and next_ms <= record.ts_event <= last_ms
+            ]
+            if not new_records:
+                # Wrong rows count as the answer for their minutes: otherwise these would be requested for ever.
                 next_ms = _after_bad_rows(rows, length_ms, next_ms, last_ms, subscription)
-            for record in sorted(fresh, key=lambda candle: candle.ts_event):
+            for record in sorted(new_records, key=lambda candle: candle.ts_event):
                 if record.ts_event >= next_ms:
                     next_ms = record.at
                     yield record
@@ -71,19 +72,19 @@ async def candles(
 def _after_bad_rows(
     rows: Sequence[Sequence[Any]], length_ms: int, next_ms: int, last_ms: int, subscription: Subscription
 ) -> int:
-    """Where to read on after a page without one candle. Raises WorldError for a page that tells only of before."""
+    """Where to continue after a page without a valid candle. Raises WorldError for a page of earlier rows only."""
     opens = [row[0] for row in rows if row and type(row[0]) is int]
     ahead = [open_ms for open_ms in opens if next_ms <= open_ms <= last_ms]
     if opens and not ahead:
         raise _nothing_new(subscription, next_ms)
-    # A page whose times cannot be read either is all that there is of the stretch.
+    # If the times cannot be read, either, the page is all that there is of this period.
     return max(ahead) // length_ms * length_ms + length_ms if ahead else last_ms + length_ms
 
 
 async def trades(
     rest: Rest, subscription: Subscription, start_ms: int, end_ms: int, on_garbage: OnGarbage
 ) -> AsyncGenerator[FeedRecord, None]:
-    """Ticks with start_ms <= at <= end_ms, of milliseconds that are over: one record each, whole."""
+    """Ticks with start_ms <= at <= end_ms: one complete record for each millisecond that has passed."""
     async with rest.client() as client:
         end_ms = min(end_ms, await _exchange_time_ms(rest, client, "/api/v3/time") - 1)
         if end_ms < start_ms:
@@ -99,7 +100,7 @@ async def trades(
             held += [row for row in fresh if start_ms <= row.traded_at <= end_ms]
             over = len(page) < PAGE_ROWS_MAX or fresh[-1].traded_at > end_ms
             groups = [list(group) for _, group in groupby(held, key=lambda row: row.traded_at)]
-            # The last millisecond of a page may go on in the next one.
+            # The last millisecond of a page may continue on the next one.
             held = [] if over or not groups else groups.pop()
             for group in groups:
                 record = _made(_tick, group, subscription, on_garbage)
@@ -148,7 +149,7 @@ def _tick(group: list[TradeRow], subscription: Subscription) -> FeedRecord:
 def _read(
     read: Callable[[msgspec.Raw], Row], page: Sequence[msgspec.Raw], on_garbage: OnGarbage
 ) -> list[Row]:
-    """The rows that can be read; each of the others is told."""
+    """The rows that can be read; `on_garbage` is called for each of the others."""
     rows: list[Row] = []
     for raw in page:
         try:
@@ -178,8 +179,8 @@ async def _page(
     subscription: Subscription,
     query: Mapping[str, str | int],
 ) -> list[msgspec.Raw]:
-    asked = {"symbol": subscription.subject.upper(), **query, "limit": PAGE_ROWS_MAX}
-    response = await rest.get(client, path, asked)
+    params = {"symbol": subscription.subject.upper(), **query, "limit": PAGE_ROWS_MAX}
+    response = await rest.get(client, path, params)
     try:
         return rows_of_page(response.content)
     except ValueError as error:

@@ -1,15 +1,14 @@
-"""What Binance says, turned into feed records.
+"""Converts Binance's rows and messages to feed records.
 
-Pure. Reads rows of the REST routes and the messages of combined websocket streams; gives `FeedRecord`s, or a
-ValueError with the reason why not. Prices stay the text that was sent. Protocol-tested against local servers
-that speak it; the exchange itself was not reachable from where this was made.
+Pure. Takes rows of the REST routes and parts of websocket messages; returns `FeedRecord`s, or raises ValueError with
+the reason. Prices stay the text that was sent. Tested against local servers that speak the protocol; the exchange
+itself was not reachable during development.
 
-Four kinds. `candle`: spot klines, closed ones only. `tick`: spot aggregate trades; all trades of one
-millisecond are one record (the last price, the whole quantity), and each further trade of that millisecond is
-a revision of it, numbered by the trades so far: history counts the same way, so both come to the same record.
-`depth`: the best levels of the USD-M futures' book, because only there a message carries the exchange's time.
-`funding`: `1s` is the futures' mark price stream with the rate as it is expected, `8h` the rates as settled
-(some symbols settle more often; each settlement is a record).
+There are four kinds. `candle`: closed spot klines. `tick`: spot aggregate trades; all trades of one millisecond are one
+record (the last price, the total quantity), and each further trade of that millisecond is a revision, numbered by the
+count of trades. History counts in the same way, so both give the same record. `depth`: the best levels of the USD-M
+futures' book, because only its messages carry the exchange's time. `funding`: `1s` is the futures' mark price stream
+with the expected rate, `8h` the settled rates (some symbols settle more often; each settlement is a record).
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ from coordinator.streams.sources.candle_values import (
     price_fault,
 )
 
-# Binance has these; our other granularities have no stream there.
+# Our other granularities have no stream at Binance.
 INTERVALS = ("1s", "1m", "5m", "15m", "1h", "4h", "8h", "1d")
 OFFERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"candle": INTERVALS, "tick": ("1s",), "depth": ("1s",), "funding": ("1s", "8h")}
@@ -45,7 +44,7 @@ _VALUES_AT = (1, 2, 3, 4, 5)
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """How Binance says no."""
+    """Binance's answer to a refused request."""
 
     code: int
     msg: str
@@ -56,7 +55,7 @@ class TradeRow(
     frozen=True,
     rename={"trade_id": "a", "price": "p", "quantity": "q", "traded_at": "T"},
 ):
-    """An aggregate trade, on the stream and in a page alike."""
+    """An aggregate trade, as in the stream and in pages of history."""
 
     trade_id: int
     price: str
@@ -65,7 +64,7 @@ class TradeRow(
 
 
 class FundingRow(msgspec.Struct, frozen=True, rename="camel"):
-    """A settled funding rate. `mark_price` is empty for old ones."""
+    """A settled funding rate. `mark_price` is "" for old ones."""
 
     funding_rate: str
     funding_time: int
@@ -80,7 +79,7 @@ _REFUSALS = msgspec.json.Decoder(Refusal)
 
 
 def interval_of(subscription: Subscription) -> str:
-    """Binance's name of the granularity. Raises OperatorError for what this source cannot deliver."""
+    """Binance's name of the granularity. Raises OperatorError for a kind or granularity that it does not deliver."""
     if subscription.granularity not in OFFERS.get(subscription.kind, ()):
         offered = "; ".join(f"{kind} {', '.join(names)}" for kind, names in OFFERS.items())
         raise OperatorError(
@@ -91,7 +90,7 @@ def interval_of(subscription: Subscription) -> str:
 
 
 def rows_of_page(body: bytes) -> list[msgspec.Raw]:
-    """The rows of a page, each still raw: one that cannot be read spoils no other. Raises ValueError for no page."""
+    """The rows of a page, still raw, so that a wrong row spoils no other. Raises ValueError if it is not a page."""
     try:
         return _PAGES.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
@@ -121,7 +120,7 @@ def _row(decoder: msgspec.json.Decoder[Row], raw: msgspec.Raw, what: str) -> Row
 
 
 def refusal_text(body: bytes) -> str:
-    """What Binance says about a refused request, in one line."""
+    """Binance's reason for a refusal as one line."""
     try:
         refusal = _REFUSALS.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError):
@@ -135,7 +134,7 @@ def candle_of_row(row: Sequence[Any], subscription: Subscription) -> FeedRecord:
         raise ValueError(f"a kline of {len(row)} fields, {max(_VALUES_AT) + 1} are needed")
     open_ms, values = row[0], [row[at] for at in _VALUES_AT]
     if type(open_ms) is not int or not all(isinstance(value, str) for value in values):
-        raise ValueError("a kline whose time is no whole number or whose prices are no text")
+        raise ValueError("a kline whose time is not a whole number or whose prices are not text")
     return candle_record(subscription, open_ms, values)
 
 
@@ -147,9 +146,9 @@ def candle_record(subscription: Subscription, open_ms: int, values: Sequence[str
 def event_record(
     subscription: Subscription, at_ms: int, values: dict[str, str], revision: int = 0
 ) -> FeedRecord:
-    """A record that is known at its own time. Raises ValueError for a time or a value that is none."""
+    """A record that is known at its own time. Raises ValueError for an impossible time or value."""
     if at_ms <= 0:
-        raise ValueError(f"time {at_ms} is none")
+        raise ValueError(f"time {at_ms} is not a time")
     for name, text in values.items():
         fault = number_fault(name, text)
         if fault is not None:
@@ -166,10 +165,10 @@ def funding_record(row: FundingRow, subscription: Subscription) -> FeedRecord:
 
 
 class TradeFold:
-    """The trades of each of the last milliseconds, as one record each.
+    """Folds the trades of each millisecond into one record.
 
-    The order in which they come does not matter: a late one joins its millisecond, one seen before changes
-    nothing. A millisecond is forgotten after MILLISECONDS_KEPT others.
+    The order of the trades does not matter: a late trade joins its millisecond, and a repeated one changes nothing. A
+    millisecond is forgotten after MILLISECONDS_KEPT others.
     """
 
     def __init__(self, subscription: Subscription) -> None:
@@ -177,7 +176,7 @@ class TradeFold:
         self._kept: OrderedDict[int, dict[int, TradeRow]] = OrderedDict()
 
     def add(self, trade: TradeRow) -> FeedRecord | None:
-        """The record of the trade's millisecond with all its trades so far; None for a repeat."""
+        """The record of the trade's millisecond with all its trades until now; None for a repeated trade."""
         fault = price_fault("price", trade.price) or amount_fault("quantity", trade.quantity)
         if fault is not None:
             raise ValueError(fault)
@@ -193,28 +192,28 @@ class TradeFold:
 
 
 def record_of_trades(subscription: Subscription, trades: Sequence[TradeRow]) -> FeedRecord:
-    """One millisecond's record: the price of the last trade by id, the sum of quantities. Raises ValueError."""
+    """The record of one millisecond: the price of the last trade by id, the sum of quantities. Raises ValueError."""
     last = max(trades, key=lambda trade: trade.trade_id)
-    for one in trades:
-        fault = price_fault("price", one.price) or amount_fault("quantity", one.quantity)
+    for trade in trades:
+        fault = price_fault("price", trade.price) or amount_fault("quantity", trade.quantity)
         if fault is not None:
             raise ValueError(fault)
     quantity = (
         last.quantity
         if len(trades) == 1
-        else f"{reduce(_EXACT.add, (Decimal(one.quantity) for one in trades)):f}"
+        else f"{reduce(_EXACT.add, (Decimal(trade.quantity) for trade in trades)):f}"
     )
     values = {"price": last.price, "quantity": quantity, "trade_id": str(last.trade_id)}
     return event_record(subscription, last.traded_at, values, len(trades) - 1)
 
 
 def depth_values(bids: Iterable[Sequence[str]], asks: Iterable[Sequence[str]]) -> dict[str, str]:
-    """`bid_price_1, bid_quantity_1, ask_price_1, ...`, the best first. Raises ValueError for no book at all."""
+    """`bid_price_1, bid_quantity_1, ask_price_1, ...`, the best first. Raises ValueError for an impossible book."""
     values: dict[str, str] = {}
     for side, levels in (("bid", bids), ("ask", asks)):
         for number, level in enumerate(levels, start=1):
             if len(level) < 2:  # noqa: PLR2004 - a price and a quantity
-                raise ValueError(f"{side} {number} is no pair of price and quantity")
+                raise ValueError(f"{side} {number} is not a pair of price and quantity")
             values[f"{side}_price_{number}"], values[f"{side}_quantity_{number}"] = level[:2]
     if "bid_price_1" not in values or "ask_price_1" not in values:
         raise ValueError("a book with an empty side")

@@ -1,8 +1,8 @@
-"""Hermes' stream of prices, for ever: it reconnects by itself.
+"""Hermes' stream of prices, without end: it reconnects by itself.
 
-A connection counts once it has said a price: comments that keep it alive are none, and one that says nothing else for
-`idle_seconds_min` is left. An error event is the reason why the server ends it. Ids that Hermes knows no more are left
-out and told (`health.gone`); they are asked for again with the next connection.
+A connection counts once it has sent a price; comments that only keep it open do not count, and a connection without a
+price for `idle_seconds_min` is closed. An error event gives the reason why the server ends the stream. Ids that Hermes
+no longer knows are left out and reported (`health.gone`); they are requested again with the next connection.
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ log = structlog.get_logger(__name__)
 
 
 class IdsGoneError(Exception):
-    """Hermes knows some of the ids no more; the text is its own."""
+    """Hermes no longer knows some of the ids; the text is its own."""
 
 
 class HermesStream:
-    """One stream over `rest`; `health` is changed as it goes."""
+    """One stream of the server `rest`; it keeps `health` up to date."""
 
     def __init__(self, rest: Rest, patience: Patience, health: SourceHealth) -> None:
         self._rest = rest
@@ -50,9 +50,9 @@ class HermesStream:
         self._health = health
 
     async def events(self, wanted: Mapping[str, str]) -> AsyncGenerator[str, None]:
-        """The data of every event about `wanted` (id -> its subject), for ever.
+        """The data of every event about `wanted` (id -> its subject), without end.
 
-        Raises OperatorError for what Hermes refuses from the start; what it has served it may serve again.
+        Raises OperatorError for a request that Hermes refuses before it has ever sent a price; later it is retried.
         """
         ids, lenient = list(wanted), False
         while True:
@@ -61,8 +61,8 @@ class HermesStream:
             except IdsGoneError as error:
                 named = ids_named(str(error), ids)
                 if (named or not lenient) and len(named) < len(ids):
-                    self._leave_out([wanted[one] for one in named], str(error))
-                    ids, lenient = [one for one in ids if one not in named], True
+                    self._leave_out([wanted[id_] for id_ in named], str(error))
+                    ids, lenient = [id_ for id_ in ids if id_ not in named], True
                     continue
                 await self._wait(OperatorError(f"pyth refuses {STREAM_PATH}: {error}"))
                 continue
@@ -77,20 +77,20 @@ class HermesStream:
                     while True:
                         yield await self._next_of(events)
                 except httpx.TransportError as error:
-                    why = reason_of(error)
-            self._health.state, self._health.reason = "reconnecting", why
-            log.warning("feed_connection_lost", source=SOURCE, reason=why)
+                    reason = reason_of(error)
+            self._health.state, self._health.reason = "reconnecting", reason
+            log.warning("feed_connection_lost", source=SOURCE, reason=reason)
             await asyncio.sleep(uniform(0, self._patience.wait_initial_seconds))
-            ids, lenient = list(wanted), False  # what was left out may be served again
+            ids, lenient = list(wanted), False  # an id that was left out may be served again
 
-    def _leave_out(self, subjects: Sequence[str], why: str) -> None:
+    def _leave_out(self, subjects: Sequence[str], reason: str) -> None:
         for subject in subjects:
             if subject not in self._health.gone:
-                log.warning("feed_subject_gone", source=SOURCE, subject=subject, reason=why)
-            self._health.gone[subject] = f"pyth serves {subject} no more: {why}"
+                log.warning("feed_subject_gone", source=SOURCE, subject=subject, reason=reason)
+            self._health.gone[subject] = f"pyth serves {subject} no more: {reason}"
 
     async def _wait(self, error: OperatorError | RefusedError) -> None:
-        """What was served once may be served again: it is waited for. Raises OperatorError while nothing was."""
+        """Wait before the next try. Raises the OperatorError if no price was ever sent."""
         if isinstance(error, OperatorError):
             if not self._health.connections:
                 raise error
@@ -100,19 +100,19 @@ class HermesStream:
     async def _connected(
         self, ids: Sequence[str], *, lenient: bool
     ) -> tuple[AsyncExitStack, AsyncGenerator[ServerSentEvent, None], str]:
-        """A stream that has said a price, what ends it, and what it said first."""
-        asked = {"ids[]": list(ids), "parsed": "true", "benchmarks_only": "true", "allow_unordered": "false"}
+        """(what closes the stream, its events, its first price)."""
+        params = {"ids[]": list(ids), "parsed": "true", "benchmarks_only": "true", "allow_unordered": "false"}
         if lenient:
-            asked["ignore_invalid_price_ids"] = "true"
+            params["ignore_invalid_price_ids"] = "true"
         timeout = httpx.Timeout(self._patience.request_timeout_seconds, read=self._patience.idle_seconds_min)
         async for attempt in attempts(self._patience, None):
             with attempt:
                 try:
                     async with AsyncExitStack() as trial:
                         client = await trial.enter_async_context(self._rest.client())
-                        opening = aconnect_sse(client, "GET", STREAM_PATH, params=asked, timeout=timeout)
+                        opening = aconnect_sse(client, "GET", STREAM_PATH, params=params, timeout=timeout)
                         source = await trial.enter_async_context(opening)
-                        await self._check(source.response, asked)
+                        await self._check(source.response, params)
                         events = source.aiter_sse()
                         first = await self._next_of(events)
                         stack = trial.pop_all()
@@ -121,7 +121,7 @@ class HermesStream:
                     raise
         return stack, events, first
 
-    async def _check(self, response: httpx.Response, asked: Params) -> None:
+    async def _check(self, response: httpx.Response, params: Params) -> None:
         if response.status_code == httpx.codes.OK:
             return
         body = await response.aread()
@@ -129,12 +129,12 @@ class HermesStream:
             raise self._rest.busy(response, body)
         if response.status_code == httpx.codes.NOT_FOUND:
             raise IdsGoneError(self._rest.refusal(body) or "status 404")
-        self._rest.check(response.status_code, STREAM_PATH, asked, body)
+        self._rest.check(response.status_code, STREAM_PATH, params, body)
 
     async def _next_of(self, events: AsyncGenerator[ServerSentEvent, None]) -> str:
-        """The next event with a price; comments that keep the connection alive are none.
+        """The data of the next event with a price.
 
-        Raises httpx.TransportError for a stream that ends, says why it will, or says no price for too long.
+        Raises httpx.TransportError if the stream ends, announces its end, or sends no price for too long.
         """
         try:
             async with asyncio.timeout(self._patience.idle_seconds_min):

@@ -1,15 +1,14 @@
-"""What Pyth says, turned into feed records.
+"""Converts Pyth's messages to feed records.
 
-Pure. Reads Hermes' price updates (`parsed` lists), its list of price feeds and the bars of Pyth's own history;
-gives `FeedRecord`s, or a ValueError with the reason why not. A price is an integer and an exponent: it becomes
-exact decimal text, never a float. Ids are compared in lower case without `0x`: Hermes says them without,
-people write them with. Protocol-tested against local servers; Pyth itself was not reachable from here.
+Pure. Takes Hermes' price updates (`parsed` lists), its list of price feeds, and the bars of Pyth's history; returns
+`FeedRecord`s, or raises ValueError with the reason. A price is an integer and an exponent, and becomes exact decimal
+text, never a float. Ids are compared in lower case without `0x`: Hermes writes them without, people with it. Tested
+against local servers that speak the protocol; Pyth itself was not reachable during development.
 
-A tick is the first update of its second (`prev_publish_time` before `publish_time`), which Pyth calls the
-benchmark price of that second: times are whole seconds there, so the later updates of a second would be other
-values under the same identity. A price whose confidence band is wider than `CONF_SHARE_MAX` of it, or whose times run
-backwards, is refused: a payment would be decided by a guess. Candles are Pyth's own bars; none is built here out of
-ticks.
+A tick is the first update of its second (`prev_publish_time` before `publish_time`), which Pyth calls the benchmark
+price of that second. Pyth's times are whole seconds, so later updates of a second would be other values with the same
+identity. A price is refused if its confidence band is wider than `CONF_SHARE_MAX` of it, or if its times run backwards:
+no payment may depend on a guess. Candles are Pyth's own bars; they are not built from ticks.
 """
 
 from __future__ import annotations
@@ -39,11 +38,11 @@ ID_CHARS_NAMED_MIN = 4
 
 
 class DoubtfulError(ValueError):
-    """A price that is one, and is not to be relied on; what it is of says so with every update."""
+    """A valid price that is not reliable. Usually every update of its subject is unreliable then."""
 
 
 class NoSuchFeedError(OperatorError):
-    """A subject that means no price feed, or several."""
+    """A subject that matches no price feed, or several."""
 
 
 class _Price(msgspec.Struct, frozen=True):
@@ -58,7 +57,7 @@ class _Metadata(msgspec.Struct, frozen=True):
 
 
 class Update(msgspec.Struct, frozen=True):
-    """One feed's part of an update."""
+    """The part of an update that belongs to one price feed."""
 
     id: str
     price: _Price
@@ -70,7 +69,7 @@ class _Updates(msgspec.Struct, frozen=True):
 
 
 class PriceFeed(msgspec.Struct, frozen=True):
-    """A feed that Hermes knows. `attributes` hold `symbol`, e.g. Crypto.BTC/USD, and whatever else it adds one day."""
+    """A price feed of Hermes. `attributes` hold `symbol`, e.g. Crypto.BTC/USD, and anything else that Hermes adds."""
 
     id: str
     attributes: dict[str, Any] = {}
@@ -83,7 +82,7 @@ class PriceFeed(msgspec.Struct, frozen=True):
 
 
 class Bars(msgspec.Struct, frozen=True):
-    """Columns of bars, each number still raw: one that is none spoils no other. `v` may be missing."""
+    """Columns of bars, each number still raw, so that a wrong number spoils no other. `v` may be missing."""
 
     s: str
     t: list[msgspec.Raw] = []
@@ -104,12 +103,12 @@ _BARS = msgspec.json.Decoder(Bars)
 _NUMBER = msgspec.json.Decoder(Decimal)
 _SECONDS = msgspec.json.Decoder(int | float)
 NULL, ZERO = b"null", msgspec.Raw(b"0")
-"""Pyth says no volume where it knows none."""
+"""In place of a volume that Pyth does not know (null)."""
 _DECODE_ERRORS = (msgspec.DecodeError, UnicodeDecodeError)
 
 
 def granularity_of(subscription: Subscription) -> str:
-    """The granularity, checked. Raises OperatorError for what this source cannot deliver."""
+    """The granularity. Raises OperatorError for a kind or granularity that this source does not deliver."""
     if subscription.granularity not in OFFERS.get(subscription.kind, ()):
         offered = "; ".join(f"{kind} {', '.join(names)}" for kind, names in OFFERS.items())
         raise OperatorError(
@@ -120,7 +119,7 @@ def granularity_of(subscription: Subscription) -> str:
 
 
 def plain_id(text: str) -> str:
-    """An id as Hermes says it: lower case, without 0x."""
+    """An id as Hermes writes it: lower case, without 0x."""
     return text.strip().lower().removeprefix("0x")
 
 
@@ -142,7 +141,7 @@ def updates_of(body: str | bytes) -> list[msgspec.Raw]:
 
 
 def updates_of_page(body: bytes) -> list[msgspec.Raw]:
-    """The parts of a stretch of updates. Raises ValueError."""
+    """The parts of a list of updates. Raises ValueError."""
     try:
         pages = _UPDATE_PAGES.decode(body)
     except _DECODE_ERRORS as error:
@@ -167,7 +166,7 @@ def tick_of(
     if before == price.publish_time:
         return None
     if price.publish_time <= 0:
-        raise ValueError(f"publish_time {price.publish_time} is none")
+        raise ValueError(f"publish_time {price.publish_time} is not a time")
     if before is not None and before > price.publish_time:
         raise DoubtfulError(f"prev_publish_time {before} is after publish_time {price.publish_time}")
     at_ms = price.publish_time * 1000
@@ -188,7 +187,7 @@ def tick_of(
 
 
 def decimal_text(name: str, integer: str, exponent: int) -> str:
-    """`integer` * 10**`exponent`, exactly, in plain digits. Raises ValueError for what is no integer."""
+    """`integer` * 10**`exponent`, exactly, in plain digits. Raises ValueError if it is not an integer."""
     digits = integer.removeprefix("-")
     if not (digits.isascii() and digits.isdecimal()) or len(digits) > 2 * EXPONENT_MAX:
         raise ValueError(f"{name} is {integer[:40]!r}, which is not a whole number")
@@ -198,7 +197,7 @@ def decimal_text(name: str, integer: str, exponent: int) -> str:
 
 
 def feeds_of(body: bytes) -> list[PriceFeed]:
-    """Hermes' answer to a query of price feeds; what is no feed in it is passed over. Raises ValueError."""
+    """The price feeds in Hermes' answer; rows that are not feeds are skipped. Raises ValueError."""
     try:
         rows = _FEEDS.decode(body)
     except _DECODE_ERRORS as error:
@@ -215,26 +214,27 @@ def feeds_of(body: bytes) -> list[PriceFeed]:
 
 
 def feed_for(subject: str, feeds: list[PriceFeed]) -> PriceFeed:
-    """The one feed that a subject means: `Crypto.BTC/USD` by its symbol, `BTC/USD` by what follows the dot.
+    """The price feed of a subject: `Crypto.BTC/USD` by its symbol, `BTC/USD` by the part after the dot.
 
-    Of several the one of crypto is meant. Raises NoSuchFeedError for none, or several that could be meant.
+    If several match, the crypto feed is taken. Raises NoSuchFeedError if none matches, or several without a crypto
+    feed.
     """
     wanted = subject.lower()
-    found = [feed for feed in feeds if feed.symbol.lower() == wanted]
-    found = found or [feed for feed in feeds if feed.symbol.lower().partition(".")[2] == wanted]
-    if len(found) > 1:
-        found = [feed for feed in found if feed.symbol.lower() == f"crypto.{wanted}"] or found
-    if len(found) == 1:
-        return found[0]
-    if found:
-        names = ", ".join(sorted(feed.symbol for feed in found))
+    matching = [feed for feed in feeds if feed.symbol.lower() == wanted]
+    matching = matching or [feed for feed in feeds if feed.symbol.lower().partition(".")[2] == wanted]
+    if len(matching) > 1:
+        matching = [feed for feed in matching if feed.symbol.lower() == f"crypto.{wanted}"] or matching
+    if len(matching) == 1:
+        return matching[0]
+    if matching:
+        names = ", ".join(sorted(feed.symbol for feed in matching))
         raise NoSuchFeedError(f"pyth: {subject} may be {names}; name the one that you mean")
     symbols = sorted({feed.symbol for feed in feeds if feed.symbol})
-    meant = [symbol for symbol in symbols if f".{wanted}" in f".{symbol.lower()}"]
-    if meant:
+    containing = [symbol for symbol in symbols if f".{wanted}" in f".{symbol.lower()}"]
+    if containing:
         raise NoSuchFeedError(
             f"pyth knows no price feed {subject!r} by this short name; name the one that you mean: "
-            + ", ".join(meant[:NEAR_NAMED])
+            + ", ".join(containing[:NEAR_NAMED])
         )
     near = ", ".join(symbols[:NEAR_NAMED])
     raise NoSuchFeedError(
@@ -244,14 +244,17 @@ def feed_for(subject: str, feeds: list[PriceFeed]) -> PriceFeed:
 
 
 def ids_named(text: str, ids: Sequence[str]) -> list[str]:
-    """Which of the ids a refusal names, whole or by their beginning."""
+    """The ids that the text of a refusal names, whole or by their beginning."""
     words = [plain_id(word) for word in re.findall(r"[0-9a-zA-Z]+", text)]
     named = [word for word in words if len(word) >= ID_CHARS_NAMED_MIN]
-    return [one for one in ids if any(one.startswith(word) for word in named)]
+    return [id_ for id_ in ids if any(id_.startswith(word) for word in named)]
 
 
 def bars_of(body: bytes) -> Bars:
-    """A page of bars. Raises ValueError for what is none, for an error said, for uneven columns."""
+    """A page of bars.
+
+    Raises ValueError if it is not one, if it reports an error, or for columns of different length.
+    """
     try:
         bars = _BARS.decode(body)
     except _DECODE_ERRORS as error:
@@ -265,13 +268,13 @@ def bars_of(body: bytes) -> Bars:
 
 
 def candle_of(bars: Bars, row: int, subscription: Subscription) -> FeedRecord | None:
-    """One bar as a candle; None for one without any price, as of a market that is closed. Raises ValueError."""
+    """One bar as a candle; None for a bar without prices, as of a closed market. Raises ValueError."""
     try:
         open_ms = int(_SECONDS.decode(bars.t[row]) * 1000)
     except (*_DECODE_ERRORS, ArithmeticError) as error:
         raise ValueError(f"a bar whose time is {bytes(bars.t[row])[:40]!r}") from error
     prices = [column[row] for column in (bars.o, bars.h, bars.l, bars.c)]
-    if all(bytes(one) == NULL for one in prices):
+    if all(bytes(price) == NULL for price in prices):
         return None
     volume = ZERO if bars.v is None or bytes(bars.v[row]) == NULL else bars.v[row]
     values = {name: _number(name, raw) for name, raw in zip(VALUE_NAMES, [*prices, volume], strict=True)}
@@ -279,12 +282,12 @@ def candle_of(bars: Bars, row: int, subscription: Subscription) -> FeedRecord | 
 
 
 def _number(name: str, raw: msgspec.Raw) -> str:
-    """The digits as they were sent, written plainly. Raises ValueError."""
+    """The digits as they were sent, without an exponent. Raises ValueError."""
     try:
         number = _NUMBER.decode(raw)
         # The exponent is bounded before it is written out: 1e999999 would be a megabyte of zeros.
         if not number.is_finite() or abs(number.adjusted()) > 2 * EXPONENT_MAX:
             raise ValueError(f"{name} is {number!s:.40}, which is out of bounds")
     except (*_DECODE_ERRORS, ArithmeticError) as error:
-        raise ValueError(f"{name} is {bytes(raw)[:40]!r}, which is no number") from error
+        raise ValueError(f"{name} is {bytes(raw)[:40]!r}, which is not a number") from error
     return f"{number:f}"

@@ -1,15 +1,15 @@
-"""Pyth: prices live from Hermes as server-sent events, and their history.
+"""The feed source `pyth`: live prices from Hermes as server-sent events, and their history.
 
-Reads Hermes' stream (`/v2/updates/price/stream`), its list of price feeds (subjects become ids there), Benchmarks
-(updates by stretches of a minute) for the past of ticks, and Pyth's own bars (`/history`) for candles. Pyth streams no
-candles, so live candles are asked of its bars once each has closed, and a bit later, because a bar asked for at once
-may not be whole. What it does not offer is not made up.
+Reads Hermes' stream (`/v2/updates/price/stream`), its list of price feeds (which gives the ids of subjects), Benchmarks
+for the history of ticks (updates in periods of a minute), and Pyth's own bars (`/history`) for candles. Pyth does not
+stream candles. So each live candle is read from the bars a little after it has closed, because a bar may not be
+complete at once.
 
-`PYTH_API_KEY` goes into the header of requests to these hosts and nowhere else. Failures: a lost stream, 429 and 5xx
-are retried for ever with backoff, jitter and Retry-After; a refusal that lasts (a key that is refused after it was
-taken, 403, 451) is tried slowly; a missing key and an unknown subject are the operator's; a history that is served no
-more (404, 410) is not asked for again; an update that cannot be read, or is not to be relied on, goes to `on_garbage`.
-A subject that is served no more is left out, and stands in `health.gone`.
+`PYTH_API_KEY` is sent in the header of requests to these hosts, and nowhere else. Failures: a lost stream, 429 and 5xx
+are retried without limit, with backoff, jitter and Retry-After; a lasting refusal (a key that is refused after it was
+accepted, 403, 451) is retried slowly; a missing key and an unknown subject are the operator's fault; a history that no
+longer exists (404, 410) is not requested again; an update that cannot be read or relied on goes to `on_garbage`. A
+subject that is no longer served is left out, and is in `health.gone`.
 """
 
 from __future__ import annotations
@@ -62,12 +62,12 @@ from coordinator.streams.sources.waiting import (
 )
 
 HERMES_URL = "https://pyth.dourolabs.app/hermes"
-"""Where Pyth's documentation sends keys since August 2026; the older host gives way to it."""
+"""The host for requests with a key, by Pyth's documentation since August 2026; it replaces an older one."""
 BENCHMARKS_URL = "https://benchmarks.pyth.network"
 STRETCH_SECONDS = 59
-"""History counts both ends of a stretch, and a stretch is 60 seconds at most."""
+"""History includes both ends of a period, which may have 60 seconds at most."""
 BARS_PATH = "/v1/real_time"
-"""Beside Hermes, with the same key: where bars come from since Benchmarks serves none (August 2026)."""
+"""The path of bars on Hermes' host, with the same key, since Benchmarks no longer serves them (August 2026)."""
 BARS_PER_PAGE = 1_000
 BARS_MOVED = "candles come from another address now: give it as PYTH_HISTORY_URL, or take FEED_KIND=tick"
 _STALE_SECONDS_MAX = 60.0
@@ -136,14 +136,14 @@ class PythSource:
             *("candle_settle_seconds", "conf_share_max", "stale_seconds_max"),
         )
         options = Options(cls.name, given, known)
-        usual = Patience()
+        default = Patience()
         return cls(
             options.text("hermes_url", HERMES_URL),
             options.text("benchmarks_url", BENCHMARKS_URL),
             on_garbage,
             Patience(
-                **{name: options.seconds(name, getattr(usual, name)) for name in waits},
-                attempts=options.whole("attempts", usual.attempts, 1),
+                **{name: options.seconds(name, getattr(default, name)) for name in waits},
+                attempts=options.whole("attempts", default.attempts, 1),
             ),
             api_key=options.secret("api_key"),
             history_url=options.text("history_url"),
@@ -153,7 +153,7 @@ class PythSource:
         )
 
     async def probe(self, timeout_seconds: float = 3.0) -> Probe:
-        """Whether Hermes answers in time; asked once, never retried, never raises for the world."""
+        """Whether Hermes answers in time. Asks once; does not raise for a fault of the world."""
         return await self._hermes.probe("/v2/price_feeds?query=btc&asset_type=crypto", timeout_seconds)
 
     async def time_ms(self) -> int:
@@ -162,20 +162,22 @@ class PythSource:
         return self.health.time_ms
 
     def history(self, subscription: Subscription, start_ms: int, end_ms: int) -> AsyncIterator[FeedRecord]:
-        """Records with start_ms <= at <= end_ms, in order, none of a time that has not come.
+        """Records with start_ms <= at <= end_ms, in order, none in the future.
 
-        Raises WorldError when they cannot be had, OperatorError for a subject or a key that is refused.
+        Raises WorldError if they cannot be read, OperatorError for a subject or a key that is refused.
         """
         return self._history(subscription, start_ms, end_ms)
 
     async def stream(self, subscriptions: Sequence[Subscription]) -> AsyncIterator[FeedRecord]:
-        """Ticks as they are published, candles once they have closed, for ever; reconnects by itself."""
-        for one in subscriptions:
-            granularity_of(one)
+        """Ticks as they are published, candles once they have closed, without end; reconnects by itself."""
+        for subscription in subscriptions:
+            granularity_of(subscription)
         since_ms = self._now_ms()
         served = await self._served(subscriptions)
-        ticks = [one for one in served if one.kind == "tick"]
-        parts = [self._polled(one, since_ms) for one in served if one.kind == "candle"]
+        ticks = [subscription for subscription in served if subscription.kind == "tick"]
+        parts = [
+            self._polled(subscription, since_ms) for subscription in served if subscription.kind == "candle"
+        ]
         if ticks:
             parts.append(self._live(ticks))
         if not parts:
@@ -185,28 +187,37 @@ class PythSource:
                 yield record
 
     async def _served(self, subscriptions: Sequence[Subscription]) -> list[Subscription]:
-        """Those that Pyth knows; the others stand in `health`. Raises OperatorError if it knows none, or two as one."""
+        """The subscriptions that Pyth knows; the others are noted in `health`.
+
+        Raises OperatorError if it knows none of them, or if two are the same price feed.
+        """
         served: list[Subscription] = []
-        whose: dict[str, str] = {}
+        subject_of_id: dict[str, str] = {}
         faults: list[NoSuchFeedError] = []
-        for one in subscriptions:
+        for subscription in subscriptions:
             try:
-                feed = await self._feed_for_ever(one.subject)
+                feed = await self._feed_for_ever(subscription.subject)
             except NoSuchFeedError as error:
                 faults.append(error)
-                (self.health.gone if is_id(one.subject) else self.health.unknown)[one.subject] = str(error)
-                log.warning("feed_subject_unknown", source=self.name, subject=one.subject, reason=str(error))
+                (self.health.gone if is_id(subscription.subject) else self.health.unknown)[
+                    subscription.subject
+                ] = str(error)
+                log.warning(
+                    "feed_subject_unknown", source=self.name, subject=subscription.subject, reason=str(error)
+                )
                 continue
-            other = whose.setdefault(plain_id(feed.id), one.subject)
-            if other != one.subject:
-                raise OperatorError(f"pyth: {other} and {one.subject} are one price feed; keep one of them")
-            served.append(one)
+            other = subject_of_id.setdefault(plain_id(feed.id), subscription.subject)
+            if other != subscription.subject:
+                raise OperatorError(
+                    f"pyth: {other} and {subscription.subject} are one price feed; keep one of them"
+                )
+            served.append(subscription)
         if faults and not served:
             raise faults[0]
         return served
 
     async def _feed(self, subject: str) -> PriceFeed:
-        """The price feed of a subject; Hermes is asked once."""
+        """The price feed of a subject; requested from Hermes once."""
         if subject not in self._feeds:
             wanted = plain_id(subject) if is_id(subject) else ""
             query = {} if wanted else {"query": subject.rpartition(".")[2].partition("/")[0]}
@@ -239,7 +250,7 @@ class PythSource:
         try:
             feed = await self._feed(subscription.subject)
         except NoSuchFeedError as error:
-            if is_id(subscription.subject):  # nobody misspells an id by hand: it was removed
+            if is_id(subscription.subject):  # an id is not misspelt: Pyth has removed the feed
                 raise NoHistoryError(str(error)) from error
             raise
         pages = self._ticks if subscription.kind == "tick" else self._candles
@@ -255,14 +266,14 @@ class PythSource:
         while first <= last:
             seconds = min(STRETCH_SECONDS, last - first)
             path = f"/v1/updates/price/{first}/{seconds}"
-            asked = {"ids": plain_id(feed.id), "parsed": "true", "unique": "true"}
-            answer = await self._benchmarks.get(client, path, asked)
-            found: dict[int, FeedRecord] = {}
+            params = {"ids": plain_id(feed.id), "parsed": "true", "unique": "true"}
+            answer = await self._benchmarks.get(client, path, params)
+            records: dict[int, FeedRecord] = {}
             for record in self._ticks_of(answer.content, {plain_id(feed.id): wanted}, updates_of_page):
                 if first * 1000 <= record.ts_event <= (first + seconds) * 1000:
-                    found.setdefault(record.ts_event, record)
-            for at_ms in sorted(found):
-                yield found[at_ms]
+                    records.setdefault(record.ts_event, record)
+            for at_ms in sorted(records):
+                yield records[at_ms]
             first += seconds + 1
 
     async def _candles(
@@ -273,18 +284,18 @@ class PythSource:
         last_ms = end_ms - length_ms
         while next_ms <= last_ms:
             until_ms = min(last_ms, next_ms + (BARS_PER_PAGE - 1) * length_ms)
-            asked: dict[str, str | int] = {
+            params: dict[str, str | int] = {
                 "symbol": feed.symbol,
                 "resolution": RESOLUTIONS[wanted.granularity],
                 "from": next_ms // 1000,
                 "to": until_ms // 1000,
             }
-            answer = await self._bars.get(client, "/history", asked)
+            answer = await self._bars.get(client, "/history", params)
             try:
                 bars = bars_of(answer.content)
             except ValueError as error:
                 raise WorldError(f"pyth: {error}") from error
-            found: dict[int, FeedRecord] = {}
+            records: dict[int, FeedRecord] = {}
             for row in range(len(bars.t)):
                 try:
                     record = candle_of(bars, row, wanted)
@@ -292,16 +303,19 @@ class PythSource:
                     self._refused(f"pyth history: {error}", f"{wanted.subject} bar {row} of {until_ms}")
                     continue
                 if record is not None and next_ms <= record.ts_event <= until_ms:
-                    found.setdefault(record.ts_event, record)
-            for open_ms in sorted(found):
-                yield found[open_ms]
+                    records.setdefault(record.ts_event, record)
+            for open_ms in sorted(records):
+                yield records[open_ms]
             next_ms = until_ms + length_ms
 
     # --- live ---------------------------------------------------------------------------------------
 
     async def _live(self, subscriptions: Sequence[Subscription]) -> AsyncGenerator[FeedRecord, None]:
-        wanted = {plain_id((await self._feed_for_ever(one.subject)).id): one for one in subscriptions}
-        subjects = {the_id: one.subject for the_id, one in wanted.items()}
+        wanted = {
+            plain_id((await self._feed_for_ever(subscription.subject)).id): subscription
+            for subscription in subscriptions
+        }
+        subjects = {feed_id: subscription.subject for feed_id, subscription in wanted.items()}
         stream = HermesStream(self._hermes, self._patience, self.health)
         async with aclosing(stream.events(subjects)) as events:
             async for event in events:
@@ -322,7 +336,7 @@ class PythSource:
                         yield record
 
     async def _polled(self, subscription: Subscription, since_ms: int) -> AsyncGenerator[FeedRecord, None]:
-        """Each candle after `since_ms` once Pyth's bars have it; asked for ever more slowly while they do not."""
+        """Each candle after `since_ms` once Pyth's bars have it; while they do not, the pauses get longer."""
         length_ms = granularity_ms(subscription.granularity)
         known_ms, pause_seconds = since_ms, self._candle_settle_seconds
         while True:
@@ -339,7 +353,7 @@ class PythSource:
                 log.warning(
                     "feed_poll_ended", source=self.name, subject=subscription.subject, reason=str(error)
                 )
-                await asyncio.Event().wait()  # whoever serves it no more is not asked again
+                await asyncio.Event().wait()  # the history no longer exists: do not ask again
             except RefusedError as error:
                 await wait_after(error, self.name, self.health, self._patience)
             except WorldError as error:
@@ -358,7 +372,7 @@ class PythSource:
         wanted: Mapping[str, Subscription],
         read: Callable[[Body], list[msgspec.Raw]],
     ) -> Iterator[FeedRecord]:
-        """The ticks in a body, in its order; what is none goes to `on_garbage`, one part at a time."""
+        """The ticks in a body, in order; each part that is not a tick goes to `on_garbage`."""
         try:
             parts = read(body)
         except ValueError as error:
@@ -383,16 +397,16 @@ class PythSource:
             if record is not None:
                 yield record
 
-    def _lost(self, why: str) -> None:
-        self.health.state, self.health.reason = "reconnecting", why
+    def _lost(self, reason: str) -> None:
+        self.health.state, self.health.reason = "reconnecting", reason
 
-    def _doubt(self, subject: str, why: str, text: str) -> None:
-        """A price that is not to be relied on: each is counted, the first until one is good again is told."""
+    def _doubt(self, subject: str, reason: str, text: str) -> None:
+        """Count an unreliable price; report only the first until the subject has a good price again."""
         if subject in self._doubted:
             self.health.refused += 1
             return
         self._doubted.add(subject)
-        self._refused(f"pyth: {subject}: {why}", text)
+        self._refused(f"pyth: {subject}: {reason}", text)
 
     def _refused(self, reason: str, text: str) -> None:
         self.health.refused += 1

@@ -171,7 +171,7 @@ YEAR_9999 = 253_402_300_799_000
         (10**30, 10**30, "s in the future"),
         (float(NOW), NOW, "is not a whole number of milliseconds"),
         ("1700000000000", NOW, "is not a whole number of milliseconds"),
-        (True, NOW, "is no whole number"),
+        (True, NOW, "is not a whole number"),
     ],
 )
 def test_a_time_that_no_record_can_have_is_refused_with_the_unit_that_it_seems_to_be_in(ts_event, at, why):

@@ -199,7 +199,7 @@ async def test_garbage_in_a_page_is_handed_over_and_the_rest_is_kept(
     assert minutes(await all_history(source, btc_minutes, 6)) == [0, 5]
     assert [reason for reason, _ in garbage] == [
         "binance history: open is 'NaN', which is not a finite number",
-        "binance history: a kline whose time is no whole number or whose prices are no text",
+        "binance history: a kline whose time is not a whole number or whose prices are not text",
         "binance history: a kline of 3 fields, 6 are needed",
         f"binance history: a 1m candle that opens at {FIRST_OPEN + 4 * MINUTE + 5}, which is off the grid",
     ]

@@ -164,7 +164,7 @@ async def test_a_book_holds_its_best_levels_and_the_exchanges_own_time(
     assert [reason for reason, _ in garbage] == [
         "binance stream: a book with an empty side",
         "binance stream: bid 100.2 is not below ask 100.1",
-        "binance stream: bid 1 is no pair of price and quantity",
+        "binance stream: bid 1 is not a pair of price and quantity",
     ]
 
 

@@ -565,8 +565,8 @@ async def test_odd_bars_spoil_no_page_and_a_closed_market_is_no_garbage(
     assert [(one.ts_event // 1000 - SECOND) // 60 for one in records] == [0, 5]
     assert records[0].values["volume"] == "0"
     assert [reason.removeprefix("pyth history: ") for reason, _ in garbage][:3] == [
-        "close is b'null', which is no number",
-        "open is b'\"x\"', which is no number",
+        "close is b'null', which is not a number",
+        "open is b'\"x\"', which is not a number",
         "a bar whose time is b'\"soon\"'",
     ]
     assert "which is out of bounds" in garbage[3][0]
