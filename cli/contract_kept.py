@@ -24,7 +24,7 @@ from coordinator.infra.contracts.loading import load_contract
 from coordinator.infra.contracts.node import NodeContracts
 from coordinator.infra.contracts.trial import tried
 from coordinator.infra.kafka.clients import read_range
-from coordinator.infra.log.commands import KafkaCommandPort
+from coordinator.infra.log.commands import send_command
 from coordinator.infra.log.positions import offsets, reading
 from coordinator.streams.clock import wall_ms
 from coordinator.streams.contract.terms import TermsInForce
@@ -321,12 +321,7 @@ async def _apply(settings: Settings, kept: Kept, *, running: bool) -> int | None
     """From when on it holds (ms); None where no feed worker runs to decide that."""
     contracts = NodeContracts(settings)
     command = contracts.apply_proposed(wall_ms())
-    port = KafkaCommandPort(settings.kafka_bootstrap, settings.crunch_id)
-    await port.start()
-    try:
-        offset = await port.send(command)
-    finally:
-        await port.stop()
+    offset = await send_command(settings.kafka_bootstrap, settings.crunch_id, command)
     if not running:
         return None
     try:

@@ -10,17 +10,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
-from types import TracebackType
-from typing import Self
 
 import msgspec
-from aiokafka import AIOKafkaConsumer
 
-from coordinator.infra.kafka.clients import read_range
 from coordinator.infra.log.commands import KafkaCommandPort
-from coordinator.infra.log.positions import offsets, reading
+from coordinator.infra.log.followed import FollowedTopic, OnProgress
 from coordinator.streams.clock import wall_ms
 from coordinator.streams.events import (
     FeedRecordData,
@@ -30,12 +26,10 @@ from coordinator.streams.events import (
     RecordFeedData,
 )
 from coordinator.streams.feeds.stage import FeedStage
-from coordinator.streams.log.counting import Counter, Decision
 from coordinator.streams.log.errors import WorldError
 from coordinator.streams.log.ids import content_id
 from coordinator.streams.ports import FeedRecord, Subscription
 from coordinator.streams.settings import Settings
-from coordinator.streams.topology import topic_name
 
 COMMAND_RECORDS_MAX = 500
 UNDECIDED_MAX = 8
@@ -43,51 +37,24 @@ DECIDED_SECONDS_MAX = 30.0
 POLL_SECONDS = 0.05
 
 
-class FeedLog:
+class FeedLog(FollowedTopic):
     """`async with FeedLog(settings) as log`: `await log.read()` folds what is new in `feeds`.
 
     Raises WorldError when Kafka does not answer, OperatorError when the crunch has no topics.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+        super().__init__(settings.kafka_bootstrap, settings.crunch_id, "feeds")
         self._stage = FeedStage()
-        self._reading = reading(settings.kafka_bootstrap)
-        self._consumer: AIOKafkaConsumer | None = None
-        self._counter = Counter("feeds")
         self._said: dict[Subscription, dict[int, int]] | None = None
 
-    async def __aenter__(self) -> Self:
-        self._consumer = await self._reading.__aenter__()
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        await self._reading.__aexit__(kind, error, trace)
-
-    async def read(self, on_progress: Callable[[int, int], None] = lambda _done, _total: None) -> None:
+    async def read(self, on_progress: OnProgress = lambda _done, _total: None) -> None:
         """Read to the topic's end as of now; `on_progress` is called with (records read, records there)."""
         async for decision in self.decisions(on_progress):
             self._stage.remember(decision)
             for event in decision.events if self._said is not None else ():
                 if isinstance(event, FeedRecordReceived) and event.data.kind == "candle":
                     self._note(event.data)
-
-    async def decisions(
-        self, on_progress: Callable[[int, int], None] = lambda _done, _total: None
-    ) -> AsyncIterator[Decision]:
-        """The counted decisions from where the last call ended to the topic's end as of now."""
-        if self._consumer is None:
-            raise RuntimeError
-        start, end = (await offsets(self._consumer, self._settings.crunch_id))["feeds"]
-        first = max(start, self._counter.next_offset)
-        topic = topic_name(self._settings.crunch_id, "feeds")
-        async for offset, record in read_range(self._consumer, topic, first, end):
-            decision = self._counter.read(offset, record)
-            on_progress(offset + 1 - start, end - start)
-            if decision is not None:
-                yield decision
 
     def remember_values(self) -> None:
         """From the next `read` on, keep what each candle says: to tell a correction. A year of minutes takes 60 MB."""

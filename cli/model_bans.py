@@ -14,7 +14,7 @@ import typer
 
 from coordinator.cli.own_kafka import node_log, refuse_undecided
 from coordinator.cli.shared import DataDirOption, KafkaOption, run
-from coordinator.infra.log.commands import KafkaCommandPort
+from coordinator.infra.log.commands import send_command
 from coordinator.infra.log.models import ModelsLog
 from coordinator.streams import events as ev
 from coordinator.streams.clock import wall_ms
@@ -88,12 +88,7 @@ async def _decide(settings: Settings, model_id: str, reason: str, *, lift: bool)
             if lift
             else ev.BanModel(id=the_id, at=at, data=ev.BanModelData(model_id=model_id, reason=reason))
         )
-        port = KafkaCommandPort(settings.kafka_bootstrap, settings.crunch_id)
-        await port.start()
-        try:
-            offset = await port.send(command)
-        finally:
-            await port.stop()
+        offset = await send_command(settings.kafka_bootstrap, settings.crunch_id, command)
         refuse_undecided(settings, offset)
         try:
             async with asyncio.timeout(DECIDED_SECONDS_MAX):

@@ -6,9 +6,9 @@ import asyncio
 from concurrent.futures import ThreadPoolExecutor
 
 from coordinator.infra.kafka.clients import read_range
+from coordinator.infra.log.followed import FollowedTopic
 from coordinator.infra.log.positions import offsets, reading
 from coordinator.streams.events import ApplyContract, CrunchConfigured
-from coordinator.streams.log.counting import Counter
 from coordinator.streams.log.plain_topics import PlainCounter
 from coordinator.streams.topology import topic_name
 
@@ -38,17 +38,14 @@ async def read_applied(bootstrap: str, crunch_id: str) -> list[tuple[int, ApplyC
 
 async def read_terms(bootstrap: str, crunch_id: str) -> list[CrunchConfigured]:
     """The terms that have reached the topic `checkpoints`, by `effective_from`. Raises WorldError, OperatorError."""
-    terms_of_hash: dict[str, CrunchConfigured] = {}
-    counter = Counter("checkpoints")
-    async with reading(bootstrap) as consumer:
-        start, end = (await offsets(consumer, crunch_id))["checkpoints"]
-        async for offset, record in read_range(consumer, topic_name(crunch_id, "checkpoints"), start, end):
-            decision = counter.read(offset, record)
-            if decision is not None and any(_TERMS in bytes(body) for body in decision.bodies):
-                terms_of_hash |= {
+    terms_of_id: dict[str, CrunchConfigured] = {}
+    async with FollowedTopic(bootstrap, crunch_id, "checkpoints") as checkpoints:
+        async for decision in checkpoints.decisions():
+            if any(_TERMS in bytes(body) for body in decision.bodies):
+                terms_of_id |= {
                     event.id: event for event in decision.events if isinstance(event, CrunchConfigured)
                 }
-    return sorted(terms_of_hash.values(), key=lambda terms: terms.data.effective_from)
+    return sorted(terms_of_id.values(), key=lambda terms: terms.data.effective_from)
 
 
 def find_archive(bootstrap: str, crunch_id: str, contract_hash: str) -> bytes | None:

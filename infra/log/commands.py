@@ -76,6 +76,16 @@ class KafkaCommandPort:
         return int(sent.offset)
 
 
+async def send_command(bootstrap: str, crunch_id: str, command: Event) -> int:
+    """Connect, append one command, disconnect; returns its offset. Raises as `KafkaCommandPort` does."""
+    port = KafkaCommandPort(bootstrap, crunch_id)
+    await port.start()
+    try:
+        return await port.send(command)
+    finally:
+        await port.stop()
+
+
 def _text_of(error: BaseException) -> str:
     return str(error) or type(error).__name__
 

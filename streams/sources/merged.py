@@ -42,8 +42,8 @@ async def merged(streams: Sequence[AsyncGenerator[Item, None]]) -> AsyncGenerato
             else:
                 getting.cancel()
     finally:
-        for task in [*pumps, *([getting] if getting else [])]:
-            task.cancel()
+        for running_task in [*pumps, *([getting] if getting else [])]:
+            running_task.cancel()
         await asyncio.gather(*pumps, return_exceptions=True)
         for stream in streams:
             await stream.aclose()

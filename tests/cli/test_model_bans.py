@@ -7,6 +7,7 @@ from tests.logs import LogBuilder
 
 from coordinator.cli.model_bans import nearest
 from coordinator.infra.log.models import ModelsLog
+from coordinator.streams.log.counting import Counter
 from coordinator.streams.settings import Settings
 
 NAMES = {"17": "trend-following", "18": "mean-reversion", "101": "coin", "102": "coin-2"}
@@ -17,9 +18,10 @@ async def test_a_model_that_left_is_known_for_ever_by_its_last_name():
     for name in ("trend", "trend-2"):
         topic.model("17", model_name=name)
     topic.model_left("17")
-    log = ModelsLog(Settings())
+    log, counter = ModelsLog(Settings()), Counter("models")
     for offset, record in enumerate(topic.records["models"]):
-        log.take(offset, record)
+        if (decision := counter.read(offset, record)) is not None:
+            log.take(decision)
     assert [one.model_id for one in log.models.roster()] == []
     assert log.names == {"17": "trend-2"}
 
