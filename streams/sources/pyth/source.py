@@ -31,16 +31,14 @@ from coordinator.streams.ports import FeedRecord, SourceHealth, Subscription
 from coordinator.streams.sources.candle_values import OnGarbage
 from coordinator.streams.sources.merged import merged
 from coordinator.streams.sources.options import Options
+from coordinator.streams.sources.pyth.bars import candles
 from coordinator.streams.sources.pyth.hermes_stream import HermesStream
 from coordinator.streams.sources.pyth.messages import (
     CONF_SHARE_MAX,
     OFFERS,
-    RESOLUTIONS,
     DoubtfulError,
     NoSuchFeedError,
     PriceFeed,
-    bars_of,
-    candle_of,
     feed_for,
     feeds_of,
     granularity_of,
@@ -68,7 +66,6 @@ STRETCH_SECONDS = 59
 """History includes both ends of a period, which may have 60 seconds at most."""
 BARS_PATH = "/v1/real_time"
 """The path of bars on Hermes' host, with the same key, since Benchmarks no longer serves them (August 2026)."""
-BARS_PER_PAGE = 1_000
 BARS_MOVED = "candles come from another address now: give it as PYTH_HISTORY_URL, or take FEED_KIND=tick"
 _STALE_SECONDS_MAX = 60.0
 
@@ -253,10 +250,12 @@ class PythSource:
             if is_id(subscription.subject):  # an id is not misspelt: Pyth has removed the feed
                 raise NoHistoryError(str(error)) from error
             raise
-        pages = self._ticks if subscription.kind == "tick" else self._candles
-        rest = self._benchmarks if subscription.kind == "tick" else self._bars
-        async with rest.client() as client:
-            async for record in pages(client, feed, subscription, start_ms, end_ms):
+        if subscription.kind == "tick":
+            async with self._benchmarks.client() as client:
+                async for record in self._ticks(client, feed, subscription, start_ms, end_ms):
+                    yield record
+        else:
+            async for record in candles(self._bars, feed, subscription, start_ms, end_ms, self._refused):
                 yield record
 
     async def _ticks(
@@ -275,38 +274,6 @@ class PythSource:
             for at_ms in sorted(records):
                 yield records[at_ms]
             first += seconds + 1
-
-    async def _candles(
-        self, client: httpx.AsyncClient, feed: PriceFeed, wanted: Subscription, start_ms: int, end_ms: int
-    ) -> AsyncGenerator[FeedRecord, None]:
-        length_ms = granularity_ms(wanted.granularity)
-        next_ms = -(-(start_ms - length_ms) // length_ms) * length_ms
-        last_ms = end_ms - length_ms
-        while next_ms <= last_ms:
-            until_ms = min(last_ms, next_ms + (BARS_PER_PAGE - 1) * length_ms)
-            params: dict[str, str | int] = {
-                "symbol": feed.symbol,
-                "resolution": RESOLUTIONS[wanted.granularity],
-                "from": next_ms // 1000,
-                "to": until_ms // 1000,
-            }
-            answer = await self._bars.get(client, "/history", params)
-            try:
-                bars = bars_of(answer.content)
-            except ValueError as error:
-                raise WorldError(f"pyth: {error}") from error
-            records: dict[int, FeedRecord] = {}
-            for row in range(len(bars.t)):
-                try:
-                    record = candle_of(bars, row, wanted)
-                except ValueError as error:
-                    self._refused(f"pyth history: {error}", f"{wanted.subject} bar {row} of {until_ms}")
-                    continue
-                if record is not None and next_ms <= record.ts_event <= until_ms:
-                    records.setdefault(record.ts_event, record)
-            for open_ms in sorted(records):
-                yield records[open_ms]
-            next_ms = until_ms + length_ms
 
     # --- live ---------------------------------------------------------------------------------------
 
