@@ -56,6 +56,14 @@ COMMANDS = {
         "verify_e2e:verify_e2e",
         "Follow a running node from outside, and compute again what it says: exit 1 names the step that does not hold.",
     ),
+    "bundle": (
+        "bundle:bundle",
+        "Write all that a checkpoint depends on into one file: `coordinator verify FILE` judges it without this node.",
+    ),
+    "verify": (
+        "verify:verify",
+        "Judge a bundle without its node: is the payout right, and if not, at which step and figure? Exit 1: not.",
+    ),
     "deploy-files": (
         "deploy_files:deploy_files",
         "Write this installation's wheel, the lists of its libraries, and the chosen feed, for `docker compose build`.",

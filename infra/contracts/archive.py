@@ -16,7 +16,7 @@ import structlog
 
 from coordinator.infra.contracts.loading import load_contract
 from coordinator.infra.contracts.meaning import Meaning, meaning_of, sources_of_contract
-from coordinator.infra.contracts.sources import SOURCES_BYTES_MAX, Sources
+from coordinator.infra.contracts.sources import SOURCES_BYTES_MAX, Sources, gather
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.log.errors import ContractError
 
@@ -46,11 +46,17 @@ _decoder = msgspec.json.Decoder(Archive)
 
 def pack(contract: CrunchContract, path: str) -> bytes:
     """The archive of a loaded contract. Raises ContractError if the contract loaded from it has another meaning."""
-    sources = sources_of_contract(contract)
+    sources = sources_of_contract(contract) or _sources_at(path)
     meaning = meaning_of(contract)
     content = _encoder.encode(Archive(FORMAT, path, meaning, {} if sources is None else sources.files))
     unpack(content, meaning.hash)
     return content
+
+
+def _sources_at(path: str) -> Sources | None:
+    """The files of a contract that sets fields of ours alone: nothing in it says where it was loaded from."""
+    module = path.partition(":")[0]
+    return None if module.partition(".")[0] == "coordinator" else gather(module)
 
 
 def read_archive(content: bytes) -> Archive:

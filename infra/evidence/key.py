@@ -12,7 +12,7 @@ import stat
 from pathlib import Path
 
 from coordinator.infra.processes.data_dir import exclusive
-from coordinator.streams.evidence.notes import SignerKey
+from coordinator.streams.evidence.notes import NoteError, SignerKey, VerifierKey
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
 
@@ -54,6 +54,26 @@ def signing_key(settings: Settings) -> SignerKey:
         raise OperatorError(f"{path} is the key of {key.verifier.name}, not of {origin}")
     (folder / PUBLIC_FILE).write_text(f"{key.verifier}\n", encoding="ascii")
     return key
+
+
+def known_keys(path: Path) -> list[VerifierKey]:
+    """The public keys of a policy file: one a line, `#` begins a comment. Raises OperatorError naming the line."""
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise OperatorError(f"{path} cannot be read: {error}") from error
+    keys: list[VerifierKey] = []
+    for number, line in enumerate(lines, start=1):
+        if text := line.partition("#")[0].strip():
+            try:
+                keys.append(VerifierKey.parse(text))
+            except NoteError as error:
+                raise OperatorError(f"{path}, line {number}: {error}") from error
+    if not keys:
+        raise OperatorError(
+            f"{path} names no key: a policy has one public key a line, as evidence/key.pub has it"
+        )
+    return keys
 
 
 def _write(path: Path, key: SignerKey) -> None:

@@ -71,6 +71,18 @@ def scored(contract: CrunchContract) -> float:
     return float(contract.score_prediction(answer, RISE)["value"])
 
 
+def test_a_contract_of_settings_alone_is_kept_with_its_text_too(workspace, tmp_path):
+    """Nothing that it holds is of the operator's code, so that only its path says which text makes it."""
+    workspace(
+        "from coordinator.streams.contract import CrunchContract\nCONTRACT = CrunchContract(grace_seconds=7)\n"
+    )
+    contract = load_contract("its_rules:CONTRACT")
+    content = pack(contract, "its_rules:CONTRACT")
+    assert list(read_archive(content).files) == ["its_rules.py"]
+    (tmp_path / "its_rules.py").unlink()
+    assert unpack(content, contract_hash(contract)).grace_seconds == 7
+
+
 def test_a_kept_contract_runs_from_what_is_kept_and_from_nothing_else(workspace, tmp_path):
     workspace()
     contract = load_contract("its_rules:CONTRACT")

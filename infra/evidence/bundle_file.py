@@ -1,0 +1,119 @@
+"""A bundle as a file: a ZIP archive that anybody can open, written atomically, read within bounds.
+
+Reading trusts nothing: names are those of the format alone (nothing is ever unpacked to a path), sizes are bounded
+before and while they are read, and no member is compressed a thousandfold.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from coordinator.streams.evidence.bundle import LOG_TOPICS, BundleRefusedError
+
+MEMBERS_MAX = 200_000
+UNPACKED_BYTES_MAX = 8 * 1024**3
+RATIO_MAX = 200
+"""Logs of ours shrink to a tenth; what shrinks to less than a two hundredth is made to fill memory."""
+SMALL_BYTES_MAX = 64 * 1024 * 1024
+"""Of a member that is read as a whole."""
+_NAMES = re.compile(
+    r"manifest\.json|note|payout/[a-z0-9_-]{1,40}\.(json|csv|jsonl)"
+    r"|tile/(\d|[1-5]\d|6[0-3])/(x\d{3}/){0,5}\d{3}(\.p/\d{1,3})?"
+    rf"|log/({'|'.join(LOG_TOPICS)})"
+)
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[zipfile.ZipFile]:
+    """The archive to write into; it comes to stand at `path` when all of it is written and on disk, or not at all."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    try:
+        with partial.open("wb") as file:
+            with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED, compresslevel=6) as archive:
+                yield archive
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def put(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
+    """A member from bytes. The same content gives the same archive, whenever it is made."""
+    with adding(archive, name) as member:
+        member.write(content)
+
+
+def adding(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
+    """A member to write into piece by piece."""
+    info = zipfile.ZipInfo(name, _EPOCH)
+    info.compress_type = zipfile.ZIP_DEFLATED
+    return archive.open(info, "w", force_zip64=True)
+
+
+class BundleFile:
+    """A bundle that is read. Every method raises BundleRefusedError for what is cut, altered or hostile."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._archive = zipfile.ZipFile(path)
+            members = self._archive.infolist()
+        except (OSError, zipfile.BadZipFile, zlib.error, ValueError, NotImplementedError) as error:
+            raise BundleRefusedError(f"{path} is no bundle: {error}") from None
+        if len(members) > MEMBERS_MAX:
+            raise BundleRefusedError(f"{len(members)} members, more than {MEMBERS_MAX}")
+        self.sizes: dict[str, int] = {}
+        for info in members:
+            _check(info)
+            if info.filename in self.sizes:
+                raise BundleRefusedError(f"{info.filename} is there twice")
+            self.sizes[info.filename] = info.file_size
+        if sum(self.sizes.values()) > UNPACKED_BYTES_MAX:
+            raise BundleRefusedError(f"unpacked it would have more than {UNPACKED_BYTES_MAX} bytes")
+
+    def read(self, name: str) -> bytes:
+        """A member as a whole."""
+        if self.sizes.get(name, 0) > SMALL_BYTES_MAX:
+            raise BundleRefusedError(
+                f"{name} would have {self.sizes[name]} bytes, more than {SMALL_BYTES_MAX}"
+            )
+        with self.reading(name) as member:
+            content: bytes = member.read(SMALL_BYTES_MAX)
+        return content
+
+    @contextmanager
+    def reading(self, name: str) -> Iterator[Any]:
+        """A member to read piece by piece."""
+        if name not in self.sizes:
+            raise BundleRefusedError(f"{name} is missing")
+        try:
+            with self._archive.open(name) as member:
+                yield member
+        except (
+            OSError,
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+            NotImplementedError,
+            RuntimeError,
+        ) as error:
+            raise BundleRefusedError(f"{name} is damaged: {error}") from None
+
+
+def _check(info: zipfile.ZipInfo) -> None:
+    if not _NAMES.fullmatch(info.filename):
+        raise BundleRefusedError(f"it holds {info.filename[:100]!r}, which no bundle has")
+    if info.flag_bits & 1 or info.compress_type not in (zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED):
+        raise BundleRefusedError(f"{info.filename} is encrypted, or packed in a way that bundles are not")
+    if info.file_size > max(info.compress_size, 100) * RATIO_MAX:
+        raise BundleRefusedError(
+            f"{info.filename} unpacks from {info.compress_size} to {info.file_size} bytes: refused as a bomb"
+        )

@@ -1,0 +1,138 @@
+"""What a bundle says: the log up to one checkpoint, append by append, and what is needed to judge it without the node.
+
+Reads and emits bytes. A bundle has the members `manifest.json`, `note` (the signed checkpoint of the tree),
+`tile/<level>/..` (the hashes of the whole tree), `log/<topic>` (the counted appends in order, epochs left out, as they
+are hashed; `log/commands` as they stand) and `payout/..` (what is paid, in all shapes). The contracts are in
+`log/commands`, in the commands that applied them. Pure.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable, Iterator
+from typing import IO
+
+import msgspec
+
+from coordinator.streams.evidence.leaves import LEAF_TOPICS, canonical_records
+from coordinator.streams.log.counting import Decision
+from coordinator.streams.log.envelope import Need, decode_append
+from coordinator.streams.log.errors import CoordinatorError
+from coordinator.streams.log.plain_topics import PlainCounter
+
+FORMAT = "coordinator-bundle/1"
+MANIFEST, NOTE, PAYOUT = "manifest.json", "note", "payout/"
+LOG_TOPICS = ("commands", *LEAF_TOPICS)
+RECORD_BYTES_MAX = 64 * 1024 * 1024
+_FRAME = struct.Struct(">QQI")
+
+STEP_OF = {
+    "feeds": "feed",
+    "inputs": "input",
+    "models": "predictions",
+    "predictions": "predictions",
+    "scores": "scores",
+    "snapshots": "snapshots",
+    "checkpoints": "checkpoint",
+    "commands": "checkpoint",
+}
+"""Topic -> the step of the audit that its appends belong to."""
+
+
+class BundleRefusedError(CoordinatorError):
+    """The file is no bundle that can be judged: cut, hostile, or of another format."""
+
+
+class Manifest(msgspec.Struct, frozen=True):
+    """What the bundle is about. Nothing in it is believed: it names what to look for.
+
+    `versions` are those of the installed libraries that the node ran with, by package.
+    """
+
+    format: str
+    crunch_id: str
+    checkpoint_id: str
+    copy_of: str
+    key: str
+    """The node's public key as it says itself. Whom to trust, a policy says."""
+    versions: dict[str, str]
+
+
+def encode_manifest(manifest: Manifest) -> bytes:
+    """Sorted keys, no spaces: one form."""
+    return msgspec.json.encode(manifest, order="deterministic")
+
+
+def decode_manifest(content: bytes) -> Manifest:
+    """Raises BundleRefusedError."""
+    try:
+        manifest = msgspec.json.decode(content, type=Manifest)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        raise BundleRefusedError(f"{MANIFEST} cannot be read: {error}") from None
+    if manifest.format != FORMAT:
+        raise BundleRefusedError(
+            f"a bundle of the format {manifest.format[:60]!r}; this version reads {FORMAT}"
+        )
+    return manifest
+
+
+def frames_of(decision: Decision) -> Iterator[bytes]:
+    """The bytes of one decision within its topic's member."""
+    records = (
+        [bytes(decision.bodies[0])[1:-1]] if decision.topic == "commands" else canonical_records(decision)
+    )
+    for record in records:
+        yield _FRAME.pack(decision.first_offset, decision.offset, len(record)) + record
+
+
+def read_frames(member: IO[bytes], name: str) -> Iterator[tuple[int, int, bytes]]:
+    """(first offset, offset, append) as they stand in a member. Raises BundleRefusedError."""
+    while head := member.read(_FRAME.size):
+        if len(head) < _FRAME.size:
+            raise BundleRefusedError(f"{name} is cut within a record's head")
+        first_offset, offset, length = _FRAME.unpack(head)
+        if length > RECORD_BYTES_MAX or first_offset > offset or offset >= 1 << 62:
+            raise BundleRefusedError(f"{name} holds a record of impossible length or place")
+        record = member.read(length)
+        if len(record) < length:
+            raise BundleRefusedError(f"{name} is cut within a record")
+        yield first_offset, offset, record
+
+
+def decisions_in(topic: str, frames: Iterable[tuple[int, int, bytes]]) -> Iterator[Decision]:
+    """The decisions of a topic's member, numbered without a hole. Raises BundleRefusedError."""
+    if topic == "commands":
+        yield from _commands(frames)
+        return
+    seq, bodies, place = 0, list[msgspec.Raw](), (-1, -1)
+    for first_offset, offset, record in frames:
+        append = decode_append(record)
+        number = len(bodies) + 1
+        where = f"log/{topic}, offset {offset}"
+        if append is None or append.epoch or append.claim or append.state is not None:
+            raise BundleRefusedError(f"{where}: no counted append without its epoch")
+        if append.seq != seq + 1 or append.part[0] != number or (bodies and (first_offset, offset) != place):
+            raise BundleRefusedError(
+                f"{where}: decision {append.seq}, part {append.part[0]} stands where {seq + 1}, part {number} is due"
+            )
+        if number == 1 and first_offset <= place[1]:
+            raise BundleRefusedError(f"{where}: it does not stand behind the decision before it")
+        place = (first_offset, offset)
+        bodies.append(append.events)
+        if number == append.part[1]:
+            before = Need(first_offset, 0, seq)
+            seq = append.seq
+            yield Decision(topic, first_offset, offset, seq, before, append.upto, append.need, tuple(bodies))
+            bodies = []
+    if bodies:
+        raise BundleRefusedError(f"log/{topic} ends within decision {seq + 1}")
+
+
+def _commands(frames: Iterable[tuple[int, int, bytes]]) -> Iterator[Decision]:
+    counter, last = PlainCounter("commands"), -1
+    for _, offset, record in frames:
+        decision = counter.read(offset, record)
+        if decision is None or offset <= last:
+            raise BundleRefusedError(f"log/commands, offset {offset}: {counter.garbage or 'not in order'}")
+        last = offset
+        yield decision

@@ -1,0 +1,243 @@
+"""The first half of a verdict on a bundle: that its appends are all and exactly those that a signed note commits to.
+
+Reads a bundle through `Members`; gives what was checked, step by step, or raises ChainBrokenError with the first step
+that does not hold. No code of the contract's author runs here; the second half is the audit (`streams/audit`). Pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
+from typing import IO, Protocol, TypeVar
+
+import msgspec
+
+from coordinator.streams.audit.facts import broken
+from coordinator.streams.contract.emission import emission_sha256
+from coordinator.streams.events import CheckpointData, CheckpointOpened, CheckpointWithheld
+from coordinator.streams.evidence.bundle import (
+    MANIFEST,
+    NOTE,
+    STEP_OF,
+    BundleRefusedError,
+    Manifest,
+    decisions_in,
+    decode_manifest,
+    read_frames,
+)
+from coordinator.streams.evidence.extent import Batch, entries_of, next_batch
+from coordinator.streams.evidence.leaves import LEAF_TOPICS
+from coordinator.streams.evidence.merkle import HASH_BYTES, Subtrees, folded, leaf_hash, root
+from coordinator.streams.evidence.notes import Checkpoint, Note, NoteError, VerifierKey
+from coordinator.streams.evidence.rows_in_memory import RowsInMemory
+from coordinator.streams.evidence.tiles import HEIGHT, WIDTH, hashes_of, subtrees_of, tile_path, tile_width
+from coordinator.streams.log.errors import CoordinatorError
+
+Read = TypeVar("Read")
+ORIGIN = "coordinator/"
+EMISSION, CHECKPOINT = "payout/emission.json", "payout/checkpoint.json"
+
+
+class Members(Protocol):
+    """A bundle's members by name. Its methods raise BundleRefusedError."""
+
+    sizes: dict[str, int]
+
+    def read(self, name: str) -> bytes:
+        """A member as a whole."""
+
+    def reading(self, name: str) -> AbstractContextManager[IO[bytes]]:
+        """A member to read piece by piece."""
+
+
+class Judged(msgspec.Struct, frozen=True):
+    """What holds of a bundle."""
+
+    manifest: Manifest
+    checkpoint: Checkpoint
+    signers: list[str]
+    appends: int
+    paid: CheckpointData
+
+
+def judge_bundle(
+    members: Members, trusted: Collection[VerifierKey], earlier: bytes | None
+) -> Iterator[tuple[str, str] | Judged]:
+    """(step, what was checked) for bundle, note, tree, history, log and payout, then the result.
+
+    `trusted` are the keys of which all must have signed; with none the bundle's own is taken, and the text says so.
+    `earlier` is a note that this tree must go on from. Raises ChainBrokenError.
+    """
+    manifest = _refused("bundle", lambda: decode_manifest(members.read(MANIFEST)))
+    yield "bundle", f"{len(members.sizes)} members about {manifest.checkpoint_id} of {manifest.crunch_id}"
+    note, signers, keys = _note(members, manifest, trusted)
+    whose = (
+        "" if trusted else "; by the key in the bundle itself: compare it with the node's, or give a policy"
+    )
+    yield "note", f"signed by {', '.join(key.name for key in signers)}{whose}"
+    tree = note.checkpoint
+    leaves, subtrees = _tree(members, tree)
+    yield "tree", f"{tree.size} leaves give the root of the note"
+    if earlier is not None:
+        yield "history", _history(earlier, keys, tree, subtrees)
+    rows, appends, checkpoints = _log(members)
+    yield "log", _leaves(manifest, tree, leaves, rows)
+    paid = checkpoints.get(manifest.checkpoint_id)
+    if paid is None:
+        broken("checkpoint", f"the log in the bundle has no checkpoint {manifest.checkpoint_id}")
+    yield "payout", _payout(members, paid)
+    yield Judged(manifest, tree, [str(key) for key in signers], appends, paid)
+
+
+def _refused(step: str, read: Callable[[], Read]) -> Read:
+    """What `read` gives. Raises ChainBrokenError of the step where the bundle is refused there."""
+    try:
+        return read()
+    except BundleRefusedError as error:
+        broken(step, str(error))
+
+
+def _note(
+    members: Members, manifest: Manifest, trusted: Collection[VerifierKey]
+) -> tuple[Note, list[VerifierKey], list[VerifierKey]]:
+    try:
+        note = Note.parse(members.read(NOTE))
+        keys = list(trusted) or [VerifierKey.parse(manifest.key)]
+        signers = note.signed_by(keys)
+    except CoordinatorError as error:
+        broken("note", str(error))
+    unsigned = [key.name for key in keys if key not in signers]
+    if unsigned:
+        broken("note", f"not signed by {', '.join(unsigned)}")
+    if note.checkpoint.origin != ORIGIN + manifest.crunch_id:
+        broken(
+            "note", f"it is about {note.checkpoint.origin!r}, the bundle about crunch {manifest.crunch_id!r}"
+        )
+    return note, signers, keys
+
+
+def _tree(members: Members, tree: Checkpoint) -> tuple[bytes, Subtrees]:
+    """The hashes of all leaves, and the subtrees: the tiles of each level were seen to be those of the level below."""
+    there = sum(size for name, size in members.sizes.items() if name.startswith("tile/0/"))
+    if there != tree.size * HASH_BYTES:
+        broken("tree", f"the note has {tree.size} leaves, the bundle hashes of {there / HASH_BYTES:g}")
+    tiles: dict[str, bytes] = {}
+    level = 0
+    below = b""
+    while count := tree.size >> (HEIGHT * level):
+        stored = b""
+        for index in range(-(-count // WIDTH)):
+            path = tile_path(level, index, tile_width(level, index, tree.size))
+            tiles[path] = _refused("tree", partial(members.read, path))
+            stored += tiles[path]
+        if level and stored != below:
+            broken("tree", f"the tiles of level {level} are not the hashes of those below them")
+        hashes = hashes_of(stored)
+        below = b"".join(folded(hashes[at : at + WIDTH]) for at in range(0, count // WIDTH * WIDTH, WIDTH))
+        level += 1
+    if odd := {name for name in members.sizes if name.startswith("tile/")} - tiles.keys():
+        broken("tree", f"{min(odd)} is not of this tree")
+    subtrees = subtrees_of(tiles.__getitem__, tree.size)
+    try:
+        computed = root(subtrees, tree.size)
+    except ValueError as error:
+        broken("tree", str(error))
+    if computed != tree.root:
+        broken("tree", f"the tiles give the root {computed.hex()}, the note has {tree.root.hex()}")
+    leaves = b"".join(content for path, content in tiles.items() if path.startswith("tile/0/"))
+    return leaves, subtrees
+
+
+def _history(earlier: bytes, keys: list[VerifierKey], tree: Checkpoint, subtrees: Subtrees) -> str:
+    try:
+        before = Note.parse(earlier)
+        signers = before.signed_by(keys)
+    except NoteError as error:
+        broken("history", f"the earlier note: {error}")
+    if not signers:
+        broken("history", "the earlier note is not signed by the key that this one is judged by")
+    was = before.checkpoint
+    if was.origin != tree.origin:
+        broken("history", f"the earlier note is about {was.origin!r}")
+    if was.size > tree.size:
+        broken("history", f"the earlier note has {was.size} leaves, more than this one's {tree.size}")
+    if root(subtrees, was.size) != was.root:
+        broken(
+            "history",
+            f"the first {was.size} leaves are not those of the earlier note: the past was rewritten",
+        )
+    return f"goes on from the earlier note of {was.size} leaves"
+
+
+def _log(members: Members) -> tuple[RowsInMemory, int, dict[str, CheckpointData]]:
+    rows, appends = RowsInMemory(), 0
+    checkpoints: dict[str, CheckpointData] = {}
+    for topic in LEAF_TOPICS:
+        name = f"log/{topic}"
+        try:
+            with members.reading(name) as member:
+                for decision in decisions_in(topic, read_frames(member, name)):
+                    row = rows.add(decision)
+                    appends += len(decision.bodies)
+                    for event in decision.events if topic == "checkpoints" and row.names else ():
+                        match event:
+                            case CheckpointOpened(data=data):
+                                checkpoints[data.checkpoint_id] = data
+                            case CheckpointWithheld(data=withheld):
+                                checkpoints[withheld.checkpoint.checkpoint_id] = withheld.checkpoint
+                            case _:
+                                pass
+        except CoordinatorError as error:
+            broken(STEP_OF[topic], str(error))
+    return rows, appends, checkpoints
+
+
+def _leaves(manifest: Manifest, tree: Checkpoint, leaves: bytes, rows: RowsInMemory) -> str:
+    """Each append is the leaf that it should be, and the tree has no others."""
+    before: Batch | None = None
+    count = 0
+    while (batch := next_batch(rows, before)) is not None:
+        for index, entry in enumerate(entries_of(rows, before, batch), start=batch.first):
+            if leaf_hash(entry) != leaves[index * HASH_BYTES : (index + 1) * HASH_BYTES]:
+                topic = next(
+                    name
+                    for name in LEAF_TOPICS
+                    if index < batch.runs[name].first_index + batch.runs[name].count
+                )
+                place = index - batch.runs[topic].first_index + batch.runs[topic].first_leaf
+                broken(
+                    STEP_OF[topic],
+                    f"append {place + 1} of {topic} is not the one that the note commits to (leaf {index})",
+                )
+        before, count = batch, batch.size
+        if count >= tree.size:
+            break
+    if before is None or count != tree.size:
+        broken(
+            "log",
+            f"the appends make a tree of {count} leaves, the note has {tree.size}: something was left out",
+        )
+    if manifest.checkpoint_id not in before.checkpoint_ids:
+        broken(
+            "checkpoint",
+            f"the note is of {', '.join(before.checkpoint_ids)}, not of {manifest.checkpoint_id}",
+        )
+    for topic, run in before.runs.items():
+        if rest := sum(1 for _ in rows.rows(topic, run.end)):
+            broken(STEP_OF[topic], f"{rest} decisions of {topic} stand behind what the note commits to")
+    return f"all {count} appends are those of the tree, {before.number} checkpoints, no number missing"
+
+
+def _payout(members: Members, paid: CheckpointData) -> str:
+    """The shapes that stand for themselves are those of the log."""
+    try:
+        emission = msgspec.json.decode(members.read(EMISSION))
+        shown = msgspec.json.decode(members.read(CHECKPOINT))
+    except (BundleRefusedError, msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
+        broken("payout", str(error))
+    if emission != paid.emission or emission_sha256(emission) != paid.emission_sha256:
+        broken("payout", f"{EMISSION} is not the emission of the log")
+    if shown != msgspec.to_builtins(paid):
+        broken("payout", f"{CHECKPOINT} is not the checkpoint of the log")
+    return f"the emission in the bundle is the log's, sha256 {paid.emission_sha256}"

@@ -1,0 +1,238 @@
+"""Bundles that are made to deceive or to exhaust: each is refused in bounded time, by the step that it touches."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+
+import msgspec
+import pytest
+from tests.infra.evidence.bundles import applied, bundle_of, whole_log
+
+from coordinator.infra.contracts.archive import Archive, read_archive
+from coordinator.infra.evidence.bundle_file import BundleFile
+from coordinator.infra.evidence.recompute import recompute
+from coordinator.streams.audit.checkpoint import STEPS
+from coordinator.streams.audit.facts import ChainBrokenError
+from coordinator.streams.evidence.bundle import BundleRefusedError
+from coordinator.streams.evidence.judging import judge_bundle
+from coordinator.streams.evidence.notes import Checkpoint, Note, SignerKey, VerifierKey, signed_note
+
+Members = dict[str, bytes]
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Members, SignerKey]:
+    folder = tmp_path_factory.mktemp("honest")
+    path = bundle_of(folder, whole_log())
+    key = SignerKey.parse((folder / "node/evidence/key").read_text())
+    with zipfile.ZipFile(path) as archive:
+        return {name: archive.read(name) for name in archive.namelist()}, key
+
+
+def written(path: Path, members: Members) -> Path:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+    return path
+
+
+def first_half(path: Path, *keys: VerifierKey, earlier: bytes | None = None) -> str:
+    """The step that does not hold; empty where all do."""
+    try:
+        for _ in judge_bundle(BundleFile(path), keys, earlier):
+            pass
+    except ChainBrokenError as error:
+        return error.step
+    except BundleRefusedError:
+        return "bundle"
+    return ""
+
+
+def test_the_honest_one_holds(honest: tuple[Members, SignerKey], tmp_path: Path):
+    members, key = honest
+    assert first_half(written(tmp_path / "b", members), key.verifier, earlier=members["note"]) == ""
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../../etc/passwd",
+        "/etc/passwd",
+        "log/../../x",
+        "log/feeds/x",
+        "tile/0/../000",
+        "tile/64/000",
+        "log/nothing",
+        "C:\\x",
+    ],
+)
+def test_a_path_that_escapes_is_refused(honest: tuple[Members, SignerKey], tmp_path: Path, name: str):
+    path = written(tmp_path / "b", honest[0] | {name: b"x"})
+    with pytest.raises(BundleRefusedError, match="which no bundle has"):
+        BundleFile(path)
+
+
+def test_a_bomb_is_refused_before_it_is_unpacked(honest: tuple[Members, SignerKey], tmp_path: Path):
+    path = written(tmp_path / "b", honest[0] | {"log/feeds": bytes(300 * 1024 * 1024)})
+    began = monotonic()
+    with pytest.raises(BundleRefusedError, match="bomb"):
+        BundleFile(path)
+    assert monotonic() - began < 5
+
+
+def test_a_size_that_lies_is_refused(honest: tuple[Members, SignerKey], tmp_path: Path):
+    """The directory announces a small member; its content goes on."""
+    content = written(tmp_path / "b", honest[0]).read_bytes()
+    with zipfile.ZipFile(io.BytesIO(content)) as archive:
+        size = archive.getinfo("log/scores").file_size
+    path = tmp_path / "lie"
+    path.write_bytes(content.replace(struct.pack("<I", size), struct.pack("<I", size - 7)))
+    assert first_half(path) in ("bundle", "scores")
+
+
+def test_names_that_stand_twice_are_refused(honest: tuple[Members, SignerKey], tmp_path: Path):
+    path = written(tmp_path / "b", honest[0])
+    with zipfile.ZipFile(path, "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("note", b"x")
+    with pytest.raises(BundleRefusedError, match="twice"):
+        BundleFile(path)
+
+
+@pytest.mark.parametrize("size", [10**9, 2**47])
+def test_a_note_that_announces_more_leaves_than_there_are_is_refused_at_once(
+    honest: tuple[Members, SignerKey], tmp_path: Path, size: int
+):
+    members, key = honest
+    note = signed_note(Checkpoint(key.verifier.name, size, b"r" * 32), key)
+    began = monotonic()
+    assert first_half(written(tmp_path / "b", members | {"note": note})) == "tree"
+    assert monotonic() - began < 5
+
+
+@pytest.mark.parametrize("name", ["manifest.json", "payout/emission.json", "payout/checkpoint.json"])
+@pytest.mark.parametrize("content", [b"[" * 2_000_000, b'{"a":' * 500_000, b"\xff\xfe", b"", b"{}"])
+def test_json_that_is_nested_or_none_is_refused(
+    honest: tuple[Members, SignerKey], tmp_path: Path, name: str, content: bytes
+):
+    path = tmp_path / "b"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_STORED) as archive:
+        for member, text in (honest[0] | {name: content}).items():
+            archive.writestr(member, text)
+    assert first_half(path) == ("bundle" if name == "manifest.json" else "payout")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x05\x06" + bytes(18), b"no archive at all" * 100])
+def test_what_is_no_archive_is_refused(tmp_path: Path, content: bytes):
+    path = tmp_path / "b"
+    path.write_bytes(content)
+    assert first_half(path) == "bundle"
+
+
+def test_an_archive_that_is_cut_anywhere_is_refused(honest: tuple[Members, SignerKey], tmp_path: Path):
+    content = written(tmp_path / "whole", honest[0]).read_bytes()
+    for cut in range(0, len(content), len(content) // 40):
+        path = tmp_path / "cut"
+        path.write_bytes(content[:cut])
+        assert first_half(path) == "bundle", cut
+
+
+def test_a_note_of_another_key_is_refused_where_the_key_is_known(
+    honest: tuple[Members, SignerKey], tmp_path: Path
+):
+    members, key = honest
+    forger = SignerKey(key.verifier.name, b"f" * 32)
+    size, root = int(members["note"].split(b"\n")[1]), BundleFile  # the forger signs the very same tree
+    del root
+
+    note = signed_note(Note.parse(members["note"]).checkpoint, forger)
+    assert size == Note.parse(note).checkpoint.size
+    manifest = members["manifest.json"].replace(str(key.verifier).encode(), str(forger.verifier).encode())
+    path = written(tmp_path / "b", members | {"note": note, "manifest.json": manifest})
+    assert first_half(path) == ""  # whose key it is, nobody can tell who does not know the node's
+    assert first_half(path, key.verifier) == "note"
+
+
+def test_a_fork_with_a_valid_tree_of_its_own_is_found_by_an_earlier_note(tmp_path: Path):
+    """Another market, the same key: its tree is right in itself, and is not the one that was signed before."""
+    ours = bundle_of(tmp_path, whole_log(), 0)
+    with zipfile.ZipFile(ours) as archive:
+        earlier = archive.read("note")
+    key = SignerKey.parse((tmp_path / "node/evidence/key").read_text())
+    other = tmp_path / "other"
+    (other / "node/evidence").mkdir(parents=True)
+    (other / "node/evidence/key").write_text(key.secret_text())
+    (other / "node/evidence/key").chmod(0o600)
+    fork = bundle_of(other, whole_log(seed=2), 1)
+    assert first_half(fork, key.verifier) == ""
+    assert first_half(fork, key.verifier, earlier=earlier) == "history"
+    ours = ours.rename(tmp_path / "ours")
+    later = bundle_of(tmp_path, whole_log(), 2)
+    assert first_half(later, key.verifier, earlier=earlier) == ""
+    assert (
+        first_half(ours, key.verifier, earlier=(tmp_path / "node/evidence/checkpoint").read_bytes())
+        == "history"
+    )
+
+
+def with_contract(members: Members, spoil: Callable[[Archive], Archive]) -> Members:
+    """The bundle with another archive in the command that applied the first contract, lengths put right."""
+    _, archive = applied()["FIRST"]
+    spoiled = msgspec.json.encode(spoil(read_archive(archive)), order="deterministic")
+    old, new = msgspec.json.encode(archive)[1:-1], msgspec.json.encode(spoiled)[1:-1]
+    frames, at, content = [], 0, members["log/commands"]
+    while at < len(content):
+        first, offset, length = struct.unpack_from(">QQI", content, at)
+        record = content[at + 20 : at + 20 + length].replace(old, new)
+        frames.append(struct.pack(">QQI", first, offset, len(record)) + record)
+        at += 20 + length
+    return members | {"log/commands": b"".join(frames)}
+
+
+@pytest.mark.parametrize(
+    ("code", "why"),
+    [
+        ("while True: pass", "did not end within"),
+        ("import os; os._exit(0)", "ended at the step"),
+        ("raise SystemExit(0)", "cannot be loaded"),
+        ("import socket; socket.socket()", "cannot be loaded"),
+        ("open('/etc/shadow').read()", "cannot be loaded"),
+        ("open('x', 'w').write('y' * 10)", "cannot be loaded"),
+        ("x = 'x' * (1 << 40)", "cannot be loaded|memory"),
+    ],
+)
+def test_a_contract_that_does_harm_is_kept_in_and_named(
+    honest: tuple[Members, SignerKey], tmp_path: Path, code: str, why: str
+):
+    def spoil(archive: Archive) -> Archive:
+        files = {name: text + b"\n" + code.encode() + b"\n" for name, text in archive.files.items()}
+        return msgspec.structs.replace(archive, files=files)
+
+    path = written(tmp_path / "b", with_contract(honest[0], spoil))
+    assert first_half(path) == ""
+    began = monotonic()
+    with pytest.raises(ChainBrokenError, match=why) as refused:
+        list(recompute(path, 20.0))
+    assert refused.value.step == "contract"
+    assert monotonic() - began < 60
+
+
+def test_a_contract_that_prints_verdicts_gives_none(honest: tuple[Members, SignerKey], tmp_path: Path):
+    code = b"""
+for step in ("feed", "input", "predictions", "scores", "snapshots", "checkpoint", "emission"):
+    print('{"step":"%s","said":"believe me"}' % step, flush=True)
+"""
+
+    def spoil(archive: Archive) -> Archive:
+        return msgspec.structs.replace(
+            archive, files={name: text + code for name, text in archive.files.items()}
+        )
+
+    path = written(tmp_path / "b", with_contract(honest[0], spoil))
+    said = list(recompute(path, 300.0))
+    assert [step for step, _ in said] == ["sandbox", *STEPS]
+    assert not any("believe" in text for _, text in said)
