@@ -134,7 +134,10 @@ async def write_bundle(settings: Settings, source: LogSource, checkpoint_id: str
                         member.write(frame)
                         appends += 1
         key, copy_of = str(files.key.verifier), source.copy_of
-        manifest = Manifest(FORMAT, settings.crunch_id, checkpoint_id, copy_of, key, _versions(applied))
+        batches = [earlier for earlier in files.batches() if earlier.number <= batch.number][::-1]
+        manifest = Manifest(
+            FORMAT, settings.crunch_id, checkpoint_id, copy_of, key, _versions(applied), batches
+        )
         put(archive, MANIFEST, encode_manifest(manifest))
         put(archive, NOTE, files.note(batch))
         for name in paths_of(batch.size):

@@ -14,6 +14,7 @@ from typing import IO
 
 import msgspec
 
+from coordinator.streams.evidence.extent import Batch
 from coordinator.streams.evidence.leaves import LEAF_TOPICS, canonical_records
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need, decode_append
@@ -56,6 +57,8 @@ class Manifest(msgspec.Struct, frozen=True):
     key: str
     """The node's public key as it says itself. Whom to trust, a policy says."""
     versions: dict[str, str]
+    batches: list[Batch]
+    """Which leaves are whose: computed again, and until then good for naming what is missing."""
 
 
 def encode_manifest(manifest: Manifest) -> bytes:

@@ -26,7 +26,7 @@ from coordinator.streams.evidence.bundle import (
     decode_manifest,
     read_frames,
 )
-from coordinator.streams.evidence.extent import Batch, entries_of, next_batch
+from coordinator.streams.evidence.extent import NOWHERE, Batch, Run, next_batch
 from coordinator.streams.evidence.leaves import LEAF_TOPICS
 from coordinator.streams.evidence.merkle import HASH_BYTES, Subtrees, folded, leaf_hash, root
 from coordinator.streams.evidence.notes import Checkpoint, Note, NoteError, VerifierKey
@@ -194,39 +194,42 @@ def _log(members: Members) -> tuple[RowsInMemory, int, dict[str, CheckpointData]
 
 
 def _leaves(manifest: Manifest, tree: Checkpoint, leaves: bytes, rows: RowsInMemory) -> str:
-    """Each append is the leaf that it should be, and the tree has no others."""
+    """Each append is the leaf that it should be, topic by topic, and the tree has no others."""
+    batches = manifest.batches
+    if not batches or sum(run.count for batch in batches for run in batch.runs.values()) != tree.size:
+        broken("bundle", f"{MANIFEST} does not say whose each of the {tree.size} leaves is")
+    for topic in LEAF_TOPICS:
+        _check_topic(topic, [batch.runs[topic] for batch in batches if topic in batch.runs], leaves, rows)
     before: Batch | None = None
-    count = 0
-    while (batch := next_batch(rows, before)) is not None:
-        for index, entry in enumerate(entries_of(rows, before, batch), start=batch.first):
-            if leaf_hash(entry) != leaves[index * HASH_BYTES : (index + 1) * HASH_BYTES]:
-                topic = next(
-                    name
-                    for name in LEAF_TOPICS
-                    if index < batch.runs[name].first_index + batch.runs[name].count
-                )
-                place = index - batch.runs[topic].first_index + batch.runs[topic].first_leaf
-                broken(
-                    STEP_OF[topic],
-                    f"append {place + 1} of {topic} is not the one that the note commits to (leaf {index})",
-                )
-        before, count = batch, batch.size
-        if count >= tree.size:
-            break
-    if before is None or count != tree.size:
-        broken(
-            "log",
-            f"the appends make a tree of {count} leaves, the note has {tree.size}: something was left out",
-        )
-    if manifest.checkpoint_id not in before.checkpoint_ids:
-        broken(
-            "checkpoint",
-            f"the note is of {', '.join(before.checkpoint_ids)}, not of {manifest.checkpoint_id}",
-        )
-    for topic, run in before.runs.items():
-        if rest := sum(1 for _ in rows.rows(topic, run.end)):
-            broken(STEP_OF[topic], f"{rest} decisions of {topic} stand behind what the note commits to")
-    return f"all {count} appends are those of the tree, {before.number} checkpoints, no number missing"
+    for said in batches:
+        batch = next_batch(rows, before)
+        if batch != said:
+            broken(
+                "bundle", f"{MANIFEST} cuts the log at checkpoint {said.number} elsewhere than the log itself"
+            )
+        before = batch
+    if manifest.checkpoint_id not in batches[-1].checkpoint_ids:
+        last = ", ".join(batches[-1].checkpoint_ids)
+        broken("checkpoint", f"the note is of {last}, not of {manifest.checkpoint_id}")
+    return f"all {tree.size} appends are those of the tree, {len(batches)} checkpoints, no number missing"
+
+
+def _check_topic(topic: str, runs: list[Run], leaves: bytes, rows: RowsInMemory) -> None:
+    entries = b"".join(row.entries for _, row in rows.rows(topic, NOWHERE))
+    there, place = len(entries) // HASH_BYTES, 0
+    due = sum(run.count for run in runs)
+    for index in (index for run in runs for index in range(run.first_index, run.first_index + run.count)):
+        if place == there:
+            broken(STEP_OF[topic], f"{topic} ends after {there} appends, the note commits to {due} of it")
+        entry = entries[place * HASH_BYTES : (place + 1) * HASH_BYTES]
+        place += 1
+        if leaf_hash(entry) != leaves[index * HASH_BYTES : (index + 1) * HASH_BYTES]:
+            broken(
+                STEP_OF[topic],
+                f"append {place} of {topic} is not the one that the note commits to (leaf {index})",
+            )
+    if place < there:
+        broken(STEP_OF[topic], f"{there - place} appends of {topic} stand behind what the note commits to")
 
 
 def _payout(members: Members, paid: CheckpointData) -> str:

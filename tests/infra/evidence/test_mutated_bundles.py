@@ -1,0 +1,193 @@
+"""Bundles that were altered: each is found, and the step named is the one that was touched. Untouched ones hold.
+
+COORDINATOR_MUTATIONS sets how many are tried (the long run: 10000). Most are found by the first half, which runs no
+process; a log that was forged and signed anew by its own key is left to the audit (`recompute`).
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import random
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+from tests.infra.evidence.bundles import bundle_of, whole_log
+from tests.infra.evidence.test_hostile_bundles import first_half, written
+
+from coordinator.streams.evidence.bundle import STEP_OF, read_frames
+from coordinator.streams.evidence.leaves import LEAF_TOPICS
+from coordinator.streams.evidence.notes import Checkpoint, Note, SignerKey, signed_note
+
+COUNT = int(os.environ.get("COORDINATOR_MUTATIONS", "200"))
+NAMED_RIGHT_MIN = 0.95
+Members = dict[str, bytes]
+Frames = list[tuple[int, int, bytes]]
+Mutation = Callable[[Members, random.Random], tuple[Members, set[str]]]
+"""Gives the altered members and the steps that name what was touched."""
+
+
+@pytest.fixture(scope="module")
+def honest(tmp_path_factory: pytest.TempPathFactory) -> tuple[Members, SignerKey]:
+    folder = tmp_path_factory.mktemp("honest")
+    path = bundle_of(folder, whole_log())
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    return members, SignerKey.parse((folder / "node/evidence/key").read_text())
+
+
+def step_of(name: str) -> set[str]:
+    if name.startswith("log/"):
+        return {STEP_OF[name.removeprefix("log/")]}
+    return {"manifest.json": {"bundle", "note", "checkpoint"}, "note": {"note"}}.get(
+        name, {"tree"} if name.startswith("tile/") else {"payout"}
+    )
+
+
+def some_log(members: Members, rng: random.Random) -> tuple[str, Frames]:
+    topic = rng.choice(LEAF_TOPICS)
+    return f"log/{topic}", list(read_frames(io.BytesIO(members[f"log/{topic}"]), topic))
+
+
+def framed(frames: Frames) -> bytes:
+    return b"".join(
+        first.to_bytes(8, "big") + offset.to_bytes(8, "big") + len(record).to_bytes(4, "big") + record
+        for first, offset, record in frames
+    )
+
+
+def bit_flipped(members: Members, rng: random.Random) -> tuple[Members, set[str]]:
+    """Of any member that counts; the archive's own checksum is put right."""
+    name = rng.choice(
+        [one for one in members if one not in ("log/commands", "manifest.json") and members[one]]
+    )
+    content = bytearray(members[name])
+    content[rng.randrange(len(content))] ^= 1 << rng.randrange(8)
+    return members | {name: bytes(content)}, step_of(name)
+
+
+def figure_changed(members: Members, rng: random.Random) -> tuple[Members, set[str]]:
+    name, frames = some_log(members, rng)
+    places = [
+        (i, at)
+        for i, (_, _, record) in enumerate(frames)
+        for at, byte in enumerate(record)
+        if 48 <= byte <= 57
+    ]
+    i, at = rng.choice(places)
+    first, offset, record = frames[i]
+    other = rng.choice([digit for digit in b"0123456789" if digit != record[at]])
+    frames[i] = (first, offset, record[:at] + bytes([other]) + record[at + 1 :])
+    return members | {name: framed(frames)}, step_of(name)
+
+
+def append_removed(members: Members, rng: random.Random) -> tuple[Members, set[str]]:
+    name, frames = some_log(members, rng)
+    del frames[rng.randrange(len(frames))]
+    return members | {name: framed(frames)}, step_of(name)
+
+
+def append_doubled(members: Members, rng: random.Random) -> tuple[Members, set[str]]:
+    name, frames = some_log(members, rng)
+    i = rng.randrange(len(frames))
+    frames.insert(i, frames[i])
+    return members | {name: framed(frames)}, step_of(name)
+
+
+def appends_swapped(members: Members, rng: random.Random) -> tuple[Members, set[str]]:
+    name, frames = some_log(members, rng)
+    while len(frames) < 2:
+        name, frames = some_log(members, rng)
+    i = rng.randrange(len(frames) - 1)
+    frames[i], frames[i + 1] = frames[i + 1], frames[i]
+    return members | {name: framed(frames)}, step_of(name)
+
+
+def moved(members: Members, rng: random.Random) -> tuple[Members, set[str]]:
+    """An append says that it stood elsewhere."""
+    name, frames = some_log(members, rng)
+    i = rng.randrange(len(frames))
+    first, offset, record = frames[i]
+    frames[i] = (first, offset + 1, record)
+    return members | {name: framed(frames)}, step_of(name)
+
+
+def cut_short(members: Members, rng: random.Random) -> tuple[Members, set[str]]:
+    name, frames = some_log(members, rng)
+    return members | {name: framed(frames[: rng.randrange(len(frames))])}, step_of(name)
+
+
+def left_out_and_renumbered(members: Members, rng: random.Random) -> tuple[Members, set[str]]:
+    """A decision is gone, and the numbers behind it close the hole."""
+    name, frames = some_log(members, rng)
+    gone = rng.randrange(len(frames))
+    del frames[gone]
+    for i in range(gone, len(frames)):
+        first, offset, record = frames[i]
+        append = msgspec.json.decode(record)
+        record = record.replace(b'"seq":%d,' % append["seq"], b'"seq":%d,' % (append["seq"] - 1), 1)
+        frames[i] = (first, offset, record)
+    return members | {name: framed(frames)}, step_of(name)
+
+
+def note_forged(members: Members, rng: random.Random) -> tuple[Members, set[str]]:
+    """Another root under the right key's name, by another key."""
+    note = Note.parse(members["note"]).checkpoint
+    forger = SignerKey(note.origin, rng.randbytes(32))
+    return members | {"note": signed_note(Checkpoint(note.origin, note.size, rng.randbytes(32)), forger)}, {
+        "note"
+    }
+
+
+def payout_changed(members: Members, rng: random.Random) -> tuple[Members, set[str]]:
+    name = rng.choice(["payout/emission.json", "payout/checkpoint.json"])
+    content = members[name]
+    at = rng.choice([i for i, byte in enumerate(content) if 48 <= byte <= 57])
+    other = rng.choice([digit for digit in b"123456789" if digit != content[at]])
+    return members | {name: content[:at] + bytes([other]) + content[at + 1 :]}, {"payout"}
+
+
+def tile_gone(members: Members, rng: random.Random) -> tuple[Members, set[str]]:
+    name = rng.choice([one for one in members if one.startswith("tile/")])
+    return {one: content for one, content in members.items() if one != name}, {"tree"}
+
+
+MUTATIONS: tuple[Mutation, ...] = (
+    *(bit_flipped, figure_changed, append_removed, append_doubled, appends_swapped, moved),
+    *(cut_short, left_out_and_renumbered, note_forged, payout_changed, tile_gone),
+)
+
+
+def test_every_alteration_is_found_and_the_step_named_is_the_one_that_was_touched(
+    honest: tuple[Members, SignerKey], tmp_path: Path
+):
+    members, key = honest
+    rng = random.Random(1)
+    missed: list[str] = []
+    named_wrong: list[str] = []
+    for number in range(COUNT):
+        mutation = MUTATIONS[number % len(MUTATIONS)]
+        altered, touched = mutation(members, rng)
+        assert altered != members
+        found = first_half(written(tmp_path / "b", altered), key.verifier)
+        if not found:
+            missed.append(f"{number} {mutation.__name__}")
+        elif found not in touched:
+            named_wrong.append(f"{number} {mutation.__name__}: {found}, not {sorted(touched)}")
+    assert not missed
+    assert len(named_wrong) <= (1 - NAMED_RIGHT_MIN) * COUNT, named_wrong
+
+
+def test_a_bundle_that_was_touched_nowhere_is_never_accused(
+    honest: tuple[Members, SignerKey], tmp_path: Path
+):
+    members, key = honest
+    rng = random.Random(2)
+    for _ in range(max(3, COUNT // 10)):  # packed anew, in another order
+        names = list(members)
+        rng.shuffle(names)
+        path = written(tmp_path / "b", {name: members[name] for name in names})
+        assert first_half(path, key.verifier, earlier=members["note"]) == ""
