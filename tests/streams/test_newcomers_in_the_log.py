@@ -6,18 +6,24 @@ from __future__ import annotations
 
 import random
 from functools import partial
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
 import pytest
+from tests.logs import fold_into
 from tests.memory_log import Author, MemoryLog, Owner, live, undisturbed
 from tests.streams import test_crash_chain as crash_chain
 from tests.streams.audit.test_whole_rounds import both_looks, last_checkpoint, rewritten
 from tests.streams.build import MINUTE, PUBKEY, T0, answers, opened, seen, shelf
 
+from coordinator.projections.folding.decisions import Folder
+from coordinator.projections.folding.past import PastReadModels, cuts_at, folded_until
+from coordinator.projections.views.all_views import ReadModels, open_projections
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.contract import Board, CrunchContract
 from coordinator.streams.contract.boards import board_terms
+from coordinator.streams.contract.coverage import why_uncovered
 from coordinator.streams.events import (
     Answered,
     CoverageTerms,
@@ -32,6 +38,7 @@ from coordinator.streams.events import (
 from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.scores.stage import ScoreStage
 from coordinator.streams.snapshots.stage import SnapshotStage
+from coordinator.streams.topology import TOPICS
 
 RULES = {
     "worst, hours": {"newcomer_past": "worst", "coverage": CoverageTerms(0.7, 1, 0)},
@@ -115,6 +122,38 @@ def test_the_log_is_worth_it_and_holds(log):
     ]
     assert any("coverage asks for 0.7" in reason for of in reasons for reason in of.values())
     assert both_looks(log, last_checkpoint(log), CONTRACTS) == [None, None]
+
+
+def test_the_board_is_what_the_snapshots_say_now_and_in_the_past(log, tmp_path):
+    records = {topic: log[topic] for topic in TOPICS}
+    projections = open_projections(tmp_path, "cluster", "btc-up")
+    fold_into(Folder(projections), SimpleNamespace(records=records))
+    live_models = ReadModels(**{one.name: one for one in projections})
+    by_end: dict[int, list[Any]] = {}
+    for data in taken(log):
+        by_end.setdefault(data.period_end, []).append(data)
+    ranks_seen, reasons_seen = 0, 0
+    for end, snapshots in sorted(by_end.items()):
+        # Some minutes into the next period: what is scored in it by then changes nothing yet.
+        closed = max(
+            event.at for event in log.events("snapshots") if getattr(event.data, "period_end", 0) == end
+        )
+        past = PastReadModels(live_models, cuts_at(live_models, closed, folded_until(live_models)))
+        board = past.leaderboard.board()
+        assert board is not None
+        rows = {row.model.model_id: row for row in board.rows}
+        terms = past.leaderboard.terms_now
+        for data in snapshots:
+            row = rows[data.model_id]
+            assert row.windows_units == data.windows_units | {"minutes": data.boards_units["minutes"]}
+            why = why_uncovered(terms.coverage, data.coverage)
+            assert (row.rank is not None) == (row.unranked_reason == "")
+            if row.model.status == "RUNNING":
+                assert row.unranked_reason.startswith(why)
+                assert (row.rank is None) == bool(why or data.windows_units["score_recent"] is None)
+            ranks_seen, reasons_seen = ranks_seen + (row.rank is not None), reasons_seen + bool(why)
+    assert (ranks_seen > 10, reasons_seen > 3) == (True, True), (ranks_seen, reasons_seen)
+    live_models.close()
 
 
 @pytest.mark.parametrize("topic", ["snapshots", "checkpoints"])
