@@ -320,20 +320,16 @@ class Leaderboard(Projection):
         longest = terms.hours_max * HOUR_MS
         contracts = self.terms.contracts(max(self.until - longest, since), self.until)
         model_ids = set(self.models.by_id).union(*windows.values())
-        active = {model_id for model_id in model_ids if self.models.get(model_id).status == RUNNING}
+        statuses = {model_id: self.models.get(model_id).status for model_id in model_ids}
+        active = {model_id for model_id, status in statuses.items() if status == RUNNING}
         keys = windows[ranking_key]
         reasons = {
-            one: why_unranked(
-                self.models.get(one).status,
-                terms,
-                ranking_key,
-                keys.get(one, NO_NUMBER),
-                self._ended.answered(one),
-            )
-            for one in model_ids
+            one: why_unranked(status, terms, ranking_key, keys.get(one, NO_NUMBER), self._ended.answered(one))
+            for one, status in statuses.items()
+            if terms.coverage or one not in keys or status != RUNNING or keys[one].units is None
         }
         ranked, unranked = rank(
-            ((one, None if reasons[one] else keys[one].units) for one in active),
+            ((one, None if reasons.get(one) else keys[one].units) for one in active),
             terms.ranking_direction,
         )
         places: list[tuple[int | None, str]] = [(place, model_id) for place, model_id, _ in ranked]
@@ -347,7 +343,7 @@ class Leaderboard(Projection):
                 {name: numbers.get(model_id, NO_NUMBER).units for name, numbers in windows.items()},
                 keys.get(model_id, NO_NUMBER).scored,
                 self._last_scored.get(model_id),
-                reasons[model_id],
+                reasons.get(model_id, ""),
             )
             for place, model_id in places
         ]
