@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from coordinator.cli.plan import HOST, port_is_free
+from coordinator.cli.up_plan import HOST, port_is_free
 from coordinator.infra.processes.open_files import OPEN_FILES_WANTED, allow_open_files, too_few_open_files
 
 COMMAND_SECONDS_MAX = 20.0

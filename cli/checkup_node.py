@@ -20,8 +20,8 @@ from coordinator.cli.contract_kept import applied_and_disk
 from coordinator.cli.feeds import probe_source
 from coordinator.cli.model_check import make_ticks
 from coordinator.cli.model_trial import ModelTrial
-from coordinator.cli.plan import looked_through
 from coordinator.cli.status import ask_api
+from coordinator.cli.up_plan import looked_through
 from coordinator.infra.contracts.loading import load_contracts
 from coordinator.infra.kafka.groups import nobody, stage_members
 from coordinator.infra.kafka.probe import why_silent

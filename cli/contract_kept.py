@@ -180,9 +180,9 @@ def apply(
             {"applied": False, "contract": after.meaning.hash},
             "nothing to apply: it is the one applied last",
         )
-    _refuse_faults(settings)
+    refuse_faults(settings)
     differences_said = _differences(before, after)
-    from_ms = _boundary(kept)
+    from_ms = boundary_of(kept)
     if not as_json:
         typer.echo(f"{before.meaning.hash[:12]} -> {after.meaning.hash[:12]}, {settings.contract}")
         for line in differences_said:
@@ -192,7 +192,7 @@ def apply(
         if not sys.stdin.isatty():
             raise OperatorError("nobody can be asked here: say --yes")
         typer.confirm("apply it?", abort=True)
-    holds = run(_apply(settings, kept, running=not started))
+    holds = run(put_in_force(settings, kept, running=not started))
     answer = {
         "applied": True,
         "contract": after.meaning.hash,
@@ -221,7 +221,7 @@ def _in_force(kept: Kept) -> Any:
     return terms
 
 
-def _boundary(kept: Kept) -> int | None:
+def boundary_of(kept: Kept) -> int | None:
     """Where the running checkpoint period ends, in ms; None before the first record."""
     terms = _in_force(kept)
     if not terms or kept.clock < 0:
@@ -309,7 +309,8 @@ def _on_disk(settings: Settings, kept: Kept) -> str:
 # --- applying ----------------------------------------------------------------------------------------------------
 
 
-def _refuse_faults(settings: Settings) -> None:
+def refuse_faults(settings: Settings) -> None:
+    """Try the text on disk as `contract check` does; print each fault. Raises OperatorError where there is one."""
     faults = [finding for finding in tried(settings.contract, settings) if finding.state == "fault"]
     if faults:
         for fault in faults:
@@ -317,8 +318,10 @@ def _refuse_faults(settings: Settings) -> None:
         raise OperatorError(f"{settings.contract} has {len(faults)} faults; it is not applied")
 
 
-async def _apply(settings: Settings, kept: Kept, *, running: bool) -> int | None:
-    """From when on it holds (ms); None where no feed worker runs to decide that."""
+async def put_in_force(settings: Settings, kept: Kept, *, running: bool) -> int | None:
+    """Send the command that applies the text on disk. Gives from when on (ms) it holds, None where no feed worker runs
+    to decide that. Raises OperatorError when the node refuses it, WorldError.
+    """
     contracts = NodeContracts(settings)
     command = contracts.apply_proposed(wall_ms())
     offset = await send_command(settings.kafka_bootstrap, settings.crunch_id, command)

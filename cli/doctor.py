@@ -19,10 +19,10 @@ from coordinator.cli import checkup, checkup_node
 from coordinator.cli.checkup import Finding, State
 from coordinator.cli.groups import one_line
 from coordinator.cli.own_kafka import is_stopped, running_log
-from coordinator.cli.plan import example_models
 from coordinator.cli.shared import DataDirOption, JsonOption, KafkaOption, print_json, read_node_file, run
 from coordinator.cli.start_checks import check_start
 from coordinator.cli.terminal import Console
+from coordinator.cli.up_plan import example_models
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings, read_settings
 

@@ -48,6 +48,14 @@ COMMANDS = {
         "replay:replay",
         "Rebuild the read models from the first event on; print events, events/s and each state_hash.",
     ),
+    "plan": (
+        "rules_plan:plan",
+        "Show what other rules would have made of what is recorded: scores, ranks, shares, and who would fall out.",
+    ),
+    "apply": (
+        "rules_apply:apply",
+        "Put the rules of a plan in force from the end of the running checkpoint period on.",
+    ),
     "topology": (
         "topology:topology",
         "Print the stages and topics as a table, and as a Mermaid diagram (paste it into any Markdown).",

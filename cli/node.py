@@ -21,9 +21,9 @@ from typing import Any
 
 from coordinator.cli.node_end import until_decided, write_summary
 from coordinator.cli.node_kafka import prepared_broker, until_kafka_listens
-from coordinator.cli.plan import CHOSEN_BY_US, Plan
 from coordinator.cli.screen import Screen
 from coordinator.cli.shared import NODE_FILE, NodeFile, quiet_libraries, time_text, write_node_file
+from coordinator.cli.up_plan import CHOSEN_BY_US, Plan
 from coordinator.cli.worker import REPORT
 from coordinator.infra.kafka.topics import create_topics
 from coordinator.infra.log.memory import LogMemoryFile

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from time import monotonic
 
-from coordinator.cli.plan import port_is_free
+from coordinator.cli.up_plan import port_is_free
 from coordinator.infra.kafka.embedded import HOST, EmbeddedBroker, PortTakenError
 from coordinator.infra.log.look import ask_cluster
 from coordinator.infra.processes.sockets import listens

@@ -113,7 +113,7 @@ def up(
 
     workers = ForkServer([sys.executable, "-Ium", "coordinator.cli.preloaded"], os.environ)
     workers.start()
-    from coordinator.cli.plan import UpOptions, make_plan  # noqa: PLC0415
+    from coordinator.cli.up_plan import UpOptions, make_plan  # noqa: PLC0415
 
     options = UpOptions(
         data_dir=data_dir,

@@ -17,6 +17,7 @@ from coordinator.streams.events import (
     AnswerEntry,
     InputReceivedData,
     RosterEntry,
+    RoundAnswered,
     RoundOpened,
     ScopeAnswered,
 )
@@ -110,30 +111,51 @@ class Functions(NoModels):
 class RecordedAnswers:
     """The rounds of a log again: its rosters and its answers, nobody is asked. An input that the log does not know has
     an empty roster.
+
+    Rounds are read as they are asked for, and forgotten once they are answered: an engine asks in the log's order, so
+    memory stays flat.
     """
 
     def __init__(self, predictions: Iterable[Decision]) -> None:
         """`predictions` are the counted decisions of that topic, in order."""
+        self._ahead = iter(predictions)
         self._opened: dict[str, RoundOpened] = {}
         self._entries: dict[str, dict[str, list[AnswerEntry]]] = {}
-        for decision in predictions:
-            for event in decision.events:
-                if isinstance(event, RoundOpened):
-                    self._opened[event.data.input_id] = event
-                elif isinstance(event, ScopeAnswered):
-                    roster = self._opened[event.data.input_id].data.roster
-                    of_input = self._entries.setdefault(event.data.input_id, {})
-                    of_input.setdefault(event.data.scope_key, []).extend(event.data.entries(roster))
+        self._answered: set[str] = set()
+        self.count = 0
+        """How many answers were read."""
 
     def notices(self) -> Sequence[ModelNotice]:
         return ()
 
     def roster(self, data: InputReceivedData, known: list[RosterEntry]) -> list[RosterEntry]:  # noqa: ARG002
-        opened = self._opened.get(data.input_id)
+        """As it was recorded. An input that is not in the log is looked for to the log's end."""
+        while data.input_id not in self._answered and self._read():
+            pass
+        opened = self._opened.pop(data.input_id, None)
         return [] if opened is None else opened.data.roster
 
     def answers(self, opened: RoundOpened, data: InputReceivedData, contract: CrunchContract) -> Answers:  # noqa: ARG002
-        return self._entries.get(data.input_id, {})
+        """As they were recorded, once."""
+        self._answered.discard(data.input_id)
+        return self._entries.pop(data.input_id, {})
+
+    def _read(self) -> bool:
+        """Read one decision more; False at the end."""
+        decision = next(self._ahead, None)
+        for event in () if decision is None else decision.events:
+            match event:
+                case RoundOpened(data=data):
+                    self._opened[data.input_id] = event
+                case ScopeAnswered(data=data):
+                    entries = data.entries(self._opened[data.input_id].data.roster)
+                    self.count += len(entries)
+                    self._entries.setdefault(data.input_id, {}).setdefault(data.scope_key, []).extend(entries)
+                case RoundAnswered(data=data):
+                    self._answered.add(data.input_id)
+                case _:
+                    pass
+        return decision is not None
 
 
 def judged(

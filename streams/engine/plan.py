@@ -13,8 +13,11 @@ from typing import Any, Literal
 import msgspec
 
 from coordinator.streams.checkpoints.ranking import rank
+from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.engine.log import MemoryLog
+from coordinator.streams.engine.log import LogReader, MemoryLog
+from coordinator.streams.engine.models import RecordedAnswers
+from coordinator.streams.engine.owner import Owner
 from coordinator.streams.engine.rerun import begin_of_last, recorded_terms, refuse_between, rerun
 from coordinator.streams.events import (
     AnyEvent,
@@ -23,6 +26,7 @@ from coordinator.streams.events import (
     CheckpointWithheld,
     InputReceived,
     InputReceivedData,
+    PeriodClosed,
     SnapshotTaken,
     SnapshotTakenData,
     Terms,
@@ -82,14 +86,15 @@ class RulesPlan(msgspec.Struct, frozen=True):
     from_ms: int
     until_ms: int
     terms: list[TermChange]
+    answers_count: int
     inputs_count: int
     inputs_differ: int
     """Of them, those that would have been asked otherwise, or not at all, or only then."""
     inputs_reason: str
-    board_at: int | None
+    board_at: int | None = None
     """The end of the last snapshot period; None where there was none."""
-    board: list[ModelChange]
-    periods: list[PeriodChange]
+    board: list[ModelChange] = []
+    periods: list[PeriodChange] = []
 
     @property
     def first_affected(self) -> int | None:
@@ -100,7 +105,7 @@ class RulesPlan(msgspec.Struct, frozen=True):
 class Outcome:
     """One side: the last snapshots, and each period's checkpoint, of the periods that begin in the span."""
 
-    def __init__(self, from_ms: int, until_ms: int | None) -> None:
+    def __init__(self, from_ms: int, until_ms: int) -> None:
         self._from, self._until = from_ms, until_ms
         self.snapshots: dict[str, SnapshotTakenData] = {}
         self.snapshots_end: int | None = None
@@ -128,10 +133,10 @@ class Outcome:
                     pass
 
     def _holds(self, start: int, end: int) -> bool:
-        return start >= self._from and (self._until is None or end <= self._until)
+        return start >= self._from and end <= self._until
 
 
-def make_plan(
+def plan_rules(
     log: MemoryLog,
     terms: Terms,
     contract: CrunchContract,
@@ -144,60 +149,85 @@ def make_plan(
 ) -> RulesPlan:
     """What `terms` of `contract` would have made of the log in [from_ms, until_ms).
 
-    `log` holds `feeds`, `inputs`, `predictions`, `snapshots` and `checkpoints`; `contracts` gives the recorded ones.
-    `from_ms` is the end of a checkpoint period, and by default where the rules of today began; there the new ones take
-    the place of all later ones. Raises OperatorError for a time at which no rules can change, and what a stage raises.
+    `log` holds `feeds`, `inputs`, `predictions` and `snapshots`; `contracts` gives the recorded ones. `from_ms` is the
+    end of a checkpoint period, by default where the rules of today began; from there on the new ones stand in for all
+    later ones. `until_ms` is by default where the recorded snapshots end. Raises OperatorError for a time at which no
+    rules can change, and what a stage raises.
     """
     told = recorded_terms(log)
     begin = begin_of_last(told) if from_ms is None else from_ms
     refuse_between(told, begin)
     held = max((one for one in told if one.effective_from <= begin), key=lambda one: one.effective_from)
-    asked = _Asked(log, begin, until_ms)
-    new, old = Outcome(begin, until_ms), Outcome(begin, until_ms)
+    until = _closed_until(log) if until_ms is None else until_ms
+    asked = _Asked(log, begin, until)
+    new, old = Outcome(begin, until), Outcome(begin, until)
     taps: Mapping[str, Callable[[Decision], None]] = {
         "inputs": lambda decision: asked.take(decision.events),
         "snapshots": lambda decision: new.take(decision.events),
         "checkpoints": lambda decision: new.take(decision.events),
     }
     reason = _asked_otherwise(contracts(held.contract_hash), contract)
-    last_at = begin
+    answers = RecordedAnswers(iter(LogReader(log, "predictions").next, None))
     if not reason:
-
-        def seen(at: int) -> None:
-            nonlocal last_at
-            last_at = max(last_at, at)
-            progress(at)
-
         rerun(
             log,
             lambda key: contract if key == terms.contract_hash else contracts(key),
-            crunch_id=crunch_id, terms=terms, from_ms=begin, until_ms=until_ms, taps=taps, progress=seen,
+            crunch_id=crunch_id, terms=terms, from_ms=begin, until_ms=until_ms,
+            answers=answers, taps=taps, progress=progress,
         )  # fmt: skip
-    for topic in ("snapshots", "checkpoints"):
-        for decision in log.decisions(topic):
-            old.take(decision.events)
-    inputs_differ = len(asked) if reason else asked.differ
-    common = {
-        "from_ms": begin,
-        "until_ms": last_at + 1 if until_ms is None else until_ms,
-        "terms": term_changes(held, terms),
-        "inputs_count": len(asked),
-        "inputs_differ": inputs_differ,
-    }
-    if reason or inputs_differ:
-        reason = reason or f"{inputs_differ:,} of {len(asked):,} inputs would have been others"
-        return RulesPlan(change="inputs", inputs_reason=reason, board_at=None, board=[], periods=[], **common)
+        _take_recorded(old, log, contracts, crunch_id)
+    plan = RulesPlan(
+        change="none",
+        from_ms=begin,
+        until_ms=until,
+        terms=term_changes(held, terms),
+        answers_count=answers.count,
+        inputs_count=len(asked),
+        inputs_differ=len(asked) if reason else asked.differ,
+        inputs_reason=reason,
+    )
+    if plan.inputs_differ:
+        reason = reason or f"{plan.inputs_differ:,} of {len(asked):,} inputs would have been others"
+        return msgspec.structs.replace(plan, change="inputs", inputs_reason=reason)
     periods = [_period_change(period, old, new) for period in sorted({*old.checkpoints, *new.checkpoints})]
     change: Change = "none"
     if any(one.differs for one in periods):
         change = "payout"
     elif old.windows != new.windows or _boards(held) != _boards(terms):
         change = "board"
-    board = _board_change(old, held, new, terms)
-    board_at = new.snapshots_end if new.snapshots_end is not None else old.snapshots_end
-    return RulesPlan(
-        change=change, inputs_reason="", board_at=board_at, board=board, periods=periods, **common
+    return msgspec.structs.replace(
+        plan,
+        change=change,
+        periods=periods,
+        board=_board_change(old, held, new, terms),
+        board_at=new.snapshots_end if new.snapshots_end is not None else old.snapshots_end,
     )
+
+
+def _closed_until(log: MemoryLog) -> int:
+    """The end (ms) of the newest period that the recorded snapshots close; 0 before the first."""
+    return max(
+        (
+            event.data.until_ms
+            for decision in log.decisions("snapshots")
+            for event in decision.events
+            if isinstance(event, PeriodClosed)
+        ),
+        default=0,
+    )
+
+
+def _take_recorded(
+    old: Outcome, log: MemoryLog, contracts: Callable[[str], CrunchContract], crunch_id: str
+) -> None:
+    """What the recorded snapshots say, and the checkpoints that follow from them: the recorded ones may lag behind."""
+    for decision in log.decisions("snapshots"):
+        old.take(decision.events)
+    payment = Owner(log.copy("snapshots"), CheckpointStage(crunch_id, contracts))
+    payment.start()
+    payment.run()
+    for decision in payment.log.decisions("checkpoints"):
+        old.take(decision.events)
 
 
 def term_changes(old: Terms, new: Terms) -> list[TermChange]:
@@ -214,7 +244,7 @@ def term_changes(old: Terms, new: Terms) -> list[TermChange]:
 class _Asked:
     """What the recorded inputs asked, and how many of those made anew ask something else."""
 
-    def __init__(self, log: MemoryLog, from_ms: int, until_ms: int | None) -> None:
+    def __init__(self, log: MemoryLog, from_ms: int, until_ms: int) -> None:
         self._from, self._until = from_ms, until_ms
         self._recorded = {
             event.data.input_id: _question(event.data)
@@ -237,11 +267,11 @@ class _Asked:
         """Look at one decision of the inputs that are made anew."""
         for event in events:
             if isinstance(event, InputReceived) and self._holds(event.data):
-                if self._left.pop(event.data.input_id, None) != _question(event.data):
-                    self._others += 1
+                recorded = self._left.pop(event.data.input_id, None)
+                self._others += recorded != _question(event.data)
 
     def _holds(self, data: InputReceivedData) -> bool:
-        return data.point >= self._from and (self._until is None or data.deadline_at < self._until)
+        return data.point >= self._from and data.deadline_at < self._until
 
 
 def _question(data: InputReceivedData) -> bytes:

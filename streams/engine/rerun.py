@@ -49,7 +49,9 @@ def refuse_between(told: Sequence[Terms], from_ms: int) -> None:
     held = in_force(told)
     if from_ms > begin and held.checkpoint_period(from_ms)[0] != from_ms:
         start, end = held.checkpoint_period(from_ms)
-        raise OperatorError(f"rules change where a checkpoint period ends: from {start} or {end} (ms), not {from_ms}")
+        raise OperatorError(
+            f"rules change where a checkpoint period ends: from {start} or {end} (ms), not {from_ms}"
+        )
 
 
 def rerun(
@@ -60,16 +62,18 @@ def rerun(
     terms: Terms | None = None,
     from_ms: int = 0,
     until_ms: int | None = None,
+    answers: RecordedAnswers | None = None,
     taps: Mapping[str, Tap] | None = None,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Engine:
     """The engine after the log's feed up to `until_ms` (exclusive; None: all of it).
 
     `terms` hold from `from_ms` on (a boundary, see `refuse_between`) in place of all that were told for then or later;
-    None runs the log under its own. `progress` is told each instant's time. Raises what a stage raises.
+    None runs the log under its own. `answers` are by default the log's. `progress` is told each instant's time.
+    Raises what a stage raises.
     """
-    answers = RecordedAnswers(log.decisions("predictions"))
-    engine = Engine(contracts, answers, crunch_id=crunch_id, taps=taps, keeps_log=taps is None)
+    models = answers or RecordedAnswers(iter(LogReader(log, "predictions").next, None))
+    engine = Engine(contracts, models, crunch_id=crunch_id, taps=taps, keeps_log=taps is None)
     for events in _feed_of(log, terms, from_ms):
         at = max(event.at for event in events)
         if until_ms is not None and at >= until_ms:

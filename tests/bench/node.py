@@ -11,7 +11,7 @@ import msgspec
 
 from bench.pipeline import Scored
 from bench.world import Child, Memory, World, memory_of
-from coordinator.cli.plan import example_models
+from coordinator.cli.up_plan import example_models
 from coordinator.infra.kafka.embedded import free_ports
 from coordinator.streams.settings import Settings
 

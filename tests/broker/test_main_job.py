@@ -14,7 +14,7 @@ from tests.broker.backtested import backtested, differences
 from tests.broker.records import records_of
 from tests.candles import START, candle_file
 
-from coordinator.cli.plan import DEMO_CONTRACT, example_models
+from coordinator.cli.up_plan import DEMO_CONTRACT, example_models
 from coordinator.infra.kafka.embedded import free_ports
 from coordinator.infra.models.host.folder import read_models
 from coordinator.streams.settings import Settings

@@ -17,7 +17,7 @@ from tests.broker.fixed_log import TopicLog, decided, pour
 from tests.broker.records import records_of
 from tests.waiting import LIMIT_SECONDS
 
-from coordinator.cli.plan import DEMO_CONTRACT, example_models
+from coordinator.cli.up_plan import DEMO_CONTRACT, example_models
 from coordinator.infra.contracts.loading import load_contracts
 from coordinator.infra.kafka.embedded import EmbeddedBroker, free_ports
 from coordinator.infra.models.host.folder import read_models

@@ -15,8 +15,8 @@ from tests.waiting import LIMIT_SECONDS
 from typer.testing import CliRunner
 
 from coordinator.cli.main import app
-from coordinator.cli.plan import UpOptions, make_plan
 from coordinator.cli.start_checks import check_start
+from coordinator.cli.up_plan import UpOptions, make_plan
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Moment, Settings, read_settings
 from coordinator.streams.topology import WORKERS

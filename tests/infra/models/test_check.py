@@ -9,7 +9,7 @@ from tests.infra.models.stage import HEAD, PREDICT, model_source, write_model
 from typer.testing import CliRunner
 
 from coordinator.cli.main import app
-from coordinator.cli.plan import example_models
+from coordinator.cli.up_plan import example_models
 
 GOOD = model_source(PREDICT["good"])
 

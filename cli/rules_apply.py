@@ -1,0 +1,120 @@
+"""`coordinator apply PLAN`: the rules of a kept plan, put in force from the next checkpoint period on.
+
+A plan was made on a log at a time. It is applied only while what it was made on still holds: the same crunch, the same
+log, the same rules in force, the same text of the new ones, the same next boundary. Else it says what moved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import msgspec
+import typer
+
+from coordinator.cli.contract_kept import boundary_of, put_in_force, refuse_faults
+from coordinator.cli.contract_reading import Kept, read_kept
+from coordinator.cli.own_kafka import node_log
+from coordinator.cli.rules_plan import PlanFile
+from coordinator.cli.shared import DataDirOption, JsonOption, KafkaOption, print_json, run, time_text
+from coordinator.infra.contracts.loading import load_contract
+from coordinator.infra.contracts.meaning import contract_hash
+from coordinator.infra.kafka.clients import read_range
+from coordinator.infra.log.positions import offsets, reading
+from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.settings import Settings
+from coordinator.streams.topology import topic_name
+
+PLAN_BYTES_MAX = 256 * 1024 * 1024
+
+
+def apply(
+    plan: Annotated[Path, typer.Argument(metavar="PLAN", help="A file that `coordinator plan` kept.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    kafka: KafkaOption = None,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Put the rules of a plan in force from the end of the running checkpoint period on.
+
+    Only if what the plan was made on still holds: the log, the rules in force, the text of the new ones, and that the
+    running period has not ended since. Else it says what moved, and nothing is done: plan again.
+
+    Example: [bold]coordinator apply node/plans/4c9912ab34cd-1764400000000.json[/bold]
+    """
+    file = read_plan(plan)
+    settings, node = node_log(data_dir, kafka)
+    running = node is None or settings.kafka_bootstrap == node.bootstrap or kafka is not None
+    kept = run(read_kept(settings))
+    settings = settings.changed(contract=file.contract)
+    if moved := [*what_moved(file, settings, kept), *run(_other_log(file, settings))]:
+        raise OperatorError(f"the plan no longer holds: {'; '.join(moved)}. Make it again: coordinator plan")
+    refuse_faults(settings)
+    if not as_json:
+        typer.echo(
+            f"{file.made_on.contract_hash[:12]} -> {file.contract_hash[:12]}, {file.contract}, "
+            f"from {time_text(boundary_of(kept))} on"
+        )
+    if not yes:
+        if not sys.stdin.isatty():
+            raise OperatorError("nobody can be asked here: say --yes")
+        typer.confirm("apply it?", abort=True)
+    holds = run(put_in_force(settings, kept, running=running))
+    if as_json:
+        print_json({"applied": True, "contract": file.contract_hash, "effective_from": holds})
+    else:
+        since = (
+            "the node takes it up when it starts" if holds is None else f"it holds from {time_text(holds)} on"
+        )
+        typer.echo(f"contract {file.contract_hash[:12]} is applied and kept; {since}")
+
+
+def read_plan(path: Path) -> PlanFile:
+    """The plan in a file. Raises OperatorError for none."""
+    try:
+        if path.stat().st_size > PLAN_BYTES_MAX:
+            raise OperatorError(f"{path} is larger than any plan")
+        return msgspec.json.decode(path.read_bytes(), type=PlanFile)
+    except (OSError, msgspec.DecodeError) as error:
+        raise OperatorError(f"{path} is no plan: {error}") from error
+
+
+def what_moved(file: PlanFile, settings: Settings, kept: Kept) -> list[str]:
+    """In words, what is no longer as it was when the plan was made; all but the log itself."""
+    made_on, moved = file.made_on, []
+    if file.values_set:
+        names = ", ".join(file.values_set)
+        moved.append(f"{names} was set for the plan alone (--set): write it into the contract's text")
+    if made_on.crunch_id != settings.crunch_id:
+        return [*moved, f"it is about crunch {made_on.crunch_id}, and this is {settings.crunch_id}"]
+    newest = kept.newest().data.contract_hash
+    if newest != made_on.contract_hash:
+        moved.append(f"contract {newest[:12]} was applied since, in place of {made_on.contract_hash[:12]}")
+    on_disk = contract_hash(load_contract(file.contract))
+    if on_disk != file.contract_hash and not file.values_set:
+        moved.append(f"the text of {file.contract} is another one now, {on_disk[:12]}")
+    now = boundary_of(kept)
+    if now != made_on.holds_from_ms:
+        moved.append(
+            f"the running period has ended: the rules would have held from {time_text(made_on.holds_from_ms)}, "
+            f"and would hold from {time_text(now)} now"
+        )
+    return moved
+
+
+async def _other_log(file: PlanFile, settings: Settings) -> list[str]:
+    """Is the record that was the newest still there, byte for byte?"""
+    at = file.made_on.feeds_offset
+    if at < 0 or file.made_on.crunch_id != settings.crunch_id:
+        return []
+    name = topic_name(settings.crunch_id, "feeds")
+    async with reading(settings.kafka_bootstrap) as consumer:
+        start, end = (await offsets(consumer, settings.crunch_id))["feeds"]
+        if not start <= at < end:
+            return [f"topic {name} no longer holds offset {at}"]
+        async for _, record in read_range(consumer, name, at, at + 1):
+            if hashlib.sha256(record).hexdigest() == file.made_on.feeds_sha256:
+                return []
+    return [f"topic {name} holds another record at offset {at}"]

@@ -1,0 +1,258 @@
+"""`coordinator plan`: what other rules would have made of what is recorded. Reads the log, writes one file, decides
+nothing.
+
+The file is what `coordinator apply` takes: the result, and on what it was made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from pydantic import ValidationError
+
+from coordinator.cli.groups import one_line
+from coordinator.cli.own_kafka import node_log
+from coordinator.cli.rules_shown import print_plan
+from coordinator.cli.shared import DataDirOption, JsonOption, KafkaOption, parse_time, print_json, run
+from coordinator.cli.terminal import progress_bar
+from coordinator.infra.contracts.loading import load_contract, wrong_fields
+from coordinator.infra.contracts.meaning import contract_hash, scoring_hash
+from coordinator.infra.contracts.node import NodeContracts
+from coordinator.infra.log.whole import read_whole
+from coordinator.streams.clock import wall_ms
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.terms import in_force, make_terms
+from coordinator.streams.engine import MemoryLog
+from coordinator.streams.engine.plan import RulesPlan, plan_rules
+from coordinator.streams.engine.rerun import recorded_terms
+from coordinator.streams.events import Terms
+from coordinator.streams.log.errors import CoordinatorError, OperatorError
+from coordinator.streams.settings import Settings
+
+TOPICS_READ = ("feeds", "inputs", "predictions", "snapshots")
+FOLDER = "plans"
+EXIT_SAME, EXIT_ERROR, EXIT_DIFFERENCE = 0, 1, 2
+MS = 1000
+SETTABLE = ("snapshot_interval_seconds", "checkpoint_interval_seconds", "checkpoint_offset_seconds")
+"""Settings of the node that are part of the terms."""
+
+
+class MadeOn(msgspec.Struct, frozen=True, kw_only=True):
+    """What a plan rests on: apply asks whether it still holds."""
+
+    crunch_id: str
+    contract_hash: str
+    """Of the contract that was told last."""
+    feeds_offset: int
+    """Of the newest record of `feeds`, -1 for none."""
+    feeds_sha256: str
+    """Over that record's bytes."""
+    holds_from_ms: int | None
+    """The next end of a checkpoint period, from which on the new rules would hold."""
+
+
+class PlanFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A plan as it is kept. `values_set` are those of `--set`: they stand in no text, so they cannot be applied."""
+
+    format: int = 1
+    made_at_ms: int
+    made_on: MadeOn
+    contract: str
+    contract_hash: str
+    values_set: dict[str, Any]
+    plan: RulesPlan
+    seconds: float
+
+
+def plan(
+    contract: Annotated[
+        str | None,
+        typer.Option(help="MODULE:NAME of the new rules. Default: CONTRACT.", show_default=False),
+    ] = None,
+    sets: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set",
+            metavar="NAME=VALUE",
+            help="A field of the contract with another value, in JSON (min_participation=0.5, aggregation.ranking_key="
+            "day), or a setting of the node (checkpoint_interval_seconds=3600); may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="An end of a checkpoint period, ISO 8601 with a zone or epoch ms. Default: where today's rules began.",
+            show_default=False,
+        ),
+    ] = None,
+    until: Annotated[
+        str | None, typer.Option(help="Default: the newest closed snapshot.", show_default=False)
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Where to keep it. Default: DATA_DIR/plans.", show_default=False)
+    ] = None,
+    kafka: KafkaOption = None,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what other rules would have made of what is recorded: scores, ranks, shares, and who would fall out.
+
+    Nothing is changed: the recorded feed and answers are run through the new rules, in memory. A plan is kept;
+    [bold]coordinator apply[/bold] puts it in force. Rules that would have asked something else of the models are told
+    and not computed, since nobody knows what they would have answered.
+
+    Exit code: 0 no difference, 2 a difference, 1 an error.
+
+    Examples: [bold]coordinator plan --contract runtime_definitions.contracts:CONTRACT[/bold],
+    [bold]coordinator plan --set min_participation=0.8 --from 2026-11-01T00:00:00Z --json[/bold]
+    """
+    try:
+        file, path = _planned(contract, sets or [], from_, until, out, kafka, data_dir)
+    except CoordinatorError as error:
+        typer.echo(f"error: {one_line(str(error))}", err=True)
+        raise typer.Exit(EXIT_ERROR) from error
+    if as_json:
+        print_json(
+            msgspec.to_builtins(file) | {"file": str(path), "first_affected": file.plan.first_affected}
+        )
+    else:
+        print_plan(file.plan)
+        typer.echo(
+            f"{file.plan.answers_count:,} recorded answers in {file.seconds:.1f} s; kept in {path}"
+            + ("" if file.values_set or file.plan.change == "none" else f"; `coordinator apply {path}`")
+        )
+    raise typer.Exit(EXIT_SAME if file.plan.change == "none" else EXIT_DIFFERENCE)
+
+
+def _planned(
+    contract: str | None,
+    sets: Sequence[str],
+    from_: str | None,
+    until: str | None,
+    out: Path | None,
+    kafka: str | None,
+    data_dir: Path | None,
+) -> tuple[PlanFile, Path]:
+    from_ms = None if from_ is None else parse_time(from_)
+    until_ms = None if until is None else parse_time(until)
+    settings, _ = node_log(data_dir, kafka)
+    path = contract or settings.contract.split(",")[-1].strip()
+    began = time.monotonic()
+    with progress_bar("records read") as on_progress:
+        log = run(read_whole(settings.kafka_bootstrap, settings.crunch_id, TOPICS_READ, on_progress))
+    told = recorded_terms(log)
+    if not told:
+        raise OperatorError("the log holds no rules yet: nothing was fed")
+    new, settings, values = with_sets(load_contract(path), as_recorded(settings, told[-1]), sets)
+    new_hash = contract_hash(new)
+    terms = make_terms(new, new_hash, settings, 0, scoring_hash=scoring_hash(new))
+    shelf = NodeContracts(settings).shelf
+    with progress_bar("records run through the new rules") as on_progress:
+        total, count = log.end("feeds"), 0
+
+        def ran(_at: int) -> None:
+            nonlocal count
+            count += 1
+            if count % 50 == 0:
+                on_progress(count, total)
+
+        result = plan_rules(
+            log, terms, new, shelf,
+            crunch_id=settings.crunch_id, from_ms=from_ms, until_ms=until_ms, progress=ran,
+        )  # fmt: skip
+    file = PlanFile(
+        made_at_ms=wall_ms(),
+        made_on=made_on(settings.crunch_id, log, told),
+        contract=path,
+        contract_hash=new_hash,
+        values_set=values,
+        plan=result,
+        seconds=time.monotonic() - began,
+    )
+    return file, _keep(file, out or settings.data_dir / FOLDER / f"{new_hash[:12]}-{file.made_at_ms}.json")
+
+
+def as_recorded(settings: Settings, terms: Terms) -> Settings:
+    """The settings that these terms were made with, as far as they are part of them."""
+    return settings.changed(
+        feed_source=terms.feed.source,
+        feed_kind=terms.feed.kind,
+        feed_granularity=terms.feed.granularity,
+        feed_subjects=tuple(terms.subjects),
+        snapshot_interval_seconds=terms.snapshot_interval_ms // MS,
+        checkpoint_interval_seconds=terms.checkpoint_interval_ms // MS,
+        checkpoint_offset_seconds=terms.checkpoint_offset_ms // MS,
+    )
+
+
+def with_sets(
+    contract: CrunchContract, settings: Settings, sets: Sequence[str]
+) -> tuple[CrunchContract, Settings, dict[str, Any]]:
+    """The contract and the settings with each NAME=VALUE, and what was set. Raises OperatorError."""
+    values: dict[str, Any] = {}
+    fields: dict[str, Any] = {name: getattr(contract, name) for name in contract.model_fields_set}
+    for text in sets:
+        name, equals, given = text.partition("=")
+        name = name.strip()
+        if not equals:
+            raise OperatorError(f"--set {text}: write NAME=VALUE")
+        try:
+            value = msgspec.json.decode(given)
+        except msgspec.DecodeError:
+            value = given
+        values[name] = value
+        field, _, inner = name.partition(".")
+        if name in SETTABLE:
+            if not isinstance(value, int) or isinstance(value, bool):
+                raise OperatorError(f"--set {text}: {name} is a whole number of seconds")
+            settings = settings.changed(**{name: value})
+        elif field not in type(contract).model_fields:
+            raise OperatorError(
+                f"--set {text}: neither a field of the contract nor one of {', '.join(SETTABLE)}"
+            )
+        elif inner:
+            fields[field] = _changed(fields.get(field, getattr(contract, field)), inner, value, text)
+        else:
+            fields[name] = value
+    try:
+        return type(contract)(**fields), settings, values
+    except ValidationError as error:
+        raise OperatorError(f"--set: {wrong_fields(error)}") from error
+
+
+def _changed(holder: Any, name: str, value: Any, text: str) -> Any:
+    known = getattr(type(holder), "model_fields", {})
+    if name not in known:
+        raise OperatorError(f"--set {text}: there is no such field; it has {', '.join(known) or 'none'}")
+    return type(holder)(**{key: getattr(holder, key) for key in holder.model_fields_set} | {name: value})
+
+
+def made_on(crunch_id: str, log: MemoryLog, told: Sequence[Terms]) -> MadeOn:
+    """What of the log a plan rests on."""
+    end = log.end("feeds")
+    newest = log.record("feeds", end - 1) if end else b""
+    clock = max((event.at for one in log.decisions("feeds") for event in one.events), default=0)
+    terms = in_force(told)
+    return MadeOn(
+        crunch_id=crunch_id,
+        contract_hash=told[-1].contract_hash,
+        feeds_offset=end - 1,
+        feeds_sha256=hashlib.sha256(newest).hexdigest(),
+        holds_from_ms=terms.checkpoint_period(max(clock, told[-1].effective_from))[1],
+    )
+
+
+def _keep(file: PlanFile, path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_bytes(msgspec.json.format(msgspec.json.encode(file)) + b"\n")
+    partial.replace(path)
+    return path

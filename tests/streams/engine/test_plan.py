@@ -1,0 +1,255 @@
+"""A plan: what other rules make of a recorded log, and that a node which takes them up decides just that."""
+
+from __future__ import annotations
+
+import random
+
+import msgspec
+import pytest
+from pydantic import BaseModel
+from tests.streams.build import HOUR, MINUTE, T0
+
+from coordinator.streams.contract import (
+    AbsenceConstant,
+    Aggregation,
+    AggregationWindow,
+    CrunchContract,
+    RankingDirection,
+    ScheduledPrediction,
+)
+from coordinator.streams.contract.terms import make_terms
+from coordinator.streams.engine import Engine, Functions, candles
+from coordinator.streams.engine.plan import plan_rules
+from coordinator.streams.engine.rerun import rerun
+from coordinator.streams.events import ApplyContract, ApplyContractData, CheckpointWithheld, CrunchConfigured
+from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.settings import Settings
+
+ROUNDS, PERIOD_ROUNDS = 130, 30
+BOUNDARY = T0 + 2 * PERIOD_ROUNDS * MINUTE
+APPLIED_AT = PERIOD_ROUNDS + 11
+NOBODY = "no checkpoint"
+OLD, NEW = "a" * 64, "b" * 64
+SETTINGS = Settings(
+    feed_source="generated",
+    snapshot_interval_seconds=300,
+    checkpoint_interval_seconds=PERIOD_ROUNDS * 60,
+    checkpoint_offset_seconds=T0 // 1000 % (PERIOD_ROUNDS * 60),
+)
+PRICES = [100 + random.Random(n).randrange(-9, 10) / 4 for n in range(ROUNDS)]
+RECORDS = candles(PRICES, start_ms=T0)
+CONTRACT = CrunchContract()
+
+
+def away(prediction, truth):
+    """Scores by distance from the return's sign."""
+    return {"value": -abs(prediction.value - (1.0 if truth.return_ > 0 else -1.0))}
+
+
+def half(prediction, truth):
+    """Half of what the default gives, and a failure for small answers."""
+    if abs(prediction.value) < 0.05:
+        raise ValueError("too small an answer")
+    return {"value": prediction.value * truth.return_ * 50}
+
+
+class Moody:
+    """Answers by the minute; raises in every ninth, and is a fool in every eleventh."""
+
+    def __init__(self, phase):
+        self.ticks = phase
+
+    def tick(self, data):
+        self.ticks += 1
+        if self.ticks % 9 == 0:
+            raise ValueError("no opinion")
+
+    def predict(self, subject, horizon_seconds, step_seconds):
+        return {"value": float("nan") if self.ticks % 11 == 0 else ((self.ticks * 7) % 13 - 6) / 10}
+
+
+def terms_of(contract, contract_hash):
+    return make_terms(contract, contract_hash, SETTINGS, 0, scoring_hash=contract_hash)
+
+
+def played(new=None):
+    """A node's log; with `new` it takes that contract up from the boundary on."""
+    contracts = {OLD: CONTRACT, NEW: new}
+    models = {"one": Moody(0), "two": Moody(4), "calm": lambda data, call: {"value": 0.03}}
+    engine = Engine(
+        contracts.__getitem__,
+        Functions(models),
+        terms_of=lambda command: terms_of(new, command.data.contract_hash),
+    )
+    engine.configure(terms_of(CONTRACT, OLD))
+    for number, record in enumerate(RECORDS):
+        if new is not None and number == APPLIED_AT:
+            data = ApplyContractData(contract_hash=NEW, path="new:CONTRACT", archive=b"")
+            engine.command(ApplyContract(id="apply", at=record.at, data=data))
+        engine.feed(record.at, [record])
+    return engine.log
+
+
+@pytest.fixture(scope="module")
+def log():
+    return played()
+
+
+def planned(log, new, **options):
+    return plan_rules(
+        log, terms_of(new, NEW), new, {OLD: CONTRACT}.__getitem__, crunch_id="engine", **options
+    )
+
+
+def decided(log):
+    """All that is decided of the rounds, but for how the terms came."""
+    return {
+        topic: [one for one in log.events(topic) if not isinstance(one, CrunchConfigured)]
+        for topic in ("inputs", "scores", "snapshots", "checkpoints")
+    }
+
+
+def drawn(seed):
+    """A contract with other rules, which asks what the old one asks."""
+    chance = random.Random(seed)
+    windows = [
+        AggregationWindow(name="recent", hours=chance.randint(1, 4)),
+        AggregationWindow(name="last_few", last=chance.randint(1, 20), least=chance.choice([0, 3])),
+        AggregationWindow(name="sum", hours=2, rule="sum"),
+    ]
+    return CrunchContract(
+        score_prediction=chance.choice([CONTRACT.score_prediction, away, half]),
+        absence_policy=chance.choice(["ignore", "zero", "worst", AbsenceConstant(value=-0.5)]),
+        min_participation=chance.choice([0.0, 0.5, 0.88, 0.95]),
+        newcomer_excuse_max=chance.choice([0.0, 1.0]),
+        aggregation=Aggregation(
+            windows=windows,
+            ranking_key=chance.choice([window.name for window in windows]),
+            ranking_direction=chance.choice(list(RankingDirection)),
+        ),
+    )
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_what_a_node_decides_under_new_rules_is_what_the_plan_said(log, seed):
+    assert_planned(log, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", range(20, 200))
+def test_what_a_node_decides_under_many_new_rules_is_what_the_plan_said(log, seed):
+    assert_planned(log, seed)
+
+
+def assert_planned(log, seed):
+    new = drawn(seed)
+    node = decided(played(new))
+    again = rerun(
+        log,
+        {OLD: CONTRACT, NEW: new}.__getitem__,
+        crunch_id="engine",
+        terms=terms_of(new, NEW),
+        from_ms=BOUNDARY,
+    )
+    assert decided(again.log) == node
+    plan = planned(log, new, from_ms=BOUNDARY)
+    assert {one.period_start: paid_in_plan(one) for one in plan.periods if one.new_note != NOBODY} == {
+        data.period_start: paid(data) for data in map(checkpoint_of, node["checkpoints"])
+        if data.period_start >= BOUNDARY and data.period_end <= plan.until_ms
+    }  # fmt: skip
+
+
+def checkpoint_of(event):
+    return event.data.checkpoint if isinstance(event, CheckpointWithheld) else event.data
+
+
+def paid(checkpoint):
+    shares = {one["cruncher_index"]: one["reward_pct"] for one in checkpoint.emission["cruncher_rewards"]}
+    return {
+        entry.model_id: (entry.rank, entry.key_units, shares.get(i, 0))
+        for i, entry in enumerate(checkpoint.ranking)
+    }
+
+
+def paid_in_plan(period):
+    return {
+        one.model_id: (one.new.rank, one.new.units, one.new.share_frac64)
+        for one in period.models
+        if one.new.rank is not None
+    }
+
+
+def test_a_log_run_again_under_its_own_rules_is_the_same_log(log):
+    again = rerun(log, {OLD: CONTRACT}.__getitem__, crunch_id="engine")
+    assert {topic: again.log.counted(topic) for topic in decided(log)} == {
+        topic: log.counted(topic) for topic in decided(log)
+    }
+
+
+def test_the_same_rules_change_nothing(log):
+    plan = planned(log, CrunchContract())
+    assert (plan.change, [one.name for one in plan.terms], plan.first_affected) == (
+        "none", ["contract_hash", "scoring_hash"], None,
+    )  # fmt: skip
+    assert plan.inputs_count > 80
+    assert len(plan.periods) == 4
+    assert not any(one.differs for period in plan.periods for one in period.models)
+
+
+def test_another_window_changes_only_the_board(log):
+    windows = [*CONTRACT.aggregation.windows, AggregationWindow(name="two_hours", hours=2)]
+    plan = planned(log, CrunchContract(aggregation=Aggregation(windows=windows)))
+    assert (plan.change, plan.first_affected, plan.board_at) == ("board", None, plan.until_ms)
+
+
+def test_a_gate_that_few_pass_changes_what_is_paid_and_says_why(log):
+    plan = planned(log, CrunchContract(min_participation=0.9))
+    assert plan.change == "payout"
+    assert plan.first_affected == T0
+    (moody,) = [one for one in plan.periods[0].models if one.model_id == "one"]
+    assert moody.old.share_frac64 > 0
+    assert (moody.new.rank, moody.new.share_frac64) == (None, 0)
+    assert "of 29 rounds" in moody.new.unranked_reason
+
+
+@pytest.mark.parametrize(
+    "new",
+    [
+        CrunchContract(deadline_seconds=3),
+        CrunchContract(scheduled_predictions=[ScheduledPrediction(scope_key="other", interval_seconds=120)]),
+    ],
+    ids=["deadline", "schedule"],
+)
+def test_what_would_have_been_asked_otherwise_is_told_and_not_computed(log, new):
+    plan = planned(log, new)
+    assert plan.change == "inputs"
+    assert plan.inputs_differ > 0
+    assert (plan.board, plan.periods) == ([], [])
+    assert "would have been others" in plan.inputs_reason
+
+
+def test_another_output_type_is_told_and_not_computed(log):
+    class Answer(BaseModel):
+        value: float
+        sure: bool = True
+
+    plan = planned(log, CrunchContract(output_type=Answer))
+    assert (plan.change, plan.inputs_differ) == ("inputs", plan.inputs_count)
+    assert "output_type" in plan.inputs_reason
+
+
+def test_a_plan_changes_nothing_of_the_log(log):
+    before = {topic: list(records) for topic, records in log.topics.items()}
+    planned(log, drawn(7))
+    assert before == {topic: list(records) for topic, records in log.topics.items()}
+
+
+def test_rules_change_where_a_period_ends(log):
+    with pytest.raises(OperatorError, match="where a checkpoint period ends"):
+        planned(log, CONTRACT, from_ms=BOUNDARY + MINUTE)
+
+
+def test_a_plan_survives_json(log):
+    plan = planned(log, drawn(3))
+    assert msgspec.json.decode(msgspec.json.encode(plan), type=type(plan)) == plan
+    assert plan.until_ms - plan.from_ms < 24 * HOUR * 365 * 60
