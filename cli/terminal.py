@@ -41,6 +41,8 @@ class Console(rich.console.Console):
                 yield Segment(printable(segment.text, lines=True), segment.style)
 
     def _fitting(self, table: Table, options: rich.console.ConsoleOptions) -> Any:
+        if any(not isinstance(cell, str | Text) for column in table.columns for cell in column.cells):
+            return table  # a progress bar's own layout, which fits itself
         widths = []
         for column in table.columns:
             column.overflow = "fold"

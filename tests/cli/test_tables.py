@@ -9,7 +9,7 @@ import pytest
 from rich.table import Column, Table
 from rich.text import Text
 
-from coordinator.cli.terminal import Console
+from coordinator.cli.terminal import Console, progress_bar
 
 LONG = "a-model-with-a-name-of-more-than-forty-letters-0123456789"
 ID = "ckp_897f61d8f1f8723e3b0e0506"
@@ -61,3 +61,14 @@ def test_a_narrow_terminal_has_a_line_for_each_column(table):
 
 def test_a_wide_one_has_a_table(table):
     assert re.search(rf"\u2502 1\s+\u2502 {LONG} \u2502 {ID} \u2502 why \u2502", shown(200, table))
+
+
+@pytest.mark.parametrize("columns", [5, 20, 80])
+def test_a_progress_bar_in_a_narrow_terminal_is_no_table_of_texts(columns):
+    """Its cells are bars, not texts: it once ended `up` where the label was longer than the line."""
+    written = io.StringIO()
+    console = Console(file=written, width=columns)
+    with progress_bar("a label that is longer than the terminal is wide " * 2, console) as on_progress:
+        on_progress(1, 2)
+    console.print("after it")
+    assert "after" in written.getvalue()
