@@ -126,9 +126,7 @@ def diff(
     settings, _ = node_log(data_dir, kafka)
     kept = run(read_kept(settings))
     before = _opened(kept.newest() if old is None else kept.of(old).command)
-    after = (
-        _disk(_with_path(settings, kept)) if new in (None, ON_DISK) else _opened(kept.of(str(new)).command)
-    )
+    after = _disk(with_path(settings, kept)) if new in (None, ON_DISK) else _opened(kept.of(str(new)).command)
     differences_said = _differences(before, after)
     if as_json:
         print_json({"old": before.meaning.hash, "new": after.meaning.hash, "differences": differences_said})
@@ -172,7 +170,7 @@ def apply(
     started = node is not None and settings.kafka_bootstrap != node.bootstrap and kafka is None
     kept = run(read_kept(settings))
     before = _opened(kept.newest())
-    settings = _with_path(settings, kept, contract)
+    settings = with_path(settings, kept, contract)
     after = _disk(settings)
     if before.meaning.hash == after.meaning.hash:
         _end(
@@ -265,7 +263,7 @@ def _opened(command: ApplyContract) -> Archive:
     return read_archive(bytes(command.data.archive))
 
 
-def _with_path(settings: Settings, kept: Kept, path: str | None = None) -> Settings:
+def with_path(settings: Settings, kept: Kept, path: str | None = None) -> Settings:
     """The settings with the path of a contract: the one named, else CONTRACT, else that of the one applied last."""
     chosen = path or (
         settings.contract.split(",")[-1].strip() if os.environ.get("CONTRACT") else kept.newest().data.path
@@ -294,7 +292,7 @@ def _on_disk(settings: Settings, kept: Kept) -> str:
     refused = kept.refused_since()
     since = f"; {refused.hash[:12]} was refused: {refused.refused}" if refused is not None else ""
     try:
-        hash_on_disk = _disk(_with_path(settings, kept)).meaning.hash
+        hash_on_disk = _disk(with_path(settings, kept)).meaning.hash
     except OperatorError as error:
         return f"the text on disk cannot be applied: {error}{since}"
     if hash_on_disk == kept.newest().data.contract_hash:

@@ -16,6 +16,8 @@ import msgspec
 import typer
 from pydantic import ValidationError
 
+from coordinator.cli.contract_kept import with_path
+from coordinator.cli.contract_reading import read_kept
 from coordinator.cli.groups import one_line
 from coordinator.cli.own_kafka import node_log
 from coordinator.cli.rules_shown import print_plan
@@ -73,7 +75,10 @@ class PlanFile(msgspec.Struct, frozen=True, kw_only=True):
 def plan(
     contract: Annotated[
         str | None,
-        typer.Option(help="MODULE:NAME of the new rules. Default: CONTRACT.", show_default=False),
+        typer.Option(
+            help="MODULE:NAME of the new rules. Default: CONTRACT, else the path of the one applied last.",
+            show_default=False,
+        ),
     ] = None,
     sets: Annotated[
         list[str] | None,
@@ -144,7 +149,7 @@ def _planned(
     from_ms = None if from_ is None else parse_time(from_)
     until_ms = None if until is None else parse_time(until)
     settings, _ = node_log(data_dir, kafka)
-    path = contract or settings.contract.split(",")[-1].strip()
+    path = with_path(settings, run(read_kept(settings)), contract).contract
     began = time.monotonic()
     with progress_bar("records read") as on_progress:
         log = run(read_whole(settings.kafka_bootstrap, settings.crunch_id, TOPICS_READ, on_progress))

@@ -27,7 +27,8 @@ PERIODS_SHOWN = 5
 def print_plan(plan: RulesPlan) -> None:
     """The plan on stdout. Of many payments the first ones that differ are shown; `--json` has all."""
     console = Console(highlight=False)
-    console.print(f"{time_text(plan.from_ms)} to {time_text(plan.until_ms)}: {SAYS[plan.change]}")
+    begin = time_text(plan.from_ms) if plan.from_ms else "the beginning"
+    console.print(f"{begin} to {time_text(plan.until_ms)}: {SAYS[plan.change]}")
     if plan.inputs_reason:
         console.print(plan.inputs_reason, markup=False)
     _print_terms(console, plan)

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from coordinator.cli.plan import example_models
+from coordinator.cli.up_plan import example_models
 from coordinator.infra.contracts.loading import load_contracts
 from coordinator.infra.models.host.folder import read_models
 from coordinator.streams.backtest.market import from_file

@@ -9,7 +9,8 @@ import pytest
 from rich.table import Column, Table
 from rich.text import Text
 
-from coordinator.cli.terminal import Console, progress_bar
+from coordinator.cli.terminal import Console
+from coordinator.infra.fetch import progress_bars
 
 LONG = "a-model-with-a-name-of-more-than-forty-letters-0123456789"
 ID = "ckp_897f61d8f1f8723e3b0e0506"
@@ -65,10 +66,11 @@ def test_a_wide_one_has_a_table(table):
 
 @pytest.mark.parametrize("columns", [5, 20, 80])
 def test_a_progress_bar_in_a_narrow_terminal_is_no_table_of_texts(columns):
-    """Its cells are bars, not texts: it once ended `up` where the label was longer than the line."""
+    """Its cells are bars, not texts: it once ended `up` where the labels were longer than the line."""
     written = io.StringIO()
     console = Console(file=written, width=columns)
-    with progress_bar("a label that is longer than the terminal is wide " * 2, console) as on_progress:
-        on_progress(1, 2)
+    with progress_bars(console) as on_progress:
+        on_progress("a label that is longer than the terminal is wide " * 2, 1, 2)
+        on_progress("another one", 0, 0)
     console.print("after it")
     assert "after" in written.getvalue()

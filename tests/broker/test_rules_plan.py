@@ -1,0 +1,68 @@
+"""Plan and apply on a real Kafka with a feed worker: nothing is touched, and a plan that no longer holds says why."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+
+import pytest
+from tests import forked
+from tests.broker.test_contract_apply import settings, write  # noqa: F401 - a fixture
+from tests.infra.test_kept_contracts import RULES
+from tests.waiting import LIMIT_SECONDS, limit
+
+from coordinator.infra.log.positions import topic_ends
+from coordinator.streams.settings import environment
+
+pytestmark = pytest.mark.broker
+GATED = RULES.replace("score_prediction=score,", "score_prediction=score, min_participation=0.5,")
+
+
+async def test_a_plan_is_applied_only_while_what_it_was_made_on_holds(settings, tmp_path):  # noqa: F811
+    env = {**os.environ, **environment(settings)}
+
+    async def coordinator(*words):
+        done = await asyncio.to_thread(forked.run, [*words, "--json"], env=env, cwd=tmp_path)
+        return done.returncode, json.loads(done.stdout or "null"), done.stderr
+
+    with (tmp_path / "feed.log").open("wb") as log:
+        feed = forked.start(["worker", "feed"], env=env, cwd=tmp_path, out=log)
+    try:
+        async with limit():
+            while True:
+                code, same, said = await coordinator("plan")
+                if code == 0:
+                    break
+                assert code == 1, said
+                await asyncio.sleep(0.5)
+        assert (same["plan"]["change"], same["plan"]["periods"]) == ("none", [])
+
+        code, missing, said = await coordinator("plan", "--contract", "no_such_rules:CONTRACT")
+        assert (code, missing, "no_such_rules" in said) == (1, None, True)
+
+        write(tmp_path, rules=GATED)
+        before = await topic_ends(settings.kafka_bootstrap, settings.crunch_id)
+        _, plan, _ = await coordinator("plan")
+        after = await topic_ends(settings.kafka_bootstrap, settings.crunch_id)
+        assert {
+            topic: after[topic] for topic in ("commands", "checkpoints", "snapshots", "dead-letters")
+        } == {topic: before[topic] for topic in ("commands", "checkpoints", "snapshots", "dead-letters")}
+        changed = {one["name"]: (one["old"], one["new"]) for one in plan["plan"]["terms"]}
+        assert changed["min_participation"] == (0.0, 0.5)
+        _, what_if, _ = await coordinator("plan", "--set", "min_participation=0.7")
+
+        write(tmp_path, rules=GATED.replace("0.5", "0.6"))
+        code, _, said = await coordinator("apply", plan["file"], "--yes")
+        assert (code, "is another one now" in said) == (2, True), said
+        code, _, said = await coordinator("apply", what_if["file"], "--yes")
+        assert (code, "was set for the plan alone" in said) == (2, True), said
+
+        write(tmp_path, rules=GATED)
+        code, applied, said = await coordinator("apply", plan["file"], "--yes")
+        assert (code, applied["effective_from"]) == (0, plan["made_on"]["holds_from_ms"]), said
+        code, _, said = await coordinator("apply", plan["file"], "--yes")
+        assert (code, "was applied since" in said) == (2, True), said
+    finally:
+        feed.kill()
+        feed.wait(LIMIT_SECONDS)

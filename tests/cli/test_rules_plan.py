@@ -1,0 +1,69 @@
+"""`coordinator plan` and `apply`: what `--set` may say, and what a plan that no longer holds says."""
+
+from __future__ import annotations
+
+import pytest
+
+from coordinator.cli.rules_apply import read_plan
+from coordinator.cli.rules_plan import as_recorded, with_sets
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.terms import make_terms
+from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.settings import Settings
+
+CONTRACT = CrunchContract(grace_seconds=7)
+
+
+def test_values_are_set_in_the_contract_and_in_the_settings():
+    sets = ["min_participation=0.5", "absence_policy=worst", "checkpoint_interval_seconds=7200"]
+    contract, settings, values = with_sets(CONTRACT, Settings(), sets)
+    assert (contract.min_participation, contract.absence_policy, contract.grace_seconds) == (0.5, "worst", 7)
+    assert settings.checkpoint_interval_seconds == 7200
+    assert values == {
+        "min_participation": 0.5,
+        "absence_policy": "worst",
+        "checkpoint_interval_seconds": 7200,
+    }
+    assert CONTRACT.min_participation == 0.0
+
+
+def test_a_field_within_a_field_is_set_and_its_others_stay():
+    contract, _, _ = with_sets(CONTRACT, Settings(), ["aggregation.ranking_direction=asc"])
+    assert contract.aggregation.ranking_direction.value == "asc"
+    assert contract.aggregation.windows == CONTRACT.aggregation.windows
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("min_participation", "write NAME=VALUE"),
+        ("min_participatoin=0.5", "neither a field of the contract nor one of"),
+        ("min_participation=7", "min_participation"),
+        ("checkpoint_interval_seconds=1.5", "whole number of seconds"),
+        ("aggregation.rank=x", "no such field"),
+        ("grace_seconds.x=1", "no such field"),
+    ],
+)
+def test_what_cannot_be_set_is_told(text, says):
+    with pytest.raises(OperatorError, match=says):
+        with_sets(CONTRACT, Settings(), [text])
+
+
+def test_settings_are_those_of_the_recorded_terms():
+    recorded = Settings(
+        feed_source="generated",
+        feed_subjects=("A", "B"),
+        snapshot_interval_seconds=600,
+        checkpoint_interval_seconds=7200,
+    )
+    now = Settings(feed_source="binance", checkpoint_interval_seconds=3600)
+    terms = make_terms(CONTRACT, "a" * 64, recorded, 0)
+    assert make_terms(CONTRACT, "a" * 64, as_recorded(now, terms), 0) == terms
+
+
+@pytest.mark.parametrize("content", [b"", b"{}", b"[" * 100_000, b'{"format": 1}'])
+def test_a_file_that_is_no_plan_is_named(tmp_path, content):
+    path = tmp_path / "plan.json"
+    path.write_bytes(content)
+    with pytest.raises(OperatorError, match=r"plan\.json is no plan"):
+        read_plan(path)
