@@ -12,7 +12,7 @@ from rich.text import Text
 
 import coordinator.cli
 from coordinator.cli.groups import one_line
-from coordinator.cli.terminal import Console
+from coordinator.cli.terminal import Console, progress_bar
 from coordinator.streams.log.reasons import as_name, as_reason, printable
 
 NAMES = {
@@ -52,6 +52,12 @@ def test_the_console_keeps_its_own_sequences_apart_from_the_text(force: bool):
     assert not re.search(r"[\x00-\x09\x0b-\x1a\x1c-\x1f\x7f-\x9f]", said)
     assert not re.search(r"\x1b(?!\[[0-9;]*m)|\[2J(?<!\?\[2J)", said)
     assert "what it printed last:\n" in re.sub(r"\x1b\[[0-9;]*m", "", said)
+
+
+def test_a_bar_in_a_narrow_terminal_does_not_stop_the_command():
+    console = Console(width=20, force_terminal=True, file=io.StringIO())
+    with progress_bar("a label that is longer than the terminal is wide", console) as update:
+        update(1, 2)
 
 
 def test_an_error_is_one_printable_line():
