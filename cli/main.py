@@ -68,6 +68,10 @@ COMMANDS = {
         "bundle:bundle",
         "Write all that a checkpoint depends on into one file: `coordinator verify FILE` judges it without this node.",
     ),
+    "prove": (
+        "prove:prove",
+        "Write a text that proves one prediction: `coordinator verify FILE` checks it with the node's public key.",
+    ),
     "verify": (
         "verify:verify",
         "Judge a bundle without its node: is the payout right, and if not, at which step and figure? Exit 1: not.",

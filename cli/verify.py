@@ -16,7 +16,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from coordinator.cli.shared import JsonOption, print_json
+from coordinator.cli.shared import JsonOption, print_json, time_text
 from coordinator.cli.terminal import Console
 from coordinator.infra.evidence.bundle_file import BundleFile
 from coordinator.infra.evidence.key import known_keys
@@ -24,14 +24,17 @@ from coordinator.infra.evidence.recompute import recompute
 from coordinator.streams.audit.facts import ChainBrokenError, broken
 from coordinator.streams.evidence.bundle import BundleRefusedError
 from coordinator.streams.evidence.judging import Judged, judge_bundle
-from coordinator.streams.evidence.notes import NOTE_BYTES_MAX, VerifierKey
+from coordinator.streams.evidence.notes import NOTE_BYTES_MAX, NoteError, VerifierKey
+from coordinator.streams.evidence.prediction_proof import proved
+from coordinator.streams.evidence.proof import HEADER, PROOF_BYTES_MAX
 from coordinator.streams.log.errors import OperatorError
 
 EXIT_BROKEN = 1
+PREDICTIONS_SHOWN = 200
 
 
 def verify(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `coordinator bundle` wrote.")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="What `coordinator bundle` or `prove` wrote.")],
     policy: Annotated[
         Path | None,
         typer.Option(
@@ -84,6 +87,11 @@ def verify(
 def _steps(
     file: Path, keys: list[VerifierKey], earlier: bytes | None, seconds_max: float
 ) -> Iterator[tuple[str, str]]:
+    with file.open("rb") as content:
+        is_proof = content.read(len(HEADER)) == HEADER.encode()
+    if is_proof:
+        yield from _proof_steps(file, keys)
+        return
     try:
         members = BundleFile(file)
     except BundleRefusedError as error:
@@ -94,6 +102,30 @@ def _steps(
         else:
             yield step
     yield from recompute(file, seconds_max)
+
+
+def _proof_steps(file: Path, keys: list[VerifierKey]) -> Iterator[tuple[str, str]]:
+    """What a proof of single predictions proves; nobody can be believed by a proof alone, so keys must be given."""
+    if not keys:
+        raise OperatorError("a proof is judged by keys that you know: give them with --policy")
+    with file.open("rb") as content:
+        text = content.read(PROOF_BYTES_MAX + 1)
+    try:
+        predictions = proved(text, keys)
+    except NoteError as error:
+        broken("proof", str(error))
+    yield "note", f"signed by {', '.join(key.name for key in keys)}, a tree of {predictions[0].leaves} leaves"
+    for one in predictions[:PREDICTIONS_SHOWN]:
+        units = ", ".join(f"{name} {number}" for name, number in one.units.items()) or one.reason
+        yield (
+            "prediction",
+            (
+                f"{one.prediction_id}: asked {time_text(one.asked_at)}, answered {one.answer}, the truth was "
+                f"{one.truth}, {one.status}: {units}"
+            ),
+        )
+    if len(predictions) > PREDICTIONS_SHOWN:
+        yield "prediction", f"and {len(predictions) - PREDICTIONS_SHOWN} more of the same round"
 
 
 def _differences(versions: dict[str, str]) -> str:

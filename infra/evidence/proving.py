@@ -1,0 +1,76 @@
+"""Proves one prediction from the log: the appends that tell of it, each with its proof, in one small text.
+
+Reads a `LogSource` once; writes the proof, whole or not at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from coordinator.infra.evidence.bundling import LogSource
+from coordinator.infra.evidence.key import signing_key
+from coordinator.infra.evidence.tree_files import TreeFiles
+from coordinator.streams.evidence.extent import Batch
+from coordinator.streams.evidence.leaves import LEAF_TOPICS, Leafed, canonical_records
+from coordinator.streams.evidence.merkle import inclusion_proof
+from coordinator.streams.evidence.notes import NoteError
+from coordinator.streams.evidence.prediction_proof import joined, proved
+from coordinator.streams.evidence.proof import Proof
+from coordinator.streams.evidence.rows_in_memory import RowsInMemory
+from coordinator.streams.evidence.tiles import subtrees_of
+from coordinator.streams.log.counting import Decision
+from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.settings import Settings
+
+TELLING = ("inputs", "predictions", "scores")
+Told = list[tuple[Decision, Leafed]]
+
+
+async def write_proof(settings: Settings, source: LogSource, prediction_id: str, path: Path) -> int:
+    """How many appends prove it. Raises OperatorError where nothing is known of it, or no checkpoint holds it yet."""
+    if not settings.data_dir.is_dir():
+        raise OperatorError(f"there is no data directory {settings.data_dir}, and the notes are in it")
+    rows, told = RowsInMemory(), Told()
+    for topic in LEAF_TOPICS:
+        async for decision in source.decisions(topic):
+            row = rows.add(decision)
+            if topic in TELLING and any(prediction_id.startswith(f"{name}/") for name in row.names):
+                told.append((decision, row))
+    files = TreeFiles(settings.data_dir, signing_key(settings))
+    while (pending := files.next(rows)) is not None:
+        files.keep(*pending)
+    batches = list(files.batches())[::-1]
+    for batch in batches:
+        content = joined(_proofs(files, batches[: batch.number], told))
+        try:
+            proved(content, [files.key.verifier], prediction_id)
+        except NoteError:
+            continue  # not all of it is in this tree
+        partial = path.with_name(f"{path.name}.partial")
+        partial.write_bytes(content)
+        partial.replace(path)
+        return len(told)
+    if not told:
+        raise OperatorError(f"the topics know nothing of prediction {prediction_id}")
+    raise OperatorError(
+        f"no checkpoint holds the score of {prediction_id} yet: the next one that pays for it will"
+    )
+
+
+def _proofs(files: TreeFiles, batches: list[Batch], told: Told) -> Iterator[Proof]:
+    last = batches[-1]
+    subtrees, note = subtrees_of(files.tile, last.size), files.note(last)
+    for decision, row in told:
+        holding = next((one for one in batches if decision.offset <= one.runs[decision.topic].end), None)
+        for part, record in enumerate(canonical_records(decision) if holding else (), start=1):
+            index = holding.index_of(decision.topic, row, part)  # type: ignore[union-attr]
+            yield Proof(
+                decision.topic,
+                decision.first_offset,
+                decision.offset,
+                record,
+                index,
+                inclusion_proof(subtrees, index, last.size),
+                note,
+            )
