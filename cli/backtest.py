@@ -34,6 +34,13 @@ def backtest(
     candles: Annotated[
         Path | None, typer.Option(help="A file of candles, as `up --candles` reads it.", show_default=False)
     ] = None,
+    log: Annotated[
+        Path | None,
+        typer.Option(
+            help="A backup of a node's topics: its feed is played, and its models are ranked beside yours.",
+            show_default=False,
+        ),
+    ] = None,
     feed: Annotated[
         str | None,
         typer.Option(help="A source whose history is asked, as `feeds list` names it.", show_default=False),
@@ -84,6 +91,7 @@ def backtest(
             load_contracts(told.contract, kind=told.feed_kind).current,
             told.model_base_classname,
             candles=candles,
+            log=log,
             feed=feed,
             start=None if from_ is None else parse_time(from_),
             end=None if to is None else parse_time(to),

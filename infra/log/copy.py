@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import struct
 from collections.abc import Callable, Iterator, Mapping
 from typing import IO, Any
 
@@ -23,6 +22,7 @@ from aiokafka.errors import KafkaError
 from coordinator.infra.kafka.clients import PARTITION, fetched, make_producer
 from coordinator.infra.kafka.groups import refuse_working
 from coordinator.infra.kafka.topics import empty_topics, new_birth
+from coordinator.infra.log.copy_file import FORMAT, LENGTH, Copied, Head, Tail, read_entries
 from coordinator.infra.log.look import look_at_log
 from coordinator.infra.log.positions import reading
 from coordinator.streams.log.birth import birth_records, read_birth
@@ -30,45 +30,16 @@ from coordinator.streams.log.check import check_log
 from coordinator.streams.log.errors import LogError, OperatorError, WorldError
 from coordinator.streams.topology import TOPICS, topic_name
 
-FORMAT = "coordinator-log/2"
 DOWNSTREAM_FIRST = (
     *("checkpoints", "snapshots", "scores", "predictions", "models", "inputs", "feeds", "commands"),
     "dead-letters",
 )
-RECORD_BYTES_MAX = 64 * 1024 * 1024
 STALL_SECONDS_MAX = 30.0
 IN_FLIGHT_MAX = 500
 OnProgress = Callable[[int, int], None]
-_LENGTH = struct.Struct(">I")
-
-
-class Head(msgspec.Struct, frozen=True, tag="head"):
-    """Which log the file is a copy of. `ends`: topic -> offset after its last copied record."""
-
-    format: str
-    crunch_id: str
-    birth_id: str
-    ends: dict[str, int]
-
-
-class Copied(msgspec.Struct, frozen=True, tag="record"):
-    """One record of a topic, as it is on the broker."""
-
-    topic: str
-    offset: int
-    timestamp_ms: int
-    value: bytes | None
-
-
-class Tail(msgspec.Struct, frozen=True, tag="tail"):
-    """The end of the file: the number of records before it, and the sha256 (hex) of their encoded bytes."""
-
-    records: int
-    sha256: str
 
 
 _encode = msgspec.msgpack.Encoder().encode
-_decoder = msgspec.msgpack.Decoder(Head | Copied | Tail)
 
 
 async def write_backup(bootstrap: str, crunch_id: str, out: IO[bytes], on_progress: OnProgress) -> Tail:
@@ -87,7 +58,7 @@ async def write_backup(bootstrap: str, crunch_id: str, out: IO[bytes], on_progre
                     value = record.value
                     encoded = _encode(Copied(topic, record.offset, record.timestamp, value))
                     digest.update(encoded)
-                    file.write(_LENGTH.pack(len(encoded)) + encoded)
+                    file.write(LENGTH.pack(len(encoded)) + encoded)
                     count += 1
                     on_progress(count, total)
             tail = Tail(count, digest.hexdigest())
@@ -108,7 +79,7 @@ async def read_backup(
     with a shorter history; running workers of the crunch), LogError (the backup was cut or altered: what was written
     until then stays, so the topics must be deleted and made again), WorldError.
     """
-    entries = _read(source)
+    entries = read_entries(source)
     head = next(entries, None)
     if not isinstance(head, Head) or head.format != FORMAT:
         raise OperatorError("this is no backup of topics")
@@ -213,21 +184,7 @@ async def _settle(waiting: list[tuple[Copied, Any]]) -> None:
 
 def _put(file: gzip.GzipFile, entry: Head | Tail) -> None:
     encoded = _encode(entry)
-    file.write(_LENGTH.pack(len(encoded)) + encoded)
-
-
-def _read(source: IO[bytes]) -> Iterator[Head | Copied | Tail]:
-    try:
-        with gzip.GzipFile(fileobj=source, mode="rb") as file:
-            while prefix := file.read(_LENGTH.size):
-                (length,) = _LENGTH.unpack(prefix)
-                if length > RECORD_BYTES_MAX:
-                    raise LogError("the backup is damaged: a record of impossible length")
-                yield _decoder.decode(file.read(length))
-    except gzip.BadGzipFile as error:
-        raise OperatorError("this is no backup of topics") from error
-    except (EOFError, OSError, struct.error, msgspec.DecodeError) as error:
-        raise LogError(f"the backup was cut or damaged: {error}") from error
+    file.write(LENGTH.pack(len(encoded)) + encoded)
 
 
 async def _ends(consumer: AIOKafkaConsumer, crunch_id: str) -> dict[str, int]:

@@ -18,10 +18,12 @@ from typing import Any
 from coordinator.infra.contracts.meaning import contract_hash
 from coordinator.infra.models.host.folder import ModelEntry, models_of
 from coordinator.streams.backtest.market import from_file, from_history
+from coordinator.streams.backtest.recorded import RecordedLog
 from coordinator.streams.backtest.run import Instant, OnProgress, Plan, Result, run_backtest
 from coordinator.streams.backtest.tables import Tables
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.log.stage import Draft
 from coordinator.streams.settings import Settings, read_settings
 from coordinator.streams.sources.catalog import source_by_name
 from coordinator.streams.sources.options import options_from
@@ -43,6 +45,7 @@ def backtest(
     base_classname: str,
     *,
     candles: Path | str | None = None,
+    log: Path | str | None = None,
     feed: str | None = None,
     start: Time | None = None,
     end: Time | None = None,
@@ -57,13 +60,15 @@ def backtest(
 ) -> Result:
     """Play folders of models (or folders of such) through a market of the past, by the contract's rules.
 
-    The market is a file of `candles`, the history of a `feed` from `start` to `end`, or 30 made-up days. `report` is a
+    The market is a file of `candles`, the history of a `feed` from `start` to `end`, a `log` (a backup of a node's
+    topics, among whose models these are ranked), or 30 made-up days. `report` is a
     folder for a page and Parquet files. `environ` holds the node's settings, as FEED_SUBJECTS or
     CHECKPOINT_INTERVAL_SECONDS; `on_refused` is told of rows that are no records. Raises OperatorError for what cannot
     be played, WorldError for a feed that does not answer.
     """
-    if candles is not None and feed is not None:
-        raise OperatorError("candles and feed exclude each other: a file of candles is a feed")
+    if sum(one is not None for one in (candles, feed, log)) > 1:
+        raise OperatorError("candles, feed and log exclude each other: each is a market")
+    recorded = None if log is None else RecordedLog(Path(log))
     page_of = None if report is None else _page_maker()
     settings = read_settings(
         environ or {},
@@ -76,8 +81,18 @@ def backtest(
         replay_until_ms=_ms(end),
     )
     entries = _entries(models)
-    plan = Plan(entries, contract, contract_hash(contract), settings, base_classname, deadlines=deadlines)
-    instants = _instants(settings, feed, environ or {}, on_refused)
+    plan = Plan(
+        entries,
+        contract,
+        contract_hash(contract),
+        settings,
+        base_classname,
+        deadlines=deadlines,
+        recorded=None if recorded is None else recorded.answers,
+    )
+    instants: Generator[Instant | Draft, None, None] = (
+        _instants(settings, feed, environ or {}, on_refused) if recorded is None else recorded.drafts()
+    )
     with ExitStack() as ends:
         work = Path(ends.enter_context(tempfile.TemporaryDirectory(prefix="coordinator-backtest-")))
         ends.enter_context(closing(instants))
@@ -85,7 +100,7 @@ def backtest(
             return run_backtest(plan, instants, work, on_progress)
         tables = ends.enter_context(Tables(Path(report), contract.aggregation.value_field))
         result = run_backtest(plan, instants, work, on_progress, tables.take)
-    market = f"the history of {settings.feed_source}" if candles is None else str(candles)
+    market = str(candles or log or f"the history of {settings.feed_source}")
     title = f"Backtest of {', '.join(entry.model_id for entry in entries)}"
     (Path(report) / PAGE).write_text(page_of(result, title, [f"The market: {market}."]), "utf-8")
     return result
@@ -127,7 +142,7 @@ def _entries(folders: Iterable[Path | str]) -> list[ModelEntry]:
 
 def _instants(
     settings: Settings, feed: str | None, environ: Mapping[str, str], on_refused: Callable[[str], None]
-) -> Generator[Instant, None, None]:
+) -> Generator[Instant | Draft, None, None]:
     if settings.feed_candles_file:
         yield from from_file(settings, on_refused)
         return

@@ -16,13 +16,15 @@ import msgspec
 from coordinator.infra.models.host.folder import ModelEntry
 from coordinator.streams.backtest.gather import Gathered, OfModel
 from coordinator.streams.backtest.models import ProcessModels
+from coordinator.streams.backtest.recorded import Beside
 from coordinator.streams.checkpoints.ranking import rank
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.terms import make_terms
-from coordinator.streams.engine import Ending, Engine
+from coordinator.streams.engine import Ending, Engine, RecordedAnswers
 from coordinator.streams.engine.engine import Tap
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.log.stage import Draft
 from coordinator.streams.ports import FeedRecord
 from coordinator.streams.predictions.stage import BUDGET_SHARE
 from coordinator.streams.settings import Settings
@@ -44,6 +46,8 @@ class Plan(msgspec.Struct, frozen=True):
     settings: Settings
     base_classname: str
     deadlines: bool = False
+    recorded: RecordedAnswers | None = None
+    """The models of a log, which are ranked too; its terms come with its feed."""
 
 
 class ModelResult(msgspec.Struct, frozen=True):
@@ -80,7 +84,7 @@ class Result(msgspec.Struct, frozen=True):
 
 def run_backtest(
     plan: Plan,
-    instants: Iterable[Instant],
+    instants: Iterable[Instant | Draft],
     work_dir: Path,
     on_progress: OnProgress = lambda _rounds, _at: None,
     on_decision: Callable[[Decision], None] = lambda _decision: None,
@@ -95,18 +99,22 @@ def run_backtest(
     gathered = Gathered(terms.value_field)
     engine = Engine(
         lambda _: plan.contract,
-        models,
+        models if plan.recorded is None else Beside(plan.recorded, models),
         crunch_id=plan.settings.crunch_id,
         taps={topic: _both(gathered.taps.get(topic), on_decision) for topic in TOLD},
         keeps_log=False,
     )
     try:
         models.start()
-        engine.configure(terms)
-        for number, (at, records) in enumerate(instants):
-            engine.feed(at, records)
+        if plan.recorded is None:
+            engine.configure(terms)
+        for number, instant in enumerate(instants):
+            if isinstance(instant, Draft):
+                engine.tell(instant)
+            else:
+                engine.feed(*instant)
             if number % PROGRESS_EVERY == 0:
-                on_progress(gathered.rounds, at)
+                on_progress(gathered.rounds, engine.feeds.own.clock)
     finally:
         models.close()
     if engine.feeds.own.clock < 0:
@@ -133,13 +141,13 @@ def _result(plan: Plan, models: ProcessModels, gathered: Gathered, ending: Endin
     aggregation = plan.contract.aggregation
     key, direction = aggregation.ranking_key, aggregation.ranking_direction.value
     windows = {one.model_id: one.windows_units.get(key) for one in (ending.snapshots if ending else ())}
-    names = [entry.model_id for entry in plan.entries]
+    names = sorted({entry.model_id for entry in plan.entries} | gathered.models.keys())
     ranked, unranked = rank([(name, windows.get(name)) for name in names], direction)
     shares = _shares(gathered, ending)
     budget_us = round(BUDGET_SHARE * plan.contract.deadline_seconds * 1e6)
     lines = []
     for place, name, units in [*ranked, *((None, name, None) for name in unranked)]:
-        of, times = gathered.models[name], sorted(models.times[name])
+        of, times = gathered.models[name], sorted(models.times.get(name, ()))
         total, n = of.total
         lines.append(
             ModelResult(

@@ -16,7 +16,7 @@ import time
 import pytest
 from tests.containers.node import STUCK_SECONDS, Node, why_no_engine
 
-from coordinator.infra.log.copy import _LENGTH, Copied, Tail, _encode, _read
+from coordinator.infra.log.copy_file import LENGTH, Copied, Tail, _encode, read_entries
 from coordinator.streams.topology import WORKERS
 
 pytestmark = [
@@ -121,7 +121,7 @@ def altered(backup: bytes, topic: str, after: bytes, period: tuple[int, int]) ->
     """The same copy with one digit other, in an event of the last checkpoint's period, and an honest checksum."""
     out, digest, done = io.BytesIO(), hashlib.sha256(), False
     with gzip.GzipFile(fileobj=out, mode="wb", mtime=0) as file:
-        for entry in _read(io.BytesIO(backup)):
+        for entry in read_entries(io.BytesIO(backup)):
             one = entry
             if isinstance(entry, Copied):
                 if not done and entry.topic == topic and after in (value := entry.value or b""):
@@ -142,7 +142,7 @@ def altered(backup: bytes, topic: str, after: bytes, period: tuple[int, int]) ->
             elif isinstance(entry, Tail):
                 one = Tail(entry.records, digest.hexdigest())
             encoded = _encode(one)
-            file.write(_LENGTH.pack(len(encoded)) + encoded)
+            file.write(LENGTH.pack(len(encoded)) + encoded)
     assert done, f"nothing in {topic} was altered"
     return out.getvalue()
 
@@ -160,7 +160,7 @@ def test_one_altered_number_in_a_log_is_found_by_its_step(node, backup, topic, a
     last = max(
         (
             (event["data"]["period_start"], event["data"]["period_end"])
-            for entry in _read(io.BytesIO(backup))
+            for entry in read_entries(io.BytesIO(backup))
             if isinstance(entry, Copied) and entry.topic == "checkpoints"
             for event in json.loads(entry.value or b"{}").get("events", [])
             if event["kind"] == "CheckpointOpened"

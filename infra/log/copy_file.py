@@ -1,0 +1,91 @@
+"""The file that a copy of the topics is: a gzip stream of length-prefixed MessagePack. No broker is needed to read it.
+
+A head, the records topic by topic, a tail with their number and sha256. `copy.py` writes and restores it.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import struct
+from collections.abc import Collection, Iterator
+from pathlib import Path
+from typing import IO
+
+import msgspec
+
+from coordinator.streams.log.errors import LogError, OperatorError
+
+FORMAT = "coordinator-log/2"
+RECORD_BYTES_MAX = 64 * 1024 * 1024
+LENGTH = struct.Struct(">I")
+
+
+class Head(msgspec.Struct, frozen=True, tag="head"):
+    """Which log the file is a copy of. `ends`: topic -> offset after its last copied record."""
+
+    format: str
+    crunch_id: str
+    birth_id: str
+    ends: dict[str, int]
+
+
+class Copied(msgspec.Struct, frozen=True, tag="record"):
+    """One record of a topic, as it is on the broker."""
+
+    topic: str
+    offset: int
+    timestamp_ms: int
+    value: bytes | None
+
+
+class Tail(msgspec.Struct, frozen=True, tag="tail"):
+    """The end of the file: the number of records before it, and the sha256 (hex) of their encoded bytes."""
+
+    records: int
+    sha256: str
+
+
+_encode = msgspec.msgpack.Encoder().encode
+_decoder = msgspec.msgpack.Decoder(Head | Copied | Tail)
+
+
+def read_entries(source: IO[bytes]) -> Iterator[Head | Copied | Tail]:
+    """What the file holds, in order. Raises OperatorError (no copy), LogError (cut or damaged)."""
+    try:
+        with gzip.GzipFile(fileobj=source, mode="rb") as file:
+            while prefix := file.read(LENGTH.size):
+                (length,) = LENGTH.unpack(prefix)
+                if length > RECORD_BYTES_MAX:
+                    raise LogError("the backup is damaged: a record of impossible length")
+                yield _decoder.decode(file.read(length))
+    except gzip.BadGzipFile as error:
+        raise OperatorError("this is no backup of topics") from error
+    except (EOFError, OSError, struct.error, msgspec.DecodeError) as error:
+        raise LogError(f"the backup was cut or damaged: {error}") from error
+
+
+def read_topics(path: Path, topics: Collection[str]) -> dict[str, list[bytes | None]]:
+    """Some topics of a copy, offset = index. Raises OperatorError (no copy), LogError (cut, damaged or altered)."""
+    found: dict[str, list[bytes | None]] = {topic: [] for topic in topics}
+    count, digest = 0, hashlib.sha256()
+    try:
+        with path.open("rb") as file:
+            entries = read_entries(file)
+            head = next(entries, None)
+            if not isinstance(head, Head) or head.format != FORMAT:
+                raise OperatorError(f"{path} is no backup of topics")
+            for entry in entries:
+                if isinstance(entry, Tail):
+                    if (entry.records, entry.sha256) != (count, digest.hexdigest()):
+                        raise LogError(f"{path} was altered: its records are not those that were copied")
+                    return found
+                if isinstance(entry, Head):
+                    raise LogError(f"{path} is damaged: a second head stands among the records")
+                digest.update(_encode(entry))
+                count += 1
+                if entry.topic in found:
+                    found[entry.topic].append(entry.value)
+    except OSError as error:
+        raise OperatorError(f"{path} cannot be read: {error.strerror or error}") from error
+    raise LogError(f"{path} was cut: its end is missing")
