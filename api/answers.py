@@ -11,7 +11,7 @@ from functools import cache
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import HTTPException, Query, Request
+from fastapi import Depends, HTTPException, Query, Request
 from fastapi.responses import Response
 from pydantic import TypeAdapter
 
@@ -113,3 +113,11 @@ async def project_ids(
     if len(ids) > IDS_MAX:
         raise HTTPException(422, f"projectIds names {len(ids)} models; at most {IDS_MAX}")
     return ids or None
+
+
+async def with_ensembles(*, include_ensembles: Annotated[bool, Query()] = False) -> bool:
+    """`include_ensembles`: the contract's virtual models too. One that `projectIds` names is told in any case."""
+    return include_ensembles
+
+
+Ensembles = Annotated[bool, Depends(with_ensembles)]

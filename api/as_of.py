@@ -48,7 +48,7 @@ TIME_CHARS_MAX = 64
 MOMENT_PARAMETERS = ("as_of", "as_of_offsets")
 OK = 200
 HAS_A_PAST = re.compile(
-    r"/reports/(leaderboard(/history)?|pools|models(/[^/]+(/state)?)?|predictions|snapshots|feeds(/tail)?|schema|checkpoints(/[^/]+)?)"
+    r"/reports/(leaderboard(/history)?|pools|models(/[^/]+(/state)?)?|predictions|ensembles|snapshots|feeds(/tail)?|schema|checkpoints(/[^/]+)?)"
 )
 """Not what pays (`emission`, `prizes`): nobody may sign for an old state."""
 ROWS_ONLY_PATH = "/reports/predictions"

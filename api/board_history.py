@@ -22,6 +22,7 @@ from coordinator.streams.checkpoints.ranking import rank
 from coordinator.streams.contract.coverage import why_uncovered
 from coordinator.streams.contract.terms import score_alike
 from coordinator.streams.events import Terms
+from coordinator.streams.log.ids import is_ensemble
 from coordinator.streams.scores.units import to_float
 
 PERIODS_MAX = 96
@@ -74,7 +75,11 @@ class BoardHistory:
         if period is None and terms is not None:
             rows = [snapshot for _, snapshot in snapshots.newest(end, end)]
             units = {snapshot.model_id: snapshot.windows_units.get(terms.ranking_key) for snapshot in rows}
-            covered = [one for one in rows if not why_uncovered(terms.coverage, one.coverage)]
+            covered = [
+                one
+                for one in rows
+                if not is_ensemble(one.model_id) and not why_uncovered(terms.coverage, one.coverage)
+            ]
             ranked, _ = rank(
                 ((one.model_id, units[one.model_id]) for one in covered), terms.ranking_direction
             )

@@ -20,6 +20,8 @@ class LeaderboardRow(WithWindows):
     cruncher_id: str
     username: str
     status: bool
+    ensemble: bool
+    """A virtual model, made of the others' answers: never ranked, never paid."""
     scored_count: int
     mixed_contracts: list[str]
     """The hashes of the contracts, oldest first, if the board's windows hold rounds of several; otherwise empty."""

@@ -13,7 +13,7 @@ from starlette.datastructures import QueryParams
 from starlette.routing import Match, Route
 from starlette.types import Receive, Scope, Send
 
-from coordinator.api.answers import encoded, shaped
+from coordinator.api.answers import Ensembles, encoded, shaped
 from coordinator.api.board_shapes import LeaderboardRow
 from coordinator.api.positions import headers_of
 from coordinator.api.queries import check_names
@@ -34,18 +34,20 @@ def router() -> APIRouter:
         responses={404: {"description": "The contract has no window of that name."}},
     )
     async def leaderboard(
-        read: Reading, by: Annotated[str | None, Query(min_length=1, max_length=100)] = None
+        read: Reading,
+        include_ensembles: Ensembles,
+        by: Annotated[str | None, Query(min_length=1, max_length=100)] = None,
     ) -> Response:
         """The board in display order: ranked models, then those without a score or gone, `rank` null.
 
         `by`: the window that ranks, in place of the contract's own. A window of one subject, scope or horizon is its
-        board.
+        board. `include_ensembles`: with the contract's ensembles where their number belongs, `rank` null.
         """
         try:
             board = read.leaderboard.board(by)
         except KeyError as error:
             raise HTTPException(404, f"by: the contract has no window {by!r}") from error
-        return shaped(list[LeaderboardRow], board_rows(board))
+        return shaped(list[LeaderboardRow], board_rows(board, ensembles=include_ensembles))
 
     return routes
 
@@ -64,11 +66,13 @@ class LeaderboardRoute(Route):
         return match, {**child_scope, "route": self}  # as FastAPI does: the metrics count by it
 
 
-def board_rows(board: Board | None) -> list[dict[str, Any]]:
+def board_rows(board: Board | None, *, ensembles: bool = False) -> list[dict[str, Any]]:
     """`[{created_at, model_id, rank, <window>..., score_metrics, score_ranking, model_name, cruncher_name,
     ...}]`.
     """
-    return [_row(board, row) for row in board.rows] if board else []
+    if board is None:
+        return []
+    return [_row(board, row) for row in board.rows if ensembles or not row.model.ensemble]
 
 
 def _row(board: Board, row: BoardRow) -> dict[str, Any]:
@@ -90,6 +94,7 @@ def _row(board: Board, row: BoardRow) -> dict[str, Any]:
         "cruncher_id": row.model.cruncher_id,
         "username": row.model.cruncher_name,
         "status": row.active,
+        "ensemble": row.model.ensemble,
         "scored_count": row.scored_count,
         "mixed_contracts": board.mixed_contracts,
         "last_scored_at": None if row.last_scored_at is None else naive(row.last_scored_at),

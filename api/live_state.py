@@ -205,6 +205,7 @@ def board_line(board: Board, place: int, row: BoardRow) -> dict[str, Any]:
         "cruncher_name": row.model.cruncher_name,
         "place": place,
         "rank": row.rank,
+        "ensemble": row.model.ensemble,
         "status": row.active,
         "state": row.model.status,
         "scored_count": row.scored_count,

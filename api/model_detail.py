@@ -17,8 +17,10 @@ from coordinator.api.model_shapes import CarriedState, Model
 from coordinator.api.models import model_row, places_of
 from coordinator.api.reading import Reading
 from coordinator.api.times import naive
+from coordinator.projections.folding.past import Readable
 from coordinator.projections.views.model_rows import ModelRow
 from coordinator.projections.views.prediction_rows import StateRow
+from coordinator.streams.log.ids import ensemble_id
 
 
 def router() -> APIRouter:
@@ -32,9 +34,7 @@ def router() -> APIRouter:
     )
     async def one_model(read: Reading, model_id: Annotated[str, Path(max_length=200)]) -> Response:
         """One model that was ever seen."""
-        row = read.models.get(model_id)
-        if row == ModelRow(model_id=model_id):
-            raise HTTPException(404, f"there is no model {model_id}")
+        row = _known(read, model_id)
         place = places_of(read.leaderboard.board()).get(model_id)
         return shaped(Model, model_row(row, read.feeds.clock, place))
 
@@ -47,12 +47,20 @@ def router() -> APIRouter:
         """What the model carries, one row for each subject and scope that it carries something for. Empty where the
         contract scores each prediction alone.
         """
-        if read.models.get(model_id) == ModelRow(model_id=model_id):
-            raise HTTPException(404, f"there is no model {model_id}")
+        _known(read, model_id)
         rows = [_state_row(own, shared) for own, shared in read.predictions.states(model_id)]
         return shaped(list[CarriedState], rows)
 
     return routes
+
+
+def _known(read: Readable, model_id: str) -> ModelRow:
+    """The model, or ensemble. Raises HTTPException 404 for one that was never seen, or that no contract had."""
+    row = read.models.get(model_id)
+    declared = {ensemble_id(one.name) for terms in read.leaderboard.terms.in_order for one in terms.ensembles}
+    if row == ModelRow(model_id=model_id) or (row.ensemble and model_id not in declared):
+        raise HTTPException(404, f"there is no model {model_id}")
+    return row
 
 
 def _state_row(own: StateRow, shared: msgspec.Raw | None) -> dict[str, Any]:

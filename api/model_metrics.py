@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
-from coordinator.api.answers import ROWS_MAX, Span, project_ids, shaped, span
+from coordinator.api.answers import ROWS_MAX, Ensembles, Span, project_ids, shaped, span
 from coordinator.api.model_shapes import ModelMetrics
 from coordinator.api.paging import PAGED, Cursor, with_next
 from coordinator.api.reading import Reading
@@ -33,26 +33,32 @@ def router() -> APIRouter:
     async def models_metrics(
         request: Request,
         read: Reading,
+        include_ensembles: Ensembles,
         when: Annotated[Span, Depends(span)],
         ids: Annotated[set[str] | None, Depends(project_ids)],
         limit: Annotated[int, Query(ge=1, le=ROWS_MAX)] = ROWS_MAX,
         cursor: Cursor = None,
     ) -> Response:
         """One row per model and period: counts, windows and the contract's own aggregates, oldest first."""
-        found, last = snapshots_page(read, when, ids, limit, cursor)
+        found, last = snapshots_page(read, when, ids, limit, cursor, ensembles=include_ensembles)
         rows = [_row(snapshot, read) for _, snapshot in found]
         return with_next(request, shaped(list[ModelMetrics], rows[::-1]), last)
 
     @routes.get("/reports/models/summary", response_model=list[ModelMetrics])
     async def models_summary(
         read: Reading,
+        include_ensembles: Ensembles,
         when: Annotated[Span, Depends(span)],
         ids: Annotated[set[str] | None, Depends(project_ids)],
     ) -> Response:
         """Each model's newest row with period end in [start, end], by id."""
         newest: dict[str, SnapshotTakenData] = {}
         rows_max = len(read.models.all()) if ids is None else len(ids)
-        looked = read.snapshots.newest(when.start, when.end, ids, look=Look(LOOK_MAX))
+        if include_ensembles:
+            rows_max = LOOK_MAX  # how many there are is not known here
+        looked = read.snapshots.newest(
+            when.start, when.end, ids, look=Look(LOOK_MAX), ensembles=include_ensembles
+        )
         for _, snapshot in islice(looked, LOOK_MAX):
             newest.setdefault(snapshot.model_id, snapshot)
             if len(newest) == rows_max:

@@ -37,6 +37,35 @@ class Model(Shape):
     """Why it has none."""
 
 
+class EnsembleMember(Shape):
+    """What a model weighs in an ensemble's round, in 0..1."""
+
+    model_id: Id
+    model_name: str
+    weight: float
+
+
+class EnsembleRound(Shape):
+    """An ensemble's newest scored round in one scope."""
+
+    ensemble_id: str
+    name: str
+    subject: str
+    scope_key: str
+    performed_at: Naive
+    scored_at: Naive
+    input_id: str
+    output: Any
+    """Its answer, null where it has none, or one of more bytes than the API keeps (`output_bytes`)."""
+    output_bytes: int
+    score_value: float | None
+    scores: dict[str, float | None]
+    """Every field of its score."""
+    failed_reason: str | None
+    members: list[EnsembleMember]
+    """The heaviest first."""
+
+
 class ModelPoint(WithWindows):
     """A model's score windows at the end of a period."""
 

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
-from coordinator.api.answers import ROWS_MAX, Span, project_ids, shaped, span
+from coordinator.api.answers import ROWS_MAX, Ensembles, Span, project_ids, shaped, span
 from coordinator.api.model_shapes import Model, ModelPoint, ModelScopePoint
 from coordinator.api.paging import PAGED, Cursor, place_of, with_next
 from coordinator.api.reading import Reading
@@ -50,6 +50,7 @@ def router() -> APIRouter:
     async def models_global(
         request: Request,
         read: Reading,
+        include_ensembles: Ensembles,
         when: Annotated[Span, Depends(span)],
         ids: Annotated[set[str] | None, Depends(project_ids)],
         limit: Annotated[int, Query(ge=1, le=ROWS_MAX)] = ROWS_MAX,
@@ -57,7 +58,7 @@ def router() -> APIRouter:
     ) -> Response:
         """Each model's windows at each period's end, oldest first."""
         rows = []
-        found, last = snapshots_page(read, when, ids, limit, cursor)
+        found, last = snapshots_page(read, when, ids, limit, cursor, ensembles=include_ensembles)
         for _at, snapshot in found:
             decimals = read.snapshots.terms.decimals(snapshot.contract_hash)
             scores = to_floats(snapshot.windows_units, decimals)
@@ -78,6 +79,7 @@ def router() -> APIRouter:
     async def models_params(
         request: Request,
         read: Reading,
+        include_ensembles: Ensembles,
         when: Annotated[Span, Depends(span)],
         ids: Annotated[set[str] | None, Depends(project_ids)],
         limit: Annotated[int, Query(ge=1, le=ROWS_MAX)] = ROWS_MAX,
@@ -90,7 +92,9 @@ def router() -> APIRouter:
         rows = []
         after = place_of(cursor, tuple[int, str, str, str])
         look = Look(PERIODS_LOOKED_MAX)
-        history = read.leaderboard.history(when.start, when.end, ids, after=after, look=look)
+        history = read.leaderboard.history(
+            when.start, when.end, ids, after=after, look=look, ensembles=include_ensembles
+        )
         found = list(islice(history, limit + 1))
         for row in found[:limit][::-1]:
             now = terms.at(row.until - 1)

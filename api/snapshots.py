@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Request
 from fastapi.responses import Response
 
-from coordinator.api.answers import Span, project_ids, shaped, span
+from coordinator.api.answers import Ensembles, Span, project_ids, shaped, span
 from coordinator.api.model_shapes import Snapshot
 from coordinator.api.paging import PAGED, Cursor, place_of, with_next
 from coordinator.api.reading import Reading
@@ -31,6 +31,7 @@ def router() -> APIRouter:
     async def snapshots(
         request: Request,
         read: Reading,
+        include_ensembles: Ensembles,
         when: Annotated[Span, Depends(span)],
         ids: Annotated[set[str] | None, Depends(project_ids)],
         model_id: Annotated[str | None, Query(max_length=200)] = None,
@@ -40,7 +41,7 @@ def router() -> APIRouter:
         """The newest `limit` snapshots with period end in [start, end], newest first; with `cursor`, those before."""
         wanted = {model_id} if model_id is not None else ids
         terms = read.snapshots.terms
-        found, last = snapshots_page(read, when, wanted, limit, cursor)
+        found, last = snapshots_page(read, when, wanted, limit, cursor, ensembles=include_ensembles)
         rows = [_row(at, snapshot, terms.decimals(snapshot.contract_hash), read) for at, snapshot in found]
         return with_next(request, shaped(list[Snapshot], rows), last)
 
@@ -48,14 +49,16 @@ def router() -> APIRouter:
 
 
 def snapshots_page(
-    read: Readable, when: Span, ids: set[str] | None, limit: int, cursor: str | None
+    read: Readable, when: Span, ids: set[str] | None, limit: int, cursor: str | None, *, ensembles: bool
 ) -> tuple[list[tuple[int, SnapshotTakenData]], Place | None]:
     """(a page of snapshots, newest first, each with its `at`; the place where the next one begins, None at the end).
 
     Of some models so many are looked for, not all of a history: the page may then hold fewer than `limit`.
     """
     look = Look(SNAPSHOTS_LOOKED_MAX)
-    rows = read.snapshots.newest(when.start, when.end, ids, after=place_of(cursor, Place), look=look)
+    rows = read.snapshots.newest(
+        when.start, when.end, ids, after=place_of(cursor, Place), look=look, ensembles=ensembles
+    )
     page = list(islice(rows, limit + 1))
     if len(page) > limit:
         last = page[limit - 1][1]

@@ -67,7 +67,7 @@ STREAMS: tuple[Stream, ...] = (
         "score",
         ("inputs",),
         ("predictions",),
-        ("CrunchConfigured", "RoundScored", "StateCarried", "ScoredUntil"),
+        ("CrunchConfigured", "RoundScored", "StateCarried", "EnsemblesScored", "ScoredUntil"),
     ),
     Stream("snapshots", "score", ("scores",), (), ("CrunchConfigured", "SnapshotTaken", "PeriodClosed")),
     Stream(

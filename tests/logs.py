@@ -317,6 +317,45 @@ class LogBuilder:
         at = START_MS + offset_ms + MINUTE_MS
         self.append("scores", ev.StateCarried(id=f"{input_id}/{scope_key}/state/{holder}", at=at, data=data))
 
+    def ensembles(
+        self,
+        offset_ms: int,
+        scores: Mapping[str, float | str],
+        weights: Mapping[str, int],
+        *,
+        output: Any = None,
+        states: Mapping[str, Any] | None = None,
+    ) -> None:
+        """What became of ensembles in the round at START_MS + offset_ms, of 60 s: a score or a reason by name."""
+        point, subject, scope_key = START_MS + offset_ms, "BTCUSDT", "60s"
+        input_id = ids.input_id(subject, point)
+        entries = [
+            ev.ScoreEntry(ids.ensemble_id(name), "FAILED", "node", reason=said)
+            if isinstance(said, str)
+            else ev.ScoreEntry(ids.ensemble_id(name), "SCORED", units={"value": round(said * UNIT)})
+            for name, said in scores.items()
+        ]
+        data = ev.EnsemblesScoredData(
+            input_id=input_id, scope_key=scope_key, subject=subject, point=point,
+            resolvable_at=point + MINUTE_MS, horizon_seconds=60, rehearsal=True,
+            contract_hash=self.contract_at(point), **ev.in_columns(entries),
+            answered=sorted(weights),
+            weights=[
+                [] if isinstance(said, str) else [weights[one] or None for one in sorted(weights)]
+                for said in scores.values()
+            ],
+            outputs=[
+                ev.NO_OUTPUT if isinstance(said, str) else msgspec.Raw(msgspec.json.encode(output or {"value": 0.25}))
+                for said in scores.values()
+            ],
+            states={
+                ids.ensemble_id(name): msgspec.Raw(msgspec.json.encode(one)) for name, one in (states or {}).items()
+            },
+            holder=f"{subject}/{scope_key}",
+        )  # fmt: skip
+        at = point + MINUTE_MS
+        self.append("scores", ev.EnsemblesScored(id=f"{input_id}/{scope_key}:ensembles", at=at, data=data))
+
     def inputs_until(self, offset_ms: int) -> None:
         """The inputs' watermark: windows end here."""
         until = START_MS + offset_ms

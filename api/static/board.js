@@ -44,7 +44,8 @@ export function boardView(root, route) {
     const past = store.history?.series[row.model_id];
     const name = row.model_name || row.model_id;
     const key = board.windows.indexOf(board.key);
-    element.classList.toggle("unranked", row.rank === null);
+    element.classList.toggle("unranked", row.rank === null && !row.ensemble);
+    element.classList.toggle("ensemble", row.ensemble);
     if (board.moved.has(row.model_id) && element.childElementCount && element.dataset.score !== String(row.scores[key])) {
       element.classList.remove("flash");
       requestAnimationFrame(() => element.classList.add("flash"));
@@ -52,11 +53,11 @@ export function boardView(root, route) {
     element.dataset.score = String(row.scores[key]);
     const values = past ? [...past.scores, row.scores[key]] : [];
     const cells = [
-      h("div", { role: "cell", class: "rank" }, row.rank ?? [h("span", { "aria-hidden": "true", title: row.unranked_reason }, "–"), hidden(`not ranked: ${row.unranked_reason}`)]),
+      h("div", { role: "cell", class: "rank" }, row.rank ?? [h("span", { "aria-hidden": "true", title: row.unranked_reason }, row.ensemble ? "≈" : "–"), hidden(`not ranked: ${row.unranked_reason}`)]),
       h("div", { role: "cell", class: "change" }, change(row, past)),
       h("div", { role: "rowheader", class: "model" },
         h("a", { href: `#/models/${encodeURIComponent(row.model_id)}${route.query()}` }, name),
-        h("span", { class: "cruncher" }, row.cruncher_name)),
+        h("span", { class: "cruncher" }, row.ensemble ? "made of the models, not ranked, not paid" : row.cruncher_name)),
       row.scores.map((value, i) => h("div", { role: "cell", class: i === key ? "number key" : "number other" }, score(value))),
       h("div", { role: "cell", class: "trend" }, sparkline(values), hidden(trend(values))),
       h("div", { role: "cell", class: "number scored" }, count(row.scored_count)),
@@ -96,7 +97,7 @@ export function boardView(root, route) {
     const shown = wanted
       ? board.rows.filter((row) => `${row.model_name} ${row.model_id} ${row.cruncher_name}`.toLowerCase().includes(wanted))
       : board.rows;
-    found.textContent = wanted ? `${count(shown.length)} of ${count(board.rows.length)}` : `${count(board.rows.length)} models`;
+    found.textContent = wanted ? `${count(shown.length)} of ${count(board.rows.length)}` : `${count(board.rows.filter((row) => !row.ensemble).length)} models`;
     rows.element.parentElement.setAttribute("aria-rowcount", shown.length + 1);
     rows.element.classList.toggle("none", !shown.length);
     rows.set(shown);
@@ -124,6 +125,7 @@ export function boardView(root, route) {
 }
 
 export function status(row) {
+  if (row.ensemble) return h("span", { class: "pill accent" }, "ensemble");
   if (row.state === "BANNED") return h("span", { class: "pill down" }, "banned");
   if (row.state === "LEFT") return h("span", { class: "pill" }, "left");
   return row.status ? h("span", { class: "pill up" }, "active") : h("span", { class: "pill warn" }, "no score");

@@ -107,7 +107,7 @@ export async function moveTo(asOf) {
   }
   try {
     const [rows, checkpoints] = await Promise.all([
-      ask("/reports/leaderboard", {}, signal), ask("/reports/checkpoints", {}, signal),
+      ask("/reports/leaderboard", { include_ensembles: true }, signal), ask("/reports/checkpoints", {}, signal),
     ]);
     store.board = pastBoard(rows);
     store.checkpoints = new Map(checkpoints.map((one) => [one.id, { ...one, ...one.meta }]));

@@ -29,7 +29,10 @@ export function modelView(root, route) {
   const byScope = h("div");
   const answers = h("div");
   const predictions = h("div");
-  put(root, crumb, head, facts, carried, h("h2", null, "Scores over time"), chart, byScope, h("h2", null, "Answers"), answers, h("h2", null, "Predictions"), predictions);
+  const members = h("div");
+  const isEnsemble = id.startsWith("__ensemble_");
+  put(root, crumb, head, facts, carried, h("h2", null, "Scores over time"), chart, byScope, h("h2", null, isEnsemble ? "Rounds" : "Answers"), answers,
+    isEnsemble ? [h("h2", null, "Members and weights"), members] : [h("h2", null, "Predictions"), predictions]);
 
   const showHead = () => {
     const row = store.board?.rows.find((one) => one.model_id === id);
@@ -41,9 +44,9 @@ export function modelView(root, route) {
     }
     const tile = (name, ...value) => h("div", null, h("dt", null, name), h("dd", null, value));
     put(head,
-      h("div", { class: "head" }, h("h1", null, row.model_name || id), h("p", { class: "soft" }, "by ", row.cruncher_name || "–"), h("p", { class: "end" }, status(row))),
+      h("div", { class: "head" }, h("h1", null, row.model_name || id), h("p", { class: "soft" }, row.ensemble ? "an ensemble: made of the models' answers, scored beside them, neither ranked nor paid" : ["by ", row.cruncher_name || "–"]), h("p", { class: "end" }, status(row))),
       h("dl", { class: "tiles" },
-        tile("Rank", row.rank ?? "–", h("small", null, ` of ${count(store.board.rows.filter((one) => one.rank !== null).length)}`)),
+        row.ensemble ? null : tile("Rank", row.rank ?? "–", h("small", null, ` of ${count(store.board.rows.filter((one) => one.rank !== null).length)}`)),
         store.board.windows.map((name, i) => tile(windowName(name) + (name === store.board.key ? " · ranks" : ""), score(row.scores[i]))),
         tile("Scored", count(row.scored_count))));
   };
@@ -62,7 +65,7 @@ export function modelView(root, route) {
     stopped = new AbortController();
     loadedFor = when.asOf;
     loadScores();
-    part(predictions, "Loading the predictions…", async () => {
+    if (!isEnsemble) part(predictions, "Loading the predictions…", async () => {
       table = await predictionsTable(id, stopped.signal);
       return table.element;
     });
@@ -70,13 +73,15 @@ export function modelView(root, route) {
   const loadScores = () => {
     loaded = Date.now();
     const { signal } = stopped;
-    part(facts, "", async () => modelFacts(await ask(`/reports/models/${encodeURIComponent(id)}`, {}, signal)));
+    if (isEnsemble) part(members, "Loading its members…", async () => ensembleRounds((await ask("/reports/ensembles", {}, signal)).filter((one) => one.ensemble_id === id)));
+    else part(facts, "", async () => modelFacts(await ask(`/reports/models/${encodeURIComponent(id)}`, {}, signal)));
     part(carried, "", async () => stateTable(await ask(`/reports/models/${encodeURIComponent(id)}/state`, {}, signal)));
     part(byScope, "", async () => scopesTable(await ask("/reports/models/params", { projectIds: id, limit: SCOPES_MAX }, signal)));
     part(chart, "Loading the scores…", async () => scoresChart(await ask("/reports/models/global", { projectIds: id, limit: PERIODS }, signal)));
     part(answers, "Loading the answers…", async () => {
       const clock = when.asOf ?? store.clock;
       const start = clock ? iso(clock - MISSES_HOURS * 3_600_000) : null;
+      if (isEnsemble) return periodBars(await ask("/reports/snapshots", { model_id: id, limit: PERIODS }, signal));
       const [periods, absent, failed] = await Promise.all([
         ask("/reports/snapshots", { model_id: id, limit: PERIODS }, signal),
         ask("/reports/predictions", { projectIds: id, status: "ABSENT", start, limit: MISSES }, signal),
@@ -127,6 +132,19 @@ function stateTable(rows) {
       h("thead", null, h("tr", null, h("th", null, "Subject"), h("th", null, "Scope"), h("th", null, "State"), shared ? h("th", null, "Shared by all") : null, h("th", null, "Since (UTC)"))),
       h("tbody", null, rows.map((row) => h("tr", null, h("td", null, row.subject ?? "all"), h("td", null, row.scope_key ?? "all"),
         json(row.state), shared ? json(row.shared) : null, h("td", { class: "when" }, stamp(minute(row.changed_at)))))))));
+}
+
+// Who was in an ensemble's newest round of each scope, and what each weighed.
+function ensembleRounds(rows) {
+  if (!rows.length) return h("p", { class: "soft" }, "It stands here once a round is scored.");
+  const answer = (row) => (typeof row.output?.value === "number" ? score(row.output.value) : JSON.stringify(row.output ?? null).slice(0, 60));
+  return h("div", null, rows.map((row) => h("div", null,
+    h("h3", { class: "sub" }, `${row.subject} · ${row.scope_key} · ${minute(row.performed_at)} UTC`),
+    row.failed_reason ? h("div", { class: "notice bad" }, h("strong", null, "Not made. "), row.failed_reason)
+      : h("p", null, "Answered ", h("strong", null, answer(row)), ", scored ", h("strong", null, score(row.score_value)), h("span", { class: "soft" }, ` · ${count(row.members.length)} members`)),
+    row.members.length ? h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Members" }, h("table", null,
+      h("thead", null, h("tr", null, h("th", null, "Model"), h("th", { class: "number" }, "Weight"))),
+      h("tbody", null, row.members.map((one) => h("tr", null, h("td", null, one.model_name || one.model_id), h("td", { class: "number" }, `${(100 * one.weight).toFixed(2)} %`)))))) : null)));
 }
 
 // The last period's windows of each scope; with one scope the chart says the same.

@@ -137,6 +137,11 @@ class _Reader:
         for name in metrics.names if metrics else ():
             key = f"metrics.{name}"  # a contract names a metric as text: no value of a field leads to its function
             reach.ours[key] = version_of(key)
+        for one in contract.ensembles:
+            for rule in (one.weights, "weighted_mean" if one.combine is None else ""):
+                if isinstance(rule, str) and rule:
+                    key = f"ensemble_rules.{rule}"
+                    reach.ours[key] = version_of(key)
         if self._sources is not None:
             for name in self._sources.modules():
                 module = reach.module(name)

@@ -125,6 +125,7 @@ _STEPS = (
     "resolve_ground_truth",
     "score_prediction",
     "score_round",
+    "ensembles",
     "aggregate_snapshot",
     "build_emission",
     "payout",

@@ -12,7 +12,7 @@ from coordinator.streams.checkpoints.offering import emission_for
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.checking.check import sample_entries, sample_window, truth_of
 from coordinator.streams.contract.checking.findings import MARKETS
-from coordinator.streams.contract.checking.sample_rounds import after, sample_round
+from coordinator.streams.contract.checking.sample_rounds import after, sample_ensembles, sample_round
 from coordinator.streams.contract.emission import SAMPLE_PUBKEY
 from coordinator.streams.contract.trial_answers import answers_to_try, more_answers, read_back, shown
 from coordinator.streams.log.finite import numbers_of, plain
@@ -36,6 +36,8 @@ def calls_of(contract: CrunchContract, kind: str) -> Iterator[tuple[str, Callabl
         for answer in answers:
             name = f"score_prediction, for {shown(answer)} after {market}"
             yield name, partial(_score, contract, answer, records)
+    if contract.ensembles:
+        yield f"ensembles, for {len(answers)} answers", partial(_ensembles, contract, answers)
     yield "aggregate_snapshot, for two scores", lambda: _summary(contract)
     paying = "build_emission" if contract.payout is None else "payout"
     yield f"{paying}, for 12 models", lambda: _emission(contract)
@@ -69,6 +71,10 @@ def _round(contract: CrunchContract, answers: list[Any], records: Callable[[], l
         for scored in (first, second)
     ]
     return msgspec.json.encode(rounds).decode()
+
+
+def _ensembles(contract: CrunchContract, answers: list[Any]) -> str:
+    return msgspec.json.encode(sample_ensembles(contract, answers)).decode()
 
 
 def _units(contract: CrunchContract, fields: dict[str, Any]) -> str:

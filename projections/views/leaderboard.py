@@ -23,6 +23,7 @@ from coordinator.projections.folding.base import Projection, TermsRows, eight, e
 from coordinator.projections.folding.look import Look
 from coordinator.projections.storage.batch import Batch
 from coordinator.projections.storage.store import Store
+from coordinator.projections.views.board_places import board_places
 from coordinator.projections.views.ended_windows import EndedWindows
 from coordinator.projections.views.model_rows import RUNNING, ModelRow, ModelRows
 from coordinator.projections.views.unranked import why_unranked
@@ -36,9 +37,9 @@ from coordinator.projections.views.windows import (
     numbers_by_model,
     part_of,
 )
-from coordinator.streams.checkpoints.ranking import rank
 from coordinator.streams.events import (
     CrunchConfigured,
+    EnsemblesScored,
     InputsUntil,
     RoundScored,
     RoundScoredData,
@@ -46,6 +47,7 @@ from coordinator.streams.events import (
     Terms,
 )
 from coordinator.streams.log.counting import Decision
+from coordinator.streams.log.ids import is_ensemble
 from coordinator.streams.snapshots.windows import NO_NUMBER
 
 _AFTER_ALL_MODELS = "\U0010ffff"
@@ -58,7 +60,9 @@ _head_decoder = msgspec.msgpack.Decoder(tuple[int, int])
 
 
 class BoardRow(msgspec.Struct, frozen=True):
-    """A place on the board. `windows_units` is null where nothing was scored; so is `rank` then."""
+    """A place on the board. `windows_units` is null where nothing was scored; so is `rank` then, and for an ensemble:
+    it stands where its number belongs, and takes no place.
+    """
 
     rank: int | None
     model: ModelRow
@@ -167,7 +171,7 @@ class Leaderboard(Projection):
     def _fold_scores(self, decision: Decision, batch: Batch) -> None:
         self._load()
         for event in decision.events:
-            if type(event) is RoundScored:
+            if type(event) is RoundScored or type(event) is EnsemblesScored:
                 self._fold_round(event.data, batch)
             elif type(event) is ScoredUntil:
                 self._keep_history(event.data.until, batch)
@@ -320,32 +324,25 @@ class Leaderboard(Projection):
         longest = terms.hours_max * HOUR_MS
         contracts = self.terms.contracts(max(self.until - longest, since), self.until)
         model_ids = set(self.models.by_id).union(*windows.values())
-        statuses = {model_id: self.models.get(model_id).status for model_id in model_ids}
-        active = {model_id for model_id, status in statuses.items() if status == RUNNING}
+        models = {model_id: self.models.get(model_id) for model_id in model_ids}
+        statuses = {model_id: model.status for model_id, model in models.items()}
         keys = windows[ranking_key]
         reasons = {
             one: why_unranked(status, terms, ranking_key, keys.get(one, NO_NUMBER), self._ended.answered(one))
             for one, status in statuses.items()
             if terms.coverage or one not in keys or status != RUNNING or keys[one].units is None
         }
-        ranked, unranked = rank(
-            ((one, None if reasons.get(one) else keys[one].units) for one in active),
-            terms.ranking_direction,
-        )
-        places: list[tuple[int | None, str]] = [(place, model_id) for place, model_id, _ in ranked]
-        places += [(None, model_id) for model_id in unranked]
-        places += [(None, model_id) for model_id in sorted(model_ids - active)]
         rows = [
             BoardRow(
                 place,
-                self.models.get(model_id),
+                models[model_id],
                 place is not None,
                 {name: numbers.get(model_id, NO_NUMBER).units for name, numbers in windows.items()},
                 keys.get(model_id, NO_NUMBER).scored,
                 self._last_scored.get(model_id),
                 reasons.get(model_id, ""),
             )
-            for place, model_id in places
+            for place, model_id in board_places(models, reasons, keys, terms.ranking_direction)
         ]
         return Board(self.until, ranking_key, terms.ranking_direction, terms.score_decimals, rows, contracts)
 
@@ -357,8 +354,10 @@ class Leaderboard(Projection):
         *,
         after: tuple[int, str, str, str] | None = None,
         look: Look | None = None,
+        ensembles: bool = True,
     ) -> Iterator[HistoryRow]:
-        """Windows per scope at period ends in [start, until], newest first. Take as many as wanted.
+        """Windows per scope at period ends in [start, until], newest first. Take as many as wanted. Without `ensembles`
+        those of models alone, unless one is named.
 
         `after` is (end, subject, scope_key, model_id) of one of them: the list goes on behind it. `look` bounds how
         many pairs of period and scope are read.
@@ -378,7 +377,9 @@ class Leaderboard(Projection):
             before = (end, subject, scope_key, _AFTER_ALL_MODELS)
             behind = after[3] if after is not None and after[:3] == (end, subject, scope_key) else ""
             for model_id, windows in sorted(_history_decoder.decode(row).items()):
-                if model_id > behind and (model_ids is None or model_id in model_ids):
+                if model_id <= behind or (model_ids is not None and model_id not in model_ids):
+                    continue
+                if ensembles or model_ids is not None or not is_ensemble(model_id):
                     yield HistoryRow(end, subject, scope_key, model_id, windows)
 
 

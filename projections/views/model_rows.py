@@ -19,8 +19,9 @@ from coordinator.streams.events import (
     ModelSeen,
 )
 from coordinator.streams.log.counting import Decision
+from coordinator.streams.log.ids import ensemble_name, is_ensemble
 
-RUNNING, LEFT, BANNED = "RUNNING", "LEFT", "BANNED"
+RUNNING, LEFT, BANNED, ENSEMBLE = "RUNNING", "LEFT", "BANNED", "ENSEMBLE"
 
 
 class LastFailure(msgspec.Struct, frozen=True):
@@ -50,8 +51,17 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
     last_failure: LastFailure | None = None
 
     @property
+    def ensemble(self) -> bool:
+        """Is it no participant but made of several?"""
+        return is_ensemble(self.model_id)
+
+    @property
     def status(self) -> str:
-        """BANNED (the operator's word stands, whatever the orchestrator says), LEFT or RUNNING."""
+        """BANNED (the operator's word stands, whatever the orchestrator says), LEFT or RUNNING; ENSEMBLE of one that is
+        made of models.
+        """
+        if self.ensemble:
+            return ENSEMBLE
         if self.ban_reason is not None:
             return BANNED
         return LEFT if self.left_at is not None or self.first_seen_at is None else RUNNING
@@ -101,7 +111,9 @@ class ModelRows:
             batch.put(key("M", after.model_id), encode_row(after))
 
     def _row(self, model_id: str) -> ModelRow:
-        return self.by_id.get(model_id) or ModelRow(model_id=model_id)
+        return self.by_id.get(model_id) or ModelRow(
+            model_id=model_id, model_name=ensemble_name(model_id) if is_ensemble(model_id) else ""
+        )
 
     def get(self, model_id: str) -> ModelRow:
         """The row, or one with the id alone: a score may be read before its model's name."""

@@ -12,6 +12,7 @@ its own.
     C input_id scope_key   model -> the carried state as the round left it         from `scores`
     D model_id holder      the model's carried state now, and what made it         from `scores`
     E holder               the state that all models of a holder share             from `scores`
+    V ensemble_id subject scope_key   an ensemble's newest round                   from `scores`
 
 One row per round, scope and half, not per event. Reading joins the halves by the lifecycle's table: SCORED
 comes after PENDING whichever was folded first.
@@ -32,6 +33,12 @@ from coordinator.projections.folding.base import Projection, TermsRows, eight, e
 from coordinator.projections.folding.look import Look
 from coordinator.projections.storage.batch import Batch
 from coordinator.projections.storage.store import Store
+from coordinator.projections.views.ensemble_rows import (
+    EnsembleRow,
+    keep_ensembles,
+    keep_states,
+    read_ensemble,
+)
 from coordinator.projections.views.prediction_rows import (
     InputRow,
     Prediction,
@@ -45,6 +52,7 @@ from coordinator.streams.events import (
     AnswerEntry,
     AnyEvent,
     CrunchConfigured,
+    EnsemblesScored,
     InputReceived,
     InputResolved,
     InputsUntil,
@@ -82,7 +90,7 @@ class Predictions(Projection):
     schema = 8
     owners: ClassVar[Mapping[bytes, str]] = {
         **dict.fromkeys((b"A", b"G", b"N", b"O", b"R"), "predictions"),
-        **dict.fromkeys((b"C", b"D", b"E", b"S", b"T"), "scores"),
+        **dict.fromkeys((b"C", b"D", b"E", b"S", b"T", b"V"), "scores"),
         **dict.fromkeys((b"I", b"U"), "inputs"),
     }
 
@@ -156,13 +164,15 @@ class Predictions(Projection):
                     data.reasons,
                 )  # fmt: skip
                 batch.put(name, encode_row(row))
-                unscored = len(data.unscored)
+                self.count("scores", "scored", len(data.models) - len(data.unscored))
                 failed = sum(entry.reason is not None for entry in data.unscored)
-                self.count("scores", "scored", len(data.models) - unscored)
                 self.count("scores", "scoring_failed", failed)
                 self.count("scores", "rounds_closed")
             elif type(event) is StateCarried:
+                keep_states(event, batch)
                 self._fold_state(event, batch)
+            elif type(event) is EnsemblesScored:
+                keep_ensembles(event, batch, OUTPUT_BYTES_KEPT)
             elif type(event) is CrunchConfigured:
                 self.terms.add(event.data, batch)
 
@@ -171,13 +181,6 @@ class Predictions(Projection):
         name = b"C" + key(data.input_id, data.scope_key)
         row = batch.get(name)
         batch.put(name, _json.encode({**(_states_decoder.decode(row) if row else {}), **data.states}))
-        for model_id, state in data.states.items():
-            newest = b"D" + key(model_id, data.holder)
-            if bytes(state) == b"null":
-                batch.delete(newest)
-            else:
-                made = StateRow(event.at, data.input_id, data.subject, data.scope_key, data.holder, state)
-                batch.put(newest, _json.encode(made))
         for state in data.shared:
             batch.put(b"E" + key(data.holder), bytes(state))
 
@@ -357,6 +360,10 @@ class Predictions(Projection):
             shared = self.store.get(b"E" + key(own.holder))
             rows.append((own, None if shared is None else msgspec.Raw(shared)))
         return rows
+
+    def ensembles(self) -> list[EnsembleRow]:
+        """The newest round of each ensemble and scope, by id, subject and scope."""
+        return [read_ensemble(row) for _, row in self.store.scan(b"V")]
 
     def _answers(
         self, input_id: str, row: bytes, model_ids: set[str] | None

@@ -16,6 +16,7 @@ from coordinator.projections.storage.store import Store
 from coordinator.streams.contract.terms import in_force
 from coordinator.streams.events import CrunchConfigured, PeriodClosed, SnapshotTaken, SnapshotTakenData
 from coordinator.streams.log.counting import Decision
+from coordinator.streams.log.ids import is_ensemble
 
 BOUNDARY = "boundary"
 _decoder = msgspec.msgpack.Decoder(tuple[int, SnapshotTakenData])
@@ -73,8 +74,11 @@ class Snapshots(Projection):
         *,
         after: tuple[int, str] | None = None,
         look: Look | None = None,
+        ensembles: bool = True,
     ) -> Iterator[tuple[int, SnapshotTakenData]]:
         """(at, snapshot) with period end in [start, until] (ms), newest first. Take as many as wanted.
+
+        Without `ensembles` those of models alone, unless one is named.
 
         `after` is (period end, model id) of one of them: the list goes on behind it. Of some models costs by the number
         of periods and of these models, whoever else there is; `look` bounds it.
@@ -90,6 +94,8 @@ class Snapshots(Projection):
                 continue
             if period_end < start:
                 return
+            if not ensembles and is_ensemble(name[9:-1].decode()):
+                continue
             yield _decoder.decode(row)
 
     def _newest_of(

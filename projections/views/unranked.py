@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from coordinator.projections.views.model_rows import RUNNING
+from coordinator.projections.views.model_rows import ENSEMBLE, RUNNING
 from coordinator.streams.contract.coverage import why_uncovered
 from coordinator.streams.events import Answered, Terms
 from coordinator.streams.snapshots.windows import Number
@@ -15,6 +15,8 @@ def why_unranked(
 
     `number` is its number there, `answered` what it answered of the coverage's span.
     """
+    if status == ENSEMBLE:
+        return "an ensemble, made of the models: it takes no place"
     if status != RUNNING:
         return f"not running: {status.lower()}"
     if uncovered := why_uncovered(terms.coverage, answered):

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Iterator
 from functools import partial
 from typing import Any
 
+from coordinator.streams.audit.ensembles import check_ensembles
 from coordinator.streams.audit.facts import Chain, ChainBrokenError, Contracts, broken
 from coordinator.streams.audit.feed import check_records
 from coordinator.streams.audit.redo import Scope, Topics, redo
@@ -107,7 +108,7 @@ def check_chain(chain: Chain, checkpoint: CheckpointData, contracts: Contracts) 
     yield "feed", f"{records}; {check_feed(chain, rounds, contracts)}"
     yield "input", check_inputs(chain, rounds, contracts)
     yield "predictions", f"{check_rosters(chain, rounds)}; {check_predictions(chain, rounds)}"
-    yield "scores", check_scores(chain, rounds, contracts)
+    yield "scores", check_scores(chain, rounds, contracts) + check_ensembles(chain, rounds, contracts)
     yield "snapshots", check_snapshots(chain, rounds, checkpoint, contracts)
     yield "checkpoint", check_checkpoint(chain, checkpoint)
     yield "emission", check_emission(chain, checkpoint, contracts)

@@ -22,6 +22,8 @@ from coordinator.streams.events import (
     CheckpointOpened,
     CheckpointWithheld,
     CrunchConfigured,
+    EnsemblesScored,
+    EnsemblesScoredData,
     FeedGapData,
     FeedGapFound,
     FeedRecordReceived,
@@ -103,6 +105,7 @@ class Chain:
         self.not_scored: dict[tuple[str, str, str], str] = {}
         """(input_id, scope_key, model_id) -> the reason why the answer has no score."""
         self.closed: dict[tuple[str, str], RoundScoredData] = {}
+        self.ensembles: dict[tuple[str, str], EnsemblesScoredData] = {}
         self._carried: dict[str, Carried] = {}
         self.carried_before: dict[tuple[str, str], dict[str, Carried]] = {}
         """(input_id, scope_key) -> holder -> the state that the round began with, if there was any."""
@@ -155,6 +158,10 @@ class Chain:
                     self.answers[data.input_id, data.scope_key].append(data)
                 case RoundScored(data=data):
                     self._take_in_scores(data)
+                case EnsemblesScored(data=data):
+                    self._take_in_entries(data)
+                    if data.input_id in self.inputs:
+                        self.ensembles[data.input_id, data.scope_key] = data
                 case StateCarried(data=data):
                     self._take_in_state(data)
                 case SnapshotTaken(data=data):
@@ -168,7 +175,7 @@ class Chain:
                 case _:
                     pass
 
-    def _take_in_scores(self, data: RoundScoredData) -> None:
+    def _take_in_entries(self, data: RoundScoredData) -> None:
         for entry in data.entries():
             seen = self._joined[entry.player]
             if not any(at <= data.resolvable_at and point <= data.point for at, point in seen):
@@ -180,6 +187,9 @@ class Chain:
                 self.scored[key] = entry.units
             elif entry.reason:
                 self.not_scored[key] = entry.reason
+
+    def _take_in_scores(self, data: RoundScoredData) -> None:
+        self._take_in_entries(data)
         if data.input_id in self.inputs:
             self.closed[data.input_id, data.scope_key] = data
             self.carried_before[data.input_id, data.scope_key] = {

@@ -18,6 +18,7 @@ from coordinator.streams.checkpoints.period_ranking import PeriodTotals, ranked_
 from coordinator.streams.contract.emission import FRAC64_ONE, emission_sha256
 from coordinator.streams.events import (
     CheckpointData,
+    EnsemblesScoredData,
     PeriodClosedData,
     PointCount,
     RoundScoredData,
@@ -27,6 +28,7 @@ from coordinator.streams.events import (
 )
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.scores.boards import board_units
+from coordinator.streams.snapshots.state import metric_weights
 from coordinator.streams.snapshots.summary import NO_SCORES, Scored, Summary, summaries
 
 HOUR_MS = 3_600_000
@@ -68,20 +70,26 @@ def check_snapshots(
 ) -> str:
     """The step; see the module."""
     wanted: dict[tuple[int, str], _Sums] = defaultdict(_Sums)
-    for one, scope_key, _ in rounds:
-        closed = chain.closed[one.input_id, scope_key]
+    weights: dict[int, dict[tuple[int, str, str], dict[str, int]]] = defaultdict(dict)
+    scored = [chain.closed[one.input_id, scope_key] for one, scope_key, _ in rounds]
+    scored += [
+        found for one, scope_key, _ in rounds if (found := chain.ensembles.get((one.input_id, scope_key)))
+    ]
+    for closed in scored:
         if not chain.terms.adds_up(closed.contract_hash, closed.resolvable_at):
             continue
         start, _ = chain.terms.snapshot_period(closed.resolvable_at)
         value_field, boards = chain.terms.at(start).value_field, chain.terms.at(start).boards
         scope = f"{closed.subject}/{closed.scope_key}"
-        place = closed.resolvable_at, one.input_id, scope_key
+        place = closed.resolvable_at, closed.input_id, closed.scope_key
+        if isinstance(closed, EnsemblesScoredData):
+            weights[start].update(metric_weights(closed, chain.terms.at(start)))
         for entry in closed.entries():
             sums = wanted[start, entry.model_id]
             sums.take_in(entry)
             if entry.status == "SCORED":
-                units = chain.scored[one.input_id, scope_key, entry.model_id]
-                sums.scores.append((closed.resolvable_at, one.input_id, scope_key, units))
+                units = chain.scored[closed.input_id, closed.scope_key, entry.model_id]
+                sums.scores.append((*place, units))
                 sums.series.append((place, units[value_field], True))
                 for name, value in units.items():
                     sums.add(name, value)
@@ -110,7 +118,8 @@ def check_snapshots(
             scores[start][model_id] = sums.scores
     summary_of: dict[int, dict[str, Summary]] = defaultdict(dict)
     for start, by_model in scores.items():
-        summary_of[start] = summaries(contracts(chain.terms.at(start).contract_hash), by_model)
+        contract = contracts(chain.terms.at(start).contract_hash)
+        summary_of[start] = summaries(contract, by_model, weights[start])
     for (start, model_id), sums in sorted(wanted.items()):
         snapshot = there.get((start, model_id))
         if snapshot is None:

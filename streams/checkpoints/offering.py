@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 
-from coordinator.streams.checkpoints.period_ranking import ENSEMBLE_PREFIX
 from coordinator.streams.contract import CrunchContract, EmissionCheckpoint
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
 from coordinator.streams.contract.emission import (
@@ -25,6 +24,7 @@ from coordinator.streams.contract.payout import pools_paid
 from coordinator.streams.contract.payout_amounts import on_chain
 from coordinator.streams.events import CheckpointData, PayoutData, RankedEntry
 from coordinator.streams.log.finite import plain
+from coordinator.streams.log.ids import is_ensemble
 from coordinator.streams.log.reasons import as_reason
 
 REASON_CHARS = 500
@@ -138,7 +138,7 @@ def ranking_faults(ranking: Sequence[RankedEntry]) -> list[str]:
     if len(set(ids)) != len(ids):
         twice = sorted({one for one in ids if ids.count(one) > 1})
         faults.append(f"ranked more than once: {_named(twice)}")
-    if ensembles := [one for one in ids if one.startswith(ENSEMBLE_PREFIX)]:
+    if ensembles := [one for one in ids if is_ensemble(one)]:
         faults.append(f"an ensemble is no participant: {_named(ensembles)}")
     if silent := [entry.model_id for entry in ranking if entry.prediction_count <= 0]:
         faults.append(f"ranked without a score in the period: {_named(silent)}")

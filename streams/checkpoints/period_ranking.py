@@ -29,12 +29,11 @@ from coordinator.streams.events import (
     Terms,
 )
 from coordinator.streams.log.envelope import Need
+from coordinator.streams.log.ids import is_ensemble
 from coordinator.streams.scores.boards import board_count, board_units
 from coordinator.streams.scores.units import mean_units
 
 PERIOD_KEY = "period"
-ENSEMBLE_PREFIX = "__ensemble_"
-"""Ids of what a node made of several models: on no chain, and never paid."""
 
 
 class ModelTotals(msgspec.Struct):
@@ -169,7 +168,7 @@ def ranked_entries(totals: PeriodTotals, terms: Terms) -> tuple[list[RankedEntry
     for model_id, one in models.items():
         key = (
             "an ensemble, on no chain"
-            if model_id.startswith(ENSEMBLE_PREFIX)
+            if is_ensemble(model_id)
             else _key(one, terms, totals.end, asked[model_id])
         )
         if isinstance(key, str):

@@ -2,8 +2,8 @@
 
 The folder's files are `contract` (the object), `defaults` (the default challenge), `strategies` and `emission` (how a
 ranking becomes shares), `payout` with its rules and amounts (how it is paid by rules), `rounds` (what `score_round` is
-given and gives), `terms` and `periods` (which rules hold when), `meaning` (versions of what is ours in a contract's
-hash), and `checking/` (whether a contract can be played).
+given and gives), `ensembles` (virtual models), `terms` and `periods` (which rules hold when), `meaning` (versions of
+what is ours in a contract's hash), and `checking/` (whether a contract can be played).
 """
 
 from coordinator.streams.contract.contract import (
@@ -31,6 +31,7 @@ from coordinator.streams.contract.contract import (
     ScheduledPrediction,
     ScoreResult,
 )
+from coordinator.streams.contract.ensembles import Ensemble, Member, MinScore, TopN
 from coordinator.streams.contract.metrics import Metrics
 from coordinator.streams.contract.payout import Pool, Taker
 from coordinator.streams.contract.payout_rules import by_percentile, by_softmax, in_proportion, top
@@ -58,11 +59,14 @@ __all__ = [
     "CrunchContract",
     "CruncherReward",
     "EmissionCheckpoint",
+    "Ensemble",
     "Ewma",
     "Failed",
     "GroundTruth",
     "InferenceOutput",
+    "Member",
     "Metrics",
+    "MinScore",
     "ModelInput",
     "NoScore",
     "Payout",
@@ -77,6 +81,7 @@ __all__ = [
     "ScheduledPrediction",
     "ScoreResult",
     "Taker",
+    "TopN",
     "by_percentile",
     "by_softmax",
     "by_weights",

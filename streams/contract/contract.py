@@ -20,6 +20,7 @@ from coordinator.streams.contract.aggregation import Aggregation, AggregationWin
 from coordinator.streams.contract.boards import Board
 from coordinator.streams.contract.coverage import Coverage
 from coordinator.streams.contract.emission import FRAC64_ONE
+from coordinator.streams.contract.ensembles import ENSEMBLES_MAX, Ensemble
 from coordinator.streams.contract.payout import Payout
 from coordinator.streams.contract.periods import Calendar
 from coordinator.streams.contract.rounds import RoundAnswers, RoundContext
@@ -34,6 +35,7 @@ from coordinator.streams.contract.types import (
     ScoreResult,
 )
 from coordinator.streams.log.finite import not_finite
+from coordinator.streams.log.ids import is_ensemble
 
 __all__ = [
     "FRAC64_ONE",
@@ -291,6 +293,9 @@ class CrunchContract(BaseModel):
     build_emission: Callable[..., Any] = defaults.build_emission
     """(ranked entries, crunch_pubkey, compute_provider, data_provider) -> the emission on chain. An entry is a dict of
     `model_id`, `rank` (equal rank: tied) and its figures; shares are billionths and sum to 1,000,000,000."""
+    ensembles: list[Ensemble] = Field(default=[], max_length=ENSEMBLES_MAX)
+    """Virtual models made of a round's answers, scored beside the others: `[Ensemble(name="equal")]`. Without rank or
+    pay, and nothing that they do changes another score."""
     payout: Payout | None = None
     """Payout by rules: pools, places, benchmarks, a retained share. It stands instead of `build_emission`."""
 
@@ -307,6 +312,24 @@ class CrunchContract(BaseModel):
     def _is_paid_in_one_way(self) -> CrunchContract:
         if self.payout is not None and self.build_emission is not defaults.build_emission:
             raise ValueError("payout and build_emission both say how a ranking is paid; set one of them")
+        return self
+
+    @model_validator(mode="after")
+    def _ensembles_are_known(self) -> CrunchContract:
+        names = [one.name for one in self.ensembles]
+        if len(set(names)) != len(names):
+            raise ValueError(f"ensembles: two share a name: {names}")
+        metrics = self.aggregation.metrics
+        if metrics is not None and metrics.ensemble and metrics.ensemble not in names:
+            raise ValueError(
+                f"aggregation.metrics.ensemble: {metrics.ensemble!r} is none of the ensembles {names}"
+            )
+        if self.payout is not None and (
+            virtual := [one for one in self.payout.benchmarks if is_ensemble(one)]
+        ):
+            raise ValueError(
+                f"payout.benchmarks: {virtual} are ensembles, which stand in no checkpoint's ranking"
+            )
         return self
 
     @model_validator(mode="after")

@@ -48,6 +48,9 @@ class Metrics(BaseModel):
     """Name -> function(series, i) -> float, or None for undefined. `series` is a `PeriodSeries` (signals and scores of
     n rounds and m models, outcomes of n rounds), `i` the model's column in it. A function that raises leaves its metric
     out of that snapshot, which says why."""
+    ensemble: str = ""
+    """The name of a declared ensemble (`CrunchContract.ensembles`) whose weights, round by round, `contribution` and
+    `ensemble_correlation` go by. Without one all models weigh alike."""
     chunks: int = Field(default=10, ge=2, le=1000)
     """Into how many pieces, by time, `ic_sharpe` cuts the period."""
 

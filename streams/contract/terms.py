@@ -21,8 +21,9 @@ from coordinator.streams.contract import (
     Ewma,
 )
 from coordinator.streams.contract.boards import board_terms
+from coordinator.streams.contract.ensembles import Ensemble
 from coordinator.streams.contract.periods import calendar_fault, calendar_period
-from coordinator.streams.events import CrunchConfigured, Feed, Scope, Terms, Window
+from coordinator.streams.events import CrunchConfigured, EnsembleTerms, Feed, Scope, Terms, Window
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
 
@@ -78,6 +79,13 @@ def make_terms(
             f"({settings.snapshot_interval_seconds}); a span is a sum of snapshots"
         )
         raise OperatorError(message)
+    for ensemble in contract.ensembles:
+        if ensemble.looks_back and ensemble.hours * 3600 % settings.snapshot_interval_seconds:
+            message = (
+                f"ensembles: {ensemble.name!r} looks back {ensemble.hours} h, which is no multiple of "
+                f"SNAPSHOT_INTERVAL_SECONDS ({settings.snapshot_interval_seconds})"
+            )
+            raise OperatorError(message)
     calendar = contract.calendar.terms() if contract.calendar else None
     interval_ms = settings.snapshot_interval_seconds * MS
     if calendar and (fault := calendar_fault(calendar, interval_ms)):
@@ -112,7 +120,18 @@ def make_terms(
         effective_from=effective_from,
         answers_hidden_until=contract.answers_hidden_until,
         boards=board_terms(aggregation.boards, scopes, [window.name for window in aggregation.windows]),
+        ensembles=[_ensemble(contract, one) for one in contract.ensembles],
         calendar=calendar,
+    )
+
+
+def _ensemble(contract: CrunchContract, one: Ensemble) -> EnsembleTerms:
+    metrics = contract.aggregation.metrics
+    return EnsembleTerms(
+        name=one.name,
+        hours=one.hours if one.looks_back else 0,
+        error_field=one.error_field,
+        weighs_metrics=metrics is not None and metrics.ensemble == one.name,
     )
 
 

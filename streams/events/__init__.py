@@ -108,6 +108,8 @@ from coordinator.streams.events.predictions import (
     answers_in_columns,
 )
 from coordinator.streams.events.scores import (
+    EnsemblesScored,
+    EnsemblesScoredData,
     RoundScored,
     RoundScoredData,
     ScoredUntil,
@@ -138,6 +140,7 @@ from coordinator.streams.events.terms import (
     CalendarTerms,
     CoverageTerms,
     CrunchConfigured,
+    EnsembleTerms,
     Feed,
     Scope,
     Terms,
@@ -182,6 +185,9 @@ __all__ = [
     "Data",
     "DeadLettered",
     "DeadLetteredData",
+    "EnsembleTerms",
+    "EnsemblesScored",
+    "EnsemblesScoredData",
     "Event",
     "FailCheckpointSubmission",
     "FailCheckpointSubmissionData",
@@ -293,6 +299,7 @@ AnyEvent = (
     | RoundScored
     | ScoredUntil
     | StateCarried
+    | EnsemblesScored
     | SnapshotTaken
     | PeriodClosed
     | CheckpointOpened

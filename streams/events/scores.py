@@ -163,6 +163,41 @@ class StateCarried(Event, frozen=True):
     data: StateCarriedData
 
 
+class EnsemblesScoredData(RoundScoredData, frozen=True):
+    """What the contract's ensembles answered in one scope of a round, and its scores: columns as RoundScored has them,
+    with an ensemble in the place of a model. Who could not be made is FAILED by the node, with the reason.
+
+    Stands behind the RoundScored of its round, in the same decision. Raises ValueError as RoundScored's.
+    """
+
+    answered: list[str]
+    """The models that answered, ascending."""
+    weights: list[list[int | None]]
+    """For each ensemble what each of `answered` weighs, in parts of 10**9; null for who is no member. Empty where there
+    are no weights."""
+    outputs: list[msgspec.Raw]
+    """For each ensemble its answer as JSON; null where it has none."""
+    states: dict[str, msgspec.Raw] = {}
+    """Ensemble -> what it carries from now on, where `score_round` changed it; null where that is forgotten."""
+    holder: str = ""
+    """Which rounds share these states, as `StateCarriedData.holder`."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        n, most = len(self.models), len(self.answered)
+        if {len(self.weights), len(self.outputs)} != {n} or any(
+            len(one) not in (0, most) for one in self.weights
+        ):
+            message = f"{n} ensembles of {most} answers, but other columns of weights or outputs"
+            raise ValueError(message)
+
+
+class EnsemblesScored(Event, frozen=True):
+    """The virtual models of a round and scope have their scores; they change nobody else's."""
+
+    data: EnsemblesScoredData
+
+
 class ScoredUntilData(Data, frozen=True):
     """Every round with resolvable time < `until` is closed. `until` is a period boundary."""
 

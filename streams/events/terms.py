@@ -82,6 +82,18 @@ class BoardTerms(Data, frozen=True):
     """A weight is of each score, not of a scope's mean."""
 
 
+class EnsembleTerms(Data, frozen=True):
+    """What of an ensemble decides what the score stage remembers for it."""
+
+    name: str
+    hours: int
+    """How far back (h) it knows the models' scores; 0: it does not look back."""
+    error_field: str = ""
+    """The score field whose squares it knows too."""
+    weighs_metrics: bool = False
+    """Are its weights those of the metrics that compare a model with an ensemble?"""
+
+
 class CalendarTerms(Data, frozen=True):
     """When checkpoint periods begin, by the clock of a zone. Times are ms."""
 
@@ -137,6 +149,7 @@ class Terms(Data, frozen=True):
     absence_percent: float = 10.0
     """Which percentile of the round's scores the policy `percentile` charges, counted from the worse end."""
     boards: list[BoardTerms] = []
+    ensembles: list[EnsembleTerms] = []
     calendar: CalendarTerms | None = None
     """Where the contract has one, checkpoint periods follow it, and the interval and its offset say nothing."""
     coverage: CoverageTerms | None = None

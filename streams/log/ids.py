@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import hashlib
 
+ENSEMBLE_PREFIX = "__ensemble_"
+"""Ids of what a node made of several models: on no chain, and never paid."""
+
 
 def feed_record_id(
     source: str, subject: str, kind: str, granularity: str, ts_event: int, revision: int
@@ -44,3 +47,18 @@ def checkpoint_id(crunch_id: str, period_start: int, period_end: int) -> str:
 def content_id(prefix: str, *content: str) -> str:
     """`prefix/` and 24 hex digits of the sha256 of the content."""
     return f"{prefix}/" + hashlib.sha256("\n".join(content).encode()).hexdigest()[:24]
+
+
+def ensemble_id(name: str) -> str:
+    """The model id of a declared ensemble."""
+    return f"{ENSEMBLE_PREFIX}{name}__"
+
+
+def is_ensemble(model_id: str) -> bool:
+    """Is it the id of an ensemble, and of no participant?"""
+    return model_id.startswith(ENSEMBLE_PREFIX)
+
+
+def ensemble_name(model_id: str) -> str:
+    """The name of the ensemble that has this id."""
+    return model_id.removeprefix(ENSEMBLE_PREFIX).removesuffix("__")

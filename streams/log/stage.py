@@ -115,6 +115,10 @@ class Stage(ABC, Generic[S]):
             after = decision.after() if index == last else decision.before
             yield Told(decision.topic, event, (decision.offset, index), decision.before, after)
 
+    def folded_kinds(self) -> tuple[str, ...]:
+        """The kinds of own events that the state now asks for: `memory`, or more where only some terms need them."""
+        return self.memory
+
     # --- what all stages do ------------------------------------------------------------------------
 
     @property
@@ -166,9 +170,10 @@ class Stage(ABC, Generic[S]):
         """Fold a decision of the stage itself, when it is made or on resume: positions, events, and what it decided."""
         self.state.upto.update(made.upto)
         self.state.need.update(made.need)
-        if isinstance(made, Draft) or _holds(made, self.memory):
+        kinds = self.folded_kinds()
+        if isinstance(made, Draft) or _holds(made, kinds):
             for event in made.events:
-                if type(event).__name__ in self.memory:
+                if type(event).__name__ in kinds:
                     self.fold(self.state, Told(self.topic, event))
         while self._waiting and self.decided(self._waiting[0].topic, self._waiting[0].position):
             self.fold(self.state, self._waiting.popleft())

@@ -2,7 +2,8 @@
 
 Driven by `inputs`, reads `predictions`, emits `scores`. Each resolved horizon waits, in the order of
 `inputs`, for its round to be answered; then one decision holds a RoundScored for each of its scopes: every
-roster entry's score or final status, fault and charge, in columns.
+roster entry's score or final status, fault and charge, in columns; and an EnsemblesScored where the contract has
+ensembles, which are scored like a model beside them.
 When InputsUntil passes a period boundary, and all before it is closed, ScoredUntil says so.
 
 The order of `predictions` against `inputs` never matters: waiting is state. `need` is a function of what
@@ -12,6 +13,7 @@ was decided, not of how far the other topic was read, so that a decision made ag
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from itertools import takewhile
 from typing import Any, ClassVar
 
@@ -23,11 +25,13 @@ from coordinator.streams.events import (
     AnswerEntry,
     AnyEvent,
     CrunchConfigured,
+    EnsemblesScored,
     InputReceived,
     InputResolved,
     InputsUntil,
     RoundAnswered,
     RoundOpened,
+    RoundScored,
     ScoredUntil,
     ScoredUntilData,
     ScoreEntry,
@@ -39,8 +43,11 @@ from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.reasons import as_reason
 from coordinator.streams.log.stage import Draft, Stage, State, Told
+from coordinator.streams.scores.boards import scope_name
 from coordinator.streams.scores.charges import charge_of
-from coordinator.streams.scores.round_scorer import Carried, RoundScorer, holder_of
+from coordinator.streams.scores.ensembles import EnsembleScorer, ScoresAnswer, score_alone, score_beside
+from coordinator.streams.scores.past_scores import PastPeriod, PastRead, looks_back_hours, take_scores
+from coordinator.streams.scores.round_scorer import Carried, RoundScorer, asked_in, holder_of
 from coordinator.streams.scores.rounds import Answers, OpenInput, OpenRound, answers_undecoded
 from coordinator.streams.scores.scorer import MODEL, NODE, Scorer
 from coordinator.streams.scores.whole_rounds import ResolvedScope, whole_round_events
@@ -55,6 +62,10 @@ class OwnScores(msgspec.Struct):
     scored_until: int = -1
     carried: dict[str, Carried] = msgspec.field(default_factory=dict)
     """By holder: what rounds that are scored as a whole carry from one to the next."""
+    past: dict[str, PastPeriod] = {}
+    """What ensembles know of past scores, where the terms have one that looks back."""
+    ensembles_carried: dict[str, Carried] = {}
+    """By holder what its ensembles carry, apart from the models: their rounds have none of it."""
 
 
 class ScoreState(State):
@@ -73,13 +84,25 @@ class ScoreStage(Stage[ScoreState]):
     topic: ClassVar[str] = "scores"
     drivers: ClassVar[tuple[str, ...]] = ("inputs",)
     reads: ClassVar[tuple[str, ...]] = ("predictions",)
-    memory: ClassVar[tuple[str, ...]] = ("CrunchConfigured", "StateCarried", "ScoredUntil")
+    memory: ClassVar[tuple[str, ...]] = (
+        "CrunchConfigured",
+        "StateCarried",
+        "EnsemblesScored",
+        "ScoredUntil",
+    )
 
     def __init__(self, contracts: Callable[[str], CrunchContract]) -> None:
         super().__init__(ScoreState())
         self._contracts = contracts
         self._scorers: dict[str, Scorer] = {}
         self._round_scorers: dict[str, RoundScorer] = {}
+        self._ensemble_scorers: dict[str, EnsembleScorer] = {}
+        self._past = PastRead()
+
+    def folded_kinds(self) -> tuple[str, ...]:
+        """Scores too, where an ensemble looks back at them."""
+        looks_back = any(looks_back_hours(one.data) for one in self.state.own.terms.events)
+        return (*self.memory, "RoundScored") if looks_back else self.memory
 
     def unfold(self, decision: Decision) -> Iterator[Told]:
         """Answers are not decoded before they are scored."""
@@ -123,6 +146,10 @@ class ScoreStage(Stage[ScoreState]):
                 state.own.scored_until = data.until
             case StateCarried(data=data):
                 state.own.carried.setdefault(data.holder, Carried()).take(data.states, data.shared)
+            case EnsemblesScored(data=data) if data.states:
+                state.own.ensembles_carried.setdefault(data.holder, Carried()).take(data.states, [])
+            case RoundScored(data=data):
+                take_scores(state.own.past, data, state.own.terms.at(data.point))
             case InputReceived(data=data):
                 state.inputs[data.input_id] = OpenInput(
                     data.input_id,
@@ -202,6 +229,9 @@ class ScoreStage(Stage[ScoreState]):
             value_field = contract.aggregation.value_field
             values = [entry.units[value_field] for entry in entries if entry.status == "SCORED"]
             yield resolved_scope.scored(in_columns(charged(entries, values, terms)))
+            if contract.ensembles and truth is not None:
+                score = partial(score_alone, scorer, truth)
+                yield from self._score_ensembles(state, resolved_scope, the_round, contract, score)
 
     def _score_whole(
         self,
@@ -213,6 +243,7 @@ class ScoreStage(Stage[ScoreState]):
     ) -> Iterator[AnyEvent]:
         """The scopes of one decision in turn: each begins with the state that the one before left."""
         carried: dict[str, Carried] = {}
+        ensembles_carried: dict[str, Carried] = {}
         for one in scopes:
             contract_hash = one.the_input.contract_hash
             scorer = self._round_scorers.get(contract_hash)
@@ -226,6 +257,38 @@ class ScoreStage(Stage[ScoreState]):
                     after = carried[holder] = Carried(dict(before.states), before.shared)
                     after.take(event.data.states, event.data.shared)
                 yield event
+            if contract.ensembles and one.truth is not None:
+                own = ensembles_carried.get(holder) or state.own.ensembles_carried.get(holder) or Carried()
+                score = partial(score_beside, scorer, contract, one, before, own)
+                for scored in self._score_ensembles(state, one, the_round, contract, score):
+                    after = ensembles_carried[holder] = Carried(dict(own.states))
+                    after.take(scored.data.states, [])
+                    yield scored
+
+    def _score_ensembles(
+        self,
+        state: ScoreState,
+        what: ResolvedScope,
+        the_round: OpenRound,
+        contract: CrunchContract,
+        score: ScoresAnswer,
+    ) -> Iterator[EnsemblesScored]:
+        """The ensembles of one scope whose truth is known; by `score`."""
+        contract_hash, subject, scope_key = (
+            what.the_input.contract_hash,
+            what.the_input.subject,
+            what.scope.scope_key,
+        )
+        scorer = self._ensemble_scorers.get(contract_hash)
+        if scorer is None:
+            scorer = self._ensemble_scorers[contract_hash] = EnsembleScorer(contract)
+        past = self._past.of(
+            state.own.past, what.the_input.point, scope_name(subject, scope_key), state.own.terms
+        )
+        asked = asked_in(the_round.answers_of(scope_key), the_round.roster)
+        columns = scorer.columns(asked, past, score)
+        if columns is not None:
+            yield what.ensembles_scored(columns | {"holder": holder_of(contract, subject, scope_key)})
 
     def _scorer(self, contract_hash: str, contract: CrunchContract) -> Scorer:
         scorer = self._scorers.get(contract_hash)

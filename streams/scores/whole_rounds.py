@@ -13,6 +13,8 @@ import msgspec
 from coordinator.streams.contract import CrunchContract, RoundContext
 from coordinator.streams.events import (
     AnyEvent,
+    EnsemblesScored,
+    EnsemblesScoredData,
     InputScope,
     RosterEntry,
     RoundScored,
@@ -51,19 +53,43 @@ class ResolvedScope(msgspec.Struct, frozen=True):
     def scored(self, columns: dict[str, Any]) -> RoundScored:
         """What became of the scope's answers, from the columns of RoundScoredData."""
         return RoundScored(
-            id=f"{self.the_input.input_id}/{self.scope.scope_key}:scored",
-            at=self.at,
-            data=RoundScoredData(
-                input_id=self.the_input.input_id,
-                scope_key=self.scope.scope_key,
-                subject=self.the_input.subject,
-                point=self.the_input.point,
-                resolvable_at=self.scope.resolvable_at,
-                horizon_seconds=self.scope.horizon_seconds,
-                rehearsal=self.the_input.rehearsal,
-                contract_hash=self.the_input.contract_hash,
-                **columns,
-            ),
+            id=f"{self._name}:scored", at=self.at, data=RoundScoredData(**self._about, **columns)
+        )
+
+    def ensembles_scored(self, columns: dict[str, Any]) -> EnsemblesScored:
+        """What became of the ensembles, from the columns of EnsemblesScoredData."""
+        data = EnsemblesScoredData(**self._about, **columns)
+        return EnsemblesScored(id=f"{self._name}:ensembles", at=self.at, data=data)
+
+    @property
+    def _name(self) -> str:
+        return f"{self.the_input.input_id}/{self.scope.scope_key}"
+
+    @property
+    def _about(self) -> dict[str, Any]:
+        """Which round and scope it is."""
+        return {
+            "input_id": self.the_input.input_id,
+            "scope_key": self.scope.scope_key,
+            "subject": self.the_input.subject,
+            "point": self.the_input.point,
+            "resolvable_at": self.scope.resolvable_at,
+            "horizon_seconds": self.scope.horizon_seconds,
+            "rehearsal": self.the_input.rehearsal,
+            "contract_hash": self.the_input.contract_hash,
+        }
+
+    def context(self, contract: CrunchContract, before: Carried) -> RoundContext:
+        """What `score_round` is told of it."""
+        return RoundContext(
+            scope_key=self.scope.scope_key,
+            subject=self.the_input.subject,
+            horizon_seconds=self.scope.horizon_seconds,
+            step_seconds=self.scope.step_seconds,
+            point=self.the_input.point,
+            resolvable_at=self.scope.resolvable_at,
+            params=contract.params_of(self.scope.scope_key),
+            **before.given(),
         )
 
 
@@ -82,17 +108,7 @@ def whole_round_events(
     if what.truth is None:
         outcome = scorer.failed(asked, what.no_truth_reason)
     else:
-        context = RoundContext(
-            scope_key=scope.scope_key,
-            subject=the_input.subject,
-            horizon_seconds=scope.horizon_seconds,
-            step_seconds=scope.step_seconds,
-            point=the_input.point,
-            resolvable_at=scope.resolvable_at,
-            params=contract.params_of(scope.scope_key),
-            **before.given(),
-        )
-        outcome = scorer.score(asked, what.truth, context, before)
+        outcome = scorer.score(asked, what.truth, what.context(contract, before), before)
     name = f"{the_input.input_id}/{scope.scope_key}"
     yield what.scored(columns_of(asked, outcome, _charges(outcome, contract, terms)))
     holder = holder_of(contract, the_input.subject, scope.scope_key)

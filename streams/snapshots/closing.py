@@ -134,7 +134,8 @@ class Closing:
             player = tally.cruncher_id or model_id
             self._joined[player] = min(tally.first_point, self._joined.get(player, FAR_MS))
         scores = _scores_of(period)
-        summary_of = summaries(self._contracts(terms.contract_hash), scores) if scores else {}
+        weights = dict(period.weights) if period is not None else {}
+        summary_of = summaries(self._contracts(terms.contract_hash), scores, weights) if scores else {}
         ordered = needs_order(terms)
         known = tallies.keys() | self._trails.keys() | self._past.keys() | self._coverage.models.keys()
         for model_id in sorted(known):

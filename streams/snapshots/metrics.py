@@ -42,6 +42,8 @@ class PeriodSeries:
     `outcome_units` (n,): what happened; NaN where nobody was scored.
     `unit`: what one unit is worth: 1e-9 with 9 decimals.
     `chunks`: into how many pieces `ic_sharpe` cuts the period.
+    `weights` (n, m): what each model weighs in the declared ensemble, 0 where it is no member; None where metrics
+    compare with no declared one.
     """
 
     model_ids: Sequence[str]
@@ -50,6 +52,7 @@ class PeriodSeries:
     outcome_units: Floats
     unit: float = 1.0
     chunks: int = 10
+    weights: Floats | None = None
 
     @cached_property
     def signals(self) -> Floats:
@@ -110,6 +113,32 @@ class PeriodSeries:
             sums, counts = sums - np.where(there, self.signal_units[:, without], 0.0), counts - there
         means: Floats = np.divide(sums, counts, out=np.full(len(sums), np.nan), where=counts > 0)
         return means
+
+    def ensemble_signal(self, without: int | None = None) -> Floats:
+        """(n,): the ensemble's signal in units, the weighted mean of its members', without one model if named: the
+        others keep their weights to each other. The equal mean of all where no ensemble is declared. NaN where nobody
+        is.
+        """
+        if self._weighted is None:
+            return self.mean_signal(without)
+        weights, products = self._weighted
+        if without is not None:
+            # Summed anew and not by taking one out: what is left of a difference would be rounding that ranks.
+            weights, products = weights.copy(), products.copy()
+            weights[:, without] = products[:, without] = 0.0
+        whole = weights.sum(axis=1)
+        signals: Floats = np.divide(
+            products.sum(axis=1), whole, out=np.full(len(whole), np.nan), where=whole > 0
+        )
+        return signals
+
+    @cached_property
+    def _weighted(self) -> tuple[Floats, Floats] | None:
+        """(n, m) each: the declared ensemble's weights, and signals times weights; 0 where there is none."""
+        if self.weights is None:
+            return None
+        weights = np.where(self.present, self.weights, 0.0)
+        return weights, weights * np.where(self.present, self.signal_units, 0.0)
 
 
 def ranked(values: Floats, where: NDArray[np.bool_]) -> Floats:
@@ -260,8 +289,11 @@ def fnc(series: PeriodSeries, i: int) -> float | None:
 
 
 def contribution(series: PeriodSeries, i: int) -> float | None:
-    """IC(equal mean of all models) - IC(equal mean without this one), over the rounds in which the model was scored."""
-    everybody, others = series.mean_signal(), series.mean_signal(without=i)
+    """IC(ensemble) - IC(ensemble without this model), over the rounds in which the model was scored.
+
+    The ensemble is the declared one (`Metrics.ensemble`), else the equal mean of all models.
+    """
+    everybody, others = series.ensemble_signal(), series.ensemble_signal(without=i)
     there = series.present[:, i] & ~np.isnan(others)
     whole = spearman(everybody[there], series.outcome_units[there])
     rest = spearman(others[there], series.outcome_units[there])
@@ -269,8 +301,8 @@ def contribution(series: PeriodSeries, i: int) -> float | None:
 
 
 def ensemble_correlation(series: PeriodSeries, i: int) -> float | None:
-    """Spearman of the model's signals with the equal mean of the others."""
-    others = series.mean_signal(without=i)
+    """Spearman of the model's signals with those of the ensemble without it: the declared one, else the equal mean."""
+    others = series.ensemble_signal(without=i)
     there = series.present[:, i] & ~np.isnan(others)
     return spearman(series.signal_units[there, i], others[there])
 

@@ -15,6 +15,7 @@ from coordinator.streams.contract import CrunchContract
 from coordinator.streams.events import (
     AnyEvent,
     CrunchConfigured,
+    EnsemblesScored,
     PeriodClosed,
     RoundScored,
     ScoredUntil,
@@ -57,7 +58,7 @@ class SnapshotStage(Stage[SnapshotState]):
         """Scores are added up until their period is closed; the windows reach back over closed ones."""
         own = state.own
         match told.event:
-            case RoundScored(data=data):
+            case RoundScored(data=data) | EnsemblesScored(data=data):
                 if data.resolvable_at >= own.closed_until:
                     tally_round(state, data, told.before)
             case CrunchConfigured() as configured:

@@ -10,8 +10,9 @@ from typing import NamedTuple
 import msgspec
 
 from coordinator.streams.contract.terms import TermsInForce
-from coordinator.streams.events import RoundScoredData, Unscored
+from coordinator.streams.events import EnsemblesScoredData, RoundScoredData, Terms, Unscored
 from coordinator.streams.log.envelope import Need
+from coordinator.streams.log.ids import ensemble_id
 from coordinator.streams.log.stage import State
 from coordinator.streams.scores.boards import scope_name
 from coordinator.streams.scores.charges import newcomers_value
@@ -21,6 +22,10 @@ from coordinator.streams.snapshots.past import ModelPast
 from coordinator.streams.snapshots.trailing import Trail
 
 FAR_MS = 1 << 62
+
+
+Place = tuple[int, str, str]
+"""(resolvable_at ms, input_id, scope_key)"""
 
 
 class ScoredRound(NamedTuple):
@@ -113,6 +118,8 @@ class OpenPeriod(msgspec.Struct):
     other_scoring: int = 0
     fills: list[Fill] = []
     """Where newcomers have a past."""
+    weights: list[tuple[Place, dict[str, int]]] = []
+    """What each member weighed in the ensemble that the terms' metrics compare with, by round and scope."""
 
     def tally(self, model_id: str) -> Tally:
         """The model's, a new one at its first round."""
@@ -149,17 +156,20 @@ class SnapshotState(State):
 
 
 def tally_round(state: SnapshotState, data: RoundScoredData, before: Need) -> None:
-    """Add one scope of a round to its period."""
+    """Add one scope of a round to its period: of its models, or of its ensembles. Those make no round of their own."""
     terms = state.own.terms
     start, end = terms.snapshot_period(data.resolvable_at)
     period = state.periods.get(start)
     if period is None:
         period = state.periods[start] = OpenPeriod(end, before)
+    virtual = isinstance(data, EnsemblesScoredData)
     if not terms.adds_up(data.contract_hash, start):
-        period.other_scoring += 1
+        period.other_scoring += not virtual
         return
     # Where nobody could answer (no ground truth, a restart of the node) nobody took part and nobody missed it.
-    answerable = len(data.unscored) < len(data.models) or any(one.fault == "model" for one in data.unscored)
+    answerable = not virtual and (
+        len(data.unscored) < len(data.models) or any(one.fault == "model" for one in data.unscored)
+    )
     if answerable:
         period.points.append(data.point)
     number = len(period.rounds)
@@ -183,11 +193,13 @@ def tally_round(state: SnapshotState, data: RoundScoredData, before: Need) -> No
                 tally.add(name, units)
     held = terms.at(start)
     scope = scope_name(data.subject, data.scope_key) if held.boards else ""
-    if held.newcomer_past != "nothing":
+    if held.newcomer_past != "nothing" and not virtual:
         column = data.units.get(held.value_field, [])
         value = newcomers_value([units for units in column if units is not None], held)
         if value is not None:
             period.fills.append(Fill(number, data.point, data.models, value, scope))
+    if isinstance(data, EnsemblesScoredData):
+        period.weights += metric_weights(data, held).items()
     for one in data.unscored:
         tallies[one.model].missed(one, number, held.value_field, answerable=answerable)
     if scope:
@@ -197,3 +209,13 @@ def tally_round(state: SnapshotState, data: RoundScoredData, before: Need) -> No
         for one in data.unscored:
             if one.charge_units is not None:
                 tallies[one.model].add_in_scope(scope, one.charge_units, 0)
+
+
+def metric_weights(data: EnsemblesScoredData, terms: Terms) -> dict[Place, dict[str, int]]:
+    """What each member weighs in the ensemble that the metrics of the terms compare with, where it has weights."""
+    wanted = next((ensemble_id(one.name) for one in terms.ensembles if one.weighs_metrics), "")
+    if wanted not in data.models:
+        return {}
+    column = data.weights[data.models.index(wanted)]
+    members = {model_id: units for model_id, units in zip(data.answered, column, strict=False) if units}
+    return {(data.resolvable_at, data.input_id, data.scope_key): members} if members else {}

@@ -13,6 +13,7 @@ from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
 from coordinator.streams.contract.metrics import Metrics
 from coordinator.streams.log.finite import numbers_of
+from coordinator.streams.log.ids import is_ensemble
 from coordinator.streams.log.reasons import as_reason
 from coordinator.streams.scores.scorer import validator
 from coordinator.streams.scores.units import to_float, to_units
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 Scored = tuple[int, str, str, Mapping[str, int]]
 """(resolvable_at ms, input_id, scope_key, score field -> units)"""
+Weights = Mapping[tuple[int, str, str], Mapping[str, int]]
+"""(resolvable_at ms, input_id, scope_key) -> model -> what it weighs in the ensemble that metrics compare with."""
 
 
 class Summary(NamedTuple):
@@ -34,14 +37,21 @@ class Summary(NamedTuple):
 NO_SCORES = Summary({}, "")
 
 
-def summaries(contract: CrunchContract, scores: Mapping[str, Sequence[Scored]]) -> dict[str, Summary]:
+def summaries(
+    contract: CrunchContract, scores: Mapping[str, Sequence[Scored]], weights: Weights | None = None
+) -> dict[str, Summary]:
     """Every model's summary over its scores of one period, in whatever order they come.
+
+    An ensemble is measured by itself, so that none of them is among the models that another is compared with.
 
     What the author's functions raise, or give that is no finite number, is left out and named; it stops nothing, and
     the period's sums do not depend on it.
     """
     in_order = {model_id: sorted(column, key=_place) for model_id, column in scores.items() if column}
-    measured = _metrics(contract, in_order)
+    models = {model_id: column for model_id, column in in_order.items() if not is_ensemble(model_id)}
+    measured = _metrics(contract, models, weights or {})
+    for model_id in in_order.keys() - models.keys():
+        measured |= _metrics(contract, {model_id: in_order[model_id]}, {})
     found: dict[str, Summary] = {}
     for model_id, column in in_order.items():
         own, metrics = _aggregate(contract, column), measured.get(model_id, NO_SCORES)
@@ -70,14 +80,16 @@ def _aggregate(contract: CrunchContract, scores: Sequence[Scored]) -> Summary:
         return Summary({}, as_reason(f"aggregate_snapshot: {type(error).__name__}: {error}"))
 
 
-def _metrics(contract: CrunchContract, scores: Mapping[str, Sequence[Scored]]) -> dict[str, Summary]:
+def _metrics(
+    contract: CrunchContract, scores: Mapping[str, Sequence[Scored]], weights: Weights
+) -> dict[str, Summary]:
     """Every model's metrics, without those that are undefined."""
     metrics = contract.aggregation.metrics
     if metrics is None or not scores:
         return {}
     from coordinator.streams.snapshots.metrics import functions_of  # noqa: PLC0415
 
-    series = _series(contract, metrics, scores)
+    series = _series(contract, metrics, scores, weights)
     found: dict[str, Summary] = {}
     for i, model_id in enumerate(series.model_ids):
         units: dict[str, int] = {}
@@ -94,7 +106,7 @@ def _metrics(contract: CrunchContract, scores: Mapping[str, Sequence[Scored]]) -
 
 
 def _series(
-    contract: CrunchContract, metrics: Metrics, scores: Mapping[str, Sequence[Scored]]
+    contract: CrunchContract, metrics: Metrics, scores: Mapping[str, Sequence[Scored]], weights: Weights
 ) -> PeriodSeries:
     """The scores as columns: models by id, rounds by resolvable time, input and scope."""
     import numpy as np  # noqa: PLC0415
@@ -115,5 +127,16 @@ def _series(
             values[row, column] = units.get(contract.aggregation.value_field, nan)
             outcomes[row] = units.get(metrics.outcome_field, outcomes[row])
     return PeriodSeries(
-        model_ids, signals, values, outcomes, unit=10.0**-contract.score_decimals, chunks=metrics.chunks
+        model_ids,
+        signals,
+        values,
+        outcomes,
+        unit=10.0**-contract.score_decimals,
+        chunks=metrics.chunks,
+        weights=np.array(
+            [[weights.get(place, {}).get(model_id, 0) for model_id in model_ids] for place in places],
+            dtype=np.float64,
+        )
+        if metrics.ensemble
+        else None,
     )

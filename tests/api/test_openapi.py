@@ -11,7 +11,8 @@ import tempfile
 from pathlib import Path
 
 import httpx
-from tests.logs import busy_log, fold_into
+import pytest
+from tests.logs import MINUTE_MS, LogBuilder, busy_log, fold_into
 
 from coordinator.api import openapi
 from coordinator.api.access import BODY_BYTES_MAX
@@ -24,6 +25,19 @@ FILE = Path(openapi.__file__).with_name("openapi_examples.json")
 NO_EXAMPLE = {"/reports/live", "/metrics"}  # no JSON
 CHANGING = {"last_fold_seconds_ago"}
 ROWS = 2
+
+
+def told_log() -> LogBuilder:
+    """The log of the tests, and an ensemble, which they have none of."""
+    log = busy_log()
+    weights = {"m1": 250_000_000, "m2": 750_000_000}
+    log.ensembles(510 * MINUTE_MS, {"precise": 0.0125}, weights, output={"value": 0.05})
+    return log
+
+
+@pytest.fixture
+def log() -> LogBuilder:
+    return told_log()
 
 
 def short(body):
@@ -109,7 +123,7 @@ async def test_the_links_lead_to_operations_and_parameters_that_exist(api):
 
 async def write() -> None:
     with tempfile.TemporaryDirectory() as folder:
-        log = busy_log()
+        log = told_log()
         projector = Projector(
             Settings(data_dir=Path(folder)), open_read_models(Path(folder), "cluster", log.crunch_id)
         )

@@ -58,6 +58,7 @@ _EVENTS: list[ev.AnyEvent] = [
                 of_scores=True,
             )
         ],
+        ensembles=[ev.EnsembleTerms(name="best", hours=24, error_field="error", weighs_metrics=True)],
         calendar=ev.CalendarTerms(
             zone="Europe/Zurich", weekday=0, minute=720, unpaid_until=T0, ends_at=T0 + 10 * 86_400_000
         ),
@@ -247,6 +248,30 @@ _EVENTS: list[ev.AnyEvent] = [
             holder="BTCUSDT/60s",
             states={"7": msgspec.Raw(b'{"wealth":1000.25}'), "8": msgspec.Raw(b"null")},
             shared=[msgspec.Raw(b'{"pot":1.5}')],
+        ),
+    ),
+    ev.EnsemblesScored(
+        id="inp/BTCUSDT/1/60s:ensembles",
+        at=T0,
+        data=ev.EnsemblesScoredData(
+            input_id="inp/BTCUSDT/1",
+            scope_key="60s",
+            subject="BTCUSDT",
+            point=T0 - 60_000,
+            resolvable_at=T0,
+            horizon_seconds=60,
+            rehearsal=True,
+            contract_hash="c" * 64,
+            models=["__ensemble_best__", "__ensemble_equal__"],
+            crunchers=[],
+            units={"value": [None, 750_000_000]},
+            unscored=[ev.Unscored(0, "FAILED", "node", None, 0)],
+            reasons=["ensemble best: ValueError: it has no member"],
+            answered=["7", "8", "9"],
+            weights=[[], [500_000_000, None, 500_000_000]],
+            outputs=[ev.NO_OUTPUT, msgspec.Raw(b'{"value":0.5}')],
+            states={"__ensemble_equal__": msgspec.Raw(b'{"wealth":1.5}')},
+            holder="BTCUSDT/60s",
         ),
     ),
     ev.ScoredUntil(id="scored-until/1", at=T0, data=ev.ScoredUntilData(until=T0, rehearsal=True)),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import random
 from itertools import pairwise
+from typing import Any
 
 import pytest
 from tests.memory_log import Author, MemoryLog, Owner, killed_everywhere, live, undisturbed
@@ -24,8 +25,15 @@ from tests.streams.build import (
     shelf,
 )
 
-from coordinator.streams.contract import CrunchContract, RoundScores
-from coordinator.streams.events import InputReceived, RoundScored, ScoredUntil, StateCarried
+from coordinator.streams.contract import CrunchContract, Ensemble, RoundScores, ScoreResult, TopN
+from coordinator.streams.events import (
+    EnsemblesScored,
+    EnsembleTerms,
+    InputReceived,
+    RoundScored,
+    ScoredUntil,
+    StateCarried,
+)
 from coordinator.streams.log import envelope
 from coordinator.streams.log import stage as stage_shape
 from coordinator.streams.scores import whole_rounds
@@ -77,13 +85,13 @@ def five_waiting(rounds: list[int], *, beside: bool) -> MemoryLog:
     return log
 
 
-def three_subjects() -> MemoryLog:
+def three_subjects(terms: dict[str, Any] | None = None) -> MemoryLog:
     """One tick that resolves three subjects, two scopes each, twice; a second horizon stays open meanwhile."""
     log = MemoryLog()
     inputs, predictions = Author(log, "inputs"), Author(log, "predictions")
     subjects = (SUBJECT, "ETHUSDT", "SOLUSDT")
     scopes = {"60s": 60, "60s-fine": 60, "180s": 180}
-    inputs.write(configured())
+    inputs.write(configured(**(terms or {})))
     for i in range(5):
         point = T0 + i * MINUTE
         events = [received(point, subject, scopes) for subject in subjects]
@@ -98,12 +106,12 @@ def three_subjects() -> MemoryLog:
     return log
 
 
-def mixed_market(seed: int) -> MemoryLog:
+def mixed_market(seed: int, terms: dict[str, Any] | None = None) -> MemoryLog:
     """Two subjects, horizons of one and of three minutes, lost truths, claims and garbage in the sources."""
     rng = random.Random(seed)
     log = MemoryLog()
     inputs, predictions = Author(log, "inputs"), Author(log, "predictions")
-    inputs.write(configured())
+    inputs.write(configured(**(terms or {})))
     due: list[tuple[int, int, str, int]] = []
     for i in range(12):
         point = T0 + i * MINUTE + 50 * MINUTE
@@ -201,6 +209,51 @@ def test_carried_state_is_the_same_wherever_the_owner_is_killed(scene, state_sco
         1 if state_scope == "all" else len(holders(sources))
     )
     for what, log in killed_everywhere(sources, betting_stage, ORDERS):
+        assert log.counted("scores") == expected.counted("scores"), what
+
+
+class WithError(ScoreResult):
+    error: float = 0.0
+
+
+def with_error(prediction, truth):
+    error = prediction.value - 100 * truth.return_
+    return {"value": -abs(error), "error": error}
+
+
+ENSEMBLES = [
+    Ensemble(name="equal"),
+    Ensemble(name="precise", weights="inverse_variance", error_field="error", hours=1),
+    Ensemble(name="top", filter=TopN(n=2), hours=1),
+]
+LOOKING_BACK = {
+    "ensembles": [
+        EnsembleTerms(name="equal", hours=0),
+        EnsembleTerms(name="precise", hours=1, error_field="error"),
+        EnsembleTerms(name="top", hours=1),
+    ],
+    "snapshot_interval_ms": 2 * MINUTE,
+}
+"""Periods of minutes: an ensemble knows the scores of those before, soon."""
+
+
+@pytest.mark.parametrize(
+    "fields", [{"score_prediction": with_error}, {"score_round": betting}], ids=["alone", "whole"]
+)
+@pytest.mark.parametrize("scene", [three_subjects, mixed_market], ids=["three subjects", "mixed"])
+def test_ensembles_are_the_same_wherever_the_owner_is_killed(scene, fields):
+    contract = CrunchContract(ensembles=ENSEMBLES, score_type=WithError, **fields)
+    sources = scene(LOOKING_BACK) if scene is three_subjects else scene(2, LOOKING_BACK)
+
+    def ensemble_stage() -> ScoreStage:
+        return ScoreStage(shelf(contract))
+
+    expected = undisturbed(sources, ensemble_stage)
+    made = [event.data for event in expected.events("scores") if isinstance(event, EnsemblesScored)]
+    chosen = [one for one in made if one.weights[2]]
+    assert len(made) >= 8
+    assert any(len([units for units in one.weights[2] if units]) == 2 for one in chosen)
+    for what, log in killed_everywhere(sources, ensemble_stage, ORDERS):
         assert log.counted("scores") == expected.counted("scores"), what
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import msgspec
@@ -15,11 +16,18 @@ from coordinator.streams.checkpoints.offering import emission_for
 from coordinator.streams.checkpoints.period_ranking import PERIOD_KEY
 from coordinator.streams.contract import CrunchContract, NoScore, RankingDirection
 from coordinator.streams.contract.blame import AUTHORS_ERRORS, described
-from coordinator.streams.contract.checking.sample_rounds import after, sample_round, scoring_field
+from coordinator.streams.contract.checking.sample_rounds import (
+    after,
+    sample_ensembles,
+    sample_round,
+    scoring_field,
+)
 from coordinator.streams.contract.emission import FRAC64_ONE, SAMPLE_PUBKEY, emission_faults
 from coordinator.streams.contract.trial_answers import answers_to_try, read_back, usual_answer
 from coordinator.streams.log.errors import ContractError
 from coordinator.streams.log.finite import not_finite, numbers_of, plain
+from coordinator.streams.scores.ensemble_rules import NO_MEMBER
+from coordinator.streams.scores.ensembles import Combined
 from coordinator.streams.scores.round_scorer import Carried
 from coordinator.streams.scores.units import to_float, to_units
 from coordinator.streams.snapshots.summary import summaries
@@ -48,10 +56,12 @@ class Rehearsal:
 
     def steps(self) -> dict[str, Callable[[], str]]:
         """The steps by the field they are about, in order; each gives a few words about what came out."""
+        ensembles = {"ensembles": self._ensembles} if self.contract.ensembles else {}
         return {
             "build_input": self._input,
             "resolve_ground_truth": self._truth,
             scoring_field(self.contract): self._score if self.contract.score_round is None else self._round,
+            **ensembles,
             "aggregate_snapshot": self._summary,
             "build_emission" if self.contract.payout is None else "payout": self._emission,
         }
@@ -125,6 +135,37 @@ class Rehearsal:
         carries = len(first.states | second.states)
         state = f", and carries a state for {carries} of them" if carries else ""
         return f"gives {', '.join(sorted(self.numbers))} for {len(answers)} models in a round{state}"
+
+    def _ensembles(self) -> str:
+        """Each over answers of the type that differ in every field, and what asks no function over any two of them."""
+        contract = self.contract
+        own = {
+            one.name
+            for one in contract.ensembles
+            if any(map(callable, (one.weights, one.filter, one.combine)))
+        }
+        for one in contract.ensembles:
+            if one.error_field and one.error_field not in self.numbers:
+                message = (
+                    f"contract field ensembles: {one.name!r} has the error_field {one.error_field!r}, which is none of "
+                    f"score_type's numbers {sorted(self.numbers)}"
+                )
+                raise ContractError(message)
+        answers = answers_to_try(contract.output_type)[:ROUND_ANSWERS]
+        if not answers:
+            return "not tried: give the output_type examples"
+        made: dict[str, Combined] = {}
+        for some in (*map(list, pairwise(answers)), answers):
+            made = _step("ensembles", partial(sample_ensembles, contract, some))
+            for name, combined in made.items():
+                alone = f"ensemble {name}: "
+                if name in own and some is not answers:
+                    continue
+                if combined.reason and not combined.reason.startswith(f"{alone}{NO_MEMBER}"):
+                    message = f"contract field ensembles: {name!r}: {combined.reason.removeprefix(alone)}"
+                    raise ContractError(message)
+        members = (f"{name} of {sum(1 for units in one.weights if units)}" for name, one in made.items())
+        return f"{', '.join(members)} of {len(answers)} answers"
 
     def _summary(self) -> str:
         contract = self.contract

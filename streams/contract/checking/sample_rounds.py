@@ -8,10 +8,12 @@ from typing import Any
 import msgspec
 from pydantic import BaseModel
 
-from coordinator.streams.contract import CrunchContract, RoundContext
+from coordinator.streams.contract import CrunchContract, RankingDirection, RoundContext
 from coordinator.streams.contract.trial_answers import read_back, recorded, shown
 from coordinator.streams.events import NO_OUTPUT, Fault
 from coordinator.streams.log.errors import ContractError
+from coordinator.streams.scores.ensembles import Combined, EnsembleScorer
+from coordinator.streams.scores.past_scores import PastSums
 from coordinator.streams.scores.round_scorer import Asked, Carried, RoundOutcome, RoundScorer
 from coordinator.streams.scores.scorer import NOBODY
 from coordinator.streams.scores.units import to_float
@@ -36,15 +38,7 @@ def sample_round(
 
     Raises ContractError with the reason where the function fails the whole round.
     """
-    n = len(answers)
-    for answer in answers:
-        read_back(answer)
-    asked = Asked(
-        models=[f"model-{i:03d}" for i in range(n + 1)],
-        crunchers=[f"player-{i:03d}" for i in range(n + 1)],
-        outputs=[*(msgspec.Raw(msgspec.json.encode(recorded(one))) for one in answers), NO_OUTPUT],
-        missed={n: _AWAY},
-    )
+    n, asked = len(answers), _asked(answers)
     schedules = contract.schedules()
     scope_key = schedules[0].scope_key if schedules else "sample"
     scope = schedules[0].scope if schedules else contract.scope
@@ -65,6 +59,29 @@ def sample_round(
     if n and len(outcome.unscored) == n + 1 and len(why) == 1:
         raise ContractError(f"contract field score_round: {why.pop().removeprefix('score_round: ')}")
     return outcome
+
+
+def _asked(answers: Sequence[BaseModel]) -> Asked:
+    """A round with these answers, and one model more that is absent."""
+    n = len(answers)
+    for answer in answers:
+        read_back(answer)
+    return Asked(
+        models=[f"model-{i:03d}" for i in range(n + 1)],
+        crunchers=[f"player-{i:03d}" for i in range(n + 1)],
+        outputs=[*(msgspec.Raw(msgspec.json.encode(recorded(one))) for one in answers), NO_OUTPUT],
+        missed={n: _AWAY},
+    )
+
+
+def sample_ensembles(contract: CrunchContract, answers: Sequence[BaseModel]) -> dict[str, Combined]:
+    """Ensemble's name -> what it makes of these answers. The first models have the better past, of one score each."""
+    asked, unit = _asked(answers), 10**contract.score_decimals
+    sign = -1 if contract.aggregation.ranking_direction == RankingDirection.ASC else 1
+    scores = {model_id: [-sign * i * unit // 100, 1] for i, model_id in enumerate(asked.models)}
+    squares = {model_id: [((i + 1) * unit // 100) ** 2, 1] for i, model_id in enumerate(asked.models)}
+    past = {one.name: PastSums(scores, {one.error_field: squares}) for one in contract.ensembles}
+    return EnsembleScorer(contract).combined(asked, past)
 
 
 def after(before: Carried, outcome: RoundOutcome) -> Carried:

@@ -19,6 +19,7 @@ from coordinator.streams.contract import (
     CrunchContract,
     aggregation,
     boards,
+    ensembles,
     meaning,
     metrics,
     payout,
@@ -256,6 +257,7 @@ def _ours() -> dict[str, tuple[int, str]]:
         ("streams.snapshots", "metrics"),
         ("streams.snapshots", "windows"),
         ("streams.scores", "charges"),
+        ("streams.scores", "ensemble_rules"),
         ("scaffolds.challenge", "scoring"),
     ):
         module = importlib.import_module(f"coordinator.{folder}.{name}")
@@ -264,7 +266,7 @@ def _ours() -> dict[str, tuple[int, str]]:
             _digest(module),
         )
     found["payout"] = (0, _digest(payout.pools_paid) + _digest(payout._why_not))
-    modules = (contract_module, aggregation, boards, metrics, payout, periods, types)
+    modules = (contract_module, aggregation, boards, ensembles, metrics, payout, periods, types)
     kinds = {id(kind): kind for module in modules for kind in vars(module).values()}
     for kind in kinds.values():
         if (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 
 import msgspec
 import pytest
@@ -10,7 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.memory_log import MemoryLog, Owner, live, undisturbed
 from tests.streams import test_crash_chain, test_crash_score
+from tests.streams.build import shelf
 
+from coordinator.streams.contract import CrunchContract
 from coordinator.streams.log import envelope, recorded
 from coordinator.streams.log.counting import Counter, TailCounter
 from coordinator.streams.log.envelope import Append, Need, decode_append, encode_append
@@ -24,6 +27,7 @@ from coordinator.streams.log.recorded import (
     parts_of,
     records_of,
 )
+from coordinator.streams.log.stage import AnyStage
 from coordinator.streams.scores.stage import ScoreStage
 
 STAGES = test_crash_chain.STAGES
@@ -145,9 +149,9 @@ def states_in(log: MemoryLog, topic: str) -> int:
     return sum(b'"state":' in record[:100] for record in log[topic])
 
 
-def read_whole(log: MemoryLog, topic: str) -> int:
+def read_whole(log: MemoryLog, topic: str, new_stage: Callable[[], AnyStage] | None = None) -> int:
     """How many recorded states are what the events before them make. Raises WrongStateError."""
-    check = StateCheck(STAGES[topic]())
+    check = StateCheck((new_stage or STAGES[topic])())
     for offset, record in enumerate(log[topic]):
         check.read(offset, record)
     return check.checked
@@ -156,7 +160,31 @@ def read_whole(log: MemoryLog, topic: str) -> int:
 @pytest.mark.parametrize("topic", STAGES)
 @pytest.mark.usefixtures("often")
 def test_owners_that_begin_at_a_recorded_state_decide_the_same_whoever_is_killed(topic: str) -> None:
-    new_stage, sources = STAGES[topic], test_crash_chain.sources_of(topic, test_crash_chain.market(1))
+    sources = test_crash_chain.sources_of(topic, test_crash_chain.market(1))
+    check_owners_that_are_killed(topic, STAGES[topic], sources)
+
+
+@pytest.mark.usefixtures("often")
+def test_what_ensembles_know_of_the_past_is_in_the_recorded_state() -> None:
+    contract = CrunchContract(
+        ensembles=test_crash_score.ENSEMBLES,
+        score_type=test_crash_score.WithError,
+        score_round=test_crash_score.betting,
+    )
+    sources = test_crash_score.mixed_market(2, test_crash_score.LOOKING_BACK)
+    log = check_owners_that_are_killed("scores", lambda: ScoreStage(shelf(contract)), sources)
+    states = StatesRead()
+    for record in log["scores"]:
+        states.read(record)
+    assert states.newest is not None
+    own = msgspec.json.decode(joined(states.newest.parts))
+    assert own["past"]
+    assert own["ensembles_carried"]
+
+
+def check_owners_that_are_killed(
+    topic: str, new_stage: Callable[[], AnyStage], sources: MemoryLog
+) -> MemoryLog:
     expected = undisturbed(sources, new_stage)
     assert states_in(expected, topic) >= 2
     rng, log, lives, taken_up = random.Random(1), sources.copy(), 0, 0
@@ -172,7 +200,9 @@ def test_owners_that_begin_at_a_recorded_state_decide_the_same_whoever_is_killed
     live(log, new_stage, 100, run)  # whoever comes after all of them begins at a state too
     assert taken_up >= 1
     assert log.counted(topic) == expected.counted(topic)
-    assert read_whole(log, topic) >= 2  # what each life wrote down is what a whole reading makes of it
+    # What each life wrote down is what a whole reading makes of it.
+    assert read_whole(log, topic, new_stage) >= 2
+    return log
 
 
 @pytest.mark.usefixtures("often")

@@ -2,14 +2,30 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from tests.given import given
 from tests.streams.build import HOUR, MINUTE, T0, UNIT, configured, round_scores, scored_until, shelf
 
-from coordinator.streams.contract import Aggregation, CrunchContract, Metrics, ScoreResult
+from coordinator.streams.contract import Aggregation, CrunchContract, Ensemble, Metrics, ScoreResult
 from coordinator.streams.contract.checking.check import check_contract
-from coordinator.streams.events import CrunchConfigured, SnapshotTaken
+from coordinator.streams.contract.metrics import METRIC_NAMES
+from coordinator.streams.events import (
+    NO_OUTPUT,
+    CrunchConfigured,
+    EnsemblesScored,
+    EnsemblesScoredData,
+    EnsembleTerms,
+    FieldSum,
+    PeriodClosed,
+    RoundScored,
+    ScoreEntry,
+    SnapshotTaken,
+    in_columns,
+)
 from coordinator.streams.log.errors import ContractError
+from coordinator.streams.scores.units import mean_units
+from coordinator.streams.snapshots.metrics import spearman
 from coordinator.streams.snapshots.stage import SnapshotStage
 
 OUTCOMES = [0.1, -0.2, 0.3, -0.4]
@@ -115,3 +131,123 @@ def test_contract_check_finds_metrics_that_cannot_be(metrics, says):
 def test_a_metric_with_the_name_of_a_window_is_refused():
     with pytest.raises(ValueError, match="one name means one thing"):
         Aggregation(metrics=Metrics(own={"score_recent": lambda series, i: 1.0}))
+
+
+# --- ensembles ---------------------------------------------------------------------------------------------------
+
+WEIGHTS = {"a": 3, "b": 1}
+SAID = {"a": [1.0, -2.0, 3.0, -1.0], "b": [2.0, 1.0, -1.0, -3.0], "c": [1.0, 2.0, 3.0, 4.0]}
+
+
+def with_ensemble(the_contract, signals):
+    """As `snapshots_of`, with an ensemble of a and b that weigh 3 to 1, and one that fails in every round."""
+    ensembles = [
+        EnsembleTerms(name="mine", hours=0, weighs_metrics=True),
+        EnsembleTerms(name="broken", hours=0),
+    ]
+    scene = given(SnapshotStage(shelf(the_contract)))
+    scene.when("scores", configured(ensembles=ensembles)).then(CrunchConfigured)
+    for minute, outcome in enumerate(OUTCOMES):
+        at = T0 + (minute + 1) * MINUTE
+        said = {
+            model_id: {
+                "value": round(column[minute] * outcome * UNIT),
+                "signal": round(column[minute] * UNIT),
+                "outcome": round(outcome * UNIT),
+            }
+            for model_id, column in signals.items()
+        }
+        events = list(round_scores(at - MINUTE, said, resolvable_at=at))
+        scored = next(one for one in events if isinstance(one, RoundScored)).data
+        signal = sum(weight * signals[name][minute] for name, weight in WEIGHTS.items()) / 4
+        entries = [
+            ScoreEntry(
+                "__ensemble_mine__",
+                "SCORED",
+                units={
+                    "value": round(signal * outcome * UNIT),
+                    "signal": round(signal * UNIT),
+                    "outcome": round(outcome * UNIT),
+                },
+            ),
+            ScoreEntry("__ensemble_broken__", "FAILED", "node", reason="ensemble broken: KeyError: 'x'"),
+        ]
+        about = {
+            name: getattr(scored, name)
+            for name in scored.__struct_fields__
+            if name not in ("models", "crunchers", "units", "unscored", "reasons")
+        }
+        data = EnsemblesScoredData(
+            **about,
+            **in_columns(entries),
+            answered=list(signals),
+            weights=[[WEIGHTS.get(name) for name in signals], []],
+            outputs=[NO_OUTPUT, NO_OUTPUT],
+        )
+        events.append(EnsemblesScored(id=f"{at}:ensembles", at=at, data=data))
+        scene.when("scores", *events).then()
+    scene.when("scores", scored_until(T0)).when("scores", scored_until(T0 + HOUR))
+    closed = next(one.data for one in scene.all(PeriodClosed) if one.data.snapshot_count)
+    return {one.data.model_id: one.data for one in scene.all(SnapshotTaken)}, closed
+
+
+def test_an_ensemble_has_a_snapshot_as_a_model_has():
+    metrics = contract(names=["ic", "turnover", "model_correlation"])
+    found, closed = with_ensemble(metrics, SAID)
+    mine, broken = found["__ensemble_mine__"], found["__ensemble_broken__"]
+    signals = [(3 * one + other) / 4 for one, other in zip(SAID["a"], SAID["b"], strict=True)]
+    values = [round(one * outcome * UNIT) for one, outcome in zip(signals, OUTCOMES, strict=True)]
+    assert (mine.scored_count, mine.failed_count, mine.sums["value"]) == (4, 0, FieldSum(sum(values), 4))
+    assert mine.windows_units["score_recent"] == mean_units(sum(values), 4)
+    alone = snapshots_of(metrics, {"m": signals})["m"]
+    assert mine.summary_units == alone.summary_units
+    assert (broken.scored_count, broken.failed_count, broken.failed_node_count) == (0, 4, 4)
+    assert (mine.rounds_count, broken.rounds_count, closed.rounds_count) == (4, 4, 4)
+
+
+def test_ensembles_change_no_models_snapshot_nor_metric():
+    metrics = contract(names=list(METRIC_NAMES))
+    found, _ = with_ensemble(metrics, SAID)
+    assert {name: found[name] for name in SAID} == snapshots_of(metrics, SAID)
+
+
+def rho(one, other):
+    found = spearman(np.array(one, dtype=float), np.array(other, dtype=float))
+    assert found is not None
+    return found
+
+
+def test_contribution_and_correlation_go_by_the_declared_ensembles_weights():
+    names = ["contribution", "ensemble_correlation"]
+    declared = CrunchContract(
+        score_type=Score,
+        score_prediction=score_prediction,
+        ensembles=[
+            Ensemble(name="mine", weights=lambda members: [1.0] * len(members)),
+            Ensemble(name="broken"),
+        ],
+        aggregation=Aggregation(metrics=Metrics(names=names, ensemble="mine")),
+    )
+    found, _ = with_ensemble(declared, SAID)
+    ensemble = [(3 * one + other) / 4 for one, other in zip(SAID["a"], SAID["b"], strict=True)]
+    whole = rho(ensemble, OUTCOMES)
+    # c is no member: without it the ensemble is the same.
+    due = {"a": whole - rho(SAID["b"], OUTCOMES), "b": whole - rho(SAID["a"], OUTCOMES), "c": 0.0}
+    assert {name: found[name].summary_units["contribution"] / UNIT for name in SAID} == pytest.approx(
+        due, abs=1e-9
+    )
+    correlation = {
+        "a": rho(SAID["a"], SAID["b"]),
+        "b": rho(SAID["b"], SAID["a"]),
+        "c": rho(SAID["c"], ensemble),
+    }
+    assert {name: found[name].summary_units["ensemble_correlation"] / UNIT for name in SAID} == pytest.approx(
+        correlation, abs=1e-9
+    )
+
+
+def test_metrics_compare_with_a_declared_ensemble_alone():
+    with pytest.raises(ValueError, match="'other' is none of the ensembles"):
+        CrunchContract(
+            ensembles=[Ensemble(name="mine")], aggregation=Aggregation(metrics=Metrics(ensemble="other"))
+        )

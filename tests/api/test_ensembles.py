@@ -1,0 +1,129 @@
+"""Ensembles on the board, the model page's routes, in lists and in the past: beside the models, without rank."""
+
+from __future__ import annotations
+
+import pytest
+from tests.logs import HOUR_MS, MINUTE_MS, START_MS, LogBuilder
+
+from coordinator.api.times import naive
+from coordinator.streams import events as ev
+from coordinator.streams.log import ids
+
+EQUAL, BEST, BROKEN = (f"__ensemble_{name}__" for name in ("equal", "best", "broken"))
+WEIGHTS = {"m1": 250_000_000, "m2": 750_000_000, "m3": 0}
+
+
+@pytest.fixture
+def log() -> LogBuilder:
+    """Two hours of rounds of three models, and of ensembles above all of them, between two, and broken."""
+    log = LogBuilder()
+    log.terms(ensembles=[ev.EnsembleTerms(name=name, hours=0) for name in ("equal", "best", "broken")])
+    for i in range(1, 4):
+        log.model(f"m{i}")
+    for minute in (0, 30, 60, 90):
+        log.round(minute * MINUTE_MS, {"m1": 0.5, "m2": 0.25, "m3": 0.125})
+        scores = {"best": 0.75, "broken": "ensemble broken: ZeroDivisionError: no", "equal": 0.25}
+        log.ensembles(minute * MINUTE_MS, scores, WEIGHTS, states={"equal": {"position": minute}})
+        log.inputs_until((minute + 2) * MINUTE_MS)
+    log.inputs_until(2 * HOUR_MS)
+    log.scored_until(HOUR_MS)
+    log.scored_until(2 * HOUR_MS)
+    for hour in (0, 1):
+        span = START_MS + hour * HOUR_MS, START_MS + (hour + 1) * HOUR_MS
+        for model_id, mean in (("m1", 0.5), ("m2", 0.25), ("m3", 0.125), (BEST, 0.75), (EQUAL, 0.25)):
+            log.snapshot(model_id, *span, mean=mean)
+    return log
+
+
+async def test_the_board_has_models_alone_unless_it_is_asked(api):
+    rows = await api.get("/reports/leaderboard")
+    assert [(row["rank"], row["model_id"], row["ensemble"]) for row in rows] == [
+        (1, "m1", False),
+        (2, "m2", False),
+        (3, "m3", False),
+    ]
+
+
+async def test_ensembles_stand_where_their_number_belongs_and_have_no_rank(api):
+    rows = await api.get("/reports/leaderboard?include_ensembles=true")
+    assert [(row["rank"], row["model_id"]) for row in rows] == [
+        (None, BEST),
+        (1, "m1"),
+        (2, "m2"),
+        (None, EQUAL),
+        (3, "m3"),
+    ]
+    best = rows[0]
+    assert (best["ensemble"], best["model_name"], best["status"]) == (True, "best", False)
+    assert (best["ranking_score"], best["scored_count"]) == (0.75, 4)
+
+
+async def test_live_rows_say_which_are_ensembles(api):
+    rows = api.read.leaderboard.board().rows
+    assert [row.model.model_id for row in rows if row.model.status == "ENSEMBLE"] == [BEST, EQUAL]
+
+
+@pytest.mark.parametrize(
+    "path", ["models/global", "models/params", "models/metrics", "models/summary", "snapshots"]
+)
+async def test_lists_have_ensembles_where_they_are_asked_for_or_named(api, path):
+    async def listed(query: str) -> set[str]:
+        return {row["model_id"] for row in await api.get(f"/reports/{path}{query}")}
+
+    assert await listed("") == {"m1", "m2", "m3"}
+    assert await listed("?include_ensembles=true") == {"m1", "m2", "m3", BEST, EQUAL}
+    assert await listed(f"?projectIds={BEST}") == {BEST}
+
+
+async def test_what_an_ensemble_answered_last_and_who_is_in_it(api):
+    rows = await api.get("/reports/ensembles")
+    assert [row["ensemble_id"] for row in rows] == [BEST, BROKEN, EQUAL]
+    best, broken, _ = rows
+    at = START_MS + 90 * MINUTE_MS
+    assert best == {
+        "ensemble_id": BEST,
+        "name": "best",
+        "subject": "BTCUSDT",
+        "scope_key": "60s",
+        "performed_at": naive(at),
+        "scored_at": naive(at + MINUTE_MS),
+        "input_id": ids.input_id("BTCUSDT", at),
+        "output": {"value": 0.25},
+        "output_bytes": 14,
+        "score_value": 0.75,
+        "scores": {"value": 0.75},
+        "failed_reason": None,
+        "members": [
+            {"model_id": "m2", "model_name": "name of m2", "weight": 0.75},
+            {"model_id": "m1", "model_name": "name of m1", "weight": 0.25},
+        ],
+    }
+    assert broken["failed_reason"] == "ensemble broken: ZeroDivisionError: no"
+    assert (broken["output"], broken["output_bytes"], broken["members"]) == (None, 0, [])
+
+
+async def test_as_of_an_hour_it_is_what_was_then(api):
+    rows = await api.get(f"/reports/ensembles?as_of={START_MS + 40 * MINUTE_MS}")
+    assert {row["performed_at"] for row in rows} == {naive(START_MS + 30 * MINUTE_MS)}
+    board = await api.get(f"/reports/leaderboard?include_ensembles=true&as_of={START_MS + 40 * MINUTE_MS}")
+    assert BEST in {row["model_id"] for row in board}
+
+
+async def test_an_ensemble_can_be_asked_for_as_a_model_and_another_cannot(api):
+    one = await api.get(f"/reports/models/{EQUAL}")
+    assert (one["state"], one["model_name"], one["first_seen_at"]) == ("ENSEMBLE", "equal", None)
+    assert [row["state"] for row in await api.get(f"/reports/models/{EQUAL}/state")] == [{"position": 90}]
+    await api.get("/reports/models/__ensemble_other__", code=404)
+    assert EQUAL not in {row["model_id"] for row in await api.get("/reports/models")}
+
+
+async def test_the_boards_history_ranks_models_alone(api):
+    body = await api.get("/reports/leaderboard/history")
+    assert {name: row["change_from"] for name, row in body["series"].items()} == {
+        "m1": 1,
+        "m2": 2,
+        "m3": 3,
+        BEST: None,
+        EQUAL: None,
+    }
+    assert body["series"][BEST]["scores"][-1] == 0.75
