@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -103,8 +104,19 @@ def _part(parts: tuple[str, ...]) -> str:
     return next(folder for folder in folders if folder in ALLOWED)
 
 
-def _imported(path: Path) -> Iterator[tuple[int, tuple[str, ...]]]:
-    for node in ast.walk(ast.parse(path.read_text())):
+@cache
+def _tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+@cache
+def _imported(path: Path) -> list[tuple[int, tuple[str, ...]]]:
+    """(line, the parts of the dotted name after `coordinator`) of each import of ours."""
+    return list(_imports(_tree(path)))
+
+
+def _imports(tree: ast.Module) -> Iterator[tuple[int, tuple[str, ...]]]:
+    for node in ast.walk(tree):
         names: list[str] = []
         if isinstance(node, ast.ImportFrom) and node.module:
             names = [f"{node.module}.{alias.name}" for alias in node.names]
@@ -174,7 +186,7 @@ def test_every_module_says_what_it_is_for() -> None:
     silent = [
         str(path.relative_to(ROOT))
         for path, _ in _modules()
-        if path.name != "__init__.py" and not ast.get_docstring(ast.parse(path.read_text()))
+        if path.name != "__init__.py" and not ast.get_docstring(_tree(path))
     ]
     assert not silent, silent
 

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
+from fastapi._compat import v2
 from tests.logs import busy_log, fold_into
 
 from coordinator.api.access import Rules
@@ -49,19 +50,51 @@ def log():
     return busy_log()
 
 
+def validators_made_once(make):
+    """As `make`, pydantic's TypeAdapter, but one for each type and what is said of it: FastAPI makes each anew for every
+    application, which is half the work of making one.
+    """
+    made = {}
+
+    def validator(annotated, *, config=None):
+        # What is said of the type, constraints and examples, compares by identity; a class's own name may be another's.
+        said = annotated.__origin__, repr(annotated.__metadata__), repr(config)
+        if said not in made:
+            made[said] = make(annotated, config=config)
+        return made[said]
+
+    return validator
+
+
+@pytest.fixture(scope="session", autouse=True)
+def shared_validators():
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(v2, "TypeAdapter", validators_made_once(v2.TypeAdapter))
+        yield
+
+
 @pytest.fixture
-async def api(tmp_path, log):
-    """`.get(path)`, `.client`, `.stage`, `.projector`, over `log` as it was when the test began."""
+def parts(tmp_path, log):
+    """What an application is made over: `.settings`, `.stage`, `.projector`, `.read`."""
     settings = Settings(data_dir=tmp_path)
     read = open_read_models(tmp_path, "cluster", log.crunch_id)
     projector = Projector(settings, read)
     fold_into(projector.folder, log)
     projector._started = True
-    stage = ScriptedStage(projector, log)
+    yield SimpleNamespace(
+        settings=settings, read=read, projector=projector, stage=ScriptedStage(projector, log)
+    )
+    read.close()
+
+
+@pytest.fixture
+async def api(parts):
+    """`.get(path)`, `.client`, `.stage`, `.projector`, over `log` as it was when the test began."""
+    projector, stage = parts.projector, parts.stage
     sender = Sender(projector, stage, wait_seconds=0.2, now_ms=lambda: 1, nonce=lambda: "n")
     key, entry = make_entry("tests", Scope.ADMIN, "s" * 43)
     rules = Rules(KeyRing(parse_entries(entry, "tests")))
-    app = create_app(settings, projector, stage, sender=sender, rules=rules)
+    app = create_app(parts.settings, projector, stage, sender=sender, rules=rules)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(
         transport=transport, base_url="http://node", headers={"X-API-Key": key}
@@ -72,5 +105,4 @@ async def api(tmp_path, log):
             assert answer.status_code == code, answer.text
             return answer.json()
 
-        yield SimpleNamespace(client=client, get=get, stage=stage, projector=projector, read=read)
-    read.close()
+        yield SimpleNamespace(client=client, get=get, stage=stage, projector=projector, read=parts.read)

@@ -22,7 +22,7 @@ OPEN = "open"
 
 
 @pytest.fixture
-def door(api):
+def door(parts):
     """`door(host, key, reads=..., rate=...)` gives a client of the real application, calling from that address."""
     ring = KeyRing(parse_entries("\n".join(line for _, line in KEYS.values()), "test"))
 
@@ -46,7 +46,7 @@ def door(api):
             hosts=hosts,
             requests_per_second=rate,
         )
-        app = create_app(Settings(), api.projector, api.stage, rules=rules)
+        app = create_app(Settings(), parts.projector, parts.stage, rules=rules)
         transport = httpx.ASGITransport(app, client=(host, 1234))
         if scope is not None:
             headers["X-API-Key"] = KEYS[scope][0]
@@ -194,12 +194,12 @@ async def test_every_answer_carries_the_headers(door, path):
     assert "access-control-allow-origin" not in answer.headers
 
 
-async def test_what_we_did_not_expect_is_500_without_a_word_of_it(door, api, monkeypatch, capsys):
+async def test_what_we_did_not_expect_is_500_without_a_word_of_it(door, parts, monkeypatch, capsys):
     def broken(*_args):
         raise ZeroDivisionError("secret-in-a-traceback")
 
-    monkeypatch.setattr(type(api.read.models), "roster", broken, raising=False)
-    monkeypatch.setattr(type(api.read.feeds), "all", broken)
+    monkeypatch.setattr(type(parts.read.models), "roster", broken, raising=False)
+    monkeypatch.setattr(type(parts.read.feeds), "all", broken)
     async with door() as client:
         answer = await client.get("/reports/feeds")
     assert answer.status_code == 500
@@ -238,10 +238,10 @@ async def test_metrics_count_by_template_never_by_path(door):
     assert 'coordinator_predictions{status="scored"}' in text
 
 
-async def test_ready_is_when_all_is_folded(door, api):
+async def test_ready_is_when_all_is_folded(door, parts):
     async with door() as client:
         assert (await client.get("/readyz")).status_code == 200
-        api.projector._ends["scores"] = 10**9
+        parts.projector._ends["scores"] = 10**9
         assert (await client.get("/readyz")).status_code == 503
 
 

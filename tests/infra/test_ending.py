@@ -40,10 +40,13 @@ print("the end")
 """
 
 
-@pytest.mark.parametrize("signal", ["SIGTERM", "SIGINT"])
 @pytest.mark.parametrize(
-    ("end", "seconds", "said"),
-    [("swallows", 0.2, "end_forced"), ("blocks", 0.2, "end_forced"), ("ends", 3600, "the end")],
+    ("signal", "end", "seconds", "said"),
+    [
+        ("SIGTERM", "swallows", 0.2, "end_forced"),
+        ("SIGINT", "blocks", 0.2, "end_forced"),
+        ("SIGTERM", "ends", 3600, "the end"),
+    ],
 )
 def test_an_end_that_takes_too_long_is_forced(signal, end, seconds, said):
     program = PROGRAM.format(signal=signal, end=end, seconds=seconds)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
+import os
 import sys
 from types import SimpleNamespace
 from typing import Any
@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 from tests.waiting import in_time, limit
 
-from coordinator.streams.agents.owning.faust_app import stage_app
+from coordinator.streams.agents.owning.faust_app import end_process, stage_app
 from coordinator.streams.agents.owning.keeper import Keeper
 from coordinator.streams.agents.workers import Worker
-from coordinator.streams.log.errors import WorldError
+from coordinator.streams.log.errors import OperatorError, TruncatedTopicError, WorldError
 from coordinator.streams.settings import Settings
 
 
@@ -78,22 +78,21 @@ async def test_a_task_that_fails_ends_the_worker(worker):
 @pytest.mark.parametrize(
     ("error", "code", "says"),
     [
-        ("None", 0, ""),
-        ("OperatorError('name a contract')", 2, "coordinator worker score: name a contract\n"),
-        ("TruncatedTopicError('a topic was cut')", 2, "coordinator worker score: a topic was cut\n"),
-        ("ZeroDivisionError('a bug')", 70, ""),
+        (None, 0, ""),
+        (OperatorError("name a contract"), 2, "coordinator worker score: name a contract\n"),
+        (TruncatedTopicError("a topic was cut"), 2, "coordinator worker score: a topic was cut\n"),
+        (ZeroDivisionError("a bug"), 70, ""),
     ],
+    ids=["told", "operator", "topic", "bug"],
 )
-def test_how_a_worker_ends(error, code, says):
-    program = (
-        "from coordinator.streams.agents.owning.faust_app import end_process\n"
-        "from coordinator.streams.log.errors import *\n"
-        f"end_process('score', {error})"
-    )
-    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert (ended.returncode, ended.stderr) == (code, says)
-    if error != "None":
-        assert error.split("(")[0] in ended.stdout
+def test_how_a_worker_ends(error, code, says, monkeypatch, capsys):
+    monkeypatch.setattr(os, "_exit", sys.exit)
+    with pytest.raises(SystemExit) as ended:
+        end_process("score", error)
+    out, stderr = capsys.readouterr()
+    assert (ended.value.code, stderr) == (code, says)
+    if error is not None:
+        assert type(error).__name__ in out
 
 
 async def test_a_stage_needs_no_folder_so_that_it_runs_as_any_user_on_a_read_only_disk():
