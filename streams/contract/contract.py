@@ -258,15 +258,33 @@ class CrunchContract(BaseModel):
     """Who takes the whole pool of data providers (base58); None: that pool is empty."""
 
     build_input: Callable[[list[Any]], Any] = defaults.build_input
-    """(feed records up to now, oldest first) -> input_type or its dict. It is called once for a round and subject."""
+    """(feed records up to now, oldest first) -> input_type or its dict. It is called once for a round and subject.
+
+    Each record is a `raw_input_type`: see `RawInput`. What it gives is JSON without NaN, and all that a model is told.
+
+        def build_input(records):
+            return {"symbol": records[-1].subject, "asof_ts": records[-1].at,
+                    "closes": [one.values["close"] for one in records]}
+    """
     resolve_ground_truth: Callable[[list[Any]], dict[str, Any] | None] = defaults.resolve_ground_truth
     """(the records from the round's point to its horizon, oldest first) -> ground_truth_type or its dict; None:
-    there is no truth, and nobody is scored, by the node's fault."""
+    there is no truth, and nobody is scored, by the node's fault. The first record is the newest one at the point, the
+    last one the newest at the horizon.
+
+        def resolve_ground_truth(records):
+            closes = [one.values["close"] for one in records]
+            return {"entry_price": closes[0], "resolved_price": closes[-1], "return": closes[-1] / closes[0] - 1,
+                    "direction_up": closes[-1] > closes[0]}
+    """
     score_prediction: Callable[[Any, Any], Any] = defaults.score_prediction
     """(prediction, ground truth) -> score_type. Where it raises, or gives what is not finite or above 2**53 units, that
     prediction is FAILED: by its model's fault if the function scores another answer by the same truth, by the author's
     if it scores none. `success=False` with a `failed_reason` says that an answer is to blame; `NoScore("why")`, in
-    place of a score, that nobody is."""
+    place of a score, that nobody is.
+
+        def score_prediction(prediction, truth):
+            return {"value": -abs(prediction.value - truth.return_)}
+    """
     score_round: Callable[[RoundAnswers, Any, RoundContext], Any] | None = None
     """(answers, ground truth, context) -> a score for each of the n models asked, instead of `score_prediction`: for
     scores that depend on the other answers, or on state that is carried from round to round.
@@ -289,10 +307,22 @@ class CrunchContract(BaseModel):
     round and keeps the state it had; a larger shared one fails the round."""
     aggregate_snapshot: Callable[[list[Any]], dict[str, Any]] = defaults.aggregate_snapshot
     """(a model's scores of one snapshot period, by resolvable time) -> numbers by name. Each stands in the snapshot's
-    summary, and `checkpoint_key` may rank by it. Where it raises, the summary says why; sums and windows stay."""
+    summary, and `checkpoint_key` may rank by it. Where it raises, the summary says why; sums and windows stay. Each
+    score is a `score_type`, also those that failed (`success=False`).
+
+        def aggregate_snapshot(scores):
+            values = [one.value for one in scores if one.success]
+            return {"best": max(values)} if values else {}
+    """
     build_emission: Callable[..., Any] = defaults.build_emission
     """(ranked entries, crunch_pubkey, compute_provider, data_provider) -> the emission on chain. An entry is a dict of
-    `model_id`, `rank` (equal rank: tied) and its figures; shares are billionths and sum to 1,000,000,000."""
+    `model_id`, `rank` (equal rank: tied) and its figures; shares are billionths and sum to 1,000,000,000. `tiers`,
+    `proportional`, `softmax` and `by_weights` are such functions ready made.
+
+        def build_emission(ranked_entries, crunch_pubkey, compute_provider=None, data_provider=None):
+            # ranked_entries: [{"model_id": "m1", "player": "p1", "rank": 1, "key": 0.42, ..}, ..], best first
+            return {"crunch": crunch_pubkey, "cruncher_rewards": [{"cruncher_index": 0, "reward_pct": 1_000_000_000}]}
+    """
     ensembles: list[Ensemble] = Field(default=[], max_length=ENSEMBLES_MAX)
     """Virtual models made of a round's answers, scored beside the others: `[Ensemble(name="equal")]`. Without rank or
     pay, and nothing that they do changes another score."""

@@ -9,7 +9,8 @@ from __future__ import annotations
 import ast
 import inspect
 import textwrap
-from functools import partial
+from collections.abc import Iterator, Mapping
+from functools import cached_property, partial
 from itertools import pairwise
 from typing import Any
 
@@ -19,7 +20,11 @@ from pydantic_core import PydanticUndefined
 
 
 class FieldDoc(msgspec.Struct, frozen=True):
-    """One field. `path` is `aggregation.windows` for a field of a field; `default` is Python as an author writes it."""
+    """One field. `path` is `aggregation.windows` for a field of a field; `default` is Python as an author writes it.
+
+    Of what a contract's functions are given or may name, `path` is `RoundContext.point` or `top`, `type` is that of an
+    attribute or a function's signature, and `default` is empty where there is none.
+    """
 
     path: str
     type: str
@@ -44,6 +49,75 @@ def fields_of(model: type[BaseModel], prefix: str = "") -> list[FieldDoc]:
     return found
 
 
+def parts_of(things: Mapping[str, Any]) -> list[FieldDoc]:
+    """What functions are given and what a contract may name, by the name that it is imported by: each function, and
+    each class with its public attributes and methods, in the order of the source.
+    """
+    found: list[FieldDoc] = []
+    for name, thing in things.items():
+        if isinstance(thing, type):
+            found += [FieldDoc(name, "class", "", inspect.getdoc(thing) or ""), *_members(name, thing)]
+        else:
+            signature = name + _signature(thing).removeprefix(thing.__name__)
+            found.append(FieldDoc(name, signature, "", inspect.getdoc(thing) or ""))
+    return found
+
+
+def _members(name: str, owner: type) -> Iterator[FieldDoc]:
+    body = _class_body(owner)
+    for statement, after in pairwise([*body, ast.Pass()]):
+        match statement:
+            case ast.AnnAssign(target=ast.Name(id=attribute), annotation=annotation, value=value):
+                default = "" if value is None else ast.unparse(value)
+                default = "" if default.startswith("Field(") else default
+                yield FieldDoc(f"{name}.{attribute}", ast.unparse(annotation), default, _text(after))
+            case ast.FunctionDef(name="__init__"):
+                kinds = {one.arg: one.annotation for one in statement.args.args}
+                for inner, text in pairwise(statement.body):
+                    match inner:
+                        case ast.Assign(targets=[ast.Attribute(attr=attribute)]) if _text(text):
+                            kind = kinds.get(attribute)
+                            said = ast.unparse(kind) if kind else ""
+                            yield FieldDoc(f"{name}.{attribute}", said, "", _text(text))
+            case ast.FunctionDef(name=method) if not method.startswith("_"):
+                member = inspect.getattr_static(owner, method)
+                doc = inspect.getdoc(member) or ""
+                if isinstance(member, (property, cached_property)):
+                    said = ast.unparse(statement.returns) if statement.returns else ""
+                    yield FieldDoc(f"{name}.{method}", said, "", doc)
+                elif inspect.isfunction(member):
+                    yield FieldDoc(f"{name}.{method}", _signature(member), "", doc)
+
+
+class _Written(str):
+    """An annotation that is text, shown without quotes."""
+
+    __slots__ = ()
+    __repr__ = str.__str__
+
+
+def _signature(function: Any) -> str:
+    told = inspect.signature(function)
+    parameters = [
+        one.replace(annotation=_Written(one.annotation)) if isinstance(one.annotation, str) else one
+        for one in told.parameters.values()
+    ]
+    gives = (
+        _Written(told.return_annotation)
+        if isinstance(told.return_annotation, str)
+        else told.return_annotation
+    )
+    return f"{function.__name__}{told.replace(parameters=parameters, return_annotation=gives)}"
+
+
+def _text(statement: ast.stmt) -> str:
+    """The docstring that a statement is; empty for another one."""
+    match statement:
+        case ast.Expr(value=ast.Constant(value=str(text))):
+            return inspect.cleandoc(text)
+    return ""
+
+
 def _models_in(annotation: Any) -> list[type[BaseModel]]:
     """The declared objects in an annotation such as `list[AggregationWindow]`; not those of `type[BaseModel]`."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
@@ -53,7 +127,7 @@ def _models_in(annotation: Any) -> list[type[BaseModel]]:
     return [model for part in getattr(annotation, "__args__", ()) for model in _models_in(part)]
 
 
-def _class_body(model: type[BaseModel]) -> list[ast.stmt]:
+def _class_body(model: type) -> list[ast.stmt]:
     (definition,) = ast.parse(textwrap.dedent(inspect.getsource(model))).body
     return definition.body if isinstance(definition, ast.ClassDef) else []
 
@@ -78,24 +152,16 @@ def _docstrings(model: type[BaseModel]) -> dict[str, str]:
             continue
         body = _class_body(owner)
         for statement, after in pairwise(body):
-            if (
-                isinstance(statement, ast.AnnAssign)
-                and isinstance(statement.target, ast.Name)
-                and isinstance(after, ast.Expr)
-                and isinstance(after.value, ast.Constant)
-                and isinstance(after.value.value, str)
-            ):
-                found[statement.target.id] = inspect.cleandoc(after.value.value)
+            match statement:
+                case ast.AnnAssign(target=ast.Name(id=name)) if text := _text(after):
+                    found[name] = text
     return found
 
 
 def _function_doc(function: Any) -> str:
     if isinstance(function, partial):
         return f"Default: {_shown(function)}"
-    signature = f"{function.__name__}{inspect.signature(function)}".replace(
-        "'", ""
-    )  # annotations are text there
-    return f"Default: {signature}\n{textwrap.indent(inspect.getdoc(function) or '', '    ')}"
+    return f"Default: {_signature(function)}\n{textwrap.indent(inspect.getdoc(function) or '', '    ')}"
 
 
 def _shown(default: Any) -> str:

@@ -23,17 +23,18 @@ STATES: dict[str, AnswerState] = {"PENDING": "answered", "ABSENT": "absent", "FA
 
 
 class Answer(msgspec.Struct, frozen=True, gc=False):
-    """One model's answer. `output` is of the contract's `output_type`; None unless `status` is answered.
-
-    `fault` says whose fault a missing answer is: "model" or "node"; empty where there is an answer.
-    """
+    """One model's answer."""
 
     model_id: str
+    """Whose it is: `m1`."""
     player: str
     """The cruncher whose model it is; the model's own id where the orchestrator does not say."""
     status: AnswerState
+    """answered, absent or failed."""
     fault: str
+    """Whose fault a missing answer is: "model" or "node"; empty where there is an answer."""
     output: Any
+    """Of the contract's `output_type`; None unless `status` is answered."""
 
 
 class RoundAnswers:
@@ -145,9 +146,13 @@ class RoundContext(msgspec.Struct, frozen=True, kw_only=True):
     """What a round is about beside its answers, and the state that earlier rounds left. Times are ms of event time."""
 
     scope_key: str
+    """Which schedule asked: `1h`; without schedules the horizon, `60s`."""
     subject: str
+    """What is predicted: `BTCUSDT`."""
     horizon_seconds: int
+    """How far ahead."""
     step_seconds: int
+    """The step that the models were told."""
     point: int
     """When it was asked."""
     resolvable_at: int
@@ -164,6 +169,7 @@ class Failed(msgspec.Struct, frozen=True):
     """Instead of a score: this answer deserves none, by its model's fault. `reason` is recorded and shown."""
 
     reason: str
+    """What an answer of this kind lacks: `bad parameters`."""
 
 
 class NoScore(msgspec.Struct, frozen=True):
@@ -193,4 +199,6 @@ class RoundScores(msgspec.Struct, frozen=True):
     no_score: Mapping[str, str] = {}
     """model id -> why it has no score, by nobody's fault (`NoScore`). Its place in `scores` is not looked at."""
     states: Mapping[str, Any] = {}
+    """model id -> its state from now on: `{"m1": {"wealth": 1000.5}}`. None forgets it."""
     shared: Any = msgspec.UNSET
+    """The state of all from now on. Left out, it stays."""

@@ -36,23 +36,23 @@ class PeriodSeries:
 
     The columns hold whole units (value / `unit`), as the log does, NaN where there is none. Sums of them are exact, so
     that the order of the models changes no tie: sums of floats would.
-
-    `signal_units` (n, m): what each model said; NaN where it was not scored.
-    `score_units` (n, m): the contract's value field; NaN where it was not scored.
-    `outcome_units` (n,): what happened; NaN where nobody was scored.
-    `unit`: what one unit is worth: 1e-9 with 9 decimals.
-    `chunks`: into how many pieces `ic_sharpe` cuts the period.
-    `weights` (n, m): what each model weighs in the declared ensemble, 0 where it is no member; None where metrics
-    compare with no declared one.
     """
 
     model_ids: Sequence[str]
+    """m ids: whose each column is."""
     signal_units: Floats
+    """(n, m): what each model said; NaN where it was not scored."""
     score_units: Floats
+    """(n, m): the contract's value field; NaN where it was not scored."""
     outcome_units: Floats
+    """(n,): what happened; NaN where nobody was scored."""
     unit: float = 1.0
+    """What one unit is worth: 1e-9 with 9 decimals."""
     chunks: int = 10
+    """Into how many pieces `ic_sharpe` cuts the period."""
     weights: Floats | None = None
+    """(n, m): what each model weighs in the declared ensemble, 0 where it is no member; None where metrics compare with
+    no declared one."""
 
     @cached_property
     def signals(self) -> Floats:

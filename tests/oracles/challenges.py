@@ -8,6 +8,8 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Any
 
+from docs.contracts import btc_up, numinous, synth, synth_terms
+
 from coordinator.streams import events as ev
 from coordinator.streams.checkpoints.offering import build_emission
 from coordinator.streams.contract import CrunchContract
@@ -18,7 +20,6 @@ from coordinator.streams.contract.payout_rules import as_written
 from coordinator.streams.contract.terms import MS
 from coordinator.streams.log import ids
 from coordinator.streams.scores.units import to_float, to_units, weighted_mean_units
-from oracles.contracts import btc_up, numinous, synth, synth_pay
 from oracles.node import CRUNCH, PUBKEY, Node, missing, ranked_by
 from oracles.reading import DECIMALS, Inputs, ranking, shares_of
 
@@ -126,8 +127,8 @@ def synth_checkpoint(models: list[Inputs], parameters: Inputs, end_ms: int = WEE
         "top_k": parameters["top_k"],
         "cutoff": parameters["benchmark_cutoff"],
     }
-    payout = synth_pay.payout(benchmarks, horizons, **rules)
-    contract = synth.contract(PUBKEY, steps=[], half_width={}, payout=payout)
+    payout = synth_terms.payout(benchmarks, horizons, **rules)
+    contract = synth.CONTRACT.model_copy(update={"crunch_pubkey": PUBKEY, "payout": payout})
     boards: dict[str, dict[str, int | None]] = {
         horizon: {one["model_id"]: _units(one["scores"].get(horizon)) for one in models}
         for horizon in horizons

@@ -103,6 +103,7 @@ class Node:
         models = sorted({model for of_scope in answers.values() for model in of_scope})
         horizons = {one.scope_key: one.scope.horizon_seconds for one in self.contract.schedules()}
         horizons = {key: horizons[key] for key in answers}
+        steps = {one.scope_key: one.scope.step_seconds for one in self.contract.schedules()}
         opened = self._opened(point, models, tuple(answers), subject, players or {})
         judged = {key: self._judged(opened, said) for key, said in answers.items()}
         answered = ev.RoundAnswered(
@@ -112,7 +113,7 @@ class Node:
         )
         self._scores.when("predictions", opened)
         self._scores.when("predictions", *in_events(opened, judged, point), answered)
-        self._scores.when("inputs", received(point, subject, horizons))
+        self._scores.when("inputs", received(point, subject, horizons, steps=steps))
         typed = truth_of(self.contract, records)
         truth = None if typed is None else typed.model_dump(mode="json", by_alias=True)
         found: dict[str, ev.RoundScoredData] = {}

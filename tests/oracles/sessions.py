@@ -6,11 +6,12 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from docs.contracts import books, falcon, predictoor, trading
+
 from coordinator.streams import events as ev
 from coordinator.streams.contract import CrunchContract, PredictionScope, RawInput, ScheduledPrediction
 from coordinator.streams.contract.payout_amounts import money
 from coordinator.streams.contract.terms import MS
-from oracles.contracts import books, falcon, predictoor, trading
 from oracles.node import PUBKEY, Node, missing, ticks
 from oracles.reading import Inputs, field_of, ranking, shares_of
 
@@ -39,21 +40,23 @@ def as_json(value: Any) -> Any:
 
 def falcon_pot(inputs: Inputs) -> dict[str, Any]:
     """Likelihoods per tick to wealth and the week's money."""
-    rounds = [
-        {
-            model: {"likelihood": one if one is None or math.isfinite(one) else None}
-            for model, one in tick.items()
-        }
-        for tick in inputs["likelihoods"]
-    ]
+    rounds = [{model: {"density": _of(one)} for model, one in tick.items()} for tick in inputs["likelihoods"]]
     records = [ticks([(BASE_S + i, 0.0)]) for i in range(len(rounds))]
-    made, data = _falcon(inputs, rounds, records)
+    made, data = _falcon(inputs | {"parameters": inputs["parameters"] | {"horizon": 0}}, rounds, records)
     paid, retained = money(data.payout.pools if data.payout else [], round(inputs["pool_usd"] * MICRO))
     amounts = {data.ranking[i].model_id: amount for i, amount in paid.items()}
     models = sorted(made["total"])
     return made | {
         "payouts_micro": {one: amounts.get(one, 0) for one in models}, "retained_micro": retained
     }  # fmt: skip
+
+
+def _of(likelihood: float | None) -> dict[str, Any] | None:
+    """A density that has this likelihood at 0."""
+    if likelihood is None or not math.isfinite(likelihood):
+        return None
+    loc, scale = (0.0, 1 / (likelihood * math.sqrt(2 * math.pi))) if likelihood else (1e6, 1.0)
+    return {"type": "builtin", "name": "norm", "params": {"loc": loc, "scale": scale}}
 
 
 def falcon_whole(inputs: Inputs) -> dict[str, Any]:

@@ -8,11 +8,11 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import Any
 
+from docs.contracts import synth, synth_subnet, synth_terms
 from pydantic import BaseModel
 
 from coordinator.streams.contract import (
     Aggregation,
-    AggregationWindow,
     CrunchContract,
     Payout,
     PredictionScope,
@@ -20,7 +20,6 @@ from coordinator.streams.contract import (
 )
 from coordinator.streams.contract.emission import PARTS
 from coordinator.streams.contract.terms import MS
-from oracles.contracts import synth, synth_pay, synth_subnet
 from oracles.node import PUBKEY, Node, missing, ticks
 from oracles.reading import Inputs, board, field_of, number, refused_in, scores_of, shares_of
 
@@ -30,22 +29,24 @@ DAY_S = 86_400
 def synth_round(inputs: Inputs) -> dict[str, Any]:
     """A round of densities to refusals, CRPS and scores."""
     told, parameters = inputs["round"], inputs["parameters"]
-    scope = PredictionScope(horizon_seconds=told["horizon"], subject=told["asset"])
-    contract = synth.contract(
-        PUBKEY,
+    round_asked = synth_terms.asked(
+        told["asset"],
+        told["horizon"],
         steps=told["steps"],
-        half_width=parameters["half_width"],
+        half_width=parameters["half_width"][told["asset"]],
         points=parameters["num_points"],
         normalise=parameters["normalise_pdf"],
-        scheduled_predictions=[ScheduledPrediction(scope_key="round", scope=scope)],
     )
+    contract = CrunchContract(crunch_pubkey=PUBKEY, scheduled_predictions=[round_asked], **synth.SYNTH)
     node = Node(contract, [told["asset"]])
     said = {
         model: missing("absent", "model") if answer is None else {"steps": answer}
         for model, answer in told["answers"].items()
     }
     records = ticks(told["prices"], told["asset"])
-    (scored,) = node.round(records, {"round": said}, told["asset"], at=told["asked"] * MS).values()
+    (scored,) = node.round(
+        records, {round_asked.scope_key: said}, told["asset"], at=told["asked"] * MS
+    ).values()
     return {"refused": refused_in(scored), "crps": field_of(scored, "crps"), "scores": scores_of(scored)}
 
 
@@ -67,7 +68,6 @@ def _told_score(answers: Any, truth: Told, _: Any) -> list[float]:
 def synth_aggregate(inputs: Inputs) -> dict[str, Any]:
     """Scores by parameter and time to means by window, anchors by horizon, and their rankings."""
     params, weights = inputs["params"], inputs["asset_weights"]
-    windows = {"recent": 24, "steady": 72, "anchor": 168}
     horizons = sorted({name.partition(":")[2] for name in params}, key=int)
     assets = sorted({name.partition(":")[0] for name in params})
     contract = CrunchContract(
@@ -84,11 +84,7 @@ def synth_aggregate(inputs: Inputs) -> dict[str, Any]:
             )
             for name in params
         ],
-        aggregation=Aggregation(
-            windows=[AggregationWindow(name=name, hours=hours) for name, hours in windows.items()],
-            ranking_key="recent",
-            boards=synth_pay.boards(params, weights, list(windows)),
-        ),
+        aggregation=synth_terms.aggregation(params, weights),
     )
     node = Node(contract, assets, end_ms=inputs["at"] * MS)
     models = sorted({model for *_, scores in inputs["scores"] for model in scores})
@@ -107,7 +103,7 @@ def synth_aggregate(inputs: Inputs) -> dict[str, Any]:
                 "by_param": {name: numbers[model][f"{window} {name}"] for name in params},
                 **{name: numbers[model][f"{window} {name}"] for name in ("all", *horizons)},
             }
-            for window in windows
+            for window in synth_terms.WINDOWS
         }
         for model in models
     }
@@ -198,24 +194,23 @@ def _days_around(first: int, last: int) -> int:
 
 def subnet_prompt(inputs: Inputs) -> dict[str, Any]:
     """Paths of one prompt to refusals, CRPS and scores; less is better."""
-    told, rule = inputs["prompt"], inputs["rule"]
-    scope = PredictionScope(horizon_seconds=told["length"])
-    contract = synth_subnet.contract(
-        PUBKEY, told, rule, scheduled_predictions=[ScheduledPrediction(scope_key="prompt", scope=scope)]
+    told = inputs["prompt"]
+    params = {name: told[name] for name in ("simulations", "intervals", "vol_blocks")}
+    asked = synth_subnet.prompt(
+        "prompt", told["length"], told["increment"], told["length"], rule=inputs["rule"], **params
     )
+    contract = CrunchContract(crunch_pubkey=PUBKEY, scheduled_predictions=[asked], **synth_subnet.SUBNET)
     said = {
         model: missing("absent", "model") if answer is None else {"answer": answer}
         for model, answer in told["answers"].items()
     }
-    records = ticks(
-        [
-            (told["start"] + i * told["increment"], math.nan if one is None else one)
-            for i, one in enumerate(told["real"])
-        ]
-    )
-    for record in records:
-        if math.isnan(record.values["price"]):
-            del record.values["price"]
+    known = [
+        (i, price) for i, price in enumerate(told["real"]) if price is not None and not math.isnan(price)
+    ]
+    # A record without a price stands for a stretch without any.
+    records = ticks([(told["start"] + i * told["increment"], price) for i, price in known or [(0, 0.0)]])
+    if not known:
+        del records[0].values["price"]
     (scored,) = Node(contract).round(records, {"prompt": said}, at=told["start"] * MS).values()
     crps, scores = field_of(scored, "crps"), scores_of(scored)
     valid = [one for one in crps.values() if one is not None]

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from oracles.contracts.densities import FAMILIES, Refused, leaves, pdf
-from oracles.contracts.paths import paths_of
+from docs.contracts.densities import FAMILIES, Refused, leaves, pdf
+from docs.contracts.paths import paths_of
+
 from oracles.synths import subnet_prompt, subnet_window, synth_round
 
 START = 1_780_000_020

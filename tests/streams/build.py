@@ -168,11 +168,15 @@ def received(
     *,
     rehearsal: bool = False,
     contract_hash: str = HASH,
+    steps: Mapping[str, int] | None = None,
 ) -> InputReceived:
-    """An input with scopes {scope_key: horizon_seconds}."""
+    """An input with scopes {scope_key: horizon_seconds}, of steps of 15 s unless `steps` says others."""
     asked = [
         InputScope(
-            scope_key=key, horizon_seconds=seconds, step_seconds=15, resolvable_at=point + seconds * 1000
+            scope_key=key,
+            horizon_seconds=seconds,
+            step_seconds=(steps or {}).get(key, 15),
+            resolvable_at=point + seconds * 1000,
         )
         for key, seconds in (scopes or {"60s": 60}).items()
     ]

@@ -21,7 +21,7 @@ from coordinator.streams.checkpoints.period_ranking import PERIOD_KEY
 from coordinator.streams.contract import AbsenceConstant, CrunchContract, NoScore, RankingDirection
 from coordinator.streams.contract.blame import AUTHORS_ERRORS, described
 from coordinator.streams.contract.checking.check import Rehearsal, sample_window, truth_of
-from coordinator.streams.contract.checking.sample_rounds import scoring_field, values_of
+from coordinator.streams.contract.checking.sample_rounds import sample_round, scoring_field, values_of
 from coordinator.streams.contract.emission import SAMPLE_PUBKEY
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.contract.trial_answers import answers_to_try, huge_answers, read_back, shown
@@ -159,6 +159,14 @@ def _varies(contract: CrunchContract, answers: Sequence[Any], truths: dict[str, 
     table = {name: _scores(contract, answers, truth, name) for name, truth in truths.items()}
     different = {score for row in table.values() for score in row}
     pairs = len(answers) * len(truths)
+    looks = len(different) > 1 and any(len(set(column)) > 1 for column in zip(*table.values(), strict=True))
+    if not looks and contract.score_round is not None:
+        left = [sample_round(contract, answers, truth).states for truth in truths.values()]
+        if len({tuple(bytes(state) for state in states.values()) for states in left}) > 1:
+            return State.UNKNOWN, (
+                "not seen in one round: its scores are the same whatever happens, but the state that it leaves "
+                "differs, and later rounds score by that"
+            )
     if len(different) == 1:
         return State.FAULT, (
             f"{field} gives {different.pop():g} for each of {pairs} different pairs of answer and outcome: "

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import numpy as np
 import pytest
 from tests.streams.build import PUBKEY
 
-from coordinator.streams.contract import CrunchContract, RoundScores
+from coordinator.infra.contracts.trial_calls import calls_of
+from coordinator.streams.contract import CrunchContract, RoundScores, ScoreResult
 from coordinator.streams.contract.checking.check import check_contract
 from coordinator.streams.contract.checking.findings import State, examine
 from coordinator.streams.log.errors import ContractError
@@ -96,3 +98,37 @@ def test_what_cannot_be_played_is_a_fault(function, check, says):
 def test_the_dry_run_names_the_field():
     with pytest.raises(ContractError, match=r"contract field score_round: .*division by zero"):
         check_contract(CrunchContract(score_round=lambda a, t, c: 1 / 0))
+
+
+class Held(ScoreResult):
+    """A score with a number that has no default."""
+
+    entry: float
+
+
+def holding(answers, truth, context):
+    """Buys at the price that is, so that a first round scores nothing, whatever happens."""
+    states = {one.model_id: [one.output.value, truth.resolved_price] for one in answers if one.output}
+    worth = [
+        size * (truth.resolved_price / entry - 1)
+        for size, entry in (context.states.get(model, [0.0, 1.0]) for model in answers.models)
+    ]
+    return RoundScores([{"value": one, "entry": 0.0} for one in worth], states=states)
+
+
+def test_a_score_that_later_rounds_make_of_the_state_is_not_called_a_stub():
+    varies = found(holding, score_type=Held)["score varies"]
+    assert (varies.state, "the state that it leaves differs" in varies.says) == (State.UNKNOWN, True)
+
+
+def test_a_state_that_is_the_same_whatever_happens_makes_a_stub_no_better():
+    def idle(answers, truth, context):
+        return RoundScores([0.0] * len(answers), states=dict.fromkeys(answers.models, 1))
+
+    assert found(idle)["score varies"].state is State.FAULT
+
+
+def test_two_scores_are_made_with_every_number_that_a_score_must_have():
+    contract = CrunchContract(score_round=holding, score_type=Held, crunch_pubkey=PUBKEY)
+    summary = dict(calls_of(contract, "candle"))["aggregate_snapshot, for two scores"]()
+    assert json.loads(summary) == {"value": -0.041666667, "entry": -0.041666667}

@@ -1,20 +1,41 @@
-"""Trading as a contract: orders or targets on several subjects, with fees, carry, limits and positions that are kept."""
+"""Trading: orders or targets on several subjects, with fees, carry, limits and positions that are kept.
+
+The state of a model is its book, of all the last prices; all subjects share them.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel
+from docs.contracts.books import accrue, metrics, new_book, order_of, snapshot, trade
+from pydantic import BaseModel, ConfigDict
 
-from coordinator.streams.contract import Aggregation, AggregationWindow, CrunchContract, RoundScores
-from oracles.contracts.books import accrue, metrics, new_book, order_of, snapshot, trade
+from coordinator.streams.contract import (
+    Aggregation,
+    AggregationWindow,
+    CrunchContract,
+    RoundScores,
+    ScheduledPrediction,
+    ScoreResult,
+)
 
 NEVER = "has not traded yet"
 
+RULES = {
+    "mode": "order", "trading_fee_pct": 0.001, "spread_pct": 0.0001, "carry_annual_pct": 0.1095,
+    "max_position_size": 1000.0, "max_portfolio_size": 2000.0,
+}  # fmt: skip
+INTERVALS = {"order": 60, "snapshot": 3600}
+"""Scope key -> how often, in seconds."""
 LAST = AggregationWindow(name="last", rule="latest")
 
 
 class Order(BaseModel):
+    """An action with an amount of money, or in the mode `target` the size wanted as `signal`."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"action": "buy", "amount": 100}, {"action": "sell", "amount": 50}]}
+    )
     action: Any = None
     amount: Any = None
     signal: Any = None
@@ -27,15 +48,16 @@ class Marks(BaseModel):
     marks: list[tuple[float, dict[str, float]]]
 
 
-class Profit(BaseModel):
-    value: float
+class Profit(ScoreResult):
+    """Net, in money; the others are of the profits at snapshots."""
+
     max_drawdown: float
     hit_rate: float
     sortino: float
 
 
-def contract(pubkey: str, rules: dict[str, Any]) -> CrunchContract:
-    """Every round trades at the last price; the scope `snapshot` looks at the profit, which counts, and moves nothing."""
+def contract(pubkey: str | None, rules: dict[str, Any]) -> CrunchContract:
+    """Every round trades at the last price; the scope `snapshot` takes the profit, which counts, and moves nothing."""
 
     def score_round(answers: Any, truth: Marks, context: Any) -> RoundScores:
         books = {one: context.states.get(one) or new_book() for one in answers.models}
@@ -66,10 +88,20 @@ def contract(pubkey: str, rules: dict[str, Any]) -> CrunchContract:
     return CrunchContract(
         crunch_pubkey=pubkey, output_type=Order, ground_truth_type=Marks, score_type=Profit, score_round=score_round,
         resolve_ground_truth=_resolve, state_scope="all", absence_policy="ignore", state_max_bytes=65_536,
+        scheduled_predictions=[
+            ScheduledPrediction(scope_key=key, interval_seconds=seconds) for key, seconds in INTERVALS.items()],
         aggregation=Aggregation(windows=[LAST], ranking_key="last", checkpoint_key="last"),
     )  # fmt: skip
 
 
 def _resolve(records: list[Any]) -> dict[str, Any]:
-    marks = [(one.at / 1000, one.values) for one in records if one.values]
+    """A record of several prices has them by subject; a candle has its own close."""
+    marks = [
+        (one.at / 1000, {one.subject: one.values["close"]} if "close" in one.values else one.values)
+        for one in records
+        if one.values
+    ]
     return {"at": records[-1].at / 1000, "marks": marks}
+
+
+CONTRACT = contract(None, RULES)

@@ -1,21 +1,39 @@
-"""Predictoor as a contract: stakes on up or down; who is right shares all stakes and the revenue. Integers throughout."""
+"""Predictoor: stakes on up or down in epochs of five minutes; who is right shares all stakes and the revenue.
+
+The state of a model is its balance, of all what the collector has and what nobody got. Integers throughout.
+"""
 
 from __future__ import annotations
 
 from functools import partial
 from typing import Any
 
-from pydantic import BaseModel
+from docs.contracts.posts import accepted, truth_of_epoch
+from pydantic import BaseModel, ConfigDict, Field
 
-from coordinator.streams.contract import Aggregation, AggregationWindow, CrunchContract, RoundScores
-from oracles.contracts.posts import accepted, truth_of_epoch
+from coordinator.streams.contract import (
+    Aggregation,
+    AggregationWindow,
+    CrunchContract,
+    PredictionScope,
+    RoundScores,
+    ScheduledPrediction,
+    ScoreResult,
+)
 
 LAST = AggregationWindow(name="last", rule="latest")
+RULES = {"epoch_seconds": 300, "subscription_seconds": 86_400, "truth_timeout_seconds": 86_400}
+BALANCE = 1_000_000_000
 
 
 class Posts(BaseModel):
-    """[{at, epoch, up, stake}], in order of time; the last accepted one counts."""
+    """An answer for the epoch; or [{at, epoch, up, stake}], in order of time: the last accepted one counts."""
 
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"up": up, "stake": 5_000_000} for up in (True, False)]}
+    )
+    up: bool | None = None
+    stake: int = Field(default=0, ge=0)
     posts: list[dict[str, Any]] = []
 
 
@@ -27,19 +45,24 @@ class Epoch(BaseModel):
     revenue: int
 
 
-class Gain(BaseModel):
-    value: int
+class Gain(ScoreResult):
+    """The balance above what it began with."""
 
 
-def contract(pubkey: str, rules: dict[str, Any], balances: dict[str, int]) -> CrunchContract:
+def contract(pubkey: str | None, rules: dict[str, Any], balances: dict[str, int]) -> CrunchContract:
     """Payout: stake * (all stakes + revenue) // right stakes. All wrong: to the collector. Cancelled: back."""
 
     def score_round(answers: Any, truth: Epoch, context: Any) -> RoundScores:
         shared = context.shared or {"collector": 0, "undistributed": 0}
         states, held = {}, {}
         for one in answers:
-            balance = (context.states.get(one.model_id) or {"balance": balances[one.model_id]})["balance"]
+            balance = (context.states.get(one.model_id) or {"balance": balances.get(one.model_id, BALANCE)})[
+                "balance"
+            ]
             posts = one.output.posts if one.output else []
+            if one.output and one.output.up is not None:
+                at = truth.epoch - rules["epoch_seconds"] - 1
+                posts = [{"at": at, "epoch": truth.epoch, "up": one.output.up, "stake": one.output.stake}]
             held[one.model_id], refused = accepted(posts, truth.epoch, rules["epoch_seconds"], balance)
             states[one.model_id] = {"balance": balance, "refused": refused, "payout": 0}
         up = sum(one["stake"] for one in held.values() if one["up"])
@@ -62,11 +85,18 @@ def contract(pubkey: str, rules: dict[str, Any], balances: dict[str, int]) -> Cr
         shared = {
             "collector": shared["collector"] + slashed, "undistributed": shared["undistributed"] + left, **told
         }  # fmt: skip
-        scores = [states[model]["balance"] - balances[model] for model in answers.models]
+        scores = [states[model]["balance"] - balances.get(model, BALANCE) for model in answers.models]
         return RoundScores([{"value": one} for one in scores], states=states, shared=shared)
 
     return CrunchContract(
         crunch_pubkey=pubkey, output_type=Posts, ground_truth_type=Epoch, score_type=Gain, score_decimals=0,
-        resolve_ground_truth=partial(truth_of_epoch, rules=rules), score_round=score_round, state_scope="all", absence_policy="scored",
+        resolve_ground_truth=partial(truth_of_epoch, rules=rules), score_round=score_round, state_scope="all",
+        absence_policy="scored", state_max_bytes=65_536,
+        scheduled_predictions=[ScheduledPrediction(
+            scope_key="epoch", scope=PredictionScope(horizon_seconds=rules["epoch_seconds"]),
+            interval_seconds=rules["epoch_seconds"])],
         aggregation=Aggregation(windows=[LAST], ranking_key="last", checkpoint_key="last"),
     )  # fmt: skip
+
+
+CONTRACT = contract(None, RULES, {})

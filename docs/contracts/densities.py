@@ -63,9 +63,10 @@ FAMILIES: dict[str, tuple[tuple[str, ...], Callable[..., Any]]] = {
     "weibull_min": (("c",), _positive(lambda z, c: np.log(c) + (c - 1) * np.log(z) - z**c)),
     "weibull_max": (("c",), lambda z, c: FAMILIES["weibull_min"][1](-z, c)),
     "gamma": (("a",), _positive(lambda z, a: (a - 1) * np.log(z) - z - log_gamma(a))),
-    "chi": (("df",), _positive(lambda z, k: (1 - k / 2) * math.log(2) - log_gamma(k / 2) + (k - 1) * np.log(z) - z * z / 2)),
+    "chi": (("df",), lambda z, k: 2 * z * FAMILIES["chi2"][1](np.where(z > 0, z * z, 0.0), k)),
     "chi2": (("df",), lambda z, k: FAMILIES["gamma"][1](z / 2, k / 2) / 2),
-    "beta": (("a", "b"), _positive(lambda z, a, b: (a - 1) * np.log(z) + (b - 1) * np.log1p(-z) - _log_beta(a, b), 0.0, 1.0)),
+    "beta": (("a", "b"), _positive(
+        lambda z, a, b: (a - 1) * np.log(z) + (b - 1) * np.log1p(-z) - _log_beta(a, b), 0.0, 1.0)),
     "pareto": (("b",), _positive(lambda z, b: np.log(b) - (b + 1) * np.log(z), 1.0)),
     "f": (("dfn", "dfd"), _positive(lambda z, m, n: m / 2 * np.log(m / n) + (m / 2 - 1) * np.log(z)
                                     - (m + n) / 2 * np.log1p(m * z / n) - _log_beta(m / 2, n / 2))),

@@ -5,15 +5,13 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from oracles.contracts.densities import Refused, leaves, pdf
+from docs.contracts.densities import Refused, leaves, pdf
 
 FAINT = 1e-12
 
 
 def likelihood(state: dict[str, Any], answer: Any, truth: Any, horizon: float) -> float | None:
     """Of the newest answer that is old enough; the answer given now is kept for later."""
-    if answer is not None and answer.likelihood is not None:
-        return float(answer.likelihood)
     waiting = state.setdefault("waiting", [])
     if answer is not None:
         waiting.append([truth.at, answer.density])

@@ -10,3 +10,6 @@ from coordinator.streams.contract import CrunchContract
 def contract(**fields: Any) -> CrunchContract:
     """The default contract, with the fields of a case."""
     return CrunchContract(**fields)
+
+
+CONTRACT = contract()

@@ -1,10 +1,14 @@
-"""Falcon as a contract: a likelihood pot. Stakes of wealth are shared by smoothed likelihood."""
+"""Falcon: a likelihood pot. Each tick takes a stake of everybody's wealth and shares them by smoothed likelihood.
+
+The state of a model is its wealth, its averages, and the answers that wait until they are old enough to be looked at.
+"""
 
 from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel
+from docs.contracts.pot import likelihood, share_out
+from pydantic import BaseModel, Field
 
 from coordinator.streams.contract import (
     Aggregation,
@@ -13,35 +17,52 @@ from coordinator.streams.contract import (
     Payout,
     Pool,
     RoundScores,
+    ScoreResult,
     in_proportion,
 )
-from oracles.contracts.pot import likelihood, share_out
 
+RULES = {
+    "horizon": 3, "initial_wealth": 1000, "alpha_short": 0.003, "alpha_long": 1 / 20_000, "w_short": 0.5,
+    "ewma_weight": 1.0, "investment_fraction": 0.0001, "inflation_bps": 1, "warm_up_ticks": 0,
+}  # fmt: skip
 RICH, WITHDRAWN = 2000, 0.1
+NORM, WIDE = (
+    {"type": "builtin", "name": "norm", "params": {"loc": 20_100.0, "scale": scale}}
+    for scale in (500.0, 5000.0)
+)
 LATEST = AggregationWindow(name="total", rule="latest")
 
 
 class Density(BaseModel):
-    """A density of the location some seconds on; None skips. Or the likelihood itself, where that is known."""
+    """A density of the location some seconds on; None skips."""
 
-    density: Any = None
-    likelihood: float | None = None
+    density: Any = Field(default=None, examples=[NORM, WIDE])
 
 
 class Location(BaseModel):
+    """Where the dove is, at a time in seconds."""
+
     at: float
     location: float
 
 
-class Wealth(BaseModel):
-    value: float
-    """Active and realised wealth."""
-    wealth: float
-    realised: float
+class Wealth(ScoreResult):
+    """`wealth` is at stake, `realised` has been withdrawn; `value` is both."""
+
+    wealth: float = 0.0
+    realised: float = 0.0
     likelihood: float | None = None
 
 
-def contract(pubkey: str, rules: dict[str, Any], wealth: dict[str, float] | None = None) -> CrunchContract:
+def resolve(records: list[Any]) -> dict[str, Any]:
+    """The newest location; a feed of prices is watched as the dove is."""
+    values = records[-1].values
+    return {"at": records[-1].at / 1000, "location": values.get("price", values.get("close"))}
+
+
+def contract(
+    pubkey: str | None, rules: dict[str, Any], wealth: dict[str, float] | None = None
+) -> CrunchContract:
     """In a tick: averages, stakes, inflation, shares, withdrawal. In the ticks of a warm-up: averages alone."""
 
     def score_round(answers: Any, truth: Location, context: Any) -> RoundScores:
@@ -76,9 +97,12 @@ def contract(pubkey: str, rules: dict[str, Any], wealth: dict[str, float] | None
 
     return CrunchContract(
         crunch_pubkey=pubkey, output_type=Density, ground_truth_type=Location, score_type=Wealth,
-        resolve_ground_truth=lambda records: {"at": records[-1].at / 1000, "location": records[-1].values["price"]},
-        score_round=score_round, state_max_bytes=65_536, absence_policy="scored", score_decimals=9,
+        resolve_ground_truth=resolve, score_round=score_round, absence_policy="scored", state_max_bytes=65_536,
         aggregate_snapshot=lambda scores: {"week": scores[-1].realised},
         aggregation=Aggregation(windows=[LATEST], ranking_key="total", checkpoint_key="total"),
         payout=Payout(pools=[Pool(name="week", key="week", rule=in_proportion())], retained="prizes_only"),
     )  # fmt: skip
+
+
+CONTRACT = contract(None, RULES | {"horizon": 0})
+"""On a grid the scope's horizon is the 3 s, and the node waits for it: an answer counts in its own round."""

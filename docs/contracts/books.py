@@ -23,7 +23,7 @@ def order_of(answer: Any, size: float, mode: str) -> float | None:
 def trade(
     book: dict[str, Any], subject: str, amount: float, price: float, at: float, rules: dict[str, Any]
 ) -> None:
-    """Buy or sell so much, cut to the limits of a position and of the portfolio: what crosses zero closes, then opens."""
+    """Buy or sell so much, cut to the limits of position and portfolio: what crosses zero closes, then opens."""
     position = book["positions"].get(subject) or {"size": 0.0, "entry": price, "since": at}
     size, others = position["size"], sum(abs(one["size"]) for one in book["positions"].values())
     if size * amount < 0:  # what it turns round makes room for itself

@@ -1,0 +1,116 @@
+"""Crunch Synth: densities of price changes by step, scored by their CRPS and within the round.
+
+A round asks one asset for its next day or hour: for each step a density of the change within each increment. The error
+of an answer is the CRPS of all increments; the best of a round scores 1, the worst 5 % 0, what lies between linearly.
+"""
+
+from __future__ import annotations
+
+from itertools import islice, pairwise
+from typing import Any
+
+import numpy as np
+from docs.contracts.densities import Leaf, Refused, crps, leaves
+from docs.contracts.synth_terms import HALF_WIDTH, HORIZONS, aggregation, asked, payout
+from pydantic import BaseModel, ConfigDict
+
+from coordinator.streams.contract import CallMethod, CrunchContract, Failed, ScoreResult
+
+BASE_STEP = 300
+STEPS = next(iter(HORIZONS.values()))[1]
+
+
+def normal(loc: float, scale: float) -> dict[str, Any]:
+    """A density as an answer has it."""
+    return {"type": "builtin", "name": "norm", "params": {"loc": loc, "scale": scale}}
+
+
+class Densities(BaseModel):
+    """By step in seconds: a density of the price's change for each increment of the horizon."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [
+        {"steps": {str(step): [normal(loc, 125.0)] * (86_400 // step) for step in STEPS}} for loc in (0.0, 20.0, 1500.0)
+    ]})  # fmt: skip
+    steps: dict[str, list[Any]]
+
+
+class Prices(BaseModel):
+    """What happened: times in seconds, ascending, and prices."""
+
+    times: list[float]
+    prices: list[float]
+
+    def changes(self, asked: float, horizon: int, step: int) -> list[float | None]:
+        """Within each increment, by the records closest to its ends; None where both ends have the same record."""
+        times = np.array(self.times)
+        ends = [int(np.argmin(np.abs(times - asked - i * step))) for i in range(horizon // step + 1)]
+        return [None if a == b else self.prices[b] - self.prices[a] for a, b in pairwise(ends)]
+
+
+class Score(ScoreResult):
+    """`crps` is in half widths; less is better."""
+
+    crps: float
+
+
+def resolve(records: list[Any]) -> dict[str, Any]:
+    """The prices from the point on; ticks have a price, candles a close."""
+    prices = [one.values.get("price", one.values.get("close")) for one in records]
+    return {"times": [one.at / 1000 for one in records], "prices": prices}
+
+
+def judged(answer: Densities, truth: Prices, context: Any) -> list[tuple[list[Leaf], float, float]]:
+    """(density, change, half width) of each increment with a change. Raises Refused."""
+    found = []
+    for step in context.params["steps"]:
+        changes = truth.changes(context.point / 1000, context.horizon_seconds, step)
+        densities = answer.steps.get(str(step), [])
+        if len(densities) != len(changes):
+            raise Refused(f"step {step}: not {len(changes)} densities")
+        half = max(1.0, (step / BASE_STEP) ** 0.5) * context.params["half_width"]
+        known = [leaves(one, digits=6, leaves_max=3) for one in densities]
+        found += [(one, x, half) for one, x in zip(known, changes, strict=True) if x is not None]
+    return found
+
+
+def score_round(answers: Any, truth: Prices, context: Any) -> list[Any]:
+    """A score for each valid answer; who gave no valid one has the worst, 0, by the contract's absence_policy."""
+    each: list[Any] = []
+    for answer in answers.outputs:
+        try:
+            each.append(None if answer is None else judged(answer, truth, context))
+        except Refused as why:
+            each.append(Failed(str(why)))
+    many = [one for own in each if isinstance(own, list) for one in own]
+    errors = iter(crps(many, context.params["points"], normalise=context.params["normalise"]))
+    half_width = context.params["half_width"]
+    found = [sum(islice(errors, len(own))) / half_width if isinstance(own, list) else own for own in each]
+    valid = [one for one in found if isinstance(one, float)]
+    best, worst = (min(valid), float(np.percentile(valid, 95))) if valid else (0.0, 0.0)
+    width = worst - best
+    return [
+        {"value": min(1.0, max(0.0, (worst - one) / width)) if width else 1.0, "crps": one}
+        if isinstance(one, float)
+        else one
+        for one in found
+    ]
+
+
+SYNTH: dict[str, Any] = {
+    "output_type": Densities,
+    "ground_truth_type": Prices,
+    "score_type": Score,
+    "resolve_ground_truth": resolve,
+    "score_round": score_round,
+    "absence_policy": "zero",
+    "output_max_bytes": 1_000_000,
+    "deadline_seconds": 40,
+    "call_method": CallMethod(predict_arguments=("subject", "horizon_seconds", "steps")),
+}
+ASKED = [asked(asset, horizon) for horizon in HORIZONS for asset in HALF_WIDTH]
+CONTRACT = CrunchContract(
+    scheduled_predictions=ASKED,
+    aggregation=aggregation([one.scope_key for one in ASKED]),
+    payout=payout(),
+    **SYNTH,
+)
