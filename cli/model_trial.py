@@ -91,7 +91,8 @@ class ModelTrial:
             child = await start_child(forks, self._entry, self._limits, self._log_dir)
             self._passed("its process starts", f"pid {child.pid}")
             keep_this_machine_from_proxies()
-            async with grpc.aio.insecure_channel(f"{HOST}:{child.port}") as channel:
+            options = [variants.MESSAGE_OPTION]
+            async with grpc.aio.insecure_channel(f"{HOST}:{child.port}", options) as channel:
                 stub = dynamic_subclass_pb2_grpc.DynamicSubclassServiceStub(channel)
                 await self._set_up(stub)
                 await self._rounds(stub, on_round)
@@ -171,7 +172,7 @@ class ModelTrial:
                 case grpc.StatusCode.DEADLINE_EXCEEDED:
                     raise FaultFoundError(f"no answer within the {seconds:.2f} s that were left") from error
                 case grpc.StatusCode.RESOURCE_EXHAUSTED:
-                    raise FaultFoundError("its answer is above the 4 MiB that the wire carries") from error
+                    raise FaultFoundError("its answer is above the 8 MB that the wire carries") from error
                 case grpc.StatusCode.UNAVAILABLE | grpc.StatusCode.CANCELLED:
                     raise FaultFoundError("its process ended during the call") from error
                 case code:

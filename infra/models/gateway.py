@@ -31,7 +31,7 @@ import msgspec
 from model_runner_client.grpc.generated.dynamic_subclass_pb2 import CallRequest
 
 from coordinator.infra.models.announced import NOT_CONNECTED, AnnouncedModels
-from coordinator.infra.models.host.variants import encode_arguments
+from coordinator.infra.models.host.variants import MESSAGE_OPTION, encode_arguments
 from coordinator.infra.models.orchestrator import take_over
 from coordinator.infra.models.outcomes import (
     BAD_IMPLEMENTATION,
@@ -64,20 +64,49 @@ class _Pandas(types.ModuleType):
         return getattr(importlib.import_module("pandas"), name)
 
 
-def _import_library() -> tuple[Any, Any]:
-    """The library's runner and its AuthError. It keeps our stand-in of pandas, everybody else gets the real one."""
+def _import_library() -> tuple[Any, Any, Any]:
+    """The library's runner, that of one model, and its AuthError. It keeps our stand-in of pandas, everybody else gets
+    the real one.
+    """
     stand_in = _Pandas("pandas")
     had = sys.modules.setdefault("pandas", stand_in)
     try:
         from model_runner_client.model_concurrent_runners import DynamicSubclassModelConcurrentRunner  # noqa: PLC0415
+        from model_runner_client.model_runners import DynamicSubclassModelRunner  # noqa: PLC0415
         from model_runner_client.security.wallet_gelegation import AuthError  # noqa: PLC0415
     finally:
         if had is stand_in:
             del sys.modules["pandas"]
-    return DynamicSubclassModelConcurrentRunner, AuthError
+    return DynamicSubclassModelConcurrentRunner, DynamicSubclassModelRunner, AuthError
 
 
-_Runner, _AuthError = _import_library()
+_LibraryRunner, _LibraryModelRunner, _AuthError = _import_library()
+
+
+class _ModelRunner(_LibraryModelRunner):  # type: ignore[misc, valid-type]
+    """One model's channels, which take the largest answer that a contract may allow. The library has no such option."""
+
+    @property
+    def grpc_options(self) -> list[tuple[str, Any]]:
+        return self._grpc_options
+
+    @grpc_options.setter
+    def grpc_options(self, options: list[tuple[str, Any]]) -> None:
+        self._grpc_options = [*options, MESSAGE_OPTION]
+
+
+class _Runner(_LibraryRunner):  # type: ignore[misc, valid-type]
+    """The library's, with our channels."""
+
+    def create_model_runner(self, **options: Any) -> _ModelRunner:
+        return _ModelRunner(
+            self.base_classname,
+            self.instance_args,
+            self.instance_kwargs,
+            secure_credentials=self.secure_credentials,
+            gateway_credentials=self.gateway_credentials,
+            **options,
+        )
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):

@@ -213,7 +213,7 @@ class CrunchContract(BaseModel):
     """How long after its window's end a truth waits for missing records. Periods close no earlier than that, where
     records are missing; a hole that history says will stay is not waited for."""
     output_max_bytes: int = Field(default=65536, gt=0, le=4_000_000)
-    """What is recorded of one answer, as JSON. On the wire an answer may have 4 times that, and no more than 4 MiB: one
+    """What is recorded of one answer, as JSON. On the wire an answer may have 4 times that, and no more than 8 MB: one
     with more is refused before it is decoded. What is refused is FAILED by its model's fault. Answers above 64 KiB are
     in the log alone: the API says how large they are."""
     model_strikes_max: int = Field(default=100, ge=0)

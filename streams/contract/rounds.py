@@ -181,6 +181,7 @@ class NoScore(msgspec.Struct, frozen=True):
     """
 
     reason: str
+    """What is missing: `has not traded yet`."""
 
 
 class RoundScores(msgspec.Struct, frozen=True):

@@ -20,6 +20,10 @@ from coordinator.streams.predictions.answer_size import answer_size_fault
 
 INT_BITS = 64
 KEY_CHARS_SHOWN = 50
+MESSAGE_BYTES_MAX = 2 * 4_000_000 + 1024
+"""What a channel to a model takes in one message: the largest answer that a contract may record, 4 MB, with a blank for
+each of its bytes. gRPC's own limit, 4 MiB, would refuse answers that are smaller once their blanks are gone."""
+MESSAGE_OPTION = ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX)
 
 
 class VariantError(ValueError):

@@ -23,7 +23,7 @@ PREDICT = {
     "slow": "import time; time.sleep(1.2); return {'value': 0.1}",
     "crashes": "import os; os._exit(3)",
     "tuple": "return (1, 2)",
-    "large": "return {'value': 'x' * 5_000_000}",
+    "large": "return {'value': 'x' * 9_000_000}",
     "exits": "raise SystemExit(4)",
     "hungry": "return {'value': len(bytearray(3 << 30))}",
 }

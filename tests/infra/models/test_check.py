@@ -72,7 +72,7 @@ FAULTS = {
     "wrong keys": (model_source("return {'price': 1.0}"), "predict() for 60s", "none of the fields", ""),
     "NaN": (model_source(PREDICT["nan"]), "predict() for 60s", ".value is not finite", ""),
     "infinity": (model_source("return {'value': 1e999}"), "predict() for 60s", ".value is not finite", ""),
-    "5 MB": (model_source(PREDICT["large"]), "predict() for 60s", "4 MiB that the wire carries", ""),
+    "9 MB": (model_source(PREDICT["large"]), "predict() for 60s", "8 MB that the wire carries", ""),
 }
 
 

@@ -149,7 +149,7 @@ BAD = {
     "wrong keys": (model_source("return {'price': 1.0}"), "model", "BAD_OUTPUT: none of the fields"),
     "NaN": (model_source(PREDICT["nan"]), "model", "BAD_OUTPUT: .value is not finite"),
     "infinity": (model_source("return {'value': float('inf')}"), "model", "BAD_OUTPUT: .value is not finite"),
-    "a 5 MB answer": (model_source(PREDICT["large"]), "model", "TOO_BIG"),
+    "a 9 MB answer": (model_source(PREDICT["large"]), "model", "TOO_BIG"),
     "above output_max_bytes": (
         model_source("return {'value': 0.1, 'more': 'x' * 100_000}"),
         "model",
