@@ -92,7 +92,9 @@ def _summary(contract: CrunchContract) -> str:
     fields = contract.score_type.model_fields.items()
     names = [field.alias or name for name, field in fields if field.is_required()]
     names.append(contract.aggregation.value_field)
-    scores = [contract.score_type.model_validate(dict.fromkeys(names, value)) for value in (0.25, -0.5, 0.125)]
+    scores = [
+        contract.score_type.model_validate(dict.fromkeys(names, value)) for value in (0.25, -0.5, 0.125)
+    ]
     return _units(contract, dict(contract.aggregate_snapshot(scores)))
 
 
