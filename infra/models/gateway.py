@@ -10,19 +10,13 @@ notices and replies. The library is taken as it is, its traps are met here:
   by its own stub, and the library only keeps the connections;
 - a server that lets go of it politely is asked again at once, in a loop: `orchestrator.py` has the pause;
 - a process that restarted unannounced answers "call Setup first" for ever: it is set up again.
-
-The library imports pandas (50 MB) for its own decoding, which is not used here: it gets a stand-in, which imports
-the real one when somebody uses it.
 """
 
 from __future__ import annotations
 
 import asyncio
-import importlib
 import logging
-import sys
 import time
-import types
 from collections.abc import Collection, Coroutine, Sequence
 from typing import Any
 
@@ -31,7 +25,7 @@ import msgspec
 from model_runner_client.grpc.generated.dynamic_subclass_pb2 import CallRequest
 
 from coordinator.infra.models.announced import NOT_CONNECTED, AnnouncedModels
-from coordinator.infra.models.host.variants import MESSAGE_OPTION, encode_arguments
+from coordinator.infra.models.host.variants import encode_arguments
 from coordinator.infra.models.orchestrator import take_over
 from coordinator.infra.models.outcomes import (
     BAD_IMPLEMENTATION,
@@ -39,6 +33,7 @@ from coordinator.infra.models.outcomes import (
     reply_from_error,
     reply_from_response,
 )
+from coordinator.infra.models.runner_library import AuthError, Runner
 from coordinator.infra.models.setup import keep_reasons, reason_of
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.net.outbound import keep_this_machine_from_proxies
@@ -55,58 +50,6 @@ EARLY_SHARE = 0.9
 DECODED_AT_ONCE_BYTES = 16_384
 """What is larger is decoded beside the event loop."""
 NO_CONNECTION = "there is no connection to its process"
-
-
-class _Pandas(types.ModuleType):
-    """Pandas, imported when somebody uses it."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(importlib.import_module("pandas"), name)
-
-
-def _import_library() -> tuple[Any, Any, Any]:
-    """The library's runner, that of one model, and its AuthError. It keeps our stand-in of pandas, everybody else gets
-    the real one.
-    """
-    stand_in = _Pandas("pandas")
-    had = sys.modules.setdefault("pandas", stand_in)
-    try:
-        from model_runner_client.model_concurrent_runners import DynamicSubclassModelConcurrentRunner  # noqa: PLC0415
-        from model_runner_client.model_runners import DynamicSubclassModelRunner  # noqa: PLC0415
-        from model_runner_client.security.wallet_gelegation import AuthError  # noqa: PLC0415
-    finally:
-        if had is stand_in:
-            del sys.modules["pandas"]
-    return DynamicSubclassModelConcurrentRunner, DynamicSubclassModelRunner, AuthError
-
-
-_LibraryRunner, _LibraryModelRunner, _AuthError = _import_library()
-
-
-class _ModelRunner(_LibraryModelRunner):  # type: ignore[misc, valid-type]
-    """One model's channels, which take the largest answer that a contract may allow. The library has no such option."""
-
-    @property
-    def grpc_options(self) -> list[tuple[str, Any]]:
-        return self._grpc_options
-
-    @grpc_options.setter
-    def grpc_options(self, options: list[tuple[str, Any]]) -> None:
-        self._grpc_options = [*options, MESSAGE_OPTION]
-
-
-class _Runner(_LibraryRunner):  # type: ignore[misc, valid-type]
-    """The library's, with our channels."""
-
-    def create_model_runner(self, **options: Any) -> _ModelRunner:
-        return _ModelRunner(
-            self.base_classname,
-            self.instance_args,
-            self.instance_kwargs,
-            secure_credentials=self.secure_credentials,
-            gateway_credentials=self.gateway_credentials,
-            **options,
-        )
 
 
 class Credentials(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,7 +101,7 @@ class RunnerClientGateway:
         Raises OperatorError for certificates or a key that cannot be used.
         """
         keep_this_machine_from_proxies()
-        runner = _Runner(
+        runner = Runner(
             timeout=self._call_seconds_max,
             crunch_id=self._crunch_id,
             host=self._host,
@@ -259,7 +202,7 @@ class RunnerClientGateway:
         began = time.monotonic()
         try:
             response = await self._send(runner, method, encoded, timeout_seconds)
-        except _AuthError as error:
+        except AuthError as error:
             self._spawn(self._on_failure(runner, NOT_CONNECTED, str(error)))
             return ModelReply(
                 model_id, deployment_id, Outcome.ABSENT, "model", detail=f"its authentication failed: {error}"
