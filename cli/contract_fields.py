@@ -17,7 +17,7 @@ from coordinator.streams.log.errors import OperatorError
 WIDTH = 100
 GIVEN = (
     "RawInput", "ModelInput", "InferenceOutput", "GroundTruth", "ScoreResult", "RoundAnswers", "Answer", "RoundContext",
-    "RoundScores", "Failed", "NoScore", "EmissionCheckpoint", "CruncherReward", "ProviderReward",
+    "RoundScores", "Failed", "NoScore", "Member", "EmissionCheckpoint", "CruncherReward", "ProviderReward",
 )  # fmt: skip
 """What functions are given and may give."""
 NAMED = (
