@@ -32,6 +32,7 @@ class Member(msgspec.Struct, frozen=True):
     """
 
     model_id: str
+    """Whose it is: `m1`."""
     player: str
     """The cruncher whose model it is; the model's own id where none is known."""
     output: Any
