@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
+from itertools import islice
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 import typer
@@ -19,9 +20,9 @@ from coordinator.infra.contracts.loading import load_contracts
 from coordinator.infra.models.host.folder import ModelEntry, models_of
 from coordinator.infra.models.host.process import Limits
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.inputs.model_input import RECORDS_SEEN, encode_model_input
+from coordinator.streams.inputs.model_input import encode_model_input
 from coordinator.streams.log.errors import OperatorError
-from coordinator.streams.ports import Subscription
+from coordinator.streams.ports import FeedRecord, Subscription
 from coordinator.streams.settings import Settings, read_settings
 from coordinator.streams.sources.files.candles import iter_candles
 from coordinator.streams.sources.generated import generated_candles
@@ -69,8 +70,9 @@ def check(
     challenge = load_contracts(settings.contract, kind=settings.feed_kind).current
     if timeout is not None:
         challenge = challenge.model_copy(update={"deadline_seconds": timeout})
-    subject = subject or settings.feed_subjects[0]
-    if not any(schedule.scope.subject in (None, subject) for schedule in challenge.schedules()):
+    schedules = challenge.schedules()
+    subject = subject or (schedules[0].scope.name if schedules else None) or settings.feed_subjects[0]
+    if not any(schedule.scope.asks(subject) for schedule in schedules):
         raise OperatorError(f"the challenge asks nothing about {subject}; choose another with --subject")
     ticks = make_ticks(challenge, candles, subject, rounds)
     console = Console()
@@ -82,29 +84,40 @@ def check(
 
 def make_ticks(contract: CrunchContract, candles: Path | None, subject: str, rounds: int) -> list[Tick]:
     """The ticks of `rounds` consecutive minutes, made as the node makes them. Raises OperatorError."""
-    records_needed = RECORDS_SEEN + rounds - 1
+    first = max(contract.input_records, contract.input_records_first)
+    together = next((one.scope.together for one in contract.schedules() if one.scope.name == subject), ())
+    members = together or (subject,)
+    records = {one: _records(candles, one, first + rounds - 1) for one in members}
+    shortest = min(map(len, records.values()))
+    ticks: list[Tick] = []
+    for end in range(max(1, shortest - rounds + 1), shortest + 1):
+        seen = contract.input_records if ticks else first
+        data: dict[str, Any] = {}
+        for one, known in records.items():
+            window = [msgspec.structs.asdict(record) for record in known[max(0, end - seen) : end]]
+            payload, fault = encode_model_input(
+                contract, list(map(contract.raw_input_type.model_validate, window))
+            )
+            if fault:
+                raise OperatorError(f"the contract cannot make an input: {fault}")
+            data[one] = msgspec.json.decode(payload)
+        at = max(known[end - 1].at for known in records.values())
+        ticks.append(Tick(subject, at, data if together else data[subject]))
+    return ticks
+
+
+def _records(candles: Path | None, subject: str, count: int) -> list[FeedRecord]:
+    """The first so many records of a file, or as many of a made-up market. Raises OperatorError."""
     if candles is None:
         market = Subscription("generated", subject, "candle", "1m")
-        start = MARKET_END_MS - (records_needed - 1) * MINUTE_MS
-        records = list(generated_candles(market, start, MARKET_END_MS, 1))
-    else:
-        if not candles.is_file():
-            raise OperatorError(f"--candles {candles}: there is no such file")
-        records = []
-        for record in iter_candles(candles, Subscription("candles", subject, "candle", "1m")):
-            records.append(record)
-            if len(records) == records_needed:
-                break
+        start = MARKET_END_MS - (count - 1) * MINUTE_MS
+        return list(generated_candles(market, start, MARKET_END_MS, 1))
+    if not candles.is_file():
+        raise OperatorError(f"--candles {candles}: there is no such file")
+    records = list(islice(iter_candles(candles, Subscription("candles", subject, "candle", "1m")), count))
     if not records:
         raise OperatorError(f"--candles {candles} holds no candle")
-    raw = [contract.raw_input_type.model_validate(msgspec.structs.asdict(record)) for record in records]
-    ticks = []
-    for end in range(max(1, len(raw) - rounds + 1), len(raw) + 1):
-        payload, fault = encode_model_input(contract, raw[max(0, end - RECORDS_SEEN) : end])
-        if fault:
-            raise OperatorError(f"the contract cannot make an input: {fault}")
-        ticks.append(Tick(subject, records[end - 1].at, msgspec.json.decode(payload)))
-    return ticks
+    return records
 
 
 async def _check_all(

@@ -29,7 +29,9 @@ from coordinator.infra.models.host.process import (
 from coordinator.infra.rotated_log import read_end
 from coordinator.streams.contract import CrunchContract, ScheduledPrediction
 from coordinator.streams.net.outbound import keep_this_machine_from_proxies
-from coordinator.streams.predictions.stage import BUDGET_SHARE, check_output
+from coordinator.streams.predictions.calls import NONE
+from coordinator.streams.predictions.judging import check_output
+from coordinator.streams.predictions.stage import BUDGET_SHARE
 
 HOST = "127.0.0.1"
 LOG_BYTES_MAX = 4000
@@ -122,11 +124,11 @@ class ModelTrial:
         for number, tick in enumerate(self._ticks):
             began = time.monotonic()
             until = began + self._budget_seconds
-            values = method.tick_values(tick.data, tick.subject, tick.asof_ts)
+            values = method.tick_values(tick.data, tick.subject, tick.asof_ts, NONE)
             self._now = f"{method.tick}()"
             await self._ask(stub, method.tick, values, until)  # what it returns nobody looks at
             for schedule in schedules:
-                if schedule.scope.subject in (None, tick.subject):
+                if schedule.scope.asks(tick.subject):
                     self._now = f"{method.predict}() for {schedule.scope_key}"
                     answer = await self._ask(stub, method.predict, self._arguments(schedule, tick), until)
                     sizes.append(self._judge(answer))
@@ -151,6 +153,7 @@ class ModelTrial:
             horizon_seconds=schedule.scope.horizon_seconds,
             step_seconds=schedule.scope.step_seconds,
             params=schedule.params,
+            performance=NONE,
         )
 
     async def _ask(self, stub: Any, name: str, arguments: list[Any], until: float) -> Any:

@@ -12,8 +12,10 @@ from tests.waiting import limit
 
 from coordinator.infra.models.in_hand import InHand
 from coordinator.streams import events as ev
+from coordinator.streams.agents.owning.tenure import Tenure
 from coordinator.streams.agents.predict.worker import PredictTenure
 from coordinator.streams.contract import CrunchContract
+from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.log.counting import Counter
 from coordinator.streams.log.envelope import (
     ENVELOPE_VERSION,
@@ -59,12 +61,15 @@ class Scene:
 
     def tick(self, at: int) -> None:
         """The feed's clock stands at `at`."""
+        self.told(ev.ClockTicked(id=f"tick/{at}", at=at, data=ev.ClockTickedData(rehearsal=False)))
+
+    def told(self, *events: ev.AnyEvent) -> None:
+        """The feed says so, in one decision."""
         records = self.log.records["feeds"]
         if not records:
             records.append(encode_append(Append(e=ENVELOPE_VERSION, epoch=1, seq=0, claim="feed")))
         self._feeds += 1
-        ticked = ev.ClockTicked(id=f"tick/{at}", at=at, data=ev.ClockTickedData(rehearsal=False))
-        records.extend(encode_decision([ticked], epoch=1, seq=self._feeds, upto={}, need={}))
+        records.extend(encode_decision(list(events), epoch=1, seq=self._feeds, upto={}, need={}))
 
     def clock(self) -> float:
         return asyncio.get_running_loop().time() + self.now
@@ -77,6 +82,12 @@ class Scene:
         for one in inputs:
             self._seq += 1
             records.extend(encode_decision([one], epoch=1, seq=self._seq, upto={}, need={"feeds": Need()}))
+
+    async def inputs_made(self) -> None:
+        """The input stage makes of `feeds` what is due; a new owner each time."""
+        tenure = Tenure(self.log, InputStage(lambda _: self.contract), "feed")
+        await tenure.start()
+        await tenure.close()
 
     def command(self, event: ev.Event) -> None:
         self.log.records["commands"].append(encode_event(event))

@@ -104,6 +104,8 @@ def _emission(contract: CrunchContract) -> str:
 
 
 def _json(model: Any) -> str:
+    if isinstance(model, dict):
+        return " ".join(f"{name} {_json(one)}" for name, one in model.items())
     return (
         "none"
         if model is None

@@ -25,7 +25,7 @@ import msgspec
 from model_runner_client.grpc.generated.dynamic_subclass_pb2 import CallRequest
 
 from coordinator.infra.models.announced import NOT_CONNECTED, AnnouncedModels
-from coordinator.infra.models.host.variants import encode_arguments
+from coordinator.infra.models.host.variants import SharedValues
 from coordinator.infra.models.orchestrator import take_over
 from coordinator.infra.models.outcomes import (
     BAD_IMPLEMENTATION,
@@ -87,7 +87,7 @@ class RunnerClientGateway:
         self._report_failures = report_failures
         self._call_seconds_max = call_seconds_max
         self._token = credentials.token
-        self._encoded: tuple[Sequence[Any] | None, Any] = (None, None)
+        self._encode = SharedValues().encode_arguments
         self._runner: Any = None
         self._report: Any = None
         self._connection: asyncio.Task[None] | None = None
@@ -166,9 +166,7 @@ class RunnerClientGateway:
         """
         if not model_ids or self._runner is None:
             return {model_id: self._absent(model_id) for model_id in model_ids}
-        if self._encoded[0] is not arguments:  # one tick goes to every model: it is encoded once
-            self._encoded = (arguments, encode_arguments(arguments))
-        encoded = self._encoded[1]
+        encoded = self._encode(arguments)
         timeout_seconds = min(timeout_seconds, self._call_seconds_max)
         if len(model_ids) == 1:
             (model_id,) = model_ids

@@ -25,6 +25,7 @@ from coordinator.streams.audit.redo import Scope, Topics, redo
 from coordinator.streams.audit.rosters import check_rosters
 from coordinator.streams.audit.scores import check_feed, check_inputs, check_predictions, check_scores
 from coordinator.streams.audit.sums import check_checkpoint, check_emission, check_snapshots
+from coordinator.streams.audit.told import check_told
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.events import CheckpointData
 from coordinator.streams.inputs.stage import InputStage
@@ -107,7 +108,8 @@ def check_chain(chain: Chain, checkpoint: CheckpointData, contracts: Contracts) 
     records = check_records(chain, rounds)
     yield "feed", f"{records}; {check_feed(chain, rounds, contracts)}"
     yield "input", check_inputs(chain, rounds, contracts)
-    yield "predictions", f"{check_rosters(chain, rounds)}; {check_predictions(chain, rounds)}"
+    asked = f"{check_rosters(chain, rounds)}; {check_predictions(chain, rounds)}"
+    yield "predictions", asked + check_told(chain, rounds, contracts)
     yield "scores", check_scores(chain, rounds, contracts) + check_ensembles(chain, rounds, contracts)
     yield "snapshots", check_snapshots(chain, rounds, checkpoint, contracts)
     yield "checkpoint", check_checkpoint(chain, checkpoint)

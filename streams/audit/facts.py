@@ -43,6 +43,7 @@ from coordinator.streams.events import (
     StateCarriedData,
 )
 from coordinator.streams.log.counting import Decision
+from coordinator.streams.predictions.performance import LastPeriod
 from coordinator.streams.scores.round_scorer import Carried
 
 UNCHANGED = msgspec.Raw(b"")
@@ -94,6 +95,8 @@ class Chain:
         self.inputs: dict[str, InputReceivedData] = {}
         self.resolved: dict[tuple[str, int], tuple[InputResolved, int]] = {}
         self.rosters: dict[str, RoundOpened] = {}
+        self.known: dict[str, int] = {}
+        """input_id -> the last offset of `feeds` that its input was made of."""
         self.opened_counts: Count[str] = Count()
         self.models: list[tuple[int, AnyEvent]] = []
         """(seq of its decision, event) for each event of `models`, in order."""
@@ -113,6 +116,8 @@ class Chain:
         """(input_id, scope_key) -> what the round changed in the state of its holder."""
         self.snapshots: dict[str, SnapshotTakenData] = {}
         self.periods: dict[int, PeriodClosedData] = {}
+        self.periods_closed: list[LastPeriod] = []
+        """Of each decision of `snapshots` that closed one."""
         self._joined: dict[str, list[tuple[int, int]]] = defaultdict(list)
         """Player -> (resolvable_at, point) of its rounds whose point is before those of all rounds resolved earlier."""
         self.checkpoints: dict[str, CheckpointData] = {}
@@ -137,6 +142,10 @@ class Chain:
             self.models_seq = decision.seq
             self.models.extend((decision.seq, event) for event in decision.events)
             return
+        if decision.topic == "snapshots":
+            last = LastPeriod()
+            last.take(decision.seq, decision.events)
+            self.periods_closed += [last] if last.seq >= 0 else []
         for event in decision.events:
             match event:
                 case CrunchConfigured():
@@ -148,6 +157,7 @@ class Chain:
                 case InputReceived(data=data):
                     if not self._passes_over(data):
                         self.inputs[data.input_id] = data
+                        self.known[data.input_id] = decision.upto.get("feeds", (1 << 62, 0))[0]
                 case InputResolved(data=data) if data.input_id in self.inputs:
                     feeds_offset = decision.upto.get("feeds", (1 << 62, 0))[0]
                     self.resolved[data.input_id, data.horizon_seconds] = (event, feeds_offset)

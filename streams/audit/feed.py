@@ -18,11 +18,9 @@ def check_records(chain: Chain, rounds: Sequence[Asked]) -> str:
     """Check the records of every subject of the rounds, from its first point to the end of its last horizon."""
     spans: dict[str, tuple[int, int]] = {}
     for input_data, _, horizon in rounds:
-        first, last = spans.get(input_data.subject, (input_data.point, input_data.point))
-        spans[input_data.subject] = (
-            min(first, input_data.point),
-            max(last, input_data.point + horizon * 1000),
-        )
+        for subject in chain.terms.at(input_data.point).members(input_data.subject):
+            first, last = spans.get(subject, (input_data.point, input_data.point))
+            spans[subject] = (min(first, input_data.point), max(last, input_data.point + horizon * 1000))
     count = 0
     for subject, (first, last) in sorted(spans.items()):
         seen = [record for record in chain.records[subject] if first <= record.at <= last]

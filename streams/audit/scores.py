@@ -17,6 +17,7 @@ from coordinator.streams.audit.facts import Asked, Chain, Contracts, Seen, broke
 from coordinator.streams.audit.whole_rounds import any_answer_scores, check_carried, round_again
 from coordinator.streams.contract import CrunchContract, NoScore
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
+from coordinator.streams.contract.subjects import by_subject, typed_truth
 from coordinator.streams.contract.trial_answers import answers_to_try, recorded
 from coordinator.streams.events import RoundScoredData, Terms
 from coordinator.streams.log.finite import is_number
@@ -30,7 +31,7 @@ PERCENTILES = {"worst": 1e-9, "worst_percentile": 10, "percentile": None}
 # --- feed and inputs ---------------------------------------------------------------------------------------
 
 
-def _known(chain: Chain, subject: str, terms: Terms, offset: int) -> list[Seen]:
+def known_records(chain: Chain, subject: str, terms: Terms, offset: int) -> list[Seen]:
     """The subject's records of the contract's feed as known at an offset of `feeds`: of each the latest revision."""
     latest: dict[int, Seen] = {}
     for seen in chain.records[subject]:
@@ -71,27 +72,38 @@ def check_feed(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) -> s
         if event.data.truth is None:
             continue
         terms = chain.terms.at(input_data.point)
-        if input_data.subject in revised:
-            seen = _known(chain, input_data.subject, terms, offset)
-        else:  # no record was revised or backfilled: the same records are known at any offset
-            seen = latest.setdefault(input_data.subject, _known(chain, input_data.subject, terms, 1 << 62))
-        window = _window(seen, input_data.point, event.data.resolvable_at)
         contract = contracts(input_data.contract_hash)
-        typed = [
-            contract.raw_input_type.model_validate(
-                msgspec.structs.asdict(record.event.data) | {"at": record.at}
-            )
-            for record in window
-        ]
-        used |= {record.event.id for record in window}
-        truth = contract.ground_truth_type.model_validate(contract.resolve_ground_truth(typed))
-        again = truth.model_dump(mode="json", by_alias=True)
+        truth_of: dict[str, Any] = {}
+        for subject in terms.members(input_data.subject):
+            if subject in revised:
+                seen = known_records(chain, subject, terms, offset)
+            else:  # no record was revised or backfilled: the same records are known at any offset
+                seen = latest.setdefault(subject, known_records(chain, subject, terms, 1 << 62))
+            window = _window(seen, input_data.point, event.data.resolvable_at)
+            used |= {record.event.id for record in window}
+            truth_of[subject] = _truth(contract, window)
+        again = truth_of.get(input_data.subject, truth_of)
         if again != event.data.truth:
             broken(
                 "feed",
                 f"input {input_data.input_id}, {horizon} s: recorded is {event.data.truth}, the records give {again}",
             )
     return f"{len(used)} records, {len(truths)} truths computed again"
+
+
+def raw_inputs(contract: CrunchContract, seen: Sequence[Seen]) -> list[Any]:
+    """The records as the contract's functions get them."""
+    return [
+        contract.raw_input_type.model_validate(msgspec.structs.asdict(record.event.data) | {"at": record.at})
+        for record in seen
+    ]
+
+
+def _truth(contract: CrunchContract, window: Sequence[Seen]) -> dict[str, Any]:
+    typed = contract.ground_truth_type.model_validate(
+        contract.resolve_ground_truth(raw_inputs(contract, window))
+    )
+    return typed.model_dump(mode="json", by_alias=True)
 
 
 def _window(seen: Sequence[Seen], point: int, end: int) -> list[Seen]:
@@ -107,11 +119,12 @@ def check_inputs(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) ->
     for input_data in inputs.values():
         terms = chain.terms.at(input_data.point)
         contract = contracts(input_data.contract_hash)
-        if input_data.subject not in terms.subjects:
+        if not set(terms.members(input_data.subject)) <= set(terms.subjects):
             broken("input", f"{input_data.input_id} is about {input_data.subject}, which no scope asks for")
         try:
-            contract.input_type.model_validate(msgspec.json.decode(input_data.payload))
-        except ValueError as error:
+            payload = msgspec.json.decode(input_data.payload)
+            by_subject(contract, input_data.scopes[0].scope_key, payload, contract.input_type.model_validate)
+        except (ValueError, KeyError, TypeError) as error:
             broken("input", f"{input_data.input_id} is not of the contract's input type: {error}")
     return f"{len(inputs)} inputs, the last at {max(input_data.point for input_data in inputs.values())} ms"
 
@@ -150,13 +163,11 @@ def check_predictions(chain: Chain, rounds: Sequence[Asked]) -> str:
     return f"{kinds['PENDING']} answers of {len(models)} models, {absent} absent, {failed} failed"
 
 
-def score_again(
-    contract: CrunchContract, output: Any, truth: dict[str, Any]
-) -> dict[str, int] | NoScore | None:
-    """The units of each numeric field by the contract; None: it refuses the answer; NoScore: no score yet."""
-    score = contract.score_prediction(
-        contract.output_type.model_validate(output), contract.ground_truth_type.model_validate(truth)
-    )
+def score_again(contract: CrunchContract, output: Any, truth: Any) -> dict[str, int] | NoScore | None:
+    """The units of each numeric field by the contract and a typed truth; None: it refuses the answer; NoScore: no
+    score yet.
+    """
+    score = contract.score_prediction(contract.output_type.model_validate(output), truth)
     if isinstance(score, NoScore):
         return score
     fields = contract.score_type.model_validate(score).__dict__
@@ -214,7 +225,9 @@ def check_scores(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) ->
             if whole is not None:
                 units_again = whole.units.get(answer.model_id)
             else:
-                units_again, without_score = _scored(contract, msgspec.json.decode(answer.output), truth)
+                units_again, without_score = _scored(
+                    contract, scope_key, msgspec.json.decode(answer.output), truth
+                )
                 if without_score is not None:
                     (refused if without_score == "refused" else no_score).add(answer.model_id)
             if units_again != recorded_units or (recorded_units is not None) != (entry.status == "SCORED"):
@@ -231,7 +244,7 @@ def check_scores(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) ->
         if scorable and not values and whole is not None:
             scorable = any_answer_scores(chain, (input_data, scope_key, horizon), contract, answers, truth)
         elif scorable and not values and truth is not None:
-            scorable = _scores_any(contract, truth)
+            scorable = _scores_any(contract, scope_key, truth)
         for model_id, fault in faults.items():
             # A missing truth is the node's fault. With a truth, it is nobody's fault if the contract says so, and the
             # model's if the contract refused its answer or can score another answer. If it can score none, the author
@@ -247,13 +260,13 @@ def check_scores(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) ->
 
 
 def _scored(
-    contract: CrunchContract, output: Any, truth: dict[str, Any] | None
+    contract: CrunchContract, scope_key: str, output: Any, truth: dict[str, Any] | None
 ) -> tuple[dict[str, int] | None, Literal["refused", "no score"] | None]:
     """(units, None) of a score; (None, why) without a score, where why is None if the contract's function failed."""
     if truth is None:
         return None, None
     try:
-        units = score_again(contract, output, truth)
+        units = score_again(contract, output, typed_truth(contract, scope_key, truth))
     except AUTHORS_ERRORS:  # then it must have failed in the node, too
         return None, None
     if isinstance(units, NoScore):
@@ -263,10 +276,10 @@ def _scored(
     return units, "refused" if units is None else None
 
 
-def _scores_any(contract: CrunchContract, truth: dict[str, Any]) -> bool:
+def _scores_any(contract: CrunchContract, scope_key: str, truth: dict[str, Any]) -> bool:
     """Whether the contract can score any of the sample answers with this truth."""
     answers = answers_to_try(contract.output_type)[:ANSWERS_TRIED]
-    return any(_scored(contract, recorded(answer), truth)[0] is not None for answer in answers)
+    return any(_scored(contract, scope_key, recorded(answer), truth)[0] is not None for answer in answers)
 
 
 def _check_charges(

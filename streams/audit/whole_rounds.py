@@ -21,6 +21,7 @@ from coordinator.streams.contract import (
     RoundScores,
 )
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
+from coordinator.streams.contract.subjects import typed_truth
 from coordinator.streams.contract.trial_answers import answers_to_try
 from coordinator.streams.contract.trial_answers import recorded as recorded_answer
 from coordinator.streams.events import AnswerEntry
@@ -89,9 +90,7 @@ def round_again(
         contract.output_type.model_validate,
     )
     try:
-        scores = contract.score_round(
-            round_answers, contract.ground_truth_type.model_validate(truth), context
-        )
+        scores = contract.score_round(round_answers, typed_truth(contract, scope_key, truth), context)
         return _read(
             scores if isinstance(scores, RoundScores) else RoundScores(scores),
             asked_answers,

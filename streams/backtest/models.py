@@ -29,8 +29,9 @@ from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.log.reasons import as_reason
 from coordinator.streams.ports import ModelInfo, ModelNotice, ModelReply, Outcome
 from coordinator.streams.predictions.answer_size import answer_size_fault
-from coordinator.streams.predictions.calls import calls_of
-from coordinator.streams.predictions.stage import BUDGET_SHARE, Answers
+from coordinator.streams.predictions.calls import Calls
+from coordinator.streams.predictions.judging import Answers
+from coordinator.streams.predictions.stage import BUDGET_SHARE
 from coordinator.streams.predictions.strikes import Strikes
 
 RESTARTS_MAX = 4
@@ -84,22 +85,27 @@ class ProcessModels:
         """All that are known."""
         return known
 
-    def answers(self, opened: RoundOpened, data: InputReceivedData, contract: CrunchContract) -> Answers:
+    def answers(
+        self, opened: RoundOpened, data: InputReceivedData, contract: CrunchContract, calls: Calls
+    ) -> Answers:
         """Ask all, then take what each says."""
         asked = [entry.model_id for entry in opened.data.roster if entry.model_id in self._running]
-        calls = calls_of(data, contract, data.payload)  # the very bytes that the log holds
-        method = contract.call_method
-        question = encoded(
-            Question(method.tick, calls.tick, method.predict, [values for _, values in calls.predicts])
-        )
+        calls, method = calls.raw(), contract.call_method  # the very bytes that the log holds
+
+        def question_of(model_id: str) -> bytes:
+            predicts = [values for _, values in calls.predicts(model_id)]
+            return encoded(Question(method.tick, calls.tick(model_id), method.predict, predicts))
+
+        usual = question_of("")
         until = self._monotonic() + BUDGET_SHARE * contract.deadline_seconds
         lost: dict[str, ModelReply] = {}
         for model_id in asked:
             try:
+                question = usual if calls.is_usual(model_id) else question_of(model_id)
                 self._running[model_id].ask(question)
             except GoneError as error:
                 lost[model_id] = self._lost(model_id, Outcome.CRASHED, str(error))
-        keys = [scope.scope_key for scope, _ in calls.predicts]
+        keys = [scope.scope_key for scope in data.scopes]
         replies: dict[str, Mapping[str, ModelReply]] = {}
         for model_id in asked:
             reply = lost.get(model_id) or self._taken(model_id, keys, until, contract)

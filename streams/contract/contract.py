@@ -9,15 +9,17 @@ The default challenge: the sign of the return over the horizon, scored by a quad
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, Literal
 
 import msgspec
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from coordinator.streams.contract import defaults
+from coordinator.streams.contract.absence import AbsenceConstant, AbsencePercentile
 from coordinator.streams.contract.aggregation import Aggregation, AggregationWindow, Ewma, RankingDirection
 from coordinator.streams.contract.boards import Board
+from coordinator.streams.contract.call_method import PREDICT_NAMES, CallMethod
 from coordinator.streams.contract.coverage import Coverage
 from coordinator.streams.contract.emission import FRAC64_ONE
 from coordinator.streams.contract.ensembles import ENSEMBLES_MAX, Ensemble
@@ -64,10 +66,9 @@ __all__ = [
 ]
 
 
-METHOD_NAME = r"^[A-Za-z][A-Za-z0-9_]*$"
-PREDICT_NAMES = frozenset({"subject", "horizon_seconds", "step_seconds", "scope_key", "asof_ts", "params"})
-"""What a prediction may be called with beside the params of its schedule."""
 PARAMS_BYTES_MAX = 8192
+JOINT = "+"  # between the names of subjects that are asked together
+INPUT_RECORDS_MAX = 50_000  # 30 days of minutes are 43,200
 
 
 class _Strict(BaseModel):
@@ -77,12 +78,35 @@ class _Strict(BaseModel):
 class PredictionScope(_Strict):
     """What is predicted. `subject` None: one scope for each feed subject."""
 
-    subject: str | None = None
-    """One feed subject, such as `BTCUSD`; None: each subject of the feed."""
+    subject: str | tuple[str, ...] | None = None
+    """One feed subject, such as `BTCUSD`; None: each subject of the feed, by itself; `("BTCUSD", "ETHUSD")`: these
+    together, in one tick and one answer, as the subject `BTCUSD+ETHUSD`. What a model's `tick` and the scoring get is
+    then by subject: `{"BTCUSD": .., "ETHUSD": ..}`, each as `build_input` and `resolve_ground_truth` give it."""
     horizon_seconds: int = Field(default=60, gt=0)
     """How far ahead: the truth is known this long after the round's point."""
     step_seconds: int = Field(default=15, gt=0)
     """The step that a model is told, for answers that go step by step to the horizon."""
+
+    @field_validator("subject")
+    @classmethod
+    def _are_several(cls, subject: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
+        if isinstance(subject, tuple) and (len(set(subject)) < max(len(subject), 2) or "" in subject):
+            raise ValueError(f"subject: {subject} are not two or more, each named once")
+        return subject
+
+    @property
+    def name(self) -> str | None:
+        """The subject that it is asked as; None: each of the feed."""
+        return JOINT.join(self.together) or self.subject  # type: ignore[return-value]
+
+    def asks(self, subject: str) -> bool:
+        """Is it asked of this subject?"""
+        return self.name == subject or (self.name is None and JOINT not in subject)
+
+    @property
+    def together(self) -> tuple[str, ...]:
+        """The subjects that are asked together; empty for one by itself."""
+        return self.subject if isinstance(self.subject, tuple) else ()
 
 
 class ScheduledPrediction(_Strict):
@@ -117,63 +141,6 @@ class ScheduledPrediction(_Strict):
         return params
 
 
-class AbsenceConstant(_Strict):
-    """A missing answer counts as this score."""
-
-    value: float = Field(allow_inf_nan=False)
-    """The score that a missing answer counts as."""
-
-
-class AbsencePercentile(_Strict):
-    """A missing answer counts as this percentile of the round's scores, from the worse end (nearest rank)."""
-
-    percent: float = Field(gt=0, le=100)
-    """25: a quarter of the round's scores are no better."""
-
-
-class CallMethod(_Strict):
-    """The names of a model's two methods, and what each is given, in order.
-
-    `data` is the model input, `asof_ts` the input's point in ms. Some challenges tick by `feed_update`.
-    """
-
-    tick: str = Field(default="tick", pattern=METHOD_NAME)
-    """The method that receives each new input."""
-    tick_arguments: tuple[Literal["data", "subject", "asof_ts"], ...] = ("data",)
-    """What `tick` is called with, in order."""
-    predict: str = Field(default="predict", pattern=METHOD_NAME)
-    """The method that is asked for an answer, once for each scope."""
-    predict_arguments: tuple[str, ...] = ("subject", "horizon_seconds", "step_seconds")
-    """What `predict` is called with, in order: `subject`, `horizon_seconds`, `step_seconds`, `scope_key`, `asof_ts`,
-    `params` (the schedule's, as an object), or the name of one of them."""
-
-    def tick_values(self, data: Any, subject: str, asof_ts: int) -> list[Any]:
-        """What one tick is called with, in order."""
-        values = {"data": data, "subject": subject, "asof_ts": asof_ts}
-        return [values[name] for name in self.tick_arguments]
-
-    def predict_values(
-        self,
-        subject: str,
-        asof_ts: int,
-        scope_key: str,
-        horizon_seconds: int,
-        step_seconds: int,
-        params: Mapping[str, Any],
-    ) -> list[Any]:
-        """What one prediction is called with, in order. Raises KeyError for an argument that no param is."""
-        values: dict[str, Any] = {
-            **params,
-            "params": dict(params),
-            "subject": subject,
-            "horizon_seconds": horizon_seconds,
-            "step_seconds": step_seconds,
-            "scope_key": scope_key,
-            "asof_ts": asof_ts,
-        }
-        return [values[name] for name in self.predict_arguments]
-
-
 class CrunchContract(BaseModel):
     """One crunch. Unknown fields are refused, so that a typing mistake is not a silent default."""
 
@@ -202,6 +169,11 @@ class CrunchContract(BaseModel):
     aggregation: Aggregation = Aggregation()
     """How scores become a board and a payment."""
 
+    input_records: int = Field(default=120, gt=0, le=INPUT_RECORDS_MAX)
+    """How many records up to its point an input is made of, at most: what `build_input` is given of a subject."""
+    input_records_first: int = Field(default=0, ge=0, le=INPUT_RECORDS_MAX)
+    """How many the first tick of a model is made of: of one that joined or was restarted, or that did not answer the
+    round before, and so may have missed its tick. 0: as many as any other."""
     deadline_seconds: float = Field(default=10, gt=0, le=3600)
     """How long a model may take, from the moment the input is made. What comes later is ABSENT by its model's fault."""
     grace_seconds: float = Field(default=5, ge=0, le=86400)
@@ -258,7 +230,8 @@ class CrunchContract(BaseModel):
     """Who takes the whole pool of data providers (base58); None: that pool is empty."""
 
     build_input: Callable[[list[Any]], Any] = defaults.build_input
-    """(feed records up to now, oldest first) -> input_type or its dict. It is called once for a round and subject.
+    """(feed records up to now, oldest first) -> input_type or its dict. Once for a round and subject, with the last
+    `input_records`; once more with `input_records_first` where a model needs those.
 
     Each record is a `raw_input_type`: see `RawInput`. What it gives is JSON without NaN, and all that a model is told.
 

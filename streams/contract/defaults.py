@@ -14,20 +14,18 @@ from typing import Any
 from coordinator.streams.contract.emission import emission_of, tier_shares
 from coordinator.streams.log.finite import is_number
 
-CANDLES_SEEN = 120
-
 
 def build_input(feed_records: Sequence[Any]) -> dict[str, Any]:
     """`{symbol, asof_ts (ms), candles: [{ts (open, ms), open, high, low, close, volume}]}`, oldest first.
 
-    Ticks give `ticks: [{ts, price}]` instead. `feed_records` are raw inputs up to now; the last 120 are used.
+    Ticks give `ticks: [{ts, price}]` instead. `feed_records` are raw inputs up to now: the last 120 where the contract
+    leaves `input_records` as it is.
     """
     last = feed_records[-1]
-    window = feed_records[-CANDLES_SEEN:]
     head = {"symbol": last.subject, "asof_ts": last.at}
     if last.kind == "candle":
-        return head | {"candles": [{"ts": record.ts_event, **record.values} for record in window]}
-    return head | {"ticks": [{"ts": record.ts_event, **record.values} for record in window]}
+        return head | {"candles": [{"ts": record.ts_event, **record.values} for record in feed_records]}
+    return head | {"ticks": [{"ts": record.ts_event, **record.values} for record in feed_records]}
 
 
 def _price(record: Any) -> float:

@@ -47,12 +47,16 @@ def make_terms(
     """
     scopes: list[Scope] = []
     for schedule in contract.schedules():
-        wanted = schedule.scope.subject
-        if wanted is not None and wanted not in settings.feed_subjects:
-            message = (
-                f"scheduled_predictions: scope {schedule.scope_key!r} has the subject {wanted!r}, "
-                f"which is none of FEED_SUBJECTS {list(settings.feed_subjects)}"
-            )
+        name, together = schedule.scope.name, schedule.scope.together
+        for one in together or ([name] if name else []):
+            if one not in settings.feed_subjects:
+                message = (
+                    f"scheduled_predictions: scope {schedule.scope_key!r} has the subject {one!r}, "
+                    f"which is none of FEED_SUBJECTS {list(settings.feed_subjects)}"
+                )
+                raise OperatorError(message)
+        if together and name in settings.feed_subjects:
+            message = f"scheduled_predictions: {name!r} means {list(together)} together, and is in FEED_SUBJECTS too"
             raise OperatorError(message)
         scopes.extend(
             Scope(
@@ -62,8 +66,9 @@ def make_terms(
                 step_seconds=schedule.scope.step_seconds,
                 interval_seconds=schedule.interval_seconds,
                 order=schedule.order,
+                together=list(together),
             )
-            for subject in ([wanted] if wanted else settings.feed_subjects)
+            for subject in ([name] if name else settings.feed_subjects)
         )
     aggregation = contract.aggregation
     for window in aggregation.windows:
@@ -122,6 +127,7 @@ def make_terms(
         boards=board_terms(aggregation.boards, scopes, [window.name for window in aggregation.windows]),
         ensembles=[_ensemble(contract, one) for one in contract.ensembles],
         calendar=calendar,
+        input_records_max=max(contract.input_records, contract.input_records_first),
     )
 
 
@@ -221,9 +227,13 @@ def asking_as(held: Terms, wanted: Terms) -> Terms:
     if wanted.contract_hash != held.contract_hash:
         subjects_of: dict[str, list[str]] = {}
         for scope in held.scopes:
-            subjects_of.setdefault(scope.scope_key, []).append(scope.subject)
+            if not scope.together:
+                subjects_of.setdefault(scope.scope_key, []).append(scope.subject)
         one_of = {scope.scope_key: scope for scope in reversed(held.scopes)}
         scopes = [
+            scope for scope in held.scopes if scope.together and set(scope.together) <= set(wanted.subjects)
+        ]
+        scopes += [
             msgspec.structs.replace(one_of[key], subject=subject)
             for key, subjects in subjects_of.items()
             for subject in wanted.subjects
@@ -308,8 +318,9 @@ class TermsInForce(msgspec.Struct):
                 continue
             if terms.feed != feed:
                 return f"at {start} from {_named(feed)} to {_named(terms.feed)}"
-            if subject not in terms.subjects:
-                return f"at {start} {subject} was taken out"
+            for one in self.at(point).members(subject):
+                if one not in terms.subjects:
+                    return f"at {start} {one} was taken out"
         return None
 
     def _cut(self, time_ms: int, of: Callable[[Terms, int], tuple[int, int]]) -> tuple[int, int]:

@@ -88,12 +88,14 @@ class Engine:
         self.checkpoints = CheckpointStage(crunch_id, contracts, settle_rehearsals=settle_rehearsals)
         self._feeds = Owner(log, self.feeds)
         self.models = ModelsOwner(log, models or NoModels())
-        rounds = RoundsOwner(log, models or NoModels(), contracts, self.models, lambda: self.feeds.own.clock)
+        self._rounds = RoundsOwner(
+            log, models or NoModels(), contracts, self.models, lambda: self.feeds.own.clock
+        )
         self.owners: tuple[Owner, ...] = (
             self._feeds,
             self.models,
             Owner(log, self.inputs),
-            rounds,
+            self._rounds,
             Owner(log, ScoreStage(contracts)),
             Owner(log, self.snapshots),
             Owner(log, self.checkpoints),
@@ -217,6 +219,7 @@ class Engine:
         for owner in self.owners:
             for source, need in owner.stage.need.items():
                 needs[source] = min(needs[source], need.offset)
+        needs["snapshots"] = min(needs["snapshots"], self._rounds.snapshots_needed)
         return needs
 
     def _trim(self) -> None:

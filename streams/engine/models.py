@@ -24,8 +24,8 @@ from coordinator.streams.events import (
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.reasons import as_reason
 from coordinator.streams.ports import ModelInfo, ModelNotice, ModelReply, Outcome
-from coordinator.streams.predictions.calls import calls_of
-from coordinator.streams.predictions.stage import Answers, judge
+from coordinator.streams.predictions.calls import Calls
+from coordinator.streams.predictions.judging import Answers, judge
 
 Replies = Mapping[str, Mapping[str, ModelReply]]
 """model_id -> scope_key -> reply."""
@@ -42,8 +42,10 @@ class Models(Protocol):
         """Whom this input's round asks; `known` are those that are seen, not left and not banned."""
         ...
 
-    def answers(self, opened: RoundOpened, data: InputReceivedData, contract: CrunchContract) -> Answers:
-        """One entry per roster entry and scope of the round."""
+    def answers(
+        self, opened: RoundOpened, data: InputReceivedData, contract: CrunchContract, calls: Calls
+    ) -> Answers:
+        """One entry per roster entry and scope of the round. `calls` are what each is called with."""
         ...
 
 
@@ -56,7 +58,13 @@ class NoModels:
     def roster(self, data: InputReceivedData, known: list[RosterEntry]) -> list[RosterEntry]:  # noqa: ARG002
         return known
 
-    def answers(self, opened: RoundOpened, data: InputReceivedData, contract: CrunchContract) -> Answers:
+    def answers(
+        self,
+        opened: RoundOpened,
+        data: InputReceivedData,
+        contract: CrunchContract,
+        calls: Calls,  # noqa: ARG002
+    ) -> Answers:
         return judged(opened, data, contract, {})
 
 
@@ -84,27 +92,33 @@ class Functions(NoModels):
         player = self._players.get(model_id, f"{model_id}-cruncher")
         return ModelInfo(model_id, model_id, f"{model_id}-1", player, player)
 
-    def answers(self, opened: RoundOpened, data: InputReceivedData, contract: CrunchContract) -> Answers:
+    def answers(
+        self, opened: RoundOpened, data: InputReceivedData, contract: CrunchContract, calls: Calls
+    ) -> Answers:
         """Each model's own, one model after the other in the order of the roster."""
-        replies = {entry.model_id: self._ask(entry.model_id, data, contract) for entry in opened.data.roster}
+        replies = {
+            entry.model_id: self._ask(entry.model_id, data, contract, calls) for entry in opened.data.roster
+        }
         return judged(opened, data, contract, replies)
 
     def _ask(
-        self, model_id: str, data: InputReceivedData, contract: CrunchContract
+        self, model_id: str, data: InputReceivedData, contract: CrunchContract, calls: Calls
     ) -> Mapping[str, ModelReply]:
-        model, calls, method = self._models[model_id], calls_of(data, contract), contract.call_method
+        model, method = self._models[model_id], contract.call_method
+        predicts = [(scope, _of_its_own(values)) for scope, values in calls.predicts(model_id)]
         if hasattr(model, method.predict):
-            ticked = _called(model_id, getattr(model, method.tick, None), calls.tick, looked_at=False)
+            tick = _of_its_own(calls.tick(model_id))
+            ticked = _called(model_id, getattr(model, method.tick, None), tick, looked_at=False)
             if ticked.outcome is not Outcome.OK:
-                return {scope.scope_key: ticked for scope, _ in calls.predicts}
+                return {scope.scope_key: ticked for scope, _ in predicts}
             predict = getattr(model, method.predict)
-            return {scope.scope_key: _called(model_id, predict, values) for scope, values in calls.predicts}
+            return {scope.scope_key: _called(model_id, predict, values) for scope, values in predicts}
         names = method.predict_arguments
         return {
             scope.scope_key: _called(
                 model_id, model, [msgspec.json.decode(data.payload), dict(zip(names, values, strict=True))]
             )
-            for scope, values in calls.predicts
+            for scope, values in predicts
         }
 
 
@@ -135,7 +149,13 @@ class RecordedAnswers:
         opened = self._opened.pop(data.input_id, None)
         return [] if opened is None else opened.data.roster
 
-    def answers(self, opened: RoundOpened, data: InputReceivedData, contract: CrunchContract) -> Answers:  # noqa: ARG002
+    def answers(
+        self,
+        opened: RoundOpened,  # noqa: ARG002
+        data: InputReceivedData,
+        contract: CrunchContract,  # noqa: ARG002
+        calls: Calls,  # noqa: ARG002
+    ) -> Answers:
         """As they were recorded, once."""
         self._answered.discard(data.input_id)
         return self._entries.pop(data.input_id, {})
@@ -171,6 +191,12 @@ def judged(
         )
         for scope in data.scopes
     }
+
+
+def _of_its_own(values: list[Any]) -> list[Any]:
+    """As a process of its own would have them: what one model does to them, no other sees."""
+    own: list[Any] = msgspec.json.decode(msgspec.json.encode(values))
+    return own
 
 
 def _called(

@@ -6,17 +6,21 @@ here: the clock is the feed's.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from coordinator.streams.contract import CrunchContract
-from coordinator.streams.engine.log import MemoryLog
+from coordinator.streams.contract import CallMethod, CrunchContract
+from coordinator.streams.engine.log import LogReader, MemoryLog
 from coordinator.streams.engine.models import Models
 from coordinator.streams.engine.owner import Owner
-from coordinator.streams.events import InputReceived, InputReceivedData
-from coordinator.streams.log.counting import Decision
+from coordinator.streams.events import InputReceived, InputReceivedData, RosterEntry, RoundHistory
+from coordinator.streams.inputs.ground_truth import TypedRecords
+from coordinator.streams.inputs.windows import History, first_tick
+from coordinator.streams.log.counting import Decision, TailCounter
 from coordinator.streams.log.errors import LogError
 from coordinator.streams.log.stage import Told
 from coordinator.streams.models.stage import ModelStage
+from coordinator.streams.predictions.calls import NONE, Calls, FirstTick
+from coordinator.streams.predictions.performance import LastPeriod
 from coordinator.streams.predictions.stage import Answered, Asked, PredictionStage
 
 
@@ -49,9 +53,16 @@ class RoundsOwner(Owner):
     ) -> None:
         super().__init__(log, PredictionStage())
         self._models, self._contracts, self._seen, self._clock = models, contracts, seen, clock
+        self._history, self._typed = History(), TypedRecords(contracts)
+        self._feeds: LogReader | None = None
+        self._snapshots, self._last = TailCounter("snapshots"), LastPeriod()
+        self._snapshots_read = 0
+        self.snapshots_needed = 0
+        """The offset in `snapshots` of the last closed period that models are told of, or behind what was read."""
 
     def take(self, decision: Decision) -> None:
         """Ask the models for each input that is not decided yet. Raises LogError for a round that was left open."""
+        self._history.learn(decision)
         for told in self.stage.unfold(decision):
             if isinstance(told.event, InputReceived) and not self.stage.decided("inputs", told.position):
                 self._round(told.event.data, told)
@@ -66,7 +77,46 @@ class RoundsOwner(Owner):
         clock = self._clock()
         self._seen.notice(max(clock, 0))
         roster = self._models.roster(data, self._seen.stage.models.roster())
-        self.put(stage.hear(Asked(data, roster, clock, self._seen.seq)))
+        contract, performance, each = self._contracts(data.contract_hash), None, NONE
+        history, first = self._first_tick(data, roster)
+        last = self._last_period(contract.call_method)
+        if last is not None:
+            performance, each = last.told(roster, self._contracts)
+        self.put(stage.hear(Asked(data, roster, clock, self._seen.seq, history, performance)))
         opened = state.open_rounds[data.input_id].opened
-        answers = self._models.answers(opened, data, self._contracts(data.contract_hash))
+        answers = self._models.answers(opened, data, contract, Calls(data, contract, first, each))
         self.put(stage.hear(Answered(data.input_id, answers, self._clock())))
+
+    def _first_tick(
+        self, data: InputReceivedData, roster: Sequence[RosterEntry]
+    ) -> tuple[RoundHistory | None, FirstTick | None]:
+        """Who gets the longer first tick, and the tick; none where the contract has none."""
+        if data.history is None:
+            return None, None
+        lacking = self.stage.state.own.first_ticks.lacking(data.subject, roster)
+        if not lacking:
+            return RoundHistory(subject=data.subject, models=[]), None
+        if self._feeds is None or self._feeds.counter.next_offset < self._history.start.offset:
+            self._history.begin()
+            self._feeds = LogReader(self.log, "feeds", self._history.start)
+        while self._feeds.counter.next_offset < self._history.end:
+            if (decision := self._feeds.step()) is not None:
+                self._history.take(decision)
+        windows = self._history.windows(data.history, data.point)
+        history, payload = first_tick(data, lacking, windows, self._typed)
+        return history, FirstTick(payload, {roster[i].model_id for i in history.models})
+
+    def _last_period(self, method: CallMethod) -> LastPeriod | None:
+        """The last closed period, as `snapshots` stands; None where models are not told of it."""
+        first = max(self._snapshots_read, self.log.bases.get("snapshots", 0))
+        self._snapshots_read = self.log.end("snapshots")
+        for offset in range(first, self._snapshots_read):
+            decision = self._snapshots.read(offset, self.log.record("snapshots", offset))
+            if decision is not None and method.asks_performance:
+                self._last.take(decision.seq, decision.events)
+                if self._last.seq == decision.seq:
+                    self.snapshots_needed = decision.first_offset
+        if not method.asks_performance:
+            self.snapshots_needed = self._snapshots_read
+            return None
+        return self._last

@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from coordinator.streams.events.base import Data, Event
+from coordinator.streams.events.terms import Feed
 
 
 class InputScope(Data, frozen=True):
@@ -16,6 +17,16 @@ class InputScope(Data, frozen=True):
     horizon_seconds: int
     step_seconds: int
     resolvable_at: int
+
+
+class InputHistory(Data, frozen=True):
+    """What the first tick of a model is made of: the records of a subject of the feed with `since` <= at <= point, as
+    `feeds` told them up to this decision.
+    """
+
+    feed: Feed
+    since: dict[str, int]
+    """subject -> when its oldest record became known, in ms."""
 
 
 class InputReceivedData(Data, frozen=True):
@@ -29,6 +40,8 @@ class InputReceivedData(Data, frozen=True):
     contract_hash: str
     rehearsal: bool
     payload: msgspec.Raw
+    history: InputHistory | None = None
+    """Where the contract gives a model more with its first tick."""
 
 
 class InputReceived(Event, frozen=True):

@@ -24,6 +24,27 @@ class RosterEntry(Data, frozen=True):
     """Whose model it is; empty where the orchestrator does not say."""
 
 
+class RoundHistory(Data, frozen=True):
+    """Which models get the longer first tick in a round, and what it says."""
+
+    subject: str
+    models: list[int]
+    """Indices into the roster, ascending."""
+    sha256: str = ""
+    """Of its JSON; empty where nobody gets it."""
+    reason: str = ""
+    """Why it could not be made: then they get the tick of the others, and this one in the next round."""
+
+
+class RoundPerformance(Data, frozen=True):
+    """What each model of a round is told of its own performance."""
+
+    snapshots_seq: int
+    """The last decision of `snapshots` that closed a period and was known; -1 where none was."""
+    sha256: str
+    """Of the JSON list of what each on the roster is told, in its order."""
+
+
 class RoundOpenedData(Data, frozen=True):
     """Who is asked, before the first call. The round's id is its input's."""
 
@@ -34,6 +55,10 @@ class RoundOpenedData(Data, frozen=True):
     contract_hash: str
     models_seq: int
     """The last decision of `models` that the roster knows: whoever reads both can tell whom it had to name."""
+    history: RoundHistory | None = None
+    """Where the contract gives a model more with its first tick."""
+    performance: RoundPerformance | None = None
+    """Where the contract tells a model its own performance."""
 
 
 class RoundOpened(Event, frozen=True):

@@ -26,6 +26,13 @@ class Scope(Data, frozen=True):
     step_seconds: int
     interval_seconds: int
     order: int = 0
+    together: list[str] = []
+    """The feed's subjects that are asked together as `subject`; empty for one by itself."""
+
+    @property
+    def members(self) -> list[str]:
+        """The feed's subjects that it is about."""
+        return self.together or [self.subject]
 
 
 class Window(Data, frozen=True):
@@ -155,8 +162,14 @@ class Terms(Data, frozen=True):
     coverage: CoverageTerms | None = None
     newcomer_past: Literal["nothing", "worst", "median"] = "nothing"
     """What a model has for each round of before it joined."""
+    input_records_max: int = 120
+    """Of so many records of a subject an input is made at most, a model's first one too."""
     goes_on: bool = False
     """They change only what is asked (feed, subjects, scopes), at once: no running period ends where they begin."""
+
+    def members(self, subject: str) -> list[str]:
+        """The feed's subjects that an input of this subject is about."""
+        return next((scope.members for scope in self.scopes if scope.subject == subject), [subject])
 
     @property
     def summed_windows(self) -> list[Window]:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from pydantic import BaseModel
@@ -90,20 +90,47 @@ class TypedRecords:
             self._made.clear()
 
 
+class Side(NamedTuple):
+    """What is known of one subject: its records in order of `at`, and what is known to be missing."""
+
+    subject: str
+    records: list[Record]
+    holes: Holes
+
+
+class Seen(NamedTuple):
+    """What became of one subject's window: its truth, or the reason why there is none, and when that was known (ms)."""
+
+    truth: dict[str, Any] | None
+    reason: str | None
+    at: int
+
+
 def resolve(
-    one: OpenHorizon,
-    records: list[Record],
-    holes: Holes,
-    terms: Terms,
-    typed: TypedRecords,
-    clock: int,
-    now: int,
+    one: OpenHorizon, sides: Sequence[Side], terms: Terms, typed: TypedRecords, clock: int, now: int
 ) -> InputResolved | None:
     """The truth of one horizon, or the reason why there is none; None while its window is open.
 
-    `records` are the subject's in order of `at`, `holes` what is known to be missing; `clock` is the last tick, `now`
-    the last that is known of time.
+    Of several subjects, which are asked together, it has the truth of each, and there is none unless each has one.
+    `clock` is the last tick, `now` the last that is known of time.
     """
+    seen = [_of_subject(one, side, terms, typed, clock) for side in sides]
+    closed = [each for each in seen if each is not None]
+    if len(closed) < len(sides):
+        return None
+    at = min(max(each.at for each in closed), now)
+    if len(sides) == 1:
+        return _resolved(one, at, closed[0].truth, closed[0].reason)
+    for side, each in zip(sides, closed, strict=True):
+        if each.truth is None:
+            return _resolved(one, at, None, f"{side.subject}: {each.reason}")
+    return _resolved(
+        one, at, {side.subject: each.truth for side, each in zip(sides, closed, strict=True)}, None
+    )
+
+
+def _of_subject(one: OpenHorizon, side: Side, terms: Terms, typed: TypedRecords, clock: int) -> Seen | None:
+    records, holes = side.records, side.holes
     complete = bool(records) and records[-1].at >= one.resolvable_at
     past_ms = clock - one.resolvable_at
     if not complete and past_ms < terms.grace_ms:
@@ -140,7 +167,7 @@ def resolve(
         at = records[bisect_right(records, one.resolvable_at - 1, key=at_of)].at
         if lacks is not None or any(record.data.backfilled for record in window):
             at = max(at, clock)
-    return _resolved(one, min(at, now), truth, reason)
+    return Seen(truth, reason, at)
 
 
 def unresolved(one: OpenHorizon, at: int, reason: str) -> InputResolved:

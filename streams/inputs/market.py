@@ -6,7 +6,7 @@ alone. Folding (`take`, `trim`) changes it; `after` gives the market as it would
 
 from __future__ import annotations
 
-from bisect import bisect_right, insort
+from bisect import bisect_left, bisect_right, insort
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import msgspec
@@ -21,11 +21,19 @@ from coordinator.streams.events import (
 )
 from coordinator.streams.inputs.ground_truth import Record, at_of
 from coordinator.streams.inputs.holes import Holes
-from coordinator.streams.inputs.model_input import RECORDS_SEEN
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need
 
 NO_HOLES = Holes()
+
+
+class Kept(msgspec.Struct):
+    """What the next input of a feed needs."""
+
+    records: int = 0
+    """Of so many records of a subject it is made, a model's first one too."""
+    together: dict[str, int] = {}
+    """Each subject that is asked together with others -> their deadline (ms)."""
 
 
 class Arrival(msgspec.Struct, frozen=True):
@@ -128,32 +136,41 @@ class Market(msgspec.Struct):
                 case FeedGapData() as data:
                     strip.holes.found(data, one.before)
 
-    def trim(self, entries: Mapping[tuple[Feed, str], int], feeds: Collection[str], clock: int) -> None:
-        """Keep the last RECORDS_SEEN records before the next point and all that an open truth needs, of these feeds.
+    def trim(self, entries: Mapping[tuple[Feed, str], int], feeds: Mapping[str, Kept], clock: int) -> None:
+        """Keep what the next input is made of and all that an open truth needs, of these feeds.
 
-        `entries` has the oldest point, in ms, of the open truths of a feed's subject; `feeds` are keys of feeds.
+        `entries` has the oldest point, in ms, of the open truths of a feed's subject; `feeds` has, by the key of a
+        feed, what an input needs; `clock` is the last tick, in ms.
         """
         self.strips = {key: one for key, one in self.strips.items() if feed_key(one.feed) in feeds}
-        for strip, start in self._kept(entries, feeds):
+        for strip, start in self._kept(entries, feeds, clock):
             if start:
                 del strip.records[:start]
             strip.holes.trim(strip.records[0].at if strip.records else clock)
 
     def needed(
-        self, entries: Mapping[tuple[Feed, str], int], feeds: Collection[str], clock: int
+        self, entries: Mapping[tuple[Feed, str], int], feeds: Mapping[str, Kept], clock: int
     ) -> Need | None:
         """Where the oldest stands of what `trim` would keep; None when it keeps nothing."""
-        needs = [need for strip, start in self._kept(entries, feeds) for need in strip.needed(start, clock)]
+        needs = [
+            need for strip, start in self._kept(entries, feeds, clock) for need in strip.needed(start, clock)
+        ]
         return min(needs, key=lambda one: one.offset, default=None)
 
     def _kept(
-        self, entries: Mapping[tuple[Feed, str], int], feeds: Collection[str]
+        self, entries: Mapping[tuple[Feed, str], int], feeds: Mapping[str, Kept], clock: int
     ) -> Iterator[tuple[Strip, int]]:
         """(strip, index of the first record that is kept) of each strip that is."""
+        now = max(clock, self.newest_at())
         for strip in self.strips.values():
-            if feed_key(strip.feed) not in feeds:
+            kept = feeds.get(feed_key(strip.feed))
+            if kept is None:
                 continue
-            start = max(0, len(strip.records) - RECORDS_SEEN - 1)
+            start = max(0, len(strip.records) - kept.records - 1)
+            if (deadline_ms := kept.together.get(strip.subject)) is not None:
+                # It may be ahead of another: their next point is no older than the deadline allows.
+                next_point = bisect_left(strip.records, now - deadline_ms, key=at_of)
+                start = min(start, max(0, next_point - kept.records - 1))
             entry = entries.get((strip.feed, strip.subject))
             if entry is not None:
                 start = min(start, max(0, bisect_right(strip.records, entry, key=at_of) - 1))

@@ -16,9 +16,6 @@ from coordinator.streams.contract.blame import AUTHORS_ERRORS
 from coordinator.streams.log.finite import not_finite, plain
 from coordinator.streams.log.reasons import as_reason
 
-RECORDS_SEEN = 120
-"""How many records up to its point an input is built from."""
-
 _encoder = msgspec.json.Encoder()
 
 
@@ -60,7 +57,7 @@ class DefaultInputs:
     def encoded(
         self, subject: str, window: Sequence[Any], raw_of: Callable[[Sequence[Any]], Sequence[Any]]
     ) -> bytes:
-        """The input of a window of at most RECORDS_SEEN records, oldest first; empty where a value is not finite.
+        """The input of a window of records, oldest first; empty where a value is not finite.
 
         `raw_of` gives records as raw inputs.
         """

@@ -103,8 +103,10 @@ class OpenHorizons(msgspec.Struct):
             for waiting in self._lists():
                 first = bisect_left(waiting, start, key=_point) if number else 0
                 if first < len(waiting) and waiting[first].point < until:
-                    key, point = (held.feed, waiting[first].subject), waiting[first].point
-                    found[key] = min(point, found.get(key, point))
+                    point = waiting[first].point
+                    for subject in held.members(waiting[first].subject):
+                        key = (held.feed, subject)
+                        found[key] = min(point, found.get(key, point))
         return found
 
 

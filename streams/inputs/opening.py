@@ -5,13 +5,14 @@ Pure. Reads the state as it will be, gives inputs and the points that were left 
 
 from __future__ import annotations
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from typing import NamedTuple
 
 import msgspec
 
-from coordinator.streams.contract.blame import AUTHORS_ERRORS
 from coordinator.streams.events import (
+    GapSpan,
+    InputHistory,
     InputOpenedOverGap,
     InputOpenedOverGapData,
     InputReceived,
@@ -23,12 +24,11 @@ from coordinator.streams.events import (
 )
 from coordinator.streams.granularity import cadence_ms
 from coordinator.streams.inputs.grid import grid_ceil, skip
-from coordinator.streams.inputs.ground_truth import TypedRecords, at_of
+from coordinator.streams.inputs.ground_truth import Record, TypedRecords, at_of
 from coordinator.streams.inputs.market import Market
-from coordinator.streams.inputs.model_input import RECORDS_SEEN
 from coordinator.streams.inputs.state import Then
+from coordinator.streams.inputs.windows import input_of
 from coordinator.streams.log import ids
-from coordinator.streams.log.reasons import as_reason
 
 
 class Opened(NamedTuple):
@@ -60,11 +60,11 @@ def _due_points(
     due: dict[tuple[int, str], list[Scope]] = {}
     for scope in sorted(terms.scopes, key=lambda one: (one.order, one.scope_key)):
         interval = scope.interval_seconds * 1000
-        records = ahead.market.records(terms.feed, scope.subject)
+        strips = [ahead.market.records(terms.feed, subject) for subject in scope.members]
         handled = ahead.handled.get(scope.subject, {}).get(scope.scope_key)
-        if handled is None and not records:
+        if handled is None and not all(strips):
             continue
-        first = records[0].at if handled is None else handled + 1
+        first = max(records[0].at for records in strips) if handled is None else handled + 1
         point = grid_ceil(max(first, start), interval)
         oldest_fresh = ahead.now - terms.deadline_ms
         if point < oldest_fresh and point < until:
@@ -73,11 +73,11 @@ def _due_points(
                 skipped.append(skip(scope, point, "the clock passed the deadline before a record came", last))
                 _handle(ahead, scope, last)
                 point = last + interval
-        while point < until and records and records[-1].at >= point:
-            i = bisect_right(records, point - 1, key=at_of)
-            if records[i].data.backfilled:  # came late: to open on it would be hindsight
+        while point < until and all(records and records[-1].at >= point for records in strips):
+            if any(_opening(records, point).data.backfilled for records in strips):
+                # It came late: to open on it would be hindsight.
                 skipped.append(skip(scope, point, "its record came late (backfilled)"))
-            elif bisect_right(records, point, key=at_of) == 0:
+            elif any(bisect_right(records, point, key=at_of) == 0 for records in strips):
                 skipped.append(skip(scope, point, "no record up to the point"))
             else:
                 due.setdefault((point, scope.subject), []).append(scope)
@@ -90,20 +90,28 @@ def _handle(ahead: Then, scope: Scope, point: int) -> None:
     ahead.handled.setdefault(scope.subject, {})[scope.scope_key] = point
 
 
+def _opening(records: list[Record], point: int) -> Record:
+    """The first record with at >= point."""
+    return records[bisect_left(records, point, key=at_of)]
+
+
 def _input(
     point: int, subject: str, scopes: list[Scope], terms: Terms, ahead: Then, typed: TypedRecords
 ) -> InputReceived | str:
     """The input of a point, or the reason why the contract could not make one."""
-    records = ahead.market.records(terms.feed, subject)
-    opened_at = records[bisect_right(records, point - 1, key=at_of)].at
-    window = records[: bisect_right(records, point, key=at_of)][-RECORDS_SEEN:]
-    try:
-        payload, fault = typed.model_input(terms.contract_hash, subject, window)
-    except AUTHORS_ERRORS as error:  # its fault is recorded, and the node goes on
-        return as_reason(f"raw_input_type: {type(error).__name__}: {error}", 500)
+    strips = {one: ahead.market.records(terms.feed, one) for one in scopes[0].members}
+    opened_at = max(_opening(records, point).at for records in strips.values())
+    contract = typed.contracts(terms.contract_hash)
+    known = {one: records[: bisect_right(records, point, key=at_of)] for one, records in strips.items()}
+    windows = {one: records[-contract.input_records :] for one, records in known.items()}
+    payload, fault = input_of(typed, terms.contract_hash, windows)
     if fault:
         return fault
     the_id = ids.input_id(subject, point)
+    first, history = contract.input_records_first, None
+    if first > contract.input_records:
+        since = {one: records[-first:][0].at for one, records in known.items()}
+        history = InputHistory(feed=terms.feed, since=since)
     return InputReceived(
         id=f"{the_id}:received",
         at=opened_at,
@@ -124,22 +132,31 @@ def _input(
             contract_hash=terms.contract_hash,
             rehearsal=ahead.rehearsal,
             payload=msgspec.Raw(payload),
+            history=history,
         ),
     )
 
 
-def gaps_seen(data: InputReceivedData, market: Market, terms: Terms) -> InputOpenedOverGap | None:
+def gaps_seen(
+    data: InputReceivedData, market: Market, terms: Terms, records_seen: int
+) -> InputOpenedOverGap | None:
     """What the models of this input were shown with holes in it, if there were any."""
-    records = market.records(terms.feed, data.subject)
-    ats = [record.at for record in records[: bisect_right(records, data.point, key=at_of)][-RECORDS_SEEN:]]
+    gaps: set[tuple[int, int]] = set()
     cadence = cadence_ms(terms.feed.kind, terms.feed.granularity)
-    gaps = market.holes(terms.feed, data.subject).seen(ats, data.point, cadence)
+    for subject in terms.members(data.subject):
+        records = market.records(terms.feed, subject)
+        window = records[: bisect_right(records, data.point, key=at_of)][-records_seen:]
+        seen = market.holes(terms.feed, subject).seen([one.at for one in window], data.point, cadence)
+        gaps.update((gap.from_ms, gap.until_ms) for gap in seen)
     if not gaps:
         return None
     return InputOpenedOverGap(
         id=f"{data.input_id}:over-gap",
         at=data.deadline_at - terms.deadline_ms,
         data=InputOpenedOverGapData(
-            input_id=data.input_id, subject=data.subject, point=data.point, gaps=gaps
+            input_id=data.input_id,
+            subject=data.subject,
+            point=data.point,
+            gaps=[GapSpan(from_ms=start, until_ms=end) for start, end in sorted(gaps)],
         ),
     )

@@ -21,13 +21,22 @@ from typing import ClassVar
 import msgspec
 
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.events import AnyEvent, InputResolved, InputsUntil, InputsUntilData
+from coordinator.streams.events import AnyEvent, InputReceived, InputResolved, InputsUntil, InputsUntilData
 from coordinator.streams.inputs.grid import grid_ceil
-from coordinator.streams.inputs.ground_truth import TypedRecords, resolve, unresolved
+from coordinator.streams.inputs.ground_truth import Side, TypedRecords, resolve, unresolved
 from coordinator.streams.inputs.market import Market
 from coordinator.streams.inputs.open_horizons import OpenHorizon, horizons
 from coordinator.streams.inputs.opening import gaps_seen, open_points
-from coordinator.streams.inputs.state import Append, OwnInputs, Then, append_of, of_feeds, then
+from coordinator.streams.inputs.state import (
+    NO_APPEND,
+    Append,
+    OwnInputs,
+    Then,
+    append_of,
+    of_feeds,
+    records_kept,
+    then,
+)
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.stage import Draft, Stage, State, Told
@@ -69,7 +78,12 @@ class InputStage(Stage[InputState]):
             events += self._made(append, ahead)
         if not events:
             return None
-        return Draft(events, {"feeds": told.position}, {"feeds": ahead.needed() or told.after})
+        need = ahead.needed() or told.after
+        if any(isinstance(event, InputReceived) and event.data.history for event in events):
+            # Whoever makes a model's first tick begins to read here; this append may hold many records after the point.
+            before = then(state.own, state.market, NO_APPEND).needed() or told.before
+            need = min(before, need, key=lambda one: one.offset)
+        return Draft(events, {"feeds": told.position}, {"feeds": need})
 
     def fold(self, state: InputState, told: Told) -> None:
         """Own events; of an append that is decided, what an open truth or the next input still needs."""
@@ -78,7 +92,8 @@ class InputStage(Stage[InputState]):
             own.evolve(told.event, deciding=state.upto["feeds"][0])
             return
         market.take(of_feeds(told.event, own.feeds))
-        market.trim(own.open.entries(own.terms), own.feeds, own.clock)
+        kept = records_kept(own.feeds, own.terms, own.until)
+        market.trim(own.open.entries(own.terms), kept, own.clock)
         self._typed.forget(market.count())
 
     def needed(self, state: InputState, told: Told) -> dict[str, Need]:
@@ -91,7 +106,9 @@ class InputStage(Stage[InputState]):
         opened = open_points(ahead, self._typed)
         for event in opened.inputs:
             yield event
-            gaps = gaps_seen(event.data, ahead.market, ahead.terms.at(event.data.point))
+            terms = ahead.terms.at(event.data.point)
+            seen = self._typed.contracts(terms.contract_hash).input_records
+            gaps = gaps_seen(event.data, ahead.market, terms, seen)
             if gaps is not None:
                 yield gaps
         waiting = [one for event in opened.inputs for one in horizons(event.data)]
@@ -129,9 +146,11 @@ class InputStage(Stage[InputState]):
         change = ahead.terms.feed_change(one.point, one.subject, ahead.now)
         if one.resolvable_at > ahead.now and change is None:
             return None
-        records = ahead.market.records(held.feed, one.subject)
-        holes = ahead.market.holes(held.feed, one.subject)
-        answer = resolve(one, records, holes, held, self._typed, ahead.clock, ahead.now)
+        sides = [
+            Side(subject, ahead.market.records(held.feed, subject), ahead.market.holes(held.feed, subject))
+            for subject in held.members(one.subject)
+        ]
+        answer = resolve(one, sides, held, self._typed, ahead.clock, ahead.now)
         if answer is None and change is not None:
             return unresolved(one, ahead.now, f"the feed was changed: {change}")
         return answer

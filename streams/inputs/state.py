@@ -6,7 +6,7 @@ so `need` is the oldest of what is kept of it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -18,8 +18,9 @@ from coordinator.streams.events import (
     InputReceived,
     InputResolved,
     InputsUntil,
+    Terms,
 )
-from coordinator.streams.inputs.market import Arrival, Market, arrivals, feed_key
+from coordinator.streams.inputs.market import Arrival, Kept, Market, arrivals, feed_key
 from coordinator.streams.inputs.open_horizons import OpenHorizons, horizons
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need
@@ -34,6 +35,10 @@ class Append(msgspec.Struct, frozen=True):
     configured: Sequence[CrunchConfigured]
     ticks: Sequence[ClockTicked]
     told: Sequence[Arrival]
+
+
+NO_APPEND = Append(-1, "", (), (), ())
+"""Says nothing: what is decided by it is the state as it stands."""
 
 
 def append_of(decision: Decision) -> Append:
@@ -105,8 +110,8 @@ class Then(msgspec.Struct):
 
     def needed(self) -> Need | None:
         """Where the oldest record or hole stands that is kept; None where none is."""
-        feeds = in_use(self.feeds, self.terms, self.until)
-        return self.market.needed(self.open.entries(self.terms), feeds, self.clock)
+        kept = records_kept(in_use(self.feeds, self.terms, self.until), self.terms, self.until)
+        return self.market.needed(self.open.entries(self.terms), kept, self.clock)
 
 
 def then(own: OwnInputs, market: Market, append: Append) -> Then:
@@ -137,9 +142,27 @@ def of_feeds(append: Append, feeds: Mapping[str, int]) -> list[Arrival]:
 
 def in_use(feeds: Mapping[str, int], terms: TermsInForce, until: int) -> dict[str, int]:
     """The feeds that an input up to its last horizon, or a later one, still needs: `until` is the watermark."""
-    used = {
-        feed_key(held.feed)
+    used = {feed_key(held.feed) for held in _needed(terms, until)}
+    return {feed: since for feed, since in feeds.items() if feed in used}
+
+
+def records_kept(feeds: Iterable[str], terms: TermsInForce, until: int) -> dict[str, Kept]:
+    """Feed -> what an input of these terms needs of it."""
+    found = {feed: Kept() for feed in feeds}
+    for held in _needed(terms, until):
+        kept = found.get(feed_key(held.feed))
+        if kept is None:
+            continue
+        kept.records = max(held.input_records_max, kept.records)
+        for subject in (one for scope in held.scopes for one in scope.together):
+            kept.together[subject] = max(held.deadline_ms, kept.together.get(subject, 0))
+    return found
+
+
+def _needed(terms: TermsInForce, until: int) -> list[Terms]:
+    """The terms that an input up to its last horizon, or a later one, still needs."""
+    return [
+        held
         for _, end, held in terms.spans()
         if until < end + max((scope.horizon_seconds for scope in held.scopes), default=0) * 1000
-    }
-    return {feed: since for feed, since in feeds.items() if feed in used}
+    ]

@@ -5,6 +5,7 @@ Pure. The predict worker and an engine make their calls by it, so that a model i
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import msgspec
@@ -12,35 +13,69 @@ import msgspec
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.events import InputReceivedData, InputScope
 
-
-class Calls(msgspec.Struct, frozen=True):
-    """Plain JSON values, in the order in which they are sent. `predicts` are (scope, arguments)."""
-
-    tick: list[Any]
-    predicts: list[tuple[InputScope, list[Any]]]
+NONE: Mapping[str, Any] = {}
+"""What a model without any performance is told."""
 
 
-def calls_of(data: InputReceivedData, contract: CrunchContract, payload: Any = msgspec.UNSET) -> Calls:
-    """The calls of one input; `payload` stands for its data, decoded unless it is given.
+class FirstTick(msgspec.Struct, frozen=True):
+    """The tick, as JSON, of those models that may lack what came before."""
 
-    Raises KeyError for an argument that no param of the scope is.
-    """
-    method = contract.call_method
-    return Calls(
-        method.tick_values(
-            msgspec.json.decode(data.payload) if payload is msgspec.UNSET else payload,
-            *(data.subject, data.point),
-        ),
-        [
+    payload: bytes
+    model_ids: Collection[str]
+
+
+class Calls:
+    """The values of each call, in the order in which they are sent. All models share the same large ones."""
+
+    def __init__(
+        self,
+        data: InputReceivedData,
+        contract: CrunchContract,
+        first: FirstTick | None = None,
+        performance: Mapping[str, Mapping[str, Any]] = NONE,
+        *,
+        raw: bool = False,
+    ) -> None:
+        """`performance` is what each model is told of its own, by model_id. Raises KeyError for an argument that is no
+        param of a scope. `raw` leaves the inputs the JSON that they are.
+        """
+        self._data, self._contract, self._first, self._performance = data, contract, first, performance
+        self._input: Any = data.payload if raw else msgspec.json.decode(data.payload)
+        self._first_ids, self._first_input = first.model_ids if first else (), None
+        if first and first.model_ids:
+            self._first_input = msgspec.Raw(first.payload) if raw else msgspec.json.decode(first.payload)
+        self._predicts = self._predicts_of(NONE)
+
+    def raw(self) -> Calls:
+        """The same, whose inputs are JSON as the log holds it."""
+        return Calls(self._data, self._contract, self._first, self._performance, raw=True)
+
+    def is_usual(self, model_id: str) -> bool:
+        """Is this model given what all are given that are usual?"""
+        return model_id not in self._first_ids and not self._performance.get(model_id)
+
+    def tick(self, model_id: str) -> list[Any]:
+        """What this model's tick is called with."""
+        given = self._first_input if model_id in self._first_ids else self._input
+        own = self._performance.get(model_id, NONE)
+        return self._contract.call_method.tick_values(given, self._data.subject, self._data.point, own)
+
+    def predicts(self, model_id: str) -> list[tuple[InputScope, list[Any]]]:
+        """(scope, what this model's prediction is called with) for each scope."""
+        own = self._performance.get(model_id)
+        return self._predicts_of(own) if own else self._predicts
+
+    def _predicts_of(self, performance: Mapping[str, Any]) -> list[tuple[InputScope, list[Any]]]:
+        return [
             (
                 scope,
-                method.predict_values(
-                    *(data.subject, data.point, scope.scope_key),
+                self._contract.call_method.predict_values(
+                    *(self._data.subject, self._data.point, scope.scope_key),
                     horizon_seconds=scope.horizon_seconds,
                     step_seconds=scope.step_seconds,
-                    params=contract.params_of(scope.scope_key),
+                    params=self._contract.params_of(scope.scope_key),
+                    performance=performance,
                 ),
             )
-            for scope in data.scopes
-        ],
-    )
+            for scope in self._data.scopes
+        ]

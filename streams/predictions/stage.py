@@ -14,20 +14,15 @@ said, and they do not pay for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import takewhile
-from typing import Any, ClassVar, Literal
+from typing import ClassVar
 
 import msgspec
-from pydantic import BaseModel, RootModel, ValidationError
 
-from coordinator.streams.contract.trial_answers import recorded
 from coordinator.streams.events import (
-    NO_OUTPUT,
     AnswerEntry,
     AnyEvent,
-    Fault,
     InputReceived,
     InputReceivedData,
     RosterEntry,
@@ -35,17 +30,18 @@ from coordinator.streams.events import (
     RoundAnsweredData,
     RoundAnsweredInPart,
     RoundAnsweredInPartData,
+    RoundHistory,
     RoundOpened,
     RoundOpenedData,
+    RoundPerformance,
     ScopeAnswered,
     ScopeAnsweredData,
     answers_in_columns,
 )
 from coordinator.streams.log.envelope import PART_BYTES_MAX, Need, Position
-from coordinator.streams.log.finite import is_number, not_finite
-from coordinator.streams.log.reasons import as_reason
 from coordinator.streams.log.stage import Draft, Stage, State, Told
-from coordinator.streams.ports import ModelReply, Outcome
+from coordinator.streams.predictions.first_ticks import FirstTicks
+from coordinator.streams.predictions.judging import Answers
 
 BUDGET_SHARE = 0.8
 """The part of what is left until the deadline that calls may use: the rest is for recording in time."""
@@ -57,28 +53,11 @@ NODE_RESTARTED = "the node restarted during the round"
 NODE_LATE = "the node was late: the deadline had passed"
 FELL_BEHIND = "the node fell behind: a newer input had come"
 
-ABSENT_OUTCOMES = frozenset({Outcome.DEADLINE, Outcome.BUSY, Outcome.CRASHED, Outcome.ABSENT})
-"""An answer that did not come; all other outcomes but OK are bad answers (FAILED)."""
-
-_encoder = msgspec.json.Encoder()
-
-WORKER_DIED = "BAD_OUTPUT: the worker died while it judged the answer"
-
 EVENT_BYTES = PART_BYTES_MAX // 2
 """Of outputs and reasons in one event: what else it holds is far less, and a record holds four parts."""
 
 ENTRY_BYTES = 64
 """Of an entry beside its output and its reason, at most."""
-
-Answers = Mapping[str, Sequence[AnswerEntry]]
-"""scope_key -> what models said."""
-
-Holding = Callable[[str], AbstractContextManager[None]]
-
-
-def holding_nothing(_model_id: str) -> AbstractContextManager[None]:
-    """For whoever judges without leaving a trace."""
-    return nullcontext()
 
 
 class Round(msgspec.Struct):
@@ -94,6 +73,7 @@ class OwnPredictions(msgspec.Struct):
 
     rounds: dict[str, Round] = {}
     """input_id -> its round, in the order of opening: those that are open, and those answered behind an open one."""
+    first_ticks: FirstTicks = msgspec.field(default_factory=FirstTicks)
 
 
 class PredictionState(State):
@@ -126,6 +106,8 @@ class Asked(msgspec.Struct, frozen=True):
     roster: list[RosterEntry]
     clock: int
     models_seq: int
+    history: RoundHistory | None = None
+    performance: RoundPerformance | None = None
 
 
 class AnsweredInPart(msgspec.Struct, frozen=True):
@@ -154,7 +136,12 @@ class PredictionStage(Stage[PredictionState]):
 
     topic: ClassVar[str] = "predictions"
     drivers: ClassVar[tuple[str, ...]] = ("inputs",)
-    memory: ClassVar[tuple[str, ...]] = ("RoundOpened", "RoundAnsweredInPart", "RoundAnswered")
+    memory: ClassVar[tuple[str, ...]] = (
+        "RoundOpened",
+        "ScopeAnswered",
+        "RoundAnsweredInPart",
+        "RoundAnswered",
+    )
 
     def __init__(self) -> None:
         super().__init__(PredictionState())
@@ -205,6 +192,9 @@ class PredictionStage(Stage[PredictionState]):
                     state.arrived[data.input_id] = (told.position, told.before)
             case RoundOpened() as opened:
                 rounds[opened.data.input_id] = Round(opened)
+                state.own.first_ticks.opened(opened)
+            case ScopeAnswered(data=data):
+                state.own.first_ticks.answered(rounds[data.input_id].opened, data)
             case RoundAnsweredInPart(data=data):
                 roster = rounds[data.input_id].opened.data.roster
                 rounds[data.input_id].answered_ids += [roster[index].model_id for index in data.models]
@@ -235,6 +225,8 @@ def _opened(asked: Asked) -> RoundOpened:
             clock=asked.clock,
             contract_hash=the_input.contract_hash,
             models_seq=asked.models_seq,
+            history=asked.history,
+            performance=asked.performance,
         ),
     )
 
@@ -283,114 +275,3 @@ def _in_size(entries: Iterable[AnswerEntry]) -> Iterator[list[AnswerEntry]]:
         size += own
     if group:
         yield group
-
-
-def all_missed(
-    opened: RoundOpened, reason: str, fault: Fault, but: Collection[str] = (), died_of: Collection[str] = ()
-) -> Answers:
-    """ABSENT for every roster entry and scope of a round, but for the models that have their answers already.
-
-    `died_of` names those whose answer the process died of while it judged them: FAILED, by their own fault.
-    """
-    entries = [
-        _missed(entry, "FAILED", WORKER_DIED, "model")
-        if entry.model_id in died_of
-        else _missed(entry, "ABSENT", reason, fault)
-        for entry in opened.data.roster
-        if entry.model_id not in but
-    ]
-    return dict.fromkeys(opened.data.scope_keys, entries)
-
-
-def judge(
-    opened: RoundOpened,
-    replies: Mapping[str, ModelReply],
-    output_type: type[BaseModel],
-    output_max_bytes: int,
-    but: Collection[str] = (),
-    holding: Holding = holding_nothing,
-) -> list[AnswerEntry]:
-    """One entry per roster entry: PENDING for a valid answer, else ABSENT or FAILED with reason and fault.
-
-    `but` names the models left out: those recorded before, or asked still. `holding` is told whose answer is judged:
-    the author's type runs code on it, and may take the process with it.
-    """
-    entries: list[AnswerEntry] = []
-    for asked in opened.data.roster:
-        if asked.model_id in but:
-            continue
-        with holding(asked.model_id):
-            reply = replies.get(asked.model_id)
-            entries.append(_judge_one(asked, reply, output_type, output_max_bytes))
-    return entries
-
-
-def _judge_one(
-    asked: RosterEntry, reply: ModelReply | None, output_type: type[BaseModel], output_max_bytes: int
-) -> AnswerEntry:
-    if reply is None:
-        reply = ModelReply(asked.model_id, asked.deployment_id, Outcome.ABSENT, "node", detail="no reply")
-    reason, fault = f"{reply.outcome}: {reply.detail}", reply.fault
-    if fault is None:
-        output, reason = check_output(reply.output, output_type, output_max_bytes)
-        if output is not None:
-            return AnswerEntry(
-                asked.model_id,
-                reply.deployment_id or asked.deployment_id,
-                "PENDING",
-                msgspec.Raw(_encoder.encode(output)),
-                reply.exec_time_us,
-            )
-        fault = "model"
-    status: Literal["ABSENT", "FAILED"] = "ABSENT" if reply.outcome in ABSENT_OUTCOMES else "FAILED"
-    return _missed(asked, status, reason, fault, reply.exec_time_us)
-
-
-def check_output(
-    output: Any,
-    output_type: type[BaseModel],
-    output_max_bytes: int,
-) -> tuple[Any, str]:
-    """(the output as plain JSON, "") or (None, what is wrong). Finite, of the contract's type, not too big.
-
-    An object must share at least one key with the type: defaults alone are no answer. A type that is a RootModel takes
-    whatever JSON it describes, lists too; null is no answer. Numbers are read as pydantic reads
-    them: `true` is 1.0 and "1_000" is 1000.0, unless the type says StrictFloat. The type's own validators are an
-    author's code: whatever they raise for an answer refuses that answer.
-    """
-    if issubclass(output_type, RootModel):
-        if output is None:
-            return None, "BAD_OUTPUT: null is no answer"
-    else:
-        if is_number(output) and "value" in output_type.model_fields:
-            output = {"value": output}
-        if not isinstance(output, dict):
-            return None, f"BAD_OUTPUT: a {type(output).__name__}, not an object"
-        names = {one for name, field in output_type.model_fields.items() for one in (name, field.alias)}
-        if not names & output.keys():
-            return None, f"BAD_OUTPUT: none of the fields {sorted(output_type.model_fields)}"
-    try:
-        if bad := not_finite(output):
-            return None, f"BAD_OUTPUT: {bad} is not finite"
-        plain = recorded(output_type.model_validate(output))
-        if plain is None:
-            return None, "BAD_OUTPUT: null is no answer"
-        if bad := not_finite(plain):
-            return None, f"BAD_OUTPUT: {bad} is not finite"
-        size = len(_encoder.encode(plain))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        return None, f"BAD_OUTPUT: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - half a letter, endless nesting, a validator that raises
-        return None, f"BAD_OUTPUT: {output_type.__name__} cannot take it: {type(error).__name__}: {error}"
-    if size > output_max_bytes:
-        return None, f"BAD_OUTPUT: {size} bytes, more than output_max_bytes ({output_max_bytes})"
-    return plain, ""
-
-
-def _missed(
-    asked: RosterEntry, status: Literal["ABSENT", "FAILED"], reason: str, fault: Fault, exec_time_us: int = 0
-) -> AnswerEntry:
-    return AnswerEntry(
-        asked.model_id, asked.deployment_id, status, NO_OUTPUT, exec_time_us, as_reason(reason), fault
-    )

@@ -20,6 +20,7 @@ from typing import Any, ClassVar
 import msgspec
 
 from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.subjects import typed_truth
 from coordinator.streams.contract.terms import TermsInForce
 from coordinator.streams.events import (
     AnswerEntry,
@@ -209,7 +210,7 @@ class ScoreStage(Stage[ScoreState]):
         the_input, the_round = state.inputs[resolved.data.input_id], state.rounds[resolved.data.input_id]
         terms = state.own.terms.at(the_input.point)
         contract = self._contracts(the_input.contract_hash)
-        truth, reason = _truth(resolved, contract)
+        truth, reason = _truth(resolved, the_input, contract)
         scopes = [
             ResolvedScope(resolved.at, the_input, one, truth, reason)
             for one in the_input.scopes
@@ -311,10 +312,10 @@ def _offset(need: Need) -> int:
     return need.offset
 
 
-def _truth(resolved: InputResolved, contract: CrunchContract) -> tuple[Any, str]:
+def _truth(resolved: InputResolved, the_input: OpenInput, contract: CrunchContract) -> tuple[Any, str]:
     if resolved.data.truth is None:
         return None, f"no ground truth: {resolved.data.reason}"
-    return contract.ground_truth_type.model_validate(resolved.data.truth), ""
+    return typed_truth(contract, the_input.scopes[0].scope_key, resolved.data.truth), ""
 
 
 def score_one(

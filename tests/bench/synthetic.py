@@ -19,7 +19,6 @@ from coordinator.infra.contracts.loading import load_contracts
 from coordinator.infra.kafka.clients import PARTITION
 from coordinator.streams import events as ev
 from coordinator.streams.contract.terms import make_terms
-from coordinator.streams.inputs.model_input import RECORDS_SEEN
 from coordinator.streams.log import ids
 from coordinator.streams.log.envelope import Append, Need, Position, encode_append, encode_decision
 from coordinator.streams.settings import Settings
@@ -166,7 +165,7 @@ class SyntheticLog:
             events.append(self._resolved(n - 1, point))
         until = ev.InputsUntilData(until=point, clock=point, rehearsal=True, skipped=[])
         events.append(ev.InputsUntil(id=f"inputs-until/{ids.tick_id(point)}", at=point, data=until))
-        oldest = max(2, 2 + n - RECORDS_SEEN)
+        oldest = max(2, 2 + n - 120)
         return _append(events, 2 + n, {"feeds": (2 + n, 1)}, {"feeds": Need(oldest, 1, oldest - 1)})
 
     def _resolved(self, n: int, at: int) -> ev.InputResolved:

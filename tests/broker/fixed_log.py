@@ -27,7 +27,8 @@ from coordinator.streams.log.envelope import Append, encode_append, encode_decis
 from coordinator.streams.log.plain_topics import counter_for
 from coordinator.streams.log.stage import Draft, Stage, Told
 from coordinator.streams.ports import ModelReply, Outcome, Subscription
-from coordinator.streams.predictions.stage import Answered, Asked, PredictionStage, judge
+from coordinator.streams.predictions.judging import judge
+from coordinator.streams.predictions.stage import Answered, Asked, PredictionStage
 from coordinator.streams.scores.stage import ScoreStage
 from coordinator.streams.settings import Settings
 from coordinator.streams.snapshots.stage import SnapshotStage

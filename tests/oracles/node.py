@@ -25,7 +25,8 @@ from coordinator.streams.contract.checking.check import truth_of
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.log import ids
 from coordinator.streams.ports import ModelReply, Outcome
-from coordinator.streams.predictions.stage import in_events, judge
+from coordinator.streams.predictions.judging import judge
+from coordinator.streams.predictions.stage import in_events
 from coordinator.streams.scores.stage import ScoreStage
 from coordinator.streams.settings import Settings
 from coordinator.streams.snapshots.stage import SnapshotStage

@@ -13,7 +13,13 @@ from coordinator.streams import events as ev
 _WHERE = {"input_id": "inp/BTCUSDT/1", "scope_key": "60s", "model_id": "7", "deployment_id": "d1"}
 _FEED = {"source": "binance", "subject": "BTCUSDT", "kind": "candle", "granularity": "1m"}
 _SCOPE = ev.Scope(
-    scope_key="60s", subject="BTCUSDT", horizon_seconds=60, step_seconds=15, interval_seconds=60, order=1
+    together=["BTCUSDT", "ETHUSDT"],
+    scope_key="60s",
+    subject="BTCUSDT",
+    horizon_seconds=60,
+    step_seconds=15,
+    interval_seconds=60,
+    order=1,
 )
 
 _CHECKPOINT = checkpoint_data(
@@ -67,6 +73,7 @@ _EVENTS: list[ev.AnyEvent] = [
         absence_policy="percentile",
         absence_units=-5,
         absence_percent=12.5,
+        input_records_max=500,
         goes_on=True,
     ),
     ev.FeedRecordReceived(
@@ -108,6 +115,10 @@ _EVENTS: list[ev.AnyEvent] = [
             contract_hash=HASH,
             rehearsal=True,
             payload=msgspec.Raw(b'{"symbol":"BTCUSDT","candles":[{"ts":1,"close":0.1}]}'),
+            history=ev.InputHistory(
+                feed=ev.Feed(source="generated", kind="candle", granularity="1m"),
+                since={"BTCUSDT": T0 - 60_000},
+            ),
         ),
     ),
     ev.InputOpenedOverGap(
@@ -156,6 +167,10 @@ _EVENTS: list[ev.AnyEvent] = [
             clock=T0,
             contract_hash=HASH,
             models_seq=1,
+            history=ev.RoundHistory(
+                subject="BTCUSDT", models=[0], sha256="a" * 64, reason="build_input: ValueError: too long"
+            ),
+            performance=ev.RoundPerformance(snapshots_seq=3, sha256="b" * 64),
         ),
     ),
     ev.ScopeAnswered(

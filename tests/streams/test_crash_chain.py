@@ -59,7 +59,6 @@ from coordinator.streams.events import (
     WithholdCheckpoint,
     WithholdCheckpointData,
 )
-from coordinator.streams.inputs import opening
 from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.log import envelope
 from coordinator.streams.log import stage as stage_shape
@@ -81,10 +80,12 @@ TERMS = {
     "snapshot_interval_ms": 10 * MINUTE,
     "checkpoint_interval_ms": 30 * MINUTE,
     "windows": [Window(name="score_recent", hours=1), Window(name="long", hours=2)],
+    "input_records_max": 20,
 }
+ASKED = {"crunch_pubkey": PUBKEY, "input_records": 8, "input_records_first": 20}
 CONTRACTS = shelf(
-    CrunchContract(crunch_pubkey=PUBKEY, gap_wait_seconds=600),
-    new=CrunchContract(crunch_pubkey=PUBKEY, grace_seconds=0, gap_policy="accept"),
+    CrunchContract(**ASKED, gap_wait_seconds=600),
+    new=CrunchContract(**ASKED, grace_seconds=0, gap_policy="accept"),
 )
 
 
@@ -220,7 +221,6 @@ def test_the_market_is_worth_the_killing():
 def test_killed_at_any_send(topic, seed, monkeypatch):
     """One kill at each of many places, spread over the whole log."""
     sources, new_stage = sources_of(topic, market(seed)), STAGES[topic]
-    monkeypatch.setattr(opening, "RECORDS_SEEN", 8)
     monkeypatch.setattr(stage_shape, "EMPTY_DECISION_EVERY", {"checkpoints": 2, "inputs": 4}.get(topic, 5))
     expected = undisturbed(sources, new_stage)
     sends = len(expected[topic])
@@ -238,7 +238,6 @@ def test_killed_at_any_send(topic, seed, monkeypatch):
 def test_killed_again_and_again(topic, seed, monkeypatch):
     """Lives of one to six sends, decisions cut into small parts."""
     sources, new_stage = sources_of(topic, market(seed, 60)), STAGES[topic]
-    monkeypatch.setattr(opening, "RECORDS_SEEN", 8)
     monkeypatch.setattr(envelope, "PART_BYTES_MAX", 3000)
     monkeypatch.setattr(stage_shape, "EMPTY_DECISION_EVERY", 3)
     rng = random.Random(seed)

@@ -36,7 +36,9 @@ def quote(at: int, price: float, subject: str = SUBJECT) -> FeedRecordReceived:
 
 
 def scopes() -> list:
-    return [scope("60s", one) for one in SUBJECTS]
+    """Each by itself, and both together."""
+    pair = scope("pair", "+".join(SUBJECTS), together=list(SUBJECTS), horizon_seconds=90)
+    return [*(scope("60s", one) for one in SUBJECTS), pair]
 
 
 def burst(seed: int) -> MemoryLog:
@@ -127,7 +129,8 @@ def test_killed_after_every_send_the_log_is_that_of_an_undisturbed_run(scene, em
     monkeypatch.setattr(stage_shape, "EMPTY_DECISION_EVERY", empties)
     sources = scene()
     expected = undisturbed(sources, new_stage)
-    assert any(isinstance(event, InputReceived) for event in expected.events("inputs"))
+    opened = {event.data.subject for event in expected.events("inputs") if isinstance(event, InputReceived)}
+    assert opened == {*SUBJECTS, "+".join(SUBJECTS)}
     for what, log in killed_everywhere(sources, new_stage, ORDERS):
         assert log.counted("inputs") == expected.counted("inputs"), what
 

@@ -24,6 +24,7 @@ MESSAGE_BYTES_MAX = 2 * 4_000_000 + 1024
 """What a channel to a model takes in one message: the largest answer that a contract may record, 4 MB, with a blank for
 each of its bytes. gRPC's own limit, 4 MiB, would refuse answers that are smaller once their blanks are gone."""
 MESSAGE_OPTION = ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX)
+SHARED_MAX = 16
 
 
 class VariantError(ValueError):
@@ -100,6 +101,30 @@ def decode_answer(variant: Variant, output_max_bytes: int) -> Any:
 def encode_arguments(values: Sequence[Any]) -> list[Argument]:
     """Positional arguments, in order. Raises VariantError."""
     return [Argument(position=position, data=encode(value)) for position, value in enumerate(values)]
+
+
+class SharedValues:
+    """Encodes arguments, each dict or list once while it is among the last few: one tick goes to every model, and some
+    get a longer one. Nobody may change a value between two calls that are given it.
+    """
+
+    def __init__(self) -> None:
+        self._encoded: dict[int, tuple[Any, Variant]] = {}
+        """id -> the value, which keeps its id while it stands here, and its form on the wire."""
+
+    def encode_arguments(self, values: Sequence[Any]) -> list[Argument]:
+        """As `encode_arguments`. Raises VariantError."""
+        return [Argument(position=position, data=self._encode(one)) for position, one in enumerate(values)]
+
+    def _encode(self, value: Any) -> Variant:
+        if not isinstance(value, dict | list):
+            return encode(value)
+        known = self._encoded.get(id(value))
+        if known is None:
+            while len(self._encoded) >= SHARED_MAX:
+                del self._encoded[next(iter(self._encoded))]
+            known = self._encoded[id(value)] = (value, encode(value))
+        return known[1]
 
 
 def decode_arguments(arguments: Iterable[Argument]) -> list[Any]:

@@ -17,7 +17,7 @@ from typing import Any
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.events import Fault, InputReceivedData
 from coordinator.streams.ports import ModelGateway, ModelReply, Outcome
-from coordinator.streams.predictions.calls import calls_of
+from coordinator.streams.predictions.calls import Calls
 
 QUIET_SECONDS_MIN = 0.005
 QUIET_SECONDS_MAX = 0.2
@@ -96,6 +96,7 @@ class Asking:
         contract: CrunchContract,
         seconds: float,
         fair_seconds: float,
+        calls: Calls | None = None,
     ) -> None:
         """Begin. `seconds` is the time for all calls of one model together; one that was late after less than
         `fair_seconds` is ABSENT by the node's fault.
@@ -115,8 +116,7 @@ class Asking:
         self._all_done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if not model_ids:
             self._all_done.set_result(None)
-        # The same list objects for every model: the gateway encodes them once.
-        self._calls = calls_of(data, contract)
+        self._calls = calls or Calls(data, contract)
         for model_id in model_ids:
             turn = askers.turns[model_id]
             if turn.given_up_at is not None:
@@ -187,12 +187,12 @@ class Asking:
             turn.lock.release()
 
     async def _ask(self, model_id: str, turn: Turn) -> None:
-        ticked = await self._call(model_id, turn, self._method.tick, self._calls.tick, 0)
+        ticked = await self._call(model_id, turn, self._method.tick, self._calls.tick(model_id), 0)
         if ticked.outcome is not Outcome.OK:
             self._finish(model_id, self._all(ticked))
             return
         replies: dict[str, ModelReply] = {}
-        for scope, arguments in self._calls.predicts:
+        for scope, arguments in self._calls.predicts(model_id):
             if model_id not in self._waiting:
                 return  # given up: what it would still say, nobody records
             replies[scope.scope_key] = await self._call(

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 
 import msgspec
+import structlog
 
 from coordinator.infra.models.in_hand import InHand
 from coordinator.streams.agents.owning.ahead import FeedClock, InputsAhead
@@ -21,13 +22,25 @@ from coordinator.streams.agents.owning.log_io import LogIO, Reader
 from coordinator.streams.agents.owning.ownership import LostOwnershipError, OwnedTopic, pump
 from coordinator.streams.agents.owning.tenure import OnGarbage, Tenure
 from coordinator.streams.agents.predict.asking import Askers, Asking, Replies
+from coordinator.streams.agents.predict.feed_history import FeedHistory
+from coordinator.streams.agents.predict.own_performance import OwnPerformance
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.events import InputReceived, InputReceivedData, RoundOpened
+from coordinator.streams.events import (
+    InputReceived,
+    InputReceivedData,
+    RosterEntry,
+    RoundHistory,
+    RoundOpened,
+)
+from coordinator.streams.inputs.ground_truth import TypedRecords
+from coordinator.streams.inputs.windows import first_tick
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.plain_topics import PlainCounter
 from coordinator.streams.log.stage import Draft, Told
 from coordinator.streams.models.stage import ModelStage, timed
 from coordinator.streams.ports import ModelGateway, ModelInfo, ModelNotice, ModelReply, Outcome
+from coordinator.streams.predictions.calls import NONE, Calls, FirstTick
+from coordinator.streams.predictions.judging import Answers, all_missed, holding_nothing, judge
 from coordinator.streams.predictions.stage import (
     BUDGET_SHARE,
     FELL_BEHIND,
@@ -35,14 +48,12 @@ from coordinator.streams.predictions.stage import (
     NODE_RESTARTED,
     Answered,
     AnsweredInPart,
-    Answers,
     Asked,
     PredictionStage,
-    all_missed,
-    holding_nothing,
-    judge,
 )
 from coordinator.streams.predictions.strikes import Strikes
+
+log = structlog.get_logger()
 
 FAIR_SHARE = 0.5
 NOTICE_SECONDS = 0.5
@@ -73,6 +84,11 @@ class PredictTenure(Tenure):
         self._monotonic = monotonic
         self._clock = FeedClock(io)
         self._ahead = InputsAhead(io)
+        self._history = FeedHistory(io)
+        self._typed = TypedRecords(contracts)
+        self._performance = OwnPerformance(io)
+        self._restarted: set[str] = set()
+        """The models that the orchestrator restarted, perhaps as the same deployment, and that had no tick since."""
         self._askers = Askers(gateway, monotonic)
         self._strikes = strikes or Strikes()
         self._in_hand = in_hand
@@ -117,6 +133,7 @@ class PredictTenure(Tenure):
         if "feeds" in decision.need:
             await self._clock.start(decision.need["feeds"])
         self._ahead.learn(decision)
+        self._history.learn(decision)
         for told in self.stage.unfold(decision):
             if isinstance(told.event, InputReceived) and not self.stage.decided("inputs", told.position):
                 self._clock.unless_ticked(told.event.at)
@@ -140,7 +157,9 @@ class PredictTenure(Tenure):
         at = max(self._clock.now, 0)
         await self._read_commands(at, commands_end)
         # Kept by the worker: a notice outlives the tenure that could not record it.
-        self._noticed.extend([*self._gateway.notices(), *self._gone()])
+        notices = self._gateway.notices()
+        self._restarted.update(one.info.model_id for one in notices if one.change == "recovering")
+        self._noticed.extend([*notices, *self._gone()])
         draft = self.models.offer(self._noticed, at)
         if draft is not None:
             await self._send_models(draft)
@@ -216,10 +235,14 @@ class PredictTenure(Tenure):
             ]
         )
         clock = await self._look_around()
+        roster, models_seq = self.models.models.roster(), self._models_owned.seq
+        history, first = await self._first_tick(data, roster)
+        contract, performance, each = self._contracts(data.contract_hash), None, NONE
+        if contract.call_method.asks_performance:
+            performance, each = (await self._performance.read()).told(roster, self._contracts)
+        calls = Calls(data, contract, first, each)
         async with self._sending:
-            await self._send(
-                stage.hear(Asked(data, self.models.models.roster(), clock, self._models_owned.seq))
-            )
+            await self._send(stage.hear(Asked(data, roster, clock, models_seq, history, performance)))
             await self.owned.flush()
         opened = state.open_rounds[data.input_id].opened
         if clock > data.deadline_at:
@@ -227,7 +250,7 @@ class PredictTenure(Tenure):
         elif await self._is_superseded(data):
             await self._answered(data, all_missed(opened, FELL_BEHIND, "node"), clock)
         else:
-            task = asyncio.create_task(self._ask(data, opened, clock), name=f"round-{data.input_id}")
+            task = asyncio.create_task(self._ask(data, opened, clock, calls), name=f"round-{data.input_id}")
             self._rounds[task] = data
             self._tails.append(task)
             task.add_done_callback(self._round_ended)
@@ -263,12 +286,31 @@ class PredictTenure(Tenure):
         """Has a newer input of this subject come? A replay waits for each round, so there nothing can."""
         return not data.rehearsal and await self._ahead.is_newer(data)
 
-    async def _ask(self, data: InputReceivedData, opened: RoundOpened, clock: int) -> None:
+    async def _first_tick(
+        self, data: InputReceivedData, roster: list[RosterEntry]
+    ) -> tuple[RoundHistory | None, FirstTick | None]:
+        """Who gets the longer first tick, and the tick; none where the contract has none."""
+        if data.history is None:
+            return None, None
+        lacking = self.stage.state.own.first_ticks.lacking(data.subject, roster)
+        restarted = {i for i, one in enumerate(roster) if one.model_id in self._restarted}
+        self._restarted.difference_update(one.model_id for one in roster)
+        models = sorted(restarted.union(lacking))
+        if not models:
+            return RoundHistory(subject=data.subject, models=[]), None
+        windows = await self._history.windows(data.history, data.point)
+        # Beside the event loop: a month of minutes takes a while.
+        history, payload = await asyncio.to_thread(first_tick, data, models, windows, self._typed)
+        if history.reason:
+            log.warning("first_tick_failed", input_id=data.input_id, reason=history.reason)
+        return history, FirstTick(payload, {roster[i].model_id for i in history.models})
+
+    async def _ask(self, data: InputReceivedData, opened: RoundOpened, clock: int, calls: Calls) -> None:
         """Ask all, record those that are done while others are not, and at the end what is left."""
         contract = self._contracts(data.contract_hash)
         asked = [entry.model_id for entry in opened.data.roster]
         seconds = BUDGET_SHARE * (data.deadline_at - clock) / 1000
-        asking = Asking(self._askers, asked, data, contract, seconds, _fair_seconds(data, contract))
+        asking = Asking(self._askers, asked, data, contract, seconds, _fair_seconds(data, contract), calls)
         while True:
             replies = await asking.next(lambda: self._is_superseded(data))
             clock = await self._clock.read()
@@ -329,6 +371,8 @@ class PredictTenure(Tenure):
         await self._models_owned.close()
         await self._clock.close()
         await self._ahead.close()
+        await self._history.close()
+        await self._performance.close()
         if self._commands is not None:
             await self._commands.close()
 

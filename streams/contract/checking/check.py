@@ -69,18 +69,35 @@ class Rehearsal:
     def _input(self) -> str:
         contract = self.contract
         self.records = sample_window(contract, self.kind)
-        built = _step("build_input", lambda: contract.build_input(self.records))
+        names, _ = self._built(self.records)
+        said = f"gives {', '.join(names) or 'nothing'}"
+        if not contract.input_records_first:
+            return said
+        prices = [SAMPLE_PRICES[i % len(SAMPLE_PRICES)] for i in range(contract.input_records_first)]
+        _, size = self._built(sample_records(contract, self.kind, prices))
+        return f"{said}; a first tick of {contract.input_records_first:,} records has {size:,} bytes"
+
+    def _built(self, records: list[Any]) -> tuple[list[str], int]:
+        """The names of what an input of these records holds, and how many bytes of JSON it is."""
+        contract = self.contract
+        built = _step("build_input", lambda: contract.build_input(records))
         checked = _step("input_type", lambda: contract.input_type.model_validate(plain(built)))
-        _finite("build_input", checked.model_dump(by_alias=True))  # in JSON's form NaN would be null already
-        _step("input_type", lambda: msgspec.json.encode(checked.model_dump(mode="json", by_alias=True)))
-        return f"gives {', '.join(checked.model_dump(by_alias=True)) or 'nothing'}"
+        fields = checked.model_dump(by_alias=True)
+        _finite("build_input", fields)  # in JSON's form NaN would be null already
+        body = _step(
+            "input_type", lambda: msgspec.json.encode(checked.model_dump(mode="json", by_alias=True))
+        )
+        return list(fields), len(body)
 
     def _truth(self) -> str:
         self.truth = truth_of(self.contract, self.records)
         if self.truth is None:
             message = "contract field resolve_ground_truth: gave None on a complete sample window"
             raise ContractError(message)
-        return f"gives {', '.join(self.truth.model_dump(by_alias=True)) or 'nothing'}"
+        several = isinstance(self.truth, dict)
+        of_one = next(iter(self.truth.values())) if several else self.truth
+        said = f"gives {', '.join(of_one.model_dump(by_alias=True)) or 'nothing'}"
+        return f"{said}, of each of {', '.join(self.truth)}" if several else said
 
     def _score(self) -> str:
         contract = self.contract
@@ -242,7 +259,29 @@ def check_contract(contract: CrunchContract, *, kind: str = "candle") -> None:
 
 
 def truth_of(contract: CrunchContract, records: Sequence[Any]) -> Any:
-    """The ground truth of a window as the stages would have it, or None. Raises ContractError."""
+    """The ground truth of a window as the stages would have it, or None. Raises ContractError.
+
+    Where the first schedule asks several subjects together it is by subject: the second, fourth .. have the course of
+    the records the other way round.
+    """
+    schedules = contract.schedules()
+    together = schedules[0].scope.together if schedules else ()
+    if not together:
+        return _truth_of(contract, records)
+    truths = {
+        one: _truth_of(contract, _turned(records) if i % 2 else records) for i, one in enumerate(together)
+    }
+    return None if None in truths.values() else truths
+
+
+def _turned(records: Sequence[Any]) -> list[Any]:
+    return [
+        one.model_copy(update={"values": other.values})
+        for one, other in zip(records, reversed(records), strict=True)
+    ]
+
+
+def _truth_of(contract: CrunchContract, records: Sequence[Any]) -> Any:
     truth = _step("resolve_ground_truth", lambda: contract.resolve_ground_truth(list(records)))
     if truth is None:
         return None

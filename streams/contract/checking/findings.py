@@ -311,7 +311,8 @@ def _subjects(contract: CrunchContract, settings: Settings) -> str:
     """What the node itself refuses at its start: a scope without a feed, a window that snapshots do not add up to."""
     terms = make_terms(contract, "", settings, 0)
     wanted = sorted({scope.subject for scope in terms.scopes})
-    silent = [subject for subject in settings.feed_subjects if subject not in wanted]
+    asked = {subject for scope in terms.scopes for subject in scope.members}
+    silent = [subject for subject in settings.feed_subjects if subject not in asked]
     return f"asked about {', '.join(wanted)}" + (f"; not about {', '.join(silent)}" if silent else "")
 
 

@@ -17,8 +17,10 @@ from coordinator.infra.contracts.code import digest_of, shape
 from coordinator.infra.contracts.loading import contract_hash, load_contract
 from coordinator.streams.contract import (
     CrunchContract,
+    absence,
     aggregation,
     boards,
+    call_method,
     ensembles,
     meaning,
     metrics,
@@ -266,7 +268,18 @@ def _ours() -> dict[str, tuple[int, str]]:
             _digest(module),
         )
     found["payout"] = (0, _digest(payout.pools_paid) + _digest(payout._why_not))
-    modules = (contract_module, aggregation, boards, ensembles, metrics, payout, periods, types)
+    modules = (
+        contract_module,
+        absence,
+        aggregation,
+        boards,
+        call_method,
+        ensembles,
+        metrics,
+        payout,
+        periods,
+        types,
+    )
     kinds = {id(kind): kind for module in modules for kind in vars(module).values()}
     for kind in kinds.values():
         if (

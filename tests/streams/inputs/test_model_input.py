@@ -9,7 +9,9 @@ import pytest
 from tests.streams.build import DEFAULT, MINUTE, T0
 
 from coordinator.streams.contract import RawInput, defaults
-from coordinator.streams.inputs.model_input import RECORDS_SEEN, DefaultInputs, encode_model_input, is_default
+from coordinator.streams.inputs.model_input import DefaultInputs, encode_model_input, is_default
+
+SEEN = 120
 
 
 def raw(number: int, kind: str, **values: float) -> RawInput:
@@ -21,13 +23,11 @@ def raw(number: int, kind: str, **values: float) -> RawInput:
 @pytest.mark.parametrize("kind", ["candle", "tick"])
 def test_the_default_input_of_pieces_is_the_one_that_the_function_builds(kind):
     """Windows that grow, that move on, that skip, and one with a record that was corrected."""
-    records = [
-        raw(n, kind, close=1 / (n + 3), low=1e-30 * n, big=2.0**60 + n) for n in range(2 * RECORDS_SEEN)
-    ]
+    records = [raw(n, kind, close=1 / (n + 3), low=1e-30 * n, big=2.0**60 + n) for n in range(2 * SEEN)]
     made = DefaultInputs()
     ends = [*range(1, 200), 205, 206, 150, 151, 240]
     for end in ends:
-        window = records[max(0, end - RECORDS_SEEN) : end]
+        window = records[max(0, end - SEEN) : end]
         assert made.encoded("s", window, list) == encode_model_input(DEFAULT, window)[0]
         if end == 160:
             records[end - 5] = raw(end - 5, kind, close=7.0)

@@ -1,0 +1,42 @@
+"""Reads from `feeds` what a model's first tick is made of, when a model needs one."""
+
+from __future__ import annotations
+
+from coordinator.streams.agents.owning.log_io import LogIO, Reader, records_until
+from coordinator.streams.events import InputHistory
+from coordinator.streams.inputs.windows import History, Windows
+from coordinator.streams.log.counting import Counter, Decision
+
+
+class FeedHistory:
+    """A reader of `feeds` that follows the inputs only when it is asked."""
+
+    def __init__(self, io: LogIO) -> None:
+        self._io = io
+        self._reader: Reader | None = None
+        self._counter = Counter("feeds")
+        self._history = History()
+
+    def learn(self, decision: Decision) -> None:
+        """The decision of `inputs` whose inputs come next."""
+        self._history.learn(decision)
+
+    async def windows(self, history: InputHistory, point: int) -> Windows:
+        """The records of an input's first tick. Raises what `LogIO` raises."""
+        start = self._history.start
+        if self._reader is None or self._counter.next_offset < start.offset:
+            await self.close()
+            self._history.begin()
+            self._counter = Counter("feeds", start)
+            self._reader = await self._io.reader("feeds", start.offset)
+        async for offset, record in records_until(self._reader, self._history.end):
+            decision = self._counter.read(offset, record)
+            if decision is not None:
+                self._history.take(decision)
+        return self._history.windows(history, point)
+
+    async def close(self) -> None:
+        """End the reader."""
+        if self._reader is not None:
+            await self._reader.close()
+            self._reader = None

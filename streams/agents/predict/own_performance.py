@@ -1,0 +1,42 @@
+"""Reads from `snapshots` what models are told of their own performance: the last closed period, as of now."""
+
+from __future__ import annotations
+
+import asyncio
+
+from coordinator.streams.agents.owning.log_io import LogIO, Reader, records_until
+from coordinator.streams.log.counting import TailCounter
+from coordinator.streams.predictions.performance import LastPeriod
+
+RECORDS_LOOKED_AT = 200
+"""How many records are looked back for the last closed period: nearly each is of a decision that closes one."""
+
+
+class OwnPerformance:
+    """`snapshots`, read to its end on demand."""
+
+    def __init__(self, io: LogIO) -> None:
+        self._io = io
+        self._reading = asyncio.Lock()
+        self._reader: Reader | None = None
+        self._counter = TailCounter("snapshots")
+        self._last = LastPeriod()
+
+    async def read(self) -> LastPeriod:
+        """The last closed period. Raises what `LogIO` raises, and UnknownEventError."""
+        async with self._reading:
+            if self._reader is None:
+                probe = await self._io.reader("snapshots", 0)
+                end = await probe.end()
+                await probe.close()
+                self._reader = await self._io.reader("snapshots", max(0, end - RECORDS_LOOKED_AT))
+            async for offset, record in records_until(self._reader, await self._reader.end()):
+                decision = self._counter.read(offset, record)
+                if decision is not None:
+                    self._last.take(decision.seq, decision.events)
+        return self._last
+
+    async def close(self) -> None:
+        """End the reader."""
+        if self._reader is not None:
+            await self._reader.close()

@@ -1,0 +1,76 @@
+"""What a model is told of its own performance, where its contract asks for that.
+
+Pure. Reads `snapshots`; gives plain JSON for each model, and what the round says of it. It is the model's snapshot of
+the last closed period as `snapshots` stands when the round opens, so nothing of the future is in it; the round names
+the decision that it was, so that each call can be made again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.events import (
+    AnyEvent,
+    PeriodClosed,
+    RosterEntry,
+    RoundPerformance,
+    SnapshotTaken,
+    SnapshotTakenData,
+)
+
+Contracts = Callable[[str], CrunchContract]
+
+_encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+class LastPeriod(msgspec.Struct):
+    """The snapshots of the last closed period."""
+
+    seq: int = -1
+    """The decision of `snapshots` that closed it; -1 before the first."""
+    until: int = -1
+    """Its end in ms."""
+    snapshots: dict[str, SnapshotTakenData] = {}
+    """model_id -> its snapshot."""
+
+    def take(self, seq: int, events: Sequence[AnyEvent]) -> None:
+        """The next decision of `snapshots`."""
+        closed = [event.data for event in events if isinstance(event, PeriodClosed)]
+        if closed:
+            self.seq, self.until = seq, closed[-1].until_ms
+            taken = [event.data for event in events if isinstance(event, SnapshotTaken)]
+            self.snapshots = {one.model_id: one for one in taken if one.period_end == self.until}
+
+    def told(
+        self, roster: Sequence[RosterEntry], contracts: Contracts
+    ) -> tuple[RoundPerformance, dict[str, dict[str, Any]]]:
+        """What the round says of it, and what each on the roster is told, by model_id."""
+        each = {entry.model_id: self._of(entry.model_id, contracts) for entry in roster}
+        sha256 = hashlib.sha256(_encode(list(each.values()))).hexdigest()
+        return RoundPerformance(snapshots_seq=self.seq, sha256=sha256), each
+
+    def _of(self, model_id: str, contracts: Contracts) -> dict[str, Any]:
+        data = self.snapshots.get(model_id)
+        if data is None:
+            return {}
+        scale = 10 ** contracts(data.contract_hash).score_decimals
+
+        def plain(units: Mapping[str, int | None]) -> dict[str, float | None]:
+            return {name: None if one is None else one / scale for name, one in units.items()}
+
+        return {
+            "period_end": data.period_end,
+            "windows": plain(data.windows_units),
+            "boards": plain(data.boards_units),
+            "summary": plain(data.summary_units),
+            "counts": {
+                "scored": data.scored_count,
+                "failed": data.failed_count,
+                "absent": data.absent_model_count + data.absent_node_count,
+            },
+        }

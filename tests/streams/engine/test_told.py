@@ -1,0 +1,194 @@
+"""What models are given beside the usual tick: several subjects, a longer first tick, their own performance.
+
+The engine gives it as the node does, goes on from a kept state to the very same log, and the audit makes it again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import msgspec
+import pytest
+from tests.memory_log import MemoryLog as Copy
+from tests.streams.audit.test_mutations import topics_of
+from tests.streams.audit.test_whole_rounds import last_checkpoint
+from tests.streams.build import HASH, MINUTE, PUBKEY, T0
+
+from coordinator.streams import events as ev
+from coordinator.streams.audit.checkpoint import check_chain, check_log
+from coordinator.streams.audit.facts import TOPICS_READ, Chain, ChainBrokenError
+from coordinator.streams.contract import CallMethod, CrunchContract, PredictionScope, ScheduledPrediction
+from coordinator.streams.contract.terms import make_terms
+from coordinator.streams.engine import Engine, Functions
+from coordinator.streams.log.envelope import Append, encode_append, encode_decision
+from coordinator.streams.ports import Subscription
+from coordinator.streams.settings import Settings
+from coordinator.streams.sources.generated import generated_candles
+from coordinator.streams.topology import TOPICS
+
+SUBJECTS = ("BTCUSDT", "ETHUSDT")
+ROUNDS = 150
+SETTINGS = Settings(
+    feed_source="generated",
+    feed_subjects=SUBJECTS,
+    snapshot_interval_seconds=600,
+    checkpoint_interval_seconds=3600,
+)
+MARKETS = [
+    list(generated_candles(Subscription("generated", one, "candle", "1m"), T0, T0 + ROUNDS * MINUTE, seed=3))
+    for one in SUBJECTS
+]
+
+
+def spread(prediction: Any, truth: Any) -> dict[str, float]:
+    return {"value": prediction.value * 100 * (truth["BTCUSDT"].return_ - truth["ETHUSDT"].return_)}
+
+
+CONTRACT = CrunchContract(
+    crunch_pubkey=PUBKEY,
+    scheduled_predictions=[ScheduledPrediction(scope_key="pair", scope=PredictionScope(subject=SUBJECTS))],
+    score_prediction=spread,
+    input_records=2,
+    input_records_first=20,
+    call_method=CallMethod(tick_arguments=("data", "performance")),
+)
+
+
+class Pupil:
+    """Notes what it is told; gives no answer in some rounds."""
+
+    def __init__(self) -> None:
+        self.lengths: list[tuple[int, ...]] = []
+        self.told: list[dict[str, Any]] = []
+
+    def tick(self, data: dict[str, Any], performance: dict[str, Any]) -> None:
+        self.lengths.append(tuple(len(data[one]["candles"]) for one in SUBJECTS))
+        self.told.append(performance)
+
+    def predict(self, subject: str, _horizon_seconds: int, _step_seconds: int) -> Any:
+        assert subject == "BTCUSDT+ETHUSDT"
+        return None if len(self.lengths) % 40 == 0 else {"value": 1.0}
+
+
+def engine(pupil: Pupil, **options: Any) -> Engine:
+    made = Engine(
+        lambda _: CONTRACT, Functions({"pupil": pupil, "flat": lambda *_: {"value": -1.0}}), **options
+    )
+    if "kept" not in options:
+        made.configure(make_terms(CONTRACT, HASH, SETTINGS, 0))
+    return made
+
+
+def fed(made: Engine, start: int = 0, until: int = ROUNDS) -> Engine:
+    for pair in list(zip(*MARKETS, strict=True))[start:until]:
+        made.feed(pair[0].at, list(pair))
+    return made
+
+
+@pytest.fixture(scope="module")
+def whole() -> tuple[Engine, Pupil]:
+    pupil = Pupil()
+    return fed(engine(pupil)), pupil
+
+
+def test_the_tick_has_both_and_is_longer_at_first_and_after_a_round_without_an_answer(whole):
+    _, pupil = whole
+    assert len(pupil.lengths) == ROUNDS
+    assert pupil.lengths[0] == (1, 1)
+    long = [number for number, one in enumerate(pupil.lengths) if one == (20, 20)]
+    assert long == [40, 80, 120]
+    assert set(pupil.lengths[5:]) == {(2, 2), (20, 20)}
+
+
+def test_each_is_told_its_last_period(whole):
+    made, pupil = whole
+    assert pupil.told[0] == {}
+    taken = {
+        one.data.period_end: one.data.summary_units["value"] / 10**9
+        for one in made.log.events("snapshots")
+        if isinstance(one, ev.SnapshotTaken) and one.data.model_id == "pupil"
+    }
+    told = {one["period_end"]: one["summary"]["value"] for one in pupil.told if one}
+    assert len(told) > 10
+    assert told.items() <= taken.items()
+
+
+@pytest.mark.parametrize("at", [7, 41, 95])
+def test_an_engine_goes_on_from_a_kept_state_to_the_very_same_log(whole, at):
+    pupil = Pupil()
+    first = fed(engine(pupil), until=at)
+    second = fed(engine(pupil, kept=first.keep()), start=at)
+    for topic in TOPICS:
+        assert second.log[topic] == whole[0].log[topic][second.log.bases.get(topic, 0) :], topic
+
+
+def looked_at(log: Any) -> ChainBrokenError | None:
+    checkpoint = last_checkpoint(log)
+    period = (checkpoint.period_start, checkpoint.period_end)
+
+    def chain() -> Chain:
+        return Chain({topic: log.decisions(topic) for topic in TOPICS_READ}, period)
+
+    async def walk() -> list[str]:
+        contracts = lambda _: CONTRACT  # noqa: E731
+        return [said async for _, said in check_log(topics_of(log), chain(), checkpoint, contracts, "engine")]
+
+    try:
+        list(check_chain(chain(), checkpoint, lambda _: CONTRACT))
+        said = asyncio.run(walk())
+    except ChainBrokenError as error:
+        return error
+    assert "first ticks made again; 60 rounds' performances told again" in said[2]
+    return None
+
+
+def test_the_audit_makes_all_of_it_again(whole):
+    assert looked_at(whole[0].log) is None
+
+
+def forged(log: Any, change: Any) -> Copy:
+    """The log with each RoundOpened as `change` makes it."""
+    out = Copy({topic: log[topic] for topic in log.topics})
+    out.topics["predictions"] = [encode_append(Append(e=1, epoch=1, seq=0, claim="forger"))]
+    for number, one in enumerate(log.decisions("predictions"), start=1):
+        events = [
+            msgspec.structs.replace(event, data=change(event.data))
+            if isinstance(event, ev.RoundOpened)
+            else event
+            for event in one.events
+        ]
+        for record in encode_decision(events, epoch=1, seq=number, upto=dict(one.upto), need=dict(one.need)):
+            out.append("predictions", record)
+    return out
+
+
+def other(what: Any, **fields: Any) -> Any:
+    return None if what is None else msgspec.structs.replace(what, **fields)
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        (
+            lambda d: other(d, history=other(d.history, sha256="0" * 64)),
+            "its first tick is not what feeds gives",
+        ),
+        (lambda d: other(d, performance=other(d.performance, sha256="0" * 64)), "is not what snapshots give"),
+        (
+            lambda d: other(d, performance=other(d.performance, snapshots_seq=99)),
+            "snapshots closed no period",
+        ),
+        (
+            lambda d: other(
+                d, performance=other(d.performance, snapshots_seq=d.performance.snapshots_seq + 1)
+            ),
+            "tells of a period that ends at",
+        ),
+    ],
+    ids=["another first tick", "another performance", "of no period", "of a later period"],
+)
+def test_what_is_said_of_it_falsely_is_found(whole, change, says):
+    error = looked_at(forged(whole[0].log, change))
+    assert error is not None
+    assert (error.step, says in error.reason) == ("predictions", True), error.reason
