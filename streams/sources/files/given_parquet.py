@@ -32,6 +32,9 @@ def parquet_rows(path: Path) -> Iterator[tuple[tuple[str, ...], list[str]]]:
                 raise OperatorError(f"{path}: the file holds no rows")
             _refuse_bomb(path, file.metadata)
             for batch in file.iter_batches(batch_size=_BATCH_ROWS, columns=names):
+                batch.validate(
+                    full=True
+                )  # else a damaged index names a word that the dictionary does not have
                 columns = [_texts(path, name, batch.column(name)) for name in names]
                 for cells in zip(*columns, strict=True):
                     yield tuple(names), list(cells)
@@ -45,13 +48,18 @@ def _is_text(kind: Any) -> bool:
 
 
 def _refuse_bomb(path: Path, metadata: Any) -> None:
+    """Raises OperatorError where a group of rows unpacks to more than its rows can hold.
+
+    Only the group as a whole is asked: a damaged description of a column ends the process within pyarrow, from where no
+    exception comes back.
+    """
     for group in (metadata.row_group(number) for number in range(metadata.num_row_groups)):
-        for column in (group.column(number) for number in range(group.num_columns)):
-            if column.total_uncompressed_size > _COLUMN_BYTES_FREE + _CELL_BYTES_MAX * column.num_values:
-                raise OperatorError(
-                    f"{path}: column {column.path_in_schema} unpacks to {column.total_uncompressed_size:,} bytes for "
-                    f"{column.num_values:,} values, which no file of records does"
-                )
+        bytes_max = group.num_columns * (_COLUMN_BYTES_FREE + _CELL_BYTES_MAX * group.num_rows)
+        if group.total_byte_size > bytes_max:
+            raise OperatorError(
+                f"{path}: {group.num_rows:,} rows unpack to {group.total_byte_size:,} bytes, which no file of records "
+                "does"
+            )
 
 
 def _texts(path: Path, name: str, column: Any) -> list[str]:

@@ -6,6 +6,8 @@ import gzip
 import io
 import json
 import struct
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.waiting import LIMIT_SECONDS
 
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.ports import FeedRecord, Subscription
@@ -308,6 +311,32 @@ def test_a_flipped_bit_of_an_archive_never_ends_in_anything_but_one_line(
     except OperatorError as error:
         said = str(error)
         assert "\n" not in said
+
+
+_READS_EACH = """
+import pathlib, sys
+from tests.streams.sources.test_given_dialects import BTC, _packed, read_candles
+from coordinator.streams.log.errors import OperatorError
+path = pathlib.Path(sys.argv[1])
+for at in range(int(sys.argv[2]), len(_packed("a.parquet")), int(sys.argv[3])):
+    data = bytearray(_packed("a.parquet"))
+    data[at] ^= 1 << at % 8
+    path.write_bytes(data)
+    print(at, flush=True)
+    try:
+        read_candles(path, BTC, on_bad_row=lambda _row: None)
+    except OperatorError as error:
+        assert "\\n" not in str(error)
+"""
+
+
+def test_no_flipped_bit_of_a_parquet_file_ends_the_process(tmp_path: Path) -> None:
+    """From within pyarrow it once did, for a damaged description of a column; so in a process of its own."""
+    read = subprocess.run(
+        [sys.executable, "-c", _READS_EACH, str(tmp_path / "a.parquet"), "1", "7"],
+        capture_output=True, text=True, check=False, timeout=LIMIT_SECONDS, cwd=Path(__file__).parents[3],
+    )  # fmt: skip
+    assert read.returncode == 0, (read.stdout.splitlines()[-1:], read.stderr[-2000:])
 
 
 def _packed(how: str) -> bytes:
