@@ -1,12 +1,11 @@
-"""Every way out of the node: which proxy an address is asked through, and which certificates are believed.
+"""All connections out of the node: which proxy is used for an address, and which certificates are trusted.
 
-Reads the variables that people set for that: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, WS_PROXY, WSS_PROXY and NO_PROXY, in
-capitals or not (lower case wins, as everywhere), SSL_CERT_FILE, SSL_CERT_DIR, REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE.
-Emits HTTP clients and connected sockets. A value that cannot be used is an OperatorError with the variable's name; a
-proxy's password becomes part of no message.
+Reads the usual variables: HTTP_PROXY, HTTPS_PROXY, ALL_PROXY, WS_PROXY, WSS_PROXY and NO_PROXY, in upper or lower case
+(lower case wins), SSL_CERT_FILE, SSL_CERT_DIR, REQUESTS_CA_BUNDLE and CURL_CA_BUNDLE. Makes HTTP clients and connected
+sockets. A value that cannot be used raises OperatorError with the variable's name; no message holds a proxy's password.
 
-One place, because the libraries differ: httpx dies of a network in NO_PROXY, websockets knows no proxy, gRPC sends
-127.0.0.1 through one. Whatever they say, this machine itself is never asked through a proxy.
+This is one module because the libraries differ: httpx fails if NO_PROXY holds a network, websockets knows no proxy, and
+gRPC sends 127.0.0.1 through one. Whatever the variables say, this machine itself is never reached through a proxy.
 """
 
 from __future__ import annotations
@@ -37,11 +36,11 @@ CERTIFICATE_FILES = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 
 
 class ProxyError(OSError):
-    """The proxy did not let us through: the world's fault, and tried again like a connection that is refused."""
+    """The proxy gave no connection. It is the world's fault, and is retried like a refused connection."""
 
 
 def proxy_for(url: str, environ: Mapping[str, str] | None = None) -> str | None:
-    """The proxy that `url` is asked through, or None. Raises OperatorError for one that cannot be used."""
+    """The proxy for `url`, or None. Raises OperatorError for a proxy that cannot be used."""
     environ = os.environ if environ is None else environ
     parts = urlsplit(url)
     if is_loopback(parts.hostname or "") or _is_excepted(parts.hostname or "", _port(url), environ):
@@ -54,9 +53,9 @@ def proxy_for(url: str, environ: Mapping[str, str] | None = None) -> str | None:
 
 
 def check_ways_out(environ: Mapping[str, str]) -> None:
-    """See that every proxy and every file of certificates that the environment names can be used.
+    """Check every proxy and every file of certificates that the environment names.
 
-    Raises OperatorError naming the variable.
+    Raises OperatorError naming the variable of one that cannot be used.
     """
     for name in ("http_proxy", "https_proxy", "ws_proxy", "wss_proxy", "all_proxy"):
         for variable in (name, name.upper()):
@@ -87,7 +86,7 @@ def _checked(variable: str, value: str) -> str:
         fine = False
     if not fine:
         raise OperatorError(
-            f"{variable} is no proxy that can be used: give {', '.join(PROXY_SCHEMES)}://HOST:PORT, "
+            f"{variable} is not a proxy that can be used: give {', '.join(PROXY_SCHEMES)}://HOST:PORT, "
             "or unset it (NO_PROXY excepts single hosts)"
         )
     return text
@@ -123,7 +122,7 @@ def _names(entry: str, host: str, port: int) -> bool:
 
 def _network(entry: str) -> IPv4Network | IPv6Network | None:
     if "]:" in entry:
-        return None  # a port follows: without the brackets it would be read as part of the address
+        return None  # a port follows: without brackets it would be taken for a part of the address
     try:
         return ip_network(entry.replace("[", "").replace("]", ""), strict=False)
     except ValueError:
@@ -136,12 +135,12 @@ def _port(url: str) -> int:
 
 
 def certificates(environ: Mapping[str, str] | None = None) -> ssl.SSLContext:
-    """What a server's certificate is checked against. Raises OperatorError naming a variable whose file is none."""
+    """The TLS context that checks servers' certificates. Raises OperatorError naming a variable with a wrong file."""
     environ = os.environ if environ is None else environ
     file = next((name for name in CERTIFICATE_FILES if environ.get(name)), None)
     folder = environ.get("SSL_CERT_DIR") or None
     if folder is not None and not Path(folder).is_dir():
-        raise OperatorError(f"SSL_CERT_DIR={folder} is no folder: name one of certificates, or unset it")
+        raise OperatorError(f"SSL_CERT_DIR={folder} is not a folder: name one of certificates, or unset it")
     cafile = environ[file] if file else (None if folder else certifi.where())
     if cafile and Path(cafile).is_dir() and folder is None:  # REQUESTS_CA_BUNDLE may be a folder
         cafile, folder = None, cafile
@@ -155,7 +154,7 @@ def certificates(environ: Mapping[str, str] | None = None) -> ssl.SSLContext:
 
 
 def http_client(base_url: str, **options: Any) -> httpx.AsyncClient:
-    """A client for the host of `base_url` alone (it follows no redirects); close it. `options` are httpx's.
+    """A client for the host of `base_url` only: it follows no redirects. Close it. `options` are httpx's.
 
     Raises OperatorError for a proxy or certificates that cannot be used.
     """
@@ -171,9 +170,10 @@ def http_client(base_url: str, **options: Any) -> httpx.AsyncClient:
 
 
 async def open_socket(url: str, open_seconds_max: float, **options: Any) -> ClientConnection:
-    """A websocket to `url`, through the proxy where there is one. `options` are those of `websockets.connect`.
+    """A websocket to `url`, through a proxy if there is one. `options` are those of `websockets.connect`.
 
-    Raises OSError and websockets' errors for the world, OperatorError for a proxy or certificates that cannot be used.
+    Raises OSError and the errors of websockets for faults of the world, OperatorError for a proxy or certificates that
+    cannot be used.
     """
     parts = urlsplit(url)
     if parts.scheme == "wss":
@@ -207,15 +207,15 @@ async def _through(proxy: str, host: str, port: int, seconds_max: float) -> sock
 
 
 def keep_this_machine_from_proxies(environ: MutableMapping[str, str] | None = None) -> None:
-    """Tell gRPC, which asks the environment itself, that this machine is reached without a proxy.
+    """Make gRPC, which reads the environment itself, reach this machine without a proxy.
 
-    Call it before the first channel. What NO_PROXY excepts stays excepted.
+    Call it before the first channel is made. The exceptions of NO_PROXY stay in force.
     """
     environ = os.environ if environ is None else environ
-    said = environ.get("no_grpc_proxy") or environ.get("no_proxy") or environ.get("NO_PROXY") or ""
-    # It compares the ends of names, and knows no asterisk.
-    entries = [one.removeprefix("*") for one in said.replace(",", " ").split()]
-    if "" in entries:  # `*` was there; an empty proxy is none
+    exceptions = environ.get("no_grpc_proxy") or environ.get("no_proxy") or environ.get("NO_PROXY") or ""
+    # gRPC compares the ends of names, and does not know the asterisk.
+    entries = [entry.removeprefix("*") for entry in exceptions.replace(",", " ").split()]
+    if "" in entries:  # there was a `*`: no proxy at all
         environ["grpc_proxy"] = ""
-    entries += [one for one in LOOPBACK.split(",") if one not in entries]
+    entries += [entry for entry in LOOPBACK.split(",") if entry not in entries]
     environ["no_grpc_proxy"] = ",".join(filter(None, entries))

@@ -120,7 +120,7 @@ USED = {
     "seconds": ({"FEED_OPT_PING_SECONDS": "inf"}, "feed", "FEED_OPT_PING_SECONDS.*positive"),
     "no such candles": ({"FEED_CANDLES_FILE": "{subject}.csv"}, "feed", "FEED_CANDLES_FILE.*BTCUSDT.csv.*no such file"),
     "columns": ({"FEED_CANDLES_FILE": "here.csv", "FEED_COLUMNS": "when"}, "feed", "FEED_COLUMNS.*NAME=COLUMN"),
-    "a proxy": ({"HTTPS_PROXY": "ftp://p"}, "feed", "HTTPS_PROXY is no proxy"),
+    "a proxy": ({"HTTPS_PROXY": "ftp://p"}, "feed", "HTTPS_PROXY is not a proxy"),
     "certificates": ({"SSL_CERT_FILE": "none.pem"}, "feed", "SSL_CERT_FILE=none.pem"),
     "no certificates of models": ({"SECURE_CERT_DIR": "none"}, "predict", "SECURE_CERT_DIR=none: ca.crt cannot be read"),
     "no key of a gateway": ({"GATEWAY_CERT_DIR": "none"}, "predict", "GATEWAY_CERT_DIR=none: key.pem cannot be read"),

@@ -1,7 +1,7 @@
 """Candles from a file, as feed records of one subscription in order of time.
 
-What is read, refused and counted is `given_files`' business, the same for `up --candles` and `feeds import`; here is
-whose a row is when one subject is asked for, and the feed source `candles`.
+`given_files` reads, refuses and counts the rows, in the same way for `up --candles` and `feeds import`. This module
+decides which rows belong to the one subject that is asked for, and holds the feed source `candles`.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def iter_candles(
     on_bad_row: OnBadRow | None = None,
     reading: Reading | None = None,
 ) -> Iterator[FeedRecord]:
-    """Records with start_ms <= at <= end_ms in order of `at`, with a bounded memory.
+    """Records with start_ms <= at <= end_ms in order of `at`, with bounded memory.
 
-    `at` is open time + granularity; values are the file's own text. Bad rows go to `on_bad_row` as they are met, before
-    the first record; without one, the first refuses the file, since nothing may disappear. Raises OperatorError for a
-    file that cannot be used.
+    `at` is open time + granularity; values are the file's own text. Wrong rows go to `on_bad_row` before the first
+    record; without `on_bad_row` the first of them refuses the file, because nothing may be dropped silently. Raises
+    OperatorError for a file that cannot be used.
     """
     file, _ = candle_file(path, subscription, on_bad_row, reading)
     yield from _within(file, start_ms, end_ms)
@@ -58,7 +58,7 @@ def read_candles(
     on_bad_row: OnBadRow | None = None,
     reading: Reading | None = None,
 ) -> list[FeedRecord]:
-    """As `iter_candles`, all at once."""
+    """The records of `iter_candles` as a list."""
     return list(iter_candles(path, subscription, start_ms, end_ms, on_bad_row, reading))
 
 
@@ -68,7 +68,7 @@ def candle_file(
     on_bad_row: OnBadRow | None = None,
     reading: Reading | None = None,
 ) -> tuple[GivenFile, bool]:
-    """(the file, looked through; does it say whose its rows are). Raises OperatorError for one that cannot be used."""
+    """(the checked file, whether its rows name their subject). Raises OperatorError for a file that cannot be used."""
     granularity_ms(subscription.granularity)
     path = Path(path)
     asked = _Asked(subscription)
@@ -79,9 +79,9 @@ def candle_file(
         if asked.met or not asked.others:
             raise
         others = sorted(asked.others)
-        (first, *more) = (plain_symbol(one) for one in others)
-        mine = plain_symbol(subscription.subject)
-        if more or not first or not (mine.startswith(first) or first.startswith(mine)):
+        (first, *more) = (plain_symbol(other) for other in others)
+        wanted = plain_symbol(subscription.subject)
+        if more or not first or not (wanted.startswith(first) or first.startswith(wanted)):
             named = ", ".join(others[:SYMBOLS_NAMED]) + (", .." if len(others) > SYMBOLS_NAMED else "")
             raise OperatorError(
                 f"{path}: its rows are about {named}, not {subscription.subject}; say which with --subject "
@@ -94,7 +94,7 @@ def candle_file(
 
 
 class _Asked:
-    """Is a row of the subscription that is asked for? Where it does not say, it is."""
+    """Whether a row belongs to the subscription that is asked for. A row that names no subject does."""
 
     def __init__(self, subscription: Subscription) -> None:
         self._subscription = subscription
@@ -102,22 +102,22 @@ class _Asked:
         self.met = self.said = False
         self.others: set[str] = set()
 
-    def __call__(self, said: Mapping[str, str]) -> Subscription | None:
-        mine = self._subscription
+    def __call__(self, row_fields: Mapping[str, str]) -> Subscription | None:
+        wanted = self._subscription
         if (
-            said.get("kind", mine.kind) != mine.kind
-            or said.get("granularity", mine.granularity) != mine.granularity
+            row_fields.get("kind", wanted.kind) != wanted.kind
+            or row_fields.get("granularity", wanted.granularity) != wanted.granularity
         ):
             return None
-        subject = said.get("subject")
+        subject = row_fields.get("subject")
         if subject is not None:
             self.said = True
-            if subject != mine.subject and plain_symbol(subject) != self.alias:
+            if subject != wanted.subject and plain_symbol(subject) != self.alias:
                 if len(self.others) <= SYMBOLS_NAMED:
                     self.others.add(subject)
                 return None
         self.met = True
-        return mine
+        return wanted
 
 
 def _within(file: GivenFile, start_ms: int | None, end_ms: int | None) -> Iterator[FeedRecord]:
@@ -172,13 +172,13 @@ class CandleFileSource:
             yield record
 
     async def stream(self, subscriptions: Sequence[Subscription]) -> AsyncIterator[FeedRecord]:  # noqa: ARG002
-        """Nothing: a file knows no more than its history."""
+        """Yields nothing: the file has only history."""
         return
         yield
 
 
 def two_subjects(path: Path, subjects: Sequence[str]) -> OperatorError:
-    """Why a file without a column for it cannot be two subjects."""
+    """The error for a file that is asked for two subjects and has no column for them."""
     return OperatorError(
         f"{path}: its rows do not say whose they are, so it cannot be {' and '.join(subjects)}; give it a column "
         "symbol, or a file for each, and put {subject} where their names differ"

@@ -1,10 +1,10 @@
-"""Any file as a feed: JSON lines or CSV followed as they grow, and a whole CSV, JSON-lines or Parquet file.
+"""Any file as a feed: JSON lines or CSV that are followed as they grow, or a whole CSV, JSON-lines or Parquet file.
 
-Option `path`: a `.jsonl`, `.ndjson`, `.csv` or `.parquet` file; `{subject}` in it stands for the subject
-(without slashes), else the rows say their `subject`, or there is one subject. `given_rows` says what a row is.
-`stream` gives what is written from now on, as soon as a line is whole; `history` reads the file from its
-start. A line that is no record goes to `on_garbage`, and the next one is read. A file that is not there (yet)
-is waited for; a Parquet file does not grow, so its stream is silent.
+Option `path`: a `.jsonl`, `.ndjson`, `.csv` or `.parquet` file. `{subject}` in it stands for the subject (without
+slashes); otherwise the rows name their `subject`, or there is only one subject. `given_rows` defines the rows. `stream`
+yields what is written from now on, as soon as a line is complete; `history` reads the file from its start. A line that
+is not a record goes to `on_garbage`, and the next line is read. A missing file is waited for. A Parquet file does not
+grow, so its stream is silent.
 """
 
 from __future__ import annotations
@@ -90,33 +90,33 @@ class FileSource:
     async def history(
         self, subscription: Subscription, start_ms: int, end_ms: int
     ) -> AsyncIterator[FeedRecord]:
-        """The file's records with start_ms <= at <= end_ms, in order of `at`; holds those in memory.
+        """The file's records with start_ms <= at <= end_ms, in order of `at`; holds them in memory.
 
-        Raises WorldError while there is no such file, OperatorError for one that cannot be used.
+        Raises WorldError if the file does not exist, OperatorError if it cannot be used.
         """
         granularity_ms(subscription.granularity)
         path = self._path_of(subscription)
-        found: list[FeedRecord] = []
+        records: list[FeedRecord] = []
         try:
             for count, row in enumerate(self._rows(path, subscription.kind)):
                 if count % _BATCH_ROWS == 0:
                     await asyncio.sleep(0)
                 record = self._record(path, row, [subscription])
                 if record is not None and start_ms <= record.at <= end_ms:
-                    found.append(record)
+                    records.append(record)
         except FileNotFoundError as error:
             raise WorldError(f"file: {path}: there is no such file") from error
         except OSError as error:
             raise OperatorError(f"file: {path} cannot be read: {error.strerror or error}") from error
-        for record in sorted(found, key=lambda one: (one.at, one.revision)):
+        for record in sorted(records, key=lambda record: (record.at, record.revision)):
             yield record
 
     async def stream(self, subscriptions: Sequence[Subscription]) -> AsyncIterator[FeedRecord]:
-        """What is written from now on, for ever."""
+        """The records that are written from now on, without end."""
         by_path: dict[Path, list[Subscription]] = {}
-        for one in subscriptions:
-            granularity_ms(one.granularity)
-            by_path.setdefault(self._path_of(one), []).append(one)
+        for subscription in subscriptions:
+            granularity_ms(subscription.granularity)
+            by_path.setdefault(self._path_of(subscription), []).append(subscription)
         if not by_path:
             return
         parts = [self._followed(path, wanted) for path, wanted in by_path.items()]
@@ -161,9 +161,9 @@ class FileSource:
     # --- rows ---------------------------------------------------------------------------------------
 
     def _rows(self, path: Path, kind: str) -> Iterator[Row]:
-        """The rows of the whole file as it stands. A line without its end may still grow: it waits."""
+        """The rows of the whole file as of now, without an incomplete last line."""
         if path.suffix.lower() == ".parquet":
-            path.stat()  # a file that is not there is waited for
+            path.stat()  # raises FileNotFoundError, which means to wait for the file
             yield from rows_of_file(path, kind, self._reading)
             return
         sheet: CsvSheet | None = None
@@ -182,7 +182,7 @@ class FileSource:
         try:
             first = next(_lines_of(path), None)
         except OSError:
-            return None  # not there yet: its first line will come
+            return None  # the file does not exist yet: its first line will be the header
         return None if first is None else self._sheet(path, first, kind)
 
     def _sheet(self, path: Path, first: Line, kind: str) -> CsvSheet:
@@ -194,7 +194,9 @@ class FileSource:
     def _row(self, line: Line, sheet: CsvSheet | None, kind: str) -> Row | None:
         if not line.text:
             return None
-        number = line.number or -line.start_byte  # below zero: a place, where nobody counted the lines before
+        number = (
+            line.number or -line.start_byte
+        )  # below zero: a byte offset, where the lines before were not counted
         if line.fault:
             return Row(number, line.text, fault=line.fault)
         if sheet is None:
@@ -211,14 +213,14 @@ class FileSource:
                 raise ValueError(f"the row names no subject, and {len(wanted)} are followed")
             subscription = next(
                 (
-                    one
-                    for one in wanted
-                    if subject is None or plain_symbol(subject) == plain_symbol(one.subject)
+                    each
+                    for each in wanted
+                    if subject is None or plain_symbol(subject) == plain_symbol(each.subject)
                 ),
                 None,
             )
             if subscription is None:
-                return None  # a file may hold more than was asked for
+                return None  # the file may hold other subjects, too
             now_ms = self._now_ms() + (0 if subscription.kind == "candle" else self._patience_ms)
             record = self._made.record(row, subscription, now_ms)
             if record is Hole.OPEN:
@@ -235,9 +237,9 @@ class FileSource:
 
 
 def _lines_of(path: Path) -> Iterator[Line]:
-    """All lines of the file as it stands now. Raises OSError."""
+    """All complete lines of the file as of now. Raises OSError."""
     with path.open("rb"):
-        pass  # a file that is not there, or may not be read, is said at once
+        pass  # raises at once if the file does not exist or may not be read
     with closing(GrownLines(path)) as grown:
         while lines := grown.read():
             yield from lines

@@ -1,13 +1,13 @@
-"""Records out of a file or a folder of files that an operator gives: the one reader of `--candles` and `feeds import`.
+"""Records from an operator's file or folder of files: the reader of `--candles` and of `feeds import`.
 
-A file is looked through once before its first record is given, so that one that cannot be used is refused while
-nothing of it was taken: damaged, of another granularity, rounded by a spreadsheet, saying two things of one time. A row
-that is no record is told as a `BadRow` and stops nothing else. Rows in the wrong order are put in order; a row that
-comes again with the same numbers (pages overlap) counts once; minutes without a price are holes. All of it is
-counted in the `Account`.
+A file is checked as a whole before its first record is yielded. So a file that cannot be used is refused before
+anything of it is taken: damaged, of another granularity, rounded by a spreadsheet, or with two values for one time. A
+row that is not a record is reported as a `BadRow`, and the other rows are read. Rows in the wrong order are sorted; a
+row that is repeated with the same numbers (pages overlap) counts once; minutes without a price are holes. The `Account`
+counts all of these.
 
-Whose a row is, is told by its own columns (source, subject or symbol, kind, granularity), else by folders named like
-`subject=BTCUSDT` above it (as `coordinator feeds export` writes them), else by the defaults given.
+The subscription of a row follows from its own columns (source, subject or symbol, kind, granularity), else from folders
+with names like `subject=BTCUSDT` (as `coordinator feeds export` writes them), else from the defaults.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from coordinator.streams.sources.files.given_times import FileFaultError
 SUFFIXES = (".csv", ".csv.gz", ".csv.zip", ".zip", ".tsv", ".jsonl", ".jsonl.gz", ".ndjson", ".parquet")
 DIMENSIONS = ("source", "subject", "kind", "granularity")
 SORTED_RECORDS_MAX = 3_000_000
-"""How many records are put in order in memory; a longer file has to be in order."""
+"""How many records are sorted in memory at most; a longer file must be in order."""
 
 
 class BadRow(msgspec.Struct, frozen=True):
-    """A row that is no record. `line_number` counts lines from 1 (rows, in Parquet); `time` is the row's, if any."""
+    """A row that is not a record. `line_number` counts lines from 1 (in Parquet, rows); `time` is the row's, if any."""
 
     line_number: int
     reason: str
@@ -51,7 +51,7 @@ OnBadRow = Callable[[BadRow], None]
 
 
 def keep_first(bad: list[BadRow], count: int) -> OnBadRow:
-    """Keeps the first bad rows in `bad`; the account has their number."""
+    """A function that keeps the first `count` bad rows in `bad`. The account counts all of them."""
 
     def keep(row: BadRow) -> None:
         if len(bad) < count:
@@ -61,15 +61,17 @@ def keep_first(bad: list[BadRow], count: int) -> OnBadRow:
 
 
 def given_files(path: Path) -> list[Path]:
-    """The files to read, in order of their names. Raises OperatorError when there are none."""
+    """The files to read, in order of their names. Raises OperatorError if there are none."""
     if path.is_file():
-        return [path]  # named by hand: what it is, its bytes say
+        return [path]  # the operator names it: its bytes, not its ending, decide what it is
     if not path.is_dir():
         raise OperatorError(f"{path}: there is no such file or folder")
-    found = sorted(one for one in path.rglob("*") if one.is_file() and one.name.lower().endswith(SUFFIXES))
-    if not found:
+    files = sorted(
+        each for each in path.rglob("*") if each.is_file() and each.name.lower().endswith(SUFFIXES)
+    )
+    if not files:
         raise OperatorError(f"{path}: no file in it ends in {', '.join(SUFFIXES)}")
-    return found
+    return files
 
 
 def given_records(
@@ -78,9 +80,9 @@ def given_records(
     reading: Reading | None = None,
     on_bad_row: OnBadRow | None = None,
 ) -> Iterator[FeedRecord]:
-    """The records of one file, in order of time. Without `on_bad_row` a row that is no record refuses the file.
+    """The records of one file, in order of time. Without `on_bad_row` a row that is not a record refuses the file.
 
-    Raises OperatorError with the file and the line that is wrong.
+    Raises OperatorError naming the file and the line.
     """
     file = GivenFile(path, Whose(path, defaults), reading)
     file.look(on_bad_row)
@@ -88,7 +90,7 @@ def given_records(
 
 
 class Whose:
-    """Whose a row of a file is, where the file may say it itself."""
+    """Finds the subscription of a row from the row itself, the folders above the file, or the defaults."""
 
     def __init__(self, path: Path, defaults: Mapping[str, str]) -> None:
         self._path = path
@@ -96,9 +98,9 @@ class Whose:
         self._told = defaults.get("subject", "")
         self.kind = self._known.get("kind", "")
 
-    def __call__(self, said: Mapping[str, str]) -> Subscription:
-        """The subscription of a row that says this. Raises OperatorError when the options do not say enough."""
-        fields = {name: said.get(name) or self._known.get(name, "") for name in DIMENSIONS}
+    def __call__(self, row_fields: Mapping[str, str]) -> Subscription:
+        """The subscription of a row with these columns. Raises OperatorError if a part of it is not known."""
+        fields = {name: row_fields.get(name) or self._known.get(name, "") for name in DIMENSIONS}
         lacking = [name for name, text in fields.items() if not text]
         if lacking:
             raise OperatorError(
@@ -111,7 +113,7 @@ class Whose:
 
 
 def plain_symbol(text: str) -> str:
-    """A symbol without what spells it differently: X:BTC-USD, BTC/USD and btcusd are one."""
+    """A symbol without differences of spelling: X:BTC-USD, BTC/USD and btcusd are the same."""
     return "".join(filter(str.isalnum, text.rpartition(":")[2].upper()))
 
 
@@ -121,9 +123,9 @@ def _from_folders(path: Path) -> dict[str, str]:
 
 
 class GivenFile:
-    """One file. `look()` first, `records()` then; `account` tells what was found.
+    """One file. Call `look()` first, then `records()`; `account` counts what was found.
 
-    `whose` takes what a row says of itself and gives its subscription, None for a row that is not asked for.
+    `whose` returns the subscription of a row with these columns; None for a row that is not asked for.
     """
 
     def __init__(
@@ -146,14 +148,14 @@ class GivenFile:
         self._first_bad: BadRow | None = None
 
     def look(self, on_bad_row: OnBadRow | None = None) -> Account:
-        """Read it through. Bad rows go to `on_bad_row` as they are met; without one the first refuses the file.
+        """Check the whole file. Wrong rows go to `on_bad_row`; without it the first of them refuses the file.
 
         Raises OperatorError for a file that cannot be used.
         """
         try:
             return self._look(on_bad_row or self._refuse)
         except OperatorError as error:
-            raise damage_of(self.path) or error from None  # a damaged archive is the truer reason
+            raise damage_of(self.path) or error from None  # if the archive is damaged, that is the cause
 
     def _look(self, tell: OnBadRow) -> Account:
         check = Check(self.account)
@@ -170,7 +172,7 @@ class GivenFile:
         return self.account
 
     def records(self) -> Iterator[FeedRecord]:
-        """The records in order of `at`, those of a correction after what it corrects. Memory is bounded."""
+        """The records in order of `at`, a correction after the record that it corrects. Memory is bounded."""
         if self._in_order is not None:
             yield from self._in_order
             return
@@ -180,7 +182,10 @@ class GivenFile:
             raise OperatorError(f"{self.path}: it changed while it was read") from error
 
     def _items(self, account: Account, tell: OnBadRow) -> Iterator[Item]:
-        """Each row's record; the account counts what gives none. A bad row is told once, however often it is met."""
+        """The record of each row; the account counts rows without one.
+
+        A wrong row is reported once, however often read.
+        """
         made = Records(self._reading)
         account.refused = account.empty = account.unfinished = 0
         self._off_grid.clear()

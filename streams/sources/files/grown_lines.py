@@ -1,9 +1,9 @@
-"""The lines of a file that grows, each once it is whole, through truncation and rotation.
+"""The lines of a growing file, each once it is complete, through truncation and rotation.
 
-`GrownLines.read` is asked again and again; it never waits. A line counts when its end has been written. When
-another file stands under the path (rotation), the rest of the old one comes first, then the new one from its
-start; when the file was cut or rewritten in place, it is read from its start again. Reading what was read
-before does no harm: a record is told by its identity.
+Call `GrownLines.read` again and again; it never waits. A line is complete when its end has been written. After a
+rotation (another file is at the path), the rest of the old file is read, then the new file from its start. A file that
+was cut or rewritten in place is read from its start again. Reading lines twice does no harm: a record is recognised by
+its identity.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ _MARK_BYTES = 64
 
 
 class Line(msgspec.Struct, frozen=True):
-    """One line without its end. `first` in its file: a CSV's header. `fault` says why it is none.
+    """One line without its end. `first`: it is the file's first line. `fault`: why it is not a valid line.
 
-    `number` counts lines from 1; it is 0 where the reading began inside the file, and `start_byte` tells the place.
+    `number` counts lines from 1. It is 0 if reading began inside the file; then only `start_byte` gives the place.
     """
 
     text: str
@@ -32,7 +32,7 @@ class Line(msgspec.Struct, frozen=True):
 
 
 class GrownLines:
-    """Follows one path. `at_end` starts behind the last whole line that is there now."""
+    """Follows one path. `at_end`: start after the last complete line that is there now."""
 
     def __init__(self, path: Path, *, at_end: bool = False) -> None:
         self._path = path
@@ -47,13 +47,13 @@ class GrownLines:
             self._to_end()
 
     def close(self) -> None:
-        """Let go of the file."""
+        """Close the file."""
         if self._file is not None:
             os.close(self._file)
             self._file = None
 
     def read(self) -> list[Line]:
-        """The lines of at most PIECE_BYTES more. Empty when there is no more now. Raises OSError."""
+        """The complete lines of the next PIECE_BYTES at most; empty if there are none now. Raises OSError."""
         if self._file is None and not self._opened():
             return []
         if self._rewritten():
@@ -104,7 +104,7 @@ class GrownLines:
         return (now.st_dev, now.st_ino) != (then.st_dev, then.st_ino)
 
     def _rewritten(self) -> bool:
-        """Whether what was read is no longer what stands before our place."""
+        """Whether the bytes before our position are no longer those that were read."""
         assert self._file is not None  # noqa: S101 - read() opened it
         if os.fstat(self._file).st_size < self._at:
             return True

@@ -85,7 +85,7 @@ def test_no_proxy_excepts_names_suffixes_addresses_networks_and_ports(no_proxy, 
     ["http://[::1", "ftp://proxy:1", "http://proxy:99999", "http://", "http://proxy:x", "socks4://p:1"],
 )
 def test_a_proxy_that_is_none_is_refused_by_its_variable(variable, value):
-    with pytest.raises(OperatorError, match=f"{variable} is no proxy"):
+    with pytest.raises(OperatorError, match=f"{variable} is not a proxy"):
         proxy_for(FOREIGN, {variable: value})
 
 
