@@ -121,7 +121,7 @@ def test_a_file_of_candles_is_the_feed_and_was_looked_through(tmp_path):
         ),
         ({"candles": "x.csv", "replay_from_ms": T0 + 10**9}, "--from is after the last candle"),
         ({"candles": "x.csv", "replay_until_ms": T0 - 1}, "--until is before the first candle"),
-        ({"candles": "x.csv", "columns": "when"}, "is no NAME=COLUMN"),
+        ({"candles": "x.csv", "columns": "when"}, "is not NAME=COLUMN"),
         (
             {"candles": "x.csv", "stamp": "middle"},
             "FEED_STAMP='middle' is unknown: choose 'open' or 'close'. Which end of a candle",

@@ -1,8 +1,8 @@
-"""Where a row keeps what: columns by the names and in the layouts that files have.
+"""Finds the columns of a row, by the names and layouts that files usually have.
 
-Pure. Headers are told by the usual names in any case (exchanges' dumps, Polygon, Finnhub, CryptoDataDownload, Yahoo,
-tardis); files without a header by how many columns they have and where the time stands; anything else by a mapping
-like `time=window_start,open=2` (a column's name, or its number from 1).
+Pure. A header is recognised by the usual names in any case (exchanges' dumps, Polygon, Finnhub, CryptoDataDownload,
+Yahoo, tardis); a file without a header by its number of columns and the place of the time; any other file needs a
+mapping like `time=window_start,open=2` (a column's name, or its number from 1).
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ _NO_VALUES = frozenset(
 )  # fmt: skip
 _KLINE = ("open_time", *VALUE_NAMES, "close_time")
 _KLINE_12 = (*_KLINE, "quote_volume", "count", "taker_buy_volume", "taker_buy_quote_volume", "ignore")
-# Without a header: (kind, how many columns) -> names; the first whose time column holds a time is meant.
+# Without a header: (kind, number of columns) -> names. The first whose time column holds a time is used.
 _HEADLESS: Mapping[tuple[str, int], Sequence[Names]] = {
     ("candle", 6): [_KLINE[:6]],
     ("candle", 7): [(*_KLINE[:6], "count")],
@@ -72,7 +72,7 @@ _MAPPED = ("time", *VALUE_NAMES, "price", "quantity", "subject")
 
 
 class Layout(msgspec.Struct, frozen=True):
-    """Positions of what a kind of record needs. `values` are (name, position); `ends` says that the time is a close."""
+    """The positions of the columns for one kind of record. `values`: (name, position). `ends`: the time is a close."""
 
     time: int
     ends: bool
@@ -83,26 +83,26 @@ class Layout(msgspec.Struct, frozen=True):
 
 def parse_mapping(text: str, variable: str = "columns") -> dict[str, str]:
     """`time=window_start,open=2` as {"time": "window_start", "open": "2"}. Raises OperatorError naming `variable`."""
-    found: dict[str, str] = {}
-    for part in filter(None, (one.strip() for one in text.split(","))):
-        name, equals, column = (one.strip() for one in part.partition("="))
-        if not equals or not column or name not in _MAPPED or name in found:
+    columns: dict[str, str] = {}
+    for part in filter(None, (piece.strip() for piece in text.split(","))):
+        name, equals, column = (piece.strip() for piece in part.partition("="))
+        if not equals or not column or name not in _MAPPED or name in columns:
             raise OperatorError(
-                f"{variable} {text!r}: {part!r} is no NAME=COLUMN; NAME is one of {', '.join(_MAPPED)}, each once, and "
-                "COLUMN a name in the header or a number from 1"
+                f"{variable} {text!r}: {part!r} is not NAME=COLUMN; NAME is one of {', '.join(_MAPPED)}, each once, "
+                "and COLUMN a name in the header or a number from 1"
             )
-        found[name] = column
-    return found
+        columns[name] = column
+    return columns
 
 
 def normal(name: str) -> str:
-    """A column's name without case, spaces, quotes around it and a number before it: `1. open`, `openTime`."""
+    """A column's name in lower case with underscores, without quotes and a number in front: `1. open`, `openTime`."""
     plain = _NUMBERED.sub("", name.strip().strip('"').strip())
     return _HUMP.sub("_", plain).lower().replace(" ", "_")
 
 
 def holds_time(text: str) -> bool:
-    """Is this cell a time, and not the name of a column?"""
+    """Whether this cell is a time, and not the name of a column."""
     try:
         return time_of(text, daily=True) >= TIME_MS_MIN
     except ValueError:
@@ -110,12 +110,12 @@ def holds_time(text: str) -> bool:
 
 
 def is_header(cells: Sequence[str]) -> bool:
-    """Is this line the names of columns? No cell of one is a number or a time."""
+    """Whether this line is a header: none of its cells is a number or a time."""
     return not any(number_fault("", cell) is None or holds_time(cell) for cell in cells)
 
 
 def names_without_header(cells: Sequence[str], kind: str, mapping: Mapping[str, str]) -> Names:
-    """Names for a file whose first line is data already. Raises ValueError for a layout that is not known."""
+    """The names for a file whose first line is data. Raises ValueError for an unknown layout."""
     if mapping:
         return tuple(str(number) for number in range(1, len(cells) + 1))
     for names in _HEADLESS.get((kind, len(cells)), ()):
@@ -143,15 +143,15 @@ def layout_of(names: Names, kind: str, mapping: Mapping[str, str], *, ends: bool
     if time_at is None:
         hint = "; it has only when candles close: say --stamp close" if closes_at is not None else ""
         missing.append(f"a time (open_time_ms, open_time, ts, timestamp, time){hint}")
-    wanted = VALUE_NAMES if kind == "candle" else ("price",) if kind == "tick" else ()
-    found = {name: mapped.get(name, _value(name, plain)) for name in wanted}
-    missing += [name for name, at in found.items() if at is None]
+    required = VALUE_NAMES if kind == "candle" else ("price",) if kind == "tick" else ()
+    position_of_name = {name: mapped.get(name, _value(name, plain)) for name in required}
+    missing += [name for name, at in position_of_name.items() if at is None]
     if time_at is None or missing:
         raise ValueError(
             f"no column for {', '.join(missing)}; it has {', '.join(names)[:200]}; "
             f"say which is which: --columns time=NAME,{_example(kind)}"
         )
-    values = [(name, at) for name, at in found.items() if at is not None]
+    values = [(name, at) for name, at in position_of_name.items() if at is not None]
     if kind != "candle":
         taken = {time_at, *(at for _, at in values), *mapped.values()}
         values += [(name, at) for name, at in mapped.items() if name == "quantity"]
@@ -170,13 +170,13 @@ def layout_of(names: Names, kind: str, mapping: Mapping[str, str], *, ends: bool
 
 
 def dimension_columns(names: Names, mapping: Mapping[str, str]) -> dict[str, int]:
-    """Where a row says whose it is: source, subject, kind, granularity -> position."""
+    """The columns that name the subscription: source, subject, kind, granularity -> position, if they exist."""
     plain = tuple(normal(name) for name in names)
-    found = {name: _first((name,), plain) for name in _DIMENSIONS}
-    found["subject"] = _first(_SUBJECT_NAMES, plain)
+    position_of_name = {name: _first((name,), plain) for name in _DIMENSIONS}
+    position_of_name["subject"] = _first(_SUBJECT_NAMES, plain)
     if "subject" in mapping:
-        found["subject"] = _column(mapping["subject"], plain)
-    return {name: at for name, at in found.items() if at is not None}
+        position_of_name["subject"] = _column(mapping["subject"], plain)
+    return {name: at for name, at in position_of_name.items() if at is not None}
 
 
 def _value(name: str, plain: Names) -> int | None:
@@ -184,7 +184,7 @@ def _value(name: str, plain: Names) -> int | None:
     if (
         at is None and name == "volume"
     ):  # `Volume BTC`, `Volume_(BTC)`: the first is the base's, the second its worth
-        at = next((number for number, one in enumerate(plain) if one.startswith("volume_")), None)
+        at = next((number for number, column in enumerate(plain) if column.startswith("volume_")), None)
     return at
 
 
@@ -197,7 +197,7 @@ def _column(column: str, plain: Names) -> int:
         return plain.index(normal(column))
     if column.isascii() and column.isdecimal() and 1 <= int(column) <= len(plain):
         return int(column) - 1
-    raise ValueError(f"--columns names {column!r}, which is no column; it has {', '.join(plain)[:200]}")
+    raise ValueError(f"--columns names {column!r}, which is not a column; it has {', '.join(plain)[:200]}")
 
 
 def _example(kind: str) -> str:

@@ -1,8 +1,8 @@
-"""The lines of a text file that somebody gives: plain, gzipped or alone in a zip, with bounds.
+"""The lines of an operator's text file: plain, gzipped, or the only file in a zip, with bounds.
 
-Reads bytes, gives numbered lines of text. What a file is, its first bytes say, since names lie. Nothing is taken for
-granted about what it unpacks to: a line is at most LINE_CHARS_MAX long, and what grows by more than RATIO_MAX is no
-file of records. Whatever is wrong with the file as a whole is an OperatorError of one line that names it.
+Reads bytes, yields numbered lines of text. The first bytes decide what a file is, because its name may be wrong. What
+it unpacks to is bounded: a line has at most LINE_CHARS_MAX characters, and a file that grows by more than RATIO_MAX is
+refused. A fault of the file as a whole raises an OperatorError, one line that names the file.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from coordinator.streams.log.errors import OperatorError
 
 LINE_CHARS_MAX = 65_536
 RATIO_MAX = 200
-"""Candles shrink to a fifth or a tenth; what a bomb is made of, to a thousandth."""
+"""Candles are packed to a fifth or a tenth of their size, a zip bomb to a thousandth."""
 UNPACKED_BYTES_FREE = 8 << 20
 
 _UTF16_MARKS = (b"\xff\xfe", b"\xfe\xff")
@@ -30,17 +30,17 @@ _BROKEN = (EOFError, zlib.error, lzma.LZMAError, gzip.BadGzipFile, zipfile.BadZi
 
 
 class DamagedError(OperatorError):
-    """What was packed does not come out whole."""
+    """A packed file cannot be unpacked completely."""
 
 
 def is_parquet(path: Path) -> bool:
-    """Do the first bytes say Parquet? Raises OSError."""
+    """Whether the first bytes are those of Parquet. Raises OSError."""
     with path.open("rb") as file:
         return file.read(4) == b"PAR1"
 
 
 def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
-    """Lines that are not blank, from 1, without their end. Raises OperatorError."""
+    """(number from 1, line without its end) of all lines that are not blank. Raises OperatorError."""
     number = 0
     try:
         with _unpacked(path) as (stream, packed_as):
@@ -73,9 +73,9 @@ def numbered_lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def damage_of(path: Path) -> DamagedError | None:
-    """What an archive is damaged by, if it is one.
+    """The damage of an archive, or None.
 
-    Its sum stands at its end: a damaged one may be read as odd names and numbers long before it.
+    The checksum is at the archive's end: in a damaged one, wrong names and numbers may be read long before that.
     """
     try:
         for _ in numbered_lines(path):
@@ -83,13 +83,13 @@ def damage_of(path: Path) -> DamagedError | None:
     except DamagedError as damage:
         return damage
     except OperatorError:
-        return None  # wrong, but as it was packed
+        return None  # the content is wrong, but the archive is not damaged
     return None
 
 
 @contextmanager
 def _unpacked(path: Path) -> Iterator[tuple[BinaryIO, str]]:
-    """(the bytes, how they were packed)."""
+    """(the unpacked bytes, how they were packed)."""
     name = path.name.lower()
     with path.open("rb") as file:
         size, mark = path.stat().st_size, file.read(6)
@@ -119,9 +119,11 @@ def _member(path: Path, file: BinaryIO) -> Iterator[tuple[BinaryIO, str]]:
         raise DamagedError(f"{path}: the zip data is broken: {error}") from error
     with archive:
         members = [
-            one for one in archive.infolist() if not one.is_dir() and not one.filename.startswith("__MACOSX/")
+            entry
+            for entry in archive.infolist()
+            if not entry.is_dir() and not entry.filename.startswith("__MACOSX/")
         ]
-        if any(one.filename == "xl/workbook.xml" for one in members):
+        if any(entry.filename == "xl/workbook.xml" for entry in members):
             raise OperatorError(f"{path}: this is a spreadsheet; save it as CSV")
         if len(members) != 1:
             raise OperatorError(
@@ -144,7 +146,7 @@ def _bounded(path: Path, packed: Any, packed_bytes: int) -> BinaryIO:
 
 
 class _Bounded(io.RawIOBase):
-    """What is unpacked, as long as it is no bomb. Raises OperatorError."""
+    """The unpacked bytes, up to a bound. Raises OperatorError beyond it."""
 
     def __init__(self, path: Path, packed: Any, packed_bytes: int) -> None:
         self._path, self._packed = path, packed

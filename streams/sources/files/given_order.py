@@ -1,6 +1,6 @@
-"""What the rows of a file come to together: order, repeats, contradictions, trades of one millisecond, and the account.
+"""Checks the rows of a file against each other: order, repeats, contradictions, trades of one millisecond; and counts.
 
-Pure. Takes records with their lines, in order of time; gives each fact once.
+Pure. Takes records with their line numbers, in order of time; yields each record once.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from coordinator.streams.sources.files.given_times import utc_text
 
 SPACING_RECORDS_MIN = 10
 LEAP = 10
-"""A close that is so many times the one before, or so little of it, is pointed at."""
+"""A price that is this many times the one before, or this fraction of it, is reported."""
 LEAPS_KEPT = 20
 _AMOUNTS = ("quantity", "qty", "q", "amount", "size", "quote_quantity", "quote_qty")
 _EXACT = Context(prec=400)
@@ -29,7 +29,7 @@ Item = tuple[int, FeedRecord, str]
 
 
 class Account(msgspec.Struct):
-    """What a file came to."""
+    """What was found in a file: counts, times in ms, and reported price jumps."""
 
     records: int = 0
     refused: int = 0
@@ -41,7 +41,7 @@ class Account(msgspec.Struct):
     leaps: list[str] = []
 
     def add(self, other: Account) -> None:
-        """This and another file's."""
+        """Add the counts of another file."""
         self.records += other.records
         self.refused += other.refused
         self.repeated += other.repeated
@@ -50,15 +50,15 @@ class Account(msgspec.Struct):
         self.leaps += other.leaps
 
     def text(self) -> str:
-        """For people: what there is, and only what there is."""
-        said = [f"{self.records:,} records"]
+        """The counts as text, without those that are zero."""
+        parts = [f"{self.records:,} records"]
         counts = (
             (self.refused, "rows refused"),
             (self.repeated, "rows that came again"),
             (self.empty, "times without a price (holes)"),
             (self.unfinished, "candles that are not over yet"),
         )
-        return ", ".join(said + [f"{count:,} {what}" for count, what in counts if count])
+        return ", ".join(parts + [f"{count:,} {noun}" for count, noun in counts if count])
 
 
 class OutOfOrderError(Exception):
@@ -66,7 +66,7 @@ class OutOfOrderError(Exception):
 
 
 class _Held(msgspec.Struct):
-    """What is known so far of one time: its first line, its record, the row's own revision, its trades."""
+    """What is known of one time until now: its first line, its record, the row's own revision, its trade ids."""
 
     line: int
     record: FeedRecord
@@ -75,9 +75,9 @@ class _Held(msgspec.Struct):
 
 
 class Order:
-    """Tells what comes again, what contradicts itself and what is one tick in several trades, of rows in order.
+    """Finds repeats and contradictions in ordered rows, and joins several trades of one millisecond into one tick.
 
-    Holds one record of each subscription back: the next row may be about the same time.
+    Holds back one record of each subscription, because the next row may be of the same time.
     """
 
     def __init__(self, path: Path, account: Account) -> None:
@@ -86,7 +86,7 @@ class Order:
         self._held: dict[Subscription, _Held] = {}
 
     def records(self, items: Iterator[Item]) -> Iterator[FeedRecord]:
-        """The records. Raises OperatorError for a contradiction, OutOfOrderError."""
+        """The records, each once. Raises OperatorError for a contradiction, OutOfOrderError."""
         last_at = -1
         for line, record, trade_id in items:
             if record.at < last_at:
@@ -94,8 +94,8 @@ class Order:
             if record.at > last_at:
                 yield from self._release()
                 last_at = record.at
-            whose = Subscription(record.source, record.subject, record.kind, record.granularity)
-            held = self._held.get(whose)
+            subscription = Subscription(record.source, record.subject, record.kind, record.granularity)
+            held = self._held.get(subscription)
             if held is not None and held.revision == record.revision:
                 self._join(held, line, record, trade_id)
                 continue
@@ -104,7 +104,7 @@ class Order:
                     raise OutOfOrderError
                 self._account.records += 1
                 yield held.record
-            self._held[whose] = _Held(line, record, record.revision, {trade_id})
+            self._held[subscription] = _Held(line, record, record.revision, {trade_id})
         yield from self._release()
 
     def _release(self) -> Iterator[FeedRecord]:
@@ -120,7 +120,7 @@ class Order:
             return
         if record.kind != "tick":
             name = next(
-                (one for one, text in record.values.items() if before.values.get(one) != text), "its names"
+                (each for each, text in record.values.items() if before.values.get(each) != text), "its names"
             )
             raise OperatorError(
                 f"{self._path}, line {line}: {utc_text(record.ts_event)} is there already with other values (line "
@@ -136,7 +136,7 @@ class Order:
 
 
 class Check:
-    """What only the whole file shows: how far apart its candles are, and prices that leap."""
+    """Finds what only the whole file shows: how far apart its candles are, and price jumps."""
 
     def __init__(self, account: Account) -> None:
         self._account = account
@@ -146,20 +146,20 @@ class Check:
         self._steps_ms: dict[Subscription, tuple[int, int]] = {}
 
     def add(self, record: FeedRecord) -> None:
-        """The next record, in order."""
+        """Take the next record, in order."""
         account = self._account
         account.first_at = record.at if account.first_at is None else account.first_at
         account.last_at = record.at
         if record.kind not in ("candle", "tick"):
             return
-        whose = Subscription(record.source, record.subject, record.kind, record.granularity)
-        before = self._last.get(whose)
-        self._last[whose] = record
+        subscription = Subscription(record.source, record.subject, record.kind, record.granularity)
+        before = self._last.get(subscription)
+        self._last[subscription] = record
         if before is None or before.ts_event == record.ts_event:
             return
         if record.kind == "candle":
-            count, least = self._steps_ms.get(whose, (0, 1 << 62))
-            self._steps_ms[whose] = (count + 1, min(least, record.ts_event - before.ts_event))
+            count, least = self._steps_ms.get(subscription, (0, 1 << 62))
+            self._steps_ms[subscription] = (count + 1, min(least, record.ts_event - before.ts_event))
         name = "close" if record.kind == "candle" else "price"
         old, new = float(before.values[name]), float(record.values[name])
         if (old > 0 and new > 0 and not old / LEAP < new < old * LEAP) and len(account.leaps) < LEAPS_KEPT:
@@ -169,8 +169,8 @@ class Check:
             )
 
     def wider_than_said(self) -> tuple[Subscription, int] | None:
-        """The first subscription with no two candles as close as its granularity says, and how close they are."""
-        for whose, (count, least) in self._steps_ms.items():
-            if count + 1 >= SPACING_RECORDS_MIN and least > granularity_ms(whose.granularity):
-                return whose, least
+        """The first subscription whose candles are never as close as its granularity; their smallest distance (ms)."""
+        for subscription, (count, least) in self._steps_ms.items():
+            if count + 1 >= SPACING_RECORDS_MIN and least > granularity_ms(subscription.granularity):
+                return subscription, least
         return None

@@ -1,8 +1,8 @@
-"""Rows of a Parquet file of any records, as text.
+"""The rows of a Parquet file as text.
 
-Reads with pyarrow, batch by batch, only columns of single values. Times with a zone become numbers of milliseconds;
-times without one are refused like those in text, because a guess would shift every record by hours. Text stays encoded
-as a dictionary, so that a column that repeats one long text costs what that text costs.
+Reads with pyarrow, batch by batch, and only columns of single values. Times with a zone become numbers of milliseconds;
+times without a zone are refused as in text files, because a guess would shift every record by hours. Text stays
+dictionary-encoded, so that a column with one repeated long text needs the memory of that text once.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _COLUMN_BYTES_FREE = 64 << 20
 
 
 def parquet_rows(path: Path) -> Iterator[tuple[tuple[str, ...], list[str]]]:
-    """(names, cells) in order; an empty cell is "". Raises OperatorError for what is wrong with the file."""
+    """(names, cells) of each row, in order; an empty cell is "". Raises OperatorError for a fault of the file."""
     try:
         texts = [field.name for field in pq.read_schema(path) if _is_text(field.type)]
         with pq.ParquetFile(path, read_dictionary=texts, page_checksum_verification=True) as file:
@@ -63,13 +63,13 @@ def _refuse_bomb(path: Path, metadata: Any) -> None:
 
 
 def _texts(path: Path, name: str, column: Any) -> list[str]:
-    """A column as text. A float's text is its shortest decimal, which is what was once quoted."""
+    """A column as text. The text of a float is its shortest decimal, which is what was quoted."""
     kind = column.type
     if pa.types.is_dictionary(kind):
         words = [_text(path, name, word) for word in column.dictionary.to_pylist()]
         return ["" if at is None else words[at] for at in column.indices.to_pylist()]
     if pa.types.is_timestamp(kind):
-        if kind.tz is None:  # told as what it is where it is the time; any other column may be as it likes
+        if kind.tz is None:  # if it is the time column, it is refused later; in other columns it does no harm
             return ["" if value is None else str(value) for value in column.cast(pa.string()).to_pylist()]
         column = (
             pc.floor_temporal(column, unit="millisecond").cast(pa.timestamp("ms", "UTC")).cast(pa.int64())

@@ -1,9 +1,9 @@
-"""Rows of a file that somebody gives, cut into cells and named: CSV, JSON lines, Parquet; and the record in a row.
+"""The rows of an operator's file (CSV, JSON lines, Parquet), cut into named cells, and the record in each row.
 
-A row has a time and values under the names of `given_columns`; it may say its source, subject, kind, granularity and
-revision. A candle needs open, high, low, close, volume and a time on its grid; a tick needs a price; every other
-column with a number in it is a value of the record. Numbers keep the digits that stand in the file. What is wrong with
-a row is a ValueError with the reason, what shows that the whole file is wrong a FileFaultError.
+A row has a time and values under the names of `given_columns`; it may have a source, subject, kind, granularity and
+revision. A candle needs open, high, low, close, volume and a time on its grid; a tick needs a price; every other column
+with a number is a value of the record. Numbers keep the digits of the file. A wrong row raises ValueError with the
+reason; a fault that shows that the whole file is wrong raises FileFaultError.
 """
 
 from __future__ import annotations
@@ -50,16 +50,17 @@ _LAYOUTS_KEPT = 100
 
 
 class Stamp(StrEnum):
-    """Which end of a candle its time is."""
+    """Which end of a candle its time column names."""
 
     OPEN = "open"
     CLOSE = "close"
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """How files are to be read, where they do not say it themselves.
+    """How to read files where they do not say it themselves.
 
-    `mapping` is as `given_columns.parse_mapping` gives it. `any_price`: prices may be zero or negative in this market.
+    `mapping` is the result of `given_columns.parse_mapping`. `any_price`: prices may be zero or negative in this
+    market.
     """
 
     mapping: dict[str, str] = {}
@@ -71,21 +72,21 @@ READING_OPTIONS = ("columns", "stamp", "any_price")
 
 
 def reading_of(options: Options) -> Reading:
-    """The reading that a source's options ask for. Raises OperatorError."""
+    """The reading for a source's options. Raises OperatorError."""
     return make_reading(
         options.text("columns"), options.text("stamp", "open"), any_price=options.yes("any_price")
     )
 
 
 def make_reading(columns: str = "", stamp: str = "open", *, any_price: bool = False) -> Reading:
-    """The reading that options ask for. Raises OperatorError."""
+    """The reading for these options. Raises OperatorError."""
     if stamp not in tuple(Stamp):
         raise OperatorError(f"stamp {stamp!r}: say open (candles are named by their open time) or close")
     return Reading(parse_mapping(columns), Stamp(stamp), any_price)
 
 
 class Row(msgspec.Struct, frozen=True):
-    """One row. `line_number` counts lines from 1 (rows, in Parquet); `fault` says why it could not be cut."""
+    """One row. `line_number` counts lines from 1 (in Parquet, rows); `fault` says why it could not be cut."""
 
     line_number: int
     text: str
@@ -95,7 +96,7 @@ class Row(msgspec.Struct, frozen=True):
 
 
 class OffGridError(ValueError):
-    """A candle that opens where none does; many of them show that the granularity is another one."""
+    """A candle that does not open on the grid. Many of them show that the file has another granularity."""
 
     def __init__(self, granularity: str, open_ms: int) -> None:
         super().__init__(f"a {granularity} candle that opens at {utc_text(open_ms)}, off the grid")
@@ -103,16 +104,16 @@ class OffGridError(ValueError):
 
 
 class Hole(StrEnum):
-    """Why a good row gives no record."""
+    """Why a correct row has no record."""
 
     EMPTY = "nothing was traded"
     OPEN = "the candle is not over yet"
 
 
 def rows_of_file(path: Path, kind: str, reading: Reading) -> Iterator[Row]:
-    """The rows of a file in its order, without headers, wherever they stand. Raises OperatorError.
+    """The rows of a file in its order, without header lines, wherever these are. Raises OperatorError.
 
-    `kind` tells the layouts of files without a header.
+    `kind` selects the layouts of files without a header.
     """
     try:
         if path.is_dir():
@@ -151,19 +152,19 @@ def _csv_rows(path: Path, kind: str, reading: Reading) -> Iterator[Row]:
         raise OperatorError(f"{path}, line {number}: {sheet.fault}")
     if sheet.headless and (row := sheet.row(number, first)):
         yield row
-    found = 0
+    count = 0
     for number, line in lines:
-        found += 1
-        if found <= 2 and sheet.heads_on(line):  # noqa: PLR2004 - yfinance writes three lines of header
+        count += 1
+        if count <= 2 and sheet.heads_on(line):  # noqa: PLR2004 - yfinance writes three lines of header
             continue
         if row := sheet.row(number, line):
             yield row
-    if not found and not sheet.headless:
+    if not count and not sheet.headless:
         raise OperatorError(f"{path}: there is a header but no row under it")
 
 
 class CsvSheet:
-    """A CSV's lines as rows, once its first line was seen. `fault` says why it cannot be used."""
+    """Converts a CSV's lines to rows, by its first line. `fault` says why the CSV cannot be used."""
 
     def __init__(self, first: str, kind: str, reading: Reading) -> None:
         self._separator = max(",;\t|", key=first.count)
@@ -180,7 +181,7 @@ class CsvSheet:
         self._header = cells
 
     def heads_on(self, line: str) -> bool:
-        """Is this the second or third line of a header, as yfinance writes them (Price / Ticker / Date)?"""
+        """Whether this is the second or third line of a header, as yfinance writes it (Price / Ticker / Date)."""
         cells = self._cells(line) or [""]
         if not self.names or normal(self.names[0]) != "price":
             return False
@@ -190,7 +191,7 @@ class CsvSheet:
         return normal(cells[0]) == "ticker"
 
     def row(self, number: int, line: str) -> Row | None:
-        """The row in a line; None for the header come again."""
+        """The row in a line; None for a repeated header."""
         cells = self._cells(line)
         if cells is None:
             return Row(number, line, fault="its quotes do not close")
@@ -210,7 +211,7 @@ class CsvSheet:
         return Row(number, line, self.names, cells)
 
     def _cells(self, line: str) -> list[str] | None:
-        """Cells of one line; None if the quotes do not close. A stray quote costs its own row, not the file's rest."""
+        """The cells of one line; None if its quotes do not close. A stray quote spoils its own row only."""
         if '"' not in line:
             return [cell.strip() for cell in line.split(self._separator)]
         try:
@@ -226,13 +227,13 @@ def _wanted(count: int, headless: bool) -> str:  # noqa: FBT001 - a private word
 
 
 def _any_layout(names: Names, kind: str, reading: Reading) -> None:
-    """Raises ValueError for a header that no record of the kind can stand under."""
+    """Raises ValueError for a header without the columns that a record of this kind needs."""
     own_kind = "kind" in dimension_columns(names, reading.mapping)
     layout_of(names, "" if own_kind else kind, reading.mapping, ends=reading.stamp is Stamp.CLOSE)
 
 
 def json_row(number: int, line: str, kind: str, reading: Reading) -> Row:
-    """The row in one JSON object (values may stand in an object `values`), or in one array like an exchange's page."""
+    """The row in a JSON object (its values may be in an object `values`), or in an array as in an exchange's page."""
     try:
         fields = _JSON.decode(line)
     except (msgspec.DecodeError, RecursionError) as error:
@@ -240,7 +241,7 @@ def json_row(number: int, line: str, kind: str, reading: Reading) -> Row:
     if isinstance(fields, list) and fields and isinstance(fields[0], list | dict):
         return Row(number, line, fault="it holds several records; write one a line")
     if isinstance(fields, list):
-        cells = [_plain(one) for one in fields]
+        cells = [_plain(value) for value in fields]
         try:
             return Row(number, line, names_without_header(cells or [""], kind, reading.mapping), cells)
         except ValueError as error:
@@ -249,7 +250,7 @@ def json_row(number: int, line: str, kind: str, reading: Reading) -> Row:
     if not isinstance(values, dict):
         return Row(number, line, fault="its values are no object")
     fields = {**fields, **values}
-    return Row(number, line, tuple(fields), [_plain(one) for one in fields.values()])
+    return Row(number, line, tuple(fields), [_plain(value) for value in fields.values()])
 
 
 def _plain(value: Any) -> str:
@@ -267,7 +268,7 @@ def _parquet_rows(path: Path) -> Iterator[Row]:
 
 
 class Records:
-    """Makes records of rows. One for a reading: it remembers the layouts that it met."""
+    """Makes records from rows. Use one object for one reading: it caches the layouts."""
 
     def __init__(self, reading: Reading) -> None:
         self._reading = reading
@@ -275,16 +276,16 @@ class Records:
         self._dimensions: dict[Names, dict[str, int]] = {}
 
     def whose(self, row: Row) -> dict[str, str]:
-        """What the row says of source, subject, kind and granularity."""
-        found = self._dimensions.get(row.names)
-        if found is None:
+        """The row's own source, subject, kind and granularity, as far as it has them."""
+        columns = self._dimensions.get(row.names)
+        if columns is None:
             if len(self._dimensions) >= _LAYOUTS_KEPT:
                 self._dimensions.clear()
-            found = self._dimensions[row.names] = dimension_columns(row.names, self._reading.mapping)
-        return {name: row.cells[at] for name, at in found.items() if row.cells[at]}
+            columns = self._dimensions[row.names] = dimension_columns(row.names, self._reading.mapping)
+        return {name: row.cells[at] for name, at in columns.items() if row.cells[at]}
 
     def record(self, row: Row, subscription: Subscription, now_ms: int) -> FeedRecord | Hole:
-        """The record in a row. Raises ValueError with the reason why there is none, FileFaultError."""
+        """The record in a row, or why a correct row has none. Raises ValueError with the reason, FileFaultError."""
         if row.fault:
             raise ValueError(row.fault)
         layout = self._layout(row.names, subscription.kind)
@@ -316,7 +317,7 @@ class Records:
         return subscription.record(ts_event, at_ms, values, _revision(cells, layout))
 
     def time_text(self, row: Row, kind: str) -> str:
-        """The row's time for people, "" where it has none: for what is said of a row that is no record."""
+        """The row's time as text for messages about wrong rows; "" if it has none."""
         try:
             layout = self._layout(row.names, kind)
             return utc_text(time_of(row.cells[layout.time], daily=True, floor=True))
@@ -324,26 +325,28 @@ class Records:
             return ""
 
     def trade_id(self, row: Row, kind: str) -> str:
-        """What tells a trade from another of its millisecond, "" where nothing does."""
+        """The id that distinguishes a trade from others of its millisecond; "" if there is none."""
         at = self._layout(row.names, kind).trade_id if kind == "tick" else None
         return "" if at is None else row.cells[at]
 
     def _layout(self, names: Names, kind: str) -> Layout:
-        found = self._layouts.get((names, kind))
-        if found is None:
+        layout = self._layouts.get((names, kind))
+        if layout is None:
             if len(self._layouts) >= _LAYOUTS_KEPT:
                 self._layouts.clear()
             try:
-                found = layout_of(names, kind, self._reading.mapping, ends=self._reading.stamp is Stamp.CLOSE)
+                layout = layout_of(
+                    names, kind, self._reading.mapping, ends=self._reading.stamp is Stamp.CLOSE
+                )
             except ValueError as error:
-                found = str(error)
-            self._layouts[names, kind] = found
-        if isinstance(found, str):
-            raise ValueError(found)  # noqa: TRY004 - a row is wrong, not a call
-        return found
+                layout = str(error)
+            self._layouts[names, kind] = layout
+        if isinstance(layout, str):
+            raise ValueError(layout)  # noqa: TRY004 - a row is wrong, not a call
+        return layout
 
     def _numbers(self, layout: Layout, cells: list[str], kind: str) -> tuple[dict[str, str], str | None]:
-        """The values of what is no candle, and what is wrong with them."""
+        """(the values of a record that is not a candle, what is wrong with them or None)."""
         values = {name: cells[at] for name, at in layout.values if number_fault(name, cells[at]) is None}
         price = next((cells[at] for name, at in layout.values if name == "price"), None)
         fault = None
@@ -365,6 +368,6 @@ def _revision(cells: list[str], layout: Layout) -> int:
 
 
 def _up_to(time_ms: int, length_ms: int) -> int:
-    """A close as exchanges write it, the last millisecond or second of its candle, is the end of it."""
+    """The end of a candle from its close time: exchanges write its last millisecond or second."""
     end_ms = -(-time_ms // length_ms) * length_ms
     return end_ms if end_ms - time_ms in (1, 1_000) else time_ms

@@ -1,9 +1,9 @@
-"""Times as files write them, in ms since 1970 UTC.
+"""Converts times as files write them to ms since 1970, UTC.
 
-Pure. A number is seconds, ms, us or ns by its own magnitude, row by row: exchanges changed their unit in the middle of
-a series, and a column called `open_time_ms` may hold microseconds. Text is ISO 8601 with a zone, or as BigQuery
-writes it (`2023-03-01 00:01:00 UTC`); a date alone is its UTC midnight, for daily candles only. A time that was rounded
-on its way through a spreadsheet spoils its whole file.
+Pure. The magnitude of a number decides its unit (s, ms, us or ns), row by row: exchanges have changed their unit in the
+middle of a series, and a column `open_time_ms` may hold microseconds. Text is ISO 8601 with a zone, or as BigQuery
+writes it (`2023-03-01 00:01:00 UTC`). A date alone is its UTC midnight, but only for daily candles. A time that a
+spreadsheet has rounded spoils the whole file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from decimal import Decimal
 from coordinator.streams.sources.candle_values import number_fault
 
 TIME_MS_MIN = 631_152_000_000
-"""1990-01-01. Before it lie today's times in a wrong unit (1970) and dates written as YYYYMMDDHHMM (1976)."""
+"""1990-01-01. Today's times in a wrong unit would be in 1970, dates written as YYYYMMDDHHMM in 1976."""
 DAY_MS = 86_400_000
 
 # A number below the first is in seconds (up to the year 5138), below the second in ms (since 1973), and so on.
@@ -31,11 +31,11 @@ _DIGITS_OF_ISO = 6
 
 
 class FileFaultError(ValueError):
-    """What is wrong with one row, and shows that the whole file is not to be used."""
+    """A fault of one row that shows that the whole file must not be used."""
 
 
 def time_of(text: str, *, daily: bool = False, floor: bool = False) -> int:
-    """The time in ms. `daily`: a date alone may stand for its UTC midnight. `floor`: what is finer than ms is left out.
+    """The time in ms. `daily`: a date alone means its UTC midnight. `floor`: digits finer than ms are dropped.
 
     Raises ValueError with the reason, FileFaultError for scientific notation.
     """
@@ -58,7 +58,7 @@ def time_of(text: str, *, daily: bool = False, floor: bool = False) -> int:
 
 
 def utc_text(time_ms: int) -> str:
-    """A time for people: `2023-03-01T00:01:00Z`, or the number where no calendar has it."""
+    """A time as text: `2023-03-01T00:01:00Z`, or the number if it is outside the calendar."""
     try:
         moment = _EPOCH + timedelta(milliseconds=time_ms)
     except OverflowError:

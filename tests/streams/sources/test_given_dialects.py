@@ -215,10 +215,10 @@ def test_columns_can_be_named_by_name_and_by_number(tmp_path: Path) -> None:
     mapping = "time=6,open=4,high=3,low=2,close=5,volume=7"
     assert [list(one.values.values()) for one in both(bare, columns=mapping)] == [VALUES]
     with pytest.raises(
-        OperatorError, match="--columns names 'nowhere', which is no column; it has when, first"
+        OperatorError, match="--columns names 'nowhere', which is not a column; it has when, first"
     ):
         both(named, columns="time=nowhere")
-    with pytest.raises(OperatorError, match="'price' is no NAME=COLUMN"):
+    with pytest.raises(OperatorError, match="'price' is not NAME=COLUMN"):
         make_reading("price")
 
 
