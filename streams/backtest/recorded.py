@@ -18,7 +18,8 @@ from coordinator.streams.log.counting import Counter, Decision
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.log.stage import Draft
 from coordinator.streams.ports import ModelNotice
-from coordinator.streams.predictions.stage import Answers
+from coordinator.streams.predictions.calls import Calls
+from coordinator.streams.predictions.judging import Answers
 
 
 class RecordedLog:
@@ -56,11 +57,13 @@ class Beside:
             raise OperatorError(f"the log has a model {min(twice)!r} too: rename the folder")
         return sorted([*theirs, *known], key=lambda entry: entry.model_id)
 
-    def answers(self, opened: RoundOpened, data: InputReceivedData, contract: CrunchContract) -> Answers:
+    def answers(
+        self, opened: RoundOpened, data: InputReceivedData, contract: CrunchContract, calls: Calls
+    ) -> Answers:
         """What the log says of its own, and what the others say now."""
-        theirs = self._recorded.answers(opened, data, contract)
+        theirs = self._recorded.answers(opened, data, contract, calls)
         asked_then = {entry.model_id for entries in theirs.values() for entry in entries}
-        ours = self._models.answers(opened, data, contract)
+        ours = self._models.answers(opened, data, contract, calls)
         return {
             key: [*theirs.get(key, ()), *(one for one in entries if one.model_id not in asked_then)]
             for key, entries in ours.items()
