@@ -10,8 +10,8 @@ from functools import lru_cache
 from pathlib import Path
 
 from tests.memory_log import Author, MemoryLog
-from tests.streams.build import HASH, PUBKEY
-from tests.streams.test_crash_chain import market
+from tests.streams.build import HASH
+from tests.streams.test_crash_chain import ASKED, market
 
 from coordinator.infra.contracts.archive import pack
 from coordinator.infra.contracts.loading import load_contract
@@ -31,8 +31,9 @@ MODULE = "evidence_contracts"
 RULES = f"""
 from coordinator.streams.contract import CrunchContract
 
-FIRST = CrunchContract(crunch_pubkey={PUBKEY!r}, gap_wait_seconds=600)
-SECOND = CrunchContract(crunch_pubkey={PUBKEY!r}, grace_seconds=0, gap_policy="accept")
+ASKED = {ASKED!r}
+FIRST = CrunchContract(**ASKED, gap_wait_seconds=600)
+SECOND = CrunchContract(**ASKED, grace_seconds=0, gap_policy="accept")
 """
 
 
