@@ -96,7 +96,9 @@ def what_moved(file: PlanFile, settings: Settings, kept: Kept) -> list[str]:
     if on_disk != file.contract_hash and not file.values_set:
         moved.append(f"the text of {file.contract} is another one now, {on_disk[:12]}")
     now = boundary_of(kept)
-    if now != made_on.holds_from_ms:
+    if (
+        now is not None and now != made_on.holds_from_ms
+    ):  # None: no rules have come through to the checkpoints yet
         moved.append(
             f"the running period has ended: the rules would have held from {time_text(made_on.holds_from_ms)}, "
             f"and would hold from {time_text(now)} now"

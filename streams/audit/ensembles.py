@@ -15,6 +15,7 @@ from coordinator.streams.audit.facts import Asked, Chain, Contracts, broken
 from coordinator.streams.audit.scores import score_again
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
+from coordinator.streams.contract.subjects import typed_truth
 from coordinator.streams.events import EnsemblesScoredData
 from coordinator.streams.log.finite import is_number
 from coordinator.streams.log.ids import ensemble_id
@@ -44,7 +45,9 @@ def check_ensembles(chain: Chain, rounds: Sequence[Asked], contracts: Contracts)
         for entry in said.entries():
             if entry.status == "SCORED":
                 equal += 1
-                _check(said, entry.model_id, answers, contract, truth, place)
+                _check(
+                    said, entry.model_id, answers, contract, typed_truth(contract, scope_key, truth), place
+                )
     return f", {equal} of ensembles" if equal else ""
 
 
@@ -53,7 +56,7 @@ def _check(
     model_id: str,
     answers: Mapping[str, Any],
     contract: CrunchContract,
-    truth: dict[str, Any],
+    truth: Any,
     place: str,
 ) -> None:
     at = said.models.index(model_id)
