@@ -5,13 +5,13 @@ from __future__ import annotations
 import ast
 import io
 import re
-import sys
 import tokenize
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.checkout import root_on_path
 from typer.testing import CliRunner
 
 from coordinator.cli.contract_fields import GIVEN, NAMED, given_docs, named_docs
@@ -29,7 +29,11 @@ LINES_MAX = 80
 UNSEEN = {"trading": ["score varies"]}
 """What one round cannot show: what was bought is worth something in a later one."""
 
-sys.path.insert(0, str(ROOT))
+
+@pytest.fixture(autouse=True)
+def root_of_the_checkout():
+    with root_on_path():
+        yield
 
 
 def loaded(name: str) -> contract.CrunchContract:

@@ -9,6 +9,8 @@ from fractions import Fraction
 from typing import Any
 
 from docs.contracts import btc_up, numinous, synth, synth_terms
+from tests.oracles.node import CRUNCH, PUBKEY, Node, missing, ranked_by
+from tests.oracles.reading import DECIMALS, Inputs, ranking, shares_of
 
 from coordinator.streams import events as ev
 from coordinator.streams.checkpoints.offering import build_emission
@@ -20,8 +22,6 @@ from coordinator.streams.contract.payout_rules import as_written
 from coordinator.streams.contract.terms import MS
 from coordinator.streams.log import ids
 from coordinator.streams.scores.units import to_float, to_units, weighted_mean_units
-from oracles.node import CRUNCH, PUBKEY, Node, missing, ranked_by
-from oracles.reading import DECIMALS, Inputs, ranking, shares_of
 
 WEEK_MS = 7 * 86_400 * MS
 MICRO = 1_000_000

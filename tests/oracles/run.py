@@ -20,15 +20,15 @@ from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from tests.oracles import challenges, sessions, synths
+from tests.oracles.challenges import horizon_anchors, micro_of, synth_checkpoint
+from tests.oracles.compare import differences, floats
 
 from coordinator.api.checkpoint_answers import prizes_jsonl
 from coordinator.projections.views.checkpoints import CheckpointRow
 from coordinator.streams import events as ev
 from coordinator.streams.scores.units import to_float
-from oracles import challenges, sessions, synths
-from oracles.challenges import horizon_anchors, micro_of, synth_checkpoint
-from oracles.compare import differences, floats
 
 SHOWN = 5
 FILE_BYTES_MAX = 256_000_000

@@ -7,13 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from docs.contracts import books, falcon, predictoor, trading
+from tests.oracles.node import PUBKEY, Node, missing, ticks
+from tests.oracles.reading import Inputs, field_of, ranking, shares_of
 
 from coordinator.streams import events as ev
 from coordinator.streams.contract import CrunchContract, PredictionScope, RawInput, ScheduledPrediction
 from coordinator.streams.contract.payout_amounts import money
 from coordinator.streams.contract.terms import MS
-from oracles.node import PUBKEY, Node, missing, ticks
-from oracles.reading import Inputs, field_of, ranking, shares_of
 
 MICRO = 1_000_000
 BASE_S = 1_678_406_400

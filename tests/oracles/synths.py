@@ -10,6 +10,8 @@ from typing import Any
 
 from docs.contracts import synth, synth_subnet, synth_terms
 from pydantic import BaseModel
+from tests.oracles.node import PUBKEY, Node, missing, ticks
+from tests.oracles.reading import Inputs, board, field_of, number, refused_in, scores_of, shares_of
 
 from coordinator.streams.contract import (
     Aggregation,
@@ -20,8 +22,6 @@ from coordinator.streams.contract import (
 )
 from coordinator.streams.contract.emission import PARTS
 from coordinator.streams.contract.terms import MS
-from oracles.node import PUBKEY, Node, missing, ticks
-from oracles.reading import Inputs, board, field_of, number, refused_in, scores_of, shares_of
 
 DAY_S = 86_400
 

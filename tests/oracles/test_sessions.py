@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import math
-import sys
-from pathlib import Path
 
 import pytest
+from tests.checkout import root_on_path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from oracles.sessions import falcon_pot, falcon_whole, predictoor_epochs, trading_session
-from oracles.synths import subnet_prompt, subnet_window, synth_aggregate, synth_round
+with root_on_path():
+    from tests.oracles.sessions import falcon_pot, falcon_whole, predictoor_epochs, trading_session
+    from tests.oracles.synths import subnet_prompt, subnet_window, synth_aggregate, synth_round
 
 POT = {
     "investment_fraction": 0.01, "inflation_bps": 100, "initial_wealth": 1000, "alpha_short": 0.5, "alpha_long": 0.5,

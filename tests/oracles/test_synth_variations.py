@@ -6,19 +6,15 @@ import itertools
 import math
 import random
 import statistics
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.checkout import root_on_path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from docs.contracts.densities import FAMILIES, Refused, leaves, pdf
-from docs.contracts.paths import paths_of
-
-from oracles.synths import subnet_prompt, subnet_window, synth_round
+with root_on_path():
+    from docs.contracts.densities import FAMILIES, Refused, leaves, pdf
+    from docs.contracts.paths import paths_of
+    from tests.oracles.synths import subnet_prompt, subnet_window, synth_round
 
 START = 1_780_000_020
 MONTH = 687 * 30 * 86_400

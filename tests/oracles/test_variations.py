@@ -6,17 +6,14 @@ import itertools
 import math
 import random
 import statistics
-import sys
-from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.checkout import root_on_path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from oracles.challenges import btc_up_period
-from oracles.sessions import falcon_pot, predictoor_epochs, trading_session
+with root_on_path():
+    from tests.oracles.challenges import btc_up_period
+    from tests.oracles.sessions import falcon_pot, predictoor_epochs, trading_session
 
 START = 1_780_000_020
 
