@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from coordinator.cli.own_kafka import node_log
+from coordinator.cli.evidence_out import OutOption, source_for
 from coordinator.cli.shared import DataDirOption, JsonOption, KafkaOption, print_json, run
-from coordinator.cli.terminal import progress_bar
-from coordinator.infra.evidence.bundling import KafkaSource, write_bundle
-from coordinator.streams.log.errors import OperatorError
+from coordinator.infra.evidence.bundling import write_bundle
 
 
 def bundle(
     checkpoint: Annotated[
         str, typer.Argument(metavar="CHECKPOINT", help="Its id, as `checkpoint list` has it.")
     ],
-    out: Annotated[
-        Path, typer.Option("--out", metavar="FILE", help="The file to write, over one that is there.")
-    ],
+    out: OutOption,
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
@@ -32,11 +27,7 @@ def bundle(
 
     Example: [bold]coordinator bundle ckp_1f0c5d2e --out june.bundle --data-dir node[/bold]
     """
-    if not out.absolute().parent.is_dir():
-        raise OperatorError(f"there is no folder {out.absolute().parent}")
-    settings, _ = node_log(data_dir, kafka)
-    with progress_bar("records") as on_read:
-        source = KafkaSource(settings.kafka_bootstrap, settings.crunch_id, on_read)
+    with source_for(out, data_dir, kafka) as (settings, source):
         bundled = run(write_bundle(settings, source, checkpoint, out))
     if as_json:
         print_json(bundled)

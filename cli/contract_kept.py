@@ -27,7 +27,7 @@ from coordinator.infra.kafka.clients import read_range
 from coordinator.infra.log.commands import send_command
 from coordinator.infra.log.positions import offsets, reading
 from coordinator.streams.clock import wall_ms
-from coordinator.streams.contract.terms import TermsInForce
+from coordinator.streams.contract.terms import TermsInForce, in_force
 from coordinator.streams.events import ApplyContract, CrunchConfigured
 from coordinator.streams.log.counting import TailCounter
 from coordinator.streams.log.errors import OperatorError, WorldError
@@ -212,11 +212,8 @@ def _end(as_json: bool, answer: dict[str, Any], text: str) -> None:
 # --- reading -----------------------------------------------------------------------------------------------------
 
 
-def _in_force(kept: Kept) -> Any:
-    terms = TermsInForce()
-    for one in kept.terms:
-        terms.add(one)
-    return terms
+def _in_force(kept: Kept) -> TermsInForce:
+    return in_force([event.data for event in kept.terms])
 
 
 def boundary_of(kept: Kept) -> int | None:
@@ -224,8 +221,7 @@ def boundary_of(kept: Kept) -> int | None:
     terms = _in_force(kept)
     if not terms or kept.clock < 0:
         return None
-    end: int = terms.checkpoint_period(max(kept.clock, terms.events[-1].data.effective_from))[1]
-    return end
+    return terms.boundary_after(kept.clock)
 
 
 def _rows(kept: Kept) -> list[dict[str, Any]]:

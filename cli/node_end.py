@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import monotonic
 
+from coordinator.infra.whole_file import write_whole
 from coordinator.streams.log.errors import WorldError
 from coordinator.streams.settings import Settings
 
@@ -43,6 +44,4 @@ async def write_summary(settings: Settings, restarts: Mapping[str, int], path: P
     from coordinator.cli.summary import make_summary  # noqa: PLC0415
 
     summary = await make_summary(settings.kafka_bootstrap, settings.crunch_id, restarts)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
-    partial.replace(path)
+    write_whole(path, (json.dumps(summary, indent=2) + "\n").encode())

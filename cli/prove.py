@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from coordinator.cli.own_kafka import node_log
+from coordinator.cli.evidence_out import OutOption, source_for
 from coordinator.cli.shared import DataDirOption, KafkaOption, run
-from coordinator.cli.terminal import progress_bar
-from coordinator.infra.evidence.bundling import KafkaSource
 from coordinator.infra.evidence.proving import write_proof
-from coordinator.streams.log.errors import OperatorError
 
 
 def prove(
     prediction: Annotated[
         str, typer.Argument(metavar="PREDICTION", help="Its id: inp/SUBJECT/POINT/SCOPE/MODEL.")
     ],
-    out: Annotated[
-        Path, typer.Option("--out", metavar="FILE", help="The file to write, over one that is there.")
-    ],
+    out: OutOption,
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
 ) -> None:
@@ -31,10 +25,6 @@ def prove(
 
     Example: [bold]coordinator prove inp/BTCUSDT/1677628800000/60s/7 --out proof.txt --data-dir node[/bold]
     """
-    if not out.absolute().parent.is_dir():
-        raise OperatorError(f"there is no folder {out.absolute().parent}")
-    settings, _ = node_log(data_dir, kafka)
-    with progress_bar("records") as on_read:
-        source = KafkaSource(settings.kafka_bootstrap, settings.crunch_id, on_read)
+    with source_for(out, data_dir, kafka) as (settings, source):
         count = run(write_proof(settings, source, prediction, out))
     typer.echo(f"{out}: {count} appends prove it; check: coordinator verify {out} --policy KEYS")

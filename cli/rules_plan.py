@@ -27,6 +27,7 @@ from coordinator.infra.contracts.loading import load_contract, wrong_fields
 from coordinator.infra.contracts.meaning import contract_hash, scoring_hash
 from coordinator.infra.contracts.node import NodeContracts
 from coordinator.infra.log.whole import read_whole
+from coordinator.infra.whole_file import write_whole
 from coordinator.streams.clock import wall_ms
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.terms import in_force, make_terms
@@ -245,19 +246,16 @@ def made_on(crunch_id: str, log: MemoryLog, told: Sequence[Terms]) -> MadeOn:
     end = log.end("feeds")
     newest = log.record("feeds", end - 1) if end else b""
     clock = max((event.at for one in log.decisions("feeds") for event in one.events), default=0)
-    terms = in_force(told)
     return MadeOn(
         crunch_id=crunch_id,
         contract_hash=told[-1].contract_hash,
         feeds_offset=end - 1,
         feeds_sha256=hashlib.sha256(newest).hexdigest(),
-        holds_from_ms=terms.checkpoint_period(max(clock, told[-1].effective_from))[1],
+        holds_from_ms=in_force(told).boundary_after(clock),
     )
 
 
 def _keep(file: PlanFile, path: Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_bytes(msgspec.json.format(msgspec.json.encode(file)) + b"\n")
-    partial.replace(path)
+    write_whole(path, msgspec.json.format(msgspec.json.encode(file)) + b"\n")
     return path

@@ -17,6 +17,7 @@ import stamina.instrumentation
 import structlog
 import typer
 
+from coordinator.infra.whole_file import write_whole
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.setting_checks import FAR_FUTURE_MS, SECONDS_LIKE
 from coordinator.streams.settings import Settings, read_settings
@@ -143,9 +144,7 @@ def read_node_file(data_dir: Path) -> NodeFile | None:
 
 def write_node_file(data_dir: Path, node: NodeFile) -> None:
     """Leave it for the other commands: whole or not at all."""
-    partial = data_dir / f"{NODE_FILE}.partial"
-    partial.write_bytes(msgspec.json.format(msgspec.json.encode(node)) + b"\n")
-    partial.replace(data_dir / NODE_FILE)
+    write_whole(data_dir / NODE_FILE, msgspec.json.format(msgspec.json.encode(node)) + b"\n")
 
 
 def node_settings(data_dir: Path | None, kafka: str | None = None) -> tuple[Settings, NodeFile | None]:

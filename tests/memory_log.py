@@ -10,7 +10,6 @@ import random
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from coordinator.streams import engine
-from coordinator.streams.engine import normalised
 from coordinator.streams.events import Event
 from coordinator.streams.log.envelope import (
     ENVELOPE_VERSION,
@@ -30,7 +29,6 @@ __all__ = [
     "Owner",
     "killed_everywhere",
     "live",
-    "normalised",
     "undisturbed",
 ]
 

@@ -11,15 +11,16 @@ from pathlib import Path
 from coordinator.infra.evidence.bundling import LogSource
 from coordinator.infra.evidence.key import signing_key
 from coordinator.infra.evidence.tree_files import TreeFiles
+from coordinator.infra.whole_file import write_whole
 from coordinator.streams.evidence.extent import Batch
-from coordinator.streams.evidence.leaves import LEAF_TOPICS, Leafed, canonical_records
+from coordinator.streams.evidence.leaves import LEAF_TOPICS, Leafed
 from coordinator.streams.evidence.merkle import inclusion_proof
 from coordinator.streams.evidence.notes import NoteError
 from coordinator.streams.evidence.prediction_proof import joined, proved
 from coordinator.streams.evidence.proof import Proof
 from coordinator.streams.evidence.rows_in_memory import RowsInMemory
 from coordinator.streams.evidence.tiles import subtrees_of
-from coordinator.streams.log.counting import Decision
+from coordinator.streams.log.counting import Decision, canonical_records
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
 
@@ -47,9 +48,7 @@ async def write_proof(settings: Settings, source: LogSource, prediction_id: str,
             proved(content, [files.key.verifier], prediction_id)
         except NoteError:
             continue  # not all of it is in this tree
-        partial = path.with_name(f"{path.name}.partial")
-        partial.write_bytes(content)
-        partial.replace(path)
+        write_whole(path, content)
         return len(told)
     if not told:
         raise OperatorError(f"the topics know nothing of prediction {prediction_id}")

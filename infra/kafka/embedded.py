@@ -30,6 +30,7 @@ from coordinator.infra.kafka.broker_settings import server_properties
 from coordinator.infra.kafka.runtime import FetchProgress, KafkaRuntime, ensure_jars, load_runtime, silent
 from coordinator.infra.processes.fork_server import bound_to_us
 from coordinator.infra.rotated_log import RotatedLog
+from coordinator.infra.whole_file import write_whole
 from coordinator.streams.log.errors import OperatorError, WorldError
 
 HOST = "127.0.0.1"
@@ -269,12 +270,12 @@ class EmbeddedBroker:
         if bootstrap_file is None or not bootstrap_file.is_file():
             self._format_by_kafka(cluster_id)
             if bootstrap_file is not None:
-                _replace(bootstrap_file, (log / "bootstrap.checkpoint").read_bytes())
+                write_whole(bootstrap_file, (log / "bootstrap.checkpoint").read_bytes())
             return
         log.mkdir(exist_ok=True)
-        _replace(log / "bootstrap.checkpoint", bootstrap_file.read_bytes())
+        write_whole(log / "bootstrap.checkpoint", bootstrap_file.read_bytes())
         ids = f"version=1\ncluster.id={cluster_id}\nnode.id={self.node_id}\ndirectory.id={new_cluster_id()}\n"
-        _replace(log / "meta.properties", ids.encode())  # last: with it the directory is formatted
+        write_whole(log / "meta.properties", ids.encode())  # last: with it the directory is formatted
 
     def _format_by_kafka(self, cluster_id: str) -> None:
         assert self._runtime is not None, "prepare() comes first"  # noqa: S101
@@ -369,10 +370,3 @@ def _check_port(port: int) -> None:
             raise PortTakenError(
                 f"port {port} on {HOST} cannot be used for Kafka ({error}); {PORT_HELP}"
             ) from error
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write the file whole or not at all, even if another process does the same at the same time."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_bytes(content)
-    partial.replace(path)

@@ -339,6 +339,12 @@ class TermsInForce(msgspec.Struct):
         """The checkpoint period [start, end) that holds a time."""
         return self._cut(time_ms, _checkpoint_period)
 
+    def boundary_after(self, time_ms: int) -> int:
+        """Where rules that are told at a time hold from (ms): the end of the checkpoint period that runs then, or of
+        the first one of rules that are told already and hold later. Raises IndexError where there are none.
+        """
+        return self.checkpoint_period(max(time_ms, self.events[-1].data.effective_from))[1]
+
     def ends_checkpoint_period(self, from_ms: int, until_ms: int) -> bool:
         """Does a checkpoint period end in (from, until] (ms)? Never before there are terms."""
         return bool(self.events) and self.checkpoint_period(from_ms)[1] <= until_ms

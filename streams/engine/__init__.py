@@ -2,7 +2,7 @@
 
 from coordinator.streams.engine.ending import Ending, end_now
 from coordinator.streams.engine.engine import Engine, KeptEngine, StaleStateError
-from coordinator.streams.engine.log import LogReader, MemoryLog, normalised
+from coordinator.streams.engine.log import LogReader, MemoryLog
 from coordinator.streams.engine.models import Functions, Models, NoModels, RecordedAnswers
 from coordinator.streams.engine.owner import Kept, Owner
 from coordinator.streams.engine.play import Place, Played, Score, candles, play
@@ -25,6 +25,5 @@ __all__ = [
     "StaleStateError",
     "candles",
     "end_now",
-    "normalised",
     "play",
 ]

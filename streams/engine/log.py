@@ -12,8 +12,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from coordinator.streams.events import AnyEvent
-from coordinator.streams.log.counting import Counter, Decision
-from coordinator.streams.log.envelope import ENVELOPE_VERSION, Append, Need, decode_event, encode_append
+from coordinator.streams.log.counting import Counter, Decision, canonical_records
+from coordinator.streams.log.envelope import Need, decode_event
 from coordinator.streams.log.plain_topics import PlainCounter, counter_for
 from coordinator.streams.topology import BY_TOPIC
 
@@ -77,7 +77,7 @@ class MemoryLog:
 
     def counted(self, topic: str) -> list[list[bytes]]:
         """Per counted decision its records (parts), as bytes, with every epoch 0."""
-        return [normalised(one) for one in self.decisions(topic)]
+        return [canonical_records(one) for one in self.decisions(topic)]
 
     def share(self, decision: Decision) -> None:
         """Let other readers at the same place take it as it was read."""
@@ -126,23 +126,3 @@ class LogReader:
         if decision is not None:
             self.log.share(decision)
         return decision
-
-
-def normalised(decision: Decision) -> list[bytes]:
-    """The records of a decision with epochs set to 0, also inside `need`."""
-    need = {source: Need(one.offset, 0, one.seq) for source, one in decision.need.items()}
-    n = len(decision.bodies)
-    return [
-        encode_append(
-            Append(
-                e=ENVELOPE_VERSION,
-                epoch=0,
-                seq=decision.seq,
-                part=(k, n),
-                upto=dict(decision.upto),
-                need=need,
-                events=body,
-            )
-        )
-        for k, body in enumerate(decision.bodies, start=1)
-    ]

@@ -15,8 +15,8 @@ from typing import IO
 import msgspec
 
 from coordinator.streams.evidence.extent import Batch
-from coordinator.streams.evidence.leaves import LEAF_TOPICS, canonical_records
-from coordinator.streams.log.counting import Decision
+from coordinator.streams.evidence.leaves import LEAF_TOPICS
+from coordinator.streams.log.counting import Decision, canonical_records
 from coordinator.streams.log.envelope import Need, decode_append
 from coordinator.streams.log.errors import CoordinatorError
 from coordinator.streams.log.plain_topics import PlainCounter

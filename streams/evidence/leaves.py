@@ -20,8 +20,7 @@ from coordinator.streams.events import (
     RoundScored,
     ScopeAnswered,
 )
-from coordinator.streams.log.counting import Decision
-from coordinator.streams.log.envelope import ENVELOPE_VERSION, Append, Need, encode_append
+from coordinator.streams.log.counting import Decision, canonical_records
 
 LEAF_TOPICS = ("feeds", "inputs", "models", "predictions", "scores", "snapshots", "checkpoints")
 """Whose appends are leaves; in this order they follow each other within what a checkpoint adds. Of `commands`, which
@@ -52,27 +51,6 @@ class Leafed(msgspec.Struct, frozen=True, array_like=True):
     """The inputs that it is about; of `checkpoints` the checkpoints that it builds."""
     ends: list[str] = []
     """Of `predictions` the inputs whose round it completes; of `inputs` those whose last horizon it resolves."""
-
-
-def canonical_records(decision: Decision) -> list[bytes]:
-    """The appends of a decision as recorded, but for their epochs, which are 0."""
-    need = {source: Need(place.offset, 0, place.seq) for source, place in decision.need.items()}
-    upto = dict(decision.upto)
-    count = len(decision.bodies)
-    return [
-        encode_append(
-            Append(
-                e=ENVELOPE_VERSION,
-                epoch=0,
-                seq=decision.seq,
-                part=(number, count),
-                upto=upto,
-                need=need,
-                events=body,
-            )
-        )
-        for number, body in enumerate(decision.bodies, start=1)
-    ]
 
 
 def entry_of(topic: str, first_offset: int, offset: int, record: bytes) -> bytes:

@@ -46,7 +46,7 @@ class VerifierKey(msgspec.Struct, frozen=True):
         """From `<name>+<key id>+<base64>`, as the signed-note format has it. Raises NoteError."""
         name, _, rest = text.strip().partition("+")
         key_id, _, material = rest.partition("+")
-        content = _decoded(material, "a public key")
+        content = decoded(material, "a public key")
         if len(content) != 1 + HASH_BYTES or content[0] not in (ED25519, COSIGNATURE):
             raise NoteError(f"not a public key of Ed25519: {text.strip()[:200]!r}")
         key = cls(_named(name), content[1:], content[0])
@@ -95,7 +95,7 @@ class SignerKey:
         name, _, rest = rest.partition("+")
         key_id, _, material = rest.partition("+")
         try:
-            content = _decoded(material, what)
+            content = decoded(material, what)
             if head or len(content) != 1 + HASH_BYTES or content[0] not in (ED25519, COSIGNATURE):
                 raise NoteError(what)
             key = cls(name, content[1:], content[0])
@@ -200,7 +200,7 @@ def _signatures(lines: str) -> Iterator[tuple[str, bytes, bytes]]:
         raise NoteError(f"{len(split)} signatures, more than {SIGNATURES_MAX}")
     for line in split:
         match = _LINE.match(line)
-        content = _decoded(match[2], "a signature") if match else b""
+        content = decoded(match[2], "a signature") if match else b""
         if match is None or not _NAME.match(match[1]) or len(content) <= 4:  # noqa: PLR2004 - the key's id
             raise NoteError(f"not a signature line: {line[:200]!r}")
         yield match[1], content[:4], content[4:]
@@ -213,10 +213,10 @@ def _checkpoint(text: str) -> Checkpoint:
     origin, size, root = lines[:3]
     if not re.fullmatch(r"0|[1-9][0-9]{0,15}", size) or int(size) > LEAVES_MAX:
         raise NoteError(f"the checkpoint's size is {size[:40]!r}, which is none")
-    decoded = _decoded(root, "a root")
-    if len(decoded) != HASH_BYTES:
-        raise NoteError(f"the checkpoint's root has {len(decoded)} bytes, not {HASH_BYTES}")
-    return Checkpoint(origin, int(size), decoded)
+    content = decoded(root, "a root")
+    if len(content) != HASH_BYTES:
+        raise NoteError(f"the checkpoint's root has {len(content)} bytes, not {HASH_BYTES}")
+    return Checkpoint(origin, int(size), content)
 
 
 def _named(name: str) -> str:
@@ -225,7 +225,8 @@ def _named(name: str) -> str:
     return name
 
 
-def _decoded(text: str, what: str) -> bytes:
+def decoded(text: str, what: str) -> bytes:
+    """The bytes of base64 in its one form. Raises NoteError, which names `what`."""
     try:
         content = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):

@@ -8,7 +8,6 @@ format can check that 32-byte entry against the note. Pure.
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import re
 from collections.abc import Collection
@@ -18,7 +17,7 @@ import msgspec
 
 from coordinator.streams.evidence.leaves import LEAF_TOPICS
 from coordinator.streams.evidence.merkle import HASH_BYTES, includes, leaf_hash
-from coordinator.streams.evidence.notes import Note, NoteError, VerifierKey
+from coordinator.streams.evidence.notes import Note, NoteError, VerifierKey, decoded
 
 HEADER = "c2sp.org/tlog-proof@v1"
 PROOF_BYTES_MAX = 32 * 1024 * 1024
@@ -65,12 +64,12 @@ class Proof(msgspec.Struct, frozen=True):
         match = _INDEX.fullmatch(lines[2])
         if not lines[1].startswith("extra ") or match is None or len(lines) > 3 + SIBLINGS_MAX:
             raise NoteError("the proof lacks its append or its index, or has too many hashes")
-        placed = _decoded(lines[1].removeprefix("extra "))
+        placed = decoded(lines[1].removeprefix("extra "), "the append")
         place, _, record = placed.partition(b"\n")
         named = _PLACE.fullmatch(place)
         if named is None or (topic := named[1].decode()) not in LEAF_TOPICS:
             raise NoteError(f"the proof is about no append of a topic: {place[:60]!r}")
-        siblings = [_decoded(line) for line in lines[3:]]
+        siblings = [decoded(line, "a hash") for line in lines[3:]]
         if any(len(sibling) != HASH_BYTES for sibling in siblings):
             raise NoteError(f"a hash of the proof has not {HASH_BYTES} bytes")
         return cls(topic, int(named[2]), int(named[3]), record, int(match[1]), siblings, note)
@@ -91,13 +90,3 @@ class Proof(msgspec.Struct, frozen=True):
                 f"the append of {self.topic} at offset {self.offset} is not leaf {self.index} of the signed tree"
             )
         return note
-
-
-def _decoded(text: str) -> bytes:
-    try:
-        content = base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError):
-        raise NoteError(f"not base64: {text[:60]!r}") from None
-    if base64.b64encode(content).decode() != text:
-        raise NoteError(f"not base64 in its one form: {text[:60]!r}")
-    return content

@@ -17,11 +17,13 @@ import msgspec
 from coordinator.streams.events import AnyEvent
 from coordinator.streams.log.birth import is_birth
 from coordinator.streams.log.envelope import (
+    ENVELOPE_VERSION,
     Append,
     Need,
     Position,
     decode_append,
     decode_events,
+    encode_append,
     record_named,
 )
 from coordinator.streams.log.errors import UnknownEventError
@@ -69,6 +71,29 @@ class Decision:
     def after(self) -> Need:
         """The reader's state just after this decision."""
         return Need(self.offset + 1, self.before.epoch, self.seq)
+
+
+def canonical_records(decision: Decision) -> list[bytes]:
+    """The appends of a decision as recorded, but for their epochs, which are 0, also inside `need`: what was decided,
+    and not who wrote it.
+    """
+    need = {source: Need(place.offset, 0, place.seq) for source, place in decision.need.items()}
+    upto = dict(decision.upto)
+    count = len(decision.bodies)
+    return [
+        encode_append(
+            Append(
+                e=ENVELOPE_VERSION,
+                epoch=0,
+                seq=decision.seq,
+                part=(number, count),
+                upto=upto,
+                need=need,
+                events=body,
+            )
+        )
+        for number, body in enumerate(decision.bodies, start=1)
+    ]
 
 
 class Counter:

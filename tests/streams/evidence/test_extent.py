@@ -11,10 +11,11 @@ from tests.streams.test_crash_chain import CONTRACTS, market
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.evidence import merkle
 from coordinator.streams.evidence.extent import Batch, entries_of, next_batch
-from coordinator.streams.evidence.leaves import LEAF_TOPICS, canonical_records, entry_of
+from coordinator.streams.evidence.leaves import LEAF_TOPICS, entry_of
 from coordinator.streams.evidence.merkle import folded, leaf_hash
 from coordinator.streams.evidence.rows_in_memory import RowsInMemory
 from coordinator.streams.inputs.stage import InputStage
+from coordinator.streams.log.counting import canonical_records
 from coordinator.streams.log.envelope import Append, Need, decode_append, encode_append
 from coordinator.streams.log.stage import AnyStage
 from coordinator.streams.scores.stage import ScoreStage
