@@ -17,7 +17,6 @@ from coordinator.infra.contracts.loading import load_contracts
 from coordinator.streams.backtest.door import PAGE
 from coordinator.streams.backtest.door import backtest as play
 from coordinator.streams.backtest.run import ModelResult, Result
-from coordinator.streams.contract import FRAC64_ONE
 from coordinator.streams.settings import read_settings
 
 DEMO_CONTRACT = "coordinator.infra.contracts.demo:CONTRACT"
@@ -114,36 +113,15 @@ def backtest(
 
 def show(result: Result, console: Console) -> None:
     """Print the table, and below it why answers are missing."""
-    end = result.ending.until if result.ending else result.last_point
     table = Table(
-        *(
-            "rank",
-            "model",
-            result.ranking_key,
-            "mean",
-            "scored",
-            "failed",
-            "absent",
-            "share",
-            "p50 / p95 / max",
-        ),
-        title=f"{time_text(result.first_point)} .. {time_text(end)}, {result.checkpoints} checkpoints",
+        *result.columns,
+        "p50 / p95 / max",
+        title=f"{time_text(result.first_point)} .. {time_text(result.until)}, {result.checkpoints} checkpoints",
         title_justify="left",
     )
-    unit = 10**result.score_decimals
     for line in result.models:
-        of = line.of
-        table.add_row(
-            "" if line.rank is None else str(line.rank),
-            Text(line.model_id),
-            "" if line.rank_units is None else f"{line.rank_units / unit:.6f}",
-            "" if line.mean_units is None else f"{line.mean_units / unit:.6f}",
-            f"{of.scored:,}",
-            f"{of.failed:,}",
-            f"{of.absent:,}",
-            f"{line.share / FRAC64_ONE / max(1, _paid(result)):.2%}",
-            " / ".join(f"{us / 1000:.1f}" for us in (line.p50_us, line.p95_us, line.max_us)) + " ms",
-        )
+        times = " / ".join(f"{us / 1000:.1f}" for us in (line.p50_us, line.p95_us, line.max_us))
+        table.add_row(*map(Text, result.cells(line)), f"{times} ms")
     console.print(table)
     for line in result.models:
         for text in notes_of(line):
@@ -159,8 +137,3 @@ def notes_of(line: ModelResult) -> list[str]:
     if line.late_count:
         notes.append(f"{line.model_id}: {line.late_count:,} rounds took longer than the node would wait")
     return notes
-
-
-def _paid(result: Result) -> int:
-    """How many checkpoints pay anybody, the running one with them."""
-    return result.checkpoints + bool(result.ending and result.ending.checkpoint)

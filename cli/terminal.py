@@ -32,8 +32,7 @@ class Console(rich.console.Console):
 
     def render(self, renderable: Any, options: Any = None) -> Iterable[Segment]:
         """The segments of a renderable, with printable text."""
-        # A bar is a table without headers, of what is no text: it is cut, not told row by row.
-        if isinstance(renderable, Table) and renderable.show_header:
+        if isinstance(renderable, Table):
             renderable = self._fitting(renderable, options or self.options)
         for segment in super().render(renderable, options):
             if segment.control:

@@ -26,9 +26,9 @@ from coordinator.infra.models.host.discovery import (
 )
 from coordinator.infra.models.host.limits import die_with_parent, limit_resources
 from coordinator.infra.models.host.refusals import told
+from coordinator.streams.predictions.sendable import sendable
 
 LENGTH = struct.Struct(">I")
-INT_BITS = 64
 ModelFault = (Exception, SystemExit)
 
 
@@ -60,13 +60,7 @@ def packed(value: Any) -> str:
     """A model's answer as JSON, in which a bool alone is a number, as on the node's wire. Raises ValueError, TypeError,
     RecursionError for what cannot be sent.
     """
-    if isinstance(value, bool):
-        value = int(value)
-    if isinstance(value, int) and not -(2 ** (INT_BITS - 1)) <= value < 2 ** (INT_BITS - 1):
-        raise ValueError(f"the integer {value:.3e} does not fit {INT_BITS} bit signed")
-    if value is not None and not isinstance(value, (int, float, str, dict, list)):
-        raise ValueError(f"a {type(value).__name__} cannot be sent: use None, float, int, str, dict or list")
-    return json.dumps(value)
+    return json.dumps(sendable(value))
 
 
 def send(fd: int, message: bytes) -> None:

@@ -17,7 +17,6 @@ from plotly.offline import get_plotlyjs
 
 from coordinator.streams.backtest.gather import BINS, Sum
 from coordinator.streams.backtest.run import ModelResult, Result
-from coordinator.streams.contract import FRAC64_ONE
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 """Okabe and Ito's, which people of every sight tell apart."""
@@ -36,7 +35,7 @@ def page_of(result: Result, title: str, notes: Sequence[str] = ()) -> str:
     models = result.models
     parts = [
         _head(result, title, notes),
-        _board(result, unit),
+        _board(result),
         _section(
             "Score over time",
             "The sum of all scores, and how far it stands below its highest point so far (drawdown), by the hour.",
@@ -63,40 +62,15 @@ def page_of(result: Result, title: str, notes: Sequence[str] = ()) -> str:
 
 
 def _head(result: Result, title: str, notes: Sequence[str]) -> str:
-    end = result.ending.until if result.ending else result.last_point
-    said = [
-        f"{_time(result.first_point)} to {_time(end)}: {result.rounds:,} rounds, {result.checkpoints} checkpoints.",
-        *notes,
-    ]
+    span = f"{_time(result.first_point)} to {_time(result.until)}"
+    said = [f"{span}: {result.rounds:,} rounds, {result.checkpoints} checkpoints.", *notes]
     return f"<h1>{escape(title)}</h1><p>{'<br>'.join(map(escape, said))}</p>"
 
 
-def _board(result: Result, unit: int) -> str:
-    paid = max(1, result.checkpoints + bool(result.ending and result.ending.checkpoint))
-    names = (
-        "rank",
-        "model",
-        result.ranking_key,
-        "mean",
-        "scored",
-        "failed",
-        "absent",
-        "share",
-        "p50 / p95 ms",
-    )
+def _board(result: Result) -> str:
+    names = (*result.columns, "p50 / p95 ms")
     rows = [
-        (
-            "" if one.rank is None else str(one.rank),
-            one.model_id,
-            "" if one.rank_units is None else f"{one.rank_units / unit:.6f}",
-            "" if one.mean_units is None else f"{one.mean_units / unit:.6f}",
-            f"{one.of.scored:,}",
-            f"{one.of.failed:,}",
-            f"{one.of.absent:,}",
-            f"{one.share / FRAC64_ONE / paid:.2%}",
-            f"{one.p50_us / 1000:.1f} / {one.p95_us / 1000:.1f}",
-        )
-        for one in result.models
+        (*result.cells(one), f"{one.p50_us / 1000:.1f} / {one.p95_us / 1000:.1f}") for one in result.models
     ]
     return f"<h2>Board</h2>{_table(names, rows)}"
 

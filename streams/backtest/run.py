@@ -18,7 +18,7 @@ from coordinator.streams.backtest.gather import Gathered, OfModel
 from coordinator.streams.backtest.models import ProcessModels
 from coordinator.streams.backtest.recorded import Beside
 from coordinator.streams.checkpoints.ranking import rank
-from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract import FRAC64_ONE, CrunchContract
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.engine import Ending, Engine, RecordedAnswers
 from coordinator.streams.engine.engine import Tap
@@ -80,6 +80,33 @@ class Result(msgspec.Struct, frozen=True):
     ranking_key: str
     score_decimals: int
     direction: str
+
+    @property
+    def until(self) -> int:
+        """The end (ms) of what was played."""
+        return self.ending.until if self.ending else self.last_point
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The names of the board's columns, but for how long the models took."""
+        return ("rank", "model", self.ranking_key, "mean", "scored", "failed", "absent", "share")
+
+    def cells(self, line: ModelResult) -> tuple[str, ...]:
+        """A model's line of the board as text, a cell for each of `columns`. The share is of all checkpoints that pay
+        anybody, the running one with them.
+        """
+        unit = 10**self.score_decimals
+        paid = self.checkpoints + bool(self.ending and self.ending.checkpoint)
+        return (
+            "" if line.rank is None else str(line.rank),
+            line.model_id,
+            "" if line.rank_units is None else f"{line.rank_units / unit:.6f}",
+            "" if line.mean_units is None else f"{line.mean_units / unit:.6f}",
+            f"{line.of.scored:,}",
+            f"{line.of.failed:,}",
+            f"{line.of.absent:,}",
+            f"{line.share / FRAC64_ONE / max(1, paid):.2%}",
+        )
 
 
 def run_backtest(

@@ -26,6 +26,7 @@ from coordinator.streams.log.reasons import as_reason
 from coordinator.streams.ports import ModelInfo, ModelNotice, ModelReply, Outcome
 from coordinator.streams.predictions.calls import Calls
 from coordinator.streams.predictions.judging import Answers, judge
+from coordinator.streams.predictions.sendable import sendable
 
 Replies = Mapping[str, Mapping[str, ModelReply]]
 """model_id -> scope_key -> reply."""
@@ -217,18 +218,6 @@ def _called(
 
 
 def as_sent(value: Any) -> Any:
-    """What a model returned, as it arrives at the node: JSON, in which a bool alone travels as a number.
-
-    Raises ValueError for what cannot be sent.
-    """
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, float):
-        return float(value)
-    if isinstance(value, int):
-        if not -(2**63) <= value < 2**63:
-            raise ValueError(f"the integer {value:.3e} does not fit 64 bit signed")
-        return int(value)
-    if isinstance(value, (dict, list)):
-        return json.loads(json.dumps(value))
-    raise ValueError(f"a {type(value).__name__} cannot be sent: use None, float, int, str, dict or list")
+    """What a model returned, as it arrives at the node. Raises ValueError, TypeError for what cannot be sent."""
+    value = sendable(value)
+    return json.loads(json.dumps(value)) if isinstance(value, dict | list) else value

@@ -297,11 +297,16 @@ def _boards(terms: Terms) -> object:
 
 
 def _board_change(old: Outcome, held: Terms, new: Outcome, terms: Terms) -> list[ModelChange]:
-    before, after = _board(old, held), _board(new, terms)
-    absent = Standing()
+    return _side_by_side(_board(old, held), _board(new, terms), Standing())
+
+
+def _side_by_side(
+    old: Mapping[str, Standing], new: Mapping[str, Standing], absent: Standing
+) -> list[ModelChange]:
+    """Every model of either side, in the order of the new one; `absent` is who is on one side alone."""
     return [
-        ModelChange(model_id, before.get(model_id, absent), after.get(model_id, absent))
-        for model_id in {**after, **before}
+        ModelChange(model_id, old.get(model_id, absent), new.get(model_id, absent))
+        for model_id in {**new, **old}
     ]
 
 
@@ -318,11 +323,7 @@ def _board(side: Outcome, terms: Terms) -> dict[str, Standing]:
 def _period_change(period: Period, old: Outcome, new: Outcome) -> PeriodChange:
     before, old_note = _standings(old.checkpoints.get(period))
     after, new_note = _standings(new.checkpoints.get(period))
-    absent = Standing(unranked_reason="not in it")
-    models = [
-        ModelChange(model_id, before.get(model_id, absent), after.get(model_id, absent))
-        for model_id in {**after, **before}
-    ]
+    models = _side_by_side(before, after, Standing(unranked_reason="not in it"))
     differs = (
         any(one.differs for one in models)
         or old_note != new_note

@@ -17,8 +17,8 @@ from typing import Any
 from model_runner_client.grpc.generated.commons_pb2 import Argument, KwArgument, Variant, VariantType
 
 from coordinator.streams.predictions.answer_size import answer_size_fault
+from coordinator.streams.predictions.sendable import INT_BITS, sendable
 
-INT_BITS = 64
 KEY_CHARS_SHOWN = 50
 MESSAGE_BYTES_MAX = 2 * 4_000_000 + 1024
 """What a channel to a model takes in one message: the largest answer that a contract may record, 4 MB, with a blank for
@@ -41,25 +41,24 @@ def encode(value: Any) -> Variant:
     NaN and infinity pass, also inside a dict, as they do with the hosted runner: the reader checks.
     Raises VariantError for anything else (tuple, set, bytes, objects, wider integers).
     """
+    try:
+        value = sendable(value)
+    except ValueError as error:
+        raise VariantError(str(error)) from None
     if value is None:
         return Variant(type=VariantType.NONE, value=b"")
     if isinstance(value, float):
         return Variant(type=VariantType.DOUBLE, value=struct.pack("=d", value))
     if isinstance(value, int):
-        try:
-            packed = int(value).to_bytes(INT_BITS // 8, byteorder="little", signed=True)
-        except OverflowError:
-            raise VariantError(f"the integer {value:.3e} does not fit {INT_BITS} bit signed") from None
+        packed = value.to_bytes(INT_BITS // 8, byteorder="little", signed=True)
         return Variant(type=VariantType.INT, value=packed)
     if isinstance(value, str):
         return Variant(type=VariantType.STRING, value=_utf8(value))
-    if isinstance(value, dict | list):
-        try:
-            text = json.dumps(value)
-        except (TypeError, ValueError, RecursionError) as error:
-            raise VariantError(f"a {type(value).__name__} that is not JSON: {error}") from error
-        return Variant(type=VariantType.JSON, value=text.encode())
-    raise VariantError(f"a {type(value).__name__} cannot be sent: use None, float, int, str, dict or list")
+    try:
+        text = json.dumps(value)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise VariantError(f"a {type(value).__name__} that is not JSON: {error}") from error
+    return Variant(type=VariantType.JSON, value=text.encode())
 
 
 def decode(variant: Variant) -> Any:
