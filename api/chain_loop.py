@@ -22,8 +22,8 @@ from coordinator.infra.chain.solana import SolanaChain
 from coordinator.infra.wallets_file import WalletsFile
 from coordinator.projections.folding.projector import Projector
 from coordinator.projections.views.checkpoints import CheckpointRow
+from coordinator.streams.addresses import is_pubkey
 from coordinator.streams.checkpoints.chain_watch import Concern, Watched, Wish, judge
-from coordinator.streams.contract.emission import is_pubkey
 from coordinator.streams.log.errors import WorldError
 from coordinator.streams.ports import ChainCheckpoint, ChainPort, TxState, TxStatus
 from coordinator.streams.settings import Settings

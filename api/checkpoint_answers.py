@@ -16,7 +16,8 @@ import msgspec
 
 from coordinator.api.times import naive, zulu, zulu_or_none
 from coordinator.projections.views.checkpoints import PENDING, WITHHELD, CheckpointRow, Checkpoints
-from coordinator.streams.contract.emission import PARTS, allocate, wallet_fault
+from coordinator.streams.addresses import wallet_fault
+from coordinator.streams.contract.emission import PARTS, allocate
 from coordinator.streams.contract.payout_amounts import money
 from coordinator.streams.events import CheckpointData
 from coordinator.streams.scores.units import to_float

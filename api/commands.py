@@ -28,8 +28,8 @@ from coordinator.api.reading import Reading
 from coordinator.api.shapes import Status
 from coordinator.infra.wallets_file import WalletsFile
 from coordinator.projections.folding.projector import Projector
+from coordinator.streams.addresses import is_tx_hash
 from coordinator.streams.clock import wall_ms
-from coordinator.streams.contract.emission import is_tx_hash
 from coordinator.streams.events import (
     AdvanceCheckpoint,
     AdvanceCheckpointData,

@@ -35,7 +35,7 @@ from coordinator.cli.shared import (
 from coordinator.cli.terminal import Console
 from coordinator.infra.wallets_file import WalletsFile
 from coordinator.streams import events as ev
-from coordinator.streams.contract.emission import is_tx_hash
+from coordinator.streams.addresses import is_tx_hash
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.log.reasons import as_reason, printable
 

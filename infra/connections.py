@@ -12,7 +12,6 @@ import contextlib
 import resource
 from typing import Any
 
-import structlog
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 ABORT = "coordinator.abort"
@@ -31,7 +30,6 @@ FILES_WANTED = 8_192
 FILES_KEPT_BACK = 700
 """Descriptors for what is no connection: the stores (64 each), Kafka, the chain, files, and one BACKLOG twice."""
 CONNECTIONS_MIN = 64
-_log = structlog.get_logger()
 
 
 def ask_for_files() -> None:
@@ -85,7 +83,9 @@ class Connections:
             for connection in late:
                 self.drop(connection)
             if late:
-                _log.info("connections_dropped", count=len(late), open=len(self.open))
+                import structlog  # noqa: PLC0415 - 6 MB, which the model host saves until it drops one
+
+                structlog.get_logger().info("connections_dropped", count=len(late), open=len(self.open))
 
 
 class BoundedProtocol(HttpToolsProtocol):

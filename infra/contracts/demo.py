@@ -6,7 +6,7 @@ demo on replayed time uses this placeholder. It is the key of no crunch.
 
 from __future__ import annotations
 
+from coordinator.streams.addresses import SAMPLE_PUBKEY
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.contract.emission import SAMPLE_PUBKEY
 
 CONTRACT = CrunchContract(crunch_pubkey=SAMPLE_PUBKEY)

@@ -8,12 +8,12 @@ from typing import Any
 
 import msgspec
 
+from coordinator.streams.addresses import SAMPLE_PUBKEY
 from coordinator.streams.checkpoints.offering import emission_for
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.checking.check import sample_entries, sample_window, truth_of
 from coordinator.streams.contract.checking.findings import MARKETS
 from coordinator.streams.contract.checking.sample_rounds import after, sample_ensembles, sample_round
-from coordinator.streams.contract.emission import SAMPLE_PUBKEY
 from coordinator.streams.contract.trial_answers import answers_to_try, more_answers, read_back, shown
 from coordinator.streams.log.finite import numbers_of, plain
 from coordinator.streams.scores.round_scorer import Carried

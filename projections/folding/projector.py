@@ -175,7 +175,12 @@ class Projector:
         for partition, records in batches.items():
             if figures := self.stages.get(partitions[partition]):
                 figures.written_at = max(figures.written_at or 0, records[-1].timestamp)
-            await self.take(partitions[partition], [(record.offset, record.value) for record in records])
+        await self.take_all(
+            {
+                partitions[partition]: [(record.offset, record.value) for record in records]
+                for partition, records in batches.items()
+            }
+        )
         for projection in self.read.all():
             if (
                 projection.store.damage
@@ -195,15 +200,23 @@ class Projector:
             )
 
     async def take(self, topic: str, records: list[tuple[int, bytes | None]]) -> None:
-        """Fold records of one topic in slices, and wake the callers that wait. Raises UnknownEventError."""
+        """`take_all` of one topic."""
+        await self.take_all({topic: records})
+
+    async def take_all(self, batches: Mapping[str, list[tuple[int, bytes | None]]]) -> None:
+        """Fold records by topic in slices, and wake the callers that wait. Raises UnknownEventError.
+
+        One commit takes all topics: each costs every read model a write, however few records there are.
+        """
         slice_end = time.perf_counter() + SLICE_SECONDS
         try:
-            for offset, value in records:
-                self.folder.fold(topic, offset, value)
-                if time.perf_counter() >= slice_end:
-                    self._commit()
-                    await asyncio.sleep(0)
-                    slice_end = time.perf_counter() + SLICE_SECONDS
+            for topic, records in batches.items():
+                for offset, value in records:
+                    self.folder.fold(topic, offset, value)
+                    if time.perf_counter() >= slice_end:
+                        self._commit()
+                        await asyncio.sleep(0)
+                        slice_end = time.perf_counter() + SLICE_SECONDS
         finally:
             self._commit()  # also what was folded before an unreadable record
 

@@ -11,15 +11,10 @@ from typing import Any
 
 import msgspec
 
+from coordinator.streams.addresses import SAMPLE_PUBKEY
 from coordinator.streams.contract import CrunchContract, EmissionCheckpoint
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
-from coordinator.streams.contract.emission import (
-    FRAC64_ONE,
-    SAMPLE_PUBKEY,
-    emission_faults,
-    emission_of,
-    emission_sha256,
-)
+from coordinator.streams.contract.emission import FRAC64_ONE, emission_faults, emission_of, emission_sha256
 from coordinator.streams.contract.payout import pools_paid
 from coordinator.streams.contract.payout_amounts import on_chain
 from coordinator.streams.events import CheckpointData, PayoutData, RankedEntry

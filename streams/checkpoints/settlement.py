@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
+from coordinator.streams.addresses import is_tx_hash, wallet_fault
 from coordinator.streams.checkpoints.state import CheckpointState
-from coordinator.streams.contract.emission import is_tx_hash, wallet_fault
 from coordinator.streams.events import (
     AdvanceCheckpoint,
     AnyEvent,

@@ -16,7 +16,7 @@ import csv
 import re
 import unicodedata
 
-from coordinator.streams.contract.emission import wallet_fault
+from coordinator.streams.addresses import wallet_fault
 
 HEADING = ["model_id", "wallet"]
 BYTES_MAX = 5_000_000

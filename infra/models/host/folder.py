@@ -14,7 +14,7 @@ from typing import Any, ClassVar
 import msgspec
 import yaml
 
-from coordinator.streams.contract.emission import wallet_fault
+from coordinator.streams.addresses import wallet_fault
 from coordinator.streams.log.errors import OperatorError
 
 MODELS_FILE = "models.yaml"

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from coordinator.streams.addresses import SAMPLE_PUBKEY
 from coordinator.streams.checkpoints.offering import emission_for
 from coordinator.streams.checkpoints.period_ranking import PERIOD_KEY
 from coordinator.streams.contract import CrunchContract, NoScore, RankingDirection
@@ -22,7 +23,7 @@ from coordinator.streams.contract.checking.sample_rounds import (
     sample_round,
     scoring_field,
 )
-from coordinator.streams.contract.emission import FRAC64_ONE, SAMPLE_PUBKEY, emission_faults
+from coordinator.streams.contract.emission import FRAC64_ONE, emission_faults
 from coordinator.streams.contract.trial_answers import answers_to_try, read_back, usual_answer
 from coordinator.streams.log.errors import ContractError
 from coordinator.streams.log.finite import not_finite, numbers_of, plain

@@ -17,12 +17,12 @@ from typing import Any
 
 import msgspec
 
+from coordinator.streams.addresses import SAMPLE_PUBKEY
 from coordinator.streams.checkpoints.period_ranking import PERIOD_KEY
 from coordinator.streams.contract import AbsenceConstant, CrunchContract, NoScore, RankingDirection
 from coordinator.streams.contract.blame import AUTHORS_ERRORS, described
 from coordinator.streams.contract.checking.check import Rehearsal, sample_window, truth_of
 from coordinator.streams.contract.checking.sample_rounds import sample_round, scoring_field, values_of
-from coordinator.streams.contract.emission import SAMPLE_PUBKEY
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.contract.trial_answers import answers_to_try, huge_answers, read_back, shown
 from coordinator.streams.granularity import granularity_ms

@@ -20,10 +20,11 @@ from tests.streams.build import (
 )
 
 from coordinator.streams import events as ev
+from coordinator.streams.addresses import SAMPLE_PUBKEY
 from coordinator.streams.checkpoints.offering import NOBODYS, offer_faults
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.contract.emission import SAMPLE_PUBKEY, emission_sha256
+from coordinator.streams.contract.emission import emission_sha256
 from coordinator.streams.contract.strategies import by_weights, softmax
 from coordinator.streams.log import ids
 from coordinator.streams.log.envelope import MESSAGE_BYTES_MAX, encode_decision

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ValidationError
 from tests.streams.build import PUBKEY
 
 from coordinator.infra.contracts.loading import contract_hash
+from coordinator.streams.addresses import is_pubkey
 from coordinator.streams.contract import (
     FRAC64_ONE,
     Aggregation,
@@ -22,7 +23,6 @@ from coordinator.streams.contract import (
     ScoreResult,
 )
 from coordinator.streams.contract.checking.check import check_contract
-from coordinator.streams.contract.emission import is_pubkey
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.log.errors import ContractError, OperatorError
 from coordinator.streams.settings import Settings

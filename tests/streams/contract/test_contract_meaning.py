@@ -251,6 +251,7 @@ def _ours() -> dict[str, tuple[int, str]]:
         ("streams.contract", "defaults"),
         ("streams.contract", "strategies"),
         ("streams.contract", "emission"),
+        ("streams", "addresses"),
         ("streams.contract", "payout_rules"),
         ("streams.contract", "boards"),
         ("streams.scores", "boards"),

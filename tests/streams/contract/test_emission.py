@@ -11,18 +11,10 @@ from hypothesis import given as property_of
 from hypothesis import strategies as st
 from tests.streams.build import PUBKEY
 
+from coordinator.streams.addresses import NOBODYS_ADDRESSES, base58_bytes, is_pubkey, wallet_fault
 from coordinator.streams.checkpoints.ranking import rank
 from coordinator.streams.contract import FRAC64_ONE, CrunchContract, EmissionCheckpoint
-from coordinator.streams.contract.emission import (
-    NOBODYS_ADDRESSES,
-    allocate,
-    base58_bytes,
-    emission_faults,
-    emission_sha256,
-    is_pubkey,
-    tier_shares,
-    wallet_fault,
-)
+from coordinator.streams.contract.emission import allocate, emission_faults, emission_sha256, tier_shares
 
 PROVIDER = "11111111111111111111111111111111"  # 32 zero bytes
 M = 1_000_000
