@@ -95,12 +95,12 @@ def contract(pubkey: str | None, rules: dict[str, Any]) -> CrunchContract:
 
 
 def _resolve(records: list[Any]) -> dict[str, Any]:
-    """A record of several prices has them by subject; a candle has its own close."""
-    marks = [
-        (one.at / 1000, {one.subject: one.values["close"]} if "close" in one.values else one.values)
-        for one in records
-        if one.values
-    ]
+    """A record of several prices has them by subject; a candle has its own close. Nothing is traded at 0 or below."""
+    marks = []
+    for one in records:
+        prices = {one.subject: one.values["close"]} if "close" in one.values else one.values
+        if above_zero := {subject: price for subject, price in prices.items() if price > 0}:
+            marks.append((one.at / 1000, above_zero))
     return {"at": records[-1].at / 1000, "marks": marks}
 
 

@@ -58,6 +58,10 @@ class AggregationWindow(_Strict):
                 raise ValueError(f"window {self.name!r}: it combines other windows, and can say nothing more")
         elif self.hours is None and not in_order:
             raise ValueError(f"window {self.name!r}: hours is missing")
+        if self.last is not None and self.least > self.last:
+            raise ValueError(
+                f"window {self.name!r}: of the last {self.last} there are never {self.least}; least is at most last"
+            )
         if any(not 0 < one < math.inf for one in self.combines.values()):
             raise ValueError(f"window {self.name!r}: a weight is a finite number above 0")
         return self

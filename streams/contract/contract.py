@@ -23,6 +23,7 @@ from coordinator.streams.contract.call_method import PREDICT_NAMES, CallMethod
 from coordinator.streams.contract.coverage import Coverage
 from coordinator.streams.contract.emission import FRAC64_ONE
 from coordinator.streams.contract.ensembles import ENSEMBLES_MAX, Ensemble
+from coordinator.streams.contract.in_vain import set_in_vain
 from coordinator.streams.contract.payout import Payout
 from coordinator.streams.contract.periods import Calendar
 from coordinator.streams.contract.rounds import RoundAnswers, RoundContext
@@ -173,7 +174,7 @@ class CrunchContract(BaseModel):
     """How many records up to its point an input is made of, at most: what `build_input` is given of a subject."""
     input_records_first: int = Field(default=0, ge=0, le=INPUT_RECORDS_MAX)
     """How many the first tick of a model is made of: of one that joined or was restarted, or that did not answer the
-    round before, and so may have missed its tick. 0: as many as any other."""
+    round before, and so may have missed its tick. At least `input_records`; 0: as many as any other."""
     deadline_seconds: float = Field(default=10, gt=0, le=3600)
     """How long a model may take, from the moment the input is made. What comes later is ABSENT by its model's fault."""
     grace_seconds: float = Field(default=5, ge=0, le=86400)
@@ -310,6 +311,12 @@ class CrunchContract(BaseModel):
             message = f"two schedules share a scope_key: {keys}"
             raise ValueError(message)
         return schedules
+
+    @model_validator(mode="after")
+    def _sets_nothing_in_vain(self) -> CrunchContract:
+        if pair := set_in_vain(self):
+            raise ValueError(pair)
+        return self
 
     @model_validator(mode="after")
     def _is_paid_in_one_way(self) -> CrunchContract:

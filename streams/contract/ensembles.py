@@ -91,6 +91,11 @@ class Ensemble(_Strict):
         if self.weights == "inverse_variance" and not self.error_field:
             message = f"ensemble {self.name!r}: inverse_variance needs error_field, a number of score_type"
             raise ValueError(message)
+        fields = type(self).model_fields
+        vain = [name for name in ("error_field", "hours") if getattr(self, name) != fields[name].default]
+        if vain and not self.looks_back:
+            message = f"ensemble {self.name!r}: {vain} tell of the past, and equal weights without a filter ask nothing"
+            raise ValueError(message)
         return self
 
     @property

@@ -160,7 +160,7 @@ def _of_subject(one: OpenHorizon, side: Side, terms: Terms, typed: TypedRecords,
     elif entry < 0 or len(window) < 2:  # noqa: PLR2004 - the entry and at least one after it
         reason = "gap: no record within the window"
     else:
-        truth, reason = _truth(one.contract_hash, window, typed)
+        truth, reason = truth_of_window(contract, lambda: typed.of(one.contract_hash, window))
     at = clock
     if complete:
         # It became known when the closing record did; or now, where that or another came late.
@@ -190,12 +190,12 @@ def _resolved(one: OpenHorizon, at: int, truth: dict[str, Any] | None, reason: s
     )
 
 
-def _truth(
-    contract_hash: str, window: list[Record], typed: TypedRecords
+def truth_of_window(
+    contract: CrunchContract, records: Callable[[], list[BaseModel]]
 ) -> tuple[dict[str, Any] | None, str | None]:
-    contract = typed.contracts(contract_hash)
+    """(the truth as the log has it, None) or (None, why there is none), of the records that `records` gives."""
     try:
-        truth = contract.resolve_ground_truth(typed.of(contract_hash, window))
+        truth = contract.resolve_ground_truth(records())
         if truth is None:
             return None, "resolve_ground_truth gave None"
         typed_truth = contract.ground_truth_type.model_validate(plain(truth))

@@ -9,8 +9,8 @@ from fractions import Fraction
 from typing import Any
 
 from docs.contracts import btc_up, numinous, synth, synth_terms
-from tests.oracles.node import CRUNCH, PUBKEY, Node, missing, ranked_by
-from tests.oracles.reading import DECIMALS, Inputs, ranking, shares_of
+from tests.oracles.node import CRUNCH, MINUTE, PUBKEY, T0, Node, missing, period_around, ranked_by
+from tests.oracles.reading import DECIMALS, Inputs, known, ranking, shares_of
 
 from coordinator.streams import events as ev
 from coordinator.streams.checkpoints.offering import build_emission
@@ -24,6 +24,7 @@ from coordinator.streams.log import ids
 from coordinator.streams.scores.units import to_float, to_units, weighted_mean_units
 
 WEEK_MS = 7 * 86_400 * MS
+BOTH = 2
 MICRO = 1_000_000
 
 
@@ -34,19 +35,22 @@ def btc_up_period(inputs: Inputs) -> dict[str, Any]:
     """Rounds of answers to a period's means, its ranking and its shares."""
     rules = {name: inputs[name] for name in ("absence_policy", "min_participation", "score_decimals")}
     contract = btc_up.contract(crunch_pubkey=PUBKEY, **rules)
-    node = Node(contract, hours=24)
+    first = T0 // MS
+    node = Node(contract, **period_around(first, first + MINUTE // MS * len(inputs["rounds"])))
     models: dict[str, None] = {}
     rounds = []
     for one in inputs["rounds"]:
         said = {
-            model: {"value": answer["value"]}
+            model: {"value": answer.get("value")}
             if answer["status"] == "answered"
-            else missing(answer["status"], answer["fault"])
+            else missing(answer["status"], answer.get("fault", "model"))
             for model, answer in one["answers"].items()
         }
         models |= dict.fromkeys(said)
         (scope,) = contract.schedules()
-        records = sample_records(contract, "candle", (one["entry"], one["resolved"]))
+        prices = [price for price in (one.get("entry"), one.get("resolved")) if known(price)]
+        # Without both prices there is no truth.
+        records = sample_records(contract, "candle", prices) if len(prices) == BOTH else []
         (scored,) = node.round(records, {scope.scope_key: said}).values()
         rounds.append(_round(scored, contract))
     data = node.close()
@@ -120,12 +124,13 @@ def _paid(pool: ev.PoolPaid, data: ev.CheckpointData, pool_usd: float, total: in
 
 def synth_checkpoint(models: list[Inputs], parameters: Inputs, end_ms: int = WEEK_MS) -> ev.CheckpointData:
     """Anchors by horizon to the payout of a week."""
-    horizons = tuple(sorted({horizon for one in models for horizon in one["scores"]}, key=int))
+    horizons = {horizon for one in models for horizon in one["scores"]} or {*map(str, synth_terms.HORIZONS)}
+    horizons = tuple(sorted(horizons, key=int))
     benchmarks = [one["model_id"] for one in models if one["is_benchmark"]]
     rules = {
         "alpha": parameters["alpha"],
         "top_k": parameters["top_k"],
-        "cutoff": parameters["benchmark_cutoff"],
+        "cutoff": parameters.get("benchmark_cutoff", False),
     }
     payout = synth_terms.payout(benchmarks, horizons, **rules)
     contract = synth.CONTRACT.model_copy(update={"crunch_pubkey": PUBKEY, "payout": payout})

@@ -10,19 +10,21 @@ stages are driven as their tests drive them, through the bytes of the log.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 from tests.given import given
+from tests.oracles.reading import known
 from tests.streams.build import HASH, MINUTE, PUBKEY, T0, received, shelf
 
 from coordinator.streams import events as ev
 from coordinator.streams.checkpoints.ranking import rank
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.contract import CrunchContract, RawInput
-from coordinator.streams.contract.checking.check import truth_of
 from coordinator.streams.contract.terms import make_terms
+from coordinator.streams.inputs.ground_truth import truth_of_window
 from coordinator.streams.log import ids
 from coordinator.streams.ports import ModelReply, Outcome
 from coordinator.streams.predictions.judging import judge
@@ -36,9 +38,9 @@ CRUNCH = "oracle"
 
 
 def ticks(
-    prices: Sequence[Sequence[float]], subject: str = "BTCUSDT", **values: Sequence[float]
+    prices: Sequence[Sequence[Any]], subject: str = "BTCUSDT", **values: Sequence[float]
 ) -> list[RawInput]:
-    """Raw inputs of [time in s, price], with more values by name."""
+    """Raw inputs of [time in s, price], with more values by name. A price that is none leaves its record without."""
     return [
         RawInput(
             source="oracle",
@@ -47,7 +49,8 @@ def ticks(
             granularity="1s",
             ts_event=round(time * 1000),
             at=round(time * 1000),
-            values={"price": price} | {name: column[i] for name, column in values.items()},
+            values=({"price": price} if known(price) else {})
+            | {name: column[i] for name, column in values.items()},
         )
         for i, (time, price) in enumerate(prices)
     ]
@@ -57,6 +60,15 @@ def missing(how: str, fault: str) -> ModelReply:
     """No answer: `how` is absent or failed, `fault` whose it is."""
     outcome = Outcome.DEADLINE if how == "absent" else Outcome.MODEL_FAILED
     return ModelReply("", "", outcome, fault, detail=how)  # type: ignore[arg-type]
+
+
+def period_around(first_s: int, last_s: int, days_least: int = 1) -> dict[str, int]:
+    """Hours and end (ms) of a period of whole days, counted from the epoch, that holds both times."""
+    for days in itertools.count(days_least):
+        seconds = days * DAY_SECONDS
+        if first_s // seconds == last_s // seconds:
+            return {"hours": 24 * days, "end_ms": (last_s // seconds + 1) * seconds * 1000}
+    raise AssertionError
 
 
 class Node:
@@ -115,12 +127,11 @@ class Node:
         self._scores.when("predictions", opened)
         self._scores.when("predictions", *in_events(opened, judged, point), answered)
         self._scores.when("inputs", received(point, subject, horizons, steps=steps))
-        typed = truth_of(self.contract, records)
-        truth = None if typed is None else typed.model_dump(mode="json", by_alias=True)
+        truth, why = truth_of_window(self.contract, lambda: list(records))
         found: dict[str, ev.RoundScoredData] = {}
         for seconds in sorted(set(horizons.values())):
             last = seconds == max(horizons.values())
-            self._scores.when("inputs", self._resolved(point, subject, seconds, truth, last=last))
+            self._scores.when("inputs", self._resolved(point, subject, seconds, truth, why, last=last))
             scored = self._scores.all(ev.RoundScored)
             for carried in self._scores.all(ev.StateCarried):
                 self.states |= {model: msgspec.json.decode(one) for model, one in carried.data.states.items()}
@@ -197,7 +208,14 @@ class Node:
         return judge(opened, replies, self.contract.output_type, self.contract.output_max_bytes)
 
     def _resolved(
-        self, point: int, subject: str, seconds: int, truth: dict[str, Any] | None, *, last: bool
+        self,
+        point: int,
+        subject: str,
+        seconds: int,
+        truth: dict[str, Any] | None,
+        why: str | None,
+        *,
+        last: bool,
     ) -> ev.InputResolved:
         the_id = ids.input_id(subject, point)
         data = ev.InputResolvedData(
@@ -205,7 +223,7 @@ class Node:
             horizon_seconds=seconds,
             resolvable_at=point + seconds * 1000,
             truth=truth,
-            reason=None if truth is not None else "the contract gave no truth",
+            reason=why,
             last=last,
         )
         return ev.InputResolved(id=f"{the_id}:resolved:{seconds}s", at=data.resolvable_at, data=data)
@@ -235,4 +253,4 @@ def ranked_by(
     ]
 
 
-__all__ = ["CRUNCH", "PUBKEY", "Node", "missing", "ranked_by"]
+__all__ = ["CRUNCH", "MINUTE", "PUBKEY", "T0", "Node", "missing", "period_around", "ranked_by"]

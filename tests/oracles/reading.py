@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -48,6 +49,11 @@ def shares_of(data: ev.CheckpointData) -> dict[str, int]:
     """The shares of its emission."""
     rewards = data.emission["cruncher_rewards"]
     return {data.ranking[one["cruncher_index"]].model_id: one["reward_pct"] for one in rewards}
+
+
+def known(value: Any) -> bool:
+    """A finite number: what else stands for a price is none."""
+    return isinstance(value, (int, float)) and not isinstance(value, bool) and math.isfinite(value)
 
 
 def number(units: int | None) -> float | None:

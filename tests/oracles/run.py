@@ -47,10 +47,17 @@ def cases(content: Mapping[str, Any]) -> Iterator[tuple[str, Missed]]:
             continue
         try:
             made = play(floats(case["inputs"]))
-        except Exception:
-            yield case["name"], traceback.format_exc().splitlines()[-SHOWN:]
+        except Exception as error:
+            yield case["name"], [_unplayed(error)]
             continue
         yield case["name"], list(differences(floats(case["expected"]), made, tolerance))
+
+
+def _unplayed(error: Exception) -> str:
+    """What a case has, or lacks, that it cannot be played, and where that was met."""
+    where = traceback.extract_tb(error.__traceback__)[-1]
+    lacks = f"it has no {error}" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
+    return f"cannot be played: {' '.join(lacks.split())} ({Path(where.filename).name}:{where.lineno})"
 
 
 def whole_checkpoint(content: Mapping[str, Any]) -> tuple[ev.CheckpointData, Missed]:
@@ -94,9 +101,13 @@ def main(arguments: list[str] | None = None) -> int:
         if "cases" in content:
             found = list(cases(content))
         else:
-            data, wrong = whole_checkpoint(content)
-            found = [(f"{len(content['models'])} models by horizon, ranked and paid", wrong)]
-            if asked.payouts:
+            data, wrong = None, []
+            try:
+                data, wrong = whole_checkpoint(content)
+            except Exception as error:
+                wrong = [_unplayed(error)]
+            found = [(f"{len(content.get('models', ()))} models by horizon, ranked and paid", wrong)]
+            if asked.payouts and data is not None:
                 row = CheckpointRow(checkpoint=data, status="PENDING", created_at=0, changed_at=0)
                 print(prizes_jsonl(row, micro_of(content["config"]["pool_usd"])))
         for name, wrong in found:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from docs.contracts import books, falcon, predictoor, trading
-from tests.oracles.node import PUBKEY, Node, missing, ticks
-from tests.oracles.reading import Inputs, field_of, ranking, shares_of
+from tests.oracles.node import PUBKEY, Node, missing, period_around, ticks
+from tests.oracles.reading import Inputs, field_of, known, ranking, shares_of
 
 from coordinator.streams import events as ev
 from coordinator.streams.contract import CrunchContract, PredictionScope, RawInput, ScheduledPrediction
@@ -16,6 +16,8 @@ from coordinator.streams.contract.payout_amounts import money
 from coordinator.streams.contract.terms import MS
 
 MICRO = 1_000_000
+ANY_SUBJECT = "BTC"
+"""What a session is about in which nothing is."""
 BASE_S = 1_678_406_400
 """Where a session that counts its own seconds begins."""
 
@@ -77,17 +79,24 @@ def _falcon(
     inputs: Inputs, rounds: list[Any], records: list[Any]
 ) -> tuple[dict[str, Any], ev.CheckpointData]:
     rules = inputs["parameters"] | {"warm_up_ticks": inputs.get("warm_up_ticks", 0)}
-    contract = _scheduled(falcon.contract(PUBKEY, rules, inputs.get("initial_wealth")), "tick")
-    node = Node(contract, hours=24)
+    given = inputs.get("initial_wealth") or {}
+    contract = _scheduled(falcon.contract(PUBKEY, rules, given), "tick")
+    times = [truth[0].at // MS for truth in records] or [BASE_S]
+    node = Node(contract, **period_around(min(times), max(times)))
     wealth, seen = [], []
     for said, truth in zip(rounds, records, strict=True):
         (scored,) = node.round(truth, {"tick": said}, at=truth[0].at).values()
         wealth.append(field_of(scored, "wealth", contract.score_decimals))
         seen.append(field_of(scored, "likelihood", contract.score_decimals))
     data = node.close()
+    start = float(rules["initial_wealth"])
+    models = dict.fromkeys(
+        [*(model for said in rounds for model in said), *inputs.get("answers", {}), *given]
+    )
+    fresh = {model: {"wealth": given.get(model, start), "realised": 0.0} for model in models}
     state = {
         model: {name: one.get(name) for name in ("wealth", "realised", "short", "long")}
-        for model, one in node.states.items()
+        for model, one in (fresh | node.states).items()
     }
     total = {model: one["wealth"] + one["realised"] for model, one in state.items()}
     made = {
@@ -102,29 +111,33 @@ def _falcon(
 def predictoor_epochs(inputs: Inputs) -> dict[str, Any]:
     """Posts with stakes to payouts and balances."""
     balances, rules = inputs["balances"], inputs["parameters"]
-    contract = _scheduled(predictoor.contract(PUBKEY, rules, balances), "epoch")
     told = inputs["rounds"]
+    strangers = {post["model"] for one in told for post in one["posts"]} - balances.keys()
+    held = balances | dict.fromkeys(strangers, 0)
+    contract = _scheduled(predictoor.contract(PUBKEY, rules, held), "epoch")
     last = max((one["epoch"] for one in told), default=0)
     node = Node(contract, hours=24, end_ms=(last // 86_400 + 1) * 86_400 * MS)
     rounds = []
     for one in told:
         epoch = one["epoch"]
-        said: dict[str, Any] = {model: {"posts": []} for model in balances}
+        # A post by who has no balance is refused as any other that is beyond it.
+        posters = dict.fromkeys([*balances, *(post["model"] for post in one["posts"])])
+        said: dict[str, Any] = {model: {"posts": []} for model in posters}
         for post in one["posts"]:
             said[post["model"]]["posts"].append(
-                as_json({name: post[name] for name in ("at", "epoch", "up", "stake")})
+                as_json({name: post.get(name) for name in ("at", "epoch", "up", "stake")})
             )
         before, after = (_close(inputs["prices"], at) for at in (epoch - rules["epoch_seconds"], epoch))
         after.values.update(epoch=epoch)
-        if one["resolved_at"] is not None:
+        if one.get("resolved_at") is not None:
             after.values.update(resolved_at=one["resolved_at"])
-        sales = [_sale(at, amount) for at, amount in inputs["sales"]]
+        sales = [_sale(at, amount) for at, amount in inputs.get("sales", [])]
         (_scored,) = node.round([before, *sales, after], {"epoch": said}, at=epoch * MS).values()
         shared, states = node.shared, node.states
         order = [post["model"] for post in one["posts"]]
         refused = [
             {"model": model, "at": at, "why": why}
-            for model in balances
+            for model in posters
             for at, why in states[model]["refused"]
         ]
         rounds.append(
@@ -161,15 +174,12 @@ def predictoor_epochs(inputs: Inputs) -> dict[str, Any]:
 
 def _close(prices: Mapping[str, float | None], at: int) -> RawInput:
     """The close at a time; without a price where none is known."""
-    price = prices.get(str(at))
-    (record,) = ticks([(at, 0.0 if price is None else price)])
-    if price is None:
-        del record.values["price"]
+    (record,) = ticks([(at, prices.get(str(at)))])
     return record
 
 
 def _sale(at: int, amount: int) -> RawInput:
-    (record,) = ticks([(at, 0.0)])
+    (record,) = ticks([(at, None)])
     record.values.update(sale=amount)
     return record
 
@@ -180,7 +190,9 @@ def _sale(at: int, amount: int) -> RawInput:
 def trading_session(inputs: Inputs) -> dict[str, Any]:
     """Marks, answers and snapshots in time order to positions, profit and shares."""
     contract = _scheduled(trading.contract(PUBKEY, inputs["parameters"]), "order", "snapshot")
-    subjects = sorted({name for one in inputs["events"] for name in one.get("prices", {})})
+    marked = {name for one in inputs["events"] for name in one.get("prices") or ()}
+    subjects = sorted(marked | {one["subject"] for one in inputs["events"] if "subject" in one})
+    subjects = subjects or [ANY_SUBJECT]
     end = max((one["at"] for one in inputs["events"]), default=0)
     node = Node(contract, subjects, hours=24, end_ms=(end // 86_400 + 1) * 86_400 * MS)
     marks: list[RawInput] = []
@@ -191,7 +203,7 @@ def trading_session(inputs: Inputs) -> dict[str, Any]:
             marks.append(_mark(at, one["prices"]))
             continue
         snapshot = "snapshot" in one
-        given = {key: {"amount": 0} for key in inputs["models"]} if snapshot else one["answers"]
+        given = {key: {"amount": 0} for key in inputs["models"]} if snapshot else one["answers"] or {}
         said = {
             model: missing("absent", "model") if given.get(model) is None else given[model]
             for model in inputs["models"]
@@ -222,11 +234,10 @@ def trading_session(inputs: Inputs) -> dict[str, Any]:
     }
 
 
-def _mark(at: int, prices: Mapping[str, float]) -> RawInput:
-    (record,) = ticks([(at, 0.0)])
-    return record.model_copy(
-        update={"values": {name: price for name, price in prices.items() if price is not None}}
-    )
+def _mark(at: int, prices: Mapping[str, float | None] | None) -> RawInput:
+    (record,) = ticks([(at, None)])
+    record.values.update({name: price for name, price in (prices or {}).items() if known(price)})
+    return record
 
 
 def _book(state: Inputs) -> dict[str, Any]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Callable
 from fractions import Fraction
@@ -10,7 +9,7 @@ from typing import Any
 
 from docs.contracts import synth, synth_subnet, synth_terms
 from pydantic import BaseModel
-from tests.oracles.node import PUBKEY, Node, missing, ticks
+from tests.oracles.node import PUBKEY, Node, missing, period_around, ticks
 from tests.oracles.reading import Inputs, board, field_of, number, refused_in, scores_of, shares_of
 
 from coordinator.streams.contract import (
@@ -22,8 +21,6 @@ from coordinator.streams.contract import (
 )
 from coordinator.streams.contract.emission import PARTS
 from coordinator.streams.contract.terms import MS
-
-DAY_S = 86_400
 
 
 def synth_round(inputs: Inputs) -> dict[str, Any]:
@@ -43,7 +40,7 @@ def synth_round(inputs: Inputs) -> dict[str, Any]:
         model: missing("absent", "model") if answer is None else {"steps": answer}
         for model, answer in told["answers"].items()
     }
-    records = ticks(told["prices"], told["asset"])
+    records = ticks(sorted(told["prices"], key=lambda row: row[0]), told["asset"])
     (scored,) = node.round(
         records, {round_asked.scope_key: said}, told["asset"], at=told["asked"] * MS
     ).values()
@@ -91,7 +88,7 @@ def synth_aggregate(inputs: Inputs) -> dict[str, Any]:
     for name, time, scores in sorted(inputs["scores"], key=lambda row: row[1]):
         asset, _, horizon = name.partition(":")
         said = {model: {"value": one} for model, one in scores.items() if one is not None}
-        if time < inputs["at"]:
+        if time < inputs["at"] and name in params:
             node.round(ticks([(time, 0.0)], asset), {name: said}, asset, at=(time - int(horizon)) * MS)
     last = {one.model_id: one.boards_units for one in node.summed() if one.period_end == inputs["at"] * MS}
     names = [one.name for one in contract.aggregation.boards]
@@ -140,13 +137,8 @@ def subnet_window(inputs: Inputs) -> dict[str, Any]:
         payout=Payout(pools=[pool for _, pool in made], retained="prizes_only"),
     )
     times = [row["time"] for one in told for row in one["rows"]]
-    days = _days_around(min(times), max(times))
-    node = Node(
-        contract,
-        sorted({name for of in assets.values() for name in of}),
-        24 * days,
-        end_ms=(max(times) // (days * DAY_S) + 1) * days * DAY_S * MS,
-    )
+    subjects = sorted({name for of in assets.values() for name in of})
+    node = Node(contract, subjects, **period_around(min(times), max(times), days_least=30))
     models = sorted({model for one in told for row in one["rows"] for model in row["scores"]})
     rows = [(row, one["label"], i) for i, one in enumerate(told) for row in one["rows"]]
     # Who has a score in a competition takes part in it; what it was not asked, or missed, counts as the prompt's worst.
@@ -187,11 +179,6 @@ def _whole(shares: list[float]) -> list[int]:
     return [int(one * math.lcm(*(each.denominator for each in exact))) for one in exact]
 
 
-def _days_around(first: int, last: int) -> int:
-    """Days of a period, counted from the epoch, that holds both times."""
-    return next(days for days in itertools.count(30) if first // (days * DAY_S) == last // (days * DAY_S))
-
-
 def subnet_prompt(inputs: Inputs) -> dict[str, Any]:
     """Paths of one prompt to refusals, CRPS and scores; less is better."""
     told = inputs["prompt"]
@@ -208,9 +195,7 @@ def subnet_prompt(inputs: Inputs) -> dict[str, Any]:
         (i, price) for i, price in enumerate(told["real"]) if price is not None and not math.isnan(price)
     ]
     # A record without a price stands for a stretch without any.
-    records = ticks([(told["start"] + i * told["increment"], price) for i, price in known or [(0, 0.0)]])
-    if not known:
-        del records[0].values["price"]
+    records = ticks([(told["start"] + i * told["increment"], price) for i, price in known or [(0, None)]])
     (scored,) = Node(contract).round(records, {"prompt": said}, at=told["start"] * MS).values()
     crps, scores = field_of(scored, "crps"), scores_of(scored)
     valid = [one for one in crps.values() if one is not None]

@@ -152,6 +152,20 @@ def test_a_case_that_differs_is_missed_and_exits_with_1(tmp_path, case, path, va
     first, *differences = found.stdout.splitlines()
     assert first.startswith("missed  0.json")
     assert differences
+    assert "Traceback" not in found.stdout + found.stderr
+
+
+def test_a_case_that_cannot_be_played_says_what_it_lacks(tmp_path):
+    found = run(
+        tmp_path, file("btc-up", altered(UP, ("inputs",), {"rounds": []})), {"config": {}, "models": [{}]}
+    )
+    assert found.returncode == 1
+    assert [line.partition(" (")[0] for line in found.stdout.splitlines()] == [
+        "missed  0.json: up, then down",
+        "          cannot be played: it has no 'absence_policy'",
+        "missed  1.json: 1 models by horizon, ranked and paid",
+        "          cannot be played: it has no 'asset_weights'",
+    ]
 
 
 def test_a_real_checkpoints_payouts_are_json_lines_and_what_is_retained_stands_last(tmp_path):

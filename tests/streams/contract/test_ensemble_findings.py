@@ -154,7 +154,7 @@ def test_what_makes_no_sense_is_refused(fields, says):
 def test_the_terms_say_what_is_remembered():
     contract = CrunchContract(
         ensembles=[
-            Ensemble(name="equal", hours=7),
+            Ensemble(name="equal"),
             Ensemble(name="top", filter=TopN(n=3), hours=7),
             Ensemble(name="own", weights=len, error_field="error"),
         ]

@@ -114,7 +114,7 @@ def drawn(seed):
     chance = random.Random(seed)
     windows = [
         AggregationWindow(name="recent", hours=chance.randint(1, 4)),
-        AggregationWindow(name="last_few", last=chance.randint(1, 20), least=chance.choice([0, 3])),
+        AggregationWindow(name="last_few", last=chance.randint(1, 20), least=chance.choice([0, 1])),
         AggregationWindow(name="sum", hours=2, rule="sum"),
     ]
     return CrunchContract(
