@@ -368,6 +368,12 @@ class CrunchContract(BaseModel):
         """The params of a schedule; empty for a key that is none of them."""
         return next((one.params for one in self.scheduled_predictions if one.scope_key == scope_key), {})
 
+    def together_in(self, scope_key: str) -> tuple[str, ...]:
+        """The subjects that a schedule asks together; empty for a key that is none of them."""
+        if not self.scheduled_predictions:
+            return self.scope.together  # without making the schedule: this is asked for every score
+        return next((one.scope.together for one in self.schedules() if one.scope_key == scope_key), ())
+
     def schedules(self) -> list[ScheduledPrediction]:
         """The active schedules by `order`; without any, one made from `scope`."""
         if not self.scheduled_predictions:

@@ -15,7 +15,7 @@ def by_subject(contract: CrunchContract, scope_key: str, value: Any, of_one: Cal
     """`of_one(value)`; where several subjects are asked together, of each one's value. Raises KeyError for one that
     lacks.
     """
-    together = next((one.scope.together for one in contract.schedules() if one.scope_key == scope_key), ())
+    together = contract.together_in(scope_key)
     return {one: of_one(value[one]) for one in together} if together else of_one(value)
 
 

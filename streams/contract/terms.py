@@ -7,7 +7,7 @@ only change what is asked (`goes_on`).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from fractions import Fraction
 from typing import Any
 
@@ -259,6 +259,9 @@ def _checkpoint_period(terms: Terms, time_ms: int) -> tuple[int, int]:
     return _of_grid(time_ms, terms.checkpoint_interval_ms, terms.checkpoint_offset_ms)
 
 
+FAR_FUTURE_MS = 1 << 62
+
+
 class TermsInForce(msgspec.Struct):
     """All terms so far, by `effective_from`."""
 
@@ -282,12 +285,13 @@ class TermsInForce(msgspec.Struct):
             held = event.data
         return held
 
-    def spans(self) -> Iterator[tuple[int, int, Terms]]:
+    def spans(self) -> list[tuple[int, int, Terms]]:
         """(from, until, terms) of each, in order; the last `until` is the far future."""
-        far = 1 << 62
-        for i, event in enumerate(self.events):
-            until = self.events[i + 1].data.effective_from if i + 1 < len(self.events) else far
-            yield event.data.effective_from, until, event.data
+        starts = [event.data.effective_from for event in self.events]
+        return [
+            (start, until, event.data)
+            for event, start, until in zip(self.events, starts, [*starts[1:], FAR_FUTURE_MS], strict=False)
+        ]
 
     def comparable_since(self, time_ms: int) -> int:
         """See `comparable_since`."""
@@ -297,18 +301,15 @@ class TermsInForce(msgspec.Struct):
         """Do scores made by that contract mean what scores mean at a time? True for a contract that is not known."""
         return adds_up([event.data for event in self.events], contract_hash, self.at(time_ms))
 
-    def _stretches(self) -> Iterator[tuple[int, int, Terms]]:
+    def _stretches(self) -> list[tuple[int, int, Terms]]:
         """The spans, but terms that only go on make the one before them longer."""
-        stretch: tuple[int, int, Terms] | None = None
+        stretches: list[tuple[int, int, Terms]] = []
         for start, until, terms in self.spans():
-            if stretch is not None and terms.goes_on:
-                stretch = (stretch[0], until, stretch[2])
-                continue
-            if stretch is not None:
-                yield stretch
-            stretch = (start, until, terms)
-        if stretch is not None:
-            yield stretch
+            if stretches and terms.goes_on:
+                stretches[-1] = (stretches[-1][0], until, stretches[-1][2])
+            else:
+                stretches.append((start, until, terms))
+        return stretches
 
     def feed_change(self, point: int, subject: str, now: int) -> str | None:
         """What took a subject of the terms at `point` off its feed up to `now`, in words; None where nothing did."""

@@ -18,7 +18,7 @@ from coordinator.streams.log.plain_topics import PlainCounter, counter_for
 from coordinator.streams.topology import BY_TOPIC
 
 DECISIONS_SHARED = 16
-"""How many of a topic's last decisions are decoded once for all of its readers."""
+"""How many of a topic's last decisions are handed to its readers as they were made or read."""
 
 
 class MemoryLog:
@@ -42,7 +42,7 @@ class MemoryLog:
 
     def end(self, topic: str) -> int:
         """The offset after the last record."""
-        return self.bases.get(topic, 0) + len(self[topic])
+        return self.bases.get(topic, 0) + len(self.topics.get(topic, ()))
 
     def record(self, topic: str, offset: int) -> bytes:
         """The record at an offset. Raises IndexError for one that is forgotten, or not there yet."""
@@ -80,14 +80,14 @@ class MemoryLog:
         return [canonical_records(one) for one in self.decisions(topic)]
 
     def share(self, decision: Decision) -> None:
-        """Let other readers at the same place take it as it was read."""
+        """Let readers at the place before it take it as it is."""
         shared = self.shared(decision.topic)
         shared[decision.first_offset] = decision
         if len(shared) > DECISIONS_SHARED:
             del shared[next(iter(shared))]
 
     def shared(self, topic: str) -> dict[int, Decision]:
-        """The topic's last decisions as a reader has read them, by the offset of their first record."""
+        """The topic's last decisions, by the offset of their first record."""
         return self._shared.setdefault(topic, {})
 
 
@@ -97,6 +97,7 @@ class LogReader:
     def __init__(self, log: MemoryLog, topic: str, start: Need | None = None) -> None:
         self.log, self.topic = log, topic
         self.counter: Counter | PlainCounter = counter_for(topic, start)
+        self._shared = log.shared(topic)
 
     @property
     def at_end(self) -> bool:
@@ -105,7 +106,9 @@ class LogReader:
 
     def next(self) -> Decision | None:
         """The next counted decision; None at the end."""
-        while not self.at_end:
+        counter, topic, topics, bases = self.counter, self.topic, self.log.topics, self.log.bases
+        # Asked for every reader at every instant, so the log's end is looked up here and not by `end`.
+        while counter.next_offset < len(topics.get(topic, ())) + bases.get(topic, 0):
             decision = self.step()
             if decision is not None:
                 return decision
@@ -114,13 +117,13 @@ class LogReader:
     def step(self) -> Decision | None:
         """Read one record, which is there: the decision that it completes, if any.
 
-        What another reader has read from the very same state is taken as it is, decoded once.
+        What its owner handed on, or another reader has read, from the very same place is taken as it is: no events are
+        decoded that were just made.
         """
-        counter, shared = self.counter, self.log.shared(self.topic)
+        counter = self.counter
         offset = counter.next_offset
-        known = shared.get(offset)
-        if known is not None and isinstance(counter, Counter) and counter.state() == known.before:
-            counter.next_offset, counter.seq = known.offset + 1, known.seq
+        known = self._shared.get(offset)
+        if known is not None and isinstance(counter, Counter) and counter.take(known):
             return known
         decision = counter.read(offset, self.log.record(self.topic, offset))
         if decision is not None:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import msgspec
 
 from coordinator.streams.engine.log import LogReader, MemoryLog
-from coordinator.streams.events import Event
+from coordinator.streams.events import AnyEvent
 from coordinator.streams.log import recorded
 from coordinator.streams.log.counting import Counter, Decision
 from coordinator.streams.log.envelope import (
@@ -21,7 +21,8 @@ from coordinator.streams.log.envelope import (
     Need,
     Position,
     encode_append,
-    encode_decision,
+    encode_parts,
+    parts_of,
 )
 from coordinator.streams.log.errors import LogError
 from coordinator.streams.log.stage import AnyStage, Draft
@@ -116,9 +117,10 @@ class Owner:
 
     def run(self, order: Sequence[str] | None = None) -> None:
         """Fold each source to its end, one source wholly before the next."""
-        for source in order or self.stage.sources:
-            while self.step(source):
-                pass
+        for source in order or self.readers:
+            reader = self.readers[source]
+            while (decision := reader.next()) is not None:
+                self.take(decision)
 
     def run_in_turn(self) -> None:
         """Fold the sources to their ends, one record of each in turn."""
@@ -156,10 +158,17 @@ class Owner:
     def _send(self, draft: Draft) -> None:
         self.send(draft.events, dict(self.stage.upto), dict(self.stage.need))
 
-    def send(self, events: Sequence[Event], upto: dict[str, Position], need: dict[str, Need]) -> None:
+    def send(self, events: Sequence[AnyEvent], upto: dict[str, Position], need: dict[str, Need]) -> None:
         """One decision as the next number, part by part."""
         self.seq += 1
-        self._put_out(encode_decision(events, epoch=self.epoch, seq=self.seq, upto=upto, need=need))
+        events, bodies = parts_of(events)
+        records = encode_parts(bodies, epoch=self.epoch, seq=self.seq, upto=upto, need=need)
+        topic, first = self.stage.topic, self.log.end(self.stage.topic)
+        self._put_out(list(records))
+        if self.log[topic][-len(records) :] == records:  # else something was put between them
+            last, before = first + len(records) - 1, Need(first, self.epoch, self.seq - 1)
+            raws = tuple(map(msgspec.Raw, bodies))
+            self.log.share(Decision(topic, first, last, self.seq, before, upto, need, raws, list(events)))
         if not self._records_states or not recorded.is_due(self._bytes_since, self._state_bytes):
             return
         parts = recorded.parts_of(self.stage.state.own)

@@ -32,10 +32,14 @@ class ModelsOwner(Owner):
     def __init__(self, log: MemoryLog, models: Models) -> None:
         super().__init__(log, ModelStage())
         self._models = models
+        self._timed = False
 
     def notice(self, at: int) -> None:
         """Put down who was seen or left; `at` is the clock in ms."""
-        self.put(self.stage.offer(self._models.notices(), at))
+        notices = self._models.notices()
+        if notices or not self._timed:  # who was seen before the first tick is seen again with it
+            self.put(self.stage.offer(notices, at))
+            self._timed = at > 0
 
 
 class RoundsOwner(Owner):

@@ -117,6 +117,8 @@ class ScopeAnsweredData(Data, frozen=True):
         if lengths != [n, n] or any(a >= b for a, b in pairwise(self.models)) or (n and self.models[0] < 0):
             message = f"{n} models, ascending, but columns of {lengths}"
             raise ValueError(message)
+        if not self.unanswered and not self.deployments:
+            return  # nearly always: every answer is valid, and none of another deployment
         places = [-1, *(one.place for one in self.unanswered), n]
         if any(a >= b for a, b in pairwise(places)):
             message = f"places {places[1:-1]} of {n} models"

@@ -31,6 +31,8 @@ from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.finite import not_finite, plain
 from coordinator.streams.log.reasons import as_reason
 
+LOOKED_AT = 8
+"""Of the newest records: they are looked at one by one before all are searched."""
 SPARE = 1_000
 """How many typed records more than are of use may be held."""
 
@@ -46,6 +48,18 @@ class Record(msgspec.Struct, frozen=True):
 def at_of(record: Record) -> int:
     """When the record became known, in ms: the order in which records are kept."""
     return record.at
+
+
+def count_until(records: Sequence[Record], until_ms: int) -> int:
+    """How many of the records, which are in order, have at <= until_ms. Nearly always all but the last few have."""
+    count = len(records)
+    if not count or records[-1].at <= until_ms:
+        return count
+    searched = max(count - LOOKED_AT, 0)
+    for earlier in range(count - 1, searched, -1):
+        if records[earlier - 1].at <= until_ms:
+            return earlier
+    return bisect_right(records, until_ms, 0, searched, key=at_of)
 
 
 class TypedRecords:
@@ -140,8 +154,8 @@ def _of_subject(one: OpenHorizon, side: Side, terms: Terms, typed: TypedRecords,
     given_up = past_ms >= max(terms.grace_ms, round(contract.gap_wait_seconds * 1000) if waits else 0)
     truth: dict[str, Any] | None = None
     reason: str | None = None
-    entry = bisect_right(records, one.point, key=at_of) - 1
-    window = records[max(entry, 0) : bisect_right(records, one.resolvable_at, key=at_of)]
+    entry = count_until(records, one.point) - 1
+    window = records[max(entry, 0) : count_until(records, one.resolvable_at)]
     lacks = None
     if waits and entry >= 0:
         cadence = cadence_ms(terms.feed.kind, terms.feed.granularity)
@@ -164,7 +178,7 @@ def _of_subject(one: OpenHorizon, side: Side, terms: Terms, typed: TypedRecords,
     at = clock
     if complete:
         # It became known when the closing record did; or now, where that or another came late.
-        at = records[bisect_right(records, one.resolvable_at - 1, key=at_of)].at
+        at = records[count_until(records, one.resolvable_at - 1)].at
         if lacks is not None or any(record.data.backfilled for record in window):
             at = max(at, clock)
     return Seen(truth, reason, at)

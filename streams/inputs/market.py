@@ -6,7 +6,6 @@ alone. Folding (`take`, `trim`) changes it; `after` gives the market as it would
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right, insort
 from collections.abc import Collection, Iterable, Iterator, Mapping
 
 import msgspec
@@ -19,7 +18,7 @@ from coordinator.streams.events import (
     FeedGapFound,
     FeedRecordReceived,
 )
-from coordinator.streams.inputs.ground_truth import Record, at_of
+from coordinator.streams.inputs.ground_truth import Record, count_until
 from coordinator.streams.inputs.holes import Holes
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need
@@ -169,11 +168,11 @@ class Market(msgspec.Struct):
             start = max(0, len(strip.records) - kept.records - 1)
             if (deadline_ms := kept.together.get(strip.subject)) is not None:
                 # It may be ahead of another: their next point is no older than the deadline allows.
-                next_point = bisect_left(strip.records, now - deadline_ms, key=at_of)
+                next_point = count_until(strip.records, now - deadline_ms - 1)
                 start = min(start, max(0, next_point - kept.records - 1))
             entry = entries.get((strip.feed, strip.subject))
             if entry is not None:
-                start = min(start, max(0, bisect_right(strip.records, entry, key=at_of) - 1))
+                start = min(start, max(0, count_until(strip.records, entry) - 1))
             yield strip, start
 
 
@@ -183,11 +182,11 @@ def _key(feed: Feed, subject: str) -> str:
 
 def _insert(records: list[Record], record: Record) -> None:
     """In order of `at`; a higher revision takes the place of the record it corrects."""
-    for i in range(bisect_right(records, record.at, key=at_of) - 1, -1, -1):
+    for i in range(count_until(records, record.at) - 1, -1, -1):
         if records[i].at < record.at:
             break
         if records[i].data.ts_event == record.data.ts_event:
             if records[i].data.revision < record.data.revision:
                 records[i] = record
             return
-    insort(records, record, key=at_of)
+    records.insert(count_until(records, record.at), record)

@@ -5,7 +5,6 @@ Pure. Reads the state as it will be, gives inputs and the points that were left 
 
 from __future__ import annotations
 
-from bisect import bisect_left, bisect_right
 from typing import NamedTuple
 
 import msgspec
@@ -24,7 +23,7 @@ from coordinator.streams.events import (
 )
 from coordinator.streams.granularity import cadence_ms
 from coordinator.streams.inputs.grid import grid_ceil, skip
-from coordinator.streams.inputs.ground_truth import Record, TypedRecords, at_of
+from coordinator.streams.inputs.ground_truth import Record, TypedRecords, count_until
 from coordinator.streams.inputs.market import Market
 from coordinator.streams.inputs.state import Then
 from coordinator.streams.inputs.windows import input_of
@@ -77,7 +76,7 @@ def _due_points(
             if any(_opening(records, point).data.backfilled for records in strips):
                 # It came late: to open on it would be hindsight.
                 skipped.append(skip(scope, point, "its record came late (backfilled)"))
-            elif any(bisect_right(records, point, key=at_of) == 0 for records in strips):
+            elif any(count_until(records, point) == 0 for records in strips):
                 skipped.append(skip(scope, point, "no record up to the point"))
             else:
                 due.setdefault((point, scope.subject), []).append(scope)
@@ -92,7 +91,7 @@ def _handle(ahead: Then, scope: Scope, point: int) -> None:
 
 def _opening(records: list[Record], point: int) -> Record:
     """The first record with at >= point."""
-    return records[bisect_left(records, point, key=at_of)]
+    return records[count_until(records, point - 1)]
 
 
 def _input(
@@ -102,7 +101,7 @@ def _input(
     strips = {one: ahead.market.records(terms.feed, one) for one in scopes[0].members}
     opened_at = max(_opening(records, point).at for records in strips.values())
     contract = typed.contracts(terms.contract_hash)
-    known = {one: records[: bisect_right(records, point, key=at_of)] for one, records in strips.items()}
+    known = {one: records[: count_until(records, point)] for one, records in strips.items()}
     windows = {one: records[-contract.input_records :] for one, records in known.items()}
     payload, fault = input_of(typed, terms.contract_hash, windows)
     if fault:
@@ -145,7 +144,7 @@ def gaps_seen(
     cadence = cadence_ms(terms.feed.kind, terms.feed.granularity)
     for subject in terms.members(data.subject):
         records = market.records(terms.feed, subject)
-        window = records[: bisect_right(records, data.point, key=at_of)][-records_seen:]
+        window = records[: count_until(records, data.point)][-records_seen:]
         seen = market.holes(terms.feed, subject).seen([one.at for one in window], data.point, cadence)
         gaps.update((gap.from_ms, gap.until_ms) for gap in seen)
     if not gaps:

@@ -9,14 +9,13 @@ it.
 from __future__ import annotations
 
 import hashlib
-from bisect import bisect_left, bisect_right
 from collections.abc import Mapping, Sequence
 
 import msgspec
 
 from coordinator.streams.contract.blame import AUTHORS_ERRORS
 from coordinator.streams.events import InputHistory, InputReceivedData, RoundHistory
-from coordinator.streams.inputs.ground_truth import Record, TypedRecords, at_of
+from coordinator.streams.inputs.ground_truth import Record, TypedRecords, count_until
 from coordinator.streams.inputs.market import Market, arrivals
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.envelope import Need
@@ -92,8 +91,8 @@ class History:
         windows: dict[str, list[Record]] = {}
         for subject, since in history.since.items():
             records = self._market.records(history.feed, subject)
-            first = bisect_left(records, since, key=at_of)
-            windows[subject] = records[first : bisect_right(records, point, key=at_of)]
+            first = count_until(records, since - 1)
+            windows[subject] = records[first : count_until(records, point)]
         return windows
 
     def _forget(self) -> None:

@@ -10,7 +10,6 @@ states (`recorded.py`) are skipped.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cached_property
 
 import msgspec
 
@@ -35,7 +34,18 @@ class Decision:
     `first_offset` and `offset` are the offsets of its first and last part, `before` is the reader's state before it.
     """
 
-    __slots__ = ("__dict__", "before", "bodies", "first_offset", "need", "offset", "seq", "topic", "upto")
+    __slots__ = (
+        "__dict__",  # for who computes something of a decision once (projections/storage/versions.py)
+        "_events",
+        "before",
+        "bodies",
+        "first_offset",
+        "need",
+        "offset",
+        "seq",
+        "topic",
+        "upto",
+    )
 
     def __init__(
         self,
@@ -47,7 +57,9 @@ class Decision:
         upto: Mapping[str, Position],
         need: Mapping[str, Need],
         bodies: tuple[msgspec.Raw, ...],
+        events: list[AnyEvent] | None = None,
     ) -> None:
+        """`events` are those of `bodies`, where the caller has them already: they are not decoded then."""
         self.topic = topic
         self.first_offset = first_offset
         self.offset = offset
@@ -56,10 +68,21 @@ class Decision:
         self.upto = upto
         self.need = need
         self.bodies = bodies
+        self._events = events
 
-    @cached_property
+    @property
+    def is_decoded(self) -> bool:
+        """Are the events at hand without decoding?"""
+        return self._events is not None
+
+    @property
     def events(self) -> list[AnyEvent]:
         """The events, decoded at the first use. Raises UnknownEventError naming topic and offset."""
+        if self._events is None:
+            self._events = self._decoded()
+        return self._events
+
+    def _decoded(self) -> list[AnyEvent]:
         try:
             if len(self.bodies) == 1:
                 return decode_events(self.bodies[0])
@@ -67,6 +90,14 @@ class Decision:
         except UnknownEventError as error:
             message = f"{self.topic} offset {self.first_offset}..{self.offset}: {error}"
             raise UnknownEventError(message) from error
+
+    def with_events(self, events: list[AnyEvent]) -> Decision:
+        """The same decision, with these events in place of its own."""
+        return Decision(
+            *(self.topic, self.first_offset, self.offset, self.seq, self.before, self.upto, self.need),
+            self.bodies,
+            events,
+        )
 
     def after(self) -> Need:
         """The reader's state just after this decision."""
@@ -138,6 +169,21 @@ class Counter:
             self._claim(append)
             return None
         return self._count(offset, append)
+
+    def take(self, decision: Decision) -> bool:
+        """Pass over a decision that was counted from the very place where this counter stands, without its records.
+        False, and nothing is passed over, where it stands elsewhere.
+        """
+        before = decision.before
+        if (
+            self._parts
+            or before.offset != self.next_offset
+            or before.epoch != self.epoch
+            or before.seq != self.seq
+        ):
+            return False
+        self.next_offset, self.seq = decision.offset + 1, decision.seq
+        return True
 
     def _claim(self, append: Append) -> None:
         if append.epoch == self.epoch + 1:

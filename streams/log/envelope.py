@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -85,6 +85,8 @@ class _Probe(msgspec.Struct):
     id: str = ""
 
 
+E = TypeVar("E", bound=Event)
+
 _append_decoder = msgspec.json.Decoder(Append)
 _events_decoder = msgspec.json.Decoder(list[AnyEvent])
 _event_decoder: msgspec.json.Decoder[AnyEvent] = msgspec.json.Decoder(AnyEvent)
@@ -142,13 +144,24 @@ def encode_decision(
     cut depends only on its content, so a decision that is made twice is cut in the same places. Raises ValueError for
     an event larger than EVENT_PARTS_MAX parts, which no record can hold.
     """
+    return encode_parts(parts_of(events)[1], epoch=epoch, seq=seq, upto=upto, need=need)
+
+
+def parts_of(events: Sequence[E]) -> tuple[Sequence[E], list[bytes]]:
+    """(the events as they are written, the JSON of each part of them); see `encode_decision`."""
     try:
         body = _encoder.encode(events)
     except UnicodeEncodeError:
         events = _writable(list(events))
         body = _encoder.encode(events)
-    groups: list[bytes] = [body] if len(body) <= PART_BYTES_MAX else _cut(events)
-    n = len(groups)
+    return events, [body] if len(body) <= PART_BYTES_MAX else _cut(events)
+
+
+def encode_parts(
+    bodies: Sequence[bytes], *, epoch: int, seq: int, upto: dict[str, Position], need: dict[str, Need]
+) -> list[bytes]:
+    """The records of one decision whose parts are written already."""
+    n = len(bodies)
     return [
         encode_append(
             Append(
@@ -158,10 +171,10 @@ def encode_decision(
                 part=(k, n),
                 upto=upto,
                 need=need,
-                events=msgspec.Raw(group),
+                events=msgspec.Raw(body),
             )
         )
-        for k, group in enumerate(groups, start=1)
+        for k, body in enumerate(bodies, start=1)
     ]
 
 

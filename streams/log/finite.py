@@ -47,7 +47,10 @@ def not_finite(value: Any, path: str = "") -> str | None:
     """
     if isinstance(value, float) and not math.isfinite(value):
         return path or "the value"
-    within: list[Iterator[_Step]] = [_steps(value)]
+    steps = _steps(value)
+    if steps is None:
+        return None
+    within: list[Iterator[_Step]] = [steps]
     keys: list[Any] = []
     while within:
         step = next(within[-1], None)
@@ -66,22 +69,24 @@ def not_finite(value: Any, path: str = "") -> str | None:
             if len(within) >= DEPTH_MAX:
                 message = f"nested deeper than {DEPTH_MAX}"
                 raise ValueError(message)
-            within.append(_steps(inner))
-            keys.append(key)
+            steps = _steps(inner)
+            if steps is not None:
+                within.append(steps)
+                keys.append(key)
     return None
 
 
-def _steps(value: Any) -> Iterator[_Step]:
-    """The (key, value) pairs inside a value that must be checked one by one.
+def _steps(value: Any) -> Iterator[_Step] | None:
+    """The (key, value) pairs inside a value that must be checked one by one; None where nothing must.
 
     A list of texts or of finite numbers is checked as a whole, in compiled code: a step in Python takes a microsecond,
     and a model may send tens of thousands of numbers.
     """
     if not isinstance(value, (dict, list, tuple)):
-        return iter(())
+        return None
     inner_values = value.values() if isinstance(value, dict) else value
     kinds = set(map(type, inner_values))
     # A sum of floats is finite only if all of them are.
     if kinds <= _HARMLESS or (kinds == {float} and math.isfinite(sum(inner_values))):
-        return iter(())
+        return None
     return iter(value.items()) if isinstance(value, dict) else enumerate(value)

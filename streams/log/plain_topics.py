@@ -37,9 +37,7 @@ class PlainCounter:
             self.garbage = str(error)
             return None
         bodies = (msgspec.Raw(b"[" + (record or b"") + b"]"),)
-        decision = Decision(self.topic, offset, offset, 0, Need(offset), {}, {}, bodies)
-        decision.__dict__["events"] = [event]  # fills the cached property: the event is decoded already
-        return decision
+        return Decision(self.topic, offset, offset, 0, Need(offset), {}, {}, bodies, [event])
 
     def state(self) -> Need:
         """Where another reader can resume."""

@@ -8,7 +8,6 @@ model cannot dodge a hard minute by crashing. A ban of a model that nobody has s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from copy import copy
 from typing import ClassVar
 
 import msgspec
@@ -159,6 +158,4 @@ def _seen(data: ModelSeenData, at: int) -> ModelSeen:
 
 def timed(decision: Decision, at: int) -> Decision:
     """A decision of `commands` as it is decided at `at`, the clock in ms: a replay's is not the operator's."""
-    then = copy(decision)
-    then.__dict__["events"] = [msgspec.structs.replace(event, at=at) for event in decision.events]
-    return then
+    return decision.with_events([msgspec.structs.replace(event, at=at) for event in decision.events])

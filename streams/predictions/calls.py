@@ -6,6 +6,7 @@ Pure. The predict worker and an engine make their calls by it, so that a model i
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from functools import cached_property
 from typing import Any
 
 import msgspec
@@ -40,11 +41,18 @@ class Calls:
         param of a scope. `raw` leaves the inputs the JSON that they are.
         """
         self._data, self._contract, self._first, self._performance = data, contract, first, performance
-        self._input: Any = data.payload if raw else msgspec.json.decode(data.payload)
-        self._first_ids, self._first_input = first.model_ids if first else (), None
-        if first and first.model_ids:
-            self._first_input = msgspec.Raw(first.payload) if raw else msgspec.json.decode(first.payload)
+        self._raw, self._first_ids = raw, first.model_ids if first else ()
         self._predicts = self._predicts_of(NONE)
+
+    @cached_property
+    def _input(self) -> Any:
+        """Decoded at the first call: most inputs are large, and a caller may want the JSON alone."""
+        return self._data.payload if self._raw else msgspec.json.decode(self._data.payload)
+
+    @cached_property
+    def _first_input(self) -> Any:
+        payload = self._first.payload if self._first else b"null"
+        return msgspec.Raw(payload) if self._raw else msgspec.json.decode(payload)
 
     def raw(self) -> Calls:
         """The same, whose inputs are JSON as the log holds it."""

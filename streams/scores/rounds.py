@@ -87,6 +87,8 @@ def answers_undecoded(decision: Decision) -> list[object]:
 
     Raises UnknownEventError as `decision.events` does.
     """
+    if decision.is_decoded:
+        return _undecoded(decision.events)
     events: list[object] = []
     for body in decision.bodies:
         try:
