@@ -11,6 +11,8 @@ READY := $(VENV)/.ready
 PYTHON ?=
 ARGS ?=
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+# Where it is set, each process of a test run that has no -I would compile every module again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help setup check format test test-all demo bench clean
 

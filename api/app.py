@@ -1,6 +1,8 @@
 """The report API: questions about the projections, one file per subject, and the few writes in `commands`.
 
-The application holds no state of its own and starts nothing: `server.py` runs the projector beside it.
+The application holds no state of its own and starts nothing: `server.py` runs the projector beside it. A router that
+needs nothing of a node is made once in a process (`@cache`): its routes are read from their signatures, which is most
+of the work of making an application.
 """
 
 from __future__ import annotations
@@ -8,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from functools import partial
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 
 from coordinator.api import (
     board_history,
@@ -30,7 +32,6 @@ from coordinator.api import (
     pools,
     predictions,
     problems,
-    queries,
     schema,
     snapshots,
 )
@@ -101,9 +102,10 @@ def create_app(
         model_detail.router(),
         commands.router(sender or Sender(projector, command_port), wallets),
         invariants.router(monitor),
+        metrics.router(),
     ):
-        app.include_router(routes, dependencies=[Depends(queries.known_names)])
-    app.include_router(metrics.router())
+        # `include_router` would read every signature a second time, when the first request comes.
+        app.router.routes += routes.routes
     mount_own_routes(app, own_routes)
     problems.install(app)
     app.add_middleware(AsOf, read=read)  # next to the routes: who is turned away at the door asks for nothing

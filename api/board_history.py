@@ -15,6 +15,7 @@ from fastapi.responses import Response
 
 from coordinator.api.answers import shaped
 from coordinator.api.board_shapes import LeaderboardHistory
+from coordinator.api.queries import our_router
 from coordinator.api.reading import Reading
 from coordinator.api.times import zulu, zulu_or_none
 from coordinator.projections.views.snapshots import Snapshots
@@ -94,7 +95,7 @@ class BoardHistory:
 
 def router() -> APIRouter:
     """The route."""
-    routes = APIRouter()
+    routes = our_router()
     history = BoardHistory()
 
     @routes.get("/reports/leaderboard/history", response_model=LeaderboardHistory)

@@ -36,6 +36,7 @@ from coordinator.api.checkpoint_shapes import (
 )
 from coordinator.api.paging import PAGED, Cursor, place_of, with_next
 from coordinator.api.problems import problem
+from coordinator.api.queries import our_router
 from coordinator.api.reading import Reading
 from coordinator.api.shapes import Status
 from coordinator.infra.wallets_file import WalletsFile
@@ -62,7 +63,7 @@ HELD: dict[int | str, dict[str, Any]] = {
 
 def router(wallets: WalletsFile) -> APIRouter:
     """The reading routes about checkpoints; `wallets` is the operator's file."""
-    routes = APIRouter()
+    routes = our_router()
 
     @routes.get("/reports/checkpoints", response_model=list[Checkpoint], responses={200: {"headers": PAGED}})
     async def all_checkpoints(

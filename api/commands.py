@@ -24,6 +24,7 @@ from coordinator.api.checkpoint_shapes import Checkpoint, CommandState, Undecide
 from coordinator.api.checkpoints import CheckpointId
 from coordinator.api.payees import bind_before_confirm
 from coordinator.api.problems import problem
+from coordinator.api.queries import our_router
 from coordinator.api.reading import Reading
 from coordinator.api.shapes import Status
 from coordinator.infra.wallets_file import WalletsFile
@@ -143,7 +144,7 @@ def _undecided(command: Event, why: str) -> Response:
 
 def router(sender: Sender, wallets: WalletsFile) -> APIRouter:
     """The routes that write."""
-    routes = APIRouter()
+    routes = our_router()
 
     @routes.get("/reports/commands/{command_id:path}", response_model=CommandState)
     async def command(command_id: CommandId, read: Reading) -> Response:

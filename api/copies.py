@@ -13,6 +13,7 @@ from fastapi.responses import Response
 
 from coordinator.api.answers import Span, shaped, span
 from coordinator.api.model_shapes import Copies
+from coordinator.api.queries import our_router
 from coordinator.api.reading import Reading
 from coordinator.api.turns import Turns
 
@@ -23,7 +24,7 @@ PAIRS_MAX = 1_000
 
 def router() -> APIRouter:
     """The route."""
-    routes = APIRouter()
+    routes = our_router()
     turns = Turns("copies")
 
     @routes.get("/reports/models/copies", response_model=Copies)

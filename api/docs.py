@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from functools import cache
 from html import escape
 from typing import Any
 
@@ -14,6 +15,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 
 from coordinator.api.openapi import ALWAYS
+from coordinator.api.queries import our_router
 
 _CODE = re.compile(r"`([^`]+)`")
 _PAGE = """<!doctype html>
@@ -41,9 +43,10 @@ _PAGE = """<!doctype html>
 """
 
 
+@cache
 def router() -> APIRouter:
     """The route; not in the document that it shows."""
-    routes = APIRouter()
+    routes = our_router()
 
     @routes.get("/docs", response_class=HTMLResponse, include_in_schema=False)
     async def docs(request: Request) -> HTMLResponse:

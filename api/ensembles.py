@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ from fastapi.responses import Response
 
 from coordinator.api.answers import shaped
 from coordinator.api.model_shapes import EnsembleRound
+from coordinator.api.queries import our_router
 from coordinator.api.reading import Reading
 from coordinator.api.times import naive
 from coordinator.projections.folding.past import Readable
@@ -20,9 +22,10 @@ from coordinator.streams.scores.units import to_floats
 WEIGHT_ONE = 10**9
 
 
+@cache
 def router() -> APIRouter:
     """The route."""
-    routes = APIRouter()
+    routes = our_router()
 
     @routes.get("/reports/ensembles", response_model=list[EnsembleRound])
     async def ensembles(read: Reading) -> Response:

@@ -24,6 +24,7 @@ from starlette.types import Receive, Scope, Send
 from coordinator.api.addresses import address_group
 from coordinator.api.answers import Span, project_ids, span
 from coordinator.api.predictions import row_of
+from coordinator.api.queries import our_router
 from coordinator.api.reading import Reading
 from coordinator.api.times import zulu, zulu_or_none
 from coordinator.projections.folding.past import Readable
@@ -75,7 +76,7 @@ _encode = msgspec.json.Encoder().encode
 
 def router() -> APIRouter:
     """The routes of the three formats."""
-    routes = APIRouter()
+    routes = our_router()
     running: Counter[str] = Counter()
     making = threading.BoundedSemaphore(PAGES_AT_ONCE_MAX)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
@@ -9,6 +10,7 @@ from fastapi.responses import Response
 
 from coordinator.api.answers import shaped
 from coordinator.api.feed_shapes import Feed, FeedRecord
+from coordinator.api.queries import our_router
 from coordinator.api.reading import Reading
 from coordinator.api.times import zulu
 from coordinator.projections.views.feeds import FeedRow, Feeds, StateRow
@@ -19,9 +21,10 @@ TAIL_MAX = 200
 Word = Annotated[str | None, Query(max_length=200)]
 
 
+@cache
 def router() -> APIRouter:
     """The routes about feeds."""
-    routes = APIRouter()
+    routes = our_router()
 
     @routes.get("/reports/feeds", response_model=list[Feed])
     async def feeds(read: Reading) -> Response:

@@ -10,6 +10,7 @@ from fastapi.responses import Response
 
 from coordinator.api.answers import shaped
 from coordinator.api.health_shapes import Healthz, Info, Readyz, Summary
+from coordinator.api.queries import our_router
 from coordinator.api.times import zulu, zulu_or_none
 from coordinator.infra.webhook import Alerts
 from coordinator.projections.folding.projector import Health, Projector
@@ -44,7 +45,7 @@ def _status(health: Health, *, degraded: bool) -> str:
 
 def router(projector: Projector, alerts: Alerts) -> APIRouter:
     """The routes about the node itself. `alerts`: what the monitor knows to be wrong."""
-    routes = APIRouter()
+    routes = our_router()
 
     @routes.get("/healthz", response_model=Healthz, responses={503: {"model": Healthz}})
     async def healthz() -> Response:

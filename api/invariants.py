@@ -16,12 +16,13 @@ from prometheus_client.registry import Collector
 from coordinator.api.answers import shaped
 from coordinator.api.invariant_shapes import AlertKind, Chain, Invariants
 from coordinator.api.monitor import Monitor
+from coordinator.api.queries import our_router
 from coordinator.api.times import zulu
 
 
 def router(monitor: Monitor) -> APIRouter:
     """The routes over the monitor's last look."""
-    routes = APIRouter()
+    routes = our_router()
 
     @routes.get("/reports/invariants", response_model=Invariants)
     async def invariants() -> Response:

@@ -5,6 +5,7 @@ This is the route that a page polls, so it bypasses FastAPI: a plain ASGI endpoi
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Any
 
 from fastapi import APIRouter, HTTPException, Query
@@ -16,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from coordinator.api.answers import Ensembles, encoded, shaped
 from coordinator.api.board_shapes import LeaderboardRow
 from coordinator.api.positions import headers_of
-from coordinator.api.queries import check_names
+from coordinator.api.queries import check_names, our_router
 from coordinator.api.reading import Reading
 from coordinator.api.times import naive
 from coordinator.projections.folding.past import cuts_of
@@ -24,9 +25,10 @@ from coordinator.projections.views.leaderboard import Board, BoardRow, Leaderboa
 from coordinator.streams.scores.units import to_floats
 
 
+@cache
 def router() -> APIRouter:
     """The route as FastAPI knows it: for the OpenAPI, and for a question with parameters."""
-    routes = APIRouter()
+    routes = our_router()
 
     @routes.get(
         "/reports/leaderboard",

@@ -33,6 +33,7 @@ from starlette.types import Receive, Scope, Send
 from coordinator.api.live_hub import Hub, TooManyListenersError
 from coordinator.api.live_position import CHARS_MAX, parse_position
 from coordinator.api.live_state import times
+from coordinator.api.queries import our_router
 from coordinator.infra.connections import ABORT
 from coordinator.projections.folding.projector import Projector
 
@@ -126,7 +127,7 @@ class _ListenerMetrics(Collector):
 
 def router(projector: Projector, hub: Hub, registry: CollectorRegistry) -> APIRouter:
     """The route; its listeners are counted in `registry`."""
-    routes = APIRouter()
+    routes = our_router()
     registry.register(_ListenerMetrics(hub))
 
     @routes.get(

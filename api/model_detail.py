@@ -6,6 +6,7 @@ Mounted after the routes with names of their own below `/reports/models`: theirs
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Annotated, Any
 
 import msgspec
@@ -15,6 +16,7 @@ from fastapi.responses import Response
 from coordinator.api.answers import shaped
 from coordinator.api.model_shapes import CarriedState, Model
 from coordinator.api.models import model_row, places_of
+from coordinator.api.queries import our_router
 from coordinator.api.reading import Reading
 from coordinator.api.times import naive
 from coordinator.projections.folding.past import Readable
@@ -23,9 +25,10 @@ from coordinator.projections.views.prediction_rows import StateRow
 from coordinator.streams.log.ids import ensemble_id
 
 
+@cache
 def router() -> APIRouter:
     """The route."""
-    routes = APIRouter()
+    routes = our_router()
 
     @routes.get(
         "/reports/models/{model_id}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import islice
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from fastapi.responses import Response
 from coordinator.api.answers import ROWS_MAX, Ensembles, Span, project_ids, shaped, span
 from coordinator.api.model_shapes import ModelMetrics
 from coordinator.api.paging import PAGED, Cursor, with_next
+from coordinator.api.queries import our_router
 from coordinator.api.reading import Reading
 from coordinator.api.snapshots import snapshots_page
 from coordinator.api.times import naive
@@ -23,9 +25,10 @@ LOOK_MAX = 20_000
 """How many snapshots a summary looks at: a model without one among the newest so many is not in it."""
 
 
+@cache
 def router() -> APIRouter:
     """The two routes."""
-    routes = APIRouter()
+    routes = our_router()
 
     @routes.get(
         "/reports/models/metrics", response_model=list[ModelMetrics], responses={200: {"headers": PAGED}}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import islice
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from fastapi.responses import Response
 from coordinator.api.answers import ROWS_MAX, Ensembles, Span, project_ids, shaped, span
 from coordinator.api.model_shapes import Model, ModelPoint, ModelScopePoint
 from coordinator.api.paging import PAGED, Cursor, place_of, with_next
+from coordinator.api.queries import our_router
 from coordinator.api.reading import Reading
 from coordinator.api.snapshots import snapshots_page
 from coordinator.api.times import naive
@@ -24,9 +26,10 @@ PERIODS_LOOKED_MAX = 1_500
 """Pairs of period and scope that one question about some models reads: each is a row of all models."""
 
 
+@cache
 def router() -> APIRouter:
     """The routes about models."""
-    routes = APIRouter()
+    routes = our_router()
 
     @routes.get("/reports/models", response_model=list[Model], responses={200: {"headers": PAGED}})
     async def models(

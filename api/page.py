@@ -7,6 +7,7 @@ like any other reader. The policy lets only its own files run or load: a model's
 from __future__ import annotations
 
 import os
+from functools import cache
 from pathlib import Path
 
 from fastapi import APIRouter
@@ -14,6 +15,8 @@ from fastapi.responses import FileResponse, Response
 from starlette.routing import Mount
 from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
+
+from coordinator.api.queries import our_router
 
 FOLDER = Path(__file__).parent / "static"
 HEADERS = {
@@ -35,9 +38,10 @@ class _Files(StaticFiles):
         return answer
 
 
+@cache
 def router() -> APIRouter:
     """The page and its files."""
-    routes = APIRouter()
+    routes = our_router()
 
     @routes.get("/", response_class=FileResponse, include_in_schema=False)
     async def page() -> FileResponse:

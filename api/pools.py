@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any, Literal
 
 from fastapi import APIRouter
 from fastapi.responses import Response
 
 from coordinator.api.answers import shaped
+from coordinator.api.queries import our_router
 from coordinator.api.reading import Reading
 from coordinator.api.shapes import Id, Shape
 from coordinator.projections.views.leaderboard import Board
@@ -45,9 +47,10 @@ class Pools(Shape):
     pools: list[PoolBoard]
 
 
+@cache
 def router() -> APIRouter:
     """The route of the pools."""
-    routes = APIRouter()
+    routes = our_router()
 
     @routes.get("/reports/pools", response_model=Pools)
     async def pools(read: Reading) -> Response:

@@ -12,6 +12,7 @@ from fastapi.responses import Response
 from coordinator.api import model_shapes as shapes
 from coordinator.api.answers import ROWS_MAX, Span, project_ids, shaped, span
 from coordinator.api.paging import PAGED, Cursor, place_of, with_next
+from coordinator.api.queries import our_router
 from coordinator.api.reading import Reading
 from coordinator.api.times import naive
 from coordinator.api.turns import Turns
@@ -43,7 +44,7 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 
 def router() -> APIRouter:
     """The route about predictions."""
-    routes = APIRouter()
+    routes = our_router()
     turns = Turns("predictions")
 
     @routes.get("/reports/predictions", response_model=list[shapes.Prediction], responses=ANSWERS)

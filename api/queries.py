@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from difflib import get_close_matches
 
-from fastapi import HTTPException, Request
+from fastapi import APIRouter, Depends, HTTPException, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
@@ -22,6 +22,11 @@ async def known_names(request: Request) -> None:
         "/reports/"
     ):  # probes and scrapers add what they like
         check_names(request.query_params.keys(), names_of(route.dependant))
+
+
+def our_router() -> APIRouter:
+    """A router whose routes ask `known_names` first."""
+    return APIRouter(dependencies=[Depends(known_names)])
 
 
 def check_names(names: Iterable[str], allowed: frozenset[str]) -> None:

@@ -8,12 +8,14 @@ charts always appear and read routes that we serve; ours come beside them, with 
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 from fastapi import APIRouter
 from fastapi.responses import Response
 
 from coordinator.api.answers import shaped
+from coordinator.api.queries import our_router
 from coordinator.api.reading import Reading
 from coordinator.api.shapes import Schema
 from coordinator.streams.events import Window
@@ -23,9 +25,10 @@ SCHEMA_VERSION = "1"
 DEFAULT_WINDOWS = ("score_recent", "score_steady", "score_anchor")
 
 
+@cache
 def router() -> APIRouter:
     """The route of the schema."""
-    routes = APIRouter()
+    routes = our_router()
 
     @routes.get("/reports/schema", response_model=Schema)
     async def schema(read: Reading) -> Response:

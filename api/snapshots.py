@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import islice
 from typing import Annotated, Any
 
@@ -11,6 +12,7 @@ from fastapi.responses import Response
 from coordinator.api.answers import Ensembles, Span, project_ids, shaped, span
 from coordinator.api.model_shapes import Snapshot
 from coordinator.api.paging import PAGED, Cursor, place_of, with_next
+from coordinator.api.queries import our_router
 from coordinator.api.reading import Reading
 from coordinator.api.times import naive, zulu
 from coordinator.projections.folding.look import Look
@@ -23,9 +25,10 @@ Place = tuple[int, str]
 SNAPSHOTS_LOOKED_MAX = 20_000
 
 
+@cache
 def router() -> APIRouter:
     """The route about snapshots."""
-    routes = APIRouter()
+    routes = our_router()
 
     @routes.get("/reports/snapshots", response_model=list[Snapshot], responses={200: {"headers": PAGED}})
     async def snapshots(

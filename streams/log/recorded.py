@@ -40,6 +40,8 @@ EVERY_STATES = 20
 WAITING_MAX = 2_000
 """The most decisions between a decision and the record of its state: some hundreds are in flight or unread."""
 _HEAD_BYTES = 100
+_shape_hashes: dict[type, str] = {}
+"""Type of `own` -> the hash of its shape. To look at every annotation again costs milliseconds a stage."""
 _encode = msgspec.json.Encoder().encode
 _fields = msgspec.json.Decoder(dict[str, msgspec.Raw]).decode
 
@@ -66,8 +68,11 @@ def is_due(bytes_since: int, state_bytes: int) -> bool:
 
 def form_of(stage: AnyStage) -> str:
     """Names the fields of a stage's state and their meaning. A recorded state of another form is not read."""
-    shape = _shape(msgspec.inspect.type_info(type(stage.state.own)), set())
-    return f"{stage.form}-{hashlib.sha256(shape.encode()).hexdigest()[:12]}"
+    own = type(stage.state.own)
+    if own not in _shape_hashes:
+        shape = _shape(msgspec.inspect.type_info(own), set())
+        _shape_hashes[own] = hashlib.sha256(shape.encode()).hexdigest()[:12]
+    return f"{stage.form}-{_shape_hashes[own]}"
 
 
 def _shape(described: object, seen: set[str]) -> str:

@@ -6,7 +6,6 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
-from fastapi._compat import v2
 from tests.logs import busy_log, fold_into
 
 from coordinator.api.access import Rules
@@ -48,29 +47,6 @@ class ScriptedStage:
 @pytest.fixture
 def log():
     return busy_log()
-
-
-def validators_made_once(make):
-    """As `make`, pydantic's TypeAdapter, but one for each type and what is said of it: FastAPI makes each anew for every
-    application, which is half the work of making one.
-    """
-    made = {}
-
-    def validator(annotated, *, config=None):
-        # What is said of the type, constraints and examples, compares by identity; a class's own name may be another's.
-        said = annotated.__origin__, repr(annotated.__metadata__), repr(config)
-        if said not in made:
-            made[said] = make(annotated, config=config)
-        return made[said]
-
-    return validator
-
-
-@pytest.fixture(scope="session", autouse=True)
-def shared_validators():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(v2, "TypeAdapter", validators_made_once(v2.TypeAdapter))
-        yield
 
 
 @pytest.fixture

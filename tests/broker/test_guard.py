@@ -46,7 +46,7 @@ class Node:
         self.settings = Settings(
             crunch_id=crunch_id, kafka_bootstrap=bootstrap, data_dir=folder, api_port=free_ports(1)[0], api_keys=ENTRY,
             contract=CONTRACT, checkpoint_interval_seconds=6 * 3600, settle_rehearsals=True, chain="fake",
-            chain_poll_seconds=0.3, monitor_seconds=0.3, replay_check_seconds=0.5, webhook_url=hook.url,
+            chain_poll_seconds=0.3, monitor_seconds=0.3, webhook_url=hook.url,
             session_timeout_seconds=6.0,
         )  # fmt: skip
         self.report = Report(self.settings)
@@ -243,6 +243,7 @@ async def test_each_way_to_break_a_log_withholds_the_next_checkpoint(node, name,
 
 @pytest.mark.slow
 async def test_one_altered_byte_of_a_read_model_is_found_by_the_background_replay(node):
+    node.report = Report(node.settings.model_copy(update={"replay_check_seconds": 0.5}))
     node.close_a_period()
     await node.write()
     node.start()

@@ -1,4 +1,4 @@
-"""Ten thousand random crashes between a checkpoint's opening and its payment: one settlement each, and none forgotten."""
+"""Thousands of random crashes between a checkpoint's opening and its payment: one settlement each, and none forgotten."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from tests.chain.settlement_world import World
 
 from coordinator.infra.chain.fake import transaction_hash
 
-CRASHES = 10_000
 STEPS = 160
 
 
@@ -17,9 +16,10 @@ def live_settlements(world):
     return Counter(one.checkpoint_id for one in world.chain.settlements.values() if not one.fails)
 
 
-def test_ten_thousand_random_crashes_never_give_two_settlements_and_forget_none():
+@pytest.mark.parametrize("many", [2_000, pytest.param(10_000, marks=pytest.mark.slow)])
+def test_thousands_of_random_crashes_never_give_two_settlements_and_forget_none(many):
     crashes = worlds = failed = offered = 0
-    while crashes < CRASHES:
+    while crashes < many:
         world = World(worlds, crash_share=0.12)
         for _ in range(STEPS):
             world.step()
@@ -37,7 +37,7 @@ def test_ten_thousand_random_crashes_never_give_two_settlements_and_forget_none(
     print(
         f"{crashes} crashes in {worlds} runs; {failed} checkpoints were settled again after a final failure"
     )
-    assert failed > 100  # the way back to PENDING was taken often
+    assert failed > many // 100  # the way back to PENDING was taken often
 
 
 @pytest.mark.parametrize("seed", range(6))
