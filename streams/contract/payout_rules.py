@@ -158,15 +158,20 @@ def _in_proportion(
 
 
 def _by_percentile(entries: Entries, *, power: int) -> list[Fraction]:
-    n = len(entries)
-    weights: list[Fraction] = []
-    for _, tied in groupby(entries, key=lambda one: one["rank"]):
-        size = len(list(tied))
-        first = n - len(weights)  # the best has rank n, counted from the worst
-        above = 2 * Fraction(2 * first - size + 1, 2 * n) - 1
-        weights += [max(above, Fraction(0)) ** power] * size
+    weights = [max(2 * one - 1, Fraction(0)) ** power for one in percentiles(entries)]
     whole = sum(weights)
     return [one / whole for one in weights] if whole else weights
+
+
+def percentiles(entries: Entries) -> list[Fraction]:
+    """Of each entry its mean rank, counted from the worst (1) to the best (n), divided by n: above 0, at most 1."""
+    n = len(entries)
+    found: list[Fraction] = []
+    for _, tied in groupby(entries, key=lambda one: one["rank"]):
+        size = len(list(tied))
+        first = n - len(found)  # the best has rank n, counted from the worst
+        found += [Fraction(2 * first - size + 1, 2 * n)] * size
+    return found
 
 
 def key_of(entry: dict[str, Any]) -> Fraction:

@@ -23,7 +23,7 @@ def floats(value: Any) -> Any:
 
 
 def differences(
-    expected: Any, made: Any, tolerances: Mapping[str, float], path: tuple[str, ...] = ()
+    expected: Any, made: Any, tolerances: Mapping[str, float | str], path: tuple[str, ...] = ()
 ) -> Iterator[str]:
     """Each difference in words. Objects have the same keys, lists the same length; rows that name a model are compared
     by it, whatever their order, since places that are tied have none. A row that says `why_not` pays nothing, and is none.
@@ -59,12 +59,16 @@ def differences(
                 yield f"{where} is {made!r}, expected {expected!r}"
 
 
-def _tolerance(path: tuple[str, ...], tolerances: Mapping[str, float], expected: float) -> float:
-    """That of the innermost name of the path that the file tells (`micro` is also that of `retained_micro`)."""
+def _tolerance(path: tuple[str, ...], tolerances: Mapping[str, float | str], expected: float) -> float:
+    """That of the innermost name of the path that the file tells (`micro` is also that of `retained_micro`). A text such
+    as "1e-8 times the stake" is taken as so much of the expected number itself, which is stricter.
+    """
     for name in reversed(path):
         for told, tolerance in tolerances.items():
             if name == told or name.endswith(f"_{told}"):
-                return tolerance
+                return (
+                    float(tolerance.split()[0]) * abs(expected) if isinstance(tolerance, str) else tolerance
+                )
     if path and path[-1] == "key":
-        return tolerances.get("aggregates", SMALL)
+        return float(tolerances.get("aggregates", SMALL))
     return 0 if isinstance(expected, int) else SMALL

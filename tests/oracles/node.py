@@ -22,7 +22,7 @@ from tests.streams.build import HASH, MINUTE, PUBKEY, T0, received, shelf
 from coordinator.streams import events as ev
 from coordinator.streams.checkpoints.ranking import rank
 from coordinator.streams.checkpoints.stage import CheckpointStage
-from coordinator.streams.contract import CrunchContract, RawInput
+from coordinator.streams.contract import CrunchContract, PredictionScope, RawInput, ScheduledPrediction
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.inputs.ground_truth import truth_of_window
 from coordinator.streams.log import ids
@@ -56,6 +56,13 @@ def ticks(
     ]
 
 
+def asked_at_once(contract: CrunchContract, *scope_keys: str) -> CrunchContract:
+    """The contract with these scopes alone, each resolved after a second: a case tells when what happened."""
+    scope = PredictionScope(horizon_seconds=1)
+    scopes = [ScheduledPrediction(scope_key=one, scope=scope) for one in scope_keys]
+    return contract.model_copy(update={"scheduled_predictions": scopes, "crunch_pubkey": PUBKEY})
+
+
 def missing(how: str, fault: str) -> ModelReply:
     """No answer: `how` is absent or failed, `fault` whose it is."""
     outcome = Outcome.DEADLINE if how == "absent" else Outcome.MODEL_FAILED
@@ -72,7 +79,7 @@ def period_around(first_s: int, last_s: int, days_least: int = 1) -> dict[str, i
 
 
 class Node:
-    """One crunch from its first round to one checkpoint, in one period."""
+    """One crunch from its first round to its last checkpoint; most cases have one period."""
 
     def __init__(
         self,
@@ -98,6 +105,12 @@ class Node:
         """model id -> the state that rounds have left it."""
         self.shared: Any = None
         """The state that rounds have left to all."""
+        self.windows: dict[str, dict[str, int | None]] = {}
+        """model id -> window -> units, as of the end of the last closed period."""
+        self.window_counts: dict[str, dict[str, int]] = {}
+        """model id -> window -> how many scores are in it, of windows that are no plain mean."""
+        self.summary: dict[str, dict[str, int]] = {}
+        """model id -> key of the summary -> units, of the last closed period."""
 
     def round(
         self,
@@ -149,11 +162,15 @@ class Node:
         self._snapshots.when("scores", *self._scores.made)
         return [one.data for one in self._snapshots.all(ev.SnapshotTaken)]
 
-    def close(self) -> ev.CheckpointData:
-        """The end of the last period: its checkpoint, offered or withheld. Where nobody is ranked, and the node makes none,
-        an empty one.
+    def close(self, end_ms: int | None = None) -> ev.CheckpointData:
+        """The end of a period (ms; left out: the one of the node's beginning): its checkpoint, offered or withheld. Where
+        nobody is ranked, and the node makes none, an empty one.
         """
+        self._end = self._end if end_ms is None else end_ms
         snapshots = self.summed()
+        self.windows = {one.model_id: one.windows_units for one in snapshots}
+        self.window_counts = {one.model_id: one.windows_counts for one in snapshots}
+        self.summary = {one.model_id: one.summary_units for one in snapshots}
         self._checkpoints.when("snapshots", *self._snapshots.made)
         made = [
             event
@@ -253,4 +270,14 @@ def ranked_by(
     ]
 
 
-__all__ = ["CRUNCH", "MINUTE", "PUBKEY", "T0", "Node", "missing", "period_around", "ranked_by"]
+__all__ = [
+    "CRUNCH",
+    "MINUTE",
+    "PUBKEY",
+    "T0",
+    "Node",
+    "asked_at_once",
+    "missing",
+    "period_around",
+    "ranked_by",
+]

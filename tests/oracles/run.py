@@ -21,7 +21,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.oracles import challenges, sessions, synths
+from tests.oracles import challenges, questions, sessions, synths, tables
 from tests.oracles.challenges import horizon_anchors, micro_of, synth_checkpoint
 from tests.oracles.compare import differences, floats
 
@@ -32,7 +32,7 @@ from coordinator.streams.scores.units import to_float
 
 SHOWN = 5
 FILE_BYTES_MAX = 256_000_000
-PLAYED = challenges.PLAYED | sessions.PLAYED | synths.PLAYED
+PLAYED = challenges.PLAYED | sessions.PLAYED | synths.PLAYED | tables.PLAYED | questions.PLAYED
 ANCHORS = {"scores": 1e-9}
 Missed = list[str]
 

@@ -7,11 +7,11 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from docs.contracts import books, falcon, predictoor, trading
-from tests.oracles.node import PUBKEY, Node, missing, period_around, ticks
-from tests.oracles.reading import Inputs, field_of, known, ranking, shares_of
+from tests.oracles.node import PUBKEY, Node, asked_at_once, missing, period_around, ticks
+from tests.oracles.reading import Inputs, as_json, field_of, known, ranking, shares_of
 
 from coordinator.streams import events as ev
-from coordinator.streams.contract import CrunchContract, PredictionScope, RawInput, ScheduledPrediction
+from coordinator.streams.contract import RawInput
 from coordinator.streams.contract.payout_amounts import money
 from coordinator.streams.contract.terms import MS
 
@@ -20,21 +20,6 @@ ANY_SUBJECT = "BTC"
 """What a session is about in which nothing is."""
 BASE_S = 1_678_406_400
 """Where a session that counts its own seconds begins."""
-
-
-def _scheduled(contract: CrunchContract, *scope_keys: str) -> CrunchContract:
-    scope = PredictionScope(horizon_seconds=1)
-    scopes = [ScheduledPrediction(scope_key=one, scope=scope) for one in scope_keys]
-    return contract.model_copy(update={"scheduled_predictions": scopes, "crunch_pubkey": PUBKEY})
-
-
-def as_json(value: Any) -> Any:
-    """What JSON has no word for stands as text: so an answer holds it on its way to a contract that refuses it."""
-    if isinstance(value, dict):
-        return {key: as_json(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [as_json(one) for one in value]
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 # --- falcon ----------------------------------------------------------------------------------------------
@@ -80,7 +65,7 @@ def _falcon(
 ) -> tuple[dict[str, Any], ev.CheckpointData]:
     rules = inputs["parameters"] | {"warm_up_ticks": inputs.get("warm_up_ticks", 0)}
     given = inputs.get("initial_wealth") or {}
-    contract = _scheduled(falcon.contract(PUBKEY, rules, given), "tick")
+    contract = asked_at_once(falcon.contract(PUBKEY, rules, given), "tick")
     times = [truth[0].at // MS for truth in records] or [BASE_S]
     node = Node(contract, **period_around(min(times), max(times)))
     wealth, seen = [], []
@@ -114,7 +99,7 @@ def predictoor_epochs(inputs: Inputs) -> dict[str, Any]:
     told = inputs["rounds"]
     strangers = {post["model"] for one in told for post in one["posts"]} - balances.keys()
     held = balances | dict.fromkeys(strangers, 0)
-    contract = _scheduled(predictoor.contract(PUBKEY, rules, held), "epoch")
+    contract = asked_at_once(predictoor.contract(PUBKEY, rules, held), "epoch")
     last = max((one["epoch"] for one in told), default=0)
     node = Node(contract, hours=24, end_ms=(last // 86_400 + 1) * 86_400 * MS)
     rounds = []
@@ -189,7 +174,7 @@ def _sale(at: int, amount: int) -> RawInput:
 
 def trading_session(inputs: Inputs) -> dict[str, Any]:
     """Marks, answers and snapshots in time order to positions, profit and shares."""
-    contract = _scheduled(trading.contract(PUBKEY, inputs["parameters"]), "order", "snapshot")
+    contract = asked_at_once(trading.contract(PUBKEY, inputs["parameters"]), "order", "snapshot")
     marked = {name for one in inputs["events"] for name in one.get("prices") or ()}
     subjects = sorted(marked | {one["subject"] for one in inputs["events"] if "subject" in one})
     subjects = subjects or [ANY_SUBJECT]

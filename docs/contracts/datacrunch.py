@@ -1,0 +1,102 @@
+"""DataCrunch: a weekly table of stocks, one number for each, Pearson's correlation with what they did.
+
+The truth has the table's moon and each id's target. A week is ranked and paid by itself.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, RootModel
+
+from coordinator.streams.contract import (
+    Aggregation,
+    CrunchContract,
+    Failed,
+    Payout,
+    Pool,
+    PredictionScope,
+    ScheduledPrediction,
+    by_percentile,
+)
+
+WEEK_SECONDS = 7 * 86_400
+RULES: dict[str, Any] = {"power": 20, "limit": 10.0}
+COLUMNS = 3
+
+
+class Table(RootModel[list[Any]]):
+    """[[moon, id, prediction], ..], a row for each id."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [[[501, 1, 0.5], [501, 2, -0.5]], [[501, 1, -0.25], [501, 2, 0.75]]]}
+    )
+
+
+class Moon(BaseModel):
+    """A week's targets by id."""
+
+    moon: int
+    target: dict[str, float]
+
+
+def resolve(records: list[Any]) -> dict[str, Any]:
+    """A record has the moon, and the target of each id under its name."""
+    target = dict(records[-1].values)
+    return {"moon": int(target.pop("moon")), "target": target}
+
+
+def column_of(rows: list[Any], truth: Moon, limit: float) -> list[float] | str:
+    """An answer's numbers in the order of the target's ids, or why it is refused."""
+    if not all(isinstance(row, list) and len(row) == COLUMNS for row in rows):
+        return "not rows of moon, id and prediction"
+    if any(row[0] != truth.moon for row in rows):
+        return "wrong moon"
+    by_id = {str(row[1]): row[2] for row in rows}
+    if len(by_id) != len(rows):
+        return "duplicate ids"
+    if by_id.keys() != truth.target.keys():
+        return "ids do not match"
+    if not all(type(one) in (int, float) and math.isfinite(one) for one in by_id.values()):
+        return "not a finite number"
+    if any(abs(one) > limit for one in by_id.values()):
+        return "beyond the limit"
+    return [float(by_id[one]) for one in truth.target]
+
+
+def pearson(numbers: list[float], target: Mapping[str, float]) -> float:
+    """Pearson's correlation in -1..1; 0 where one side is constant, which has none."""
+    x, y = np.array(numbers), np.array(list(target.values()))
+    if not len(x) or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return 0.0
+    x, y = x - x.mean(), y - y.mean()
+    return float(x @ y / math.sqrt((x @ x) * (y @ y)))
+
+
+def contract(pubkey: str | None, rules: Mapping[str, Any]) -> CrunchContract:
+    """`power` is that of the payout's percentiles, `limit` bounds the size of a prediction."""
+
+    def score_round(answers: Any, truth: Moon, _context: Any) -> list[Any]:
+        columns = [
+            None if one is None else column_of(one.root, truth, rules["limit"]) for one in answers.outputs
+        ]
+        return [
+            None if one is None else Failed(one) if isinstance(one, str) else {"value": pearson(one, truth.target)}
+            for one in columns
+        ]  # fmt: skip
+
+    pool = Pool(name="week", rule=by_percentile(power=rules["power"]))
+    return CrunchContract(
+        crunch_pubkey=pubkey, output_type=Table, ground_truth_type=Moon, score_round=score_round,
+        resolve_ground_truth=resolve, output_max_bytes=1_000_000,
+        scheduled_predictions=[ScheduledPrediction(
+            scope_key="moon", scope=PredictionScope(horizon_seconds=WEEK_SECONDS), interval_seconds=WEEK_SECONDS)],
+        aggregation=Aggregation(checkpoint_key="period"),
+        payout=Payout(pools=[pool], retained="prizes_only"),
+    )  # fmt: skip
+
+
+CONTRACT = contract(None, RULES)

@@ -1,0 +1,90 @@
+"""Numerai: a posted table of ids, an answer between 0 and 1 for each, paid by stake, correlation and contribution.
+
+The truth has the round's targets by id, the stakes that were posted, and who answered late. A stake is the state of its
+model: what a round pays or burns stands in the next one, and what is posted later for a known model changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from docs.contracts.gauss import contribution, correlation, gauss_ranked, weighted
+from docs.contracts.stake_tables import Answer, Resolved, refusal, resolve
+
+from coordinator.streams.contract import (
+    Aggregation,
+    AggregationWindow,
+    CrunchContract,
+    Payout,
+    Pool,
+    PredictionScope,
+    RoundScores,
+    ScheduledPrediction,
+    ScoreResult,
+    in_proportion,
+)
+
+DAY_SECONDS = 86_400
+RULES = {
+    "corr_multiplier": 0.5,
+    "mmc_multiplier": 2.0,
+    "clip": 0.05,
+    "stake_threshold": 72_000.0,
+    "max_missing": 0.2,
+}
+
+
+class Score(ScoreResult):
+    """The value is corr_multiplier * corr + mmc_multiplier * mmc; `mmc` is None where nobody has a stake."""
+
+    corr: float
+    mmc: float | None = None
+
+
+def contract(pubkey: str | None, rules: Mapping[str, float]) -> CrunchContract:
+    """Shares by max(score, 0); beside them each stake wins or burns clip(factor * score) of what is at risk."""
+
+    def score_round(answers: Any, truth: Resolved, context: Any) -> RoundScores:
+        given = {one.model_id: one.output.root for one in answers if one.output is not None}
+        failed = {model: why for model, one in given.items() if (why := refusal(one, truth.target))}
+        stakes = {model: {"stake": one} for model, one in truth.stakes.items()} | dict(context.states)
+        known = [one for one, value in truth.target.items() if value is not None]
+        targets = [truth.target[one] for one in known]
+        valid = given.keys() - failed.keys()
+        ranked = {model: gauss_ranked([given[model][one] for one in known]) for model in valid}
+        staked = (valid & stakes.keys()) - set(truth.late)
+        at_risk = {model: stakes[model]["stake"] if model in staked else 0.0 for model in valid}
+        meta = weighted(ranked, at_risk)
+        factor = None if meta is None else min(1.0, rules["stake_threshold"] / math.fsum(at_risk.values()))
+        too_few = len(known) < (1 - rules["max_missing"]) * len(truth.target)
+        scores: dict[str, dict[str, Any]] = {}
+        for model, ranks in () if too_few else ranked.items():
+            corr, mmc = correlation(ranks, targets), contribution(ranks, meta, targets)
+            value = rules["corr_multiplier"] * corr + rules["mmc_multiplier"] * (mmc or 0.0)
+            scores[model] = {"corr": corr, "mmc": mmc, "value": value}
+        bound, payouts = rules["clip"], {}
+        for model, one in scores.items():
+            payouts[model] = at_risk[model] * min(max((factor or 0.0) * one["value"], -bound), bound)
+        return RoundScores(
+            [scores.get(one) for one in answers.models],
+            failed=failed,
+            no_score=dict.fromkeys(valid, "too few targets are known") if too_few else {},
+            states={
+                model: {"stake": one["stake"] + payouts.get(model, 0.0)} for model, one in stakes.items()
+            },
+            shared={"payout_factor": factor, "at_risk": at_risk, "payouts": payouts},
+        )
+
+    return CrunchContract(
+        crunch_pubkey=pubkey, output_type=Answer, ground_truth_type=Resolved, score_type=Score, score_round=score_round,
+        resolve_ground_truth=resolve, state_scope="all", output_max_bytes=1_000_000, state_max_bytes=65_536,
+        scheduled_predictions=[ScheduledPrediction(
+            scope_key="round", scope=PredictionScope(horizon_seconds=24 * DAY_SECONDS), interval_seconds=DAY_SECONDS)],
+        aggregation=Aggregation(windows=[AggregationWindow(name="year", hours=365 * 24)], ranking_key="year"),
+        payout=Payout(pools=[Pool(name="round", rule=in_proportion())], retained="prizes_only"),
+    )  # fmt: skip
+
+
+CONTRACT = contract(None, RULES)
