@@ -13,12 +13,13 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
+from msgspec import to_builtins
 
 from coordinator.api.times import naive, zulu, zulu_or_none
 from coordinator.projections.views.checkpoints import PENDING, WITHHELD, CheckpointRow, Checkpoints
 from coordinator.streams.addresses import wallet_fault
-from coordinator.streams.contract.emission import PARTS, allocate
-from coordinator.streams.contract.payout_amounts import money
+from coordinator.streams.checkpoints.prizes import prize_amounts
+from coordinator.streams.contract.emission import PARTS
 from coordinator.streams.events import CheckpointData
 from coordinator.streams.scores.units import to_float
 
@@ -69,12 +70,66 @@ def checkpoint_answer(row: CheckpointRow, read: Checkpoints) -> dict[str, Any]:
             "emission_sha256": checkpoint.emission_sha256,
             "rehearsal": checkpoint.rehearsal,
             "payout": payout_answer(checkpoint),
+            "credits": credits_answer(checkpoint),
+            "corrections": corrections_answer(row),
+            "made_good": made_good_answer(row),
+            "owed": owed_answer(row),
             "moves": [{"status": status, "at": zulu(at)} for status, at in row.moves],
         },
         "created_at": zulu(row.created_at),
         "tx_hash": row.tx_hash,
         "submitted_at": zulu_or_none(row.submitted_at),
     }
+
+
+def credits_answer(checkpoint: CheckpointData) -> list[dict[str, Any]]:
+    """What it pays on top of its emission for earlier checkpoints."""
+    return [
+        {
+            "correction_id": credit.correction_id,
+            "checkpoint_id": credit.checkpoint_id,
+            "reason": credit.reason,
+            "prizes": _amounts_answer(credit.prizes),
+        }
+        for credit in checkpoint.credits
+    ]
+
+
+def corrections_answer(row: CheckpointRow) -> list[dict[str, Any]]:
+    """What was said that it should have paid, oldest first."""
+    return [
+        {
+            "correction_id": data.correction_id,
+            "at": zulu(at),
+            "reason": data.reason,
+            "total_prize": data.total_prize,
+            "models": to_builtins(data.models),
+            "contract_hash": data.contract_hash or None,
+            "records_sha256": data.records_sha256 or None,
+        }
+        for at, data in row.corrections
+    ]
+
+
+def made_good_answer(row: CheckpointRow) -> list[dict[str, Any]]:
+    """Which later checkpoints carry what it paid too little."""
+    return [
+        {"checkpoint_id": checkpoint_id, "prizes": _amounts_answer(prizes)}
+        for checkpoint_id, prizes in row.made_good.items()
+    ]
+
+
+def owed_answer(row: CheckpointRow) -> dict[str, Any]:
+    """What the next checkpoint carries for it, and who has too much, which nobody takes back."""
+    owed = row.owed()
+    return {
+        "to_pay": _amounts_answer({model_id: amount for model_id, amount in owed.items() if amount > 0}),
+        "overpaid": _amounts_answer({model_id: -amount for model_id, amount in owed.items() if amount < 0}),
+    }
+
+
+def _amounts_answer(amounts: Mapping[str, int]) -> list[dict[str, Any]]:
+    return [{"model_id": model_id, "amount": amount} for model_id, amount in amounts.items()]
 
 
 def emission_answer(row: CheckpointRow) -> dict[str, Any]:
@@ -134,47 +189,47 @@ def percent(share_frac64: int) -> msgspec.Raw:
     return msgspec.Raw(b"%d.%07d" % (whole, part))
 
 
-def amounts(row: CheckpointRow, total_prize: int) -> tuple[list[tuple[str, int]], int]:
-    """([(model_id, whole units)] by place, what the contract's rules retain): together exactly `total_prize`.
-
-    By largest remainder; of a payout by rules it is of its exact parts, which are finer than shares.
-    """
-    checkpoint = row.checkpoint
-    if checkpoint.payout is not None:
-        paid, retained = money(checkpoint.payout.pools, total_prize)
-        return [(checkpoint.ranking[i].model_id, amount) for i, amount in paid.items()], retained
-    # On a tie the better rank gets the odd unit, whatever order the emission lists them in.
-    shares = sorted(
-        (each["cruncher_index"], each["reward_pct"]) for each in checkpoint.emission["cruncher_rewards"]
-    )
-    units = allocate([share for _, share in shares], total_prize)
-    return [(checkpoint.ranking[i].model_id, unit) for (i, _), unit in zip(shares, units, strict=True)], 0
-
-
 def prizes(row: CheckpointRow, total_prize: int) -> list[dict[str, Any]]:
-    """`[{prizeId, timestamp (s), model, prize}]`, and at the end `{prizeId, timestamp, retained}` where some is."""
+    """`[{prizeId, timestamp (s), model, prize}]`, `{prizeId, timestamp, retained}` where some is, and then the credits.
+
+    The prizes and what is retained sum to exactly `total_prize`. Credits come on top: prizes with `parent`, the
+    checkpoint that paid too little, and `reason`.
+    """
     the_id, timestamp = row.checkpoint.checkpoint_id, row.checkpoint.period_end // 1000
-    paid, retained = amounts(row, total_prize)
+    paid, retained = prize_amounts(row.checkpoint, total_prize)
     prizes_of_row: list[dict[str, Any]] = [
         {"prizeId": f"{the_id}-{model_id}", "timestamp": timestamp, "model": model_id, "prize": amount}
         for model_id, amount in paid
     ]
     if retained:
         prizes_of_row.append({"prizeId": f"{the_id}-retained", "timestamp": timestamp, "retained": retained})
-    return prizes_of_row
+    return prizes_of_row + [
+        {"prizeId": f"{the_id}-{line['model']}-for-{line['parent']}", "timestamp": timestamp, **line}
+        for line in _credit_lines(row)
+    ]
+
+
+def _credit_lines(row: CheckpointRow) -> list[dict[str, Any]]:
+    return [
+        {"model": model_id, "prize": amount, "parent": credit.checkpoint_id, "reason": credit.reason}
+        for credit in row.checkpoint.credits
+        for model_id, amount in credit.prizes.items()
+    ]
 
 
 def prizes_jsonl(row: CheckpointRow, total_prize: int) -> str:
     """A line `{"timestamp": ms, "model": "14455", "prize": 97370000}` for each paid model, as real payouts are made,
-    and at the end `{"timestamp": ms, "retained": ..}` where the rules retain some.
+    then `{"timestamp": ms, "retained": ..}` where the rules retain some, then the credits, which also have "parent" and
+    "reason".
     """
     timestamp = row.checkpoint.period_end
-    paid, retained = amounts(row, total_prize)
+    paid, retained = prize_amounts(row.checkpoint, total_prize)
     lines: list[dict[str, Any]] = [
         {"timestamp": timestamp, "model": model_id, "prize": amount} for model_id, amount in paid if amount
     ]
     if retained:
         lines.append({"timestamp": timestamp, "retained": retained})
+    lines += [{"timestamp": timestamp, **line} for line in _credit_lines(row)]
     return "\n".join(json.dumps(line, ensure_ascii=False) for line in lines)
 
 

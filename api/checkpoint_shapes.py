@@ -88,6 +88,60 @@ class PayoutMeta(Shape):
     pools: list[PoolPayout]
 
 
+Amount = Annotated[int, Field(ge=0, examples=[97_370_000])]
+"""Whole micro-USDC."""
+
+
+class ModelAmount(Shape):
+    """Whole micro-USDC of a model."""
+
+    model_id: Id
+    amount: Amount
+
+
+class CreditsMeta(Shape):
+    """What this checkpoint pays on top of its emission, for one earlier checkpoint that paid too little."""
+
+    correction_id: str
+    checkpoint_id: str
+    reason: str
+    prizes: list[ModelAmount]
+
+
+class CorrectedModel(Shape):
+    """What a model got by the emission, and what it should have got."""
+
+    model_id: Id
+    paid: Amount
+    due: Amount
+
+
+class CorrectionMeta(Shape):
+    """What was said that this checkpoint should have paid out of a pool of `total_prize`; models that differ."""
+
+    correction_id: str
+    at: Zulu
+    reason: str
+    total_prize: Amount
+    models: list[CorrectedModel]
+    contract_hash: str | None
+    records_sha256: str | None
+
+
+class MadeGood(Shape):
+    """What a later checkpoint carries for this one."""
+
+    checkpoint_id: str
+    prizes: list[ModelAmount]
+
+
+class OwedMeta(Shape):
+    """By the newest correction: what the next checkpoint carries, and who has too much, which nobody takes back."""
+
+    to_pay: list[ModelAmount]
+    overpaid: list[ModelAmount]
+
+
 class CheckpointMeta(Shape):
     """What the emission was made from."""
 
@@ -101,6 +155,10 @@ class CheckpointMeta(Shape):
     emission_sha256: str
     rehearsal: bool
     payout: PayoutMeta | None
+    credits: list[CreditsMeta]
+    corrections: list[CorrectionMeta]
+    made_good: list[MadeGood]
+    owed: OwedMeta
     moves: list[Move]
 
 
@@ -154,6 +212,15 @@ class PayoutParts(Shape):
     retained_is: Literal["none", "withheld", "shared_out", "taken", "left"]
 
 
+class CreditsParts(Shape):
+    """Credits as the log has them: model_id -> whole micro-USDC."""
+
+    correction_id: str
+    checkpoint_id: str
+    reason: str
+    prizes: dict[str, int]
+
+
 class CheckpointPayload(Shape):
     """All that a checkpoint is made of, as the log has it: times in ms, scores in units, shares in billionths."""
 
@@ -170,6 +237,7 @@ class CheckpointPayload(Shape):
     unranked_reasons: dict[str, str]
     emission_contract_hash: str
     payout: PayoutParts | None
+    credits: list[CreditsParts]
 
 
 class Reward(Shape):
@@ -221,6 +289,17 @@ class Prize(Shape):
     timestamp: int
     model: str
     prize: Annotated[int, Field(ge=0)]
+
+
+class CreditPrize(Shape):
+    """Whole micro-USDC on top: `parent` is the checkpoint that paid too little."""
+
+    prizeId: str  # noqa: N815 - the platform's name
+    timestamp: int
+    model: str
+    prize: Annotated[int, Field(gt=0)]
+    parent: str
+    reason: str
 
 
 class Retained(Shape):

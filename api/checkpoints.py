@@ -28,6 +28,7 @@ from coordinator.api.checkpoint_shapes import (
     Checkpoint,
     CheckpointPayload,
     CliFormat,
+    CreditPrize,
     Emission,
     LatestEmission,
     Prize,
@@ -164,7 +165,9 @@ def router(wallets: WalletsFile) -> APIRouter:
         return answer
 
     @routes.get(
-        "/reports/checkpoints/{checkpoint_id}/prizes", response_model=list[Prize | Retained], responses=HELD
+        "/reports/checkpoints/{checkpoint_id}/prizes",
+        response_model=list[CreditPrize | Prize | Retained],
+        responses=HELD,
     )
     async def checkpoint_prizes(
         read: Reading,
@@ -172,12 +175,13 @@ def router(wallets: WalletsFile) -> APIRouter:
         total_prize: Annotated[str, Query(pattern=WHOLE_NUMBER, examples=["1000000000"])],
     ) -> Response:
         """`total_prize`, whole micro-USDC, split into integers that sum to exactly it. What the contract's rules retain
-        stands last, as `retained`: it is nobody's prize.
+        stands after them, as `retained`: it is nobody's prize. What earlier checkpoints owe stands last, on top of
+        `total_prize`: each with its `parent` and `reason`.
         """
         row = _find(read, checkpoint_id)
         if not payable(row):
             return problem(409, NOT_PAYABLE, state=row.status, reason=row.reason)
-        return shaped(list[Prize | Retained], prizes(row, int(total_prize)))
+        return shaped(list[CreditPrize | Prize | Retained], prizes(row, int(total_prize)))
 
     return routes
 

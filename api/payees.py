@@ -95,6 +95,7 @@ def unbound(row: CheckpointRow, read: Checkpoints, wallets: Mapping[str, str]) -
     paid = [
         ranking[reward["cruncher_index"]].model_id for reward in row.checkpoint.emission["cruncher_rewards"]
     ]
+    paid += [model_id for credit in row.checkpoint.credits for model_id in credit.prizes]
     wallet_of_model = {one: wallet_of(one, read, wallets) for one in paid if one not in row.payees}
     return {model_id: wallet for model_id, wallet in wallet_of_model.items() if wallet is not None}
 

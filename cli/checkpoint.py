@@ -14,6 +14,7 @@ from rich.text import Text
 
 from coordinator.api.checkpoint_answers import checkpoint_answer
 from coordinator.api.payees import PAYEES_MAX, unbound
+from coordinator.cli.checkpoint_correct import correct
 from coordinator.cli.checkpoint_log import CheckpointsLog
 from coordinator.cli.checkpoint_shapes import (
     in_shape,
@@ -107,7 +108,8 @@ def show(
     """Show a checkpoint: who is paid which share, and its way so far. The other shapes print JSON.
 
     prizes-jsonl is a line for each paid model: timestamp (ms), model, prize (micro-USDC). What the contract's rules
-    retain stands on a last line, as "retained".
+    retain stands on a line of its own, as "retained". What it carries for earlier checkpoints that were corrected comes
+    last and on top of --total-prize, each line with its "parent" and "reason".
 
     Example: [bold]coordinator checkpoint show latest --as prizes --total-prize 1000000000[/bold]
     """
@@ -201,6 +203,9 @@ def release(
         ev.ReleaseCheckpoint,
         ev.ReleaseCheckpointData(checkpoint_id=row.checkpoint.checkpoint_id, reason=as_reason(reason, 500)),
     ))  # fmt: skip
+
+
+app.command("correct")(correct)
 
 
 @app.command("dry-run")

@@ -51,6 +51,11 @@ def in_shape(log: CheckpointsLog, row: CheckpointRow, shape: str, total_prize: i
         return msgspec.json.encode(prizes(row, total_prize)).decode()
     if why := off_chain(row):
         raise RefusedError(why)
+    if row.checkpoint.credits:
+        said = (
+            "it also carries prizes for earlier checkpoints, which no emission has: pay them by --as prizes"
+        )
+        typer.echo(said, err=True)
     if shape == "emission":
         return canonical_json(row.checkpoint.emission).decode()
     body, unmapped = cli_format(row, log.read_model, WalletsFile(wallets_file).lookup())
@@ -97,11 +102,34 @@ def print_checkpoint(checkpoint: dict[str, Any], heading: str = "") -> None:
     console.print(table)
     if payout := checkpoint["meta"]["payout"]:
         _print_payout(console, payout)
+    _print_corrections(console, checkpoint["meta"])
     for model_id in checkpoint["meta"]["unranked"]:
         why = checkpoint["meta"]["unranked_reasons"].get(model_id, "no reason is told")
         console.print(f"unranked and unpaid: {model_id} ({why})", markup=False)
     for move in checkpoint["meta"]["moves"]:
         console.print(f"  {move['at']}  {move['status']}")
+
+
+def _print_corrections(console: Console, meta: dict[str, Any]) -> None:
+    def amounts(entries: list[dict[str, Any]]) -> str:
+        return ", ".join(f"{one['model_id']} {one['amount']:,}" for one in entries)
+
+    for credit in meta["credits"]:
+        what = f"{amounts(credit['prizes'])} micro-USDC for {credit['checkpoint_id']} ({credit['reason']})"
+        console.print(f"on top: {what}", markup=False)
+    for one in meta["corrections"]:
+        console.print(f"corrected {one['at']}: {one['reason']}", markup=False)
+    for one in meta["made_good"]:
+        console.print(
+            f"made good by {one['checkpoint_id']}: {amounts(one['prizes'])} micro-USDC", markup=False
+        )
+    if meta["owed"]["to_pay"]:
+        console.print(
+            f"the next checkpoint carries: {amounts(meta['owed']['to_pay'])} micro-USDC", markup=False
+        )
+    if meta["owed"]["overpaid"]:
+        what = f"{amounts(meta['owed']['overpaid'])} micro-USDC"
+        console.print(f"paid too much, and not taken back: {what}", markup=False)
 
 
 def _print_payout(console: Console, payout: dict[str, Any]) -> None:

@@ -130,6 +130,7 @@ function show(body, one, route) {
     h("p", { class: "soft" }, `${count(emission.cruncher_rewards.length)} of ${count(entries.length)} ranked models are paid. The shares sum to ${count(total)} of 1,000,000,000`, total === 1_000_000_000 ? ", exactly." : ".",
       one.meta.payout?.retained_frac64 ? ` The rules retain ${share(one.meta.payout.retained_frac64)} (${RETAINED[one.meta.payout.retained_is]}).` : ""),
     one.meta.payout ? pools(one.meta) : null,
+    corrections(one.meta, route),
     h("div", { role: "table", class: "board shares", "aria-label": "Shares by rank", "aria-rowcount": entries.length + 1 },
       h("div", { role: "rowgroup", class: "board-head" }, h("div", { role: "row", class: "row", "aria-rowindex": "1" },
         column("Rank", "rank"), column("Model", "model"), column("Period's score", "number period"), column("Predictions", "number predictions"), column("Share", "number key"), column("", "bar"))),
@@ -148,6 +149,20 @@ function pools(meta) {
     h("dd", null, pool.paid.slice(0, 20).map((one) => `${one.rank}. ${name.get(one.model_id)} ${percent(one.share)}`).join(", ") || "nobody",
       pool.retained ? `; retained ${percent(pool.retained)}` : ""),
   ]));
+}
+
+// What it pays for earlier checkpoints, and what was found wrong with it since.
+function corrections(meta, route) {
+  const link = (id) => h("a", { href: `#/checkpoints/${id}${route.query()}` }, short(id, 28));
+  const amounts = (list) => `${list.slice(0, 20).map((one) => `${one.model_id} ${count(one.amount)}`).join(", ")}${list.length > 20 ? " …" : ""} micro-USDC`;
+  const rows = [
+    ...meta.credits.map((one) => [["On top, for ", link(one.checkpoint_id)], `${amounts(one.prizes)}: ${one.reason}`]),
+    ...meta.corrections.map((one) => [["Corrected ", minute(one.at)], one.reason]),
+    ...meta.made_good.map((one) => [["Made good by ", link(one.checkpoint_id)], amounts(one.prizes)]),
+    ...(meta.owed.to_pay.length ? [["The next checkpoint carries", amounts(meta.owed.to_pay)]] : []),
+    ...(meta.owed.overpaid.length ? [["Paid too much, not taken back", amounts(meta.owed.overpaid)]] : []),
+  ];
+  return rows.length ? [h("h2", null, "Corrections"), h("dl", { class: "facts" }, rows.flatMap(([term, value]) => [h("dt", null, term), h("dd", null, value)]))] : null;
 }
 
 // The moves as they happened, then the steps that are still ahead.

@@ -20,6 +20,8 @@ from coordinator.projections.views.model_rows import ModelRows
 from coordinator.streams.events import (
     AnyEvent,
     CheckpointClaimable,
+    CheckpointCorrected,
+    CheckpointCorrectedData,
     CheckpointData,
     CheckpointOpened,
     CheckpointPaid,
@@ -60,6 +62,24 @@ class CheckpointRow(msgspec.Struct, frozen=True, kw_only=True):
     moves: list[tuple[str, int]] = []
     payees: dict[str, str] = {}
     """model_id -> wallet, as bound since it was offered."""
+    corrections: list[tuple[int, CheckpointCorrectedData]] = []
+    """(when it was recorded, what it says), oldest first: the last one counts."""
+    made_good: dict[str, dict[str, int]] = {}
+    """The later checkpoint that carries it -> model_id -> whole micro-USDC."""
+
+    def owed(self) -> dict[str, int]:
+        """model_id -> what the checkpoints after it still have to carry, in whole micro-USDC; below 0: it has too much.
+
+        Only amounts that are not 0.
+        """
+        if not self.corrections:
+            return {}
+        _, newest = self.corrections[-1]
+        left = {one.model_id: one.due - one.paid for one in newest.models}
+        for prizes in self.made_good.values():
+            for model_id, amount in prizes.items():
+                left[model_id] = left.get(model_id, 0) - amount
+        return {model_id: amount for model_id, amount in sorted(left.items()) if amount}
 
 
 _row_decoder = msgspec.msgpack.Decoder(CheckpointRow)
@@ -76,7 +96,7 @@ class Checkpoints(Projection):
         **dict.fromkeys((b"C", b"E", b"K", b"N", b"R", b"T"), "checkpoints"),
         b"M": "models",
     }
-    schema = 7
+    schema = 8
 
     def __init__(self, store: Store) -> None:
         super().__init__(store)
@@ -121,6 +141,8 @@ class Checkpoints(Projection):
                     )
                 case CheckpointClaimable(data=data) | CheckpointPaid(data=data):
                     self._move(event, data.checkpoint_id, batch)
+                case CheckpointCorrected(at=at, data=data):
+                    self._correct(at, data, batch)
                 case CommandRefused(data=data):
                     batch.put(b"R" + key(data.command_id), encode_row(data))
                 case CrunchConfigured(data=data):
@@ -147,6 +169,19 @@ class Checkpoints(Projection):
                 before, checkpoint=data, status=status, changed_at=event.at, reason=reason
             )
         self._write(row, event, batch)
+        for credit in data.credits:
+            parent = self._read(batch, credit.checkpoint_id)
+            if parent is not None:
+                made_good = parent.made_good | {data.checkpoint_id: credit.prizes}
+                self._put(msgspec.structs.replace(parent, made_good=made_good), batch)
+
+    def _correct(self, at: int, data: CheckpointCorrectedData, batch: Batch) -> None:
+        before = self._read(batch, data.checkpoint_id)
+        if before is None:
+            return  # cannot happen in a log of ours: the stage corrects checkpoints that it has opened
+        batch.put(b"K" + key(data.command_id), encode_row((data.checkpoint_id, before.status)))
+        row = msgspec.structs.replace(before, corrections=[*before.corrections, (at, data)], changed_at=at)
+        self._put(row, batch)
 
     def _bind(self, data: PayeesBoundData, batch: Batch) -> None:
         before = self._read(batch, data.checkpoint_id)
@@ -176,7 +211,9 @@ class Checkpoints(Projection):
             return None
 
     def _write(self, row: CheckpointRow, event: AnyEvent, batch: Batch) -> None:
-        row = msgspec.structs.replace(row, moves=[*row.moves, (row.status, event.at)])
+        self._put(msgspec.structs.replace(row, moves=[*row.moves, (row.status, event.at)]), batch)
+
+    def _put(self, row: CheckpointRow, batch: Batch) -> None:
         batch.put(b"C" + key(row.checkpoint.checkpoint_id), encode_row(row))
         self._changes.append((self._offset, row.checkpoint.checkpoint_id))
         while len(self._changes) > CHANGES_KEPT:

@@ -18,6 +18,7 @@ from coordinator.streams.contract.terms import TermsInForce
 from coordinator.streams.events import (
     AnswerEntry,
     AnyEvent,
+    CheckpointCorrected,
     CheckpointData,
     CheckpointOpened,
     CheckpointWithheld,
@@ -121,6 +122,8 @@ class Chain:
         self._joined: dict[str, list[tuple[int, int]]] = defaultdict(list)
         """Player -> (resolvable_at, point) of its rounds whose point is before those of all rounds resolved earlier."""
         self.checkpoints: dict[str, CheckpointData] = {}
+        self.corrections: list[CheckpointCorrected | CheckpointOpened] = []
+        """All corrections, and the checkpoints that were offered, in order."""
         for topic in TOPICS_READ:
             for decision in (decisions or {}).get(topic, ()):
                 self.take_in(decision)
@@ -178,8 +181,11 @@ class Chain:
                     self.snapshots[data.snapshot_id] = data
                 case PeriodClosed(data=data):
                     self.periods[data.from_ms] = data
+                case CheckpointCorrected():
+                    self.corrections.append(event)
                 case CheckpointOpened(data=data):
                     self.checkpoints[data.checkpoint_id] = data
+                    self.corrections.append(event)
                 case CheckpointWithheld(data=withheld):
                     self.checkpoints[withheld.checkpoint.checkpoint_id] = withheld.checkpoint
                 case _:

@@ -10,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any
 
+from coordinator.streams.audit.corrections import check_credits
 from coordinator.streams.audit.facts import Asked, Chain, Contracts, broken
 from coordinator.streams.audit.newcomers import NONE, Newcomers
 from coordinator.streams.audit.windows import covered_again, periods_of, windows_again
@@ -294,4 +295,4 @@ def check_emission(chain: Chain, checkpoint: CheckpointData, contracts: Contract
             broken("emission", f"{name}: {field} is {said.get(field)}, the ranking gives {value}")
     if emission_sha256(said) != checkpoint.emission_sha256:
         broken("emission", f"{name}: its hash is {checkpoint.emission_sha256}, that of its bytes is another")
-    return f"{len(rewards)} shares, exactly {total:,}, as the ranking gives them"
+    return f"{len(rewards)} shares, exactly {total:,}, as the ranking gives them{check_credits(chain, checkpoint)}"

@@ -14,6 +14,7 @@ from typing import Any
 import msgspec
 
 from coordinator.streams.addresses import is_tx_hash, wallet_fault
+from coordinator.streams.checkpoints.corrections import Corrections, correction_fault, correction_id
 from coordinator.streams.checkpoints.state import CheckpointState
 from coordinator.streams.events import (
     AdvanceCheckpoint,
@@ -21,6 +22,8 @@ from coordinator.streams.events import (
     BindPayees,
     CheckpointAdvancedData,
     CheckpointClaimable,
+    CheckpointCorrected,
+    CheckpointCorrectedData,
     CheckpointData,
     CheckpointOpened,
     CheckpointPaid,
@@ -32,6 +35,7 @@ from coordinator.streams.events import (
     CommandRefused,
     CommandRefusedData,
     ConfirmCheckpoint,
+    CorrectCheckpoint,
     FailCheckpointSubmission,
     PayeesBound,
     PayeesBoundData,
@@ -47,6 +51,7 @@ COMMANDS = frozenset(
         "AdvanceCheckpoint",
         "BindPayees",
         "ConfirmCheckpoint",
+        "CorrectCheckpoint",
         "FailCheckpointSubmission",
         "ReleaseCheckpoint",
         "WithholdCheckpoint",
@@ -63,12 +68,14 @@ class Settlements(msgspec.Struct):
     states: dict[str, CheckpointState] = {}
     built_until: int = -1
     """Where the newest checkpoint's period ends, in ms; -1 before the first."""
+    corrections: Corrections = msgspec.field(default_factory=Corrections)
 
     def evolve(self, event: AnyEvent) -> None:
         """Fold an own event. Raises IllegalTransitionError for a move that the lifecycle's table does not have."""
         match event:
             case CheckpointOpened(data=data):
                 self._move(data, event)
+                self.corrections.carry(data.credits)
             case CheckpointWithheld(data=data):
                 self._move(data.checkpoint, event).withheld_reason = data.reason
             case PayeesBound(data=data):
@@ -84,11 +91,13 @@ class Settlements(msgspec.Struct):
             case CheckpointPaid(data=data):
                 state = self._advanced(data.checkpoint_id, event)
                 state.data, state.payees = None, {}
+            case CheckpointCorrected(data=data):
+                self.corrections.correct(data, rehearsal=self.states[data.checkpoint_id].rehearsal)
             case _:
                 pass
 
     def _move(self, data: CheckpointData, event: CheckpointOpened | CheckpointWithheld) -> CheckpointState:
-        fresh = CheckpointState(data.period_start, data.period_end, data)
+        fresh = CheckpointState(data.period_start, data.period_end, data, data.rehearsal)
         state = self.states.setdefault(data.checkpoint_id, fresh)
         state.status = lifecycle.advance(lifecycle.CHECKPOINT, state.status, type(event).__name__)
         state.data = data
@@ -122,6 +131,8 @@ class Settlements(msgspec.Struct):
                 yield from self._for_state(event, data.checkpoint_id, release)
             case FailCheckpointSubmission(data=data):
                 yield from self._for_state(event, data.checkpoint_id, self._fail)
+            case CorrectCheckpoint(data=data):
+                yield from self._for_state(event, data.checkpoint_id, self._correct)
             case _:
                 yield self._refused(event, "", f"{type(event).__name__} is no command", "", 422)
 
@@ -144,8 +155,9 @@ class Settlements(msgspec.Struct):
         if state.data is None:
             yield self._refused(event, the_id, too_late, state.status, 409)
             return
-        ranked = {entry.model_id for entry in state.data.ranking}
-        wrong = next((f"{one} is not in its ranking" for one in data.payees if one not in ranked), None)
+        payable = {entry.model_id for entry in state.data.ranking}
+        payable.update(*(credit.prizes for credit in state.data.credits))
+        wrong = next((f"{one} is not in its ranking" for one in data.payees if one not in payable), None)
         for model_id, wallet in data.payees.items():
             if (fault := wallet_fault(wallet)) is not None:
                 wrong = wrong or f"the wallet of {model_id} {fault}"
@@ -246,7 +258,26 @@ class Settlements(msgspec.Struct):
         if faults:
             yield self._refused(event, the_id, "; ".join(faults), state.status, 409)
             return
+        data = msgspec.structs.replace(data, credits=self.corrections.owed(rehearsal=data.rehearsal))
         yield CheckpointOpened(id=f"{the_id}:released", at=event.at, data=data)
+
+    def _correct(self, event: CorrectCheckpoint, state: CheckpointState) -> Iterator[AnyEvent]:
+        data = event.data
+        if self.corrections.states(data):
+            return
+        if state.status == "WITHHELD":
+            what = "it is withheld, so nothing was promised yet: release it, and correct what it then offers"
+            yield self._refused(event, data.checkpoint_id, what, state.status, 409)
+        elif fault := correction_fault(data):
+            yield self._refused(event, data.checkpoint_id, fault, state.status, 422)
+        else:
+            the_id = correction_id(data.checkpoint_id, data.total_prize, data.models)
+            told = msgspec.structs.asdict(data)
+            yield CheckpointCorrected(
+                id=f"{the_id}:{event.id}",
+                at=event.at,
+                data=CheckpointCorrectedData(**told, correction_id=the_id, command_id=event.id),
+            )
 
     def _fail(self, event: FailCheckpointSubmission, state: CheckpointState) -> Iterator[AnyEvent]:
         the_id, tx_hash = event.data.checkpoint_id, event.data.tx_hash

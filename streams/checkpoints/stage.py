@@ -3,7 +3,8 @@
 Driven by `snapshots` and `commands`, emits `checkpoints`. PeriodClosed closes a checkpoint period; its
 snapshots are ranked by the contract's `checkpoint_key` and turned into an emission, which is validated
 before it is offered: one that fails is opened WITHHELD with its reason. A period without a ranked model has none. The
-id is a hash of crunch and period, so a period has one checkpoint by construction.
+id is a hash of crunch and period, so a period has one checkpoint by construction. One that is offered also carries what
+earlier ones still owe (`corrections.py`).
 
 A command is decided by the state that it meets. One whose effect is done already gets an empty decision
 (repeating is safe); one that is not legal gets CommandRefused with its reason. Statuses are own memory;
@@ -77,6 +78,7 @@ class CheckpointStage(Stage[CheckpointsState]):
         "CheckpointSubmissionFailed",
         "CheckpointClaimable",
         "CheckpointPaid",
+        "CheckpointCorrected",
     )
 
     def __init__(
@@ -152,7 +154,8 @@ class CheckpointStage(Stage[CheckpointsState]):
 
     def _build(self, state: CheckpointsState, event: PeriodClosed) -> Iterator[AnyEvent]:
         withholds = dict(state.withholds)
-        built_until = state.own.settlements.built_until
+        settlements, carried = state.own.settlements, set[str]()
+        built_until = settlements.built_until
         for start in sorted(state.totals):
             totals = state.totals[start].closing(event.data)
             if built_until < totals.end <= event.data.until_ms:
@@ -172,6 +175,10 @@ class CheckpointStage(Stage[CheckpointsState]):
                         data=CheckpointWithheldData(reason="; ".join(dict.fromkeys(faults)), checkpoint=data),
                     )
                 else:
+                    owed = settlements.corrections.owed(rehearsal=data.rehearsal)
+                    carries = [one for one in owed if one.checkpoint_id not in carried]
+                    carried.update(one.checkpoint_id for one in carries)
+                    data = msgspec.structs.replace(data, credits=carries)
                     yield CheckpointOpened(id=f"{data.checkpoint_id}:opened", at=event.at, data=data)
 
     def _checkpoint(

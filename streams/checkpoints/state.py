@@ -17,6 +17,7 @@ class CheckpointState(msgspec.Struct):
     """None once it is PAID: nothing is decided by its ranking and its emission any more, and there are more of these
     every period.
     """
+    rehearsal: bool = False
     status: str = lifecycle.NONE
     tx_hash: str = ""
     payees: dict[str, str] = {}

@@ -166,7 +166,7 @@ def plan_rules(
         "snapshots": lambda decision: new.take(decision.events),
         "checkpoints": lambda decision: new.take(decision.events),
     }
-    reason = _asked_otherwise(contracts(held.contract_hash), contract)
+    reason = asked_otherwise(contracts(held.contract_hash), contract)
     answers = RecordedAnswers(iter(LogReader(log, "predictions").next, None))
     if not reason:
         rerun(
@@ -279,7 +279,7 @@ def _question(data: InputReceivedData) -> bytes:
     return msgspec.msgpack.encode(msgspec.structs.replace(data, contract_hash=""))
 
 
-def _asked_otherwise(old: CrunchContract, new: CrunchContract) -> str:
+def asked_otherwise(old: CrunchContract, new: CrunchContract) -> str:
     """What of the question, or of what an answer may be, the new contract says otherwise; "" where nothing."""
     if old.output_type.model_json_schema() != new.output_type.model_json_schema():
         return "output_type is another: the recorded answers were given to the old one"
@@ -321,8 +321,8 @@ def _board(side: Outcome, terms: Terms) -> dict[str, Standing]:
 
 
 def _period_change(period: Period, old: Outcome, new: Outcome) -> PeriodChange:
-    before, old_note = _standings(old.checkpoints.get(period))
-    after, new_note = _standings(new.checkpoints.get(period))
+    before, old_note = standings(old.checkpoints.get(period))
+    after, new_note = standings(new.checkpoints.get(period))
     models = _side_by_side(before, after, Standing(unranked_reason="not in it"))
     differs = (
         any(one.differs for one in models)
@@ -336,7 +336,7 @@ def _paid(checkpoint: tuple[CheckpointData, str] | None) -> object:
     return None if checkpoint is None else (checkpoint[0].emission, checkpoint[0].payout)
 
 
-def _standings(checkpoint: tuple[CheckpointData, str] | None) -> tuple[dict[str, Standing], str]:
+def standings(checkpoint: tuple[CheckpointData, str] | None) -> tuple[dict[str, Standing], str]:
     """model_id -> its standing, best first and the unranked last; and why nothing is offered."""
     if checkpoint is None:
         return {}, "no checkpoint"

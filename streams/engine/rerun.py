@@ -64,13 +64,16 @@ def rerun(
     until_ms: int | None = None,
     answers: RecordedAnswers | None = None,
     taps: Mapping[str, Tap] | None = None,
+    amended: Callable[[list[AnyEvent]], list[AnyEvent]] = lambda events: events,
+    ended: Callable[[], bool] = lambda: False,
     progress: Callable[[int], None] = lambda _: None,
 ) -> Engine:
     """The engine after the log's feed up to `until_ms` (exclusive; None: all of it).
 
     `terms` hold from `from_ms` on (a boundary, see `refuse_between`) in place of all that were told for then or later;
-    None runs the log under its own. `answers` are by default the log's. `progress` is told each instant's time.
-    Raises what a stage raises.
+    None runs the log under its own. `answers` are by default the log's. `amended` gives the events of the feed that
+    stand in for those of a decision, `ended` says after each that no more is wanted. `progress` is told each instant's
+    time. Raises what a stage raises.
     """
     models = answers or RecordedAnswers(iter(LogReader(log, "predictions").next, None))
     engine = Engine(contracts, models, crunch_id=crunch_id, taps=taps, keeps_log=taps is None)
@@ -78,8 +81,11 @@ def rerun(
         at = max(event.at for event in events)
         if until_ms is not None and at >= until_ms:
             break
-        engine.tell(Draft(events, {}, {}))
+        if stand_ins := amended(events):
+            engine.tell(Draft(stand_ins, {}, {}))
         progress(at)
+        if ended():
+            break
     return engine
 
 

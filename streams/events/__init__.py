@@ -14,6 +14,8 @@ from coordinator.streams.events.birth import TopicBorn, TopicBornData
 from coordinator.streams.events.checkpoints import (
     CheckpointAdvancedData,
     CheckpointClaimable,
+    CheckpointCorrected,
+    CheckpointCorrectedData,
     CheckpointData,
     CheckpointOpened,
     CheckpointPaid,
@@ -25,6 +27,8 @@ from coordinator.streams.events.checkpoints import (
     CheckpointWithheldData,
     CommandRefused,
     CommandRefusedData,
+    Credits,
+    ModelCorrection,
     PayeesBound,
     PayeesBoundData,
     PayoutData,
@@ -42,6 +46,8 @@ from coordinator.streams.events.commands import (
     BindPayeesData,
     ConfirmCheckpoint,
     ConfirmCheckpointData,
+    CorrectCheckpoint,
+    CorrectCheckpointData,
     FailCheckpointSubmission,
     FailCheckpointSubmissionData,
     GivenRecord,
@@ -168,6 +174,8 @@ __all__ = [
     "CalendarTerms",
     "CheckpointAdvancedData",
     "CheckpointClaimable",
+    "CheckpointCorrected",
+    "CheckpointCorrectedData",
     "CheckpointData",
     "CheckpointOpened",
     "CheckpointPaid",
@@ -183,7 +191,10 @@ __all__ = [
     "CommandRefusedData",
     "ConfirmCheckpoint",
     "ConfirmCheckpointData",
+    "CorrectCheckpoint",
+    "CorrectCheckpointData",
     "CoverageTerms",
+    "Credits",
     "CrunchConfigured",
     "Data",
     "DeadLettered",
@@ -221,6 +232,7 @@ __all__ = [
     "JoinedAt",
     "ModelBanned",
     "ModelBannedData",
+    "ModelCorrection",
     "ModelFailureData",
     "ModelFailureReported",
     "ModelLeft",
@@ -315,6 +327,7 @@ AnyEvent = (
     | CheckpointSubmissionFailed
     | CheckpointClaimable
     | CheckpointPaid
+    | CheckpointCorrected
     | CommandRefused
     | ConfirmCheckpoint
     | AdvanceCheckpoint
@@ -322,6 +335,7 @@ AnyEvent = (
     | WithholdCheckpoint
     | ReleaseCheckpoint
     | FailCheckpointSubmission
+    | CorrectCheckpoint
     | RecordFeed
     | ApplyContract
     | BanModel

@@ -51,6 +51,17 @@ class PayoutData(Data, frozen=True):
     """What becomes of that on chain; `left`: the emission sums to less, and is paid as prizes alone."""
 
 
+class Credits(Data, frozen=True):
+    """What a checkpoint pays on top of its emission, because an earlier one paid too little: prizes of their own."""
+
+    correction_id: str
+    checkpoint_id: str
+    """The parent: the checkpoint that paid too little."""
+    reason: str
+    prizes: dict[str, int]
+    """model_id -> whole micro-USDC."""
+
+
 class CheckpointData(Data, frozen=True):
     """What is offered for payment. `emission_json` are the exact bytes; `emission_sha256` is over them."""
 
@@ -69,6 +80,8 @@ class CheckpointData(Data, frozen=True):
     """The contract that made the emission, where that is told: a release may need a mended one."""
     payout: PayoutData | None = None
     """Of a contract that pays by rules."""
+    credits: list[Credits] = []
+    """One entry for each earlier checkpoint that is made good here. They are no part of the emission and its hash."""
 
 
 class CheckpointOpened(Event, frozen=True):
@@ -150,6 +163,38 @@ class CheckpointPaid(Event, frozen=True):
     """CLAIMABLE -> PAID."""
 
     data: CheckpointAdvancedData
+
+
+class ModelCorrection(Data, frozen=True):
+    """One model, in whole micro-USDC: what its checkpoint's own emission gave it, and what it should have given."""
+
+    model_id: str
+    paid: int
+    due: int
+
+
+class CheckpointCorrectedData(Data, frozen=True):
+    """What a checkpoint should have paid. Of several corrections of one checkpoint the newest counts."""
+
+    correction_id: str
+    """Derived from the checkpoint, the pool and the amounts: the same statement again has the same id."""
+    checkpoint_id: str
+    total_prize: int
+    """The pool that it paid out, in whole micro-USDC: what the amounts are shares of."""
+    models: list[ModelCorrection]
+    """By model_id, only those whose amounts differ."""
+    reason: str
+    command_id: str
+    contract_hash: str = ""
+    """The rules by which it was computed again; empty: its own."""
+    records_sha256: str = ""
+    """Over the operator's file of corrected records, where there was one."""
+
+
+class CheckpointCorrected(Event, frozen=True):
+    """A checkpoint that was offered or paid should have paid otherwise. The next one carries what is still owed."""
+
+    data: CheckpointCorrectedData
 
 
 class CommandRefusedData(Data, frozen=True):

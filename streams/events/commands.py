@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from coordinator.streams.events.base import Data, Event
+from coordinator.streams.events.checkpoints import ModelCorrection
 
 
 class GivenRecord(Data, frozen=True):
@@ -154,3 +155,20 @@ class FailCheckpointSubmission(Event, frozen=True):
     """Please take back a submission whose transaction finally failed."""
 
     data: FailCheckpointSubmissionData
+
+
+class CorrectCheckpointData(Data, frozen=True):
+    """What a checkpoint should have paid, as in `CheckpointCorrected`."""
+
+    checkpoint_id: str
+    total_prize: int
+    models: list[ModelCorrection]
+    reason: str
+    contract_hash: str = ""
+    records_sha256: str = ""
+
+
+class CorrectCheckpoint(Event, frozen=True):
+    """Please record what this checkpoint should have paid, and let the next one carry what is owed."""
+
+    data: CorrectCheckpointData

@@ -23,7 +23,11 @@ def checkpoint(name: str) -> dict[str, Any]:
         "rank": 1, "model_id": "17", "model_name": name, "cruncher_name": name, "checkpoint_score": 0.00791133333,
         "prediction_count": 12_345,
     }  # fmt: skip
+    amounts = [{"model_id": name, "amount": 1_234_567}]
     meta = {
+        "credits": [{"correction_id": "c", "checkpoint_id": "ckp_old", "reason": name, "prizes": amounts}],
+        "corrections": [{"at": "then", "reason": name}], "made_good": [{"checkpoint_id": "ckp_new", "prizes": amounts}],
+        "owed": {"to_pay": amounts, "overpaid": amounts},
         "snapshot_count": 3, "payout": None, "rehearsal": False, "moves": [{"status": "PENDING", "at": "now"}], "ranking": [entry],
         "unranked": [name], "unranked_reasons": {name: "never scored in the period"},
     }  # fmt: skip
@@ -42,6 +46,15 @@ def test_a_checkpoint_is_shown_whatever_its_models_are_called(name, capsys):
     assert "37.1428572 %" in said
     assert "never scored in the period" in " ".join(said.split())
     assert name[:4] in said
+    for part in (
+        "on top:",
+        "for ckp_old",
+        "corrected then",
+        "made good by ckp_new",
+        "the next checkpoint carries",
+    ):
+        assert part in " ".join(said.split())
+    assert said.count("1,234,567") == 4
 
 
 @pytest.mark.parametrize("name", NAMES)

@@ -38,6 +38,9 @@ _CHECKPOINT = checkpoint_data(
         retained_frac64=700_000_000,
         retained_is="left",
     ),
+    credits=[
+        ev.Credits(correction_id="correction/1", checkpoint_id="ckp_0", reason="a candle was wrong", prizes={"m3": 7})
+    ],
 )  # fmt: skip
 
 _EVENTS: list[ev.AnyEvent] = [
@@ -366,6 +369,35 @@ _EVENTS: list[ev.AnyEvent] = [
     ),
     ev.CheckpointPaid(
         id="ckp_1:paid", at=T0, data=ev.CheckpointAdvancedData(checkpoint_id="ckp_1", command_id="c4")
+    ),
+    ev.CheckpointCorrected(
+        id="correction/1:c16",
+        at=T0,
+        data=ev.CheckpointCorrectedData(
+            correction_id="correction/1",
+            checkpoint_id="ckp_0",
+            total_prize=100,
+            models=[
+                ev.ModelCorrection(model_id="m1", paid=100, due=93),
+                ev.ModelCorrection(model_id="m3", paid=0, due=7),
+            ],
+            reason="a candle was wrong",
+            command_id="c16",
+            contract_hash=HASH,
+            records_sha256="ab" * 32,
+        ),
+    ),
+    ev.CorrectCheckpoint(
+        id="c16",
+        at=T0,
+        data=ev.CorrectCheckpointData(
+            checkpoint_id="ckp_0",
+            total_prize=100,
+            models=[ev.ModelCorrection(model_id="m3", paid=0, due=7)],
+            reason="a candle was wrong",
+            contract_hash=HASH,
+            records_sha256="ab" * 32,
+        ),
     ),
     ev.CommandRefused(
         id="c5:refused",

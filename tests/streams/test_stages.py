@@ -19,6 +19,7 @@ from tests.streams import test_crash_chain, test_crash_inputs, test_crash_score
 from tests.streams.build import (
     HOUR,
     MINUTE,
+    PUBKEY,
     SUBJECT,
     T0,
     answer_entries,
@@ -32,6 +33,7 @@ from tests.streams.build import (
 
 from coordinator.streams import events as ev
 from coordinator.streams.checkpoints.stage import CheckpointStage
+from coordinator.streams.contract import CrunchContract
 from coordinator.streams.events import RosterEntry
 from coordinator.streams.feeds.stage import FeedStage
 from coordinator.streams.log.envelope import Need
@@ -130,6 +132,10 @@ def checkpoint() -> CheckpointStage:
     return CheckpointStage("btc-up", shelf())
 
 
+def paying() -> CheckpointStage:
+    return CheckpointStage("btc-up", shelf(CrunchContract(crunch_pubkey=PUBKEY)))
+
+
 def snapshots_of_a_day() -> MemoryLog:
     return undisturbed(undisturbed(a_day_of_rounds(), score), aggregate)
 
@@ -141,6 +147,21 @@ def withheld() -> MemoryLog:
     for number in range(2):
         data = ev.WithholdCheckpointData(reason="look first")
         commands.write(ev.WithholdCheckpoint(id=f"w/{number}", at=T0, data=data))
+    return log
+
+
+def corrected() -> MemoryLog:
+    """A day's checkpoints, and two corrections of the first, before the next one is built."""
+    log = snapshots_of_a_day()
+    commands = Author(log, "commands")
+    for due in (3, 5):
+        data = ev.CorrectCheckpointData(
+            checkpoint_id=test_crash_chain.CKP,
+            total_prize=10,
+            models=[ev.ModelCorrection(model_id="a", paid=0, due=due)],
+            reason="a wrong close",
+        )
+        commands.write(ev.CorrectCheckpoint(id=f"correct/{due}", at=T0, data=data))
     return log
 
 
@@ -159,6 +180,7 @@ SCENES: dict[str, Any] = {
     "checkpoints of the chain": of_chain("checkpoints"),
     "checkpoints of a day": (checkpoint, snapshots_of_a_day),
     "checkpoints and commands": (checkpoint, withheld),
+    "checkpoints and corrections": (paying, corrected),
 }
 
 

@@ -1,7 +1,7 @@
 """The checkpoint stage is killed at every read and before and after every send, from open to paid.
 
 The script takes checkpoints through everything that can happen to them: opened (several in one decision, in parts),
-withheld, released, submitted, failed, submitted again, claimable, paid; and each command comes twice, as from a client
+withheld, released, submitted, failed, submitted again, claimable, paid, corrected; and each command comes twice, as from a client
 whose connection broke before it heard the answer. Each place is a crash of its own; afterwards the counted log is that
 of an undisturbed run, byte for byte.
 """
@@ -20,6 +20,7 @@ from tests import memory_io
 from tests.memory_log import Author, KilledError, MemoryLog
 from tests.streams.build import HOUR, T0, TX_A, TX_B, configured, period_closed, shelf, snapshot
 from tests.streams.checkpoints.test_checkpoint_commands import CKP, OTHER, advance, confirm, fail, release
+from tests.streams.checkpoints.test_corrections import correct
 
 from coordinator.streams import events as ev
 from coordinator.streams.agents.owning.ownership import LostOwnershipError
@@ -137,10 +138,17 @@ def script() -> list[tuple[str, list[ev.Event]]]:
         advance("CLAIMABLE"),  # of the transaction that failed: refused
         advance("CLAIMABLE", tx_hash=TX_B),
         advance("PAID", tx_hash=TX_B),
+        correct({"a": (900, 700), "b": (100, 300)}),
+        correct({"a": (900, 650), "b": (100, 350)}, name="corrected-again"),
     ):
         steps += [("commands", [command]), ("commands", [again(command)])]
     steps.append(
         ("snapshots", [snapshot("b", T0 + 3 * PERIOD, 1), period_closed(T0 + 3 * PERIOD, T0 + 4 * PERIOD)])
+    )
+    late = correct({"a": (900, 500), "b": (100, 500)}, name="corrected-late")
+    steps += [("commands", [late]), ("commands", [again(late)])]
+    steps.append(
+        ("snapshots", [snapshot("b", T0 + 4 * PERIOD, 1), period_closed(T0 + 4 * PERIOD, T0 + 5 * PERIOD)])
     )
     return steps
 
@@ -193,9 +201,9 @@ def undisturbed() -> tuple[list[list[bytes]], tuple[str, ...]]:
 def test_the_script_meets_every_move_of_the_lifecycle():
     log = asyncio.run(lived(Places()))
     kinds = Tally(type(event).__name__ for event in log.events("checkpoints"))
-    assert set(kinds) >= MOVES | {"CommandRefused"}
-    assert (kinds["CheckpointOpened"], kinds["CheckpointSubmitted"], kinds["CheckpointPaid"]) == (4, 2, 1)
-    for kind in MOVES:
+    assert set(kinds) >= MOVES | {"CommandRefused", "CheckpointCorrected"}
+    assert (kinds["CheckpointOpened"], kinds["CheckpointSubmitted"], kinds["CheckpointPaid"]) == (5, 2, 1)
+    for kind in MOVES | {"CheckpointCorrected"}:
         for place in ("before", "after"):
             assert any(one.startswith(place) and kind in one for one in undisturbed()[1]), (place, kind)
     assert any("part 2 of" in one for one in undisturbed()[1])
@@ -226,9 +234,16 @@ def test_no_period_is_ever_offered_twice_whoever_dies():
     for event in log.events("checkpoints"):
         if isinstance(event, ev.CheckpointOpened):
             offered.setdefault(event.data.checkpoint_id, []).append(event.data.emission_sha256)
-    assert [len(hashes) for hashes in offered.values()] == [1] * 4
+    assert [len(hashes) for hashes in offered.values()] == [1] * 5
     sent = [
         event.data.tx_hash for event in log.events("checkpoints") if isinstance(event, ev.CheckpointSubmitted)
     ]
     assert sent == [TX_A, TX_B]
     assert CKP in offered
+
+
+def test_what_is_owed_is_carried_once_whoever_dies():
+    log = asyncio.run(lived(Places(set(range(5, 500, 11)))))
+    opened = [event.data for event in log.events("checkpoints") if isinstance(event, ev.CheckpointOpened)]
+    credits_of = [[(credit.checkpoint_id, credit.prizes) for credit in data.credits] for data in opened]
+    assert credits_of == [[], [], [], [(CKP, {"b": 250})], [(CKP, {"b": 150})]]

@@ -1,0 +1,237 @@
+"""What a checkpoint should have paid, by what is known of the feed now, or by mended rules; and the difference.
+
+The recorded log is run again from its feed (`rerun.py`), with each record as it should have come (`amended.py`) and the
+answers as they were given. So only the truths change, and all that follows from them: scores, windows, ranking, shares.
+A model was shown what it was shown, and a round that was not asked then is not asked now.
+
+Pure. Reads `feeds`, `inputs` and `predictions`; touches nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import NamedTuple
+
+import msgspec
+
+from coordinator.streams.checkpoints.offering import build_emission, offer_faults
+from coordinator.streams.checkpoints.prizes import prize_amounts
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.emission import emission_sha256
+from coordinator.streams.contract.terms import in_force
+from coordinator.streams.engine.amended import AmendedFeed
+from coordinator.streams.engine.log import MemoryLog
+from coordinator.streams.engine.plan import Standing, asked_otherwise, standings
+from coordinator.streams.engine.rerun import recorded_terms, rerun
+from coordinator.streams.events import (
+    AnyEvent,
+    CheckpointData,
+    CheckpointOpened,
+    CheckpointWithheld,
+    InputReceived,
+    InputResolved,
+    ModelCorrection,
+    PeriodClosed,
+    Terms,
+)
+from coordinator.streams.log.counting import Decision
+from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.ports import FeedRecord
+
+NOBODY = "nobody would have been ranked"
+
+
+class NewRules(NamedTuple):
+    """Rules that stand in for those of the period."""
+
+    terms: Terms
+    contract: CrunchContract
+
+
+class ModelDifference(msgspec.Struct, frozen=True):
+    """One model: its standing as it was paid and as it should have been, and both amounts in whole micro-USDC."""
+
+    model_id: str
+    old: Standing
+    new: Standing
+    paid: int
+    due: int
+
+
+class Recomputed(msgspec.Struct, frozen=True):
+    """A checkpoint beside what it should have been."""
+
+    checkpoint_id: str
+    total_prize: int
+    truths_differ: int
+    """Truths of the period, or reasons why there is none, that are others now."""
+    models: list[ModelDifference]
+    """All of both sides, in the order of the new one."""
+    note: str = ""
+    """Why nobody is due anything, where that is so."""
+
+    @property
+    def corrections(self) -> list[ModelCorrection]:
+        """The models whose amounts differ, as a correction states them."""
+        return [
+            ModelCorrection(model_id=one.model_id, paid=one.paid, due=one.due)
+            for one in sorted(self.models, key=lambda one: one.model_id)
+            if one.paid != one.due
+        ]
+
+
+class _Run:
+    """What is made anew of one period."""
+
+    def __init__(self, start: int, end: int) -> None:
+        self._start, self._end = start, end
+        self.inputs: set[str] = set()
+        self.truths: dict[tuple[str, int], object] = {}
+        self.checkpoint: CheckpointData | None = None
+        self.closed = False
+
+    def take(self, decision: Decision) -> None:
+        """Look at one decision of any topic."""
+        for event in decision.events:
+            match event:
+                case InputReceived(data=data):
+                    if any(self._start <= scope.resolvable_at < self._end for scope in data.scopes):
+                        self.inputs.add(data.input_id)
+                case InputResolved(data=data):
+                    if self._start <= data.resolvable_at < self._end:
+                        self.truths[data.input_id, data.horizon_seconds] = data.truth, data.reason
+                case PeriodClosed(data=data):
+                    self.closed = self.closed or data.until_ms >= self._end
+                case CheckpointOpened(data=data):
+                    self._keep(data)
+                case CheckpointWithheld(data=withheld):
+                    self._keep(withheld.checkpoint)
+                case _:
+                    pass
+
+    def _keep(self, data: CheckpointData) -> None:
+        if (data.period_start, data.period_end) == (self._start, self._end):
+            self.checkpoint = data
+
+
+def recompute(
+    log: MemoryLog,
+    parent: CheckpointData,
+    contracts: Callable[[str], CrunchContract],
+    *,
+    crunch_id: str,
+    total_prize: int,
+    records: Iterable[FeedRecord] = (),
+    rules: NewRules | None = None,
+    progress: Callable[[int], None] = lambda _: None,
+) -> Recomputed:
+    """`parent` beside what it should have been, in micro-USDC of a pool of `total_prize`.
+
+    `records` are the operator's, which win over the log's. `rules` stand in from the parent's period on; by default the
+    recorded ones hold. Raises OperatorError where that cannot be said: the rules ask something else, or what comes out
+    might not be offered; and what a stage raises.
+    """
+    start, end = parent.period_start, parent.period_end
+    recorded, again = _Run(start, end), _Run(start, end)
+    for decision in log.decisions("inputs"):
+        recorded.take(decision)
+    _run(log, again, contracts, crunch_id, parent, AmendedFeed(log, records).amended, rules, progress)
+    if not again.closed:
+        raise OperatorError("the log does not reach beyond the checkpoint's period yet")
+    if unasked := recorded.inputs - again.inputs:
+        raise OperatorError(
+            f"{len(unasked):,} rounds of the period would not have been asked: nobody knows what to pay for them"
+        )
+    due, note = _due(parent, again.checkpoint, contracts, recorded_terms(log), rules)
+    paid = dict(prize_amounts(parent, total_prize)[0])
+    amounts = {} if due is None else dict(prize_amounts(due, total_prize)[0])
+    old, _ = standings((parent, ""))
+    new, _ = standings(None if due is None else (due, ""))
+    absent = Standing(unranked_reason="not in it")
+    return Recomputed(
+        checkpoint_id=parent.checkpoint_id,
+        total_prize=total_prize,
+        truths_differ=sum(again.truths.get(key) != truth for key, truth in recorded.truths.items()),
+        models=[
+            ModelDifference(
+                model_id,
+                old.get(model_id, absent),
+                new.get(model_id, absent),
+                paid.get(model_id, 0),
+                amounts.get(model_id, 0),
+            )
+            for model_id in {**new, **old}
+        ],
+        note=note,
+    )
+
+
+def _run(
+    log: MemoryLog,
+    again: _Run,
+    contracts: Callable[[str], CrunchContract],
+    crunch_id: str,
+    parent: CheckpointData,
+    amended: Callable[[list[AnyEvent]], list[AnyEvent]],
+    rules: NewRules | None,
+    progress: Callable[[int], None],
+) -> None:
+    terms = None
+    if rules is not None:
+        terms = rules.terms
+        if fault := asked_otherwise(contracts(parent.contract_hash), rules.contract):
+            raise OperatorError(fault)
+        if fault := _other_period(log, rules.terms, parent):
+            raise OperatorError(fault)
+
+    def contract_of(key: str) -> CrunchContract:
+        return rules.contract if rules is not None and key == rules.terms.contract_hash else contracts(key)
+
+    taps: Mapping[str, Callable[[Decision], None]] = dict.fromkeys(
+        ("inputs", "snapshots", "checkpoints"), again.take
+    )
+    rerun(
+        log, contract_of,
+        crunch_id=crunch_id, terms=terms, from_ms=parent.period_start if terms else 0, taps=taps,
+        amended=amended, ended=lambda: again.closed, progress=progress,
+    )  # fmt: skip
+
+
+def _other_period(log: MemoryLog, terms: Terms, parent: CheckpointData) -> str:
+    """Why these rules have no such checkpoint period, or ""."""
+    held = in_force(recorded_terms(log)).at(parent.period_start)
+    new = msgspec.structs.replace(
+        held,
+        checkpoint_interval_ms=terms.checkpoint_interval_ms,
+        checkpoint_offset_ms=terms.checkpoint_offset_ms,
+        calendar=terms.calendar,
+    )
+    return "" if new == held else "the rules have other checkpoint periods, so they say nothing of this one"
+
+
+def _due(
+    parent: CheckpointData,
+    made: CheckpointData | None,
+    contracts: Callable[[str], CrunchContract],
+    told: list[Terms],
+    rules: NewRules | None,
+) -> tuple[CheckpointData | None, str]:
+    """What should have been offered, None where nobody is ranked. Raises OperatorError for what may not be offered."""
+    if made is None:
+        return None, NOBODY
+    if rules is None and parent.emission_contract_hash not in ("", parent.contract_hash):
+        # A release needed a mended contract for the emission, and it makes this one too.
+        decimals = in_force(told).at(parent.period_start).score_decimals
+        contract = contracts(parent.emission_contract_hash)
+        built = build_emission(contract, made.ranking, decimals, made.period_end)
+        if built.fault:
+            raise OperatorError(f"what it should have been cannot be built: {built.fault}")
+        made = msgspec.structs.replace(
+            made,
+            emission=built.emission,
+            emission_sha256=emission_sha256(built.emission),
+            payout=built.payout,
+        )
+    if faults := offer_faults(made, -1, made.period_end):
+        raise OperatorError(f"what it should have been might not be offered: {'; '.join(faults)}")
+    return made, ""

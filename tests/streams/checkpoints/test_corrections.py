@@ -1,0 +1,304 @@
+"""A checkpoint that was offered or paid is corrected: what the next one carries, once, whatever happens in between."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from hypothesis import given as any_of
+from hypothesis import settings
+from hypothesis import strategies as st
+from tests.streams.build import HOUR, PUBKEY, T0, TX_B, period_closed, snapshot
+from tests.streams.checkpoints.test_checkpoint_commands import (
+    CKP,
+    NO,
+    OTHER,
+    STATUSES,
+    advance,
+    confirm,
+    fail,
+    history,
+    outcome,
+    stage,
+)
+
+from coordinator.streams import events as ev
+from coordinator.streams.checkpoints.corrections import correction_id
+from coordinator.streams.contract import FRAC64_ONE, CrunchContract
+from coordinator.streams.log import ids
+
+POOL = 1_000_000_000
+PERIOD = 6 * HOUR
+WRONG = {"m1": (POOL, POOL - 300), "m2": (0, 200), "gone": (0, 100)}
+"""model_id -> (paid, due)"""
+CORRECTS = ("CheckpointCorrected", 200)
+LIVE = CrunchContract(crunch_pubkey=PUBKEY)
+HERS = "So11111111111111111111111111111111111111112"
+
+
+def correct(amounts=WRONG, checkpoint_id=CKP, *, reason="a candle was wrong", total=POOL, name="correct"):
+    models = [
+        ev.ModelCorrection(model_id=one, paid=paid, due=due) for one, (paid, due) in sorted(amounts.items())
+    ]
+    data = ev.CorrectCheckpointData(
+        checkpoint_id=checkpoint_id, total_prize=total, models=models, reason=reason
+    )
+    return ev.CorrectCheckpoint(id=name, at=T0 + 2, data=data)
+
+
+def close(scene, number, *, rehearsal=False):
+    """The next period is over: its events."""
+    start = T0 + number * PERIOD
+    scene.when(
+        "snapshots",
+        snapshot("m1", start, 2, rehearsal=rehearsal),
+        snapshot("m2", start, 1, rehearsal=rehearsal),
+        period_closed(start, start + PERIOD),
+    )
+    return scene
+
+
+def carried(scene):
+    """What the checkpoint that was just opened carries: parent -> prizes."""
+    return {one.checkpoint_id: one.prizes for one in scene.only(ev.CheckpointOpened).data.credits}
+
+
+def paid_scene(status="PAID"):
+    return stage(*history(status), contract=LIVE)
+
+
+@pytest.mark.parametrize("status", STATUSES)
+def test_what_was_offered_is_corrected_and_what_is_withheld_is_not(status):
+    scene = stage(*history(status), contract=LIVE)
+    assert outcome(scene, correct()) == (NO if status == "WITHHELD" else CORRECTS)
+    assert scene.stage.settlements.states[CKP].status == status
+    if status == "WITHHELD":
+        assert "release it" in scene.only(ev.CommandRefused).data.reason
+
+
+def test_the_next_checkpoint_carries_what_is_owed_with_parent_and_reason_and_the_one_after_it_nothing():
+    scene = paid_scene()
+    outcome(scene, correct())
+    opened = close(scene, 1).only(ev.CheckpointOpened).data
+    assert opened.credits == [
+        ev.Credits(
+            correction_id=correction_id(CKP, POOL, correct().data.models),
+            checkpoint_id=CKP,
+            reason="a candle was wrong",
+            prizes={"gone": 100, "m2": 200},
+        )
+    ]
+    assert sum(one["reward_pct"] for one in opened.emission["cruncher_rewards"]) == FRAC64_ONE
+    assert carried(close(scene, 2)) == {}
+
+
+def test_the_emission_is_what_it_is_without_a_correction():
+    plain, corrected = paid_scene(), paid_scene()
+    outcome(corrected, correct())
+    without, with_credits = (close(scene, 1).only(ev.CheckpointOpened).data for scene in (plain, corrected))
+    assert msgspec.structs.replace(with_credits, credits=[]) == without
+
+
+def test_of_several_checkpoints_of_one_decision_the_first_carries():
+    scene = paid_scene()
+    outcome(scene, correct())
+    starts = [T0 + PERIOD, T0 + 2 * PERIOD]
+    scene.when(
+        "snapshots",
+        *(snapshot("m1", start, 2) for start in starts),
+        period_closed(starts[0], T0 + 3 * PERIOD),
+    )
+    assert [len(event.data.credits) for event in scene.made] == [1, 0]
+
+
+def test_two_of_the_same_parent_and_content_are_one_whatever_the_words():
+    scene = paid_scene()
+    assert outcome(scene, correct()) == CORRECTS
+    assert outcome(scene, correct(name="again")) == ("nothing", 200)
+    assert outcome(scene, correct(reason="in other words", name="third")) == ("nothing", 200)
+    close(scene, 1)
+    assert outcome(scene, correct(name="fourth")) == ("nothing", 200)
+    assert carried(close(scene, 2)) == {}
+
+
+def test_a_correction_of_a_correction_pays_the_rest_and_takes_nothing_back():
+    scene = paid_scene()
+    outcome(scene, correct())
+    assert carried(close(scene, 1)) == {CKP: {"gone": 100, "m2": 200}}
+    more = {"m1": (POOL, POOL - 300), "m2": (0, 250), "gone": (0, 50)}
+    assert outcome(scene, correct(more, name="second")) == CORRECTS
+    assert carried(close(scene, 2)) == {CKP: {"m2": 50}}  # `gone` has 50 too much, and keeps them
+    assert outcome(scene, correct(name="back")) == CORRECTS  # the first statement again
+    assert carried(close(scene, 3)) == {}
+
+
+def test_a_correction_that_was_wrong_is_withdrawn_before_anything_carries_it():
+    scene = paid_scene()
+    assert outcome(scene, correct({})) == ("nothing", 200)  # it was right, as everybody thinks
+    outcome(scene, correct())
+    assert outcome(scene, correct({}, name="nothing-was-wrong")) == CORRECTS
+    assert carried(close(scene, 1)) == {}
+
+
+def test_several_parents_are_entries_of_their_own():
+    scene = stage(*history("PAID"), *history("SUBMITTED", start=T0 + PERIOD, tx_hash="x"), contract=LIVE)
+    outcome(scene, correct())
+    outcome(scene, correct({"m2": (0, 7)}, OTHER, name="other"))
+    assert carried(close(scene, 2)) == {CKP: {"gone": 100, "m2": 200}, OTHER: {"m2": 7}}
+
+
+def test_a_withheld_checkpoint_carries_nothing_until_its_release_and_another_may_come_before():
+    scene = paid_scene()
+    outcome(scene, correct())
+    hold = ev.WithholdCheckpointData(reason="look", period_at=T0 + PERIOD)
+    scene.when("commands", ev.WithholdCheckpoint(id="hold", at=T0, data=hold))
+    assert close(scene, 1).only(ev.CheckpointWithheld).data.checkpoint.credits == []
+    the_id = ids.checkpoint_id("btc-up", T0 + PERIOD, T0 + 2 * PERIOD)
+    free = ev.ReleaseCheckpoint(id="free", at=T0, data=ev.ReleaseCheckpointData(checkpoint_id=the_id))
+    assert outcome(scene, free) == ("CheckpointOpened", 200)
+    assert carried(scene) == {CKP: {"gone": 100, "m2": 200}}
+    assert carried(close(scene, 2)) == {}
+
+
+def test_what_a_real_checkpoint_owes_is_not_carried_by_a_rehearsal():
+    scene = paid_scene()
+    outcome(scene, correct())
+    assert carried(close(scene, 1, rehearsal=True)) == {}
+    assert carried(close(scene, 2)) == {CKP: {"gone": 100, "m2": 200}}
+
+
+def test_a_rehearsal_that_was_corrected_is_never_paid_for_with_money():
+    scene = stage(*history("PENDING", rehearsal=True), contract=LIVE)
+    outcome(scene, correct())
+    assert carried(close(scene, 1)) == {}
+    assert carried(close(scene, 2, rehearsal=True)) == {CKP: {"gone": 100, "m2": 200}}
+
+
+def test_a_checkpoint_whose_submission_failed_keeps_what_it_carries_and_is_offered_with_it_again():
+    scene = paid_scene()
+    outcome(scene, correct())
+    the_id = close(scene, 1).only(ev.CheckpointOpened).data.checkpoint_id
+    assert outcome(scene, confirm(TX_B, the_id)) == ("CheckpointSubmitted", 200)
+    assert outcome(scene, fail(TX_B, the_id)) == ("CheckpointSubmissionFailed", 200)
+    assert scene.stage.settlements.states[the_id].data.credits
+    assert carried(close(scene, 2)) == {}
+
+
+def test_who_is_credited_and_not_ranked_has_a_payee_too():
+    scene = paid_scene()
+    outcome(scene, correct())
+    the_id = close(scene, 1).only(ev.CheckpointOpened).data.checkpoint_id
+
+    def bind(model_id):
+        data = ev.BindPayeesData(checkpoint_id=the_id, payees={model_id: HERS})
+        return ev.BindPayees(id=f"bind-{model_id}", at=T0, data=data)
+
+    assert outcome(scene, bind("gone")) == ("PayeesBound", 200)
+    assert outcome(scene, bind("nobody")) == ("refused", 422)
+
+
+def test_a_correction_moves_no_status_and_its_parent_goes_on():
+    scene = stage(*history("PENDING"), contract=LIVE)
+    outcome(scene, correct())
+    assert outcome(scene, confirm()) == ("CheckpointSubmitted", 200)
+    assert outcome(scene, advance("CLAIMABLE")) == ("CheckpointClaimable", 200)
+    assert outcome(scene, advance("PAID")) == ("CheckpointPaid", 200)
+    assert carried(close(scene, 1)) == {CKP: {"gone": 100, "m2": 200}}
+
+
+@pytest.mark.parametrize(
+    ("command", "what"),
+    [
+        (correct(reason=""), "reason"),
+        (correct(reason=" "), "reason"),
+        (correct(reason="x" * 501), "reason"),
+        (correct(total=0), "total_prize"),
+        (correct(total=10**18 + 1), "total_prize"),
+        (correct({"m1": (5, 5)}), "was right"),
+        (correct({"m1": (-1, 5)}), "below 0"),
+        (correct({"": (0, 5)}), "model_id"),
+        (correct({"x" * 201: (0, 5)}), "model_id"),
+        (correct({"a\x00": (0, 5)}), "model_id"),
+        (correct({"m1": (0, POOL), "m2": (0, 1)}), "more than the pool"),
+        (correct({"m1": (POOL, 0), "m2": (1, 0)}), "more than the pool"),
+        (correct({f"m{n}": (0, 1) for n in range(65_537)}), "more than 65536"),
+    ],
+)
+def test_what_is_no_correction_is_refused(command, what):
+    scene = paid_scene()
+    assert outcome(scene, command) == ("refused", 422)
+    assert what in scene.only(ev.CommandRefused).data.reason
+
+
+def test_models_that_stand_twice_or_in_another_order_are_refused():
+    command = correct()
+    for models in (command.data.models[::-1], [command.data.models[0]] * 2):
+        data = msgspec.structs.replace(command.data, models=models)
+        assert outcome(paid_scene(), msgspec.structs.replace(command, data=data)) == ("refused", 422)
+
+
+def test_of_a_checkpoint_that_does_not_exist():
+    assert outcome(paid_scene(), correct(checkpoint_id="ckp_none")) == ("refused", 404)
+
+
+@settings(max_examples=60, deadline=None)
+@any_of(
+    st.lists(
+        st.one_of(
+            st.just("close"),
+            st.just("hold"),
+            st.dictionaries(
+                st.sampled_from("abc"),
+                st.tuples(st.integers(0, 50), st.integers(0, 50)).filter(lambda one: one[0] != one[1]),
+                max_size=3,
+            ),
+        ),
+        max_size=12,
+    )
+)
+def test_nobody_ever_gets_more_than_the_largest_statement_and_all_owed_is_carried_in_the_end(steps):
+    """Whatever is stated, withheld and carried in whatever order."""
+    scene = paid_scene()
+    got: dict[str, int] = {}
+    most: dict[str, int] = {}
+    newest: dict[str, tuple[int, int]] = {}
+    paid: dict[str, int] = {}
+    number = 0
+
+    def closed():
+        nonlocal number
+        number += 1
+        close(scene, number)
+        for event in scene.made:
+            for credit in event.data.credits if isinstance(event, ev.CheckpointOpened) else ():
+                for model_id, amount in credit.prizes.items():
+                    assert amount > 0
+                    got[model_id] = got.get(model_id, 0) + amount
+
+    for step, what in enumerate(steps):
+        if what == "close":
+            closed()
+        elif what == "hold":
+            data = ev.WithholdCheckpointData(reason="look", period_at=T0 + (number + 1) * PERIOD)
+            scene.when("commands", ev.WithholdCheckpoint(id=f"hold{step}", at=T0, data=data))
+        else:
+            # What was paid is a fact: it is the same in each statement.
+            amounts = {one: (paid.setdefault(one, before), due) for one, (before, due) in what.items()}
+            amounts = {one: pair for one, pair in amounts.items() if pair[0] != pair[1]}
+            if outcome(scene, correct(amounts, name=f"c{step}"))[0] == "CheckpointCorrected":
+                newest = amounts
+                for one, (before, due) in amounts.items():
+                    most[one] = max(most.get(one, 0), due - before)
+    closed()  # this one may be held
+    closed()
+    assert all(amount <= most[one] for one, amount in got.items())
+    for one, (before, due) in newest.items():
+        assert got.get(one, 0) >= due - before
+
+
+def test_a_state_with_corrections_is_written_down_and_read_back():
+    scene = paid_scene()
+    outcome(scene, correct())
+    own = scene.stage.state.own
+    again = msgspec.json.decode(msgspec.json.encode(own), type=type(own))
+    assert again == own
+    assert again.settlements.corrections.owed(rehearsal=False)[0].prizes == {"gone": 100, "m2": 200}

@@ -1,0 +1,223 @@
+"""What a checkpoint should have paid: the log run again with the feed as it is known now, or by mended rules."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from tests.streams.build import MINUTE
+from tests.streams.engine.test_plan import (
+    NEW,
+    OLD,
+    PERIOD_ROUNDS,
+    RECORDS,
+    Moody,
+    terms_of,
+)
+
+from coordinator.streams.contract import CrunchContract, ScheduledPrediction
+from coordinator.streams.engine import Engine, Functions
+from coordinator.streams.engine.amended import AmendedFeed
+from coordinator.streams.engine.correct import NewRules, recompute
+from coordinator.streams.engine.log import MemoryLog
+from coordinator.streams.events import CheckpointOpened, CheckpointWithheld, FeedRecordReceived
+from coordinator.streams.log.errors import OperatorError
+
+POOL = 1_000_000_000
+PAID_BY = CrunchContract(crunch_pubkey="4Nd1mBQtrMJVYVfKf2PJy9NZUZdTAsp7D4xWLs4gDB4T")
+SPIKE = 7
+"""The number of a record whose close was delivered wrong."""
+
+
+def spoilt(record, close="150.00"):
+    return msgspec.structs.replace(record, values=record.values | {"close": close})
+
+
+def played(instants, contract=PAID_BY):
+    """A node's log of these instants of the feed: (at, records)."""
+    models = {"one": Moody(0), "two": Moody(4), "calm": lambda data, call: {"value": 0.03}}
+    engine = Engine({OLD: contract}.__getitem__, Functions(models))
+    engine.configure(terms_of(contract, OLD))
+    for at, records in instants:
+        engine.feed(at, records)
+    return engine.log
+
+
+def instants(records):
+    return [(record.at, [record]) for record in records]
+
+
+def checkpoints(log):
+    return [
+        event.data.checkpoint if isinstance(event, CheckpointWithheld) else event.data
+        for event in log.events("checkpoints")
+        if isinstance(event, (CheckpointOpened, CheckpointWithheld))
+    ]
+
+
+def recomputed(log, number=0, contract=PAID_BY, key=OLD, **options):
+    parent = checkpoints(log)[number]
+    return parent, recompute(
+        log, parent, {key: contract}.__getitem__, crunch_id="engine", total_prize=POOL, **options
+    )
+
+
+def amounts(result):
+    return {one.model_id: one.due for one in result.models if one.due}
+
+
+@pytest.fixture(scope="module")
+def right():
+    """The log of a node whose feed was right from the beginning."""
+    return played(instants(RECORDS))
+
+
+@pytest.fixture(scope="module")
+def wrong():
+    """One close was wrong, and nobody noticed."""
+    return played(instants([spoilt(one) if n == SPIKE else one for n, one in enumerate(RECORDS)]))
+
+
+@pytest.fixture(scope="module")
+def mended():
+    """One close was wrong, and its correction came when the period had been paid for."""
+    told = instants([spoilt(one) if n == SPIKE else one for n, one in enumerate(RECORDS)])
+    place = 2 * PERIOD_ROUNDS
+    told[place] = (told[place][0], [msgspec.structs.replace(RECORDS[SPIKE], revision=1), *told[place][1]])
+    return played(told)
+
+
+def paid(log):
+    """What prizes the first checkpoint of a log gives."""
+    _, result = recomputed(log)
+    return {one.model_id: one.paid for one in result.models if one.paid}
+
+
+def test_a_checkpoint_that_was_right_has_no_difference(right):
+    _, result = recomputed(right)
+    assert (result.truths_differ, result.corrections) == (0, [])
+    assert sum(one.paid for one in result.models) == POOL
+
+
+def test_a_correction_that_came_too_late_gives_what_a_right_feed_would_have_paid(mended, right):
+    _, result = recomputed(mended)
+    assert result.truths_differ > 0
+    assert result.corrections
+    assert amounts(result) == paid(right)
+    assert sum(one.due - one.paid for one in result.corrections) == 0
+
+
+def test_the_operators_file_gives_the_same(wrong, right):
+    assert recomputed(wrong)[1].corrections == []  # the log alone does not know better
+    _, result = recomputed(wrong, records=[RECORDS[SPIKE]])
+    assert amounts(result) == paid(right)
+
+
+def test_a_late_hole_gives_what_its_records_would_have_paid_and_asks_nobody_again(right):
+    """Ten minutes were missing; the rounds that were not asked then are not asked now."""
+    gone = range(10, 13)
+    told = [one for n, one in enumerate(RECORDS) if n not in gone]
+    holed = played(instants(told))
+    before = checkpoints(holed)[0]
+    _, result = recomputed(holed, records=[RECORDS[n] for n in gone])
+    assert result.truths_differ > 0
+    asked = {one.model_id: one for one in before.ranking}
+    after = played_with(holed, [RECORDS[n] for n in gone])
+    for entry in after.ranking:
+        assert entry.rounds_count >= asked[entry.model_id].rounds_count
+        assert entry.rounds_count <= PERIOD_ROUNDS
+
+
+def played_with(log, records):
+    """The first checkpoint of a log run again with these records."""
+    from coordinator.streams.engine.rerun import rerun
+
+    again = rerun(
+        log, {OLD: PAID_BY}.__getitem__, crunch_id="engine", amended=AmendedFeed(log, records).amended
+    )
+    return checkpoints(again.log)[0]
+
+
+def test_mended_rules_give_what_they_would_have_paid(right):
+    gated = CrunchContract(min_participation=0.9, crunch_pubkey=PAID_BY.crunch_pubkey)
+    _, result = recomputed(right, number=1, rules=NewRules(terms_of(gated, NEW), gated))
+    assert result.truths_differ == 0
+    (moody,) = [one for one in result.corrections if one.model_id == "one"]
+    assert (moody.paid > 0, moody.due) == (True, 0)
+    assert sum(one.due for one in result.models) == POOL
+
+
+def test_an_emission_that_needed_a_mended_contract_is_built_by_that_one_again(mended, right):
+    parent = msgspec.structs.replace(checkpoints(mended)[0], emission_contract_hash=NEW)
+    nobodys = CrunchContract()
+    with pytest.raises(OperatorError, match="crunch_pubkey"):
+        recomputed(mended, contract=nobodys)
+    result = recompute(
+        mended, parent, {OLD: nobodys, NEW: PAID_BY}.__getitem__, crunch_id="engine", total_prize=POOL
+    )
+    assert amounts(result) == paid(right)
+
+
+@pytest.mark.parametrize(
+    ("new", "what"),
+    [
+        (
+            CrunchContract(
+                crunch_pubkey=PAID_BY.crunch_pubkey,
+                scheduled_predictions=[ScheduledPrediction(scope_key="other", interval_seconds=120)],
+            ),
+            "would not have been asked",
+        ),
+        (CrunchContract(), "crunch_pubkey"),
+    ],
+    ids=["schedule", "not payable"],
+)
+def test_rules_that_cannot_say_what_to_pay_are_refused(right, new, what):
+    with pytest.raises(OperatorError, match=what):
+        recomputed(right, rules=NewRules(terms_of(new, NEW), new))
+
+
+def test_rules_with_other_periods_are_refused(right):
+    terms = msgspec.structs.replace(terms_of(PAID_BY, NEW), checkpoint_interval_ms=10 * MINUTE)
+    with pytest.raises(OperatorError, match="other checkpoint periods"):
+        recomputed(right, rules=NewRules(terms, PAID_BY))
+
+
+def test_it_touches_nothing(mended):
+    before = {topic: list(records) for topic, records in mended.topics.items()}
+    recomputed(mended)
+    assert before == {topic: list(records) for topic, records in mended.topics.items()}
+
+
+def test_a_period_that_is_not_over_cannot_be_computed(right):
+    parent = checkpoints(right)[0]
+    short = MemoryLog(
+        {topic: right[topic][: len(right[topic]) // 8] for topic in ("feeds", "inputs", "predictions")}
+    )
+    with pytest.raises(OperatorError, match="does not reach"):
+        recompute(short, parent, {OLD: PAID_BY}.__getitem__, crunch_id="engine", total_prize=POOL)
+
+
+# --- the feed as it should have come ----------------------------------------------------------------
+
+
+def values_in_order(log, records=()):
+    amended = AmendedFeed(log, records)
+    told = []
+    for decision in log.decisions("feeds"):
+        told += [
+            (event.at, event.data.values["close"])
+            for event in amended.amended(decision.events)
+            if isinstance(event, FeedRecordReceived)
+        ]
+    return told
+
+
+def test_each_record_stands_once_at_its_own_time_with_what_it_says_in_the_end(mended, wrong, right):
+    expected = [(one.at, one.values["close"]) for one in RECORDS]
+    assert values_in_order(right) == expected
+    assert values_in_order(mended) == expected
+    assert values_in_order(wrong, [RECORDS[SPIKE]]) == expected
+    late = instants([one for n, one in enumerate(RECORDS) if n != SPIKE])
+    assert values_in_order(played(late), [RECORDS[SPIKE]]) == expected
+    late[30] = (late[30][0], [late[30][1][0], msgspec.structs.replace(RECORDS[SPIKE], backfilled=True)])
+    assert values_in_order(played(late)) == expected
