@@ -183,8 +183,9 @@ class ModelGateway(Protocol):
         `output_max_bytes` is what the contract lets an answer have: one that cannot be that is refused before it is
         decoded. 0: what the method returns is not looked at, and `output` is None.
 
-        Arguments are plain Python values (str, int, float, dict/list as JSON), sent in order; the same dict or list
-        object given again soon is not encoded again, and must not have changed. An empty `model_ids` calls nobody.
+        Arguments are plain Python values (str, int, float, dict/list as JSON) or the JSON itself (`msgspec.Raw`), sent
+        in order; the same object given again soon is not encoded again, and must not have changed. An empty
+        `model_ids` calls nobody.
         """
         ...
 

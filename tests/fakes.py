@@ -103,6 +103,7 @@ class FakeGateway:
         output_max_bytes: int = 0,
     ) -> dict[str, ModelReply]:
         ids = tuple(dict.fromkeys(model_ids))
+        arguments = [msgspec.json.decode(one) if isinstance(one, msgspec.Raw) else one for one in arguments]
         self.calls.append(GatewayCall(method, tuple(arguments), timeout_seconds, ids))
         replies = await asyncio.gather(*(self._one(one, method, arguments, timeout_seconds) for one in ids))
         return {reply.model_id: reply for reply in replies}

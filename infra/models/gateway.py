@@ -25,7 +25,6 @@ import msgspec
 from model_runner_client.grpc.generated.dynamic_subclass_pb2 import CallRequest
 
 from coordinator.infra.models.announced import NOT_CONNECTED, AnnouncedModels
-from coordinator.infra.models.host.variants import SharedValues
 from coordinator.infra.models.orchestrator import take_over
 from coordinator.infra.models.outcomes import (
     BAD_IMPLEMENTATION,
@@ -35,6 +34,7 @@ from coordinator.infra.models.outcomes import (
 )
 from coordinator.infra.models.runner_library import AuthError, Runner
 from coordinator.infra.models.setup import keep_reasons, reason_of
+from coordinator.infra.models.shared_values import SharedValues
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.net.outbound import keep_this_machine_from_proxies
 from coordinator.streams.ports import ModelNotice, ModelReply, Outcome

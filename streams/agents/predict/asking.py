@@ -116,7 +116,7 @@ class Asking:
         self._all_done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if not model_ids:
             self._all_done.set_result(None)
-        self._calls = calls or Calls(data, contract)
+        self._calls = calls or Calls(data, contract, raw=True)
         for model_id in model_ids:
             turn = askers.turns[model_id]
             if turn.given_up_at is not None:

@@ -240,7 +240,7 @@ class PredictTenure(Tenure):
         contract, performance, each = self._contracts(data.contract_hash), None, NONE
         if contract.call_method.asks_performance:
             performance, each = (await self._performance.read()).told(roster, self._contracts)
-        calls = Calls(data, contract, first, each)
+        calls = Calls(data, contract, first, each, raw=True)
         async with self._sending:
             await self._send(stage.hear(Asked(data, roster, clock, models_seq, history, performance)))
             await self.owned.flush()
