@@ -19,6 +19,7 @@ from coordinator.api import (
     copies,
     docs,
     ensembles,
+    evidence,
     exports,
     feeds,
     health,
@@ -46,6 +47,7 @@ from coordinator.api.monitor import Monitor
 from coordinator.api.openapi import describe_access
 from coordinator.api.own_routes import OwnRoutes, mount_own_routes
 from coordinator.infra.connections import connections_max
+from coordinator.infra.evidence.kept_bundles import KeptBundles, own_bundles
 from coordinator.infra.wallets_file import WalletsFile
 from coordinator.projections.folding.projector import Projector
 from coordinator.streams.clock import wall_ms
@@ -61,10 +63,12 @@ def create_app(
     rules: Rules | None = None,
     sender: Sender | None = None,
     monitor: Monitor | None = None,
+    bundles: KeptBundles | None = None,
 ) -> FastAPI:
     """The application over a projector's read models, and the operator's own routes after all of ours. `sender`
     replaces the default one (bounds, clock) in tests, `rules` what the settings say of keys and networks. A `monitor`
-    runs beside the application; without one its invariants are still answered, and nothing follows from them.
+    runs beside the application; without one its invariants are still answered, and nothing follows from them. `bundles`
+    are made from this log, which is Kafka's unless given.
 
     Raises OperatorError for keys or networks that cannot be read.
     """
@@ -95,6 +99,7 @@ def create_app(
         feeds.router(),
         snapshots.router(),
         checkpoints.router(wallets),
+        evidence.router(monitor.evidence, bundles or own_bundles(settings), read.predictions),
         schema.router(),
         pools.router(),
         copies.router(),

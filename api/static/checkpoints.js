@@ -2,6 +2,7 @@
 
 import { ask, page, when } from "./api.js";
 import { h, hidden, put, stamp, state } from "./dom.js";
+import { evidence } from "./evidence.js";
 import { count, minute, ms, period, score, second, share, short } from "./format.js";
 import { store } from "./live.js";
 import { VirtualRows } from "./virtual.js";
@@ -135,7 +136,8 @@ function show(body, one, route) {
       h("div", { role: "rowgroup", class: "board-head" }, h("div", { role: "row", class: "row", "aria-rowindex": "1" },
         column("Rank", "rank"), column("Model", "model"), column("Period's score", "number period"), column("Predictions", "number predictions"), column("Share", "number key"), column("", "bar"))),
       rows.element),
-    one.meta.unranked?.length ? h("p", { class: "soft" }, `Not ranked, not paid: ${one.meta.unranked.slice(0, 50).join(", ")}${one.meta.unranked.length > 50 ? " …" : ""}`) : null);
+    one.meta.unranked?.length ? h("p", { class: "soft" }, `Not ranked, not paid: ${one.meta.unranked.slice(0, 50).join(", ")}${one.meta.unranked.length > 50 ? " …" : ""}`) : null,
+    evidence(one.id));
   rows.set(entries);
   return rows;
 }

@@ -98,7 +98,7 @@ class Predictions(Projection):
         super().__init__(store)
         self.terms = TermsRows(store)
         self._newest_round = int.from_bytes(store.get(b"N") or b"", "big")
-        self._resolved_until = int.from_bytes(store.get(b"U") or b"", "big")
+        self.resolved_until = int.from_bytes(store.get(b"U") or b"", "big")
 
     def apply(self, decision: Decision, batch: Batch) -> None:
         if decision.topic == "predictions":
@@ -202,8 +202,8 @@ class Predictions(Projection):
                     before.status = "RESOLVED"
                     self.count("inputs", "resolved")
                 batch.put(name, encode_row(before))
-            elif type(event) is InputsUntil and event.data.until > self._resolved_until:
-                self._resolved_until = event.data.until
+            elif type(event) is InputsUntil and event.data.until > self.resolved_until:
+                self.resolved_until = event.data.until
                 batch.put(b"U", event.data.until.to_bytes(8, "big"))
 
     def totals(self) -> dict[str, int]:
@@ -329,7 +329,7 @@ class Predictions(Projection):
         )
         decimals = self.terms.decimals(scores.contract_hash if scores else "")
         made_by = self.terms.by_hash.get(input_row.contract_hash) if input_row else None
-        closed = self._is_closed(input_row, scope_key)
+        closed = self.is_closed(input_row, scope_key)
         large = self._large(input_id, scope_key)
         return [
             join(
@@ -389,7 +389,7 @@ class Predictions(Projection):
         sizes = _large_decoder.decode(row).items()
         return {roster[int(index)].model_id: size for index, size in sizes if int(index) < len(roster)}
 
-    def _is_closed(self, input_row: InputRow | None, scope_key: str) -> bool:
+    def is_closed(self, input_row: InputRow | None, scope_key: str) -> bool:
         """Whether answers are hidden, since they could be copied. An input that is not known yet hides them too."""
         if input_row is None or scope_key not in input_row.scopes:
             return True
@@ -397,4 +397,4 @@ class Predictions(Projection):
         if terms is not None and terms.answers_hidden_until == "recorded":
             return False
         horizon, _, resolvable_at = input_row.scopes[scope_key]
-        return str(horizon) not in input_row.truths and resolvable_at >= self._resolved_until
+        return str(horizon) not in input_row.truths and resolvable_at >= self.resolved_until

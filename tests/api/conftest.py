@@ -6,14 +6,18 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
+from tests.infra.evidence.noted import noted_loop
 from tests.logs import busy_log, fold_into
 
 from coordinator.api.access import Rules
 from coordinator.api.app import create_app
 from coordinator.api.commands import Sender
 from coordinator.api.keys import KeyRing, Scope, make_entry, parse_entries
+from coordinator.api.monitor import Monitor
+from coordinator.api.watches import Watches
 from coordinator.projections.folding.projector import Projector
 from coordinator.projections.views.all_views import open_read_models
+from coordinator.streams.clock import wall_ms
 from coordinator.streams.events import BindPayees
 from coordinator.streams.settings import Settings
 
@@ -70,7 +74,8 @@ async def api(parts):
     sender = Sender(projector, stage, wait_seconds=0.2, now_ms=lambda: 1, nonce=lambda: "n")
     key, entry = make_entry("tests", Scope.ADMIN, "s" * 43)
     rules = Rules(KeyRing(parse_entries(entry, "tests")))
-    app = create_app(parts.settings, projector, stage, sender=sender, rules=rules)
+    monitor = Monitor(projector, stage, wall_ms, Watches(evidence=noted_loop(projector)))
+    app = create_app(parts.settings, projector, stage, sender=sender, rules=rules, monitor=monitor)
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(
         transport=transport, base_url="http://node", headers={"X-API-Key": key}

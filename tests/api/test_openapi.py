@@ -12,13 +12,17 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.infra.evidence.noted import noted_loop
 from tests.logs import MINUTE_MS, LogBuilder, busy_log, fold_into
 
 from coordinator.api import openapi
 from coordinator.api.access import BODY_BYTES_MAX
 from coordinator.api.app import create_app
+from coordinator.api.monitor import Monitor
+from coordinator.api.watches import Watches
 from coordinator.projections.folding.projector import Projector
 from coordinator.projections.views.all_views import open_read_models
+from coordinator.streams.clock import wall_ms
 from coordinator.streams.settings import Settings
 
 FILE = Path(openapi.__file__).with_name("openapi_examples.json")
@@ -129,7 +133,8 @@ async def write() -> None:
         )
         fold_into(projector.folder, log)
         projector._started = True
-        app = create_app(Settings(), projector, None)
+        monitor = Monitor(projector, None, wall_ms, Watches(evidence=noted_loop(projector)))
+        app = create_app(Settings(), projector, None, monitor=monitor)
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app, client=("127.0.0.1", 1)), base_url="http://node"
         ) as client:

@@ -1,0 +1,162 @@
+"""`GET /reports/evidence`, `/reports/checkpoints/{id}/bundle` and `/evidence/...`: what a stranger judges this node by.
+
+Reads the tree's files (`evidence_loop.py` keeps them) and bundles made on request. `/evidence/checkpoint` and
+`/evidence/tile/...` are the static files of C2SP tlog-tiles, so that tools of others read this log too.
+
+A bundle holds answers, some of them of rounds that no checkpoint was made of yet. It is given out when all of them may
+be seen: until then a copier could read them in it.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import islice
+from typing import Annotated, Any
+
+from fastapi import APIRouter, HTTPException, Path, Query
+from fastapi.responses import FileResponse, Response
+
+from coordinator.api.answers import shaped
+from coordinator.api.checkpoints import CheckpointId
+from coordinator.api.evidence_loop import EvidenceLoop
+from coordinator.api.queries import our_router
+from coordinator.api.shapes import Shape, Zulu
+from coordinator.api.times import zulu
+from coordinator.infra.evidence.kept_bundles import KeptBundles
+from coordinator.infra.evidence.tree_files import LATEST, TreeFiles
+from coordinator.projections.views.hidden_answers import hidden_until
+from coordinator.projections.views.predictions import Predictions
+from coordinator.streams.evidence.extent import Batch
+
+LIMIT_MAX = 200
+RETRY_AFTER_SECONDS = "10"
+TILE = re.compile(r"([0-9]|[1-5][0-9]|6[0-3]|entries)/(x[0-9]{3}/){0,5}[0-9]{3}(\.p/[0-9]{1,3})?")
+FOR_EVER = {"Cache-Control": "public, max-age=31536000, immutable"}
+"""A tile never changes: a partial one has its width in its path."""
+NO_CACHE = {"Cache-Control": "no-cache"}
+NOT_NOTED = "no signed note commits to it yet; the report worker signs one as it folds"
+
+
+class Noted(Shape):
+    """The tree with the log up to some checkpoints in it. `note` is the signed note, as text.
+
+    `bundle_from` is when the bundle of these checkpoints is given out, in event time; null where it is now.
+    """
+
+    checkpoint_ids: list[str]
+    leaves: int
+    note: str
+    bundle_from: Zulu | None
+
+
+class Evidence(Shape):
+    """The newest notes first. `public_key` is the node's own word: whom to trust, whoever verifies decides."""
+
+    origin: str
+    public_key: str
+    notes: list[Noted]
+
+
+def router(loop: EvidenceLoop | None, bundles: KeptBundles, predictions: Predictions) -> APIRouter:
+    """The routes of evidence; without a `loop` the node keeps none, and they say so."""
+    routes = our_router()
+
+    def tree() -> TreeFiles:
+        if loop is None or loop.files is None:
+            raise HTTPException(404, "this node keeps no evidence, or has just started")
+        return loop.files
+
+    @routes.get("/reports/evidence", response_model=Evidence, responses=NONE_KEPT)
+    async def evidence(limit: Annotated[int, Query(ge=1, le=LIMIT_MAX)] = 50) -> Response:
+        """The signed notes of the tree over the log, newest first, each with the checkpoints that it was made for."""
+        files = tree()
+        notes = [_noted(files, batch) for batch in islice(files.batches(), limit)]
+        key = files.key.verifier
+        return shaped(Evidence, {"origin": key.name, "public_key": str(key), "notes": notes})
+
+    @routes.get("/reports/checkpoints/{checkpoint_id}/evidence", response_model=Noted, responses=UNKNOWN)
+    async def of_checkpoint(checkpoint_id: CheckpointId) -> Response:
+        """The signed note that commits to all that the checkpoint depends on."""
+        files = tree()
+        return shaped(Noted, _noted(files, _batch_of(files, checkpoint_id)))
+
+    def _noted(files: TreeFiles, batch: Batch) -> dict[str, Any]:
+        at = _hidden_until(batch)
+        return {
+            "checkpoint_ids": batch.checkpoint_ids,
+            "leaves": batch.size,
+            "note": files.note(batch).decode(),
+            "bundle_from": None if at is None else zulu(at),
+        }
+
+    def _hidden_until(batch: Batch) -> int | None:
+        return hidden_until(predictions, batch.runs["predictions"].end)
+
+    @routes.get(
+        "/reports/checkpoints/{checkpoint_id}/bundle", response_class=FileResponse, responses=BUNDLE_ANSWERS
+    )
+    async def bundle(checkpoint_id: CheckpointId) -> Response:
+        """All that the checkpoint depends on in one file, for `coordinator verify FILE`. The first to ask for it waits
+        until it is made; one is made at a time.
+        """
+        batch = _batch_of(tree(), checkpoint_id)
+        if (at := _hidden_until(batch)) is not None:
+            raise HTTPException(
+                409, f"the bundle holds answers that are hidden until {zulu(at)} in event time"
+            )
+        if bundles.kept(checkpoint_id) is None and bundles.busy:
+            retry = {"Retry-After": RETRY_AFTER_SECONDS}
+            raise HTTPException(503, "another bundle is being made; ask again", retry)
+        path = await bundles.make(checkpoint_id)
+        return FileResponse(path, media_type="application/zip", filename=path.name)
+
+    @routes.get("/evidence/checkpoint", response_class=Response, responses=TEXT)
+    async def newest_note() -> Response:
+        """The newest signed note: a C2SP tlog-checkpoint."""
+        try:
+            note = tree().tile(LATEST)
+        except KeyError:
+            raise HTTPException(404, "no checkpoint has been noted yet") from None
+        return Response(note, media_type="text/plain; charset=utf-8", headers=NO_CACHE)
+
+    @routes.get("/evidence/tile/{tile:path}", response_class=Response, responses=BYTES)
+    async def one_tile(tile: Annotated[str, Path(max_length=60, examples=["0/000.p/17"])]) -> Response:
+        """A tile of the tree, by level and index: C2SP tlog-tiles."""
+        try:
+            if not TILE.fullmatch(tile):
+                raise KeyError(tile)
+            content = tree().tile(f"tile/{tile}")
+        except KeyError:
+            raise HTTPException(404, "the tree has no such tile") from None
+        return Response(content, media_type="application/octet-stream", headers=FOR_EVER)
+
+    return routes
+
+
+def _batch_of(files: TreeFiles, checkpoint_id: str) -> Batch:
+    batch = files.batch_of(checkpoint_id)
+    if batch is None:
+        raise HTTPException(404, f"checkpoint {checkpoint_id}: {NOT_NOTED}")
+    return batch
+
+
+NONE_KEPT: dict[int | str, dict[str, Any]] = {
+    404: {"description": "The node keeps no evidence, or has just started."}
+}
+UNKNOWN: dict[int | str, dict[str, Any]] = {
+    404: {"description": "There is no such checkpoint, or no note commits to it yet."}
+}
+BUNDLE_ANSWERS: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}}},
+    404: {"description": "There is no such checkpoint, or no note commits to it yet."},
+    409: {"description": "It holds answers that are still hidden."},
+    503: {"description": "Another bundle is being made; Retry-After says when to ask again."},
+}
+TEXT: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+    404: {"description": "Nothing has been noted yet."},
+}
+BYTES: dict[int | str, dict[str, Any]] = {
+    200: {"content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}},
+    404: {"description": "The tree has no such tile."},
+}

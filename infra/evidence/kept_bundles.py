@@ -1,0 +1,83 @@
+"""Bundles that are asked for over HTTP: each is made once, one at a time, and the newest few are kept as files.
+
+Reads the log through a `LogSource`; writes `<data_dir>/evidence/bundles/<checkpoint id>.bundle`, each as a whole or not
+at all. They can be made again from the log, so removing the folder loses nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote
+
+from coordinator.infra.evidence.bundling import KafkaSource, LogSource, write_bundle
+from coordinator.infra.evidence.key import FOLDER
+from coordinator.streams.settings import Settings
+
+KEPT_MAX = 4
+"""A bundle holds the log from its first record on, so many of them would fill the disk."""
+
+
+def own_bundles(settings: Settings) -> KeptBundles:
+    """Bundles of the log in Kafka."""
+
+    def nobody_is_told(_read: int, _in_all: int) -> None:
+        """Who asks over HTTP sees no progress."""
+
+    return KeptBundles(
+        settings, lambda: KafkaSource(settings.kafka_bootstrap, settings.crunch_id, nobody_is_told)
+    )
+
+
+class KeptBundles:
+    """`source` opens the log for one reading of it."""
+
+    def __init__(self, settings: Settings, source: Callable[[], LogSource]) -> None:
+        self._settings = settings
+        self._source = source
+        self._one_at_a_time = asyncio.Lock()
+        self._making: asyncio.Task[Path] | None = None  # the loop alone would let it be collected
+        self.folder = settings.data_dir / FOLDER / "bundles"
+
+    @property
+    def busy(self) -> bool:
+        """Whether one is being made now."""
+        return self._one_at_a_time.locked()
+
+    def kept(self, checkpoint_id: str) -> Path | None:
+        """The bundle of a checkpoint, if it was made."""
+        path = self._path(checkpoint_id)
+        return path if path.exists() else None
+
+    async def make(self, checkpoint_id: str) -> Path:
+        """The bundle of a checkpoint, made now if it is not kept. Raises OperatorError, WorldError, LogError.
+
+        Who asked may go away meanwhile: it is made all the same, since the thread that writes cannot be stopped.
+        """
+        self._making = making = asyncio.create_task(self._make(checkpoint_id))
+        return await asyncio.shield(making)
+
+    async def _make(self, checkpoint_id: str) -> Path:
+        """In a thread with an event loop of its own: packing takes long, and other questions go on meanwhile."""
+        async with self._one_at_a_time:
+            if (path := self.kept(checkpoint_id)) is not None:
+                return path
+            return await self._write(checkpoint_id)
+
+    async def _write(self, checkpoint_id: str) -> Path:
+        self.folder.mkdir(parents=True, exist_ok=True)
+        path = self._path(checkpoint_id)
+        await asyncio.to_thread(
+            lambda: asyncio.run(write_bundle(self._settings, self._source(), checkpoint_id, path))
+        )
+        self._remove_oldest()
+        return path
+
+    def _path(self, checkpoint_id: str) -> Path:
+        return self.folder / f"{quote(checkpoint_id, safe='')}.bundle"
+
+    def _remove_oldest(self) -> None:
+        made = sorted(self.folder.glob("*.bundle"), key=lambda path: path.stat().st_mtime_ns)
+        for path in made[:-KEPT_MAX]:
+            path.unlink(missing_ok=True)  # who is being sent it keeps it open

@@ -1,0 +1,180 @@
+"""What a stranger judges by, over HTTP: notes and tiles as files, a bundle that holds, and no answer before its time."""
+
+from __future__ import annotations
+
+import asyncio
+from types import SimpleNamespace
+
+import httpx
+import pytest
+from fastapi import FastAPI
+from tests.infra.evidence.bundles import MemorySource, checkpoints_of, whole_log
+from tests.logs import fold_into
+
+from coordinator.api import evidence
+from coordinator.api.app import create_app
+from coordinator.api.evidence_loop import EvidenceLoop
+from coordinator.api.monitor import Monitor
+from coordinator.api.times import zulu
+from coordinator.api.watches import Watches
+from coordinator.infra.evidence import kept_bundles
+from coordinator.infra.evidence.bundle_file import BundleFile
+from coordinator.infra.evidence.kept_bundles import KeptBundles
+from coordinator.infra.evidence.key import signing_key
+from coordinator.infra.evidence.tree_files import TreeFiles
+from coordinator.projections.folding.projector import Projector
+from coordinator.projections.views.all_views import open_read_models
+from coordinator.projections.views.hidden_answers import hidden_until
+from coordinator.streams.evidence.judging import judge_bundle
+from coordinator.streams.evidence.merkle import root
+from coordinator.streams.evidence.notes import Note
+from coordinator.streams.evidence.tiles import subtrees_of
+from coordinator.streams.log.errors import WorldError
+from coordinator.streams.settings import Settings
+from coordinator.streams.topology import TOPICS
+
+
+class Source(MemorySource):
+    """It counts how often the log is opened, and may have no broker."""
+
+    opened, broken = 0, False
+
+    async def decisions(self, topic):
+        if topic == "commands":
+            Source.opened += 1
+        if Source.broken:
+            raise WorldError("Kafka does not answer")
+        async for decision in super().decisions(topic):
+            yield decision
+
+
+def folded(topics):
+    """A log as `fold_into` takes it."""
+    return SimpleNamespace(
+        records={topic: list(topics.get(topic, ())) for topic in TOPICS}, crunch_id="btc-up"
+    )
+
+
+@pytest.fixture
+async def node(tmp_path):
+    Source.opened, Source.broken = 0, False
+    log = whole_log()
+    settings = Settings(crunch_id="btc-up", data_dir=tmp_path)
+    read = open_read_models(tmp_path, "cluster", "btc-up")
+    projector = Projector(settings, read)
+    fold_into(projector.folder, folded(log.topics))
+    projector._started = True
+    loop = EvidenceLoop(settings, read.evidence)
+    loop.files = TreeFiles(tmp_path, signing_key(settings))
+    while await loop.look():
+        pass
+    monitor = Monitor(projector, None, lambda: 0, Watches(evidence=loop))
+    bundles = KeptBundles(settings, lambda: Source(log))
+    app = create_app(settings, projector, None, monitor=monitor, bundles=bundles)
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://node") as client:
+        yield SimpleNamespace(
+            client=client, read=read, loop=loop, bundles=bundles, ids=checkpoints_of(log), settings=settings
+        )
+    read.close()
+
+
+async def test_each_checkpoint_has_its_note_and_the_newest_is_the_log_s_file(node):
+    told = (await node.client.get("/reports/evidence")).json()
+    assert [one for note in told["notes"] for one in note["checkpoint_ids"]] == node.ids[::-1]
+    key = signing_key(node.settings).verifier
+    assert (told["origin"], told["public_key"]) == (key.name, str(key))
+    newest = (await node.client.get("/evidence/checkpoint")).text
+    assert newest == told["notes"][0]["note"]
+    note = Note.parse(newest.encode())
+    assert (note.signed_by([key]), note.checkpoint.size) == ([key], told["notes"][0]["leaves"])
+
+
+async def test_the_tiles_that_are_served_make_the_root_that_is_signed(node):
+    newest = Note.parse((await node.client.get("/evidence/checkpoint")).content).checkpoint
+    folder = node.loop.files.folder
+    served = {}
+    for path in (folder / "tile").rglob("*"):
+        if path.is_file():
+            name = str(path.relative_to(folder))
+            answer = await node.client.get(f"/evidence/{name}")
+            assert answer.status_code == 200
+            assert "immutable" in answer.headers["cache-control"]
+            served[name] = answer.content
+    assert root(subtrees_of(served.__getitem__, newest.size), newest.size) == newest.root
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["0/999", "x/000", "0/../../key", "0/%2e%2e/%2e%2e/key", "../key", "0/000.p/1/", "64/000"],
+)
+async def test_nothing_but_a_tile_is_served_as_one(node, path):
+    answer = await node.client.get(f"/evidence/tile/{path}")
+    assert answer.status_code == 404
+    assert b"PRIVATE" not in answer.content
+
+
+async def test_a_bundle_is_made_once_and_holds(node, tmp_path):
+    wanted = node.ids[0]
+    answers = await asyncio.gather(
+        *(node.client.get(f"/reports/checkpoints/{wanted}/bundle") for _ in range(3))
+    )
+    assert {answer.status_code for answer in answers} <= {200, 503}
+    answer = await node.client.get(f"/reports/checkpoints/{wanted}/bundle")
+    assert (answer.status_code, answer.headers["content-type"]) == (200, "application/zip")
+    assert Source.opened == 1
+    path = tmp_path / "served.bundle"
+    path.write_bytes(answer.content)
+    *_, judged = judge_bundle(BundleFile(path), [signing_key(node.settings).verifier], None)
+    assert judged.manifest.checkpoint_id == wanted
+
+
+async def test_only_the_newest_few_are_kept(node, monkeypatch):
+    monkeypatch.setattr(kept_bundles, "KEPT_MAX", 2)
+    for wanted in node.ids:
+        assert (await node.client.get(f"/reports/checkpoints/{wanted}/bundle")).status_code == 200
+    kept = {path.stem for path in node.bundles.folder.glob("*.bundle")}
+    assert (len(node.ids), kept) == (3, set(node.ids[1:]))
+
+
+async def test_a_checkpoint_that_is_not_known_has_none(node):
+    answer = await node.client.get("/reports/checkpoints/ckp_unknown/bundle")
+    assert answer.status_code == 404
+    assert "no signed note" in answer.json()["detail"]
+
+
+async def test_a_bundle_with_an_answer_that_is_still_hidden_is_not_given_out(node, tmp_path):
+    """Another node has folded all but the newest inputs: it does not know yet that their horizons have passed."""
+    wanted = node.ids[0]
+    end = node.loop.files.batch_of(wanted).runs["predictions"].end
+    assert hidden_until(node.read.predictions, end) is None
+    records = {**whole_log().topics, "inputs": whole_log().topics["inputs"][:4]}
+    read = open_read_models(tmp_path / "behind", "cluster", "btc-up")
+    fold_into(Projector(node.settings, read).folder, folded(records))
+    assert hidden_until(read.predictions, -1) is None
+    until = hidden_until(read.predictions, end)
+    assert until is not None
+    app = FastAPI()
+    app.router.routes += evidence.router(node.loop, node.bundles, read.predictions).routes
+    async with httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://node") as client:
+        answer = await client.get(f"/reports/checkpoints/{wanted}/bundle")
+        notes = (await client.get("/reports/evidence")).json()["notes"]
+    assert answer.status_code == 409
+    assert zulu(until) in answer.json()["detail"]
+    assert notes[-1]["bundle_from"] == zulu(until)
+    assert Source.opened == 0
+    read.close()
+
+
+async def test_a_broker_that_does_not_answer_leaves_no_half_bundle(node):
+    Source.broken = True
+    with pytest.raises(WorldError):
+        await node.bundles.make(node.ids[0])
+    assert list(node.bundles.folder.iterdir()) == []
+    Source.broken = False
+    assert (await node.client.get(f"/reports/checkpoints/{node.ids[0]}/bundle")).status_code == 200
+
+
+async def test_a_node_without_evidence_says_so(node):
+    node.loop.files = None
+    for path in ("/reports/evidence", "/evidence/checkpoint", f"/reports/checkpoints/{node.ids[0]}/bundle"):
+        assert (await node.client.get(path)).status_code == 404
