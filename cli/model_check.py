@@ -5,21 +5,25 @@ from __future__ import annotations
 import asyncio
 import os
 import tempfile
+from collections.abc import Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, overload
 
 import msgspec
 import typer
 from rich.table import Table
 from rich.text import Text
 
-from coordinator.cli.model_trial import ModelTrial, Tick, Trial
+from coordinator.cli.model_trial import Check, ModelTrial, Tick, Trial
 from coordinator.cli.terminal import Console, progress_bar
 from coordinator.infra.contracts.loading import load_contracts
+from coordinator.infra.contracts.meaning import contract_hash
 from coordinator.infra.models.host.folder import ModelEntry, models_of
 from coordinator.infra.models.host.process import Limits
+from coordinator.streams.backtest.run import Plan, run_backtest
 from coordinator.streams.contract import CrunchContract
+from coordinator.streams.feeds.order import merge_by_time
 from coordinator.streams.inputs.model_input import encode_model_input
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.ports import FeedRecord, Subscription
@@ -46,7 +50,7 @@ def check(
         str | None, typer.Option(help="The challenge, module:attribute. Default: CONTRACT, else the demo's.")
     ] = None,
     subject: Annotated[str | None, typer.Option(help="Default: FEED_SUBJECTS' first.")] = None,
-    rounds: Annotated[int, typer.Option(min=1, max=10_000, help="How many ticks and predictions.")] = 20,
+    rounds: Annotated[int, typer.Option(min=1, help="How many ticks and predictions.")] = 20,
     timeout: Annotated[
         float | None,
         typer.Option(min=0.1, help="Seconds a round may take. Default: the contract's deadline."),
@@ -57,7 +61,8 @@ def check(
 
     It runs in a process of its own: Setup, then ticks with real candles and a prediction for each scope of the
     challenge. Checked are the class, the methods, the answers' type, fields, size and finiteness, the time and the
-    memory. The first fault ends the check with exit code 1, its reason, and what the model itself printed.
+    memory. The first fault ends the check with exit code 1, its reason, and what the model itself printed. A model
+    without a fault is then scored over the same candles by the node's own rules; `coordinator backtest` shows more.
 
     Examples:
       [bold]coordinator models check my-models/trend[/bold]
@@ -77,23 +82,43 @@ def check(
     ticks = make_ticks(challenge, candles, subject, rounds)
     console = Console()
     market = "the made-up market" if candles is None else str(candles)
-    console.print(f"{len(ticks)} rounds on {market}, {ticks[0].subject}", highlight=False)
+    console.print(f"{len(ticks)} rounds on {market}, {subject}", highlight=False)
     failed = asyncio.run(_check_all(entries, challenge, settings, ticks, memory_mb, console))
     raise typer.Exit(EXIT_FAULT if failed else 0)
 
 
-def make_ticks(contract: CrunchContract, candles: Path | None, subject: str, rounds: int) -> list[Tick]:
-    """The ticks of `rounds` consecutive minutes, made as the node makes them. Raises OperatorError."""
-    first = max(contract.input_records, contract.input_records_first)
-    together = next((one.scope.together for one in contract.schedules() if one.scope.name == subject), ())
-    members = together or (subject,)
-    records = {one: _records(candles, one, first + rounds - 1) for one in members}
-    shortest = min(map(len, records.values()))
-    ticks: list[Tick] = []
-    for end in range(max(1, shortest - rounds + 1), shortest + 1):
-        seen = contract.input_records if ticks else first
+class Ticks(Sequence[Tick]):
+    """The ticks of consecutive minutes, each made when it is asked for: memory is that of the records."""
+
+    def __init__(
+        self,
+        contract: CrunchContract,
+        subject: str,
+        records: Mapping[str, Sequence[FeedRecord]],
+        rounds: int,
+    ) -> None:
+        """`records` are by subject, more than one where they are asked together."""
+        self.records = records
+        self._contract, self._subject = contract, subject
+        shortest = min(map(len, records.values()))
+        self._ends = range(max(1, shortest - rounds + 1), shortest + 1)
+
+    def __len__(self) -> int:
+        return len(self._ends)
+
+    @overload
+    def __getitem__(self, index: int) -> Tick: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Tick]: ...
+    def __getitem__(self, index: int | slice) -> Tick | list[Tick]:
+        """Raises OperatorError for records of which the contract cannot make an input."""
+        if isinstance(index, slice):
+            return [self[number] for number in range(len(self))[index]]
+        contract, end = self._contract, self._ends[index]
+        first = max(contract.input_records, contract.input_records_first)
+        seen = contract.input_records if index else first
         data: dict[str, Any] = {}
-        for one, known in records.items():
+        for one, known in self.records.items():
             window = [msgspec.structs.asdict(record) for record in known[max(0, end - seen) : end]]
             payload, fault = encode_model_input(
                 contract, list(map(contract.raw_input_type.model_validate, window))
@@ -101,8 +126,17 @@ def make_ticks(contract: CrunchContract, candles: Path | None, subject: str, rou
             if fault:
                 raise OperatorError(f"the contract cannot make an input: {fault}")
             data[one] = msgspec.json.decode(payload)
-        at = max(known[end - 1].at for known in records.values())
-        ticks.append(Tick(subject, at, data if together else data[subject]))
+        at = max(known[end - 1].at for known in self.records.values())
+        return Tick(self._subject, at, data if len(data) > 1 else data[self._subject])
+
+
+def make_ticks(contract: CrunchContract, candles: Path | None, subject: str, rounds: int) -> Ticks:
+    """The ticks of `rounds` consecutive minutes, made as the node makes them. Raises OperatorError."""
+    first = max(contract.input_records, contract.input_records_first)
+    together = next((one.scope.together for one in contract.schedules() if one.scope.name == subject), ())
+    records = {one: _records(candles, one, first + rounds - 1) for one in together or (subject,)}
+    ticks = Ticks(contract, subject, records, rounds)
+    _ = ticks[0]  # what the contract cannot make is told before a model is begun
     return ticks
 
 
@@ -124,7 +158,7 @@ async def _check_all(
     entries: list[ModelEntry],
     contract: CrunchContract,
     settings: Settings,
-    ticks: list[Tick],
+    ticks: Ticks,
     memory_mb: int,
     console: Console,
 ) -> int:
@@ -140,9 +174,41 @@ async def _check_all(
             trial = await ModelTrial(
                 entry, contract, settings.model_base_classname, ticks, limits, Path(scratch)
             ).run(advance)
+            if not trial.reason:
+                trial.checks.append(_score_of(entry, contract, settings, ticks, Path(scratch) / "score"))
         _show(trial, console)
         failed += bool(trial.reason)
     return failed
+
+
+def _score_of(
+    entry: ModelEntry, contract: CrunchContract, settings: Settings, ticks: Ticks, work_dir: Path
+) -> Check:
+    """The model's mean score over the candles of the ticks, and of those before them, as a backtest gives it."""
+    market = next(iter(ticks.records.values()))[0]
+    feed = {
+        "feed_source": market.source,
+        "feed_kind": market.kind,
+        "feed_granularity": market.granularity,
+        "feed_subjects": tuple(ticks.records),
+    }
+    plan = Plan(
+        [entry],
+        contract,
+        contract_hash(contract),
+        settings.model_copy(update=feed),
+        settings.model_base_classname,
+    )
+    result = run_backtest(plan, merge_by_time(ticks.records.values()), work_dir)
+    (line,) = result.models
+    if line.mean_units is None:
+        return Check(
+            "score", ok=True, measured="none: no truth lies within these candles; ask for more --rounds"
+        )
+    mean = line.mean_units / 10**result.score_decimals
+    return Check(
+        "score", ok=True, measured=f"mean {mean:.6f} of {line.of.scored:,} answers, as `backtest` scores"
+    )
 
 
 def _show(trial: Trial, console: Console) -> None:

@@ -31,6 +31,7 @@ from coordinator.streams.contract import CrunchContract, ScheduledPrediction
 from coordinator.streams.net.outbound import keep_this_machine_from_proxies
 from coordinator.streams.predictions.calls import NONE
 from coordinator.streams.predictions.judging import check_output
+from coordinator.streams.predictions.sendable import VariantError
 from coordinator.streams.predictions.stage import BUDGET_SHARE
 
 HOST = "127.0.0.1"
@@ -184,7 +185,7 @@ class ModelTrial:
     def _judge(self, answer: Any) -> int:
         try:
             output = variants.decode_answer(answer, self._contract.output_max_bytes)
-        except variants.VariantError as error:
+        except VariantError as error:
             raise FaultFoundError(f"its answer cannot be read: {error}") from error
         plain, fault = check_output(output, self._contract.output_type, self._contract.output_max_bytes)
         if plain is None:

@@ -10,6 +10,7 @@ from typing import Any
 
 from coordinator.infra.models.host import variants
 from coordinator.streams.ports import ModelReply, Outcome
+from coordinator.streams.predictions.sendable import VariantError
 
 BY_CODE = {
     "DEADLINE_EXCEEDED": Outcome.DEADLINE,
@@ -52,7 +53,7 @@ def reply_from_response(
         return ModelReply(model_id, deployment_id, Outcome.OK, exec_time_us=exec_time_us)
     try:
         output = variants.decode_answer(response.methodResponse, output_max_bytes)
-    except variants.VariantError as error:
+    except VariantError as error:
         too_big = isinstance(error, variants.AnswerTooBigError)
         outcome = Outcome.TOO_BIG if too_big else Outcome.BAD_OUTPUT
         return ModelReply(

@@ -26,7 +26,7 @@ from coordinator.infra.models.host.discovery import (
 )
 from coordinator.infra.models.host.limits import die_with_parent, limit_resources
 from coordinator.infra.models.host.refusals import told
-from coordinator.streams.predictions.sendable import sendable
+from coordinator.streams.predictions.sendable import as_json, sendable
 
 LENGTH = struct.Struct(">I")
 ModelFault = (Exception, SystemExit)
@@ -57,10 +57,11 @@ class Answered(msgspec.Struct, frozen=True):
 
 
 def packed(value: Any) -> str:
-    """A model's answer as JSON, in which a bool alone is a number, as on the node's wire. Raises ValueError, TypeError,
-    RecursionError for what cannot be sent.
+    """A model's answer as JSON, in which a bool alone is a number, as on the node's wire. Raises VariantError for what
+    cannot be sent.
     """
-    return json.dumps(sendable(value))
+    value = sendable(value)
+    return as_json(value) if isinstance(value, dict | list) else json.dumps(value)
 
 
 def send(fd: int, message: bytes) -> None:

@@ -26,7 +26,7 @@ from coordinator.streams.log.reasons import as_reason
 from coordinator.streams.ports import ModelInfo, ModelNotice, ModelReply, Outcome
 from coordinator.streams.predictions.calls import Calls
 from coordinator.streams.predictions.judging import Answers, judge
-from coordinator.streams.predictions.sendable import sendable
+from coordinator.streams.predictions.sendable import as_json, sendable
 
 Replies = Mapping[str, Mapping[str, ModelReply]]
 """model_id -> scope_key -> reply."""
@@ -218,6 +218,6 @@ def _called(
 
 
 def as_sent(value: Any) -> Any:
-    """What a model returned, as it arrives at the node. Raises ValueError, TypeError for what cannot be sent."""
+    """What a model returned, as it arrives at the node. Raises VariantError for what cannot be sent."""
     value = sendable(value)
-    return json.loads(json.dumps(value)) if isinstance(value, dict | list) else value
+    return json.loads(as_json(value)) if isinstance(value, dict | list) else value

@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -45,6 +46,8 @@ class Bench:
         self.rows: dict[str, Callable[[], list[Row]]] = {
             "scoring": self.scoring,
             "whole_rounds": self.whole_rounds,
+            "backtest": self.backtest,
+            "plan": self.plan,
             "replay": self.replay,
             "predictions": self.predictions,
             "models": self.models,
@@ -115,6 +118,45 @@ class Bench:
                 figures=msgspec.structs.asdict(cost),
             )
         ]
+
+    def backtest(self) -> list[Row]:
+        """A backtest of one example model."""
+        found = self._in_memory("backtest", self.sizes.backtest_rounds, 1)
+        whole = found["ms"] + found["model_ms"]
+        grown = found["end_mb"] - found["third_mb"]
+        return [
+            Row(
+                path=f"backtest of one example model, {self.sizes.backtest_rounds:,} rounds, in CPU time",
+                reached=f"{found['ms']:.2f} ms a round and {found['model_ms']:.2f} of the model's process; "
+                f"memory {found['end_mb']:.0f} MB (+{grown:.0f} since the first third)",
+                aim=f"<= 0.23 ms together, memory flat (+ {GROWTH_MB_MAX} MB)",
+                ratio=found["bare_ms"] / whole,
+                verdict=verdict(whole <= 0.23, grown <= GROWTH_MB_MAX),
+                figures=found,
+            )
+        ]
+
+    def plan(self) -> list[Row]:
+        """A rule change over a recorded log."""
+        found = self._in_memory("plan", self.sizes.plan_rounds, self.sizes.plan_models)
+        return [
+            Row(
+                path=f"plan of a rule change, {self.sizes.plan_models} models, {found['predictions']:,} predictions",
+                reached=f"{found['per_second']:,.0f} predictions/s of CPU",
+                aim=">= 50,000/s",
+                ratio=found["per_second"] / found["bare_per_second"],
+                verdict=verdict(found["per_second"] >= 50_000),
+                figures=found,
+            )
+        ]
+
+    def _in_memory(self, what: str, rounds: int, models_count: int) -> dict[str, Any]:
+        """The figures of `in_memory.py`, in a process of its own."""
+        child = self.world.child(
+            what, [what, str(rounds), str(models_count)], {}, script=BENCH / "in_memory.py"
+        )
+        found = child.wait_for("measured", seconds=1800)
+        return {key: value for key, value in found.items() if key != "event"}
 
     def replay(self) -> list[Row]:
         """`coordinator replay` over the scored log."""

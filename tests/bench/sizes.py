@@ -26,6 +26,9 @@ class Sizes(msgspec.Struct, frozen=True):
     node_seconds: float
     restart_minutes: int
     restart_age: int
+    backtest_rounds: int
+    plan_rounds: int
+    plan_models: int
 
 
 FULL = Sizes(
@@ -45,6 +48,9 @@ FULL = Sizes(
     node_seconds=30.0,
     restart_minutes=600,
     restart_age=100,
+    backtest_rounds=8_640,
+    plan_rounds=1_440,
+    plan_models=100,
 )
 QUICK = Sizes(
     quick=True,
@@ -63,4 +69,7 @@ QUICK = Sizes(
     node_seconds=3.0,
     restart_minutes=60,
     restart_age=2,
+    backtest_rounds=120,
+    plan_rounds=60,
+    plan_models=3,
 )

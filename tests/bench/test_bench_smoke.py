@@ -17,6 +17,8 @@ SECONDS_MAX = 180
 NAMES = (
     "scoring",
     "whole_rounds",
+    "backtest",
+    "plan",
     "replay",
     "predictions",
     "models",

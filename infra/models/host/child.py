@@ -33,6 +33,7 @@ from coordinator.infra.models.host.discovery import (
 from coordinator.infra.models.host.limits import CallClock, limit_resources
 from coordinator.infra.models.host.refusals import told
 from coordinator.infra.processes.fork_server import forked
+from coordinator.streams.predictions.sendable import VariantError
 
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 THREADS = 3  # one for the model; the others keep health and "busy" answers prompt
@@ -85,7 +86,7 @@ class DynamicSubclassServicer:
             positional = variants.decode_arguments(request.instanceArguments)
             keywords = variants.decode_keywords(request.instanceKwArguments)
             model_class = find_model_class(self._folder, import_base_class(request.className))
-        except (UnknownBaseClassError, variants.VariantError) as error:
+        except (UnknownBaseClassError, VariantError) as error:
             return _status("INVALID_ARGUMENT", str(error))
         except BadImplementationError as error:
             return _status("BAD_IMPLEMENTATION", str(error))
@@ -112,7 +113,7 @@ class DynamicSubclassServicer:
         try:
             positional = variants.decode_arguments(request.methodArguments)
             keywords = _known(method, variants.decode_keywords(request.methodKwArguments))
-        except variants.VariantError as error:
+        except VariantError as error:
             return _status("INVALID_ARGUMENT", str(error)), None
         try:
             return _status("SUCCESS"), variants.encode(method(*positional, **keywords))

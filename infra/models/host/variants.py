@@ -17,17 +17,13 @@ from typing import Any
 from model_runner_client.grpc.generated.commons_pb2 import Argument, KwArgument, Variant, VariantType
 
 from coordinator.streams.predictions.answer_size import answer_size_fault
-from coordinator.streams.predictions.sendable import INT_BITS, sendable
+from coordinator.streams.predictions.sendable import INT_BITS, VariantError, as_json, sendable, utf8
 
 KEY_CHARS_SHOWN = 50
 MESSAGE_BYTES_MAX = 2 * 4_000_000 + 1024
 """What a channel to a model takes in one message: the largest answer that a contract may record, 4 MB, with a blank for
 each of its bytes. gRPC's own limit, 4 MiB, would refuse answers that are smaller once their blanks are gone."""
 MESSAGE_OPTION = ("grpc.max_receive_message_length", MESSAGE_BYTES_MAX)
-
-
-class VariantError(ValueError):
-    """A value that the protocol cannot carry, or bytes that are not what their type says."""
 
 
 class AnswerTooBigError(VariantError):
@@ -40,10 +36,7 @@ def encode(value: Any) -> Variant:
     NaN and infinity pass, also inside a dict, as they do with the hosted runner: the reader checks.
     Raises VariantError for anything else (tuple, set, bytes, objects, wider integers).
     """
-    try:
-        value = sendable(value)
-    except ValueError as error:
-        raise VariantError(str(error)) from None
+    value = sendable(value)
     if value is None:
         return Variant(type=VariantType.NONE, value=b"")
     if isinstance(value, float):
@@ -52,12 +45,8 @@ def encode(value: Any) -> Variant:
         packed = value.to_bytes(INT_BITS // 8, byteorder="little", signed=True)
         return Variant(type=VariantType.INT, value=packed)
     if isinstance(value, str):
-        return Variant(type=VariantType.STRING, value=_utf8(value))
-    try:
-        text = json.dumps(value)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise VariantError(f"a {type(value).__name__} that is not JSON: {error}") from error
-    return Variant(type=VariantType.JSON, value=text.encode())
+        return Variant(type=VariantType.STRING, value=utf8(value))
+    return Variant(type=VariantType.JSON, value=as_json(value).encode())
 
 
 def decode(variant: Variant, *, each_key_once: bool = True) -> Any:
@@ -123,10 +112,3 @@ def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
         raise VariantError(f"the key {twice[:KEY_CHARS_SHOWN]!r} stands twice in one object")
     return values
-
-
-def _utf8(text: str) -> bytes:
-    try:
-        return text.encode()
-    except UnicodeEncodeError as error:
-        raise VariantError(f"text that is not valid Unicode: {error}") from error

@@ -99,6 +99,8 @@ def test_a_good_model_is_ready_to_submit(tmp_path: Path):
     assert "FAULT" not in result.output
     assert "mine: ready to submit" in result.output
     assert "3 rounds on the made-up market, BTCUSDT" in result.output
+    (score,) = [line for line in result.output.splitlines() if " score " in line]
+    assert "of 121 answers" in score
 
 
 def test_the_example_models_are_all_ready_with_candles_of_a_file(tmp_path: Path):

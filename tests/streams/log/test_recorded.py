@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import msgspec
 import pytest
@@ -138,11 +138,13 @@ def test_a_state_is_due_by_the_bytes_of_what_was_decided_since():
 
 
 @pytest.fixture
-def often(monkeypatch: pytest.MonkeyPatch) -> None:
-    """States are recorded every few decisions, in several parts."""
+def often(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """States are recorded every few decisions, in several parts. No market is kept for other tests that has them."""
     monkeypatch.setattr(recorded, "EVERY_BYTES_MIN", 2000)
     monkeypatch.setattr(recorded, "EVERY_STATES", 1)
     monkeypatch.setattr(recorded, "PART_BYTES_MAX", 700)
+    yield
+    test_crash_chain.market.cache_clear()
 
 
 def states_in(log: MemoryLog, topic: str) -> int:

@@ -1,0 +1,165 @@
+"""A backtest's models, in processes behind pipes, come to what the model host's come to: the same folders, both ways.
+
+The host is real, with real gRPC: each model is asked over it and in a backtest's process, with the same inputs, and
+both answers are judged by the node's own function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from tests.infra.models.stage import HEAD, OpenStage, Stage, write_model
+from tests.streams.build import DEFAULT, T0
+
+from coordinator.infra.models.host.folder import models_of
+from coordinator.infra.models.host.process import Limits
+from coordinator.streams.backtest.models import ProcessModels
+from coordinator.streams.engine import candles, play
+from coordinator.streams.engine.models import judged
+from coordinator.streams.events import (
+    AnswerEntry,
+    InputReceived,
+    InputReceivedData,
+    RosterEntry,
+    RoundOpened,
+    RoundOpenedData,
+)
+from coordinator.streams.ports import ModelReply, Outcome
+from coordinator.streams.predictions.calls import Calls
+
+CONTRACT = DEFAULT.model_copy(update={"deadline_seconds": 2.0, "output_max_bytes": 1000})
+ROUNDS = 3
+MODELS = {
+    "keeps_state": "self.n = getattr(self, 'n', 0) + 1; return {'value': self.n / 10}",
+    "keeps_a_file": "open('kept', 'a').write('1'); return {'value': len(open('kept').read()) / 10}",
+    "prints": "print('x' * 100_000); return {'value': 0.5}",
+    "changes_what_it_was_given": "return {'value': 0.5} if self.latest_data()['candles'].append(1) is None else None",
+    "raises": "raise KeyError('gone')",
+    "gives_up": "raise SystemExit(4)",
+    "nan": "return {'value': float('nan')}",
+    "infinity": "return {'value': 1e999}",
+    "none": "return None",
+    "a_tuple": "return (1, 2)",
+    "a_bare_number": "return 1",
+    "true": "return True",
+    "text_of_half_a_letter": "return '\\ud800'",
+    "a_numpy_number": "import numpy; return {'value': numpy.float32(0.5)}",
+    "too_wide": "return 2**70",
+    "text": "return 'up'",
+    "other_keys": "return {'price': 1.0}",
+    "a_word": "return {'value': 'much'}",
+    "half_a_letter": "return {'value': 0.1, 'why': '\\ud800'}",
+    "large": "return {'value': 'x' * 100_000}",
+    "hangs": "import time; time.sleep(60)",
+    "crashes": "import os; os._exit(3)",
+}
+SURVIVE = MODELS.keys() - {"hangs", "crashes"}
+Ended = Mapping[str, tuple[str, str, str, str | None]]
+"""model id -> (status, output as JSON, reason, fault)"""
+
+
+def source(predict: str) -> str:
+    return f"""{HEAD}
+class Model(TrackerBase):
+    def tick(self, data):
+        self.data = data
+
+    def latest_data(self):
+        return self.data
+
+    def predict(self, subject, horizon_seconds, step_seconds):
+        {predict}
+"""
+
+
+def inputs() -> list[InputReceivedData]:
+    """The first ones of a market, as the node cuts it."""
+    played = play(CONTRACT, candles([100, 101, 99, 100], start_ms=T0), {})
+    return [one.data for one in played.engine.log.events("inputs") if isinstance(one, InputReceived)][:ROUNDS]
+
+
+def opened_for(data: InputReceivedData, names: list[str]) -> RoundOpened:
+    return RoundOpened(
+        id=f"{data.input_id}:opened",
+        at=data.point,
+        data=RoundOpenedData(
+            input_id=data.input_id,
+            roster=[RosterEntry(model_id=name, deployment_id=f"{name}-1") for name in names],
+            scope_keys=[scope.scope_key for scope in data.scopes],
+            clock=data.point,
+            contract_hash=data.contract_hash,
+            models_seq=1,
+        ),
+    )
+
+
+def ended(entries: list[AnswerEntry]) -> Ended:
+    """What happened to its process each says in its own words, the other reasons word for word."""
+    return {
+        one.model_id: (
+            one.status,
+            bytes(one.output).decode(),
+            one.reason if one.model_id in SURVIVE else one.reason.partition(":")[0],
+            one.fault,
+        )
+        for one in entries
+    }
+
+
+def by_backtest(tmp_path: Path, rounds: list[InputReceivedData]) -> list[Ended]:
+    models = ProcessModels(
+        models_of(tmp_path / "models"),
+        "coordinator.scaffolds.challenge.tracker.TrackerBase",
+        tmp_path / "work",
+    )
+    contract = CONTRACT.model_copy(update={"model_strikes_max": 100})
+    models.start()
+    try:
+        found = []
+        for data in rounds:
+            answers = models.answers(opened_for(data, sorted(MODELS)), data, contract, Calls(data, contract))
+            (entries,) = answers.values()
+            found.append(ended(list(entries)))
+        return found
+    finally:
+        models.close()
+
+
+async def by_host(stage: Stage, rounds: list[InputReceivedData]) -> list[Ended]:
+    found = []
+    for number, data in enumerate(rounds):
+        names = sorted(MODELS) if number == 0 else sorted(SURVIVE)
+        calls = Calls(data, CONTRACT)
+        ticked = await stage.gateway.call("tick", calls.tick(""), 10.0, names)
+        assert {one.outcome for one in ticked.values()} == {Outcome.OK}
+        ((scope, values),) = calls.predicts("")
+        replies = await stage.gateway.call(
+            "predict", values, 10.0 if number else 4.0, names, CONTRACT.output_max_bytes
+        )
+        by_scope: dict[str, dict[str, ModelReply]] = {
+            name: {scope.scope_key: reply} for name, reply in replies.items()
+        }
+        (entries,) = judged(opened_for(data, names), data, CONTRACT, by_scope).values()
+        found.append(ended(list(entries)))
+    return found
+
+
+async def test_each_kind_of_model_comes_to_the_same_in_a_backtest_and_at_the_host(
+    tmp_path: Path, open_stage: OpenStage
+):
+    for name, predict in MODELS.items():
+        write_model(tmp_path / "models", name, source(predict))
+    rounds = inputs()
+    assert len(rounds) == ROUNDS
+    stage = await open_stage(tmp_path / "models", Limits(memory_limit_mb=1024))
+    await stage.seen(*MODELS)
+    at_the_host = await by_host(stage, rounds)
+    in_a_backtest = by_backtest(tmp_path, rounds)
+    assert in_a_backtest[0] == at_the_host[0]
+    for number in range(1, ROUNDS):
+        assert {name: in_a_backtest[number][name] for name in SURVIVE} == at_the_host[number]
+    assert at_the_host[2]["keeps_state"][:2] == ("PENDING", '{"value":0.3}')
+    statuses = {name: one[0] for name, one in at_the_host[0].items()}
+    assert {name for name, status in statuses.items() if status == "ABSENT"} == {"hangs", "crashes"}
+    assert statuses["raises"] == statuses["nan"] == statuses["large"] == "FAILED"
