@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from types import SimpleNamespace
 
 import httpx
@@ -53,18 +54,24 @@ def log():
     return busy_log()
 
 
-@pytest.fixture
-def parts(tmp_path, log):
+@contextmanager
+def parts_over(folder, log):
     """What an application is made over: `.settings`, `.stage`, `.projector`, `.read`."""
-    settings = Settings(data_dir=tmp_path)
-    read = open_read_models(tmp_path, "cluster", log.crunch_id)
+    settings = Settings(data_dir=folder)
+    read = open_read_models(folder, "cluster", log.crunch_id)
     projector = Projector(settings, read)
-    fold_into(projector.folder, log)
+    fold_into(projector.folder, log, commit_every=100)
     projector._started = True
     yield SimpleNamespace(
         settings=settings, read=read, projector=projector, stage=ScriptedStage(projector, log)
     )
     read.close()
+
+
+@pytest.fixture
+def parts(tmp_path, log):
+    with parts_over(tmp_path, log) as made:
+        yield made
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import httpx
 import pytest
+from tests.api.conftest import parts_over
+from tests.logs import busy_log
 from tests.waiting import limit
 
 from coordinator.api.access import BODY_BYTES_MAX, HEADERS, Rules, key_of, scope_needed
@@ -19,6 +21,13 @@ KEYS = {scope: make_entry(f"k{scope.value}", scope, "s" * 43) for scope in Scope
 CONFIRM = "/reports/checkpoints/none/confirm"
 RELEASE = "/reports/checkpoints/none/release"
 OPEN = "open"
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """One for all doors: nothing of it is written here."""
+    with parts_over(tmp_path_factory.mktemp("doors"), busy_log()) as made:
+        yield made
 
 
 @pytest.fixture
@@ -238,10 +247,10 @@ async def test_metrics_count_by_template_never_by_path(door):
     assert 'coordinator_predictions{status="scored"}' in text
 
 
-async def test_ready_is_when_all_is_folded(door, parts):
+async def test_ready_is_when_all_is_folded(door, parts, monkeypatch):
     async with door() as client:
         assert (await client.get("/readyz")).status_code == 200
-        parts.projector._ends["scores"] = 10**9
+        monkeypatch.setitem(parts.projector._ends, "scores", 10**9)
         assert (await client.get("/readyz")).status_code == 503
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from tests import forked
 from tests.waiting import LIMIT_SECONDS
 
 from coordinator.scaffolds.render import render
@@ -45,7 +46,7 @@ def command(*arguments: object) -> list[str]:
 
 def coordinator(folder: Path, *arguments: object, **environment: str) -> subprocess.CompletedProcess[str]:
     """`coordinator ...` in a folder."""
-    return run(folder, command(*arguments), **environment)
+    return forked.run([*map(str, arguments)], env=clean_environment(COLUMNS="200", **environment), cwd=folder)
 
 
 def run(folder: Path, command: list[str], **environment: str) -> subprocess.CompletedProcess[str]:
