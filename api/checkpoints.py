@@ -130,7 +130,9 @@ def router(wallets: WalletsFile) -> APIRouter:
 
     @routes.get("/reports/checkpoints/{checkpoint_id}/emission", response_model=Emission, responses=HELD)
     async def emission(read: Reading, checkpoint_id: CheckpointId) -> Response:
-        """The raw emission (frac64): exactly the bytes over which its sha256 was taken."""
+        """The raw emission (frac64): exactly the bytes over which its sha256 was taken. Prizes for earlier checkpoints
+        are not in it; `X-Credits-Beside` has their sum in whole micro-USDC.
+        """
         row = _find(read, checkpoint_id)
         if not payable(row):
             return problem(409, NOT_PAYABLE, state=row.status, reason=row.reason)
@@ -139,7 +141,7 @@ def router(wallets: WalletsFile) -> APIRouter:
         return Response(
             canonical_json(row.checkpoint.emission),
             media_type="application/json",
-            headers={"X-Emission-Sha256": row.checkpoint.emission_sha256},
+            headers={"X-Emission-Sha256": row.checkpoint.emission_sha256, **_beside(row)},
         )
 
     @routes.get(
@@ -147,7 +149,8 @@ def router(wallets: WalletsFile) -> APIRouter:
     )
     async def emission_for_cli(read: Reading, checkpoint_id: CheckpointId) -> Response:
         """Percentages by wallet that sum to exactly 100. A model without a wallet keeps its id: such ids stand in
-        `X-Unmapped-Models` (percent-encoded, by commas; `X-Unmapped-Models-Count` counts them all).
+        `X-Unmapped-Models` (percent-encoded, by commas; `X-Unmapped-Models-Count` counts them all). Prizes for earlier
+        checkpoints are not in it; `X-Credits-Beside` has their sum in whole micro-USDC.
         """
         row = _find(read, checkpoint_id)
         if not payable(row):
@@ -159,6 +162,7 @@ def router(wallets: WalletsFile) -> APIRouter:
         except OperatorError as error:
             return problem(409, f"{error}; no payment is handed out by a mapping that is in doubt")
         answer = json_answer(body)
+        answer.headers.update(_beside(row))
         if unmapped:
             answer.headers["X-Unmapped-Models"] = _header_list(unmapped)
             answer.headers["X-Unmapped-Models-Count"] = str(len(unmapped))
@@ -211,6 +215,12 @@ def _latest(read: Readable) -> CheckpointRow:
     if row is None:
         raise HTTPException(404, "no checkpoint has been offered yet")
     return row
+
+
+def _beside(row: CheckpointRow) -> dict[str, str]:
+    """A header for what must be paid beside the emission, where there is anything."""
+    total = sum(sum(credit.prizes.values()) for credit in row.checkpoint.credits)
+    return {"X-Credits-Beside": str(total)} if total else {}
 
 
 def _header_list(ids: list[str]) -> str:

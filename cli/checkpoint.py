@@ -341,3 +341,6 @@ def _command(
     )
     tx_hash = f", transaction {after['tx_hash']}" if after["tx_hash"] else ""
     typer.echo(f"checkpoint {after['id']} {moved}{tx_hash}")
+    if after["meta"]["credits"] and after["status"] == "SUBMITTED":
+        said = "it carries prizes for earlier checkpoints too, which no emission has: `show ID --as prizes` has them"
+        typer.echo(said, err=True)

@@ -20,7 +20,7 @@ from coordinator.streams.contract import CrunchContract
 from coordinator.streams.contract.emission import emission_sha256
 from coordinator.streams.contract.terms import in_force
 from coordinator.streams.engine.amended import AmendedFeed
-from coordinator.streams.engine.log import MemoryLog
+from coordinator.streams.engine.log import LogReader, MemoryLog
 from coordinator.streams.engine.plan import Standing, asked_otherwise, standings
 from coordinator.streams.engine.rerun import recorded_terms, rerun
 from coordinator.streams.events import (
@@ -133,7 +133,8 @@ def recompute(
     """
     start, end = parent.period_start, parent.period_end
     recorded, again = _Run(start, end), _Run(start, end)
-    for decision in log.decisions("inputs"):
+    reader = LogReader(log, "inputs")
+    while (decision := reader.next()) is not None:
         recorded.take(decision)
     _run(log, again, contracts, crunch_id, parent, AmendedFeed(log, records).amended, rules, progress)
     if not again.closed:

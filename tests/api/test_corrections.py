@@ -114,6 +114,11 @@ async def test_what_the_chain_takes_is_as_without_credits(api, log):
     parent = await corrected(api, log)
     one = await carrier(api, log, parent, {"gone": 3, "m4": 7})
     emission = await api.get(f"/reports/checkpoints/{one}/emission")
+    for path in ("emission", "emission/cli-format"):
+        answer = await api.client.get(f"/reports/checkpoints/{one}/{path}")
+        assert answer.headers["X-Credits-Beside"] == "10"
+        before = await api.client.get(f"/reports/checkpoints/{parent}/{path}")
+        assert "X-Credits-Beside" not in before.headers
     assert [reward["reward_pct"] for reward in emission["cruncher_rewards"]] == [500_000_000, 500_000_000]
     body, _ = cli_format(api.read.checkpoints.get(one), api.read.checkpoints, {})
     assert sum(float(bytes(share)) for share in body["crunchEmission"].values()) == 100

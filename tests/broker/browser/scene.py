@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 from tests.logs import CONTRACT_HASH, HOUR_MS, MINUTE_MS, START_MS, TX_HASH, UNIT, LogBuilder
 
 from coordinator.streams import events as ev
@@ -99,6 +100,25 @@ def add_snapshots(log: LogBuilder, names: list[str], hour: int, rounds: int) -> 
         add_checkpoint(log, names, hour - 5)
 
 
+def correct_first(log: LogBuilder, names: list[str]) -> ev.Credits:
+    """The first checkpoint is corrected; what the second one carries for it."""
+    first = ids.checkpoint_id(log.crunch_id, START_MS, START_MS + 6 * HOUR_MS)
+    models = [
+        ev.ModelCorrection(model_id=names[0], paid=9_000, due=8_000),
+        ev.ModelCorrection(model_id=names[1], paid=0, due=1_000),
+    ]
+    said = ev.CheckpointCorrectedData(
+        correction_id="correction/1", checkpoint_id=first, total_prize=10_000, models=models,
+        reason="the close of 00:07 was wrong", command_id="c",
+    )  # fmt: skip
+    log.append(
+        "checkpoints", ev.CheckpointCorrected(id="correction/1:c", at=START_MS + 11 * HOUR_MS, data=said)
+    )
+    return ev.Credits(
+        correction_id="correction/1", checkpoint_id=first, reason=said.reason, prizes={names[1]: 1_000}
+    )
+
+
 def add_checkpoint(log: LogBuilder, names: list[str], hour: int) -> None:
     """Periods of six hours: the first is paid, the second on its way, the third withheld, the rest offered."""
     order = sorted((i for i in range(len(names)) if i != 8), key=lambda i: -skill(i, hour + 3))
@@ -109,6 +129,8 @@ def add_checkpoint(log: LogBuilder, names: list[str], hour: int) -> None:
     keys = {names[i]: round(skill(i, hour + 3) * UNIT) for i in order}
     data = log.checkpoint_data(hour * HOUR_MS, shares, keys)
     number, at = hour // 6, data.period_end
+    if number == 1:
+        data = msgspec.structs.replace(data, credits=[correct_first(log, names)])
     if number == 2:
         held = ev.CheckpointWithheldData(
             reason="scores do not add up: 2 predictions of m0003 have no end", checkpoint=data

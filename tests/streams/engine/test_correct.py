@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import random
+
 import msgspec
 import pytest
-from tests.streams.build import MINUTE
+from tests.memory_log import Author
+from tests.streams.audit.test_mutations import topics_of
+from tests.streams.build import MINUTE, T0, configured, gap_closed, gap_found, record, tick
 from tests.streams.engine.test_plan import (
     NEW,
     OLD,
@@ -14,12 +19,20 @@ from tests.streams.engine.test_plan import (
     terms_of,
 )
 
+from coordinator.streams.audit.checkpoint import check_log
+from coordinator.streams.audit.facts import TOPICS_READ, Chain
 from coordinator.streams.contract import CrunchContract, ScheduledPrediction
 from coordinator.streams.engine import Engine, Functions
 from coordinator.streams.engine.amended import AmendedFeed
 from coordinator.streams.engine.correct import NewRules, recompute
 from coordinator.streams.engine.log import MemoryLog
-from coordinator.streams.events import CheckpointOpened, CheckpointWithheld, FeedRecordReceived
+from coordinator.streams.events import (
+    CheckpointOpened,
+    CheckpointWithheld,
+    CorrectCheckpoint,
+    CorrectCheckpointData,
+    FeedRecordReceived,
+)
 from coordinator.streams.log.errors import OperatorError
 
 POOL = 1_000_000_000
@@ -54,10 +67,10 @@ def checkpoints(log):
     ]
 
 
-def recomputed(log, number=0, contract=PAID_BY, key=OLD, **options):
+def recomputed(log, number=0, contract=PAID_BY, key=OLD, crunch_id="engine", **options):
     parent = checkpoints(log)[number]
     return parent, recompute(
-        log, parent, {key: contract}.__getitem__, crunch_id="engine", total_prize=POOL, **options
+        log, parent, {key: contract}.__getitem__, crunch_id=crunch_id, total_prize=POOL, **options
     )
 
 
@@ -221,3 +234,105 @@ def test_each_record_stands_once_at_its_own_time_with_what_it_says_in_the_end(me
     assert values_in_order(played(late), [RECORDS[SPIKE]]) == expected
     late[30] = (late[30][0], [late[30][1][0], msgspec.structs.replace(RECORDS[SPIKE], backfilled=True)])
     assert values_in_order(played(late)) == expected
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_however_a_feed_was_delivered_it_is_the_right_one_in_the_end(seed):
+    """Records late, wrong, corrected once or twice, or given by the operator alone."""
+    rng = random.Random(seed)
+    told: dict[int, list] = {one.at: [] for one in RECORDS}
+    ats, given = list(told), []
+    for number, right_one in enumerate(RECORDS[:-3]):
+        fate = rng.random()
+        if fate < 0.7 or not number:
+            told[right_one.at].append(right_one)
+            continue
+        later = ats[number + 1 :]
+        if fate < 0.8:  # late, and perhaps wrong at first
+            first, second = sorted(rng.sample(later, 2))
+            wrong = rng.random() < 0.5
+            told[first].append(spoilt(right_one) if wrong else right_one)
+            if wrong:
+                told[second].append(msgspec.structs.replace(right_one, revision=1))
+        elif fate < 0.95:  # in time and wrong
+            told[right_one.at].append(spoilt(right_one))
+            first, second = sorted(rng.sample(later, 2))
+            told[first].append(msgspec.structs.replace(spoilt(right_one, "77.00"), revision=1))
+            told[second].append(msgspec.structs.replace(right_one, revision=2))
+        else:
+            told[right_one.at] += [spoilt(right_one)] * (rng.random() < 0.5)
+            given.append(right_one)
+    for right_one in RECORDS[-3:]:
+        told[right_one.at].append(right_one)
+    log = played(sorted(told.items()))
+    expected = [(one.at, one.values["close"]) for one in RECORDS]
+    assert sorted(values_in_order(log, given)) == expected
+
+
+def test_a_hole_that_was_filled_completely_is_none_and_one_that_stays_is():
+    """Trades have no cadence: only what a source says tells a hole from a quiet hour."""
+    of = {"kind": "tick", "granularity": "1s"}
+    log = MemoryLog()
+    author = Author(log, "feeds")
+    author.write(configured(), record(T0, **of, ts_event=T0), tick(T0))
+    author.write(gap_found(T0, T0 + 5 * MINUTE, **of), tick(T0 + 5 * MINUTE))
+    late = record(T0 + 2 * MINUTE, **of, ts_event=T0 + 2 * MINUTE, backfilled=True)
+    author.write(
+        late, gap_closed(T0, T0 + 5 * MINUTE, T0 + 9 * MINUTE, complete=True, **of), tick(T0 + 9 * MINUTE)
+    )
+    author.write(gap_found(T0 + 9 * MINUTE, T0 + 12 * MINUTE, **of), tick(T0 + 12 * MINUTE))
+    amended = AmendedFeed(log)
+    told = [[type(event).__name__ for event in amended.amended(one.events)] for one in log.decisions("feeds")]
+    assert told == [
+        ["CrunchConfigured", "FeedRecordReceived", "ClockTicked"],
+        ["FeedRecordReceived", "ClockTicked"],
+        ["FeedGapClosed", "ClockTicked"],
+        ["FeedGapFound", "ClockTicked"],
+    ]
+
+
+# --- a whole node ---------------------------------------------------------------------------------------
+
+
+def corrected_log():
+    """A node that pays, is told that it paid wrongly, and pays the next period with what it owes."""
+    told = instants([spoilt(one) if n == SPIKE else one for n, one in enumerate(RECORDS)])
+    place = 2 * PERIOD_ROUNDS - 9
+    told[place] = (told[place][0], [msgspec.structs.replace(RECORDS[SPIKE], revision=1), *told[place][1]])
+    models = {"one": Moody(0), "two": Moody(4), "calm": lambda data, call: {"value": 0.03}}
+    engine = Engine({OLD: PAID_BY}.__getitem__, Functions(models))
+    engine.configure(terms_of(PAID_BY, OLD))
+    for number, (at, records) in enumerate(told):
+        engine.feed(at, records)
+        if number == place:
+            parent, result = recomputed(engine.log)
+            data = CorrectCheckpointData(
+                checkpoint_id=parent.checkpoint_id,
+                total_prize=POOL,
+                models=result.corrections,
+                reason="a wrong close",
+            )
+            engine.command(CorrectCheckpoint(id="correct", at=at, data=data))
+    return engine.log
+
+
+def test_a_corrected_node_holds_when_all_of_it_is_computed_again():
+    """`verify-e2e` over the checkpoint that carries credits, and over the ones around it."""
+    log = corrected_log()
+    assert [len(one.credits) for one in checkpoints(log)] == [0, 1, 0, 0]
+    said = [steps_of(log, one)["emission"] for one in checkpoints(log)]
+    owed = sum(checkpoints(log)[1].credits[0].prizes.values())
+    assert [f"{owed:,} micro-USDC on top" in text for text in said] == [False, True, False, False]
+
+
+def steps_of(log, checkpoint):
+    chain = Chain(
+        {topic: log.decisions(topic) for topic in TOPICS_READ},
+        (checkpoint.period_start, checkpoint.period_end),
+    )
+
+    async def walk():
+        steps = check_log(topics_of(log), chain, checkpoint, {OLD: PAID_BY}.__getitem__, "engine")
+        return {step: text async for step, text in steps}
+
+    return asyncio.run(walk())
