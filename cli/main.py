@@ -56,6 +56,10 @@ COMMANDS = {
         "rules_apply:apply",
         "Put the rules of a plan in force from the end of the running checkpoint period on.",
     ),
+    "simulate": (
+        "simulate:simulate",
+        "Run the whole node in memory, without Kafka, under faults drawn from a seed; then check that all holds.",
+    ),
     "topology": (
         "topology:topology",
         "Print the stages and topics as a table, and as a Mermaid diagram (paste it into any Markdown).",

@@ -39,16 +39,17 @@ class Scope(msgspec.Struct, frozen=True):
     completes: Callable[[Any], bool]
 
 
-async def redo(stage: AnyStage, topics: Topics, scope: Scope, step: str) -> int:
+async def redo(stage: AnyStage, topics: Topics, scope: Scope | None, step: str) -> int:
     """Decide the decisions of the period again, and compare them; returns how many there are.
 
-    `stage` is a new stage. Raises ChainBrokenError, which names `step`, or `feed` if a truth differs.
+    `stage` is a new stage; without a `scope` it is the whole topic. Raises ChainBrokenError, which names `step`, or
+    `feed` if a truth differs.
     """
     readers: dict[str, _Reader] = {}
     count = 0
     async for decision in topics(stage.topic, Need()):
         if not readers:
-            if not any(scope.concerns(event) for event in _of_kinds(decision, scope.kinds)):
+            if scope and not any(scope.concerns(event) for event in _of_kinds(decision, scope.kinds)):
                 stage.remember(decision)
                 continue
             readers = {source: _Reader(topics(source, stage.need[source])) for source in stage.sources}
@@ -56,8 +57,10 @@ async def redo(stage: AnyStage, topics: Topics, scope: Scope, step: str) -> int:
         _compare(stage, decision, draft, step)
         stage.remember(draft)
         count += 1
-        if any(scope.completes(event) for event in _of_kinds(decision, scope.kinds)):
+        if scope and any(scope.completes(event) for event in _of_kinds(decision, scope.kinds)):
             return count
+    if scope is None:
+        return count
     reason = f"it ends after {count} of them" if count else "it has none"
     raise ChainBrokenError(step, f"{stage.topic} lacks decisions of the period: {reason}")
 

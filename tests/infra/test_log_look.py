@@ -6,11 +6,11 @@ from types import SimpleNamespace
 
 import pytest
 from aiokafka.errors import KafkaTimeoutError
-from tests import virtual_time
 
 from coordinator.infra.log import look as log_look
 from coordinator.infra.log.look import ClusterFound, look_at_log
 from coordinator.streams.log.errors import WorldError
+from coordinator.streams.simulation import loop
 
 
 async def _nothing(*_: object) -> None:
@@ -40,10 +40,10 @@ def broker(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
 
 def test_a_broker_that_answers_the_next_client_is_asked_again(broker):
     broker.late = 2
-    assert virtual_time.run(look_at_log("127.0.0.1:1", "btc-up")).cluster_id == "cluster"
+    assert loop.run(look_at_log("127.0.0.1:1", "btc-up")).cluster_id == "cluster"
 
 
 def test_one_that_never_does_is_said_to_be_unreadable(broker):
     broker.late = 10**6
     with pytest.raises(WorldError, match=r"topics of btc-up .* cannot be read"):
-        virtual_time.run(look_at_log("127.0.0.1:1", "btc-up"))
+        loop.run(look_at_log("127.0.0.1:1", "btc-up"))

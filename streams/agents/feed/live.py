@@ -260,14 +260,17 @@ class LiveFeed:
         return answers
 
     async def _answer(self, of: Subscription) -> Answer:
-        """Read history since the subscription was last complete, or enough of it for a first input."""
+        """Read history since the subscription was last complete, and at least what a first input is made of: a record
+        that is known may have been corrected while nobody listened.
+        """
         now = self._clocks.wall_ms()  # a wrong clock asks for too much or too little, and does no other harm
         whole = self._feeds.own.whole(of)
-        if whole.last_at < 0:
-            start = now - WARM_UP_RECORDS * granularity_ms(of.granularity)
-        else:
+        start = now - WARM_UP_RECORDS * granularity_ms(of.granularity)
+        if whole.last_at >= 0:
             since = min([whole.until, *(gap.from_ms for gap in whole.gaps)])
-            start = max(since + 1, now - BACKFILL_DAYS_MAX * DAY_MS, self._feeds.own.floor_ms(of) + 1)
+            start = max(
+                min(since + 1, start), now - BACKFILL_DAYS_MAX * DAY_MS, self._feeds.own.floor_ms(of) + 1
+            )
         if self._monotonic() < self._refused_until:
             return Answer(start, now, [], failed=True)
         try:

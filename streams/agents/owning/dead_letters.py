@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 import time
+from collections.abc import Callable
 
 import structlog
 
@@ -48,9 +49,10 @@ def dead_letter(origin: str, position: str, reason: str, body: bytes, at: int) -
 class DeadLetters:
     """Takes letters from anywhere in the process, and sends them in one task (`run`)."""
 
-    def __init__(self, io: LogIO, worker: str = "") -> None:
+    def __init__(self, io: LogIO, worker: str = "", now_ms: Callable[[], int] = wall_ms) -> None:
         self._io = io
         self._worker = worker
+        self._now_ms = now_ms
         self._queue: asyncio.Queue[tuple[DeadLettered, asyncio.Future[None]]] = asyncio.Queue()
         self._left_out = 0
         self._last_left_out = ("", "")
@@ -62,7 +64,7 @@ class DeadLetters:
         """
         log.warning("dead_letter", origin=origin, position=position, reason=reason)
         durable: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        letter = dead_letter(origin, position, reason, body, wall_ms())
+        letter = dead_letter(origin, position, reason, body, self._now_ms())
         self._queue.put_nowait((letter, durable))
         return durable
 

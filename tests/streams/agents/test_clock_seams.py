@@ -11,7 +11,7 @@ import random
 from collections.abc import AsyncIterator, Sequence
 
 import pytest
-from tests import memory_io, virtual_time
+from tests import memory_io
 from tests.memory_io import MemoryLog
 
 from coordinator.infra.contracts.demo import CONTRACT
@@ -27,6 +27,7 @@ from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.log.counting import Counter
 from coordinator.streams.ports import FeedRecord, SourceHealth, Subscription
 from coordinator.streams.settings import Settings
+from coordinator.streams.simulation import loop
 from coordinator.streams.sources.generated import generated_candles
 
 MINUTE = 60_000
@@ -124,7 +125,7 @@ async def _live(log: MemoryLog, source: Exchange, until: int = START + LENGTH_MS
 
 def lived(source: Exchange, log: MemoryLog | None = None) -> MemoryLog:
     log = log or MemoryLog(batch_max=1000)
-    virtual_time.run(_live(log, source))
+    loop.run(_live(log, source))
     return log
 
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
-from tests import virtual_time
 from tests.memory_io import MemoryLog
 from tests.streams.agents.test_clock_seams import SHELF
 from tests.streams.build import seen
@@ -25,6 +24,7 @@ from coordinator.streams.log.envelope import Append, encode_append, encode_decis
 from coordinator.streams.log.errors import OperatorError, RefusedError, WorldError
 from coordinator.streams.ports import FeedRecord, Subscription
 from coordinator.streams.settings import Settings
+from coordinator.streams.simulation import loop
 from coordinator.streams.sources.catalog import source_by_name
 
 T0 = 1_677_628_800_000
@@ -53,7 +53,7 @@ async def replay(settings: Settings, source, log: MemoryLog | None = None) -> Ba
 
 def test_a_source_without_a_record_ends_the_replay_as_the_operators_to_mend():
     settings = Settings(feed_source="file", replay_from_ms=T0, replay_until_ms=T0 + 60_000)
-    why = virtual_time.run(replay(settings, Nothing()))
+    why = loop.run(replay(settings, Nothing()))
     assert isinstance(why, OperatorError)
     assert str(why) == (
         "feed source file gave no record of BTCUSDT candle 1m from 2023-03-01T00:00:00Z until 2023-03-01T00:01:00Z: "
@@ -82,7 +82,7 @@ class Refusing:
 def test_a_replay_that_cannot_be_had_is_said_and_one_that_is_refused_is_not_asked_for_at_once(error, state):
     source, log = Refusing(error), MemoryLog(batch_max=1000)
     settings = Settings(feed_source="fake", replay_days=1)
-    virtual_time.run(replay(settings, source, log))
+    loop.run(replay(settings, source, log))
     counter = Counter("feeds")
     found = (counter.read(offset, one) for offset, one in enumerate(log.records["feeds"]))
     said = [
@@ -103,7 +103,7 @@ def test_a_file_with_records_in_the_window_is_replayed(tmp_path: Path, start_ms,
     settings = Settings(
         feed_source="candles", feed_candles_file=str(file), feed_stamp="close", replay_from_ms=start_ms
     )
-    why = virtual_time.run(replay(settings, source_by_name("candles", candle_options(settings))))
+    why = loop.run(replay(settings, source_by_name("candles", candle_options(settings))))
     assert isinstance(why, OperatorError) == empty
 
 

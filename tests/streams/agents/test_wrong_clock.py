@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 import pytest
-from tests import memory_io, virtual_time
+from tests import memory_io
 from tests.given import given
 from tests.memory_io import MemoryLog
 
@@ -21,6 +21,7 @@ from coordinator.streams.inputs.stage import InputStage
 from coordinator.streams.log.counting import Counter
 from coordinator.streams.ports import FeedSource
 from coordinator.streams.settings import Settings
+from coordinator.streams.simulation import loop
 from coordinator.streams.sources.generated import GeneratedSource
 
 MINUTE, DAY = 60_000, 86_400_000
@@ -98,7 +99,7 @@ def lived(
 ) -> dict[str, list[ev.AnyEvent]]:
     """All events of `feeds` and `inputs` of twelve minutes."""
     log = MemoryLog(batch_max=1000)
-    virtual_time.run(_live(log, source, wall_ms, settings))
+    loop.run(_live(log, source, wall_ms, settings))
     return told(log)
 
 
@@ -206,7 +207,7 @@ def test_a_worker_started_with_another_granularity_goes_on_at_once_and_skips_not
             )
             await _live(log, Exchange(says=True), truth_ms, settings, until)
 
-    virtual_time.run(both())
+    loop.run(both())
     events = told(log)["inputs"]
     configured = of(events, ev.CrunchConfigured)
     assert [one.data.feed.granularity for one in configured] == [before, after]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from tests import virtual_time
+from coordinator.streams.simulation import loop
 
 
 async def a_thread_beside_an_hour_of_waiting() -> tuple[bool, float]:
@@ -16,4 +16,4 @@ async def a_thread_beside_an_hour_of_waiting() -> tuple[bool, float]:
 
 
 def test_time_does_not_jump_over_a_thread_at_work():
-    assert virtual_time.run(a_thread_beside_an_hour_of_waiting()) == (True, 3600.0)
+    assert loop.run(a_thread_beside_an_hour_of_waiting()) == (True, 3600.0)

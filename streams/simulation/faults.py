@@ -1,0 +1,289 @@
+"""The faults of a run as data: drawn from a seed, printed, kept in a file, left out one by one.
+
+Times are seconds since the run's start. The run's calm, in which the node must come to rest, begins when all are over.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Annotated
+
+import msgspec
+
+WORKERS = ("feed", "predict", "score", "checkpoint")
+TOPICS_SENT = {
+    "feed": ("feeds", "inputs"),
+    "predict": ("predictions", "models"),
+    "score": ("scores", "snapshots"),
+    "checkpoint": ("checkpoints",),
+}
+"""Worker -> the topics that it writes."""
+STAGES = {
+    "feed": ("input",),
+    "predict": ("predict",),
+    "score": ("score", "aggregate"),
+    "checkpoint": ("checkpoint",),
+}
+"""Worker -> its stages, each with a consumer group of its own."""
+
+
+class _Fault(msgspec.Struct, frozen=True, tag_field="fault", forbid_unknown_fields=True):
+    pass
+
+
+class Crash(_Fault, frozen=True, tag="crash"):
+    """The process that makes the `send`-th send to `topic` is killed in the middle of it.
+
+    Of its records on their way `landing` still reach the log, `late_seconds` later. It is started again after
+    `back_seconds`.
+    """
+
+    topic: str
+    send: int
+    landing: int
+    late_seconds: float
+    back_seconds: float
+
+    def __str__(self) -> str:
+        landing = f"{self.landing} on their way land {self.late_seconds:g} s later"
+        return f"crash at send {self.send} to {self.topic}; {landing}; back after {self.back_seconds:g} s"
+
+
+class SendFails(_Fault, frozen=True, tag="send_fails"):
+    """The `send`-th send to `topic` is reported as failed; `lands`: its record is in the log all the same."""
+
+    topic: str
+    send: int
+    lands: bool
+
+    def __str__(self) -> str:
+        return f"send {self.send} to {self.topic} fails{', and lands' if self.lands else ''}"
+
+
+class Cut(_Fault, frozen=True, tag="cut"):
+    """The owner of a worker's stages is cut off from the log, and comes back: a zombie.
+
+    `successor`: meanwhile another process is assigned its partitions, and the first is told so only when it is back.
+    """
+
+    worker: str
+    at: float
+    seconds: float
+    successor: bool
+
+    def __str__(self) -> str:
+        successor = ", another takes over meanwhile" if self.successor else ""
+        return f"{self.at:g} s: {self.worker} is cut off from the log for {self.seconds:g} s{successor}"
+
+
+class Claimants(_Fault, frozen=True, tag="claimants"):
+    """Two processes of a worker both believe that the partitions are theirs, for a while."""
+
+    worker: str
+    at: float
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.at:g} s: two processes of {self.worker} claim its topics for {self.seconds:g} s"
+
+
+class Delivered(_Fault, frozen=True, tag="delivered"):
+    """A stage's delivery goes on from other records: `back` of them again, or if negative some are skipped."""
+
+    stage: str
+    at: float
+    back: int
+
+    def __str__(self) -> str:
+        what = f"delivers {self.back} records again" if self.back > 0 else f"skips {-self.back} records"
+        return f"{self.at:g} s: the consumer group of {self.stage} {what}"
+
+
+class Garbage(_Fault, frozen=True, tag="garbage"):
+    """A record that is none of ours stands in a topic; `repeats` (0: none): the record that stood so many before."""
+
+    topic: str
+    at: float
+    repeats: int
+
+    def __str__(self) -> str:
+        what = f"a copy of the {self.repeats}. record from its end" if self.repeats else "garbage"
+        return f"{self.at:g} s: {what} in {self.topic}"
+
+
+class ModelsAway(_Fault, frozen=True, tag="models_away"):
+    """The orchestrator does not answer."""
+
+    at: float
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.at:g} s: no orchestrator for {self.seconds:g} s"
+
+
+class ModelDoes(_Fault, frozen=True, tag="model_does"):
+    """One model `hangs`, `raises`, answers `slow`ly or with what is no `number`, or has `left`, for a while."""
+
+    model: int
+    at: float
+    seconds: float
+    what: str
+
+    def __str__(self) -> str:
+        what = {
+            "number": "answers with no number",
+            "slow": "answers slowly",
+            "left": "has left",
+        }.get(self.what, self.what)
+        return f"{self.at:g} s: model m{self.model} {what} for {self.seconds:g} s"
+
+
+class FeedAway(_Fault, frozen=True, tag="feed_away"):
+    """The source is away: no stream, no history."""
+
+    at: float
+    seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.at:g} s: no feed for {self.seconds:g} s"
+
+
+class RecordIs(_Fault, frozen=True, tag="record_is"):
+    """The record of an instant comes `late`, `twice`, not in the stream (`lost`), `never`, or is `corrected` later."""
+
+    at: float
+    what: str
+    seconds: float
+
+    def __str__(self) -> str:
+        later = f" {self.seconds:g} s later" if self.what in ("late", "corrected") else ""
+        return f"{self.at:g} s: the record is {self.what}{later}"
+
+
+class ClockJumps(_Fault, frozen=True, tag="clock_jumps"):
+    """The wall clock of every process is wrong `by_seconds`, for a while."""
+
+    at: float
+    seconds: float
+    by_seconds: float
+
+    def __str__(self) -> str:
+        return f"{self.at:g} s: the clock is {self.by_seconds:+g} s wrong for {self.seconds:g} s"
+
+
+class OperatorDoes(_Fault, frozen=True, tag="operator_does"):
+    """The operator does something beside paying: `withhold`, `ban`, `readmit`, `twice` (every command again)."""
+
+    at: float
+    what: str
+
+    def __str__(self) -> str:
+        return f"{self.at:g} s: the operator does {self.what}"
+
+
+Fault = (
+    Crash
+    | SendFails
+    | Cut
+    | Claimants
+    | Delivered
+    | Garbage
+    | ModelsAway
+    | ModelDoes
+    | FeedAway
+    | RecordIs
+    | ClockJumps
+    | OperatorDoes
+)
+
+
+class Schedule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """All that a run is made of beside the contract: the same schedule and version give the same log."""
+
+    seed: int
+    rounds: Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+    models: Annotated[int, msgspec.Meta(ge=1, le=1_000)]
+    latency_ms: float
+    """How long a send is on its way."""
+    has_clock: bool
+    """Can the source be asked for the time?"""
+    faults: tuple[Fault, ...]
+
+    @property
+    def until_seconds(self) -> float:
+        """When the last fault that has a time is over."""
+        ends = (getattr(fault, "at", 0.0) + getattr(fault, "seconds", 0.0) for fault in self.faults)
+        return max(ends, default=0.0)
+
+
+def draw(seed: int, rounds: int, round_seconds: float, granularity_seconds: float) -> Schedule:
+    """The schedule of a seed. Pure."""
+    rng = random.Random(seed)
+    seconds = rounds * round_seconds
+    drawing: list[Callable[[], Fault]] = [
+        lambda: _crash(rng, rounds),
+        lambda: _crash(rng, rounds),
+        lambda: _crash(rng, rounds),
+        lambda: SendFails(*_send(rng, rounds), rng.choice((True, False))),
+        lambda: Cut(rng.choice(WORKERS), _at(rng, seconds), _while(rng), rng.choice((True, True, False))),
+        lambda: Claimants(rng.choice(WORKERS), _at(rng, seconds), _while(rng)),
+        lambda: Claimants(rng.choice(WORKERS), _at(rng, seconds), _while(rng)),
+        lambda: Delivered(
+            rng.choice(STAGES[rng.choice(WORKERS)]), _at(rng, seconds), rng.choice((-3, 2, 20, 200))
+        ),
+        lambda: Garbage(
+            rng.choice(rng.choice(list(TOPICS_SENT.values()))), _at(rng, seconds), rng.choice((0, 0, 1, 2, 7))
+        ),
+        lambda: ModelsAway(_at(rng, seconds), _while(rng)),
+        lambda: ModelDoes(
+            rng.randrange(3),
+            _at(rng, seconds),
+            _while(rng),
+            rng.choice(("hangs", "raises", "slow", "number", "left")),
+        ),
+        lambda: FeedAway(_at(rng, seconds), _while(rng)),
+        lambda: RecordIs(
+            _at(rng, seconds) // granularity_seconds * granularity_seconds,
+            rng.choice(("late", "twice", "lost", "never", "corrected")),
+            rng.choice((1.5, 7.0, 40.0)),
+        ),
+        lambda: ClockJumps(
+            _at(rng, seconds),
+            _while(rng),
+            rng.choice((-3600.0, -15.0, -2.0, 1.0, 8.0, 100.0, 3600.0, 86400.0)),
+        ),
+        lambda: OperatorDoes(_at(rng, seconds), rng.choice(("withhold", "ban", "readmit", "twice"))),
+    ]
+    models, latency_ms, has_clock = (
+        rng.choice((2, 3, 5)),
+        rng.choice((0.0, 2.0, 50.0, 700.0)),
+        rng.choice((True, False)),
+    )
+    # A seed that draws from few kinds shows more often what those do to each other.
+    drawing = rng.sample(drawing, rng.choice((1, 3, len(drawing))))
+    faults = tuple(rng.choice(drawing)() for _ in range(rng.choice((1, 2, 4, 8))))
+    return Schedule(seed, rounds, models, latency_ms, has_clock, faults)
+
+
+def _at(rng: random.Random, seconds: float) -> float:
+    return round(rng.uniform(0, seconds), 2)
+
+
+def _while(rng: random.Random) -> float:
+    return rng.choice((0.4, 3.0, 12.0, 45.0))
+
+
+def _send(rng: random.Random, rounds: int) -> tuple[str, int]:
+    topic = rng.choice(TOPICS_SENT[rng.choice(WORKERS)])
+    usual = {"feeds": 10 * rounds, "models": 3, "checkpoints": max(4, rounds // 3)}.get(topic, 2 * rounds)
+    return topic, rng.randint(1, usual)
+
+
+def _crash(rng: random.Random, rounds: int) -> Crash:
+    return Crash(
+        *_send(rng, rounds),
+        rng.choice((0, 0, 1, 2)),
+        rng.choice((0.0, 0.5, 20.0)),
+        rng.choice((0.2, 2.0, 14.0)),
+    )

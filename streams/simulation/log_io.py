@@ -1,0 +1,232 @@
+"""The log's transport of a simulation: `LogIO` over the log in memory, with sends on their way and processes that die.
+
+Every process has a `Line` to the one log. What a line sends is on its way for a while and lands in order. A line may be
+cut (reads and sends wait, then go on) or dead (nothing more comes of it, but for what was on its way and still lands).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter as Tally
+from collections import defaultdict, deque
+from collections.abc import Callable
+from typing import NamedTuple
+
+from aiokafka.errors import KafkaTimeoutError
+
+from coordinator.streams.engine import MemoryLog
+from coordinator.streams.log.errors import TruncatedTopicError
+from coordinator.streams.simulation.loop import RunawayError
+
+READ_RECORDS_MAX = 200
+WAIT_SECONDS = 5.0
+"""How long a reader that is at the end waits for more."""
+PATIENCE_SECONDS = 0.5
+"""How late a patient reader is."""
+
+
+class SendFault(NamedTuple):
+    """What becomes of one send, beside landing: `dies`: the line ends in the middle of it; `fails`: it is reported as
+    failed; `lands`: it stands in the log all the same.
+    """
+
+    dies: bool = False
+    fails: bool = False
+    lands: bool = False
+
+
+OnSend = Callable[["Line", str, int], SendFault | None]
+"""(line, topic, number of the send to that topic by anybody, from 1 on)."""
+
+
+class Shared:
+    """The log that all lines lead to."""
+
+    def __init__(self, log: MemoryLog | None = None, on_send: OnSend = lambda *_: None) -> None:
+        self.log = log or MemoryLog()
+        self.on_send = on_send
+        self.sends: Tally[str] = Tally()
+        self.order: list[str] = []
+        """The topic of each record that was appended here, in order."""
+        self.records_max = 1 << 62
+        """The log takes no more: a stage that never ends would fill the memory."""
+        self.runs_away = ""
+        self._waiting: defaultdict[str, list[asyncio.Future[None]]] = defaultdict(list)
+
+    def append(self, topic: str, record: bytes) -> int:
+        """Put a record into the log and wake who waits for it; gives its offset."""
+        offset = self.log.append(topic, record)
+        self.order.append(topic)
+        for waiting in self._waiting.pop(topic, ()):
+            if not waiting.done():
+                waiting.set_result(None)
+        return offset
+
+    async def grown(self, topic: str, beyond: int, seconds: float | None = WAIT_SECONDS) -> bool:
+        """Wait until the topic is longer than `beyond`, at most for so long. Is it?"""
+        try:
+            async with asyncio.timeout(seconds):
+                while self.log.end(topic) <= beyond:
+                    waiting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+                    self._waiting[topic].append(waiting)
+                    await waiting
+        except TimeoutError:
+            return False
+        return True
+
+
+class _OnItsWay(NamedTuple):
+    topic: str
+    record: bytes
+    future: asyncio.Future[int]
+    fault: SendFault
+
+
+class Line:
+    """One process's `LogIO`. `latency_seconds`: how long a send is on its way; 0: it lands at once."""
+
+    def __init__(
+        self, shared: Shared, latency_seconds: float = 0.0, batch_max: int = READ_RECORDS_MAX
+    ) -> None:
+        self.shared = shared
+        self.batch_max = batch_max
+        self.latency_seconds = latency_seconds
+        self.dead = False
+        self.on_death: Callable[[], None] = lambda: None
+        """Called when a send's fault ends the line."""
+        self._open = asyncio.Event()
+        self._open.set()
+        self._on_its_way: deque[_OnItsWay] = deque()
+
+    async def ready(self) -> None:
+        """Return once the line is not cut; never if it is dead."""
+        if self.dead:
+            await asyncio.get_running_loop().create_future()
+        if not self._open.is_set():
+            await self._open.wait()
+            await self.ready()
+
+    def cut(self) -> None:
+        """From now on everything waits."""
+        self._open.clear()
+
+    def mend(self) -> None:
+        """Go on; what was on its way lands now."""
+        self._open.set()
+        while self._on_its_way and not self.dead:
+            self._land()
+
+    def die(self, landing: int = 0, late_seconds: float = 0.0) -> None:
+        """Nothing more comes of this line but the next `landing` records on their way, so much later."""
+        self.dead = True
+        self._open.set()
+        late = [sent for sent in self._on_its_way if not sent.fault.fails][:landing]
+        self._on_its_way.clear()
+
+        def land() -> None:
+            for sent in late:
+                self.shared.append(sent.topic, sent.record)
+
+        asyncio.get_running_loop().call_later(late_seconds, land)
+
+    async def reader(self, topic: str, offset: int, *, patient: bool = False) -> LineReader:
+        """See `LogIO`."""
+        await self.ready()
+        if offset > self.shared.log.end(topic):
+            raise TruncatedTopicError(f"topic {topic} ends before {offset}: it was cut or made again")
+        return LineReader(self, topic, offset, patient=patient)
+
+    async def writer(self) -> LineWriter:
+        """See `LogIO`."""
+        await self.ready()
+        return LineWriter(self)
+
+    async def send(self, topic: str, record: bytes) -> asyncio.Future[int]:
+        """Put a record on its way."""
+        await self.ready()
+        loop = asyncio.get_running_loop()
+        if len(self.shared.order) > self.shared.records_max:
+            self.shared.runs_away = f"{topic} runs away: the log has {len(self.shared.order)} records"
+            raise RunawayError(self.shared.runs_away)
+        self.shared.sends[topic] += 1
+        fault = self.shared.on_send(self, topic, self.shared.sends[topic]) or SendFault()
+        sent = _OnItsWay(topic, record, loop.create_future(), fault)
+        self._on_its_way.append(sent)
+        if fault.dies:
+            self.on_death()
+            await self.ready()
+        if self.latency_seconds:
+            loop.call_later(self.latency_seconds, self._due, sent)
+        else:
+            self._due(sent)
+        return sent.future
+
+    def _due(self, sent: _OnItsWay) -> None:
+        while self._on_its_way and self._open.is_set() and not sent.future.done():
+            self._land()
+
+    def _land(self) -> None:
+        topic, record, future, fault = self._on_its_way.popleft()
+        offset = self.shared.append(topic, record) if fault.lands or not fault.fails else -1
+        if future.done():
+            return
+        if fault.fails:
+            future.set_exception(KafkaTimeoutError())
+        else:
+            future.set_result(offset)
+
+
+class LineReader:
+    """`Reader` of one line."""
+
+    def __init__(self, line: Line, topic: str, offset: int, *, patient: bool = False) -> None:
+        self._line, self._topic, self.position = line, topic, offset
+        self._patient = patient
+        self.closed = False
+
+    async def read(self, until: int | None = None) -> list[tuple[int, bytes]]:
+        """See `Reader`. As with a broker, others go on meanwhile."""
+        shared = self._line.shared
+        if until is not None and self.position >= until:
+            return []
+        await asyncio.sleep(0)
+        await self._line.ready()
+        if shared.log.end(self._topic) <= self.position:
+            if not await shared.grown(
+                self._topic, self.position, None if until is not None else WAIT_SECONDS
+            ):
+                return []
+            if self._patient and until is None:
+                await asyncio.sleep(PATIENCE_SECONDS)
+            await self._line.ready()
+        end = min(shared.log.end(self._topic), self.position + self._line.batch_max, until or 1 << 62)
+        batch = [(offset, shared.log.record(self._topic, offset)) for offset in range(self.position, end)]
+        self.position = end
+        return batch
+
+    async def end(self) -> int:
+        """See `Reader`."""
+        await self._line.ready()
+        return self._line.shared.log.end(self._topic)
+
+    async def close(self) -> None:
+        """See `Reader`."""
+        self.closed = True
+
+
+class LineWriter:
+    """`Writer` of one line."""
+
+    def __init__(self, line: Line) -> None:
+        self._line = line
+        self.closed = False
+
+    async def send(self, topic: str, value: bytes) -> asyncio.Future[int]:
+        """See `Writer`. Raises RuntimeError once it is closed."""
+        if self.closed:
+            raise RuntimeError("sent by a closed writer")
+        return await self._line.send(topic, value)
+
+    async def close(self) -> None:
+        """See `Writer`; what is on its way goes on."""
+        self.closed = True

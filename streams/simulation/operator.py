@@ -1,0 +1,102 @@
+"""The operator of a simulation: pays what the node offers, by commands, and gives others as the schedule says."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from collections import Counter as Tally
+from typing import Any
+
+import base58
+
+from coordinator.streams import events as ev
+from coordinator.streams.log.counting import Counter
+from coordinator.streams.log.envelope import encode_event
+from coordinator.streams.simulation import faults as f
+from coordinator.streams.simulation.log_io import Shared
+from coordinator.streams.simulation.world import World
+
+PAYS_SECONDS = 3.0
+FAILS_SHARE = 0.3
+"""Of the transactions."""
+
+
+class Operator:
+    """Pays every checkpoint that is offered, by commands, and does what the schedule says beside."""
+
+    def __init__(self, world: World, shared: Shared) -> None:
+        self._world, self._shared = world, shared
+        self._attempts: Tally[str] = Tally()
+
+    async def run(self) -> None:
+        """Until cancelled."""
+        await asyncio.gather(self._pay(), *(self._do(fault) for fault in self._world.of(f.OperatorDoes)))
+
+    def _command(self, event: ev.Event) -> None:
+        twice = any(
+            fault.what == "twice" and fault.at <= self._world.now for fault in self._world.of(f.OperatorDoes)
+        )
+        for _ in range(2 if twice else 1):
+            self._shared.append("commands", encode_event(event))
+
+    def _new(self, kind: type[Any], data: Any, what: str) -> Any:
+        the_id = f"simulated/{kind.__name__}/{what}"
+        return kind(id=the_id, at=self._world.true_ms(), data=data)
+
+    def _confirm(self, checkpoint_id: str) -> None:
+        """Pay it, by a transaction of its own for each attempt."""
+        self._attempts[checkpoint_id] += 1
+        digest = hashlib.sha512(f"{checkpoint_id} {self._attempts[checkpoint_id]}".encode()).digest()
+        tx_hash = base58.b58encode(digest).decode()
+        data = ev.ConfirmCheckpointData(checkpoint_id=checkpoint_id, tx_hash=tx_hash)
+        self._command(self._new(ev.ConfirmCheckpoint, data, tx_hash))
+
+    async def _pay(self) -> None:
+        counter = Counter("checkpoints")
+        while True:
+            await self._shared.grown("checkpoints", counter.next_offset, None)
+            while counter.next_offset < self._shared.log.end("checkpoints"):
+                offset = counter.next_offset
+                decision = counter.read(offset, self._shared.log.record("checkpoints", offset))
+                for event in () if decision is None else decision.events:
+                    await self._answer(event)
+
+    async def _answer(self, event: ev.AnyEvent) -> None:
+        match event:
+            case ev.CheckpointOpened(data=data):
+                await asyncio.sleep(PAYS_SECONDS)
+                self._confirm(data.checkpoint_id)
+            case ev.CheckpointWithheld(data=data):
+                await asyncio.sleep(PAYS_SECONDS)
+                checkpoint_id = data.checkpoint.checkpoint_id
+                release = ev.ReleaseCheckpointData(checkpoint_id=checkpoint_id, reason="simulated")
+                self._command(self._new(ev.ReleaseCheckpoint, release, checkpoint_id))
+            case ev.CheckpointSubmitted(data=data):
+                await asyncio.sleep(PAYS_SECONDS)
+                if random.Random(data.tx_hash).random() < FAILS_SHARE:
+                    failed = ev.FailCheckpointSubmissionData(
+                        checkpoint_id=data.checkpoint_id, tx_hash=data.tx_hash, reason="simulated"
+                    )
+                    self._command(self._new(ev.FailCheckpointSubmission, failed, data.tx_hash))
+                else:
+                    self._advance(data.checkpoint_id, "CLAIMABLE", data.tx_hash)
+                    self._advance(data.checkpoint_id, "PAID", data.tx_hash)
+            case ev.CheckpointSubmissionFailed(data=data):
+                self._confirm(data.checkpoint_id)
+            case _:
+                pass
+
+    def _advance(self, checkpoint_id: str, status: str, tx_hash: str) -> None:
+        data = ev.AdvanceCheckpointData(checkpoint_id=checkpoint_id, status=status, tx_hash=tx_hash)
+        self._command(self._new(ev.AdvanceCheckpoint, data, f"{status}/{tx_hash}"))
+
+    async def _do(self, fault: f.OperatorDoes) -> None:
+        await asyncio.sleep(fault.at)
+        kind, data = {
+            "withhold": (ev.WithholdCheckpoint, ev.WithholdCheckpointData(reason="simulated")),
+            "ban": (ev.BanModel, ev.BanModelData(model_id="m0", reason="simulated")),
+            "readmit": (ev.ReadmitModel, ev.ReadmitModelData(model_id="m0", reason="simulated")),
+        }.get(fault.what, (None, None))
+        if kind is not None:
+            self._command(self._new(kind, data, str(fault.at)))

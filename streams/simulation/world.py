@@ -1,0 +1,311 @@
+"""What stands around the node in a simulation: the time, a market, the models. All by the schedule."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import random
+from collections import defaultdict
+from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.trial_answers import answers_to_try, more_answers
+from coordinator.streams.granularity import granularity_ms
+from coordinator.streams.log.errors import WorldError
+from coordinator.streams.ports import (
+    FeedRecord,
+    ModelInfo,
+    ModelNotice,
+    ModelReply,
+    Outcome,
+    SourceHealth,
+    Subscription,
+)
+from coordinator.streams.settings import Settings
+from coordinator.streams.simulation import faults as f
+from coordinator.streams.simulation.log_io import Line
+
+START_MS = 1_700_000_000_000 // 3_600_000 * 3_600_000
+"""A full hour, where periods begin."""
+WARM_UP = 160
+"""Records of the past, before the run begins."""
+ARRIVES_SECONDS = 0.05
+SLOW_SECONDS = 2.5
+SOURCE = "simulated"
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    """A record, when it comes (s), and whether by the stream and in the history."""
+
+    at: float
+    record: FeedRecord
+    streamed: bool = True
+    kept: bool = True
+
+
+class World:
+    """The outside of a run. Its time is the loop's; what it holds is a function of the schedule."""
+
+    def __init__(
+        self, schedule: f.Schedule, contract: CrunchContract, settings: Settings, seconds: float
+    ) -> None:
+        self.schedule, self.contract, self.settings = schedule, contract, settings
+        self.deliveries = sorted(self._deliveries(seconds), key=lambda one: (one.at, one.record.subject))
+        """Of all subjects, in the order of their coming."""
+        self.models = ModelsOutside(self)
+
+    def of(self, kind: type[Any]) -> Iterator[Any]:
+        """The schedule's faults of one kind."""
+        return (fault for fault in self.schedule.faults if isinstance(fault, kind))
+
+    def during(self, kind: type[Any]) -> Iterator[Any]:
+        """Those that last, and are on now."""
+        now = self.now
+        return (fault for fault in self.of(kind) if fault.at <= now < fault.at + fault.seconds)
+
+    # --- the time ----------------------------------------------------------------------------------
+
+    @property
+    def now(self) -> float:
+        """Seconds since the start."""
+        return asyncio.get_running_loop().time()
+
+    def true_ms(self) -> int:
+        """The time, in ms since 1970."""
+        return START_MS + int(self.now * 1000)
+
+    def uptime_ms(self) -> int:
+        """What nobody can set."""
+        return int(self.now * 1000)
+
+    def wall_ms(self) -> int:
+        """What the processes' wall clock shows."""
+        return self.true_ms() + int(sum(jump.by_seconds for jump in self.during(f.ClockJumps)) * 1000)
+
+    # --- the market --------------------------------------------------------------------------------
+
+    def _deliveries(self, seconds: float) -> Iterator[Delivery]:
+        length = granularity_ms(self.settings.feed_granularity)
+        fates = {(fault.at, fault.what): fault for fault in self.of(f.RecordIs)}
+        for subject in self.settings.feed_subjects:
+            of = Subscription(SOURCE, subject, self.settings.feed_kind, self.settings.feed_granularity)
+            rng = random.Random(f"{self.schedule.seed} {subject}")
+            price = 10_000
+            for number in range(-WARM_UP, int(seconds * 1000 / length) + 1):
+                opened, price = price, max(100, price + rng.randint(-30, 30))
+                at = START_MS + number * length
+                record = of.record(at - length, at, _candle(opened, price))
+                comes = (at - START_MS) / 1000 + ARRIVES_SECONDS
+                here = {
+                    what: fates[key] for what in _WHATS if (key := (comes - ARRIVES_SECONDS, what)) in fates
+                }
+                if "never" in here:
+                    continue
+                if "late" in here:
+                    comes += here["late"].seconds
+                yield Delivery(comes, record, streamed="lost" not in here)
+                if "twice" in here:
+                    yield Delivery(comes + 0.5, record)
+                if "corrected" in here:
+                    corrected = msgspec.structs.replace(record, values=_candle(opened, price + 7))
+                    yield Delivery(comes + here["corrected"].seconds, corrected)
+
+    def feed_is_away(self) -> bool:
+        """Is the source away now?"""
+        return any(self.during(f.FeedAway))
+
+
+_WHATS = ("late", "twice", "lost", "never", "corrected")
+
+
+def _candle(opened: int, closed: int) -> dict[str, str]:
+    low, high = sorted((opened, closed))
+    cents = {"open": opened, "high": high + 3, "low": low - 3, "close": closed}
+    return {name: f"{value // 100}.{value % 100:02d}" for name, value in cents.items()} | {"volume": "1.5"}
+
+
+class Source:
+    """One process's `FeedSource`."""
+
+    name = SOURCE
+
+    def __init__(self, world: World, line: Line) -> None:
+        self._world, self._line = world, line
+        self.health = SourceHealth()
+        if world.schedule.has_clock:
+            self.time_ms = self._time_ms
+
+    async def _reached(self) -> None:
+        await self._line.ready()
+        if self._world.feed_is_away():
+            raise WorldError("simulated: the source is away")
+
+    async def _time_ms(self) -> int:
+        await self._reached()
+        return self._world.true_ms()
+
+    async def history(self, of: Subscription, start_ms: int, end_ms: int) -> AsyncIterator[FeedRecord]:
+        """The newest version of each record that has come by now."""
+        await self._reached()
+        newest: dict[int, FeedRecord] = {}
+        for delivery in self._world.deliveries:
+            if delivery.at > self._world.now:
+                break
+            if delivery.record.subject == of.subject and start_ms <= delivery.record.at <= end_ms:
+                newest[delivery.record.at] = delivery.record
+        for at in sorted(newest):
+            yield newest[at]
+
+    async def stream(self, subscriptions: Sequence[Subscription]) -> AsyncIterator[FeedRecord]:
+        """What comes from now on, but for what comes while the source is away."""
+        world, health = self._world, self.health
+        subjects = {one.subject for one in subscriptions}
+        began = world.now
+        upcoming = [
+            one
+            for one in world.deliveries
+            if one.at > began and one.streamed and one.record.subject in subjects
+        ]
+        away = sorted(
+            {
+                when
+                for fault in world.of(f.FeedAway)
+                for when in (fault.at, fault.at + fault.seconds)
+                if when > began
+            }
+        )
+        self._look()
+        for delivery in upcoming:
+            while away and away[0] <= delivery.at:
+                await asyncio.sleep(away.pop(0) - world.now)
+                self._look()
+            await asyncio.sleep(delivery.at - world.now)
+            await self._line.ready()
+            if health.state == "connected":
+                yield delivery.record
+        await asyncio.Event().wait()
+
+    def _look(self) -> None:
+        state = "reconnecting" if self._world.feed_is_away() else "connected"
+        if state == "connected" and self.health.state != state:
+            self.health.connections += 1
+        self.health.state, self.health.reason = state, "" if state == "connected" else "simulated: away"
+
+
+class ModelsOutside:
+    """The models, m0 m1 ..; they outlive every process of the node. `given` is every answer that left a model."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.model_ids = [f"m{number}" for number in range(world.schedule.models)]
+        output_type = world.contract.output_type
+        tried = [*more_answers(output_type, 64), *answers_to_try(output_type)]
+        self._answers = [one.model_dump(mode="json", by_alias=True) for one in tried]
+        self.given: defaultdict[str, list[Any]] = defaultdict(list)
+        self._ticks: dict[str, bytes] = {}
+
+    def info(self, model_id: str) -> ModelInfo:
+        """Who a model is."""
+        return ModelInfo(model_id, model_id, f"{model_id}-1", f"{model_id}-cruncher", f"{model_id}-cruncher")
+
+    def does(self, model_id: str) -> set[str]:
+        """What is the matter with a model now."""
+        return {
+            fault.what
+            for fault in self.world.during(f.ModelDoes)
+            if self.model_ids[fault.model % len(self.model_ids)] == model_id
+        }
+
+    @property
+    def reachable(self) -> bool:
+        """Does the orchestrator answer?"""
+        return not any(self.world.during(f.ModelsAway))
+
+    def present(self) -> dict[str, None]:
+        """Who runs now, in order."""
+        return {model_id: None for model_id in self.model_ids if "left" not in self.does(model_id)}
+
+    async def call(
+        self, model_id: str, method: str, arguments: Sequence[Any], timeout_seconds: float
+    ) -> ModelReply:
+        """One call, as a gateway would tell it."""
+        deployment = f"{model_id}-1"
+        does = self.does(model_id)
+        if not self.reachable or "left" in does:
+            return ModelReply(model_id, deployment, Outcome.ABSENT, "node", detail="not connected")
+        waits = timeout_seconds if "hangs" in does else SLOW_SECONDS if "slow" in does else 0.0
+        if waits >= timeout_seconds:
+            await asyncio.sleep(timeout_seconds)
+            return ModelReply(model_id, deployment, Outcome.DEADLINE, "model", detail="DEADLINE_EXCEEDED")
+        await asyncio.sleep(waits)
+        if "raises" in does:
+            return ModelReply(model_id, deployment, Outcome.MODEL_FAILED, "model", detail="raised")
+        if method == self.world.contract.call_method.tick:
+            self._ticks[model_id] = msgspec.json.encode(arguments)
+            return ModelReply(model_id, deployment, Outcome.OK)
+        if "number" in does:
+            return ModelReply(model_id, deployment, Outcome.OK, output={"value": None, "none": 1})
+        digest = hashlib.blake2b(
+            b"|".join([model_id.encode(), self._ticks.get(model_id, b""), msgspec.json.encode(arguments)]),
+            digest_size=8,
+        )
+        output = self._answers[int.from_bytes(digest.digest(), "big") % len(self._answers)]
+        self.given[model_id].append(output)
+        return ModelReply(model_id, deployment, Outcome.OK, output=output)
+
+
+class Gateway:
+    """One process's `ModelGateway`."""
+
+    def __init__(self, models: ModelsOutside, line: Line) -> None:
+        self._models, self._line = models, line
+        self._known: Mapping[str, None] = {}
+
+    @property
+    def connected(self) -> bool:
+        """Does the orchestrator answer?"""
+        return self._models.reachable
+
+    @property
+    def announced(self) -> Collection[str] | None:
+        """Whom the orchestrator named last."""
+        return list(self._known)
+
+    async def start(self) -> None:
+        """Nothing to do."""
+
+    async def stop(self) -> None:
+        """Nothing to do."""
+
+    def notices(self) -> list[ModelNotice]:
+        """Who came and who left."""
+        if not self._models.reachable:
+            return []
+        before, self._known = self._known, self._models.present()
+        seen = [ModelNotice("seen", self._models.info(one)) for one in self._known if one not in before]
+        left = [
+            ModelNotice("left", self._models.info(one), reason="stopped")
+            for one in before
+            if one not in self._known
+        ]
+        return [*seen, *left]
+
+    async def call(
+        self,
+        method: str,
+        arguments: Sequence[Any],
+        timeout_seconds: float,
+        model_ids: Collection[str],
+        output_max_bytes: int = 0,  # noqa: ARG002 - every answer is small
+    ) -> dict[str, ModelReply]:
+        """All side by side."""
+        await self._line.ready()
+        calls = (self._models.call(one, method, arguments, timeout_seconds) for one in model_ids)
+        return {reply.model_id: reply for reply in await asyncio.gather(*calls)}
+
+    async def report_failure(self, model_id: str, code: str, reason: str) -> bool:  # noqa: ARG002
+        """Nobody is stopped here."""
+        return False
