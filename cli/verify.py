@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any
 
+import msgspec
 import typer
 from rich.text import Text
 
@@ -22,9 +24,10 @@ from coordinator.infra.evidence.bundle_file import BundleFile
 from coordinator.infra.evidence.key import known_keys
 from coordinator.infra.evidence.recompute import recompute
 from coordinator.streams.audit.facts import ChainBrokenError, broken
-from coordinator.streams.evidence.bundle import BundleRefusedError
-from coordinator.streams.evidence.judging import Judged, judge_bundle
+from coordinator.streams.evidence.bundle import MANIFEST, BundleRefusedError, decode_manifest
+from coordinator.streams.evidence.judging import Judged, judge_bundle, paid_by, topic_of
 from coordinator.streams.evidence.notes import NOTE_BYTES_MAX, NoteError, VerifierKey
+from coordinator.streams.evidence.participation import Part, parts_of
 from coordinator.streams.evidence.prediction_proof import proved
 from coordinator.streams.evidence.proof import HEADER, PROOF_BYTES_MAX
 from coordinator.streams.log.errors import OperatorError
@@ -47,6 +50,14 @@ def verify(
             metavar="NOTE", help="A note of before, which the log must go on from.", show_default=False
         ),
     ] = None,
+    model: Annotated[
+        str,
+        typer.Option(
+            metavar="MODEL",
+            help="Also list every round of the period and what this model said in it.",
+            show_default=False,
+        ),
+    ] = "",
     minutes: Annotated[
         float, typer.Option(min=0.01, help="The most that computing everything again may take.")
     ] = 30.0,
@@ -56,6 +67,8 @@ def verify(
 
     Everything is computed again: truths from records, scores from answers and truth by the contract in the bundle,
     snapshots, ranking, emission. The contract's code runs in a process without network and files.
+
+    With --model it says what one model did in the period: these are all its rounds and all its answers.
 
     Example: [bold]coordinator verify june.bundle --policy keys.txt --earlier may.note[/bold]
     """
@@ -75,12 +88,16 @@ def verify(
         except ChainBrokenError as error:
             failed, reason = error.step, error.reason
             console.print(Text("FAIL ", style="bold red"), Text(f"{failed:<12}"), Text(reason))
+    parts = [] if failed or not model else _parts(file, model)
+    if model and not failed:
+        _print_parts(console, model, parts)
     seconds = monotonic() - began
     verdict = f"{failed} does not hold" if failed else "everything holds"
     console.print(f"verify: {verdict} ({seconds:.1f} s)")
     if as_json:
         result: dict[str, Any] = {"ok": not failed, "steps": done, "failed_step": failed, "reason": reason}
-        print_json(result | {"seconds": round(seconds, 3)})
+        of_model = {"model": model, "rounds": msgspec.to_builtins(parts)} if model else {}
+        print_json(result | {"seconds": round(seconds, 3)} | of_model)
     raise typer.Exit(EXIT_BROKEN if failed else 0)
 
 
@@ -102,6 +119,35 @@ def _steps(
         else:
             yield step
     yield from recompute(file, seconds_max)
+
+
+def _parts(file: Path, model: str) -> list[Part]:
+    """What a model did in the period of a bundle that holds. Raises OperatorError for a proof of single predictions."""
+    try:
+        bundle = BundleFile(file)
+    except BundleRefusedError:
+        raise OperatorError(
+            "--model needs a bundle: a proof of single predictions has no whole period"
+        ) from None
+    checkpoint = paid_by(bundle, decode_manifest(bundle.read(MANIFEST)).checkpoint_id)
+    period = (checkpoint.period_start, checkpoint.period_end)
+    return parts_of(topic_of(bundle, "predictions"), topic_of(bundle, "scores"), model, *period)
+
+
+def _print_parts(console: Console, model: str, parts: list[Part]) -> None:
+    asked = [part for part in parts if part.asked]
+    statuses = Counter(part.status for part in asked)
+    counts = ", ".join(f"{statuses[status]} {status}" for status in ("SCORED", "FAILED", "ABSENT"))
+    console.print(
+        f"model {model}: {len(parts)} (round, scope) of the period, asked in {len(asked)} of them: {counts}. "
+        "These are all: no append of the log is missing, and none is behind the note"
+    )
+    for part in parts[:PREDICTIONS_SHOWN]:
+        ending = ", ".join(f"{name} {units}" for name, units in part.units.items()) or part.reason
+        said = f"answered {part.answer}, {part.status}: {ending}" if part.asked else "was not asked"
+        console.print(f"  {time_text(part.point)}  {part.input_id}/{part.scope_key}  {said}", markup=False)
+    if len(parts) > PREDICTIONS_SHOWN:
+        console.print(f"  and {len(parts) - PREDICTIONS_SHOWN} more; --json has all")
 
 
 def _proof_steps(file: Path, keys: list[VerifierKey]) -> Iterator[tuple[str, str]]:

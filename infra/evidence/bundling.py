@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import platform
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Protocol
 
@@ -24,8 +24,6 @@ from coordinator.streams.events import (
     ApplyContract,
     ApplyContractData,
     CheckpointData,
-    CheckpointOpened,
-    CheckpointWithheld,
 )
 from coordinator.streams.evidence.bundle import (
     FORMAT,
@@ -37,7 +35,7 @@ from coordinator.streams.evidence.bundle import (
     frames_of,
 )
 from coordinator.streams.evidence.extent import Batch
-from coordinator.streams.evidence.judging import CHECKPOINT, EMISSION
+from coordinator.streams.evidence.judging import CHECKPOINT, EMISSION, built_in
 from coordinator.streams.evidence.leaves import LEAF_TOPICS
 from coordinator.streams.evidence.rows_in_memory import RowsInMemory
 from coordinator.streams.evidence.tiles import paths_of
@@ -112,7 +110,7 @@ async def write_bundle(settings: Settings, source: LogSource, checkpoint_id: str
     for topic in LEAF_TOPICS:
         async for decision in source.decisions(topic):
             if rows.add(decision).names and topic == "checkpoints":
-                paid |= {data.checkpoint_id: data for data in _built(decision)}
+                paid |= {data.checkpoint_id: data for data in built_in(decision)}
     if checkpoint_id not in paid:
         raise OperatorError(
             f"the topics have no checkpoint {checkpoint_id} (`coordinator checkpoint list` names them)"
@@ -158,14 +156,6 @@ def _grown(files: TreeFiles, rows: RowsInMemory, checkpoint_id: str) -> Batch:
     if batch is None:
         raise OperatorError(f"not all that {checkpoint_id} was made of is in the topics")
     return batch
-
-
-def _built(decision: Decision) -> Iterator[CheckpointData]:
-    for event in decision.events:
-        if isinstance(event, CheckpointOpened):
-            yield event.data
-        elif isinstance(event, CheckpointWithheld):
-            yield event.data.checkpoint
 
 
 def _versions(applied: list[ApplyContractData]) -> dict[str, str]:

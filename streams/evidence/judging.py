@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
-from typing import IO, Protocol, TypeVar
+from typing import IO, Any, Protocol, TypeVar
 
 import msgspec
 
@@ -32,6 +32,7 @@ from coordinator.streams.evidence.merkle import HASH_BYTES, Subtrees, folded, le
 from coordinator.streams.evidence.notes import Checkpoint, Note, NoteError, VerifierKey
 from coordinator.streams.evidence.rows_in_memory import RowsInMemory
 from coordinator.streams.evidence.tiles import HEIGHT, WIDTH, hashes_of, subtrees_of, tile_path, tile_width
+from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.errors import CoordinatorError
 
 Read = TypeVar("Read")
@@ -170,27 +171,41 @@ def _history(earlier: bytes, keys: list[VerifierKey], tree: Checkpoint, subtrees
     return f"goes on from the earlier note of {was.size} leaves"
 
 
+def topic_of(members: Members, topic: str) -> Iterator[Decision]:
+    """The decisions of a topic, in order and without a hole. Raises BundleRefusedError, LogError."""
+    name = f"log/{topic}"
+    with members.reading(name) as member:
+        yield from decisions_in(topic, read_frames(member, name))
+
+
+def paid_by(members: Members, checkpoint_id: str) -> CheckpointData:
+    """The checkpoint of the log in a bundle that holds. Raises BundleRefusedError, LogError, KeyError."""
+    built = (one for decision in topic_of(members, "checkpoints") for one in built_in(decision))
+    return {data.checkpoint_id: data for data in built}[checkpoint_id]
+
+
 def _log(members: Members) -> tuple[RowsInMemory, int, dict[str, CheckpointData]]:
     rows, appends = RowsInMemory(), 0
     checkpoints: dict[str, CheckpointData] = {}
     for topic in LEAF_TOPICS:
-        name = f"log/{topic}"
         try:
-            with members.reading(name) as member:
-                for decision in decisions_in(topic, read_frames(member, name)):
-                    row = rows.add(decision)
-                    appends += len(decision.bodies)
-                    for event in decision.events if topic == "checkpoints" and row.names else ():
-                        match event:
-                            case CheckpointOpened(data=data):
-                                checkpoints[data.checkpoint_id] = data
-                            case CheckpointWithheld(data=withheld):
-                                checkpoints[withheld.checkpoint.checkpoint_id] = withheld.checkpoint
-                            case _:
-                                pass
+            for decision in topic_of(members, topic):
+                row = rows.add(decision)
+                appends += len(decision.bodies)
+                if topic == "checkpoints" and row.names:
+                    checkpoints |= {data.checkpoint_id: data for data in built_in(decision)}
         except CoordinatorError as error:
             broken(STEP_OF[topic], str(error))
     return rows, appends, checkpoints
+
+
+def built_in(decision: Decision) -> Iterator[CheckpointData]:
+    """The checkpoints that a decision of `checkpoints` builds, offered or withheld."""
+    for event in decision.events:
+        if isinstance(event, CheckpointOpened):
+            yield event.data
+        elif isinstance(event, CheckpointWithheld):
+            yield event.data.checkpoint
 
 
 def _leaves(manifest: Manifest, tree: Checkpoint, leaves: bytes, rows: RowsInMemory) -> str:
@@ -236,11 +251,22 @@ def _payout(members: Members, paid: CheckpointData) -> str:
     """The shapes that stand for themselves are those of the log."""
     try:
         emission = msgspec.json.decode(members.read(EMISSION))
-        shown = msgspec.json.decode(members.read(CHECKPOINT))
+        content = members.read(CHECKPOINT)
+        shown, typed = msgspec.json.decode(content), msgspec.json.decode(content, type=CheckpointData)
     except (BundleRefusedError, msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         broken("payout", str(error))
     if emission != paid.emission or emission_sha256(emission) != paid.emission_sha256:
         broken("payout", f"{EMISSION} is not the emission of the log")
-    if shown != msgspec.to_builtins(paid):
+    # An older release wrote fewer fields, and meant the same; a name that no release has is not read over.
+    if typed != paid or not _is_part(shown, msgspec.to_builtins(paid)):
         broken("payout", f"{CHECKPOINT} is not the checkpoint of the log")
     return f"the emission in the bundle is the log's, sha256 {paid.emission_sha256}"
+
+
+def _is_part(shown: Any, whole: Any) -> bool:
+    """Whether all that is shown stands in the whole: lists item by item, objects may lack names."""
+    if isinstance(shown, dict) and isinstance(whole, dict):
+        return all(name in whole and _is_part(value, whole[name]) for name, value in shown.items())
+    if isinstance(shown, list) and isinstance(whole, list):
+        return len(shown) == len(whole) and all(map(_is_part, shown, whole))
+    return type(shown) is type(whole) and bool(shown == whole)

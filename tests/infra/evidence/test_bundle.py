@@ -1,14 +1,17 @@
 from __future__ import annotations
 
+import json
 import zipfile
 from pathlib import Path
 
 import pytest
 from tests.infra.evidence.bundles import bundle_of, checkpoints_of, whole_log
+from tests.infra.evidence.test_hostile_bundles import written
 from typer.testing import CliRunner
 
 from coordinator.cli.main import app
 from coordinator.streams.audit.checkpoint import STEPS
+from coordinator.streams.events import CheckpointOpened, CheckpointWithheld, RoundScored
 
 FIRST_HALF = ("bundle", "note", "tree", "log", "payout", "versions", "sandbox")
 
@@ -45,3 +48,54 @@ def test_nothing_secret_is_in_a_bundle(tmp_path: Path):
             for name in archive.namelist()
         )
     assert checkpoints_of(whole_log())[-1] in judged(path)[1]
+
+
+def test_a_bundle_whose_release_wrote_fewer_fields_holds(tmp_path: Path):
+    """A later release adds a field with a default: what was written before it means the same."""
+    path = bundle_of(tmp_path, whole_log())
+    with zipfile.ZipFile(path) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    shown = json.loads(members["payout/checkpoint.json"])
+    assert shown.pop("credits") == []
+    members["payout/checkpoint.json"] = json.dumps(shown).encode()
+    assert judged(written(tmp_path / "older.bundle", members))[0] == 0
+
+
+@pytest.mark.parametrize("model", ["a", "c", "nobody"])
+def test_of_a_model_all_rounds_of_the_period_are_told_and_what_it_said_in_each(tmp_path: Path, model: str):
+    log = whole_log()
+    checkpoint = next(
+        event.data if isinstance(event, CheckpointOpened) else event.data.checkpoint
+        for event in log.events("checkpoints")
+        if isinstance(event, (CheckpointOpened, CheckpointWithheld))
+    )
+    due = [
+        (
+            event.data.input_id,
+            event.data.scope_key,
+            entry.status if entry else "",
+            entry.units if entry else {},
+        )
+        for event in log.events("scores")
+        if isinstance(event, RoundScored)
+        and checkpoint.period_start <= event.data.resolvable_at < checkpoint.period_end
+        for entry in [next((one for one in event.data.entries() if one.model_id == model), None)]
+    ]
+    code, said = judged(bundle_of(tmp_path, log, 0), "--model", model, "--json")
+    assert code == 0
+    rounds = json.loads(said[said.index("\n{\n") :])["rounds"]
+    assert [(one["input_id"], one["scope_key"], one["status"], one["units"]) for one in rounds] == due
+    assert len(due) > 20
+    assert {one["asked"] for one in rounds} == {model != "nobody"}
+    asked = [one for one in rounds if one["asked"]]
+    assert all(one["answer"] != "null" for one in asked if one["status"] == "SCORED")
+    assert all(one["reason"] for one in asked if one["status"] != "SCORED")
+    told = judged(tmp_path / "checkpoint.bundle", "--model", model)[1]
+    assert f"{len(due)} (round, scope) of the period, asked in {len(due) if model != 'nobody' else 0}" in told
+
+
+def test_what_is_no_bundle_has_no_period_of_a_model(tmp_path: Path):
+    (tmp_path / "proof.txt").write_text("c2sp.org/tlog-proof@v1\n")
+    code, said = judged(tmp_path / "proof.txt", "--model", "a")
+    assert code != 0
+    assert "--policy" in said or "--model needs a bundle" in said
