@@ -20,6 +20,7 @@ from coordinator.api import (
     docs,
     ensembles,
     evidence,
+    explain,
     exports,
     feeds,
     health,
@@ -49,6 +50,7 @@ from coordinator.api.own_routes import OwnRoutes, mount_own_routes
 from coordinator.infra.connections import connections_max
 from coordinator.infra.evidence.kept_bundles import KeptBundles, own_bundles
 from coordinator.infra.wallets_file import WalletsFile
+from coordinator.projections.explaining.explainer import Explainer
 from coordinator.projections.folding.projector import Projector
 from coordinator.streams.clock import wall_ms
 from coordinator.streams.settings import Settings
@@ -64,11 +66,12 @@ def create_app(
     sender: Sender | None = None,
     monitor: Monitor | None = None,
     bundles: KeptBundles | None = None,
+    explainer: Explainer | None = None,
 ) -> FastAPI:
     """The application over a projector's read models, and the operator's own routes after all of ours. `sender`
     replaces the default one (bounds, clock) in tests, `rules` what the settings say of keys and networks. A `monitor`
     runs beside the application; without one its invariants are still answered, and nothing follows from them. `bundles`
-    are made from this log, which is Kafka's unless given.
+    are made from this log, which is Kafka's unless given; `explainer` reads it.
 
     Raises OperatorError for keys or networks that cannot be read.
     """
@@ -105,6 +108,7 @@ def create_app(
         copies.router(),
         ensembles.router(),
         model_detail.router(),
+        explain.router(explainer or explain.node_explainer(settings)),
         commands.router(sender or Sender(projector, command_port), wallets),
         invariants.router(monitor),
         metrics.router(),

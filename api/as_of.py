@@ -48,10 +48,14 @@ TIME_CHARS_MAX = 64
 MOMENT_PARAMETERS = ("as_of", "as_of_offsets")
 OK = 200
 HAS_A_PAST = re.compile(
-    r"/reports/(leaderboard(/history)?|pools|models(/[^/]+(/state)?)?|predictions|ensembles|snapshots|feeds(/tail)?|schema|checkpoints(/[^/]+)?)"
+    r"/reports/(leaderboard(/history)?|pools|models(/[^/]+(/state)?)?|predictions|ensembles|snapshots|feeds(/tail)?|schema|checkpoints(/[^/]+)?|"
+    r"explain/(predictions|checkpoints|snapshots)/.+)"
 )
 """Not what pays (`emission`, `prizes`): nobody may sign for an old state."""
-ROWS_ONLY_PATH = "/reports/predictions"
+EXPLAIN_PATHS = "/reports/explain/"
+"""Their answers are not cached: each is about another figure, and hardly one is asked for twice."""
+IN_A_THREAD = re.compile(rf"/reports/predictions|{EXPLAIN_PATHS}.+")
+"""These routes run in a thread beside the folds, so they get a view, whose rows stay as they are."""
 
 
 def let_live_answers_through() -> None:
@@ -158,8 +162,7 @@ class AsOf:
 
     async def _now(self, scope: Scope, receive: Receive, send: Send) -> None:
         read: Looked | PastReadModels
-        if scope["path"] == ROWS_ONLY_PATH:
-            # This route runs in a thread beside the folds. A view of this moment keeps all its rows in one state.
+        if IN_A_THREAD.fullmatch(scope["path"]):
             ends = folded_until(self._live)
             read = PastReadModels(self._live, {topic: Cut(end) for topic, end in ends.items()})
         else:
@@ -231,6 +234,8 @@ class AsOf:
 
     def _keep(self, question: Question, cuts: Cuts, topics: frozenset[str], answer: Answer) -> None:
         if answer.status != OK or len(answer.body) > CACHED_ANSWER_BYTES_MAX:
+            return
+        if question.path.startswith(EXPLAIN_PATHS):
             return
         with self._lock:
             # At another moment a route may read more topics. So the key names the cuts of all topics that it ever read.

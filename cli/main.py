@@ -56,6 +56,10 @@ COMMANDS = {
         "rules_apply:apply",
         "Put the rules of a plan in force from the end of the running checkpoint period on.",
     ),
+    "explain": (
+        "explain:explain",
+        "Explain a figure: every recorded event that it rests on, and each step of arithmetic with its numbers.",
+    ),
     "simulate": (
         "simulate:simulate",
         "Run the whole node in memory, without Kafka, under faults drawn from a seed; then check that all holds.",

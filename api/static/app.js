@@ -5,14 +5,15 @@ import { boardView } from "./board.js";
 import { checkpointsView } from "./checkpoints.js";
 import { checksView } from "./checks.js";
 import { announce, byId, h, put, state } from "./dom.js";
+import { explainView } from "./explain.js";
 import { feedsView } from "./feeds.js";
 import { minute } from "./format.js";
 import { connect, moveTo, onChange, store } from "./live.js";
 import { modelView } from "./model.js";
 import { timebar } from "./timebar.js";
 
-const VIEWS = { "": boardView, models: modelView, feeds: feedsView, checkpoints: checkpointsView, checks: checksView };
-const TITLES = { "": "Leaderboard", models: "Model", feeds: "Feeds", checkpoints: "Checkpoints", checks: "Checks" };
+const VIEWS = { "": boardView, models: modelView, feeds: feedsView, checkpoints: checkpointsView, checks: checksView, explain: explainView };
+const TITLES = { "": "Leaderboard", models: "Model", feeds: "Feeds", checkpoints: "Checkpoints", checks: "Checks", explain: "Explained" };
 const main = byId("main");
 let view = null;
 let shown = null;
@@ -52,7 +53,7 @@ function apply() {
     title(route);
   }
   for (const link of byId("nav").querySelectorAll("a")) {
-    const current = link.dataset.view === ({ "": "board", models: "board" }[route.parts[0]] ?? route.parts[0]);
+    const current = link.dataset.view === ({ "": "board", models: "board", explain: route.parts[1] === "checkpoints" ? "checkpoints" : "board" }[route.parts[0]] ?? route.parts[0]);
     if (current) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
     link.href = link.href.split("?")[0] + route.query();

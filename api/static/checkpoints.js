@@ -3,6 +3,7 @@
 import { ask, page, when } from "./api.js";
 import { h, hidden, put, stamp, state } from "./dom.js";
 import { evidence } from "./evidence.js";
+import { explained } from "./explain.js";
 import { count, minute, ms, period, score, second, share, short } from "./format.js";
 import { store } from "./live.js";
 import { VirtualRows } from "./virtual.js";
@@ -111,7 +112,7 @@ function show(body, one, route) {
         h("div", { role: "rowheader", class: "model" }, h("a", { href: `#/models/${encodeURIComponent(entry.model_id)}${route.query()}` }, entry.model_name || entry.model_id), h("span", { class: "cruncher" }, entry.cruncher_name)),
         h("div", { role: "cell", class: "number period" }, score(entry.checkpoint_score)),
         h("div", { role: "cell", class: "number other predictions" }, count(entry.prediction_count)),
-        h("div", { role: "cell", class: "number key" }, entry.reward ? share(entry.reward) : [h("span", { class: "soft", "aria-hidden": "true" }, "–"), hidden("not paid")]),
+        h("div", { role: "cell", class: "number key" }, entry.reward ? h("a", { href: explained("checkpoints", one.id, entry.model_id) + route.query(), title: "Explain this share" }, share(entry.reward)) : [h("span", { class: "soft", "aria-hidden": "true" }, "–"), hidden("not paid")]),
         h("div", { role: "cell", class: "bar" }, h("div", { class: "meter", "aria-hidden": "true" }, bar)));
     },
   });

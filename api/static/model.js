@@ -4,6 +4,7 @@ import { ask, page, when } from "./api.js";
 import { status } from "./board.js";
 import { lineChart, stackedBars } from "./charts.js";
 import { h, put, stamp, state } from "./dom.js";
+import { explained } from "./explain.js";
 import { count, iso, minute, ms, score, second, short, windowName } from "./format.js";
 import { store } from "./live.js";
 
@@ -66,7 +67,7 @@ export function modelView(root, route) {
     loadedFor = when.asOf;
     loadScores();
     if (!isEnsemble) part(predictions, "Loading the predictions…", async () => {
-      table = await predictionsTable(id, stopped.signal);
+      table = await predictionsTable(id, stopped.signal, route);
       return table.element;
     });
   };
@@ -77,7 +78,7 @@ export function modelView(root, route) {
     else part(facts, "", async () => modelFacts(await ask(`/reports/models/${encodeURIComponent(id)}`, {}, signal)));
     part(carried, "", async () => stateTable(await ask(`/reports/models/${encodeURIComponent(id)}/state`, {}, signal)));
     part(byScope, "", async () => scopesTable(await ask("/reports/models/params", { projectIds: id, limit: SCOPES_MAX }, signal)));
-    part(chart, "Loading the scores…", async () => scoresChart(await ask("/reports/models/global", { projectIds: id, limit: PERIODS }, signal)));
+    part(chart, "Loading the scores…", async () => scoresChart(await ask("/reports/models/global", { projectIds: id, limit: PERIODS }, signal), id, route));
     part(answers, "Loading the answers…", async () => {
       const clock = when.asOf ?? store.clock;
       const start = clock ? iso(clock - MISSES_HOURS * 3_600_000) : null;
@@ -160,7 +161,7 @@ function scopesTable(rows) {
         names.map((name) => h("td", { class: "number" }, score(row.score_metrics[name])))))))));
 }
 
-function scoresChart(rows) {
+function scoresChart(rows, id, route) {
   if (!rows.length) return h("p", { class: "soft" }, "Scores stand here once the first period has closed.");
   const known = Object.keys(rows[0].score_metrics);
   const names = (store.windows ?? known).filter((name) => known.includes(name));
@@ -169,7 +170,7 @@ function scoresChart(rows) {
   const table = h("details", null, h("summary", null, "As a table"),
     h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Scores at each period's end" }, h("table", null,
       h("thead", null, h("tr", null, h("th", null, "Period's end (UTC)"), names.map((name) => h("th", { class: "number" }, windowName(name))))),
-      h("tbody", null, rows.slice(-48).reverse().map((row) => h("tr", null, h("td", { class: "when" }, stamp(minute(row.performed_at))),
+      h("tbody", null, rows.slice(-48).reverse().map((row) => h("tr", null, h("td", { class: "when" }, h("a", { href: explained("snapshots", id, String(ms(row.performed_at) - 1)) + route.query(), title: "Explain this period" }, stamp(minute(row.performed_at)))),
         names.map((name) => h("td", { class: "number" }, score(row.score_metrics[name])))))))));
   return h("div", null, lineChart(times, series, `Scores of ${names.length} windows at ${rows.length} period ends; the table below has the numbers`), table);
 }
@@ -215,7 +216,7 @@ function misses(rows) {
     rows.length >= MISSES ? h("p", { class: "soft" }, `Of the newest ${MISSES} of each kind.`) : null);
 }
 
-async function predictionsTable(id, signal) {
+async function predictionsTable(id, signal, route) {
   let filter = null;
   const trail = [];
   const place = h("div");
@@ -241,7 +242,7 @@ async function predictionsTable(id, signal) {
     newer.disabled = !trail.length;
     put(place, rows.length ? h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Predictions" }, h("table", null,
       h("thead", null, h("tr", null, h("th", null, "Made (UTC)"), h("th", { class: "wide" }, "Subject"), h("th", { class: "wide" }, "Scope"), h("th", null, "Status"), h("th", { class: "number" }, "Answer"), h("th", { class: "number" }, "Score"), h("th", { class: "wide" }, "Reason"), h("th", { class: "number wide" }, "Took"))),
-      h("tbody", null, rows.map(predictionRow)))) : h("p", { class: "soft" }, "None."));
+      h("tbody", null, rows.map((row) => predictionRow(row, route))))) : h("p", { class: "soft" }, "None."));
   };
   await show();
   return {
@@ -250,11 +251,11 @@ async function predictionsTable(id, signal) {
   };
 }
 
-function predictionRow(row) {
+function predictionRow(row, route) {
   const kind = { SCORED: "up", PENDING: "accent", ABSENT: "warn", FAILED: "down" }[row.status];
   const answer = row.output && typeof row.output.value === "number" ? score(row.output.value) : row.output ? JSON.stringify(row.output).slice(0, 60) : row.output_hidden ? "hidden" : row.output_bytes ? `${count(row.output_bytes)} bytes` : "–";
   return h("tr", null,
-    h("td", { class: "when" }, stamp(second(row.performed_at))), h("td", { class: "wide" }, row.subject), h("td", { class: "wide" }, row.scope_key),
+    h("td", { class: "when" }, h("a", { href: explained("predictions", row.id) + route.query(), title: "Explain this prediction" }, stamp(second(row.performed_at)))), h("td", { class: "wide" }, row.subject), h("td", { class: "wide" }, row.scope_key),
     h("td", null, h("span", { class: `pill ${kind}` }, row.status.toLowerCase())),
     h("td", { class: "number" }, answer), h("td", { class: "number" }, score(row.score_value)),
     h("td", { class: "reason wide" }, row.score_failed_reason ?? ""),

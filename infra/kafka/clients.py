@@ -82,14 +82,20 @@ def make_producer(bootstrap: str) -> AIOKafkaProducer:
     return AIOKafkaProducer(**producer_options(bootstrap))
 
 
-def make_reader(bootstrap: str, *, wait_ms: int = 100, patient: bool = False) -> AIOKafkaConsumer:
+def make_reader(
+    bootstrap: str, *, wait_ms: int = 100, patient: bool = False, fetch_bytes: int = FETCH_BYTES_MAX
+) -> AIOKafkaConsumer:
     """A consumer without a group, with our options, not started. Call it inside a running event loop.
 
     `wait_ms` is how long the broker delays its answer while there is nothing new: long for a consumer that follows a
     topic's end (it then costs little while idle), short if the consumer will soon read another topic. With `patient`
-    the broker also delays an answer while there is less than FETCH_BYTES_MAX.
+    the broker also delays an answer while there is less than FETCH_BYTES_MAX. `fetch_bytes` is about how much one fetch
+    brings: little for who reads single records.
     """
-    options = reader_options(bootstrap) | {"fetch_max_wait_ms": wait_ms}
+    options = reader_options(bootstrap) | {
+        "fetch_max_wait_ms": wait_ms,
+        "max_partition_fetch_bytes": fetch_bytes,
+    }
     if patient:
         options["fetch_min_bytes"] = FETCH_BYTES_MAX
     return AIOKafkaConsumer(**options)

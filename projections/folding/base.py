@@ -139,6 +139,7 @@ class TermsRows:
     """The terms that one topic holds, by contract hash (rows `T`, numbered in the order in which they were read)."""
 
     def __init__(self, store: Store) -> None:
+        self._store = store
         self.by_hash: dict[str, Terms] = {}
         numbered = [
             (int.from_bytes(name[1:9], "big"), _terms_decoder.decode(row)) for name, row in store.scan(b"T")
@@ -156,6 +157,15 @@ class TermsRows:
         batch.put(b"T" + len(self.in_order).to_bytes(8, "big"), encode_row(terms))
         insort(self.in_order, terms, key=_effective_from)
         self.by_hash[terms.contract_hash] = terms
+
+    def told_at(self, contract_hash: str) -> list[int]:
+        """The offsets, in the topic of these rows, of the decisions that told the terms of a contract."""
+        return [
+            offset
+            for name, row in self._store.scan(b"T")
+            if _terms_decoder.decode(row).contract_hash == contract_hash
+            for offset in self._store.written_at(name)
+        ]
 
     def comparable_since(self, at_ms: int) -> int:
         """See `streams.contract.terms.comparable_since`."""

@@ -78,7 +78,14 @@ class Readable(Protocol):
 class PastStore(Store):
     """A store as the decisions before a cut left it. Rows that are committed to it stay in memory, over those below."""
 
-    def __init__(self, store: Store, kind: type[Projection], cuts: Mapping[str, int]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        kind: type[Projection],
+        cuts: Mapping[str, int],
+        late: Mapping[str, Sequence[int]] | None = None,
+    ) -> None:
+        self._late = late or {}
         self.path = store.path
         self.database = store.database
         self._owner = kind.owner
@@ -96,6 +103,12 @@ class PastStore(Store):
         if key in self._rows:
             return self._rows[key]
         return find_before(self.database, key, self._cuts[self._owner(key)])
+
+    def written_at(self, key: bytes) -> list[int]:
+        topic = self._owner(key)
+        late = self._late.get(topic, ())
+        written = super().written_at(key)
+        return [offset for offset in written if offset < self._cuts[topic] or offset in late]
 
     def scan(
         self, prefix: bytes, *, start: bytes | None = None, backwards: bool = False
@@ -158,7 +171,7 @@ class PastReadModels:
                     f"this question also reads {', '.join(missing)}: give its position, too"
                 )
             offsets = {topic: self.cuts[topic].offset for topic in kind.topics}
-            past = PastStore(store, kind, offsets)
+            past = PastStore(store, kind, offsets, {topic: self.cuts[topic].late for topic in kind.topics})
             projection = kind(past)
             self._projections[kind.name] = projection
             late = [

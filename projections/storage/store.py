@@ -37,7 +37,7 @@ from rocksdict import (
 from coordinator.projections.storage.batch import Batch
 from coordinator.projections.storage.changes import MODULUS, Changes, row_hash
 from coordinator.projections.storage.database import Database, StoreDamagedError, judged
-from coordinator.projections.storage.versions import MARK, ROW, value_of
+from coordinator.projections.storage.versions import MARK, ROW, value_of, versions_of
 from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.errors import OperatorError
 
@@ -202,6 +202,10 @@ class Store:
     def get(self, key: bytes) -> bytes | None:
         """The committed row, or None."""
         return value_of(self.database.get(ROW + key))
+
+    def written_at(self, key: bytes) -> list[int]:
+        """The offsets (in the topic that owns the row) of the decisions that wrote it, oldest first; empty if none."""
+        return versions_of(self.database, key)
 
     def scan(
         self, prefix: bytes, *, start: bytes | None = None, backwards: bool = False

@@ -125,6 +125,24 @@ def value_at(database: Any, key: bytes, stored: bytes | None, cut: int) -> bytes
     return value_of(stored)
 
 
+def versions_of(database: Any, key: bytes) -> list[int]:
+    """The offsets of the decisions that wrote a row, oldest first; empty if there never was one."""
+    stored: bytes | None = database.get(ROW + key)
+    if stored is None:
+        return []
+    offsets = []
+    cursor = database.iter()
+    first = undo_key(key, 0)
+    cursor.seek(first)
+    while cursor.valid():
+        name = cursor.key()
+        if len(name) != len(first) or name[:-8] != first[:-8]:
+            break
+        offsets.append(version_of(cursor.value()))
+        cursor.next()
+    return [*offsets, version_of(stored)]
+
+
 def mark_before(database: Any, topic: str, cut: int) -> Mark | None:
     """The mark of the last decision before offset `cut`, or None if there is none."""
     if cut <= 0:

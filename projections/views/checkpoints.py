@@ -235,6 +235,10 @@ class Checkpoints(Projection):
         raw = self.store.get(b"C" + key(checkpoint_id))
         return _row_decoder.decode(raw) if raw else None
 
+    def told_at(self, checkpoint_id: str) -> list[int]:
+        """The offsets of the decisions that changed it, oldest first."""
+        return self.store.written_at(b"C" + key(checkpoint_id))
+
     def changed_since(self, offset: int) -> list[str] | None:
         """The checkpoints that changed at or after this offset of `checkpoints`, oldest change first; None when that is
         too long ago to tell.

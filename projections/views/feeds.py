@@ -11,6 +11,7 @@ Nothing is removed, so that every past moment can be asked for: of records and h
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import cached_property
 from itertools import islice
 
@@ -236,6 +237,23 @@ class Feeds(Projection):
         ]
         tails.sort(key=lambda one: (one[1].ts_event, one[1].revision), reverse=True)
         return tails[:limit]
+
+    def told(
+        self, subscription: Subscription, newest_ts: int, offset: int
+    ) -> Iterator[tuple[int, TailRecord]]:
+        """(where it stands in `feeds`, record) with ts_event <= `newest_ts`, newest first: each in the latest revision
+        that stands at or before `offset`.
+        """
+        prefix = b"R" + key(*subscription)
+        start = _record_key(subscription, newest_ts, _REVISION_MAX)
+        before = -1
+        for name, raw in self.store.scan(prefix, start=start, backwards=True):
+            record = _record_decoder.decode(raw)
+            place = self.store.written_at(name)[0]
+            if record.ts_event == before or record.ts_event > newest_ts or place > offset:
+                continue
+            before = record.ts_event
+            yield place, record
 
     def _read_tail(self, subscription: Subscription, limit: int) -> list[TailRecord]:
         """From the newest record back: those that came later than a past moment are not even looked at."""

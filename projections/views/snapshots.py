@@ -66,6 +66,24 @@ class Snapshots(Projection):
     def notes(self) -> dict[str, Any]:
         return {BOUNDARY: self.boundary}
 
+    def get(self, model_id: str, period_end: int) -> tuple[int, SnapshotTakenData, int] | None:
+        """(at, snapshot, offset of its decision) of a model's period that ends at `period_end` (ms), or None."""
+        name = b"S" + key(period_end, model_id)
+        row = self.store.get(name)
+        return None if row is None else (*_decoder.decode(row), self.store.written_at(name)[0])
+
+    def closed_at(self, start: int, until: int) -> list[int]:
+        """The offsets of the decisions that closed the periods with snapshots which end in (start, until] (ms), newest
+        first.
+        """
+        offsets = []
+        end = self._end_before(until + 1)
+        while end is not None and end > start:
+            name, _ = next(self.store.scan(b"S" + key(end)))
+            offsets.append(self.store.written_at(name)[0])
+            end = self._end_before(end)
+        return offsets
+
     def newest(
         self,
         start: int,

@@ -79,9 +79,9 @@ def check_feed(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) -> s
                 seen = known_records(chain, subject, terms, offset)
             else:  # no record was revised or backfilled: the same records are known at any offset
                 seen = latest.setdefault(subject, known_records(chain, subject, terms, 1 << 62))
-            window = _window(seen, input_data.point, event.data.resolvable_at)
+            window = truth_window(seen, input_data.point, event.data.resolvable_at)
             used |= {record.event.id for record in window}
-            truth_of[subject] = _truth(contract, window)
+            truth_of[subject] = truth_again(contract, window)
         again = truth_of.get(input_data.subject, truth_of)
         if again != event.data.truth:
             broken(
@@ -99,14 +99,15 @@ def raw_inputs(contract: CrunchContract, seen: Sequence[Seen]) -> list[Any]:
     ]
 
 
-def _truth(contract: CrunchContract, window: Sequence[Seen]) -> dict[str, Any]:
+def truth_again(contract: CrunchContract, window: Sequence[Seen]) -> dict[str, Any]:
+    """The ground truth of the records of a window, as it is recorded. Raises what the author's functions raise."""
     typed = contract.ground_truth_type.model_validate(
         contract.resolve_ground_truth(raw_inputs(contract, window))
     )
     return typed.model_dump(mode="json", by_alias=True)
 
 
-def _window(seen: Sequence[Seen], point: int, end: int) -> list[Seen]:
+def truth_window(seen: Sequence[Seen], point: int, end: int) -> list[Seen]:
     """The last record with at <= point, and all later ones up to `end`."""
     first = bisect_right(seen, point, key=lambda record: record.at) - 1
     last = bisect_right(seen, end, key=lambda record: record.at)

@@ -7,7 +7,9 @@ nothing is lost to rounding and the same ranks always give the same shares.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from fractions import Fraction
 from itertools import groupby, pairwise
 from math import lcm
@@ -27,6 +29,39 @@ ENTRIES_MAX = 65_536  # cruncher_index fits 16 bits
 _encoder = msgspec.json.Encoder(order="deterministic")
 
 
+class Allocation(msgspec.Struct, frozen=True):
+    """How `total` is shared out by largest remainder. Column i of each list is that of weight i.
+
+    Weight i is `numbers[i]` of `whole`; its floor is numbers[i] * total // whole, its rest that modulo `whole`.
+    """
+
+    total: int
+    whole: int
+    numbers: list[int]
+    floors: list[int]
+    rests: list[int]
+    shares: list[int]
+
+    @property
+    def left(self) -> int:
+        """How many units the floors leave: so many of the largest rests get one more."""
+        return self.total - sum(self.floors)
+
+
+_watched: ContextVar[list[Allocation] | None] = ContextVar("watched_allocations", default=None)
+
+
+@contextmanager
+def watched_allocations() -> Iterator[list[Allocation]]:
+    """What `allocate` is asked for inside, in order: an explanation shows how a contract came to its shares."""
+    made: list[Allocation] = []
+    token = _watched.set(made)
+    try:
+        yield made
+    finally:
+        _watched.reset(token)
+
+
 def allocate(weights: Sequence[Fraction | int], total: int = FRAC64_ONE) -> list[int]:
     """Integers in proportion to `weights` that sum to exactly `total`.
 
@@ -35,6 +70,14 @@ def allocate(weights: Sequence[Fraction | int], total: int = FRAC64_ONE) -> list
     """
     if not weights:
         return []
+    made = allocation(weights, total)
+    if (watched := _watched.get()) is not None:
+        watched.append(made)
+    return made.shares
+
+
+def allocation(weights: Sequence[Fraction | int], total: int) -> Allocation:
+    """As `allocate`, with every number on the way. Raises ValueError for no weights, too."""
     # As integers over one denominator: ten thousand divisions of fractions take longer than all the rest.
     common = lcm(*{weight.denominator for weight in weights})
     numbers = [weight.numerator * (common // weight.denominator) for weight in weights]
@@ -42,12 +85,13 @@ def allocate(weights: Sequence[Fraction | int], total: int = FRAC64_ONE) -> list
     if whole <= 0 or min(numbers) < 0:
         message = "weights must be >= 0 and not all 0"
         raise ValueError(message)
-    shares, rests = map(list, zip(*(divmod(number * total, whole) for number in numbers), strict=True))
+    floors, rests = map(list, zip(*(divmod(number * total, whole) for number in numbers), strict=True))
+    shares = list(floors)
     left = total - sum(shares)
     # A stable sort: on a tie the earlier entry stays before the later one.
     for i in sorted(range(len(rests)), key=rests.__getitem__, reverse=True)[:left]:
         shares[i] += 1
-    return shares
+    return Allocation(total, whole, numbers, floors, rests, shares)
 
 
 def tier_shares(ranks: Sequence[int], total: int = FRAC64_ONE) -> list[int]:

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import httpx
 import pytest
+from tests.explained import explainer_over
 from tests.infra.evidence.noted import noted_loop
 from tests.logs import busy_log, fold_into
 
@@ -82,7 +83,10 @@ async def api(parts):
     key, entry = make_entry("tests", Scope.ADMIN, "s" * 43)
     rules = Rules(KeyRing(parse_entries(entry, "tests")))
     monitor = Monitor(projector, stage, wall_ms, Watches(evidence=noted_loop(projector)))
-    app = create_app(parts.settings, projector, stage, sender=sender, rules=rules, monitor=monitor)
+    explainer = explainer_over(stage.log)
+    app = create_app(
+        parts.settings, projector, stage, sender=sender, rules=rules, monitor=monitor, explainer=explainer
+    )
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(
         transport=transport, base_url="http://node", headers={"X-API-Key": key}

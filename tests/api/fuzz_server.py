@@ -11,6 +11,7 @@ from pathlib import Path
 
 import uvicorn
 from tests.api.conftest import ScriptedStage
+from tests.explained import explainer_over
 from tests.logs import busy_log, fold_into
 
 from coordinator.api.access import Rules
@@ -32,9 +33,8 @@ async def main(port: int, folder: Path) -> None:
     projector._started = True
     stage = ScriptedStage(projector, log)
     rules = Rules(KeyRing(parse_entries(ENTRY, "test")))
-    app = create_app(
-        settings, projector, stage, sender=Sender(projector, stage, wait_seconds=0.2), rules=rules
-    )
+    sender, explainer = Sender(projector, stage, wait_seconds=0.2), explainer_over(log)
+    app = create_app(settings, projector, stage, sender=sender, rules=rules, explainer=explainer)
     await uvicorn.Server(uvicorn.Config(app, host="127.0.0.1", port=port, log_level="error")).serve()
 
 

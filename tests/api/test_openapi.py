@@ -12,8 +12,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from tests.explained import explainer_over
 from tests.infra.evidence.noted import noted_loop
-from tests.logs import MINUTE_MS, LogBuilder, busy_log, fold_into
+from tests.logs import MINUTE_MS, START_MS, LogBuilder, busy_log, fold_into
 
 from coordinator.api import openapi
 from coordinator.api.access import BODY_BYTES_MAX
@@ -23,6 +24,7 @@ from coordinator.api.watches import Watches
 from coordinator.projections.folding.projector import Projector
 from coordinator.projections.views.all_views import open_read_models
 from coordinator.streams.clock import wall_ms
+from coordinator.streams.log import ids
 from coordinator.streams.settings import Settings
 
 FILE = Path(openapi.__file__).with_name("openapi_examples.json")
@@ -65,7 +67,11 @@ async def answers(client: httpx.AsyncClient) -> dict:
     found = {}
     for path in reading_paths(document):
         asked = (
-            path.replace("{checkpoint_id}", offered).replace("{model_id}", "m1").replace("{command_id}", "c1")
+            path.replace("{checkpoint_id}", offered)
+            .replace("{model_id}", "m1")
+            .replace("{command_id}", "c1")
+            .replace("{prediction_id}", f"{ids.input_id('BTCUSDT', START_MS)}/60s/m1")
+            .replace("{period}", str(START_MS))
         )
         params = {"total_prize": "1000000000"} if path.endswith("/prizes") else None
         answer = await client.get(asked, params=params)
@@ -134,7 +140,7 @@ async def write() -> None:
         fold_into(projector.folder, log)
         projector._started = True
         monitor = Monitor(projector, None, wall_ms, Watches(evidence=noted_loop(projector)))
-        app = create_app(Settings(), projector, None, monitor=monitor)
+        app = create_app(Settings(), projector, None, monitor=monitor, explainer=explainer_over(log))
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app, client=("127.0.0.1", 1)), base_url="http://node"
         ) as client:

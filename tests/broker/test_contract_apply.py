@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
+import signal
 import sys
 
 import pytest
@@ -13,9 +14,12 @@ from tests.infra.test_kept_contracts import HELPERS, RULES, scored
 from tests.waiting import LIMIT_SECONDS, limit
 
 from coordinator.infra.contracts.archive import ArchiveFolder
+from coordinator.infra.contracts.log import read_applied
 from coordinator.infra.contracts.node import NodeContracts
 from coordinator.infra.kafka.topics import create_topics
 from coordinator.infra.log.commands import KafkaCommandPort
+from coordinator.infra.log.followed import FollowedTopic
+from coordinator.streams import events as ev
 from coordinator.streams.settings import Settings, environment
 
 pytestmark = pytest.mark.broker
@@ -111,3 +115,52 @@ async def test_a_text_does_nothing_until_it_is_applied_and_holds_from_the_next_p
     finally:
         feed.kill()
         feed.wait(LIMIT_SECONDS)
+
+
+async def test_a_restart_under_another_a_broken_or_a_missing_text_switches_nothing(settings, tmp_path):
+    """What stands in the log is the contract that was applied, and time goes on, whatever happens to the text."""
+    env = {**os.environ, **environment(settings)}
+    out = tmp_path / "feed.log"
+
+    async def told():
+        """(the contracts that the log has told, how many ticks)"""
+        hashes, ticks = set(), 0
+        async with FollowedTopic(settings.kafka_bootstrap, settings.crunch_id, "feeds") as feeds:
+            async for decision in feeds.decisions():
+                for event in decision.events:
+                    hashes |= {event.data.contract_hash} if isinstance(event, ev.CrunchConfigured) else set()
+                    ticks += isinstance(event, ev.ClockTicked)
+        return hashes, ticks
+
+    async def runs(change, says):
+        """Start the feed worker, change the text under it, and see that it goes on; then end it."""
+        begin = len(out.read_bytes()) if out.exists() else 0
+        _, before = await told()
+        with out.open("ab") as log:
+            feed = forked.start(["worker", "feed"], env=env, cwd=tmp_path, out=log)
+        try:
+            async with limit():
+                while (await told())[1] < before + 3:
+                    assert feed.poll() is None, out.read_text()
+                    await asyncio.sleep(0.2)
+                change()
+                _, ticks = await told()
+                while (await told())[1] < ticks + 3:
+                    assert feed.poll() is None, out.read_text()
+                    await asyncio.sleep(0.2)
+        finally:
+            feed.send_signal(signal.SIGTERM)
+            await asyncio.to_thread(feed.wait, LIMIT_SECONDS)
+        assert says in out.read_bytes()[begin:].decode()
+
+    await runs(lambda: write(tmp_path, weights="0.25"), "contract_applied")
+    first, _ = await told()
+    assert len(first) == 1
+    await runs(lambda: write(tmp_path, rules="def ("), "the text on disk is another")
+    await runs((tmp_path / "its_rules.py").unlink, "the text on disk is broken")
+    await runs(lambda: None, "the text on disk is broken")
+    assert (await told())[0] == first
+    assert [
+        command.data.contract_hash
+        for _, command in await read_applied(settings.kafka_bootstrap, settings.crunch_id)
+    ] == [*first]

@@ -1,0 +1,131 @@
+"""`GET /reports/explain/...`: why a figure is what it is, from the recorded events on.
+
+One question at a time, in a thread beside the live answers: it reads some appends from the log, and runs the functions
+of the contract. What the other routes hide is hidden here by the same rule, also in questions about the past.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import cache
+from typing import Annotated, Any
+
+import msgspec
+from fastapi import APIRouter, HTTPException, Path, Request
+from fastapi.responses import Response
+
+from coordinator.api import explain_shapes as shapes
+from coordinator.api.answers import shaped
+from coordinator.api.reading import Reading
+from coordinator.api.times import parse_ms
+from coordinator.api.turns import Turns
+from coordinator.infra.contracts.node import NodeContracts
+from coordinator.infra.log.appends import KafkaAppends
+from coordinator.projections.explaining.explainer import Explainer
+from coordinator.projections.explaining.finding import ID_CHARS_MAX, UnknownFigureError
+from coordinator.streams.audit.explain.steps import Explanation
+from coordinator.streams.log.errors import LogError, WorldError
+from coordinator.streams.settings import Settings
+
+MODEL_CHARS_MAX = 200
+PERIOD_CHARS_MAX = 64
+ANSWERS: dict[int | str, dict[str, Any]] = {
+    404: {
+        "description": "Nothing of that name is known; `detail` says what ids look like and where they are."
+    },
+    422: {"description": "A parameter is wrong; `detail` says how."},
+    503: {"description": "Kafka does not answer, or too many such questions wait; ask again."},
+}
+PredictionId = Annotated[
+    str,
+    Path(
+        max_length=ID_CHARS_MAX,
+        description="inp/SUBJECT/POINT_MS/SCOPE/MODEL",
+        examples=["inp/BTCUSDT/1678406400000/60s/7"],
+    ),
+]
+ModelId = Annotated[str, Path(max_length=MODEL_CHARS_MAX)]
+
+
+def node_explainer(settings: Settings) -> Explainer:
+    """An explainer over the node's own Kafka and contracts. Both are only asked when a question comes."""
+
+    @cache  # reads and runs the contract on disk: not before somebody asks
+    def contracts() -> NodeContracts:
+        return NodeContracts(settings)
+
+    appends = KafkaAppends(settings.kafka_bootstrap, settings.crunch_id)
+    return Explainer(appends, lambda contract_hash: contracts().shelf(contract_hash))
+
+
+def router(explainer: Explainer) -> APIRouter:
+    """The routes."""
+    routes = APIRouter()
+    turns = Turns("explain")
+
+    async def answer(request: Request, work: Callable[[], Explanation]) -> Response:
+        def explained() -> Response:
+            try:
+                return shaped(shapes.Explanation, msgspec.to_builtins(work()))
+            except UnknownFigureError as error:
+                raise HTTPException(404, str(error)) from error
+            except WorldError as error:
+                raise HTTPException(503, str(error), {"Retry-After": "5"}) from error
+            except LogError as error:
+                raise HTTPException(500, str(error)) from error
+
+        return await turns.run(request, explained)
+
+    @routes.get(
+        "/reports/explain/predictions/{prediction_id:path}",
+        response_model=shapes.Explanation,
+        responses=ANSWERS,
+    )
+    async def prediction(request: Request, read: Reading, prediction_id: PredictionId) -> Response:
+        """A prediction's life: rules, records shown, round, answer, truth and score, each step with its numbers, its
+        events and where they stand in the log. An answer that is still hidden is not explained before its time.
+        """
+        return await answer(request, lambda: explainer.prediction(read, prediction_id))
+
+    @routes.get(
+        "/reports/explain/checkpoints/{checkpoint_id}/{model_id}",
+        response_model=shapes.Explanation,
+        responses=ANSWERS,
+    )
+    async def share(
+        request: Request,
+        read: Reading,
+        checkpoint_id: Annotated[str, Path(max_length=MODEL_CHARS_MAX, description="Its id, or `latest`.")],
+        model_id: ModelId,
+    ) -> Response:
+        """A model's share of a checkpoint: its snapshots, its key, the ranking, the weights and the allocator's
+        remainders. `latest` is the newest checkpoint that was offered.
+        """
+        return await answer(request, lambda: explainer.share(read, checkpoint_id, model_id))
+
+    @routes.get(
+        "/reports/explain/snapshots/{model_id}/{period}",
+        response_model=shapes.Explanation,
+        responses=ANSWERS,
+    )
+    async def snapshot(
+        request: Request,
+        read: Reading,
+        model_id: ModelId,
+        period: Annotated[
+            str,
+            Path(
+                max_length=PERIOD_CHARS_MAX,
+                description="A time in it: ISO 8601 or epoch ms.",
+                examples=["2023-03-10T00:00:00Z"],
+            ),
+        ],
+    ) -> Response:
+        """What one snapshot period adds up to for a model: each score and charge, the summary, and every window."""
+        try:
+            at_ms = parse_ms(period)
+        except ValueError as error:
+            raise HTTPException(422, f"period: {error}") from error
+        return await answer(request, lambda: explainer.snapshot(read, model_id, at_ms))
+
+    return routes

@@ -1,0 +1,159 @@
+"""`coordinator explain`: why a prediction's score, a period or a share is what it is, from the recorded events on.
+
+Reads the report worker's read models for where the events stand, and the log for what they say; writes nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from coordinator.cli.groups import EXIT_DIFFERENT
+from coordinator.cli.own_kafka import node_log
+from coordinator.cli.shared import (
+    DataDirOption,
+    JsonOption,
+    KafkaOption,
+    parse_time,
+    print_json,
+    quiet_libraries,
+    run,
+)
+from coordinator.cli.terminal import Console
+from coordinator.infra.contracts.node import NodeContracts
+from coordinator.infra.log.appends import KafkaAppends
+from coordinator.infra.log.own import log_identity
+from coordinator.projections.explaining.beside import read_beside
+from coordinator.projections.explaining.explainer import Explainer
+from coordinator.projections.folding.past import PastReadModels, Readable, cuts_at, folded_until
+from coordinator.streams.audit.explain.steps import SHOWN_CHARS_MAX, Explanation, Source, Step
+from coordinator.streams.log.errors import OperatorError
+
+LINES_MAX = 12
+"""Inputs of a step that are printed; `--json` has all that are listed."""
+
+
+def explain(
+    figure: Annotated[
+        str,
+        typer.Argument(
+            metavar="FIGURE",
+            help="A prediction's id (inp/SUBJECT/POINT/SCOPE/MODEL); a checkpoint's id or `latest`; or a model's id.",
+        ),
+    ],
+    of: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="[MODEL|PERIOD]",
+            help="For a checkpoint: the model whose share it is. For a model: a time in the period, ISO 8601 with a "
+            "zone or epoch ms.",
+            show_default=False,
+        ),
+    ] = None,
+    as_of: Annotated[
+        str | None,
+        typer.Option("--as-of", help="As it was known at this time: ISO 8601 with a zone, or epoch ms."),
+    ] = None,
+    kafka: KafkaOption = None,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Explain a figure: every recorded event that it rests on, and each step of arithmetic with its numbers.
+
+    Each step is made again by the node's own functions, and compared with what is recorded; exit 1 where one differs.
+    An answer that is still hidden is not explained before its time. For a whole checkpoint, use
+    [bold]coordinator verify-e2e[/bold].
+
+    Examples: [bold]coordinator explain inp/BTCUSDT/1677628800000/60s/7[/bold],
+    [bold]coordinator explain latest 7[/bold], [bold]coordinator explain 7 2026-11-28T12:00:00Z --json[/bold]
+    """
+    at_ms = None if as_of is None else parse_time(as_of)
+    is_prediction, is_share = figure.startswith("inp/"), figure.startswith("ckp_") or figure == "latest"
+    if is_prediction and of is not None:
+        raise OperatorError("a prediction's id names its model: leave the second word out")
+    if of is None and not is_prediction:
+        raise OperatorError(
+            f"name the MODEL whose share of {figure} it is (`coordinator checkpoint show {figure}` lists them)"
+            if is_share
+            else "name a prediction (inp/SUBJECT/POINT/SCOPE/MODEL), a checkpoint and a MODEL, or a model and a "
+            "time in the PERIOD: coordinator explain 7 2026-11-28T12:00:00Z"
+        )
+    period_ms = parse_time(of) if of is not None and not is_share else 0
+    settings, _ = node_log(data_dir, kafka)
+    identity = run(log_identity(settings.kafka_bootstrap, settings.crunch_id))
+    quiet_libraries()
+    explainer = Explainer(
+        KafkaAppends(settings.kafka_bootstrap, settings.crunch_id), NodeContracts(settings).shelf
+    )
+    with read_beside(settings.data_dir, identity, settings.crunch_id) as live:
+        read: Readable = live
+        if at_ms is not None:
+            read = PastReadModels(live, cuts_at(live, at_ms, folded_until(live)))
+        if is_prediction:
+            explanation = explainer.prediction(read, figure)
+        elif is_share:
+            explanation = explainer.share(read, figure, of or "")
+        else:
+            explanation = explainer.snapshot(read, figure, period_ms)
+    if as_json:
+        print_json(explanation)
+    else:
+        print_explanation(explanation)
+    if explanation.agrees is False:
+        raise typer.Exit(EXIT_DIFFERENT)
+
+
+def print_explanation(explanation: Explanation) -> None:
+    """The steps on stdout, one below the other."""
+    console = Console(highlight=False)
+    console.print(explanation.title, style="bold", markup=False)
+    console.print(explanation.id, markup=False)
+    for number, step in enumerate(explanation.steps, start=1):
+        _print_step(console, number, step)
+    console.print()
+    if explanation.hidden_until_ms is not None:
+        console.print("The answer is hidden, and what follows from it is not explained yet.")
+    elif explanation.agrees is None:
+        console.print("Nothing could be made again here; the notes say why.")
+    else:
+        console.print(
+            "Every step that was made again gives the recorded figure."
+            if explanation.agrees
+            else "A step gives another figure than the recorded one: `coordinator verify-e2e` checks its whole period."
+        )
+
+
+VERDICT = {True: (" equal", "green"), False: (" DIFFERENT", "bold red"), None: ("", "")}
+
+
+def _print_step(console: Console, number: int, step: Step) -> None:
+    words, style = VERDICT[step.agrees]
+    console.print()
+    console.print(Text.assemble((f"{number}. {step.name}", "bold"), (words, style)))
+    console.print(Text(step.rule, "dim"))
+    for source in step.sources:
+        console.print(Text(f"  {_place(source)}  {source.kind} {source.event_id}", "cyan"))
+    table = Table.grid(padding=(0, 2))
+    for value in step.inputs[-LINES_MAX:]:
+        table.add_row(
+            "  <-",
+            Text(value.name),
+            Text(value.shown),
+            Text(_place(value.source) if value.source else "", "cyan"),
+        )
+    more = step.left_out + max(0, len(step.inputs) - LINES_MAX)
+    if more:
+        console.print(f"  and {more} before these" + ("" if step.left_out else ": --json has them"))
+    for value in step.result:
+        exact = "" if value.exact == value.shown or len(value.exact) > SHOWN_CHARS_MAX else value.exact
+        table.add_row("  =", Text(value.name), Text(value.shown), Text(exact))
+    console.print(table)
+    if step.note:
+        console.print(Text(f"  {step.note}", "yellow"))
+
+
+def _place(source: Source) -> str:
+    return f"{source.topic}:{source.offset}"

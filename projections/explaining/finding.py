@@ -1,0 +1,59 @@
+"""What a person names, as ids of ours. Raises UnknownFigureError, which says what ids look like and where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from coordinator.projections.folding.past import Readable
+from coordinator.projections.views.checkpoints import CheckpointRow
+from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.log.reasons import printable
+
+ID_CHARS_MAX = 600
+SHOWN_CHARS = 120
+
+
+class UnknownFigureError(OperatorError):
+    """Nothing of that name is known, now or at the moment that was asked about."""
+
+
+def shown(text: str) -> str:
+    """What somebody sent us, as it may stand in a message."""
+    return repr(printable(text[:SHOWN_CHARS]))
+
+
+def parts_of(read: Readable, prediction_id: str) -> tuple[str, str, str]:
+    """(input_id, scope_key, model_id) of a prediction's id. Subjects, scopes and models may have slashes in them."""
+    for input_id, rest in _inputs_in(prediction_id[:ID_CHARS_MAX]):
+        row = read.predictions.input(input_id)
+        if row is None:
+            continue
+        for scope_key in sorted(row.scopes, key=len, reverse=True):
+            if rest.startswith(f"{scope_key}/"):
+                return input_id, scope_key, rest[len(scope_key) + 1 :]
+        raise UnknownFigureError(
+            f"input {shown(input_id)} was asked for the scopes {', '.join(row.scopes)}: an id ends in /SCOPE/MODEL"
+        )
+    raise UnknownFigureError(
+        f"no prediction {shown(prediction_id)} is known: an id is inp/SUBJECT/POINT_MS/SCOPE/MODEL, as `id` in "
+        "/reports/predictions?projectIds=MODEL, or on a model's page"
+    )
+
+
+def _inputs_in(text: str) -> Iterator[tuple[str, str]]:
+    """Each (input_id, the rest) that the text may be cut into: an input's id ends in a time in ms."""
+    pieces = text.split("/")
+    for i in range(2, len(pieces) - 2):
+        if pieces[0] == "inp" and pieces[i].isascii() and pieces[i].isdigit():
+            yield "/".join(pieces[: i + 1]), "/".join(pieces[i + 1 :])
+
+
+def checkpoint_of(read: Readable, name: str) -> CheckpointRow:
+    """The checkpoint of an id; `latest` is the newest one that was offered."""
+    row = read.checkpoints.latest_offered() if name == "latest" else read.checkpoints.get(name[:ID_CHARS_MAX])
+    if row is None:
+        raise UnknownFigureError(
+            f"no checkpoint {shown(name)} is known: an id is ckp_ and 24 hex digits, as `coordinator checkpoint list` "
+            "and /reports/checkpoints name them; `latest` is the newest one offered"
+        )
+    return row

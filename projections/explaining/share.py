@@ -1,0 +1,89 @@
+"""Gathers what the log tells of one model's share of a checkpoint."""
+
+from __future__ import annotations
+
+from coordinator.projections.explaining.finding import ID_CHARS_MAX, UnknownFigureError, checkpoint_of, shown
+from coordinator.projections.explaining.reading import (
+    Contracts,
+    ReadAppends,
+    contract_of,
+    read_placed,
+    snapshot_source,
+    terms_source,
+    terms_told,
+)
+from coordinator.projections.folding.past import Readable
+from coordinator.streams.audit.explain.share import ShareFacts
+from coordinator.streams.audit.explain.steps import of_kind
+from coordinator.streams.contract.terms import TermsInForce
+from coordinator.streams.events import CheckpointData, PeriodClosed, PeriodClosedData, Terms
+from coordinator.streams.log.errors import LogError
+
+NEAR_MAX = 5
+CLOSINGS_MAX = 2_000
+
+
+def share_facts(
+    read: Readable,
+    checkpoint_id: str,
+    model_id: str,
+    appends: ReadAppends,
+    contracts: Contracts,
+    told: TermsInForce,
+) -> ShareFacts:
+    """The facts of one share. Raises UnknownFigureError, WorldError, LogError."""
+    row = checkpoint_of(read, checkpoint_id)
+    data = row.checkpoint
+    known = [entry.model_id for entry in data.ranking] + data.unranked
+    if model_id not in known:
+        some = ", ".join(known[:NEAR_MAX]) or "none"
+        raise UnknownFigureError(
+            f"checkpoint {data.checkpoint_id} neither ranks nor names model {shown(model_id[:ID_CHARS_MAX])}; it has "
+            f"{len(known)} models: {some}{' ..' if len(known) > NEAR_MAX else ''}"
+        )
+    if not told:
+        raise LogError("`snapshots` tells no terms, but there is a checkpoint")
+    terms = told.at(data.period_start)
+    own = sorted(
+        read.snapshots.newest(data.period_start + 1, data.period_end, {model_id}),
+        key=lambda one: one[1].period_start,
+    )
+    wanted = {
+        "checkpoints": read.checkpoints.told_at(data.checkpoint_id),
+        "snapshots": terms_told(read.snapshots.terms, terms.contract_hash),
+    }
+    closings = read.snapshots.closed_at(data.period_start, data.period_end) if _needs_closings(terms) else []
+    wanted["snapshots"] += closings[:CLOSINGS_MAX]
+    placed = read_placed(appends, wanted)
+    made_by = data.emission_contract_hash or data.contract_hash
+    contract, fault = contract_of(contracts, made_by)
+    return ShareFacts(
+        checkpoint=data,
+        model_id=model_id,
+        status=row.status,
+        moves=[
+            one
+            for one in placed
+            if one.topic == "checkpoints" and _is_of(getattr(one.event, "data", None), data)
+        ],
+        snapshots=[(snapshot, snapshot_source(read, at, snapshot)) for at, snapshot in own],
+        closings=[one.event.data for one in of_kind(placed, PeriodClosed) if _inside(one.event.data, data)],
+        terms=terms,
+        configured=terms_source(placed, terms.contract_hash),
+        contract=contract,
+        contract_fault=fault,
+    )
+
+
+def _needs_closings(terms: Terms) -> bool:
+    """Does a model's key depend on rounds that it has no snapshot of?"""
+    return terms.min_participation > 0 or terms.newcomer_past != "nothing"
+
+
+def _inside(closing: PeriodClosedData, data: CheckpointData) -> bool:
+    return data.period_start <= closing.from_ms < data.period_end
+
+
+def _is_of(event_data: object, data: CheckpointData) -> bool:
+    of = getattr(event_data, "checkpoint", event_data)
+    return getattr(of, "checkpoint_id", None) == data.checkpoint_id

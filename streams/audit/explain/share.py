@@ -1,0 +1,313 @@
+"""A model's share of a checkpoint: its snapshots, its key, the ranking, the weights, and the allocator's remainders.
+
+Takes the recorded checkpoint, the model's snapshots and the contract; gives an `Explanation`. Pure. The numbers are
+made again by the product's own functions: `PeriodTotals` and `ranked_entries`, `rank`, `build_emission`, `allocation`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+
+from coordinator.streams.audit.explain.prediction import rules_step
+from coordinator.streams.audit.explain.steps import (
+    LISTED_MAX,
+    Explanation,
+    Placed,
+    Source,
+    Step,
+    Value,
+    explanation,
+    fact,
+    moment,
+    time,
+    units,
+)
+from coordinator.streams.checkpoints.offering import build_emission
+from coordinator.streams.checkpoints.period_ranking import PERIOD_KEY, PeriodTotals, ranked_entries
+from coordinator.streams.checkpoints.ranking import rank
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.emission import FRAC64_ONE, Allocation, allocation, watched_allocations
+from coordinator.streams.events import (
+    CheckpointData,
+    Event,
+    PeriodClosedData,
+    PoolPaid,
+    RankedEntry,
+    SnapshotTakenData,
+    Terms,
+)
+from coordinator.streams.log.envelope import Need
+
+OF_BILLION = "of 1,000,000,000"
+ALLOCATED = (
+    "floor(weight * total / sum of weights); the units that the floors leave go one by one to the largest remainders, "
+    "on a tie to the earlier entry"
+)
+
+
+class ShareFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """What the log tells of one model in one checkpoint.
+
+    `moves` are the events of the checkpoint, the newest opening decides what is paid. `snapshots` are the model's own
+    of the period; `closings` what closed its periods, empty where nothing of the ranking depends on them.
+    """
+
+    checkpoint: CheckpointData
+    model_id: str
+    status: str
+    moves: Sequence[Placed[Event]]
+    snapshots: Sequence[tuple[SnapshotTakenData, Source]]
+    closings: Sequence[PeriodClosedData] = ()
+    terms: Terms
+    configured: Source | None = None
+    contract: CrunchContract | None = None
+    contract_fault: str = ""
+
+    @property
+    def place(self) -> int | None:
+        """Its position in the ranking; None where it is unranked."""
+        ids = [entry.model_id for entry in self.checkpoint.ranking]
+        return ids.index(self.model_id) if self.model_id in ids else None
+
+    @property
+    def share(self) -> int:
+        """What it is paid of 1,000,000,000."""
+        rewards = self.checkpoint.emission["cruncher_rewards"]
+        return next((one["reward_pct"] for one in rewards if one["cruncher_index"] == self.place), 0)
+
+
+def explain_share(facts: ShareFacts) -> Explanation:
+    """The explanation of a model's share. The model is ranked or unranked in the checkpoint."""
+    data = facts.checkpoint
+    period = f"{moment(data.period_start)} to {moment(data.period_end)}"
+    title = f"Model {facts.model_id} has {facts.share:,} {OF_BILLION} of checkpoint {data.checkpoint_id} ({period})"
+    return explanation("share", f"{data.checkpoint_id}/{facts.model_id}", title, _steps(facts))
+
+
+def _steps(facts: ShareFacts) -> Iterator[Step]:
+    yield _checkpoint(facts)
+    yield rules_step(facts.terms.contract_hash, facts.terms, facts.configured)
+    yield _key(facts)
+    if facts.place is not None:
+        yield _ranking(facts)
+        yield from _shares(facts)
+
+
+def _checkpoint(facts: ShareFacts) -> Step:
+    data = facts.checkpoint
+    return Step(
+        name="checkpoint",
+        rule="A checkpoint pays one period; its newest opening is what is offered",
+        sources=[one.source for one in facts.moves][-LISTED_MAX:],
+        result=[
+            fact("status", facts.status),
+            time("period_start", data.period_start),
+            time("period_end", data.period_end),
+            fact("contract_hash", data.contract_hash),
+            fact("emission_sha256", data.emission_sha256),
+            fact("ranked", len(data.ranking)),
+            fact("unranked", len(data.unranked)),
+        ],
+    )
+
+
+def _key(facts: ShareFacts) -> Step:
+    """The number that the model is ranked by, or why it has none, from its snapshots."""
+    terms, decimals = facts.terms, facts.terms.score_decimals
+    totals = PeriodTotals(facts.checkpoint.period_start, facts.checkpoint.period_end, Need())
+    for snapshot, _ in facts.snapshots:
+        totals.add(snapshot)
+    for closing in facts.closings:
+        totals.closed(closing)
+    made, unranked = ranked_entries(totals, terms)
+    again = next((entry for entry in made if entry.model_id == facts.model_id), None)
+    place = facts.place
+    result: list[Value] = []
+    if place is None:
+        reason = facts.checkpoint.unranked_reasons.get(facts.model_id, "no reason is told")
+        result = [fact("unranked", reason)]
+        agrees = facts.model_id not in totals.models or unranked.get(facts.model_id) == reason
+    else:
+        entry = facts.checkpoint.ranking[place]
+        result = [units(terms.checkpoint_key, entry.key_units, decimals), *_counts(entry)]
+        agrees = again is not None and _comparable(again, facts) == _comparable(entry, facts)
+    total = (
+        totals.models[facts.model_id].sums.get(terms.value_field, [0, 0])
+        if facts.model_id in totals.models
+        else [0, 0]
+    )
+    return Step(
+        name="key",
+        rule=_key_rule(terms),
+        inputs=[
+            units(snapshot.snapshot_id, _of_snapshot(snapshot, terms), decimals, source)
+            for snapshot, source in facts.snapshots[-LISTED_MAX:]
+        ],
+        left_out=max(0, len(facts.snapshots) - LISTED_MAX),
+        result=[units("sum", total[0], decimals), fact("n", total[1]), *result],
+        agrees=agrees,
+        note="" if agrees else f"the snapshots give {again if again is not None else unranked}",
+    )
+
+
+def _comparable(entry: RankedEntry, facts: ShareFacts) -> RankedEntry:
+    """The entry without its rank, which the others decide, and without rounds where no closings were gathered."""
+    return msgspec.structs.replace(entry, rank=0, rounds_count=entry.rounds_count if facts.closings else 0)
+
+
+def _of_snapshot(snapshot: SnapshotTakenData, terms: Terms) -> int | None:
+    key = terms.checkpoint_key
+    if key == PERIOD_KEY:
+        total = snapshot.sums.get(terms.value_field)
+        return total.sum_units if total else None
+    return (snapshot.summary_units | snapshot.boards_units | snapshot.windows_units).get(key)
+
+
+def _key_rule(terms: Terms) -> str:
+    key = terms.checkpoint_key
+    if key == PERIOD_KEY:
+        return (
+            f"The sum of {terms.value_field} (scores and charges) over the period's snapshots, divided once by how "
+            "many they are, rounded half-even"
+        )
+    if any(window.name == key for window in terms.windows):
+        return f"The window {key} of the snapshot that ends with the period"
+    if any(board.name == key for board in terms.boards):
+        return f"The board {key} over the period, or at its end where it has a window"
+    return f"The mean of {key} over the snapshots, each weighted by its scored predictions, rounded half-even"
+
+
+def _counts(entry: RankedEntry) -> list[Value]:
+    return [
+        fact("prediction_count", entry.prediction_count),
+        fact("failed_count", entry.failed_count),
+        fact("absent_count", entry.absent_count),
+        fact("rounds_count", entry.rounds_count),
+        fact("snapshot_count", entry.snapshot_count),
+    ]
+
+
+def _ranking(facts: ShareFacts) -> Step:
+    recorded, terms = facts.checkpoint.ranking, facts.terms
+    place = facts.place or 0
+    again, _ = rank([(entry.model_id, entry.key_units) for entry in recorded], terms.ranking_direction)
+    agrees = again == [(entry.rank, entry.model_id, entry.key_units) for entry in recorded]
+    first = max(0, min(place - LISTED_MAX // 2, len(recorded) - LISTED_MAX))
+    listed = recorded[first : first + LISTED_MAX]
+    more = "more" if terms.ranking_direction == "desc" else "less"
+    return Step(
+        name="ranking",
+        rule=f"By the key, {more} is better; equal keys share a rank (1, 1, 3), and stand in the order of model_id",
+        inputs=[
+            Value(
+                name=entry.model_id,
+                exact=str(entry.key_units),
+                shown=f"{entry.rank}. {units('', entry.key_units, terms.score_decimals).shown}",
+            )
+            for entry in listed
+        ],
+        left_out=len(recorded) - len(listed),
+        result=[fact("rank", recorded[place].rank), fact("cruncher_index", place)],
+        agrees=agrees,
+    )
+
+
+def _shares(facts: ShareFacts) -> Iterator[Step]:
+    """How the shares follow from the ranking, made again by the contract that made them."""
+    data, place = facts.checkpoint, facts.place or 0
+    if facts.contract is None:
+        yield _share(facts, facts.contract_fault, agrees=None)
+        return
+    with watched_allocations() as made:
+        again = build_emission(facts.contract, data.ranking, facts.terms.score_decimals, data.period_end)
+    if again.fault:
+        yield _share(facts, again.fault, agrees=False)
+        return
+    if data.payout is not None:
+        whole = allocation([pool.weight for pool in data.payout.pools], FRAC64_ONE)
+        for i, pool in enumerate(data.payout.pools):
+            yield from _pool(facts, pool, i, whole)
+    else:
+        rewards = again.emission["cruncher_rewards"]
+        shares = {one["cruncher_index"]: one["reward_pct"] for one in rewards}
+        column = [shares.get(i, 0) for i in range(len(data.ranking))]
+        fitting = [one for one in made if one.shares == column]
+        if fitting:
+            yield _allocated(
+                "allocation", f"The contract weighs each of the ranked, then {ALLOCATED}", fitting[-1], place
+            )
+    agrees = all(data.emission.get(name) == value for name, value in again.emission.items())
+    note = "" if agrees else f"the ranking gives {again.emission['cruncher_rewards'][:10]}"
+    if agrees and again.payout != data.payout:
+        agrees, note = False, "the pools of the payout are others"
+    yield _share(facts, note, agrees=agrees)
+
+
+def _allocated(name: str, rule: str, made: Allocation, place: int, left_out: int = 0) -> Step:
+    """One allocation, and what it gives to the entry at `place`."""
+    share, floor = made.shares[place], made.floors[place]
+    return Step(
+        name=name,
+        rule=rule,
+        inputs=[
+            fact("weight", made.numbers[place]),
+            fact("sum_of_weights", made.whole),
+            fact("total", made.total),
+        ],
+        left_out=left_out,
+        result=[
+            fact("floor", floor),
+            fact("remainder", f"{made.rests[place]}/{made.whole}", f"{made.rests[place] / made.whole:.9f}"),
+            fact("units_left_by_the_floors", made.left),
+            fact("one_more", share - floor, "yes" if share > floor else "no"),
+            fact("allocated", share),
+        ],
+        agrees=None,
+    )
+
+
+def _pool(facts: ShareFacts, pool: PoolPaid, i: int, whole: Allocation) -> Iterator[Step]:
+    yield _allocated(
+        f"pool {pool.name}",
+        f"The pool's part {OF_BILLION}, by its weight among the pools: {ALLOCATED}",
+        whole,
+        i,
+    )
+    paid = [index for index, _, _ in pool.paid]
+    reason = next((why for why, places in pool.unpaid.items() if facts.place in places), "")
+    if facts.place not in paid:
+        yield Step(
+            name=f"in pool {pool.name}",
+            rule="A pool pays by its own key and rule",
+            result=[fact("unpaid", reason or "its rule gives this place nothing")],
+        )
+        return
+    place = paid.index(facts.place)
+    made = allocation([*(parts for _, _, parts in pool.paid), pool.retained_parts], whole.shares[i])
+    step = _allocated(
+        f"in pool {pool.name}",
+        f"The parts (of 10**18) that the pool's rule gives, and the retained one, of the pool's part: {ALLOCATED}",
+        made,
+        place,
+    )
+    yield msgspec.structs.replace(step, inputs=[*step.inputs, fact("rank_in_pool", pool.paid[place][1])])
+
+
+def _share(facts: ShareFacts, note: str, *, agrees: bool | None) -> Step:
+    data = facts.checkpoint
+    result = [fact("reward_pct", facts.share, f"{facts.share:,} {OF_BILLION}")]
+    if data.payout is not None:
+        result += [
+            fact("retained_frac64", data.payout.retained_frac64),
+            fact("retained_is", data.payout.retained_is),
+        ]
+    return Step(
+        name="share",
+        rule="The emission's entry of this cruncher_index; all shares sum to exactly what is given out",
+        inputs=[fact("emission_contract_hash", data.emission_contract_hash or data.contract_hash)],
+        result=result,
+        agrees=agrees,
+        note=note,
+    )

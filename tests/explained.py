@@ -1,0 +1,61 @@
+"""A log that the product's own stages made, folded into read models, and an explainer over both. No broker."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+from coordinator.infra.contracts.loading import ContractShelf
+from coordinator.projections.explaining.explainer import Explainer
+from coordinator.projections.folding.decisions import Folder
+from coordinator.projections.views.all_views import open_read_models
+from coordinator.streams.engine import MemoryLog
+
+
+class MemoryAppends:
+    """The decisions of a log in memory at given offsets, as `KafkaAppends` reads them from a broker."""
+
+    def __init__(self, log) -> None:
+        self._log = log
+        self._decisions = {}
+
+    def __call__(self, wanted):
+        return {
+            (topic, offset): self.of(topic)[offset] for topic, offsets in wanted.items() for offset in offsets
+        }
+
+    def of(self, topic):
+        """Offset -> the counted decision that ends there."""
+        if topic not in self._decisions:
+            self._decisions[topic] = {decision.offset: decision for decision in self._log.decisions(topic)}
+        return self._decisions[topic]
+
+
+class _AsBuilt(MemoryAppends):
+    """As `MemoryAppends`, of a `LogBuilder`, which may still grow."""
+
+    def of(self, topic):
+        return {decision.offset: decision for decision in MemoryLog(self._log.records).decisions(topic)}
+
+
+def explainer_over(log):
+    """An explainer over a `LogBuilder`, whose contract nobody has."""
+    return Explainer(_AsBuilt(log), ContractShelf())
+
+
+def fold(log, folder, crunch_id="engine"):
+    """The read models of all topics of a log in memory; close them."""
+    read = open_read_models(folder, "cluster", crunch_id)
+    folder = Folder(read.all())
+    for topic in folder.readers:
+        for offset in range(log.end(topic)):
+            folder.fold(topic, offset, log.record(topic, offset))
+    folder.commit()
+    return read
+
+
+def explained(log, folder, contract, crunch_id="engine"):
+    """`.explainer`, `.read`, `.appends` over a log."""
+    appends = MemoryAppends(log)
+    return SimpleNamespace(
+        explainer=Explainer(appends, lambda _: contract), read=fold(log, folder, crunch_id), appends=appends
+    )

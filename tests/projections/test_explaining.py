@@ -1,0 +1,201 @@
+"""What an explanation says of figures that the product's own stages made: each step gives the recorded integers again."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from tests.explained import explained
+from tests.streams.build import DEFAULT, HASH, MINUTE, T0
+
+from coordinator.projections.explaining.finding import UnknownFigureError
+from coordinator.streams.contract.terms import make_terms
+from coordinator.streams.engine import Engine, Functions
+from coordinator.streams.log.counting import Decision
+from coordinator.streams.ports import Subscription
+from coordinator.streams.settings import Settings
+from coordinator.streams.sources.generated import generated_candles
+
+ROUNDS = 150
+OF = Subscription("generated", "BTCUSDT", "candle", "1m")
+SETTINGS = Settings(feed_source="generated", snapshot_interval_seconds=600, checkpoint_interval_seconds=7200)
+
+
+class Moody:
+    """Follows the last candle; raises in some minutes, says nonsense in others."""
+
+    def __init__(self) -> None:
+        self.n = 0
+
+    def tick(self, data):
+        self.n += 1
+        self.last = data["candles"][-1]
+        if self.n % 7 == 0:
+            raise ValueError("no opinion")
+
+    def predict(self, subject, horizon_seconds, step_seconds):
+        if self.n % 5 == 0:
+            return {"value": float("nan")}
+        return {"value": 0.25 if self.last["close"] > self.last["open"] else -0.5}
+
+
+@pytest.fixture(scope="module")
+def engine():
+    engine = Engine(
+        lambda _: DEFAULT, Functions({"moody": Moody(), "flat": lambda data, call: {"value": 0.1}})
+    )
+    engine.configure(make_terms(DEFAULT, HASH, SETTINGS, 0))
+    for candle in generated_candles(OF, T0, T0 + (ROUNDS - 1) * MINUTE, seed=3):
+        engine.feed(candle.at, [candle])
+    return engine
+
+
+@pytest.fixture(scope="module")
+def node(engine, tmp_path_factory):
+    node = explained(engine.log, tmp_path_factory.mktemp("explained"), DEFAULT)
+    yield node
+    node.read.close()
+
+
+def the(explanation, name):
+    return next(step for step in explanation.steps if step.name == name)
+
+
+def values(step):
+    return {value.name: value.exact for value in [*step.inputs, *step.result]}
+
+
+def test_each_prediction_is_explained_from_its_records_to_its_units_and_every_step_agrees(node):
+    predictions = [*node.read.predictions.newest(0, 1 << 50)]
+    assert {one.status for one in predictions} >= {"SCORED", "FAILED", "PENDING"}
+    for one in predictions:
+        found = node.explainer.prediction(node.read, f"{one.input_id}/{one.scope_key}/{one.model_id}")
+        assert found.agrees in (True, None), found
+        if one.hidden:
+            continue
+        if one.status in ("SCORED", "FAILED"):
+            assert found.agrees
+        if one.status == "SCORED":
+            score = the(found, "score")
+            assert values(score)["value"] == str(one.score_units["value"])
+            assert score.agrees
+            assert the(found, "truth").agrees
+            assert the(found, "input").agrees
+
+
+def test_it_names_the_events_and_where_they_stand(node):
+    one = next(p for p in node.read.predictions.newest(0, 1 << 50) if p.status == "SCORED")
+    found = node.explainer.prediction(node.read, f"{one.input_id}/{one.scope_key}/{one.model_id}")
+    sources = [source for step in found.steps for source in step.sources]
+    sources += [value.source for step in found.steps for value in step.inputs if value.source]
+    assert {source.topic for source in sources} == {"feeds", "inputs", "predictions", "scores"}
+    for source in sources:
+        decision = node.appends.of(source.topic)[source.offset]
+        event = next(event for event in decision.events if event.id == source.event_id)
+        assert (type(event).__name__, event.at) == (source.kind, source.at_ms)
+    truth = the(found, "truth")
+    assert [value.source.at_ms for value in truth.inputs] == [
+        int(one.input_id.split("/")[2]), one.resolvable_at,
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [
+        ("", "an id is inp/SUBJECT/POINT_MS/SCOPE/MODEL"),
+        ("17", "an id is inp/SUBJECT/POINT_MS/SCOPE/MODEL"),
+        ("inp/BTCUSDT/1/60s/flat", "an id is inp/"),
+        ("x" * 100_000, "an id is inp/"),
+    ],
+)
+def test_an_id_that_is_unknown_is_told_what_ids_look_like(node, name, says):
+    with pytest.raises(UnknownFigureError, match=says):
+        node.explainer.prediction(node.read, name)
+
+
+def test_a_model_or_a_scope_that_was_not_asked(node):
+    one = next(node.read.predictions.newest(0, 1 << 50))
+    with pytest.raises(UnknownFigureError, match="has no answer of model 'nobody'"):
+        node.explainer.prediction(node.read, f"{one.input_id}/{one.scope_key}/nobody")
+    with pytest.raises(UnknownFigureError, match=f"was asked for the scopes {one.scope_key}"):
+        node.explainer.prediction(node.read, f"{one.input_id}/9s/flat")
+
+
+def test_each_share_is_explained_from_its_snapshots_to_the_allocators_remainders(node):
+    (row,) = node.read.checkpoints.newest()
+    data = row.checkpoint
+    assert len(data.ranking) == 2
+    for place, entry in enumerate(data.ranking):
+        found = node.explainer.share(node.read, data.checkpoint_id, entry.model_id)
+        assert found.agrees, found
+        assert {step.name: step.agrees for step in found.steps} == {
+            "checkpoint": None, "rules": None, "key": True, "ranking": True, "allocation": None, "share": True,
+        }  # fmt: skip
+        key = the(found, "key")
+        assert values(key)["period"] == str(entry.key_units)
+        assert sum(int(value.exact) for value in key.inputs) == int(values(key)["sum"])
+        assert {value.source.kind for value in key.inputs} == {"SnapshotTaken"}
+        made = values(the(found, "allocation"))
+        share = data.emission["cruncher_rewards"][place]["reward_pct"]
+        assert int(made["weight"]) * int(made["total"]) // int(made["sum_of_weights"]) == int(made["floor"])
+        assert int(made["floor"]) + int(made["one_more"]) == int(made["allocated"]) == share
+        assert values(the(found, "share"))["reward_pct"] == str(share)
+
+
+def test_each_snapshot_is_explained_from_its_scores_to_its_windows(node):
+    taken = [data for _, data in node.read.snapshots.newest(0, 1 << 50)]
+    assert len(taken) > 20
+    for data in taken:
+        found = node.explainer.snapshot(node.read, data.model_id, data.period_start)
+        assert found.agrees, [step for step in found.steps if step.agrees is False]
+        assert all(step.agrees for step in found.steps if step.name != "rules"), found
+        total = the(found, "sum of value")
+        assert sum(int(value.exact) for value in total.inputs) == data.sums["value"].sum_units
+        assert all(value.source.kind == "RoundScored" for value in total.inputs)
+
+
+def test_a_figure_that_was_altered_is_told_to_differ(node, monkeypatch):
+    one = next(
+        p for p in node.read.predictions.newest(0, 1 << 50) if p.status == "SCORED" and p.model_id == "flat"
+    )
+    read_appends = node.appends
+
+    def altered(wanted):
+        found = read_appends(wanted)
+        for (topic, offset), decision in found.items():
+            if topic == "scores":
+                bodies = tuple(
+                    msgspec.Raw(bytes(body).replace(str(one.score_units["value"]).encode(), b"123456789"))
+                    for body in decision.bodies
+                )
+                found[topic, offset] = Decision(
+                    topic,
+                    decision.first_offset,
+                    offset,
+                    decision.seq,
+                    decision.before,
+                    decision.upto,
+                    decision.need,
+                    bodies,
+                )
+        return found
+
+    monkeypatch.setattr(node.explainer, "_appends", altered)
+    found = node.explainer.prediction(node.read, f"{one.input_id}/{one.scope_key}/{one.model_id}")
+    assert found.agrees is False
+    score = the(found, "score")
+    assert values(score)["value"] == "123456789"
+    assert not score.agrees
+    assert str(one.score_units["value"]) in score.note
+    assert the(found, "truth").agrees
+
+
+def test_a_checkpoint_a_model_or_a_period_that_is_unknown(node):
+    (row,) = node.read.checkpoints.newest()
+    with pytest.raises(UnknownFigureError, match="an id is ckp_ and 24 hex digits"):
+        node.explainer.share(node.read, "ckp_1", "flat")
+    with pytest.raises(UnknownFigureError, match="neither ranks nor names model 'nobody'; it has 2 models: "):
+        node.explainer.share(node.read, row.checkpoint.checkpoint_id, "nobody")
+    with pytest.raises(UnknownFigureError, match="its newest is of"):
+        node.explainer.snapshot(node.read, "flat", T0 - 10**9)
+    with pytest.raises(UnknownFigureError, match="it has none at all"):
+        node.explainer.snapshot(node.read, "nobody", T0)
