@@ -37,6 +37,7 @@ from coordinator.streams.settings import Settings, environment
 pytestmark = pytest.mark.broker
 POOL = 1_000_000_000
 PERIOD = PERIOD_ROUNDS * MINUTE
+NAMES = ("open", "high", "low", "close", "volume")
 MADE = ("feeds", "inputs", "models", "predictions", "scores", "snapshots")
 
 
@@ -160,6 +161,20 @@ async def test_a_paid_checkpoint_is_corrected_and_the_next_one_carries_it_once(n
         assert "says so already" in (await coordinator(*correct, "--yes")).stdout
         result = json.loads((await coordinator(*correct, "--yes", "--json")).stdout)
         assert (result["recorded"], len(result["corrections"])) == (False, len(expected.corrections))
+
+        # By the operator's file, and by rules that are named, it is the same statement.
+        right = RECORDS[SPIKE]
+        file = tmp_path / "right.csv"
+        file.write_text(
+            "time,open,high,low,close,volume\n"
+            + ",".join([str(right.ts_event), *(right.values[name] for name in NAMES)])
+            + "\n"
+        )
+        for more in (("--records", str(file), "--subject", right.subject), ("--contract", CONTRACT)):
+            assert "says so already" in (await coordinator(*correct, "--yes", *more)).stdout
+        file.write_text(file.read_text().replace(str(right.ts_event), "1500000000000"))
+        told = await coordinator(*correct, "--yes", "--records", str(file), "--subject", "NOPE", code=2)
+        assert "was not fed from" in told.stderr
 
         await more_snapshots(1)
         _, carrier = await checkpoints(report, worker, 2)

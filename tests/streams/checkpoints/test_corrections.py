@@ -196,6 +196,13 @@ def test_who_is_credited_and_not_ranked_has_a_payee_too():
     assert outcome(scene, bind("nobody")) == ("refused", 422)
 
 
+def test_a_model_that_was_banned_since_keeps_what_it_earned():
+    scene = paid_scene()
+    outcome(scene, correct())
+    scene.when("commands", ev.BanModel(id="ban", at=T0, data=ev.BanModelData(model_id="m2", reason="a copy")))
+    assert carried(close(scene, 1)) == {CKP: {"gone": 100, "m2": 200}}
+
+
 def test_a_correction_moves_no_status_and_its_parent_goes_on():
     scene = stage(*history("PENDING"), contract=LIVE)
     outcome(scene, correct())

@@ -26,12 +26,14 @@ from coordinator.streams.engine import Engine, Functions
 from coordinator.streams.engine.amended import AmendedFeed
 from coordinator.streams.engine.correct import NewRules, recompute
 from coordinator.streams.engine.log import MemoryLog
+from coordinator.streams.engine.rerun import rerun
 from coordinator.streams.events import (
     CheckpointOpened,
     CheckpointWithheld,
     CorrectCheckpoint,
     CorrectCheckpointData,
     FeedRecordReceived,
+    InputReceived,
 )
 from coordinator.streams.log.errors import OperatorError
 
@@ -126,24 +128,26 @@ def test_the_operators_file_gives_the_same(wrong, right):
 
 
 def test_a_late_hole_gives_what_its_records_would_have_paid_and_asks_nobody_again(right):
-    """Ten minutes were missing; the rounds that were not asked then are not asked now."""
+    """Three minutes were missing; the rounds that were not asked then are not asked now."""
     gone = range(10, 13)
     told = [one for n, one in enumerate(RECORDS) if n not in gone]
     holed = played(instants(told))
     before = checkpoints(holed)[0]
     _, result = recomputed(holed, records=[RECORDS[n] for n in gone])
     assert result.truths_differ > 0
-    asked = {one.model_id: one for one in before.ranking}
+    asked = [
+        event
+        for event in holed.events("inputs")
+        if isinstance(event, InputReceived) and event.data.scopes[0].resolvable_at < before.period_end
+    ]
+    assert len(asked) < PERIOD_ROUNDS - 1  # some were skipped
     after = played_with(holed, [RECORDS[n] for n in gone])
-    for entry in after.ranking:
-        assert entry.rounds_count >= asked[entry.model_id].rounds_count
-        assert entry.rounds_count <= PERIOD_ROUNDS
+    assert {entry.rounds_count for entry in before.ranking} == {len(asked) - 1}  # one had no truth
+    assert {entry.rounds_count for entry in after.ranking} == {len(asked)}
 
 
 def played_with(log, records):
     """The first checkpoint of a log run again with these records."""
-    from coordinator.streams.engine.rerun import rerun
-
     again = rerun(
         log, {OLD: PAID_BY}.__getitem__, crunch_id="engine", amended=AmendedFeed(log, records).amended
     )
@@ -193,6 +197,22 @@ def test_rules_with_other_periods_are_refused(right):
     terms = msgspec.structs.replace(terms_of(PAID_BY, NEW), checkpoint_interval_ms=10 * MINUTE)
     with pytest.raises(OperatorError, match="other checkpoint periods"):
         recomputed(right, rules=NewRules(terms, PAID_BY))
+
+
+def test_a_node_that_began_with_its_feeds_past_was_right(right):
+    """The terms stand first and are told at the wall's time, then the past in one piece, then what comes."""
+    models = {"one": Moody(0), "two": Moody(4), "calm": lambda data, call: {"value": 0.03}}
+    engine = Engine({OLD: PAID_BY}.__getitem__, Functions(models))
+    past, rest = RECORDS[:40], RECORDS[40:]
+    engine.tell(engine.feeds.configure(terms_of(PAID_BY, OLD), past[-1].at))
+    backfilled = [msgspec.structs.replace(one, backfilled=True) for one in past]
+    engine.tell(engine.feeds.offer(backfilled, past[-1].at, rehearsal=True))
+    for one in rest:
+        engine.feed(one.at, [one])
+    for number, checkpoint in enumerate(checkpoints(engine.log)):
+        _, result = recomputed(engine.log, number)
+        assert (result.truths_differ, result.corrections) == (0, []), checkpoint.period_start
+    assert checkpoints(right)
 
 
 def test_it_touches_nothing(mended):
