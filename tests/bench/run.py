@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 import traceback
 from collections.abc import Callable, Sequence
 from functools import cached_property
@@ -403,9 +404,10 @@ def main() -> int:
         a_world(Path(folder), forking=options.quick) as world,
     ):
         bench = Bench(world, QUICK if options.quick else FULL)
-        for name in options.only or bench.rows:
-            console.print(f"{name} ...", highlight=False)
-            before = load_average()
+        names = options.only or list(bench.rows)
+        for number, name in enumerate(names, start=1):
+            console.print(f"{number} of {len(names)}: {name} ...", highlight=False)
+            before, began = load_average(), time.monotonic()
             try:
                 found = bench.rows[name]()
             except Exception as error:  # the other paths are still worth knowing
@@ -413,6 +415,8 @@ def main() -> int:
                 found = [Row(path=name, reached=f"{type(error).__name__}: {error}"[:200], verdict="failed")]
             for row in found:
                 row.load_average = max(before, load_average())
+                console.print(f"  {row.path.strip()}: {row.reached}", highlight=False, markup=False)
+            console.print(f"  in {time.monotonic() - began:.0f} s", highlight=False)
             rows += found
     console.print(table(rows))
     document = {
