@@ -84,6 +84,10 @@ COMMANDS = {
         "verify:verify",
         "Judge a bundle without its node: is the payout right, and if not, at which step and figure? Exit 1: not.",
     ),
+    "witness": (
+        "witness:witness",
+        "Watch a node from anywhere: judge each checkpoint's bundle, and cosign its note if everything holds.",
+    ),
     "deploy-files": (
         "deploy_files:deploy_files",
         "Write this installation's wheel, the lists of its libraries, and the chosen feed, for `docker compose build`.",

@@ -6,8 +6,6 @@ everything computed again; the first that does not hold ends it with its name an
 
 from __future__ import annotations
 
-import importlib.metadata
-import platform
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,10 +20,10 @@ from coordinator.cli.shared import JsonOption, print_json, time_text
 from coordinator.cli.terminal import Console
 from coordinator.infra.evidence.bundle_file import BundleFile
 from coordinator.infra.evidence.key import known_keys
-from coordinator.infra.evidence.recompute import recompute
+from coordinator.infra.evidence.verdict import verdict
 from coordinator.streams.audit.facts import ChainBrokenError, broken
 from coordinator.streams.evidence.bundle import MANIFEST, BundleRefusedError, decode_manifest
-from coordinator.streams.evidence.judging import Judged, judge_bundle, paid_by, topic_of
+from coordinator.streams.evidence.judging import Trust, paid_by, topic_of
 from coordinator.streams.evidence.notes import NOTE_BYTES_MAX, NoteError, VerifierKey
 from coordinator.streams.evidence.participation import Part, parts_of
 from coordinator.streams.evidence.prediction_proof import proved
@@ -48,6 +46,14 @@ def verify(
         Path | None,
         typer.Option(
             metavar="NOTE", help="A note of before, which the log must go on from.", show_default=False
+        ),
+    ] = None,
+    note: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="NOTE",
+            help="The same note with more signatures, as a witness keeps it.",
+            show_default=False,
         ),
     ] = None,
     model: Annotated[
@@ -75,14 +81,17 @@ def verify(
     began = monotonic()
     if not file.is_file():
         raise OperatorError(f"there is no file {file}")
-    keys = [] if policy is None else known_keys(policy)
-    note = None if earlier is None else _read_note(earlier)
+    trust = Trust(
+        tuple(known_keys(policy)) if policy else (),
+        _read_note(earlier) if earlier else None,
+        _read_note(note) if note else None,
+    )
     console = Console(stderr=as_json, highlight=False, soft_wrap=True)
     done: list[dict[str, str]] = []
     failed, reason = "", ""
     with console.status("reading the bundle"):
         try:
-            for step, said in _steps(file, keys, note, minutes * 60):
+            for step, said in _steps(file, trust, minutes * 60):
                 done.append({"step": step, "said": said})
                 console.print(Text("  ok ", style="green"), Text(f"{step:<12}"), Text(said))
         except ChainBrokenError as error:
@@ -101,24 +110,13 @@ def verify(
     raise typer.Exit(EXIT_BROKEN if failed else 0)
 
 
-def _steps(
-    file: Path, keys: list[VerifierKey], earlier: bytes | None, seconds_max: float
-) -> Iterator[tuple[str, str]]:
+def _steps(file: Path, trust: Trust, seconds_max: float) -> Iterator[tuple[str, str]]:
     with file.open("rb") as content:
         is_proof = content.read(len(HEADER)) == HEADER.encode()
     if is_proof:
-        yield from _proof_steps(file, keys)
+        yield from _proof_steps(file, list(trust.keys))
         return
-    try:
-        members = BundleFile(file)
-    except BundleRefusedError as error:
-        broken("bundle", str(error))
-    for step in judge_bundle(members, keys, earlier):
-        if isinstance(step, Judged):
-            yield "versions", _differences(step.manifest.versions)
-        else:
-            yield step
-    yield from recompute(file, seconds_max)
+    yield from verdict(file, trust, seconds_max)
 
 
 def _parts(file: Path, model: str) -> list[Part]:
@@ -172,19 +170,6 @@ def _proof_steps(file: Path, keys: list[VerifierKey]) -> Iterator[tuple[str, str
         )
     if len(predictions) > PREDICTIONS_SHOWN:
         yield "prediction", f"and {len(predictions) - PREDICTIONS_SHOWN} more of the same round"
-
-
-def _differences(versions: dict[str, str]) -> str:
-    """Which libraries are others here than at the node."""
-    others = []
-    for name, there in sorted(versions.items()):
-        try:
-            here = platform.python_version() if name == "python" else importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            here = "none"
-        if here != there:
-            others.append(f"{name} {here} here, {there} there")
-    return "; ".join(others) or f"all {len(versions)} that matter are those of the node"
 
 
 def _read_note(path: Path) -> bytes:

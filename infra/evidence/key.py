@@ -12,7 +12,7 @@ import stat
 from pathlib import Path
 
 from coordinator.infra.processes.data_dir import exclusive
-from coordinator.streams.evidence.notes import NoteError, SignerKey, VerifierKey
+from coordinator.streams.evidence.notes import ED25519, NoteError, SignerKey, VerifierKey
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
 
@@ -37,23 +37,28 @@ def signing_key(settings: Settings) -> SignerKey:
             raise OperatorError(f"EVIDENCE_KEY is the key of {key.verifier.name}, not of {origin}")
         return key
     path = folder / FILE
-    try:
-        with exclusive(folder / "lock"):
-            if not path.exists():
-                _write(path, SignerKey(origin, secrets.token_bytes(32)))
-            if stat.S_IMODE(path.stat().st_mode) & 0o077:
-                raise OperatorError(
-                    f"{path} may be read by others: chmod 600 it, or make a new key if they have"
-                )
-            key = SignerKey.parse(path.read_text(encoding="ascii"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise OperatorError(
-            f"the signing key {path} cannot be used ({error}); or set EVIDENCE_KEY"
-        ) from error
+    key = kept_key(path, origin)
     if key.verifier.name != origin:
         raise OperatorError(f"{path} is the key of {key.verifier.name}, not of {origin}")
     (folder / PUBLIC_FILE).write_text(f"{key.verifier}\n", encoding="ascii")
     return key
+
+
+def kept_key(path: Path, name: str, kind: int = ED25519) -> SignerKey:
+    """The key at `path`, made there the first time. Raises OperatorError: it cannot be read, or others may read it."""
+    try:
+        with exclusive(path.parent / "lock"):
+            if not path.exists():
+                _write(path, SignerKey(name, secrets.token_bytes(32), kind))
+            if stat.S_IMODE(path.stat().st_mode) & 0o077:
+                raise OperatorError(
+                    f"{path} may be read by others: chmod 600 it, or make a new key if they have"
+                )
+            return SignerKey.parse(path.read_text(encoding="ascii"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise OperatorError(
+            f"the signing key {path} cannot be used ({error}); or set EVIDENCE_KEY"
+        ) from error
 
 
 def known_keys(path: Path) -> list[VerifierKey]:

@@ -6,7 +6,7 @@ that does not hold. No code of the contract's author runs here; the second half 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from functools import partial
 from typing import IO, Any, Protocol, TypeVar
@@ -62,26 +62,36 @@ class Judged(msgspec.Struct, frozen=True):
     paid: CheckpointData
 
 
-def judge_bundle(
-    members: Members, trusted: Collection[VerifierKey], earlier: bytes | None
-) -> Iterator[tuple[str, str] | Judged]:
+class Trust(msgspec.Struct, frozen=True):
+    """By whom a bundle is judged. `keys` are those of which all must have signed; with none the bundle's own is taken,
+    and the text says so. `earlier` is a note that this tree must go on from. `note` has more signatures of the same
+    tree than the bundle's own, such as those of witnesses.
+    """
+
+    keys: tuple[VerifierKey, ...] = ()
+    earlier: bytes | None = None
+    note: bytes | None = None
+
+
+def judge_bundle(members: Members, trust: Trust) -> Iterator[tuple[str, str] | Judged]:
     """(step, what was checked) for bundle, note, tree, history, log and payout, then the result.
 
-    `trusted` are the keys of which all must have signed; with none the bundle's own is taken, and the text says so.
-    `earlier` is a note that this tree must go on from. Raises ChainBrokenError.
+    Raises ChainBrokenError.
     """
     manifest = _refused("bundle", lambda: decode_manifest(members.read(MANIFEST)))
     yield "bundle", f"{len(members.sizes)} members about {manifest.checkpoint_id} of {manifest.crunch_id}"
-    note, signers, keys = _note(members, manifest, trusted)
+    note, signers, keys = _note(members, manifest, trust)
     whose = (
-        "" if trusted else "; by the key in the bundle itself: compare it with the node's, or give a policy"
+        ""
+        if trust.keys
+        else "; by the key in the bundle itself: compare it with the node's, or give a policy"
     )
     yield "note", f"signed by {', '.join(key.name for key in signers)}{whose}"
     tree = note.checkpoint
     leaves, subtrees = _tree(members, tree)
     yield "tree", f"{tree.size} leaves give the root of the note"
-    if earlier is not None:
-        yield "history", _history(earlier, keys, tree, subtrees)
+    if trust.earlier is not None:
+        yield "history", _history(trust.earlier, keys, tree, subtrees)
     rows, appends, checkpoints = _log(members)
     yield "log", _leaves(manifest, tree, leaves, rows)
     paid = checkpoints.get(manifest.checkpoint_id)
@@ -100,14 +110,17 @@ def _refused(step: str, read: Callable[[], Read]) -> Read:
 
 
 def _note(
-    members: Members, manifest: Manifest, trusted: Collection[VerifierKey]
+    members: Members, manifest: Manifest, trust: Trust
 ) -> tuple[Note, list[VerifierKey], list[VerifierKey]]:
     try:
-        note = Note.parse(members.read(NOTE))
-        keys = list(trusted) or [VerifierKey.parse(manifest.key)]
+        own = Note.parse(members.read(NOTE))
+        note = own if trust.note is None else Note.parse(trust.note)
+        keys = list(trust.keys) or [VerifierKey.parse(manifest.key)]
         signers = note.signed_by(keys)
     except CoordinatorError as error:
         broken("note", str(error))
+    if note.text != own.text:
+        broken("note", "the note that was given is about another tree than the bundle's")
     unsigned = [key.name for key in keys if key not in signers]
     if unsigned:
         broken("note", f"not signed by {', '.join(unsigned)}")

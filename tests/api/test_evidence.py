@@ -25,7 +25,7 @@ from coordinator.infra.evidence.tree_files import TreeFiles
 from coordinator.projections.folding.projector import Projector
 from coordinator.projections.views.all_views import open_read_models
 from coordinator.projections.views.hidden_answers import hidden_until
-from coordinator.streams.evidence.judging import judge_bundle
+from coordinator.streams.evidence.judging import Trust, judge_bundle
 from coordinator.streams.evidence.merkle import root
 from coordinator.streams.evidence.notes import Note
 from coordinator.streams.evidence.tiles import subtrees_of
@@ -124,7 +124,7 @@ async def test_a_bundle_is_made_once_and_holds(node, tmp_path):
     assert Source.opened == 1
     path = tmp_path / "served.bundle"
     path.write_bytes(answer.content)
-    *_, judged = judge_bundle(BundleFile(path), [signing_key(node.settings).verifier], None)
+    *_, judged = judge_bundle(BundleFile(path), Trust((signing_key(node.settings).verifier,)))
     assert judged.manifest.checkpoint_id == wanted
 
 

@@ -19,7 +19,7 @@ from coordinator.infra.evidence.recompute import recompute
 from coordinator.streams.audit.checkpoint import STEPS
 from coordinator.streams.audit.facts import ChainBrokenError
 from coordinator.streams.evidence.bundle import BundleRefusedError
-from coordinator.streams.evidence.judging import judge_bundle
+from coordinator.streams.evidence.judging import Trust, judge_bundle
 from coordinator.streams.evidence.notes import Checkpoint, Note, SignerKey, VerifierKey, signed_note
 
 Members = dict[str, bytes]
@@ -44,7 +44,7 @@ def written(path: Path, members: Members) -> Path:
 def first_half(path: Path, *keys: VerifierKey, earlier: bytes | None = None) -> str:
     """The step that does not hold; empty where all do."""
     try:
-        for _ in judge_bundle(BundleFile(path), keys, earlier):
+        for _ in judge_bundle(BundleFile(path), Trust(keys, earlier)):
             pass
     except ChainBrokenError as error:
         return error.step

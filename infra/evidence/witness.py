@@ -1,0 +1,151 @@
+"""A witness: it asks a node for its newest note, judges the bundle as any stranger would, and signs what holds.
+
+Reads the node's HTTP routes alone: no Kafka, no credentials. Writes below its own folder: `node.pub` (the node's key as
+the first look found it, unless a policy names it), `notes/<leaves>` (the note with this witness's cosignature),
+`latest`, and a bundle that did not hold as `refused.bundle`.
+
+Each note must go on from the last one that was signed here, so the node cannot show one history to this witness and a
+shorter or another one later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+from coordinator.infra.evidence.bundle_file import UNPACKED_BYTES_MAX, BundleFile
+from coordinator.infra.evidence.verdict import verdict
+from coordinator.infra.whole_file import write_whole
+from coordinator.streams.evidence.bundle import NOTE
+from coordinator.streams.evidence.judging import Trust
+from coordinator.streams.evidence.notes import Note, NoteError, SignerKey, VerifierKey
+from coordinator.streams.log.errors import OperatorError, WorldError
+from coordinator.streams.net.outbound import http_client
+
+ANSWER_BYTES_MAX = 1024 * 1024
+PIECE_BYTES = 1024 * 1024
+CONNECT_SECONDS_MAX = 30.0
+BUNDLE_SECONDS_MAX = 3600.0
+"""Until the node has made a bundle that nobody asked for before."""
+NODE_KEY, LATEST, NOTES, REFUSED = "node.pub", "latest", "notes", "refused.bundle"
+OnStep = Callable[[str, str], None]
+
+
+class Noted(msgspec.Struct, frozen=True):
+    """What is read of a note in the node's list."""
+
+    checkpoint_ids: list[str]
+    leaves: int
+    note: str
+    bundle_from: str | None = None
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """What is read of `GET /reports/evidence`."""
+
+    public_key: str
+    notes: list[Noted]
+
+
+class Witness:
+    """`trusted` are the keys that the node's notes must have; with none, the key of the first look."""
+
+    def __init__(
+        self, node_url: str, folder: Path, key: SignerKey, trusted: tuple[VerifierKey, ...] = ()
+    ) -> None:
+        self._url = node_url
+        self._folder = folder
+        self._key = key
+        self._trusted = trusted
+        (folder / NOTES).mkdir(parents=True, exist_ok=True)
+
+    async def look(self, now_seconds: int, seconds_max: float, on_step: OnStep) -> Noted | None:
+        """Sign the node's newest note; None where there is none that is new, or its bundle is not given out yet.
+
+        `now_seconds` (POSIX) stands in the cosignature. Raises ChainBrokenError: the first step that does not hold;
+        nothing is signed then. WorldError: the node does not answer. OperatorError: it is no node, or has another key
+        than before.
+        """
+        async with http_client(self._url, timeout=CONNECT_SECONDS_MAX) as client:
+            listed = await self._listed(client)
+            newest = listed.notes[0] if listed.notes else None
+            if newest is None or newest.bundle_from is not None or not newest.checkpoint_ids:
+                return None
+            earlier = self._earlier()
+            if earlier is not None and Note.parse(earlier).text == _text_of(newest.note):
+                return None
+            bundle = self._folder / REFUSED  # until it has been seen to hold
+            await _download(client, newest.checkpoint_ids[-1], bundle)
+        trust = Trust(self._trusted or (self._known_key(listed.public_key),), earlier)
+        for step, said in verdict(bundle, trust, seconds_max):
+            on_step(step, said)
+        content = BundleFile(bundle).read(NOTE)
+        note = Note.parse(content)
+        cosigned = content + self._key.sign(note.text, now_seconds).encode()
+        write_whole(self._folder / NOTES / str(note.checkpoint.size), cosigned)
+        write_whole(self._folder / LATEST, cosigned)
+        bundle.unlink()
+        return msgspec.structs.replace(newest, leaves=note.checkpoint.size, note=cosigned.decode())
+
+    def _earlier(self) -> bytes | None:
+        path = self._folder / LATEST
+        return path.read_bytes() if path.exists() else None
+
+    def _known_key(self, told: str) -> VerifierKey:
+        path = self._folder / NODE_KEY
+        if not path.exists():
+            write_whole(path, f"{VerifierKey.parse(told)}\n".encode())
+        known = VerifierKey.parse(path.read_text(encoding="ascii"))
+        if str(known) != told:
+            raise OperatorError(
+                f"{self._url} has another key than before ({path}): {told[:200]!r}. If its operator says that it was "
+                "changed, name the new one with --policy"
+            )
+        return known
+
+    async def _listed(self, client: httpx.AsyncClient) -> Listed:
+        try:
+            async with client.stream("GET", "/reports/evidence", params={"limit": 1}) as answer:
+                content = b""
+                async for piece in answer.aiter_bytes():
+                    content += piece
+                    if len(content) > ANSWER_BYTES_MAX:
+                        raise OperatorError(f"{self._url} answers with more than {ANSWER_BYTES_MAX} bytes")
+        except httpx.HTTPError as error:
+            raise WorldError(f"{self._url} does not answer: {type(error).__name__}") from error
+        if answer.status_code != httpx.codes.OK:
+            raise WorldError(f"{self._url} answers {answer.status_code} to /reports/evidence")
+        try:
+            return msgspec.json.decode(content, type=Listed)
+        except msgspec.DecodeError as error:
+            raise OperatorError(f"{self._url} is no node that keeps evidence: {error}") from error
+
+
+def _text_of(note: str) -> bytes:
+    try:
+        return Note.parse(note.encode()).text
+    except NoteError:
+        return b""  # the bundle's own note is what is judged
+
+
+async def _download(client: httpx.AsyncClient, checkpoint_id: str, path: Path) -> None:
+    size = 0
+    try:
+        address = f"/reports/checkpoints/{quote(checkpoint_id, safe='')}/bundle"
+        async with client.stream("GET", address, timeout=BUNDLE_SECONDS_MAX) as answer:
+            if answer.status_code != httpx.codes.OK:
+                raise WorldError(f"the node answers {answer.status_code} to {address}")
+            with path.open("wb") as file:
+                async for piece in answer.aiter_bytes(PIECE_BYTES):
+                    size += len(piece)
+                    if size > UNPACKED_BYTES_MAX:
+                        raise OperatorError(
+                            f"the bundle of {checkpoint_id} has more than {UNPACKED_BYTES_MAX} bytes"
+                        )
+                    file.write(piece)
+    except httpx.HTTPError as error:
+        raise WorldError(f"the bundle of {checkpoint_id} did not come: {type(error).__name__}") from error
