@@ -3,6 +3,7 @@
 
     .venv/bin/python -I tests/oracles/run.py FILE.json ..             a line for each case; exit code 1 where one is missed
     .venv/bin/python -I tests/oracles/run.py --payouts CHECKPOINT.json   the payouts as JSON lines, as they are made
+    .venv/bin/python -I tests/oracles/run.py --copies CHECKPOINT.json    models that agree to 12 digits, as JSON lines
 
 A file has `challenge`, `tolerance` and `cases` with `inputs` and `expected`; or it is a whole checkpoint with `config` and
 `models`. Files come by path: the project carries none. A case that nothing here plays is missed.
@@ -12,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import traceback
 from collections.abc import Iterator, Mapping
@@ -28,6 +30,7 @@ from tests.oracles.compare import differences, floats
 from coordinator.api.checkpoint_answers import prizes_jsonl
 from coordinator.projections.views.checkpoints import CheckpointRow
 from coordinator.streams import events as ev
+from coordinator.streams.audit.copies import DISTINCT_MIN, CopyRules, find_copies
 from coordinator.streams.scores.units import to_float
 
 SHOWN = 5
@@ -83,6 +86,28 @@ def whole_checkpoint(content: Mapping[str, Any]) -> tuple[ev.CheckpointData, Mis
     return synth_checkpoint(made, config, at), missed
 
 
+def copies(content: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Pairs of models whose anchors agree in every parameter, as the node compares answers; without those of few values."""
+    models = content["models"]
+    params = sorted({name for one in models for name in one["by_param"]})
+    series = {
+        one["model_id"]: [
+            math.nan if (value := one["by_param"].get(name)) is None else value for name in params
+        ]
+        for one in models
+    }
+    players = {one["model_id"]: one["player"] for one in models}
+    for pair in find_copies(series, CopyRules(common_min=DISTINCT_MIN)):
+        if pair.kind == "equal" and pair.distinct >= DISTINCT_MIN:
+            who = (pair.earlier, pair.later)
+            yield {
+                "models": who,
+                "players": [players[model] for model in who],
+                "agree_in": round(pair.equal_share * pair.common),
+                "of": pair.common,
+            }
+
+
 def main(arguments: list[str] | None = None) -> int:
     """The exit code."""
     parser = argparse.ArgumentParser(
@@ -91,6 +116,11 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE.json")
     parser.add_argument(
         "--payouts", action="store_true", help="print a checkpoint's payouts as JSON lines, and no more"
+    )
+    parser.add_argument(
+        "--copies",
+        action="store_true",
+        help="print a checkpoint's pairs of models that agree to 12 digits as JSON lines, and no more",
     )
     asked = parser.parse_args(arguments)
     missed = 0
@@ -106,13 +136,16 @@ def main(arguments: list[str] | None = None) -> int:
                 data, wrong = whole_checkpoint(content)
             except Exception as error:
                 wrong = [_unplayed(error)]
+            if asked.copies:
+                for pair in copies(content):
+                    print(json.dumps(pair))
             found = [(f"{len(content.get('models', ()))} models by horizon, ranked and paid", wrong)]
             if asked.payouts and data is not None:
                 row = CheckpointRow(checkpoint=data, status="PENDING", created_at=0, changed_at=0)
                 print(prizes_jsonl(row, micro_of(content["config"]["pool_usd"])))
         for name, wrong in found:
             missed += bool(wrong)
-            out = sys.stderr if asked.payouts else sys.stdout
+            out = sys.stderr if asked.payouts or asked.copies else sys.stdout
             print(f"{'missed' if wrong else 'ok    '}  {path.name}: {name}", file=out)
             for line in wrong[:SHOWN]:
                 print(f"          {line}", file=out)

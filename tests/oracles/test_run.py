@@ -178,6 +178,19 @@ def test_a_real_checkpoints_payouts_are_json_lines_and_what_is_retained_stands_l
     ]
 
 
+def test_models_whose_anchors_agree_to_12_digits_are_json_lines_and_those_of_few_values_are_not(tmp_path):
+    anchors = {f"BTC:{horizon}": 0.1 + horizon / 7 for horizon in range(60, 600, 60)}
+    same = {name: value * (1 + 3e-13) for name, value in anchors.items()}
+    other = {name: value * (1 + 1e-9) for name, value in anchors.items()}
+    dead = dict.fromkeys(anchors, 0.0)
+    all_of = {"a": anchors, "b": same, "c": other, "d": dead, "e": dead}
+    models = [model(name, f"p-{name}", None, None) | {"by_param": of} for name, of in all_of.items()]
+    found = run(tmp_path, CHECKPOINT | {"models": models}, options=("--copies",))
+    assert [json.loads(line) for line in found.stdout.splitlines()] == [
+        {"models": ["a", "b"], "players": ["p-a", "p-b"], "agree_in": 9, "of": 9}
+    ]
+
+
 def test_an_anchor_by_horizon_that_its_parameters_do_not_give_is_missed(tmp_path):
     found = run(tmp_path, altered(CHECKPOINT, ("models", 0, "scores", "3600"), 0.3))
     assert found.returncode == 1
