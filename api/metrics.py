@@ -20,6 +20,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from coordinator.api.health import stage_rows
 from coordinator.projections.folding.projector import Projector
+from coordinator.projections.views.prediction_rows import COUNTED
 from coordinator.streams.clock import wall_ms
 
 CHECKPOINTS_COUNTED = 100
@@ -150,7 +151,7 @@ class _ReadModels(Collector):
         yield age
         totals = projector.read.predictions.totals()
         states = GaugeMetricFamily("coordinator_predictions", "Predictions by status.", labels=["status"])
-        for status in ("pending", "scored", "failed", "absent"):
+        for status in COUNTED:
             states.add_metric([status], totals[status])
         yield states
         count_of_status: dict[str, int] = {}

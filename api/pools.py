@@ -71,10 +71,11 @@ def _pool(name: str, board: Board | None) -> dict[str, Any]:
         return {"pool": name, "metric": "avg_pnl", "rankings": []}
     metric = "avg_brier" if board.direction == "asc" else "avg_pnl"
     rankings = []
-    for row in board.rows[:RANKED_MAX]:
+    # Ensembles have no rank and stand among the models, where their number belongs.
+    for row in [one for one in board.rows if one.rank is not None][:RANKED_MAX]:
         units = row.windows_units[board.ranking_key]
-        if row.rank is None or units is None:
-            break  # unranked ones come last
+        if units is None:
+            continue
         numbers = {"avg_brier": 0.0, "avg_pnl": 0.0, metric: to_float(units, board.decimals)}
         model = {"rank": row.rank, "model_id": row.model.model_id, "model_name": row.model.model_name}
         rankings.append(model | numbers | {"events_scored": row.scored_count})

@@ -9,6 +9,7 @@ charts always appear and read routes that we serve; ours come beside them, with 
 from __future__ import annotations
 
 from functools import cache
+from itertools import islice
 from typing import Any
 
 from fastapi import APIRouter
@@ -22,6 +23,7 @@ from coordinator.streams.events import Window
 from coordinator.streams.setting_checks import FAR_FUTURE_MS
 
 SCHEMA_VERSION = "1"
+SNAPSHOTS_LOOKED_AT = 500
 DEFAULT_WINDOWS = ("score_recent", "score_steady", "score_anchor")
 
 
@@ -34,8 +36,9 @@ def router() -> APIRouter:
     async def schema(read: Reading) -> Response:
         """`{schema_version, leaderboard_columns, metrics_widgets}`."""
         terms = read.leaderboard.terms_now
-        newest = next(read.snapshots.newest(0, FAR_FUTURE_MS), None)
-        aggregates = sorted(newest[1].summary_units) if newest else []
+        # A model whose number is undefined lacks its key: only the snapshots of many tell all names.
+        newest = islice(read.snapshots.newest(0, FAR_FUTURE_MS), SNAPSHOTS_LOOKED_AT)
+        aggregates = sorted({name for _, snapshot in newest for name in snapshot.summary_units})
         tips = {window.name: tip_of(window) for window in terms.windows} if terms else {}
         boards = [board for board in terms.boards if board.window] if terms else []
         tips |= {

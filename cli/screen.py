@@ -121,7 +121,10 @@ def counts(news: News) -> str:
     """Rounds and predictions by status, in one line."""
     inputs, predictions = news.summary.get("inputs", {}), news.summary.get("predictions", {})
     parts = [f"rounds {inputs.get('received', 0):,}"]
-    parts += [f"{name} {predictions.get(name, 0):,}" for name in ("pending", "scored", "failed", "absent")]
+    parts += [f"{name} {predictions.get(name, 0):,}" for name in ("pending", "scored")]
+    if waiting := predictions.get("no_score", 0):
+        parts.append(f"no score yet {waiting:,}")
+    parts += [f"{name} {predictions.get(name, 0):,}" for name in ("failed", "absent")]
     return "  ".join(parts)
 
 

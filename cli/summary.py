@@ -19,6 +19,7 @@ from coordinator.projections.folding.replay import replay_async
 from coordinator.projections.views.all_views import ReadModels, open_projections
 from coordinator.projections.views.checkpoints import CheckpointRow
 from coordinator.projections.views.leaderboard import Board
+from coordinator.projections.views.prediction_rows import COUNTED
 from coordinator.streams.scores.units import to_float
 
 
@@ -41,7 +42,7 @@ async def make_summary(bootstrap: str, crunch_id: str, restarts: Mapping[str, in
             return {
                 "feed_records": read.feeds.counted("feeds", "records"),
                 "inputs": {name: totals[name] for name in ("received", "resolved")},
-                "predictions": {name: totals[name] for name in ("pending", "scored", "failed", "absent")},
+                "predictions": {name: totals[name] for name in COUNTED},
                 "snapshots": read.snapshots.counted("snapshots", "taken"),
                 "checkpoints": [_checkpoint(row) for row in checkpoints],
                 "leaderboard": _board(read.leaderboard.board()),

@@ -187,7 +187,7 @@ class LogBuilder:
         """A whole round at START_MS + offset_ms; gives its input's id.
 
         An answer is the score (then the prediction is PENDING, and SCORED unless `scored` is False), or "ABSENT",
-        "FAILED", or "UNSCORABLE" (answered, and its scoring failed). `extra` are further score fields in units.
+        "FAILED", "UNSCORABLE" (answered, and its scoring failed), or "WAITING" (answered, no score yet). `extra` are further score fields in units.
         """
         point = START_MS + offset_ms
         input_id = ids.input_id(subject, point)
@@ -288,6 +288,8 @@ class LogBuilder:
             elif answer == "UNSCORABLE":
                 status, reason = "FAILED", "the scoring function raised"
             fault: Any = None if status == "SCORED" else "model"
+            if answer == "WAITING":
+                status, fault, reason = "FAILED", "nobody", "has not traded yet"
             entries.append(ev.ScoreEntry(model_id, status, fault, charges.get(model_id), "", units, reason))
         data = ev.RoundScoredData(
             input_id=input_id, scope_key=scope_key, subject=subject, point=point, resolvable_at=resolvable_at,

@@ -128,7 +128,8 @@ export function status(row) {
   if (row.ensemble) return h("span", { class: "pill accent" }, "ensemble");
   if (row.state === "BANNED") return h("span", { class: "pill down" }, "banned");
   if (row.state === "LEFT") return h("span", { class: "pill" }, "left");
-  return row.status ? h("span", { class: "pill up" }, "active") : h("span", { class: "pill warn" }, "no score");
+  if (row.status) return h("span", { class: "pill up" }, "active");
+  return h("span", { class: "pill warn", title: row.unranked_reason ?? "" }, row.scored_count ? "not ranked" : "no score");
 }
 
 function change(row, past) {

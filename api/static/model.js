@@ -14,6 +14,7 @@ const MISSES_HOURS = 24; // who looks for rare ones further back makes the node 
 const PER_PAGE = 50;
 const SCOPES_MAX = 60;
 const REFRESH_MS = 30_000;
+const NUMBERS_PERIODS = 12;
 
 export function modelView(root, route) {
   const id = route.parts[1];
@@ -31,9 +32,10 @@ export function modelView(root, route) {
   const answers = h("div");
   const predictions = h("div");
   const members = h("div");
+  const numbers = h("div");
   const isEnsemble = id.startsWith("__ensemble_");
-  put(root, crumb, head, facts, carried, h("h2", null, "Scores over time"), chart, byScope, h("h2", null, isEnsemble ? "Rounds" : "Answers"), answers,
-    isEnsemble ? [h("h2", null, "Members and weights"), members] : [h("h2", null, "Predictions"), predictions]);
+  put(root, crumb, head, facts, carried, h("h2", null, "Scores over time"), chart, byScope, numbers, h("h2", null, isEnsemble ? "Rounds" : "Answers"), answers,
+    isEnsemble ? [h("h2", null, "Members and weights"), members] : [copies(id), h("h2", null, "Predictions"), predictions]);
 
   const showHead = () => {
     const row = store.board?.rows.find((one) => one.model_id === id);
@@ -78,6 +80,7 @@ export function modelView(root, route) {
     else part(facts, "", async () => modelFacts(await ask(`/reports/models/${encodeURIComponent(id)}`, {}, signal)));
     part(carried, "", async () => stateTable(await ask(`/reports/models/${encodeURIComponent(id)}/state`, {}, signal)));
     part(byScope, "", async () => scopesTable(await ask("/reports/models/params", { projectIds: id, limit: SCOPES_MAX }, signal)));
+    part(numbers, "", async () => numbersTable(await ask("/reports/snapshots", { model_id: id, limit: NUMBERS_PERIODS }, signal)));
     part(chart, "Loading the scores…", async () => scoresChart(await ask("/reports/models/global", { projectIds: id, limit: PERIODS }, signal), id, route));
     part(answers, "Loading the answers…", async () => {
       const clock = when.asOf ?? store.clock;
@@ -146,6 +149,50 @@ function ensembleRounds(rows) {
     row.members.length ? h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Members" }, h("table", null,
       h("thead", null, h("tr", null, h("th", null, "Model"), h("th", { class: "number" }, "Weight"))),
       h("tbody", null, row.members.map((one) => h("tr", null, h("td", null, one.model_name || one.model_id), h("td", { class: "number" }, `${(100 * one.weight).toFixed(2)} %`)))))) : null)));
+}
+
+// What the contract makes of each period beside the windows: its aggregates and metrics. One number alone is what the chart
+// of the score says already.
+function numbersTable(rows) {
+  const names = [...new Set(rows.flatMap((row) => Object.keys(row.result_summary)))].sort();
+  if (names.length < 2) return null;
+  return h("div", null, h("h3", { class: "sub" }, "Numbers of the contract, by period"),
+    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Numbers of the contract" }, h("table", null,
+      h("thead", null, h("tr", null, h("th", null, "Up to (UTC)"), names.map((name) => h("th", { class: "number" }, name.replaceAll("_", " "))))),
+      h("tbody", null, rows.map((row) => h("tr", null, h("td", { class: "when" }, stamp(minute(row.period_end))),
+        names.map((name) => h("td", { class: "number" }, score(row.result_summary[name])))))))));
+}
+
+// Who answers like this one, with the evidence. All models are compared, so the node is asked only where somebody looks.
+function copies(id) {
+  const found = h("div");
+  const show = async () => {
+    put(found, h("p", { class: "soft" }, "Comparing the answers of all models…"));
+    try {
+      const { pairs, rounds } = await ask("/reports/models/copies", {});
+      put(found, copiesTable(id, pairs.filter((pair) => pair.earlier === id || pair.later === id), rounds));
+    } catch (error) {
+      put(found, h("div", { class: "notice bad" }, h("strong", null, "Not to be had. "), error.message));
+    }
+  };
+  const details = h("details", { ontoggle: () => { if (details.open) show(); } }, h("summary", null, "Models that answer alike"), found);
+  return details;
+}
+
+function copiesTable(id, pairs, rounds) {
+  if (!pairs.length) return h("p", { class: "soft" }, `None in the newest ${count(rounds)} rounds.`);
+  const row = (pair) => {
+    const first = pair.earlier === id;
+    const other = first ? pair.later : pair.earlier;
+    const lag = pair.lag ? `, ${count(pair.lag)} rounds ${first ? "later" : "earlier"}` : "";
+    return h("tr", null, h("td", null, h("a", { href: `#/models/${encodeURIComponent(other)}` }, (first ? pair.later_name : pair.earlier_name) || other)),
+      h("td", null, pair.kind + lag), h("td", { class: "number" }, score(pair.correlation, 6)), h("td", { class: "number" }, score(pair.scale)),
+      h("td", { class: "number" }, `${(100 * pair.equal_share).toFixed(1)} %`), h("td", { class: "number" }, count(pair.common)));
+  };
+  return h("div", null, h("p", { class: "soft" }, `Of the newest ${count(rounds)} rounds. Two honest models made of one example agree too: this is evidence, no verdict.`),
+    h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Models that answer alike" }, h("table", null,
+      h("thead", null, h("tr", null, ["Model", "How"].map((name) => h("th", null, name)), ["Correlation", "Scale", "Equal to 12 digits", "Rounds of both"].map((name) => h("th", { class: "number" }, name)))),
+      h("tbody", null, pairs.map(row)))));
 }
 
 // The last period's windows of each scope; with one scope the chart says the same.

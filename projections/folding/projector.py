@@ -25,6 +25,7 @@ from coordinator.infra.log.positions import PipelineWatch, read_tails
 from coordinator.projections.folding.decisions import Folder
 from coordinator.projections.storage.database import StoreDamagedError
 from coordinator.projections.views.all_views import ReadModels
+from coordinator.projections.views.prediction_rows import COUNTED
 from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.errors import (
     CoordinatorError,
@@ -331,7 +332,7 @@ class Projector:
         return {
             "feed_records": self.read.feeds.counted("feeds", "records"),
             "inputs": {name: totals[name] for name in ("received", "resolved")},
-            "predictions": {name: totals[name] for name in ("pending", "scored", "failed", "absent")},
+            "predictions": {name: totals[name] for name in COUNTED},
             "snapshots": self.read.snapshots.counted("snapshots", "taken"),
             "dead_letters": self.read.dead_letters.total(),
             "refused_commands": self.read.dead_letters.counted("checkpoints", "refused"),

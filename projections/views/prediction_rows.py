@@ -13,6 +13,11 @@ from coordinator.streams.events import AnswerEntry, InputReceivedData, Unscored,
 from coordinator.streams.log.errors import IllegalTransitionError
 from coordinator.streams.log.lifecycle import PREDICTION, advance
 
+COUNTED = ("pending", "scored", "no_score", "failed", "absent")
+"""How predictions are counted. `no_score`: answered, without a score yet by nobody's fault. In the log it is FAILED
+with that fault.
+"""
+
 
 class ScoresRow(msgspec.Struct, frozen=True, array_like=True):
     """The scores half of a round and scope: the columns of its RoundScored."""

@@ -87,7 +87,7 @@ class Predictions(Projection):
 
     name = "predictions"
     topics = ("predictions", "scores", "inputs")
-    schema = 8
+    schema = 9
     owners: ClassVar[Mapping[bytes, str]] = {
         **dict.fromkeys((b"A", b"G", b"N", b"O", b"R"), "predictions"),
         **dict.fromkeys((b"C", b"D", b"E", b"S", b"T", b"V"), "scores"),
@@ -165,8 +165,10 @@ class Predictions(Projection):
                 )  # fmt: skip
                 batch.put(name, encode_row(row))
                 self.count("scores", "scored", len(data.models) - len(data.unscored))
-                failed = sum(entry.reason is not None for entry in data.unscored)
-                self.count("scores", "scoring_failed", failed)
+                answered = [entry.fault for entry in data.unscored if entry.reason is not None]
+                no_score = answered.count("nobody")
+                self.count("scores", "no_score", no_score)
+                self.count("scores", "scoring_failed", len(answered) - no_score)
                 self.count("scores", "rounds_closed")
             elif type(event) is StateCarried:
                 keep_states(event, batch)
@@ -207,19 +209,17 @@ class Predictions(Projection):
                 batch.put(b"U", event.data.until.to_bytes(8, "big"))
 
     def totals(self) -> dict[str, int]:
-        """Counts per status, as of what was folded: `pending, scored, failed, absent` and `received,
-        resolved`.
-        """
-        scored = self.counted("scores", "scored")
+        """Counts as of what was folded: those of `COUNTED`, and of inputs `received, resolved`."""
+        scored, no_score = self.counted("scores", "scored"), self.counted("scores", "no_score")
         broken = self.counted("scores", "scoring_failed")
         return {
             # A score may be folded before its prediction: never count below nothing.
-            "pending": max(0, self.counted("predictions", "recorded") - scored - broken),
+            "pending": max(0, self.counted("predictions", "recorded") - scored - no_score - broken),
             "scored": scored,
+            "no_score": no_score,
             "failed": self.counted("predictions", "failed") + broken,
             "absent": self.counted("predictions", "absent"),
-            "received": self.counted("inputs", "received"),
-            "resolved": self.counted("inputs", "resolved"),
+            **{name: self.counted("inputs", name) for name in ("received", "resolved")},
         }
 
     def newest(

@@ -58,6 +58,11 @@ async def test_ensembles_stand_where_their_number_belongs_and_have_no_rank(api):
     assert (best["ranking_score"], best["scored_count"]) == (0.75, 4)
 
 
+async def test_pools_have_every_ranked_model_wherever_ensembles_stand(api):
+    (pool,) = (await api.get("/reports/pools"))["pools"]
+    assert [(row["rank"], row["model_id"]) for row in pool["rankings"]] == [(1, "m1"), (2, "m2"), (3, "m3")]
+
+
 async def test_live_rows_say_which_are_ensembles(api):
     rows = api.read.leaderboard.board().rows
     assert [row.model.model_id for row in rows if row.model.status == "ENSEMBLE"] == [BEST, EQUAL]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from tests.logs import HOUR_MS, LogBuilder
+from tests.logs import HOUR_MS, START_MS, LogBuilder
 
 from coordinator.streams import events as ev
 
@@ -31,6 +31,8 @@ def log() -> LogBuilder:
     log.round(60_000, {"a": 0.1, "b": 0.5}, subject="ETHUSDT")
     log.inputs_until(HOUR_MS)
     log.scored_until(HOUR_MS)
+    log.snapshot("a", START_MS, START_MS + HOUR_MS, summary_units={"value": 1, "ic": 2})
+    log.snapshot("z", START_MS, START_MS + HOUR_MS, summary_units={"value": 1, "turnover": 3})
     return log
 
 
@@ -58,3 +60,9 @@ async def test_each_board_over_a_window_is_a_pool_and_the_whole_one_is_global(ap
         "rank": 1, "model_id": "b", "model_name": "name of b", "avg_brier": 0.0, "avg_pnl": 0.5, "events_scored": 3
     }  # fmt: skip
     assert [one["model_id"] for one in pools[1]["rankings"]] == ["b", "a"]  # c is not ranked
+
+
+async def test_the_chart_has_the_numbers_of_every_model_also_of_those_that_the_newest_one_lacks(api):
+    widgets = (await api.get("/reports/schema"))["metrics_widgets"]
+    series = widgets[0]["nativeConfiguration"]["yAxis"]["series"]
+    assert [one["name"] for one in series] == ["ic", "turnover", "value"]

@@ -100,7 +100,13 @@ async def test_every_score_and_every_share_is_what_the_file_says(
     summary = json.loads(summary_file.read_text())
     assert summary["feed_records"] == hours * 60
     assert summary["inputs"] == {"received": hours * 60, "resolved": hours * 60 - 1}
-    assert summary["predictions"] == {"pending": MODELS, "scored": len(expected), "failed": 0, "absent": 0}
+    assert summary["predictions"] == {
+        "pending": MODELS,
+        "scored": len(expected),
+        "no_score": 0,
+        "failed": 0,
+        "absent": 0,
+    }
     assert summary["duplicates_ignored"] == 0
     assert summary["dead_letters"] == 0
     board = [row for row in summary["leaderboard"] if row["rank"] is not None]

@@ -161,6 +161,7 @@ def test_two_hours_of_candles_give_a_ranked_board_and_two_exact_emissions(tmp_pa
     assert summary["predictions"] == {
         "pending": MODELS,
         "scored": (records - 1) * MODELS,
+        "no_score": 0,
         "failed": 0,
         "absent": 0,
     }

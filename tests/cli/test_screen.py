@@ -48,6 +48,12 @@ def test_the_line_tells_time_counts_checkpoint_leader_and_who_is_ill():
     )
 
 
+def test_what_has_no_score_yet_is_no_failure():
+    waiting = {"pending": 8, "scored": 5678, "no_score": 1034, "failed": 0, "absent": 0}
+    line = status_line(News(summary={"inputs": {"received": 1680}, "predictions": waiting}), {})
+    assert "rounds 1,680  pending 8  scored 5,678  no score yet 1,034  failed 0  absent 0" in line
+
+
 def test_before_anything_is_known_the_line_says_so():
     assert status_line(News(), {}) == (
         "event time - | rounds 0  pending 0  scored 0  failed 0  absent 0 | checkpoint none yet"

@@ -89,7 +89,8 @@ def add_snapshots(log: LogBuilder, names: list[str], hour: int, rounds: int) -> 
         }  # fmt: skip
         data = ev.SnapshotTakenData(
             snapshot_id=ids.snapshot_id(model_id, start, end), model_id=model_id, period_start=start, period_end=end,
-            sums={"value": ev.FieldSum(units * rounds, rounds)}, summary_units={"value": units}, windows_units=windows,
+            sums={"value": ev.FieldSum(units * rounds, rounds)}, windows_units=windows,
+            summary_units={"value": units, "max_drawdown": -250_000_000},
             scored_count=rounds - absent, failed_count=int(i == 5), absent_model_count=absent,
             absent_node_count=int(hour == 9), charged_count=0, rehearsal=True, contract_hash=CONTRACT_HASH,
         )  # fmt: skip

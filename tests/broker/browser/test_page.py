@@ -64,6 +64,13 @@ def test_a_model_says_what_it_missed_and_why(node, open_page):
     watched.page.wait_for_selector("text=past the deadline")
     assert "the model's fault" in answers.inner_text()
     assert "absent, by the model" in answers.inner_text()
+    numbers = watched.page.get_by_role("region", name="Numbers of the contract").inner_text()
+    assert "max drawdown" in numbers
+    assert "0.2500" in numbers
+    watched.page.get_by_text("Models that answer alike").click()
+    watched.page.wait_for_selector("text=this is evidence, no verdict")
+    alike = watched.page.get_by_role("region", name="Models that answer alike").inner_text()
+    assert "lagged, 3 rounds later" in alike
     table = watched.page.get_by_role("region", name="Predictions")
     first = table.locator("tbody tr").first.inner_text()
     watched.page.get_by_role("button", name="Older").click()
