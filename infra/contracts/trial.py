@@ -3,7 +3,8 @@
 The log is replayed and audited on other machines, so the same records must give the same numbers. Two child processes
 run every function of a contract twice on the same data. The second has another hash seed, order of calls, environment,
 folder and time. Both also report what a function reads from outside. The contract does not run in the calling process:
-a function that ends its process, prints, or never returns is a finding like any other.
+a function that ends its process, prints, or never returns is a finding like any other. A function that never returns is
+ended by its CPU time, not by the clock on the wall: a busy machine must not make a finding.
 
 `python -m coordinator.infra.contracts.trial` is the child. It reads a `Task` as JSON from stdin and writes a `Report`
 as JSON per line.
@@ -14,6 +15,7 @@ from __future__ import annotations
 import os
 import random
 import select
+import signal
 import subprocess
 import sys
 import tempfile
@@ -35,10 +37,14 @@ from coordinator.streams.contract.checking.findings import Finding, State, exami
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings, environment, read_settings
 
-CALL_SECONDS_MAX = 10.0
-LOAD_SECONDS_MAX = 60.0
+CALL_CPU_SECONDS_MAX = 10.0
+LOAD_CPU_SECONDS_MAX = 60.0
+"""For the import of the contract's module with all that it imports, and for EXAMINED, which makes many calls."""
+SILENT_SECONDS_MAX = 120.0
+"""By the clock on the wall, for a call that waits. Far above the limits of CPU time, which a busy machine stretches."""
+TRIAL_SECONDS_MAX = 900.0
+IMPORTED = "its file, when it is imported"
 EXAMINED = "its functions, on sample data"
-TRIAL_SECONDS_MAX = 120.0
 ELSEWHERE_SECONDS = 211 * 24 * 3600 + 7 * 3600 + 13 * 60 + 37
 """How far the clock of the second process is ahead: another month, weekday, hour and minute."""
 KEPT_VARIABLES = ("PATH", "HOME", "TMPDIR", "LD_LIBRARY_PATH", "VIRTUAL_ENV", "SYSTEMROOT")
@@ -60,12 +66,22 @@ _NO_DATA = (".py", ".pyc", ".so", ".pth", ".zip")
 
 
 class Task(msgspec.Struct):
-    """What a child runs. `paths` is its module path; `other` is true for the second process."""
+    """What a child runs.
+
+    `paths` is its module path; `other` is true for the second process. The limits are seconds of CPU time, of a call
+    and of an import: the kernel ends the child beyond them.
+    """
 
     path: str
     settings: dict[str, str]
     paths: list[str]
     other: bool
+    call_cpu_seconds_max: float
+    load_cpu_seconds_max: float
+
+    def cpu_seconds_max(self, doing: str) -> float:
+        """The limit of one call, by its name in the reports."""
+        return self.load_cpu_seconds_max if doing in (IMPORTED, EXAMINED) else self.call_cpu_seconds_max
 
 
 class Report(msgspec.Struct, omit_defaults=True):
@@ -185,7 +201,7 @@ def _run(path: str, settings: Settings, *, other: bool) -> Trial:
     here = [str(Path(folder).absolute()) for folder in sys.path if folder]
     if not (Path.cwd() / "streams").is_dir():
         here.insert(0, str(Path.cwd()))  # as `load_contract` does: the second process runs in another folder
-    task = Task(path, environment(settings), here, other)
+    task = Task(path, environment(settings), here, other, CALL_CPU_SECONDS_MAX, LOAD_CPU_SECONDS_MAX)
     environ = dict(os.environ) | {"PYTHONHASHSEED": "1"}
     if other:
         environ = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
@@ -201,30 +217,31 @@ def _run(path: str, settings: Settings, *, other: bool) -> Trial:
             start_new_session=True,
         )
         try:
-            return _listen(child, msgspec.json.encode(task))
+            return _listen(child, task)
         finally:
             child.kill()
             child.wait()
 
 
-def _listen(child: subprocess.Popen[bytes], task: bytes) -> Trial:
-    """Write the task to a child and read its reports until it ends, or until a call takes too long."""
+def _listen(child: subprocess.Popen[bytes], task: Task) -> Trial:
+    """Write the task to a child and read its reports until it ends, or until it reports nothing for too long."""
     trial, doing = Trial(), "being loaded"
     if child.stdin is None or child.stdout is None:
         raise RuntimeError
-    child.stdin.write(task)
+    child.stdin.write(msgspec.json.encode(task))
     child.stdin.close()
     ends = time.monotonic() + TRIAL_SECONDS_MAX
-    patience, done = LOAD_SECONDS_MAX, False
+    done = False
     lines = _Lines(child.stdout)
-    while (line := lines.next(min(patience, max(0.1, ends - time.monotonic())))) != b"":
+    while (line := lines.next(min(SILENT_SECONDS_MAX, max(0.1, ends - time.monotonic())))) != b"":
         if line is None:
-            trial.broke = f"{doing}: did not come back within {min(patience, TRIAL_SECONDS_MAX):g} s"
+            trial.broke = (
+                f"{doing}: did not come back within {min(SILENT_SECONDS_MAX, TRIAL_SECONDS_MAX):g} s"
+            )
             return trial
         report = msgspec.json.decode(line, type=Report)
         if report.doing:
             doing = report.doing
-            patience = LOAD_SECONDS_MAX if doing == EXAMINED else CALL_SECONDS_MAX
             trial.results.setdefault(doing, [])
         if report.result:
             trial.results[doing].append(report.result)
@@ -238,8 +255,11 @@ def _listen(child: subprocess.Popen[bytes], task: bytes) -> Trial:
     trial.results = {name: results for name, results in trial.results.items() if results}
     if not done:
         code = child.wait()
-        end = f"signal {-code}" if code < 0 else f"exit code {code}"
-        trial.broke = f"{doing}: ended the whole process ({end})"
+        if code == -signal.SIGPROF:
+            trial.broke = f"{doing}: used more than {task.cpu_seconds_max(doing):g} s of CPU time"
+        else:
+            end = f"signal {-code}" if code < 0 else f"exit code {code}"
+            trial.broke = f"{doing}: ended the whole process ({end})"
     return trial
 
 
@@ -278,6 +298,11 @@ class _Child:
         self._out.write(msgspec.json.encode(Report(**fields)) + b"\n")
         self._out.flush()
 
+    def begin(self, doing: str, **fields: Any) -> None:
+        """Report what begins now, and give it its CPU time. SIGPROF, which follows it, ends a process by default."""
+        self.report(doing=doing, **fields)
+        signal.setitimer(signal.ITIMER_PROF, self.task.cpu_seconds_max(doing))
+
     def run(self) -> None:
         sys.path[:] = self.task.paths
         if self.task.other:
@@ -293,7 +318,7 @@ class _Child:
         settings = read_settings(self.task.settings)
         calls = list(calls_of(contract, settings.feed_kind))
         for name, call in reversed(calls) if self.task.other else calls:
-            self.report(doing=name)
+            self.begin(name)
             for _ in range(2):
                 self._reads, self._armed = "", True
                 try:
@@ -305,13 +330,13 @@ class _Child:
                 self.report(result=result, reads=self._reads)
         if not self.task.other:
             loads = f"{self.task.path}, hash {meaning_of(contract).hash[:12]}"
-            self.report(doing=EXAMINED, finding=Finding("loads", State.OK, loads))
+            self.begin(EXAMINED, finding=Finding("loads", State.OK, loads))
             for finding in examine(contract, settings):
                 self.report(finding=finding)
         self.report(done=True)
 
     def _load(self) -> CrunchContract:
-        self.report(doing="its file, when it is imported")
+        self.begin(IMPORTED)
         self._armed = True
         try:
             return load_contract(self.task.path)

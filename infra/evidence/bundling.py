@@ -18,8 +18,8 @@ from coordinator.infra.contracts.archive import read_archive
 from coordinator.infra.evidence.bundle_file import adding, put, writing
 from coordinator.infra.evidence.key import signing_key
 from coordinator.infra.evidence.tree_files import TreeFiles
-from coordinator.infra.kafka.clients import read_range
 from coordinator.infra.log.positions import offsets, reading
+from coordinator.infra.log.whole import whole_topic
 from coordinator.streams.events import (
     ApplyContract,
     ApplyContractData,
@@ -44,7 +44,6 @@ from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.log.plain_topics import counter_for
 from coordinator.streams.settings import Settings
-from coordinator.streams.topology import topic_name
 
 ALWAYS_SAID = ("coordinator-node", "msgspec", "numpy", "pydantic", "pydantic-core")
 TELL_EVERY = 500
@@ -87,9 +86,7 @@ class KafkaSource:
             self._ends = self._ends or await offsets(consumer, self._crunch_id)
             total = 2 * sum(end for _, end in self._ends.values())
             counter = counter_for(topic)
-            async for offset, record in read_range(
-                consumer, topic_name(self._crunch_id, topic), *self._ends[topic]
-            ):
+            async for offset, record in whole_topic(consumer, self._crunch_id, topic, self._ends[topic]):
                 if offset == 0 and (birth := read_birth(record)) is not None:
                     self.copy_of = birth.data.copy_of
                 self._read += 1

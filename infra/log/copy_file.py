@@ -14,6 +14,7 @@ from typing import IO
 
 import msgspec
 
+from coordinator.streams.engine.log import MemoryLog
 from coordinator.streams.log.errors import LogError, OperatorError
 
 FORMAT = "coordinator-log/2"
@@ -65,9 +66,9 @@ def read_entries(source: IO[bytes]) -> Iterator[Head | Copied | Tail]:
         raise LogError(f"the backup was cut or damaged: {error}") from error
 
 
-def read_topics(path: Path, topics: Collection[str]) -> dict[str, list[bytes | None]]:
-    """Some topics of a copy, offset = index. Raises OperatorError (no copy), LogError (cut, damaged or altered)."""
-    found: dict[str, list[bytes | None]] = {topic: [] for topic in topics}
+def read_topics(path: Path, topics: Collection[str]) -> MemoryLog:
+    """Some topics of a copy, in memory. Raises OperatorError (no copy), LogError (cut, damaged or altered)."""
+    log = MemoryLog(dict.fromkeys(topics, ()))
     count, digest = 0, hashlib.sha256()
     try:
         with path.open("rb") as file:
@@ -79,13 +80,13 @@ def read_topics(path: Path, topics: Collection[str]) -> dict[str, list[bytes | N
                 if isinstance(entry, Tail):
                     if (entry.records, entry.sha256) != (count, digest.hexdigest()):
                         raise LogError(f"{path} was altered: its records are not those that were copied")
-                    return found
+                    return log
                 if isinstance(entry, Head):
                     raise LogError(f"{path} is damaged: a second head stands among the records")
                 digest.update(_encode(entry))
                 count += 1
-                if entry.topic in found:
-                    found[entry.topic].append(entry.value)
+                if entry.topic in topics:
+                    log.append(entry.topic, entry.value or b"")
     except OSError as error:
         raise OperatorError(f"{path} cannot be read: {error.strerror or error}") from error
     raise LogError(f"{path} was cut: its end is missing")

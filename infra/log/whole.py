@@ -1,11 +1,13 @@
-"""Whole topics of a log in memory, as they were when the reading began: for what runs the stages over them again.
+"""Whole topics of a log, from their first record: one after another, or all in memory to run the stages over them.
 
-Reads by offset from 0, never commits; writes nothing. A record takes its bytes and some 40 more.
+Reads by offset, never commits; writes nothing.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+
+from aiokafka import AIOKafkaConsumer
 
 from coordinator.infra.kafka.clients import read_range
 from coordinator.infra.log.positions import offsets, reading
@@ -14,15 +16,35 @@ from coordinator.streams.log.errors import TruncatedTopicError
 from coordinator.streams.topology import topic_name
 
 
+async def whole_topic(
+    consumer: AIOKafkaConsumer, crunch_id: str, topic: str, span: tuple[int, int]
+) -> AsyncIterator[tuple[int, bytes]]:
+    """(offset, record) of a topic from offset 0 to the end of `span`, its (begin, end) on the broker.
+
+    Raises TruncatedTopicError if a record is missing, WorldError.
+    """
+    begin, end = span
+    name = topic_name(crunch_id, topic)
+    if begin:
+        raise TruncatedTopicError(f"topic {name} begins at offset {begin}, not at 0")
+    expected = 0
+    async for offset, record in read_range(consumer, name, begin, end):
+        if offset != expected:
+            raise TruncatedTopicError(f"topic {name} has no record at offset {expected}")
+        expected += 1
+        yield offset, record
+
+
 async def read_whole(
     bootstrap: str,
     crunch_id: str,
     topics: Sequence[str],
     progress: Callable[[int, int], None] = lambda _done, _total: None,
 ) -> MemoryLog:
-    """These topics up to their ends. `progress` is told (records read, records in all).
+    """These topics up to their ends, in memory: a record takes its bytes and some 40 more.
 
-    Raises WorldError, OperatorError (no such topic), TruncatedTopicError.
+    `progress` is told (records read, records in all). Raises WorldError, OperatorError (no such topic),
+    TruncatedTopicError.
     """
     log = MemoryLog()
     done = 0
@@ -30,18 +52,8 @@ async def read_whole(
         ranges = await offsets(consumer, crunch_id)
         total = sum(ranges[topic][1] for topic in topics)
         for topic in topics:
-            start, end = ranges[topic]
-            if start:
-                raise TruncatedTopicError(
-                    f"topic {topic_name(crunch_id, topic)} begins at offset {start}, not at 0"
-                )
-            records = log[topic]
-            async for offset, record in read_range(consumer, topic_name(crunch_id, topic), start, end):
-                if offset != len(records):
-                    raise TruncatedTopicError(
-                        f"topic {topic_name(crunch_id, topic)} has no record at offset {len(records)}"
-                    )
-                records.append(record)
+            async for _, record in whole_topic(consumer, crunch_id, topic, ranges[topic]):
+                log.append(topic, record)
                 done += 1
                 if done % 1000 == 0:
                     progress(done, total)

@@ -20,16 +20,17 @@ import msgspec
 
 from coordinator.infra.models.host.discovery import (
     BadImplementationError,
+    ModelFault,
     UnknownBaseClassError,
     find_model_class,
     import_base_class,
+    method_of,
 )
 from coordinator.infra.models.host.limits import die_with_parent, limit_resources
 from coordinator.infra.models.host.refusals import told
 from coordinator.streams.predictions.sendable import as_json, sendable
 
 LENGTH = struct.Struct(">I")
-ModelFault = (Exception, SystemExit)
 
 
 class Question(msgspec.Struct, frozen=True):
@@ -100,9 +101,10 @@ def _made(folder: Path, base_classname: str) -> tuple[Any, str]:
 
 
 def _called(model: Any, name: str, values: list[Any], *, looked_at: bool = True) -> Answer:
-    method = None if name.startswith("_") else getattr(model, name, None)
-    if not callable(method):
-        return Answer(fault=f"the model has no method {name!r}")
+    try:
+        method = method_of(model, name)
+    except BadImplementationError as error:
+        return Answer(fault=str(error))
     try:
         output = method(*values)
         return Answer(packed(output) if looked_at else "null")

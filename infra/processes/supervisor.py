@@ -20,13 +20,16 @@ from time import monotonic
 import msgspec
 
 from coordinator.infra.processes.children import Process
+from coordinator.infra.processes.ending import END_SECONDS_MAX
 from coordinator.streams.log.errors import OperatorError
 
 PAUSE_SECONDS_FIRST = 0.5
 PAUSE_SECONDS_MAX = 30.0
 HEALTHY_SECONDS = 60.0
 OPERATOR_ERROR_CODE = 2
-GRACE_SECONDS = 5.0
+GRACE_SECONDS = END_SECONDS_MAX + 2.0
+"""A worker that cannot end cleanly ends itself after END_SECONDS_MAX, and says in its log what held it up. The kill is
+for one that does not even do that."""
 GRACE_SECONDS_LAST = 4.0
 REMARK_SECONDS = 40.0
 WORDS_CHARS = 200

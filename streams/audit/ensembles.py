@@ -1,7 +1,7 @@
-"""Ensembles computed again from what the log says of them: the answer from its weights, the score from the answer.
+"""Computes the recorded ensembles again: their answers from the recorded weights, their scores from the answers.
 
-Other code than the stage's, number by number. Whether the weights are those of the past is looked at by deciding the
-stage again (`redo.py`), as are scores of rounds that are scored as a whole. Pure.
+Reads a `Chain`; returns text, or raises ChainBrokenError. Pure. Two things are left to the stage, which decides again
+(`redo.py`): whether past scores give these weights, and the scores of rounds that are scored as a whole.
 """
 
 from __future__ import annotations
@@ -22,59 +22,67 @@ from coordinator.streams.log.ids import ensemble_id
 
 
 def check_ensembles(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) -> str:
-    """What was checked, as the end of a line; empty where the contract has no ensembles. Raises ChainBrokenError."""
-    equal = 0
-    for one, scope_key, horizon in rounds:
-        contract = contracts(one.contract_hash)
-        truth = chain.resolved[one.input_id, horizon][0].data.truth
-        said = chain.ensembles.get((one.input_id, scope_key))
-        place = f"input {one.input_id}, scope {scope_key}"
-        asked = {answer.model_id: answer for answer in chain.answers_of(one.input_id, scope_key)}
-        due = [name for each in contract.ensembles if (name := ensemble_id(each.name)) not in asked]
-        if (said.models if said is not None else []) != (due if truth is not None else []):
-            broken("scores", f"{place}: ensembles {said.models if said else []}, the contract has {due}")
-        if said is None or truth is None:
+    """Check every ensemble of the rounds. Returns the end of a line of text; "" if there are none."""
+    equal_count = 0
+    for input_data, scope_key, horizon in rounds:
+        contract = contracts(input_data.contract_hash)
+        truth = chain.resolved[input_data.input_id, horizon][0].data.truth
+        recorded = chain.ensembles.get((input_data.input_id, scope_key))
+        place = f"input {input_data.input_id}, scope {scope_key}"
+        asked = {answer.model_id: answer for answer in chain.answers_of(input_data.input_id, scope_key)}
+        # A participant's model that has the id of an ensemble takes its place in that round.
+        names = [name for ensemble in contract.ensembles if (name := ensemble_id(ensemble.name)) not in asked]
+        if (recorded.models if recorded is not None else []) != (names if truth is not None else []):
+            broken(
+                "scores",
+                f"{place}: ensembles {recorded.models if recorded else []}, the contract has {names}",
+            )
+        if recorded is None or truth is None:
             continue
         answers = {
             model_id: msgspec.json.decode(answer.output)
             for model_id, answer in sorted(asked.items())
             if answer.status == "PENDING"
         }
-        if said.answered != list(answers):
-            broken("scores", f"{place}: its ensembles are of {said.answered}, answered have {list(answers)}")
-        for entry in said.entries():
+        if recorded.answered != list(answers):
+            broken(
+                "scores", f"{place}: its ensembles are of {recorded.answered}, answered have {list(answers)}"
+            )
+        scored_truth = typed_truth(contract, scope_key, truth)
+        for entry in recorded.entries():
             if entry.status == "SCORED":
-                equal += 1
-                _check(
-                    said, entry.model_id, answers, contract, typed_truth(contract, scope_key, truth), place
-                )
-    return f", {equal} of ensembles" if equal else ""
+                equal_count += 1
+                _check(recorded, entry.model_id, answers, contract, scored_truth, place)
+    return f", {equal_count} of ensembles" if equal_count else ""
 
 
 def _check(
-    said: EnsemblesScoredData,
+    recorded: EnsemblesScoredData,
     model_id: str,
     answers: Mapping[str, Any],
     contract: CrunchContract,
     truth: Any,
     place: str,
 ) -> None:
-    at = said.models.index(model_id)
+    """Check the answer and the score of one ensemble in one scope of a round."""
+    index = recorded.models.index(model_id)
     members = [
         (answers[name], weight)
-        for name, weight in zip(said.answered, said.weights[at], strict=True)
+        for name, weight in zip(recorded.answered, recorded.weights[index], strict=True)
         if weight
     ]
-    whole = sum(weight for _, weight in members)
-    ensemble = next(one for one in contract.ensembles if ensemble_id(one.name) == model_id)
-    output = msgspec.json.decode(said.outputs[at])
-    if ensemble.combine is None:
-        again = _mean(members, whole)
-        if again != output:
-            broken("scores", f"{place}, {model_id}: its answer is {output}, its weights give {again}")
+    weight_sum = sum(weight for _, weight in members)
+    ensemble = next(ensemble for ensemble in contract.ensembles if ensemble_id(ensemble.name) == model_id)
+    output = msgspec.json.decode(recorded.outputs[index])
+    if (
+        ensemble.combine is None
+    ):  # else the contract's own function made the answer, which `redo.py` calls again
+        mean = _mean(members, weight_sum)
+        if mean != output:
+            broken("scores", f"{place}, {model_id}: its answer is {output}, its weights give {mean}")
     if contract.score_round is not None:
         return
-    units = {name: column[at] for name, column in said.units.items() if column[at] is not None}
+    units = {field: column[index] for field, column in recorded.units.items() if column[index] is not None}
     try:
         by_contract = score_again(contract, output, truth)
     except AUTHORS_ERRORS as error:
@@ -83,18 +91,22 @@ def _check(
         broken("scores", f"{place}, {model_id}: recorded are {units}, the contract gives {by_contract}")
 
 
-def _mean(members: Sequence[tuple[Any, int]], whole: int) -> Any:
-    """The weighted mean of values of one form."""
+def _mean(members: Sequence[tuple[Any, int]], weight_sum: int) -> Any:
+    """The weighted mean of (value, weight), number by number; all values have the same shape.
+
+    What is no number (a text) is that of the first. The numbers are added in the order of the members, as the stage
+    does: another order could give another last digit.
+    """
     first = members[0][0]
     if is_number(first):
         total = 0.0
         for value, weight in members:
-            total += weight / whole * value
+            total += weight / weight_sum * value
         return total
     if isinstance(first, dict):
-        return {key: _mean([(value[key], weight) for value, weight in members], whole) for key in first}
+        return {key: _mean([(value[key], weight) for value, weight in members], weight_sum) for key in first}
     if isinstance(first, list):
-        each = zip(*(value for value, _ in members), strict=True)
+        rows = zip(*(value for value, _ in members), strict=True)
         weights = [weight for _, weight in members]
-        return [_mean(list(zip(row, weights, strict=True)), whole) for row in each]
+        return [_mean(list(zip(row, weights, strict=True)), weight_sum) for row in rows]
     return first

@@ -1,6 +1,7 @@
-"""What newcomers have for the time before they joined, computed again from the scores of the rounds. Pure.
+"""Computes again what newcomers are given for the time before they joined, from the scores of the rounds.
 
-Other code than the stage's: each round's value anew, no running totals.
+Reads a `Chain`; returns values and sums. Pure. Unlike the stage it has no running totals: each round's value is
+computed anew.
 """
 
 from __future__ import annotations
@@ -26,7 +27,11 @@ NONE = NewcomerPast(total=FieldSum(0, 0))
 
 
 class RoundValue(NamedTuple):
-    """What one scope of a round is worth to who had not joined; `place` is its order in the period."""
+    """The value that one scope of a round has for models that had not joined.
+
+    `place` gives its order in the period; `point` is when the round was asked, in ms; `asked` are the models of the
+    round.
+    """
 
     place: tuple[int, str, str]
     point: int
@@ -36,32 +41,34 @@ class RoundValue(NamedTuple):
 
 
 class Newcomers:
-    """Of the rounds of one checkpoint period."""
+    """The values for newcomers, of the rounds of one checkpoint period."""
 
     def __init__(self, chain: Chain, rounds: Sequence[RoundScoredData]) -> None:
         self._chain = chain
         self._values: dict[int, list[RoundValue]] = defaultdict(list)
-        """By the start of the snapshot period."""
+        """Start of the snapshot period -> the values of its rounds."""
         self._points: dict[tuple[int, str], int] = {}
-        """(start of the snapshot period, model) -> the first point that it was asked at."""
+        """(start of the snapshot period, model) -> the first point at which it was asked."""
         self._first: dict[str, SnapshotTakenData] = {}
+        """Model -> its first snapshot."""
         if all(terms.newcomer_past == "nothing" for _, _, terms in chain.terms.spans()):
             return
         for snapshot in chain.snapshots.values():
-            known = self._first.get(snapshot.model_id)
-            if known is None or snapshot.period_start < known.period_start:
+            first = self._first.get(snapshot.model_id)
+            if first is None or snapshot.period_start < first.period_start:
                 self._first[snapshot.model_id] = snapshot
-        for closed in rounds:
-            if chain.terms.adds_up(closed.contract_hash, closed.resolvable_at):
-                self._take_in(closed)
+        for scored_round in rounds:
+            if chain.terms.adds_up(scored_round.contract_hash, scored_round.resolvable_at):
+                self._take_in(scored_round)
 
-    def _take_in(self, closed: RoundScoredData) -> None:
-        start, _ = self._chain.terms.snapshot_period(closed.resolvable_at)
+    def _take_in(self, scored_round: RoundScoredData) -> None:
+        """Compute the value of a round for newcomers: the worst score of it, or the median. None if it has no score."""
+        start, _ = self._chain.terms.snapshot_period(scored_round.resolvable_at)
         terms = self._chain.terms.at(start)
-        entries = closed.entries()
+        entries = scored_round.entries()
         for entry in entries:
             key = start, entry.model_id
-            self._points[key] = min(closed.point, self._points.get(key, closed.point))
+            self._points[key] = min(scored_round.point, self._points.get(key, scored_round.point))
         ascending = sorted(entry.units[terms.value_field] for entry in entries if entry.status == "SCORED")
         if terms.newcomer_past == "nothing" or not ascending:
             return
@@ -70,43 +77,46 @@ class Newcomers:
         else:
             low, high = ascending[(len(ascending) - 1) // 2], ascending[len(ascending) // 2]
             units = round(Fraction(low + high, 2))
-        place = closed.resolvable_at, closed.input_id, closed.scope_key
-        scope = f"{closed.subject}/{closed.scope_key}"
-        asked = frozenset(closed.models)
-        self._values[start].append(RoundValue(place, closed.point, units, scope, asked))
+        place = scored_round.resolvable_at, scored_round.input_id, scored_round.scope_key
+        scope = f"{scored_round.subject}/{scored_round.scope_key}"
+        asked = frozenset(scored_round.models)
+        self._values[start].append(RoundValue(place, scored_round.point, units, scope, asked))
 
     def joined(self, snapshot: SnapshotTakenData) -> JoinedAt | None:
-        """When its model joined. Of one that joined in an earlier checkpoint period, as its first snapshot says."""
+        """When the model of a snapshot joined.
+
+        If it joined in an earlier checkpoint period, whose rounds are not read, its first snapshot says so.
+        """
         terms = self._chain.terms.at(snapshot.period_start)
         if terms.newcomer_past == "nothing":
             return None
         first = self._first[snapshot.model_id]
         if self._chain.terms.at(first.period_start).newcomer_past == "nothing":
-            return JoinedAt(0, 0)
+            return JoinedAt(0, 0)  # it joined while newcomers were given nothing: it has no time before that
         point = self._points.get((first.period_start, first.model_id))
         return first.joined if point is None else JoinedAt(point, first.period_start)
 
     def before(self, snapshot: SnapshotTakenData) -> Iterator[RoundValue]:
-        """The values of its period's rounds that were asked before its model joined."""
+        """The values of the rounds in the snapshot's period that were asked before its model joined."""
         joined = self.joined(snapshot)
         if joined is not None:
-            for one in self._values[snapshot.period_start]:
-                if one.point < joined.point and snapshot.model_id not in one.asked:
-                    yield one
+            for value in self._values[snapshot.period_start]:
+                if value.point < joined.point and snapshot.model_id not in value.asked:
+                    yield value
 
     def past(self, period: PeriodClosedData) -> NewcomerPast | None:
-        """What a period is worth to who joins after it; None where newcomers have no past."""
+        """What a period gives to models that join after it; None if the terms give newcomers nothing."""
         terms = self._chain.terms.at(period.from_ms)
         if terms.newcomer_past == "nothing":
             return None
-        values = sorted(self._values[period.from_ms], key=lambda one: one.place)
+        values = sorted(self._values[period.from_ms], key=lambda value: value.place)
         scopes: dict[str, ScopeSum] = {}
-        for name in sorted({one.scope for one in values}) if terms.boards else ():
-            units = [one.units for one in values if one.scope == name]
-            scopes[name] = ScopeSum(sum(units), len(units), 0)
-        ordered = any(window.last or window.rule in ("ewma", "latest") for window in terms.windows)
+        for scope in sorted({value.scope for value in values}) if terms.boards else ():
+            units = [value.units for value in values if value.scope == scope]
+            scopes[scope] = ScopeSum(sum(units), len(units), 0)
+        is_ordered = any(window.last or window.rule in ("ewma", "latest") for window in terms.windows)
         return NewcomerPast(
-            total=FieldSum(sum(one.units for one in values), len(values)),
+            total=FieldSum(sum(value.units for value in values), len(values)),
             scopes=scopes,
-            series=[SeriesValue(one.units, scored=False) for one in values] if ordered else [],
+            series=[SeriesValue(value.units, scored=False) for value in values] if is_ordered else [],
         )

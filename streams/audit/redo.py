@@ -127,7 +127,9 @@ def _compare(stage: AnyStage, decision: Decision, draft: Draft, step: str) -> No
                 _blamed(redone, step),
                 f"{place}: {_named(redone)} was left out; {_named(recorded)} stands there",
             )
-        field, was, should = next(_differences(_plain(recorded), _plain(redone)))
+        # Raw JSON is kept as its bytes: written with other blanks it is another fact, with no field that differs.
+        written = ("its JSON", encode_event(recorded), encode_event(redone))
+        field, was, should = next(_differences(_plain(recorded), _plain(redone)), written)
         broken(
             _blamed(recorded, step),
             f"{_named(recorded)}: {field} is {_short(was)}, {sources} give {_short(should)}",

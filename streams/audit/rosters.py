@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from coordinator.streams.audit.facts import Asked, Chain, broken
+from coordinator.streams.events import RosterEntry
 from coordinator.streams.models.state import ModelsState
 
 
@@ -31,20 +32,7 @@ def check_rosters(chain: Chain, rounds: Sequence[Asked]) -> str:
             )
         expected, recorded = models.roster(), list(data.roster)
         if recorded != expected:
-            differing = next(
-                entry
-                for entry in (*recorded, *expected)
-                if (entry in recorded) != (entry in expected) or recorded.count(entry) > 1
-            )
-            was = (
-                "was asked, though it was not there"
-                if differing in recorded
-                else "was there, and was not asked"
-            )
-            broken(
-                "predictions",
-                f"{place}: model {differing.model_id} (deployment {differing.deployment_id}) {was}",
-            )
+            broken("predictions", f"{place}: {_difference(recorded, expected)}")
         if chain.opened_counts[data.input_id] > 1:
             broken("predictions", f"{place} was opened {chain.opened_counts[data.input_id]} times")
         keys = [scope.scope_key for scope in inputs[data.input_id].scopes]
@@ -54,3 +42,20 @@ def check_rosters(chain: Chain, rounds: Sequence[Asked]) -> str:
                 f"{place} asks {data.scope_keys} by another contract or of other scopes than {keys}",
             )
     return f"{len(opened)} rosters equal to what models holds"
+
+
+def _difference(recorded: list[RosterEntry], expected: list[RosterEntry]) -> str:
+    """The first difference between two rosters that are not equal."""
+    for entry in recorded:
+        if entry not in expected or recorded.count(entry) > 1:
+            return f"{_named(entry)} was asked, though it was not there"
+    for entry in expected:
+        if entry not in recorded:
+            return f"{_named(entry)} was there, and was not asked"
+    # The same models in another order. The order matters: an answer names its model by its place in the roster.
+    place = next(place for place, entry in enumerate(recorded) if entry != expected[place])
+    return f"the roster is in another order: place {place} has {_named(recorded[place])}, not {_named(expected[place])}"
+
+
+def _named(entry: RosterEntry) -> str:
+    return f"model {entry.model_id} (deployment {entry.deployment_id})"

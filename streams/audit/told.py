@@ -1,7 +1,7 @@
-"""What models were told beside the input, in one period, made again: a longer first tick, their own performance.
+"""Computes again what the models of one period were sent besides the input: the longer first tick, their performance.
 
-Reads a `Chain`; gives a line, or raises ChainBrokenError. Pure. A round names what it was made of and its digest, so
-whoever holds the topics has the very bytes of each call.
+Reads a `Chain`; returns text, or raises ChainBrokenError. Pure. A round records from which records these were made, and
+their digest. So whoever holds the topics can compute the exact bytes of each call.
 """
 
 from __future__ import annotations
@@ -19,32 +19,39 @@ from coordinator.streams.predictions.performance import LastPeriod
 
 
 def check_told(chain: Chain, rounds: Sequence[Asked], contracts: Contracts) -> str:
-    """Each digest of a round of the period is that of what its topics give."""
-    ticks = performances = 0
-    for one in {data.input_id: data for data, _, _ in rounds}.values():
-        opened = chain.rosters.get(one.input_id)
+    """Compare the digests of each round with those of what the topics give. Returns the end of a line of text."""
+    ticks_count = performances_count = 0
+    for input_data in {data.input_id: data for data, _, _ in rounds}.values():
+        opened = chain.rosters.get(input_data.input_id)
         if opened is None:
             continue
         history, performance = opened.data.history, opened.data.performance
         if history is not None and history.models:
-            if one.history is None or _first_tick(chain, one, one.history, contracts) != history.sha256:
-                broken("predictions", f"the round of {one.input_id}: its first tick is not what feeds gives")
-            ticks += 1
+            span = input_data.history
+            if span is None or _first_tick_sha256(chain, input_data, span, contracts) != history.sha256:
+                broken(
+                    "predictions",
+                    f"the round of {input_data.input_id}: its first tick is not what feeds gives",
+                )
+            ticks_count += 1
         if performance is not None:
             _check_performance(chain, opened.data, performance, contracts)
-            performances += 1
-    said = [f"{ticks} first ticks made again"] if ticks else []
-    said += [f"{performances} rounds' performances told again"] if performances else []
-    return "".join(f"; {one}" for one in said)
+            performances_count += 1
+    texts = [f"{ticks_count} first ticks made again"] if ticks_count else []
+    texts += [f"{performances_count} rounds' performances told again"] if performances_count else []
+    return "".join(f"; {text}" for text in texts)
 
 
-def _first_tick(chain: Chain, one: InputReceivedData, history: InputHistory, contracts: Contracts) -> str:
-    """The digest of the tick that is made of the window which the input names."""
-    contract, terms = contracts(one.contract_hash), chain.terms.at(one.point)
+def _first_tick_sha256(
+    chain: Chain, input_data: InputReceivedData, history: InputHistory, contracts: Contracts
+) -> str:
+    """The digest of the first tick, made from the window that the input names."""
+    contract, terms = contracts(input_data.contract_hash), chain.terms.at(input_data.point)
     bodies: dict[str, msgspec.Raw] = {}
     for subject, since in history.since.items():
-        known = known_records(chain, subject, terms, chain.known[one.input_id])
-        window = [seen for seen in known if since <= seen.at <= one.point]
+        # Only what the feed had when the input was decided: a later correction was not in the tick.
+        records = known_records(chain, subject, terms, chain.known[input_data.input_id])
+        window = [record for record in records if since <= record.at <= input_data.point]
         body, _ = encode_model_input(contract, raw_inputs(contract, window))
         bodies[subject] = msgspec.Raw(body)
     whole = msgspec.json.encode(bodies) if len(bodies) > 1 else bytes(*bodies.values())
@@ -52,18 +59,19 @@ def _first_tick(chain: Chain, one: InputReceivedData, history: InputHistory, con
 
 
 def _check_performance(
-    chain: Chain, opened: RoundOpenedData, said: RoundPerformance, contracts: Contracts
+    chain: Chain, opened: RoundOpenedData, recorded: RoundPerformance, contracts: Contracts
 ) -> None:
     place = f"the round of {opened.input_id}"
-    found = [one for one in chain.periods_closed if one.seq == said.snapshots_seq]
-    last = found[0] if found else LastPeriod()
-    if last.seq != said.snapshots_seq:
-        broken("predictions", f"{place}: decision {said.snapshots_seq} of snapshots closed no period")
+    last = next(
+        (period for period in chain.periods_closed if period.seq == recorded.snapshots_seq), LastPeriod()
+    )
+    if last.seq != recorded.snapshots_seq:
+        broken("predictions", f"{place}: decision {recorded.snapshots_seq} of snapshots closed no period")
     if last.until > opened.clock:
         broken(
             "predictions",
             f"{place} opened at {opened.clock}, and tells of a period that ends at {last.until}",
         )
-    again, _ = last.told(opened.roster, contracts)
-    if again != said:
+    performance, _ = last.told(opened.roster, contracts)
+    if performance != recorded:
         broken("predictions", f"{place}: what models were told of themselves is not what snapshots give")

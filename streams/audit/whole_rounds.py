@@ -213,9 +213,9 @@ def _recorded(state: Any, contract: CrunchContract) -> msgspec.Raw:
     return msgspec.Raw(body)
 
 
-def check_carried(chain: Chain, one: Asked, again: RoundAgain) -> None:
+def check_carried(chain: Chain, asked_round: Asked, again: RoundAgain) -> None:
     """Check that the state that the log says a round left is the one that the contract gives."""
-    input_data, scope_key, _ = one
+    input_data, scope_key, _ = asked_round
     recorded = chain.carried_by.get((input_data.input_id, scope_key)) or Carried(shared=UNCHANGED)
     place = f"input {input_data.input_id}, scope {scope_key}"
     for model_id in sorted(recorded.states.keys() | again.states.keys()):

@@ -13,8 +13,8 @@ from pathlib import Path
 from coordinator.infra.log.copy_file import read_topics
 from coordinator.streams.contract import CrunchContract
 from coordinator.streams.engine import Models, RecordedAnswers
+from coordinator.streams.engine.log import LogReader
 from coordinator.streams.events import InputReceivedData, RosterEntry, RoundOpened
-from coordinator.streams.log.counting import Counter, Decision
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.log.stage import Draft
 from coordinator.streams.ports import ModelNotice
@@ -27,13 +27,12 @@ class RecordedLog:
 
     def __init__(self, path: Path) -> None:
         """Raises OperatorError, LogError."""
-        topics = read_topics(path, ("feeds", "predictions"))
-        self.answers = RecordedAnswers(_decisions("predictions", topics["predictions"]))
-        self._feeds = topics["feeds"]
+        self._log = read_topics(path, ("feeds", "predictions"))
+        self.answers = RecordedAnswers(iter(LogReader(self._log, "predictions").next, None))
 
     def drafts(self) -> Generator[Draft, None, None]:
-        """What the feed said, decision by decision; the terms with it."""
-        for decision in _decisions("feeds", self._feeds):
+        """The decisions of the feed, one after another, with the terms that it tells."""
+        for decision in iter(LogReader(self._log, "feeds").next, None):
             if decision.events:
                 yield Draft(decision.events, {}, {})
 
@@ -68,11 +67,3 @@ class Beside:
             key: [*theirs.get(key, ()), *(one for one in entries if one.model_id not in asked_then)]
             for key, entries in ours.items()
         }
-
-
-def _decisions(topic: str, records: Sequence[bytes | None]) -> Generator[Decision, None, None]:
-    counter = Counter(topic)
-    for offset, record in enumerate(records):
-        decision = counter.read(offset, record)
-        if decision is not None:
-            yield decision

@@ -13,6 +13,7 @@ from types import MappingProxyType
 
 import httpx
 
+from coordinator.streams.clock import wall_ms
 from coordinator.streams.log.errors import NoHistoryError, OperatorError, RefusedError, WorldError
 from coordinator.streams.net.outbound import http_client
 from coordinator.streams.sources.waiting import (
@@ -22,6 +23,7 @@ from coordinator.streams.sources.waiting import (
     attempts,
     is_busy,
     plain_refusal,
+    read_retry_after,
     reason_of,
 )
 
@@ -104,7 +106,8 @@ class Rest:
 
     def busy(self, response: httpx.Response, body: bytes) -> BusyError:
         """The error for an answer other than 200, with the server's own reason."""
-        return BusyError(response.status_code, response.headers.get("Retry-After"), self.refusal(body))
+        retry_after_seconds = read_retry_after(response.headers.get("Retry-After"), wall_ms())
+        return BusyError(response.status_code, retry_after_seconds, self.refusal(body))
 
     def refusal(self, body: bytes) -> str:
         """The server's reason as one line, without secrets."""

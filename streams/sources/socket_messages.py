@@ -17,6 +17,7 @@ import structlog
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import InvalidStatus, WebSocketException
 
+from coordinator.streams.clock import wall_ms
 from coordinator.streams.net.outbound import open_socket
 from coordinator.streams.ports import SourceHealth
 from coordinator.streams.sources.waiting import (
@@ -24,6 +25,7 @@ from coordinator.streams.sources.waiting import (
     Patience,
     attempts,
     plain_refusal,
+    read_retry_after,
     reason_of,
     trouble_of,
 )
@@ -93,7 +95,8 @@ async def _open_socket(
     except InvalidStatus as error:
         answer = error.response
         text = refusal_text(answer.body or b"")
-        raise BusyError(answer.status_code, answer.headers.get("Retry-After"), text) from error
+        retry_after_seconds = read_retry_after(answer.headers.get("Retry-After"), wall_ms())
+        raise BusyError(answer.status_code, retry_after_seconds, text) from error
 
 
 async def _next_message(socket: ClientConnection, idle_seconds: float) -> str | bytes:

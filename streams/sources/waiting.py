@@ -8,7 +8,6 @@ retried; any other error is raised at once. A refusal that will not end by itsel
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -68,11 +67,10 @@ class BusyError(Exception):
     The message has its reason and the pause that it asks for, if it gave them.
     """
 
-    def __init__(self, status: int, retry_after: str | None, text: str = "") -> None:
+    def __init__(self, status: int, retry_after_seconds: float | None, text: str = "") -> None:
         self.status = status
-        self.retry_after_seconds = retry_after_seconds(retry_after)
-        asked = self.retry_after_seconds
-        pause = "" if asked is None else f", asks to wait {asked:g} s"
+        self.retry_after_seconds = retry_after_seconds
+        pause = "" if retry_after_seconds is None else f", asks to wait {retry_after_seconds:g} s"
         super().__init__(f"status {status}{': ' if text else ''}{text}{pause}")
 
     @property
@@ -114,8 +112,8 @@ def _pause_after(error: Exception, *, patience: Patience, for_ever: bool) -> boo
     return isinstance(error, httpx.TransportError | OSError | WebSocketException)
 
 
-def retry_after_seconds(header: str | None) -> float | None:
-    """The server's Retry-After (seconds or an HTTP date) in seconds from now; None if it cannot be read."""
+def read_retry_after(header: str | None, now_ms: int) -> float | None:
+    """The server's Retry-After (seconds or an HTTP date) in seconds after `now_ms`; None if it cannot be read."""
     if header is None:
         return None
     if header.strip().isdecimal():
@@ -124,7 +122,7 @@ def retry_after_seconds(header: str | None) -> float | None:
         moment = parsedate_to_datetime(header)
     except ValueError:
         return None
-    return max(0.0, moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - time.time())
+    return max(0.0, moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - now_ms / 1000)
 
 
 def reason_of(error: BaseException) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -29,18 +30,28 @@ IMAGE = "apache/kafka:4.1.0"
 CHOICES = ("embedded", "testcontainers")
 
 
+STARTED_BY = "coordinator.tests.started-by"
+"""The label of a container: HOST/PID of the process that started it and ends it."""
+
+
 class NoEngineError(Exception):
     """No container can be had, and why."""
 
 
 def image_at_hand():
-    """Returns when the engine answers and has the image or can pull it; raises NoEngineError else."""
+    """Returns when the engine answers and has the image or can pull it; raises NoEngineError else.
+
+    Removes the containers of runs that were killed before they could end theirs.
+    """
     import docker
 
     try:
         client = docker.from_env(timeout=60)
     except docker.errors.DockerException as error:
         raise NoEngineError(f"no container engine answers ({type(error).__name__})") from error
+    for started in client.containers.list(all=True, filters={"label": STARTED_BY}):
+        if is_left_behind(started.labels[STARTED_BY]):
+            started.remove(force=True, v=True)
     try:
         client.images.get(IMAGE)
     except docker.errors.ImageNotFound:
@@ -54,15 +65,23 @@ def image_at_hand():
         client.close()
 
 
+def is_left_behind(started_by: str) -> bool:
+    """Whether the process that started a container is gone. One of another machine is never judged: an engine may be
+    shared.
+    """
+    host, _, pid = started_by.rpartition("/")
+    return host == socket.gethostname() and not Path(f"/proc/{pid}").exists()
+
+
 @contextmanager
 def container() -> Iterator[str]:
     os.environ["TESTCONTAINERS_RYUK_DISABLED"] = (
-        "true"  # its image may not be to be had; the fixture cleans up
+        "true"  # its image may not be available; the fixture cleans up, or the next run does
     )
     from testcontainers.core.container import DockerContainer
 
     port = free_ports(1)[0]
-    kafka = DockerContainer(IMAGE)
+    kafka = DockerContainer(IMAGE).with_kwargs(labels={STARTED_BY: f"{socket.gethostname()}/{os.getpid()}"})
     kafka.ports["9092/tcp"] = ("127.0.0.1", port)  # with_bind_ports would listen on every address
     for name, value in container_environment(port=port).items():
         kafka = kafka.with_env(name, value)

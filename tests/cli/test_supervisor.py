@@ -137,6 +137,27 @@ async def test_stopping_ends_the_deaf_and_their_children_after_the_grace_and_no_
     await until(lambda: not any(is_alive(pid) for pid in pids))
 
 
+async def test_a_worker_whose_end_is_held_up_ends_itself_before_it_is_killed(tmp_path):
+    heard = Lines()
+    code = """
+import asyncio, threading
+from coordinator.infra.processes.ending import end_when_told
+async def main():
+    stop = asyncio.Event()
+    end_when_told(stop)
+    print("up", flush=True)
+    await stop.wait()
+    threading.Event().wait()  # a service that blocks the event loop at its end
+asyncio.run(main())
+"""
+    supervisor = Supervisor(Lines(), QUICK)
+    supervisor.keep(python("worker", code, tmp_path, on_line=heard))
+    await until(lambda: heard == ["up"])
+    await supervisor.stop()
+    assert any("end_forced" in line for line in heard)
+    assert supervisor.states["worker"].last_exit == "exit code 0"
+
+
 async def test_the_last_child_is_ended_after_the_others(tmp_path):
     order = Lines()
     code = "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: (time.sleep({}), print('bye', flush=True), sys.exit(0)))\nprint('up', flush=True)\ntime.sleep(600)"

@@ -84,16 +84,27 @@ def test_a_file_that_is_no_part_of_it_is_named_and_one_beside_it_is_not(trial, t
         ("os.kill(os.getpid(), 9)", "ended the whole process (signal 9)"),
         (
             "time.sleep(100)",
-            "score_prediction, for {'value': 0.5} after a small rise: did not come back within 1 s",
+            "score_prediction, for {'value': 0.5} after a small rise: did not come back within 3 s",
+        ),
+        (
+            "[0 for _ in iter(int, 1)]",
+            "score_prediction, for {'value': 0.5} after a small rise: used more than 1 s of CPU time",
         ),
         ("prediction.value == -0.1 and sys.exit(1)", "SystemExit: 1"),
     ],
 )
 def test_what_ends_or_never_ends_is_a_fault_with_the_functions_name(trial, monkeypatch, extra, says):
-    monkeypatch.setattr(contract_trial, "CALL_SECONDS_MAX", 1.0)
+    monkeypatch.setattr(contract_trial, "CALL_CPU_SECONDS_MAX", 1.0)
+    if "sleep" in extra:
+        monkeypatch.setattr(contract_trial, "SILENT_SECONDS_MAX", 3.0)
     found = faults(trial("base(prediction, truth)", extra))
     assert says in found
     assert "score_prediction" in found
+
+
+def test_the_time_in_which_a_call_does_not_run_is_not_counted(trial, monkeypatch):
+    monkeypatch.setattr(contract_trial, "CALL_CPU_SECONDS_MAX", 1.0)
+    assert not faults(trial("base(prediction, truth)", "seen or seen.append(time.sleep(2))"))
 
 
 def test_memory_that_changes_nothing_and_words_are_no_fault(trial):

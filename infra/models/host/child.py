@@ -26,9 +26,11 @@ from coordinator.infra.models.host import variants
 from coordinator.infra.models.host.confine import confine, seal
 from coordinator.infra.models.host.discovery import (
     BadImplementationError,
+    ModelFault,
     UnknownBaseClassError,
     find_model_class,
     import_base_class,
+    method_of,
 )
 from coordinator.infra.models.host.limits import CallClock, limit_resources
 from coordinator.infra.models.host.refusals import told
@@ -38,7 +40,6 @@ from coordinator.streams.predictions.sendable import VariantError
 MESSAGE_BYTES_MAX = 64 * 1024 * 1024
 THREADS = 3  # one for the model; the others keep health and "busy" answers prompt
 NOT_SET_UP = commons_pb2.Status(code="FAILED_PRECONDITION", message="call Setup first")
-ModelFault = (Exception, SystemExit)  # a model that calls sys.exit() fails its call and lives on
 
 
 class DynamicSubclassServicer:
@@ -107,12 +108,12 @@ class DynamicSubclassServicer:
             return NOT_SET_UP, None
         if not name:
             return _status("INVALID_ARGUMENT", "methodName is empty"), None
-        method = None if name.startswith("_") else getattr(self._model, name, None)
-        if not callable(method):
-            return _status("BAD_IMPLEMENTATION", f"the model has no method {name!r}"), None
         try:
+            method = method_of(self._model, name)
             positional = variants.decode_arguments(request.methodArguments)
             keywords = _known(method, variants.decode_keywords(request.methodKwArguments))
+        except BadImplementationError as error:
+            return _status("BAD_IMPLEMENTATION", str(error)), None
         except VariantError as error:
             return _status("INVALID_ARGUMENT", str(error)), None
         try:

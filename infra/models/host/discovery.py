@@ -12,13 +12,16 @@ import importlib
 import inspect
 import pkgutil
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 from coordinator.infra.models.host.refusals import told
 
 MAIN_MODULE = "main"
+ModelFault = (Exception, SystemExit)
+"""What a model's code may raise and live on: one that calls sys.exit() fails its call, and is asked again."""
 
 
 class BadImplementationError(Exception):
@@ -39,6 +42,14 @@ def import_base_class(dotted_name: str) -> type:
     if not isinstance(base_class, type):
         raise UnknownBaseClassError(f"{dotted_name!r} is not a class")
     return base_class
+
+
+def method_of(model: Any, name: str) -> Callable[..., Any]:
+    """A public method of a model. Raises BadImplementationError."""
+    method = None if name.startswith("_") else getattr(model, name, None)
+    if not callable(method):
+        raise BadImplementationError(f"the model has no method {name!r}")
+    return method  # type: ignore[no-any-return]
 
 
 def find_model_class(folder: Path, base: type) -> type:

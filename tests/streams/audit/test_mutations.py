@@ -411,6 +411,41 @@ def test_a_model_that_is_taken_off_a_roster_with_its_answers_is_found(redone: bo
     assert (found.step, "model b" in str(found)) == ("predictions", True)
 
 
+@pytest.mark.parametrize("redone", [False, True], ids=["as it was", "redone"])
+def test_a_roster_in_another_order_is_named(redone: bool):
+    parts = parts_of(market(1), "predictions")
+    rosters: dict[str, list[RosterEntry]] = {}
+    for events, *_ in parts:
+        for j, event in enumerate(events):
+            if isinstance(event, RoundOpened):
+                rosters[event.data.input_id] = event.data.roster
+                turned = msgspec.structs.replace(event.data, roster=event.data.roster[::-1])
+                events[j] = msgspec.structs.replace(event, data=turned)
+            elif isinstance(event, ScopeAnswered):
+                roster = rosters[event.data.input_id]
+                columns = answers_in_columns(roster[::-1], event.data.entries(roster))
+                events[j] = msgspec.structs.replace(
+                    event, data=msgspec.structs.replace(event.data, **columns)
+                )
+    found = verdict(written(market(1), "predictions", parts, redone=redone))
+    assert found is not None
+    assert (found.step, "in another order" in str(found)) == ("predictions", True), str(found)
+
+
+def test_a_payload_that_is_written_with_other_blanks_is_named():
+    parts = parts_of(market(1), "inputs")
+    for events, *_ in parts:
+        for j, event in enumerate(events):
+            if isinstance(event, InputReceived):
+                payload = msgspec.Raw(bytes(event.data.payload).replace(b":", b": ", 1))
+                events[j] = msgspec.structs.replace(
+                    event, data=msgspec.structs.replace(event.data, payload=payload)
+                )
+    found = verdict(written(market(1), "inputs", parts, redone=False))
+    assert found is not None
+    assert (found.step, "its JSON is" in str(found)) == ("input", True), str(found)
+
+
 def test_a_hole_in_the_numbers_ends_the_topic_where_it_is():
     log = market(1).copy()
     log["scores"][len(log["scores"]) // 2] = b"garbage"
