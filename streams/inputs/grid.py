@@ -1,6 +1,6 @@
-"""The grid on which a scope asks: multiples of its interval since the epoch, and the points of it that were left out.
+"""The grid of points at which a scope asks: the multiples of its interval since the epoch.
 
-Pure. Reads a scope and times, gives grid points and SkippedPoints.
+Pure. Takes a scope and times in ms, returns grid points, and SkippedPoints for those that were never opened.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ def grid_ceil(time_ms: int, interval_ms: int) -> int:
 
 
 def skip(scope: Scope, point: int, reason: str, until_point: int | None = None) -> SkippedPoints:
-    """The points from `point` to `until_point` (inclusive; None: only the first) of a scope, never opened."""
+    """Record that the points of a scope from `point` to `until_point` (inclusive; None: only `point`) never opened."""
     last = point if until_point is None else until_point
     return SkippedPoints(
         subject=scope.subject,

@@ -1,9 +1,10 @@
-"""Ground truth: what the market said between an input's point and its horizon. The same window for every model.
+"""Computes the ground truth of an input: what the market did between its point and its horizon.
 
-For input time t and horizon h: the last record with at <= t, then all with t < at <= t + h. The window is complete
-when a record at or past its end was seen and none of its own is missing (`holes.py`). What is missing is waited for, as
-the contract's `gap_policy` says; then there is no truth, with that reason: a half-seen window would score the feed,
-not the model.
+Pure. Takes records and holes, returns InputResolved. The window is the same for every model. For a point t and a
+horizon h it holds the last record with at <= t, then all records with t < at <= t + h. It is complete if a record at
+or after its end has come, and none of its own records is missing (`holes.py`). Missing records are waited for as the
+contract's `gap_policy` says. If they do not come, the input has no truth, with that reason: the truth of an incomplete
+window would score the feed and not the model.
 """
 
 from __future__ import annotations
@@ -32,13 +33,13 @@ from coordinator.streams.log.finite import not_finite, plain
 from coordinator.streams.log.reasons import as_reason
 
 LOOKED_AT = 8
-"""Of the newest records: they are looked at one by one before all are searched."""
+"""How many of the newest records are compared one by one, before a search among all."""
 SPARE = 1_000
-"""How many typed records more than are of use may be held."""
+"""How many typed records may be held beyond twice those that are in use."""
 
 
 class Record(msgspec.Struct, frozen=True):
-    """A feed record, when it became known, in ms, and where its append stands."""
+    """A feed record: `at` is when it became known, in ms; `before` is the position in `feeds` before its append."""
 
     at: int
     data: FeedRecordData
@@ -46,12 +47,12 @@ class Record(msgspec.Struct, frozen=True):
 
 
 def at_of(record: Record) -> int:
-    """When the record became known, in ms: the order in which records are kept."""
+    """When the record became known, in ms. Lists of records are in this order."""
     return record.at
 
 
 def count_until(records: Sequence[Record], until_ms: int) -> int:
-    """How many of the records, which are in order, have at <= until_ms. Nearly always all but the last few have."""
+    """How many of the records, which are in order, have at <= until_ms. Usually these are all but the last few."""
     count = len(records)
     if not count or records[-1].at <= until_ms:
         return count
@@ -63,33 +64,35 @@ def count_until(records: Sequence[Record], until_ms: int) -> int:
 
 
 class TypedRecords:
-    """Records as the raw input type of a contract. Each is made once: windows share most of theirs.
+    """Records as the raw input type of a contract. Each is made only once, because windows share most records.
 
-    A cache beside the state: what it gives depends on the record alone.
+    It is a cache and not a part of the state: the result depends on the record alone.
     """
 
     def __init__(self, contracts: Callable[[str], CrunchContract]) -> None:
         self.contracts = contracts
         self._made: dict[tuple[str, int], tuple[Record, BaseModel]] = {}
-        """(contract, id of the record) -> the record, which keeps its id while it stands here, and its typed form."""
+        """(contract_hash, `id()` of the record) -> (the record, its typed form). Holding the record keeps its `id()`
+        from being given to another object."""
         self._inputs = DefaultInputs()
 
     def of(self, contract_hash: str, records: Sequence[Record]) -> list[BaseModel]:
         """The records as the contract's type. Raises what the author's validators raise."""
         raw_type = self.contracts(contract_hash).raw_input_type
         made = self._made
-        found = []
+        typed = []
         for record in records:
-            known = made.get((contract_hash, id(record)))
-            if known is None:
+            entry = made.get((contract_hash, id(record)))
+            if entry is None:
                 fields = msgspec.structs.asdict(record.data) | {"at": record.at}
-                known = made[contract_hash, id(record)] = (record, raw_type.model_validate(fields))
-            found.append(known[1])
-        return found
+                entry = made[contract_hash, id(record)] = (record, raw_type.model_validate(fields))
+            typed.append(entry[1])
+        return typed
 
     def model_input(self, contract_hash: str, subject: str, window: Sequence[Record]) -> tuple[bytes, str]:
-        """(the JSON of what a window's input is, "") or (b"", what is wrong), by the contract's own function. Raises
-        what the author's validators raise.
+        """(JSON of the input that the contract makes of a window, "") or (b"", what is wrong).
+
+        Raises what the author's validators raise.
         """
         contract = self.contracts(contract_hash)
         if is_default(contract) and (
@@ -98,22 +101,22 @@ class TypedRecords:
             return payload, ""
         return encode_model_input(contract, self.of(contract_hash, window))
 
-    def forget(self, kept: int) -> None:
-        """Begin anew once far more is held than the `kept` records that are still of use."""
-        if len(self._made) > 2 * kept + SPARE:
+    def forget(self, used_count: int) -> None:
+        """Empty the cache if it holds far more than the `used_count` records that are in use."""
+        if len(self._made) > 2 * used_count + SPARE:
             self._made.clear()
 
 
 class Side(NamedTuple):
-    """What is known of one subject: its records in order of `at`, and what is known to be missing."""
+    """One subject: its records in order of `at`, and its holes."""
 
     subject: str
     records: list[Record]
     holes: Holes
 
 
-class Seen(NamedTuple):
-    """What became of one subject's window: its truth, or the reason why there is none, and when that was known (ms)."""
+class WindowEnded(NamedTuple):
+    """The truth of one subject's window, or the reason why it has none; `at` is when that became known, in ms."""
 
     truth: dict[str, Any] | None
     reason: str | None
@@ -121,82 +124,91 @@ class Seen(NamedTuple):
 
 
 def resolve(
-    one: OpenHorizon, sides: Sequence[Side], terms: Terms, typed: TypedRecords, clock: int, now: int
+    horizon: OpenHorizon, sides: Sequence[Side], terms: Terms, typed: TypedRecords, clock: int, now: int
 ) -> InputResolved | None:
-    """The truth of one horizon, or the reason why there is none; None while its window is open.
+    """The truth of one horizon, or the reason why it has none; None while its window is open.
 
-    Of several subjects, which are asked together, it has the truth of each, and there is none unless each has one.
-    `clock` is the last tick, `now` the last that is known of time.
+    Subjects that are asked together have one truth, an object with the truth of each; without all of them there is
+    none. `clock` is the time of the last tick, `now` that of the last tick or record, both in ms.
     """
-    seen = [_of_subject(one, side, terms, typed, clock) for side in sides]
-    closed = [each for each in seen if each is not None]
-    if len(closed) < len(sides):
+    windows = [_of_subject(horizon, side, terms, typed, clock) for side in sides]
+    ended = [window for window in windows if window is not None]
+    if len(ended) < len(sides):
         return None
-    at = min(max(each.at for each in closed), now)
+    at = min(max(window.at for window in ended), now)
     if len(sides) == 1:
-        return _resolved(one, at, closed[0].truth, closed[0].reason)
-    for side, each in zip(sides, closed, strict=True):
-        if each.truth is None:
-            return _resolved(one, at, None, f"{side.subject}: {each.reason}")
-    return _resolved(
-        one, at, {side.subject: each.truth for side, each in zip(sides, closed, strict=True)}, None
-    )
+        return _resolved(horizon, at, ended[0].truth, ended[0].reason)
+    for side, window in zip(sides, ended, strict=True):
+        if window.truth is None:
+            return _resolved(horizon, at, None, f"{side.subject}: {window.reason}")
+    truths = {side.subject: window.truth for side, window in zip(sides, ended, strict=True)}
+    return _resolved(horizon, at, truths, None)
 
 
-def _of_subject(one: OpenHorizon, side: Side, terms: Terms, typed: TypedRecords, clock: int) -> Seen | None:
+def _of_subject(
+    horizon: OpenHorizon, side: Side, terms: Terms, typed: TypedRecords, clock: int
+) -> WindowEnded | None:
+    """The truth of one subject's window, or the reason why it has none; None while records may still come."""
     records, holes = side.records, side.holes
-    complete = bool(records) and records[-1].at >= one.resolvable_at
-    past_ms = clock - one.resolvable_at
-    if not complete and past_ms < terms.grace_ms:
+    is_past_end = bool(records) and records[-1].at >= horizon.resolvable_at
+    past_ms = clock - horizon.resolvable_at
+    if not is_past_end and past_ms < terms.grace_ms:
         return None
-    contract = typed.contracts(one.contract_hash)
+    contract = typed.contracts(horizon.contract_hash)
     waits = contract.gap_policy == "wait"
-    given_up = past_ms >= max(terms.grace_ms, round(contract.gap_wait_seconds * 1000) if waits else 0)
+    has_waited_enough = past_ms >= max(
+        terms.grace_ms, round(contract.gap_wait_seconds * 1000) if waits else 0
+    )
     truth: dict[str, Any] | None = None
     reason: str | None = None
-    entry = count_until(records, one.point) - 1
-    window = records[max(entry, 0) : count_until(records, one.resolvable_at)]
-    lacks = None
+    # The window begins with the record that was the newest one at the point: the price at which the question was asked.
+    entry = count_until(records, horizon.point) - 1
+    window = records[max(entry, 0) : count_until(records, horizon.resolvable_at)]
+    lack = None
     if waits and entry >= 0:
         cadence = cadence_ms(terms.feed.kind, terms.feed.granularity)
-        lacks = holes.in_window([record.at for record in window], one.point, one.resolvable_at, cadence)
-    if not complete:
-        if not given_up:
+        ats = [record.at for record in window]
+        lack = holes.in_window(ats, horizon.point, horizon.resolvable_at, cadence)
+    if not is_past_end:
+        if not has_waited_enough:
             return None
-        waited = contract.gap_wait_seconds * 1000 if waits else 0
-        within = f"{contract.gap_wait_seconds:g} s" if waited > terms.grace_ms else "the grace"
+        wait_ms = contract.gap_wait_seconds * 1000 if waits else 0
+        within = f"{contract.gap_wait_seconds:g} s" if wait_ms > terms.grace_ms else "the grace"
         reason = f"gap: no record at or past the window's end within {within}"
-    elif lacks is not None:
-        if not lacks.lasting and not given_up:
+    elif lack is not None:
+        if not lack.lasting and not has_waited_enough:
             return None
-        why = "and will not come" if lacks.lasting else f"waited {contract.gap_wait_seconds:g} s for them"
-        reason = f"gap: {lacks.text} missing in the window, {why}"
+        why = "and will not come" if lack.lasting else f"waited {contract.gap_wait_seconds:g} s for them"
+        reason = f"gap: {lack.text} missing in the window, {why}"
     elif entry < 0 or len(window) < 2:  # noqa: PLR2004 - the entry and at least one after it
         reason = "gap: no record within the window"
     else:
-        truth, reason = truth_of_window(contract, lambda: typed.of(one.contract_hash, window))
+        truth, reason = truth_of_window(contract, lambda: typed.of(horizon.contract_hash, window))
     at = clock
-    if complete:
-        # It became known when the closing record did; or now, where that or another came late.
-        at = records[count_until(records, one.resolvable_at - 1)].at
-        if lacks is not None or any(record.data.backfilled for record in window):
+    if is_past_end:
+        # The truth became known with the record that closed the window. If a record of the window came late, it became
+        # known only now.
+        at = records[count_until(records, horizon.resolvable_at - 1)].at
+        if lack is not None or any(record.data.backfilled for record in window):
             at = max(at, clock)
-    return Seen(truth, reason, at)
+    return WindowEnded(truth, reason, at)
 
 
-def unresolved(one: OpenHorizon, at: int, reason: str) -> InputResolved:
-    """No truth for this horizon, and why."""
-    return _resolved(one, at, None, reason)
+def unresolved(horizon: OpenHorizon, at: int, reason: str) -> InputResolved:
+    """This horizon has no truth, for this reason."""
+    return _resolved(horizon, at, None, reason)
 
 
-def _resolved(one: OpenHorizon, at: int, truth: dict[str, Any] | None, reason: str | None) -> InputResolved:
+def _resolved(
+    horizon: OpenHorizon, at: int, truth: dict[str, Any] | None, reason: str | None
+) -> InputResolved:
     return InputResolved(
-        id=f"{one.input_id}:resolved:{one.horizon_seconds}s",
+        id=f"{horizon.input_id}:resolved:{horizon.horizon_seconds}s",
         at=at,
         data=InputResolvedData(
-            input_id=one.input_id,
-            horizon_seconds=one.horizon_seconds,
-            resolvable_at=one.resolvable_at,
+            input_id=horizon.input_id,
+            horizon_seconds=horizon.horizon_seconds,
+            resolvable_at=horizon.resolvable_at,
             truth=truth,
             reason=reason,
             last=False,
@@ -213,10 +225,12 @@ def truth_of_window(
         if truth is None:
             return None, "resolve_ground_truth gave None"
         typed_truth = contract.ground_truth_type.model_validate(plain(truth))
-        # In JSON's form NaN would be null already.
+        # Look for NaN before `mode="json"`, which turns it into null.
         bad = not_finite(typed_truth.model_dump(by_alias=True))
         dumped = typed_truth.model_dump(mode="json", by_alias=True)
-        msgspec.json.encode(dumped)  # what cannot be written fails here, by its name, and not at the send
-    except AUTHORS_ERRORS as error:  # its fault is recorded, and the node goes on
+        msgspec.json.encode(
+            dumped
+        )  # raises here, where the author's function is named, and not when it is sent
+    except AUTHORS_ERRORS as error:  # the author's fault is recorded, and the node goes on
         return None, as_reason(f"resolve_ground_truth: {type(error).__name__}: {error}", 500)
     return (None, f"resolve_ground_truth gave a value that is not finite: {bad}") if bad else (dumped, None)

@@ -1,7 +1,7 @@
-"""The market as far as the input stage still needs it: records in order of `at`, and holes, by feed and subject.
+"""The part of the market that the input stage still needs: records in order of `at`, and holes, by feed and subject.
 
-A value. Reads events of `feeds`. Two feeds are never mixed: an input sees, and a truth is made of, the records of one
-alone. Folding (`take`, `trim`) changes it; `after` gives the market as it would be and leaves this one as it is.
+A value. Folds events of `feeds`. Feeds are never mixed: an input and its truth are made from the records of one feed.
+`take` and `trim` fold, and change it; `after` returns the market as it would be and changes nothing.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ NO_HOLES = Holes()
 
 
 class Kept(msgspec.Struct):
-    """What the next input of a feed needs."""
+    """What to keep of a feed for its next inputs."""
 
     records: int = 0
-    """Of so many records of a subject it is made, a model's first one too."""
+    """The largest number of records of a subject that an input, or a model's first tick, is made from."""
     together: dict[str, int] = {}
-    """Each subject that is asked together with others -> their deadline (ms)."""
+    """Subject that is asked together with others -> their deadline in ms."""
 
 
 class Arrival(msgspec.Struct, frozen=True):
-    """One record or hole of a subject of a feed, with the place of its append in the log."""
+    """One record or gap event of a subject of a feed. `before` is the position in `feeds` before its append."""
 
     feed: Feed
     subject: str
@@ -45,20 +45,20 @@ class Arrival(msgspec.Struct, frozen=True):
 
 
 def arrivals(decision: Decision) -> list[Arrival]:
-    """The records and holes of a decision of `feeds`, in order."""
-    found: list[Arrival] = []
+    """The records and gap events of a decision of `feeds`, in order."""
+    arrived: list[Arrival] = []
     for event in decision.events:
         if not isinstance(event, (FeedRecordReceived, FeedGapFound, FeedGapClosed)):
             continue
         data, before = event.data, decision.before
         feed = Feed(source=data.source, kind=data.kind, granularity=data.granularity)
         told = Record(event.at, event.data, before) if isinstance(event, FeedRecordReceived) else event.data
-        found.append(Arrival(feed, data.subject, told, before))
-    return found
+        arrived.append(Arrival(feed, data.subject, told, before))
+    return arrived
 
 
 def feed_key(feed: Feed) -> str:
-    """The feed as text, to key by."""
+    """The feed as text, for keys of JSON."""
     return f"{feed.source}\x1f{feed.kind}\x1f{feed.granularity}"
 
 
@@ -71,77 +71,77 @@ class Strip(msgspec.Struct):
     holes: Holes = msgspec.field(default_factory=Holes)
 
     def copy(self) -> Strip:
-        """Its own records and holes, to be changed without this one."""
+        """A copy that can be changed."""
         return Strip(self.feed, self.subject, list(self.records), self.holes.copy())
 
     def needed(self, start: int, clock: int) -> list[Need]:
-        """Where those stand that `trim` keeps with `start` as the first: the oldest of the records, and each hole."""
-        found: list[Need] = []
+        """The positions in `feeds` of what `trim` keeps if `start` is the index of the first record that is kept."""
+        positions: list[Need] = []
         for record in self.records[start:]:
-            found.append(record.before)
+            positions.append(record.before)
             if not record.data.backfilled and not record.data.revision:
-                break  # it came in order, so whatever lies behind it came later
+                break  # it came in order, so every record after it came later, and has a later position
         before_ms = self.records[start].at if self.records else clock
-        return found + [one.before for one in self.holes.spans() if one.until_ms > before_ms]
+        return positions + [span.before for span in self.holes.spans() if span.until_ms > before_ms]
 
 
 class Market(msgspec.Struct):
-    """All strips, by feed and subject."""
+    """All strips, by feed and subject. What its methods return must not be changed."""
 
     strips: dict[str, Strip] = {}
 
     def strip(self, feed: Feed, subject: str) -> Strip | None:
-        """Not to be changed."""
+        """The records and holes of a subject; None if nothing of it came."""
         return self.strips.get(_key(feed, subject))
 
     def records(self, feed: Feed, subject: str) -> list[Record]:
-        """In order of `at`; not to be changed."""
+        """The records of a subject, in order of `at`."""
         strip = self.strip(feed, subject)
         return [] if strip is None else strip.records
 
     def holes(self, feed: Feed, subject: str) -> Holes:
-        """Not to be changed."""
+        """The holes of a subject."""
         strip = self.strip(feed, subject)
         return NO_HOLES if strip is None else strip.holes
 
     def newest_at(self) -> int:
-        """The latest `at` of all records, -1 when there are none."""
-        return max((one.records[-1].at for one in self.strips.values() if one.records), default=-1)
+        """The latest `at` of all records; -1 if there are none."""
+        return max((strip.records[-1].at for strip in self.strips.values() if strip.records), default=-1)
 
     def count(self) -> int:
-        """How many records are kept."""
-        return sum(len(one.records) for one in self.strips.values())
+        """How many records it holds."""
+        return sum(len(strip.records) for strip in self.strips.values())
 
-    def after(self, told: Collection[Arrival]) -> Market:
-        """The market once this is taken in. What is not touched is shared."""
+    def after(self, arrived: Collection[Arrival]) -> Market:
+        """The market with these records and gaps. Strips without any of them are shared with this market."""
         then = Market(dict(self.strips))
-        for key in {_key(one.feed, one.subject) for one in told} & self.strips.keys():
+        for key in {_key(arrival.feed, arrival.subject) for arrival in arrived} & self.strips.keys():
             then.strips[key] = self.strips[key].copy()
-        then.take(told)
+        then.take(arrived)
         return then
 
-    def take(self, told: Iterable[Arrival]) -> None:
-        """Fold records and holes."""
-        for one in told:
-            key = _key(one.feed, one.subject)
+    def take(self, arrived: Iterable[Arrival]) -> None:
+        """Fold records and gap events."""
+        for arrival in arrived:
+            key = _key(arrival.feed, arrival.subject)
             strip = self.strips.get(key)
             if strip is None:
-                strip = self.strips[key] = Strip(one.feed, one.subject)
-            match one.told:
+                strip = self.strips[key] = Strip(arrival.feed, arrival.subject)
+            match arrival.told:
                 case Record() as record:
                     _insert(strip.records, record)
                 case FeedGapClosedData() as data:
-                    strip.holes.closed(data, one.before)
+                    strip.holes.closed(data, arrival.before)
                 case FeedGapData() as data:
-                    strip.holes.found(data, one.before)
+                    strip.holes.found(data, arrival.before)
 
     def trim(self, entries: Mapping[tuple[Feed, str], int], feeds: Mapping[str, Kept], clock: int) -> None:
-        """Keep what the next input is made of and all that an open truth needs, of these feeds.
+        """Drop everything that neither the next inputs nor an open truth of these feeds need.
 
-        `entries` has the oldest point, in ms, of the open truths of a feed's subject; `feeds` has, by the key of a
-        feed, what an input needs; `clock` is the last tick, in ms.
+        `entries`: (feed, subject) -> the oldest point, in ms, of its open truths. `feeds`: `feed_key` -> what to keep
+        for the next inputs. `clock`: the last tick, in ms.
         """
-        self.strips = {key: one for key, one in self.strips.items() if feed_key(one.feed) in feeds}
+        self.strips = {key: strip for key, strip in self.strips.items() if feed_key(strip.feed) in feeds}
         for strip, start in self._kept(entries, feeds, clock):
             if start:
                 del strip.records[:start]
@@ -150,16 +150,16 @@ class Market(msgspec.Struct):
     def needed(
         self, entries: Mapping[tuple[Feed, str], int], feeds: Mapping[str, Kept], clock: int
     ) -> Need | None:
-        """Where the oldest stands of what `trim` would keep; None when it keeps nothing."""
+        """The oldest position in `feeds` of what `trim` would keep; None if it keeps nothing."""
         needs = [
             need for strip, start in self._kept(entries, feeds, clock) for need in strip.needed(start, clock)
         ]
-        return min(needs, key=lambda one: one.offset, default=None)
+        return min(needs, key=lambda need: need.offset, default=None)
 
     def _kept(
         self, entries: Mapping[tuple[Feed, str], int], feeds: Mapping[str, Kept], clock: int
     ) -> Iterator[tuple[Strip, int]]:
-        """(strip, index of the first record that is kept) of each strip that is."""
+        """(strip, index of the first record to keep) for each strip to keep."""
         now = max(clock, self.newest_at())
         for strip in self.strips.values():
             kept = feeds.get(feed_key(strip.feed))
@@ -167,7 +167,8 @@ class Market(msgspec.Struct):
                 continue
             start = max(0, len(strip.records) - kept.records - 1)
             if (deadline_ms := kept.together.get(strip.subject)) is not None:
-                # It may be ahead of another: their next point is no older than the deadline allows.
+                # Its records may be ahead of those of another subject, for which their common point waits. That point
+                # is not older than the deadline, because the clock would have skipped it.
                 next_point = count_until(strip.records, now - deadline_ms - 1)
                 start = min(start, max(0, next_point - kept.records - 1))
             entry = entries.get((strip.feed, strip.subject))
@@ -181,7 +182,7 @@ def _key(feed: Feed, subject: str) -> str:
 
 
 def _insert(records: list[Record], record: Record) -> None:
-    """In order of `at`; a higher revision takes the place of the record it corrects."""
+    """Insert in order of `at`. A record with a higher revision replaces the one that it corrects."""
     for i in range(count_until(records, record.at) - 1, -1, -1):
         if records[i].at < record.at:
             break

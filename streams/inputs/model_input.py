@@ -1,6 +1,6 @@
-"""What a model's `tick` is given: the records up to a point, by the contract's own function, as JSON.
+"""Makes the payload of a model's `tick`: the contract's function, applied to the records up to a point, as JSON.
 
-Pure. The input stage makes every tick with it, and `coordinator models check` the same ones.
+Pure. The input stage makes every tick with it, and `coordinator models check` makes the same ones.
 """
 
 from __future__ import annotations
@@ -25,11 +25,10 @@ def encode_model_input(contract: CrunchContract, records: Sequence[Any]) -> tupl
     try:
         checked = contract.input_type.model_validate(plain(contract.build_input(list(records))))
         payload = _encoder.encode(checked.model_dump(mode="json", by_alias=True))
-        if any(
-            mark in payload for mark in (b"null", b"NaN", b"Infinity")
-        ):  # what JSON makes of such a number
+        # JSON has no such numbers: they are written like this. The look at the values is slow, so only then.
+        if any(mark in payload for mark in (b"null", b"NaN", b"Infinity")):
             bad = not_finite(checked.model_dump(by_alias=True))
-    except AUTHORS_ERRORS as error:  # its fault is recorded, and the node goes on
+    except AUTHORS_ERRORS as error:  # the author's fault is recorded, and the node goes on
         return b"", as_reason(f"build_input: {type(error).__name__}: {error}", 500)
     if bad:
         return b"", f"build_input gave a value that is not finite: {bad}"
@@ -37,7 +36,7 @@ def encode_model_input(contract: CrunchContract, records: Sequence[Any]) -> tupl
 
 
 def is_default(contract: CrunchContract) -> bool:
-    """Does it build the input that a contract has unless its author says otherwise?"""
+    """Whether the contract has the default input, so that `DefaultInputs` can make it."""
     return (
         contract.build_input is defaults.build_input
         and contract.input_type is ModelInput
@@ -46,23 +45,25 @@ def is_default(contract: CrunchContract) -> bool:
 
 
 class DefaultInputs:
-    """What `defaults.build_input` gives, put together of the JSON of its records: a window shares all but one of them
-    with the window before it. A cache: the bytes are those that `encode_model_input` makes.
+    """Makes the default input fast, by joining the JSON of its records. The bytes are those of `encode_model_input`.
+
+    It is a cache: a window shares all records but one with the window before it, so only that one is encoded.
     """
 
     def __init__(self) -> None:
         self._last: dict[str, tuple[Sequence[Any], list[bytes], bytes]] = {}
-        """Subject -> the last window's records, the JSON of each, and all of it joined."""
+        """Subject -> (records of the last window, JSON of each, all of them joined)."""
 
     def encoded(
         self, subject: str, window: Sequence[Any], raw_of: Callable[[Sequence[Any]], Sequence[Any]]
     ) -> bytes:
-        """The input of a window of records, oldest first; empty where a value is not finite.
+        """The input of a window of records, oldest first; b"" if a value is not finite.
 
-        `raw_of` gives records as raw inputs.
+        `raw_of` returns records as raw inputs.
         """
         records, pieces, body = self._last.get(subject, ((), [], b""))
         (last,) = raw_of(window[-1:])
+        # The window is the last one with a record appended, and with its oldest dropped (1) or not yet (0).
         dropped = len(records) + 1 - len(window)
         if records and dropped in (0, 1) and window[:-1] == records[dropped:]:
             new = _piece(last)
@@ -82,7 +83,7 @@ class DefaultInputs:
 
 
 def _piece(raw: Any) -> bytes:
-    """One record within the input; empty where a value is not finite."""
+    """One record as a part of the input; b"" if a value is not finite."""
     if not all(map(math.isfinite, raw.values.values())):
         return b""
     return _encoder.encode({"ts": raw.ts_event, **raw.values})

@@ -1,7 +1,7 @@
-"""The truths that are waited for, by subject and horizon, in order of their points.
+"""The truths that are still open, by subject and horizon, in order of their points.
 
-A value: plain lists in dicts. Points of a horizon are opened in order, so its oldest stands first in its list and is
-resolved first; whoever asks looks at the heads of the lists, however many truths are open.
+A value: lists in dicts. The points of a horizon open in order, so the first of its list is resolved first. A question
+about all open truths therefore looks only at the heads of the lists.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from coordinator.streams.events import Feed, InputReceivedData
 
 
 class OpenHorizon(msgspec.Struct, frozen=True, order=True):
-    """A truth that is waited for; ordered by when it is due."""
+    """One open truth. The order of its fields makes the one that is due first the smallest."""
 
     resolvable_at: int
     point: int
@@ -28,7 +28,7 @@ class OpenHorizon(msgspec.Struct, frozen=True, order=True):
 
 
 def horizons(data: InputReceivedData) -> list[OpenHorizon]:
-    """The truths that an input waits for: one for each of its horizons, however many scopes share it."""
+    """The truths that an input waits for: one for each horizon; several scopes may share it."""
     return [
         OpenHorizon(
             data.point + seconds * 1000, data.point, data.subject, seconds, data.contract_hash, data.input_id
@@ -38,23 +38,24 @@ def horizons(data: InputReceivedData) -> list[OpenHorizon]:
 
 
 class OpenHorizons(msgspec.Struct):
-    """All of them. A subject has at most one input at a point."""
+    """All open truths. A subject has at most one input at a point."""
 
     by_subject: dict[str, dict[int, list[OpenHorizon]]] = {}
-    """subject -> horizon in s -> its truths in order of their points."""
+    """subject -> horizon in seconds -> its open truths in order of their points."""
 
-    def add(self, one: OpenHorizon) -> None:
-        """Wait for it."""
-        insort(self.by_subject.setdefault(one.subject, {}).setdefault(one.horizon_seconds, []), one)
+    def add(self, horizon: OpenHorizon) -> None:
+        """Add one."""
+        of_subject = self.by_subject.setdefault(horizon.subject, {})
+        insort(of_subject.setdefault(horizon.horizon_seconds, []), horizon)
 
     def remove(self, input_id: str, horizon_seconds: int, resolvable_at: int) -> None:
-        """It is resolved; what is not waited for changes nothing."""
+        """Remove one that is resolved; nothing happens if it is not open."""
         for subject, of_subject in self.by_subject.items():
             waiting = of_subject.get(horizon_seconds, [])
-            at = _index(waiting, resolvable_at - horizon_seconds * 1000)
-            if at is None or waiting[at].input_id != input_id:
+            index = _index(waiting, resolvable_at - horizon_seconds * 1000)
+            if index is None or waiting[index].input_id != input_id:
                 continue
-            del waiting[at]
+            del waiting[index]
             if not waiting:
                 del of_subject[horizon_seconds]
             if not of_subject:
@@ -62,17 +63,17 @@ class OpenHorizons(msgspec.Struct):
             return
 
     def after(self, added: Iterable[OpenHorizon], resolved: Iterable[OpenHorizon]) -> OpenHorizons:
-        """What is open then; this stays as it is. What is not touched is shared."""
+        """The open truths after these are added and resolved. This one does not change; untouched lists are shared."""
         added, resolved = list(added), list(resolved)
         then = OpenHorizons(dict(self.by_subject))
-        for subject in {one.subject for one in (*added, *resolved)} & self.by_subject.keys():
+        for subject in {horizon.subject for horizon in (*added, *resolved)} & self.by_subject.keys():
             then.by_subject[subject] = {
                 seconds: list(waiting) for seconds, waiting in self.by_subject[subject].items()
             }
-        for one in added:
-            then.add(one)
-        for one in resolved:
-            then.remove(one.input_id, one.horizon_seconds, one.resolvable_at)
+        for horizon in added:
+            then.add(horizon)
+        for horizon in resolved:
+            then.remove(horizon.input_id, horizon.horizon_seconds, horizon.resolvable_at)
         return then
 
     def _lists(self) -> Iterator[list[OpenHorizon]]:
@@ -80,40 +81,44 @@ class OpenHorizons(msgspec.Struct):
             yield from of_subject.values()
 
     def due(self, now: int, changed_at: int) -> list[OpenHorizon]:
-        """In order: what may be resolved up to `now` (ms), and what was opened before `changed_at`."""
-        return sorted(
-            one
-            for waiting in self._lists()
-            for one in takewhile(lambda one: one.resolvable_at <= now or one.point < changed_at, waiting)
-        )
+        """In order: those that are due up to `now`, and those whose point is before `changed_at`, both in ms.
+
+        `changed_at` is when the terms changed last: a change of the feed ends the windows of older points.
+        """
+
+        def is_due(horizon: OpenHorizon) -> bool:
+            return horizon.resolvable_at <= now or horizon.point < changed_at
+
+        return sorted(horizon for waiting in self._lists() for horizon in takewhile(is_due, waiting))
 
     def waits(self, subject: str, point: int) -> bool:
-        """Does any horizon of the input of a subject at a point wait?"""
+        """Whether any horizon of a subject's input at this point is open."""
         lists = self.by_subject.get(subject, {}).values()
         return any(_index(waiting, point) is not None for waiting in lists)
 
     def earliest(self) -> int | None:
-        """When the first is due, in ms; None where none is open."""
+        """When the first is due, in ms; None if none is open."""
         return min((waiting[0].resolvable_at for waiting in self._lists()), default=None)
 
     def entries(self, terms: TermsInForce) -> dict[tuple[Feed, str], int]:
-        """Feed and subject -> the oldest point, in ms, that a truth is waited for."""
-        found: dict[tuple[Feed, str], int] = {}
-        for number, (start, until, held) in enumerate(terms.spans()):
+        """(feed, subject) -> the oldest point, in ms, of an open truth."""
+        oldest: dict[tuple[Feed, str], int] = {}
+        for number, (start, until, terms_then) in enumerate(terms.spans()):
             for waiting in self._lists():
-                first = bisect_left(waiting, start, key=_point) if number else 0
-                if first < len(waiting) and waiting[first].point < until:
-                    point = waiting[first].point
-                    for subject in held.members(waiting[first].subject):
-                        key = (held.feed, subject)
-                        found[key] = min(point, found.get(key, point))
-        return found
+                # The first terms also hold for what came before them.
+                index = bisect_left(waiting, start, key=_point) if number else 0
+                if index < len(waiting) and waiting[index].point < until:
+                    point = waiting[index].point
+                    for subject in terms_then.members(waiting[index].subject):
+                        key = (terms_then.feed, subject)
+                        oldest[key] = min(point, oldest.get(key, point))
+        return oldest
 
 
-def _point(one: OpenHorizon) -> int:
-    return one.point
+def _point(horizon: OpenHorizon) -> int:
+    return horizon.point
 
 
 def _index(waiting: list[OpenHorizon], point: int) -> int | None:
-    at = bisect_left(waiting, point, key=_point)
-    return at if at < len(waiting) and waiting[at].point == point else None
+    index = bisect_left(waiting, point, key=_point)
+    return index if index < len(waiting) and waiting[index].point == point else None

@@ -1,6 +1,7 @@
-"""Which points open: a subject's records and the clock against the grid of its scopes; and the input of a point.
+"""Opens the points that are due: compares a subject's records and the clock with the grid of its scopes.
 
-Pure. Reads the state as it will be, gives inputs and the points that were left out; what is handled is noted there.
+Pure. Takes the state as it will be after the append (`Then`), returns the inputs that open and the points that are
+skipped. It notes both in `Then.handled`, so that no point is handled twice.
 """
 
 from __future__ import annotations
@@ -31,23 +32,23 @@ from coordinator.streams.log import ids
 
 
 class Opened(NamedTuple):
-    """What became of the points that were due."""
+    """The points that were due: those that open as inputs, and those that are skipped."""
 
     inputs: list[InputReceived]
     skipped: list[SkippedPoints]
 
 
 def open_points(ahead: Then, typed: TypedRecords) -> Opened:
-    """The inputs in order of point and subject, and the points left out; `ahead.handled` has them all afterwards."""
+    """Handle every point that is due. The inputs are in order of point and subject."""
     opened = Opened([], [])
     for start, until, terms in ahead.terms.spans():
         due = _due_points(ahead, terms, start, until, opened.skipped)
         for (point, subject), scopes in sorted(due.items(), key=lambda item: item[0]):
-            made = _input(point, subject, scopes, terms, ahead, typed)
-            if isinstance(made, InputReceived):
-                opened.inputs.append(made)
+            input_or_reason = _input(point, subject, scopes, terms, ahead, typed)
+            if isinstance(input_or_reason, InputReceived):
+                opened.inputs.append(input_or_reason)
             else:
-                opened.skipped.extend(skip(scope, point, made) for scope in scopes)
+                opened.skipped.extend(skip(scope, point, input_or_reason) for scope in scopes)
     opened.inputs.sort(key=lambda event: (event.data.point, event.data.subject))
     return opened
 
@@ -55,16 +56,20 @@ def open_points(ahead: Then, typed: TypedRecords) -> Opened:
 def _due_points(
     ahead: Then, terms: Terms, start: int, until: int, skipped: list[SkippedPoints]
 ) -> dict[tuple[int, str], list[Scope]]:
-    """(point, subject) -> the scopes that ask there, of the terms that hold from `start` until `until`."""
+    """(point, subject) -> the scopes that ask there, under the terms that hold from `start` until `until` (ms).
+
+    A point opens when a record at or after it has come for each member of the scope's subject.
+    """
     due: dict[tuple[int, str], list[Scope]] = {}
-    for scope in sorted(terms.scopes, key=lambda one: (one.order, one.scope_key)):
+    for scope in sorted(terms.scopes, key=lambda scope: (scope.order, scope.scope_key)):
         interval = scope.interval_seconds * 1000
         strips = [ahead.market.records(terms.feed, subject) for subject in scope.members]
         handled = ahead.handled.get(scope.subject, {}).get(scope.scope_key)
         if handled is None and not all(strips):
-            continue
+            continue  # the grid of a scope begins with the first record of its subject
         first = max(records[0].at for records in strips) if handled is None else handled + 1
         point = grid_ceil(max(first, start), interval)
+        # Points whose deadline has passed are skipped, as one span: after an outage there may be thousands.
         oldest_fresh = ahead.now - terms.deadline_ms
         if point < oldest_fresh and point < until:
             last = min((oldest_fresh - 1) // interval * interval, (until - 1) // interval * interval)
@@ -74,7 +79,7 @@ def _due_points(
                 point = last + interval
         while point < until and all(records and records[-1].at >= point for records in strips):
             if any(_opening(records, point).data.backfilled for records in strips):
-                # It came late: to open on it would be hindsight.
+                # The record came late. What the market did after the point is known already: asking would be hindsight.
                 skipped.append(skip(scope, point, "its record came late (backfilled)"))
             elif any(count_until(records, point) == 0 for records in strips):
                 skipped.append(skip(scope, point, "no record up to the point"))
@@ -90,7 +95,7 @@ def _handle(ahead: Then, scope: Scope, point: int) -> None:
 
 
 def _opening(records: list[Record], point: int) -> Record:
-    """The first record with at >= point."""
+    """The record that opens the point: the first with at >= point."""
     return records[count_until(records, point - 1)]
 
 
@@ -98,24 +103,25 @@ def _input(
     point: int, subject: str, scopes: list[Scope], terms: Terms, ahead: Then, typed: TypedRecords
 ) -> InputReceived | str:
     """The input of a point, or the reason why the contract could not make one."""
-    strips = {one: ahead.market.records(terms.feed, one) for one in scopes[0].members}
+    strips = {member: ahead.market.records(terms.feed, member) for member in scopes[0].members}
     opened_at = max(_opening(records, point).at for records in strips.values())
     contract = typed.contracts(terms.contract_hash)
-    known = {one: records[: count_until(records, point)] for one, records in strips.items()}
-    windows = {one: records[-contract.input_records :] for one, records in known.items()}
+    # Only records up to the point, although the record that opened it is newer.
+    up_to_point = {member: records[: count_until(records, point)] for member, records in strips.items()}
+    windows = {member: records[-contract.input_records :] for member, records in up_to_point.items()}
     payload, fault = input_of(typed, terms.contract_hash, windows)
     if fault:
         return fault
-    the_id = ids.input_id(subject, point)
+    input_id = ids.input_id(subject, point)
     first, history = contract.input_records_first, None
     if first > contract.input_records:
-        since = {one: records[-first:][0].at for one, records in known.items()}
+        since = {member: records[-first:][0].at for member, records in up_to_point.items()}
         history = InputHistory(feed=terms.feed, since=since)
     return InputReceived(
-        id=f"{the_id}:received",
+        id=f"{input_id}:received",
         at=opened_at,
         data=InputReceivedData(
-            input_id=the_id,
+            input_id=input_id,
             subject=subject,
             point=point,
             deadline_at=opened_at + terms.deadline_ms,
@@ -139,13 +145,13 @@ def _input(
 def gaps_seen(
     data: InputReceivedData, market: Market, terms: Terms, records_seen: int
 ) -> InputOpenedOverGap | None:
-    """What the models of this input were shown with holes in it, if there were any."""
+    """The gaps in the records that this input was made from; None if there are none."""
     gaps: set[tuple[int, int]] = set()
     cadence = cadence_ms(terms.feed.kind, terms.feed.granularity)
     for subject in terms.members(data.subject):
         records = market.records(terms.feed, subject)
         window = records[: count_until(records, data.point)][-records_seen:]
-        seen = market.holes(terms.feed, subject).seen([one.at for one in window], data.point, cadence)
+        seen = market.holes(terms.feed, subject).seen([record.at for record in window], data.point, cadence)
         gaps.update((gap.from_ms, gap.until_ms) for gap in seen)
     if not gaps:
         return None

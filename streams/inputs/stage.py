@@ -1,15 +1,15 @@
-"""Inputs: the feed cut into questions, and later the answers that the market gave.
+"""The stage of inputs: makes questions from the feed, and later their ground truths.
 
-Reads `feeds`, emits `inputs`, one decision per append of the feed. Points lie on a grid in event time.
-Point t opens on its subject's first record with at >= t, from records with at <= t. When the clock
-passes t + deadline first, the point is skipped and named: an outage neither floods nor predicts with
-hindsight. Truth for input time t and horizon h: the last record with at <= t, then all with
-t < at <= t + h. The window is complete when a record at or past its end was seen and none of its own is
-missing; what is missing is waited for as the contract says, and then there is no truth, with that reason. An
-input that opens while records of its window are missing is followed by InputOpenedOverGap.
+Reads `feeds`, emits `inputs`, one decision for each append of the feed.
 
-What is open, what was opened last and the terms come from the stage's own events; only the records and the holes
-between them come from the feed, so `need` is the oldest of those kept.
+Points lie on a grid in event time. The point t opens with the first record of its subject that has at >= t, and is made
+from records with at <= t (`opening.py`). If the clock passes t + deadline first, the point is skipped, and the decision
+names it. So an outage neither causes a flood of old questions nor questions with hindsight. An input that opens while
+records of its window are missing is followed by InputOpenedOverGap. `ground_truth.py` says what the truth of a point
+is, and how long it waits for missing records.
+
+The terms, what is open and what was opened last follow from the stage's own events. Only the records and their holes
+come from the feed, so `need` is the oldest of those that are kept.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ from coordinator.streams.log.stage import Draft, Stage, State, Told
 
 
 class InputState(State):
-    """Own events, and the market as far as they need it."""
+    """What follows from the stage's own events, and the part of the market that is still needed."""
 
     own: OwnInputs = msgspec.field(default_factory=OwnInputs)
     market: Market = msgspec.field(default_factory=Market)
 
 
 class InputStage(Stage[InputState]):
-    """feeds -> inputs. `contracts` gives the contract of a hash, or raises OperatorError."""
+    """feeds -> inputs. `contracts` returns the contract of a hash, or raises OperatorError."""
 
     topic: ClassVar[str] = "inputs"
     drivers: ClassVar[tuple[str, ...]] = ("feeds",)
@@ -61,8 +61,8 @@ class InputStage(Stage[InputState]):
         self._typed = TypedRecords(contracts)
 
     def unfold(self, decision: Decision) -> Iterator[Told]:
-        """An append of the feed is decided as a whole; one without events, by which a feed only says where it stands,
-        decides nothing.
+        """An append of the feed is decided as a whole. One without events, which only records a position, is
+        skipped.
         """
         if not decision.events:
             return
@@ -70,7 +70,7 @@ class InputStage(Stage[InputState]):
         yield Told("feeds", append_of(decision), position, decision.before, decision.after())
 
     def decide(self, state: InputState, told: Told) -> Draft | None:
-        """Terms, the inputs that open, the truths that are due, how far all is resolved."""
+        """The new terms, the inputs that open, the truths that are due, and up to when all truths are known."""
         append: Append = told.event
         ahead = then(state.own, state.market, append)
         events: list[AnyEvent] = [*append.configured]
@@ -80,13 +80,14 @@ class InputStage(Stage[InputState]):
             return None
         need = ahead.needed() or told.after
         if any(isinstance(event, InputReceived) and event.data.history for event in events):
-            # Whoever makes a model's first tick begins to read here; this append may hold many records after the point.
+            # The predict worker reads the records of a first tick from `need` on. This append may hold many records
+            # after the point, which would move `need` past them, so it stays where it was before the append.
             before = then(state.own, state.market, NO_APPEND).needed() or told.before
-            need = min(before, need, key=lambda one: one.offset)
+            need = min(before, need, key=lambda position: position.offset)
         return Draft(events, {"feeds": told.position}, {"feeds": need})
 
     def fold(self, state: InputState, told: Told) -> None:
-        """Own events; of an append that is decided, what an open truth or the next input still needs."""
+        """Fold an own event, or an append that is decided: take in its records, drop what is no longer needed."""
         own, market = state.own, state.market
         if told.topic == self.topic:
             own.evolve(told.event, deciding=state.upto["feeds"][0])
@@ -97,7 +98,7 @@ class InputStage(Stage[InputState]):
         self._typed.forget(market.count())
 
     def needed(self, state: InputState, told: Told) -> dict[str, Need]:
-        """The oldest record or hole that is kept once the append is folded."""
+        """The position of the oldest record or hole that is kept after the append is folded."""
         return {"feeds": then(state.own, state.market, told.event).needed() or told.after}
 
     # --- what an append makes ----------------------------------------------------------------------
@@ -111,7 +112,7 @@ class InputStage(Stage[InputState]):
             gaps = gaps_seen(event.data, ahead.market, terms, seen)
             if gaps is not None:
                 yield gaps
-        waiting = [one for event in opened.inputs for one in horizons(event.data)]
+        waiting = [horizon for event in opened.inputs for horizon in horizons(event.data)]
         yield from self._resolved(ahead, waiting)
         if append.ticks or opened.skipped:
             ahead.until = _watermark(ahead)
@@ -124,51 +125,57 @@ class InputStage(Stage[InputState]):
             )
 
     def _resolved(self, ahead: Then, opened: list[OpenHorizon]) -> Iterator[InputResolved]:
-        """The truths that are due, `opened` ones too; `ahead.open` has those that stay afterwards."""
+        """The truths that are due, also of the horizons that just opened. `ahead.open` has the others afterwards."""
         changes = [start for start, _, _ in ahead.terms.spans()][1:]
         changed_at = max((start for start in changes if start <= ahead.now), default=-1)
         due = ahead.open.due(ahead.now, changed_at)
-        due += [one for one in opened if one.resolvable_at <= ahead.now or one.point < changed_at]
-        resolved: list[tuple[OpenHorizon, InputResolved]] = []
-        for one in sorted(due):
-            answer = self._answer(ahead, one)
-            if answer is not None:
-                resolved.append((one, answer))
-        ahead.open = ahead.open.after(opened, [one for one, _ in resolved])
-        left = Counts(one.input_id for one, _ in resolved)
-        for one, answer in resolved:
-            left[one.input_id] -= 1
-            last = not left[one.input_id] and not ahead.open.waits(one.subject, one.point)
-            yield msgspec.structs.replace(answer, data=msgspec.structs.replace(answer.data, last=last))
-
-    def _answer(self, ahead: Then, one: OpenHorizon) -> InputResolved | None:
-        held = ahead.terms.at(one.point)
-        change = ahead.terms.feed_change(one.point, one.subject, ahead.now)
-        if one.resolvable_at > ahead.now and change is None:
-            return None
-        sides = [
-            Side(subject, ahead.market.records(held.feed, subject), ahead.market.holes(held.feed, subject))
-            for subject in held.members(one.subject)
+        due += [
+            horizon for horizon in opened if horizon.resolvable_at <= ahead.now or horizon.point < changed_at
         ]
-        answer = resolve(one, sides, held, self._typed, ahead.clock, ahead.now)
-        if answer is None and change is not None:
-            return unresolved(one, ahead.now, f"the feed was changed: {change}")
-        return answer
+        resolved: list[tuple[OpenHorizon, InputResolved]] = []
+        for horizon in sorted(due):
+            event = self._truth(ahead, horizon)
+            if event is not None:
+                resolved.append((horizon, event))
+        ahead.open = ahead.open.after(opened, [horizon for horizon, _ in resolved])
+        # `last` marks the event with which all horizons of an input are resolved.
+        left_count = Counts(horizon.input_id for horizon, _ in resolved)
+        for horizon, event in resolved:
+            left_count[horizon.input_id] -= 1
+            last = not left_count[horizon.input_id] and not ahead.open.waits(horizon.subject, horizon.point)
+            yield msgspec.structs.replace(event, data=msgspec.structs.replace(event.data, last=last))
+
+    def _truth(self, ahead: Then, horizon: OpenHorizon) -> InputResolved | None:
+        """The truth of a horizon, or why it has none; None while it is open."""
+        terms = ahead.terms.at(horizon.point)
+        change = ahead.terms.feed_change(horizon.point, horizon.subject, ahead.now)
+        if horizon.resolvable_at > ahead.now and change is None:
+            return None
+        feed, market = terms.feed, ahead.market
+        sides = [
+            Side(subject, market.records(feed, subject), market.holes(feed, subject))
+            for subject in terms.members(horizon.subject)
+        ]
+        event = resolve(horizon, sides, terms, self._typed, ahead.clock, ahead.now)
+        if event is None and change is not None:
+            # Records of the old feed come no more, so an incomplete window would wait for ever.
+            return unresolved(horizon, ahead.now, f"the feed was changed: {change}")
+        return event
 
 
 def _watermark(ahead: Then) -> int:
-    """Up to when every truth is told and none will open any more, in ms."""
+    """The time (ms) before which every truth is known, and no more input will have a truth."""
     earliest = ahead.open.earliest()
     times = [ahead.clock] if earliest is None else [ahead.clock, earliest]
-    for start, until, held in ahead.terms.spans():
-        for scope in held.scopes:
-            done = ahead.handled.get(scope.subject, {}).get(scope.scope_key)
-            horizon = scope.horizon_seconds * 1000
-            if done is None:
-                # Its first record may still come and open a point up to the deadline ago.
-                times.append(max(ahead.clock - held.deadline_ms, start) + horizon)
+    for start, until, terms in ahead.terms.spans():
+        for scope in terms.scopes:
+            last_handled = ahead.handled.get(scope.subject, {}).get(scope.scope_key)
+            horizon_ms = scope.horizon_seconds * 1000
+            if last_handled is None:
+                # Its first record may still come, and open a point that is as old as the deadline allows.
+                times.append(max(ahead.clock - terms.deadline_ms, start) + horizon_ms)
                 continue
-            point = grid_ceil(max(done + 1, start), scope.interval_seconds * 1000)
+            point = grid_ceil(max(last_handled + 1, start), scope.interval_seconds * 1000)
             if point < until:
-                times.append(point + horizon)
+                times.append(point + horizon_ms)
     return max(ahead.until, min(times))

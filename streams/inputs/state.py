@@ -1,7 +1,7 @@
-"""The input stage's state: what it has opened and not resolved, and the market as far as that needs it. A value.
+"""The state of the input stage: what is open, and the part of the market that this needs. A value.
 
-What is open, what was opened last and the terms come from the stage's own events; only the market comes from the feed,
-so `need` is the oldest of what is kept of it.
+The terms, what is open and what was opened last follow from the stage's own events. Only the market comes from the
+feed, so `need` is the oldest record or hole that is kept of it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from coordinator.streams.log.envelope import Need
 
 
 class Append(msgspec.Struct, frozen=True):
-    """What one append of the feed says: it is decided as a whole."""
+    """The content of one append of the feed, which is decided as a whole."""
 
     offset: int
     last_id: str
@@ -38,11 +38,11 @@ class Append(msgspec.Struct, frozen=True):
 
 
 NO_APPEND = Append(-1, "", (), (), ())
-"""Says nothing: what is decided by it is the state as it stands."""
+"""An empty append: `then` gives the state as it is."""
 
 
 def append_of(decision: Decision) -> Append:
-    """The append that a decision of `feeds` is."""
+    """The content of a decision of `feeds`."""
     events = decision.events
     return Append(
         decision.offset,
@@ -58,16 +58,18 @@ class OwnInputs(msgspec.Struct):
 
     terms: TermsInForce = msgspec.field(default_factory=TermsInForce)
     feeds: dict[str, int] = {}
-    """The feeds in use, by `feed_key` -> the place in `feeds` from which on their records count."""
+    """`feed_key` of each feed in use -> the offset in `feeds` from which on its records count."""
     handled: dict[str, dict[str, int]] = {}
-    """subject -> scope_key -> the last point that was opened or skipped."""
+    """subject -> scope_key -> the last point that was opened or skipped, in ms."""
     open: OpenHorizons = msgspec.field(default_factory=OpenHorizons)
     until: int = -1
+    """The time (ms) before which every truth is known."""
     clock: int = -1
+    """The last tick that was recorded, in ms."""
     rehearsal: bool = False
 
     def evolve(self, event: AnyEvent, deciding: int) -> None:
-        """Fold an own event; `deciding` is the append of `feeds` that its decision was about."""
+        """Fold an own event; `deciding` is the offset of the append of `feeds` that its decision decided."""
         match event:
             case CrunchConfigured():
                 self.terms.add(event)
@@ -75,26 +77,28 @@ class OwnInputs(msgspec.Struct):
             case InputReceived(data=data):
                 for scope in data.scopes:
                     self._handle(data.subject, scope.scope_key, data.point)
-                for one in horizons(data):
-                    self.open.add(one)
+                for horizon in horizons(data):
+                    self.open.add(horizon)
             case InputResolved(data=data):
                 self.open.remove(data.input_id, data.horizon_seconds, data.resolvable_at)
             case InputsUntil(data=data):
                 self.until, self.clock, self.rehearsal = data.until, data.clock, data.rehearsal
                 self.feeds = in_use(self.feeds, self.terms, data.until)
-                for left in data.skipped:
-                    self._handle(left.subject, left.scope_key, left.until_point)
+                for skipped in data.skipped:
+                    self._handle(skipped.subject, skipped.scope_key, skipped.until_point)
             case _:
                 pass
 
     def _handle(self, subject: str, scope_key: str, point: int) -> None:
-        """A decision names what it skipped after what it opened, so a skipped point may be the older one."""
+        # A decision names the points that it skipped after those that it opened, so a skipped point may be older.
         points = self.handled.setdefault(subject, {})
         points[scope_key] = max(point, points.get(scope_key, point))
 
 
 class Then(msgspec.Struct):
-    """What an append is decided by: the state as it will be once it is folded. The state itself stays as it is."""
+    """The state as it will be after an append is folded. The append is decided by it; the state itself does not
+    change.
+    """
 
     terms: TermsInForce
     feeds: dict[str, int]
@@ -105,17 +109,17 @@ class Then(msgspec.Struct):
     clock: int
     """The last tick, in ms."""
     now: int
-    """The last that is known of time: the clock, or a record that is newer."""
+    """The newest time that is known, in ms: the clock, or a record that is newer."""
     rehearsal: bool
 
     def needed(self) -> Need | None:
-        """Where the oldest record or hole stands that is kept; None where none is."""
+        """The position in `feeds` of the oldest record or hole that will be kept; None if there will be none."""
         kept = records_kept(in_use(self.feeds, self.terms, self.until), self.terms, self.until)
         return self.market.needed(self.open.entries(self.terms), kept, self.clock)
 
 
 def then(own: OwnInputs, market: Market, append: Append) -> Then:
-    """The state as it will be once the append is folded, before anything is made of it."""
+    """The state after an append is folded, before any input opens or any truth resolves by it."""
     terms, feeds = TermsInForce(list(own.terms.events)), dict(own.feeds)
     for event in append.configured:
         terms.add(event)
@@ -136,33 +140,37 @@ def then(own: OwnInputs, market: Market, append: Append) -> Then:
 
 
 def of_feeds(append: Append, feeds: Mapping[str, int]) -> list[Arrival]:
-    """What is of a feed that terms name, and stands behind where they first did."""
-    return [one for one in append.told if append.offset >= feeds.get(feed_key(one.feed), append.offset + 1)]
+    """The records and gaps of these feeds, each from the offset on from which the feed's records count."""
+    return [
+        arrival
+        for arrival in append.told
+        if append.offset >= feeds.get(feed_key(arrival.feed), append.offset + 1)
+    ]
 
 
 def in_use(feeds: Mapping[str, int], terms: TermsInForce, until: int) -> dict[str, int]:
-    """The feeds that an input up to its last horizon, or a later one, still needs: `until` is the watermark."""
-    used = {feed_key(held.feed) for held in _needed(terms, until)}
+    """The feeds that open or later inputs still need; `until` is the time (ms) before which every truth is known."""
+    used = {feed_key(terms_then.feed) for terms_then in _needed(terms, until)}
     return {feed: since for feed, since in feeds.items() if feed in used}
 
 
 def records_kept(feeds: Iterable[str], terms: TermsInForce, until: int) -> dict[str, Kept]:
-    """Feed -> what an input of these terms needs of it."""
-    found = {feed: Kept() for feed in feeds}
-    for held in _needed(terms, until):
-        kept = found.get(feed_key(held.feed))
+    """`feed_key` -> what to keep of the feed for the next inputs, under all terms that are still needed."""
+    kept_of_feed = {feed: Kept() for feed in feeds}
+    for terms_then in _needed(terms, until):
+        kept = kept_of_feed.get(feed_key(terms_then.feed))
         if kept is None:
             continue
-        kept.records = max(held.input_records_max, kept.records)
-        for subject in (one for scope in held.scopes for one in scope.together):
-            kept.together[subject] = max(held.deadline_ms, kept.together.get(subject, 0))
-    return found
+        kept.records = max(terms_then.input_records_max, kept.records)
+        for subject in (member for scope in terms_then.scopes for member in scope.together):
+            kept.together[subject] = max(terms_then.deadline_ms, kept.together.get(subject, 0))
+    return kept_of_feed
 
 
 def _needed(terms: TermsInForce, until: int) -> list[Terms]:
-    """The terms that an input up to its last horizon, or a later one, still needs."""
+    """The terms under which inputs may still be open at `until`, or may open later."""
     return [
-        held
-        for _, end, held in terms.spans()
-        if until < end + max((scope.horizon_seconds for scope in held.scopes), default=0) * 1000
+        terms_then
+        for _, end, terms_then in terms.spans()
+        if until < end + max((scope.horizon_seconds for scope in terms_then.scopes), default=0) * 1000
     ]

@@ -1,9 +1,8 @@
-"""Windows of records, and the input that is made of them.
+"""Makes inputs from windows of records: every tick, and the longer first tick of a model.
 
-Pure. The input stage makes every tick of them. Whoever asks models makes the longer first tick of a contract that has
-one: an input names its window, and its decision says where in `feeds` a reader begins who needs it, and how far `feeds`
-was decided then. So the tick is the same whoever makes it, and whenever: what came later, a correction too, is not in
-it.
+Pure. The input stage makes the ticks. The predict worker makes the first tick, if the contract has a longer one: the
+input names the window, and its decision says where in `feeds` to begin reading, and up to which offset the stage had
+read. So the tick is the same whenever it is made: later records and corrections are not in it.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.reasons import as_reason
 
 SPARE = 10_000
-"""How many records that nobody needs any more may be held."""
+"""How many records may be held beyond twice those that are needed."""
 
 Windows = Mapping[str, Sequence[Record]]
 """subject -> its records, oldest first."""
@@ -31,15 +30,13 @@ _encoder = msgspec.json.Encoder()
 
 
 def input_of(typed: TypedRecords, contract_hash: str, windows: Windows) -> tuple[bytes, str]:
-    """(JSON, "") or (b"", what is wrong). Of several subjects, which are asked together, it is an object with the input
-    of each.
-    """
+    """(JSON, "") or (b"", what is wrong). For subjects that are asked together: an object with the input of each."""
     bodies: dict[str, msgspec.Raw] = {}
     for subject, records in windows.items():
         about = f"{subject}: " if len(windows) > 1 else ""
         try:
             body, fault = typed.model_input(contract_hash, subject, records)
-        except AUTHORS_ERRORS as error:  # its fault is recorded, and the node goes on
+        except AUTHORS_ERRORS as error:  # the author's fault is recorded, and the node goes on
             return b"", as_reason(f"raw_input_type: {about}{type(error).__name__}: {error}", 500)
         if fault:
             return b"", about + fault
@@ -50,7 +47,9 @@ def input_of(typed: TypedRecords, contract_hash: str, windows: Windows) -> tuple
 def first_tick(
     data: InputReceivedData, models: Sequence[int], windows: Windows, typed: TypedRecords
 ) -> tuple[RoundHistory, bytes]:
-    """What the round says of it, and its JSON. `models` are the indices, in the roster, of those that need it."""
+    """(what RoundOpened records of the tick, its JSON). `models`: the indices in the roster of the models that need
+    it.
+    """
     if not models:
         return RoundHistory(subject=data.subject, models=[]), b""
     payload, fault = input_of(typed, data.contract_hash, windows)
@@ -62,31 +61,31 @@ def first_tick(
 
 
 class History:
-    """`feeds` as far as the decision of `inputs` in hand, from where that one's records begin."""
+    """The records of `feeds` that a decision of `inputs` was made from."""
 
     def __init__(self) -> None:
         self.start = Need()
-        """Where a reader of `feeds` begins."""
+        """Where in `feeds` to begin reading."""
         self.end = 0
-        """The offset in `feeds` behind the last record that the decision knew."""
+        """The offset in `feeds` after the last record that the decision was made from."""
         self._market = Market()
-        self._kept = 0
+        self._needed_count = 0
 
     def learn(self, decision: Decision) -> None:
-        """The decision of `inputs` whose inputs come next."""
+        """Take in the decision of `inputs` whose inputs are asked next."""
         self.start = decision.need.get("feeds", self.start)
         self.end = decision.upto.get("feeds", (-1, 0))[0] + 1
 
     def begin(self) -> None:
-        """Nothing is read: a reader stands at `start`."""
-        self._market, self._kept = Market(), 0
+        """Drop all records: reading begins at `start` again."""
+        self._market, self._needed_count = Market(), 0
 
     def take(self, decision: Decision) -> None:
-        """The next decision of `feeds`."""
-        self._market.take(one for one in arrivals(decision) if isinstance(one.told, Record))
+        """Take in the next decision of `feeds`."""
+        self._market.take(arrival for arrival in arrivals(decision) if isinstance(arrival.told, Record))
 
     def windows(self, history: InputHistory, point: int) -> dict[str, list[Record]]:
-        """What a first tick is made of, once `feeds` is taken up to `end`."""
+        """The records of a first tick, after `feeds` was taken in up to `end`."""
         self._forget()
         windows: dict[str, list[Record]] = {}
         for subject, since in history.since.items():
@@ -96,9 +95,9 @@ class History:
         return windows
 
     def _forget(self) -> None:
-        """What lies before the start is needed by no later input: another reader would begin there too."""
-        if self._market.count() <= 2 * self._kept + SPARE:
+        """Drop the records before `start`, from time to time. No later input needs them."""
+        if self._market.count() <= 2 * self._needed_count + SPARE:
             return
         for strip in self._market.strips.values():
-            strip.records = [one for one in strip.records if one.before.offset >= self.start.offset]
-        self._kept = self._market.count()
+            strip.records = [record for record in strip.records if record.before.offset >= self.start.offset]
+        self._needed_count = self._market.count()

@@ -1,9 +1,12 @@
-"""Asking the models of one round: for each model its tick, then its scopes one after another, all models side by side.
+"""Asks the models of one round, all at the same time: each gets its tick, then its scopes one after another.
 
-Reads the gateway's replies; gives them in batches to be recorded: all there are as soon as a quiet pause says that
-the rest takes longer. So one slow model holds back nobody's answer, and rounds of several subjects go on side by side.
-Calls to one model never overlap: the rounds that wait for it take turns, and a model that is still at work on a round
-that gave it up is BUSY. Whoever was given less than a fair time by the node does not pay for being late.
+Reads the gateway's replies; returns them in batches to be recorded. A batch ends with a pause in which no model
+answers, because the models that are left then take longer. So one slow model does not delay the record of the others,
+and rounds of several subjects run in parallel.
+
+Calls to one model never overlap. Rounds that wait for the same model take turns, and a model that still works on a call
+of a round that gave it up is BUSY. A model that had less than a fair time, because the node itself was slow, does not
+pay for a late answer.
 """
 
 from __future__ import annotations
@@ -22,12 +25,12 @@ from coordinator.streams.predictions.calls import Calls
 QUIET_SECONDS_MIN = 0.005
 QUIET_SECONDS_MAX = 0.2
 QUIET_SHARE = 0.25
-"""A pause of this part of the time since the round began, without any answer, is quiet. So what is recorded in parts
-is late by at most half of the time that it took, and one slow model makes few parts."""
+"""A batch ends after a pause without answers of this share of the time since the round began. The pauses grow, so a
+slow model makes few batches, and each is recorded soon after its last answer."""
 OVERTIME_SECONDS = 5.0
-"""Calls end by their own deadlines; a gateway that lets one run on for so long is not waited for."""
+"""Every call has its own deadline. After this time beyond it the round no longer waits for the gateway."""
 BEAT_SECONDS = 0.1
-"""How often the node looks whether it is late itself."""
+"""How often the node measures how late its own event loop is."""
 
 STILL_AT_WORK = "still at work on an earlier round"
 NEWER_INPUT = "not done when the next input came"
@@ -37,21 +40,22 @@ Replies = dict[str, Mapping[str, ModelReply]]
 
 
 class Turn:
-    """One model's calls: one at a time, in the order in which the rounds came.
+    """The calls of one model, one at a time, in the order in which the rounds came.
 
-    `given_up_at` is when the call under way began, once its round has given the model up. `cut_off_at` is when a call
-    was sent that the model's process may still be at work on, since it ended by its deadline.
+    Times are those of `Askers.given`. `given_up_at`: when the call under way began, if its round has given up on the
+    model; None otherwise. `cut_off_at`: when the call was sent that ended by its deadline and on which the model's
+    process may still work; None if there is none.
     """
 
     def __init__(self, started_at: float) -> None:
         self.lock = asyncio.Lock()
         self.began_at = started_at
         self.given_up_at: float | None = None
-        self.cut_off_at: float | None = started_at  # a dead owner's call may still be under way
+        self.cut_off_at: float | None = started_at  # a call of an owner that died may still be under way
 
 
 class Askers:
-    """The calls under way, over all rounds, and the time that the models were given."""
+    """The calls under way in all rounds, and the clock of the time that models really had."""
 
     def __init__(self, gateway: ModelGateway, monotonic: Callable[[], float] = time.monotonic) -> None:
         self.gateway = gateway
@@ -66,9 +70,11 @@ class Askers:
         """model_id -> its turn."""
 
     def given(self) -> float:
-        """A clock in seconds that stands still while this process itself was held up: what it shows to have passed is
-        time that a model was really given.
+        """A clock in seconds that stands still while this process itself is held up.
+
+        The difference of two readings is the time that a model really had.
         """
+        # Besides the stalls that are measured, the one under way: the next beat is due and has not come yet.
         return self.monotonic() - self._stalled_seconds - max(0.0, self._loop.time() - self._beat_due)
 
     async def _beat(self) -> None:
@@ -78,7 +84,7 @@ class Askers:
             self._beat_due = self._loop.time() + BEAT_SECONDS
 
     async def close(self) -> None:
-        """End what is still under way."""
+        """Cancel the calls under way."""
         tasks = [*self.tasks, self._beating]
         for task in tasks:
             task.cancel()
@@ -86,7 +92,7 @@ class Askers:
 
 
 class Asking:
-    """The calls of one round. `over` once every model is done, or given up."""
+    """The calls of one round. It is `over` once every model is done or given up, and all answers were taken."""
 
     def __init__(
         self,
@@ -98,8 +104,10 @@ class Asking:
         fair_seconds: float,
         calls: Calls | None = None,
     ) -> None:
-        """Begin. `seconds` is the time for all calls of one model together; one that was late after less than
-        `fair_seconds` is ABSENT by the node's fault.
+        """Start the calls.
+
+        `seconds` is the time for all calls of one model together. A model that had less than `fair_seconds` and was
+        late is ABSENT by the node's fault.
         """
         self._askers = askers
         self._gateway, self._monotonic = askers.gateway, askers.monotonic
@@ -109,9 +117,9 @@ class Asking:
         self._until = self._began + seconds
         self._fair_seconds = fair_seconds
         self._answers: Replies = {}
-        """What came and was not given yet."""
+        """The answers that came and were not returned by `next` yet."""
         self._in_turn: set[str] = set()
-        """The models that are asked now; the others of `_waiting` wait for their turn."""
+        """The models that are called now. The others of `_waiting` wait until an earlier round is done with them."""
         self._waiting: dict[str, asyncio.Task[None] | None] = dict.fromkeys(model_ids)
         self._all_done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         if not model_ids:
@@ -130,45 +138,46 @@ class Asking:
 
     @property
     def over(self) -> bool:
-        """Is every model done or given up, and its answer taken?"""
+        """Whether every model is done or given up, and all answers were returned by `next`."""
         return not self._waiting and not self._answers
 
     async def next(self, is_superseded: Callable[[], Awaitable[bool]]) -> Replies:
-        """The next answers to record; with the last ones `over` is true. A round that is superseded by a newer
-        input ends: who is not done by then is DEADLINE.
+        """The next batch of answers to record; with the last batch `over` becomes true.
+
+        A round that is superseded by a newer input ends: the models that are not done are DEADLINE.
         """
         while not self._all_done.done():
             before, elapsed = len(self._answers), self._monotonic() - self._began
             quiet = min(max(QUIET_SECONDS_MIN, QUIET_SHARE * elapsed), QUIET_SECONDS_MAX)
             await asyncio.wait([self._all_done], timeout=quiet)
             if self._all_done.done() or len(self._answers) > before:
-                continue
+                continue  # an answer came in the pause: others may follow it soon
             if self._answers:
                 break
             late = self._monotonic() - self._until > OVERTIME_SECONDS
             if late or await is_superseded():
                 self._give_up("no answer came at all" if late else NEWER_INPUT)
         if self._all_done.done():
-            self._all_done.result()
+            self._all_done.result()  # raises if a call failed by our own bug
         answers, self._answers = self._answers, {}
         return answers
 
     def _give_up(self, detail: str) -> None:
         had = self._askers.given() - self._given
-        for left, task in list(self._waiting.items()):
-            self._finish(left, self._all(self._late(left, Outcome.DEADLINE, detail, had)))
-            turn = self._askers.turns[left]
+        for model_id, task in list(self._waiting.items()):
+            self._finish(model_id, self._all(self._late(model_id, Outcome.DEADLINE, detail, had)))
+            turn = self._askers.turns[model_id]
             if task is None:
                 continue
-            if left in self._in_turn:
+            if model_id in self._in_turn:
                 turn.given_up_at = turn.began_at
             else:
-                task.cancel()  # it waits for its turn, and nobody waits for it
+                task.cancel()  # it still waits for its turn, and its answer would not be used
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._askers.tasks.discard(task)
         if not task.cancelled() and (error := task.exception()) is not None:
-            self._fail(error)  # our own bug: it ends the round, and the worker
+            self._fail(error)  # our own bug: it ends the round and the worker
 
     async def _ask_in_turn(self, model_id: str, turn: Turn) -> None:
         try:
@@ -194,7 +203,7 @@ class Asking:
         replies: dict[str, ModelReply] = {}
         for scope, arguments in self._calls.predicts(model_id):
             if model_id not in self._waiting:
-                return  # given up: what it would still say, nobody records
+                return  # given up: further answers would not be recorded
             replies[scope.scope_key] = await self._call(
                 model_id, turn, self._method.predict, arguments, self._output_max_bytes
             )
@@ -210,9 +219,11 @@ class Asking:
         replies = await self._gateway.call(method, arguments, left, [model_id], output_max_bytes)
         reply = replies[model_id]
         if reply.outcome is Outcome.BUSY and turn.cut_off_at is not None:
-            # At work on a call that was cut off: it pays once that call had a fair time, also if we were late with it.
+            # It still works on a call that was cut off. It pays if that call has had a fair time by now, even if the
+            # call itself had less when it was cut off.
             return self._late(model_id, reply.outcome, reply.detail, self._askers.given() - turn.cut_off_at)
         if reply.outcome is Outcome.DEADLINE:
+            # The oldest call that was cut off: its process works on that one first.
             turn.cut_off_at = sent_at if turn.cut_off_at is None else turn.cut_off_at
             return self._overdue(model_id, reply.outcome, reply.detail)
         if reply.outcome is not Outcome.BUSY:
@@ -220,11 +231,14 @@ class Asking:
         return reply
 
     def _overdue(self, model_id: str, outcome: Outcome, detail: str) -> ModelReply:
-        """The round's time is used up: by the model, but for what the node itself was held up."""
+        """The reply of a model when the round's time is used up. The model had that time, less the node's own
+        stalls.
+        """
         held_up = (self._monotonic() - self._began) - (self._askers.given() - self._given)
         return self._late(model_id, outcome, detail, self._until - self._began - held_up)
 
     def _late(self, model_id: str, outcome: Outcome, detail: str, had_seconds: float) -> ModelReply:
+        """A reply for a model that did not answer in time: its own fault, unless it had less than a fair time."""
         fault: Fault = "model"
         if had_seconds < self._fair_seconds:
             fault, outcome = "node", Outcome.ABSENT
@@ -233,7 +247,7 @@ class Asking:
 
     def _finish(self, model_id: str, replies: Mapping[str, ModelReply]) -> None:
         if model_id not in self._waiting:
-            return  # given up before
+            return  # it was given up, and has its reply
         del self._waiting[model_id]
         self._answers[model_id] = replies
         if not self._waiting and not self._all_done.done():

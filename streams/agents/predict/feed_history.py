@@ -1,4 +1,7 @@
-"""Reads from `feeds` what a model's first tick is made of, when a model needs one."""
+"""Reads from `feeds` the records of a model's first tick, if a model needs one.
+
+The first tick may cover a month of records, so the worker does not keep them: it reads them when a model joins.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from coordinator.streams.log.counting import Counter, Decision
 
 
 class FeedHistory:
-    """A reader of `feeds` that follows the inputs only when it is asked."""
+    """A reader of `feeds` that stays where it is until somebody needs a first tick."""
 
     def __init__(self, io: LogIO) -> None:
         self._io = io
@@ -18,11 +21,12 @@ class FeedHistory:
         self._history = History()
 
     def learn(self, decision: Decision) -> None:
-        """The decision of `inputs` whose inputs come next."""
+        """Take in the decision of `inputs` whose inputs are asked next: it says which records they are made of."""
         self._history.learn(decision)
 
     async def windows(self, history: InputHistory, point: int) -> Windows:
-        """The records of an input's first tick. Raises what `LogIO` raises."""
+        """The records of an input's first tick, by subject. Raises what `LogIO` raises."""
+        # A reader goes forward only. If the window begins before it, begin again at the start of the window.
         start = self._history.start
         if self._reader is None or self._counter.next_offset < start.offset:
             await self.close()

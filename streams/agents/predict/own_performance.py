@@ -1,4 +1,4 @@
-"""Reads from `snapshots` what models are told of their own performance: the last closed period, as of now."""
+"""Reads from `snapshots` how the models performed in the last closed period, for contracts that tell them."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from coordinator.streams.log.counting import TailCounter
 from coordinator.streams.predictions.performance import LastPeriod
 
 RECORDS_LOOKED_AT = 200
-"""How many records are looked back for the last closed period: nearly each is of a decision that closes one."""
+"""How many records before the end the reader begins. Nearly every record of `snapshots` closes a period, so the last
+closed one is among them."""
 
 
 class OwnPerformance:
-    """`snapshots`, read to its end on demand."""
+    """A reader of `snapshots` that reads to its end on demand."""
 
     def __init__(self, io: LogIO) -> None:
         self._io = io

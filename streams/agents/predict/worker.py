@@ -1,10 +1,12 @@
-"""The predict worker's shell: asks the models, and records what they said.
+"""The predict worker: asks the models and records their answers.
 
-Driven by `inputs`; knows the time from `feeds`, the models from the gateway, the operator's bans from `commands`.
-For each input: read the clock, put what was noticed into `models`, make RoundOpened durable, ask (`asking.py`),
-read the clock again, record. Rounds of several subjects go on side by side, so that a model that hangs costs only its
-own answers. Nothing is ever asked twice, and nothing is asked with hindsight: what was opened
-by a dead owner, opens too late, or waits behind a newer input is ABSENT by the node's fault.
+Driven by `inputs`. Reads the time from `feeds`, the models from the gateway and the operator's bans from `commands`.
+Emits `predictions` and `models`. For each input it reads the clock, records changes of the models in `models`, makes
+RoundOpened durable, asks (`asking.py`), reads the clock again and records the answers. Rounds of several subjects run
+in parallel, so that a model that hangs loses only its own answers.
+
+No round is asked twice, and none with hindsight: a round that an owner opened before it died, that opens too late, or
+that waits behind a newer input is ABSENT by the node's fault.
 """
 
 from __future__ import annotations
@@ -88,7 +90,8 @@ class PredictTenure(Tenure):
         self._typed = TypedRecords(contracts)
         self._performance = OwnPerformance(io)
         self._restarted: set[str] = set()
-        """The models that the orchestrator restarted, perhaps as the same deployment, and that had no tick since."""
+        """The models that the orchestrator restarted and that had no tick since. They lost what earlier ticks told
+        them, even if the deployment is the same."""
         self._askers = Askers(gateway, monotonic)
         self._strikes = strikes or Strikes()
         self._in_hand = in_hand
@@ -101,13 +104,12 @@ class PredictTenure(Tenure):
         self._noticed = noticed
         self._noticing: asyncio.Task[None] | None = None
         self._rounds: dict[asyncio.Task[None], InputReceivedData] = {}
-        """The rounds that are being asked."""
-        self._sending = (
-            asyncio.Lock()
-        )  # a decision goes out whole, and in the order in which it is remembered
+        """The rounds under way."""
+        # Rounds run in parallel, but decisions must be sent whole, and in the order in which the stage folds them.
+        self._sending = asyncio.Lock()
 
     async def start(self) -> None:
-        """Claim, resume, and then notice models even while no input comes."""
+        """Claim and resume. From then on, record changes of the models even while no input comes."""
         await super().start()
         self._noticing = asyncio.create_task(self._notice_often(), name="notice-models")
         self._tails.append(self._noticing)
@@ -122,7 +124,7 @@ class PredictTenure(Tenure):
             self.owned.give_up(why)
 
     async def resumed_memory(self) -> None:
-        """Claim `models` too; its fold is the roster, and says which commands are decided."""
+        """Claim `models`, too. Its fold gives the roster, and which commands are decided."""
         await self.claim_also(self._models_owned, self.models.remember, self.models)
         start = self.models.need["commands"]
         self._commands = await self._io.reader("commands", start.offset)
@@ -140,8 +142,8 @@ class PredictTenure(Tenure):
                 await self._round(told.event.data, told)
 
     async def _look_around(self) -> int:
-        """The clock now, once what was noticed is in `models`. Both topics are asked at a time: each is a way to
-        the broker and back.
+        """Record changes of the models, and return the clock in ms. Both topics are read at the same time, because each
+        read is a round trip to the broker.
         """
         clock, commands_end = await asyncio.gather(self._clock.read(), self._end_of_commands())
         await self.notice(commands_end)
@@ -151,14 +153,16 @@ class PredictTenure(Tenure):
         return await self._commands.end() if self._commands is not None else 0
 
     async def notice(self, commands_end: int) -> None:
-        """Put what the operator (up to that offset) and the gateway say into `models`, durably: a roster names only
-        models that the log knows.
+        """Record in `models`, durably, the operator's commands up to this offset and the gateway's notices.
+
+        It comes before a round opens, because a roster may name only models that the log has.
         """
         at = max(self._clock.now, 0)
         await self._read_commands(at, commands_end)
-        # Kept by the worker: a notice outlives the tenure that could not record it.
+        # The gateway hands out each notice once. The worker keeps them in `_noticed`, so that a notice which this
+        # tenure could not record is recorded by the next one.
         notices = self._gateway.notices()
-        self._restarted.update(one.info.model_id for one in notices if one.change == "recovering")
+        self._restarted.update(notice.info.model_id for notice in notices if notice.change == "recovering")
         self._noticed.extend([*notices, *self._gone()])
         draft = self.models.offer(self._noticed, at)
         if draft is not None:
@@ -182,49 +186,54 @@ class PredictTenure(Tenure):
         await self._models_owned.send(list(draft.events), dict(self.models.upto), dict(self.models.need))
 
     def _gone(self) -> list[ModelNotice]:
-        """The models that the log knows and the orchestrator has not named for a while: they left while nobody
-        listened. The while lets one come back that was only restarting.
+        """Notices for the models that the orchestrator has not named for GONE_SECONDS: they left while no worker
+        listened.
+
+        The delay is for models that only restart.
         """
         announced = self._gateway.announced
         if announced is None or not self._gateway.connected:
             self._missing_since.clear()
             return []
         now, seen = self._monotonic(), self.models.models.seen
-        missing = [e for e in self.models.models.roster() if e.model_id not in announced]
+        missing = [entry for entry in self.models.models.roster() if entry.model_id not in announced]
         since = {entry.model_id: self._missing_since.get(entry.model_id, now) for entry in missing}
         self._missing_since = since
         return [
             ModelNotice(
-                "left", ModelInfo(one, seen[one].data.model_name, seen[one].data.deployment_id), reason=GONE
+                "left",
+                ModelInfo(model_id, seen[model_id].data.model_name, seen[model_id].data.deployment_id),
+                reason=GONE,
             )
-            for one, when in since.items()
-            if now - when >= GONE_SECONDS
+            for model_id, missing_since in since.items()
+            if now - missing_since >= GONE_SECONDS
         ]
 
     async def _round(self, data: InputReceivedData, told: Told) -> None:
-        """Open the input's round, and ask its models in a task of its own: rounds of all subjects go on side by side.
+        """Open the round of an input, and ask its models in a task of its own.
 
-        A newer input of the same subject waits for the older one's round, which it ends; a replay's next point waits
-        for every round of the one before.
+        A newer input of the same subject ends the older one's round, and waits until that is recorded. In a replay, a
+        point waits for all rounds of the point before.
         """
         stage, state = self.stage, self.stage.state
         stage.fold(state, told)
         if state.is_answered(data.input_id):
             return
-        known = state.open_rounds.get(data.input_id)
-        if known is not None:
+        left_open = state.open_rounds.get(data.input_id)
+        if left_open is not None:
             clock = await self._clock.read()
-            # A dead owner opened it: what its models said is lost, and they do not pay for that, but for the one whose
-            # answer it died of.
+            # An owner opened this round and died. The answers that it had not recorded are lost, by the node's fault;
+            # but if decoding one model's answer killed the process, that model pays.
             killer = {self._in_hand.left_behind} if self._in_hand is not None else set()
-            answers = all_missed(known.opened, NODE_RESTARTED, "node", but=known.answered_ids, died_of=killer)
+            answers = all_missed(
+                left_open.opened, NODE_RESTARTED, "node", but=left_open.answered_ids, died_of=killer
+            )
             await self._report(answers, self._contracts(data.contract_hash).model_strikes_max)
             await self._answered(data, answers, clock)
             return
         if self._in_hand is not None:
-            self._in_hand.left_behind = (
-                ""  # what the process before left open is closed: later rounds are ours
-            )
+            # The rounds that the process before left open are closed. A later round cannot have lost an answer by it.
+            self._in_hand.left_behind = ""
         await self._wait_for(
             [
                 task
@@ -262,14 +271,14 @@ class PredictTenure(Tenure):
         elif isinstance(error := task.exception(), LostOwnershipError):
             self._tails.remove(task)
             self.owned.give_up(error)
-        # Any other is our own bug: it stays among the tails, whose failure ends the worker.
+        # Any other error is our own bug: the task stays among the tails, and a tail that fails ends the worker.
 
     async def _wait_for(self, rounds: list[asyncio.Task[None]]) -> None:
-        """Raises what one of them ended with."""
+        """Wait for these rounds. Raises what one of them raised."""
         await asyncio.gather(*rounds)
 
     async def settled(self) -> None:
-        """Wait until no round is open. Raises what one of them ended with."""
+        """Wait until no round is under way. Raises what one of them raised."""
         await self._wait_for(list(self._rounds))
 
     async def _answered(self, data: InputReceivedData, answers: Answers, clock: int) -> None:
@@ -283,30 +292,33 @@ class PredictTenure(Tenure):
         await self.owned.send(list(draft.events), dict(self.stage.upto), dict(self.stage.need))
 
     async def _is_superseded(self, data: InputReceivedData) -> bool:
-        """Has a newer input of this subject come? A replay waits for each round, so there nothing can."""
+        """Whether a newer input of this subject came. Never in a replay, which waits for each round."""
         return not data.rehearsal and await self._ahead.is_newer(data)
 
     async def _first_tick(
         self, data: InputReceivedData, roster: list[RosterEntry]
     ) -> tuple[RoundHistory | None, FirstTick | None]:
-        """Who gets the longer first tick, and the tick; none where the contract has none."""
+        """(what RoundOpened records of the longer first tick, the tick with the models that get it).
+
+        Each is None if the contract has no longer first tick, the second also if no model needs it.
+        """
         if data.history is None:
             return None, None
         lacking = self.stage.state.own.first_ticks.lacking(data.subject, roster)
-        restarted = {i for i, one in enumerate(roster) if one.model_id in self._restarted}
-        self._restarted.difference_update(one.model_id for one in roster)
+        restarted = {index for index, entry in enumerate(roster) if entry.model_id in self._restarted}
+        self._restarted.difference_update(entry.model_id for entry in roster)
         models = sorted(restarted.union(lacking))
         if not models:
             return RoundHistory(subject=data.subject, models=[]), None
         windows = await self._history.windows(data.history, data.point)
-        # Beside the event loop: a month of minutes takes a while.
+        # In a thread: a month of minutes takes long to encode, and would hold up the event loop.
         history, payload = await asyncio.to_thread(first_tick, data, models, windows, self._typed)
         if history.reason:
             log.warning("first_tick_failed", input_id=data.input_id, reason=history.reason)
-        return history, FirstTick(payload, {roster[i].model_id for i in history.models})
+        return history, FirstTick(payload, {roster[index].model_id for index in history.models})
 
     async def _ask(self, data: InputReceivedData, opened: RoundOpened, clock: int, calls: Calls) -> None:
-        """Ask all, record those that are done while others are not, and at the end what is left."""
+        """Ask all models, and record their answers in batches; the last batch closes the round."""
         contract = self._contracts(data.contract_hash)
         asked = [entry.model_id for entry in opened.data.roster]
         seconds = BUDGET_SHARE * (data.deadline_at - clock) / 1000
@@ -314,7 +326,7 @@ class PredictTenure(Tenure):
         while True:
             replies = await asking.next(lambda: self._is_superseded(data))
             clock = await self._clock.read()
-            # Beside the event loop: an answer as large as it may be takes some ms, and the clock of others runs.
+            # In a thread: a large answer takes some ms to judge, while the time of other models runs.
             answers = await asyncio.to_thread(self._judged, data, opened, replies, clock)
             await self._report(answers, contract.model_strikes_max)
             if asking.over:
@@ -326,7 +338,7 @@ class PredictTenure(Tenure):
                 )
 
     def _judged(self, data: InputReceivedData, opened: RoundOpened, replies: Replies, clock: int) -> Answers:
-        """The answers of these models to each scope, in the order of the roster."""
+        """Judge the replies of these models: scope_key -> answers, in the order of the roster."""
         others = {entry.model_id for entry in opened.data.roster} - replies.keys()
         contract = self._contracts(data.contract_hash)
         late = clock > data.deadline_at
@@ -346,14 +358,14 @@ class PredictTenure(Tenure):
         }
 
     async def _report(self, answers: Answers, strikes_max: int) -> None:
-        """Tell the orchestrator who fails again and again; it stops them. Its answer comes as a notice."""
+        """Report to the orchestrator the models that keep failing. It stops them, and answers with a notice."""
         for strike in self._strikes.note(answers, strikes_max):
             if await self._gateway.report_failure(strike.model_id, strike.code, strike.reason):
                 self._strikes.reported(strike.model_id)
 
     def _excused(self, reply: ModelReply, *, late: bool) -> ModelReply:
-        """What a model does not pay for: an answer that the node had too late, and not to be reached while the
-        orchestrator is away. What is its own fault stays that.
+        """The reply with the fault moved to the node, if the node is at fault: it was too late itself, or the model
+        could not be reached because the orchestrator is not connected.
         """
         if late and reply.outcome is Outcome.OK:
             return msgspec.structs.replace(
@@ -378,7 +390,11 @@ class PredictTenure(Tenure):
 
 
 def _fair_seconds(data: InputReceivedData, contract: CrunchContract) -> float:
-    """Half of what the contract lets a model have: its deadline, or the next input of the schedule if sooner."""
+    """FAIR_SHARE of the time that the contract gives a model: until its deadline, or the next input if that is
+    sooner.
+    """
     asked = {scope.scope_key for scope in data.scopes}
-    intervals = [one.interval_seconds for one in contract.schedules() if one.scope_key in asked]
+    intervals = [
+        schedule.interval_seconds for schedule in contract.schedules() if schedule.scope_key in asked
+    ]
     return FAIR_SHARE * min([contract.deadline_seconds, *intervals])
