@@ -1,6 +1,6 @@
-"""What one input asks of every model: the call of its tick, then a call for each of its scopes.
+"""Makes the arguments of the calls of one round: the tick of each model, then one prediction for each scope.
 
-Pure. The predict worker and an engine make their calls by it, so that a model is given the same values by both.
+Pure. The predict worker and the engine of a backtest both use it, so that a model gets the same values from both.
 """
 
 from __future__ import annotations
@@ -15,18 +15,20 @@ from coordinator.streams.contract import CrunchContract
 from coordinator.streams.events import InputReceivedData, InputScope
 
 NONE: Mapping[str, Any] = {}
-"""What a model without any performance is told."""
+"""The performance of a model that has none yet."""
 
 
 class FirstTick(msgspec.Struct, frozen=True):
-    """The tick, as JSON, of those models that may lack what came before."""
+    """The longer first tick, as JSON, and the models that get it because they may lack earlier ticks."""
 
     payload: bytes
     model_ids: Collection[str]
 
 
 class Calls:
-    """The values of each call, in the order in which they are sent. All models share the same large ones."""
+    """The arguments of each call, in the order in which they are sent. All models share the large objects among
+    them.
+    """
 
     def __init__(
         self,
@@ -37,8 +39,9 @@ class Calls:
         *,
         raw: bool = False,
     ) -> None:
-        """`performance` is what each model is told of its own, by model_id. Raises KeyError for an argument that is no
-        param of a scope. `raw` leaves the inputs the JSON that they are.
+        """`performance`: model_id -> what the model is told of its own performance. `raw` leaves the inputs as JSON.
+
+        Raises KeyError if the contract names an argument that is no param of a scope.
         """
         self._data, self._contract, self._first, self._performance = data, contract, first, performance
         self._raw, self._first_ids = raw, first.model_ids if first else ()
@@ -55,21 +58,21 @@ class Calls:
         return msgspec.Raw(payload) if self._raw else msgspec.json.decode(payload)
 
     def raw(self) -> Calls:
-        """The same, whose inputs are JSON as the log holds it."""
+        """The same calls, with the inputs as JSON, as the log has them."""
         return Calls(self._data, self._contract, self._first, self._performance, raw=True)
 
     def is_usual(self, model_id: str) -> bool:
-        """Is this model given what all are given that are usual?"""
+        """Whether this model gets the same arguments as most models: no first tick, and no performance of its own."""
         return model_id not in self._first_ids and not self._performance.get(model_id)
 
     def tick(self, model_id: str) -> list[Any]:
-        """What this model's tick is called with."""
-        given = self._first_input if model_id in self._first_ids else self._input
+        """The arguments of this model's tick."""
+        model_input = self._first_input if model_id in self._first_ids else self._input
         own = self._performance.get(model_id, NONE)
-        return self._contract.call_method.tick_values(given, self._data.subject, self._data.point, own)
+        return self._contract.call_method.tick_values(model_input, self._data.subject, self._data.point, own)
 
     def predicts(self, model_id: str) -> list[tuple[InputScope, list[Any]]]:
-        """(scope, what this model's prediction is called with) for each scope."""
+        """(scope, arguments of this model's prediction) for each scope."""
         own = self._performance.get(model_id)
         return self._predicts_of(own) if own else self._predicts
 

@@ -1,8 +1,8 @@
-"""Which models need the longer first tick of a contract that has one: those that may lack what came before.
+"""Finds the models that need the longer first tick, because they may lack earlier ticks of a subject.
 
-A model follows a subject while it answers: it joined, was restarted as another deployment or left a round unanswered,
-and the next tick of that subject is a first one, until it has answered. A value, folded from own events alone, and
-empty where the contract gives every tick the same number of records.
+A model follows a subject while it answers. It needs a first tick of that subject when it joined, was restarted as
+another deployment, or did not answer the last round; and again until it has answered. This is a value, folded from the
+stage's own events. It is empty if the contract has no longer first tick.
 """
 
 from __future__ import annotations
@@ -15,36 +15,47 @@ from coordinator.streams.events import RosterEntry, RoundOpened, ScopeAnsweredDa
 
 
 class FirstTicks(msgspec.Struct):
-    """Who follows which subject."""
+    """Which models follow which subjects."""
 
     following: dict[str, dict[str, str]] = {}
     """subject -> model_id -> the deployment that answered the subject's last round."""
 
     def lacking(self, subject: str, roster: Sequence[RosterEntry]) -> list[int]:
-        """The indices of those on the roster that need the first tick, ascending."""
+        """The indices in the roster of the models that need the first tick, ascending."""
         following = self.following.get(subject, {})
-        return [i for i, one in enumerate(roster) if following.get(one.model_id) != one.deployment_id]
+        return [
+            index
+            for index, entry in enumerate(roster)
+            if following.get(entry.model_id) != entry.deployment_id
+        ]
 
     def opened(self, opened: RoundOpened) -> None:
-        """Who is on no roster any more follows nothing."""
+        """Fold RoundOpened: forget the models that are no longer on the roster."""
         history = opened.data.history
         if history is not None:
             asked = {entry.model_id for entry in opened.data.roster}
             following = self.following.get(history.subject, {})
-            self.following[history.subject] = {key: one for key, one in following.items() if key in asked}
+            self.following[history.subject] = {
+                model_id: deployment_id for model_id, deployment_id in following.items() if model_id in asked
+            }
 
     def answered(self, opened: RoundOpened, data: ScopeAnsweredData) -> None:
-        """Who gave a valid answer to any scope has its tick; an answer of a deployment that came between asking and
-        answering says nothing about that.
+        """Fold ScopeAnswered: a model that gave a valid answer to any scope had its tick, and follows the subject.
+
+        If the answer came from another deployment than the one that was asked, that one had only the tick of this
+        round: it follows the subject only if that was a first tick.
         """
         history = opened.data.history
         if history is None or history.reason:
             return
-        following, given = self.following.setdefault(history.subject, {}), set(history.models)
+        following, had_first_tick = self.following.setdefault(history.subject, {}), set(history.models)
         is_first = data.scope_key == opened.data.scope_keys[0]
         for index, entry in zip(data.models, data.entries(opened.data.roster), strict=True):
             asked = opened.data.roster[index]
-            if entry.status == "PENDING" and (index in given or entry.deployment_id == asked.deployment_id):
+            is_same = entry.deployment_id == asked.deployment_id
+            if entry.status == "PENDING" and (index in had_first_tick or is_same):
                 following[entry.model_id] = entry.deployment_id
+            # Another deployment without a first tick does not follow. Nor does a model without an answer to the first
+            # scope, until its answer to another scope says so.
             elif entry.status == "PENDING" or is_first:
                 following.pop(entry.model_id, None)

@@ -1,7 +1,7 @@
-"""What models said, or did not say, as one entry per roster entry and scope.
+"""Judges the replies of models: one entry for each model of the roster and each scope.
 
-Pure. Reads replies and the contract's output type; gives AnswerEntry: PENDING for a valid answer, else ABSENT or FAILED
-with a reason and with whose fault it is.
+Pure. Takes replies and the contract's output type, returns AnswerEntry: PENDING for a valid answer, else ABSENT or
+FAILED, with the reason and whose fault it is.
 """
 
 from __future__ import annotations
@@ -20,29 +20,30 @@ from coordinator.streams.log.reasons import as_reason
 from coordinator.streams.ports import ModelReply, Outcome
 
 ABSENT_OUTCOMES = frozenset({Outcome.DEADLINE, Outcome.BUSY, Outcome.CRASHED, Outcome.ABSENT})
-"""An answer that did not come; all other outcomes but OK are bad answers (FAILED)."""
+"""No answer came. All other outcomes except OK are bad answers (FAILED)."""
 
 WORKER_DIED = "BAD_OUTPUT: the worker died while it judged the answer"
 
 Answers = Mapping[str, Sequence[AnswerEntry]]
-"""scope_key -> what models said."""
+"""scope_key -> the entries of its models."""
 
 Holding = Callable[[str], AbstractContextManager[None]]
+"""model_id -> a context in which its answer is judged: if the process dies in it, the next process knows of whom."""
 
 _encoder = msgspec.json.Encoder()
 
 
 def holding_nothing(_model_id: str) -> AbstractContextManager[None]:
-    """For whoever judges without leaving a trace."""
+    """A `Holding` that leaves no trace, for a process that no answer can kill for others."""
     return nullcontext()
 
 
 def all_missed(
     opened: RoundOpened, reason: str, fault: Fault, but: Collection[str] = (), died_of: Collection[str] = ()
 ) -> Answers:
-    """ABSENT for every roster entry and scope of a round, but for the models that have their answers already.
+    """ABSENT for every model and scope of a round, except the models in `but`, whose answers are recorded.
 
-    `died_of` names those whose answer the process died of while it judged them: FAILED, by their own fault.
+    `died_of`: the models whose answer killed the process that judged it. They are FAILED, by their own fault.
     """
     entries = [
         _missed(entry, "FAILED", WORKER_DIED, "model")
@@ -62,10 +63,10 @@ def judge(
     but: Collection[str] = (),
     holding: Holding = holding_nothing,
 ) -> list[AnswerEntry]:
-    """One entry per roster entry: PENDING for a valid answer, else ABSENT or FAILED with reason and fault.
+    """Judge the replies to one scope, in the order of the roster.
 
-    `but` names the models left out: those recorded before, or asked still. `holding` is told whose answer is judged:
-    the author's type runs code on it, and may take the process with it.
+    `but`: the models to leave out, because they are recorded or still asked. `holding` surrounds each judgement,
+    because the author's type runs code on the answer and may kill the process.
     """
     entries: list[AnswerEntry] = []
     for asked in opened.data.roster:
@@ -103,12 +104,12 @@ def check_output(
     output_type: type[BaseModel],
     output_max_bytes: int,
 ) -> tuple[Any, str]:
-    """(the output as plain JSON, "") or (None, what is wrong). Finite, of the contract's type, not too big.
+    """(the output as plain JSON, "") or (None, what is wrong with it).
 
-    An object must share at least one key with the type: defaults alone are no answer. A type that is a RootModel takes
-    whatever JSON it describes, lists too; null is no answer. Numbers are read as pydantic reads
-    them: `true` is 1.0 and "1_000" is 1000.0, unless the type says StrictFloat. The type's own validators are an
-    author's code: whatever they raise for an answer refuses that answer.
+    A valid output is finite, of the contract's type and not too big. An object must have at least one key of the type:
+    defaults alone are no answer. A RootModel accepts any JSON that it describes, also lists. Null is never an answer.
+    Numbers are read as pydantic reads them: `true` is 1.0 and "1_000" is 1000.0, unless the type says StrictFloat. The
+    type's validators are the author's code: if they raise, the answer is refused.
     """
     if issubclass(output_type, RootModel):
         if output is None:
@@ -118,7 +119,7 @@ def check_output(
             output = {"value": output}
         if not isinstance(output, dict):
             return None, f"BAD_OUTPUT: a {type(output).__name__}, not an object"
-        names = {one for name, field in output_type.model_fields.items() for one in (name, field.alias)}
+        names = {key for name, field in output_type.model_fields.items() for key in (name, field.alias)}
         if not names & output.keys():
             return None, f"BAD_OUTPUT: none of the fields {sorted(output_type.model_fields)}"
     try:
@@ -133,7 +134,7 @@ def check_output(
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         return None, f"BAD_OUTPUT: {'.'.join(map(str, first['loc']))}: {first['msg']}"
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - half a letter, endless nesting, a validator that raises
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - a lone surrogate, endless nesting, a validator that raises
         return None, f"BAD_OUTPUT: {output_type.__name__} cannot take it: {type(error).__name__}: {error}"
     if size > output_max_bytes:
         return None, f"BAD_OUTPUT: {size} bytes, more than output_max_bytes ({output_max_bytes})"

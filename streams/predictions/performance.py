@@ -1,8 +1,8 @@
-"""What a model is told of its own performance, where its contract asks for that.
+"""Makes what a model is sent of its own performance, for contracts that ask for it.
 
-Pure. Reads `snapshots`; gives plain JSON for each model, and what the round says of it. It is the model's snapshot of
-the last closed period as `snapshots` stands when the round opens, so nothing of the future is in it; the round names
-the decision that it was, so that each call can be made again.
+Pure. Folds `snapshots`, returns JSON values for each model, and what RoundOpened records of them. They come from the
+model's snapshot of the period that was closed last when the round opened, so there is no hindsight in them. The round
+records the decision that closed the period, so that every call can be computed again.
 """
 
 from __future__ import annotations
@@ -39,20 +39,22 @@ class LastPeriod(msgspec.Struct):
     """model_id -> its snapshot."""
 
     def take(self, seq: int, events: Sequence[AnyEvent]) -> None:
-        """The next decision of `snapshots`."""
+        """Fold the next decision of `snapshots`."""
         closed = [event.data for event in events if isinstance(event, PeriodClosed)]
         if closed:
             self.seq, self.until = seq, closed[-1].until_ms
             taken = [event.data for event in events if isinstance(event, SnapshotTaken)]
-            self.snapshots = {one.model_id: one for one in taken if one.period_end == self.until}
+            self.snapshots = {
+                snapshot.model_id: snapshot for snapshot in taken if snapshot.period_end == self.until
+            }
 
     def told(
         self, roster: Sequence[RosterEntry], contracts: Contracts
     ) -> tuple[RoundPerformance, dict[str, dict[str, Any]]]:
-        """What the round says of it, and what each on the roster is told, by model_id."""
-        each = {entry.model_id: self._of(entry.model_id, contracts) for entry in roster}
-        sha256 = hashlib.sha256(_encode(list(each.values()))).hexdigest()
-        return RoundPerformance(snapshots_seq=self.seq, sha256=sha256), each
+        """(what RoundOpened records, model_id -> what the model is sent), for the models of the roster."""
+        performance_of = {entry.model_id: self._of(entry.model_id, contracts) for entry in roster}
+        sha256 = hashlib.sha256(_encode(list(performance_of.values()))).hexdigest()
+        return RoundPerformance(snapshots_seq=self.seq, sha256=sha256), performance_of
 
     def _of(self, model_id: str, contracts: Contracts) -> dict[str, Any]:
         data = self.snapshots.get(model_id)
@@ -61,7 +63,7 @@ class LastPeriod(msgspec.Struct):
         scale = 10 ** contracts(data.contract_hash).score_decimals
 
         def plain(units: Mapping[str, int | None]) -> dict[str, float | None]:
-            return {name: None if one is None else one / scale for name, one in units.items()}
+            return {name: None if value is None else value / scale for name, value in units.items()}
 
         return {
             "period_end": data.period_end,

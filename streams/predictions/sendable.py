@@ -1,4 +1,6 @@
-"""Which values a model may answer with: those that the protocol to models carries, wherever a model is called. Pure."""
+"""The values that a model may answer with: those of the protocol between node and models, wherever a model runs.
+Pure.
+"""
 
 from __future__ import annotations
 
@@ -15,9 +17,9 @@ class VariantError(ValueError):
 
 
 def sendable(value: Any) -> Any:
-    """The value as it travels: None, float, int (64 bit signed; a bool alone is a number), str, dict or list.
+    """The value as it is sent: None, float, int (64 bit signed; a bool is sent as a number), str, dict or list.
 
-    What a dict or list holds is not looked at. Raises VariantError for anything else (tuple, set, bytes, objects), and
+    The contents of a dict or list are not checked. Raises VariantError for anything else (tuple, set, bytes, objects), and
     for text that is not valid Unicode.
     """
     if isinstance(value, float):

@@ -1,15 +1,16 @@
-"""A round of predictions: from the roster asked to one answer per roster entry and scope, in columns by scope.
+"""The stage of predictions: records a round, from its roster to one answer of each model to each scope.
 
-Reads `inputs` (what to ask), `models` (whom), `feeds` (how late it is); emits `predictions`. The models
-and the clock are the outside: they are asked once and recorded, never asked again. This module is the
-pure half (who is on the roster, what an answer is worth); the calls are in `agents/predict/worker.py`.
+Reads `inputs` (what to ask), `models` (whom), `feeds` (the time); emits `predictions`, with the answers of a scope in
+columns. Models and clock are outside: they are asked once and recorded, and never asked again. This is the pure part;
+the calls are in `agents/predict/worker.py`.
 
-RoundOpened is durable before the first call. Then come one or more decisions with the answers of the models
-that are done, all scopes of a model together: a slow model does not keep the others' answers out of the
-log. The last decision holds what is left and RoundAnswered; each before it ends with RoundAnsweredInPart. Rounds of
-several subjects are open at a time.
-What a dead owner left unanswered is answered ABSENT(node) by the next one: nobody knows what those models
-said, and they do not pay for it.
+RoundOpened is durable before the first call. One or more decisions with answers follow, each with all scopes of the
+models that are done, so that a slow model does not delay the record of the others. The last of them has the remaining
+answers and RoundAnswered; each one before it ends with RoundAnsweredInPart. Rounds of several subjects may be open at
+the same time.
+
+If an owner dies, the next one records ABSENT by the node's fault for what was not recorded: nobody knows what those
+models answered, and they do not pay for it.
 """
 
 from __future__ import annotations
@@ -44,24 +45,26 @@ from coordinator.streams.predictions.first_ticks import FirstTicks
 from coordinator.streams.predictions.judging import Answers
 
 BUDGET_SHARE = 0.8
-"""The part of what is left until the deadline that calls may use: the rest is for recording in time."""
+"""The share of the time until the deadline that calls may use. The rest is for recording the answers in time."""
 
 ARRIVED_MAX = 10_000
-"""Inputs that wait behind the oldest open round, at most."""
+"""How many inputs may wait behind the oldest open round."""
 
 NODE_RESTARTED = "the node restarted during the round"
 NODE_LATE = "the node was late: the deadline had passed"
 FELL_BEHIND = "the node fell behind: a newer input had come"
 
 EVENT_BYTES = PART_BYTES_MAX // 2
-"""Of outputs and reasons in one event: what else it holds is far less, and a record holds four parts."""
+"""The largest size of outputs and reasons in one event. The rest of an event is far smaller, so it fits into a
+record.
+"""
 
 ENTRY_BYTES = 64
-"""Of an entry beside its output and its reason, at most."""
+"""The largest size of an entry without its output and reason."""
 
 
 class Round(msgspec.Struct):
-    """A round that was opened. `answered_ids` are the models whose answers are recorded before the last decision."""
+    """An opened round. `answered_ids`: the models whose answers are recorded; `answered`: all are."""
 
     opened: RoundOpened
     answered_ids: list[str] = []
@@ -72,35 +75,42 @@ class OwnPredictions(msgspec.Struct):
     """What follows from the stage's own events."""
 
     rounds: dict[str, Round] = {}
-    """input_id -> its round, in the order of opening: those that are open, and those answered behind an open one."""
+    """input_id -> its round, in the order of opening: the open ones, and those that were answered after an open one."""
     first_ticks: FirstTicks = msgspec.field(default_factory=FirstTicks)
 
 
 class PredictionState(State):
-    """Own events, and where the inputs stand that `upto` does not reach yet, in the order of `inputs`."""
+    """What follows from own events, and the inputs that `upto` does not reach yet, in the order of `inputs`."""
 
     own: OwnPredictions = msgspec.field(default_factory=OwnPredictions)
     arrived: dict[str, tuple[Position, Need]] = msgspec.field(default_factory=dict)
-    """input_id -> (its position, where its decision begins)."""
+    """input_id -> (its position, the position before its decision)."""
 
     @property
     def open_rounds(self) -> dict[str, Round]:
-        """input_id -> its round, in the order of opening."""
-        return {key: one for key, one in self.own.rounds.items() if not one.answered}
+        """input_id -> its open round, in the order of opening."""
+        return {
+            input_id: opened_round
+            for input_id, opened_round in self.own.rounds.items()
+            if not opened_round.answered
+        }
 
     def is_answered(self, input_id: str) -> bool:
-        """Was this input's round answered behind one that is open still? Of what `upto` reaches nothing is known."""
+        """Whether this input's round is answered, among those after an open one. False for all that `upto` reaches."""
         the_round = self.own.rounds.get(input_id)
         return the_round is not None and the_round.answered
 
     @property
     def is_full(self) -> bool:
-        """Are so many rounds answered behind the oldest open one that no more may be opened?"""
+        """Whether so many inputs wait behind the oldest open round that no further round may open."""
         return len(self.arrived) >= ARRIVED_MAX
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """The models on the roster are about to be asked; `clock` is event time in ms, `models_seq` what `models` is at."""
+    """The models of the roster are about to be asked.
+
+    `clock`: event time in ms. `models_seq`: the last decision of `models` that the roster is made from.
+    """
 
     the_input: InputReceivedData
     roster: list[RosterEntry]
@@ -111,7 +121,7 @@ class Asked(msgspec.Struct, frozen=True):
 
 
 class AnsweredInPart(msgspec.Struct, frozen=True):
-    """These models of an open round are done with every scope."""
+    """These models of an open round have answered every scope, or failed to."""
 
     input_id: str
     answers: Answers
@@ -120,7 +130,7 @@ class AnsweredInPart(msgspec.Struct, frozen=True):
 
 
 class Answered(msgspec.Struct, frozen=True):
-    """What is left of an open round: nobody is asked any more."""
+    """The remaining answers of an open round: no model is asked any more."""
 
     input_id: str
     answers: Answers
@@ -128,10 +138,10 @@ class Answered(msgspec.Struct, frozen=True):
 
 
 class PredictionStage(Stage[PredictionState]):
-    """inputs -> predictions. `agents/predict/worker.py` asks, and tells what was asked and answered.
+    """inputs -> predictions. `agents/predict/worker.py` makes the calls, and tells this stage of them.
 
-    Rounds are opened in the order of their inputs and go on side by side, so a later one may be answered first.
-    `upto` stands before the oldest one that is open; what is answered behind it is remembered by its input's id.
+    Rounds open in the order of their inputs and run in parallel, so a later one may be answered first. `upto` is before
+    the oldest open round; the rounds after it that are answered are remembered by their input's id.
     """
 
     topic: ClassVar[str] = "predictions"
@@ -147,13 +157,15 @@ class PredictionStage(Stage[PredictionState]):
         super().__init__(PredictionState())
 
     def decide(self, state: PredictionState, told: Told) -> Draft | None:
-        """The opening of a round, a part of its answers, the rest of them. An input by itself makes nothing.
+        """Open a round, or record a part of its answers, or the rest of them. An input alone decides nothing.
 
-        Raises RuntimeError for answers to a round that is not open, or of models that are recorded already.
+        Raises RuntimeError for answers to a round that is not open, or of models whose answers are recorded already.
         """
         match told.event:
             case Asked() as asked:
-                return Draft([_opened(asked)], {}, {})  # a crash now leaves the input to the next owner
+                return Draft(
+                    [_opened(asked)], {}, {}
+                )  # without `upto`: after a crash the next owner meets this input again
             case AnsweredInPart(input_id=input_id, answers=answers, model_ids=model_ids, clock=clock):
                 the_round = state.open_rounds.get(input_id)
                 if the_round is None or not model_ids or set(model_ids) & set(the_round.answered_ids):
@@ -183,11 +195,12 @@ class PredictionStage(Stage[PredictionState]):
                 return None
 
     def fold(self, state: PredictionState, told: Told) -> None:
-        """Which rounds are open, and where the inputs stand that are not decided."""
+        """Keep the open rounds, and the inputs that are not decided."""
         rounds = state.own.rounds
         match told.event:
             case InputReceived(data=data):
-                # One that is answered is decided by the next answer, unless `upto` can stand on none before it.
+                # An input whose round is answered already is needed only if inputs before it wait: `upto` passes it
+                # together with them.
                 if state.arrived or not state.is_answered(data.input_id):
                     state.arrived[data.input_id] = (told.position, told.before)
             case RoundOpened() as opened:
@@ -202,13 +215,14 @@ class PredictionStage(Stage[PredictionState]):
                 rounds[data.input_id].answered = True
                 while state.arrived and state.is_answered(next(iter(state.arrived))):
                     del state.arrived[next(iter(state.arrived))]
-                # With none open before this one `upto` has reached it: no owner meets these inputs again. Whether it
-                # has reached those answered behind it is not to be seen from own events: they stay until the next.
-                before = takewhile(lambda key: key != data.input_id, rounds)
+                # If no round before this one is open, `upto` has reached it, and no owner meets these inputs again. Own
+                # events do not tell whether it has also reached answered rounds after this one: those stay until the
+                # next.
+                before = takewhile(lambda input_id: input_id != data.input_id, rounds)
                 reached = [*before, data.input_id]
-                if all(rounds[key].answered for key in reached):
-                    for key in reached:
-                        del rounds[key]
+                if all(rounds[input_id].answered for input_id in reached):
+                    for input_id in reached:
+                        del rounds[input_id]
             case _:
                 pass
 
@@ -232,18 +246,18 @@ def _opened(asked: Asked) -> RoundOpened:
 
 
 def _decided_by(state: PredictionState, input_id: str) -> tuple[dict[str, Position], dict[str, Need]]:
-    """(upto, need) once this round is answered: the inputs up to the oldest one that is open still."""
+    """(upto, need) after this round is answered: the inputs before the oldest one whose round is still open."""
     upto: dict[str, Position] = {}
     need: dict[str, Need] = {}
-    for key, (position, before) in state.arrived.items():
-        if key != input_id and not state.is_answered(key):
+    for arrived_id, (position, before) in state.arrived.items():
+        if arrived_id != input_id and not state.is_answered(arrived_id):
             break
         upto, need = {"inputs": position}, {"inputs": before}
     return upto, need
 
 
 def in_events(opened: RoundOpened, answers: Answers, at: int) -> Iterator[AnyEvent]:
-    """The answers as events: one a scope, or several where outputs and reasons together would fill a record."""
+    """The answers as events: one for each scope, or several if outputs and reasons would not fit into one record."""
     roster = opened.data.roster
     by_roster = _by_roster(roster)
     for scope_key in opened.data.scope_keys:
@@ -263,15 +277,15 @@ def _by_roster(roster: Sequence[RosterEntry]) -> Callable[[AnswerEntry], int]:
 
 
 def _in_size(entries: Iterable[AnswerEntry]) -> Iterator[list[AnswerEntry]]:
-    """The entries in groups of at most EVENT_BYTES of outputs and reasons, or of one. By content alone."""
+    """The entries in groups of at most EVENT_BYTES, or of a single larger entry. It depends on their content alone."""
     group: list[AnswerEntry] = []
     size = 0
     for entry in entries:
-        own = ENTRY_BYTES + memoryview(entry.output).nbytes + len(entry.reason)
-        if group and size + own > EVENT_BYTES:
+        entry_bytes = ENTRY_BYTES + memoryview(entry.output).nbytes + len(entry.reason)
+        if group and size + entry_bytes > EVENT_BYTES:
             yield group
             group, size = [], 0
         group.append(entry)
-        size += own
+        size += entry_bytes
     if group:
         yield group

@@ -1,8 +1,8 @@
-"""Our own count of a model's bad rounds, and when to report it to the orchestrator.
+"""Counts the bad rounds of each model in a row, and says when to report it to the orchestrator.
 
-Reads the answers of a round; emits `Strike`s. The client library counts as well, but a good tick sets its count
-back, so a model that fails in every predict is never reported by it. Here only a good prediction sets it back.
-The count lives as long as the worker: a restart gives a failing model some rounds more, and nothing else.
+Takes the answers of a round, returns `Strike`s. The client library counts, too, but a good tick resets its count, so it
+never reports a model that fails in every prediction. Here only a good prediction resets it. The count lives as long as
+the worker: a restart gives a failing model some more rounds, and has no other effect.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ MULTIPLE_FAILED, MULTIPLE_TIMEOUT = "MULTIPLE_FAILED", "MULTIPLE_TIMEOUT"  # the
 
 
 class Strike(msgspec.Struct, frozen=True):
-    """A model to report: the protocol's code, and the words for its owner."""
+    """A model to report: the protocol's code, and the reason as text for its owner."""
 
     model_id: str
     code: str
@@ -32,8 +32,10 @@ class Strikes:
         self._in_a_row: dict[str, int] = {}
 
     def note(self, answers: Mapping[str, Sequence[AnswerEntry]], strikes_max: int) -> list[Strike]:
-        """Count the answers of one round (all scopes of a model together); who has `strikes_max` bad rounds in a
-        row is due. 0: nobody ever is. A round missed by the node's fault counts for nothing.
+        """Count the answers of one round, all scopes of a model together. Returns the models to report.
+
+        These have `strikes_max` or more bad rounds in a row; 0 reports none. A round that was missed by the node's
+        fault is not counted.
         """
         good: set[str] = set()
         bad: dict[str, AnswerEntry] = {}
@@ -55,5 +57,5 @@ class Strikes:
         return due
 
     def reported(self, model_id: str) -> None:
-        """The orchestrator knows; counting starts anew."""
+        """The orchestrator took the report: start counting anew."""
         self._in_a_row.pop(model_id, None)

@@ -1,6 +1,8 @@
-"""The end of periods: what ScoredUntil makes of the sums, without changing them.
+"""Closes periods: makes the snapshots that follow from one ScoredUntil, without changing the state.
 
-One decision may close many periods, and the later ones build on the earlier: so the windows' past is copied first.
+Pure. Reads the state, returns events. One decision may close many periods, and each builds on those before it. So the
+past of the windows is copied first, and the copies go on from period to period. The fold makes the same steps in the
+state, from the events.
 """
 
 from __future__ import annotations
@@ -46,28 +48,31 @@ HOUR_MS = 3_600_000
 
 
 class Closing:
-    """One ScoredUntil on its way through the periods that it closes. `at` (ms) is when it became known."""
+    """The periods that one ScoredUntil closes, one after another. `at` is when it became known, in ms."""
 
     def __init__(self, state: SnapshotState, contracts: Callable[[str], CrunchContract], at: int) -> None:
         self._state, self._own, self._contracts, self._at = state, state.own, contracts, at
-        self._trails = {model_id: one.copy() for model_id, one in self._own.trails.items()}
+        self._trails = {model_id: trail.copy() for model_id, trail in self._own.trails.items()}
         self._scope_trails = {
-            model_id: {scope: one.copy() for scope, one in trails.items()}
+            model_id: {scope: trail.copy() for scope, trail in trails.items()}
             for model_id, trails in self._own.scope_trails.items()
         }
-        self._past = {model_id: one.copy() for model_id, one in self._own.past.items()}
+        self._past = {model_id: past.copy() for model_id, past in self._own.past.items()}
         self._joined, self._crunchers = dict(self._own.joined), dict(self._own.crunchers)
         self._newcomers, self._coverage = self._own.newcomers.copy(), self._own.coverage.copy()
 
     def events(self, until: int) -> Iterator[AnyEvent]:
-        """The snapshots of every period that ends at or before `until` (ms), each run of periods closed."""
+        """The snapshots of every period that ends at or before `until` (ms), and PeriodClosed for each.
+
+        Consecutive periods without a snapshot are closed by one event.
+        """
         first = min(self._state.periods, default=until)
         start = (
             self._own.closed_until
             if self._own.closed_until >= 0
             else self._own.terms.snapshot_period(first)[0]
         )
-        if start >= until:  # the first boundary seen, before any score: time begins here
+        if start >= until:  # the first ScoredUntil, before any score: the periods begin here
             yield self._period_closed(until, until, 0)
             return
         empty_from = start
@@ -82,15 +87,15 @@ class Closing:
                 self._take_period(start, end)
                 empty_from = end
             elif not self._trails and not self._past and not self._coverage.models:
-                # Nothing until the next period with scores: a run of empty periods is one event.
-                end = min([until, *(one for one in self._state.periods if one > start)])
+                # No model has scores or a past, so nothing can change before the next period with scores.
+                end = min([until, *(at for at in self._state.periods if at > start)])
             start = end
         if empty_from < until:
             yield self._period_closed(empty_from, until, 0)
 
     def _period_closed(self, from_ms: int, until_ms: int, count: int) -> PeriodClosed:
         period = self._state.periods.get(from_ms)
-        began, _ = self._own.terms.checkpoint_period(from_ms)
+        checkpoint_start, _ = self._own.terms.checkpoint_period(from_ms)
         points = Count(period.points) if period is not None else Count[int]()
         rehearsal = period is not None and any(tally.rehearsal for tally in period.tallies.values())
         return PeriodClosed(
@@ -104,13 +109,18 @@ class Closing:
                 rounds_count=points.total(),
                 newcomer_past=self._newcomer_past(from_ms, until_ms),
                 other_scoring_count=sum(
-                    one.other_scoring for at, one in self._state.periods.items() if from_ms <= at < until_ms
+                    within.other_scoring
+                    for at, within in self._state.periods.items()
+                    if from_ms <= at < until_ms
                 ),
-                asked_before=[PointCount(point, n) for point, n in sorted(points.items()) if point < began],
+                asked_before=[
+                    PointCount(point, n) for point, n in sorted(points.items()) if point < checkpoint_start
+                ],
             ),
         )
 
     def _snapshots(self, start: int, end: int) -> Iterator[SnapshotTaken]:
+        """A snapshot for each model that has scores in the period [start, end) (ms), or a past in a window's reach."""
         terms = self._own.terms.at(start)
         period = self._state.periods.get(start)
         tallies = period.tallies if period is not None else {}
@@ -123,7 +133,7 @@ class Closing:
         self._past = {model_id: past for model_id, past in self._past.items() if past}
         rounds_count = len(period.points) if period is not None else 0
         if terms.coverage is not None:
-            # As far as the periods before this one: what this one adds, each model's part and its rounds, comes below.
+            # Add the rounds of this period for all models. What each model answered of them is added below.
             self._coverage.take_period(start, rounds_count)
             self._coverage.drop_before(self._own.terms, end)
         gives_past = terms.newcomer_past != "nothing"
@@ -136,9 +146,9 @@ class Closing:
         scores = _scores_of(period)
         weights = dict(period.weights) if period is not None else {}
         summary_of = summaries(self._contracts(terms.contract_hash), scores, weights) if scores else {}
-        ordered = needs_order(terms)
-        known = tallies.keys() | self._trails.keys() | self._past.keys() | self._coverage.models.keys()
-        for model_id in sorted(known):
+        is_ordered = needs_order(terms)
+        model_ids = tallies.keys() | self._trails.keys() | self._past.keys() | self._coverage.models.keys()
+        for model_id in sorted(model_ids):
             tally = tallies.get(model_id) or Tally()
             joined = self._newcomers.joined.get(model_id, ALWAYS_HERE) if gives_past else None
             if joined is not None:
@@ -149,7 +159,7 @@ class Closing:
             if total is not None:
                 self._trails[model_id] = trail
                 trail.add(start, total[0], total[1], tally.scored, rehearsal=tally.rehearsal)
-            series = _series(period, tally, terms.value_field) if ordered and period is not None else []
+            series = _series(period, tally, terms.value_field) if is_ordered and period is not None else []
             if series:
                 past = self._past.setdefault(model_id, ModelPast())
                 past.take(self._own.terms, start, end, series, rehearsal=tally.rehearsal)
@@ -159,7 +169,7 @@ class Closing:
             if terms.coverage is not None:
                 self._coverage.take_model(model_id, start, tally.scored, tally.excused)
                 answered = self._coverage.answered(model_id, terms.coverage, end)
-            scopes = {name: ScopeSum(*one) for name, one in sorted(tally.scopes.items())}
+            scopes = {scope: ScopeSum(*total) for scope, total in sorted(tally.scopes.items())}
             yield SnapshotTaken(
                 id=f"{ids.snapshot_id(model_id, start, end)}:taken",
                 at=self._at,
@@ -168,10 +178,10 @@ class Closing:
                     model_id=model_id,
                     period_start=start,
                     period_end=end,
-                    sums={name: FieldSum(*one) for name, one in sorted(tally.sums.items())},
+                    sums={field: FieldSum(*total) for field, total in sorted(tally.sums.items())},
                     summary_units=summary.units,
                     summary_error=summary.error,
-                    windows_units={name: one.units for name, one in windows.items()},
+                    windows_units={name: number.units for name, number in windows.items()},
                     rehearsal_windows=[window.name for window in terms.windows if window.name in rehearsed],
                     scored_count=tally.scored,
                     failed_count=tally.failed,
@@ -191,7 +201,9 @@ class Closing:
                     contract_hash=terms.contract_hash,
                     series=series,
                     windows_counts={
-                        one.name: windows[one.name].scored for one in terms.windows if not one.plain
+                        window.name: windows[window.name].scored
+                        for window in terms.windows
+                        if not window.plain
                     },
                     scopes=scopes,
                     boards_units=self._boards(model_id, start, end, since, scopes, terms)
@@ -201,7 +213,9 @@ class Closing:
             )
 
     def _join(self, tallies: Mapping[str, Tally], start: int) -> None:
-        """Who has its first rounds in the period from `start` on begins with the past of a newcomer."""
+        """Give the past of a newcomer to each model whose first rounds are in the period that begins at `start`
+        (ms).
+        """
         for model_id in sorted(tallies.keys() - self._crunchers.keys()):
             self._newcomers.joined[model_id] = JoinedAt(tallies[model_id].first_point, start)
             trail, scope_trails, past = self._newcomers.beginning()
@@ -212,14 +226,14 @@ class Closing:
             )
 
     def _newcomer_past(self, from_ms: int, until_ms: int) -> NewcomerPast | None:
-        """Of a period; None of a run of empty ones too."""
+        """What a period gives to models that join after it; None for a run of empty periods."""
         period, terms = self._state.periods.get(from_ms), self._own.terms.at(from_ms)
         if terms.newcomer_past == "nothing" or period is None or period.end != until_ms:
             return None
         return past_of(period, ordered=needs_order(terms))
 
     def _take_period(self, start: int, end: int) -> None:
-        """The period is closed: who joins after it has its past."""
+        """Add a closed period to the past that newcomers get."""
         past = self._newcomer_past(start, end)
         if past is not None:
             rehearsal = any(tally.rehearsal for tally in self._state.periods[start].tallies.values())
@@ -228,30 +242,33 @@ class Closing:
     def _boards(
         self, model_id: str, start: int, end: int, since: int, scopes: dict[str, ScopeSum], terms: Terms
     ) -> dict[str, int | None]:
-        """The boards over a window, as of `end`; the scopes of the period that ends here are added to the past."""
+        """Board -> units, for boards over a window that ends at `end` (ms). Adds this period's scopes to the past."""
         trails = self._scope_trails.setdefault(model_id, {})
-        for name, one in scopes.items():
-            trails.setdefault(name, Trail()).add(start, one.sum_units, one.n, one.scored, rehearsal=False)
+        for scope, of_period in scopes.items():
+            trails.setdefault(scope, Trail()).add(
+                start, of_period.sum_units, of_period.n, of_period.scored, rehearsal=False
+            )
         hours = {window.name: window.hours for window in terms.windows}
-        found: dict[str, int | None] = {}
+        units: dict[str, int | None] = {}
         for board in terms.boards:
             if board.window:
                 from_ms = max(end - hours[board.window] * HOUR_MS, since)
-                past = {name: trail.since(from_ms) for name, trail in trails.items()}
-                found[board.name] = board_units(
-                    board, {name: ScopeSum(one.sum_units, one.n, one.scored) for name, one in past.items()}
-                )
-        return found
+                sums: dict[str, ScopeSum] = {}
+                for scope, trail in trails.items():
+                    totals = trail.since(from_ms)
+                    sums[scope] = ScopeSum(totals.sum_units, totals.n, totals.scored)
+                units[board.name] = board_units(board, sums)
+        return units
 
 
 def _scores_of(period: OpenPeriod | None) -> dict[str, list[Scored]]:
-    """The scores of every model that was scored in a period."""
+    """model_id -> its scores of a period, for each model that was scored."""
     if period is None:
         return {}
     return {
         model_id: [
-            (*period.rounds[number][:3], units_of(period.rounds[number].units, i))
-            for number, i in tally.scores
+            (*period.rounds[round_index][:3], units_of(period.rounds[round_index].units, model_index))
+            for round_index, model_index in tally.scores
         ]
         for model_id, tally in period.tallies.items()
         if tally.scores
@@ -260,30 +277,30 @@ def _scores_of(period: OpenPeriod | None) -> dict[str, list[Scored]]:
 
 def _series(period: OpenPeriod, tally: Tally, value_field: str) -> list[SeriesValue]:
     """A model's scores and charges of the period, in the order of resolvable time, input and scope."""
-    found = [
-        (period.rounds[number][:3], units, True)
-        for number, i in tally.scores
-        if (units := period.rounds[number].units[value_field][i]) is not None
+    values = [
+        (period.rounds[round_index][:3], units, True)
+        for round_index, model_index in tally.scores
+        if (units := period.rounds[round_index].units[value_field][model_index]) is not None
     ]
-    found += [(period.rounds[number][:3], units, False) for number, units in tally.charges]
-    return [SeriesValue(units, scored) for _, units, scored in sorted(found, key=itemgetter(0))]
+    values += [(period.rounds[round_index][:3], units, False) for round_index, units in tally.charges]
+    return [SeriesValue(units, scored) for _, units, scored in sorted(values, key=itemgetter(0))]
 
 
 def _windows(
     terms: Terms, end: int, since: int, trail: Trail, past: ModelPast
 ) -> tuple[dict[str, Number], set[str]]:
-    """(a model's number in each window at a period's end, the windows that a rehearsal is in)."""
+    """(window -> the model's number at a period's end, names of the windows that a rehearsal is in)."""
     rehearsed: set[str] = set()
 
     def number(window: Window) -> Number:
         if window.of_sums:
             totals = trail.since(max(end - window.hours * HOUR_MS, since))
-            found, tainted = of_sums(window, *totals[:3]), bool(totals.rehearsals)
+            value, has_rehearsal = of_sums(window, *totals[:3]), bool(totals.rehearsals)
         else:
-            found, tainted = past.number(window, end, since)
-        if tainted:
+            value, has_rehearsal = past.number(window, end, since)
+        if has_rehearsal:
             rehearsed.add(window.name)
-        return found
+        return value
 
     numbers = numbers_of_windows(terms.windows, number)
     rehearsed.update(window.name for window in terms.windows if rehearsed.intersection(window.combines))

@@ -1,6 +1,6 @@
-"""What a model's closed periods leave for windows that need values in their order: the newest values, and EWMAs.
+"""The past of a model for windows that depend on the order of values: the newest values, and EWMAs.
 
-Follows from the stage's own snapshots alone. Kept only where the terms have such a window.
+A value, folded from the stage's own snapshots. It is kept only if the terms have such a window.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ HOUR_MS = 3_600_000
 
 
 class OldValues(NamedTuple):
-    """The values of a period, whether it was a rehearsal, and its start (ms)."""
+    """The values of one period, its start (ms), and whether it was a rehearsal."""
 
     start: int
     values: list[SeriesValue]
@@ -33,7 +33,7 @@ class OldValues(NamedTuple):
 
 
 class OldRunning(NamedTuple):
-    """An EWMA, whether a rehearsal is in it, and the start (ms) of the last period that added to it."""
+    """An EWMA, the start (ms) of the last period that added a value, and whether a rehearsal is in it."""
 
     start: int
     running: Running
@@ -41,22 +41,23 @@ class OldRunning(NamedTuple):
 
 
 class ModelPast(msgspec.Struct):
-    """One model's closed periods, the oldest first."""
+    """The closed periods of one model, the oldest first, and its EWMAs."""
 
     periods: list[OldValues] = []
     ewmas: dict[str, OldRunning] = {}
+    """Window -> its EWMA."""
 
     def __bool__(self) -> bool:
         return bool(self.periods or self.ewmas)
 
     def copy(self) -> ModelPast:
-        """The same, to go on from without changing this one."""
+        """A copy that can be changed."""
         return ModelPast(list(self.periods), dict(self.ewmas))
 
     def take(
         self, told: TermsInForce, start: int, end: int, series: Sequence[SeriesValue], *, rehearsal: bool
     ) -> None:
-        """Take in the period [start, end) (ms); later than all before it."""
+        """Add the period [start, end) (ms), after all periods that were added before."""
         if not series:
             return
         since = told.comparable_since(start)
@@ -66,36 +67,39 @@ class ModelPast(msgspec.Struct):
                 continue
             old = self.ewmas.get(window.name)
             if old is not None and old.start < max(end - window.hours * HOUR_MS, since):
-                old = None
+                old = None  # no value for as long as the window is, or scored under other rules: the EWMA starts anew
             running = ewma_after(window.alpha, None if old is None else old.running, series)
             if running is not None:
-                tainted = rehearsal or (old is not None and old.rehearsal)
-                self.ewmas[window.name] = OldRunning(start, running, tainted)
+                has_rehearsal = rehearsal or (old is not None and old.rehearsal)
+                self.ewmas[window.name] = OldRunning(start, running, has_rehearsal)
         self.periods.append(OldValues(start, list(series), rehearsal))
-        most = max((one.last or 1 for one in windows if one.in_order and one.rule != "ewma"), default=0)
-        while self.periods and sum(len(one.values) for one in self.periods[1:]) >= most:
+        # Drop the oldest period while the others have enough values for the longest window.
+        most = max(
+            (window.last or 1 for window in windows if window.in_order and window.rule != "ewma"), default=0
+        )
+        while self.periods and sum(len(period.values) for period in self.periods[1:]) >= most:
             del self.periods[0]
 
     def drop_before(self, told: TermsInForce, end: int, since: int) -> None:
-        """Forget what no window of any terms reaches at a period's end (ms), nor anything before `since`."""
+        """Drop what no window of any terms reaches from `end` (ms), and everything before `since` (ms)."""
         windows = [window for _, _, terms in told.spans() for window in terms.windows if window.in_order]
-        first = max(end - max((one.hours for one in windows), default=0) * HOUR_MS, since)
-        self.periods = [one for one in self.periods if one.start >= first]
-        self.ewmas = {name: one for name, one in self.ewmas.items() if one.start >= first}
+        first = max(end - max((window.hours for window in windows), default=0) * HOUR_MS, since)
+        self.periods = [period for period in self.periods if period.start >= first]
+        self.ewmas = {name: ewma for name, ewma in self.ewmas.items() if ewma.start >= first}
 
     def number(self, window: Window, end: int, since: int) -> tuple[Number, bool]:
-        """(the number of a window that needs an order at a period's end, whether a rehearsal is in it)."""
+        """(number of a window that depends on the order, at a period's end; whether a rehearsal is in it)."""
         first = max(end - window.hours * HOUR_MS, since)
         if window.rule == "ewma":
             old = self.ewmas.get(window.name)
             if old is None or old.start < first:
                 return NO_NUMBER, False
             return of_running(window, old.running), old.rehearsal
-        within = [one for one in self.periods if one.start >= first]
-        values = [value for one in within for value in one.values]
-        return of_values(window, values), any(one.rehearsal for one in within)
+        inside = [period for period in self.periods if period.start >= first]
+        values = [value for period in inside for value in period.values]
+        return of_values(window, values), any(period.rehearsal for period in inside)
 
 
 def needs_order(terms: Terms) -> bool:
-    """Has the terms a window that needs values in their order?"""
+    """Whether the terms have a window that depends on the order of values."""
     return any(window.in_order for window in terms.windows)

@@ -1,9 +1,9 @@
-"""Snapshots: each model's period summed up, when all its scores are there.
+"""The stage of snapshots: sums up each model's period once all scores of the period are there.
 
-Driven by `scores`, emits `snapshots`. A period is [start, end) by resolvable time. ScoredUntil(T) closes
-every period that ends at or before T, in one decision. Sums are of integers, so their order does not
-matter; `summary` is the contract's own aggregate over the period's scores in the order of resolvable time,
-input and scope, called once here. Trailing windows are sums over the stage's own past snapshots.
+Driven by `scores`, emits `snapshots`. A period is [start, end) by resolvable time. ScoredUntil(T) closes every period
+that ends at or before T, in one decision (`closing.py`). Sums are of integers, so the order of the scores does not
+matter. `summary` is the contract's own aggregate of the period's scores, in the order of resolvable time, input and
+scope; it is called once. Trailing windows are sums over the stage's own past snapshots.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class SnapshotStage(Stage[SnapshotState]):
         self._contracts = contracts
 
     def decide(self, state: SnapshotState, told: Told) -> Draft | None:
-        """What ScoredUntil closes; terms."""
+        """ScoredUntil closes periods. New terms are repeated in this topic."""
         events: list[AnyEvent]
         match told.event:
             case ScoredUntil(data=data) as done if data.until > state.own.closed_until:
@@ -55,7 +55,7 @@ class SnapshotStage(Stage[SnapshotState]):
         return Draft(events, {"scores": told.position}, self.needed(state, told))
 
     def fold(self, state: SnapshotState, told: Told) -> None:
-        """Scores are added up until their period is closed; the windows reach back over closed ones."""
+        """Sum the scores of open periods. Of closed ones keep what the windows need, and drop the rest."""
         own = state.own
         match told.event:
             case RoundScored(data=data) | EnsemblesScored(data=data):
@@ -65,8 +65,7 @@ class SnapshotStage(Stage[SnapshotState]):
                 own.terms.add(configured)
             case SnapshotTaken(data=data):
                 self._begin(own, data)
-                known = own.joined.get(data.player, data.first_point)
-                own.joined[data.player] = min(data.first_point, known)
+                own.joined[data.player] = min(data.first_point, own.joined.get(data.player, data.first_point))
                 own.crunchers[data.model_id] = data.cruncher_id
                 total = data.sums.get(own.terms.at(data.period_start).value_field)
                 if total is not None:
@@ -77,10 +76,14 @@ class SnapshotStage(Stage[SnapshotState]):
                         data.scored_count,
                         rehearsal=data.rehearsal,
                     )
-                for scope, one in data.scopes.items():
-                    of_model = own.scope_trails.setdefault(data.model_id, {})
-                    of_model.setdefault(scope, Trail()).add(
-                        data.period_start, one.sum_units, one.n, one.scored, rehearsal=data.rehearsal
+                for scope, total_in_scope in data.scopes.items():
+                    trails = own.scope_trails.setdefault(data.model_id, {})
+                    trails.setdefault(scope, Trail()).add(
+                        data.period_start,
+                        total_in_scope.sum_units,
+                        total_in_scope.n,
+                        total_in_scope.scored,
+                        rehearsal=data.rehearsal,
                     )
                 if data.coverage is not None:
                     own.coverage.take_model(
@@ -103,7 +106,9 @@ class SnapshotStage(Stage[SnapshotState]):
                         data.newcomer_past,
                         rehearsal=data.rehearsal,
                     )
-                state.periods = {at: one for at, one in state.periods.items() if one.end > data.until_ms}
+                state.periods = {
+                    start: period for start, period in state.periods.items() if period.end > data.until_ms
+                }
                 longest = max(terms.hours_max for _, _, terms in own.terms.spans())
                 drop_trails(own.trails, own.closed_until - longest * HOUR_MS)
                 drop_scope_trails(own.scope_trails, own.closed_until - longest * HOUR_MS)
@@ -119,7 +124,7 @@ class SnapshotStage(Stage[SnapshotState]):
 
     @staticmethod
     def _begin(own: OwnSnapshots, data: SnapshotTakenData) -> None:
-        """The model's first snapshot: it begins with the past that newcomers have."""
+        """Give a model the past of newcomers, if this is its first snapshot."""
         if data.joined is None or own.newcomers.joined.get(data.model_id) == data.joined:
             return
         own.newcomers.joined[data.model_id] = data.joined
@@ -129,9 +134,9 @@ class SnapshotStage(Stage[SnapshotState]):
             own.past[data.model_id] = past
 
     def needed(self, state: SnapshotState, told: Told) -> dict[str, Need]:
-        """The first scores of the oldest period that stays open."""
+        """The position of the first scores of the oldest period that stays open."""
         closing_until = told.event.data.until if isinstance(told.event, ScoredUntil) else -1
-        needs = [one.before for one in state.periods.values() if one.end > closing_until]
+        needs = [period.before for period in state.periods.values() if period.end > closing_until]
         if isinstance(told.event, RoundScored) and told.event.data.resolvable_at >= state.own.closed_until:
-            needs.append(told.before)  # added up once this is decided: it may open a period
+            needs.append(told.before)  # this round is folded after it is decided, and may open a period
         return {"scores": min([*needs, told.after], key=lambda need: need.offset)}

@@ -1,6 +1,6 @@
-"""The state of the snapshot stage: each open period's sums by model, and what closed periods left behind.
+"""The state of the snapshot stage: the sums of open periods by model, and what windows need of closed ones.
 
-Plain data. Sums are of integers, so the order in which rounds come does not matter to them.
+Plain data. Sums are of integers, so they do not depend on the order in which rounds come.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ Place = tuple[int, str, str]
 
 
 class ScoredRound(NamedTuple):
-    """One scope of a round, as far as a summary needs it; in the order in which a summary is given it."""
+    """What a summary needs of one scope of a round. The first three fields are its order in the summary."""
 
     resolvable_at: int
     input_id: str
@@ -38,9 +38,10 @@ class ScoredRound(NamedTuple):
 
 
 class Fill(NamedTuple):
-    """What a round is worth to who had not joined: its index in the period, its point (ms), who was asked, the units.
+    """The value of one scope of a round for models that had not joined.
 
-    `scope` is its scope where the terms have boards, else "".
+    `number`: index of the round in the period. `point`: when it was asked, in ms. `models`: those that were asked.
+    `scope`: its scope if the terms have boards, else "".
     """
 
     number: int
@@ -51,15 +52,16 @@ class Fill(NamedTuple):
 
 
 class Tally(msgspec.Struct):
-    """One model's period while it is open. `scores` are (index of the round in the period, the model's place in it)."""
+    """The sums and counts of one model in an open period."""
 
     sums: dict[str, list[int]] = {}
     """Score field -> [sum of units, n]."""
     scopes: dict[str, list[int]] = {}
-    """Scope -> [sum of the value field in units, n, scores], where the terms have boards."""
+    """Scope -> [sum of units of the value field, number of values, how many are scores], if the terms have boards."""
     scores: list[tuple[int, int]] = []
+    """(index of the round in the period, index of the model in the round) of each score."""
     charges: list[tuple[int, int]] = []
-    """(index of the round in the period, units) of each."""
+    """(index of the round in the period, units) of each charge."""
     scored: int = 0
     failed: int = 0
     failed_node: int = 0
@@ -69,64 +71,68 @@ class Tally(msgspec.Struct):
     filled: int = 0
     no_score: int = 0
     excused: int = 0
-    """Rounds that some model could answer and that this one missed, not by its own fault."""
+    """Rounds that at least one model could answer, and that this one missed by no fault of its own."""
     first_point: int = FAR_MS
     cruncher_id: str = ""
     rehearsal: bool = False
 
-    def add(self, name: str, units: int) -> None:
-        """Add one value to a field's sum."""
-        total = self.sums.setdefault(name, [0, 0])
+    def add(self, field: str, units: int) -> None:
+        """Add a value to the sum of a field."""
+        total = self.sums.setdefault(field, [0, 0])
         total[0] += units
         total[1] += 1
 
     def add_in_scope(self, scope: str, units: int, scored: int) -> None:
-        """Add one value of a scope: a score (1), or a charge (0)."""
+        """Add a value to the sum of a scope. `scored` is 1 for a score, 0 for a charge."""
         total = self.scopes.setdefault(scope, [0, 0, 0])
         total[0] += units
         total[1] += 1
         total[2] += scored
 
-    def missed(self, one: Unscored, number: int, value_field: str, *, answerable: bool) -> None:
-        """Count a round without a score, by its index in the period. `answerable`: some model could answer it."""
-        by_node = one.fault == "node"
-        self.excused += answerable and one.fault != "model"
-        if one.fault == "nobody":
+    def missed(self, unscored: Unscored, number: int, value_field: str, *, answerable: bool) -> None:
+        """Count a round without a score, and add its charge.
+
+        `number`: index of the round in the period. `answerable`: at least one model could answer it.
+        """
+        by_node = unscored.fault == "node"
+        self.excused += answerable and unscored.fault != "model"
+        if unscored.fault == "nobody":
             self.no_score += 1
-        elif one.status == "FAILED":
+        elif unscored.status == "FAILED":
             self.failed += 1
             self.failed_node += by_node
         elif by_node:
             self.absent_node += 1
         else:
             self.absent_model += 1
-        if one.charge_units is not None:
+        if unscored.charge_units is not None:
             self.charged += 1
-            self.charges.append((number, one.charge_units))
-            self.add(value_field, one.charge_units)
+            self.charges.append((number, unscored.charge_units))
+            self.add(value_field, unscored.charge_units)
 
 
 class OpenPeriod(msgspec.Struct):
-    """A period some scores have come for. `before` is where the first of them stands."""
+    """A period for which scores have come. `before`: the position in `scores` before the first of them."""
 
     end: int
     before: Need
     tallies: dict[str, Tally] = {}
     rounds: list[ScoredRound] = []
     points: list[int] = []
-    """Of every round and scope that some model could answer."""
+    """The points (ms) of every round and scope that at least one model could answer."""
     other_scoring: int = 0
+    """How many rounds were scored under other rules, and are in no sum."""
     fills: list[Fill] = []
-    """Where newcomers have a past."""
+    """The values for newcomers, if the terms give them a past."""
     weights: list[tuple[Place, dict[str, int]]] = []
-    """What each member weighed in the ensemble that the terms' metrics compare with, by round and scope."""
+    """Place -> model -> its weight in the ensemble with which the terms' metrics compare."""
 
     def tally(self, model_id: str) -> Tally:
-        """The model's, a new one at its first round."""
-        found = self.tallies.get(model_id)
-        if found is None:
-            found = self.tallies[model_id] = Tally()
-        return found
+        """The tally of a model; a new one with its first round."""
+        tally = self.tallies.get(model_id)
+        if tally is None:
+            tally = self.tallies[model_id] = Tally()
+        return tally
 
 
 class OwnSnapshots(msgspec.Struct):
@@ -134,88 +140,97 @@ class OwnSnapshots(msgspec.Struct):
 
     terms: TermsInForce = msgspec.field(default_factory=TermsInForce)
     closed_until: int = -1
+    """The end (ms) of the last closed period."""
     trails: dict[str, Trail] = {}
+    """Model -> the sums of its closed periods."""
     scope_trails: dict[str, dict[str, Trail]] = {}
-    """Model -> scope -> its past, where the terms have boards."""
+    """Model -> scope -> the sums of its closed periods, if the terms have boards."""
     past: dict[str, ModelPast] = {}
-    """Where the terms have windows that need values in their order."""
+    """Model -> its past, if the terms have windows that depend on the order of values."""
     joined: dict[str, int] = {}
-    """Player -> the point of the first round that any of its models was asked in."""
+    """Player -> the point (ms) of the first round in which one of its models was asked."""
     crunchers: dict[str, str] = {}
+    """Model -> its cruncher, as of its last round."""
     newcomers: NewcomersPast = msgspec.field(default_factory=NewcomersPast)
-    """Where the terms give newcomers a past."""
+    """Empty unless the terms give newcomers a past."""
     coverage: CoveragePast = msgspec.field(default_factory=CoveragePast)
-    """Where the terms have a coverage."""
+    """Empty unless the terms have a coverage."""
 
 
 class SnapshotState(State):
-    """Own events, and the periods that are open, by their start."""
+    """What follows from own events, and the open periods."""
 
     own: OwnSnapshots = msgspec.field(default_factory=OwnSnapshots)
     periods: dict[int, OpenPeriod] = msgspec.field(default_factory=dict)
+    """Start of the period (ms) -> its sums."""
 
 
 def tally_round(state: SnapshotState, data: RoundScoredData, before: Need) -> None:
-    """Add one scope of a round to its period: of its models, or of its ensembles. Those make no round of their own."""
+    """Add the scores of one scope of a round to its period: those of its models, or those of its ensembles.
+
+    Ensembles are scored in the same round as the models, so they do not count as a round of their own.
+    """
     terms = state.own.terms
     start, end = terms.snapshot_period(data.resolvable_at)
     period = state.periods.get(start)
     if period is None:
         period = state.periods[start] = OpenPeriod(end, before)
-    virtual = isinstance(data, EnsemblesScoredData)
+    is_ensembles = isinstance(data, EnsemblesScoredData)
     if not terms.adds_up(data.contract_hash, start):
-        period.other_scoring += not virtual
+        period.other_scoring += not is_ensembles
         return
-    # Where nobody could answer (no ground truth, a restart of the node) nobody took part and nobody missed it.
-    answerable = not virtual and (
-        len(data.unscored) < len(data.models) or any(one.fault == "model" for one in data.unscored)
+    # If nobody could answer (no ground truth, a restart of the node), nobody took part, and nobody missed the round.
+    answerable = not is_ensembles and (
+        len(data.unscored) < len(data.models) or any(entry.fault == "model" for entry in data.unscored)
     )
     if answerable:
         period.points.append(data.point)
     number = len(period.rounds)
     period.rounds.append(ScoredRound(data.resolvable_at, data.input_id, data.scope_key, data.units))
     tallies = [period.tally(model_id) for model_id in data.models]
-    whose = data.crunchers or [""] * len(tallies)
-    unscored = {one.model for one in data.unscored}
+    crunchers = data.crunchers or [""] * len(tallies)
+    unscored_indices = {entry.model for entry in data.unscored}
     rehearsal, point = data.rehearsal, data.point
-    # The hot loops: one pass for the models, then one for each score field.
-    for i, (tally, cruncher_id) in enumerate(zip(tallies, whose, strict=True)):
+    # These loops run for every score of the node: one pass over the models, then one for each score field.
+    for i, (tally, cruncher_id) in enumerate(zip(tallies, crunchers, strict=True)):
         tally.cruncher_id = cruncher_id
         if rehearsal:
             tally.rehearsal = True
         tally.first_point = min(tally.first_point, point)
-        if i not in unscored:
+        if i not in unscored_indices:
             tally.scored += 1
             tally.scores.append((number, i))
-    for name, column in data.units.items():
+    for field, column in data.units.items():
         for tally, units in zip(tallies, column, strict=True):
             if units is not None:
-                tally.add(name, units)
-    held = terms.at(start)
-    scope = scope_name(data.subject, data.scope_key) if held.boards else ""
-    if held.newcomer_past != "nothing" and not virtual:
-        column = data.units.get(held.value_field, [])
-        value = newcomers_value([units for units in column if units is not None], held)
+                tally.add(field, units)
+    terms_then = terms.at(start)
+    scope = scope_name(data.subject, data.scope_key) if terms_then.boards else ""
+    if terms_then.newcomer_past != "nothing" and not is_ensembles:
+        column = data.units.get(terms_then.value_field, [])
+        value = newcomers_value([units for units in column if units is not None], terms_then)
         if value is not None:
             period.fills.append(Fill(number, data.point, data.models, value, scope))
     if isinstance(data, EnsemblesScoredData):
-        period.weights += metric_weights(data, held).items()
-    for one in data.unscored:
-        tallies[one.model].missed(one, number, held.value_field, answerable=answerable)
+        period.weights += metric_weights(data, terms_then).items()
+    for entry in data.unscored:
+        tallies[entry.model].missed(entry, number, terms_then.value_field, answerable=answerable)
     if scope:
-        for tally, units in zip(tallies, data.units.get(held.value_field, ()), strict=False):
+        for tally, units in zip(tallies, data.units.get(terms_then.value_field, ()), strict=False):
             if units is not None:
                 tally.add_in_scope(scope, units, 1)
-        for one in data.unscored:
-            if one.charge_units is not None:
-                tallies[one.model].add_in_scope(scope, one.charge_units, 0)
+        for entry in data.unscored:
+            if entry.charge_units is not None:
+                tallies[entry.model].add_in_scope(scope, entry.charge_units, 0)
 
 
 def metric_weights(data: EnsemblesScoredData, terms: Terms) -> dict[Place, dict[str, int]]:
-    """What each member weighs in the ensemble that the metrics of the terms compare with, where it has weights."""
-    wanted = next((ensemble_id(one.name) for one in terms.ensembles if one.weighs_metrics), "")
-    if wanted not in data.models:
+    """Place -> member -> its weight in the ensemble with which the terms' metrics compare; empty without weights."""
+    compared_id = next(
+        (ensemble_id(ensemble.name) for ensemble in terms.ensembles if ensemble.weighs_metrics), ""
+    )
+    if compared_id not in data.models:
         return {}
-    column = data.weights[data.models.index(wanted)]
+    column = data.weights[data.models.index(compared_id)]
     members = {model_id: units for model_id, units in zip(data.answered, column, strict=False) if units}
     return {(data.resolvable_at, data.input_id, data.scope_key): members} if members else {}

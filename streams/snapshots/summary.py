@@ -1,7 +1,7 @@
-"""What one period says about each model beyond its sums: the contract's own aggregate, and its metrics.
+"""Computes the summary of each model's period: the contract's own aggregate, and its metrics.
 
-The stage computes it when it closes a period, and the audit computes it again by these same functions.
-numpy is loaded by the first contract that has metrics; a node without them never pays for it.
+Pure. The stage calls it when it closes a period, and the audit calls the same functions again. numpy is imported by the
+first contract that has metrics, because it takes memory that a node without metrics does not need.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ if TYPE_CHECKING:
 Scored = tuple[int, str, str, Mapping[str, int]]
 """(resolvable_at ms, input_id, scope_key, score field -> units)"""
 Weights = Mapping[tuple[int, str, str], Mapping[str, int]]
-"""(resolvable_at ms, input_id, scope_key) -> model -> what it weighs in the ensemble that metrics compare with."""
+"""(resolvable_at ms, input_id, scope_key) -> model -> its weight in the ensemble with which metrics compare."""
 
 
 class Summary(NamedTuple):
-    """One model's summary in units by name; `error` says why something is missing, empty where nothing is."""
+    """One model's summary: name -> units. `error` says why something is missing; "" if nothing is."""
 
     units: dict[str, int]
     error: str
@@ -40,26 +40,26 @@ NO_SCORES = Summary({}, "")
 def summaries(
     contract: CrunchContract, scores: Mapping[str, Sequence[Scored]], weights: Weights | None = None
 ) -> dict[str, Summary]:
-    """Every model's summary over its scores of one period, in whatever order they come.
+    """model_id -> its summary over its scores of one period. The order of the scores does not matter.
 
-    An ensemble is measured by itself, so that none of them is among the models that another is compared with.
+    Each ensemble is measured alone, so that no model is compared with an ensemble.
 
-    What the author's functions raise, or give that is no finite number, is left out and named; it stops nothing, and
-    the period's sums do not depend on it.
+    If a function of the author raises, or returns a number that is not finite, that number is missing and `error` says
+    why. The period is closed all the same, because its sums do not depend on it.
     """
     in_order = {model_id: sorted(column, key=_place) for model_id, column in scores.items() if column}
     models = {model_id: column for model_id, column in in_order.items() if not is_ensemble(model_id)}
     measured = _metrics(contract, models, weights or {})
     for model_id in in_order.keys() - models.keys():
         measured |= _metrics(contract, {model_id: in_order[model_id]}, {})
-    found: dict[str, Summary] = {}
+    summary_of: dict[str, Summary] = {}
     for model_id, column in in_order.items():
         own, metrics = _aggregate(contract, column), measured.get(model_id, NO_SCORES)
         twice = sorted(own.units.keys() & metrics.units.keys())
         clash = as_reason(f"aggregate_snapshot and a metric both give {twice}") if twice else ""
         units = dict(sorted((own.units | metrics.units).items()))
-        found[model_id] = Summary(units, "; ".join(filter(None, (own.error, metrics.error, clash))))
-    return found
+        summary_of[model_id] = Summary(units, "; ".join(filter(None, (own.error, metrics.error, clash))))
+    return summary_of
 
 
 def _place(scored: Scored) -> tuple[int, str, str]:
@@ -72,7 +72,8 @@ def _aggregate(contract: CrunchContract, scores: Sequence[Scored]) -> Summary:
     decimals = contract.score_decimals
     try:
         results = [
-            as_result({name: to_float(units, decimals) for name, units in one[3].items()}) for one in scores
+            as_result({field: to_float(units, decimals) for field, units in scored[3].items()})
+            for scored in scores
         ]
         numbers = numbers_of(contract.aggregate_snapshot(results))
         return Summary({name: to_units(value, decimals) for name, value in sorted(numbers.items())}, "")
@@ -83,14 +84,14 @@ def _aggregate(contract: CrunchContract, scores: Sequence[Scored]) -> Summary:
 def _metrics(
     contract: CrunchContract, scores: Mapping[str, Sequence[Scored]], weights: Weights
 ) -> dict[str, Summary]:
-    """Every model's metrics, without those that are undefined."""
+    """model_id -> its metrics, without those that are undefined."""
     metrics = contract.aggregation.metrics
     if metrics is None or not scores:
         return {}
     from coordinator.streams.snapshots.metrics import functions_of  # noqa: PLC0415
 
     series = _series(contract, metrics, scores, weights)
-    found: dict[str, Summary] = {}
+    metrics_of: dict[str, Summary] = {}
     for i, model_id in enumerate(series.model_ids):
         units: dict[str, int] = {}
         errors: list[str] = []
@@ -101,20 +102,20 @@ def _metrics(
                     units[name] = to_units(value, contract.score_decimals)
             except AUTHORS_ERRORS as error:
                 errors.append(f"metric {name}: {type(error).__name__}: {error}")
-        found[model_id] = Summary(units, as_reason("; ".join(errors)) if errors else "")
-    return found
+        metrics_of[model_id] = Summary(units, as_reason("; ".join(errors)) if errors else "")
+    return metrics_of
 
 
 def _series(
     contract: CrunchContract, metrics: Metrics, scores: Mapping[str, Sequence[Scored]], weights: Weights
 ) -> PeriodSeries:
-    """The scores as columns: models by id, rounds by resolvable time, input and scope."""
+    """The scores as arrays: columns are models by id, rows are rounds by resolvable time, input and scope."""
     import numpy as np  # noqa: PLC0415
 
     from coordinator.streams.snapshots.metrics import PeriodSeries  # noqa: PLC0415
 
     model_ids = sorted(scores)
-    places = sorted({_place(one) for column in scores.values() for one in column})
+    places = sorted({_place(scored) for column in scores.values() for scored in column})
     row_of = {place: row for row, place in enumerate(places)}
     signals = np.full((len(places), len(model_ids)), np.nan)
     values = np.full_like(signals, np.nan)

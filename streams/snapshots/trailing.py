@@ -1,7 +1,7 @@
-"""Trailing windows over one model's past periods, each a difference of two running totals.
+"""Trailing windows over the past periods of one model: each is the difference of two running totals.
 
-Integers, so that the difference is exact. A window costs the same however many periods are in it: summed anew at each
-close, a full week of hours made the ten thousandth hour dearer than the first.
+The totals are integers, so the difference is exact. A window takes the same time however many periods are in it; to
+sum a week of hours anew at the end of each hour was too slow.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import msgspec
 
 
 class Totals(NamedTuple):
-    """Sums over periods: of the value field in units and its n, of scores, and how many were rehearsals."""
+    """Sums over periods: units of the value field, number of values, number of scores, number of rehearsals."""
 
     sum_units: int = 0
     n: int = 0
@@ -23,18 +23,18 @@ class Totals(NamedTuple):
 
 
 class Trail(msgspec.Struct):
-    """One model's periods in the order of their start (ms), as long as a window may reach back."""
+    """The periods of one model in the order of their start (ms), as far back as a window may reach."""
 
     starts: list[int] = []
     totals: list[Totals] = []
     before: Totals = Totals()
-    """Of the periods that are forgotten: what the running totals begin with."""
+    """The totals of the dropped periods, with which the running totals begin."""
 
     def __bool__(self) -> bool:
         return bool(self.starts)
 
     def add(self, start: int, sum_units: int, n: int, scored: int, *, rehearsal: bool) -> None:
-        """The next period; later than all before it."""
+        """Add a period that begins after all others."""
         last = self.totals[-1] if self.totals else self.before
         self.starts.append(start)
         self.totals.append(
@@ -50,7 +50,7 @@ class Trail(msgspec.Struct):
         return Totals(last[0] - before[0], last[1] - before[1], last[2] - before[2], last[3] - before[3])
 
     def start_of_newest(self, n: int) -> int:
-        """Where (ms) the fewest newest periods begin whose n sum up to this many (1 or more); if none do, all begin."""
+        """The start (ms) of the fewest newest periods whose `n` sum to at least this (1 or more); of all if none do."""
         if not self.totals:
             return 0
         enough = self.totals[-1].n - n
@@ -58,19 +58,19 @@ class Trail(msgspec.Struct):
         return self.starts[first]
 
     def drop_before(self, from_ms: int) -> None:
-        """Forget the periods that start before `from_ms`."""
+        """Drop the periods that start before `from_ms`."""
         first = bisect_left(self.starts, from_ms)
         if first:
             self.before = self.totals[first - 1]
             del self.starts[:first], self.totals[:first]
 
     def copy(self) -> Trail:
-        """The same periods, to go on from without changing this one."""
+        """A copy that can be changed."""
         return Trail(self.starts.copy(), self.totals.copy(), self.before)
 
 
 def drop_scope_trails(trails: dict[str, dict[str, Trail]], from_ms: int) -> None:
-    """Of every model, as `drop_trails`."""
+    """`drop_trails` for every model."""
     for model_id in list(trails):
         drop_trails(trails[model_id], from_ms)
         if not trails[model_id]:
@@ -78,7 +78,7 @@ def drop_scope_trails(trails: dict[str, dict[str, Trail]], from_ms: int) -> None
 
 
 def drop_trails(trails: dict[str, Trail], from_ms: int) -> None:
-    """Forget the periods that start before `from_ms`, and what has none left."""
+    """Drop the periods that start before `from_ms`, and the trails that have no other."""
     for name in list(trails):
         trails[name].drop_before(from_ms)
         if not trails[name]:
