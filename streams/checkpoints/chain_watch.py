@@ -1,15 +1,17 @@
-"""What a look at the chain means for our checkpoints: commands for the checkpoint stage, and concerns for people.
+"""Compares our checkpoints with the chain: returns commands for the checkpoint stage, and concerns for people.
 
-Pure: checkpoints as they stand here, what the chain says of their transactions, what it has for the crunch. The stage
-decides each command by the state that it meets, so a look at old state does no harm.
+Pure. Takes our checkpoints, the status of their transactions on the chain, and what the chain has for the crunch. The
+stage decides each command by the state that it meets, so a comparison with an old state does no harm.
 
-The rules, in order of what they protect:
-- A transaction is failed only when the chain says so finally. One that the chain does not know stays SUBMITTED:
-  not knowing is no proof, and offering again what was sent may pay twice.
-- Before a checkpoint is offered again, all that was done for its crunch is looked at. Another settlement of it takes
-  the failed one's place in the same decision; a transaction that may be one holds it where it is.
-- A settlement that is on the chain while its checkpoint is PENDING here (its confirm was lost) is confirmed.
-- A state is only claimed when it was seen: CLAIMABLE and PAID come from the checkpoint on chain.
+The rules, the most important first:
+
+- A transaction has failed only if the chain finally says so. One that the chain does not know stays SUBMITTED: that is
+no
+  proof of failure, and if a checkpoint is offered again after its transaction was sent, it may be paid twice.
+- Before a checkpoint is offered again, everything that was done for its crunch is checked. Another settlement of it
+  replaces the failed one in the same decision. A transaction that may be one keeps it from being offered.
+- If the chain has a settlement of a checkpoint that is PENDING here (its confirm was lost), it is confirmed.
+- CLAIMABLE and PAID are recorded only when they were seen of the checkpoint on chain.
 """
 
 from __future__ import annotations
@@ -37,7 +39,7 @@ ADVANCED = (ChainState.CLAIMABLE, ChainState.PAID)
 
 
 class Watched(msgspec.Struct, frozen=True, kw_only=True):
-    """A checkpoint as it stands here."""
+    """A checkpoint of ours: its status, and the transaction that pays it."""
 
     checkpoint_id: str
     status: str
@@ -45,7 +47,7 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
-    """A command to be: `kind` is confirm, advance or fail."""
+    """A command that should be sent. `kind`: confirm, advance or fail."""
 
     kind: str
     checkpoint_id: str
@@ -55,7 +57,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     replaced_by: str = ""
 
     def command(self, at: int) -> Event:
-        """The command; the same wish has the same id whoever has it, and how often."""
+        """The command. Its id is made of the wish alone, so that a wish that is sent twice has one effect."""
         the_id = content_id(
             "chain", self.kind, self.checkpoint_id, self.tx_hash, self.status, self.replaced_by
         )
@@ -77,7 +79,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Concern(msgspec.Struct, frozen=True, kw_only=True):
-    """What a person must look at. `name` is stable for the same kind of trouble."""
+    """Something that a person must check. `name` is the same for the same kind of trouble."""
 
     name: str
     checkpoint_id: str
@@ -85,7 +87,7 @@ class Concern(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Look(msgspec.Struct, frozen=True):
-    """What came of one look."""
+    """The result of one comparison."""
 
     wishes: list[Wish]
     concerns: list[Concern]
@@ -99,98 +101,106 @@ def judge(
     *,
     finalized_is_claimable: bool = False,
 ) -> Look:
-    """Commands and concerns.
+    """Compare each checkpoint with the chain.
 
-    `watched`: checkpoints that are not PAID. `known_hashes`: every transaction hash of any checkpoint here, PAID ones
-    too. `statuses`: of the watched ones' hashes. `on_chain`: read after `statuses`, all that was done for the crunch
-    since the oldest watched checkpoint was opened. `finalized_is_claimable` is the operator's word that a final
-    transaction makes the prizes claimable.
+    `watched`: the checkpoints that are not PAID. `known_hashes`: the transaction hashes of all our checkpoints, also
+    PAID ones. `statuses`: transaction hash -> status, for those of `watched`. `on_chain`: everything that was done for
+    the crunch since the oldest watched checkpoint was opened, read after `statuses`. `finalized_is_claimable`: the
+    operator declares that prizes are claimable once the transaction is final.
     """
-    live = [one for one in on_chain if one.state is not ChainState.FAILED]
-    # Ours by no hash, and not known to be another checkpoint's: any of these may be a settlement without a confirm.
-    strangers = sorted(
-        one.tx_hash for one in live if not one.checkpoint_id and one.tx_hash not in known_hashes
+    live = [done for done in on_chain if done.state is not ChainState.FAILED]
+    # Transactions that we do not know, and that name no checkpoint: each may be a settlement whose confirm was lost.
+    unknown_hashes = sorted(
+        done.tx_hash for done in live if not done.checkpoint_id and done.tx_hash not in known_hashes
     )
     look = Look([], [])
-    for one in watched:
+    for checkpoint in watched:
         settlements = sorted(
-            (done for done in live if done.checkpoint_id == one.checkpoint_id),
+            (done for done in live if done.checkpoint_id == checkpoint.checkpoint_id),
             key=lambda done: (done.at_ms if done.at_ms is not None else -1, done.tx_hash),
         )
         if len(settlements) > 1:
             hashes = ", ".join(done.tx_hash for done in settlements)
-            _say(look, "settled_twice", one, f"the chain holds {len(settlements)} settlements: {hashes}")
-        if one.status == "WITHHELD" and settlements:
-            what = f"it is withheld here, but {settlements[0].tx_hash} settles it on chain"
-            _say(look, "withheld_but_settled", one, what)
-        elif one.status == "PENDING":
-            _pending(look, one, settlements, strangers)
-        elif one.status == "SUBMITTED":
-            status = statuses.get(one.tx_hash, _UNKNOWN)
-            _submitted(look, one, status, settlements, strangers, finalized_is_claimable)
-        elif one.status == "CLAIMABLE":
-            _claimable(look, one, statuses.get(one.tx_hash, _UNKNOWN), settlements)
+            text = f"the chain holds {len(settlements)} settlements: {hashes}"
+            _add_concern(look, "settled_twice", checkpoint, text)
+        if checkpoint.status == "WITHHELD" and settlements:
+            text = f"it is withheld here, but {settlements[0].tx_hash} settles it on chain"
+            _add_concern(look, "withheld_but_settled", checkpoint, text)
+        elif checkpoint.status == "PENDING":
+            _pending(look, checkpoint, settlements, unknown_hashes)
+        elif checkpoint.status == "SUBMITTED":
+            status = statuses.get(checkpoint.tx_hash, _UNKNOWN)
+            _submitted(look, checkpoint, status, settlements, unknown_hashes, finalized_is_claimable)
+        elif checkpoint.status == "CLAIMABLE":
+            _claimable(look, checkpoint, statuses.get(checkpoint.tx_hash, _UNKNOWN), settlements)
     return look
 
 
-def _say(look: Look, name: str, one: Watched, text: str) -> None:
-    look.concerns.append(Concern(name=name, checkpoint_id=one.checkpoint_id, text=text))
+def _add_concern(look: Look, name: str, checkpoint: Watched, text: str) -> None:
+    look.concerns.append(Concern(name=name, checkpoint_id=checkpoint.checkpoint_id, text=text))
 
 
-def _pending(look: Look, one: Watched, settlements: list[ChainCheckpoint], strangers: list[str]) -> None:
+def _pending(
+    look: Look, checkpoint: Watched, settlements: list[ChainCheckpoint], unknown_hashes: list[str]
+) -> None:
     if settlements:
         look.wishes.append(
-            Wish(kind="confirm", checkpoint_id=one.checkpoint_id, tx_hash=settlements[0].tx_hash)
+            Wish(kind="confirm", checkpoint_id=checkpoint.checkpoint_id, tx_hash=settlements[0].tx_hash)
         )
-    elif strangers:
-        what = (
-            f"{_few(strangers)} on the crunch may settle it, with its confirm lost: look before you settle it"
-        )
-        _say(look, "maybe_settled", one, what)
+    elif unknown_hashes:
+        text = f"{_few(unknown_hashes)} on the crunch may settle it, with its confirm lost: look before you settle it"
+        _add_concern(look, "maybe_settled", checkpoint, text)
 
 
 def _submitted(
     look: Look,
-    one: Watched,
+    checkpoint: Watched,
     status: TxStatus,
     settlements: list[ChainCheckpoint],
-    strangers: list[str],
+    unknown_hashes: list[str],
     finalized_is_claimable: bool,  # noqa: FBT001 - the caller's own option passed on
 ) -> None:
     if status.state is TxState.FAILED:
-        others = [done.tx_hash for done in settlements if done.tx_hash != one.tx_hash]
-        if not others and strangers:
-            what = f"{one.tx_hash} failed, but {_few(strangers)} may settle it: not offered again until that is clear"
-            _say(look, "maybe_settled", one, what)
+        others = [done.tx_hash for done in settlements if done.tx_hash != checkpoint.tx_hash]
+        if not others and unknown_hashes:
+            text = (
+                f"{checkpoint.tx_hash} failed, but {_few(unknown_hashes)} may settle it: "
+                "not offered again until that is clear"
+            )
+            _add_concern(look, "maybe_settled", checkpoint, text)
             return
         look.wishes.append(
             Wish(
                 kind="fail",
-                checkpoint_id=one.checkpoint_id,
-                tx_hash=one.tx_hash,
+                checkpoint_id=checkpoint.checkpoint_id,
+                tx_hash=checkpoint.tx_hash,
                 reason=as_reason(f"the chain finally failed it: {status.error or 'no reason given'}", 500),
                 replaced_by=others[0] if others else "",
             )
         )
         return
-    if _seen_as(one, settlements, ADVANCED) or (finalized_is_claimable and status.state is TxState.FINALIZED):
-        look.wishes.append(_advance(one, "CLAIMABLE"))
+    if _seen_as(checkpoint, settlements, ADVANCED) or (
+        finalized_is_claimable and status.state is TxState.FINALIZED
+    ):
+        look.wishes.append(_advance(checkpoint, "CLAIMABLE"))
 
 
-def _claimable(look: Look, one: Watched, status: TxStatus, settlements: list[ChainCheckpoint]) -> None:
+def _claimable(look: Look, checkpoint: Watched, status: TxStatus, settlements: list[ChainCheckpoint]) -> None:
     if status.state is TxState.FAILED:
-        what = f"CLAIMABLE here, but the chain finally failed {one.tx_hash}: {status.error}"
-        _say(look, "claimable_but_failed", one, what)
-    elif _seen_as(one, settlements, (ChainState.PAID,)):
-        look.wishes.append(_advance(one, "PAID"))
+        text = f"CLAIMABLE here, but the chain finally failed {checkpoint.tx_hash}: {status.error}"
+        _add_concern(look, "claimable_but_failed", checkpoint, text)
+    elif _seen_as(checkpoint, settlements, (ChainState.PAID,)):
+        look.wishes.append(_advance(checkpoint, "PAID"))
 
 
-def _advance(one: Watched, status: str) -> Wish:
-    return Wish(kind="advance", checkpoint_id=one.checkpoint_id, status=status, tx_hash=one.tx_hash)
+def _advance(checkpoint: Watched, status: str) -> Wish:
+    return Wish(
+        kind="advance", checkpoint_id=checkpoint.checkpoint_id, status=status, tx_hash=checkpoint.tx_hash
+    )
 
 
-def _seen_as(one: Watched, settlements: list[ChainCheckpoint], states: tuple[ChainState, ...]) -> bool:
-    return any(done.tx_hash == one.tx_hash and done.state in states for done in settlements)
+def _seen_as(checkpoint: Watched, settlements: list[ChainCheckpoint], states: tuple[ChainState, ...]) -> bool:
+    return any(done.tx_hash == checkpoint.tx_hash and done.state in states for done in settlements)
 
 
 def _few(hashes: list[str]) -> str:

@@ -1,7 +1,8 @@
-"""What forbids offering a checkpoint for payment: rules stricter than all that is known of the chain.
+"""Makes the emission of a ranking, and checks whether a checkpoint may be offered for payment.
 
-A checkpoint that breaks one is opened WITHHELD with all its reasons, and never listed as PENDING. `emission_faults` are
-the rules of the shares; here are those of the ranking that the shares point into, and of the period. Pure.
+Pure. A checkpoint that breaks a rule is opened WITHHELD with all reasons, and never listed as PENDING. The rules are
+stricter than all that is known of the chain. `emission_faults` has the rules for the shares; here are those for the
+ranking, into which the shares point, and for the period.
 """
 
 from __future__ import annotations
@@ -31,7 +32,9 @@ NOBODYS = (
 
 
 class Built(msgspec.Struct, frozen=True):
-    """What a contract makes of a ranking; `fault` says why there is no emission, where the author's code raised."""
+    """The emission and payout that a contract makes of a ranking. `fault`: why there is none, if the author's code
+    raised.
+    """
 
     emission: dict[str, Any]
     payout: PayoutData | None = None
@@ -42,7 +45,7 @@ def build_emission(
     contract: CrunchContract, ranked: Sequence[RankedEntry], score_decimals: int, period_end: int
 ) -> Built:
     """The contract's emission for a ranking of a period that ends at `period_end` (ms)."""
-    entries = [_entry(one, score_decimals, period_end) for one in ranked]
+    entries = [_entry(ranked_entry, score_decimals, period_end) for ranked_entry in ranked]
     try:
         return Built(*emission_for(contract, entries, contract.crunch_pubkey))
     except AUTHORS_ERRORS as error:  # the checkpoint is withheld with its reason
@@ -54,36 +57,36 @@ def build_emission(
 def emission_for(
     contract: CrunchContract, entries: Sequence[dict[str, Any]], crunch_pubkey: str | None
 ) -> tuple[dict[str, Any], PayoutData | None]:
-    """(the emission as JSON, the payout of a contract that pays by rules), for entries as `Payout` describes them.
+    """(the emission as JSON, the payout if the contract pays by rules), for entries as `Payout` describes them.
 
-    Raises what the author's functions raise, and pydantic's ValidationError for what is no emission.
+    Raises what the author's functions raise, and pydantic's ValidationError for a result that is no emission.
     """
-    payout, who = contract.payout, (crunch_pubkey, contract.compute_provider, contract.data_provider)
+    payout, addresses = contract.payout, (crunch_pubkey, contract.compute_provider, contract.data_provider)
     if payout is None:
-        built, paid = contract.build_emission(entries, *who), None
+        built, paid = contract.build_emission(entries, *addresses), None
     else:
         pools = pools_paid(payout, entries, contract.aggregation.ranking_direction.value)
         shares, paid = on_chain(payout, pools, entries)
-        built = emission_of(shares, *who)
+        built = emission_of(shares, *addresses)
     return EmissionCheckpoint.model_validate(plain(built)).model_dump(mode="json"), paid
 
 
-def _entry(one: RankedEntry, score_decimals: int, period_end: int) -> dict[str, Any]:
+def _entry(entry: RankedEntry, score_decimals: int, period_end: int) -> dict[str, Any]:
     """As `Payout` describes it, and every number of `keys` under its own name too."""
     unit = 10**score_decimals
-    keys = {name: units / unit for name, units in one.result_summary_units.items()}
+    keys = {name: units / unit for name, units in entry.result_summary_units.items()}
     return keys | {
-        "model_id": one.model_id,
-        "player": one.cruncher_id or one.model_id,
-        "rank": one.rank,
-        "key": one.key_units / unit,
+        "model_id": entry.model_id,
+        "player": entry.cruncher_id or entry.model_id,
+        "rank": entry.rank,
+        "key": entry.key_units / unit,
         "keys": keys,
-        "counts": dict(one.counts),
-        "prediction_count": one.prediction_count,
-        "failed_count": one.failed_count,
-        "absent_count": one.absent_count,
-        "rounds_count": one.rounds_count,
-        "hours_here": (period_end - one.first_point) / HOUR_MS,
+        "counts": dict(entry.counts),
+        "prediction_count": entry.prediction_count,
+        "failed_count": entry.failed_count,
+        "absent_count": entry.absent_count,
+        "rounds_count": entry.rounds_count,
+        "hours_here": (period_end - entry.first_point) / HOUR_MS,
     }
 
 
@@ -110,7 +113,7 @@ def offer_faults(data: CheckpointData, previous_end: int, at: int) -> list[str]:
 
 
 def retained_frac64(data: CheckpointData) -> tuple[int, str]:
-    """(what the emission lacks of 1,000,000,000 by the contract's rules, why that forbids offering it or "")."""
+    """(how much the shares are below 1,000,000,000 by the contract's rules; why that forbids offering them, or "")."""
     payout = data.payout
     if payout is None or not payout.retained_frac64 or payout.retained_is in ("shared_out", "taken"):
         return 0, ""
@@ -123,7 +126,7 @@ def retained_frac64(data: CheckpointData) -> tuple[int, str]:
 
 
 def ranking_faults(ranking: Sequence[RankedEntry]) -> list[str]:
-    """What is wrong with a ranking: `cruncher_index` is a position in it, and `model_id` is whom the chain pays."""
+    """What is wrong with a ranking. A share names its model by `cruncher_index`, a position in this ranking."""
     faults: list[str] = []
     ids = [entry.model_id for entry in ranking]
     if not ranking:
@@ -131,13 +134,13 @@ def ranking_faults(ranking: Sequence[RankedEntry]) -> list[str]:
     if not all(ids):
         faults.append("a ranked model has no id")
     if len(set(ids)) != len(ids):
-        twice = sorted({one for one in ids if ids.count(one) > 1})
+        twice = sorted({model_id for model_id in ids if ids.count(model_id) > 1})
         faults.append(f"ranked more than once: {_named(twice)}")
-    if ensembles := [one for one in ids if is_ensemble(one)]:
+    if ensembles := [model_id for model_id in ids if is_ensemble(model_id)]:
         faults.append(f"an ensemble is no participant: {_named(ensembles)}")
     if silent := [entry.model_id for entry in ranking if entry.prediction_count <= 0]:
         faults.append(f"ranked without a score in the period: {_named(silent)}")
-    # Competition ranks: a rank is the place of the first of those that are tied (1, 1, 3).
+    # Competition ranks: tied models have the place of the first of them (1, 1, 3).
     place = 0
     for i, entry in enumerate(ranking, start=1):
         tied = i > 1 and entry.rank == ranking[i - 2].rank
@@ -149,7 +152,7 @@ def ranking_faults(ranking: Sequence[RankedEntry]) -> list[str]:
 
 
 def period_faults(start: int, end: int, previous_end: int, at: int) -> list[str]:
-    """What is wrong with a period [start, end): periods follow each other, and are over before they are paid."""
+    """What is wrong with a period [start, end) in ms: periods do not overlap, and end before they are paid."""
     faults: list[str] = []
     if not 0 <= start < end:
         faults.append(f"the period from {start} to {end} ms is none")
@@ -164,4 +167,4 @@ def period_faults(start: int, end: int, previous_end: int, at: int) -> list[str]
 
 def _named(ids: Sequence[str]) -> str:
     more = f" and {len(ids) - NAMED_MAX} more" if len(ids) > NAMED_MAX else ""
-    return ", ".join(one[:80] for one in ids[:NAMED_MAX]) + more
+    return ", ".join(model_id[:80] for model_id in ids[:NAMED_MAX]) + more

@@ -1,7 +1,7 @@
-"""One ranking for the board and for the payment.
+"""Ranks models by their keys, for the leaderboard as well as for the payment. Pure.
 
-Keys are integers (units), so equal means equal. A model without a key (nothing scored in the window or
-the period) is unranked: it stands last and is never paid. Silence never wins.
+Keys are integers (units), so a tie is exact. A model without a key, because nothing of it was scored, has no rank: it
+is listed last and never paid. Silence never wins.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Iterable
 def rank(
     keys: Iterable[tuple[str, int | None]], direction: str
 ) -> tuple[list[tuple[int, str, int]], list[str]]:
-    """[(rank, model_id, key)] in order, and the unranked model ids in order.
+    """([(rank, model_id, key)] in order, model ids without a rank in order).
 
-    `rank` is the competition rank (1, 1, 3); equal rank means tied; the order among tied ones is that of
-    model_id. `direction` is `desc` (more is better) or `asc`, anything else a ValueError.
+    Ranks are competition ranks (1, 1, 3): tied models have the same rank, and are in the order of their ids.
+    `direction`: `desc` if more is better, or `asc`. Raises ValueError for any other.
     """
     if direction not in ("asc", "desc"):
         message = f"ranking direction {direction!r} is neither asc nor desc"
@@ -29,8 +29,8 @@ def rank(
         else:
             ranked.append((sign * key, model_id))
     ranked.sort()
-    out: list[tuple[int, str, int]] = []
-    for place, (signed, model_id) in enumerate(ranked, start=1):
-        tied = bool(out) and out[-1][2] == sign * signed
-        out.append((out[-1][0] if tied else place, model_id, sign * signed))
-    return out, sorted(unranked)
+    with_ranks: list[tuple[int, str, int]] = []
+    for place, (signed_key, model_id) in enumerate(ranked, start=1):
+        is_tied = bool(with_ranks) and with_ranks[-1][2] == sign * signed_key
+        with_ranks.append((with_ranks[-1][0] if is_tied else place, model_id, sign * signed_key))
+    return with_ranks, sorted(unranked)

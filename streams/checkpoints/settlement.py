@@ -1,8 +1,8 @@
-"""A checkpoint's way from offered to PAID: what each command does in each state.
+"""The settlement of checkpoints, from offered to PAID: what each command does in each status.
 
-Own events move statuses by the lifecycle's table. A command is decided by the state that it meets: one whose effect is
-done already gets no event (repeating is safe), one that is not legal gets CommandRefused with its reason and the HTTP
-status that says whose fault it is. Pure; `checkpoint.py` drives it.
+Pure; `stage.py` calls it. Own events change statuses by the table of the lifecycle. A command is decided by the state
+that it meets. If its effect is done already, it makes no event, so repeating a command is safe. If it is not legal, it
+makes CommandRefused with the reason, and the HTTP status that says whose fault it is.
 """
 
 from __future__ import annotations
@@ -57,21 +57,22 @@ COMMANDS = frozenset(
         "WithholdCheckpoint",
     }
 )
-"""The kinds of commands that are decided here."""
+"""The kinds of the commands that are decided here."""
 Rebuild = Callable[[CheckpointData], tuple[CheckpointData, list[str]]]
-"""The checkpoint computed anew, and what forbids offering it."""
+"""A withheld checkpoint -> (the checkpoint judged again, what still forbids offering it)."""
 
 
 class Settlements(msgspec.Struct):
-    """Every checkpoint so far, by id, and what commands make of it. A value."""
+    """All checkpoints, and the decisions on commands about them. A value."""
 
     states: dict[str, CheckpointState] = {}
+    """checkpoint_id -> its state."""
     built_until: int = -1
-    """Where the newest checkpoint's period ends, in ms; -1 before the first."""
+    """The end (ms) of the newest checkpoint's period; -1 before the first."""
     corrections: Corrections = msgspec.field(default_factory=Corrections)
 
     def evolve(self, event: AnyEvent) -> None:
-        """Fold an own event. Raises IllegalTransitionError for a move that the lifecycle's table does not have."""
+        """Fold an own event. Raises IllegalTransitionError if the lifecycle does not allow it."""
         match event:
             case CheckpointOpened(data=data):
                 self._move(data, event)
@@ -112,8 +113,10 @@ class Settlements(msgspec.Struct):
     def decide(
         self, event: AnyEvent, rebuild: Rebuild, *, settle_rehearsals: bool = False
     ) -> Iterator[AnyEvent]:
-        """What a command about an existing checkpoint makes; `rebuild` computes a withheld one anew. Replayed time is
-        settled only with `settle_rehearsals`.
+        """The events that a command makes. Changes nothing.
+
+        `rebuild` judges a withheld checkpoint again. A checkpoint of replayed time is settled only with
+        `settle_rehearsals`.
         """
         match event:
             case WithholdCheckpoint(data=data):
@@ -149,7 +152,10 @@ class Settlements(msgspec.Struct):
             yield self._refused(event, checkpoint_id, str(error), state.status, 409)
 
     def _bind(self, event: BindPayees, state: CheckpointState) -> Iterator[AnyEvent]:
-        """Who is paid is bound once, while the checkpoint is offered; another wallet needs the operator's own word."""
+        """Bind wallets to models, while the checkpoint is offered.
+
+        Each model is bound once; only `replaces`, which is the operator's own decision, changes a wallet.
+        """
         data, the_id = event.data, event.data.checkpoint_id
         too_late = "who is paid is bound while a checkpoint is offered, and not after"
         if state.data is None:
@@ -157,7 +163,10 @@ class Settlements(msgspec.Struct):
             return
         payable = {entry.model_id for entry in state.data.ranking}
         payable.update(*(credit.prizes for credit in state.data.credits))
-        wrong = next((f"{one} is not in its ranking" for one in data.payees if one not in payable), None)
+        wrong = next(
+            (f"{model_id} is not in its ranking" for model_id in data.payees if model_id not in payable),
+            None,
+        )
         for model_id, wallet in data.payees.items():
             if (fault := wallet_fault(wallet)) is not None:
                 wrong = wrong or f"the wallet of {model_id} {fault}"
@@ -183,9 +192,10 @@ class Settlements(msgspec.Struct):
     def _confirm(
         self, event: ConfirmCheckpoint, state: CheckpointState, *, settle_rehearsals: bool
     ) -> Iterator[AnyEvent]:
+        """Record the transaction that was sent for a checkpoint: PENDING becomes SUBMITTED."""
         tx_hash, the_id = event.data.tx_hash, event.data.checkpoint_id
         if state.tx_hash == tx_hash != "":
-            return
+            return  # recorded already
         if (wrong := self._unusable(tx_hash, the_id)) is not None:
             yield self._refused(event, the_id, wrong[0], state.status, wrong[1])
             return
@@ -197,7 +207,11 @@ class Settlements(msgspec.Struct):
         yield self._submitted(event, the_id, tx_hash)
 
     def _unusable(self, tx_hash: str, the_id: str) -> tuple[str, int] | None:
-        """Why this hash can pay nothing new, and whose fault that is."""
+        """(why this hash cannot be the payment of this checkpoint, HTTP status), or None if it can.
+
+        A transaction pays one checkpoint, and one that the chain finally failed pays none: else a payment could be
+        claimed that never happens.
+        """
         if not is_tx_hash(tx_hash):
             return "tx_hash is not base58 of 64 bytes", 422
         for other_id, other in self.states.items():
@@ -213,8 +227,11 @@ class Settlements(msgspec.Struct):
         )
 
     def _advance(self, event: AdvanceCheckpoint, state: CheckpointState) -> Iterator[AnyEvent]:
+        """Record what was seen on the chain: SUBMITTED becomes CLAIMABLE, CLAIMABLE becomes PAID."""
         the_id, wanted, seen = event.data.checkpoint_id, event.data.status, event.data.tx_hash
-        if state.tx_hash and seen != state.tx_hash:
+        if (
+            state.tx_hash and seen != state.tx_hash
+        ):  # seen of another transaction: it says nothing about this one
             what = f"that was seen of transaction {seen[:90] or 'none'}, but {state.tx_hash} pays this checkpoint now"
             yield self._refused(event, the_id, what, state.status, 409)
             return
@@ -236,7 +253,7 @@ class Settlements(msgspec.Struct):
             yield self._refused(event, the_id, f"unknown status {wanted[:40]!r}", state.status, 422)
 
     def _withhold_late(self, event: WithholdCheckpoint, at: int) -> Iterator[AnyEvent]:
-        """The checkpoint of that time is built: done if it is withheld, else too late, and that must be said."""
+        """A withhold for a checkpoint that is built already: done if it is WITHHELD, refused as too late otherwise."""
         for the_id, state in self.states.items():
             if state.period_start <= at < state.period_end:
                 if state.status != "WITHHELD":
@@ -248,9 +265,10 @@ class Settlements(msgspec.Struct):
     def _release(
         self, event: ReleaseCheckpoint, state: CheckpointState, rebuild: Rebuild
     ) -> Iterator[AnyEvent]:
+        """Offer a withheld checkpoint, if nothing forbids that any more."""
         the_id = event.data.checkpoint_id
         if state.status == "PENDING" and state.withheld_reason:
-            return
+            return  # released already
         if state.status != "WITHHELD" or state.data is None:
             yield self._refused(event, the_id, "only a withheld checkpoint is released", state.status, 409)
             return
@@ -262,9 +280,10 @@ class Settlements(msgspec.Struct):
         yield CheckpointOpened(id=f"{the_id}:released", at=event.at, data=data)
 
     def _correct(self, event: CorrectCheckpoint, state: CheckpointState) -> Iterator[AnyEvent]:
+        """Record what a checkpoint that was offered or paid should have paid."""
         data = event.data
         if self.corrections.states(data):
-            return
+            return  # recorded already
         if state.status == "WITHHELD":
             what = "it is withheld, so nothing was promised yet: release it, and correct what it then offers"
             yield self._refused(event, data.checkpoint_id, what, state.status, 409)
@@ -272,17 +291,21 @@ class Settlements(msgspec.Struct):
             yield self._refused(event, data.checkpoint_id, fault, state.status, 422)
         else:
             the_id = correction_id(data.checkpoint_id, data.total_prize, data.models)
-            told = msgspec.structs.asdict(data)
+            fields = msgspec.structs.asdict(data)
             yield CheckpointCorrected(
                 id=f"{the_id}:{event.id}",
                 at=event.at,
-                data=CheckpointCorrectedData(**told, correction_id=the_id, command_id=event.id),
+                data=CheckpointCorrectedData(**fields, correction_id=the_id, command_id=event.id),
             )
 
     def _fail(self, event: FailCheckpointSubmission, state: CheckpointState) -> Iterator[AnyEvent]:
+        """Record that the chain finally failed the transaction: SUBMITTED becomes PENDING, and may be paid again.
+
+        If another transaction took its place (`replaced_by`), it is SUBMITTED with that one in the same decision.
+        """
         the_id, tx_hash = event.data.checkpoint_id, event.data.tx_hash
         if tx_hash in state.refused_hashes:
-            return
+            return  # recorded already
         if tx_hash != state.tx_hash:
             yield self._refused(event, the_id, "this transaction was never recorded here", state.status, 409)
             return
@@ -304,7 +327,9 @@ class Settlements(msgspec.Struct):
                 checkpoint_id=the_id, tx_hash=tx_hash, reason=event.data.reason, command_id=event.id
             ),
         )
-        if replaced_by:  # in the same decision: no reader sees it offered while the other one is under way
+        if (
+            replaced_by
+        ):  # in the same decision, so that nobody pays it while the other transaction is under way
             yield self._submitted(event, the_id, replaced_by)
 
     def _refused(

@@ -1,14 +1,15 @@
-"""Checkpoints: once per interval the ranking becomes an emission, and then goes its way to PAID.
+"""The stage of checkpoints: makes a payment from the ranking of each period, and follows it until it is PAID.
 
-Driven by `snapshots` and `commands`, emits `checkpoints`. PeriodClosed closes a checkpoint period; its
-snapshots are ranked by the contract's `checkpoint_key` and turned into an emission, which is validated
-before it is offered: one that fails is opened WITHHELD with its reason. A period without a ranked model has none. The
-id is a hash of crunch and period, so a period has one checkpoint by construction. One that is offered also carries what
+Driven by `snapshots` and `commands`, emits `checkpoints`. When PeriodClosed ends a checkpoint period, the models are
+ranked by the contract's `checkpoint_key`, and the ranking becomes an emission. The emission is validated before it is
+offered: if it fails, the checkpoint opens WITHHELD with the reason. A period without a ranked model has no checkpoint.
+The id is a hash of crunch and period, so a period cannot have two. A checkpoint that is offered also carries what
 earlier ones still owe (`corrections.py`).
 
-A command is decided by the state that it meets. One whose effect is done already gets an empty decision
-(repeating is safe); one that is not legal gets CommandRefused with its reason. Statuses are own memory;
-only the running period's snapshots, and commands to withhold that wait for a checkpoint, are `need`.
+A command is decided by the state that it meets (`settlement.py`). If its effect is done already, the decision is
+empty, so repeating a command is safe. If it is not legal, the decision is CommandRefused with the reason. Statuses
+follow from own events. `need` reaches back only to the snapshots of the running period, and to commands that wait to
+withhold a checkpoint.
 """
 
 from __future__ import annotations
@@ -43,25 +44,27 @@ from coordinator.streams.log.stage import Draft, Stage, State, Told
 from coordinator.streams.topology import BY_TOPIC
 
 OTHERS_COMMANDS = frozenset(BY_TOPIC["commands"].events) - COMMANDS
-"""Other stages decide these; here they are passed over."""
+"""The commands that other stages decide. This one skips them."""
 
 
 class OwnCheckpoints(msgspec.Struct):
-    """What follows from the stage's own events: terms, statuses, up to which command the last checkpoint was built."""
+    """What follows from the stage's own events."""
 
     terms: TermsInForce = msgspec.field(default_factory=TermsInForce)
     settlements: Settlements = msgspec.field(default_factory=Settlements)
+    """The checkpoints with their statuses."""
     built_commands: int = -1
+    """The offset of the last command that was decided before the newest checkpoint was built."""
 
 
 class CheckpointsState(State):
-    """Own events, the periods that are running, and the commands to withhold that wait for their checkpoint."""
+    """What follows from own events, the running periods, and the commands that wait to withhold a checkpoint."""
 
     own: OwnCheckpoints = msgspec.field(default_factory=OwnCheckpoints)
     totals: dict[int, PeriodTotals] = msgspec.field(default_factory=dict)
-    """By the period's start, in ms."""
+    """Start of the period (ms) -> its totals."""
     withholds: dict[int, WithholdCheckpoint] = msgspec.field(default_factory=dict)
-    """By the command's offset."""
+    """Offset of the command -> the command."""
 
 
 class CheckpointStage(Stage[CheckpointsState]):
@@ -91,18 +94,18 @@ class CheckpointStage(Stage[CheckpointsState]):
 
     @property
     def settlements(self) -> Settlements:
-        """Every checkpoint as it stands."""
+        """Every checkpoint with its status."""
         return self.state.own.settlements
 
     def decide(self, state: CheckpointsState, told: Told) -> Draft | None:
-        """The checkpoints of a period that ended, what a command makes, terms."""
+        """PeriodClosed builds checkpoints, a command changes one. New terms are repeated in this topic."""
         events: list[AnyEvent]
         match told.event:
             case CrunchConfigured() as configured:
                 events = [configured]
             case PeriodClosed(data=data) as closed:
                 events = list(self._build(state, closed))
-                # Said aloud also where nobody could be ranked: else it looks like a stage that stands still.
+                # The end of a checkpoint period is decided even if nobody is ranked, so that the stage shows progress.
                 if not events and not state.own.terms.ends_checkpoint_period(data.from_ms, data.until_ms):
                     return None
             case command if told.topic == "commands":
@@ -112,7 +115,7 @@ class CheckpointStage(Stage[CheckpointsState]):
         return Draft(events, {told.topic: told.position}, self.needed(state, told))
 
     def fold(self, state: CheckpointsState, told: Told) -> None:
-        """Own events make the statuses; snapshots are kept for their period, a withholding until it is used up."""
+        """Own events change statuses. Snapshots are kept until their period is built, a withhold until it is used."""
         own = state.own
         match told.event:
             case CrunchConfigured() as configured:
@@ -125,11 +128,14 @@ class CheckpointStage(Stage[CheckpointsState]):
             case PeriodClosed(data=data):
                 for totals in state.totals.values():
                     totals.closed(data)
-                state.totals = {start: one for start, one in state.totals.items() if one.end > data.until_ms}
+                state.totals = {
+                    start: totals for start, totals in state.totals.items() if totals.end > data.until_ms
+                }
                 if own.built_commands >= 0:
-                    waiting = state.withholds.items()
                     state.withholds = {
-                        offset: one for offset, one in waiting if not _used_up(own, offset, one)
+                        offset: command
+                        for offset, command in state.withholds.items()
+                        if not _used_up(own, offset, command)
                     }
             case WithholdCheckpoint() as command:
                 if not _used_up(own, told.position[0], command):
@@ -137,22 +143,26 @@ class CheckpointStage(Stage[CheckpointsState]):
             case event if told.topic == self.topic:
                 built_until = own.settlements.built_until
                 own.settlements.evolve(event)
-                if own.settlements.built_until > built_until:  # a period's close moves no command
+                if (
+                    own.settlements.built_until > built_until
+                ):  # by a PeriodClosed, whose decision moves no command
                     own.built_commands = state.upto["commands"][0]
             case _:
                 pass
 
     def needed(self, state: CheckpointsState, told: Told) -> dict[str, Need]:
-        """The first snapshot of a running period; the first command to withhold that waits for its checkpoint."""
+        """The position of the first snapshot of a running period, or of the first command that waits to withhold."""
         if told.topic == "snapshots":
             closing = told.event.data.until_ms if isinstance(told.event, PeriodClosed) else -1
-            running = [one.before for one in state.totals.values() if one.end > closing]
-            return {"snapshots": min([*running, told.before], key=lambda one: one.offset)}
+            running = [totals.before for totals in state.totals.values() if totals.end > closing]
+            return {"snapshots": min([*running, told.before], key=lambda need: need.offset)}
         return {"commands": Need(min([*state.withholds, told.position[0]]))}
 
     # --- building ----------------------------------------------------------------------------------
 
     def _build(self, state: CheckpointsState, event: PeriodClosed) -> Iterator[AnyEvent]:
+        """The checkpoints of all periods that end with this event, in order of their periods."""
+        # A withhold without a time applies to the next checkpoint that is built, and only to that one.
         withholds = dict(state.withholds)
         settlements, carried = state.own.settlements, set[str]()
         built_until = settlements.built_until
@@ -176,18 +186,20 @@ class CheckpointStage(Stage[CheckpointsState]):
                     )
                 else:
                     owed = settlements.corrections.owed(rehearsal=data.rehearsal)
-                    carries = [one for one in owed if one.checkpoint_id not in carried]
-                    carried.update(one.checkpoint_id for one in carries)
-                    data = msgspec.structs.replace(data, credits=carries)
+                    # This decision may open several checkpoints: only the first of them carries a credit.
+                    credits = [credit for credit in owed if credit.checkpoint_id not in carried]
+                    carried.update(credit.checkpoint_id for credit in credits)
+                    data = msgspec.structs.replace(data, credits=credits)
                     yield CheckpointOpened(id=f"{data.checkpoint_id}:opened", at=event.at, data=data)
 
     def _checkpoint(
         self, in_force: TermsInForce, totals: PeriodTotals, previous_end: int, at: int
     ) -> tuple[CheckpointData | None, list[str]]:
+        """(the checkpoint of a period, what forbids offering it); (None, []) if the period has none."""
         terms = in_force.at(totals.start)
         ranked, unranked = ranked_entries(totals, terms)
-        over = terms.calendar is not None and totals.start >= terms.calendar.ends_at
-        if not ranked or over:
+        is_over = terms.calendar is not None and totals.start >= terms.calendar.ends_at
+        if not ranked or is_over:
             return None, []
         contract = self._contracts(terms.contract_hash)
         built = build_emission(contract, ranked, terms.score_decimals, totals.end)
@@ -214,11 +226,11 @@ class CheckpointStage(Stage[CheckpointsState]):
         return data, [unpaid, *faults] if unpaid else faults
 
     def _rebuilt(self, terms: TermsInForce, before: CheckpointData) -> tuple[CheckpointData, list[str]]:
-        """A withheld checkpoint computed anew: judged again, and where its emission may not be offered, made again by
-        the newest contract.
+        """(a withheld checkpoint, judged again; what still forbids offering it).
 
-        A right emission stays as its period's contract made it: a later one must not change what was promised, and an
-        old contract need not be at hand. The ranking stays: it follows from the scores, which do not change.
+        An emission that may be offered stays as the contract of its period made it: a later contract must not change
+        what was promised. One that may not be offered is made again by the newest contract. The ranking stays in any
+        case, because it follows from the scores, which do not change.
         """
         if unpaid := unpaid_reason(terms.at(before.period_start).calendar, before.period_start):
             return before, [unpaid]
@@ -245,6 +257,6 @@ class CheckpointStage(Stage[CheckpointsState]):
 
 
 def _used_up(own: OwnCheckpoints, offset: int, command: WithholdCheckpoint) -> bool:
-    """Has the checkpoint that a command withholds been built?"""
+    """Whether the checkpoint to which a withhold applies has been built."""
     at = command.data.period_at
     return own.settlements.built_until > at if at is not None else offset <= own.built_commands

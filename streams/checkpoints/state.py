@@ -1,4 +1,4 @@
-"""One checkpoint as its own events tell it: what is offered, where it stands, which transactions it has seen."""
+"""The state of one checkpoint, folded from its events: what is offered, its status, and its transactions."""
 
 from __future__ import annotations
 
@@ -9,18 +9,20 @@ from coordinator.streams.log import lifecycle
 
 
 class CheckpointState(msgspec.Struct):
-    """`tx_hash` is the transaction under way or done; the ones in `refused_hashes` finally failed."""
+    """`tx_hash`: the transaction that pays it, under way or done. `refused_hashes`: those that the chain finally
+    failed.
+    """
 
     period_start: int
     period_end: int
     data: CheckpointData | None
-    """None once it is PAID: nothing is decided by its ranking and its emission any more, and there are more of these
-    every period.
+    """Its ranking and emission; None once it is PAID, because nothing is decided by them any more, and every period
+    adds one.
     """
     rehearsal: bool = False
     status: str = lifecycle.NONE
     tx_hash: str = ""
     payees: dict[str, str] = {}
-    """model_id -> wallet, as bound since it was offered; empty once it is PAID."""
+    """model_id -> wallet, as bound while it was offered; empty once it is PAID."""
     refused_hashes: dict[str, None] = {}
     withheld_reason: str = ""

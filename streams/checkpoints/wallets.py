@@ -1,13 +1,13 @@
-"""The operator's file of wallets: who is paid where, when the orchestrator does not say so or says it wrongly.
+"""Reads the operator's file of wallets: where models are paid, if the orchestrator does not say so, or says it wrongly.
 
-    # one line for each model; lines that begin with # and empty lines are passed over
+    # one line for each model; lines that begin with # and empty lines are skipped
     model_id,wallet
     17,So11111111111111111111111111111111111111112
 
-UTF-8 CSV with exactly this heading. A model stands in it once; several models may share a wallet. A wallet is a Solana
-public key that somebody can hold: base58 of 32 bytes, no address of the chain itself. Spreadsheets rewrite ids: what
-looks like it (`17.0`, `1.7E+01`, letters that nobody sees, `017` beside `17`) is refused. What stands here wins
-over the wallet that the `models` topic tells. Pure: text in, a mapping or every fault with its line out.
+UTF-8 CSV with exactly this heading. Each model has one line; several models may share a wallet. A wallet is a Solana
+public key that somebody can hold: base58 of 32 bytes, and no address of the chain itself. Spreadsheets rewrite ids, so
+ids that look rewritten are refused (`17.0`, `1.7E+01`, invisible letters, `017` beside `17`). The file has precedence
+over the wallet of the `models` topic. Pure: takes the bytes, returns a mapping, or every fault with its line.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _REWRITTEN = re.compile(r"[+-]?(\d+\.0*|\d+(\.\d+)?[eE][+-]?\d+|\d{1,3}(,\d{3})+
 
 
 def parse_wallets(content: bytes) -> tuple[dict[str, str], list[str]]:
-    """(model_id -> wallet, faults). With any fault the mapping must not be used: a payment would go astray."""
+    """(model_id -> wallet, faults). With any fault the mapping is empty: a wrong line would pay somebody else."""
     if len(content) > BYTES_MAX:
         return {}, [f"{len(content)} bytes; at most {BYTES_MAX}"]
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         return {}, [f"is not UTF-8 ({error})"]
-    found: dict[str, str] = {}
+    wallets: dict[str, str] = {}
     lines: dict[str, tuple[int, str]] = {}
     faults: list[str] = []
     headed = False
@@ -60,14 +60,14 @@ def parse_wallets(content: bytes) -> tuple[dict[str, str], list[str]]:
             other = "" if before[1] == cells[0] else f" as {before[1]}"
             faults.append(f"line {number}: model {cells[0]} stands on line {before[0]} already{other}")
         else:
-            found[cells[0]], lines[_plain(cells[0])] = cells[1], (number, cells[0])
+            wallets[cells[0]], lines[_plain(cells[0])] = cells[1], (number, cells[0])
     if not headed:
         faults.append(f"holds no line; the first must be {','.join(HEADING)}")
-    return ({}, faults) if faults else (found, [])
+    return ({}, faults) if faults else (wallets, [])
 
 
 def _plain(model_id: str) -> str:
-    """The id without what people and spreadsheets write differently: `017` and `17` are one line too many."""
+    """The id in the form in which two spellings of the same id are equal, as `017` and `17`."""
     plain = unicodedata.normalize("NFKC", model_id).casefold()
     return plain.lstrip("0") or "0" if plain.isdecimal() else plain
 
