@@ -154,8 +154,8 @@ class PeriodTotals(msgspec.Struct):
         """
         early = sorted(chain.from_iterable(self.asked_before.values()), key=attrgetter("point"))
         points = [asked.point for asked in early]
+        # By index in `points`: how many pairs were asked before that point.
         count_before = list(accumulate((asked.n for asked in early), initial=0))
-        """By index in `points`: how many were asked before that point."""
         all_rounds = sum(self.rounds.values())
         excused_max = int(Decimal(repr(excuse_max)) * all_rounds)
         asked_of: dict[str, int] = {}

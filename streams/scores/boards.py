@@ -1,4 +1,6 @@
-"""A model's number on a board: the weighted mean of its scopes' means or of its scores, rounded once. Pure."""
+"""Computes a model's number on a board: the weighted mean of its scopes' means, or of its scores. Pure; rounded
+once.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +12,16 @@ from coordinator.streams.scores.units import weighted_mean_units
 
 
 def scope_name(subject: str, scope_key: str) -> str:
-    """What a scope is called in sums by scope."""
+    """The name of a scope in sums by scope."""
     return f"{subject}/{scope_key}"
 
 
 def board_units(board: BoardTerms, sums: Mapping[str, ScopeSum]) -> int | None:
-    """The number in units, None for a model without one.
+    """A model's number on a board, in units; None if it has none.
 
-    A scope's mean has its charges in it, and may be of charges alone: who is silent in one scope does not lose it. Who
-    has no score in any scope has no number: silence would rank above a loss.
+    The mean of a scope includes its charges, and may be of charges alone: a model that is silent in one scope still
+    has a number for it. A model without a score in any scope has no number on the board: else silence would rank above
+    a loss.
     """
     if not board_count(board, sums):
         return None

@@ -1,4 +1,4 @@
-"""What a missing answer costs by the declared policy. Pure."""
+"""Computes the charge for a missing answer by the contract's policy, and the value of a round for newcomers. Pure."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ WORST_PERCENTILE = 10
 
 
 def charge_of(values: Sequence[int], terms: Terms) -> int | None:
-    """The charge in units for whoever is missing by its model's fault; None where there is none.
+    """The charge in units for a model that did not answer by its own fault; None if the policy charges nothing.
 
-    `values` are the round's scores in units, in any order. `zero` and `constant` cost a score of that size; `worst` the
-    round's worst score, `percentile` that percentile (nearest rank, from the worse end; `worst_percentile`: the 10th),
-    nothing when nobody scored. `scored` is not asked here: the contract gave each its own.
+    `values`: the scores of the round in units, in any order. The policies `zero` and `constant` charge a fixed score;
+    `worst` the worst score of the round; `percentile` that percentile of the scores (nearest rank, from the worse end;
+    `worst_percentile`: the 10th). The last three charge nothing if no model has a score. With the policy `scored` the
+    contract's own function gave each model its charge, so this function is not called.
     """
     match terms.absence_policy:
         case "zero":
@@ -35,8 +36,10 @@ def charge_of(values: Sequence[int], terms: Terms) -> int | None:
 
 
 def newcomers_value(values: Sequence[int], terms: Terms) -> int | None:
-    """What a round is worth to a model that had not joined: its worst score, or the median (of two in the middle their
-    mean, half-even); None where nobody scored.
+    """The value of a round for a model that had not joined: the worst score, or the median; None if no model has a
+    score.
+
+    With an even number of scores, the median is the mean of the two in the middle, rounded half to even.
     """
     if not values:
         return None

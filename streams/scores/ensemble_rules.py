@@ -1,7 +1,7 @@
-"""Who is in an ensemble, what each weighs, and what their answers make together.
+"""The rules of ensembles: which models are members, their weights, and the combined answer.
 
-Pure. Members are in the order of their ids, and sums go in that order: the order of answers never matters, and the same
-comes out wherever it is computed again.
+Pure. Members are in the order of their ids, and sums are added in that order. So the order of the answers does not
+matter, and every machine gets the same result.
 """
 
 from __future__ import annotations
@@ -14,46 +14,51 @@ from coordinator.streams.contract.ensembles import Ensemble, Member, MinScore, T
 from coordinator.streams.log.finite import is_number
 
 WEIGHT_ONE = 10**9
-"""A recorded weight is a whole number of these parts."""
+"""A recorded weight is an integer: the weight times this number."""
 NO_MEMBER = "it has no member"
-"""How the reason begins."""
+"""The start of the reason, if an ensemble has no member."""
 
 
 class NoMemberError(ValueError):
-    """Nobody is in the ensemble in this round; `str()` says why."""
+    """The ensemble has no member in this round; `str()` says why."""
 
 
 def members_of(ensemble: Ensemble, present: Sequence[Member], direction: str) -> list[Member]:
-    """The members of a round among those `present`, in the order of ids. `direction` is `desc`: more is better.
+    """The members among the models that answered (`present`), in the order of their ids.
 
-    Raises whatever a filter of the contract's own raises.
+    `direction`: `desc` if a higher score is better, or `asc`. Raises what a filter of the contract's author raises.
     """
     sign = -1 if direction == "desc" else 1
     chosen = list(present)
     match ensemble.filter:
         case TopN(n=n):
-            known = [(sign * one.mean_score, one.model_id) for one in present if one.mean_score is not None]
-            top = {model_id for _, model_id in sorted(known)[:n]}
-            chosen = [one for one in present if one.model_id in top]
+            scored = [
+                (sign * member.mean_score, member.model_id)
+                for member in present
+                if member.mean_score is not None
+            ]
+            top = {model_id for _, model_id in sorted(scored)[:n]}
+            chosen = [member for member in present if member.model_id in top]
         case MinScore(value=value):
             chosen = [
-                one for one in present if one.mean_score is not None and sign * one.mean_score <= sign * value
+                member
+                for member in present
+                if member.mean_score is not None and sign * member.mean_score <= sign * value
             ]
         case None:
             pass
-        case own:
-            chosen = [one for one in present if own(one)]
+        case of_author:
+            chosen = [member for member in present if of_author(member)]
     if ensemble.weights == "inverse_variance":
-        return [one for one in chosen if one.mean_squared_error is not None]
+        return [member for member in chosen if member.mean_squared_error is not None]
     return chosen
 
 
 def weights_of(ensemble: Ensemble, members: Sequence[Member], error_min: float) -> list[int]:
-    """Each member's weight in parts of `WEIGHT_ONE`, together about one whole. `error_min` is the least error that a
-    record tells from none.
+    """Each member's weight times `WEIGHT_ONE`, as an integer. Together they are about `WEIGHT_ONE`.
 
-    Raises NoMemberError without members, ValueError for what are no weights, and whatever a function of the contract's
-    own raises.
+    `error_min`: the smallest error above 0 that can be recorded. Raises NoMemberError without members, ValueError for
+    weights that are not finite, negative or all 0, and what a function of the contract's author raises.
     """
     if not members:
         raise NoMemberError(
@@ -65,65 +70,72 @@ def weights_of(ensemble: Ensemble, members: Sequence[Member], error_min: float) 
     elif ensemble.weights == "inverse_variance":
         weights = inverse_variance(members, error_min)
     else:
-        weights = [float(one) for one in ensemble.weights(members)]
+        weights = [float(weight) for weight in ensemble.weights(members)]
     if len(weights) != len(members):
         raise ValueError(f"weights: {len(weights)} for {len(members)} members")
-    if not all(math.isfinite(one) and one >= 0 for one in weights) or not any(weights):
+    if not all(math.isfinite(weight) and weight >= 0 for weight in weights) or not any(weights):
         raise ValueError("weights: finite numbers of 0 or more, not all of them 0")
     largest = max(weights)
-    whole = math.fsum(one / largest for one in weights)  # a sum of huge ones would be infinite
-    return [round(one / largest / whole * WEIGHT_ONE) for one in weights]
+    # Divide by the largest first: the sum of huge weights would be infinite.
+    weight_sum = math.fsum(weight / largest for weight in weights)
+    return [round(weight / largest / weight_sum * WEIGHT_ONE) for weight in weights]
 
 
 def equal(members: Sequence[Member]) -> list[float]:
-    """All alike."""
+    """The same weight for every member."""
     return [1.0] * len(members)
 
 
 def inverse_variance(members: Sequence[Member], error_min: float) -> list[float]:
-    """1 / mean squared error, which is the variance of an error without bias. Source: Bates and Granger 1969, "The
-    combination of forecasts". Who makes no error weighs as who makes one of `error_min`.
+    """1 / mean squared error of each member, at most that of an error of `error_min`.
+
+    The mean squared error is the variance of an error without bias. Source: Bates and Granger 1969, "The combination of
+    forecasts".
     """
-    return [1.0 / max(one.mean_squared_error or 0.0, error_min**2) for one in members]
+    return [1.0 / max(member.mean_squared_error or 0.0, error_min**2) for member in members]
 
 
 def weighted_mean(values: Sequence[Any], shares: Sequence[float], path: str = "") -> Any:
-    """The weighted mean of JSON values of one form, number by number; `shares` sum to 1.
+    """The weighted mean of JSON values of the same shape, number by number. `shares` sum to 1.
 
-    What is no number must be the same in all. Raises ValueError that says where it is not. The sum goes in the order
-    of the values, so that it is the same wherever it is computed.
+    Anything that is no number must be equal in all values; otherwise raises ValueError, which names the place. The
+    numbers are added in the order of the values, so that every machine gets the same sum.
     """
     first, name = values[0], path or "the answer"
-    if all(is_number(one) for one in values):
+    if all(is_number(value) for value in values):
         total = 0.0
-        for one, share in zip(values, shares, strict=True):
-            total += share * one
+        for value, share in zip(values, shares, strict=True):
+            total += share * value
         return total
-    if all(isinstance(one, dict) for one in values):
-        if any(one.keys() != first.keys() for one in values):
+    if all(isinstance(value, dict) for value in values):
+        if any(value.keys() != first.keys() for value in values):
             raise ValueError(f"{name} has not the same fields in all: give `combine`")
         return {
-            key: weighted_mean([one[key] for one in values], shares, f"{path}.{key}" if path else str(key))
+            key: weighted_mean(
+                [value[key] for value in values], shares, f"{path}.{key}" if path else str(key)
+            )
             for key in first
         }
-    if all(isinstance(one, list) for one in values):
-        if any(len(one) != len(first) for one in values):
+    if all(isinstance(value, list) for value in values):
+        if any(len(value) != len(first) for value in values):
             raise ValueError(f"{name} is a list of another length in some: give `combine`")
-        arrays = [_numbers(one) for one in values]
-        if all(one is not None and one.shape == arrays[0].shape for one in arrays):
+        arrays = [_numbers(value) for value in values]
+        if all(array is not None and array.shape == arrays[0].shape for array in arrays):
             sums = 0.0 * arrays[0]
             for array, share in zip(arrays, shares, strict=True):
                 sums += share * array
             return sums.tolist()
-        return [weighted_mean([one[i] for one in values], shares, f"{path}[{i}]") for i in range(len(first))]
-    if all(type(one) is type(first) and one == first for one in values):
+        return [
+            weighted_mean([value[i] for value in values], shares, f"{path}[{i}]") for i in range(len(first))
+        ]
+    if all(type(value) is type(first) and value == first for value in values):
         return first
     raise ValueError(f"{name} is no number and not the same in all: give `combine`")
 
 
 def _numbers(value: list[Any]) -> Any:
-    """A list of numbers, or lists of them, as an array: thousands of them are summed at once. None for others."""
-    import numpy as np  # noqa: PLC0415 - a node without ensembles of lists needs none of it
+    """A list of numbers, or of lists of them, as an array, which is summed much faster. None for any other list."""
+    import numpy as np  # noqa: PLC0415 - a node without ensembles of lists does not need it
 
     try:
         array = np.array(value)

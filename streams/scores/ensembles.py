@@ -1,7 +1,8 @@
-"""The contract's ensembles in one scope of a resolved round: combined, and scored as one more model would be.
+"""Combines the contract's ensembles in one scope of a resolved round, and scores each as if it were one more model.
 
-Pure. Each is scored alone: where the contract scores rounds as a whole, in a round with the ensemble beside the models,
-of which its own score alone is taken. What the contract raises, or gives that is no answer, fails that ensemble.
+Pure. Each ensemble is scored separately. If the contract scores rounds as a whole, it is scored in a round with the
+models and itself, and only its own score is used. If the contract's code raises, or returns no valid answer, that
+ensemble fails.
 """
 
 from __future__ import annotations
@@ -28,7 +29,9 @@ from coordinator.streams.scores.whole_rounds import ResolvedScope
 
 
 class Scored(msgspec.Struct, frozen=True):
-    """What a contract gives for an ensemble's answer: units by field, or a reason; and its state, where it changed."""
+    """The score of an ensemble's answer: field -> units, or the reason why it has none; and its state, if that
+    changed.
+    """
 
     units: dict[str, int]
     reason: str = ""
@@ -37,21 +40,22 @@ class Scored(msgspec.Struct, frozen=True):
 
 
 class ScoresAnswer(Protocol):
-    """How an ensemble's answer is scored in this round."""
+    """A function that scores an ensemble's answer in this round."""
 
     def __call__(self, asked: Asked, model_id: str, output: msgspec.Raw) -> Scored: ...
 
 
 class Combined(msgspec.Struct):
-    """One ensemble's answer: what each of the `answered` weighs, its JSON, or why there is none."""
+    """One ensemble's answer as JSON, or the reason why it has none."""
 
     weights: list[int | None] = []
+    """The weight of each model that answered, in the order of the round; None if it is no member."""
     output: msgspec.Raw = NO_OUTPUT
     reason: str = ""
 
 
 class EnsembleScorer:
-    """A contract's ensembles."""
+    """Combines and scores the ensembles of a contract."""
 
     def __init__(self, contract: CrunchContract) -> None:
         self._contract = contract
@@ -60,16 +64,17 @@ class EnsembleScorer:
     def columns(
         self, asked: Asked, past: Mapping[str, PastSums], score: ScoresAnswer
     ) -> dict[str, Any] | None:
-        """The columns of EnsemblesScoredData; None where there is no ensemble. `past` is by ensemble's name.
+        """The columns of EnsemblesScoredData; None if there is no ensemble. `past`: name of the ensemble -> past
+        scores.
 
-        A model that has an ensemble's id stands in its place: there is no such ensemble in this round.
+        If a model of the round has the id of an ensemble, the round has no such ensemble.
         """
-        made = self.combined(asked, past)
-        if not made:
+        combined_of = self.combined(asked, past)
+        if not combined_of:
             return None
         entries: list[ScoreEntry] = []
         states: dict[str, msgspec.Raw] = {}
-        for name, combined in made.items():
+        for name, combined in combined_of.items():
             model_id = ensemble_id(name)
             scored = (
                 Scored({}, combined.reason) if combined.reason else score(asked, model_id, combined.output)
@@ -85,19 +90,21 @@ class EnsembleScorer:
             "answered": [
                 model_id for place, model_id in enumerate(asked.models) if place not in asked.missed
             ],
-            "weights": [one.weights for one in made.values()],
-            "outputs": [one.output for one in made.values()],
+            "weights": [combined.weights for combined in combined_of.values()],
+            "outputs": [combined.output for combined in combined_of.values()],
             "states": states,
         }
 
     def combined(self, asked: Asked, past: Mapping[str, PastSums]) -> dict[str, Combined]:
-        """Ensemble's name -> what it makes of the answers; none that has the id of a model of the round."""
+        """Name of the ensemble -> its combined answer, without ensembles that have the id of a model of the round."""
         answered = [place for place in range(len(asked.models)) if place not in asked.missed]
         outputs = [msgspec.json.decode(asked.outputs[place]) for place in answered]
         return {
-            one.name: self._combined(one, asked, answered, outputs, past.get(one.name, NOTHING))
-            for one in self._contract.ensembles
-            if ensemble_id(one.name) not in asked.models
+            ensemble.name: self._combined(
+                ensemble, asked, answered, outputs, past.get(ensemble.name, NOTHING)
+            )
+            for ensemble in self._contract.ensembles
+            if ensemble_id(ensemble.name) not in asked.models
         }
 
     def _combined(
@@ -110,15 +117,14 @@ class EnsembleScorer:
     ) -> Combined:
         contract, combined = self._contract, Combined()
         decimals = contract.score_decimals
-        # Typed where a function of the contract's own is to look at them, and for each anew: it may change them.
-        own = [ensemble.weights, ensemble.filter, ensemble.combine]
-        typed = any(callable(one) for one in own)
+        # Functions of the author get typed answers. Each ensemble gets new ones, because a function may change them.
+        is_typed = any(callable(rule) for rule in (ensemble.weights, ensemble.filter, ensemble.combine))
         try:
             present = [
                 past.member(
                     asked.models[place],
                     asked.crunchers[place] or asked.models[place],
-                    self._typed(output) if typed else None,
+                    self._typed(output) if is_typed else None,
                     ensemble.error_field,
                     10.0**-decimals,
                 )
@@ -126,25 +132,29 @@ class EnsembleScorer:
             ]
             members = members_of(ensemble, present, contract.aggregation.ranking_direction.value)
             weights = weights_of(ensemble, members, 10.0**-decimals)
-            of_member = {one.model_id: weight for one, weight in zip(members, weights, strict=True) if weight}
-            combined.weights = [of_member.get(asked.models[place]) for place in answered]
-            whole = sum(of_member.values())
-            shares = [weight / whole for weight in of_member.values()]
+            weight_of = {
+                member.model_id: weight for member, weight in zip(members, weights, strict=True) if weight
+            }
+            combined.weights = [weight_of.get(asked.models[place]) for place in answered]
+            # The shares follow from the recorded weights, which are rounded, so that an audit gets the same answer.
+            weight_sum = sum(weight_of.values())
+            shares = [weight / weight_sum for weight in weight_of.values()]
             if ensemble.combine is None:
                 output_of = dict(zip((asked.models[place] for place in answered), outputs, strict=True))
-                said = weighted_mean([output_of[model_id] for model_id in of_member], shares)
+                answer = weighted_mean([output_of[model_id] for model_id in weight_of], shares)
             else:
-                said = ensemble.combine([one.output for one in members if one.model_id in of_member], shares)
-            combined.output = self._recorded(said)
+                typed_outputs = [member.output for member in members if member.model_id in weight_of]
+                answer = ensemble.combine(typed_outputs, shares)
+            combined.output = self._recorded(answer)
         except NoMemberError as error:
             combined.reason = as_reason(f"ensemble {ensemble.name}: {error}")
         except AUTHORS_ERRORS as error:
             combined.reason = as_reason(f"ensemble {ensemble.name}: {type(error).__name__}: {error}")
         return combined
 
-    def _recorded(self, said: Any) -> msgspec.Raw:
-        """An answer as the log has it. Raises ValueError (pydantic's too) or TypeError for what is none."""
-        output = recorded(said) if isinstance(said, BaseModel) else plain(said)
+    def _recorded(self, answer: Any) -> msgspec.Raw:
+        """An answer as JSON for the log. Raises ValueError (also pydantic's) or TypeError if it is not valid."""
+        output = recorded(answer) if isinstance(answer, BaseModel) else plain(answer)
         if bad := not_finite(output):
             raise ValueError(f"{bad} of its answer is not finite")
         self._typed(output)
@@ -157,7 +167,7 @@ class EnsembleScorer:
 
 
 def score_alone(scorer: Scorer, truth: Any, asked: Asked, model_id: str, output: msgspec.Raw) -> Scored:  # noqa: ARG001
-    """The answer by `score_prediction`."""
+    """Score an ensemble's answer with `score_prediction`."""
     units, reason, fault = scorer.score(msgspec.json.decode(output), truth)
     return Scored(units, reason, _of_no_model(fault))
 
@@ -172,10 +182,11 @@ def score_beside(
     model_id: str,
     output: msgspec.Raw,
 ) -> Scored:
-    """The answer by `score_round`, in the round as it was with this one beside the models.
+    """Score an ensemble's answer with `score_round`, in a round of the models and this ensemble.
 
-    `before` is the state that the round began with, `own` that of the ensembles: each is given its own beside the
-    models', and no other ensemble's. What becomes of the models and of the shared state here is nobody's.
+    `before`: the state with which the round began. `own`: the states of the ensembles; each one gets its own together
+    with those of the models, and none of another ensemble. The scores of the models and the shared state that come out
+    of this round are discarded.
     """
     place = bisect_left(asked.models, model_id)
     beside = Asked(
@@ -193,5 +204,5 @@ def score_beside(
 
 
 def _of_no_model(fault: Fault) -> Fault:
-    """An answer that no model gave is no model's fault."""
+    """The fault of an ensemble's failure: no model gave the answer, so it is never a model's."""
     return NODE if fault == MODEL else fault

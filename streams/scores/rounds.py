@@ -1,7 +1,7 @@
-"""A round as `predictions` tells it, and what it answers: until they are scored, answers stay the bytes they came in.
+"""Open inputs and rounds as the score stage keeps them. Answers stay JSON bytes until they are scored.
 
-A node that waits a day for its truths holds thousands of rounds of a hundred answers; as objects they would take ten
-times the memory of their JSON.
+Pure. Reads decisions of `predictions`. A node that waits a day for its truths holds thousands of rounds of a hundred
+answers each; as objects these would take ten times the memory of their JSON.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from coordinator.streams.log.envelope import VERSIONS, Need, decode_events, enco
 
 
 class OpenInput(msgspec.Struct, frozen=True):
-    """An input whose round may be read again. `before` is where its InputReceived stands."""
+    """An input whose round may be read again. `before`: the position in `inputs` before its InputReceived."""
 
     input_id: str
     subject: str
@@ -35,7 +35,7 @@ class OpenInput(msgspec.Struct, frozen=True):
 
 
 class OpenRound(msgspec.Struct):
-    """A round whose last horizon is not scored yet. `before` is where its RoundOpened stands."""
+    """A round whose last horizon is not scored yet. `before`: the position in `predictions` before its RoundOpened."""
 
     before: Need
     roster: list[RosterEntry]
@@ -44,13 +44,13 @@ class OpenRound(msgspec.Struct):
     answered: bool = False
 
     def entries(self, scope_key: str) -> Iterator[tuple[AnswerEntry, str]]:
-        """(answer, whose model gave it) of each model in a scope, in the order of recording."""
+        """(answer, its cruncher) of each model in a scope, in the order of recording."""
         for data in self.answers_of(scope_key):
             for index, entry in zip(data.models, data.entries(self.roster), strict=True):
                 yield entry, self.roster[index].cruncher_id
 
     def answers_of(self, scope_key: str) -> Iterator[ScopeAnsweredData]:
-        """The columns of a scope's answers, decoded, in the order of recording."""
+        """The answers of a scope in columns, decoded, in the order of recording."""
         for raw in self.answers.get(scope_key, ()):
             for event in decode_events(b"[%b]" % bytes(raw)):
                 if isinstance(event, ScopeAnswered):
@@ -71,7 +71,7 @@ class _HeadData(msgspec.Struct):
 
 
 class _Head(msgspec.Struct):
-    """What is read of an event to know whose it is."""
+    """The fields of an event that say which round and scope it belongs to."""
 
     kind: str
     v: int
@@ -94,9 +94,9 @@ def answers_undecoded(decision: Decision) -> list[object]:
         try:
             heads = _heads.decode(body)
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-            return _undecoded(decision.events)  # raises, and says where
+            return _undecoded(decision.events)  # raises UnknownEventError, which names the place
         if any(head.v != VERSIONS.get(head.kind) for head in heads):
-            return _undecoded(decision.events)  # raises for what is newer, brings up what is older
+            return _undecoded(decision.events)  # raises for a newer version, upcasts an older one
         for head, raw in zip(heads, _raws.decode(body), strict=True):
             if head.kind == "ScopeAnswered":
                 events.append(Answers(head.data.input_id, head.data.scope_key, raw))

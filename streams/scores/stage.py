@@ -1,13 +1,13 @@
-"""Scores: every prediction of a round against the truth of its horizon.
+"""The stage of scores: scores every prediction of a round by the truth of its horizon.
 
-Driven by `inputs`, reads `predictions`, emits `scores`. Each resolved horizon waits, in the order of
-`inputs`, for its round to be answered; then one decision holds a RoundScored for each of its scopes: every
-roster entry's score or final status, fault and charge, in columns; and an EnsemblesScored where the contract has
-ensembles, which are scored like a model beside them.
-When InputsUntil passes a period boundary, and all before it is closed, ScoredUntil says so.
+Driven by `inputs`, reads `predictions`, emits `scores`. Each resolved horizon waits, in the order of `inputs`, until
+its round is answered. Then one decision has a RoundScored for each of its scopes, with the score or final status,
+fault and charge of every model of the roster, in columns; and an EnsemblesScored if the contract has ensembles. When
+InputsUntil passes the end of a snapshot period, and everything before it is scored, the stage emits ScoredUntil.
 
-The order of `predictions` against `inputs` never matters: waiting is state. `need` is a function of what
-was decided, not of how far the other topic was read, so that a decision made again has the same bytes.
+It does not matter in which order `predictions` and `inputs` are read, because the state keeps what waits. `need`
+depends on what was decided, and not on how far `predictions` was read, so that a decision that is made again has the
+same bytes.
 """
 
 from __future__ import annotations
@@ -61,22 +61,23 @@ class OwnScores(msgspec.Struct):
 
     terms: TermsInForce = msgspec.field(default_factory=TermsInForce)
     scored_until: int = -1
+    """The end (ms) of the last period in which everything is scored."""
     carried: dict[str, Carried] = msgspec.field(default_factory=dict)
-    """By holder: what rounds that are scored as a whole carry from one to the next."""
+    """Holder -> the state that rounds which are scored as a whole carry from one to the next."""
     past: dict[str, PastPeriod] = {}
-    """What ensembles know of past scores, where the terms have one that looks back."""
+    """The past scores for ensembles; empty unless the terms have an ensemble that uses them."""
     ensembles_carried: dict[str, Carried] = {}
-    """By holder what its ensembles carry, apart from the models: their rounds have none of it."""
+    """Holder -> the states of its ensembles. They are apart, because the rounds of the models must not see them."""
 
 
 class ScoreState(State):
-    """Own events, and the inputs and rounds that are open; both in the order of their topics."""
+    """What follows from own events, and the open inputs and rounds, each in the order of its topic."""
 
     own: OwnScores = msgspec.field(default_factory=OwnScores)
     inputs: dict[str, OpenInput] = msgspec.field(default_factory=dict)
     rounds: dict[str, OpenRound] = msgspec.field(default_factory=dict)
     settled: dict[str, None] = msgspec.field(default_factory=dict)
-    """The inputs whose last horizon is closed, while they or their rounds are kept."""
+    """The inputs whose last horizon is resolved, as long as they or their rounds are kept."""
 
 
 class ScoreStage(Stage[ScoreState]):
@@ -101,12 +102,12 @@ class ScoreStage(Stage[ScoreState]):
         self._past = PastRead()
 
     def folded_kinds(self) -> tuple[str, ...]:
-        """Scores too, where an ensemble looks back at them."""
-        looks_back = any(looks_back_hours(one.data) for one in self.state.own.terms.events)
+        """Scores, too, if an ensemble uses past scores."""
+        looks_back = any(looks_back_hours(configured.data) for configured in self.state.own.terms.events)
         return (*self.memory, "RoundScored") if looks_back else self.memory
 
     def unfold(self, decision: Decision) -> Iterator[Told]:
-        """Answers are not decoded before they are scored."""
+        """Leave answers undecoded until they are scored."""
         if decision.topic != "predictions":
             yield from super().unfold(decision)
             return
@@ -114,14 +115,14 @@ class ScoreStage(Stage[ScoreState]):
             yield Told("predictions", event, before=decision.before)
 
     def blocked(self, state: ScoreState, told: Told) -> bool:
-        """A truth waits for its round."""
+        """Whether a truth must wait, because its round is not answered yet."""
         if not isinstance(told.event, InputResolved):
             return False
         the_round = state.rounds.get(told.event.data.input_id)
         return the_round is None or not the_round.answered
 
     def decide(self, state: ScoreState, told: Told) -> Draft | None:
-        """The scores of a horizon, the end of a period, terms."""
+        """Score a resolved horizon, or record that a period is scored. New terms are repeated in this topic."""
         events: list[AnyEvent]
         match told.event:
             case InputResolved() as resolved:
@@ -139,7 +140,7 @@ class ScoreStage(Stage[ScoreState]):
         return Draft(events, {"inputs": told.position}, self.needed(state, told))
 
     def fold(self, state: ScoreState, told: Told) -> None:
-        """Inputs and rounds are kept until their last horizon is closed, and no owner will read them again."""
+        """Keep inputs and rounds until their last horizon is scored and no owner reads them again. Then drop them."""
         match told.event:
             case CrunchConfigured() as configured:
                 state.own.terms.add(configured)
@@ -169,13 +170,15 @@ class ScoreStage(Stage[ScoreState]):
                 if data.last:
                     state.settled[data.input_id] = None
             case RoundOpened(data=data):
-                # Mostly the same models as in the round before: thousands of open rounds share one list.
+                # The roster is usually that of the round before: thousands of open rounds then share one list.
                 last = next(reversed(state.rounds.values()), None)
                 roster = last.roster if last is not None and last.roster == data.roster else data.roster
                 state.rounds[data.input_id] = OpenRound(told.before, roster)
             case Answers() as answers:
                 the_round = state.rounds.get(answers.input_id)
-                if the_round is not None:  # else it was opened before `need`: its scores are decided
+                if (
+                    the_round is not None
+                ):  # if None, the round opened before `need`, and its scores are decided
                     the_round.answers.setdefault(answers.scope_key, []).append(answers.raw)
             case RoundAnswered(data=data):
                 the_round = state.rounds.get(data.input_id)
@@ -185,36 +188,44 @@ class ScoreStage(Stage[ScoreState]):
                 pass
 
     def needed(self, state: ScoreState, told: Told) -> dict[str, Need]:
-        """The oldest round that is not settled, and the oldest input of a round that is not older than that.
+        """The position of the oldest round that is not settled, and of the oldest input whose round is not older than
+        that.
 
-        Only a release moves the first: the round released is read, so every round before it is too, and the answer
-        is the same for every interleaving. Inputs are kept as long as their rounds may be read again, so that a
-        new owner can tell a round that is settled from one whose input it has not read yet.
+        Only an InputResolved moves the first. Its round is read, and so is every round before it, so the position does
+        not depend on how far `predictions` was read. Inputs are kept as long as their rounds may be read again: a new
+        owner must be able to tell a settled round from one whose input it has not read yet.
         """
-        # Rounds and inputs are kept in the order of their topics, so the oldest is found at the front: with a backlog
-        # of thousands, looking at all of them for every round would cost more than scoring them.
+        # Rounds and inputs are in the order of their topics, so the oldest is at the front. With a backlog of
+        # thousands, a look at all of them for every round would take longer than scoring.
         need: dict[str, Need] = {}
         passed: set[str] = set()
         if isinstance(told.event, InputResolved):
-            released = state.rounds[told.event.data.input_id].before
-            unsettled = (one.before for key, one in state.rounds.items() if key not in state.settled)
-            need["predictions"] = oldest = min(next(unsettled, released), released, key=_offset)
+            resolved = state.rounds[told.event.data.input_id].before
+            unsettled = (
+                open_round.before
+                for input_id, open_round in state.rounds.items()
+                if input_id not in state.settled
+            )
+            need["predictions"] = oldest = min(next(unsettled, resolved), resolved, key=_offset)
             passed = _passed(state, oldest)
-        left = (one.before for key, one in state.inputs.items() if key not in passed)
-        need["inputs"] = min(next(left, told.before), told.before, key=_offset)
+        remaining = (
+            open_input.before for input_id, open_input in state.inputs.items() if input_id not in passed
+        )
+        need["inputs"] = min(next(remaining, told.before), told.before, key=_offset)
         return need
 
     # --- one round ---------------------------------------------------------------------------------
 
     def _score(self, state: ScoreState, resolved: InputResolved) -> Iterator[AnyEvent]:
+        """The scores of every scope with the resolved horizon."""
         the_input, the_round = state.inputs[resolved.data.input_id], state.rounds[resolved.data.input_id]
         terms = state.own.terms.at(the_input.point)
         contract = self._contracts(the_input.contract_hash)
         truth, reason = _truth(resolved, the_input, contract)
         scopes = [
-            ResolvedScope(resolved.at, the_input, one, truth, reason)
-            for one in the_input.scopes
-            if one.horizon_seconds == resolved.data.horizon_seconds
+            ResolvedScope(resolved.at, the_input, scope, truth, reason)
+            for scope in the_input.scopes
+            if scope.horizon_seconds == resolved.data.horizon_seconds
         ]
         if contract.score_round is not None:
             yield from self._score_whole(state, scopes, the_round, contract, terms)
@@ -242,26 +253,33 @@ class ScoreStage(Stage[ScoreState]):
         contract: CrunchContract,
         terms: Terms,
     ) -> Iterator[AnyEvent]:
-        """The scopes of one decision in turn: each begins with the state that the one before left."""
+        """The scores of these scopes, one after another: each begins with the state that the one before left.
+
+        The state of the stage does not change here, so the states that the scopes of this decision leave are kept
+        apart.
+        """
         carried: dict[str, Carried] = {}
         ensembles_carried: dict[str, Carried] = {}
-        for one in scopes:
-            contract_hash = one.the_input.contract_hash
+        for resolved_scope in scopes:
+            contract_hash = resolved_scope.the_input.contract_hash
             scorer = self._round_scorers.get(contract_hash)
             if scorer is None:
                 scorer = self._round_scorers[contract_hash] = RoundScorer(contract)
-            holder = holder_of(contract, one.the_input.subject, one.scope.scope_key)
+            subject, scope_key = resolved_scope.the_input.subject, resolved_scope.scope.scope_key
+            holder = holder_of(contract, subject, scope_key)
             before = carried.get(holder) or state.own.carried.get(holder) or Carried()
-            answers = the_round.answers_of(one.scope.scope_key)
-            for event in whole_round_events(one, answers, the_round.roster, scorer, contract, terms, before):
+            answers = the_round.answers_of(scope_key)
+            for event in whole_round_events(
+                resolved_scope, answers, the_round.roster, scorer, contract, terms, before
+            ):
                 if isinstance(event, StateCarried):
                     after = carried[holder] = Carried(dict(before.states), before.shared)
                     after.take(event.data.states, event.data.shared)
                 yield event
-            if contract.ensembles and one.truth is not None:
+            if contract.ensembles and resolved_scope.truth is not None:
                 own = ensembles_carried.get(holder) or state.own.ensembles_carried.get(holder) or Carried()
-                score = partial(score_beside, scorer, contract, one, before, own)
-                for scored in self._score_ensembles(state, one, the_round, contract, score):
+                score = partial(score_beside, scorer, contract, resolved_scope, before, own)
+                for scored in self._score_ensembles(state, resolved_scope, the_round, contract, score):
                     after = ensembles_carried[holder] = Carried(dict(own.states))
                     after.take(scored.data.states, [])
                     yield scored
@@ -269,27 +287,24 @@ class ScoreStage(Stage[ScoreState]):
     def _score_ensembles(
         self,
         state: ScoreState,
-        what: ResolvedScope,
+        resolved_scope: ResolvedScope,
         the_round: OpenRound,
         contract: CrunchContract,
         score: ScoresAnswer,
     ) -> Iterator[EnsemblesScored]:
-        """The ensembles of one scope whose truth is known; by `score`."""
-        contract_hash, subject, scope_key = (
-            what.the_input.contract_hash,
-            what.the_input.subject,
-            what.scope.scope_key,
-        )
+        """The ensembles of one scope whose truth is known; `score` scores their answers."""
+        the_input, scope_key = resolved_scope.the_input, resolved_scope.scope.scope_key
+        contract_hash, subject = the_input.contract_hash, the_input.subject
         scorer = self._ensemble_scorers.get(contract_hash)
         if scorer is None:
             scorer = self._ensemble_scorers[contract_hash] = EnsembleScorer(contract)
-        past = self._past.of(
-            state.own.past, what.the_input.point, scope_name(subject, scope_key), state.own.terms
-        )
+        past = self._past.of(state.own.past, the_input.point, scope_name(subject, scope_key), state.own.terms)
         asked = asked_in(the_round.answers_of(scope_key), the_round.roster)
         columns = scorer.columns(asked, past, score)
         if columns is not None:
-            yield what.ensembles_scored(columns | {"holder": holder_of(contract, subject, scope_key)})
+            yield resolved_scope.ensembles_scored(
+                columns | {"holder": holder_of(contract, subject, scope_key)}
+            )
 
     def _scorer(self, contract_hash: str, contract: CrunchContract) -> Scorer:
         scorer = self._scorers.get(contract_hash)
@@ -299,13 +314,18 @@ class ScoreStage(Stage[ScoreState]):
 
 
 def _passed(state: ScoreState, oldest: Need) -> set[str]:
-    """The inputs whose rounds no owner will read again, when the first that is needed stands at `oldest`."""
+    """The inputs whose rounds no owner reads again, if `oldest` is the position of the first round that is needed."""
     rounds = takewhile(lambda item: item[1].before.offset < oldest.offset, state.rounds.items())
-    passed = {key for key, _ in rounds}
-    latest = max((state.inputs[key].before.offset for key in passed if key in state.inputs), default=-1)
-    # Settled by an earlier owner, and its round before our first: it went with an input beside or behind it.
+    passed = {input_id for input_id, _ in rounds}
+    latest = max(
+        (state.inputs[input_id].before.offset for input_id in passed if input_id in state.inputs), default=-1
+    )
+    # An input may have no round here: an earlier owner settled it, and its round is before the first one that we read.
+    # It is passed together with an input at or after it.
     beside = takewhile(lambda item: item[1].before.offset <= latest, state.inputs.items())
-    return passed | {key for key, _ in beside if key in state.settled and key not in state.rounds}
+    return passed | {
+        input_id for input_id, _ in beside if input_id in state.settled and input_id not in state.rounds
+    }
 
 
 def _offset(need: Need) -> int:
@@ -321,7 +341,7 @@ def _truth(resolved: InputResolved, the_input: OpenInput, contract: CrunchContra
 def score_one(
     answer: AnswerEntry, truth: Any, no_truth_reason: str, scorer: Scorer, cruncher_id: str = ""
 ) -> ScoreEntry:
-    """One prediction by itself; whose fault a failure is, `blamed` decides by what became of the others."""
+    """Score one prediction alone. If it fails, `blamed` decides by the other predictions whose fault that is."""
     if answer.status != "PENDING":
         return ScoreEntry(answer.model_id, answer.status, answer.fault, cruncher_id=cruncher_id)
     units, reason, fault = (
@@ -335,8 +355,8 @@ def score_one(
 def blamed(entries: list[ScoreEntry], can_score: Callable[[], bool]) -> list[ScoreEntry]:
     """The entries of one scope, with the fault of each answer that could not be scored.
 
-    Where the function scores another answer by the same truth, the answer is what it failed at: its model could have
-    given another, and an absurd one must not be a way out of a round. Where it scores none, it is the author's.
+    If the contract's function scores another answer by the same truth, it failed because of this answer, and its model
+    is at fault: an absurd answer must not be a way out of a round. If it scores no answer, its author is at fault.
     """
     failed = any(entry.reason and entry.fault == NODE for entry in entries)
     scored = any(entry.status == "SCORED" for entry in entries)
@@ -346,7 +366,7 @@ def blamed(entries: list[ScoreEntry], can_score: Callable[[], bool]) -> list[Sco
 
 
 def charged(entries: Sequence[ScoreEntry], values: Sequence[int], terms: Terms) -> list[ScoreEntry]:
-    """The entries with what absence and failure cost by the declared policy; only where `fault = model`."""
+    """The entries with the charge of the contract's policy, for those with `fault = model`."""
     charge = charge_of(values, terms)
     if charge is None:
         return list(entries)

@@ -1,6 +1,6 @@
-"""What one scope of a resolved round makes where the contract scores rounds as a whole: its events.
+"""Makes the events of one scope of a resolved round, for contracts that score rounds as a whole.
 
-Pure. RoundScored first, then what the round changed in the carried state, cut where states fill a record.
+Pure. RoundScored comes first, then StateCarried with the states that the round changed, in as many events as they need.
 """
 
 from __future__ import annotations
@@ -37,27 +37,27 @@ from coordinator.streams.scores.round_scorer import (
 from coordinator.streams.scores.rounds import OpenInput
 
 STATES_BYTES = PART_BYTES_MAX // 2
-"""Of states in one event."""
+"""The largest size of the states in one event."""
 
 
 class ResolvedScope(msgspec.Struct, frozen=True):
-    """One scope of a round whose truth is known, or known to be none (`truth` None, and why)."""
+    """One scope of a resolved round: its truth, or the reason why it has none."""
 
     at: int
-    """When that became known (ms)."""
+    """When that became known, in ms."""
     the_input: OpenInput
     scope: InputScope
     truth: Any
     no_truth_reason: str
 
     def scored(self, columns: dict[str, Any]) -> RoundScored:
-        """What became of the scope's answers, from the columns of RoundScoredData."""
+        """RoundScored, from the columns of its scores."""
         return RoundScored(
             id=f"{self._name}:scored", at=self.at, data=RoundScoredData(**self._about, **columns)
         )
 
     def ensembles_scored(self, columns: dict[str, Any]) -> EnsemblesScored:
-        """What became of the ensembles, from the columns of EnsemblesScoredData."""
+        """EnsemblesScored, from the columns of their scores."""
         data = EnsemblesScoredData(**self._about, **columns)
         return EnsemblesScored(id=f"{self._name}:ensembles", at=self.at, data=data)
 
@@ -67,7 +67,7 @@ class ResolvedScope(msgspec.Struct, frozen=True):
 
     @property
     def _about(self) -> dict[str, Any]:
-        """Which round and scope it is."""
+        """The fields that say which round and scope it is."""
         return {
             "input_id": self.the_input.input_id,
             "scope_key": self.scope.scope_key,
@@ -80,7 +80,7 @@ class ResolvedScope(msgspec.Struct, frozen=True):
         }
 
     def context(self, contract: CrunchContract, before: Carried) -> RoundContext:
-        """What `score_round` is told of it."""
+        """The context that `score_round` gets."""
         return RoundContext(
             scope_key=self.scope.scope_key,
             subject=self.the_input.subject,
@@ -102,7 +102,7 @@ def whole_round_events(
     terms: Terms,
     before: Carried,
 ) -> Iterator[AnyEvent]:
-    """RoundScored, then StateCarried where the state changed. `before` stays as it is."""
+    """RoundScored, then StateCarried if the state changed. `before` is not changed."""
     the_input, scope = what.the_input, what.scope
     asked = asked_in(answers, roster)
     if what.truth is None:
@@ -128,7 +128,7 @@ def whole_round_events(
 
 
 def _charges(outcome: RoundOutcome, contract: CrunchContract, terms: Terms) -> dict[int, int]:
-    """Place -> what a missing answer costs: as `score_round` says, or by the declared policy."""
+    """Place in the round -> charge of a missing answer, by `score_round` itself or by the contract's policy."""
     if terms.absence_policy == "scored":
         return outcome.charges
     column = outcome.units.get(contract.aggregation.value_field, [])
@@ -139,16 +139,16 @@ def _charges(outcome: RoundOutcome, contract: CrunchContract, terms: Terms) -> d
 
 
 def _in_records(outcome: RoundOutcome) -> Iterator[tuple[dict[str, msgspec.Raw], list[msgspec.Raw]]]:
-    """The changed state in parts that a record holds, the shared one in the first."""
+    """(states by model, shared state) in parts that fit into a record. The first part has the shared state."""
     if not outcome.states and not outcome.shared:
         return
     part: dict[str, msgspec.Raw] = {}
     shared, size = outcome.shared, 0
     for model_id, state in outcome.states.items():
-        own = len(bytes(state)) + len(model_id)
-        if part and size + own > STATES_BYTES:
+        state_bytes = len(bytes(state)) + len(model_id)
+        if part and size + state_bytes > STATES_BYTES:
             yield part, shared
             part, shared, size = {}, [], 0
         part[model_id] = state
-        size += own
+        size += state_bytes
     yield part, shared
