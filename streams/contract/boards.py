@@ -53,8 +53,11 @@ class Board(BaseModel):
 
 
 def board_terms(boards: Sequence[Board], scopes: Sequence[Scope], windows: Sequence[str]) -> list[BoardTerms]:
-    """The boards with their scopes named. Raises OperatorError, naming the board, where one cannot be."""
-    found: list[BoardTerms] = []
+    """The boards as terms: each with its scopes, and their weights as integers with a common factor.
+
+    Raises OperatorError, which names the board, if a board has no scope, or names something that is not there.
+    """
+    terms: list[BoardTerms] = []
     for board in boards:
         parts = [
             (scope.subject, scope.scope_key, _weight(board, scope))
@@ -78,7 +81,7 @@ def board_terms(boards: Sequence[Board], scopes: Sequence[Scope], windows: Seque
             message = f"aggregation.boards: board {board.name!r}: {wrong}"
             raise OperatorError(message)
         common = lcm(*(weight.denominator for *_, weight in parts))
-        found.append(
+        terms.append(
             BoardTerms(
                 name=board.name,
                 window="" if board.window == PERIOD else board.window,
@@ -87,9 +90,10 @@ def board_terms(boards: Sequence[Board], scopes: Sequence[Scope], windows: Seque
                 of_scores=board.weigh == "scores",
             )
         )
-    return found
+    return terms
 
 
 def _weight(board: Board, scope: Scope) -> Fraction:
-    named = [board.weights.get(name, 1.0) for name in (scope.subject, scope.scope_key)]
-    return prod((Fraction(Decimal(repr(float(one)))) for one in named), start=Fraction(1))
+    """The weight of a scope: that of its subject times that of its key, exact, by the decimal digits of each."""
+    weights = [board.weights.get(name, 1.0) for name in (scope.subject, scope.scope_key)]
+    return prod((Fraction(Decimal(repr(float(weight)))) for weight in weights), start=Fraction(1))

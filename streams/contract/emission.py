@@ -1,7 +1,7 @@
-"""Emission: integers that sum to exactly 1,000,000,000, whatever the ranks.
+"""Makes the emission of a checkpoint: shares as integers that sum to exactly 1,000,000,000.
 
-All shares go through one exact allocator (largest remainder, also called Hamilton's method), so that
-nothing is lost to rounding and the same ranks always give the same shares.
+Pure. All shares are made by one exact allocator (largest remainder, or Hamilton's method), so that nothing is lost by
+rounding, and the same ranks always give the same shares.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ import msgspec
 from coordinator.streams.addresses import is_pubkey
 
 FRAC64_ONE = 1_000_000_000
-"""The whole pool in the protocol's frac64: integer billionths."""
+"""The whole pool in the protocol's unit frac64: integer billionths."""
 PARTS = 10**18
-"""Into how many parts a pool of a payout is split: a thousand times finer than the micro-USDC of a billion USDC."""
+"""The number of parts of a payout's pool: a thousand for each micro-USDC of a billion USDC."""
 
 TIERS_PERCENT = (35, 10, 10, 10, 10, 5, 5, 5, 5, 5)
 ENTRIES_MAX = 65_536  # cruncher_index fits 16 bits
@@ -65,8 +65,9 @@ def watched_allocations() -> Iterator[list[Allocation]]:
 def allocate(weights: Sequence[Fraction | int], total: int = FRAC64_ONE) -> list[int]:
     """Integers in proportion to `weights` that sum to exactly `total`.
 
-    Each gets its floor; what is left goes to the largest fractional parts, on a tie to the earlier entry.
-    Weights are >= 0 and not all 0, else ValueError. An empty list gives an empty list.
+    Each entry gets its exact share, rounded down. What is left is given by ones to the largest fractional parts; of
+    equal ones the earlier entry comes first. An empty list gives an empty list. Raises ValueError if a weight is
+    negative or all are 0.
     """
     if not weights:
         return []
@@ -78,7 +79,7 @@ def allocate(weights: Sequence[Fraction | int], total: int = FRAC64_ONE) -> list
 
 def allocation(weights: Sequence[Fraction | int], total: int) -> Allocation:
     """As `allocate`, with every number on the way. Raises ValueError for no weights, too."""
-    # As integers over one denominator: ten thousand divisions of fractions take longer than all the rest.
+    # Calculate with integers over a common denominator: ten thousand divisions of fractions would take much longer.
     common = lcm(*{weight.denominator for weight in weights})
     numbers = [weight.numerator * (common // weight.denominator) for weight in weights]
     whole = sum(numbers)
@@ -88,17 +89,17 @@ def allocation(weights: Sequence[Fraction | int], total: int) -> Allocation:
     floors, rests = map(list, zip(*(divmod(number * total, whole) for number in numbers), strict=True))
     shares = list(floors)
     left = total - sum(shares)
-    # A stable sort: on a tie the earlier entry stays before the later one.
+    # The sort is stable, so of equal fractional parts the earlier entry stays first.
     for i in sorted(range(len(rests)), key=rests.__getitem__, reverse=True)[:left]:
         shares[i] += 1
     return Allocation(total, whole, numbers, floors, rests, shares)
 
 
 def tier_shares(ranks: Sequence[int], total: int = FRAC64_ONE) -> list[int]:
-    """Frac64 per entry by the default tiers. `ranks` ascend; equal ranks are tied.
+    """The frac64 of each entry by the default tiers. `ranks` ascend; equal ranks are tied.
 
-    An entry's place is its position. Tied entries share the sum of their places equally; what no place claims
-    (fewer than ten entries) is shared equally by all. Raises ValueError when the ranks do not ascend.
+    The place of an entry is its position. Tied entries share the sum of their places equally. With fewer than ten
+    entries, the tiers that no place has are shared equally by all. Raises ValueError if the ranks do not ascend.
     """
     if any(after < before for before, after in pairwise(ranks)):
         message = f"ranks must ascend: {list(ranks)[:20]}"
@@ -119,7 +120,7 @@ def tier_shares(ranks: Sequence[int], total: int = FRAC64_ONE) -> list[int]:
 def emission_of(
     shares: Mapping[int, int], crunch: str | None, compute: str | None, data: str | None
 ) -> dict[str, Any]:
-    """The emission of these shares: position in the ranking -> frac64. A provider named takes all of its own pool."""
+    """The emission of these shares (position in the ranking -> frac64). A provider gets all of its own pool."""
     return {
         "crunch": crunch or "",
         "cruncher_rewards": [
@@ -131,10 +132,10 @@ def emission_of(
 
 
 def emission_faults(emission: dict[str, Any], entries: int, total: int = FRAC64_ONE) -> list[str]:
-    """What forbids offering this emission for payment (stricter than all that is known of the chain).
+    """Why this emission may not be offered for payment; empty if it may. Stricter than all that is known of the chain.
 
-    `entries` is the length of the ranking. `total` is what the shares of crunchers must sum to: less than 1,000,000,000
-    only where the contract's rules retain a share. An empty list means that it may be offered.
+    `entries`: the length of the ranking. `total`: the sum that the shares of crunchers must have. It is below
+    1,000,000,000 only if the contract's rules retain a share.
     """
     faults: list[str] = []
     if not is_pubkey(emission["crunch"]):
@@ -160,5 +161,5 @@ def emission_faults(emission: dict[str, Any], entries: int, total: int = FRAC64_
 
 
 def emission_sha256(emission: dict[str, Any]) -> str:
-    """The hash of the emission's canonical JSON (sorted keys, no blanks): proves which bytes were offered."""
+    """The hash of the emission's canonical JSON (sorted keys, no blanks). It proves which emission was offered."""
     return hashlib.sha256(_encoder.encode(emission)).hexdigest()

@@ -1,4 +1,4 @@
-"""Payout by rules: pools, who is eligible in each, and what becomes of the share that a rule does not give out.
+"""Payout by rules: pools, who may be paid in each, and who gets the share that a rule does not give out.
 
     CrunchContract(
         payout=Payout(
@@ -11,8 +11,8 @@
         )
     )
 
-A pool is paid by its own key: the one that ranks the checkpoint, or another number of the entries. What it leaves is
-retained, and said in the checkpoint, in prizes and in JSON lines. Pure.
+A pool is paid by its own key: that of the checkpoint's ranking, or another number of the entries. The share that it
+does not give out is retained, and stated in the checkpoint, in the prizes and in the JSON lines. Pure.
 """
 
 from __future__ import annotations
@@ -120,11 +120,11 @@ class Payout(_Strict):
 
 
 def pools_paid(payout: Payout, entries: Sequence[dict[str, Any]], direction: str) -> list[PoolPaid]:
-    """Each pool in integer parts of `PARTS`; the paid ones and the retained one sum to exactly `PARTS`.
+    """The payment of each pool in integer parts. What is paid and what is retained sum to exactly `PARTS`.
 
-    `entries` are all that are ranked, in the order of the ranking, as `Payout` describes them; their `key` is that of
-    the checkpoint. `direction` is `desc` (more is better) or `asc`. Raises ValueError where a rule gives parts that a
-    pool cannot have, and whatever a function of the contract raises.
+    `entries`: all ranked entries in the order of the ranking, as `Payout` describes them, with the checkpoint's `key`.
+    `direction`: `desc` if more is better, or `asc`. Raises ValueError if a rule returns parts that a pool cannot have,
+    and what a function of the contract raises.
     """
     weights = [as_written(pool.weight) for pool in payout.pools]
     common = lcm(*(weight.denominator for weight in weights))
@@ -137,6 +137,7 @@ def pools_paid(payout: Payout, entries: Sequence[dict[str, Any]], direction: str
 def _paid(
     payout: Payout, pool: Pool, weight: int, entries: Sequence[dict[str, Any]], direction: str
 ) -> PoolPaid:
+    # A position `i` is that of the entry in the checkpoint's ranking, also in the pool, which has an order of its own.
     placed = _placed(
         (
             (i, {**entry, "key": key, "direction": direction})
@@ -147,9 +148,10 @@ def _paid(
     )
     why_not = _why_not(payout, pool, placed, direction)
     if payout.unpaid_places == "passed_on":
-        placed = _placed((one for one in placed if one[0] not in why_not), direction)
-    given = _as_parts(pool, pool.rule([entry for _, entry in placed]), len(placed))
-    parts = [Fraction(0) if i in why_not else part for (i, _), part in zip(placed, given, strict=True)]
+        placed = _placed(((i, entry) for i, entry in placed if i not in why_not), direction)
+    by_rule = _as_parts(pool, pool.rule([entry for _, entry in placed]), len(placed))
+    parts = [Fraction(0) if i in why_not else part for (i, _), part in zip(placed, by_rule, strict=True)]
+    # One exact allocation over the entries and what they leave, so that nothing is lost by rounding.
     *paid, retained = allocate([*parts, 1 - sum(parts)], PARTS)
     unpaid: dict[str, list[int]] = {}
     for i, reason in sorted(why_not.items()):
@@ -164,51 +166,57 @@ def _paid(
 
 
 def _placed(entries: Iterable[Placed], direction: str) -> list[Placed]:
-    """In the order of the pool, with competition ranks (1, 1, 3); of tied ones the order of the ranking stays."""
+    """In the order of the pool, with competition ranks (1, 1, 3). Tied entries stay in the order of the ranking."""
     sign = -1 if direction == "desc" else 1
-    found: list[Placed] = []
-    for place, (i, entry) in enumerate(sorted(entries, key=lambda one: sign * one[1]["key"]), start=1):
-        tied = bool(found) and found[-1][1]["key"] == entry["key"]
-        found.append((i, {**entry, "rank": found[-1][1]["rank"] if tied else place}))
-    return found
+    placed: list[Placed] = []
+    for place, (i, entry) in enumerate(sorted(entries, key=lambda item: sign * item[1]["key"]), start=1):
+        is_tied = bool(placed) and placed[-1][1]["key"] == entry["key"]
+        placed.append((i, {**entry, "rank": placed[-1][1]["rank"] if is_tied else place}))
+    return placed
 
 
 def _why_not(payout: Payout, pool: Pool, placed: Sequence[Placed], direction: str) -> dict[int, str]:
-    """Who may not be paid, by position, and why."""
+    """Position -> reason, for each entry that may not be paid in this pool."""
     sign = -1 if direction == "desc" else 1
-    mark = next((entry["key"] for _, entry in placed if entry["model_id"] in payout.benchmarks), None)
+    # The entries are in order, so the first benchmark is the best one.
+    benchmark_key = next(
+        (entry["key"] for _, entry in placed if entry["model_id"] in payout.benchmarks), None
+    )
     players: set[str] = set()
-    found: dict[int, str] = {}
-    # The lower id first: of tied models of a player that one is paid.
-    for i, entry in sorted(placed, key=lambda one: (one[1]["rank"], one[1]["model_id"])):
+    reasons: dict[int, str] = {}
+    # Of tied models the lower id comes first: if only the best model of a player is paid, it is that one.
+    for i, entry in sorted(placed, key=lambda item: (item[1]["rank"], item[1]["model_id"])):
         key, count = entry["key"], entry["counts"].get(pool.key, entry["prediction_count"])
         if entry["model_id"] in payout.benchmarks:
-            found[i] = "a benchmark"
-        elif payout.beat_benchmark and mark is not None and sign * key >= sign * mark:
-            found[i] = "not better than the benchmark"
+            reasons[i] = "a benchmark"
+        elif payout.beat_benchmark and benchmark_key is not None and sign * key >= sign * benchmark_key:
+            reasons[i] = "not better than the benchmark"
         elif pool.above is not None and sign * as_written(key) >= sign * as_written(pool.above):
-            found[i] = f"not better than {pool.above:g}"
+            reasons[i] = f"not better than {pool.above:g}"
         elif count < pool.least_count:
-            found[i] = f"fewer than {pool.least_count} scores"
+            reasons[i] = f"fewer than {pool.least_count} scores"
         elif entry["hours_here"] < payout.warm_up_hours:
-            found[i] = f"in its first {payout.warm_up_hours:g} hours"
+            reasons[i] = f"in its first {payout.warm_up_hours:g} hours"
         elif pool.eligible is not None and (reason := str(pool.eligible(dict(entry)) or "")):
-            found[i] = reason[:REASON_CHARS]
+            reasons[i] = reason[:REASON_CHARS]
         elif payout.best_model_only and entry["player"] in players:
-            found[i] = "another model of its player is better"
+            reasons[i] = "another model of its player is better"
         else:
             players.add(entry["player"])
-    return found
+    return reasons
 
 
-def _as_parts(pool: Pool, given: Any, n: int) -> list[Fraction]:
+def _as_parts(pool: Pool, rule_output: Any, n: int) -> list[Fraction]:
+    """What a rule returned, as exact fractions. Raises ValueError if it is not `n` numbers >= 0 with a sum of at most
+    1.
+    """
     parts: list[Fraction] = []
-    for one in given:
+    for part in rule_output:
         try:
-            number = one if isinstance(one, (int, float, Fraction, Decimal)) else plain(one)
+            number = part if isinstance(part, (int, float, Fraction, Decimal)) else plain(part)
             parts.append(as_written(number) if isinstance(number, float) else Fraction(number))
         except (TypeError, ValueError, ArithmeticError) as error:
-            raise ValueError(f"pool {pool.name}: part {len(parts)} is no finite number: {one!r}") from error
+            raise ValueError(f"pool {pool.name}: part {len(parts)} is no finite number: {part!r}") from error
     if len(parts) != n:
         raise ValueError(f"pool {pool.name}: its rule gave {len(parts)} parts for {n} entries")
     if any(part < 0 for part in parts) or sum(parts) > 1:

@@ -84,7 +84,9 @@ class Calendar(BaseModel):
 
 @lru_cache(maxsize=4096)
 def calendar_period(calendar: CalendarTerms, time_ms: int) -> tuple[int, int]:
-    """The period [start, end) in ms that holds a time: cut where the calendar ends."""
+    """The period [start, end) in ms of a time. The last period ends where the calendar ends."""
+    # Begin with the local day of the time, and correct it: around a change of the clock, or before the hour at which
+    # periods begin, the period is the one before or after.
     day = datetime.fromtimestamp(time_ms / 1000, tz=_zone(calendar.zone)).date()
     step = timedelta(days=1 if calendar.weekday is None else 7)
     if calendar.weekday is not None:
@@ -102,7 +104,7 @@ def calendar_period(calendar: CalendarTerms, time_ms: int) -> tuple[int, int]:
 
 
 def unpaid_reason(calendar: CalendarTerms | None, start_ms: int) -> str:
-    """Why a period that begins at a time is not paid; empty where it is."""
+    """Why a period that begins at this time is not paid; "" if it is paid."""
     if calendar is None or start_ms >= calendar.unpaid_until:
         return ""
     until = (_EPOCH + timedelta(milliseconds=calendar.unpaid_until)).strftime("%Y-%m-%d %H:%M UTC")
@@ -110,9 +112,12 @@ def unpaid_reason(calendar: CalendarTerms | None, start_ms: int) -> str:
 
 
 def calendar_fault(calendar: CalendarTerms, snapshot_interval_ms: int) -> str:
-    """What forbids these periods: a checkpoint is made of whole snapshots. Looks at two years; empty if nothing."""
-    named = {"ends_at": calendar.ends_at % FAR_MS, "unpaid_until": calendar.unpaid_until}
-    wrong = next((name for name, at in named.items() if at % snapshot_interval_ms), "")
+    """Why these periods are not possible; "" if they are. A checkpoint is made of whole snapshot periods.
+
+    The periods of two years are checked, which have every change of a zone's clock.
+    """
+    boundaries = {"ends_at": calendar.ends_at % FAR_MS, "unpaid_until": calendar.unpaid_until}
+    wrong = next((name for name, at in boundaries.items() if at % snapshot_interval_ms), "")
     if wrong:
         return f"{wrong} is no multiple of the snapshot interval"
     endless = replace(calendar, ends_at=FAR_MS)

@@ -1,8 +1,8 @@
-"""Terms in force: which rules hold at which time, and how they cut time into periods.
+"""The terms in force: which rules hold at which time, and how they divide time into periods.
 
-Terms reach every topic as CrunchConfigured, in order, so each stage knows them from its own past.
-Later terms hold from their `effective_from`: a checkpoint boundary of the earlier ones, or any instant where they
-only change what is asked (`goes_on`).
+Pure. Every topic has the terms as CrunchConfigured, in order, so each stage knows them from its own events. Later
+terms hold from their `effective_from` on. That is the end of a checkpoint period of the terms before, or any time if
+they change only what is asked (`goes_on`).
 """
 
 from __future__ import annotations
@@ -40,18 +40,18 @@ def make_terms(
     *,
     scoring_hash: str = "",
 ) -> Terms:
-    """The declarative half of `contract` with the node's intervals.
+    """The terms that follow from a contract and the node's settings.
 
-    Raises OperatorError when a schedule's subject is not one of FEED_SUBJECTS, or a window is not a whole number
-    of snapshot intervals.
+    Raises OperatorError if the subject of a schedule is not one of FEED_SUBJECTS, or a span of time is not a multiple
+    of the snapshot interval.
     """
     scopes: list[Scope] = []
     for schedule in contract.schedules():
         name, together = schedule.scope.name, schedule.scope.together
-        for one in together or ([name] if name else []):
-            if one not in settings.feed_subjects:
+        for subject in together or ([name] if name else []):
+            if subject not in settings.feed_subjects:
                 message = (
-                    f"scheduled_predictions: scope {schedule.scope_key!r} has the subject {one!r}, "
+                    f"scheduled_predictions: scope {schedule.scope_key!r} has the subject {subject!r}, "
                     f"which is none of FEED_SUBJECTS {list(settings.feed_subjects)}"
                 )
                 raise OperatorError(message)
@@ -125,19 +125,19 @@ def make_terms(
         effective_from=effective_from,
         answers_hidden_until=contract.answers_hidden_until,
         boards=board_terms(aggregation.boards, scopes, [window.name for window in aggregation.windows]),
-        ensembles=[_ensemble(contract, one) for one in contract.ensembles],
+        ensembles=[_ensemble(contract, ensemble) for ensemble in contract.ensembles],
         calendar=calendar,
         input_records_max=max(contract.input_records, contract.input_records_first),
     )
 
 
-def _ensemble(contract: CrunchContract, one: Ensemble) -> EnsembleTerms:
+def _ensemble(contract: CrunchContract, ensemble: Ensemble) -> EnsembleTerms:
     metrics = contract.aggregation.metrics
     return EnsembleTerms(
-        name=one.name,
-        hours=one.hours if one.looks_back else 0,
-        error_field=one.error_field,
-        weighs_metrics=metrics is not None and metrics.ensemble == one.name,
+        name=ensemble.name,
+        hours=ensemble.hours if ensemble.looks_back else 0,
+        error_field=ensemble.error_field,
+        weighs_metrics=metrics is not None and metrics.ensemble == ensemble.name,
     )
 
 
@@ -155,7 +155,7 @@ def _window(window: AggregationWindow) -> Window:
 
 
 def _absence(contract: CrunchContract) -> dict[str, Any]:
-    """The fields of Terms that say what a missing answer costs. Raises OperatorError for a score that no log holds."""
+    """The fields of Terms for the charge of a missing answer. Raises OperatorError if it is too large for the log."""
     match contract.absence_policy:
         case AbsenceConstant(value=value):
             units = round(Fraction(repr(value)) * 10**contract.score_decimals)
@@ -169,59 +169,64 @@ def _absence(contract: CrunchContract) -> dict[str, Any]:
 
 
 def comparable_since(in_order: Sequence[Terms], time_ms: int) -> int:
-    """Since when (ms) scores mean what they mean at a time: no sum may reach further back.
+    """The time (ms) since which scores have meant the same as at `time_ms`. No sum may include scores from before it.
 
-    `in_order` is by `effective_from`, and not empty.
+    `in_order`: all terms by `effective_from`, not empty.
     """
-    begun = [one for one in in_order if one.effective_from <= time_ms] or list(in_order[:1])
-    # Terms of the same time as those behind them were taken back before they held.
+    begun = [terms for terms in in_order if terms.effective_from <= time_ms] or list(in_order[:1])
+    # Terms whose successor begins at the same time never held: they were replaced before.
     held = [
-        one
-        for one, after in zip(begun, [*begun[1:], None], strict=True)
-        if after is None or after.effective_from > one.effective_from
+        terms
+        for terms, after in zip(begun, [*begun[1:], None], strict=True)
+        if after is None or after.effective_from > terms.effective_from
     ]
+    # Go back from the newest terms as long as each scores as the one after it.
     since = held[-1].effective_from
-    for one, after in zip(held[-2::-1], held[:0:-1], strict=True):
-        if not score_alike(one, after):
+    for terms, after in zip(held[-2::-1], held[:0:-1], strict=True):
+        if not score_alike(terms, after):
             break
-        since = one.effective_from
+        since = terms.effective_from
     return since
 
 
 def score_alike(one: Terms, other: Terms) -> bool:
-    """Do scores mean the same under both? A contract always means the same, though a release of ours that hashes its
-    scoring in another way tells another `scoring_hash` for it.
+    """Whether scores mean the same under both terms.
+
+    The same contract always scores the same, although another release of the node may compute another `scoring_hash`
+    of it.
     """
     return one.contract_hash == other.contract_hash or one.scoring_hash == other.scoring_hash
 
 
 def adds_up(in_order: Sequence[Terms], contract_hash: str, held: Terms) -> bool:
-    """Do scores made by that contract mean what scores mean under the terms `held`, which are among `in_order`?
+    """Whether scores by this contract mean the same as scores under the terms `held`, which are among `in_order`.
 
-    True for a contract that is not known.
+    True for a contract that no terms name.
     """
     if contract_hash == held.contract_hash:
         return True
-    made_by = [one for one in in_order if one.contract_hash == contract_hash]
-    return not made_by or any(score_alike(one, held) for one in made_by)
+    of_contract = [terms for terms in in_order if terms.contract_hash == contract_hash]
+    return not of_contract or any(score_alike(terms, held) for terms in of_contract)
 
 
 def in_force(told: Sequence[Terms]) -> TermsInForce:
-    """All of these, in the order in which they were told or hold."""
-    terms = TermsInForce()
-    for number, one in enumerate(told):
-        terms.add(CrunchConfigured(id=str(number), at=0, data=one))
-    return terms
+    """The terms in force, if these were configured one after another."""
+    terms_in_force = TermsInForce()
+    for number, terms in enumerate(told):
+        terms_in_force.add(CrunchConfigured(id=str(number), at=0, data=terms))
+    return terms_in_force
 
 
 def same_terms(one: Terms, other: Terms) -> bool:
-    """Do they say the same, from whenever they hold?"""
+    """Whether both are equal, apart from the time from which they hold."""
     return one == msgspec.structs.replace(other, effective_from=one.effective_from, goes_on=one.goes_on)
 
 
 def asking_as(held: Terms, wanted: Terms) -> Terms:
-    """The terms in force with the feed and subjects of others: what may change within a period, since it adds no units
-    of another kind. Scopes of the contract in force that were asked of every subject are asked of every new one.
+    """The terms `held`, with the feed and the subjects of `wanted`.
+
+    These may change within a checkpoint period, because the scores still mean the same. A scope that was asked for
+    every subject is asked for every subject of `wanted`.
     """
     scopes = wanted.scopes
     if wanted.contract_hash != held.contract_hash:
@@ -229,12 +234,12 @@ def asking_as(held: Terms, wanted: Terms) -> Terms:
         for scope in held.scopes:
             if not scope.together:
                 subjects_of.setdefault(scope.scope_key, []).append(scope.subject)
-        one_of = {scope.scope_key: scope for scope in reversed(held.scopes)}
+        scope_of = {scope.scope_key: scope for scope in reversed(held.scopes)}
         scopes = [
             scope for scope in held.scopes if scope.together and set(scope.together) <= set(wanted.subjects)
         ]
         scopes += [
-            msgspec.structs.replace(one_of[key], subject=subject)
+            msgspec.structs.replace(scope_of[key], subject=subject)
             for key, subjects in subjects_of.items()
             for subject in wanted.subjects
             if set(subjects) == set(held.subjects) or subject in subjects
@@ -263,21 +268,23 @@ FAR_FUTURE_MS = 1 << 62
 
 
 class TermsInForce(msgspec.Struct):
-    """All terms so far, by `effective_from`."""
+    """All terms so far, by `effective_from`. A value."""
 
     events: list[CrunchConfigured] = []
 
     def add(self, event: CrunchConfigured) -> None:
-        """Take in new terms; the same event again changes nothing."""
-        if all(known.id != event.id for known in self.events):
+        """Add terms. The same event again changes nothing."""
+        if all(earlier.id != event.id for earlier in self.events):
             self.events.append(event)
-            self.events.sort(key=lambda one: one.data.effective_from)
+            self.events.sort(key=lambda configured: configured.data.effective_from)
 
     def __bool__(self) -> bool:
         return bool(self.events)
 
     def at(self, time_ms: int) -> Terms:
-        """The terms that hold at a time; before all of them the first. Raises IndexError when there are none."""
+        """The terms that hold at a time. The first ones also hold before their own time. Raises IndexError without
+        terms.
+        """
         held = self.events[0].data
         for event in self.events[1:]:
             if event.data.effective_from > time_ms:
@@ -286,7 +293,7 @@ class TermsInForce(msgspec.Struct):
         return held
 
     def spans(self) -> list[tuple[int, int, Terms]]:
-        """(from, until, terms) of each, in order; the last `until` is the far future."""
+        """(from, until, terms) of each, in order and in ms. The last `until` is far in the future."""
         starts = [event.data.effective_from for event in self.events]
         return [
             (start, until, event.data)
@@ -294,15 +301,15 @@ class TermsInForce(msgspec.Struct):
         ]
 
     def comparable_since(self, time_ms: int) -> int:
-        """See `comparable_since`."""
+        """The function `comparable_since`, for these terms."""
         return comparable_since([event.data for event in self.events], time_ms)
 
     def adds_up(self, contract_hash: str, time_ms: int) -> bool:
-        """Do scores made by that contract mean what scores mean at a time? True for a contract that is not known."""
+        """Whether scores by this contract mean the same as scores at a time; True for a contract that no terms name."""
         return adds_up([event.data for event in self.events], contract_hash, self.at(time_ms))
 
     def _stretches(self) -> list[tuple[int, int, Terms]]:
-        """The spans, but terms that only go on make the one before them longer."""
+        """The spans, where terms with `goes_on` only make the span before them longer."""
         stretches: list[tuple[int, int, Terms]] = []
         for start, until, terms in self.spans():
             if stretches and terms.goes_on:
@@ -312,40 +319,45 @@ class TermsInForce(msgspec.Struct):
         return stretches
 
     def feed_change(self, point: int, subject: str, now: int) -> str | None:
-        """What took a subject of the terms at `point` off its feed up to `now`, in words; None where nothing did."""
+        """Why a subject of the terms at `point` has no records of its feed any more at `now`; None if it has."""
         feed = self.at(point).feed
         for start, until, terms in self.spans():
             if not point < start <= now or until <= start:
                 continue
             if terms.feed != feed:
                 return f"at {start} from {_named(feed)} to {_named(terms.feed)}"
-            for one in self.at(point).members(subject):
-                if one not in terms.subjects:
-                    return f"at {start} {one} was taken out"
+            for member in self.at(point).members(subject):
+                if member not in terms.subjects:
+                    return f"at {start} {member} was taken out"
         return None
 
-    def _cut(self, time_ms: int, of: Callable[[Terms, int], tuple[int, int]]) -> tuple[int, int]:
+    def _cut(self, time_ms: int, period_of: Callable[[Terms, int], tuple[int, int]]) -> tuple[int, int]:
+        """The period that holds a time, by `period_of` its terms, without what is before or after these terms."""
         for start, until, terms in self._stretches():
             if time_ms < until:
-                floor, end = of(terms, time_ms)
+                floor, end = period_of(terms, time_ms)
                 return max(floor, start), min(end, until)
         message = "no terms in force"
         raise LookupError(message)
 
     def snapshot_period(self, time_ms: int) -> tuple[int, int]:
-        """The snapshot period [start, end) that holds a time: multiples since the epoch, cut where terms change."""
+        """The snapshot period [start, end) of a time: multiples of the interval since the epoch, cut where terms
+        change.
+        """
         return self._cut(time_ms, lambda terms, time: _of_grid(time, terms.snapshot_interval_ms, 0))
 
     def checkpoint_period(self, time_ms: int) -> tuple[int, int]:
-        """The checkpoint period [start, end) that holds a time."""
+        """The checkpoint period [start, end) of a time."""
         return self._cut(time_ms, _checkpoint_period)
 
     def boundary_after(self, time_ms: int) -> int:
-        """Where rules that are told at a time hold from (ms): the end of the checkpoint period that runs then, or of
-        the first one of rules that are told already and hold later. Raises IndexError where there are none.
+        """From when (ms) rules hold that are configured at a time: from the end of the checkpoint period of that time.
+
+        If other rules are configured already for later, from the end of their first period. Raises IndexError without
+        terms.
         """
         return self.checkpoint_period(max(time_ms, self.events[-1].data.effective_from))[1]
 
     def ends_checkpoint_period(self, from_ms: int, until_ms: int) -> bool:
-        """Does a checkpoint period end in (from, until] (ms)? Never before there are terms."""
+        """Whether a checkpoint period ends in (from_ms, until_ms]. False without terms."""
         return bool(self.events) and self.checkpoint_period(from_ms)[1] <= until_ms
