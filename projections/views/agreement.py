@@ -1,7 +1,7 @@
-"""Every model's answers side by side, as series of numbers: what `streams/audit/copies.py` looks for copies in.
+"""Makes series of numbers from the answers of all models, in which `streams/audit/copies.py` looks for copies.
 
-An answer is cut into its numbers, by their place in its JSON: `{"value": 0.4}` gives one, a density several. Only
-answers that nobody could still copy are read, since all reading goes through `Predictions`.
+An answer is split into its numbers, in the order of their places in its JSON: `{"value": 0.4}` has one, a density
+several. All answers are read through `Predictions`, which shows only those that nobody can copy any more.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from coordinator.projections.views.predictions import Predictions
 
 NUMBERS_PER_ANSWER_MAX = 32
-"""Of a longer answer the first so many are compared: two that differ at all differ there with near certainty."""
+"""Only the first numbers of a longer answer are compared. Two answers that differ nearly always differ there."""
 
 Series = dict[str, NDArray[np.float64]]
 
@@ -24,9 +24,9 @@ Series = dict[str, NDArray[np.float64]]
 def answers_in_series(
     predictions: Predictions, start: int, until: int, rounds_max: int
 ) -> tuple[Series, int]:
-    """(model id -> its numbers, NaN where it gave none; how many (round, scope) pairs were read).
+    """(model_id -> its numbers, NaN if it did not answer; how many (round, scope) pairs were read).
 
-    The newest `rounds_max` pairs of rounds opened in [start, until] (ms), oldest first.
+    Reads the newest `rounds_max` pairs of rounds that opened in [start, until] (ms). The series begin with the oldest.
     """
     rounds: dict[tuple[int, str, str], dict[str, list[float]]] = {}
     for prediction in predictions.newest(start, until):
@@ -50,7 +50,7 @@ def answers_in_series(
 
 
 def numbers_in(answer: Any) -> Iterator[float]:
-    """The numbers of a JSON value in the order of their places: keys by name, lists as they stand."""
+    """The numbers of a JSON value in the order of their places: objects by key, lists by index."""
     if isinstance(answer, dict):
         for name in sorted(answer):
             yield from numbers_in(answer[name])
@@ -60,7 +60,7 @@ def numbers_in(answer: Any) -> Iterator[float]:
     elif isinstance(answer, bool):
         yield float(answer)
     elif isinstance(answer, (int, float)):
-        # Whole numbers of any length are JSON: one beyond a float's range agrees with every other such one.
+        # JSON has integers of any length. All that are beyond the range of a float count as equal.
         try:
             yield float(answer)
         except OverflowError:

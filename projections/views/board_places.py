@@ -1,7 +1,7 @@
-"""In which order a board shows its rows, and which of them have a rank. Pure.
+"""Orders the rows of a board, and gives them their ranks. Pure.
 
-Ranked models first, then who runs without a rank, then who does not run. An ensemble stands beside the models that are
-as good, without a place of its own.
+Ranked models come first, then running models without a rank, then models that do not run. An ensemble has no rank. It
+comes after the ranked models that are as good or better.
 """
 
 from __future__ import annotations
@@ -19,11 +19,12 @@ Place = tuple[int | None, str]
 def board_places(
     models: Mapping[str, ModelRow], reasons: Mapping[str, str], keys: Mapping[str, Number], direction: str
 ) -> list[Place]:
-    """Every model's place in display order; `reasons` says why some have no rank."""
+    """(rank, model id) of every model, in the order of the board. `reasons`: why a model has no rank."""
     active = {model_id for model_id, model in models.items() if model.status == RUNNING}
     ensembles = {model_id for model_id, model in models.items() if model.ensemble}
     ranked, unranked = rank(
-        ((one, None if reasons.get(one) else keys[one].units) for one in active), direction
+        ((model_id, None if reasons.get(model_id) else keys[model_id].units) for model_id in active),
+        direction,
     )
     places: list[Place] = [(place, model_id) for place, model_id, _ in ranked]
     places += [(None, model_id) for model_id in unranked]
@@ -37,18 +38,20 @@ def _with_ensembles(
     keys: Mapping[str, Number],
     direction: str,
 ) -> list[Place]:
-    """The places with each ensemble behind the ranked models that are as good or better; one without a number last."""
+    """The places, with the ensembles inserted. An ensemble without a number is last."""
     if not ensembles:
         return list(places)
     sign = -1 if direction == "desc" else 1
     ranked = [model_id for place, model_id in places if place is not None]
     at_place: dict[int, list[str]] = {}
-    virtual, without = rank(((one, keys.get(one, NO_NUMBER).units) for one in ensembles), direction)
-    for _, model_id, units in virtual:
-        better = sum(sign * (keys[one].units or 0) <= sign * units for one in ranked)
-        at_place.setdefault(better, []).append(model_id)
-    found: list[Place] = []
+    with_number, without = rank(
+        ((model_id, keys.get(model_id, NO_NUMBER).units) for model_id in ensembles), direction
+    )
+    for _, ensemble_id, units in with_number:
+        better_count = sum(sign * (keys[model_id].units or 0) <= sign * units for model_id in ranked)
+        at_place.setdefault(better_count, []).append(ensemble_id)
+    merged: list[Place] = []
     for i in range(len(ranked) + 1):
-        found += [(None, model_id) for model_id in at_place.get(i, ())]
-        found += places[i : i + 1] if i < len(ranked) else []
-    return [*found, *places[len(ranked) :], *((None, model_id) for model_id in without)]
+        merged += [(None, ensemble_id) for ensemble_id in at_place.get(i, ())]
+        merged += places[i : i + 1] if i < len(ranked) else []
+    return [*merged, *places[len(ranked) :], *((None, ensemble_id) for ensemble_id in without)]

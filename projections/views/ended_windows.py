@@ -1,8 +1,8 @@
-"""What the board shows as of the last closed period: windows that do not follow from the model's own sums (the last n
-answers, an EWMA, all of them where newcomers have a past), and what was answered of the coverage's span.
+"""The numbers of the board that are as of the last closed period, because they do not follow from the board's sums.
 
-Rows of a store that folds `snapshots`: `V` model_id -> (end, units, counts, coverage), and `E`, the newest period's end
-in ms.
+These are windows over the last n answers, EWMAs, all windows if newcomers are given a past, and the coverage. Folds
+`snapshots` into rows of the board's store: `V` model_id -> (end, units, counts, coverage), and `E`, the end of the
+newest period in ms.
 """
 
 from __future__ import annotations
@@ -21,7 +21,9 @@ _decoder = msgspec.msgpack.Decoder(_Row)
 
 
 class EndedWindows:
-    """Held in memory too; empty under terms of plain means without a past for newcomers and without a coverage."""
+    """The rows, also held in memory. Empty if the terms have only plain means, no past for newcomers and no
+    coverage.
+    """
 
     def __init__(self, store: Store) -> None:
         ended = store.get(b"E")
@@ -31,7 +33,7 @@ class EndedWindows:
         }
 
     def fold(self, decision: Decision, batch: Batch) -> None:
-        """Take in one decision of `snapshots`."""
+        """Fold one decision of `snapshots`."""
         for event in decision.events:
             if type(event) is not SnapshotTaken:
                 continue
@@ -52,12 +54,12 @@ class EndedWindows:
     def by_model(self) -> dict[str, dict[str, Number]]:
         """model_id -> window -> its number at the newest period's end."""
         return {
-            model_id: {name: Number(one, counts.get(name, 0)) for name, one in units.items()}
-            for model_id, (end, units, counts, _) in self._rows.items()
+            model_id: {name: Number(value, counts.get(name, 0)) for name, value in units_of.items()}
+            for model_id, (end, units_of, counts, _) in self._rows.items()
             if end == self._end
         }
 
     def answered(self, model_id: str) -> Answered | None:
-        """What the model answered of the coverage's span; None where the newest period does not tell."""
+        """How many rounds of the coverage's span the model answered; None if the newest period does not say."""
         row = self._rows.get(model_id)
         return row[3] if row is not None and row[0] == self._end else None

@@ -1,5 +1,7 @@
-"""Rows of the read model of predictions that hold the newest alone, older ones being in the log: an ensemble's round in
-each scope, and what a model or an ensemble carries from round to round.
+"""Rows of the read model of predictions that hold only the newest state; older ones are in the log.
+
+These are the newest round of each ensemble in each scope, and the state that a model or an ensemble carries from round
+to round. Folds EnsemblesScored and StateCarried of `scores`.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ _json = msgspec.json.Encoder()
 
 
 class EnsembleRow(msgspec.Struct, frozen=True):
-    """An ensemble's newest round in one scope. JSON, for its answer is."""
+    """An ensemble's newest round in one scope. The row is JSON, because its answer is."""
 
     ensemble_id: str
     subject: str
@@ -25,9 +27,9 @@ class EnsembleRow(msgspec.Struct, frozen=True):
     input_id: str
     contract_hash: str
     members: dict[str, int]
-    """Model -> what it weighs, in parts of 10**9."""
+    """Model -> its weight times 10**9."""
     output: msgspec.Raw
-    """Its answer; null where it has none, or one that is in the log alone."""
+    """Its answer; null if it has none, or a large one, which is only in the log."""
     output_bytes: int
     units: dict[str, int]
     reason: str
@@ -37,7 +39,7 @@ read_ensemble = msgspec.json.Decoder(EnsembleRow).decode
 
 
 def keep_ensembles(event: EnsemblesScored, batch: Batch, output_bytes_max: int) -> None:
-    """Put the row `V` of each ensemble, and what it carries. An answer of more bytes than that is left to the log."""
+    """Write the row `V` of each ensemble, and its state. An answer of more than `output_bytes_max` is left out."""
     keep_states(event, batch)
     data = event.data
     for i, entry in enumerate(data.entries()):
@@ -64,12 +66,12 @@ def keep_ensembles(event: EnsemblesScored, batch: Batch, output_bytes_max: int) 
 
 
 def keep_states(event: StateCarried | EnsemblesScored, batch: Batch) -> None:
-    """Put the row `D` of each model, or ensemble, whose carried state the event changed."""
+    """Write the row `D` of each model or ensemble whose carried state the event changed."""
     data = event.data
     for model_id, state in data.states.items():
         newest = b"D" + key(model_id, data.holder)
         if bytes(state) == b"null":
             batch.delete(newest)
         else:
-            made = StateRow(event.at, data.input_id, data.subject, data.scope_key, data.holder, state)
-            batch.put(newest, _json.encode(made))
+            row = StateRow(event.at, data.input_id, data.subject, data.scope_key, data.holder, state)
+            batch.put(newest, _json.encode(row))

@@ -1,14 +1,13 @@
-"""The live leaderboard: sums per bucket, ranked over trailing windows.
+"""The read model of the live leaderboard: sums per bucket, ranked over trailing windows.
 
-Folds `scores` (sums and charges), `models` (who is there), `inputs` (where the windows end), and of `snapshots` the
-windows that do not follow from sums. A bucket is
-one snapshot interval b by resolvable time, per subject and scope; it holds, per model and numeric field, an
-integer sum and n. Windows end at T, the last InputsUntil, and cover [floor(T/b)*b - W, T). At a period's end
-that is what the snapshot says; between two ends a bucket counts with what is in it so far. Where newcomers have a past,
-windows stand as the last snapshots have them.
+Folds `scores` (sums and charges), `models` (who takes part), `inputs` (where the windows end), and `snapshots` (the
+windows that do not follow from sums). A bucket is one snapshot interval b by resolvable time, for each subject and
+scope. It has an integer sum and a count for each model and numeric field. Windows end at T, the last InputsUntil, and
+cover [floor(T/b)*b - W, T). At the end of a period they equal those of the snapshots; between two ends an open bucket
+counts with the scores that it has so far. If newcomers are given a past, windows are as of the last snapshots.
 
-Buckets older than the longest window behind the newest one are dropped: by content alone, so that a replay
-drops the same ones at the same event. At each ScoredUntil the windows per scope are kept as one row of
+Buckets that the longest window does not reach from the newest bucket are dropped. That depends on content alone, so a
+replay drops the same buckets at the same event. At each ScoredUntil the windows of each scope are kept as a row of
 history.
 """
 
@@ -52,7 +51,7 @@ from coordinator.streams.snapshots.windows import NO_NUMBER
 
 _AFTER_ALL_MODELS = "\U0010ffff"
 BUCKETS_SPARE = 2
-"""Kept beyond the longest window, so that a bucket has left every sum before it is dropped."""
+"""How many more buckets are kept than the longest window needs. So a bucket has left every sum before it is dropped."""
 
 _bucket_decoder = msgspec.msgpack.Decoder(dict[str, dict[str, tuple[int | str, int]]])
 _history_decoder = msgspec.msgpack.Decoder(dict[str, dict[str, int | None]])
@@ -60,8 +59,10 @@ _head_decoder = msgspec.msgpack.Decoder(tuple[int, int])
 
 
 class BoardRow(msgspec.Struct, frozen=True):
-    """A place on the board. `windows_units` is null where nothing was scored; so is `rank` then, and for an ensemble:
-    it stands where its number belongs, and takes no place.
+    """A row of the board.
+
+    `windows_units` has null for a window without a number. `rank` is null without a number by which the board ranks,
+    and for an ensemble, which is listed by its number and takes no place.
     """
 
     rank: int | None
@@ -72,7 +73,7 @@ class BoardRow(msgspec.Struct, frozen=True):
     last_scored_at: int | None = None
     """The resolvable time of its newest score (ms)."""
     unranked_reason: str = ""
-    """Why it has no rank; empty where it has one."""
+    """Why it has no rank; "" if it has one."""
 
 
 class Board(msgspec.Struct, frozen=True):
@@ -84,11 +85,11 @@ class Board(msgspec.Struct, frozen=True):
     decimals: int
     rows: list[BoardRow]
     contracts: list[str]
-    """Whose rounds the windows hold, oldest first: more than one means that the windows mix two rules."""
+    """The contracts whose rounds are in the windows, the oldest first. With several, the windows mix their rules."""
 
     @property
     def mixed_contracts(self) -> list[str]:
-        """The contracts where the windows mix rounds of several; else empty."""
+        """The contracts, if the windows mix rounds of several; else empty."""
         return self.contracts if len(self.contracts) > 1 else []
 
 
@@ -138,11 +139,11 @@ class Leaderboard(Projection):
         self._history_sums = TrailingSums()
 
     def _load(self) -> None:
-        """Read the buckets, before the first score or board: who asks a past state for less should not pay for them."""
+        """Read the buckets, before the first score or board. Other questions to a past state do not need them."""
         if self._loaded:
             return
         self._loaded = True
-        # Only what is not dropped is looked at: a past state must not walk over all that were dropped since.
+        # Begin at the floor: a store of a past state also has the buckets that were dropped before it.
         for name, row in self.store.scan(b"B", start=b"B" + key(max(0, self._floor))):
             if int.from_bytes(name[1:9], "big") > self._newest:
                 break
@@ -179,13 +180,16 @@ class Leaderboard(Projection):
                 self.terms.add(event.data, batch)
 
     def _fold_round(self, data: RoundScoredData, batch: Batch) -> None:
-        """Add the round to its bucket: sums per field, charges, and when each was last scored.
+        """Add a round to its bucket: sums by field, charges, and when each model was last scored.
 
-        A round too old for any window, or made by a scoring that its period does not have, only moves the last.
+        A round that is too old for every window, or that was scored under other rules than its period's, only changes
+        the last.
         """
         last = self._last_scored
-        out = {entry.model for entry in data.unscored}
-        scored = [model_id for i, model_id in enumerate(data.models) if i not in out] if out else data.models
+        unscored = {entry.model for entry in data.unscored}
+        scored = data.models
+        if unscored:
+            scored = [model_id for i, model_id in enumerate(data.models) if i not in unscored]
         for model_id in scored:
             last[model_id] = max(data.resolvable_at, last.get(model_id, -1))
         terms = self.terms.at(data.resolvable_at)
@@ -207,12 +211,13 @@ class Leaderboard(Projection):
         self._touch(start)
         no_sums: dict[str, list[int]] = {}
         sums_of = [
-            no_sums if i in out else bucket.setdefault(model_id, {}) for i, model_id in enumerate(data.models)
+            no_sums if i in unscored else bucket.setdefault(model_id, {})
+            for i, model_id in enumerate(data.models)
         ]
         for model_id in scored:
             cell = bucket[model_id].setdefault(LAST, [0, 1])
             cell[0] = max(cell[0], data.resolvable_at)
-        for field, column in data.units.items():  # the hot loop
+        for field, column in data.units.items():  # this loop runs for every score of the node
             for sums, units in zip(sums_of, column, strict=True):
                 if units is None:
                     continue
@@ -236,7 +241,7 @@ class Leaderboard(Projection):
         terms_in_order = self.terms.in_order
         if not terms_in_order:
             return
-        # Of all terms so far, as the aggregate stage has it: a window that will be shorter is not shorter yet.
+        # By all terms so far, as the stage of snapshots does: terms with shorter windows may not hold yet.
         longest = max(terms.hours_max for terms in terms_in_order) * HOUR_MS
         floor = newest - longest - BUCKETS_SPARE * max(terms.snapshot_interval_ms for terms in terms_in_order)
         if floor <= self._floor:
@@ -251,13 +256,13 @@ class Leaderboard(Projection):
                 batch.delete(_bucket_key(start, scope))
 
     def _keep_last(self, model_id: str, last: int, batch: Batch) -> None:
-        """A bucket holds when its models were last scored; what outlives it is kept in a row of the model."""
+        """Keep in a row of the model when it was last scored: a bucket, which has that too, is dropped."""
         if last > self._last_dropped.get(model_id, -1):
             self._last_dropped[model_id] = last
             batch.put(b"L" + key(model_id), eight(last))
 
     def _keep_history(self, until: int, batch: Batch) -> None:
-        """Called where every score before `until` is in: the windows per scope are final."""
+        """Keep the windows of each scope as of `until` (ms). Every score before that is folded, so they are final."""
         terms = self.terms.at(until - 1)
         if terms is None:
             return
@@ -294,14 +299,14 @@ class Leaderboard(Projection):
 
     @property
     def terms_now(self) -> Terms | None:
-        """The terms in force where the board ends; those that are told for later are not."""
+        """The terms in force at the end of the board. Terms that hold later do not count."""
         return self.terms.at(self.until - 1)
 
     def board(self, by: str | None = None) -> Board | None:
-        """The board as folded so far, or None before the first terms. Computed once per version and ranking.
+        """The board as folded so far; None before the first terms. It is computed once for each version and ranking.
 
-        `by` is the window, or the board over a window, that it is ranked by; the contract's own where it is None.
-        Raises KeyError for none of them.
+        `by`: the window, or the board over a window, by which it is ranked; None: that of the contract. Raises
+        KeyError if there is no such window or board.
         """
         terms = self.terms_now
         if terms is None:
@@ -328,9 +333,11 @@ class Leaderboard(Projection):
         statuses = {model_id: model.status for model_id, model in models.items()}
         keys = windows[ranking_key]
         reasons = {
-            one: why_unranked(status, terms, ranking_key, keys.get(one, NO_NUMBER), self._ended.answered(one))
-            for one, status in statuses.items()
-            if terms.coverage or one not in keys or status != RUNNING or keys[one].units is None
+            model_id: why_unranked(
+                status, terms, ranking_key, keys.get(model_id, NO_NUMBER), self._ended.answered(model_id)
+            )
+            for model_id, status in statuses.items()
+            if terms.coverage or model_id not in keys or status != RUNNING or keys[model_id].units is None
         }
         rows = [
             BoardRow(
@@ -356,11 +363,10 @@ class Leaderboard(Projection):
         look: Look | None = None,
         ensembles: bool = True,
     ) -> Iterator[HistoryRow]:
-        """Windows per scope at period ends in [start, until], newest first. Take as many as wanted. Without `ensembles`
-        those of models alone, unless one is named.
+        """The windows of each scope at the period ends in [start, until] (ms), the newest first.
 
-        `after` is (end, subject, scope_key, model_id) of one of them: the list goes on behind it. `look` bounds how
-        many pairs of period and scope are read.
+        `after`: (end, subject, scope_key, model_id) of a row after which to go on. Without `ensembles` only those of
+        models, unless `model_ids` names an ensemble. `look` limits how many pairs of period and scope are read.
         """
         first = _history_key(until + 1) if after is None else _history_key(*after[:3])
         first = min(first, _history_key(self._newest_history + 1))
@@ -375,16 +381,16 @@ class Leaderboard(Projection):
                 return
             subject, scope_key = name[9:-1].decode().split("\x00")
             before = (end, subject, scope_key, _AFTER_ALL_MODELS)
-            behind = after[3] if after is not None and after[:3] == (end, subject, scope_key) else ""
+            last_model = after[3] if after is not None and after[:3] == (end, subject, scope_key) else ""
             for model_id, windows in sorted(_history_decoder.decode(row).items()):
-                if model_id <= behind or (model_ids is not None and model_id not in model_ids):
+                if model_id <= last_model or (model_ids is not None and model_id not in model_ids):
                     continue
                 if ensembles or model_ids is not None or not is_ensemble(model_id):
                     yield HistoryRow(end, subject, scope_key, model_id, windows)
 
 
 def _lasts(bucket: Bucket) -> Iterator[tuple[str, int]]:
-    """model_id, and when it was last scored in this bucket (ms)."""
+    """(model_id, when it was last scored in this bucket, in ms)."""
     return ((model_id, sums[LAST][0]) for model_id, sums in bucket.items() if LAST in sums)
 
 

@@ -1,7 +1,7 @@
-"""Who the models are: rows that several projections keep, each in its own store, and join by model_id on
-reading.
+"""The rows of models: names, crunchers, statuses. Several projections keep them, each in its own store.
 
-Folds `models`. Small enough to be held in memory as well.
+Folds `models`. A projection joins them to its own rows by model_id when it is read. They are few, so they are also
+held in memory.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ RUNNING, LEFT, BANNED, ENSEMBLE = "RUNNING", "LEFT", "BANNED", "ENSEMBLE"
 
 
 class LastFailure(msgspec.Struct, frozen=True):
-    """What was last reported to the orchestrator: the protocol's code, the words, and when (ms)."""
+    """The last failure that was reported to the orchestrator: the protocol's code, the reason, and when (ms)."""
 
     code: str
     reason: str
@@ -33,7 +33,7 @@ class LastFailure(msgspec.Struct, frozen=True):
 
 
 class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A model as last seen. `left_at` is set while it has left; `ban_reason` while it is banned. Times are ms."""
+    """A model as it was seen last. `left_at` is set after it left, `ban_reason` while it is banned. Times are in ms."""
 
     model_id: str
     model_name: str = ""
@@ -52,14 +52,12 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ensemble(self) -> bool:
-        """Is it no participant but made of several?"""
+        """Whether it is an ensemble, and no participant's model."""
         return is_ensemble(self.model_id)
 
     @property
     def status(self) -> str:
-        """BANNED (the operator's word stands, whatever the orchestrator says), LEFT or RUNNING; ENSEMBLE of one that is
-        made of models.
-        """
+        """BANNED (by the operator, whatever the orchestrator says), LEFT, RUNNING or ENSEMBLE."""
         if self.ensemble:
             return ENSEMBLE
         if self.ban_reason is not None:
@@ -87,7 +85,8 @@ class ModelRows:
                     after = msgspec.structs.replace(
                         before,
                         **fields,
-                        first_seen_at=before.first_seen_at or at,  # 0 was before the clock
+                        first_seen_at=before.first_seen_at
+                        or at,  # an `at` of 0 was recorded before the first tick
                         left_at=None,
                         left_reason="",
                         deployments=before.deployments + (before.deployment_id != data.deployment_id),
@@ -116,5 +115,5 @@ class ModelRows:
         )
 
     def get(self, model_id: str) -> ModelRow:
-        """The row, or one with the id alone: a score may be read before its model's name."""
+        """The row of a model, or a row with the id alone, because a score may be folded before its model."""
         return self._row(model_id)

@@ -1,4 +1,4 @@
-"""Which models are registered: the read model behind `/reports/models`. Folds `models`."""
+"""The read model of registered models, for `/reports/models`. Folds `models`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Models(Projection):
         self._rows.apply(decision, batch)
 
     def all(self) -> list[ModelRow]:
-        """By model_id."""
+        """All rows, in the order of model_id."""
         return [self._rows.by_id[model_id] for model_id in sorted(self._rows.by_id)]
 
     def get(self, model_id: str) -> ModelRow:

@@ -1,5 +1,6 @@
-"""Each model's periods: the read model behind `/reports/snapshots` and `/reports/models/global`. Folds
-`snapshots`.
+"""The read model of each model's periods, for `/reports/snapshots` and `/reports/models/global`.
+
+Folds `snapshots`.
 """
 
 from __future__ import annotations
@@ -23,7 +24,9 @@ _decoder = msgspec.msgpack.Decoder(tuple[int, SnapshotTakenData])
 
 
 class Snapshots(Projection):
-    """Rows `S` by period end and model."""
+    """One row `S` for each period end and model; `P` is the end of the last closed period, `N` that of the newest
+    row.
+    """
 
     name = "snapshots"
     topics = ("snapshots",)
@@ -34,9 +37,9 @@ class Snapshots(Projection):
         self.terms = TermsRows(store)
         closed = store.get(b"P")
         self.closed_until = int.from_bytes(closed, "big") if closed else 0
-        """No snapshot will come any more for a period that ends at or before this (ms)."""
+        """Every period that ends at or before this (ms) is closed: no snapshot of it will come."""
         self.boundary: tuple[int, int] = tuple(store.notes.get(BOUNDARY, (-1, 0)))
-        """The newest decision that ended a checkpoint period: its offset in the topic, and that end (ms)."""
+        """(offset of the newest decision that ended a checkpoint period, that end in ms)."""
         self._newest_end = int.from_bytes(store.get(b"N") or b"", "big")
 
     def apply(self, decision: Decision, batch: Batch) -> None:
@@ -94,12 +97,11 @@ class Snapshots(Projection):
         look: Look | None = None,
         ensembles: bool = True,
     ) -> Iterator[tuple[int, SnapshotTakenData]]:
-        """(at, snapshot) with period end in [start, until] (ms), newest first. Take as many as wanted.
+        """(at, snapshot) of the snapshots with a period end in [start, until] (ms), the newest first.
 
-        Without `ensembles` those of models alone, unless one is named.
-
-        `after` is (period end, model id) of one of them: the list goes on behind it. Of some models costs by the number
-        of periods and of these models, whoever else there is; `look` bounds it.
+        `after`: (period end, model id) of a snapshot after which to go on. Without `ensembles` only those of models,
+        unless `model_ids` names an ensemble. With `model_ids` it reads one row for each period and each of these
+        models, however many others there are; `look` limits that.
         """
         if model_ids is not None:
             yield from self._newest_of(start, until, model_ids, after, look)

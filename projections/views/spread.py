@@ -1,4 +1,4 @@
-"""Predictions of rounds spread evenly over a time: what a chart of a long time needs, at a bounded cost."""
+"""Selects predictions of rounds that are spread evenly over a time, for charts of a long time, at a bounded cost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from coordinator.projections.views.predictions import ROUND_LOOKS, Predictions
 from coordinator.streams.setting_checks import FAR_FUTURE_MS
 
 MOMENT_MS = 1_000
-"""Rounds of one point, one for each subject, are opened within this."""
+"""The rounds of one point, one for each subject, open within this time."""
 ROUNDS_PER_MOMENT_MAX = 500
 Rounds = list[tuple[bytes, bytes]]
 
@@ -18,9 +18,11 @@ Rounds = list[tuple[bytes, bytes]]
 def spread(
     read: Predictions, start: int, until: int, model_ids: set[str] | None, rows_max: int, look: int
 ) -> list[Prediction]:
-    """At most `rows_max` predictions of rounds opened in [start, until] (ms), the rounds spread evenly over the part of
-    it that has any, both ends among them, oldest first. All rounds of a moment stand together, so that no subject is
-    left out. `look` bounds what is read: a prediction is one, a round ROUND_LOOKS more.
+    """At most `rows_max` predictions of rounds that opened in [start, until] (ms), the oldest first.
+
+    The rounds are spread evenly from the first to the last round in that time, both included. The rounds of all
+    subjects at a moment are taken together, so that no subject is left out. `look` limits how much is read: a
+    prediction counts one, a round ROUND_LOOKS.
     """
     oldest = _moment(read, start, until)
     newest = next(read.newest(start, until), None)
@@ -32,19 +34,19 @@ def spread(
     rows = max(len(_rows(read, sample, model_ids)) for sample in samples)
     count = max(2, min(rows_max // max(1, rows), look // max(1, cost)))
     spreads: list[list[Prediction]] = []
-    behind = -1
+    last_taken = -1
     for i in range(count):
-        moment = _moment(read, max(behind + 1, first + (last - first) * i // (count - 1)), until)
+        moment = _moment(read, max(last_taken + 1, first + (last - first) * i // (count - 1)), until)
         if not moment:
             break
-        behind = _opened_at(moment[-1])
+        last_taken = _opened_at(moment[-1])
         spreads.append(_rows(read, moment, model_ids))
     chosen = spreads
     while (total := sum(map(len, chosen))) > rows_max and len(chosen) > 2:  # noqa: PLR2004 - both ends stay
-        # Rounds between were larger than those at the ends: fewer of them.
+        # The count was estimated from the rounds at both ends. Those between them are larger, so take fewer.
         count = max(2, min(len(chosen) - 1, len(chosen) * rows_max // total))
         chosen = [spreads[(len(spreads) - 1) * i // (count - 1)] for i in range(count)]
-    return [prediction for some in chosen for prediction in some][:rows_max]
+    return [prediction for predictions in chosen for prediction in predictions][:rows_max]
 
 
 def is_rehearsing(read: Predictions) -> bool:
@@ -55,12 +57,12 @@ def is_rehearsing(read: Predictions) -> bool:
 
 
 def _moment(read: Predictions, at: int, until: int) -> Rounds:
-    """The first rounds opened at or after `at`, and those within MOMENT_MS of the first."""
+    """The first round that opened at or after `at`, and those that opened within MOMENT_MS after it."""
     rounds: Rounds = []
-    for one in islice(read.store.scan(b"O", start=b"O" + key(at)), ROUNDS_PER_MOMENT_MAX):
-        if _opened_at(one) > until or (rounds and _opened_at(one) - _opened_at(rounds[0]) > MOMENT_MS):
+    for entry in islice(read.store.scan(b"O", start=b"O" + key(at)), ROUNDS_PER_MOMENT_MAX):
+        if _opened_at(entry) > until or (rounds and _opened_at(entry) - _opened_at(rounds[0]) > MOMENT_MS):
             break
-        rounds.append(one)
+        rounds.append(entry)
     return rounds
 
 

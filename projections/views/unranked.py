@@ -1,4 +1,4 @@
-"""Why a model has no rank on the board, in words: what a participant asks first. Pure."""
+"""Says why a model has no rank on the board, as text for participants. Pure."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from coordinator.streams.snapshots.windows import Number
 def why_unranked(
     status: str, terms: Terms, ranking_key: str, number: Number, answered: Answered | None
 ) -> str:
-    """Why a model of this status has no rank by a window or board; "" where it has one.
+    """Why a model has no rank by a window or board; "" if it has one.
 
-    `number` is its number there, `answered` what it answered of the coverage's span.
+    `number`: its number there. `answered`: how many rounds of the coverage's span it answered.
     """
     if status == ENSEMBLE:
         return "an ensemble, made of the models: it takes no place"

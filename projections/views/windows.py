@@ -1,8 +1,7 @@
-"""Sums over trailing windows of buckets. Pure.
+"""Sums over trailing windows of buckets, and the numbers of the board that follow from them. Pure.
 
-A bucket is one snapshot interval; a window of W hours that ends at T covers [floor(T/b)*b - W, T). All
-windows are summed in one pass from the newest bucket to the oldest, since the longer ones contain the
-shorter.
+A bucket is one snapshot interval b. A window of W hours that ends at T covers [floor(T/b)*b - W, T). `window_sums`
+sums all windows anew; `TrailingSums` keeps the sums from one call to the next.
 """
 
 from __future__ import annotations
@@ -16,29 +15,31 @@ from coordinator.streams.snapshots.windows import NO_NUMBER, Number, numbers_of_
 
 HOUR_MS = 3_600_000
 Sums = dict[str, list[int]]
-"""field -> [sum in units, n]"""
+"""field -> [sum of units, number of values]"""
 Bucket = dict[str, Sums]
 """model_id -> its sums"""
 Scope = tuple[str, str]
 """(subject, scope_key)"""
 Cell = tuple[int, int, int]
-"""(sum in units, n, how many of the n are scores): the rest are charges for absence"""
+"""(sum of units, number of values, how many of these are scores): the others are charges for absence"""
 WindowSums = dict[Scope, dict[str, Cell]]
 """scope -> model_id -> its cell, of one field"""
 CHARGES = "\x00charges"
-"""The field of a bucket that holds what absences cost; no contract can name a score field so."""
+"""The field of a bucket for charges for absence. No contract can have a score field of this name."""
 
 LAST = "\x00last"
-"""The field of a bucket that holds when a model was last scored (ms); the same holds for its name."""
+"""The field of a bucket for the time (ms) at which a model was last scored. No score field can have this name,
+either.
+"""
 
 
 def window_sums(
     buckets: Mapping[int, Mapping[Scope, Bucket]], until: int, terms: Terms, since: int = 0
 ) -> dict[str, WindowSums]:
-    """Window name -> scope -> model_id -> (sum in units, n, how many of the n are scores), of the value field.
+    """Window -> scope -> model_id -> its cell of the value field.
 
-    `until` and `since` are ms. A bucket belongs to each window that its start lies in. Buckets before `since` are left
-    out: their scores were made by terms with another meaning, and adding them would mix units.
+    `until` and `since` are in ms. A bucket belongs to every window that contains its start. Buckets before `since` are
+    left out, because under the terms of that time scores meant something else.
     """
     end = until // terms.snapshot_interval_ms * terms.snapshot_interval_ms
     field = terms.value_field
@@ -48,7 +49,7 @@ def window_sums(
     running: dict[Scope, dict[str, list[int]]] = {}
     sums_of_window: dict[str, WindowSums] = {}
     at = 0
-    for window in sorted(terms.summed_windows, key=lambda one: one.hours):
+    for window in sorted(terms.summed_windows, key=lambda window: window.hours):
         oldest = max(end - window.hours * HOUR_MS, since)
         while at < len(starts) and starts[at] >= oldest:
             for scope, bucket in buckets[starts[at]].items():
@@ -57,7 +58,9 @@ def window_sums(
                     _add_cell(totals.setdefault(model_id, [0, 0, 0]), sums, field, 1)
             at += 1
         cells = {
-            scope: {one: (total[0], total[1], total[2]) for one, total in totals.items() if total[1]}
+            scope: {
+                model_id: (total[0], total[1], total[2]) for model_id, total in totals.items() if total[1]
+            }
             for scope, totals in running.items()
         }
         sums_of_window[window.name] = {scope: of_scope for scope, of_scope in cells.items() if of_scope}
@@ -65,17 +68,17 @@ def window_sums(
 
 
 def mean_of(cell: Cell | None) -> int | None:
-    """The mean in units (integer, see `mean_units`), or None where nothing was scored.
+    """The mean in units (an integer, see `mean_units`); None if nothing was scored.
 
-    A model with charges for absence alone has no score: it must not be ranked by them.
+    A model with charges alone has no mean, because it must not be ranked by them.
     """
     return mean_units(cell[0], cell[1]) if cell is not None and cell[2] else None
 
 
 def part_of(window: Window, cell: Cell) -> int | None:
-    """What one scope adds to a window that follows from sums: its sum or its mean, as the window's rule is.
+    """The number of one scope in a window over sums: its sum or its mean, by the window's rule.
 
-    The window's `least` is of all scopes together, and is not asked of one of them.
+    `least` of the window counts the values of all scopes together, so it does not apply to one scope.
     """
     return cell[0] if window.rule == "sum" and cell[2] else mean_of(cell)
 
@@ -93,11 +96,11 @@ def _add_cell(total: list[int], sums: Sums, field: str, sign: int) -> None:
 
 
 class TrailingSums:
-    """The same sums, kept from one call to the next: buckets that entered a window are added, those that left it are
-    subtracted.
+    """The sums of `window_sums`, kept from one call to the next.
 
-    Buckets before the last full boundary are held as sums; the open ones behind it are added at each call. Whoever
-    changes or drops a bucket calls `touch` before: if it is part of the held sums, the next call sums everything anew.
+    Buckets that entered a window are added, and those that left it are subtracted. Only closed buckets are in the kept
+    sums; open ones are added at each call. Before a bucket is changed or dropped, call `touch`: if it is in the kept
+    sums, the next call sums everything anew.
     """
 
     def __init__(self) -> None:
@@ -106,7 +109,7 @@ class TrailingSums:
         self._kept: dict[str, dict[Scope, dict[str, list[int]]]] = {}
 
     def touch(self, start: int) -> None:
-        """The bucket at `start` is about to change, or be dropped."""
+        """The bucket at `start` will be changed or dropped."""
         if self._terms is None or start >= self._end:
             return
         longest = self._terms.hours_max * HOUR_MS
@@ -116,7 +119,7 @@ class TrailingSums:
     def at(
         self, buckets: Mapping[int, Mapping[Scope, Bucket]], until: int, terms: Terms, since: int = 0
     ) -> dict[str, WindowSums]:
-        """As `window_sums`."""
+        """The sums, as `window_sums` gives them."""
         end = until // terms.snapshot_interval_ms * terms.snapshot_interval_ms
         if self._terms != terms or end < self._end or since != self._since:
             self._kept = {
@@ -132,17 +135,20 @@ class TrailingSums:
                 span = window.hours * HOUR_MS
                 for start, scopes in buckets.items():
                     oldest = max(end - span, since)
-                    came = self._end <= start < end and start >= oldest
-                    fell = max(self._end - span, since) <= start < min(oldest, self._end)
-                    if came or fell:
-                        _add(kept, scopes, terms.value_field, 1 if came else -1)
+                    has_entered = self._end <= start < end and start >= oldest
+                    has_left = max(self._end - span, since) <= start < min(oldest, self._end)
+                    if has_entered or has_left:
+                        _add(kept, scopes, terms.value_field, 1 if has_entered else -1)
         self._terms, self._end, self._since = terms, end, since
         open_buckets = [scopes for start, scopes in buckets.items() if end <= start < until]
         sums_of_window: dict[str, WindowSums] = {}
         for window in terms.summed_windows:
             sums = self._kept[window.name]
             if open_buckets:
-                sums = {scope: {one: cell[:] for one, cell in kept.items()} for scope, kept in sums.items()}
+                sums = {
+                    scope: {model_id: cell[:] for model_id, cell in totals.items()}
+                    for scope, totals in sums.items()
+                }
                 for scopes in open_buckets:
                     _add(sums, scopes, terms.value_field, 1)
             sums_of_window[window.name] = {
@@ -161,48 +167,48 @@ def _add(
         for model_id, sums in bucket.items():
             total = totals.setdefault(model_id, [0, 0, 0])
             _add_cell(total, sums, field, sign)
-            if total[1] == 0:  # no score is left in the window, which is not a score of 0
+            if total[1] == 0:  # no value is left in the window: the model has no number, which is not 0
                 del totals[model_id]
 
 
 def numbers_by_model(
     terms: Terms, sums: Mapping[str, WindowSums], at_period_end: Mapping[str, Mapping[str, Number]]
 ) -> dict[str, dict[str, Number]]:
-    """Window, and board over a window -> model_id -> its number.
+    """Window, or board over a window -> model_id -> its number.
 
-    `at_period_end` has, by model, the windows that do not follow from sums: as the last snapshot has them. Where
-    newcomers have a past it has all of them, and the sums say only how many scores are in each.
+    `at_period_end`: model_id -> the windows that do not follow from sums, as of the last snapshot. If newcomers are
+    given a past, it has all windows, and the sums tell only how many scores are in each.
     """
     cells = {name: over_scopes(of_window) for name, of_window in sums.items()}
     if terms.newcomer_past != "nothing":
         return _with_past(terms, sums, cells, at_period_end)
-    found: dict[str, dict[str, Number]] = {}
+    numbers_of: dict[str, dict[str, Number]] = {}
     if all(window.plain for window in terms.windows):
         for window in terms.windows:
-            found[window.name] = {
+            numbers_of[window.name] = {
                 model_id: Number(mean_of(cell), cell[2]) for model_id, cell in cells[window.name].items()
             }
     else:
-        found = {window.name: {} for window in terms.windows}
+        numbers_of = {window.name: {} for window in terms.windows}
         for model_id in set(at_period_end).union(*cells.values()):
             ended = at_period_end.get(model_id, {})
-            numbers = {name: of_model.get(model_id, (0, 0, 0)) for name, of_model in cells.items()}
+            own_cells = {name: of_window.get(model_id, (0, 0, 0)) for name, of_window in cells.items()}
 
             def number(
                 window: Window,
                 ended: Mapping[str, Number] = ended,
-                numbers: Mapping[str, Cell] = numbers,
+                own_cells: Mapping[str, Cell] = own_cells,
             ) -> Number:
                 if window.of_sums:
-                    return of_sums(window, *numbers[window.name])
+                    return of_sums(window, *own_cells[window.name])
                 return ended.get(window.name, NO_NUMBER)
 
             for name, value in numbers_of_windows(terms.windows, number).items():
-                found[name][model_id] = value
+                numbers_of[name][model_id] = value
     for board in terms.boards:
         if board.window:
-            found[board.name] = _board(board, sums[board.window])
-    return found
+            numbers_of[board.name] = _board(board, sums[board.window])
+    return numbers_of
 
 
 def _with_past(
@@ -219,7 +225,10 @@ def _with_past(
             scored[board.name] = {
                 model_id: number.scored for model_id, number in _board(board, sums[board.window]).items()
             }
-    names = [*(window.name for window in terms.windows), *(one.name for one in terms.boards if one.window)]
+    names = [
+        *(window.name for window in terms.windows),
+        *(board.name for board in terms.boards if board.window),
+    ]
     return {
         name: {
             model_id: Number(numbers[name].units, scored.get(name, {}).get(model_id, numbers[name].scored))
@@ -242,7 +251,7 @@ def _board(board: BoardTerms, sums: WindowSums) -> dict[str, Number]:
 
 
 def over_scopes(sums: WindowSums) -> dict[str, Cell]:
-    """model_id -> its cell summed over all scopes: the board ranks a model as a whole."""
+    """model_id -> its cell summed over all scopes, by which the board ranks it."""
     cell_of_model: dict[str, Cell] = {}
     for totals in sums.values():
         for model_id, (total, n, scored) in totals.items():
