@@ -59,10 +59,9 @@ _head_decoder = msgspec.msgpack.Decoder(tuple[int, int])
 
 
 class BoardRow(msgspec.Struct, frozen=True):
-    """A row of the board.
+    """A row of the board. `windows_units` has null for a window without a number.
 
-    `windows_units` has null for a window without a number. `rank` is null without a number by which the board ranks,
-    and for an ensemble, which is listed by its number and takes no place.
+    `rank` is null without a number by which the board ranks, and for an ensemble, which takes no place.
     """
 
     rank: int | None
@@ -182,8 +181,7 @@ class Leaderboard(Projection):
     def _fold_round(self, data: RoundScoredData, batch: Batch) -> None:
         """Add a round to its bucket: sums by field, charges, and when each model was last scored.
 
-        A round that is too old for every window, or that was scored under other rules than its period's, only changes
-        the last.
+        Of a round that is too old for every window, or scored under other rules than its period's, only the last.
         """
         last = self._last_scored
         unscored = {entry.model for entry in data.unscored}
