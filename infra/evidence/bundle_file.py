@@ -1,7 +1,7 @@
-"""A bundle as a file: a ZIP archive that anybody can open, written atomically, read within bounds.
+"""Reads and writes the file of a bundle: a ZIP archive that any tool can open. It is written atomically.
 
-Reading trusts nothing: names are those of the format alone (nothing is ever unpacked to a path), sizes are bounded
-before and while they are read, and no member is compressed a thousandfold.
+A file that is read is not trusted: only names of the format are allowed, and nothing is unpacked to a path; sizes are
+limited before and while they are read; and a member that is compressed too much is refused.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from coordinator.streams.evidence.bundle import LOG_TOPICS, BundleRefusedError
 MEMBERS_MAX = 200_000
 UNPACKED_BYTES_MAX = 8 * 1024**3
 RATIO_MAX = 200
-"""Logs of ours shrink to a tenth; what shrinks to less than a two hundredth is made to fill memory."""
+"""Logs are compressed to about a tenth. A member that is compressed far more was made to fill the memory."""
 SMALL_BYTES_MAX = 64 * 1024 * 1024
-"""Of a member that is read as a whole."""
+"""The largest size of a member that is read as a whole."""
 _NAMES = re.compile(
     r"manifest\.json|note|payout/[a-z0-9_-]{1,40}\.(json|csv|jsonl)"
     r"|tile/(\d|[1-5]\d|6[0-3])/(x\d{3}/){0,5}\d{3}(\.p/\d{1,3})?"
@@ -33,7 +33,7 @@ _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 @contextmanager
 def writing(path: Path) -> Iterator[zipfile.ZipFile]:
-    """The archive to write into; it comes to stand at `path` when all of it is written and on disk, or not at all."""
+    """The archive to write into. It appears at `path` once all of it is on disk, or not at all."""
     partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
     try:
         with partial.open("wb") as file:
@@ -47,20 +47,20 @@ def writing(path: Path) -> Iterator[zipfile.ZipFile]:
 
 
 def put(archive: zipfile.ZipFile, name: str, content: bytes) -> None:
-    """A member from bytes. The same content gives the same archive, whenever it is made."""
+    """Add a member. Its time is fixed, so that the same content always gives the same archive."""
     with adding(archive, name) as member:
         member.write(content)
 
 
 def adding(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
-    """A member to write into piece by piece."""
+    """Add a member as a file to write in pieces."""
     info = zipfile.ZipInfo(name, _EPOCH)
     info.compress_type = zipfile.ZIP_DEFLATED
     return archive.open(info, "w", force_zip64=True)
 
 
 class BundleFile:
-    """A bundle that is read. Every method raises BundleRefusedError for what is cut, altered or hostile."""
+    """A bundle to read. Every method raises BundleRefusedError if the file is cut, altered or hostile."""
 
     def __init__(self, path: Path) -> None:
         try:
@@ -80,7 +80,7 @@ class BundleFile:
             raise BundleRefusedError(f"unpacked it would have more than {UNPACKED_BYTES_MAX} bytes")
 
     def read(self, name: str) -> bytes:
-        """A member as a whole."""
+        """The bytes of a member."""
         if self.sizes.get(name, 0) > SMALL_BYTES_MAX:
             raise BundleRefusedError(
                 f"{name} would have {self.sizes[name]} bytes, more than {SMALL_BYTES_MAX}"
@@ -91,7 +91,7 @@ class BundleFile:
 
     @contextmanager
     def reading(self, name: str) -> Iterator[Any]:
-        """A member to read piece by piece."""
+        """A member as a file to read in pieces."""
         if name not in self.sizes:
             raise BundleRefusedError(f"{name} is missing")
         try:

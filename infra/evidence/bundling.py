@@ -1,7 +1,7 @@
-"""Makes a bundle from the log: reads it twice, once to find how far the checkpoint reaches, once to write.
+"""Makes a bundle from the log. Reads it twice: once to find how far the checkpoint reaches, once to write.
 
-Reads a `LogSource` (Kafka's topics) and the data directory's key; writes the bundle, whole or not at all, and tiles and
-notes of the tree where they are not there yet (`tree_files.py`: whoever makes them makes the same).
+Reads a `LogSource` (the topics of Kafka) and the key in the data directory; writes the bundle, whole or not at all.
+Also writes the tiles and notes of the tree that are not there yet (`tree_files.py`); every process makes the same ones.
 """
 
 from __future__ import annotations
@@ -52,13 +52,13 @@ OnRead = Callable[[int, int], None]
 
 
 class LogSource(Protocol):
-    """The log as it is, from its first record on."""
+    """The log from its first record on."""
 
     copy_of: str
-    """The crunch whose log was copied in under another crunch id; known once `commands` is read."""
+    """If the log is a copy under another crunch id: the original crunch id. Set after `commands` was read."""
 
     def decisions(self, topic: str) -> AsyncIterator[Decision]:
-        """The counted decisions of a topic; of `commands`, each event as a decision."""
+        """The counted decisions of a topic; in `commands` each event is a decision."""
 
 
 class Bundled(msgspec.Struct, frozen=True):
@@ -70,7 +70,7 @@ class Bundled(msgspec.Struct, frozen=True):
 
 
 class KafkaSource:
-    """The topics of a crunch, each up to its end as of the first reading. Raises WorldError, LogError."""
+    """The topics of a crunch on Kafka, each up to its end at the first call. Raises WorldError, LogError."""
 
     def __init__(self, bootstrap: str, crunch_id: str, on_read: OnRead) -> None:
         self._bootstrap = bootstrap
@@ -97,7 +97,9 @@ class KafkaSource:
 
 
 async def write_bundle(settings: Settings, source: LogSource, checkpoint_id: str, path: Path) -> Bundled:
-    """Raises OperatorError (no such checkpoint, no key), WorldError, LogError."""
+    """Write the bundle of a checkpoint to `path`. Raises OperatorError (no such checkpoint, no key), WorldError,
+    LogError.
+    """
     if not settings.data_dir.is_dir():
         raise OperatorError(
             f"there is no data directory {settings.data_dir}, and the key that signs is in it: run this where the "
@@ -144,8 +146,8 @@ async def write_bundle(settings: Settings, source: LogSource, checkpoint_id: str
 
 
 def _grown(files: TreeFiles, rows: RowsInMemory, checkpoint_id: str) -> Batch:
-    """The checkpoint's batch, once the tree on disk reaches it. Raises OperatorError."""
-    while (pending := files.next(rows)) is not None:  # the first look sees that the files are about this log
+    """The batch of a checkpoint, after the tree on disk has grown to it. Raises OperatorError."""
+    while (pending := files.next(rows)) is not None:  # `next` also checks that the files are of this log
         if files.batch_of(checkpoint_id) is not None:
             break
         files.keep(*pending)
@@ -156,7 +158,7 @@ def _grown(files: TreeFiles, rows: RowsInMemory, checkpoint_id: str) -> Batch:
 
 
 def _versions(applied: list[ApplyContractData]) -> dict[str, str]:
-    """The libraries that the contracts ran with, and what they are run by here."""
+    """Package -> version, for the libraries of this node and those that the contracts were applied with."""
     versions = {"python": platform.python_version()}
     versions |= {name: importlib.metadata.version(name) for name in ALWAYS_SAID}
     for data in applied:

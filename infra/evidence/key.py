@@ -1,7 +1,7 @@
-"""The key that signs notes about the log: given by a setting, else made on the first start, in the data directory.
+"""The key that signs notes about the log: from a setting, or from the data directory, where the first start makes it.
 
-Reads and writes `<data_dir>/evidence/key`, with owner-only rights, in the form of Go's note package. It never goes into
-the log, a bundle or an answer; what others need is its public half, `key.pub` beside it.
+Reads and writes `<data_dir>/evidence/key`, which only the owner may read, in the form of Go's note package. The key is
+never in the log, a bundle or an answer. Others need only the public key, `key.pub` in the same folder.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ def origin_of(crunch_id: str) -> str:
 
 
 def signing_key(settings: Settings) -> SignerKey:
-    """The node's key. Raises OperatorError for one that cannot be read, that others may read, or of another name."""
+    """The node's key. Raises OperatorError if it cannot be read, if others may read it, or if it has another name."""
     origin = origin_of(settings.crunch_id)
-    given = settings.evidence_key.get_secret_value()
+    from_setting = settings.evidence_key.get_secret_value()
     folder = settings.data_dir / FOLDER
-    if given:
-        key = SignerKey.parse(given)
+    if from_setting:
+        key = SignerKey.parse(from_setting)
         if key.verifier.name != origin:
             raise OperatorError(f"EVIDENCE_KEY is the key of {key.verifier.name}, not of {origin}")
         return key
@@ -62,7 +62,7 @@ def kept_key(path: Path, name: str, kind: int = ED25519) -> SignerKey:
 
 
 def known_keys(path: Path) -> list[VerifierKey]:
-    """The public keys of a policy file: one a line, `#` begins a comment. Raises OperatorError naming the line."""
+    """The public keys of a policy file: one on each line, `#` begins a comment. Raises OperatorError with the line."""
     try:
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
@@ -82,7 +82,7 @@ def known_keys(path: Path) -> list[VerifierKey]:
 
 
 def _write(path: Path, key: SignerKey) -> None:
-    """Whole or not at all, and never readable by others, not even for an instant."""
+    """Write the key's file, whole or not at all. At no time may others read it."""
     partial = path.with_suffix(".partial")
     partial.unlink(missing_ok=True)
     handle = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)

@@ -1,4 +1,4 @@
-"""Proves one prediction from the log: the appends that tell of it, each with its proof, in one small text.
+"""Makes the proof of one prediction from the log: the appends that record it, each with its own proof, in one text.
 
 Reads a `LogSource` once; writes the proof, whole or not at all.
 """
@@ -29,7 +29,10 @@ Told = list[tuple[Decision, Leafed]]
 
 
 async def write_proof(settings: Settings, source: LogSource, prediction_id: str, path: Path) -> int:
-    """How many appends prove it. Raises OperatorError where nothing is known of it, or no checkpoint holds it yet."""
+    """Write the proof; returns the number of its appends.
+
+    Raises OperatorError if the log has no such prediction, or no checkpoint includes its score yet.
+    """
     if not settings.data_dir.is_dir():
         raise OperatorError(f"there is no data directory {settings.data_dir}, and the notes are in it")
     rows, told = RowsInMemory(), Told()
@@ -47,7 +50,7 @@ async def write_proof(settings: Settings, source: LogSource, prediction_id: str,
         try:
             proved(content, [files.key.verifier], prediction_id)
         except NoteError:
-            continue  # not all of it is in this tree
+            continue  # this tree does not have all of it yet
         write_whole(path, content)
         return len(told)
     if not told:
@@ -61,9 +64,9 @@ def _proofs(files: TreeFiles, batches: list[Batch], told: Told) -> Iterator[Proo
     last = batches[-1]
     subtrees, note = subtrees_of(files.tile, last.size), files.note(last)
     for decision, row in told:
-        holding = next((one for one in batches if decision.offset <= one.runs[decision.topic].end), None)
-        for part, record in enumerate(canonical_records(decision) if holding else (), start=1):
-            index = holding.index_of(decision.topic, row, part)  # type: ignore[union-attr]
+        batch = next((batch for batch in batches if decision.offset <= batch.runs[decision.topic].end), None)
+        for part, record in enumerate(canonical_records(decision) if batch else (), start=1):
+            index = batch.index_of(decision.topic, row, part)  # type: ignore[union-attr]
             yield Proof(
                 decision.topic,
                 decision.first_offset,

@@ -1,12 +1,13 @@
-"""The second half of a verdict on a bundle: everything computed again, in a process of its own that is kept in.
+"""The second half of the verdict on a bundle: computes everything again, in a confined process of its own.
 
-The contract's code comes with the bundle, so nothing of it runs where somebody asks for a verdict. The child may read
-the installed libraries and the bundle, and nothing else; it has no network, writes no file, and ends after a bounded
-time and memory (`infra/models/host/confine.py` says what the kernel grants). What it computes with is the audit that
-`verify-e2e` has too.
+The contract's code comes with the bundle, so it does not run in the process that asks for the verdict. The child may
+read the installed libraries and the bundle, and nothing else. It has no network, writes no file, and its time and
+memory are limited (`infra/models/host/confine.py` says what the kernel enforces). It runs the same audit as
+`verify-e2e`.
 
-What remains: the author's code runs in the process that compares. Code that was written to lie about its own log could
-do so; it stands in the bundle for everybody to read, and the first half (`streams/evidence/judging.py`) never meets it.
+One weakness remains: the author's code runs in the process that compares, and could be written to falsify the result.
+But it is in the bundle, where everybody can read it, and the first half (`streams/evidence/judging.py`) does not run
+it.
 
 `python -m coordinator.infra.evidence.recompute BUNDLE` is the child; it writes lines of JSON to its standard output.
 """
@@ -52,7 +53,7 @@ CONTRACT_STEP = "contract"
 
 
 class Line(msgspec.Struct, omit_defaults=True):
-    """One line of the child: what confines it, or a step with what was checked, or why it does not hold."""
+    """One line of the child: how it is confined, or a step with what was checked, or the reason why a step failed."""
 
     confined: str | None = None
     step: str = ""
@@ -66,7 +67,7 @@ _decoder = msgspec.json.Decoder(Line)
 def recompute(bundle: Path, seconds_max: float) -> Iterator[tuple[str, str]]:
     """(step, what was checked) for each step from the feed to the emission, after `sandbox`.
 
-    Raises ChainBrokenError: a step that does not hold, or `contract` for code that ends the process or does not end.
+    Raises ChainBrokenError with the step that failed, or with `contract` if the code ends the process or never ends.
     """
     with tempfile.TemporaryDirectory(prefix="coordinator-verify-") as empty:
         environment = {name: os.environ[name] for name in HOST_ENVIRONMENT if name in os.environ}
@@ -95,7 +96,7 @@ def _read(child: subprocess.Popen[bytes], seconds_max: float, timer: Timer) -> I
         try:
             line = _decoder.decode(text)
         except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
-            continue  # the author's code may print
+            continue  # a line that the author's code printed
         if line.confined is not None:
             yield "sandbox", line.confined
         elif line.broken:
@@ -123,7 +124,7 @@ class _BundleLog:
                 yield decision
 
     def read(self, topic: str) -> Iterator[Decision]:
-        """All of a topic."""
+        """All decisions of a topic."""
         name = f"log/{topic}"
         with self._bundle.reading(name) as member:
             yield from decisions_in(topic, read_frames(member, name))
@@ -169,7 +170,7 @@ async def _audit(bundle: BundleFile, manifest: Manifest, out: _Out) -> None:
 
 
 class _Out:
-    """Where the child's lines go: standard output as it was, of which the author's `print` knows nothing any more."""
+    """The child's output: the original standard output. The author's `print` goes to nowhere from now on."""
 
     def __init__(self) -> None:
         self._file = os.fdopen(os.dup(1), "wb", buffering=0)
@@ -183,17 +184,17 @@ class _Out:
 
 
 def _keep_in(bundle: Path) -> str:
-    """Give up files, network, memory and children; what the platform granted of it."""
+    """Give up files, network, memory and child processes. Returns what the platform could enforce, as text."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES_MAX, MEMORY_BYTES_MAX))
     resource.setrlimit(resource.RLIMIT_FSIZE, (FILE_BYTES_MAX, FILE_BYTES_MAX))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     libraries = {Path(entry).resolve() for entry in (*sys.path, sys.prefix, sys.base_prefix) if entry}
-    # Of an editable install the folders are links to somewhere else.
+    # In an editable install the folders of the package are links to other places.
     libraries |= {folder.resolve() for entry in coordinator.__path__ for folder in Path(entry).iterdir()}
-    kept = [part for part in (confine({*libraries, bundle}, (), ()), seal()) if part]
-    if len(kept) == 2:  # noqa: PLR2004 - both
+    enforced = [part for part in (confine({*libraries, bundle}, (), ()), seal()) if part]
+    if len(enforced) == 2:  # noqa: PLR2004 - both
         return "the contract's code has no network and no files but the libraries and this bundle"
-    return f"this platform does not keep the contract's code from everything (only: {', '.join(kept) or 'nothing'})"
+    return f"this platform does not keep the contract's code from everything (only: {', '.join(enforced) or 'nothing'})"
 
 
 def main(path: Path) -> None:

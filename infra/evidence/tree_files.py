@@ -1,8 +1,8 @@
-"""The tree as files: `<data_dir>/evidence` holds tiles, a signed note for each batch, and what each batch holds.
+"""The tree as files in `<data_dir>/evidence`: tiles, and for each batch a signed note and a file that describes it.
 
-Reads what is kept of the log's decisions; writes tiles first, then the note, then the batch's file, each by renaming:
-so a process that is killed leaves nothing half done, and the next one writes the same bytes again. All of it but the
-key can be made anew from the log.
+Reads the rows of the log's decisions; writes first the tiles, then the note, then the file of the batch, each by
+renaming. So a process that is killed leaves nothing half done, and the next one writes the same bytes again.
+Everything except the key can be made again from the log.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ BATCHES, NOTES, LATEST = "batches", "notes", "checkpoint"
 
 
 class TreeFiles:
-    """The tree of one data directory. One process writes; anybody may read."""
+    """The tree of one data directory. Only one process may write it; any may read."""
 
     def __init__(self, data_dir: Path, key: SignerKey) -> None:
         self.folder = data_dir / FOLDER
@@ -32,9 +32,9 @@ class TreeFiles:
         self.last = self._newest()
 
     def next(self, rows: LeafRows) -> tuple[Batch, list[bytes]] | None:
-        """The next batch and its entries, where the checkpoint and all that it was made of is there; else None.
+        """(next batch, its entries); None if its checkpoint, or something that it was made from, is not there yet.
 
-        Raises OperatorError where the files are another log's.
+        Raises OperatorError if the files are of another log.
         """
         if self.last is not None:
             self._check_same_log(rows, self.last)
@@ -42,33 +42,32 @@ class TreeFiles:
         return None if batch is None else (batch, list(entries_of(rows, self.last, batch)))
 
     def keep(self, batch: Batch, entries: Sequence[bytes]) -> None:
-        """Write what `next` gave: tiles, note, batch."""
+        """Write the tiles, the note and the file of a batch that `next` returned."""
         for path, content in grown(self.tile, batch.first, entries):
             self._write(path, content)
         computed = root(subtrees_of(self.tile, batch.size), batch.size)
         note = signed_note(Checkpoint(self.key.verifier.name, batch.size, computed), self.key)
         self._write(f"{NOTES}/{batch.number}", note)
         self._write(LATEST, note)
-        self._write(
-            f"{BATCHES}/{batch.number}.json", msgspec.json.encode(batch)
-        )  # last: by it the rest is known whole
+        # Last, because this file says that all others of the batch are complete.
+        self._write(f"{BATCHES}/{batch.number}.json", msgspec.json.encode(batch))
         self.last = batch
 
     def batches(self) -> Iterator[Batch]:
-        """Every batch, newest first."""
+        """Every batch, the newest first."""
         for number in range(self.last.number if self.last else 0, 0, -1):
             yield self._batch(number)
 
     def batch_of(self, checkpoint_id: str) -> Batch | None:
-        """The newest batch that holds a checkpoint of this id."""
+        """The newest batch with this checkpoint; None if there is none."""
         return next((batch for batch in self.batches() if checkpoint_id in batch.checkpoint_ids), None)
 
     def note(self, batch: Batch) -> bytes:
-        """The signed note of the tree with this batch as its last."""
+        """The signed note of the tree that ends with this batch."""
         return (self.folder / NOTES / str(batch.number)).read_bytes()
 
     def tile(self, path: str) -> bytes:
-        """A tile by its path. Raises KeyError for one that is not there."""
+        """The bytes of a tile. Raises KeyError if there is no such tile."""
         try:
             return (self.folder / path).read_bytes()
         except OSError as error:
@@ -77,7 +76,7 @@ class TreeFiles:
     def _check_same_log(self, rows: LeafRows, batch: Batch) -> None:
         row = rows.row("checkpoints", batch.offset)
         if row is None:
-            return  # not folded so far yet
+            return  # the log is not folded that far yet
         index = batch.index_of("checkpoints", row)
         width = min(WIDTH, batch.size - index // WIDTH * WIDTH)
         stored = entries_in(self.tile(tile_path(ENTRIES, index // WIDTH, width)))[index % WIDTH]

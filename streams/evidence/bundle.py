@@ -1,9 +1,14 @@
-"""What a bundle says: the log up to one checkpoint, append by append, and what is needed to judge it without the node.
+"""The format of a bundle: the log up to one checkpoint, and what is needed to judge it without the node.
 
-Reads and emits bytes. A bundle has the members `manifest.json`, `note` (the signed checkpoint of the tree),
-`tile/<level>/..` (the hashes of the whole tree), `log/<topic>` (the counted appends in order, epochs left out, as they
-are hashed; `log/commands` as they stand) and `payout/..` (what is paid, in all shapes). The contracts are in
-`log/commands`, in the commands that applied them. Pure.
+Pure; reads and writes bytes. The members of a bundle:
+
+- `manifest.json`;
+- `note`, the signed checkpoint of the tree;
+- `tile/<level>/..`, the hashes of the whole tree;
+- `log/<topic>`, the counted appends in order, without epochs, as they are hashed; `log/commands` as they are in the
+topic.
+  The contracts are in the commands that applied them;
+- `payout/..`, the payment in all its forms.
 """
 
 from __future__ import annotations
@@ -41,13 +46,13 @@ STEP_OF = {
 
 
 class BundleRefusedError(CoordinatorError):
-    """The file is no bundle that can be judged: cut, hostile, or of another format."""
+    """The file is not a bundle that can be judged: it is cut, hostile, or of another format."""
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What the bundle is about. Nothing in it is believed: it names what to look for.
+    """What the bundle is about. Nothing in it is trusted: it only says what to look for.
 
-    `versions` are those of the installed libraries that the node ran with, by package.
+    `versions`: package -> version, for the libraries that the node ran with.
     """
 
     format: str
@@ -55,14 +60,16 @@ class Manifest(msgspec.Struct, frozen=True):
     checkpoint_id: str
     copy_of: str
     key: str
-    """The node's public key as it says itself. Whom to trust, a policy says."""
+    """The node's public key, by its own word. A policy says which keys are trusted."""
     versions: dict[str, str]
     batches: list[Batch]
-    """Which leaves are whose: computed again, and until then good for naming what is missing."""
+    """Which leaves belong to which topic. It is checked against the log; before that it serves to name what is
+    missing.
+    """
 
 
 def encode_manifest(manifest: Manifest) -> bytes:
-    """Sorted keys, no spaces: one form."""
+    """The manifest as JSON with sorted keys and without spaces, so that it has only one form."""
     return msgspec.json.encode(manifest, order="deterministic")
 
 
@@ -89,7 +96,7 @@ def frames_of(decision: Decision) -> Iterator[bytes]:
 
 
 def read_frames(member: IO[bytes], name: str) -> Iterator[tuple[int, int, bytes]]:
-    """(first offset, offset, append) as they stand in a member. Raises BundleRefusedError."""
+    """(first offset, offset, append) of each frame of a member. Raises BundleRefusedError."""
     while head := member.read(_FRAME.size):
         if len(head) < _FRAME.size:
             raise BundleRefusedError(f"{name} is cut within a record's head")
@@ -103,7 +110,7 @@ def read_frames(member: IO[bytes], name: str) -> Iterator[tuple[int, int, bytes]
 
 
 def decisions_in(topic: str, frames: Iterable[tuple[int, int, bytes]]) -> Iterator[Decision]:
-    """The decisions of a topic's member, numbered without a hole. Raises BundleRefusedError."""
+    """The decisions of a topic's member. Raises BundleRefusedError if a number is missing or repeated."""
     if topic == "commands":
         yield from _commands(frames)
         return

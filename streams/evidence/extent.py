@@ -1,8 +1,9 @@
-"""How far a checkpoint reaches into each topic, and the order of the leaves that it adds to the tree.
+"""Finds how far a checkpoint reaches into each topic, and orders the leaves that it adds to the tree.
 
-Reads what is kept of the counted decisions (`leaves.py`); emits ends by topic. Each decision that builds checkpoints
-closes a batch: of every topic, the decisions that it was made of and that no batch before it holds. So the tree is a
-function of the counted log alone, whoever makes it and whenever: a node that lost its files, a mirror, a witness. Pure.
+Pure. Reads the rows of the counted decisions (`leaves.py`), returns batches. Each decision that builds checkpoints
+closes a batch. The batch has, of every topic, the decisions that the checkpoint was made from and that no earlier
+batch has. So the tree is a function of the counted log alone: a node that lost its files, a mirror and a witness all
+make the same tree.
 """
 
 from __future__ import annotations
@@ -19,10 +20,10 @@ NOWHERE = -1
 
 
 class LeafRows(Protocol):
-    """What is kept of the counted decisions, by topic and the offset of the decision's last part."""
+    """The rows of the counted decisions, by topic and by the offset of the decision's last part."""
 
     def row(self, topic: str, offset: int) -> Leafed | None:
-        """One decision; None for one that is not there (yet)."""
+        """The row of a decision; None if it is not there (yet)."""
 
     def rows(self, topic: str, after: int, until: int | None = None) -> Iterator[tuple[int, Leafed]]:
         """(offset, decision) with `after` < offset <= `until`, in order."""
@@ -32,35 +33,37 @@ class Run(msgspec.Struct, frozen=True, array_like=True):
     """The leaves of one topic within a batch."""
 
     first_index: int
-    """In the tree."""
+    """The index of its first leaf in the tree."""
     first_leaf: int
-    """In the topic."""
+    """The index of its first leaf among the leaves of the topic."""
     count: int
     end: int
-    """The offset of the topic's last decision in the tree, here or before; -1 for none."""
+    """The offset of the topic's last decision in the tree, of this batch or an earlier one; -1 if there is none."""
 
 
 class Batch(msgspec.Struct, frozen=True):
-    """What one decision of `checkpoints` adds to the tree. `first` and `size` are the tree's sizes before and after."""
+    """What one decision of `checkpoints` adds to the tree. `first` and `size`: the size of the tree before and
+    after.
+    """
 
     number: int
     checkpoint_ids: list[str]
     offset: int
-    """Of that decision."""
+    """The offset of that decision."""
     first: int
     size: int
     runs: dict[str, Run]
     answered: list[str]
-    """The inputs whose rounds are complete in the tree, and whose last horizon is not: later scores are of them."""
+    """The inputs whose rounds are complete in the tree, but not their last horizon: later scores may need them."""
 
     def index_of(self, topic: str, row: Leafed, part: int = 1) -> int:
-        """Where a leaf of this batch stands in the tree; parts count from 1."""
+        """The index in the tree of a leaf of this batch. `part`: the part of the decision, from 1."""
         run = self.runs[topic]
         return run.first_index + row.first_leaf - run.first_leaf + part - 1
 
 
 def next_batch(rows: LeafRows, before: Batch | None) -> Batch | None:
-    """The batch after `before`, or None where its checkpoint, or what it was made of, is not there yet."""
+    """The batch after `before`; None if its checkpoint, or something that it was made from, is not there yet."""
     previous = before.runs["checkpoints"].end if before else NOWHERE
     for offset, row in rows.rows("checkpoints", previous):
         if row.names:
@@ -70,13 +73,14 @@ def next_batch(rows: LeafRows, before: Batch | None) -> Batch | None:
 
 
 def _reach(rows: LeafRows, before: Batch | None, offset: int) -> tuple[dict[str, int], list[str]] | None:
-    """(by topic the offset of the last decision that the checkpoint built at `offset` was made of; what `answered` is).
+    """(topic -> offset of the last decision that the checkpoint at `offset` was made from, the batch's `answered`).
 
-    None where it is not all there yet.
+    None if not all of it is there yet.
     """
     previous = _ends(before)
     ends = dict(previous)
     ends["checkpoints"] = offset
+    # From the checkpoint back to the feed: each decision names the position in its driver that it decided.
     for topic in ("checkpoints", "snapshots", "scores", "inputs"):
         if ends[topic] == previous[topic]:
             break
@@ -87,6 +91,7 @@ def _reach(rows: LeafRows, before: Batch | None, offset: int) -> tuple[dict[str,
         ends[driver] = max(ends[driver], row.driven_until)
     if ends["feeds"] > previous["feeds"] and rows.row("feeds", ends["feeds"]) is None:
         return None
+    # The rounds of the scores: read `predictions` on until each of them is complete.
     answered = dict.fromkeys(before.answered if before else ())
     scored = {
         name for _, row in rows.rows("scores", previous["scores"], ends["scores"]) for name in row.names
@@ -105,12 +110,13 @@ def _reach(rows: LeafRows, before: Batch | None, offset: int) -> tuple[dict[str,
     for _, row in rows.rows("inputs", previous["inputs"], ends["inputs"]):
         for name in row.ends:
             answered.pop(name, None)
+    # The models that the rosters of these rounds are made from.
     for at, row in rows.rows("models", previous["models"]):
         if row.seq > models_seq:
             break
         ends["models"] = at
-    known = rows.row("models", ends["models"])
-    return (ends, list(answered)) if models_seq <= (known.seq if known else 0) else None
+    last_row = rows.row("models", ends["models"])
+    return (ends, list(answered)) if models_seq <= (last_row.seq if last_row else 0) else None
 
 
 def entries_of(rows: LeafRows, before: Batch | None, batch: Batch) -> Iterator[bytes]:

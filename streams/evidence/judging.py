@@ -1,7 +1,7 @@
-"""The first half of a verdict on a bundle: that its appends are all and exactly those that a signed note commits to.
+"""The first half of the verdict on a bundle: its appends are exactly those that a signed note commits to.
 
-Reads a bundle through `Members`; gives what was checked, step by step, or raises ChainBrokenError with the first step
-that does not hold. No code of the contract's author runs here; the second half is the audit (`streams/audit`). Pure.
+Pure. Reads a bundle through `Members`; yields what was checked, step by step, or raises ChainBrokenError at the first
+step that fails. No code of the contract's author runs here. The second half is the audit (`streams/audit`).
 """
 
 from __future__ import annotations
@@ -46,14 +46,14 @@ class Members(Protocol):
     sizes: dict[str, int]
 
     def read(self, name: str) -> bytes:
-        """A member as a whole."""
+        """The bytes of a member."""
 
     def reading(self, name: str) -> AbstractContextManager[IO[bytes]]:
-        """A member to read piece by piece."""
+        """A member as a file to read in pieces."""
 
 
 class Judged(msgspec.Struct, frozen=True):
-    """What holds of a bundle."""
+    """The result for a bundle that passed every check."""
 
     manifest: Manifest
     checkpoint: Checkpoint
@@ -63,9 +63,11 @@ class Judged(msgspec.Struct, frozen=True):
 
 
 class Trust(msgspec.Struct, frozen=True):
-    """By whom a bundle is judged. `keys` are those of which all must have signed; with none the bundle's own is taken,
-    and the text says so. `earlier` is a note that this tree must go on from. `note` has more signatures of the same
-    tree than the bundle's own, such as those of witnesses.
+    """What a bundle is judged by.
+
+    `keys` must all have signed; without any, the bundle's own key is used, and the text says so. `earlier`: a note of
+    a tree with which this tree must begin. `note`: a note of the same tree with more signatures, such as those of
+    witnesses.
     """
 
     keys: tuple[VerifierKey, ...] = ()
@@ -81,12 +83,12 @@ def judge_bundle(members: Members, trust: Trust) -> Iterator[tuple[str, str] | J
     manifest = _refused("bundle", lambda: decode_manifest(members.read(MANIFEST)))
     yield "bundle", f"{len(members.sizes)} members about {manifest.checkpoint_id} of {manifest.crunch_id}"
     note, signers, keys = _note(members, manifest, trust)
-    whose = (
+    remark = (
         ""
         if trust.keys
         else "; by the key in the bundle itself: compare it with the node's, or give a policy"
     )
-    yield "note", f"signed by {', '.join(key.name for key in signers)}{whose}"
+    yield "note", f"signed by {', '.join(key.name for key in signers)}{remark}"
     tree = note.checkpoint
     leaves, subtrees = _tree(members, tree)
     yield "tree", f"{tree.size} leaves give the root of the note"
@@ -102,7 +104,7 @@ def judge_bundle(members: Members, trust: Trust) -> Iterator[tuple[str, str] | J
 
 
 def _refused(step: str, read: Callable[[], Read]) -> Read:
-    """What `read` gives. Raises ChainBrokenError of the step where the bundle is refused there."""
+    """The result of `read`. If it refuses the bundle, raises ChainBrokenError of this step."""
     try:
         return read()
     except BundleRefusedError as error:
@@ -132,10 +134,12 @@ def _note(
 
 
 def _tree(members: Members, tree: Checkpoint) -> tuple[bytes, Subtrees]:
-    """The hashes of all leaves, and the subtrees: the tiles of each level were seen to be those of the level below."""
-    there = sum(size for name, size in members.sizes.items() if name.startswith("tile/0/"))
-    if there != tree.size * HASH_BYTES:
-        broken("tree", f"the note has {tree.size} leaves, the bundle hashes of {there / HASH_BYTES:g}")
+    """(hashes of all leaves, subtrees), after a check that the tiles of each level are the hashes of the level
+    below.
+    """
+    hash_bytes = sum(size for name, size in members.sizes.items() if name.startswith("tile/0/"))
+    if hash_bytes != tree.size * HASH_BYTES:
+        broken("tree", f"the note has {tree.size} leaves, the bundle hashes of {hash_bytes / HASH_BYTES:g}")
     tiles: dict[str, bytes] = {}
     level = 0
     below = b""
@@ -222,18 +226,19 @@ def built_in(decision: Decision) -> Iterator[CheckpointData]:
 
 
 def _leaves(manifest: Manifest, tree: Checkpoint, leaves: bytes, rows: RowsInMemory) -> str:
-    """Each append is the leaf that it should be, topic by topic, and the tree has no others."""
+    """Check that the appends are the leaves of the tree, each in its place, and that there are no others."""
     batches = manifest.batches
     if not batches or sum(run.count for batch in batches for run in batch.runs.values()) != tree.size:
         broken("bundle", f"{MANIFEST} does not say whose each of the {tree.size} leaves is")
     for topic in LEAF_TOPICS:
         _check_topic(topic, [batch.runs[topic] for batch in batches if topic in batch.runs], leaves, rows)
     before: Batch | None = None
-    for said in batches:
+    for in_manifest in batches:
         batch = next_batch(rows, before)
-        if batch != said:
+        if batch != in_manifest:
             broken(
-                "bundle", f"{MANIFEST} cuts the log at checkpoint {said.number} elsewhere than the log itself"
+                "bundle",
+                f"{MANIFEST} cuts the log at checkpoint {in_manifest.number} elsewhere than the log itself",
             )
         before = batch
     if manifest.checkpoint_id not in batches[-1].checkpoint_ids:
@@ -244,11 +249,14 @@ def _leaves(manifest: Manifest, tree: Checkpoint, leaves: bytes, rows: RowsInMem
 
 def _check_topic(topic: str, runs: list[Run], leaves: bytes, rows: RowsInMemory) -> None:
     entries = b"".join(row.entries for _, row in rows.rows(topic, NOWHERE))
-    there, place = len(entries) // HASH_BYTES, 0
-    due = sum(run.count for run in runs)
+    there_count, place = len(entries) // HASH_BYTES, 0
+    committed_count = sum(run.count for run in runs)
     for index in (index for run in runs for index in range(run.first_index, run.first_index + run.count)):
-        if place == there:
-            broken(STEP_OF[topic], f"{topic} ends after {there} appends, the note commits to {due} of it")
+        if place == there_count:
+            broken(
+                STEP_OF[topic],
+                f"{topic} ends after {there_count} appends, the note commits to {committed_count} of it",
+            )
         entry = entries[place * HASH_BYTES : (place + 1) * HASH_BYTES]
         place += 1
         if leaf_hash(entry) != leaves[index * HASH_BYTES : (index + 1) * HASH_BYTES]:
@@ -256,12 +264,14 @@ def _check_topic(topic: str, runs: list[Run], leaves: bytes, rows: RowsInMemory)
                 STEP_OF[topic],
                 f"append {place} of {topic} is not the one that the note commits to (leaf {index})",
             )
-    if place < there:
-        broken(STEP_OF[topic], f"{there - place} appends of {topic} stand behind what the note commits to")
+    if place < there_count:
+        broken(
+            STEP_OF[topic], f"{there_count - place} appends of {topic} stand behind what the note commits to"
+        )
 
 
 def _payout(members: Members, paid: CheckpointData) -> str:
-    """The shapes that stand for themselves are those of the log."""
+    """Check that the separate files of emission and checkpoint are equal to those of the log."""
     try:
         emission = msgspec.json.decode(members.read(EMISSION))
         content = members.read(CHECKPOINT)
@@ -270,7 +280,7 @@ def _payout(members: Members, paid: CheckpointData) -> str:
         broken("payout", str(error))
     if emission != paid.emission or emission_sha256(emission) != paid.emission_sha256:
         broken("payout", f"{EMISSION} is not the emission of the log")
-    # An older release wrote fewer fields, and meant the same; a name that no release has is not read over.
+    # An older release wrote fewer fields, with the same meaning. A field that no release has is refused.
     if typed != paid or not _is_part(shown, msgspec.to_builtins(paid)):
         broken("payout", f"{CHECKPOINT} is not the checkpoint of the log")
     return f"the emission in the bundle is the log's, sha256 {paid.emission_sha256}"

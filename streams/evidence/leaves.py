@@ -1,7 +1,7 @@
-"""What a leaf of the tree is: one counted append, with its topic and its place, and without epochs.
+"""The leaves of the tree: a leaf is one counted append, with its topic and its position, and without epochs.
 
-Reads counted decisions; emits the bytes that a bundle holds and the 32 bytes that the tree holds of them. Epochs say
-who wrote and not what: a log that was copied, or went on under another owner, has the same tree. Pure.
+Pure. Takes counted decisions, returns the 32 bytes of each append for the tree. An epoch says who wrote an append and
+not what it says, so a copy of a log, or a log that another owner continued, has the same tree.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from coordinator.streams.events import (
 from coordinator.streams.log.counting import Decision, canonical_records
 
 LEAF_TOPICS = ("feeds", "inputs", "models", "predictions", "scores", "snapshots", "checkpoints")
-"""Whose appends are leaves; in this order they follow each other within what a checkpoint adds. Of `commands`, which
-anybody may write to, the effect stands in these.
+"""The topics whose appends are leaves, in their order within a batch. `commands` has none, because anybody may write
+to it; its effects are in these topics.
 """
 DRIVER = {"inputs": "feeds", "scores": "inputs", "snapshots": "scores", "checkpoints": "snapshots"}
-"""Topic -> the one whose decisions its own are made of."""
+"""Topic -> the topic whose decisions its own decide."""
 
 _NAMING = frozenset(("inputs", "predictions", "scores", "checkpoints"))
 _OF_AN_INPUT = frozenset(
@@ -36,39 +36,41 @@ _OF_AN_INPUT = frozenset(
 
 
 class Leafed(msgspec.Struct, frozen=True, array_like=True):
-    """What is kept of one counted decision: its leaves, and what says how far a checkpoint reaches."""
+    """The row of one counted decision: its leaves, and what `extent.py` needs to find how far a checkpoint reaches."""
 
     seq: int
     first_leaf: int
-    """How many leaves its topic has before it."""
+    """The number of leaves of its topic before it."""
     entries: bytes
-    """32 bytes a part."""
+    """32 bytes for each part of the decision."""
     driven_until: int = -1
-    """The offset in the driver's topic that it decides up to."""
+    """The offset in its driver up to which it decides."""
     models_seq: int = -1
-    """Of `predictions`: the last decision of `models` that its rosters know."""
+    """In `predictions`: the last decision of `models` that its rosters are made from."""
     names: list[str] = []
-    """The inputs that it is about; of `checkpoints` the checkpoints that it builds."""
+    """The inputs that it is about; in `checkpoints` the checkpoints that it builds."""
     ends: list[str] = []
-    """Of `predictions` the inputs whose round it completes; of `inputs` those whose last horizon it resolves."""
+    """In `predictions` the inputs whose round it completes; in `inputs` those whose last horizon it resolves."""
 
 
 def entry_of(topic: str, first_offset: int, offset: int, record: bytes) -> bytes:
-    """The tree's 32 bytes of one append: SHA-256 over `<topic> <first offset> <offset>`, a line end, and the append.
+    """The 32 bytes of an append in the tree: SHA-256 over `<topic> <first offset> <offset>`, a line end, and the
+    append.
 
-    The offsets are those of its decision's first and last part: what other topics decided names them.
+    The offsets are those of the first and last part of its decision. They are included because decisions of other
+    topics refer to them.
     """
     return hashlib.sha256(f"{topic} {first_offset} {offset}\n".encode() + record).digest()
 
 
 def leafed(decision: Decision, first_leaf: int) -> Leafed:
-    """What is kept of a decision whose topic has `first_leaf` leaves before it."""
+    """The row of a decision. `first_leaf`: the number of leaves of its topic before it."""
     entries = b"".join(
         entry_of(decision.topic, decision.first_offset, decision.offset, record)
         for record in canonical_records(decision)
     )
     driver = DRIVER.get(decision.topic)
-    driven = decision.upto.get(driver, (-1, 0))[0] if driver else -1
+    driven_until = decision.upto.get(driver, (-1, 0))[0] if driver else -1
     names: dict[str, None] = {}
     ends: list[str] = []
     models_seq = -1
@@ -89,4 +91,4 @@ def leafed(decision: Decision, first_leaf: int) -> Leafed:
                 names[withheld.checkpoint.checkpoint_id] = None
             case _:
                 pass
-    return Leafed(decision.seq, first_leaf, entries, driven, models_seq, list(names), ends)
+    return Leafed(decision.seq, first_leaf, entries, driven_until, models_seq, list(names), ends)

@@ -1,7 +1,7 @@
-"""The Merkle tree of RFC 9162, 2.1, over SHA-256: roots, inclusion and consistency proofs, and the checks of both.
+"""The Merkle tree of RFC 9162, 2.1, with SHA-256: roots, inclusion and consistency proofs, and the checks of both.
 
-Reads hashes of complete subtrees through a `Subtrees`, wherever they lie (`tiles.py`, a list in memory); emits hashes.
-Proofs are checked by the RFC's algorithms (2.1.3.2 and 2.1.4.2), which share no code with what makes the proofs. Pure.
+Pure. Reads the hashes of complete subtrees through a `Subtrees` (tiles, or a list in memory), returns hashes. Proofs
+are checked by the algorithms of the RFC (2.1.3.2 and 2.1.4.2), which share no code with the functions that make them.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 HASH_BYTES = 32
 EMPTY_ROOT = hashlib.sha256().digest()
 LEAVES_MAX = 1 << 48
-"""Sizes beyond this are refused: no log of ours gets there, and a proof stays short."""
+"""Larger trees are refused: no log has so many leaves, and a proof stays short."""
 
 Subtrees = Callable[[int, int], bytes]
 """(level, index) -> hash of the complete subtree over leaves [index * 2**level, (index + 1) * 2**level)."""
@@ -42,7 +42,9 @@ def root(subtrees: Subtrees, size: int) -> bytes:
 
 
 def inclusion_proof(subtrees: Subtrees, index: int, size: int) -> list[bytes]:
-    """The proof that leaf `index` is in the tree of `size` leaves, from its sibling up. Raises ValueError."""
+    """The proof that leaf `index` is in the tree of `size` leaves: hashes from its sibling upwards. Raises
+    ValueError.
+    """
     if not 0 <= index < size:
         message = f"leaf {index} is not in a tree of {size}"
         raise ValueError(message)
@@ -82,7 +84,7 @@ def consistency_proof(subtrees: Subtrees, earlier: int, size: int) -> list[bytes
 
 
 def includes(leaf: bytes, index: int, size: int, proof: Sequence[bytes], expected_root: bytes) -> bool:
-    """Is the leaf hash at `index` of the tree with this root? RFC 9162, 2.1.3.2."""
+    """Whether the leaf hash is at `index` of the tree with this root. RFC 9162, 2.1.3.2."""
     if not 0 <= index < size <= LEAVES_MAX:
         return False
     node, last, computed = index, size - 1, leaf
@@ -102,7 +104,10 @@ def includes(leaf: bytes, index: int, size: int, proof: Sequence[bytes], expecte
 def is_consistent(
     earlier: int, earlier_root: bytes, size: int, expected_root: bytes, proof: Sequence[bytes]
 ) -> bool:
-    """Does the tree of `size` leaves begin with the earlier one? All do with the empty one. RFC 9162, 2.1.4.2."""
+    """Whether the tree of `size` leaves begins with the earlier one, as every tree does with the empty one.
+
+    RFC 9162, 2.1.4.2.
+    """
     if not 0 <= earlier <= size <= LEAVES_MAX:
         return False
     if earlier == size:
@@ -137,7 +142,9 @@ def _split(count: int) -> int:
 
 
 def _range(subtrees: Subtrees, low: int, high: int) -> bytes:
-    """MTH(D[low:high]); `low` is a multiple of the power of two that is not below the length."""
+    """MTH(D[low:high]) of the RFC. `low` must be a multiple of the smallest power of two that is not below the
+    length.
+    """
     parts: list[bytes] = []
     while high - low > 1 and (high - low) & (high - low - 1):
         middle = low + _split(high - low)

@@ -1,8 +1,8 @@
-"""Signed notes and checkpoints of a tree: C2SP signed-note, tlog-checkpoint, tlog-cosignature; Ed25519.
+"""Signed notes and checkpoints of a tree: C2SP signed-note, tlog-checkpoint and tlog-cosignature, with Ed25519.
 
-Reads and emits text. A checkpoint says how large the tree is and what its root is; the log's signature stands below it,
-and cosignatures of witnesses, which add the time at which they looked. Signing is deterministic (RFC 8032): the same
-key and tree give the same note. Pure.
+Pure; reads and writes text. A checkpoint has the size and the root of the tree. Below it are the signature of the log,
+and cosignatures of witnesses, which add the time at which they saw it. Signing is deterministic (RFC 8032): the same
+key and tree give the same note.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _LINE = re.compile(r"— (\S+) (\S+)\Z")
 
 
 class NoteError(CoordinatorError):
-    """A note that cannot be read, or that no known key signed; the text says which."""
+    """A note cannot be read, or its signature is wrong; the text says which."""
 
 
 class VerifierKey(msgspec.Struct, frozen=True):
-    """A public key with its name: what a policy trusts. `kind` is ED25519 (a log's) or COSIGNATURE (a witness's)."""
+    """A public key with its name, as a policy lists them. `kind`: ED25519 of a log, or COSIGNATURE of a witness."""
 
     name: str
     public: bytes
@@ -43,7 +43,7 @@ class VerifierKey(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From `<name>+<key id>+<base64>`, as the signed-note format has it. Raises NoteError."""
+        """Read `<name>+<key id>+<base64>`, as in the signed-note format. Raises NoteError."""
         name, _, rest = text.strip().partition("+")
         key_id, _, material = rest.partition("+")
         content = decoded(material, "a public key")
@@ -58,7 +58,7 @@ class VerifierKey(msgspec.Struct, frozen=True):
 
     @property
     def key_id(self) -> bytes:
-        """The four bytes that stand before a signature of this key."""
+        """The four bytes before a signature that name this key."""
         return hashlib.sha256(self.name.encode() + b"\n" + bytes([self.kind]) + self.public).digest()[:4]
 
     def __str__(self) -> str:
@@ -67,7 +67,7 @@ class VerifierKey(msgspec.Struct, frozen=True):
         return f"{self.name}+{self.key_id.hex()}+{material}"
 
     def verifies(self, text: bytes, signature: bytes) -> bool:
-        """Is it this key's signature over the text of a note? A cosignature begins with its time."""
+        """Whether it is this key's signature over the text of a note. A cosignature begins with its time."""
         if self.kind == COSIGNATURE:
             if len(signature) != TIME_BYTES + SIGNATURE_BYTES:
                 return False
@@ -80,7 +80,7 @@ class VerifierKey(msgspec.Struct, frozen=True):
 
 
 class SignerKey:
-    """A private key with its name. It prints as its public half."""
+    """A private key with its name. Its `repr` shows only the public key."""
 
     def __init__(self, name: str, seed: bytes, kind: int = ED25519) -> None:
         self._seed = seed
@@ -89,7 +89,7 @@ class SignerKey:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """From `PRIVATE+KEY+<name>+<key id>+<base64>`, as Go's note package writes it. Raises OperatorError."""
+        """Read `PRIVATE+KEY+<name>+<key id>+<base64>`, as Go's note package writes it. Raises OperatorError."""
         what = "a private key in the signed-note form, PRIVATE+KEY+<name>+<id>+<base64>"
         head, _, rest = text.strip().partition(_PRIVATE)
         name, _, rest = rest.partition("+")
@@ -106,7 +106,7 @@ class SignerKey:
         return key
 
     def secret_text(self) -> str:
-        """As `parse` reads it; for the key's own file alone."""
+        """The key as text, which `parse` reads. Only for the key's own file."""
         material = base64.b64encode(bytes([self.verifier.kind]) + self._seed).decode()
         return f"{_PRIVATE}{self.verifier.name}+{self.verifier.key_id.hex()}+{material}\n"
 
@@ -125,19 +125,19 @@ class SignerKey:
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """What a note commits to: the tree of `origin` with `size` leaves has this root."""
+    """A note's statement: the tree of `origin` with `size` leaves has this root."""
 
     origin: str
     size: int
     root: bytes
 
     def text(self) -> bytes:
-        """The note's text, which is what is signed."""
+        """The text of the note, which is signed."""
         return f"{self.origin}\n{self.size}\n{base64.b64encode(self.root).decode()}\n".encode()
 
 
 class Note(msgspec.Struct, frozen=True):
-    """A signed checkpoint: its text and (name, key id, signature) per line, in order."""
+    """A signed checkpoint: its text, and (name, key id, signature) of each signature line, in order."""
 
     text: bytes
     signatures: list[tuple[str, bytes, bytes]]
@@ -145,7 +145,7 @@ class Note(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, content: bytes) -> Self:
-        """Raises NoteError for what is not a note of a checkpoint."""
+        """Read a note. Raises NoteError if it is not the note of a checkpoint."""
         if len(content) > NOTE_BYTES_MAX:
             raise NoteError(f"a note of {len(content)} bytes, more than {NOTE_BYTES_MAX}")
         try:
@@ -162,7 +162,7 @@ class Note(msgspec.Struct, frozen=True):
         return cls(text.encode(), signatures, _checkpoint(text))
 
     def signed_by(self, keys: Collection[VerifierKey]) -> list[VerifierKey]:
-        """Those of the keys that signed. Raises NoteError for a signature of a known key that is wrong."""
+        """The keys, among these, that signed. Raises NoteError if the signature of one of them is wrong."""
         by_id = {(key.name, key.key_id): key for key in keys}
         signers: list[VerifierKey] = []
         for name, key_id, signature in self.signatures:
@@ -185,7 +185,7 @@ def signed_note(checkpoint: Checkpoint, key: SignerKey) -> bytes:
 
 
 def cosigned(text: bytes, at_seconds: int) -> bytes:
-    """What a witness signs: the time of its look (POSIX seconds), then the checkpoint."""
+    """The text that a witness signs: the time at which it saw the checkpoint (POSIX seconds), then the checkpoint."""
     return f"cosignature/v1\ntime {at_seconds}\n".encode() + text
 
 
@@ -226,7 +226,7 @@ def _named(name: str) -> str:
 
 
 def decoded(text: str, what: str) -> bytes:
-    """The bytes of base64 in its one form. Raises NoteError, which names `what`."""
+    """The bytes of base64 in its canonical form. Raises NoteError, which names `what`."""
     try:
         content = base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):

@@ -1,7 +1,7 @@
-"""One prediction proved: its answer, its truth and its score, each by the append that says so.
+"""The proof of one prediction: its answer, its truth and its score, each by the append that records it.
 
-Reads a text of several proofs (`proof.py`), one below the other; gives what they say about the prediction. The text
-says nothing by itself: every figure is taken from an append that was seen to be in the signed tree. Pure.
+Pure. Reads a text of several proofs (`proof.py`), one below another; returns what they say about the prediction.
+Nothing else in the text is used: every value comes from an append that is in the signed tree.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ PROOFS_MAX = 64
 
 
 class Proved(msgspec.Struct, frozen=True, kw_only=True):
-    """What is in the tree about one prediction. Times in ms; units by field, as the contract's decimals have them."""
+    """What the tree has of one prediction. Times are in ms. `units`: field -> units, by the contract's decimals."""
 
     prediction_id: str
     model_id: str
     asked_at: int
     answered_at: int
     answer: str
-    """JSON; `null` where there is none, and then `reason` says why."""
+    """JSON; `null` if there is none, and then `reason` says why."""
     reason: str
     truth: str
     scored_at: int
@@ -56,9 +56,9 @@ def split(content: bytes) -> list[Proof]:
 
 
 def proved(content: bytes, keys: Collection[VerifierKey], wanted: str = "") -> list[Proved]:
-    """What a text of proofs says about each prediction that it proves whole; of `wanted` alone, where that is given.
+    """The predictions that a text of proofs proves completely; only that with the id `wanted`, if it is not "".
 
-    Raises NoteError: a proof that does not hold, notes of different trees, a prediction of which something is missing.
+    Raises NoteError if a proof is wrong, the notes are of different trees, or something of the prediction is missing.
     """
     proofs = split(content)
     notes = [proof.check(keys) for proof in proofs]
@@ -66,7 +66,9 @@ def proved(content: bytes, keys: Collection[VerifierKey], wanted: str = "") -> l
         raise NoteError("the proofs are about different trees")
     events = list(_events(proofs))
     predictions = [
-        one for one in _predictions(events, notes[0].checkpoint.size) if wanted in ("", one.prediction_id)
+        prediction
+        for prediction in _predictions(events, notes[0].checkpoint.size)
+        if wanted in ("", prediction.prediction_id)
     ]
     if not predictions:
         raise NoteError(

@@ -1,8 +1,8 @@
-"""One append proved to be in the tree of a signed note: C2SP tlog-proof, in text.
+"""The proof that one append is in the tree of a signed note, as text in the format C2SP tlog-proof.
 
-Reads and emits text. `extra` is the append itself with its place, `<topic> <first offset> <offset>`, a line end, and
-its bytes: what the tree holds is their SHA-256 (`leaves.py`). So the proof stands alone, and any tool that reads the
-format can check that 32-byte entry against the note. Pure.
+Pure; reads and writes text. `extra` is the append with its position: `<topic> <first offset> <offset>`, a line end,
+and its bytes. The tree has the SHA-256 of that (`leaves.py`). So the proof is complete by itself, and any tool for
+this format can check the 32-byte entry against the note.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ _PLACE = re.compile(rb"([a-z]+) (0|[1-9][0-9]{0,18}) (0|[1-9][0-9]{0,18})")
 
 
 class Proof(msgspec.Struct, frozen=True):
-    """An append with its place in the log and in the tree. `note` is the signed checkpoint, verbatim."""
+    """An append with its position in the log and in the tree. `note`: the signed checkpoint, verbatim."""
 
     topic: str
     first_offset: int
@@ -38,7 +38,7 @@ class Proof(msgspec.Struct, frozen=True):
     note: bytes
 
     def text(self) -> bytes:
-        """As `parse` reads it."""
+        """The proof as text, which `parse` reads."""
         lines = [
             HEADER,
             f"extra {base64.b64encode(self._placed()).decode()}",
@@ -49,7 +49,7 @@ class Proof(msgspec.Struct, frozen=True):
 
     @classmethod
     def parse(cls, content: bytes) -> Self:
-        """Raises NoteError for what is no proof of an append."""
+        """Read a proof. Raises NoteError if it is not the proof of an append."""
         if len(content) > PROOF_BYTES_MAX:
             raise NoteError(f"a proof of {len(content)} bytes, more than {PROOF_BYTES_MAX}")
         head, blank, note = content.partition(b"\n\n")
@@ -78,7 +78,7 @@ class Proof(msgspec.Struct, frozen=True):
         return f"{self.topic} {self.first_offset} {self.offset}\n".encode() + self.record
 
     def check(self, keys: Collection[VerifierKey]) -> Note:
-        """The note, when all of `keys` signed it and the append is in its tree. Raises NoteError."""
+        """The note, if all of `keys` signed it and the append is in its tree. Raises NoteError otherwise."""
         note = Note.parse(self.note)
         signers = note.signed_by(keys)
         if unsigned := [key.name for key in keys if key not in signers]:

@@ -1,4 +1,4 @@
-"""What is kept of the counted decisions, in memory: for who reads a log once, from its first record. Pure."""
+"""The rows of the counted decisions in memory, for a command that reads a log once from its first record. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class RowsInMemory:
         self._rows: dict[str, list[Leafed]] = {topic: [] for topic in LEAF_TOPICS}
 
     def add(self, decision: Decision) -> Leafed:
-        """Keep what is needed of the next decision of its topic."""
+        """Add the row of the next decision of its topic."""
         rows = self._rows[decision.topic]
         first_leaf = rows[-1].first_leaf + len(rows[-1].entries) // HASH_BYTES if rows else 0
         row = leafed(decision, first_leaf)

@@ -1,8 +1,8 @@
-"""The tree as static files: C2SP tlog-tiles, 256 hashes wide.
+"""The tree as static files in the format C2SP tlog-tiles, with 256 hashes to a tile.
 
-Reads tiles by path through a function; emits the tiles that new leaves make. A tile at level n holds the hashes of
-complete subtrees of 256**n leaves; the last of each level may be partial, and keeps its width in its path. Entries are
-32 bytes each (`leaves.py`), two bytes of length before each. Pure.
+Pure. Reads tiles by path through a function, returns the tiles that new leaves make. A tile at level n has the hashes
+of complete subtrees of 256**n leaves. The last tile of a level may be partial, and then has its width in its path.
+Entries have 32 bytes (`leaves.py`), each after two bytes with its length.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ ENTRIES = "entries"
 _ENTRY_LENGTH = struct.Struct(">H")
 
 ReadTile = Callable[[str], bytes]
-"""Path -> the tile's bytes. Raises KeyError for one that is not there."""
+"""Path -> the tile's bytes. Raises KeyError if there is no such tile."""
 
 
 def tile_path(level: int | str, index: int, width: int = WIDTH) -> str:
@@ -31,7 +31,7 @@ def tile_path(level: int | str, index: int, width: int = WIDTH) -> str:
 
 
 def tile_width(level: int, index: int, size: int) -> int:
-    """How many hashes a tile has in the tree of `size` leaves; 0 for none."""
+    """How many hashes a tile has in the tree of `size` leaves; 0 if there is no such tile."""
     return max(0, min(WIDTH, (size >> (HEIGHT * level)) - index * WIDTH))
 
 
@@ -46,11 +46,11 @@ def paths_of(size: int) -> Iterator[str]:
 
 
 def subtrees_of(read: ReadTile, size: int) -> Subtrees:
-    """The complete subtrees of a tree that lies in tiles. Raises KeyError (no such tile), ValueError (a cut one)."""
-    kept: dict[tuple[int, int], bytes] = {}
+    """The complete subtrees of a tree in tiles. They raise KeyError if a tile is missing, ValueError if one is cut."""
+    tiles_read: dict[tuple[int, int], bytes] = {}
 
     def tile(level: int, index: int) -> bytes:
-        content = kept.get((level, index))
+        content = tiles_read.get((level, index))
         if content is None:
             width = tile_width(level, index, size)
             path = tile_path(level, index, width)
@@ -58,7 +58,7 @@ def subtrees_of(read: ReadTile, size: int) -> Subtrees:
             if len(content) != width * HASH_BYTES:
                 message = f"{path} has {len(content)} bytes, not {width * HASH_BYTES}"
                 raise ValueError(message)
-            kept[level, index] = content
+            tiles_read[level, index] = content
         return content
 
     def subtree(level: int, index: int) -> bytes:
