@@ -1,9 +1,10 @@
-"""A backtest by one call: folders of models, a contract and a market in; the result, and on request a report, out.
+"""Runs a backtest by one call: takes folders of models, a contract and a market; returns the result, and writes a
+report.
 
     result = backtest(["examples/trend"], CONTRACT, "crunch_btc.tracker.TrackerBase", candles="btc.csv.gz")
     result.models[0].mean_units
 
-`coordinator backtest` and the packages of challenges are its callers. It needs no Kafka, no Java and no container.
+`coordinator backtest` and the packages of challenges call it. It needs no Kafka, no Java and no container.
 """
 
 from __future__ import annotations
@@ -30,13 +31,13 @@ from coordinator.streams.sources.options import options_from
 
 GENERATED = "generated"
 GENERATED_END_MS = 1_700_006_400_000
-"""2023-11-15T00:00Z: the made-up market is the same every day."""
+"""2023-11-15T00:00Z: a fixed end, so that the generated market is the same on every day."""
 DAY_MS = 86_400_000
 DAYS = 30
-"""Of the made-up market, where no window is named."""
+"""The length of the generated market, if no window is given."""
 PAGE = "index.html"
 Time = datetime | int
-"""With a zone, or ms since 1970."""
+"""A time with a zone, or ms since 1970."""
 
 
 def backtest(
@@ -58,15 +59,15 @@ def backtest(
     on_progress: OnProgress = lambda _rounds, _at: None,
     on_refused: Callable[[str], None] = lambda _why: None,
 ) -> Result:
-    """Play folders of models (or folders of such) through a market of the past, by the contract's rules.
+    """Play models through a market of the past, by the contract's rules.
 
-    The market is a file of `candles`, the history of a `feed` from `start` to `end`, a `log` (a backup of a node's
-    topics, among whose models these are ranked), or 30 made-up days. `report` is a
-    folder for a page and Parquet files. `environ` holds the node's settings, as FEED_SUBJECTS or
-    CHECKPOINT_INTERVAL_SECONDS; `on_refused` is told of rows that are no records. Raises OperatorError for what cannot
-    be played, WorldError for a feed that does not answer.
+    `models`: folders of models, or folders of such folders. The market is a file of `candles`, the history of a `feed`
+    from `start` to `end`, a `log` (a backup of a node's topics, among whose models these are ranked), or 30 generated
+    days. `report`: a folder for a page and Parquet files. `environ`: the node's settings, as FEED_SUBJECTS or
+    CHECKPOINT_INTERVAL_SECONDS. `on_refused` is called with the reason for each row that is refused. Raises
+    OperatorError for what cannot be played, WorldError if a feed does not answer.
     """
-    if sum(one is not None for one in (candles, feed, log)) > 1:
+    if sum(market is not None for market in (candles, feed, log)) > 1:
         raise OperatorError("candles, feed and log exclude each other: each is a market")
     recorded = None if log is None else RecordedLog(Path(log))
     page_of = None if report is None else _page_maker()

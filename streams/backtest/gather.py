@@ -1,7 +1,7 @@
-"""What a backtest is told about its models while it runs, as sums of bounded size.
+"""Sums up what the models of a backtest did, while it runs.
 
-Reads the counted decisions of `inputs`, `predictions`, `scores` and `checkpoints`, in that order for each instant. Sums
-are of integers; memory grows with the hours, not with the rounds.
+Reads the counted decisions of `inputs`, `predictions`, `scores` and `checkpoints`, in this order for each instant.
+Sums are of integers. The memory grows with the number of hours, and not with that of rounds.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ from coordinator.streams.log.counting import Decision
 
 HOUR_MS = 3_600_000
 BINS = 20
-"""Of answers in [-1, 1]: each a tenth wide."""
+"""The number of bins for answers in [-1, 1]; each is 0.1 wide."""
 REASONS_MAX = 200
 OTHER = "other reasons"
 Sum = list[int]
-"""[sum of units, n]"""
+"""[sum of units, number of values]"""
 
 
 def _sum() -> Sum:
@@ -42,7 +42,7 @@ def _sums() -> defaultdict[Any, Sum]:
 
 
 class OfModel(msgspec.Struct):
-    """One model's sums of the value field, by the start of the hour (ms), the hour of the day (UTC) and the scope."""
+    """One model's sums of the value field: by start of the hour (ms), by hour of the day (UTC), and by scope."""
 
     hours: defaultdict[int, Sum] = msgspec.field(default_factory=_sums)
     hours_of_day: defaultdict[int, Sum] = msgspec.field(default_factory=_sums)
@@ -50,7 +50,7 @@ class OfModel(msgspec.Struct):
     missing: Counter[tuple[str, str]] = msgspec.field(default_factory=Counter)
     """(status, reason) of every answer that failed or did not come."""
     bins: dict[int, list[float]] = {}
-    """Bin of the answer's `value` -> [n, sum of values, sum of the signs of the returns that came]."""
+    """Bin of the answer's `value` -> [number of answers, sum of values, sum of the signs of the returns]."""
     scored: int = 0
     failed: int = 0
     absent: int = 0
@@ -58,12 +58,15 @@ class OfModel(msgspec.Struct):
 
     @property
     def total(self) -> Sum:
-        """Of all hours."""
-        return [sum(one[0] for one in self.hours.values()), sum(one[1] for one in self.hours.values())]
+        """The sum over all hours."""
+        return [
+            sum(of_hour[0] for of_hour in self.hours.values()),
+            sum(of_hour[1] for of_hour in self.hours.values()),
+        ]
 
 
 class Gathered:
-    """The taps of one backtest, and what they have gathered."""
+    """The taps of one backtest, and the sums that they made."""
 
     def __init__(self, value_field: str) -> None:
         self.models: defaultdict[str, OfModel] = defaultdict(OfModel)
@@ -72,14 +75,14 @@ class Gathered:
         self.checkpoints: list[CheckpointData] = []
         self._value_field = value_field
         self._rosters: dict[str, list[RosterEntry]] = {}
-        self._said: dict[str, dict[str, float]] = {}
-        """`input id/scope key` -> model -> the number that it said, until it is scored."""
+        self._values: dict[str, dict[str, float]] = {}
+        """`input id/scope key` -> model -> the `value` of its answer, until that is scored."""
         self._returns: dict[str, float] = {}
-        """`input id/resolvable time` -> the return, until its scores come."""
+        """`input id/resolvable time` -> the return of the truth, until the scores come."""
 
     @property
     def taps(self) -> Mapping[str, Callable[[Decision], None]]:
-        """For an engine."""
+        """Topic -> the function to call with each of its decisions."""
         return {
             "inputs": self._inputs,
             "predictions": self._predictions,
@@ -88,7 +91,7 @@ class Gathered:
         }
 
     def _inputs(self, decision: Decision) -> None:
-        self._returns.clear()  # all that was resolved before this instant is scored
+        self._returns.clear()  # everything that resolved before this instant is scored by now
         for event in decision.events:
             if isinstance(event, InputResolved) and isinstance(event.data.truth, dict):
                 change = event.data.truth.get("return")
@@ -109,17 +112,17 @@ class Gathered:
 
     def _answered(self, event: ScopeAnswered) -> None:
         data = event.data
-        said: dict[str, float] = {}
+        values: dict[str, float] = {}
         for entry in data.entries(self._rosters[data.input_id]):
             if entry.status == "PENDING":
                 value = _number(bytes(entry.output))
                 if value is not None:
-                    said[entry.model_id] = value
+                    values[entry.model_id] = value
             else:
                 missing = self.models[entry.model_id].missing
                 key = (entry.status, entry.reason)
                 missing[key if key in missing or len(missing) < REASONS_MAX else (entry.status, OTHER)] += 1
-        self._said[f"{data.input_id}/{data.scope_key}"] = said
+        self._values[f"{data.input_id}/{data.scope_key}"] = values
 
     def _scores(self, decision: Decision) -> None:
         for event in decision.events:
@@ -128,29 +131,33 @@ class Gathered:
 
     def _scored(self, event: RoundScored) -> None:
         data = event.data
-        said = self._said.pop(f"{data.input_id}/{data.scope_key}", {})
+        values = self._values.pop(f"{data.input_id}/{data.scope_key}", {})
         change = self._returns.get(f"{data.input_id}/{data.resolvable_at}")
         hour = data.resolvable_at // HOUR_MS
         for entry in data.entries():
-            of = self.models[entry.model_id]
+            model = self.models[entry.model_id]
             units = entry.units.get(self._value_field, entry.charge_units)
-            of.scored += entry.status == "SCORED"
-            of.failed += entry.status == "FAILED"
-            of.absent += entry.status == "ABSENT"
-            of.charged += entry.charge_units is not None
+            model.scored += entry.status == "SCORED"
+            model.failed += entry.status == "FAILED"
+            model.absent += entry.status == "ABSENT"
+            model.charged += entry.charge_units is not None
             if entry.reason:
-                of.missing[entry.status, entry.reason[:200]] += 1
+                model.missing[entry.status, entry.reason[:200]] += 1
             if units is not None:
                 scope = f"{data.subject} {data.scope_key}"
-                for total in (of.hours[hour * HOUR_MS], of.hours_of_day[hour % 24], of.scopes[scope]):
+                for total in (
+                    model.hours[hour * HOUR_MS],
+                    model.hours_of_day[hour % 24],
+                    model.scopes[scope],
+                ):
                     total[0] += units
                     total[1] += 1
-            value = said.get(entry.model_id)
+            value = values.get(entry.model_id)
             if value is not None and change is not None and -1 <= value <= 1:
-                into = of.bins.setdefault(min(int((value + 1) * BINS / 2), BINS - 1), [0, 0.0, 0.0])
-                into[0] += 1
-                into[1] += value
-                into[2] += (change > 0) - (change < 0)
+                in_bin = model.bins.setdefault(min(int((value + 1) * BINS / 2), BINS - 1), [0, 0.0, 0.0])
+                in_bin[0] += 1
+                in_bin[1] += value
+                in_bin[2] += (change > 0) - (change < 0)
 
     def _checkpoints(self, decision: Decision) -> None:
         for event in decision.events:
@@ -161,7 +168,7 @@ class Gathered:
 
 
 def _number(output: bytes) -> float | None:
-    """The `value` of an answer, where it is a number."""
+    """The `value` of an answer; None if it has none, or one that is no number."""
     try:
         return msgspec.json.decode(output, type=_Valued).value
     except msgspec.DecodeError:

@@ -1,7 +1,7 @@
-"""The market of a backtest, instant by instant: from a file of candles, or from a feed's history, day by day.
+"""The market of a backtest, instant by instant: from a file of candles, or from the history of a feed.
 
-Memory is bounded: a file is read as it is needed, a history a day at a time. A record that cannot be is refused and
-counted, as at the node.
+Memory is bounded: a file is read as it is needed, a history one day at a time. Records that are not possible are
+refused and counted, as at the node.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from coordinator.streams.sources.sound import record_fault
 
 DAY_MS = 86_400_000
 OnRefused = Callable[[str], None]
-"""(why): a row or record that cannot be."""
+"""Called with the reason for each row or record that is refused."""
 
 
 def subscriptions_of(settings: Settings) -> list[Subscription]:
-    """What the settings ask of a feed."""
+    """The subscriptions that the settings ask for."""
     return [
         Subscription(settings.feed_source, subject, settings.feed_kind, settings.feed_granularity)
         for subject in settings.feed_subjects
@@ -35,14 +35,14 @@ def from_file(settings: Settings, on_refused: OnRefused) -> Iterator[tuple[int, 
     reading = make_reading(settings.feed_columns, settings.feed_stamp, any_price=settings.feed_any_price)
     histories = [
         iter_candles(
-            path_for(settings.feed_candles_file, one.subject),
-            one,
+            path_for(settings.feed_candles_file, subscription.subject),
+            subscription,
             settings.replay_from_ms,
             settings.replay_until_ms,
             lambda row: on_refused(row.said(Path(settings.feed_candles_file).name)),
             reading,
         )
-        for one in subscriptions_of(settings)
+        for subscription in subscriptions_of(settings)
     ]
     return merge_by_time(histories)
 
@@ -50,12 +50,12 @@ def from_file(settings: Settings, on_refused: OnRefused) -> Iterator[tuple[int, 
 def from_history(
     settings: Settings, source: FeedSource, start_ms: int, end_ms: int, on_refused: OnRefused
 ) -> Iterator[tuple[int, Sequence[FeedRecord]]]:
-    """What a feed's history holds with start_ms <= at <= end_ms. Raises WorldError."""
+    """The records of a feed's history with start_ms <= at <= end_ms. Raises WorldError."""
     with asyncio.Runner() as runner:
         yield from merge_by_time(
             [
-                _by_day(settings, source, one, start_ms, end_ms, on_refused, runner)
-                for one in subscriptions_of(settings)
+                _by_day(settings, source, subscription, start_ms, end_ms, on_refused, runner)
+                for subscription in subscriptions_of(settings)
             ]
         )
 

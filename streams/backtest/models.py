@@ -1,12 +1,12 @@
-"""The models of a backtest: each in a process of its own, asked as the node asks, without gRPC.
+"""Runs the models of a backtest, each in a process of its own, and asks them as the node does, without gRPC.
 
-A question goes to all of them at once, then the answers are taken. Nothing of a later round reaches a model: its pipe
-holds one question at a time. A model that hangs, or whose process ends, loses its round and its memory, as it would at
-the node: it is begun anew, up to `restarts_max` times. One that answers badly as often in a row as the contract lets it
-is stopped, as the orchestrator stops it.
+A question is sent to all models at once; then their answers are read. Nothing of a later round reaches a model early,
+because its pipe holds one question at a time. A model that hangs, or whose process ends, loses its round and its
+memory, as at the node, and is started again up to `restarts_max` times. A model with too many bad answers in a row, by
+the contract, is stopped, as the orchestrator would do.
 
-How long a model took is measured and told (`times`). It costs it nothing unless `deadlines` says so, because this
-machine is not the node's.
+The time that a model takes is measured (`times`). It has no effect on the score unless `deadlines` is true, because
+this machine is not the node's.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ MEMORY_LIMIT_MB = 2048
 
 
 class ProcessModels:
-    """The models of folders, as an engine's port. `start` first, `close` at the end."""
+    """The models of folders as a port for the engine. Call `start` first, and `close` at the end."""
 
     def __init__(
         self,
@@ -61,10 +61,10 @@ class ProcessModels:
         self._restarts: dict[str, int] = dict.fromkeys(self._running, 0)
         self._strikes = Strikes()
         self.times: dict[str, array[int]] = {model_id: array("I") for model_id in self._running}
-        """model_id -> how long each of its rounds took, in microseconds of its own time."""
+        """model_id -> the time that each of its rounds took in its process, in microseconds."""
 
     def start(self) -> None:
-        """Begin every process. Raises OperatorError for a model that cannot be made."""
+        """Start every process. Raises OperatorError if a model cannot be constructed."""
         for model_id, model in self._running.items():
             try:
                 model.start()
@@ -77,20 +77,20 @@ class ProcessModels:
             model.end()
 
     def notices(self) -> Sequence[ModelNotice]:
-        """Who was seen, and who was stopped."""
+        """Notices of the models that were started or stopped."""
         taken, self._notices = self._notices, []
         return taken
 
     def roster(self, data: InputReceivedData, known: list[RosterEntry]) -> list[RosterEntry]:  # noqa: ARG002
-        """All that are known."""
+        """All models that take part."""
         return known
 
     def answers(
         self, opened: RoundOpened, data: InputReceivedData, contract: CrunchContract, calls: Calls
     ) -> Answers:
-        """Ask all, then take what each says."""
+        """Ask all models, then read and judge their answers."""
         asked = [entry.model_id for entry in opened.data.roster if entry.model_id in self._running]
-        calls, method = calls.raw(), contract.call_method  # the very bytes that the log holds
+        calls, method = calls.raw(), contract.call_method  # the same bytes as in the log
 
         def question_of(model_id: str) -> bytes:
             predicts = [values for _, values in calls.predicts(model_id)]
@@ -108,15 +108,15 @@ class ProcessModels:
         keys = [scope.scope_key for scope in data.scopes]
         replies: dict[str, Mapping[str, ModelReply]] = {}
         for model_id in asked:
-            reply = lost.get(model_id) or self._taken(model_id, keys, until, contract)
+            reply = lost.get(model_id) or self._read(model_id, keys, until, contract)
             replies[model_id] = dict.fromkeys(keys, reply) if isinstance(reply, ModelReply) else reply
-        found = judged(opened, data, contract, replies)
-        for strike in self._strikes.note(found, contract.model_strikes_max):
+        answers = judged(opened, data, contract, replies)
+        for strike in self._strikes.note(answers, contract.model_strikes_max):
             self._strikes.reported(strike.model_id)
             self._stop(strike.model_id, strike.code, strike.reason)
-        return found
+        return answers
 
-    def _taken(
+    def _read(
         self, model_id: str, keys: list[str], until: float, contract: CrunchContract
     ) -> ModelReply | Mapping[str, ModelReply]:
         try:
@@ -132,7 +132,7 @@ class ProcessModels:
         return _replies(model_id, keys, answered, contract.output_max_bytes)
 
     def _lost(self, model_id: str, outcome: Outcome, detail: str) -> ModelReply:
-        """The process is of no more use: begin it anew, unless it was too often."""
+        """End a process that is of no more use, and start it again, unless it was started too often."""
         model = self._running[model_id]
         model.end()
         self._restarts[model_id] += 1
@@ -172,8 +172,8 @@ def _replies(
     if answered.tick.fault:
         return _reply(model_id, Outcome.MODEL_FAILED, answered.tick.fault)
     return {
-        key: _of_call(model_id, one, output_max_bytes)
-        for key, one in zip(keys, answered.predicts, strict=True)
+        scope_key: _of_call(model_id, answer, output_max_bytes)
+        for scope_key, answer in zip(keys, answered.predicts, strict=True)
     }
 
 
@@ -185,9 +185,8 @@ def _of_call(model_id: str, answer: Answer, output_max_bytes: int) -> ModelReply
     try:
         output = msgspec.json.decode(answer.output)
     except msgspec.DecodeError:
-        output = json.loads(
-            answer.output
-        )  # NaN and infinity, which JSON has no word for: judged like all else
+        # NaN and infinity are not JSON, but Python writes and reads them. They are judged like any other value.
+        output = json.loads(answer.output)
     return ModelReply(model_id, f"{model_id}-1", Outcome.OK, output=output)
 
 

@@ -1,8 +1,8 @@
-"""A recorded log as a market: its feed, word for word, and the models that took part in it with what they answered.
+"""A recorded log as the market of a backtest: its feed, and the models that took part in it, with their answers.
 
-Reads a copy of the topics (`coordinator topics backup`). The feed's decisions are told again, gaps and ticks with
-them, so that inputs and truths are those of the node; its models are asked nothing: their answers stand in the log,
-beside which the models of the backtest are asked. So a new model is ranked among those that were there.
+Reads a copy of the topics (`coordinator topics backup`). The decisions of the feed are played again, with gaps and
+ticks, so that inputs and truths are those of the node. The models of the log are not asked, because the log has their
+answers; only the models of the backtest are. So a new model is ranked among those that took part.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from coordinator.streams.predictions.judging import Answers
 
 
 class RecordedLog:
-    """The feed and the answers of a log; all of it is in memory."""
+    """The feed and the answers of a log, all in memory."""
 
     def __init__(self, path: Path) -> None:
         """Raises OperatorError, LogError."""
@@ -38,32 +38,36 @@ class RecordedLog:
 
 
 class Beside:
-    """The models of a log and those of a backtest as one port: each round asks both. Raises OperatorError for a model
-    of the backtest that is called like one of the log.
+    """The models of a log and those of a backtest as one port. Every round asks both.
+
+    Raises OperatorError if a model of the backtest has the id of a model of the log.
     """
 
     def __init__(self, recorded: RecordedAnswers, models: Models) -> None:
         self._recorded, self._models = recorded, models
 
     def notices(self) -> Sequence[ModelNotice]:
-        """The log's models are on its rosters already."""
+        """The notices of the backtest's models. Those of the log are on its rosters already."""
         return self._models.notices()
 
     def roster(self, data: InputReceivedData, known: list[RosterEntry]) -> list[RosterEntry]:
-        """Both, in order of model_id."""
-        theirs = self._recorded.roster(data, known)
-        if twice := {entry.model_id for entry in theirs} & {entry.model_id for entry in known}:
+        """The models of both, in order of model_id."""
+        of_log = self._recorded.roster(data, known)
+        if twice := {entry.model_id for entry in of_log} & {entry.model_id for entry in known}:
             raise OperatorError(f"the log has a model {min(twice)!r} too: rename the folder")
-        return sorted([*theirs, *known], key=lambda entry: entry.model_id)
+        return sorted([*of_log, *known], key=lambda entry: entry.model_id)
 
     def answers(
         self, opened: RoundOpened, data: InputReceivedData, contract: CrunchContract, calls: Calls
     ) -> Answers:
-        """What the log says of its own, and what the others say now."""
-        theirs = self._recorded.answers(opened, data, contract, calls)
-        asked_then = {entry.model_id for entries in theirs.values() for entry in entries}
-        ours = self._models.answers(opened, data, contract, calls)
+        """The recorded answers of the log's models, and the answers that the others give now."""
+        of_log = self._recorded.answers(opened, data, contract, calls)
+        models_of_log = {entry.model_id for entries in of_log.values() for entry in entries}
+        asked_now = self._models.answers(opened, data, contract, calls)
         return {
-            key: [*theirs.get(key, ()), *(one for one in entries if one.model_id not in asked_then)]
-            for key, entries in ours.items()
+            scope_key: [
+                *of_log.get(scope_key, ()),
+                *(entry for entry in entries if entry.model_id not in models_of_log),
+            ]
+            for scope_key, entries in asked_now.items()
         }

@@ -1,7 +1,7 @@
-"""A backtest as one page that needs no network: the board, and each model's score over time and by what it depends on.
+"""Writes the report of a backtest as one HTML page that needs no network: the board, and charts for each model.
 
-Reads a `Result`, gives HTML. The pictures are plotly's, whose script stands in the page. Whatever a model or its folder
-says is text here.
+Takes a `Result`, returns HTML. The charts are made by plotly, whose script is part of the page. All text from models
+and folders is escaped.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from coordinator.streams.backtest.gather import BINS, Sum
 from coordinator.streams.backtest.run import ModelResult, Result
 
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""Okabe and Ito's, which people of every sight tell apart."""
+"""The palette of Okabe and Ito, which colour-blind people can tell apart, too."""
 HEIGHT_PX = 380
 _STYLE = """
 body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#1a1a1a}
@@ -30,7 +30,7 @@ th:nth-child(2),td:nth-child(2){text-align:left}h2{margin-top:2.5rem}p{color:#44
 
 
 def page_of(result: Result, title: str, notes: Sequence[str] = ()) -> str:
-    """The whole page. `notes` are sentences about where the market came from."""
+    """The whole page. `notes`: sentences about the market."""
     unit = 10**result.score_decimals
     models = result.models
     parts = [
@@ -45,12 +45,12 @@ def page_of(result: Result, title: str, notes: Sequence[str] = ()) -> str:
         _section(
             "By hour of the day (UTC)",
             "The mean score of what became known in each hour.",
-            _bars(models, unit, lambda one: sorted(one.of.hours_of_day.items()), "hour"),
+            _bars(models, unit, lambda model: sorted(model.of.hours_of_day.items()), "hour"),
         ),
         _section(
             "By scope",
             "The mean score of each subject and scope.",
-            _bars(models, unit, lambda one: sorted(one.of.scopes.items()), "scope"),
+            _bars(models, unit, lambda model: sorted(model.of.scopes.items()), "scope"),
         ),
         _missing(models),
     ]
@@ -63,34 +63,35 @@ def page_of(result: Result, title: str, notes: Sequence[str] = ()) -> str:
 
 def _head(result: Result, title: str, notes: Sequence[str]) -> str:
     span = f"{_time(result.first_point)} to {_time(result.until)}"
-    said = [f"{span}: {result.rounds:,} rounds, {result.checkpoints} checkpoints.", *notes]
-    return f"<h1>{escape(title)}</h1><p>{'<br>'.join(map(escape, said))}</p>"
+    sentences = [f"{span}: {result.rounds:,} rounds, {result.checkpoints} checkpoints.", *notes]
+    return f"<h1>{escape(title)}</h1><p>{'<br>'.join(map(escape, sentences))}</p>"
 
 
 def _board(result: Result) -> str:
     names = (*result.columns, "p50 / p95 ms")
     rows = [
-        (*result.cells(one), f"{one.p50_us / 1000:.1f} / {one.p95_us / 1000:.1f}") for one in result.models
+        (*result.cells(model), f"{model.p50_us / 1000:.1f} / {model.p95_us / 1000:.1f}")
+        for model in result.models
     ]
     return f"<h2>Board</h2>{_table(names, rows)}"
 
 
 def _over_time(models: Sequence[ModelResult], unit: int) -> str:
     figure = go.Figure()
-    for color, one in _colored(models):
-        hours = sorted(one.of.hours.items())
+    for color, model in _colored(models):
+        hours = sorted(model.of.hours.items())
         times = [datetime.fromtimestamp(hour / 1000 + 3600, UTC) for hour, _ in hours]
         sums = [total / unit for total in accumulate(of_hour[0] for _, of_hour in hours)]
         highest = accumulate(sums, max, initial=0.0)
         next(highest)
         below = [value - high for value, high in zip(sums, highest, strict=True)]
         line = {"color": color, "width": 1.5}
-        figure.add_scatter(x=times, y=sums, name=one.model_id, legendgroup=one.model_id, line=line)
+        figure.add_scatter(x=times, y=sums, name=model.model_id, legendgroup=model.model_id, line=line)
         figure.add_scatter(
             x=times,
             y=below,
-            name=f"{one.model_id}, drawdown",
-            legendgroup=one.model_id,
+            name=f"{model.model_id}, drawdown",
+            legendgroup=model.model_id,
             showlegend=False,
             line=line,
             yaxis="y2",
@@ -104,20 +105,20 @@ def _over_time(models: Sequence[ModelResult], unit: int) -> str:
 
 
 def _calibration(models: Sequence[ModelResult]) -> str:
-    if not any(one.of.bins for one in models):
+    if not any(model.of.bins for model in models):
         return ""
     figure = go.Figure()
     figure.add_scatter(
         x=[-1, 1], y=[-1, 1], mode="lines", line={"color": "#999", "dash": "dot"}, name="exactly right"
     )
-    for color, one in _colored(models):
-        bins = [one.of.bins[number] for number in range(BINS) if number in one.of.bins]
+    for color, model in _colored(models):
+        bins = [model.of.bins[number] for number in range(BINS) if number in model.of.bins]
         figure.add_scatter(
             x=[value / n for n, value, _ in bins],
             y=[came / n for n, _, came in bins],
             text=[f"{n:,.0f} answers" for n, _, _ in bins],
             mode="lines+markers",
-            name=one.model_id,
+            name=model.model_id,
             line={"color": color},
         )
     figure.update_layout(xaxis={"title": "what it said"}, yaxis={"title": "what came", "range": [-1, 1]})
@@ -131,12 +132,12 @@ def _calibration(models: Sequence[ModelResult]) -> str:
 
 def _bars(models: Sequence[ModelResult], unit: int, of: Any, name: str) -> str:
     figure = go.Figure()
-    for color, one in _colored(models):
-        sums: list[tuple[Any, Sum]] = of(one)
+    for color, model in _colored(models):
+        sums: list[tuple[Any, Sum]] = of(model)
         figure.add_bar(
             x=[str(key) for key, _ in sums],
             y=[total / n / unit for _, (total, n) in sums],
-            name=one.model_id,
+            name=model.model_id,
             marker={"color": color},
         )
     figure.update_layout(xaxis={"title": name, "type": "category"}, yaxis={"title": "mean score"})
@@ -145,9 +146,9 @@ def _bars(models: Sequence[ModelResult], unit: int, of: Any, name: str) -> str:
 
 def _missing(models: Sequence[ModelResult]) -> str:
     rows = [
-        (one.model_id, status, f"{count:,}", reason)
-        for one in models
-        for (status, reason), count in one.of.missing.most_common(20)
+        (model.model_id, status, f"{count:,}", reason)
+        for model in models
+        for (status, reason), count in model.of.missing.most_common(20)
     ]
     if not rows:
         return "<h2>Missing answers</h2><p>None: every model answered every round.</p>"
@@ -164,10 +165,10 @@ def _picture(figure: go.Figure, name: str) -> str:
     )
     if figure.layout.height is None:
         figure.update_layout(height=HEIGHT_PX)
-    found: str = figure.to_html(
+    html: str = figure.to_html(
         full_html=False, include_plotlyjs=False, div_id=name, config={"displaylogo": False}
     )
-    return found
+    return html
 
 
 def _table(names: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
@@ -177,7 +178,7 @@ def _table(names: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
 
 
 def _colored(models: Sequence[ModelResult]) -> Iterable[tuple[str, ModelResult]]:
-    return ((COLORS[index % len(COLORS)], one) for index, one in enumerate(models))
+    return ((COLORS[index % len(COLORS)], model) for index, model in enumerate(models))
 
 
 def _time(time_ms: int) -> str:

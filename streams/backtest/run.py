@@ -1,9 +1,9 @@
-"""A backtest: the node's own stages over a market of the past, and the models in processes of their own.
+"""Runs a backtest: the node's own stages play a market of the past, and each model runs in a process of its own.
 
     result = run_backtest(Plan(entries, shelf, settings, base_classname), instants, work_dir)
 
-Production's rules exactly: the grid, what was known when, truths with their gaps, absence, windows, ranking, payout.
-Deadlines are measured and told, and cost nothing unless asked for. There is no broker.
+All rules are those of a node: the grid, which records were known at which time, truths and gaps, absence, windows,
+ranking, payout. Deadlines are measured and reported, but have no effect unless `deadlines` is set. There is no broker.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TOLD = ("inputs", "predictions", "scores", "snapshots", "checkpoints")
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """What is played: models, rules, and how they are asked."""
+    """The models of a backtest, its rules, and how the models are asked."""
 
     entries: Sequence[ModelEntry]
     contract: CrunchContract
@@ -47,29 +47,29 @@ class Plan(msgspec.Struct, frozen=True):
     base_classname: str
     deadlines: bool = False
     recorded: RecordedAnswers | None = None
-    """The models of a log, which are ranked too; its terms come with its feed."""
+    """The models of a log, which are ranked, too. The terms then come with the feed of the log."""
 
 
 class ModelResult(msgspec.Struct, frozen=True):
-    """One model's line. Units are of 10**-score_decimals, times in microseconds."""
+    """The result of one model. Units are 10**-score_decimals, times are in microseconds."""
 
     model_id: str
     rank: int | None
-    """By the contract's ranking key, at the end."""
+    """Its rank by the contract's ranking key, at the end."""
     rank_units: int | None
     mean_units: float | None
     share: int
-    """Frac64, summed over all checkpoints and the running period."""
+    """Its share in frac64, summed over all checkpoints and the running period."""
     of: OfModel
     p50_us: int
     p95_us: int
     max_us: int
     late_count: int
-    """Rounds that took longer than the node would have waited."""
+    """How many rounds took longer than the node would have waited."""
 
 
 class Result(msgspec.Struct, frozen=True):
-    """What came of it. `models` stand in the order of the board, those without a number last."""
+    """The result of a backtest. `models` are in the order of the board, those without a number last."""
 
     models: list[ModelResult]
     rounds: int
@@ -83,17 +83,18 @@ class Result(msgspec.Struct, frozen=True):
 
     @property
     def until(self) -> int:
-        """The end (ms) of what was played."""
+        """The end of the played market, in ms."""
         return self.ending.until if self.ending else self.last_point
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The names of the board's columns, but for how long the models took."""
+        """The names of the board's columns, without the times of the models."""
         return ("rank", "model", self.ranking_key, "mean", "scored", "failed", "absent", "share")
 
     def cells(self, line: ModelResult) -> tuple[str, ...]:
-        """A model's line of the board as text, a cell for each of `columns`. The share is of all checkpoints that pay
-        anybody, the running one with them.
+        """A model's row of the board as text, one cell for each of `columns`.
+
+        The share is the mean over all checkpoints that pay anybody, including the running one.
         """
         unit = 10**self.score_decimals
         paid = self.checkpoints + bool(self.ending and self.ending.checkpoint)
@@ -116,10 +117,10 @@ def run_backtest(
     on_progress: OnProgress = lambda _rounds, _at: None,
     on_decision: Callable[[Decision], None] = lambda _decision: None,
 ) -> Result:
-    """Play it; `on_decision` is called with every counted decision of TOLD, topic by topic for each instant.
+    """Run a backtest. `on_decision` is called with every counted decision of TOLD, topic by topic for each instant.
 
-    Raises OperatorError for a model that cannot be made, terms that cannot be, and a market without an instant; what
-    the instants raise passes through. They come in order of time.
+    `instants` are in order of time. Raises OperatorError if a model cannot be constructed, if the terms are not
+    possible, or if there is no instant; and what `instants` raises.
     """
     models = ProcessModels(plan.entries, plan.base_classname, work_dir, deadlines=plan.deadlines)
     terms = make_terms(plan.contract, plan.contract_hash, plan.settings, 0)
@@ -149,7 +150,7 @@ def run_backtest(
             f"there is no record of {', '.join(plan.settings.feed_subjects)}: nothing was played"
         )
     on_progress(gathered.rounds, engine.feeds.own.clock)
-    ending = engine.end_now() if any(one.hours for one in gathered.models.values()) else None
+    ending = engine.end_now() if any(model.hours for model in gathered.models.values()) else None
     return _result(plan, models, gathered, ending)
 
 
@@ -167,15 +168,18 @@ def _both(first: Tap | None, second: Tap) -> Tap:
 def _result(plan: Plan, models: ProcessModels, gathered: Gathered, ending: Ending | None) -> Result:
     aggregation = plan.contract.aggregation
     key, direction = aggregation.ranking_key, aggregation.ranking_direction.value
-    windows = {one.model_id: one.windows_units.get(key) for one in (ending.snapshots if ending else ())}
+    windows = {
+        snapshot.model_id: snapshot.windows_units.get(key)
+        for snapshot in (ending.snapshots if ending else ())
+    }
     names = sorted({entry.model_id for entry in plan.entries} | gathered.models.keys())
     ranked, unranked = rank([(name, windows.get(name)) for name in names], direction)
     shares = _shares(gathered, ending)
     budget_us = round(BUDGET_SHARE * plan.contract.deadline_seconds * 1e6)
     lines = []
     for place, name, units in [*ranked, *((None, name, None) for name in unranked)]:
-        of, times = gathered.models[name], sorted(models.times.get(name, ()))
-        total, n = of.total
+        sums, times = gathered.models[name], sorted(models.times.get(name, ()))
+        total, n = sums.total
         lines.append(
             ModelResult(
                 name,
@@ -183,11 +187,11 @@ def _result(plan: Plan, models: ProcessModels, gathered: Gathered, ending: Endin
                 units,
                 total / n if n else None,
                 shares.get(name, 0),
-                of,
-                p50_us=_part(times, 50),
-                p95_us=_part(times, 95),
-                max_us=_part(times, 100),
-                late_count=sum(one > budget_us for one in times),
+                sums,
+                p50_us=_percentile(times, 50),
+                p95_us=_percentile(times, 95),
+                max_us=_percentile(times, 100),
+                late_count=sum(time_us > budget_us for time_us in times),
             )
         )
     return Result(
@@ -203,12 +207,12 @@ def _result(plan: Plan, models: ProcessModels, gathered: Gathered, ending: Endin
     )
 
 
-def _part(times: Sequence[int], percent: int) -> int:
+def _percentile(times: Sequence[int], percent: int) -> int:
     return times[min(len(times) * percent // 100, len(times) - 1)] if times else 0
 
 
 def _shares(gathered: Gathered, ending: Ending | None) -> dict[str, int]:
-    """Model -> frac64 over all checkpoints, the running period's with them."""
+    """Model -> its frac64, summed over all checkpoints and the running period."""
     running = [ending.checkpoint] if ending and ending.checkpoint else []
     shares: dict[str, int] = {}
     for data in [*gathered.checkpoints, *running]:

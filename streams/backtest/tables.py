@@ -1,7 +1,7 @@
-"""Every prediction, score and snapshot of a backtest as Parquet files, written while it runs.
+"""Writes every prediction, score and snapshot of a backtest into Parquet files, while it runs.
 
-Reads counted decisions; writes `predictions.parquet`, `scores.parquet` and `snapshots.parquet` into a folder. Times are
-in ms, units of 10**-score_decimals; what has fields of its own (`output`, `units`, ..) is JSON.
+Reads counted decisions; writes `predictions.parquet`, `scores.parquet` and `snapshots.parquet` into a folder. Times
+are in ms, units are 10**-score_decimals. Values with fields of their own (`output`, `units`, ..) are JSON.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ Row = dict[str, Any]
 
 
 class Tables:
-    """A context: within it decisions are taken, at its end the files are whole."""
+    """A context manager: call `take` within it; the files are complete at its end."""
 
     def __init__(self, folder: Path, value_field: str) -> None:
         self._folder, self._value_field = folder, value_field
@@ -82,7 +82,7 @@ class Tables:
             writer.close()
 
     def take(self, decision: Decision) -> None:
-        """Write its rows, some time."""
+        """Take the rows of a decision. They are written once there are enough of them, or at the end."""
         if decision.topic not in COLUMNS:
             return
         rows = self._rows[decision.topic]

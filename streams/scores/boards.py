@@ -1,5 +1,6 @@
-"""Computes a model's number on a board: the weighted mean of its scopes' means, or of its scores. Pure; rounded
-once.
+"""Computes a model's number on a board: the weighted mean of its scopes' means, or of its scores.
+
+Pure. The mean is computed with exact fractions, and rounded once.
 """
 
 from __future__ import annotations
