@@ -187,9 +187,9 @@ class CheckpointStage(Stage[CheckpointsState]):
                 else:
                     owed = settlements.corrections.owed(rehearsal=data.rehearsal)
                     # This decision may open several checkpoints: only the first of them carries a credit.
-                    credits = [credit for credit in owed if credit.checkpoint_id not in carried]
-                    carried.update(credit.checkpoint_id for credit in credits)
-                    data = msgspec.structs.replace(data, credits=credits)
+                    new_credits = [credit for credit in owed if credit.checkpoint_id not in carried]
+                    carried.update(credit.checkpoint_id for credit in new_credits)
+                    data = msgspec.structs.replace(data, credits=new_credits)
                     yield CheckpointOpened(id=f"{data.checkpoint_id}:opened", at=event.at, data=data)
 
     def _checkpoint(
