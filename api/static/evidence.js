@@ -22,7 +22,7 @@ function facts(checkpointId, noted) {
   return h("dl", { class: "facts" },
     fact("Tree", `${count(noted.leaves)} appends of the log`),
     fact("Root", h("span", { class: "mono" }, root)),
-    fact("Note", h("details", null, h("summary", null, `${origin}, signed by ${signers.join(", ")}`), h("pre", { class: "mono" }, noted.note))),
+    fact("Note", h("details", { class: "note" }, h("summary", null, `${origin}, signed by ${signers.join(", ")}`), h("pre", { class: "mono" }, noted.note))),
     fact("Bundle", noted.bundle_from
       ? `holds answers that are hidden until ${noted.bundle_from} in event time; it is given out then`
       : [h("a", { href: address }, `${checkpointId}.bundle`), " · all that the payout depends on"]),
@@ -34,7 +34,7 @@ function dropped() {
   const told = h("div", { role: "status" });
   const look = async (file) => {
     put(told, h("p", { class: "soft" }, `${file.name}: read`));
-    const lines = h("ol", { class: "steps" });
+    const lines = h("ol", { class: "judged" });
     put(told, lines);
     const say = (step, good, words) => lines.append(h("li", { class: good === null ? "soft" : good ? "good" : "bad" }, h("strong", null, `${good === null ? "–" : good ? "✓" : "✗"} ${step}: `), words));
     try {
