@@ -53,9 +53,9 @@ def fold(log, folder, crunch_id="engine"):
     return read
 
 
-def explained(log, folder, contract, crunch_id="engine"):
-    """`.explainer`, `.read`, `.appends` over a log."""
+def explained(log, folder, contracts, crunch_id="engine"):
+    """`.explainer`, `.read`, `.appends` over a log; `contracts` gives the contract of a hash."""
     appends = MemoryAppends(log)
     return SimpleNamespace(
-        explainer=Explainer(appends, lambda _: contract), read=fold(log, folder, crunch_id), appends=appends
+        explainer=Explainer(appends, contracts), read=fold(log, folder, crunch_id), appends=appends
     )

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from coordinator.projections.explaining.finding import parts_of
 from coordinator.projections.explaining.prediction import prediction_facts
-from coordinator.projections.explaining.reading import ReadAppends, terms_in_force
+from coordinator.projections.explaining.reading import ReadAppends
 from coordinator.projections.explaining.share import share_facts
 from coordinator.projections.explaining.snapshot import snapshot_facts
 from coordinator.projections.folding.past import Readable
@@ -21,6 +21,7 @@ from coordinator.streams.audit.explain.share import explain_share
 from coordinator.streams.audit.explain.snapshot import explain_snapshot
 from coordinator.streams.audit.explain.steps import Explanation
 from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract.terms import in_force
 
 
 class Explainer:
@@ -37,10 +38,10 @@ class Explainer:
 
     def share(self, read: Readable, checkpoint_id: str, model_id: str) -> Explanation:
         """A model's share of a checkpoint. Raises UnknownFigureError, WorldError, LogError."""
-        told = terms_in_force(read.snapshots.terms)
+        told = in_force(read.snapshots.terms.in_order)
         return explain_share(share_facts(read, checkpoint_id, model_id, self._appends, self._contracts, told))
 
     def snapshot(self, read: Readable, model_id: str, at_ms: int) -> Explanation:
         """A model's snapshot of the period that holds a time. Raises UnknownFigureError, WorldError, LogError."""
-        told = terms_in_force(read.snapshots.terms)
+        told = in_force(read.snapshots.terms.in_order)
         return explain_snapshot(snapshot_facts(read, model_id, at_ms, self._appends, self._contracts, told))

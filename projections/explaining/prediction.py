@@ -14,7 +14,6 @@ from coordinator.projections.explaining.reading import (
     contract_of,
     read_placed,
     seen_records,
-    terms_in_force,
     terms_source,
     terms_told,
 )
@@ -23,6 +22,7 @@ from coordinator.projections.views.prediction_places import told_at
 from coordinator.streams.audit.explain.prediction import PredictionFacts
 from coordinator.streams.audit.explain.steps import Placed, of_kind
 from coordinator.streams.audit.facts import Seen
+from coordinator.streams.contract.terms import in_force
 from coordinator.streams.events import (
     NO_OUTPUT,
     AnswerEntry,
@@ -125,7 +125,7 @@ def prediction_facts(
         resolved=resolved,
         window=window,
         scored=scored,
-        snapshot_period=terms_in_force(terms_rows).snapshot_period(scope.resolvable_at) if terms else None,
+        snapshot_period=in_force(terms_rows.in_order).snapshot_period(scope.resolvable_at) if terms else None,
         contract=contract,
         contract_fault=fault,
     )

@@ -10,7 +10,6 @@ from coordinator.projections.views.feeds import Subscription, TailRecord
 from coordinator.streams.audit.explain.steps import Placed, Source, of_kind
 from coordinator.streams.audit.facts import Seen
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.contract.terms import TermsInForce
 from coordinator.streams.events import (
     CrunchConfigured,
     Event,
@@ -56,14 +55,6 @@ def terms_source(placed: Collection[Placed[Event]], contract_hash: str) -> Sourc
     """The event that told them, of those that were read."""
     told = of_kind(placed, CrunchConfigured)
     return next((one.source for one in told if one.event.data.contract_hash == contract_hash), None)
-
-
-def terms_in_force(terms: TermsRows) -> TermsInForce:
-    """The told terms, for the periods that they cut time into."""
-    told = TermsInForce()
-    for held in terms.in_order:
-        told.add(CrunchConfigured(id="", at=held.effective_from, data=held))
-    return told
 
 
 def snapshot_source(

@@ -51,7 +51,7 @@ def engine():
 
 @pytest.fixture(scope="module")
 def node(engine, tmp_path_factory):
-    node = explained(engine.log, tmp_path_factory.mktemp("explained"), DEFAULT)
+    node = explained(engine.log, tmp_path_factory.mktemp("explained"), lambda _: DEFAULT)
     yield node
     node.read.close()
 
