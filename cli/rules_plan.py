@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -105,6 +105,14 @@ def plan(
     out: Annotated[
         Path | None, typer.Option(help="Where to keep it. Default: DATA_DIR/plans.", show_default=False)
     ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR|FILE",
+            help="Also write it as one page that needs no network: index.html in this folder, or a file .html.",
+            show_default=False,
+        ),
+    ] = None,
     kafka: KafkaOption = None,
     data_dir: DataDirOption = None,
     as_json: JsonOption = False,
@@ -118,10 +126,13 @@ def plan(
     Exit code: 0 no difference, 2 a difference, 1 an error.
 
     Examples: [bold]coordinator plan --contract runtime_definitions.contracts:CONTRACT[/bold],
-    [bold]coordinator plan --set min_participation=0.8 --from 2026-11-01T00:00:00Z --json[/bold]
+    [bold]coordinator plan --set min_participation=0.8 --from 2026-11-01T00:00:00Z --json[/bold],
+    [bold]coordinator plan --set score_decimals=6 --report plan.html[/bold]
     """
     try:
+        write = None if report is None else _report_writer()
         file, path = _planned(contract, sets or [], from_, until, out, kafka, data_dir)
+        page = None if report is None or write is None else write(file, report)
     except CoordinatorError as error:
         typer.echo(f"error: {one_line(str(error))}", err=True)
         raise typer.Exit(EXIT_ERROR) from error
@@ -135,7 +146,20 @@ def plan(
             f"{file.plan.answers_count:,} recorded answers in {file.seconds:.1f} s; kept in {path}"
             + ("" if file.values_set or file.plan.change == "none" else f"; `coordinator apply {path}`")
         )
+        if page is not None:
+            typer.echo(f"report: {page}")
     raise typer.Exit(EXIT_SAME if file.plan.change == "none" else EXIT_DIFFERENCE)
+
+
+def _report_writer() -> Callable[[PlanFile, Path], Path]:
+    """What writes the page. Raises OperatorError, before anything is computed, where what draws it is not installed."""
+    try:
+        from coordinator.cli.rules_report import write_report  # noqa: PLC0415 - plotly takes a second to import
+    except ModuleNotFoundError as error:
+        raise OperatorError(
+            f"--report needs {error.name}: pip install 'coordinator-node[backtest]'"
+        ) from error
+    return write_report
 
 
 def _planned(

@@ -8,25 +8,23 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from html import escape
 from itertools import accumulate
 from typing import Any
 
 import plotly.graph_objects as go
-from plotly.offline import get_plotlyjs
 
 from coordinator.streams.backtest.gather import BINS, Sum
+from coordinator.streams.backtest.page import (
+    COLORS,
+    HEIGHT_PX,
+    heading,
+    picture,
+    section,
+    table,
+    time_of,
+    whole_page,
+)
 from coordinator.streams.backtest.run import ModelResult, Result
-
-COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-"""The palette of Okabe and Ito, which colour-blind people can tell apart, too."""
-HEIGHT_PX = 380
-_STYLE = """
-body{font:15px/1.5 system-ui,sans-serif;max-width:1100px;margin:2rem auto;padding:0 1rem;color:#1a1a1a}
-table{border-collapse:collapse;width:100%}th,td{padding:.35rem .6rem;border-bottom:1px solid #ddd;text-align:right}
-th:nth-child(2),td:nth-child(2){text-align:left}h2{margin-top:2.5rem}p{color:#444}
-.reasons td:first-child,.reasons th:first-child,.reasons td:last-child,.reasons th:last-child{text-align:left}
-"""
 
 
 def page_of(result: Result, title: str, notes: Sequence[str] = ()) -> str:
@@ -36,35 +34,31 @@ def page_of(result: Result, title: str, notes: Sequence[str] = ()) -> str:
     parts = [
         _head(result, title, notes),
         _board(result),
-        _section(
+        section(
             "Score over time",
             "The sum of all scores, and how far it stands below its highest point so far (drawdown), by the hour.",
             _over_time(models, unit),
         ),
         _calibration(models),
-        _section(
+        section(
             "By hour of the day (UTC)",
             "The mean score of what became known in each hour.",
             _bars(models, unit, lambda model: sorted(model.of.hours_of_day.items()), "hour"),
         ),
-        _section(
+        section(
             "By scope",
             "The mean score of each subject and scope.",
             _bars(models, unit, lambda model: sorted(model.of.scopes.items()), "scope"),
         ),
         _missing(models),
     ]
-    body = "\n".join(parts)
-    return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(title)}</title>'
-        f"<style>{_STYLE}</style><script>{get_plotlyjs()}</script></head><body>{body}</body></html>\n"
-    )
+    return whole_page(title, parts)
 
 
 def _head(result: Result, title: str, notes: Sequence[str]) -> str:
-    span = f"{_time(result.first_point)} to {_time(result.until)}"
+    span = f"{time_of(result.first_point)} to {time_of(result.until)}"
     sentences = [f"{span}: {result.rounds:,} rounds, {result.checkpoints} checkpoints.", *notes]
-    return f"<h1>{escape(title)}</h1><p>{'<br>'.join(map(escape, sentences))}</p>"
+    return heading(title, sentences)
 
 
 def _board(result: Result) -> str:
@@ -73,7 +67,7 @@ def _board(result: Result) -> str:
         (*result.cells(model), f"{model.p50_us / 1000:.1f} / {model.p95_us / 1000:.1f}")
         for model in result.models
     ]
-    return f"<h2>Board</h2>{_table(names, rows)}"
+    return f"<h2>Board</h2>{table(names, rows)}"
 
 
 def _over_time(models: Sequence[ModelResult], unit: int) -> str:
@@ -101,7 +95,7 @@ def _over_time(models: Sequence[ModelResult], unit: int) -> str:
         yaxis2={"domain": [0, 0.28], "title": "drawdown"},
         height=HEIGHT_PX + 160,
     )
-    return _picture(figure, "over-time")
+    return picture(figure, "over-time")
 
 
 def _calibration(models: Sequence[ModelResult]) -> str:
@@ -122,11 +116,11 @@ def _calibration(models: Sequence[ModelResult]) -> str:
             line={"color": color},
         )
     figure.update_layout(xaxis={"title": "what it said"}, yaxis={"title": "what came", "range": [-1, 1]})
-    return _section(
+    return section(
         "Calibration",
         "What the model said, in bins, against the mean direction that came (+1 up, -1 down). On the dotted line its "
         "confidence is exactly right; flatter is too sure of itself.",
-        _picture(figure, "calibration"),
+        picture(figure, "calibration"),
     )
 
 
@@ -141,7 +135,7 @@ def _bars(models: Sequence[ModelResult], unit: int, of: Any, name: str) -> str:
             marker={"color": color},
         )
     figure.update_layout(xaxis={"title": name, "type": "category"}, yaxis={"title": "mean score"})
-    return _picture(figure, f"by-{name}")
+    return picture(figure, f"by-{name}")
 
 
 def _missing(models: Sequence[ModelResult]) -> str:
@@ -152,34 +146,8 @@ def _missing(models: Sequence[ModelResult]) -> str:
     ]
     if not rows:
         return "<h2>Missing answers</h2><p>None: every model answered every round.</p>"
-    return f'<h2>Missing answers</h2><div class="reasons">{_table(("model", "status", "count", "reason"), rows)}</div>'
-
-
-def _section(title: str, text: str, picture: str) -> str:
-    return f"<h2>{escape(title)}</h2><p>{escape(text)}</p>{picture}"
-
-
-def _picture(figure: go.Figure, name: str) -> str:
-    figure.update_layout(
-        template="plotly_white", margin={"l": 60, "r": 20, "t": 20, "b": 50}, hovermode="x unified"
-    )
-    if figure.layout.height is None:
-        figure.update_layout(height=HEIGHT_PX)
-    html: str = figure.to_html(
-        full_html=False, include_plotlyjs=False, div_id=name, config={"displaylogo": False}
-    )
-    return html
-
-
-def _table(names: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in names)
-    lines = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{lines}</tbody></table>"
+    return f'<h2>Missing answers</h2><div class="reasons">{table(("model", "status", "count", "reason"), rows)}</div>'
 
 
 def _colored(models: Sequence[ModelResult]) -> Iterable[tuple[str, ModelResult]]:
     return ((COLORS[index % len(COLORS)], model) for index, model in enumerate(models))
-
-
-def _time(time_ms: int) -> str:
-    return f"{datetime.fromtimestamp(time_ms / 1000, UTC):%Y-%m-%d %H:%M} UTC"
