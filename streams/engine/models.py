@@ -1,7 +1,7 @@
-"""Who answers an engine's rounds: the port, models that are plain functions or objects here, and recorded answers.
+"""The models of an engine: the port, models that are functions or objects in this process, and recorded answers.
 
-An answer is made as the node makes it: what a model raises or sends is judged by the contract and becomes ABSENT or
-FAILED with its reason, and whose fault it was.
+Answers are judged as at the node: if a model raises, or returns something that is not valid by the contract, its
+answer is FAILED, with the reason and whose fault it is.
 """
 
 from __future__ import annotations
@@ -36,22 +36,24 @@ class Models(Protocol):
     """The models of an engine. One caller; everything is asked once, in the order of the rounds."""
 
     def notices(self) -> Sequence[ModelNotice]:
-        """Who was seen or left since the last call, in order."""
+        """The models that were seen or left since the last call, in order."""
         ...
 
     def roster(self, data: InputReceivedData, known: list[RosterEntry]) -> list[RosterEntry]:
-        """Whom this input's round asks; `known` are those that are seen, not left and not banned."""
+        """The models that this input's round asks. `known`: the models that were seen, and neither left nor are
+        banned.
+        """
         ...
 
     def answers(
         self, opened: RoundOpened, data: InputReceivedData, contract: CrunchContract, calls: Calls
     ) -> Answers:
-        """One entry per roster entry and scope of the round. `calls` are what each is called with."""
+        """An entry for each model of the roster and each scope. `calls` has the arguments of each call."""
         ...
 
 
 class NoModels:
-    """Nobody takes part."""
+    """No model takes part."""
 
     def notices(self) -> Sequence[ModelNotice]:
         return ()
@@ -72,9 +74,9 @@ class NoModels:
 class Functions(NoModels):
     """Models in this process, by their id: functions `(data, call) -> output`, or objects with the contract's methods.
 
-    `data` is the model input as plain JSON and `call` what `predict` is called with, by name (`subject`,
-    `horizon_seconds`, `step_seconds`, or what the contract's `call_method` says). Each model has a copy of its own.
-    Whoever `players` names (model id -> player's id) is paid for it.
+    `data`: the model input as JSON values. `call`: the arguments of `predict` by name (`subject`, `horizon_seconds`,
+    `step_seconds`, or those of the contract's `call_method`). Each model gets its own copy of both. `players`: model
+    id -> id of the player who is paid.
     """
 
     def __init__(self, models: Mapping[str, Any], players: Mapping[str, str] | None = None) -> None:
@@ -96,7 +98,7 @@ class Functions(NoModels):
     def answers(
         self, opened: RoundOpened, data: InputReceivedData, contract: CrunchContract, calls: Calls
     ) -> Answers:
-        """Each model's own, one model after the other in the order of the roster."""
+        """Call one model after another, in the order of the roster."""
         replies = {
             entry.model_id: self._ask(entry.model_id, data, contract, calls) for entry in opened.data.roster
         }
@@ -124,15 +126,14 @@ class Functions(NoModels):
 
 
 class RecordedAnswers:
-    """The rounds of a log again: its rosters and its answers, nobody is asked. An input that the log does not know has
-    an empty roster.
+    """The rosters and answers of a log; no model is asked. An input that is not in the log has an empty roster.
 
-    Rounds are read as they are asked for, and forgotten once they are answered: an engine asks in the log's order, so
-    memory stays flat.
+    A round is read when the engine asks for it, and dropped once it is answered. The engine asks in the order of the
+    log, so the memory does not grow.
     """
 
     def __init__(self, predictions: Iterable[Decision]) -> None:
-        """`predictions` are the counted decisions of that topic, in order."""
+        """`predictions`: the counted decisions of that topic, in order."""
         self._ahead = iter(predictions)
         self._opened: dict[str, RoundOpened] = {}
         self._entries: dict[str, dict[str, list[AnswerEntry]]] = {}
@@ -144,7 +145,7 @@ class RecordedAnswers:
         return ()
 
     def roster(self, data: InputReceivedData, known: list[RosterEntry]) -> list[RosterEntry]:  # noqa: ARG002
-        """As it was recorded. An input that is not in the log is looked for to the log's end."""
+        """The recorded roster. If the log does not have the input, it is read to its end."""
         while data.input_id not in self._answered and self._read():
             pass
         opened = self._opened.pop(data.input_id, None)
@@ -157,12 +158,12 @@ class RecordedAnswers:
         contract: CrunchContract,  # noqa: ARG002
         calls: Calls,  # noqa: ARG002
     ) -> Answers:
-        """As they were recorded, once."""
+        """The recorded answers; they are returned only once."""
         self._answered.discard(data.input_id)
         return self._entries.pop(data.input_id, {})
 
     def _read(self) -> bool:
-        """Read one decision more; False at the end."""
+        """Read the next decision. Returns False at the end of the log."""
         decision = next(self._ahead, None)
         for event in () if decision is None else decision.events:
             match event:
@@ -182,7 +183,7 @@ class RecordedAnswers:
 def judged(
     opened: RoundOpened, data: InputReceivedData, contract: CrunchContract, replies: Replies
 ) -> Answers:
-    """The answers of a round to each scope; who gave no reply is absent by the node's fault."""
+    """Judge the replies of a round: scope_key -> answers. A model without a reply is ABSENT by the node's fault."""
     return {
         scope.scope_key: judge(
             opened,
@@ -195,7 +196,7 @@ def judged(
 
 
 def _of_its_own(values: list[Any]) -> list[Any]:
-    """As a process of its own would have them: what one model does to them, no other sees."""
+    """A copy of the arguments, so that no model sees what another one did to them."""
     own: list[Any] = msgspec.json.decode(msgspec.json.encode(values))
     return own
 
@@ -203,7 +204,7 @@ def _of_its_own(values: list[Any]) -> list[Any]:
 def _called(
     model_id: str, method: Callable[..., Any] | None, values: list[Any], *, looked_at: bool = True
 ) -> ModelReply:
-    """One call, answered as a model's process would answer it."""
+    """Call a method of a model, with the result that a model's process would send."""
     deployment = f"{model_id}-1"
     if not callable(method):
         return ModelReply(
@@ -218,6 +219,6 @@ def _called(
 
 
 def as_sent(value: Any) -> Any:
-    """What a model returned, as it arrives at the node. Raises VariantError for what cannot be sent."""
+    """The value that a model returned, as it would arrive at the node. Raises VariantError if it cannot be sent."""
     value = sendable(value)
     return json.loads(as_json(value)) if isinstance(value, dict | list) else value

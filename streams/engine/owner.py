@@ -1,8 +1,8 @@
-"""One stage driven over a log in memory, as an owner of its topic does it (streams/agents/owning), without a broker.
+"""Drives one stage over a log in memory, as an owner of its topic does (`streams/agents/owning`), without a broker.
 
-An owner claims, hands its own counted decisions to `remember`, folds each source from the stage's `need`, decides
-nothing at or before `upto`, and numbers its sends. It may begin at a state that was recorded in its topic, or at one
-that an engine kept beside the log (`Kept`); both are caches.
+An owner claims the topic, folds its own counted decisions with `remember`, folds each source from the stage's `need`
+on, decides nothing at or before `upto`, and numbers what it sends. It may begin with a state that was recorded in its
+topic, or with one that an engine kept (`Kept`); both are caches.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from coordinator.streams.log.stage import AnyStage, Draft
 
 
 class Kept(msgspec.Struct, frozen=True):
-    """Where an owner stands, to go on from: under the same claim, with the same numbers."""
+    """The state of an owner, with which another can go on under the same claim and with the next number."""
 
     form: str
     epoch: int
@@ -40,7 +40,7 @@ class Kept(msgspec.Struct, frozen=True):
 
 
 class Owner:
-    """One life of a stage's owner: `start` (or `go_on`), then `run` as often as the sources grow."""
+    """One life of a stage's owner: call `start` or `go_on`, then `run` whenever the sources have grown."""
 
     def __init__(self, log: MemoryLog, stage: AnyStage, *, records_states: bool = False) -> None:
         self.log = log
@@ -49,14 +49,15 @@ class Owner:
         self.seq = 0
         self.readers: dict[str, LogReader] = {}
         self.taken_up = False
-        """Did this life begin at a recorded state?"""
+        """Whether this life began with a recorded state."""
         self._records_states = records_states
         self._unsent: list[bytes] = []
         self._bytes_since = self._state_bytes = 0
 
     def start(self) -> None:
-        """Claim, take up the newest recorded state, remember the own decisions behind it, stand at what the stage needs
-        of its sources. Raises LogError for a claim that does not count, or a source that was cut.
+        """Claim the topic, load the newest recorded state, fold the own decisions after it, and open the sources.
+
+        Raises LogError if the claim does not count, or if a source was cut.
         """
         topic = self.stage.topic
         counter = Counter(topic, self._take_up())
@@ -70,13 +71,13 @@ class Owner:
         self._open()
 
     def go_on(self, kept: Kept) -> None:
-        """Take up what another owner kept, under its claim. The log holds the sources from the stage's needs on."""
+        """Go on with the state of another owner, under its claim. The log must have the sources from its needs on."""
         recorded.take(self.stage, recorded.StateFound(Need(), kept.upto, kept.need, kept.parts))
         self.epoch, self.seq = kept.epoch, kept.seq
         self._open()
 
     def keep(self) -> Kept:
-        """Where this owner stands. Raises LogError while something waits to be decided."""
+        """The state of this owner. Raises LogError while something waits to be decided."""
         if self.stage.waits() or not all(reader.at_end for reader in self.readers.values()):
             raise LogError(f"{self.stage.topic} is not at rest: something waits to be decided")
         return Kept(
@@ -116,7 +117,7 @@ class Owner:
                 self.stage.remember(decision)
 
     def run(self, order: Sequence[str] | None = None) -> None:
-        """Fold each source to its end, one source wholly before the next."""
+        """Fold each source to its end, one source after the other."""
         for source in order or self.readers:
             reader = self.readers[source]
             while (decision := reader.next()) is not None:
@@ -124,12 +125,12 @@ class Owner:
 
     def run_in_turn(self) -> None:
         """Fold the sources to their ends, one record of each in turn."""
-        going = list(self.stage.sources)
-        while going:
-            going = [source for source in going if self.step(source)]
+        unfinished = list(self.stage.sources)
+        while unfinished:
+            unfinished = [source for source in unfinished if self.step(source)]
 
     def step(self, source: str) -> bool:
-        """Fold one record of a source and send what it makes due. False at its end."""
+        """Fold one record of a source, and send what becomes due. Returns False at the end of the source."""
         reader = self.readers[source]
         if reader.at_end:
             return False
@@ -139,7 +140,7 @@ class Owner:
         return True
 
     def take(self, decision: Decision) -> None:
-        """Fold one counted decision of a source, and send what it makes due."""
+        """Fold one counted decision of a source, and send what becomes due."""
         self.stage.absorb(decision)
         self.pump()
 
@@ -149,7 +150,7 @@ class Owner:
             self._send(draft)
 
     def put(self, draft: Draft | None) -> bool:
-        """Send a draft that the stage made of what it heard. Was there one?"""
+        """Send a draft that the stage made of a call from outside. Returns whether there was one."""
         if draft is not None:
             self.stage.remember(draft)
             self._send(draft)
@@ -159,13 +160,13 @@ class Owner:
         self.send(draft.events, dict(self.stage.upto), dict(self.stage.need))
 
     def send(self, events: Sequence[AnyEvent], upto: dict[str, Position], need: dict[str, Need]) -> None:
-        """One decision as the next number, part by part."""
+        """Send one decision with the next number, part by part."""
         self.seq += 1
         events, bodies = parts_of(events)
         records = encode_parts(bodies, epoch=self.epoch, seq=self.seq, upto=upto, need=need)
         topic, first = self.stage.topic, self.log.end(self.stage.topic)
         self._put_out(list(records))
-        if self.log[topic][-len(records) :] == records:  # else something was put between them
+        if self.log[topic][-len(records) :] == records:  # false if a test put another record between them
             last, before = first + len(records) - 1, Need(first, self.epoch, self.seq - 1)
             raws = tuple(map(msgspec.Raw, bodies))
             self.log.share(Decision(topic, first, last, self.seq, before, upto, need, raws, list(events)))
@@ -185,5 +186,5 @@ class Owner:
             self.send_record(self._unsent.pop(0))
 
     def send_record(self, record: bytes) -> None:
-        """Put one record of the own topic into the log."""
+        """Append one record to the own topic."""
         self.log.append(self.stage.topic, record)

@@ -1,7 +1,7 @@
-"""The owners of `models` and `predictions` of an engine: who takes part, and each round as it is asked and answered.
+"""The owners of `models` and `predictions` in an engine: record the models, and ask them in each round.
 
-A round is opened in the order of its input, asked at once and answered before the next one is opened. Nobody is late
-here: the clock is the feed's.
+Rounds open in the order of their inputs. Each is asked and answered before the next one opens. No model is late,
+because the clock is that of the feed.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from coordinator.streams.predictions.stage import Answered, Asked, PredictionSta
 
 
 class ModelsOwner(Owner):
-    """`models`: what the port notices, and the operator's commands."""
+    """The owner of `models`: records the notices of the port, and the operator's commands."""
 
     stage: ModelStage
 
@@ -35,15 +35,15 @@ class ModelsOwner(Owner):
         self._timed = False
 
     def notice(self, at: int) -> None:
-        """Put down who was seen or left; `at` is the clock in ms."""
+        """Record the models that were seen or left. `at`: the clock in ms."""
         notices = self._models.notices()
-        if notices or not self._timed:  # who was seen before the first tick is seen again with it
+        if notices or not self._timed:  # models that were seen before the first tick get its time
             self.put(self.stage.offer(notices, at))
             self._timed = at > 0
 
 
 class RoundsOwner(Owner):
-    """`predictions`: every input's round."""
+    """The owner of `predictions`: asks the models in the round of each input."""
 
     stage: PredictionStage
 
@@ -62,7 +62,9 @@ class RoundsOwner(Owner):
         self._snapshots, self._last = TailCounter("snapshots"), LastPeriod()
         self._snapshots_read = 0
         self.snapshots_needed = 0
-        """The offset in `snapshots` of the last closed period that models are told of, or behind what was read."""
+        """The offset in `snapshots` of the last closed period, of which models are told; or after the last record
+        read.
+        """
 
     def take(self, decision: Decision) -> None:
         """Ask the models for each input that is not decided yet. Raises LogError for a round that was left open."""
