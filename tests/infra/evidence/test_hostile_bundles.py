@@ -12,6 +12,7 @@ from time import process_time
 import msgspec
 import pytest
 from tests.infra.evidence.bundles import applied, bundle_of, whole_log
+from tests.waiting import LIMIT_SECONDS
 
 from coordinator.infra.contracts.archive import Archive, read_archive
 from coordinator.infra.evidence.bundle_file import BundleFile
@@ -194,19 +195,19 @@ def with_contract(members: Members, spoil: Callable[[Archive], Archive]) -> Memb
 
 
 @pytest.mark.parametrize(
-    ("code", "why"),
+    ("code", "why", "seconds_max"),
     [
-        ("while True: pass", "did not end within"),
-        ("import os; os._exit(0)", "ended at the step"),
-        ("raise SystemExit(0)", "cannot be loaded"),
-        ("import socket; socket.socket()", "cannot be loaded"),
-        ("open('/etc/shadow').read()", "cannot be loaded"),
-        ("open('x', 'w').write('y' * 10)", "cannot be loaded"),
-        ("x = 'x' * (1 << 40)", "cannot be loaded|memory"),
+        ("while True: pass", "did not end within", 5.0),
+        ("import os; os._exit(0)", "ended at the step", LIMIT_SECONDS),
+        ("raise SystemExit(0)", "cannot be loaded", LIMIT_SECONDS),
+        ("import socket; socket.socket()", "cannot be loaded", LIMIT_SECONDS),
+        ("open('/etc/shadow').read()", "cannot be loaded", LIMIT_SECONDS),
+        ("open('x', 'w').write('y' * 10)", "cannot be loaded", LIMIT_SECONDS),
+        ("x = 'x' * (1 << 40)", "cannot be loaded|memory", LIMIT_SECONDS),
     ],
 )
 def test_a_contract_that_does_harm_is_kept_in_and_named(
-    honest: tuple[Members, SignerKey], tmp_path: Path, code: str, why: str
+    honest: tuple[Members, SignerKey], tmp_path: Path, code: str, why: str, seconds_max: float
 ):
     def spoil(archive: Archive) -> Archive:
         files = {name: text + b"\n" + code.encode() + b"\n" for name, text in archive.files.items()}
@@ -215,7 +216,7 @@ def test_a_contract_that_does_harm_is_kept_in_and_named(
     path = written(tmp_path / "b", with_contract(honest[0], spoil))
     assert first_half(path) == ""
     with pytest.raises(ChainBrokenError, match=why) as refused:
-        list(recompute(path, 20.0))
+        list(recompute(path, seconds_max))
     assert refused.value.step == "contract"
 
 

@@ -29,7 +29,9 @@ FIVE_MINUTES = scope("300s", horizon_seconds=300, interval_seconds=3600)
 
 
 def stage(**changes) -> Given:
-    contract = CrunchContract(crunch_pubkey=PUBKEY, gap_wait_seconds=WAIT_SECONDS, **changes)
+    if changes.get("gap_policy") != "accept":  # which waits for nothing
+        changes |= {"gap_wait_seconds": WAIT_SECONDS}
+    contract = CrunchContract(crunch_pubkey=PUBKEY, **changes)
     return given(InputStage(shelf(contract))).when("feeds", configured(scopes=[FIVE_MINUTES]))
 
 
