@@ -1,8 +1,8 @@
-"""Answers that a model could give, made from a contract's output type: different ones, and very large ones.
+"""Makes answers that a model could give, from a contract's output type: different ones, and very large ones.
 
-Pure. A field's type says what may stand in it; what the type refuses is left out. Numbers are tried on the scale of an
-opinion (-1 to 1), of a return (0.001) and of a price of the sample market (20,000), because a score of one kind is
-blind to the others.
+Pure. The values of a field are made by its type, and those that the type refuses are left out. Numbers are of the
+scale of an opinion (-1 to 1), of a return (0.001) and of a price of the sample market (20,000), because the scores of
+many contracts differ only on one of these scales.
 """
 
 from __future__ import annotations
@@ -28,31 +28,32 @@ _NUMERIC = (float, int, Decimal)
 
 
 def answers_to_try(output_type: type[BaseModel], deep: int = 0) -> list[BaseModel]:
-    """Valid answers, no two alike: the type's own examples, else each field varied alone, then all together.
+    """Valid answers, all different: the type's own examples; or each field varied alone, then all together.
 
-    An author gives examples as pydantic has them, by the names that the type reads; they are needed where a type is
-    nested, or asks for more than the types of its fields say:
-    `model_config = ConfigDict(json_schema_extra={"examples": [{"steps": [..]}, ..]})`. May be empty. `deep` is how many
-    types it stands within: a type may hold itself.
+    An author gives examples as in pydantic, with the names that the type reads. They are needed if a type is nested,
+    or has rules beyond the types of its fields:
+    `model_config = ConfigDict(json_schema_extra={"examples": [{"steps": [..]}, ..]})`. The result may be empty.
+    `deep`: the number of types around this one, because a type may contain itself.
     """
-    if said := _examples(output_type):
-        return said
+    if examples := _examples(output_type):
+        return examples
     choices = _choices_of(output_type, deep)
-    usual = {name: found[0] for name, found in choices.items() if found}
+    usual = {name: values[0] for name, values in choices.items() if values}
     raw = [usual]
-    for name, found in choices.items():
-        raw += [usual | {name: value} for value in found[1:]]
-    longest = max((len(found) for found in choices.values()), default=0)
+    for name, values in choices.items():
+        raw += [usual | {name: value} for value in values[1:]]
+    longest = max((len(values) for values in choices.values()), default=0)
     raw += [
-        {name: found[i % len(found)] for name, found in choices.items() if found} for i in range(1, longest)
+        {name: values[i % len(values)] for name, values in choices.items() if values}
+        for i in range(1, longest)
     ]
     return _valid(output_type, raw)
 
 
 def more_answers(output_type: type[BaseModel], count: int = 16) -> list[BaseModel]:
-    """Valid answers with numbers between -1 and 1 that nobody would think of; all numeric fields vary together."""
+    """Valid answers with unusual numbers between -1 and 1. All numeric fields of an answer have the same number."""
     choices = _choices_of(output_type)
-    usual = {name: found[0] for name, found in choices.items() if found}
+    usual = {name: values[0] for name, values in choices.items() if values}
     numeric = [
         name for name in usual if _unwrapped(output_type.model_fields[name].annotation) in (float, Decimal)
     ]
@@ -61,9 +62,9 @@ def more_answers(output_type: type[BaseModel], count: int = 16) -> list[BaseMode
 
 
 def usual_answer(output_type: type[BaseModel]) -> Any:
-    """A plausible answer: a value for each field that has no default, 0.5 where the type is not known here.
+    """A plausible answer: a value for each field without a default, 0.5 if the field's type is not known here.
 
-    The first one of `answers_to_try` where the type has examples, or refuses that.
+    If the type has examples, or refuses that answer, it is the first of `answers_to_try`.
     """
     choices = _choices_of(output_type)
     fields = {name: field for name, field in output_type.model_fields.items() if field.is_required()}
@@ -75,9 +76,9 @@ def usual_answer(output_type: type[BaseModel]) -> Any:
 
 
 def huge_answers(output_type: type[BaseModel]) -> list[list[BaseModel]]:
-    """For each numeric field and sign a ladder of valid answers, 1 to 1e9; none where the type sets a bound."""
+    """For each numeric field and sign, a list of valid answers from 1 to 1e9; none if the type limits the field."""
     choices = _choices_of(output_type)
-    usual = {name: found[0] for name, found in choices.items() if found}
+    usual = {name: values[0] for name, values in choices.items() if values}
     ladders = []
     for name, field in output_type.model_fields.items():
         if _unwrapped(field.annotation) in _NUMERIC:
@@ -89,55 +90,57 @@ def huge_answers(output_type: type[BaseModel]) -> list[list[BaseModel]]:
 
 
 def recorded(answer: BaseModel) -> Any:
-    """An answer as it stands in the log: plain JSON, under the names that its type reads. Of a RootModel its root."""
+    """An answer as JSON values for the log, with the names that its type reads. For a RootModel: its root."""
     return answer.model_dump(mode="json", by_alias=True)
 
 
 def read_back(answer: BaseModel) -> BaseModel:
-    """The answer as scoring gets it: recorded, and read again. Raises ValidationError, or what JSON cannot hold."""
+    """The answer as scoring gets it: recorded, and read again. Raises ValidationError, or what the JSON encoder
+    raises.
+    """
     return type(answer).model_validate(msgspec.json.decode(msgspec.json.encode(recorded(answer))))
 
 
 def shown(answer: BaseModel) -> str:
-    """An answer for a message."""
+    """An answer as a short text for messages."""
     return str(answer.model_dump(mode="json", by_alias=True))[:200]
 
 
 def _valid(output_type: type[BaseModel], raw: list[dict[str, Any]]) -> list[BaseModel]:
     aliases = {name: field.alias or name for name, field in output_type.model_fields.items()}
-    return _valid_by_alias(output_type, [{aliases[name]: one[name] for name in one} for one in raw])
+    return _valid_by_alias(output_type, [{aliases[name]: values[name] for name in values} for values in raw])
 
 
 def _valid_by_alias(output_type: type[BaseModel], raw: list[dict[str, Any]]) -> list[BaseModel]:
     if issubclass(output_type, RootModel):
-        return _taken(output_type, [one[_ROOT] for one in raw if _ROOT in one])
+        return _taken(output_type, [values[_ROOT] for values in raw if _ROOT in values])
     return _taken(output_type, raw)
 
 
 def _taken(output_type: type[BaseModel], raw: Iterable[Any]) -> list[BaseModel]:
-    """Those that the type does not refuse, as it would refuse the others from a model."""
-    found: list[BaseModel] = []
-    for one in raw:
+    """The values that the type accepts, without duplicates. It would also refuse the others from a model."""
+    accepted: list[BaseModel] = []
+    for value in raw:
         try:
-            found.append(output_type.model_validate(one))
+            accepted.append(output_type.model_validate(value))
         except ValidationError:
             continue
-    return _distinct(found)
+    return _distinct(accepted)
 
 
 def _distinct(answers: Iterable[BaseModel]) -> list[BaseModel]:
-    return list({repr(one): one for one in answers}.values())
+    return list({repr(answer): answer for answer in answers}.values())
 
 
 def _examples(output_type: type[BaseModel]) -> list[BaseModel]:
-    """The author's own: `model_config = ConfigDict(json_schema_extra={"examples": [..]})`."""
+    """The author's examples: `model_config = ConfigDict(json_schema_extra={"examples": [..]})`."""
     extra = output_type.model_config.get("json_schema_extra")
-    said = extra.get("examples") if isinstance(extra, dict) else None
-    return _taken(output_type, said) if isinstance(said, list) else []
+    examples = extra.get("examples") if isinstance(extra, dict) else None
+    return _taken(output_type, examples) if isinstance(examples, list) else []
 
 
 def _choices_of(output_type: type[BaseModel], deep: int = 0) -> dict[str, list[Any]]:
-    """Field -> values to try: the author's examples of it before those of its type."""
+    """Field -> values to try: first the author's examples, then values of its type."""
     return {
         name: [*(field.examples or ()), *_choices(field.annotation, deep)]
         for name, field in output_type.model_fields.items()
@@ -145,7 +148,7 @@ def _choices_of(output_type: type[BaseModel], deep: int = 0) -> dict[str, list[A
 
 
 def _choices(annotation: Any, deep: int = 0) -> list[Any]:
-    """Values of a type, the most usual first; empty for a type that is not known here, or nested too deep."""
+    """Values of a type, the most usual first; empty if the type is not known here, or nested too deep."""
     kind = _unwrapped(annotation)
     origin, inner = get_origin(kind), get_args(kind)
     if kind is bool:
@@ -161,15 +164,15 @@ def _choices(annotation: Any, deep: int = 0) -> list[Any]:
     if isinstance(kind, type) and issubclass(kind, Enum):
         return list(kind)
     if origin is tuple and inner and inner[-1] is not Ellipsis:
-        each = [_choices(one, deep) for one in inner]
-        longest = max(map(len, each)) if all(each) else 0
-        return [[found[i % len(found)] for found in each] for i in range(longest)]
+        columns = [_choices(item_type, deep) for item_type in inner]
+        longest = max(map(len, columns)) if all(columns) else 0
+        return [[values[i % len(values)] for values in columns] for i in range(longest)]
     if origin in (list, tuple, set, frozenset) and inner:
         return [[value, value, value] for value in _choices(inner[0], deep)]
     if origin is dict and len(inner) > 1:
         return [dict.fromkeys(_choices(inner[0], deep)[:2], value) for value in _choices(inner[1], deep)]
     if isinstance(kind, type) and issubclass(kind, BaseModel) and deep < DEPTH_MAX:
-        return [one.model_dump(by_alias=True) for one in answers_to_try(kind, deep + 1)]
+        return [answer.model_dump(by_alias=True) for answer in answers_to_try(kind, deep + 1)]
     return []
 
 
@@ -178,9 +181,9 @@ def _unwrapped(annotation: Any) -> Any:
     if typing.get_origin(annotation) is typing.Annotated:
         return _unwrapped(get_args(annotation)[0])
     if get_origin(annotation) in (Union, types.UnionType):
-        return next((_unwrapped(one) for one in _not_none(annotation)), annotation)
+        return next((_unwrapped(member) for member in _not_none(annotation)), annotation)
     return annotation
 
 
 def _not_none(annotation: Any) -> Iterator[Any]:
-    return (one for one in get_args(annotation) if one is not types.NoneType)
+    return (member for member in get_args(annotation) if member is not types.NoneType)
