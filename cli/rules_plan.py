@@ -38,7 +38,7 @@ from coordinator.streams.events import Terms
 from coordinator.streams.log.errors import CoordinatorError, OperatorError
 from coordinator.streams.settings import Settings
 
-TOPICS_READ = ("feeds", "inputs", "predictions", "snapshots")
+TOPICS_READ = ("feeds", "inputs", "predictions", "scores", "snapshots")
 FOLDER = "plans"
 EXIT_SAME, EXIT_ERROR, EXIT_DIFFERENCE = 0, 1, 2
 MS = 1000

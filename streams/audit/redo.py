@@ -67,7 +67,7 @@ async def redo(stage: AnyStage, topics: Topics, scope: Scope | None, step: str) 
 
 def _of_kinds(decision: Decision, kinds: tuple[str, ...]) -> Iterator[AnyEvent]:
     """A decision's events of these kinds. Most decisions have none, which the bytes show without decoding."""
-    if any(f'"{kind}"'.encode() in bytes(body) for body in decision.bodies for kind in kinds):
+    if decision.may_hold(*kinds):
         yield from (event for event in decision.events if type(event).__name__ in kinds)
 
 

@@ -36,7 +36,7 @@ from coordinator.streams.log.errors import LogError
 from coordinator.streams.log.recorded import form_of
 from coordinator.streams.log.stage import Draft
 from coordinator.streams.ports import FeedRecord, Subscription
-from coordinator.streams.scores.stage import ScoreStage
+from coordinator.streams.scores.stage import RecordedRound, ScoreStage
 from coordinator.streams.topology import TOPICS
 
 CRUNCH_ID = "engine"
@@ -73,11 +73,13 @@ class Engine:
         settle_rehearsals: bool = True,
         terms_of: Callable[[ApplyContract], Terms] | None = None,
         taps: Mapping[str, Tap] | None = None,
+        scores: RecordedRound | None = None,
         keeps_log: bool = True,
         kept: bytes | None = None,
     ) -> None:
         """`contracts` gives a contract by its hash, `terms_of` the terms of one that a command applies. `taps` are
-        called with each counted decision of a topic, once the instant's work is done. Raises StaleStateError.
+        called with each counted decision of a topic, once the instant's work is done. `scores` gives rounds that need
+        not be scored again. Raises StaleStateError.
         """
         self.crunch_id, self.log = crunch_id, MemoryLog()
         self._contracts, self._keeps_log = contracts, keeps_log
@@ -96,7 +98,7 @@ class Engine:
             self.models,
             Owner(log, self.inputs),
             self._rounds,
-            Owner(log, ScoreStage(contracts)),
+            Owner(log, ScoreStage(contracts, scores)),
             Owner(log, self.snapshots),
             Owner(log, self.checkpoints),
         )

@@ -9,7 +9,7 @@ when these are, byte for byte.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 from coordinator.streams.events import AnyEvent
 from coordinator.streams.log.counting import Counter, Decision, canonical_records
@@ -66,8 +66,11 @@ class MemoryLog:
 
     def decisions(self, topic: str, start: Need | None = None) -> list[Decision]:
         """Every counted decision from a position on; of a topic of many writers each event is one."""
-        reader = LogReader(self, topic, start)
-        return [*iter(reader.next, None)]
+        return [*self.walk(topic, start)]
+
+    def walk(self, topic: str, start: Need | None = None) -> Iterator[Decision]:
+        """`decisions`, one after the other: what was decoded of one is not held behind it."""
+        return iter(LogReader(self, topic, start).next, None)
 
     def events(self, topic: str) -> list[AnyEvent]:
         """Every counted event. Of a topic of many writers raises msgspec.DecodeError for what is none."""

@@ -8,6 +8,7 @@ is not known, and such a change is told and not computed.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import cache
 from typing import Any, Literal
 
 import msgspec
@@ -15,9 +16,10 @@ import msgspec
 from coordinator.streams.checkpoints.ranking import rank
 from coordinator.streams.checkpoints.stage import CheckpointStage
 from coordinator.streams.contract import CrunchContract
-from coordinator.streams.engine.log import LogReader, MemoryLog
+from coordinator.streams.engine.log import MemoryLog
 from coordinator.streams.engine.models import RecordedAnswers
 from coordinator.streams.engine.owner import Owner
+from coordinator.streams.engine.recorded_scores import RecordedScores, scored_alike
 from coordinator.streams.engine.rerun import begin_of_last, recorded_terms, refuse_between, rerun
 from coordinator.streams.events import (
     AnyEvent,
@@ -26,6 +28,8 @@ from coordinator.streams.events import (
     CheckpointWithheld,
     InputReceived,
     InputReceivedData,
+    InputResolved,
+    InputResolvedData,
     PeriodClosed,
     SnapshotTaken,
     SnapshotTakenData,
@@ -149,10 +153,10 @@ def plan_rules(
 ) -> RulesPlan:
     """What `terms` of `contract` would have made of the log in [from_ms, until_ms).
 
-    `log` holds `feeds`, `inputs`, `predictions` and `snapshots`; `contracts` gives the recorded ones. `from_ms` is the
-    end of a checkpoint period, by default where the rules of today began; from there on the new ones stand in for all
-    later ones. `until_ms` is by default where the recorded snapshots end. Raises OperatorError for a time at which no
-    rules can change, and what a stage raises.
+    `log` holds `feeds`, `inputs`, `predictions`, `snapshots`, and `scores`, which are taken again where they mean the
+    same; `contracts` gives the recorded ones. `from_ms` is the end of a checkpoint period, by default where the rules
+    of today began; from there on the new ones stand in for all later ones. `until_ms` is by default where the recorded
+    snapshots end. Raises OperatorError for a time at which no rules can change, and what a stage raises.
     """
     told = recorded_terms(log)
     begin = begin_of_last(told) if from_ms is None else from_ms
@@ -167,13 +171,20 @@ def plan_rules(
         "checkpoints": lambda decision: new.take(decision.events),
     }
     reason = asked_otherwise(contracts(held.contract_hash), contract)
-    answers = RecordedAnswers(iter(LogReader(log, "predictions").next, None))
+    held_by = {one.contract_hash: one for one in told}
+    scores = RecordedScores(
+        log,
+        asked.truths,
+        truth_of,
+        cache(lambda key: key in held_by and scored_alike(contracts(key), held_by[key], contract, terms)),
+    )
+    answers = RecordedAnswers(log.walk("predictions"))
     if not reason:
         rerun(
             log,
             lambda key: contract if key == terms.contract_hash else contracts(key),
             crunch_id=crunch_id, terms=terms, from_ms=begin, until_ms=until_ms,
-            answers=answers, taps=taps, progress=progress,
+            answers=answers, scores=scores.of, taps=taps, progress=progress,
         )  # fmt: skip
         _take_recorded(old, log, contracts, crunch_id)
     plan = RulesPlan(
@@ -209,7 +220,8 @@ def _closed_until(log: MemoryLog) -> int:
     return max(
         (
             event.data.until_ms
-            for decision in log.decisions("snapshots")
+            for decision in log.walk("snapshots")
+            if decision.may_hold("PeriodClosed")
             for event in decision.events
             if isinstance(event, PeriodClosed)
         ),
@@ -221,12 +233,13 @@ def _take_recorded(
     old: Outcome, log: MemoryLog, contracts: Callable[[str], CrunchContract], crunch_id: str
 ) -> None:
     """What the recorded snapshots say, and the checkpoints that follow from them: the recorded ones may lag behind."""
-    for decision in log.decisions("snapshots"):
-        old.take(decision.events)
     payment = Owner(log.copy("snapshots"), CheckpointStage(crunch_id, contracts))
     payment.start()
-    payment.run()
-    for decision in payment.log.decisions("checkpoints"):
+    for decision in payment.log.walk("snapshots"):
+        old.take(decision.events)
+        while payment.readers["snapshots"].counter.next_offset <= decision.offset:
+            payment.step("snapshots")  # beside it, so that each is decoded once
+    for decision in payment.log.walk("checkpoints"):
         old.take(decision.events)
 
 
@@ -246,12 +259,15 @@ class _Asked:
 
     def __init__(self, log: MemoryLog, from_ms: int, until_ms: int) -> None:
         self._from, self._until = from_ms, until_ms
-        self._recorded = {
-            event.data.input_id: _question(event.data)
-            for decision in log.decisions("inputs")
-            for event in decision.events
-            if isinstance(event, InputReceived) and self._holds(event.data)
-        }
+        self._recorded: dict[str, bytes] = {}
+        self.truths: dict[tuple[str, int], bytes] = {}
+        """(input id, horizon in s) -> what was recorded of its truth."""
+        for decision in log.walk("inputs"):
+            for event in decision.events:
+                if isinstance(event, InputReceived) and self._holds(event.data):
+                    self._recorded[event.data.input_id] = _question(event.data)
+                elif isinstance(event, InputResolved):
+                    self.truths[event.data.input_id, event.data.horizon_seconds] = truth_of(event.data)
         self._left = dict(self._recorded)
         self._others = 0
 
@@ -277,6 +293,11 @@ class _Asked:
 def _question(data: InputReceivedData) -> bytes:
     """All of an input but by which contract it is scored."""
     return msgspec.msgpack.encode(msgspec.structs.replace(data, contract_hash=""))
+
+
+def truth_of(data: InputResolvedData) -> bytes:
+    """What a score is made by: the truth, or why there is none."""
+    return msgspec.json.encode((data.truth, data.reason))
 
 
 def asked_otherwise(old: CrunchContract, new: CrunchContract) -> str:

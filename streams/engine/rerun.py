@@ -21,6 +21,7 @@ from coordinator.streams.engine.models import RecordedAnswers
 from coordinator.streams.events import AnyEvent, CrunchConfigured, Terms
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.log.stage import Draft
+from coordinator.streams.scores.stage import RecordedRound
 
 RERUN_TERMS = "rerun/terms"
 
@@ -29,7 +30,8 @@ def recorded_terms(log: MemoryLog) -> list[Terms]:
     """All terms that the feed tells, in the order in which they were told."""
     return [
         event.data
-        for decision in log.decisions("feeds")
+        for decision in log.walk("feeds")
+        if decision.may_hold("CrunchConfigured")
         for event in decision.events
         if isinstance(event, CrunchConfigured)
     ]
@@ -63,6 +65,7 @@ def rerun(
     from_ms: int = 0,
     until_ms: int | None = None,
     answers: RecordedAnswers | None = None,
+    scores: RecordedRound | None = None,
     taps: Mapping[str, Tap] | None = None,
     amended: Callable[[list[AnyEvent]], list[AnyEvent]] = lambda events: events,
     ended: Callable[[], bool] = lambda: False,
@@ -71,12 +74,13 @@ def rerun(
     """The engine after the log's feed up to `until_ms` (exclusive; None: all of it).
 
     `terms` hold from `from_ms` on (a boundary, see `refuse_between`) in place of all that were told for then or later;
-    None runs the log under its own. `answers` are by default the log's. `amended` gives the events of the feed that
+    None runs the log under its own. `answers` are by default the log's; `scores` gives those
+    that need not be made again, by default none. `amended` gives the events of the feed that
     stand in for those of a decision, `ended` says after each that no more is wanted. `progress` is told each instant's
     time. Raises what a stage raises.
     """
-    models = answers or RecordedAnswers(iter(LogReader(log, "predictions").next, None))
-    engine = Engine(contracts, models, crunch_id=crunch_id, taps=taps, keeps_log=taps is None)
+    models = answers or RecordedAnswers(log.walk("predictions"))
+    engine = Engine(contracts, models, crunch_id=crunch_id, taps=taps, scores=scores, keeps_log=taps is None)
     for events in _feed_of(log, terms, from_ms):
         at = max(event.at for event in events)
         if until_ms is not None and at >= until_ms:

@@ -91,6 +91,10 @@ class Decision:
             message = f"{self.topic} offset {self.first_offset}..{self.offset}: {error}"
             raise UnknownEventError(message) from error
 
+    def may_hold(self, *kinds: str) -> bool:
+        """Whether an event of one of these kinds may be in it, by its bytes: decoding takes twenty times longer."""
+        return any(f'"{kind}"'.encode() in bytes(body) for body in self.bodies for kind in kinds)
+
     def with_events(self, events: list[AnyEvent]) -> Decision:
         """The same decision, with these events in place of its own."""
         return Decision(

@@ -171,7 +171,7 @@ class Stage(ABC, Generic[S]):
         self.state.upto.update(made.upto)
         self.state.need.update(made.need)
         kinds = self.folded_kinds()
-        if isinstance(made, Draft) or _holds(made, kinds):
+        if isinstance(made, Draft) or made.may_hold(*kinds):
             for event in made.events:
                 if type(event).__name__ in kinds:
                     self.fold(self.state, Told(self.topic, event))
@@ -194,8 +194,3 @@ class Stage(ABC, Generic[S]):
 
 
 AnyStage = Stage[Any]
-
-
-def _holds(decision: Decision, kinds: tuple[str, ...]) -> bool:
-    """Whether one of these kinds may be in the decision. Searches the bytes: decoding takes twenty times longer."""
-    return any(f'"{kind}"'.encode() in bytes(body) for body in decision.bodies for kind in kinds)

@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fractions import Fraction
 from math import ceil
+from typing import Any
 
-from coordinator.streams.events import Terms
+import msgspec
+
+from coordinator.streams.events import RoundScoredData, Terms
 from coordinator.streams.scores.units import mean_units
 
 WORST_PERCENTILE = 10
@@ -33,6 +36,22 @@ def charge_of(values: Sequence[int], terms: Terms) -> int | None:
             return _from_worse_end(values, Fraction(repr(terms.absence_percent)), terms)
         case _:
             return None
+
+
+def charged_again(data: RoundScoredData, value_field: str, terms: Terms) -> dict[str, Any]:
+    """The columns of a round that is scored already, with what absence and failure cost by these terms."""
+    values = [units for units in data.units.get(value_field, ()) if units is not None]
+    charge = charge_of(values, terms)
+    return {
+        "models": data.models,
+        "crunchers": data.crunchers,
+        "units": data.units,
+        "unscored": [
+            msgspec.structs.replace(one, charge_units=charge if one.fault == "model" else None)
+            for one in data.unscored
+        ],
+        "reasons": data.reasons,
+    }
 
 
 def newcomers_value(values: Sequence[int], terms: Terms) -> int | None:

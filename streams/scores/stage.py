@@ -29,10 +29,12 @@ from coordinator.streams.events import (
     EnsemblesScored,
     InputReceived,
     InputResolved,
+    InputResolvedData,
     InputsUntil,
     RoundAnswered,
     RoundOpened,
     RoundScored,
+    RoundScoredData,
     ScoredUntil,
     ScoredUntilData,
     ScoreEntry,
@@ -45,7 +47,7 @@ from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.reasons import as_reason
 from coordinator.streams.log.stage import Draft, Stage, State, Told
 from coordinator.streams.scores.boards import scope_name
-from coordinator.streams.scores.charges import charge_of
+from coordinator.streams.scores.charges import charge_of, charged_again
 from coordinator.streams.scores.ensembles import EnsembleScorer, ScoresAnswer, score_alone, score_beside
 from coordinator.streams.scores.past_scores import PastPeriod, PastRead, looks_back_hours, take_scores
 from coordinator.streams.scores.round_scorer import Carried, RoundScorer, asked_in, holder_of
@@ -54,6 +56,8 @@ from coordinator.streams.scores.scorer import MODEL, NODE, Scorer
 from coordinator.streams.scores.whole_rounds import ResolvedScope, whole_round_events
 
 _decode = msgspec.json.Decoder().decode
+RecordedRound = Callable[[InputResolvedData, str], RoundScoredData | None]
+"""(the truth, scope_key) -> the round's scores, or None where they must be made."""
 
 
 class OwnScores(msgspec.Struct):
@@ -93,9 +97,12 @@ class ScoreStage(Stage[ScoreState]):
         "ScoredUntil",
     )
 
-    def __init__(self, contracts: Callable[[str], CrunchContract]) -> None:
+    def __init__(
+        self, contracts: Callable[[str], CrunchContract], recorded: RecordedRound | None = None
+    ) -> None:
+        """`recorded` gives the scores of a round that are known to be what this stage would give."""
         super().__init__(ScoreState())
-        self._contracts = contracts
+        self._contracts, self._recorded = contracts, recorded
         self._scorers: dict[str, Scorer] = {}
         self._round_scorers: dict[str, RoundScorer] = {}
         self._ensemble_scorers: dict[str, EnsembleScorer] = {}
@@ -232,6 +239,11 @@ class ScoreStage(Stage[ScoreState]):
             return
         scorer = self._scorer(the_input.contract_hash, contract)
         for resolved_scope in scopes:
+            again = self._recorded and self._recorded(resolved.data, resolved_scope.scope.scope_key)
+            if again:
+                yield resolved_scope.scored(charged_again(again, contract.aggregation.value_field, terms))
+                yield from self._ensembles_alone(state, resolved_scope, the_round, contract, truth)
+                continue
             entries = [
                 score_one(answer, truth, reason, scorer, cruncher_id)
                 for answer, cruncher_id in the_round.entries(resolved_scope.scope.scope_key)
@@ -241,9 +253,21 @@ class ScoreStage(Stage[ScoreState]):
             value_field = contract.aggregation.value_field
             values = [entry.units[value_field] for entry in entries if entry.status == "SCORED"]
             yield resolved_scope.scored(in_columns(charged(entries, values, terms)))
-            if contract.ensembles and truth is not None:
-                score = partial(score_alone, scorer, truth)
-                yield from self._score_ensembles(state, resolved_scope, the_round, contract, score)
+            yield from self._ensembles_alone(state, resolved_scope, the_round, contract, truth)
+
+    def _ensembles_alone(
+        self,
+        state: ScoreState,
+        what: ResolvedScope,
+        the_round: OpenRound,
+        contract: CrunchContract,
+        truth: Any,
+    ) -> Iterator[EnsemblesScored]:
+        """Ensembles where each answer is scored by itself."""
+        if contract.ensembles and truth is not None:
+            scorer = self._scorer(what.the_input.contract_hash, contract)
+            score = partial(score_alone, scorer, truth)
+            yield from self._score_ensembles(state, what, the_round, contract, score)
 
     def _score_whole(
         self,

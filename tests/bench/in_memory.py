@@ -18,7 +18,7 @@ from typing import Any
 import msgspec
 
 from coordinator.infra.contracts.demo import CONTRACT
-from coordinator.infra.contracts.meaning import contract_hash
+from coordinator.infra.contracts.meaning import contract_hash, scoring_hash
 from coordinator.infra.models.host.discovery import find_model_class, import_base_class
 from coordinator.infra.models.host.folder import models_of
 from coordinator.streams.backtest.run import Plan, run_backtest
@@ -111,7 +111,7 @@ def plan(rounds: int, models: int) -> PlanCost:
     settings = _settings(checkpoint_interval_seconds=21_600)
     log = _played(rounds, models, settings)
     new = CONTRACT.model_copy(update={"min_participation": 0.5, "absence_policy": "zero"})
-    terms = make_terms(new, "1" * 64, settings, 0)
+    terms = make_terms(new, "1" * 64, settings, 0, scoring_hash=scoring_hash(new))
     began = time.process_time()
     found = plan_rules(log, terms, new, lambda _: CONTRACT, crunch_id="engine")
     seconds = time.process_time() - began
@@ -138,7 +138,7 @@ def _played(rounds: int, models: int, settings: Settings) -> Any:
         return lambda data, call: ((number * 7919 + data["asof_ts"] // MINUTE_MS * 31) % 1000) / 1000 - 0.5
 
     engine = Engine(lambda _: CONTRACT, Functions({f"model-{i:03}": of(i) for i in range(models)}))
-    engine.configure(make_terms(CONTRACT, "0" * 64, settings, 0))
+    engine.configure(make_terms(CONTRACT, "0" * 64, settings, 0, scoring_hash=scoring_hash(CONTRACT)))
     for candle in _candles(rounds):
         engine.feed(candle.at, [candle])
     return engine.log

@@ -19,9 +19,16 @@ from coordinator.streams.contract import (
 )
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.engine import Engine, Functions, candles
-from coordinator.streams.engine.plan import plan_rules
+from coordinator.streams.engine.plan import plan_rules, truth_of
+from coordinator.streams.engine.recorded_scores import RecordedScores
 from coordinator.streams.engine.rerun import rerun
-from coordinator.streams.events import ApplyContract, ApplyContractData, CheckpointWithheld, CrunchConfigured
+from coordinator.streams.events import (
+    ApplyContract,
+    ApplyContractData,
+    CheckpointWithheld,
+    CrunchConfigured,
+    InputResolved,
+)
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
 
@@ -177,6 +184,42 @@ def paid_in_plan(period):
         for one in period.models
         if one.new.rank is not None
     }
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_scores_that_mean_the_same_are_taken_again_and_change_no_figure(log, seed):
+    """The same rules, planned once with the recorded scores and once with every score made anew."""
+    new = drawn(seed).model_copy(update={"score_prediction": CONTRACT.score_prediction})
+    alike = msgspec.structs.replace(terms_of(new, NEW), scoring_hash=OLD)
+    made = []
+
+    def counted(prediction, truth):
+        made.append(1)
+        return CONTRACT.score_prediction(prediction, truth)
+
+    def with_terms(terms):
+        made.clear()
+        counting = new.model_copy(update={"score_prediction": counted})
+        plan = plan_rules(log, terms, counting, {OLD: CONTRACT}.__getitem__, crunch_id="engine")
+        return msgspec.structs.replace(plan, terms=[]), len(made)
+
+    again, made_again = with_terms(alike)
+    anew, made_anew = with_terms(terms_of(new, NEW))
+    assert made_again == 0 < made_anew
+    assert again == anew
+    assert again.periods
+
+
+def test_scores_of_another_truth_are_made_anew(log):
+    """Some truths are recorded otherwise than the rules make them: a forged log, or another wait for a gap."""
+    inputs = [event for event in log.events("inputs") if isinstance(event, InputResolved)]
+    scores = RecordedScores(log, {}, truth_of, lambda _: True)
+    assert scores.of(inputs[0].data, "60s") is None
+    scores = RecordedScores(
+        log, {(inputs[0].data.input_id, 60): truth_of(inputs[0].data)}, truth_of, lambda key: key == OLD
+    )
+    assert scores.of(inputs[0].data, "60s").input_id == inputs[0].data.input_id
+    assert (scores.of(inputs[1].data, "60s"), scores.count) == (None, 1)
 
 
 def test_a_log_run_again_under_its_own_rules_is_the_same_log(log):
