@@ -11,7 +11,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -49,9 +49,10 @@ def image_at_hand():
         client = docker.from_env(timeout=60)
     except docker.errors.DockerException as error:
         raise NoEngineError(f"no container engine answers ({type(error).__name__})") from error
-    for started in client.containers.list(all=True, filters={"label": STARTED_BY}):
+    for started in client.containers.list(all=True, filters={"label": STARTED_BY}, ignore_removed=True):
         if is_left_behind(started.labels[STARTED_BY]):
-            started.remove(force=True, v=True)
+            with suppress(docker.errors.APIError):  # another run may remove it at the same time
+                started.remove(force=True, v=True)
     try:
         client.images.get(IMAGE)
     except docker.errors.ImageNotFound:
