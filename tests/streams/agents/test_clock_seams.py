@@ -191,7 +191,7 @@ def equal_where_opened(calm: Rounds, other: Rounds) -> None:
     assert not other.over_gap
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.slow)])
 def test_lived_with_delays_it_is_what_the_replay_was(calm, seed):
     rounds = Rounds(feeds_of(lived(Exchange(seed))))
     equal_where_opened(calm, rounds)
