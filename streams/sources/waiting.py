@@ -28,6 +28,7 @@ from coordinator.streams.sources.options import variable_of
 BANNED = 418
 """Binance's status for an address that kept sending requests after 429."""
 BUSY_STATUSES = (408, BANNED, 425, 429)
+RETRY_AFTER_SECONDS_MAX = 86_400.0
 SERVER_ERRORS_FROM = 500
 BODY_CHARS_MAX = 200
 
@@ -113,16 +114,20 @@ def _pause_after(error: Exception, *, patience: Patience, for_ever: bool) -> boo
 
 
 def read_retry_after(header: str | None, now_ms: int) -> float | None:
-    """The server's Retry-After (seconds or an HTTP date) in seconds after `now_ms`; None if it cannot be read."""
+    """The server's Retry-After (seconds or an HTTP date) in seconds after `now_ms`; None if it cannot be read.
+
+    At most a day: who asks for longer, or writes nonsense, must not keep a feed silent until somebody restarts the node.
+    """
     if header is None:
         return None
     if header.strip().isdecimal():
-        return float(header)
+        return min(float(header), RETRY_AFTER_SECONDS_MAX)
     try:
         moment = parsedate_to_datetime(header)
     except ValueError:
         return None
-    return max(0.0, moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - now_ms / 1000)
+    seconds = moment.replace(tzinfo=moment.tzinfo or UTC).timestamp() - now_ms / 1000
+    return min(max(0.0, seconds), RETRY_AFTER_SECONDS_MAX)
 
 
 def reason_of(error: BaseException) -> str:

@@ -20,6 +20,8 @@ NOON_MS = 1_700_049_600_000  # Wed, 15 Nov 2023 12:00:00 UTC
         ("Wed, 15 Nov 2023 11:00:00 GMT", 0.0),
         ("soon", None),
         ("-5", None),
+        ("9" * 400, 86_400.0),
+        ("Fri, 31 Dec 9999 23:59:59 GMT", 86_400.0),
     ],
 )
 def test_a_pause_is_counted_from_the_given_moment(header: str | None, seconds: float | None):
