@@ -15,7 +15,8 @@ class TrackerBase:
     """Subclass it once in `main.py`, keep the constructor free of arguments, and override `predict`.
 
     Between calls the object lives on: whatever `tick` stores, `predict` can use. It may be
-    constructed anew at any time; the next tick brings the last 120 candles again.
+    constructed anew at any time; the next tick brings the last candles again: 120, unless
+    the challenge says another number, and more of them in a model's first tick where it says so.
     """
 
     def __init__(self) -> None:
@@ -26,6 +27,9 @@ class TrackerBase:
 
         A candle is `{"ts" (open, ms), "open", "high", "low", "close", "volume"}`, all floats but `ts`,
         closed at `asof_ts` or before. Each tick holds the whole window, so only the last one is kept.
+
+        A challenge that asks several subjects together gives `{subject: {"symbol", ..}, ..}` instead. One whose
+        contract says so in `call_method` gives `tick` and `predict` other arguments, such as the model's `performance`.
         """
         self._data[data["symbol"]] = data
 

@@ -1,6 +1,7 @@
 """What a round that is scored as a whole costs: the author's function and all of ours around it, in one thread's CPU time.
+And what the end of a snapshot period costs that has all of our metrics.
 
-In this process, without a broker: answers as the log holds them in, columns of units and state out.
+In this process, without a broker: answers as the log holds them in, columns of units and state out; scores in, summaries out.
 """
 
 from __future__ import annotations
@@ -8,6 +9,7 @@ from __future__ import annotations
 import random
 import tempfile
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -16,8 +18,10 @@ import msgspec
 import numpy as np
 from tests.scaffold.workspace import load_contract
 
-from coordinator.streams.contract import CrunchContract, GroundTruth, RoundContext
+from coordinator.streams.contract import Aggregation, CrunchContract, GroundTruth, RoundContext, ScoreResult
+from coordinator.streams.contract.metrics import METRIC_NAMES, Metrics
 from coordinator.streams.scores.round_scorer import Asked, Carried, RoundScorer
+from coordinator.streams.snapshots.summary import Scored, summaries
 
 MODELS = 100
 STEPS, COMPONENTS = 5, 3
@@ -31,6 +35,50 @@ class Cost(msgspec.Struct, frozen=True):
 
     columns_us: float
     densities_ms: float
+
+
+class Signal(ScoreResult):
+    """What the metrics read."""
+
+    signal: float
+    outcome: float
+
+
+class Closing(msgspec.Struct, frozen=True):
+    """CPU time of a period's summaries: with every metric, and of the default contract."""
+
+    metrics_s: float
+    default_s: float
+
+
+def closing(rounds: int) -> Closing:
+    """Summaries of so many rounds of `MODELS` models: a day of minutes has 1,440."""
+    rng = random.Random(1)
+    outcomes = [round(rng.gauss(0, 1e6)) for _ in range(rounds)]
+    scores: dict[str, list[Scored]] = {}
+    for i in range(MODELS):
+        column = scores[f"{i:04}"] = []
+        for n, outcome in enumerate(outcomes):
+            signal = round(rng.uniform(-1e9, 1e9))
+            units = {"value": round(signal * outcome / 1e9), "signal": signal, "outcome": outcome}
+            column.append((n * 60_000, f"inp/BTCUSDT/{n * 60_000}", "60s", units))
+    metrics = CrunchContract(
+        score_type=Signal, aggregation=Aggregation(metrics=Metrics(names=list(METRIC_NAMES)))
+    )
+    alone = {
+        name: [(*one[:3], {"value": one[3]["value"]}) for one in column] for name, column in scores.items()
+    }
+    return Closing(_seconds_of(metrics, scores), _seconds_of(CrunchContract(), alone))
+
+
+def _seconds_of(contract: CrunchContract, scores: Mapping[str, Sequence[Scored]]) -> float:
+    start = time.thread_time_ns()
+    found = summaries(contract, scores, {})
+    took = (time.thread_time_ns() - start) / 1e9
+    if errors := [one.error for one in found.values() if one.error]:
+        message = f"a metric failed: {errors[0]}"
+        raise RuntimeError(message)
+    return took
 
 
 def measured(rounds: int) -> Cost:

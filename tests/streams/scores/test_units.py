@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from decimal import Decimal
+from decimal import ROUND_HALF_EVEN, Decimal
 from fractions import Fraction
 
 import pytest
@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from coordinator.streams.scores.units import (
     UNITS_MAX,
     NotRecordableError,
+    column_to_units,
     mean_units,
     to_float,
     to_units,
@@ -129,3 +130,15 @@ def test_a_weighted_mean_is_rounded_once_and_is_none_where_a_part_is():
     assert weighted_mean_units([(Fraction(1), Fraction(1, 2))]) == 0  # half-even
     assert weighted_mean_units([(Fraction(1), Fraction(1)), (Fraction(1), None)]) is None
     assert weighted_mean_units([]) is None
+
+
+@property_of(
+    st.integers(-(2**40), 2**40),
+    st.floats(-(2.0**-8), 2.0**-8),
+    st.integers(0, 12),
+)
+def test_near_a_tie_the_shortest_decimal_form_decides(whole, off, decimals):
+    value = (whole + 0.5 + off) / 10**decimals
+    exact = Decimal(repr(value)).scaleb(decimals).to_integral_value(ROUND_HALF_EVEN)
+    assert to_units(value, decimals) == exact
+    assert column_to_units([value], decimals) == ([exact], {})
