@@ -116,7 +116,7 @@ def _pause_after(error: Exception, *, patience: Patience, for_ever: bool) -> boo
 def read_retry_after(header: str | None, now_ms: int) -> float | None:
     """The server's Retry-After (seconds or an HTTP date) in seconds after `now_ms`; None if it cannot be read.
 
-    At most a day: who asks for longer, or writes nonsense, must not keep a feed silent until somebody restarts the node.
+    At most a day: who asks for longer, or writes nonsense, must not keep a feed silent until the node is restarted.
     """
     if header is None:
         return None
