@@ -87,6 +87,10 @@ async def test_a_share_a_snapshot_and_a_score_have_their_events_and_positions(ap
         ("checkpoints/latest/nobody", 404, "neither ranks nor names model 'nobody'"),
         ("snapshots/m1/yesterday", 422, "neither ISO 8601 nor epoch ms"),
         ("snapshots/nobody/1678406400000", 404, "it has none at all"),
+        ("snapshots/m1/0", 404, "has no snapshot of the period"),
+        ("snapshots/m1/253370764800000", 404, "has no snapshot of the period"),
+        ("snapshots/m1%00/1678406400000", 404, "it has none at all"),
+        ("predictions/inp/%00/1678406400000/60s/%F0%9F%A6%89", 404, "an id is inp/"),
         ("snapshots/" + "m" * 300 + "/0", 422, "200 characters"),
     ],
 )

@@ -40,6 +40,7 @@ from coordinator.streams.sources.generated import generated_candles
 from coordinator.streams.topology import topic_name
 
 START_MS, MINUTE_MS, HOUR_MS = 2818 * 604_800_000, 60_000, 3_600_000
+WEEK_MINUTES = 10_080
 CRUNCH = "explain-bench"
 
 
@@ -63,7 +64,9 @@ def made(rounds: int, models: int) -> tuple[Engine, Any]:
     """The log, and the contracts that it was made by."""
     shelf = load_contracts("coordinator.infra.contracts.demo:CONTRACT", kind="candle")
     settings = Settings(
-        feed_source="generated", snapshot_interval_seconds=3600, checkpoint_interval_seconds=604_800
+        feed_source="generated",
+        snapshot_interval_seconds=3600,
+        checkpoint_interval_seconds=604_800 if rounds > WEEK_MINUTES else 21_600,
     )
     answers = {f"m{i:03}": partial(answer, i / models - 0.5) for i in range(models)}
     engine = Engine(shelf, Functions(answers), crunch_id=CRUNCH)
