@@ -17,7 +17,7 @@ from fastapi.responses import Response
 from coordinator.api import explain_shapes as shapes
 from coordinator.api.answers import shaped
 from coordinator.api.reading import Reading
-from coordinator.api.times import parse_ms
+from coordinator.api.times import MOMENT_SCHEMA, parse_ms
 from coordinator.api.turns import Turns
 from coordinator.infra.contracts.node import NodeContracts
 from coordinator.infra.log.appends import KafkaAppends
@@ -116,7 +116,8 @@ def router(explainer: Explainer) -> APIRouter:
             str,
             Path(
                 max_length=PERIOD_CHARS_MAX,
-                description="A time in it: ISO 8601 or epoch ms.",
+                description="A time in it.",
+                json_schema_extra=MOMENT_SCHEMA,
                 examples=["2023-03-10T00:00:00Z"],
             ),
         ],
