@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from tests.logs import START_MS
 
 pytestmark = pytest.mark.broker
 VIEWS = {
@@ -11,6 +12,7 @@ VIEWS = {
     "#/feeds": ".card",
     "#/checkpoints": "tbody tr",
     "#/checks": ".notice >> text=and was used for",  # an alert, with the long hash of a transaction
+    f"#/explain/snapshots/m0001/{START_MS}": ".steps .facts",
     "#/no-such-view": ".state",
 }
 STANDS_OUT = """() => {
