@@ -115,6 +115,7 @@ def decisions_in(topic: str, frames: Iterable[tuple[int, int, bytes]]) -> Iterat
         yield from _commands(frames)
         return
     seq, bodies, place = 0, list[msgspec.Raw](), (-1, -1)
+    records: list[bytes] = []
     for first_offset, offset, record in frames:
         append = decode_append(record)
         number = len(bodies) + 1
@@ -129,11 +130,18 @@ def decisions_in(topic: str, frames: Iterable[tuple[int, int, bytes]]) -> Iterat
             raise BundleRefusedError(f"{where}: it does not stand behind the decision before it")
         place = (first_offset, offset)
         bodies.append(append.events)
+        records.append(record)
         if number == append.part[1]:
             before = Need(first_offset, 0, seq)
             seq = append.seq
-            yield Decision(topic, first_offset, offset, seq, before, append.upto, append.need, tuple(bodies))
-            bodies = []
+            decision = Decision(
+                topic, first_offset, offset, seq, before, append.upto, append.need, tuple(bodies)
+            )
+            # What is hashed leaves epochs out: an epoch that stands in the bundle all the same is hashed by nobody.
+            if canonical_records(decision) != records:
+                raise BundleRefusedError(f"{where}: the decision is not written as the tree has it")
+            yield decision
+            bodies, records = [], []
     if bodies:
         raise BundleRefusedError(f"log/{topic} ends within decision {seq + 1}")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import io
 import os
 import random
+import re
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -191,3 +192,14 @@ def test_a_bundle_that_was_touched_nowhere_is_never_accused(
         rng.shuffle(names)
         path = written(tmp_path / "b", {name: members[name] for name in names})
         assert first_half(path, key.verifier, earlier=members["note"]) == ""
+
+
+def test_an_epoch_that_the_tree_leaves_out_must_not_stand_in_the_bundle(
+    honest: tuple[Members, SignerKey], tmp_path: Path
+):
+    """Epochs are not hashed, so whatever stood there would be believed by who reads it."""
+    members, key = honest
+    need = rb'"need":\{"inputs":\[(\d+),0,'
+    altered = re.sub(need, rb'"need":{"inputs":[\1,7,', members["log/scores"], count=1)
+    assert altered != members["log/scores"]
+    assert first_half(written(tmp_path / "b", members | {"log/scores": altered}), key.verifier) == "scores"
