@@ -14,11 +14,11 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tests import virtual_time
 from tests.cpu import loops
 
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.ports import FeedRecord, Subscription
+from coordinator.streams.simulation import loop
 from coordinator.streams.sources.generated import GeneratedSource, generated_candles
 
 T0 = 1_677_628_800_000
@@ -140,4 +140,4 @@ def test_the_source_goes_on_live_where_history_ended() -> None:
         assert [record.subject for record in first] == ["BTCUSDT", "ETHUSDT"]
         assert [*past, first[0]] == stretch(T0 + MINUTE, T0 + 10 * MINUTE)
 
-    virtual_time.run(live_after_history())
+    loop.run(live_after_history())
