@@ -100,7 +100,7 @@ def _told(models: ModelsState, noticed: Noticed) -> list[AnyEvent]:
     scratch = ModelsState(dict(models.seen), dict(models.left), dict(models.banned))
     for one in models.seen.values():
         if noticed.at > 0 and one.at == 0 and one.data.model_id not in scratch.left:
-            again = _seen(one.data, noticed.at)
+            again = _seen(one.data, noticed.at, one)
             scratch.evolve(again)
             events.append(again)
     for notice in noticed.notices:
@@ -126,12 +126,12 @@ def _event(notice: ModelNotice, at: int, models: ModelsState) -> AnyEvent | None
         )
         if known is not None and known.data == data and info.model_id not in models.left:
             return None
-        return _seen(data, at)
+        return _seen(data, at, known)
     if notice.change == "left":
         if known is None or info.model_id in models.left or known.data.deployment_id != info.deployment_id:
             return None
         return ModelLeft(
-            id=ids.content_id("model-left", info.model_id, info.deployment_id, str(at)),
+            id=ids.content_id("model-left", info.model_id, info.deployment_id, str(at), known.id),
             at=at,
             data=ModelLeftData(
                 model_id=info.model_id, deployment_id=info.deployment_id, reason=as_reason(notice.reason)
@@ -151,8 +151,10 @@ def _event(notice: ModelNotice, at: int, models: ModelsState) -> AnyEvent | None
     return None
 
 
-def _seen(data: ModelSeenData, at: int) -> ModelSeen:
-    content = (data.model_id, data.deployment_id, data.model_name, data.cruncher_name, str(at))
+def _seen(data: ModelSeenData, at: int, known: ModelSeen | None) -> ModelSeen:
+    """`known` is how it was seen before: while the clock stands still, a model may leave and be seen several times."""
+    content = [data.model_id, data.deployment_id, data.model_name, data.cruncher_name, str(at)]
+    content += [] if known is None else [known.id]
     return ModelSeen(id=ids.content_id("model-seen", *content), at=at, data=data)
 
 

@@ -77,6 +77,7 @@ def judge(outcome: Outcome, challenge: Challenge) -> list[Finding]:
         "the feed has what the world gave": _feed,
         "answers are the models' own": _answers,
         "nobody pays for another's fault": _blame,
+        "nothing stays open": _open,
         "every checkpoint is paid": _paid,
         "faults behind the facts change nothing": _as_without_faults,
     }
@@ -210,7 +211,7 @@ def _feed(outcome: Outcome, _challenge: Challenge) -> Iterator[str]:
             continue
         if key not in recorded:
             yield f"{key} was given and is not recorded"
-        elif max(recorded[key], key=lambda version: version[0])[1] != values[-1]:
+        elif max(recorded[key], key=lambda version: version[0])[1] not in all_given[key][len(values) - 1 :]:
             yield f"{key} was corrected to {values[-1]}, recorded is {recorded[key]}"
 
 
@@ -258,6 +259,38 @@ def _blame(outcome: Outcome, challenge: Challenge) -> Iterator[str]:
             yield f"{event.id}: {entry.model_id} pays for {entry.reason!r}, and did nothing wrong"
 
 
+def _open(outcome: Outcome, _challenge: Challenge) -> Iterator[str]:
+    """What was asked before the calm is answered and scored when it ends, and paid for by a checkpoint."""
+    before = START_MS + int(outcome.seconds * 1000)
+    events = {topic: outcome.log.events(topic) for topic in ("inputs", *DERIVED_OF_INPUTS)}
+    answered = {one.data.input_id for one in events["predictions"] if isinstance(one, ev.RoundAnswered)}
+    scored = {
+        (one.data.input_id, one.data.scope_key) for one in events["scores"] if isinstance(one, ev.RoundScored)
+    }
+    offered = [getattr(one.data, "checkpoint", one.data) for one in events["checkpoints"]]
+    paid_until = max(
+        (one.period_end for one in offered if isinstance(one, ev.CheckpointData)), default=START_MS
+    )
+    for event in events["inputs"]:
+        if not isinstance(event, ev.InputReceived) or event.data.point >= before:
+            continue
+        data = event.data
+        if data.input_id not in answered:
+            yield f"the round of {data.input_id} is not answered"
+        for scope in data.scopes:
+            if scope.resolvable_at < before and (data.input_id, scope.scope_key) not in scored:
+                yield f"{data.input_id} {scope.scope_key} is not scored"
+    settings = outcome.world.settings
+    if (
+        not outcome.world.contract.calendar
+        and before - paid_until > settings.checkpoint_interval_seconds * 1000
+    ):
+        yield f"the last checkpoint ends at {paid_until}, the calm began at {before}"
+
+
+DERIVED_OF_INPUTS = ("predictions", "scores", "checkpoints")
+
+
 def _paid(outcome: Outcome, _challenge: Challenge) -> Iterator[str]:
     status: dict[str, str] = {}
     before = START_MS + outcome.seconds * 1000
@@ -301,7 +334,7 @@ def _as_without_faults(outcome: Outcome, challenge: Challenge) -> Iterator[str]:
     told = challenge.contract.call_method.asks_performance  # depends on how far the snapshots are
     if told or kept == schedule.faults or not all(map(_leaves_facts, schedule.faults)):
         return
-    other = play(msgspec.structs.replace(schedule, faults=kept), challenge)
+    other = play(msgspec.structs.replace(schedule, faults=kept), challenge, seconds=outcome.seconds)
     for topic in COUNTED[:-1]:
         pairs = zip_longest(_events(outcome.log, topic), _events(other.log, topic))
         yield from (f"{topic} has {one}, without faults {two}" for one, two in pairs if one != two)

@@ -115,7 +115,10 @@ class Process:
 class Node:
     """All processes, and the group. A test exchanges one of the tenures for one with a known fault."""
 
-    def __init__(self, world: World, shelf: ContractShelf, crunch_id: str, shared: Shared) -> None:
+    def __init__(
+        self, world: World, shelf: ContractShelf, crunch_id: str, shared: Shared, calm_from: float
+    ) -> None:
+        self.calm_from = calm_from
         self.world, self.shelf, self.crunch_id, self.shared = world, shelf, crunch_id, shared
         shared.on_send = self._on_send
         self.committed: defaultdict[str, int] = defaultdict(int)
@@ -239,6 +242,8 @@ class Node:
     # --- faults ----------------------------------------------------------------------------------------
 
     def _on_send(self, line: Line, topic: str, number: int) -> SendFault | None:
+        if self.world.now >= self.calm_from:
+            return None  # a number that only the calm reaches
         crash = self._crashes.get((topic, number))
         if crash is not None:
             process = next((one for one in self.processes if one.line is line), None)

@@ -47,7 +47,8 @@ class Operator:
     def _confirm(self, checkpoint_id: str) -> None:
         """Pay it, by a transaction of its own for each attempt."""
         self._attempts[checkpoint_id] += 1
-        digest = hashlib.sha512(f"{checkpoint_id} {self._attempts[checkpoint_id]}".encode()).digest()
+        text = f"{self._world.schedule.seed} {checkpoint_id} {self._attempts[checkpoint_id]}"
+        digest = hashlib.sha512(text.encode()).digest()
         tx_hash = base58.b58encode(digest).decode()
         data = ev.ConfirmCheckpointData(checkpoint_id=checkpoint_id, tx_hash=tx_hash)
         self._command(self._new(ev.ConfirmCheckpoint, data, tx_hash))

@@ -98,7 +98,7 @@ class Challenge:
 
 
 SUBJECTS_MAX = 8
-NewNode = Callable[[World, ContractShelf, str, Shared], Node]
+NewNode = Callable[[World, ContractShelf, str, Shared, float], Node]
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -114,25 +114,27 @@ class Outcome(msgspec.Struct, frozen=True):
     """When the calm began."""
 
 
-def play(schedule: Schedule, challenge: Challenge, new_node: NewNode = Node) -> Outcome:
-    """Run it. The same arguments give the same log."""
-    return run(_played(schedule, challenge, new_node), SimulationLoop)
+def play(schedule: Schedule, challenge: Challenge, new_node: NewNode = Node, seconds: float = 0.0) -> Outcome:
+    """Run it; the calm begins after the rounds and the faults, and no earlier than after `seconds`. The same arguments
+    give the same log.
+    """
+    return run(_played(schedule, challenge, new_node, seconds), SimulationLoop)
 
 
-async def _played(schedule: Schedule, challenge: Challenge, new_node: NewNode) -> Outcome:
-    seconds = max(schedule.rounds * challenge.round_seconds, schedule.until_seconds)
+async def _played(schedule: Schedule, challenge: Challenge, new_node: NewNode, at_least: float) -> Outcome:
+    seconds = max(schedule.rounds * challenge.round_seconds, schedule.until_seconds, at_least)
     shared = Shared()
     shared.records_max = int(RECORDS_A_SECOND_MAX * (seconds + CALM_SECONDS))
     for topic, record in birth_records(CRUNCH_ID, Birth(BIRTH_ID, START_MS)).items():
         shared.append(topic, record)
     world = World(schedule, challenge.contract, challenge.settings, seconds + CALM_SECONDS + REST_SECONDS)
-    node = new_node(world, challenge.shelf, CRUNCH_ID, shared)
+    node = new_node(world, challenge.shelf, CRUNCH_ID, shared, seconds)
     operator = asyncio.get_running_loop().create_task(Operator(world, shared).run())
     node.start()
     await asyncio.sleep(seconds + CALM_SECONDS)
     await node.stop("feed")
-    await asyncio.sleep(REST_SECONDS)
     operator.cancel()
+    await asyncio.sleep(REST_SECONDS)
     await node.stop("predict", "score", "checkpoint")
     bugs = [shared.runs_away] if shared.runs_away else node.bugs
     return Outcome(schedule, shared.log, shared.order, world, bugs, seconds)

@@ -34,6 +34,7 @@ WARM_UP = 160
 """Records of the past, before the run begins."""
 ARRIVES_SECONDS = 0.05
 SLOW_SECONDS = 2.5
+ROUNDING_MS = 0.01
 SOURCE = "simulated"
 
 
@@ -75,11 +76,11 @@ class World:
 
     def true_ms(self) -> int:
         """The time, in ms since 1970."""
-        return START_MS + int(self.now * 1000)
+        return START_MS + self.uptime_ms()
 
     def uptime_ms(self) -> int:
         """What nobody can set."""
-        return int(self.now * 1000)
+        return int(self.now * 1000 + ROUNDING_MS)  # a timer may come a rounding early
 
     def wall_ms(self) -> int:
         """What the processes' wall clock shows."""
@@ -98,10 +99,11 @@ class World:
                 opened, price = price, max(100, price + rng.randint(-30, 30))
                 at = START_MS + number * length
                 record = of.record(at - length, at, _candle(opened, price))
-                comes = (at - START_MS) / 1000 + ARRIVES_SECONDS
-                here = {
-                    what: fates[key] for what in _WHATS if (key := (comes - ARRIVES_SECONDS, what)) in fates
-                }
+                known_at = (at - START_MS) / 1000
+                comes = (
+                    known_at + ARRIVES_SECONDS + number * 73 % 311 / 1000
+                )  # never as the node's own second ends
+                here = {what: fates[known_at, what] for what in _WHATS if (known_at, what) in fates}
                 if "never" in here:
                     continue
                 if "late" in here:

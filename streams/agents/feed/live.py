@@ -172,10 +172,10 @@ class LiveFeed:
             await self._write(partial(self._feeds.offer, part, None, rehearsal=False))
         await self._write(lambda: self._draft(records, answers))
         if answers:
-            pause = self._ask_pause_seconds
-            self._ask_pause_seconds = (
-                min(2 * pause, ASK_PAUSE_SECONDS_MAX) if self._open_gaps() else ASK_PAUSE_SECONDS_MIN
-            )
+            # The next gap is a new one once none is left: it need not wait as long as those of an outage that is over.
+            still_open = self._open_gaps()
+            pause = self._ask_pause_seconds if still_open else ASK_PAUSE_SECONDS_MIN
+            self._ask_pause_seconds = min(2 * pause, ASK_PAUSE_SECONDS_MAX) if still_open else pause
             self._ask_again_at = max(self._monotonic() + pause, self._refused_until)
 
     def _draft(self, records: list[FeedRecord], answers: dict[Subscription, Answer]) -> Draft | None:

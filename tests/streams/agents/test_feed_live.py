@@ -24,6 +24,7 @@ from coordinator.streams.log.envelope import decode_event
 from coordinator.streams.log.errors import OperatorError, RefusedError, WorldError
 from coordinator.streams.ports import FeedRecord, SourceHealth, Subscription
 from coordinator.streams.settings import Settings
+from coordinator.streams.simulation import loop
 
 MINUTE = 60_000
 T0 = 1_700_000_040_000
@@ -194,6 +195,37 @@ def states(log: MemoryLog) -> list[tuple[str, str]]:
         for event in events_of(log, ev.FeedStateChanged)
         if event.data.source == "fake"
     ]
+
+
+def test_a_gap_after_an_outage_that_is_over_is_asked_for_as_soon_as_any_first_gap():
+    """Found by `coordinator simulate`: the pause that had grown in the outage went on for the next gap, up to 60 s."""
+    asked: list[float] = []
+
+    class Away(RefusingSource):
+        async def history(self, of: Subscription, start_ms: int, end_ms: int) -> AsyncIterator[FeedRecord]:
+            asked.append(asyncio.get_running_loop().time())
+            async for record in super().history(of, start_ms, end_ms):
+                yield record
+
+    async def outage() -> None:
+        now = asyncio.get_running_loop().time
+        log, source = MemoryLog(), Away()
+        source.known, source.health.state = [candle(number) for number in range(3)], "connected"
+        tenure = tenure_of(log, source, lambda: candle(2).at + int(now() * 1000), "BTCUSDT")
+        await tenure.start()
+        await asyncio.sleep(1)
+        source.error = WorldError("away")
+        await asyncio.sleep(339)  # the pause grows to its longest
+        source.error, source.known = None, [candle(number) for number in range(8)]
+        source.connect()
+        await asyncio.sleep(25)
+        asked_before = len(asked)
+        await asyncio.sleep(15)  # number 8 comes neither by the stream nor, yet, by the history
+        await tenure.close()
+        assert [event.at for event in events_of(log, ev.FeedGapFound)][-1] == candle(8).at
+        assert len(asked) > asked_before, asked
+
+    loop.run(outage())
 
 
 async def test_a_history_that_is_refused_for_long_is_asked_once_for_all_subjects_and_said():
