@@ -10,10 +10,11 @@ from typing import Annotated, Any
 
 import msgspec
 import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
 from coordinator.cli.shared import JsonOption, print_json
-from coordinator.cli.terminal import Console, progress_bar
+from coordinator.cli.terminal import Console
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.simulation.campaign import (
     Failure,
@@ -123,10 +124,13 @@ def _played(
         runs = campaign(range(first, last + 1), rounds, contract, min(jobs, total))
     failures: list[Failure] = []
     played = 0
-    with progress_bar("seeds") as advance:
+    columns = (TextColumn("seeds"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[rate]}"))
+    began = time.monotonic()
+    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("seeds", total=total, rate="")
         for of_seed, findings in runs:
             played += 1
-            advance(played, total)
+            bar.update(task, completed=played, rate=f"{played / (time.monotonic() - began):.1f}/s, left")
             if findings:
                 failures.append(failure_of(of_seed, findings, challenge))
                 if len(failures) == FAILURES_MAX:
