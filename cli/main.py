@@ -86,7 +86,7 @@ COMMANDS = {
     ),
     "witness": (
         "witness:witness",
-        "Watch a node from anywhere: judge each checkpoint's bundle, and cosign its note if everything holds.",
+        "Watch a node: each new checkpoint's bundle is computed again, and its note cosigned if everything holds.",
     ),
     "deploy-files": (
         "deploy_files:deploy_files",

@@ -42,7 +42,7 @@ def witness(
         float, typer.Option(min=0.01, help="The most that computing one bundle again may take.")
     ] = 30.0,
 ) -> None:
-    """Watch a node: each new checkpoint is computed again from its bundle, and its note cosigned if everything holds.
+    """Watch a node: each new checkpoint's bundle is computed again, and its note cosigned if everything holds.
 
     It needs no Kafka and no credentials, only the node's address. A note must go on from the last one signed here, so a
     past that was rewritten is found. At the first difference nothing is signed: it says which step and figure, keeps

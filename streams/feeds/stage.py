@@ -176,10 +176,12 @@ def _events_of(memory: FeedMemory, offered: Offered) -> list[AnyEvent]:
     now = max(memory.clock, -1 if tick_at is None else tick_at, 0)
     events: list[AnyEvent] = []
     for source, name, reason in offered.states:
-        if memory.states.get(source) == (name, reason):
+        *known, before_id = memory.states.get(source, ("", "", ""))
+        if known == [name, reason]:
             continue
         data = FeedStateChangedData(source=source, state=name, reason=as_reason(reason) if reason else "")
-        state_id = ids.content_id("feed-state", source, name, reason, str(now))
+        # While the clock stands a state may come back: what it came after tells the two events apart.
+        state_id = ids.content_id("feed-state", source, name, reason, str(now), before_id)
         events.append(FeedStateChanged(id=state_id, at=now, data=data))
     events += new_records(memory, offered.records)
     events += new_gaps(memory, offered.gaps)

@@ -42,8 +42,8 @@ class FeedMemory(msgspec.Struct):
     terms: TermsInForce = msgspec.field(default_factory=TermsInForce)
     known: dict[str, Known] = {}
     """A subscription's `key_of` -> its known records."""
-    states: dict[str, tuple[str, str]] = {}
-    """source -> (state, reason) as last recorded."""
+    states: dict[str, tuple[str, str, str]] = {}
+    """source -> (state, reason, id of the event) as last recorded."""
 
     def evolve(self, event: AnyEvent) -> None:
         """Fold one event of `feeds`."""
@@ -57,7 +57,7 @@ class FeedMemory(msgspec.Struct):
             case FeedGapClosed(data=data):
                 self._get_or_add(data).whole.close(data.from_ms, data.until_ms)
             case FeedStateChanged(data=data):
-                self.states[data.source] = (data.state, data.reason)
+                self.states[data.source] = (data.state, data.reason, event.id)
             case ClockTicked(data=data):
                 self.clock = max(self.clock, event.at)
                 self.lived |= not data.rehearsal
@@ -101,7 +101,7 @@ class FeedMemory(msgspec.Struct):
 
     def state_of(self, source: str) -> str:
         """The last recorded state of a source; "" before the first."""
-        return self.states.get(source, ("", ""))[0]
+        return self.states.get(source, ("", "", ""))[0]
 
     def due(
         self,

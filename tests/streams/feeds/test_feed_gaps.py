@@ -250,3 +250,15 @@ def test_a_command_about_something_else_is_only_read():
     draft, refused = heard(FeedStage(), decision("commands", 3, [confirm()]))
     assert draft is not None
     assert (list(draft.events), dict(draft.upto), refused) == ([], {"commands": (3, 0)}, [])
+
+
+def test_a_state_that_comes_back_while_the_clock_stands_is_an_event_of_its_own():
+    """Found by `coordinator simulate --seed 1022`: a wrong clock stopped the ticks, and its state went to and fro."""
+    stage, events = FeedStage(), []
+    for name in ("behind", "in time") * 3:
+        draft = stage.offer([], T0, rehearsal=False, states=[("clock", name, "")])
+        assert draft is not None
+        stage.remember(draft)
+        events += [event for event in draft.events if isinstance(event, FeedStateChanged)]
+    assert [event.data.state for event in events] == ["behind", "in time"] * 3
+    assert len({event.id for event in events}) == 6
