@@ -75,7 +75,7 @@ class BoardHistory:
         terms = snapshots.terms.at(newest[1].period_start)
         if period is None and terms is not None:
             rows = [snapshot for _, snapshot in snapshots.newest(end, end)]
-            units = {snapshot.model_id: snapshot.windows_units.get(terms.ranking_key) for snapshot in rows}
+            units = {snapshot.model_id: snapshot.ranking_units.get(terms.ranking_key) for snapshot in rows}
             covered = [
                 one
                 for one in rows

@@ -25,6 +25,8 @@ class LeaderboardRow(WithWindows):
     scored_count: int
     mixed_contracts: list[str]
     """The hashes of the contracts, oldest first, if the board's windows hold rounds of several; otherwise empty."""
+    ranked_as_of: Naive | None
+    """If the board ranks by a key of the snapshot summary: the end of the period whose summaries these are."""
     last_scored_at: Naive | None
     unranked_reason: str | None
     """Why `rank` is null."""

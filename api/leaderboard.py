@@ -33,7 +33,7 @@ def router() -> APIRouter:
     @routes.get(
         "/reports/leaderboard",
         response_model=list[LeaderboardRow],
-        responses={404: {"description": "The contract has no window of that name."}},
+        responses={404: {"description": "No window, board or key of the summary has that name."}},
     )
     async def leaderboard(
         read: Reading,
@@ -43,12 +43,13 @@ def router() -> APIRouter:
         """The board in display order: ranked models, then those without a score or gone, `rank` null.
 
         `by`: the window that ranks, in place of the contract's own. A window of one subject, scope or horizon is its
-        board. `include_ensembles`: with the contract's ensembles where their number belongs, `rank` null.
+        board. A key of the snapshot summary (a metric) ranks as of the end of the last closed period, `ranked_as_of`.
+        `include_ensembles`: with the contract's ensembles where their number belongs, `rank` null.
         """
         try:
             board = read.leaderboard.board(by)
         except KeyError as error:
-            raise HTTPException(404, f"by: the contract has no window {by!r}") from error
+            raise HTTPException(404, f"by: no window, board or key of the summary is {by!r}") from error
         return shaped(list[LeaderboardRow], board_rows(board, ensembles=include_ensembles))
 
     return routes
@@ -80,6 +81,7 @@ def board_rows(board: Board | None, *, ensembles: bool = False) -> list[dict[str
 def _row(board: Board, row: BoardRow) -> dict[str, Any]:
     scores = to_floats(row.windows_units, board.decimals)
     return {
+        **scores,  # first: a number with the name of a field of the row does not take its place
         "created_at": naive(board.until),
         "model_id": row.model.model_id,
         "score_metrics": scores,
@@ -88,7 +90,6 @@ def _row(board: Board, row: BoardRow) -> dict[str, Any]:
             "value": scores[board.ranking_key],
             "direction": board.direction,
         },
-        **scores,
         "ranking_score": scores[board.ranking_key],
         "rank": row.rank,
         "model_name": row.model.model_name,
@@ -99,6 +100,7 @@ def _row(board: Board, row: BoardRow) -> dict[str, Any]:
         "ensemble": row.model.ensemble,
         "scored_count": row.scored_count,
         "mixed_contracts": board.mixed_contracts,
+        "ranked_as_of": None if board.ranked_as_of is None else naive(board.ranked_as_of),
         "last_scored_at": None if row.last_scored_at is None else naive(row.last_scored_at),
         "unranked_reason": row.unranked_reason or None,
     }

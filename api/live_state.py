@@ -24,7 +24,7 @@ from coordinator.streams.scores.units import to_float
 
 TURNS_MAX = 4_096
 CHECKPOINTS_MAX = 50
-BOARD_TOPICS = ("inputs", "models", "scores")
+BOARD_TOPICS = ("inputs", "models", "scores", "snapshots")
 _encode = msgspec.json.Encoder().encode
 Rows = dict[str, tuple[int, dict[str, Any]]]
 """key -> (turn in which the row last changed, row)"""
@@ -96,6 +96,7 @@ class LiveState:
             "ranking_key": board.ranking_key,
             "direction": board.direction,
             "mixed_contracts": board.mixed_contracts,
+            "ranked_as_of": zulu_or_none(board.ranked_as_of),
             "windows": list(board.rows[0].windows_units) if board.rows else [],
         }
         if head != self._head[1]:

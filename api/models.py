@@ -71,7 +71,10 @@ def router() -> APIRouter:
                     "performed_at": naive(snapshot.period_end),
                     **scores,
                     "score_metrics": scores,
-                    **_ranking(scores, read.snapshots.terms.at(snapshot.period_start)),
+                    **_ranking(
+                        to_floats(snapshot.ranking_units, decimals),
+                        read.snapshots.terms.at(snapshot.period_start),
+                    ),
                 }
             )
         return with_next(request, shaped(list[ModelPoint], rows[::-1]), last)

@@ -44,6 +44,8 @@ def router() -> APIRouter:
         tips |= {
             board.name: f"Mean over {len(board.parts)} scopes, each as {board.window}" for board in boards
         }
+        if terms and terms.ranking_key not in terms.live_keys:
+            tips[terms.ranking_key] = "As of the end of the last snapshot period"
         body = {
             "schema_version": SCHEMA_VERSION,
             "leaderboard_columns": columns(tips),

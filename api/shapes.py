@@ -43,7 +43,7 @@ class WithWindows(Shape):
 
 
 class ScoreRanking(Shape):
-    """The window that the board ranks by, and this row's value of it."""
+    """The window or key of the summary that the board ranks by, and this row's value of it."""
 
     key: str
     value: float | None

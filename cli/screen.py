@@ -117,6 +117,16 @@ def event_time(news: News) -> str:
     return str(news.board[0].get("created_at", "-")).split(".")[0].replace("T", " ") if news.board else "-"
 
 
+def board_title(news: News) -> str:
+    """When the board is of, and if a key of the snapshot summary ranks it, of which period that is."""
+    title = f"leaderboard at {event_time(news)}"
+    as_of = news.board[0].get("ranked_as_of") if news.board else None
+    if as_of is None:
+        return title
+    key = news.board[0]["score_ranking"]["key"]
+    return f"{title}, ranked by {key} of the period that ended {as_of.split('.')[0].replace('T', ' ')}"
+
+
 def counts(news: News) -> str:
     """Rounds and predictions by status, in one line."""
     inputs, predictions = news.summary.get("inputs", {}), news.summary.get("predictions", {})
@@ -154,7 +164,7 @@ def status_line(news: News, children: Mapping[str, ChildState]) -> str:
 def picture(news: News, children: Mapping[str, ChildState], address: str) -> Group:
     """The whole screen."""
     windows = list(news.board[0].get("score_metrics", {})) if news.board else []
-    table = Table("rank", "model", "cruncher", *windows, "scored", title=f"leaderboard at {event_time(news)}")
+    table = Table("rank", "model", "cruncher", *windows, "scored", title=board_title(news))
     for row in news.board[:MODELS_SHOWN]:
         table.add_row(
             str(row.get("rank") or "-"),

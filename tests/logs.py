@@ -380,7 +380,7 @@ class LogBuilder:
         windows: Mapping[str, int] | None = None,
         counts: Mapping[str, int] | None = None,
         **changes: Any,
-    ) -> None:
+    ) -> ev.SnapshotTakenData:
         """One model's period; `changes` are fields of its event."""
         units = round(mean * UNIT)
         data = ev.SnapshotTakenData(
@@ -401,6 +401,7 @@ class LogBuilder:
             ev.SnapshotTaken(id=data.snapshot_id, at=period_end, data=data),
             ev.PeriodClosed(id=f"period/{model_id}/{period_end}", at=period_end, data=closed),
         )
+        return data
 
     def checkpoint_data(
         self,

@@ -82,7 +82,9 @@ export function boardView(root, route) {
         : state("Loading", "The node is asked for the board."));
       return;
     }
-    until.textContent = board.until ? `Scores up to ${minute(board.until)} UTC` : "";
+    // A key of the snapshot summary moves only when a period ends.
+    const ranked = board.rankedAsOf ? `; ranked by ${windowName(board.key)} of the period that ended ${minute(board.rankedAsOf)} UTC` : "";
+    until.textContent = board.until ? `Scores up to ${minute(board.until)} UTC${ranked}` : "";
     if (!board.rows.length) {
       columns = found.textContent = "";
       put(place, when.asOf === null

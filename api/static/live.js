@@ -69,6 +69,7 @@ function takeBoard(body) {
   for (const id of body.gone) known.delete(id);
   store.board = {
     until: ms(body.until), key: body.ranking_key, direction: body.direction, windows: body.windows, moved, mixed: body.mixed_contracts,
+    rankedAsOf: ms(body.ranked_as_of),
     rows: [...known.values()].sort((a, b) => a.place - b.place),
   };
   store.windows = body.windows;
@@ -82,6 +83,7 @@ function pastBoard(rows) {
   return {
     until: first ? ms(first.created_at) : null, key: first ? first.score_ranking.key : "", windows, moved: new Set(),
     direction: first ? first.score_ranking.direction : "desc", mixed: first ? first.mixed_contracts : [],
+    rankedAsOf: first ? ms(first.ranked_as_of) : null,
     rows: rows.map((row, place) => ({
       ...row, place, state: row.status ? "RUNNING" : "LEFT", scores: windows.map((name) => row.score_metrics[name]),
     })),

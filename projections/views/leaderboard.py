@@ -1,14 +1,13 @@
 """The read model of the live leaderboard: sums per bucket, ranked over trailing windows.
 
 Folds `scores` (sums and charges), `models` (who takes part), `inputs` (where the windows end), and `snapshots` (the
-windows that do not follow from sums). A bucket is one snapshot interval b by resolvable time, for each subject and
-scope. It has an integer sum and a count for each model and numeric field. Windows end at T, the last InputsUntil, and
-cover [floor(T/b)*b - W, T). At the end of a period they equal those of the snapshots; between two ends an open bucket
-counts with the scores that it has so far. If newcomers are given a past, windows are as of the last snapshots.
+summaries, and windows that do not follow from sums). A bucket is one snapshot interval b by resolvable time, for each
+subject and scope. It has an integer sum and a count for each model and numeric field. Windows end at T, the last
+InputsUntil, and cover [floor(T/b)*b - W, T). At the end of a period they equal those of the snapshots; between two ends
+an open bucket counts with the scores that it has so far. If newcomers have a past, windows are of the last snapshots.
 
 Buckets that the longest window does not reach from the newest bucket are dropped. That depends on content alone, so a
-replay drops the same buckets at the same event. At each ScoredUntil the windows of each scope are kept as a row of
-history.
+replay drops the same buckets. At each ScoredUntil the windows of each scope are kept as a row of history.
 """
 
 from __future__ import annotations
@@ -33,6 +32,7 @@ from coordinator.projections.views.windows import (
     Bucket,
     Scope,
     TrailingSums,
+    last_scored,
     numbers_by_model,
     part_of,
 )
@@ -59,7 +59,7 @@ _head_decoder = msgspec.msgpack.Decoder(tuple[int, int])
 
 
 class BoardRow(msgspec.Struct, frozen=True):
-    """A row of the board. `windows_units` has null for a window without a number.
+    """A row of the board. `windows_units` has null for a window without a number, and the summary's key if that ranks.
 
     `rank` is null without a number by which the board ranks, and for an ensemble, which takes no place.
     """
@@ -85,6 +85,8 @@ class Board(msgspec.Struct, frozen=True):
     rows: list[BoardRow]
     contracts: list[str]
     """The contracts whose rounds are in the windows, the oldest first. With several, the windows mix their rules."""
+    ranked_as_of: int | None = None
+    """If it ranks by a key of the summary: the end (ms) of the snapshot period whose summaries these are."""
 
     @property
     def mixed_contracts(self) -> list[str]:
@@ -107,7 +109,7 @@ class Leaderboard(Projection):
 
     name = "leaderboard"
     topics = ("scores", "models", "inputs", "snapshots")
-    schema = 6
+    schema = 7
     owners: ClassVar[Mapping[bytes, str]] = {
         **dict.fromkeys((b"B", b"H", b"L", b"N", b"T", b"W"), "scores"),
         **dict.fromkeys((b"E", b"V"), "snapshots"),
@@ -152,7 +154,7 @@ class Leaderboard(Projection):
                 for model_id, sums in _bucket_decoder.decode(row).items()
             }
             self._buckets.setdefault(int.from_bytes(name[1:9], "big"), {})[subject, scope_key] = bucket
-            for model_id, last in _lasts(bucket):
+            for model_id, last in last_scored(bucket):
                 self._last_scored[model_id] = max(last, self._last_scored.get(model_id, -1))
 
     def apply(self, decision: Decision, batch: Batch) -> None:
@@ -248,7 +250,7 @@ class Leaderboard(Projection):
         for start in sorted(start for start in self._buckets if start < floor):
             self._touch(start)
             for scope, bucket in self._buckets.pop(start).items():
-                for model_id, last in _lasts(bucket):
+                for model_id, last in last_scored(bucket):
                     self._keep_last(model_id, last, batch)
                 self._dirty.discard((start, scope))
                 batch.delete(_bucket_key(start, scope))
@@ -271,8 +273,7 @@ class Leaderboard(Projection):
             for scope, totals in scopes.items():
                 rows = by_scope.setdefault(scope, {})
                 for model_id, cell in totals.items():
-                    units = part_of(windows[name], cell)
-                    rows.setdefault(model_id, dict.fromkeys(windows))[name] = units
+                    rows.setdefault(model_id, dict.fromkeys(windows))[name] = part_of(windows[name], cell)
         for scope, rows in by_scope.items():
             batch.put(_history_key(until, *scope), encode_row(rows))
         if by_scope and until > self._newest_history:
@@ -303,17 +304,16 @@ class Leaderboard(Projection):
     def board(self, by: str | None = None) -> Board | None:
         """The board as folded so far; None before the first terms. It is computed once for each version and ranking.
 
-        `by`: the window, or the board over a window, by which it is ranked; None: that of the contract. Raises
-        KeyError if there is no such window or board.
+        `by`: the window, the board over a window, or the key of the last period's summary by which it is ranked; None:
+        that of the contract. Raises KeyError if there is no such name.
         """
         terms = self.terms_now
         if terms is None:
             return None
         self._load()
         ranking_key = terms.ranking_key if by is None else by
-        boards = [board.name for board in terms.boards if board.window]
-        if ranking_key not in [*boards, *(window.name for window in terms.windows)]:
-            raise KeyError(ranking_key)
+        if by is not None and by not in {terms.ranking_key, *terms.live_keys, *self._ended.summary_keys()}:
+            raise KeyError(by)
         if self._boards_version != self.version:
             self._boards, self._boards_version = {}, self.version
         if ranking_key not in self._boards:
@@ -323,9 +323,11 @@ class Leaderboard(Projection):
     def _make_board(self, terms: Terms, ranking_key: str) -> Board:
         since = self.terms.comparable_since(self.until - 1)
         sums = self._board_sums.at(self._buckets, self.until, terms, since)
-        windows = numbers_by_model(terms, sums, self._ended.by_model())
-        longest = terms.hours_max * HOUR_MS
-        contracts = self.terms.contracts(max(self.until - longest, since), self.until)
+        windows = numbers_by_model(terms, sums, self._ended.by_model(since))
+        ranked_as_of = None
+        if ranking_key not in terms.live_keys:
+            ranked_as_of, windows[ranking_key] = self._ended.summary(ranking_key, since)
+        contracts = self.terms.contracts(max(self.until - terms.hours_max * HOUR_MS, since), self.until)
         model_ids = set(self.models.by_id).union(*windows.values())
         models = {model_id: self.models.get(model_id) for model_id in model_ids}
         statuses = {model_id: model.status for model_id, model in models.items()}
@@ -349,7 +351,8 @@ class Leaderboard(Projection):
             )
             for place, model_id in board_places(models, reasons, keys, terms.ranking_direction)
         ]
-        return Board(self.until, ranking_key, terms.ranking_direction, terms.score_decimals, rows, contracts)
+        direction, decimals = terms.ranking_direction, terms.score_decimals
+        return Board(self.until, ranking_key, direction, decimals, rows, contracts, ranked_as_of)
 
     def history(
         self,
@@ -385,11 +388,6 @@ class Leaderboard(Projection):
                     continue
                 if ensembles or model_ids is not None or not is_ensemble(model_id):
                     yield HistoryRow(end, subject, scope_key, model_id, windows)
-
-
-def _lasts(bucket: Bucket) -> Iterator[tuple[str, int]]:
-    """(model_id, when it was last scored in this bucket, in ms)."""
-    return ((model_id, sums[LAST][0]) for model_id, sums in bucket.items() if LAST in sums)
 
 
 def _bucket_key(start: int, scope: Scope) -> bytes:

@@ -7,11 +7,13 @@ from coordinator.streams.contract.coverage import why_uncovered
 from coordinator.streams.events import Answered, Terms
 from coordinator.streams.snapshots.windows import Number
 
+NO_SUMMARY = "no score in the last closed period"
+
 
 def why_unranked(
     status: str, terms: Terms, ranking_key: str, number: Number, answered: Answered | None
 ) -> str:
-    """Why a model has no rank by a window or board; "" if it has one.
+    """Why a model has no rank by a window, board or key of the summary; "" if it has one.
 
     `number`: its number there. `answered`: how many rounds of the coverage's span it answered.
     """
@@ -23,6 +25,8 @@ def why_unranked(
         return uncovered
     if number.units is not None:
         return ""
+    if ranking_key not in terms.live_keys:
+        return f"no {ranking_key} in the last closed period" if number.scored else NO_SUMMARY
     if not number.scored:
         return f"no score in {ranking_key}"
     least = next((window.least for window in terms.windows if window.name == ranking_key), 0)

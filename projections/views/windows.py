@@ -6,7 +6,7 @@ sums all windows anew; `TrailingSums` keeps the sums from one call to the next.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 from coordinator.streams.events import BoardTerms, ScopeSum, Terms, Window
 from coordinator.streams.scores.boards import board_count, board_units, scope_name
@@ -65,6 +65,11 @@ def window_sums(
         }
         sums_of_window[window.name] = {scope: of_scope for scope, of_scope in cells.items() if of_scope}
     return sums_of_window
+
+
+def last_scored(bucket: Bucket) -> Iterator[tuple[str, int]]:
+    """(model_id, when it was last scored in this bucket, in ms)."""
+    return ((model_id, sums[LAST][0]) for model_id, sums in bucket.items() if LAST in sums)
 
 
 def mean_of(cell: Cell | None) -> int | None:

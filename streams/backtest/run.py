@@ -169,7 +169,7 @@ def _result(plan: Plan, models: ProcessModels, gathered: Gathered, ending: Endin
     aggregation = plan.contract.aggregation
     key, direction = aggregation.ranking_key, aggregation.ranking_direction.value
     windows = {
-        snapshot.model_id: snapshot.windows_units.get(key)
+        snapshot.model_id: snapshot.ranking_units.get(key)
         for snapshot in (ending.snapshots if ending else ())
     }
     names = sorted({entry.model_id for entry in plan.entries} | gathered.models.keys())

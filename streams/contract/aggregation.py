@@ -77,8 +77,9 @@ class RankingDirection(StrEnum):
 class Aggregation(_Strict):
     """How scores become a board and a payment.
 
-    `ranking_key` is a window (the live board); `checkpoint_key` is `period` (the mean over the whole
-    checkpoint period), a window as of the period's end, a board, or a key of the snapshot summary.
+    `ranking_key` is what the live board ranks by: a window, a board over a window, or a key of the snapshot summary.
+    `checkpoint_key` is `period` (the mean over the whole checkpoint period), a window as of the period's end, a board,
+    or a key of the snapshot summary. `coordinator contract check` refuses a name that is nowhere or means two things.
     """
 
     windows: list[AggregationWindow] = [
@@ -92,7 +93,9 @@ class Aggregation(_Strict):
     value_field: str = "value"
     """The field of score_type that windows and boards are made of."""
     ranking_key: str = "score_recent"
-    """The window that the live board ranks by."""
+    """What the live board ranks by: a window, a board over a window, or a key of the summary (of `aggregate_snapshot`,
+    or a metric). A window moves with each score. A key of the summary is as of the end of the last closed snapshot
+    period; the board says when that was, and a model without the number there has no rank."""
     checkpoint_key: str = "period"
     """What a checkpoint ranks by: `period`, a window, a board, or a key of the summary."""
     ranking_direction: RankingDirection = RankingDirection.DESC
@@ -101,7 +104,7 @@ class Aggregation(_Strict):
     """Metrics over the whole snapshot period (ic, max_drawdown, ..), each a key of the summary."""
 
     @model_validator(mode="after")
-    def _ranking_key_is_a_window(self) -> Aggregation:
+    def _names_mean_one_thing(self) -> Aggregation:
         names = [window.name for window in self.windows]
         if len(set(names)) != len(names):
             message = f"aggregation.windows: two windows share a name: {names}"
@@ -122,11 +125,8 @@ class Aggregation(_Strict):
         if len(set(boards)) != len(boards) or taken & set(boards):
             message = f"aggregation.boards: a name means two things: {boards} beside {sorted(taken)}"
             raise ValueError(message)
-        if self.ranking_key not in names:
-            message = f"aggregation.ranking_key: {self.ranking_key!r} is none of the windows {names}"
-            raise ValueError(message)
-        both = sorted({*names, "period"}.intersection(self.metrics.keys if self.metrics else ()))
+        both = sorted({*names, *boards, "period"}.intersection(self.metrics.keys if self.metrics else ()))
         if both:
-            message = f"aggregation.metrics: {both} name a window or the period too; one name means one thing"
+            message = f"aggregation.metrics: {both} name a window, a board or the period too; one name means one thing"
             raise ValueError(message)
         return self

@@ -332,10 +332,7 @@ def _side_by_side(
 
 
 def _board(side: Outcome, terms: Terms) -> dict[str, Standing]:
-    units = {
-        model_id: {**one.windows_units, **one.boards_units}.get(terms.ranking_key)
-        for model_id, one in side.snapshots.items()
-    }
+    units = {model_id: one.ranking_units.get(terms.ranking_key) for model_id, one in side.snapshots.items()}
     ranked, unranked = rank(units.items(), terms.ranking_direction)
     standings = {model_id: Standing(place, value) for place, model_id, value in ranked}
     return standings | {model_id: Standing() for model_id in unranked}

@@ -139,8 +139,10 @@ def score_of(event: RoundScored, entry: ScoreEntry) -> Score:
 
 
 def _board(ending: Ending | None, contract: CrunchContract) -> list[Place]:
-    """Every model that has a number in the ranking's window, as of the end."""
+    """Every model that has a number by which the contract ranks, as of the end; a key of the summary is that of the
+    snapshot period that was running.
+    """
     key, direction = contract.aggregation.ranking_key, contract.aggregation.ranking_direction.value
     taken = ending.snapshots if ending else ()
-    ranked, _ = rank(((one.model_id, one.windows_units.get(key)) for one in taken), direction)
+    ranked, _ = rank(((one.model_id, one.ranking_units.get(key)) for one in taken), direction)
     return [Place(place, model_id, units) for place, model_id, units in ranked]

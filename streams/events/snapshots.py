@@ -99,6 +99,13 @@ class SnapshotTakenData(Data, frozen=True):
     """How many scores are in each window that is no plain mean."""
 
     @property
+    def ranking_units(self) -> dict[str, int | None]:
+        """Each number that a board may rank by -> its units: windows and boards over a window as of the period's end,
+        and the summary of the period.
+        """
+        return {**self.summary_units, **self.boards_units, **self.windows_units}
+
+    @property
     def player(self) -> str:
         """Whose history this belongs to: the cruncher; the model itself where no cruncher is known."""
         return self.cruncher_id or self.model_id

@@ -172,6 +172,13 @@ class Terms(Data, frozen=True):
         return next((scope.members for scope in self.scopes if scope.subject == subject), [subject])
 
     @property
+    def live_keys(self) -> list[str]:
+        """What moves between two snapshots, and a live board can rank by: windows, and boards over a window. A
+        `ranking_key` that is none of them is a key of the snapshot summary.
+        """
+        return [*(window.name for window in self.windows), *(one.name for one in self.boards if one.window)]
+
+    @property
     def summed_windows(self) -> list[Window]:
         """The windows that follow from sums of periods."""
         return [window for window in self.windows if window.of_sums]

@@ -48,6 +48,22 @@ def test_the_line_tells_time_counts_checkpoint_leader_and_who_is_ill():
     )
 
 
+def test_a_board_by_a_key_of_the_summary_says_of_which_period_it_is():
+    assert "ranked by" not in drawn(picture(NEWS, CHILDREN, "http://127.0.0.1:8000"))
+    ranked = BOARD[0] | {
+        "score_metrics": {"score_recent": 0.25, "ic": 0.5},
+        "score_ranking": {"key": "ic", "value": 0.5, "direction": "desc"},
+        "ic": 0.5,
+        "ranked_as_of": "2023-03-01T07:00:00.000",
+    }
+    screen = " ".join(drawn(picture(News(board=[ranked]), CHILDREN, "http://127.0.0.1:8000")).split())
+    assert (
+        "leaderboard at 2023-03-01 07:12:00, ranked by ic of the period that ended 2023-03-01 07:00:00"
+        in screen
+    )
+    assert "+0.500000" in screen
+
+
 def test_what_has_no_score_yet_is_no_failure():
     waiting = {"pending": 8, "scored": 5678, "no_score": 1034, "failed": 0, "absent": 0}
     line = status_line(News(summary={"inputs": {"received": 1680}, "predictions": waiting}), {})

@@ -78,7 +78,7 @@ FAULTS = {
     "a board by no window": (
         'ranking_key="score_recent"',
         'ranking_key="score_today"',
-        "is none of the windows",
+        "'score_today' is in no snapshot; there are",
     ),
     "an end in the middle": (SCORING, SCORING + "    scope=exit(0),\n", "SystemExit: 0 (runtime_definitions"),
 }

@@ -199,17 +199,17 @@ class Rehearsal:
             lambda: [to_units(value, contract.score_decimals) for value in found.values()],
         )
         self.summary_keys = [*found, *self._metrics(found)]
-        key = contract.aggregation.checkpoint_key
-        names = _named(contract)
-        if double := [one.name for one in contract.aggregation.boards if one.name in found]:
+        named = {PERIOD_KEY, *windows_and_boards(contract)}
+        if double := sorted(named & {*self.numbers, *self.summary_keys}):
             message = (
-                f"contract field aggregation.boards: a name means two things: {double} are summary keys too"
+                f"contract field aggregation: a name means two things: {double} name a window, a board or the period, "
+                "and a score field or a summary key too"
             )
             raise ContractError(message)
-        known = [PERIOD_KEY, *names, *self.summary_keys]
-        if key not in known:
-            message = f"contract field aggregation.checkpoint_key: {key!r} is none of {known}"
-            raise ContractError(message)
+        for field, (key, known) in ranking_names(contract, self.summary_keys).items():
+            if key not in known:
+                message = f"contract field aggregation.{field}: {key!r} is none of {known}"
+                raise ContractError(message)
         return f"gives {', '.join(self.summary_keys) or 'no number'}"
 
     def _metrics(self, summary: Mapping[str, Any]) -> list[str]:
@@ -236,8 +236,7 @@ class Rehearsal:
 
     def _emission(self) -> str:
         contract = self.contract
-        names = _named(contract)
-        known = sorted({*self.numbers, *names, *(self.summary_keys or [])})
+        known = sorted({*self.numbers, *windows_and_boards(contract), *(self.summary_keys or [])})
         for pool in contract.payout.pools if contract.payout else []:
             if pool.key and self.numbers and pool.key not in known:
                 message = f"contract field payout: pool {pool.name!r} ranks by {pool.key!r}, which is none of {known}"
@@ -247,10 +246,25 @@ class Rehearsal:
         return f"12 ranked models share exactly {FRAC64_ONE - left:,}{retained}"
 
 
-def _named(contract: CrunchContract) -> list[str]:
-    """The windows and the boards."""
+def windows_and_boards(contract: CrunchContract) -> list[str]:
+    """The names of the windows and the boards."""
     aggregation = contract.aggregation
     return [*(one.name for one in aggregation.windows), *(one.name for one in aggregation.boards)]
+
+
+def ranking_names(contract: CrunchContract, summary_keys: Sequence[str]) -> dict[str, tuple[str, list[str]]]:
+    """Field of the aggregation that names what is ranked by -> (its name, all names that it may be).
+
+    The live board has no period of its own, and no number of a board that is over the checkpoint period.
+    """
+    aggregation = contract.aggregation
+    named = windows_and_boards(contract)
+    of_the_period = {board.name for board in aggregation.boards if board.window == PERIOD_KEY}
+    live = [name for name in named if name not in of_the_period]
+    return {
+        "ranking_key": (aggregation.ranking_key, [*live, *summary_keys]),
+        "checkpoint_key": (aggregation.checkpoint_key, [PERIOD_KEY, *named, *summary_keys]),
+    }
 
 
 def check_contract(contract: CrunchContract, *, kind: str = "candle") -> None:

@@ -21,7 +21,7 @@ from coordinator.streams.addresses import SAMPLE_PUBKEY
 from coordinator.streams.checkpoints.period_ranking import PERIOD_KEY
 from coordinator.streams.contract import AbsenceConstant, CrunchContract, NoScore, RankingDirection
 from coordinator.streams.contract.blame import AUTHORS_ERRORS, described
-from coordinator.streams.contract.checking.check import Rehearsal, sample_window, truth_of
+from coordinator.streams.contract.checking.check import Rehearsal, ranking_names, sample_window, truth_of
 from coordinator.streams.contract.checking.sample_rounds import sample_round, scoring_field, values_of
 from coordinator.streams.contract.terms import make_terms
 from coordinator.streams.contract.trial_answers import answers_to_try, huge_answers, read_back, shown
@@ -254,18 +254,17 @@ def _score(contract: CrunchContract, answer: Any, truth: Any, market: str, hint:
 
 def _ranking(contract: CrunchContract, rehearsal: Rehearsal) -> tuple[State, str]:
     aggregation = contract.aggregation
-    windows = [window.name for window in aggregation.windows]
-    boards = [board.name for board in aggregation.boards]
-    known = [PERIOD_KEY, *windows, *boards, *(rehearsal.summary_keys or ())]
-    if aggregation.checkpoint_key not in known:
+    for field, (key, known) in ranking_names(contract, rehearsal.summary_keys or ()).items():
+        if key in known:
+            continue
         if rehearsal.summary_keys is None:
-            return (
-                State.UNKNOWN,
-                f"aggregate_snapshot did not tell whether there is {aggregation.checkpoint_key!r}",
+            return State.UNKNOWN, f"aggregate_snapshot did not tell whether there is {key!r}"
+        if field == "ranking_key" and key in (PERIOD_KEY, *(board.name for board in aggregation.boards)):
+            raise ContractError(
+                f"aggregation.ranking_key {key!r} is over the checkpoint period, of which the live board has no "
+                f"number; it can rank by {known}"
             )
-        raise ContractError(
-            f"aggregation.checkpoint_key {aggregation.checkpoint_key!r} is in no snapshot; there are {known}"
-        )
+        raise ContractError(f"aggregation.{field} {key!r} is in no snapshot; there are {known}")
     absence = contract.absence_policy
     if (
         (absence == "zero" or (isinstance(absence, AbsenceConstant) and absence.value <= 0))

@@ -215,6 +215,31 @@ BROKEN: dict[str, tuple[dict[str, Any], str]] = {
         },
         "aggregation.checkpoint_key: 'mood' is none of",
     ),
+    "a ranking key that is nowhere": (
+        {"aggregation": Aggregation(ranking_key="sharpe")},
+        "aggregation.ranking_key: 'sharpe' is none of",
+    ),
+    "a live board by the checkpoint period": (
+        {"aggregation": Aggregation(ranking_key="period")},
+        "aggregation.ranking_key: 'period' is none of",
+    ),
+    "a window and a key of the summary of one name": (
+        {"aggregate_snapshot": lambda scores: {"score_recent": 1.0}},
+        "aggregation: a name means two things: ['score_recent']",
+    ),
+    "the period and a key of the summary of one name": (
+        {"aggregate_snapshot": lambda scores: {"period": 1.0}},
+        "aggregation: a name means two things: ['period']",
+    ),
+    "a window and a score field of one name": (
+        {
+            "aggregation": Aggregation(
+                windows=[AggregationWindow(name="value", hours=1)], ranking_key="value"
+            ),
+            "aggregate_snapshot": lambda scores: {"median": 1.0},
+        },
+        "aggregation: a name means two things: ['value']",
+    ),
     "build_emission raises": ({"build_emission": raises}, "build_emission: RuntimeError: broken"),
     "build_emission gives nothing": ({"build_emission": lambda *a: None}, "build_emission: ValidationError"),
     "build_emission pays too little": (
@@ -260,7 +285,6 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "a type that is none": ({"output_type": dict}, "output_type"),
     "a function that is none": ({"score_prediction": 5}, "score_prediction"),
     "a direction in other words": ({"aggregation": {"ranking_direction": "descending"}}, "ranking_direction"),
-    "a ranking key that is no window": ({"aggregation": {"ranking_key": "period"}}, "ranking_key"),
     "two windows of one name": (
         {
             "aggregation": {

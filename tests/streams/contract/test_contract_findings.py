@@ -14,6 +14,7 @@ from coordinator.streams.contract import (
     AggregationWindow,
     Board,
     CrunchContract,
+    Metrics,
     PredictionScope,
     RankingDirection,
     ScheduledPrediction,
@@ -274,7 +275,25 @@ def test_a_question_that_cannot_be_asked_or_resolved(contract, settings, check, 
     assert words in said[check]
 
 
-def test_a_ranking_key_that_no_snapshot_will_have():
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("sharpe", "aggregation.ranking_key 'sharpe' is in no snapshot; there are ['score_recent'"),
+        ("period", "aggregation.ranking_key 'period' is over the checkpoint period"),
+        ("all of it", "aggregation.ranking_key 'all of it' is over the checkpoint period"),
+    ],
+)
+def test_a_live_board_ranks_by_a_window_a_board_over_one_or_a_key_of_the_summary(key, words):
+    boards = [Board(name="all of it"), Board(name="of a day", window="score_recent")]
+    assert words in faults(CrunchContract(aggregation=Aggregation(boards=boards, ranking_key=key)))["ranking"]
+    metrics = Metrics(signal_field="value", outcome_field="value", names=["max_drawdown"])
+    for known in ("score_steady", "of a day", "value", "max_drawdown"):
+        contract = CrunchContract(aggregation=Aggregation(boards=boards, metrics=metrics, ranking_key=known))
+        assert faults(contract) == {}
+        assert f"the board by {known}," in found(contract)["ranking"].says
+
+
+def test_a_checkpoint_key_that_no_snapshot_will_have():
     said = faults(CrunchContract(aggregation=Aggregation(checkpoint_key="sharpe")))
     assert "'sharpe' is in no snapshot; there are ['period', 'score_recent'" in said["ranking"]
 

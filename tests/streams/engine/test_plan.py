@@ -9,6 +9,7 @@ import pytest
 from pydantic import BaseModel
 from tests.streams.build import HOUR, MINUTE, T0
 
+from coordinator.streams.checkpoints.ranking import rank
 from coordinator.streams.contract import (
     AbsenceConstant,
     Aggregation,
@@ -28,6 +29,7 @@ from coordinator.streams.events import (
     CheckpointWithheld,
     CrunchConfigured,
     InputResolved,
+    SnapshotTaken,
 )
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.settings import Settings
@@ -243,6 +245,22 @@ def test_another_window_changes_only_the_board(log):
     windows = [*CONTRACT.aggregation.windows, AggregationWindow(name="two_hours", hours=2)]
     plan = planned(log, CrunchContract(aggregation=Aggregation(windows=windows)))
     assert (plan.change, plan.first_affected, plan.board_at) == ("board", None, plan.until_ms)
+
+
+@pytest.mark.parametrize("direction", list(RankingDirection))
+def test_a_board_by_a_key_of_the_summary_has_the_places_of_the_newest_snapshots(log, direction):
+    aggregation = Aggregation(ranking_key="value", ranking_direction=direction)
+    plan = planned(log, CrunchContract(aggregation=aggregation))
+    newest = {
+        event.data.model_id: event.data.summary_units.get("value")
+        for event in log.events("snapshots")
+        if isinstance(event, SnapshotTaken) and event.data.period_end == plan.board_at
+    }
+    ranked, _ = rank(newest.items(), direction.value)
+    assert len(ranked) == len({units for *_, units in ranked}) == 3
+    assert {one.model_id: (one.new.rank, one.new.units) for one in plan.board} == {
+        model_id: (place, units) for place, model_id, units in ranked
+    }
 
 
 def test_a_gate_that_few_pass_changes_what_is_paid_and_says_why(log):

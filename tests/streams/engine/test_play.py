@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import random
+
 import pytest
 from tests.streams.build import DEFAULT, UNIT
 
-from coordinator.streams.contract import Aggregation, CrunchContract, PredictionScope, ScheduledPrediction
+from coordinator.streams.contract import (
+    Aggregation,
+    CrunchContract,
+    Metrics,
+    PredictionScope,
+    RankingDirection,
+    ScheduledPrediction,
+)
 from coordinator.streams.engine import candles, play
 
 
@@ -50,6 +59,33 @@ def test_without_a_score_there_is_no_emission():
     played = play(DEFAULT, candles([100]), {"up": lambda data, call: {"value": 1.0}})
     assert (played.scores, played.board, played.ending, played.emission) == ({"up": []}, [], None, None)
     assert play(DEFAULT, [], {}).ending is None
+
+
+def median_of(scores):
+    return {"median": sorted(score.value for score in scores)[len(scores) // 2]}
+
+
+@pytest.mark.parametrize("direction", list(RankingDirection))
+@pytest.mark.parametrize("key", ["median", "max_drawdown", "score_recent"])
+def test_the_board_by_any_key_is_the_ranking_of_a_checkpoint_of_one_snapshot_by_that_key(key, direction):
+    metrics = Metrics(signal_field="value", outcome_field="value", names=["max_drawdown"])
+    aggregation = Aggregation(
+        metrics=metrics, ranking_key=key, checkpoint_key=key, ranking_direction=direction
+    )
+    contract = CrunchContract(aggregation=aggregation, aggregate_snapshot=median_of)
+    chance = random.Random(7)
+    prices = candles([100 + chance.randrange(-9, 10) / 4 for _ in range(50)])
+    models = {
+        f"m{i}": lambda data, call, i=i: {"value": (i * data["asof_ts"] // 60_000) % 7 - 3} for i in range(5)
+    }
+    models["fails"] = lambda data, call: "no number"
+    played = play(contract, prices, models)
+    ranking = played.ending.checkpoint.ranking
+    assert len(ranking) == 5
+    assert len({entry.key_units for entry in ranking}) > 1
+    assert [(place.rank, place.model_id, place.units) for place in played.board] == [
+        (entry.rank, entry.model_id, entry.key_units) for entry in ranking
+    ]
 
 
 @pytest.mark.parametrize(
