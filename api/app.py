@@ -35,6 +35,7 @@ from coordinator.api import (
     predictions,
     problems,
     schema,
+    shadow,
     snapshots,
 )
 from coordinator.api.access import Access, Rules, read_rules
@@ -108,6 +109,7 @@ def create_app(
         copies.router(),
         ensembles.router(),
         model_detail.router(),
+        shadow.router(monitor.shadow),
         explain.router(explainer or explain.node_explainer(settings)),
         commands.router(sender or Sender(projector, command_port), wallets),
         invariants.router(monitor),

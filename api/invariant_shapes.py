@@ -23,6 +23,7 @@ AlertKind = Literal[
     "chain",
     "task",
     "webhook",
+    "shadow",
     "clock",
 ]
 

@@ -19,6 +19,7 @@ from coordinator.api.commands import CommandPort
 from coordinator.api.price_jumps import PriceJumps
 from coordinator.api.progress import Progress, full_disk, silent_subjects
 from coordinator.api.replay_check import ReplayCheck
+from coordinator.api.shadow_loop import ShadowLoop
 from coordinator.api.side_tasks import SideTask
 from coordinator.api.watches import Watches, make_watches
 from coordinator.infra.log.scrub import LogScrub
@@ -79,6 +80,7 @@ class Monitor:
         self.payees = watches.payees
         self.scrub = watches.scrub
         self.evidence = watches.evidence
+        self.shadow = watches.shadow or ShadowLoop(projector.settings.data_dir, now_ms)
         self.replay_check = replay_check or ReplayCheck(projector.settings, folded=projector.has_folded)
         self.alerts = Alerts(projector.settings.crunch_id)
         self.findings: list[Finding] = []
@@ -102,7 +104,11 @@ class Monitor:
 
         Each is supervised on its own: when one fails, that is an alert and the others go on.
         """
-        own = [SideTask("monitor", self._look_on), SideTask("replay check", self.replay_check.run)]
+        own = [
+            SideTask("monitor", self._look_on),
+            SideTask("replay check", self.replay_check.run),
+            SideTask("shadow", self.shadow.run),
+        ]
         if self.chain is not None:
             own.append(SideTask("chain watch", self.chain.run))
         if self.webhook is not None:
@@ -256,6 +262,8 @@ class Monitor:
                 yield Alert("chain", "unreachable", self.chain.error)
         if self.webhook is not None and self.webhook.error:
             yield Alert("webhook", "delivery", self.webhook.error)
+        for name, text in self.shadow.concerns.items():
+            yield Alert("shadow", name, text)
         for task in self.side_tasks:
             if task.error:
                 yield Alert(

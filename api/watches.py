@@ -10,6 +10,7 @@ from coordinator.api.chain_loop import ChainLoop, make_chain
 from coordinator.api.commands import CommandPort
 from coordinator.api.evidence_loop import EvidenceLoop
 from coordinator.api.payees import PayeesLoop
+from coordinator.api.shadow_loop import ShadowLoop
 from coordinator.infra.chain.fake import FakeChain
 from coordinator.infra.kafka.groups import stage_members
 from coordinator.infra.log.scrub import LogScrub
@@ -29,6 +30,7 @@ class Watches(msgspec.Struct, frozen=True, kw_only=True):
     payees: PayeesLoop | None = None
     scrub: LogScrub | None = None
     evidence: EvidenceLoop | None = None
+    shadow: ShadowLoop | None = None
     members: Callable[[], Awaitable[dict[str, int]]] | None = None
 
 

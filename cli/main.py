@@ -56,6 +56,7 @@ COMMANDS = {
         "rules_apply:apply",
         "Put the rules of a plan in force from the end of the running checkpoint period on.",
     ),
+    "shadow": ("shadow:app", "Other rules beside the live ones, on the live log: never paid."),
     "explain": (
         "explain:explain",
         "Explain a figure: every recorded event that it rests on, and each step of arithmetic with its numbers.",

@@ -11,6 +11,7 @@ from aiokafka import AIOKafkaConsumer
 from coordinator.infra.kafka.clients import read_range
 from coordinator.infra.log.positions import offsets, reading
 from coordinator.streams.log.counting import Decision
+from coordinator.streams.log.envelope import Need
 from coordinator.streams.log.plain_topics import counter_for
 from coordinator.streams.topology import topic_name
 
@@ -24,12 +25,13 @@ class FollowedTopic:
     Raises WorldError when Kafka does not answer, OperatorError when the crunch has no topics.
     """
 
-    def __init__(self, bootstrap: str, crunch_id: str, topic: str) -> None:
+    def __init__(self, bootstrap: str, crunch_id: str, topic: str, start: Need | None = None) -> None:
+        """`start` is where to begin, by default at the first record."""
         self._crunch_id = crunch_id
         self._topic = topic
         self._reading = reading(bootstrap)
         self._consumer: AIOKafkaConsumer | None = None
-        self._counter = counter_for(topic)
+        self._counter = counter_for(topic, start)
 
     async def __aenter__(self) -> Self:
         self._consumer = await self._reading.__aenter__()
@@ -41,9 +43,11 @@ class FollowedTopic:
         await self._reading.__aexit__(kind, error, trace)
 
     async def decisions(
-        self, on_progress: OnProgress = lambda _done, _total: None
+        self,
+        on_progress: OnProgress = lambda _done, _total: None,
+        enough: Callable[[], bool] = lambda: False,
     ) -> AsyncIterator[Decision]:
-        """The counted decisions from where the last call ended up to the topic's end as of now."""
+        """The counted decisions from where the last call ended up to the topic's end as of now, or until `enough`."""
         if self._consumer is None:
             raise RuntimeError
         start, end = (await offsets(self._consumer, self._crunch_id))[self._topic]
@@ -54,3 +58,5 @@ class FollowedTopic:
             on_progress(offset + 1 - start, end - start)
             if decision is not None:
                 yield decision
+                if enough():
+                    return

@@ -125,6 +125,34 @@ class Functions(NoModels):
         }
 
 
+class RecordedRounds(msgspec.Struct):
+    """What was read of the rounds that nobody has asked for yet."""
+
+    opened: dict[str, RoundOpened] = {}
+    """input_id -> its round, until its roster is asked for."""
+    entries: dict[str, dict[str, list[AnswerEntry]]] = {}
+    """input_id -> scope_key -> its answers, until they are asked for."""
+    answered: dict[str, bool] = {}
+    """The inputs whose answers are all read, each True."""
+
+    def take(self, decision: Decision) -> int:
+        """Read one decision of `predictions`: how many answers it holds."""
+        count = 0
+        for event in decision.events:
+            match event:
+                case RoundOpened(data=data):
+                    self.opened[data.input_id] = event
+                case ScopeAnswered(data=data):
+                    entries = data.entries(self.opened[data.input_id].data.roster)
+                    count += len(entries)
+                    self.entries.setdefault(data.input_id, {}).setdefault(data.scope_key, []).extend(entries)
+                case RoundAnswered(data=data):
+                    self.answered[data.input_id] = True
+                case _:
+                    pass
+        return count
+
+
 class RecordedAnswers:
     """The rosters and answers of a log; no model is asked. An input that is not in the log has an empty roster.
 
@@ -132,12 +160,10 @@ class RecordedAnswers:
     log, so the memory does not grow.
     """
 
-    def __init__(self, predictions: Iterable[Decision]) -> None:
-        """`predictions`: the counted decisions of that topic, in order."""
+    def __init__(self, predictions: Iterable[Decision], rounds: RecordedRounds | None = None) -> None:
+        """`predictions`: the counted decisions of that topic, in order. `rounds`: what was read before them."""
         self._ahead = iter(predictions)
-        self._opened: dict[str, RoundOpened] = {}
-        self._entries: dict[str, dict[str, list[AnswerEntry]]] = {}
-        self._answered: set[str] = set()
+        self.rounds = rounds or RecordedRounds()
         self.count = 0
         """How many answers were read."""
 
@@ -146,9 +172,9 @@ class RecordedAnswers:
 
     def roster(self, data: InputReceivedData, known: list[RosterEntry]) -> list[RosterEntry]:  # noqa: ARG002
         """The recorded roster. If the log does not have the input, it is read to its end."""
-        while data.input_id not in self._answered and self._read():
+        while data.input_id not in self.rounds.answered and self._read():
             pass
-        opened = self._opened.pop(data.input_id, None)
+        opened = self.rounds.opened.pop(data.input_id, None)
         return [] if opened is None else opened.data.roster
 
     def answers(
@@ -159,24 +185,14 @@ class RecordedAnswers:
         calls: Calls,  # noqa: ARG002
     ) -> Answers:
         """The recorded answers; they are returned only once."""
-        self._answered.discard(data.input_id)
-        return self._entries.pop(data.input_id, {})
+        self.rounds.answered.pop(data.input_id, None)
+        return self.rounds.entries.pop(data.input_id, {})
 
     def _read(self) -> bool:
         """Read the next decision. Returns False at the end of the log."""
         decision = next(self._ahead, None)
-        for event in () if decision is None else decision.events:
-            match event:
-                case RoundOpened(data=data):
-                    self._opened[data.input_id] = event
-                case ScopeAnswered(data=data):
-                    entries = data.entries(self._opened[data.input_id].data.roster)
-                    self.count += len(entries)
-                    self._entries.setdefault(data.input_id, {}).setdefault(data.scope_key, []).extend(entries)
-                case RoundAnswered(data=data):
-                    self._answered.add(data.input_id)
-                case _:
-                    pass
+        if decision is not None:
+            self.count += self.rounds.take(decision)
         return decision is not None
 
 

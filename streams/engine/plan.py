@@ -265,7 +265,7 @@ class _Asked:
         for decision in log.walk("inputs"):
             for event in decision.events:
                 if isinstance(event, InputReceived) and self._holds(event.data):
-                    self._recorded[event.data.input_id] = _question(event.data)
+                    self._recorded[event.data.input_id] = question(event.data)
                 elif isinstance(event, InputResolved):
                     self.truths[event.data.input_id, event.data.horizon_seconds] = truth_of(event.data)
         self._left = dict(self._recorded)
@@ -284,13 +284,13 @@ class _Asked:
         for event in events:
             if isinstance(event, InputReceived) and self._holds(event.data):
                 recorded = self._left.pop(event.data.input_id, None)
-                self._others += recorded != _question(event.data)
+                self._others += recorded != question(event.data)
 
     def _holds(self, data: InputReceivedData) -> bool:
         return data.point >= self._from and data.deadline_at < self._until
 
 
-def _question(data: InputReceivedData) -> bytes:
+def question(data: InputReceivedData) -> bytes:
     """All of an input but by which contract it is scored."""
     return msgspec.msgpack.encode(msgspec.structs.replace(data, contract_hash=""))
 

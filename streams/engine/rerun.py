@@ -19,6 +19,7 @@ from coordinator.streams.engine.engine import Engine, Tap
 from coordinator.streams.engine.log import LogReader, MemoryLog
 from coordinator.streams.engine.models import RecordedAnswers
 from coordinator.streams.events import AnyEvent, CrunchConfigured, Terms
+from coordinator.streams.log.counting import Decision
 from coordinator.streams.log.errors import OperatorError
 from coordinator.streams.log.stage import Draft
 from coordinator.streams.scores.stage import RecordedRound
@@ -96,19 +97,30 @@ def rerun(
 def _feed_of(log: MemoryLog, terms: Terms | None, from_ms: int) -> Iterator[list[AnyEvent]]:
     """The decisions of the feed, with these terms told in place of those that would hold from `from_ms` on."""
     reader = LogReader(log, "feeds")
-    told = terms is None
+    retold = None if terms is None else RetoldFeed(terms, from_ms)
     while (decision := reader.next()) is not None:
-        events_told = decision.events
-        events = list(events_told)
-        if terms is not None:
-            events = [one for one in events if not _replaced(one, from_ms)]
-            if not told and any(_reaches(one, from_ms) for one in events_told):
-                at = max(min(one.at for one in events_told), 0)
-                data = msgspec.structs.replace(terms, effective_from=from_ms, goes_on=False)
-                events.insert(0, CrunchConfigured(id=RERUN_TERMS, at=min(at, max(from_ms, 0)), data=data))
-                told = True
+        events = list(decision.events) if retold is None else retold.events(decision)
         if events:
             yield events
+
+
+class RetoldFeed:
+    """The feed's decisions, one after another, with `terms` in place of all that hold from `from_ms` on."""
+
+    def __init__(self, terms: Terms, from_ms: int, *, told: bool = False) -> None:
+        """`told`: whether a decision before the first one here has told the terms already."""
+        self._terms, self._from, self.told = terms, from_ms, told
+
+    def events(self, decision: Decision) -> list[AnyEvent]:
+        """What stands in for the events of the next decision; may be none."""
+        events_told = decision.events
+        events = [one for one in events_told if not _replaced(one, self._from)]
+        if not self.told and any(_reaches(one, self._from) for one in events_told):
+            at = max(min(one.at for one in events_told), 0)
+            data = msgspec.structs.replace(self._terms, effective_from=self._from, goes_on=False)
+            events.insert(0, CrunchConfigured(id=RERUN_TERMS, at=min(at, max(self._from, 0)), data=data))
+            self.told = True
+        return events
 
 
 def _replaced(event: AnyEvent, from_ms: int) -> bool:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from coordinator.streams.contract import CallMethod, CrunchContract
 from coordinator.streams.engine.log import LogReader, MemoryLog
 from coordinator.streams.engine.models import Models
-from coordinator.streams.engine.owner import Owner
+from coordinator.streams.engine.owner import Kept, Owner
 from coordinator.streams.events import InputReceived, InputReceivedData, RosterEntry, RoundHistory
 from coordinator.streams.inputs.ground_truth import TypedRecords
 from coordinator.streams.inputs.windows import History, first_tick
@@ -65,6 +65,11 @@ class RoundsOwner(Owner):
         """The offset in `snapshots` of the last closed period, of which models are told; or after the last record
         read.
         """
+
+    def go_on(self, kept: Kept) -> None:
+        """As every owner does; of `snapshots` the log holds what was needed, and no more."""
+        super().go_on(kept)
+        self.snapshots_needed = self.log.bases.get("snapshots", 0)
 
     def take(self, decision: Decision) -> None:
         """Ask the models for each input that is not decided yet. Raises LogError for a round that was left open."""

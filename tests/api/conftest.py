@@ -10,6 +10,7 @@ import pytest
 from tests.explained import explainer_over
 from tests.infra.evidence.noted import noted_loop
 from tests.logs import busy_log, fold_into
+from tests.shadowed import shadowed_loop
 
 from coordinator.api.access import Rules
 from coordinator.api.app import create_app
@@ -82,7 +83,12 @@ async def api(parts):
     sender = Sender(projector, stage, wait_seconds=0.2, now_ms=lambda: 1, nonce=lambda: "n")
     key, entry = make_entry("tests", Scope.ADMIN, "s" * 43)
     rules = Rules(KeyRing(parse_entries(entry, "tests")))
-    monitor = Monitor(projector, stage, wall_ms, Watches(evidence=noted_loop(projector)))
+    monitor = Monitor(
+        projector,
+        stage,
+        wall_ms,
+        Watches(evidence=noted_loop(projector), shadow=shadowed_loop(parts.settings.data_dir)),
+    )
     explainer = explainer_over(stage.log)
     app = create_app(
         parts.settings, projector, stage, sender=sender, rules=rules, monitor=monitor, explainer=explainer
@@ -97,4 +103,6 @@ async def api(parts):
             assert answer.status_code == code, answer.text
             return answer.json()
 
-        yield SimpleNamespace(client=client, get=get, stage=stage, projector=projector, read=parts.read)
+        yield SimpleNamespace(
+            client=client, get=get, stage=stage, projector=projector, read=parts.read, monitor=monitor
+        )

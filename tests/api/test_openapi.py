@@ -15,6 +15,7 @@ import pytest
 from tests.explained import explainer_over
 from tests.infra.evidence.noted import noted_loop
 from tests.logs import MINUTE_MS, START_MS, LogBuilder, busy_log, fold_into
+from tests.shadowed import shadowed_loop
 
 from coordinator.api import openapi
 from coordinator.api.access import BODY_BYTES_MAX
@@ -139,7 +140,12 @@ async def write() -> None:
         )
         fold_into(projector.folder, log)
         projector._started = True
-        monitor = Monitor(projector, None, wall_ms, Watches(evidence=noted_loop(projector)))
+        monitor = Monitor(
+            projector,
+            None,
+            wall_ms,
+            Watches(evidence=noted_loop(projector), shadow=shadowed_loop(Path(folder))),
+        )
         app = create_app(Settings(), projector, None, monitor=monitor, explainer=explainer_over(log))
         async with httpx.AsyncClient(
             transport=httpx.ASGITransport(app, client=("127.0.0.1", 1)), base_url="http://node"

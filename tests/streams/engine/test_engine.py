@@ -107,6 +107,11 @@ def test_an_engine_goes_on_from_a_kept_state_to_the_very_same_log(whole, at):
     assert second.end_now() == whole.end_now()
 
 
+def test_an_engine_that_went_on_can_be_kept_at_once():
+    kept = fed(engine(models(), keeps_log=False), CANDLES).keep()
+    assert engine(models(), kept=kept, keeps_log=False).keep() == kept
+
+
 def test_a_kept_state_of_another_version_is_not_taken():
     kept = engine().keep()
     with pytest.raises(StaleStateError, match="another version or crunch"):

@@ -1,0 +1,288 @@
+"""`coordinator shadow start|stop|status|run`: other rules beside the live ones on the live log, never paid.
+
+`start` and `stop` write the order; `run` is the process of its own (`shadow_run.py`). None of them writes to a topic.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from coordinator.cli.contract_kept import with_path
+from coordinator.cli.contract_reading import read_kept
+from coordinator.cli.own_kafka import running_log
+from coordinator.cli.rules_plan import as_recorded
+from coordinator.cli.shadow_run import ShadowProcess
+from coordinator.cli.shared import (
+    DataDirOption,
+    JsonOption,
+    KafkaOption,
+    node_settings,
+    parse_time,
+    print_json,
+    run,
+    time_text,
+)
+from coordinator.cli.terminal import progress_bar
+from coordinator.infra.contracts.archive import pack
+from coordinator.infra.contracts.loading import load_contract
+from coordinator.infra.contracts.meaning import contract_hash, scoring_hash
+from coordinator.infra.contracts.node import NodeContracts
+from coordinator.infra.log.whole import read_whole
+from coordinator.infra.processes.ending import end_when_told
+from coordinator.infra.processes.json_logs import set_up_logging
+from coordinator.infra.shadow_files import ShadowFiles, ShadowOrder, ShadowStatus, why_ill
+from coordinator.streams.clock import wall_ms
+from coordinator.streams.contract.terms import make_terms
+from coordinator.streams.engine.plan import asked_otherwise
+from coordinator.streams.engine.rerun import begin_of_last, recorded_terms, refuse_between
+from coordinator.streams.engine.shadow import Bounds, ShadowRules, divergence
+from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.settings import Settings
+
+FRAC64_PER_PERCENT = 10_000_000
+STOP_SECONDS_MAX = 30.0
+
+app = typer.Typer(no_args_is_help=True, help="Other rules beside the live ones, on the live log: never paid.")
+
+
+@app.command("start")
+def start_shadow(
+    contract: Annotated[
+        str | None,
+        typer.Option(
+            help="MODULE:NAME of the other rules. Default: those of the last `start`.", show_default=False
+        ),
+    ] = None,
+    alert_rank_moves: Annotated[
+        int | None,
+        typer.Option(
+            metavar="N",
+            min=1,
+            help="Alert when a model's place on the two boards differs by N or more.",
+            show_default=False,
+        ),
+    ] = None,
+    alert_share_difference: Annotated[
+        float | None,
+        typer.Option(
+            metavar="X",
+            min=0.0000001,
+            max=100,
+            help="Alert when a model's share of the newest checkpoint differs by X percentage points or more.",
+            show_default=False,
+        ),
+    ] = None,
+    from_: Annotated[
+        str | None,
+        typer.Option(
+            "--from",
+            help="An end of a checkpoint period, ISO 8601 with a zone or epoch ms. Default: where today's rules began.",
+            show_default=False,
+        ),
+    ] = None,
+    process: Annotated[
+        bool,
+        typer.Option(
+            "--process/--no-process",
+            help="Start its process here, or leave that to you (`coordinator shadow run`).",
+        ),
+    ] = True,
+    kafka: KafkaOption = None,
+    data_dir: DataDirOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Decide by other rules beside the live ones, from what is recorded on and as the log grows. Nothing of it is paid.
+
+    It is a `coordinator plan` that goes on: the live feed and answers are run through the other rules, in a process of
+    its own that only reads the topics and yields to the node's. The report worker shows what it decides at
+    /reports/shadow/leaderboard, /reports/shadow/models and /reports/shadow/checkpoints, beside what is live. If it
+    fails, or diverges by as much as you say here, that is an alert as any other (/reports/invariants, the webhook).
+
+    The text of the contract is kept: later changes of the file do nothing to a shadow that runs. Started again with the
+    same rules, it goes on where it was. Rules that ask the models something else cannot be shadowed: nobody knows what
+    they would have answered. There is one shadow at a time.
+
+    Examples: [bold]coordinator shadow start --contract new_rules:CONTRACT --alert-rank-moves 3[/bold],
+    [bold]coordinator shadow start --contract new_rules:CONTRACT --alert-share-difference 5[/bold]
+    """
+    settings, _, check = running_log(data_dir, kafka)
+    files = ShadowFiles(settings.data_dir)
+    with files.held():  # refused while one runs
+        run(_awaited(check))
+        earlier = files.order()
+        if contract is None and earlier is None:
+            raise OperatorError("say --contract MODULE:NAME: no shadow was started here yet")
+        bounds = Bounds(
+            rank_moves=alert_rank_moves,
+            share_frac64=None
+            if alert_share_difference is None
+            else round(alert_share_difference * FRAC64_PER_PERCENT),
+        )
+        if contract is None and earlier is not None:
+            changed = bounds if bounds != Bounds() else earlier.bounds
+            order = msgspec.structs.replace(earlier, bounds=changed, stopped=False, started_at_ms=wall_ms())
+        else:
+            order = _order(settings, files, contract, bounds, None if from_ is None else parse_time(from_))
+        files.put_order(order)
+        files.put_status(ShadowStatus(key=order.rules.key, pid=0, at_ms=wall_ms()))
+    if process:
+        _spawn(files, kafka, data_dir)
+    if as_json:
+        print_json(_told(order))
+        return
+    typer.echo(
+        f"shadow of {order.contract} ({order.rules.terms.contract_hash[:12]}), "
+        f"from {time_text(order.rules.from_ms)} on; "
+        + (f"its log is {files.log}" if process else "run it with `coordinator shadow run`")
+        + "; `coordinator shadow status`"
+    )
+
+
+async def _awaited(check: Callable[[], Awaitable[None]]) -> None:
+    await check()
+
+
+def _order(
+    settings: Settings, files: ShadowFiles, contract: str | None, bounds: Bounds, from_ms: int | None
+) -> ShadowOrder:
+    path = with_path(settings, run(read_kept(settings)), contract).contract
+    with progress_bar("records read") as on_progress:
+        log = run(read_whole(settings.kafka_bootstrap, settings.crunch_id, ("feeds",), on_progress))
+    told = recorded_terms(log)
+    if not told:
+        raise OperatorError("the log holds no rules yet: nothing was fed")
+    begin = begin_of_last(told) if from_ms is None else from_ms
+    refuse_between(told, begin)
+    new = load_contract(path)
+    new_hash = contract_hash(new)
+    held = max((one for one in told if one.effective_from <= begin), key=lambda one: one.effective_from)
+    if reason := asked_otherwise(NodeContracts(settings).shelf(held.contract_hash), new):
+        raise OperatorError(f"{reason}: such rules cannot be shadowed")
+    terms = make_terms(new, new_hash, as_recorded(settings, told[-1]), 0, scoring_hash=scoring_hash(new))
+    files.folder.mkdir(parents=True, exist_ok=True)
+    files.contracts.put(new_hash, pack(new, path))
+    return ShadowOrder(
+        rules=ShadowRules(crunch_id=settings.crunch_id, terms=terms, from_ms=begin),
+        contract=path,
+        bounds=bounds,
+        started_at_ms=wall_ms(),
+    )
+
+
+def _spawn(files: ShadowFiles, kafka: str | None, data_dir: Path | None) -> None:
+    """Start `coordinator shadow run` as a process that outlives this one."""
+    options = [*(("--kafka", kafka) if kafka else ()), *(("--data-dir", str(data_dir)) if data_dir else ())]
+    with files.log.open("ab") as out:
+        subprocess.Popen(
+            [sys.executable, "-m", "coordinator.cli.main", "shadow", "run", *options],
+            stdin=subprocess.DEVNULL,
+            stdout=out,
+            stderr=out,
+            start_new_session=True,
+        )
+
+
+@app.command("run")
+def run_shadow(kafka: KafkaOption = None, data_dir: DataDirOption = None) -> None:
+    """Be the shadow's process, until `coordinator shadow stop` or SIGTERM. `start` does this for you.
+
+    For a container of its own, or a supervisor that starts it anew: it needs Kafka, and the data directory of the
+    report worker. It reads the topics, commits nothing and writes only to the folder `shadow` there.
+
+    Example: [bold]coordinator shadow run --data-dir node[/bold]
+    """
+    set_up_logging("shadow")
+    settings, _ = node_settings(data_dir, kafka)
+    files = ShadowFiles(settings.data_dir)
+    with files.held():
+        run(_run(files, data_dir, kafka))
+
+
+async def _run(files: ShadowFiles, data_dir: Path | None, kafka: str | None) -> None:
+    stop = asyncio.Event()
+    process = ShadowProcess(files, data_dir, kafka, stop)
+    end_when_told(stop)
+    await process.run()
+
+
+@app.command("stop")
+def stop_shadow(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
+    """End the shadow. What it decided stays, also at /reports/shadow; `start` goes on with it.
+
+    Example: [bold]coordinator shadow stop[/bold]
+    """
+    settings, _ = node_settings(data_dir)
+    files = ShadowFiles(settings.data_dir)
+    order = files.order()
+    if order is None:
+        raise OperatorError("no shadow was started here")
+    files.put_order(msgspec.structs.replace(order, stopped=True))
+    until = time.monotonic() + STOP_SECONDS_MAX
+    while _runs(files):
+        if time.monotonic() > until:
+            raise OperatorError(f"its process has not ended yet; it will, or look at {files.log}")
+        time.sleep(0.2)
+    if as_json:
+        print_json({"stopped": True})
+    else:
+        typer.echo("the shadow is stopped; what it decided stays")
+
+
+def _runs(files: ShadowFiles) -> bool:
+    try:
+        with files.held():
+            return False
+    except OperatorError:
+        return True
+
+
+@app.command("status")
+def shadow_status(data_dir: DataDirOption = None, as_json: JsonOption = False) -> None:
+    """Say what the shadow decides, how far it is, whether it failed, and whether it diverges. Reads files alone.
+
+    Exit code: 0 it runs or was stopped, 1 it failed or its process is gone.
+
+    Example: [bold]coordinator shadow status[/bold]
+    """
+    settings, _ = node_settings(data_dir)
+    files = ShadowFiles(settings.data_dir)
+    order, told, result = files.order(), files.status(), files.result()
+    if order is None:
+        raise OperatorError("no shadow was started here: `coordinator shadow start --contract MODULE:NAME`")
+    fault = why_ill(order, told, wall_ms())
+    diverges = divergence(result.new, result.live, order.bounds) if result is not None else ""
+    if as_json:
+        print_json(
+            _told(order) | {"status": msgspec.to_builtins(told), "fault": fault, "divergence": diverges}
+        )
+    else:
+        typer.echo(
+            f"shadow of {order.contract}, from {time_text(order.rules.from_ms)} on; nothing of it is paid"
+        )
+        if told is not None and told.pid:
+            behind = max(0, told.feeds_end - told.feeds_read)
+            typer.echo(f"decided up to {time_text(told.clock)}; {behind:,} records of the feed wait")
+        typer.echo(fault or ("stopped" if order.stopped else (told and told.waiting) or "it runs"))
+        if diverges:
+            typer.echo(f"it diverges: {diverges}")
+    raise typer.Exit(1 if fault else 0)
+
+
+def _told(order: ShadowOrder) -> dict[str, Any]:
+    return {
+        "shadow": True,
+        "contract": order.contract,
+        "contract_hash": order.rules.terms.contract_hash,
+        "from_ms": order.rules.from_ms,
+        "stopped": order.stopped,
+        "bounds": msgspec.to_builtins(order.bounds),
+    }

@@ -1,0 +1,182 @@
+"""The shadow's process: follows the topics read-only, decides by the other rules, and writes files that others read.
+
+It commits nothing, writes to no topic and serves nothing. It keeps its state every KEPT_SECONDS; after a crash it reads
+on from there.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import structlog
+
+from coordinator.cli.shared import node_settings
+from coordinator.infra.contracts.archive import unpack
+from coordinator.infra.contracts.node import NodeContracts
+from coordinator.infra.log.followed import FollowedTopic
+from coordinator.infra.shadow_files import ShadowFiles, ShadowOrder, ShadowResult, ShadowStatus
+from coordinator.streams.clock import wall_ms
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.engine.engine import StaleStateError
+from coordinator.streams.engine.shadow import TOPICS_READ, Shadow
+from coordinator.streams.log.errors import ContractError, OperatorError, WorldError
+from coordinator.streams.log.reasons import as_reason
+
+LOOK_SECONDS = 1.0
+RETRY_SECONDS = 5.0
+KEPT_SECONDS = 30.0
+STEPS = 200
+"""Decisions of the feed between two looks at whether it should stop."""
+NICENESS = 10
+"""The node's workers go first where CPU is scarce."""
+_log = structlog.get_logger()
+
+
+class ShadowProcess:
+    """`run` until it is told to stop, by the order's file or by `stop`."""
+
+    def __init__(
+        self, files: ShadowFiles, data_dir: Path | None, kafka: str | None, stop: asyncio.Event
+    ) -> None:
+        self._files, self._data_dir, self._kafka, self._stop = files, data_dir, kafka, stop
+        order = files.order()
+        if order is None:
+            raise OperatorError(
+                "no shadow was started here: `coordinator shadow start --contract MODULE:NAME`"
+            )
+        self._order: ShadowOrder = order
+        self._shadow: Shadow | None = None
+        self._feeds_end = 0
+        self._kept_at = time.monotonic()
+        self._clock_kept = -1
+
+    async def run(self) -> None:
+        """Follow the log. Kafka that does not answer is waited for; anything else ends it, and is told in the status.
+
+        Raises what a stage or a contract raises, OperatorError for rules that ask the models something else.
+        """
+        os.nice(NICENESS)
+        try:
+            while not self._told_to_stop():
+                try:
+                    await self._follow()
+                except WorldError as error:
+                    _log.warning("shadow_waits", reason=str(error))
+                    self._say(waiting=str(error))
+                    self._shadow = None  # begun again at what was kept
+                    await self._pause(RETRY_SECONDS)
+        except BaseException as error:
+            self._say(error=as_reason(f"{type(error).__name__}: {error}") or type(error).__name__)
+            raise
+        self._keep()
+        self._say(ended=True)
+
+    async def _follow(self) -> None:
+        settings, _ = node_settings(self._data_dir, self._kafka)
+        if settings.crunch_id != self._order.rules.crunch_id:
+            raise OperatorError(
+                f"the shadow is of crunch {self._order.rules.crunch_id}, and this is {settings.crunch_id}"
+            )
+        shadow = self._shadow = self._begun(NodeContracts(settings))
+        async with AsyncExitStack() as stack:
+            topics = {
+                topic: await stack.enter_async_context(
+                    FollowedTopic(settings.kafka_bootstrap, settings.crunch_id, topic, shadow.needs[topic])
+                )
+                for topic in TOPICS_READ
+            }
+            while not self._told_to_stop():
+                for topic, followed in topics.items():
+                    await self._read(shadow, topic, followed)
+                stepped = await asyncio.to_thread(_steps, shadow)
+                self._say()
+                if time.monotonic() - self._kept_at >= KEPT_SECONDS or stepped < STEPS:
+                    self._show()
+                if time.monotonic() - self._kept_at >= KEPT_SECONDS:
+                    self._keep()
+                if stepped < STEPS:
+                    await self._pause(LOOK_SECONDS)
+
+    async def _read(self, shadow: Shadow, topic: str, followed: FollowedTopic) -> None:
+        def progress(_done: int, total: int) -> None:
+            if topic == "feeds":
+                self._feeds_end = total
+
+        if shadow.wants(topic):
+            async for decision in followed.decisions(progress, lambda: not shadow.wants(topic)):
+                shadow.take(decision)
+
+    def _begun(self, contracts: NodeContracts) -> Shadow:
+        rules = self._order.rules
+        key = rules.terms.contract_hash
+        archive = self._files.contracts.get(key)
+        if archive is None:
+            raise OperatorError("the shadow's contract is not in the data directory: start the shadow anew")
+        new = unpack(archive, key)
+
+        def contract_of(contract_hash: str) -> CrunchContract:
+            return new if contract_hash == key else contracts.shelf(contract_hash)
+
+        try:
+            return Shadow(rules, contract_of, self._files.kept())
+        except StaleStateError as error:
+            _log.info("shadow_begins_at_the_first_event", reason=str(error))
+            return Shadow(rules, contract_of)
+
+    def _told_to_stop(self) -> bool:
+        if self._stop.is_set():
+            return True
+        order = self._files.order()
+        return order is None or order.stopped or order.rules != self._order.rules
+
+    async def _pause(self, seconds: float) -> None:
+        """Wait, or until it is told to stop by a signal."""
+        waited = asyncio.ensure_future(self._stop.wait())
+        await asyncio.wait((waited,), timeout=seconds)
+        waited.cancel()
+
+    def _keep(self) -> None:
+        self._kept_at = time.monotonic()
+        if self._shadow is None or self._shadow.clock == self._clock_kept:
+            return
+        self._show()
+        self._files.put_kept(self._shadow.keep())
+        self._clock_kept = self._shadow.clock
+
+    def _show(self) -> None:
+        if self._shadow is not None:
+            shadow, key = self._shadow, self._order.rules.key
+            self._files.put_result(
+                ShadowResult(key=key, clock=shadow.clock, new=shadow.new, live=shadow.live)
+            )
+
+    def _say(self, *, error: str = "", waiting: str = "", ended: bool = False) -> None:
+        shadow = self._shadow
+        self._files.put_status(
+            ShadowStatus(
+                key=self._order.rules.key,
+                pid=os.getpid(),
+                at_ms=wall_ms(),
+                clock=0 if shadow is None else shadow.clock,
+                feeds_read=0 if shadow is None else shadow.needs["feeds"].offset,
+                feeds_end=self._feeds_end,
+                error=error,
+                waiting=waiting,
+                ended=ended,
+            )
+        )
+
+
+def _steps(shadow: Shadow) -> int:
+    """Decide up to STEPS decisions of the feed: how many there were. Raises OperatorError for a contract that fails."""
+    count = 0
+    try:
+        while count < STEPS and shadow.step():
+            count += 1
+    except ContractError as error:
+        raise OperatorError(f"the shadow's contract failed: {error}") from error
+    return count

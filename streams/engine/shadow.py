@@ -1,0 +1,358 @@
+"""A plan that goes on with the log: other rules beside the live ones, decided as the log grows, and never paid.
+
+Reads the counted decisions of `feeds`, `inputs` and `predictions`, and runs an engine under the other rules over them,
+as `rerun.py` runs a whole log; emits nothing. The live side is what `snapshots` and `checkpoints` say.
+
+On a live log the feed is ahead of the answers. So a decision of the feed is told to the engine only once `inputs` has
+decided it and every input that was made until then is answered in `predictions`. What the models would have been asked
+must be the same as it was: the first difference raises OperatorError, since no answer to another question is known.
+
+What was decided so far can be kept and taken up again (`keep`): it is a cache, as an engine's state is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import deque
+from collections.abc import Callable, Iterable
+from itertools import takewhile
+from typing import Literal
+
+import msgspec
+
+from coordinator.streams.checkpoints.ranking import rank
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.engine.engine import Engine, StaleStateError
+from coordinator.streams.engine.models import RecordedAnswers, RecordedRounds
+from coordinator.streams.engine.plan import Standing, question, standings
+from coordinator.streams.engine.rerun import RetoldFeed
+from coordinator.streams.events import (
+    AnyEvent,
+    CheckpointData,
+    CheckpointOpened,
+    CheckpointWithheld,
+    CrunchConfigured,
+    InputReceived,
+    SnapshotTaken,
+    Terms,
+)
+from coordinator.streams.log.counting import Decision
+from coordinator.streams.log.envelope import Need, Position
+from coordinator.streams.log.errors import OperatorError
+from coordinator.streams.log.stage import NOTHING_DECIDED, Draft
+
+TOPICS_READ = ("feeds", "inputs", "predictions", "snapshots", "checkpoints")
+AHEAD_MAX = 2_000
+"""Decisions of a topic that may wait for another one: more are not read, so that memory stays flat."""
+NO_CHECKPOINT = "no checkpoint"
+PERIODS_MAX = 30
+"""The newest checkpoint periods that each side remembers."""
+
+
+class ShadowRules(msgspec.Struct, frozen=True, kw_only=True):
+    """What is decided beside the live rules: `terms` of a contract, in place of all that hold from `from_ms` on."""
+
+    crunch_id: str
+    terms: Terms
+    from_ms: int
+
+    @property
+    def key(self) -> str:
+        """Names these rules: what was kept of others is not taken up."""
+        return hashlib.sha256(msgspec.json.encode(self)).hexdigest()
+
+
+class RankedBy(msgspec.Struct, frozen=True):
+    """How a board is ranked since `effective_from` (ms)."""
+
+    effective_from: int
+    key: str
+    direction: Literal["asc", "desc"]
+    decimals: int
+
+
+class PeriodDecided(msgspec.Struct, frozen=True):
+    """A checkpoint of [start, end) in ms on one side; `note` is why it would be, or is, withheld."""
+
+    start: int
+    end: int
+    models: dict[str, Standing]
+    note: str
+
+
+class Side(msgspec.Struct):
+    """What one side decided last. `windows` are the numbers of each model in the snapshots of `board_end` (ms)."""
+
+    ranked_by: list[RankedBy] = []
+    windows: dict[str, dict[str, int | None]] = {}
+    board_end: int | None = None
+    periods: list[PeriodDecided] = []
+    """Oldest first, at most PERIODS_MAX."""
+
+    def take(self, events: Iterable[AnyEvent], from_ms: int) -> None:
+        """Look at one decision of `snapshots` or `checkpoints`; periods that begin before `from_ms` are left out."""
+        for event in events:
+            match event:
+                case CrunchConfigured(data=terms):
+                    ranked_by = RankedBy(
+                        terms.effective_from, terms.ranking_key, terms.ranking_direction, terms.score_decimals
+                    )
+                    if ranked_by not in self.ranked_by:
+                        self.ranked_by = [*self.ranked_by, ranked_by][-PERIODS_MAX:]
+                case SnapshotTaken(data=data) if data.period_start >= from_ms:
+                    if data.period_end != self.board_end:
+                        self.windows, self.board_end = {}, data.period_end
+                    self.windows[data.model_id] = {**data.windows_units, **data.boards_units}
+                case CheckpointOpened(data=data) if data.period_start >= from_ms:
+                    self._decided(data, "")
+                case CheckpointWithheld(data=data) if data.checkpoint.period_start >= from_ms:
+                    self._decided(data.checkpoint, f"withheld: {data.reason}")
+                case _:
+                    pass
+
+    def _decided(self, data: CheckpointData, note: str) -> None:
+        models, note = standings((data, note))
+        decided = PeriodDecided(data.period_start, data.period_end, models, note)
+        others = [one for one in self.periods if (one.start, one.end) != (decided.start, decided.end)]
+        self.periods = sorted([*others, decided], key=lambda one: one.start)[-PERIODS_MAX:]
+
+    def rule(self) -> RankedBy | None:
+        """How the board is ranked; None before the first."""
+        end = self.board_end
+        held = [] if end is None else [one for one in self.ranked_by if one.effective_from < end]
+        return max(held, key=lambda one: one.effective_from, default=None)
+
+    def board(self) -> dict[str, Standing]:
+        """model_id -> its place on the board, best first; who has no number last."""
+        rule = self.rule()
+        if rule is None:
+            return {}
+        ranked, unranked = rank(
+            ((model_id, windows.get(rule.key)) for model_id, windows in self.windows.items()), rule.direction
+        )
+        board = {model_id: Standing(place, units) for place, model_id, units in ranked}
+        return board | {model_id: Standing() for model_id in unranked}
+
+
+class AskedInput(msgspec.Struct, frozen=True):
+    """A recorded input that the engine has not made yet: a hash of what it asks, and the feed's position behind it."""
+
+    question: str
+    feed: Position
+
+
+class KeptShadow(msgspec.Struct, frozen=True):
+    """All that a shadow goes on from. `needs`: topic -> where to read on. `rounds` is JSON."""
+
+    key: str
+    engine: bytes
+    needs: dict[str, Need]
+    told: bool
+    clock: int
+    rounds: bytes
+    asked: dict[str, AskedInput]
+    covered: Position
+    new: Side
+    live: Side
+
+
+class Shadow:
+    """`take` what the topics say, in order; `step` until nothing is ready; look at `new`, `live` and `clock`.
+
+    `clock` is the event time (ms) up to which the other rules have decided. Raises StaleStateError for what was kept by
+    another version or of other rules.
+    """
+
+    def __init__(
+        self, rules: ShadowRules, contracts: Callable[[str], CrunchContract], kept: bytes | None = None
+    ) -> None:
+        self.rules = rules
+        state = None if kept is None else _read(kept, rules)
+        self.new, self.live = (Side(), Side()) if state is None else (state.new, state.live)
+        self.clock = 0 if state is None else state.clock
+        self.needs = dict.fromkeys(TOPICS_READ, Need()) if state is None else state.needs
+        """Topic -> where to read on, once this is taken up again."""
+        self._asked = {} if state is None else state.asked
+        self._covered = NOTHING_DECIDED if state is None else state.covered
+        self._feed: deque[Decision] = deque()
+        self._retold = RetoldFeed(rules.terms, rules.from_ms, told=state is not None and state.told)
+        rounds = None if state is None else msgspec.json.decode(state.rounds, type=RecordedRounds)
+        self._answers = RecordedAnswers((), rounds)
+        self._engine = Engine(
+            contracts,
+            self._answers,
+            crunch_id=rules.crunch_id,
+            taps={
+                "inputs": lambda decision: self._compare(decision.events),
+                "snapshots": lambda decision: self.new.take(decision.events, rules.from_ms),
+                "checkpoints": lambda decision: self.new.take(decision.events, rules.from_ms),
+            },
+            keeps_log=False,
+            kept=None if state is None else state.engine,
+        )
+
+    def wants(self, topic: str) -> bool:
+        """Whether more of a topic may be read: not while much of it waits for the others."""
+        match topic:
+            case "feeds":
+                return len(self._feed) < AHEAD_MAX
+            case "inputs":
+                return len(self._asked) < AHEAD_MAX
+            case "predictions":
+                return len(self._answers.rounds.answered) < AHEAD_MAX
+            case _:
+                return True
+
+    def take(self, decision: Decision) -> None:
+        """The next counted decision of one of TOPICS_READ."""
+        match decision.topic:
+            case "feeds":
+                self._feed.append(decision)
+                return  # read again after a restart, until it is told
+            case "inputs":
+                feed = decision.upto.get("feeds", self._covered)
+                for event in decision.events:
+                    if isinstance(event, InputReceived):
+                        self._asked[event.data.input_id] = AskedInput(_question(event), feed)
+                self._covered = max(self._covered, feed)
+            case "predictions":
+                self._answers.rounds.take(decision)
+            case _:
+                self.live.take(decision.events, self.rules.from_ms)
+        self.needs[decision.topic] = decision.after()
+
+    def step(self) -> bool:
+        """Tell the engine the next decision of the feed, if it is ready. Raises OperatorError where the other rules ask
+        the models something else than they were asked, and what a stage raises.
+        """
+        if not self._feed:
+            return False
+        decision = self._feed[0]
+        if not self._is_ready((decision.offset, len(decision.events) - 1)):
+            return False
+        self._feed.popleft()
+        if events := self._retold.events(decision):
+            self._engine.tell(Draft(events, {}, {}))
+        self.clock = max([self.clock, *(event.at for event in decision.events)])
+        self.needs["feeds"] = decision.after()
+        missed = next(iter(self._asked.items()), None)
+        if missed is not None and missed[1].feed[0] <= decision.offset:
+            raise _asked_otherwise(missed[0], "would not have been asked")
+        return True
+
+    def _is_ready(self, until: Position) -> bool:
+        """Is all known that was made of the feed up to this position: its inputs, and the answers to them?"""
+        made = takewhile(lambda one: one[1].feed[0] <= until[0], self._asked.items())
+        return until <= self._covered and all(
+            input_id in self._answers.rounds.answered for input_id, _ in made
+        )
+
+    def _compare(self, events: Iterable[AnyEvent]) -> None:
+        for event in events:
+            if isinstance(event, InputReceived):
+                asked = self._asked.pop(event.data.input_id, None)
+                if asked is None or asked.question != _question(event):
+                    raise _asked_otherwise(event.data.input_id, "was not asked so")
+
+    def keep(self) -> bytes:
+        """What to go on from. Raises LogError while something waits to be decided."""
+        return msgspec.msgpack.encode(
+            KeptShadow(
+                key=self.rules.key,
+                engine=self._engine.keep(),
+                needs=self.needs,
+                told=self._retold.told,
+                clock=self.clock,
+                rounds=msgspec.json.encode(self._answers.rounds),
+                asked=self._asked,
+                covered=self._covered,
+                new=self.new,
+                live=self.live,
+            )
+        )
+
+
+def _read(kept: bytes, rules: ShadowRules) -> KeptShadow:
+    try:
+        state = msgspec.msgpack.decode(kept, type=KeptShadow)
+    except msgspec.DecodeError as error:
+        raise StaleStateError(f"what the shadow kept cannot be read: {error}") from error
+    if state.key != rules.key:
+        raise StaleStateError("what the shadow kept is of other rules")
+    return state
+
+
+def _question(event: InputReceived) -> str:
+    return hashlib.sha256(question(event.data)).hexdigest()
+
+
+def _asked_otherwise(input_id: str, how: str) -> OperatorError:
+    return OperatorError(
+        f"under these rules the models are asked something else: input {input_id} {how}. What they would have answered "
+        "nobody knows: shadow rules that ask what the live ones ask"
+    )
+
+
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """From how large a divergence on the operator is told; None: of no such one."""
+
+    rank_moves: int | None = None
+    """Places on the board."""
+    share_frac64: int | None = None
+    """Of a checkpoint's emission, in billionths."""
+
+
+def divergence(new: Side, live: Side, bounds: Bounds) -> str:
+    """In words, how the newest board and the newest checkpoint that both sides have differ by as much as the bounds
+    say; "" where they do not.
+    """
+    texts = []
+    if bounds.rank_moves is not None and new.board_end == live.board_end:
+        old, places = live.board(), new.board()
+        moves = {
+            model_id: abs((places[model_id].rank or len(places) + 1) - (old[model_id].rank or len(old) + 1))
+            for model_id in places
+            if model_id in old
+        }
+        furthest = max(moves, key=lambda model_id: moves[model_id], default="")
+        if furthest and moves[furthest] >= bounds.rank_moves:
+            texts.append(
+                f"{furthest} is {_place(old[furthest])} on the live board, "
+                f"{_place(places[furthest])} on the shadow's"
+            )
+    both = newest_of_both(new, live)
+    if bounds.share_frac64 is not None and both is not None:
+        after, before = both
+        differences = {
+            model_id: abs(_share(after, model_id) - _share(before, model_id))
+            for model_id in {**after.models, **before.models}
+        }
+        most = max(differences, key=lambda model_id: differences[model_id], default="")
+        if most and differences[most] >= bounds.share_frac64:
+            texts.append(
+                f"{most} gets {_share(before, most) / 1e7:.2f} % of the checkpoint that ends at {after.end} (ms), "
+                f"and {_share(after, most) / 1e7:.2f} % under the shadow's rules"
+            )
+    return "; ".join(texts)
+
+
+def newest_of_both(new: Side, live: Side) -> tuple[PeriodDecided, PeriodDecided] | None:
+    """(the shadow's, the live one) of the newest live checkpoint that the shadow has decided, too: a checkpoint of the
+    same period, or that there is none. Periods that only overlap are not compared.
+    """
+    for one in reversed(live.periods):
+        overlapping = [other for other in new.periods if other.start < one.end and one.start < other.end]
+        same = [other for other in overlapping if (other.start, other.end) == (one.start, one.end)]
+        if same:
+            return same[0], one
+        if not overlapping and new.board_end is not None and new.board_end >= one.end:
+            return PeriodDecided(one.start, one.end, {}, NO_CHECKPOINT), one
+    return None
+
+
+def _share(decided: PeriodDecided, model_id: str) -> int:
+    return decided.models.get(model_id, Standing()).share_frac64
+
+
+def _place(standing: Standing) -> str:
+    return "unranked" if standing.rank is None else f"number {standing.rank}"

@@ -1,0 +1,61 @@
+"""A shadow of the tests' log as its process leaves it: three models, of which the other rules turn two around."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from tests.logs import START_MS, make_terms
+
+from coordinator.api.shadow_loop import ShadowLoop
+from coordinator.infra.shadow_files import ShadowFiles, ShadowOrder, ShadowResult, ShadowStatus
+from coordinator.streams.engine.plan import Standing
+from coordinator.streams.engine.shadow import Bounds, PeriodDecided, RankedBy, ShadowRules, Side
+
+HOUR = 3_600_000
+END = START_MS + 6 * HOUR
+NOW = 2_000_000_000_000
+BOUNDS = Bounds(rank_moves=1)
+
+
+def order_of(bounds: Bounds = BOUNDS, **changes) -> ShadowOrder:
+    """What the operator asked for."""
+    rules = ShadowRules(crunch_id="btc-up", terms=make_terms(contract_hash="b" * 64), from_ms=START_MS)
+    values = {
+        "rules": rules, "contract": "new_rules:CONTRACT", "bounds": bounds, "started_at_ms": NOW - HOUR,
+    }  # fmt: skip
+    return ShadowOrder(**(values | changes))
+
+
+def side(units: dict[str, int | None], shares: dict[str, int]) -> Side:
+    """A board by these units of 10**-6, and a checkpoint of these shares in billionths."""
+    models = {
+        model_id: Standing(place, units[model_id], share)
+        for place, (model_id, share) in enumerate(shares.items(), start=1)
+    }
+    return Side(
+        ranked_by=[RankedBy(START_MS, "day", "desc", 6)],
+        windows={model_id: {"day": value} for model_id, value in units.items()},
+        board_end=END,
+        periods=[PeriodDecided(START_MS, END, models, "")],
+    )
+
+
+def write_shadow(data_dir: Path, order: ShadowOrder | None = None, **said) -> ShadowFiles:
+    """The files of a shadow that runs; `said` changes what its process says."""
+    order = order or order_of()
+    files = ShadowFiles(data_dir)
+    files.put_order(order)
+    status = {"key": order.rules.key, "pid": 7, "at_ms": NOW - 2_000, "clock": END + HOUR, "feeds_end": 1}
+    files.put_status(ShadowStatus(**(status | said)))
+    new = side({"m1": 300_000, "m2": 500_000, "m3": None}, {"m2": 650_000_000, "m1": 350_000_000})
+    live = side({"m1": 400_000, "m2": 200_000, "m3": None}, {"m1": 600_000_000, "m2": 400_000_000})
+    files.put_result(ShadowResult(key=order.rules.key, clock=END + HOUR, new=new, live=live))
+    return files
+
+
+def shadowed_loop(data_dir: Path) -> ShadowLoop:
+    """The loop that has looked at it."""
+    write_shadow(data_dir)
+    loop = ShadowLoop(data_dir, lambda: NOW)
+    loop.look_now()
+    return loop

@@ -1,0 +1,214 @@
+"""A shadow: what it decides as the log grows is what a plan over the same log says, also when it is killed."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from tests.streams.build import MINUTE, T0
+from tests.streams.engine.test_plan import (
+    BOUNDARY,
+    CONTRACT,
+    NEW,
+    NOBODY,
+    OLD,
+    PERIOD_ROUNDS,
+    drawn,
+    planned,
+    played,
+    terms_of,
+)
+
+from coordinator.streams.contract import CrunchContract
+from coordinator.streams.engine.engine import StaleStateError
+from coordinator.streams.engine.plan import Standing
+from coordinator.streams.engine.rerun import begin_of_last, recorded_terms
+from coordinator.streams.engine.shadow import (
+    AHEAD_MAX,
+    TOPICS_READ,
+    Bounds,
+    PeriodDecided,
+    RankedBy,
+    Shadow,
+    ShadowRules,
+    Side,
+    divergence,
+)
+from coordinator.streams.log.errors import OperatorError
+
+
+@pytest.fixture(scope="module")
+def log():
+    return played()
+
+
+def rules_of(new, from_ms=BOUNDARY):
+    return ShadowRules(crunch_id="engine", terms=terms_of(new, NEW), from_ms=from_ms)
+
+
+def shadow_of(new, kept=None, **options):
+    return Shadow(rules_of(new, **options), {OLD: CONTRACT, NEW: new}.__getitem__, kept)
+
+
+def later(log, needs):
+    """Topic -> the decisions that a reader who begins at these positions gets."""
+    return {topic: log.decisions(topic, needs[topic]) for topic in TOPICS_READ}
+
+
+def follow(shadow, log, chance, steps=None):
+    """Take the log in bits, the topics in any order, and step in between; stop after so many bits."""
+    left = later(log, shadow.needs)
+    while any(left.values()) and steps != 0:
+        topic = chance.choice([topic for topic, decisions in left.items() if decisions])
+        for _ in range(chance.randint(1, 25)):
+            if left[topic] and shadow.wants(topic):
+                shadow.take(left[topic].pop(0))
+        for _ in range(chance.randint(0, 25)):
+            shadow.step()
+        steps = None if steps is None else steps - 1
+    if not any(left.values()):
+        while shadow.step():
+            pass
+    return shadow
+
+
+def seen(shadow):
+    return shadow.new, shadow.live, shadow.clock
+
+
+def assert_is_the_plan(shadow, plan):
+    assert {(one.start, one.end): (one.models, one.note) for one in shadow.new.periods} == {
+        (one.period_start, one.period_end): (in_plan(one.models, "not in it"), one.new_note)
+        for one in plan.periods
+        if one.new_note != NOBODY
+    }
+    assert shadow.new.board_end == plan.board_at
+    assert shadow.new.board() == {
+        model_id: standing
+        for model_id, standing in in_plan(plan.board, "").items()
+        if model_id in shadow.new.windows
+    }
+
+
+def in_plan(models, absent):
+    return {one.model_id: one.new for one in models if not absent or one.new.unranked_reason != absent}
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_what_a_shadow_decides_is_what_the_plan_says(log, seed):
+    new, chance = drawn(seed), random.Random(seed)
+    shadow = follow(shadow_of(new), log, chance)
+    plan = planned(log, new, from_ms=BOUNDARY, until_ms=shadow.clock + 1)
+    assert (len(plan.periods), len(shadow.new.windows)) == (2, 3)
+    assert_is_the_plan(shadow, plan)
+
+
+@pytest.mark.parametrize("seed", range(12, 20))
+def test_a_shadow_that_is_killed_anywhere_goes_on_as_if_it_had_not_been(log, seed):
+    new, chance = drawn(seed), random.Random(seed)
+    undisturbed = seen(follow(shadow_of(new), log, random.Random(0)))
+    kept = None
+    for _ in range(6):
+        shadow = follow(shadow_of(new, kept), log, chance, steps=chance.randint(1, 30))
+        kept = shadow.keep()
+        follow(shadow, log, chance, steps=chance.randint(1, 9))  # what it did after it kept is lost
+    assert seen(follow(shadow_of(new, kept), log, chance)) == undisturbed
+
+
+def test_it_waits_for_the_answers_of_a_live_log(log):
+    shadow = shadow_of(drawn(1))
+    told = later(log, shadow.needs)
+    for topic in ("feeds", "inputs"):
+        for decision in told[topic]:
+            shadow.take(decision)
+    while shadow.step():
+        pass
+    assert shadow.clock <= T0 + 2 * MINUTE
+    for decision in told["predictions"]:
+        shadow.take(decision)
+    while shadow.step():
+        pass
+    assert shadow.clock == max(event.at for event in log.events("feeds"))
+
+
+def test_a_topic_that_is_far_ahead_is_not_read_on(log):
+    shadow = shadow_of(drawn(1))
+    (first, *_) = log.decisions("feeds")
+    for _ in range(AHEAD_MAX):
+        assert shadow.wants("feeds")
+        shadow.take(first)
+    assert not shadow.wants("feeds")
+    assert shadow.wants("inputs")
+
+
+def test_rules_that_ask_something_else_are_refused_at_the_first_input(log):
+    shadow = shadow_of(CrunchContract(deadline_seconds=3))
+    with pytest.raises(OperatorError, match="the models are asked something else"):
+        follow(shadow, log, random.Random(1))
+    assert shadow.clock < BOUNDARY + 2 * MINUTE
+
+
+def test_the_same_rules_decide_what_the_live_ones_decide(log):
+    begin = begin_of_last(recorded_terms(log))
+    shadow = follow(shadow_of(CrunchContract(), from_ms=begin), log, random.Random(3))
+    assert len(shadow.new.periods) == 4
+    assert shadow.new.periods == [one for one in shadow.live.periods if one.end <= shadow.clock]
+    assert shadow.new.board() == shadow.live.board()
+    assert divergence(shadow.new, shadow.live, Bounds(rank_moves=1, share_frac64=1)) == ""
+
+
+def test_what_was_kept_of_other_rules_is_not_taken_up(log):
+    kept = follow(shadow_of(drawn(1)), log, random.Random(1), steps=30).keep()
+    with pytest.raises(StaleStateError, match="of other rules"):
+        shadow_of(drawn(1), kept, from_ms=BOUNDARY + PERIOD_ROUNDS * MINUTE)
+    with pytest.raises(StaleStateError, match="cannot be read"):
+        shadow_of(drawn(1), kept[:-1])
+
+
+def side(places, shares=None):
+    """A side whose board has these values, higher is better, and one checkpoint with these shares in percent."""
+    models = {model_id: Standing(1, 1, int(share * 1e7)) for model_id, share in (shares or {}).items()}
+    return Side(
+        ranked_by=[RankedBy(0, "day", "desc", 6)],
+        windows={model_id: {"day": value} for model_id, value in places.items()},
+        board_end=1000,
+        periods=[PeriodDecided(0, 1000, models, "")],
+    )
+
+
+@pytest.mark.parametrize(
+    ("bounds", "says"),
+    [
+        (Bounds(), ""),
+        (Bounds(rank_moves=3), ""),
+        (Bounds(rank_moves=2), "one is number 1 on the live board, number 3 on the shadow's"),
+        (Bounds(share_frac64=300_000_001), ""),
+        (
+            Bounds(share_frac64=300_000_000),
+            "one gets 60.00 % of the checkpoint that ends at 1000 (ms), and 30.00 %",
+        ),
+    ],
+)
+def test_a_divergence_is_told_from_the_bound_on(bounds, says):
+    live = side({"one": 9, "two": 8, "three": 7}, {"one": 60, "two": 40})
+    new = side({"one": 6, "two": 8, "three": 7}, {"one": 30, "two": 45, "three": 25})
+    told = divergence(new, live, bounds)
+    assert (told == "") == (says == "")
+    assert says in told
+
+
+def test_who_falls_off_the_board_has_moved_behind_its_end():
+    live, new = side({"one": 9, "two": 8}), side({"one": None, "two": 8})
+    assert "one is number 1 on the live board, unranked on the shadow's" in divergence(
+        new, live, Bounds(rank_moves=2)
+    )
+    new.board_end = 2000  # another time: nothing is compared
+    assert divergence(new, live, Bounds(rank_moves=1)) == ""
+
+
+def test_a_checkpoint_that_the_shadow_makes_nobody_a_part_of_is_a_divergence():
+    live, new = side({"one": 9}, {"one": 60, "two": 40}), side({"one": 9})
+    new.periods = []
+    assert "one gets 60.00 %" in divergence(new, live, Bounds(share_frac64=1))
+    new.board_end = 999  # not decided yet
+    assert divergence(new, live, Bounds(share_frac64=1)) == ""
