@@ -1,7 +1,7 @@
 """The shadow's process: follows the topics read-only, decides by the other rules, and writes files that others read.
 
-It commits nothing, writes to no topic and serves nothing. It keeps its state every KEPT_SECONDS; after a crash it reads
-on from there.
+It commits nothing, writes to no topic and serves nothing. It keeps its state when it has caught up, then every
+KEPT_SECONDS; after a crash it reads on from there.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from coordinator.cli.shared import node_settings
 from coordinator.infra.contracts.archive import unpack
 from coordinator.infra.contracts.node import NodeContracts
 from coordinator.infra.log.followed import FollowedTopic
+from coordinator.infra.log.own import OwnLog
 from coordinator.infra.shadow_files import ShadowFiles, ShadowOrder, ShadowResult, ShadowStatus
 from coordinator.streams.clock import wall_ms
 from coordinator.streams.contract import CrunchContract
@@ -28,7 +29,7 @@ from coordinator.streams.log.reasons import as_reason
 
 LOOK_SECONDS = 1.0
 RETRY_SECONDS = 5.0
-KEPT_SECONDS = 30.0
+KEPT_SECONDS = 15.0
 STEPS = 200
 """Decisions of the feed between two looks at whether it should stop."""
 NICENESS = 10
@@ -50,6 +51,7 @@ class ShadowProcess:
             )
         self._order: ShadowOrder = order
         self._shadow: Shadow | None = None
+        self._log = ""
         self._feeds_end = 0
         self._kept_at = time.monotonic()
         self._clock_kept = -1
@@ -81,6 +83,9 @@ class ShadowProcess:
             raise OperatorError(
                 f"the shadow is of crunch {self._order.rules.crunch_id}, and this is {settings.crunch_id}"
             )
+        own = OwnLog(settings.kafka_bootstrap, settings.crunch_id, None)
+        await own.check()
+        self._log = own.identity
         shadow = self._shadow = self._begun(NodeContracts(settings))
         async with AsyncExitStack() as stack:
             topics = {
@@ -96,7 +101,10 @@ class ShadowProcess:
                 self._say()
                 if time.monotonic() - self._kept_at >= KEPT_SECONDS or stepped < STEPS:
                     self._show()
-                if time.monotonic() - self._kept_at >= KEPT_SECONDS:
+                has_caught_up = stepped < STEPS
+                if time.monotonic() - self._kept_at >= KEPT_SECONDS or (
+                    has_caught_up and self._clock_kept < 0
+                ):
                     self._keep()
                 if stepped < STEPS:
                     await self._pause(LOOK_SECONDS)
@@ -122,10 +130,12 @@ class ShadowProcess:
             return new if contract_hash == key else contracts.shelf(contract_hash)
 
         try:
-            return Shadow(rules, contract_of, self._files.kept())
+            shadow = Shadow(rules, contract_of, self._files.kept(self._log))
         except StaleStateError as error:
             _log.info("shadow_begins_at_the_first_event", reason=str(error))
-            return Shadow(rules, contract_of)
+            shadow = Shadow(rules, contract_of)
+        _log.info("shadow_reads_on", feeds_offset=shadow.needs["feeds"].offset)
+        return shadow
 
     def _told_to_stop(self) -> bool:
         if self._stop.is_set():
@@ -144,7 +154,7 @@ class ShadowProcess:
         if self._shadow is None or self._shadow.clock == self._clock_kept:
             return
         self._show()
-        self._files.put_kept(self._shadow.keep())
+        self._files.put_kept(self._log, self._shadow.keep())
         self._clock_kept = self._shadow.clock
 
     def _show(self) -> None:

@@ -91,12 +91,13 @@ class ShadowFiles:
             return None
         return stat.st_ino, stat.st_mtime_ns
 
-    def kept(self) -> bytes | None:
-        """What it goes on from."""
+    def kept(self, log: str) -> bytes | None:
+        """What it goes on from, if it was kept of this very log (`OwnLog.identity`)."""
         try:
-            return (self.folder / "state").read_bytes()
+            identity, _, content = (self.folder / "state").read_bytes().partition(b"\n")
         except FileNotFoundError:
             return None
+        return content if identity == log.encode() else None
 
     def put_order(self, order: ShadowOrder) -> None:
         """Write down what is asked for."""
@@ -111,9 +112,9 @@ class ShadowFiles:
         """Write down what is decided."""
         self._write("result.json", result)
 
-    def put_kept(self, kept: bytes) -> None:
-        """Write down what to go on from."""
-        write_whole(self.folder / "state", kept)
+    def put_kept(self, log: str, kept: bytes) -> None:
+        """Write down what to go on from: positions in this very log."""
+        write_whole(self.folder / "state", log.encode() + b"\n" + kept)
 
     @contextmanager
     def held(self) -> Iterator[None]:

@@ -153,9 +153,14 @@ async def test_a_shadow_follows_the_live_log_is_killed_and_decides_what_a_plan_s
     (tmp_path / "new_rules_of_shadow.py").write_text(FAILING)  # the text of a shadow is kept
     runner.start()
     await grow(1)
+    async with limit():
+        while files.order() is None or not (files.folder / "state").exists():
+            await asyncio.sleep(0.05)
     runner.kill()
     runner.start()
     await grow(2)
+    lives = [json.loads(line) for line in runner.path.read_text().splitlines() if "shadow_reads_on" in line]
+    assert [life["feeds_offset"] > ends[0]["feeds"] for life in lives] == [False, True]
     before = await topic_ends(settings.kafka_bootstrap, settings.crunch_id)
     runner.kill()
     await coordinator("start", "--no-process")
@@ -198,13 +203,10 @@ async def test_a_shadow_that_fails_is_an_alert_and_the_report_worker_goes_on(nod
     part = {topic: log[topic][1 : ends[1][topic]] for topic in MADE}
     await produce(settings.kafka_bootstrap, settings.crunch_id, MemoryLog(part))
     done = await asyncio.to_thread(
-        forked.run, ["shadow", "start", "--contract", "new_rules_of_shadow:CONTRACT", "--no-process"],
+        forked.run, ["shadow", "start", "--contract", "new_rules_of_shadow:CONTRACT"],
         env=env, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    runner = Runner(env, tmp_path)
-    runner.start()
-    assert await asyncio.to_thread(runner.process.wait, LIMIT_SECONDS) == 2
     alert = await report.wait_alert("shadow", "failed")
     assert "the models are asked something else" in alert["text"]
     assert report.get("/reports/leaderboard").is_success
