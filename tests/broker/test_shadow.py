@@ -203,10 +203,13 @@ async def test_a_shadow_that_fails_is_an_alert_and_the_report_worker_goes_on(nod
     part = {topic: log[topic][1 : ends[1][topic]] for topic in MADE}
     await produce(settings.kafka_bootstrap, settings.crunch_id, MemoryLog(part))
     done = await asyncio.to_thread(
-        forked.run, ["shadow", "start", "--contract", "new_rules_of_shadow:CONTRACT"],
+        forked.run, ["shadow", "start", "--contract", "new_rules_of_shadow:CONTRACT", "--no-process"],
         env=env, cwd=tmp_path,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
+    runner = Runner(env, tmp_path)
+    runner.start()
+    assert await asyncio.to_thread(runner.process.wait, LIMIT_SECONDS) == 2
     alert = await report.wait_alert("shadow", "failed")
     assert "the models are asked something else" in alert["text"]
     assert report.get("/reports/leaderboard").is_success
