@@ -19,6 +19,7 @@ from tests.streams.engine.test_plan import PERIOD_ROUNDS, RECORDS, SETTINGS, Moo
 from tests.streams.engine.test_shadow import assert_is_the_plan
 from tests.waiting import LIMIT_SECONDS, limit
 
+from coordinator.cli.rules_plan import TOPICS_READ
 from coordinator.infra.contracts.loading import contract_hash, load_contract
 from coordinator.infra.contracts.meaning import scoring_hash
 from coordinator.infra.contracts.node import NodeContracts
@@ -169,9 +170,7 @@ async def test_a_shadow_follows_the_live_log_is_killed_and_decides_what_a_plan_s
     assert (await topic_ends(settings.kafka_bootstrap, settings.crunch_id))["commands"] == before["commands"]
     await report.wait_alert("shadow", "diverges")
 
-    whole = await read_whole(
-        settings.kafka_bootstrap, settings.crunch_id, ("feeds", "inputs", "predictions", "snapshots")
-    )
+    whole = await read_whole(settings.kafka_bootstrap, settings.crunch_id, TOPICS_READ)
     order, result = files.order(), files.result()
     (tmp_path / "new_rules_of_shadow_again.py").write_text(NEW)
     new = load_contract("new_rules_of_shadow_again:CONTRACT")
