@@ -205,7 +205,7 @@ def _rows(result: ShadowResult, read: Readable) -> list[dict[str, Any]]:
     live, live_rule = result.live.board(), result.live.rule()
     rows = []
     for model_id, standing in result.new.board().items():
-        scores = to_floats(result.new.windows[model_id], rule.decimals)
+        scores = to_floats(result.new.numbers[model_id], rule.decimals)
         before = live.get(model_id, NOBODY)
         rows.append(
             {

@@ -34,7 +34,7 @@ def side(units: dict[str, int | None], shares: dict[str, int]) -> Side:
     }
     return Side(
         ranked_by=[RankedBy(START_MS, "day", "desc", 6)],
-        windows={model_id: {"day": value} for model_id, value in units.items()},
+        numbers={model_id: {"day": value} for model_id, value in units.items()},
         board_end=END,
         periods=[PeriodDecided(START_MS, END, models, "")],
     )

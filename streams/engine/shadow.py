@@ -81,10 +81,10 @@ class PeriodDecided(msgspec.Struct, frozen=True):
 
 
 class Side(msgspec.Struct):
-    """What one side decided last. `windows` are the numbers of each model in the snapshots of `board_end` (ms)."""
+    """What one side decided last. `numbers`: all that a board may rank by, of each model, as of `board_end` (ms)."""
 
     ranked_by: list[RankedBy] = []
-    windows: dict[str, dict[str, int | None]] = {}
+    numbers: dict[str, dict[str, int | None]] = {}
     board_end: int | None = None
     periods: list[PeriodDecided] = []
     """Oldest first, at most PERIODS_MAX."""
@@ -101,8 +101,8 @@ class Side(msgspec.Struct):
                         self.ranked_by = [*self.ranked_by, ranked_by][-PERIODS_MAX:]
                 case SnapshotTaken(data=data) if data.period_start >= from_ms:
                     if data.period_end != self.board_end:
-                        self.windows, self.board_end = {}, data.period_end
-                    self.windows[data.model_id] = {**data.windows_units, **data.boards_units}
+                        self.numbers, self.board_end = {}, data.period_end
+                    self.numbers[data.model_id] = data.ranking_units
                 case CheckpointOpened(data=data) if data.period_start >= from_ms:
                     self._decided(data, "")
                 case CheckpointWithheld(data=data) if data.checkpoint.period_start >= from_ms:
@@ -128,7 +128,7 @@ class Side(msgspec.Struct):
         if rule is None:
             return {}
         ranked, unranked = rank(
-            ((model_id, windows.get(rule.key)) for model_id, windows in self.windows.items()), rule.direction
+            ((model_id, numbers.get(rule.key)) for model_id, numbers in self.numbers.items()), rule.direction
         )
         board = {model_id: Standing(place, units) for place, model_id, units in ranked}
         return board | {model_id: Standing() for model_id in unranked}

@@ -19,7 +19,7 @@ from tests.streams.engine.test_plan import (
     terms_of,
 )
 
-from coordinator.streams.contract import CrunchContract
+from coordinator.streams.contract import Aggregation, CrunchContract
 from coordinator.streams.engine.engine import StaleStateError
 from coordinator.streams.engine.plan import Standing
 from coordinator.streams.engine.rerun import begin_of_last, recorded_terms
@@ -86,7 +86,7 @@ def assert_is_the_plan(shadow, plan):
     assert shadow.new.board() == {
         model_id: standing
         for model_id, standing in in_plan(plan.board, "").items()
-        if model_id in shadow.new.windows
+        if model_id in shadow.new.numbers
     }
 
 
@@ -99,8 +99,15 @@ def test_what_a_shadow_decides_is_what_the_plan_says(log, seed):
     new, chance = drawn(seed), random.Random(seed)
     shadow = follow(shadow_of(new), log, chance)
     plan = planned(log, new, from_ms=BOUNDARY, until_ms=shadow.clock + 1)
-    assert (len(plan.periods), len(shadow.new.windows)) == (2, 3)
+    assert (len(plan.periods), len(shadow.new.numbers)) == (2, 3)
     assert_is_the_plan(shadow, plan)
+
+
+def test_a_board_by_a_key_of_the_summary_is_the_plans(log):
+    new = CrunchContract(aggregation=Aggregation(ranking_key="value"))
+    shadow = follow(shadow_of(new), log, random.Random(1))
+    assert_is_the_plan(shadow, planned(log, new, from_ms=BOUNDARY, until_ms=shadow.clock + 1))
+    assert {one.rank for one in shadow.new.board().values()} == {1, 2, 3}
 
 
 @pytest.mark.parametrize("seed", range(12, 20))
@@ -170,7 +177,7 @@ def side(places, shares=None):
     models = {model_id: Standing(1, 1, int(share * 1e7)) for model_id, share in (shares or {}).items()}
     return Side(
         ranked_by=[RankedBy(0, "day", "desc", 6)],
-        windows={model_id: {"day": value} for model_id, value in places.items()},
+        numbers={model_id: {"day": value} for model_id, value in places.items()},
         board_end=1000,
         periods=[PeriodDecided(0, 1000, models, "")],
     )
