@@ -54,7 +54,7 @@ FULL = Sizes(
 )
 QUICK = Sizes(
     quick=True,
-    scoring=pipeline.Sizes(80, 20),
+    scoring=pipeline.Sizes(400, 40),
     rounds=20,
     horizon_rounds=10,
     horizon_rounds_per_second=10.0,

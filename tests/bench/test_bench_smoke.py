@@ -44,7 +44,7 @@ def test_a_quick_bench_measures_every_path_and_writes_what_it_prints(tmp_path: P
     document = json.loads(file.read_text())
     assert document["quick"] is True
     rows = {row["path"]: row for row in document["rows"]}
-    assert len(rows) == 5 + len(NAMES)  # scoring has four: two phases, two peers; models has three ways
+    assert len(rows) == 6 + len(NAMES)  # scoring has four rows, models three, whole_rounds two
     for path, row in rows.items():
         assert row["verdict"] in ("pass", "missed", "info"), path
         assert path.strip()[:40] in done.stdout.replace("\n", " ")
